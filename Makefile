@@ -1,0 +1,53 @@
+# What a person types. Everything runs from the project's own virtual environment (.venv), which `setup` makes.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+unexport PYTHONDONTWRITEBYTECODE
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+SMK := snakemake
+STUDY ?=
+PYTEST ?=
+
+.PHONY: help setup setup-latex study test test-faults check format bench lock clean distclean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+setup: ## virtual environment from the hash-locked requirements
+	@tools/setup.sh
+
+setup-latex: ## the same, and the system's LaTeX
+	@tools/setup.sh latex
+
+study: setup-latex ## the demo study from raw images to the paper, on this machine (STUDY=name for one study)
+	@tools/study.sh $(if $(STUDY),only=$(STUDY))
+
+test: setup-latex ## all tests
+	@python -m pytest -q -m "not faults" $(PYTEST)
+
+test-faults: setup ## many kill-and-restart trials (about half an hour)
+	@python -m pytest -q -m faults $(PYTEST)
+
+check: setup ## ruff, format, snakefmt, snakemake --lint, types
+	@ruff check .
+	@ruff format --check .
+	@snakefmt --check Snakefile rules
+	@snakemake --lint
+	@mypy
+
+format: setup ## put code and rules into shape
+	@ruff check --fix . ; ruff format . ; snakefmt Snakefile rules
+
+bench: setup ## measured ratios, side by side in one run
+	@python -m benchmarks.parallel
+
+lock: setup ## resolve the requirements again (versions measured with stay: constraints.txt)
+	@.tools/bin/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --python-version 3.11 --extra dev \
+	  -c constraints.txt --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+
+clean: ## remove what the demo made (full-scale outputs and downloads stay)
+	@rm -rf work .pytest_cache .mypy_cache .ruff_cache .hypothesis; find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean ## also the virtual environment
+	@rm -rf .venv .tools src/*.egg-info

@@ -1,0 +1,345 @@
+"""The study's configuration: config.yaml, its scale overlay and the user's changes, checked against one schema."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from medscale.errors import MedscaleError
+from medscale.files import digest
+from medscale.study import RunSpec
+
+
+class Strict(BaseModel):
+    """A section of the configuration; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(Strict):
+    """Where a study's raw images are, and which source module reads them."""
+
+    kind: str
+    path: Path
+    synthetic: bool = False
+    options: dict[str, Any] = {}
+
+
+class Split(Strict):
+    """How images are divided: grouped by patient and near-duplicate, at random, or as published."""
+
+    mode: Literal["grouped", "random", "published"] = "grouped"
+    train: float = Field(0.7, gt=0, lt=1)
+    val: float = Field(0.1, gt=0, lt=1)
+    test: float = Field(0.2, gt=0, lt=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> Split:
+        if abs(self.train + self.val + self.test - 1) > 1e-6:
+            raise ValueError(f"train + val + test must be 1, not {self.train + self.val + self.test:g}")
+        return self
+
+
+class Clahe(Strict):
+    """Contrast-limited adaptive histogram equalization on L of LAB (Zuiderveld 1994)."""
+
+    clip_limit: float = Field(2.0, gt=0)
+    tiles: int = Field(8, ge=1)
+
+
+class Preprocess(Strict):
+    """What is done once to each image before training; all images become uint8 RGB of size x size."""
+
+    size: int = Field(224, ge=8)
+    clahe: Clahe | None = None
+    gamma: float | None = Field(None, gt=0)
+    median: int | None = Field(None, ge=3)
+    chunk: int = Field(512, ge=1, description="images a shard chunk")
+
+    @model_validator(mode="after")
+    def _odd_median(self) -> Preprocess:
+        if self.median is not None and self.median % 2 == 0:
+            raise ValueError("median must be odd")
+        return self
+
+
+class Augment(Strict):
+    """Random changes of training images on whole batches; 0 turns one off."""
+
+    rotate: float = Field(0.0, ge=0, description="degrees, to both sides")
+    hflip: float = Field(0.0, ge=0, le=1, description="probability")
+    vflip: float = Field(0.0, ge=0, le=1, description="probability")
+    brightness: float = Field(0.0, ge=0, le=1, description="largest relative change")
+    contrast: float = Field(0.0, ge=0, le=1, description="largest relative change")
+    minority: float = Field(1.0, ge=1, description="factor on every strength for classes below the mean class size")
+
+
+class Model(Strict):
+    """The network by name, with its own options."""
+
+    name: str
+    options: dict[str, Any] = {}
+    pretrained: str | None = Field(None, description="a .safetensors path, or 'hub' for timm's weights")
+
+
+class Recipe(Strict):
+    """Everything that decides how weights change, apart from the parallel strategy."""
+
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
+    warmup_epochs: float = Field(0.0, ge=0)
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(32, ge=1)
+    batch_is: Literal["per_device", "global"] = "per_device"
+    lr_scaling: Literal["none", "linear"] = Field("none", description="with the global batch, against batch_size")
+    clip_norm: float | None = Field(1.0, gt=0)
+    patience: int | None = Field(None, ge=1, description="epochs without a better validation loss before stopping")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    class_weights: bool = False
+    accumulate: int = Field(1, ge=1, description="microsteps an optimizer step; the global batch is kept")
+    ema: float | None = Field(None, gt=0, lt=1, description="decay of an exponential moving average of the weights")
+    sync_batchnorm: bool = False
+    channels_last: bool = True
+    compile: bool = False
+    fused: bool = True
+    deterministic: bool = True
+
+
+class Parallel(Strict):
+    """How processes work together and how they fail."""
+
+    schedule: Literal["gpipe", "1f1b"] = "1f1b"
+    microbatches: int = Field(4, ge=1)
+    timeout_s: float = Field(60.0, gt=0, description="a collective that takes longer ends the run")
+    checkpoint_every_s: float = Field(60.0, gt=0)
+    checkpoint_every_steps: int | None = Field(None, ge=1)
+
+
+class Study(Strict):
+    """A dataset with its preprocessing, model, recipe and runs."""
+
+    title: str
+    source: Source
+    classes: list[str] | None = Field(None, description="order of the classes; the last of two is the positive one")
+    split: Split = Split()
+    preprocess: Preprocess = Preprocess()
+    augment: Augment = Augment()
+    model: Model
+    recipe: Recipe = Recipe()
+    parallel: Parallel = Parallel()
+    baseline: str = Field("serial_1cpu", description="run against which differences in accuracy are shown")
+    runs: list[str] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _valid_runs(self) -> Study:
+        for name in (*self.runs, self.baseline):
+            try:
+                RunSpec.parse(name)
+            except MedscaleError as error:
+                raise ValueError(str(error)) from None
+        return self
+
+
+class Node(Strict):
+    """One machine of the cluster, or this one."""
+
+    gpus: int = Field(4, ge=0)
+    cpus: int = Field(32, ge=1)
+
+
+class Dask(Strict):
+    """Where preprocessing runs: a local cluster, a scheduler's address, or SLURM jobs through dask-jobqueue."""
+
+    workers: int | None = Field(None, ge=1, description="None: one a core (local), required for slurm")
+    scheduler: str = Field("local", description="'local', 'slurm', or an address such as tcp://host:8786")
+    slurm: dict[str, Any] = {}
+
+
+class Config(Strict):
+    """The whole configuration after overlay and changes."""
+
+    scale: Literal["full", "demo"] = "full"
+    workdir: Path = Path(".")
+    only: list[str] | None = None
+    seeds: list[int] = Field([1, 2, 3], min_length=1)
+    stand_in_gpu: bool = Field(False, description="demo only: GPU runs are carried out on CPU processes")
+    node: Node = Node()
+    dask: Dask = Dask()
+    studies: dict[str, Study]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        if self.stand_in_gpu and self.scale != "demo":
+            raise ValueError("stand_in_gpu is for scale demo only: at full scale a GPU run needs GPUs")
+        for name in self.only or []:
+            self.study(name)
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds has duplicates: {self.seeds}")
+        return self
+
+    def study(self, name: str) -> Study:
+        """The study of that name.
+
+        Raises:
+            MedscaleError: when there is none; the message lists those there are.
+        """
+        if name not in self.studies:
+            raise MedscaleError(f"there is no study {name!r}; config.yaml has: {', '.join(self.studies)}")
+        return self.studies[name]
+
+    @property
+    def active(self) -> list[str]:
+        """Names of the studies to carry out."""
+        return list(self.only or self.studies)
+
+
+class RunPlan(Strict):
+    """A replicate, complete: the run with everything the configuration decides about it (spec.json)."""
+
+    study: str
+    run: RunSpec
+    seed: int
+    scale: Literal["full", "demo"]
+    synthetic: bool = Field(description="the images are generated, not real")
+    stand_in: bool = Field(description="CPU processes stand in for the GPUs of the run's name")
+    backend: Literal["cpu", "cuda"]
+    nodes: int
+    procs_per_node: int
+    model: Model
+    augment: Augment
+    recipe: Recipe
+    parallel: Parallel
+
+    @property
+    def global_batch(self) -> int:
+        """Images an optimizer step over all replicas."""
+        size = self.recipe.batch_size
+        return size * self.run.replicas if self.recipe.batch_is == "per_device" else size
+
+    @property
+    def learning_rate(self) -> float:
+        """Peak learning rate after scaling with the global batch (Goyal et al. 2017)."""
+        scaled = self.recipe.lr_scaling == "linear"
+        return self.recipe.lr * (self.global_batch / self.recipe.batch_size if scaled else 1.0)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all fields."""
+        return digest(self.model_dump(mode="json"))
+
+
+def plan(config: Config, study: str, run: str | RunSpec, seed: int) -> RunPlan:
+    """Complete a run with the study's configuration.
+
+    Raises:
+        MedscaleError: for an unknown study or run name.
+    """
+    settings = config.study(study)
+    spec = RunSpec.parse(run) if isinstance(run, str) else run
+    stand_in = spec.device == "gpu" and config.stand_in_gpu
+    per_node = config.node.gpus if spec.device == "gpu" and not stand_in else config.node.cpus
+    nodes = 1 if stand_in else -(-spec.devices // max(per_node, 1))
+    if spec.devices % nodes:
+        raise MedscaleError(
+            f"{spec.name}: {spec.devices} devices do not divide over {nodes} nodes of {per_node}; "
+            "ask for a multiple, or change `node` in config.yaml"
+        )
+    recipe = settings.recipe if spec.batch is None else settings.recipe.model_copy(update={"batch_size": spec.batch})
+    model = settings.model if spec.model in (None, settings.model.name) else Model(name=str(spec.model))
+    return RunPlan(
+        study=study,
+        run=spec,
+        seed=seed,
+        scale=config.scale,
+        synthetic=settings.source.synthetic,
+        stand_in=stand_in,
+        backend="cuda" if spec.device == "gpu" and not stand_in else "cpu",
+        nodes=nodes,
+        procs_per_node=spec.devices // nodes,
+        model=model,
+        augment=settings.augment,
+        recipe=recipe,
+        parallel=settings.parallel,
+    )
+
+
+def load(base: str | Path, changes: dict[str, Any] | None = None) -> Config:
+    """Read config.yaml, lay the chosen scale and then the user's changes over it, and check the whole.
+
+    Args:
+        base: path of config.yaml.
+        changes: what came from ``--configfile`` and ``--config``; its ``scale`` chooses the overlay.
+
+    Raises:
+        MedscaleError: naming each key that is wrong, what was found there, and what is allowed.
+    """
+    tree = _read_yaml(Path(base))
+    changes = copy.deepcopy(changes or {})
+    scales = tree.pop("scales", {})
+    scale = changes.get("scale", tree.get("scale", "full"))
+    if scale != "full" and scale not in scales:
+        raise MedscaleError(f"there is no scale {scale!r}; there are: full, {', '.join(scales)}")
+    if isinstance(changes.get("only"), str):
+        changes["only"] = changes["only"].split(",")
+    for layer in (scales.get(scale, {}), changes):
+        tree = merge(tree, layer)
+    tree["studies"] = {name: _inherit(tree.get("studies") or {}, name, base) for name in tree.get("studies") or {}}
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise MedscaleError(_explain(error, base)) from None
+
+
+def merge(below: Any, above: Any) -> Any:
+    """Lay one tree of settings over another; mappings merge, anything else is replaced."""
+    if isinstance(below, dict) and isinstance(above, dict):
+        return below | {key: merge(below.get(key), value) for key, value in above.items()}
+    return copy.deepcopy(above)
+
+
+def _inherit(studies: dict[str, Any], name: str, base: str | Path, seen: tuple[str, ...] = ()) -> Any:
+    """A study with ``like: other`` takes everything from the other that it does not say itself."""
+    study = studies[name]
+    if not isinstance(study, dict) or "like" not in study:
+        return study
+    other = study["like"]
+    if other not in studies or other in (*seen, name):
+        raise MedscaleError(f"{base}: studies.{name}.like is {other!r}; it must name another study that ends the chain")
+    own = {key: value for key, value in study.items() if key != "like"}
+    parent = dict(_inherit(studies, other, base, (*seen, name)))
+    parent.pop("source", None)
+    parent.pop("classes", None)
+    return merge(parent, own)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MedscaleError(f"{path} does not exist; run from the project's root") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise MedscaleError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(tree, dict):
+        raise MedscaleError(f"{path}: expected a mapping of settings, found {type(tree).__name__}")
+    return tree
+
+
+def _explain(error: ValidationError, base: str | Path) -> str:
+    lines = [f"the configuration ({base} with its overlay and your changes) has {error.error_count()} mistake(s):"]
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"]) or "(whole file)"
+        message = item["msg"].removeprefix("Value error, ")
+        found = "" if item["type"] in ("missing", "value_error") else f" (found {item['input']!r})"
+        if item["type"] == "extra_forbidden":
+            message, found = "there is no such setting", ""
+        lines.append(f"  {where}: {message}{found}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""From raw downloads to training-ready batches: sources, audit, split, preprocess, shards, loader, augment."""

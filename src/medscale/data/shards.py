@@ -1,0 +1,123 @@
+"""Shards: uint8 N,H,W,C arrays in chunks that are memory-mapped, with labels and row ids back into the index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medscale.errors import MedscaleError
+from medscale.files import atomic, digest, read_json, sha256, write_json, write_parquet
+
+META = "meta.json"
+ROWS = "rows.parquet"
+
+
+def chunk_name(number: int) -> str:
+    """File name of a chunk of images."""
+    return f"images-{number:05d}.npy"
+
+
+def write_chunk(folder: Path, number: int, images: np.ndarray) -> None:
+    """Write one chunk (uint8, shape n,H,W,C) atomically."""
+    with atomic(folder / chunk_name(number)) as temporary, open(temporary, "wb") as file:
+        np.save(file, np.ascontiguousarray(images, dtype=np.uint8), allow_pickle=False)
+
+
+def seal(folder: Path, rows: pd.DataFrame, classes: list[str], about: dict[str, Any]) -> None:
+    """Write rows.parquet and, last, meta.json: a shard set without meta.json is unfinished.
+
+    Args:
+        folder: where the chunks are, all written.
+        rows: ``id, label`` (int64 code), ``split, group`` in the order of the chunks' images.
+        classes: class names in the order of their codes.
+        about: what the shards were made from (preprocessing, digests), kept in meta.json.
+    """
+    files = sorted(folder.glob("images-*.npy"))
+    shapes = [np.load(file, mmap_mode="r", allow_pickle=False).shape for file in files]
+    if sum(shape[0] for shape in shapes) != len(rows):
+        raise MedscaleError(f"{folder}: the chunks hold {sum(s[0] for s in shapes)} images, the index {len(rows)} rows")
+    write_parquet(folder / ROWS, rows)
+    chunks = [{"file": f.name, "images": int(s[0]), "sha256": sha256(f)} for f, s in zip(files, shapes, strict=True)]
+    meta = {"classes": classes, "shape": list(shapes[0][1:]), "images": len(rows), "chunks": chunks, **about}
+    write_json(folder / META, meta | {"digest": digest(meta | {"rows": sha256(folder / ROWS)})})
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A finished shard set, opened read-only; images stay on disk until they are gathered."""
+
+    folder: Path
+    meta: dict[str, Any]
+    rows: pd.DataFrame = field(repr=False)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Shards:
+        """Open a shard set.
+
+        Raises:
+            MedscaleError: when it is unfinished, or a chunk is missing or has another size than when it was written.
+        """
+        folder = Path(folder)
+        if not (folder / META).is_file():
+            raise MedscaleError(
+                f"{folder} holds no finished shards ({META} is missing); make them first: snakemake data"
+            )
+        shards = cls(folder, read_json(folder / META), pd.read_parquet(folder / ROWS))
+        for chunk, array in zip(shards.meta["chunks"], shards._arrays, strict=True):
+            if array.shape[0] != chunk["images"]:
+                raise MedscaleError(f"{folder / chunk['file']}: {array.shape[0]} images instead of {chunk['images']}")
+        return shards
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in the order of their codes."""
+        return list(self.meta["classes"])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image."""
+        height, width, channels = self.meta["shape"]
+        return height, width, channels
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """Class codes, int64, shape N."""
+        return self.rows["label"].to_numpy(np.int64)
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """Row ids back into the index, int64, shape N."""
+        return self.rows["id"].to_numpy(np.int64)
+
+    def positions(self, split: str) -> np.ndarray:
+        """Positions (int64, ascending) of the images of a split: train, val or test."""
+        return np.flatnonzero(self.rows["split"].to_numpy() == split)
+
+    def gather(self, positions: np.ndarray) -> np.ndarray:
+        """Copy the images at ``positions`` into one uint8 array of shape n,H,W,C, in that order."""
+        images = np.empty((len(positions), *self.shape), np.uint8)
+        chunk_of = np.searchsorted(self._ends, positions, side="right")
+        for chunk in np.unique(chunk_of):
+            here = np.flatnonzero(chunk_of == chunk)
+            start = self._ends[chunk - 1] if chunk else 0
+            images[here] = self._arrays[chunk][positions[here] - start]
+        return images
+
+    @cached_property
+    def _arrays(self) -> list[np.ndarray]:
+        try:
+            return [np.load(self.folder / c["file"], mmap_mode="r", allow_pickle=False) for c in self.meta["chunks"]]
+        except (OSError, ValueError) as error:
+            raise MedscaleError(f"{self.folder}: a chunk is missing or damaged ({error}); delete the folder") from None
+
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        return np.cumsum([chunk["images"] for chunk in self.meta["chunks"]])

@@ -1,0 +1,31 @@
+"""The one error a user sees: what is wrong, where, and what to do. Anything else that escapes is a bug."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+EXIT_USER = 2
+
+
+class MedscaleError(Exception):
+    """Bad input, a missing prerequisite or a failed run, told in one clear message without a traceback."""
+
+
+def tell_user(command: Callable[P, R]) -> Callable[P, R]:
+    """Wrap a command so that a MedscaleError is printed as one message and ends the process with status 2."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except MedscaleError as error:
+            print(f"medscale: error: {error}", file=sys.stderr, flush=True)
+            raise SystemExit(EXIT_USER) from None
+
+    return wrapped
