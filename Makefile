@@ -5,8 +5,8 @@ SHELL := /bin/bash
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-SMK := snakemake
 STUDY ?=
+CONFIG ?=
 PYTEST ?=
 
 .PHONY: help setup setup-latex study test test-faults check format bench lock clean distclean
@@ -20,8 +20,8 @@ setup: ## virtual environment from the hash-locked requirements
 setup-latex: ## the same, and the system's LaTeX
 	@tools/setup.sh latex
 
-study: setup-latex ## the demo study from raw images to the paper, on this machine (STUDY=name for one study)
-	@tools/study.sh $(if $(STUDY),only=$(STUDY))
+study: setup-latex ## the demo study, raw images to paper (STUDY=name: one study; CONFIG=file: your own data)
+	@medscale study $(if $(STUDY),--only $(STUDY)) $(if $(CONFIG),--configfile $(CONFIG))
 
 test: setup-latex ## all tests
 	@python -m pytest -q -m "not faults" $(PYTEST)

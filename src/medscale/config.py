@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -24,9 +24,15 @@ class Source(Strict):
     """Where a study's raw images are, and which source module reads them."""
 
     kind: str
-    path: Path
-    synthetic: bool = False
+    path: Path | None = Field(None, description="None: data/raw/<study> below the workdir; relative: from the root")
+    synthetic: bool = Field(False, description="the raw images are generated (demo) in data/raw/<study>")
     options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _generated_in_place(self) -> Source:
+        if self.synthetic and self.path is not None:
+            raise ValueError("a synthetic source has no path: it is generated below the workdir")
+        return self
 
 
 class Split(Strict):
@@ -172,7 +178,7 @@ class Config(Strict):
     stand_in_gpu: bool = Field(False, description="demo only: GPU runs are carried out on CPU processes")
     node: Node = Node()
     dask: Dask = Dask()
-    studies: dict[str, Study]
+    studies: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")], Study] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
@@ -290,7 +296,8 @@ def load(base: str | Path, changes: dict[str, Any] | None = None) -> Config:
         changes["only"] = changes["only"].split(",")
     for layer in (scales.get(scale, {}), changes):
         tree = merge(tree, layer)
-    tree["studies"] = {name: _inherit(tree.get("studies") or {}, name, base) for name in tree.get("studies") or {}}
+    studies = tree.get("studies") or {}
+    tree["studies"] = {name: _inherit(studies, name, base) for name in studies}
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -305,18 +312,19 @@ def merge(below: Any, above: Any) -> Any:
 
 
 def _inherit(studies: dict[str, Any], name: str, base: str | Path, seen: tuple[str, ...] = ()) -> Any:
-    """A study with ``like: other`` takes everything from the other that it does not say itself."""
+    """A study with ``like: other`` takes what it does not say itself from the other, but title, source and classes."""
     study = studies[name]
-    if not isinstance(study, dict) or "like" not in study:
+    if not isinstance(study, dict):
+        return study
+    study = {"title": name, **study}
+    if "like" not in study:
         return study
     other = study["like"]
     if other not in studies or other in (*seen, name):
         raise MedscaleError(f"{base}: studies.{name}.like is {other!r}; it must name another study that ends the chain")
     own = {key: value for key, value in study.items() if key != "like"}
     parent = dict(_inherit(studies, other, base, (*seen, name)))
-    parent.pop("source", None)
-    parent.pop("classes", None)
-    return merge(parent, own)
+    return merge({key: value for key, value in parent.items() if key not in ("title", "source", "classes")}, own)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -30,7 +30,8 @@ def set_up(file: str | Path | None = None, *, quiet: bool = False) -> logging.Lo
         log.addHandler(handler)
     logging.captureWarnings(True)
     warnings = logging.getLogger("py.warnings")
-    warnings.handlers[:] = [h for h in log.handlers if isinstance(h, logging.FileHandler)] or [logging.NullHandler()]
+    warnings.handlers.clear()
+    warnings.handlers += [h for h in log.handlers if isinstance(h, logging.FileHandler)] or [logging.NullHandler()]
     warnings.propagate = False
     return log
 

@@ -1,0 +1,29 @@
+# The graph from raw images to the paper. Targets a person types, from the project's root:
+#   snakemake results/glaucoma/ddp_amp_2gpu     one result (any valid run name)
+#   snakemake paper | figures | results         everything of that kind
+#   snakemake --profile demo …                  the same names at demo scale, below work/demo
+import sys
+
+from medscale.workflow import Study, use_this_python
+
+use_this_python()
+STUDY = Study(config, targets=sys.argv[1:])
+
+
+workdir: STUDY.workdir
+
+
+container: "containers/medscale.sif"
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/train.smk"
+include: "rules/evaluate.smk"
+include: "rules/paper.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        "paper/paper.pdf",

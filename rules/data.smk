@@ -1,0 +1,71 @@
+# Raw images to shards: generate (demo only), index with audit and split, preprocess under Dask.
+
+
+rule demo_data:
+    output:
+        "data/raw/{study}/demo.json",
+    log:
+        "logs/{study}/demo_data.log",
+    benchmark:
+        "benchmarks/{study}/demo_data.tsv"
+    threads: workflow.cores or 1
+    params:
+        kind=lambda w: STUDY.config.study(w.study).source.kind,
+        options=lambda w: STUDY.options(w.study),
+        script=STUDY.script("demo_data.py"),
+        code=STUDY.code("demo_data.py"),
+    shell:
+        "python {params.script} --kind {params.kind} --options {params.options:q}"
+        " --out data/raw/{wildcards.study} --log {log}"
+
+
+rule index:
+    input:
+        lambda w: STUDY.demo_marker(w.study),
+    output:
+        index="data/{study}/index.parquet",
+        audit="data/{study}/audit.csv",
+        counts="data/{study}/audit.json",
+    log:
+        "logs/{study}/index.log",
+    benchmark:
+        "benchmarks/{study}/index.tsv"
+    threads: STUDY.dask_workers()
+    params:
+        source=lambda w: STUDY.section(w.study, "source"),
+        split=lambda w: STUDY.section(w.study, "split"),
+        classes=lambda w: STUDY.section(w.study, "classes"),
+        state=lambda w: STUDY.raw_state(w.study),
+        dask=STUDY.config.dask.model_dump_json(),
+        script=STUDY.script("index.py"),
+        code=STUDY.code("index.py"),
+    shell:
+        "python {params.script} --source {params.source:q} --split {params.split:q}"
+        " --classes {params.classes:q} --dask {params.dask:q} --out data/{wildcards.study} --log {log}"
+
+
+# Only meta.json, written last, is declared: chunks that are there stay when the job is interrupted or fails.
+rule shards:
+    input:
+        index="data/{study}/index.parquet",
+    output:
+        "data/{study}/shards/meta.json",
+    log:
+        "logs/{study}/shards.log",
+    benchmark:
+        "benchmarks/{study}/shards.tsv"
+    threads: STUDY.dask_workers()
+    params:
+        raw=lambda w: STUDY.raw_as_seen(w.study),
+        preprocess=lambda w: STUDY.section(w.study, "preprocess"),
+        dask=STUDY.config.dask.model_dump_json(),
+        script=STUDY.script("shards.py"),
+        code=STUDY.code("shards.py"),
+    shell:
+        "python {params.script} --index {input.index} --raw {params.raw:q} --preprocess {params.preprocess:q}"
+        " --dask {params.dask:q} --out data/{wildcards.study}/shards --log {log}"
+
+
+rule data:
+    input:
+        expand("data/{study}/shards/meta.json", study=STUDY.studies),

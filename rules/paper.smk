@@ -1,0 +1,3 @@
+rule paper:
+    input:
+        "config.resolved.json",

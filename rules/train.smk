@@ -1,0 +1,40 @@
+# One replicate: its plan as a file, then the training that the plan describes.
+
+
+rule plan:
+    output:
+        "runs/{study}/{run}/seed{seed}/spec.json",
+    log:
+        "logs/{study}/{run}/seed{seed}.plan.log",
+    params:
+        text=lambda w: STUDY.plan(w.study, w.run, w.seed).model_dump_json(),
+        script=STUDY.script("write_json.py"),
+        code=STUDY.code("write_json.py"),
+    shell:
+        "python {params.script} plan {params.text:q} --out {output} 2> {log}"
+
+
+# Checkpoints stay undeclared below the run's folder, so that a restarted job finds them and goes on.
+rule train:
+    input:
+        spec="runs/{study}/{run}/seed{seed}/spec.json",
+        shards="data/{study}/shards/meta.json",
+    output:
+        history="runs/{study}/{run}/seed{seed}/history.csv",
+        timing="runs/{study}/{run}/seed{seed}/timing.json",
+        predictions="runs/{study}/{run}/seed{seed}/predictions.parquet",
+        model="runs/{study}/{run}/seed{seed}/model.safetensors",
+        environment="runs/{study}/{run}/seed{seed}/environment.json",
+    log:
+        "logs/{study}/{run}/seed{seed}.train.log",
+    benchmark:
+        "benchmarks/{study}/{run}/seed{seed}.train.tsv"
+    threads: lambda w: STUDY.plan(w.study, w.run).procs_per_node
+    resources:
+        timed=1,
+    params:
+        script=STUDY.script("train.py"),
+        code=STUDY.code("train.py"),
+    shell:
+        "python {params.script} --spec {input.spec} --shards data/{wildcards.study}/shards"
+        " --out runs/{wildcards.study}/{wildcards.run}/seed{wildcards.seed} --log {log}"

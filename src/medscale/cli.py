@@ -1,0 +1,108 @@
+"""The command line: check what is planned, run a study, show what it made."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from medscale.errors import MedscaleError, tell_user
+from medscale.provenance import ROOT
+
+Scale = Annotated[str, typer.Option(help="full or demo; a configfile that names one wins")]
+Only = Annotated[str | None, typer.Option(help="studies to carry out, separated by commas; all without it")]
+ConfigFile = Annotated[Path | None, typer.Option(help="a YAML file of changes to config.yaml, such as your own data")]
+Seconds = Annotated[float, typer.Option(hidden=True)]
+
+main = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+out = Console(highlight=False, soft_wrap=True)
+MARK = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "error": "[red bold]error[/]"}
+
+
+def app() -> None:
+    """Entry point; a MedscaleError becomes one message."""
+    tell_user(main)()
+
+
+@main.command()
+def check(scale: Scale = "full", only: Only = None, configfile: ConfigFile = None, cluster: bool = False) -> None:
+    """Data, splits, configuration, disk, memory and devices against the planned runs; seconds, offline."""
+    from medscale.preflight import examine
+    from medscale.workflow import Study
+
+    findings = examine(Study(_changes(scale, only, configfile)), on_cluster=cluster)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for finding in findings:
+        table.add_row(MARK[finding.level], finding.what, finding.says)
+    out.print(table)
+    if any(finding.level == "error" for finding in findings):
+        raise MedscaleError("the planned runs cannot be carried out here; see the lines marked error above")
+
+
+@main.command()
+def study(scale: Scale = "demo", only: Only = None, configfile: ConfigFile = None) -> None:
+    """Check, run everything from raw images to the paper, and name what was made."""
+    start = time.monotonic()
+    changes = _changes(scale, only, configfile)
+    check(changes["scale"], only, configfile)
+    command = [sys.executable, "-m", "snakemake", "--quiet", "rules", "reason", "host"]
+    command += ["--configfile", str(configfile.resolve())] if configfile else []
+    command += ["--config", *(f"{key}={changes[key]}" for key in ("scale", "only") if key in changes)]
+    if subprocess.run(command, cwd=ROOT).returncode != 0:
+        raise MedscaleError("the study stopped: the lines above name the job and its log. The same command goes on")
+    summary(scale, only, configfile, took=time.monotonic() - start)
+
+
+@main.command()
+def summary(
+    scale: Scale = "full",
+    only: Only = None,
+    configfile: ConfigFile = None,
+    took: Seconds = 0,
+) -> None:
+    """Name the paper, figures and results that are there, and how long each stage took."""
+    from medscale.timing import stage_times
+    from medscale.workflow import Study
+
+    study = Study(_changes(scale, only, configfile))
+    times = Table("study", "stage", "jobs", "seconds", title="Time by stage", box=None)
+    for row in stage_times(study.workdir).itertuples():
+        times.add_row(str(row.study), str(row.stage), str(row.jobs), f"{row.seconds:.1f}")
+    out.print(times)
+    for name in study.studies:
+        out.print(f"\n[bold]{study.config.study(name).title}[/]")
+        for result in sorted((study.workdir / "results" / name).glob("*/summary.json")):
+            out.print(f"  {_one_line(result)}")
+        figures = sorted((study.workdir / "figures" / name).glob("*.pdf"))
+        out.print(f"  figures  {_near(study.workdir / 'figures' / name)}/: " + ", ".join(f.stem for f in figures))
+    paper = study.workdir / "paper" / "paper.pdf"
+    if paper.exists():
+        out.print(f"\n[bold]Paper    {_near(paper)}[/]" + (f"   ({took:.0f} s)" if took else ""))
+
+
+def _changes(scale: str, only: str | None, configfile: Path | None) -> dict[str, Any]:
+    """Changes to config.yaml as Snakemake would see them; a scale in the file wins over the option."""
+    changes: dict[str, Any] = {}
+    if configfile is not None:
+        try:
+            changes = yaml.safe_load(configfile.read_text(encoding="utf-8")) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise MedscaleError(f"{configfile} cannot be read: {error}") from None
+        if not isinstance(changes, dict):
+            raise MedscaleError(f"{configfile}: expected a mapping of settings, found {type(changes).__name__}")
+    return {"scale": scale} | changes | ({"only": only} if only else {})
+
+
+def _near(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,152 @@
+"""A Dask client from the configuration: a local cluster, SLURM jobs, or a scheduler that runs already."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dask
+from distributed import Client, LocalCluster, WorkerPlugin, as_completed
+
+from medscale.config import Dask
+from medscale.errors import MedscaleError
+from medscale.log import log, track
+
+CONNECT_S = 10
+WORKER_S = 60
+
+
+class OneThread(WorkerPlugin):
+    """Warms a worker up: its imports are done and OpenCV and BLAS use one thread, as the tasks fill the cores."""
+
+    name = "medscale-one-thread"
+
+    def setup(self, worker: Any) -> None:
+        """Called by each worker when it starts or when the plugin arrives."""
+        import cv2
+        from threadpoolctl import threadpool_limits
+
+        import medscale.data.audit
+        import medscale.data.build  # noqa: F401
+
+        cv2.setNumThreads(1)
+        self.limits = threadpool_limits(1)
+
+
+@contextmanager
+def client(settings: Dask, tasks: int | None = None, folder: Path | None = None) -> Iterator[Client]:
+    """A Dask client with warmed workers; what was started for it is gone afterwards.
+
+    Args:
+        settings: the ``dask`` section of the configuration.
+        tasks: how many tasks there are at most: no more local workers than that are started.
+        folder: a folder that every worker must see, such as the raw images.
+
+    Raises:
+        MedscaleError: when the scheduler cannot be reached, has no workers, or they do not see the folder.
+    """
+    with dask.config.set(_QUIET), _started(settings, tasks) as address, _connected(address) as connection:
+        if settings.scheduler != "local":
+            _await_worker(connection, settings)
+        connection.register_plugin(OneThread())
+        if folder is not None:
+            _check_folder(connection, folder)
+        yield connection
+
+
+def run_all(
+    connection: Client, function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], what: str
+) -> Iterator[Any]:
+    """Call ``function`` on the workers once for each tuple of arguments; yield results as they come, with progress.
+
+    A MedscaleError belongs into the result (the function returns it): raised in a worker it would be logged there as a crash.
+    It is raised here.
+    """
+    futures = [connection.submit(function, *one, pure=False) for one in arguments]
+    for future in track(as_completed(futures), what, len(futures)):
+        result = future.result()
+        future.release()
+        if isinstance(result, MedscaleError):
+            connection.cancel(futures)
+            raise result
+        yield result
+
+
+_QUIET = {
+    "distributed.worker.memory.terminate": False,
+    "distributed.comm.timeouts.connect": f"{CONNECT_S}s",
+    "distributed.admin.log-format": "%(name)s: %(message)s",
+}
+
+
+@contextmanager
+def _started(settings: Dask, tasks: int | None) -> Iterator[str | Any]:
+    """A running cluster (local, SLURM) or the address of one."""
+    if settings.scheduler == "local":
+        cores = len(os.sched_getaffinity(0))
+        workers = min(settings.workers or cores, tasks or cores)
+        with LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            memory_limit=0,
+            silence_logs=logging.CRITICAL,
+        ) as cluster:
+            yield cluster
+    elif settings.scheduler == "slurm":
+        with _slurm(settings) as cluster:
+            yield cluster
+    else:
+        yield settings.scheduler
+
+
+@contextmanager
+def _slurm(settings: Dask) -> Iterator[Any]:
+    from dask_jobqueue import SLURMCluster
+
+    if settings.workers is None:
+        raise MedscaleError("dask.scheduler is slurm: say with dask.workers how many workers to ask for")
+    try:
+        cluster = SLURMCluster(**settings.slurm)
+        cluster.scale(settings.workers)
+    except (ValueError, TypeError, OSError) as error:
+        raise MedscaleError(f"dask.slurm is not accepted by dask-jobqueue's SLURMCluster: {error}") from None
+    with cluster:
+        yield cluster
+
+
+@contextmanager
+def _connected(address: str | Any) -> Iterator[Client]:
+    try:
+        connection = Client(address, timeout=CONNECT_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise MedscaleError(
+            f"no Dask scheduler answers at {address} ({type(error).__name__}); "
+            "start one (`dask scheduler`) and its workers, or set dask.scheduler to local"
+        ) from None
+    with connection:
+        yield connection
+
+
+def _await_worker(connection: Client, settings: Dask) -> None:
+    log.info("waiting for a Dask worker of %s", settings.scheduler)
+    slurm = settings.scheduler == "slurm"
+    try:
+        connection.wait_for_workers(1, timeout=None if slurm else WORKER_S)
+    except TimeoutError:
+        raise MedscaleError(
+            f"the Dask scheduler at {settings.scheduler} has no workers after {WORKER_S} s; "
+            f"start some: `dask worker {settings.scheduler}`"
+        ) from None
+
+
+def _check_folder(connection: Client, folder: Path) -> None:
+    blind = [worker for worker, sees in connection.run(os.path.isdir, str(folder)).items() if not sees]
+    if blind:
+        raise MedscaleError(f"the Dask worker at {blind[0]} does not see the folder {folder}; it must be on a shared disk")

@@ -1,0 +1,128 @@
+"""Reading one image file: its kind by content, its fault if it has one, its pixels as RGB uint8."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from medscale.errors import MedscaleError
+
+# Kinds that are read, by the first bytes of the file; its name is not asked. OpenCV decodes all of them.
+MAGIC = {
+    "jpeg": (b"\xff\xd8\xff",),
+    "png": (b"\x89PNG\r\n\x1a\n",),
+    "tiff": (b"II*\0", b"MM\0*"),
+    "webp": (b"RIFF",),
+    "gif": (b"GIF87a", b"GIF89a"),
+    "bmp": (b"BM",),
+}
+SUFFIXES = {
+    "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "png": (".png",),
+    "tiff": (".tif", ".tiff"),
+    "webp": (".webp",),
+    "gif": (".gif",),
+    "bmp": (".bmp",),
+}
+IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+REDUCED = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+
+EMPTY, TRUNCATED, UNREADABLE, NOT_AN_IMAGE = "zero bytes", "truncated", "unreadable", "not an image"
+
+
+class Unreadable(MedscaleError):
+    """A file that gives no pixels: ``reason`` is one of the audit's, ``detail`` what was seen."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+def kind_of(data: bytes) -> str | None:
+    """Kind of an image by its first bytes: a key of ``MAGIC``, or None for anything else."""
+    for kind, starts in MAGIC.items():
+        if data.startswith(starts) and (kind != "webp" or data[8:12] == b"WEBP"):
+            return kind
+    return None
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """All bytes of a file.
+
+    Raises:
+        Unreadable: when the system does not give them (no right to read, a broken link, a disk error).
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise Unreadable(UNREADABLE, error.strerror or str(error)) from None
+
+
+def read_rgb(path: str | Path) -> np.ndarray:
+    """Read an image file as uint8 RGB of shape H,W,3; see ``decode``."""
+    return decode(read_bytes(path))
+
+
+def decode(data: bytes, reduce: int = 1) -> np.ndarray:
+    """Decode an image file's bytes to uint8 RGB of shape H,W,3.
+
+    Grey and palette images become RGB, CMYK is converted; alpha is dropped (the recorded colour is kept, as it is, also
+    where it is transparent); 16 bit a channel is scaled by its full range (65535 becomes 255, rounded); the orientation
+    in EXIF is applied; of an animation the first frame is read.
+
+    Args:
+        data: the file's bytes.
+        reduce: 1, 2, 4 or 8: a JPEG is decoded at 1/reduce of its size in the DCT, which is faster; other kinds ignore it.
+
+    Raises:
+        Unreadable: with the reason (zero bytes, not an image, truncated, unreadable) and what was seen.
+    """
+    kind = kind_of(data)
+    if fault := _fault(data, kind):
+        raise fault
+    flags = REDUCED[reduce if kind == "jpeg" else 1] | cv2.IMREAD_ANYDEPTH
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise Unreadable(UNREADABLE, f"the {kind} decoder: {error.err}") from None
+    if image is None:
+        ended = kind != "jpeg" or b"\xff\xd9" in data[-1024:]
+        raise Unreadable(UNREADABLE if ended else TRUNCATED, f"the {kind} data end early or are damaged")
+    if image.dtype == np.uint16:
+        image = ((image.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise Unreadable(UNREADABLE, f"{image.dtype} samples; 8 or 16 bit are read")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _fault(data: bytes, kind: str | None) -> Unreadable | None:
+    if not data:
+        return Unreadable(EMPTY, "the file is empty")
+    if kind is None:
+        return Unreadable(NOT_AN_IMAGE, f"begins with {data[:8]!r}; read are {', '.join(MAGIC)}")
+    return _png_fault(data) if kind == "png" else None
+
+
+def _png_fault(data: bytes) -> Unreadable | None:
+    """Walk a PNG's chunks (ISO/IEC 15948, 5.3) and check each CRC: decoders report damage less clearly."""
+    at = 8
+    while at + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + length
+        if end > len(data):
+            break
+        if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
+            return Unreadable(UNREADABLE, f"the checksum of the PNG chunk {name!r} at byte {at} is wrong")
+        if name == b"IEND":
+            return None
+        at = end
+    return Unreadable(TRUNCATED, f"the PNG ends after {len(data)} bytes without its end mark")

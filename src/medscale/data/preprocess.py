@@ -1,0 +1,56 @@
+"""What is done once to each image before training: resize, CLAHE, gamma, median; uint8 RGB in and out."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from medscale.config import Clahe, Preprocess
+
+
+def preprocess(image: np.ndarray, settings: Preprocess) -> np.ndarray:
+    """Bring an image to size x size and even out its contrast, in this order: resize, CLAHE, gamma, median.
+
+    Args:
+        image: uint8 RGB, shape H,W,3.
+        settings: which steps, and their strengths; a step that is None is left out.
+
+    Returns:
+        uint8 RGB, shape size,size,3.
+    """
+    image = resize(image, settings.size)
+    if settings.clahe is not None:
+        image = clahe(image, settings.clahe)
+    if settings.gamma is not None:
+        image = gamma(image, settings.gamma)
+    return image if settings.median is None else cv2.medianBlur(image, settings.median)
+
+
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+    """Resize to size x size; the aspect ratio is not kept, so that no part of the image is lost.
+
+    Shrinking averages over areas, which does not alias; an image with a side below ``size`` is interpolated linearly.
+    """
+    if image.shape[:2] == (size, size):
+        return image
+    shrinks = min(image.shape[:2]) >= size
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def reduction(width: int, height: int, size: int) -> int:
+    """By how much a JPEG of that size is decoded smaller: 1, 2, 4 or 8, so that both sides stay at least 2 x size."""
+    return next(factor for factor in (8, 4, 2, 1) if factor == 1 or min(width, height) >= 2 * size * factor)
+
+
+def clahe(image: np.ndarray, settings: Clahe) -> np.ndarray:
+    """Contrast-limited adaptive histogram equalization (Zuiderveld 1994) of L in CIE LAB; colour stays."""
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
+    equalize = cv2.createCLAHE(settings.clip_limit, (settings.tiles, settings.tiles))
+    lab[..., 0] = equalize.apply(np.ascontiguousarray(lab[..., 0]))
+    return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
+
+
+def gamma(image: np.ndarray, value: float) -> np.ndarray:
+    """Gamma correction, out = 255 (in / 255)^(1 / value): above 1 it brightens the dark parts."""
+    table = np.rint(255 * (np.arange(256) / 255) ** (1 / value)).astype(np.uint8)
+    return cv2.LUT(image, table)

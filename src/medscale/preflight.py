@@ -1,0 +1,171 @@
+"""`medscale check`: finds in seconds, offline, what would stop the planned runs hours later."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import psutil
+
+from medscale.config import RunPlan
+from medscale.data.sources import scan
+from medscale.errors import MedscaleError
+from medscale.workflow import Study, check_model
+
+Level = Literal["ok", "note", "error"]
+
+LATEX = ("latexmk", "pdflatex", "biber")
+RANK_MB = 700  # resident memory of one training process before its network: measured with torch 2.14 on CPU
+RUN_MB = 400  # a replicate's outputs and checkpoints for a network of about 22 M parameters, with Adam's moments
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report: what was looked at, how it is, and what to do where it is not well."""
+
+    level: Level
+    what: str
+    says: str
+
+
+def examine(study: Study, *, on_cluster: bool = False) -> list[Finding]:
+    """All findings for the active studies.
+
+    Args:
+        study: the checked configuration.
+        on_cluster: jobs run elsewhere, so this machine's devices and memory are only noted.
+    """
+    config = study.config
+    findings = [Finding("ok", "configuration", f"{config.scale} scale, studies {', '.join(study.studies)}")]
+    plans = [study.plan(s, run, seed) for s in study.studies for run in config.study(s).runs for seed in config.seeds]
+    images = {}
+    for name in study.studies:
+        images[name], lines = _data(study, name)
+        findings += lines
+    findings += [*_models(plans), *_latex(), *_dask(study)]
+    findings.append(_disk(study, plans, images))
+    findings += _devices(plans, on_cluster)
+    findings.append(_memory(study, plans, on_cluster))
+    return findings
+
+
+def _data(study: Study, name: str) -> tuple[int, list[Finding]]:
+    """Number of images listed (not yet decoded) and what is to be said of a study's raw folder."""
+    settings = study.config.study(name)
+    what = f"data of {name}"
+    if settings.source.synthetic:
+        count = int(settings.source.options.get("unique", 500)) * 2
+        return count, [Finding("note", what, f"synthetic: about {count} images are generated in {study.raw(name)}")]
+    try:
+        found = scan(settings.source.model_copy(update={"path": study.raw(name)}), settings.classes)
+    except MedscaleError as error:
+        return 0, [Finding("error", what, str(error))]
+    counts = found.rows["label"].value_counts()
+    text = f"{len(found.rows)} images in {study.raw(name)}: " + ", ".join(f"{k} {v}" for k, v in counts.items())
+    lines = [Finding("ok", what, text)]
+    if settings.split.mode != "published" and counts.min() < 10:
+        lines.append(Finding("note", f"split of {name}", f"class {counts.idxmin()} has only {counts.min()} images"))
+    if settings.split.mode == "published" and found.rows["split_published"].isna().all():
+        lines.append(Finding("error", f"split of {name}", "split.mode is published, but the folder has no splits"))
+    return len(found.rows), lines
+
+
+def _models(plans: list[RunPlan]) -> Iterator[Finding]:
+    for name in sorted({plan.model.name for plan in plans}):
+        try:
+            check_model(name)
+        except MedscaleError as error:
+            yield Finding("error", f"model {name}", str(error))
+
+
+def _latex() -> Iterator[Finding]:
+    missing = [program for program in LATEX if shutil.which(program) is None]
+    if missing:
+        yield Finding("error", "LaTeX", f"{', '.join(missing)} not found; `make setup-latex` installs it")
+    else:
+        yield Finding("ok", "LaTeX", shutil.which(LATEX[0]) or "")
+
+
+def _dask(study: Study) -> Iterator[Finding]:
+    scheduler = study.config.dask.scheduler
+    if scheduler == "local":
+        yield Finding("ok", "Dask", f"{study.dask_workers()} local workers")
+    elif scheduler == "slurm":
+        ok = shutil.which("sbatch") is not None
+        yield Finding("ok" if ok else "error", "Dask", "SLURM jobs" if ok else "dask.scheduler is slurm, but no sbatch")
+    else:
+        host, _, port = scheduler.rpartition("/")[2].rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=2).close()
+            yield Finding("ok", "Dask", f"scheduler {scheduler} answers")
+        except (OSError, ValueError) as error:
+            yield Finding(
+                "error", "Dask", f"scheduler {scheduler!r} does not answer ({error}); see dask in config.yaml"
+            )
+
+
+def _disk(study: Study, plans: list[RunPlan], images: dict[str, int]) -> Finding:
+    """Shards and runs that are planned, against the free space below the workdir."""
+    folder = study.workdir
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / 2**20
+    sizes = {name: study.config.study(name).preprocess.size for name in images}
+    need = sum(count * 3 * sizes[name] ** 2 for name, count in images.items()) / 2**20 + RUN_MB * len(plans)
+    text = f"{free / 1024:.1f} GB free in {folder}, at most about {need / 1024:.1f} GB needed"
+    return (
+        Finding("ok", "disk", text) if free > need else Finding("error", "disk", f"{text}: free some, or set workdir")
+    )
+
+
+def _devices(plans: list[RunPlan], on_cluster: bool) -> Iterator[Finding]:
+    """Devices that the runs' names ask for, against those of this machine."""
+    cores, gpus = len(os.sched_getaffinity(0)), count_gpus()
+    most = max((plan.procs_per_node for plan in plans if plan.backend == "cuda"), default=0)
+    nodes = max(plan.nodes for plan in plans)
+    if on_cluster:
+        yield Finding("note", "devices", f"checked by SLURM: up to {nodes} node(s), {most} GPUs a node")
+        return
+    if most > gpus:
+        runs = sorted({plan.run.name for plan in plans if plan.backend == "cuda" and plan.procs_per_node > gpus})
+        yield Finding(
+            "error",
+            "GPUs",
+            f"{len(runs)} of the runs need up to {most} GPUs, this machine has {gpus}: {', '.join(runs[:4])} …; "
+            "use --profile slurm on a cluster, or --profile demo, where CPU processes stand in and everything says so",
+        )
+    elif most:
+        yield Finding("ok", "GPUs", f"{gpus}, up to {most} needed")
+    if stand_ins := sorted({plan.run.name for plan in plans if plan.stand_in}):
+        yield Finding("note", "GPUs", f"CPU processes stand in for GPUs, marked as such: {', '.join(stand_ins)}")
+    ranks = max((plan.run.devices for plan in plans if plan.backend == "cpu"), default=0)
+    if ranks > cores:
+        yield Finding("note", "CPU", f"a run has {ranks} CPU processes on {cores} cores: its speedup means nothing")
+    else:
+        yield Finding("ok", "CPU", f"{cores} cores, up to {ranks} processes a run")
+
+
+def _memory(study: Study, plans: list[RunPlan], on_cluster: bool) -> Finding:
+    free = psutil.virtual_memory().available / 2**20
+    ranks = 0 if on_cluster else max(plan.procs_per_node for plan in plans)
+    need = max(ranks * RANK_MB, study.dask_workers() * 400)
+    text = f"{free / 1024:.1f} GB free, about {need / 1024:.1f} GB needed"
+    return Finding("ok" if free > need else "error", "memory", text)
+
+
+def count_gpus() -> int:
+    """CUDA devices of this machine, asked through NVML; 0 where there is no driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return 0
+    try:
+        return int(pynvml.nvmlDeviceGetCount())
+    finally:
+        pynvml.nvmlShutdown()

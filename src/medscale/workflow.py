@@ -1,0 +1,142 @@
+"""What the Snakemake rules ask the package: the checked configuration, plans of runs, digests of code."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from medscale import config as configuration
+from medscale.config import Config, RunPlan
+from medscale.errors import EXIT_USER, MedscaleError
+from medscale.files import digest
+from medscale.provenance import ROOT, code_digest
+from medscale.study import RunSpec
+
+DEMO_MARKER = "demo.json"
+RUN_TARGET = re.compile(r"(?:\./)?(results|runs)/([^/]+)/([^/]+)(/.*)?")
+STUDY_TARGET = re.compile(r"(?:\./)?(data/raw|data|figures|tables)/([^/]+)/.+")
+
+
+class Study:
+    """The configuration as the rules see it; every mistake ends Snakemake with one message."""
+
+    def __init__(self, changes: Mapping[str, Any], targets: Iterable[str] = ()) -> None:
+        """Read config.yaml with the user's changes, and check the targets that a person typed."""
+        try:
+            self.config: Config = configuration.load(ROOT / "config.yaml", dict(changes))
+            for target in targets:
+                check_target(self.config, target)
+        except MedscaleError as error:
+            print(f"medscale: error: {error}", file=sys.stderr, flush=True)
+            raise SystemExit(EXIT_USER) from None
+
+    @property
+    def workdir(self) -> Path:
+        """Folder below which everything is written."""
+        return self.config.workdir if self.config.workdir.is_absolute() else ROOT / self.config.workdir
+
+    @property
+    def studies(self) -> list[str]:
+        """Names of the studies to carry out."""
+        return self.config.active
+
+    def raw(self, study: str) -> Path:
+        """Folder of a study's raw images; a relative path in the configuration counts from the project's root."""
+        path = self.config.study(study).source.path
+        return (self.workdir / "data" / "raw" / study if path is None else ROOT / path).resolve()
+
+    def raw_as_seen(self, study: str) -> str:
+        """The same folder as jobs name it: relative to the workdir unless the configuration names it absolutely."""
+        path = self.config.study(study).source.path
+        absolute = path is not None and path.is_absolute()
+        return str(path) if absolute else os.path.relpath(self.raw(study), self.workdir.resolve())
+
+    def script(self, name: str) -> str:
+        """Path of a stage's script as jobs name it, so that a moved checkout reruns nothing."""
+        return os.path.relpath(ROOT / "scripts" / name, self.workdir.resolve())
+
+    def demo_marker(self, study: str) -> list[str]:
+        """The file that ends the generation of a synthetic study's raw images; none for real ones."""
+        return [f"data/raw/{study}/{DEMO_MARKER}"] if self.config.study(study).source.synthetic else []
+
+    def options(self, study: str) -> str:
+        """The source's own options as JSON."""
+        return json.dumps(self.config.study(study).source.options)
+
+    def raw_state(self, study: str) -> str:
+        """Digest of the raw folder's directories and their times, to two levels: files that come or go change it."""
+        root = self.raw(study)
+        if self.config.study(study).source.synthetic or not root.is_dir():
+            return "generated or absent"
+        folders = [root, *_folders(root)]
+        folders += [below for folder in folders[1:] for below in _folders(folder)]
+        return digest(sorted((str(f.relative_to(root)), f.stat().st_mtime_ns) for f in folders))
+
+    def section(self, study: str, name: str) -> str:
+        """A section of a study's configuration as JSON, for a script's command line and as a rerun trigger."""
+        section = getattr(self.config.study(study), name)
+        if name == "source":
+            section = section.model_copy(update={"path": Path(self.raw_as_seen(study))})
+        return json.dumps(section) if not isinstance(section, BaseModel) else section.model_dump_json()
+
+    def plan(self, study: str, run: str, seed: int | str = 0) -> RunPlan:
+        """A replicate's complete plan; without a seed, what all replicates of the run share."""
+        return configuration.plan(self.config, study, run, int(seed))
+
+    def replicates(self, study: str, run: str) -> list[str]:
+        """Folders of a run's replicates, one a seed."""
+        return [f"runs/{study}/{run}/seed{seed}" for seed in self.config.seeds]
+
+    def results(self, studies: Iterable[str] | None = None) -> list[str]:
+        """Result folders of the configured runs."""
+        return [f"results/{s}/{run}" for s in studies or self.studies for run in self.config.study(s).runs]
+
+    def dask_workers(self) -> int:
+        """Processes that preprocessing uses on this machine."""
+        return self.config.dask.workers or len(os.sched_getaffinity(0)) if self.config.dask.scheduler == "local" else 1
+
+    def code(self, script: str) -> str:
+        """Digest of a script and of all package code that it uses."""
+        return code_digest(ROOT / "scripts" / script)
+
+
+def use_this_python() -> None:
+    """Let jobs find the ``python`` that runs Snakemake, also where its environment was not activated."""
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def _folders(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return [Path(entry.path) for entry in entries if entry.is_dir()]
+
+
+def check_target(config: Config, target: str) -> None:
+    """Refuse a target whose study or run does not exist.
+
+    Raises:
+        MedscaleError: which part of the target is wrong and what is allowed.
+    """
+    if match := RUN_TARGET.fullmatch(target):
+        configuration.plan(config, match[2], match[3], config.seeds[0])
+        check_model(RunSpec.parse(match[3]).model)
+    elif match := STUDY_TARGET.fullmatch(target):
+        config.study(match[2])
+
+
+def check_model(name: str | None) -> None:
+    """Refuse a model name that no registry knows; importing timm is left to names that are not the package's own.
+
+    Raises:
+        MedscaleError: with close matches.
+    """
+    if name is not None:
+        from medscale.models.registry import check_name
+
+        check_name(name)

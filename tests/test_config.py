@@ -1,0 +1,100 @@
+"""The configuration: overlays, changes, inheritance, and one message that names each mistake."""
+
+from pathlib import Path
+
+import pytest
+
+from medscale import config
+from medscale.errors import MedscaleError
+from medscale.study import RunSpec
+
+ROOT = Path(__file__).parent.parent
+BASE = ROOT / "config.yaml"
+
+
+def test_full_scale_is_the_default_and_lists_the_glaucoma_runs_of_the_study():
+    full = config.load(BASE)
+    assert full.scale == "full"
+    assert not full.stand_in_gpu
+    runs = full.study("glaucoma").runs
+    assert {f"ddp_{n}cpu" for n in (2, 4, 8, 16, 24, 32)} <= set(runs)
+    assert {"serial_1cpu", "serial_1gpu_bs16", "serial_1gpu_bs64", "ddp_amp_mp_2gpu", "ddp_amp_mp_4gpu"} <= set(runs)
+    recipe = full.study("glaucoma").recipe
+    assert (recipe.epochs, recipe.batch_size, recipe.clip_norm, recipe.optimizer) == (20, 32, 1.0, "adam")
+
+
+def test_scales_never_share_a_folder_and_changes_win_over_the_overlay():
+    full, demo = config.load(BASE), config.load(BASE, {"scale": "demo"})
+    assert full.workdir != demo.workdir
+    changed = config.load(BASE, {"scale": "demo", "studies": {"glaucoma": {"recipe": {"epochs": 3}}}})
+    assert changed.study("glaucoma").recipe.epochs == 3
+    assert changed.study("glaucoma").recipe.batch_is == demo.study("glaucoma").recipe.batch_is
+
+
+def test_a_study_like_another_takes_everything_but_its_source_and_classes():
+    mine = config.load(BASE, {"studies": {"mine": {"like": "glaucoma", "title": "Mine", "source": {"kind": "folder"}}}})
+    assert mine.study("mine").recipe == mine.study("glaucoma").recipe
+    assert mine.study("mine").source.kind == "folder"
+    with pytest.raises(MedscaleError, match=r"studies\.b\.like is 'a'"):
+        config.load(BASE, {"studies": {"a": {"like": "b"}, "b": {"like": "a"}}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"scale": "huge"}, "no scale 'huge'; there are: full, demo"),
+        ({"foo": 1}, "foo: there is no such setting"),
+        ({"only": "nix"}, "no study 'nix'"),
+        ({"seeds": [1, 1]}, "duplicates"),
+        ({"stand_in_gpu": True}, "stand_in_gpu is for scale demo only"),
+        ({"studies": {"glaucoma": {"recipe": {"epochs": 0}}}}, r"studies.glaucoma.recipe.epochs: .* \(found 0\)"),
+        ({"studies": {"glaucoma": {"runs": ["ddp_gpu2"]}}}, "'ddp_gpu2' is no run name"),
+        ({"studies": {"glaucoma": {"split": {"train": 0.9}}}}, "train \\+ val \\+ test must be 1"),
+        ({"studies": {"glaucoma": {"preprocess": {"median": 4}}}}, "median must be odd"),
+        ({"studies": {"glaucoma": None}}, "studies.glaucoma"),
+    ],
+)
+def test_mistakes_are_named(changes, says):
+    with pytest.raises(MedscaleError, match=says):
+        config.load(BASE, changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("studies: [a: b", "line 1.*not valid YAML"),
+        ("- a", "expected a mapping"),
+        ("scale: full", "studies"),
+    ],
+)
+def test_a_broken_file_is_one_message(tmp_path, text, says):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(MedscaleError, match="(?s)" + says):
+        config.load(tmp_path / "config.yaml")
+
+
+def test_plan_completes_a_run():
+    full, demo = config.load(BASE), config.load(BASE, {"scale": "demo"})
+    plan = config.plan(full, "glaucoma", "ddp_amp_8gpu_bs16", 1)
+    assert (plan.nodes, plan.procs_per_node, plan.backend, plan.stand_in) == (2, 4, "cuda", False)
+    assert plan.global_batch == 128
+    assert plan.learning_rate == pytest.approx(plan.recipe.lr * 8)
+    stand_in = config.plan(demo, "glaucoma", "ddp_amp_8gpu", 1)
+    assert (stand_in.nodes, stand_in.backend, stand_in.stand_in, stand_in.synthetic) == (1, "cpu", True, True)
+    assert stand_in.global_batch == demo.study("glaucoma").recipe.batch_size
+    with pytest.raises(MedscaleError, match="do not divide over"):
+        config.plan(full, "glaucoma", "ddp_5gpu", 1)
+
+
+def test_another_model_drops_the_options_of_the_studys_own():
+    demo = config.load(BASE, {"scale": "demo"})
+    assert config.plan(demo, "glaucoma", "ddp_2gpu_densenet121", 1).model.options == {}
+    assert config.plan(demo, "glaucoma", "ddp_2gpu_medical_cnn", 1).model.options == {"width": 8}
+
+
+def test_a_plan_survives_its_file():
+    plan = config.plan(config.load(BASE), "glaucoma", RunSpec.parse("ddp_2cpu"), 1)
+    again = config.RunPlan.model_validate_json(plan.model_dump_json())
+    assert again == plan
+    assert again.digest == plan.digest
+    assert plan.digest != config.plan(config.load(BASE), "glaucoma", "ddp_2cpu", 2).digest
