@@ -124,8 +124,9 @@ class Parallel(Strict):
     schedule: Literal["gpipe", "1f1b"] = "1f1b"
     microbatches: int = Field(4, ge=1)
     timeout_s: float = Field(60.0, gt=0, description="a collective that takes longer ends the run")
-    checkpoint_every_s: float = Field(60.0, gt=0)
-    checkpoint_every_steps: int | None = Field(None, ge=1)
+    checkpoint_every_s: float = Field(60.0, gt=0, description="at least; longer where writing takes over 2 % of it")
+    checkpoint_every_steps: int | None = Field(None, ge=1, description="instead of seconds")
+    stop_after_s: float | None = Field(None, gt=0, description="stop with a checkpoint; the same command goes on")
 
 
 class Study(Strict):
@@ -239,6 +240,13 @@ class RunPlan(Strict):
     def digest(self) -> str:
         """SHA-256 over all fields."""
         return digest(self.model_dump(mode="json"))
+
+    @property
+    def training_digest(self) -> str:
+        """SHA-256 over what decides the trained weights: not how many devices share the work, nor when it is saved."""
+        recipe = self.recipe.model_dump(mode="json", exclude={"batch_size", "batch_is", "lr_scaling", "lr", "accumulate"})
+        fields = self.model_dump(mode="json", include={"study", "seed", "synthetic", "model", "augment"})
+        return digest([fields, recipe, self.run.amp, self.global_batch, self.learning_rate])
 
 
 def plan(config: Config, study: str, run: str | RunSpec, seed: int) -> RunPlan:

@@ -17,6 +17,10 @@ class MedscaleError(Exception):
     """Bad input, a missing prerequisite or a failed run, told in one clear message without a traceback."""
 
 
+class Stopped(MedscaleError):
+    """A run was asked to stop and did so with a checkpoint; it goes on when it is started again."""
+
+
 def tell_user(command: Callable[P, R]) -> Callable[P, R]:
     """Wrap a command so that a MedscaleError is printed as one message and ends the process with status 2."""
 

@@ -1,0 +1,31 @@
+"""Train one replicate: start its processes through torchrun, wait for them, and say in one message how it ended."""
+
+from pathlib import Path
+
+import typer
+
+from medscale.config import RunPlan
+from medscale.errors import Stopped, tell_user
+from medscale.files import read_json
+from medscale.log import log, set_up
+from medscale.parallel.launch import STOPPED, launch
+
+
+def main(
+    spec: Path = typer.Option(...),
+    shards: Path = typer.Option(...),
+    out: Path = typer.Option(...),
+    log_file: Path = typer.Option(..., "--log"),
+    rendezvous: str = typer.Option(None, help="host:port where the nodes of a run over several nodes meet"),
+) -> None:
+    set_up(log_file)
+    arguments = ["--spec", str(spec), "--shards", str(shards), "--out", str(out), "--log", str(log_file)]
+    try:
+        launch(RunPlan.model_validate(read_json(spec)), "medscale.train.worker", arguments, rendezvous)
+    except Stopped as stopped:
+        log.warning("%s", stopped)
+        raise SystemExit(STOPPED) from None
+
+
+if __name__ == "__main__":
+    tell_user(typer.run)(main)

@@ -1,0 +1,136 @@
+"""Start a run's processes through torchrun's launcher, pass signals on, and say in one message why a run ended."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from medscale.config import RunPlan
+from medscale.errors import MedscaleError, Stopped
+
+STOPPED = 75  # EX_TEMPFAIL: stopped in order with a checkpoint; the same command goes on
+GRACE_S = 10  # after a rank failed, the others get this long before they are killed
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why one rank ended, as it wrote it down itself."""
+
+    rank: int
+    message: str
+    time: float
+    stopped: bool
+    consequence: bool
+
+
+def launch(plan: RunPlan, module: str, arguments: list[str], rendezvous: str | None = None) -> None:
+    """Run ``python -m module arguments`` once a device, as torchrun does, and wait for all of them.
+
+    Args:
+        plan: the run; it says how many processes and nodes there are.
+        module: dotted name of the worker's module.
+        arguments: its command line.
+        rendezvous: ``host:port`` where the nodes of a run over several nodes meet; it is called once a node.
+
+    Raises:
+        Stopped: when the ranks stopped in order at a signal or time limit.
+        MedscaleError: naming the rank that failed first and its error.
+    """
+    if plan.nodes > 1 and rendezvous is None:
+        raise MedscaleError(
+            f"{plan.run.name} runs on {plan.nodes} nodes: start it once on each, with --rendezvous HOST:PORT of one"
+        )
+    with tempfile.TemporaryDirectory(prefix="medscale-") as scratch:
+        os.environ |= _environment(plan, Path(scratch))
+        config = LaunchConfig(
+            min_nodes=plan.nodes,
+            max_nodes=plan.nodes,
+            nproc_per_node=plan.procs_per_node,
+            run_id=f"{plan.study}-{plan.run.name}-{plan.seed}" if plan.nodes > 1 else uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint=rendezvous or "localhost:0",
+            rdzv_configs={"timeout": 600},
+            local_addr="localhost" if plan.nodes == 1 else None,
+            max_restarts=0,
+            monitor_interval=0.1,
+            logs_specs=DefaultLogsSpecs(log_dir=scratch),
+        )
+        if hasattr(config, "signals_to_handle"):  # younger than torch 2.11; there the environment says it
+            config.signals_to_handle = os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"]
+        logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # its reports are told here, shorter
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            signal.signal(number, _pass_on)
+        try:
+            elastic_launch(config, sys.executable)("-m", module, *arguments)
+        except ChildFailedError as error:
+            raise _explained(plan, Path(scratch), error.failures) from None
+        except SignalException as error:
+            raise _explained(plan, Path(scratch), {}, f"ended by {error.sigval.name}") from None
+
+
+def report(error: BaseException, rank: int, *, stopped: bool, consequence: bool) -> None:
+    """Write down, in a rank that fails, why: the launcher reads it when all have ended."""
+    import time
+
+    folder = os.environ.get("MEDSCALE_FAILURES")
+    if folder is None:
+        return
+    text = str(error) if isinstance(error, MedscaleError) else f"{type(error).__name__}: {error}"
+    entry = {"rank": rank, "message": text, "time": time.time(), "stopped": stopped, "consequence": consequence}
+    Path(folder, f"rank{rank}.json").write_text(json.dumps(entry), encoding="utf-8")
+
+
+def _environment(plan: RunPlan, scratch: Path) -> dict[str, str]:
+    cores = len(os.sched_getaffinity(0))
+    threads = 1 if plan.backend == "cpu" else max(1, cores // plan.procs_per_node)
+    return {
+        "MEDSCALE_FAILURES": str(scratch),
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(GRACE_S),
+        "TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGHUP,SIGQUIT",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _pass_on(number: int, _frame: Any) -> None:
+    for child in psutil.Process().children():
+        if "-m" in child.cmdline():
+            child.send_signal(number)
+
+
+def _explained(plan: RunPlan, scratch: Path, failures: dict[int, Any], otherwise: str = "") -> MedscaleError:
+    """One message: the rank that failed first by its own doing, and what it said."""
+    told = [Failure(**json.loads(file.read_text(encoding="utf-8"))) for file in scratch.glob("rank*.json")]
+    told.sort(key=lambda failure: (failure.consequence, failure.time))
+    silent = [f for rank, f in failures.items() if f.exitcode < 0 and rank not in {t.rank for t in told}]
+    causes = [failure for failure in told if not failure.consequence and not failure.stopped]
+    if not causes and silent:
+        first = min(silent, key=lambda failure: failure.timestamp)
+        rank = next(rank for rank, failure in failures.items() if failure is first)
+        name = signal.Signals(-first.exitcode).name
+        hint = " (the system's out-of-memory killer does that: use a smaller batch)" if name == "SIGKILL" else ""
+        return MedscaleError(f"{plan.run.name}: rank {rank} was ended by {name}{hint}; its checkpoints are kept")
+    if causes:
+        return MedscaleError(f"{plan.run.name}: rank {causes[0].rank} failed: {causes[0].message}")
+    if told and all(failure.stopped for failure in told):
+        return Stopped(f"{plan.run.name}: {told[0].message}")
+    if told:
+        return MedscaleError(f"{plan.run.name}: rank {told[0].rank} failed: {told[0].message}")
+    codes = {rank: failure.exitcode for rank, failure in failures.items()}
+    return MedscaleError(f"{plan.run.name}: {otherwise or f'ranks ended without a word, exit codes {codes}'}")

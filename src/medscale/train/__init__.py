@@ -1,0 +1,1 @@
+"""Training: one loop for every strategy, its recipe, checkpoints, clock and records."""

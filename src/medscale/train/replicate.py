@@ -1,0 +1,204 @@
+"""One replicate from its plan to its run folder: builds everything, trains, predicts, writes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from medscale.config import RunPlan
+from medscale.data.loader import Loader
+from medscale.data.shards import Shards
+from medscale.errors import MedscaleError
+from medscale.files import digest, read_json, write_json
+from medscale.log import log
+from medscale.models.registry import build, stages
+from medscale.parallel.cut import Block, Cut, measure
+from medscale.parallel.precision import Precision
+from medscale.parallel.world import World
+from medscale.parallel.wrap import wrap
+from medscale.train import records
+from medscale.train.checkpoint import Checkpoints
+from medscale.train.clock import Energy, device_memory_mb, host_memory_mb
+from medscale.train.ema import Average
+from medscale.train.guard import Guard, Watch, Watchdog
+from medscale.train.loop import Trainer, outputs
+from medscale.train.progress import Progress
+from medscale.train.recipe import Criterion, optimizer
+from medscale.train.state import Tensors
+
+
+def train(plan: RunPlan, shards: Shards, out: Path, world: World, watch: Watch) -> None:
+    """Train a replicate, from its last checkpoint if there is one, and write its run folder.
+
+    Raises:
+        Stopped: when it was asked to stop; it goes on when it is started again.
+        MedscaleError: when the loss is not finite, memory runs out, or plan and shards do not fit.
+    """
+    start, energy = perf_counter(), Energy(world.device)
+    trainer = assemble(plan, shards, out, world, watch)
+    resumed = restore(trainer)
+    if world.is_main:
+        log.info("%s", _headline(plan, trainer, resumed))
+    try:
+        trainer.run()
+        trainer.watchdog.rest()
+        trainer.tensors.use_best()
+        predicted = [_predict(trainer, shards, split) for split in ("val", "test")]
+        weights = trainer.tensors.whole(world)
+        measured = _measured(trainer, energy, perf_counter() - start)
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        raise _explained(error, plan) from error
+    if world.is_main:
+        assert weights is not None
+        assert measured is not None
+        table = pd.concat([part for part in predicted if part is not None], ignore_index=True)
+        timing = records.timing(plan, trainer.progress, trainer.training.images, measured)
+        records.write(out, plan, trainer.progress, weights=weights, predicted=table, timing=timing)
+    trainer.checkpoints.discard()
+    trainer.watchdog.dismiss()
+
+
+def assemble(plan: RunPlan, shards: Shards, out: Path, world: World, watch: Watch) -> Trainer:
+    """Everything a replicate needs on this rank, at its beginning."""
+    recipe = plan.recipe
+    torch.use_deterministic_algorithms(recipe.deterministic, warn_only=True)
+    torch.backends.cudnn.benchmark = not recipe.deterministic
+    watchdog = Watchdog(world.rank, plan.parallel.timeout_s)
+    torch.manual_seed(plan.seed)
+    network = build(plan.model, len(shards.classes), shards.shape[2]).to(world.device)
+    if recipe.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    precision = Precision.of(plan.run.amp, world.device)
+    training, validation = loader(plan, shards, "train", world), loader(plan, shards, "val", world)
+    strategy = wrap(network, plan, world, precision, lambda: _chain(network, plan, shards, out, world, precision))
+    strategy.warm_up(torch.zeros(2, shards.shape[2], *shards.shape[:2], device=world.device))
+    made = optimizer(strategy.network, recipe)
+    average = Average(strategy.network, recipe.ema)
+    counts = np.bincount(shards.labels[shards.positions("train")], minlength=len(shards.classes))
+    key = digest([plan.training_digest, shards.meta["digest"]])
+    return Trainer(
+        plan=plan,
+        world=world,
+        strategy=strategy,
+        precision=precision,
+        optimizer=made,
+        average=average,
+        criterion=Criterion(recipe, counts, world.device),
+        training=training,
+        validation=validation,
+        tensors=Tensors(strategy, made, average),
+        checkpoints=Checkpoints(out / "checkpoints", world, key),
+        progress=Progress(),
+        guard=Guard(world, plan.parallel, watch),
+        watchdog=watchdog,
+    )
+
+
+def restore(trainer: Trainer) -> bool:
+    """Go on from the newest whole checkpoint, if there is one; whether there was."""
+    found = trainer.checkpoints.latest()
+    if found is None:
+        return False
+    folder, progress = found
+    tensors = trainer.tensors.collect(with_best=progress.best_epoch > 0)
+    trainer.checkpoints.read(folder, tensors)
+    trainer.tensors.restore(tensors)
+    progress.restarts += 1
+    trainer.progress = progress
+    trainer.precision.load(progress.precision)
+    return True
+
+
+def loader(plan: RunPlan, shards: Shards, split: str, world: World) -> Loader:
+    """This rank's share of a split; only training images are shuffled and augmented."""
+    training = split == "train"
+    return Loader(
+        shards,
+        split,
+        global_batch=plan.global_batch,
+        replicas=plan.run.replicas,
+        replica=world.replica,
+        accumulate=plan.recipe.accumulate if training else 1,
+        seed=plan.seed,
+        shuffle=training,
+        augment=plan.augment if training else None,
+        device=world.device,
+        channels_last=plan.recipe.channels_last,
+    )
+
+
+def _chain(
+    network: nn.Module, plan: RunPlan, shards: Shards, out: Path, world: World, precision: Precision
+) -> tuple[list[Block], Cut]:
+    """The network as blocks, and where to cut it: measured once a run folder, so that a restart has the same stages."""
+    blocks, kept, cut = stages(network), out / "checkpoints" / "cut.json", None
+    if world.is_main:
+        if kept.is_file():
+            cut = Cut(**read_json(kept))
+        if cut is None or len(cut.bounds) != plan.run.stages + 1 or cut.bounds[-1] != len(blocks):
+            each = max(1, plan.global_batch // plan.run.replicas // plan.parallel.microbatches)
+            height, width, channels = shards.shape
+            images = torch.randn(each, channels, height, width, device=world.device)
+            cut = measure(blocks, images, precision, plan.run.stages)
+            write_json(kept, asdict(cut))
+    cut = world.from_main(cut)
+    assert cut is not None
+    return blocks, cut
+
+
+def _predict(trainer: Trainer, shards: Shards, split: str) -> pd.DataFrame | None:
+    """Predictions of a split with the network as it is, on rank 0."""
+    parts = [
+        (ids, labels.cpu().numpy(), torch.softmax(logits, 1).cpu().numpy())
+        for logits, labels, ids in outputs(trainer.strategy, loader(trainer.plan, shards, split, trainer.world))
+    ]
+    gathered = trainer.world.gather(parts)
+    if gathered is None:
+        return None
+    return records.predictions([part for rank in gathered for part in rank], split, len(shards.positions(split)))
+
+
+def _measured(trainer: Trainer, energy: Energy, wall: float) -> dict[str, Any] | None:
+    """Wall time, memory and energy of all ranks, on rank 0."""
+    world = trainer.world
+    rows = world.gather((host_memory_mb(), device_memory_mb(world.device), energy.joules(), world.threads))
+    if rows is None:
+        return None
+    host, device, joules, threads = (list(column) for column in zip(*rows, strict=True))
+    return {
+        "wall_seconds": wall,
+        "threads_per_rank": threads[0],
+        "peak_memory_mb": {"host": host, "device": None if None in device else device},
+        "energy_joules": None if None in joules else sum(joules),
+        "communication_measured": trainer.strategy.waited_s is not None,
+    }
+
+
+def _headline(plan: RunPlan, trainer: Trainer, resumed: bool) -> str:
+    stand_in = " (CPU processes stand in for GPUs)" if plan.stand_in else ""
+    text = (
+        f"{plan.study} {plan.run.name} seed {plan.seed}{stand_in}: {plan.model.name}, "
+        f"{trainer.training.images} training images, global batch {plan.global_batch}, "
+        f"{plan.run.devices} processes of {trainer.world.threads} threads"
+    )
+    at = trainer.progress
+    return f"{text}; goes on from epoch {at.epoch + 1}, step {at.step}" if resumed else text
+
+
+def _explained(error: Exception, plan: RunPlan) -> Exception:
+    """Out of memory as an error that says which batch size to try; anything else as it is."""
+    if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        return error
+    each = plan.global_batch // plan.run.replicas
+    smaller = plan.run.model_copy(update={"batch": max(1, plan.recipe.batch_size // 2)})
+    return MedscaleError(
+        f"out of memory with {each} images a device. Try {smaller.name}, or recipe.accumulate: "
+        f"{plan.recipe.accumulate * 2}, which keeps the global batch"
+    )
