@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster, WorkerPlugin, as_completed
+from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed
+from distributed.client import CancelledError
+from distributed.comm import CommClosedError
 
 from medscale.config import Dask
 from medscale.errors import MedscaleError
@@ -52,7 +54,7 @@ def client(settings: Dask, tasks: int | None = None, folder: Path | None = None)
     with dask.config.set(_QUIET), _started(settings, tasks) as address, _connected(address) as connection:
         if settings.scheduler != "local":
             _await_worker(connection, settings)
-        connection.register_plugin(OneThread())
+        _warm_up(connection)
         if folder is not None:
             _check_folder(connection, folder)
         yield connection
@@ -67,8 +69,14 @@ def run_all(
     It is raised here.
     """
     futures = [connection.submit(function, *one, pure=False) for one in arguments]
-    for future in track(as_completed(futures), what, len(futures)):
-        result = future.result()
+    for future in track(as_completed(futures, loop=connection.loop), what, len(futures)):
+        try:
+            result = future.result()
+        except (KilledWorker, CancelledError, CommClosedError) as error:
+            raise MedscaleError(
+                f"{what}: a Dask worker or the scheduler died ({type(error).__name__}), often for lack of memory; "
+                "start again with fewer workers (dask.workers), finished chunks are kept"
+            ) from None
         future.release()
         if isinstance(result, MedscaleError):
             connection.cancel(futures)
@@ -146,7 +154,18 @@ def _await_worker(connection: Client, settings: Dask) -> None:
         ) from None
 
 
+def _warm_up(connection: Client) -> None:
+    try:
+        connection.register_plugin(OneThread())
+    except ImportError as error:
+        raise MedscaleError(
+            f"the Dask workers cannot load medscale ({error}); start them in an environment with this package"
+        ) from None
+
+
 def _check_folder(connection: Client, folder: Path) -> None:
     blind = [worker for worker, sees in connection.run(os.path.isdir, str(folder)).items() if not sees]
     if blind:
-        raise MedscaleError(f"the Dask worker at {blind[0]} does not see the folder {folder}; it must be on a shared disk")
+        raise MedscaleError(
+            f"the Dask worker at {blind[0]} does not see the folder {folder}; it must be on a shared disk"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from time import perf_counter
 
 import torch
@@ -40,11 +41,13 @@ def measure(blocks: Sequence[Block], images: Tensor, precision: Precision, stage
     Copies are timed, so that neither statistics nor gradients of the network change.
 
     Raises:
-        MedscaleError: when there are fewer blocks than stages.
+        MedscaleError: when there are fewer blocks with parameters than stages.
     """
-    if len(blocks) < stages:
+    starts = [number for number, (_, block) in enumerate(blocks) if any(True for _ in block.parameters())]
+    if len(starts) < stages:
         raise MedscaleError(
-            f"the network has {len(blocks)} blocks, which cannot make {stages} stages; ask for fewer devices"
+            f"the network has {len(starts)} blocks with parameters, which cannot make {stages} stages; "
+            "ask for fewer devices"
         )
     seconds, borders, x = [], [images], images
     for _, block in blocks:
@@ -52,7 +55,10 @@ def measure(blocks: Sequence[Block], images: Tensor, precision: Precision, stage
         seconds.append(cost)
         borders.append(x)
     shapes = [list(border.shape[1:]) for border in borders]
-    return Cut(balance(seconds, stages), seconds, shapes, [str(b.dtype).removeprefix("torch.") for b in borders])
+    starts = [0, *starts[1:], len(blocks)]  # what has no parameters goes with the block before it
+    together = [sum(seconds[start:end]) for start, end in pairwise(starts)]
+    bounds = [starts[bound] for bound in balance(together, stages)]
+    return Cut(bounds, seconds, shapes, [str(border.dtype).removeprefix("torch.") for border in borders])
 
 
 def balance(costs: Sequence[float], stages: int) -> list[int]:

@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 import tempfile
+import threading
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +76,7 @@ def launch(plan: RunPlan, module: str, arguments: list[str], rendezvous: str | N
         logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # its reports are told here, shorter
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, _pass_on)
+        threading.Thread(target=_reap, args=(Path(scratch),), daemon=True).start()
         try:
             elastic_launch(config, sys.executable)("-m", module, *arguments)
         except ChildFailedError as error:
@@ -84,8 +87,6 @@ def launch(plan: RunPlan, module: str, arguments: list[str], rendezvous: str | N
 
 def report(error: BaseException, rank: int, *, stopped: bool, consequence: bool) -> None:
     """Write down, in a rank that fails, why: the launcher reads it when all have ended."""
-    import time
-
     folder = os.environ.get("MEDSCALE_FAILURES")
     if folder is None:
         return
@@ -109,28 +110,78 @@ def _environment(plan: RunPlan, scratch: Path) -> dict[str, str]:
 
 
 def _pass_on(number: int, _frame: Any) -> None:
-    for child in psutil.Process().children():
-        if "-m" in child.cmdline():
-            child.send_signal(number)
+    for child in _ranks():
+        child.send_signal(number)
+
+
+def _reap(scratch: Path) -> None:
+    """Kill the ranks that are left a while after the first has written down why it ends: they may be stuck."""
+    while scratch.exists():
+        times = [
+            f.stat().st_mtime for f in (*scratch.glob("rank*.json"), *scratch.glob("hang*.txt")) if f.stat().st_size
+        ]
+        if times and time.time() - min(times) > GRACE_S:
+            for child in _ranks():
+                Path(scratch, f"killed{child.pid}").touch()
+                child.kill()
+        time.sleep(0.5)
+
+
+def _ranks() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "-m" in child.cmdline()]
 
 
 def _explained(plan: RunPlan, scratch: Path, failures: dict[int, Any], otherwise: str = "") -> MedscaleError:
     """One message: the rank that failed first by its own doing, and what it said."""
     told = [Failure(**json.loads(file.read_text(encoding="utf-8"))) for file in scratch.glob("rank*.json")]
-    told.sort(key=lambda failure: (failure.consequence, failure.time))
-    silent = [f for rank, f in failures.items() if f.exitcode < 0 and rank not in {t.rank for t in told}]
-    causes = [failure for failure in told if not failure.consequence and not failure.stopped]
-    if not causes and silent:
-        first = min(silent, key=lambda failure: failure.timestamp)
-        rank = next(rank for rank, failure in failures.items() if failure is first)
-        name = signal.Signals(-first.exitcode).name
-        hint = " (the system's out-of-memory killer does that: use a smaller batch)" if name == "SIGKILL" else ""
-        return MedscaleError(f"{plan.run.name}: rank {rank} was ended by {name}{hint}; its checkpoints are kept")
-    if causes:
-        return MedscaleError(f"{plan.run.name}: rank {causes[0].rank} failed: {causes[0].message}")
+    told.sort(key=lambda failure: failure.time)
     if told and all(failure.stopped for failure in told):
         return Stopped(f"{plan.run.name}: {told[0].message}")
-    if told:
-        return MedscaleError(f"{plan.run.name}: rank {told[0].rank} failed: {told[0].message}")
-    codes = {rank: failure.exitcode for rank, failure in failures.items()}
-    return MedscaleError(f"{plan.run.name}: {otherwise or f'ranks ended without a word, exit codes {codes}'}")
+    causes = [f"rank {t.rank} failed: {t.message}" for t in told if not (t.consequence or t.stopped)]
+    causes += _hung(scratch) + _silent(plan, scratch, failures, {t.rank for t in told})
+    here = range(plan.procs_per_node) if plan.nodes == 1 else ()
+    missing = [str(rank) for rank in here if rank not in {t.rank for t in told}]
+    if told and missing:
+        causes.append(_no_answer(", ".join(missing), plan))
+    causes += [f"rank {t.rank} failed: {t.message}" for t in told]
+    return MedscaleError(
+        f"{plan.run.name}: {causes[0] if causes else otherwise or 'its processes ended without a word'}"
+    )
+
+
+def _hung(scratch: Path) -> list[str]:
+    """Ranks whose watchdog ended them, with the innermost line of their stack."""
+    found = []
+    for file in sorted(scratch.glob("hang*.txt")):
+        stack = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("  File")]
+        if stack:
+            rank = file.stem.removeprefix("hang")
+            found.append(f"rank {rank} did not finish a step in time and was ended; it was at {_innermost(file)}")
+    return found
+
+
+def _innermost(file: Path) -> str:
+    """The most recent call of the main thread in a stack that faulthandler wrote."""
+    main = file.read_text(encoding="utf-8").rpartition("most recent call first")[2].splitlines()[1:]
+    return "; ".join(line.strip() for line in main[:2])
+
+
+def _no_answer(ranks: str, plan: RunPlan) -> str:
+    return f"rank {ranks} did not answer for {plan.parallel.timeout_s:g} s and was ended"
+
+
+def _silent(plan: RunPlan, scratch: Path, failures: dict[int, Any], told: set[int]) -> list[str]:
+    """Ranks that ended without writing down why, the first one first."""
+    lines = []
+    for rank, failure in sorted(failures.items(), key=lambda item: item[1].timestamp):
+        if rank in told:
+            continue
+        if (scratch / f"killed{failure.pid}").exists():
+            lines.append(_no_answer(str(rank), plan))
+        elif failure.exitcode < 0:
+            name = signal.Signals(-failure.exitcode).name
+            hint = " (the system's out-of-memory killer does that: use a smaller batch)" if name == "SIGKILL" else ""
+            lines.append(f"rank {rank} was ended by {name}{hint}; its checkpoints are kept")
+        else:
+            lines.append(f"rank {rank} ended with exit status {failure.exitcode}")
+    return lines

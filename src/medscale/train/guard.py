@@ -21,6 +21,7 @@ from medscale.parallel.world import World
 
 SHARE = 0.02  # of training time that checkpoints may take
 SETTLE_S = 600.0  # before the first step: reading, compilation, warm-up
+PEERS_FIRST_S = 4.0  # peers that wait for a rank that hangs give up before it is ended: so it is told which one hung
 NOT_FINITE, STOP, SAVE = range(3)
 
 
@@ -159,26 +160,27 @@ class Watchdog:
         folder = os.environ.get("MEDSCALE_FAILURES")
         self._file = open(Path(folder, f"hang{rank}.txt"), "w") if folder else None  # noqa: SIM115 (kept open)
         self._timeout, self._longest = timeout_s, 0.0
-        self._last = self._armed = time.monotonic()
-        self._arm(first_s)
+        self._last = time.monotonic()
+        self._arm(first_s, until_next=True)
 
     def pet(self) -> None:
         """A step, or a batch of validation, has finished."""
         now = time.monotonic()
-        self._longest, self._last = max(self._longest, now - self._last), now
-        if now - self._armed > 1:
-            self._arm(self._timeout + self._longest)
+        if not self._settling:
+            self._longest = max(self._longest, now - self._last)
+        self._last = now
+        if self._settling or now - self._armed > 1:
+            self._arm(self._timeout + self._longest + PEERS_FIRST_S)
 
     def rest(self) -> None:
         """What follows (writing, predicting) has no time limit of its own but the settling time."""
-        self._arm(SETTLE_S)
-        self._last = time.monotonic()
+        self._arm(SETTLE_S, until_next=True)
 
     def dismiss(self) -> None:
         """Training is over."""
         faulthandler.cancel_dump_traceback_later()
 
-    def _arm(self, seconds: float) -> None:
-        self._armed = time.monotonic()
+    def _arm(self, seconds: float, *, until_next: bool = False) -> None:
+        self._armed, self._settling = time.monotonic(), until_next
         if self._file is not None:
             faulthandler.dump_traceback_later(seconds, exit=True, file=self._file)

@@ -1,0 +1,24 @@
+"""Write synthetic raw images in the layout of a source; the last file is demo.json."""
+
+import json
+from pathlib import Path
+
+import typer
+
+from medscale import log
+from medscale.data.demo import generate
+from medscale.errors import tell_user
+
+
+def main(
+    kind: str = typer.Option(...),
+    options: str = typer.Option("{}", help="the generator's options as JSON"),
+    out: Path = typer.Option(...),
+    log_file: Path = typer.Option(..., "--log"),
+) -> None:
+    log.set_up(log_file)
+    generate(kind, json.loads(options), out)
+
+
+if __name__ == "__main__":
+    tell_user(typer.run)(main)

@@ -1,0 +1,31 @@
+"""List, read, audit and split a study's raw images: index.parquet, audit.csv and audit.json."""
+
+import json
+from pathlib import Path
+
+import typer
+
+from medscale import log
+from medscale.config import Dask, Source, Split
+from medscale.data.index import build_index
+from medscale.errors import tell_user
+
+
+def main(
+    source: str = typer.Option(..., help="the study's source section as JSON, with its path"),
+    split: str = typer.Option(..., help="the study's split section as JSON"),
+    classes: str = typer.Option("null", help="the study's classes as JSON"),
+    dask: str = typer.Option("{}", help="the dask section as JSON"),
+    out: Path = typer.Option(...),
+    log_file: Path = typer.Option(..., "--log"),
+) -> None:
+    log.set_up(log_file)
+    # Not model_validate_json alone: a synthetic source has no path of its own, here it has the one it was written to.
+    given = json.loads(source)
+    place = Path(given.pop("path"))
+    settings = Source.model_validate(given).model_copy(update={"path": place})
+    build_index(settings, Split.model_validate_json(split), json.loads(classes), Dask.model_validate_json(dask), out)
+
+
+if __name__ == "__main__":
+    tell_user(typer.run)(main)

@@ -1,0 +1,26 @@
+"""Preprocess a study's images into shards under Dask; only unfinished chunks are made."""
+
+from pathlib import Path
+
+import typer
+
+from medscale import log
+from medscale.config import Dask, Preprocess
+from medscale.data.build import build_shards
+from medscale.errors import tell_user
+
+
+def main(
+    index: Path = typer.Option(...),
+    raw: Path = typer.Option(..., help="the raw folder that the index's paths are relative to"),
+    preprocess: str = typer.Option(..., help="the study's preprocess section as JSON"),
+    dask: str = typer.Option("{}", help="the dask section as JSON"),
+    out: Path = typer.Option(...),
+    log_file: Path = typer.Option(..., "--log"),
+) -> None:
+    log.set_up(log_file)
+    build_shards(index, raw, Preprocess.model_validate_json(preprocess), Dask.model_validate_json(dask), out)
+
+
+if __name__ == "__main__":
+    tell_user(typer.run)(main)

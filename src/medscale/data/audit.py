@@ -1,0 +1,129 @@
+"""Reads every file once (digest, size, fault) and finds duplicates, conflicting labels and leaks between splits."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from distributed import Client
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from medscale.data.cluster import run_all
+from medscale.data.images import Unreadable, decode, read_bytes
+from medscale.data.sources.found import CONFLICT
+
+BATCH = 32  # images a Dask task
+AUDIT = ["path", "action", "reason", "detail"]
+EXCLUDED, KEPT = "excluded", "kept"
+DUPLICATE = "duplicate"
+LEAK, LEAK_PUBLISHED = "leak between splits", "leak between published splits"
+NO_SPLIT = "no published split"
+
+Fact = tuple[str, str | None, int, int, str | None, str | None]
+FACTS = ["path", "sha256", "width", "height", "reason", "detail"]
+
+
+def inspect(root: str, paths: list[str]) -> list[Fact]:
+    """Read and decode image files; runs on a Dask worker.
+
+    Returns:
+        A ``FACTS`` tuple a file: SHA-256 of its bytes, width and height in pixels as it is shown (EXIF applied), and,
+        where it gives no pixels, the reason and what was seen.
+    """
+    return [_inspect_one(root, path) for path in paths]
+
+
+def _inspect_one(root: str, path: str) -> Fact:
+    sha256 = None
+    try:
+        data = read_bytes(Path(root, path))
+        sha256 = hashlib.sha256(data).hexdigest()
+        height, width = decode(data).shape[:2]
+    except Unreadable as error:
+        return path, sha256, 0, 0, error.reason, error.detail
+    return path, sha256, width, height, None, None
+
+
+def read_all(connection: Client, root: Path, paths: list[str]) -> pd.DataFrame:
+    """``inspect`` for all paths under Dask, in batches; a table with the columns ``FACTS`` ordered by path."""
+    batches = [(str(root), paths[start : start + BATCH]) for start in range(0, len(paths), BATCH)]
+    facts = [fact for batch in run_all(connection, inspect, batches, "reading images") for fact in batch]
+    return pd.DataFrame(facts, columns=FACTS).sort_values("path", ignore_index=True)
+
+
+def clean(rows: pd.DataFrame, *, published: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Leave out what cannot be trained on: unreadable files, conflicting labels, exact duplicates.
+
+    Images with equal bytes and different labels are all left out. Of images with equal bytes and label the first by
+    path is kept, or, with ``published``, the first of each published split, since the published split is to be seen as
+    it is, leaks included; ``leaks`` names those.
+
+    Args:
+        rows: a source's rows with the columns ``FACTS``.
+        published: the split is used as published.
+
+    Returns:
+        The rows that stay, ordered by path, with ``group`` filled (see ``grouped``), and audit rows for the others.
+    """
+    rows = rows.sort_values("path", ignore_index=True)
+    bad = rows["reason"].notna()
+    audit = [_audit(rows[bad], EXCLUDED, rows.loc[bad, "reason"], rows.loc[bad, "detail"])]
+    rows = rows[~bad].drop(columns=["reason", "detail"])
+    labels = rows.groupby("sha256")["label"].transform("nunique")
+    audit.append(_same_bytes(rows, rows[labels > 1], CONFLICT))
+    rows = grouped(rows[labels == 1])
+    key = ["sha256", "split_published"] if published else ["sha256"]
+    twice = rows.duplicated(key)
+    audit.append(_same_bytes(rows[~twice], rows[twice], DUPLICATE))
+    return rows[~twice].reset_index(drop=True), pd.concat(audit, ignore_index=True)
+
+
+def grouped(rows: pd.DataFrame) -> pd.DataFrame:
+    """Fill ``group`` so that what must not be divided shares it: a patient's images, and copies of one image.
+
+    Two patients that share an image become one group (the first name of the two). An image of no known patient
+    is a group with its copies.
+    """
+    own = "image:" + rows["sha256"].str[:16]
+    names = rows["group"].astype(object).where(rows["group"].notna(), own)
+    group_codes, group_names = pd.factorize(names, sort=True)
+    image_codes, images = pd.factorize(rows["sha256"])
+    shape = len(group_names), len(group_names)
+    first = np.full(len(images), len(group_names), np.int64)
+    np.minimum.at(first, image_codes, group_codes)
+    edges = coo_array((np.ones(len(rows), np.int8), (group_codes, first[image_codes])), shape=shape)
+    _, part = connected_components(edges, directed=False)
+    name_of_part = pd.Series(np.asarray(group_names, dtype=object)).groupby(part).min()
+    return rows.assign(group=name_of_part.to_numpy()[part[group_codes]] if len(rows) else names)
+
+
+def leaks(rows: pd.DataFrame, column: str, reason: str) -> pd.DataFrame:
+    """Audit rows (kept) for images whose group stands in several splits of ``column``."""
+    here = rows[rows[column].notna()]
+    splits = here.groupby("group")[column].transform("nunique")
+    leaked = here[splits > 1]
+    where = leaked.groupby("group")[column].agg(lambda s: ", ".join(sorted(set(s))))
+    detail = leaked["group"] + " stands in " + leaked["group"].map(where)
+    return _audit(leaked, KEPT, reason, detail)
+
+
+def _same_bytes(kept: pd.DataFrame, left_out: pd.DataFrame, reason: str) -> pd.DataFrame:
+    """Audit rows that name another file with the same bytes, and its label and published split where they differ."""
+    first = kept.drop_duplicates("sha256").set_index("sha256")
+    details = []
+    for row in left_out.itertuples():
+        other = first.loc[row.sha256]
+        if other["path"] == row.path:
+            other = kept[(kept["sha256"] == row.sha256) & (kept["label"] != row.label)].iloc[0]
+        label = f", which is {other['label']}" if other["label"] != row.label else ""
+        splits = other["split_published"], row.split_published
+        leak = f"; {LEAK_PUBLISHED} ({', '.join(splits)})" if None not in splits and splits[0] != splits[1] else ""
+        details.append(f"same bytes as {other['path']}{label}{leak}")
+    return _audit(left_out, EXCLUDED, reason, details)
+
+
+def _audit(rows: pd.DataFrame, action: str, reason: object, detail: object) -> pd.DataFrame:
+    return pd.DataFrame({"path": rows["path"], "action": action, "reason": reason, "detail": detail}, columns=AUDIT)

@@ -1,0 +1,106 @@
+"""Draws one synthetic fundus photograph: field of view, illumination, fovea, disc, cup and vessels; not a model of any eye."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+RETINA, DISC, CUP = (186, 92, 50), (222, 138, 74), (252, 232, 186)  # RGB
+BLOOD = (0.45, 0.7, 0.7)  # by how much a vessel darkens R, G and B
+
+
+def photograph(rng: np.random.Generator, cup_to_disc: float, size: int) -> np.ndarray:
+    """Draw a photograph centred near the optic disc.
+
+    Args:
+        rng: decides everything but the ratio.
+        cup_to_disc: vertical diameter of the cup over that of the disc, in (0, 1).
+        size: pixels a side.
+
+    Returns:
+        uint8 RGB, shape size,size,3; black outside the round field of view.
+    """
+    axis = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
+    x, y = axis[None, :], axis[:, None]
+    side = rng.choice([-1.0, 1.0])  # left or right eye: on which side the fovea lies
+    centre = np.array([side * rng.normal(0.12, 0.06), rng.normal(0, 0.06)])
+    radius = rng.normal(0.46, 0.02)
+    ground = 1 + 0.10 * _texture(rng, size, 12) + 0.05 * _texture(rng, size, 48)
+    fovea = (x - centre[0] + side * 2 * radius) ** 2 + (y - centre[1] - 0.1 * radius) ** 2
+    ground *= 1 - 0.4 * np.exp(-fovea / np.float32(0.16**2))
+    image = ground[..., None] * _colour(rng, RETINA, 0.05)
+    _oval(image, x, y, centre, radius, rng.normal(0.95, 0.04), _colour(rng, DISC, 0.04))
+    shifted = centre + rng.normal(0, 0.03 * radius, 2)
+    _oval(image, x, y, shifted, cup_to_disc * radius, rng.normal(0.95, 0.05), _colour(rng, CUP, 0.03))
+    image *= 1 - _vessels(rng, size, centre, radius)[..., None] * np.float32(BLOOD)
+    light = rng.normal(0, 0.25, 2)
+    shade = np.float32(rng.normal(1, 0.04)) - np.float32(0.2) * ((x - light[0]) ** 2 + (y - light[1]) ** 2)
+    inside = _sigmoid((np.float32(0.96) - np.sqrt(x**2 + y**2)) * 150)
+    image *= (shade * inside)[..., None].astype(np.float32)
+    image += (3 * inside * _texture(rng, size, size // 3))[..., None]
+    return np.clip(image + 0.5, 0, 255).astype(np.uint8)
+
+
+def _colour(rng: np.random.Generator, mean: tuple[int, int, int], spread: float) -> np.ndarray:
+    return np.multiply(mean, rng.normal(1, spread, 3)).astype(np.float32)
+
+
+def _sigmoid(values: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.clip(values, -30, 30)))
+
+
+def _texture(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
+    """Smooth noise of standard deviation about 1, ``cells`` grains a side; float32, shape size,size."""
+    grid = rng.standard_normal((cells, cells)).astype(np.float32)
+    return cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
+
+
+def _oval(
+    image: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    centre: np.ndarray,
+    radius: float,
+    aspect: float,
+    colour: np.ndarray,
+) -> None:
+    """Paint, in place, an upright oval of vertical semi-axis ``radius`` and horizontal ``aspect * radius``."""
+    distance = np.sqrt(((x - np.float32(centre[0])) / np.float32(aspect)) ** 2 + (y - np.float32(centre[1])) ** 2)
+    weight = _sigmoid((np.float32(radius) - distance) * 100)[..., None]
+    image += weight * (colour - image)
+
+
+def _vessels(rng: np.random.Generator, size: int, centre: np.ndarray, radius: float) -> np.ndarray:
+    """How dark the vessels make each pixel, in [0, 1]: arcades that leave the disc up and down, with branches."""
+    canvas = np.zeros((size, size), np.uint8)
+    for up in (-1, 1):
+        for out in (-1, 1):
+            for _ in range(2):
+                start = centre + rng.normal(0, 0.12 * radius, 2)
+                angle = up * np.pi / 2 - up * out * rng.normal(0.35, 0.15)
+                _vessel(rng, canvas, start, angle, up * out * rng.normal(-0.055, 0.025), rng.uniform(0.010, 0.020), 2)
+    return cv2.GaussianBlur(canvas, (0, 0), max(size / 400, 0.3)).astype(np.float32) / 255
+
+
+def _vessel(
+    rng: np.random.Generator,
+    canvas: np.ndarray,
+    start: np.ndarray,
+    angle: float,
+    bend: float,
+    width: float,
+    branchings: int,
+) -> None:
+    """Draw a vessel that wanders from ``start`` and grows thinner; some of its points send out a branch."""
+    size, steps = len(canvas), 24
+    angles = angle + np.cumsum(bend + rng.normal(0, 0.06, steps))
+    points = start + np.cumsum(0.065 * np.stack([np.cos(angles), np.sin(angles)], 1), 0)
+    pixels = np.rint((np.vstack([start, points]) + 1) * size * 8).astype(int).tolist()  # 4 fractional bits
+    dark = int(150 + 100 * min(1, width / 0.02))
+    branches = rng.random(steps) < (0.12 if branchings else 0)
+    for step, (begin, end) in enumerate(zip(pixels, pixels[1:], strict=False)):
+        thick = max(1, round(width * size / 2 * (1 - step / 30)))
+        cv2.line(canvas, begin, end, dark, thick, cv2.LINE_AA, 4)
+        if branches[step]:
+            turn = rng.choice([-1, 1])
+            _vessel(rng, canvas, points[step], angles[step] + turn * 0.6, -turn * 0.02, 0.6 * width, branchings - 1)

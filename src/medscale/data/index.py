@@ -1,0 +1,154 @@
+"""From a raw folder to index.parquet, audit.csv and audit.json: every file found is used or left out with a reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medscale.config import Dask, Source, Split
+from medscale.data import audit, split
+from medscale.data.audit import AUDIT, EXCLUDED, KEPT
+from medscale.data.cluster import client
+from medscale.data.sources import scan
+from medscale.data.sources.found import COLUMNS, Found
+from medscale.errors import MedscaleError
+from medscale.files import write_csv, write_json, write_parquet
+from medscale.log import log
+
+INDEX, AUDIT_CSV, AUDIT_JSON = "index.parquet", "audit.csv", "audit.json"
+FIRST = ["id", "path", "label", "split", "split_published", "group", "width", "height", "sha256", "source"]
+
+
+def build_index(source: Source, division: Split, classes: list[str] | None, dask: Dask, out: Path) -> pd.DataFrame:
+    """List, read, audit and split a study's raw images; write ``index.parquet``, ``audit.csv``, ``audit.json`` to ``out``.
+
+    Args:
+        source: kind and path of the raw folder.
+        division: how the images are divided.
+        classes: the study's classes in order; None for the source's own.
+        dask: where the images are read.
+        out: the study's data folder.
+
+    Returns:
+        The index, as written.
+
+    Raises:
+        MedscaleError: when the folder, a class or a split does not hold what is needed.
+    """
+    listed = scan(source, classes)
+    root = Path(str(source.path)).resolve()
+    paths = listed.rows["path"].tolist()
+    log.info("%d images listed in %s, %d files left out by name or table", len(paths), root, len(listed.excluded))
+    with client(dask, tasks=-(-len(paths) // audit.BATCH), folder=root) as connection:
+        facts = audit.read_all(connection, root, paths)
+    index, left_out = make_index(listed, facts, division)
+    summary = summarize(index, left_out, listed, division)
+    write_csv(out / AUDIT_CSV, left_out)
+    write_json(out / AUDIT_JSON, summary)
+    write_parquet(out / INDEX, index)
+    log.info("%d used, %d excluded: %s", summary["used"], summary["excluded"], summary["by_reason"])
+    return index
+
+
+def make_index(listed: Found, facts: pd.DataFrame, division: Split) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The index and the audit table from what was listed and what was read; see ARCHITECTURE.md for both.
+
+    Raises:
+        MedscaleError: when a class or a split is left without images.
+    """
+    published = division.mode == "published"
+    rows = listed.rows.merge(facts, on="path", validate="one_to_one")
+    rows, unusable = audit.clean(rows, published=published)
+    parts = [listed.excluded.assign(action=EXCLUDED)[AUDIT], unusable]
+    if published:
+        unplaced = rows["split_published"].isna() & rows["split_published"].notna().any()
+        gone = rows.loc[unplaced, ["path"]].assign(action=EXCLUDED, reason=audit.NO_SPLIT, detail="the others have one")
+        parts.append(gone)
+        rows = rows[~unplaced].reset_index(drop=True)
+    _check_classes(rows, listed.classes, pd.concat(parts))
+    rows["split"] = split.assign(rows, division)
+    parts.append(audit.leaks(rows, "split", audit.LEAK))
+    if not published:
+        parts.append(audit.leaks(rows, "split_published", audit.LEAK_PUBLISHED))
+    left_out = pd.concat(parts).sort_values(["path", "action", "reason"], ignore_index=True)
+    return _typed(rows, listed.classes), left_out
+
+
+def summarize(index: pd.DataFrame, left_out: pd.DataFrame, listed: Found, division: Split) -> dict[str, Any]:
+    """Counts and notes of audit.json.
+
+    ``found`` counts files, and entries of a table whose file is missing; ``counts_published`` what the published split
+    lists, copies included.
+    """
+    excluded = left_out[left_out["action"] == EXCLUDED]
+    kept = left_out[left_out["action"] == KEPT]
+    published = listed.rows[listed.rows["split_published"].notna()]
+    return {
+        "found": len(listed.rows) + len(listed.excluded),
+        "used": len(index),
+        "excluded": len(excluded),
+        "unique": int(index["sha256"].nunique()),
+        "groups": int(index["group"].nunique()),
+        "by_reason": _count(excluded["reason"]),
+        "kept_by_reason": _count(kept["reason"]),
+        "classes": listed.classes,
+        "counts": _cross(index, "split", listed.classes),
+        "counts_published": _cross(published, "split_published", listed.classes) if len(published) else None,
+        "counts_by_source": {str(k): _count(v["label"]) for k, v in index.groupby("source")},
+        "split": division.model_dump(mode="json"),
+        "notes": [*listed.notes, *_notes(index, left_out, division)],
+    }
+
+
+def _notes(index: pd.DataFrame, left_out: pd.DataFrame, division: Split) -> list[str]:
+    notes = []
+    copies = left_out[left_out["reason"] == audit.DUPLICATE]
+    across = int(copies["detail"].str.contains(audit.LEAK_PUBLISHED, regex=False).sum())
+    if across and division.mode != "published":
+        notes.append(f"{across} images stand in two published splits: the published split would have leaked them.")
+    if len(patients := left_out[left_out["reason"] == audit.LEAK_PUBLISHED]):
+        notes.append(f"{len(patients)} images are of patients in two published splits.")
+    train = set(index.loc[index["split"] == "train", "group"])
+    for name in ("val", "test"):
+        part = index.loc[index["split"] == name, "group"]
+        if leaked := int(part.isin(train).sum()):
+            what = f"{leaked} of the {len(part)} {name} images are in the training split too, or of a patient who is"
+            notes.append(f"{what}: with split.mode {division.mode} their accuracy says little about new patients.")
+    counts = index.groupby(["label", "split"], observed=False).size()
+    for (label, name), count in counts.items():
+        if not count:
+            notes.append(f"Class {label} has no images in {name}.")
+    return notes
+
+
+def _typed(rows: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+    """Columns in the contract's order and types."""
+    metadata = [c for c in rows.columns if c not in (*FIRST, *COLUMNS)]
+    label = pd.Categorical(rows["label"], categories=classes, ordered=True)
+    table = rows.assign(id=range(len(rows)), label=label)[[*FIRST, *metadata]]
+    text = dict.fromkeys(("path", "split", "split_published", "group", "sha256", "source"), "str")
+    return table.astype({"id": "int64", "width": "int64", "height": "int64", **text})
+
+
+def _check_classes(rows: pd.DataFrame, classes: list[str], left_out: pd.DataFrame) -> None:
+    if empty := [name for name in classes if not (rows["label"] == name).any()]:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in _count(left_out["reason"]).items())
+        raise MedscaleError(
+            f"class {', '.join(map(repr, empty))} has no usable images left (left out: {reasons or 'nothing'}); "
+            "add images, or name the classes that you want with `classes`"
+        )
+
+
+def _cross(rows: pd.DataFrame, column: str, classes: list[str]) -> dict[str, dict[str, int]]:
+    table = pd.crosstab(rows["label"].astype(str), rows[column])
+    return {
+        name: {s: int(table.at[name, s]) if name in table.index and s in table else 0 for s in split.SPLITS}
+        for name in classes
+    }
+
+
+def _count(values: pd.Series) -> dict[str, int]:
+    counts = values.astype(str).value_counts()
+    return {str(key): int(count) for key, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))}

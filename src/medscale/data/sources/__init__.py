@@ -1,0 +1,27 @@
+"""Datasets by kind: each module lists a raw folder into the same table, without opening an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from medscale.config import Source
+from medscale.data.sources import folder, smdg
+from medscale.data.sources.found import Found
+from medscale.errors import MedscaleError
+
+SOURCES: dict[str, Callable[[Source, list[str] | None], Found]] = {"folder": folder.scan, "smdg": smdg.scan}
+
+
+def scan(source: Source, classes: list[str] | None) -> Found:
+    """List a study's raw images: names, folders and tables only, so that it takes seconds.
+
+    Args:
+        source: the ``source`` section of a study, with its path set.
+        classes: the study's classes in order; None for the source's own.
+
+    Raises:
+        MedscaleError: when the kind is unknown, the folder is missing or incomplete, or the classes do not fit.
+    """
+    if source.kind not in SOURCES:
+        raise MedscaleError(f"there is no source kind {source.kind!r}; there are: {', '.join(sorted(SOURCES))}")
+    return SOURCES[source.kind](source, classes)

@@ -1,0 +1,125 @@
+"""Bootstrap over patients: every metric on every resample at once, as weighted counts."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import coo_array
+
+from medscale.evaluate.metrics import headline_auroc
+
+LEVEL = 0.95
+CELLS = 500_000  # weights held at once: 4 MB, so that they stay in the cache
+
+
+class Resampled(NamedTuple):
+    """Metrics of all resamples: by metric shape R, by class and metric shape R,K."""
+
+    overall: dict[str, np.ndarray]
+    by_class: dict[str, np.ndarray]
+
+
+def draw(groups: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each of ``groups`` patients is drawn in each resample, int64, shape R,G (Efron & Tibshirani 1993).
+
+    Whole groups are drawn with replacement, since images of one patient are not independent (cluster bootstrap,
+    Field & Welsh 2007).
+    """
+    return np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=resamples)
+
+
+def resample(labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, drawn: np.ndarray) -> Resampled:
+    """All metrics of ``medscale.evaluate.metrics`` on every resample.
+
+    Args:
+        labels: true class codes, int64, shape N.
+        probabilities: shape N,K.
+        groups: group code of each image, shape N.
+        drawn: from ``draw``, shape R,G.
+
+    Returns:
+        Values as ``metrics.point`` and ``metrics.per_class`` would give for the resampled images.
+    """
+    classes = probabilities.shape[1]
+    counts = _confusions(labels, probabilities.argmax(axis=1), groups, drawn, classes)
+    overall, by_class = _from_confusions(counts)
+    one_against_rest = [_aurocs(labels == c, probabilities[:, c], groups, drawn) for c in range(classes)]
+    by_class["auroc"] = np.stack(one_against_rest, axis=1)
+    overall["auroc"] = headline_auroc(by_class["auroc"])
+    if classes > 2:
+        truth = np.eye(classes, dtype=bool)[labels].ravel()
+        overall["auroc_micro"] = _aurocs(truth, probabilities.ravel(), np.repeat(groups, classes), drawn)
+    return Resampled(overall, by_class)
+
+
+def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    """Percentile interval over resamples; those where the metric is undefined are left out, NaN if all are."""
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return float("nan"), float("nan")
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _confusions(
+    labels: np.ndarray, predicted: np.ndarray, groups: np.ndarray, drawn: np.ndarray, classes: int
+) -> np.ndarray:
+    """Confusion matrices (rows: truth) of all resamples, float64, shape R,K,K."""
+    shape = (drawn.shape[1], classes * classes)
+    cells = coo_array((np.ones(len(labels)), (groups, labels * classes + predicted)), shape=shape).tocsr()
+    return (cells.T @ drawn.T.astype(np.float64)).T.reshape(len(drawn), classes, classes)
+
+
+def _from_confusions(counts: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    hits = np.einsum("rkk->rk", counts)
+    true, predicted = counts.sum(axis=2), counts.sum(axis=1)
+    total = true.sum(axis=1)
+    precision, recall = _ratio(hits, predicted), _ratio(hits, true)
+    f1 = _ratio(2 * hits, true + predicted)
+    weights = {"macro": ((true + predicted) > 0).astype(np.float64), "weighted": true}
+    overall = {
+        "accuracy": hits.sum(axis=1) / total,
+        "balanced_accuracy": _average(recall, (true > 0).astype(np.float64)),
+    }
+    by_class = {"precision": precision, "recall": recall, "f1": f1}
+    for average, weight in weights.items():
+        overall |= {f"{name}_{average}": _average(values, weight) for name, values in by_class.items()}
+    for name in ("recall", "f1"):
+        by_class[name] = np.where(true > 0, by_class[name], np.nan)
+    return overall, by_class
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
+def _average(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return (values * weights).sum(axis=1) / weights.sum(axis=1)
+
+
+def _aurocs(positive: np.ndarray, scores: np.ndarray, groups: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """AUROC of all resamples as the Mann-Whitney statistic with ties counted half, shape R."""
+    order = np.argsort(scores, kind="stable")
+    ordered, positive, groups = scores[order], positive[order], groups[order]
+    first = np.searchsorted(ordered, ordered[positive], side="left")
+    last = np.searchsorted(ordered, ordered[positive], side="right")
+    step = max(1, CELLS // len(order))
+    blocks = (drawn[start : start + step].T[groups] for start in range(0, len(drawn), step))
+    return np.concatenate([_block(weights, positive, first, last) for weights in blocks])
+
+
+def _block(weights: np.ndarray, positive: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """AUROC of some resamples.
+
+    Args:
+        weights: how often each image is drawn, by ascending score, int64, shape N,r; it is overwritten.
+        positive: which images are of the class, bool, shape N.
+        first, last: for each positive image, how many images have a smaller, and a smaller or equal score.
+    """
+    above = weights[positive]
+    weights[positive] = 0
+    below = np.concatenate([np.zeros_like(weights[:1]), np.cumsum(weights, axis=0)])
+    wins = (above * (below[first] + below[last])).sum(axis=0) / 2
+    pairs = (above.sum(axis=0) * below[-1]).astype(np.float64)
+    return np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)

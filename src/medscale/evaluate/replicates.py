@@ -1,0 +1,155 @@
+"""Run folders of one run, read and checked against the index: the only input that metrics have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+
+from medscale.config import RunPlan
+from medscale.errors import MedscaleError
+from medscale.files import read_json
+
+SPLITS = ("val", "test")
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """One seed of a run as training left it."""
+
+    folder: Path
+    plan: RunPlan
+    timing: dict[str, Any]
+    environment: dict[str, Any]
+    history: pd.DataFrame
+    predictions: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A split as all replicates predicted it, ordered by id.
+
+    Attributes:
+        ids: row ids of the index, int64, shape N.
+        labels: true class codes, int64, shape N.
+        groups: patient (or near-duplicate cluster) codes 0..G-1, int64, shape N.
+        probabilities: float64, shape S,N,K for S seeds and K classes.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    probabilities: np.ndarray
+
+
+def read(folder: str | Path) -> Replicate:
+    """Read a finished run folder.
+
+    Raises:
+        MedscaleError: when a file is missing, damaged or against the contract; the message names it.
+    """
+    folder = Path(folder)
+    try:
+        plan = RunPlan.model_validate(read_json(folder / "spec.json"))
+    except ValidationError as error:
+        raise MedscaleError(f"{folder / 'spec.json'} is no plan of a run: {error.errors()[0]['msg']}") from None
+    timing, environment = read_json(folder / "timing.json"), read_json(folder / "environment.json")
+    history = _table(folder / "history.csv", pd.read_csv)
+    return Replicate(folder, plan, timing, environment, history, _table(folder / "predictions.parquet", pd.read_parquet))
+
+
+def read_index(path: str | Path) -> pd.DataFrame:
+    """Read ``id, label, split, group`` of index.parquet; the order of label's categories is the order of the classes.
+
+    Raises:
+        MedscaleError: when it is missing or damaged, or its labels are no category.
+    """
+    index = _table(Path(path), pd.read_parquet)
+    if not isinstance(index["label"].dtype, pd.CategoricalDtype):
+        raise MedscaleError(f"{path}: `label` has no categories, so the order of the classes is unknown; index again")
+    return index
+
+
+def together(replicates: Sequence[Replicate], index: pd.DataFrame, split: str) -> Predicted:
+    """Join the replicates' predictions of a split with the index.
+
+    Raises:
+        MedscaleError: when an image is missing, stands twice, is unknown or has another label than in the index, or
+            when probabilities are not finite or do not sum to 1.
+    """
+    rows = index[index["split"] == split].sort_values("id")
+    ids = rows["id"].to_numpy(np.int64)
+    labels = rows["label"].cat.codes.to_numpy(np.int64)
+    classes = len(rows["label"].cat.categories)
+    parts = [_probabilities(replicate, split, ids, labels, classes) for replicate in replicates]
+    group = rows["group"].astype(str)
+    return Predicted(ids, labels, pd.factorize(group, sort=True)[0].astype(np.int64), np.stack(parts))
+
+
+def same_run(replicates: Sequence[Replicate]) -> None:
+    """Refuse folders that are not replicates of one run, or twice the same seed.
+
+    Raises:
+        MedscaleError: naming the folder that differs.
+    """
+    if not replicates:
+        raise MedscaleError("there is no run folder to evaluate")
+    first = replicates[0]
+    for other in replicates[1:]:
+        if other.plan.model_copy(update={"seed": first.plan.seed}) != first.plan:
+            raise MedscaleError(f"{other.folder} is not a replicate of {first.folder}: their plans differ by more than the seed")
+    seeds = [replicate.plan.seed for replicate in replicates]
+    if len(set(seeds)) != len(seeds):
+        raise MedscaleError(f"the run folders of {first.plan.run.name} have the same seed twice: {seeds}")
+
+
+def _probabilities(replicate: Replicate, split: str, ids: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    where = replicate.folder / "predictions.parquet"
+    columns = [f"p_{code}" for code in range(classes)]
+    found = [name for name in replicate.predictions.columns if str(name).startswith("p_")]
+    if sorted(found) != sorted(columns):
+        raise MedscaleError(f"{where}: probabilities of {len(found)} classes, but the index has {classes}")
+    table = replicate.predictions
+    table = table[table["split"] == split].sort_values("id")
+    _same_images(where, split, table["id"].to_numpy(np.int64), ids)
+    wrong = np.flatnonzero(table["label"].to_numpy(np.int64) != labels)
+    if len(wrong):
+        raise MedscaleError(
+            f"{where}: {len(wrong)} labels of {split} differ from the index (first: id {ids[wrong[0]]}); "
+            "it was made from another index: train this run again"
+        )
+    values = table[columns].to_numpy(np.float64)
+    bad = ~np.isfinite(values).all(axis=1) | (np.abs(values.sum(axis=1) - 1) > 1e-2) | (values < 0).any(axis=1)
+    if bad.any():
+        raise MedscaleError(
+            f"{where}: {int(bad.sum())} rows of {split} are no probabilities (first: id {ids[np.flatnonzero(bad)[0]]}); "
+            "each must be finite, 0 or more, and sum to 1"
+        )
+    return values
+
+
+def _same_images(where: Path, split: str, found: np.ndarray, expected: np.ndarray) -> None:
+    unique, counts = np.unique(found, return_counts=True)
+    for wrong, what in (
+        (unique[counts > 1], "stand twice"),
+        (np.setdiff1d(expected, unique), "are missing"),
+        (np.setdiff1d(unique, expected), f"are not in the index as {split}"),
+    ):
+        if len(wrong):
+            raise MedscaleError(
+                f"{where}: {len(wrong)} images of {split} {what} (first: id {wrong[0]}); train this run again"
+            )
+
+
+def _table(path: Path, reader: Any) -> pd.DataFrame:
+    try:
+        return reader(path)
+    except FileNotFoundError:
+        raise MedscaleError(f"{path} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise MedscaleError(f"{path} cannot be read ({error}); delete it and run again") from None

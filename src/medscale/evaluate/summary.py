@@ -1,0 +1,127 @@
+"""summary.json: a run's marks, settings, metrics and times, gathered over its replicates."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from medscale.evaluate.bootstrap import LEVEL
+from medscale.evaluate.evaluation import SEED, Evaluation, over_seeds
+from medscale.evaluate.replicates import Replicate
+
+# Columns of history.csv, in seconds; the first three add up to an epoch's training time.
+KINDS = ("data", "compute", "communication", "checkpoint", "validation")
+CLOCKS = (
+    "seconds_per_epoch",
+    "first_epoch_seconds",
+    "images_per_second",
+    "images_per_second_first_epoch",
+    "wall_seconds",
+    "epochs",
+    "best_epoch",
+    "restarts",
+)
+
+
+def summarise(evaluation: Evaluation) -> dict[str, Any]:
+    """The content of summary.json; a value that is undefined is null."""
+    first = evaluation.replicates[0]
+    plan = first.plan
+    summary = {
+        "study": plan.study,
+        "run": {"name": plan.run.name, **plan.run.model_dump(mode="json")},
+        "marks": {"synthetic": plan.synthetic, "stand_in": plan.stand_in, "scale": plan.scale},
+        "backend": plan.backend,
+        "nodes": plan.nodes,
+        "model": plan.model.model_dump(mode="json"),
+        "recipe": plan.recipe.model_dump(mode="json"),
+        "parallel": plan.parallel.model_dump(mode="json"),
+        "augment": plan.augment.model_dump(mode="json"),
+        "global_batch": plan.global_batch,
+        "learning_rate": plan.learning_rate,
+        "seeds": [replicate.plan.seed for replicate in evaluation.replicates],
+        "classes": evaluation.classes,
+        "counts": evaluation.counts,
+        "bootstrap": {
+            "resamples": len(evaluation.resamples),
+            "unit": "group",
+            "level": LEVEL,
+            "seed": SEED,
+            "paired_with": evaluation.paired_with,
+        },
+        "metrics": _metrics(evaluation.scores),
+        "confusion": evaluation.confusion.tolist(),
+        "timing": timing(evaluation.replicates),
+        "environment": first.environment,
+    }
+    return plain(summary)
+
+
+def timing(replicates: list[Replicate]) -> dict[str, Any]:
+    """Clocks over replicates: ``values`` a seed, and ``mean, sd, low, high`` (Student's t) of them.
+
+    ``seconds_by_kind`` are means over the epochs after the first (which warms up), or that one where it is alone.
+    """
+    clocks: dict[str, Any] = {name: _spread([r.timing[name] for r in replicates]) for name in CLOCKS}
+    later = [r.history.iloc[1:] if len(r.history) > 1 else r.history for r in replicates]
+    clocks["seconds_by_kind"] = {kind: _spread([float(h[f"{kind}_s"].mean()) for h in later]) for kind in KINDS}
+    for name in ("world_size", "threads_per_rank", "global_batch", "train_images"):
+        clocks[name] = replicates[0].timing[name]
+    clocks["communication_measured"] = all(r.timing.get("communication_measured", True) for r in replicates)
+    memory = [r.timing["peak_memory_mb"] for r in replicates]
+    clocks["peak_memory_mb"] = {
+        where: _spread([max(m[where]) for m in memory]) if all(m[where] for m in memory) else None
+        for where in ("host", "device")
+    }
+    energy = [r.timing["energy_joules"] for r in replicates]
+    clocks["energy_joules"] = None if None in energy else _spread(energy)
+    clocks["stopped"] = [r.timing["stopped"] for r in replicates]
+    return clocks
+
+
+def one_line(summary: dict[str, Any]) -> str:
+    """A result on one line of a terminal."""
+    test, clock = summary["metrics"]["test"], summary["timing"]["seconds_per_epoch"]["mean"]
+    parts = [_percent("accuracy", test["accuracy"]), _percent("balanced", test["balanced_accuracy"])]
+    parts += [_fraction("AUROC", test["auroc"]), f"{clock:.3g} s an epoch"]
+    text = f"{summary['run']['name']:<18} {', '.join(parts)}"
+    marks = summary["marks"]
+    flags = [name for name, on in (("synthetic", marks["synthetic"]), ("stand-in", marks["stand_in"])) if on]
+    return f"{text}  [{', '.join(flags)}]" if flags else text
+
+
+def plain(value: Any) -> Any:
+    """The same value with NaN as None, which JSON can hold."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _metrics(scores: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    names = ["mean", "low", "high", "seed_sd", "seed_low", "seed_high"]
+    seeds = [column for column in scores.columns if column.endswith("_value")]
+    found: dict[str, dict[str, Any]] = {}
+    for row in scores.to_dict("records"):
+        values = {name: float(row[name]) for name in names} | {"values": [float(row[s]) for s in seeds]}
+        found.setdefault(str(row["split"]), {})[str(row["metric"])] = values
+    return found
+
+
+def _spread(values: list[float]) -> dict[str, Any]:
+    return over_seeds(values) | {"values": [float(v) for v in values]}
+
+
+def _percent(name: str, score: dict[str, float | None]) -> str:
+    mean, low, high = (score[key] for key in ("mean", "low", "high"))
+    if mean is None or low is None or high is None:
+        return f"{name} undefined"
+    return f"{name} {100 * mean:.1f} % ({100 * low:.1f}–{100 * high:.1f})"
+
+
+def _fraction(name: str, score: dict[str, float | None]) -> str:
+    mean, low, high = (score[key] for key in ("mean", "low", "high"))
+    return f"{name} undefined" if None in (mean, low, high) else f"{name} {mean:.3f} ({low:.3f}–{high:.3f})"

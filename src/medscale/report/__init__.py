@@ -1,0 +1,1 @@
+"""Figures, tables, numbers and the paper, all from result folders."""

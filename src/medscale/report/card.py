@@ -1,0 +1,91 @@
+"""model_card.md of a result: what was trained on what, how well it does, and what it must not be used for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+
+from medscale.evaluate.metrics import NAMES
+from medscale.report.marks import mark
+from medscale.report.names import label
+
+TEMPLATE = """\
+# {{ s.study }}: {{ s.model.name }}, {{ label }}
+
+{% if mark %}> **{{ mark }}.** The figures below show that the workflow works. They say nothing about the diagnosis of
+> patients{% if s.marks.stand_in %}, nor about the speed of GPUs{% endif %}.
+
+{% endif %}
+Format after Mitchell et al. (2019), *Model cards for model reporting*.
+
+## Model
+
+- Network `{{ s.model.name }}`{% if s.model.options %} with options `{{ s.model.options }}`{% endif %}, \
+weights {{ "from " ~ s.model.pretrained if s.model.pretrained else "from scratch" }}.
+- Trained as run `{{ s.run.name }}` ({{ label }}) with seeds {{ s.seeds | join(", ") }}; the weights are those of the epoch \
+with the smallest validation loss.
+- {{ s.recipe.optimizer }}, peak learning rate {{ "%.3g" | format(s.learning_rate) }}, global batch {{ s.global_batch }}, at most \
+{{ s.recipe.epochs }} epochs, schedule {{ s.recipe.schedule }}.
+
+## Intended use
+
+Research on parallel training. **Not a medical device**: it has not been validated on patients outside this dataset and must
+not be used for diagnosis.
+
+## Data
+
+{{ "Synthetic images, generated" if s.marks.synthetic else "Images of real patients" }}; {{ s.timing.train_images }} for training, \
+{{ s.counts.val.images }} for validation ({{ s.counts.val.groups }} patients or groups), {{ s.counts.test.images }} for test \
+({{ s.counts.test.groups }}). Classes: {{ s.classes | join(", ") }}.
+
+## Results on the test images
+
+Mean over {{ s.seeds | length }} replicate{{ "s" if s.seeds | length > 1 }}. The interval is a 95 % bootstrap over patients ({{ s.bootstrap.resamples }} resamples); the standard
+deviation over seeds is another thing and stands apart.
+
+| metric | value | 95 % interval | sd over seeds |
+|---|---|---|---|
+{% for key, v in s.metrics.test.items() %}| {{ names[key] }} | {{ n(v.mean) }} | {{ n(v.low) }}–{{ n(v.high) }} | {{ n(v.seed_sd) }} |
+{% endfor %}
+| class | images | precision | recall | F1 | AUROC |
+|---|---|---|---|---|---|
+{% for row in classes %}| {{ row.name }} | {{ row.support }} | {{ n(row.precision) }} | {{ n(row.recall) }} | {{ n(row.f1) }} | {{ n(row.auroc) }} |
+{% endfor %}
+## Limits
+
+- Probabilities are not calibrated. Results hold for images from the same sources only.
+- Subgroups (age, sex, site, camera) were not evaluated apart.
+
+## Training
+
+{{ n(s.timing.seconds_per_epoch.mean) }} s an epoch (median without the first), {{ "%.1f" | format(s.timing.images_per_second.mean) }} images/s on \
+{{ s.run.devices }} {{ "process(es) of" if s.backend == "cpu" else "x" }} {{ hardware }}. Code {{ s.environment.commit or "without a git commit" }}\
+{{ " with local changes" if s.environment.dirty }}; PyTorch {{ s.environment.versions.torch }}.
+"""
+
+
+def model_card(summary: dict[str, Any], per_class: pd.DataFrame) -> str:
+    """The card as Markdown, from summary.json's content and per_class.csv's table."""
+    wide = per_class.pivot(index="class", columns="metric", values="mean").reindex(summary["classes"])
+    support = per_class.drop_duplicates("class").set_index("class")["support"]
+    classes = [{"name": name, "support": int(support[name]), **wide.loc[name].to_dict()} for name in wide.index]
+    machine = summary["environment"]
+    return (
+        Environment(undefined=StrictUndefined, keep_trailing_newline=True)
+        .from_string(TEMPLATE)
+        .render(
+            s=summary,
+            label=label(summary["run"]["name"]),
+            mark=mark([summary["marks"]]),
+            names=NAMES,
+            classes=classes,
+            hardware=machine["gpus"][0] if machine.get("gpus") else machine.get("cpu"),
+            n=_number,
+        )
+    )
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None or value != value else f"{value:.3f}"

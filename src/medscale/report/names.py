@@ -1,0 +1,62 @@
+"""How runs are called and drawn: one label, colour, marker and line for each, the same in all figures and tables."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from medscale.study import RunSpec
+
+# Okabe & Ito (2008), told apart with every kind of colour vision.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+GREY = "#7F7F7F"
+COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK, YELLOW)
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)), (0, (3, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+NAMES = {"serial": "serial", "ddp": "DDP", "fsdp": "FSDP", "mp": "model parallel"}
+FAMILIES = {
+    ("serial", False, False): 6,
+    ("serial", True, False): 3,
+    ("ddp", False, False): 0,
+    ("ddp", True, False): 1,
+    ("ddp", True, True): 2,
+    ("ddp", False, True): 4,
+    ("fsdp", False, False): 5,
+    ("fsdp", True, False): 4,
+    ("mp", False, False): 2,
+    ("mp", True, False): 3,
+}
+
+
+class Look(NamedTuple):
+    """How a family of runs is drawn."""
+
+    colour: str
+    marker: str
+    line: str | tuple[int, tuple[int, ...]]
+
+
+def family(run: str) -> str:
+    """A run's strategy and precision in words: "DDP + AMP"."""
+    spec = RunSpec.parse(run)
+    parts = [NAMES[spec.strategy], *(["AMP"] if spec.amp else []), *(["model parallel"] if spec.mp else [])]
+    return " + ".join(parts) + "".join(f", {part}" for part in _variant(spec))
+
+
+def label(run: str) -> str:
+    """A run in words: "DDP + AMP, 2 GPU"."""
+    spec = RunSpec.parse(run)
+    plain = spec.model_copy(update={"batch": None, "model": None})
+    return ", ".join([family(plain.name), f"{spec.devices} {spec.device.upper()}", *_variant(spec)])
+
+
+def look(run: str) -> Look:
+    """Colour, marker and line of a run's family."""
+    spec = RunSpec.parse(run)
+    number = FAMILIES[spec.strategy, spec.amp, spec.mp]
+    return Look(COLOURS[number], MARKERS[number], LINES[number])
+
+
+def _variant(spec: RunSpec) -> list[str]:
+    return [*([f"batch {spec.batch}"] if spec.batch else []), *([spec.model] if spec.model else [])]

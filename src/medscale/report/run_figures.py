@@ -1,0 +1,101 @@
+"""Figures of one run's result folder: learning curves, confusion matrix, ROC curve."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from medscale.report import style
+from medscale.report.names import BLUE, COLOURS, GREY, LINES, VERMILION, label
+
+QUANTITIES = (("loss", "loss (cross-entropy)"), ("accuracy", "accuracy"))
+SPLITS = (("train", "training", VERMILION, "--"), ("val", "validation", BLUE, "-"))
+MANY = 8  # classes above which a matrix holds no numbers and curves show only averages
+
+
+@style.styled
+def curves(table: pd.DataFrame, run: str) -> Figure:
+    """Loss and accuracy of training and validation by epoch; the band is the range over replicates."""
+    figure = style.new(2.5)
+    figure.suptitle(label(run), size=9)
+    for axes, (name, unit) in zip(figure.subplots(1, 2), QUANTITIES, strict=True):
+        draw_curves(axes, table, name)
+        axes.set(xlabel="epoch", ylabel=unit)
+        axes.legend()
+    return figure
+
+
+@style.styled
+def confusion(counts: np.ndarray, classes: list[str], run: str) -> Figure:
+    """Confusion matrix of the test images, each row in percent of its true class."""
+    side = min(6.3, max(3.0, 1.4 + 0.42 * len(classes)))
+    figure = style.new(side * 0.9, side)
+    axes = figure.subplots()
+    image = draw_confusion(axes, counts, classes)
+    axes.set(xlabel="predicted class", ylabel="true class", title=label(run))
+    figure.colorbar(image, ax=axes, label="share of the true class (%)", shrink=0.8)
+    return figure
+
+
+@style.styled
+def roc(points: pd.DataFrame, auroc: dict[str, float], run: str) -> Figure:
+    """ROC curves of the test images: thick the mean over seeds, thin each seed."""
+    figure = style.new(3.4, 3.6)
+    axes = figure.subplots()
+    draw_roc(axes, points, auroc)
+    axes.set(xlabel="false-positive rate", ylabel="true-positive rate", title=label(run))
+    axes.legend(loc="lower right")
+    return figure
+
+
+def draw_curves(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
+    """Draw training and validation ``quantity`` (loss or accuracy) from curves.csv."""
+    for split, words, colour, line in SPLITS:
+        part = table[table["quantity"] == f"{split}_{quantity}"].sort_values("epoch")
+        axes.plot(part["epoch"], part["mean"], color=colour, linestyle=line, label=words)
+        axes.fill_between(part["epoch"], part["low"], part["high"], color=colour, alpha=0.2, linewidth=0)
+    if quantity == "accuracy":
+        axes.set_ylim(0, 1.02)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def draw_confusion(axes: Axes, counts: np.ndarray, classes: list[str], *, names: bool = True):  # noqa: ANN201
+    """Draw a row-normalised matrix with its numbers, where they fit; returns the image for a colour bar."""
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    axes.grid(visible=False)
+    ticks = range(len(classes)) if names else []
+    words = [style.shorten(name, 18) for name in classes] if names else []
+    small = 5 if len(classes) > 15 else 7
+    axes.set_xticks(ticks, words, rotation=90 if len(classes) > 3 else 0, fontsize=small)
+    axes.set_yticks(ticks, words, fontsize=small)
+    if len(classes) <= MANY:
+        for (row, column), share in np.ndenumerate(shares):
+            colour = "white" if share > 55 else "black"
+            axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=colour, size=7)
+    return image
+
+
+def draw_roc(axes: Axes, points: pd.DataFrame, auroc: dict[str, float]) -> None:
+    """Draw the ROC curves of roc.csv; ``auroc`` gives the areas by curve that the legend tells."""
+    names = list(dict.fromkeys(points["curve"]))
+    if len(names) > MANY:
+        names = [name for name in names if name.endswith(" average")]
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.7, linestyle=":")
+    for number, name in enumerate(names):
+        colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
+        for seed, part in points[points["curve"] == name].groupby("seed", dropna=False):
+            mean = pd.isna(seed) or seed == ""
+            area = f" ({auroc[name]:.3f})" if name in auroc else ""
+            axes.plot(
+                part["false_positive_rate"],
+                part["true_positive_rate"],
+                color=colour,
+                linestyle=line if mean else "-",
+                linewidth=1.4 if mean else 0.5,
+                alpha=1 if mean else 0.4,
+                label=style.shorten(name) + area if mean else None,
+            )
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")

@@ -1,0 +1,112 @@
+"""One look for all figures: vector PDF, embedded fonts, the same bytes from the same data, and the demo mark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import ParamSpec
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.figure import Figure
+
+from medscale.files import atomic
+from medscale.report.names import GREY, VERMILION
+
+P = ParamSpec("P")
+WIDTH = 6.5  # inches: the paper's text width, so that letters are as large in the figure as in the text
+RC = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4.5,
+    "hatch.linewidth": 0.5,
+    "pdf.fonttype": 42,
+    "text.parse_math": False,
+    "figure.constrained_layout.use": True,
+}
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Run a drawing function under the house's style, whatever the caller's settings are."""
+
+    @wraps(draw)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with _house():
+            return draw(*args, **kwargs)
+
+    return wrapped
+
+
+def new(height: float, width: float = WIDTH) -> Figure:
+    """An empty figure of a size in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasPdf(figure)
+    return figure
+
+
+def save(figure: Figure, path: str | Path, mark: str = "") -> None:
+    """Write a figure as PDF, atomically and without a date; ``mark`` is put into its lower right corner."""
+    with _house():
+        if mark:
+            figure.get_layout_engine().set(rect=(0, _strip(figure), 1, 1 - _strip(figure)))  # type: ignore[union-attr]
+            figure.text(0.995, 0.02 / figure.get_figheight(), mark, ha="right", va="bottom", size=7, color=VERMILION)
+        with atomic(path) as temporary:
+            figure.savefig(temporary, format="pdf", metadata={"CreationDate": None, "Creator": "medscale"})
+
+
+def panels(figure: Figure, count: int, columns: int, rows_each: int = 1) -> list[list[Axes]]:
+    """Small multiples: for each of ``count`` items a column of ``rows_each`` axes; those left over are removed."""
+    columns = min(columns, count)
+    bands = -(-count // columns)
+    grid = figure.subplots(bands * rows_each, columns, squeeze=False)
+    for number in range(count, bands * columns):
+        for row in range(rows_each):
+            grid[number // columns * rows_each + row, number % columns].remove()
+    return [
+        [grid[n // columns * rows_each + row, n % columns] for row in range(rows_each)] for n in range(count)
+    ]
+
+
+def shorten(text: str, length: int = 26) -> str:
+    """A class name that fits beside an axis."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def empty(axes: Axes, why: str) -> None:
+    """Say in an empty panel why nothing is drawn."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes, color=GREY)
+
+
+def errors(center: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Lengths of error bars, shape 2,N, from the ends of intervals."""
+    return np.clip(np.array([center - low, high - center]), 0, None)
+
+
+def _strip(figure: Figure) -> float:
+    return float(0.2 / figure.get_figheight())
+
+
+@contextmanager
+def _house() -> Iterator[None]:
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(RC)
+        yield

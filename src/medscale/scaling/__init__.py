@@ -1,0 +1,5 @@
+"""How training time falls with devices: speedup and efficiency against a stated baseline."""
+
+from medscale.scaling.speedup import speedups
+
+__all__ = ["speedups"]

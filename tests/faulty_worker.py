@@ -1,0 +1,36 @@
+"""A worker in which one rank misbehaves at a step: FAULT=<kind>:<rank>:<step>. Started in place of the real one."""
+
+import os
+import signal
+import time
+
+from medscale.train import worker
+from medscale.train.loop import Trainer
+
+kind, rank, step = os.environ["FAULT"].split(":")
+real_step = Trainer._step
+
+
+def faulty(self, batch):
+    if self.world.rank == int(rank) and self.progress.steps_done(self.training.steps()) == int(step):
+        if kind == "raise":
+            raise ValueError("a test's own error")
+        if kind == "exit":
+            os._exit(7)
+        if kind == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if kind == "sleep":
+            time.sleep(600)
+        if kind == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if kind == "memory":
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+    return real_step(self, batch)
+
+
+Trainer._step = faulty
+
+if __name__ == "__main__":
+    import typer
+
+    typer.run(worker.main)

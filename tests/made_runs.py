@@ -1,0 +1,175 @@
+"""Run folders made to the contracts of ARCHITECTURE.md with predictions of known quality, without any training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medscale.config import Config, load, plan
+from medscale.data.shards import seal, write_chunk
+from medscale.files import write_csv, write_json, write_parquet
+
+ROOT = Path(__file__).parent.parent
+SEEDS = (1, 2)
+
+
+def configuration(study: str = "glaucoma", runs: Sequence[str] = ("serial_1cpu",), **settings: Any) -> Config:
+    """The demo configuration with one study of these runs."""
+    changes = {"like": "glaucoma"} if study != "glaucoma" else {}
+    return load(
+        ROOT / "config.yaml",
+        {"scale": "demo", "only": [study], "studies": {study: {**changes, "runs": list(runs), **settings}}},
+    )
+
+
+def make_index(
+    folder: Path, classes: Sequence[str], images: int = 300, per_group: int = 2, seed: int = 0
+) -> pd.DataFrame:
+    """Write index.parquet, audit.csv and audit.json; the last fifth of the patients is test, the one before val."""
+    rng = np.random.default_rng(seed)
+    group = np.arange(images) // per_group
+    split = np.where(group < 0.7 * group.max(), "train", np.where(group < 0.8 * group.max(), "val", "test"))
+    codes = rng.integers(0, len(classes), images)
+    index = pd.DataFrame({"id": np.arange(images), "path": [f"a/{i}.png" for i in range(images)]})
+    index["label"] = pd.Categorical.from_codes(codes, categories=list(classes), ordered=True)
+    index["split"], index["split_published"], index["group"] = split, None, [f"g{g}" for g in group]
+    index["width"], index["height"], index["sha256"], index["source"] = 64, 64, "0" * 64, "made"
+    write_parquet(folder / "index.parquet", index)
+    audit = [("x/1.png", "excluded", "unreadable", ""), ("x/2.png", "excluded", "duplicate", "of a/1.png")]
+    audit += [("x/3.png", "excluded", "duplicate", "of a/2.png"), ("a/5.png", "kept", "EXIF rotated", "")]
+    write_csv(folder / "audit.csv", pd.DataFrame(audit, columns=["path", "action", "reason", "detail"]))
+    counts = index.groupby(["label", "split"], observed=False).size().unstack(fill_value=0)
+    write_json(
+        folder / "audit.json",
+        {
+            "found": images + 3,
+            "used": images,
+            "excluded": 3,
+            "counts": json.loads(counts.to_json(orient="index")),
+            "reasons": {"unreadable": 1, "duplicate": 2},
+            "notes": ["Two classes & one note: 100 % made."],
+        },
+    )
+    return index
+
+
+def make_shards(folder: Path, index: pd.DataFrame, size: int = 32) -> None:
+    """Write a shard set of smooth coloured images for the index."""
+    rng = np.random.default_rng(0)
+    codes = index["label"].cat.codes.to_numpy(np.int64)
+    yy, xx = np.mgrid[:size, :size] / size
+    images = 120 + 60 * np.sin(3 * xx + codes[:, None, None]) + 40 * np.cos(4 * yy + rng.random((len(codes), 1, 1)))
+    write_chunk(folder, 0, np.repeat(images[..., None], 3, axis=3).clip(0, 255).astype(np.uint8))
+    rows = pd.DataFrame({"id": index["id"], "label": codes, "split": index["split"], "group": index["group"]})
+    seal(folder, rows, list(index["label"].cat.categories), {"preprocess": {"size": size}})
+
+
+def probabilities(codes: np.ndarray, classes: int, skill: float, seed: int) -> np.ndarray:
+    """Softmax of noise plus ``skill`` at the true class: chance at 0, nearly always right from 5 on."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 1, (len(codes), classes)) + skill * np.eye(classes)[codes]
+    odds = np.exp(logits)
+    return (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def make_run(
+    folder: Path, config: Config, run: str, index: pd.DataFrame, *, seconds: float = 2.0, skill: float = 2.0, epochs: int = 6
+) -> list[Path]:
+    """Write a run folder a seed of the configuration; ``seconds`` is the time of an epoch after the first."""
+    study = config.active[0]
+    made = []
+    for seed in config.seeds:
+        one = folder / study / run / f"seed{seed}"
+        made.append(one)
+        planned = plan(config, study, run, seed)
+        rng = np.random.default_rng([seed, len(run)])
+        write_json(one / "spec.json", planned.model_dump(mode="json"))
+        took = seconds * (1 + 0.03 * rng.random(epochs))
+        took[0] *= 1.6
+        train_images = int((index["split"] == "train").sum())
+        history = _history(rng, took, train_images)
+        write_csv(one / "history.csv", history)
+        write_json(one / "timing.json", _timing(planned, history, train_images))
+        used = index[index["split"] != "train"]
+        codes = used["label"].cat.codes.to_numpy(np.int64)
+        table = pd.DataFrame({"id": used["id"], "split": used["split"], "label": codes})
+        odds = probabilities(codes, len(index["label"].cat.categories), skill, seed)
+        for code in range(odds.shape[1]):
+            table[f"p_{code}"] = odds[:, code]
+        write_parquet(one / "predictions.parquet", table)
+        write_json(one / "environment.json", _environment(planned))
+        (one / "model.safetensors").write_bytes(b"")
+    return made
+
+
+def _history(rng: np.random.Generator, took: np.ndarray, train_images: int) -> pd.DataFrame:
+    epochs = len(took)
+    epoch = np.arange(1, epochs + 1)
+    loss = 0.7 * np.exp(-epoch / 4) + 0.02 * rng.random(epochs)
+    shares = {"data_s": 0.1, "compute_s": 0.7, "communication_s": 0.2}
+    return pd.DataFrame(
+        {
+            "epoch": epoch,
+            "train_loss": loss,
+            "train_accuracy": 1 - loss / 1.4,
+            "val_loss": loss + 0.1,
+            "val_accuracy": 0.95 - loss / 1.4,
+            "lr": 1e-3 * np.cos(epoch / epochs),
+            "seconds": took,
+            "images_per_second": train_images / took,
+            **{name: share * took for name, share in shares.items()},
+            "checkpoint_s": 0.02 * took,
+            "validation_s": 0.1 * took,
+        }
+    )
+
+
+def _timing(planned: Any, history: pd.DataFrame, train_images: int) -> dict[str, Any]:
+    took = history["seconds"].tolist()
+    per_epoch = float(np.median(took[1:] or took))
+    kinds = ("data", "compute", "communication", "checkpoint", "validation")
+    return {
+        "world_size": planned.run.devices,
+        "threads_per_rank": 1,
+        "global_batch": planned.global_batch,
+        "train_images": train_images,
+        "epochs": len(took),
+        "best_epoch": len(took),
+        "epoch_seconds": took,
+        "first_epoch_seconds": took[0],
+        "seconds_per_epoch": per_epoch,
+        "images_per_second": train_images / per_epoch,
+        "images_per_second_first_epoch": train_images / took[0],
+        "wall_seconds": sum(took) * 1.2,
+        "seconds": {kind: float(history[f"{kind}_s"].sum()) for kind in kinds},
+        "peak_memory_mb": {"host": [500.0] * planned.run.devices, "device": None},
+        "energy_joules": None,
+        "restarts": 0,
+        "stopped": "epochs",
+        "communication_measured": True,
+    }
+
+
+def _environment(planned: Any) -> dict[str, Any]:
+    return {
+        "plan_digest": planned.digest,
+        "stand_in": planned.stand_in,
+        "synthetic": planned.synthetic,
+        "python": "3.11",
+        "versions": {"medscale": "0.1.0", "torch": "2.14.0"},
+        "system": "Linux",
+        "host": "made",
+        "cpu": "Made CPU @ 2 GHz",
+        "cpus": 2,
+        "gpus": [],
+        "cuda": None,
+        "container": None,
+        "slurm_job": None,
+        "commit": "0" * 40,
+        "dirty": False,
+    }

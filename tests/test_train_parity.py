@@ -1,0 +1,70 @@
+"""The same training whatever the strategy: two uneven steps with the same global batch, against the serial run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+
+WEIGHTS, LOSS = 2e-6, 1e-6  # largest differences of a weight (of about 0.1) and of a mean loss, fp32, no batch norm
+LOW_WEIGHTS, LOW_LOSS = 2e-2, 5e-3  # under bf16
+
+
+def distance(one: Path, other: Path) -> tuple[float, float, float]:
+    """Largest differences of weights, of losses in the history, and of predicted probabilities."""
+    weights = [load_file(folder / "model.safetensors") for folder in (one, other)]
+    assert weights[0].keys() == weights[1].keys()
+    history = [pd.read_csv(folder / "history.csv")[["train_loss", "val_loss"]].to_numpy() for folder in (one, other)]
+    predicted = [pd.read_parquet(folder / "predictions.parquet") for folder in (one, other)]
+    assert predicted[0][["id", "split", "label"]].equals(predicted[1][["id", "split", "label"]])
+    chances = [table.filter(like="p_").to_numpy() for table in predicted]
+    return (
+        max(float(np.abs(weights[0][name] - weights[1][name]).max()) for name in weights[0]),
+        float(np.abs(history[0] - history[1]).max()),
+        float(np.abs(chances[0] - chances[1]).max()),
+    )
+
+
+@pytest.mark.parametrize(
+    ("run", "changes"),
+    [
+        ("serial_1cpu", {"recipe": {"accumulate": 3}}),
+        ("ddp_2cpu", {}),
+        ("ddp_2cpu", {"recipe": {"accumulate": 2}}),
+        ("ddp_4cpu", {}),
+        ("fsdp_2cpu", {}),
+        ("fsdp_4cpu", {"recipe": {"accumulate": 2}}),
+        ("mp_2cpu", {"parallel": {"schedule": "gpipe", "microbatches": 4}}),
+        ("mp_2cpu", {"parallel": {"microbatches": 1}}),
+        ("mp_4cpu", {"parallel": {"schedule": "1f1b", "microbatches": 6}}),
+        ("ddp_mp_4cpu", {"recipe": {"ema": 0.9}}),
+    ],
+)
+def test_two_steps_give_the_serial_runs_loss_and_weights(training, run, changes):
+    recipe = {"ema": changes.get("recipe", {}).get("ema")}
+    serial = training("serial_1cpu", "reference", recipe=recipe)
+    weights, loss, chances = distance(serial, training(run, "other", **changes))
+    assert weights < WEIGHTS
+    assert loss < LOSS
+    assert chances < WEIGHTS
+
+
+def test_mixed_precision_differs_by_its_own_rounding_alone(training):
+    serial, low = training("serial_1cpu"), training("ddp_amp_2cpu")
+    weights, loss, _ = distance(serial, low)
+    assert 0 < weights < LOW_WEIGHTS
+    assert loss < LOW_LOSS
+    again = distance(training("serial_amp_1cpu"), low)
+    assert again[0] < LOW_WEIGHTS
+
+
+def test_every_sample_is_predicted_once_with_more_replicas_than_images_in_a_step(training):
+    folder = training("ddp_4cpu", recipe={"batch_size": 5})
+    predicted = pd.read_parquet(folder / "predictions.parquet")
+    assert len(predicted) == 20
+    assert predicted["id"].is_unique
+    serial = training("serial_1cpu", recipe={"batch_size": 5})
+    assert distance(serial, folder)[0] < WEIGHTS
