@@ -1,0 +1,34 @@
+# A run's replicates to its result folder; `snakemake results` for all configured runs.
+
+
+rule evaluate:
+    input:
+        index="data/{study}/index.parquet",
+        replicates=lambda w: expand(
+            "{folder}/{file}",
+            folder=STUDY.replicates(w.study, w.run),
+            file=[
+                "spec.json",
+                "history.csv",
+                "timing.json",
+                "predictions.parquet",
+                "environment.json",
+            ],
+        ),
+    output:
+        directory("results/{study}/{run}"),
+    log:
+        "logs/{study}/{run}/evaluate.log",
+    benchmark:
+        "benchmarks/{study}/{run}/evaluate.tsv"
+    params:
+        folders=lambda w: STUDY.replicates(w.study, w.run),
+        script=STUDY.script("evaluate.py"),
+        code=STUDY.code("evaluate.py"),
+    shell:
+        "python {params.script} {params.folders} --index {input.index} --out {output} --log {log}"
+
+
+rule results:
+    input:
+        STUDY.results(),

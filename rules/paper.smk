@@ -1,3 +1,86 @@
+# Result folders to figures, tables, numbers and the paper. A change of the text alone rebuilds the paper alone.
+FIGURES = [
+    "samples",
+    "audit",
+    "curves",
+    "accuracy",
+    "roc",
+    "confusion",
+    "speedup",
+    "efficiency",
+    "time",
+]
+TABLES = ["data", "audit", "results", "per_class", "timing", "reported"]
+
+
+rule study_report:
+    input:
+        config="config.resolved.json",
+        index="data/{study}/index.parquet",
+        audit="data/{study}/audit.csv",
+        counts="data/{study}/audit.json",
+        shards="data/{study}/shards/meta.json",
+        results=lambda w: STUDY.shown(w.study),
+        reported=STUDY.own("reported.yaml"),
+    output:
+        expand("figures/{{study}}/{name}.pdf", name=FIGURES),
+        expand("tables/{{study}}/{name}.{kind}", name=TABLES, kind=["tex", "csv"]),
+        facts="tables/{study}/facts.json",
+    log:
+        "logs/{study}/study_report.log",
+    benchmark:
+        "benchmarks/{study}/study_report.tsv"
+    params:
+        script=STUDY.script("study_report.py"),
+        code=STUDY.code("study_report.py"),
+    shell:
+        "python {params.script} {input.results} --study {wildcards.study} --config {input.config}"
+        " --data data/{wildcards.study} --reported {input.reported}"
+        " --figures figures/{wildcards.study} --tables tables/{wildcards.study} --log {log}"
+
+
+rule numbers:
+    input:
+        expand("tables/{study}/facts.json", study=STUDY.studies),
+    output:
+        "paper/numbers.tex",
+    log:
+        "logs/numbers.log",
+    benchmark:
+        "benchmarks/numbers.tsv"
+    params:
+        script=STUDY.script("paper_numbers.py"),
+        code=STUDY.code("paper_numbers.py"),
+    shell:
+        "python {params.script} {input} --out {output} --log {log}"
+
+
+rule paper_pdf:
+    input:
+        expand("figures/{study}/{name}.pdf", study=STUDY.studies, name=FIGURES),
+        expand("tables/{study}/{name}.tex", study=STUDY.studies, name=TABLES),
+        STUDY.own("paper/references.bib", "paper/sections/*"),
+        text=STUDY.own("paper/paper.tex"),
+        facts=expand("tables/{study}/facts.json", study=STUDY.studies),
+        numbers="paper/numbers.tex",
+    output:
+        "paper/paper.pdf",
+    log:
+        "logs/paper.log",
+    benchmark:
+        "benchmarks/paper.tsv"
+    params:
+        script=STUDY.script("paper.py"),
+        code=STUDY.code("paper.py"),
+    shell:
+        "python {params.script} {input.facts} --text {input.text} --numbers {input.numbers} --out {output} --log {log}"
+
+
+rule figures:
+    input:
+        expand("figures/{study}/{name}.pdf", study=STUDY.studies, name=FIGURES),
+
+
 rule paper:
     input:
-        "config.resolved.json",
+        "paper/paper.pdf",

@@ -22,8 +22,8 @@ def main(
     log.set_up(log_file)
     # Not model_validate_json alone: a synthetic source has no path of its own, here it has the one it was written to.
     given = json.loads(source)
-    place = Path(given.pop("path"))
-    settings = Source.model_validate(given).model_copy(update={"path": place})
+    place = given.pop("path", None)
+    settings = Source.model_validate(given).model_copy(update={"path": place and Path(place)})
     build_index(settings, Split.model_validate_json(split), json.loads(classes), Dask.model_validate_json(dask), out)
 
 

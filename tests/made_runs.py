@@ -20,7 +20,7 @@ SEEDS = (1, 2)
 
 def configuration(study: str = "glaucoma", runs: Sequence[str] = ("serial_1cpu",), **settings: Any) -> Config:
     """The demo configuration with one study of these runs."""
-    changes = {"like": "glaucoma"} if study != "glaucoma" else {}
+    changes: dict[str, Any] = {"like": "glaucoma", "source": {"kind": "folder", "path": "raw"}} if study != "glaucoma" else {}
     return load(
         ROOT / "config.yaml",
         {"scale": "demo", "only": [study], "studies": {study: {**changes, "runs": list(runs), **settings}}},

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medscale.errors import MedscaleError, tell_user
+from medscale.files import read_json
 from medscale.provenance import ROOT
 
 Scale = Annotated[str, typer.Option(help="full or demo; a configfile that names one wins")]
@@ -68,6 +69,7 @@ def summary(
     took: Seconds = 0,
 ) -> None:
     """Name the paper, figures and results that are there, and how long each stage took."""
+    from medscale.evaluate import one_line
     from medscale.timing import stage_times
     from medscale.workflow import Study
 
@@ -79,7 +81,7 @@ def summary(
     for name in study.studies:
         out.print(f"\n[bold]{study.config.study(name).title}[/]")
         for result in sorted((study.workdir / "results" / name).glob("*/summary.json")):
-            out.print(f"  {_one_line(result)}")
+            out.print(f"  {one_line(read_json(result))}")
         figures = sorted((study.workdir / "figures" / name).glob("*.pdf"))
         out.print(f"  figures  {_near(study.workdir / 'figures' / name)}/: " + ", ".join(f.stem for f in figures))
     paper = study.workdir / "paper" / "paper.pdf"

@@ -98,6 +98,16 @@ class Study:
         """Result folders of the configured runs."""
         return [f"results/{s}/{run}" for s in studies or self.studies for run in self.config.study(s).runs]
 
+    def shown(self, study: str) -> list[str]:
+        """Result folders that a study's report shows: the configured runs and the baseline."""
+        settings = self.config.study(study)
+        return [f"results/{study}/{run}" for run in dict.fromkeys([*settings.runs, settings.baseline])]
+
+    def own(self, *patterns: str) -> list[str]:
+        """The project's own files, such as the paper's text, as jobs name them."""
+        files = sorted(file for pattern in patterns for file in ROOT.glob(pattern))
+        return [os.path.relpath(file, self.workdir.resolve()) for file in files]
+
     def dask_workers(self) -> int:
         """Processes that preprocessing uses on this machine."""
         return self.config.dask.workers or len(os.sched_getaffinity(0)) if self.config.dask.scheduler == "local" else 1

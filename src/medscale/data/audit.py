@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -112,16 +113,17 @@ def leaks(rows: pd.DataFrame, column: str, reason: str) -> pd.DataFrame:
 
 def _same_bytes(kept: pd.DataFrame, left_out: pd.DataFrame, reason: str) -> pd.DataFrame:
     """Audit rows that name another file with the same bytes, and its label and published split where they differ."""
-    first = kept.drop_duplicates("sha256").set_index("sha256")
+    others: dict[str, list[Any]] = {}
+    for row in kept.itertuples():
+        others.setdefault(str(row.sha256), []).append(row)
     details = []
     for row in left_out.itertuples():
-        other = first.loc[row.sha256]
-        if other["path"] == row.path:
-            other = kept[(kept["sha256"] == row.sha256) & (kept["label"] != row.label)].iloc[0]
-        label = f", which is {other['label']}" if other["label"] != row.label else ""
-        splits = other["split_published"], row.split_published
-        leak = f"; {LEAK_PUBLISHED} ({', '.join(splits)})" if None not in splits and splits[0] != splits[1] else ""
-        details.append(f"same bytes as {other['path']}{label}{leak}")
+        same = [other for other in others[str(row.sha256)] if other.path != row.path]
+        other = next((one for one in same if one.label != row.label), same[0])
+        label = f", which is {other.label}" if other.label != row.label else ""
+        splits = [str(one.split_published) for one in (other, row) if one.split_published is not None]
+        leak = f"; {LEAK_PUBLISHED} ({', '.join(splits)})" if len(set(splits)) == 2 else ""
+        details.append(f"same bytes as {other.path}{label}{leak}")
     return _audit(left_out, EXCLUDED, reason, details)
 
 

@@ -35,7 +35,7 @@ def build_shards(index: Path, raw: Path, settings: Preprocess, dask: Dask, out: 
         MedscaleError: when the index or an image is missing, or an image has changed since it was indexed.
     """
     table, raw = _read_index(index), raw.resolve()
-    recipe = {"preprocess": settings.model_dump(mode="json"), "code": code_digest(), "libraries": libraries()}
+    recipe = {"preprocess": settings.model_dump(mode="json"), "versions": versions()}
     chunks = [table.iloc[start : start + settings.chunk] for start in range(0, len(table), settings.chunk)]
     keys = [digest({**recipe, "inputs": chunk["sha256"].tolist()}) for chunk in chunks]
     out.mkdir(parents=True, exist_ok=True)
@@ -80,14 +80,10 @@ def _make_one(raw: str, image: Image, settings: Preprocess) -> np.ndarray:
 
 
 @cache
-def code_digest() -> str:
-    """Digest of the modules that decide a chunk's bytes."""
-    return digest([sha256(str(module.__file__)) for module in (images, preprocess, shards)])
-
-
-def libraries() -> dict[str, str]:
-    """Versions of the libraries that decide a chunk's bytes."""
-    return {"opencv": cv2.__version__, "numpy": np.__version__}
+def versions() -> dict[str, str]:
+    """What decides a chunk's bytes beside images and settings: libraries, and a digest of this package's modules."""
+    code = digest([sha256(str(module.__file__)) for module in (images, preprocess, shards)])
+    return {"opencv": cv2.__version__, "numpy": np.__version__, "code": code}
 
 
 def _read_index(path: Path) -> pd.DataFrame:

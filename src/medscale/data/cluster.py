@@ -36,6 +36,9 @@ class OneThread(WorkerPlugin):
         import medscale.data.build  # noqa: F401
 
         cv2.setNumThreads(1)
+        cv2.utils.logging.setLogLevel(
+            cv2.utils.logging.LOG_LEVEL_SILENT
+        )  # what is wrong with an image is told in the audit
         self.limits = threadpool_limits(1)
 
 
@@ -49,12 +52,15 @@ def client(settings: Dask, tasks: int | None = None, folder: Path | None = None)
         folder: a folder that every worker must see, such as the raw images.
 
     Raises:
-        MedscaleError: when the scheduler cannot be reached, has no workers, or they do not see the folder.
+        MedscaleError: when the scheduler cannot be reached or has no workers, or they lack the package, have other
+            versions of it, or do not see the folder.
     """
     with dask.config.set(_QUIET), _started(settings, tasks) as address, _connected(address) as connection:
         if settings.scheduler != "local":
             _await_worker(connection, settings)
         _warm_up(connection)
+        if settings.scheduler != "local":
+            _check_versions(connection)
         if folder is not None:
             _check_folder(connection, folder)
         yield connection
@@ -65,8 +71,8 @@ def run_all(
 ) -> Iterator[Any]:
     """Call ``function`` on the workers once for each tuple of arguments; yield results as they come, with progress.
 
-    A MedscaleError belongs into the result (the function returns it): raised in a worker it would be logged there as a crash.
-    It is raised here.
+    A MedscaleError belongs into the result (the function returns it), from where it is raised here: raised in a worker
+    it would be logged there as a crash.
     """
     futures = [connection.submit(function, *one, pure=False) for one in arguments]
     for future in track(as_completed(futures, loop=connection.loop), what, len(futures)):
@@ -102,7 +108,7 @@ def _started(settings: Dask, tasks: int | None) -> Iterator[str | Any]:
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             memory_limit=0,
             silence_logs=logging.CRITICAL,
         ) as cluster:
@@ -161,6 +167,17 @@ def _warm_up(connection: Client) -> None:
         raise MedscaleError(
             f"the Dask workers cannot load medscale ({error}); start them in an environment with this package"
         ) from None
+
+
+def _check_versions(connection: Client) -> None:
+    """Refuse workers whose code or libraries would give other bytes than this process's."""
+    from medscale.data.build import versions
+
+    here = versions()
+    for worker, there in connection.run(versions).items():
+        if different := [name for name in here if here[name] != there.get(name)]:
+            what = ", ".join(f"{name} {there.get(name)} instead of {here[name]}" for name in different)
+            raise MedscaleError(f"the Dask worker at {worker} has {what}; start it in this environment")
 
 
 def _check_folder(connection: Client, folder: Path) -> None:

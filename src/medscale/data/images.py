@@ -81,7 +81,8 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
 
     Args:
         data: the file's bytes.
-        reduce: 1, 2, 4 or 8: a JPEG is decoded at 1/reduce of its size in the DCT, which is faster; other kinds ignore it.
+        reduce: 1, 2, 4 or 8: a JPEG is decoded at 1/reduce of its size in the DCT, which is faster; other kinds are
+            decoded whole.
 
     Raises:
         Unreadable: with the reason (zero bytes, not an image, truncated, unreadable) and what was seen.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ FIRST = ["id", "path", "label", "split", "split_published", "group", "width", "h
 
 
 def build_index(source: Source, division: Split, classes: list[str] | None, dask: Dask, out: Path) -> pd.DataFrame:
-    """List, read, audit and split a study's raw images; write ``index.parquet``, ``audit.csv``, ``audit.json`` to ``out``.
+    """List, read, audit and split a study's raw images; write ``index.parquet``, ``audit.csv`` and ``audit.json``.
 
     Args:
         source: kind and path of the raw folder.
@@ -38,6 +39,8 @@ def build_index(source: Source, division: Split, classes: list[str] | None, dask
         MedscaleError: when the folder, a class or a split does not hold what is needed.
     """
     listed = scan(source, classes)
+    if division.mode == "published":
+        split.check_published(listed.rows)
     root = Path(str(source.path)).resolve()
     paths = listed.rows["path"].tolist()
     log.info("%d images listed in %s, %d files left out by name or table", len(paths), root, len(listed.excluded))
@@ -63,7 +66,7 @@ def make_index(listed: Found, facts: pd.DataFrame, division: Split) -> tuple[pd.
     rows, unusable = audit.clean(rows, published=published)
     parts = [listed.excluded.assign(action=EXCLUDED)[AUDIT], unusable]
     if published:
-        unplaced = rows["split_published"].isna() & rows["split_published"].notna().any()
+        unplaced = rows["split_published"].isna()
         gone = rows.loc[unplaced, ["path"]].assign(action=EXCLUDED, reason=audit.NO_SPLIT, detail="the others have one")
         parts.append(gone)
         rows = rows[~unplaced].reset_index(drop=True)
@@ -116,10 +119,8 @@ def _notes(index: pd.DataFrame, left_out: pd.DataFrame, division: Split) -> list
         if leaked := int(part.isin(train).sum()):
             what = f"{leaked} of the {len(part)} {name} images are in the training split too, or of a patient who is"
             notes.append(f"{what}: with split.mode {division.mode} their accuracy says little about new patients.")
-    counts = index.groupby(["label", "split"], observed=False).size()
-    for (label, name), count in counts.items():
-        if not count:
-            notes.append(f"Class {label} has no images in {name}.")
+    for name, counts in _cross(index, "split", [str(c) for c in index["label"].cat.categories]).items():
+        notes += [f"Class {name} has no images in {part}." for part, count in counts.items() if not count]
     return notes
 
 
@@ -142,13 +143,9 @@ def _check_classes(rows: pd.DataFrame, classes: list[str], left_out: pd.DataFram
 
 
 def _cross(rows: pd.DataFrame, column: str, classes: list[str]) -> dict[str, dict[str, int]]:
-    table = pd.crosstab(rows["label"].astype(str), rows[column])
-    return {
-        name: {s: int(table.at[name, s]) if name in table.index and s in table else 0 for s in split.SPLITS}
-        for name in classes
-    }
+    pairs = Counter(zip(rows["label"], rows[column], strict=True))
+    return {name: {part: pairs[name, part] for part in split.SPLITS} for name in classes}
 
 
 def _count(values: pd.Series) -> dict[str, int]:
-    counts = values.astype(str).value_counts()
-    return {str(key): int(count) for key, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))}
+    return dict(sorted(Counter(values.astype(str)).items(), key=lambda item: (-item[1], item[0])))

@@ -16,14 +16,15 @@ def assign(rows: pd.DataFrame, settings: Split) -> pd.Series:
 
     Args:
         rows: ``label, group, split_published``, an image a row, in the order of the index.
-        settings: mode, wanted shares and seed. ``grouped`` never divides a ``group``; ``random`` divides image by image;
-            ``published`` takes ``split_published``. The first two are stratified by label.
+        settings: mode, wanted shares and seed. ``grouped`` never divides a ``group``, ``random`` divides image by
+            image, both stratified by label; ``published`` takes ``split_published``.
 
     Raises:
         MedscaleError: when a split would be empty, a class has no training images, or no split was published.
     """
     if settings.mode == "published":
-        splits = _published(rows)
+        check_published(rows)
+        splits = rows["split_published"]
     else:
         groups = rows["group"] if settings.mode == "grouped" else pd.Series(range(len(rows)), index=rows.index)
         splits = pd.Series(_divide(rows["label"], groups, settings), index=rows.index, dtype=object)
@@ -31,14 +32,14 @@ def assign(rows: pd.DataFrame, settings: Split) -> pd.Series:
     return splits
 
 
-def _published(rows: pd.DataFrame) -> pd.Series:
+def check_published(rows: pd.DataFrame) -> None:
+    """Raise MedscaleError where ``split_published`` lacks train, val or test."""
     there = set(rows["split_published"].dropna())
     if missing := [split for split in SPLITS if split not in there]:
         raise MedscaleError(
             f"split.mode is published, but the raw folder has no {', '.join(missing)} split "
             f"(it has {', '.join(sorted(there)) or 'none'}); set split.mode to grouped or random"
         )
-    return rows["split_published"]
 
 
 def _divide(labels: pd.Series, groups: pd.Series, settings: Split) -> np.ndarray:
@@ -92,9 +93,7 @@ def _check(labels: pd.Series, splits: pd.Series, settings: Split) -> None:
     hint = "add images, or change `split` in the configuration"
     for split in SPLITS:
         if not (splits == split).any():
-            raise MedscaleError(
-                f"the {split} split is empty: {len(labels)} images are too few groups for three; {hint}"
-            )
+            raise MedscaleError(f"the {split} split is empty: {len(labels)} images in too few groups; {hint}")
     untrained = sorted(set(labels) - set(labels[splits == "train"]))
     if untrained:
         raise MedscaleError(f"class {', '.join(map(repr, untrained))} has no training images; {hint}")

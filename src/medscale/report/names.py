@@ -37,6 +37,9 @@ class Look(NamedTuple):
     line: str | tuple[int, tuple[int, ...]]
 
 
+LOOKS = tuple(Look(*parts) for parts in zip(COLOURS, MARKERS, LINES, strict=True))
+
+
 def family(run: str) -> str:
     """A run's strategy and precision in words: "DDP + AMP"."""
     spec = RunSpec.parse(run)
@@ -54,8 +57,7 @@ def label(run: str) -> str:
 def look(run: str) -> Look:
     """Colour, marker and line of a run's family."""
     spec = RunSpec.parse(run)
-    number = FAMILIES[spec.strategy, spec.amp, spec.mp]
-    return Look(COLOURS[number], MARKERS[number], LINES[number])
+    return LOOKS[FAMILIES[spec.strategy, spec.amp, spec.mp]]
 
 
 def _variant(spec: RunSpec) -> list[str]:

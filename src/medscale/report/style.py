@@ -71,17 +71,20 @@ def save(figure: Figure, path: str | Path, mark: str = "") -> None:
             figure.savefig(temporary, format="pdf", metadata={"CreationDate": None, "Creator": "medscale"})
 
 
+def grid(count: int, across: int) -> tuple[int, int]:
+    """Rows and columns for ``count`` panels, at most ``across`` a row and as even as can be."""
+    rows = -(-count // across)
+    return rows, -(-count // rows)
+
+
 def panels(figure: Figure, count: int, columns: int, rows_each: int = 1) -> list[list[Axes]]:
     """Small multiples: for each of ``count`` items a column of ``rows_each`` axes; those left over are removed."""
-    columns = min(columns, count)
     bands = -(-count // columns)
-    grid = figure.subplots(bands * rows_each, columns, squeeze=False)
-    for number in range(count, bands * columns):
-        for row in range(rows_each):
-            grid[number // columns * rows_each + row, number % columns].remove()
-    return [
-        [grid[n // columns * rows_each + row, n % columns] for row in range(rows_each)] for n in range(count)
-    ]
+    axes = figure.subplots(bands * rows_each, columns, squeeze=False)
+    each = [[axes[n // columns * rows_each + row, n % columns] for row in range(rows_each)] for n in range(bands * columns)]
+    for unused in (one for column in each[count:] for one in column):
+        unused.remove()
+    return each[:count]
 
 
 def shorten(text: str, length: int = 26) -> str:

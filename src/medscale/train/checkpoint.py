@@ -95,6 +95,7 @@ class Checkpoints:
         write_json(partial / MANIFEST, {"key": self._key, "files": files})
         if final.exists():  # a broken one of the same step
             shutil.rmtree(final)
+            self._broken.discard(final)
         partial.rename(final)
         sync_folder(self._folder)
         good = [folder for folder in self._all() if folder not in self._broken]

@@ -80,6 +80,7 @@ def assemble(plan: RunPlan, shards: Shards, out: Path, world: World, watch: Watc
     strategy = wrap(network, plan, world, precision, lambda: _chain(network, plan, shards, out, world, precision))
     strategy.warm_up(torch.zeros(2, shards.shape[2], *shards.shape[:2], device=world.device))
     made = optimizer(strategy.network, recipe)
+    made.zero_grad(set_to_none=True)  # with gradients left, an empty optimizer state would not be set up for reading
     average = Average(strategy.network, recipe.ema)
     counts = np.bincount(shards.labels[shards.positions("train")], minlength=len(shards.classes))
     key = digest([plan.training_digest, shards.meta["digest"]])

@@ -1,12 +1,14 @@
-"""Draws one synthetic fundus photograph: field of view, illumination, fovea, disc, cup and vessels; not a model of any eye."""
+"""Draws one synthetic fundus photograph: field of view, illumination, fovea, disc, cup, vessels; no model of an eye."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import cv2
 import numpy as np
 
 RETINA, DISC, CUP = (186, 92, 50), (222, 138, 74), (252, 232, 186)  # RGB
-BLOOD = (0.45, 0.7, 0.7)  # by how much a vessel darkens R, G and B
+BLOOD = np.array((0.45, 0.7, 0.7), np.float32)  # by how much a vessel darkens R, G and B
 
 
 def photograph(rng: np.random.Generator, cup_to_disc: float, size: int) -> np.ndarray:
@@ -32,7 +34,7 @@ def photograph(rng: np.random.Generator, cup_to_disc: float, size: int) -> np.nd
     _oval(image, x, y, centre, radius, rng.normal(0.95, 0.04), _colour(rng, DISC, 0.04))
     shifted = centre + rng.normal(0, 0.03 * radius, 2)
     _oval(image, x, y, shifted, cup_to_disc * radius, rng.normal(0.95, 0.05), _colour(rng, CUP, 0.03))
-    image *= 1 - _vessels(rng, size, centre, radius)[..., None] * np.float32(BLOOD)
+    image *= 1 - _vessels(rng, size, centre, radius)[..., None] * BLOOD
     light = rng.normal(0, 0.25, 2)
     shade = np.float32(rng.normal(1, 0.04)) - np.float32(0.2) * ((x - light[0]) ** 2 + (y - light[1]) ** 2)
     inside = _sigmoid((np.float32(0.96) - np.sqrt(x**2 + y**2)) * 150)
@@ -98,7 +100,7 @@ def _vessel(
     pixels = np.rint((np.vstack([start, points]) + 1) * size * 8).astype(int).tolist()  # 4 fractional bits
     dark = int(150 + 100 * min(1, width / 0.02))
     branches = rng.random(steps) < (0.12 if branchings else 0)
-    for step, (begin, end) in enumerate(zip(pixels, pixels[1:], strict=False)):
+    for step, (begin, end) in enumerate(pairwise(pixels)):
         thick = max(1, round(width * size / 2 * (1 - step / 30)))
         cv2.line(canvas, begin, end, dark, thick, cv2.LINE_AA, 4)
         if branches[step]:

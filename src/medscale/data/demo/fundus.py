@@ -1,4 +1,4 @@
-"""Synthetic fundus photographs in SMDG-19's layout (`fundus-pytorch`): a drawn stand-in for a download, traps included."""
+"""Synthetic fundus photographs in SMDG-19's layout: a drawn stand-in for a download, traps included."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ class Options(Strict):
 
     unique: int = Field(480, ge=30, le=100_000, description="different images; each is written under two names")
     seed: int = Field(0, ge=0)
-    size: int = Field(
-        256, ge=32, le=4096, description="pixels a side; the real set has 512, which takes four times as long"
-    )
+    size: int = Field(256, ge=32, le=4096, description="pixels a side; the real set has 512")
 
 
 class Photograph(NamedTuple):

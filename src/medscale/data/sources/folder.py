@@ -1,7 +1,8 @@
-"""Any image folder: a folder a class, or train|val|test with a folder a class, and an optional index.csv beside them."""
+"""Any image folder: a folder a class, or train|val|test with a folder a class, and an optional index.csv."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,8 +15,8 @@ from medscale.errors import MedscaleError
 
 INDEX = "index.csv"
 EXPECTED = (
-    "Expected: <class>/*.jpg|png|… or train|val|test/<class>/*, with an optional index.csv (path,label,patient[,split]); "
-    "no download: point source.path at your own images."
+    "Expected: <class>/*.jpg|png|… or train|val|test/<class>/*, optionally index.csv (path,label,patient,split).\n"
+    "  There is no download: set source.path to your own images."
 )
 RESERVED = ("id", "split_published", "group", "width", "height", "sha256")
 
@@ -109,7 +110,7 @@ def _by_index(
 
 
 def _row(
-    path: str, entry: dict[str, Any], folder: dict[str, Any] | None, metadata: list[str], table: Path
+    path: str, entry: Mapping[Hashable, Any], folder: dict[str, Any] | None, metadata: list[str], table: Path
 ) -> dict[str, Any]:
     """An image's row: what index.csv leaves open is taken from the folders."""
     split = entry.get("split")

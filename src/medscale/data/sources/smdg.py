@@ -1,9 +1,9 @@
-"""SMDG-19 (Kiefer et al. 2023), fundus photographs of 19 public sets: as `fundus-pytorch` or as the parent set with its CSV."""
+"""SMDG-19, fundus photographs of 19 public sets: as `fundus-pytorch`, or as the parent set with its CSV."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,6 +20,7 @@ SUSPECT = "suspect"
 TABLES = ("metadata - standardized.csv", "metadata.csv")
 METADATA = ("sex", "age", "eye")
 SHARE_MISSING = 0.01  # a parent set that lacks a larger share of its listed images is an incomplete download
+FUNDUS_PYTORCH = 17_242  # images in the complete fundus-pytorch
 EXPECTED = (
     "Expected SMDG-19 in one of its layouts:\n"
     "    train|val|test/0|1/*.png (0 normal, 1 glaucoma): kaggle datasets download -d sabari50312/fundus-pytorch\n"
@@ -36,7 +37,7 @@ def scan(source: Source, classes: Sequence[str] | None) -> Found:
     the parent's CSV is there, in `fundus-pytorch` too if it is put beside; other images have no patient.
 
     Raises:
-        MedscaleError: when the folder is missing or incomplete: what was expected, what was found, the download command.
+        MedscaleError: when the folder is missing or incomplete: what was expected and found, the download command.
     """
     if classes is not None and sorted(classes) != sorted(CLASSES):
         raise MedscaleError(f"the classes of SMDG-19 are {', '.join(CLASSES)}, not {', '.join(classes)}")
@@ -52,6 +53,8 @@ def scan(source: Source, classes: Sequence[str] | None) -> Found:
     else:
         raise _incomplete(root, listing.summary())
     notes = []
+    if table is None and not source.synthetic and len(rows) < FUNDUS_PYTORCH:
+        notes.append(f"{len(rows)} images are there of the {FUNDUS_PYTORCH} of the complete fundus-pytorch.")
     if suspects := sum(reason == SUSPECT for _, reason, _ in left_out):
         notes.append(f"{suspects} images of suspects (neither normal nor glaucoma) are left out.")
     return found(rows, [*listing.excluded, *left_out], list(classes or CLASSES), notes, METADATA)
@@ -95,7 +98,7 @@ def _table(root: Path, listing: Listing) -> pd.DataFrame | None:
     return table.assign(age=pd.to_numeric(table["age"], errors="coerce")).set_index("names", drop=False)
 
 
-def _row(path: str, label: str, split: str | None, entry: dict[str, Any]) -> dict[str, Any]:
+def _row(path: str, label: str, split: str | None, entry: Mapping[Hashable, Any]) -> dict[str, Any]:
     source = source_set(path)
     group = patient(source, entry.get("original_name"), entry.get("patient_id"))
     row = {"path": path, "label": label, "split_published": split, "group": group, "source": source}

@@ -1,0 +1,151 @@
+"""What the paper says of a study: its numbers by key, and its structure (classes, runs, settings), as one JSON file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from medscale.config import Study
+from medscale.report.latex import number, significant, span
+from medscale.report.marks import mark
+from medscale.report.names import label
+from medscale.report.results import Result, differences
+
+
+def facts(
+    name: str,
+    settings: Study,
+    results: Sequence[Result],
+    speedups: pd.DataFrame,
+    counts: pd.DataFrame,
+    audit: dict[str, Any],
+    reported: pd.DataFrame,
+) -> dict[str, Any]:
+    """``structure`` (plain text, escaped by the template) and ``values`` (LaTeX by key, below ``<study>/``)."""
+    first = results[0].summary
+    structure = {
+        "name": name,
+        "title": settings.title,
+        "classes": results[0].classes,
+        "positive": results[0].classes[-1] if len(results[0].classes) == 2 else None,
+        "source": settings.source.kind,
+        "synthetic": settings.source.synthetic,
+        "split": settings.split.mode,
+        "preprocess": settings.preprocess.model_dump(mode="json"),
+        "augment": settings.augment.model_dump(mode="json"),
+        "recipe": settings.recipe.model_dump(mode="json"),
+        "model": settings.model.model_dump(mode="json"),
+        "baseline": {"name": settings.baseline, "label": label(settings.baseline)},
+        "runs": [
+            {"name": r.name, "label": label(r.name), **{k: r.summary["marks"][k] for k in ("stand_in", "synthetic")}}
+            for r in results
+        ],
+        "seeds": first["seeds"],
+        "marks": [dict(pair) for pair in {tuple(sorted(r.summary["marks"].items())) for r in results}],
+        "mark": mark(r.summary["marks"] for r in results),
+        "notes": [str(note) for note in audit.get("notes", [])],
+        "excluded": audit["found"] - audit["used"],
+        "reported": not reported.empty,
+        "communication_measured": all(r.summary["timing"]["communication_measured"] for r in results),
+        "hardware": sorted(set(speedups["hardware"])),
+        "speedup_notes": _notes(speedups),
+        "no_baseline": speedups.loc[speedups["baseline"] == "", "run"].map(label).tolist(),
+        "different": _different(results, settings.baseline),
+    }
+    structure["marks"].sort(key=str)
+    values = _settings(settings, first) | _data(counts, audit, first) | _scores(results, settings.baseline)
+    values |= _speed(speedups)
+    return {"structure": structure, "values": {f"{name}/{key}": value for key, value in sorted(values.items())}}
+
+
+def _settings(settings: Study, first: dict[str, Any]) -> dict[str, str]:
+    recipe, split, augment = settings.recipe, settings.split, settings.augment
+    values: dict[str, float | int | None] = {
+        "size": settings.preprocess.size,
+        "gamma": settings.preprocess.gamma,
+        "median": settings.preprocess.median,
+        "epochs": recipe.epochs,
+        "batch": recipe.batch_size,
+        "lr": recipe.lr,
+        "weight_decay": recipe.weight_decay,
+        "clip_norm": recipe.clip_norm,
+        "warmup_epochs": recipe.warmup_epochs,
+        "patience": recipe.patience,
+        "split/train": 100 * split.train,
+        "split/val": 100 * split.val,
+        "split/test": 100 * split.test,
+        "augment/rotate": augment.rotate,
+        "augment/brightness": 100 * augment.brightness,
+        "augment/contrast": 100 * augment.contrast,
+        "augment/minority": augment.minority,
+        "seeds": len(first["seeds"]),
+        "resamples": first["bootstrap"]["resamples"],
+    }
+    if settings.preprocess.clahe is not None:
+        values |= {"clahe/clip": settings.preprocess.clahe.clip_limit, "clahe/tiles": settings.preprocess.clahe.tiles}
+    return {key: f"{value:g}" for key, value in values.items() if value is not None}
+
+
+def _data(counts: pd.DataFrame, audit: dict[str, Any], first: dict[str, Any]) -> dict[str, str]:
+    values = {"found": audit["found"], "used": audit["used"], "excluded": audit["found"] - audit["used"]}
+    values |= {f"images/{split}": int(counts[split].sum()) for split in ("train", "val", "test")}
+    values |= {f"groups/{split}": first["counts"][split]["groups"] for split in ("val", "test")}
+    values["classes"] = len(counts)
+    return {key: str(value) for key, value in values.items()}
+
+
+def _scores(results: Sequence[Result], baseline: str) -> dict[str, str]:
+    values = {}
+    apart = differences(results, baseline).set_index("run")
+    for result in results:
+        for metric, score in result.summary["metrics"]["test"].items():
+            scale, digits = (1, 3) if metric.startswith("auroc") else (100, 1)
+            key = f"{result.name}/{metric}"
+            values[key] = number(score["mean"], digits, scale)
+            values[f"{key}/interval"] = span(score["low"], score["high"], digits, scale)
+            values[f"{key}/sd"] = number(score["seed_sd"], digits, scale)
+        row = apart.loc[result.name]
+        values[f"{result.name}/difference"] = number(row["mean"], 1)
+        values[f"{result.name}/difference/interval"] = span(row["low"], row["high"], 1)
+        confusion = result.confusion
+        if len(confusion) == 2:
+            recall = result.per_class[result.per_class["metric"] == "recall"]
+            for name, row in zip(("specificity", "sensitivity"), recall.to_dict("records"), strict=True):
+                values[f"{result.name}/{name}"] = number(row["mean"], 1, 100)
+                values[f"{result.name}/{name}/interval"] = span(row["low"], row["high"], 1, 100)
+    best = max(results, key=lambda r: r.score("accuracy")["mean"])
+    worst = min(results, key=lambda r: r.score("accuracy")["mean"])
+    extremes = {"best/accuracy": values[f"{best.name}/accuracy"], "worst/accuracy": values[f"{worst.name}/accuracy"]}
+    return values | extremes
+
+
+def _speed(speedups: pd.DataFrame) -> dict[str, str]:
+    values = {}
+    for row in speedups.to_dict("records"):
+        run = row["run"]
+        values |= {
+            f"{run}/seconds": significant(row["seconds"]),
+            f"{run}/images_per_second": significant(row["images_per_second"]),
+            f"{run}/speedup": number(row["speedup"], 2),
+            f"{run}/speedup/range": span(row["speedup_low"], row["speedup_high"], 2),
+            f"{run}/efficiency": number(row["efficiency"], 2),
+            f"{run}/amp_gain": number(row["amp_gain"], 2),
+            f"{run}/global_batch": str(row["global_batch"]),
+            f"{run}/threads": str(row["threads"]),
+        }
+    return values
+
+
+def _notes(speedups: pd.DataFrame) -> list[dict[str, str]]:
+    """Remarks on comparisons of times, each once, with the runs it is about."""
+    said = speedups[speedups["note"] != ""].groupby("note", sort=False)["run"]
+    return [{"note": str(note), "runs": ", ".join(label(run) for run in runs)} for note, runs in said]
+
+
+def _different(results: Sequence[Result], baseline: str) -> list[str]:
+    """Runs whose accuracy differs from the baseline's: the paired interval leaves out zero."""
+    table = differences(results, baseline)
+    outside = (table["low"] > 0) | (table["high"] < 0)
+    return [label(run) for run in table.loc[outside & (table["run"] != baseline), "run"]]

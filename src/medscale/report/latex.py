@@ -1,0 +1,114 @@
+"""Text and tables as LaTeX: any title, class name or note is printed as it is written."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_\allowbreak{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "'": r"\textquotesingle{}",
+    "`": r"\textasciigrave{}",
+    "\u00a0": "~",
+    "–": "--",
+    "—": "---",
+    "−": r"\ensuremath{-}",
+    "×": r"\ensuremath{\times}",
+    "±": r"\ensuremath{\pm}",
+    "≤": r"\ensuremath{\leq}",
+    "≥": r"\ensuremath{\geq}",
+    "µ": r"\textmu{}",
+    "…": r"\ldots{}",
+    "†": r"\textdagger{}",
+}
+GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi o pi rho varsigma sigma tau upsilon phi chi psi omega"
+
+
+def escape(text: str) -> str:
+    """LaTeX that prints ``text``.
+
+    Letters that the paper's fonts (T1) lack are printed without their accents, or else by their code, as [U+80BA]; none
+    vanishes.
+    """
+    return "".join(SPECIAL.get(letter) or _letter(letter) for letter in unicodedata.normalize("NFC", str(text)))
+
+
+def tabular(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], rules_after: Sequence[int] = ()) -> str:
+    """A booktabs table that is scaled down only where it is wider than the text.
+
+    Args:
+        columns: alignment (l, r, c or p{…}) and heading of each; headings and cells are LaTeX already.
+        rows: cells.
+        rules_after: numbers of rows after which a thin rule stands.
+    """
+    head = " & ".join(heading for _, heading in columns)
+    lines = [r"\begin{adjustbox}{max width=\linewidth}", rf"\begin{{tabular}}{{{''.join(a for a, _ in columns)}}}"]
+    lines += [r"\toprule", head + r" \\", r"\midrule"]
+    for number, row in enumerate(rows):
+        lines.append(" & ".join(row) + r" \\")
+        lines += [r"\midrule"] if number in rules_after and number != len(rows) - 1 else []
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{adjustbox}", ""])
+
+
+def number(value: float | None, digits: int, scale: float = 1.0) -> str:
+    """A number with so many decimals; an en dash where it is undefined."""
+    return "--" if value is None or value != value else f"{scale * value:.{digits}f}".replace("-", r"\ensuremath{-}")
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """A number with so many significant digits and no exponent; an en dash where it is undefined."""
+    if value is None or value != value:
+        return "--"
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - int(f"{value:e}".split("e")[1]))
+    return f"{value:.{decimals}f}"
+
+
+def span(low: float | None, high: float | None, digits: int, scale: float = 1.0) -> str:
+    """An interval as "84.0--90.2"; "to" stands between where an end is negative."""
+    ends = [number(end, digits, scale) for end in (low, high)]
+    return (" to " if any("ensuremath" in end for end in ends) else "--").join(ends)
+
+
+def _letter(letter: str) -> str:
+    """A letter as it is where the fonts have it, else the nearest thing that can be printed."""
+    code = ord(letter)
+    if letter == "\n" or letter == "\t":
+        return " "
+    if 0x20 <= code < 0x7F or letter in _T1:
+        return letter
+    if 0x3B1 <= code <= 0x3C9 or 0x391 <= code <= 0x3A9:
+        return _greek(letter)
+    plain = "".join(part for part in unicodedata.normalize("NFKD", letter) if ord(part) < 0x7F)
+    return "".join(SPECIAL.get(part, part) for part in plain) or f"[U+{code:04X}]"
+
+
+def _greek(letter: str) -> str:
+    name = GREEK.split()[ord(letter.lower()) - 0x3B1]
+    if letter.islower():
+        return rf"\ensuremath{{\{name}}}" if name != "o" else "o"
+    upper = {"Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega"}
+    latin = {"alpha": "A", "beta": "B", "epsilon": "E", "zeta": "Z", "eta": "H", "iota": "I", "kappa": "K", "mu": "M"}
+    latin |= {"nu": "N", "o": "O", "rho": "P", "tau": "T", "chi": "X"}
+    title = name.capitalize()
+    return rf"\ensuremath{{\{title}}}" if title in upper else latin[name]
+
+
+_T1 = set(
+    "¡¿ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõöøùúûüýþÿ«»"
+    "ĂăĄąĆćČčĎďĐđĘęĚěĞğİıĹĺĽľŁłŃńŇňŊŋŐőŒœŔŕŘřŚśŞşŠšŢţŤťŮůŰűŸŹźŻżŽž"
+)

@@ -1,0 +1,108 @@
+"""What others published (reported.yaml), beside the same runs of ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from medscale.errors import MedscaleError
+from medscale.report.results import Result
+from medscale.study import RunSpec
+
+NOT_MEASURED = ("hardware", "epochs")
+COLUMNS = ["item", "quantity", "unit", "reported", "reported_high", "run", "ours"]
+UNITS = {
+    "minutes": ("training time", "min"),
+    "seconds": ("training time", "s"),
+    "epoch_seconds": ("time an epoch", "s"),
+    "epoch_minutes": ("time an epoch", "min"),
+    "accuracy": ("accuracy", "%"),
+    "f1_macro": ("F1 (macro)", "%"),
+    "auc_micro": ("AUROC (micro)", ""),
+    "speedup": ("speedup", ""),
+}
+
+
+def read_reported(path: str | Path, study: str) -> dict[str, Any]:
+    """A study's published figures; empty when none were published.
+
+    Raises:
+        MedscaleError: when the file is missing or not YAML.
+    """
+    try:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise MedscaleError(f"{path} cannot be read: {error}") from None
+    return dict((tree or {}).get(study) or {})
+
+
+def compare(reported: dict[str, Any], results: Sequence[Result]) -> pd.DataFrame:
+    """Every published figure a row, with ours of the same run where it was made.
+
+    Returns:
+        ``item`` (where it stands in reported.yaml), ``quantity, unit, reported, reported_high`` (NaN but for ranges), ``run``
+        (ours that it names, empty if none does), ``ours`` (in the same unit; NaN where it was not measured).
+    """
+    by_name = {result.name: result for result in results}
+    rows = []
+    for path, low, high in _leaves({key: value for key, value in reported.items() if key not in NOT_MEASURED}):
+        key = next((part for part in reversed(path) if part in UNITS), path[0])
+        quantity, unit = UNITS.get(key, (key.replace("_", " "), ""))
+        run = next((name for name in _runs(path) if name in by_name), "")
+        ours = _ours(by_name[run], key) if run else float("nan")
+        rows.append((" / ".join(path), quantity, unit, low, high, run, ours))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], float, float]]:
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from _leaves(value, (*path, str(key)))
+    elif isinstance(tree, list):
+        yield path, float(min(tree)), float(max(tree))
+    else:
+        yield path, float(tree), float("nan")
+
+
+def _runs(path: tuple[str, ...]) -> list[str]:
+    """Names of runs that a place in reported.yaml may mean, the likeliest first."""
+    found = []
+    for part, number in zip(path, (*path[1:], ""), strict=True):
+        if (family := re.fullmatch(r"(.+)_(cpu|gpu)", part)) and number.isdigit():
+            found.append(f"{family[1]}_{number}{family[2]}")
+            found += [f"serial{family[1].removeprefix('ddp')}_1{family[2]}"] if number == "1" else []
+        elif part == "batch_size_study":
+            found += [f"serial_1gpu_bs{number}", *(["serial_1gpu"] if number == "32" else [])]
+        elif family and not number.isdigit():
+            found.append(f"{family[1]}_1{family[2]}")
+        else:
+            found.append(part)
+    return [name for name in found if _is_run(name)]
+
+
+def _is_run(name: str) -> bool:
+    try:
+        RunSpec.parse(name)
+    except MedscaleError:
+        return False
+    return True
+
+
+def _ours(result: Result, key: str) -> float:
+    timing, test = result.summary["timing"], result.summary["metrics"]["test"]
+    values = {
+        "minutes": timing["wall_seconds"]["mean"] / 60,
+        "seconds": timing["wall_seconds"]["mean"],
+        "epoch_seconds": timing["seconds_per_epoch"]["mean"],
+        "epoch_minutes": timing["seconds_per_epoch"]["mean"] / 60,
+        "accuracy": 100 * test["accuracy"]["mean"],
+        "f1_macro": 100 * test["f1_macro"]["mean"],
+    }
+    if "auroc_micro" in test and test["auroc_micro"]["mean"] is not None:
+        values["auc_micro"] = test["auroc_micro"]["mean"]
+    return float(values.get(key, float("nan")))

@@ -1,0 +1,138 @@
+"""Reading of image files in every form that real downloads hold, and of files that are no images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_trees import encoded, picture
+from medscale.config import Clahe, Preprocess
+from medscale.data.images import EMPTY, NOT_AN_IMAGE, TRUNCATED, UNREADABLE, Unreadable, decode, read_bytes
+from medscale.data.preprocess import preprocess, reduction
+
+RGB = picture(1)
+PIXELS = np.asarray(RGB)
+
+
+def turned() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90 degrees
+    return encoded(RGB, "JPEG", quality=95, subsampling=0, exif=exif)
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted", "tolerance"),
+    [
+        pytest.param(encoded(RGB), PIXELS, 0, id="png"),
+        pytest.param(encoded(RGB, "JPEG", quality=95, subsampling=0), PIXELS, 8, id="jpeg"),
+        pytest.param(
+            encoded(RGB, "JPEG", quality=95, subsampling=0, progressive=True), PIXELS, 8, id="progressive jpeg"
+        ),
+        pytest.param(encoded(RGB.convert("CMYK"), "JPEG", quality=98), PIXELS, 8, id="cmyk jpeg"),
+        pytest.param(encoded(RGB.convert("CMYK"), "TIFF"), PIXELS, 2, id="cmyk tiff"),
+        pytest.param(encoded(RGB.convert("RGBA")), PIXELS, 0, id="rgba"),
+        pytest.param(encoded(RGB.quantize(32)), np.asarray(RGB.quantize(32).convert("RGB")), 0, id="palette"),
+        pytest.param(encoded(RGB.convert("L")), np.asarray(RGB.convert("L").convert("RGB")), 0, id="grey"),
+        pytest.param(encoded(RGB, "WEBP", lossless=True), PIXELS, 0, id="webp"),
+        pytest.param(encoded(RGB, "BMP"), PIXELS, 0, id="bmp"),
+        pytest.param(encoded(RGB, "TIFF"), PIXELS, 0, id="tiff"),
+        pytest.param(turned(), np.rot90(PIXELS, -1), 8, id="exif-rotated"),
+        pytest.param(encoded(RGB) + b"trailing bytes", PIXELS, 0, id="trailing bytes"),
+    ],
+)
+def test_every_form_becomes_rgb(data: bytes, wanted: np.ndarray, tolerance: int) -> None:
+    got = decode(data)
+    assert got.dtype == np.uint8
+    assert got.shape == wanted.shape
+    assert np.abs(got.astype(int) - wanted).max() <= tolerance
+
+
+def test_16_bit_is_scaled_by_its_full_range() -> None:
+    ramp = np.linspace(0, 65535, 30 * 40).round().astype(np.uint16).reshape(30, 40)
+    got = decode(encoded(Image.fromarray(ramp)))
+    assert np.abs(got.astype(float) - ramp[..., None] / 257).max() <= 0.5
+    colour = decode(cv2.imencode(".png", (PIXELS.astype(np.uint16) * 257)[..., ::-1])[1].tobytes())
+    assert np.array_equal(colour, PIXELS)
+
+
+def test_transparent_pixels_keep_their_recorded_colour() -> None:
+    image = RGB.convert("RGBA")
+    image.putalpha(0)
+    assert np.array_equal(decode(encoded(image)), PIXELS)
+
+
+def cut(kind: str, share: float, **options: object) -> bytes:
+    data = encoded(RGB, kind, **options)
+    return data[: int(len(data) * share)]
+
+
+def damaged() -> bytes:
+    data = bytearray(encoded(RGB))
+    data[len(data) // 2] ^= 255
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        pytest.param(b"", EMPTY, id="zero bytes"),
+        pytest.param(b"hello, I am text\n", NOT_AN_IMAGE, id="text"),
+        pytest.param(cut("PNG", 0.5), TRUNCATED, id="png cut"),
+        pytest.param(encoded(RGB)[:-1], TRUNCATED, id="png without its last byte"),
+        pytest.param(cut("JPEG", 0.3), TRUNCATED, id="jpeg cut"),
+        pytest.param(encoded(RGB, "JPEG")[:-2], TRUNCATED, id="jpeg without its end mark"),
+        pytest.param(cut("JPEG", 0.7, progressive=True), TRUNCATED, id="progressive jpeg cut"),
+        pytest.param(b"\xff\xd8\xff", TRUNCATED, id="jpeg of three bytes"),
+        pytest.param(cut("TIFF", 0.5), UNREADABLE, id="tiff cut"),
+        pytest.param(cut("WEBP", 0.5), UNREADABLE, id="webp cut"),
+        pytest.param(damaged(), UNREADABLE, id="png with a wrong byte"),
+    ],
+)
+def test_a_fault_has_a_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(Unreadable) as caught:
+        decode(data)
+    assert caught.value.reason == reason
+    assert caught.value.detail
+
+
+def test_a_missing_file_has_a_reason(tmp_path: Path) -> None:
+    with pytest.raises(Unreadable, match="No such file"):
+        read_bytes(tmp_path / "gone.png")
+
+
+def test_reduced_decoding_is_close_to_the_whole() -> None:
+    data = encoded(picture(3, (800, 600)), "JPEG", quality=95, subsampling=0)
+    settings = Preprocess(size=64)
+    factor = reduction(800, 600, 64)
+    assert factor == 4
+    whole, reduced = (preprocess(decode(data, by), settings).astype(int) for by in (1, factor))
+    assert np.abs(whole - reduced).mean() < 2
+
+
+def test_reduced_decoding_applies_exif() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert decode(encoded(picture(3, (160, 80)), "JPEG", exif=exif), 2).shape == (80, 40, 3)
+
+
+@pytest.mark.parametrize(("side", "factor"), [(127, 1), (255, 1), (256, 2), (512, 4), (1024, 8), (9000, 8)])
+def test_reduction_leaves_twice_the_size(side: int, factor: int) -> None:
+    assert reduction(side, 9000, 64) == factor
+
+
+def test_preprocessing_follows_the_specified_steps() -> None:
+    image = np.asarray(picture(5, (300, 200)))
+    settings = Preprocess(size=48, clahe=Clahe(clip_limit=2.0, tiles=4), gamma=1.2, median=3)
+    small = cv2.resize(image, (48, 48), interpolation=cv2.INTER_AREA)
+    lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)
+    light = cv2.createCLAHE(2.0, (4, 4)).apply(np.ascontiguousarray(lab[..., 0]))
+    even = cv2.cvtColor(np.dstack([light, lab[..., 1:]]), cv2.COLOR_LAB2RGB)
+    bright = np.rint(255 * (even / 255) ** (1 / 1.2)).astype(np.uint8)
+    padded = np.pad(bright, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))
+    assert np.array_equal(preprocess(image, settings), np.median(windows, axis=(-2, -1)).astype(np.uint8))
+    assert np.array_equal(preprocess(image, Preprocess(size=48)), small)

@@ -1,0 +1,78 @@
+"""The real samples, where they are at hand: MEDSCALE_SAMPLES, or ../shared/data beside the project."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medscale.config import Preprocess, Source, Split
+from medscale.data import audit
+from medscale.data.images import read_rgb
+from medscale.data.index import make_index, summarize
+from medscale.data.preprocess import preprocess
+from medscale.data.sources import scan
+from medscale.provenance import ROOT
+
+SAMPLES = Path(os.environ.get("MEDSCALE_SAMPLES") or ROOT.parent / "shared" / "data")
+pytestmark = pytest.mark.skipif(not SAMPLES.is_dir(), reason="no real samples: set MEDSCALE_SAMPLES to their folder")
+
+
+def sample(name: str) -> Path:
+    if not (SAMPLES / name).is_dir():
+        pytest.skip(f"the real sample {name} is not in {SAMPLES}")
+    return SAMPLES / name
+
+
+def test_chest_xrays_are_split_by_patient() -> None:
+    root = sample("cxr-nih")
+    found, division = scan(Source(kind="folder", path=root), None), Split()
+    facts = audit.inspect(str(root), found.rows["path"].tolist())
+    index, left_out = make_index(found, pd.DataFrame(facts, columns=audit.FACTS), division)
+    summary = summarize(index, left_out, found, division)
+    assert index["label"].value_counts().to_dict() == {"normal": 301, "pneumonia": 300}
+    assert summary["groups"] == 402
+    assert index.groupby("group")["split"].nunique().max() == 1
+    assert (summary["found"], summary["used"], summary["by_reason"]) == (602, 601, {"not an image by its name": 1})
+    for label, total in (("normal", 301), ("pneumonia", 300)):
+        for split, share in (("train", 0.7), ("val", 0.1), ("test", 0.2)):
+            assert abs(summary["counts"][label][split] - share * total) <= 3
+    assert set(zip(index["width"], index["height"], strict=True)) == {(384, 384)}
+
+
+def test_published_originals_become_like_the_prepared_copies() -> None:
+    originals, copies = sample("cxr-nih-originals"), sample("cxr-nih")
+    files = sorted(originals.glob("*/*.png"))
+    assert len(files) == 12
+    for file in files:
+        copy = copies / file.parent.name / f"{file.stem}.jpg"
+        small = [preprocess(read_rgb(path), Preprocess(size=64)).astype(float) for path in (file, copy)]
+        assert np.abs(small[0] - small[1]).mean() < 4
+
+
+def test_real_dermoscopy_folder_lists() -> None:
+    found = scan(Source(kind="folder", path=sample("dermoscopy-uda1")), ["nevus", "melanoma"])
+    assert found.rows["label"].value_counts().to_dict() == {"nevus": 395, "melanoma": 153}
+
+
+def test_the_real_table_of_smdg(tmp_path: Path) -> None:
+    """The parent set's own CSV, with empty files in the place of its images."""
+    table = pd.read_csv(sample("reference") / "metadata - standardized.csv")
+    (tmp_path / "metadata - standardized.csv").write_bytes(
+        (SAMPLES / "reference" / "metadata - standardized.csv").read_bytes()
+    )
+    folder = tmp_path / "full-fundus" / "full-fundus"
+    folder.mkdir(parents=True)
+    for name in table["names"]:
+        (folder / f"{name}.png").touch()
+    found = scan(Source(kind="smdg", path=tmp_path), None)
+    assert found.rows["label"].value_counts().to_dict() == {"normal": 7299, "glaucoma": 4617}
+    assert found.excluded["reason"].value_counts().to_dict() == {"suspect": 133, "not an image by its name": 1}
+    odir = found.rows[found.rows["source"].str.startswith("OIA-ODIR")]
+    assert odir["group"].notna().all()
+    assert odir["group"].nunique() < len(odir) < 2 * odir["group"].nunique() + 1
+    assert (found.rows["source"] == "EyePACS-Glaucoma").sum() == 3269
+    assert found.rows.loc[found.rows["source"] == "PAPILA", "group"].value_counts().max() == 2
