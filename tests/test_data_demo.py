@@ -103,7 +103,12 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "raw/mine.png").write_bytes(b"x")
     with pytest.raises(MedscaleError, match="holds files that were not generated"):
         generate("smdg", OPTIONS, tmp_path / "raw")
-    assert (tmp_path / "raw/mine.png").exists()
+    generate("smdg", OPTIONS, tmp_path / "made")
+    (tmp_path / "made/train/0/mine.png").write_bytes(b"x")
+    before = digests(tmp_path / "made")
+    with pytest.raises(MedscaleError, match=r"such as train/0/mine\.png"):
+        generate("smdg", OPTIONS, tmp_path / "made")
+    assert digests(tmp_path / "made") == before
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,14 @@ def test_one_image_under_two_patients_joins_them(tmp_path: Path) -> None:
     assert index.loc[index["group"] == "p", "split"].nunique() == 1
 
 
+def test_patients_are_joined_however_many_images_they_share() -> None:
+    shared = [f"{n:064x}" for n in range(256)]
+    rows = pd.DataFrame({"sha256": [*shared, *shared, "f" * 64], "group": ["p"] * 256 + ["q"] * 256 + [None]})
+    assert audit.grouped(rows)["group"].tolist() == ["p"] * 512 + ["image:" + "f" * 16]
+    copy = pd.DataFrame({"sha256": ["a" * 64, "a" * 64, "b" * 64], "group": [None, "z", "z"]})
+    assert audit.grouped(copy)["group"].tolist() == ["z"] * 3
+
+
 def test_a_random_split_tells_its_leaks(tmp_path: Path) -> None:
     class_tree(tmp_path, {"a": 20, "b": 20})
     lines = [f"{c}/{n}.png,{c},{c}{n // 5}" for c in "ab" for n in range(20)]

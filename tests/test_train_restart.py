@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 WHOLE = {
     "model": {"name": "medical_cnn", "options": {"width": 4}},
     "recipe": {"epochs": 4, "schedule": "plateau", "patience": 3, "ema": 0.9, "batch_size": 8},
-    "parallel": {"checkpoint_every_steps": 3},
+    "parallel": {"checkpoint_every_steps": 3, "microbatches": 2},
 }
 NUMBERS = ["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr"]
 

@@ -22,6 +22,7 @@ EXCLUDED, KEPT = "excluded", "kept"
 DUPLICATE = "duplicate"
 LEAK, LEAK_PUBLISHED = "leak between splits", "leak between published splits"
 NO_SPLIT = "no published split"
+OWN = "image:"  # begins the group of an image whose patient is not known
 
 Fact = tuple[str, str | None, int, int, str | None, str | None]
 FACTS = ["path", "sha256", "width", "height", "reason", "detail"]
@@ -85,20 +86,22 @@ def clean(rows: pd.DataFrame, *, published: bool) -> tuple[pd.DataFrame, pd.Data
 def grouped(rows: pd.DataFrame) -> pd.DataFrame:
     """Fill ``group`` so that what must not be divided shares it: a patient's images, and copies of one image.
 
-    Two patients that share an image become one group (the first name of the two). An image of no known patient
-    is a group with its copies.
+    Two patients that share an image become one group, under the first name of the two. An image of no known patient
+    is a group with its copies, named by its digest.
     """
-    own = "image:" + rows["sha256"].str[:16]
+    own = OWN + rows["sha256"].str[:16]
     names = rows["group"].astype(object).where(rows["group"].notna(), own)
     group_codes, group_names = pd.factorize(names, sort=True)
     image_codes, images = pd.factorize(rows["sha256"])
     shape = len(group_names), len(group_names)
     first = np.full(len(images), len(group_names), np.int64)
     np.minimum.at(first, image_codes, group_codes)
-    edges = coo_array((np.ones(len(rows), np.int8), (group_codes, first[image_codes])), shape=shape)
+    edges = coo_array((np.ones(len(rows)), (group_codes, first[image_codes])), shape=shape)
     _, part = connected_components(edges, directed=False)
-    name_of_part = pd.Series(np.asarray(group_names, dtype=object)).groupby(part).min()
-    return rows.assign(group=name_of_part.to_numpy()[part[group_codes]] if len(rows) else names)
+    # The first name of a part, patients before images.
+    order = sorted(range(len(group_names)), key=lambda code: (group_names[code].startswith(OWN), group_names[code]))
+    name_of_part = {part[code]: group_names[code] for code in reversed(order)}
+    return rows.assign(group=[name_of_part[one] for one in part[group_codes]])
 
 
 def leaks(rows: pd.DataFrame, column: str, reason: str) -> pd.DataFrame:

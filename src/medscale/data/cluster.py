@@ -163,7 +163,7 @@ def _await_worker(connection: Client, settings: Dask) -> None:
 def _warm_up(connection: Client) -> None:
     try:
         connection.register_plugin(OneThread())
-    except ImportError as error:
+    except Exception as error:  # a worker's error comes back as a plain Exception with the text of the original
         raise MedscaleError(
             f"the Dask workers cannot load medscale ({error}); start them in an environment with this package"
         ) from None

@@ -63,6 +63,11 @@ def tabular(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], r
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{adjustbox}", ""])
 
 
+def stacked(heading: str) -> str:
+    r"""A table's heading over several lines, cut at each \\\\."""
+    return rf"\shortstack[r]{{{heading}}}"
+
+
 def number(value: float | None, digits: int, scale: float = 1.0) -> str:
     """A number with so many decimals; an en dash where it is undefined."""
     return "--" if value is None or value != value else f"{scale * value:.{digits}f}".replace("-", r"\ensuremath{-}")

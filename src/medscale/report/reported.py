@@ -16,6 +16,7 @@ from medscale.study import RunSpec
 
 NOT_MEASURED = ("hardware", "epochs")
 COLUMNS = ["item", "quantity", "unit", "reported", "reported_high", "run", "ours"]
+TIMES = ("training time", "time an epoch")
 UNITS = {
     "minutes": ("training time", "min"),
     "seconds": ("training time", "s"),
@@ -46,17 +47,33 @@ def compare(reported: dict[str, Any], results: Sequence[Result]) -> pd.DataFrame
 
     Returns:
         ``item`` (where it stands in reported.yaml), ``quantity, unit, reported, reported_high`` (NaN but for ranges), ``run``
-        (ours that it names, empty if none does), ``ours`` (in the same unit; NaN where it was not measured).
+        (that it names, empty if none), ``ours`` (in the same unit; NaN where it was not measured), and for times over
+        numbers of devices ``speedup_reported, speedup_ours``: that on one device divided by this one.
     """
     by_name = {result.name: result for result in results}
     rows = []
     for path, low, high in _leaves({key: value for key, value in reported.items() if key not in NOT_MEASURED}):
         key = next((part for part in reversed(path) if part in UNITS), path[0])
         quantity, unit = UNITS.get(key, (key.replace("_", " "), ""))
-        run = next((name for name in _runs(path) if name in by_name), "")
-        ours = _ours(by_name[run], key) if run else float("nan")
+        meant = _runs(path)
+        run = next((name for name in meant if name in by_name), meant[0] if meant else "")
+        ours = _ours(by_name[run], key) if run in by_name else float("nan")
         rows.append((" / ".join(path), quantity, unit, low, high, run, ours))
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return _with_speedups(pd.DataFrame(rows, columns=COLUMNS))
+
+
+def _with_speedups(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the times' ratios within each series over numbers of devices; none for ranges."""
+    times = table[table["quantity"].isin(TIMES) & table["reported_high"].isna()].set_index("item")
+    for column in ("reported", "ours"):
+        ratios = []
+        for item in table["item"]:
+            series, _, devices = item.rpartition(" / ")
+            single = f"{series} / 1"
+            there = single in times.index and item in times.index and devices.isdigit()
+            ratios.append(times[column][single] / times[column][item] if there else float("nan"))
+        table[f"speedup_{column}"] = pd.Series(ratios, table.index, dtype=float)
+    return table
 
 
 def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], float, float]]:

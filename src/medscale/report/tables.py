@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from medscale.files import write_csv, write_text
-from medscale.report.latex import escape, number, significant, span, tabular
+from medscale.report.latex import escape, number, significant, span, stacked, tabular
 from medscale.report.names import label
 from medscale.report.results import Result, differences
 
@@ -57,8 +57,8 @@ def results(found: Sequence[Result], baseline: str) -> tuple[str, pd.DataFrame]:
         cells.append("baseline" if result.name == baseline else f"{number(row['mean'], 1)} ({span(row['low'], row['high'], 1)})")
         rows.append(cells)
         flat.append(record | {f"difference_{key}": row[key] for key in ("mean", "low", "high")})
-    heads = ("accuracy (\\%)", "balanced accuracy (\\%)", "macro F1 (\\%)", "AUROC", "sd over seeds", "difference (points)")
-    return tabular([("l", "run"), *[("r", head) for head in heads]], rows), pd.DataFrame(flat)
+    heads = ("accuracy\\\\(\\%)", "balanced\\\\accuracy (\\%)", "macro F1\\\\(\\%)", "AUROC", "sd over\\\\seeds", "difference\\\\(points)")
+    return tabular([("l", "run"), *[("r", stacked(head)) for head in heads]], rows), pd.DataFrame(flat)
 
 
 def per_class(result: Result) -> tuple[str, pd.DataFrame]:
@@ -92,8 +92,8 @@ def timing(speedups: pd.DataFrame) -> str:
                 escape(label(row.baseline)) if row.baseline else "none",
             ]
         )
-    heads = ("global batch", "threads", "s an epoch", "images/s", "speedup", "efficiency", "AMP gain", "baseline")
-    aligned = [("l", "run"), *[("r", head) for head in heads[:-1]], ("l", heads[-1])]
+    heads = (r"global\\batch", "threads", "s an epoch", "images/s", "speedup", r"effi-\\ciency", r"AMP\\gain")
+    aligned = [("l", "run"), *[("r", stacked(head)) for head in heads], ("l", "baseline")]
     return tabular(aligned, rows)
 
 
@@ -101,19 +101,21 @@ def reported(table: pd.DataFrame) -> str:
     """The published figures beside ours."""
     rows = []
     for row in table.itertuples():
-        value = significant(row.reported, 4) if row.reported_high != row.reported_high else (
-            f"{significant(row.reported, 4)}--{significant(row.reported_high, 4)}"
-        )
-        unit = escape(str(row.unit))
+        unit = f" ({escape(str(row.unit))})" if row.unit else ""
+        high = f"--{significant(row.reported_high, 4)}" if row.reported_high == row.reported_high else ""
         rows.append(
             [
-                escape(label(row.run)) if row.run else escape(str(row.item)),
-                escape(str(row.quantity)) + (f" ({unit})" if unit else ""),
-                value,
+                escape(label(row.run) if row.run else str(row.item)),
+                escape(str(row.quantity)) + unit,
+                significant(row.reported, 4) + high,
                 significant(row.ours, 4),
+                significant(row.speedup_reported),
+                significant(row.speedup_ours),
             ]
         )
-    return tabular([("l", "run or item"), ("l", "quantity"), ("r", "reported"), ("r", "ours")], rows)
+    heads = ("reported", "ours", r"speedup\\reported", r"speedup\\ours")
+    aligned = [("l", "run or item"), ("l", "quantity"), *[("r", stacked(head)) for head in heads]]
+    return tabular(aligned, rows)
 
 
 def _run(result: Result) -> str:

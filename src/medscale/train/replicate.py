@@ -194,9 +194,18 @@ def _headline(plan: RunPlan, trainer: Trainer, resumed: bool) -> str:
 
 
 def _explained(error: Exception, plan: RunPlan) -> Exception:
-    """Out of memory as an error that says which batch size to try; anything else as it is."""
-    if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-        return error
+    """Out of memory as an error that says which batch size to try; other known causes likewise; the rest as it is."""
+    chain = [error]
+    while chain[-1].__cause__ is not None:  # a pipeline wraps what a stage raised
+        chain.append(chain[-1].__cause__)  # type: ignore[arg-type]
+    if "Expected more than 1 value per channel" in str(chain[-1]):
+        return MedscaleError(
+            f"batch normalization got a micro-batch of one image ({plan.global_batch} images a step, "
+            f"{plan.run.replicas} replicas, {plan.parallel.microbatches} micro-batches each): raise recipe.batch_size "
+            "or lower parallel.microbatches"
+        )
+    if not isinstance(chain[-1], torch.OutOfMemoryError) and "can't allocate memory" not in str(chain[-1]):
+        return chain[-1] if isinstance(chain[-1], Exception) else error
     each = plan.global_batch // plan.run.replicas
     smaller = plan.run.model_copy(update={"batch": max(1, plan.recipe.batch_size // 2)})
     return MedscaleError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,12 +16,13 @@ from pydantic import Field, ValidationError
 from medscale.config import Strict
 from medscale.data.demo.draw import photograph
 from medscale.errors import MedscaleError
-from medscale.files import write_json, write_text
+from medscale.files import read_json, write_json
 from medscale.log import log, track
 
 MARKER = "demo.json"
 GLAUCOMA = 0.39  # share of glaucoma, as in fundus-pytorch
 CUP_TO_DISC = {0: (0.41, 0.09), 1: (0.69, 0.09)}  # mean and standard deviation by label
+ODD_FILES = ("val/1/BEH-100001.png", "test/0/BEH-100002.png", "train/1/BEH-100003.png", "train/0/Thumbs.db")
 SETS = {0: ("BEH", "OIA-ODIR-TRAIN", "G1020", "REFUGE1-train"), 1: ("BEH", "OIA-ODIR-TRAIN", "EyePACS-Glaucoma")}
 
 
@@ -59,8 +59,8 @@ def generate(options: dict[str, Any], out: Path) -> None:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise MedscaleError(f"source.options.{where} of the synthetic images: {first['msg']}") from None
-    _clear(out)
     photographs = plan(settings)
+    _clear(out, [*ODD_FILES, MARKER, *(path for photo in photographs for path in photo.paths)])
     for folder in {Path(path).parent for photo in photographs for path in photo.paths}:
         (out / folder).mkdir(parents=True, exist_ok=True)
     workers = len(os.sched_getaffinity(0))
@@ -106,21 +106,24 @@ def _write(settings: Options, out: Path, photo: Photograph) -> None:
 def _write_odd_files(out: Path, photographs: list[Photograph]) -> None:
     """What real downloads also hold; the audit lists each."""
     whole = (out / photographs[0].paths[0]).read_bytes()
-    (out / "val/1/BEH-100001.png").write_bytes(whole[: len(whole) // 2])
-    (out / "test/0/BEH-100002.png").write_bytes(b"")
-    (out / "train/1/BEH-100003.png").write_text("not an image\n", encoding="utf-8")
-    (out / "train/0/Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+    contents = (whole[: len(whole) // 2], b"", b"not an image\n", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+    for path, data in zip(ODD_FILES, contents, strict=True):
+        (out / path).write_bytes(data)
 
 
-def _clear(out: Path) -> None:
-    """Empty the folder if a generator has filled it; a file beside it says so."""
-    mark = out.parent / f".{out.name}.synthetic"
-    if out.is_dir() and any(out.iterdir()):
-        if not mark.is_file():
-            raise MedscaleError(f"{out} holds files that were not generated; move them away, or set synthetic to false")
-        shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(mark, f"{out.name}/ beside this file holds generated images and may be deleted\n")
+def _clear(out: Path, planned: list[str]) -> None:
+    """Remove what an earlier generator wrote, by its list in a file beside the folder, and list what comes now."""
+    list_file = out.parent / f".{out.name}.synthetic.json"
+    earlier = set(read_json(list_file)) if list_file.is_file() else set()
+    here = {str(path.relative_to(out)) for path in out.rglob("*") if not path.is_dir()} if out.is_dir() else set()
+    if foreign := sorted(here - earlier):
+        raise MedscaleError(
+            f"{out} holds files that were not generated, such as {foreign[0]}; "
+            "move them away, or set source.synthetic to false"
+        )
+    for path in here:
+        (out / path).unlink()
+    write_json(list_file, planned)
 
 
 def _one_thread() -> None:

@@ -56,7 +56,7 @@ def scan(source: Source, classes: Sequence[str] | None) -> Found:
     if table is None and not source.synthetic and len(rows) < FUNDUS_PYTORCH:
         notes.append(f"{len(rows)} images are there of the {FUNDUS_PYTORCH} of the complete fundus-pytorch.")
     if suspects := sum(reason == SUSPECT for _, reason, _ in left_out):
-        notes.append(f"{suspects} images of suspects (neither normal nor glaucoma) are left out.")
+        notes.append(f"Images of suspects (neither normal nor glaucoma), which are left out: {suspects}.")
     return found(rows, [*listing.excluded, *left_out], list(classes or CLASSES), notes, METADATA)
 
 
