@@ -99,8 +99,9 @@ def grouped(rows: pd.DataFrame) -> pd.DataFrame:
     edges = coo_array((np.ones(len(rows)), (group_codes, first[image_codes])), shape=shape)
     _, part = connected_components(edges, directed=False)
     # The first name of a part, patients before images.
-    order = sorted(range(len(group_names)), key=lambda code: (group_names[code].startswith(OWN), group_names[code]))
-    name_of_part = {part[code]: group_names[code] for code in reversed(order)}
+    labels = [str(name) for name in group_names]
+    order = sorted(range(len(labels)), key=lambda code: (labels[code].startswith(OWN), labels[code]))
+    name_of_part = {part[code]: labels[code] for code in reversed(order)}
     return rows.assign(group=[name_of_part[one] for one in part[group_codes]])
 
 

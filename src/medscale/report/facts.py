@@ -53,6 +53,7 @@ def facts(
         "speedup_notes": _notes(speedups),
         "no_baseline": speedups.loc[speedups["baseline"] == "", "run"].map(label).tolist(),
         "different": _different(results, settings.baseline),
+        "collapsed": [label(r.name) for r in results if (r.confusion.sum(axis=0) > 0).sum() == 1],
     }
     structure["marks"].sort(key=str)
     values = _settings(settings, first) | _data(counts, audit, first) | _scores(results, settings.baseline)

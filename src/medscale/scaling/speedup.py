@@ -14,6 +14,7 @@ from medscale.errors import MedscaleError
 from medscale.study import RunSpec
 
 LEVEL = 0.95
+ENDS = ("", "_low", "_high", "_ci_low", "_ci_high")
 
 
 def speedups(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -48,14 +49,14 @@ def ratio(above: Sequence[float], below: Sequence[float], level: float = LEVEL) 
     """Ratio of two means of independent times, with its range over pairs and Welch's interval on the log scale."""
     a, b = np.asarray(above, float), np.asarray(below, float)
     pairs = a[:, None] / b[None, :]
-    found = {"": float(a.mean() / b.mean()), "_low": float(pairs.min()), "_high": float(pairs.max())}
+    center_and_range = [float(a.mean() / b.mean()), float(pairs.min()), float(pairs.max())]
     if min(len(a), len(b)) < 2:
-        return found | {"_ci_low": math.nan, "_ci_high": math.nan}
+        return dict(zip(ENDS, [*center_and_range, math.nan, math.nan], strict=True))
     variances = np.array([np.log(a).var(ddof=1) / len(a), np.log(b).var(ddof=1) / len(b)])
     center, total = np.log(a).mean() - np.log(b).mean(), variances.sum()
     freedom = total**2 / (variances**2 / [len(a) - 1, len(b) - 1]).sum() if total > 0 else len(a) + len(b) - 2
     half = stats.t.ppf((1 + level) / 2, freedom) * math.sqrt(total)
-    return found | {"_ci_low": math.exp(center - half), "_ci_high": math.exp(center + half)}
+    return dict(zip(ENDS, [*center_and_range, math.exp(center - half), math.exp(center + half)], strict=True))
 
 
 def _by_name(summaries: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -75,7 +76,8 @@ def _row(summary: dict[str, Any], by_name: dict[str, dict[str, Any]]) -> dict[st
     baseline = by_name.get(name)
     why_not = f"baseline {name} was not made" if baseline is None else _different(summary, baseline)
     against = None if why_not else baseline
-    speedup = ratio(_seconds(against), seconds) if against else dict.fromkeys(ratio([1.0], [1.0]), math.nan)
+    speedup = ratio(_seconds(against), seconds) if against else dict.fromkeys(ENDS, math.nan)
+    speedup = dict.fromkeys(ENDS, 1.0) if name == spec.name else speedup
     return {
         "run": spec.name,
         "strategy": spec.strategy + ("_mp" if spec.mp else ""),
