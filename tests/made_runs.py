@@ -12,18 +12,25 @@ import pandas as pd
 
 from medscale.config import Config, load, plan
 from medscale.data.shards import seal, write_chunk
+from medscale.evaluate import evaluate
 from medscale.files import write_csv, write_json, write_parquet
+from medscale.report.result import write_result
+from medscale.report.study import write_report
 
 ROOT = Path(__file__).parent.parent
 SEEDS = (1, 2)
 
 
-def configuration(study: str = "glaucoma", runs: Sequence[str] = ("serial_1cpu",), **settings: Any) -> Config:
-    """The demo configuration with one study of these runs."""
-    changes: dict[str, Any] = {"like": "glaucoma", "source": {"kind": "folder", "path": "raw"}} if study != "glaucoma" else {}
+def configuration(
+    study: str = "glaucoma", runs: Sequence[str] = ("serial_1cpu",), scale: str = "demo", **settings: Any
+) -> Config:
+    """The configuration of a scale with one study of these runs."""
+    changes: dict[str, Any] = (
+        {"like": "glaucoma", "source": {"kind": "folder", "path": "raw"}} if study != "glaucoma" else {}
+    )
     return load(
         ROOT / "config.yaml",
-        {"scale": "demo", "only": [study], "studies": {study: {**changes, "runs": list(runs), **settings}}},
+        {"scale": scale, "only": [study], "studies": {study: {**changes, "runs": list(runs), **settings}}},
     )
 
 
@@ -78,7 +85,14 @@ def probabilities(codes: np.ndarray, classes: int, skill: float, seed: int) -> n
 
 
 def make_run(
-    folder: Path, config: Config, run: str, index: pd.DataFrame, *, seconds: float = 2.0, skill: float = 2.0, epochs: int = 6
+    folder: Path,
+    config: Config,
+    run: str,
+    index: pd.DataFrame,
+    *,
+    seconds: float = 2.0,
+    skill: float = 2.0,
+    epochs: int = 6,
 ) -> list[Path]:
     """Write a run folder a seed of the configuration; ``seconds`` is the time of an epoch after the first."""
     study = config.active[0]
@@ -173,3 +187,27 @@ def _environment(planned: Any) -> dict[str, Any]:
         "commit": "0" * 40,
         "dirty": False,
     }
+
+
+def make_study(
+    folder: Path, study: str, classes: Sequence[str], runs: Sequence[str], *, images: int = 240, **settings: Any
+) -> list[Path]:
+    """Write a study up to its result folders below ``folder``, as the workflow would; the result folders."""
+    config = configuration(study, runs, **settings)
+    index = make_index(folder / "data" / study, classes, images=images)
+    make_shards(folder / "data" / study / "shards", index)
+    write_json(folder / f"{study}.resolved.json", config.model_dump(mode="json"))
+    made = []
+    for number, run in enumerate(runs):
+        folders = make_run(folder / "runs", config, run, index, seconds=4.0 / (1 + number), skill=2 - 0.2 * number)
+        made.append(folder / "results" / study / run)
+        write_result(evaluate(folders, folder / "data" / study / "index.parquet", resamples=100), made[-1])
+    return made
+
+
+def report(folder: Path, study: str, results: Sequence[Path]) -> Path:
+    """Write a study's figures and tables below ``folder``; its facts.json."""
+    config, data = folder / f"{study}.resolved.json", folder / "data" / study
+    figures, tables = folder / "figures" / study, folder / "tables" / study
+    write_report(study, config, data, results, ROOT / "reported.yaml", figures, tables)
+    return tables / "facts.json"

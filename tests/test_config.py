@@ -89,7 +89,7 @@ def test_plan_completes_a_run():
 def test_another_model_drops_the_options_of_the_studys_own():
     demo = config.load(BASE, {"scale": "demo"})
     assert config.plan(demo, "glaucoma", "ddp_2gpu_densenet121", 1).model.options == {}
-    assert config.plan(demo, "glaucoma", "ddp_2gpu_medical_cnn", 1).model.options == {"width": 8}
+    assert config.plan(demo, "glaucoma", "ddp_2gpu_medical_cnn", 1).model.options == {"width": 16}
 
 
 def test_a_plan_survives_its_file():

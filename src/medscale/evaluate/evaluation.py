@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -118,9 +117,7 @@ def _row(values: list[float], resampled: list[np.ndarray], seeds: list[int]) -> 
     return row | {f"seed_{seed}_value": value for seed, value in zip(seeds, values, strict=True)}
 
 
-def _scores(
-    predicted: Predicted, resampled: list[bootstrap.Resampled], seeds: list[int], split: str
-) -> pd.DataFrame:
+def _scores(predicted: Predicted, resampled: list[bootstrap.Resampled], seeds: list[int], split: str) -> pd.DataFrame:
     points = [metrics.point(predicted.labels, probabilities) for probabilities in predicted.probabilities]
     rows = []
     for name in metrics.names(predicted.probabilities.shape[2]):
@@ -144,7 +141,7 @@ def _per_class(
 
 
 def _confusion(predicted: Predicted) -> np.ndarray:
-    seeds, _, classes = predicted.probabilities.shape
+    _, _, classes = predicted.probabilities.shape
     cells = predicted.labels[None] * classes + predicted.probabilities.argmax(axis=2)
     return np.bincount(cells.ravel(), minlength=classes * classes).reshape(classes, classes)
 

@@ -63,7 +63,7 @@ def point(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
 
 
 def per_class(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
-    """Precision, recall, F1 and one-against-rest AUROC of each class, shape K each; NaN where a class does not occur."""
+    """Precision, recall, F1 and one-against-rest AUROC of each class, shape K; NaN where a class does not occur."""
     classes = probabilities.shape[1]
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, probabilities.argmax(axis=1), labels=np.arange(classes), zero_division=0

@@ -60,7 +60,9 @@ def read(folder: str | Path) -> Replicate:
         raise MedscaleError(f"{folder / 'spec.json'} is no plan of a run: {error.errors()[0]['msg']}") from None
     timing, environment = read_json(folder / "timing.json"), read_json(folder / "environment.json")
     history = _table(folder / "history.csv", pd.read_csv)
-    return Replicate(folder, plan, timing, environment, history, _table(folder / "predictions.parquet", pd.read_parquet))
+    return Replicate(
+        folder, plan, timing, environment, history, _table(folder / "predictions.parquet", pd.read_parquet)
+    )
 
 
 def read_index(path: str | Path) -> pd.DataFrame:
@@ -102,7 +104,9 @@ def same_run(replicates: Sequence[Replicate]) -> None:
     first = replicates[0]
     for other in replicates[1:]:
         if other.plan.model_copy(update={"seed": first.plan.seed}) != first.plan:
-            raise MedscaleError(f"{other.folder} is not a replicate of {first.folder}: their plans differ by more than the seed")
+            raise MedscaleError(
+                f"{other.folder} is not a replicate of {first.folder}: their plans differ by more than the seed"
+            )
     seeds = [replicate.plan.seed for replicate in replicates]
     if len(set(seeds)) != len(seeds):
         raise MedscaleError(f"the run folders of {first.plan.run.name} have the same seed twice: {seeds}")
@@ -127,7 +131,7 @@ def _probabilities(replicate: Replicate, split: str, ids: np.ndarray, labels: np
     bad = ~np.isfinite(values).all(axis=1) | (np.abs(values.sum(axis=1) - 1) > 1e-2) | (values < 0).any(axis=1)
     if bad.any():
         raise MedscaleError(
-            f"{where}: {int(bad.sum())} rows of {split} are no probabilities (first: id {ids[np.flatnonzero(bad)[0]]}); "
+            f"{where}: {int(bad.sum())} rows of {split} are no probabilities (first: id {ids[bad][0]}); "
             "each must be finite, 0 or more, and sum to 1"
         )
     return values

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
@@ -20,8 +23,16 @@ SMALLEST = 100_000  # parameters below which a block is not sharded by itself bu
 class FSDP(Whole):
     """Each rank holds a shard of every parameter; whole blocks exist only while they compute."""
 
-    waited_s = None
     shares_forward = True
+
+    def __init__(self, network: nn.Module, world: World, precision: Precision) -> None:
+        super().__init__(network, network, world, precision)
+        self.waited_s = 0.0 if world.device.type == "cpu" else None
+        if self.waited_s is not None:
+            for part in network.modules():
+                if isinstance(part, FSDPModule):
+                    part.set_custom_all_gather(_Timed(self, dist.all_gather_into_tensor))  # type: ignore[arg-type]
+                    part.set_custom_reduce_scatter(_Timed(self, dist.reduce_scatter_tensor))  # type: ignore[arg-type]
 
     @contextmanager
     def _last(self, last: bool) -> Iterator[None]:
@@ -40,6 +51,26 @@ class FSDP(Whole):
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
+class _Timed:
+    """A collective on the CPU, carried out at once and timed; PyTorch's interface for FSDP's own communication."""
+
+    def __init__(self, strategy: FSDP, collective: Callable[..., Any]) -> None:
+        self._strategy, self._collective = strategy, collective
+
+    def allocate(self, size: Sequence[int], *, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Memory for what is received."""
+        return torch.empty(*size, dtype=dtype, device=device)
+
+    def __call__(
+        self, output_tensor: Tensor, input_tensor: Tensor, group: dist.ProcessGroup, *args: Any, **kwargs: Any
+    ) -> None:
+        """Exchange, wait, and count the seconds."""
+        start = perf_counter()
+        kwargs["async_op"] = False
+        self._collective(output_tensor, input_tensor, *args, group=group, **kwargs)
+        self._strategy._wait(start)
+
+
 def fsdp(network: nn.Module, world: World, precision: Precision) -> FSDP:
     """Shard ``network`` over all ranks, block by block.
 
@@ -56,7 +87,7 @@ def fsdp(network: nn.Module, world: World, precision: Precision) -> FSDP:
     for block in _blocks(network):
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(network, mesh=mesh, mp_policy=policy)
-    return FSDP(network, network, world, precision)
+    return FSDP(network, world, precision)
 
 
 def _blocks(network: nn.Module) -> Iterator[nn.Module]:

@@ -9,8 +9,6 @@ from torch import nn
 from medscale.config import RunPlan
 from medscale.errors import MedscaleError
 from medscale.parallel.cut import Block, Cut
-from medscale.parallel.fsdp import fsdp
-from medscale.parallel.pipeline import pipeline
 from medscale.parallel.precision import Precision
 from medscale.parallel.strategies import DDP, Strategy, Whole
 from medscale.parallel.world import World
@@ -36,10 +34,14 @@ def wrap(
             raise MedscaleError("recipe.sync_batchnorm needs GPUs: PyTorch's SyncBatchNorm refuses the CPU")
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network, world.mesh["dp"].get_group())
     if plan.run.stages > 1:
+        from medscale.parallel.pipeline import pipeline  # these two imports take a second: only where they are used
+
         return pipeline(network, plan, world, precision, *chain())
     if plan.recipe.compile:
         network.compile()
     if plan.run.strategy == "fsdp":
+        from medscale.parallel.fsdp import fsdp
+
         return fsdp(network, world, precision)
     if plan.run.strategy == "ddp":
         return DDP(network, world, precision)

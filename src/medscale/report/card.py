@@ -24,34 +24,38 @@ Format after Mitchell et al. (2019), *Model cards for model reporting*.
 
 - Network `{{ s.model.name }}`{% if s.model.options %} with options `{{ s.model.options }}`{% endif %}, \
 weights {{ "from " ~ s.model.pretrained if s.model.pretrained else "from scratch" }}.
-- Trained as run `{{ s.run.name }}` ({{ label }}) with seeds {{ s.seeds | join(", ") }}; the weights are those of the epoch \
-with the smallest validation loss.
-- {{ s.recipe.optimizer }}, peak learning rate {{ "%.3g" | format(s.learning_rate) }}, global batch {{ s.global_batch }}, at most \
-{{ s.recipe.epochs }} epochs, schedule {{ s.recipe.schedule }}.
+- Trained as run `{{ s.run.name }}` ({{ label }}) with seeds {{ s.seeds | join(", ") }}; the weights are
+  those of the epoch with the smallest validation loss.
+- {{ s.recipe.optimizer }}, peak learning rate {{ "%.3g" | format(s.learning_rate) }}, \
+global batch {{ s.global_batch }}, at most {{ s.recipe.epochs }} epochs, schedule {{ s.recipe.schedule }}.
 
 ## Intended use
 
-Research on parallel training. **Not a medical device**: it has not been validated on patients outside this dataset and must
-not be used for diagnosis.
+Research on parallel training. **Not a medical device**: it has not been validated on patients outside this dataset
+and must not be used for diagnosis.
 
 ## Data
 
-{{ "Synthetic images, generated" if s.marks.synthetic else "Images of real patients" }}; {{ s.timing.train_images }} for training, \
-{{ s.counts.val.images }} for validation ({{ s.counts.val.groups }} patients or groups), {{ s.counts.test.images }} for test \
+{{ "Synthetic images, generated" if s.marks.synthetic else "Images of real patients" }}; \
+{{ s.timing.train_images }} for training, {{ s.counts.val.images }} for validation \
+({{ s.counts.val.groups }} patients or groups), {{ s.counts.test.images }} for test \
 ({{ s.counts.test.groups }}). Classes: {{ s.classes | join(", ") }}.
 
 ## Results on the test images
 
-Mean over {{ s.seeds | length }} replicate{{ "s" if s.seeds | length > 1 }}. The interval is a 95 % bootstrap over patients ({{ s.bootstrap.resamples }} resamples); the standard
-deviation over seeds is another thing and stands apart.
+Mean over {{ s.seeds | length }} replicate{{ "s" if s.seeds | length > 1 }}. \
+The interval is a 95 % bootstrap over patients
+({{ s.bootstrap.resamples }} resamples); the standard deviation over seeds is another thing and stands apart.
 
 | metric | value | 95 % interval | sd over seeds |
 |---|---|---|---|
-{% for key, v in s.metrics.test.items() %}| {{ names[key] }} | {{ n(v.mean) }} | {{ n(v.low) }}–{{ n(v.high) }} | {{ n(v.seed_sd) }} |
+{% for key, v in s.metrics.test.items() %}| {{ names[key] }} \
+| {{ n(v.mean) }} | {{ n(v.low) }}–{{ n(v.high) }} | {{ n(v.seed_sd) }} |
 {% endfor %}
 | class | images | precision | recall | F1 | AUROC |
 |---|---|---|---|---|---|
-{% for row in classes %}| {{ row.name }} | {{ row.support }} | {{ n(row.precision) }} | {{ n(row.recall) }} | {{ n(row.f1) }} | {{ n(row.auroc) }} |
+{% for row in classes %}| {{ row.name }} \
+| {{ row.support }} | {{ n(row.precision) }} | {{ n(row.recall) }} | {{ n(row.f1) }} | {{ n(row.auroc) }} |
 {% endfor %}
 ## Limits
 
@@ -60,8 +64,10 @@ deviation over seeds is another thing and stands apart.
 
 ## Training
 
-{{ n(s.timing.seconds_per_epoch.mean) }} s an epoch (median without the first), {{ "%.1f" | format(s.timing.images_per_second.mean) }} images/s on \
-{{ s.run.devices }} {{ "process(es) of" if s.backend == "cpu" else "x" }} {{ hardware }}. Code {{ s.environment.commit or "without a git commit" }}\
+{{ n(s.timing.seconds_per_epoch.mean) }} s an epoch (median without the first), \
+{{ "%.1f" | format(s.timing.images_per_second.mean) }} images/s on \
+{{ s.run.devices }} {{ "process(es) of" if s.backend == "cpu" else "x" }} {{ hardware }}. \
+Code {{ s.environment.commit or "without a git commit" }}\
 {{ " with local changes" if s.environment.dirty }}; PyTorch {{ s.environment.versions.torch }}.
 """
 

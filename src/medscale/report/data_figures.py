@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medscale.data.shards import Shards
@@ -76,6 +77,6 @@ def _first(shards: Shards, code: int, count: int) -> np.ndarray:
     return places[np.argsort(shards.ids[places], kind="stable")][:count]
 
 
-def _numbers(axes, places: np.ndarray, values) -> None:  # noqa: ANN001
+def _numbers(axes: Axes, places: np.ndarray, values: np.ndarray | list[int]) -> None:
     for place, value in zip(places, values, strict=True):
         axes.annotate(f"{value:,.0f}", (value, place), (3, 0), textcoords="offset points", va="center", size=7)

@@ -11,7 +11,7 @@ from medscale.config import Study
 from medscale.report.latex import number, significant, span
 from medscale.report.marks import mark
 from medscale.report.names import label
-from medscale.report.results import Result, differences
+from medscale.report.results import Result, differences, records
 
 
 def facts(
@@ -99,7 +99,7 @@ def _data(counts: pd.DataFrame, audit: dict[str, Any], first: dict[str, Any]) ->
 
 def _scores(results: Sequence[Result], baseline: str) -> dict[str, str]:
     values = {}
-    apart = differences(results, baseline).set_index("run")
+    apart = {row["run"]: row for row in records(differences(results, baseline))}
     for result in results:
         for metric, score in result.summary["metrics"]["test"].items():
             scale, digits = (1, 3) if metric.startswith("auroc") else (100, 1)
@@ -107,15 +107,15 @@ def _scores(results: Sequence[Result], baseline: str) -> dict[str, str]:
             values[key] = number(score["mean"], digits, scale)
             values[f"{key}/interval"] = span(score["low"], score["high"], digits, scale)
             values[f"{key}/sd"] = number(score["seed_sd"], digits, scale)
-        row = apart.loc[result.name]
+        row = apart[result.name]
         values[f"{result.name}/difference"] = number(row["mean"], 1)
         values[f"{result.name}/difference/interval"] = span(row["low"], row["high"], 1)
         confusion = result.confusion
         if len(confusion) == 2:
             recall = result.per_class[result.per_class["metric"] == "recall"]
-            for name, row in zip(("specificity", "sensitivity"), recall.to_dict("records"), strict=True):
-                values[f"{result.name}/{name}"] = number(row["mean"], 1, 100)
-                values[f"{result.name}/{name}/interval"] = span(row["low"], row["high"], 1, 100)
+            for name, of_class in zip(("specificity", "sensitivity"), records(recall), strict=True):
+                values[f"{result.name}/{name}"] = number(of_class["mean"], 1, 100)
+                values[f"{result.name}/{name}/interval"] = span(of_class["low"], of_class["high"], 1, 100)
     best = max(results, key=lambda r: r.score("accuracy")["mean"])
     worst = min(results, key=lambda r: r.score("accuracy")["mean"])
     extremes = {"best/accuracy": values[f"{best.name}/accuracy"], "worst/accuracy": values[f"{worst.name}/accuracy"]}
@@ -123,8 +123,8 @@ def _scores(results: Sequence[Result], baseline: str) -> dict[str, str]:
 
 
 def _speed(speedups: pd.DataFrame) -> dict[str, str]:
-    values = {}
-    for row in speedups.to_dict("records"):
+    values: dict[str, str] = {}
+    for row in records(speedups):
         run = row["run"]
         values |= {
             f"{run}/seconds": significant(row["seconds"]),

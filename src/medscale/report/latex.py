@@ -19,6 +19,9 @@ SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
+    "[": "{[}",  # at the start of a table's row it would be read as an option of the row before
+    "]": "{]}",
+    "*": "{*}",
     '"': r"\textquotedbl{}",
     "'": r"\textquotesingle{}",
     "`": r"\textasciigrave{}",
@@ -34,7 +37,33 @@ SPECIAL = {
     "…": r"\ldots{}",
     "†": r"\textdagger{}",
 }
-GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi o pi rho varsigma sigma tau upsilon phi chi psi omega"
+GREEK = [
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "epsilon",
+    "zeta",
+    "eta",
+    "theta",
+    "iota",
+    "kappa",
+    "lambda",
+    "mu",
+    "nu",
+    "xi",
+    "o",
+    "pi",
+    "rho",
+    "varsigma",
+    "sigma",
+    "tau",
+    "upsilon",
+    "phi",
+    "chi",
+    "psi",
+    "omega",
+]
 
 
 def escape(text: str) -> str:
@@ -99,11 +128,11 @@ def _letter(letter: str) -> str:
     if 0x3B1 <= code <= 0x3C9 or 0x391 <= code <= 0x3A9:
         return _greek(letter)
     plain = "".join(part for part in unicodedata.normalize("NFKD", letter) if ord(part) < 0x7F)
-    return "".join(SPECIAL.get(part, part) for part in plain) or f"[U+{code:04X}]"
+    return "".join(SPECIAL.get(part, part) for part in plain) or f"{{[}}U+{code:04X}{{]}}"
 
 
 def _greek(letter: str) -> str:
-    name = GREEK.split()[ord(letter.lower()) - 0x3B1]
+    name = GREEK[ord(letter.lower()) - 0x3B1]
     if letter.islower():
         return rf"\ensuremath{{\{name}}}" if name != "o" else "o"
     upper = {"Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega"}

@@ -11,7 +11,7 @@ REDUCED = "reduced network and images"
 
 
 def mark(marks: Iterable[dict[str, Any]]) -> str:
-    """The sentence for results with these marks (``synthetic, stand_in, scale`` of summary.json); empty if all is real."""
+    """What to say of results with these ``synthetic, stand_in, scale`` (summary.json); empty if all is real."""
     marks = list(marks)
     parts = [text for key, text in (("synthetic", SYNTHETIC), ("stand_in", STAND_IN)) if any(m[key] for m in marks)]
     if any(m["scale"] == "demo" for m in marks):

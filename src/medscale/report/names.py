@@ -11,7 +11,16 @@ BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#7F7F7F"
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK, YELLOW)
-LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)), (0, (3, 1)))
+LINES: tuple[str | tuple[int, tuple[int, ...]], ...] = (
+    "-",
+    "--",
+    "-.",
+    ":",
+    (0, (5, 1, 1, 1, 1, 1)),
+    (0, (1, 1)),
+    (0, (8, 2)),
+    (0, (3, 1)),
+)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 NAMES = {"serial": "serial", "ddp": "DDP", "fsdp": "FSDP", "mp": "model parallel"}
@@ -37,7 +46,7 @@ class Look(NamedTuple):
     line: str | tuple[int, tuple[int, ...]]
 
 
-LOOKS = tuple(Look(*parts) for parts in zip(COLOURS, MARKERS, LINES, strict=True))
+LOOKS = tuple(map(Look, COLOURS, MARKERS, LINES))
 
 
 def family(run: str) -> str:

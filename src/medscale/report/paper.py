@@ -51,7 +51,7 @@ def build(sources: Path, facts: Sequence[Path], numbers: Path, workdir: Path, ou
 
 
 def _fill(sources: Path, studies: list[dict[str, Any]], folder: Path) -> list[Path]:
-    r"""Write paper.tex and all sections below ``folder``; templates have << values >>, <% statements %> and <# remarks #>."""
+    """Write the text below ``folder``; templates have << values >>, <% statements %> and <# remarks #>."""
     environment = Environment(
         loader=FileSystemLoader(sources),
         undefined=StrictUndefined,
@@ -119,7 +119,8 @@ def _forget(folder: Path) -> None:
 
 def _errors(log: str, folder: Path) -> list[str]:
     """What LaTeX or biber complained of, with file and line."""
-    found = [match[0].strip() for match in re.finditer(r"^(\./)?[^\s:]+:\d+: .*$", log, flags=re.M)]
+    complaint = re.compile(r"^((?:\./)?[^\s:]+:\d+: (?! ==>).*)$(?:(?s:.{0,600}?)^(l\.\d+ .*)$)?", flags=re.M)
+    found = [" … ".join(filter(None, match.groups())) for match in complaint.finditer(log)]
     biber = folder / f"{MAIN}.blg"
     if not found and biber.is_file():
         found = [line for line in biber.read_text(errors="replace").splitlines() if " ERROR " in line]
@@ -128,5 +129,7 @@ def _errors(log: str, folder: Path) -> list[str]:
 
 def _undefined(log: str) -> list[str]:
     """References, citations and letters that LaTeX only warns of."""
-    pattern = r"^(?:LaTeX|Package biblatex) Warning: (?:Reference|Citation|The following entry).*$|^Missing character.*$"
+    pattern = (
+        r"^(?:LaTeX|Package biblatex) Warning: (?:Reference|Citation|The following entry).*$|^Missing character.*$"
+    )
     return [match[0] for match in re.finditer(pattern, log, flags=re.M)][:5]

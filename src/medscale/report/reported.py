@@ -46,9 +46,9 @@ def compare(reported: dict[str, Any], results: Sequence[Result]) -> pd.DataFrame
     """Every published figure a row, with ours of the same run where it was made.
 
     Returns:
-        ``item`` (where it stands in reported.yaml), ``quantity, unit, reported, reported_high`` (NaN but for ranges), ``run``
-        (that it names, empty if none), ``ours`` (in the same unit; NaN where it was not measured), and for times over
-        numbers of devices ``speedup_reported, speedup_ours``: that on one device divided by this one.
+        ``item`` (where it stands in reported.yaml), ``quantity, unit, reported, reported_high`` (NaN but for ranges),
+        ``run`` (that it names, empty if none), ``ours`` (in the same unit; NaN where it was not measured), and for
+        times over numbers of devices ``speedup_reported, speedup_ours``: that on one device divided by this one.
     """
     by_name = {result.name: result for result in results}
     rows = []

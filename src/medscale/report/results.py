@@ -55,11 +55,18 @@ def read_result(folder: str | Path) -> Result:
             keep = {"class": str, "curve": str, "seed": str}
             tables[name] = pd.read_csv(folder / f"{name}.csv", dtype=keep, keep_default_na=False, na_values={})
         except (OSError, ValueError) as error:
-            raise MedscaleError(f"{folder / name}.csv cannot be read ({error}); delete {folder} and run again") from None
+            raise MedscaleError(
+                f"{folder / name}.csv cannot be read ({error}); delete {folder} and run again"
+            ) from None
         text = {"class", "metric", "quantity", "curve", "seed"}
         for column in tables[name].columns.difference(list(text)):
             tables[name][column] = pd.to_numeric(tables[name][column], errors="coerce")
     return Result(summary["run"]["name"], summary, **tables)
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table's rows by column name."""
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def differences(results: Sequence[Result], baseline: str, metric: str = "accuracy") -> pd.DataFrame:
@@ -80,7 +87,9 @@ def differences(results: Sequence[Result], baseline: str, metric: str = "accurac
     rows = []
     for result in results:
         if result.summary["bootstrap"]["paired_with"] != base.summary["bootstrap"]["paired_with"]:
-            raise MedscaleError(f"{result.name} and {baseline} were evaluated on different test images; delete results/ and run again")
+            raise MedscaleError(
+                f"{result.name} and {baseline} were evaluated on different test images; delete results/ and run again"
+            )
         ours, theirs = result.score(metric)["mean"], base.score(metric)["mean"]
         mean = np.nan if ours is None or theirs is None else 100 * (ours - theirs)
         low, high = interval(100 * (result.resamples[metric] - base.resamples[metric]).to_numpy())

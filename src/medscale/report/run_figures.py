@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
 
 from medscale.report import style
 from medscale.report.names import BLUE, COLOURS, GREY, LINES, VERMILION, label
@@ -46,7 +48,10 @@ def roc(points: pd.DataFrame, auroc: dict[str, float], run: str) -> Figure:
     axes = figure.subplots()
     draw_roc(axes, points, auroc)
     axes.set(xlabel="false-positive rate", ylabel="true-positive rate", title=label(run))
-    axes.legend(loc="lower right")
+    if points.empty:
+        style.empty(axes, "undefined: only one class\noccurs in the test images")
+    else:
+        axes.legend(loc="lower right")
     return figure
 
 
@@ -58,10 +63,10 @@ def draw_curves(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
         axes.fill_between(part["epoch"], part["low"], part["high"], color=colour, alpha=0.2, linewidth=0)
     if quantity == "accuracy":
         axes.set_ylim(0, 1.02)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
 
 
-def draw_confusion(axes: Axes, counts: np.ndarray, classes: list[str], *, names: bool = True):  # noqa: ANN201
+def draw_confusion(axes: Axes, counts: np.ndarray, classes: list[str], *, names: bool = True) -> AxesImage:
     """Draw a row-normalised matrix with its numbers, where they fit; returns the image for a colour bar."""
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)

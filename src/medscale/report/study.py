@@ -18,7 +18,7 @@ from medscale.report import data_figures, study_figures, style, tables
 from medscale.report.facts import facts
 from medscale.report.marks import mark
 from medscale.report.reported import compare, read_reported
-from medscale.report.results import Result, read_result
+from medscale.report.results import Result, read_result, records
 from medscale.scaling import speedups
 
 FIGURES = ("samples", "audit", "curves", "accuracy", "roc", "confusion", "speedup", "efficiency", "time")
@@ -54,7 +54,9 @@ def write_report(
     shards = Shards.open(data / "shards")
     for result in found:
         if result.classes != shards.classes:
-            raise MedscaleError(f"{result.name} was evaluated for other classes than {data} has; delete results/{study}")
+            raise MedscaleError(
+                f"{result.name} was evaluated for other classes than {data} has; delete results/{study}"
+            )
     counts = _counts(index)
     reasons = _reasons(data / "audit.csv", audit, len(index))
     times = speedups([result.summary for result in found])
@@ -74,7 +76,9 @@ def read_config(path: Path) -> Config:
     try:
         return Config.model_validate(read_json(path))
     except ValidationError as error:
-        raise MedscaleError(f"{path} is not this version's configuration ({error.errors()[0]['msg']}); delete it") from None
+        raise MedscaleError(
+            f"{path} is not this version's configuration ({error.errors()[0]['msg']}); delete it"
+        ) from None
 
 
 def _counts(index: pd.DataFrame) -> pd.DataFrame:
@@ -114,7 +118,7 @@ def _figures(
     of_data = mark([{**m, "stand_in": False} for m in marks])
     files = {"found": int(audit["found"]), "used": int(audit["used"])}
     excluded = reasons[reasons["action"] == "excluded"]
-    files |= {f"left out: {row.reason}": int(row.files) for row in excluded.itertuples()}
+    files |= {f"left out: {row['reason']}": int(row["files"]) for row in records(excluded)}
     style.save(data_figures.samples(shards), folder / "samples.pdf", of_data)
     style.save(data_figures.audit(files, counts), folder / "audit.pdf", of_data)
     style.save(study_figures.curves(found), folder / "curves.pdf", seen)

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 
 from medscale.files import atomic
 from medscale.report.names import GREY, VERMILION
 
 P = ParamSpec("P")
 WIDTH = 6.5  # inches: the paper's text width, so that letters are as large in the figure as in the text
-RC = {
-    "font.family": "DejaVu Sans",
+FONT = "DejaVu Sans"
+RC: dict[Any, Any] = {
+    "font.family": FONT,
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -65,7 +67,9 @@ def save(figure: Figure, path: str | Path, mark: str = "") -> None:
     """Write a figure as PDF, atomically and without a date; ``mark`` is put into its lower right corner."""
     with _house():
         if mark:
-            figure.get_layout_engine().set(rect=(0, _strip(figure), 1, 1 - _strip(figure)))  # type: ignore[union-attr]
+            figure.get_layout_engine().set(  # type: ignore[union-attr,call-arg]
+                rect=(0, _strip(figure), 1, 1 - _strip(figure))
+            )
             figure.text(0.995, 0.02 / figure.get_figheight(), mark, ha="right", va="bottom", size=7, color=VERMILION)
         with atomic(path) as temporary:
             figure.savefig(temporary, format="pdf", metadata={"CreationDate": None, "Creator": "medscale"})
@@ -81,15 +85,23 @@ def panels(figure: Figure, count: int, columns: int, rows_each: int = 1) -> list
     """Small multiples: for each of ``count`` items a column of ``rows_each`` axes; those left over are removed."""
     bands = -(-count // columns)
     axes = figure.subplots(bands * rows_each, columns, squeeze=False)
-    each = [[axes[n // columns * rows_each + row, n % columns] for row in range(rows_each)] for n in range(bands * columns)]
+    each = [
+        [axes[n // columns * rows_each + row, n % columns] for row in range(rows_each)] for n in range(bands * columns)
+    ]
     for unused in (one for column in each[count:] for one in column):
         unused.remove()
     return each[:count]
 
 
 def shorten(text: str, length: int = 26) -> str:
-    """A class name that fits beside an axis."""
+    """A class name that fits beside an axis; letters that the font lacks stand as their code, as [U+80BA]."""
+    text = "".join(letter if ord(letter) in _glyphs() else f"[U+{ord(letter):04X}]" for letter in text)
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    return frozenset(get_font(findfont(FONT)).get_charmap())
 
 
 def empty(axes: Axes, why: str) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 from medscale.files import write_csv, write_text
 from medscale.report.latex import escape, number, significant, span, stacked, tabular
 from medscale.report.names import label
-from medscale.report.results import Result, differences
+from medscale.report.results import Result, differences, records
 
 SPLITS = ("train", "val", "test")
 DAGGER = r"\textsuperscript{\textdagger}"
@@ -29,7 +29,7 @@ def data(counts: pd.DataFrame, groups: dict[str, int]) -> str:
         counts: a row a class, columns train, val, test.
         groups: patients or groups by split.
     """
-    rows = [[escape(name), *_counts(row[list(SPLITS)]), f"{int(row.sum())}"] for name, row in counts.iterrows()]
+    rows = [[escape(str(name)), *_counts(row[list(SPLITS)]), f"{int(row.sum())}"] for name, row in counts.iterrows()]
     rows.append(["all images", *_counts(counts[list(SPLITS)].sum()), f"{int(counts.to_numpy().sum())}"])
     rows.append(["patients or groups", *[str(groups[split]) for split in SPLITS], str(sum(groups.values()))])
     columns = [("l", "class"), ("r", "training"), ("r", "validation"), ("r", "test"), ("r", "all")]
@@ -38,26 +38,40 @@ def data(counts: pd.DataFrame, groups: dict[str, int]) -> str:
 
 def audit(reasons: pd.DataFrame) -> str:
     """What was done with which files: columns ``action, reason, files``."""
-    rows = [[escape(row.action), escape(row.reason), str(row.files)] for row in reasons.itertuples()]
+    rows = [[escape(row["action"]), escape(row["reason"]), str(row["files"])] for row in records(reasons)]
     return tabular([("l", "what"), ("l", "reason"), ("r", "files")], rows or [["nothing was left out", "", "0"]])
 
 
 def results(found: Sequence[Result], baseline: str) -> tuple[str, pd.DataFrame]:
     """Accuracy, balanced accuracy, F1 and AUROC of the test images by run, and the difference from the baseline."""
-    apart = differences(found, baseline).set_index("run")
+    apart = {row["run"]: row for row in records(differences(found, baseline))}
     rows, flat = [], []
     for result in found:
         cells, record = [_run(result)], {"run": result.name, "stand_in": result.summary["marks"]["stand_in"]}
-        for metric, scale, digits in (("accuracy", 100, 1), ("balanced_accuracy", 100, 1), ("f1_macro", 100, 1), ("auroc", 1, 3)):
+        for metric, scale, digits in (
+            ("accuracy", 100, 1),
+            ("balanced_accuracy", 100, 1),
+            ("f1_macro", 100, 1),
+            ("auroc", 1, 3),
+        ):
             score = result.score(metric)
             cells.append(f"{number(score['mean'], digits, scale)} ({span(score['low'], score['high'], digits, scale)})")
             record |= {f"{metric}_{key}": score[key] for key in ("mean", "low", "high", "seed_sd")}
-        row = apart.loc[result.name]
+        row = apart[result.name]
         cells.append(number(result.score("accuracy")["seed_sd"], 1, 100))
-        cells.append("baseline" if result.name == baseline else f"{number(row['mean'], 1)} ({span(row['low'], row['high'], 1)})")
+        cells.append(
+            "baseline" if result.name == baseline else f"{number(row['mean'], 1)} ({span(row['low'], row['high'], 1)})"
+        )
         rows.append(cells)
         flat.append(record | {f"difference_{key}": row[key] for key in ("mean", "low", "high")})
-    heads = ("accuracy\\\\(\\%)", "balanced\\\\accuracy (\\%)", "macro F1\\\\(\\%)", "AUROC", "sd over\\\\seeds", "difference\\\\(points)")
+    heads = (
+        "accuracy\\\\(\\%)",
+        "balanced\\\\accuracy (\\%)",
+        "macro F1\\\\(\\%)",
+        "AUROC",
+        "sd over\\\\seeds",
+        "difference\\\\(points)",
+    )
     return tabular([("l", "run"), *[("r", stacked(head)) for head in heads]], rows), pd.DataFrame(flat)
 
 
@@ -65,10 +79,10 @@ def per_class(result: Result) -> tuple[str, pd.DataFrame]:
     """Precision, recall, F1 and AUROC of each class in one run."""
     table, rows = result.per_class, []
     for name in result.classes:
-        of_class = table[table["class"] == name].set_index("metric")
-        cells = [escape(name), str(int(of_class["support"].iloc[0]))]
+        of_class = {row["metric"]: row for row in records(table[table["class"] == name])}
+        cells = [escape(name), str(of_class["f1"]["support"])]
         for metric, scale, digits in (("precision", 100, 1), ("recall", 100, 1), ("f1", 100, 1), ("auroc", 1, 3)):
-            row = of_class.loc[metric]
+            row = of_class[metric]
             cells.append(f"{number(row['mean'], digits, scale)} ({span(row['low'], row['high'], digits, scale)})")
         rows.append(cells)
     heads = ("images", "precision (\\%)", "recall (\\%)", "F1 (\\%)", "AUROC")
@@ -78,18 +92,18 @@ def per_class(result: Result) -> tuple[str, pd.DataFrame]:
 def timing(speedups: pd.DataFrame) -> str:
     """Seconds an epoch, throughput, speedup and efficiency by run, with the baseline that each counts from."""
     rows = []
-    for row in speedups.itertuples():
+    for row in records(speedups):
         rows.append(
             [
-                escape(label(str(row.run))) + (DAGGER if row.stand_in else ""),
-                str(row.global_batch),
-                str(row.threads),
-                _with_range(row.seconds, row.seconds_low, row.seconds_high),
-                significant(row.images_per_second),
-                _with_range(row.speedup, row.speedup_low, row.speedup_high),
-                number(row.efficiency, 2),
-                number(row.amp_gain, 2),
-                escape(label(row.baseline)) if row.baseline else "none",
+                escape(label(row["run"])) + (DAGGER if row["stand_in"] else ""),
+                str(row["global_batch"]),
+                str(row["threads"]),
+                _with_range(row["seconds"], row["seconds_low"], row["seconds_high"]),
+                significant(row["images_per_second"]),
+                _with_range(row["speedup"], row["speedup_low"], row["speedup_high"]),
+                number(row["efficiency"], 2),
+                number(row["amp_gain"], 2),
+                escape(label(row["baseline"])) if row["baseline"] else "none",
             ]
         )
     heads = (r"global\\batch", "threads", "s an epoch", "images/s", "speedup", r"effi-\\ciency", r"AMP\\gain")
@@ -100,17 +114,17 @@ def timing(speedups: pd.DataFrame) -> str:
 def reported(table: pd.DataFrame) -> str:
     """The published figures beside ours."""
     rows = []
-    for row in table.itertuples():
-        unit = f" ({escape(str(row.unit))})" if row.unit else ""
-        high = f"--{significant(row.reported_high, 4)}" if row.reported_high == row.reported_high else ""
+    for row in records(table):
+        unit = f" ({escape(row['unit'])})" if row["unit"] else ""
+        high = f"--{significant(row['reported_high'], 4)}" if row["reported_high"] == row["reported_high"] else ""
         rows.append(
             [
-                escape(label(row.run) if row.run else str(row.item)),
-                escape(str(row.quantity)) + unit,
-                significant(row.reported, 4) + high,
-                significant(row.ours, 4),
-                significant(row.speedup_reported),
-                significant(row.speedup_ours),
+                escape(label(row["run"]) if row["run"] else row["item"]),
+                escape(row["quantity"]) + unit,
+                significant(row["reported"], 4) + high,
+                significant(row["ours"], 4),
+                significant(row["speedup_reported"]),
+                significant(row["speedup_ours"]),
             ]
         )
     heads = ("reported", "ours", r"speedup\\reported", r"speedup\\ours")

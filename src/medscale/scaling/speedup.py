@@ -26,11 +26,12 @@ def speedups(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:
     for GPUs is compared only with runs that do.
 
     Returns:
-        Columns ``run, strategy, device, devices, amp, stand_in, hardware, threads, global_batch, batch_held, train_images,
-        seconds, seconds_low, seconds_high`` (range over replicates), ``images_per_second, baseline, speedup, efficiency``,
-        each of the two with ``_low, _high`` (range over all pairs of replicates) and ``_ci_low, _ci_high`` (95 %, Welch's t on
-        log seconds; NaN with fewer than two replicates), ``amp_gain`` (seconds of the same run without AMP, if it
-        was made, divided by this run's) and ``note``. Speedup is NaN, and the note says why, where no baseline was made.
+        Columns ``run, strategy, device, devices, amp, stand_in, hardware, threads, global_batch, batch_held,
+        train_images, seconds, seconds_low, seconds_high`` (range over replicates), ``images_per_second, baseline,
+        speedup, efficiency``, each of the two with ``_low, _high`` (range over all pairs of replicates) and
+        ``_ci_low, _ci_high`` (95 %, Welch's t on log seconds; NaN with fewer than two replicates), ``amp_gain``
+        (seconds of the same run without AMP, if it was made, divided by this run's) and ``note``. Speedup is NaN, and
+        the note says why, where no baseline was made.
 
     Raises:
         MedscaleError: when the summaries are of several studies or a run stands twice.
@@ -119,7 +120,10 @@ def _note(summary: dict[str, Any], baseline: dict[str, Any] | None, spec: RunSpe
     said = (
         ("includes the gain of AMP", spec.amp),
         (f"global batch {clock['global_batch']} against {base['global_batch']}", _differs("global_batch", clock, base)),
-        (f"{clock['threads_per_rank']} threads a process against {base['threads_per_rank']}", _differs("threads_per_rank", clock, base)),
+        (
+            f"{clock['threads_per_rank']} threads a process against {base['threads_per_rank']}",
+            _differs("threads_per_rank", clock, base),
+        ),
         (f"on {hardware(summary)}, the baseline on {hardware(baseline)}", hardware(summary) != hardware(baseline)),
     )
     return "; ".join(text for text, applies in said if applies)

@@ -1,0 +1,214 @@
+"""Figures and tables of studies with any classes: the same bytes each time, marked, and nothing vanishes."""
+
+from __future__ import annotations
+
+import math
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from made_runs import ROOT, make_study, report
+from medscale.errors import MedscaleError
+from medscale.files import read_json, write_json
+from medscale.report import latex, names, style
+from medscale.report.marks import mark
+from medscale.report.reported import compare, read_reported
+from medscale.report.results import differences, read_result
+from medscale.report.study import FIGURES, TABLES
+from medscale.study import RunSpec
+
+RUNS = ["serial_1cpu", "ddp_2cpu", "serial_1gpu", "ddp_amp_2gpu"]
+TWO, ODD = ["normal", "glaucoma"], ["a_b & 50 %", "mélanome", "#x {y}", "\\end{document}"]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> SimpleNamespace:
+    folder = tmp_path_factory.mktemp("study")
+    results = make_study(folder, "glaucoma", TWO, RUNS)
+    return SimpleNamespace(folder=folder, results=results, facts=report(folder, "glaucoma", results))
+
+
+def test_all_declared_figures_and_tables_are_there_and_no_others(study):
+    figures = {file.name for file in (study.folder / "figures" / "glaucoma").iterdir()}
+    tables = {file.name for file in (study.folder / "tables" / "glaucoma").iterdir()}
+    assert figures == {f"{name}.pdf" for name in FIGURES}
+    assert tables == {f"{name}.{kind}" for name in TABLES for kind in ("tex", "csv")} | {"facts.json"}
+    rules = (ROOT / "rules" / "paper.smk").read_text(encoding="utf-8")
+    for name in (*FIGURES, *TABLES):
+        assert f'"{name}"' in rules
+
+
+def test_the_same_results_give_the_same_bytes(study):
+    folders = [study.folder / part / "glaucoma" for part in ("figures", "tables")]
+    before = {file: file.read_bytes() for folder in folders for file in folder.iterdir()}
+    report(study.folder, "glaucoma", study.results)
+    for file, content in before.items():
+        assert file.read_bytes() == content, file.name
+
+
+def test_fonts_are_embedded_and_there_is_no_date(study):
+    content = (study.folder / "figures" / "glaucoma" / "accuracy.pdf").read_bytes()
+    assert b"/FontFile2" in content
+    assert b"/Type3" not in content
+    assert b"CreationDate" not in content
+
+
+def test_a_caller_s_style_changes_nothing(study, tmp_path):
+    import matplotlib as mpl
+
+    from medscale.report import run_figures
+
+    curves = read_result(study.results[0]).curves
+    style.save(run_figures.curves(curves, RUNS[0]), tmp_path / "a.pdf", "demo")
+    with mpl.rc_context({"font.size": 30, "lines.linewidth": 9}):
+        style.save(run_figures.curves(curves, RUNS[0]), tmp_path / "b.pdf", "demo")
+    assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("synthetic", "stand_in", "scale", "text"),
+    [
+        (True, True, "demo", "demo: synthetic images; CPU processes in place of GPUs"),
+        (False, True, "demo", "demo: CPU processes in place of GPUs"),
+        (False, False, "demo", "demo: reduced network and images"),
+        (True, False, "full", "synthetic images"),
+        (False, False, "full", ""),
+    ],
+)
+def test_marks(synthetic, stand_in, scale, text):
+    assert mark([{"synthetic": synthetic, "stand_in": stand_in, "scale": scale}]) == text
+
+
+def test_a_figure_shows_its_mark(study, tmp_path):
+    unmarked = tmp_path / "none.pdf"
+    from medscale.report import study_figures
+
+    found = [read_result(folder) for folder in study.results]
+    style.save(study_figures.accuracy(found, RUNS[0]), unmarked)
+    assert unmarked.read_bytes() != (study.folder / "figures" / "glaucoma" / "accuracy.pdf").read_bytes()
+
+
+def test_stand_in_runs_are_marked_in_tables(study):
+    for name in ("results", "timing"):
+        text = (study.folder / "tables" / "glaucoma" / f"{name}.tex").read_text(encoding="utf-8")
+        lines = [line for line in text.splitlines() if re.match(r"(serial|DDP)", line)]
+        assert len(lines) == len(RUNS)
+        assert all(("GPU" in line.split("&")[0]) == ("textdagger" in line) for line in lines)
+
+
+def test_differences_are_paired(study):
+    found = [read_result(folder) for folder in study.results]
+    table = differences(found, RUNS[0]).set_index("run")
+    assert table.loc[RUNS[0]].tolist() == [0, 0, 0]
+    expected = 100 * (found[1].score("accuracy")["mean"] - found[0].score("accuracy")["mean"])
+    assert table.loc[RUNS[1], "mean"] == pytest.approx(expected)
+    low, high = (100 * found[1].score("accuracy")[end] for end in ("low", "high"))
+    assert table.loc[RUNS[1], "low"] <= expected <= table.loc[RUNS[1], "high"]
+    assert high > low
+    found[1].summary["bootstrap"]["paired_with"] = "other images"
+    with pytest.raises(MedscaleError, match="different test images"):
+        differences(found, RUNS[0])
+    with pytest.raises(MedscaleError, match="baseline ddp_8cpu is not among"):
+        differences(found, "ddp_8cpu")
+
+
+def test_files_that_are_unaccounted_for_stop_the_report(study):
+    file = study.folder / "data" / "glaucoma" / "audit.json"
+    audit = read_json(file)
+    write_json(file, audit | {"found": audit["found"] + 1})
+    with pytest.raises(MedscaleError, match="244 files were found, but 240 used and 3 excluded"):
+        report(study.folder, "glaucoma", study.results)
+    write_json(file, audit)
+
+
+@pytest.mark.parametrize("classes", [ODD, [f"class {i}" for i in range(12)]])
+def test_many_classes_with_odd_names(tmp_path, classes):
+    settings = {"title": "Skin & more: 100 % of_it", "baseline": "serial_1cpu"}
+    results = make_study(tmp_path, "skin", classes, ["serial_1cpu", "ddp_2cpu_bs16"], images=400, **settings)
+    facts = read_json(report(tmp_path, "skin", results))
+    assert facts["structure"]["positive"] is None
+    assert not facts["structure"]["reported"] or facts["structure"]["name"] == "skin"
+    data = (tmp_path / "tables" / "skin" / "data.tex").read_text(encoding="utf-8")
+    for name in classes:
+        assert latex.escape(name) in data
+
+
+def test_every_published_figure_of_glaucoma_stands_in_the_table(study):
+    reported = read_reported(ROOT / "reported.yaml", "glaucoma")
+    table = compare(reported, [read_result(folder) for folder in study.results])
+    assert len(table) == 6 + 7 + 1 + 3 + 3 + 2
+    two = table.set_index("item").loc["minutes / ddp_cpu / 2"]
+    assert (two["reported"], two["run"], two["unit"]) == (383.4, "ddp_2cpu", "min")
+    summary = read_json(study.results[1] / "summary.json")
+    assert two["ours"] == pytest.approx(summary["timing"]["wall_seconds"]["mean"] / 60)
+    assert two["speedup_reported"] == pytest.approx(756.0 / 383.4)
+    assert two["speedup_ours"] > 1
+    four = table.set_index("item").loc["minutes / ddp_cpu / 4"]
+    assert four["run"] == "ddp_4cpu"
+    assert math.isnan(four["ours"])
+
+
+@pytest.mark.parametrize("name", ["skin", "dermatology", "melanoma", "pneumonia", "unheard_of"])
+def test_other_studies_published_figures_can_be_read(name):
+    reported = read_reported(ROOT / "reported.yaml", name)
+    assert bool(reported) == (name != "unheard_of")
+    table = compare(reported, [])
+    assert len(table) or not reported
+    assert table["ours"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("50 % & co_op", r"50 \% \& co\_\allowbreak{}op"),
+        ("#{}$", r"\#\{\}\$"),
+        ("\\end", r"\textbackslash{}end"),
+        ("mélanome", "mélanome"),
+        ("e\u0301", "é"),
+        ("β Ω", r"\ensuremath{\beta} \ensuremath{\Omega}"),
+        ("ệ", "e"),
+        ("肺", "{[}U+80BA{]}"),
+        ("[1]*", "{[}1{]}{*}"),
+    ],
+)
+def test_escape(text, expected):
+    assert latex.escape(text) == expected
+
+
+def test_numbers_as_text():
+    assert latex.number(0.8712, 1, 100) == "87.1"
+    assert latex.number(-1.25, 1) == r"\ensuremath{-}1.2"
+    assert latex.number(None, 1) == latex.number(float("nan"), 1) == "--"
+    assert [latex.significant(v) for v in (0.01234, 1.0, 123.4, 1234.5, 0)] == ["0.0123", "1.00", "123", "1234", "0"]
+    assert latex.span(0.84, 0.902, 1, 100) == "84.0--90.2"
+    assert " to " in latex.span(-1.0, 2.0, 1)
+
+
+def test_every_strategy_has_a_label_and_a_look():
+    labels = set()
+    for name in ("serial_1cpu", "serial_amp_1gpu", "ddp_2cpu", "ddp_amp_2gpu", "ddp_amp_mp_4gpu", "ddp_mp_4gpu"):
+        labels.add(names.label(name))
+        assert names.look(name).colour.startswith("#")
+    for name in ("fsdp_2gpu", "fsdp_amp_2gpu", "mp_2gpu", "mp_amp_2gpu", "serial_1gpu_bs64_densenet121"):
+        RunSpec.parse(name)
+        labels.add(names.label(name))
+        assert names.look(name).marker
+    assert len(labels) == 11
+    assert names.label("serial_1gpu_bs64_densenet121") == "serial, 1 GPU, batch 64, densenet121"
+
+
+def test_a_damaged_result_is_named(study, tmp_path):
+    import shutil
+
+    folder = tmp_path / "ddp_2cpu"
+    shutil.copytree(study.results[1], folder)
+    (folder / "roc.csv").unlink()
+    with pytest.raises(MedscaleError, match=r"roc\.csv cannot be read"):
+        read_result(folder)
+
+
+def test_error_bars_are_never_negative():
+    bars = style.errors(np.array([1.0]), np.array([1.0 + 1e-12]), np.array([2.0]))
+    assert bars.min() >= 0
