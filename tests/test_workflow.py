@@ -58,16 +58,14 @@ def test_a_mistake_gets_one_message_and_no_traceback(arguments, says):
 
 def test_scales_share_target_names_and_no_folder():
     full, demo = Study({}), Study({"scale": "demo"})
-    assert set(demo.results()) <= {
-        f"results/glaucoma/{run}" for run in [*full.config.study("glaucoma").runs, "ddp_2gpu"]
-    }
+    assert "results/glaucoma/ddp_amp_2gpu" in set(full.results()) & set(demo.results())
     assert demo.workdir != full.workdir
     assert demo.raw("glaucoma").is_relative_to(demo.workdir)
 
 
 def test_a_changed_recipe_touches_exactly_the_runs_that_use_it():
     before = Study({"scale": "demo"})
-    after = Study({"scale": "demo", "studies": {"glaucoma": {"model": {"options": {"width": 16}}}}})
+    after = Study({"scale": "demo", "studies": {"glaucoma": {"model": {"options": {"width": 12}}}}})
     same = [
         run
         for run in ("serial_1cpu", "ddp_2cpu_densenet121")

@@ -51,7 +51,7 @@ def point(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     predicted = probabilities.argmax(axis=1)
     values = {"accuracy": float(accuracy_score(labels, predicted))}
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
+        warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true|A single label was found")
         values["balanced_accuracy"] = float(balanced_accuracy_score(labels, predicted))
     for average in ("macro", "weighted"):
         scores = precision_recall_fscore_support(labels, predicted, average=average, zero_division=0)

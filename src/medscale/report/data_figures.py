@@ -54,7 +54,7 @@ def audit(found: dict[str, int], counts: pd.DataFrame) -> Figure:
     left.barh(places, list(found.values()), color=colours, height=0.65)
     _numbers(left, places, list(found.values()))
     left.set_yticks(places, [style.shorten(name, 30) for name in found])
-    left.set(xlabel="files", xlim=(0, 1.2 * max(found.values())))
+    left.set(xlabel="files", xlim=(0, 1.2 * max(found.values())), ylim=(len(found) - rows - 0.6, len(found) - 0.4))
     places, start = np.arange(len(counts))[::-1], np.zeros(len(counts))
     for split, (colour, hatch) in SPLIT_LOOK.items():
         width = counts[split].to_numpy(float)
@@ -62,7 +62,7 @@ def audit(found: dict[str, int], counts: pd.DataFrame) -> Figure:
         start += width
     _numbers(right, places, start)
     right.set_yticks(places, [style.shorten(str(name), 24) for name in counts.index])
-    right.set(xlabel="images used", xlim=(0, 1.2 * start.max()), ylim=(-0.6, len(counts) - 0.4))
+    right.set(xlabel="images used", xlim=(0, 1.2 * start.max()), ylim=(len(counts) - rows - 0.6, len(counts) - 0.4))
     right.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     for axes in (left, right):
         axes.grid(visible=False, axis="y")

@@ -23,7 +23,7 @@ LINES: tuple[str | tuple[int, tuple[int, ...]], ...] = (
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
-NAMES = {"serial": "serial", "ddp": "DDP", "fsdp": "FSDP", "mp": "model parallel"}
+NAMES = {"serial": "serial", "ddp": "DDP", "fsdp": "FSDP", "mp": "MP"}
 FAMILIES = {
     ("serial", False, False): 6,
     ("serial", True, False): 3,
@@ -52,7 +52,7 @@ LOOKS = tuple(map(Look, COLOURS, MARKERS, LINES))
 def family(run: str) -> str:
     """A run's strategy and precision in words: "DDP + AMP"."""
     spec = RunSpec.parse(run)
-    parts = [NAMES[spec.strategy], *(["AMP"] if spec.amp else []), *(["model parallel"] if spec.mp else [])]
+    parts = [NAMES[spec.strategy], *(["AMP"] if spec.amp else []), *(["MP"] if spec.mp else [])]
     return " + ".join(parts) + "".join(f", {part}" for part in _variant(spec))
 
 

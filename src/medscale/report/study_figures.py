@@ -12,7 +12,7 @@ from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from medscale.evaluate.summary import KINDS
 from medscale.report import run_figures, style
-from medscale.report.names import BLACK, BLUE, GREEN, GREY, LOOKS, ORANGE, SKY, VERMILION, family, label, look
+from medscale.report.names import BLACK, BLUE, GREEN, GREY, LOOKS, ORANGE, SKY, VERMILION, Look, family, label, look
 from medscale.report.results import Result, differences
 
 ACROSS = 5
@@ -61,7 +61,8 @@ def curves(results: Sequence[Result]) -> Figure:
     for number, (result, (loss, accuracy_)) in enumerate(zip(results, axes, strict=True)):
         run_figures.draw_curves(loss, result.curves, "loss")
         run_figures.draw_curves(accuracy_, result.curves, "accuracy")
-        loss.set(title=_title(result.name), ylim=(0, 1.05 * top))
+        loss.set_title(_title(result.name), size=7)
+        loss.set(ylim=(0, 1.05 * top))
         accuracy_.set(xlabel="epoch")
         if number % columns == 0:
             loss.set(ylabel="loss (cross-entropy)")
@@ -83,7 +84,8 @@ def roc(results: Sequence[Result]) -> Figure:
         run_figures.draw_roc(axis, result.roc, {})
         area = result.score("auroc")["mean"]
         axis.text(0.97, 0.05, f"AUROC {area:.3f}" if area is not None else "undefined", ha="right", size=6.5)
-        axis.set(title=_title(result.name), xlabel="false-positive rate", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+        axis.set_title(_title(result.name), size=7)
+        axis.set(xlabel="false-positive rate", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
         axis.set(ylabel="true-positive rate" if number % columns == 0 else "")
     handles, words = axes[0][0].get_legend_handles_labels()
     if len(words) > 1:
@@ -100,7 +102,8 @@ def confusion(results: Sequence[Result]) -> Figure:
     small = len(results[0].classes) <= 4
     for number, (result, (axis,)) in enumerate(zip(results, axes, strict=True)):
         image = run_figures.draw_confusion(axis, result.confusion, result.classes, names=small)
-        axis.set(title=_title(result.name), xlabel="predicted")
+        axis.set_title(_title(result.name), size=7)
+        axis.set(xlabel="predicted")
         axis.set_ylabel("true" if number % columns == 0 else "")
         for tick in axis.get_xticklabels():
             tick.set(rotation=30, ha="right", rotation_mode="anchor")
@@ -154,7 +157,7 @@ def _interval(axes: Axes, result: Result, metric: str, place: float, scale: floa
 
 def _scaling(table: pd.DataFrame, column: str, unit: str) -> Figure:
     kinds = [kind for kind in ("cpu", "gpu") if (table["device"] == kind).any()]
-    figure = style.new(2.9)
+    figure = style.new(3.3)
     for number, (kind, axes) in enumerate(zip(kinds, figure.subplots(1, len(kinds), squeeze=False)[0], strict=True)):
         part = table[(table["device"] == kind) & table["speedup"].notna()]
         baselines = [name for name in part["baseline"].unique() if name]
@@ -177,7 +180,7 @@ def _scaling(table: pd.DataFrame, column: str, unit: str) -> Figure:
         else:
             axes.set_ylim(0, None)
         axes.set(title="against " + " and ".join(label(name) for name in baselines), ylabel=unit if number == 0 else "")
-        axes.legend()
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.17), ncols=2)
     return figure
 
 
@@ -185,10 +188,9 @@ def _families(axes: Axes, part: pd.DataFrame, column: str) -> None:
     """A line a family; one without a run on one device begins at the serial run of its precision."""
     names = part["run"].map(family)
     shifts = np.linspace(-0.03, 0.03, max(names.nunique(), 2))
-    used: set[str] = set()
+    looks = _looks(part["run"].tolist())
     for shift, (words, rows) in zip(shifts, part.groupby(names, sort=False), strict=False):
-        drawn = next(one for one in (look(str(rows["run"].iloc[0])), *LOOKS) if one.colour not in used)
-        used.add(drawn.colour)
+        drawn = looks[str(words)]
         if rows["devices"].min() > 1 and "," not in str(words):
             serial = part["run"].isin([f"serial{'_amp' if rows['amp'].iloc[0] else ''}_1{rows['device'].iloc[0]}"])
             rows = pd.concat([part[serial], rows])
@@ -205,6 +207,16 @@ def _families(axes: Axes, part: pd.DataFrame, column: str) -> None:
         )
 
 
+def _looks(runs: list[str]) -> dict[str, Look]:
+    """A look of its own for each family; those with another batch or network take what the plain ones leave."""
+    looks: dict[str, Look] = {}
+    for run in sorted(runs, key=lambda run: "," in family(run)):
+        if family(run) not in looks:
+            free = [one for one in (look(run), *LOOKS) if one not in looks.values()]
+            looks[family(run)] = free[0] if free else look(run)
+    return looks
+
+
 def _devices(kind: str, part: pd.DataFrame) -> str:
     if part["stand_in"].any():
         return "CPU processes in place of GPUs"
@@ -212,4 +224,4 @@ def _devices(kind: str, part: pd.DataFrame) -> str:
 
 
 def _title(run: str) -> str:
-    return label(run).replace(" + model parallel", " + MP").replace(", ", "\n", 1)
+    return label(run).replace(", ", "\n", 1)
