@@ -244,7 +244,9 @@ class RunPlan(Strict):
     @property
     def training_digest(self) -> str:
         """SHA-256 over what decides the trained weights: not how many devices share the work, nor when it is saved."""
-        recipe = self.recipe.model_dump(mode="json", exclude={"batch_size", "batch_is", "lr_scaling", "lr", "accumulate"})
+        recipe = self.recipe.model_dump(
+            mode="json", exclude={"batch_size", "batch_is", "lr_scaling", "lr", "accumulate"}
+        )
         fields = self.model_dump(mode="json", include={"study", "seed", "synthetic", "model", "augment"})
         return digest([fields, recipe, self.run.amp, self.global_batch, self.learning_rate])
 

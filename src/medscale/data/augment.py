@@ -22,7 +22,7 @@ class Augmenter:
     """Draws each sample's changes on the host and applies them to a batch where the batch is.
 
     Classes with fewer training images than the mean class size get every strength times ``settings.minority``
-    (class-aware augmentation). A flip is most random at probability 0.5, so the factor raises a probability to 0.5 at most.
+    (class-aware augmentation). A flip is most random at probability 0.5: the factor raises it to 0.5 at most.
 
     Attributes:
         settings: the strengths.

@@ -1,4 +1,4 @@
-"""Batches straight from the mapped shards: each sample exactly once an epoch, in an order that replicas cannot change."""
+"""Batches straight from the mapped shards: each sample exactly once an epoch, in an order replicas cannot change."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Loader:
         augment: random changes of the images; None for none.
         device: where batches are wanted and augmented.
         channels_last: memory format of the images.
-        resident: keep the split in the device's memory; None does so on CUDA where it needs less than half of the free memory.
+        resident: keep the split in the device's memory; None does so on CUDA where half of what is free suffices.
 
     Raises:
         MedscaleError: when the split has no images, or the global batch is smaller than the number of replicas.
@@ -122,7 +122,7 @@ class Loader:
             yield Step(self._batches(epoch, share, images), len(step))
 
     def _ahead(self, shares: list[np.ndarray]) -> Iterator[Tensor]:
-        """Images (uint8, n,H,W,C) of each share on the device; for CUDA the next ones are read by a thread meanwhile."""
+        """Images (uint8, n,H,W,C) of each share on the device; for CUDA a thread reads the next ones meanwhile."""
         if self._device.type != "cuda" or self._on_device is not None:
             yield from map(self._read, shares)
             return

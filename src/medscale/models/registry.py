@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -17,7 +18,7 @@ from medscale.errors import MedscaleError
 from medscale.models.medical_cnn import MedicalCNN
 from medscale.models.small import TinyCNN, XrayCNN
 
-OWN: dict[str, type[nn.Sequential]] = {"medical_cnn": MedicalCNN, "xray_cnn": XrayCNN, "tiny_cnn": TinyCNN}
+OWN: dict[str, Callable[..., nn.Sequential]] = {"medical_cnn": MedicalCNN, "xray_cnn": XrayCNN, "tiny_cnn": TinyCNN}
 HUB = "hub"
 
 
@@ -164,10 +165,8 @@ def _timm_parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
     }
     for family, order in orders.items():
         if isinstance(module, family):
-            return [
-                ("dropout", nn.Dropout(float(module.drop_rate))) if name == "DROPOUT" else (name, getattr(module, name))
-                for name in order.split()
-            ]
+            parts = {"DROPOUT": nn.Dropout(cast(float, module.drop_rate)), **dict(module.named_children())}
+            return [(name.lower(), parts[name]) for name in order.split()]
     raise MedscaleError(
         f"{type(module).__name__} cannot be cut into stages; model parallel runs need one of "
         f"{', '.join(OWN)}, or an EfficientNet, DenseNet or ResNet of timm"

@@ -18,7 +18,7 @@ class XrayCNN(nn.Sequential):
     Args:
         num_classes: number of logits.
         in_channels: channels of the images.
-        size: height and width of the images in pixels; None averages the last map to 8x8, so that any size from 32 on fits.
+        size: height and width of the images in pixels; None averages the last map to 8x8: any size from 32 on fits.
         width: channels of the first convolution; the second has twice as many.
         hidden: units of the first fully connected layer.
         dropout: probability before the last layer.
