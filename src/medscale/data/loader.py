@@ -155,15 +155,14 @@ class Loader:
         positions = self._positions[share]
         ids, labels = self._shards.ids[positions], self._shards.labels[positions]
         pixels = images.permute(0, 3, 1, 2)  # n,H,W,C in memory is channels_last
-        if not self._channels_last:
-            pixels = pixels.contiguous()
+        form = torch.channels_last if self._channels_last else torch.contiguous_format
         if self._augmenter is not None:
             draws = torch.from_numpy(self._augmenter.draw(epoch, ids, labels)).to(self._device, non_blocking=True)
             pixels = self._augmenter.apply(pixels, draws)
         else:
             pixels = pixels.float().div_(255)
         cuts = zip(
-            torch.tensor_split(normalize(pixels), self._accumulate),
+            torch.tensor_split(normalize(pixels.contiguous(memory_format=form)), self._accumulate),
             torch.tensor_split(torch.from_numpy(labels).to(self._device), self._accumulate),
             torch.tensor_split(torch.from_numpy(ids), self._accumulate),
             strict=True,

@@ -6,7 +6,7 @@ import difflib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -165,7 +165,8 @@ def _timm_parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
     }
     for family, order in orders.items():
         if isinstance(module, family):
-            parts = {"DROPOUT": nn.Dropout(cast(float, module.drop_rate)), **dict(module.named_children())}
+            dropout = nn.Dropout(getattr(module, "drop_rate", 0.0))  # applied as a function by these networks
+            parts = {"DROPOUT": dropout, **dict(module.named_children())}
             return [(name.lower(), parts[name]) for name in order.split()]
     raise MedscaleError(
         f"{type(module).__name__} cannot be cut into stages; model parallel runs need one of "
