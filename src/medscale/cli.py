@@ -20,7 +20,7 @@ from medscale.provenance import ROOT
 Scale = Annotated[str, typer.Option(help="full or demo; a configfile that names one wins")]
 Only = Annotated[str | None, typer.Option(help="studies to carry out, separated by commas; all without it")]
 ConfigFile = Annotated[Path | None, typer.Option(help="a YAML file of changes to config.yaml, such as your own data")]
-Seconds = Annotated[float, typer.Option(hidden=True)]
+Since = Annotated[float, typer.Option(hidden=True)]
 
 main = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 out = Console(highlight=False, soft_wrap=True)
@@ -50,7 +50,7 @@ def check(scale: Scale = "full", only: Only = None, configfile: ConfigFile = Non
 @main.command()
 def study(scale: Scale = "demo", only: Only = None, configfile: ConfigFile = None) -> None:
     """Check, run everything from raw images to the paper, and name what was made."""
-    start = time.monotonic()
+    start = time.time()
     changes = _changes(scale, only, configfile)
     check(changes["scale"], only, configfile)
     command = [sys.executable, "-m", "snakemake", "--quiet", "rules", "reason", "host"]
@@ -58,7 +58,7 @@ def study(scale: Scale = "demo", only: Only = None, configfile: ConfigFile = Non
     command += ["--config", *(f"{key}={changes[key]}" for key in ("scale", "only") if key in changes)]
     if subprocess.run(command, cwd=ROOT).returncode != 0:
         raise MedscaleError("the study stopped: the lines above name the job and its log. The same command goes on")
-    summary(scale, only, configfile, took=time.monotonic() - start)
+    summary(scale, only, configfile, since=start)
 
 
 @main.command()
@@ -66,7 +66,7 @@ def summary(
     scale: Scale = "full",
     only: Only = None,
     configfile: ConfigFile = None,
-    took: Seconds = 0,
+    since: Since = 0,
 ) -> None:
     """Name the paper, figures and results that are there, and how long each stage took."""
     from medscale.evaluate import one_line
@@ -86,7 +86,10 @@ def summary(
         out.print(f"  figures  {_near(study.workdir / 'figures' / name)}/: " + ", ".join(f.stem for f in figures))
     paper = study.workdir / "paper" / "paper.pdf"
     if paper.exists():
-        out.print(f"\n[bold]Paper    {_near(paper)}[/]" + (f"   ({took:.0f} s)" if took else ""))
+        out.print(f"\n[bold]Paper    {_near(paper)}[/]")
+        if since:
+            made = "made" if paper.stat().st_mtime >= since else "nothing was left to do; looked at"
+            out.print(f"{made} in {time.time() - since:.0f} s")
 
 
 def _changes(scale: str, only: str | None, configfile: Path | None) -> dict[str, Any]:

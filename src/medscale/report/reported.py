@@ -62,6 +62,13 @@ def compare(reported: dict[str, Any], results: Sequence[Result]) -> pd.DataFrame
     return _with_speedups(pd.DataFrame(rows, columns=COLUMNS))
 
 
+def in_words(item: str) -> str:
+    """A place in reported.yaml as a table says it, without what the column of quantities says: "serial p100"."""
+    parts = [part for part in item.split(" / ") if part not in UNITS]
+    words = [f"{part} device{'s' * (part != '1')}" if part.isdigit() else part.replace("_", " ") for part in parts]
+    return ", ".join(words) or item.replace("_", " ")
+
+
 def _with_speedups(table: pd.DataFrame) -> pd.DataFrame:
     """Add the times' ratios within each series over numbers of devices; none for ranges."""
     times = table[table["quantity"].isin(TIMES) & table["reported_high"].isna()].set_index("item")

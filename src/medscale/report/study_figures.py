@@ -97,19 +97,25 @@ def roc(results: Sequence[Result]) -> Figure:
 def confusion(results: Sequence[Result]) -> Figure:
     """Confusion matrices of the test images, a panel a run, rows in percent of the true class."""
     bands, columns = style.grid(len(results), ACROSS)
-    figure = style.new(0.5 + 1.75 * bands)
-    axes = style.panels(figure, len(results), columns)
     small = len(results[0].classes) <= 4
+    figure = style.new(1.2 + (1.2 if small else 1.4) * bands)
+    axes = style.panels(figure, len(results), columns)
     for number, (result, (axis,)) in enumerate(zip(results, axes, strict=True)):
         image = run_figures.draw_confusion(axis, result.confusion, result.classes, names=small)
         axis.set_title(_title(result.name), size=7)
-        axis.set(xlabel="predicted")
-        axis.set_ylabel("true" if number % columns == 0 else "")
-        for tick in axis.get_xticklabels():
-            tick.set(rotation=30, ha="right", rotation_mode="anchor")
         if number % columns:
             axis.set_yticklabels([])
-    figure.colorbar(image, ax=[axis for (axis,) in axes], label="share of the true class (%)", shrink=0.9, pad=0.01)
+        if number + columns < len(results):
+            axis.set_xticklabels([])
+        else:
+            for tick in axis.get_xticklabels():
+                tick.set(rotation=35, ha="right", rotation_mode="anchor")
+    figure.supylabel("true class", size=8)
+    figure.supxlabel(
+        "predicted class" + (" (numbers: percent of the images of the true class)" if small else ""), size=8
+    )
+    if not small:
+        figure.colorbar(image, ax=[axis for (axis,) in axes], label="share of the true class (%)", shrink=0.9, pad=0.01)
     return figure
 
 
@@ -157,7 +163,7 @@ def _interval(axes: Axes, result: Result, metric: str, place: float, scale: floa
 
 def _scaling(table: pd.DataFrame, column: str, unit: str) -> Figure:
     kinds = [kind for kind in ("cpu", "gpu") if (table["device"] == kind).any()]
-    figure = style.new(3.3)
+    figure = style.new(2.9)
     for number, (kind, axes) in enumerate(zip(kinds, figure.subplots(1, len(kinds), squeeze=False)[0], strict=True)):
         part = table[(table["device"] == kind) & table["speedup"].notna()]
         baselines = [name for name in part["baseline"].unique() if name]
@@ -176,11 +182,12 @@ def _scaling(table: pd.DataFrame, column: str, unit: str) -> Figure:
             axes.set_yscale("log", base=2)
             axes.yaxis.set_major_formatter(ScalarFormatter())
             axes.yaxis.set_minor_locator(NullLocator())
-            axes.set_yticks(2.0 ** np.arange(-1, np.ceil(np.log2(max(devices[-1], part[column].max()))) + 1))
+            lowest, highest = min(1, part[column].min()), max(devices[-1], part[column].max())
+            axes.set_yticks(2.0 ** np.arange(np.floor(np.log2(lowest)), np.ceil(np.log2(highest)) + 1))
         else:
             axes.set_ylim(0, None)
         axes.set(title="against " + " and ".join(label(name) for name in baselines), ylabel=unit if number == 0 else "")
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.17), ncols=2)
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.22), ncols=2)
     return figure
 
 

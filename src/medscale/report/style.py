@@ -14,12 +14,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
+from matplotlib.transforms import Bbox
 
 from medscale.files import atomic
 from medscale.report.names import GREY, VERMILION
 
 P = ParamSpec("P")
 WIDTH = 6.5  # inches: the paper's text width, so that letters are as large in the figure as in the text
+STRIP = 0.18  # inches below a figure, for its mark
 FONT = "DejaVu Sans"
 RC: dict[Any, Any] = {
     "font.family": FONT,
@@ -64,15 +66,16 @@ def new(height: float, width: float = WIDTH) -> Figure:
 
 
 def save(figure: Figure, path: str | Path, mark: str = "") -> None:
-    """Write a figure as PDF, atomically and without a date; ``mark`` is put into its lower right corner."""
+    """Write a figure as PDF, atomically and without a date; ``mark`` stands below it, on a strip of its own."""
+    width, height = figure.get_size_inches()
+    strip = STRIP if mark else 0
     with _house():
-        if mark:
-            figure.get_layout_engine().set(  # type: ignore[union-attr,call-arg]
-                rect=(0, _strip(figure), 1, 1 - _strip(figure))
-            )
-            figure.text(0.995, 0.02 / figure.get_figheight(), mark, ha="right", va="bottom", size=7, color=VERMILION)
+        figure.text(0.995, (0.02 - strip) / height, mark, ha="right", va="bottom", size=7, color=VERMILION)
+        page = Bbox.from_extents(0, -strip, width, height)
         with atomic(path) as temporary:
-            figure.savefig(temporary, format="pdf", metadata={"CreationDate": None, "Creator": "medscale"})
+            figure.savefig(
+                temporary, format="pdf", bbox_inches=page, metadata={"CreationDate": None, "Creator": "medscale"}
+            )
 
 
 def grid(count: int, across: int) -> tuple[int, int]:
@@ -113,10 +116,6 @@ def empty(axes: Axes, why: str) -> None:
 def errors(center: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Lengths of error bars, shape 2,N, from the ends of intervals."""
     return np.clip(np.array([center - low, high - center]), 0, None)
-
-
-def _strip(figure: Figure) -> float:
-    return float(0.2 / figure.get_figheight())
 
 
 @contextmanager

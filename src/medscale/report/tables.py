@@ -10,6 +10,7 @@ import pandas as pd
 from medscale.files import write_csv, write_text
 from medscale.report.latex import escape, number, significant, span, stacked, tabular
 from medscale.report.names import label
+from medscale.report.reported import in_words
 from medscale.report.results import Result, differences, records
 
 SPLITS = ("train", "val", "test")
@@ -119,7 +120,7 @@ def reported(table: pd.DataFrame) -> str:
         high = f"--{significant(row['reported_high'], 4)}" if row["reported_high"] == row["reported_high"] else ""
         rows.append(
             [
-                escape(label(row["run"]) if row["run"] else row["item"]),
+                escape(label(row["run"]) if row["run"] else in_words(row["item"])),
                 escape(row["quantity"]) + unit,
                 significant(row["reported"], 4) + high,
                 significant(row["ours"], 4),
