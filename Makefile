@@ -9,7 +9,7 @@ STUDY ?=
 CONFIG ?=
 PYTEST ?=
 
-.PHONY: help setup setup-latex study test test-faults check format bench lock clean distclean
+.PHONY: help setup setup-latex setup-bench study test test-faults check format bench lock clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -39,15 +39,22 @@ check: setup ## ruff, format, snakefmt, snakemake --lint, types
 format: setup ## put code and rules into shape
 	@ruff check --fix . ; ruff format . ; snakefmt Snakefile rules
 
-bench: setup ## measured ratios, side by side in one run
-	@python -m benchmarks.parallel
+setup-bench: ## the same, and in .venv-bench what the engine is measured against
+	@tools/setup.sh bench
+
+bench: bench-loader bench-parallel ## measured ratios, side by side in one run
+
+bench-%: setup-bench
+	@.venv-bench/bin/python -m bench.$*
+
+LOCK := .tools/bin/uv pip compile -q --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" pyproject.toml
 
 lock: setup ## resolve the requirements again (versions measured with stay: constraints.txt)
-	@.tools/bin/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --python-version 3.11 --extra dev \
-	  -c constraints.txt --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	@$(LOCK) --upgrade --extra dev -c constraints.txt -o requirements.lock
+	@$(LOCK) --upgrade --extra dev --extra bench -c requirements.lock -o requirements-bench.lock
 
 clean: ## remove what the demo made (full-scale outputs and downloads stay)
 	@rm -rf work .pytest_cache .mypy_cache .ruff_cache .hypothesis; find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 distclean: clean ## also the virtual environment
-	@rm -rf .venv .tools src/*.egg-info
+	@rm -rf .venv .venv-bench .tools src/*.egg-info

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sets up the virtual environment from the hash-locked requirements; with "latex", also the system's LaTeX.
+# Sets up the virtual environment from the hash-locked requirements. With "latex", also the system's LaTeX; with "bench", also
+# .venv-bench, which has besides what the engine is measured against.
 # Every missing prerequisite is answered with what to do, before anything heavy is downloaded.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -43,25 +44,26 @@ setup_latex() {
   kpsewhich biblatex.sty siunitx.sty booktabs.sty >/dev/null || apt_install "LaTeX packages" $LATEX_PACKAGES
 }
 
-setup_venv() {
-  local stamp=.venv/.medscale-setup want
-  want="$(cat requirements.lock tools/setup.sh pyproject.toml | sha256sum | cut -d' ' -f1) $PWD"
-  [ -x .venv/bin/python ] && [ "$(cat $stamp 2>/dev/null)" = "$want" ] && return
+setup_venv() { # $1: folder; $2: lock file
+  local venv=$1 lock=$2 stamp=$1/.medscale-setup want
+  want="$(cat "$lock" tools/setup.sh pyproject.toml | sha256sum | cut -d' ' -f1) $PWD"
+  [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && return
   local python free
   python=$(find_python)
   free=$(df -Pm . | awk 'NR==2 {print $4}')
-  [ -d .venv ] || [ "$free" -ge $NEED_DISK_MB ] || die "$PWD has $free MB free; the environment and the demo need $NEED_DISK_MB MB. Free some disk, or clone onto a larger one."
+  [ -d "$venv" ] || [ "$free" -ge $NEED_DISK_MB ] || die "$PWD has $free MB free; the environment and the demo need $NEED_DISK_MB MB. Free some disk, or clone onto a larger one."
   "$python" -c 'import venv, ensurepip' 2>/dev/null || apt_install "Python's venv module" python3-venv
   [ -x .tools/bin/uv ] || { say "installing uv $UV_VERSION"; "$python" -m venv .tools && .tools/bin/python -m pip install -q --disable-pip-version-check "uv==$UV_VERSION"; } \
     || die "uv could not be installed: is a Python package index reachable?"
-  say "installing the locked requirements into .venv (5.5 GB; a few minutes the first time)"
-  [ -x .venv/bin/python ] || .tools/bin/uv venv -q --python "$python" .venv
+  say "installing the locked requirements into $venv (5.5 GB; a few minutes the first time)"
+  [ -x "$venv/bin/python" ] || .tools/bin/uv venv -q --python "$python" "$venv"
   export UV_LINK_MODE=${UV_LINK_MODE:-hardlink} UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-300}
-  .tools/bin/uv pip sync -q --python .venv/bin/python --require-hashes requirements.lock \
+  .tools/bin/uv pip sync -q --python "$venv/bin/python" --require-hashes "$lock" \
     || die "the locked requirements could not be installed (see the message above)."
-  .tools/bin/uv pip install -q --python .venv/bin/python --no-deps --no-build-isolation -e .
-  echo "$want" > $stamp
+  .tools/bin/uv pip install -q --python "$venv/bin/python" --no-deps --no-build-isolation -e .
+  echo "$want" > "$stamp"
 }
 
 [ "${1:-}" != latex ] || setup_latex
-setup_venv
+setup_venv .venv requirements.lock
+[ "${1:-}" != bench ] || setup_venv .venv-bench requirements-bench.lock

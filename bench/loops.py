@@ -1,0 +1,140 @@
+"""The same training by other loops: bare PyTorch, Lightning, Accelerate; same network, optimizer and batches."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import perf_counter
+
+import torch
+import typer
+from torch import Tensor, nn
+
+from bench.data import training_loader
+from medscale.config import RunPlan
+from medscale.data.shards import Shards
+from medscale.files import read_json, write_json
+from medscale.models.registry import build
+from medscale.train.recipe import optimizer
+
+
+class Epochs:
+    """A loader as others want it: an iterable of (images, labels), another epoch each time."""
+
+    def __init__(self, plan: RunPlan, shards: Shards) -> None:
+        self._loader = training_loader(plan, shards)
+        self._epoch = 0
+
+    def __len__(self) -> int:
+        return self._loader.steps()
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for step in self._loader.epoch(self._epoch):
+            yield step.batches[0].images, step.batches[0].labels
+        self._epoch += 1
+
+
+def bare(network: nn.Module, made: torch.optim.Optimizer, data: Epochs, plan: RunPlan) -> list[float]:
+    """Plain PyTorch; seconds of each epoch."""
+    seconds = []
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(made, plan.recipe.epochs * len(data))
+    for _ in range(plan.recipe.epochs):
+        start = perf_counter()
+        for images, labels in data:
+            made.zero_grad(set_to_none=True)
+            nn.functional.cross_entropy(network(images), labels).backward()
+            if plan.recipe.clip_norm:
+                nn.utils.clip_grad_norm_(network.parameters(), plan.recipe.clip_norm)
+            made.step()
+            schedule.step()
+        seconds.append(perf_counter() - start)
+    return seconds
+
+
+def accelerated(network: nn.Module, made: torch.optim.Optimizer, data: Epochs, plan: RunPlan) -> list[float]:
+    """Hugging Face's Accelerate; seconds of each epoch."""
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=True)
+    network, made = accelerator.prepare(network, made)
+    schedule = accelerator.prepare(torch.optim.lr_scheduler.CosineAnnealingLR(made, plan.recipe.epochs * len(data)))
+    seconds = []
+    for _ in range(plan.recipe.epochs):
+        start = perf_counter()
+        for images, labels in data:
+            made.zero_grad(set_to_none=True)
+            accelerator.backward(nn.functional.cross_entropy(network(images), labels))
+            if plan.recipe.clip_norm:
+                accelerator.clip_grad_norm_(network.parameters(), plan.recipe.clip_norm)
+            made.step()
+            schedule.step()
+        seconds.append(perf_counter() - start)
+    return seconds
+
+
+def lightning(network: nn.Module, made: torch.optim.Optimizer, data: Epochs, plan: RunPlan) -> list[float]:
+    """PyTorch Lightning; seconds of each epoch."""
+    from lightning.pytorch import Callback, LightningModule, Trainer
+
+    class Module(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+            return nn.functional.cross_entropy(self.network(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> dict[str, object]:
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(made, plan.recipe.epochs * len(data))
+            return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    class Timer(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+            self.start = perf_counter()
+
+        def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+            seconds.append(perf_counter() - self.start)
+
+    seconds: list[float] = []
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_epochs=plan.recipe.epochs,
+        gradient_clip_val=plan.recipe.clip_norm,
+        callbacks=[Timer()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(Module(), data)
+    return seconds
+
+
+KINDS: dict[str, Callable[[nn.Module, torch.optim.Optimizer, Epochs, RunPlan], list[float]]] = {
+    "bare": bare,
+    "accelerate": accelerated,
+    "lightning": lightning,
+}
+
+
+def main(
+    kind: str, spec: Path = typer.Option(...), shards: Path = typer.Option(...), out: Path = typer.Option(...)
+) -> None:
+    """Train a plan by another loop, on one core with one thread, and write the seconds of each epoch."""
+    warnings.simplefilter("ignore")
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+    torch.set_num_threads(1)
+    plan, opened = RunPlan.model_validate(read_json(spec)), Shards.open(shards)
+    torch.manual_seed(plan.seed)
+    network = build(plan.model, len(opened.classes), opened.shape[2])
+    if plan.recipe.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    made = optimizer(network, plan.recipe)
+    write_json(out / "seconds.json", {"epoch_seconds": KINDS[kind](network.train(), made, Epochs(plan, opened), plan)})
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,78 @@
+"""The engine against other loops doing the same work, and two processes against one (`make bench-parallel`)."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import typer
+from rich.console import Console
+
+from bench.contest import Contestant, hold, ratio, show
+from bench.data import make_shards, planned, write_plan
+from medscale.files import read_json
+from medscale.provenance import ROOT
+
+OVERHEAD, SPEEDUP, CHECKPOINT = 1.02, 1.9, 0.02  # what the engine is built to reach
+
+
+def main(rounds: int = 3, epochs: int = 7, images: int = 64, size: int = 224) -> None:
+    """Train medical_cnn on the same shards by each loop in turns, one thread a process, and print the ratios."""
+    with tempfile.TemporaryDirectory(prefix="medscale-bench-") as temporary:
+        folder = Path(temporary)
+        shards = make_shards(folder / "shards", images, size)
+        settings = {"recipe": {"epochs": epochs}}
+        serial = write_plan(folder / "serial.json", planned("serial_1cpu", **settings))
+        double = write_plan(folder / "ddp.json", planned("ddp_2cpu", **settings))
+        contestants = [
+            Contestant("engine", partial(_engine, serial, shards), partial(_read, "timing.json")),
+            *(
+                Contestant(kind, partial(_loop, kind, serial, shards), partial(_read, "seconds.json"))
+                for kind in ("bare", "lightning", "accelerate")
+            ),
+            Contestant("engine ddp_2cpu", partial(_engine, double, shards), partial(_read, "timing.json")),
+        ]
+        print(f"medical_cnn, {images} images of {size} px, batch 32, one thread a process", flush=True)
+        table = hold(contestants, rounds, folder)
+        shares = [_checkpoints(folder / f"engine-{number}") for number in range(rounds)]
+    show(table, "bare", "Seconds an epoch")
+    _judge(table, shares)
+
+
+def _judge(table: pd.DataFrame, shares: list[float]) -> None:
+    out = Console()
+    overhead, speedup = ratio(table, "engine", "bare"), ratio(table, "engine", "engine ddp_2cpu")
+    for what, (middle, low, high), reached in (
+        (f"engine / bare loop (aim: at most {OVERHEAD})", overhead, overhead[0] <= OVERHEAD),
+        (f"speedup of ddp_2cpu (aim: at least {SPEEDUP})", speedup, speedup[0] >= SPEEDUP),
+    ):
+        out.print(f"{what}: {middle:.3f} ({low:.3f} to {high:.3f})  {'[green]reached' if reached else '[red]missed'}")
+    cost = max(shares)
+    verdict = "[green]reached" if cost <= CHECKPOINT else "[red]missed"
+    out.print(f"checkpoints, share of training (aim: at most {CHECKPOINT:.0%}): {cost:.2%}  {verdict}")
+
+
+def _engine(spec: Path, shards: Path, out: Path) -> list[str]:
+    arguments = ["--spec", spec, "--shards", shards, "--out", out, "--log", out / "log.txt"]
+    return [sys.executable, str(ROOT / "scripts" / "train.py"), *map(str, arguments)]
+
+
+def _loop(kind: str, spec: Path, shards: Path, out: Path) -> list[str]:
+    return [sys.executable, "-m", "bench.loops", kind, str(spec), str(shards), str(out)]
+
+
+def _read(name: str, out: Path) -> list[float]:
+    return list(read_json(out / name)["epoch_seconds"])
+
+
+def _checkpoints(out: Path) -> float:
+    """Share of training that went into checkpoints at the default interval."""
+    timing = read_json(out / "timing.json")
+    return float(timing["seconds"]["checkpoint"] / sum(timing["epoch_seconds"]))
+
+
+if __name__ == "__main__":
+    typer.run(main)
