@@ -20,6 +20,7 @@ from torchvision.transforms import v2
 from bench.contest import Contestant, hold, show
 from bench.data import make_shards, planned, training_loader
 from medscale.data.shards import Shards
+from medscale.errors import tell_user
 from medscale.files import read_json, write_json
 
 REPEATS = 4
@@ -118,4 +119,4 @@ def _read(out: Path) -> list[float]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    tell_user(typer.run)(main)

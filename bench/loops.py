@@ -120,9 +120,7 @@ KINDS: dict[str, Callable[[nn.Module, torch.optim.Optimizer, Epochs, RunPlan], l
 }
 
 
-def main(
-    kind: str, spec: Path = typer.Option(...), shards: Path = typer.Option(...), out: Path = typer.Option(...)
-) -> None:
+def main(kind: str, spec: Path, shards: Path, out: Path) -> None:
     """Train a plan by another loop, on one core with one thread, and write the seconds of each epoch."""
     warnings.simplefilter("ignore")
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
