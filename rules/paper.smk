@@ -10,7 +10,7 @@ FIGURES = [
     "efficiency",
     "time",
 ]
-TABLES = ["data", "audit", "results", "per_class", "timing", "reported"]
+TABLES = ["data", "audit", "results", "parity", "per_class", "timing", "reported"]
 
 
 rule study_report:

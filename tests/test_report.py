@@ -14,6 +14,7 @@ from medscale.errors import MedscaleError
 from medscale.files import read_json, write_json
 from medscale.report import latex, names, style
 from medscale.report.marks import mark
+from medscale.report.parity import parity
 from medscale.report.reported import compare, read_reported
 from medscale.report.results import differences, read_result
 from medscale.report.study import FIGURES, TABLES
@@ -112,6 +113,20 @@ def test_differences_are_paired(study):
         differences(found, RUNS[0])
     with pytest.raises(MedscaleError, match="baseline ddp_8cpu is not among"):
         differences(found, "ddp_8cpu")
+
+
+def test_training_is_compared_where_the_steps_are_the_same(study):
+    found = [read_result(folder) for folder in study.results]
+    found[2].summary["global_batch"] = 64
+    table = parity(found, RUNS[0]).set_index("run")
+    assert table["same_steps"].tolist() == [True, True, False, True]
+    assert table["images"].tolist() == [32, 16, 64, 16]
+    assert table.loc[RUNS[0], ["first", "largest", "accuracy"]].tolist() == [0, 0, 0]
+    assert table.loc[RUNS[2], ["first", "largest", "accuracy"]].isna().all()
+    losses = [r.curves[r.curves["quantity"] == "train_loss"]["mean"].to_numpy() for r in found]
+    assert table.loc[RUNS[1], "first"] == pytest.approx(abs(losses[1][0] - losses[0][0]))
+    assert table.loc[RUNS[1], "largest"] == pytest.approx(abs(losses[1] - losses[0]).max())
+    assert table.loc[RUNS[3], "accuracy"] == pytest.approx(differences(found, RUNS[0])["mean"][3])
 
 
 def test_files_that_are_unaccounted_for_stop_the_report(study):

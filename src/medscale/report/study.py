@@ -17,12 +17,13 @@ from medscale.files import read_json, write_json
 from medscale.report import data_figures, study_figures, style, tables
 from medscale.report.facts import facts
 from medscale.report.marks import mark
+from medscale.report.parity import parity
 from medscale.report.reported import compare, read_reported
 from medscale.report.results import Result, read_result, records
 from medscale.scaling import speedups
 
 FIGURES = ("samples", "audit", "curves", "accuracy", "roc", "confusion", "speedup", "efficiency", "time")
-TABLES = ("data", "audit", "results", "per_class", "timing", "reported")
+TABLES = ("data", "audit", "results", "parity", "per_class", "timing", "reported")
 
 
 def write_report(
@@ -145,6 +146,8 @@ def _tables(
     tables.write(folder, "data", tables.data(counts, {str(k): int(v) for k, v in groups.items()}), by_class)
     tables.write(folder, "audit", tables.audit(reasons), reasons)
     tables.write(folder, "results", *tables.results(found, baseline))
+    steps = parity(found, baseline)
+    tables.write(folder, "parity", tables.parity(steps), steps)
     base = next(result for result in found if result.name == baseline)
     tables.write(folder, "per_class", *tables.per_class(base))
     tables.write(folder, "timing", tables.timing(times), times)

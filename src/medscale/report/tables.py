@@ -112,6 +112,22 @@ def timing(speedups: pd.DataFrame) -> str:
     return tabular(aligned, rows)
 
 
+def parity(table: pd.DataFrame) -> str:
+    """How far each run's training is from the baseline's."""
+    rows = [
+        [
+            escape(label(row["run"])),
+            f"{row['images']:.4g}",
+            *([significant(row["first"], 2), significant(row["largest"], 2)] if row["same_steps"] else ["--", "--"]),
+            number(row["accuracy"], 1),
+        ]
+        for row in records(table)
+    ]
+    heads = (r"images that a\\normalization sees", r"loss apart after\\the first epoch", r"loss apart\\at most")
+    aligned = [("l", "run"), *[("r", stacked(head)) for head in (*heads, r"accuracy\\apart (points)")]]
+    return tabular(aligned, rows)
+
+
 def reported(table: pd.DataFrame) -> str:
     """The published figures beside ours."""
     rows = []
