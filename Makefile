@@ -26,7 +26,7 @@ study: setup-latex ## the demo study, raw images to paper (STUDY=name: one study
 test: setup-latex ## all tests
 	@python -m pytest -q -m "not faults" $(PYTEST)
 
-test-faults: setup ## many kill-and-restart trials (about half an hour)
+test-faults: setup ## many kill-and-restart trials, and 100 clean runs (about 45 minutes)
 	@python -m pytest -q -m faults $(PYTEST)
 
 check: setup ## ruff, format, snakefmt, snakemake --lint, types

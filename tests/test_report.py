@@ -195,6 +195,7 @@ def test_escape(text, expected):
 def test_numbers_as_text():
     assert latex.number(0.8712, 1, 100) == "87.1"
     assert latex.number(-1.25, 1) == r"\ensuremath{-}1.2"
+    assert latex.number(-1e-14, 1) == "0.0"
     assert latex.number(None, 1) == latex.number(float("nan"), 1) == "--"
     assert [latex.significant(v) for v in (0.01234, 1.0, 123.4, 1234.5, 0)] == ["0.0123", "1.00", "123", "1234", "0"]
     assert latex.span(0.84, 0.902, 1, 100) == "84.0--90.2"

@@ -87,6 +87,12 @@ def test_thirty_kills_a_strategy(training, run):
     assert equal == [True] * 30
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("run", ["serial_1cpu", "ddp_2cpu", "fsdp_2cpu", "mp_2cpu"])
+def test_twenty_five_clean_runs_a_strategy_end_without_a_false_failure(training, run):
+    assert [training(run, f"clean{number}").name for number in range(25)] == [f"clean{n}" for n in range(25)]
+
+
 def test_two_identical_runs_give_identical_files(training):
     assert same(training("ddp_2cpu", "one", **WHOLE), training("ddp_2cpu", "two", **WHOLE))
 

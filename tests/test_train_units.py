@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import threading
+import time
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pynvml
 import pytest
 import torch
 from hypothesis import given
@@ -20,7 +24,7 @@ from medscale.parallel.cut import balance, measure
 from medscale.parallel.pipeline import evenly
 from medscale.parallel.precision import GROW_EVERY, Precision
 from medscale.parallel.strategies import FIXED, measured
-from medscale.train.clock import Clock
+from medscale.train.clock import Clock, Meter
 from medscale.train.ema import Average
 from medscale.train.progress import Progress, means
 from medscale.train.recipe import Criterion, learning_rate, plateau
@@ -202,3 +206,36 @@ def test_the_training_digest_ignores_how_the_work_is_shared_and_nothing_else():
     assert base != a_plan("ddp_amp_2cpu", **held).training_digest
     assert base != a_plan("ddp_2cpu", **held, weight_decay=0.5).training_digest
     assert base != a_plan("ddp_2cpu", **held, lr=0.5).training_digest
+
+
+def test_energy_and_use_come_from_nvml(monkeypatch):
+    gpu = SimpleNamespace(uuid="abc")
+    energy, told = iter([5_000.0, 12_000.0]), threading.Event()
+
+    def use(handle):
+        assert handle == "handle of GPU-abc"
+        told.set()
+        return SimpleNamespace(gpu=80)
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: f"handle of {uuid}")
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", lambda handle: next(energy))
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetUtilizationRates", use)
+    meter = Meter(torch.device("cuda", 0), every_s=0.001)
+    assert told.wait(10)
+    assert meter.joules() == 7.0
+    while meter.use_percent() is None:
+        time.sleep(0.001)
+    assert meter.use_percent() == 80.0
+
+
+def test_a_gpu_that_tells_nothing_and_a_cpu_give_none(monkeypatch):
+    def refuse(*_):
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="abc"))
+    monkeypatch.setattr(pynvml, "nvmlInit", refuse)
+    for device in ("cuda:0", "cpu"):
+        meter = Meter(torch.device(device))
+        assert (meter.joules(), meter.use_percent()) == (None, None)

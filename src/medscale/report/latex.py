@@ -99,7 +99,10 @@ def stacked(heading: str) -> str:
 
 def number(value: float | None, digits: int, scale: float = 1.0) -> str:
     """A number with so many decimals; an en dash where it is undefined."""
-    return "--" if value is None or value != value else f"{scale * value:.{digits}f}".replace("-", r"\ensuremath{-}")
+    if value is None or value != value:
+        return "--"
+    rounded = round(scale * value, digits) + 0.0  # no minus before a zero
+    return f"{rounded:.{digits}f}".replace("-", r"\ensuremath{-}")
 
 
 def significant(value: float | None, digits: int = 3) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import resource
+import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -81,26 +82,58 @@ def device_memory_mb(device: torch.device) -> float | None:
     return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
 
 
-class Energy:
-    """Energy a GPU used since this was made, as NVML counts it; None where it does not tell."""
+class Meter:
+    """Energy and use of a GPU since this was made, as NVML tells them; None where it does not, and on a CPU.
 
-    def __init__(self, device: torch.device) -> None:
-        self._index = device.index if device.type == "cuda" else None
-        self._start = self._read()
+    Args:
+        device: the GPU.
+        every_s: seconds between two looks at the use, which a thread takes.
+    """
+
+    def __init__(self, device: torch.device, every_s: float = 1.0) -> None:
+        self._handle = _handle(device)
+        self._used: list[float] = []
+        self._start = self._ask("TotalEnergyConsumption")
+        self._done = threading.Event()
+        if self._handle is not None:
+            threading.Thread(target=self._look, args=(every_s,), daemon=True).start()
 
     def joules(self) -> float | None:
         """Joules since the start."""
-        now = self._read()
-        return None if now is None or self._start is None else now - self._start
+        now = self._ask("TotalEnergyConsumption")
+        return None if now is None or self._start is None else (now - self._start) / 1000
 
-    def _read(self) -> float | None:
-        if self._index is None:
+    def use_percent(self) -> float | None:
+        """Mean share of time in which the GPU had work, percent; ends the looking."""
+        self._done.set()
+        return sum(self._used) / len(self._used) if self._used else None
+
+    def _look(self, every_s: float) -> None:
+        while not self._done.wait(every_s):
+            use = self._ask("UtilizationRates")
+            if use is not None:
+                self._used.append(float(use.gpu))
+
+    def _ask(self, what: str) -> Any:
+        """What NVML answers for this GPU; None when this kind of GPU does not tell."""
+        if self._handle is None:
             return None
         import pynvml
 
         try:
-            pynvml.nvmlInit()
-            handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(self._index).uuid}")
-            return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
+            return getattr(pynvml, f"nvmlDeviceGet{what}")(self._handle)
         except pynvml.NVMLError:
             return None
+
+
+def _handle(device: torch.device) -> Any:
+    """NVML's handle of a GPU, found by its UUID, since CUDA may number the GPUs otherwise."""
+    if device.type != "cuda":
+        return None
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+    except pynvml.NVMLError:
+        return None

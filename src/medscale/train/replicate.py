@@ -25,7 +25,7 @@ from medscale.parallel.world import World
 from medscale.parallel.wrap import wrap
 from medscale.train import records
 from medscale.train.checkpoint import Checkpoints
-from medscale.train.clock import Energy, device_memory_mb, host_memory_mb
+from medscale.train.clock import Meter, device_memory_mb, host_memory_mb
 from medscale.train.ema import Average
 from medscale.train.guard import Guard, Watch, Watchdog
 from medscale.train.loop import Trainer, outputs
@@ -41,7 +41,7 @@ def train(plan: RunPlan, shards: Shards, out: Path, world: World, watch: Watch) 
         Stopped: when it was asked to stop; it goes on when it is started again.
         MedscaleError: when the loss is not finite, memory runs out, or plan and shards do not fit.
     """
-    start, energy = perf_counter(), Energy(world.device)
+    start, meter = perf_counter(), Meter(world.device)
     trainer = assemble(plan, shards, out, world, watch)
     resumed = restore(trainer)
     if world.is_main:
@@ -52,7 +52,7 @@ def train(plan: RunPlan, shards: Shards, out: Path, world: World, watch: Watch) 
         trainer.tensors.use_best()
         predicted = [_predict(trainer, shards, split) for split in ("val", "test")]
         weights = trainer.tensors.whole(world)
-        measured = _measured(trainer, energy, perf_counter() - start)
+        measured = _measured(trainer, meter, perf_counter() - start)
     except (torch.OutOfMemoryError, RuntimeError) as error:
         raise _explained(error, plan) from error
     if world.is_main:
@@ -166,18 +166,20 @@ def _predict(trainer: Trainer, shards: Shards, split: str) -> pd.DataFrame | Non
     return records.predictions([part for rank in gathered for part in rank], split, len(shards.positions(split)))
 
 
-def _measured(trainer: Trainer, energy: Energy, wall: float) -> dict[str, Any] | None:
-    """Wall time, memory and energy of all ranks, on rank 0."""
+def _measured(trainer: Trainer, meter: Meter, wall: float) -> dict[str, Any] | None:
+    """Wall time, memory, energy and use of all ranks, on rank 0."""
     world = trainer.world
-    rows = world.gather((host_memory_mb(), device_memory_mb(world.device), energy.joules(), world.threads))
+    mine = (host_memory_mb(), device_memory_mb(world.device), meter.joules(), meter.use_percent(), world.threads)
+    rows = world.gather(mine)
     if rows is None:
         return None
-    host, device, joules, threads = (list(column) for column in zip(*rows, strict=True))
+    host, device, joules, use, threads = (list(column) for column in zip(*rows, strict=True))
     return {
         "wall_seconds": wall,
         "threads_per_rank": threads[0],
         "peak_memory_mb": {"host": host, "device": None if None in device else device},
         "energy_joules": None if None in joules else sum(joules),
+        "gpu_use_percent": None if None in use else use,
         "communication_measured": trainer.strategy.waited_s is not None,
     }
 
