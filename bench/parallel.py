@@ -15,8 +15,10 @@ from bench.contest import Contestant, hold, ratio, show
 from bench.data import make_shards, planned, write_plan
 from medscale.errors import tell_user
 from medscale.files import read_json
+from medscale.parallel.launch import KEEP_MEMORY
 from medscale.provenance import ROOT
 
+_WITH_MEMORY_KEPT = ["env", *(f"{name}={value}" for name, value in KEEP_MEMORY.items())]  # as the engine has it
 OVERHEAD, SPEEDUP, CHECKPOINT = 1.02, 1.9, 0.02  # what the engine is built to reach
 
 
@@ -35,6 +37,7 @@ def main(rounds: int = 3, epochs: int = 7, images: int = 64, size: int = 224) ->
                 Contestant(kind, partial(_loop, kind, serial, shards), partial(_read, "seconds.json"))
                 for kind in ("bare", "lightning", "accelerate")
             ),
+            Contestant("bare as it comes", partial(_plain, serial, shards), partial(_read, "seconds.json")),
             Contestant("ddp_2cpu", partial(_engine, double, shards), partial(_read, "timing.json")),
             Contestant("ddp_2cpu, batch halved", partial(_engine, halved, shards), partial(_read, "timing.json")),
         ]
@@ -64,7 +67,11 @@ def _engine(spec: Path, shards: Path, out: Path) -> list[str]:
 
 
 def _loop(kind: str, spec: Path, shards: Path, out: Path) -> list[str]:
-    return [sys.executable, "-m", "bench.loops", kind, str(spec), str(shards), str(out)]
+    return [*_WITH_MEMORY_KEPT, sys.executable, "-m", "bench.loops", kind, str(spec), str(shards), str(out)]
+
+
+def _plain(spec: Path, shards: Path, out: Path) -> list[str]:
+    return _loop("bare", spec, shards, out)[len(_WITH_MEMORY_KEPT) :]
 
 
 def _read(name: str, out: Path) -> list[float]:

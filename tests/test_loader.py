@@ -24,6 +24,12 @@ def shards(make_shards: Make) -> Shards:
     return Shards.open(make_shards(train=37, val=11, test=9))
 
 
+def test_a_restart_at_the_end_of_an_epoch_has_nothing_left(shards: Shards) -> None:
+    for device in ("cpu", "cuda"):  # where nothing is left, nothing is read, and no GPU is needed
+        loader = Loader(shards, "train", global_batch=8, replicas=1, replica=0, device=device, resident=False)
+        assert list(loader.epoch(0, start=loader.steps())) == []
+
+
 @pytest.fixture(scope="module")
 def sized(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Shards]:
     """Shard sets of any size up to LARGEST: the test split of one large set, cut to its first images."""

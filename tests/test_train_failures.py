@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -42,18 +43,19 @@ def left_behind(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("fault", "says"),
+    ("fault", "run", "says"),
     [
-        ("raise:1:1", "rank 1 failed: ValueError: a test's own error"),
-        ("exit:1:1", "rank 1 ended with exit status 7"),
-        ("kill:0:1", "rank 0 was ended by SIGKILL"),
-        ("sleep:1:1", "rank 1 did not finish a step"),
-        ("stop:1:1", "rank 1 did not answer"),
+        ("raise:1:1", "ddp_2cpu", "rank 1 failed: ValueError: a test's own error"),
+        ("exit:1:1", "ddp_2cpu", "rank 1 ended with exit status 7"),
+        ("kill:0:1", "ddp_2cpu", "rank 0 was ended by SIGKILL"),
+        ("sleep:1:1", "ddp_2cpu", "rank 1 did not finish a step"),
+        ("sleep:3:1", "ddp_mp_4cpu", "rank 3 did not finish a step"),
+        ("stop:1:1", "ddp_2cpu", "rank 1 did not answer"),
     ],
 )
-def test_one_rank_that_fails_ends_the_run_and_is_named(training, fault, says):
+def test_one_rank_that_fails_ends_the_run_and_is_named(training, fault, run, says):
     start = time.monotonic()
-    done = run_faulty(training, fault, parallel={"timeout_s": 5})
+    done = run_faulty(training, fault, run, parallel={"timeout_s": 5})
     assert done.returncode != 0
     assert says in done.stderr.strip().splitlines()[-1]
     assert time.monotonic() - start < 60
@@ -72,12 +74,16 @@ def test_out_of_memory_says_which_batch_size_to_try(training):
 
 
 def test_a_loss_that_is_not_finite_stops_all_ranks_with_the_ids_of_the_batch(training):
-    command = training.command("ddp_2cpu", recipe={"lr": 1e25, "clip_norm": None, "epochs": 3})
+    settings = {"parallel": {"checkpoint_every_steps": 1}}
+    command = training.command("ddp_2cpu", recipe={"lr": 1e25, "clip_norm": None, "epochs": 3}, **settings)
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=120)
     assert done.returncode == 2
     assert "the loss is not finite, in epoch" in done.stderr
     assert "these ids in index.parquet: [" in done.stderr
     assert not (training.folder / "ddp_2cpu" / "history.csv").exists()
+    epoch, step = map(int, re.search(r"in epoch (\d+) after step (\d+)", done.stderr).groups())
+    kept = [int(f.name.removeprefix("step-")) for f in (training.folder / "ddp_2cpu" / "checkpoints").glob("step-*")]
+    assert all(number < 2 * (epoch - 1) + step for number in kept), "weights after a loss that is not finite were kept"
 
 
 def test_of_two_processes_for_one_run_one_wins_and_the_other_says_so(training):

@@ -28,6 +28,16 @@ def distance(one: Path, other: Path) -> tuple[float, float, float]:
     )
 
 
+_references: dict[str, Path] = {}
+
+
+def reference(training, **recipe) -> Path:
+    """The serial run of a recipe, trained once for all tests."""
+    if str(recipe) not in _references:
+        _references[str(recipe)] = training("serial_1cpu", "reference", recipe=recipe)
+    return _references[str(recipe)]
+
+
 @pytest.mark.parametrize(
     ("run", "changes"),
     [
@@ -41,11 +51,12 @@ def distance(one: Path, other: Path) -> tuple[float, float, float]:
         ("mp_2cpu", {"parallel": {"microbatches": 1}}),
         ("mp_4cpu", {"parallel": {"schedule": "1f1b", "microbatches": 6}}),
         ("ddp_mp_4cpu", {"recipe": {"ema": 0.9}}),
+        ("fsdp_2cpu", {"recipe": {"ema": 0.5, "epochs": 4, "lr": 3e-2}}),
     ],
 )
 def test_two_steps_give_the_serial_runs_loss_and_weights(training, run, changes):
-    recipe = {"ema": changes.get("recipe", {}).get("ema")}
-    serial = training("serial_1cpu", "reference", recipe=recipe)
+    recipe = {key: value for key, value in changes.get("recipe", {}).items() if key != "accumulate"}
+    serial = reference(training, **recipe)
     weights, loss, chances = distance(serial, training(run, "other", **changes))
     assert weights < WEIGHTS
     assert loss < LOSS
@@ -53,7 +64,7 @@ def test_two_steps_give_the_serial_runs_loss_and_weights(training, run, changes)
 
 
 def test_mixed_precision_differs_by_its_own_rounding_alone(training):
-    serial, low = training("serial_1cpu"), training("ddp_amp_2cpu")
+    serial, low = reference(training), training("ddp_amp_2cpu")
     weights, loss, _ = distance(serial, low)
     assert 0 < weights < LOW_WEIGHTS
     assert loss < LOW_LOSS
@@ -66,5 +77,4 @@ def test_every_sample_is_predicted_once_with_more_replicas_than_images_in_a_step
     predicted = pd.read_parquet(folder / "predictions.parquet")
     assert len(predicted) == 20
     assert predicted["id"].is_unique
-    serial = training("serial_1cpu", recipe={"batch_size": 5})
-    assert distance(serial, folder)[0] < WEIGHTS
+    assert distance(reference(training, batch_size=5), folder)[0] < WEIGHTS

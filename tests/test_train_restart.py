@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import resource
@@ -110,6 +111,12 @@ def test_a_run_goes_on_with_another_number_of_processes_or_strategy(training, fi
     assert distance(reference, training.folder / "moved")[0] < 3 * WEIGHTS
 
 
+def test_a_cut_of_another_network_is_measured_again(training):
+    training("mp_2cpu", "cut", model={"options": {"width": 4}})
+    training("mp_2cpu", "cut")
+    assert distance(training("serial_1cpu"), training.folder / "cut")[0] < WEIGHTS
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_stops_in_order_and_the_same_command_goes_on(training, number):
     settings = {"recipe": {"epochs": 60}}
@@ -190,6 +197,13 @@ def test_a_half_written_checkpoint_is_no_checkpoint(checkpoints):
     shutil.copytree(checkpoints._folder / "step-000000003", partial)
     assert read(checkpoints) == 3
     assert not partial.exists()
+
+
+def test_a_validation_loss_that_is_not_finite_can_be_kept(checkpoints):
+    row = {"epoch": 1, "val_loss": float("nan")}
+    assert checkpoints.save({"x": torch.zeros(1000)}, Progress(step=4, history=[row]), 4)
+    _, progress = checkpoints.latest()
+    assert math.isnan(progress.history[0]["val_loss"])
 
 
 def test_a_full_disk_is_told_and_the_checkpoints_before_stay(checkpoints, caplog, monkeypatch):

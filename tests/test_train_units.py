@@ -13,19 +13,23 @@ import numpy as np
 import pynvml
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
+from timm.layers import DropPath
 from torch import nn
 
-from medscale.config import load, plan
+from medscale.config import Parallel, load, plan
+from medscale.data.loader import Batch, Step
 from medscale.errors import MedscaleError
 from medscale.models.registry import build, stages
 from medscale.parallel.cut import balance, measure
-from medscale.parallel.pipeline import evenly
+from medscale.parallel.pipeline import _draws, evenly
 from medscale.parallel.precision import GROW_EVERY, Precision
 from medscale.parallel.strategies import FIXED, measured
 from medscale.train.clock import Clock, Meter
 from medscale.train.ema import Average
+from medscale.train.guard import Guard, Watch
 from medscale.train.progress import Progress, means
 from medscale.train.recipe import Criterion, learning_rate, plateau
 
@@ -239,3 +243,20 @@ def test_a_gpu_that_tells_nothing_and_a_cpu_give_none(monkeypatch):
     for device in ("cuda:0", "cpu"):
         meter = Meter(torch.device(device))
         assert (meter.joules(), meter.use_percent()) == (None, None)
+
+
+def test_a_checkpoint_that_is_due_is_asked_for_once(monkeypatch):
+    monkeypatch.setattr(dist, "all_reduce", lambda *_, **__: SimpleNamespace(wait=lambda: None))
+    world = SimpleNamespace(is_main=True, control=None)
+    guard = Guard(world, Parallel(checkpoint_every_s=0.2), Watch())
+    time.sleep(0.25)
+    step, sums = Step([Batch(torch.zeros(1), torch.zeros(1), torch.zeros(1))], 1), torch.zeros(3, dtype=torch.int64)
+    asked = [guard.after(step, sums, done, "here")[1] for done in range(4)]
+    assert asked == [False, True, False, False]
+
+
+def test_what_draws_random_numbers_is_known():
+    drawing = [nn.Dropout(0.1), nn.Dropout2d(0.1), DropPath(0.1)]
+    assert [_draws(module) for module in (*drawing, nn.Dropout(0.0), DropPath(0.0), nn.ReLU())] == [True] * 3 + [
+        False
+    ] * 3

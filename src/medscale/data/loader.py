@@ -126,6 +126,8 @@ class Loader:
         if self._device.type != "cuda" or self._on_device is not None:
             yield from map(self._read, shares)
             return
+        if not shares:  # a restart at the very end of an epoch
+            return
         with ThreadPoolExecutor(1, "loader") as thread:
             ahead = [thread.submit(self._read, share) for share in shares[:1]]
             for following in [*shares[1:], None]:

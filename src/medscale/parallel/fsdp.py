@@ -34,6 +34,12 @@ class FSDP(Whole):
                     part.set_custom_all_gather(_Timed(self, dist.all_gather_into_tensor))  # type: ignore[arg-type]
                     part.set_custom_reduce_scatter(_Timed(self, dist.reduce_scatter_tensor))  # type: ignore[arg-type]
 
+    def train(self, mode: bool) -> None:
+        """See ``Strategy.train``; gathered parameters are let go, since the shards may have changed meanwhile (EMA)."""
+        assert isinstance(self.network, FSDPModule)
+        self.network.reshard()
+        super().train(mode)
+
     @contextmanager
     def _last(self, last: bool) -> Iterator[None]:
         assert isinstance(self.network, FSDPModule)

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,8 @@ def _environment(plan: RunPlan, scratch: Path) -> dict[str, str]:
 
 def _pass_on(number: int, _frame: Any) -> None:
     for child in _ranks():
-        child.send_signal(number)
+        with suppress(psutil.Error):  # it has just ended
+            child.send_signal(number)
 
 
 def _reap(scratch: Path) -> None:
@@ -126,13 +128,18 @@ def _reap(scratch: Path) -> None:
         ]
         if times and time.time() - min(times) > GRACE_S:
             for child in _ranks():
-                Path(scratch, f"killed{child.pid}").touch()
-                child.kill()
+                with suppress(psutil.Error):
+                    Path(scratch, f"killed{child.pid}").touch()
+                    child.kill()
         time.sleep(0.5)
 
 
 def _ranks() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "-m" in child.cmdline()]
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):  # a zombie has no command line
+            found += [child] if "-m" in child.cmdline() else []
+    return found
 
 
 def _explained(plan: RunPlan, scratch: Path, failures: dict[int, Any], otherwise: str = "") -> MedscaleError:
@@ -156,7 +163,7 @@ def _explained(plan: RunPlan, scratch: Path, failures: dict[int, Any], otherwise
 def _hung(scratch: Path) -> list[str]:
     """Ranks whose watchdog ended them, with the innermost line of their stack."""
     found = []
-    for file in sorted(scratch.glob("hang*.txt")):
+    for file in sorted(scratch.glob("hang*.txt"), key=lambda file: int(file.stem.removeprefix("hang"))):
         stack = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("  File")]
         if stack:
             rank = file.stem.removeprefix("hang")

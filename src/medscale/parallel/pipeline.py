@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
+from torch.nn.modules.dropout import _DropoutNd
 
 from medscale.config import RunPlan
 from medscale.errors import MedscaleError
@@ -28,10 +29,10 @@ class Stage(nn.Module):
     def __init__(self, blocks: Sequence[Block], first: int, precision: Precision, *, channels_last: bool) -> None:
         super().__init__()
         self.inner = nn.ModuleList(block for _, block in blocks)
-        self.seed, self.chunk = 0, 0
+        self.seed, self.before, self.chunk = 0, 0, 0
         self._first, self._precision = first, precision
         self._format = torch.channels_last if channels_last else torch.contiguous_format
-        self._random = [any(isinstance(m, nn.Dropout) and m.p > 0 for m in b.modules()) for b in self.inner]
+        self._random = [any(map(_draws, b.modules())) for b in self.inner]
 
     def forward(self, x: Tensor) -> Tensor:
         """Activations of one micro-batch through all blocks of the stage."""
@@ -41,7 +42,9 @@ class Stage(nn.Module):
         with self._precision.autocast():
             for number, block in enumerate(self.inner):
                 if self.training and self._random[number]:
-                    torch.manual_seed(self.seed + 1_000_003 * (self._first + number) + 7919 * self.chunk)
+                    torch.manual_seed(
+                        self.seed + 1_000_003 * (self._first + number) + 7919 * (self.before + self.chunk)
+                    )
                 x = block(x)
         return x.contiguous()
 
@@ -105,6 +108,7 @@ class Pipeline(Strategy):
         images, labels = (torch.cat(parts) for parts in zip(*micros, strict=True))
         self._step = criterion, size, sums
         for start, each, count in evenly(len(labels), self._plan.parallel.microbatches * len(micros)):
+            self.stage.before = start  # micro-batches of the other size have other numbers
             part = slice(start, start + each * count)
             self._run(images[part], labels[part], each, count)
         self._average_gradients()
@@ -225,6 +229,11 @@ def pipeline(
         for _, block in blocks:
             block.compile()
     return Pipeline(network, blocks, cut, plan, world, precision)
+
+
+def _draws(module: nn.Module) -> bool:
+    """Whether a module draws random numbers in training: dropout of any kind, or timm's stochastic depth."""
+    return (isinstance(module, _DropoutNd) and module.p > 0) or bool(getattr(module, "drop_prob", None))
 
 
 def _remove(network: nn.Module, name: str) -> None:

@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 
 from medscale.config import RunPlan
 from medscale.errors import MedscaleError, Stopped
 
 T = TypeVar("T")
 PR_SET_PDEATHSIG = 1
+ALONE = timedelta(minutes=10)  # what rank 0 may take to read, verify or write while the others wait
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class World:
         device: where this rank computes.
         mesh: ranks as (replica, stage), dimensions ``dp`` and ``pp``.
         control: a gloo group for small host tensors and objects, apart from the gradients' traffic.
+        patient: the same, for what waits while rank 0 reads or writes alone.
         threads: intra-op threads of this rank.
     """
 
@@ -42,6 +44,7 @@ class World:
     device: torch.device
     mesh: DeviceMesh
     control: dist.ProcessGroup
+    patient: dist.ProcessGroup
     threads: int
 
     @property
@@ -62,13 +65,13 @@ class World:
     def from_main(self, value: T) -> T:
         """Rank 0's value, on every rank: a decision is made once."""
         box = [value]
-        dist.broadcast_object_list(box, src=0, group=self.control)
+        dist.broadcast_object_list(box, src=0, group=self.patient)
         return box[0]
 
     def gather(self, value: T) -> list[T] | None:
         """Every rank's value in rank order, on rank 0; None elsewhere."""
         box: list[Any] | None = [None] * self.size if self.is_main else None
-        dist.gather_object(value, box, dst=0, group=self.control)
+        dist.gather_object(value, box, dst=0, group=self.patient)
         return box
 
     def total(self, values: torch.Tensor) -> torch.Tensor:
@@ -102,18 +105,30 @@ def join(plan: RunPlan) -> Iterator[World]:
         timeout=timeout,
         device_id=device if device.type == "cuda" else None,
     )
-    mesh = init_device_mesh(device.type, (plan.run.replicas, plan.run.stages), mesh_dim_names=("dp", "pp"))
-    control = dist.new_group(backend="gloo", timeout=timeout)
+    mesh = _mesh(plan, device, timeout)
+    control, patient = dist.new_group(backend="gloo", timeout=timeout), dist.new_group(backend="gloo", timeout=ALONE)
     assert isinstance(control, dist.ProcessGroup)
+    assert isinstance(patient, dist.ProcessGroup)
     stopped: Stopped | None = None
     try:
-        yield World(rank, size, local, device, mesh, control, threads)
+        yield World(rank, size, local, device, mesh, control, patient, threads)
     except Stopped as error:  # all ranks stop together
         stopped = error
-    dist.barrier(group=control)
+    dist.barrier(group=patient)
     dist.destroy_process_group()
     if stopped is not None:
         raise stopped
+
+
+def _mesh(plan: RunPlan, device: torch.device, timeout: timedelta) -> DeviceMesh:
+    """Ranks as (replica, stage); init_device_mesh would give its groups timeouts of many minutes."""
+    ranks = torch.arange(plan.run.devices).view(plan.run.replicas, plan.run.stages)
+    groups = []
+    for lines in (ranks.T, ranks):
+        group, _ = dist.new_subgroups_by_enumeration(lines.tolist(), timeout=timeout)
+        assert isinstance(group, dist.ProcessGroup)
+        groups.append(group)
+    return DeviceMesh.from_group(groups, device.type, mesh=ranks, mesh_dim_names=("dp", "pp"))
 
 
 def pin(local_rank: int, local_size: int, *, one_core: bool) -> int:

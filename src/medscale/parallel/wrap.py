@@ -32,6 +32,8 @@ def wrap(
     if plan.recipe.sync_batchnorm and plan.run.replicas > 1:
         if world.device.type == "cpu":
             raise MedscaleError("recipe.sync_batchnorm needs GPUs: PyTorch's SyncBatchNorm refuses the CPU")
+        if plan.run.stages > 1:
+            raise MedscaleError("recipe.sync_batchnorm goes with DDP and FSDP, not with a pipeline (mp)")
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network, world.mesh["dp"].get_group())
     if plan.run.stages > 1:
         from medscale.parallel.pipeline import pipeline  # these two imports take a second: only where they are used

@@ -22,9 +22,9 @@ def parity(results: Sequence[Result], baseline: str) -> pd.DataFrame:
     whole global batch in a serial run, its own share in a replica, a micro-batch in a pipeline.
 
     Returns:
-        ``run, same_steps, images``, and ``first, largest, accuracy``: largest difference over the epochs from the
-        baseline's training loss, that after the first epoch, and that of the test accuracy in points; NaN where the
-        steps are not the same.
+        ``run, same_steps, images``, and differences from the baseline, NaN where the steps are not the same: of the
+        training loss in the ``first`` epoch, the ``largest`` of it over the epochs, and of the test ``accuracy`` in
+        points.
     """
     base = next(result for result in results if result.name == baseline)
     rows = []
@@ -32,7 +32,7 @@ def parity(results: Sequence[Result], baseline: str) -> pd.DataFrame:
         same = _steps(result) == _steps(base)
         pairs = zip(_loss(result), _loss(base), strict=False)  # one may have stopped early
         apart = np.array([abs(ours - theirs) for ours, theirs in pairs] if same else [np.nan])
-        points = 100 * ((result.score("accuracy")["mean"] or np.nan) - (base.score("accuracy")["mean"] or np.nan))
+        points = 100 * (result.score("accuracy")["mean"] - base.score("accuracy")["mean"])
         rows.append((result.name, same, _seen(result), apart[0], apart.max(), points if same else np.nan))
     return pd.DataFrame(rows, columns=["run", "same_steps", "images", "first", "largest", "accuracy"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import warnings
@@ -13,7 +14,7 @@ from torch.distributed.checkpoint import CheckpointException, FileSystemReader, 
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 
 from medscale.errors import MedscaleError
-from medscale.files import read_json, sha256, sync_folder, write_json
+from medscale.files import read_json, sha256, sync_folder, write_json, write_text
 from medscale.log import log
 from medscale.parallel.world import World
 from medscale.train.progress import Progress
@@ -81,7 +82,7 @@ class Checkpoints:
         """Fill ``tensors`` (this rank's part, of the right shapes) in place."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dcp.load(tensors, storage_reader=FileSystemReader(folder), process_group=self._world.control)
+            dcp.load(tensors, storage_reader=FileSystemReader(folder), process_group=self._world.patient)
 
     def discard(self) -> None:
         """Remove all checkpoints: the outputs are written."""
@@ -90,7 +91,7 @@ class Checkpoints:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _seal(self, partial: Path, final: Path, progress: Progress) -> None:
-        write_json(partial / PROGRESS, progress.model_dump(mode="json"))
+        write_text(partial / PROGRESS, json.dumps(progress.model_dump()))  # a validation loss may be NaN
         files = {file.name: sha256(file) for file in sorted(partial.iterdir())}
         write_json(partial / MANIFEST, {"key": self._key, "files": files})
         if final.exists():  # a broken one of the same step
@@ -127,7 +128,7 @@ def _write(tensors: dict[str, Any], folder: Path, world: World) -> None:
             tensors,
             storage_writer=FileSystemWriter(folder, sync_files=True, overwrite=True),
             planner=DefaultSavePlanner(dedup_save_to_lowest_rank=True),
-            process_group=world.control,
+            process_group=world.patient,
         )
 
 

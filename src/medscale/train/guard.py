@@ -86,7 +86,9 @@ class Guard:
         verdict = self.settle()
         flags, event = self._fetch(sums)
         flags[STOP] = int(bool(self._watch.asked) or self._out_of_time())
-        flags[SAVE] = int(self._world.is_main and self._due(done))
+        if self._world.is_main and self._due(done):
+            flags[SAVE] = 1
+            self._saved = time.monotonic()  # not again in the next step, before this one is carried out
         mine = None if event else int(flags[NOT_FINITE])
         work = None if event else dist.all_reduce(flags, group=self._world.control, async_op=True)
         self._pending = _Pending(event, work, flags, mine, [batch.ids for batch in step.batches], where)

@@ -45,12 +45,14 @@ class Trainer:
     progress: Progress
     guard: Guard
     watchdog: Watchdog
+    since: float
 
     def run(self) -> None:
         """All epochs that are left, until the recipe, its patience or a signal ends them."""
         clock, progress = Clock(self.world.device, self.progress.spent), self.progress
         while not progress.stopped:
             self.strategy.train(True)
+            self._waited()  # what validation and warm-up waited is not this epoch's
             sums = torch.zeros(3, dtype=torch.int64, device=self.world.device)
             images = 0
             for step in clock.waiting(self.training.epoch(progress.epoch, start=progress.step)):
@@ -60,7 +62,8 @@ class Trainer:
                 stop, save = self.guard.after(step, sums, progress.steps_done(self.training.steps()), self._where())
                 if stop or save:
                     images = self._carry(sums, images, clock)
-                    self._save(clock, stop)
+                    late, _ = self.guard.settle()  # this step's own loss: one that is not finite ends the run unsaved
+                    self._save(clock, stop or late)
                 clock.moved(self._waited())
                 self.watchdog.pet()
             stop, save = self.guard.settle()
@@ -151,12 +154,18 @@ class Trainer:
             self.progress.precision = self.precision.state()
             tensors = self.tensors.collect(with_best=self.progress.best_epoch > 0)
             done = self.progress.steps_done(self.training.steps())
-            written = self.checkpoints.save(tensors, self.progress, done)
+            self.progress.wall_s, self.since = self.wall_seconds(), start
+            begun = bool(self.optimizer.state)  # not while each step so far was skipped: there is nothing to keep
+            written = begun and self.checkpoints.save(tensors, self.progress, done)
         self.guard.saved(time.monotonic() - start)
         if stop:
             reason = self.world.from_main(self.guard.reason)
             kept = "with a checkpoint" if written else "but its checkpoint could not be written"
             raise Stopped(f"stopped by {reason} {self._where()}, {kept}; the same command goes on")
+
+    def wall_seconds(self) -> float:
+        """Seconds that the training took, with those before a restart up to the checkpoint."""
+        return self.progress.wall_s + time.monotonic() - self.since
 
     def _waited(self) -> float:
         waited = self.strategy.waited_s
@@ -171,17 +180,17 @@ class Trainer:
 def evaluate(strategy: Strategy, loader: Loader, criterion: Criterion, watchdog: Watchdog) -> Tensor:
     """Sums over this rank's share of a split: as ``Strategy.backward``, and the number of images; int64, shape 4."""
     sums = torch.zeros(4, dtype=torch.int64, device=strategy.world.device)
-    for logits, labels, _ in outputs(strategy, loader):
-        watchdog.pet()
+    for logits, labels, _ in outputs(strategy, loader, watchdog):
         sums[:3] += measured(criterion(logits, labels), logits, labels)
         sums[3] += len(labels)
     return sums
 
 
-def outputs(strategy: Strategy, loader: Loader) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
+def outputs(strategy: Strategy, loader: Loader, watchdog: Watchdog) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
     """Logits (n,K), labels (n) and ids (n) of this rank's share of a split, on ranks that hold the output."""
     strategy.train(False)
     for step in loader.epoch(0):
+        watchdog.pet()
         for batch in step.batches:
             if len(batch.labels) == 0 and strategy.shares_forward:
                 strategy.logits(batch.images.new_zeros((1, *batch.images.shape[1:])))

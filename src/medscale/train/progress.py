@@ -22,6 +22,7 @@ class Progress(BaseModel):
         best_epoch: number of the epoch with the smallest validation loss, from 1; 0: none yet.
         best_loss: that loss.
         precision: state of the loss scaling.
+        wall_s: seconds that it took up to here.
         restarts: how often the run was started again.
         stopped: why training ended: epochs, patience; empty while it goes on.
     """
@@ -34,6 +35,7 @@ class Progress(BaseModel):
     best_epoch: int = 0
     best_loss: float | None = None
     precision: dict[str, float] = {}
+    wall_s: float = 0.0
     restarts: int = 0
     stopped: str = ""
 

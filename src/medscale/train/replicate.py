@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from time import perf_counter
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -41,8 +41,8 @@ def train(plan: RunPlan, shards: Shards, out: Path, world: World, watch: Watch) 
         Stopped: when it was asked to stop; it goes on when it is started again.
         MedscaleError: when the loss is not finite, memory runs out, or plan and shards do not fit.
     """
-    start, meter = perf_counter(), Meter(world.device)
-    trainer = assemble(plan, shards, out, world, watch)
+    start, meter = monotonic(), Meter(world.device)
+    trainer = assemble(plan, shards, out, world, watch, start)
     resumed = restore(trainer)
     if world.is_main:
         log.info("%s", _headline(plan, trainer, resumed))
@@ -51,8 +51,9 @@ def train(plan: RunPlan, shards: Shards, out: Path, world: World, watch: Watch) 
         trainer.watchdog.rest()
         trainer.tensors.use_best()
         predicted = [_predict(trainer, shards, split) for split in ("val", "test")]
+        trainer.watchdog.rest()
         weights = trainer.tensors.whole(world)
-        measured = _measured(trainer, meter, perf_counter() - start)
+        measured = _measured(trainer, meter)
     except (torch.OutOfMemoryError, RuntimeError) as error:
         raise _explained(error, plan) from error
     if world.is_main:
@@ -65,8 +66,8 @@ def train(plan: RunPlan, shards: Shards, out: Path, world: World, watch: Watch) 
     trainer.watchdog.dismiss()
 
 
-def assemble(plan: RunPlan, shards: Shards, out: Path, world: World, watch: Watch) -> Trainer:
-    """Everything a replicate needs on this rank, at its beginning."""
+def assemble(plan: RunPlan, shards: Shards, out: Path, world: World, watch: Watch, start: float) -> Trainer:
+    """Everything a replicate needs on this rank, at its beginning; ``start`` is when it was (time.monotonic)."""
     recipe = plan.recipe
     torch.use_deterministic_algorithms(recipe.deterministic, warn_only=True)
     torch.backends.cudnn.benchmark = not recipe.deterministic
@@ -83,7 +84,6 @@ def assemble(plan: RunPlan, shards: Shards, out: Path, world: World, watch: Watc
     made.zero_grad(set_to_none=True)  # with gradients left, an empty optimizer state would not be set up for reading
     average = Average(strategy.network, recipe.ema)
     counts = np.bincount(shards.labels[shards.positions("train")], minlength=len(shards.classes))
-    key = digest([plan.training_digest, shards.meta["digest"]])
     return Trainer(
         plan=plan,
         world=world,
@@ -95,10 +95,11 @@ def assemble(plan: RunPlan, shards: Shards, out: Path, world: World, watch: Watc
         training=training,
         validation=validation,
         tensors=Tensors(strategy, made, average),
-        checkpoints=Checkpoints(out / "checkpoints", world, key),
+        checkpoints=Checkpoints(out / "checkpoints", world, _key(plan, shards)),
         progress=Progress(),
         guard=Guard(world, plan.parallel, watch),
         watchdog=watchdog,
+        since=start,
     )
 
 
@@ -140,15 +141,16 @@ def _chain(
 ) -> tuple[list[Block], Cut]:
     """The network as blocks, and where to cut it: measured once a run folder, so that a restart has the same stages."""
     blocks, kept, cut = stages(network), out / "checkpoints" / "cut.json", None
+    key = digest([_key(plan, shards), plan.run.stages])
     if world.is_main:
-        if kept.is_file():
-            cut = Cut(**read_json(kept))
-        if cut is None or len(cut.bounds) != plan.run.stages + 1 or cut.bounds[-1] != len(blocks):
+        if kept.is_file() and (read := read_json(kept)).pop("key", None) == key:
+            cut = Cut(**read)
+        if cut is None:
             each = max(1, plan.global_batch // plan.run.replicas // plan.parallel.microbatches)
             height, width, channels = shards.shape
             images = torch.randn(each, channels, height, width, device=world.device)
             cut = measure(blocks, images, precision, plan.run.stages)
-            write_json(kept, asdict(cut))
+            write_json(kept, {"key": key, **asdict(cut)})
     cut = world.from_main(cut)
     assert cut is not None
     return blocks, cut
@@ -156,9 +158,10 @@ def _chain(
 
 def _predict(trainer: Trainer, shards: Shards, split: str) -> pd.DataFrame | None:
     """Predictions of a split with the network as it is, on rank 0."""
+    split_loader = loader(trainer.plan, shards, split, trainer.world)
     parts = [
         (ids, labels.cpu().numpy(), torch.softmax(logits, 1).cpu().numpy())
-        for logits, labels, ids in outputs(trainer.strategy, loader(trainer.plan, shards, split, trainer.world))
+        for logits, labels, ids in outputs(trainer.strategy, split_loader, trainer.watchdog)
     ]
     gathered = trainer.world.gather(parts)
     if gathered is None:
@@ -166,7 +169,12 @@ def _predict(trainer: Trainer, shards: Shards, split: str) -> pd.DataFrame | Non
     return records.predictions([part for rank in gathered for part in rank], split, len(shards.positions(split)))
 
 
-def _measured(trainer: Trainer, meter: Meter, wall: float) -> dict[str, Any] | None:
+def _key(plan: RunPlan, shards: Shards) -> str:
+    """What checkpoints belong to: all that decides the weights."""
+    return digest([plan.training_digest, shards.meta["digest"]])
+
+
+def _measured(trainer: Trainer, meter: Meter) -> dict[str, Any] | None:
     """Wall time, memory, energy and use of all ranks, on rank 0."""
     world = trainer.world
     mine = (host_memory_mb(), device_memory_mb(world.device), meter.joules(), meter.use_percent(), world.threads)
@@ -175,10 +183,10 @@ def _measured(trainer: Trainer, meter: Meter, wall: float) -> dict[str, Any] | N
         return None
     host, device, joules, use, threads = (list(column) for column in zip(*rows, strict=True))
     return {
-        "wall_seconds": wall,
+        "wall_seconds": trainer.wall_seconds(),
         "threads_per_rank": threads[0],
         "peak_memory_mb": {"host": host, "device": None if None in device else device},
-        "energy_joules": None if None in joules else sum(joules),
+        "energy_joules": None if None in joules or trainer.progress.restarts else sum(joules),
         "gpu_use_percent": None if None in use else use,
         "communication_measured": trainer.strategy.waited_s is not None,
     }
