@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -120,10 +122,27 @@ KINDS: dict[str, Callable[[nn.Module, torch.optim.Optimizer, Epochs, RunPlan], l
 }
 
 
-def main(kind: str, spec: Path, shards: Path, out: Path) -> None:
+def at_once(spec: Path, shards: Path, out: Path, processes: int = 2) -> None:
+    """Bare loops that share nothing, on a core each: what the machine itself allows; the slower one counts."""
+    folders = [out / str(core) for core in range(processes)]
+    started = []
+    for core, folder in enumerate(folders):
+        folder.mkdir()
+        arguments = ["bare", str(spec), str(shards), str(folder), "--core", str(core)]
+        started.append(subprocess.Popen([sys.executable, "-m", "bench.loops", *arguments]))
+    if any([one.wait() for one in started]):  # noqa: C419 (wait for all)
+        raise SystemExit("one of the loops failed")
+    each = [read_json(folder / "seconds.json")["epoch_seconds"] for folder in folders]
+    write_json(out / "seconds.json", {"epoch_seconds": [max(epoch) for epoch in zip(*each, strict=True)]})
+
+
+def main(kind: str, spec: Path, shards: Path, out: Path, core: int = 0) -> None:
     """Train a plan by another loop, on one core with one thread, and write the seconds of each epoch."""
+    if kind == "two-at-once":
+        at_once(spec, shards, out)
+        return
     warnings.simplefilter("ignore")
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[core : core + 1])
     torch.set_num_threads(1)
     plan, opened = RunPlan.model_validate(read_json(spec)), Shards.open(shards)
     torch.manual_seed(plan.seed)
