@@ -54,7 +54,7 @@ lock: setup ## resolve the requirements again (versions measured with stay: cons
 	@$(LOCK) --upgrade --extra dev --extra bench -c requirements.lock -o requirements-bench.lock
 
 clean: ## remove what the demo made (full-scale outputs and downloads stay)
-	@rm -rf work .pytest_cache .mypy_cache .ruff_cache .hypothesis; find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	@rm -rf work .pytest_cache .mypy_cache .ruff_cache .hypothesis; find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean ## also the virtual environment
 	@rm -rf .venv .venv-bench .tools src/*.egg-info
