@@ -30,11 +30,11 @@ class Contestant:
     seconds: Callable[[Path], Sequence[float]]
 
 
-def hold(contestants: Sequence[Contestant], rounds: int, folder: Path) -> pd.DataFrame:
+def hold(contestants: Sequence[Contestant], rounds: int, folder: Path, settle: int = 1) -> pd.DataFrame:
     """Let each contestant run once a round, in turns, so that what disturbs the machine disturbs all of them.
 
     Returns:
-        Columns ``round, name, seconds``: the median of the repetitions without the first.
+        Columns ``round, name, seconds``: the median of the repetitions without the first ``settle``.
 
     Raises:
         MedscaleError: when a command fails, with the end of what it said.
@@ -48,7 +48,7 @@ def hold(contestants: Sequence[Contestant], rounds: int, folder: Path) -> pd.Dat
             if done.returncode:
                 raise MedscaleError(f"{one.name} failed:\n{done.stderr[-2000:]}")
             seconds = one.seconds(out)
-            rows.append((number, one.name, float(np.median(seconds[1:]))))
+            rows.append((number, one.name, float(np.median(seconds[settle:]))))
             print(f"round {number + 1} of {rounds}  {one.name}: {rows[-1][2]:.3f} s", flush=True)
     return pd.DataFrame(rows, columns=["round", "name", "seconds"])
 

@@ -1,16 +1,4 @@
 # Result folders to figures, tables, numbers and the paper. A change of the text alone rebuilds the paper alone.
-FIGURES = [
-    "samples",
-    "audit",
-    "curves",
-    "accuracy",
-    "roc",
-    "confusion",
-    "speedup",
-    "efficiency",
-    "time",
-]
-TABLES = ["data", "audit", "results", "parity", "per_class", "timing", "reported"]
 
 
 rule study_report:
@@ -23,8 +11,8 @@ rule study_report:
         results=lambda w: STUDY.shown(w.study),
         reported=STUDY.own("reported.yaml"),
     output:
-        expand("figures/{{study}}/{name}.pdf", name=FIGURES),
-        expand("tables/{{study}}/{name}.{kind}", name=TABLES, kind=["tex", "csv"]),
+        expand("figures/{{study}}/{name}.pdf", name=BASE_FIGURES),
+        expand("tables/{{study}}/{name}.{kind}", name=BASE_TABLES, kind=["tex", "csv"]),
         facts="tables/{study}/facts.json",
     log:
         "logs/{study}/study_report.log",
@@ -57,8 +45,8 @@ rule numbers:
 
 rule paper_pdf:
     input:
-        expand("figures/{study}/{name}.pdf", study=STUDY.studies, name=FIGURES),
-        expand("tables/{study}/{name}.tex", study=STUDY.studies, name=TABLES),
+        STUDY.figures(),
+        STUDY.tables(),
         STUDY.own("paper/references.bib", "paper/sections/*"),
         text=STUDY.own("paper/paper.tex"),
         facts=expand("tables/{study}/facts.json", study=STUDY.studies),
@@ -78,7 +66,7 @@ rule paper_pdf:
 
 rule figures:
     input:
-        expand("figures/{study}/{name}.pdf", study=STUDY.studies, name=FIGURES),
+        STUDY.figures(),
 
 
 rule paper:

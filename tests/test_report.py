@@ -17,7 +17,7 @@ from medscale.report.marks import mark
 from medscale.report.parity import parity
 from medscale.report.reported import compare, read_reported
 from medscale.report.results import differences, read_result
-from medscale.report.study import FIGURES, TABLES
+from medscale.config import FIGURES, TABLES
 from medscale.study import RunSpec
 
 RUNS = ["serial_1cpu", "ddp_2cpu", "serial_1gpu", "ddp_amp_2gpu"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +26,7 @@ class Source(Strict):
 
     kind: str
     path: Path | None = Field(None, description="None: data/raw/<study> below the workdir; relative: from the root")
+    of: str | None = Field(None, description="another study whose raw images these are")
     synthetic: bool = Field(False, description="the raw images are generated (demo) in data/raw/<study>")
     options: dict[str, Any] = {}
 
@@ -32,6 +34,8 @@ class Source(Strict):
     def _generated_in_place(self) -> Source:
         if self.synthetic and self.path is not None:
             raise ValueError("a synthetic source has no path: it is generated below the workdir")
+        if self.of is not None and self.path is not None:
+            raise ValueError("either path or of, not both")
         return self
 
 
@@ -39,6 +43,8 @@ class Split(Strict):
     """How images are divided: grouped by patient and near-duplicate, at random, or as published."""
 
     mode: Literal["grouped", "random", "published"] = "grouped"
+    balance: bool = Field(False, description="each class is cut, at random by `seed`, to the size of the smallest")
+    near_duplicates: bool = Field(True, description="images that look alike (perceptual hash) share a group")
     train: float = Field(0.7, gt=0, lt=1)
     val: float = Field(0.1, gt=0, lt=1)
     test: float = Field(0.2, gt=0, lt=1)
@@ -62,6 +68,9 @@ class Preprocess(Strict):
     """What is done once to each image before training; all images become uint8 RGB of size x size."""
 
     size: int = Field(224, ge=8)
+    fit: Literal["stretch", "cover"] = Field(
+        "stretch", description="stretch: the whole image; cover: short side to size, the middle square is kept"
+    )
     clahe: Clahe | None = None
     gamma: float | None = Field(None, gt=0)
     median: int | None = Field(None, ge=3)
@@ -74,6 +83,17 @@ class Preprocess(Strict):
         return self
 
 
+class Crop(Strict):
+    """Which part of an image the network sees; in evaluation always the middle square of ``size`` pixels."""
+
+    size: int = Field(ge=8, description="pixels a side of what the network sees; at most preprocess.size")
+    mode: Literal["random", "resized"] = Field(
+        "random", description="random: a square of size; resized: a random part, brought to size (RandomResizedCrop)"
+    )
+    smallest: float = Field(0.08, gt=0, le=1, description="resized: smallest part of the area")
+    ratio: float = Field(4 / 3, ge=1, description="resized: largest ratio of the sides")
+
+
 class Augment(Strict):
     """Random changes of training images on whole batches; 0 turns one off."""
 
@@ -82,6 +102,9 @@ class Augment(Strict):
     vflip: float = Field(0.0, ge=0, le=1, description="probability")
     brightness: float = Field(0.0, ge=0, le=1, description="largest relative change")
     contrast: float = Field(0.0, ge=0, le=1, description="largest relative change")
+    gamma: float = Field(0.0, ge=0, le=1, description="exponent from 1/(1+gamma) to 1+gamma")
+    noise: float = Field(0.0, ge=0, le=1, description="largest standard deviation of normal noise; white is 1")
+    crop: Crop | None = None
     minority: float = Field(1.0, ge=1, description="factor on every strength for classes below the mean class size")
 
 
@@ -91,6 +114,10 @@ class Model(Strict):
     name: str
     options: dict[str, Any] = {}
     pretrained: str | None = Field(None, description="a .safetensors path, or 'hub' for timm's weights")
+    trained: Literal["all", "last_block", "last_layer"] = Field(
+        "all", description="which part learns; the rest keeps its weights and statistics"
+    )
+    metadata: list[str] = Field([], description="columns of the index that are input beside the image")
 
 
 class Recipe(Strict):
@@ -129,6 +156,41 @@ class Parallel(Strict):
     stop_after_s: float | None = Field(None, gt=0, description="stop with a checkpoint; the same command goes on")
 
 
+class Detect(Strict):
+    """Localization by YOLOv8 through ultralytics (AGPL, optional): runs whose model is a yolov8."""
+
+    size: int = Field(416, ge=32, multiple_of=32, description="pixels a side of the images")
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(16, ge=1, description="images an optimizer step over all devices")
+    lr: float = Field(1e-3, gt=0)
+    augment: Augment = Augment()
+    pretrained: str | None = Field(None, description="a .safetensors or .pt path; None: random weights")
+    images: Literal["all", "with_boxes"] = Field("with_boxes", description="which images train and test it")
+
+
+class Enhance(Strict):
+    """Benchmark of preprocessing under Dask: the time of all splits against the number of workers."""
+
+    workers: list[int] = Field([1, 2, 4, 8], min_length=1)
+    repeats: int = Field(3, ge=1)
+
+
+class Loading(Strict):
+    """Benchmark of ways to load training batches against the number of processes."""
+
+    processes: list[int] = Field([1, 2, 4], min_length=1)
+    images: int = Field(2048, ge=8, description="images a repetition, over all processes")
+    batch_size: int = Field(32, ge=1)
+    repeats: int = Field(3, ge=1)
+
+
+class Benchmarks(Strict):
+    """What a study measures besides its runs."""
+
+    enhance: Enhance | None = None
+    loading: Loading | None = None
+
+
 class Study(Strict):
     """A dataset with its preprocessing, model, recipe and runs."""
 
@@ -139,8 +201,14 @@ class Study(Strict):
     preprocess: Preprocess = Preprocess()
     augment: Augment = Augment()
     model: Model
+    models: dict[str, Model] = Field({}, description="settings of further models that runs name")
     recipe: Recipe = Recipe()
     parallel: Parallel = Parallel()
+    detect: Detect | None = None
+    benchmarks: Benchmarks = Benchmarks()
+    variant_of: str | None = Field(
+        None, description="the same raw images, divided or trained otherwise; shown in that study's section"
+    )
     baseline: str = Field("serial_1cpu", description="run against which differences in accuracy are shown")
     runs: list[str] = Field(min_length=1)
 
@@ -169,6 +237,10 @@ class Dask(Strict):
     slurm: dict[str, Any] = {}
 
 
+FIGURES = ("samples", "audit", "curves", "accuracy", "roc", "confusion", "speedup", "efficiency", "time")
+TABLES = ("data", "audit", "results", "parity", "per_class", "timing", "reported")
+
+
 class Config(Strict):
     """The whole configuration after overlay and changes."""
 
@@ -187,6 +259,11 @@ class Config(Strict):
             raise ValueError("stand_in_gpu is for scale demo only: at full scale a GPU run needs GPUs")
         for name in self.only or []:
             self.study(name)
+        for name, study in self.studies.items():
+            if self.owner(name) != name and self.owner(self.owner(name)) != self.owner(name):
+                raise ValueError(f"studies.{name}.source.of is {self.owner(name)!r}, whose images are another study's")
+            if study.variant_of is not None and self.study(study.variant_of).variant_of is not None:
+                raise ValueError(f"studies.{name}.variant_of is {study.variant_of!r}, which is a variant itself")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds has duplicates: {self.seeds}")
         return self
@@ -203,8 +280,36 @@ class Config(Strict):
 
     @property
     def active(self) -> list[str]:
-        """Names of the studies to carry out."""
-        return list(self.only or self.studies)
+        """Names of the studies to carry out, each a section of the paper."""
+        return [name for name in self.only or self.studies if self.studies[name].variant_of is None]
+
+    def owner(self, study: str) -> str:
+        """The study whose raw images a study uses: mostly its own."""
+        settings = self.study(study)
+        return settings.source.of or settings.variant_of or study
+
+    def variants(self, study: str) -> list[str]:
+        """Names of the variants of a study."""
+        return [name for name, settings in self.studies.items() if settings.variant_of == study]
+
+    def figures(self, study: str) -> list[str]:
+        """Names of a study's figures."""
+        return [*FIGURES, *self._further(study)]
+
+    def tables(self, study: str) -> list[str]:
+        """Names of a study's tables."""
+        return [*TABLES, *self._further(study)]
+
+    def _further(self, study: str) -> list[str]:
+        """What only some studies have a figure and a table of: other splits, detection, benchmarks."""
+        settings = self.studies[study]
+        there = {
+            "variants": bool(self.variants(study)),
+            "detection": settings.detect is not None,
+            "enhance": settings.benchmarks.enhance is not None,
+            "loading": settings.benchmarks.loading is not None,
+        }
+        return [name for name, wanted in there.items() if wanted]
 
 
 class RunPlan(Strict):
@@ -223,6 +328,7 @@ class RunPlan(Strict):
     augment: Augment
     recipe: Recipe
     parallel: Parallel
+    detect: Detect | None = None
 
     @property
     def global_batch(self) -> int:
@@ -267,8 +373,12 @@ def plan(config: Config, study: str, run: str | RunSpec, seed: int) -> RunPlan:
             f"{spec.name}: {spec.devices} devices do not divide over {nodes} nodes of {per_node}; "
             "ask for a multiple, or change `node` in config.yaml"
         )
-    recipe = settings.recipe if spec.batch is None else settings.recipe.model_copy(update={"batch_size": spec.batch})
-    model = settings.model if spec.model in (None, settings.model.name) else Model(name=str(spec.model))
+    recipe, augment, detect = settings.recipe, settings.augment, None
+    model = settings.model if spec.model in (None, settings.model.name) else _other_model(settings, str(spec.model))
+    if is_detector(model.name):
+        recipe, augment, detect = _detection(study, settings)
+    if spec.batch is not None:
+        recipe = recipe.model_copy(update={"batch_size": spec.batch})
     return RunPlan(
         study=study,
         run=spec,
@@ -280,10 +390,30 @@ def plan(config: Config, study: str, run: str | RunSpec, seed: int) -> RunPlan:
         nodes=nodes,
         procs_per_node=spec.devices // nodes,
         model=model,
-        augment=settings.augment,
+        augment=augment,
         recipe=recipe,
         parallel=settings.parallel,
+        detect=detect,
     )
+
+
+def is_detector(model: str) -> bool:
+    """Whether a model's name is that of a detector (YOLOv8 of any size)."""
+    return re.fullmatch(r"yolov8[nsmlx]", model) is not None
+
+
+def _other_model(settings: Study, name: str) -> Model:
+    """A model that a run's name asks for instead of the study's: with its options if ``models`` has them."""
+    return settings.models.get(name, Model(name=name, trained=settings.model.trained, metadata=settings.model.metadata))
+
+
+def _detection(study: str, settings: Study) -> tuple[Recipe, Augment, Detect]:
+    """The recipe of a study's detection runs, in the same terms as any other."""
+    detect = settings.detect
+    if detect is None:
+        raise MedscaleError(f"the study {study} has no section `detect`, so a yolov8 cannot be trained on it")
+    recipe = Recipe(epochs=detect.epochs, batch_size=detect.batch_size, batch_is="global", lr=detect.lr)
+    return recipe, detect.augment, detect
 
 
 def load(base: str | Path, changes: dict[str, Any] | None = None) -> Config:

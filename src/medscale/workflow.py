@@ -49,12 +49,13 @@ class Study:
 
     def raw(self, study: str) -> Path:
         """Folder of a study's raw images; a relative path in the configuration counts from the project's root."""
+        study = self.config.owner(study)
         path = self.config.study(study).source.path
         return (self.workdir / "data" / "raw" / study if path is None else ROOT / path).resolve()
 
     def raw_as_seen(self, study: str) -> str:
         """The same folder as jobs name it: relative to the workdir unless the configuration names it absolutely."""
-        path = self.config.study(study).source.path
+        path = self.config.study(self.config.owner(study)).source.path
         absolute = path is not None and path.is_absolute()
         return str(path) if absolute else os.path.relpath(self.raw(study), self.workdir.resolve())
 
@@ -64,7 +65,8 @@ class Study:
 
     def demo_marker(self, study: str) -> list[str]:
         """The file that ends the generation of a synthetic study's raw images; none for real ones."""
-        return [f"data/raw/{study}/{DEMO_MARKER}"] if self.config.study(study).source.synthetic else []
+        synthetic = self.config.study(study).source.synthetic
+        return [f"data/raw/{self.config.owner(study)}/{DEMO_MARKER}"] if synthetic else []
 
     def options(self, study: str) -> str:
         """The source's own options as JSON."""
@@ -102,6 +104,14 @@ class Study:
         """Result folders that a study's report shows: the configured runs and the baseline."""
         settings = self.config.study(study)
         return [f"results/{study}/{run}" for run in dict.fromkeys([*settings.runs, settings.baseline])]
+
+    def figures(self) -> list[str]:
+        """Figures of all studies to carry out."""
+        return [f"figures/{study}/{name}.pdf" for study in self.studies for name in self.config.figures(study)]
+
+    def tables(self) -> list[str]:
+        """Tables (LaTeX) of all studies to carry out."""
+        return [f"tables/{study}/{name}.tex" for study in self.studies for name in self.config.tables(study)]
 
     def own(self, *patterns: str) -> list[str]:
         """The project's own files, such as the paper's text, as jobs name them."""

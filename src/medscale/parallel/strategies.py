@@ -99,10 +99,12 @@ class Strategy(ABC):
 class Whole(Strategy):
     """Each rank calls the whole network: serial, DDP and FSDP differ in what happens inside that call."""
 
+    averages = True  # whether the exchange of gradients divides by the number of replicas
+
     def __init__(self, network: nn.Module, called: nn.Module, world: World, precision: Precision) -> None:
         super().__init__(network, world, precision)
         self.called = called
-        self._replicas = world.mesh["dp"].size()
+        self._divided = world.mesh["dp"].size() if self.averages else 1
 
     def backward(self, micros: Sequence[Micro], criterion: Criterion, size: int) -> Tensor:
         """See ``Strategy.backward``; gradients are exchanged in the last micro-batch's backward pass."""
@@ -114,7 +116,7 @@ class Whole(Strategy):
                     continue
                 logits = self._forward(images)
                 loss = criterion(logits, labels)
-                self.precision.scaled(loss * (self._replicas / size)).backward()
+                self.precision.scaled(loss * (self._divided / size)).backward()
                 self._after_backward()
             sums += measured(loss, logits, labels)
         return sums
@@ -144,7 +146,9 @@ class Whole(Strategy):
 
 
 class DDP(Whole):
-    """Gradients are averaged over replicas in buckets while the backward pass goes on (Li et al., VLDB 2020)."""
+    """Gradients are summed over replicas in buckets while the backward pass goes on (Li et al., VLDB 2020)."""
+
+    averages = False
 
     def __init__(self, network: nn.Module, world: World, precision: Precision) -> None:
         called = DistributedDataParallel(
@@ -159,14 +163,13 @@ class DDP(Whole):
         self._cuda = world.device.type == "cuda"
         self.waited_s = None if self._cuda else 0.0
         self._ready = 0.0
-        called.register_comm_hook(None, lambda _, bucket: self._averaged(bucket))
+        called.register_comm_hook(None, lambda _, bucket: self._summed(bucket))
 
-    def _averaged(self, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-        """The default hook, which also notes when the last gradient was ready: what follows is waiting."""
-        from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
-
+    def _summed(self, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+        """Sums a bucket over replicas and notes when its last gradient was ready: what follows is waiting."""
         self._ready = perf_counter()
-        return allreduce_hook(self.world.mesh["dp"].get_group(), bucket)
+        work = dist.all_reduce(bucket.buffer(), group=self.world.mesh["dp"].get_group(), async_op=True)
+        return work.get_future().then(lambda done: done.value()[0])
 
     def _last(self, last: bool) -> AbstractContextManager[Any]:
         return nullcontext() if last else self._no_sync()

@@ -22,9 +22,6 @@ from medscale.report.reported import compare, read_reported
 from medscale.report.results import Result, read_result, records
 from medscale.scaling import speedups
 
-FIGURES = ("samples", "audit", "curves", "accuracy", "roc", "confusion", "speedup", "efficiency", "time")
-TABLES = ("data", "audit", "results", "parity", "per_class", "timing", "reported")
-
 
 def write_report(
     study: str,

@@ -70,6 +70,8 @@ def assemble(plan: RunPlan, shards: Shards, out: Path, world: World, watch: Watc
     """Everything a replicate needs on this rank, at its beginning; ``start`` is when it was (time.monotonic)."""
     recipe = plan.recipe
     torch.use_deterministic_algorithms(recipe.deterministic, warn_only=True)
+    # Only of use for finding faults, and each new tensor would be written once more.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not recipe.deterministic
     watchdog = Watchdog(world.rank, plan.parallel.timeout_s)
     torch.manual_seed(plan.seed)
