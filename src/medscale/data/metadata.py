@@ -43,5 +43,5 @@ def _features(column: pd.Series, training: pd.Series) -> np.ndarray:
         scaled = (column.astype("float64") - known.mean()) / (known.std(ddof=0) or 1.0)
         return np.stack([scaled.fillna(0.0), column.notna()], axis=1).astype(np.float32)
     words = sorted(set(known.astype(str)))
-    codes = pd.Index(words).get_indexer(column.astype("str").where(column.notna(), None))
+    codes = pd.Index(words).get_indexer(pd.Index(column.astype("str").where(column.notna(), None)))
     return np.eye(len(words) + 1, dtype=np.float32)[np.where(codes < 0, len(words), codes)]
