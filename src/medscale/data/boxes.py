@@ -28,9 +28,7 @@ def relative(index: pd.DataFrame, where: str | Path) -> pd.DataFrame:
         MedscaleError: when there is no such column, or a box is none or lies outside its image.
     """
     if "boxes" not in index.columns:
-        raise MedscaleError(
-            f"{where} has no column `boxes`, so detection has nothing to learn; use a source with boxes"
-        )
+        raise MedscaleError(f"{where} has no column `boxes`: detection needs a source with boxes")
     try:
         counts = [len(boxes) for boxes in index["boxes"]]
         pixels = np.array([[float(side) for side in box] for boxes in index["boxes"] for box in boxes]).reshape(-1, 4)

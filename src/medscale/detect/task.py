@@ -93,4 +93,3 @@ def suppress(corners: Tensor, confidence: Tensor) -> Tensor:
     corners, sides, confidence = corners[sure], sides[sure], confidence[sure]
     kept = nms(corners, confidence, OVERLAP)[:MOST]
     return torch.cat([corners[kept, :2], sides[kept], confidence[kept, None]], dim=1)
-

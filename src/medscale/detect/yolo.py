@@ -71,11 +71,8 @@ class BoxLoss:
         """Sum of losses, float32 scalar, of raw outputs (n,4R+1,A) and padded boxes (n,M,4: x, y, width, height)."""
         image, place = (boxes[..., 2] > 0).nonzero(as_tuple=True)
         corner, sides = boxes[image, place].split(2, dim=1)
-        batch = {
-            "batch_idx": image,
-            "cls": torch.zeros_like(image),
-            "bboxes": torch.cat([corner + sides / 2, sides], 1),
-        }
+        centred = torch.cat([corner + sides / 2, sides], 1)
+        batch = {"batch_idx": image, "cls": torch.zeros_like(image), "bboxes": centred}
         given = {"boxes": raw[:, : self._bins], "scores": raw[:, self._bins :], "feats": self._levels}
         return self._loss(given, batch)[0].sum()
 
