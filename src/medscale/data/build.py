@@ -12,30 +12,34 @@ import numpy as np
 import pandas as pd
 
 from medscale.config import Dask, Preprocess
-from medscale.data import images, preprocess, shards
+from medscale.data import boxes, images, preprocess, shards
 from medscale.data.cluster import client, run_all
 from medscale.data.images import Unreadable, decode, read_bytes
 from medscale.data.index import FIRST
 from medscale.data.preprocess import reduction
 from medscale.data.shards import META, ROWS, chunk_name, seal, write_chunk
 from medscale.errors import MedscaleError
-from medscale.files import digest, read_json, sha256, write_json
+from medscale.files import digest, read_json, sha256, write_json, write_parquet
 from medscale.log import log
 
 Image = tuple[str, str, int, int]  # path, sha256, width, height as in the index
 
 
-def build_shards(index: Path, raw: Path, settings: Preprocess, dask: Dask, out: Path) -> None:
+def build_shards(
+    index: Path, raw: Path, settings: Preprocess, dask: Dask, out: Path, *, with_boxes: bool = False
+) -> None:
     """Preprocess the index's images into a shard set in ``out``, in the order of their ids.
 
     Beside each chunk stands a small file with the digest of what it was made from (preprocessing, code, libraries,
     SHA-256 of each image). Chunks for which that still holds are kept, also after an interruption; others are made
-    or removed. The bytes do not depend on the number of workers.
+    or removed. The bytes do not depend on the number of workers. ``with_boxes`` writes the index's boxes beside the
+    images, as shares of their sides (``boxes.parquet``).
 
     Raises:
         MedscaleError: when the index or an image is missing, or an image has changed since it was indexed.
     """
     table, raw = _read_index(index), raw.resolve()
+    localized = boxes.relative(table, index) if with_boxes else None
     recipe = {"preprocess": settings.model_dump(mode="json"), "versions": versions()}
     chunks = [table.iloc[start : start + settings.chunk] for start in range(0, len(table), settings.chunk)]
     keys = [digest({**recipe, "inputs": chunk["sha256"].tolist()}) for chunk in chunks]
@@ -49,7 +53,11 @@ def build_shards(index: Path, raw: Path, settings: Preprocess, dask: Dask, out: 
                 pass
     rows = table[["id", "label", "split", "group", *_metadata(table)]]
     rows = rows.assign(label=table["label"].cat.codes.astype(np.int64))
-    seal(out, rows, [str(c) for c in table["label"].cat.categories], {**recipe, "inputs": digest(keys)})
+    about = {**recipe, "inputs": digest(keys)}
+    if localized is not None:
+        write_parquet(out / boxes.BOXES, localized)
+        about["boxes"] = sha256(out / boxes.BOXES)
+    seal(out, rows, [str(c) for c in table["label"].cat.categories], about)
 
 
 def make_chunk(
