@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,6 @@ from medscale.config import Augment, Clahe, Crop, Dask, Enhance, Loading, Prepro
 from medscale.data.augment import MEAN, STD
 from medscale.data.build import build_shards, chunk_size, read_index
 from medscale.data.index import build_index
-from medscale.data.shards import Shards
 from medscale.errors import MedscaleError
 from medscale.files import read_json, write_json
 from medscale.measure import enhance, loading
@@ -126,16 +126,15 @@ def test_a_failing_process_ends_the_others_with_its_own_error(study: Path) -> No
     job = choose(study / "index.parquet", study / "raw", study / "shards", PLAIN, Augment(), benchmark)
     (gone := study / "gone").mkdir(exist_ok=True)
     broken = [gone / "0.png" if number == 0 else path for number, path in enumerate(job.paths)]
-    with Team(2) as team, pytest.raises(FileNotFoundError):
-        team.deliver(loading.replace(job, paths=broken), "by_hand", 2, 0)
+    with Team(2) as team, pytest.raises(FileNotFoundError, match=r"0\.png"):
+        team.deliver(replace(job, paths=broken), "by_hand", 2, 0)
 
 
 def test_what_loading_cannot_compare_is_told(study: Path, tmp_path: Path) -> None:
     with pytest.raises(MedscaleError, match="no like in torchvision"):
         changes(Augment(noise=0.1))
     with pytest.raises(MedscaleError, match="too few for 64 processes"):
-        loaded = Loading(processes=[64], images=100)
-        choose(study / "index.parquet", study / "raw", study / "shards", PLAIN, Augment(), loaded)
+        choose(study / "index.parquet", study / "raw", study / "shards", PLAIN, Augment(), Loading(processes=[64]))
     read_index(study / "index.parquet").iloc[1:].to_parquet(tmp_path / "index.parquet")
     with pytest.raises(MedscaleError, match="was not made from"):
         choose(tmp_path / "index.parquet", study / "raw", study / "shards", PLAIN, Augment(), Loading())

@@ -32,8 +32,8 @@ def measure_enhance(index: Path, raw: Path, settings: Preprocess, benchmark: Enh
 
     What is timed is what the rule ``shards`` does: read, check, decode, enhance and write, the same tasks for any
     number of workers. A worker is a process of one thread on one core; where there are more workers than cores several
-    share one (``oversubscribed``). Before each timing the split's files are read once. What is written goes to a folder in
-    ``scratch`` and is removed.
+    share one (``oversubscribed``). Before each timing the split's files are read once. What is written goes to a folder
+    in ``scratch`` and is removed.
 
     Returns:
         A row a repetition with the columns ``COLUMNS``: ``startup_s`` until the workers can begin, ``seconds`` from
