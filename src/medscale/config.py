@@ -74,7 +74,9 @@ class Preprocess(Strict):
     clahe: Clahe | None = None
     gamma: float | None = Field(None, gt=0)
     median: int | None = Field(None, ge=3)
-    chunk: int = Field(512, ge=1, description="images a shard chunk")
+    chunk: int | None = Field(
+        None, ge=1, description="images a shard chunk; None: as many as make 256 chunks, from 16 to 1024"
+    )
 
     @model_validator(mode="after")
     def _odd_median(self) -> Preprocess:
@@ -259,6 +261,7 @@ class Dask(Strict):
 
 FIGURES = ("samples", "audit", "curves", "accuracy", "roc", "confusion", "speedup", "efficiency", "time")
 TABLES = ("data", "audit", "results", "parity", "per_class", "timing", "reported")
+BENCHMARKS = tuple(Benchmarks.model_fields)
 
 
 class Config(Strict):
@@ -326,8 +329,7 @@ class Config(Strict):
         there = {
             "variants": bool(self.variants(study)),
             "detection": bool(settings.detection_runs),
-            "enhance": settings.benchmarks.enhance is not None,
-            "loading": settings.benchmarks.loading is not None,
+            **{name: getattr(settings.benchmarks, name) is not None for name in BENCHMARKS},
         }
         return [name for name, wanted in there.items() if wanted]
 
