@@ -26,7 +26,7 @@ def configuration(
 ) -> Config:
     """The configuration of a scale with one study of these runs."""
     changes: dict[str, Any] = (
-        {"like": "glaucoma", "source": {"kind": "folder", "path": "raw"}} if study != "glaucoma" else {}
+        {"like": "glaucoma", "source": {"kind": "folder", "path": "raw", "synthetic": False, "options": {}}} if study != "glaucoma" else {}
     )
     return load(
         ROOT / "config.yaml",
