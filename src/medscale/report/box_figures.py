@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,10 @@ from medscale.report.names import BLUE, GREEN, GREY, ORANGE, label, look
 from medscale.report.results import records
 
 ACROSS = 4
-KINDS = {"true": (GREEN, "-", "true box"), "predicted": (ORANGE, "--", "predicted box and its confidence")}
+KINDS: dict[str, tuple[str, Literal["-", "--"], str]] = {
+    "true": (GREEN, "-", "true box"),
+    "predicted": (ORANGE, "--", "predicted box and its confidence"),
+}
 
 
 @style.styled
@@ -79,7 +82,7 @@ def detection(results: Sequence[tuple[dict[str, Any], pd.DataFrame]], images: Ma
     ids = sorted(set.intersection(*[set(drawn["id"]) for _, drawn in results]))[:ACROSS]
     figure = style.new(0.9 + 1.75 * len(results) + 0.7 + 0.3 * len(results))
     heights = [1.75 * len(results), 0.7 + 0.3 * len(results)]
-    above, below = figure.subfigures(2, 1, height_ratios=heights)
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
     grid = above.subplots(len(results), ACROSS, squeeze=False)
     for row, (summary, drawn) in zip(grid, results, strict=True):
         for axes, number in zip(row, ids, strict=False):
@@ -108,11 +111,8 @@ def draw_boxes(axes: Axes, image: np.ndarray, drawn: pd.DataFrame) -> None:
     for row in records(drawn[drawn["kind"] != ""]):
         colour, line, _ = KINDS[row["kind"]]
         corner = row["x"] * width - 0.5, row["y"] * height - 0.5
-        axes.add_patch(
-            Rectangle(
-                corner, row["width"] * width, row["height"] * height, fill=False, edgecolor=colour, linestyle=line
-            )
-        )
+        sides = row["width"] * width, row["height"] * height
+        axes.add_patch(Rectangle(corner, *sides, fill=False, edgecolor=colour, linestyle=line))
         if row["kind"] == "predicted":
             axes.text(*corner, f"{row['confidence']:.2f}", color=colour, size=6, va="bottom")
 

@@ -69,7 +69,8 @@ Precision, recall and the challenge's mAP count boxes from a confidence of \
 {% endif %}
 ## Limits
 
-- {{ "Probabilities" if classes else "Confidences" }} are not calibrated. Results hold for images from the same sources only.
+- {{ "Probabilities" if classes else "Confidences" }} are not calibrated. \
+Results hold for images from the same sources only.
 - Subgroups (age, sex, site, camera) were not evaluated apart.
 
 ## Training
