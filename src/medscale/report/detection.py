@@ -145,7 +145,7 @@ def table(summaries: Sequence[dict[str, Any]]) -> tuple[str, pd.DataFrame]:
 def _read(folder: Path) -> Detected:
     summary = read_json(folder / "summary.json")
     try:
-        drawn = pd.read_csv(folder / "boxes.csv", keep_default_na=False, na_values={"confidence": "", "x": ""})
+        drawn = pd.read_csv(folder / "boxes.csv", dtype={"kind": str}).fillna({"kind": ""})
     except (OSError, ValueError) as error:
         raise MedscaleError(f"{folder / 'boxes.csv'} cannot be read ({error}); delete {folder} and run again") from None
     return Detected(summary["run"]["name"], summary, drawn)
