@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from medscale import config as configuration
-from medscale.config import Config, RunPlan
+from medscale.config import BENCHMARKS, Config, Enhance, Loading, RunPlan
 from medscale.errors import EXIT_USER, MedscaleError
 from medscale.files import digest
 from medscale.provenance import ROOT, code_digest
@@ -21,7 +21,7 @@ from medscale.study import RunSpec
 
 DEMO_MARKER = "demo.json"
 RUN_TARGET = re.compile(r"(?:\./)?(results|runs)/([^/]+)/([^/]+)(/.*)?")
-STUDY_TARGET = re.compile(r"(?:\./)?(data/raw|data|figures|tables)/([^/]+)/.+")
+STUDY_TARGET = re.compile(r"(?:\./)?(data/raw|data|measured|figures|tables)/([^/]+)/(.+)")
 
 
 class Study:
@@ -93,6 +93,17 @@ class Study:
             section = section.model_copy(update={"path": Path(self.raw_as_seen(study))})
         return json.dumps(section) if not isinstance(section, BaseModel) else section.model_dump_json()
 
+    def benchmark(self, study: str, name: str) -> Enhance | Loading:
+        """The settings of a study's benchmark; ``check_target`` refuses one that has none."""
+        settings: Enhance | Loading | None = getattr(self.config.study(study).benchmarks, name)
+        assert settings is not None, f"{study} has no section benchmarks.{name}"
+        return settings
+
+    def marks(self, study: str) -> str:
+        """What must be said beside all that is measured on a study's images, as JSON; no device stands in here."""
+        synthetic = self.config.study(self.config.owner(study)).source.synthetic
+        return json.dumps({"synthetic": synthetic, "stand_in": False, "scale": self.config.scale})
+
     def plan(self, study: str, run: str, seed: int | str = 0) -> RunPlan:
         """A replicate's complete plan; without a seed, what all replicates of the run share."""
         return configuration.plan(self.config, study, run, int(seed))
@@ -149,7 +160,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def check_target(config: Config, target: str) -> None:
-    """Refuse a target whose study or run does not exist.
+    """Refuse a target whose study, run or benchmark does not exist.
 
     Raises:
         MedscaleError: which part of the target is wrong and what is allowed.
@@ -158,7 +169,15 @@ def check_target(config: Config, target: str) -> None:
         configuration.plan(config, match[2], match[3], config.seeds[0])
         check_model(RunSpec.parse(match[3]).model)
     elif match := STUDY_TARGET.fullmatch(target):
-        config.study(match[2])
+        name, settings = Path(match[3]).stem, config.study(match[2])
+        if (
+            match[1] in ("measured", "figures", "tables")
+            and name in BENCHMARKS
+            and getattr(settings.benchmarks, name) is None
+        ):
+            raise MedscaleError(
+                f"{target}: the study {match[2]} measures no {name}; give it a section benchmarks.{name} in config.yaml"
+            )
 
 
 def check_model(name: str | None) -> None:
