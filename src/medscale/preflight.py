@@ -14,6 +14,7 @@ import psutil
 from medscale import config as configuration
 from medscale import detect
 from medscale.config import RunPlan
+from medscale.data.demo import checked
 from medscale.data.sources import scan
 from medscale.errors import MedscaleError
 from medscale.workflow import Study, check_model
@@ -62,7 +63,10 @@ def _data(study: Study, name: str) -> tuple[int, list[Finding]]:
     settings = study.config.study(name)
     what = f"data of {name}"
     if settings.source.synthetic:
-        count = int(settings.source.options.get("unique", 500)) * 2
+        try:
+            count = checked(settings.source.kind, settings.source.options).images
+        except MedscaleError as error:
+            return 0, [Finding("error", what, str(error))]
         return count, [Finding("note", what, f"synthetic: about {count} images are generated in {study.raw(name)}")]
     try:
         found = scan(settings.source.model_copy(update={"path": study.raw(name)}), settings.classes)
