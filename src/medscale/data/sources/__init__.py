@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from medscale.config import Source
-from medscale.data.sources import folder, smdg
+from medscale.data.sources import folder, rsna, smdg
 from medscale.data.sources.found import Found
 from medscale.errors import MedscaleError
 
-SOURCES: dict[str, Callable[[Source, list[str] | None], Found]] = {"folder": folder.scan, "smdg": smdg.scan}
+SOURCES: dict[str, Callable[[Source, list[str] | None], Found]] = {
+    "folder": folder.scan,
+    "rsna": rsna.scan,
+    "smdg": smdg.scan,
+}
 
 
 def scan(source: Source, classes: list[str] | None) -> Found:
