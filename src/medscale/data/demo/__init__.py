@@ -6,12 +6,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from medscale.data.demo import fundus
+from medscale.data.demo import fundus, xray
 from medscale.data.demo.common import Options, parse_options
 from medscale.errors import MedscaleError
 
 # Each module has ``Options`` and ``generate(options, out)``.
-GENERATORS: dict[str, ModuleType] = {"smdg": fundus}
+GENERATORS: dict[str, ModuleType] = {"rsna": xray, "smdg": fundus}
 
 
 def generate(kind: str, options: dict[str, Any], out: Path) -> None:
