@@ -166,7 +166,7 @@ def test_missing_and_empty_folders_say_what_is_expected(tmp_path: Path, kind: st
 
 
 def test_unknown_kind_and_classes(tmp_path: Path) -> None:
-    with pytest.raises(MedscaleError, match="no source kind 'smgd'; there are: folder, rsna, smdg"):
+    with pytest.raises(MedscaleError, match="no source kind 'smgd'; there are: folder, isic2017, rsna, skin, smdg"):
         scan(Source(kind="smgd", path=tmp_path), None)
     with pytest.raises(MedscaleError, match="classes of SMDG-19 are normal, glaucoma"):
         smdg(fundus_pytorch(tmp_path), ["healthy", "glaucoma"])

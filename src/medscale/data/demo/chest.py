@@ -8,6 +8,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from medscale.data.demo.brush import sigmoid, texture
+
 AIR, SOFT, LUNG, DENSE = 14.0, 150.0, 62.0, 205.0  # grey of what the ray met; white is 255
 BOX_SIGMAS = 1.5  # half a side of an opacity's box in standard deviations of its density
 
@@ -96,34 +98,23 @@ def radiograph(
     x, y = axis[None, :], axis[:, None]
     lungs = _lungs(x, y, anatomy)
     image = _body(x, y, anatomy) * (SOFT - AIR) + AIR
-    image += lungs * (LUNG - SOFT + 9 * _texture(rng, size, 5) + 5 * _texture(rng, size, 24))
+    image += lungs * (LUNG - SOFT + 9 * texture(rng, size, size, 5) + 5 * texture(rng, size, size, 24))
     image += _densities(x, y, anatomy)
     image += 26 * _vessels(rng, size, anatomy) * lungs
-    image += _bones(rng, size, anatomy) * _sigmoid((anatomy.diaphragm + 0.05 - y) * 25)
+    image += _bones(rng, size, anatomy) * sigmoid((anatomy.diaphragm + 0.05 - y) * 25)
     for opacity in opacities:
         inside = 0.35 + 0.65 * lungs  # it shades off at the lung's edge
-        image += _blob(x, y, opacity) * inside * (1 + 0.3 * _texture(rng, size, 16)) * opacity.grey
+        image += _blob(x, y, opacity) * inside * (1 + 0.3 * texture(rng, size, size, 16)) * opacity.grey
     if line:
         image += 42 * _catheter(rng, size, anatomy)
     if nodule:
         spot = anatomy.opacity(rng, int(rng.choice([-1, 1])), 50)
-        image += _sigmoid((rng.uniform(0.014, 0.022) - np.hypot(x - spot.x, y - spot.y)) * 400) * spot.grey
+        image += sigmoid((rng.uniform(0.014, 0.022) - np.hypot(x - spot.x, y - spot.y)) * 400) * spot.grey
     shown = (image - 128) * rng.normal(1, 0.08) + 128 + rng.normal(0, 7) + 14 * rng.normal() * (y - 0.5)
     shown += 3.5 * rng.standard_normal((size, size), dtype=np.float32)
     marker = np.zeros((size, size), np.uint8)
     cv2.putText(marker, "L", (round(0.9 * size), round(0.1 * size)), cv2.FONT_HERSHEY_SIMPLEX, size / 400, 235, 1)
     return np.clip(np.maximum(shown, marker) + 0.5, 0, 255).astype(np.uint8)
-
-
-def _sigmoid(values: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-np.clip(values, -30, 30)))
-
-
-def _texture(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
-    """Smooth noise of standard deviation about 1, ``cells`` grains a side; float32, shape size,size."""
-    return cv2.resize(
-        rng.standard_normal((cells, cells)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC
-    )
 
 
 def _blob(x: np.ndarray, y: np.ndarray, opacity: Opacity) -> np.ndarray:
@@ -134,8 +125,8 @@ def _body(x: np.ndarray, y: np.ndarray, anatomy: Anatomy) -> np.ndarray:
     """Where the body is, 0 to 1: neck, shoulders that slope to the sides, trunk."""
     away = np.abs(x - anatomy.centre)
     shoulder = anatomy.top - 0.1 + anatomy.slope * np.maximum(away - 0.1, 0)
-    trunk = _sigmoid((y - shoulder) * 60) * _sigmoid((anatomy.apart + 1.45 * anatomy.width - away) * 60)
-    neck = _sigmoid((0.09 - away) * 60)
+    trunk = sigmoid((y - shoulder) * 60) * sigmoid((anatomy.apart + 1.45 * anatomy.width - away) * 60)
+    neck = sigmoid((0.09 - away) * 60)
     return np.maximum(trunk, neck)
 
 
@@ -149,7 +140,7 @@ def _lungs(x: np.ndarray, y: np.ndarray, anatomy: Anatomy) -> np.ndarray:
         half = anatomy.width * np.sqrt(np.clip(1 - (1 - np.clip(down, 0, 1)) ** 2.4, 0, 1))
         lean = centre - side * 0.25 * anatomy.width * (1 - down)
         floor = anatomy.diaphragm + 0.02 * (side < 0) * -1 + 1.6 * (x - centre) ** 2
-        edge = _sigmoid((half - np.abs(x - lean)) * 90) * _sigmoid((y - anatomy.top) * 90) * _sigmoid((floor - y) * 90)
+        edge = sigmoid((half - np.abs(x - lean)) * 90) * sigmoid((y - anatomy.top) * 90) * sigmoid((floor - y) * 90)
         field = np.maximum(field, edge)
     return field
 
@@ -160,11 +151,11 @@ def _densities(x: np.ndarray, y: np.ndarray, anatomy: Anatomy) -> np.ndarray:
     heart_y = anatomy.diaphragm - 0.75 * anatomy.heart
     tilt = (across - 0.35 * anatomy.heart) + 0.25 * (y - heart_y)
     inside = 1 - np.hypot(tilt / anatomy.heart, (y - heart_y) / (0.95 * anatomy.heart))
-    heart = _sigmoid(inside * anatomy.heart * 110) * (SOFT - LUNG - 6) * _sigmoid((anatomy.diaphragm + 0.04 - y) * 60)
-    mediastinum = np.exp(-((across / 0.055) ** 2) / 2) * 46 * _sigmoid((y - anatomy.top + 0.06) * 40)
+    heart = sigmoid(inside * anatomy.heart * 110) * (SOFT - LUNG - 6) * sigmoid((anatomy.diaphragm + 0.04 - y) * 60)
+    mediastinum = np.exp(-((across / 0.055) ** 2) / 2) * 46 * sigmoid((y - anatomy.top + 0.06) * 40)
     hila = sum(np.exp(-(((across - s * 0.085) / 0.03) ** 2 + ((y - 0.43) / 0.055) ** 2) / 2) for s in (-1, 1)) * 22
-    below = _sigmoid((y - anatomy.diaphragm - 0.03) * 30) * (DENSE - SOFT) * 0.6
-    return (np.maximum(heart * _sigmoid((anatomy.diaphragm + 0.04 - y) * 60), mediastinum) + hila + below).astype(
+    below = sigmoid((y - anatomy.diaphragm - 0.03) * 30) * (DENSE - SOFT) * 0.6
+    return (np.maximum(heart * sigmoid((anatomy.diaphragm + 0.04 - y) * 60), mediastinum) + hila + below).astype(
         np.float32
     )
 
