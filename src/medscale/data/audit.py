@@ -13,7 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from medscale.data.cluster import run_all
-from medscale.data.images import Unreadable, decode, read_bytes
+from medscale.data.images import Unreadable, decode, header, read_bytes
 from medscale.data.sources.found import CONFLICT
 
 BATCH = 32  # images a Dask task
@@ -22,10 +22,13 @@ EXCLUDED, KEPT = "excluded", "kept"
 DUPLICATE = "duplicate"
 LEAK, LEAK_PUBLISHED = "leak between splits", "leak between published splits"
 NO_SPLIT = "no published split"
+BALANCED = "balanced away"
+ODD_HEADER = "odd header"
+HEADER_TYPES = {"age": "float64", "sex": "str", "view": "str", "remark": "str"}
 OWN = "image:"  # begins the group of an image whose patient is not known
 
-Fact = tuple[str, str | None, int, int, str | None, str | None]
-FACTS = ["path", "sha256", "width", "height", "reason", "detail"]
+Fact = tuple[str, str | None, int, int, str | None, str | None, dict[str, Any] | None]
+FACTS = ["path", "sha256", "width", "height", "reason", "detail", "header"]
 
 
 def inspect(root: str, paths: list[str]) -> list[Fact]:
@@ -33,7 +36,7 @@ def inspect(root: str, paths: list[str]) -> list[Fact]:
 
     Returns:
         A ``FACTS`` tuple a file: SHA-256 of its bytes, width and height in pixels as it is shown (EXIF applied), and,
-        where it gives no pixels, the reason and what was seen.
+        where it gives no pixels, the reason and what was seen; of a DICOM file what its headers tell, else None.
     """
     return [_inspect_one(root, path) for path in paths]
 
@@ -44,9 +47,10 @@ def _inspect_one(root: str, path: str) -> Fact:
         data = read_bytes(Path(root, path))
         sha256 = hashlib.sha256(data).hexdigest()
         height, width = decode(data).shape[:2]
+        told = header(data)
     except Unreadable as error:
-        return path, sha256, 0, 0, error.reason, error.detail
-    return path, sha256, width, height, None, None
+        return path, sha256, 0, 0, error.reason, error.detail, None
+    return path, sha256, width, height, None, None, told
 
 
 def read_all(connection: Client, root: Path, paths: list[str]) -> pd.DataFrame:
@@ -103,6 +107,20 @@ def grouped(rows: pd.DataFrame) -> pd.DataFrame:
     order = sorted(range(len(labels)), key=lambda code: (labels[code].startswith(OWN), labels[code]))
     name_of_part = {part[code]: labels[code] for code in reversed(order)}
     return rows.assign(group=[name_of_part[one] for one in part[group_codes]])
+
+
+def from_headers(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Make metadata columns of what the files' headers tell (age, sex, view), and audit rows (kept) of odd headers.
+
+    A column that the source's tables have is not replaced. The column ``header`` goes; where no file has a header that
+    tells something, no column comes.
+    """
+    told = pd.DataFrame([header or {} for header in rows["header"]], index=rows.index)
+    told = told.astype({name: kind for name, kind in HEADER_TYPES.items() if name in told})
+    remarks = told.pop("remark") if "remark" in told else pd.Series(None, index=rows.index, dtype="str")
+    rows = pd.concat([rows.drop(columns="header"), told.drop(columns=[c for c in told if c in rows])], axis=1)
+    odd = remarks.notna()
+    return rows, _audit(rows[odd], KEPT, ODD_HEADER, remarks[odd] + "; taken as not known")
 
 
 def leaks(rows: pd.DataFrame, column: str, reason: str) -> pd.DataFrame:

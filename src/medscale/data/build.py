@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +115,17 @@ def _make_one(raw: str, image: Image, settings: Preprocess) -> np.ndarray:
 @cache
 def versions() -> dict[str, str]:
     """What decides a chunk's bytes beside images and settings: libraries, and a digest of this package's modules."""
-    code = digest([sha256(str(module.__file__)) for module in (images, preprocess, shards)])
-    return {"opencv": cv2.__version__, "numpy": np.__version__, "code": code}
+    files = [Path(str(module.__file__)) for module in (images, preprocess, shards)]
+    code = digest([sha256(file) for file in (*files, files[0].with_name("dicom.py"))])
+    libraries = {name: _version(name) for name in ("pydicom", "pillow")}
+    return {"opencv": cv2.__version__, "numpy": np.__version__, **libraries, "code": code}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
 
 
 def read_index(path: Path) -> pd.DataFrame:
