@@ -28,7 +28,8 @@ HEADER_TYPES = {"age": "float64", "sex": "str", "view": "str", "remark": "str"}
 OWN = "image:"  # begins the group of an image whose patient is not known
 
 Fact = tuple[str, str | None, int, int, str | None, str | None, dict[str, Any] | None]
-FACTS = ["path", "sha256", "width", "height", "reason", "detail", "header"]
+# A dataset's metadata can have columns reason, detail and header of its own: those that go again have another name.
+FACTS = ["path", "sha256", "width", "height", "_reason", "_detail", "_header"]
 
 
 def inspect(root: str, paths: list[str]) -> list[Fact]:
@@ -75,9 +76,9 @@ def clean(rows: pd.DataFrame, *, published: bool) -> tuple[pd.DataFrame, pd.Data
         The rows that stay, ordered by path, with ``group`` filled (see ``grouped``), and audit rows for the others.
     """
     rows = rows.sort_values("path", ignore_index=True)
-    bad = rows["reason"].notna()
-    audit = [_audit(rows[bad], EXCLUDED, rows.loc[bad, "reason"], rows.loc[bad, "detail"])]
-    rows = rows[~bad].drop(columns=["reason", "detail"])
+    bad = rows["_reason"].notna()
+    audit = [_audit(rows[bad], EXCLUDED, rows.loc[bad, "_reason"], rows.loc[bad, "_detail"])]
+    rows = rows[~bad].drop(columns=["_reason", "_detail"])
     labels = rows.groupby("sha256")["label"].transform("nunique")
     audit.append(_same_bytes(rows, rows[labels > 1], CONFLICT))
     rows = grouped(rows[labels == 1])
@@ -112,13 +113,13 @@ def grouped(rows: pd.DataFrame) -> pd.DataFrame:
 def from_headers(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Make metadata columns of what the files' headers tell (age, sex, view), and audit rows (kept) of odd headers.
 
-    A column that the source's tables have is not replaced. The column ``header`` goes; where no file has a header that
+    A column that the source's tables have is not replaced. The column ``_header`` goes; where no file has a header that
     tells something, no column comes.
     """
-    told = pd.DataFrame([header or {} for header in rows["header"]], index=rows.index)
+    told = pd.DataFrame([header or {} for header in rows["_header"]], index=rows.index)
     told = told.astype({name: kind for name, kind in HEADER_TYPES.items() if name in told})
     remarks = told.pop("remark") if "remark" in told else pd.Series(None, index=rows.index, dtype="str")
-    rows = pd.concat([rows.drop(columns="header"), told.drop(columns=[c for c in told if c in rows])], axis=1)
+    rows = pd.concat([rows.drop(columns="_header"), told.drop(columns=[c for c in told if c in rows])], axis=1)
     odd = remarks.notna()
     return rows, _audit(rows[odd], KEPT, ODD_HEADER, remarks[odd] + "; taken as not known")
 

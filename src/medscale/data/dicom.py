@@ -23,6 +23,7 @@ from medscale.data.images import NOT_AN_IMAGE, TRUNCATED, UNREADABLE, Unreadable
 OLDEST = 110  # years; an older patient is a mistyped one
 PER_YEAR = {"Y": 1, "M": 12, "W": 365.25 / 7, "D": 365.25}  # units of an age string (PS3.5, 6.2)
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")  # pydicom gives all of these as RGB
+SEXES = {"M": "male", "F": "female", "O": "other"}
 HEADERS = ["PatientAge", "PatientSex", "ViewPosition"]
 UNDEFINED_LENGTH = 0xFFFFFFFF
 
@@ -52,8 +53,9 @@ def dicom_facts(source: bytes | str | Path) -> dict[str, Any]:
         source: a file's bytes or path.
 
     Returns:
-        ``age`` in years (float), ``sex`` (M, F or O), ``view`` (such as PA or AP), each None where it is not told, and
-        ``remark``: why a recorded age was not taken, or None. Ages come as the standard's ``051Y`` or a bare ``51``.
+        ``age`` in years (float), ``sex`` (male, female or other) and ``view`` (such as PA or AP), each None where it is
+        not told, and ``remark``: why a recorded age was not taken, or None. Ages come as the standard's ``051Y`` or
+        as a bare ``51``.
 
     Raises:
         Unreadable: as for ``decode``.
@@ -62,7 +64,7 @@ def dicom_facts(source: bytes | str | Path) -> dict[str, Any]:
     with _unreadable("the headers"):
         age, sex, view = (str(dataset.get(name) or "").strip().upper() for name in HEADERS)
     years, remark = _years(age)
-    return {"age": years, "sex": sex if sex in ("M", "F", "O") else None, "view": view or None, "remark": remark}
+    return {"age": years, "sex": SEXES.get(sex), "view": view or None, "remark": remark}
 
 
 def _years(age: str) -> tuple[float | None, str | None]:

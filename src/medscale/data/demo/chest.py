@@ -94,6 +94,7 @@ def radiograph(
     Returns:
         uint8 grey, shape size,size; air is dark.
     """
+    findings = rng.spawn(1)[0]  # what is drawn without findings does not depend on them
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size
     x, y = axis[None, :], axis[:, None]
     lungs = _lungs(x, y, anatomy)
@@ -104,12 +105,12 @@ def radiograph(
     image += _bones(rng, size, anatomy) * sigmoid((anatomy.diaphragm + 0.05 - y) * 25)
     for opacity in opacities:
         inside = 0.35 + 0.65 * lungs  # it shades off at the lung's edge
-        image += _blob(x, y, opacity) * inside * (1 + 0.3 * texture(rng, size, size, 16)) * opacity.grey
+        image += _blob(x, y, opacity) * inside * (1 + 0.3 * texture(findings, size, size, 16)) * opacity.grey
     if line:
-        image += 42 * _catheter(rng, size, anatomy)
+        image += 42 * _catheter(findings, size, anatomy)
     if nodule:
-        spot = anatomy.opacity(rng, int(rng.choice([-1, 1])), 50)
-        image += sigmoid((rng.uniform(0.014, 0.022) - np.hypot(x - spot.x, y - spot.y)) * 400) * spot.grey
+        spot = anatomy.opacity(findings, int(findings.choice([-1, 1])), 50)
+        image += sigmoid((findings.uniform(0.014, 0.022) - np.hypot(x - spot.x, y - spot.y)) * 400) * spot.grey
     shown = (image - 128) * rng.normal(1, 0.08) + 128 + rng.normal(0, 7) + 14 * rng.normal() * (y - 0.5)
     shown += 3.5 * rng.standard_normal((size, size), dtype=np.float32)
     marker = np.zeros((size, size), np.uint8)

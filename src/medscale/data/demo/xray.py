@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -138,27 +139,56 @@ def _write(settings: Options, out: Path, exam: Exam) -> None:
 
 
 def _dicom(exam: Exam, pixels: np.ndarray) -> bytes:
-    """A DICOM file (PS3.10) as the challenge's: JPEG Baseline, 8 bit, MONOCHROME2, an age without unit."""
+    """The exam's file as the challenge's are: JPEG Baseline, 8 bit, MONOCHROME2, an age without unit."""
+    from pydicom.uid import JPEGBaseline8Bit, generate_uid
+
+    headers = {
+        "SOPInstanceUID": generate_uid(entropy_srcs=[exam.name]),
+        "Modality": "CR",
+        "BodyPartExamined": "CHEST",
+        "ViewPosition": exam.view,
+        "PatientName": exam.name,
+        "PatientID": exam.name,
+        "PatientSex": exam.sex,
+        "PatientAge": str(exam.age),
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "Rows": pixels.shape[0],
+        "Columns": pixels.shape[1],
+        "BitsAllocated": 8,
+        "BitsStored": 8,
+        "HighBit": 7,
+        "PixelRepresentation": 0,
+        "LossyImageCompression": "01",
+        "LossyImageCompressionMethod": "ISO_10918_1",
+    }
+    coded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+    return dicom_file(headers, [coded], JPEGBaseline8Bit)
+
+
+def dicom_file(headers: Mapping[str, Any], pixels: bytes | list[bytes] | None, syntax: str) -> bytes:
+    """A DICOM file (PS3.10) of the class that the challenge's files have.
+
+    Args:
+        headers: values by keyword, taken as they are, wrong ones too.
+        pixels: bytes of the pixels, or a coded stream a frame where the syntax is a compressed one; None for none.
+        syntax: UID of the transfer syntax.
+    """
     from pydicom import config, dcmwrite
+    from pydicom.datadict import dictionary_VR
     from pydicom.dataelem import DataElement
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.encaps import encapsulate
-    from pydicom.uid import JPEGBaseline8Bit, generate_uid
+    from pydicom.tag import Tag
 
     dataset, dataset.file_meta = Dataset(), FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
-    dataset.SOPClassUID = STORAGE
-    dataset.SOPInstanceUID = generate_uid(entropy_srcs=[exam.name])
-    dataset.Modality, dataset.BodyPartExamined, dataset.ViewPosition = "CR", "CHEST", exam.view
-    dataset.PatientID = dataset.PatientName = exam.name
-    dataset.PatientSex = exam.sex
-    dataset.add(DataElement("PatientAge", "AS", str(exam.age), validation_mode=config.IGNORE))
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.Rows, dataset.Columns = pixels.shape
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
-    dataset.LossyImageCompression, dataset.LossyImageCompressionMethod = "01", "ISO_10918_1"
-    coded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
-    dataset.add(DataElement("PixelData", "OB", encapsulate([coded]), is_undefined_length=True))
+    dataset.file_meta.TransferSyntaxUID = syntax
+    for name, value in {"SOPClassUID": STORAGE, **headers}.items():
+        dataset.add(DataElement(name, dictionary_VR(Tag(name)), value, validation_mode=config.IGNORE))
+    if pixels is not None:
+        wide = headers["BitsAllocated"] > 8 and isinstance(pixels, bytes)
+        value = pixels if isinstance(pixels, bytes) else encapsulate(pixels)
+        dataset.add(DataElement("PixelData", "OW" if wide else "OB", value))
     buffer = io.BytesIO()
     dcmwrite(buffer, dataset, enforce_file_format=True)
     return buffer.getvalue()

@@ -11,7 +11,9 @@ from typing import Any
 import pandas as pd
 
 from medscale.config import Source
+from medscale.data.download import command
 from medscale.data.sources import found as f
+from medscale.data.sources.folder import of_classes
 from medscale.data.sources.found import Excluded, Found, Listing, found, list_folder, read_table
 from medscale.errors import MedscaleError
 from medscale.files import read_json
@@ -29,7 +31,8 @@ SHARE_MISSING = 0.01  # a folder that lacks a larger share of its listed images 
 EXPECTED = (
     "Expected the RSNA Pneumonia Detection Challenge 2018:\n"
     f"    {TRAIN}/*.dcm, {LABELS} and {DETAILS}\n"
-    "  kaggle competitions download -c rsna-pneumonia-detection-challenge, then unzip it there, or set source.path;\n"
+    f"    {command('rsna')}\n"
+    "  then unzip it there, or set source.path to where it is;\n"
     f"  to know the patients put {MAPPING}, which the RSNA published, beside them."
 )
 
@@ -81,19 +84,20 @@ def scan(source: Source, classes: Sequence[str] | None) -> Found:
     root = Path(str(source.path))
     exams = _exams(*_tables(root, listing))
     patients = _patients(root, listing)
-    rows, left_out = _images(listing, exams, kind, names)
+    rows, left_out = _images(listing, exams, kind)
     missing = sorted(set(exams) - {PurePosixPath(path).stem for path in _labelled(listing)})
     if not rows or len(missing) > SHARE_MISSING * len(exams):
         what = f"{len(missing)} of the {len(exams)} images that {LABELS} lists are missing"
         raise _incomplete(root, f"{what}; {listing.summary()}")
     folder = PurePosixPath(listing.base, TRAIN)
     left_out += [(f"{folder}/{exam}.dcm", f.NO_FILE, f"{LABELS} names it") for exam in missing]
+    rows, others = of_classes(rows, names)
     for row in rows:
         row["group"] = patients.get(PurePosixPath(row["path"]).stem)
     if empty := [name for name in names if name not in {row["label"] for row in rows}]:
         raise MedscaleError(f"{root}: no images of class {', '.join(map(repr, empty))} ({listing.summary()})")
     notes = _notes(rows, bool(patients), source.synthetic)
-    return found(rows, [*listing.excluded, *left_out], names, notes, ["detail", "boxes"])
+    return found(rows, [*listing.excluded, *left_out, *others], names, notes, ["detail", "boxes"])
 
 
 def _kind(source: Source) -> str:
@@ -177,9 +181,7 @@ def _labelled(listing: Listing) -> list[str]:
     return [p for p in listing.images if TRAIN in PurePosixPath(p).parts and PurePosixPath(p).suffix.lower() == ".dcm"]
 
 
-def _images(
-    listing: Listing, exams: dict[str, Exam], kind: str, names: list[str]
-) -> tuple[list[dict[str, Any]], list[Excluded]]:
+def _images(listing: Listing, exams: dict[str, Exam], kind: str) -> tuple[list[dict[str, Any]], list[Excluded]]:
     """Rows of the images that have a label, and the other images with the reason."""
     rows: list[dict[str, Any]] = []
     left_out: list[Excluded] = []
@@ -194,8 +196,6 @@ def _images(
             left_out.append((path, f.NOT_LISTED, f"{LABELS} does not name it"))
         elif fault := exam.fault(kind):
             left_out.append((path, *fault))
-        elif exam.label(kind) not in names:
-            left_out.append((path, f.OTHER_CLASS, f"class {exam.label(kind)}"))
         else:
             row = {"path": path, "label": exam.label(kind), "split_published": None, "group": None, "source": "RSNA"}
             rows.append({**row, "detail": exam.detail, "boxes": exam.boxes})
