@@ -44,7 +44,7 @@ def training_loader(plan: RunPlan, shards: Shards) -> Loader:
         replicas=1,
         replica=0,
         seed=plan.seed,
-        shuffle=True,
+        training=True,
         augment=plan.augment,
         channels_last=plan.recipe.channels_last,
     )

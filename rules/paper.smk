@@ -27,6 +27,25 @@ rule study_report:
         " --figures figures/{wildcards.study} --tables tables/{wildcards.study} --log {log}"
 
 
+rule variants:
+    input:
+        config="config.resolved.json",
+        results=lambda w: STUDY.beside(w.study),
+    output:
+        "figures/{study}/variants.pdf",
+        expand("tables/{{study}}/variants.{kind}", kind=["tex", "csv"]),
+    log:
+        "logs/{study}/variants.log",
+    benchmark:
+        "benchmarks/{study}/variants.tsv"
+    params:
+        script=STUDY.script("variants.py"),
+        code=STUDY.code("variants.py"),
+    shell:
+        "python {params.script} {input.results} --study {wildcards.study} --config {input.config}"
+        " --figures figures/{wildcards.study} --tables tables/{wildcards.study} --log {log}"
+
+
 rule numbers:
     input:
         expand("tables/{study}/facts.json", study=STUDY.studies),

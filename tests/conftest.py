@@ -40,6 +40,8 @@ def make_shards(tmp_path: Path) -> Callable[..., Path]:
         rows = pd.DataFrame(
             {"id": np.arange(total), "label": labels, "split": split, "group": np.arange(total).astype(str)}
         )
+        rows["age"] = np.where(rng.random(total) < 0.2, np.nan, 40 + 10 * labels + rng.normal(0, 5, total))
+        rows["sex"] = pd.Series(rng.choice(["f", "m"], total), dtype="str")
         seal(folder, rows, [f"class{i}" for i in range(classes)], {"preprocess": {}})
         return folder
 

@@ -63,15 +63,17 @@ def ids(loader: Loader, epoch: int = 1, start: int = 0) -> list[list[int]]:
     replicas=st.integers(1, 9),
     extra=st.integers(0, 30),
     accumulate=st.integers(1, 4),
-    shuffle=st.booleans(),
+    training=st.booleans(),
     epoch=st.integers(0, 5),
 )
 def test_each_sample_once_for_any_size_and_world_size(
-    sized: Callable[[int], Shards], size: int, replicas: int, extra: int, accumulate: int, shuffle: bool, epoch: int
+    sized: Callable[[int], Shards], size: int, replicas: int, extra: int, accumulate: int, training: bool, epoch: int
 ) -> None:
     shards, batch = sized(size), replicas + extra
     loaders = [
-        Loader(shards, "test", global_batch=batch, replicas=replicas, replica=r, accumulate=accumulate, shuffle=shuffle)
+        Loader(
+            shards, "test", global_batch=batch, replicas=replicas, replica=r, accumulate=accumulate, training=training
+        )
         for r in range(replicas)
     ]
     steps = [list(loader.epoch(epoch)) for loader in loaders]
@@ -82,13 +84,13 @@ def test_each_sample_once_for_any_size_and_world_size(
         assert sum(counts) == step[0].size <= batch
         assert max(counts) - min(counts) <= 1
         assert all(len(one.batches) == accumulate for one in step), number
-    alone = ids(Loader(shards, "test", global_batch=batch, replicas=1, replica=0, shuffle=shuffle), epoch)
+    alone = ids(Loader(shards, "test", global_batch=batch, replicas=1, replica=0, training=training), epoch)
     together = [[i for one in step for b in one.batches for i in b.ids.tolist()] for step in zip(*steps, strict=True)]
     assert together == alone
 
 
 def test_labels_and_images_belong_to_their_ids(shards: Shards) -> None:
-    loader = Loader(shards, "train", global_batch=10, replicas=2, replica=1, shuffle=True, seed=4)
+    loader = Loader(shards, "train", global_batch=10, replicas=2, replica=1, training=True, seed=4)
     for step in loader.epoch(3):
         for batch in step.batches:
             positions = batch.ids.numpy()  # ids of this set are positions
@@ -98,7 +100,7 @@ def test_labels_and_images_belong_to_their_ids(shards: Shards) -> None:
 
 
 def test_an_epoch_goes_on_from_any_step(shards: Shards) -> None:
-    loader = Loader(shards, "train", global_batch=5, replicas=1, replica=0, shuffle=True, augment=Augment(rotate=20))
+    loader = Loader(shards, "train", global_batch=5, replicas=1, replica=0, training=True, augment=Augment(rotate=20))
     whole, rest = list(loader.epoch(2)), list(loader.epoch(2, start=3))
     assert len(whole) == loader.steps() == 8
     for a, b in zip(whole[3:], rest, strict=True):
@@ -107,7 +109,7 @@ def test_an_epoch_goes_on_from_any_step(shards: Shards) -> None:
 
 def test_epochs_and_seeds_differ_and_repeat(shards: Shards) -> None:
     def order(epoch: int, seed: int) -> list[list[int]]:
-        return ids(Loader(shards, "train", global_batch=37, replicas=1, replica=0, shuffle=True, seed=seed), epoch)
+        return ids(Loader(shards, "train", global_batch=37, replicas=1, replica=0, training=True, seed=seed), epoch)
 
     assert order(1, 1) == order(1, 1)
     assert len({str(order(epoch, seed)) for epoch in (1, 2) for seed in (1, 2)}) == 4
@@ -122,7 +124,7 @@ def test_augmentation_is_the_samples_own(shards: Shards) -> None:
         for replica in range(replicas):
             loader = Loader(
                 shards, "train", global_batch=batch, replicas=replicas, replica=replica, accumulate=accumulate,
-                shuffle=True, augment=augment,
+                training=True, augment=augment,
             )  # fmt: skip
             for step in loader.epoch(1):
                 for b in step.batches:
@@ -148,7 +150,7 @@ def test_a_resident_split_gives_the_same(shards: Shards, augment: Augment | None
 
 def _loader(shards: Shards, augment: Augment | None, channels_last: bool, resident: bool) -> Loader:
     return Loader(
-        shards, "train", global_batch=8, replicas=1, replica=0, shuffle=True, augment=augment,
+        shards, "train", global_batch=8, replicas=1, replica=0, training=True, augment=augment,
         channels_last=channels_last, resident=resident,
     )  # fmt: skip
 

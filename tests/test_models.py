@@ -49,7 +49,7 @@ def test_stages_in_a_row_are_the_network(name: str, options: dict[str, float], s
 
 
 def test_a_network_of_unknown_order_is_not_cut() -> None:
-    with pytest.raises(MedscaleError, match="cannot be cut into stages; model parallel runs need one of"):
+    with pytest.raises(MedscaleError, match="cannot be cut into stages; model parallel runs, and training"):
         stages(build(Model(name="vit_tiny_patch16_224"), 2))
 
 
@@ -127,3 +127,33 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
 def test_our_own_names_need_no_timm() -> None:
     for name in ("medical_cnn", "xray_cnn", "tiny_cnn", "efficientnet_b3", "densenet121"):
         check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "learns", "rests"),
+    [
+        ("medical_cnn", {"width": 8}, ("context.project", "head"), ("stem", "stage4.1")),
+        ("xray_cnn", {"size": 32}, ("conv2", "fc1", "fc2"), ("conv1",)),
+        ("test_efficientnet", {}, ("blocks.4", "conv_head", "classifier"), ("conv_stem", "blocks.3")),
+        ("densenet121", {}, ("features.denseblock4", "features.norm5", "classifier"), ("features.denseblock3",)),
+        ("resnet18", {}, ("layer4.1", "fc"), ("conv1", "layer3", "layer4.0")),
+    ],
+)
+def test_the_last_block_or_layer_learns_and_the_rest_keeps_its_weights(name, options, learns, rests) -> None:
+    block = build(Model(name=name, options=options, trained="last_block"), 3)
+    trained = {key for key, p in block.named_parameters() if p.requires_grad}
+    assert all(any(key.startswith(f"{part}.") for key in trained) for part in learns)
+    assert not any(key.startswith(f"{part}.") for key in trained for part in rests)
+    layer = build(Model(name=name, options=options, trained="last_layer"), 3)
+    last = {key.rsplit(".", 1)[0] for key, p in layer.named_parameters() if p.requires_grad}
+    assert len(last) == 1
+    assert isinstance(layer.get_submodule(last.pop()), torch.nn.Linear)
+
+
+def test_metadata_add_to_the_logits_and_begin_with_nothing() -> None:
+    torch.manual_seed(0)
+    network = build(Model(name="tiny_cnn"), 3, features=4)
+    images, features = torch.randn(5, 3, 16, 16), torch.randn(5, 4)
+    torch.testing.assert_close(network((images, features)), network.image(images))
+    torch.nn.init.ones_(network.metadata[2].weight)
+    assert not torch.allclose(network((images, features)), network.image(images))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from made_runs import ROOT, make_study, report
+from medscale.config import FIGURES, TABLES
 from medscale.errors import MedscaleError
 from medscale.files import read_json, write_json
 from medscale.report import latex, names, style
@@ -17,7 +18,6 @@ from medscale.report.marks import mark
 from medscale.report.parity import parity
 from medscale.report.reported import compare, read_reported
 from medscale.report.results import differences, read_result
-from medscale.config import FIGURES, TABLES
 from medscale.study import RunSpec
 
 RUNS = ["serial_1cpu", "ddp_2cpu", "serial_1gpu", "ddp_amp_2gpu"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,27 @@ def test_two_steps_give_the_serial_runs_loss_and_weights(training, run, changes)
     assert weights < WEIGHTS
     assert loss < LOSS
     assert chances < WEIGHTS
+
+
+@pytest.mark.parametrize(
+    ("run", "model"),
+    [
+        ("ddp_2cpu", {"trained": "last_block", "metadata": ["age", "sex"]}),
+        ("fsdp_2cpu", {"trained": "last_layer", "metadata": ["sex"]}),
+    ],
+)
+def test_metadata_and_frozen_parts_train_alike(training, run, model):
+    serial = training("serial_1cpu", model=model)
+    weights, loss, _ = distance(serial, training(run, model=model))
+    assert weights < WEIGHTS
+    assert loss < LOSS
+    assert any(name.startswith("metadata.") for name in load_file(serial / "model.safetensors"))
+
+
+def test_a_pipeline_refuses_metadata(training):
+    done = subprocess.run(training.command("mp_2cpu", model={"metadata": ["age"]}), capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "a pipeline (mp) trains the whole network on images alone" in done.stderr
 
 
 def test_fsdp_trains_on_its_own_weights_after_an_epoch_that_was_not_the_best(training):

@@ -436,7 +436,7 @@ def load(base: str | Path, changes: dict[str, Any] | None = None) -> Config:
         changes["only"] = changes["only"].split(",")
     for layer in (scales.get(scale, {}), changes):
         tree = merge(tree, layer)
-    studies = tree.get("studies") or {}
+    studies = {name: study for name, study in (tree.get("studies") or {}).items() if study is not None}
     tree["studies"] = {name: _inherit(studies, name, base) for name in studies}
     try:
         return Config.model_validate(tree)
@@ -452,19 +452,24 @@ def merge(below: Any, above: Any) -> Any:
 
 
 def _inherit(studies: dict[str, Any], name: str, base: str | Path, seen: tuple[str, ...] = ()) -> Any:
-    """A study with ``like: other`` takes what it does not say itself from the other, but title, source and classes."""
+    """A study takes what it does not say itself from another.
+
+    ``like: other`` gives all but title, source and classes; ``variant_of: other`` also source and classes.
+    """
     study = studies[name]
     if not isinstance(study, dict):
         return study
     study = {"title": name, **study}
-    if "like" not in study:
+    if not (key := next((key for key in ("like", "variant_of") if key in study), None)):
         return study
-    other = study["like"]
+    other, keep = study[key], ("title",) if key == "variant_of" else ("title", "source", "classes", "variant_of")
     if other not in studies or other in (*seen, name):
-        raise MedscaleError(f"{base}: studies.{name}.like is {other!r}; it must name another study that ends the chain")
+        raise MedscaleError(
+            f"{base}: studies.{name}.{key} is {other!r}; it must name another study that ends the chain"
+        )
     own = {key: value for key, value in study.items() if key != "like"}
     parent = dict(_inherit(studies, other, base, (*seen, name)))
-    return merge({key: value for key, value in parent.items() if key not in ("title", "source", "classes")}, own)
+    return merge({key: value for key, value in parent.items() if key not in keep}, own)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

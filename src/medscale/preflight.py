@@ -41,7 +41,9 @@ def examine(study: Study, *, on_cluster: bool = False) -> list[Finding]:
     """
     config = study.config
     findings = [Finding("ok", "configuration", f"{config.scale} scale, studies {', '.join(study.studies)}")]
-    plans = [study.plan(s, run, seed) for s in study.studies for run in config.study(s).runs for seed in config.seeds]
+    plans = [
+        study.plan(s, run, seed) for s in study.with_variants for run in config.study(s).runs for seed in config.seeds
+    ]
     images = {}
     for name in study.studies:
         images[name], lines = _data(study, name)

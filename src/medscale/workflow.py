@@ -44,8 +44,13 @@ class Study:
 
     @property
     def studies(self) -> list[str]:
-        """Names of the studies to carry out."""
+        """Names of the studies to carry out, each a section of the paper."""
         return self.config.active
+
+    @property
+    def with_variants(self) -> list[str]:
+        """The same, and their variants."""
+        return [*self.studies, *(name for study in self.studies for name in self.config.variants(study))]
 
     def raw(self, study: str) -> Path:
         """Folder of a study's raw images; a relative path in the configuration counts from the project's root."""
@@ -98,12 +103,18 @@ class Study:
 
     def results(self, studies: Iterable[str] | None = None) -> list[str]:
         """Result folders of the configured runs."""
-        return [f"results/{s}/{run}" for s in studies or self.studies for run in self.config.study(s).runs]
+        return [f"results/{s}/{run}" for s in studies or self.with_variants for run in self.config.study(s).runs]
 
     def shown(self, study: str) -> list[str]:
         """Result folders that a study's report shows: the configured runs and the baseline."""
         settings = self.config.study(study)
         return [f"results/{study}/{run}" for run in dict.fromkeys([*settings.runs, settings.baseline])]
+
+    def beside(self, study: str) -> list[str]:
+        """Result folders of a study's variants, those of the same runs of the study itself first."""
+        runs = [(name, run) for name in self.config.variants(study) for run in self.config.study(name).runs]
+        own = [f"results/{study}/{run}" for run in dict.fromkeys(run for _, run in runs)]
+        return own + [f"results/{name}/{run}" for name, run in runs]
 
     def figures(self) -> list[str]:
         """Figures of all studies to carry out."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,11 +17,43 @@ from medscale.data.random import AUGMENT, uniform
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's RGB in [0, 1]; the usual normalization of pretrained networks
 STD = (0.229, 0.224, 0.225)
+FLIP_CODES = {(True, False): 1, (False, True): 0, (True, True): -1}  # OpenCV's, of (x, y)
+FIELD = 2**20  # normal numbers that noise is cut from
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is done to each of n samples; row i depends on sample i alone.
+
+    Attributes:
+        matrix: float32, shape n,2,3: a pixel (x, y, 1) of the result comes from ``matrix @ (x, y, 1)`` of the image.
+        brightness: factor on intensities, float32, shape n.
+        contrast: factor on their distance from the image's mean, float32, shape n.
+        gamma: exponent of intensities in [0, 1], float32, shape n.
+        noise: standard deviation of normal noise where white is 1, float32, shape n.
+        start: where in the field of normal numbers the sample's noise begins, int64, shape n.
+    """
+
+    matrix: Tensor
+    brightness: Tensor
+    contrast: Tensor
+    gamma: Tensor
+    noise: Tensor
+    start: Tensor
+
+    def to(self, device: torch.device) -> Changes:
+        """The same on another device."""
+        return Changes(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
 
 
 @dataclass(frozen=True)
 class Augmenter:
-    """Draws each sample's changes on the host and applies them to a batch where the batch is.
+    """Turns uint8 images into what a network sees: cropped, randomly changed in training, and normalized.
+
+    Changes are drawn on the host and applied where the images are: on the CPU by OpenCV image by image, elsewhere by
+    PyTorch on the whole batch; the two differ by rounding (the CPU rounds to uint8 after the geometric change).
+    Order: crop, rotation and flips in one bilinear resampling with mirrored borders (or exactly, where all changes
+    are shifts and flips); gamma; brightness; contrast about where the image's mean went; noise; clipping.
 
     Classes with fewer training images than the mean class size get every strength times ``settings.minority``
     (class-aware augmentation). A flip is most random at probability 0.5: the factor raises it to 0.5 at most.
@@ -34,59 +68,155 @@ class Augmenter:
     class_counts: np.ndarray
     seed: int
 
-    def draw(self, epoch: int, ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    def draw(self, epoch: int, ids: np.ndarray, labels: np.ndarray, size: tuple[int, int]) -> Changes:
         """Changes of the samples ``ids`` (int64, shape n) of classes ``labels`` (int64, shape n) in an epoch.
 
-        Returns:
-            float32, shape (n, 5): angle in radians, sign of x and of y (-1: flipped), and the factors of
-            brightness and of contrast. A row depends on its own sample alone.
+        Args:
+            epoch: its number.
+            ids: the samples.
+            labels: their classes.
+            size: height and width of the images.
         """
         s = self.settings
         small = self.class_counts < self.class_counts.mean()
         strength = np.where(small, s.minority, 1.0).astype(np.float32)[labels]
-        angle, hflip, vflip, brightness, contrast = uniform(self.seed, AUGMENT, epoch, ids, 5).T
-        return np.stack(
-            [
-                (2 * angle - 1) * strength * np.float32(math.radians(s.rotate)),
-                np.where(hflip < np.minimum(s.hflip * strength, max(s.hflip, 0.5)), -1, 1),
-                np.where(vflip < np.minimum(s.vflip * strength, max(s.vflip, 0.5)), -1, 1),
-                1 + (2 * brightness - 1) * np.minimum(strength * s.brightness, 1),
-                1 + (2 * contrast - 1) * np.minimum(strength * s.contrast, 1),
-            ],
-            axis=1,
-        ).astype(np.float32)
+        u = uniform(self.seed, AUGMENT, epoch, ids, 12).T
+        flip_x, flip_y = (
+            np.where(draw < np.minimum(p * strength, max(p, 0.5)), -1, 1)
+            for draw, p in ((u[1], s.hflip), (u[2], s.vflip))
+        )
+        width, height, x, y = self._region(u[8:12], size)
+        angle = (2 * u[0] - 1) * strength * math.radians(s.rotate)
+        return Changes(
+            matrix=_matrix(angle, flip_x, flip_y, (width, height), (x, y), self.side(size)),
+            brightness=_tensor(1 + (2 * u[3] - 1) * np.minimum(strength * s.brightness, 1)),
+            contrast=_tensor(1 + (2 * u[4] - 1) * np.minimum(strength * s.contrast, 1)),
+            gamma=_tensor((1 + strength * s.gamma) ** (2 * u[5] - 1)),
+            noise=_tensor(u[6] * strength * s.noise),
+            start=torch.from_numpy((u[7] * FIELD).astype(np.int64)),
+        )
 
-    def apply(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Change images (uint8, shape n,C,H,W) by ``draws`` (float32, shape n,5, same device).
+    def neutral(self, count: int, size: tuple[int, int]) -> Changes:
+        """No changes but the middle crop, for ``count`` images of height and width ``size``."""
+        side = self.side(size)
+        one, zero = np.ones(count), np.zeros(count)
+        middle = (zero + size[1] // 2 - side[1] // 2 + side[1] / 2, zero + size[0] // 2 - side[0] // 2 + side[0] / 2)
+        matrix = _matrix(zero, one, one, (zero + side[1], zero + side[0]), middle, side)
+        same = _tensor(one)
+        return Changes(matrix, same, same, same, _tensor(zero), torch.zeros(count, dtype=torch.int64))
 
-        Brightness scales intensities, contrast scales their distance from the image's mean, as in torchvision.
+    def side(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of what the network sees."""
+        return size if self.settings.crop is None else (self.settings.crop.size, self.settings.crop.size)
+
+    def apply(self, images: Tensor, changes: Changes, *, training: bool = True) -> Tensor:
+        """Change and normalize images (uint8, shape n,H,W,C) by ``changes`` (on the same device).
+
+        ``training`` False leaves out noise and resampling, of which neutral changes have none.
 
         Returns:
-            float32 in [0, 1], shape n,C,H,W.
+            float32, shape n,C,h,w in channels-last memory; ImageNet's mean is 0 and its standard deviation 1.
         """
-        angle, flip_x, flip_y, brightness, contrast = draws.T[:, :, None, None, None]
-        mean = images.sum((1, 2, 3), dtype=torch.int64, keepdim=True) / (255 * max(images[0:1].numel(), 1))
-        pixels = images.float()
-        if self.settings.rotate or self.settings.hflip or self.settings.vflip:
-            pixels = turn(pixels, angle[:, 0], flip_x[:, 0], flip_y[:, 0])
-        pixels = pixels * (brightness * contrast / 255) + brightness * (1 - contrast) * mean
-        return pixels.clamp_(0, 1)
+        noisy = training and self.settings.noise > 0
+        exact = not training or self._exact
+        if images.device.type == "cpu":
+            pixels = self._on_host(images, changes, exact=exact, normal=not noisy)
+        else:
+            pixels = self._on_device(images, changes, exact=exact)
+        if noisy:
+            pixels = (pixels + changes.noise.view(-1, 1, 1, 1) * self._noise(changes.start, pixels)).clamp_(0, 1)
+        if noisy or images.device.type != "cpu":
+            pixels = normalize(pixels)
+        return pixels
+
+    @property
+    def _exact(self) -> bool:
+        """Whether all geometric changes are flips and shifts by whole pixels."""
+        crop = self.settings.crop
+        return not self.settings.rotate and (crop is None or crop.mode == "random")
+
+    def _region(self, u: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
+        """Width, height and centre (x, y) of the part that is shown, in pixels from the upper left corner."""
+        height, width = size
+        crop = self.settings.crop
+        if crop is None:
+            return tuple(np.full(u.shape[1], value, np.float64) for value in (width, height, width / 2, height / 2))
+        if crop.mode == "random":
+            left, top = (np.floor(draw * (whole - crop.size + 1)) for draw, whole in ((u[0], width), (u[1], height)))
+            side = np.full(u.shape[1], crop.size, np.float64)
+            return side, side, left + crop.size / 2, top + crop.size / 2
+        area = (crop.smallest + u[2].astype(np.float64) * (1 - crop.smallest)) * width * height
+        ratio = crop.ratio ** (2 * u[3].astype(np.float64) - 1)
+        w, h = np.minimum(np.sqrt(area * ratio), width), np.minimum(np.sqrt(area / ratio), height)
+        return w, h, w / 2 + u[0] * (width - w), h / 2 + u[1] * (height - h)
+
+    def _on_host(self, images: Tensor, changes: Changes, *, exact: bool, normal: bool) -> Tensor:
+        """By OpenCV, image by image; with ``normal`` the table of intensities normalizes too."""
+        source = images.numpy()
+        height, width = self.side((images.shape[1], images.shape[2]))
+        result = np.empty((len(source), height, width, source.shape[3]), np.float32)
+        means = torch.tensor([np.mean(cv2.mean(image)[: source.shape[3]]) for image in source]).float() / 255
+        table = self._tone(torch.arange(256).float().div(255).repeat(len(source), 1), changes, means)
+        tables = table[:, None, :, None].repeat(1, source.shape[3], 1, 1)  # n,C,256,1
+        tables = (normalize(tables) if normal else tables)[..., 0].transpose(1, 2).contiguous()
+        for target, image, place, tone in zip(result, source, changes.matrix.numpy(), tables.numpy(), strict=True):
+            if exact:
+                part = _shifted(image, place, height, width)
+            else:
+                flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+                part = cv2.warpAffine(image, place, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT)
+            cv2.LUT(part, tone[None], target)
+        return torch.from_numpy(result).permute(0, 3, 1, 2)
+
+    def _on_device(self, images: Tensor, changes: Changes, *, exact: bool) -> Tensor:
+        """By PyTorch, the whole batch at once; float32 in [0, 1], not normalized."""
+        pixels = images.permute(0, 3, 1, 2)
+        mean = pixels.sum((1, 2, 3), dtype=torch.int64) / (255 * max(images[0:1].numel(), 1))
+        pixels = pixels.float()
+        side = self.side((images.shape[1], images.shape[2]))
+        if not exact or side != tuple(pixels.shape[2:]) or self.settings.hflip or self.settings.vflip:
+            pixels = sample(pixels, changes.matrix, side)
+        return self._tone(pixels.div_(255), changes, mean.float())
+
+    def _tone(self, values: Tensor, changes: Changes, mean: Tensor) -> Tensor:
+        """Gamma, brightness and contrast of values in [0, 1], shape n,…, of images whose mean is ``mean``, shape n."""
+        shape = (-1, *[1] * (values.dim() - 1))
+        gamma, brightness, contrast = (v.view(shape) for v in (changes.gamma, changes.brightness, changes.contrast))
+        if self.settings.gamma:
+            values, mean = values**gamma, mean**changes.gamma
+        return (values * (brightness * contrast) + brightness * (1 - contrast) * mean.view(shape)).clamp_(0, 1)
+
+    def _noise(self, start: Tensor, like: Tensor) -> Tensor:
+        """Normal numbers in the shape of ``like`` (n,C,h,w): each sample's are a window of one long row of them."""
+        each = like[0:1].numel()
+        row = self._field.to(like.device)
+        row = torch.cat([row, row[: each % FIELD]]) if each < FIELD else row.repeat(each // FIELD + 2)
+        windows = torch.stack([row[at : at + each] for at in start.tolist()]) if len(start) else row[:0]
+        return windows.view(len(start), like.shape[2], like.shape[3], like.shape[1]).permute(0, 3, 1, 2)
+
+    @cached_property
+    def _field(self) -> Tensor:
+        return torch.from_numpy(np.random.default_rng(self.seed).standard_normal(FIELD, np.float32))
 
 
-def turn(images: Tensor, angle: Tensor, flip_x: Tensor, flip_y: Tensor) -> Tensor:
-    """Rotate about the centre, then flip, by bilinear interpolation; the border is mirrored.
+def sample(images: Tensor, matrix: Tensor, side: tuple[int, int]) -> Tensor:
+    """Resample images bilinearly with mirrored borders.
 
     Args:
         images: float, shape n,C,H,W.
-        angle: radians, shape n,1,1.
-        flip_x: -1 mirrors left and right, 1 does not; shape n,1,1.
-        flip_y: -1 mirrors top and bottom, 1 does not; shape n,1,1.
+        matrix: float32, shape n,2,3, as in ``Changes``.
+        side: height h and width w of the result.
+
+    Returns:
+        Shape n,C,h,w.
     """
     height, width = images.shape[2:]
-    x = (torch.arange(width, device=images.device) - (width - 1) / 2)[None, None, :] * flip_x
-    y = (torch.arange(height, device=images.device) - (height - 1) / 2)[None, :, None] * flip_y
-    sin, cos = torch.sin(angle), torch.cos(angle)
-    grid = torch.stack([(cos * x - sin * y) * (2 / width), (sin * x + cos * y) * (2 / height)], dim=-1)
+    y, x = (torch.arange(length, device=images.device, dtype=torch.float32) for length in side)
+    there = (
+        matrix[:, :, 0, None, None] * x + matrix[:, :, 1, None, None] * y[:, None] + matrix[:, :, 2, None, None]
+    )  # n,2,h,w
+    scale = torch.tensor([2 / width, 2 / height], device=images.device)
+    grid = (there.permute(0, 2, 3, 1) + 0.5) * scale - 1
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
@@ -94,3 +224,33 @@ def normalize(pixels: Tensor) -> Tensor:
     """Bring float RGB in [0, 1], shape n,3,H,W, to ImageNet's mean 0 and standard deviation 1 a channel."""
     mean, std = (torch.tensor(v, device=pixels.device).view(3, 1, 1) for v in (MEAN, STD))
     return pixels.sub_(mean).div_(std)
+
+
+def _matrix(
+    angle: np.ndarray,
+    flip_x: np.ndarray,
+    flip_y: np.ndarray,
+    part: tuple[np.ndarray, np.ndarray],
+    centre: tuple[np.ndarray, np.ndarray],
+    side: tuple[int, int],
+) -> Tensor:
+    """``Changes.matrix``: a part (width, height) about a centre, turned and flipped, fills ``side``."""
+    across, down = part[0] / side[1] * flip_x, part[1] / side[0] * flip_y
+    cos, sin = np.cos(angle), np.sin(angle)
+    linear = np.stack([np.stack([cos * across, -sin * down], -1), np.stack([sin * across, cos * down], -1)], -2)
+    middle = np.array([(side[1] - 1) / 2, (side[0] - 1) / 2])
+    shift = np.stack(centre, -1) - 0.5 - linear @ middle
+    return _tensor(np.concatenate([linear, shift[..., None]], -1))
+
+
+def _shifted(image: np.ndarray, matrix: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A flip and shift by whole pixels, without resampling; shape height,width,C."""
+    flips = matrix[0, 0] < 0, matrix[1, 1] < 0
+    left = round(float(matrix[0, 2])) - (width - 1 if flips[0] else 0)
+    top = round(float(matrix[1, 2])) - (height - 1 if flips[1] else 0)
+    part = image[top : top + height, left : left + width]
+    return cv2.flip(part, FLIP_CODES[flips]) if any(flips) else np.ascontiguousarray(part)
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.asarray(values, np.float32))

@@ -15,6 +15,7 @@ from medscale.config import Dask, Preprocess
 from medscale.data import images, preprocess, shards
 from medscale.data.cluster import client, run_all
 from medscale.data.images import Unreadable, decode, read_bytes
+from medscale.data.index import FIRST
 from medscale.data.preprocess import reduction
 from medscale.data.shards import META, ROWS, chunk_name, seal, write_chunk
 from medscale.errors import MedscaleError
@@ -46,7 +47,8 @@ def build_shards(index: Path, raw: Path, settings: Preprocess, dask: Dask, out: 
         with client(dask, tasks=len(todo), folder=raw) as connection:
             for _ in run_all(connection, make_chunk, work, "preprocessing chunks"):
                 pass
-    rows = table[["id", "label", "split", "group"]].assign(label=table["label"].cat.codes.astype(np.int64))
+    rows = table[["id", "label", "split", "group", *_metadata(table)]]
+    rows = rows.assign(label=table["label"].cat.codes.astype(np.int64))
     seal(out, rows, [str(c) for c in table["label"].cat.categories], {**recipe, "inputs": digest(keys)})
 
 
@@ -93,6 +95,12 @@ def _read_index(path: Path) -> pd.DataFrame:
         return pd.read_parquet(path).sort_values("id", ignore_index=True)
     except (OSError, ValueError, KeyError) as error:
         raise MedscaleError(f"{path} is no index ({error}); delete it and run again") from None
+
+
+def _metadata(table: pd.DataFrame) -> list[str]:
+    """The dataset's own columns that are numbers or words."""
+    own = [name for name in table.columns if name not in FIRST]
+    return [name for name in own if not table[name].map(lambda value: isinstance(value, list | np.ndarray)).any()]
 
 
 def _images(chunk: pd.DataFrame) -> list[Image]:

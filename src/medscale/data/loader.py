@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from medscale.config import Augment
-from medscale.data.augment import Augmenter, normalize
+from medscale.data.augment import Augmenter
 from medscale.data.random import permutation
 from medscale.data.shards import Shards
 from medscale.errors import MedscaleError
 
+Inputs = Tensor | tuple[Tensor, Tensor]  # what a network is called with: images, or images and metadata
 RESIDENT_SHARE = 0.5  # a split that needs less than this share of the free device memory is kept there
 
 
@@ -28,11 +29,18 @@ class Batch:
         images: float32, shape n,C,H,W, normalized, on the training device; n can be 0.
         labels: class codes, int64, shape n, on the training device.
         ids: row ids back into the index, int64, shape n, on the host.
+        metadata: features beside the image, float32, shape n,F, on the training device; None: there are none.
     """
 
     images: Tensor
     labels: Tensor
     ids: Tensor
+    metadata: Tensor | None = None
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the network is called with: the images, with the metadata where there are some."""
+        return self.images if self.metadata is None else (self.images, self.metadata)
 
 
 @dataclass(frozen=True)
@@ -63,8 +71,9 @@ class Loader:
         replica: which of them this is, from 0.
         accumulate: micro-batches a step.
         seed: decides the order and the augmentation.
-        shuffle: another order each epoch; else the order of the shards.
-        augment: random changes of the images; None for none.
+        training: another order and other random changes each epoch; else the order of the shards and no changes.
+        augment: the random changes, and which part of an image is seen.
+        metadata: features of all samples of the shards, float32, shape N,F; None for none.
         device: where batches are wanted and augmented.
         channels_last: memory format of the images.
         resident: keep the split in the device's memory; None does so on CUDA where half of what is free suffices.
@@ -83,8 +92,9 @@ class Loader:
         replica: int,
         accumulate: int = 1,
         seed: int = 0,
-        shuffle: bool = False,
+        training: bool = False,
         augment: Augment | None = None,
+        metadata: np.ndarray | None = None,
         device: torch.device | str = "cpu",
         channels_last: bool = False,
         resident: bool | None = None,
@@ -98,10 +108,11 @@ class Loader:
         if not len(self._positions):
             raise MedscaleError(f"{shards.folder}: the split {split!r} has no images; change `split` in config.yaml")
         self._shards, self._global_batch, self._accumulate = shards, global_batch, accumulate
-        self._replicas, self._replica, self._seed, self._shuffle = replicas, replica, seed, shuffle
+        self._replicas, self._replica, self._seed, self._training = replicas, replica, seed, training
         self._device, self._channels_last = torch.device(device), channels_last
         counts = np.bincount(shards.labels[self._positions], minlength=len(shards.classes))
-        self._augmenter = Augmenter(augment, counts, seed) if augment is not None else None
+        self._augmenter = Augmenter(augment or Augment(), counts, seed)
+        self._metadata = None if metadata is None else torch.from_numpy(metadata)
         self._resident = resident
 
     @property
@@ -113,9 +124,17 @@ class Loader:
         """Optimizer steps an epoch."""
         return -(-self.images // self._global_batch)
 
+    def blank(self, count: int) -> Inputs:
+        """``count`` inputs of the network that are all zero, as ``Batch.inputs`` is."""
+        height, width, channels = self._shards.shape
+        images = torch.zeros(count, channels, *self._augmenter.side((height, width)), device=self._device)
+        if self._metadata is None:
+            return images
+        return images, torch.zeros(count, self._metadata.shape[1], device=self._device)
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Step]:
         """Steps of an epoch from step ``start`` on; the same as those of the whole epoch from there."""
-        order = permutation(self._seed, epoch, self.images) if self._shuffle else np.arange(self.images)
+        order = permutation(self._seed, epoch, self.images) if self._training else np.arange(self.images)
         steps = np.array_split(order, self.steps())[start:]
         shares = [np.array_split(step, self._replicas)[self._replica] for step in steps]
         for step, share, images in zip(steps, shares, self._ahead(shares), strict=True):
@@ -156,17 +175,18 @@ class Loader:
         """Augment and normalize a share, and cut it into micro-batches."""
         positions = self._positions[share]
         ids, labels = self._shards.ids[positions], self._shards.labels[positions]
-        pixels = images.permute(0, 3, 1, 2)  # n,H,W,C in memory is channels_last
-        form = torch.channels_last if self._channels_last else torch.contiguous_format
-        if self._augmenter is not None:
-            draws = torch.from_numpy(self._augmenter.draw(epoch, ids, labels)).to(self._device, non_blocking=True)
-            pixels = self._augmenter.apply(pixels, draws)
+        height, width, _ = self._shards.shape
+        if self._training:
+            changes = self._augmenter.draw(epoch, ids, labels, (height, width))
         else:
-            pixels = pixels.float().div_(255)
-        cuts = zip(
-            torch.tensor_split(normalize(pixels.contiguous(memory_format=form)), self._accumulate),
-            torch.tensor_split(torch.from_numpy(labels).to(self._device), self._accumulate),
-            torch.tensor_split(torch.from_numpy(ids), self._accumulate),
-            strict=True,
-        )
+            changes = self._augmenter.neutral(len(ids), (height, width))
+        pixels = self._augmenter.apply(images, changes.to(self._device), training=self._training)
+        form = torch.channels_last if self._channels_last else torch.contiguous_format
+        columns = [
+            pixels.contiguous(memory_format=form),
+            torch.from_numpy(labels).to(self._device),
+            torch.from_numpy(ids),
+            *([] if self._metadata is None else [self._metadata[torch.from_numpy(positions)].to(self._device)]),
+        ]
+        cuts = zip(*(torch.tensor_split(column, self._accumulate) for column in columns), strict=True)
         return [Batch(*cut) for cut in cuts]

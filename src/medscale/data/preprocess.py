@@ -18,7 +18,7 @@ def preprocess(image: np.ndarray, settings: Preprocess) -> np.ndarray:
     Returns:
         uint8 RGB, shape size,size,3.
     """
-    image = resize(image, settings.size)
+    image = resize(middle_square(image) if settings.fit == "cover" else image, settings.size)
     if settings.clahe is not None:
         image = clahe(image, settings.clahe)
     if settings.gamma is not None:
@@ -35,6 +35,13 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
         return image
     shrinks = min(image.shape[:2]) >= size
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def middle_square(image: np.ndarray) -> np.ndarray:
+    """The largest square in the middle of an image, shape side,side,C."""
+    side = min(image.shape[:2])
+    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+    return image[top : top + side, left : left + side]
 
 
 def reduction(width: int, height: int, size: int) -> int:

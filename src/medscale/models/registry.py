@@ -15,7 +15,9 @@ from torch import nn
 
 from medscale.config import Model
 from medscale.errors import MedscaleError
+from medscale.models.freeze import freeze
 from medscale.models.medical_cnn import MedicalCNN
+from medscale.models.metadata import WithMetadata
 from medscale.models.small import TinyCNN, XrayCNN
 
 OWN: dict[str, Callable[..., nn.Sequential]] = {"medical_cnn": MedicalCNN, "xray_cnn": XrayCNN, "tiny_cnn": TinyCNN}
@@ -38,8 +40,11 @@ def check_name(name: str) -> None:
         raise MedscaleError(f"there is no model {name!r}{hint}")
 
 
-def build(model: Model, num_classes: int, in_channels: int = 3) -> nn.Module:
+def build(model: Model, num_classes: int, in_channels: int = 3, features: int = 0) -> nn.Module:
     """Make a network that maps float images (n,in_channels,H,W) to logits (n,num_classes).
+
+    With metadata (``features`` numbers a sample) it maps pairs of images and features, see ``WithMetadata``. Of
+    ``model.trained`` depends which weights have ``requires_grad``; the metadata branch always learns.
 
     Weights are drawn from torch's global generator, or read: ``model.pretrained`` is a .safetensors file of the same
     network, whose last layer is left out when it has another size, or 'hub' for timm's published weights.
@@ -57,7 +62,9 @@ def build(model: Model, num_classes: int, in_channels: int = 3) -> nn.Module:
         module = _build_timm(model, num_classes, in_channels, hub)
     if model.pretrained is not None and not hub:
         load_weights(module, model.pretrained)
-    return module
+    if model.trained != "all":
+        freeze(stages(module), model.trained)
+    return WithMetadata(module, features, num_classes) if features else module
 
 
 def load_weights(module: nn.Module, path: str | Path) -> None:
@@ -169,7 +176,7 @@ def _timm_parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
             parts = {"DROPOUT": dropout, **dict(module.named_children())}
             return [(name.lower(), parts[name]) for name in order.split()]
     raise MedscaleError(
-        f"{type(module).__name__} cannot be cut into stages; model parallel runs need one of "
+        f"{type(module).__name__} cannot be cut into stages; model parallel runs, and training of a part, need one of "
         f"{', '.join(OWN)}, or an EfficientNet, DenseNet or ResNet of timm"
     )
 

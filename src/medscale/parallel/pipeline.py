@@ -16,7 +16,7 @@ from medscale.config import RunPlan
 from medscale.errors import MedscaleError
 from medscale.parallel.cut import Block, Cut
 from medscale.parallel.precision import Precision
-from medscale.parallel.strategies import Criterion, Micro, Strategy, measured
+from medscale.parallel.strategies import Criterion, Inputs, Micro, Strategy, measured
 from medscale.parallel.world import World
 
 SCHEDULES = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}  # Huang et al. 2019; Narayanan et al. 2019
@@ -93,7 +93,7 @@ class Pipeline(Strategy):
         self._step: tuple[Criterion, int, Tensor] | None = None
         self.waited_s = 0.0 if world.device.type == "cpu" else None
 
-    def warm_up(self, images: Tensor) -> None:
+    def warm_up(self, images: Inputs) -> None:
         """See ``Strategy.warm_up``: nothing here depends on the first step."""
 
     def train(self, mode: bool) -> None:
@@ -178,7 +178,7 @@ class Pipeline(Strategy):
         dist.all_reduce(norms, group=self._group)
         return torch.linalg.vector_norm(norms)
 
-    def logits(self, images: Tensor) -> Tensor | None:
+    def logits(self, images: Inputs) -> Tensor | None:
         """See ``Strategy.logits``: activations go from stage to stage."""
         peers, here = dist.get_process_group_ranks(self._group), self.world.stage
         with torch.no_grad():

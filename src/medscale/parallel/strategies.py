@@ -17,7 +17,8 @@ from medscale.parallel.precision import Precision
 from medscale.parallel.world import World
 
 Criterion = Callable[[Tensor, Tensor], Tensor]  # logits (n,K) and labels (n) to the sum of n losses
-Micro = tuple[Tensor, Tensor]  # images (n,C,H,W) and labels (n) of one micro-batch
+Inputs = Tensor | tuple[Tensor, ...]  # images (n,C,H,W), or images and what else the network takes beside them
+Micro = tuple[Inputs, Tensor]  # inputs and labels (n) of one micro-batch
 FIXED = 2**24  # losses are summed as integers in this unit: exact, so that no order and no restart changes a sum
 
 
@@ -50,15 +51,19 @@ class Strategy(ABC):
         """
 
     @abstractmethod
-    def logits(self, images: Tensor) -> Tensor | None:
+    def logits(self, images: Inputs) -> Tensor | None:
         """Outputs (float32, shape n,K) for images on the ranks that hold the output (others: None); no gradient."""
 
     def train(self, mode: bool) -> None:
-        """Switch between training and evaluation (dropout, batch statistics)."""
+        """Switch between training and evaluation (dropout, batch statistics); frozen parts stay in evaluation."""
         self.network.train(mode)
+        for part in self.network.modules() if mode else ():
+            own = list(part.parameters())
+            if own and not any(parameter.requires_grad for parameter in own):
+                part.eval()
 
     @abstractmethod
-    def warm_up(self, images: Tensor) -> None:
+    def warm_up(self, images: Inputs) -> None:
         """Do what a first step does besides training, such as settling DDP's buckets; nothing that training sees."""
 
     def gradients(self) -> list[Tensor]:
@@ -112,7 +117,7 @@ class Whole(Strategy):
         for number, (images, labels) in enumerate(micros):
             with self._last(number == len(micros) - 1):
                 if len(labels) == 0:  # fewer images than replicas in this step: take part with weight 0
-                    self.warm_up(images.new_zeros((2, *images.shape[1:])))
+                    self.warm_up(blank(images, 2))
                     continue
                 logits = self._forward(images)
                 loss = criterion(logits, labels)
@@ -121,19 +126,19 @@ class Whole(Strategy):
             sums += measured(loss, logits, labels)
         return sums
 
-    def warm_up(self, images: Tensor) -> None:
+    def warm_up(self, images: Inputs) -> None:
         """See ``Strategy.warm_up``: a pass over ``images`` that adds 0 to each gradient and changes no statistics."""
         self.train(False)
         (self._forward(images).sum() * 0).backward()
         self._after_backward()
         self.train(True)
 
-    def logits(self, images: Tensor) -> Tensor | None:
+    def logits(self, images: Inputs) -> Tensor | None:
         """See ``Strategy.logits``."""
         with torch.no_grad():
             return self._forward(images)
 
-    def _forward(self, images: Tensor) -> Tensor:
+    def _forward(self, images: Inputs) -> Tensor:
         with self.precision.autocast():
             return self.called(images).float()
 
@@ -179,10 +184,17 @@ class DDP(Whole):
             self._wait(self._ready)
         self._ready = 0.0
 
-    def logits(self, images: Tensor) -> Tensor | None:
+    def logits(self, images: Inputs) -> Tensor | None:
         """Outputs without DDP, whose forward pass would prepare for a backward pass."""
         with torch.no_grad(), self.precision.autocast():
             return self.network(images).float()
+
+
+def blank(like: Inputs, count: int) -> Inputs:
+    """``count`` inputs of zeros in the form of others."""
+    if isinstance(like, Tensor):
+        return like.new_zeros((count, *like.shape[1:]))
+    return tuple(part.new_zeros((count, *part.shape[1:])) for part in like)
 
 
 def measured(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:

@@ -36,6 +36,11 @@ def wrap(
             raise MedscaleError("recipe.sync_batchnorm goes with DDP and FSDP, not with a pipeline (mp)")
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network, world.mesh["dp"].get_group())
     if plan.run.stages > 1:
+        if plan.model.metadata or plan.model.trained != "all":
+            raise MedscaleError(
+                f"{plan.run.name}: a pipeline (mp) trains the whole network on images alone; model.metadata and "
+                "model.trained go with serial, DDP and FSDP"
+            )
         from medscale.parallel.pipeline import pipeline  # these two imports take a second: only where they are used
 
         return pipeline(network, plan, world, precision, *chain())

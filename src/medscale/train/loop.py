@@ -16,7 +16,7 @@ from medscale.data.loader import Loader, Step
 from medscale.errors import Stopped
 from medscale.log import log
 from medscale.parallel.precision import Precision
-from medscale.parallel.strategies import Strategy, measured
+from medscale.parallel.strategies import Strategy, blank, measured
 from medscale.parallel.world import World
 from medscale.train.checkpoint import Checkpoints
 from medscale.train.clock import Clock
@@ -80,7 +80,7 @@ class Trainer:
         plan, done = self.plan, self.progress.steps_done(self.training.steps())
         torch.manual_seed(step_seed(plan.seed, done, self.world.replica))
         self.optimizer.zero_grad(set_to_none=True)
-        micros = [(batch.images, batch.labels) for batch in step.batches]
+        micros = [(batch.inputs, batch.labels) for batch in step.batches]
         sums = self.strategy.backward(micros, self.criterion, step.size)
         self.strategy.average_buffers(sum(len(labels) for _, labels in micros) / step.size)
         rate = learning_rate(plan, done, self.training.steps())
@@ -193,9 +193,9 @@ def outputs(strategy: Strategy, loader: Loader, watchdog: Watchdog) -> Iterator[
         watchdog.pet()
         for batch in step.batches:
             if len(batch.labels) == 0 and strategy.shares_forward:
-                strategy.logits(batch.images.new_zeros((1, *batch.images.shape[1:])))
+                strategy.logits(blank(batch.inputs, 1))
             elif len(batch.labels) > 0:
-                logits = strategy.logits(batch.images)
+                logits = strategy.logits(batch.inputs)
                 if logits is not None:
                     yield logits, batch.labels, batch.ids.numpy()
 

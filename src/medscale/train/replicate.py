@@ -14,6 +14,7 @@ from torch import nn
 
 from medscale.config import RunPlan
 from medscale.data.loader import Loader
+from medscale.data.metadata import encode
 from medscale.data.shards import Shards
 from medscale.errors import MedscaleError
 from medscale.files import digest, read_json, write_json
@@ -75,13 +76,16 @@ def assemble(plan: RunPlan, shards: Shards, out: Path, world: World, watch: Watc
     torch.backends.cudnn.benchmark = not recipe.deterministic
     watchdog = Watchdog(world.rank, plan.parallel.timeout_s)
     torch.manual_seed(plan.seed)
-    network = build(plan.model, len(shards.classes), shards.shape[2]).to(world.device)
+    features = encode(shards.rows, plan.model.metadata)
+    network = build(plan.model, len(shards.classes), shards.shape[2], 0 if features is None else features.shape[1]).to(
+        world.device
+    )
     if recipe.channels_last:
         network = network.to(memory_format=torch.channels_last)
     precision = Precision.of(plan.run.amp, world.device)
     training, validation = loader(plan, shards, "train", world), loader(plan, shards, "val", world)
     strategy = wrap(network, plan, world, precision, lambda: _chain(network, plan, shards, out, world, precision))
-    strategy.warm_up(torch.zeros(2, shards.shape[2], *shards.shape[:2], device=world.device))
+    strategy.warm_up(training.blank(2))
     made = optimizer(strategy.network, recipe)
     made.zero_grad(set_to_none=True)  # with gradients left, an empty optimizer state would not be set up for reading
     average = Average(strategy.network, recipe.ema)
@@ -131,8 +135,9 @@ def loader(plan: RunPlan, shards: Shards, split: str, world: World) -> Loader:
         replica=world.replica,
         accumulate=plan.recipe.accumulate if training else 1,
         seed=plan.seed,
-        shuffle=training,
-        augment=plan.augment if training else None,
+        training=training,
+        augment=plan.augment,
+        metadata=encode(shards.rows, plan.model.metadata),
         device=world.device,
         channels_last=plan.recipe.channels_last,
     )
@@ -149,9 +154,9 @@ def _chain(
             cut = Cut(**read)
         if cut is None:
             each = max(1, plan.global_batch // plan.run.replicas // plan.parallel.microbatches)
-            height, width, channels = shards.shape
-            images = torch.randn(each, channels, height, width, device=world.device)
-            cut = measure(blocks, images, precision, plan.run.stages)
+            images = loader(plan, shards, "train", world).blank(each)
+            assert isinstance(images, torch.Tensor)  # a pipeline has no metadata
+            cut = measure(blocks, images.normal_(), precision, plan.run.stages)
             write_json(kept, {"key": key, **asdict(cut)})
     cut = world.from_main(cut)
     assert cut is not None
