@@ -1,8 +1,9 @@
-"""Images that look alike: a perceptual hash of each thumbnail, searched band by band, then checked on the thumbnails."""
+"""Images that look alike: perceptual hashes of thumbnails, searched by bands, each find checked on the thumbnails."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
 
 import cv2
 import numpy as np
@@ -10,28 +11,28 @@ from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-SIDE = 16  # pixels a side of a thumbnail, and bits a side of its hash
-SHAPE = (SIDE, SIDE)
-BITS = SIDE * SIDE
-RADIUS = 16  # bits in which the hashes of two images that look alike may differ
-BANDS = RADIUS + 1  # hashes that differ in RADIUS bits are equal in one band at least
-WIDTH = BITS // BANDS
-WINDOW = 64  # hashes with an equal band that one hash is compared with, to either side
-CORRELATION = 0.97  # of the thumbnails of two images that look alike, at least
-FLAT = 2.0  # grey levels: a thumbnail that deviates less from its mean shows nothing to compare
+SIDE = 16
+SHAPE = (SIDE, SIDE)  # of a thumbnail
+RADIUS = 5  # bits of 64 in which the hashes of images that look alike differ at most
+BANDS = RADIUS + 2
+WIDTH = 64 // BANDS
+WINDOW = 64  # hashes, before and after it, that a hash meets among those equal in two bands
+TRIES = 128  # pairs of an image whose thumbnails are compared
+CORRELATION = 0.95  # of the thumbnails' damped gradients, for images that look alike at least
+CONTRAST = 2.0  # grey levels: what varies less, in either direction, shows nothing to compare
+SYMMETRIES = (0, 1, 2, 3, 4, 5, 7)  # for `turned`; 6 is 5 seen from the other image
 CHUNK = 8192
-SYMMETRIES = (0, 1, 2, 3, 4, 5, 7)  # a quarter turn is met from its other side (6)
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 def thumbnail(image: np.ndarray) -> bytes:
-    """The grey thumbnail of an image (uint8 RGB, shape H,W,3), averaged over areas: SIDE x SIDE bytes, row by row."""
-    small = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    """SIDE x SIDE grey levels of an image (uint8 RGB, shape H,W,3), averaged over areas, row by row."""
+    small = cv2.resize(image, SHAPE, interpolation=cv2.INTER_AREA)
     return np.rint(small.astype(np.float32) @ GREY).astype(np.uint8).tobytes()
 
 
 def turned(thumbnails: np.ndarray, symmetry: int) -> np.ndarray:
-    """One of the 8 flips and quarter turns of the square (0 is none), of arrays of shape N,SIDE,SIDE."""
+    """A view of thumbnails (shape N,SIDE,SIDE) under one of the 8 symmetries of the square; 0 leaves them."""
     if symmetry & 1:
         thumbnails = thumbnails[:, ::-1]
     if symmetry & 2:
@@ -40,120 +41,134 @@ def turned(thumbnails: np.ndarray, symmetry: int) -> np.ndarray:
 
 
 def hashes(thumbnails: np.ndarray) -> np.ndarray:
-    """Perceptual hashes: the signs of the discrete cosine transform's coefficients (Zauner 2010, with 256 bits for 64).
+    """Perceptual hashes (Zauner 2010): the signs of the 8 x 8 lowest frequencies of the discrete cosine transform.
 
-    The bits are in a fixed random order, so that each band of them has low and high frequencies.
+    The bits stand in a fixed random order, so that each band has low and high frequencies; the mean's comes last.
 
     Args:
         thumbnails: uint8, shape N,SIDE,SIDE.
 
     Returns:
-        uint8, shape N,BITS/8.
+        uint64, shape N.
     """
-    order = np.random.default_rng(0).permutation(BITS)
-    packed = np.empty((len(thumbnails), BITS // 8), np.uint8)
+    order = np.append(1 + np.random.default_rng(0).permutation(63), 0)
+    found = np.empty(len(thumbnails), np.uint64)
     for start in range(0, len(thumbnails), CHUNK):
-        pixels = thumbnails[start : start + CHUNK].astype(np.float32)
-        waves = dctn(pixels - pixels.mean((1, 2), keepdims=True), axes=(1, 2), norm="ortho", overwrite_x=True)
-        packed[start : start + CHUNK] = np.packbits(waves.reshape(-1, BITS)[:, order] > 0, axis=1)
-    return packed
-
-
-def distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Bits in which hashes of shape N,BITS/8 differ, pair by pair: int64, shape N."""
-    return np.bitwise_count(first.view(np.uint64) ^ second.view(np.uint64)).sum(1, dtype=np.int64)
-
-
-def meetings(table: np.ndarray, queries: np.ndarray, band: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of hashes that are equal in a band, as positions in ``queries`` and in ``table`` (multi-index hashing).
-
-    Two hashes within RADIUS bits are equal in one of BANDS bands at least (Norouzi et al. 2012). Where more than WINDOW
-    hashes are equal in the band, a query meets the WINDOW before and after it in the order of the bits that follow
-    (sorted neighbourhood, Hernández & Stolfo 1995), so that the work stays in proportion to the number of hashes.
-    """
-    keys = _keys(table, band)
-    order = np.argsort(keys, kind="stable")
-    keys, wanted = keys[order], _keys(queries, band)
-    place = np.searchsorted(keys, wanted)
-    for step, at in ((1, place), (-1, place - 1)):
-        query = np.arange(len(queries))
-        for _ in range(WINDOW):
-            inside = np.flatnonzero((at >= 0) & (at < len(keys)))
-            query, at = query[inside], at[inside]
-            equal = np.flatnonzero((keys[at] ^ wanted[query]) >> np.uint64(64 - WIDTH) == 0)
-            query, at = query[equal], at[equal]
-            if not len(query):
-                break
-            yield query, order[at]
-            at = at + step
-
-
-def _keys(packed: np.ndarray, band: int) -> np.ndarray:
-    """64 bits of each hash from where a band begins, around the end: uint64, shape N."""
-    start = band * WIDTH
-    octets = packed[:, np.arange(start // 8, start // 8 + 9) % packed.shape[1]]
-    bits = np.unpackbits(octets, axis=1)[:, start % 8 : start % 8 + 64]
-    return np.ascontiguousarray(np.packbits(bits, axis=1)).view(">u8").astype(np.uint64).ravel()
+        waves = dctn(thumbnails[start : start + CHUNK].astype(np.float32), axes=(1, 2))[:, :8, :8]
+        bits = np.packbits(waves.reshape(-1, 64)[:, order] > 0, axis=1)
+        found[start : start + CHUNK] = np.ascontiguousarray(bits).view(">u8")[:, 0]
+    return found
 
 
 def pairs(thumbnails: np.ndarray) -> np.ndarray:
-    """Find the images that look alike, however they are turned or flipped.
+    """Find images that look alike: the same picture, also mirrored, turned, encoded again, resized, or brightened.
+
+    Images of less than CONTRAST (blank, or stripes) look like no other. Time and memory grow with the number of images,
+    not of pairs.
 
     Args:
         thumbnails: uint8, shape N,SIDE,SIDE, an image each.
 
     Returns:
-        int64, shape M,2: positions of two images that look alike, the lower one first. Not every such pair is there, but
-        images joined by some chain of them are joined by a chain of those returned.
+        int64, shape M,2: positions of two images that look alike. Of images that all look alike not every pair is
+        there, but enough to connect them.
     """
-    shown = np.flatnonzero(_contrast(thumbnails) >= FLAT)
+    shown = np.flatnonzero(_contrast(thumbnails) >= CONTRAST)
     thumbnails = thumbnails[shown]
-    table = hashes(thumbnails)
     versions = [turned(thumbnails, symmetry) for symmetry in SYMMETRIES]
-    queries = [hashes(version) for version in versions]
-    part = np.arange(len(shown))
-    links = np.empty((0, 2), np.int64)
-    for band in range(BANDS):
-        found = [_alike(version, thumbnails, _near(query, table, band, part)) for version, query in zip(versions, queries, strict=True)]
-        links = np.concatenate([links, *found])
-        part = components(len(shown), links)
-    return shown[np.unique(np.sort(links, axis=1), axis=0)]
+    table, queries = hashes(thumbnails), [hashes(version) for version in versions]
+    part, tries, links = np.arange(len(shown)), np.zeros(len(shown), np.int64), np.empty((0, 2), np.int64)
+    for bands in combinations(range(BANDS), 2):
+        for version, query in zip(versions, queries, strict=True):
+            for near in _near(table, query, bands, part):
+                near = near[tries[near[:, 0]] < TRIES]
+                tries += np.bincount(near[:, 0], minlength=len(shown))
+                found = near[_alike(version, thumbnails, near)]
+                if len(found):
+                    links = np.concatenate([links, found])
+                    part[:] = components(len(shown), links)  # _near passes over what is connected by now
+    return shown[links]
 
 
 def components(count: int, links: np.ndarray) -> np.ndarray:
-    """Number of the connected part of each of ``count`` nodes, int64, shape count."""
+    """Number of the part that each of ``count`` nodes belongs to when ``links`` (shape M,2) connect them."""
     edges = coo_array((np.ones(len(links), np.int8), (links[:, 0], links[:, 1])), shape=(count, count))
-    return connected_components(edges, directed=False)[1].astype(np.int64)
+    return connected_components(edges, directed=False)[1]
 
 
-def _near(queries: np.ndarray, table: np.ndarray, band: int, part: np.ndarray) -> np.ndarray:
-    """Pairs within RADIUS that are equal in a band and not connected yet: int64, shape M,2."""
-    found = [np.empty((0, 2), np.int64)]
-    for query, other in meetings(table, queries, band):
-        new = np.flatnonzero(part[query] != part[other])
-        query, other = query[new], other[new]
-        near = distance(queries[query], table[other]) <= RADIUS
-        found.append(np.column_stack([query[near], other[near]]))
-    return np.concatenate(found)
+def meetings(table: np.ndarray, queries: np.ndarray, bands: tuple[int, int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of hashes that are equal in two bands, as positions in ``queries`` and in ``table``.
+
+    Two hashes within RADIUS bits are equal in two of the BANDS bands at least: so they meet under some two bands
+    (multi-index hashing, Norouzi et al. 2012; bands chosen as by Manku et al. 2007). Where more than WINDOW hashes are
+    equal in the bands, a query meets the WINDOW before and after it in the order of the other bits (sorted
+    neighbourhood, Hernández & Stolfo 1995), so that look-alikes without end cost no more than time in proportion.
+    """
+    keys, wanted = _keys(table, bands), _keys(queries, bands)
+    order, asked = np.argsort(keys), np.argsort(wanted)
+    keys, wanted = keys[order], wanted[asked]
+    place = np.searchsorted(keys, wanted)
+    for step, at in ((1, place), (-1, place - 1)):
+        query = np.arange(len(queries))
+        for _ in range(WINDOW):
+            inside = (at >= 0) & (at < len(keys))
+            inside[inside] = (keys[at[inside]] ^ wanted[query[inside]]) >> np.uint64(64 - 2 * WIDTH) == 0
+            query, at = query[inside], at[inside]
+            if not len(query):
+                break
+            yield asked[query], order[at]
+            at = at + step
 
 
-def _alike(versions: np.ndarray, thumbnails: np.ndarray, near: np.ndarray) -> np.ndarray:
-    """Those of the pairs whose thumbnails correlate by CORRELATION at least."""
-    kept = [
-        chunk[(_standard(versions[chunk[:, 0]]) * _standard(thumbnails[chunk[:, 1]])).sum(1) >= CORRELATION]
-        for chunk in np.array_split(near, -(-len(near) // CHUNK) or 1)
-    ]
-    return np.concatenate(kept)
+def _keys(table: np.ndarray, bands: tuple[int, int]) -> np.ndarray:
+    """64 bits of each hash: two bands, then the first of its others."""
+    mask = np.uint64(2**WIDTH - 1)
+    first, second = ((table >> np.uint64(64 - (band + 1) * WIDTH)) & mask for band in bands)
+    return (first << np.uint64(64 - WIDTH)) | (second << np.uint64(64 - 2 * WIDTH)) | (table >> np.uint64(2 * WIDTH))
 
 
-def _standard(thumbnails: np.ndarray) -> np.ndarray:
-    """Thumbnails as float32 vectors of mean 0 and length 1, shape N,BITS."""
-    vectors = thumbnails.reshape(-1, BITS).astype(np.float32)
-    vectors -= vectors.mean(1, keepdims=True)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+def _near(table: np.ndarray, queries: np.ndarray, bands: tuple[int, int], part: np.ndarray) -> Iterator[np.ndarray]:
+    """Pairs (shape M,2) that meet, differ in RADIUS bits at most and are not connected yet, some CHUNK at a time."""
+    waiting: list[np.ndarray] = []
+    for query, other in meetings(table, queries, bands):
+        near = np.bitwise_count(queries[query] ^ table[other]) <= RADIUS
+        query, other = query[near], other[near]
+        new = part[query] != part[other]
+        waiting.append(np.column_stack([query[new], other[new]]))
+        if sum(map(len, waiting)) >= CHUNK:
+            yield np.concatenate(waiting)
+            waiting = []
+    if any(map(len, waiting)):
+        yield np.concatenate(waiting)
+
+
+def _alike(first: np.ndarray, second: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Whether the thumbnails of each of the chosen pairs (shape M,2) correlate by CORRELATION at least: bool, shape M."""
+    found = np.empty(len(chosen), bool)
+    for start in range(0, len(chosen), CHUNK):
+        one, other = chosen[start : start + CHUNK].T
+        found[start : start + CHUNK] = (_damped(first[one]) * _damped(second[other])).sum(1) >= CORRELATION
+    return found
+
+
+def _damped(thumbnails: np.ndarray) -> np.ndarray:
+    """What is compared of thumbnails: their gradients g as g / (|g| + mean |g| / 2), as vectors of length 1.
+
+    So brightness and contrast do not count, and a form that all images of a kind share (the rim of a fundus, the lungs)
+    does not outweigh what is in it. Shape N,2*SIDE*(SIDE-1), float32.
+    """
+    pixels = thumbnails.astype(np.float32)
+    steps = np.concatenate([np.diff(pixels, axis=axis).reshape(len(pixels), -1) for axis in (1, 2)], axis=1)
+    size = np.abs(steps)
+    steps /= size + size.mean(1, keepdims=True) / 2
+    return steps / np.linalg.norm(steps, axis=1, keepdims=True)
 
 
 def _contrast(thumbnails: np.ndarray) -> np.ndarray:
-    """Standard deviation of each thumbnail in grey levels, shape N."""
-    chunks = np.array_split(thumbnails, -(-len(thumbnails) // CHUNK) or 1)
-    return np.concatenate([chunk.std((1, 2), dtype=np.float32) for chunk in chunks])
+    """Standard deviation of each thumbnail within its rows or its columns, whichever is less, in grey levels."""
+    found = np.empty(len(thumbnails), np.float32)
+    for start in range(0, len(thumbnails), CHUNK):
+        pixels = thumbnails[start : start + CHUNK].astype(np.float32)
+        within = [(pixels - pixels.mean(axis, keepdims=True)).std((1, 2)) for axis in (1, 2)]
+        found[start : start + CHUNK] = np.minimum(*within)
+    return found
