@@ -133,8 +133,8 @@ class Report:
 def check(kind: str, folder: Path) -> Report:
     """Compare a raw folder with what a complete download of a source kind holds.
 
-    A kind without a download (``folder``) and synthetic images have nothing to be compared with: then only what is there
-    and what is odd is told.
+    A kind without a download (``folder``) and synthetic images have nothing to be compared with: then only what is
+    there and what is odd is told.
 
     Raises:
         MedscaleError: when there is no such kind.
