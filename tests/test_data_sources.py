@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from data_trees import class_tree, fundus_pytorch, write
+from data_trees import check_complete, class_tree, fundus_pytorch, reasons, write
 from medscale.config import Source
 from medscale.data.sources import scan
 from medscale.data.sources.found import Found
@@ -24,17 +24,6 @@ def folder(root: Path, classes: list[str] | None = None) -> Found:
 
 def smdg(root: Path, classes: list[str] | None = None) -> Found:
     return scan(Source(kind="smdg", path=root), classes)
-
-
-def reasons(found: Found) -> dict[str, str]:
-    return dict(zip(found.excluded["path"], found.excluded["reason"], strict=True))
-
-
-def check_complete(root: Path, found: Found) -> None:
-    """Every file is listed exactly once, used or left out."""
-    files = sorted(str(p.relative_to(root)) for p in root.rglob("*") if not p.is_dir())
-    absent = [path for path, reason in reasons(found).items() if reason == "listed but missing"]
-    assert sorted([*found.rows["path"], *found.excluded["path"]]) == sorted([*files, *absent])
 
 
 # SMDG-19

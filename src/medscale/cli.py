@@ -115,9 +115,7 @@ def data_check(kind: Kind, folder: Path) -> None:
         lines.add_row(MARK[line.level], escape(line.says))
     out.print(lines)
     if not report.complete:
-        raise MedscaleError(
-            f"{folder} is not a complete {kind} download; `medscale data fetch {kind}` says how to get it"
-        )
+        raise MedscaleError(f"{folder} is not complete for source kind {kind}; see the lines above")
 
 
 @data.command("fetch")

@@ -179,7 +179,7 @@ def _folders(listing: Listing, images: list[str]) -> tuple[Rows, list[Excluded],
             left_out.append((path, f.OTHER_CLASS, f"folder {row['label']}"))
     there = {(row["split_published"], row["label"]) for row in rows}
     wanted = [(split, label) for split in SIZES for label in CLASSES]
-    return rows, left_out, [f"there is no image in {'/'.join(pair)}" for pair in wanted if pair not in there]
+    return rows, left_out, [f"there is no image in {'/'.join(pair)}" for pair in wanted if there and pair not in there]
 
 
 def _row(path: str, label: str, split: str) -> dict[str, Any]:
