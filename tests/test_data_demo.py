@@ -114,7 +114,7 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("folder", {}, "no synthetic images for source kind 'folder'; there are for: smdg"),
+        ("folder", {}, "no synthetic images for source kind 'folder'; there are for: isic2017, rsna, skin, smdg"),
         ("smdg", {"unique": 3}, r"source\.options\.unique"),
         ("smdg", {"number": 3}, r"source\.options\.number"),
     ],
