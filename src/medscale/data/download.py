@@ -114,6 +114,14 @@ def command(kind: str) -> str:
     return " && ".join(shlex.join(line) for line in official(kind).commands())
 
 
+def instructions(kind: str, folder: Path) -> str:
+    """What a person must do to get a dataset into ``folder``: what is lacking here, and the command lines."""
+    download = official(kind)
+    lines = [shlex.join(line) for line in download.commands(folder)]
+    lines += [f"then unzip what came into {folder}: `medscale data fetch {kind} --run` does both, and checks"]
+    return "\n".join([*(f"first: {lack}" for lack in [*download.missing(), download.rules] if lack), *lines])
+
+
 def fetch(kind: str, folder: Path) -> None:
     """Download a dataset and unpack it into ``folder``.
 
@@ -130,7 +138,7 @@ def fetch(kind: str, folder: Path) -> None:
         raise MedscaleError(f"the download of {kind} cannot run here:\n  " + "\n  ".join(todo))
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise MedscaleError(f"{folder} already holds files: see `medscale data check {kind} {folder}`, or empty it")
-    waiting = folder.parent / f".{folder.name}.download"
+    waiting = _waiting(folder)
     try:
         waiting.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -148,6 +156,16 @@ def fetch(kind: str, folder: Path) -> None:
     if folder.is_dir():
         folder.rmdir()
     waiting.rename(folder)
+
+
+def unfinished(folder: Path) -> Path | None:
+    """Where a download into ``folder`` that was interrupted waits, if there is one."""
+    return _waiting(folder) if _waiting(folder).is_dir() else None
+
+
+def _waiting(folder: Path) -> Path:
+    folder = folder.absolute()
+    return folder.parent / f".{folder.name}.download"
 
 
 def _unpack(archive: Path, folder: Path) -> None:

@@ -31,7 +31,7 @@ class Options(common.Options):
     """Options of the synthetic dermoscopic images."""
 
     unique: int = Field(500, ge=110, le=100_000, description="different images, over all splits")
-    size: int = Field(288, ge=48, le=2000, description="height, pixels; the width is 4/3 of it")
+    size: int = Field(224, ge=48, le=2000, description="height, pixels; the width is 4/3 of it")
     large: int = Field(3, ge=0, le=20, description="images of 3000x2000 pixels among those of training")
 
     @property

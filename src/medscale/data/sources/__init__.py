@@ -28,6 +28,11 @@ def scan(source: Source, classes: list[str] | None) -> Found:
     Raises:
         MedscaleError: when the kind is unknown, the folder is missing or incomplete, or the classes do not fit.
     """
-    if source.kind not in SOURCES:
-        raise MedscaleError(f"there is no source kind {source.kind!r}; there are: {', '.join(sorted(SOURCES))}")
+    check_kind(source.kind)
     return SOURCES[source.kind](source, classes)
+
+
+def check_kind(kind: str) -> None:
+    """Raise MedscaleError, which names those there are, when there is no such kind of source."""
+    if kind not in SOURCES:
+        raise MedscaleError(f"there is no source kind {kind!r}; there are: {', '.join(sorted(SOURCES))}")
