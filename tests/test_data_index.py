@@ -90,7 +90,7 @@ def test_every_bad_file_has_its_reason(tmp_path: Path) -> None:
 
 def test_the_index_has_the_contracts_columns(tmp_path: Path) -> None:
     index, _, _ = index_of(class_tree(tmp_path, {"b": 10, "a": 10}))
-    first = ["id", "path", "label", "split", "split_published", "group", "width", "height", "sha256", "source"]
+    first = ["id", "path", "label", "split", "split_published", "group", "width", "height", "sha256", "source", "alike"]
     assert list(index.columns) == first
     assert index["id"].tolist() == list(range(20))
     assert index["path"].is_monotonic_increasing
@@ -153,8 +153,9 @@ def test_one_image_under_two_patients_joins_them(tmp_path: Path) -> None:
 def test_patients_are_joined_however_many_images_they_share() -> None:
     shared = [f"{n:064x}" for n in range(256)]
     rows = pd.DataFrame({"sha256": [*shared, *shared, "f" * 64], "group": ["p"] * 256 + ["q"] * 256 + [None]})
+    rows["alike"] = pd.factorize(rows["sha256"])[0]
     assert audit.grouped(rows)["group"].tolist() == ["p"] * 512 + ["image:" + "f" * 16]
-    copy = pd.DataFrame({"sha256": ["a" * 64, "a" * 64, "b" * 64], "group": [None, "z", "z"]})
+    copy = pd.DataFrame({"sha256": ["a" * 64, "a" * 64, "b" * 64], "group": [None, "z", "z"], "alike": [0, 0, 1]})
     assert audit.grouped(copy)["group"].tolist() == ["z"] * 3
 
 

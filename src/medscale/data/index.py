@@ -21,7 +21,7 @@ from medscale.log import log
 
 INDEX, AUDIT_CSV, AUDIT_JSON = "index.parquet", "audit.csv", "audit.json"
 BOXES = pa.list_(pa.list_(pa.float64()))  # an image's boxes, each x, y, width, height in pixels of its frame
-FIRST = ["id", "path", "label", "split", "split_published", "group", "width", "height", "sha256", "source"]
+FIRST = ["id", "path", "label", "split", "split_published", "group", "width", "height", "sha256", "source", "alike"]
 
 
 def build_index(source: Source, division: Split, classes: list[str] | None, dask: Dask, out: Path) -> pd.DataFrame:
@@ -65,7 +65,7 @@ def make_index(listed: Found, facts: pd.DataFrame, division: Split) -> tuple[pd.
     """
     published = division.mode == "published"
     rows = listed.rows.merge(facts, on="path", validate="one_to_one")
-    rows, unusable = audit.clean(rows, published=published)
+    rows, unusable = audit.clean(rows, published=published, near_duplicates=division.near_duplicates)
     parts = [listed.excluded.assign(action=EXCLUDED)[AUDIT], unusable]
     if published:
         unplaced = rows["split_published"].isna()
@@ -78,6 +78,8 @@ def make_index(listed: Found, facts: pd.DataFrame, division: Split) -> tuple[pd.
         parts.append(gone)
     rows, odd = audit.from_headers(rows)
     parts.append(odd)
+    rows, similar = audit.look_alikes(rows)
+    parts.append(similar)
     rows["split"] = split.assign(rows, division)
     parts.append(audit.leaks(rows, "split", audit.LEAK))
     if not published:
@@ -101,6 +103,7 @@ def summarize(index: pd.DataFrame, left_out: pd.DataFrame, listed: Found, divisi
         "excluded": len(excluded),
         "unique": int(index["sha256"].nunique()),
         "groups": int(index["group"].nunique()),
+        "near_duplicates": _look_alikes(index) if division.near_duplicates else None,
         "by_reason": _count(excluded["reason"]),
         "kept_by_reason": _count(kept["reason"]),
         "classes": listed.classes,
@@ -118,13 +121,21 @@ def _notes(index: pd.DataFrame, left_out: pd.DataFrame, division: Split) -> list
     across = int(copies["detail"].str.contains(audit.LEAK_PUBLISHED, regex=False).sum())
     if across and division.mode != "published":
         notes.append(f"{across} images stand in two published splits: the published split would have leaked them.")
-    if len(patients := left_out[left_out["reason"] == audit.LEAK_PUBLISHED]):
-        notes.append(f"{len(patients)} images are of patients in two published splits.")
+    if found := _look_alikes(index)["clusters"]:
+        images = int(index["alike"].notna().sum())
+        notes.append(f"{images} images look like another: {found} clusters, each in one group.")
+    across = index.loc[_apart(index), "path"]
+    if len(across):
+        notes.append(f"{len(across)} images look like one in another published split.")
+    leaked = left_out.loc[left_out["reason"] == audit.LEAK_PUBLISHED, "path"]
+    if patients := int((~leaked.isin(across)).sum()):
+        notes.append(f"{patients} images are of patients in two published splits.")
     train = set(index.loc[index["split"] == "train", "group"])
     for name in ("val", "test"):
         part = index.loc[index["split"] == name, "group"]
         if leaked := int(part.isin(train).sum()):
-            what = f"{leaked} of the {len(part)} {name} images are in the training split too, or of a patient who is"
+            alike = ", look like one there" if division.near_duplicates else ""
+            what = f"{leaked} of the {len(part)} {name} images are in the training split too{alike}, or of a patient who is"
             notes.append(f"{what}: with split.mode {division.mode} their accuracy says little about new patients.")
     for name, counts in _cross(index, "split", [str(c) for c in index["label"].cat.categories]).items():
         notes += [f"Class {name} has no images in {part}." for part, count in counts.items() if not count]
@@ -141,12 +152,23 @@ def _balance(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]
     return rows[stay].reset_index(drop=True), gone
 
 
+def _look_alikes(index: pd.DataFrame) -> dict[str, int]:
+    """Clusters of images that look alike, their images, and how many patients' or splits' bounds they cross."""
+    sizes = index.groupby("alike").size()
+    return {"clusters": len(sizes), "images": int(sizes.sum()), "largest": int(sizes.max()) if len(sizes) else 0}
+
+
+def _apart(index: pd.DataFrame) -> pd.Series:
+    """Which images look like one in another published split."""
+    return index.groupby("alike")["split_published"].transform("nunique") > 1
+
+
 def _typed(rows: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     """Columns in the contract's order and types."""
     metadata = [c for c in rows.columns if c not in (*FIRST, *COLUMNS)]
     label = pd.Categorical(rows["label"], categories=classes, ordered=True)
     table = rows.assign(id=range(len(rows)), label=label)[[*FIRST, *metadata]]
-    text = dict.fromkeys(("path", "split", "split_published", "group", "sha256", "source"), "str")
+    text = dict.fromkeys(("path", "split", "split_published", "group", "sha256", "source", "alike"), "str")
     return table.astype({"id": "int64", "width": "int64", "height": "int64", **text})
 
 
