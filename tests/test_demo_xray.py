@@ -92,17 +92,16 @@ def test_files_are_like_the_challenges(demo: Path) -> None:
     assert boxes.min(axis=None) >= 0
 
 
-def test_the_mapping_is_there_by_option(tmp_path: Path) -> None:
-    generate("rsna", {**OPTIONS, "exams": 40, "mapping": False}, tmp_path / "x")
-    assert not (tmp_path / "x" / MAPPING).exists()
-    assert scan(Source(kind="rsna", synthetic=True).model_copy(update={"path": tmp_path / "x"}), None).notes
-
-
-def test_the_seed_decides_every_byte(demo: Path, tmp_path: Path) -> None:
+def test_the_seed_decides_every_byte_and_an_option_the_mapping(demo: Path, tmp_path: Path) -> None:
     generate("rsna", OPTIONS, tmp_path / "again")
     assert digests(demo) == digests(tmp_path / "again")
-    generate("rsna", {**OPTIONS, "seed": 8}, tmp_path / "again")
-    assert not set(digests(demo)) & {name for name in digests(tmp_path / "again") if name.endswith(".dcm")}
+    generate("rsna", {**OPTIONS, "seed": 8, "mapping": False}, tmp_path / "again")
+    other = digests(tmp_path / "again")
+    assert not set(digests(demo).values()) & set(other.values())
+    assert len(other) == len(digests(demo)) - 1
+    assert MAPPING not in other
+    source = Source(kind="rsna", synthetic=True).model_copy(update={"path": tmp_path / "again"})
+    assert [MAPPING in note for note in scan(source, None).notes] == [True]
 
 
 def test_opacities_are_where_their_boxes_say() -> None:

@@ -83,7 +83,11 @@ def test_repeated_class_lines_do_not_multiply_rows(tmp_path: Path) -> None:
     root = challenge(tmp_path)
     labels, details = pd.read_csv(root / LABELS), pd.read_csv(root / DETAILS)
     assert len(labels.merge(details, on="patientId")) == 9 > len(labels) == 7
-    assert len(rsna(root).rows) == 6
+    with (root / LABELS).open("a") as file:
+        file.write(f"o1,{BOXES['o1'][0]},1\n")
+    rows = rsna(root).rows
+    assert len(rows) == 6
+    assert rows["boxes"].map(len).sum() == 3
 
 
 def test_detailed_classes(tmp_path: Path) -> None:

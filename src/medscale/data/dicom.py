@@ -41,8 +41,8 @@ def decode(data: bytes) -> np.ndarray:
         Unreadable: truncated; not an image (a DICOM object without pixels); unreadable, with what pydicom said.
     """
     dataset = _read(data)
-    _check_pixels(dataset, len(data))
     with _unreadable("the pixels"):
+        _check_pixels(dataset, len(data))
         return _shown(pixel_array(dataset, index=0), dataset)
 
 
