@@ -19,7 +19,6 @@ from PIL import Image
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
-from medscale import config as configuration
 from medscale import detect
 from medscale.config import Augment, Config, Detect, Preprocess, RunPlan, load, plan
 from medscale.data import boxes as data_boxes
@@ -425,11 +424,11 @@ def test_mistakes_are_told_before_anything_is_trained(monkeypatch):
     assert finding.level == "error"
     assert "ultralytics, which is not installed" in finding.says
     monkeypatch.setattr(detect, "find_spec", lambda name: object())
-    detect.check(planned)
-    assert not list(_models([planned]))
-    sharded = planned.model_copy(update={"run": configuration.RunSpec.parse("fsdp_2cpu_yolov8n")})
-    with pytest.raises(MedscaleError, match="detection runs are serial or ddp"):
-        detect.check(sharded)
+    [finding] = _models([planned])
+    assert finding.level == "ok"
+    for run in ("fsdp_2cpu_yolov8n", "mp_2cpu_yolov8n", "ddp_mp_4gpu_yolov8n"):
+        with pytest.raises(MedscaleError, match="detection runs are serial or ddp"):
+            plan(configured(), "glaucoma", run, 1)
 
 
 def test_training_without_ultralytics_ends_in_one_message(made):

@@ -83,11 +83,12 @@ def _data(study: Study, name: str) -> tuple[int, list[Finding]]:
 
 
 def _models(plans: list[RunPlan]) -> Iterator[Finding]:
-    for plan in {plan.run.name: plan for plan in plans if plan.detect is not None}.values():
+    if any(plan.detect is not None for plan in plans):
         try:
-            detect.check(plan)
+            detect.require()
+            yield Finding("ok", "detection", "ultralytics is installed (AGPL-3.0)")
         except MedscaleError as error:
-            yield Finding("error", f"detection run {plan.run.name}", str(error))
+            yield Finding("error", "detection", str(error))
     for name in sorted({plan.model.name for plan in plans}):
         try:
             check_model(name)
