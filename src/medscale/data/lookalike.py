@@ -18,7 +18,10 @@ BANDS = RADIUS + 2
 WIDTH = 64 // BANDS
 WINDOW = 64  # hashes, before and after it, that a hash meets among those equal in two bands
 TRIES = 128  # pairs of an image whose thumbnails are compared
-CORRELATION = 0.95  # of the thumbnails' damped gradients, for images that look alike at least
+CORRELATION = 0.9  # of the clipped gradients of thumbnails of images that look alike, at least
+CLIP = 2.0  # grey levels from pixel to pixel: steeper gradients count no more
+BLACK, WHITE = 8, 247  # grey levels; darker or brighter pixels are not compared
+SHARE = 0.25  # of the gradients, at least, must be comparable
 CONTRAST = 2.0  # grey levels: what varies less, in either direction, shows nothing to compare
 SYMMETRIES = (0, 1, 2, 3, 4, 5, 7)  # for `turned`; 6 is 5 seen from the other image
 CHUNK = 8192
@@ -143,25 +146,29 @@ def _near(table: np.ndarray, queries: np.ndarray, bands: tuple[int, int], part: 
 
 
 def _alike(first: np.ndarray, second: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Whether the thumbnails of each of the chosen pairs (shape M,2) correlate by CORRELATION at least: bool, shape M."""
+    """Whether the thumbnails of each of the chosen pairs (shape M,2) correlate by CORRELATION at least: bool, shape M.
+
+    Compared are gradients, clipped, where both thumbnails are neither black nor white: so neither brightness counts, nor
+    does a form that all images of a kind share (the rim of a fundus, the lungs) outweigh what is in it.
+    """
     found = np.empty(len(chosen), bool)
     for start in range(0, len(chosen), CHUNK):
         one, other = chosen[start : start + CHUNK].T
-        found[start : start + CHUNK] = (_damped(first[one]) * _damped(second[other])).sum(1) >= CORRELATION
+        (steps, seen), (others, seen_too) = _steps(first[one]), _steps(second[other])
+        length = np.sqrt((steps**2 * seen_too).sum(1) * (others**2 * seen).sum(1))
+        enough = (seen * seen_too).mean(1) >= SHARE
+        found[start : start + CHUNK] = enough & ((steps * others).sum(1) >= CORRELATION * length) & (length > 0)
     return found
 
 
-def _damped(thumbnails: np.ndarray) -> np.ndarray:
-    """What is compared of thumbnails: their gradients g as g / (|g| + mean |g| / 2), as vectors of length 1.
-
-    So brightness and contrast do not count, and a form that all images of a kind share (the rim of a fundus, the lungs)
-    does not outweigh what is in it. Shape N,2*SIDE*(SIDE-1), float32.
-    """
+def _steps(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Clipped gradients between neighbours in columns and rows, 0 at black or white, and 1 where they are not: float32."""
     pixels = thumbnails.astype(np.float32)
-    steps = np.concatenate([np.diff(pixels, axis=axis).reshape(len(pixels), -1) for axis in (1, 2)], axis=1)
-    size = np.abs(steps)
-    steps /= size + size.mean(1, keepdims=True) / 2
-    return steps / np.linalg.norm(steps, axis=1, keepdims=True)
+    seen = (pixels > BLACK) & (pixels < WHITE)
+    rows = [np.clip(np.diff(pixels, axis=axis), -CLIP, CLIP).reshape(len(pixels), -1) for axis in (1, 2)]
+    both = [(seen[:, 1:] & seen[:, :-1]), (seen[:, :, 1:] & seen[:, :, :-1])]
+    mask = np.concatenate([one.reshape(len(pixels), -1) for one in both], axis=1).astype(np.float32)
+    return np.concatenate(rows, axis=1) * mask, mask
 
 
 def _contrast(thumbnails: np.ndarray) -> np.ndarray:
