@@ -18,7 +18,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from bench.contest import Contestant, hold, show
-from bench.data import make_shards, planned, training_loader
+from bench.inputs import make_shards, planned, training_loader
 from medscale.data.shards import Shards
 from medscale.errors import tell_user
 from medscale.files import read_json, write_json
