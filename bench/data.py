@@ -1,0 +1,32 @@
+"""What the data room is measured against (`make bench-data`): plain loops, a plain pool of processes, other loaders."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from bench import loader, preprocessing, workers
+from medscale.errors import MedscaleError, tell_user
+
+CONTESTS: dict[str, tuple[Callable[[Path, int, int], None], int]] = {
+    "preprocessing": (preprocessing.contest, 12),
+    "workers": (workers.contest, 512),
+    "loader": (loader.contest, 256),
+}  # and how many images
+
+
+def main(rounds: int = 5, only: str = "") -> None:
+    """Hold each contest, or ``--only`` one of them: preprocessing, workers, loader."""
+    if only and only not in CONTESTS:
+        raise MedscaleError(f"there is no contest {only!r}; there are: {', '.join(CONTESTS)}")
+    for name in [only] if only else CONTESTS:
+        hold, images = CONTESTS[name]
+        with tempfile.TemporaryDirectory(prefix="medscale-bench-") as folder:
+            hold(Path(folder), rounds, images)
+
+
+if __name__ == "__main__":
+    tell_user(typer.run)(main)
