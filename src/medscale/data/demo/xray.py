@@ -180,9 +180,10 @@ def dicom_file(headers: Mapping[str, Any], pixels: bytes | list[bytes] | None, s
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.encaps import encapsulate
     from pydicom.tag import Tag
+    from pydicom.uid import UID
 
     dataset, dataset.file_meta = Dataset(), FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
     for name, value in {"SOPClassUID": STORAGE, **headers}.items():
         dataset.add(DataElement(name, dictionary_VR(Tag(name)), value, validation_mode=config.IGNORE))
     if pixels is not None:
