@@ -33,6 +33,7 @@ from medscale.evaluate.detection import localize
 from medscale.files import read_json, sha256, write_json, write_parquet
 from medscale.preflight import _models
 from medscale.report.detection import write_detection, write_detection_report
+from medscale.train.progress import Progress
 from medscale.workflow import Study, check_model
 
 ROOT = Path(__file__).parent.parent
@@ -320,6 +321,14 @@ def test_precision_and_recall_at_the_threshold():
 # Runs
 
 
+def test_where_losses_do_not_rank_epochs_the_last_finite_one_is_kept():
+    progress = Progress()
+    losses = [0.3, 7.0, 2.0, float("nan")]
+    best = [progress.close_epoch({"epoch": n + 1, "val_loss": v}, None, 4, ranks=False) for n, v in enumerate(losses)]
+    assert best == [True, True, True, False]
+    assert progress.best_epoch == 3
+
+
 @pytest.fixture(scope="module")
 def toy(made) -> dict[str, Path]:
     """Runs of the small stand-in network, serial and on two processes, with the same global batch."""
@@ -345,6 +354,7 @@ def test_a_run_leaves_the_files_of_any_run(made, toy):
     assert history[["train_accuracy", "val_accuracy"]].isna().all(axis=None), "nothing is judged right or wrong"
     assert history[["train_loss", "val_loss"]].notna().all(axis=None)
     assert timing["train_images"] == len(with_boxes(made.shards).positions("train"))
+    assert timing["best_epoch"] == timing["epochs"]
     assert "accuracy" not in (made.folder / "ddp_2cpu_yolov8n.log").read_text()
     predicted = pd.read_parquet(folder / "predictions.parquet")
     assert list(predicted.columns) == ["id", "split", *SIDES, "confidence"]
@@ -497,7 +507,7 @@ def test_weights_are_read_from_safetensors_and_a_pickle_is_refused(tmp_path):
 @pytest.mark.slow
 def test_yolov8n_trains_serially_and_on_two_processes(made):
     for run in ("serial_1cpu_yolov8n", "ddp_2cpu_yolov8n"):
-        folder = trained(made, run, f"{run}-real", toy=False)
+        folder = trained(made, run, f"{run}-real", toy=False, epochs=1, batch_size=16)
         assert pd.read_csv(folder / "history.csv")["val_loss"].notna().all()
         assert RunPlan.model_validate(read_json(folder / "spec.json")).detect is not None
         assert localize([folder], made.folder / "index.parquet", resamples=10).scores["mean"].notna().any()

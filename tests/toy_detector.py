@@ -32,7 +32,7 @@ class ToyNet(nn.Module):
 class ToyLoss:
     """Each true box teaches the cell that its centre lies in."""
 
-    judges = False
+    judges = ranks = False
 
     def __init__(self, network: nn.Module, size: int) -> None:
         self._cells = size // STRIDE

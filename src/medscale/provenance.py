@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).parent
 ROOT = PACKAGE.parent.parent
-VERSIONS = ("medscale", "torch", "torchvision", "timm", "numpy", "opencv-python-headless", "dask", "snakemake")
+VERSIONS = (
+    "medscale",
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "opencv-python-headless",
+    "dask",
+    "snakemake",
+    "ultralytics-opencv-headless",
+)
 
 
 @cache

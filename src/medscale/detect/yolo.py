@@ -48,12 +48,15 @@ class BoxLoss:
     sum over a global batch is not exactly that of a serial run, also without batch normalization. Ultralytics' own
     data-parallel training does the same.
 
+    It does not rank epochs: a network that finds nothing is assigned no targets, so that its loss is close to 0, and
+    rises as it begins to find boxes. The last epoch is kept, at which the cosine schedule has come to rest.
+
     Args:
         network: the network, on the device.
         size: pixels a side of the images.
     """
 
-    judges = False
+    judges = ranks = False
 
     def __init__(self, network: nn.Module, size: int) -> None:
         _prepare()
@@ -63,7 +66,7 @@ class BoxLoss:
         assert isinstance(network, Yolo)
         self._loss: Any = v8DetectionLoss(network.network)
         self._size, self._bins = size, 4 * int(self._loss.reg_max)
-        strides: Tensor = self._loss.stride
+        strides = torch.as_tensor(self._loss.stride)
         sides = [size // int(stride) for stride in strides.tolist()]
         self._levels = [torch.empty(1, 1, side, side, device=self._loss.device) for side in sides]
         self._anchors, self._strides = make_anchors(self._levels, strides, 0.5)

@@ -26,9 +26,11 @@ class Criterion(Protocol):
 
     Attributes:
         judges: whether an image is right or wrong, so that there is an accuracy.
+        ranks: whether the epoch with the smallest validation loss is the best; else the last one is.
     """
 
     judges: bool
+    ranks: bool
 
     def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
         """Sum of n losses, float32 scalar."""

@@ -96,7 +96,7 @@ def detection(results: Sequence[tuple[dict[str, Any], pd.DataFrame]], images: Ma
     for axes, (metric, words) in zip(panels, NAMES.items(), strict=True):
         for place, (summary, _) in zip(places, results, strict=True):
             _interval(axes, summary, metric, int(place))
-        axes.set(xlabel=words.replace(" (", "\n("))
+        axes.set(xlabel=words.replace(" (", "\n("), xlim=(-0.02, 1.04))
     panels[0].set_yticks(places, [label(summary["run"]["name"]) for summary, _ in results])
     panels[0].set_ylim(-0.6, len(results) - 0.4)
     return figure

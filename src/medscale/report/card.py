@@ -26,7 +26,7 @@ Format after Mitchell et al. (2019), *Model cards for model reporting*.
 - Network `{{ s.model.name }}`{% if s.model.options %} with options `{{ s.model.options }}`{% endif %}, \
 weights {{ "from " ~ s.model.pretrained if s.model.pretrained else "from scratch" }}.
 - Trained as run `{{ s.run.name }}` ({{ label }}) with seeds {{ s.seeds | join(", ") }}; the weights are
-  those of the epoch with the smallest validation loss.
+  those of the {{ "epoch with the smallest validation loss" if classes else "last epoch" }}.
 - {{ s.recipe.optimizer }}, peak learning rate {{ "%.3g" | format(s.learning_rate) }}, \
 global batch {{ s.global_batch }}, at most {{ s.recipe.epochs }} epochs, schedule {{ s.recipe.schedule }}.
 

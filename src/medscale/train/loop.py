@@ -141,7 +141,8 @@ class Trainer:
             **{f"{kind}_s": value for kind, value in spent.items()},
         }
         progress.precision = self.precision.state()
-        if progress.close_epoch(self.world.from_main(row), recipe.patience, recipe.epochs):
+        ranks = self.criterion.ranks
+        if progress.close_epoch(self.world.from_main(row), recipe.patience, recipe.epochs, ranks=ranks):
             with self.average.used():
                 self.tensors.keep_best()
         if self.world.is_main:

@@ -19,7 +19,7 @@ class Progress(BaseModel):
         sums: of the epoch so far, over all ranks: losses in units of 1/FIXED, correct images, images.
         spent: seconds of the epoch so far by kind.
         history: a row for each finished epoch.
-        best_epoch: number of the epoch with the smallest validation loss, from 1; 0: none yet.
+        best_epoch: number of the epoch whose weights are kept, from 1; 0: none yet.
         best_loss: that loss.
         precision: state of the loss scaling.
         wall_s: seconds that it took up to here.
@@ -43,10 +43,14 @@ class Progress(BaseModel):
         """Optimizer steps since the beginning."""
         return self.epoch * steps_per_epoch + self.step
 
-    def close_epoch(self, row: dict[str, Any], patience: int | None, epochs: int) -> bool:
-        """Enter an epoch's row, and decide: is it the best, is training over? True when it is the best."""
+    def close_epoch(self, row: dict[str, Any], patience: int | None, epochs: int, *, ranks: bool = True) -> bool:
+        """Enter an epoch's row, and decide: is it the best, is training over? True when it is the best.
+
+        The smallest validation loss is the best one's; where losses do not rank epochs, the last one is the best.
+        """
         self.history.append(row)
-        better = math.isfinite(row["val_loss"]) and (self.best_loss is None or row["val_loss"] < self.best_loss)
+        smaller = not ranks or self.best_loss is None or row["val_loss"] < self.best_loss
+        better = math.isfinite(row["val_loss"]) and smaller
         if better:
             self.best_epoch, self.best_loss = row["epoch"], row["val_loss"]
         self.epoch, self.step, self.sums, self.spent = self.epoch + 1, 0, [0, 0, 0], {}

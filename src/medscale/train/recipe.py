@@ -49,7 +49,7 @@ class Criterion:
         device: where the logits are.
     """
 
-    judges = True
+    judges = ranks = True
 
     def __init__(self, recipe: Recipe, counts: np.ndarray, device: torch.device) -> None:
         self._smoothing = recipe.label_smoothing
