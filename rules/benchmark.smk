@@ -64,12 +64,12 @@ rule benchmark_report:
         table="tables/{study}/{measured}.tex",
         digits="tables/{study}/{measured}.csv",
         said="tables/{study}/{measured}.json",
-    wildcard_constraints:
-        measured="|".join(BENCHMARKS),
     log:
         "logs/{study}/{measured}_report.log",
     benchmark:
         "benchmarks/{study}/{measured}_report.tsv"
+    wildcard_constraints:
+        measured="|".join(BENCHMARKS),
     params:
         script=STUDY.script("benchmark_report.py"),
         code=STUDY.code("benchmark_report.py"),

@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 
 from medscale.config import RunPlan
-from medscale.detect import check
+from medscale.detect import require
 from medscale.errors import Stopped, tell_user
 from medscale.files import read_json
 from medscale.log import log, set_up
@@ -23,7 +23,7 @@ def main(
     arguments = ["--spec", str(spec), "--shards", str(shards), "--out", str(out), "--log", str(log_file)]
     plan, worker = RunPlan.model_validate(read_json(spec)), "medscale.train.worker"
     if plan.detect is not None:
-        check(plan)
+        require()
         worker = "medscale.detect.worker"
     try:
         launch(plan, worker, arguments, rendezvous)

@@ -90,7 +90,7 @@ def test_every_bad_file_has_its_reason(tmp_path: Path) -> None:
 
 def test_the_index_has_the_contracts_columns(tmp_path: Path) -> None:
     index, _, _ = index_of(class_tree(tmp_path, {"b": 10, "a": 10}))
-    first = ["id", "path", "label", "split", "split_published", "group", "width", "height", "sha256", "source"]
+    first = ["id", "path", "label", "split", "split_published", "group", "width", "height", "sha256", "source", "alike"]
     assert list(index.columns) == first
     assert index["id"].tolist() == list(range(20))
     assert index["path"].is_monotonic_increasing
@@ -153,8 +153,9 @@ def test_one_image_under_two_patients_joins_them(tmp_path: Path) -> None:
 def test_patients_are_joined_however_many_images_they_share() -> None:
     shared = [f"{n:064x}" for n in range(256)]
     rows = pd.DataFrame({"sha256": [*shared, *shared, "f" * 64], "group": ["p"] * 256 + ["q"] * 256 + [None]})
+    rows["alike"] = pd.factorize(rows["sha256"])[0]
     assert audit.grouped(rows)["group"].tolist() == ["p"] * 512 + ["image:" + "f" * 16]
-    copy = pd.DataFrame({"sha256": ["a" * 64, "a" * 64, "b" * 64], "group": [None, "z", "z"]})
+    copy = pd.DataFrame({"sha256": ["a" * 64, "a" * 64, "b" * 64], "group": [None, "z", "z"], "alike": [0, 0, 1]})
     assert audit.grouped(copy)["group"].tolist() == ["z"] * 3
 
 
@@ -190,12 +191,28 @@ def test_a_class_without_usable_images_is_one_message(tmp_path: Path) -> None:
         index_of(tmp_path)
 
 
+def test_balanced_away_is_told_and_counted(tmp_path: Path) -> None:
+    root = nasty_tree(class_tree(tmp_path, {"a": 10, "b": 10}))
+    for number in range(12):
+        write(root / "b" / f"more {number}.png", 700 + number)
+    whole, _, _ = index_of(root)
+    index, left_out, summary = index_of(root, balance=True)
+    sizes = whole["label"].value_counts()
+    assert index["label"].value_counts().to_dict() == dict.fromkeys("ab", sizes.min())
+    away = left_out[left_out["reason"] == "balanced away"]
+    assert set(away["action"]) == {"excluded"}
+    assert len(away) == sizes.max() - sizes.min() == summary["by_reason"]["balanced away"]
+    assert set(away["path"]) | set(index["path"]) == set(whole["path"])
+    assert set(away["detail"]) == {f"{sizes['b']} images of b, {sizes['a']} of a"}
+    assert index["id"].tolist() == list(range(len(index)))
+
+
 KINDS = ("good", "good", "good", "copy", "conflict", "zero", "text", "thumbs", "upper")
 
 
 @settings(max_examples=30, deadline=None)
-@given(files=st.lists(st.tuples(st.sampled_from(KINDS), st.sampled_from("ab")), max_size=12))
-def test_found_is_used_plus_excluded(files: list[tuple[str, str]]) -> None:
+@given(files=st.lists(st.tuples(st.sampled_from(KINDS), st.sampled_from("ab")), max_size=12), balance=st.booleans())
+def test_found_is_used_plus_excluded(files: list[tuple[str, str]], balance: bool) -> None:
     with tempfile.TemporaryDirectory() as place:
         root = class_tree(Path(place), {"a": 5, "b": 5})
         for number, (kind, label) in enumerate(files):
@@ -206,8 +223,9 @@ def test_found_is_used_plus_excluded(files: list[tuple[str, str]]) -> None:
             path.write_bytes(
                 source.read_bytes() if source else encoded(picture(900 + number)) if data is None else data
             )
-        _, left_out, _ = index_of(root)
+        index, left_out, _ = index_of(root, balance=balance)
         assert (left_out["reason"].str.len() > 0).all()
+        assert not balance or index["label"].value_counts().nunique() == 1
 
 
 # under Dask

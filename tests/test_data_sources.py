@@ -155,7 +155,7 @@ def test_missing_and_empty_folders_say_what_is_expected(tmp_path: Path, kind: st
 
 
 def test_unknown_kind_and_classes(tmp_path: Path) -> None:
-    with pytest.raises(MedscaleError, match="no source kind 'smgd'; there are: folder, "):
+    with pytest.raises(MedscaleError, match="no source kind 'smgd'; there are: folder, isic2017, rsna, skin, smdg"):
         scan(Source(kind="smgd", path=tmp_path), None)
     with pytest.raises(MedscaleError, match="classes of SMDG-19 are normal, glaucoma"):
         smdg(fundus_pytorch(tmp_path), ["healthy", "glaucoma"])
@@ -235,8 +235,8 @@ def test_one_class_is_an_error(tmp_path: Path) -> None:
 
 def test_only_other_files_is_an_error_that_says_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    (tmp_path / "a/x.dcm").write_text("x")
-    with pytest.raises(MedscaleError, match=r"no usable images(.|\n)*1 \.dcm"):
+    (tmp_path / "a/x.nii").write_text("x")
+    with pytest.raises(MedscaleError, match=r"no usable images(.|\n)*1 \.nii"):
         folder(tmp_path)
 
 

@@ -74,6 +74,9 @@ class Preprocess(Strict):
     clahe: Clahe | None = None
     gamma: float | None = Field(None, gt=0)
     median: int | None = Field(None, ge=3)
+    margin: float = Field(
+        1.0, ge=1, description="a JPEG is decoded at 1/2, 1/4 or 1/8 while both sides stay so many times size"
+    )
     chunk: int | None = Field(
         None, ge=1, description="images a shard chunk; None: as many as make 256 chunks, from 16 to 1024"
     )
@@ -398,7 +401,7 @@ def plan(config: Config, study: str, run: str | RunSpec, seed: int) -> RunPlan:
     recipe, augment, detect = settings.recipe, settings.augment, None
     model = settings.model if spec.model in (None, settings.model.name) else _other_model(settings, str(spec.model))
     if is_detector(model.name):
-        model, recipe, augment, detect = _detection(study, settings, model.name)
+        model, recipe, augment, detect = _detection(study, settings, spec, model.name)
     if spec.batch is not None:
         recipe = recipe.model_copy(update={"batch_size": spec.batch})
     return RunPlan(
@@ -429,11 +432,13 @@ def _other_model(settings: Study, name: str) -> Model:
     return settings.models.get(name, Model(name=name, trained=settings.model.trained, metadata=settings.model.metadata))
 
 
-def _detection(study: str, settings: Study, name: str) -> tuple[Model, Recipe, Augment, Detect]:
+def _detection(study: str, settings: Study, spec: RunSpec, name: str) -> tuple[Model, Recipe, Augment, Detect]:
     """Network and recipe of a study's detection runs, in the same terms as any other."""
     detect = settings.detect
     if detect is None:
         raise MedscaleError(f"the study {study} has no section `detect`, so {name} cannot be trained on it")
+    if spec.strategy not in ("serial", "ddp") or spec.mp:
+        raise MedscaleError(f"{spec.name}: detection runs are serial or ddp, such as ddp_4gpu_{name}")
     recipe = Recipe(epochs=detect.epochs, batch_size=detect.batch_size, batch_is="global", lr=detect.lr)
     return Model(name=name, pretrained=detect.pretrained), recipe, detect.augment, detect
 

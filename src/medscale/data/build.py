@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def make_chunk(
         The chunk's number, or the error that ends the work (returned, as ``run_all`` wants it).
     """
     try:
-        pixels = np.stack([_make_one(raw, image, settings) for image in chunk])
+        pixels = np.stack([make_one(raw, image, settings) for image in chunk])
         write_chunk(Path(out), number, pixels)
         write_json(_key_file(Path(out), number), {"key": key, "sha256": sha256(Path(out, chunk_name(number)))})
     except MedscaleError as error:
@@ -99,12 +100,17 @@ def make_chunk(
     return number
 
 
-def _make_one(raw: str, image: Image, settings: Preprocess) -> np.ndarray:
+def make_one(raw: str, image: Image, settings: Preprocess) -> np.ndarray:
+    """Read, check, decode and preprocess one image of the index: uint8 RGB, shape size,size,3.
+
+    Raises:
+        MedscaleError: when it cannot be read, or has changed since it was indexed.
+    """
     path, wanted, width, height = image
     try:
         data = read_bytes(Path(raw, path))
         if hashlib.sha256(data).hexdigest() == wanted:
-            reduce = reduction(width, height, settings.size)
+            reduce = reduction(width, height, settings.size, settings.margin)
             return preprocess.preprocess(decode(data, reduce), settings)
     except Unreadable as error:
         raise MedscaleError(f"{Path(raw, path)} cannot be read any more ({error}); make the index again") from None
@@ -114,8 +120,17 @@ def _make_one(raw: str, image: Image, settings: Preprocess) -> np.ndarray:
 @cache
 def versions() -> dict[str, str]:
     """What decides a chunk's bytes beside images and settings: libraries, and a digest of this package's modules."""
-    code = digest([sha256(str(module.__file__)) for module in (images, preprocess, shards)])
-    return {"opencv": cv2.__version__, "numpy": np.__version__, "code": code}
+    files = [Path(str(module.__file__)) for module in (images, preprocess, shards)]
+    code = digest([sha256(file) for file in (*files, files[0].with_name("dicom.py"))])
+    libraries = {name: _version(name) for name in ("pydicom", "pillow", "pylibjpeg-openjpeg")}
+    return {"opencv": cv2.__version__, "numpy": np.__version__, **libraries, "code": code}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
 
 
 def read_index(path: Path) -> pd.DataFrame:

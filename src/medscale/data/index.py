@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from medscale.config import Dask, Source, Split
 from medscale.data import audit, split
@@ -19,7 +20,8 @@ from medscale.files import write_csv, write_json, write_parquet
 from medscale.log import log
 
 INDEX, AUDIT_CSV, AUDIT_JSON = "index.parquet", "audit.csv", "audit.json"
-FIRST = ["id", "path", "label", "split", "split_published", "group", "width", "height", "sha256", "source"]
+BOXES = pa.list_(pa.list_(pa.float64()))  # an image's boxes, each x, y, width, height in pixels of its frame
+FIRST = ["id", "path", "label", "split", "split_published", "group", "width", "height", "sha256", "source", "alike"]
 
 
 def build_index(source: Source, division: Split, classes: list[str] | None, dask: Dask, out: Path) -> pd.DataFrame:
@@ -50,7 +52,7 @@ def build_index(source: Source, division: Split, classes: list[str] | None, dask
     summary = summarize(index, left_out, listed, division)
     write_csv(out / AUDIT_CSV, left_out)
     write_json(out / AUDIT_JSON, summary)
-    write_parquet(out / INDEX, index)
+    write_parquet(out / INDEX, index, _schema(index))
     log.info("%d used, %d excluded: %s", summary["used"], summary["excluded"], summary["by_reason"])
     return index
 
@@ -63,7 +65,7 @@ def make_index(listed: Found, facts: pd.DataFrame, division: Split) -> tuple[pd.
     """
     published = division.mode == "published"
     rows = listed.rows.merge(facts, on="path", validate="one_to_one")
-    rows, unusable = audit.clean(rows, published=published)
+    rows, unusable = audit.clean(rows, published=published, near_duplicates=division.near_duplicates)
     parts = [listed.excluded.assign(action=EXCLUDED)[AUDIT], unusable]
     if published:
         unplaced = rows["split_published"].isna()
@@ -71,6 +73,13 @@ def make_index(listed: Found, facts: pd.DataFrame, division: Split) -> tuple[pd.
         parts.append(gone)
         rows = rows[~unplaced].reset_index(drop=True)
     _check_classes(rows, listed.classes, pd.concat(parts))
+    if division.balance:
+        rows, gone = _balance(rows, division.seed)
+        parts.append(gone)
+    rows, odd = audit.from_headers(rows)
+    parts.append(odd)
+    rows, similar = audit.look_alikes(rows)
+    parts.append(similar)
     rows["split"] = split.assign(rows, division)
     parts.append(audit.leaks(rows, "split", audit.LEAK))
     if not published:
@@ -94,6 +103,7 @@ def summarize(index: pd.DataFrame, left_out: pd.DataFrame, listed: Found, divisi
         "excluded": len(excluded),
         "unique": int(index["sha256"].nunique()),
         "groups": int(index["group"].nunique()),
+        "near_duplicates": _look_alikes(index) if division.near_duplicates else None,
         "by_reason": _count(excluded["reason"]),
         "kept_by_reason": _count(kept["reason"]),
         "classes": listed.classes,
@@ -111,17 +121,46 @@ def _notes(index: pd.DataFrame, left_out: pd.DataFrame, division: Split) -> list
     across = int(copies["detail"].str.contains(audit.LEAK_PUBLISHED, regex=False).sum())
     if across and division.mode != "published":
         notes.append(f"{across} images stand in two published splits: the published split would have leaked them.")
-    if len(patients := left_out[left_out["reason"] == audit.LEAK_PUBLISHED]):
-        notes.append(f"{len(patients)} images are of patients in two published splits.")
+    if found := _look_alikes(index)["clusters"]:
+        images = int(index["alike"].notna().sum())
+        notes.append(f"{images} images look like another: {found} clusters, each in one group.")
+    across = index.loc[_apart(index), "path"]
+    if len(across):
+        notes.append(f"{len(across)} images look like one in another published split.")
+    leaked = left_out.loc[left_out["reason"] == audit.LEAK_PUBLISHED, "path"]
+    if patients := int((~leaked.isin(across)).sum()):
+        notes.append(f"{patients} images are of patients in two published splits.")
     train = set(index.loc[index["split"] == "train", "group"])
     for name in ("val", "test"):
         part = index.loc[index["split"] == name, "group"]
         if leaked := int(part.isin(train).sum()):
-            what = f"{leaked} of the {len(part)} {name} images are in the training split too, or of a patient who is"
+            alike = ", look like one there" if division.near_duplicates else ""
+            what = f"{leaked} of the {len(part)} {name} images are in the training split too{alike}, or of a patient who is"
             notes.append(f"{what}: with split.mode {division.mode} their accuracy says little about new patients.")
     for name, counts in _cross(index, "split", [str(c) for c in index["label"].cat.categories]).items():
         notes += [f"Class {name} has no images in {part}." for part, count in counts.items() if not count]
     return notes
+
+
+def _balance(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Cut each class to the size of the smallest: the rows that stay, and audit rows for the others."""
+    stay = split.balanced(rows["label"], seed)
+    counts = rows["label"].value_counts()
+    least = f"{counts.min()} of {counts.idxmin()}"
+    detail = rows["label"].map(lambda label: f"{counts[label]} images of {label}, {least}")
+    gone = rows.assign(action=EXCLUDED, reason=audit.BALANCED, detail=detail).loc[~stay, AUDIT]
+    return rows[stay].reset_index(drop=True), gone
+
+
+def _look_alikes(index: pd.DataFrame) -> dict[str, int]:
+    """Clusters of images that look alike, their images, and how many patients' or splits' bounds they cross."""
+    sizes = index.groupby("alike").size()
+    return {"clusters": len(sizes), "images": int(sizes.sum()), "largest": int(sizes.max()) if len(sizes) else 0}
+
+
+def _apart(index: pd.DataFrame) -> pd.Series:
+    """Which images look like one in another published split."""
+    return index.groupby("alike")["split_published"].transform("nunique") > 1
 
 
 def _typed(rows: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
@@ -129,8 +168,15 @@ def _typed(rows: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     metadata = [c for c in rows.columns if c not in (*FIRST, *COLUMNS)]
     label = pd.Categorical(rows["label"], categories=classes, ordered=True)
     table = rows.assign(id=range(len(rows)), label=label)[[*FIRST, *metadata]]
-    text = dict.fromkeys(("path", "split", "split_published", "group", "sha256", "source"), "str")
+    text = dict.fromkeys(("path", "split", "split_published", "group", "sha256", "source", "alike"), "str")
     return table.astype({"id": "int64", "width": "int64", "height": "int64", **text})
+
+
+def _schema(index: pd.DataFrame) -> pa.Schema:
+    """The index's types in Parquet: boxes are lists of lists of numbers also where all are empty."""
+    schema = pa.Schema.from_pandas(index, preserve_index=False)
+    where = schema.get_field_index("boxes")
+    return schema if where < 0 else schema.set(where, pa.field("boxes", BOXES))
 
 
 def _check_classes(rows: pd.DataFrame, classes: list[str], left_out: pd.DataFrame) -> None:

@@ -63,9 +63,10 @@ class BoxLoss:
         assert isinstance(network, Yolo)
         self._loss: Any = v8DetectionLoss(network.network)
         self._size, self._bins = size, 4 * int(self._loss.reg_max)
-        sides = [size // int(stride) for stride in self._loss.stride.tolist()]
+        strides: Tensor = self._loss.stride
+        sides = [size // int(stride) for stride in strides.tolist()]
         self._levels = [torch.empty(1, 1, side, side, device=self._loss.device) for side in sides]
-        self._anchors, self._strides = make_anchors(self._levels, self._loss.stride, 0.5)
+        self._anchors, self._strides = make_anchors(self._levels, strides, 0.5)
 
     def __call__(self, raw: Tensor, boxes: Tensor) -> Tensor:
         """Sum of losses, float32 scalar, of raw outputs (n,4R+1,A) and padded boxes (n,M,4: x, y, width, height)."""
@@ -103,7 +104,7 @@ def build(model: Model) -> Yolo:
         raise MedscaleError(f"ultralytics {__version__} is too old for detection runs; install 8.4 or later")
     if model.options:
         raise MedscaleError(f"{model.name} has no options; leave {', '.join(model.options)} out")
-    network = DetectionModel(f"{model.name}.yaml", ch=3, nc=1, verbose=False)
+    network: Any = DetectionModel(f"{model.name}.yaml", ch=3, nc=1, verbose=False)
     network.args = get_cfg()  # the loss reads its weights there
     if model.pretrained is not None:
         load_weights(network, model.pretrained)

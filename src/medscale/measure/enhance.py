@@ -49,12 +49,12 @@ def measure_enhance(index: Path, raw: Path, settings: Preprocess, benchmark: Enh
         for repeat in range(benchmark.repeats):
             for workers in in_turns(benchmark.workers, repeat):
                 start = perf_counter()
-                with _ready(workers, raw, settings) as connection:
+                with ready(workers, raw, settings) as connection:
                     before = perf_counter() - start
                     for split, part in parts.items():
                         size = task_size(len(part), max(benchmark.workers), settings)
                         work = chunks(part, raw, settings, Path(folder, split), size)
-                        seconds = _timed(connection, work, [raw / path for path in part["path"]])
+                        seconds = timed(connection, work, [raw / path for path in part["path"]])
                         peak = max(connection.run(_peak_mb).values())
                         crowded = workers > len(cores())
                         rows.append((repeat, workers, crowded, split, len(part), len(work), before, seconds, peak))
@@ -68,7 +68,7 @@ def task_size(images: int, workers: int, settings: Preprocess) -> int:
 
 
 @contextmanager
-def _ready(workers: int, raw: Path, settings: Preprocess) -> Iterator[Client]:
+def ready(workers: int, raw: Path, settings: Preprocess) -> Iterator[Client]:
     """A local cluster whose workers have done their imports, one image, and sit on a core each."""
     blank = np.zeros((2 * settings.size, 2 * settings.size, 3), np.uint8)
     with client(Dask(workers=workers), tasks=workers, folder=raw) as connection:
@@ -85,7 +85,7 @@ def stay_on(core: int) -> None:
         os.sched_setaffinity(int(thread), {core})
 
 
-def _timed(connection: Client, work: list[Work], files: list[Path]) -> float:
+def timed(connection: Client, work: list[Work], files: list[Path]) -> float:
     """Seconds of all tasks; what they write is removed afterwards."""
     out = Path(work[0][0])
     out.mkdir(parents=True, exist_ok=True)

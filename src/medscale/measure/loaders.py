@@ -80,19 +80,36 @@ def to_size(image: Image.Image, settings: Preprocess) -> Image.Image:
 
 
 class Preprocessed(Dataset[Sample]):
-    """The training images of a shard set, changed by torchvision one at a time."""
+    """The training images of a shard set, changed one at a time: by torchvision, unless ``change`` is given.
 
-    def __init__(self, shards: Shards, augment: Augment) -> None:
+    Args:
+        shards: the opened shard set.
+        augment: the study's augmentation.
+        change: from uint8 H,W,C to a float tensor C,H,W, instead of torchvision.
+    """
+
+    def __init__(self, shards: Shards, augment: Augment, change: Callable[[np.ndarray], Tensor] | None = None) -> None:
         self._shards, self._positions = shards, shards.positions("train")
-        self._change = transform(augment)
+        self._change = change or Changed(augment)
 
     def __len__(self) -> int:
         return len(self._positions)
 
     def __getitem__(self, number: int) -> Sample:
         position = self._positions[number : number + 1]
-        image = torch.from_numpy(self._shards.gather(position))[0].permute(2, 0, 1)
-        return self._change(image), int(self._shards.labels[position[0]])
+        return self._change(self._shards.gather(position)[0]), int(self._shards.labels[position[0]])
+
+
+class Changed:
+    """A preprocessed image (uint8, H,W,C) as torchvision changes it: float32, C,H,W."""
+
+    def __init__(self, augment: Augment) -> None:
+        self._change = transform(augment)
+
+    def __call__(self, image: np.ndarray) -> Tensor:
+        """Change one image."""
+        changed: Tensor = self._change(torch.from_numpy(image).permute(2, 0, 1))
+        return changed
 
 
 class Order(Sampler[int]):

@@ -22,6 +22,11 @@ from medscale.report.names import GREY, VERMILION
 P = ParamSpec("P")
 WIDTH = 6.5  # inches: the paper's text width, so that letters are as large in the figure as in the text
 STRIP = 0.18  # inches below a figure, for its mark
+DPI = 150  # of a PNG
+METADATA: dict[str, dict[str, str | None]] = {
+    "pdf": {"CreationDate": None, "Creator": "medscale"},
+    "png": {"Software": "medscale"},
+}
 FONT = "DejaVu Sans"
 RC: dict[Any, Any] = {
     "font.family": FONT,
@@ -66,16 +71,15 @@ def new(height: float, width: float = WIDTH) -> Figure:
 
 
 def save(figure: Figure, path: str | Path, mark: str = "") -> None:
-    """Write a figure as PDF, atomically and without a date; ``mark`` stands below it, on a strip of its own."""
+    """Write a figure as PDF or PNG (as the name ends), atomically, undated; ``mark`` stands below on its own strip."""
     width, height = figure.get_size_inches()
     strip = STRIP if mark else 0
     with _house():
         figure.text(0.995, (0.02 - strip) / height, mark, ha="right", va="bottom", size=7, color=VERMILION)
         page = Bbox.from_extents(0, -strip, width, height)
         with atomic(path) as temporary:
-            figure.savefig(
-                temporary, format="pdf", bbox_inches=page, metadata={"CreationDate": None, "Creator": "medscale"}
-            )
+            kind = Path(path).suffix[1:]
+            figure.savefig(temporary, format=kind, dpi=DPI, bbox_inches=page, metadata=METADATA[kind])
 
 
 def grid(count: int, across: int) -> tuple[int, int]:

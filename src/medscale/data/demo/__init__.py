@@ -6,12 +6,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from medscale.data.demo import dermoscopy, fundus, skin
+from medscale.data.demo import dermoscopy, fundus, skin, xray
 from medscale.data.demo.common import Options, parse_options
 from medscale.errors import MedscaleError
 
 # Each module has ``Options`` and ``generate(options, out)``.
-GENERATORS: dict[str, ModuleType] = {"isic2017": dermoscopy, "skin": skin, "smdg": fundus}
+GENERATORS: dict[str, ModuleType] = {"isic2017": dermoscopy, "rsna": xray, "skin": skin, "smdg": fundus}
 
 
 def generate(kind: str, options: dict[str, Any], out: Path) -> None:

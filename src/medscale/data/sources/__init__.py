@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from medscale.config import Source
-from medscale.data.sources import folder, isic2017, skin, smdg
+from medscale.data.sources import folder, isic2017, rsna, skin, smdg
 from medscale.data.sources.found import Found
 from medscale.errors import MedscaleError
 
 SOURCES: dict[str, Callable[[Source, list[str] | None], Found]] = {
     "folder": folder.scan,
     "isic2017": isic2017.scan,
+    "rsna": rsna.scan,
     "skin": skin.scan,
     "smdg": smdg.scan,
 }

@@ -18,7 +18,7 @@ EXPECTED = (
     "Expected: <class>/*.jpg|png|… or train|val|test/<class>/*, optionally index.csv (path,label,patient,split).\n"
     "  There is no download: set source.path to your own images."
 )
-RESERVED = ("id", "split_published", "group", "width", "height", "sha256")
+RESERVED = ("id", "split_published", "group", "width", "height", "sha256", "alike")
 
 
 def scan(source: Source, classes: list[str] | None) -> Found:

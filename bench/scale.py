@@ -1,0 +1,215 @@
+"""What each stage costs an image and its peak memory, by the number of images (`make bench-scale`): docs/scale.*."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+
+import cv2
+import numpy as np
+import pandas as pd
+import typer
+from distributed import Client, LocalCluster
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from medscale.config import Augment, Dask, Preprocess, Source, Split
+from medscale.data import lookalike
+from medscale.data.build import build_shards
+from medscale.data.index import INDEX, build_index
+from medscale.data.sources import scan
+from medscale.errors import MedscaleError, tell_user
+from medscale.files import read_json, write_csv, write_json
+from medscale.provenance import ROOT
+from medscale.report import style
+from medscale.report.names import LOOKS
+
+SIZE = 48  # pixels a side of the files: small, so that what a stage does besides decoding is seen
+SHARD = 32  # pixels a side in the shards
+CLASSES, EACH = 8, 500  # classes, and images a folder
+COPY = 10  # one image in so many is another one mirrored and encoded again
+BATCH = 256
+
+
+def pictures(count: int, size: int) -> Iterator[np.ndarray]:
+    """Random smooth pictures (uint8 RGB, size x size); each COPY-th is the mirrored one before."""
+    rng = np.random.default_rng(0)
+    picture = np.zeros((size, size, 3), np.uint8)
+    for number in range(count):
+        coarse = rng.integers(0, 256, (8, 8, 3), np.uint8)
+        copied = number % COPY == COPY - 1
+        picture = picture[:, ::-1] if copied else cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+        yield picture
+
+
+def make_files(folder: Path, count: int) -> None:
+    """Write ``count`` pictures as JPEG below ``folder/<class>``, EACH a folder."""
+    for number, picture in enumerate(pictures(count, SIZE)):
+        block = number // EACH
+        path = folder / f"class{block % CLASSES}" / f"{block:05d}" / f"{number}.jpg"
+        if number % EACH == 0:
+            path.parent.mkdir(parents=True)
+        cv2.imwrite(str(path), picture)
+
+
+def index(folder: Path, dask: Dask) -> dict[str, float]:
+    """Seconds to list the files, and to read, hash, compare, group and divide them."""
+    source = Source(kind="folder", path=folder / "raw")
+    start = perf_counter()
+    scan(source, None)
+    listed = perf_counter()
+    build_index(source, Split(), None, dask, folder / "data")
+    return {"listing": listed - start, "audit": perf_counter() - listed - (listed - start)}
+
+
+def preprocessing(folder: Path, dask: Dask) -> dict[str, float]:
+    """Seconds to make the shards."""
+    start = perf_counter()
+    build_shards(folder / "data" / INDEX, folder / "raw", Preprocess(size=SHARD), dask, folder / "shards")
+    return {"preprocessing": perf_counter() - start}
+
+
+def loading(folder: Path, dask: Dask) -> dict[str, float]:
+    """Seconds to gather and augment as many images as there are, in epochs of the training images, on one thread."""
+    import torch
+
+    from medscale.data.loader import Loader
+    from medscale.data.shards import Shards
+
+    torch.set_num_threads(1)
+    shards = Shards.open(folder / "shards")
+    loader = Loader(
+        shards, "train", global_batch=BATCH, replicas=1, replica=0, training=True, augment=Augment(hflip=0.5)
+    )
+    start = perf_counter()
+    for step in loader.epoch(0):
+        del step
+    return {"loading": (perf_counter() - start) * len(shards) / loader.images}
+
+
+def near_duplicates(folder: Path, dask: Dask) -> dict[str, float]:
+    """Seconds to find the look-alikes among the thumbnails of as many pictures as there are files."""
+    count = read_json(folder / "count.json")
+    thumbnails = b"".join(lookalike.thumbnail(picture) for picture in pictures(count, SIZE))
+    start = perf_counter()
+    found = lookalike.pairs(np.frombuffer(thumbnails, np.uint8).reshape(-1, *lookalike.SHAPE))
+    seconds = perf_counter() - start
+    if len(found) < count // COPY:
+        raise MedscaleError(f"{len(found)} pairs of look-alikes found of {count // COPY}")
+    return {"near-duplicates": seconds}
+
+
+STAGES: dict[str, Callable[[Path, Dask], dict[str, float]]] = {
+    "index": index,
+    "preprocessing": preprocessing,
+    "loading": loading,
+    "near-duplicates": near_duplicates,
+}
+WITH_DASK = ("index", "preprocessing")
+
+
+def measure(stage: str, folder: Path, workers: int, out: Path) -> None:
+    """Carry out a stage in this process; its seconds and the peak memory in MB of this and the workers go to ``out``."""
+    there = 0.0
+    if stage in WITH_DASK:
+        with _cluster(workers) as (address, connection):
+            seconds = STAGES[stage](folder, Dask(scheduler=address))
+            there = max(connection.run(_peak).values())
+    else:
+        seconds = STAGES[stage](folder, Dask())
+    write_json(out, {"seconds": seconds, "parent_mb": _peak(), "worker_mb": there})
+
+
+@contextmanager
+def _cluster(workers: int) -> Iterator[tuple[str, Client]]:
+    """Workers that run already, so that their start is not in the time."""
+    with (
+        LocalCluster(
+            workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, memory_limit=0
+        ) as cluster,
+        Client(cluster, set_as_default=False) as connection,
+    ):
+        yield cluster.scheduler_address, connection
+
+
+def _peak() -> float:
+    """Peak resident memory of this process in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@style.styled
+def draw(table: pd.DataFrame) -> Figure:
+    """Microseconds an image, and peak memory, by the number of images; a line a stage."""
+    figure = style.new(2.6)
+    left, right = figure.subplots(1, 2)
+    for look, (stage, rows) in zip(LOOKS, table.groupby("stage", sort=False), strict=False):
+        how = {"color": look.colour, "marker": look.marker, "linestyle": look.line, "label": stage}
+        left.plot(rows["images"], rows["us_per_image"], **how)
+        right.plot(rows["images"], rows["parent_mb"], **how)
+    workers = table[table["worker_mb"] > 0].groupby("images")["worker_mb"].max()
+    right.plot(workers.index, workers, color="black", linestyle=":", label="largest Dask worker")
+    for axes, unit in ((left, "µs an image"), (right, "peak resident memory (MB)")):
+        axes.set(xscale="log", xlabel="images", ylabel=unit, ylim=(0, None))
+    right.legend()
+    return figure
+
+
+def main(
+    images: list[int] = typer.Option([1_000, 10_000, 100_000], help="numbers of images"),
+    hashes: list[int] = typer.Option([250_000], help="further numbers of thumbnails for near-duplicates alone"),
+    workers: int = typer.Option(len(os.sched_getaffinity(0)), help="Dask workers"),
+    to: Path = typer.Option(ROOT / "docs", help="where scale.csv and scale.png are written"),
+    stage: str = typer.Option("", hidden=True),
+    folder: Path = typer.Option(Path(), hidden=True),
+) -> None:
+    """Make tiny images, take each stage over them in a process of its own, and write the costs."""
+    if stage:
+        measure(stage, folder, workers, to)
+        return
+    rows = []
+    for count in sorted({*images, *hashes}):
+        with tempfile.TemporaryDirectory(prefix="medscale-bench-") as temporary:
+            write_json(Path(temporary) / "count.json", count)
+            if count in images:
+                make_files(Path(temporary) / "raw", count)
+            for one in STAGES if count in images else ["near-duplicates"]:
+                rows += _run(one, Path(temporary), workers, count)
+    table = pd.DataFrame(rows)
+    write_csv(to / "scale.csv", table)
+    style.save(draw(table), to / "scale.png")
+    _show(table)
+
+
+def _run(stage: str, folder: Path, workers: int, count: int) -> list[dict[str, object]]:
+    out = folder / f"{stage}.json"
+    options = ["--stage", stage, "--folder", str(folder), "--to", str(out), "--workers", str(workers)]
+    done = subprocess.run([sys.executable, "-m", "bench.scale", *options], capture_output=True, text=True)
+    if done.returncode:
+        raise MedscaleError(f"{stage} of {count} images failed:\n{done.stderr[-2000:]}")
+    read = read_json(out)
+    memory = {"parent_mb": round(read["parent_mb"]), "worker_mb": round(read["worker_mb"])}
+    return [
+        {"images": count, "stage": name, "seconds": round(value, 3), "us_per_image": round(1e6 * value / count, 1)}
+        | {"workers": workers if stage in WITH_DASK else 1}
+        | memory
+        for name, value in read["seconds"].items()
+    ]
+
+
+def _show(table: pd.DataFrame) -> None:
+    shown = Table(*table.columns, box=None)
+    for row in table.astype(str).itertuples(index=False):
+        shown.add_row(*row)
+    Console().print(shown)
+
+
+if __name__ == "__main__":
+    tell_user(typer.run)(main)
