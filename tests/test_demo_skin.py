@@ -95,7 +95,7 @@ def test_no_classifier_can_be_perfect(classes: int) -> None:
     chosen = (((seen[:, None] - means) / np.array(skin.SPREAD)) ** 2).sum(-1).argmin(1)
     assert 0.85 < (chosen == labels).mean() < 0.98
     if classes == 6:
-        assert (chosen == labels).mean() == pytest.approx(0.90, abs=0.015)
+        assert (chosen == labels).mean() == pytest.approx(0.91, abs=0.015)
 
 
 def test_classes_can_be_learned_from_the_pixels() -> None:

@@ -128,11 +128,13 @@ def data_fetch(
 ) -> None:
     """Print the official download command of a dataset and what it needs; with --run carry it out."""
     from medscale.data.download import fetch, instructions
+    from medscale.log import set_up
 
     folder = to or _raw_folder(kind)
     if not run:
         out.print(escape(instructions(kind, folder)))
         return
+    set_up()
     fetch(kind, folder)
     data_check(kind, folder)
 

@@ -72,7 +72,7 @@ class Archives:
         if shutil.which("wget") and not shutil.which("curl"):
             urls = [self.start + "".join(name) for name in product(*self.parts)]
             return [["wget", "--continue", "--directory-prefix", str(folder), *urls]]
-        where = [] if str(folder) == "." else ["--output-dir", str(folder)]
+        where = [] if str(folder) == "." else ["--create-dirs", "--output-dir", str(folder)]
         names = "".join(f"{{{','.join(part)}}}" for part in self.parts)  # curl's own globbing
         return [["curl", "--fail-early", "-fL", "-C", "-", "--remote-name-all", *where, self.start + names]]
 
