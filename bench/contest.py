@@ -1,12 +1,17 @@
-"""Contests: commands that do the same work take turns within one run, and are compared by the ratios of their times."""
+"""Contests: ways to do the same work take turns within one run, and are compared by the ratios of their times."""
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 from rich.console import Console
@@ -30,8 +35,28 @@ class Contestant:
     seconds: Callable[[Path], Sequence[float]]
 
 
+def take_turns(ways: Mapping[str, Callable[[int], float]], rounds: int, quiet: bool = False) -> pd.DataFrame:
+    """Let each way do its work once a round, in turns, so that what disturbs the machine disturbs all of them.
+
+    Args:
+        ways: by name, what does the work of a round, given its number, and returns seconds.
+        rounds: how many; every other one goes backwards.
+        quiet: print no line a round.
+
+    Returns:
+        Columns ``round, name, seconds``.
+    """
+    rows = []
+    for number in range(rounds):
+        for name in ways if number % 2 == 0 else reversed(ways):
+            rows.append((number, name, ways[name](number)))
+            if not quiet:
+                print(f"round {number + 1} of {rounds}  {name}: {rows[-1][2]:.3f} s", flush=True)
+    return pd.DataFrame(rows, columns=["round", "name", "seconds"])
+
+
 def hold(contestants: Sequence[Contestant], rounds: int, folder: Path, settle: int = 1) -> pd.DataFrame:
-    """Let each contestant run once a round, in turns, so that what disturbs the machine disturbs all of them.
+    """Let each contestant run once a round, as ``take_turns`` does.
 
     Returns:
         Columns ``round, name, seconds``: the median of the repetitions without the first ``settle``.
@@ -39,18 +64,27 @@ def hold(contestants: Sequence[Contestant], rounds: int, folder: Path, settle: i
     Raises:
         MedscaleError: when a command fails, with the end of what it said.
     """
-    rows = []
-    for number in range(rounds):
-        for one in contestants if number % 2 == 0 else reversed(contestants):
-            out = folder / f"{one.name.replace(' ', '-')}-{number}"
-            out.mkdir(parents=True)
-            done = subprocess.run(one.command(out), capture_output=True, text=True)
-            if done.returncode:
-                raise MedscaleError(f"{one.name} failed:\n{done.stderr[-2000:]}")
-            seconds = one.seconds(out)
-            rows.append((number, one.name, float(np.median(seconds[settle:]))))
-            print(f"round {number + 1} of {rounds}  {one.name}: {rows[-1][2]:.3f} s", flush=True)
-    return pd.DataFrame(rows, columns=["round", "name", "seconds"])
+    return take_turns({one.name: partial(_run, one, folder, settle) for one in contestants}, rounds)
+
+
+def _run(one: Contestant, folder: Path, settle: int, number: int) -> float:
+    out = folder / f"{one.name.replace(' ', '-')}-{number}"
+    out.mkdir(parents=True)
+    done = subprocess.run(one.command(out), capture_output=True, text=True)
+    if done.returncode:
+        raise MedscaleError(f"{one.name} failed:\n{done.stderr[-2000:]}")
+    return float(np.median(one.seconds(out)[settle:]))
+
+
+def on_one_core() -> None:
+    """Bind this process to the first of its cores, with one thread for OpenCV."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+    cv2.setNumThreads(1)
+
+
+def alone() -> ProcessPoolExecutor:
+    """A process of its own on one core, which stays, so that imports are not timed."""
+    return ProcessPoolExecutor(1, get_context("spawn"), on_one_core)
 
 
 def ratio(table: pd.DataFrame, above: str, below: str) -> tuple[float, float, float]:
@@ -60,11 +94,21 @@ def ratio(table: pd.DataFrame, above: str, below: str) -> tuple[float, float, fl
     return float(each.median()), float(each.min()), float(each.max())
 
 
-def show(table: pd.DataFrame, base: str, title: str) -> None:
-    """Print each contestant's seconds, and its ratio to the base."""
+def show(table: pd.DataFrame, base: str, title: str, images: int | None = None) -> None:
+    """Print each contestant's seconds, and its ratio to the base; with ``images``, also how many it did a second."""
     shown = Table("", "seconds", f"ratio to {base}", "over rounds", title=title, box=None, title_justify="left")
+    if images is not None:
+        shown.add_column("images/s", justify="right")
     for name in dict.fromkeys(table["name"]):
         middle, low, high = ratio(table, name, base)
         seconds = table.loc[table["name"] == name, "seconds"].median()
-        shown.add_row(name, f"{seconds:.3f}", f"{middle:.3f}", f"{low:.3f} to {high:.3f}")
+        rate = [] if images is None else [f"{images / seconds:.0f}"]
+        shown.add_row(name, f"{seconds:.3f}", f"{middle:.3f}", f"{low:.3f} to {high:.3f}", *rate)
     Console().print(shown)
+
+
+def judge(what: str, found: tuple[float, float, float], reached: bool) -> None:
+    """Print a ratio with its range over rounds, and whether it is what was aimed at."""
+    middle, low, high = found
+    verdict = "[green]reached" if reached else "[red]missed"
+    Console().print(f"{what}: {middle:.3f} ({low:.3f} to {high:.3f})  {verdict}")

@@ -1,121 +1,137 @@
-"""The loader against PyTorch's own on the same images (`make bench-loader`): images a second on one core."""
+"""Training-ready batches by the package's loader and by others on the same images (`make bench-loader`), on one core."""
 
 from __future__ import annotations
 
-import os
-import sys
 import tempfile
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import cache, partial
+from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 
 import cv2
+import numpy as np
 import torch
 import typer
-from torch.utils.data import DataLoader, Dataset
-from torchvision.datasets import ImageFolder
-from torchvision.transforms import v2
 
-from bench.contest import Contestant, hold, show
-from bench.data import make_shards, planned, training_loader
+from bench.contest import alone, judge, ratio, show, take_turns
+from bench.inputs import make_shards
+from bench.others import BATCH, OTHERS, Epoch
+from medscale.config import Augment, Crop, Preprocess
+from medscale.data.loader import Loader
 from medscale.data.shards import Shards
 from medscale.errors import tell_user
-from medscale.files import read_json, write_json
+from medscale.measure.loaders import Batch, Photographs, Preprocessed, by_dataloader
 
-REPEATS = 4
-PLAN = planned("serial_1cpu")
-AUGMENT = PLAN.augment
-
-
-class Samples(Dataset[tuple[torch.Tensor, int]]):
-    """A shard set image by image, augmented one at a time."""
-
-    def __init__(self, shards: Shards) -> None:
-        self._shards, self._positions = shards, shards.positions("train")
-        self._change = transforms()
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    def __getitem__(self, number: int) -> tuple[torch.Tensor, int]:
-        position = self._positions[number : number + 1]
-        image = torch.from_numpy(self._shards.gather(position))[0].permute(2, 0, 1)
-        return self._change(image), int(self._shards.labels[position[0]])
+RECIPES = {
+    "glaucoma": (224, Augment(rotate=15, hflip=0.5, vflip=0.5, brightness=0.2, contrast=0.2)),
+    "skin": (256, Augment(hflip=0.5, crop=Crop(size=224))),
+}
+OURS, FILES, SHARDS = "medscale", "PIL + torchvision on JPEG files", "torchvision on shards"
+RAW = 512  # pixels a side of the JPEG files, as a download has them
+FASTER = 10.0  # what is aimed at, against files
 
 
-def transforms() -> v2.Compose:
-    """The study's augmentation and normalization as torchvision has them."""
-    return v2.Compose(
-        [
-            v2.RandomHorizontalFlip(AUGMENT.hflip),
-            v2.RandomVerticalFlip(AUGMENT.vflip),
-            v2.RandomRotation(AUGMENT.rotate, interpolation=v2.InterpolationMode.BILINEAR),
-            v2.ColorJitter(AUGMENT.brightness, AUGMENT.contrast),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize([0.5] * 3, [0.25] * 3),
-        ]
+def by_medscale(folder: Path, augment: Augment) -> Epoch:
+    """The package's loader, for one process."""
+    shards = Shards.open(folder / "shards")
+    loader = Loader(shards, "train", global_batch=BATCH, replicas=1, replica=0, training=True, augment=augment)
+    return lambda epoch: ((batch.images, batch.labels) for step in loader.epoch(epoch) for batch in step.batches)
+
+
+def by_files(folder: Path, augment: Augment) -> Epoch:
+    """Raw files, decoded, resized and changed in ``__getitem__``, as most projects have it."""
+    shards = Shards.open(folder / "shards")
+    labels = shards.labels[shards.positions("train")]
+    paths = [folder / "files" / f"{number}.jpg" for number in range(len(labels))]
+    return _shuffled(
+        by_dataloader(Photographs(paths, labels, Preprocess(size=shards.shape[0]), augment), BATCH), labels
     )
 
 
-def epochs(kind: str, folder: Path) -> Iterator[int]:
-    """Images of each batch, over REPEATS epochs."""
+def by_torchvision(folder: Path, augment: Augment) -> Epoch:
+    """Preprocessed images from the shards, changed in ``__getitem__``."""
     shards = Shards.open(folder / "shards")
-    if kind == "medscale":
-        loader = training_loader(PLAN, shards)
-        for epoch in range(REPEATS):
-            yield from (len(batch.labels) for step in loader.epoch(epoch) for batch in step.batches)
-        return
-    first = [v2.Resize((224, 224)), v2.PILToTensor()]
-    data = Samples(shards) if kind == "dataset" else ImageFolder(folder / "files", v2.Compose([*first, transforms()]))
-    for _ in range(REPEATS):
-        yield from (len(labels) for _, labels in DataLoader(data, PLAN.global_batch, shuffle=True))
+    return _shuffled(by_dataloader(Preprocessed(shards, augment), BATCH), shards.positions("train"))
 
 
-def measure(kind: str, folder: Path, out: Path) -> None:
-    """Seconds of each epoch on one core, written to ``out``."""
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+def _shuffled(batches: Callable[[np.ndarray], Iterator[Batch]], images: np.ndarray) -> Epoch:
+    return lambda epoch: batches(np.random.default_rng(epoch).permutation(len(images)))
+
+
+KINDS: dict[str, Callable[[Path, Augment], Epoch]] = {
+    OURS: by_medscale,
+    FILES: by_files,
+    SHARDS: by_torchvision,
+    **{name: make for name, (_, make) in OTHERS.items()},
+}
+
+
+def label(kind: str) -> str:
+    """What the table calls a loader: with its package's version."""
+    return f"{kind} {version(OTHERS[kind][0])}" if kind in OTHERS else kind
+
+
+@cache
+def opened(kind: str, recipe: str, folder: Path) -> Epoch:
+    """A loader that stays open over rounds; its storage is written first, where it has its own."""
     torch.set_num_threads(1)
-    seconds, images, start = [], 0, perf_counter()
-    total = len(Shards.open(folder / "shards").positions("train"))
-    for count in epochs(kind, folder):
-        images += count
-        if images == total:
-            seconds.append(perf_counter() - start)
-            images, start = 0, perf_counter()
-    write_json(out / "seconds.json", {"epoch_seconds": seconds})
+    return KINDS[kind](folder / recipe, RECIPES[recipe][1])
 
 
-def make_files(folder: Path, shards: Path) -> None:
-    """Write the training images as JPEG of 512 pixels, as a download has them."""
-    opened = Shards.open(shards)
-    images = opened.gather(opened.positions("train"))
-    for number, image in enumerate(images):
-        path = folder / f"class{number % 2}" / f"{number}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), cv2.resize(cv2.GaussianBlur(image, (0, 0), 3), (512, 512)))
+def seconds(kind: str, recipe: str, folder: Path, epoch: int) -> float:
+    """Seconds until an epoch is delivered; runs in a process of its own.
+
+    Raises:
+        ValueError: when the batches are not what a network is trained on.
+    """
+    batches, images, start = opened(kind, recipe, folder), 0, perf_counter()
+    for pixels, _ in batches(epoch):
+        images += len(pixels)
+        if pixels.shape[1:] != (3, 224, 224) or pixels.dtype != torch.float32:
+            raise ValueError(f"{kind} delivered {pixels.dtype} of shape {tuple(pixels.shape)}")
+    took, wanted = perf_counter() - start, len(Shards.open(folder / recipe / "shards").positions("train"))
+    if images != wanted:
+        raise ValueError(f"{kind} delivered {images} images instead of {wanted}")
+    return took
 
 
-def main(rounds: int = 3, images: int = 256, kind: str = "", folder: Path = Path(), out: Path = Path()) -> None:
-    """Read and augment the same images by each loader in turns, on one core, and print the ratios."""
-    if kind:
-        measure(kind, folder, out)
-        return
+def make_inputs(folder: Path, images: int) -> None:
+    """For each recipe the shards, and the same images as JPEG files of ``RAW`` pixels, as a download has them."""
+    for recipe, (size, _) in RECIPES.items():
+        shards = Shards.open(make_shards(folder / recipe / "shards", images, size))
+        (folder / recipe / "files").mkdir()
+        for number, image in enumerate(shards.gather(shards.positions("train"))):
+            smooth = cv2.resize(cv2.GaussianBlur(image, (0, 0), 3), (RAW, RAW))
+            cv2.imwrite(str(folder / recipe / "files" / f"{number}.jpg"), smooth)
+
+
+def contest(folder: Path, rounds: int, images: int) -> None:
+    """Deliver the same images by each loader in turns, a process each, and print the ratios."""
+    make_inputs(folder, images)
+    with ExitStack() as stack:
+        own = {kind: stack.enter_context(alone()) for kind in KINDS}
+        for recipe, (size, augment) in RECIPES.items():
+            ways = {label(kind): partial(_once, own[kind], kind, recipe, folder) for kind in KINDS}
+            for way in ways.values():  # imports, storage, first touch of memory
+                way(rounds)
+            table = take_turns(ways, rounds, quiet=True)
+            changes = ", ".join(f"{key} {value}" for key, value in augment.model_dump(exclude_defaults=True).items())
+            show(table, OURS, f"{recipe}: {images} images of {size} px; {changes}; one core", images)
+            found = ratio(table, FILES, OURS)
+            judge(f"{FILES} / {OURS} (aim: at least {FASTER})", found, found[0] >= FASTER)
+
+
+def _once(process: ProcessPoolExecutor, kind: str, recipe: str, folder: Path, number: int) -> float:
+    return process.submit(seconds, kind, recipe, folder, number).result()
+
+
+def main(rounds: int = 5, images: int = 256) -> None:
+    """Read and change the same images by each loader in turns, on one core, and print the ratios."""
     with tempfile.TemporaryDirectory(prefix="medscale-bench-") as temporary:
-        base = Path(temporary)
-        make_files(base / "files", make_shards(base / "shards", images, 224))
-        names = {"medscale": "medscale", "dataset": "DataLoader on shards", "files": "DataLoader on JPEG files"}
-        contestants = [Contestant(name, partial(_command, kind, base), _read) for kind, name in names.items()]
-        table = hold(contestants, rounds, base / "out")
-    show(table, "medscale", f"Seconds for {images} images of 224 px, augmented, on one core")
-
-
-def _command(kind: str, folder: Path, out: Path) -> list[str]:
-    return [sys.executable, "-m", "bench.loader", "--kind", kind, "--folder", str(folder), "--out", str(out)]
-
-
-def _read(out: Path) -> list[float]:
-    return list(read_json(out / "seconds.json")["epoch_seconds"])
+        contest(Path(temporary), rounds, images)
 
 
 if __name__ == "__main__":

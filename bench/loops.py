@@ -14,7 +14,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from bench.data import training_loader
+from bench.inputs import training_loader
 from medscale.config import RunPlan
 from medscale.data.shards import Shards
 from medscale.files import read_json, write_json

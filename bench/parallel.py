@@ -11,8 +11,8 @@ import pandas as pd
 import typer
 from rich.console import Console
 
-from bench.contest import Contestant, hold, ratio, show
-from bench.data import make_shards, planned, write_plan
+from bench.contest import Contestant, hold, judge, ratio, show
+from bench.inputs import make_shards, planned, write_plan
 from medscale.errors import tell_user
 from medscale.files import read_json
 from medscale.parallel.launch import KEEP_MEMORY
@@ -59,11 +59,8 @@ def _judge(table: pd.DataFrame, shares: list[float]) -> None:
     out = Console()
     overhead, speedup = ratio(table, "engine", "bare"), ratio(table, "engine", "ddp_2cpu")
     ceiling = tuple(2 * share for share in ratio(table, "bare", "two-at-once"))
-    for what, (middle, low, high), reached in (
-        (f"engine / bare loop (aim: at most {OVERHEAD})", overhead, overhead[0] <= OVERHEAD),
-        (f"speedup of ddp_2cpu (aim: at least {SPEEDUP})", speedup, speedup[0] >= SPEEDUP),
-    ):
-        out.print(f"{what}: {middle:.3f} ({low:.3f} to {high:.3f})  {'[green]reached' if reached else '[red]missed'}")
+    judge(f"engine / bare loop (aim: at most {OVERHEAD})", overhead, overhead[0] <= OVERHEAD)
+    judge(f"speedup of ddp_2cpu (aim: at least {SPEEDUP})", speedup, speedup[0] >= SPEEDUP)
     out.print("what two processes that share nothing reach: {:.3f} ({:.3f} to {:.3f})".format(*ceiling))
     cost = max(shares)
     verdict = "[green]reached" if cost <= CHECKPOINT else "[red]missed"

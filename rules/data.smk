@@ -45,27 +45,31 @@ rule index:
 
 
 # Only meta.json, written last, is declared: chunks that are there stay when the job is interrupted or fails.
+# `shards_detect` has the images at detection's size, and their boxes.
 rule shards:
     input:
         index="data/{study}/index.parquet",
     output:
-        "data/{study}/shards/meta.json",
+        "data/{study}/{shards}/meta.json",
     log:
-        "logs/{study}/shards.log",
+        "logs/{study}/{shards}.log",
     benchmark:
-        "benchmarks/{study}/shards.tsv"
+        "benchmarks/{study}/{shards}.tsv"
+    wildcard_constraints:
+        shards="shards(_detect)?",
     threads: STUDY.dask_workers()
     params:
         raw=lambda w: STUDY.raw_as_seen(w.study),
-        preprocess=lambda w: STUDY.section(w.study, "preprocess"),
+        preprocess=lambda w: STUDY.preprocess(w.study, w.shards),
+        boxes=lambda w: "--boxes" if w.shards == "shards_detect" else "",
         dask=STUDY.config.dask.model_dump_json(),
         script=STUDY.script("shards.py"),
         code=STUDY.code("shards.py"),
     shell:
         "python {params.script} --index {input.index} --raw {params.raw:q} --preprocess {params.preprocess:q}"
-        " --dask {params.dask:q} --out data/{wildcards.study}/shards --log {log}"
+        " --dask {params.dask:q} {params.boxes} --out data/{wildcards.study}/{wildcards.shards} --log {log}"
 
 
 rule data:
     input:
-        expand("data/{study}/shards/meta.json", study=STUDY.studies),
+        [f"{shards}/meta.json" for s in STUDY.studies for shards in STUDY.shard_sets(s)],

@@ -18,7 +18,7 @@ rule plan:
 rule train:
     input:
         spec="runs/{study}/{run}/seed{seed}/spec.json",
-        shards="data/{study}/shards/meta.json",
+        shards=lambda w: f"{STUDY.shards(w.study, w.run)}/meta.json",
     output:
         history="runs/{study}/{run}/seed{seed}/history.csv",
         timing="runs/{study}/{run}/seed{seed}/timing.json",
@@ -33,8 +33,9 @@ rule train:
     resources:
         timed=1,
     params:
+        shards=lambda w: STUDY.shards(w.study, w.run),
         script=STUDY.script("train.py"),
         code=STUDY.code("train.py"),
     shell:
-        "python {params.script} --spec {input.spec} --shards data/{wildcards.study}/shards"
+        "python {params.script} --spec {input.spec} --shards {params.shards}"
         " --out runs/{wildcards.study}/{wildcards.run}/seed{wildcards.seed} --log {log}"

@@ -15,11 +15,13 @@ def main(
     raw: Path = typer.Option(..., help="the raw folder that the index's paths are relative to"),
     preprocess: str = typer.Option(..., help="the study's preprocess section as JSON"),
     dask: str = typer.Option("{}", help="the dask section as JSON"),
+    boxes: bool = typer.Option(False, "--boxes", help="write the index's boxes beside the images"),
     out: Path = typer.Option(...),
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
     log.set_up(log_file)
-    build_shards(index, raw, Preprocess.model_validate_json(preprocess), Dask.model_validate_json(dask), out)
+    settings = Preprocess.model_validate_json(preprocess)
+    build_shards(index, raw, settings, Dask.model_validate_json(dask), out, with_boxes=boxes)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from medscale.config import RunPlan
+from medscale.detect import require
 from medscale.errors import Stopped, tell_user
 from medscale.files import read_json
 from medscale.log import log, set_up
@@ -20,8 +21,12 @@ def main(
 ) -> None:
     set_up(log_file)
     arguments = ["--spec", str(spec), "--shards", str(shards), "--out", str(out), "--log", str(log_file)]
+    plan, worker = RunPlan.model_validate(read_json(spec)), "medscale.train.worker"
+    if plan.detect is not None:
+        require()
+        worker = "medscale.detect.worker"
     try:
-        launch(RunPlan.model_validate(read_json(spec)), "medscale.train.worker", arguments, rendezvous)
+        launch(plan, worker, arguments, rendezvous)
     except Stopped as stopped:
         log.warning("%s", stopped)
         raise SystemExit(STOPPED) from None

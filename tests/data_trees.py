@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image
+
+from medscale.config import Split
+from medscale.data import audit
+from medscale.data.index import make_index, summarize
+from medscale.data.sources.found import Found
+from medscale.files import sha256
 
 
 def picture(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
@@ -44,3 +52,28 @@ def fundus_pytorch(root: Path, each: int = 4, seed: int = 0) -> Path:
             for _ in range(each):
                 write(root / split / label / f"BEH-{(seed := seed + 1)}.png", seed)
     return root
+
+
+def reasons(found: Found) -> dict[str, str]:
+    """Why each file that is left out is, by path."""
+    return dict(zip(found.excluded["path"], found.excluded["reason"], strict=True))
+
+
+def check_complete(root: Path, found: Found) -> None:
+    """Every file is listed exactly once, used or left out."""
+    files = sorted(str(p.relative_to(root)) for p in root.rglob("*") if not p.is_dir())
+    absent = [path for path, reason in reasons(found).items() if reason == "listed but missing"]
+    assert sorted([*found.rows["path"], *found.excluded["path"]]) == sorted([*files, *absent])
+
+
+def indexed(root: Path, found: Found, division: Split | None = None) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The index of a listed raw folder, and its summary (audit.json)."""
+    division = division or Split()
+    facts = audit.inspect(str(root), found.rows["path"].tolist())
+    index, left_out = make_index(found, pd.DataFrame(facts, columns=audit.FACTS), division)
+    return index, summarize(index, left_out, found, division)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file by path."""
+    return {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}

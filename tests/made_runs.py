@@ -25,9 +25,8 @@ def configuration(
     study: str = "glaucoma", runs: Sequence[str] = ("serial_1cpu",), scale: str = "demo", **settings: Any
 ) -> Config:
     """The configuration of a scale with one study of these runs."""
-    changes: dict[str, Any] = (
-        {"like": "glaucoma", "source": {"kind": "folder", "path": "raw"}} if study != "glaucoma" else {}
-    )
+    raw = {"kind": "folder", "path": "raw", "synthetic": False, "options": {}}
+    changes: dict[str, Any] = {"like": "glaucoma", "source": raw} if study != "glaucoma" else {}
     return load(
         ROOT / "config.yaml",
         {"scale": scale, "only": [study], "studies": {study: {**changes, "runs": list(runs), **settings}}},

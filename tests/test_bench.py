@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from bench.contest import Contestant, hold, ratio
-from bench.data import make_shards, planned
+from bench.inputs import make_shards, planned
 from bench.loops import Epochs, bare
 from medscale.data.shards import Shards
 from medscale.errors import MedscaleError

@@ -106,13 +106,14 @@ def test_a_missing_file_has_a_reason(tmp_path: Path) -> None:
         read_bytes(tmp_path / "gone.png")
 
 
-def test_reduced_decoding_is_close_to_the_whole() -> None:
+@pytest.mark.parametrize(("margin", "factor", "mean", "largest"), [(1, 8, 1, 16), (2, 4, 0.5, 8)])
+def test_reduced_decoding_is_close_to_the_whole(margin: float, factor: int, mean: float, largest: int) -> None:
     data = encoded(picture(3, (800, 600)), "JPEG", quality=95, subsampling=0)
-    settings = Preprocess(size=64)
-    factor = reduction(800, 600, 64)
-    assert factor == 4
+    settings = Preprocess(size=64, margin=margin)
+    assert reduction(800, 600, settings.size, settings.margin) == factor
     whole, reduced = (preprocess(decode(data, by), settings).astype(int) for by in (1, factor))
-    assert np.abs(whole - reduced).mean() < 2
+    assert np.abs(whole - reduced).mean() < mean
+    assert np.abs(whole - reduced).max() < largest
 
 
 def test_reduced_decoding_applies_exif() -> None:
@@ -157,8 +158,9 @@ def test_no_size_is_told_where_there_is_none(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(("side", "factor"), [(127, 1), (255, 1), (256, 2), (512, 4), (1024, 8), (9000, 8)])
-def test_reduction_leaves_twice_the_size(side: int, factor: int) -> None:
-    assert reduction(side, 9000, 64) == factor
+def test_reduction_leaves_the_margin(side: int, factor: int) -> None:
+    assert reduction(side, 9000, 64, 2) == factor
+    assert reduction(side // 2, 9000, 64) == factor
 
 
 def test_preprocessing_follows_the_specified_steps() -> None:

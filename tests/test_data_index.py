@@ -293,12 +293,28 @@ def test_look_alikes_without_a_published_split_leave_no_cluster_behind(tmp_path:
     assert summary["near_duplicates"]["clusters"] == 0
 
 
+def test_balanced_away_is_told_and_counted(tmp_path: Path) -> None:
+    root = nasty_tree(class_tree(tmp_path, {"a": 10, "b": 10}))
+    for number in range(12):
+        write(root / "b" / f"more {number}.png", 700 + number)
+    whole, _, _ = index_of(root)
+    index, left_out, summary = index_of(root, balance=True)
+    sizes = whole["label"].value_counts()
+    assert index["label"].value_counts().to_dict() == dict.fromkeys("ab", sizes.min())
+    away = left_out[left_out["reason"] == "balanced away"]
+    assert set(away["action"]) == {"excluded"}
+    assert len(away) == sizes.max() - sizes.min() == summary["by_reason"]["balanced away"]
+    assert set(away["path"]) | set(index["path"]) == set(whole["path"])
+    assert set(away["detail"]) == {f"{sizes['b']} images of b, {sizes['a']} of a"}
+    assert index["id"].tolist() == list(range(len(index)))
+
+
 KINDS = ("good", "good", "good", "copy", "conflict", "zero", "text", "thumbs", "upper")
 
 
 @settings(max_examples=30, deadline=None)
-@given(files=st.lists(st.tuples(st.sampled_from(KINDS), st.sampled_from("ab")), max_size=12))
-def test_found_is_used_plus_excluded(files: list[tuple[str, str]]) -> None:
+@given(files=st.lists(st.tuples(st.sampled_from(KINDS), st.sampled_from("ab")), max_size=12), balance=st.booleans())
+def test_found_is_used_plus_excluded(files: list[tuple[str, str]], balance: bool) -> None:
     with tempfile.TemporaryDirectory() as place:
         root = class_tree(Path(place), {"a": 5, "b": 5})
         for number, (kind, label) in enumerate(files):
@@ -309,8 +325,9 @@ def test_found_is_used_plus_excluded(files: list[tuple[str, str]]) -> None:
             path.write_bytes(
                 source.read_bytes() if source else encoded(picture(900 + number)) if data is None else data
             )
-        _, left_out, _ = index_of(root)
+        index, left_out, _ = index_of(root, balance=balance)
         assert (left_out["reason"].str.len() > 0).all()
+        assert not balance or index["label"].value_counts().nunique() == 1
 
 
 # under Dask

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medscale.config import Preprocess, Source, Split
-from medscale.data import audit
+from data_trees import indexed
+from medscale.config import Preprocess, Source
 from medscale.data.images import read_rgb
-from medscale.data.index import make_index, summarize
 from medscale.data.lookalike import CONTRAST, SHAPE, components, contrast, pairs, thumbnail
 from medscale.data.preprocess import preprocess
 from medscale.data.sources import scan
+from medscale.errors import MedscaleError
 from medscale.provenance import ROOT
 
 SAMPLES = Path(os.environ.get("MEDSCALE_SAMPLES") or ROOT.parent / "shared" / "data")
@@ -30,10 +30,7 @@ def sample(name: str) -> Path:
 
 def test_chest_xrays_are_split_by_patient() -> None:
     root = sample("cxr-nih")
-    found, division = scan(Source(kind="folder", path=root), None), Split()
-    facts = audit.inspect(str(root), found.rows["path"].tolist())
-    index, left_out = make_index(found, pd.DataFrame(facts, columns=audit.FACTS), division)
-    summary = summarize(index, left_out, found, division)
+    index, summary = indexed(root, scan(Source(kind="folder", path=root), None))
     assert index["label"].value_counts().to_dict() == {"normal": 301, "pneumonia": 300}
     assert summary["groups"] == 402
     assert index.groupby("group")["split"].nunique().max() == 1
@@ -101,3 +98,41 @@ def test_the_real_table_of_smdg(tmp_path: Path) -> None:
     assert odir["group"].nunique() < len(odir) < 2 * odir["group"].nunique() + 1
     assert (found.rows["source"] == "EyePACS-Glaucoma").sum() == 3269
     assert found.rows.loc[found.rows["source"] == "PAPILA", "group"].value_counts().max() == 2
+
+
+def test_the_incomplete_isic_2017_says_so() -> None:
+    with pytest.raises(MedscaleError, match="1940 of the 2000 images of the train split are missing") as caught:
+        scan(Source(kind="isic2017", path=sample("isic2017")), None)
+    assert "curl" in str(caught.value)
+    assert "allow_missing" in str(caught.value)
+
+
+def test_what_is_there_of_isic_2017_is_indexed() -> None:
+    """The tables are the published ones; each label is held against them by another way of reading."""
+    root = sample("isic2017")
+    found = scan(Source(kind="isic2017", path=root, options={"allow_missing": True}), None)
+    index, summary = indexed(root, found)
+    assert (len(index), summary["by_reason"]["listed but missing"]) == (60, 1940)
+    assert index["label"].value_counts().to_dict() == {"nevus": 49, "melanoma": 11}
+    truth = pd.read_csv(root / "ISIC-2017_Training_Part3_GroundTruth.csv").set_index("image_id")
+    metadata = pd.read_csv(root / "ISIC-2017_Training_Data/ISIC-2017_Training_Data_metadata.csv").set_index("image_id")
+    assert len(truth) == 2000
+    for row in index.itertuples():
+        number = Path(row.path).stem
+        assert (row.label == "melanoma") == (truth["melanoma"][number] == 1)
+        age, sex = metadata["age_approximate"][number], metadata["sex"][number]
+        assert (pd.isna(row.age) and age == "unknown") or row.age == float(age)
+        assert (pd.isna(row.sex) and sex == "unknown") or row.sex == sex
+    assert 0 < index["age"].isna().sum() < 60
+    assert any("1940 of the 2000" in note and "seborrheic_keratosis" in note for note in summary["notes"])
+
+
+def test_the_real_class_folders_of_the_skin_set(tmp_path: Path) -> None:
+    """The folder names seen in a real copy, with an empty file in each."""
+    names = (sample("reference") / "skin_class_folders.txt").read_text(encoding="utf-8").splitlines()
+    for name in names:
+        (tmp_path / "balanced_dataset" / name).mkdir(parents=True)
+        (tmp_path / "balanced_dataset" / name / "aug_3_x.jpg").touch()
+    found = scan(Source(kind="skin", path=tmp_path), None)
+    assert len(found.classes) == len(found.rows) == 35
+    assert {"Ba Cellulitis", "Heathy"} <= set(found.classes)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from data_trees import class_tree, fundus_pytorch, write
+from data_trees import check_complete, class_tree, fundus_pytorch, reasons, write
 from medscale.config import Source
 from medscale.data.sources import scan
 from medscale.data.sources.found import Found
@@ -24,17 +24,6 @@ def folder(root: Path, classes: list[str] | None = None) -> Found:
 
 def smdg(root: Path, classes: list[str] | None = None) -> Found:
     return scan(Source(kind="smdg", path=root), classes)
-
-
-def reasons(found: Found) -> dict[str, str]:
-    return dict(zip(found.excluded["path"], found.excluded["reason"], strict=True))
-
-
-def check_complete(root: Path, found: Found) -> None:
-    """Every file is listed exactly once, used or left out."""
-    files = sorted(str(p.relative_to(root)) for p in root.rglob("*") if not p.is_dir())
-    absent = [path for path, reason in reasons(found).items() if reason == "listed but missing"]
-    assert sorted([*found.rows["path"], *found.excluded["path"]]) == sorted([*files, *absent])
 
 
 # SMDG-19
@@ -166,7 +155,7 @@ def test_missing_and_empty_folders_say_what_is_expected(tmp_path: Path, kind: st
 
 
 def test_unknown_kind_and_classes(tmp_path: Path) -> None:
-    with pytest.raises(MedscaleError, match="no source kind 'smgd'; there are: folder, smdg"):
+    with pytest.raises(MedscaleError, match="no source kind 'smgd'; there are: folder, isic2017, rsna, skin, smdg"):
         scan(Source(kind="smgd", path=tmp_path), None)
     with pytest.raises(MedscaleError, match="classes of SMDG-19 are normal, glaucoma"):
         smdg(fundus_pytorch(tmp_path), ["healthy", "glaucoma"])
@@ -246,8 +235,8 @@ def test_one_class_is_an_error(tmp_path: Path) -> None:
 
 def test_only_other_files_is_an_error_that_says_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    (tmp_path / "a/x.dcm").write_text("x")
-    with pytest.raises(MedscaleError, match=r"no usable images(.|\n)*1 \.dcm"):
+    (tmp_path / "a/x.nii").write_text("x")
+    with pytest.raises(MedscaleError, match=r"no usable images(.|\n)*1 \.nii"):
         folder(tmp_path)
 
 

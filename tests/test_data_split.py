@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medscale.config import Split
-from medscale.data.split import SPLITS, assign
+from medscale.data.split import SPLITS, assign, balanced
 from medscale.errors import MedscaleError
 
 SHARES = st.sampled_from([(0.7, 0.1, 0.2), (0.6, 0.2, 0.2), (0.34, 0.33, 0.33), (0.8, 0.1, 0.1)])
@@ -104,3 +104,21 @@ def test_one_patient_cannot_be_divided() -> None:
     rows = pd.DataFrame({"label": ["a", "b"] * 5, "group": "p", "split_published": None})
     with pytest.raises(MedscaleError, match="10 images in too few groups"):
         assign(rows, Split())
+
+
+@settings(max_examples=80, deadline=None)
+@given(counts=st.lists(st.integers(1, 60), min_size=1, max_size=5), seed=st.integers(0, 99), data=st.data())
+def test_balanced_classes_have_the_size_of_the_smallest(counts: list[int], seed: int, data: st.DataObject) -> None:
+    ordered = [f"c{number}" for number, count in enumerate(counts) for _ in range(count)]
+    labels = pd.Series(data.draw(st.permutations(ordered)))
+    stay = balanced(labels, seed)
+    assert labels[stay].value_counts().to_dict() == {f"c{number}": min(counts) for number in range(len(counts))}
+    assert np.array_equal(stay, balanced(labels, seed))
+
+
+def test_balancing_chooses_at_random_by_the_seed() -> None:
+    labels = pd.Series(["a"] * 100 + ["b"] * 50)
+    first, second = balanced(labels, 0), balanced(labels, 1)
+    assert first[100:].all()
+    assert not np.array_equal(first, second)
+    assert 15 <= first[:50].sum() <= 35  # not the first 50 by path

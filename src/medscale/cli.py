@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from medscale.errors import MedscaleError, tell_user
@@ -22,7 +23,11 @@ Only = Annotated[str | None, typer.Option(help="studies to carry out, separated 
 ConfigFile = Annotated[Path | None, typer.Option(help="a YAML file of changes to config.yaml, such as your own data")]
 Since = Annotated[float, typer.Option(hidden=True)]
 
+Kind = Annotated[str, typer.Argument(help="source kind: smdg, skin, isic2017, rsna, folder")]
+
 main = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+data = typer.Typer(no_args_is_help=True, help="Downloads: what is there, what is missing, how to get it.")
+main.add_typer(data, name="data")
 out = Console(highlight=False, soft_wrap=True)
 MARK = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "error": "[red bold]error[/]"}
 
@@ -90,6 +95,57 @@ def summary(
         if since:
             made = "made" if paper.stat().st_mtime >= since else "nothing was left to do; looked at"
             out.print(f"{made} in {time.time() - since:.0f} s")
+
+
+@data.command("check")
+def data_check(kind: Kind, folder: Path) -> None:
+    """Is a download complete, and what is odd about it? Names and tables only: seconds, offline."""
+    from medscale.data.check import check as compare
+
+    report = compare(kind, folder)
+    counts = Table("split", "class", "there", "expected", box=None, pad_edge=False)
+    for count in report.counts:
+        expected = "" if count.expected is None else f"{count.expected:,}"
+        there = f"{count.there:,}" if count.enough else f"[red bold]{count.there:,}[/]"
+        counts.add_row(count.split, escape(count.label), there, expected)
+    if report.counts:
+        out.print(counts, "")
+    lines = Table(box=None, show_header=False, pad_edge=False)
+    for line in report.lines:
+        lines.add_row(MARK[line.level], escape(line.says))
+    out.print(lines)
+    if not report.complete:
+        raise MedscaleError(f"{folder} is not complete for source kind {kind}; see the lines above")
+
+
+@data.command("fetch")
+def data_fetch(
+    kind: Kind,
+    to: Annotated[
+        Path | None, typer.Option(help="raw folder; without it that of the study which reads the kind")
+    ] = None,
+    run: Annotated[bool, typer.Option("--run", help="carry it out: download, unpack, check")] = False,
+) -> None:
+    """Print the official download command of a dataset and what it needs; with --run carry it out."""
+    from medscale.data.download import fetch, instructions
+
+    folder = to or _raw_folder(kind)
+    if not run:
+        out.print(escape(instructions(kind, folder)))
+        return
+    fetch(kind, folder)
+    data_check(kind, folder)
+
+
+def _raw_folder(kind: str) -> Path:
+    """Raw folder of the study in config.yaml that reads a source kind."""
+    from medscale.workflow import Study
+
+    study = Study({})
+    names = [n for n, s in study.config.studies.items() if s.source.kind == kind and study.config.owner(n) == n]
+    if not names:
+        raise MedscaleError(f"no study in config.yaml reads source kind {kind!r}: say the raw folder with --to")
+    return study.raw(names[0])
 
 
 def _changes(scale: str, only: str | None, configfile: Path | None) -> dict[str, Any]:

@@ -74,7 +74,12 @@ class Preprocess(Strict):
     clahe: Clahe | None = None
     gamma: float | None = Field(None, gt=0)
     median: int | None = Field(None, ge=3)
-    chunk: int = Field(512, ge=1, description="images a shard chunk")
+    margin: float = Field(
+        1.0, ge=1, description="a JPEG is decoded at 1/2, 1/4 or 1/8 while both sides stay so many times size"
+    )
+    chunk: int | None = Field(
+        None, ge=1, description="images a shard chunk; None: as many as make 256 chunks, from 16 to 1024"
+    )
 
     @model_validator(mode="after")
     def _odd_median(self) -> Preprocess:
@@ -165,7 +170,20 @@ class Detect(Strict):
     lr: float = Field(1e-3, gt=0)
     augment: Augment = Augment()
     pretrained: str | None = Field(None, description="a .safetensors or .pt path; None: random weights")
-    images: Literal["all", "with_boxes"] = Field("with_boxes", description="which images train and test it")
+    images: Literal["all", "with_boxes"] = Field(
+        "with_boxes", description="which images train it and tell its validation loss; all are predicted and tested"
+    )
+
+    @model_validator(mode="after")
+    def _moves_boxes(self) -> Detect:
+        moved = {"rotate": self.augment.rotate, "vflip": self.augment.vflip, "crop": self.augment.crop is not None}
+        moved["minority"] = self.augment.minority != 1
+        if wrong := [name for name, on in moved.items() if on]:
+            raise ValueError(
+                f"augment.{wrong[0]} is not for detection, since boxes are not moved with it; there are hflip, "
+                "brightness, contrast, gamma and noise"
+            )
+        return self
 
 
 class Enhance(Strict):
@@ -219,7 +237,14 @@ class Study(Strict):
                 RunSpec.parse(name)
             except MedscaleError as error:
                 raise ValueError(str(error)) from None
+        if is_detector(self.model.name) or is_detector(RunSpec.parse(self.baseline).model or ""):
+            raise ValueError("a detector is the model of runs such as serial_1gpu_yolov8n, not of study or baseline")
         return self
+
+    @property
+    def detection_runs(self) -> list[str]:
+        """Those of the runs that localize; their names end in a detector's."""
+        return [name for name in self.runs if is_detector(RunSpec.parse(name).model or "")]
 
 
 class Node(Strict):
@@ -239,6 +264,7 @@ class Dask(Strict):
 
 FIGURES = ("samples", "audit", "curves", "accuracy", "roc", "confusion", "speedup", "efficiency", "time")
 TABLES = ("data", "audit", "results", "parity", "per_class", "timing", "reported")
+BENCHMARKS = tuple(Benchmarks.model_fields)
 
 
 class Config(Strict):
@@ -305,9 +331,8 @@ class Config(Strict):
         settings = self.studies[study]
         there = {
             "variants": bool(self.variants(study)),
-            "detection": settings.detect is not None,
-            "enhance": settings.benchmarks.enhance is not None,
-            "loading": settings.benchmarks.loading is not None,
+            "detection": bool(settings.detection_runs),
+            **{name: getattr(settings.benchmarks, name) is not None for name in BENCHMARKS},
         }
         return [name for name, wanted in there.items() if wanted]
 
@@ -353,7 +378,7 @@ class RunPlan(Strict):
         recipe = self.recipe.model_dump(
             mode="json", exclude={"batch_size", "batch_is", "lr_scaling", "lr", "accumulate"}
         )
-        fields = self.model_dump(mode="json", include={"study", "seed", "synthetic", "model", "augment"})
+        fields = self.model_dump(mode="json", include={"study", "seed", "synthetic", "model", "augment", "detect"})
         return digest([fields, recipe, self.run.amp, self.global_batch, self.learning_rate])
 
 
@@ -376,7 +401,7 @@ def plan(config: Config, study: str, run: str | RunSpec, seed: int) -> RunPlan:
     recipe, augment, detect = settings.recipe, settings.augment, None
     model = settings.model if spec.model in (None, settings.model.name) else _other_model(settings, str(spec.model))
     if is_detector(model.name):
-        recipe, augment, detect = _detection(study, settings)
+        model, recipe, augment, detect = _detection(study, settings, spec, model.name)
     if spec.batch is not None:
         recipe = recipe.model_copy(update={"batch_size": spec.batch})
     return RunPlan(
@@ -407,13 +432,15 @@ def _other_model(settings: Study, name: str) -> Model:
     return settings.models.get(name, Model(name=name, trained=settings.model.trained, metadata=settings.model.metadata))
 
 
-def _detection(study: str, settings: Study) -> tuple[Recipe, Augment, Detect]:
-    """The recipe of a study's detection runs, in the same terms as any other."""
+def _detection(study: str, settings: Study, spec: RunSpec, name: str) -> tuple[Model, Recipe, Augment, Detect]:
+    """Network and recipe of a study's detection runs, in the same terms as any other."""
     detect = settings.detect
     if detect is None:
-        raise MedscaleError(f"the study {study} has no section `detect`, so a yolov8 cannot be trained on it")
+        raise MedscaleError(f"the study {study} has no section `detect`, so {name} cannot be trained on it")
+    if spec.strategy not in ("serial", "ddp") or spec.mp:
+        raise MedscaleError(f"{spec.name}: detection runs are serial or ddp, such as ddp_4gpu_{name}")
     recipe = Recipe(epochs=detect.epochs, batch_size=detect.batch_size, batch_is="global", lr=detect.lr)
-    return recipe, detect.augment, detect
+    return Model(name=name, pretrained=detect.pretrained), recipe, detect.augment, detect
 
 
 def load(base: str | Path, changes: dict[str, Any] | None = None) -> Config:

@@ -15,6 +15,7 @@ from medscale.errors import MedscaleError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 
 @contextmanager
@@ -73,10 +74,10 @@ def write_csv(path: str | Path, table: pd.DataFrame) -> None:
         table.to_csv(temporary, index=False)
 
 
-def write_parquet(path: str | Path, table: pd.DataFrame) -> None:
-    """Write a table atomically as Parquet."""
+def write_parquet(path: str | Path, table: pd.DataFrame, schema: pa.Schema | None = None) -> None:
+    """Write a table atomically as Parquet; ``schema`` where its types are not to be guessed from the values."""
     with atomic(path) as temporary:
-        table.to_parquet(temporary, index=False)
+        table.to_parquet(temporary, index=False, schema=schema)
 
 
 def read_json(path: str | Path) -> Any:

@@ -11,7 +11,10 @@ from typing import Literal
 
 import psutil
 
+from medscale import config as configuration
+from medscale import detect
 from medscale.config import RunPlan
+from medscale.data.demo import checked
 from medscale.data.sources import scan
 from medscale.errors import MedscaleError
 from medscale.workflow import Study, check_model
@@ -60,7 +63,10 @@ def _data(study: Study, name: str) -> tuple[int, list[Finding]]:
     settings = study.config.study(name)
     what = f"data of {name}"
     if settings.source.synthetic:
-        count = int(settings.source.options.get("unique", 500)) * 2
+        try:
+            count = checked(settings.source.kind, settings.source.options).images
+        except MedscaleError as error:
+            return 0, [Finding("error", what, str(error))]
         return count, [Finding("note", what, f"synthetic: about {count} images are generated in {study.raw(name)}")]
     try:
         found = scan(settings.source.model_copy(update={"path": study.raw(name)}), settings.classes)
@@ -77,6 +83,12 @@ def _data(study: Study, name: str) -> tuple[int, list[Finding]]:
 
 
 def _models(plans: list[RunPlan]) -> Iterator[Finding]:
+    if any(plan.detect is not None for plan in plans):
+        try:
+            detect.require()
+            yield Finding("ok", "detection", "ultralytics is installed (AGPL-3.0)")
+        except MedscaleError as error:
+            yield Finding("error", "detection", str(error))
     for name in sorted({plan.model.name for plan in plans}):
         try:
             check_model(name)
@@ -116,12 +128,18 @@ def _disk(study: Study, plans: list[RunPlan], images: dict[str, int]) -> Finding
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free / 2**20
-    sizes = {name: study.config.study(name).preprocess.size for name in images}
-    need = sum(count * 3 * sizes[name] ** 2 for name, count in images.items()) / 2**20 + RUN_MB * len(plans)
+    need = sum(count * _bytes_each(study.config.study(name)) for name, count in images.items()) / 2**20
+    need += RUN_MB * len(plans)
     text = f"{free / 1024:.1f} GB free in {folder}, at most about {need / 1024:.1f} GB needed"
     return (
         Finding("ok", "disk", text) if free > need else Finding("error", "disk", f"{text}: free some, or set workdir")
     )
+
+
+def _bytes_each(settings: configuration.Study) -> int:
+    """Bytes of an image in all shard sets of a study."""
+    localized = settings.detect.size if settings.detect is not None and settings.detection_runs else 0
+    return 3 * (settings.preprocess.size**2 + localized**2)
 
 
 def _devices(plans: list[RunPlan], on_cluster: bool) -> Iterator[Finding]:

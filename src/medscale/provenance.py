@@ -64,14 +64,21 @@ def environment(plan: RunPlan) -> dict[str, Any]:
         "plan_digest": plan.digest,
         "stand_in": plan.stand_in,
         "synthetic": plan.synthetic,
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
+        "cuda": torch.version.cuda if cuda else None,
+        **machine(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """This machine and this code: versions, system, processor, cores that may be used, container, git commit."""
+    return {
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in VERSIONS},
         "system": f"{platform.system()} {platform.release()}",
         "host": platform.node(),
         "cpu": _cpu_name(),
         "cpus": len(os.sched_getaffinity(0)),
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
-        "cuda": torch.version.cuda if cuda else None,
         "container": os.environ.get("MEDSCALE_IMAGE") or os.environ.get("APPTAINER_CONTAINER"),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
         **git_state(),

@@ -13,15 +13,16 @@ from typing import Any
 from pydantic import BaseModel
 
 from medscale import config as configuration
-from medscale.config import Config, RunPlan
+from medscale.config import BENCHMARKS, Config, Enhance, Loading, Preprocess, RunPlan, is_detector
 from medscale.errors import EXIT_USER, MedscaleError
 from medscale.files import digest
 from medscale.provenance import ROOT, code_digest
 from medscale.study import RunSpec
 
 DEMO_MARKER = "demo.json"
+SHARDS, DETECT_SHARDS = "shards", "shards_detect"
 RUN_TARGET = re.compile(r"(?:\./)?(results|runs)/([^/]+)/([^/]+)(/.*)?")
-STUDY_TARGET = re.compile(r"(?:\./)?(data/raw|data|figures|tables)/([^/]+)/.+")
+STUDY_TARGET = re.compile(r"(?:\./)?(data/raw|data|measured|figures|tables)/([^/]+)/(.+)")
 
 
 class Study:
@@ -93,6 +94,17 @@ class Study:
             section = section.model_copy(update={"path": Path(self.raw_as_seen(study))})
         return json.dumps(section) if not isinstance(section, BaseModel) else section.model_dump_json()
 
+    def benchmark(self, study: str, name: str) -> Enhance | Loading:
+        """The settings of a study's benchmark; ``check_target`` refuses one that has none."""
+        settings: Enhance | Loading | None = getattr(self.config.study(study).benchmarks, name)
+        assert settings is not None, f"{study} has no section benchmarks.{name}"
+        return settings
+
+    def marks(self, study: str) -> str:
+        """What must be said beside all that is measured on a study's images, as JSON; no device stands in here."""
+        synthetic = self.config.study(self.config.owner(study)).source.synthetic
+        return json.dumps({"synthetic": synthetic, "stand_in": False, "scale": self.config.scale})
+
     def plan(self, study: str, run: str, seed: int | str = 0) -> RunPlan:
         """A replicate's complete plan; without a seed, what all replicates of the run share."""
         return configuration.plan(self.config, study, run, int(seed))
@@ -106,9 +118,40 @@ class Study:
         return [f"results/{s}/{run}" for s in studies or self.with_variants for run in self.config.study(s).runs]
 
     def shown(self, study: str) -> list[str]:
-        """Result folders that a study's report shows: the configured runs and the baseline."""
+        """Result folders that a study's report shows: the configured classifications and the baseline."""
         settings = self.config.study(study)
-        return [f"results/{study}/{run}" for run in dict.fromkeys([*settings.runs, settings.baseline])]
+        runs = [run for run in settings.runs if run not in settings.detection_runs]
+        return [f"results/{study}/{run}" for run in dict.fromkeys([*runs, settings.baseline])]
+
+    def localized(self, study: str) -> list[str]:
+        """Result folders of a study's detection runs, which have a report of their own."""
+        return [f"results/{study}/{run}" for run in self.config.study(study).detection_runs]
+
+    def shards(self, study: str, run: str) -> str:
+        """Folder of the images that a run is trained on: detection has its own, of another size and with boxes."""
+        detects = self.plan(study, run).detect is not None
+        return f"data/{study}/{DETECT_SHARDS if detects else SHARDS}"
+
+    def drawn(self, study: str, run: str) -> list[str]:
+        """Folder of the images that a run's results show with their boxes: none for a classification."""
+        return [self.shards(study, run)] if self.plan(study, run).detect is not None else []
+
+    def shard_sets(self, study: str) -> list[str]:
+        """Folders of all shard sets that a study's configured runs need."""
+        return list(dict.fromkeys(self.shards(study, run) for run in self.config.study(study).runs))
+
+    def preprocess(self, study: str, folder: str) -> str:
+        """How the images of a shard set are made, as JSON; those for detection are stretched, so that boxes fit.
+
+        Raises:
+            MedscaleError: for a set for detection of a study that has none.
+        """
+        if folder == SHARDS:
+            return self.section(study, "preprocess")
+        detect = self.config.study(study).detect
+        if detect is None:
+            raise MedscaleError(f"the study {study} has no section `detect`, so it has no {folder}")
+        return Preprocess(size=detect.size).model_dump_json()
 
     def beside(self, study: str) -> list[str]:
         """Result folders of a study's variants, those of the same runs of the study itself first."""
@@ -149,7 +192,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def check_target(config: Config, target: str) -> None:
-    """Refuse a target whose study or run does not exist.
+    """Refuse a target whose study, run or benchmark does not exist.
 
     Raises:
         MedscaleError: which part of the target is wrong and what is allowed.
@@ -158,16 +201,27 @@ def check_target(config: Config, target: str) -> None:
         configuration.plan(config, match[2], match[3], config.seeds[0])
         check_model(RunSpec.parse(match[3]).model)
     elif match := STUDY_TARGET.fullmatch(target):
-        config.study(match[2])
+        name, settings = Path(match[3]).stem, config.study(match[2])
+        if (
+            match[1] in ("measured", "figures", "tables")
+            and name in BENCHMARKS
+            and getattr(settings.benchmarks, name) is None
+        ):
+            raise MedscaleError(
+                f"{target}: the study {match[2]} measures no {name}; give it a section benchmarks.{name} in config.yaml"
+            )
 
 
 def check_model(name: str | None) -> None:
     """Refuse a model name that no registry knows; importing timm is left to names that are not the package's own.
 
+    A detector's name is known; whether the study has detection is the plan's to say, and whether ultralytics is
+    installed ``medscale check``'s and the run's own: jobs may run where it is, and this not.
+
     Raises:
         MedscaleError: with close matches.
     """
-    if name is not None:
+    if name is not None and not is_detector(name):
         from medscale.models.registry import check_name
 
         check_name(name)

@@ -12,7 +12,7 @@ from distributed import Client
 
 from medscale.data import lookalike
 from medscale.data.cluster import run_all
-from medscale.data.images import Unreadable, decode, jpeg_size, read_bytes
+from medscale.data.images import Unreadable, decode, header, jpeg_size, read_bytes
 from medscale.data.preprocess import reduction
 from medscale.data.sources.found import CONFLICT
 
@@ -23,18 +23,22 @@ DUPLICATE = "duplicate"
 LOOK_ALIKE, LOOK_ALIKE_CONFLICT = "near-duplicate", "near-duplicate with another label"
 LEAK, LEAK_PUBLISHED = "leak between splits", "leak between published splits"
 NO_SPLIT = "no published split"
+BALANCED = "balanced away"
+ODD_HEADER = "odd header"
+HEADER_TYPES = {"age": "float64", "sex": "str", "view": "str", "remark": "str"}
 OWN = "image:"  # begins the group of an image whose patient is not known
 
-Fact = tuple[str, str | None, int, int, str | None, str | None, bytes | None]
-FACTS = ["path", "sha256", "width", "height", "reason", "detail", "thumbnail"]
+Fact = tuple[str, str | None, int, int, str | None, str | None, dict[str, Any] | None, bytes | None]
+# A dataset's metadata can have columns reason, detail and header of its own: those that go again have another name.
+FACTS = ["path", "sha256", "width", "height", "_reason", "_detail", "_header", "_thumbnail"]
 
 
 def inspect(root: str, paths: list[str]) -> list[Fact]:
     """Read and decode image files; runs on a Dask worker.
 
     Returns:
-        A ``FACTS`` tuple a file: SHA-256 of its bytes, width and height in pixels as it is shown (EXIF applied), where
-        it gives no pixels the reason and what was seen, and else its thumbnail.
+        A ``FACTS`` tuple a file: SHA-256 of its bytes, width and height in pixels as it is shown (EXIF applied); where
+        it gives no pixels, the reason and what was seen; of a DICOM file what its headers tell; and its thumbnail.
     """
     return [_inspect_one(root, path) for path in paths]
 
@@ -45,9 +49,10 @@ def _inspect_one(root: str, path: str) -> Fact:
         data = read_bytes(Path(root, path))
         sha256 = hashlib.sha256(data).hexdigest()
         width, height, thumbnail = _look(data)
+        told = header(data)
     except Unreadable as error:
-        return path, sha256, 0, 0, error.reason, error.detail, None
-    return path, sha256, width, height, None, None, thumbnail
+        return path, sha256, 0, 0, error.reason, error.detail, None, None
+    return path, sha256, width, height, None, None, told, thumbnail
 
 
 def _look(data: bytes) -> tuple[int, int, bytes]:
@@ -86,13 +91,13 @@ def clean(rows: pd.DataFrame, *, published: bool, near_duplicates: bool) -> tupl
         images which look alike share; and audit rows for the others.
     """
     rows = rows.sort_values("path", ignore_index=True)
-    bad = rows["reason"].notna()
-    audit = [_audit(rows[bad], EXCLUDED, rows.loc[bad, "reason"], rows.loc[bad, "detail"])]
-    rows = rows[~bad].drop(columns=["reason", "detail"])
+    bad = rows["_reason"].notna()
+    audit = [_audit(rows[bad], EXCLUDED, rows.loc[bad, "_reason"], rows.loc[bad, "_detail"])]
+    rows = rows[~bad].drop(columns=["_reason", "_detail"])
     labels = rows.groupby("sha256")["label"].transform("nunique")
     audit.append(_same_bytes(rows, rows[labels > 1], CONFLICT))
     rows = rows[labels == 1]
-    rows = rows.assign(alike=_images(rows, near_duplicates)).drop(columns="thumbnail")
+    rows = rows.assign(alike=_images(rows, near_duplicates)).drop(columns="_thumbnail")
     rows = grouped(rows)
     key = ["sha256", "split_published"] if published else ["sha256"]
     twice = rows.duplicated(key)
@@ -105,7 +110,7 @@ def _images(rows: pd.DataFrame, near_duplicates: bool) -> np.ndarray:
     images = pd.factorize(rows["sha256"])[0]
     if not near_duplicates or rows.empty:
         return images
-    thumbnails = rows.loc[~rows.duplicated("sha256"), "thumbnail"]
+    thumbnails = rows.loc[~rows.duplicated("sha256"), "_thumbnail"]
     links = lookalike.pairs(np.frombuffer(b"".join(thumbnails), np.uint8).reshape(-1, *lookalike.SHAPE))
     return lookalike.components(len(thumbnails), links)[images]
 
@@ -127,6 +132,20 @@ def grouped(rows: pd.DataFrame) -> pd.DataFrame:
     order = sorted(range(len(labels)), key=lambda code: (labels[code].startswith(OWN), labels[code]))
     name_of_part = {part[code]: labels[code] for code in reversed(order)}
     return rows.assign(group=[name_of_part[one] for one in part[group_codes]])
+
+
+def from_headers(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Make metadata columns of what the files' headers tell (age, sex, view), and audit rows (kept) of odd headers.
+
+    A column that the source's tables have is not replaced. The column ``_header`` goes; where no file has a header that
+    tells something, no column comes.
+    """
+    told = pd.DataFrame([header or {} for header in rows["_header"]], index=rows.index)
+    told = told.astype({name: kind for name, kind in HEADER_TYPES.items() if name in told})
+    remarks = told.pop("remark") if "remark" in told else pd.Series(None, index=rows.index, dtype="str")
+    rows = pd.concat([rows.drop(columns="_header"), told.drop(columns=[c for c in told if c in rows])], axis=1)
+    odd = remarks.notna()
+    return rows, _audit(rows[odd], KEPT, ODD_HEADER, remarks[odd] + "; taken as not known")
 
 
 def look_alikes(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -12,44 +14,73 @@ import numpy as np
 import pandas as pd
 
 from medscale.config import Dask, Preprocess
-from medscale.data import images, preprocess, shards
+from medscale.data import boxes, images, preprocess, shards
 from medscale.data.cluster import client, run_all
 from medscale.data.images import Unreadable, decode, read_bytes
 from medscale.data.index import FIRST
 from medscale.data.preprocess import reduction
 from medscale.data.shards import META, ROWS, chunk_name, seal, write_chunk
 from medscale.errors import MedscaleError
-from medscale.files import digest, read_json, sha256, write_json
+from medscale.files import digest, read_json, sha256, write_json, write_parquet
 from medscale.log import log
 
 Image = tuple[str, str, int, int]  # path, sha256, width, height as in the index
+Work = tuple[str, int, str, str, list[Image], Preprocess]  # the arguments of make_chunk
+CHUNKS = 256  # so many, where a chunk's size is not given: enough for all workers, few enough to hold them all open
+SMALLEST, LARGEST = 16, 1024  # images a chunk
+IMAGE = ("path", "sha256", "width", "height")
+HASHING = 8  # threads that read finished chunks again
 
 
-def build_shards(index: Path, raw: Path, settings: Preprocess, dask: Dask, out: Path) -> None:
+def build_shards(
+    index: Path, raw: Path, settings: Preprocess, dask: Dask, out: Path, *, with_boxes: bool = False
+) -> None:
     """Preprocess the index's images into a shard set in ``out``, in the order of their ids.
 
     Beside each chunk stands a small file with the digest of what it was made from (preprocessing, code, libraries,
     SHA-256 of each image). Chunks for which that still holds are kept, also after an interruption; others are made
-    or removed. The bytes do not depend on the number of workers.
+    or removed. The bytes do not depend on the number of workers. ``with_boxes`` writes the index's boxes beside the
+    images, as shares of their sides (``boxes.parquet``).
 
     Raises:
         MedscaleError: when the index or an image is missing, or an image has changed since it was indexed.
     """
-    table, raw = _read_index(index), raw.resolve()
+    table, raw = read_index(index), raw.resolve()
+    localized = boxes.relative(table, index) if with_boxes else None
     recipe = {"preprocess": settings.model_dump(mode="json"), "versions": versions()}
-    chunks = [table.iloc[start : start + settings.chunk] for start in range(0, len(table), settings.chunk)]
-    keys = [digest({**recipe, "inputs": chunk["sha256"].tolist()}) for chunk in chunks]
+    work = chunks(table, raw, settings, out, settings.chunk or chunk_size(len(table)))
+    keys = [key for _, _, key, *_ in work]
     out.mkdir(parents=True, exist_ok=True)
-    todo = _unfinished(out, keys)
-    log.info("%d of %d chunks are finished already", len(chunks) - len(todo), len(chunks))
+    todo = [work[number] for number in _unfinished(out, keys)]
+    log.info("%d of %d chunks are finished already", len(work) - len(todo), len(work))
     if todo:
-        work = [(str(out.resolve()), n, keys[n], str(raw), _images(chunks[n]), settings) for n in todo]
         with client(dask, tasks=len(todo), folder=raw) as connection:
-            for _ in run_all(connection, make_chunk, work, "preprocessing chunks"):
+            for _ in run_all(connection, make_chunk, todo, "preprocessing chunks"):
                 pass
     rows = table[["id", "label", "split", "group", *_metadata(table)]]
     rows = rows.assign(label=table["label"].cat.codes.astype(np.int64))
-    seal(out, rows, [str(c) for c in table["label"].cat.categories], {**recipe, "inputs": digest(keys)})
+    about = {**recipe, "inputs": digest(keys)}
+    if localized is not None:
+        write_parquet(out / boxes.BOXES, localized)
+        about["boxes"] = sha256(out / boxes.BOXES)
+    digests = [str(read_json(_key_file(out, number))["sha256"]) for number in range(len(work))]
+    seal(out, rows, [str(c) for c in table["label"].cat.categories], about, digests)
+
+
+def chunk_size(images: int) -> int:
+    """Images a chunk where the configuration leaves it open; the number of workers plays no part."""
+    return min(max(-(-images // CHUNKS), SMALLEST), LARGEST)
+
+
+def chunks(table: pd.DataFrame, raw: Path, settings: Preprocess, out: Path, size: int) -> list[Work]:
+    """The work on an index's rows, ``size`` images a chunk: the arguments of ``make_chunk``, one tuple a chunk."""
+    recipe = {"preprocess": settings.model_dump(mode="json"), "versions": versions()}
+    work: list[Work] = []
+    for number, start in enumerate(range(0, len(table), size)):
+        images = list(table.iloc[start : start + size][list(IMAGE)].itertuples(index=False, name=None))
+        key = digest({**recipe, "inputs": [sha256 for _, sha256, *_ in images]})
+        work.append((str(out.resolve()), number, key, str(raw), images, settings))
+    return work
 
 
 def make_chunk(
@@ -61,7 +92,7 @@ def make_chunk(
         The chunk's number, or the error that ends the work (returned, as ``run_all`` wants it).
     """
     try:
-        pixels = np.stack([_make_one(raw, image, settings) for image in chunk])
+        pixels = np.stack([make_one(raw, image, settings) for image in chunk])
         write_chunk(Path(out), number, pixels)
         write_json(_key_file(Path(out), number), {"key": key, "sha256": sha256(Path(out, chunk_name(number)))})
     except MedscaleError as error:
@@ -69,12 +100,17 @@ def make_chunk(
     return number
 
 
-def _make_one(raw: str, image: Image, settings: Preprocess) -> np.ndarray:
+def make_one(raw: str, image: Image, settings: Preprocess) -> np.ndarray:
+    """Read, check, decode and preprocess one image of the index: uint8 RGB, shape size,size,3.
+
+    Raises:
+        MedscaleError: when it cannot be read, or has changed since it was indexed.
+    """
     path, wanted, width, height = image
     try:
         data = read_bytes(Path(raw, path))
         if hashlib.sha256(data).hexdigest() == wanted:
-            reduce = reduction(width, height, settings.size)
+            reduce = reduction(width, height, settings.size, settings.margin)
             return preprocess.preprocess(decode(data, reduce), settings)
     except Unreadable as error:
         raise MedscaleError(f"{Path(raw, path)} cannot be read any more ({error}); make the index again") from None
@@ -84,11 +120,25 @@ def _make_one(raw: str, image: Image, settings: Preprocess) -> np.ndarray:
 @cache
 def versions() -> dict[str, str]:
     """What decides a chunk's bytes beside images and settings: libraries, and a digest of this package's modules."""
-    code = digest([sha256(str(module.__file__)) for module in (images, preprocess, shards)])
-    return {"opencv": cv2.__version__, "numpy": np.__version__, "code": code}
+    files = [Path(str(module.__file__)) for module in (images, preprocess, shards)]
+    code = digest([sha256(file) for file in (*files, files[0].with_name("dicom.py"))])
+    libraries = {name: _version(name) for name in ("pydicom", "pillow", "pylibjpeg-openjpeg")}
+    return {"opencv": cv2.__version__, "numpy": np.__version__, **libraries, "code": code}
 
 
-def _read_index(path: Path) -> pd.DataFrame:
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
+
+
+def read_index(path: Path) -> pd.DataFrame:
+    """The index in the order of its ids.
+
+    Raises:
+        MedscaleError: when it is missing or no index.
+    """
     if not path.is_file():
         raise MedscaleError(f"{path} does not exist; make it first: snakemake data")
     try:
@@ -103,17 +153,15 @@ def _metadata(table: pd.DataFrame) -> list[str]:
     return [name for name in own if not table[name].map(lambda value: isinstance(value, list | np.ndarray)).any()]
 
 
-def _images(chunk: pd.DataFrame) -> list[Image]:
-    return list(chunk[["path", "sha256", "width", "height"]].itertuples(index=False, name=None))
-
-
 def _key_file(out: Path, number: int) -> Path:
     return out / chunk_name(number).replace(".npy", ".json")
 
 
 def _unfinished(out: Path, keys: list[str]) -> list[int]:
     """Numbers of the chunks to make; whatever else is in the folder from before is removed first."""
-    finished = {number for number, key in enumerate(keys) if _is_finished(out, number, key)}
+    with ThreadPoolExecutor(HASHING) as threads:  # hashing leaves the interpreter's lock to the others
+        kept = threads.map(lambda one: _is_finished(out, *one), enumerate(keys))
+        finished = {number for number, keep in enumerate(kept) if keep}
     keep = {file for number in finished for file in (out / chunk_name(number), _key_file(out, number))}
     stale = [file for pattern in ("images-*", ".images-*") for file in out.glob(pattern) if file not in keep]
     for file in [out / META, out / ROWS, *stale]:

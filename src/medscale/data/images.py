@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 
 from medscale.errors import MedscaleError
 
-# Kinds that are read, by the first bytes of the file; its name is not asked. OpenCV decodes all of them.
+# Kinds that OpenCV decodes, by the first bytes of the file; its name is not asked.
 MAGIC = {
     "jpeg": (b"\xff\xd8\xff",),
     "png": (b"\x89PNG\r\n\x1a\n",),
@@ -29,6 +30,7 @@ SUFFIXES = {
     "webp": (".webp",),
     "gif": (".gif",),
     "bmp": (".bmp",),
+    "dicom": (".dcm", ".dicom"),
 }
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 REDUCED = {
@@ -52,7 +54,9 @@ class Unreadable(MedscaleError):
 
 
 def kind_of(data: bytes) -> str | None:
-    """Kind of an image by its first bytes: a key of ``MAGIC``, or None for anything else."""
+    """Kind of an image by its first bytes: a key of ``SUFFIXES``, or None for anything else."""
+    if data[128:132] == b"DICM":  # PS3.10, 7.1; the 128 bytes before are free and may look like another kind
+        return "dicom"
     for kind, starts in MAGIC.items():
         if data.startswith(starts) and (kind != "webp" or data[8:12] == b"WEBP"):
             return kind
@@ -93,7 +97,7 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
 
     Grey and palette images become RGB, CMYK is converted; alpha is dropped (the recorded colour is kept, as it is, also
     where it is transparent); 16 bit a channel is scaled by its full range (65535 becomes 255, rounded); the orientation
-    in EXIF is applied; of an animation the first frame is read.
+    in EXIF is applied; of an animation the first frame is read. DICOM: see ``medscale.data.dicom.decode``.
 
     Args:
         data: the file's bytes.
@@ -106,6 +110,10 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
     kind = kind_of(data)
     if fault := _fault(data, kind):
         raise fault
+    if kind == "dicom":
+        from medscale.data import dicom  # it imports this module, and only studies of DICOM need pydicom
+
+        return dicom.decode(data)
     flags = REDUCED[reduce if kind == "jpeg" else 1] | cv2.IMREAD_ANYDEPTH
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -121,11 +129,20 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def header(data: bytes) -> dict[str, Any] | None:
+    """What a file's headers tell beside its pixels: for DICOM see ``medscale.data.dicom.dicom_facts``, else None."""
+    if kind_of(data) != "dicom":
+        return None
+    from medscale.data import dicom
+
+    return dicom.dicom_facts(data)
+
+
 def _fault(data: bytes, kind: str | None) -> Unreadable | None:
     if not data:
         return Unreadable(EMPTY, "the file is empty")
     if kind is None:
-        return Unreadable(NOT_AN_IMAGE, f"begins with {data[:8]!r}; read are {', '.join(MAGIC)}")
+        return Unreadable(NOT_AN_IMAGE, f"begins with {data[:8]!r}; read are {', '.join(SUFFIXES)}")
     return _png_fault(data) if kind == "png" else None
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from medscale.config import Dask, Source, Split
 from medscale.data import audit, split
@@ -19,6 +20,7 @@ from medscale.files import write_csv, write_json, write_parquet
 from medscale.log import log
 
 INDEX, AUDIT_CSV, AUDIT_JSON = "index.parquet", "audit.csv", "audit.json"
+BOXES = pa.list_(pa.list_(pa.float64()))  # an image's boxes, each x, y, width, height in pixels of its frame
 FIRST = ["id", "path", "label", "split", "split_published", "group", "width", "height", "sha256", "source", "alike"]
 
 
@@ -50,7 +52,7 @@ def build_index(source: Source, division: Split, classes: list[str] | None, dask
     summary = summarize(index, left_out, listed, division)
     write_csv(out / AUDIT_CSV, left_out)
     write_json(out / AUDIT_JSON, summary)
-    write_parquet(out / INDEX, index)
+    write_parquet(out / INDEX, index, _schema(index))
     log.info("%d used, %d excluded: %s", summary["used"], summary["excluded"], summary["by_reason"])
     return index
 
@@ -71,6 +73,11 @@ def make_index(listed: Found, facts: pd.DataFrame, division: Split) -> tuple[pd.
         parts.append(gone)
         rows = rows[~unplaced].reset_index(drop=True)
     _check_classes(rows, listed.classes, pd.concat(parts))
+    if division.balance:
+        rows, gone = _balance(rows, division.seed)
+        parts.append(gone)
+    rows, odd = audit.from_headers(rows)
+    parts.append(odd)
     rows, similar = audit.look_alikes(rows)
     parts.append(similar)
     rows["split"] = split.assign(rows, division)
@@ -133,6 +140,16 @@ def _notes(index: pd.DataFrame, left_out: pd.DataFrame, division: Split) -> list
     return notes
 
 
+def _balance(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Cut each class to the size of the smallest: the rows that stay, and audit rows for the others."""
+    stay = split.balanced(rows["label"], seed)
+    counts = rows["label"].value_counts()
+    least = f"{counts.min()} of {counts.idxmin()}"
+    detail = rows["label"].map(lambda label: f"{counts[label]} images of {label}, {least}")
+    gone = rows.assign(action=EXCLUDED, reason=audit.BALANCED, detail=detail).loc[~stay, AUDIT]
+    return rows[stay].reset_index(drop=True), gone
+
+
 def _look_alikes(index: pd.DataFrame, listed: Found) -> dict[str, int]:
     """Clusters of images that look alike, their images, the largest, and how many hold several labels or patients."""
     patients = index["path"].map(listed.rows.set_index("path")["group"])
@@ -164,6 +181,13 @@ def _typed(rows: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     table = rows.assign(id=range(len(rows)), label=label)[[*FIRST, *metadata]]
     text = dict.fromkeys(("path", "split", "split_published", "group", "sha256", "source", "alike"), "str")
     return table.astype({"id": "int64", "width": "int64", "height": "int64", **text})
+
+
+def _schema(index: pd.DataFrame) -> pa.Schema:
+    """The index's types in Parquet: boxes are lists of lists of numbers also where all are empty."""
+    schema = pa.Schema.from_pandas(index, preserve_index=False)
+    where = schema.get_field_index("boxes")
+    return schema if where < 0 else schema.set(where, pa.field("boxes", BOXES))
 
 
 def _check_classes(rows: pd.DataFrame, classes: list[str], left_out: pd.DataFrame) -> None:

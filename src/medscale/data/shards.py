@@ -28,7 +28,9 @@ def write_chunk(folder: Path, number: int, images: np.ndarray) -> None:
         np.save(file, np.ascontiguousarray(images, dtype=np.uint8), allow_pickle=False)
 
 
-def seal(folder: Path, rows: pd.DataFrame, classes: list[str], about: dict[str, Any]) -> None:
+def seal(
+    folder: Path, rows: pd.DataFrame, classes: list[str], about: dict[str, Any], digests: list[str] | None = None
+) -> None:
     """Write rows.parquet and, last, meta.json: a shard set without meta.json is unfinished.
 
     Args:
@@ -36,13 +38,15 @@ def seal(folder: Path, rows: pd.DataFrame, classes: list[str], about: dict[str, 
         rows: ``id, label`` (int64 code), ``split, group`` in the order of the chunks' images.
         classes: class names in the order of their codes.
         about: what the shards were made from (preprocessing, digests), kept in meta.json.
+        digests: SHA-256 of the chunks in order, where it is known; else they are read again.
     """
     files = sorted(folder.glob("images-*.npy"))
     shapes = [np.load(file, mmap_mode="r", allow_pickle=False).shape for file in files]
     if sum(shape[0] for shape in shapes) != len(rows):
         raise MedscaleError(f"{folder}: the chunks hold {sum(s[0] for s in shapes)} images, the index {len(rows)} rows")
     write_parquet(folder / ROWS, rows)
-    chunks = [{"file": f.name, "images": int(s[0]), "sha256": sha256(f)} for f, s in zip(files, shapes, strict=True)]
+    parts = zip(files, shapes, digests or map(sha256, files), strict=True)
+    chunks = [{"file": f.name, "images": int(shape[0]), "sha256": digest_} for f, shape, digest_ in parts]
     meta = {"classes": classes, "shape": list(shapes[0][1:]), "images": len(rows), "chunks": chunks, **about}
     write_json(folder / META, meta | {"digest": digest(meta | {"rows": sha256(folder / ROWS)})})
 

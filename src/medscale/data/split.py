@@ -32,6 +32,25 @@ def assign(rows: pd.DataFrame, settings: Split) -> pd.Series:
     return splits
 
 
+def balanced(labels: pd.Series, seed: int) -> np.ndarray:
+    """Which images stay when each class is cut at random to the size of the smallest.
+
+    Args:
+        labels: class of each image, in the order of the index (by path): the same order gives the same choice.
+        seed: decides the choice; that within a class does not depend on the other classes' images.
+
+    Returns:
+        bool, shape N.
+    """
+    codes, classes = pd.factorize(labels, sort=True)
+    least = np.bincount(codes).min()
+    stay = np.zeros(len(labels), bool)
+    for code in range(len(classes)):
+        members = np.flatnonzero(codes == code)
+        stay[np.random.default_rng([seed, code]).permutation(members)[:least]] = True
+    return stay
+
+
 def check_published(rows: pd.DataFrame) -> None:
     """Raise MedscaleError where ``split_published`` lacks train, val or test."""
     there = set(rows["split_published"].dropna())

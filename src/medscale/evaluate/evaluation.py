@@ -80,8 +80,8 @@ def evaluate(folders: Sequence[str | Path], index: str | Path, resamples: int = 
         per_class=_per_class(predicted["test"], of_test, seeds, classes),
         confusion=_confusion(predicted["test"]),
         roc=_roc(predicted["test"], seeds, classes),
-        curves=_curves(replicates),
-        resamples=pd.DataFrame({name: _mean([r.overall[name] for r in of_test]) for name in PAIRED}),
+        curves=learning_curves(replicates),
+        resamples=pd.DataFrame({name: over_replicates([r.overall[name] for r in of_test]) for name in PAIRED}),
         paired_with=_identity(predicted["test"], resamples),
     )
 
@@ -109,19 +109,20 @@ def _identity(predicted: Predicted, resamples: int) -> str:
     return digest([predicted.ids.tolist(), predicted.groups.tolist(), predicted.labels.tolist(), resamples, SEED])
 
 
-def _row(values: list[float], resampled: list[np.ndarray], seeds: list[int]) -> dict[str, float]:
+def row(values: list[float], resampled: list[np.ndarray], seeds: list[int]) -> dict[str, float]:
+    """One line of metrics.csv: ``values`` a seed, with the intervals over patients and over seeds."""
     spread = over_seeds(values)
-    low, high = bootstrap.interval(_mean(resampled))
-    row = {"mean": spread["mean"], "low": low, "high": high}
-    row |= {f"seed_{name}": spread[name] for name in ("sd", "low", "high")}
-    return row | {f"seed_{seed}_value": value for seed, value in zip(seeds, values, strict=True)}
+    low, high = bootstrap.interval(over_replicates(resampled))
+    line = {"mean": spread["mean"], "low": low, "high": high}
+    line |= {f"seed_{name}": spread[name] for name in ("sd", "low", "high")}
+    return line | {f"seed_{seed}_value": value for seed, value in zip(seeds, values, strict=True)}
 
 
 def _scores(predicted: Predicted, resampled: list[bootstrap.Resampled], seeds: list[int], split: str) -> pd.DataFrame:
     points = [metrics.point(predicted.labels, probabilities) for probabilities in predicted.probabilities]
     rows = []
     for name in metrics.names(predicted.probabilities.shape[2]):
-        values = _row([p[name] for p in points], [r.overall[name] for r in resampled], seeds)
+        values = row([p[name] for p in points], [r.overall[name] for r in resampled], seeds)
         rows.append({"split": split, "metric": name, **values})
     return pd.DataFrame(rows)
 
@@ -135,8 +136,8 @@ def _per_class(
     for code, label in enumerate(classes):
         for name in metrics.PER_CLASS:
             values = [float(point[name][code]) for point in points]
-            row = _row(values, [r.by_class[name][:, code] for r in resampled], seeds)
-            rows.append({"class": label, "support": int(support[code]), "metric": name, **row})
+            line = row(values, [r.by_class[name][:, code] for r in resampled], seeds)
+            rows.append({"class": label, "support": int(support[code]), "metric": name, **line})
     return pd.DataFrame(rows)
 
 
@@ -168,7 +169,8 @@ def _roc(predicted: Predicted, seeds: list[int], classes: list[str]) -> pd.DataF
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
-def _curves(replicates: list[Replicate]) -> pd.DataFrame:
+def learning_curves(replicates: list[Replicate]) -> pd.DataFrame:
+    """Range and mean over replicates by epoch: ``quantity, epoch, mean, low, high, replicates``."""
     columns = ["train_loss", "val_loss", "train_accuracy", "val_accuracy", "lr", "seconds"]
     history = pd.concat([replicate.history for replicate in replicates], ignore_index=True)
     long = history.melt(id_vars="epoch", value_vars=columns, var_name="quantity")
@@ -176,5 +178,6 @@ def _curves(replicates: list[Replicate]) -> pd.DataFrame:
     return grouped.agg(mean="mean", low="min", high="max", replicates="count").reset_index()
 
 
-def _mean(parts: list[np.ndarray]) -> np.ndarray:
+def over_replicates(parts: list[np.ndarray]) -> np.ndarray:
+    """Mean of the replicates' values on each resample."""
     return np.mean(parts, axis=0)

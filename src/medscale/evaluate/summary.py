@@ -26,10 +26,24 @@ CLOCKS = (
 
 
 def summarise(evaluation: Evaluation) -> dict[str, Any]:
-    """The content of summary.json; a value that is undefined is null."""
-    first = evaluation.replicates[0]
+    """The content of summary.json of a classification; a value that is undefined is null."""
+    said = describe(
+        evaluation.replicates, evaluation.counts, evaluation.scores, evaluation.resamples, evaluation.paired_with
+    )
+    return plain(said | {"classes": evaluation.classes, "confusion": evaluation.confusion.tolist()})
+
+
+def describe(
+    replicates: list[Replicate],
+    counts: dict[str, dict[str, int]],
+    scores: pd.DataFrame,
+    resamples: pd.DataFrame,
+    paired_with: str,
+) -> dict[str, Any]:
+    """What summary.json says of any run: marks, settings, metrics and times; undefined values are NaN."""
+    first = replicates[0]
     plan = first.plan
-    summary = {
+    return {
         "study": plan.study,
         "run": {"name": plan.run.name, **plan.run.model_dump(mode="json")},
         "marks": {"synthetic": plan.synthetic, "stand_in": plan.stand_in, "scale": plan.scale},
@@ -39,24 +53,22 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
         "recipe": plan.recipe.model_dump(mode="json"),
         "parallel": plan.parallel.model_dump(mode="json"),
         "augment": plan.augment.model_dump(mode="json"),
+        "detect": plan.detect.model_dump(mode="json") if plan.detect is not None else None,
         "global_batch": plan.global_batch,
         "learning_rate": plan.learning_rate,
-        "seeds": [replicate.plan.seed for replicate in evaluation.replicates],
-        "classes": evaluation.classes,
-        "counts": evaluation.counts,
+        "seeds": [replicate.plan.seed for replicate in replicates],
+        "counts": counts,
         "bootstrap": {
-            "resamples": len(evaluation.resamples),
+            "resamples": len(resamples),
             "unit": "group",
             "level": LEVEL,
             "seed": SEED,
-            "paired_with": evaluation.paired_with,
+            "paired_with": paired_with,
         },
-        "metrics": _metrics(evaluation.scores),
-        "confusion": evaluation.confusion.tolist(),
-        "timing": timing(evaluation.replicates),
+        "metrics": _metrics(scores),
+        "timing": timing(replicates),
         "environment": first.environment,
     }
-    return plain(summary)
 
 
 def timing(replicates: list[Replicate]) -> dict[str, Any]:
@@ -84,8 +96,12 @@ def timing(replicates: list[Replicate]) -> dict[str, Any]:
 def one_line(summary: dict[str, Any]) -> str:
     """A result on one line of a terminal."""
     test, clock = summary["metrics"]["test"], summary["timing"]["seconds_per_epoch"]["mean"]
-    parts = [_percent("accuracy", test["accuracy"]), _percent("balanced", test["balanced_accuracy"])]
-    parts += [_fraction("AUROC", test["auroc"]), f"{clock:.3g} s an epoch"]
+    if summary.get("detect"):
+        parts = [_fraction("mAP50", test["map50"]), _fraction("challenge mAP", test["map_challenge"])]
+    else:
+        parts = [_percent("accuracy", test["accuracy"]), _percent("balanced", test["balanced_accuracy"])]
+        parts.append(_fraction("AUROC", test["auroc"]))
+    parts.append(f"{clock:.3g} s an epoch")
     text = f"{summary['run']['name']:<18} {', '.join(parts)}"
     marks = summary["marks"]
     flags = [name for name, on in (("synthetic", marks["synthetic"]), ("stand-in", marks["stand_in"])) if on]

@@ -130,7 +130,7 @@ class Pipeline(Strategy):
         assert self._step is not None
         criterion, size, sums = self._step
         value = criterion(logits.float(), labels)
-        sums.add_(measured(value, logits, labels))
+        sums.add_(measured(value, criterion.correct(logits, labels)))
         return self.precision.scaled(value / size)
 
     def _schedule(self, each: int, count: int) -> tuple[TimedStage, Any]:

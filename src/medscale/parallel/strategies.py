@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -16,10 +16,25 @@ from torch.nn.parallel import DistributedDataParallel
 from medscale.parallel.precision import Precision
 from medscale.parallel.world import World
 
-Criterion = Callable[[Tensor, Tensor], Tensor]  # logits (n,K) and labels (n) to the sum of n losses
 Inputs = Tensor | tuple[Tensor, ...]  # images (n,C,H,W), or images and what else the network takes beside them
 Micro = tuple[Inputs, Tensor]  # inputs and labels (n) of one micro-batch
 FIXED = 2**24  # losses are summed as integers in this unit: exact, so that no order and no restart changes a sum
+
+
+class Criterion(Protocol):
+    """What a network's outputs (n,…) are worth against the targets (n,…) of a batch of n images.
+
+    Attributes:
+        judges: whether an image is right or wrong, so that there is an accuracy.
+    """
+
+    judges: bool
+
+    def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        """Sum of n losses, float32 scalar."""
+
+    def correct(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        """Number of images that are right, int64 scalar; 0 where nothing is judged."""
 
 
 class Strategy(ABC):
@@ -123,7 +138,7 @@ class Whole(Strategy):
                 loss = criterion(logits, labels)
                 self.precision.scaled(loss * (self._divided / size)).backward()
                 self._after_backward()
-            sums += measured(loss, logits, labels)
+            sums += measured(loss, criterion.correct(logits, labels))
         return sums
 
     def warm_up(self, images: Inputs) -> None:
@@ -197,9 +212,9 @@ def blank(like: Inputs, count: int) -> Inputs:
     return tuple(part.new_zeros((count, *part.shape[1:])) for part in like)
 
 
-def measured(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+def measured(loss: Tensor, correct: Tensor) -> Tensor:
     """Sum of losses in units of 1/FIXED, correct images, and 1 for a loss that is not finite; int64, shape 3."""
     loss = loss.detach().double()
     finite = loss.isfinite()
     fixed = torch.where(finite, loss * FIXED, 0.0).round().to(torch.int64)
-    return torch.stack([fixed, (logits.detach().argmax(1) == labels).sum(), (~finite).long()])
+    return torch.stack([fixed, correct, (~finite).long()])

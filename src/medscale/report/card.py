@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
+from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.metrics import NAMES
 from medscale.report.marks import mark
 from medscale.report.names import label
@@ -39,7 +40,11 @@ and must not be used for diagnosis.
 {{ "Synthetic images, generated" if s.marks.synthetic else "Images of real patients" }}; \
 {{ s.timing.train_images }} for training, {{ s.counts.val.images }} for validation \
 ({{ s.counts.val.groups }} patients or groups), {{ s.counts.test.images }} for test \
-({{ s.counts.test.groups }}). Classes: {{ s.classes | join(", ") }}.
+({{ s.counts.test.groups }}). {% if classes %}Classes: {{ s.classes | join(", ") }}.\
+{% else %}{{ s.counts.test.boxes }} boxes on {{ s.counts.test.with_boxes }} of the test images; trained on \
+{{ "images with a box only" if s.detect.images == "with_boxes" else "all images" }}, tested on all.\
+{% endif %}
+
 
 ## Results on the test images
 
@@ -52,14 +57,20 @@ The interval is a 95 % bootstrap over patients
 {% for key, v in s.metrics.test.items() %}| {{ names[key] }} \
 | {{ n(v.mean) }} | {{ n(v.low) }}–{{ n(v.high) }} | {{ n(v.seed_sd) }} |
 {% endfor %}
+{% if classes %}
 | class | images | precision | recall | F1 | AUROC |
 |---|---|---|---|---|---|
 {% for row in classes %}| {{ row.name }} \
 | {{ row.support }} | {{ n(row.precision) }} | {{ n(row.recall) }} | {{ n(row.f1) }} | {{ n(row.auroc) }} |
 {% endfor %}
+{% else %}
+Precision, recall and the challenge's mAP count boxes from a confidence of \
+{{ thresholds }} on, chosen on the validation images.
+{% endif %}
 ## Limits
 
-- Probabilities are not calibrated. Results hold for images from the same sources only.
+- {{ "Probabilities" if classes else "Confidences" }} are not calibrated. \
+Results hold for images from the same sources only.
 - Subgroups (age, sex, site, camera) were not evaluated apart.
 
 ## Training
@@ -72,11 +83,8 @@ Code {{ s.environment.commit or "without a git commit" }}\
 """
 
 
-def model_card(summary: dict[str, Any], per_class: pd.DataFrame) -> str:
-    """The card as Markdown, from summary.json's content and per_class.csv's table."""
-    wide = per_class.pivot(index="class", columns="metric", values="mean").reindex(summary["classes"])
-    support = per_class.drop_duplicates("class").set_index("class")["support"]
-    classes = [{"name": name, "support": int(support[name]), **wide.loc[name].to_dict()} for name in wide.index]
+def model_card(summary: dict[str, Any], per_class: pd.DataFrame | None) -> str:
+    """The card as Markdown, from summary.json's content and per_class.csv's table (None for a detection run)."""
     machine = summary["environment"]
     return (
         Environment(undefined=StrictUndefined, keep_trailing_newline=True)
@@ -85,12 +93,19 @@ def model_card(summary: dict[str, Any], per_class: pd.DataFrame) -> str:
             s=summary,
             label=label(summary["run"]["name"]),
             mark=mark([summary["marks"]]),
-            names=NAMES,
-            classes=classes,
+            names=NAMES | BOX_NAMES,
+            classes=[] if per_class is None else _classes(summary, per_class),
+            thresholds=", ".join(f"{threshold:.2f}" for threshold in summary.get("thresholds", [])),
             hardware=machine["gpus"][0] if machine.get("gpus") else machine.get("cpu"),
             n=_number,
         )
     )
+
+
+def _classes(summary: dict[str, Any], per_class: pd.DataFrame) -> list[dict[str, Any]]:
+    wide = per_class.pivot(index="class", columns="metric", values="mean").reindex(summary["classes"])
+    support = per_class.drop_duplicates("class").set_index("class")["support"]
+    return [{"name": name, "support": int(support[name]), **wide.loc[name].to_dict()} for name in wide.index]
 
 
 def _number(value: float | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.config import Study
+from medscale.config import Augment, Study
 from medscale.report.latex import number, significant, span
 from medscale.report.marks import mark
 from medscale.report.names import label
@@ -22,6 +22,7 @@ def facts(
     counts: pd.DataFrame,
     audit: dict[str, Any],
     reported: pd.DataFrame,
+    further: Sequence[str] = (),
 ) -> dict[str, Any]:
     """``structure`` (plain text, escaped by the template) and ``values`` (LaTeX by key, below ``<study>/``)."""
     first = results[0].summary
@@ -33,6 +34,11 @@ def facts(
         "source": settings.source.kind,
         "synthetic": settings.source.synthetic,
         "split": settings.split.mode,
+        "balance": settings.split.balance,
+        "further": list(further),
+        "augmented": _augmented(settings.augment),
+        "crop": _crop(settings.augment),
+        "network_cite": _cite(settings.model.name),
         "preprocess": settings.preprocess.model_dump(mode="json"),
         "augment": settings.augment.model_dump(mode="json"),
         "recipe": settings.recipe.model_dump(mode="json"),
@@ -84,9 +90,43 @@ def _settings(settings: Study, first: dict[str, Any]) -> dict[str, str]:
         "seeds": len(first["seeds"]),
         "resamples": first["bootstrap"]["resamples"],
     }
+    if settings.detect is not None:
+        values |= {"detect/size": settings.detect.size, "detect/epochs": settings.detect.epochs}
     if settings.preprocess.clahe is not None:
         values |= {"clahe/clip": settings.preprocess.clahe.clip_limit, "clahe/tiles": settings.preprocess.clahe.tiles}
     return {key: f"{value:g}" for key, value in values.items() if value is not None}
+
+
+def _augmented(augment: Augment) -> list[str]:
+    """The random changes of training images, in words."""
+    said = (
+        (augment.rotate, f"rotations of up to {augment.rotate:g} degrees"),
+        (augment.hflip, "mirror images"),
+        (augment.vflip, "upside-down images"),
+        (augment.brightness, f"brightness by up to {100 * augment.brightness:g} %"),
+        (augment.contrast, f"contrast by up to {100 * augment.contrast:g} %"),
+        (augment.gamma, f"gamma by a factor of up to {1 + augment.gamma:g}"),
+        (augment.noise, f"normal noise of a standard deviation of up to {augment.noise:g} of white"),
+        (augment.minority > 1, f"all of these {augment.minority:g} times as strong for small classes"),
+    )
+    return [text for wanted, text in said if wanted]
+
+
+def _crop(augment: Augment) -> str:
+    """Which part of an image the network sees, in words; empty for the whole."""
+    if (crop := augment.crop) is None:
+        return ""
+    how = {
+        "random": "a random square",
+        "resized": f"a random part of at least {100 * crop.smallest:g} % of the image, brought to a square",
+    }[crop.mode]
+    return f"{how} of {crop.size} pixels in training, and the middle square in evaluation"
+
+
+def _cite(model: str) -> str:
+    """Key of the paper that a network comes from; empty where the methods name it."""
+    keys = {"efficientnet": "tan2019efficientnet", "densenet": "huang2017densenet", "resnet": "he2016resnet"}
+    return next((key for name, key in keys.items() if name in model), "")
 
 
 def _data(counts: pd.DataFrame, audit: dict[str, Any], first: dict[str, Any]) -> dict[str, str]:

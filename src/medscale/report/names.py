@@ -23,6 +23,7 @@ LINES: tuple[str | tuple[int, tuple[int, ...]], ...] = (
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
+SPLITS_IN_WORDS = {"train": "training", "val": "validation", "test": "test", "all": "all"}
 NAMES = {"serial": "serial", "ddp": "DDP", "fsdp": "FSDP", "mp": "MP"}
 FAMILIES = {
     ("serial", False, False): 6,

@@ -14,14 +14,17 @@ from medscale.errors import MedscaleError
 from medscale.report.results import Result
 from medscale.study import RunSpec
 
-NOT_MEASURED = ("hardware", "epochs")
+NOT_MEASURED = ("hardware", "epochs", "runs")
 COLUMNS = ["item", "quantity", "unit", "reported", "reported_high", "run", "ours"]
-TIMES = ("training time", "time an epoch")
+TIMES = ("training time", "time an epoch", "time of 5 epochs")
 UNITS = {
     "minutes": ("training time", "min"),
     "seconds": ("training time", "s"),
     "epoch_seconds": ("time an epoch", "s"),
     "epoch_minutes": ("time an epoch", "min"),
+    "seconds_5_epochs": ("time of 5 epochs", "s"),
+    "images_per_second_4gpu": ("throughput", "images/s"),
+    "train_memory_mb": ("training memory of a device", "MB"),
     "accuracy": ("accuracy", "%"),
     "f1_macro": ("F1 (macro)", "%"),
     "auc_micro": ("AUROC (micro)", ""),
@@ -51,13 +54,14 @@ def compare(reported: dict[str, Any], results: Sequence[Result]) -> pd.DataFrame
         times over numbers of devices ``speedup_reported, speedup_ours``: that on one device divided by this one.
     """
     by_name = {result.name: result for result in results}
+    said = reported.get("runs", {})
     rows = []
     for path, low, high in _leaves({key: value for key, value in reported.items() if key not in NOT_MEASURED}):
         key = next((part for part in reversed(path) if part in UNITS), path[0])
         quantity, unit = UNITS.get(key, (key.replace("_", " "), ""))
-        meant = _runs(path)
+        meant = _said(said, path) or _runs(path)
         run = next((name for name in meant if name in by_name), meant[0] if meant else "")
-        ours = _ours(by_name[run], key) if run in by_name else float("nan")
+        ours = _ours(by_name[run], key, path[-1]) if run in by_name else float("nan")
         rows.append((" / ".join(path), quantity, unit, low, high, run, ours))
     return _with_speedups(pd.DataFrame(rows, columns=COLUMNS))
 
@@ -93,6 +97,15 @@ def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
         yield path, float(tree), float("nan")
 
 
+def _said(runs: dict[str, Any], path: tuple[str, ...]) -> list[str]:
+    """Runs that the file itself names for a place or what is above it; {} is the place's last part."""
+    for length in range(len(path), 0, -1):
+        named = runs.get(" / ".join(path[:length]))
+        if named is not None:
+            return [name.replace("{}", path[-1]) for name in ([named] if isinstance(named, str) else named)]
+    return []
+
+
 def _runs(path: tuple[str, ...]) -> list[str]:
     """Names of runs that a place in reported.yaml may mean, the likeliest first."""
     found = []
@@ -117,14 +130,21 @@ def _is_run(name: str) -> bool:
     return True
 
 
-def _ours(result: Result, key: str) -> float:
-    timing, test = result.summary["timing"], result.summary["metrics"]["test"]
+def _ours(result: Result, key: str, split: str) -> float:
+    timing, metrics = result.summary["timing"], result.summary["metrics"]
+    test = metrics["test"]
+    if split == "train":  # predictions are made of validation and test images alone
+        return float("nan")
+    device = timing["peak_memory_mb"]["device"]
     values = {
         "minutes": timing["wall_seconds"]["mean"] / 60,
         "seconds": timing["wall_seconds"]["mean"],
         "epoch_seconds": timing["seconds_per_epoch"]["mean"],
         "epoch_minutes": timing["seconds_per_epoch"]["mean"] / 60,
-        "accuracy": 100 * test["accuracy"]["mean"],
+        "seconds_5_epochs": 5 * timing["seconds_per_epoch"]["mean"],
+        "images_per_second_4gpu": timing["images_per_second"]["mean"],
+        "train_memory_mb": float("nan") if device is None else device["mean"],
+        "accuracy": 100 * metrics.get(split, test)["accuracy"]["mean"],
         "f1_macro": 100 * test["f1_macro"]["mean"],
     }
     if "auroc_micro" in test and test["auroc_micro"]["mean"] is not None:

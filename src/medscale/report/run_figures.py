@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -18,11 +20,11 @@ MANY = 8  # classes above which a matrix holds no numbers and curves show only a
 
 
 @style.styled
-def curves(table: pd.DataFrame, run: str) -> Figure:
+def curves(table: pd.DataFrame, run: str, quantities: Sequence[tuple[str, str]] = QUANTITIES) -> Figure:
     """Loss and accuracy of training and validation by epoch; the band is the range over replicates."""
     figure = style.new(2.5)
     figure.suptitle(label(run), size=9)
-    for axes, (name, unit) in zip(figure.subplots(1, 2), QUANTITIES, strict=True):
+    for axes, (name, unit) in zip(figure.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True):
         draw_curves(axes, table, name)
         axes.set(xlabel="epoch", ylabel=unit)
         axes.legend()

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from medscale.config import Config
+from medscale.config import FIGURES, Config
 from medscale.data.shards import Shards
 from medscale.errors import MedscaleError
 from medscale.evaluate.replicates import read_index
@@ -46,7 +46,8 @@ def write_report(
     Raises:
         MedscaleError: when an input is missing, damaged, or does not fit the others.
     """
-    settings = read_config(config).study(study)
+    whole = read_config(config)
+    settings = whole.study(study)
     found = [read_result(folder) for folder in results]
     index, audit = read_index(data / "index.parquet"), read_json(data / "audit.json")
     shards = Shards.open(data / "shards")
@@ -61,7 +62,7 @@ def write_report(
     published = compare(read_reported(reported, study), found)
     _figures(figures, found, times, settings.baseline, shards, counts, reasons, audit)
     _tables(tables_to, found, times, settings.baseline, index, counts, reasons, published)
-    said = facts(study, settings, found, times, counts, audit, published)
+    said = facts(study, settings, found, times, counts, audit, published, whole.figures(study)[len(FIGURES) :])
     write_json(tables_to / "facts.json", said)
 
 

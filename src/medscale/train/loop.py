@@ -16,14 +16,14 @@ from medscale.data.loader import Loader, Step
 from medscale.errors import Stopped
 from medscale.log import log
 from medscale.parallel.precision import Precision
-from medscale.parallel.strategies import Strategy, blank, measured
+from medscale.parallel.strategies import Criterion, Strategy, blank, measured
 from medscale.parallel.world import World
 from medscale.train.checkpoint import Checkpoints
 from medscale.train.clock import Clock
 from medscale.train.ema import Average
 from medscale.train.guard import Guard, Watchdog
 from medscale.train.progress import Progress, means
-from medscale.train.recipe import Criterion, learning_rate, plateau
+from medscale.train.recipe import learning_rate, plateau
 from medscale.train.state import Tensors
 
 
@@ -107,11 +107,12 @@ class Trainer:
         return True
 
     def _validate(self) -> tuple[float, float]:
-        """Mean loss and accuracy over the validation split, each image once."""
+        """Mean loss and accuracy (NaN where nothing is judged) over the validation split, each image once."""
         with self.average.used():
             sums = evaluate(self.strategy, self.validation, self.criterion, self.watchdog)
         loss, correct, broken, images = self.world.from_main(self.world.total(sums).tolist())
-        return (math.nan if broken else means([loss, correct, images])[0]), correct / images
+        mean, accuracy = means([loss, correct, images])
+        return (math.nan if broken else mean), (accuracy if self.criterion.judges else math.nan)
 
     def _carry(self, sums: Tensor, images: int, clock: Clock) -> int:
         """Move what was summed since the last time into the progress, over all ranks; 0 images are left to carry."""
@@ -131,7 +132,7 @@ class Trainer:
         row = {
             "epoch": progress.epoch + 1,
             "train_loss": loss,
-            "train_accuracy": accuracy,
+            "train_accuracy": accuracy if self.criterion.judges else math.nan,
             "val_loss": validation[0],
             "val_accuracy": validation[1],
             "lr": self.optimizer.param_groups[0]["lr"],
@@ -181,7 +182,7 @@ def evaluate(strategy: Strategy, loader: Loader, criterion: Criterion, watchdog:
     """Sums over this rank's share of a split: as ``Strategy.backward``, and the number of images; int64, shape 4."""
     sums = torch.zeros(4, dtype=torch.int64, device=strategy.world.device)
     for logits, labels, _ in outputs(strategy, loader, watchdog):
-        sums[:3] += measured(criterion(logits, labels), logits, labels)
+        sums[:3] += measured(criterion(logits, labels), criterion.correct(logits, labels))
         sums[3] += len(labels)
     return sums
 
@@ -211,14 +212,15 @@ def tell(progress: Progress, epochs: int) -> None:
     left = 0 if progress.stopped else (epochs - progress.epoch) * (row["seconds"] + row["validation_s"])
     best = "  best so far" if progress.best_epoch == row["epoch"] else ""
     log.info(
-        "epoch %d/%d  train loss %.4f accuracy %.1f %%  |  val loss %.4f accuracy %.1f %%  |  %.0f images/s, %s left%s",
+        "epoch %d/%d  train %s  |  val %s  |  %.0f images/s, %s left%s",
         row["epoch"],
         epochs,
-        row["train_loss"],
-        100 * row["train_accuracy"],
-        row["val_loss"],
-        100 * row["val_accuracy"],
+        *(_in_words(row[f"{split}_loss"], row[f"{split}_accuracy"]) for split in ("train", "val")),
         row["images_per_second"],
         f"{left / 60:.1f} min" if left > 90 else f"{left:.0f} s",
         best,
     )
+
+
+def _in_words(loss: float, accuracy: float) -> str:
+    return f"loss {loss:.4f}" + ("" if math.isnan(accuracy) else f" accuracy {100 * accuracy:.1f} %")

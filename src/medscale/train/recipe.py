@@ -49,6 +49,8 @@ class Criterion:
         device: where the logits are.
     """
 
+    judges = True
+
     def __init__(self, recipe: Recipe, counts: np.ndarray, device: torch.device) -> None:
         self._smoothing = recipe.label_smoothing
         weights = counts.sum() / np.maximum(counts, 1) / np.count_nonzero(counts)
@@ -59,6 +61,10 @@ class Criterion:
         return functional.cross_entropy(
             logits, labels, weight=self._weights, label_smoothing=self._smoothing, reduction="sum"
         )
+
+    def correct(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Number of images whose class has the largest logit, int64 scalar."""
+        return (logits.detach().argmax(1) == labels).sum()
 
 
 def plateau(validation_losses: list[float]) -> float:

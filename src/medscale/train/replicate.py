@@ -7,19 +7,16 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
 from medscale.config import RunPlan
-from medscale.data.loader import Loader
-from medscale.data.metadata import encode
 from medscale.data.shards import Shards
 from medscale.errors import MedscaleError
 from medscale.files import digest, read_json, write_json
 from medscale.log import log
-from medscale.models.registry import build, stages
+from medscale.models.registry import stages
 from medscale.parallel.cut import Block, Cut, measure
 from medscale.parallel.precision import Precision
 from medscale.parallel.world import World
@@ -31,19 +28,20 @@ from medscale.train.ema import Average
 from medscale.train.guard import Guard, Watch, Watchdog
 from medscale.train.loop import Trainer, outputs
 from medscale.train.progress import Progress
-from medscale.train.recipe import Criterion, optimizer
+from medscale.train.recipe import optimizer
 from medscale.train.state import Tensors
+from medscale.train.task import Task, loader
 
 
-def train(plan: RunPlan, shards: Shards, out: Path, world: World, watch: Watch) -> None:
-    """Train a replicate, from its last checkpoint if there is one, and write its run folder.
+def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, watch: Watch) -> None:
+    """Train a replicate of a task, from its last checkpoint if there is one, and write its run folder.
 
     Raises:
         Stopped: when it was asked to stop; it goes on when it is started again.
         MedscaleError: when the loss is not finite, memory runs out, or plan and shards do not fit.
     """
     start, meter = monotonic(), Meter(world.device)
-    trainer = assemble(plan, shards, out, world, watch, start)
+    trainer = assemble(plan, shards, task, out, world, watch, start)
     resumed = restore(trainer)
     if world.is_main:
         log.info("%s", _headline(plan, trainer, resumed))
@@ -51,7 +49,7 @@ def train(plan: RunPlan, shards: Shards, out: Path, world: World, watch: Watch) 
         trainer.run()
         trainer.watchdog.rest()
         trainer.tensors.use_best()
-        predicted = [_predict(trainer, shards, split) for split in ("val", "test")]
+        predicted = [_predict(trainer, shards, task, split) for split in ("val", "test")]
         trainer.watchdog.rest()
         weights = trainer.tensors.whole(world)
         measured = _measured(trainer, meter)
@@ -67,7 +65,7 @@ def train(plan: RunPlan, shards: Shards, out: Path, world: World, watch: Watch) 
     trainer.watchdog.dismiss()
 
 
-def assemble(plan: RunPlan, shards: Shards, out: Path, world: World, watch: Watch, start: float) -> Trainer:
+def assemble(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, watch: Watch, start: float) -> Trainer:
     """Everything a replicate needs on this rank, at its beginning; ``start`` is when it was (time.monotonic)."""
     recipe = plan.recipe
     torch.use_deterministic_algorithms(recipe.deterministic, warn_only=True)
@@ -76,20 +74,16 @@ def assemble(plan: RunPlan, shards: Shards, out: Path, world: World, watch: Watc
     torch.backends.cudnn.benchmark = not recipe.deterministic
     watchdog = Watchdog(world.rank, plan.parallel.timeout_s)
     torch.manual_seed(plan.seed)
-    features = encode(shards.rows, plan.model.metadata)
-    network = build(plan.model, len(shards.classes), shards.shape[2], 0 if features is None else features.shape[1]).to(
-        world.device
-    )
+    network = task.network().to(world.device)
     if recipe.channels_last:
         network = network.to(memory_format=torch.channels_last)
     precision = Precision.of(plan.run.amp, world.device)
-    training, validation = loader(plan, shards, "train", world), loader(plan, shards, "val", world)
-    strategy = wrap(network, plan, world, precision, lambda: _chain(network, plan, shards, out, world, precision))
+    training, validation = task.loader("train", world), task.loader("val", world)
+    strategy = wrap(network, plan, world, precision, lambda: _chain(network, task, plan, shards, out, world, precision))
     strategy.warm_up(training.blank(2))
     made = optimizer(strategy.network, recipe)
     made.zero_grad(set_to_none=True)  # with gradients left, an empty optimizer state would not be set up for reading
     average = Average(strategy.network, recipe.ema)
-    counts = np.bincount(shards.labels[shards.positions("train")], minlength=len(shards.classes))
     return Trainer(
         plan=plan,
         world=world,
@@ -97,7 +91,7 @@ def assemble(plan: RunPlan, shards: Shards, out: Path, world: World, watch: Watc
         precision=precision,
         optimizer=made,
         average=average,
-        criterion=Criterion(recipe, counts, world.device),
+        criterion=task.criterion(network, world.device),
         training=training,
         validation=validation,
         tensors=Tensors(strategy, made, average),
@@ -124,27 +118,8 @@ def restore(trainer: Trainer) -> bool:
     return True
 
 
-def loader(plan: RunPlan, shards: Shards, split: str, world: World) -> Loader:
-    """This rank's share of a split; only training images are shuffled and augmented."""
-    training = split == "train"
-    return Loader(
-        shards,
-        split,
-        global_batch=plan.global_batch,
-        replicas=plan.run.replicas,
-        replica=world.replica,
-        accumulate=plan.recipe.accumulate if training else 1,
-        seed=plan.seed,
-        training=training,
-        augment=plan.augment,
-        metadata=encode(shards.rows, plan.model.metadata),
-        device=world.device,
-        channels_last=plan.recipe.channels_last,
-    )
-
-
 def _chain(
-    network: nn.Module, plan: RunPlan, shards: Shards, out: Path, world: World, precision: Precision
+    network: nn.Module, task: Task, plan: RunPlan, shards: Shards, out: Path, world: World, precision: Precision
 ) -> tuple[list[Block], Cut]:
     """The network as blocks, and where to cut it: measured once a run folder, so that a restart has the same stages."""
     blocks, kept, cut = stages(network), out / "checkpoints" / "cut.json", None
@@ -154,7 +129,7 @@ def _chain(
             cut = Cut(**read)
         if cut is None:
             each = max(1, plan.global_batch // plan.run.replicas // plan.parallel.microbatches)
-            images = loader(plan, shards, "train", world).blank(each)
+            images = task.loader("train", world).blank(each)
             assert isinstance(images, torch.Tensor)  # a pipeline has no metadata
             cut = measure(blocks, images.normal_(), precision, plan.run.stages)
             write_json(kept, {"key": key, **asdict(cut)})
@@ -163,17 +138,17 @@ def _chain(
     return blocks, cut
 
 
-def _predict(trainer: Trainer, shards: Shards, split: str) -> pd.DataFrame | None:
-    """Predictions of a split with the network as it is, on rank 0."""
+def _predict(trainer: Trainer, shards: Shards, task: Task, split: str) -> pd.DataFrame | None:
+    """Predictions of all images of a split with the network as it is, on rank 0."""
     split_loader = loader(trainer.plan, shards, split, trainer.world)
     parts = [
-        (ids, labels.cpu().numpy(), torch.softmax(logits, 1).cpu().numpy())
+        task.part(trainer.criterion, logits, labels, ids)
         for logits, labels, ids in outputs(trainer.strategy, split_loader, trainer.watchdog)
     ]
     gathered = trainer.world.gather(parts)
     if gathered is None:
         return None
-    return records.predictions([part for rank in gathered for part in rank], split, len(shards.positions(split)))
+    return task.table([part for rank in gathered for part in rank], split, len(shards.positions(split)))
 
 
 def _key(plan: RunPlan, shards: Shards) -> str:

@@ -8,7 +8,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from medscale.parallel.launch import STOPPED, report
 from medscale.parallel.world import die_with_parent, join
 from medscale.train.guard import Elsewhere, Watch
 from medscale.train.replicate import train
+from medscale.train.task import Classification, Task
 
 # What the peers of a rank that is gone see, from gloo and NCCL.
 PEER_GONE = re.compile(
@@ -37,7 +38,12 @@ def main(
     out: Path = typer.Option(...),
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
-    """Carry out the plan in ``spec`` on this rank."""
+    """Carry out the plan of a classification in ``spec`` on this rank."""
+    carry_out(spec, shards, out, log_file, Classification)
+
+
+def carry_out(spec: Path, shards: Path, out: Path, log_file: Path, task: Callable[[RunPlan, Shards], Task]) -> None:
+    """Train what ``task`` makes of the plan and the shards, on this rank; ends the process where that fails."""
     die_with_parent()
     watch = Watch()
     watch.install()
@@ -48,7 +54,8 @@ def main(
     try:
         plan = RunPlan.model_validate(read_json(spec))
         with locked(out, alone=rank == 0), join(plan) as world:
-            train(plan, Shards.open(shards), out, world, watch)
+            opened = Shards.open(shards)
+            train(plan, opened, task(plan, opened), out, world, watch)
     except BaseException as error:
         sys.exit(_end(error, rank))
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from medscale.data.demo import fundus
+from medscale.data.demo import dermoscopy, fundus, skin, xray
+from medscale.data.demo.common import Options, parse_options
 from medscale.errors import MedscaleError
 
-GENERATORS: dict[str, Callable[[dict[str, Any], Path], None]] = {"smdg": fundus.generate}
+# Each module has ``Options`` and ``generate(options, out)``.
+GENERATORS: dict[str, ModuleType] = {"isic2017": dermoscopy, "rsna": xray, "skin": skin, "smdg": fundus}
 
 
 def generate(kind: str, options: dict[str, Any], out: Path) -> None:
@@ -18,7 +20,18 @@ def generate(kind: str, options: dict[str, Any], out: Path) -> None:
     Raises:
         MedscaleError: when there is no generator for the kind, an option is wrong, or ``out`` holds other files.
     """
+    settings = checked(kind, options)
+    GENERATORS[kind].generate(settings, out)
+
+
+def checked(kind: str, options: dict[str, Any]) -> Options:
+    """The options of a kind's generator, complete; ``images`` says about how many files it writes.
+
+    Raises:
+        MedscaleError: when there is no generator for the kind, or an option is wrong.
+    """
     if kind not in GENERATORS:
         known = ", ".join(sorted(GENERATORS))
         raise MedscaleError(f"there are no synthetic images for source kind {kind!r}; there are for: {known}")
-    GENERATORS[kind](options, out)
+    model: type[Options] = GENERATORS[kind].Options
+    return parse_options(model, options)

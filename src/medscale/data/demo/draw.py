@@ -7,6 +7,8 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
+from medscale.data.demo.brush import colour, sigmoid, texture
+
 RETINA, DISC, CUP = (186, 92, 50), (222, 138, 74), (252, 232, 186)  # RGB
 BLOOD = np.array((0.45, 0.7, 0.7), np.float32)  # by how much a vessel darkens R, G and B
 
@@ -27,34 +29,20 @@ def photograph(rng: np.random.Generator, cup_to_disc: float, size: int) -> np.nd
     side = rng.choice([-1.0, 1.0])  # left or right eye: on which side the fovea lies
     centre = np.array([side * rng.normal(0.12, 0.06), rng.normal(0, 0.06)])
     radius = rng.normal(0.46, 0.02)
-    ground = 1 + 0.10 * _texture(rng, size, 12) + 0.05 * _texture(rng, size, 48)
+    ground = 1 + 0.10 * texture(rng, size, size, 12) + 0.05 * texture(rng, size, size, 48)
     fovea = (x - centre[0] + side * 2 * radius) ** 2 + (y - centre[1] - 0.1 * radius) ** 2
     ground *= 1 - 0.4 * np.exp(-fovea / np.float32(0.16**2))
-    image = ground[..., None] * _colour(rng, RETINA, 0.05)
-    _oval(image, x, y, centre, radius, rng.normal(0.95, 0.04), _colour(rng, DISC, 0.04))
+    image = ground[..., None] * colour(rng, RETINA, 0.05)
+    _oval(image, x, y, centre, radius, rng.normal(0.95, 0.04), colour(rng, DISC, 0.04))
     shifted = centre + rng.normal(0, 0.03 * radius, 2)
-    _oval(image, x, y, shifted, cup_to_disc * radius, rng.normal(0.95, 0.05), _colour(rng, CUP, 0.03))
+    _oval(image, x, y, shifted, cup_to_disc * radius, rng.normal(0.95, 0.05), colour(rng, CUP, 0.03))
     image *= 1 - _vessels(rng, size, centre, radius)[..., None] * BLOOD
     light = rng.normal(0, 0.25, 2)
     shade = np.float32(rng.normal(1, 0.04)) - np.float32(0.2) * ((x - light[0]) ** 2 + (y - light[1]) ** 2)
-    inside = _sigmoid((np.float32(0.96) - np.sqrt(x**2 + y**2)) * 150)
+    inside = sigmoid((np.float32(0.96) - np.sqrt(x**2 + y**2)) * 150)
     image *= (shade * inside)[..., None].astype(np.float32)
-    image += (3 * inside * _texture(rng, size, size // 3))[..., None]
+    image += (3 * inside * texture(rng, size, size, size // 3))[..., None]
     return np.clip(image + 0.5, 0, 255).astype(np.uint8)
-
-
-def _colour(rng: np.random.Generator, mean: tuple[int, int, int], spread: float) -> np.ndarray:
-    return np.multiply(mean, rng.normal(1, spread, 3)).astype(np.float32)
-
-
-def _sigmoid(values: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-np.clip(values, -30, 30)))
-
-
-def _texture(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
-    """Smooth noise of standard deviation about 1, ``cells`` grains a side; float32, shape size,size."""
-    grid = rng.standard_normal((cells, cells)).astype(np.float32)
-    return cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
 
 
 def _oval(
@@ -64,12 +52,12 @@ def _oval(
     centre: np.ndarray,
     radius: float,
     aspect: float,
-    colour: np.ndarray,
+    paint: np.ndarray,
 ) -> None:
     """Paint, in place, an upright oval of vertical semi-axis ``radius`` and horizontal ``aspect * radius``."""
     distance = np.sqrt(((x - np.float32(centre[0])) / np.float32(aspect)) ** 2 + (y - np.float32(centre[1])) ** 2)
-    weight = _sigmoid((np.float32(radius) - distance) * 100)[..., None]
-    image += weight * (colour - image)
+    weight = sigmoid((np.float32(radius) - distance) * 100)[..., None]
+    image += weight * (paint - image)
 
 
 def _vessels(rng: np.random.Generator, size: int, centre: np.ndarray, radius: float) -> np.ndarray:

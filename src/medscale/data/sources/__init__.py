@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from medscale.config import Source
-from medscale.data.sources import folder, smdg
+from medscale.data.sources import folder, isic2017, rsna, skin, smdg
 from medscale.data.sources.found import Found
 from medscale.errors import MedscaleError
 
-SOURCES: dict[str, Callable[[Source, list[str] | None], Found]] = {"folder": folder.scan, "smdg": smdg.scan}
+SOURCES: dict[str, Callable[[Source, list[str] | None], Found]] = {
+    "folder": folder.scan,
+    "isic2017": isic2017.scan,
+    "rsna": rsna.scan,
+    "skin": skin.scan,
+    "smdg": smdg.scan,
+}
 
 
 def scan(source: Source, classes: list[str] | None) -> Found:
@@ -22,6 +28,11 @@ def scan(source: Source, classes: list[str] | None) -> Found:
     Raises:
         MedscaleError: when the kind is unknown, the folder is missing or incomplete, or the classes do not fit.
     """
-    if source.kind not in SOURCES:
-        raise MedscaleError(f"there is no source kind {source.kind!r}; there are: {', '.join(sorted(SOURCES))}")
+    check_kind(source.kind)
     return SOURCES[source.kind](source, classes)
+
+
+def check_kind(kind: str) -> None:
+    """Raise MedscaleError, which names those there are, when there is no such kind of source."""
+    if kind not in SOURCES:
+        raise MedscaleError(f"there is no source kind {kind!r}; there are: {', '.join(sorted(SOURCES))}")

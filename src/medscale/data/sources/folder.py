@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -34,7 +34,7 @@ def scan(source: Source, classes: list[str] | None) -> Found:
         raise MedscaleError(f"source kind folder has no options, found: {', '.join(source.options)}")
     listing = list_folder(source.path, EXPECTED)
     root = Path(str(source.path))
-    by_folder, unplaced = _by_folders(listing)
+    by_folder, unplaced = by_folders(listing, "folder")
     table = next((p for p in (root / INDEX, root / listing.base / INDEX) if p.is_file()), None)
     if table is not None:
         rows, left_out, notes, metadata = _by_index(table, root, listing, by_folder)
@@ -44,12 +44,10 @@ def scan(source: Source, classes: list[str] | None) -> Found:
         raise MedscaleError(f"{root} holds no usable images.\n  {EXPECTED}\n  Found: {listing.summary()}")
     names = classes if classes is not None else sorted({str(row["label"]) for row in rows})
     if table is None and classes is None:
-        names = sorted({*names, *_class_folders(listing)})
-    others = [row for row in rows if row["label"] not in names]
-    left_out += [(str(row["path"]), f.OTHER_CLASS, f"class {row['label']}") for row in others]
-    rows = [row for row in rows if row["label"] in names]
-    _check_classes(root, names, rows, listing)
-    return found(rows, [*listing.excluded, *left_out], names, notes, metadata)
+        names = sorted({*names, *class_folders(listing)})
+    rows, others = of_classes(rows, names)
+    check_classes(root, names, rows, listing, EXPECTED)
+    return found(rows, [*listing.excluded, *left_out, *others], names, notes, metadata)
 
 
 def _split_folders(listing: Listing) -> list[str]:
@@ -59,13 +57,14 @@ def _split_folders(listing: Listing) -> list[str]:
     return known if has_train or (known and len(known) == len(listing.folders)) else []
 
 
-def _class_folders(listing: Listing) -> list[str]:
+def class_folders(listing: Listing) -> list[str]:
+    """Names of the folders that stand for a class, those without images too."""
     splits = _split_folders(listing)
     return sorted({name for split in splits for name in listing.below(split)}) if splits else listing.folders
 
 
-def _by_folders(listing: Listing) -> tuple[dict[str, dict[str, Any]], list[Excluded]]:
-    """A row for each image that stands in a class folder, by path; the others are left out."""
+def by_folders(listing: Listing, source: str) -> tuple[dict[str, dict[str, Any]], list[Excluded]]:
+    """A row for each image in a class folder, by path, with ``source`` as its source set; the others are left out."""
     splits = _split_folders(listing)
     rows, left_out = {}, []
     for path in listing.images:
@@ -75,8 +74,14 @@ def _by_folders(listing: Listing) -> tuple[dict[str, dict[str, Any]], list[Exclu
             left_out.append((path, f.NO_FOLDER, "stands in no class folder"))
             continue
         split = f.SPLITS[parts[0].lower()] if splits else None
-        rows[path] = {"path": path, "label": parts[depth], "split_published": split, "group": None, "source": "folder"}
+        rows[path] = {"path": path, "label": parts[depth], "split_published": split, "group": None, "source": source}
     return rows, left_out
+
+
+def of_classes(rows: list[dict[str, Any]], names: Sequence[str]) -> tuple[list[dict[str, Any]], list[Excluded]]:
+    """The rows whose label is one of ``names``, and the others as left out."""
+    others = [(str(row["path"]), f.OTHER_CLASS, f"class {row['label']}") for row in rows if row["label"] not in names]
+    return [row for row in rows if row["label"] in names], others
 
 
 def _by_index(
@@ -140,12 +145,13 @@ def _fault(
     return None
 
 
-def _check_classes(root: Path, names: list[str], rows: list[dict[str, Any]], listing: Listing) -> None:
+def check_classes(root: Path, names: list[str], rows: list[dict[str, Any]], listing: Listing, expected: str) -> None:
+    """Raise MedscaleError, which says what was expected, for a class without images, or when there is only one."""
     counts = pd.Series([row["label"] for row in rows], dtype=object).value_counts()
     if empty := [name for name in names if name not in counts]:
         raise MedscaleError(
             f"{root}: no images of class {', '.join(map(repr, empty))} (found: {listing.summary()}); "
-            "add images, remove the folder, or name the classes that you want with `classes`"
+            "add images, remove the folder, or name the classes that you want with `classes`.\n  " + expected
         )
     if len(names) < 2:
-        raise MedscaleError(f"{root}: only one class, {names[0]!r}; a classification needs at least two.\n  {EXPECTED}")
+        raise MedscaleError(f"{root}: only one class, {names[0]!r}; a classification needs at least two.\n  {expected}")

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from medscale.config import Source
+from medscale.data.download import command
 from medscale.data.sources import found as f
 from medscale.data.sources.found import Excluded, Found, Listing, found, list_folder, read_table
 from medscale.errors import MedscaleError
@@ -23,7 +24,7 @@ SHARE_MISSING = 0.01  # a parent set that lacks a larger share of its listed ima
 FUNDUS_PYTORCH = 17_242  # images in the complete fundus-pytorch
 EXPECTED = (
     "Expected SMDG-19 in one of its layouts:\n"
-    "    train|val|test/0|1/*.png (0 normal, 1 glaucoma): kaggle datasets download -d sabari50312/fundus-pytorch\n"
+    f"    train|val|test/0|1/*.png (0 normal, 1 glaucoma): {command('smdg')}\n"
     "    metadata.csv and full-fundus/full-fundus/*.png: "
     "kaggle datasets download -d deathtrooper/multichannel-glaucoma-benchmark-dataset\n"
     "  then unzip it there, or set source.path to where it is."

@@ -1,0 +1,56 @@
+"""Plans and shards that benchmarks train on: random images, since only the time is looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medscale.config import RunPlan, load, plan
+from medscale.data.loader import Loader
+from medscale.data.shards import Shards, seal, write_chunk
+from medscale.files import write_json
+from medscale.provenance import ROOT
+
+
+def make_shards(folder: Path, train: int, size: int) -> Path:
+    """Write a shard set of ``train`` random training images of ``size`` pixels, and 8 each to validate and test."""
+    rng = np.random.default_rng(0)
+    split = np.repeat(["train", "val", "test"], [train, 8, 8])
+    total = len(split)
+    for number, start in enumerate(range(0, total, 64)):
+        write_chunk(folder, number, rng.integers(0, 255, (min(64, total - start), size, size, 3), np.uint8))
+    rows = pd.DataFrame({"id": np.arange(total), "label": np.arange(total) % 2, "split": split})
+    rows["group"] = rows["id"].astype(str)
+    seal(folder, rows, ["a", "b"], {"preprocess": {}})
+    return folder
+
+
+def planned(run: str, **settings: Any) -> RunPlan:
+    """The plan of a run of the glaucoma study with the full network and the global batch held."""
+    recipe = {"batch_is": "global", "lr_scaling": "none"} | settings.pop("recipe", {})
+    demo = {"model": {"options": {"width": 64}}, "recipe": recipe} | settings
+    return plan(load(ROOT / "config.yaml", {"scale": "demo", "studies": {"glaucoma": demo}}), "glaucoma", run, 1)
+
+
+def training_loader(plan: RunPlan, shards: Shards) -> Loader:
+    """The package's loader of the training images, for one process."""
+    return Loader(
+        shards,
+        "train",
+        global_batch=plan.global_batch,
+        replicas=1,
+        replica=0,
+        seed=plan.seed,
+        training=True,
+        augment=plan.augment,
+        channels_last=plan.recipe.channels_last,
+    )
+
+
+def write_plan(path: Path, made: RunPlan) -> Path:
+    """Write a plan as spec.json."""
+    write_json(path, made.model_dump(mode="json"))
+    return path

@@ -1,0 +1,135 @@
+"""Preprocessing image by image against the plain loops that projects have: by OpenCV, and by PIL."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+
+import cv2
+import numpy as np
+import pandas as pd
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from bench.contest import alone, ratio, take_turns
+from medscale.config import Clahe, Preprocess
+from medscale.data.build import make_one
+from medscale.data.demo.draw import photograph
+
+RECIPES = {
+    "glaucoma": Preprocess(size=224, clahe=Clahe(clip_limit=2.0, tiles=8), gamma=1.2, median=3),
+    "plain resize": Preprocess(size=224),
+}
+FILES = {"PNG 512": ("png", 512), "JPEG 512": ("jpg", 512), "JPEG 1024": ("jpg", 1024), "JPEG 2048": ("jpg", 2048)}
+OURS, SAME, LINEAR, PIL = "medscale", "OpenCV loop, same steps", "OpenCV loop, linear resize", "PIL loop"
+QUALITY = 92  # of the JPEG files
+FASTER = 2.0  # what is aimed at, against the same steps
+
+File = tuple[str, str, int, int]
+
+
+def make_files(folder: Path, images: int, kinds: Iterable[str] = FILES) -> dict[str, list[File]]:
+    """Drawn photographs of some kinds in ``FILES``, as rows of an index (path, SHA-256, width, height)."""
+    found: dict[str, list[File]] = {}
+    for name in kinds:
+        suffix, size = FILES[name]
+        for number in range(images):
+            file = folder / f"{size}-{number}.{suffix}"
+            drawn = photograph(np.random.default_rng(number), 0.3 + 0.4 * number / images, size)
+            Image.fromarray(drawn).save(file, quality=QUALITY)
+            data = file.read_bytes()
+            found.setdefault(name, []).append((file.name, hashlib.sha256(data).hexdigest(), size, size))
+    return found
+
+
+def by_medscale(folder: str, file: File, settings: Preprocess) -> np.ndarray:
+    """What a Dask worker does with one image: read, check the digest, decode, preprocess."""
+    return make_one(folder, file, settings)
+
+
+def by_opencv(folder: str, file: File, settings: Preprocess, how: int = cv2.INTER_AREA) -> np.ndarray:
+    """The plain loop's body: the whole image is decoded, then the same steps."""
+    image = cv2.cvtColor(cv2.imread(os.path.join(folder, file[0]), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return enhanced(cv2.resize(image, (settings.size, settings.size), interpolation=how), settings)
+
+
+def by_pil(folder: str, file: File, settings: Preprocess) -> np.ndarray:
+    """The same by PIL, as far as PIL has it."""
+    with Image.open(os.path.join(folder, file[0])) as opened:
+        image = opened.convert("RGB").resize((settings.size, settings.size))
+    return enhanced(np.asarray(image), settings)
+
+
+def enhanced(image: np.ndarray, settings: Preprocess) -> np.ndarray:
+    """CLAHE, gamma and median as tutorials write them: everything is set up anew for each image."""
+    if settings.clahe is not None:
+        light, a, b = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2LAB))
+        equalize = cv2.createCLAHE(clipLimit=settings.clahe.clip_limit, tileGridSize=(settings.clahe.tiles,) * 2)
+        image = cv2.cvtColor(cv2.merge((equalize.apply(light), a, b)), cv2.COLOR_LAB2RGB)
+    if settings.gamma is not None:
+        table = np.array([round(255 * (i / 255) ** (1 / settings.gamma)) for i in range(256)]).astype("uint8")
+        image = cv2.LUT(image, table)
+    return image if settings.median is None else cv2.medianBlur(image, settings.median)
+
+
+WAYS: dict[str, Callable[[str, File, Preprocess], np.ndarray]] = {
+    OURS: by_medscale,
+    SAME: by_opencv,
+    LINEAR: partial(by_opencv, how=cv2.INTER_LINEAR),
+    PIL: by_pil,
+}
+
+
+def seconds(way: str, folder: str, files: list[File], recipe: str) -> float:
+    """Seconds of all files by one way; runs in a process of its own."""
+    start = perf_counter()
+    for file in files:
+        WAYS[way](folder, file, RECIPES[recipe])
+    return perf_counter() - start
+
+
+def apart(folder: str, files: list[File], recipe: str) -> tuple[float, int]:
+    """Mean and largest difference in grey levels between ours and the same steps on the whole decoded image."""
+    steps = RECIPES[recipe]
+    pairs = [(by_medscale(folder, file, steps), by_opencv(folder, file, steps)) for file in files]
+    differences = np.abs(np.stack([one.astype(int) - other for one, other in pairs]))
+    return float(differences.mean()), int(differences.max())
+
+
+def contest(folder: Path, rounds: int, images: int) -> None:
+    """Hold it for each kind of file and recipe, and print one table."""
+    files = make_files(folder, images)
+    heads = ["ms an image", *(f"{way} / {OURS}" for way in (SAME, LINEAR, PIL)), "apart: mean, largest", ""]
+    title = f"Preprocessing to 224 px, one core, {images} images, medians over {rounds} rounds"
+    shown = Table("file", "recipe", *heads, title=title, box=None, title_justify="left")
+    with alone() as process:
+        for kind, here in files.items():
+            for recipe in RECIPES:
+                process.submit(apart, str(folder), here, recipe).result()  # files and code are warm
+                ways = {way: partial(_once, process, way, str(folder), here, recipe) for way in WAYS}
+                table = take_turns(ways, rounds, quiet=True)
+                mean, largest = process.submit(apart, str(folder), here, recipe).result()
+                shown.add_row(kind, recipe, *_cells(table, images), *_verdict(table, mean, largest))
+    Console(width=170).print(shown)
+
+
+def _once(process: ProcessPoolExecutor, way: str, folder: str, files: list[File], recipe: str, number: int) -> float:
+    return float(process.submit(seconds, way, folder, files, recipe).result())
+
+
+def _cells(table: pd.DataFrame, images: int) -> list[str]:
+    own = table.loc[table["name"] == OURS, "seconds"].median() * 1000 / images
+    ratios = (ratio(table, way, OURS) for way in (SAME, LINEAR, PIL))
+    return [f"{own:.2f}", *(f"{middle:.2f} ({low:.2f} to {high:.2f})" for middle, low, high in ratios)]
+
+
+def _verdict(table: pd.DataFrame, mean: float, largest: int) -> list[str]:
+    reached = ratio(table, SAME, OURS)[0] >= FASTER
+    told = "identical" if largest == 0 else f"{mean:.2f}, {largest}"
+    return [told, f"[green]{FASTER}x reached" if reached else f"[red]{FASTER}x missed"]

@@ -1,0 +1,85 @@
+"""Two Dask workers against one, and against two processes of a plain pool doing the same chunks."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.queues import Queue
+from pathlib import Path
+from time import perf_counter
+
+import cv2
+import pandas as pd
+from distributed import Client
+
+from bench.contest import judge, ratio, show, take_turns
+from bench.preprocessing import RECIPES, make_files
+from medscale.data.build import Work, chunk_size, chunks, make_chunk
+from medscale.errors import MedscaleError
+from medscale.measure.enhance import ready, stay_on, timed
+from medscale.measure.record import cores
+
+ONE, TWO, POOL = "1 Dask worker", "2 Dask workers", "pool of 2 processes"
+EFFICIENCY, BEHIND = 0.95, 1.05  # what is aimed at
+
+
+def contest(folder: Path, rounds: int, images: int) -> None:
+    """Preprocess the same photographs by each, in turns, and print seconds, efficiency and the pool's lead."""
+    recipe, kind = RECIPES["glaucoma"], "PNG 512"
+    drawn = make_files(folder, min(images, 32), [kind])[kind]
+    files = [drawn[number % len(drawn)] for number in range(images)]
+    table = pd.DataFrame(files, columns=["path", "sha256", "width", "height"])
+    work = chunks(table, folder, recipe, folder / "out", chunk_size(images))
+    paths = [folder / file[0] for file in drawn]
+    with ready(1, folder, recipe) as one, ready(2, folder, recipe) as two, pool(2) as processes:
+        ways = {
+            ONE: partial(_by_dask, one, work, paths),
+            TWO: partial(_by_dask, two, work, paths),
+            POOL: partial(_by_pool, processes, work),
+        }
+        for way in ways.values():  # the first pass warms up
+            way(0)
+        found = take_turns(ways, rounds)
+    show(found, ONE, f"Preprocessing {images} PNG of 512 px in {len(work)} chunks, start of the workers left out")
+    judge(f"efficiency of 2 Dask workers (aim: at least {EFFICIENCY})", *_efficiency(found, TWO, EFFICIENCY))
+    judge("efficiency of the pool", *_efficiency(found, POOL, EFFICIENCY))
+    behind = ratio(found, TWO, POOL)
+    judge(f"2 Dask workers / {POOL} (aim: at most {BEHIND})", behind, behind[0] <= BEHIND)
+
+
+def pool(processes: int) -> ProcessPoolExecutor:
+    """Processes with a core each and one thread, as the Dask workers have them."""
+    context = get_context("spawn")
+    own = cores()
+    places: Queue[int] = context.Queue()
+    for number in range(processes):
+        places.put(own[number % len(own)])
+    return ProcessPoolExecutor(processes, context, _settle, (places,))
+
+
+def _settle(places: Queue[int]) -> None:
+    stay_on(places.get())
+    cv2.setNumThreads(1)
+
+
+def _by_dask(connection: Client, work: list[Work], files: list[Path], number: int) -> float:
+    return timed(connection, work, files)
+
+
+def _by_pool(processes: ProcessPoolExecutor, work: list[Work], number: int) -> float:
+    out = Path(work[0][0])
+    out.mkdir(parents=True)
+    start = perf_counter()
+    for done in as_completed([processes.submit(make_chunk, *one) for one in work]):
+        if isinstance(result := done.result(), MedscaleError):
+            raise result
+    seconds = perf_counter() - start
+    shutil.rmtree(out)
+    return seconds
+
+
+def _efficiency(table: pd.DataFrame, way: str, aim: float) -> tuple[tuple[float, float, float], bool]:
+    middle, low, high = (one / 2 for one in ratio(table, ONE, way))
+    return (middle, low, high), middle >= aim

@@ -1,0 +1,78 @@
+# What a study measures besides its runs (config section `benchmarks`): repetitions as CSV, then a figure and a table.
+
+
+rule enhance:
+    input:
+        index="data/{study}/index.parquet",
+    output:
+        rows="measured/{study}/enhance.csv",
+        about="measured/{study}/enhance.json",
+    log:
+        "logs/{study}/enhance.log",
+    benchmark:
+        "benchmarks/{study}/enhance.tsv"
+    threads: lambda w: max(STUDY.benchmark(w.study, "enhance").workers)
+    resources:
+        timed=1,
+    params:
+        raw=lambda w: STUDY.raw_as_seen(w.study),
+        preprocess=lambda w: STUDY.section(w.study, "preprocess"),
+        settings=lambda w: STUDY.benchmark(w.study, "enhance").model_dump_json(),
+        marks=lambda w: STUDY.marks(w.study),
+        script=STUDY.script("enhance.py"),
+        code=STUDY.code("enhance.py"),
+    shell:
+        "python {params.script} --index {input.index} --raw {params.raw:q} --preprocess {params.preprocess:q}"
+        " --settings {params.settings:q} --marks {params.marks:q} --out measured/{wildcards.study} --log {log}"
+
+
+rule loading:
+    input:
+        index="data/{study}/index.parquet",
+        shards="data/{study}/shards/meta.json",
+    output:
+        rows="measured/{study}/loading.csv",
+        about="measured/{study}/loading.json",
+    log:
+        "logs/{study}/loading.log",
+    benchmark:
+        "benchmarks/{study}/loading.tsv"
+    threads: lambda w: max(STUDY.benchmark(w.study, "loading").processes)
+    resources:
+        timed=1,
+    params:
+        raw=lambda w: STUDY.raw_as_seen(w.study),
+        preprocess=lambda w: STUDY.section(w.study, "preprocess"),
+        augment=lambda w: STUDY.section(w.study, "augment"),
+        settings=lambda w: STUDY.benchmark(w.study, "loading").model_dump_json(),
+        marks=lambda w: STUDY.marks(w.study),
+        script=STUDY.script("loading.py"),
+        code=STUDY.code("loading.py"),
+    shell:
+        "python {params.script} --index {input.index} --raw {params.raw:q} --shards data/{wildcards.study}/shards"
+        " --preprocess {params.preprocess:q} --augment {params.augment:q} --settings {params.settings:q}"
+        " --marks {params.marks:q} --out measured/{wildcards.study} --log {log}"
+
+
+rule benchmark_report:
+    input:
+        rows="measured/{study}/{measured}.csv",
+        about="measured/{study}/{measured}.json",
+        reported=STUDY.own("reported.yaml"),
+    output:
+        figure="figures/{study}/{measured}.pdf",
+        table="tables/{study}/{measured}.tex",
+        digits="tables/{study}/{measured}.csv",
+        said="tables/{study}/{measured}.json",
+    log:
+        "logs/{study}/{measured}_report.log",
+    benchmark:
+        "benchmarks/{study}/{measured}_report.tsv"
+    wildcard_constraints:
+        measured="|".join(BENCHMARKS),
+    params:
+        script=STUDY.script("benchmark_report.py"),
+        code=STUDY.code("benchmark_report.py"),
+    shell:
+        "python {params.script} {wildcards.measured} --study {wildcards.study} --measured measured/{wildcards.study}"
+        " --reported {input.reported} --figures figures/{wildcards.study} --tables tables/{wildcards.study} --log {log}"

@@ -1,0 +1,20 @@
+# Detection runs of a study, as a figure and a table of their own.
+
+
+rule detection_report:
+    input:
+        results=lambda w: STUDY.localized(w.study),
+        shards="data/{study}/shards_detect/meta.json",
+    output:
+        "figures/{study}/detection.pdf",
+        expand("tables/{{study}}/detection.{kind}", kind=["tex", "csv"]),
+    log:
+        "logs/{study}/detection_report.log",
+    benchmark:
+        "benchmarks/{study}/detection_report.tsv"
+    params:
+        script=STUDY.script("detection_report.py"),
+        code=STUDY.code("detection_report.py"),
+    shell:
+        "python {params.script} {input.results} --shards data/{wildcards.study}/shards_detect"
+        " --figures figures/{wildcards.study} --tables tables/{wildcards.study} --log {log}"

@@ -1,0 +1,31 @@
+"""Measure a study's preprocessing under Dask against the number of workers: enhance.csv and enhance.json."""
+
+from pathlib import Path
+
+import typer
+
+from medscale import log
+from medscale.config import Enhance, Preprocess
+from medscale.errors import tell_user
+from medscale.measure.enhance import measure_enhance
+from medscale.measure.record import Marks, write
+
+
+def main(
+    index: Path = typer.Option(...),
+    raw: Path = typer.Option(..., help="the raw folder that the index's paths are relative to"),
+    preprocess: str = typer.Option(..., help="the study's preprocess section as JSON"),
+    settings: str = typer.Option(..., help="the study's benchmarks.enhance section as JSON"),
+    marks: str = typer.Option(..., help="synthetic, stand_in and scale as JSON"),
+    out: Path = typer.Option(..., help="folder of what is measured"),
+    log_file: Path = typer.Option(..., "--log"),
+) -> None:
+    log.set_up(log_file)
+    recipe, benchmark = Preprocess.model_validate_json(preprocess), Enhance.model_validate_json(settings)
+    rows = measure_enhance(index, raw, recipe, benchmark, out)
+    about = {"preprocess": recipe.model_dump(mode="json"), **benchmark.model_dump()}
+    write(out, "enhance", rows, about, Marks.model_validate_json(marks))
+
+
+if __name__ == "__main__":
+    tell_user(typer.run)(main)

@@ -1,0 +1,35 @@
+"""Measure ways to load a study's training batches against the number of processes: loading.csv and loading.json."""
+
+from pathlib import Path
+
+import typer
+
+from medscale import log
+from medscale.config import Augment, Loading, Preprocess
+from medscale.errors import tell_user
+from medscale.measure.loading import WAYS, measure_loading
+from medscale.measure.record import Marks, write
+
+
+def main(
+    index: Path = typer.Option(...),
+    raw: Path = typer.Option(..., help="the raw folder that the index's paths are relative to"),
+    shards: Path = typer.Option(...),
+    preprocess: str = typer.Option(..., help="the study's preprocess section as JSON"),
+    augment: str = typer.Option(..., help="the study's augment section as JSON"),
+    settings: str = typer.Option(..., help="the study's benchmarks.loading section as JSON"),
+    marks: str = typer.Option(..., help="synthetic, stand_in and scale as JSON"),
+    out: Path = typer.Option(..., help="folder of what is measured"),
+    log_file: Path = typer.Option(..., "--log"),
+) -> None:
+    log.set_up(log_file)
+    recipe, changes = Preprocess.model_validate_json(preprocess), Augment.model_validate_json(augment)
+    benchmark = Loading.model_validate_json(settings)
+    rows = measure_loading(index, raw, shards, recipe, changes, benchmark)
+    about = {part: one.model_dump(mode="json") for part, one in (("preprocess", recipe), ("augment", changes))}
+    ways = {way: {"label": label, "does": does} for way, (label, does) in WAYS.items()}
+    write(out, "loading", rows, about | benchmark.model_dump(), Marks.model_validate_json(marks), ways=ways)
+
+
+if __name__ == "__main__":
+    tell_user(typer.run)(main)

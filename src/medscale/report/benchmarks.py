@@ -1,0 +1,138 @@
+"""Figure, table and facts of what a study measures besides its runs: preprocessing by workers, ways of loading."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medscale.errors import MedscaleError
+from medscale.files import read_json, write_json
+from medscale.report import benchmark_figures, style, tables
+from medscale.report.latex import escape, number, significant, span, stacked, tabular
+from medscale.report.marks import mark
+from medscale.report.names import SPLITS_IN_WORDS
+from medscale.report.reported import read_reported
+from medscale.report.results import records
+from medscale.scaling import by_way, by_workers
+
+CROWDED = r"\textsuperscript{*}"
+ALONE = "simple"
+
+
+def write_benchmark(name: str, study: str, measured: Path, reported: Path, figures: Path, tables_to: Path) -> None:
+    """Write ``figures/<study>/<name>.pdf`` and ``tables/<study>/<name>.tex|csv|json`` from what was measured.
+
+    The JSON holds ``values`` (LaTeX by key, below ``<study>/<name>/``) and ``structure`` (marks, machine, settings and,
+    of loading, what each way does), as the study's facts.json does.
+
+    Raises:
+        MedscaleError: when an input is missing or damaged.
+    """
+    about, rows = read_json(measured / f"{name}.json"), _read(measured / f"{name}.csv")
+    seen = mark([about["marks"]])
+    published = read_reported(reported, study).get("loader_speedup")
+    if name == "enhance":
+        table = by_workers(rows)
+        figure, text, values = benchmark_figures.enhance(table), _enhance(table), _enhance_values(table)
+    else:
+        table = by_way(rows, ALONE)
+        labels = {way: one["label"] for way, one in about["ways"].items()}
+        figure = benchmark_figures.loading(table, labels, published)
+        text, values = _loading(table, labels, published), _loading_values(table)
+    style.save(figure, figures / f"{name}.pdf", seen)
+    tables.write(tables_to, name, text, table.assign(**about["marks"], cpu=about["machine"]["cpu"]))
+    values |= {"cores": str(about["machine"]["cpus"]), "repeats": str(int(table["repeats"].max()))}
+    structure = {**about, "study": study, "mark": seen, "oversubscribed": bool(table["oversubscribed"].any())}
+    said = {"structure": structure, "values": {f"{study}/{name}/{key}": one for key, one in sorted(values.items())}}
+    write_json(tables_to / f"{name}.json", said)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise MedscaleError(f"{path} cannot be read ({error}); delete it and run again") from None
+
+
+def _enhance(table: pd.DataFrame) -> str:
+    rows, rules = [], []
+    for split, part in table.groupby("split", sort=False):
+        for row in records(part):
+            rows.append(
+                [
+                    SPLITS_IN_WORDS[str(split)],
+                    str(row["images"]),
+                    _count(row["workers"], row["oversubscribed"]),
+                    _ranged(row, "seconds"),
+                    significant(row["images_per_second"]),
+                    f"{number(row['speedup'], 2)} ({span(row['speedup_low'], row['speedup_high'], 2)})",
+                    number(row["efficiency"], 2),
+                    significant(row["startup_s"], 2),
+                    significant(row["peak_memory_mb"]),
+                ]
+            )
+        rules.append(len(rows) - 1)
+    heads = (
+        "images",
+        "workers",
+        "seconds",
+        "images/s",
+        "speedup",
+        r"effi-\\ciency",
+        r"start-up\\(s)",
+        r"memory a\\worker (MB)",
+    )
+    return tabular([("l", "split"), *[("r", stacked(head)) for head in heads]], rows, rules)
+
+
+def _loading(table: pd.DataFrame, labels: dict[str, str], published: float | None) -> str:
+    rows, rules = [], []
+    for way, part in table.groupby("way", sort=False):
+        for row in records(part):
+            gain = f"{number(row['gain'], 2)} ({span(row['gain_low'], row['gain_high'], 2)})"
+            rows.append(
+                [
+                    escape(labels[str(way)]),
+                    _count(row["processes"], row["oversubscribed"]),
+                    _ranged(row, "images_per_second"),
+                    significant(row["images_per_second_core"]),
+                    _ranged(row, "wait_ms"),
+                    "1" if way == ALONE else gain,
+                ]
+            )
+        rules.append(len(rows) - 1)
+    if published is not None:
+        rows.append(["reported", "--", "--", "--", "--", number(published, 2)])
+    heads = ("processes", "images/s", r"images/s\\a core", r"waited for\\a batch (ms)", r"against\\simple")
+    return tabular([("l", "way of loading"), *[("r", stacked(head)) for head in heads]], rows, rules)
+
+
+def _enhance_values(table: pd.DataFrame) -> dict[str, str]:
+    values = {}
+    for row in records(table):
+        key = f"{row['split']}/{row['workers']}"
+        values[f"{key}/seconds"] = significant(row["seconds"])
+        values[f"{key}/speedup"] = number(row["speedup"], 2)
+        values[f"{key}/efficiency"] = number(row["efficiency"], 2)
+    return values
+
+
+def _loading_values(table: pd.DataFrame) -> dict[str, str]:
+    values = {"images": str(int(table["images"].max()))}
+    for row in records(table):
+        key = f"{row['way']}/{row['processes']}"
+        values[f"{key}/images_per_second"] = significant(row["images_per_second"])
+        values[f"{key}/wait_ms"] = significant(row["wait_ms"])
+        values[f"{key}/gain"] = number(row["gain"], 2)
+    return values
+
+
+def _count(processes: Any, crowded: bool) -> str:
+    return f"{int(processes)}{CROWDED if crowded else ''}"
+
+
+def _ranged(row: dict[str, Any], column: str) -> str:
+    low, high = (significant(row[f"{column}{end}"]) for end in ("_low", "_high"))
+    return f"{significant(row[column])} ({low}--{high})"

@@ -1,0 +1,70 @@
+"""A worker whose network and loss are small stand-ins for ultralytics', so that all else of detection can be tested.
+
+Without batch normalization, and with a loss that is a sum over images: all strategies must agree.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medscale.detect import worker, yolo
+
+STRIDE = 8
+
+
+class ToyNet(nn.Module):
+    """Images (n,3,H,W) to n,5,A for a cell each 8 pixels: offset of the centre, logarithm of the sides, confidence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs, outputs in ((3, 8), (8, 16), (16, 24)):
+            layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.GELU()]
+        self.body = nn.Sequential(*layers, nn.Conv2d(24, 24, 3, padding=1), nn.GELU(), nn.Conv2d(24, 5, 1))
+        nn.init.constant_(self.body[-1].bias[4:], -3.0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.body(images).flatten(2)
+
+
+class ToyLoss:
+    """Each true box teaches the cell that its centre lies in."""
+
+    judges = False
+
+    def __init__(self, network: nn.Module, size: int) -> None:
+        self._cells = size // STRIDE
+        rows, columns = torch.meshgrid(torch.arange(self._cells), torch.arange(self._cells), indexing="ij")
+        self._centres = (torch.stack([columns, rows], -1).view(-1, 2) + 0.5) / self._cells
+
+    def __call__(self, raw: Tensor, boxes: Tensor) -> Tensor:
+        image, place = (boxes[..., 2] > 0).nonzero(as_tuple=True)
+        corner, sides = boxes[image, place].split(2, dim=1)
+        centre = corner + sides / 2
+        column, row = (centre * self._cells).long().clamp(max=self._cells - 1).T
+        cell = row * self._cells + column
+        sure = torch.zeros(len(raw), raw.shape[2])
+        sure[image, cell] = 1
+        ours = raw[image, :, cell]
+        loss = functional.binary_cross_entropy_with_logits(raw[:, 4], sure, reduction="sum")
+        loss += functional.l1_loss(ours[:, :2], (centre - self._centres[cell]) * self._cells, reduction="sum")
+        return loss + functional.l1_loss(ours[:, 2:4], sides.log(), reduction="sum")
+
+    def correct(self, raw: Tensor, boxes: Tensor) -> Tensor:
+        return torch.zeros((), dtype=torch.int64)
+
+    def decode(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        centre = self._centres + raw[:, :2].permute(0, 2, 1) / self._cells
+        half = raw[:, 2:4].permute(0, 2, 1).exp() / 2
+        return torch.cat([centre - half, centre + half], 2).clamp(0, 1), raw[:, 4].sigmoid()
+
+
+yolo.build = lambda model: ToyNet()
+yolo.BoxLoss = ToyLoss
+
+if __name__ == "__main__":
+    import typer
+
+    typer.run(worker.main)
