@@ -37,16 +37,19 @@ SHARD = 32  # pixels a side in the shards
 CLASSES, EACH = 8, 500  # classes, and images a folder
 COPY = 10  # one image in so many is another one mirrored and encoded again
 BATCH = 256
+AUGMENT = Augment(hflip=0.5, brightness=0.2)
 
 
 def pictures(count: int, size: int) -> Iterator[np.ndarray]:
     """Random smooth pictures (uint8 RGB, size x size); each COPY-th is the mirrored one before."""
     rng = np.random.default_rng(0)
-    picture = np.zeros((size, size, 3), np.uint8)
+    picture: np.ndarray = np.zeros((size, size, 3), np.uint8)
     for number in range(count):
         coarse = rng.integers(0, 256, (8, 8, 3), np.uint8)
-        copied = number % COPY == COPY - 1
-        picture = picture[:, ::-1] if copied else cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+        if number % COPY == COPY - 1:
+            picture = np.ascontiguousarray(picture[:, ::-1])
+        else:
+            picture = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
         yield picture
 
 
@@ -86,9 +89,7 @@ def loading(folder: Path, dask: Dask) -> dict[str, float]:
 
     torch.set_num_threads(1)
     shards = Shards.open(folder / "shards")
-    loader = Loader(
-        shards, "train", global_batch=BATCH, replicas=1, replica=0, training=True, augment=Augment(hflip=0.5)
-    )
+    loader = Loader(shards, "train", global_batch=BATCH, replicas=1, replica=0, training=True, augment=AUGMENT)
     start = perf_counter()
     for step in loader.epoch(0):
         del step
@@ -117,7 +118,7 @@ WITH_DASK = ("index", "preprocessing")
 
 
 def measure(stage: str, folder: Path, workers: int, out: Path) -> None:
-    """Carry out a stage in this process; its seconds and the peak memory in MB of this and the workers go to ``out``."""
+    """Carry out a stage in this process; seconds and peak memory in MB, here and in the workers, go to ``out``."""
     there = 0.0
     if stage in WITH_DASK:
         with _cluster(workers) as (address, connection):
@@ -131,10 +132,9 @@ def measure(stage: str, folder: Path, workers: int, out: Path) -> None:
 @contextmanager
 def _cluster(workers: int) -> Iterator[tuple[str, Client]]:
     """Workers that run already, so that their start is not in the time."""
+    local = {"host": "127.0.0.1", "dashboard_address": None, "memory_limit": 0}
     with (
-        LocalCluster(
-            workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, memory_limit=0
-        ) as cluster,
+        LocalCluster(workers, threads_per_worker=1, **local) as cluster,
         Client(cluster, set_as_default=False) as connection,
     ):
         yield cluster.scheduler_address, connection

@@ -11,7 +11,9 @@ from PIL import Image
 
 from data_trees import encoded, picture
 from medscale.config import Clahe, Preprocess
-from medscale.data.images import EMPTY, NOT_AN_IMAGE, TRUNCATED, UNREADABLE, Unreadable, decode, read_bytes
+from medscale.data import audit
+from medscale.data.images import EMPTY, NOT_AN_IMAGE, TRUNCATED, UNREADABLE, Unreadable, decode, jpeg_size, read_bytes
+from medscale.data.lookalike import thumbnail
 from medscale.data.preprocess import preprocess, reduction
 
 RGB = picture(1)
@@ -118,6 +120,41 @@ def test_reduced_decoding_applies_exif() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     assert decode(encoded(picture(3, (160, 80)), "JPEG", exif=exif), 2).shape == (80, 40, 3)
+
+
+def large(**options: object) -> bytes:
+    return encoded(picture(3, (1003, 517)), "JPEG", quality=95, **options)
+
+
+def test_the_audit_sees_a_large_jpeg_as_if_it_were_decoded_whole(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name, data, size in (
+        ("plain", large(), (1003, 517)),
+        ("turned", large(exif=exif), (517, 1003)),
+        ("progressive", large(progressive=True), (1003, 517)),
+        ("grey", encoded(picture(3, (1003, 517)).convert("L"), "JPEG"), (1003, 517)),
+        ("cmyk", encoded(picture(3, (1003, 517)).convert("CMYK"), "JPEG"), (1003, 517)),
+    ):
+        assert jpeg_size(data) == size, name
+        (tmp_path / name).write_bytes(data)
+        path, _, width, height, reason, _, seen = audit.inspect(str(tmp_path), [name])[0]
+        assert (path, width, height, reason) == (name, *size, None)
+        whole = np.frombuffer(thumbnail(decode(data)), np.uint8).astype(int)
+        assert np.abs(np.frombuffer(seen or b"", np.uint8) - whole).max() <= 3, name
+        assert decode(data, 4).shape[:2] == (-(-size[1] // 4), -(-size[0] // 4)), name
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.9, 0.999])
+def test_the_audit_sees_that_a_large_jpeg_ends_early(tmp_path: Path, kept: float) -> None:
+    data = large()
+    (tmp_path / "cut.jpg").write_bytes(data[: int(kept * len(data))])
+    assert audit.inspect(str(tmp_path), ["cut.jpg"])[0][4] == TRUNCATED
+
+
+@pytest.mark.parametrize("data", [encoded(RGB), b"\xff\xd8\xff", b"", large()[:100]])
+def test_no_size_is_told_where_there_is_none(data: bytes) -> None:
+    assert jpeg_size(data) is None
 
 
 @pytest.mark.parametrize(("side", "factor"), [(127, 1), (255, 1), (256, 2), (512, 4), (1024, 8), (9000, 8)])

@@ -12,7 +12,8 @@ from distributed import Client
 
 from medscale.data import lookalike
 from medscale.data.cluster import run_all
-from medscale.data.images import Unreadable, decode, header, read_bytes
+from medscale.data.images import Unreadable, decode, header, jpeg_size, read_bytes
+from medscale.data.preprocess import reduction
 from medscale.data.sources.found import CONFLICT
 
 BATCH = 32  # images a Dask task
@@ -47,11 +48,23 @@ def _inspect_one(root: str, path: str) -> Fact:
     try:
         data = read_bytes(Path(root, path))
         sha256 = hashlib.sha256(data).hexdigest()
-        pixels, told = decode(data), header(data)
+        width, height, thumbnail = _look(data)
+        told = header(data)
     except Unreadable as error:
         return path, sha256, 0, 0, error.reason, error.detail, None, None
+    return path, sha256, width, height, None, None, told, thumbnail
+
+
+def _look(data: bytes) -> tuple[int, int, bytes]:
+    """Width, height and thumbnail of an image; a large JPEG is decoded smaller, which reads all its data no less."""
+    if size := jpeg_size(data):
+        reduce = reduction(*size, 2 * lookalike.SIDE)
+        pixels = decode(data, reduce)
+        if (pixels.shape[1], pixels.shape[0]) == tuple(-(-side // reduce) for side in size):
+            return *size, lookalike.thumbnail(pixels)
+    pixels = decode(data)
     height, width = pixels.shape[:2]
-    return path, sha256, width, height, None, None, told, lookalike.thumbnail(pixels)
+    return width, height, lookalike.thumbnail(pixels)
 
 
 def read_all(connection: Client, root: Path, paths: list[str]) -> pd.DataFrame:
@@ -151,12 +164,10 @@ def look_alikes(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     first = clusters[["path", "label"]].transform("first")
     rows = rows.assign(alike=first["path"].astype(object).where(several, None))
     others = several & (rows["path"] != first["path"])
-    rows_, first = rows[others], first[others]
-    conflict = rows_["label"] != first["label"]
-    detail = ("looks like " + first["path"]).where(
-        ~conflict, "looks like " + first["path"] + ", which is " + first["label"]
-    )
-    return rows, _audit(rows_, KEPT, np.where(conflict, LOOK_ALIKE_CONFLICT, LOOK_ALIKE), detail)
+    told, first = rows[others], first[others]
+    conflict = told["label"] != first["label"]
+    detail = "looks like " + first["path"] + (", which is " + first["label"]).where(conflict, "")
+    return rows, _audit(told, KEPT, np.where(conflict, LOOK_ALIKE_CONFLICT, LOOK_ALIKE), detail)
 
 
 def leaks(rows: pd.DataFrame, column: str, reason: str) -> pd.DataFrame:

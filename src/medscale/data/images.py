@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from medscale.errors import MedscaleError
 
@@ -37,6 +39,8 @@ REDUCED = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
+
+ORIENTATION, QUARTER_TURNED = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that swap width and height
 
 EMPTY, TRUNCATED, UNREADABLE, NOT_AN_IMAGE = "zero bytes", "truncated", "unreadable", "not an image"
 
@@ -74,6 +78,18 @@ def read_bytes(path: str | Path) -> bytes:
 def read_rgb(path: str | Path) -> np.ndarray:
     """Read an image file as uint8 RGB of shape H,W,3; see ``decode``."""
     return decode(read_bytes(path))
+
+
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height of a JPEG as it is shown (EXIF applied), from its header; None where it does not tell."""
+    if kind_of(data) != "jpeg":
+        return None
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+            return (height, width) if image.getexif().get(ORIENTATION) in QUARTER_TURNED else (width, height)
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError):
+        return None
 
 
 def decode(data: bytes, reduce: int = 1) -> np.ndarray:

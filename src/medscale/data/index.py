@@ -103,7 +103,7 @@ def summarize(index: pd.DataFrame, left_out: pd.DataFrame, listed: Found, divisi
         "excluded": len(excluded),
         "unique": int(index["sha256"].nunique()),
         "groups": int(index["group"].nunique()),
-        "near_duplicates": _look_alikes(index) if division.near_duplicates else None,
+        "near_duplicates": _look_alikes(index, listed) if division.near_duplicates else None,
         "by_reason": _count(excluded["reason"]),
         "kept_by_reason": _count(kept["reason"]),
         "classes": listed.classes,
@@ -111,7 +111,7 @@ def summarize(index: pd.DataFrame, left_out: pd.DataFrame, listed: Found, divisi
         "counts_published": _cross(published, "split_published", listed.classes) if len(published) else None,
         "counts_by_source": {str(k): _count(v["label"]) for k, v in index.groupby("source")},
         "split": division.model_dump(mode="json"),
-        "notes": [*listed.notes, *_notes(index, left_out, division)],
+        "notes": [*listed.notes, *_of_look_alikes(index, listed), *_notes(index, left_out, division)],
     }
 
 
@@ -121,22 +121,20 @@ def _notes(index: pd.DataFrame, left_out: pd.DataFrame, division: Split) -> list
     across = int(copies["detail"].str.contains(audit.LEAK_PUBLISHED, regex=False).sum())
     if across and division.mode != "published":
         notes.append(f"{across} images stand in two published splits: the published split would have leaked them.")
-    if found := _look_alikes(index)["clusters"]:
-        images = int(index["alike"].notna().sum())
-        notes.append(f"{images} images look like another: {found} clusters, each in one group.")
-    across = index.loc[_apart(index), "path"]
-    if len(across):
-        notes.append(f"{len(across)} images look like one in another published split.")
-    leaked = left_out.loc[left_out["reason"] == audit.LEAK_PUBLISHED, "path"]
-    if patients := int((~leaked.isin(across)).sum()):
+    apart = index.loc[index.groupby("alike")["split_published"].transform("nunique") > 1, "path"]
+    if len(apart):
+        notes.append(f"{len(apart)} images look like one in another published split.")
+    published = left_out.loc[left_out["reason"] == audit.LEAK_PUBLISHED, "path"]
+    if patients := int((~published.isin(apart)).sum()):
         notes.append(f"{patients} images are of patients in two published splits.")
     train = set(index.loc[index["split"] == "train", "group"])
     for name in ("val", "test"):
         part = index.loc[index["split"] == name, "group"]
         if leaked := int(part.isin(train).sum()):
-            alike = ", look like one there" if division.near_duplicates else ""
-            what = f"{leaked} of the {len(part)} {name} images are in the training split too{alike}, or of a patient who is"
-            notes.append(f"{what}: with split.mode {division.mode} their accuracy says little about new patients.")
+            alike = ", look like one in it" if division.near_duplicates else ""
+            what = f"{leaked} of the {len(part)} {name} images are in the training split too{alike}"
+            why = f"with split.mode {division.mode} their accuracy says little about new patients"
+            notes.append(f"{what}, or of a patient who is: {why}.")
     for name, counts in _cross(index, "split", [str(c) for c in index["label"].cat.categories]).items():
         notes += [f"Class {name} has no images in {part}." for part, count in counts.items() if not count]
     return notes
@@ -152,15 +150,28 @@ def _balance(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]
     return rows[stay].reset_index(drop=True), gone
 
 
-def _look_alikes(index: pd.DataFrame) -> dict[str, int]:
-    """Clusters of images that look alike, their images, and how many patients' or splits' bounds they cross."""
-    sizes = index.groupby("alike").size()
-    return {"clusters": len(sizes), "images": int(sizes.sum()), "largest": int(sizes.max()) if len(sizes) else 0}
+def _look_alikes(index: pd.DataFrame, listed: Found) -> dict[str, int]:
+    """Clusters of images that look alike, their images, the largest, and how many hold several labels or patients."""
+    patients = index["path"].map(listed.rows.set_index("path")["group"])
+    clusters = index.assign(patient=patients).groupby("alike")
+    several = clusters[["label", "patient"]].nunique() > 1
+    sizes = clusters.size()
+    return {
+        "clusters": len(sizes),
+        "images": int(sizes.sum()),
+        "largest": int(sizes.max()) if len(sizes) else 0,
+        "of_several_labels": int(several["label"].sum()),
+        "of_several_patients": int(several["patient"].sum()),
+    }
 
 
-def _apart(index: pd.DataFrame) -> pd.Series:
-    """Which images look like one in another published split."""
-    return index.groupby("alike")["split_published"].transform("nunique") > 1
+def _of_look_alikes(index: pd.DataFrame, listed: Found) -> list[str]:
+    found = _look_alikes(index, listed)
+    if not found["clusters"]:
+        return []
+    sizes = f"clusters: {found['clusters']}, the largest of {found['largest']}"
+    crossing = f"of several labels: {found['of_several_labels']}, of several patients: {found['of_several_patients']}"
+    return [f"{found['images']} images look like another ({sizes}; {crossing})."]
 
 
 def _typed(rows: pd.DataFrame, classes: list[str]) -> pd.DataFrame:

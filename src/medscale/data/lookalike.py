@@ -76,7 +76,7 @@ def pairs(thumbnails: np.ndarray) -> np.ndarray:
         int64, shape M,2: positions of two images that look alike. Of images that all look alike not every pair is
         there, but enough to connect them.
     """
-    shown = np.flatnonzero(_contrast(thumbnails) >= CONTRAST)
+    shown = np.flatnonzero(contrast(thumbnails) >= CONTRAST)
     thumbnails = thumbnails[shown]
     versions = [turned(thumbnails, symmetry) for symmetry in SYMMETRIES]
     table, queries = hashes(thumbnails), [hashes(version) for version in versions]
@@ -146,10 +146,10 @@ def _near(table: np.ndarray, queries: np.ndarray, bands: tuple[int, int], part: 
 
 
 def _alike(first: np.ndarray, second: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Whether the thumbnails of each of the chosen pairs (shape M,2) correlate by CORRELATION at least: bool, shape M.
+    """Whether the thumbnails of the chosen pairs (shape M,2) correlate by CORRELATION at least: bool, shape M.
 
-    Compared are gradients, clipped, where both thumbnails are neither black nor white: so neither brightness counts, nor
-    does a form that all images of a kind share (the rim of a fundus, the lungs) outweigh what is in it.
+    Compared are gradients, clipped, where both thumbnails are neither black nor white: so neither brightness counts,
+    nor does a form that all images of a kind share (the rim of a fundus, the lungs) outweigh what is in it.
     """
     found = np.empty(len(chosen), bool)
     for start in range(0, len(chosen), CHUNK):
@@ -162,7 +162,7 @@ def _alike(first: np.ndarray, second: np.ndarray, chosen: np.ndarray) -> np.ndar
 
 
 def _steps(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Clipped gradients between neighbours in columns and rows, 0 at black or white, and 1 where they are not: float32."""
+    """Clipped gradients down the columns and along the rows, 0 beside black or white; and 1 where they are not so."""
     pixels = thumbnails.astype(np.float32)
     seen = (pixels > BLACK) & (pixels < WHITE)
     rows = [np.clip(np.diff(pixels, axis=axis), -CLIP, CLIP).reshape(len(pixels), -1) for axis in (1, 2)]
@@ -171,7 +171,7 @@ def _steps(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(rows, axis=1) * mask, mask
 
 
-def _contrast(thumbnails: np.ndarray) -> np.ndarray:
+def contrast(thumbnails: np.ndarray) -> np.ndarray:
     """Standard deviation of each thumbnail within its rows or its columns, whichever is less, in grey levels."""
     found = np.empty(len(thumbnails), np.float32)
     for start in range(0, len(thumbnails), CHUNK):
