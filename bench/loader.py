@@ -1,4 +1,4 @@
-"""Training-ready batches by the package's loader and by others on the same images (`make bench-loader`), on one core."""
+"""Training-ready batches by the package's loader and by others, same images, one core (`make bench-loader`)."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ def by_medscale(folder: Path, augment: Augment) -> Epoch:
     """The package's loader, for one process."""
     shards = Shards.open(folder / "shards")
     loader = Loader(shards, "train", global_batch=BATCH, replicas=1, replica=0, shuffle=True, augment=augment)
-    return lambda epoch: (
-        (batch.images, batch.labels) for step in loader.epoch(epoch) for batch in step.batches
-    )
+    return lambda epoch: ((batch.images, batch.labels) for step in loader.epoch(epoch) for batch in step.batches)
 
 
 def by_files(folder: Path, augment: Augment) -> Epoch:
@@ -48,7 +46,9 @@ def by_files(folder: Path, augment: Augment) -> Epoch:
     shards = Shards.open(folder / "shards")
     labels = shards.labels[shards.positions("train")]
     paths = [folder / "files" / f"{number}.jpg" for number in range(len(labels))]
-    return _shuffled(by_dataloader(Photographs(paths, labels, Preprocess(size=shards.shape[0]), augment), BATCH), labels)
+    return _shuffled(
+        by_dataloader(Photographs(paths, labels, Preprocess(size=shards.shape[0]), augment), BATCH), labels
+    )
 
 
 def by_torchvision(folder: Path, augment: Augment) -> Epoch:

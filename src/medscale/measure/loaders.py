@@ -88,9 +88,7 @@ class Preprocessed(Dataset[Sample]):
         change: from uint8 H,W,C to a float tensor C,H,W, instead of torchvision.
     """
 
-    def __init__(
-        self, shards: Shards, augment: Augment, change: Callable[[np.ndarray], Tensor] | None = None
-    ) -> None:
+    def __init__(self, shards: Shards, augment: Augment, change: Callable[[np.ndarray], Tensor] | None = None) -> None:
         self._shards, self._positions = shards, shards.positions("train")
         self._change = change or Changed(augment)
 
