@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medscale.errors import MedscaleError
+from medscale.measure.record import in_turns
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def take_turns(ways: Mapping[str, Callable[[int], float]], rounds: int, quiet: b
     """
     rows = []
     for number in range(rounds):
-        for name in ways if number % 2 == 0 else reversed(ways):
+        for name in in_turns(list(ways), number):
             rows.append((number, name, ways[name](number)))
             if not quiet:
                 print(f"round {number + 1} of {rounds}  {name}: {rows[-1][2]:.3f} s", flush=True)

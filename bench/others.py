@@ -96,7 +96,7 @@ def with_torchdata(folder: Path, augment: Augment) -> Epoch:
     from torchdata import nodes
 
     data = Preprocessed(Shards.open(folder / "shards"), augment)
-    node = nodes.MapStyleWrapper(data, RandomSampler(data))  # type: ignore[arg-type]
+    node = nodes.MapStyleWrapper(data, RandomSampler(data))
     loader = nodes.Loader(nodes.Mapper(nodes.Batcher(node, BATCH, drop_last=False), default_collate))
     return lambda epoch: iter(loader)
 
@@ -173,7 +173,7 @@ def with_dali(folder: Path, augment: Augment) -> Epoch:
             images = fn.brightness_contrast(images, **factors)
         if augment.vflip:
             images = fn.flip(images, horizontal=0, vertical=fn.random.coin_flip(probability=augment.vflip))
-        place = {"crop_pos_x": fn.random.uniform(), "crop_pos_y": fn.random.uniform()} if augment.crop else {}
+        place = {f"crop_pos_{axis}": fn.random.uniform(range=[0.0, 1.0]) for axis in "xy"} if augment.crop else {}
         scaled = {"mean": [255 * one for one in MEAN], "std": [255 * one for one in STD]}
         images = fn.crop_mirror_normalize(
             images,

@@ -55,7 +55,9 @@ def by_medscale(folder: str, file: File, settings: Preprocess) -> np.ndarray:
 
 def by_opencv(folder: str, file: File, settings: Preprocess, how: int = cv2.INTER_AREA) -> np.ndarray:
     """The plain loop's body: the whole image is decoded, then the same steps."""
-    image = cv2.cvtColor(cv2.imread(os.path.join(folder, file[0]), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    image = cv2.imread(os.path.join(folder, file[0]), cv2.IMREAD_COLOR)
+    assert image is not None
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return enhanced(cv2.resize(image, (settings.size, settings.size), interpolation=how), settings)
 
 
