@@ -1,4 +1,4 @@
-"""Training-ready batches by the package's loader and by others on the same images (`make bench-loader`), on one core."""
+"""Training-ready batches by the package and by others on the same images (`make bench-loader`), on one core."""
 
 from __future__ import annotations
 
