@@ -56,6 +56,13 @@ def test_a_mistake_gets_one_message_and_no_traceback(arguments, says):
     assert "Traceback" not in done.stderr + done.stdout
 
 
+def test_what_is_given_on_the_command_line_goes_on_top_of_the_demo():
+    done = snakemake("-n", "--forceall", "--profile", "demo", "results/glaucoma/serial_1gpu", "--config", "seeds=[5]")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "runs/glaucoma/serial_1gpu/seed5/" in done.stdout
+    assert "demo_data" in done.stdout
+
+
 def test_scales_share_target_names_and_no_folder():
     full, demo = Study({}), Study({"scale": "demo"})
     assert "results/glaucoma/ddp_amp_2gpu" in set(full.results()) & set(demo.results())
