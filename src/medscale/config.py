@@ -222,6 +222,7 @@ class Study(Strict):
     models: dict[str, Model] = Field({}, description="settings of further models that runs name")
     recipe: Recipe = Recipe()
     parallel: Parallel = Parallel()
+    seeds: list[int] | None = Field(None, min_length=1, description="instead of the configuration's seeds")
     detect: Detect | None = None
     benchmarks: Benchmarks = Benchmarks()
     variant_of: str | None = Field(
@@ -290,8 +291,9 @@ class Config(Strict):
                 raise ValueError(f"studies.{name}.source.of is {self.owner(name)!r}, whose images are another study's")
             if study.variant_of is not None and self.study(study.variant_of).variant_of is not None:
                 raise ValueError(f"studies.{name}.variant_of is {study.variant_of!r}, which is a variant itself")
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds has duplicates: {self.seeds}")
+        for seeds in (self.seeds, *(study.seeds or [] for study in self.studies.values())):
+            if len(set(seeds)) != len(seeds):
+                raise ValueError(f"seeds has duplicates: {seeds}")
         return self
 
     def study(self, name: str) -> Study:
@@ -313,6 +315,10 @@ class Config(Strict):
         """The study whose raw images a study uses: mostly its own."""
         settings = self.study(study)
         return settings.source.of or settings.variant_of or study
+
+    def seeds_of(self, study: str) -> list[int]:
+        """Seeds of a study's replicates."""
+        return self.study(study).seeds or self.seeds
 
     def variants(self, study: str) -> list[str]:
         """Names of the variants of a study."""

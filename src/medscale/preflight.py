@@ -45,7 +45,10 @@ def examine(study: Study, *, on_cluster: bool = False) -> list[Finding]:
     config = study.config
     findings = [Finding("ok", "configuration", f"{config.scale} scale, studies {', '.join(study.studies)}")]
     plans = [
-        study.plan(s, run, seed) for s in study.with_variants for run in config.study(s).runs for seed in config.seeds
+        study.plan(s, run, seed)
+        for s in study.with_variants
+        for run in config.study(s).runs
+        for seed in config.seeds_of(s)
     ]
     images = {}
     for name in study.studies:

@@ -111,7 +111,7 @@ class Study:
 
     def replicates(self, study: str, run: str) -> list[str]:
         """Folders of a run's replicates, one a seed."""
-        return [f"runs/{study}/{run}/seed{seed}" for seed in self.config.seeds]
+        return [f"runs/{study}/{run}/seed{seed}" for seed in self.config.seeds_of(study)]
 
     def results(self, studies: Iterable[str] | None = None) -> list[str]:
         """Result folders of the configured runs."""
