@@ -113,3 +113,11 @@ def judge(what: str, found: tuple[float, float, float], reached: bool) -> None:
     middle, low, high = found
     verdict = "[green]reached" if reached else "[red]missed"
     Console().print(f"{what}: {middle:.3f} ({low:.3f} to {high:.3f})  {verdict}")
+
+
+def listed(table: pd.DataFrame) -> None:
+    """Print a table as it is."""
+    shown = Table(*table.columns, box=None)
+    for row in table.itertuples(index=False):
+        shown.add_row(*map(str, row))
+    Console().print(shown)

@@ -18,9 +18,8 @@ import pandas as pd
 import typer
 from distributed import Client, LocalCluster
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
 
+from bench.contest import listed
 from medscale.config import Augment, Dask, Preprocess, Source, Split
 from medscale.data import lookalike
 from medscale.data.build import build_shards
@@ -115,6 +114,7 @@ STAGES: dict[str, Callable[[Path, Dask], dict[str, float]]] = {
     "near-duplicates": near_duplicates,
 }
 WITH_DASK = ("index", "preprocessing")
+ORDER = ("listing", "audit", "near-duplicates", "preprocessing", "loading")  # of the lines in table and figure
 
 
 def measure(stage: str, folder: Path, workers: int, out: Path) -> None:
@@ -150,7 +150,8 @@ def draw(table: pd.DataFrame) -> Figure:
     """Microseconds an image, and peak memory, by the number of images; a line a stage."""
     figure = style.new(2.6)
     left, right = figure.subplots(1, 2)
-    for look, (stage, rows) in zip(LOOKS, table.groupby("stage", sort=False), strict=False):
+    for look, stage in zip(LOOKS, ORDER, strict=False):
+        rows = table[table["stage"] == stage]
         how = {"color": look.colour, "marker": look.marker, "linestyle": look.line, "label": stage}
         left.plot(rows["images"], rows["us_per_image"], **how)
         right.plot(rows["images"], rows["parent_mb"], **how)
@@ -182,10 +183,14 @@ def main(
                 make_files(Path(temporary) / "raw", count)
             for one in STAGES if count in images else ["near-duplicates"]:
                 rows += _run(one, Path(temporary), workers, count)
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows).sort_values(["images", "stage"], key=_place, ignore_index=True)
     write_csv(to / "scale.csv", table)
     style.save(draw(table), to / "scale.png")
-    _show(table)
+    listed(table)
+
+
+def _place(column: pd.Series) -> pd.Series:
+    return column.map(ORDER.index) if column.name == "stage" else column
 
 
 def _run(stage: str, folder: Path, workers: int, count: int) -> list[dict[str, object]]:
@@ -202,13 +207,6 @@ def _run(stage: str, folder: Path, workers: int, count: int) -> list[dict[str, o
         | memory
         for name, value in read["seconds"].items()
     ]
-
-
-def _show(table: pd.DataFrame) -> None:
-    shown = Table(*table.columns, box=None)
-    for row in table.astype(str).itertuples(index=False):
-        shown.add_row(*row)
-    Console().print(shown)
 
 
 if __name__ == "__main__":

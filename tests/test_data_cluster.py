@@ -43,6 +43,12 @@ def test_a_running_scheduler_is_used_and_left_running(scheduler: str) -> None:
             assert sorted(run_all(connection, pow, [(2, 3), (3, 2)], "powers")) == [8, 9]
 
 
+def test_all_is_done_though_few_tasks_are_with_the_scheduler(scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "AHEAD", 3)
+    with client(Dask(scheduler=scheduler)) as connection:
+        assert sorted(run_all(connection, pow, [(n, 2) for n in range(20)], "squares")) == [n**2 for n in range(20)]
+
+
 def test_a_workers_blindness_is_one_message(scheduler: str, tmp_path: Path) -> None:
     with pytest.raises(MedscaleError, match=r"does not see .*gone; it must be on a shared disk"):
         connect(Dask(scheduler=scheduler), tmp_path / "gone")

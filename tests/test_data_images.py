@@ -138,10 +138,10 @@ def test_the_audit_sees_a_large_jpeg_as_if_it_were_decoded_whole(tmp_path: Path)
     ):
         assert jpeg_size(data) == size, name
         (tmp_path / name).write_bytes(data)
-        path, _, width, height, reason, _, seen = audit.inspect(str(tmp_path), [name])[0]
-        assert (path, width, height, reason) == (name, *size, None)
+        fact = dict(zip(audit.FACTS, audit.inspect(str(tmp_path), [name])[0], strict=True))
+        assert (fact["width"], fact["height"], fact["_reason"]) == (*size, None), name
         whole = np.frombuffer(thumbnail(decode(data)), np.uint8).astype(int)
-        assert np.abs(np.frombuffer(seen or b"", np.uint8) - whole).max() <= 3, name
+        assert np.abs(np.frombuffer(fact["_thumbnail"], np.uint8) - whole).max() <= 3, name
         assert decode(data, 4).shape[:2] == (-(-size[1] // 4), -(-size[0] // 4)), name
 
 

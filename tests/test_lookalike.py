@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.lookalike import COPIES, thumbnails
 from medscale.data import lookalike
-from medscale.data.lookalike import BANDS, RADIUS, SHAPE, WINDOW, components, hashes, meetings, pairs, thumbnail, turned
+from medscale.data.lookalike import BANDS, RADIUS, SHAPE, WINDOW, components, hashes, meetings, pairs, turned
 
 
 def photograph(seed: int) -> np.ndarray:
@@ -21,27 +22,6 @@ def photograph(seed: int) -> np.ndarray:
     coarse = rng.integers(30, 220, (9, 12, 3)).astype(np.float32)
     pixels = cv2.resize(coarse, (120, 90), interpolation=cv2.INTER_CUBIC)
     return np.clip(pixels + rng.normal(0, 3, pixels.shape), 0, 255).astype(np.uint8)
-
-
-def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
-
-
-COPIES = {
-    "encoded again": lambda image: jpeg(image, 50),
-    "half the size": lambda image: cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
-    "brighter": lambda image: jpeg(cv2.convertScaleAbs(image, alpha=1.2), 90),
-    "darker": lambda image: jpeg(cv2.convertScaleAbs(image, alpha=0.8), 90),
-    "mirrored": lambda image: jpeg(image[:, ::-1].copy(), 90),
-    "upside down": lambda image: jpeg(image[::-1].copy(), 90),
-    "half a turn": lambda image: jpeg(np.rot90(image, 2).copy(), 90),
-    "a quarter turn": lambda image: jpeg(np.rot90(image).copy(), 90),
-    "three quarters": lambda image: jpeg(np.rot90(image, 3).copy(), 90),
-}
-
-
-def thumbnails(images: list[np.ndarray]) -> np.ndarray:
-    return np.frombuffer(b"".join(map(thumbnail, images)), np.uint8).reshape(-1, *SHAPE)
 
 
 def clusters(found: np.ndarray, count: int) -> list[list[int]]:

@@ -16,7 +16,7 @@ from medscale.data.images import Unreadable, decode, header, jpeg_size, read_byt
 from medscale.data.preprocess import reduction
 from medscale.data.sources.found import CONFLICT
 
-BATCH = 32  # images a Dask task
+BATCH, LARGEST, TASKS = 32, 256, 512  # images a Dask task: so many, but more where that makes more tasks than TASKS
 AUDIT = ["path", "action", "reason", "detail"]
 EXCLUDED, KEPT = "excluded", "kept"
 DUPLICATE = "duplicate"
@@ -69,7 +69,8 @@ def _look(data: bytes) -> tuple[int, int, bytes]:
 
 def read_all(connection: Client, root: Path, paths: list[str]) -> pd.DataFrame:
     """``inspect`` for all paths under Dask, in batches; a table with the columns ``FACTS`` ordered by path."""
-    batches = [(str(root), paths[start : start + BATCH]) for start in range(0, len(paths), BATCH)]
+    size = min(max(BATCH, len(paths) // TASKS), LARGEST)
+    batches = [(str(root), paths[start : start + size]) for start in range(0, len(paths), size)]
     facts = [fact for batch in run_all(connection, inspect, batches, "reading images") for fact in batch]
     return pd.DataFrame(facts, columns=FACTS).sort_values("path", ignore_index=True)
 
@@ -175,7 +176,8 @@ def leaks(rows: pd.DataFrame, column: str, reason: str) -> pd.DataFrame:
     here = rows[rows[column].notna()]
     splits = here.groupby("group")[column].transform("nunique")
     leaked = here[splits > 1]
-    where = leaked.groupby("group")[column].agg(lambda s: ", ".join(sorted(set(s))))
+    places = leaked[["group", column]].astype(str).drop_duplicates().sort_values(column)
+    where = places.groupby("group")[column].agg(", ".join)
     detail = leaked["group"] + " stands in " + leaked["group"].map(where)
     return _audit(leaked, KEPT, reason, detail)
 
@@ -183,7 +185,7 @@ def leaks(rows: pd.DataFrame, column: str, reason: str) -> pd.DataFrame:
 def _same_bytes(kept: pd.DataFrame, left_out: pd.DataFrame, reason: str) -> pd.DataFrame:
     """Audit rows that name another file with the same bytes, and its label and published split where they differ."""
     others: dict[str, list[Any]] = {}
-    for row in kept.itertuples():
+    for row in kept[kept["sha256"].isin(left_out["sha256"])].itertuples():
         others.setdefault(str(row.sha256), []).append(row)
     details = []
     for row in left_out.itertuples():

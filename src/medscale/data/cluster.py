@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from medscale.log import log, track
 
 CONNECT_S = 10
 WORKER_S = 60
+AHEAD = 512  # tasks that are with the scheduler at a time: more than any cluster has workers
 
 
 class OneThread(WorkerPlugin):
@@ -67,27 +69,29 @@ def client(settings: Dask, tasks: int | None = None, folder: Path | None = None)
 
 
 def run_all(
-    connection: Client, function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], what: str
+    connection: Client, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], what: str
 ) -> Iterator[Any]:
     """Call ``function`` on the workers once for each tuple of arguments; yield results as they come, with progress.
 
-    A MedscaleError belongs into the result (the function returns it), from where it is raised here: raised in a worker
-    it would be logged there as a crash.
+    No more than AHEAD calls are with the scheduler at a time, so that memory does not grow with their number. A
+    MedscaleError belongs into the result (the function returns it), from where it is raised here: raised in a worker it
+    would be logged there as a crash.
     """
-    futures = [connection.submit(function, *one, pure=False) for one in arguments]
-    for future in track(as_completed(futures, loop=connection.loop), what, len(futures)):
-        try:
-            result = future.result()
-        except (KilledWorker, CancelledError, CommClosedError) as error:
-            raise MedscaleError(
-                f"{what}: a Dask worker or the scheduler died ({type(error).__name__}), often for lack of memory; "
-                "start again with fewer workers (dask.workers), finished chunks are kept"
-            ) from None
-        future.release()
-        if isinstance(result, MedscaleError):
-            connection.cancel(futures)
-            raise result
-        yield result
+    waiting = (connection.submit(function, *one, pure=False) for one in arguments)
+    done = as_completed(islice(waiting, AHEAD), loop=connection.loop, with_results=True)
+    try:
+        for future, result in track(done, what, len(arguments)):
+            if isinstance(result, MedscaleError):
+                connection.cancel(list(done.futures))
+                raise result
+            del future
+            done.update(islice(waiting, 1))
+            yield result
+    except (KilledWorker, CancelledError, CommClosedError) as error:
+        raise MedscaleError(
+            f"{what}: a Dask worker or the scheduler died ({type(error).__name__}), often for lack of memory; "
+            "start again with fewer workers (dask.workers), finished chunks are kept"
+        ) from None
 
 
 _QUIET = {

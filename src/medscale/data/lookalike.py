@@ -17,14 +17,14 @@ RADIUS = 5  # bits of 64 in which the hashes of images that look alike differ at
 BANDS = RADIUS + 2
 WIDTH = 64 // BANDS
 WINDOW = 64  # hashes, before and after it, that a hash meets among those equal in two bands
-TRIES = 128  # pairs of an image whose thumbnails are compared
+TRIES = 256  # times at most that the thumbnail of an image is compared with another
 CORRELATION = 0.9  # of the clipped gradients of thumbnails of images that look alike, at least
 CLIP = 2.0  # grey levels from pixel to pixel: steeper gradients count no more
 BLACK, WHITE = 8, 247  # grey levels; darker or brighter pixels are not compared
 SHARE = 0.25  # of the gradients, at least, must be comparable
 CONTRAST = 2.0  # grey levels: what varies less, in either direction, shows nothing to compare
 SYMMETRIES = (0, 1, 2, 3, 4, 5, 7)  # for `turned`; 6 is 5 seen from the other image
-CHUNK = 8192
+CHUNK = 2048  # thumbnails worked on at a time
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
@@ -95,7 +95,7 @@ def pairs(thumbnails: np.ndarray) -> np.ndarray:
 
 def components(count: int, links: np.ndarray) -> np.ndarray:
     """Number of the part that each of ``count`` nodes belongs to when ``links`` (shape M,2) connect them."""
-    edges = coo_array((np.ones(len(links), np.int8), (links[:, 0], links[:, 1])), shape=(count, count))
+    edges = coo_array((np.ones(len(links)), (links[:, 0], links[:, 1])), shape=(count, count))
     return connected_components(edges, directed=False)[1]
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from posixpath import basename, dirname, splitext
 
 import pandas as pd
 
@@ -95,15 +96,15 @@ class Listing:
                 self.excluded.append((path, *fault))
             elif _hidden(path):
                 self.excluded.append((path, HIDDEN, "made by an operating system or tool"))
-            elif PurePosixPath(path).suffix.lower() not in IMAGE_SUFFIXES:
-                self.excluded.append((path, NO_IMAGE_NAME, PurePosixPath(path).name))
+            elif splitext(path)[1].lower() not in IMAGE_SUFFIXES:
+                self.excluded.append((path, NO_IMAGE_NAME, basename(path)))
             else:
                 self.images.append(path)
         shown = [PurePosixPath(d) for d in directories if not _hidden(f"{d}/x")]
         self._children: dict[str, list[str]] = {}
         for directory in sorted(shown):
             self._children.setdefault(str(directory.parent), []).append(directory.name)
-        self._holds_images = {str(PurePosixPath(image).parent) for image in self.images}
+        self._holds_images = {dirname(image) or "." for image in self.images}
         self.base = self._unwrap()
         self.folders = self._children.get(self.base, [])
 
@@ -113,8 +114,8 @@ class Listing:
 
     def parts(self, path: str) -> tuple[str, ...]:
         """Folders and name of a path below ``base``; empty for a path outside it."""
-        pure = PurePosixPath(path)
-        return pure.relative_to(self.base).parts if pure.is_relative_to(self.base) else ()
+        start = "" if self.base == "." else f"{self.base}/"
+        return tuple(path.removeprefix(start).split("/")) if path.startswith(start) else ()
 
     def _unwrap(self) -> str:
         base = "."
@@ -178,7 +179,7 @@ def same_name(path: str) -> str:
 
 
 def _hidden(path: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(path).parts[:-1])
+    return any(part.startswith(".") or part == "__MACOSX" for part in dirname(path).split("/"))
 
 
 def _walk(

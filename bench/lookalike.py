@@ -1,0 +1,100 @@
+"""How many copies of real images the audit finds, by kind of copy, and how many different images it merges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import typer
+
+from bench.contest import listed
+from medscale.data.images import read_rgb
+from medscale.data.lookalike import CONTRAST, SHAPE, components, contrast, pairs, thumbnail
+from medscale.errors import MedscaleError, tell_user
+from medscale.files import write_csv
+from medscale.provenance import ROOT
+
+
+def encoded(image: np.ndarray, quality: int = 90) -> np.ndarray:
+    """An image encoded as JPEG and decoded again."""
+    data = cv2.imencode(".jpg", np.ascontiguousarray(image), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
+
+
+def cropped(image: np.ndarray, share: float) -> np.ndarray:
+    """The middle of an image, less ``share`` of each side's length."""
+    top, left = (round(side * share / 2) for side in image.shape[:2])
+    return image[top : image.shape[0] - top, left : image.shape[1] - left]
+
+
+COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "JPEG, quality 50": lambda image: encoded(image, 50),
+    "half the size": lambda image: cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
+    "20 % brighter": lambda image: encoded(cv2.convertScaleAbs(image, alpha=1.2)),
+    "20 % darker": lambda image: encoded(cv2.convertScaleAbs(image, alpha=0.8)),
+    "mirrored": lambda image: encoded(image[:, ::-1]),
+    "upside down": lambda image: encoded(image[::-1]),
+    "turned by 90": lambda image: encoded(np.rot90(image)),
+    "turned by 180": lambda image: encoded(np.rot90(image, 2)),
+    "turned by 270": lambda image: encoded(np.rot90(image, 3)),
+}
+CROPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "cropped by 2 %": lambda image: encoded(cropped(image, 0.02)),
+    "cropped by 5 %": lambda image: encoded(cropped(image, 0.05)),
+}
+
+
+def thumbnails(images: list[np.ndarray]) -> np.ndarray:
+    """Thumbnails of images, uint8, shape N,SIDE,SIDE."""
+    return np.frombuffer(b"".join(map(thumbnail, images)), np.uint8).reshape(-1, *SHAPE)
+
+
+def merged(found: np.ndarray, count: int) -> set[tuple[int, int]]:
+    """Pairs of different originals among the pairs found, where position n and n + count are of the same original."""
+    both = np.sort(found % count, axis=1)
+    return {(int(a), int(b)) for a, b in both if a != b}
+
+
+def measure(name: str, images: list[np.ndarray]) -> pd.DataFrame:
+    """A row a kind of copy: the share of originals joined with their copy, and pairs of different originals joined.
+
+    ``recall`` is over the originals that show something (``comparable``); blank ones and stripes are never joined.
+    ``merged`` counts pairs besides those joined among the originals alone (``merged_originals``).
+    """
+    originals = thumbnails(images)
+    shown = contrast(originals) >= CONTRAST
+    known = merged(pairs(originals), len(images))
+    rows = []
+    for kind, copied in {**COPIES, **CROPS}.items():
+        both = np.concatenate([originals, thumbnails([copied(image) for image in images])])
+        found = pairs(both)
+        part = components(len(both), found)
+        joined = (part[: len(images)] == part[len(images) :])[shown]
+        others = len(merged(found, len(images)) - known)
+        counts = {"images": len(images), "comparable": int(shown.sum()), "merged_originals": len(known)}
+        recall = round(float(joined.mean()), 4) if len(joined) else None
+        rows.append({"data": name, "copy": kind, "recall": recall, "merged": others} | counts)
+    return pd.DataFrame(rows)
+
+
+def main(
+    folders: list[Path] = typer.Argument(help="folders of images, <class>/*.jpg or *.png"),
+    to: Path = typer.Option(ROOT / "docs" / "lookalike.csv"),
+) -> None:
+    """Copy each image of the folders in each way, search copies and originals together, and write what is found."""
+    tables = []
+    for folder in folders:
+        paths = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+        if not paths:
+            raise MedscaleError(f"{folder} holds no <class>/*.jpg or *.png")
+        tables.append(measure(folder.name, [read_rgb(path) for path in paths]))
+    table = pd.concat(tables, ignore_index=True)
+    write_csv(to, table)
+    listed(table)
+
+
+if __name__ == "__main__":
+    tell_user(typer.run)(main)
