@@ -29,7 +29,7 @@ rule study_report:
 
 rule numbers:
     input:
-        expand("tables/{study}/facts.json", study=STUDY.studies),
+        STUDY.facts(),
     output:
         "paper/numbers.tex",
     log:
