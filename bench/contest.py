@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medscale.errors import MedscaleError
-from medscale.measure.record import in_turns
+from medscale.measure.record import in_turns, start_method
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def on_one_core() -> None:
 
 def alone() -> ProcessPoolExecutor:
     """A process of its own on one core, which stays, so that imports are not timed."""
-    return ProcessPoolExecutor(1, get_context("spawn"), on_one_core)
+    return ProcessPoolExecutor(1, start_method("medscale.measure.loading"), on_one_core)
 
 
 def ratio(table: pd.DataFrame, above: str, below: str) -> tuple[float, float, float]:

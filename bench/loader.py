@@ -22,7 +22,7 @@ from bench.others import BATCH, OTHERS, Epoch
 from medscale.config import Augment, Crop, Preprocess
 from medscale.data.loader import Loader
 from medscale.data.shards import Shards
-from medscale.errors import tell_user
+from medscale.errors import MedscaleError, tell_user
 from medscale.measure.loaders import Batch, Photographs, Preprocessed, by_dataloader
 
 RECIPES = {
@@ -85,16 +85,16 @@ def seconds(kind: str, recipe: str, folder: Path, epoch: int) -> float:
     """Seconds until an epoch is delivered; runs in a process of its own.
 
     Raises:
-        ValueError: when the batches are not what a network is trained on.
+        MedscaleError: when the batches are not what a network is trained on.
     """
     batches, images, start = opened(kind, recipe, folder), 0, perf_counter()
     for pixels, _ in batches(epoch):
         images += len(pixels)
         if pixels.shape[1:] != (3, 224, 224) or pixels.dtype != torch.float32:
-            raise ValueError(f"{kind} delivered {pixels.dtype} of shape {tuple(pixels.shape)}")
+            raise MedscaleError(f"{kind} delivered {pixels.dtype} of shape {tuple(pixels.shape)}")
     took, wanted = perf_counter() - start, len(Shards.open(folder / recipe / "shards").positions("train"))
     if images != wanted:
-        raise ValueError(f"{kind} delivered {images} images instead of {wanted}")
+        raise MedscaleError(f"{kind} delivered {images} images instead of {wanted}")
     return took
 
 

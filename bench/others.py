@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def with_datasets(folder: Path, augment: Augment) -> Epoch:
     """Hugging Face Datasets: an Arrow table that is memory-mapped, changed on the fly, in a DataLoader."""
     import datasets
 
+    datasets.disable_progress_bars()
     place = folder / "arrow"
     if not place.exists():
         pairs = list(train_images(folder))
@@ -64,6 +66,9 @@ def with_datasets(folder: Path, augment: Augment) -> Epoch:
 
 def with_grain(folder: Path, augment: Augment) -> Epoch:
     """Grain: an ArrayRecord file with random access, shuffled, mapped and batched."""
+    import absl.logging
+
+    absl.logging.set_verbosity(absl.logging.ERROR)  # it asks for a profiler that is not needed
     import grain
     from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -103,6 +108,7 @@ def with_torchdata(folder: Path, augment: Augment) -> Epoch:
 
 def with_albumentations(folder: Path, augment: Augment) -> Epoch:
     """Albumentations: OpenCV changes one image at a time, from the shards, in a DataLoader."""
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for a newer version
     import albumentations as album
     from albumentations.pytorch import ToTensorV2
 

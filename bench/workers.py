@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
-from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from pathlib import Path
 from time import perf_counter
@@ -19,7 +18,7 @@ from bench.preprocessing import RECIPES, make_files
 from medscale.data.build import Work, chunk_size, chunks, make_chunk
 from medscale.errors import MedscaleError
 from medscale.measure.enhance import ready, stay_on, timed
-from medscale.measure.record import cores
+from medscale.measure.record import cores, start_method
 
 ONE, TWO, POOL = "1 Dask worker", "2 Dask workers", "pool of 2 processes"
 EFFICIENCY, BEHIND = 0.95, 1.05  # what is aimed at
@@ -51,7 +50,7 @@ def contest(folder: Path, rounds: int, images: int) -> None:
 
 def pool(processes: int) -> ProcessPoolExecutor:
     """Processes with a core each and one thread, as the Dask workers have them."""
-    context = get_context("spawn")
+    context = start_method("medscale.data.build")
     own = cores()
     places: Queue[int] = context.Queue()
     for number in range(processes):

@@ -48,7 +48,7 @@ rule variants:
 
 rule numbers:
     input:
-        expand("tables/{study}/facts.json", study=STUDY.studies),
+        STUDY.facts(),
     output:
         "paper/numbers.tex",
     log:

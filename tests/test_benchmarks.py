@@ -29,6 +29,7 @@ from medscale.measure.loading import WAYS, Team, choose, measure_loading, source
 from medscale.measure.record import Marks, cores, in_turns, warm, write
 from medscale.provenance import ROOT
 from medscale.report.benchmarks import write_benchmark
+from medscale.report.numbers import write_numbers
 from medscale.scaling import by_way, by_workers
 
 SIZE = 24
@@ -214,6 +215,11 @@ def test_figure_table_and_facts_carry_the_marks(name: str, rows: pd.DataFrame, t
     assert table["synthetic"].all()
     said = read_json(tmp_path / "t" / f"{name}.json")
     assert said["structure"]["mark"] == "demo: synthetic images"
+    write_numbers([tmp_path / "t" / f"{name}.json"], tmp_path / "numbers.tex")
+    numbers = (tmp_path / "numbers.tex").read_text()
+    assert rf"\medscalenumber{{skin/{name}/repeats}}" in numbers
+    assert r"\medscalenumber{studies}{0}" in numbers
+    assert "demo: synthetic images" in numbers
     assert said["structure"]["oversubscribed"]
     if name == "enhance":
         assert said["values"]["skin/enhance/all/2/speedup"] == "1.92"
@@ -263,7 +269,7 @@ def test_a_study_with_benchmarks_plans_them(tmp_path: Path) -> None:
             "studies": {"glaucoma": {"benchmarks": {"enhance": {}, "loading": {}}}},
         },
     )
-    names = ["figures/glaucoma/loading.pdf", "tables/glaucoma/enhance.csv", "tables/glaucoma/loading.tex"]
+    names = ["figures/glaucoma/loading.pdf", "tables/glaucoma/enhance.csv", "paper/numbers.tex"]
     done = snakemake(*names, "--configfile", str(tmp_path / "c.json"))
     assert done.returncode == 0, done.stdout + done.stderr
     for rule in ("rule enhance", "rule loading", "rule benchmark_report", "rule shards"):

@@ -167,6 +167,11 @@ class Study:
         """Tables (LaTeX) of all studies to carry out."""
         return [f"tables/{study}/{name}.tex" for study in self.studies for name in self.config.tables(study)]
 
+    def facts(self) -> list[str]:
+        """What the paper's numbers come from: the facts of all studies to carry out, and of their benchmarks."""
+        measured = {s: [name for name in self.config.tables(s) if name in BENCHMARKS] for s in self.studies}
+        return [f"tables/{s}/{name}.json" for s in self.studies for name in ("facts", *measured[s])]
+
     def own(self, *patterns: str) -> list[str]:
         """The project's own files, such as the paper's text, as jobs name them."""
         files = sorted(file for pattern in patterns for file in ROOT.glob(pattern))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -28,7 +27,7 @@ from medscale.data.shards import Shards
 from medscale.errors import MedscaleError
 from medscale.log import log
 from medscale.measure.loaders import Batch, Photographs, by_dataloader, by_hand
-from medscale.measure.record import cores, in_turns, warm
+from medscale.measure.record import cores, in_turns, start_method, warm
 
 WAYS = {
     "simple": ("simple", "one process reads each raw file by PIL and changes it by torchvision, in a DataLoader"),
@@ -140,7 +139,7 @@ class Team:
     """Processes that stay, so that their imports are not timed; they begin each delivery together."""
 
     def __init__(self, processes: int) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = start_method(__name__)
         self._together = context.Barrier(processes)
         self._pool = ProcessPoolExecutor(processes, context, _join, (self._together,))
         self._processes = processes

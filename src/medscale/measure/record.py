@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Sequence
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,13 @@ def warm(files: Sequence[Path]) -> None:
                     pass
         except OSError as error:
             raise MedscaleError(f"{file} cannot be read ({error.strerror}); make the index again") from None
+
+
+def start_method(module: str) -> ForkServerContext:
+    """How further processes are started: forked from one that has imported ``module`` and done nothing else."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([module])
+    return context
 
 
 def write(out: Path, benchmark: str, rows: pd.DataFrame, settings: dict[str, Any], marks: Marks, **more: Any) -> None:

@@ -7,10 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator, ScalarFormatter
+from matplotlib.ticker import NullLocator, StrMethodFormatter
 
 from medscale.report import style
-from medscale.report.names import GREY, LOOKS, SPLITS_IN_WORDS, Look
+from medscale.report.names import GREY, LOOKS, SPLITS_IN_WORDS
 
 CROWDED = "more processes than cores"
 
@@ -24,9 +24,7 @@ def enhance(table: pd.DataFrame) -> Figure:
     """
     figure = style.new(2.7)
     panels = dict(zip(("seconds", "speedup", "efficiency"), figure.subplots(1, 3), strict=True))
-    for look, (split, part) in zip(LOOKS, table.groupby("split", sort=False), strict=False):
-        for column, axes in panels.items():
-            _line(axes, part, "workers", column, look, SPLITS_IN_WORDS[str(split)])
+    _lines(panels, table, "split", "workers", SPLITS_IN_WORDS)
     counts = np.array(sorted({1, *table["workers"]}))
     for column, axes in panels.items():
         _counts(axes, counts, "Dask workers")
@@ -35,7 +33,7 @@ def enhance(table: pd.DataFrame) -> Figure:
             axes.set(ylabel="efficiency", ylim=(0, None))
             continue
         axes.set_yscale("log", base=2)
-        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.set(ylabel=column)
     panels["speedup"].plot(counts, counts, color=GREY, linewidth=0.8, linestyle=":", label="ideal", zorder=1)
     _legend(figure, panels["speedup"], bool(table["oversubscribed"].any()))
@@ -53,14 +51,12 @@ def loading(table: pd.DataFrame, labels: dict[str, str], published: float | None
     """
     figure = style.new(2.8)
     panels = dict(zip(("images_per_second", "wait_ms", "gain"), figure.subplots(1, 3), strict=True))
-    for look, (way, part) in zip(LOOKS, table.groupby("way", sort=False), strict=False):
-        for column, axes in panels.items():
-            _line(axes, part, "processes", column, look, labels[str(way)])
+    _lines(panels, table, "way", "processes", labels)
     units = {"images_per_second": "images/s", "wait_ms": "wait for a batch (ms)", "gain": "images/s against simple"}
     for column, axes in panels.items():
         _counts(axes, np.array(sorted(table["processes"].unique())), "processes")
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.yaxis.set_minor_locator(NullLocator())
         low, high = axes.get_ylim()
         steps = [one * 10.0**power for power in range(-3, 7) for one in (1, 2, 5)]
@@ -73,20 +69,25 @@ def loading(table: pd.DataFrame, labels: dict[str, str], published: float | None
     return figure
 
 
-def _line(axes: Axes, part: pd.DataFrame, count: str, column: str, look: Look, words: str) -> None:
-    part = part[part[column].notna()].sort_values(count)
-    bars = style.errors(*(part[f"{column}{end}"].to_numpy(float) for end in ("", "_low", "_high")))
-    axes.errorbar(part[count], part[column], bars, color=look.colour, linestyle=look.line, capsize=2)
-    for crowded, here in part.groupby("oversubscribed"):
-        face = "white" if crowded else look.colour
-        axes.plot(here[count], here[column], look.marker, color=look.colour, markerfacecolor=face)
-    axes.plot([], [], look.marker, color=look.colour, linestyle=look.line, label=words)
+def _lines(panels: dict[str, Axes], table: pd.DataFrame, by: str, count: str, words: dict[str, str]) -> None:
+    """In each panel a line a group, with ranges; the groups stand a little apart, so that none hides another."""
+    groups = list(table.groupby(by, sort=False))
+    for shift, look, (name, part) in zip(np.linspace(-0.05, 0.05, len(groups)), LOOKS, groups, strict=False):
+        for column, axes in panels.items():
+            here = part[part[column].notna()].sort_values(count)
+            bars = style.errors(*(here[f"{column}{end}"].to_numpy(float) for end in ("", "_low", "_high")))
+            places, solid = here[count] * 2**shift, here[~here["oversubscribed"]].index
+            axes.errorbar(places, here[column], bars, color=look.colour, linestyle=look.line, capsize=2)
+            for rows, face in ((solid, look.colour), (here.index.difference(solid), "white")):
+                at = places[rows], here.loc[rows, column]
+                axes.plot(*at, look.marker, color=look.colour, markerfacecolor=face)
+            axes.plot([], [], look.marker, color=look.colour, linestyle=look.line, label=words[str(name)])
 
 
 def _counts(axes: Axes, counts: np.ndarray, what: str) -> None:
     axes.set_xscale("log", base=2)
     axes.set(xticks=counts, xlim=(counts[0] * 0.85, max(counts[-1], 2) * 1.18), xlabel=what)
-    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
 
 

@@ -44,7 +44,13 @@ def write_benchmark(name: str, study: str, measured: Path, reported: Path, figur
     style.save(figure, figures / f"{name}.pdf", seen)
     tables.write(tables_to, name, text, table.assign(**about["marks"], cpu=about["machine"]["cpu"]))
     values |= {"cores": str(about["machine"]["cpus"]), "repeats": str(int(table["repeats"].max()))}
-    structure = {**about, "study": study, "mark": seen, "oversubscribed": bool(table["oversubscribed"].any())}
+    structure = {
+        **about,
+        "study": study,
+        "marks": [about["marks"]],
+        "mark": seen,
+        "oversubscribed": bool(table["oversubscribed"].any()),
+    }
     said = {"structure": structure, "values": {f"{study}/{name}/{key}": one for key, one in sorted(values.items())}}
     write_json(tables_to / f"{name}.json", said)
 

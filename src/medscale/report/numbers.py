@@ -21,11 +21,14 @@ USE = re.compile(r"\\val\{([^}#]*)\}")
 def write_numbers(facts: Sequence[str | Path], out: str | Path) -> None:
     """Gather the values of all studies' facts.json into one LaTeX file, with the mark that stands on each page.
 
+    Those of their benchmarks (``tables/<study>/<benchmark>.json``) have the same form.
+
     Raises:
         MedscaleError: when a key is twice or has letters that LaTeX gives a meaning.
     """
     values: dict[str, str] = {}
     marks: list[dict[str, Any]] = []
+    studies = 0
     for path in facts:
         said = read_json(path)
         for key, value in said["values"].items():
@@ -33,7 +36,8 @@ def write_numbers(facts: Sequence[str | Path], out: str | Path) -> None:
                 raise MedscaleError(f"{path}: {key!r} is given twice, or is no key (letters, digits and _ . / -)")
             values[key] = value
         marks += said["structure"]["marks"]
-    values["studies"] = str(len(facts))
+        studies += "benchmark" not in said["structure"]
+    values["studies"] = str(studies)
     lines = [rf"\medscalenumber{{{key}}}{{{value}}}" for key, value in sorted(values.items())]
     write_text(out, HEAD + rf"\newcommand{{\medscalemark}}{{{escape(mark(marks))}}}" + "\n" + "\n".join(lines) + "\n")
 
