@@ -188,15 +188,17 @@ class Augmenter:
 
     def _noise(self, start: Tensor, like: Tensor) -> Tensor:
         """Normal numbers in the shape of ``like`` (n,C,h,w): each sample's are a window of one long row of them."""
-        each = like[0:1].numel()
-        row = self._field.to(like.device)
-        row = torch.cat([row, row[: each % FIELD]]) if each < FIELD else row.repeat(each // FIELD + 2)
-        windows = torch.stack([row[at : at + each] for at in start.tolist()]) if len(start) else row[:0]
+        each = max(like[0:1].numel(), 1)
+        if self._row.get("row") is None or len(self._row["row"]) != FIELD + each:
+            numbers = torch.from_numpy(np.random.default_rng(self.seed).standard_normal(FIELD, np.float32))
+            self._row["row"] = numbers.repeat(each // FIELD + 2)[: FIELD + each].to(like.device)
+        windows = self._row["row"].unfold(0, each, 1)[start]
         return windows.view(len(start), like.shape[2], like.shape[3], like.shape[1]).permute(0, 3, 1, 2)
 
     @cached_property
-    def _field(self) -> Tensor:
-        return torch.from_numpy(np.random.default_rng(self.seed).standard_normal(FIELD, np.float32))
+    def _row(self) -> dict[str, Tensor]:
+        """The row of normal numbers, made when it is first needed, repeated so that each window ends within it."""
+        return {}
 
 
 def sample(images: Tensor, matrix: Tensor, side: tuple[int, int]) -> Tensor:
