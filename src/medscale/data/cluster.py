@@ -74,23 +74,32 @@ def run_all(
     A MedscaleError belongs into the result (the function returns it), from where it is raised here: raised in a worker
     it would be logged there as a crash.
     """
-    futures = [connection.submit(function, *one, pure=False) for one in arguments]
-    for future in track(as_completed(futures, loop=connection.loop), what, len(futures)):
-        try:
-            result = future.result()
-        except (KilledWorker, CancelledError, CommClosedError) as error:
-            raise MedscaleError(
-                f"{what}: a Dask worker or the scheduler died ({type(error).__name__}), often for lack of memory; "
-                "start again with fewer workers (dask.workers), finished chunks are kept"
-            ) from None
-        future.release()
-        if isinstance(result, MedscaleError):
-            connection.cancel(futures)
-            raise result
-        yield result
+    tasks = list(arguments)
+    assert all(tasks), "a task without arguments"
+    futures = connection.map(function, *zip(*tasks, strict=True), pure=False) if tasks else []
+    finished = as_completed(futures, loop=connection.loop, with_results=True)
+    try:
+        for future, result in track(finished, what, len(futures)):
+            future.release()
+            if isinstance(result, CancelledError):
+                raise result
+            if isinstance(result, MedscaleError):
+                connection.cancel(futures)
+                raise result
+            yield result
+    except (KilledWorker, CancelledError, CommClosedError) as error:
+        raise MedscaleError(
+            f"{what}: a Dask worker or the scheduler died ({type(error).__name__}), often for lack of memory; "
+            "start again with fewer workers (dask.workers), finished chunks are kept"
+        ) from None
 
 
 _QUIET = {
+    # What watches workers (a profile each 10 ms, a tick each 20 ms) took a tenth of their time: bench/workers.py.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.scheduler.active-memory-manager.start": False,
     "distributed.worker.memory.terminate": False,
     "distributed.comm.timeouts.connect": f"{CONNECT_S}s",
     "distributed.admin.log-format": "%(name)s: %(message)s",
