@@ -106,7 +106,7 @@ def test_wrong_slurm_settings_are_one_message(settings: Dask, message: str) -> N
         connect(settings)
 
 
-def _die() -> None:
+def _die(_: int) -> None:
     os._exit(1)
 
 
@@ -116,7 +116,7 @@ def test_a_worker_that_dies_is_one_message() -> None:
         pytest.raises(MedscaleError, match="a Dask worker or the scheduler died"),
         client(Dask(workers=1)) as connection,
     ):
-        list(run_all(connection, _die, [()], "dying"))
+        list(run_all(connection, _die, [(0,)], "dying"))
 
 
 def _fails(_: int) -> MedscaleError:

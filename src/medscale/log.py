@@ -37,7 +37,10 @@ def set_up(file: str | Path | None = None, *, quiet: bool = False) -> logging.Lo
 
 
 def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
-    """Iterate with a live bar on a terminal, and a log line at each tenth elsewhere."""
+    """Iterate with a live bar on a terminal, and a log line at each tenth elsewhere; without a name silently."""
+    if not what:
+        yield from items
+        return
     if sys.stderr.isatty():
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:

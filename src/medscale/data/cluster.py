@@ -95,6 +95,11 @@ def run_all(
 
 
 _QUIET = {
+    # What watches workers (a profile each 10 ms, a tick each 20 ms) took a tenth of their time: bench/workers.py.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.scheduler.active-memory-manager.start": False,
     "distributed.worker.memory.terminate": False,
     "distributed.comm.timeouts.connect": f"{CONNECT_S}s",
     "distributed.admin.log-format": "%(name)s: %(message)s",

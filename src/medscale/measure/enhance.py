@@ -58,7 +58,7 @@ def measure_enhance(index: Path, raw: Path, settings: Preprocess, benchmark: Enh
                         peak = max(connection.run(_peak_mb).values())
                         crowded = workers > len(cores())
                         rows.append((repeat, workers, crowded, split, len(part), len(work), before, seconds, peak))
-                        log.info("%s on %d workers: %.2f s", split, workers, seconds)
+                        log.info("%s, workers %d: %.2f s", split, workers, seconds)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -91,7 +91,7 @@ def timed(connection: Client, work: list[Work], files: list[Path]) -> float:
     out.mkdir(parents=True, exist_ok=True)
     warm(files)
     start = perf_counter()
-    for _ in run_all(connection, make_chunk, work, "preprocessing"):
+    for _ in run_all(connection, make_chunk, work, ""):
         pass
     seconds = perf_counter() - start
     shutil.rmtree(out)

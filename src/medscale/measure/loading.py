@@ -110,7 +110,7 @@ def measure_loading(
                     there = min(used, len(cores()))
                     where = (repeat, way, used, there, used > there)
                     rows.append((*where, images, start, slowest, float(np.mean(waits)), len(waits)))
-                    log.info("%s, %d processes: %.0f images/s", WAYS[way][0], used, images / slowest)
+                    log.info("%s, processes %d: %.0f images/s", WAYS[way][0], used, images / slowest)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
