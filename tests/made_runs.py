@@ -29,7 +29,11 @@ def configuration(
     changes: dict[str, Any] = {"like": "glaucoma", "source": raw} if study != "glaucoma" else {}
     return load(
         ROOT / "config.yaml",
-        {"scale": scale, "only": [study], "studies": {study: {**changes, "runs": list(runs), **settings}}},
+        {
+            "scale": scale,
+            "only": [study],
+            "studies": {study: {**changes, "runs": list(runs), **settings}, "glaucoma_published": None},
+        },
     )
 
 

@@ -98,3 +98,34 @@ def test_a_plan_survives_its_file():
     assert again == plan
     assert again.digest == plan.digest
     assert plan.digest != config.plan(config.load(BASE), "glaucoma", "ddp_2cpu", 2).digest
+
+
+def test_a_variant_takes_all_but_its_title_and_shares_the_raw_images():
+    made = config.load(BASE, {"studies": {"other": {"variant_of": "skin", "split": {"mode": "random"}}}})
+    other, skin = made.study("other"), made.study("skin")
+    assert (other.title, other.recipe, other.source) == ("other", skin.recipe, skin.source)
+    assert made.owner("other") == made.owner("dermatology") == "skin"
+    assert "other" in made.variants("skin")
+    assert "other" not in made.active
+
+
+def test_a_study_set_to_nothing_is_gone_and_one_can_have_its_own_seeds():
+    made = config.load(BASE, {"studies": {"melanoma_all": None, "skin": {"seeds": [7]}}})
+    assert "melanoma_all" not in made.studies
+    assert made.seeds_of("skin") == [7]
+    assert made.seeds_of("glaucoma") == made.seeds
+    with pytest.raises(MedscaleError, match="duplicates"):
+        config.load(BASE, {"studies": {"skin": {"seeds": [7, 7]}}})
+
+
+@pytest.mark.parametrize(
+    ("study", "message"),
+    [
+        ({"variant_of": "skin_random"}, "which are another study's"),
+        ({"like": "skin", "source": {"kind": "skin", "of": "dermatology"}}, "which are another study's"),
+        ({"variant_of": "nix"}, "must name another study"),
+    ],
+)
+def test_whose_images_a_study_uses_is_checked(study, message):
+    with pytest.raises(MedscaleError, match=message):
+        config.load(BASE, {"studies": {"other": study}})

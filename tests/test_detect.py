@@ -181,7 +181,7 @@ def test_a_flipped_box_holds_the_same_pixels(x, width, y, height):
 def test_flips_depend_on_the_sample_alone_and_move_image_and_box(made):
     def epoch(replicas: int, replica: int, hflip: float = 0.5):
         augment = Augment(hflip=hflip, brightness=0.1)
-        common = {"global_batch": 8, "seed": 3, "shuffle": True, "augment": augment}
+        common = {"global_batch": 8, "seed": 3, "training": True, "augment": augment}
         loader = BoxLoader(made.shards, "train", replicas=replicas, replica=replica, **common)
         for step in loader.epoch(4):
             for batch in step.batches:

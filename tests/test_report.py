@@ -7,10 +7,11 @@ import re
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from made_runs import ROOT, make_study, report
-from medscale.config import FIGURES, TABLES
+from medscale.config import FIGURES, TABLES, load
 from medscale.errors import MedscaleError
 from medscale.files import read_json, write_json
 from medscale.report import latex, names, style
@@ -18,6 +19,7 @@ from medscale.report.marks import mark
 from medscale.report.parity import parity
 from medscale.report.reported import compare, read_reported
 from medscale.report.results import differences, read_result
+from medscale.report.variants import write_variants
 from medscale.study import RunSpec
 
 RUNS = ["serial_1cpu", "ddp_2cpu", "serial_1gpu", "ddp_amp_2gpu"]
@@ -225,3 +227,25 @@ def test_a_damaged_result_is_named(study, tmp_path):
 def test_error_bars_are_never_negative():
     bars = style.errors(np.array([1.0]), np.array([1.0 + 1e-12]), np.array([2.0]))
     assert bars.min() >= 0
+
+
+def test_a_study_stands_beside_its_variants(tmp_path):
+    other = {"variant_of": "glaucoma", "title": "split at random", "split": {"mode": "random"}, "runs": ["serial_1cpu"]}
+    results = [make_study(tmp_path, name, TWO, ["serial_1cpu"])[0] for name in ("glaucoma", "other")]
+    config = load(ROOT / "config.yaml", {"scale": "demo", "studies": {"other": other}})
+    write_json(tmp_path / "config.json", config.model_dump(mode="json"))
+    write_variants("glaucoma", tmp_path / "config.json", results, tmp_path / "figures", tmp_path / "tables")
+    table = pd.read_csv(tmp_path / "tables" / "variants.csv")
+    assert table["study"].tolist() == ["glaucoma", "other"]
+    assert table["split"].tolist() == ["grouped", "random"]
+    said = [read_json(folder / "summary.json")["metrics"]["test"]["accuracy"]["mean"] for folder in results]
+    assert table["accuracy_mean"].tolist() == pytest.approx(said)
+    assert (tmp_path / "figures" / "variants.pdf").stat().st_size > 1000
+    assert "split at random" in (tmp_path / "tables" / "variants.tex").read_text()
+
+
+def test_the_file_of_published_figures_says_which_run_each_belongs_to():
+    table = compare(read_reported(ROOT / "reported.yaml", "dermatology"), []).set_index("item")
+    assert table.loc["seconds_5_epochs / 2", "run"] == "ddp_amp_2gpu"
+    assert table.loc["f1_macro", "run"] == "ddp_amp_4gpu"
+    assert table.loc["seconds_5_epochs / 4", "speedup_reported"] == pytest.approx(3548.2 / 1051.7)

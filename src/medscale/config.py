@@ -286,11 +286,9 @@ class Config(Strict):
             raise ValueError("stand_in_gpu is for scale demo only: at full scale a GPU run needs GPUs")
         for name in self.only or []:
             self.study(name)
-        for name, study in self.studies.items():
+        for name in self.studies:
             if self.owner(name) != name and self.owner(self.owner(name)) != self.owner(name):
-                raise ValueError(f"studies.{name}.source.of is {self.owner(name)!r}, whose images are another study's")
-            if study.variant_of is not None and self.study(study.variant_of).variant_of is not None:
-                raise ValueError(f"studies.{name}.variant_of is {study.variant_of!r}, which is a variant itself")
+                raise ValueError(f"studies.{name} uses the images of {self.owner(name)!r}, which are another study's")
         for seeds in (self.seeds, *(study.seeds or [] for study in self.studies.values())):
             if len(set(seeds)) != len(seeds):
                 raise ValueError(f"seeds has duplicates: {seeds}")
@@ -493,7 +491,7 @@ def _inherit(studies: dict[str, Any], name: str, base: str | Path, seen: tuple[s
     if not isinstance(study, dict):
         return study
     study = {"title": name, **study}
-    if not (key := next((key for key in ("like", "variant_of") if key in study), None)):
+    if not (key := next((key for key in ("like", "variant_of") if study.get(key) is not None), None)):
         return study
     other, keep = study[key], ("title",) if key == "variant_of" else ("title", "source", "classes", "variant_of")
     if other not in studies or other in (*seen, name):
