@@ -62,12 +62,15 @@ rule shards:
         raw=lambda w: STUDY.raw_as_seen(w.study),
         preprocess=lambda w: STUDY.preprocess(w.study, w.shards),
         boxes=lambda w: "--boxes" if w.shards == "shards_detect" else "",
+        beside=lambda w: [
+            f"--beside {f}" for f in STUDY.shards_beside(w.study, w.shards)
+        ],
         dask=STUDY.config.dask.model_dump_json(),
         script=STUDY.script("shards.py"),
         code=STUDY.code("shards.py"),
     shell:
         "python {params.script} --index {input.index} --raw {params.raw:q} --preprocess {params.preprocess:q}"
-        " --dask {params.dask:q} {params.boxes} --out data/{wildcards.study}/{wildcards.shards} --log {log}"
+        " --dask {params.dask:q} {params.boxes} {params.beside} --out data/{wildcards.study}/{wildcards.shards} --log {log}"
 
 
 rule data:

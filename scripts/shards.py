@@ -16,12 +16,13 @@ def main(
     preprocess: str = typer.Option(..., help="the study's preprocess section as JSON"),
     dask: str = typer.Option("{}", help="the dask section as JSON"),
     boxes: bool = typer.Option(False, "--boxes", help="write the index's boxes beside the images"),
+    beside: list[Path] = typer.Option([], help="shard sets of the same images, whose chunks may be linked"),
     out: Path = typer.Option(...),
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
     log.set_up(log_file)
     settings = Preprocess.model_validate_json(preprocess)
-    build_shards(index, raw, settings, Dask.model_validate_json(dask), out, with_boxes=boxes)
+    build_shards(index, raw, settings, Dask.model_validate_json(dask), out, with_boxes=boxes, beside=beside)
 
 
 if __name__ == "__main__":

@@ -194,3 +194,21 @@ def test_the_scripts_from_raw_to_shards_with_a_kill_between(tmp_path: Path) -> N
     _, said = refused.communicate(timeout=60)
     assert refused.returncode == 2
     assert said.startswith("medscale: error: gone.parquet does not exist")
+
+
+def test_chunks_that_a_set_beside_has_are_linked(study: Path, dask: Dask) -> None:
+    build(study, dask)
+    table = pd.read_parquet(study / "index.parquet")
+    table.assign(split=table["split"].iloc[::-1].to_numpy()).to_parquet(study / "other.parquet")
+    other = study / "other"
+    build_shards(
+        study / "other.parquet", study / "raw", SETTINGS, dask, other, beside=[study / "shards", study / "nix"]
+    )
+    for file in sorted(other.glob("images-*")):
+        assert file.samefile(study / "shards" / file.name)
+    assert Shards.open(other).rows["split"].tolist() == table["split"].tolist()[::-1]
+    damaged = study / "shards" / "images-00000.npy"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    build_shards(study / "other.parquet", study / "raw", SETTINGS, dask, study / "third", beside=[study / "shards"])
+    assert not (study / "third" / "images-00000.npy").samefile(damaged)
+    assert (study / "third" / "images-00001.npy").samefile(study / "shards" / "images-00001.npy")

@@ -136,6 +136,12 @@ class Study:
         """Folder of the images that a run's results show with their boxes: none for a classification."""
         return [self.shards(study, run)] if self.plan(study, run).detect is not None else []
 
+    def shards_beside(self, study: str, folder: str) -> list[str]:
+        """The same folder of the other studies that use a study's raw images."""
+        owner = self.config.owner(study)
+        others = [name for name in self.config.studies if name != study and self.config.owner(name) == owner]
+        return [f"data/{name}/{folder}" for name in others]
+
     def shard_sets(self, study: str) -> list[str]:
         """Folders of all shard sets that a study's configured runs need."""
         return list(dict.fromkeys(self.shards(study, run) for run in self.config.study(study).runs))

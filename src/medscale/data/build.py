@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,13 +36,21 @@ HASHING = 8  # threads that read finished chunks again
 
 
 def build_shards(
-    index: Path, raw: Path, settings: Preprocess, dask: Dask, out: Path, *, with_boxes: bool = False
+    index: Path,
+    raw: Path,
+    settings: Preprocess,
+    dask: Dask,
+    out: Path,
+    *,
+    with_boxes: bool = False,
+    beside: Sequence[Path] = (),
 ) -> None:
     """Preprocess the index's images into a shard set in ``out``, in the order of their ids.
 
     Beside each chunk stands a small file with the digest of what it was made from (preprocessing, code, libraries,
     SHA-256 of each image). Chunks for which that still holds are kept, also after an interruption; others are made
-    or removed. The bytes do not depend on the number of workers. ``with_boxes`` writes the index's boxes beside the
+    or removed; those that a shard set in ``beside`` has already (of the same images with another split, say) are
+    linked. The bytes do not depend on the number of workers. ``with_boxes`` writes the index's boxes beside the
     images, as shares of their sides (``boxes.parquet``).
 
     Raises:
@@ -51,7 +62,7 @@ def build_shards(
     work = chunks(table, raw, settings, out, settings.chunk or chunk_size(len(table)))
     keys = [key for _, _, key, *_ in work]
     out.mkdir(parents=True, exist_ok=True)
-    todo = [work[number] for number in _unfinished(out, keys)]
+    todo = [work[number] for number in _borrow(out, beside, keys, _unfinished(out, keys))]
     log.info("%d of %d chunks are finished already", len(work) - len(todo), len(work))
     if todo:
         with client(dask, tasks=len(todo), folder=raw) as connection:
@@ -167,6 +178,26 @@ def _unfinished(out: Path, keys: list[str]) -> list[int]:
     for file in [out / META, out / ROWS, *stale]:
         file.unlink(missing_ok=True)
     return [number for number in range(len(keys)) if number not in finished]
+
+
+def _borrow(out: Path, beside: Sequence[Path], keys: list[str], missing: list[int]) -> list[int]:
+    """Link chunks that other shard sets have already; the numbers of those that are left to make."""
+    others: dict[str, Path] = {}
+    for file in (file for folder in beside for file in sorted(folder.glob("images-*.json"))):
+        with suppress(MedscaleError):  # unfinished or damaged: not to be borrowed
+            others.setdefault(str(read_json(file).get("key")), file)
+    return [number for number in missing if not _link(out, number, keys[number], others.get(keys[number]))]
+
+
+def _link(out: Path, number: int, key: str, other: Path | None) -> bool:
+    if other is None:
+        return False
+    try:
+        os.link(other.with_suffix(".npy"), out / chunk_name(number))
+        os.link(other, _key_file(out, number))
+    except OSError:  # gone meanwhile, or on a file system without links
+        return False
+    return _is_finished(out, number, key)
 
 
 def _is_finished(out: Path, number: int, key: str) -> bool:
