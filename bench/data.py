@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import typer
 
 from bench import loader, preprocessing, workers
 from medscale.errors import MedscaleError, tell_user
+from medscale.parallel.launch import KEEP_MEMORY
 
 CONTESTS: dict[str, tuple[Callable[[Path, int, int], None], int]] = {
     "preprocessing": (preprocessing.contest, 12),
@@ -22,6 +24,7 @@ def main(rounds: int = 5, only: str = "") -> None:
     """Hold each contest, or ``--only`` one of them: preprocessing, workers, loader."""
     if only and only not in CONTESTS:
         raise MedscaleError(f"there is no contest {only!r}; there are: {', '.join(CONTESTS)}")
+    os.environ.update(KEEP_MEMORY)  # for every contestant, as the launcher has it for CPU ranks
     for name in [only] if only else CONTESTS:
         hold, images = CONTESTS[name]
         with tempfile.TemporaryDirectory(prefix="medscale-bench-") as folder:

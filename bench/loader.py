@@ -35,9 +35,11 @@ FASTER = 10.0  # what is aimed at, against files
 
 
 def by_medscale(folder: Path, augment: Augment) -> Epoch:
-    """The package's loader, for one process."""
+    """The package's loader, for one process; channels last, as the recipes train."""
     shards = Shards.open(folder / "shards")
-    loader = Loader(shards, "train", global_batch=BATCH, replicas=1, replica=0, training=True, augment=augment)
+    loader = Loader(
+        shards, "train", global_batch=BATCH, replicas=1, replica=0, training=True, augment=augment, channels_last=True
+    )
     return lambda epoch: ((batch.images, batch.labels) for step in loader.epoch(epoch) for batch in step.batches)
 
 
