@@ -160,10 +160,7 @@ class Augmenter:
         tables = table[:, None, :, None].repeat(1, source.shape[3], 1, 1)  # n,C,256,1
         tables = (normalize(tables) if normal else tables)[..., 0].transpose(1, 2).contiguous()
         for target, image, place, tone in zip(result, source, changes.matrix.numpy(), tables.numpy(), strict=True):
-            if exact:
-                part = _shifted(image, place, height, width)
-            else:
-                part = _warped(image, place, height, width)
+            part = _shifted(image, place, height, width) if exact else _warped(image, place, height, width)
             cv2.LUT(part, tone[None], target)
         return torch.from_numpy(result).permute(0, 3, 1, 2)
 
