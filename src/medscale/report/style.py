@@ -76,6 +76,10 @@ def save(figure: Figure, path: str | Path, mark: str = "") -> None:
     strip = STRIP if mark else 0
     with _house():
         figure.text(0.995, (0.02 - strip) / height, mark, ha="right", va="bottom", size=7, color=VERMILION)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        for legend in figure.legends:  # else they would move into the strip
+            legend.set_bbox_to_anchor((0, 0, 1, 1), transform=figure.transFigure)
         page = Bbox.from_extents(0, -strip, width, height)
         with atomic(path) as temporary:
             kind = Path(path).suffix[1:]
