@@ -1,0 +1,265 @@
+"""The sections of the configuration: every setting with its limits; what they mean together is in config.py."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from medscale.errors import MedscaleError
+from medscale.study import RunSpec
+
+
+def is_detector(model: str) -> bool:
+    """Whether a model's name is that of a detector (YOLOv8 of any size)."""
+    return re.fullmatch(r"yolov8[nsmlx]", model) is not None
+
+
+class Strict(BaseModel):
+    """A section of the configuration; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(Strict):
+    """Where a study's raw images are, and which source module reads them."""
+
+    kind: str
+    path: Path | None = Field(None, description="None: data/raw/<study> below the workdir; relative: from the root")
+    of: str | None = Field(None, description="another study whose raw images these are")
+    synthetic: bool = Field(False, description="the raw images are generated (demo) in data/raw/<study>")
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _generated_in_place(self) -> Source:
+        if self.synthetic and self.path is not None:
+            raise ValueError("a synthetic source has no path: it is generated below the workdir")
+        if self.of is not None and self.path is not None:
+            raise ValueError("either path or of, not both")
+        return self
+
+
+class Split(Strict):
+    """How images are divided: grouped by patient and near-duplicate, at random, or as published."""
+
+    mode: Literal["grouped", "random", "published"] = "grouped"
+    balance: bool = Field(False, description="each class is cut, at random by `seed`, to the size of the smallest")
+    near_duplicates: bool = Field(True, description="images that look alike (perceptual hash) share a group")
+    train: float = Field(0.7, gt=0, lt=1)
+    val: float = Field(0.1, gt=0, lt=1)
+    test: float = Field(0.2, gt=0, lt=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> Split:
+        if abs(self.train + self.val + self.test - 1) > 1e-6:
+            raise ValueError(f"train + val + test must be 1, not {self.train + self.val + self.test:g}")
+        return self
+
+
+class Clahe(Strict):
+    """Contrast-limited adaptive histogram equalization on L of LAB (Zuiderveld 1994)."""
+
+    clip_limit: float = Field(2.0, gt=0)
+    tiles: int = Field(8, ge=1)
+
+
+class Preprocess(Strict):
+    """What is done once to each image before training; all images become uint8 RGB of size x size."""
+
+    size: int = Field(224, ge=8)
+    fit: Literal["stretch", "cover"] = Field(
+        "stretch", description="stretch: the whole image; cover: short side to size, the middle square is kept"
+    )
+    clahe: Clahe | None = None
+    gamma: float | None = Field(None, gt=0)
+    median: int | None = Field(None, ge=3)
+    margin: float = Field(
+        1.0, ge=1, description="a JPEG is decoded at 1/2, 1/4 or 1/8 while both sides stay so many times size"
+    )
+    chunk: int | None = Field(
+        None, ge=1, description="images a shard chunk; None: as many as make 256 chunks, from 16 to 1024"
+    )
+
+    @model_validator(mode="after")
+    def _odd_median(self) -> Preprocess:
+        if self.median is not None and self.median % 2 == 0:
+            raise ValueError("median must be odd")
+        return self
+
+
+class Crop(Strict):
+    """Which part of an image the network sees; in evaluation always the middle square of ``size`` pixels."""
+
+    size: int = Field(ge=8, description="pixels a side of what the network sees; at most preprocess.size")
+    mode: Literal["random", "resized"] = Field(
+        "random", description="random: a square of size; resized: a random part, brought to size (RandomResizedCrop)"
+    )
+    smallest: float = Field(0.08, gt=0, le=1, description="resized: smallest part of the area")
+    ratio: float = Field(4 / 3, ge=1, description="resized: largest ratio of the sides")
+
+
+class Augment(Strict):
+    """Random changes of training images on whole batches; 0 turns one off."""
+
+    rotate: float = Field(0.0, ge=0, description="degrees, to both sides")
+    hflip: float = Field(0.0, ge=0, le=1, description="probability")
+    vflip: float = Field(0.0, ge=0, le=1, description="probability")
+    brightness: float = Field(0.0, ge=0, le=1, description="largest relative change")
+    contrast: float = Field(0.0, ge=0, le=1, description="largest relative change")
+    gamma: float = Field(0.0, ge=0, le=1, description="exponent from 1/(1+gamma) to 1+gamma")
+    noise: float = Field(0.0, ge=0, le=1, description="largest standard deviation of normal noise; white is 1")
+    crop: Crop | None = None
+    minority: float = Field(1.0, ge=1, description="factor on every strength for classes below the mean class size")
+
+
+class Model(Strict):
+    """The network by name, with its own options."""
+
+    name: str
+    options: dict[str, Any] = {}
+    pretrained: str | None = Field(None, description="a .safetensors path, or 'hub' for timm's weights")
+    trained: Literal["all", "last_block", "last_layer"] = Field(
+        "all", description="which part learns; the rest keeps its weights and statistics"
+    )
+    metadata: list[str] = Field([], description="columns of the index that are input beside the image")
+
+
+class Recipe(Strict):
+    """Everything that decides how weights change, apart from the parallel strategy."""
+
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
+    warmup_epochs: float = Field(0.0, ge=0)
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(32, ge=1)
+    batch_is: Literal["per_device", "global"] = "per_device"
+    lr_scaling: Literal["none", "linear"] = Field("none", description="with the global batch, against batch_size")
+    clip_norm: float | None = Field(1.0, gt=0)
+    patience: int | None = Field(None, ge=1, description="epochs without a better validation loss before stopping")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    class_weights: bool = False
+    accumulate: int = Field(1, ge=1, description="microsteps an optimizer step; the global batch is kept")
+    ema: float | None = Field(None, gt=0, lt=1, description="decay of an exponential moving average of the weights")
+    sync_batchnorm: bool = False
+    channels_last: bool = True
+    compile: bool = False
+    fused: bool = True
+    deterministic: bool = True
+
+
+class Parallel(Strict):
+    """How processes work together and how they fail."""
+
+    schedule: Literal["gpipe", "1f1b"] = "1f1b"
+    microbatches: int = Field(4, ge=1)
+    timeout_s: float = Field(60.0, gt=0, description="a collective that takes longer ends the run")
+    checkpoint_every_s: float = Field(60.0, gt=0, description="at least; longer where writing takes over 2 % of it")
+    checkpoint_every_steps: int | None = Field(None, ge=1, description="instead of seconds")
+    stop_after_s: float | None = Field(None, gt=0, description="stop with a checkpoint; the same command goes on")
+
+
+class Detect(Strict):
+    """Localization by YOLOv8 through ultralytics (AGPL, optional): runs whose model is a yolov8."""
+
+    size: int = Field(416, ge=32, multiple_of=32, description="pixels a side of the images")
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(16, ge=1, description="images an optimizer step over all devices")
+    lr: float = Field(1e-3, gt=0)
+    augment: Augment = Augment()
+    pretrained: str | None = Field(None, description="a .safetensors or .pt path; None: random weights")
+    images: Literal["all", "with_boxes"] = Field(
+        "with_boxes", description="which images train it and tell its validation loss; all are predicted and tested"
+    )
+
+    @model_validator(mode="after")
+    def _moves_boxes(self) -> Detect:
+        moved = {"rotate": self.augment.rotate, "vflip": self.augment.vflip, "crop": self.augment.crop is not None}
+        moved["minority"] = self.augment.minority != 1
+        if wrong := [name for name, on in moved.items() if on]:
+            raise ValueError(
+                f"augment.{wrong[0]} is not for detection, since boxes are not moved with it; there are hflip, "
+                "brightness, contrast, gamma and noise"
+            )
+        return self
+
+
+class Enhance(Strict):
+    """Benchmark of preprocessing under Dask: the time of all splits against the number of workers."""
+
+    workers: list[int] = Field([1, 2, 4, 8], min_length=1)
+    repeats: int = Field(3, ge=1)
+
+
+class Loading(Strict):
+    """Benchmark of ways to load training batches against the number of processes."""
+
+    processes: list[int] = Field([1, 2, 4], min_length=1)
+    images: int = Field(2048, ge=8, description="images a repetition, over all processes")
+    batch_size: int = Field(32, ge=1)
+    repeats: int = Field(3, ge=1)
+
+
+class Benchmarks(Strict):
+    """What a study measures besides its runs."""
+
+    enhance: Enhance | None = None
+    loading: Loading | None = None
+
+
+class Study(Strict):
+    """A dataset with its preprocessing, model, recipe and runs."""
+
+    title: str
+    source: Source
+    classes: list[str] | None = Field(None, description="order of the classes; the last of two is the positive one")
+    split: Split = Split()
+    preprocess: Preprocess = Preprocess()
+    augment: Augment = Augment()
+    model: Model
+    models: dict[str, Model] = Field({}, description="settings of further models that runs name")
+    recipe: Recipe = Recipe()
+    parallel: Parallel = Parallel()
+    seeds: list[int] | None = Field(None, min_length=1, description="instead of the configuration's seeds")
+    detect: Detect | None = None
+    benchmarks: Benchmarks = Benchmarks()
+    variant_of: str | None = Field(
+        None, description="the same raw images, divided or trained otherwise; shown in that study's section"
+    )
+    baseline: str = Field("serial_1cpu", description="run against which differences in accuracy are shown")
+    runs: list[str] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _valid_runs(self) -> Study:
+        for name in (*self.runs, self.baseline):
+            try:
+                RunSpec.parse(name)
+            except MedscaleError as error:
+                raise ValueError(str(error)) from None
+        if is_detector(self.model.name) or is_detector(RunSpec.parse(self.baseline).model or ""):
+            raise ValueError("a detector is the model of runs such as serial_1gpu_yolov8n, not of study or baseline")
+        return self
+
+    @property
+    def detection_runs(self) -> list[str]:
+        """Those of the runs that localize; their names end in a detector's."""
+        return [name for name in self.runs if is_detector(RunSpec.parse(name).model or "")]
+
+
+class Node(Strict):
+    """One machine of the cluster, or this one."""
+
+    gpus: int = Field(4, ge=0)
+    cpus: int = Field(32, ge=1)
+
+
+class Dask(Strict):
+    """Where preprocessing runs: a local cluster, a scheduler's address, or SLURM jobs through dask-jobqueue."""
+
+    workers: int | None = Field(None, ge=1, description="None: one a core (local), required for slurm")
+    scheduler: str = Field("local", description="'local', 'slurm', or an address such as tcp://host:8786")
+    slurm: dict[str, Any] = {}
