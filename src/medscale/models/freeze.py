@@ -10,17 +10,15 @@ from torch import nn
 Block = tuple[str, nn.Module]
 
 
-def freeze(chain: Sequence[Block], trained: Literal["all", "last_block", "last_layer"]) -> None:
+def freeze(chain: Sequence[Block], trained: Literal["last_block", "last_layer"]) -> None:
     """Let only the last part of a network learn.
 
     Args:
         chain: the network's blocks in order, as ``registry.stages`` gives them.
         trained: ``last_layer``: the last block with weights, which maps features to logits; ``last_block``: the last
             block of several convolutions (the last convolution, where a network has no such blocks) and all after
-            it; ``all``: everything.
+            it.
     """
-    if trained == "all":
-        return
     begin = _last(chain, lambda part: any(True for _ in part.parameters()))
     if trained == "last_block":
         several = _last(chain, lambda part: _convolutions(part) > 1)

@@ -140,7 +140,7 @@ def _chain(
 
 def _predict(trainer: Trainer, shards: Shards, task: Task, split: str) -> pd.DataFrame | None:
     """Predictions of all images of a split with the network as it is, on rank 0."""
-    split_loader = loader(trainer.plan, shards, split, trainer.world)
+    split_loader = loader(trainer.plan, shards, split, trainer.world, metadata=task.metadata)
     parts = [
         task.part(trainer.criterion, logits, labels, ids)
         for logits, labels, ids in outputs(trainer.strategy, split_loader, trainer.watchdog)

@@ -21,7 +21,13 @@ from medscale.train.recipe import Criterion
 
 
 class Task(Protocol):
-    """A plan and a shard set, and what is to be learned of it."""
+    """A plan and a shard set, and what is to be learned of it.
+
+    Attributes:
+        metadata: features of all samples of the shard set, float32, shape N,F; None: images alone are input.
+    """
+
+    metadata: np.ndarray | None
 
     def network(self) -> nn.Module:
         """The network with its first weights, drawn from torch's global generator or read."""
@@ -44,11 +50,11 @@ class Classification:
 
     def __init__(self, plan: RunPlan, shards: Shards) -> None:
         self._plan, self._shards = plan, shards
+        self.metadata = encode(shards.rows, plan.model.metadata)
 
     def network(self) -> nn.Module:
         """See ``Task``: images, or images and metadata, to logits (n,K)."""
-        features = encode(self._shards.rows, self._plan.model.metadata)
-        beside = 0 if features is None else features.shape[1]
+        beside = 0 if self.metadata is None else self.metadata.shape[1]
         return build(self._plan.model, len(self._shards.classes), self._shards.shape[2], beside)
 
     def criterion(self, network: nn.Module, device: torch.device) -> Criterion:
@@ -58,7 +64,7 @@ class Classification:
 
     def loader(self, split: str, world: World) -> Loader:
         """See ``Task``."""
-        return loader(self._plan, self._shards, split, world)
+        return loader(self._plan, self._shards, split, world, metadata=self.metadata)
 
     def part(self, criterion: AnyCriterion, outputs: Tensor, labels: Tensor, ids: np.ndarray) -> Any:
         """See ``Task``: ids, labels and probabilities."""
@@ -69,7 +75,14 @@ class Classification:
         return records.predictions(parts, split, images)
 
 
-def loader(plan: RunPlan, shards: Shards, split: str, world: World, kind: type[Loader] = Loader) -> Loader:
+def loader(
+    plan: RunPlan,
+    shards: Shards,
+    split: str,
+    world: World,
+    kind: type[Loader] = Loader,
+    metadata: np.ndarray | None = None,
+) -> Loader:
     """This rank's share of a split; only training images are shuffled and augmented."""
     training = split == "train"
     return kind(
@@ -82,7 +95,7 @@ def loader(plan: RunPlan, shards: Shards, split: str, world: World, kind: type[L
         seed=plan.seed,
         training=training,
         augment=plan.augment,
-        metadata=encode(shards.rows, plan.model.metadata),
+        metadata=metadata,
         device=world.device,
         channels_last=plan.recipe.channels_last,
     )
