@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from medscale.config import RunPlan
+from medscale.data.loader import Loader
 from medscale.data.shards import Shards
 from medscale.errors import MedscaleError
 from medscale.files import digest, read_json, write_json
@@ -79,6 +80,7 @@ def assemble(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World,
         network = network.to(memory_format=torch.channels_last)
     precision = Precision.of(plan.run.amp, world.device)
     training, validation = task.loader("train", world), task.loader("val", world)
+    _check_shares(plan, training)
     strategy = wrap(network, plan, world, precision, lambda: _chain(network, task, plan, shards, out, world, precision))
     strategy.warm_up(training.blank(2))
     made = optimizer(strategy.network, recipe)
@@ -101,6 +103,17 @@ def assemble(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World,
         watchdog=watchdog,
         since=start,
     )
+
+
+def _check_shares(plan: RunPlan, training: Loader) -> None:
+    """SyncBatchNorm waits for all replicas in each micro-batch: none may be without images."""
+    recipe = plan.recipe
+    if recipe.sync_batchnorm and plan.run.replicas > 1 and training.smallest_share < recipe.accumulate:
+        raise MedscaleError(
+            f"{plan.run.name}: the smallest share of a step is {training.smallest_share} image(s) a replica, which "
+            f"recipe.accumulate {recipe.accumulate} cannot divide, as recipe.sync_batchnorm needs; lower "
+            "recipe.accumulate or raise recipe.batch_size"
+        )
 
 
 def restore(trainer: Trainer) -> bool:
