@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from data_trees import encoded, picture
 from medscale.config import Clahe, Preprocess
 from medscale.data import audit
-from medscale.data.images import EMPTY, NOT_AN_IMAGE, TRUNCATED, UNREADABLE, Unreadable, decode, jpeg_size, read_bytes
+from medscale.data.images import (
+    EMPTY,
+    NOT_AN_IMAGE,
+    TRUNCATED,
+    UNREADABLE,
+    Unreadable,
+    _plain_png,
+    decode,
+    jpeg_size,
+    read_bytes,
+)
 from medscale.data.lookalike import thumbnail
 from medscale.data.preprocess import preprocess, reduction
 
@@ -51,6 +64,26 @@ def test_every_form_becomes_rgb(data: bytes, wanted: np.ndarray, tolerance: int)
     assert got.dtype == np.uint8
     assert got.shape == wanted.shape
     assert np.abs(got.astype(int) - wanted).max() <= tolerance
+
+
+@settings(deadline=None, max_examples=40)
+@given(width=st.integers(1, 70), height=st.integers(1, 70), seed=st.integers(0, 9), level=st.integers(0, 9))
+def test_a_plain_png_has_the_pixels_that_opencv_gives(width: int, height: int, seed: int, level: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = cv2.blur(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), (1 + seed, 1 + seed))
+    data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, level])[1].tobytes()
+    assert _plain_png(data) == (height, width)
+    assert np.array_equal(decode(data), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+
+
+def test_a_damaged_plain_png_is_told() -> None:
+    data = bytearray(cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes())
+    at = data.index(b"IDAT")
+    length = int.from_bytes(data[at - 4 : at], "big")
+    data[at + 6] ^= 0xFF  # the deflate stream, under a checksum that fits
+    data[at + 4 + length : at + 8 + length] = zlib.crc32(data[at : at + 4 + length]).to_bytes(4, "big")
+    with pytest.raises(Unreadable, match="the png decoder"):
+        decode(bytes(data))
 
 
 def test_16_bit_is_scaled_by_its_full_range() -> None:

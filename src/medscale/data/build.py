@@ -133,7 +133,7 @@ def versions() -> dict[str, str]:
     """What decides a chunk's bytes beside images and settings: libraries, and a digest of this package's modules."""
     files = [Path(str(module.__file__)) for module in (images, preprocess, shards)]
     code = digest([sha256(file) for file in (*files, files[0].with_name("dicom.py"))])
-    libraries = {name: _version(name) for name in ("pydicom", "pillow", "pylibjpeg-openjpeg")}
+    libraries = {name: _version(name) for name in ("pydicom", "pillow", "pylibjpeg-openjpeg", "kornia-rs")}
     return {"opencv": cv2.__version__, "numpy": np.__version__, **libraries, "code": code}
 
 

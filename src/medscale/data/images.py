@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import kornia_rs.io
 import numpy as np
 from PIL import Image
 
@@ -39,6 +40,9 @@ REDUCED = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
+
+IHDR_END, NOT_PLAIN = 33, (b"tRNS", b"eXIf", b"acTL")  # transparency, orientation, animation
+MANY_PIXELS = 2**28  # more is left to OpenCV, which refuses a billion
 
 ORIENTATION, QUARTER_TURNED = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that swap width and height
 
@@ -114,6 +118,8 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
         from medscale.data import dicom  # it imports this module, and only studies of DICOM need pydicom
 
         return dicom.decode(data)
+    if kind == "png" and (size := _plain_png(data)):
+        return _rgb_png(data, size)
     flags = REDUCED[reduce if kind == "jpeg" else 1] | cv2.IMREAD_ANYDEPTH
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -127,6 +133,25 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
     if image.dtype != np.uint8:
         raise Unreadable(UNREADABLE, f"{image.dtype} samples; 8 or 16 bit are read")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _plain_png(data: bytes) -> tuple[int, int] | None:
+    """Height and width of a PNG of 8 bits, RGB, not interlaced, with nothing that changes its colours or turns it.
+
+    Such files, by far the most, are decoded by kornia-rs, to the same pixels as by OpenCV in half the time; None for
+    any other.
+    """
+    if len(data) < IHDR_END or data[12:16] != b"IHDR" or any(chunk in data for chunk in NOT_PLAIN):
+        return None
+    width, height, *form = struct.unpack_from(">IIBBBBB", data, 16)
+    return (height, width) if form == [8, 2, 0, 0, 0] and 0 < width * height < MANY_PIXELS else None
+
+
+def _rgb_png(data: bytes, size: tuple[int, int]) -> np.ndarray:
+    try:
+        return np.asarray(kornia_rs.io.decode_image_png_u8(data, size, "rgb"))
+    except Exception as error:  # it raises no other kind
+        raise Unreadable(UNREADABLE, f"the png decoder: {error}") from None
 
 
 def header(data: bytes) -> dict[str, Any] | None:
