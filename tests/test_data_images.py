@@ -22,12 +22,13 @@ from medscale.data.images import (
     UNREADABLE,
     Unreadable,
     _plain_png,
+    _png_chunks,
     decode,
     jpeg_size,
     read_bytes,
 )
 from medscale.data.lookalike import thumbnail
-from medscale.data.preprocess import preprocess, reduction
+from medscale.data.preprocess import preprocess, reduction, resize
 
 RGB = picture(1)
 PIXELS = np.asarray(RGB)
@@ -72,7 +73,7 @@ def test_a_plain_png_has_the_pixels_that_opencv_gives(width: int, height: int, s
     rng = np.random.default_rng(seed)
     image = cv2.blur(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), (1 + seed, 1 + seed))
     data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, level])[1].tobytes()
-    assert _plain_png(data) == (height, width)
+    assert _plain_png(data, _png_chunks(data)) == (height, width)
     assert np.array_equal(decode(data), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
@@ -196,10 +197,22 @@ def test_reduction_leaves_the_margin(side: int, factor: int) -> None:
     assert reduction(side // 2, 9000, 64) == factor
 
 
+@pytest.mark.parametrize(
+    ("size", "mean", "largest"), [((512, 512), 0.6, 14), ((300, 200), 0.6, 14), ((2000, 130), 0, 0)]
+)
+def test_resizing_is_close_to_averaging_over_areas(size: tuple[int, int], mean: float, largest: int) -> None:
+    image = np.asarray(picture(4, size))
+    whole = cv2.resize(image, (112, 112), interpolation=cv2.INTER_AREA).astype(int)
+    difference = np.abs(resize(image, 112) - whole)
+    assert difference.mean() <= mean
+    assert difference.max() <= largest
+
+
 def test_preprocessing_follows_the_specified_steps() -> None:
     image = np.asarray(picture(5, (300, 200)))
     settings = Preprocess(size=48, clahe=Clahe(clip_limit=2.0, tiles=4), gamma=1.2, median=3)
-    small = cv2.resize(image, (48, 48), interpolation=cv2.INTER_AREA)
+    quarter = cv2.resize(image, (75, 50), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(quarter, (48, 48), interpolation=cv2.INTER_LINEAR)
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)
     light = cv2.createCLAHE(2.0, (4, 4)).apply(np.ascontiguousarray(lab[..., 0]))
     even = cv2.cvtColor(np.dstack([light, lab[..., 1:]]), cv2.COLOR_LAB2RGB)

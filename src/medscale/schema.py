@@ -77,7 +77,7 @@ class Preprocess(Strict):
     gamma: float | None = Field(None, gt=0)
     median: int | None = Field(None, ge=3)
     margin: float = Field(
-        1.0, ge=1, description="a JPEG is decoded at 1/2, 1/4 or 1/8 while both sides stay so many times size"
+        1.0, ge=1, description="an image is first shrunk to 1/2, 1/4 or 1/8 while both sides stay so many times size"
     )
     chunk: int | None = Field(
         None, ge=1, description="images a shard chunk; None: as many as make 256 chunks, from 16 to 1024"
