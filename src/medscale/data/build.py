@@ -119,7 +119,7 @@ def make_one(raw: str, image: Image, settings: Preprocess) -> np.ndarray:
     """
     path, wanted, width, height = image
     try:
-        data = read_bytes(Path(raw, path))
+        data = read_bytes(os.path.join(raw, path))
         if hashlib.sha256(data).hexdigest() == wanted:
             reduce = reduction(width, height, settings.size, settings.margin)
             return preprocess.preprocess(decode(data, reduce), settings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import cv2
 import numpy as np
 
@@ -64,11 +66,15 @@ def clahe(image: np.ndarray, settings: Clahe) -> np.ndarray:
     """Contrast-limited adaptive histogram equalization (Zuiderveld 1994) of L in CIE LAB; colour stays."""
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
     equalize = cv2.createCLAHE(settings.clip_limit, (settings.tiles, settings.tiles))
-    lab[..., 0] = equalize.apply(np.ascontiguousarray(lab[..., 0]))
+    cv2.insertChannel(equalize.apply(cv2.extractChannel(lab, 0)), lab, 0)
     return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
 
 
 def gamma(image: np.ndarray, value: float) -> np.ndarray:
     """Gamma correction, out = 255 (in / 255)^(1 / value): above 1 it brightens the dark parts."""
-    table = np.rint(255 * (np.arange(256) / 255) ** (1 / value)).astype(np.uint8)
-    return cv2.LUT(image, table)
+    return cv2.LUT(image, _gamma_table(value))
+
+
+@cache
+def _gamma_table(value: float) -> np.ndarray:
+    return np.rint(255 * (np.arange(256) / 255) ** (1 / value)).astype(np.uint8)
