@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,7 @@ class Trainer:
     average: Average
     criterion: Criterion
     training: Loader
+    steps: Callable[[int, int], Iterator[Step]]  # of an epoch from a step on: the training loader's, or some of them
     validation: Loader
     tensors: Tensors
     checkpoints: Checkpoints
@@ -55,7 +56,7 @@ class Trainer:
             self._waited()  # what validation and warm-up waited is not this epoch's
             sums = torch.zeros(3, dtype=torch.int64, device=self.world.device)
             images = 0
-            for step in clock.waiting(self.training.epoch(progress.epoch, start=progress.step)):
+            for step in clock.waiting(self.steps(progress.epoch, progress.step)):
                 sums += self._step(step)
                 images += step.size
                 progress.step += 1

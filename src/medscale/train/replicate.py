@@ -54,7 +54,7 @@ def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, wa
         weights = trainer.tensors.whole(world)
         measured = _measured(trainer, meter)
     except (torch.OutOfMemoryError, RuntimeError) as error:
-        raise _explained(error, plan) from error
+        raise explained(error, plan) from error
     if world.is_main:
         assert weights is not None
         assert measured is not None
@@ -93,6 +93,7 @@ def assemble(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World,
         average=average,
         criterion=task.criterion(network, world.device),
         training=training,
+        steps=training.epoch,
         validation=validation,
         tensors=Tensors(strategy, made, average),
         checkpoints=Checkpoints(out / "checkpoints", world, _key(plan, shards)),
@@ -185,7 +186,7 @@ def _headline(plan: RunPlan, trainer: Trainer, resumed: bool) -> str:
     return f"{text}; goes on from epoch {at.epoch + 1}, step {at.step}" if resumed else text
 
 
-def _explained(error: Exception, plan: RunPlan) -> Exception:
+def explained(error: Exception, plan: RunPlan) -> Exception:
     """Out of memory as an error that says which batch size to try; other known causes likewise; the rest as it is."""
     chain = [error]
     while chain[-1].__cause__ is not None:  # a pipeline wraps what a stage raised

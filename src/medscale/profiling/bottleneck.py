@@ -1,0 +1,111 @@
+"""What bounds a run, in one sentence, by rules from its numbers; the first rule that holds decides.
+
+Shares are of the profiled window's time, the mean over ranks; what is attained comes from steps without the profiler.
+
+| rule | holds where | is said |
+|---|---|---|
+| data | data > 20 % | the step waits for its batch |
+| imbalance | communication > 20 %, and the busiest rank computes over 20 % longer than the least busy | ranks wait for the slowest |
+| communication | communication > 20 % | the exchange between ranks is not hidden behind computing |
+| optimizer | optimizer > 25 % | updating weights takes more than a quarter |
+| host | idle > 30 % | GPU: it waits for the host to launch kernels; CPU: Python and waiting outside operators |
+| bandwidth | FLOPs a byte below the ridge of the roofline | memory bandwidth bounds it |
+| arithmetic | else | arithmetic bounds it |
+
+The ridge is where both ceilings meet: measured FLOP/s divided by measured bytes/s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DATA, COMMUNICATION, OPTIMIZER, IDLE, IMBALANCE = 0.20, 0.20, 0.25, 0.30, 0.20
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What the rules look at.
+
+    Attributes:
+        data, communication, optimizer, idle: shares of the window's time, mean over ranks.
+        imbalance: computing time of the busiest rank over that of the least busy, less 1.
+        flops, bytes: of a step, over all ranks.
+        seconds: of a step without the profiler.
+        ceiling_flops, ceiling_bytes: measured, a second, over all ranks.
+        cuda: whether GPUs did it.
+    """
+
+    data: float
+    communication: float
+    optimizer: float
+    idle: float
+    imbalance: float
+    flops: float
+    bytes: float
+    seconds: float
+    ceiling_flops: float
+    ceiling_bytes: float
+    cuda: bool
+
+    @property
+    def intensity(self) -> float:
+        """FLOPs a byte."""
+        return self.flops / self.bytes
+
+    @property
+    def ridge(self) -> float:
+        """FLOPs a byte at which both ceilings meet."""
+        return self.ceiling_flops / self.ceiling_bytes
+
+    @property
+    def of_flops(self) -> float:
+        """Share of the measured FLOP/s that is attained."""
+        return self.flops / self.seconds / self.ceiling_flops
+
+    @property
+    def of_bytes(self) -> float:
+        """Share of the measured bytes/s that is attained, by the operators' compulsory traffic."""
+        return self.bytes / self.seconds / self.ceiling_bytes
+
+
+def rule(numbers: Numbers) -> str:
+    """Name of the rule that decides."""
+    exchange = numbers.communication > COMMUNICATION
+    order = (
+        ("data", numbers.data > DATA),
+        ("imbalance", exchange and numbers.imbalance > IMBALANCE),
+        ("communication", exchange),
+        ("optimizer", numbers.optimizer > OPTIMIZER),
+        ("host", numbers.idle > IDLE),
+        ("bandwidth", numbers.intensity < numbers.ridge),
+    )
+    return next((name for name, holds in order if holds), "arithmetic")
+
+
+def sentence(numbers: Numbers) -> str:
+    """What bounds the run, with the numbers that say so."""
+    n = numbers
+    idle = (
+        f"the GPU has no work for {_percent(n.idle)} of the time: the host launches kernels too slowly, so that larger "
+        "batches, compilation or CUDA graphs would help"
+        if n.cuda
+        else f"{_percent(n.idle)} of the time passes outside operators, in Python and between calls: the network is small "
+        "for its number of operators"
+    )
+    said = {
+        "data": f"the step waits for data for {_percent(n.data)} of the time",
+        "imbalance": f"{_percent(n.communication)} of the time is communication that nothing hides, most of it waiting for "
+        f"the slowest rank, which computes {_percent(n.imbalance)} longer than the fastest",
+        "communication": f"{_percent(n.communication)} of the time is communication that computing does not hide",
+        "optimizer": f"the optimizer takes {_percent(n.optimizer)} of the time: the batch is small for the number of weights",
+        "host": idle,
+        "bandwidth": f"memory bandwidth bounds the step: its operators do {n.intensity:.1f} FLOPs a byte where the roofline's "
+        f"ridge is at {n.ridge:.1f}, and move {_percent(n.of_bytes)} of the bytes a second that a triad does",
+        "arithmetic": f"arithmetic bounds the step: with {n.intensity:.1f} FLOPs a byte it lies right of the roofline's ridge "
+        f"at {n.ridge:.1f}, and attains {_percent(n.of_flops)} of the FLOP/s of a large matrix product",
+    }
+    return said[rule(n)]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
