@@ -215,7 +215,9 @@ class Profile(Strict):
     """Profiled steps of a run: ``snakemake profiled/<study>/<run>`` for any run."""
 
     runs: list[str] = Field([], description="runs that the study's report shows")
-    warmup: int = Field(5, ge=2, description="steps before anything is timed; in the second, FLOPs and bytes are counted")
+    warmup: int = Field(
+        5, ge=2, description="steps before anything is timed; in the second, FLOPs and bytes are counted"
+    )
     steps: int = Field(10, ge=1, le=100, description="steps timed as they are, and then as many that are traced")
     memory: bool = Field(True, description="trace allocations")
     shapes: bool = Field(False, description="trace the shapes of operands: larger traces")

@@ -5,10 +5,11 @@ Shares are of the profiled window's time, the mean over ranks; what is attained 
 | rule | holds where | is said |
 |---|---|---|
 | data | data > 20 % | the step waits for its batch |
-| imbalance | communication > 20 %, and the busiest rank computes over 20 % longer than the least busy | ranks wait for the slowest |
+| imbalance | communication > 20 %, and one rank computes over 20 % longer than another | ranks wait for the slowest |
 | communication | communication > 20 % | the exchange between ranks is not hidden behind computing |
 | optimizer | optimizer > 25 % | updating weights takes more than a quarter |
 | host | idle > 30 % | GPU: it waits for the host to launch kernels; CPU: Python and waiting outside operators |
+| operators | less than 30 % of the roofline is attained | neither ceiling is near; which kind takes most time |
 | bandwidth | FLOPs a byte below the ridge of the roofline | memory bandwidth bounds it |
 | arithmetic | else | arithmetic bounds it |
 
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-DATA, COMMUNICATION, OPTIMIZER, IDLE, IMBALANCE = 0.20, 0.20, 0.25, 0.30, 0.20
+DATA, COMMUNICATION, OPTIMIZER, IDLE, IMBALANCE, ATTAINED = 0.20, 0.20, 0.25, 0.30, 0.20, 0.30
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Numbers:
         flops, bytes: of a step, over all ranks.
         seconds: of a step without the profiler.
         ceiling_flops, ceiling_bytes: measured, a second, over all ranks.
+        largest: the kind of computing that takes most time.
+        largest_share: its share, as above.
         cuda: whether GPUs did it.
     """
 
@@ -45,6 +48,8 @@ class Numbers:
     seconds: float
     ceiling_flops: float
     ceiling_bytes: float
+    largest: str
+    largest_share: float
     cuda: bool
 
     @property
@@ -67,6 +72,11 @@ class Numbers:
         """Share of the measured bytes/s that is attained, by the operators' compulsory traffic."""
         return self.bytes / self.seconds / self.ceiling_bytes
 
+    @property
+    def attained(self) -> float:
+        """Share of the roofline that is attained: of the ceiling that is lower at this many FLOPs a byte."""
+        return max(self.of_flops, self.of_bytes)
+
 
 def rule(numbers: Numbers) -> str:
     """Name of the rule that decides."""
@@ -77,6 +87,7 @@ def rule(numbers: Numbers) -> str:
         ("communication", exchange),
         ("optimizer", numbers.optimizer > OPTIMIZER),
         ("host", numbers.idle > IDLE),
+        ("operators", numbers.attained < ATTAINED),
         ("bandwidth", numbers.intensity < numbers.ridge),
     )
     return next((name for name, holds in order if holds), "arithmetic")
@@ -85,24 +96,26 @@ def rule(numbers: Numbers) -> str:
 def sentence(numbers: Numbers) -> str:
     """What bounds the run, with the numbers that say so."""
     n = numbers
-    idle = (
-        f"the GPU has no work for {_percent(n.idle)} of the time: the host launches kernels too slowly, so that larger "
-        "batches, compilation or CUDA graphs would help"
-        if n.cuda
-        else f"{_percent(n.idle)} of the time passes outside operators, in Python and between calls: the network is small "
-        "for its number of operators"
-    )
     said = {
         "data": f"the step waits for data for {_percent(n.data)} of the time",
-        "imbalance": f"{_percent(n.communication)} of the time is communication that nothing hides, most of it waiting for "
-        f"the slowest rank, which computes {_percent(n.imbalance)} longer than the fastest",
+        "imbalance": f"{_percent(n.communication)} of the time is communication that nothing hides, most of it waiting "
+        f"for the slowest rank, which computes {_percent(n.imbalance)} longer than the fastest",
         "communication": f"{_percent(n.communication)} of the time is communication that computing does not hide",
-        "optimizer": f"the optimizer takes {_percent(n.optimizer)} of the time: the batch is small for the number of weights",
-        "host": idle,
-        "bandwidth": f"memory bandwidth bounds the step: its operators do {n.intensity:.1f} FLOPs a byte where the roofline's "
-        f"ridge is at {n.ridge:.1f}, and move {_percent(n.of_bytes)} of the bytes a second that a triad does",
-        "arithmetic": f"arithmetic bounds the step: with {n.intensity:.1f} FLOPs a byte it lies right of the roofline's ridge "
-        f"at {n.ridge:.1f}, and attains {_percent(n.of_flops)} of the FLOP/s of a large matrix product",
+        "optimizer": f"the optimizer takes {_percent(n.optimizer)} of the time: the batch is small for so many weights",
+        "host": f"{_percent(n.idle)} of the time "
+        + (
+            "the GPU has no work, because the host launches kernels too slowly: larger batches, compilation or CUDA "
+            "graphs would help"
+            if n.cuda
+            else "passes outside operators, in Python and between calls: the operators are small"
+        ),
+        "operators": f"neither ceiling of the roofline is near ({_percent(n.of_flops)} of the FLOP/s of a large matrix "
+        f"product, {_percent(n.of_bytes)} of the bytes a second of a triad): the operators themselves are slow at this "
+        f"size, and {n.largest} takes most of the time, {_percent(n.largest_share)}",
+        "bandwidth": f"memory bandwidth bounds the step: its operators do {n.intensity:.1f} FLOPs a byte, below the "
+        f"ridge of the roofline at {n.ridge:.1f}, and move {_percent(n.of_bytes)} of the bytes a second of a triad",
+        "arithmetic": f"arithmetic bounds the step: with {n.intensity:.1f} FLOPs a byte it is beyond the ridge of the "
+        f"roofline at {n.ridge:.1f}, and attains {_percent(n.of_flops)} of the FLOP/s of a large matrix product",
     }
     return said[rule(n)]
 

@@ -44,8 +44,9 @@ RULES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "memory",
-        r"^(copy|to_copy|to|clone|contiguous|cat|stack|empty|new_|zeros|zero|ones|fill|full|resize|pin_memory|pad|"
-        r"constant_pad|ToCopy|Memcpy|Memset|index_put|scalar_tensor|arange|item|local_scalar_dense|gather)",
+        r"^(copy|to_copy|to|clone|contiguous|cat|stack|empty|new|zeros|zero|ones|fill|full|resize|pin_memory|pad|"
+        r"constant_pad|Memcpy|Memset|index|index_put|scalar_tensor|arange|item|local_scalar_dense|gather)(_|$|\.)|"
+        r"^(ToCopy|Copy|Cat|Clone|Index)\w*Backward",
         r"^Mem(cpy|set)|copy_kernel|CatArray|FillFunctor|direct_copy",
     ),
     (

@@ -21,6 +21,7 @@ from medscale.log import log
 from medscale.parallel.world import World
 from medscale.profiling import bottleneck, ceilings
 from medscale.profiling.bottleneck import Numbers
+from medscale.profiling.kinds import KINDS
 from medscale.profiling.timeline import Timeline, analyse
 from medscale.profiling.trace import events
 from medscale.profiling.window import Enough, Seen, Window
@@ -80,7 +81,11 @@ def _keep_trace(path: Path, seen: Seen) -> None:
 
 
 def _write(
-    out: Path, plan: RunPlan, settings: Profile, form: str, ranks: Sequence[tuple[Seen, Timeline, dict[str, float], int]]
+    out: Path,
+    plan: RunPlan,
+    settings: Profile,
+    form: str,
+    ranks: Sequence[tuple[Seen, Timeline, dict[str, float], int]],
 ) -> None:
     """All ranks' tables, and profile.json with what follows from them."""
     seen, lines = [rank[0] for rank in ranks], [rank[1] for rank in ranks]
@@ -99,6 +104,8 @@ def _write(
             "data_s": median(one.data_s),
             "profiled_s": one.profiled_s,
             "communication_s": line.communication_s / line.steps,
+            "allocations": line.allocations / line.steps,
+            "allocated_bytes": line.allocated_bytes / line.steps,
             "ceiling": ceiling,
             "work": asdict(one.work),
         }
@@ -127,13 +134,14 @@ def _write(
 
 
 def _numbers(plan: RunPlan, lines: Sequence[Timeline], each: Sequence[dict[str, Any]]) -> Numbers:
-    share = {k: fmean(line.kinds[k] / line.window_s for line in lines) for k in (*WAITS, "optimizer")}
+    share = {kind: fmean(line.kinds[kind] / line.window_s for line in lines) for kind in KINDS}
+    largest = max((kind for kind in KINDS if kind not in WAITS), key=lambda kind: share[kind])
     busy = [line.window_s - sum(line.kinds[kind] for kind in WAITS) for line in lines]
     flops, moved = (sum(sum(rank["work"][what].values()) for rank in each) for what in ("flops", "bytes"))
     if not flops or not moved:
         raise MedscaleError(
-            f"{plan.run.name}: no FLOPs were counted in a training step, so there is no roofline; is the network without "
-            "convolutions and matrix products?"
+            f"{plan.run.name}: no FLOPs were counted in a training step, so there is no roofline; is the network "
+            "without convolutions and matrix products?"
         )
     return Numbers(
         data=share["data"],
@@ -146,5 +154,7 @@ def _numbers(plan: RunPlan, lines: Sequence[Timeline], each: Sequence[dict[str, 
         seconds=fmean(rank["seconds"] for rank in each),
         ceiling_flops=sum(rank["ceiling"]["flops"] for rank in each),
         ceiling_bytes=sum(rank["ceiling"]["bytes"] for rank in each),
+        largest=largest,
+        largest_share=share[largest],
         cuda=plan.backend == "cuda",
     )

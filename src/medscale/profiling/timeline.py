@@ -40,7 +40,10 @@ class Timeline:
         operators: ``name, kind, calls, seconds``: of a CPU its own time without that of operators within it; of a GPU
             the time of the kernels that it launched.
         kernels: ``name, kind, calls, seconds`` of each GPU kernel; empty for a CPU.
-        memory: ``seconds, bytes``: since the window's beginning, and allocated by PyTorch; extremes are kept.
+        memory: ``seconds, bytes``: since the window's beginning, and allocated by PyTorch (on a CPU since tracing
+            began, so without the weights); of so many pieces the smallest and the largest value are kept.
+        allocations: how often memory was asked for in the window.
+        allocated_bytes: how much of it, over all these.
     """
 
     steps: int
@@ -50,6 +53,8 @@ class Timeline:
     operators: pd.DataFrame
     kernels: pd.DataFrame
     memory: pd.DataFrame
+    allocations: int
+    allocated_bytes: float
 
 
 def analyse(events: pd.DataFrame) -> Timeline:
@@ -65,7 +70,7 @@ def analyse(events: pd.DataFrame) -> Timeline:
     if marks.empty:
         raise MedscaleError("the trace has no step of torch.profiler (ProfilerStep#): was it made by `profile`?")
     begin, end, trainer = marks["start"].min(), marks["end"].max(), marks["thread"].iloc[0]
-    inside = events[(events["end"] > begin) & (events["start"] < end)].copy()
+    inside = events[(events["end"] >= begin) & (events["start"] < end)].copy()
     inside[["start", "end"]] = inside[["start", "end"]].clip(begin, end)
     host = inside[inside["category"].isin(["operator", "range"])]
     own = _kinds_of_host(host[host["thread"] == trainer])
@@ -81,7 +86,7 @@ def analyse(events: pd.DataFrame) -> Timeline:
         seconds, exchanges = _on_gpu(kernels, data, np.array([[begin, end]]))
         launched = _table(kernels)
         names = host[host["operator"] >= 0].drop_duplicates("operator", keep="last").set_index("operator")["name"]
-        operators = _table(kernels.assign(name=kernels["operator"].map(names).fillna("(not known)")))
+        operators = _table(kernels.assign(name=kernels["operator"].map(names).astype(object).fillna("(not known)")))
     window = end - begin
     seconds["idle"] = window - sum(seconds.values())
     memory = inside[(inside["category"] == "memory") & (inside["on_gpu"] == (not kernels.empty))]
@@ -93,6 +98,8 @@ def analyse(events: pd.DataFrame) -> Timeline:
         operators=operators,
         kernels=launched,
         memory=_course(memory, begin),
+        allocations=int((memory["size"] > 0).sum()),
+        allocated_bytes=float(memory["size"].clip(lower=0).sum()),
     )
 
 

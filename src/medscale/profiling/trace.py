@@ -33,9 +33,8 @@ def read_trace(path: str | Path) -> pd.DataFrame:
     """
     path = Path(path)
     try:
-        opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-        with opened as file:
-            return events(file.read())
+        raw = path.read_bytes()
+        return events((gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8"))
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise MedscaleError(f"{path} is no trace that can be read ({error}); profile the run again") from None
 
@@ -48,7 +47,7 @@ def events(text: str) -> pd.DataFrame:
     Returns:
         Columns ``category`` (operator, range: annotated by name, kernel: on a GPU, with copies and fills, memory:
         an allocation or release), ``name``, ``thread`` (of a kernel: the GPU's stream), ``start, end`` (µs on the
-        trace's clock), ``operator`` (number of the operator, and of a kernel that of the operator which launched it; -1:
+        trace's clock), ``operator`` (number of the operator, and of a kernel that of the one which launched it; -1:
         none), ``size`` (bytes allocated, negative: released), ``allocated`` (bytes after that), ``on_gpu`` (of memory).
     """
     rows = [row for event in _decoded(text) if (row := _row(event)) is not None]

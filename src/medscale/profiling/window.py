@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ class Window:
         if self._device.type == "cuda":
             seen.seconds = [(time.perf_counter() - marks[0]) / self._settings.steps] * self._settings.steps
         else:
-            seen.seconds = [after - before for before, after in zip(marks, marks[1:], strict=False)]
+            seen.seconds = [after - before for before, after in pairwise(marks)]
 
     def _traced(self, source: Iterator[Step]) -> Iterator[Step]:
         """The same under the profiler, after one step in which it warms up."""

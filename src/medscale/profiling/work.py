@@ -49,7 +49,7 @@ class Traffic(TorchDispatchMode):
         self.communicated = 0.0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operator, and count it; what wraps tensors (DTensor) unwraps them first, so that shares are counted."""
+        """Run the operator, and count it; of a DTensor, which unwraps itself first, this rank's share."""
         if any(kind not in (Tensor, Parameter) for kind in types):
             return NotImplemented
         out = func(*args, **(kwargs or {}))

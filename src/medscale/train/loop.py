@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,6 +48,7 @@ class Trainer:
     guard: Guard
     watchdog: Watchdog
     since: float
+    note: Callable[[dict[str, Any]], None] = lambda row: None  # further records of an epoch, on rank 0
 
     def run(self) -> None:
         """All epochs that are left, until the recipe, its patience or a signal ends them."""
@@ -148,6 +150,7 @@ class Trainer:
                 self.tensors.keep_best()
         if self.world.is_main:
             tell(progress, recipe.epochs)
+            self.note(progress.history[-1])
 
     def _save(self, clock: Clock, stop: bool) -> None:
         """Write a checkpoint; at a request to stop, end with it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
@@ -22,6 +23,7 @@ from medscale.parallel.precision import Precision
 from medscale.parallel.world import World
 from medscale.parallel.wrap import wrap
 from medscale.train import records
+from medscale.train.board import board
 from medscale.train.checkpoint import Checkpoints
 from medscale.train.clock import Meter, device_memory_mb, host_memory_mb
 from medscale.train.ema import Average
@@ -46,7 +48,10 @@ def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, wa
     if world.is_main:
         log.info("%s", _headline(plan, trainer, resumed))
     try:
-        trainer.run()
+        with ExitStack() as logs:
+            if plan.tensorboard and world.is_main:
+                trainer.note = logs.enter_context(board(out / "tensorboard", trainer.progress.epoch))
+            trainer.run()
         trainer.watchdog.rest()
         trainer.tensors.use_best()
         predicted = [_predict(trainer, shards, task, split) for split in ("val", "test")]

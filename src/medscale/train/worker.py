@@ -50,7 +50,7 @@ def carry_out(
     task: Callable[[RunPlan, Shards], Task],
     what: Callable[[RunPlan, Shards, Task, Path, World, Watch], None] = train,
 ) -> None:
-    """Train (or ``what`` else) what ``task`` makes of the plan and the shards, on this rank; a failure ends the process."""
+    """Train what ``task`` makes of the plan and the shards, on this rank, or do ``what`` else; a failure ends it."""
     die_with_parent()
     watch = Watch()
     watch.install()
