@@ -4,7 +4,12 @@
 #   snakemake --profile demo …                  the same names at demo scale, below work/demo
 import sys
 
-from medscale.config import BENCHMARKS, PROFILES, FIGURES as BASE_FIGURES, TABLES as BASE_TABLES
+from medscale.config import (
+    BENCHMARKS,
+    PROFILES,
+    FIGURES as BASE_FIGURES,
+    TABLES as BASE_TABLES,
+)
 from medscale.workflow import Study, use_this_python
 
 use_this_python()

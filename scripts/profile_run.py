@@ -27,7 +27,7 @@ def main(
         require()
     write_json(spec, wanted.model_dump(mode="json"))
     arguments = ["--spec", spec, "--shards", shards, "--out", out, "--settings", settings, "--log", log_file]
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else the tracer tells of GPUs that it did not find
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the tracer tells of GPUs that it did not find
     try:
         launch(wanted, "medscale.profiling.worker", [str(one) for one in arguments])
     except Stopped:

@@ -88,6 +88,11 @@ def of_kernel(name: str) -> str:
     return next((kind for kind, pattern in _KERNELS if pattern.search(name)), "other")
 
 
+def is_exchange(name: str) -> bool:
+    """Whether an event of the host is an exchange under way, from its call to its end, whatever its thread does."""
+    return name.startswith(("gloo:", "nccl:"))
+
+
 def of_range(name: str) -> str | None:
     """The kind that an annotated range gives to all that happens in it; None where it gives none."""
     return of_operator(name) if name == DATA or name.startswith("Optimizer.") else None

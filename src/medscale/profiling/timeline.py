@@ -4,8 +4,8 @@ The time of the window, from the beginning of its first step to the end of its l
 
 - On a CPU each moment belongs to the innermost operator or range of the thread that trains.
 - On a GPU each moment belongs to the kernel that runs, to the one that began first where several do.
-- Where nothing computes but an exchange goes on, on another thread or stream, the time is communication: what others
-  compute meanwhile hides the rest of it.
+- Where nothing computes but an exchange is under way, on another thread or stream, the time is communication;
+  what is computed meanwhile hides the rest of it.
 - Where neither is, and the host is getting the next batch, the time is data, and otherwise idle: on a GPU no kernel
   runs; on a CPU Python and what it calls outside operators.
 
@@ -22,7 +22,7 @@ import pandas as pd
 
 from medscale.errors import MedscaleError
 from medscale.profiling import spans
-from medscale.profiling.kinds import DATA, KINDS, of_kernel, of_operator, of_range
+from medscale.profiling.kinds import DATA, KINDS, is_exchange, of_kernel, of_operator, of_range
 
 STEP = "ProfilerStep#"
 POINTS = 1000  # of the memory's course
@@ -73,9 +73,9 @@ def analyse(events: pd.DataFrame) -> Timeline:
     inside = events[(events["end"] >= begin) & (events["start"] < end)].copy()
     inside[["start", "end"]] = inside[["start", "end"]].clip(begin, end)
     host = inside[inside["category"].isin(["operator", "range"])]
+    under_way = host["name"].map(is_exchange).astype(bool)
+    host, others = host[~under_way], host[under_way]
     own = _kinds_of_host(host[host["thread"] == trainer])
-    others = host[host["thread"] != trainer]
-    others = others[others["name"].map(of_operator) == "communication"]
     kernels = inside[inside["category"] == "kernel"]
     data = spans.merged(_spans(own[own["name"] == DATA]))
     if kernels.empty:
@@ -108,7 +108,7 @@ def _on_cpu(own: pd.DataFrame, others: pd.DataFrame) -> tuple[dict[str, float], 
     pieces, owners = spans.innermost(own["start"].to_numpy(), own["end"].to_numpy())
     kinds = own["kind"].to_numpy()[owners]
     lengths = pieces[:, 1] - pieces[:, 0]
-    seconds = pd.Series(lengths).groupby(kinds).sum().to_dict()
+    seconds = {str(kind): float(lengths[kinds == kind].sum()) for kind in np.unique(kinds)}
     idle = pieces[kinds == "idle"]
     seconds.pop("idle", None)
     elsewhere = spans.merged(_spans(others))
@@ -126,7 +126,7 @@ def _on_gpu(kernels: pd.DataFrame, data: np.ndarray, window: np.ndarray) -> tupl
     computing = kernels[~exchange]
     starts = np.maximum(computing["start"], np.r_[-np.inf, np.maximum.accumulate(computing["end"])[:-1]])
     lengths = np.clip(computing["end"] - starts, 0, None)
-    seconds = lengths.groupby(computing["kind"]).sum().to_dict()
+    seconds = {str(kind): float(part.sum()) for kind, part in lengths.groupby(computing["kind"])}
     busy, exchanges = spans.merged(_spans(computing)), spans.merged(_spans(kernels[exchange]))
     either = spans.merged(np.concatenate([busy, exchanges]))
     seconds["communication"] = spans.length(either) - spans.length(busy)

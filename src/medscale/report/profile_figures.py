@@ -105,8 +105,8 @@ def memory(found: Sequence[Profiled]) -> Figure:
         if one.memory.empty:
             style.empty(axes, "not traced (profile.memory is off)")
             continue
-        for rank, here in one.memory.groupby("rank"):
-            look = _look(int(rank))
+        for rank in range(one.ranks):
+            here, look = one.memory[one.memory["rank"] == rank], _look(rank)
             axes.plot(
                 1e3 * here["seconds"], here["bytes"] / 2**20, color=look.colour, linestyle=look.line, linewidth=0.8
             )
@@ -116,9 +116,7 @@ def memory(found: Sequence[Profiled]) -> Figure:
             axes.set_ylabel(f"MB on the {'GPU' if one.cuda else 'host'}")
     ranks = max(one.ranks for one in found)
     if ranks > 1:
-        lines = [
-            Line2D([], [], color=_look(r).colour, linestyle=_look(r).line, label=f"rank {r}") for r in range(ranks)
-        ]
+        lines = [Line2D([], [], color=_look(r).colour, linestyle=_line(r), label=f"rank {r}") for r in range(ranks)]
         figure.legend(handles=lines, loc="outside lower center", ncols=8)
     return figure
 
@@ -164,6 +162,10 @@ def _look(number: int) -> Look:
     return LOOKS[number % len(LOOKS)]
 
 
+def _line(number: int) -> Any:
+    return _look(number).line
+
+
 def _kind(kind: str, found: Sequence[Profiled]) -> str:
     """What a kind is called in a legend: idle is no idleness on a CPU."""
     if kind != "idle":
@@ -176,12 +178,15 @@ def _kind(kind: str, found: Sequence[Profiled]) -> str:
 
 def _legend(figure: Figure, found: Sequence[Profiled], *more: Line2D, lines: bool = False) -> None:
     """The runs' markers (and lines), and what else is told apart, below the figure."""
-
-    def line(number: int) -> Any:
-        return _look(number).line if lines else ""
-
     runs = [
-        Line2D([], [], color=_look(n).colour, marker=_look(n).marker, linestyle=line(n), label=called(one))
+        Line2D(
+            [],
+            [],
+            color=_look(n).colour,
+            marker=_look(n).marker,
+            linestyle=_line(n) if lines else "",
+            label=called(one),
+        )
         for n, one in enumerate(found)
     ]
     figure.legend(handles=[*runs, *more], loc="outside lower center", ncols=3, columnspacing=1.2)
