@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from conftest import TINY, Training
+from made_profiles import CPU_TRACE, GPU_TRACE, allocation, event, make_profiled, text_of
 from medscale.config import PROFILES, Profile, load, merge, plan
 from medscale.errors import MedscaleError
 from medscale.files import read_json
@@ -145,48 +146,6 @@ def test_time_belongs_to_the_innermost() -> None:
     assert spans.parents(starts, ends).tolist() == [-1, 0, 1, 0, -1]
 
 
-def event(category: str, name: str, start: float, end: float, thread: int = 1, **args: Any) -> dict[str, Any]:
-    return {"ph": "X", "cat": category, "name": name, "pid": 1, "tid": thread, "ts": start, "dur": end - start} | {
-        "args": args
-    }
-
-
-def allocation(at: float, size: int, total: int, device: int = 0) -> dict[str, Any]:
-    args = {
-        "Total Allocated": total,
-        "Total Reserved": 0,
-        "Bytes": size,
-        "Addr": 1,
-        "Device Id": 0,
-        "Device Type": device,
-    }
-    return {"ph": "i", "cat": "cpu_instant_event", "name": "[memory]", "pid": 1, "tid": 1, "ts": at, "args": args}
-
-
-def text_of(*made: dict[str, Any]) -> str:
-    return json.dumps({"schemaVersion": 1, "traceEvents": made, "traceName": "x.json"}, indent=1)
-
-
-CPU_TRACE = (
-    event("user_annotation", "ProfilerStep#1", 0, 100),
-    event("user_annotation", "ProfilerStep#2", 100, 200),
-    event("user_annotation", "medscale::data", 0, 10),
-    event("cpu_op", "aten::copy_", 2, 6, **{"External id": 1}),
-    event("cpu_op", "aten::conv2d", 20, 60),
-    event("cpu_op", "aten::add", 30, 35),
-    event("user_annotation", "Optimizer.step#Adam.step", 70, 80),
-    event("cpu_op", "aten::add", 71, 73),
-    event("cpu_op", "c10d::allreduce_", 100, 104),
-    event("user_annotation", "gloo:all_reduce", 50, 68, thread=2),  # hidden until 60, then waited for
-    event("cpu_op", "aten::mm", 150, 160),
-    event("user_annotation", "gloo:recv", 145, 158),  # asked for before, by the thread that then computes
-    event("cpu_op", "aten::mm", 300, 400),  # after the window
-    allocation(30, 1000, 1000),
-    allocation(40, -400, 600),
-    {"ph": "M", "name": "process_name", "pid": 1, "args": {"name": "python"}},
-)
-
-
 def test_the_time_of_a_cpu_is_divided_without_gap_or_overlap() -> None:
     line = analyse(events(text_of(*CPU_TRACE)))
     expected = {"data": 10, "convolution": 35, "element-wise": 5, "optimizer": 10, "communication": 17, "matmul": 10}
@@ -201,28 +160,6 @@ def test_the_time_of_a_cpu_is_divided_without_gap_or_overlap() -> None:
     assert line.operators.set_index("name").loc["aten::mm", "calls"] == 1
     assert line.kernels.empty
     assert line.memory["bytes"].tolist() == [1000, 600]
-
-
-GPU_TRACE = (
-    event("user_annotation", "ProfilerStep#1", 0, 100),
-    event("user_annotation", "medscale::data", 0, 12),
-    event("cpu_op", "aten::normal_", 1, 2, **{"External id": 10}),
-    event("cpu_op", "aten::convolution", 12, 20, **{"External id": 11}),
-    event("cpu_op", "aten::cudnn_convolution", 13, 19, **{"External id": 12}),
-    event("cuda_runtime", "cudaLaunchKernel", 14, 15, **{"External id": 12, "correlation": 7}),
-    event("cpu_op", "aten::detach", 21, 22, **{"External id": 13}),
-    event("user_annotation", "Optimizer.step#Adam.step", 30, 40),
-    event("cpu_op", "aten::add_", 31, 32, **{"External id": 14}),
-    event("kernel", "distribution_elementwise_kernel", 5, 10, 7, **{"External id": 10, "device": 0, "stream": 7}),
-    event("kernel", "nchwToNhwc", 15, 30, 7, **{"External id": 12, "device": 0, "stream": 7}),
-    event("kernel", "vectorized_elementwise_kernel<4>", 30, 40, 7, **{"External id": 13, "device": 0, "stream": 7}),
-    event("kernel", "elementwise_kernel<2>", 80, 90, 7, **{"External id": 14, "device": 0, "stream": 7}),
-    event("kernel", "ncclDevKernel_AllReduce", 35, 60, 20, **{"External id": 14, "device": 0, "stream": 20}),
-    event("gpu_memset", "Memset (Device)", 60, 62, 7, **{"device": 0, "stream": 7}),
-    event("gpu_user_annotation", "ProfilerStep#1", 5, 90, 7),
-    allocation(15, 4096, 9000, device=1),
-    allocation(16, 10, 10),
-)
 
 
 def test_the_time_of_a_gpu_is_that_of_its_kernels() -> None:
@@ -431,13 +368,33 @@ def test_a_real_profile_of_one_and_two_ranks_to_figures_tables_and_numbers(train
         write_profiles(folders, figures, tables)
 
 
+@pytest.mark.parametrize("runs", [["serial_1cpu", "ddp_2cpu", "serial_1gpu", "ddp_amp_2gpu"], ["serial_1gpu"]])
+def test_processors_and_gpus_stand_in_the_same_figures(runs: list[str], tmp_path: Path) -> None:
+    config = load(ROOT / "config.yaml", {"studies": {"glaucoma": {"profile": {"runs": runs}}}})
+    folders = [make_profiled(tmp_path, config, "glaucoma", run) for run in runs]
+    write_profiles(folders, tmp_path / "figures", tmp_path / "tables")
+    said = read_json(tmp_path / "tables" / "profile.json")
+    assert said["structure"]["mark"] == ""
+    assert said["values"]["glaucoma/profile/serial_1gpu/share/convolution"] == "15"
+    assert said["values"]["glaucoma/profile/serial_1gpu/images_per_second"] == f"{32 / 9e-5:.0f}"
+    table = pd.read_csv(tmp_path / "tables" / "operators.csv")
+    kernels = table[(table["what"] == "kernels") & (table["run"] == "serial_1gpu")].set_index("name")
+    assert kernels.loc["ncclDevKernel_AllReduce", "microseconds"] == pytest.approx(25)
+    roofline = pd.read_csv(tmp_path / "tables" / "roofline.csv").set_index("run")
+    assert roofline.loc["serial_1gpu", "attained_flops"] == pytest.approx(2.1e6 / 9e-5 / 1e11)
+    text = (ROOT / "paper" / "sections" / "profiling.tex.j2").read_text()
+    used = re.findall(r"/profile/<< r >>/([\w/]+)", text)
+    assert used
+    assert {f"glaucoma/profile/serial_1gpu/{key}" for key in used} <= set(said["values"])
+
+
 def test_names_are_shortened() -> None:
     assert short("aten::add_") == "add_"
     assert (
         short("void at::native::vectorized_elementwise_kernel<4, at::F<float>>(int)") == "vectorized_elementwise_kernel"
     )
     assert short("autograd::engine::evaluate_function: ReluBackward0") == "ReluBackward0"
-    assert short("Memcpy HtoD (Pinned -> Device)") == "Memcpy HtoD "
+    assert short("Memcpy HtoD (Pinned -> Device)") == "Memcpy HtoD"
 
 
 def test_any_run_is_a_target_and_a_figure_needs_configured_runs() -> None:

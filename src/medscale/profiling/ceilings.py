@@ -14,7 +14,7 @@ import torch
 FORMATS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SIDES = {"cpu": (512, 1024), "cuda": (4096, 8192)}  # of the square matrices; the faster product counts
 ELEMENTS = {"cpu": 2**25, "cuda": 2**28}  # float32 of each array of the triad: many times any cache
-SECONDS = 0.5  # of repetitions; the fastest counts
+SECONDS = 0.3  # of repetitions; the fastest counts
 
 
 def measure(device: torch.device, name: str) -> dict[str, float]:

@@ -60,7 +60,7 @@ def profile_run(
     _keep_trace(out / f"trace-rank{world.rank}.json.gz", window.seen)
     seen = world.gather((window.seen, timeline, ceiling, world.threads))
     if seen is not None:
-        _write(out, plan, settings, form, seen)
+        write(out, plan, settings, form, seen)
     trainer.watchdog.dismiss()
 
 
@@ -80,14 +80,18 @@ def _keep_trace(path: Path, seen: Seen) -> None:
     seen.trace = ""
 
 
-def _write(
+def write(
     out: Path,
     plan: RunPlan,
     settings: Profile,
     form: str,
     ranks: Sequence[tuple[Seen, Timeline, dict[str, float], int]],
 ) -> None:
-    """All ranks' tables, and profile.json with what follows from them."""
+    """Write all ranks' tables, and profile.json with what follows from them.
+
+    Raises:
+        MedscaleError: when no FLOPs were counted, so that there is no roofline.
+    """
     seen, lines = [rank[0] for rank in ranks], [rank[1] for rank in ranks]
     for name in ("operators", "kernels", "memory"):
         parts = [getattr(line, name).assign(rank=rank) for rank, line in enumerate(lines)]

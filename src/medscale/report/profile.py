@@ -143,7 +143,7 @@ def _flat(one: Profiled) -> dict[str, object]:
     return {
         "run": one.name,
         "model": one.about["model"],
-        "device": machine["gpus"][0] if one.cuda else machine["cpu"],
+        "device": ", ".join(dict.fromkeys(machine["gpus"])) if one.cuda else machine["cpu"],
         "threads": one.about["threads"],
         "format": one.about["format"],
         **one.about["marks"],

@@ -85,7 +85,8 @@ def operators(found: Sequence[Profiled]) -> Figure:
         for panel, (column, unit) in zip(axes, units.items(), strict=True):
             for number, one in enumerate(found):
                 here = table[table["run"] == one.name].drop_duplicates("name").set_index("name")[column].reindex(names)
-                panel.plot(here, range(len(names)), _look(number).marker, color=_look(number).colour, alpha=0.85)
+                places = np.arange(len(names)) + 0.6 * ((number + 0.5) / len(found) - 0.5)  # none hides another
+                panel.plot(here, places, _look(number).marker, color=_look(number).colour, markersize=4)
             panel.set(xscale="log", xlabel=unit, ylim=(len(names) - 0.5, -0.5))
             panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             panel.xaxis.set_minor_formatter(NullFormatter())

@@ -123,7 +123,7 @@ def short(name: str) -> str:
     """An operator's or kernel's name without namespaces, template arguments and signature."""
     plain = name.removeprefix("autograd::engine::evaluate_function: ").removeprefix("void ")
     plain = re.split(r"[<(]", plain)[0] or plain
-    return plain.split("::")[-1] if "::" in plain else plain
+    return plain.split("::")[-1].strip()
 
 
 def called(one: Profiled) -> str:
