@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,6 @@ class Trainer:
     average: Average
     criterion: Criterion
     training: Loader
-    steps: Callable[[int, int], Iterator[Step]]  # of an epoch from a step on: the training loader's, or some of them
     validation: Loader
     tensors: Tensors
     checkpoints: Checkpoints
@@ -49,6 +48,10 @@ class Trainer:
     watchdog: Watchdog
     since: float
     note: Callable[[dict[str, Any]], None] = lambda row: None  # further records of an epoch, on rank 0
+    steps: Callable[[int, int], Iterator[Step]] = field(init=False)  # of an epoch, from one on; profiles have their own
+
+    def __post_init__(self) -> None:
+        self.steps = self.training.epoch
 
     def run(self) -> None:
         """All epochs that are left, until the recipe, its patience or a signal ends them."""
