@@ -241,6 +241,7 @@ BASE = Numbers(
     optimizer=0.1,
     idle=0.1,
     imbalance=0.0,
+    slowdown=0.1,
     flops=5e9,
     bytes=5e8,
     seconds=0.1,
@@ -293,6 +294,8 @@ def test_rules_go_in_order_and_sentences_have_the_numbers() -> None:
     assert "10.0 FLOPs a byte" in bottleneck.sentence(BASE)
     assert "attains 50 %" in bottleneck.sentence(BASE)
     assert "Python" in bottleneck.sentence(replace(BASE, idle=0.5))
+    assert "uncertain" not in bottleneck.sentence(replace(BASE, slowdown=0.5))
+    assert "traced steps took 51 % longer" in bottleneck.sentence(replace(BASE, slowdown=0.51))
     assert "CUDA graphs" in bottleneck.sentence(replace(BASE, idle=0.5, cuda=True))
 
 

@@ -13,7 +13,8 @@ Shares are of the profiled window's time, the mean over ranks; what is attained 
 | bandwidth | FLOPs a byte below the ridge of the roofline | memory bandwidth bounds it |
 | arithmetic | else | arithmetic bounds it |
 
-The ridge is where both ceilings meet: measured FLOP/s divided by measured bytes/s.
+Where the traced steps took over half as long again as those without the profiler, it is said that the shares are
+uncertain: what disturbed them, or what tracing costs, is among them. The ridge is where both ceilings meet: measured FLOP/s divided by measured bytes/s.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DATA, COMMUNICATION, OPTIMIZER, IDLE, IMBALANCE, ATTAINED = 0.20, 0.20, 0.25, 0.30, 0.20, 0.30
+DISTURBED = 0.5
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Numbers:
     Attributes:
         data, communication, optimizer, idle: shares of the window's time, mean over ranks.
         imbalance: computing time of the busiest rank over that of the least busy, less 1.
+        slowdown: how much longer a step takes under the profiler, as a share of one without it.
         flops, bytes: of a step, over all ranks.
         seconds: of a step without the profiler.
         ceiling_flops, ceiling_bytes: measured, a second, over all ranks.
@@ -43,6 +46,7 @@ class Numbers:
     optimizer: float
     idle: float
     imbalance: float
+    slowdown: float
     flops: float
     bytes: float
     seconds: float
@@ -117,7 +121,8 @@ def sentence(numbers: Numbers) -> str:
         "arithmetic": f"arithmetic bounds the step: with {n.intensity:.1f} FLOPs a byte it is beyond the ridge of the "
         f"roofline at {n.ridge:.1f}, and attains {_percent(n.of_flops)} of the FLOP/s of a large matrix product",
     }
-    return said[rule(n)]
+    doubt = f" (uncertain: the traced steps took {_percent(n.slowdown)} longer)" if n.slowdown > DISTURBED else ""
+    return said[rule(n)] + doubt
 
 
 def _percent(share: float) -> str:

@@ -147,15 +147,17 @@ def _numbers(plan: RunPlan, lines: Sequence[Timeline], each: Sequence[dict[str, 
             f"{plan.run.name}: no FLOPs were counted in a training step, so there is no roofline; is the network "
             "without convolutions and matrix products?"
         )
+    seconds = fmean(rank["seconds"] for rank in each)
     return Numbers(
         data=share["data"],
         communication=share["communication"],
         optimizer=share["optimizer"],
         idle=share["idle"],
         imbalance=max(busy) / min(busy) - 1,
+        slowdown=max(rank["profiled_s"] for rank in each) / seconds - 1,
         flops=flops,
         bytes=moved,
-        seconds=fmean(rank["seconds"] for rank in each),
+        seconds=seconds,
         ceiling_flops=sum(rank["ceiling"]["flops"] for rank in each),
         ceiling_bytes=sum(rank["ceiling"]["bytes"] for rank in each),
         largest=largest,

@@ -59,7 +59,7 @@ def _kinds(found: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
     rows = [
         ["ms a step", *[significant(1e3 * one.numbers.seconds) for one in found]],
         ["images/s", *[significant(one.images_per_second) for one in found]],
-        [r"longer under the profiler (\%)", *[number(one.slowdown, 0, 100) for one in found]],
+        [r"longer under the profiler (\%)", *[number(one.numbers.slowdown, 0, 100) for one in found]],
     ]
     flat = []
     for kind in KINDS:
@@ -151,7 +151,6 @@ def _flat(one: Profiled) -> dict[str, object]:
         "attained_flops": n.of_flops,
         "attained_bytes": n.of_bytes,
         "images_per_second": one.images_per_second,
-        "profiler_slowdown": one.slowdown,
         "communication_s": _exchange(one),
         "communicated_bytes": sum(rank["work"]["communicated"] for rank in one.about["ranks"]),
         "bottleneck": one.about["bottleneck"]["rule"],
@@ -164,7 +163,7 @@ def _values(one: Profiled) -> dict[str, str]:
     values = {
         "milliseconds": significant(1e3 * n.seconds),
         "images_per_second": significant(one.images_per_second),
-        "slowdown": number(one.slowdown, 0, 100),
+        "slowdown": number(n.slowdown, 0, 100),
         "gflops": significant(n.flops / n.seconds / 1e9),
         "attained_flops": number(n.of_flops, 0, 100),
         "attained_bytes": number(n.of_bytes, 0, 100),

@@ -56,11 +56,6 @@ class Profiled:
         """Images a second over all ranks, without the profiler."""
         return float(self.about["images_a_step"] / self.numbers.seconds)
 
-    @property
-    def slowdown(self) -> float:
-        """Seconds of a step under the profiler over those without it, less 1."""
-        return float(max(rank["profiled_s"] for rank in self.about["ranks"]) / self.numbers.seconds - 1)
-
     def share(self, kind: str) -> pd.Series:
         """Share of the window's time by rank."""
         return self.kinds[self.kinds["kind"] == kind].set_index("rank")["share"]
