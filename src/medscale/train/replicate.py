@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
@@ -23,6 +24,7 @@ from medscale.parallel.precision import Precision
 from medscale.parallel.world import World
 from medscale.parallel.wrap import wrap
 from medscale.train import records
+from medscale.train.board import board
 from medscale.train.checkpoint import Checkpoints
 from medscale.train.clock import Meter, device_memory_mb, host_memory_mb
 from medscale.train.ema import Average
@@ -47,7 +49,10 @@ def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, wa
     if world.is_main:
         log.info("%s", _headline(plan, trainer, resumed))
     try:
-        trainer.run()
+        with ExitStack() as logs:
+            if plan.tensorboard and world.is_main:
+                trainer.note = logs.enter_context(board(out / "tensorboard", trainer.progress.epoch))
+            trainer.run()
         trainer.watchdog.rest()
         trainer.tensors.use_best()
         predicted = [_predict(trainer, shards, task, split) for split in ("val", "test")]
@@ -55,7 +60,7 @@ def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, wa
         weights = trainer.tensors.whole(world)
         measured = _measured(trainer, meter)
     except (torch.OutOfMemoryError, RuntimeError) as error:
-        raise _explained(error, plan) from error
+        raise explained(error, plan) from error
     if world.is_main:
         assert weights is not None
         assert measured is not None
@@ -198,7 +203,7 @@ def _headline(plan: RunPlan, trainer: Trainer, resumed: bool) -> str:
     return f"{text}; goes on from epoch {at.epoch + 1}, step {at.step}" if resumed else text
 
 
-def _explained(error: Exception, plan: RunPlan) -> Exception:
+def explained(error: Exception, plan: RunPlan) -> Exception:
     """Out of memory as an error that says which batch size to try; other known causes likewise; the rest as it is."""
     chain = [error]
     while chain[-1].__cause__ is not None:  # a pipeline wraps what a stage raised
