@@ -17,6 +17,7 @@ from medscale.schema import (
     Clahe,
     Crop,
     Dask,
+    Datasheet,
     Detect,
     Enhance,
     Loading,
@@ -43,6 +44,7 @@ __all__ = [
     "Config",
     "Crop",
     "Dask",
+    "Datasheet",
     "Detect",
     "Enhance",
     "Loading",
@@ -127,7 +129,7 @@ class Config(Strict):
 
     def tables(self, study: str) -> list[str]:
         """Names of a study's tables."""
-        return [*TABLES, *self._further(study)]
+        return [*TABLES, "datasheet", *self._further(study)]
 
     def _further(self, study: str) -> list[str]:
         """What only some studies have a figure and a table of: other splits, detection, benchmarks."""
