@@ -24,7 +24,7 @@ study: setup-latex ## the demo study, raw images to paper (STUDY=name: one study
 	@medscale study $(if $(STUDY),--only $(STUDY)) $(if $(CONFIG),--configfile $(CONFIG))
 
 report: setup ## what the demo study made as one web page, work/demo/report.html
-	@snakemake --profile demo --report work/demo/report.html
+	@snakemake --profile demo --report report.html
 
 test: setup-latex ## all tests
 	@python -m pytest -q -m "not faults" $(PYTEST)

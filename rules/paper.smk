@@ -93,6 +93,7 @@ rule paper_pdf:
     input:
         STUDY.figures(),
         STUDY.tables(),
+        STUDY.datasheets(),
         STUDY.own("paper/references.bib", "paper/sections/*"),
         text=STUDY.own("paper/paper.tex"),
         facts=expand("tables/{study}/facts.json", study=STUDY.studies),

@@ -17,7 +17,7 @@ def main(
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
     set_up(log_file)
-    write_provenance(results, read_config(config), tables)
+    write_provenance(results, read_config(config).titles, tables)
     log.info("%d results: tables in %s", len(results), tables)
 
 

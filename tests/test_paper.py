@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from made_runs import ROOT, make_study, report
+from made_runs import ROOT, make_study, report, report_provenance
 from medscale.errors import MedscaleError
 from medscale.files import read_json, write_json
 from medscale.report.numbers import missing, write_numbers
@@ -24,13 +24,15 @@ needs_latex = pytest.mark.skipif(shutil.which("latexmk") is None, reason="latexm
 def two(tmp_path_factory) -> SimpleNamespace:
     """Two studies, one with names that LaTeX would stumble over."""
     folder = tmp_path_factory.mktemp("paper")
-    facts = []
+    facts, results = [], []
     odd = ["a_b & 50 %", "mélanome", "#x {y}~", "\\end{document}", "肺炎 β"]
     settings = {"title": "Skin & more: 100 % of_it é", "baseline": "serial_1cpu"}
     for study, classes, more in (("glaucoma", ["normal", "glaucoma"], {}), ("user_s", odd, settings)):
-        facts.append(report(folder, study, make_study(folder, study, classes, RUNS, **more)))
-    write_numbers(facts, folder / "paper" / "numbers.tex")
-    return SimpleNamespace(folder=folder, facts=facts, numbers=folder / "paper" / "numbers.tex")
+        results += make_study(folder, study, classes, RUNS, **more)
+        facts.append(report(folder, study, results[-len(RUNS) :]))
+    made = report_provenance(folder, results)
+    write_numbers([*facts, made], folder / "paper" / "numbers.tex")
+    return SimpleNamespace(folder=folder, facts=facts, made=made, numbers=folder / "paper" / "numbers.tex")
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def words(pdf: Path) -> str:
 def test_a_number_that_nothing_measured_stops_the_build(two, text):
     say(text, r"Commented: % \val{not/used}" + "\n" + r"It took \val{glaucoma/no_run/seconds} s.")
     with pytest.raises(MedscaleError, match=r"introduction\.tex:\d+: glaucoma/no_run/seconds") as error:
-        build(text, two.facts, two.numbers, two.folder, two.folder / "paper" / "a.pdf")
+        build(text, two.facts, two.made, two.numbers, two.folder, two.folder / "paper" / "a.pdf")
     assert "not/used" not in str(error.value)
     assert not (two.folder / "paper" / "a.pdf").exists()
 
@@ -85,7 +87,7 @@ def test_comments_and_definitions_are_no_uses(tmp_path):
 @pytest.mark.slow
 def test_the_paper_of_two_studies_is_built_marked_and_the_same_each_time(two):
     pdf = two.folder / "paper" / "paper.pdf"
-    build(ROOT / "paper", two.facts, two.numbers, two.folder, pdf)
+    build(ROOT / "paper", two.facts, two.made, two.numbers, two.folder, pdf)
     first, pages = pdf.read_bytes(), words(pdf).split("\f")[:-1]
     assert len(pages) > 6
     for number, page in enumerate(pages, start=1):
@@ -97,7 +99,7 @@ def test_the_paper_of_two_studies_is_built_marked_and_the_same_each_time(two):
     assert "[snakemake figures/user_s/speedup.pdf]" in whole
     accuracy = read_json(two.facts[0])["values"]["glaucoma/serial_1cpu/accuracy"]
     assert f"an accuracy of {accuracy} %" in whole
-    build(ROOT / "paper", two.facts, two.numbers, two.folder, pdf)
+    build(ROOT / "paper", two.facts, two.made, two.numbers, two.folder, pdf)
     assert pdf.read_bytes() == first
 
 
@@ -117,7 +119,7 @@ def test_the_paper_of_two_studies_is_built_marked_and_the_same_each_time(two):
 def test_what_is_wrong_in_the_text_is_told_in_one_message(two, text, sentence, message):
     say(text, sentence)
     with pytest.raises(MedscaleError, match=message):
-        build(text, two.facts, two.numbers, two.folder, two.folder / "paper" / "wrong.pdf")
+        build(text, two.facts, two.made, two.numbers, two.folder, two.folder / "paper" / "wrong.pdf")
     assert not (two.folder / "paper" / "wrong.pdf").exists()
 
 
@@ -127,7 +129,8 @@ def test_a_study_without_stand_ins_has_no_mark(tmp_path):
     settings = {"scale": "full", "baseline": "serial_1cpu"}
     results = make_study(tmp_path, "glaucoma", ["a", "b"], ["serial_1cpu", "ddp_2cpu"], **settings)
     facts = report(tmp_path, "glaucoma", results)
-    write_numbers([facts], tmp_path / "paper" / "numbers.tex")
-    build(ROOT / "paper", [facts], tmp_path / "paper" / "numbers.tex", tmp_path, tmp_path / "paper" / "paper.pdf")
+    made, numbers = report_provenance(tmp_path, results), tmp_path / "paper" / "numbers.tex"
+    write_numbers([facts, made], numbers)
+    build(ROOT / "paper", [facts], made, numbers, tmp_path, tmp_path / "paper" / "paper.pdf")
     whole = words(tmp_path / "paper" / "paper.pdf").lower()
     assert not [word for word in ("demo", "stand-in", "synthetic", "in place of") if word in whole]

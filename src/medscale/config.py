@@ -110,6 +110,11 @@ class Config(Strict):
         """Names of the studies to carry out, each a section of the paper."""
         return [name for name in self.only or self.studies if self.studies[name].variant_of is None]
 
+    @property
+    def titles(self) -> dict[str, str]:
+        """Title by study, of variants too."""
+        return {name: study.title for name, study in self.studies.items()}
+
     def owner(self, study: str) -> str:
         """The study whose raw images a study uses: mostly its own."""
         settings = self.study(study)

@@ -173,6 +173,10 @@ class Study:
         """Tables (LaTeX) of all studies to carry out."""
         return [f"tables/{study}/{name}.tex" for study in self.studies for name in self.config.tables(study)]
 
+    def datasheets(self) -> list[str]:
+        """Datasheets of the images of all studies to carry out, and of their variants, which divide them otherwise."""
+        return [f"data/{study}/datasheet.md" for study in self.with_variants]
+
     def facts(self) -> list[str]:
         """What the paper's numbers come from: the facts of all studies to carry out, of their benchmarks, of runs."""
         measured = {s: [name for name in self.config.tables(s) if name in BENCHMARKS] for s in self.studies}

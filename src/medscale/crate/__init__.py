@@ -41,8 +41,7 @@ def export(study: Study, out: Path, *, weights: bool = False, agent: str | None 
         zipped = out.suffix == ".zip"
         with whole_folder(Path(scratch) / "crate" if zipped else out) as folder:
             pack(study, folder, weights)
-            titles = {name: settings.title for name, settings in study.config.studies.items()}
-            Description(folder, titles, agent).write()
+            Description(folder, study.config.titles, agent).write()
             if check and (wrong := problems(folder)):
                 raise MedscaleError("the crate is not valid:\n  " + "\n  ".join(wrong))
             files = sum(path.is_file() for path in folder.rglob("*"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import yaml
 from rocrate.model.contextentity import ContextEntity
 from rocrate.model.entity import Entity
 from rocrate.rocrate import ROCrate
@@ -24,6 +25,7 @@ PROFILES = (
     ("https://w3id.org/ro/wfrun/workflow/0.5", "Workflow Run Crate", "0.5"),
     ("https://w3id.org/workflowhub/workflow-ro-crate/1.0", "Workflow RO-Crate", "1.0"),
 )
+BIOSCHEMAS = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
 DONE = "http://schema.org/CompletedActionStatus"
 LICENCE = "https://spdx.org/licenses/MIT"
 SOFTWARE = ("scripts/train.py", "scripts/evaluate.py")
@@ -75,13 +77,22 @@ class Description:
             ]
         )
         root["license"] = self._add(LICENCE, "CreativeWork", name="MIT License")
+        cited = yaml.safe_load((self.folder / "CITATION.cff").read_text(encoding="utf-8"))
+        root["author"] = root["publisher"] = self._add("#authors", "Organization", name=cited["authors"][0]["name"])
+        self._file("README.md", about=root)
         workflow = self.crate.add_workflow(
             self.folder / "Snakefile",
             "Snakefile",
             main=True,
             lang="snakemake",
             lang_version=made["versions"]["snakemake"],
-            properties={"name": "From raw images to the paper", "version": _version(made), "license": {"@id": LICENCE}},
+            properties={
+                "name": "From raw images to the paper",
+                "version": _version(made),
+                "license": {"@id": LICENCE},
+                "encodingFormat": "text/plain",
+                "conformsTo": {"@id": BIOSCHEMAS},
+            },
         )
         workflow["hasPart"] = [self._software(script) for script in SOFTWARE]
         return workflow
@@ -170,9 +181,9 @@ class Description:
         start: str | None,
         end: str,
     ) -> Entity:
-        about = {"name": title, "description": description, "endTime": end, "actionStatus": {"@id": DONE}}
+        about = {"name": title, "description": description, "endTime": end, "actionStatus": DONE}
         about |= {"startTime": start} if start else {}
-        action = self.crate.add_action(instrument, name, list(used), list(made), properties=about)
+        action = self.crate.add_action(instrument, name, _one_or_all(used), _one_or_all(made), properties=about)
         if self.agent:
             action["agent"] = self.agent
         return action
@@ -188,7 +199,7 @@ class Description:
     def _parameter(self, workflow: Entity, way: str, name: str, kind: str, example: Entity) -> None:
         identifier = f"#{way}/{name.replace(' ', '-')}"
         parameter = self.crate.add_formal_parameter(name, kind, identifier, properties={"workExample": example})
-        example.append_to("exampleOfWork", parameter)
+        example["exampleOfWork"] = parameter
         workflow.append_to(way, parameter)
 
     def _software(self, script: str) -> Entity:
@@ -219,6 +230,12 @@ def _version(environment: dict[str, Any]) -> str:
     """The code as version: medscale's number, the commit, and whether files differed from it."""
     parts = [environment["versions"]["medscale"], environment["commit"] or "no commit"]
     return " ".join([str(part) for part in parts] + (["with local changes"] if environment["dirty"] else []))
+
+
+def _one_or_all(entities: Iterable[Entity]) -> Entity | list[Entity]:
+    """A list of one as that one, as RO-Crate recommends."""
+    listed = list(entities)
+    return listed[0] if len(listed) == 1 else listed
 
 
 def _plain(value: Any) -> str:

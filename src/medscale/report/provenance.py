@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.config import Config
 from medscale.files import read_json, write_json
 from medscale.report import tables
 from medscale.report.latex import escape, longtable, number, significant, tabular
@@ -36,19 +35,18 @@ def made_of(summary: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def write_provenance(results: Sequence[Path], config: Config, folder: Path) -> None:
+def write_provenance(results: Sequence[Path], titles: dict[str, str], folder: Path) -> None:
     """Write ``runs.tex|csv``, ``provenance.tex|csv`` and ``provenance.json`` into ``folder``.
 
     Args:
         results: all result folders, of variants and detection too, in the order in which they are shown.
-        config: the resolved configuration, for the studies' titles.
+        titles: title by study, of variants too.
         folder: where to.
 
     Raises:
         MedscaleError: when a summary is missing or damaged.
     """
     summaries = [read_json(result / "summary.json") for result in results]
-    titles = {name: study.title for name, study in config.studies.items()}
     runs = pd.DataFrame([row for summary in summaries for row in _replicates(summary)])
     made = runs.groupby(MADE, dropna=False, sort=False).size().rename("replicates").reset_index()
     tables.write(folder, "runs", _runs(runs, titles), runs)
