@@ -60,9 +60,7 @@ rule benchmark_report:
         about="measured/{study}/{measured}.json",
         reported=STUDY.own("reported.yaml"),
     output:
-        figure=shown(
-            "figures/{study}/{measured}.pdf", "{measured}", caption="measured"
-        ),
+        figure=shown("figures/{study}/{measured}.pdf", "{measured}", caption="measured"),
         table="tables/{study}/{measured}.tex",
         digits=shown_table("tables/{study}/{measured}.csv", "{measured}"),
         said="tables/{study}/{measured}.json",

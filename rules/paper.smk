@@ -56,7 +56,10 @@ rule provenance_report:
     output:
         [
             shown_table(
-                f"tables/{name}.csv", name, caption="provenance", category="study"
+                f"tables/{name}.csv",
+                name,
+                caption="provenance",
+                category="all studies",
             )
             for name in ["runs", "provenance"]
         ],
@@ -100,7 +103,7 @@ rule paper_pdf:
         made=rules.provenance_report.output,
         numbers="paper/numbers.tex",
     output:
-        shown("paper/paper.pdf", "paper", category="study", folder="paper"),
+        shown("paper/paper.pdf", "paper", category="all studies", folder="paper"),
     log:
         "logs/paper.log",
     benchmark:
