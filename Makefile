@@ -9,7 +9,7 @@ STUDY ?=
 CONFIG ?=
 PYTEST ?=
 
-.PHONY: help setup setup-latex setup-bench study test test-faults check format bench lock clean distclean
+.PHONY: help setup setup-latex setup-bench study report test test-faults check format bench lock clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -22,6 +22,9 @@ setup-latex: ## the same, and the system's LaTeX
 
 study: setup-latex ## the demo study, raw images to paper (STUDY=name: one study; CONFIG=file: your own data)
 	@medscale study $(if $(STUDY),--only $(STUDY)) $(if $(CONFIG),--configfile $(CONFIG))
+
+report: setup ## what the demo study made as one web page, work/demo/report.html
+	@snakemake --profile demo --report report.html
 
 test: setup-latex ## all tests
 	@python -m pytest -q -m "not faults" $(PYTEST)

@@ -10,13 +10,16 @@ from medscale.config import (
     FIGURES as BASE_FIGURES,
     TABLES as BASE_TABLES,
 )
-from medscale.workflow import Study, use_this_python
+from medscale.workflow import Study, shown, shown_table, use_this_python
 
 use_this_python()
 STUDY = Study(config, targets=sys.argv[1:])
 
 
 workdir: STUDY.workdir
+
+
+report: "report/workflow.rst"
 
 
 container: "containers/medscale.sif"

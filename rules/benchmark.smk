@@ -60,9 +60,9 @@ rule benchmark_report:
         about="measured/{study}/{measured}.json",
         reported=STUDY.own("reported.yaml"),
     output:
-        figure="figures/{study}/{measured}.pdf",
+        figure=shown("figures/{study}/{measured}.pdf", "{measured}", caption="measured"),
         table="tables/{study}/{measured}.tex",
-        digits="tables/{study}/{measured}.csv",
+        digits=shown_table("tables/{study}/{measured}.csv", "{measured}"),
         said="tables/{study}/{measured}.json",
     log:
         "logs/{study}/{measured}_report.log",

@@ -6,8 +6,9 @@ rule detection_report:
         results=lambda w: STUDY.localized(w.study),
         shards="data/{study}/shards_detect/meta.json",
     output:
-        "figures/{study}/detection.pdf",
-        expand("tables/{{study}}/detection.{kind}", kind=["tex", "csv"]),
+        shown("figures/{study}/detection.pdf", "detection"),
+        shown_table("tables/{study}/detection.csv", "detection"),
+        "tables/{study}/detection.tex",
     log:
         "logs/{study}/detection_report.log",
     benchmark:

@@ -20,7 +20,14 @@ rule evaluate:
             f"{folder}/meta.json" for folder in STUDY.drawn(w.study, w.run)
         ],
     output:
-        directory("results/{study}/{run}"),
+        report(
+            directory("results/{study}/{run}"),
+            patterns=["{shows}.pdf", "{shows}.md"],
+            caption="../report/result.rst",
+            category="{study}",
+            subcategory="results",
+            labels={"run": "{run}", "shows": "{shows}"},
+        ),
     log:
         "logs/{study}/{run}/evaluate.log",
     benchmark:

@@ -11,8 +11,9 @@ rule study_report:
         results=lambda w: STUDY.shown(w.study),
         reported=STUDY.own("reported.yaml"),
     output:
-        expand("figures/{{study}}/{name}.pdf", name=BASE_FIGURES),
-        expand("tables/{{study}}/{name}.{kind}", name=BASE_TABLES, kind=["tex", "csv"]),
+        [shown(f"figures/{{study}}/{name}.pdf", name) for name in BASE_FIGURES],
+        [shown_table(f"tables/{{study}}/{name}.csv", name) for name in BASE_TABLES],
+        expand("tables/{{study}}/{name}.tex", name=BASE_TABLES),
         facts="tables/{study}/facts.json",
     log:
         "logs/{study}/study_report.log",
@@ -32,8 +33,9 @@ rule variants:
         config="config.resolved.json",
         results=lambda w: STUDY.beside(w.study),
     output:
-        "figures/{study}/variants.pdf",
-        expand("tables/{{study}}/variants.{kind}", kind=["tex", "csv"]),
+        shown("figures/{study}/variants.pdf", "variants"),
+        shown_table("tables/{study}/variants.csv", "variants"),
+        "tables/{study}/variants.tex",
     log:
         "logs/{study}/variants.log",
     benchmark:
@@ -44,6 +46,34 @@ rule variants:
     shell:
         "python {params.script} {input.results} --study {wildcards.study} --config {input.config}"
         " --figures figures/{wildcards.study} --tables tables/{wildcards.study} --log {log}"
+
+
+# Every replicate of every run, and the machines and code that made them.
+rule provenance_report:
+    input:
+        config="config.resolved.json",
+        results=STUDY.results(),
+    output:
+        [
+            shown_table(
+                f"tables/{name}.csv",
+                name,
+                caption="provenance",
+                category="all studies",
+            )
+            for name in ["runs", "provenance"]
+        ],
+        expand("tables/{name}.tex", name=["runs", "provenance"]),
+        said="tables/provenance.json",
+    log:
+        "logs/provenance_report.log",
+    benchmark:
+        "benchmarks/provenance_report.tsv"
+    params:
+        script=STUDY.script("provenance_report.py"),
+        code=STUDY.code("provenance_report.py"),
+    shell:
+        "python {params.script} {input.results} --config {input.config} --tables tables --log {log}"
 
 
 rule numbers:
@@ -66,12 +96,14 @@ rule paper_pdf:
     input:
         STUDY.figures(),
         STUDY.tables(),
+        STUDY.datasheets(),
         STUDY.own("paper/references.bib", "paper/sections/*"),
         text=STUDY.own("paper/paper.tex"),
         facts=expand("tables/{study}/facts.json", study=STUDY.studies),
+        made=rules.provenance_report.output,
         numbers="paper/numbers.tex",
     output:
-        "paper/paper.pdf",
+        shown("paper/paper.pdf", "paper", category="all studies", folder="paper"),
     log:
         "logs/paper.log",
     benchmark:
@@ -80,7 +112,8 @@ rule paper_pdf:
         script=STUDY.script("paper.py"),
         code=STUDY.code("paper.py"),
     shell:
-        "python {params.script} {input.facts} --text {input.text} --numbers {input.numbers} --out {output} --log {log}"
+        "python {params.script} {input.facts} --provenance tables/provenance.json --text {input.text}"
+        " --numbers {input.numbers} --out {output} --log {log}"
 
 
 rule figures:

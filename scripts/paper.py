@@ -11,13 +11,14 @@ from medscale.report.paper import build
 
 def main(
     facts: list[Path],
+    provenance: Path = typer.Option(..., help="provenance.json: what made the results"),
     text: Path = typer.Option(..., help="paper.tex, beside references.bib and sections/"),
     numbers: Path = typer.Option(...),
     out: Path = typer.Option(...),
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
     set_up(log_file)
-    build(text.parent, facts, numbers, Path("."), out)
+    build(text.parent, facts, provenance, numbers, Path("."), out)
     log.info("%s", out)
 
 

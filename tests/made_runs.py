@@ -14,8 +14,10 @@ from medscale.config import Config, load, plan
 from medscale.data.shards import seal, write_chunk
 from medscale.evaluate import evaluate
 from medscale.files import write_csv, write_json, write_parquet
+from medscale.report.datasheet import write_datasheet
+from medscale.report.provenance import write_provenance
 from medscale.report.result import write_result
-from medscale.report.study import write_report
+from medscale.report.study import read_config, write_report
 
 ROOT = Path(__file__).parent.parent
 SEEDS = (1, 2)
@@ -61,7 +63,9 @@ def make_index(
             "used": images,
             "excluded": 3,
             "counts": json.loads(counts.to_json(orient="index")),
-            "reasons": {"unreadable": 1, "duplicate": 2},
+            "by_reason": {"duplicate": 2, "unreadable": 1},
+            "counts_by_source": {"made": index["label"].value_counts().to_dict()},
+            "groups": int(index["group"].nunique()),
             "notes": ["Two classes & one note: 100 % made."],
         },
     )
@@ -176,10 +180,14 @@ def _timing(planned: Any, history: pd.DataFrame, train_images: int) -> dict[str,
 def _environment(planned: Any) -> dict[str, Any]:
     return {
         "plan_digest": planned.digest,
+        "seed": planned.seed,
+        "inputs": {"shards": "1" * 64, "weights": None},
+        "code": "2" * 64,
+        "finished": "2026-01-01T12:00:00+00:00",
         "stand_in": planned.stand_in,
         "synthetic": planned.synthetic,
         "python": "3.11",
-        "versions": {"medscale": "0.1.0", "torch": "2.14.0"},
+        "versions": {"medscale": "0.1.0", "torch": "2.14.0", "snakemake": "9.27.1"},
         "system": "Linux",
         "host": "made",
         "cpu": "Made CPU @ 2 GHz",
@@ -214,4 +222,13 @@ def report(folder: Path, study: str, results: Sequence[Path]) -> Path:
     config, data = folder / f"{study}.resolved.json", folder / "data" / study
     figures, tables = folder / "figures" / study, folder / "tables" / study
     write_report(study, config, data, results, ROOT / "reported.yaml", figures, tables)
+    write_datasheet(study, read_config(config), data, ROOT / "datasets.yaml", tables)
     return tables / "facts.json"
+
+
+def report_provenance(folder: Path, results: Sequence[Path]) -> Path:
+    """Write what made the results below ``folder``; its provenance.json."""
+    write_provenance(
+        results, {result.parent.name: f"Study {result.parent.name}" for result in results}, folder / "tables"
+    )
+    return folder / "tables" / "provenance.json"

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from made_profiles import make_profiled
-from made_runs import ROOT, configuration, make_study, report
+from made_runs import ROOT, configuration, make_study, report, report_provenance
 from medscale.errors import MedscaleError
 from medscale.files import read_json, write_json
 from medscale.report.numbers import missing, write_numbers
@@ -26,16 +26,18 @@ needs_latex = pytest.mark.skipif(shutil.which("latexmk") is None, reason="latexm
 def two(tmp_path_factory) -> SimpleNamespace:
     """Two studies, one with names that LaTeX would stumble over."""
     folder = tmp_path_factory.mktemp("paper")
-    facts = []
+    facts, results = [], []
     odd = ["a_b & 50 %", "mélanome", "#x {y}~", "\\end{document}", "肺炎 β"]
     settings = {"title": "Skin & more: 100 % of_it é", "baseline": "serial_1cpu", "profile": {"runs": RUNS}}
     for study, classes, more in (("glaucoma", ["normal", "glaucoma"], {}), ("user_s", odd, settings)):
-        facts.append(report(folder, study, make_study(folder, study, classes, RUNS, **more)))
+        results += make_study(folder, study, classes, RUNS, **more)
+        facts.append(report(folder, study, results[-len(RUNS) :]))
     config = configuration("user_s", RUNS, **settings)
     profiled = [make_profiled(folder, config, "user_s", run) for run in RUNS]
     write_profiles(profiled, folder / "figures" / "user_s", folder / "tables" / "user_s")
-    write_numbers([*facts, folder / "tables" / "user_s" / "profile.json"], folder / "paper" / "numbers.tex")
-    return SimpleNamespace(folder=folder, facts=facts, numbers=folder / "paper" / "numbers.tex")
+    made = report_provenance(folder, results)
+    write_numbers([*facts, folder / "tables" / "user_s" / "profile.json", made], folder / "paper" / "numbers.tex")
+    return SimpleNamespace(folder=folder, facts=facts, made=made, numbers=folder / "paper" / "numbers.tex")
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def words(pdf: Path) -> str:
 def test_a_number_that_nothing_measured_stops_the_build(two, text):
     say(text, r"Commented: % \val{not/used}" + "\n" + r"It took \val{glaucoma/no_run/seconds} s.")
     with pytest.raises(MedscaleError, match=r"introduction\.tex:\d+: glaucoma/no_run/seconds") as error:
-        build(text, two.facts, two.numbers, two.folder, two.folder / "paper" / "a.pdf")
+        build(text, two.facts, two.made, two.numbers, two.folder, two.folder / "paper" / "a.pdf")
     assert "not/used" not in str(error.value)
     assert not (two.folder / "paper" / "a.pdf").exists()
 
@@ -90,7 +92,7 @@ def test_comments_and_definitions_are_no_uses(tmp_path):
 @pytest.mark.slow
 def test_the_paper_of_two_studies_is_built_marked_and_the_same_each_time(two):
     pdf = two.folder / "paper" / "paper.pdf"
-    build(ROOT / "paper", two.facts, two.numbers, two.folder, pdf)
+    build(ROOT / "paper", two.facts, two.made, two.numbers, two.folder, pdf)
     first, pages = pdf.read_bytes(), words(pdf).split("\f")[:-1]
     assert len(pages) > 6
     for number, page in enumerate(pages, start=1):
@@ -104,7 +106,7 @@ def test_the_paper_of_two_studies_is_built_marked_and_the_same_each_time(two):
     assert "[snakemake tables/user_s/roofline.tex]" in whole
     accuracy = read_json(two.facts[0])["values"]["glaucoma/serial_1cpu/accuracy"]
     assert f"an accuracy of {accuracy} %" in whole
-    build(ROOT / "paper", two.facts, two.numbers, two.folder, pdf)
+    build(ROOT / "paper", two.facts, two.made, two.numbers, two.folder, pdf)
     assert pdf.read_bytes() == first
 
 
@@ -124,7 +126,7 @@ def test_the_paper_of_two_studies_is_built_marked_and_the_same_each_time(two):
 def test_what_is_wrong_in_the_text_is_told_in_one_message(two, text, sentence, message):
     say(text, sentence)
     with pytest.raises(MedscaleError, match=message):
-        build(text, two.facts, two.numbers, two.folder, two.folder / "paper" / "wrong.pdf")
+        build(text, two.facts, two.made, two.numbers, two.folder, two.folder / "paper" / "wrong.pdf")
     assert not (two.folder / "paper" / "wrong.pdf").exists()
 
 
@@ -134,7 +136,8 @@ def test_a_study_without_stand_ins_has_no_mark(tmp_path):
     settings = {"scale": "full", "baseline": "serial_1cpu"}
     results = make_study(tmp_path, "glaucoma", ["a", "b"], ["serial_1cpu", "ddp_2cpu"], **settings)
     facts = report(tmp_path, "glaucoma", results)
-    write_numbers([facts], tmp_path / "paper" / "numbers.tex")
-    build(ROOT / "paper", [facts], tmp_path / "paper" / "numbers.tex", tmp_path, tmp_path / "paper" / "paper.pdf")
+    made, numbers = report_provenance(tmp_path, results), tmp_path / "paper" / "numbers.tex"
+    write_numbers([facts, made], numbers)
+    build(ROOT / "paper", [facts], made, numbers, tmp_path, tmp_path / "paper" / "paper.pdf")
     whole = words(tmp_path / "paper" / "paper.pdf").lower()
     assert not [word for word in ("demo", "stand-in", "synthetic", "in place of") if word in whole]

@@ -37,7 +37,7 @@ def test_all_declared_figures_and_tables_are_there_and_no_others(study):
     figures = {file.name for file in (study.folder / "figures" / "glaucoma").iterdir()}
     tables = {file.name for file in (study.folder / "tables" / "glaucoma").iterdir()}
     assert figures == {f"{name}.pdf" for name in FIGURES}
-    assert tables == {f"{name}.{kind}" for name in TABLES for kind in ("tex", "csv")} | {"facts.json"}
+    assert tables == {f"{name}.{kind}" for name in (*TABLES, "datasheet") for kind in ("tex", "csv")} | {"facts.json"}
 
 
 def test_the_same_results_give_the_same_bytes(study):

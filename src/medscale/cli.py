@@ -120,6 +120,29 @@ def summary(
             out.print(f"{made} in {time.time() - since:.0f} s")
 
 
+@main.command()
+def crate(
+    scale: Scale = "full",
+    only: Only = None,
+    configfile: ConfigFile = None,
+    to: Annotated[
+        Path | None, typer.Option("--out", help="folder or .zip archive; crate/ in the study's folder without it")
+    ] = None,
+    weights: Annotated[bool, typer.Option("--weights", help="pack the trained networks too")] = False,
+    agent: Annotated[str | None, typer.Option(help="who ran the study, if it is to be told")] = None,
+    verify: Annotated[bool, typer.Option("--check", help="hold it against its profiles (roc-validator)")] = False,
+) -> None:
+    """Pack code, records, results and paper as a Workflow Run RO-Crate; images stay out."""
+    from medscale.crate import export
+    from medscale.workflow import Study
+
+    study = Study(_changes(scale, only, configfile))
+    place = to or study.workdir / "crate"
+    files = export(study, place, weights=weights, agent=agent, check=verify)
+    valid = "; it conforms to Workflow Run Crate 0.5" if verify else ""
+    out.print(f"[bold]{_near(place)}[/]: {files} files{valid}")
+
+
 @data.command("check")
 def data_check(kind: Kind, folder: Path) -> None:
     """Is a download complete, and what is odd about it? Names and tables only: seconds, offline."""

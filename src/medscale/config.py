@@ -17,6 +17,7 @@ from medscale.schema import (
     Clahe,
     Crop,
     Dask,
+    Datasheet,
     Detect,
     Enhance,
     Loading,
@@ -45,6 +46,7 @@ __all__ = [
     "Config",
     "Crop",
     "Dask",
+    "Datasheet",
     "Detect",
     "Enhance",
     "Loading",
@@ -112,6 +114,11 @@ class Config(Strict):
         """Names of the studies to carry out, each a section of the paper."""
         return [name for name in self.only or self.studies if self.studies[name].variant_of is None]
 
+    @property
+    def titles(self) -> dict[str, str]:
+        """Title by study, of variants too."""
+        return {name: study.title for name, study in self.studies.items()}
+
     def owner(self, study: str) -> str:
         """The study whose raw images a study uses: mostly its own."""
         settings = self.study(study)
@@ -131,7 +138,7 @@ class Config(Strict):
 
     def tables(self, study: str) -> list[str]:
         """Names of a study's tables."""
-        return [*TABLES, *self._further(study)]
+        return [*TABLES, "datasheet", *self._further(study)]
 
     def _further(self, study: str) -> list[str]:
         """What only some studies have a figure and a table of: other splits, detection, benchmarks, profiles."""

@@ -1,4 +1,4 @@
-"""Which code, versions and hardware made a result; digests of the code that a stage uses."""
+"""What made a result: specification, code, container, hardware, versions, seeds and the digests of its inputs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ast
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,11 +26,20 @@ VERSIONS = (
     "torchvision",
     "timm",
     "numpy",
+    "pandas",
+    "pyarrow",
+    "scikit-learn",
     "opencv-python-headless",
+    "pillow",
+    "pydicom",
+    "safetensors",
     "dask",
     "snakemake",
     "ultralytics-opencv-headless",
 )
+
+# What replicates of one run share if they were made alike: seeds, hosts and times may differ.
+SAME = ("commit", "dirty", "code", "container", "versions", "python", "cpu", "gpus", "cuda", "inputs")
 
 
 @cache
@@ -65,17 +76,37 @@ def _imported(file: Path) -> list[Path]:
     return found
 
 
-def environment(plan: RunPlan) -> dict[str, Any]:
-    """What a replicate ran on: versions, hardware, git commit, container, its plan's digest (environment.json)."""
+@cache
+def package_digest() -> str:
+    """SHA-256 over all modules of this package: names the code also where files differ from the git commit."""
+    return digest(sorted((str(file.relative_to(PACKAGE)), sha256(file)) for file in PACKAGE.rglob("*.py")))
+
+
+def environment(plan: RunPlan, inputs: dict[str, Any]) -> dict[str, Any]:
+    """What a replicate was made of and ran on (environment.json); called on its first rank when it has ended.
+
+    Args:
+        plan: its specification.
+        inputs: digests of what it read, by name.
+    """
     import torch
 
     cuda = plan.backend == "cuda"
+    weights = Path(plan.model.pretrained) if plan.model.pretrained else None
     return {
         "plan_digest": plan.digest,
+        "seed": plan.seed,
         "stand_in": plan.stand_in,
         "synthetic": plan.synthetic,
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
+        # weights from the hub have no file of their own here: timm's version and the network's name decide them
+        "inputs": {**inputs, "weights": sha256(weights) if weights is not None and weights.is_file() else None},
+        "finished": now(),
+        "gpus": [torch.cuda.get_device_name(i) for i in _cards(cuda)],
+        "gpu_memory_gb": [_gigabytes(torch.cuda.get_device_properties(i).total_memory) for i in _cards(cuda)],
         "cuda": torch.version.cuda if cuda else None,
+        "cudnn": torch.backends.cudnn.version() if cuda else None,
+        "nccl": ".".join(map(str, torch.cuda.nccl.version())) if cuda else None,
+        "driver": _driver() if cuda else None,
         **machine(),
     }
 
@@ -89,10 +120,33 @@ def machine() -> dict[str, Any]:
         "host": platform.node(),
         "cpu": _cpu_name(),
         "cpus": len(os.sched_getaffinity(0)),
+        "cpus_machine": os.cpu_count(),
+        "memory_gb": _gigabytes(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
         "container": os.environ.get("MEDSCALE_IMAGE") or os.environ.get("APPTAINER_CONTAINER"),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "code": package_digest(),
         **git_state(),
     }
+
+
+def gather(environments: Sequence[dict[str, Any]], inputs: dict[str, Any]) -> dict[str, Any]:
+    """Provenance of a result, for its summary.json: what its replicates were made of, and by what it was evaluated.
+
+    Args:
+        environments: environment.json of each replicate, in the order of the seeds.
+        inputs: digests of what the evaluation read, by name.
+
+    Returns:
+        ``replicates`` (as given), ``differ`` (keys of ``SAME`` in which they are not the same; empty where all are of
+        one make) and ``evaluation`` (this machine and code, and ``inputs``).
+    """
+    differ = [key for key in SAME if any(one.get(key) != environments[0].get(key) for one in environments[1:])]
+    return {"replicates": list(environments), "differ": differ, "evaluation": {**machine(), "inputs": inputs}}
+
+
+def now() -> str:
+    """The time in UTC, as ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def git_state() -> dict[str, Any]:
@@ -108,6 +162,27 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _cards(cuda: bool) -> range:
+    import torch
+
+    return range(torch.cuda.device_count() if cuda else 0)
+
+
+def _driver() -> str | None:
+    """Version of NVIDIA's driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    except pynvml.NVMLError:
+        return None
+
+
+def _gigabytes(size: int) -> float:
+    return round(size / 2**30, 1)
 
 
 def _version(name: str) -> str | None:

@@ -225,11 +225,27 @@ class Profile(Strict):
     shapes: bool = Field(False, description="trace the shapes of operands: larger traces")
 
 
+class Datasheet(Strict):
+    """What is known of a dataset besides its files (Gebru et al. 2021); None is unknown."""
+
+    name: str | None = None
+    origin: str | None = None
+    creators: str | None = None
+    citation: str | None = None
+    purpose: str | None = None
+    instances: str | None = None
+    labels: str | None = None
+    people: str | None = Field(None, description="consent of the people shown, review by an ethics board")
+    licence: str | None = None
+    known_problems: list[str] | None = None
+
+
 class Study(Strict):
     """A dataset with its preprocessing, model, recipe and runs."""
 
     title: str
     source: Source
+    datasheet: Datasheet = Field(Datasheet(), description="of your own images; that of others is in datasets.yaml")
     classes: list[str] | None = Field(None, description="order of the classes; the last of two is the positive one")
     split: Split = Split()
     preprocess: Preprocess = Preprocess()

@@ -185,11 +185,16 @@ class Study:
         """Tables (LaTeX) of all studies to carry out."""
         return [f"tables/{study}/{name}.tex" for study in self.studies for name in self.config.tables(study)]
 
+    def datasheets(self) -> list[str]:
+        """Datasheets of the images of all studies to carry out, and of their variants, which divide them otherwise."""
+        return [f"data/{study}/datasheet.md" for study in self.with_variants]
+
     def facts(self) -> list[str]:
-        """What the paper's numbers come from: the facts of all studies to carry out, their benchmarks and profiles."""
+        """What the paper's numbers come from: the facts of all studies, of benchmarks, profiles and runs."""
         there = (*BENCHMARKS, "profile")
         measured = {s: [name for name in self.config.tables(s) if name in there] for s in self.studies}
-        return [f"tables/{s}/{name}.json" for s in self.studies for name in ("facts", *measured[s])]
+        of_studies = [f"tables/{s}/{name}.json" for s in self.studies for name in ("facts", *measured[s])]
+        return [*of_studies, "tables/provenance.json"]
 
     def own(self, *patterns: str) -> list[str]:
         """The project's own files, such as the paper's text, as jobs name them."""
@@ -208,6 +213,27 @@ class Study:
 def use_this_python() -> None:
     """Let jobs find the ``python`` that runs Snakemake, also where its environment was not activated."""
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def shown(path: str, kind: str, caption: str | None = None, category: str = "{study}", folder: str = "figures") -> Any:
+    """An output file that ``snakemake --report`` shows.
+
+    Args:
+        path: the file, with wildcards.
+        kind: what it shows, as its label.
+        caption: name of its caption in report/; that of its kind without it.
+        category: where it stands in the report's menu.
+        folder: and below that.
+    """
+    from snakemake.io import report
+
+    text = f"../report/{caption or kind}.rst"  # from the folder of the rules
+    return report(path, caption=text, category=category, subcategory=folder, labels={"shows": kind})
+
+
+def shown_table(path: str, kind: str, caption: str = "table", category: str = "{study}") -> Any:
+    """The same for a table."""
+    return shown(path, kind, caption, category, "tables")
 
 
 def _folders(folder: Path) -> list[Path]:

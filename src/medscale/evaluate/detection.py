@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from medscale.errors import MedscaleError
 from medscale.evaluate import bootstrap, boxes
 from medscale.evaluate.boxes import Matched
 from medscale.evaluate.evaluation import RESAMPLES, SEED, learning_curves, over_replicates, row
-from medscale.evaluate.replicates import SPLITS, Replicate, read, read_index, same_run
+from medscale.evaluate.replicates import SPLITS, Replicate, digests, read, read_index, same_run
 from medscale.files import digest
 
 
@@ -33,6 +34,7 @@ class Localization:
         paired_with: digest of test images, true boxes, groups and resampling.
         true: boxes of the test split, ``id, x, y, width, height``.
         predicted: the first seed's boxes of the test split that count, with ``confidence``.
+        inputs: digests of what was read.
     """
 
     replicates: list[Replicate]
@@ -45,6 +47,7 @@ class Localization:
     paired_with: str
     true: pd.DataFrame
     predicted: pd.DataFrame
+    inputs: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ def localize(folders: Sequence[str | Path], index: str | Path, resamples: int = 
         paired_with=digest([test.ids.tolist(), test.groups.tolist(), test.true.to_numpy().tolist(), resamples, SEED]),
         true=test.true.reset_index(drop=True),
         predicted=shown.drop(columns="split").reset_index(drop=True),
+        inputs=digests(replicates, index),
     )
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from scipy import stats
 
 from medscale.errors import MedscaleError
 from medscale.evaluate import bootstrap, metrics
-from medscale.evaluate.replicates import SPLITS, Predicted, Replicate, read, read_index, same_run, together
+from medscale.evaluate.replicates import SPLITS, Predicted, Replicate, digests, read, read_index, same_run, together
 from medscale.files import digest
 
 RESAMPLES = 1000
@@ -37,6 +38,7 @@ class Evaluation:
         curves: a row an epoch and quantity: ``mean, low, high, replicates`` (low and high: range over seeds).
         resamples: the paired metrics of each bootstrap resample of the test split, mean over seeds.
         paired_with: digest of test images, groups and resampling: runs of equal digest can be compared in pairs.
+        inputs: digests of what was read.
     """
 
     replicates: list[Replicate]
@@ -49,6 +51,7 @@ class Evaluation:
     curves: pd.DataFrame
     resamples: pd.DataFrame
     paired_with: str
+    inputs: dict[str, Any]
 
 
 def evaluate(folders: Sequence[str | Path], index: str | Path, resamples: int = RESAMPLES) -> Evaluation:
@@ -83,6 +86,7 @@ def evaluate(folders: Sequence[str | Path], index: str | Path, resamples: int = 
         curves=learning_curves(replicates),
         resamples=pd.DataFrame({name: over_replicates([r.overall[name] for r in of_test]) for name in PAIRED}),
         paired_with=_identity(predicted["test"], resamples),
+        inputs=digests(replicates, index),
     )
 
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from medscale.config import RunPlan
 from medscale.errors import MedscaleError
-from medscale.files import read_json
+from medscale.files import read_json, sha256
 
 SPLITS = ("val", "test")
 
@@ -110,6 +110,12 @@ def same_run(replicates: Sequence[Replicate]) -> None:
     seeds = [replicate.plan.seed for replicate in replicates]
     if len(set(seeds)) != len(seeds):
         raise MedscaleError(f"the run folders of {first.plan.run.name} have the same seed twice: {seeds}")
+
+
+def digests(replicates: Sequence[Replicate], index: str | Path) -> dict[str, Any]:
+    """SHA-256 of what an evaluation reads: the index, and the predictions by seed."""
+    predicted = {str(one.plan.seed): sha256(one.folder / "predictions.parquet") for one in replicates}
+    return {"index": sha256(index), "predictions": predicted}
 
 
 def _probabilities(replicate: Replicate, split: str, ids: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import pandas as pd
 from medscale.evaluate.bootstrap import LEVEL
 from medscale.evaluate.evaluation import SEED, Evaluation, over_seeds
 from medscale.evaluate.replicates import Replicate
+from medscale.provenance import gather
 
 # Columns of history.csv, in seconds; the first three add up to an epoch's training time.
 KINDS = ("data", "compute", "communication", "checkpoint", "validation")
@@ -28,7 +29,12 @@ CLOCKS = (
 def summarise(evaluation: Evaluation) -> dict[str, Any]:
     """The content of summary.json of a classification; a value that is undefined is null."""
     said = describe(
-        evaluation.replicates, evaluation.counts, evaluation.scores, evaluation.resamples, evaluation.paired_with
+        evaluation.replicates,
+        evaluation.counts,
+        evaluation.scores,
+        evaluation.resamples,
+        evaluation.paired_with,
+        evaluation.inputs,
     )
     return plain(said | {"classes": evaluation.classes, "confusion": evaluation.confusion.tolist()})
 
@@ -39,6 +45,7 @@ def describe(
     scores: pd.DataFrame,
     resamples: pd.DataFrame,
     paired_with: str,
+    inputs: dict[str, Any],
 ) -> dict[str, Any]:
     """What summary.json says of any run: marks, settings, metrics and times; undefined values are NaN."""
     first = replicates[0]
@@ -68,6 +75,7 @@ def describe(
         "metrics": _metrics(scores),
         "timing": timing(replicates),
         "environment": first.environment,
+        "provenance": gather([replicate.environment for replicate in replicates], inputs),
     }
 
 

@@ -60,7 +60,7 @@ def profile_run(
     _keep_trace(out / f"trace-rank{world.rank}.json.gz", window.seen)
     seen = world.gather((window.seen, timeline, ceiling, world.threads))
     if seen is not None:
-        write(out, plan, settings, form, seen)
+        write(out, plan, settings, form, seen, {"shards": shards.meta["digest"]})
     trainer.watchdog.dismiss()
 
 
@@ -86,8 +86,9 @@ def write(
     settings: Profile,
     form: str,
     ranks: Sequence[tuple[Seen, Timeline, dict[str, float], int]],
+    inputs: dict[str, Any],
 ) -> None:
-    """Write all ranks' tables, and profile.json with what follows from them.
+    """Write all ranks' tables, and profile.json with what follows from them; ``inputs`` are digests of what was read.
 
     Raises:
         MedscaleError: when no FLOPs were counted, so that there is no roofline.
@@ -123,7 +124,7 @@ def write(
             "run": plan.run.name,
             "model": plan.model.name,
             "marks": {"synthetic": plan.synthetic, "stand_in": plan.stand_in, "scale": plan.scale},
-            "machine": environment(plan),
+            "machine": environment(plan, inputs),
             "settings": settings.model_dump(exclude={"runs"}),
             "device": plan.backend,
             "format": form,

@@ -11,6 +11,7 @@ from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.metrics import NAMES
 from medscale.report.marks import mark
 from medscale.report.names import label
+from medscale.report.provenance import made_of
 
 TEMPLATE = """\
 # {{ s.study }}: {{ s.model.name }}, {{ label }}
@@ -19,40 +20,67 @@ TEMPLATE = """\
 > patients{% if s.marks.stand_in %}, nor about the speed of GPUs{% endif %}.
 
 {% endif %}
-Format after Mitchell et al. (2019), *Model cards for model reporting*.
+Sections after Mitchell et al. (2019), *Model cards for model reporting*.
 
-## Model
+## Model details
 
 - Network `{{ s.model.name }}`{% if s.model.options %} with options `{{ s.model.options }}`{% endif %}, \
-weights {{ "from " ~ s.model.pretrained if s.model.pretrained else "from scratch" }}.
+weights {{ "from " ~ s.model.pretrained if s.model.pretrained else "from scratch" }}\
+{% if s.model.trained != "all" %}, of which {{ s.model.trained | replace("_", " ") }} was trained{% endif %}; \
+{{ "further input: " ~ s.model.metadata | join(", ") if s.model.metadata else "images are its only input" }}.
 - Trained as run `{{ s.run.name }}` ({{ label }}) with seeds {{ s.seeds | join(", ") }}; the weights are
   those of the {{ "epoch with the smallest validation loss" if classes else "last epoch" }}.
 - {{ s.recipe.optimizer }}, peak learning rate {{ "%.3g" | format(s.learning_rate) }}, \
 global batch {{ s.global_batch }}, at most {{ s.recipe.epochs }} epochs, schedule {{ s.recipe.schedule }}.
+- {{ n(s.timing.seconds_per_epoch.mean) }} s an epoch (median without the first), \
+{{ "%.1f" | format(s.timing.images_per_second.mean) }} images/s on \
+{{ s.run.devices }} {{ "process(es) of" if s.backend == "cpu" else "x" }} {{ hardware }}.
+- Made by medscale {{ s.environment.versions.medscale }}\
+{% if s.environment.get("finished") %}, finished {{ s.environment.finished }}{% endif %}; cite `CITATION.cff`. \
+The code's licence is MIT{% if not s.marks.synthetic %}; that of the images may bind the weights too{% endif %}.
 
 ## Intended use
 
-Research on parallel training. **Not a medical device**: it has not been validated on patients outside this dataset
-and must not be used for diagnosis.
+Research on parallel training, by people who know how classifiers of images are evaluated. **Not a medical device**: it
+has not been validated on patients outside this dataset and must not be used for diagnosis, triage or treatment.
 
-## Data
+## Factors
 
-{{ "Synthetic images, generated" if s.marks.synthetic else "Images of real patients" }}; \
-{{ s.timing.train_images }} for training, {{ s.counts.val.images }} for validation \
-({{ s.counts.val.groups }} patients or groups), {{ s.counts.test.images }} for test \
-({{ s.counts.test.groups }}). {% if classes %}Classes: {{ s.classes | join(", ") }}.\
-{% else %}{{ s.counts.test.boxes }} boxes on {{ s.counts.test.with_boxes }} of the test images; trained on \
-{{ "images with a box only" if s.detect.images == "with_boxes" else "all images" }}, tested on all.\
+{% if s.marks.synthetic %}The images are drawn by a program: there are no patients, and no groups of them.
+{% else %}Accuracy can depend on the camera or scanner, the site, the projection, and the patient's age, sex and skin; \
+images of one source share many of these.
 {% endif %}
+Subgroups (age, sex, site, camera) were not evaluated apart.
 
+## Metrics
 
-## Results on the test images
-
-Mean over {{ s.seeds | length }} replicate{{ "s" if s.seeds | length > 1 }}. \
+{% if classes %}Accuracy, balanced accuracy, precision, recall, F1 and the area under the ROC curve; the predicted
+class is that of the largest probability, and no threshold was chosen for a clinical use.
+{% else %}Precision, recall and the challenge's mAP count boxes from a confidence of \
+{{ thresholds }} on, chosen on the validation images.
+{% endif %}
+Values are means over {{ s.seeds | length }} replicate{{ "s" if s.seeds | length > 1 }}. \
 The interval is a 95 % bootstrap over patients
 ({{ s.bootstrap.resamples }} resamples); the standard deviation over seeds is another thing and stands apart.
 
-| metric | value | 95 % interval | sd over seeds |
+## Evaluation data
+
+{{ s.counts.test.images }} test images of {{ s.counts.test.groups }} patients or groups, seen once, after training; \
+{{ s.counts.val.images }} validation images
+({{ s.counts.val.groups }} patients or groups) chose the epoch. {% if classes %}Classes: {{ s.classes | join(", ") }}.\
+{% else %}{{ s.counts.test.boxes }} boxes on {{ s.counts.test.with_boxes }} of the test images.\
+{% endif %}
+
+## Training data
+
+{{ "Synthetic images, generated" if s.marks.synthetic else "Images of real patients" }}; \
+{{ s.timing.train_images }} for training\
+{% if not classes %} ({{ "those with a box only" if s.detect.images == "with_boxes" else "with and without boxes" }})\
+{% endif %}. Origin, licence and what was left out: `data/{{ s.study }}/datasheet.md`.
+
+## Quantitative analyses
+
+| metric (test images) | value | 95 % interval | sd over seeds |
 |---|---|---|---|
 {% for key, v in s.metrics.test.items() %}| {{ names[key] }} \
 | {{ n(v.mean) }} | {{ n(v.low) }}–{{ n(v.high) }} | {{ n(v.seed_sd) }} |
@@ -63,23 +91,35 @@ The interval is a 95 % bootstrap over patients
 {% for row in classes %}| {{ row.name }} \
 | {{ row.support }} | {{ n(row.precision) }} | {{ n(row.recall) }} | {{ n(row.f1) }} | {{ n(row.auroc) }} |
 {% endfor %}
-{% else %}
-Precision, recall and the challenge's mAP count boxes from a confidence of \
-{{ thresholds }} on, chosen on the validation images.
 {% endif %}
-## Limits
+Intersections of groups of patients were not analysed.
+
+## Ethical considerations
+
+{% if s.marks.synthetic %}No person's data went into this model.
+{% else %}The images are of real people, published for research by others. Weights can keep traces of the images that \
+they were trained on: share them under the terms of the dataset. A wrong answer can delay a diagnosis or cause \
+needless anxiety and treatment.
+{% endif %}
+
+## Caveats and recommendations
 
 - {{ "Probabilities" if classes else "Confidences" }} are not calibrated. \
 Results hold for images from the same sources only.
-- Subgroups (age, sex, site, camera) were not evaluated apart.
+- Before any use beyond this study: validate on images of the place of use, with thresholds chosen there, and \
+look at subgroups.
+{% if p.differ %}- **Its replicates were not made alike**: they differ in {{ p.differ | join(", ") }}.
+{% endif %}
+## Provenance
 
-## Training
-
-{{ n(s.timing.seconds_per_epoch.mean) }} s an epoch (median without the first), \
-{{ "%.1f" | format(s.timing.images_per_second.mean) }} images/s on \
-{{ s.run.devices }} {{ "process(es) of" if s.backend == "cpu" else "x" }} {{ hardware }}. \
-Code {{ s.environment.commit or "without a git commit" }}\
-{{ " with local changes" if s.environment.dirty }}; PyTorch {{ s.environment.versions.torch }}.
+| seed | specification | commit | package | container | images |
+|---|---|---|---|---|---|
+{% for one in p.replicates %}| {{ one.seed }} | {{ one.plan_digest[:12] }} | {{ one.commit }} \
+| {{ one.code }} | {{ one.container }} | {{ one.shards }} |
+{% endfor %}
+Python {{ s.environment.python }}, PyTorch {{ s.environment.versions.torch }}; {{ hardware }}, \
+{{ s.environment.system }}. Digests are the beginnings of SHA-256; `summary.json` has them whole, \
+with all versions and those of the evaluation.
 """
 
 
@@ -95,6 +135,7 @@ def model_card(summary: dict[str, Any], per_class: pd.DataFrame | None) -> str:
             mark=mark([summary["marks"]]),
             names=NAMES | BOX_NAMES,
             classes=[] if per_class is None else _classes(summary, per_class),
+            p={"differ": summary["provenance"]["differ"], "replicates": made_of(summary)},
             thresholds=", ".join(f"{threshold:.2f}" for threshold in summary.get("thresholds", [])),
             hardware=machine["gpus"][0] if machine.get("gpus") else machine.get("cpu"),
             n=_number,

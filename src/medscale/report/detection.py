@@ -65,6 +65,7 @@ def summarise(localization: Localization) -> dict[str, Any]:
         localization.scores,
         localization.resamples,
         localization.paired_with,
+        localization.inputs,
     )
     return plain(said | {"thresholds": localization.thresholds})
 

@@ -92,6 +92,22 @@ def tabular(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], r
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{adjustbox}", ""])
 
 
+def longtable(columns: Sequence[tuple[str, str]], groups: Sequence[tuple[str, Sequence[Sequence[str]]]]) -> str:
+    r"""A booktabs table over several pages, which repeats its head; ``\longcaption`` is its caption and label.
+
+    Args:
+        columns: alignment and heading of each, as of ``tabular``.
+        groups: a heading over the whole width and the rows below it, LaTeX already.
+    """
+    head = " & ".join(heading for _, heading in columns) + r" \\"
+    lines = [rf"\begin{{longtable}}{{{''.join(a for a, _ in columns)}}}", r"\longcaption\\", r"\toprule", head]
+    lines += [r"\midrule", r"\endfirsthead", r"\toprule", head, r"\midrule", r"\endhead"]
+    for heading, rows in groups:
+        lines.append(rf"\multicolumn{{{len(columns)}}}{{l}}{{\rule{{0pt}}{{3ex}}\textit{{{heading}}}}} \\*")
+        lines += [" & ".join(row) + r" \\" for row in rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{longtable}", ""])
+
+
 def stacked(heading: str) -> str:
     r"""A table's heading over several lines, cut at each \\\\."""
     return rf"\shortstack[r]{{{heading}}}"

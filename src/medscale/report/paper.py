@@ -23,12 +23,13 @@ TIMEOUT_S = 300
 SOURCE_DATE = "1767225600"  # 2026-01-01, so that the same inputs give the same PDF
 
 
-def build(sources: Path, facts: Sequence[Path], numbers: Path, workdir: Path, out: Path) -> None:
+def build(sources: Path, facts: Sequence[Path], provenance: Path, numbers: Path, workdir: Path, out: Path) -> None:
     """Fill the templates, run LaTeX in ``workdir/paper/build`` and put the PDF at ``out``.
 
     Args:
         sources: folder of the text: paper.tex, references.bib, sections/ (``*.tex.j2`` are templates).
         facts: facts.json of each study, in the order of the paper.
+        provenance: provenance.json, what made the results.
         numbers: numbers.tex.
         workdir: folder with figures/ and tables/.
         out: the PDF.
@@ -38,7 +39,8 @@ def build(sources: Path, facts: Sequence[Path], numbers: Path, workdir: Path, ou
     """
     folder = workdir / "paper" / "build"
     folder.mkdir(parents=True, exist_ok=True)
-    texts = _fill(sources, [read_json(path)["structure"] for path in facts], folder)
+    studies, made = [read_json(path)["structure"] for path in facts], read_json(provenance)["structure"]
+    texts = _fill(sources, studies, made, folder)
     if absent := missing(texts, numbers):
         raise MedscaleError("the paper uses numbers that nothing measured:\n  " + "\n  ".join(absent))
     shutil.copyfile(numbers, folder / "numbers.tex")
@@ -50,7 +52,7 @@ def build(sources: Path, facts: Sequence[Path], numbers: Path, workdir: Path, ou
         shutil.copyfile(folder / f"{MAIN}.pdf", temporary)
 
 
-def _fill(sources: Path, studies: list[dict[str, Any]], folder: Path) -> list[Path]:
+def _fill(sources: Path, studies: list[dict[str, Any]], made: dict[str, Any], folder: Path) -> list[Path]:
     """Write the text below ``folder``; templates have << values >>, <% statements %> and <# remarks #>."""
     environment = Environment(
         loader=FileSystemLoader(sources),
@@ -77,7 +79,10 @@ def _fill(sources: Path, studies: list[dict[str, Any]], folder: Path) -> list[Pa
             name = name.with_suffix("")
             try:
                 text = environment.get_template(str(path.relative_to(sources))).render(
-                    studies=studies, demo=any(m["scale"] == "demo" for m in every_mark), mark=mark(every_mark)
+                    studies=studies,
+                    made=made,
+                    demo=any(m["scale"] == "demo" for m in every_mark),
+                    mark=mark(every_mark),
                 )
             except TemplateError as error:
                 raise MedscaleError(f"{path}, line {getattr(error, 'lineno', '?')}: {error.message}") from None

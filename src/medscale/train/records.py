@@ -47,13 +47,14 @@ def write(
     weights: dict[str, Tensor],
     predicted: pd.DataFrame,
     timing: dict[str, Any],
+    inputs: dict[str, Any],
 ) -> None:
-    """Write all outputs of a finished replicate, each atomically."""
+    """Write all outputs of a finished replicate, each atomically; ``inputs`` are digests of what it read."""
     write_csv(folder / "history.csv", pd.DataFrame(progress.history))
     write_parquet(folder / "predictions.parquet", predicted)
     with atomic(folder / "model.safetensors") as temporary:
         save_file(weights, temporary)
-    write_json(folder / "environment.json", environment(plan))
+    write_json(folder / "environment.json", environment(plan, inputs))
     write_json(folder / "timing.json", timing)
 
 

@@ -66,7 +66,8 @@ def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, wa
         assert measured is not None
         table = pd.concat([part for part in predicted if part is not None], ignore_index=True)
         timing = records.timing(plan, trainer.progress, trainer.training.images, measured)
-        records.write(out, plan, trainer.progress, weights=weights, predicted=table, timing=timing)
+        read = {"shards": shards.meta["digest"]}
+        records.write(out, plan, trainer.progress, weights=weights, predicted=table, timing=timing, inputs=read)
     trainer.checkpoints.discard()
     trainer.watchdog.dismiss()
 

@@ -1,0 +1,27 @@
+"""The datasheet of a study's images, and its table in the paper."""
+
+from pathlib import Path
+
+import typer
+
+from medscale.errors import tell_user
+from medscale.log import log, set_up
+from medscale.report.datasheet import write_datasheet
+from medscale.report.study import read_config
+
+
+def main(
+    study: str = typer.Option(...),
+    config: Path = typer.Option(...),
+    data: Path = typer.Option(...),
+    known: Path = typer.Option(..., help="datasets.yaml"),
+    tables: Path = typer.Option(...),
+    log_file: Path = typer.Option(..., "--log"),
+) -> None:
+    set_up(log_file)
+    write_datasheet(study, read_config(config), data, known, tables)
+    log.info("%s: datasheet in %s and %s", study, data, tables)
+
+
+if __name__ == "__main__":
+    tell_user(typer.run)(main)

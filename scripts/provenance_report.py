@@ -1,0 +1,25 @@
+"""What made the study: every replicate, machines and code, as tables and as facts for the paper."""
+
+from pathlib import Path
+
+import typer
+
+from medscale.errors import tell_user
+from medscale.log import log, set_up
+from medscale.report.provenance import write_provenance
+from medscale.report.study import read_config
+
+
+def main(
+    results: list[Path],
+    config: Path = typer.Option(...),
+    tables: Path = typer.Option(...),
+    log_file: Path = typer.Option(..., "--log"),
+) -> None:
+    set_up(log_file)
+    write_provenance(results, read_config(config).titles, tables)
+    log.info("%d results: tables in %s", len(results), tables)
+
+
+if __name__ == "__main__":
+    tell_user(typer.run)(main)
