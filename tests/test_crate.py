@@ -69,6 +69,7 @@ def test_a_training_is_described_by_what_went_in_what_came_out_and_its_circumsta
     assert told["torch"] == "2.14.0"
     assert "CPU processes in place of GPUs" in action["description"]
     assert "demonstration" in entities["./"]["description"]
+    assert "4 of 4 replicates were trained by another state of the code" in entities["./"]["description"]
     assert "agent" not in action
 
 

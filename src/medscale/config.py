@@ -293,7 +293,7 @@ def merge(below: Any, above: Any) -> Any:
 def _inherit(studies: dict[str, Any], name: str, base: str | Path, seen: tuple[str, ...] = ()) -> Any:
     """A study takes what it does not say itself from another.
 
-    ``like: other`` gives all but title, source and classes; ``variant_of: other`` also source and classes.
+    ``like: other`` gives all but title, source, datasheet and classes; ``variant_of: other`` all but the title.
     """
     study = studies[name]
     if not isinstance(study, dict):
@@ -301,7 +301,10 @@ def _inherit(studies: dict[str, Any], name: str, base: str | Path, seen: tuple[s
     study = {"title": name, **study}
     if not (key := next((key for key in ("like", "variant_of") if study.get(key) is not None), None)):
         return study
-    other, keep = study[key], ("title",) if key == "variant_of" else ("title", "source", "classes", "variant_of")
+    other, keep = (
+        study[key],
+        ("title",) if key == "variant_of" else ("title", "source", "datasheet", "classes", "variant_of"),
+    )
     if other not in studies or other in (*seen, name):
         raise MedscaleError(
             f"{base}: studies.{name}.{key} is {other!r}; it must name another study that ends the chain"

@@ -16,6 +16,7 @@ from rocrate.rocrate import ROCrate
 
 from medscale.crate.pack import OF_REPLICATE, OF_STUDY, WEIGHTS
 from medscale.files import read_json, sha256
+from medscale.provenance import package_digest
 from medscale.report.marks import mark
 
 SPECIFICATION = "1.1"
@@ -74,6 +75,7 @@ class Description:
                 f"{len(self.results)} runs of {', '.join(self.datasets)}: code, specifications, predictions, "
                 "results, figures, tables and paper. Images are not part of it; datasheets say where they come from.",
                 *([f"This is a demonstration ({seen})."] if seen else []),
+                *self._other_code(),
             ]
         )
         root["license"] = self._add(LICENCE, "CreativeWork", name="MIT License")
@@ -96,6 +98,13 @@ class Description:
         )
         workflow["hasPart"] = [self._software(script) for script in SOFTWARE]
         return workflow
+
+    def _other_code(self) -> list[str]:
+        """A sentence where the code in the crate is not the one that made its results."""
+        made = [one.get("code") for summary in self.results for one in summary["provenance"]["replicates"]]
+        other = sum(code != package_digest() for code in made)
+        said = f"{other} of {len(made)} replicates were trained by another state of the code than the one packed here"
+        return [f"{said}; each one's action names its commit and the package's digest."] if other else []
 
     def _workflow_run(self, workflow: Entity, trained: list[Entity]) -> Entity:
         """The execution of the whole: configuration and images in, results and paper out."""
