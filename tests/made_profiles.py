@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medscale.config import Config, Profile, plan
-from medscale.profiling.record import write
+from medscale.profiling.record import Rank, write
 from medscale.profiling.timeline import analyse
 from medscale.profiling.trace import events
 from medscale.profiling.window import Seen
@@ -84,6 +84,6 @@ def make_profiled(folder: Path, config: Config, study: str, run: str) -> Path:
     work = Work({"convolution": 2e6, "matmul": 1e5}, {"convolution": 1e5, "memory": 3e5}, 100.0)
     seen = Seen([9e-5] * line.steps, [1e-5] * line.steps, 32 * line.steps, 1e-4, work)
     ceiling = {"flops": 1e11, "bytes": 1e10}
-    ranks = [(seen, line, ceiling, 1)] * planned.run.devices
+    ranks = [Rank(seen, line, ceiling, 1)] * planned.run.devices
     write(out, planned, Profile(steps=line.steps), "fp32", ranks, {"shards": "made"})
     return out

@@ -13,9 +13,9 @@ Shares are of the profiled window's time, the mean over ranks; what is attained 
 | bandwidth | FLOPs a byte below the ridge of the roofline | memory bandwidth bounds it |
 | arithmetic | else | arithmetic bounds it |
 
-The ridge is where both ceilings meet: measured FLOP/s over measured bytes/s. Where the traced steps took over half
-as long again as those without the profiler, it is said that the shares are uncertain: they hold what disturbed the
-steps, or what tracing costs.
+The ridge is where both ceilings meet: measured FLOP/s divided by measured bytes/s. Where the traced steps took over
+half as long again as those without the profiler, it is said that the shares are uncertain: what disturbed them, or what
+tracing costs, is among them.
 """
 
 from __future__ import annotations

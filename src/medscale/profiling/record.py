@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, median
 from time import monotonic
@@ -30,8 +30,17 @@ from medscale.train.guard import Watch
 from medscale.train.replicate import assemble, explained
 from medscale.train.task import Task
 
-TABLES = ("operators", "kernels", "memory", "kinds")
 WAITS = ("communication", "data", "idle")  # kinds in which a rank does not compute
+
+
+@dataclass
+class Rank:
+    """What one rank gives: what it saw, where its time went, its measured ceilings (``flops, bytes`` a second)."""
+
+    seen: Seen
+    line: Timeline
+    ceiling: dict[str, float]
+    threads: int
 
 
 def profile_run(
@@ -58,9 +67,9 @@ def profile_run(
     ceiling = ceilings.measure(world.device, form)
     timeline = analyse(events(window.seen.trace))
     _keep_trace(out / f"trace-rank{world.rank}.json.gz", window.seen)
-    seen = world.gather((window.seen, timeline, ceiling, world.threads))
-    if seen is not None:
-        write(out, plan, settings, form, seen, {"shards": shards.meta["digest"]})
+    ranks = world.gather(Rank(window.seen, timeline, ceiling, world.threads))
+    if ranks is not None:
+        write(out, plan, settings, form, ranks, {"shards": shards.meta["digest"]})
     trainer.watchdog.dismiss()
 
 
@@ -81,61 +90,63 @@ def _keep_trace(path: Path, seen: Seen) -> None:
 
 
 def write(
-    out: Path,
-    plan: RunPlan,
-    settings: Profile,
-    form: str,
-    ranks: Sequence[tuple[Seen, Timeline, dict[str, float], int]],
-    inputs: dict[str, Any],
+    out: Path, plan: RunPlan, settings: Profile, form: str, ranks: Sequence[Rank], inputs: dict[str, Any]
 ) -> None:
-    """Write all ranks' tables, and profile.json with what follows from them; ``inputs`` are digests of what was read.
+    """Write all ranks' tables, and profile.json with what follows from them.
+
+    Args:
+        out: the profiled folder.
+        plan: the run.
+        settings: what was profiled of it.
+        form: number format of convolutions and products, of ``ceilings.FORMATS``.
+        ranks: in their order.
+        inputs: digests of what was read, by name.
 
     Raises:
         MedscaleError: when no FLOPs were counted, so that there is no roofline.
     """
-    seen, lines = [rank[0] for rank in ranks], [rank[1] for rank in ranks]
+    each = [_told(rank) for rank in ranks]
+    numbers = _numbers(plan, [rank.line for rank in ranks], each)
     for name in ("operators", "kernels", "memory"):
-        parts = [getattr(line, name).assign(rank=rank) for rank, line in enumerate(lines)]
+        parts = [getattr(rank.line, name).assign(rank=number) for number, rank in enumerate(ranks)]
         write_parquet(out / f"{name}.parquet", pd.concat(parts, ignore_index=True))
-    rows = [
-        {"rank": rank, "kind": kind, "seconds": seconds / line.steps, "share": seconds / line.window_s}
-        for rank, line in enumerate(lines)
-        for kind, seconds in line.kinds.items()
+    kinds = [
+        {"rank": number, "kind": kind, "seconds": seconds / rank.line.steps, "share": seconds / rank.line.window_s}
+        for number, rank in enumerate(ranks)
+        for kind, seconds in rank.line.kinds.items()
     ]
-    write_parquet(out / "kinds.parquet", pd.DataFrame(rows))
-    each = [
-        {
-            "seconds": median(one.seconds),
-            "data_s": median(one.data_s),
-            "profiled_s": one.profiled_s,
-            "communication_s": line.communication_s / line.steps,
-            "allocations": line.allocations / line.steps,
-            "allocated_bytes": line.allocated_bytes / line.steps,
-            "ceiling": ceiling,
-            "work": asdict(one.work),
-        }
-        for (one, line, ceiling, _) in ranks
-    ]
-    numbers = _numbers(plan, lines, each)
-    write_json(
-        out / "profile.json",
-        {
-            "study": plan.study,
-            "run": plan.run.name,
-            "model": plan.model.name,
-            "marks": {"synthetic": plan.synthetic, "stand_in": plan.stand_in, "scale": plan.scale},
-            "machine": environment(plan, inputs),
-            "settings": settings.model_dump(exclude={"runs"}),
-            "device": plan.backend,
-            "format": form,
-            "threads": ranks[0][3],
-            "images_a_step": seen[0].images / settings.steps,
-            "ranks": each,
-            "numbers": asdict(numbers),
-            "bottleneck": {"rule": bottleneck.rule(numbers), "says": bottleneck.sentence(numbers)},
-        },
-    )
+    write_parquet(out / "kinds.parquet", pd.DataFrame(kinds))
+    about = {
+        "study": plan.study,
+        "run": plan.run.name,
+        "model": plan.model.name,
+        "marks": {"synthetic": plan.synthetic, "stand_in": plan.stand_in, "scale": plan.scale},
+        "machine": environment(plan, inputs),
+        "settings": settings.model_dump(exclude={"runs"}),
+        "device": plan.backend,
+        "format": form,
+        "threads": ranks[0].threads,
+        "images_a_step": ranks[0].seen.images / settings.steps,
+        "ranks": each,
+        "numbers": asdict(numbers),
+        "bottleneck": {"rule": bottleneck.rule(numbers), "says": bottleneck.sentence(numbers)},
+    }
+    write_json(out / "profile.json", about)
     log.info("%s: %s", plan.run.name, bottleneck.sentence(numbers))
+
+
+def _told(rank: Rank) -> dict[str, Any]:
+    """A rank's part of profile.json; times and amounts are those of a step."""
+    return {
+        "seconds": median(rank.seen.seconds),
+        "data_s": median(rank.seen.data_s),
+        "profiled_s": rank.seen.profiled_s,
+        "communication_s": rank.line.communication_s / rank.line.steps,
+        "allocations": rank.line.allocations / rank.line.steps,
+        "allocated_bytes": rank.line.allocated_bytes / rank.line.steps,
+        "ceiling": rank.ceiling,
+        "work": asdict(rank.seen.work),
+    }
 
 
 def _numbers(plan: RunPlan, lines: Sequence[Timeline], each: Sequence[dict[str, Any]]) -> Numbers:

@@ -75,7 +75,9 @@ def _kinds(found: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
     rows.append(["communication, hidden or not (ms)", *[significant(1e3 * _exchange(one)) for one in found]])
     rows.append(["what bounds it", *[escape(one.about["bottleneck"]["rule"]) for one in found]])
     table = pd.DataFrame(flat).merge(pd.DataFrame([_flat(one) for one in found]), on="run")
-    return tabular([("l", ""), *[("r", stacked(_run(one))) for one in found]], rows, [2, 2 + len(KINDS)]), table
+    return tabular(
+        [("l", ""), *[("r", stacked(_run(one).replace(", ", r",\\", 1))) for one in found]], rows, [2, 2 + len(KINDS)]
+    ), table
 
 
 def _operators(found: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
@@ -85,12 +87,13 @@ def _operators(found: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
         if runs := [one for one in found if one.cuda == cuda]:
             parts.append(by_name(runs, what, MOST).assign(what=what, device="GPU" if cuda else "CPU"))
     table = pd.concat(parts, ignore_index=True)
+    names = {one.name: _run(one) for one in found}
     rows, rules = [], []
     for _, of_one in table.groupby(["what", "device", "name"], sort=False):
         for place, row in enumerate(records(of_one)):
             first = [escape(style.shorten(row["name"], 40)), row["kind"]] if place == 0 else ["", ""]
             cells = [significant(row[column]) for column in ("milliseconds", "calls", "microseconds")]
-            rows.append([*first, escape(label(row["run"])), *cells])
+            rows.append([*first, names[row["run"]], *cells])
         rules.append(len(rows) - 1)
     heads = [("l", "operator or kernel"), ("l", "kind"), ("l", "run")]
     units = [("r", "ms a step"), ("r", "calls a step"), ("r", r"mean (\textmu{}s)")]
@@ -107,7 +110,7 @@ def _memory(found: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
             sizes = {"most_mb": held.max(), "allocated_mb": seen["allocated_bytes"] / 2**20}
             flat.append({"run": one.name, "rank": rank, "device": device, **sizes, "allocations": seen["allocations"]})
             cells = [significant(size) for size in (*sizes.values(), seen["allocations"])]
-            rows.append([escape(label(one.name)), str(rank), device, *cells])
+            rows.append([_run(one), str(rank), device, *cells])
     heads = [("r", "most (MB)"), ("r", stacked(r"allocated\\a step (MB)")), ("r", stacked(r"allocations\\a step"))]
     columns = [("l", "run"), ("r", "rank"), ("l", "memory of the"), *heads]
     return tabular(columns, rows), pd.DataFrame(flat)
@@ -120,7 +123,7 @@ def _roofline(found: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
         n = one.numbers
         rows.append(
             [
-                escape(label(one.name)),
+                _run(one),
                 one.about["format"],
                 significant(n.flops / 1e9),
                 significant(n.bytes / 1e9),
@@ -132,7 +135,7 @@ def _roofline(found: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
                 significant(n.ceiling_bytes / 1e9),
             ]
         )
-    heads = ("GFLOPs\\\\a step", "GB\\\\a step", "FLOPs\\\\a byte", "ridge", "GFLOP/s", "of", "GB/s", "of")
+    heads = ("GFLOPs\\\\a step", "GB\\\\a step", "FLOPs\\\\a byte", "ridge", "GFLOP/s", "ceiling", "GB/s", "ceiling")
     columns = [("l", "run"), ("l", "format"), *[("r", stacked(head)) for head in heads]]
     return tabular(columns, rows), pd.DataFrame([_flat(one) for one in found])
 
@@ -181,5 +184,5 @@ def _exchange(one: Profiled) -> float:
 
 
 def _run(one: Profiled) -> str:
-    dagger = tables.DAGGER if one.about["marks"]["stand_in"] else ""
-    return escape(label(one.name)).replace(", ", r",\\", 1) + dagger
+    """A run in words, with a dagger where CPU processes stand in for its GPUs."""
+    return escape(label(one.name)) + (tables.DAGGER if one.about["marks"]["stand_in"] else "")
