@@ -22,6 +22,7 @@ include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/benchmark.smk"
+include: "rules/export.smk"
 include: "rules/detect.smk"
 include: "rules/paper.smk"
 

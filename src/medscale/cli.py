@@ -127,6 +127,25 @@ def predict(
         raise MedscaleError(f"{failed} of {len(found)} images could not be read; the column `error` says why")
 
 
+@main.command()
+def export(
+    result: Annotated[Path, typer.Argument(help="a result folder, such as results/skin/ddp_amp_4gpu")],
+    to: Annotated[str, typer.Option(help="onnx (32 bit), fp16, int8 or tensorrt")] = "onnx",
+    to_file: Annotated[Path | None, typer.Option("--out", help="without it <study>-<run>.<format>.onnx here")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="a folder of images: what int8 is calibrated on, and the file is checked on")
+    ] = None,
+    seed: Annotated[str | None, typer.Option(help="a replicate's seed, or 'all' for the mean of all")] = None,
+) -> None:
+    """Write a trained run as an ONNX file, checked against PyTorch."""
+    from medscale.log import set_up
+    from medscale.serve import console, files
+
+    set_up()
+    for line in files.export(console.opened(result, seed, "cpu"), to, to_file, images):
+        out.print(escape(line))
+
+
 @data.command("check")
 def data_check(kind: Kind, folder: Path) -> None:
     """Is a download complete, and what is odd about it? Names and tables only: seconds, offline."""

@@ -189,7 +189,7 @@ class Predictor:
         """Boxes of each image, float32, shape B,5: x, y, width, height as shares of its sides, and confidence."""
         from medscale.detect.task import suppress
 
-        corners, confidence = self._head.decode(self.logits(pixels)[0])
+        corners, confidence = self.head.decode(self.logits(pixels)[0])
         least = self.weights[0].threshold or 0.0
         found = [suppress(c, s).cpu().numpy() for c, s in zip(corners, confidence, strict=True)]
         return [boxes[boxes[:, 4] >= least] for boxes in found]
@@ -218,7 +218,8 @@ class Predictor:
         return pd.DataFrame(rows, columns=columns)
 
     @cached_property
-    def _head(self) -> Any:
+    def head(self) -> Any:
+        """What turns a detector's outputs into boxes."""
         from medscale.detect import yolo
 
         return yolo.BoxLoss(self.networks[0], self.inference.preprocess.size)
