@@ -60,26 +60,31 @@ def _of_enhance(rows: pd.DataFrame, about: About, reported: dict[str, Any]) -> M
 
 
 def _of_loading(rows: pd.DataFrame, about: About, reported: dict[str, Any]) -> Made:
-    table, words, published = by_way(rows, ALONE), _words(about), reported.get("loader_speedup")
+    table, words, published = by_way(rows, ALONE), _words(about, rows["way"]), reported.get("loader_speedup")
     figure = benchmark_figures.loading(table, words, published)
     return table, figure, _loading(table, words, published), _loading_values(table)
 
 
 def _of_export(rows: pd.DataFrame, about: About, reported: dict[str, Any]) -> Made:
-    table, words = by_format(rows), _words(about)
+    table, words = by_format(rows), _words(about, rows["format"])
     text = inference.export_table(table, words, about["missing"])
     return table, inference_figures.export(table, words), text, inference.export_values(table)
 
 
 def _of_inference(rows: pd.DataFrame, about: About, reported: dict[str, Any]) -> Made:
-    table, words, published = by_inference(rows), _words(about), reported.get("inference_images_per_second")
+    table, words, published = (
+        by_inference(rows),
+        _words(about, rows["way"]),
+        reported.get("inference_images_per_second"),
+    )
     figure = inference_figures.inference(table, words, published)
     text = inference.inference_table(table, words, published, about["missing"])
     return table, figure, text, inference.inference_values(table)
 
 
-def _words(about: About) -> dict[str, str]:
-    return {way: one["label"] for way, one in about["ways"].items()}
+def _words(about: About, measured: pd.Series) -> dict[str, str]:
+    """What each way is called, in the order in which they were measured."""
+    return {str(way): about["ways"][way]["label"] for way in measured.unique() if way in about["ways"]}
 
 
 _MADE: dict[str, Callable[[pd.DataFrame, About, dict[str, Any]], Made]] = {
