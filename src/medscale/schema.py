@@ -204,11 +204,53 @@ class Loading(Strict):
     repeats: int = Field(3, ge=1)
 
 
+class Export(Strict):
+    """Trained runs as ONNX files, each held against PyTorch on test images."""
+
+    runs: list[str] = Field(min_length=1, description="classifications, whose chosen replicates are exported")
+    formats: list[Literal["fp16", "int8"]] = Field(["fp16", "int8"], description="beside ONNX in 32 bit")
+    devices: list[Literal["cpu", "cuda", "tensorrt"]] = Field(
+        ["cpu", "cuda", "tensorrt"], min_length=1, description="of ONNX Runtime; those that are not here are named"
+    )
+    images: int = Field(2048, ge=1, description="test images at most")
+    calibration: int = Field(512, ge=1, description="validation images at most, for the ranges of INT8")
+    batch_size: int = Field(32, ge=1)
+    repeats: int = Field(3, ge=1)
+
+
+class Latency(Strict):
+    """Benchmark of inference of the exported runs: latency and throughput by way of running, threads and batch size."""
+
+    ways: list[Literal["eager", "compiled", "onnx", "fp16", "int8"]] = Field(
+        ["eager", "compiled", "onnx", "fp16", "int8"], min_length=1
+    )
+    devices: list[Literal["cpu", "cuda", "tensorrt"]] = Field(["cpu", "cuda", "tensorrt"], min_length=1)
+    threads: list[int] = Field([1, 0], min_length=1, description="of a CPU; 0 is all cores")
+    batches: list[int] = Field([1, 8, 32, 128], min_length=1)
+    calls: int = Field(200, ge=20, description="of one image, a repetition")
+    images: int = Field(512, ge=1, description="test images at most")
+    repeats: int = Field(3, ge=1)
+
+    @model_validator(mode="after")
+    def _with_eager(self) -> Latency:
+        if "eager" not in self.ways:
+            raise ValueError("ways must have eager, which the others are compared with")
+        return self
+
+
 class Benchmarks(Strict):
     """What a study measures besides its runs."""
 
     enhance: Enhance | None = None
     loading: Loading | None = None
+    export: Export | None = None
+    inference: Latency | None = None
+
+    @model_validator(mode="after")
+    def _exported_first(self) -> Benchmarks:
+        if self.inference is not None and self.export is None:
+            raise ValueError("inference is measured of the runs that `export` names; give benchmarks.export")
+        return self
 
 
 class Profile(Strict):
@@ -272,6 +314,13 @@ class Study(Strict):
                 RunSpec.parse(name)
             except MedscaleError as error:
                 raise ValueError(str(error)) from None
+        for name in self.benchmarks.export.runs if self.benchmarks.export else ():
+            try:
+                model = RunSpec.parse(name).model
+            except MedscaleError as error:
+                raise ValueError(f"benchmarks.export.runs: {error}") from None
+            if is_detector(model or ""):
+                raise ValueError(f"benchmarks.export.runs: {name} is a detector; `medscale export` writes its file")
         if is_detector(self.model.name) or is_detector(RunSpec.parse(self.baseline).model or ""):
             raise ValueError("a detector is the model of runs such as serial_1gpu_yolov8n, not of study or baseline")
         return self

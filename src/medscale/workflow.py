@@ -13,7 +13,18 @@ from typing import Any
 from pydantic import BaseModel
 
 from medscale import config as configuration
-from medscale.config import BENCHMARKS, PROFILES, Config, Enhance, Loading, Preprocess, RunPlan, is_detector
+from medscale.config import (
+    BENCHMARKS,
+    PROFILES,
+    Config,
+    Enhance,
+    Export,
+    Latency,
+    Loading,
+    Preprocess,
+    RunPlan,
+    is_detector,
+)
 from medscale.errors import EXIT_USER, MedscaleError
 from medscale.files import digest
 from medscale.provenance import ROOT, code_digest
@@ -94,9 +105,9 @@ class Study:
             section = section.model_copy(update={"path": Path(self.raw_as_seen(study))})
         return json.dumps(section) if not isinstance(section, BaseModel) else section.model_dump_json()
 
-    def benchmark(self, study: str, name: str) -> Enhance | Loading:
+    def benchmark(self, study: str, name: str) -> Enhance | Loading | Export | Latency:
         """The settings of a study's benchmark; ``check_target`` refuses one that has none."""
-        settings: Enhance | Loading | None = getattr(self.config.study(study).benchmarks, name)
+        settings: Enhance | Loading | Export | Latency | None = getattr(self.config.study(study).benchmarks, name)
         assert settings is not None, f"{study} has no section benchmarks.{name}"
         return settings
 
@@ -144,9 +155,11 @@ class Study:
         detects = self.plan(study, run).detect is not None
         return f"data/{study}/{DETECT_SHARDS if detects else SHARDS}"
 
-    def drawn(self, study: str, run: str) -> list[str]:
-        """Folder of the images that a run's results show with their boxes: none for a classification."""
-        return [self.shards(study, run)] if self.plan(study, run).detect is not None else []
+    def exported(self, study: str) -> list[str]:
+        """Result folders of the runs that a study exports."""
+        settings = self.benchmark(study, "export")
+        assert isinstance(settings, Export)
+        return [f"results/{study}/{run}" for run in settings.runs]
 
     def shards_beside(self, study: str, folder: str) -> list[str]:
         """The same folder of the other studies that use a study's raw images."""

@@ -1,21 +1,23 @@
-"""Figure, table and facts of what a study measures besides its runs: preprocessing by workers, ways of loading."""
+"""Figure, table and facts of what a study measures besides its runs: preprocessing, loading, exports, inference."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from medscale.errors import MedscaleError
 from medscale.files import read_json, write_json
-from medscale.report import benchmark_figures, style, tables
+from medscale.report import benchmark_figures, inference, inference_figures, style, tables
 from medscale.report.latex import escape, number, significant, span, stacked, tabular
 from medscale.report.marks import mark
 from medscale.report.names import SPLITS_IN_WORDS
 from medscale.report.reported import read_reported
 from medscale.report.results import records
-from medscale.scaling import by_way, by_workers
+from medscale.scaling import by_format, by_inference, by_way, by_workers
 
 CROWDED = r"\textsuperscript{*}"
 ALONE = "simple"
@@ -32,15 +34,8 @@ def write_benchmark(name: str, study: str, measured: Path, reported: Path, figur
     """
     about, rows = read_json(measured / f"{name}.json"), _read(measured / f"{name}.csv")
     seen = mark([about["marks"]])
-    published = read_reported(reported, study).get("loader_speedup")
-    if name == "enhance":
-        table = by_workers(rows)
-        figure, text, values = benchmark_figures.enhance(table), _enhance(table), _enhance_values(table)
-    else:
-        table = by_way(rows, ALONE)
-        labels = {way: one["label"] for way, one in about["ways"].items()}
-        figure = benchmark_figures.loading(table, labels, published)
-        text, values = _loading(table, labels, published), _loading_values(table)
+    said = read_reported(reported, study)
+    table, figure, text, values = _MADE[name](rows, about, said)
     style.save(figure, figures / f"{name}.pdf", seen)
     tables.write(tables_to, name, text, table.assign(**about["marks"], cpu=about["machine"]["cpu"]))
     values |= {"cores": str(about["machine"]["cpus"]), "repeats": str(int(table["repeats"].max()))}
@@ -49,10 +44,55 @@ def write_benchmark(name: str, study: str, measured: Path, reported: Path, figur
         "study": study,
         "marks": [about["marks"]],
         "mark": seen,
-        "oversubscribed": bool(table["oversubscribed"].any()),
+        "oversubscribed": "oversubscribed" in table and bool(table["oversubscribed"].any()),
     }
-    said = {"structure": structure, "values": {f"{study}/{name}/{key}": one for key, one in sorted(values.items())}}
-    write_json(tables_to / f"{name}.json", said)
+    facts = {"structure": structure, "values": {f"{study}/{name}/{key}": one for key, one in sorted(values.items())}}
+    write_json(tables_to / f"{name}.json", facts)
+
+
+Made = tuple[pd.DataFrame, Figure, str, dict[str, str]]  # what a figure is of, the figure, a table, numbers
+About = dict[str, Any]  # what stands beside the measured rows
+
+
+def _of_enhance(rows: pd.DataFrame, about: About, reported: dict[str, Any]) -> Made:
+    table = by_workers(rows)
+    return table, benchmark_figures.enhance(table), _enhance(table), _enhance_values(table)
+
+
+def _of_loading(rows: pd.DataFrame, about: About, reported: dict[str, Any]) -> Made:
+    table, words, published = by_way(rows, ALONE), _words(about, rows["way"]), reported.get("loader_speedup")
+    figure = benchmark_figures.loading(table, words, published)
+    return table, figure, _loading(table, words, published), _loading_values(table)
+
+
+def _of_export(rows: pd.DataFrame, about: About, reported: dict[str, Any]) -> Made:
+    table, words = by_format(rows), _words(about, rows["format"])
+    text = inference.export_table(table, words, about["missing"])
+    return table, inference_figures.export(table, words), text, inference.export_values(table)
+
+
+def _of_inference(rows: pd.DataFrame, about: About, reported: dict[str, Any]) -> Made:
+    table, words, published = (
+        by_inference(rows),
+        _words(about, rows["way"]),
+        reported.get("inference_images_per_second"),
+    )
+    figure = inference_figures.inference(table, words, published)
+    text = inference.inference_table(table, words, published, about["missing"])
+    return table, figure, text, inference.inference_values(table)
+
+
+def _words(about: About, measured: pd.Series) -> dict[str, str]:
+    """What each way is called, in the order in which they were measured."""
+    return {str(way): about["ways"][way]["label"] for way in measured.unique() if way in about["ways"]}
+
+
+_MADE: dict[str, Callable[[pd.DataFrame, About, dict[str, Any]], Made]] = {
+    "enhance": _of_enhance,
+    "loading": _of_loading,
+    "export": _of_export,
+    "inference": _of_inference,
+}
 
 
 def _read(path: Path) -> pd.DataFrame:

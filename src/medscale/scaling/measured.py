@@ -11,6 +11,7 @@ import pandas as pd
 from medscale.scaling.speedup import ENDS, ratio
 
 ALL = "all"  # the splits together
+EAGER = "eager"  # the way of inference that others are compared with
 
 
 def by_workers(rows: pd.DataFrame) -> pd.DataFrame:
@@ -92,6 +93,70 @@ def by_way(rows: pd.DataFrame, alone: str) -> pd.DataFrame:
     table = pd.DataFrame(found)
     order = table["way"].map(ways.index)
     return table.assign(order=order).sort_values(["order", "processes"], ignore_index=True).drop(columns="order")
+
+
+def by_format(rows: pd.DataFrame) -> pd.DataFrame:
+    """Size, throughput and accuracy of each export, and its throughput against eager PyTorch.
+
+    Args:
+        rows: repetitions, columns of ``medscale.measure.exporting``.
+
+    Returns:
+        A row a run, format and device: ``images, bytes, accuracy, difference, low, high, largest, changed, repeats,
+        images_per_second`` with ``_low, _high`` (range), and ``gain`` with the ends of ``scaling.speedup.ratio``.
+    """
+    found = []
+    for (run, name, device), here in rows.groupby(["run", "format", "device"], sort=False):
+        base = rows.loc[(rows["run"] == run) & (rows["format"] == EAGER), "seconds"].tolist()
+        gain = dict.fromkeys(ENDS, 1.0) if name == EAGER else ratio(base, here["seconds"].tolist())
+        keep = ("images", "bytes", "accuracy", "difference", "low", "high", "largest", "changed")
+        found.append(
+            {
+                "run": run,
+                "format": name,
+                "device": device,
+                **{key: here[key].iloc[0] for key in keep},
+                "repeats": len(here),
+                **_spread("images_per_second", here["images"] / here["seconds"]),
+                **{f"gain{key}": value for key, value in gain.items()},
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def by_inference(rows: pd.DataFrame) -> pd.DataFrame:
+    """Latency and throughput of each way of running a network, and against eager PyTorch of as many threads.
+
+    Args:
+        rows: repetitions, columns of ``medscale.measure.inference``.
+
+    Returns:
+        A row a run, way, device, threads, kind and batch: ``images, repeats, images_per_second`` and ``p50_ms, p95_ms,
+        p99_ms`` (mean of the repetitions; NaN but for latency), each with ``_low, _high`` (range), and ``gain`` with
+        the ends of ``scaling.speedup.ratio``: of the time of an image; a GPU is compared with eager on most threads.
+    """
+    keys = ["run", "way", "device", "threads", "kind", "batch"]
+    eager, found = rows[rows["way"] == EAGER], []
+    for values, here in rows.groupby(keys, sort=False):
+        at = dict(zip(keys, values, strict=True))
+        threads = at["threads"] or eager["threads"].max()
+        base = eager[(eager["run"] == at["run"]) & (eager["threads"] == threads)]
+        base = base[(base["kind"] == at["kind"]) & (base["batch"] == at["batch"])]
+        each = [(part["seconds"] / part["images"]).tolist() for part in (base, here)]
+        gain = ratio(*each) if each[0] else dict.fromkeys(ENDS, math.nan)
+        gain = dict.fromkeys(ENDS, 1.0) if at["way"] == EAGER else gain
+        latencies = [_spread(name, here[name]) for name in ("p50_ms", "p95_ms", "p99_ms")]
+        found.append(
+            {
+                **at,
+                "images": here["images"].iloc[0],
+                "repeats": len(here),
+                **_spread("images_per_second", here["images"] / here["seconds"]),
+                **{key: value for latency in latencies for key, value in latency.items()},
+                **{f"gain{key}": value for key, value in gain.items()},
+            }
+        )
+    return pd.DataFrame(found)
 
 
 def _spread(name: str, values: pd.Series) -> dict[str, float]:

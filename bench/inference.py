@@ -1,0 +1,87 @@
+"""How fast a trained network is by way of running it (`make bench-inference`): each way in turns, one core and all."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+
+from bench.contest import judge, ratio, show, take_turns
+from medscale.data.shards import Shards
+from medscale.errors import tell_user
+from medscale.measure.exporting import paired, write
+from medscale.measure.record import cores
+from medscale.serve import runtime
+from medscale.serve.predict import load
+from medscale.serve.runtime import Run
+
+EAGER = "PyTorch, eager"
+FASTER, NEAR = 1.5, 0.5  # what is aimed at: times eager, at so many points of accuracy
+AT_LEAST_S = 0.3  # seconds a turn
+
+
+def main(
+    result: Path = typer.Argument(help="a result folder, such as work/demo/results/skin/ddp_amp_2gpu"),
+    shards: Path = typer.Argument(help="its study's shards, such as work/demo/data/skin/shards"),
+    rounds: int = 9,
+    compiled: bool = True,
+) -> None:
+    """Hold eager and compiled PyTorch, ONNX Runtime and INT8 against each other on the study's test images."""
+    predictor, opened = load(result, device="cpu"), Shards.open(shards)
+    if predictor.inference.metadata:
+        raise typer.BadParameter("a result without metadata, please")
+    test = opened.positions("test")
+    pixels, labels, groups = opened.gather(test), opened.labels[test], opened.rows["group"].to_numpy()[test]
+    with tempfile.TemporaryDirectory(prefix="medscale-bench-") as folder:
+        files = write(predictor, opened, opened.positions("val"), ["fp16", "int8"], Path(folder, "network"))
+        eager = runtime.eager(predictor)
+        fast = runtime.eager(predictor, compiled=True) if compiled else None
+        for threads in sorted({1, len(cores())}):
+            torch.set_num_threads(threads)
+            ways: dict[str, Run] = {EAGER: eager} | ({"PyTorch, compiled": fast} if fast is not None else {})
+            ways |= {f"ONNX Runtime, {name}": runtime.onnx(file, "cpu", threads) for name, file in files.items()}
+            for batch in (1, 8, 32):
+                _hold(ways, pixels[:batch], threads, rounds)
+        right = runtime.in_batches(eager, pixels, None, 32).argmax(1) == labels
+        for name, file in files.items():
+            ours = runtime.in_batches(runtime.onnx(file), pixels, None, 32).argmax(1) == labels
+            difference, low, high = paired(ours, right, groups)
+            said = f"{name}: accuracy less eager's on {len(test)} test images (aim: within {NEAR} points)"
+            judge(said, (difference, low, high), abs(difference) <= NEAR)
+
+
+def _hold(ways: dict[str, Run], pixels: np.ndarray, threads: int, rounds: int) -> None:
+    """Each way on one batch, as often as takes a while, in turns."""
+    calls = {}
+    for name, run in ways.items():
+        for _ in range(3):
+            run(pixels, None)
+        start = perf_counter()
+        run(pixels, None)
+        calls[name] = max(3, int(AT_LEAST_S / (perf_counter() - start)))
+    found = take_turns({n: partial(_seconds, run, pixels, calls[n]) for n, run in ways.items()}, rounds, quiet=True)
+    show(found, EAGER, f"\nbatch {len(pixels)}, {threads} thread{'s' * (threads > 1)}", len(pixels))
+    for name in ways:
+        if name.startswith("ONNX"):
+            middle, low, high = ratio(found, EAGER, name)
+            judge(f"{name} over eager (aim: {FASTER})", (middle, low, high), middle >= FASTER)
+    Console().print()
+
+
+def _seconds(run: Run, pixels: np.ndarray, calls: int, number: int) -> float:
+    for _ in range(2):  # threads of the way before may still spin
+        run(pixels, None)
+    start = perf_counter()
+    for _ in range(calls):
+        run(pixels, None)
+    return (perf_counter() - start) / calls
+
+
+if __name__ == "__main__":
+    tell_user(typer.run)(main)

@@ -1,0 +1,32 @@
+"""Measure how fast a study's exported results are: inference.csv and inference.json."""
+
+from pathlib import Path
+
+import typer
+
+from medscale import log
+from medscale.config import Latency
+from medscale.errors import tell_user
+from medscale.measure.inference import WAYS, measure_inference
+from medscale.measure.record import Marks, write
+
+
+def main(
+    results: list[Path],
+    files: Path = typer.Option(..., help="folder of the exported files"),
+    index: Path = typer.Option(...),
+    raw: Path = typer.Option(..., help="the raw folder that the index's paths are relative to"),
+    settings: str = typer.Option(..., help="the study's benchmarks.inference section as JSON"),
+    marks: str = typer.Option(..., help="synthetic, stand_in and scale as JSON"),
+    out: Path = typer.Option(..., help="folder of what is measured"),
+    log_file: Path = typer.Option(..., "--log"),
+) -> None:
+    log.set_up(log_file)
+    wanted = Latency.model_validate_json(settings)
+    rows, missing = measure_inference(results, files, index, raw, wanted)
+    ways = {name: {"label": label, "does": does} for name, (label, does) in WAYS.items()}
+    write(out, "inference", rows, wanted.model_dump(), Marks.model_validate_json(marks), ways=ways, missing=missing)
+
+
+if __name__ == "__main__":
+    tell_user(typer.run)(main)
