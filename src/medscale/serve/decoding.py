@@ -13,7 +13,7 @@ PREVIEW = 768  # pixels of its longer side
 QUALITY = 85
 ROOM = 40  # bytes a pixel that decoding may take, with DICOM's tables in 64 bit
 SPARE = 512 * 2**20  # bytes besides, for libraries
-DEFLATED = "1.2.840.10008.1.2.1.99"  # a DICOM transfer syntax that is inflated as a whole, however large it becomes
+DEFLATED = b"1.2.840.10008.1.2.1.99"  # a DICOM transfer syntax that is inflated as a whole, however large it becomes
 
 _limit = 0  # most pixels, in a decoding process
 
@@ -91,11 +91,10 @@ def _size(data: bytes) -> tuple[int, int] | None:
 
 def _dicom_size(data: bytes) -> tuple[int, int] | Refused | None:
     from pydicom import dcmread
-    from pydicom.filereader import read_file_meta_info
 
+    if DEFLATED in data:  # wherever it stands: reading the headers would inflate all of it
+        return Refused(415, "not taken", "a deflated DICOM file; send it in another transfer syntax")
     try:
-        if read_file_meta_info(io.BytesIO(data)).get("TransferSyntaxUID") == DEFLATED:
-            return Refused(415, "not taken", "a deflated DICOM file; send it in another transfer syntax")
         header = dcmread(io.BytesIO(data), stop_before_pixels=True, specific_tags=["Rows", "Columns"])
         return int(header.get("Columns") or 0), int(header.get("Rows") or 0)
     except MemoryError:

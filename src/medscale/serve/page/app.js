@@ -1,5 +1,6 @@
 // The page: asks the service what it offers, sends images, and shows what comes back. Nothing is loaded from elsewhere.
 const FIRST = 8; // classes that are shown at once
+const TALLEST = 34; // rem, of a picture
 const $ = (id) => document.getElementById(id);
 const state = { models: [], limits: null, key: "", files: [], answer: null, at: 0, all: false, request: null };
 
@@ -9,8 +10,12 @@ function element(tag, properties = {}, ...children) {
   return made;
 }
 
-function plural(count, one) {
-  return `${count} ${one}${count === 1 ? "" : "s"}`;
+function plural(count, one, many = `${one}s`) {
+  return `${count} ${count === 1 ? one : many}`;
+}
+
+function words(name) {
+  return name.replaceAll("_", " ");
 }
 
 function percent(value) {
@@ -39,7 +44,7 @@ async function call(path, options = {}) {
   const problem = await response.json().catch(() => ({}));
   const again = response.headers.get("Retry-After");
   const detail = problem.detail ?? `the service answered ${response.status}`;
-  const text = `Not predicted: ${detail}${again ? ` (try again in ${again} s)` : ""}.`;
+  const text = `${detail}${again ? ` (try again in ${again} s)` : ""}.`;
   throw Object.assign(new Error(text), { status: response.status });
 }
 
@@ -52,7 +57,7 @@ function describe(model) {
     const spread = one.low == null ? "" : ` (95 % interval ${one.low.toFixed(3)} to ${one.high.toFixed(3)})`;
     return `${one.name} ${one.mean.toFixed(3)}${spread}`;
   });
-  const parts = [model.task === "detection" ? "finds boxes" : plural(model.classes.length, "class").replace("classs", "classes")];
+  const parts = [model.task === "detection" ? "finds boxes" : plural(model.classes.length, "class", "classes")];
   if (model.networks > 1) parts.push(`mean of ${model.networks} networks`);
   if (scores.length) parts.push(`on its test images: ${scores.join(", ")}`);
   $("about").textContent = parts.join("; ");
@@ -62,13 +67,13 @@ function describe(model) {
   $("columns").replaceChildren(...model.metadata.map(column));
 }
 
-function column({ name, words }) {
-  const options = [new Option("unknown", ""), ...(words ?? []).map((word) => new Option(word, word))];
-  const field = words
+function column({ name, words: known }) {
+  const options = [new Option("unknown", ""), ...(known ?? []).map((word) => new Option(word, word))];
+  const field = known
     ? element("select", { name }, ...options)
     : element("input", { name, type: "number", step: "any", placeholder: "unknown" });
   field.addEventListener("change", predict);
-  return element("label", {}, element("span", { textContent: name }), field);
+  return element("label", {}, element("span", { textContent: words(name) }), field);
 }
 
 function facts() {
@@ -112,7 +117,7 @@ async function predict() {
   } catch (error) {
     if (error.name === "AbortError") return;
     say("");
-    complain(error.message);
+    complain(state.files.length === 1 ? `${state.files[0].name}: ${error.message}` : error.message);
     if (error.status === 401) askForKey();
   } finally {
     if (state.request === request) $("busy").hidden = true;
@@ -120,8 +125,8 @@ async function predict() {
 }
 
 function inWords(result) {
-  if (result.boxes) return result.boxes.length ? plural(result.boxes.length, "box").replace("boxs", "boxes") : "no boxes";
-  return `${result.label}, ${percent(result.probabilities[result.label])}`;
+  if (result.boxes) return result.boxes.length ? plural(result.boxes.length, "box", "boxes") : "no boxes";
+  return `${words(result.label)}, ${percent(result.probabilities[result.label])}`;
 }
 
 function show() {
@@ -164,12 +169,14 @@ function picture(result, file) {
   const whole = result.seen.width >= result.width && result.seen.height >= result.height;
   if (!whole) parts.push(placed(element("div", { className: "seen" }), result.seen, result));
   $("picture").replaceChildren(...parts);
+  $("picture").style.aspectRatio = `${result.width} / ${result.height}`;
+  $("picture").style.maxWidth = `${(TALLEST * result.width) / result.height}rem`;
   const layered = Boolean(result.heatmap || result.boxes?.length);
   document.querySelector(".controls").hidden = !layered;
   $("layer-name").textContent = result.heatmap ? "Heat map" : "Boxes";
   $("strength-label").hidden = !result.heatmap;
   const said = result.heatmap
-    ? [`Where the image speaks for “${result.label}” (Grad-CAM).`, whole ? "" : " The network saw the part within the dashed line.", scale()]
+    ? [`Where the image speaks for “${words(result.label)}” (Grad-CAM).`, whole ? "" : " The network saw the part within the dashed line.", scale()]
     : [whole ? "" : "The network saw the part within the dashed line."];
   $("caption").replaceChildren(...said);
   layer();
@@ -202,20 +209,20 @@ function bars({ probabilities }) {
   $("more").hidden = sorted.length <= FIRST;
   $("more").textContent = state.all ? "Show fewer" : `Show all ${sorted.length} classes`;
   $("more").setAttribute("aria-expanded", String(state.all));
-  return element("ol", { className: "bars" }, ...some.map(([name, value]) => bar(name, value)));
+  return element("ol", { className: "bars" }, ...some.map(([name, value]) => bar(words(name), value, percent(value))));
 }
 
-function bar(name, value) {
+function bar(name, value, said) {
   const fill = element("span", { className: "fill" });
-  requestAnimationFrame(() => (fill.style.width = percent(value).replace(" ", "")));
+  requestAnimationFrame(() => (fill.style.width = `${100 * value}%`));
   const track = element("span", { className: "track" }, fill);
-  const words = [element("span", { className: "label", textContent: name }), " ", element("span", { className: "value", textContent: percent(value) })];
-  return element("li", {}, ...words, track);
+  const parts = [element("span", { className: "label", textContent: name }), " ", element("span", { className: "value", textContent: said })];
+  return element("li", {}, ...parts, track);
 }
 
 function boxes({ boxes: found }) {
   $("more").hidden = true;
-  const row = (box, number) => bar(`${number + 1}. ${box.label}`, box.confidence);
+  const row = (box, number) => bar(`${number + 1}. ${words(box.label)}`, box.confidence, `confidence ${box.confidence.toFixed(2)}`);
   return element("ol", { className: "bars" }, ...found.map(row));
 }
 
