@@ -13,12 +13,10 @@ rule evaluate:
                 "timing.json",
                 "predictions.parquet",
                 "environment.json",
+                "model.safetensors",
             ],
         ),
-        # where images are drawn with their boxes
-        shards=lambda w: [
-            f"{folder}/meta.json" for folder in STUDY.drawn(w.study, w.run)
-        ],
+        shards=lambda w: f"{STUDY.shards(w.study, w.run)}/meta.json",
     output:
         directory("results/{study}/{run}"),
     log:
@@ -27,13 +25,11 @@ rule evaluate:
         "benchmarks/{study}/{run}/evaluate.tsv"
     params:
         folders=lambda w: STUDY.replicates(w.study, w.run),
-        shards=lambda w: [
-            f"--shards {folder}" for folder in STUDY.drawn(w.study, w.run)
-        ],
+        shards=lambda w: STUDY.shards(w.study, w.run),
         script=STUDY.script("evaluate.py"),
         code=STUDY.code("evaluate.py"),
     shell:
-        "python {params.script} {params.folders} --index {input.index} {params.shards} --out {output} --log {log}"
+        "python {params.script} {params.folders} --index {input.index} --shards {params.shards} --out {output} --log {log}"
 
 
 rule results:

@@ -1,5 +1,6 @@
-"""Gather a run's replicates into its result folder: metrics with intervals, figures, model card."""
+"""Gather a run's replicates into its result folder: metrics with intervals, figures, model card, and what predicts."""
 
+from functools import partial
 from pathlib import Path
 
 import typer
@@ -8,23 +9,27 @@ from medscale.data.shards import Shards
 from medscale.errors import tell_user
 from medscale.evaluate import evaluate, one_line
 from medscale.evaluate.detection import localize
+from medscale.evaluate.replicates import read
 from medscale.log import log, set_up
 from medscale.report.detection import write_detection
 from medscale.report.result import write_result
+from medscale.serve import bundle
 
 
 def main(
     replicates: list[Path],
     index: Path = typer.Option(...),
-    shards: Path = typer.Option(None, help="a detection run's images, to draw boxes on"),
+    shards: Path = typer.Option(..., help="the images that the replicates were trained on"),
     out: Path = typer.Option(...),
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
     set_up(log_file)
-    if shards is None:
-        summary = write_result(evaluate(replicates, index), out)
+    images, runs = Shards.open(shards), [read(folder) for folder in replicates]
+    usable = partial(bundle.put, runs, images)
+    if runs[0].plan.detect is None:
+        summary = write_result(evaluate(replicates, index), out, usable)
     else:
-        summary = write_detection(localize(replicates, index), Shards.open(shards), out)
+        summary = write_detection(localize(replicates, index), images, out, usable)
     log.info("%s", one_line(summary))
 
 

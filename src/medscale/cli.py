@@ -122,6 +122,36 @@ def summary(
             out.print(f"{made} in {time.time() - since:.0f} s")
 
 
+@main.command()
+def predict(
+    result: Annotated[Path, typer.Argument(help="a result folder, such as results/skin/ddp_amp_4gpu")],
+    images: Annotated[list[Path], typer.Argument(help="image files, or folders of them; DICOM too")],
+    csv: Annotated[Path | None, typer.Option(help="write all predictions to this file")] = None,
+    seed: Annotated[str | None, typer.Option(help="a replicate's seed, or 'all' for the mean of all")] = None,
+    metadata: Annotated[
+        str | None, typer.Option(help="age=61,sex=female for all images, or a CSV with a column `path`")
+    ] = None,
+    calibrated: Annotated[bool, typer.Option(help="probabilities by the fitted temperature")] = False,
+    device: Annotated[str | None, typer.Option(help="such as cpu or cuda:0")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="images at a time")] = 32,
+) -> None:
+    """Classes and probabilities, or boxes, of new images by a trained run."""
+    from medscale.files import write_csv
+    from medscale.log import set_up
+    from medscale.serve import console
+
+    set_up()
+    predictor = console.opened(result, seed, device)
+    found = console.predict(predictor, images, console.known(metadata), batch_size=batch, calibrated=calibrated)
+    table = predictor.table(found)
+    out.print(console.shown(predictor, found))
+    if csv is not None:
+        write_csv(csv, table)
+        out.print(f"{len(found)} images in {escape(str(csv))}")
+    if failed := sum(one.error is not None for one in found):
+        raise MedscaleError(f"{failed} of {len(found)} images could not be read; the column `error` says why")
+
+
 @data.command("check")
 def data_check(kind: Kind, folder: Path) -> None:
     """Is a download complete, and what is odd about it? Names and tables only: seconds, offline."""

@@ -59,7 +59,7 @@ def _imported(file: Path) -> list[Path]:
             names.add(node.value)
     found = []
     for name in names:
-        if name == "medscale" or name.startswith("medscale."):
+        if name.startswith("medscale."):  # the package itself holds what a person imports, which no stage uses
             base = PACKAGE.joinpath(*name.split(".")[1:])
             found += [path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()]
     return found

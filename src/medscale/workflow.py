@@ -132,10 +132,6 @@ class Study:
         detects = self.plan(study, run).detect is not None
         return f"data/{study}/{DETECT_SHARDS if detects else SHARDS}"
 
-    def drawn(self, study: str, run: str) -> list[str]:
-        """Folder of the images that a run's results show with their boxes: none for a classification."""
-        return [self.shards(study, run)] if self.plan(study, run).detect is not None else []
-
     def shards_beside(self, study: str, folder: str) -> list[str]:
         """The same folder of the other studies that use a study's raw images."""
         owner = self.config.owner(study)

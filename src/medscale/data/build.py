@@ -19,9 +19,9 @@ import pandas as pd
 from medscale.config import Dask, Preprocess
 from medscale.data import boxes, images, preprocess, shards
 from medscale.data.cluster import client, run_all
-from medscale.data.images import Unreadable, decode, read_bytes
+from medscale.data.images import Unreadable, read_bytes
 from medscale.data.index import FIRST
-from medscale.data.preprocess import reduction
+from medscale.data.prepare import from_file
 from medscale.data.shards import META, ROWS, chunk_name, seal, write_chunk
 from medscale.errors import MedscaleError
 from medscale.files import digest, read_json, sha256, write_json, write_parquet
@@ -121,8 +121,7 @@ def make_one(raw: str, image: Image, settings: Preprocess) -> np.ndarray:
     try:
         data = read_bytes(Path(raw, path))
         if hashlib.sha256(data).hexdigest() == wanted:
-            reduce = reduction(width, height, settings.size, settings.margin)
-            return preprocess.preprocess(decode(data, reduce), settings)
+            return from_file(data, settings, (width, height))
     except Unreadable as error:
         raise MedscaleError(f"{Path(raw, path)} cannot be read any more ({error}); make the index again") from None
     raise MedscaleError(f"{Path(raw, path)} has changed since it was indexed; make the index again")

@@ -22,6 +22,8 @@ from medscale.models.small import TinyCNN, XrayCNN
 
 OWN: dict[str, Callable[..., nn.Sequential]] = {"medical_cnn": MedicalCNN, "xray_cnn": XrayCNN, "tiny_cnn": TinyCNN}
 HUB = "hub"
+# Options of timm.create_model through which weights come from elsewhere, also as pickles.
+NOT_OPTIONS = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "scriptable")
 
 
 def check_name(name: str) -> None:
@@ -127,7 +129,7 @@ def _build_timm(model: Model, num_classes: int, in_channels: int, hub: bool) -> 
     import timm
 
     settings: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
-    if clash := sorted(set(model.options) & {*settings, "pretrained"}):
+    if clash := sorted(set(model.options) & {*settings, *NOT_OPTIONS}):
         raise MedscaleError(f"{model.name}: {', '.join(clash)} cannot be set among the options: the study decides it")
     try:
         with torch.device("meta"):

@@ -20,7 +20,7 @@ from medscale.report.card import model_card
 from medscale.report.latex import escape, number, significant, span, stacked, tabular
 from medscale.report.marks import mark
 from medscale.report.names import label
-from medscale.report.result import whole_folder
+from medscale.report.result import Further, whole_folder
 from medscale.report.results import records
 from medscale.scaling import speedups
 
@@ -30,7 +30,9 @@ LOSS = (("loss", "loss (box + class + distribution)"),)
 SCORES = ("map50", "map_challenge", "precision", "recall")
 
 
-def write_detection(localization: Localization, shards: Shards, folder: str | Path) -> dict[str, Any]:
+def write_detection(
+    localization: Localization, shards: Shards, folder: str | Path, further: Further | None = None
+) -> dict[str, Any]:
     """Write ``results/<study>/<run>/`` of a detection run and return the content of its summary.json.
 
     ``boxes.csv`` holds what ``boxes.pdf`` draws: ``id, kind`` (true or predicted), ``x, y, width, height, confidence``
@@ -54,6 +56,8 @@ def write_detection(localization: Localization, shards: Shards, folder: str | Pa
         style.save(box_figures.precision_recall(localization.precision_recall, point, run), new / "pr.pdf", seen)
         write_text(new / "model_card.md", model_card(summary, None))
         write_json(new / "summary.json", summary)
+        if further is not None:
+            further(new, summary)
     return summary
 
 

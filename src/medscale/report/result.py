@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ from medscale.report import run_figures, style
 from medscale.report.card import model_card
 from medscale.report.marks import mark
 
+Further = Callable[[Path, dict[str, Any]], None]  # writes more into a new folder, given it and summary.json's content
 
-def write_result(evaluation: Evaluation, folder: str | Path) -> dict[str, Any]:
+
+def write_result(evaluation: Evaluation, folder: str | Path, further: Further | None = None) -> dict[str, Any]:
     """Write ``results/<study>/<run>/`` and return the content of its summary.json.
 
     Raises:
@@ -42,6 +44,8 @@ def write_result(evaluation: Evaluation, folder: str | Path) -> dict[str, Any]:
         style.save(run_figures.roc(evaluation.roc, areas(summary, evaluation.per_class), run), new / "roc.pdf", seen)
         write_text(new / "model_card.md", model_card(summary, evaluation.per_class))
         write_json(new / "summary.json", summary)
+        if further is not None:
+            further(new, summary)
     return summary
 
 

@@ -1,0 +1,1 @@
+"""What was trained, put to use: prediction on new images, export to other runtimes."""
