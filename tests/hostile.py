@@ -57,7 +57,9 @@ def bmp(width: int, height: int) -> bytes:
 
 
 def gif(width: int, height: int) -> bytes:
-    return b"GIF89a" + struct.pack("<HHBBB", width, height, 0, 0, 0) + b",\0\0\0\0" + struct.pack("<HHB", width, height, 0)
+    return (
+        b"GIF89a" + struct.pack("<HHBBB", width, height, 0, 0, 0) + b",\0\0\0\0" + struct.pack("<HHB", width, height, 0)
+    )
 
 
 def webp(width: int, height: int) -> bytes:
@@ -163,6 +165,8 @@ FORMS = {
     "no name": b"--" + BOUNDARY.encode() + b"\r\nContent-Disposition: form-data\r\n\r\nx\r\n" + END,
     "many headers": b"--" + BOUNDARY.encode() + b"\r\n" + b"A: b\r\n" * 50 + b"\r\nx\r\n" + END,
     "metadata of 1 MB": (b"--" + BOUNDARY.encode() + b'\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n')
-    + bytes(1_000_000) + b"\r\n" + END,
+    + bytes(1_000_000)
+    + b"\r\n"
+    + END,
     "noise": np.random.default_rng(2).bytes(5000),
 }

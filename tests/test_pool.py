@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from medscale.errors import MedscaleError
-from medscale.serve.pool import Lost, Pool, Work
+from medscale.serve.http.pool import Lost, Pool, Work
 
 
 def run(task: Callable[[Pool], Awaitable[Any]], size: int = 1, seconds: float = 20, **watched: Any) -> Any:

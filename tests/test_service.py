@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 import re
@@ -20,18 +21,19 @@ from pydantic import SecretStr
 import hostile
 import medscale
 from medscale.errors import MedscaleError
-from medscale.serve import server
-from medscale.serve.admission import CALLERS, Admission
-from medscale.serve.answers import Calibration, Column, Model, Region
-from medscale.serve.app import PAGE, create_app
-from medscale.serve.messages import Decoded, Offer, Said
-from medscale.serve.pool import Lost
-from medscale.serve.problems import Problem
-from medscale.serve.service import Service
-from medscale.serve.settings import Settings
-from medscale.serve.start import serve
+from medscale.serve.http import server
+from medscale.serve.http.admission import CALLERS, Admission
+from medscale.serve.http.answers import Calibration, Column, Model, Region
+from medscale.serve.http.app import PAGE, create_app
+from medscale.serve.http.messages import Decoded, Offer, Said
+from medscale.serve.http.pool import Lost
+from medscale.serve.http.problems import Problem
+from medscale.serve.http.service import Service
+from medscale.serve.http.settings import Settings
+from medscale.serve.http.start import serve
 from served import CLASSES, Served, make_results, picture, resident, serving
 
+FORM = f"multipart/form-data; boundary={hostile.BOUNDARY}"
 MODEL = Model(
     id="made/one",
     study="made",
@@ -148,21 +150,19 @@ def test_metadata_count_and_come_from_dicom_headers_too(served: Served) -> None:
 def test_a_heat_map_lies_over_what_the_network_saw(served: Served) -> None:
     result = served.post(picture((320, 200)), explain=True, preview=True).json()["results"][0]
     assert result["seen"] == {"x": 85.0, "y": 25.0, "width": 150.0, "height": 150.0}  # 48 of 64 of the middle square
-    heat = np.asarray(Image.open(io.BytesIO(httpx_data(result["heatmap"]))))
+    heat = np.asarray(Image.open(io.BytesIO(content(result["heatmap"]))))
     assert heat.shape == (160, 256, 4)
     alpha = heat[..., 3]
     assert alpha[20:140, 68:188].max() > 150
     alpha = alpha.copy()
     alpha[19:141, 67:189] = 0
     assert not alpha.any()
-    preview = Image.open(io.BytesIO(httpx_data(result["preview"])))
+    preview = Image.open(io.BytesIO(content(result["preview"])))
     assert preview.size == (320, 200)
     assert "heatmap" not in served.post(picture()).json()["results"][0]
 
 
-def httpx_data(url: str) -> bytes:
-    import base64
-
+def content(url: str) -> bytes:
     return base64.b64decode(url.partition(",")[2])
 
 
@@ -212,7 +212,7 @@ def test_forms_that_are_not_as_they_should_be_are_refused(served: Served, name: 
     assert form(served, hostile.FORMS[name]).status_code == 400
 
 
-def form(served: Served, body: bytes, kind: str = f"multipart/form-data; boundary={hostile.BOUNDARY}") -> httpx.Response:
+def form(served: Served, body: bytes, kind: str = FORM) -> httpx.Response:
     with served.client() as caller:
         return caller.post("/v1/predict", content=body, headers={"Content-Type": kind})
 
@@ -220,9 +220,9 @@ def form(served: Served, body: bytes, kind: str = f"multipart/form-data; boundar
 def test_other_requests_are_refused_with_what_to_do(served: Served) -> None:
     assert form(served, b"{}", "application/json").status_code == 415
     assert form(served, b"", "multipart/form-data").status_code == 400
-    assert form(served, hostile.END, f"multipart/form-data; boundary={hostile.BOUNDARY}; charset=idna").status_code == 415
+    assert form(served, hostile.END, f"{FORM}; charset=idna").status_code == 415
     with served.client() as caller:
-        kind = {"Content-Type": f"multipart/form-data; boundary={hostile.BOUNDARY}"}
+        kind = {"Content-Type": FORM}
         assert caller.post("/v1/predict", content=iter([hostile.END]), headers=kind).status_code == 411
         assert caller.get("/v1/predict").status_code == 405
         assert caller.get("/nothing").json()["status"] == 404
@@ -374,7 +374,7 @@ def test_a_request_that_does_not_arrive_is_given_up() -> None:
 
     async def main() -> None:
         service = stubbed(body_seconds=0.05)
-        headers = {"Content-Type": f"multipart/form-data; boundary={hostile.BOUNDARY}", "Content-Length": "5000"}
+        headers = {"Content-Type": FORM, "Content-Length": "5000"}
         headers["Expect"] = "100-continue"  # else the rest would be waited for, to be thrown away
         async with client(service) as caller:
             answer = await caller.post("/v1/predict", content=endless(), headers=headers)
@@ -418,9 +418,10 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(MedscaleError, match="--workers"):
         serve(options | {"workers": 0}, print)
     taken = server.listening(Settings(results=(tmp_path,), port=0))
-    with taken, pytest.raises(MedscaleError, match="choose another with --port"):
+    with taken:
         taken.listen()
-        serve(options | {"port": taken.getsockname()[1]}, print)
+        with pytest.raises(MedscaleError, match="choose another with --port"):
+            serve(options | {"port": taken.getsockname()[1]}, print)
 
 
 def test_its_processes_are_small_where_they_only_decode(served: Served) -> None:

@@ -69,7 +69,9 @@ def study(scale: Scale = "demo", only: Only = None, configfile: ConfigFile = Non
 @main.command()
 def serve(
     results: Annotated[list[Path], typer.Argument(help="result folders, or folders that hold some")],
-    host: Annotated[str, typer.Option(help="address to listen on; other machines reach it only with a key")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="address to listen on; other machines reach it only with a key")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0: any that is free")] = 8000,
     key_file: Annotated[Path | None, typer.Option(help="file with the key that callers must send")] = None,
     name: Annotated[list[str] | None, typer.Option(help="a name of this machine that callers may use")] = None,
@@ -86,7 +88,7 @@ def serve(
 ) -> None:
     """A web page and an HTTP API for trained runs, on this machine alone unless told otherwise."""
     given = dict(locals())
-    from medscale.serve.start import serve as start
+    from medscale.serve.http.start import serve as start
 
     start(given | {"hosts": given.pop("name") or ()}, out.print)
 

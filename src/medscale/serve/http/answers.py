@@ -1,4 +1,4 @@
-"""What the service answers, as the OpenAPI page describes it; pixels and boxes are those of the image as it is shown."""
+"""What the service answers, as its API page says; pixels and boxes are those of the image as it is shown."""
 
 from __future__ import annotations
 
@@ -101,7 +101,8 @@ class Result(BaseModel):
     boxes: list[Finding] | None = Field(None, description="of a detector, most confident first")
     seen: Region | None = Field(None, description="the part that the network saw")
     heatmap: str | None = Field(
-        None, description="Grad-CAM for the most probable class: a PNG of the whole image as a data URL, to be laid over it"
+        None,
+        description="Grad-CAM for the most probable class: a PNG (data URL) to be laid over the whole image",
     )
     preview: str | None = Field(None, description="the image as it is shown: a JPEG as a data URL")
 

@@ -11,7 +11,7 @@ from pydantic import SecretStr, ValidationError
 
 from medscale.errors import MedscaleError
 from medscale.log import set_up
-from medscale.serve.settings import Settings
+from medscale.serve.http.settings import Settings
 
 NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
@@ -28,7 +28,7 @@ def serve(options: dict[str, Any], tell: Callable[[str], None]) -> None:
     """
     if absent := [name for name in NEEDED if find_spec(name) is None]:
         raise MedscaleError(f"the service needs {', '.join(absent)}: pip install -e '.[serve]'")
-    from medscale.serve.server import run
+    from medscale.serve.http.server import run
 
     set_up()
     key_file = options.pop("key_file")

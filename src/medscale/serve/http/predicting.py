@@ -16,9 +16,9 @@ from medscale.errors import MedscaleError
 from medscale.files import read_json
 from medscale.models.gradcam import gradcam
 from medscale.report.marks import mark
-from medscale.serve.answers import Calibration, Column, Finding, Model, Region, Score
 from medscale.serve.bundle import INFERENCE, Inference
-from medscale.serve.messages import Asked, Offer, Said
+from medscale.serve.http.answers import Calibration, Column, Finding, Model, Region, Score
+from medscale.serve.http.messages import Asked, Offer, Said
 from medscale.serve.predict import Predictor
 
 ENSEMBLE = "ensemble"
@@ -40,7 +40,7 @@ def found(paths: Sequence[Path]) -> list[Path]:
         here = [path] if (path / INFERENCE).is_file() else sorted(file.parent for file in path.rglob(INFERENCE))
         if not here:
             raise MedscaleError(
-                f"{path} holds no result that can be used ({INFERENCE}); name results/<study>/<run>, or a folder of those"
+                f"{path} holds no result that can be used (no {INFERENCE}); name results/<study>/<run>, or a folder of it"
             )
         folders += here
     return folders
@@ -178,7 +178,8 @@ def _calibration(members: Sequence[Predictor]) -> Calibration:
     if sum(len(member.networks) for member in members) > 1:
         says = "The mean of probabilities that are each calibrated by a temperature; the mean itself was not."
         return Calibration(calibrated=False, says=says)
-    says = f"Probabilities are calibrated by a temperature of {members[0].weights[0].temperature:.3g}, fitted on validation images."
+    temperature = members[0].weights[0].temperature
+    says = f"Probabilities are calibrated by a temperature of {temperature:.3g}, fitted on validation images."
     return Calibration(calibrated=True, says=says)
 
 

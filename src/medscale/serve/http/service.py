@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+from collections.abc import Sequence
 
-from medscale.serve.admission import Admission
-from medscale.serve.answers import Limits, Models, Predictions, Refusal, Result
-from medscale.serve.messages import Asked, Decoded, Encoded, Offer, Refused, Said
-from medscale.serve.metrics import Metrics
-from medscale.serve.pool import Lost, Pool, Work
-from medscale.serve.problems import Problem
-from medscale.serve.settings import Settings
-from medscale.serve.upload import Upload
+from medscale.serve.http.admission import Admission
+from medscale.serve.http.answers import Limits, Models, Predictions, Refusal, Result
+from medscale.serve.http.messages import Asked, Decoded, Encoded, Offer, Refused, Said
+from medscale.serve.http.metrics import Metrics
+from medscale.serve.http.pool import Lost, Pool, Work, together
+from medscale.serve.http.problems import Problem
+from medscale.serve.http.settings import Settings
+from medscale.serve.http.upload import Upload
 
+HERE = __name__.rpartition(".")[0]
 KINDS = ["jpeg", "png", "tiff", "webp", "gif", "bmp", "dicom"]
 UNDECODED = Refused(422, "undecodable", "decoding it did not end well, or not in time")
 
@@ -35,15 +37,11 @@ class Service:
         self.offers: dict[str, Offer] = {}
         self.stopping = False
         threads = settings.threads or max(1, len(os.sched_getaffinity(0)) // settings.workers)
-        predicting = [(number, settings.results, settings.seed, settings.device, threads) for number in range(settings.workers)]
-        decoding = [(settings.most_pixels,)] * settings.decoders
-        self.predictors = self._pool(
-            Work("prediction", "medscale.serve.predicting", "start", "predict", settings.batch, settings.predict_seconds),
-            predicting,
-        )
-        self.decoders = self._pool(
-            Work("decoding", "medscale.serve.decoding", "start", "decode_all", 1, settings.decode_seconds), decoding
-        )
+        given = (settings.results, settings.seed, settings.device, threads)
+        predict = Work("prediction", f"{HERE}.predicting", "start", "predict", settings.batch, settings.predict_seconds)
+        decode = Work("decoding", f"{HERE}.decoding", "start", "decode_all", 1, settings.decode_seconds)
+        self.predictors = self._pool(predict, [(number, *given) for number in range(settings.workers)])
+        self.decoders = self._pool(decode, [(settings.most_pixels,)] * settings.decoders)
         self.metrics.accepted.set_function(lambda: self.admission.images)
 
     async def start(self) -> None:
@@ -52,11 +50,11 @@ class Service:
         Raises:
             MedscaleError: when one cannot be loaded.
         """
-        pools = asyncio.gather(self.predictors.start(), self.decoders.start(), return_exceptions=True)
-        offers, decoders = await pools
-        if failed := [one for one in (offers, decoders) if isinstance(one, BaseException)]:
+        try:
+            offers, _ = await together([self.predictors.start(), self.decoders.start()])
+        except BaseException:
             await self.stop()
-            raise failed[0]
+            raise
         self.offers = {offer.model.id: offer for offer in offers[0]}
 
     async def stop(self) -> None:
@@ -123,7 +121,8 @@ class Service:
             decoded = UNDECODED
         if isinstance(decoded, Refused):
             self.metrics.refused.labels(f"image: {decoded.reason}").inc()
-            return Result(number=number, error=Refusal(status=decoded.status, detail=f"{decoded.reason}: {decoded.detail}"))
+            refusal = Refusal(status=decoded.status, detail=f"{decoded.reason}: {decoded.detail}")
+            return Result(number=number, error=refusal)
         asked = Asked(decoded.pixels, decoded.width, decoded.height, {**decoded.facts, **upload.facts})
         try:
             said: Said = await self.predictors.do((offer.model.id, explain), asked)
@@ -142,7 +141,7 @@ class Service:
             preview=_data_url(decoded.preview, "jpeg"),
         )
 
-    def _pool(self, work: Work, arguments: list[tuple[object, ...]]) -> Pool:
+    def _pool(self, work: Work, arguments: Sequence[tuple[object, ...]]) -> Pool:
         sizes, busy = self.metrics.sizes.labels(work.name), self.metrics.busy.labels(work.name)
 
         def count(_: object, size: int, seconds: float) -> None:

@@ -12,9 +12,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from medscale.serve.metrics import Metrics
-from medscale.serve.problems import Problem, answer
-from medscale.serve.settings import Settings
+from medscale.serve.http.metrics import Metrics
+from medscale.serve.http.problems import Problem, answer
+from medscale.serve.http.settings import Settings
 
 POLICY = "; ".join(
     (

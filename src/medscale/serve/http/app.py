@@ -15,13 +15,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from medscale import __version__
-from medscale.serve import upload
-from medscale.serve.answers import NOTICE, Health, Models, Predictions
-from medscale.serve.gate import Gate
-from medscale.serve.problems import MEDIA_TYPE, Problem, Told, answer
-from medscale.serve.service import Service
+from medscale.serve.http import upload
+from medscale.serve.http.answers import NOTICE, Health, Models, Predictions
+from medscale.serve.http.gate import Gate
+from medscale.serve.http.problems import MEDIA_TYPE, Problem, Told, answer
+from medscale.serve.http.service import Service
 
 PAGE = Path(__file__).with_name("page")
+FAULT = "the service has a fault; its log says more"
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 FORM = {
     "required": True,
@@ -38,7 +39,7 @@ FORM = {
                     },
                     upload.METADATA: {
                         "type": "string",
-                        "description": 'what is known of the patient, for models that take it: {"age": 61, "sex": "female"}',
+                        "description": 'what is known of the patient, as the model takes it: {"age": 61}',
                     },
                 },
             }
@@ -110,7 +111,7 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
         explain: Annotated[bool, Query(description="also heat maps (Grad-CAM)")] = False,
         preview: Annotated[bool, Query(description="also the images as they are shown, made small")] = False,
     ) -> Predictions:
-        """An image that cannot be read has an `error` in place of a prediction; where that is true of all, it is the answer."""
+        """An image that cannot be read has an `error` in place of a prediction; where none can, that is the answer."""
         settings = service.settings
         service.admission.count(request.client.host if request.client else "")
         offer = service.offer(model)
@@ -162,7 +163,7 @@ def _add_refusals(app: FastAPI, service: Service) -> None:
     app.add_exception_handler(Problem, tells(lambda problem: problem))
     app.add_exception_handler(HTTPException, tells(lambda e: Problem(e.status_code, str(e.detail), "address")))
     app.add_exception_handler(RequestValidationError, tells(lambda e: Problem(422, _first(e), "query")))
-    app.add_exception_handler(Exception, tells(lambda _: Problem(500, "the service has a fault; its log says more", "fault")))
+    app.add_exception_handler(Exception, tells(lambda _: Problem(500, FAULT, "fault")))
 
 
 def _first(error: RequestValidationError) -> str:

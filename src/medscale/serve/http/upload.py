@@ -1,4 +1,4 @@
-"""A request's body: images and what is known of the patient, kept in memory alone and checked before anything is read."""
+"""A request's body: images and what is known of the patient, checked, and kept in memory alone."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastapi import Request, UploadFile
+from fastapi import Request
+from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from medscale.serve.answers import Model
-from medscale.serve.problems import Problem
-from medscale.serve.settings import Settings
+from medscale.serve.http.answers import Model
+from medscale.serve.http.problems import Problem
+from medscale.serve.http.settings import Settings
 
 IMAGES, METADATA = "images", "metadata"
 LONGEST_NAME = 255  # bytes, as of file systems
@@ -80,7 +81,7 @@ async def read(request: Request, settings: Settings, model: Model) -> Upload:
         raise Problem(400, "the request ended early", "form") from None
     images, said = [], "{}"
     for name, value in form.multi_items():
-        if isinstance(value, UploadFile) or hasattr(value, "filename"):
+        if isinstance(value, UploadFile):
             if name != IMAGES:
                 raise Problem(400, f"files belong in the field {IMAGES!r}", "form")
             _check_name(value.filename or "")

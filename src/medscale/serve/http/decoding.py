@@ -7,7 +7,7 @@ import os
 import resource
 import warnings
 
-from medscale.serve.messages import Decoded, Encoded, Refused
+from medscale.serve.http.messages import Decoded, Encoded, Refused
 
 PREVIEW = 768  # pixels of its longer side
 QUALITY = 85

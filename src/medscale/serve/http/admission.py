@@ -8,8 +8,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from medscale.serve.problems import Problem
-from medscale.serve.settings import MB, Settings
+from medscale.serve.http.problems import Problem
+from medscale.serve.http.settings import MB, Settings
 
 CALLERS = 10_000  # whose rates are kept; who came longest ago is forgotten first
 RETRY_S = 2  # when the service is full

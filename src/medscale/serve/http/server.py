@@ -12,9 +12,9 @@ import uvicorn
 
 from medscale.errors import MedscaleError
 from medscale.log import log
-from medscale.serve.app import create_app
-from medscale.serve.service import Service
-from medscale.serve.settings import Settings
+from medscale.serve.http.app import create_app
+from medscale.serve.http.service import Service
+from medscale.serve.http.settings import Settings
 
 BACKLOG = 1024
 

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -71,7 +71,7 @@ class Pool:
     """
 
     work: Work
-    arguments: list[tuple[Any, ...]]
+    arguments: Sequence[tuple[Any, ...]]
     on_batch: Callable[[Any, int, float], None] = lambda key, size, seconds: None
     on_loss: Callable[[], None] = lambda: None
     waiting: deque[Job] = field(default_factory=deque)
@@ -85,13 +85,9 @@ class Pool:
         Raises:
             MedscaleError: when one cannot start, with its reason.
         """
-        beginnings = [asyncio.create_task(self._begin(number)) for number in range(len(self.arguments))]
         try:
-            facts = await asyncio.gather(*beginnings)
+            facts = await together(self._begin(number) for number in range(len(self.arguments)))
         except BaseException:
-            for beginning in beginnings:
-                beginning.cancel()
-            await asyncio.gather(*beginnings, return_exceptions=True)
             await self.stop()
             raise
         self._slots = [asyncio.create_task(self._slot(number)) for number in range(len(self.arguments))]
@@ -229,6 +225,18 @@ class Pool:
         async with self._news:
             (self.waiting.appendleft if first else self.waiting.append)(job)
             self._news.notify()
+
+
+async def together(works: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """Results of all; when one fails the others are cancelled before its error is raised."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 class Process:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from medscale.config import Preprocess
-from medscale.serve.answers import Finding, Model, Region
+from medscale.serve.http.answers import Finding, Model, Region
 
 if TYPE_CHECKING:
     import numpy as np
