@@ -40,7 +40,7 @@ def found(paths: Sequence[Path]) -> list[Path]:
         here = [path] if (path / INFERENCE).is_file() else sorted(file.parent for file in path.rglob(INFERENCE))
         if not here:
             raise MedscaleError(
-                f"{path} holds no result that can be used (no {INFERENCE}); name results/<study>/<run>, or a folder of it"
+                f"{path} holds no result that can be used (no {INFERENCE}); name a result folder, or one of such"
             )
         folders += here
     return folders
