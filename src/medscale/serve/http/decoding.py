@@ -69,12 +69,14 @@ def _too_large(data: bytes, kind: str | None) -> Refused | None:
     if isinstance(found, Refused) or found is None:
         return found
     width, height = found
-    if width * height <= _limit:
-        return None
-    return Refused(413, "too large", f"{width} x {height} pixels; at most {_limit / 1e6:g} megapixels are taken")
+    return _too_many(f"{width} x {height} pixels") if width * height > _limit else None
 
 
-def _size(data: bytes) -> tuple[int, int] | None:
+def _too_many(said: str) -> Refused:
+    return Refused(413, "too large", f"{said}; at most {_limit / 1e6:g} megapixels are taken")
+
+
+def _size(data: bytes) -> tuple[int, int] | Refused | None:
     """Width and height by the header; None where Pillow does not know, and OpenCV's own limit holds."""
     from PIL import Image
 
@@ -82,7 +84,7 @@ def _size(data: bytes) -> tuple[int, int] | None:
         with Image.open(io.BytesIO(data)) as image:
             return image.size
     except Image.DecompressionBombError:
-        return _limit, 2  # Pillow says no more than that it is over twice the limit
+        return _too_many(f"over {2 * _limit / 1e6:g} megapixels")
     except MemoryError:
         raise
     except Exception:  # whatever a damaged header makes Pillow raise; decoding tells what is wrong
