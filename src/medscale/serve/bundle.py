@@ -158,7 +158,7 @@ def _judged(replicates: Sequence[Replicate], summary: dict[str, Any]) -> tuple[s
 
 def _temperatures(summary: dict[str, Any], count: int) -> list[float | None]:
     """Each replicate's temperature, where the evaluation fitted one."""
-    return list((summary.get("calibration") or {}).get("temperature") or [None] * count)
+    return list((summary.get("calibration") or {}).get("temperatures") or [None] * count)
 
 
 def _link(source: Path, target: Path) -> None:
