@@ -157,7 +157,7 @@ def test_it_is_used_with_the_keyboard_alone(page: Page) -> None:
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "files"
     with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Space")
+        page.keyboard.press("Enter")
     images = [("one.jpg", picture()), ("two.jpg", picture(seed=1)), ("three.jpg", b"nothing")]
     chooser.value.set_files([{"name": n, "mimeType": "image/jpeg", "buffer": d} for n, d in images])
     answered(page)
@@ -220,11 +220,11 @@ def test_images_are_dropped_models_changed_and_facts_told(page: Page) -> None:
     page.keyboard.press("Tab")
     page.wait_for_function("text => document.querySelector('.bars')?.innerText !== text", arg=unknown)
     answered(page)
-    page.get_by_label("Model").select_option("made/ensemble")
+    page.get_by_role("combobox", name="Model").select_option("made/ensemble")
     page.wait_for_function("document.getElementById('calibration').textContent.includes('not calibrated')")
     answered(page)
     assert "mean of 2 networks" in page.inner_text("#about")
-    page.get_by_label("Model").select_option("made/serial_1cpu")
+    page.get_by_role("combobox", name="Model").select_option("made/serial_1cpu")
     page.wait_for_selector("#metadata", state="hidden")
     answered(page)
     assert page.get_by_role("img", name="dropped.jpg").is_visible()
