@@ -86,6 +86,7 @@ def page(browser: Browser, served: Served, request: pytest.FixtureRequest) -> It
     opened.on("console", lambda message: said.append(message.text))
     opened.on("pageerror", lambda error: said.append(str(error)))
     opened.on("request", lambda one: asked.append(one.url))
+    opened.on("filechooser", lambda _: None)  # taken from now on; at the time of a key it would be too late
     opened.goto(served.address)
     opened.wait_for_selector("#ask:not([hidden])")
     yield opened

@@ -24,6 +24,7 @@ from medscale.schema import (
     Node,
     Parallel,
     Preprocess,
+    Profile,
     Recipe,
     Source,
     Split,
@@ -36,6 +37,7 @@ from medscale.study import RunSpec
 __all__ = [
     "BENCHMARKS",
     "FIGURES",
+    "PROFILES",
     "TABLES",
     "Augment",
     "Benchmarks",
@@ -50,6 +52,7 @@ __all__ = [
     "Node",
     "Parallel",
     "Preprocess",
+    "Profile",
     "Recipe",
     "RunPlan",
     "Source",
@@ -65,6 +68,7 @@ __all__ = [
 FIGURES = ("samples", "audit", "curves", "accuracy", "roc", "confusion", "speedup", "efficiency", "time")
 TABLES = ("data", "audit", "results", "parity", "per_class", "timing", "reported")
 BENCHMARKS = tuple(Benchmarks.model_fields)
+PROFILES = ("profile", "operators", "memory", "roofline")
 
 
 class Config(Strict):
@@ -130,12 +134,13 @@ class Config(Strict):
         return [*TABLES, *self._further(study)]
 
     def _further(self, study: str) -> list[str]:
-        """What only some studies have a figure and a table of: other splits, detection, benchmarks."""
+        """What only some studies have a figure and a table of: other splits, detection, benchmarks, profiles."""
         settings = self.studies[study]
         there = {
             "variants": bool(self.variants(study)),
             "detection": bool(settings.detection_runs),
             **{name: getattr(settings.benchmarks, name) is not None for name in BENCHMARKS},
+            **dict.fromkeys(PROFILES, bool(settings.profile.runs)),
         }
         return [name for name, wanted in there.items() if wanted]
 
@@ -157,6 +162,7 @@ class RunPlan(Strict):
     recipe: Recipe
     parallel: Parallel
     detect: Detect | None = None
+    tensorboard: bool = False
 
     @property
     def global_batch(self) -> int:
@@ -222,6 +228,7 @@ def plan(config: Config, study: str, run: str | RunSpec, seed: int) -> RunPlan:
         recipe=recipe,
         parallel=settings.parallel,
         detect=detect,
+        tensorboard=settings.tensorboard,
     )
 
 

@@ -22,7 +22,7 @@ from medscale.files import read_json
 from medscale.log import log, set_up
 from medscale.parallel.launch import STOPPED, report
 from medscale.parallel.orphan import die_with_parent
-from medscale.parallel.world import join
+from medscale.parallel.world import World, join
 from medscale.train.guard import Elsewhere, Watch
 from medscale.train.replicate import train
 from medscale.train.task import Classification, Task
@@ -43,8 +43,15 @@ def main(
     carry_out(spec, shards, out, log_file, Classification)
 
 
-def carry_out(spec: Path, shards: Path, out: Path, log_file: Path, task: Callable[[RunPlan, Shards], Task]) -> None:
-    """Train what ``task`` makes of the plan and the shards, on this rank; ends the process where that fails."""
+def carry_out(
+    spec: Path,
+    shards: Path,
+    out: Path,
+    log_file: Path,
+    task: Callable[[RunPlan, Shards], Task],
+    what: Callable[[RunPlan, Shards, Task, Path, World, Watch], None] = train,
+) -> None:
+    """Train what ``task`` makes of the plan and the shards, on this rank, or do ``what`` else; a failure ends it."""
     die_with_parent()
     watch = Watch()
     watch.install()
@@ -56,7 +63,7 @@ def carry_out(spec: Path, shards: Path, out: Path, log_file: Path, task: Callabl
         plan = RunPlan.model_validate(read_json(spec))
         with locked(out, alone=rank == 0), join(plan) as world:
             opened = Shards.open(shards)
-            train(plan, opened, task(plan, opened), out, world, watch)
+            what(plan, opened, task(plan, opened), out, world, watch)
     except BaseException as error:
         sys.exit(_end(error, rank))
 

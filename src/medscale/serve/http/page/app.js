@@ -263,10 +263,6 @@ $("key-form").addEventListener("submit", (event) => {
   state.key = $("key").value;
   begin();
 });
-document.querySelector(".skip").addEventListener("click", (event) => {
-  event.preventDefault(); // after a jump within the page Chromium does not open the chooser with Enter
-  $("files").focus();
-});
 $("ask").addEventListener("submit", (event) => event.preventDefault());
 $("model").addEventListener("change", () => {
   describe(chosen());
