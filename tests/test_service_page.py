@@ -142,7 +142,7 @@ def test_it_shows_what_the_api_says_legibly(page: Page, served: Served, request:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     lowest = page.evaluate(CONTRASTS)[0]
     assert lowest["share"] >= 1, lowest
-    choose(page, ("harmful.png", hostile.bombs()["png that says 4 gigapixels"]))
+    choose(page, ("harmful.png", hostile.png(65_535, 65_535, hostile.zeros(100))))
     page.wait_for_selector("#alert:not([hidden])")
     assert "harmful.png" in page.inner_text("#alert")
     assert "megapixels" in page.inner_text("#alert")
@@ -216,13 +216,15 @@ def test_it_can_be_heard(page: Page) -> None:
 def test_images_are_dropped_models_changed_and_facts_told(page: Page) -> None:
     page.evaluate(DROP, ["dropped.jpg", "image/jpeg", list(picture((200, 120)))])
     answered(page)
-    unknown = page.inner_text(".bars")
+    from playwright.sync_api import expect
+
+    unknown = page.text_content(".bars") or ""
     page.get_by_role("spinbutton", name="age").fill("85")
     page.keyboard.press("Tab")
-    page.wait_for_function("text => document.querySelector('.bars')?.innerText !== text", arg=unknown)
+    expect(page.locator(".bars")).not_to_have_text(unknown)
     answered(page)
     page.get_by_role("combobox", name="Model").select_option("made/ensemble")
-    page.wait_for_function("document.getElementById('calibration').textContent.includes('not calibrated')")
+    expect(page.locator("#calibration")).to_contain_text("not calibrated")
     answered(page)
     assert "mean of 2 networks" in page.inner_text("#about")
     page.get_by_role("combobox", name="Model").select_option("made/serial_1cpu")
