@@ -8,8 +8,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 STUDY ?=
 CONFIG ?=
 PYTEST ?=
+RESULTS ?= work/demo/results
 
-.PHONY: help setup setup-latex setup-bench study report test test-faults check format bench lock clean distclean
+.PHONY: help setup setup-latex setup-bench study report serve test test-faults test-load check format bench lock clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -26,11 +27,17 @@ study: setup-latex ## the demo study, raw images to paper (STUDY=name: one study
 report: setup ## what the demo study made as one web page, work/demo/report.html
 	@snakemake --profile demo --report report.html
 
+serve: setup ## the web page for what `make study` trained (RESULTS=folders to serve others)
+	@medscale serve $(RESULTS)
+
 test: setup-latex ## all tests
-	@python -m pytest -q -m "not faults" $(PYTEST)
+	@python -m pytest -q -m "not faults and not load" $(PYTEST)
 
 test-faults: setup ## many kill-and-restart trials, and 100 clean runs (about 45 minutes)
 	@python -m pytest -q -m faults $(PYTEST)
+
+test-load: setup ## 200 callers of the service for a minute, while its processes are killed (2 minutes)
+	@python -m pytest -q -s -m load $(PYTEST)
 
 check: setup ## ruff, format, snakefmt, snakemake --lint, types
 	@ruff check .

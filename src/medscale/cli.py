@@ -67,6 +67,33 @@ def study(scale: Scale = "demo", only: Only = None, configfile: ConfigFile = Non
 
 
 @main.command()
+def serve(
+    results: Annotated[list[Path], typer.Argument(help="result folders, or folders that hold some")],
+    host: Annotated[
+        str, typer.Option(help="address to listen on; other machines reach it only with a key")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: any that is free")] = 8000,
+    key_file: Annotated[Path | None, typer.Option(help="file with the key that callers must send")] = None,
+    name: Annotated[list[str] | None, typer.Option(help="a name of this machine that callers may use")] = None,
+    seed: Annotated[str, typer.Option(help="replicates that predict: best, all (their mean), or a number")] = "best",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    workers: Annotated[int, typer.Option(help="processes that predict; each holds all models")] = 1,
+    decoders: Annotated[int, typer.Option(help="processes that decode images")] = 2,
+    batch: Annotated[int, typer.Option(help="most images through a network at once")] = 32,
+    megabytes: Annotated[float, typer.Option(help="largest request")] = 32,
+    megapixels: Annotated[float, typer.Option(help="largest image")] = 50,
+    images: Annotated[int, typer.Option(help="most images in a request")] = 16,
+    queue: Annotated[int, typer.Option(help="most images accepted and not yet answered")] = 256,
+    rate: Annotated[float, typer.Option(help="requests a second of one caller; 0: no limit")] = 20,
+) -> None:
+    """A web page and an HTTP API for trained runs, on this machine alone unless told otherwise."""
+    given = dict(locals())
+    from medscale.serve.http.start import serve as start
+
+    start(given | {"hosts": given.pop("name") or ()}, out.print)
+
+
+@main.command()
 def profile(study: str, run: str, scale: Scale = "full", configfile: ConfigFile = None) -> None:
     """Profile a run's training steps, and say where their time goes and what bounds it."""
     changes = _changes(scale, None, configfile)

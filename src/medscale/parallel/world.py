@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -147,14 +145,6 @@ def pin(local_rank: int, local_size: int, *, one_core: bool) -> int:
         os.sched_setaffinity(0, mine)
     torch.set_num_threads(share)
     return share
-
-
-def die_with_parent() -> None:
-    """Have the kernel (Linux) kill this process when the one that started it is gone: no rank is left behind."""
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _device(plan: RunPlan, local_rank: int) -> torch.device:

@@ -21,7 +21,8 @@ from medscale.errors import EXIT_USER, MedscaleError, Stopped
 from medscale.files import read_json
 from medscale.log import log, set_up
 from medscale.parallel.launch import STOPPED, report
-from medscale.parallel.world import World, die_with_parent, join
+from medscale.parallel.orphan import die_with_parent
+from medscale.parallel.world import World, join
 from medscale.train.guard import Elsewhere, Watch
 from medscale.train.replicate import train
 from medscale.train.task import Classification, Task

@@ -1,0 +1,290 @@
+// The page: asks the service what it offers, sends images, and shows what comes back. Nothing is loaded from elsewhere.
+const FIRST = 8; // classes that are shown at once
+const TALLEST = 34; // rem, of a picture
+const $ = (id) => document.getElementById(id);
+const state = { models: [], limits: null, key: "", files: [], answer: null, at: 0, all: false, request: null };
+
+function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+function plural(count, one, many = `${one}s`) {
+  return `${count} ${count === 1 ? one : many}`;
+}
+
+function words(name) {
+  return name.replaceAll("_", " ");
+}
+
+function percent(value) {
+  return `${(100 * value).toFixed(1)} %`;
+}
+
+function say(text) {
+  $("status").textContent = text;
+}
+
+function complain(text) {
+  $("alert").textContent = text;
+  $("alert").hidden = !text;
+}
+
+async function call(path, options = {}) {
+  const headers = state.key ? { "X-API-Key": state.key } : {};
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw Object.assign(new Error("The service does not answer. Is it still running?"), { status: 0 });
+  }
+  if (response.ok) return response.json();
+  const problem = await response.json().catch(() => ({}));
+  const again = response.headers.get("Retry-After");
+  const detail = problem.detail ?? `the service answered ${response.status}`;
+  const text = `${detail}${again ? ` (try again in ${again} s)` : ""}.`;
+  throw Object.assign(new Error(text), { status: response.status });
+}
+
+function chosen() {
+  return state.models[$("model").selectedIndex];
+}
+
+function describe(model) {
+  const scores = model.scores.map((one) => {
+    const spread = one.low == null ? "" : ` (95 % interval ${one.low.toFixed(3)} to ${one.high.toFixed(3)})`;
+    return `${one.name} ${one.mean.toFixed(3)}${spread}`;
+  });
+  const parts = [model.task === "detection" ? "finds boxes" : plural(model.classes.length, "class", "classes")];
+  if (model.networks > 1) parts.push(`mean of ${model.networks} networks`);
+  if (scores.length) parts.push(`on its test images: ${scores.join(", ")}`);
+  $("about").textContent = parts.join("; ");
+  $("mark").textContent = model.mark;
+  $("mark").hidden = !model.mark;
+  $("metadata").hidden = model.metadata.length === 0;
+  $("columns").replaceChildren(...model.metadata.map(column));
+}
+
+function column({ name, words: known }) {
+  const options = [new Option("unknown", ""), ...(known ?? []).map((word) => new Option(word, word))];
+  const field = known
+    ? element("select", { name }, ...options)
+    : element("input", { name, type: "number", step: "any", placeholder: "unknown" });
+  field.addEventListener("change", predict);
+  return element("label", {}, element("span", { textContent: words(name) }), field);
+}
+
+function facts() {
+  const fields = [...$("columns").querySelectorAll("select, input")].filter((field) => field.value !== "");
+  return Object.fromEntries(fields.map((field) => [field.name, field.type === "number" ? Number(field.value) : field.value]));
+}
+
+function form() {
+  const made = new FormData();
+  for (const file of state.files) made.append("images", file);
+  made.append("metadata", JSON.stringify(facts()));
+  return made;
+}
+
+function tooMuch() {
+  const bytes = state.files.reduce((sum, file) => sum + file.size, 0);
+  const { images, megabytes } = state.limits;
+  if (state.files.length > images) return `At most ${plural(images, "image")} at once; you chose ${state.files.length}.`;
+  if (bytes > megabytes * 1e6) return `At most ${megabytes} MB at once; you chose ${(bytes / 1e6).toFixed(0)} MB.`;
+  return "";
+}
+
+async function predict() {
+  if (!state.files.length) return;
+  state.request?.abort();
+  const request = (state.request = new AbortController());
+  const model = chosen();
+  $("results").hidden = true;
+  complain(tooMuch());
+  if (!$("alert").hidden) return say("");
+  say(`Predicting ${plural(state.files.length, "image")} …`);
+  $("busy").hidden = false;
+  const query = new URLSearchParams({ model: model.id, explain: model.explains, preview: true });
+  const begun = performance.now();
+  try {
+    const answer = await call(`/v1/predict?${query}`, { method: "POST", body: form(), signal: request.signal });
+    Object.assign(state, { answer, at: 0, all: false });
+    show();
+    const first = answer.results.find((one) => !one.error);
+    say(`Done in ${((performance.now() - begun) / 1000).toFixed(1)} s. Image ${first.number}: ${inWords(first)}`);
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    say("");
+    complain(state.files.length === 1 ? `${state.files[0].name}: ${error.message}` : error.message);
+    if (error.status === 401) askForKey();
+  } finally {
+    if (state.request === request) $("busy").hidden = true;
+  }
+}
+
+function inWords(result) {
+  if (result.boxes) return result.boxes.length ? plural(result.boxes.length, "box", "boxes") : "no boxes";
+  return `${words(result.label)}, ${percent(result.probabilities[result.label])}`;
+}
+
+function show() {
+  const { results, calibration } = state.answer;
+  const result = results[state.at];
+  const file = state.files[state.at];
+  $("results").hidden = false;
+  $("images").hidden = results.length === 1;
+  $("images").replaceChildren(...results.map((one, at) => tab(one, at)));
+  $("picture").hidden = $("answer-name").hidden = Boolean(result.error);
+  document.querySelector(".answer").hidden = Boolean(result.error);
+  complain(result.error ? `${file.name}: ${result.error.detail}.` : "");
+  if (result.error) return;
+  picture(result, file);
+  $("answer-name").textContent = inWords(result);
+  $("found").replaceChildren(result.boxes ? boxes(result) : bars(result));
+  $("calibration").textContent = calibration.says;
+}
+
+function tab(result, at) {
+  const button = element("button", { type: "button", textContent: state.files[at].name, className: result.error ? "bad" : "" });
+  button.setAttribute("aria-current", String(at === state.at));
+  button.addEventListener("click", () => {
+    Object.assign(state, { at, all: false });
+    show();
+    $("images").children[at].firstChild.focus();
+    say(result.error ? "" : `Image ${result.number}: ${inWords(result)}`);
+  });
+  return element("li", {}, button);
+}
+
+function picture(result, file) {
+  const parts = [element("img", { src: result.preview, alt: file.name })];
+  if (result.heatmap) parts.push(element("img", { src: result.heatmap, alt: "", className: "heat layer" }));
+  for (const [number, box] of (result.boxes ?? []).entries()) {
+    const drawn = element("div", { className: "box layer" }, element("span", { textContent: number + 1 }));
+    drawn.classList.toggle("low", box.y < 0.06 * result.height);
+    parts.push(placed(drawn, box, result));
+  }
+  const whole = result.seen.width >= result.width && result.seen.height >= result.height;
+  if (!whole) parts.push(placed(element("div", { className: "seen" }), result.seen, result));
+  $("picture").replaceChildren(...parts);
+  $("picture").style.aspectRatio = `${result.width} / ${result.height}`;
+  $("picture").style.maxWidth = `${(TALLEST * result.width) / result.height}rem`;
+  const layered = Boolean(result.heatmap || result.boxes?.length);
+  document.querySelector(".controls").hidden = !layered;
+  $("layer-name").textContent = result.heatmap ? "Heat map" : "Boxes";
+  $("strength-label").hidden = !result.heatmap;
+  const said = result.heatmap
+    ? [`Where the image speaks for “${words(result.label)}” (Grad-CAM).`, whole ? "" : " The network saw the part within the dashed line.", scale()]
+    : [whole ? "" : "The network saw the part within the dashed line."];
+  $("caption").replaceChildren(...said);
+  layer();
+}
+
+function placed(part, region, { width, height }) {
+  Object.assign(part.style, {
+    left: `${(100 * region.x) / width}%`,
+    top: `${(100 * region.y) / height}%`,
+    width: `${(100 * region.width) / width}%`,
+    height: `${(100 * region.height) / height}%`,
+  });
+  return part;
+}
+
+function scale() {
+  return element("span", { className: "scale" }, "little", element("i"), "much");
+}
+
+function layer() {
+  for (const part of $("picture").querySelectorAll(".layer")) {
+    part.hidden = !$("layer").checked;
+    if (part.classList.contains("heat")) part.style.opacity = $("strength").value / 100;
+  }
+}
+
+function bars({ probabilities }) {
+  const sorted = Object.entries(probabilities).sort(([, a], [, b]) => b - a);
+  const some = state.all ? sorted : sorted.slice(0, FIRST);
+  $("more").hidden = sorted.length <= FIRST;
+  $("more").textContent = state.all ? "Show fewer" : `Show all ${sorted.length} classes`;
+  $("more").setAttribute("aria-expanded", String(state.all));
+  return element("ol", { className: "bars" }, ...some.map(([name, value]) => bar(words(name), value, percent(value))));
+}
+
+function bar(name, value, said) {
+  const fill = element("span", { className: "fill" });
+  requestAnimationFrame(() => (fill.style.width = `${100 * value}%`));
+  const track = element("span", { className: "track" }, fill);
+  const parts = [element("span", { className: "label", textContent: name }), " ", element("span", { className: "value", textContent: said })];
+  return element("li", {}, ...parts, track);
+}
+
+function boxes({ boxes: found }) {
+  $("more").hidden = true;
+  const row = (box, number) => bar(`${number + 1}. ${words(box.label)}`, box.confidence, `confidence ${box.confidence.toFixed(2)}`);
+  return element("ol", { className: "bars" }, ...found.map(row));
+}
+
+function askForKey() {
+  $("key-form").hidden = false;
+  $("ask").hidden = true;
+  $("key").focus();
+}
+
+async function begin() {
+  try {
+    const offered = await call("/v1/models");
+    Object.assign(state, { models: offered.models, limits: offered.limits });
+  } catch (error) {
+    if (error.status === 401) {
+      if (state.key) complain("The service does not know this key.");
+      return askForKey();
+    }
+    return complain(error.message);
+  }
+  complain("");
+  $("key-form").hidden = true;
+  $("ask").hidden = false;
+  $("model").replaceChildren(...state.models.map((model) => new Option(model.id, model.id)));
+  const { images, megabytes, megapixels } = state.limits;
+  $("limits").textContent =
+    `JPEG, PNG, TIFF, WebP, GIF, BMP or DICOM; ${plural(images, "image")}, ${megabytes} MB and ${megapixels} megapixels at most`;
+  describe(chosen());
+}
+
+function choose(files) {
+  state.files = [...files];
+  predict();
+}
+
+$("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  state.key = $("key").value;
+  begin();
+});
+$("ask").addEventListener("submit", (event) => event.preventDefault());
+$("model").addEventListener("change", () => {
+  describe(chosen());
+  predict();
+});
+$("files").addEventListener("change", () => choose($("files").files));
+$("files").addEventListener("click", () => ($("files").value = "")); // the same image may be chosen again
+$("layer").addEventListener("change", layer);
+$("strength").addEventListener("input", layer);
+$("more").addEventListener("click", () => {
+  state.all = !state.all;
+  $("found").replaceChildren(bars(state.answer.results[state.at]));
+});
+document.addEventListener("paste", (event) => {
+  const pasted = [...event.clipboardData.files];
+  if (pasted.length && !$("ask").hidden) choose(pasted);
+});
+for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
+  document.addEventListener(kind, (event) => {
+    event.preventDefault(); // a picture that misses must not replace the page
+    $("drop").classList.toggle("over", kind === "dragenter" || kind === "dragover");
+    if (kind === "drop" && event.dataTransfer.files.length && !$("ask").hidden) choose(event.dataTransfer.files);
+  });
+}
+begin();

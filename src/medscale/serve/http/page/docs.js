@@ -1,0 +1,59 @@
+// The API's description, from openapi.json.
+const main = document.getElementById("paths");
+
+function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+function table(caption, head, rows) {
+  if (!rows.length) return "";
+  const line = (tag, cells) => element("tr", {}, ...cells.map((cell) => element(tag, {}, cell)));
+  return element("div", {}, element("h3", { textContent: caption }),
+    element("table", {}, element("thead", {}, line("th", head)), element("tbody", {}, ...rows.map((row) => line("td", row)))));
+}
+
+function code(text) {
+  return element("code", { textContent: text });
+}
+
+function kind(schema) {
+  if (schema.$ref) return schema.$ref.split("/").pop();
+  if (schema.anyOf) return schema.anyOf.map(kind).join(" or ");
+  if (schema.enum) return schema.enum.join(" or ");
+  if (schema.type === "array") return `list of ${kind(schema.items)}`;
+  if (schema.additionalProperties) return `${kind(schema.additionalProperties)} by name`;
+  return schema.format === "binary" ? "file" : schema.type ?? "anything";
+}
+
+function fields(schema) {
+  return Object.entries(schema.properties ?? {}).map(([name, one]) => [code(name), kind(one), one.description ?? ""]);
+}
+
+function operation(path, verb, said) {
+  const form = Object.entries(said.requestBody?.content ?? {});
+  const parameters = (said.parameters ?? []).map((one) => [code(one.name), kind(one.schema), one.description ?? ""]);
+  const answers = Object.entries(said.responses).map(([status, one]) =>
+    [code(status), Object.values(one.content ?? {}).map((body) => (body.schema ? kind(body.schema) : "")).join(""), one.description]);
+  return element("section", { className: "card" },
+    element("h2", {}, element("span", { className: "verb", textContent: verb.toUpperCase() }), code(path)),
+    element("p", { textContent: [said.summary, said.description].filter(Boolean).join(". ") }),
+    verb === "post" ? element("pre", { textContent: `curl -F images=@photo.jpg '${location.origin}${path}'` }) : "",
+    table("In the address", ["name", "kind", "what"], parameters),
+    ...form.map(([type, body]) => table(`Body: ${type}`, ["field", "kind", "what"], fields(body.schema))),
+    table("Answers", ["status", "content", "when"], answers));
+}
+
+try {
+  const response = await fetch("/openapi.json");
+  const api = await response.json();
+  const operations = Object.entries(api.paths).flatMap(([path, verbs]) =>
+    Object.entries(verbs).map(([verb, said]) => operation(path, verb, said)));
+  const schemas = Object.entries(api.components.schemas).filter(([name]) => !/ValidationError/.test(name)).map(([name, schema]) =>
+    element("section", { className: "card", id: name }, element("h2", {}, code(name)),
+      element("p", { textContent: schema.description ?? "" }), table("Fields", ["name", "kind", "what"], fields(schema))));
+  main.replaceChildren(...operations, ...schemas);
+} catch {
+  document.getElementById("wait").textContent = "openapi.json cannot be read; is the service still running?";
+}

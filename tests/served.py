@@ -1,0 +1,148 @@
+"""A service to test: results with made-up weights, the real command on a free port, and what it is sent."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from medscale.config import Crop, Model, Preprocess
+from medscale.data.metadata import Encoding
+from medscale.files import sha256, write_json
+from medscale.models.registry import build
+from medscale.serve.bundle import INFERENCE, Inference, Weights
+
+CLASSES = ["calm", "odd", "worse"]
+AGE_AND_SEX = [Encoding(column="age", mean=50, scale=10), Encoding(column="sex", words=["female", "male"])]
+
+
+def make_result(
+    folder: Path, run: str, classes: list[str], seed: int, metadata: list[Encoding], temperature: float | None
+) -> Path:
+    """A result folder of the study `made`, with a tiny network of random weights; the images are cropped."""
+    torch.manual_seed(seed)
+    model = Model(name="tiny_cnn", options={"width": 8}, metadata=[one.column for one in metadata])
+    network = build(model, len(classes), 3, sum(one.features for one in metadata))
+    folder.mkdir(parents=True)
+    weights = {name: 3 * value + 0.1 * torch.randn_like(value) for name, value in network.state_dict().items()}
+    save_file(weights, folder / "seed1.safetensors")
+    replicate = Weights(
+        seed=1,
+        file="seed1.safetensors",
+        sha256=sha256(folder / "seed1.safetensors"),
+        validation=0.5,
+        temperature=temperature,
+    )
+    made = Inference(
+        study="made",
+        run=run,
+        task="classification",
+        classes=classes,
+        marks={"synthetic": True, "stand_in": True, "scale": "demo"},
+        preprocess=Preprocess(size=64, fit="cover"),
+        crop=Crop(size=48),
+        model=model,
+        amp=False,
+        channels_last=False,
+        metadata=metadata,
+        replicates=[replicate],
+        judged_by="loss",
+        chosen=1,
+        versions={},
+    )
+    write_json(folder / INFERENCE, made.model_dump(mode="json"))
+    return folder
+
+
+def make_results(folder: Path) -> Path:
+    """Two runs of one study, of which one takes metadata and is calibrated."""
+    make_result(folder / "made" / "serial_1cpu", "serial_1cpu", CLASSES, 1, [], None)
+    make_result(folder / "made" / "ddp_2cpu", "ddp_2cpu", CLASSES, 2, AGE_AND_SEX, 1.5)
+    return folder
+
+
+def picture(size: tuple[int, int] = (320, 200), seed: int = 0, kind: str = "JPEG") -> bytes:
+    """A smooth coloured image as a file's bytes."""
+    small = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(small).resize(size, Image.Resampling.BICUBIC).save(file, kind)
+    return file.getvalue()
+
+
+@dataclass
+class Served:
+    """The command `medscale serve`, running."""
+
+    address: str
+    process: subprocess.Popen[str]
+
+    def client(self, **options: object) -> httpx.Client:
+        """A client of it."""
+        return httpx.Client(base_url=self.address, timeout=60, **options)  # type: ignore[arg-type]
+
+    def post(self, *images: bytes | tuple[str, bytes], **query: object) -> httpx.Response:
+        """Ask for a prediction of images, each as bytes or with its name."""
+        metadata = query.pop("metadata", None)
+        files = [("images", one if isinstance(one, tuple) else ("photo.jpg", one)) for one in images]
+        data = {"metadata": metadata} if metadata is not None else None
+        with self.client() as client:
+            return client.post("/v1/predict", files=files, data=data, params=query)  # type: ignore[arg-type]
+
+    def workers(self, least_mb: float = 0) -> list[psutil.Process]:
+        """Its processes that decode or predict (which are the large ones)."""
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with suppress(psutil.NoSuchProcess):
+                if "spawn_main" in " ".join(child.cmdline()) and resident(child) >= least_mb:
+                    found.append(child)
+        return found
+
+    def resident(self) -> float:
+        """Megabytes that it and its processes hold together."""
+        return resident(psutil.Process(self.process.pid)) + sum(resident(one) for one in self.workers())
+
+    def counter(self, line: str) -> float:
+        """A counter of the metrics, by the beginning of its line."""
+        text = httpx.get(f"{self.address}/metrics").text
+        return sum(float(one.rsplit(" ", 1)[1]) for one in text.splitlines() if one.startswith(line))
+
+
+def resident(process: psutil.Process) -> float:
+    """Megabytes of a process that are not shared with a file."""
+    return process.memory_full_info().uss / 2**20
+
+
+@contextmanager
+def serving(results: Path, folder: Path, *options: str) -> Iterator[Served]:
+    """Start the command on a free port, and end it; its log is ``folder/serve.log``."""
+    log = folder / "serve.log"
+    command = [sys.executable, "-u", "-m", "medscale.cli", "serve", str(results), "--port", "0", *options]
+    environment = os.environ | {"TMPDIR": str(folder / "tmp")}
+    (folder / "tmp").mkdir(exist_ok=True)
+    with open(log, "w", encoding="utf-8") as stderr:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment)
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if found := re.search(r"http://[\d.]+:\d+", line):
+                yield Served(found[0], process)
+                break
+        else:
+            raise AssertionError(f"the service ended with {process.wait()}: {log.read_text()}")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
