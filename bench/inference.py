@@ -14,28 +14,34 @@ from rich.console import Console
 
 from bench.contest import judge, ratio, show, take_turns
 from medscale.data.shards import Shards
-from medscale.errors import tell_user
+from medscale.errors import MedscaleError, tell_user
 from medscale.measure.exporting import paired, write
 from medscale.measure.record import cores
+from medscale.provenance import ROOT
 from medscale.serve import runtime
 from medscale.serve.predict import load
 from medscale.serve.runtime import Run
 
+DEMO = ROOT / "work" / "demo"
+RESULT = DEMO / "results" / "dermatology" / "serial_1gpu_test_efficientnet"
+SHARDS = DEMO / "data" / "dermatology" / "shards"
 EAGER = "PyTorch, eager"
 FASTER, NEAR = 1.5, 0.5  # what is aimed at: times eager, at so many points of accuracy
-AT_LEAST_S = 0.3  # seconds a turn
+AT_LEAST_S = 0.15  # seconds a turn
 
 
 def main(
-    result: Path = typer.Argument(help="a result folder, such as work/demo/results/skin/ddp_amp_2gpu"),
-    shards: Path = typer.Argument(help="its study's shards, such as work/demo/data/skin/shards"),
+    result: Path = typer.Argument(RESULT, help="a result folder"),
+    shards: Path = typer.Argument(SHARDS, help="its study's shards"),
     rounds: int = 9,
     compiled: bool = True,
 ) -> None:
     """Hold eager and compiled PyTorch, ONNX Runtime and INT8 against each other on the study's test images."""
+    if not result.is_dir():
+        raise MedscaleError(f"{result} does not exist; make it first: make study STUDY=dermatology")
     predictor, opened = load(result, device="cpu"), Shards.open(shards)
     if predictor.inference.metadata:
-        raise typer.BadParameter("a result without metadata, please")
+        raise MedscaleError(f"{result} takes metadata; name a result that takes images alone")
     test = opened.positions("test")
     pixels, labels, groups = opened.gather(test), opened.labels[test], opened.rows["group"].to_numpy()[test]
     with tempfile.TemporaryDirectory(prefix="medscale-bench-") as folder:

@@ -261,19 +261,25 @@ def snakemake(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_study_with_benchmarks_plans_them(tmp_path: Path) -> None:
+    exported = {"export": {"runs": ["serial_1cpu"]}, "inference": {}}
     write_json(
         tmp_path / "c.json",
         {
             "scale": "demo",
             "workdir": str(tmp_path),
-            "studies": {"glaucoma": {"benchmarks": {"enhance": {}, "loading": {}}}},
+            "studies": {"glaucoma": {"benchmarks": {"enhance": {}, "loading": {}, **exported}}},
         },
     )
-    names = ["figures/glaucoma/loading.pdf", "tables/glaucoma/enhance.csv", "paper/numbers.tex"]
+    names = [
+        "figures/glaucoma/loading.pdf",
+        "tables/glaucoma/enhance.csv",
+        "tables/glaucoma/inference.tex",
+        "paper/numbers.tex",
+    ]
     done = snakemake(*names, "--configfile", str(tmp_path / "c.json"))
     assert done.returncode == 0, done.stdout + done.stderr
-    for rule in ("rule enhance", "rule loading", "rule benchmark_report", "rule shards"):
-        assert rule in done.stdout
+    for rule in ("enhance", "loading", "export", "inference", "benchmark_report", "shards", "evaluate"):
+        assert f"rule {rule}:" in done.stdout
     refused = snakemake("figures/glaucoma/enhance.pdf", "--config", "scale=demo")
     assert refused.returncode == 2
     assert "measures no enhance; give it a section benchmarks.enhance" in refused.stderr

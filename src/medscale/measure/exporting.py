@@ -55,7 +55,7 @@ def measure_export(
         MedscaleError: when an export in 32 bit does not say what PyTorch says, or an input is missing.
     """
     opened, rows = Shards.open(shards), []
-    missing = {one: why for one in settings.devices if (why := runtime.absent(one)) is not None}
+    missing: dict[str, str] = {one: why for one in settings.devices if (why := runtime.absent(one)) is not None}
     devices = [one for one in settings.devices if one not in missing]
     for result in results:
         predictor = load(result, device="cpu")

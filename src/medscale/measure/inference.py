@@ -30,6 +30,7 @@ WAYS = {
     "fp16": ("ONNX Runtime, 16 bit", "the export in 16 bit"),
     "int8": ("ONNX Runtime, INT8", "the export quantized to 8 bits"),
 }
+PYTORCH = ("eager", "compiled")
 WARM_UP = 5
 PERCENTILES = (50, 95, 99)
 COLUMNS = ["run", "way", "device", "threads", "kind", "batch", "repeat", "images", "seconds"]
@@ -69,7 +70,8 @@ def measure_inference(
     Raises:
         MedscaleError: when an input is missing or damaged.
     """
-    rows, missing, before = [], {}, torch.get_num_threads()
+    missing: dict[str, str] = {}
+    rows, before = [], torch.get_num_threads()
     try:
         for result in results:
             predictor = load(result, device="cpu")
@@ -96,7 +98,7 @@ def measure_inference(
 def _ways(predictor: Predictor, stem: Path, settings: Latency, missing: dict[str, str]) -> Iterator[Way]:
     """What can be run here; why the others cannot goes to ``missing``."""
     for threads in _threads(settings):
-        for name in (one for one in settings.ways if one in ("eager", "compiled")):
+        for name in (one for one in settings.ways if one in PYTORCH):
             try:
                 torch.set_num_threads(threads)
                 yield Way(name, "cpu", threads, runtime.eager(predictor, compiled=name == "compiled"))
@@ -107,11 +109,11 @@ def _ways(predictor: Predictor, stem: Path, settings: Latency, missing: dict[str
             missing[device] = why
             continue
         for threads in _threads(settings) if device == "cpu" else [0]:
-            for name in (one for one in settings.ways if one not in ("eager", "compiled")):
-                file = stem.with_name(f"{stem.name}.{name}.onnx")
+            for file_of in (one for one in settings.ways if one not in PYTORCH):
+                file = stem.with_name(f"{stem.name}.{file_of}.onnx")
                 if not file.is_file():
-                    raise MedscaleError(f"{file} does not exist; add {name} to benchmarks.export.formats")
-                yield Way(name, device, threads, runtime.onnx(file, device, threads))
+                    raise MedscaleError(f"{file} does not exist; add {file_of} to benchmarks.export.formats")
+                yield Way(file_of, device, threads, runtime.onnx(file, device, threads))
 
 
 def _timed(way: Way, pixels: np.ndarray, features: np.ndarray | None, settings: Latency) -> Iterator[dict[str, Any]]:

@@ -82,8 +82,8 @@ def inference_table(
     if published is not None:
         rows.append(["reported", *[WITHOUT] * 5, significant(published), *[WITHOUT] * 2])
     batch = int(table.loc[table["kind"] == "throughput", "batch"].max())
-    heads = ("threads", r"p50\\(ms)", r"p95\\(ms)", r"p99\\(ms)", r"against\\eager")
-    heads += (rf"images/s\\batch {batch}", r"against\\eager", r"images/s\\decoded")
+    heads = ["threads", r"p50\\(ms)", r"p95\\(ms)", r"p99\\(ms)", r"against\\eager"]
+    heads += [rf"images/s\\batch {batch}", r"against\\eager", r"images/s\\decoded"]
     return tabular([("l", "way of running"), *[("r", stacked(head)) for head in heads]], rows, rules)
 
 

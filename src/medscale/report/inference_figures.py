@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from medscale.report import style
@@ -68,12 +67,13 @@ def inference(table: pd.DataFrame, words: dict[str, str], published: float | Non
             _throughput(panel, part, ways, published)
             panel.set_title(f"{count} thread{'s' * (count > 1)}")
         row[0].set_title(label(run) if len(runs) > 1 else "one image at a time")
-    handles = [Line2D([], [], marker=LOOK[w].marker, color=LOOK[w].colour, linestyle=LOOK[w].line) for w in ways]
-    labels = [words[way] for way in ways]
+    for way in ways:
+        look = LOOK[way]
+        axes[0][0].plot([], [], marker=look.marker, color=look.colour, linestyle=look.line, label=words[way])
     if published is not None:
-        handles.append(Line2D([], [], color=GREY, linestyle="--", linewidth=0.8))
-        labels.append(f"reported: {published:g} images/s")
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, columnspacing=1.2)
+        of = f"reported: {published:g} images/s"
+        axes[0][0].plot([], [], color=GREY, linestyle="--", linewidth=0.8, label=of)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, columnspacing=1.2)
     return figure
 
 

@@ -142,8 +142,8 @@ def by_inference(rows: pd.DataFrame) -> pd.DataFrame:
         threads = at["threads"] or eager["threads"].max()
         base = eager[(eager["run"] == at["run"]) & (eager["threads"] == threads)]
         base = base[(base["kind"] == at["kind"]) & (base["batch"] == at["batch"])]
-        each = [(part["seconds"] / part["images"]).tolist() for part in (base, here)]
-        gain = ratio(*each) if each[0] else dict.fromkeys(ENDS, math.nan)
+        theirs, ours = ((part["seconds"] / part["images"]).tolist() for part in (base, here))
+        gain = ratio(theirs, ours) if theirs else dict.fromkeys(ENDS, math.nan)
         gain = dict.fromkeys(ENDS, 1.0) if at["way"] == EAGER else gain
         latencies = [_spread(name, here[name]) for name in ("p50_ms", "p95_ms", "p99_ms")]
         found.append(

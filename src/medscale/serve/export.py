@@ -45,8 +45,8 @@ class Exportable(nn.Module):
         self.networks = nn.ModuleList(predictor.networks)
         self.size, self.crop = record.preprocess.size, record.crop.size if record.crop else record.preprocess.size
         self.head = predictor.head if record.task == "detection" else None
-        for name, value in (("mean", MEAN), ("std", STD)):
-            self.register_buffer(name, 255 * torch.tensor(value, device=predictor.device).view(1, 3, 1, 1))
+        mean, std = (255 * torch.tensor(v, device=predictor.device).view(1, 3, 1, 1) for v in (MEAN, STD))
+        self.mean, self.std = nn.Buffer(mean), nn.Buffer(std)
         self.eval()
 
     def forward(self, pixels: Tensor, features: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:

@@ -68,8 +68,9 @@ def export(predictor: Predictor, to: str, path: Path | None, images: Path | None
 def _given(predictor: Predictor, images: Path | None) -> dict[str, np.ndarray]:
     """Inputs of the file: of a folder's images, or noise."""
     size = predictor.inference.preprocess.size
+    told: list[inputs.Facts] = [{}] * NOISE
     if images is None:
-        pixels, told = np.random.default_rng(0).integers(0, 256, (NOISE, size, size, 3), dtype=np.uint8), [{}] * NOISE
+        pixels = np.random.default_rng(0).integers(0, 256, (NOISE, size, size, 3), dtype=np.uint8)
     else:
         columns = {one.column for one in predictor.inference.metadata}
         read = [predictor.prepare(image) for _, image in inputs.named(images)[:MOST]]

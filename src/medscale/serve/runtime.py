@@ -81,7 +81,7 @@ def eager(predictor: Predictor, *, compiled: bool = False) -> Run:
         raise MedscaleError("torch.compile needs a C++ compiler (g++), which is not installed")
     module = Exportable(predictor)
     # dynamic_threads: the same code for any number of threads
-    options = {"cpp.dynamic_threads": True}
+    options: dict[str, Any] = {"cpp.dynamic_threads": True}
     called: Any = torch.compile(module, dynamic=True, options=options) if compiled else module
 
     @torch.inference_mode()
