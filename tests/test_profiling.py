@@ -17,9 +17,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from typer.testing import CliRunner
 
 from conftest import TINY, Training
 from made_profiles import CPU_TRACE, GPU_TRACE, allocation, event, make_profiled, text_of
+from medscale import cli
 from medscale.config import PROFILES, Profile, load, merge, plan
 from medscale.errors import MedscaleError
 from medscale.files import read_json
@@ -389,6 +391,23 @@ def test_processors_and_gpus_stand_in_the_same_figures(runs: list[str], tmp_path
     used = re.findall(r"/profile/<< r >>/([\w/]+)", text)
     assert used
     assert {f"glaucoma/profile/serial_1gpu/{key}" for key in used} <= set(said["values"])
+
+
+def test_a_person_is_told_where_the_time_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load(ROOT / "config.yaml", {"scale": "demo"})
+    make_profiled(tmp_path, config, "skin", "ddp_2gpu")
+    (tmp_path / "mine.yaml").write_text(f"workdir: {tmp_path}")
+    asked: list[list[str]] = []
+    done = subprocess.CompletedProcess([], 0)
+    monkeypatch.setattr(cli.subprocess, "run", lambda command, **_: asked.append(command) or done)
+    arguments = ["profile", "skin", "ddp_2gpu", "--scale", "demo", "--configfile", str(tmp_path / "mine.yaml")]
+    said = CliRunner().invoke(cli.main, arguments)
+    assert said.exit_code == 0, said.output
+    assert asked[0][1:4] == ["-m", "snakemake", "profiled/skin/ddp_2gpu"]  # options take all that follows them
+    assert "outside operators" in said.output
+    assert "rank 1" in said.output
+    done.returncode = 1
+    assert isinstance(CliRunner().invoke(cli.main, arguments).exception, MedscaleError)
 
 
 def test_names_are_shortened() -> None:

@@ -97,7 +97,7 @@ def serve(
 def profile(study: str, run: str, scale: Scale = "full", configfile: ConfigFile = None) -> None:
     """Profile a run's training steps, and say where their time goes and what bounds it."""
     changes = _changes(scale, None, configfile)
-    command = [sys.executable, "-m", "snakemake", "--quiet", "rules", "reason", "host", f"profiled/{study}/{run}"]
+    command = [sys.executable, "-m", "snakemake", f"profiled/{study}/{run}", "--quiet", "rules", "reason", "host"]
     command += ["--configfile", str(configfile.resolve())] if configfile else []
     command += ["--config", f"scale={changes['scale']}"]
     if subprocess.run(command, cwd=ROOT).returncode != 0:

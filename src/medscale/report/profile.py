@@ -57,6 +57,8 @@ def write_profiles(folders: Sequence[Path], figures: Path, tables_to: Path) -> N
 def _kinds(found: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
     """A column a run: times of a step, then the share of each kind, with the range over ranks."""
     rows = [
+        ["measured on", *[escape(f"{'GPU' if one.cuda else 'CPU'}, {one.about['format']}") for one in found]],
+        ["threads a process", *[str(one.about["threads"]) for one in found]],
         ["ms a step", *[significant(1e3 * one.numbers.seconds) for one in found]],
         ["images/s", *[significant(one.images_per_second) for one in found]],
         [r"longer under the profiler (\%)", *[number(one.numbers.slowdown, 0, 100) for one in found]],
@@ -76,7 +78,9 @@ def _kinds(found: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
     rows.append(["what bounds it", *[escape(one.about["bottleneck"]["rule"]) for one in found]])
     table = pd.DataFrame(flat).merge(pd.DataFrame([_flat(one) for one in found]), on="run")
     return tabular(
-        [("l", ""), *[("r", stacked(_run(one).replace(", ", r",\\", 1))) for one in found]], rows, [2, 2 + len(KINDS)]
+        [("l", ""), *[("r", stacked(_run(one).replace(", ", r",\\", 1))) for one in found]],
+        rows,
+        [1, 4, 4 + len(KINDS)],
     ), table
 
 
@@ -142,11 +146,11 @@ def _roofline(found: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
 
 def _flat(one: Profiled) -> dict[str, object]:
     """A run's numbers with every digit, and what they were measured on."""
-    machine, n = one.about["machine"], one.numbers
+    n = one.numbers
     return {
         "run": one.name,
         "model": one.about["model"],
-        "device": ", ".join(dict.fromkeys(machine["gpus"])) if one.cuda else machine["cpu"],
+        "device": _device(one),
         "threads": one.about["threads"],
         "format": one.about["format"],
         **one.about["marks"],
@@ -164,6 +168,7 @@ def _values(one: Profiled) -> dict[str, str]:
     """LaTeX by key, below the run's name."""
     n = one.numbers
     values = {
+        "device": escape(f"{_device(one)}, {one.about['format']}"),
         "milliseconds": significant(1e3 * n.seconds),
         "images_per_second": significant(one.images_per_second),
         "slowdown": number(n.slowdown, 0, 100),
@@ -176,6 +181,12 @@ def _values(one: Profiled) -> dict[str, str]:
         **{f"share/{kind.replace(' ', '_')}": number(one.share(kind).mean(), 0, 100) for kind in KINDS},
     }
     return {f"{one.name}/{key}": value for key, value in values.items()}
+
+
+def _device(one: Profiled) -> str:
+    """What carried the run out."""
+    machine = one.about["machine"]
+    return ", ".join(dict.fromkeys(machine["gpus"])) if one.cuda else str(machine["cpu"])
 
 
 def _exchange(one: Profiled) -> float:
