@@ -15,6 +15,7 @@ from medscale.schema import (
     Augment,
     Benchmarks,
     Clahe,
+    Cost,
     Crop,
     Dask,
     Detect,
@@ -41,6 +42,7 @@ __all__ = [
     "Benchmarks",
     "Clahe",
     "Config",
+    "Cost",
     "Crop",
     "Dask",
     "Detect",
@@ -77,6 +79,7 @@ class Config(Strict):
     stand_in_gpu: bool = Field(False, description="demo only: GPU runs are carried out on CPU processes")
     node: Node = Node()
     dask: Dask = Dask()
+    cost: Cost = Cost()
     studies: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")], Study] = Field(min_length=1)
 
     @model_validator(mode="after")
