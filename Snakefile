@@ -4,7 +4,13 @@
 #   snakemake --profile demo …                  the same names at demo scale, below work/demo
 import sys
 
-from medscale.config import BENCHMARKS, FIGURES as BASE_FIGURES, TABLES as BASE_TABLES
+from medscale.config import (
+    BENCHMARKS,
+    FIGURES as BASE_FIGURES,
+    SCALING_FIGURES,
+    SCALING_TABLES,
+    TABLES as BASE_TABLES,
+)
 from medscale.workflow import Study, use_this_python
 
 use_this_python()
@@ -23,6 +29,7 @@ include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/benchmark.smk"
 include: "rules/detect.smk"
+include: "rules/scaling.smk"
 include: "rules/paper.smk"
 
 

@@ -68,7 +68,11 @@ rule paper_pdf:
         STUDY.tables(),
         STUDY.own("paper/references.bib", "paper/sections/*"),
         text=STUDY.own("paper/paper.tex"),
-        facts=expand("tables/{study}/facts.json", study=STUDY.studies),
+        facts=expand(
+            "tables/{study}/{part}.json",
+            study=STUDY.studies,
+            part=["facts", "scaling"],
+        ),
         numbers="paper/numbers.tex",
     output:
         "paper/paper.pdf",

@@ -28,7 +28,8 @@ def two(tmp_path_factory) -> SimpleNamespace:
     odd = ["a_b & 50 %", "mélanome", "#x {y}~", "\\end{document}", "肺炎 β"]
     settings = {"title": "Skin & more: 100 % of_it é", "baseline": "serial_1cpu"}
     for study, classes, more in (("glaucoma", ["normal", "glaucoma"], {}), ("user_s", odd, settings)):
-        facts.append(report(folder, study, make_study(folder, study, classes, RUNS, **more)))
+        path = report(folder, study, make_study(folder, study, classes, RUNS, **more))
+        facts += [path, path.with_name("scaling.json")]
     write_numbers(facts, folder / "paper" / "numbers.tex")
     return SimpleNamespace(folder=folder, facts=facts, numbers=folder / "paper" / "numbers.tex")
 
@@ -126,8 +127,9 @@ def test_what_is_wrong_in_the_text_is_told_in_one_message(two, text, sentence, m
 def test_a_study_without_stand_ins_has_no_mark(tmp_path):
     settings = {"scale": "full", "baseline": "serial_1cpu"}
     results = make_study(tmp_path, "glaucoma", ["a", "b"], ["serial_1cpu", "ddp_2cpu"], **settings)
-    facts = report(tmp_path, "glaucoma", results)
-    write_numbers([facts], tmp_path / "paper" / "numbers.tex")
-    build(ROOT / "paper", [facts], tmp_path / "paper" / "numbers.tex", tmp_path, tmp_path / "paper" / "paper.pdf")
+    path = report(tmp_path, "glaucoma", results)
+    facts = [path, path.with_name("scaling.json")]
+    write_numbers(facts, tmp_path / "paper" / "numbers.tex")
+    build(ROOT / "paper", facts, tmp_path / "paper" / "numbers.tex", tmp_path, tmp_path / "paper" / "paper.pdf")
     whole = words(tmp_path / "paper" / "paper.pdf").lower()
     assert not [word for word in ("demo", "stand-in", "synthetic", "in place of") if word in whole]

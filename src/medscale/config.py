@@ -37,6 +37,8 @@ from medscale.study import RunSpec
 __all__ = [
     "BENCHMARKS",
     "FIGURES",
+    "SCALING_FIGURES",
+    "SCALING_TABLES",
     "TABLES",
     "Augment",
     "Benchmarks",
@@ -66,6 +68,7 @@ __all__ = [
 
 FIGURES = ("samples", "audit", "curves", "accuracy", "roc", "confusion", "speedup", "efficiency", "time")
 TABLES = ("data", "audit", "results", "parity", "per_class", "timing", "reported")
+SCALING_FIGURES, SCALING_TABLES = ("scaling", "cost"), ("scaling", "laws", "cost")
 BENCHMARKS = tuple(Benchmarks.model_fields)
 
 
@@ -126,11 +129,11 @@ class Config(Strict):
 
     def figures(self, study: str) -> list[str]:
         """Names of a study's figures."""
-        return [*FIGURES, *self._further(study)]
+        return [*FIGURES, *SCALING_FIGURES, *self._further(study)]
 
     def tables(self, study: str) -> list[str]:
         """Names of a study's tables."""
-        return [*TABLES, *self._further(study)]
+        return [*TABLES, *SCALING_TABLES, *self._further(study)]
 
     def _further(self, study: str) -> list[str]:
         """What only some studies have a figure and a table of: other splits, detection, benchmarks."""

@@ -176,7 +176,12 @@ class Study:
     def facts(self) -> list[str]:
         """What the paper's numbers come from: the facts of all studies to carry out, and of their benchmarks."""
         measured = {s: [name for name in self.config.tables(s) if name in BENCHMARKS] for s in self.studies}
-        return [f"tables/{s}/{name}.json" for s in self.studies for name in ("facts", *measured[s])]
+        return [f"tables/{s}/{name}.json" for s in self.studies for name in ("facts", "scaling", *measured[s])]
+
+    def histories(self, study: str) -> list[str]:
+        """History of each replicate of the runs that a study's report shows, with their localization."""
+        runs = [Path(folder).name for folder in [*self.shown(study), *self.localized(study)]]
+        return [f"{folder}/history.csv" for run in runs for folder in self.replicates(study, run)]
 
     def own(self, *patterns: str) -> list[str]:
         """The project's own files, such as the paper's text, as jobs name them."""

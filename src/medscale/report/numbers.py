@@ -21,7 +21,7 @@ USE = re.compile(r"\\val\{([^}#]*)\}")
 def write_numbers(facts: Sequence[str | Path], out: str | Path) -> None:
     """Gather the values of all studies' facts.json into one LaTeX file, with the mark that stands on each page.
 
-    Those of their benchmarks (``tables/<study>/<benchmark>.json``) have the same form.
+    Those of their benchmarks and of their parts (``tables/<study>/<benchmark or part>.json``) have the same form.
 
     Raises:
         MedscaleError: when a key is twice or has letters that LaTeX gives a meaning.
@@ -36,7 +36,7 @@ def write_numbers(facts: Sequence[str | Path], out: str | Path) -> None:
                 raise MedscaleError(f"{path}: {key!r} is given twice, or is no key (letters, digits and _ . / -)")
             values[key] = value
         marks += said["structure"]["marks"]
-        studies += "benchmark" not in said["structure"]
+        studies += not {"benchmark", "part_of"} & said["structure"].keys()
     values["studies"] = str(studies)
     lines = [rf"\medscalenumber{{{key}}}{{{value}}}" for key, value in sorted(values.items())]
     write_text(out, HEAD + rf"\newcommand{{\medscalemark}}{{{escape(mark(marks))}}}" + "\n" + "\n".join(lines) + "\n")
