@@ -152,10 +152,9 @@ def test_it_is_cheap_to_ask() -> None:
 
 
 def test_counts_of_networks_are_what_the_configuration_says(full: Config, demo: Config) -> None:
-    pytest.importorskip("torch")
     from bench.networks import count
 
-    for config, name in ((full, "pneumonia/serial_1cpu"), (demo, "glaucoma/serial_1cpu"), (demo, "skin/serial_1gpu")):
+    for config, name in ((full, "pneumonia/serial_1cpu"), (demo, "glaucoma/serial_1cpu")):  # own: timm takes seconds
         made = of(config, name)
         counted = count(made.model, cost.pixels(config, made), len(config.study(made.study).classes or range(35)))
         row = config.cost.networks[made.model.name]

@@ -104,7 +104,16 @@ def device(config: Config, plan: RunPlan) -> DeviceKind:
     Raises:
         MedscaleError: when ``cost.devices`` does not have it.
     """
-    name = config.cost.gpu if plan.backend == "cuda" else config.cost.cpu
+    return kind_of(config, plan.backend)
+
+
+def kind_of(config: Config, backend: str) -> DeviceKind:
+    """The kind of device of a backend, ``cuda`` or ``cpu``.
+
+    Raises:
+        MedscaleError: when ``cost.devices`` does not have it.
+    """
+    name = config.cost.gpu if backend == "cuda" else config.cost.cpu
     if name not in config.cost.devices:
         known = ", ".join(config.cost.devices) or "none"
         raise MedscaleError(f"cost.devices has no {name!r} (there are: {known}); describe it in config.yaml")

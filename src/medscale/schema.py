@@ -339,5 +339,7 @@ class Cost(Strict):
     rank_mb: float = Field(900, gt=0, description="host memory of a training process before its network")
     cuda_mb: float = Field(3000, ge=0, description="host memory that CUDA adds to a process")
     launcher_mb: float = Field(700, ge=0)
+    host_gb: float = Field(256, gt=0, description="memory of a node")
+    file_system_gb_s: float = Field(5, gt=0, description="that all nodes together read from shared storage")
     margin: float = Field(1.25, ge=1, description="by how much more memory is asked for than estimated")
     target: float = Field(0.95, gt=0, le=1, description="part of the best validation accuracy that counts as reached")

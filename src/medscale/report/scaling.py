@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.config import Config, RunPlan, is_detector
-from medscale.cost import device
+from medscale.config import Config, is_detector
+from medscale.cost import kind_of
 from medscale.errors import MedscaleError
 from medscale.files import read_json, write_json
 from medscale.report import scaling_figures, scaling_tables, style, tables
@@ -22,7 +22,6 @@ from medscale.report.study import read_config
 from medscale.scaling import Series, gather, point_of, without_one_device
 from medscale.scaling.advice import findings, recommendation, speaker, superlinear
 from medscale.scaling.target import costs, frontier, level
-from medscale.study import RunSpec
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def analyse(
     histories = {one["run"]["name"]: _histories(runs / one["run"]["name"], one["seeds"]) for one in classified}
     baseline = config.study(study).baseline
     target = level(histories[baseline], config.cost.target) if baseline in histories else float("nan")
-    prices = {one["backend"]: _device(config, one).price for one in summaries}
+    prices = {one["backend"]: kind_of(config, one["backend"]).price for one in summaries}
     return Analysis(
         ours=ours,
         published=published,
@@ -112,12 +111,6 @@ def _histories(folder: Path, seeds: Sequence[int]) -> list[pd.DataFrame]:
         raise MedscaleError(f"{folder}: a history cannot be read ({error}); run the training again") from None
 
 
-def _device(config: Config, summary: dict[str, Any]) -> Any:
-    """The kind of device whose price a run's hours have: that of the cost model for its backend."""
-    spec = RunSpec.model_validate({key: value for key, value in summary["run"].items() if key != "name"})
-    return device(config, RunPlan.model_construct(run=spec, backend=summary["backend"]))
-
-
 def _facts(
     config: Config, study: str, summaries: Sequence[dict[str, Any]], found: Analysis, best: Sequence[str]
 ) -> dict[str, Any]:
@@ -126,7 +119,7 @@ def _facts(
     spoken = {kind: speaker(series) for kind, series in kinds.items() if series}
     values = {f"advice/{kind}": recommendation(one, plural(one)) for kind, one in spoken.items()}
     values |= {f"published/{one.name}": findings(one, plural(one, published=True)) for one in found.published}
-    priced = {("GPU" if s["backend"] == "cuda" else "CPU core"): _device(config, s) for s in summaries}
+    priced = {("GPU" if s["backend"] == "cuda" else "CPU core"): kind_of(config, s["backend"]) for s in summaries}
     values |= {f"price/{kind.split()[0].lower()}": f"{one.price:g}" for kind, one in priced.items()}
     values |= {"currency": config.cost.currency, "share": f"{100 * config.cost.target:g}"}
     values["target"] = significant(100 * found.target)
@@ -134,7 +127,7 @@ def _facts(
     structure = {
         "part_of": study,
         "part": "scaling",
-        "marks": [dict(pair) for pair in {tuple(sorted(s["marks"].items())) for s in summaries}],
+        "marks": sorted((dict(pair) for pair in {tuple(sorted(s["marks"].items())) for s in summaries}), key=str),
         "advice": [
             {"kind": kind, "series": family(one.spec.name), "stand_in": one.stand_in} for kind, one in spoken.items()
         ],
@@ -148,7 +141,6 @@ def _facts(
         "series": bool(found.ours),
         "fitted": any(one.law() for one in found.ours),
     }
-    structure["marks"].sort(key=str)
     latex = {key: text if key == "target" else escape(text) for key, text in values.items()}
     return {"structure": structure, "values": {f"{study}/scaling/{key}": latex[key] for key in sorted(latex)}}
 

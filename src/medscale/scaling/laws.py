@@ -23,7 +23,8 @@ from medscale.errors import MedscaleError
 
 Name = Literal["amdahl", "gustafson", "usl"]
 LEVEL = 0.95
-FEWEST = {"amdahl": 3, "gustafson": 3, "usl": 4}  # different numbers of devices: one more than the law has parameters
+# Different numbers of devices that a law needs: one more than it has parameters, with the throughput of one device.
+FEWEST: dict[Name, int] = {"amdahl": 3, "gustafson": 3, "usl": 4}
 _STEPS = 400
 _GRID = np.concatenate([[0.0], np.geomspace(1e-6, 1.0, _STEPS)])
 
@@ -131,7 +132,7 @@ def fit(law: Name, devices: Sequence[float], throughput: Sequence[float]) -> Fit
 def fits(devices: Sequence[float], throughput: Sequence[float]) -> dict[Name, Fit]:
     """All laws that a series has enough different numbers of devices for; none is invented for the others."""
     different = len(np.unique(devices))
-    return {law: fit(law, devices, throughput) for law in FEWEST if different >= FEWEST[law]}  # type: ignore[misc]
+    return {law: fit(law, devices, throughput) for law in FEWEST if different >= FEWEST[law]}
 
 
 def preferred(found: dict[Name, Fit]) -> Fit | None:
