@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from medscale.errors import MedscaleError
 from medscale.report.reported import read_reported, times
 from medscale.scaling import Point, gather, without_one_device
-from medscale.scaling.advice import findings, recommendation, speaker, superlinear, worthwhile
+from medscale.scaling.advice import findings, recommendation, speaker, superlinear, verdict, worthwhile
 from medscale.scaling.laws import capacity, fit, fits, preferred, serial_fraction
 from medscale.scaling.target import costs, frontier, level, seconds_to
 
@@ -138,6 +138,19 @@ def test_published_series_and_what_cannot_be_compared():
     points = times(read_reported(ROOT / "reported.yaml", "pneumonia"))
     assert without_one_device(points, gather(points)) == ["ddp_2gpu", "fsdp_3gpu", "ddp_4gpu_yolov8n"]
     assert gather(times({})) == []
+
+
+def test_whether_the_projects_conclusions_hold():
+    told = {
+        (study, name): verdict(one)
+        for study in ("glaucoma", "skin", "melanoma")
+        for name, one in published(study).items()
+    }
+    assert told["glaucoma", "ddp_cpu"] == "holds up to 16 of 32"
+    assert told["glaucoma", "ddp_gpu"] == told["skin", "ddp_gpu"] == told["melanoma", "ddp_gpu"] == "holds"
+    assert told["glaucoma", "ddp_amp_mp_gpu"] == "holds up to 2 of 4"
+    assert verdict(published("dermatology")["ddp_amp_gpu"]) == "not as stated"
+    assert verdict(published("pneumonia")["ddp_cpu"]) == "holds up to 2 of 4"
 
 
 def point(run: str, *seconds: float, batch: int | None = 32, work: str = "") -> Point:

@@ -20,7 +20,7 @@ from medscale.report.names import family, label
 from medscale.report.reported import read_reported, times
 from medscale.report.study import read_config
 from medscale.scaling import Series, gather, point_of, without_one_device
-from medscale.scaling.advice import findings, recommendation, speaker, superlinear
+from medscale.scaling.advice import findings, recommendation, speaker, superlinear, verdict
 from medscale.scaling.target import costs, frontier, level
 
 
@@ -119,6 +119,7 @@ def _facts(
     spoken = {kind: speaker(series) for kind, series in kinds.items() if series}
     values = {f"advice/{kind}": recommendation(one, plural(one)) for kind, one in spoken.items()}
     values |= {f"published/{one.name}": findings(one, plural(one, published=True)) for one in found.published}
+    values |= {f"verdict/{one.name}": verdict(one) for one in found.published}
     priced = {("GPU" if s["backend"] == "cuda" else "CPU core"): kind_of(config, s["backend"]) for s in summaries}
     values |= {f"price/{kind.split()[0].lower()}": f"{one.price:g}" for kind, one in priced.items()}
     values |= {"currency": config.cost.currency, "share": f"{100 * config.cost.target:g}"}

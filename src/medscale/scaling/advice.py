@@ -6,6 +6,7 @@
 3. A law is cited only where the series has enough different numbers of devices, and with its interval; an interval that
    leaves out next to nothing (serial part from below 0.05 to above 0.5) is called undecided instead.
 4. A speedup above the number of devices is called that, and not explained by any law.
+5. That sharing the work pays holds as far as devices are worth using, and not as stated where rule 4 applies.
 """
 
 from __future__ import annotations
@@ -78,6 +79,17 @@ def findings(series: Series, what: str) -> str:
         f"by the rule of one half {worth}",
     ]
     return f"{'; '.join(said)}. {_by_law(series, what)}"
+
+
+def verdict(series: Series) -> str:
+    """Whether it holds that sharing the work over the series' devices pays, by rule 5: a few words."""
+    table = series.table()
+    most, use = int(table["devices"].max()), worthwhile(table)
+    if len(superlinear(table)):
+        return "not as stated"
+    if use == most:
+        return "holds"
+    return f"holds up to {use} of {most}" if use > 1 else "does not hold"
 
 
 def superlinear(table: pd.DataFrame) -> pd.DataFrame:

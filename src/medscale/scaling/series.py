@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import pandas as pd
@@ -81,7 +82,8 @@ class Series:
 
     def laws(self) -> dict[Name, Fit]:
         """Laws fitted to all replicates; those that the series has too few numbers of devices for are left out."""
-        return fits(*self.measurements())
+        devices, rates = self.measurements()
+        return _fits(tuple(devices), tuple(rates))
 
     def law(self) -> Fit | None:
         """The law that describes the series best for its number of parameters, if any can be fitted."""
@@ -156,6 +158,12 @@ def point_of(summary: dict[str, Any]) -> Point:
         work=str(work),
         stand_in=summary["marks"]["stand_in"],
     )
+
+
+@cache
+def _fits(devices: tuple[float, ...], rates: tuple[float, ...]) -> dict[Name, Fit]:
+    """The same fits for the figure, the tables and the sentences, made once."""
+    return fits(devices, rates)
 
 
 def _family(spec: RunSpec) -> RunSpec:
