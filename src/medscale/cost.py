@@ -203,14 +203,14 @@ def preparation(config: Config, study: str, workers: int) -> dict[str, float]:
     """
     total, cost = sum(images(config, study).values()), config.cost
     known = expected(config, study)
-    read = total * known.mb_each / 100 / workers  # files are hashed whole, 100 MB/s a core from a parallel file system
+    read = total * known.mb_each / cost.hash_mb_s / workers  # files are hashed whole
     tested = total - images(config, study)["train"]
     classes = len(config.study(study).classes or range(40))
     seconds = {
-        "index": total / min(cost.index_per_core, 4 * known.per_core) / workers + read,
+        "index": total / cost.index_per_core / workers + read,
         "shards": total / known.per_core / workers,
-        "evaluate": 10 + 1e-4 * tested * classes * len(config.seeds_of(study)),
-        "report": 60 + 1e-4 * total,
+        "evaluate": 1e-6 * cost.evaluate_us * tested * classes * len(config.seeds_of(study)),
+        "report": 60 + 1e-6 * cost.report_us * total,
     }
     return {stage: (cost.start_s + one) / 60 for stage, one in seconds.items()}
 

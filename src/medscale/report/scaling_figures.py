@@ -64,6 +64,7 @@ def cost(table: pd.DataFrame, best: Sequence[str], currency: str) -> Figure:
                 bars = style.errors(*(scale * np.array([row[f"seconds{end}"]]) for end in ("", "_low", "_high")))
                 axes.errorbar(value, place, xerr=bars, color=drawn.colour, capsize=2)
             axes.plot(value, place, drawn.marker, color=drawn.colour, markerfacecolor=face)
+        axes.margins(x=0.12)
         axes.set_xlim(0, None)
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
