@@ -50,8 +50,8 @@ bench-%: setup-bench
 LOCK := .tools/bin/uv pip compile -q --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" pyproject.toml
 
 lock: setup ## resolve the requirements again (versions measured with stay: constraints.txt)
-	@$(LOCK) --upgrade --extra dev --extra detect -c constraints.txt -o requirements.lock
-	@$(LOCK) --upgrade --extra dev --extra detect --extra bench -c requirements.lock -o requirements-bench.lock
+	@$(LOCK) --upgrade --extra dev --extra detect --extra export --extra serve -c constraints.txt -o requirements.lock
+	@$(LOCK) --upgrade --extra dev --extra detect --extra export --extra serve --extra bench -c requirements.lock -o requirements-bench.lock
 
 clean: ## remove what the demo made (full-scale outputs and downloads stay)
 	@rm -rf work .pytest_cache .mypy_cache .ruff_cache .hypothesis; find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

@@ -6,6 +6,7 @@ import sys
 
 from medscale.config import (
     BENCHMARKS,
+    PROFILES,
     FIGURES as BASE_FIGURES,
     SCALING_FIGURES,
     SCALING_TABLES,
@@ -30,6 +31,7 @@ include: "rules/evaluate.smk"
 include: "rules/benchmark.smk"
 include: "rules/detect.smk"
 include: "rules/scaling.smk"
+include: "rules/profile.smk"
 include: "rules/paper.smk"
 
 

@@ -15,7 +15,7 @@ from medscale.parallel.launch import KEEP_MEMORY
 
 CONTESTS: dict[str, tuple[Callable[[Path, int, int], None], int]] = {
     "preprocessing": (preprocessing.contest, 12),
-    "workers": (workers.contest, 512),
+    "workers": (workers.contest, 2048),
     "loader": (loader.contest, 256),
 }  # and how many images
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import subprocess
 import sys
 import tempfile
 from functools import partial
@@ -13,7 +15,7 @@ from rich.console import Console
 
 from bench.contest import Contestant, hold, judge, ratio, show
 from bench.inputs import make_shards, planned, write_plan
-from medscale.errors import tell_user
+from medscale.errors import MedscaleError, tell_user
 from medscale.files import read_json
 from medscale.parallel.launch import KEEP_MEMORY
 from medscale.provenance import ROOT
@@ -21,6 +23,7 @@ from medscale.provenance import ROOT
 _WITH_MEMORY_KEPT = ["env", *(f"{name}={value}" for name, value in KEEP_MEMORY.items())]  # as the engine has it
 JUDGED = ("engine", "bare", "two-at-once", "ddp_2cpu")
 SETTLE = 3  # epochs, here of one or two steps, until each process has touched its memory
+CHECKPOINTED_S = 240  # training, after which the share of checkpoints is looked at
 OVERHEAD, SPEEDUP, CHECKPOINT = 1.02, 1.9, 0.02  # what the engine is built to reach
 
 
@@ -50,21 +53,22 @@ def main(rounds: int = 3, epochs: int = 8, images: int = 64, size: int = 224, ot
             contestants = [one for one in contestants if one.name in JUDGED]
         print(f"medical_cnn, {images} images of {size} px, batch 32 a process, one thread a process", flush=True)
         table = hold(contestants, rounds, folder, SETTLE)
-        shares = [_checkpoints(folder / f"engine-{number}") for number in range(rounds)]
-    show(table, "bare", "Seconds an epoch")
-    _judge(table, shares)
+        show(table, "bare", "Seconds an epoch")
+        seconds = float(table.loc[table["name"] == "engine", "seconds"].median())
+        longer = planned("serial_1cpu", recipe=held | {"epochs": math.ceil(CHECKPOINTED_S / seconds)})
+        share = _checkpoints(write_plan(folder / "longer.json", longer), shards, folder / "longer")
+    _judge(table, share)
 
 
-def _judge(table: pd.DataFrame, shares: list[float]) -> None:
+def _judge(table: pd.DataFrame, share: float) -> None:
     out = Console()
     overhead, speedup = ratio(table, "engine", "bare"), ratio(table, "engine", "ddp_2cpu")
     ceiling = tuple(2 * share for share in ratio(table, "bare", "two-at-once"))
     judge(f"engine / bare loop (aim: at most {OVERHEAD})", overhead, overhead[0] <= OVERHEAD)
     judge(f"speedup of ddp_2cpu (aim: at least {SPEEDUP})", speedup, speedup[0] >= SPEEDUP)
     out.print("what two processes that share nothing reach: {:.3f} ({:.3f} to {:.3f})".format(*ceiling))
-    cost = max(shares)
-    verdict = "[green]reached" if cost <= CHECKPOINT else "[red]missed"
-    out.print(f"checkpoints, share of training (aim: at most {CHECKPOINT:.0%}): {cost:.2%}  {verdict}")
+    verdict = "[green]reached" if 0 < share <= CHECKPOINT else "[red]missed"  # 0: none was written
+    out.print(f"checkpoints, share of {CHECKPOINTED_S} s (aim: at most {CHECKPOINT:.0%}): {share:.2%}  {verdict}")
 
 
 def _engine(spec: Path, shards: Path, out: Path) -> list[str]:
@@ -84,8 +88,12 @@ def _read(name: str, out: Path) -> list[float]:
     return list(read_json(out / name)["epoch_seconds"])
 
 
-def _checkpoints(out: Path) -> float:
-    """Share of training that went into checkpoints at the default interval."""
+def _checkpoints(spec: Path, shards: Path, out: Path) -> float:
+    """Share of a run's training that went into checkpoints at the default interval."""
+    out.mkdir()
+    done = subprocess.run(_engine(spec, shards, out), capture_output=True, text=True)
+    if done.returncode:
+        raise MedscaleError(f"the run with checkpoints failed:\n{done.stderr[-2000:]}")
     timing = read_json(out / "timing.json")
     return float(timing["seconds"]["checkpoint"] / sum(timing["epoch_seconds"]))
 

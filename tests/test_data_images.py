@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from data_trees import encoded, picture
 from medscale.config import Clahe, Preprocess
 from medscale.data import audit
-from medscale.data.images import EMPTY, NOT_AN_IMAGE, TRUNCATED, UNREADABLE, Unreadable, decode, jpeg_size, read_bytes
+from medscale.data.images import (
+    EMPTY,
+    NOT_AN_IMAGE,
+    TRUNCATED,
+    UNREADABLE,
+    Unreadable,
+    _plain_png,
+    _png_chunks,
+    decode,
+    jpeg_size,
+    read_bytes,
+)
 from medscale.data.lookalike import thumbnail
-from medscale.data.preprocess import preprocess, reduction
+from medscale.data.preprocess import preprocess, reduction, resize
 
 RGB = picture(1)
 PIXELS = np.asarray(RGB)
@@ -51,6 +65,26 @@ def test_every_form_becomes_rgb(data: bytes, wanted: np.ndarray, tolerance: int)
     assert got.dtype == np.uint8
     assert got.shape == wanted.shape
     assert np.abs(got.astype(int) - wanted).max() <= tolerance
+
+
+@settings(deadline=None, max_examples=40)
+@given(width=st.integers(1, 70), height=st.integers(1, 70), seed=st.integers(0, 9), level=st.integers(0, 9))
+def test_a_plain_png_has_the_pixels_that_opencv_gives(width: int, height: int, seed: int, level: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = cv2.blur(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), (1 + seed, 1 + seed))
+    data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, level])[1].tobytes()
+    assert _plain_png(data, _png_chunks(data)) == (height, width)
+    assert np.array_equal(decode(data), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+
+
+def test_a_damaged_plain_png_is_told() -> None:
+    data = bytearray(cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes())
+    at = data.index(b"IDAT")
+    length = int.from_bytes(data[at - 4 : at], "big")
+    data[at + 6] ^= 0xFF  # the deflate stream, under a checksum that fits
+    data[at + 4 + length : at + 8 + length] = zlib.crc32(data[at : at + 4 + length]).to_bytes(4, "big")
+    with pytest.raises(Unreadable, match="the png decoder"):
+        decode(bytes(data))
 
 
 def test_16_bit_is_scaled_by_its_full_range() -> None:
@@ -163,10 +197,22 @@ def test_reduction_leaves_the_margin(side: int, factor: int) -> None:
     assert reduction(side // 2, 9000, 64) == factor
 
 
+@pytest.mark.parametrize(
+    ("size", "mean", "largest"), [((512, 512), 0.6, 14), ((300, 200), 0.6, 14), ((2000, 130), 0, 0)]
+)
+def test_resizing_is_close_to_averaging_over_areas(size: tuple[int, int], mean: float, largest: int) -> None:
+    image = np.asarray(picture(4, size))
+    whole = cv2.resize(image, (112, 112), interpolation=cv2.INTER_AREA).astype(int)
+    difference = np.abs(resize(image, 112) - whole)
+    assert difference.mean() <= mean
+    assert difference.max() <= largest
+
+
 def test_preprocessing_follows_the_specified_steps() -> None:
     image = np.asarray(picture(5, (300, 200)))
     settings = Preprocess(size=48, clahe=Clahe(clip_limit=2.0, tiles=4), gamma=1.2, median=3)
-    small = cv2.resize(image, (48, 48), interpolation=cv2.INTER_AREA)
+    quarter = cv2.resize(image, (75, 50), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(quarter, (48, 48), interpolation=cv2.INTER_LINEAR)
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)
     light = cv2.createCLAHE(2.0, (4, 4)).apply(np.ascontiguousarray(lab[..., 0]))
     even = cv2.cvtColor(np.dstack([light, lab[..., 1:]]), cv2.COLOR_LAB2RGB)

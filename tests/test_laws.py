@@ -51,7 +51,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
     assert inside >= 52  # of 60; fewer than 52 has a probability below 0.01 at 95 %
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.floats(0.0, 0.9), st.floats(1e-4, 0.05))
 def test_the_fastest_number_is_where_the_law_turns(serial, crosstalk):
     found = fit("usl", COUNTS, capacity("usl", COUNTS, serial, crosstalk))

@@ -82,6 +82,7 @@ def test_each_sample_once_for_any_size_and_world_size(
     for number, step in enumerate(zip(*steps, strict=True)):
         counts = [sum(len(b.ids) for b in one.batches) for one in step]
         assert sum(counts) == step[0].size <= batch
+        assert min(counts) >= loaders[0].smallest_share
         assert max(counts) - min(counts) <= 1
         assert all(len(one.batches) == accumulate for one in step), number
     alone = ids(Loader(shards, "test", global_batch=batch, replicas=1, replica=0, training=training), epoch)

@@ -10,11 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from made_runs import ROOT, make_study, report
+from made_profiles import make_profiled
+from made_runs import ROOT, configuration, make_study, report
 from medscale.errors import MedscaleError
 from medscale.files import read_json, write_json
 from medscale.report.numbers import missing, write_numbers
 from medscale.report.paper import build
+from medscale.report.profile import write_profiles
 
 RUNS = ["serial_1cpu", "serial_1gpu", "ddp_amp_2gpu"]
 needs_latex = pytest.mark.skipif(shutil.which("latexmk") is None, reason="latexmk is not installed")
@@ -26,11 +28,14 @@ def two(tmp_path_factory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp("paper")
     facts = []
     odd = ["a_b & 50 %", "mélanome", "#x {y}~", "\\end{document}", "肺炎 β"]
-    settings = {"title": "Skin & more: 100 % of_it é", "baseline": "serial_1cpu"}
+    settings = {"title": "Skin & more: 100 % of_it é", "baseline": "serial_1cpu", "profile": {"runs": RUNS}}
     for study, classes, more in (("glaucoma", ["normal", "glaucoma"], {}), ("user_s", odd, settings)):
         path = report(folder, study, make_study(folder, study, classes, RUNS, **more))
         facts += [path, path.with_name("scaling.json")]
-    write_numbers(facts, folder / "paper" / "numbers.tex")
+    config = configuration("user_s", RUNS, **settings)
+    profiled = [make_profiled(folder, config, "user_s", run) for run in RUNS]
+    write_profiles(profiled, folder / "figures" / "user_s", folder / "tables" / "user_s")
+    write_numbers([*facts, folder / "tables" / "user_s" / "profile.json"], folder / "paper" / "numbers.tex")
     return SimpleNamespace(folder=folder, facts=facts, numbers=folder / "paper" / "numbers.tex")
 
 
@@ -96,6 +101,8 @@ def test_the_paper_of_two_studies_is_built_marked_and_the_same_each_time(two):
         assert said in whole, said
     assert "No figures were published for this study" in whole
     assert "[snakemake figures/user_s/speedup.pdf]" in whole
+    assert "Where a step’s time goes" in whole
+    assert "[snakemake tables/user_s/roofline.tex]" in whole
     accuracy = read_json(two.facts[0])["values"]["glaucoma/serial_1cpu/accuracy"]
     assert f"an accuracy of {accuracy} %" in whole
     build(ROOT / "paper", two.facts, two.numbers, two.folder, pdf)

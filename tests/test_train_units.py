@@ -32,6 +32,7 @@ from medscale.train.ema import Average
 from medscale.train.guard import Guard, Watch
 from medscale.train.progress import Progress, means
 from medscale.train.recipe import Criterion, learning_rate, plateau
+from medscale.train.replicate import _check_shares
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
@@ -252,6 +253,17 @@ def test_a_checkpoint_that_is_due_is_asked_for_once(monkeypatch):
     step, sums = Step([Batch(torch.zeros(1), torch.zeros(1), torch.zeros(1))], 1), torch.zeros(3, dtype=torch.int64)
     asked = [guard.after(step, sums, done, "here")[1] for done in range(4)]
     assert asked == [False, True, False, False]
+
+
+@pytest.mark.parametrize(("smallest", "refused"), [(3, True), (4, False)])
+def test_synchronized_statistics_refuse_micro_batches_without_images(smallest, refused):
+    run = a_plan("ddp_2gpu", sync_batchnorm=True, accumulate=4)
+    training = SimpleNamespace(smallest_share=smallest)
+    if refused:
+        with pytest.raises(MedscaleError, match="smallest share of a step is 3"):
+            _check_shares(run, training)
+    else:
+        _check_shares(run, training)
 
 
 def test_what_draws_random_numbers_is_known():

@@ -67,6 +67,29 @@ def study(scale: Scale = "demo", only: Only = None, configfile: ConfigFile = Non
 
 
 @main.command()
+def profile(study: str, run: str, scale: Scale = "full", configfile: ConfigFile = None) -> None:
+    """Profile a run's training steps, and say where their time goes and what bounds it."""
+    changes = _changes(scale, None, configfile)
+    command = [sys.executable, "-m", "snakemake", "--quiet", "rules", "reason", "host", f"profiled/{study}/{run}"]
+    command += ["--configfile", str(configfile.resolve())] if configfile else []
+    command += ["--config", f"scale={changes['scale']}"]
+    if subprocess.run(command, cwd=ROOT).returncode != 0:
+        raise MedscaleError(f"{study} {run} was not profiled: the lines above name the job and its log")
+    from medscale.report.profiled import read_profiled
+    from medscale.workflow import Study
+
+    folder = Study(changes).workdir / "profiled" / study / run
+    found = read_profiled(folder)
+    shares = Table("kind", *[f"rank {rank}" for rank in range(found.ranks)], title="Share of the time, %", box=None)
+    for kind in found.kinds["kind"].unique():
+        shares.add_row(kind, *[f"{100 * share:.1f}" for share in found.share(kind)])
+    out.print(shares)
+    milliseconds, images = 1e3 * found.numbers.seconds, found.images_per_second
+    out.print(f"\n{milliseconds:.1f} ms a step, {images:.0f} images/s: {escape(found.about['bottleneck']['says'])}")
+    out.print(f"traces for Perfetto and tables: {_near(folder)}/")
+
+
+@main.command()
 def summary(
     scale: Scale = "full",
     only: Only = None,

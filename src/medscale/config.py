@@ -25,6 +25,7 @@ from medscale.schema import (
     Node,
     Parallel,
     Preprocess,
+    Profile,
     Recipe,
     Source,
     Split,
@@ -37,6 +38,7 @@ from medscale.study import RunSpec
 __all__ = [
     "BENCHMARKS",
     "FIGURES",
+    "PROFILES",
     "SCALING_FIGURES",
     "SCALING_TABLES",
     "TABLES",
@@ -54,6 +56,7 @@ __all__ = [
     "Node",
     "Parallel",
     "Preprocess",
+    "Profile",
     "Recipe",
     "RunPlan",
     "Source",
@@ -70,6 +73,7 @@ FIGURES = ("samples", "audit", "curves", "accuracy", "roc", "confusion", "speedu
 TABLES = ("data", "audit", "results", "parity", "per_class", "timing", "reported")
 SCALING_FIGURES, SCALING_TABLES = ("scaling", "cost"), ("scaling", "laws", "cost")
 BENCHMARKS = tuple(Benchmarks.model_fields)
+PROFILES = ("profile", "operators", "memory", "roofline")
 
 
 class Config(Strict):
@@ -136,12 +140,13 @@ class Config(Strict):
         return [*TABLES, *SCALING_TABLES, *self._further(study)]
 
     def _further(self, study: str) -> list[str]:
-        """What only some studies have a figure and a table of: other splits, detection, benchmarks."""
+        """What only some studies have a figure and a table of: other splits, detection, benchmarks, profiles."""
         settings = self.studies[study]
         there = {
             "variants": bool(self.variants(study)),
             "detection": bool(settings.detection_runs),
             **{name: getattr(settings.benchmarks, name) is not None for name in BENCHMARKS},
+            **dict.fromkeys(PROFILES, bool(settings.profile.runs)),
         }
         return [name for name, wanted in there.items() if wanted]
 
@@ -163,6 +168,7 @@ class RunPlan(Strict):
     recipe: Recipe
     parallel: Parallel
     detect: Detect | None = None
+    tensorboard: bool = False
 
     @property
     def global_batch(self) -> int:
@@ -228,6 +234,7 @@ def plan(config: Config, study: str, run: str | RunSpec, seed: int) -> RunPlan:
         recipe=recipe,
         parallel=settings.parallel,
         detect=detect,
+        tensorboard=settings.tensorboard,
     )
 
 

@@ -46,7 +46,7 @@ def examine(study: Study, *, on_cluster: bool = False) -> list[Finding]:
     plans = [
         study.plan(s, run, seed)
         for s in study.with_variants
-        for run in config.study(s).runs
+        for run in dict.fromkeys([*config.study(s).runs, *config.study(s).profile.runs])
         for seed in config.seeds_of(s)
     ]
     images = {}

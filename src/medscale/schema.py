@@ -77,7 +77,7 @@ class Preprocess(Strict):
     gamma: float | None = Field(None, gt=0)
     median: int | None = Field(None, ge=3)
     margin: float = Field(
-        1.0, ge=1, description="a JPEG is decoded at 1/2, 1/4 or 1/8 while both sides stay so many times size"
+        1.0, ge=1, description="an image is first shrunk to 1/2, 1/4 or 1/8 while both sides stay so many times size"
     )
     chunk: int | None = Field(
         None, ge=1, description="images a shard chunk; None: as many as make 256 chunks, from 16 to 1024"
@@ -211,6 +211,20 @@ class Benchmarks(Strict):
     loading: Loading | None = None
 
 
+class Profile(Strict):
+    """Profiled steps of a run: ``snakemake profiled/<study>/<run>`` for any run."""
+
+    runs: list[str] = Field([], description="runs that the study's report shows")
+    warmup: int = Field(
+        5, ge=2, description="steps before anything is timed; in the second, FLOPs and bytes are counted"
+    )
+    steps: int = Field(
+        10, ge=1, le=100, description="timed as they are, then as many traced: about 5 MB each (0.4 packed) of a B3"
+    )
+    memory: bool = Field(True, description="trace allocations")
+    shapes: bool = Field(False, description="trace the shapes of operands: larger traces")
+
+
 class Study(Strict):
     """A dataset with its preprocessing, model, recipe and runs."""
 
@@ -227,6 +241,8 @@ class Study(Strict):
     seeds: list[int] | None = Field(None, min_length=1, description="instead of the configuration's seeds")
     detect: Detect | None = None
     benchmarks: Benchmarks = Benchmarks()
+    profile: Profile = Profile()
+    tensorboard: bool = Field(False, description="write the history also as TensorBoard logs, below the run's folder")
     variant_of: str | None = Field(
         None, description="the same raw images, divided or trained otherwise; shown in that study's section"
     )
@@ -235,7 +251,7 @@ class Study(Strict):
 
     @model_validator(mode="after")
     def _valid_runs(self) -> Study:
-        for name in (*self.runs, self.baseline):
+        for name in (*self.runs, self.baseline, *self.profile.runs):
             try:
                 RunSpec.parse(name)
             except MedscaleError as error:

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from medscale import config as configuration
-from medscale.config import BENCHMARKS, Config, Enhance, Loading, Preprocess, RunPlan, is_detector
+from medscale.config import BENCHMARKS, PROFILES, Config, Enhance, Loading, Preprocess, RunPlan, is_detector
 from medscale.errors import EXIT_USER, MedscaleError
 from medscale.files import digest
 from medscale.provenance import ROOT, code_digest
@@ -21,7 +21,7 @@ from medscale.study import RunSpec
 
 DEMO_MARKER = "demo.json"
 SHARDS, DETECT_SHARDS = "shards", "shards_detect"
-RUN_TARGET = re.compile(r"(?:\./)?(results|runs)/([^/]+)/([^/]+)(/.*)?")
+RUN_TARGET = re.compile(r"(?:\./)?(results|runs|profiled)/([^/]+)/([^/]+)(/.*)?")
 STUDY_TARGET = re.compile(r"(?:\./)?(data/raw|data|measured|figures|tables)/([^/]+)/(.+)")
 
 
@@ -113,6 +113,18 @@ class Study:
         """Folders of a run's replicates, one a seed."""
         return [f"runs/{study}/{run}/seed{seed}" for seed in self.config.seeds_of(study)]
 
+    def profile_plan(self, study: str, run: str) -> str:
+        """The plan that a run is profiled by, as JSON: that of its first replicate."""
+        return self.plan(study, run, self.config.seeds_of(study)[0]).model_dump_json()
+
+    def profile_settings(self, study: str) -> str:
+        """What is traced of a profiled run, as JSON."""
+        return self.config.study(study).profile.model_dump_json(exclude={"runs"})
+
+    def profiled(self, study: str) -> list[str]:
+        """Profiled folders that a study's report shows."""
+        return [f"profiled/{study}/{run}" for run in dict.fromkeys(self.config.study(study).profile.runs)]
+
     def results(self, studies: Iterable[str] | None = None) -> list[str]:
         """Result folders of the configured runs."""
         return [f"results/{s}/{run}" for s in studies or self.with_variants for run in self.config.study(s).runs]
@@ -174,8 +186,9 @@ class Study:
         return [f"tables/{study}/{name}.tex" for study in self.studies for name in self.config.tables(study)]
 
     def facts(self) -> list[str]:
-        """What the paper's numbers come from: the facts of all studies to carry out, and of their benchmarks."""
-        measured = {s: [name for name in self.config.tables(s) if name in BENCHMARKS] for s in self.studies}
+        """What the paper's numbers come from: the facts of all studies to carry out, their benchmarks and profiles."""
+        there = (*BENCHMARKS, "profile")
+        measured = {s: [name for name in self.config.tables(s) if name in there] for s in self.studies}
         return [f"tables/{s}/{name}.json" for s in self.studies for name in ("facts", "scaling", *measured[s])]
 
     def histories(self, study: str) -> list[str]:
@@ -225,6 +238,10 @@ def check_target(config: Config, target: str) -> None:
         ):
             raise MedscaleError(
                 f"{target}: the study {match[2]} measures no {name}; give it a section benchmarks.{name} in config.yaml"
+            )
+        if match[1] in ("figures", "tables") and name in PROFILES and not settings.profile.runs:
+            raise MedscaleError(
+                f"{target}: the study {match[2]} shows no profile; name runs in its profile.runs in config.yaml"
             )
 
 

@@ -119,7 +119,7 @@ def make_one(raw: str, image: Image, settings: Preprocess) -> np.ndarray:
     """
     path, wanted, width, height = image
     try:
-        data = read_bytes(Path(raw, path))
+        data = read_bytes(os.path.join(raw, path))
         if hashlib.sha256(data).hexdigest() == wanted:
             reduce = reduction(width, height, settings.size, settings.margin)
             return preprocess.preprocess(decode(data, reduce), settings)
@@ -133,7 +133,7 @@ def versions() -> dict[str, str]:
     """What decides a chunk's bytes beside images and settings: libraries, and a digest of this package's modules."""
     files = [Path(str(module.__file__)) for module in (images, preprocess, shards)]
     code = digest([sha256(file) for file in (*files, files[0].with_name("dicom.py"))])
-    libraries = {name: _version(name) for name in ("pydicom", "pillow", "pylibjpeg-openjpeg")}
+    libraries = {name: _version(name) for name in ("pydicom", "pillow", "pylibjpeg-openjpeg", "kornia-rs")}
     return {"opencv": cv2.__version__, "numpy": np.__version__, **libraries, "code": code}
 
 

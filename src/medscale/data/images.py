@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import kornia_rs.io
 import numpy as np
 from PIL import Image
 
@@ -39,6 +40,9 @@ REDUCED = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
+
+NOT_PLAIN = {b"tRNS", b"eXIf", b"acTL"}  # transparency, orientation, animation
+MANY_PIXELS = 2**28  # more is left to OpenCV, which refuses a billion
 
 ORIENTATION, QUARTER_TURNED = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that swap width and height
 
@@ -114,6 +118,8 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
         from medscale.data import dicom  # it imports this module, and only studies of DICOM need pydicom
 
         return dicom.decode(data)
+    if kind == "png" and (size := _plain_png(data, _png_chunks(data))):
+        return _rgb_png(data, size)
     flags = REDUCED[reduce if kind == "jpeg" else 1] | cv2.IMREAD_ANYDEPTH
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -127,6 +133,25 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
     if image.dtype != np.uint8:
         raise Unreadable(UNREADABLE, f"{image.dtype} samples; 8 or 16 bit are read")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _plain_png(data: bytes, chunks: set[bytes]) -> tuple[int, int] | None:
+    """Height and width of a PNG of 8 bits, RGB, not interlaced, with nothing that changes its colours or turns it.
+
+    Such files, by far the most, are decoded by kornia-rs, to the same pixels as by OpenCV in half the time; None for
+    any other.
+    """
+    if b"IHDR" not in chunks or chunks & NOT_PLAIN:
+        return None
+    width, height, *form = struct.unpack_from(">IIBBBBB", data, 16)
+    return (height, width) if form == [8, 2, 0, 0, 0] and 0 < width * height < MANY_PIXELS else None
+
+
+def _rgb_png(data: bytes, size: tuple[int, int]) -> np.ndarray:
+    try:
+        return np.asarray(kornia_rs.io.decode_image_png_u8(data, size, "rgb"))
+    except Exception as error:  # it raises no other kind
+        raise Unreadable(UNREADABLE, f"the png decoder: {error}") from None
 
 
 def header(data: bytes) -> dict[str, Any] | None:
@@ -143,20 +168,25 @@ def _fault(data: bytes, kind: str | None) -> Unreadable | None:
         return Unreadable(EMPTY, "the file is empty")
     if kind is None:
         return Unreadable(NOT_AN_IMAGE, f"begins with {data[:8]!r}; read are {', '.join(SUFFIXES)}")
-    return _png_fault(data) if kind == "png" else None
+    return None
 
 
-def _png_fault(data: bytes) -> Unreadable | None:
-    """Walk a PNG's chunks (ISO/IEC 15948, 5.3) and check each CRC: decoders report damage less clearly."""
-    at = 8
+def _png_chunks(data: bytes) -> set[bytes]:
+    """Names of a PNG's chunks (ISO/IEC 15948, 5.3), each CRC checked: decoders report damage less clearly.
+
+    Raises:
+        Unreadable: when a checksum is wrong, or the file ends early.
+    """
+    at, names = 8, set[bytes]()
     while at + 12 <= len(data):
         length, name = struct.unpack_from(">I4s", data, at)
         end = at + 12 + length
         if end > len(data):
             break
         if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
-            return Unreadable(UNREADABLE, f"the checksum of the PNG chunk {name!r} at byte {at} is wrong")
+            raise Unreadable(UNREADABLE, f"the checksum of the PNG chunk {name!r} at byte {at} is wrong")
+        names.add(name)
         if name == b"IEND":
-            return None
+            return names
         at = end
-    return Unreadable(TRUNCATED, f"the PNG ends after {len(data)} bytes without its end mark")
+    raise Unreadable(TRUNCATED, f"the PNG ends after {len(data)} bytes without its end mark")

@@ -124,6 +124,11 @@ class Loader:
         """Optimizer steps an epoch."""
         return -(-self.images // self._global_batch)
 
+    @property
+    def smallest_share(self) -> int:
+        """Images of the smallest share that a replica has of a step."""
+        return self.images // self.steps() // self._replicas
+
     def blank(self, count: int) -> Inputs:
         """``count`` inputs of the network that are all zero, as ``Batch.inputs`` is."""
         height, width, channels = self._shards.shape

@@ -46,7 +46,7 @@ class Detection:
         if shards.shape != (size, size, 3):
             raise MedscaleError(f"{shards.folder} has images of shape {shards.shape}, but detect.size is {size}")
         self._plan, self._size = plan, size
-        self.metadata = None
+        self.metadata: np.ndarray | None = None
         self._used = with_boxes(shards) if plan.detect.images == "with_boxes" else shards
 
     def network(self) -> nn.Module:

@@ -36,6 +36,7 @@ def facts(
         "split": settings.split.mode,
         "balance": settings.split.balance,
         "further": list(further),
+        "profiled": [{"name": run, "label": label(run)} for run in dict.fromkeys(settings.profile.runs)],
         "augmented": _augmented(settings.augment),
         "crop": _crop(settings.augment),
         "network_cite": _cite(settings.model.name),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,6 +47,11 @@ class Trainer:
     guard: Guard
     watchdog: Watchdog
     since: float
+    note: Callable[[dict[str, Any]], None] = lambda row: None  # further records of an epoch, on rank 0
+    steps: Callable[[int, int], Iterator[Step]] = field(init=False)  # of an epoch, from one on; profiles have their own
+
+    def __post_init__(self) -> None:
+        self.steps = self.training.epoch
 
     def run(self) -> None:
         """All epochs that are left, until the recipe, its patience or a signal ends them."""
@@ -55,7 +61,7 @@ class Trainer:
             self._waited()  # what validation and warm-up waited is not this epoch's
             sums = torch.zeros(3, dtype=torch.int64, device=self.world.device)
             images = 0
-            for step in clock.waiting(self.training.epoch(progress.epoch, start=progress.step)):
+            for step in clock.waiting(self.steps(progress.epoch, progress.step)):
                 sums += self._step(step)
                 images += step.size
                 progress.step += 1
@@ -147,6 +153,7 @@ class Trainer:
                 self.tensors.keep_best()
         if self.world.is_main:
             tell(progress, recipe.epochs)
+            self.note(progress.history[-1])
 
     def _save(self, clock: Clock, stop: bool) -> None:
         """Write a checkpoint; at a request to stop, end with it."""

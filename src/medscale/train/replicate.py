@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from medscale.config import RunPlan
+from medscale.data.loader import Loader
 from medscale.data.shards import Shards
 from medscale.errors import MedscaleError
 from medscale.files import digest, read_json, write_json
@@ -22,6 +24,7 @@ from medscale.parallel.precision import Precision
 from medscale.parallel.world import World
 from medscale.parallel.wrap import wrap
 from medscale.train import records
+from medscale.train.board import board
 from medscale.train.checkpoint import Checkpoints
 from medscale.train.clock import Meter, device_memory_mb, host_memory_mb
 from medscale.train.ema import Average
@@ -46,7 +49,10 @@ def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, wa
     if world.is_main:
         log.info("%s", _headline(plan, trainer, resumed))
     try:
-        trainer.run()
+        with ExitStack() as logs:
+            if plan.tensorboard and world.is_main:
+                trainer.note = logs.enter_context(board(out / "tensorboard", trainer.progress.epoch))
+            trainer.run()
         trainer.watchdog.rest()
         trainer.tensors.use_best()
         predicted = [_predict(trainer, shards, task, split) for split in ("val", "test")]
@@ -54,7 +60,7 @@ def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, wa
         weights = trainer.tensors.whole(world)
         measured = _measured(trainer, meter)
     except (torch.OutOfMemoryError, RuntimeError) as error:
-        raise _explained(error, plan) from error
+        raise explained(error, plan) from error
     if world.is_main:
         assert weights is not None
         assert measured is not None
@@ -79,6 +85,7 @@ def assemble(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World,
         network = network.to(memory_format=torch.channels_last)
     precision = Precision.of(plan.run.amp, world.device)
     training, validation = task.loader("train", world), task.loader("val", world)
+    _check_shares(plan, training)
     strategy = wrap(network, plan, world, precision, lambda: _chain(network, task, plan, shards, out, world, precision))
     strategy.warm_up(training.blank(2))
     made = optimizer(strategy.network, recipe)
@@ -101,6 +108,17 @@ def assemble(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World,
         watchdog=watchdog,
         since=start,
     )
+
+
+def _check_shares(plan: RunPlan, training: Loader) -> None:
+    """SyncBatchNorm waits for all replicas in each micro-batch: none may be without images."""
+    recipe = plan.recipe
+    if recipe.sync_batchnorm and plan.run.replicas > 1 and training.smallest_share < recipe.accumulate:
+        raise MedscaleError(
+            f"{plan.run.name}: the smallest share of a step is {training.smallest_share} image(s) a replica, which "
+            f"recipe.accumulate {recipe.accumulate} cannot divide, as recipe.sync_batchnorm needs; lower "
+            "recipe.accumulate or raise recipe.batch_size"
+        )
 
 
 def restore(trainer: Trainer) -> bool:
@@ -185,7 +203,7 @@ def _headline(plan: RunPlan, trainer: Trainer, resumed: bool) -> str:
     return f"{text}; goes on from epoch {at.epoch + 1}, step {at.step}" if resumed else text
 
 
-def _explained(error: Exception, plan: RunPlan) -> Exception:
+def explained(error: Exception, plan: RunPlan) -> Exception:
     """Out of memory as an error that says which batch size to try; other known causes likewise; the rest as it is."""
     chain = [error]
     while chain[-1].__cause__ is not None:  # a pipeline wraps what a stage raised

@@ -21,7 +21,7 @@ from medscale.errors import EXIT_USER, MedscaleError, Stopped
 from medscale.files import read_json
 from medscale.log import log, set_up
 from medscale.parallel.launch import STOPPED, report
-from medscale.parallel.world import die_with_parent, join
+from medscale.parallel.world import World, die_with_parent, join
 from medscale.train.guard import Elsewhere, Watch
 from medscale.train.replicate import train
 from medscale.train.task import Classification, Task
@@ -42,8 +42,15 @@ def main(
     carry_out(spec, shards, out, log_file, Classification)
 
 
-def carry_out(spec: Path, shards: Path, out: Path, log_file: Path, task: Callable[[RunPlan, Shards], Task]) -> None:
-    """Train what ``task`` makes of the plan and the shards, on this rank; ends the process where that fails."""
+def carry_out(
+    spec: Path,
+    shards: Path,
+    out: Path,
+    log_file: Path,
+    task: Callable[[RunPlan, Shards], Task],
+    what: Callable[[RunPlan, Shards, Task, Path, World, Watch], None] = train,
+) -> None:
+    """Train what ``task`` makes of the plan and the shards, on this rank, or do ``what`` else; a failure ends it."""
     die_with_parent()
     watch = Watch()
     watch.install()
@@ -55,7 +62,7 @@ def carry_out(spec: Path, shards: Path, out: Path, log_file: Path, task: Callabl
         plan = RunPlan.model_validate(read_json(spec))
         with locked(out, alone=rank == 0), join(plan) as world:
             opened = Shards.open(shards)
-            train(plan, opened, task(plan, opened), out, world, watch)
+            what(plan, opened, task(plan, opened), out, world, watch)
     except BaseException as error:
         sys.exit(_end(error, rank))
 

@@ -1,0 +1,42 @@
+# A traced window of any run's training (no result of it counts), and what a study's report shows of those configured.
+
+
+rule profile:
+    input:
+        lambda w: f"{STUDY.shards(w.study, w.run)}/meta.json",
+    output:
+        directory("profiled/{study}/{run}"),
+    log:
+        "logs/{study}/{run}/profile.log",
+    benchmark:
+        "benchmarks/{study}/{run}/profile.tsv"
+    threads: lambda w: STUDY.plan(w.study, w.run).procs_per_node
+    resources:
+        timed=1,
+    params:
+        plan=lambda w: STUDY.profile_plan(w.study, w.run),
+        settings=lambda w: STUDY.profile_settings(w.study),
+        shards=lambda w: STUDY.shards(w.study, w.run),
+        script=STUDY.script("profile_run.py"),
+        code=STUDY.code("profile_run.py"),
+    shell:
+        "python {params.script} --plan {params.plan:q} --settings {params.settings:q} --shards {params.shards}"
+        " --out {output} --log {log}"
+
+
+rule profile_report:
+    input:
+        lambda w: STUDY.profiled(w.study),
+    output:
+        expand("figures/{{study}}/{name}.pdf", name=PROFILES),
+        expand("tables/{{study}}/{name}.{kind}", name=PROFILES, kind=["tex", "csv"]),
+        said="tables/{study}/profile.json",
+    log:
+        "logs/{study}/profile_report.log",
+    benchmark:
+        "benchmarks/{study}/profile_report.tsv"
+    params:
+        script=STUDY.script("profile_report.py"),
+        code=STUDY.code("profile_report.py"),
+    shell:
+        "python {params.script} {input} --figures figures/{wildcards.study} --tables tables/{wildcards.study} --log {log}"

@@ -1,0 +1,77 @@
+"""Arithmetic of intervals on a time line: unions, overlaps, and who was innermost."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def merged(spans: np.ndarray) -> np.ndarray:
+    """The union of intervals (n,2) as disjoint ones in order."""
+    spans = spans[np.argsort(spans[:, 0], kind="stable")] if len(spans) else spans.reshape(0, 2)
+    if not len(spans):
+        return spans
+    reach = np.maximum.accumulate(spans[:, 1])
+    first = np.r_[True, spans[1:, 0] > reach[:-1]]
+    return np.c_[spans[first, 0], reach[np.r_[first[1:], True]]]
+
+
+def length(spans: np.ndarray) -> float:
+    """Length of disjoint intervals."""
+    return float((spans[:, 1] - spans[:, 0]).sum())
+
+
+def overlap(spans: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """How much of each interval (n,2) lies within the disjoint, ordered intervals ``others``; shape n."""
+    if not len(others):
+        return np.zeros(len(spans))
+    ends = np.r_[0.0, np.cumsum(others[:, 1] - others[:, 0])]
+    known, covered = others.ravel(), np.c_[ends[:-1], ends[1:]].ravel()
+    return np.interp(spans[:, 1], known, covered) - np.interp(spans[:, 0], known, covered)
+
+
+def innermost(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cut the time of nested intervals into pieces that each belong to the innermost one.
+
+    Args:
+        starts: beginnings, ascending; of equal ones the longest first.
+        ends: ends; one that reaches beyond the interval around it is cut there.
+
+    Returns:
+        Pieces (m,2) in order, disjoint, and the number of the interval that each belongs to (m).
+    """
+    pieces: list[tuple[float, float]] = []
+    owners: list[int] = []
+    stack: list[tuple[int, float]] = []
+    at = -np.inf
+
+    def close(until: float) -> None:
+        nonlocal at
+        while stack and stack[-1][1] <= until:
+            owner, end = stack.pop()
+            if end > at:
+                pieces.append((at, end))
+                owners.append(owner)
+                at = end
+
+    for number, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+        close(start)
+        if stack and start > at:
+            pieces.append((at, start))
+            owners.append(stack[-1][0])
+        at = max(at, start)
+        stack.append((number, min(end, stack[-1][1]) if stack else end))
+    close(np.inf)
+    return np.array(pieces).reshape(-1, 2), np.array(owners, dtype=int)
+
+
+def parents(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """For each of nested intervals, ordered as for ``innermost``, the number of the one around it; -1 for none."""
+    found = np.full(len(starts), -1)
+    stack: list[tuple[int, float]] = []
+    for number, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+        while stack and stack[-1][1] <= start:
+            stack.pop()
+        if stack:
+            found[number] = stack[-1][0]
+        stack.append((number, end))
+    return found

@@ -1,0 +1,33 @@
+"""What torchrun starts once a device to profile a run: the training's worker with another thing to do."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import typer
+
+from medscale.config import Profile, RunPlan
+from medscale.files import read_json
+from medscale.profiling.record import profile_run
+from medscale.train.task import Classification
+from medscale.train.worker import carry_out
+
+
+def main(
+    spec: Path = typer.Option(...),
+    shards: Path = typer.Option(...),
+    out: Path = typer.Option(...),
+    settings: str = typer.Option(..., help="the study's profile section as JSON"),
+    log_file: Path = typer.Option(..., "--log"),
+) -> None:
+    """Profile the plan in ``spec`` on this rank."""
+    task: type = Classification
+    if RunPlan.model_validate(read_json(spec)).detect is not None:
+        from medscale.detect.task import Detection as task
+    profile = partial(profile_run, settings=Profile.model_validate_json(settings))
+    carry_out(spec, shards, out, log_file, task, profile)
+
+
+if __name__ == "__main__":
+    typer.run(main)
