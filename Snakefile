@@ -8,6 +8,8 @@ from medscale.config import (
     BENCHMARKS,
     PROFILES,
     FIGURES as BASE_FIGURES,
+    SCALING_FIGURES,
+    SCALING_TABLES,
     TABLES as BASE_TABLES,
 )
 from medscale.workflow import Study, shown, shown_table, use_this_python
@@ -32,6 +34,7 @@ include: "rules/evaluate.smk"
 include: "rules/benchmark.smk"
 include: "rules/export.smk"
 include: "rules/detect.smk"
+include: "rules/scaling.smk"
 include: "rules/profile.smk"
 include: "rules/paper.smk"
 

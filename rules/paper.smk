@@ -99,7 +99,11 @@ rule paper_pdf:
         STUDY.datasheets(),
         STUDY.own("paper/references.bib", "paper/sections/*"),
         text=STUDY.own("paper/paper.tex"),
-        facts=expand("tables/{study}/facts.json", study=STUDY.studies),
+        facts=expand(
+            "tables/{study}/{part}.json",
+            study=STUDY.studies,
+            part=["facts", "scaling"],
+        ),
         made=rules.provenance_report.output,
         numbers="paper/numbers.tex",
     output:

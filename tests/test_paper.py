@@ -31,7 +31,8 @@ def two(tmp_path_factory) -> SimpleNamespace:
     settings = {"title": "Skin & more: 100 % of_it é", "baseline": "serial_1cpu", "profile": {"runs": RUNS}}
     for study, classes, more in (("glaucoma", ["normal", "glaucoma"], {}), ("user_s", odd, settings)):
         results += make_study(folder, study, classes, RUNS, **more)
-        facts.append(report(folder, study, results[-len(RUNS) :]))
+        path = report(folder, study, results[-len(RUNS) :])
+        facts += [path, path.with_name("scaling.json")]
     config = configuration("user_s", RUNS, **settings)
     profiled = [make_profiled(folder, config, "user_s", run) for run in RUNS]
     write_profiles(profiled, folder / "figures" / "user_s", folder / "tables" / "user_s")
@@ -135,9 +136,10 @@ def test_what_is_wrong_in_the_text_is_told_in_one_message(two, text, sentence, m
 def test_a_study_without_stand_ins_has_no_mark(tmp_path):
     settings = {"scale": "full", "baseline": "serial_1cpu"}
     results = make_study(tmp_path, "glaucoma", ["a", "b"], ["serial_1cpu", "ddp_2cpu"], **settings)
-    facts = report(tmp_path, "glaucoma", results)
+    path = report(tmp_path, "glaucoma", results)
+    facts = [path, path.with_name("scaling.json")]
     made, numbers = report_provenance(tmp_path, results), tmp_path / "paper" / "numbers.tex"
-    write_numbers([facts, made], numbers)
-    build(ROOT / "paper", [facts], made, numbers, tmp_path, tmp_path / "paper" / "paper.pdf")
+    write_numbers([*facts, made], numbers)
+    build(ROOT / "paper", facts, made, numbers, tmp_path, tmp_path / "paper" / "paper.pdf")
     whole = words(tmp_path / "paper" / "paper.pdf").lower()
     assert not [word for word in ("demo", "stand-in", "synthetic", "in place of") if word in whole]

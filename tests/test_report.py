@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from made_runs import ROOT, make_study, report
-from medscale.config import FIGURES, TABLES, load
+from medscale.config import FIGURES, SCALING_FIGURES, SCALING_TABLES, TABLES, load
 from medscale.errors import MedscaleError
 from medscale.files import read_json, write_json
 from medscale.report import latex, names, style
@@ -36,8 +36,9 @@ def study(tmp_path_factory) -> SimpleNamespace:
 def test_all_declared_figures_and_tables_are_there_and_no_others(study):
     figures = {file.name for file in (study.folder / "figures" / "glaucoma").iterdir()}
     tables = {file.name for file in (study.folder / "tables" / "glaucoma").iterdir()}
-    assert figures == {f"{name}.pdf" for name in FIGURES}
-    assert tables == {f"{name}.{kind}" for name in (*TABLES, "datasheet") for kind in ("tex", "csv")} | {"facts.json"}
+    assert figures == {f"{name}.pdf" for name in FIGURES + SCALING_FIGURES}
+    declared = {f"{name}.{kind}" for name in (*TABLES, "datasheet", *SCALING_TABLES) for kind in ("tex", "csv")}
+    assert tables == declared | {"facts.json", "scaling.json"}
 
 
 def test_the_same_results_give_the_same_bytes(study):
@@ -249,3 +250,26 @@ def test_the_file_of_published_figures_says_which_run_each_belongs_to():
     assert table.loc["seconds_5_epochs / 2", "run"] == "ddp_amp_2gpu"
     assert table.loc["f1_macro", "run"] == "ddp_amp_4gpu"
     assert table.loc["seconds_5_epochs / 4", "speedup_reported"] == pytest.approx(3548.2 / 1051.7)
+
+
+def test_a_study_without_parallel_runs_has_its_scaling_analysis(tmp_path):
+    results = make_study(tmp_path, "alone", TWO, ["serial_1cpu"], baseline="serial_1cpu")
+    report(tmp_path, "alone", results)
+    said = read_json(tmp_path / "tables" / "alone" / "scaling.json")
+    assert not said["structure"]["series"]
+    assert not said["structure"]["advice"]
+    assert "no run on several devices" in (tmp_path / "tables" / "alone" / "scaling.tex").read_text()
+    assert "no series" in (tmp_path / "tables" / "alone" / "laws.tex").read_text()
+    assert float(said["values"]["alone/scaling/target"]) > 0
+
+
+def test_the_scaling_analysis_of_a_study_with_stand_ins_says_so(study):
+    said = read_json(study.folder / "tables" / "glaucoma" / "scaling.json")
+    assert [one["kind"] for one in said["structure"]["advice"]] == ["cpu"]  # no GPU run has a counterpart on one
+    assert said["structure"]["alone"] == ["DDP + AMP, 2 GPU"]
+    assert "CPU processes" in said["values"]["glaucoma/scaling/advice/cpu"]
+    assert said["values"]["glaucoma/scaling/verdict/ddp_cpu"] == "holds up to 16 of 32"
+    costs = pd.read_csv(study.folder / "tables" / "glaucoma" / "cost.csv").set_index("run")
+    assert costs.loc["ddp_amp_2gpu", "stand_in"]
+    assert costs["reached"].le(costs["replicates"]).all()
+    assert costs.loc["serial_1cpu", "reached"] == 2

@@ -219,6 +219,24 @@ def export(
         out.print(escape(line))
 
 
+@main.command()
+def size(
+    scale: Scale = "full",
+    only: Only = None,
+    configfile: ConfigFile = None,
+    machine: Annotated[list[str] | None, typer.Option(help="kind of cost.devices and number: a100:4")] = None,
+    images: Annotated[int, typer.Option(help="what a study would need that has so many")] = 10_000_000,
+    gpus: Annotated[int, typer.Option(help="… on so many GPUs")] = 64,
+) -> None:
+    """What the planned study needs (hours, money, disk, files, jobs), and what breaks as it grows; as Markdown."""
+    from medscale import sizing
+    from medscale.workflow import Study
+
+    config = Study(_changes(scale, only, configfile)).config
+    machines = [sizing.Machine.parse(text) for text in machine or ("a100:4", "h200:1")]
+    print(sizing.text(config, machines, ROOT / "docs" / "scale.csv", images, gpus), end="")
+
+
 @data.command("check")
 def data_check(kind: Kind, folder: Path) -> None:
     """Is a download complete, and what is odd about it? Names and tables only: seconds, offline."""

@@ -15,6 +15,7 @@ from medscale.schema import (
     Augment,
     Benchmarks,
     Clahe,
+    Cost,
     Crop,
     Dask,
     Datasheet,
@@ -41,11 +42,14 @@ __all__ = [
     "BENCHMARKS",
     "FIGURES",
     "PROFILES",
+    "SCALING_FIGURES",
+    "SCALING_TABLES",
     "TABLES",
     "Augment",
     "Benchmarks",
     "Clahe",
     "Config",
+    "Cost",
     "Crop",
     "Dask",
     "Datasheet",
@@ -73,6 +77,7 @@ __all__ = [
 
 FIGURES = ("samples", "audit", "curves", "accuracy", "roc", "confusion", "speedup", "efficiency", "time")
 TABLES = ("data", "audit", "results", "parity", "per_class", "timing", "reported")
+SCALING_FIGURES, SCALING_TABLES = ("scaling", "cost"), ("scaling", "laws", "cost")
 BENCHMARKS = tuple(Benchmarks.model_fields)
 PROFILES = ("profile", "operators", "memory", "roofline")
 
@@ -87,6 +92,7 @@ class Config(Strict):
     stand_in_gpu: bool = Field(False, description="demo only: GPU runs are carried out on CPU processes")
     node: Node = Node()
     dask: Dask = Dask()
+    cost: Cost = Cost()
     studies: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")], Study] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -138,11 +144,11 @@ class Config(Strict):
 
     def figures(self, study: str) -> list[str]:
         """Names of a study's figures."""
-        return [*FIGURES, *self._further(study)]
+        return [*FIGURES, *SCALING_FIGURES, *self._further(study)]
 
     def tables(self, study: str) -> list[str]:
         """Names of a study's tables."""
-        return [*TABLES, "datasheet", *self._further(study)]
+        return [*TABLES, "datasheet", *SCALING_TABLES, *self._further(study)]
 
     def _further(self, study: str) -> list[str]:
         """What only some studies have a figure and a table of: other splits, detection, benchmarks, profiles."""

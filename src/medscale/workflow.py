@@ -206,8 +206,13 @@ class Study:
         """What the paper's numbers come from: the facts of all studies, of benchmarks, profiles and runs."""
         there = (*BENCHMARKS, "profile")
         measured = {s: [name for name in self.config.tables(s) if name in there] for s in self.studies}
-        of_studies = [f"tables/{s}/{name}.json" for s in self.studies for name in ("facts", *measured[s])]
+        of_studies = [f"tables/{s}/{name}.json" for s in self.studies for name in ("facts", "scaling", *measured[s])]
         return [*of_studies, "tables/provenance.json"]
+
+    def histories(self, study: str) -> list[str]:
+        """History of each replicate of the runs that a study's report shows, with their localization."""
+        runs = [Path(folder).name for folder in [*self.shown(study), *self.localized(study)]]
+        return [f"{folder}/history.csv" for run in runs for folder in self.replicates(study, run)]
 
     def own(self, *patterns: str) -> list[str]:
         """The project's own files, such as the paper's text, as jobs name them."""

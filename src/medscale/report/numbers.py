@@ -21,8 +21,8 @@ USE = re.compile(r"\\val\{([^}#]*)\}")
 def write_numbers(facts: Sequence[str | Path], out: str | Path) -> None:
     """Gather the values of all studies' facts.json into one LaTeX file, with the mark that stands on each page.
 
-    Those of their benchmarks (``tables/<study>/<benchmark>.json``) and of what made them (``tables/provenance.json``)
-    have the same form.
+    Those of their benchmarks and parts (``tables/<study>/<benchmark or part>.json``) and of what made them
+    (``tables/provenance.json``) have the same form.
 
     Raises:
         MedscaleError: when a key is twice or has letters that LaTeX gives a meaning.

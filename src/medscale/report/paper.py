@@ -28,7 +28,7 @@ def build(sources: Path, facts: Sequence[Path], provenance: Path, numbers: Path,
 
     Args:
         sources: folder of the text: paper.tex, references.bib, sections/ (``*.tex.j2`` are templates).
-        facts: facts.json of each study, in the order of the paper.
+        facts: facts.json of each study, in the order of the paper, and of its parts (``part_of`` names the study).
         provenance: provenance.json, what made the results.
         numbers: numbers.tex.
         workdir: folder with figures/ and tables/.
@@ -39,8 +39,8 @@ def build(sources: Path, facts: Sequence[Path], provenance: Path, numbers: Path,
     """
     folder = workdir / "paper" / "build"
     folder.mkdir(parents=True, exist_ok=True)
-    studies, made = [read_json(path)["structure"] for path in facts], read_json(provenance)["structure"]
-    texts = _fill(sources, studies, made, folder)
+    studies = _studies([read_json(path)["structure"] for path in facts])
+    texts = _fill(sources, studies, read_json(provenance)["structure"], folder)
     if absent := missing(texts, numbers):
         raise MedscaleError("the paper uses numbers that nothing measured:\n  " + "\n  ".join(absent))
     shutil.copyfile(numbers, folder / "numbers.tex")
@@ -50,6 +50,15 @@ def build(sources: Path, facts: Sequence[Path], provenance: Path, numbers: Path,
     _latexmk(folder)
     with atomic(out) as temporary:
         shutil.copyfile(folder / f"{MAIN}.pdf", temporary)
+
+
+def _studies(structures: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Structures of the studies in order, each with its parts below their names."""
+    whole = {one["name"]: dict(one) for one in structures if "part_of" not in one}
+    for one in structures:
+        if "part_of" in one:
+            whole[one["part_of"]][one["part"]] = one
+    return list(whole.values())
 
 
 def _fill(sources: Path, studies: list[dict[str, Any]], made: dict[str, Any], folder: Path) -> list[Path]:

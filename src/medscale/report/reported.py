@@ -12,11 +12,13 @@ import yaml
 
 from medscale.errors import MedscaleError
 from medscale.report.results import Result
+from medscale.scaling import Point
 from medscale.study import RunSpec
 
-NOT_MEASURED = ("hardware", "epochs", "runs")
+NOT_MEASURED = ("hardware", "epochs", "runs", "batch_held")
 COLUMNS = ["item", "quantity", "unit", "reported", "reported_high", "run", "ours"]
 TIMES = ("training time", "time an epoch", "time of 5 epochs")
+SECONDS = {"min": 60.0, "s": 1.0}
 UNITS = {
     "minutes": ("training time", "min"),
     "seconds": ("training time", "s"),
@@ -56,14 +58,25 @@ def compare(reported: dict[str, Any], results: Sequence[Result]) -> pd.DataFrame
     by_name = {result.name: result for result in results}
     said = reported.get("runs", {})
     rows = []
-    for path, low, high in _leaves({key: value for key, value in reported.items() if key not in NOT_MEASURED}):
-        key = next((part for part in reversed(path) if part in UNITS), path[0])
-        quantity, unit = UNITS.get(key, (key.replace("_", " "), ""))
+    for path, low, high in _measured(reported):
+        key, (quantity, unit) = _key(path), _unit(path)
         meant = _said(said, path) or _runs(path)
         run = next((name for name in meant if name in by_name), meant[0] if meant else "")
         ours = _ours(by_name[run], key, path[-1]) if run in by_name else float("nan")
         rows.append((" / ".join(path), quantity, unit, low, high, run, ours))
     return _with_speedups(pd.DataFrame(rows, columns=COLUMNS))
+
+
+def times(reported: dict[str, Any]) -> list[Point]:
+    """Published times of runs that have a name here, in seconds; both ends of a range count as a measurement each."""
+    points = []
+    for path, low, high in _measured(reported):
+        quantity, unit = _unit(path)
+        names = _said(reported.get("runs", {}), path) or _runs(path)
+        if quantity in TIMES and names:
+            seconds = tuple(SECONDS[unit] * value for value in (low, high) if value == value)
+            points.append(Point(names[0], seconds, work=quantity, held=reported.get("batch_held", "")))
+    return points
 
 
 def in_words(item: str) -> str:
@@ -85,6 +98,20 @@ def _with_speedups(table: pd.DataFrame) -> pd.DataFrame:
             ratios.append(times[column][single] / times[column][item] if there else float("nan"))
         table[f"speedup_{column}"] = pd.Series(ratios, table.index, dtype=float)
     return table
+
+
+def _measured(reported: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], float, float]]:
+    """Places of the published figures with their value, or the ends of their range."""
+    return _leaves({key: value for key, value in reported.items() if key not in NOT_MEASURED})
+
+
+def _key(path: tuple[str, ...]) -> str:
+    return next((part for part in reversed(path) if part in UNITS), path[0])
+
+
+def _unit(path: tuple[str, ...]) -> tuple[str, str]:
+    """Quantity and unit of a place."""
+    return UNITS.get(_key(path), (_key(path).replace("_", " "), ""))
 
 
 def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], float, float]]:

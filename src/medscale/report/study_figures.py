@@ -195,9 +195,9 @@ def _families(axes: Axes, part: pd.DataFrame, column: str) -> None:
     """A line a family; one without a run on one device begins at the serial run of its precision."""
     names = part["run"].map(family)
     shifts = np.linspace(-0.03, 0.03, max(names.nunique(), 2))
-    looks = _looks(part["run"].tolist())
+    drawn_as = looks(part["run"].tolist())
     for shift, (words, rows) in zip(shifts, part.groupby(names, sort=False), strict=False):
-        drawn = looks[str(words)]
+        drawn = drawn_as[str(words)]
         if rows["devices"].min() > 1 and "," not in str(words):
             serial = part["run"].isin([f"serial{'_amp' if rows['amp'].iloc[0] else ''}_1{rows['device'].iloc[0]}"])
             rows = pd.concat([part[serial], rows])
@@ -214,14 +214,14 @@ def _families(axes: Axes, part: pd.DataFrame, column: str) -> None:
         )
 
 
-def _looks(runs: list[str]) -> dict[str, Look]:
+def looks(runs: list[str]) -> dict[str, Look]:
     """A look of its own for each family; those with another batch or network take what the plain ones leave."""
-    looks: dict[str, Look] = {}
+    found: dict[str, Look] = {}
     for run in sorted(runs, key=lambda run: "," in family(run)):
-        if family(run) not in looks:
-            free = [one for one in (look(run), *LOOKS) if one not in looks.values()]
-            looks[family(run)] = free[0] if free else look(run)
-    return looks
+        if family(run) not in found:
+            free = [one for one in (look(run), *LOOKS) if one not in found.values()]
+            found[family(run)] = free[0] if free else look(run)
+    return found
 
 
 def _devices(kind: str, part: pd.DataFrame) -> str:

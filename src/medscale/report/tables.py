@@ -99,9 +99,9 @@ def timing(speedups: pd.DataFrame) -> str:
                 escape(label(row["run"])) + (DAGGER if row["stand_in"] else ""),
                 str(row["global_batch"]),
                 str(row["threads"]),
-                _with_range(row["seconds"], row["seconds_low"], row["seconds_high"]),
+                with_range(row["seconds"], row["seconds_low"], row["seconds_high"]),
                 significant(row["images_per_second"]),
-                _with_range(row["speedup"], row["speedup_low"], row["speedup_high"]),
+                with_range(row["speedup"], row["speedup_low"], row["speedup_high"]),
                 number(row["efficiency"], 2),
                 number(row["amp_gain"], 2),
                 escape(label(row["baseline"])) if row["baseline"] else "none",
@@ -157,7 +157,8 @@ def _counts(row: pd.Series) -> list[str]:
     return [str(int(value)) for value in row]
 
 
-def _with_range(value: float, low: float, high: float) -> str:
+def with_range(value: float, low: float, high: float) -> str:
+    """A number with three significant digits, and the ends of its range behind it."""
     if value != value:
         return "--"
     return f"{significant(value)} ({significant(low)}--{significant(high)})"

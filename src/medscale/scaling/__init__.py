@@ -1,6 +1,18 @@
-"""How training time falls with devices: speedup and efficiency against a stated baseline."""
+"""How training time falls with devices: speedup against a stated baseline, laws of scaling, cost, and what follows."""
 
 from medscale.scaling.measured import by_format, by_inference, by_way, by_workers
+from medscale.scaling.series import Point, Series, gather, point_of, without_one_device
 from medscale.scaling.speedup import speedups
 
-__all__ = ["by_format", "by_inference", "by_way", "by_workers", "speedups"]
+__all__ = [
+    "Point",
+    "Series",
+    "by_format",
+    "by_inference",
+    "by_way",
+    "by_workers",
+    "gather",
+    "point_of",
+    "speedups",
+    "without_one_device",
+]

@@ -1,0 +1,178 @@
+"""Tables of the scaling analysis: speedup by series, fitted laws, cost until the target accuracy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from medscale.report.latex import escape, number, significant, span, stacked, tabular
+from medscale.report.names import family, label
+from medscale.report.results import records
+from medscale.report.tables import DAGGER, with_range
+from medscale.scaling import Series
+from medscale.scaling.advice import undecided
+from medscale.scaling.laws import Fit, Value
+
+HELD = {"global": "global batch", "per_device": "batch a device", "other": "neither", "": "unknown"}
+SCALING = {"global": "strong", "per_device": "weak", "other": "--", "": "--"}
+LAWS = {"amdahl": "Amdahl", "gustafson": "Gustafson", "usl": "USL"}
+CHOSEN = r"\textsuperscript{*}"
+
+
+def series(found: Sequence[Series]) -> tuple[str, pd.DataFrame]:
+    """Speedup and efficiency of each series by number of devices, with intervals, strong and weak scaling apart."""
+    rows, flat, rules = [], [], []
+    for one in sorted(found, key=lambda one: list(HELD).index(one.held)):
+        table = one.table()
+        for place, row in enumerate(records(table)):
+            name = escape(f"{family(one.spec.name)}, {one.spec.device.upper()}") + (DAGGER if one.stand_in else "")
+            rows.append(
+                [
+                    name if place == 0 else "",
+                    SCALING[one.held] if place == 0 else "",
+                    escape(label(row["run"])),
+                    str(row["replicates"]),
+                    with_range(row["seconds"], row["seconds_low"], row["seconds_high"]),
+                    f"{number(row['speedup'], 2)} ({span(row['speedup_low'], row['speedup_high'], 2)})",
+                    _interval(row, "speedup"),
+                    number(row["efficiency"], 2),
+                    number(row["serial_fraction"], 3),
+                ]
+            )
+        rules.append(len(rows) - 1)
+        flat.append(table.assign(series=one.name, held=one.held, stand_in=one.stand_in))
+    if not rows:
+        rows = [["no run on several devices has a counterpart on one", *[""] * 8]]
+    heads = (
+        r"repli-\\cates",
+        r"s an epoch\\(range)",
+        r"speedup\\(range)",
+        r"95\,\%\\interval",
+        r"effi-\\ciency",
+        r"serial\\fraction",
+    )
+    aligned = [("l", "series"), ("l", "scaling"), ("l", "run"), *[("r", stacked(head)) for head in heads]]
+    empty = pd.DataFrame({"series": [], "held": [], "run": []})
+    return tabular(aligned, rows, rules), pd.concat(flat, ignore_index=True) if flat else empty
+
+
+def laws(found: Mapping[str, Sequence[Series]]) -> tuple[str, pd.DataFrame]:
+    """The laws fitted to each series, ours and the published ones side by side.
+
+    Args:
+        found: series by where they come from.
+    """
+    rows, flat, rules = [], [], []
+    for source, several in found.items():
+        for one in several:
+            rows += _law_rows(source, one)
+            flat += _law_records(source, one)
+        rules.append(len(rows) - 1)
+    if not rows:
+        rows = [["no series", *[""] * 8]]
+    heads = (
+        r"serial part\\(95\,\% interval)",
+        r"crosstalk\\(95\,\% interval)",
+        r"fastest number\\of devices",
+        r"efficiency 1/2\\at devices",
+        r"error\\(\%)",
+    )
+    aligned = [("l", ""), ("l", "series"), ("l", "devices"), ("l", "law"), *[("r", stacked(head)) for head in heads]]
+    return tabular(aligned, rows, rules), pd.DataFrame(flat)
+
+
+def cost(table: pd.DataFrame, best: Sequence[str], currency: str) -> tuple[str, pd.DataFrame]:
+    """Time, device-hours and money of each run until the target accuracy, and of its whole training."""
+    rows = []
+    for row in records(table):
+        rows.append(
+            [
+                escape(label(row["run"]))
+                + (DAGGER if row["stand_in"] else "")
+                + (CHOSEN if row["run"] in best else ""),
+                f"{row['reached']} of {row['replicates']}",
+                significant(row["seconds"] / 60),
+                significant(row["device_hours"]),
+                significant(row["money"], 2),
+                significant(row["whole_seconds"] / 60),
+                significant(row["whole_device_hours"]),
+                significant(row["energy_kwh"]),
+            ]
+        )
+    heads = (
+        r"replicates that\\reach it",
+        r"minutes\\to target",
+        r"device-hours\\to target",
+        rf"{escape(currency)}\\to target",
+        r"whole\\minutes",
+        r"whole\\device-hours",
+        r"energy\\(kWh)",
+    )
+    return tabular([("l", "run"), *[("r", stacked(head)) for head in heads]], rows), table
+
+
+def _law_rows(source: str, one: Series) -> list[list[str]]:
+    counts = ", ".join(str(point.spec.devices) for point in one.points)
+    name = f"{family(one.spec.name)}, {one.spec.device.upper()}"
+    start = [source, escape(name) + (DAGGER if one.stand_in else ""), counts]
+    found, chosen = one.laws(), one.law()
+    if chosen is None:
+        return [[*start, "too few devices", "--", "--", "--", "--", "--"]]
+    rows = []
+    for number_, fit in enumerate(found.values()):
+        mark = CHOSEN if fit is chosen or fit.law == chosen.law else ""
+        rows.append([*(start if number_ == 0 else ["", "", ""]), LAWS[fit.law] + mark, *_numbers(fit)])
+    return rows
+
+
+def _numbers(fit: Fit) -> list[str]:
+    if undecided(fit):
+        return [f"undecided ({_span(fit.serial, 2)})", "--", "--", "--", number(fit.error, 1, 100)]
+    return [
+        _value(fit.serial, 3),
+        _value(fit.crosstalk, 5) if fit.law == "usl" else "--",
+        _value(fit.best, 0) if fit.law == "usl" else "--",
+        _value(fit.half, 0),
+        number(fit.error, 1, 100),
+    ]
+
+
+def _law_records(source: str, one: Series) -> list[dict[str, Any]]:
+    chosen = one.law()
+    base = {"source": source, "series": one.name, "held": one.held, "stand_in": one.stand_in}
+    base["devices"] = " ".join(str(point.spec.devices) for point in one.points)
+    found: list[dict[str, Any]] = []
+    for fit in one.laws().values():
+        parts = {"serial": fit.serial, "crosstalk": fit.crosstalk, "best": fit.best, "half": fit.half}
+        flat = {
+            f"{name}{end}": v
+            for name, x in parts.items()
+            for end, v in zip(("", "_low", "_high"), _ends(x), strict=True)
+        }
+        preferred = chosen is not None and fit.law == chosen.law
+        found.append({**base, "law": fit.law, **flat, "error": fit.error, "aicc": fit.aicc, "preferred": preferred})
+    return found or [{**base, "law": "", "preferred": False}]
+
+
+def _ends(value: Value) -> tuple[float, float, float]:
+    return value.value, value.low, value.high
+
+
+def _interval(row: dict[str, Any], column: str) -> str:
+    low, high = row[f"{column}_ci_low"], row[f"{column}_ci_high"]
+    return "--" if math.isnan(low) or low == high else span(low, high, 2)
+
+
+def _value(value: Value, digits: int) -> str:
+    if not math.isfinite(value.value):
+        return "none"
+    return f"{number(value.value, digits)} ({_span(value, digits)})"
+
+
+def _span(value: Value, digits: int) -> str:
+    high = number(value.high, digits) if math.isfinite(value.high) else r"\ensuremath{\infty}"
+    low = number(value.low, digits) if math.isfinite(value.low) else r"\ensuremath{\infty}"
+    return f"{low}--{high}"
