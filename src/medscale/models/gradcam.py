@@ -61,7 +61,7 @@ def _last_maps(network: nn.Module, inputs: Inputs) -> tuple[Tensor, Tensor]:
     finally:
         for handle in handles:
             handle.remove()
-    if 2 * at <= calls:  # only the first layers are convolutions
+    if 4 * at <= calls:  # only the first layers are convolutions
         raise MedscaleError(
             f"Grad-CAM needs a network that ends in convolutional maps; {type(network).__name__} does not"
         )

@@ -1,0 +1,80 @@
+"""How well a run does in parts of the test images: age bands, sex, view, source set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from medscale.config import Evaluate
+from medscale.evaluate import bootstrap, metrics
+from medscale.evaluate.replicates import Predicted
+
+METRICS = ("accuracy", "balanced_accuracy", "auroc")
+UNKNOWN = "unknown"
+
+
+def subgroups(predicted: Predicted, rows: pd.DataFrame, settings: Evaluate, drawn: np.ndarray) -> pd.DataFrame:
+    """Metrics in each part of the images.
+
+    Args:
+        predicted: the test split.
+        rows: the index's rows of the same images in the same order.
+        settings: which columns, the limits of age bands, and how many images a part needs.
+        drawn: resamples of the split's groups, from ``bootstrap.draw``.
+
+    Returns:
+        A row a part and metric: ``by, part, images, groups, metric, mean, low, high`` (mean over seeds, interval over
+        patients); mean and interval are NaN in parts of fewer than ``settings.smallest`` images. Columns that the index
+        has not, or that are the same for all images, are left out. ``by`` is "all" for all images.
+    """
+    parts = [("all", "all images", np.ones(len(rows), bool))]
+    for name in settings.subgroups:
+        if name in rows:
+            values = _bands(rows[name], settings.age_bands) if name == "age" else _words(rows[name])
+            parts += [(name, part, values == part) for part in _order(values) if values.nunique() > 1]
+    found = [_part(predicted, by, part, of, settings.smallest, drawn) for by, part, of in parts]
+    return pd.DataFrame([row for part_rows in found for row in part_rows])
+
+
+def _part(
+    predicted: Predicted, by: str, part: str, of: np.ndarray | pd.Series, smallest: int, drawn: np.ndarray
+) -> list[dict[str, object]]:
+    here = np.asarray(of)
+    labels, groups = predicted.labels[here], predicted.groups[here]
+    head = {"by": by, "part": part, "images": int(here.sum()), "groups": len(np.unique(groups))}
+    nothing = {"mean": np.nan, "low": np.nan, "high": np.nan}
+    if here.sum() < smallest:
+        return [head | {"metric": name} | nothing for name in METRICS]
+    points = [metrics.point(labels, odds[here]) for odds in predicted.probabilities]
+    resampled = [bootstrap.resample(labels, odds[here], groups, drawn).overall for odds in predicted.probabilities]
+    rows = []
+    for name in METRICS:
+        low, high = bootstrap.interval(np.mean([one[name] for one in resampled], axis=0))
+        mean = float(np.mean([one[name] for one in points]))
+        rows.append(head | {"metric": name, "mean": mean, "low": low, "high": high})
+    return rows
+
+
+def _words(column: pd.Series) -> pd.Series:
+    return column.astype("str").where(column.notna(), UNKNOWN)
+
+
+def _bands(ages: pd.Series, limits: Sequence[float]) -> pd.Series:
+    """Ages as bands such as "40-59": from a limit to below the next."""
+    ends = [-np.inf, *sorted(limits), np.inf]
+    names = [_band(low, high) for low, high in zip(ends, ends[1:], strict=False)]
+    cut = pd.cut(ages.astype("float64"), ends, right=False, labels=names).astype("object")
+    return cut.where(ages.notna(), UNKNOWN)
+
+
+def _band(low: float, high: float) -> str:
+    if np.isinf(low):
+        return f"below {high:g}"
+    return f"{low:g} and over" if np.isinf(high) else f"{low:g} to below {high:g}"
+
+
+def _order(values: pd.Series) -> list[str]:
+    """Parts in alphabetical order, "below" first, what is unknown last."""
+    return sorted(values.unique(), key=lambda part: (part == UNKNOWN, not part.startswith("below"), part))
