@@ -66,7 +66,7 @@ def read(folder: str | Path) -> Replicate:
 
 
 def read_index(path: str | Path) -> pd.DataFrame:
-    """Read ``id, label, split, group`` of index.parquet; the order of label's categories is the order of the classes.
+    """Read index.parquet: ``id, label, split, group`` and what else it has of each image; the order of label's categories is the order of the classes.
 
     Raises:
         MedscaleError: when it is missing or damaged, or its labels are no category.

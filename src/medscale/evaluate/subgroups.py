@@ -48,7 +48,8 @@ def _part(
     if here.sum() < smallest:
         return [head | {"metric": name} | nothing for name in METRICS]
     points = [metrics.point(labels, odds[here]) for odds in predicted.probabilities]
-    resampled = [bootstrap.resample(labels, odds[here], groups, drawn).overall for odds in predicted.probabilities]
+    with np.errstate(invalid="ignore"):  # a resample without any image of the part is undefined
+        resampled = [bootstrap.resample(labels, odds[here], groups, drawn).overall for odds in predicted.probabilities]
     rows = []
     for name in METRICS:
         low, high = bootstrap.interval(np.mean([one[name] for one in resampled], axis=0))
