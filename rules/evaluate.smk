@@ -15,10 +15,11 @@ rule evaluate:
                 "environment.json",
             ],
         ),
-        # where images are drawn with their boxes
+        # where images are shown: boxes of a detection run, Grad-CAM of others
         shards=lambda w: [
             f"{folder}/meta.json" for folder in STUDY.drawn(w.study, w.run)
         ],
+        weights=lambda w: STUDY.explained(w.study, w.run),
     output:
         directory("results/{study}/{run}"),
     log:
@@ -30,10 +31,13 @@ rule evaluate:
         shards=lambda w: [
             f"--shards {folder}" for folder in STUDY.drawn(w.study, w.run)
         ],
+        detect=lambda w: "--detect" if STUDY.plan(w.study, w.run).detect else "",
+        settings=lambda w: STUDY.section(w.study, "evaluate"),
         script=STUDY.script("evaluate.py"),
         code=STUDY.code("evaluate.py"),
     shell:
-        "python {params.script} {params.folders} --index {input.index} {params.shards} --out {output} --log {log}"
+        "python {params.script} {params.folders} --index {input.index} --settings {params.settings:q}"
+        " {params.shards} {params.detect} --out {output} --log {log}"
 
 
 rule results:

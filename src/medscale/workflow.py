@@ -133,8 +133,16 @@ class Study:
         return f"data/{study}/{DETECT_SHARDS if detects else SHARDS}"
 
     def drawn(self, study: str, run: str) -> list[str]:
-        """Folder of the images that a run's results show with their boxes: none for a classification."""
-        return [self.shards(study, run)] if self.plan(study, run).detect is not None else []
+        """Folder of the images that a run's results show, with their boxes or where the network looked; or none."""
+        shows = self.plan(study, run).detect is not None or self.explained(study, run)
+        return [self.shards(study, run)] if shows else []
+
+    def explained(self, study: str, run: str) -> list[str]:
+        """Weights whose Grad-CAM a run's results show: the first replicate's, of the runs that the study asks for."""
+        settings = self.config.study(study)
+        wanted = {"all": True, "baseline": run == settings.baseline, "none": False}[settings.evaluate.gradcam]
+        classifies = self.plan(study, run).detect is None
+        return [f"{self.replicates(study, run)[0]}/model.safetensors"] if wanted and classifies else []
 
     def shards_beside(self, study: str, folder: str) -> list[str]:
         """The same folder of the other studies that use a study's raw images."""

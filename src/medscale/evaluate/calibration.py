@@ -8,6 +8,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 NAMES = {"brier": "Brier score", "nll": "log loss", "ece": "calibration error (ECE)"}
+CALIBRATED = {f"{name}_calibrated": f"{words}, with the temperature" for name, words in NAMES.items()}
 BINS = 15
 SMALLEST = np.finfo(np.float64).eps  # probabilities below it count as it, as in scikit-learn's log loss
 RANGE = (0.05, 20.0)  # where a temperature is looked for

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 import torch
@@ -12,29 +10,12 @@ from medscale.data.augment import MEAN, STD, Augmenter
 from medscale.data.metadata import encode
 from medscale.data.shards import Shards
 from medscale.errors import MedscaleError
-from medscale.evaluate.replicates import Replicate
+from medscale.evaluate.replicates import Gallery, Replicate
 from medscale.models.gradcam import gradcam
 from medscale.models.registry import build, load_weights
 
 EACH = 6  # right cases, and wrong ones
 APART = 0.2  # probability: training may have predicted in mixed precision
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Cases of the first replicate.
-
-    Attributes:
-        cases: ``id, true, predicted`` (class names), ``probability`` (of the predicted class), ``right``; right first.
-        heat: Grad-CAM of the predicted class, float32 in [0, 1], shape n,h,w of the network's last maps.
-        images: what the network saw, uint8, shape n,H,W,3.
-        why: why there are no heat maps; empty where there are.
-    """
-
-    cases: pd.DataFrame
-    heat: np.ndarray
-    images: np.ndarray
-    why: str = ""
 
 
 def gallery(replicate: Replicate, shards: Shards) -> Gallery:

@@ -1,4 +1,4 @@
-"""Figures of one run's result folder: learning curves, confusion matrix, ROC curve."""
+"""Figures of one run's result folder: learning curves, confusion matrix, ROC and precision-recall curves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from medscale.report import style
-from medscale.report.names import BLUE, COLOURS, GREY, LINES, VERMILION, label
+from medscale.report.names import BLACK, BLUE, COLOURS, GREY, LINES, MARKERS, VERMILION, label
 
 QUANTITIES = (("loss", "loss (cross-entropy)"), ("accuracy", "accuracy"))
 SPLITS = (("train", "training", VERMILION, "--"), ("val", "validation", BLUE, "-"))
@@ -44,16 +44,35 @@ def confusion(counts: np.ndarray, classes: list[str], run: str) -> Figure:
 
 
 @style.styled
-def roc(points: pd.DataFrame, auroc: dict[str, float], run: str) -> Figure:
-    """ROC curves of the test images: thick the mean over seeds, thin each seed."""
-    figure = style.new(3.4, 3.6)
+def roc(points: pd.DataFrame, areas: dict[str, float], run: str, operating: pd.DataFrame | None = None) -> Figure:
+    """ROC curves of the test images: thick the mean over seeds, thin each seed; with two classes operating points."""
+    figure = style.new(3.8, 3.6)
     axes = figure.subplots()
-    draw_roc(axes, points, auroc)
+    draw_roc(axes, points, areas)
     axes.set(xlabel="false-positive rate", ylabel="true-positive rate", title=label(run))
     if points.empty:
         style.empty(axes, "undefined: only one class\noccurs in the test images")
-    else:
-        axes.legend(loc="lower right")
+        return figure
+    if operating is not None and operating["class"].nunique() == 1:
+        for marker, row in zip(MARKERS, operating.to_dict("records"), strict=False):
+            words = f"validation specificity {100 * row['wanted']:g} %"
+            where = 1 - row["specificity"], row["sensitivity"]
+            axes.plot(*where, marker, color=BLACK, markersize=4, fillstyle="none", label=words)
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+@style.styled
+def precision_recall(points: pd.DataFrame, areas: dict[str, float], run: str) -> Figure:
+    """Precision against recall of the test images: thick the mean over seeds, thin each seed."""
+    figure = style.new(3.8, 3.6)
+    axes = figure.subplots()
+    draw_curve(axes, points, ("recall", "precision"), areas)
+    axes.set(xlabel="recall", ylabel="precision", title=label(run))
+    if points.empty:
+        style.empty(axes, "undefined: only one class\noccurs in the test images")
+        return figure
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
@@ -87,18 +106,23 @@ def draw_confusion(axes: Axes, counts: np.ndarray, classes: list[str], *, names:
 
 def draw_roc(axes: Axes, points: pd.DataFrame, auroc: dict[str, float]) -> None:
     """Draw the ROC curves of roc.csv; ``auroc`` gives the areas by curve that the legend tells."""
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.7, linestyle=":")
+    draw_curve(axes, points, ("false_positive_rate", "true_positive_rate"), auroc)
+
+
+def draw_curve(axes: Axes, points: pd.DataFrame, of: tuple[str, str], areas: dict[str, float]) -> None:
+    """Draw the curves of roc.csv or pr.csv (columns ``of``): of many classes only their averages."""
     names = list(dict.fromkeys(points["curve"]))
     if len(names) > MANY:
         names = [name for name in names if name.endswith(" average")]
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.7, linestyle=":")
     for number, name in enumerate(names):
         colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
         for seed, part in points[points["curve"] == name].groupby("seed", dropna=False):
             mean = pd.isna(seed) or seed == ""
-            area = f" ({auroc[name]:.3f})" if name in auroc else ""
+            area = f" ({areas[name]:.3f})" if name in areas else ""
             axes.plot(
-                part["false_positive_rate"],
-                part["true_positive_rate"],
+                part[of[0]],
+                part[of[1]],
                 color=colour,
                 linestyle=line if mean else "-",
                 linewidth=1.4 if mean else 0.5,
