@@ -5,6 +5,7 @@
 import sys
 
 from medscale.config import BENCHMARKS, FIGURES as BASE_FIGURES, TABLES as BASE_TABLES
+from medscale.config import QUALITY_FIGURES, QUALITY_TABLES
 from medscale.workflow import Study, use_this_python
 
 use_this_python()
@@ -23,6 +24,7 @@ include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/benchmark.smk"
 include: "rules/detect.smk"
+include: "rules/quality.smk"
 include: "rules/paper.smk"
 
 

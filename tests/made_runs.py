@@ -14,6 +14,7 @@ from medscale.config import Config, load, plan
 from medscale.data.shards import seal, write_chunk
 from medscale.evaluate import evaluate
 from medscale.files import write_csv, write_json, write_parquet
+from medscale.report.quality import write_quality
 from medscale.report.result import write_result
 from medscale.report.study import write_report
 
@@ -213,5 +214,10 @@ def report(folder: Path, study: str, results: Sequence[Path]) -> Path:
     """Write a study's figures and tables below ``folder``; its facts.json."""
     config, data = folder / f"{study}.resolved.json", folder / "data" / study
     figures, tables = folder / "figures" / study, folder / "tables" / study
-    write_report(study, config, data, results, ROOT / "reported.yaml", figures, tables)
+    replicates = {
+        result.name: sorted((folder / "runs" / study / result.name).glob("seed*")) for result in results
+    }
+    write_quality(study, config, data / "index.parquet", results, replicates, figures, tables)
+    quality = tables / "quality.json"
+    write_report(study, config, data, results, ROOT / "reported.yaml", quality, figures, tables)
     return tables / "facts.json"

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from made_runs import ROOT, make_study, report
-from medscale.config import FIGURES, TABLES, load
+from medscale.config import FIGURES, QUALITY_FIGURES, QUALITY_TABLES, TABLES, load
 from medscale.errors import MedscaleError
 from medscale.files import read_json, write_json
 from medscale.report import latex, names, style
@@ -36,8 +36,9 @@ def study(tmp_path_factory) -> SimpleNamespace:
 def test_all_declared_figures_and_tables_are_there_and_no_others(study):
     figures = {file.name for file in (study.folder / "figures" / "glaucoma").iterdir()}
     tables = {file.name for file in (study.folder / "tables" / "glaucoma").iterdir()}
-    assert figures == {f"{name}.pdf" for name in FIGURES}
-    assert tables == {f"{name}.{kind}" for name in TABLES for kind in ("tex", "csv")} | {"facts.json"}
+    assert figures == {f"{name}.pdf" for name in (*FIGURES, *QUALITY_FIGURES)}
+    declared = {f"{name}.{kind}" for name in (*TABLES, *QUALITY_TABLES) for kind in ("tex", "csv")}
+    assert tables == declared | {"facts.json", "quality.json"}
 
 
 def test_the_same_results_give_the_same_bytes(study):

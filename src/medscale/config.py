@@ -37,6 +37,8 @@ from medscale.study import RunSpec
 __all__ = [
     "BENCHMARKS",
     "FIGURES",
+    "QUALITY_FIGURES",
+    "QUALITY_TABLES",
     "TABLES",
     "Augment",
     "Benchmarks",
@@ -66,6 +68,8 @@ __all__ = [
 
 FIGURES = ("samples", "audit", "curves", "accuracy", "roc", "confusion", "speedup", "efficiency", "time")
 TABLES = ("data", "audit", "results", "parity", "per_class", "timing", "reported")
+QUALITY_FIGURES = ("pr", "calibration", "subgroups")
+QUALITY_TABLES = ("tests", "operating", "confusions", "ensemble")
 BENCHMARKS = tuple(Benchmarks.model_fields)
 
 
@@ -125,11 +129,12 @@ class Config(Strict):
 
     def figures(self, study: str) -> list[str]:
         """Names of a study's figures."""
-        return [*FIGURES, *self._further(study)]
+        looked = ["gradcam"] if self.study(study).evaluate.gradcam != "none" else []
+        return [*FIGURES, *QUALITY_FIGURES, *looked, *self._further(study)]
 
     def tables(self, study: str) -> list[str]:
         """Names of a study's tables."""
-        return [*TABLES, *self._further(study)]
+        return [*TABLES, *QUALITY_TABLES, *self._further(study)]
 
     def _further(self, study: str) -> list[str]:
         """What only some studies have a figure and a table of: other splits, detection, benchmarks."""

@@ -123,6 +123,10 @@ class Study:
         runs = [run for run in settings.runs if run not in settings.detection_runs]
         return [f"results/{study}/{run}" for run in dict.fromkeys([*runs, settings.baseline])]
 
+    def shown_replicates(self, study: str) -> list[str]:
+        """Folders of all replicates of the runs that a study's report shows."""
+        return [folder for result in self.shown(study) for folder in self.replicates(study, Path(result).name)]
+
     def localized(self, study: str) -> list[str]:
         """Result folders of a study's detection runs, which have a report of their own."""
         return [f"results/{study}/{run}" for run in self.config.study(study).detection_runs]

@@ -21,7 +21,7 @@ def gallery(found: Gallery, title: str) -> Figure:
     right = found.cases["right"].to_numpy(bool)
     rows = [np.flatnonzero(right == wanted) for wanted in (True, False)]
     columns = max(1, *map(len, rows))
-    figure = style.new(0.75 + 5.2 * min(1.15, 6.5 / columns))
+    figure = style.new(1.1 + 4.15 * min(1.15, 6.3 / columns))
     figure.suptitle(title, size=9)
     if found.why:
         style.empty(figure.subplots(), found.why)
@@ -36,7 +36,7 @@ def gallery(found: Gallery, title: str) -> Figure:
             case = cases[number]
             image.imshow(found.images[number], interpolation="nearest")
             heat.imshow(overlay(found.images[number], found.heat[number]), interpolation="nearest")
-            image.set_title(_caption(case, columns), size=6)
+            image.set_title(_caption(case, columns), size=5.5)
             _bare(image)
             _bare(heat)
         if len(numbers):
@@ -57,12 +57,13 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
 
 def _caption(case: dict[str, object], columns: int) -> str:
-    length = 16 if columns > 4 else 24
+    length = 18 if columns > 4 else 26
     true, predicted = (style.shorten(str(case[key]), length) for key in ("true", "predicted"))
     sure = f"({100 * float(str(case['probability'])):.0f} %)"
-    return f"{true}\n{sure}" if case["right"] else f"{true}\ntaken for {predicted} {sure}".replace(" for ", " for\n")
+    return f"{true}\n{sure}" if case["right"] else f"{true}\ntaken for {sure}\n{predicted}"
 
 
 def _bare(axes: Axes) -> None:
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
+    axes.spines[:].set_visible(False)

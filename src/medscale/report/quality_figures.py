@@ -24,7 +24,7 @@ ACROSS = 5
 @style.styled
 def reliability(table: pd.DataFrame, scores: dict[str, Any], run: str) -> Figure:
     """Accuracy against confidence, before and after the temperature, and how many images are in each bin."""
-    figure = style.new(3.9, 3.6)
+    figure = style.new(4.2, 3.6)
     above, below = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
     draw_reliability(above, table, scores)
     above.set(ylabel="accuracy", title=label(run))
@@ -35,7 +35,7 @@ def reliability(table: pd.DataFrame, scores: dict[str, Any], run: str) -> Figure
             shares[(part["low"] * BINS).round().astype(int)] = 100 * part["images"] / part["images"].sum()
             below.stairs(shares, np.linspace(0, 1, BINS + 1), color=colour, linestyle=line)
     below.set(xlabel="confidence (probability of the predicted class)", ylabel="images (%)", xlim=(0, 1.02))
-    above.legend(loc="upper left")
+    figure.legend(*above.get_legend_handles_labels(), loc="outside lower center")
     return figure
 
 
@@ -111,7 +111,8 @@ def draw_reliability(axes: Axes, table: pd.DataFrame, scores: dict[str, Any], *,
 
 def draw_subgroups(panels: Sequence[Axes], table: pd.DataFrame) -> None:
     """Draw subgroups.csv, a panel a metric; the dashed line is that of all images."""
-    parts = records(table.drop_duplicates(["by", "part"]))
+    judged = table.groupby(["by", "part"])["mean"].transform(lambda values: values.notna().any())
+    parts = records(table.assign(judged=judged).drop_duplicates(["by", "part"]))
     places = np.arange(len(parts))[::-1]
     for axes, metric in zip(panels, METRICS, strict=True):
         unit, scale = UNITS[metric]
@@ -119,6 +120,8 @@ def draw_subgroups(panels: Sequence[Axes], table: pd.DataFrame) -> None:
         for place, part in zip(places, parts, strict=True):
             row = rows.loc[(part["by"], part["part"])]
             if np.isnan(row["mean"]):
+                why = "undefined" if part["judged"] else "too few images"
+                axes.text(0.5, place, why, transform=axes.get_yaxis_transform(), color=GREY, size=6, ha="center")
                 continue
             mean, low, high = (scale * np.array([row[key]]) for key in ("mean", "low", "high"))
             if part["by"] == "all":

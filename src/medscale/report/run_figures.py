@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from medscale.report.names import BLACK, BLUE, COLOURS, GREY, LINES, MARKERS, VE
 
 QUANTITIES = (("loss", "loss (cross-entropy)"), ("accuracy", "accuracy"))
 SPLITS = (("train", "training", VERMILION, "--"), ("val", "validation", BLUE, "-"))
+AVERAGES: dict[str, tuple[str, Any]] = {"macro average": (BLACK, "-"), "micro average": (GREY, "--")}
 MANY = 8  # classes above which a matrix holds no numbers and curves show only averages
 
 
@@ -46,7 +48,7 @@ def confusion(counts: np.ndarray, classes: list[str], run: str) -> Figure:
 @style.styled
 def roc(points: pd.DataFrame, areas: dict[str, float], run: str, operating: pd.DataFrame | None = None) -> Figure:
     """ROC curves of the test images: thick the mean over seeds, thin each seed; with two classes operating points."""
-    figure = style.new(3.8, 3.6)
+    figure = style.new(4.1, 3.6)
     axes = figure.subplots()
     draw_roc(axes, points, areas)
     axes.set(xlabel="false-positive rate", ylabel="true-positive rate", title=label(run))
@@ -58,22 +60,30 @@ def roc(points: pd.DataFrame, areas: dict[str, float], run: str, operating: pd.D
             words = f"validation specificity {100 * row['wanted']:g} %"
             where = 1 - row["specificity"], row["sensitivity"]
             axes.plot(*where, marker, color=BLACK, markersize=4, fillstyle="none", label=words)
-    figure.legend(loc="outside lower center", ncols=2)
+    _legend(figure, axes)
     return figure
 
 
 @style.styled
 def precision_recall(points: pd.DataFrame, areas: dict[str, float], run: str) -> Figure:
     """Precision against recall of the test images: thick the mean over seeds, thin each seed."""
-    figure = style.new(3.8, 3.6)
+    figure = style.new(4.1, 3.6)
     axes = figure.subplots()
     draw_curve(axes, points, ("recall", "precision"), areas)
     axes.set(xlabel="recall", ylabel="precision", title=label(run))
     if points.empty:
         style.empty(axes, "undefined: only one class\noccurs in the test images")
         return figure
-    figure.legend(loc="outside lower center", ncols=2)
+    _legend(figure, axes)
     return figure
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Below the axes, in as many columns as its words leave room for; the figure grows by its rows."""
+    words = axes.get_legend_handles_labels()[1]
+    columns = 1 if max(map(len, words)) > 26 else 2
+    figure.set_figheight(figure.get_figheight() + 0.16 * (-(-len(words) // columns) - 2))
+    figure.legend(loc="outside lower center", ncols=columns)
 
 
 def draw_curves(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
@@ -116,7 +126,7 @@ def draw_curve(axes: Axes, points: pd.DataFrame, of: tuple[str, str], areas: dic
     if len(names) > MANY:
         names = [name for name in names if name.endswith(" average")]
     for number, name in enumerate(names):
-        colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
+        colour, line = AVERAGES.get(name, (COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]))
         for seed, part in points[points["curve"] == name].groupby("seed", dropna=False):
             mean = pd.isna(seed) or seed == ""
             area = f" ({areas[name]:.3f})" if name in areas else ""
