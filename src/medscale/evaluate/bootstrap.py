@@ -30,7 +30,9 @@ def draw(groups: int, resamples: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=resamples)
 
 
-def resample(labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, drawn: np.ndarray) -> Resampled:
+def resample(
+    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, drawn: np.ndarray, *, micro: bool = True
+) -> Resampled:
     """All metrics of ``medscale.evaluate.metrics`` on every resample.
 
     Args:
@@ -38,6 +40,7 @@ def resample(labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, 
         probabilities: shape N,K.
         groups: group code of each image, shape N.
         drawn: from ``draw``, shape R,G.
+        micro: with the micro averages of the areas, which of many classes take as long as all else.
 
     Returns:
         Values as ``metrics.point`` and ``metrics.per_class`` would give for the resampled images.
@@ -49,10 +52,10 @@ def resample(labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, 
     for name, values in zip(AREAS, np.stack(one_against_rest, axis=2), strict=True):
         by_class[name] = values
         overall[name] = headline(values)
-    if classes > 2:
+    if classes > 2 and micro:
         truth = np.eye(classes, dtype=bool)[labels].ravel()
-        micro = _areas(truth, probabilities.ravel(), np.repeat(groups, classes), drawn)
-        overall |= {f"{name}_micro": values for name, values in zip(AREAS, micro, strict=True)}
+        areas = _areas(truth, probabilities.ravel(), np.repeat(groups, classes), drawn)
+        overall |= {f"{name}_micro": values for name, values in zip(AREAS, areas, strict=True)}
     return Resampled(overall | calibration.resample(labels, probabilities, groups, drawn), by_class)
 
 
@@ -111,18 +114,22 @@ def _areas(positive: np.ndarray, scores: np.ndarray, groups: np.ndarray, drawn: 
     ordered, positive, groups = scores[order], positive[order], groups[order]
     first = np.searchsorted(ordered, ordered[positive], side="left")
     last = np.searchsorted(ordered, ordered[positive], side="right")
+    better = np.searchsorted(first, first, side="left")
     step = max(1, CELLS // len(order))
     blocks = (drawn[start : start + step].T[groups] for start in range(0, len(drawn), step))
-    return np.concatenate([_block(weights, positive, first, last) for weights in blocks], axis=1)
+    return np.concatenate([_block(weights, positive, first, last, better) for weights in blocks], axis=1)
 
 
-def _block(weights: np.ndarray, positive: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+def _block(
+    weights: np.ndarray, positive: np.ndarray, first: np.ndarray, last: np.ndarray, better: np.ndarray
+) -> np.ndarray:
     """Both areas of some resamples, shape 2,r.
 
     Args:
         weights: how often each image is drawn, by ascending score, int64, shape N,r; it is overwritten.
         positive: which images are of the class, bool, shape N.
         first, last: for each positive image, how many images have a smaller, and a smaller or equal score.
+        better: for each positive image, how many positive images have a smaller score.
     """
     above = weights[positive]
     weights[positive] = 0
@@ -132,7 +139,7 @@ def _block(weights: np.ndarray, positive: np.ndarray, first: np.ndarray, last: n
     found, negatives = above.sum(axis=0), below[-1]
     pairs = (found * negatives).astype(np.float64)
     hits = np.concatenate([np.zeros_like(above[:1]), np.cumsum(above, axis=0)])
-    hits = found - hits[np.searchsorted(first, first, side="left")]  # positive images that score as high or higher
+    hits = found - hits[better]  # positive images that score as high or higher
     kept = hits + (negatives - smaller)
     precision = np.divide(hits, kept, out=np.zeros(kept.shape), where=kept > 0)
     defined = pairs > 0

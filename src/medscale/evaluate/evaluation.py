@@ -114,7 +114,7 @@ def evaluate(
         reliability=_reliability(test, calibrated if len(val.ids) else None),
         operating=operating_points(val, test, classes, settings.specificities, drawn["test"]),
         confusions=_confusions(_confusion(test), classes, len(seeds)),
-        subgroups=subgroups(test, rows, settings, drawn["test"]),
+        subgroups=subgroups(test, rows, settings, drawn["test"], resampled["test"]),
         curves=learning_curves(replicates),
         resamples=pd.DataFrame({n: over_replicates([r.overall[n] for r in resampled["test"]]) for n in PAIRED}),
         paired_with=_identity(test, resamples),

@@ -9,13 +9,16 @@ import pandas as pd
 
 from medscale.config import Evaluate
 from medscale.evaluate import bootstrap, metrics
+from medscale.evaluate.bootstrap import Resampled
 from medscale.evaluate.replicates import Predicted
 
 METRICS = ("accuracy", "balanced_accuracy", "auroc")
 UNKNOWN = "unknown"
 
 
-def subgroups(predicted: Predicted, rows: pd.DataFrame, settings: Evaluate, drawn: np.ndarray) -> pd.DataFrame:
+def subgroups(
+    predicted: Predicted, rows: pd.DataFrame, settings: Evaluate, drawn: np.ndarray, whole: Sequence[Resampled]
+) -> pd.DataFrame:
     """Metrics in each part of the images.
 
     Args:
@@ -23,38 +26,53 @@ def subgroups(predicted: Predicted, rows: pd.DataFrame, settings: Evaluate, draw
         rows: the index's rows of the same images in the same order.
         settings: which columns, the limits of age bands, and how many images a part needs.
         drawn: resamples of the split's groups, from ``bootstrap.draw``.
+        whole: the metrics of all images on them, by replicate.
 
     Returns:
         A row a part and metric: ``by, part, images, groups, metric, mean, low, high`` (mean over seeds, interval over
         patients); mean and interval are NaN in parts of fewer than ``settings.smallest`` images. Columns that the index
         has not, or that are the same for all images, are left out. ``by`` is "all" for all images.
     """
-    parts = [("all", "all images", np.ones(len(rows), bool))]
+    parts = []
     for name in settings.subgroups:
         if name in rows:
             values = _bands(rows[name], settings.age_bands) if name == "age" else _words(rows[name])
             parts += [(name, part, values == part) for part in _order(values) if values.nunique() > 1]
-    found = [_part(predicted, by, part, of, settings.smallest, drawn) for by, part, of in parts]
-    return pd.DataFrame([row for part_rows in found for row in part_rows])
+    everything = np.ones(len(rows), bool)
+    found = _rows(predicted, ("all", "all images"), everything, [one.overall for one in whole])
+    for by, part, of in parts:
+        here = np.asarray(of)
+        found += _rows(predicted, (by, part), here, _resampled(predicted, here, drawn, settings.smallest))
+    return pd.DataFrame(found)
 
 
-def _part(
-    predicted: Predicted, by: str, part: str, of: np.ndarray | pd.Series, smallest: int, drawn: np.ndarray
-) -> list[dict[str, object]]:
-    here = np.asarray(of)
-    labels, groups = predicted.labels[here], predicted.groups[here]
-    head = {"by": by, "part": part, "images": int(here.sum()), "groups": len(np.unique(groups))}
-    nothing = {"mean": np.nan, "low": np.nan, "high": np.nan}
+def _resampled(
+    predicted: Predicted, here: np.ndarray, drawn: np.ndarray, smallest: int
+) -> list[dict[str, np.ndarray]] | None:
+    """The metrics of the images ``here`` on each resample, by replicate; None: there are too few of them."""
     if here.sum() < smallest:
-        return [head | {"metric": name} | nothing for name in METRICS]
-    points = [metrics.point(labels, odds[here]) for odds in predicted.probabilities]
+        return None
+    labels, groups = predicted.labels[here], predicted.groups[here]
     with np.errstate(invalid="ignore"):  # a resample without any image of the part is undefined
-        resampled = [bootstrap.resample(labels, odds[here], groups, drawn).overall for odds in predicted.probabilities]
+        return [
+            bootstrap.resample(labels, odds[here], groups, drawn, micro=False).overall
+            for odds in predicted.probabilities
+        ]
+
+
+def _rows(
+    predicted: Predicted, name: tuple[str, str], here: np.ndarray, resampled: list[dict[str, np.ndarray]] | None
+) -> list[dict[str, object]]:
+    head = {"by": name[0], "part": name[1], "images": int(here.sum())}
+    head["groups"] = len(np.unique(predicted.groups[here]))
+    if resampled is None:
+        return [head | {"metric": metric, "mean": np.nan, "low": np.nan, "high": np.nan} for metric in METRICS]
+    points = [metrics.point(predicted.labels[here], odds[here]) for odds in predicted.probabilities]
     rows = []
-    for name in METRICS:
-        low, high = bootstrap.interval(np.mean([one[name] for one in resampled], axis=0))
-        mean = float(np.mean([one[name] for one in points]))
-        rows.append(head | {"metric": name, "mean": mean, "low": low, "high": high})
+    for metric in METRICS:
+        low, high = bootstrap.interval(np.mean([one[metric] for one in resampled], axis=0))
+        mean = float(np.mean([one[metric] for one in points]))
+        rows.append(head | {"metric": metric, "mean": mean, "low": low, "high": high})
     return rows
 
 

@@ -22,20 +22,25 @@ ACROSS = 5
 
 
 @style.styled
-def reliability(table: pd.DataFrame, scores: dict[str, Any], run: str) -> Figure:
-    """Accuracy against confidence, before and after the temperature, and how many images are in each bin."""
-    figure = style.new(4.2, 3.6)
-    above, below = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
-    draw_reliability(above, table, scores)
-    above.set(ylabel="accuracy", title=label(run))
+def quality(table: pd.DataFrame, parts: pd.DataFrame, scores: dict[str, Any], run: str) -> Figure:
+    """A run's reliability diagram with how many images are in each bin, and below it its subgroups."""
+    rows = len(parts.drop_duplicates(["by", "part"]))
+    figure = style.new(3.1 + 0.5 + 0.2 * rows)
+    figure.suptitle(label(run), size=9)
+    above, below = figure.subfigures(2, 1, height_ratios=[3.1, 0.5 + 0.2 * rows])
+    left, right = above.subplots(1, 2)
+    draw_reliability(left, table, scores)
+    left.set(ylabel="accuracy", xlim=(0, 1.02))
     for name, colour, line, _, _ in CALIBRATED:
         part = table[table["calibrated"] == name]
         if len(part):
             shares = np.zeros(BINS)
             shares[(part["low"] * BINS).round().astype(int)] = 100 * part["images"] / part["images"].sum()
-            below.stairs(shares, np.linspace(0, 1, BINS + 1), color=colour, linestyle=line)
-    below.set(xlabel="confidence (probability of the predicted class)", ylabel="images (%)", xlim=(0, 1.02))
-    figure.legend(*above.get_legend_handles_labels(), loc="outside lower center")
+            right.stairs(shares, np.linspace(0, 1, BINS + 1), color=colour, linestyle=line)
+    right.set(ylabel="images (%)", xlim=(0, 1.02))
+    above.supxlabel("confidence (probability of the predicted class)", size=8)
+    above.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    draw_subgroups(list(below.subplots(1, len(METRICS), sharey=True)), parts)
     return figure
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from medscale.errors import MedscaleError
+from medscale.evaluate import metrics
 from medscale.evaluate.evaluation import Evaluation
 from medscale.evaluate.replicates import Gallery
 from medscale.evaluate.summary import summarise
@@ -21,6 +22,7 @@ from medscale.report import gallery_figures, quality_figures, run_figures, style
 from medscale.report.card import model_card
 from medscale.report.marks import mark
 from medscale.report.names import label
+from medscale.report.results import records
 
 
 def write_result(evaluation: Evaluation, folder: str | Path, gallery: Gallery | None = None) -> dict[str, Any]:
@@ -71,16 +73,22 @@ def _figures(evaluation: Evaluation, summary: dict[str, Any], folder: Path) -> N
     figures = {
         "curves": run_figures.curves(evaluation.curves, run),
         "confusion": run_figures.confusion(evaluation.confusion, evaluation.classes, run),
-        "roc": run_figures.roc(evaluation.roc, areas(summary, per_class), run, evaluation.operating),
-        "pr": run_figures.precision_recall(evaluation.precision_recall, areas(summary, per_class, "auprc"), run),
-        "reliability": quality_figures.reliability(evaluation.reliability, summary["metrics"]["test"], run),
-        "subgroups": quality_figures.subgroups(evaluation.subgroups, run),
+        "roc": run_figures.roc(
+            evaluation.roc,
+            evaluation.precision_recall,
+            [areas(summary, per_class, area) for area in metrics.AREAS],
+            run,
+            records(evaluation.operating),
+        ),
+        "quality": quality_figures.quality(
+            evaluation.reliability, evaluation.subgroups, summary["metrics"]["test"], run
+        ),
     }
     for name, figure in figures.items():
         style.save(figure, folder / f"{name}.pdf", mark([summary["marks"]]))
 
 
-def areas(summary: dict[str, Any], per_class: pd.DataFrame, area: str = "auroc") -> dict[str, float]:
+def areas(summary: dict[str, Any], per_class: pd.DataFrame, area: str) -> dict[str, float]:
     """Area (auroc or auprc) by name of curve, where it is defined."""
     rows = per_class[(per_class["metric"] == area) & per_class["mean"].notna()]
     found = {str(row["class"]): float(row["mean"]) for row in rows.to_dict("records")}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
@@ -18,6 +19,7 @@ from medscale.report.names import BLACK, BLUE, COLOURS, GREY, LINES, MARKERS, VE
 QUANTITIES = (("loss", "loss (cross-entropy)"), ("accuracy", "accuracy"))
 SPLITS = (("train", "training", VERMILION, "--"), ("val", "validation", BLUE, "-"))
 AVERAGES: dict[str, tuple[str, Any]] = {"macro average": (BLACK, "-"), "micro average": (GREY, "--")}
+Points = Sequence[Mapping[str, Any]]
 MANY = 8  # classes above which a matrix holds no numbers and curves show only averages
 
 
@@ -35,55 +37,47 @@ def curves(table: pd.DataFrame, run: str, quantities: Sequence[tuple[str, str]] 
 
 @style.styled
 def confusion(counts: np.ndarray, classes: list[str], run: str) -> Figure:
-    """Confusion matrix of the test images, each row in percent of its true class."""
+    """Confusion matrix of the test images, each row in percent of its true class; of many classes from 0.5 % on."""
     side = min(6.3, max(3.0, 1.4 + 0.42 * len(classes)))
     figure = style.new(side * 0.9, side)
     axes = figure.subplots()
     image = draw_confusion(axes, counts, classes)
     axes.set(xlabel="predicted class", ylabel="true class", title=label(run))
-    figure.colorbar(image, ax=axes, label="share of the true class (%)", shrink=0.8)
+    bar = figure.colorbar(image, ax=axes, label="share of the true class (%)", shrink=0.8)
+    if len(classes) > MANY:
+        bar.set_ticks([0, 1, 5, 10, 25, 50, 75, 100])
     return figure
 
 
 @style.styled
-def roc(points: pd.DataFrame, areas: dict[str, float], run: str, operating: pd.DataFrame | None = None) -> Figure:
-    """ROC curves of the test images: thick the mean over seeds, thin each seed; with two classes operating points."""
-    figure = style.new(4.1, 3.6)
-    axes = figure.subplots()
-    draw_roc(axes, points, areas)
-    axes.set(xlabel="false-positive rate", ylabel="true-positive rate", title=label(run))
-    if points.empty:
-        style.empty(axes, "undefined: only one class\noccurs in the test images")
+def roc(roc: pd.DataFrame, pr: pd.DataFrame, areas: Sequence[dict[str, float]], run: str, operating: Points) -> Figure:
+    """ROC and precision-recall curves of the test images: thick the mean over seeds, thin each seed.
+
+    Args:
+        roc, pr: roc.csv and pr.csv.
+        areas: AUROC and average precision by curve.
+        run: its name.
+        operating: operating.csv's rows; of two classes they are drawn.
+    """
+    figure = style.new(3.6, 6.3)
+    figure.suptitle(label(run), size=9)
+    left, right = figure.subplots(1, 2)
+    if roc.empty:
+        for axes in (left, right):
+            style.empty(axes, "undefined: only one class\noccurs in the test images")
         return figure
-    if operating is not None and operating["class"].nunique() == 1:
-        for marker, row in zip(MARKERS, operating.to_dict("records"), strict=False):
+    draw_roc(left, roc, areas[0])
+    draw_curve(right, pr, ("recall", "precision"), areas[1])
+    if len({row["class"] for row in operating}) == 1:
+        for marker, row in zip(MARKERS, operating, strict=False):
             words = f"validation specificity {100 * row['wanted']:g} %"
             where = 1 - row["specificity"], row["sensitivity"]
-            axes.plot(*where, marker, color=BLACK, markersize=4, fillstyle="none", label=words)
-    _legend(figure, axes)
+            left.plot(*where, marker, color=BLACK, markersize=4, fillstyle="none", label=words)
+    left.set(xlabel="false-positive rate", ylabel="true-positive rate")
+    right.set(xlabel="recall", ylabel="precision")
+    for axes in (left, right):
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
     return figure
-
-
-@style.styled
-def precision_recall(points: pd.DataFrame, areas: dict[str, float], run: str) -> Figure:
-    """Precision against recall of the test images: thick the mean over seeds, thin each seed."""
-    figure = style.new(4.1, 3.6)
-    axes = figure.subplots()
-    draw_curve(axes, points, ("recall", "precision"), areas)
-    axes.set(xlabel="recall", ylabel="precision", title=label(run))
-    if points.empty:
-        style.empty(axes, "undefined: only one class\noccurs in the test images")
-        return figure
-    _legend(figure, axes)
-    return figure
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    """Below the axes, in as many columns as its words leave room for; the figure grows by its rows."""
-    words = axes.get_legend_handles_labels()[1]
-    columns = 1 if max(map(len, words)) > 26 else 2
-    figure.set_figheight(figure.get_figheight() + 0.16 * (-(-len(words) // columns) - 2))
-    figure.legend(loc="outside lower center", ncols=columns)
 
 
 def draw_curves(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
@@ -100,17 +94,20 @@ def draw_curves(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
 def draw_confusion(axes: Axes, counts: np.ndarray, classes: list[str], *, names: bool = True) -> AxesImage:
     """Draw a row-normalised matrix with its numbers, where they fit; returns the image for a colour bar."""
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    many = len(classes) > MANY
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5 if many else 1, 0, 100))  # rare confusions show too
     axes.grid(visible=False)
     ticks = range(len(classes)) if names else []
     words = [style.shorten(name, 18) for name in classes] if names else []
     small = 5 if len(classes) > 15 else 7
     axes.set_xticks(ticks, words, rotation=90 if len(classes) > 3 else 0, fontsize=small)
     axes.set_yticks(ticks, words, fontsize=small)
-    if len(classes) <= MANY:
+    if names or not many:
         for (row, column), share in np.ndenumerate(shares):
-            colour = "white" if share > 55 else "black"
-            axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=colour, size=7)
+            colour = "white" if share > (30 if many else 55) else "black"
+            if share >= 0.5 or not many:
+                size = 4 if len(classes) > 15 else 7
+                axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=colour, size=size)
     return image
 
 
