@@ -31,9 +31,7 @@ def report(
 
 
 @main.command()
-def gradcam(
-    result: Path, figures: Path = typer.Option(...), log_file: Path = typer.Option(..., "--log")
-) -> None:
+def gradcam(result: Path, figures: Path = typer.Option(...), log_file: Path = typer.Option(..., "--log")) -> None:
     set_up(log_file)
     write_gallery(result, figures)
 

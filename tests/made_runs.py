@@ -214,9 +214,7 @@ def report(folder: Path, study: str, results: Sequence[Path]) -> Path:
     """Write a study's figures and tables below ``folder``; its facts.json."""
     config, data = folder / f"{study}.resolved.json", folder / "data" / study
     figures, tables = folder / "figures" / study, folder / "tables" / study
-    replicates = {
-        result.name: sorted((folder / "runs" / study / result.name).glob("seed*")) for result in results
-    }
+    replicates = {result.name: sorted((folder / "runs" / study / result.name).glob("seed*")) for result in results}
     write_quality(study, config, data / "index.parquet", results, replicates, figures, tables)
     quality = tables / "quality.json"
     write_report(study, config, data, results, ROOT / "reported.yaml", quality, figures, tables)

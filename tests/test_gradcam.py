@@ -1,4 +1,4 @@
-"""Grad-CAM: agrees with the formula on a network where it is known, finds the place of a class, and fits every network."""
+"""Grad-CAM agrees with its formula where that is known, finds the place of a class, and fits every network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medscale.models.registry import build
 
 
 class Linear(nn.Module):
-    """Maps, their mean, and a linear layer: Grad-CAM is then the maps weighted by that layer (Selvaraju, section 3.1)."""
+    """Maps, their mean, and a linear layer: Grad-CAM is then the maps weighted by that layer."""
 
     def __init__(self) -> None:
         super().__init__()

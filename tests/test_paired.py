@@ -25,7 +25,7 @@ def scored(labels, skill, rng, classes=2) -> np.ndarray:
 
 
 def delong_by_definition(labels, one, two):
-    """DeLong et al. (1988) as it is written: kernels of all pairs, then the covariance of their row and column means."""
+    """DeLong et al. (1988) as it is written: kernels of all pairs, then their means' covariance."""
     kernels = [
         (s[labels == 1][:, None] > s[labels == 0]) + 0.5 * (s[labels == 1][:, None] == s[labels == 0])
         for s in (one, two)

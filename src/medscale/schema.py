@@ -169,9 +169,7 @@ class Evaluate(Strict):
     specificities: list[float] = Field(
         [0.9, 0.95], description="operating points: sensitivity where validation has these specificities"
     )
-    margin: float = Field(
-        2.0, gt=0, description="percentage points of accuracy; runs within it count as equally good"
-    )
+    margin: float = Field(2.0, gt=0, description="percentage points of accuracy; runs within it count as equally good")
     subgroups: list[str] = Field(
         ["age", "sex", "view", "source"], description="columns of the index; those that it has not are left out"
     )

@@ -61,18 +61,14 @@ def resample(
 ) -> dict[str, np.ndarray]:
     """``point`` on every resample; arguments as those of ``bootstrap.resample``, values of shape R."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    sums = np.zeros((drawn.shape[1], 3 + BINS))
-    np.add.at(sums, (groups, 0), 1.0)
-    np.add.at(sums, (groups, 1), _brier(labels, probabilities))
-    np.add.at(sums, (groups, 2), -_log(probabilities)[np.arange(len(labels)), labels])
-    np.add.at(sums, (groups, 3 + _bin(confidence)), confidence - right)
-    sums = drawn @ sums
-    images = sums[:, 0]
-    return {
-        "brier": sums[:, 1] / images,
-        "nll": sums[:, 2] / images,
-        "ece": np.abs(sums[:, 3:]).sum(axis=1) / images,
-    }
+    size, losses = drawn.shape[1], -_log(probabilities)[np.arange(len(labels)), labels]
+    images, brier, loss = (
+        drawn @ np.bincount(groups, each, size)
+        for each in (np.ones(len(labels)), _brier(labels, probabilities), losses)
+    )
+    cells = np.bincount(groups * BINS + _bin(confidence), confidence - right, size * BINS)
+    gaps = np.abs(drawn @ cells.reshape(size, BINS)).sum(axis=1)
+    return {"brier": brier / images, "nll": loss / images, "ece": gaps / images}
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:

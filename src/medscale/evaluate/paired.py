@@ -88,7 +88,7 @@ def auroc(predicted: Predicted) -> Areas:
     patient do not count as independent ones. With one image a patient, two classes and one replicate it is DeLong's.
     """
     classes = predicted.probabilities.shape[2]
-    codes = [1] if classes == 2 else [c for c in range(classes) if 0 < (predicted.labels == c).sum()]
+    codes = [1] if classes == 2 else [c for c in range(classes) if (predicted.labels == c).any()]
     size = int(predicted.groups.max()) + 1
     found = [
         _area(predicted.labels == code, odds[:, code], predicted.groups, size)

@@ -83,7 +83,9 @@ def read(folder: str | Path) -> Replicate:
 
 
 def read_index(path: str | Path) -> pd.DataFrame:
-    """Read index.parquet: ``id, label, split, group`` and what else it has of each image; the order of label's categories is the order of the classes.
+    """Read index.parquet: ``id, label, split, group`` and what else it has of each image.
+
+    The order of label's categories is the order of the classes.
 
     Raises:
         MedscaleError: when it is missing or damaged, or its labels are no category.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -83,7 +84,7 @@ def _words(column: pd.Series) -> pd.Series:
 def _bands(ages: pd.Series, limits: Sequence[float]) -> pd.Series:
     """Ages as bands such as "40-59": from a limit to below the next."""
     ends = [-np.inf, *sorted(limits), np.inf]
-    names = [_band(low, high) for low, high in zip(ends, ends[1:], strict=False)]
+    names = [_band(low, high) for low, high in pairwise(ends)]
     cut = pd.cut(ages.astype("float64"), ends, right=False, labels=names).astype("object")
     return cut.where(ages.notna(), UNKNOWN)
 

@@ -78,9 +78,10 @@ Most frequent confusions (images a replicate): {% for c in s.confusions[:5] %}{{
 {% if s.calibration.temperature is none %}
 Without validation images no temperature was fitted.
 {% else %}
-Logits divided by {{ n(s.calibration.temperature) }} (mean over replicates; fitted on the validation images, Guo et al. \
-2017) change the calibration error from {{ n(s.metrics.test.ece.mean) }} to {{ n(s.metrics.test.ece_calibrated.mean) }} \
-and the Brier score from {{ n(s.metrics.test.brier.mean) }} to {{ n(s.metrics.test.brier_calibrated.mean) }}.
+Logits divided by {{ n(s.calibration.temperature) }} (mean over replicates; fitted on the validation images, \
+Guo et al. 2017) change the calibration error from {{ n(s.metrics.test.ece.mean) }} to \
+{{ n(s.metrics.test.ece_calibrated.mean) }} and the Brier score from {{ n(s.metrics.test.brier.mean) }} to \
+{{ n(s.metrics.test.brier_calibrated.mean) }}.
 {% endif %}
 
 ### Operating points

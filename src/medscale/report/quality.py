@@ -115,13 +115,22 @@ def _members(found: Sequence[Result], replicates: Mapping[str, Sequence[Path]], 
 def _facts(base: Result, tests: pd.DataFrame, together_: pd.DataFrame, margin: float) -> dict[str, Any]:
     """``structure`` and ``values`` as in facts.json, which takes them up."""
     by = [one for one in dict.fromkeys(base.subgroups["by"]) if one != "all"]
-    said = {name: [label(row["run"]) for row in records(tests) if row["reading"] == words] for name, words in READINGS.items()}
+    said = {
+        name: [label(row["run"]) for row in records(tests) if row["reading"] == words]
+        for name, words in READINGS.items()
+    }
     adjusted = tests[["accuracy_p_holm", "auroc_p_holm"]].to_numpy(dtype=float) if len(tests) else np.empty((0, 2))
     significant = [label(row["run"]) for row, p in zip(records(tests), adjusted, strict=True) if np.nanmin(p) < 0.05]
     values = {"margin": f"{margin:g}", "tests": str(len(tests))}
     if (temperature := base.summary["calibration"]["temperature"]) is not None:
         values["temperature"] = number(temperature, 2)
     return {
-        "structure": {"subgroups": by, "readings": said, "significant": significant, "ensembles": len(together_)},
+        "structure": {
+            "temperature": temperature,
+            "subgroups": by,
+            "readings": said,
+            "significant": significant,
+            "ensembles": len(together_),
+        },
         "values": values,
     }

@@ -1,4 +1,4 @@
-"""Figures of how far probabilities and averages can be trusted: reliability diagrams, subgroups, by run and by study."""
+"""Figures of how far probabilities and averages can be trusted: reliability diagrams, subgroups."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from medscale.evaluate.calibration import BINS
 from medscale.evaluate.subgroups import METRICS
 from medscale.report import run_figures, style
-from medscale.report.names import BLUE, GREY, ORANGE, label, look
+from medscale.report.names import BLUE, GREY, ORANGE, label
 from medscale.report.results import Result, records
 
 CALIBRATED = (("no", BLUE, "-", "o", "as trained"), ("yes", ORANGE, "--", "s", "with the temperature"))
@@ -27,7 +27,7 @@ def quality(table: pd.DataFrame, parts: pd.DataFrame, scores: dict[str, Any], ru
     rows = len(parts.drop_duplicates(["by", "part"]))
     figure = style.new(3.1 + 0.5 + 0.2 * rows)
     figure.suptitle(label(run), size=9)
-    above, below = figure.subfigures(2, 1, height_ratios=[3.1, 0.5 + 0.2 * rows])
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[3.1, 0.5 + 0.2 * rows])[:, 0]
     left, right = above.subplots(1, 2)
     draw_reliability(left, table, scores)
     left.set(ylabel="accuracy", xlim=(0, 1.02))
@@ -73,7 +73,9 @@ def calibration(results: Sequence[Result], baseline: str) -> Figure:
             at = np.array([place for place, _ in there]) + shift
             bars = style.errors(mean, low, high)
             axes.errorbar(mean, at, xerr=bars, fmt=marker, color=colour, capsize=2, markersize=3.5, label=words)
-        axes.set(xlabel={"ece": "calibration error (ECE)", "brier": "Brier score"}[metric], ylim=(-0.6, len(results) - 0.4))
+        axes.set(
+            xlabel={"ece": "calibration error (ECE)", "brier": "Brier score"}[metric], ylim=(-0.6, len(results) - 0.4)
+        )
         axes.set_yticks(places, [label(result.name) for result in results] if metric == "ece" else [])
         axes.set_xlim(0, None)
     figure.legend(*others[0].get_legend_handles_labels(), loc="outside lower right", ncols=2)
@@ -84,13 +86,13 @@ def calibration(results: Sequence[Result], baseline: str) -> Figure:
 def precision_recall(results: Sequence[Result]) -> Figure:
     """Precision against recall of the test images, a panel a run."""
     bands, columns = style.grid(len(results), ACROSS)
-    figure = style.new(0.35 + 1.75 * bands)
+    figure = style.new(0.6 + 1.85 * bands)
     axes = style.panels(figure, len(results), columns)
     for number, (result, (axis,)) in enumerate(zip(results, axes, strict=True)):
         run_figures.draw_curve(axis, result.precision_recall, ("recall", "precision"), {})
         area = result.score("auprc")["mean"]
-        axis.text(0.03, 0.05, f"AP {area:.3f}" if area is not None else "undefined", size=6.5)
-        axis.set_title(label(result.name).replace(", ", "\n", 1), size=7)
+        told = f"AP {area:.3f}" if area is not None else "undefined"
+        axis.set_title(label(result.name).replace(", ", "\n", 1) + f": {told}", size=6.5)
         axis.set(xlabel="recall", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
         axis.set(ylabel="precision" if number % columns == 0 else "")
     handles, words = axes[0][0].get_legend_handles_labels()
@@ -131,7 +133,9 @@ def draw_subgroups(panels: Sequence[Axes], table: pd.DataFrame) -> None:
             mean, low, high = (scale * np.array([row[key]]) for key in ("mean", "low", "high"))
             if part["by"] == "all":
                 axes.axvline(mean[0], color=GREY, linewidth=0.8, linestyle="--")
-            axes.errorbar(mean, place, xerr=style.errors(mean, low, high), fmt="o", color=BLUE, capsize=2, markersize=3.5)
+            axes.errorbar(
+                mean, place, xerr=style.errors(mean, low, high), fmt="o", color=BLUE, capsize=2, markersize=3.5
+            )
         axes.set(xlabel=unit)
     words = [f"{_head(part)}{style.shorten(str(part['part']), 28)} ({part['images']})" for part in parts]
     panels[0].set_yticks(places, words)
@@ -140,4 +144,3 @@ def draw_subgroups(panels: Sequence[Axes], table: pd.DataFrame) -> None:
 
 def _head(part: dict[str, Any]) -> str:
     return "" if part["by"] == "all" else f"{part['by']}: "
-
