@@ -7,11 +7,14 @@ rule quality_report:
         index="data/{study}/index.parquet",
         results=lambda w: STUDY.shown(w.study),
         predictions=lambda w: [
-            f"{folder}/predictions.parquet" for folder in STUDY.shown_replicates(w.study)
+            f"{folder}/predictions.parquet"
+            for folder in STUDY.shown_replicates(w.study)
         ],
     output:
         expand("figures/{{study}}/{name}.pdf", name=QUALITY_FIGURES),
-        expand("tables/{{study}}/{name}.{kind}", name=QUALITY_TABLES, kind=["tex", "csv"]),
+        expand(
+            "tables/{{study}}/{name}.{kind}", name=QUALITY_TABLES, kind=["tex", "csv"]
+        ),
         facts="tables/{study}/quality.json",
     log:
         "logs/{study}/quality_report.log",
