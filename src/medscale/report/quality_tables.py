@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
 from medscale.report.latex import escape, number, span, stacked, tabular
 from medscale.report.names import label
 from medscale.report.results import records
@@ -11,36 +12,27 @@ from medscale.report.results import records
 FEW = 8  # classes up to which each has its operating points in the table
 WORST = 5  # else these, of the lowest sensitivity
 TOLD = 10  # confusions
-UNIT = {"accuracy": (100, 1), "auroc": (1, 3), "nll": (1, 3), "ece": (1, 3)}
+UNIT = {"accuracy": (100, 1), "auroc": (1, 3), "nll": (1, 3)}
+SAID = {SAME: "equal", APART_WITHIN: "apart, within", APART: "apart", OPEN: "undecided"}
 
 
 def tests(table: pd.DataFrame) -> str:
-    """Each run beside the baseline: ``paired.compare``'s table."""
+    """Each run beside the baseline: ``paired.compare``'s table; of the p-values the adjusted ones."""
     rows = [
         [
             escape(label(row["run"])),
             f"{row['only_run']} / {row['only_baseline']}",
             f"{number(row['accuracy'], 1)} ({span(row['accuracy_low'], row['accuracy_high'], 1)})",
-            _p(row["accuracy_p"]),
             _p(row["accuracy_p_holm"]),
             f"{number(row['auroc'], 3)} ({span(row['auroc_low'], row['auroc_high'], 3)})",
-            _p(row["auroc_p"]),
             _p(row["auroc_p_holm"]),
-            escape(row["reading"]),
+            SAID[row["reading"]],
         ]
         for row in records(table)
     ]
-    heads = (
-        r"right in one alone\\run / baseline",
-        r"accuracy apart\\(points)",
-        "p",
-        r"p\\(Holm)",
-        r"AUROC\\apart",
-        "p",
-        r"p\\(Holm)",
-    )
+    heads = (r"right in one alone\\run / baseline", r"accuracy apart\\(points)", "p", r"AUROC\\apart", "p")
     columns = [("l", "run"), *[("r", stacked(head)) for head in heads], ("l", "accuracy is")]
-    return tabular(columns, rows or [["no other run", *["--"] * 8]])
+    return tabular(columns, rows or [["no other run", *["--"] * 6]])
 
 
 def operating(table: pd.DataFrame) -> str:
@@ -88,21 +80,21 @@ def confusions(table: pd.DataFrame) -> str:
 
 
 def ensemble(table: pd.DataFrame) -> str:
-    """What averaging probabilities brings: ``ensembles.ensembles``'s table."""
+    """What averaging probabilities brings: ``ensembles.ensembles``'s table; of the values the accuracy."""
     rows = []
     for row in records(table):
-        cells = [_ensemble(row["kind"], row["of"]), str(row["members"])]
+        cells = [_ensemble(row["kind"], row["of"]), str(row["members"]), number(row["accuracy"], 1, 100)]
         for metric, (scale, digits) in UNIT.items():
             gain = span(row[f"{metric}_gain_low"], row[f"{metric}_gain_high"], digits, scale)
-            cells += [number(row[metric], digits, scale), f"{_signed(row[f'{metric}_gain'], digits, scale)} ({gain})"]
+            cells.append(f"{_signed(row[f'{metric}_gain'], digits, scale)} ({gain})")
         rows.append(cells)
-    heads = ("members", r"accuracy\\(\%)", "gain", "AUROC", "gain", "log loss", "gain", "ECE", "gain")
+    heads = ("members", r"accuracy\\(\%)", r"gain in\\points", r"change of\\AUROC", r"change of\\log loss")
     columns = [("l", "mean probability of"), *[("r", stacked(head)) for head in heads]]
-    return tabular(columns, rows or [["one network alone", "1", *["--"] * 8]])
+    return tabular(columns, rows or [["one network alone", "1", *["--"] * 4]])
 
 
 def _ensemble(kind: str, of: str) -> str:
-    words = {"replicates": "the replicates of", "network": "all runs of", "all": "all runs and replicates"}[kind]
+    words = {"replicates": "replicates of", "network": "all runs of", "all": "all runs and replicates"}[kind]
     return escape(f"{words} {label(of) if kind == 'replicates' else of}".strip())
 
 
