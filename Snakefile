@@ -8,6 +8,8 @@ from medscale.config import (
     BENCHMARKS,
     PROFILES,
     FIGURES as BASE_FIGURES,
+    QUALITY_FIGURES,
+    QUALITY_TABLES,
     SCALING_FIGURES,
     SCALING_TABLES,
     TABLES as BASE_TABLES,
@@ -34,6 +36,7 @@ include: "rules/evaluate.smk"
 include: "rules/benchmark.smk"
 include: "rules/export.smk"
 include: "rules/detect.smk"
+include: "rules/quality.smk"
 include: "rules/scaling.smk"
 include: "rules/profile.smk"
 include: "rules/paper.smk"

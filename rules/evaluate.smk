@@ -33,10 +33,13 @@ rule evaluate:
     params:
         folders=lambda w: STUDY.replicates(w.study, w.run),
         shards=lambda w: STUDY.shards(w.study, w.run),
+        gradcam=lambda w: "--gradcam" if STUDY.explained(w.study, w.run) else "",
+        settings=lambda w: STUDY.section(w.study, "evaluate"),
         script=STUDY.script("evaluate.py"),
         code=STUDY.code("evaluate.py"),
     shell:
-        "python {params.script} {params.folders} --index {input.index} --shards {params.shards} --out {output} --log {log}"
+        "python {params.script} {params.folders} --index {input.index} --settings {params.settings:q}"
+        " --shards {params.shards} {params.gradcam} --out {output} --log {log}"
 
 
 rule results:

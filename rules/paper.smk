@@ -9,6 +9,7 @@ rule study_report:
         counts="data/{study}/audit.json",
         shards="data/{study}/shards/meta.json",
         results=lambda w: STUDY.shown(w.study),
+        quality="tables/{study}/quality.json",
         reported=STUDY.own("reported.yaml"),
     output:
         [shown(f"figures/{{study}}/{name}.pdf", name) for name in BASE_FIGURES],
@@ -24,7 +25,7 @@ rule study_report:
         code=STUDY.code("study_report.py"),
     shell:
         "python {params.script} {input.results} --study {wildcards.study} --config {input.config}"
-        " --data data/{wildcards.study} --reported {input.reported}"
+        " --data data/{wildcards.study} --reported {input.reported} --quality {input.quality}"
         " --figures figures/{wildcards.study} --tables tables/{wildcards.study} --log {log}"
 
 

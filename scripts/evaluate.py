@@ -5,6 +5,7 @@ from pathlib import Path
 
 import typer
 
+from medscale.config import Evaluate
 from medscale.data.shards import Shards
 from medscale.errors import tell_user
 from medscale.evaluate import evaluate, one_line
@@ -19,7 +20,9 @@ from medscale.serve import bundle
 def main(
     replicates: list[Path],
     index: Path = typer.Option(...),
+    settings: str = typer.Option(..., help="the section evaluate, as JSON"),
     shards: Path = typer.Option(..., help="the images that the replicates were trained on"),
+    gradcam: bool = typer.Option(False, help="show where the first replicate's network looked"),
     out: Path = typer.Option(...),
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
@@ -27,7 +30,13 @@ def main(
     images, runs = Shards.open(shards), [read(folder) for folder in replicates]
     usable = partial(bundle.put, runs, images)
     if runs[0].plan.detect is None:
-        summary = write_result(evaluate(replicates, index), out, usable)
+        evaluation = evaluate(replicates, index, Evaluate.model_validate_json(settings))
+        looked = None
+        if gradcam:
+            from medscale.evaluate.gallery import gallery  # imports PyTorch, which the other results do without
+
+            looked = gallery(evaluation.replicates[0], images)
+        summary = write_result(evaluation, out, looked, usable)
     else:
         summary = write_detection(localize(replicates, index), images, out, usable)
     log.info("%s", one_line(summary))

@@ -16,6 +16,7 @@ from medscale.evaluate import evaluate
 from medscale.files import write_csv, write_json, write_parquet
 from medscale.report.datasheet import write_datasheet
 from medscale.report.provenance import write_provenance
+from medscale.report.quality import write_quality
 from medscale.report.result import write_result
 from medscale.report.scaling import write_scaling
 from medscale.report.study import read_config, write_report
@@ -222,7 +223,10 @@ def report(folder: Path, study: str, results: Sequence[Path]) -> Path:
     """Write a study's figures and tables below ``folder``, with the scaling analysis; its facts.json."""
     config, data = folder / f"{study}.resolved.json", folder / "data" / study
     figures, tables = folder / "figures" / study, folder / "tables" / study
-    write_report(study, config, data, results, ROOT / "reported.yaml", figures, tables)
+    replicates = {result.name: sorted((folder / "runs" / study / result.name).glob("seed*")) for result in results}
+    write_quality(study, config, data / "index.parquet", results, replicates, figures, tables)
+    quality = tables / "quality.json"
+    write_report(study, config, data, results, ROOT / "reported.yaml", quality, figures, tables)
     write_datasheet(study, read_config(config), data, ROOT / "datasets.yaml", tables)
     write_scaling(study, config, results, folder / "runs" / study, ROOT / "reported.yaml", figures, tables)
     return tables / "facts.json"

@@ -268,6 +268,47 @@ def test_average_precision_by_hand():
     assert np.isnan(boxes.average_precision(matched([0], [0], [0.5], [0]), np.ones((1, 1), int))[0])
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_average_precision_of_random_boxes_is_that_of_cocos_procedure_step_by_step(seed):
+    """torchmetrics' needs pycocotools; this is Lin et al. (2014) written out, with torchvision's overlaps."""
+    from torchvision.ops import box_iou
+
+    rng = np.random.default_rng(seed)
+    true = [np.hstack([rng.random((n, 2)) / 2, 0.2 + 0.3 * rng.random((n, 2))]) for n in rng.integers(0, 4, 12)]
+    near = [one[rng.integers(0, len(one), 3)] if len(one) else np.full((3, 4), 0.3) for one in true]
+    guessed = [np.abs(one + rng.normal(0, 0.05, one.shape)) for one in near]
+    image = np.repeat(np.arange(12), 3)
+    confidence = rng.random(36)
+    order = np.argsort(-confidence)
+    taken: set[tuple[int, int]] = set()
+    right = []
+    for at in order:
+        ours, theirs = (
+            torch.from_numpy(np.hstack([b[:, :2], b[:, :2] + b[:, 2:]]))
+            for b in (guessed[image[at]][at % 3][None], true[image[at]])
+        )
+        shares = box_iou(ours, theirs)[0].tolist()
+        free = [(share, k) for k, share in enumerate(shares) if share >= 0.5 and (image[at], k) not in taken]
+        right.append(bool(free))
+        if free:
+            taken.add((int(image[at]), max(free)[1]))
+    hit, boxes_there = np.cumsum(right), sum(map(len, true))
+    precision, recall = hit / np.arange(1, 37), hit / boxes_there
+    expected = np.mean([max(precision[recall >= r], default=0.0) for r in np.linspace(0, 1, 101)])
+    flags = np.stack(
+        [
+            boxes.hits(g[np.argsort(-confidence[3 * n : 3 * n + 3])], t)
+            for n, (g, t) in enumerate(zip(guessed, true, strict=True))
+        ]
+    )
+    ranked = np.empty((36, flags.shape[2]), bool)
+    for n in range(12):
+        ranked[3 * n + np.argsort(-confidence[3 * n : 3 * n + 3])] = flags[n]
+    ours_ = Matched(np.array([len(one) for one in true]), image[order], confidence[order], ranked[order])
+    assert boxes.average_precision(ours_, np.ones((1, 12), int))[0] == pytest.approx(expected)
+    assert 0.05 < expected < 1
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_weights_are_copies_of_images(seed):
     rng = np.random.default_rng(seed)

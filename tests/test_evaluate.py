@@ -137,7 +137,15 @@ def test_the_same_predictions_give_the_same_bytes(made, tmp_path):
     for name in ("one", "two"):
         write_result(evaluate(folders, index, resamples=100), tmp_path / "results" / name)
     files = sorted(file.name for file in (tmp_path / "results" / "one").iterdir())
-    assert {"summary.json", "metrics.csv", "per_class.csv", "curves.pdf", "confusion.pdf", "roc.pdf"} <= set(files)
+    assert {
+        "summary.json",
+        "metrics.csv",
+        "per_class.csv",
+        "curves.pdf",
+        "confusion.pdf",
+        "roc.pdf",
+        "quality.pdf",
+    } <= set(files)
     for name in files:
         one, two = ((tmp_path / "results" / part / name).read_bytes() for part in ("one", "two"))
         assert one == two, name

@@ -112,7 +112,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     runs = [read(first), read(second)]
     usable = partial(bundle.put, runs, Shards.open(folder / "shards"))
     result = folder / "results" / "glaucoma" / "serial_1cpu"
-    write_result(evaluate([first, second], folder / "index.parquet", resamples=20), result, usable)
+    write_result(evaluate([first, second], folder / "index.parquet", resamples=20), result, further=usable)
     table = pd.read_parquet(first / "predictions.parquet").set_index("id").sort_index()
     return SimpleNamespace(folder=folder, raw=folder / "raw", index=index, result=result, run=first, table=table)
 

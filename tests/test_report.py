@@ -11,7 +11,15 @@ import pandas as pd
 import pytest
 
 from made_runs import ROOT, make_study, report
-from medscale.config import FIGURES, SCALING_FIGURES, SCALING_TABLES, TABLES, load
+from medscale.config import (
+    FIGURES,
+    QUALITY_FIGURES,
+    QUALITY_TABLES,
+    SCALING_FIGURES,
+    SCALING_TABLES,
+    TABLES,
+    load,
+)
 from medscale.errors import MedscaleError
 from medscale.files import read_json, write_json
 from medscale.report import latex, names, style
@@ -36,9 +44,10 @@ def study(tmp_path_factory) -> SimpleNamespace:
 def test_all_declared_figures_and_tables_are_there_and_no_others(study):
     figures = {file.name for file in (study.folder / "figures" / "glaucoma").iterdir()}
     tables = {file.name for file in (study.folder / "tables" / "glaucoma").iterdir()}
-    assert figures == {f"{name}.pdf" for name in FIGURES + SCALING_FIGURES}
-    declared = {f"{name}.{kind}" for name in (*TABLES, "datasheet", *SCALING_TABLES) for kind in ("tex", "csv")}
-    assert tables == declared | {"facts.json", "scaling.json"}
+    assert figures == {f"{name}.pdf" for name in (*FIGURES, *QUALITY_FIGURES, *SCALING_FIGURES)}
+    names = (*TABLES, "datasheet", *QUALITY_TABLES, *SCALING_TABLES)
+    declared = {f"{name}.{kind}" for name in names for kind in ("tex", "csv")}
+    assert tables == declared | {"facts.json", "quality.json", "scaling.json"}
 
 
 def test_the_same_results_give_the_same_bytes(study):

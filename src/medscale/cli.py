@@ -237,6 +237,17 @@ def size(
     print(sizing.text(config, machines, ROOT / "docs" / "scale.csv", images, gpus), end="")
 
 
+@main.command()
+def show(results: Annotated[list[Path], typer.Argument(help="result folders, results/<study>/<run>")]) -> None:
+    """Print results in the terminal: metrics with intervals, classes, operating points, subgroups, times."""
+    from medscale.report.show import show as parts
+
+    for number, folder in enumerate(results):
+        out.print("", end="\n" if number else "")
+        for part in parts(folder):
+            out.print(part)
+
+
 @data.command("check")
 def data_check(kind: Kind, folder: Path) -> None:
     """Is a download complete, and what is odd about it? Names and tables only: seconds, offline."""

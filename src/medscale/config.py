@@ -21,6 +21,7 @@ from medscale.schema import (
     Datasheet,
     Detect,
     Enhance,
+    Evaluate,
     Export,
     Latency,
     Loading,
@@ -42,6 +43,8 @@ __all__ = [
     "BENCHMARKS",
     "FIGURES",
     "PROFILES",
+    "QUALITY_FIGURES",
+    "QUALITY_TABLES",
     "SCALING_FIGURES",
     "SCALING_TABLES",
     "TABLES",
@@ -55,6 +58,7 @@ __all__ = [
     "Datasheet",
     "Detect",
     "Enhance",
+    "Evaluate",
     "Export",
     "Latency",
     "Loading",
@@ -77,6 +81,8 @@ __all__ = [
 
 FIGURES = ("samples", "audit", "curves", "accuracy", "roc", "confusion", "speedup", "efficiency", "time")
 TABLES = ("data", "audit", "results", "parity", "per_class", "timing", "reported")
+QUALITY_FIGURES = ("pr", "calibration", "subgroups")
+QUALITY_TABLES = ("tests", "operating", "confusions", "ensemble")
 SCALING_FIGURES, SCALING_TABLES = ("scaling", "cost"), ("scaling", "laws", "cost")
 BENCHMARKS = tuple(Benchmarks.model_fields)
 PROFILES = ("profile", "operators", "memory", "roofline")
@@ -144,11 +150,12 @@ class Config(Strict):
 
     def figures(self, study: str) -> list[str]:
         """Names of a study's figures."""
-        return [*FIGURES, *SCALING_FIGURES, *self._further(study)]
+        looked = ["gradcam"] if self.study(study).evaluate.gradcam != "none" else []
+        return [*FIGURES, *QUALITY_FIGURES, *looked, *SCALING_FIGURES, *self._further(study)]
 
     def tables(self, study: str) -> list[str]:
         """Names of a study's tables."""
-        return [*TABLES, "datasheet", *SCALING_TABLES, *self._further(study)]
+        return [*TABLES, "datasheet", *QUALITY_TABLES, *SCALING_TABLES, *self._further(study)]
 
     def _further(self, study: str) -> list[str]:
         """What only some studies have a figure and a table of: other splits, detection, benchmarks, profiles."""

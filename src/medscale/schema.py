@@ -163,6 +163,29 @@ class Parallel(Strict):
     stop_after_s: float | None = Field(None, gt=0, description="stop with a checkpoint; the same command goes on")
 
 
+class Evaluate(Strict):
+    """What is asked of predictions besides the metrics that every run has."""
+
+    specificities: list[float] = Field(
+        [0.9, 0.95], description="operating points: sensitivity where validation has these specificities"
+    )
+    margin: float = Field(2.0, gt=0, description="percentage points of accuracy; runs within it count as equally good")
+    subgroups: list[str] = Field(
+        ["age", "sex", "view", "source"], description="columns of the index; those that it has not are left out"
+    )
+    age_bands: list[float] = Field([40, 60, 80], description="years at which a band begins")
+    smallest: int = Field(10, ge=1, description="images a subgroup needs to be evaluated")
+    gradcam: Literal["all", "baseline", "none"] = Field(
+        "all", description="runs whose results show where the network looked (PyTorch starts for each)"
+    )
+
+    @model_validator(mode="after")
+    def _between_0_and_1(self) -> Evaluate:
+        if not all(0 < value < 1 for value in self.specificities):
+            raise ValueError(f"specificities lie between 0 and 1, not {self.specificities}")
+        return self
+
+
 class Detect(Strict):
     """Localization by YOLOv8 through ultralytics (AGPL, optional): runs whose model is a yolov8."""
 
@@ -298,6 +321,7 @@ class Study(Strict):
     parallel: Parallel = Parallel()
     seeds: list[int] | None = Field(None, min_length=1, description="instead of the configuration's seeds")
     detect: Detect | None = None
+    evaluate: Evaluate = Evaluate()
     benchmarks: Benchmarks = Benchmarks()
     profile: Profile = Profile()
     tensorboard: bool = Field(False, description="write the history also as TensorBoard logs, below the run's folder")

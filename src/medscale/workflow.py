@@ -146,6 +146,10 @@ class Study:
         runs = [run for run in settings.runs if run not in settings.detection_runs]
         return [f"results/{study}/{run}" for run in dict.fromkeys([*runs, settings.baseline])]
 
+    def shown_replicates(self, study: str) -> list[str]:
+        """Folders of all replicates of the runs that a study's report shows."""
+        return [folder for result in self.shown(study) for folder in self.replicates(study, Path(result).name)]
+
     def localized(self, study: str) -> list[str]:
         """Result folders of a study's detection runs, which have a report of their own."""
         return [f"results/{study}/{run}" for run in self.config.study(study).detection_runs]
@@ -160,6 +164,12 @@ class Study:
         settings = self.benchmark(study, "export")
         assert isinstance(settings, Export)
         return [f"results/{study}/{run}" for run in settings.runs]
+
+    def explained(self, study: str, run: str) -> bool:
+        """Whether a run's results show where its network looked (Grad-CAM): of those that the study asks for."""
+        settings = self.config.study(study)
+        wanted = {"all": True, "baseline": run == settings.baseline, "none": False}[settings.evaluate.gradcam]
+        return wanted and self.plan(study, run).detect is None
 
     def shards_beside(self, study: str, folder: str) -> list[str]:
         """The same folder of the other studies that use a study's raw images."""

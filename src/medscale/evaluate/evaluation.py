@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,17 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from medscale.config import Evaluate
 from medscale.errors import MedscaleError
-from medscale.evaluate import bootstrap, metrics
+from medscale.evaluate import bootstrap, calibration, metrics
+from medscale.evaluate.operating import operating_points
 from medscale.evaluate.replicates import SPLITS, Predicted, Replicate, digests, read, read_index, same_run, together
+from medscale.evaluate.subgroups import subgroups
 from medscale.files import digest
 
 RESAMPLES = 1000
 SEED = 20170
-PAIRED = ("accuracy", "balanced_accuracy", "auroc")
+PAIRED = ("accuracy", "balanced_accuracy", "auroc", "nll", "ece")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,12 @@ class Evaluation:
         per_class: the same for the classes of the test split, with ``support``.
         confusion: counts of the test split summed over seeds, shape K,K, rows are the truth.
         roc: ``curve, seed, false_positive_rate, true_positive_rate`` of the test split; seed is empty for the mean.
+        precision_recall: ``curve, seed, recall, precision`` likewise.
+        temperatures: a seed, fitted on the validation split; NaN without one.
+        reliability: ``calibration.reliability`` of the test split, ``calibrated`` no and yes.
+        operating: ``operating_points`` of the test split.
+        confusions: ``confusions``, the most frequent ones of the test split first.
+        subgroups: ``subgroups`` of the test split.
         curves: a row an epoch and quantity: ``mean, low, high, replicates`` (low and high: range over seeds).
         resamples: the paired metrics of each bootstrap resample of the test split, mean over seeds.
         paired_with: digest of test images, groups and resampling: runs of equal digest can be compared in pairs.
@@ -48,46 +57,82 @@ class Evaluation:
     per_class: pd.DataFrame
     confusion: np.ndarray
     roc: pd.DataFrame
+    precision_recall: pd.DataFrame
+    temperatures: list[float]
+    reliability: pd.DataFrame
+    operating: pd.DataFrame
+    confusions: pd.DataFrame
+    subgroups: pd.DataFrame
     curves: pd.DataFrame
     resamples: pd.DataFrame
     paired_with: str
     inputs: dict[str, Any]
 
 
-def evaluate(folders: Sequence[str | Path], index: str | Path, resamples: int = RESAMPLES) -> Evaluation:
+def evaluate(
+    folders: Sequence[str | Path],
+    index: str | Path,
+    settings: Evaluate | None = None,
+    resamples: int = RESAMPLES,
+) -> Evaluation:
     """Evaluate the replicates of a run.
 
     Args:
         folders: run folders, one a seed.
         index: the study's index.parquet.
+        settings: operating points and subgroups that are asked for; None: those of the schema.
         resamples: bootstrap resamples.
 
     Raises:
         MedscaleError: when folders are not replicates of one run, or predictions do not fit the index.
     """
+    settings = settings or Evaluate()
     replicates = [read(folder) for folder in folders]
     same_run(replicates)
     table = read_index(index)
     classes = [str(name) for name in table["label"].cat.categories]
     seeds = [replicate.plan.seed for replicate in replicates]
     predicted = {split: together(replicates, table, split) for split in SPLITS}
-    if not len(predicted["test"].ids):
+    val, test = predicted["val"], predicted["test"]
+    if not len(test.ids):
         raise MedscaleError(f"{index}: no image is in the test split, so nothing can be evaluated")
-    resampled = {split: _resample(part, resamples) for split, part in predicted.items() if len(part.ids)}
-    of_test = resampled["test"]
+    drawn = {split: draws(part, resamples) for split, part in predicted.items() if len(part.ids)}
+    resampled = {split: _resample(predicted[split], of) for split, of in drawn.items()}
+    temperatures = [calibration.temperature(val.labels, odds) for odds in val.probabilities]
+    calibrated = replace(test, probabilities=tempered(test.probabilities, temperatures))
+    scores = [_scores(predicted[s], r, seeds, s) for s, r in resampled.items()]
+    if len(val.ids):
+        scores.append(_calibrated(calibrated, drawn["test"], seeds))
+    rows = table[table["split"] == "test"].sort_values("id")
     return Evaluation(
         replicates=replicates,
         classes=classes,
         counts={s: {"images": len(p.ids), "groups": len(np.unique(p.groups))} for s, p in predicted.items()},
-        scores=pd.concat([_scores(predicted[s], r, seeds, s) for s, r in resampled.items()], ignore_index=True),
-        per_class=_per_class(predicted["test"], of_test, seeds, classes),
-        confusion=_confusion(predicted["test"]),
-        roc=_roc(predicted["test"], seeds, classes),
+        scores=pd.concat(scores, ignore_index=True),
+        per_class=_per_class(test, resampled["test"], seeds, classes),
+        confusion=_confusion(test),
+        roc=_curves(test, seeds, classes, metrics.roc_points, ("false_positive_rate", "true_positive_rate")),
+        precision_recall=_curves(test, seeds, classes, metrics.precision_recall_points, ("recall", "precision")),
+        temperatures=temperatures,
+        reliability=_reliability(test, calibrated if len(val.ids) else None),
+        operating=operating_points(val, test, classes, settings.specificities, drawn["test"]),
+        confusions=_confusions(_confusion(test), classes, len(seeds)),
+        subgroups=subgroups(test, rows, settings, drawn["test"], resampled["test"]),
         curves=learning_curves(replicates),
-        resamples=pd.DataFrame({name: over_replicates([r.overall[name] for r in of_test]) for name in PAIRED}),
-        paired_with=_identity(predicted["test"], resamples),
+        resamples=pd.DataFrame({n: over_replicates([r.overall[n] for r in resampled["test"]]) for n in PAIRED}),
+        paired_with=_identity(test, resamples),
         inputs=digests(replicates, index),
     )
+
+
+def draws(predicted: Predicted, resamples: int) -> np.ndarray:
+    """The resamples of a split's patients: the same for every run of a study, so that runs can be compared in pairs."""
+    return bootstrap.draw(int(predicted.groups.max()) + 1, resamples, SEED)
+
+
+def tempered(probabilities: np.ndarray, temperatures: Sequence[float]) -> np.ndarray:
+    """Probabilities (S,N,K), each replicate's by its own temperature."""
+    return np.stack([calibration.tempered(odds, by) for odds, by in zip(probabilities, temperatures, strict=True)])
 
 
 def over_seeds(values: Sequence[float], level: float = bootstrap.LEVEL) -> dict[str, float]:
@@ -102,9 +147,8 @@ def over_seeds(values: Sequence[float], level: float = bootstrap.LEVEL) -> dict[
     return {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
 
 
-def _resample(predicted: Predicted, resamples: int) -> list[bootstrap.Resampled]:
+def _resample(predicted: Predicted, drawn: np.ndarray) -> list[bootstrap.Resampled]:
     """The same resamples for every seed."""
-    drawn = bootstrap.draw(int(predicted.groups.max()) + 1, resamples, SEED)
     labels, groups = predicted.labels, predicted.groups
     return [bootstrap.resample(labels, probabilities, groups, drawn) for probabilities in predicted.probabilities]
 
@@ -131,6 +175,27 @@ def _scores(predicted: Predicted, resampled: list[bootstrap.Resampled], seeds: l
     return pd.DataFrame(rows)
 
 
+def _calibrated(calibrated: Predicted, drawn: np.ndarray, seeds: list[int]) -> pd.DataFrame:
+    """Rows of the test split with the calibration metrics at the fitted temperatures, ``<metric>_calibrated``."""
+    labels, groups = calibrated.labels, calibrated.groups
+    points = [calibration.point(labels, odds) for odds in calibrated.probabilities]
+    resampled = [calibration.resample(labels, odds, groups, drawn) for odds in calibrated.probabilities]
+    rows = [
+        {"split": "test", "metric": f"{name}_calibrated"}
+        | row([p[name] for p in points], [r[name] for r in resampled], seeds)
+        for name in calibration.NAMES
+    ]
+    return pd.DataFrame(rows)
+
+
+def _reliability(test: Predicted, calibrated: Predicted | None) -> pd.DataFrame:
+    parts = [("no", test), *([("yes", calibrated)] if calibrated is not None else [])]
+    return pd.concat(
+        [calibration.reliability(p.labels, p.probabilities).assign(calibrated=name) for name, p in parts],
+        ignore_index=True,
+    )
+
+
 def _per_class(
     predicted: Predicted, resampled: list[bootstrap.Resampled], seeds: list[int], classes: list[str]
 ) -> pd.DataFrame:
@@ -151,21 +216,46 @@ def _confusion(predicted: Predicted) -> np.ndarray:
     return np.bincount(cells.ravel(), minlength=classes * classes).reshape(classes, classes)
 
 
-def _roc(predicted: Predicted, seeds: list[int], classes: list[str]) -> pd.DataFrame:
+def _confusions(counts: np.ndarray, classes: list[str], replicates: int) -> pd.DataFrame:
+    """Pairs of classes that are confused, the most frequent first.
+
+    ``true, predicted, images`` (mean over replicates), ``share`` (of the true class's images).
+    """
+    wrong = counts * ~np.eye(len(counts), dtype=bool)
+    order = np.argsort(-wrong.ravel(), kind="stable")[: np.count_nonzero(wrong)]
+    true, predicted = np.unravel_index(order, counts.shape)
+    images = counts[true, predicted]
+    return pd.DataFrame(
+        {
+            "true": [classes[code] for code in true],
+            "predicted": [classes[code] for code in predicted],
+            "images": images / replicates,
+            "share": images / counts.sum(axis=1)[true],
+        }
+    )
+
+
+def _curves(
+    predicted: Predicted,
+    seeds: list[int],
+    classes: list[str],
+    points: Callable[[np.ndarray, np.ndarray], np.ndarray | None],
+    axes: tuple[str, str],
+) -> pd.DataFrame:
     """Curves of each class (two classes: the last), and for more than two their micro and macro average."""
     truth = np.eye(len(classes), dtype=bool)[predicted.labels]
     codes = [1] if len(classes) == 2 else list(range(len(classes)))
     rows: dict[tuple[str, str], np.ndarray] = {}
     for seed, probabilities in zip(seeds, predicted.probabilities, strict=True):
-        curves = {classes[c]: metrics.roc_points(truth[:, c], probabilities[:, c]) for c in codes}
+        curves = {classes[c]: points(truth[:, c], probabilities[:, c]) for c in codes}
         if len(codes) > 1:
             there = [curve for curve in curves.values() if curve is not None]
             curves["macro average"] = np.mean(there, axis=0) if there else None
-            curves["micro average"] = metrics.roc_points(truth.ravel(), probabilities.ravel())
+            curves["micro average"] = points(truth.ravel(), probabilities.ravel())
         rows |= {(name, str(seed)): curve for name, curve in curves.items() if curve is not None}
     for name in dict.fromkeys(name for name, _ in rows):
         rows[name, ""] = np.mean([curve for (other, _), curve in rows.items() if other == name], axis=0)
-    columns = ["curve", "seed", "false_positive_rate", "true_positive_rate"]
+    columns = ["curve", "seed", *axes]
     parts = [
         pd.DataFrame(dict(zip(columns, (name, seed, metrics.GRID, curve), strict=True)))
         for (name, seed), curve in rows.items()

@@ -47,6 +47,23 @@ class Predicted:
     probabilities: np.ndarray
 
 
+@dataclass(frozen=True)
+class Gallery:
+    """Cases of a replicate and where its network looked, see ``gallery.gallery``.
+
+    Attributes:
+        cases: ``id, true, predicted`` (class names), ``probability`` (of the predicted class), ``right``; right first.
+        heat: Grad-CAM of the predicted class, float32 in [0, 1], shape n,h,w of the network's last maps.
+        images: what the network saw, uint8, shape n,H,W,3.
+        why: why there are no heat maps; empty where there are.
+    """
+
+    cases: pd.DataFrame
+    heat: np.ndarray
+    images: np.ndarray
+    why: str = ""
+
+
 def read(folder: str | Path) -> Replicate:
     """Read a finished run folder.
 
@@ -66,7 +83,9 @@ def read(folder: str | Path) -> Replicate:
 
 
 def read_index(path: str | Path) -> pd.DataFrame:
-    """Read ``id, label, split, group`` of index.parquet; the order of label's categories is the order of the classes.
+    """Read index.parquet: ``id, label, split, group`` and what else it has of each image.
+
+    The order of label's categories is the order of the classes.
 
     Raises:
         MedscaleError: when it is missing or damaged, or its labels are no category.

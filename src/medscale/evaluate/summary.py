@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from medscale.evaluate.bootstrap import LEVEL
+from medscale.evaluate.calibration import BINS
 from medscale.evaluate.evaluation import SEED, Evaluation, over_seeds
 from medscale.evaluate.replicates import Replicate
 from medscale.provenance import gather
 
 # Columns of history.csv, in seconds; the first three add up to an epoch's training time.
 KINDS = ("data", "compute", "communication", "checkpoint", "validation")
+TOLD = 10  # most frequent confusions
 CLOCKS = (
     "seconds_per_epoch",
     "first_epoch_seconds",
@@ -36,7 +39,16 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
         evaluation.paired_with,
         evaluation.inputs,
     )
-    return plain(said | {"classes": evaluation.classes, "confusion": evaluation.confusion.tolist()})
+    said |= {"classes": evaluation.classes, "confusion": evaluation.confusion.tolist()}
+    said["calibration"] = {
+        "fitted_on": "val",
+        "temperature": float(np.mean(evaluation.temperatures)),
+        "temperatures": evaluation.temperatures,
+        "bins": BINS,
+    }
+    tables = {"operating": evaluation.operating, "subgroups": evaluation.subgroups}
+    tables["confusions"] = evaluation.confusions.head(TOLD)
+    return plain(said | {name: table.to_dict("records") for name, table in tables.items()})
 
 
 def describe(

@@ -8,6 +8,7 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
 from medscale.evaluate.boxes import NAMES as BOX_NAMES
+from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES
 from medscale.report.marks import mark
 from medscale.report.names import label
@@ -50,7 +51,8 @@ has not been validated on patients outside this dataset and must not be used for
 {% else %}Accuracy can depend on the camera or scanner, the site, the projection, and the patient's age, sex and skin; \
 images of one source share many of these.
 {% endif %}
-Subgroups (age, sex, site, camera) were not evaluated apart.
+{{ "Subgroups by what is known of the images stand below." if classes else \
+"Subgroups (age, sex, site, camera) were not evaluated apart." }}
 
 ## Metrics
 
@@ -86,11 +88,60 @@ The interval is a 95 % bootstrap over patients
 | {{ n(v.mean) }} | {{ n(v.low) }}–{{ n(v.high) }} | {{ n(v.seed_sd) }} |
 {% endfor %}
 {% if classes %}
-| class | images | precision | recall | F1 | AUROC |
-|---|---|---|---|---|---|
+With one class an image, the micro averages of precision, recall and F1 are the accuracy.
+
+| class | images | precision | recall | F1 | AUROC | average precision |
+|---|---|---|---|---|---|---|
 {% for row in classes %}| {{ row.name }} \
-| {{ row.support }} | {{ n(row.precision) }} | {{ n(row.recall) }} | {{ n(row.f1) }} | {{ n(row.auroc) }} |
+| {{ row.support }} | {{ n(row.precision) }} | {{ n(row.recall) }} | {{ n(row.f1) }} | {{ n(row.auroc) }} \
+| {{ n(row.auprc) }} |
 {% endfor %}
+{% if s.confusions %}
+Most frequent confusions (images a replicate): {% for c in s.confusions[:5] %}{{ c.true }} taken for {{ c.predicted }} \
+{{ "%g" | format(c.images) }} ({{ "%.0f" | format(100 * c.share) }} %){{ ", " if not loop.last else "." }}{% endfor %}
+
+
+{% endif %}
+### Calibration
+
+{% if s.calibration.temperature is none %}
+Without validation images no temperature was fitted.
+{% else %}
+Logits divided by {{ n(s.calibration.temperature) }} (mean over replicates; fitted on the validation images, \
+Guo et al. 2017) change the calibration error from {{ n(s.metrics.test.ece.mean) }} to \
+{{ n(s.metrics.test.ece_calibrated.mean) }} and the Brier score from {{ n(s.metrics.test.brier.mean) }} to \
+{{ n(s.metrics.test.brier_calibrated.mean) }}.
+{% endif %}
+
+### Operating points
+
+Thresholds chosen on the validation images; sensitivity and specificity on the test images with 95 % intervals.
+
+| class | validation specificity | threshold | sensitivity | specificity |
+|---|---|---|---|---|
+{% for o in s.operating %}| {{ o["class"] }} | {{ "%g" | format(100 * o.wanted) }} % | {{ n(o.threshold) }} \
+| {{ n(o.sensitivity) }} ({{ n(o.sensitivity_low) }}–{{ n(o.sensitivity_high) }}) \
+| {{ n(o.specificity) }} ({{ n(o.specificity_low) }}–{{ n(o.specificity_high) }}) |
+{% endfor %}
+
+### Subgroups
+
+{% if s.subgroups | length > 3 %}
+| by | part | images | metric | value | 95 % interval |
+|---|---|---|---|---|---|
+{% for g in s.subgroups %}| {{ g.by }} | {{ g.part }} | {{ g.images }} | {{ names[g.metric] }} \
+| {{ n(g.mean) }} | {{ n(g.low) }}–{{ n(g.high) }} |
+{% endfor %}
+
+A dash: too few images, or undefined.
+{% else %}
+The images have no age, sex, view or source set that tells them apart, so subgroups were not evaluated.
+{% endif %}
+{% if s.gradcam %}
+
+Where the network looked: {{ s.gradcam.why_none or "gradcam.pdf shows right and wrong cases" }}.
+{% endif %}
+
 {% endif %}
 Intersections of groups of patients were not analysed.
 
@@ -104,10 +155,10 @@ needless anxiety and treatment.
 
 ## Caveats and recommendations
 
-- {{ "Probabilities" if classes else "Confidences" }} are not calibrated. \
-Results hold for images from the same sources only.
-- Before any use beyond this study: validate on images of the place of use, with thresholds chosen there, and \
-look at subgroups.
+- {{ "Probabilities are calibrated on images from the same sources; elsewhere they may not be." if classes else \
+"Confidences are not calibrated, and subgroups were not evaluated apart." }}
+- Results hold for images from the same sources only; a small subgroup's interval is optimistic.
+- Before any use beyond this study: validate on images of the place of use, with thresholds chosen there.
 {% if p.differ %}- **Its replicates were not made alike**: they differ in {{ p.differ | join(", ") }}.
 {% endif %}
 ## Provenance
@@ -133,7 +184,7 @@ def model_card(summary: dict[str, Any], per_class: pd.DataFrame | None) -> str:
             s=summary,
             label=label(summary["run"]["name"]),
             mark=mark([summary["marks"]]),
-            names=NAMES | BOX_NAMES,
+            names=NAMES | CALIBRATED | BOX_NAMES,
             classes=[] if per_class is None else _classes(summary, per_class),
             p={"differ": summary["provenance"]["differ"], "replicates": made_of(summary)},
             thresholds=", ".join(f"{threshold:.2f}" for threshold in summary.get("thresholds", [])),

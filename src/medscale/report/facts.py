@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from medscale.config import Augment, Study
+from medscale.evaluate.metrics import in_percent
 from medscale.report.latex import number, significant, span
 from medscale.report.marks import mark
 from medscale.report.names import label
@@ -143,7 +144,7 @@ def _scores(results: Sequence[Result], baseline: str) -> dict[str, str]:
     apart = {row["run"]: row for row in records(differences(results, baseline))}
     for result in results:
         for metric, score in result.summary["metrics"]["test"].items():
-            scale, digits = (1, 3) if metric.startswith("auroc") else (100, 1)
+            scale, digits = (100, 1) if in_percent(metric) else (1, 3)
             key = f"{result.name}/{metric}"
             values[key] = number(score["mean"], digits, scale)
             values[f"{key}/interval"] = span(score["low"], score["high"], digits, scale)

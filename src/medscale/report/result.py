@@ -9,39 +9,44 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from medscale.errors import MedscaleError
+from medscale.evaluate import metrics
 from medscale.evaluate.evaluation import Evaluation
+from medscale.evaluate.replicates import Gallery
 from medscale.evaluate.summary import summarise
-from medscale.files import sync_folder, write_csv, write_json, write_text
-from medscale.report import run_figures, style
+from medscale.files import atomic, sync_folder, write_csv, write_json, write_text
+from medscale.report import gallery_figures, quality_figures, run_figures, style
 from medscale.report.card import model_card
 from medscale.report.marks import mark
+from medscale.report.names import label
+from medscale.report.results import records
 
 Further = Callable[[Path, dict[str, Any]], None]  # writes more into a new folder, given it and summary.json's content
 
 
-def write_result(evaluation: Evaluation, folder: str | Path, further: Further | None = None) -> dict[str, Any]:
-    """Write ``results/<study>/<run>/`` and return the content of its summary.json.
+def write_result(
+    evaluation: Evaluation, folder: str | Path, gallery: Gallery | None = None, further: Further | None = None
+) -> dict[str, Any]:
+    """Write ``results/<study>/<run>/`` and return the content of its summary.json; without a gallery no Grad-CAM.
 
     Raises:
         MedscaleError: when the folder cannot be written.
     """
     summary = summarise(evaluation)
-    run, seen = summary["run"]["name"], mark([summary["marks"]])
-    confusion = pd.DataFrame(evaluation.confusion, columns=evaluation.classes)
-    confusion.insert(0, "true class", evaluation.classes)
+    summary["gradcam"] = None if gallery is None else {"cases": len(gallery.cases), "why_none": gallery.why}
     with whole_folder(Path(folder)) as new:
-        write_csv(new / "metrics.csv", evaluation.scores)
-        write_csv(new / "per_class.csv", evaluation.per_class)
-        write_csv(new / "confusion.csv", confusion)
-        write_csv(new / "roc.csv", evaluation.roc)
-        write_csv(new / "curves.csv", evaluation.curves)
-        write_csv(new / "resamples.csv", evaluation.resamples)
-        style.save(run_figures.curves(evaluation.curves, run), new / "curves.pdf", seen)
-        style.save(run_figures.confusion(evaluation.confusion, evaluation.classes, run), new / "confusion.pdf", seen)
-        style.save(run_figures.roc(evaluation.roc, areas(summary, evaluation.per_class), run), new / "roc.pdf", seen)
+        _tables(evaluation, new)
+        _figures(evaluation, summary, new)
+        if gallery is not None:
+            write_csv(new / "gradcam.csv", gallery.cases)
+            for name in ("heat", "images"):
+                with atomic(new / f"gradcam_{name}.npy") as temporary, open(temporary, "wb") as file:
+                    np.save(file, getattr(gallery, name), allow_pickle=False)
+            drawing = gallery_figures.gallery(gallery, f"{label(summary['run']['name'])}: test images")
+            style.save(drawing, new / "gradcam.pdf", mark([summary["marks"]]))
         write_text(new / "model_card.md", model_card(summary, evaluation.per_class))
         write_json(new / "summary.json", summary)
         if further is not None:
@@ -49,12 +54,52 @@ def write_result(evaluation: Evaluation, folder: str | Path, further: Further | 
     return summary
 
 
-def areas(summary: dict[str, Any], per_class: pd.DataFrame) -> dict[str, float]:
-    """AUROC by name of curve, where it is defined."""
-    rows = per_class[(per_class["metric"] == "auroc") & per_class["mean"].notna()]
+def _tables(evaluation: Evaluation, folder: Path) -> None:
+    confusion = pd.DataFrame(evaluation.confusion, columns=evaluation.classes)
+    confusion.insert(0, "true class", evaluation.classes)
+    tables = {
+        "metrics": evaluation.scores,
+        "per_class": evaluation.per_class,
+        "confusion": confusion,
+        "confusions": evaluation.confusions,
+        "roc": evaluation.roc,
+        "pr": evaluation.precision_recall,
+        "reliability": evaluation.reliability,
+        "operating": evaluation.operating,
+        "subgroups": evaluation.subgroups,
+        "curves": evaluation.curves,
+        "resamples": evaluation.resamples,
+    }
+    for name, table in tables.items():
+        write_csv(folder / f"{name}.csv", table)
+
+
+def _figures(evaluation: Evaluation, summary: dict[str, Any], folder: Path) -> None:
+    run, per_class = summary["run"]["name"], evaluation.per_class
+    figures = {
+        "curves": run_figures.curves(evaluation.curves, run),
+        "confusion": run_figures.confusion(evaluation.confusion, evaluation.classes, run),
+        "roc": run_figures.roc(
+            evaluation.roc,
+            evaluation.precision_recall,
+            [areas(summary, per_class, area) for area in metrics.AREAS],
+            run,
+            records(evaluation.operating),
+        ),
+        "quality": quality_figures.quality(
+            evaluation.reliability, evaluation.subgroups, summary["metrics"]["test"], run
+        ),
+    }
+    for name, figure in figures.items():
+        style.save(figure, folder / f"{name}.pdf", mark([summary["marks"]]))
+
+
+def areas(summary: dict[str, Any], per_class: pd.DataFrame, area: str) -> dict[str, float]:
+    """Area (auroc or auprc) by name of curve, where it is defined."""
+    rows = per_class[(per_class["metric"] == area) & per_class["mean"].notna()]
     found = {str(row["class"]): float(row["mean"]) for row in rows.to_dict("records")}
     test = summary["metrics"]["test"]
-    for name, key in (("macro average", "auroc"), ("micro average", "auroc_micro")):
+    for name, key in (("macro average", area), ("micro average", f"{area}_micro")):
         if key in test and test[key]["mean"] is not None:
             found[name] = test[key]["mean"]
     return found

@@ -14,6 +14,19 @@ from medscale.errors import MedscaleError
 from medscale.evaluate.bootstrap import interval
 from medscale.files import read_json
 
+FILES = {
+    "per_class": "per_class",
+    "curves": "curves",
+    "roc": "roc",
+    "precision_recall": "pr",
+    "reliability": "reliability",
+    "operating": "operating",
+    "confusions": "confusions",
+    "subgroups": "subgroups",
+    "resamples": "resamples",
+}
+TEXT = ("class", "metric", "quantity", "curve", "seed", "calibrated", "by", "part", "true", "predicted")
+
 
 @dataclass(frozen=True)
 class Result:
@@ -24,6 +37,11 @@ class Result:
     per_class: pd.DataFrame
     curves: pd.DataFrame
     roc: pd.DataFrame
+    precision_recall: pd.DataFrame
+    reliability: pd.DataFrame
+    operating: pd.DataFrame
+    confusions: pd.DataFrame
+    subgroups: pd.DataFrame
     resamples: pd.DataFrame
 
     @property
@@ -50,17 +68,16 @@ def read_result(folder: str | Path) -> Result:
     folder = Path(folder)
     summary = read_json(folder / "summary.json")
     tables = {}
-    for name in ("per_class", "curves", "roc", "resamples"):
+    for field, name in FILES.items():
         try:
-            keep = {"class": str, "curve": str, "seed": str}
-            tables[name] = pd.read_csv(folder / f"{name}.csv", dtype=keep, keep_default_na=False, na_values={})
+            keep = dict.fromkeys(TEXT, str)
+            tables[field] = pd.read_csv(folder / f"{name}.csv", dtype=keep, keep_default_na=False, na_values={})
         except (OSError, ValueError) as error:
             raise MedscaleError(
                 f"{folder / name}.csv cannot be read ({error}); delete {folder} and run again"
             ) from None
-        text = {"class", "metric", "quantity", "curve", "seed"}
-        for column in tables[name].columns.difference(list(text)):
-            tables[name][column] = pd.to_numeric(tables[name][column], errors="coerce")
+        for column in tables[field].columns.difference(list(TEXT)):
+            tables[field][column] = pd.to_numeric(tables[field][column], errors="coerce")
     return Result(summary["run"]["name"], summary, **tables)
 
 

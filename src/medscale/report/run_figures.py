@@ -1,21 +1,25 @@
-"""Figures of one run's result folder: learning curves, confusion matrix, ROC curve."""
+"""Figures of one run's result folder: learning curves, confusion matrix, ROC and precision-recall curves."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from medscale.report import style
-from medscale.report.names import BLUE, COLOURS, GREY, LINES, VERMILION, label
+from medscale.report.names import BLACK, BLUE, COLOURS, GREY, LINES, MARKERS, VERMILION, label
 
 QUANTITIES = (("loss", "loss (cross-entropy)"), ("accuracy", "accuracy"))
 SPLITS = (("train", "training", VERMILION, "--"), ("val", "validation", BLUE, "-"))
+AVERAGES: dict[str, tuple[str, Any]] = {"macro average": (BLACK, "-"), "micro average": (GREY, "--")}
+Points = Sequence[Mapping[str, Any]]
 MANY = 8  # classes above which a matrix holds no numbers and curves show only averages
 
 
@@ -33,27 +37,46 @@ def curves(table: pd.DataFrame, run: str, quantities: Sequence[tuple[str, str]] 
 
 @style.styled
 def confusion(counts: np.ndarray, classes: list[str], run: str) -> Figure:
-    """Confusion matrix of the test images, each row in percent of its true class."""
+    """Confusion matrix of the test images, each row in percent of its true class; of many classes from 0.5 % on."""
     side = min(6.3, max(3.0, 1.4 + 0.42 * len(classes)))
     figure = style.new(side * 0.9, side)
     axes = figure.subplots()
     image = draw_confusion(axes, counts, classes)
     axes.set(xlabel="predicted class", ylabel="true class", title=label(run))
-    figure.colorbar(image, ax=axes, label="share of the true class (%)", shrink=0.8)
+    bar = figure.colorbar(image, ax=axes, label="share of the true class (%)", shrink=0.8)
+    if len(classes) > MANY:
+        bar.set_ticks([0, 1, 5, 10, 25, 50, 75, 100])
     return figure
 
 
 @style.styled
-def roc(points: pd.DataFrame, auroc: dict[str, float], run: str) -> Figure:
-    """ROC curves of the test images: thick the mean over seeds, thin each seed."""
-    figure = style.new(3.4, 3.6)
-    axes = figure.subplots()
-    draw_roc(axes, points, auroc)
-    axes.set(xlabel="false-positive rate", ylabel="true-positive rate", title=label(run))
-    if points.empty:
-        style.empty(axes, "undefined: only one class\noccurs in the test images")
-    else:
-        axes.legend(loc="lower right")
+def roc(roc: pd.DataFrame, pr: pd.DataFrame, areas: Sequence[dict[str, float]], run: str, operating: Points) -> Figure:
+    """ROC and precision-recall curves of the test images: thick the mean over seeds, thin each seed.
+
+    Args:
+        roc, pr: roc.csv and pr.csv.
+        areas: AUROC and average precision by curve.
+        run: its name.
+        operating: operating.csv's rows; of two classes they are drawn.
+    """
+    figure = style.new(3.6, 6.3)
+    figure.suptitle(label(run), size=9)
+    left, right = figure.subplots(1, 2)
+    if roc.empty:
+        for axes in (left, right):
+            style.empty(axes, "undefined: only one class\noccurs in the test images")
+        return figure
+    draw_roc(left, roc, areas[0])
+    draw_curve(right, pr, ("recall", "precision"), areas[1])
+    if len({row["class"] for row in operating}) == 1:
+        for marker, row in zip(MARKERS, operating, strict=False):
+            words = f"validation specificity {100 * row['wanted']:g} %"
+            where = 1 - row["specificity"], row["sensitivity"]
+            left.plot(*where, marker, color=BLACK, markersize=4, fillstyle="none", label=words)
+    left.set(xlabel="false-positive rate", ylabel="true-positive rate")
+    right.set(xlabel="recall", ylabel="precision")
+    for axes in (left, right):
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
     return figure
 
 
@@ -71,34 +94,42 @@ def draw_curves(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
 def draw_confusion(axes: Axes, counts: np.ndarray, classes: list[str], *, names: bool = True) -> AxesImage:
     """Draw a row-normalised matrix with its numbers, where they fit; returns the image for a colour bar."""
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    many = len(classes) > MANY
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5 if many else 1, 0, 100))  # rare confusions show too
     axes.grid(visible=False)
     ticks = range(len(classes)) if names else []
     words = [style.shorten(name, 18) for name in classes] if names else []
     small = 5 if len(classes) > 15 else 7
     axes.set_xticks(ticks, words, rotation=90 if len(classes) > 3 else 0, fontsize=small)
     axes.set_yticks(ticks, words, fontsize=small)
-    if len(classes) <= MANY:
+    if names or not many:
         for (row, column), share in np.ndenumerate(shares):
-            colour = "white" if share > 55 else "black"
-            axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=colour, size=7)
+            colour = "white" if share > (30 if many else 55) else "black"
+            if share >= 0.5 or not many:
+                size = 4 if len(classes) > 15 else 7
+                axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=colour, size=size)
     return image
 
 
 def draw_roc(axes: Axes, points: pd.DataFrame, auroc: dict[str, float]) -> None:
     """Draw the ROC curves of roc.csv; ``auroc`` gives the areas by curve that the legend tells."""
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.7, linestyle=":")
+    draw_curve(axes, points, ("false_positive_rate", "true_positive_rate"), auroc)
+
+
+def draw_curve(axes: Axes, points: pd.DataFrame, of: tuple[str, str], areas: dict[str, float]) -> None:
+    """Draw the curves of roc.csv or pr.csv (columns ``of``): of many classes only their averages."""
     names = list(dict.fromkeys(points["curve"]))
     if len(names) > MANY:
         names = [name for name in names if name.endswith(" average")]
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.7, linestyle=":")
     for number, name in enumerate(names):
-        colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
+        colour, line = AVERAGES.get(name, (COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]))
         for seed, part in points[points["curve"] == name].groupby("seed", dropna=False):
             mean = pd.isna(seed) or seed == ""
-            area = f" ({auroc[name]:.3f})" if name in auroc else ""
+            area = f" ({areas[name]:.3f})" if name in areas else ""
             axes.plot(
-                part["false_positive_rate"],
-                part["true_positive_rate"],
+                part[of[0]],
+                part[of[1]],
                 color=colour,
                 linestyle=line if mean else "-",
                 linewidth=1.4 if mean else 0.5,

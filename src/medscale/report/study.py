@@ -29,6 +29,7 @@ def write_report(
     data: Path,
     results: Sequence[Path],
     reported: Path,
+    quality: Path,
     figures: Path,
     tables_to: Path,
 ) -> None:
@@ -40,6 +41,7 @@ def write_report(
         data: ``data/<study>``, with index.parquet, audit.csv, audit.json and shards.
         results: result folders, in the order in which runs are shown.
         reported: reported.yaml.
+        quality: quality.json, whose facts are taken up.
         figures: folder of the figures.
         tables_to: folder of the tables.
 
@@ -63,6 +65,9 @@ def write_report(
     _figures(figures, found, times, settings.baseline, shards, counts, reasons, audit)
     _tables(tables_to, found, times, settings.baseline, index, counts, reasons, published)
     said = facts(study, settings, found, times, counts, audit, published, whole.figures(study)[len(FIGURES) :])
+    of_quality = read_json(quality)
+    said["structure"]["quality"] = of_quality["structure"]
+    said["values"] |= {f"{study}/{key}": value for key, value in of_quality["values"].items()}
     write_json(tables_to / "facts.json", said)
 
 

@@ -1,0 +1,46 @@
+# Calibration, operating points, subgroups, tests between runs and ensembles of a study; Grad-CAM of its baseline.
+
+
+rule quality_report:
+    input:
+        config="config.resolved.json",
+        index="data/{study}/index.parquet",
+        results=lambda w: STUDY.shown(w.study),
+        predictions=lambda w: [
+            f"{folder}/predictions.parquet"
+            for folder in STUDY.shown_replicates(w.study)
+        ],
+    output:
+        expand("figures/{{study}}/{name}.pdf", name=QUALITY_FIGURES),
+        expand(
+            "tables/{{study}}/{name}.{kind}", name=QUALITY_TABLES, kind=["tex", "csv"]
+        ),
+        facts="tables/{study}/quality.json",
+    log:
+        "logs/{study}/quality_report.log",
+    benchmark:
+        "benchmarks/{study}/quality_report.tsv"
+    params:
+        replicates=lambda w: [
+            f"--replicates {folder}" for folder in STUDY.shown_replicates(w.study)
+        ],
+        script=STUDY.script("quality.py"),
+        code=STUDY.code("quality.py"),
+    shell:
+        "python {params.script} report {input.results} {params.replicates} --study {wildcards.study}"
+        " --config {input.config} --index {input.index} --figures figures/{wildcards.study}"
+        " --tables tables/{wildcards.study} --log {log}"
+
+
+rule gradcam_report:
+    input:
+        lambda w: f"results/{w.study}/{STUDY.config.study(w.study).baseline}",
+    output:
+        "figures/{study}/gradcam.pdf",
+    log:
+        "logs/{study}/gradcam_report.log",
+    params:
+        script=STUDY.script("quality.py"),
+        code=STUDY.code("quality.py"),
+    shell:
+        "python {params.script} gradcam {input} --figures figures/{wildcards.study} --log {log}"

@@ -1,0 +1,75 @@
+"""Ensembles: the mean probability of a run's replicates, of a network's runs, and of all runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from medscale.evaluate import bootstrap, metrics
+from medscale.evaluate.replicates import Predicted
+
+METRICS = ("accuracy", "auroc", "nll", "ece")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A run that an ensemble can be made of.
+
+    Attributes:
+        name: the run's.
+        network: of the run.
+        predicted: the test split.
+        mean: each of ``METRICS``, mean over replicates.
+        resamples: the same on each bootstrap resample, a row a resample (resamples.csv).
+    """
+
+    name: str
+    network: str
+    predicted: Predicted
+    mean: dict[str, float]
+    resamples: pd.DataFrame
+
+
+def ensembles(runs: Sequence[Member], drawn: np.ndarray) -> pd.DataFrame:
+    """What averaging probabilities brings (Lakshminarayanan et al., NeurIPS 2017), on the same test images.
+
+    Args:
+        runs: evaluated on the same images, with the same resamples.
+        drawn: those resamples of the groups, from ``bootstrap.draw``.
+
+    Returns:
+        A row an ensemble of two networks or more: ``kind`` (replicates, network or all), ``of`` (run or network),
+        ``members``, and for each of ``METRICS`` its value ``<metric>`` with ``<metric>_low, <metric>_high`` (95 % over
+        patients), the mean of its members ``<metric>_single``, and ``<metric>_gain, <metric>_gain_low,
+        <metric>_gain_high``: the value less that mean, with its paired interval.
+    """
+    networks = list(dict.fromkeys(run.network for run in runs))
+    sets = [("replicates", run.name, [run]) for run in runs]
+    if len(networks) > 1:
+        sets += [("network", name, [run for run in runs if run.network == name]) for name in networks]
+    if len(runs) > 1:
+        sets.append(("all", "", list(runs)))
+    rows = []
+    for kind, of, parts in sets:
+        odds = np.concatenate([run.predicted.probabilities for run in parts])
+        if len(odds) > 1 and (kind == "replicates" or len(parts) > 1):
+            rows.append({"kind": kind, "of": of, "members": len(odds)} | _row(parts, odds.mean(axis=0), drawn))
+    return pd.DataFrame(rows)
+
+
+def _row(parts: Sequence[Member], odds: np.ndarray, drawn: np.ndarray) -> dict[str, float]:
+    labels, groups = parts[0].predicted.labels, parts[0].predicted.groups
+    points, resampled = metrics.point(labels, odds), bootstrap.resample(labels, odds, groups, drawn).overall
+    weights = [len(run.predicted.probabilities) for run in parts]
+    row: dict[str, float] = {}
+    for name in METRICS:
+        single = float(np.average([run.mean[name] for run in parts], weights=weights))
+        singles = np.average([run.resamples[name].to_numpy() for run in parts], axis=0, weights=weights)
+        low, high = bootstrap.interval(resampled[name])
+        gain_low, gain_high = bootstrap.interval(resampled[name] - singles)
+        row |= {name: points[name], f"{name}_low": low, f"{name}_high": high, f"{name}_single": single}
+        row |= {f"{name}_gain": points[name] - single, f"{name}_gain_low": gain_low, f"{name}_gain_high": gain_high}
+    return row
