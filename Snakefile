@@ -5,16 +5,16 @@
 import sys
 
 from medscale.config import BENCHMARKS, FIGURES as BASE_FIGURES, TABLES as BASE_TABLES
-from medscale.workflow import Study, use_this_python
+from medscale.workflow import ALONE, Study
 
-use_this_python()
 STUDY = Study(config, targets=sys.argv[1:])
+STUDY.equip_jobs()
 
 
 workdir: STUDY.workdir
 
 
-container: "containers/medscale.sif"
+container: STUDY.container(workflow.deployment_settings.deployment_method)
 
 
 include: "rules/common.smk"
