@@ -18,8 +18,13 @@ UNKNOWN = "unknown"
 BUILD = "`make image` builds one"
 
 
+def link(root: Path) -> Path:
+    """The name under which the image is known that is in use."""
+    return root / FOLDER / LINK
+
+
 def image(root: Path) -> Path:
-    """The image file that ``containers/medscale.sif`` points to.
+    """The image file that the link points to.
 
     Its name has the first 12 digits of its SHA-256, so that another image is another file and its jobs run again.
     Beside it lies a ``.json``, written when it was made: ``sha256, bytes, image`` (docker's id, null without docker),
@@ -31,12 +36,11 @@ def image(root: Path) -> Path:
     Raises:
         MedscaleError: where there is no image, or it was built from other requirements than the checkout's.
     """
-    link = root / FOLDER / LINK
-    if not link.exists():
-        raise MedscaleError(f"{link}: there is no image to run jobs in; {BUILD}")
-    file = link.resolve()
+    if not link(root).exists():
+        raise MedscaleError(f"{link(root)}: there is no image to run jobs in; {BUILD}")
+    file = link(root).resolve()
     if not NAME.fullmatch(file.name):
-        raise MedscaleError(f"{link} points to {file.name}, not to a medscale-<digest>.sif; {BUILD}")
+        raise MedscaleError(f"{link(root)} points to {file.name}, not to a medscale-<digest>.sif; {BUILD}")
     if read_json(file.with_suffix(".json")).get("lock") != sha256(root / LOCK):
         raise MedscaleError(f"{file} was built from another {LOCK} than this checkout's; {BUILD} that fits")
     return file

@@ -67,15 +67,15 @@ class Study:
         absolute = path is not None and path.is_absolute()
         return str(path) if absolute else os.path.relpath(self.raw(study), self.workdir.resolve())
 
-    def container(self, methods: Iterable[Any]) -> str | None:
-        """The image file that jobs run in, as jobs name it; None where Snakemake is not asked for containers.
+    def container(self, methods: Iterable[Any]) -> str:
+        """The image file that jobs run in, as jobs name it; ends Snakemake where it is asked for and not there.
 
         Args:
-            methods: Snakemake's deployment methods (``--sdm``).
+            methods: Snakemake's deployment methods (``--sdm``); without Apptainer the name of the link will do.
         """
-        if "APPTAINER" not in {method.name for method in methods}:
-            return None
-        return os.path.relpath(_or_end(lambda: containers.image(ROOT)), self.workdir.resolve())
+        wanted = "APPTAINER" in {method.name for method in methods}
+        file = _or_end(lambda: containers.image(ROOT)) if wanted else containers.link(ROOT)
+        return os.path.relpath(file, self.workdir.resolve())
 
     def equip_jobs(self) -> None:
         """Let jobs find this ``python`` outside, and the checkout's code and the data inside a container."""
