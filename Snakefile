@@ -9,6 +9,9 @@ from medscale.workflow import ALONE, Study
 
 STUDY = Study(config, targets=sys.argv[1:])
 STUDY.equip_jobs()
+# One timed thing at a time, unless a profile says more. Not in profiles/default: that would win over the other profiles.
+if "timed" not in workflow.global_resources:
+    workflow.register_resource("timed", 1)
 
 
 workdir: STUDY.workdir

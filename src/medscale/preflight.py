@@ -11,12 +11,13 @@ from typing import Literal
 
 import psutil
 
-from medscale import cards, detect
+from medscale import cards, containers, detect
 from medscale import config as configuration
 from medscale.config import RunPlan
 from medscale.data.demo import checked
 from medscale.data.sources import scan
 from medscale.errors import MedscaleError
+from medscale.provenance import ROOT
 from medscale.workflow import Study, check_model
 
 Level = Literal["ok", "note", "error"]
@@ -57,6 +58,8 @@ def examine(study: Study, *, on_cluster: bool = False) -> list[Finding]:
     findings += [*_models(plans), *_latex(), *_dask(study)]
     findings.append(_disk(study, plans, images))
     findings += _devices(plans, on_cluster)
+    if on_cluster:
+        findings.append(_image())
     findings.append(_memory(study, plans, on_cluster))
     return findings
 
@@ -105,6 +108,13 @@ def _latex() -> Iterator[Finding]:
         yield Finding("error", "LaTeX", f"{', '.join(missing)} not found; `make setup-latex` installs it")
     else:
         yield Finding("ok", "LaTeX", shutil.which(LATEX[0]) or "")
+
+
+def _image() -> Finding:
+    try:
+        return Finding("ok", "image", containers.image(ROOT).name)
+    except MedscaleError as error:
+        return Finding("error", "image", str(error))
 
 
 def _dask(study: Study) -> Iterator[Finding]:
