@@ -14,10 +14,13 @@ from medscale.config import (
     SCALING_TABLES,
     TABLES as BASE_TABLES,
 )
-from medscale.workflow import Study, shown, shown_table, use_this_python
+from medscale.workflow import ALONE, Study, shown, shown_table
 
-use_this_python()
 STUDY = Study(config, targets=sys.argv[1:])
+STUDY.equip_jobs()
+# One timed thing at a time, unless a profile says more. Not in profiles/default: that would win over the other profiles.
+if "timed" not in workflow.global_resources:
+    workflow.register_resource("timed", 1)
 
 
 workdir: STUDY.workdir
@@ -26,7 +29,7 @@ workdir: STUDY.workdir
 report: "report/workflow.rst"
 
 
-container: "containers/medscale.sif"
+container: STUDY.container(workflow.deployment_settings.deployment_method)
 
 
 include: "rules/common.smk"

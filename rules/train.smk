@@ -31,7 +31,8 @@ rule train:
         "benchmarks/{study}/{run}/seed{seed}.train.tsv"
     threads: lambda w: STUDY.plan(w.study, w.run).procs_per_node
     resources:
-        timed=1,
+        timed=lambda w: STUDY.timed(w.study, w.run),
+        gpu=lambda w: STUDY.gpus(w.study, w.run),
     params:
         shards=lambda w: STUDY.shards(w.study, w.run),
         script=STUDY.script("train.py"),

@@ -81,7 +81,7 @@ def test_a_model_card_has_all_sections_and_tells_what_is_odd(study):
     assert all(name in card for name in (NAMES["accuracy"], "Not a medical device", "000000000", "b & c"))
     assert "not made alike" not in card
     replicates = summary["provenance"]["replicates"]
-    replicates[1] |= {"commit": "1" * 40, "dirty": True, "container": "images/medscale-abc.sif"}
+    replicates[1] |= {"commit": "1" * 40, "dirty": True, "container": {"file": "medscale-abc.sif"}}
     summary["provenance"]["differ"] = ["commit", "dirty"]
     card = model_card(summary | {"marks": summary["marks"] | {"synthetic": False}}, table)
     assert "**Its replicates were not made alike**: they differ in commit, dirty." in card
@@ -166,7 +166,7 @@ def test_every_replicate_stands_in_the_table_of_runs(study, tmp_path):
 
 def test_code_with_local_changes_and_unlike_replicates_reach_the_paper(study, tmp_path):
     summary = read_json(study.results[0] / "summary.json")
-    summary["provenance"]["replicates"][1] |= {"dirty": True, "container": "a/medscale-1.sif"}
+    summary["provenance"]["replicates"][1] |= {"dirty": True, "container": {"file": "medscale-1.sif", "digest": "1"}}
     summary["provenance"]["differ"] = ["dirty"]
     write_json(tmp_path / "results" / "glaucoma" / "serial_1cpu" / "summary.json", summary)
     said = read_json(report_provenance(tmp_path, [tmp_path / "results" / "glaucoma" / "serial_1cpu"]))["structure"]

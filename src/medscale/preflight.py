@@ -11,12 +11,13 @@ from typing import Literal
 
 import psutil
 
+from medscale import cards, containers, cost, detect
 from medscale import config as configuration
-from medscale import cost, detect
 from medscale.config import RunPlan
 from medscale.data.demo import checked
 from medscale.data.sources import scan
 from medscale.errors import MedscaleError
+from medscale.provenance import ROOT
 from medscale.workflow import Study, check_model
 
 Level = Literal["ok", "note", "error"]
@@ -56,6 +57,8 @@ def examine(study: Study, *, on_cluster: bool = False) -> list[Finding]:
     findings += [*_models(plans), *_latex(), *_dask(study)]
     findings.append(_disk(study, images))
     findings += _devices(plans, on_cluster)
+    if on_cluster:
+        findings.append(_image())
     findings.append(_memory(study, plans, on_cluster))
     return findings
 
@@ -106,6 +109,13 @@ def _latex() -> Iterator[Finding]:
         yield Finding("ok", "LaTeX", shutil.which(LATEX[0]) or "")
 
 
+def _image() -> Finding:
+    try:
+        return Finding("ok", "image", containers.image(ROOT).name)
+    except MedscaleError as error:
+        return Finding("error", "image", str(error))
+
+
 def _dask(study: Study) -> Iterator[Finding]:
     scheduler = study.config.dask.scheduler
     if scheduler == "local":
@@ -147,7 +157,7 @@ def _bytes_each(settings: configuration.Study) -> int:
 
 def _devices(plans: list[RunPlan], on_cluster: bool) -> Iterator[Finding]:
     """Devices that the runs' names ask for, against those of this machine."""
-    cores, gpus = len(os.sched_getaffinity(0)), count_gpus()
+    cores, gpus = len(os.sched_getaffinity(0)), len(cards.visible())
     most = max((plan.procs_per_node for plan in plans if plan.backend == "cuda"), default=0)
     nodes = max(plan.nodes for plan in plans)
     if on_cluster:
@@ -178,17 +188,3 @@ def _memory(study: Study, plans: list[RunPlan], on_cluster: bool) -> Finding:
     need = max(runs, study.dask_workers() * WORKER_MB)
     text = f"{free / 1024:.1f} GB free, about {need / 1024:.1f} GB needed"
     return Finding("ok" if free > need else "error", "memory", text)
-
-
-def count_gpus() -> int:
-    """CUDA devices of this machine, asked through NVML; 0 where there is no driver."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return 0
-    try:
-        return int(pynvml.nvmlDeviceGetCount())
-    finally:
-        pynvml.nvmlShutdown()

@@ -18,6 +18,7 @@ from medscale.crate.pack import OF_REPLICATE, OF_STUDY, WEIGHTS
 from medscale.files import read_json, sha256
 from medscale.provenance import package_digest
 from medscale.report.marks import mark
+from medscale.report.provenance import container_name
 
 SPECIFICATION = "1.1"
 TERMS = "https://w3id.org/ro/terms/workflow-run"
@@ -156,7 +157,7 @@ class Description:
             if value not in (None, [])
         ]
         if made.get("container"):
-            image = Path(made["container"]).name
+            image = container_name(made)
             kind = {"@id": f"{TERMS}#SIFImage"}
             action["containerImage"] = self._add(f"#{image}", "ContainerImage", name=image, additionalType=kind)
         return action

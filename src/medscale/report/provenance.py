@@ -28,7 +28,7 @@ def made_of(summary: dict[str, Any]) -> list[dict[str, Any]]:
             "plan_digest": one["plan_digest"],
             "commit": _commit(one),
             "code": (one.get("code") or "–")[:SHORT],
-            "container": _container(one),
+            "container": container_name(one),
             "shards": (one.get("inputs", {}).get("shards") or "–")[:SHORT],
         }
         for seed, one in zip(summary["seeds"], summary["provenance"]["replicates"], strict=True)
@@ -164,6 +164,7 @@ def _commit(environment: dict[str, Any]) -> str:
     return commit[:COMMIT] + (f" {LOCAL}" if environment.get("dirty") else "")
 
 
-def _container(environment: dict[str, Any]) -> str:
-    """Name of the image's file, which holds its digest; "none" where the code ran without one."""
-    return Path(environment["container"]).name if environment.get("container") else "none"
+def container_name(environment: dict[str, Any]) -> str:
+    """Name of the image's file, which holds its digest, or under docker the digest; "none" where there was none."""
+    image = environment.get("container") or {}
+    return image.get("file") or image.get("digest") or "none"
