@@ -43,10 +43,10 @@ def pack(study: Study, folder: Path, weights: bool) -> None:
         for file in sorted(ROOT.glob(pattern)):
             _copy(file, folder / file.relative_to(ROOT))
     workdir = study.workdir
-    for file in _of_study(study, weights):
-        if not (workdir / file).is_file():
-            raise MedscaleError(f"{workdir / file} is missing, so the study cannot be packed; make it: snakemake paper")
-        _copy(workdir / file, folder / file)
+    for name in _of_study(study, weights):
+        if not (workdir / name).is_file():
+            raise MedscaleError(f"{workdir / name} is missing, so the study cannot be packed; make it: snakemake paper")
+        _copy(workdir / name, folder / name)
     for place in ("results", "figures", "tables", "measured"):
         for name in study.with_variants:
             for file in sorted((workdir / place / name).rglob("*")):
