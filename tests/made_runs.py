@@ -185,6 +185,7 @@ def _environment(planned: Any) -> dict[str, Any]:
         "seed": planned.seed,
         "inputs": {"shards": "1" * 64, "weights": None},
         "code": "2" * 64,
+        "started": "2026-01-01T11:59:00+00:00",
         "finished": "2026-01-01T12:00:00+00:00",
         "stand_in": planned.stand_in,
         "synthetic": planned.synthetic,

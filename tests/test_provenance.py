@@ -51,7 +51,7 @@ def test_a_replicate_s_record_names_spec_code_machine_seed_and_inputs(tmp_path):
     assert record["synthetic"]
     assert {"commit", "dirty", "container", "cpu", "cpus", "memory_gb", "gpus", "driver", "python"} <= set(record)
     assert record["versions"]["torch"]
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", record["finished"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", record["started"])
 
 
 def test_a_result_s_summary_has_all_replicates_records_and_digests_of_what_was_read(study):

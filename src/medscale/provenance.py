@@ -84,7 +84,7 @@ def package_digest() -> str:
 
 
 def environment(plan: RunPlan, inputs: dict[str, Any]) -> dict[str, Any]:
-    """What a replicate was made of and ran on (environment.json); called on its first rank when it has ended.
+    """What a replicate was made of and ran on (environment.json); called when it begins, as code can change below it.
 
     Args:
         plan: its specification.
@@ -101,7 +101,7 @@ def environment(plan: RunPlan, inputs: dict[str, Any]) -> dict[str, Any]:
         "synthetic": plan.synthetic,
         # weights from the hub have no file of their own here: timm's version and the network's name decide them
         "inputs": {**inputs, "weights": sha256(weights) if weights is not None and weights.is_file() else None},
-        "finished": now(),
+        "started": now(),
         "gpus": [torch.cuda.get_device_name(i) for i in _cards(cuda)],
         "gpu_memory_gb": [_gigabytes(torch.cuda.get_device_properties(i).total_memory) for i in _cards(cuda)],
         "cuda": torch.version.cuda if cuda else None,

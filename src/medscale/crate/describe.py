@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -134,10 +134,7 @@ class Description:
         study, run, seed = summary["study"], summary["run"]["name"], summary["seeds"][at]
         made, place = summary["provenance"]["replicates"][at], f"runs/{study}/{run}/seed{seed}"
         end = made.get("finished") or self._written(f"{place}/timing.json")
-        seconds, restarts = (summary["timing"][key]["values"][at] for key in ("wall_seconds", "restarts"))
-        start = (
-            None if restarts else (datetime.fromisoformat(end) - timedelta(seconds=seconds)).isoformat("T", "seconds")
-        )
+        start = None if summary["timing"]["restarts"]["values"][at] else made.get("started")  # of the last process only
         weights = [WEIGHTS] if (self.folder / place / WEIGHTS).is_file() else []
         action = self._action(
             f"#{place}",

@@ -14,7 +14,7 @@ from torch import Tensor
 from medscale.config import RunPlan
 from medscale.errors import MedscaleError
 from medscale.files import atomic, write_csv, write_json, write_parquet
-from medscale.provenance import environment
+from medscale.provenance import now
 from medscale.train.clock import KINDS
 from medscale.train.progress import Progress
 
@@ -41,20 +41,19 @@ def predictions(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], split: s
 
 def write(
     folder: Path,
-    plan: RunPlan,
     progress: Progress,
     *,
     weights: dict[str, Tensor],
     predicted: pd.DataFrame,
     timing: dict[str, Any],
-    inputs: dict[str, Any],
+    made: dict[str, Any],
 ) -> None:
-    """Write all outputs of a finished replicate, each atomically; ``inputs`` are digests of what it read."""
+    """Write all outputs of a finished replicate, each atomically; ``made`` is what it was made of when it began."""
     write_csv(folder / "history.csv", pd.DataFrame(progress.history))
     write_parquet(folder / "predictions.parquet", predicted)
     with atomic(folder / "model.safetensors") as temporary:
         save_file(weights, temporary)
-    write_json(folder / "environment.json", environment(plan, inputs))
+    write_json(folder / "environment.json", made | {"finished": now()})
     write_json(folder / "timing.json", timing)
 
 

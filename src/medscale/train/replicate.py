@@ -23,6 +23,7 @@ from medscale.parallel.cut import Block, Cut, measure
 from medscale.parallel.precision import Precision
 from medscale.parallel.world import World
 from medscale.parallel.wrap import wrap
+from medscale.provenance import environment
 from medscale.train import records
 from medscale.train.board import board
 from medscale.train.checkpoint import Checkpoints
@@ -44,6 +45,7 @@ def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, wa
         MedscaleError: when the loss is not finite, memory runs out, or plan and shards do not fit.
     """
     start, meter = monotonic(), Meter(world.device)
+    made = environment(plan, {"shards": shards.meta["digest"]}) if world.is_main else {}
     trainer = assemble(plan, shards, task, out, world, watch, start)
     resumed = restore(trainer)
     if world.is_main:
@@ -66,8 +68,7 @@ def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, wa
         assert measured is not None
         table = pd.concat([part for part in predicted if part is not None], ignore_index=True)
         timing = records.timing(plan, trainer.progress, trainer.training.images, measured)
-        read = {"shards": shards.meta["digest"]}
-        records.write(out, plan, trainer.progress, weights=weights, predicted=table, timing=timing, inputs=read)
+        records.write(out, trainer.progress, weights=weights, predicted=table, timing=timing, made=made)
     trainer.checkpoints.discard()
     trainer.watchdog.dismiss()
 
