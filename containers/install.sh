@@ -29,6 +29,11 @@ requirements) # the cache lies beside the environment, so that files are linked 
 package)
   "$uv/bin/uv" pip install -q --no-cache --python "$venv/bin/python" --no-deps --no-build-isolation -e "$here"
   "$venv/bin/python" -m compileall -q "$here/src"
+  # `apptainer run --app serve`: a SCIF app is these files, whichever way the image is built
+  mkdir -p /scif/apps/serve/scif
+  printf '#!/bin/sh\nexec medscale serve "$@"\n' >/scif/apps/serve/scif/runscript
+  echo "A web page and an HTTP API for trained runs: apptainer run --app serve medscale.sif RESULT..." >/scif/apps/serve/scif/runscript.help
+  chmod 755 /scif/apps/serve/scif/runscript
   ;;
 *) echo "install.sh: there is no step $1" >&2; exit 2 ;;
 esac

@@ -19,6 +19,7 @@ with socket.socket() as probe:
     network = probe.connect_ex(("192.0.2.1", 9)) != 101  # 101: network unreachable
 print(f"{len(pins)} packages as locked; torch {torch.__version__}; network {'on' if network else 'off'}")
 PYTHON
+/scif/apps/serve/scif/runscript --help >/dev/null
 latexmk -version | sed -n '/./{p;q}'
 snakemake --version
 small='studies={"glaucoma": {"source": {"options": {"unique": 48}}, "recipe": {"epochs": 1}}}'

@@ -45,6 +45,7 @@ def test_with_and_without_docker_the_image_is_made_of_the_same():
     assert profiles < sent
     assert all((ROOT / name).exists() for name in sent)
     assert "syntax=" not in docker  # it would be fetched
+    assert "/scif/apps/serve/scif/runscript" in text("containers/install.sh")  # which containers/test.sh runs
     named = set(re.findall(r"(?:ENV|^   ) ?(\w+)=", docker, re.M)) | set(re.findall(r" (MEDSCALE_\w+)=\$", docker))
     assert named == {re.match(r"\s*export (\w+)=", line)[1] for line in section("environment")}
 

@@ -177,6 +177,7 @@ class Pool:
             async with asyncio.timeout(self.work.seconds):
                 contents = [job.content for job in batch]
                 results = await process.call(self.work.module, self.work.carry_out, batch[0].key, contents)
+            self._settle(batch, results)
         except (BrokenProcessPool, TimeoutError):
             return False
         except Exception as error:  # the process goes on; one job's fault must not be that of its batch
@@ -187,7 +188,6 @@ class Pool:
                 await self._again(batch)
             return True
         self.on_batch(batch[0].key, len(batch), asyncio.get_running_loop().time() - begun)
-        self._settle(batch, results)
         return True
 
     def _settle(self, batch: list[Job], results: list[Any]) -> None:

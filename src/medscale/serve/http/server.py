@@ -17,6 +17,7 @@ from medscale.serve.http.service import Service
 from medscale.serve.http.settings import Settings
 
 BACKLOG = 1024
+KEEP_ALIVE_S = 75  # longer than callers hold connections: one that closes as a request comes would break it
 
 
 def run(settings: Settings, tell: Callable[[str], None]) -> None:
@@ -63,6 +64,7 @@ async def _serve(settings: Settings, opened: socket.socket, tell: Callable[[str]
         ws="none",
         proxy_headers=False,
         backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.stop_seconds,
     )
     server = Server(config, service)
