@@ -30,6 +30,7 @@ from medscale.evaluate.subgroups import subgroups
 from medscale.files import read_json, write_parquet
 from medscale.report.quality import read_gallery
 from medscale.report.result import write_result
+from medscale.workflow import Study
 
 
 def cases(classes: int, images: int, skill: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -267,3 +268,18 @@ def test_results_are_shown_in_the_terminal(tmp_path):
     with pytest.raises(MedscaleError, match="is no result"):
         CliRunner().invoke(main, ["show", str(tmp_path)], catch_exceptions=False)
     assert read_json(tmp_path / "out" / "summary.json")["confusions"][0]["images"] > 0
+
+
+def test_networks_are_looked_into_where_the_study_asks_for_it():
+    demo, full = Study({"scale": "demo"}), Study({})
+    weights = "runs/glaucoma/serial_1cpu/seed1/model.safetensors"
+    assert demo.explained("glaucoma", "serial_1cpu") == [weights]
+    assert demo.drawn("glaucoma", "serial_1cpu") == ["data/glaucoma/shards"]
+    assert demo.explained("glaucoma", "ddp_2cpu") == demo.drawn("glaucoma", "ddp_2cpu") == []
+    assert full.explained("glaucoma", "serial_1cpu") == [weights]
+    assert full.explained("pneumonia", "serial_1gpu_yolov8n") == []
+    assert full.drawn("pneumonia", "serial_1gpu_yolov8n") == ["data/pneumonia/shards_detect"]
+    none = Study({"studies": {"glaucoma": {"evaluate": {"gradcam": "none"}}}})
+    assert none.explained("glaucoma", "serial_1gpu") == []
+    assert "gradcam" in full.config.figures("glaucoma")
+    assert "gradcam" not in none.config.figures("glaucoma")

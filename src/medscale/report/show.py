@@ -14,6 +14,7 @@ from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES, in_percent
 from medscale.files import read_json
+from medscale.report.latex import significant
 from medscale.report.marks import mark
 from medscale.report.names import label
 
@@ -41,11 +42,12 @@ def show(folder: str | Path) -> Iterator[str | Table]:
     yield _metrics(summary)
     if "classes" in summary:
         yield from _classification(summary, folder)
-    clock = summary["timing"]
+    clock, devices = summary["timing"], summary["run"]["devices"]
+    one = ("process", "processes") if summary["backend"] == "cpu" else ("GPU", "GPUs")
     yield (
         f"\n{_number(clock['seconds_per_epoch']['mean'])} s an epoch, "
-        f"{_number(clock['images_per_second']['mean'])} images/s, {summary['run']['devices']} "
-        f"{'processes' if summary['backend'] == 'cpu' else 'GPUs'}; global batch {summary['global_batch']}"
+        f"{_number(clock['images_per_second']['mean'])} images/s, {devices} {one[devices > 1]}; "
+        f"global batch {summary['global_batch']}"
     )
     environment = summary["environment"]
     dirty = ", with changes" if environment["dirty"] else ""
@@ -57,7 +59,9 @@ def _metrics(summary: dict[str, Any]) -> Table:
     names = NAMES | CALIBRATED | BOX_NAMES
     table = Table("metric", "test", "95 % interval", "sd over seeds", "validation", box=None, pad_edge=False)
     val = summary["metrics"].get("val", {})
-    for name, score in summary["metrics"]["test"].items():
+    test = summary["metrics"]["test"]
+    for name in sorted(test, key=list(names).index):
+        score = test[name]
         scale = 100 if in_percent(name) and name in NAMES else 1
         low, high, sd = (_number(score[key], scale) for key in ("low", "high", "seed_sd"))
         words = names[name] + (" (%)" if scale == 100 else "")
@@ -109,4 +113,4 @@ def _classification(summary: dict[str, Any], folder: Path) -> Iterator[str | Tab
 def _number(value: float | None, scale: float = 1) -> str:
     if value is None:
         return "–"
-    return f"{scale * value:.1f}" if scale == 100 else f"{value:.3g}"
+    return f"{scale * value:.1f}" if scale == 100 else significant(value)
