@@ -28,8 +28,9 @@ rule profile_report:
     input:
         lambda w: STUDY.profiled(w.study),
     output:
-        expand("figures/{{study}}/{name}.pdf", name=PROFILES),
-        expand("tables/{{study}}/{name}.{kind}", name=PROFILES, kind=["tex", "csv"]),
+        [shown(f"figures/{{study}}/{name}.pdf", name) for name in PROFILES],
+        [shown_table(f"tables/{{study}}/{name}.csv", name) for name in PROFILES],
+        expand("tables/{{study}}/{name}.tex", name=PROFILES),
         said="tables/{study}/profile.json",
     log:
         "logs/{study}/profile_report.log",

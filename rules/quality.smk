@@ -11,10 +11,9 @@ rule quality_report:
             for folder in STUDY.shown_replicates(w.study)
         ],
     output:
-        expand("figures/{{study}}/{name}.pdf", name=QUALITY_FIGURES),
-        expand(
-            "tables/{{study}}/{name}.{kind}", name=QUALITY_TABLES, kind=["tex", "csv"]
-        ),
+        [shown(f"figures/{{study}}/{name}.pdf", name) for name in QUALITY_FIGURES],
+        [shown_table(f"tables/{{study}}/{name}.csv", name) for name in QUALITY_TABLES],
+        expand("tables/{{study}}/{name}.tex", name=QUALITY_TABLES),
         facts="tables/{study}/quality.json",
     log:
         "logs/{study}/quality_report.log",
@@ -36,7 +35,7 @@ rule gradcam_report:
     input:
         lambda w: f"results/{w.study}/{STUDY.config.study(w.study).baseline}",
     output:
-        "figures/{study}/gradcam.pdf",
+        shown("figures/{study}/gradcam.pdf", "gradcam"),
     log:
         "logs/{study}/gradcam_report.log",
     params:

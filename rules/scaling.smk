@@ -8,10 +8,9 @@ rule scaling_report:
         histories=lambda w: STUDY.histories(w.study),
         reported=STUDY.own("reported.yaml"),
     output:
-        expand("figures/{{study}}/{name}.pdf", name=SCALING_FIGURES),
-        expand(
-            "tables/{{study}}/{name}.{kind}", name=SCALING_TABLES, kind=["tex", "csv"]
-        ),
+        [shown(f"figures/{{study}}/{name}.pdf", name) for name in SCALING_FIGURES],
+        [shown_table(f"tables/{{study}}/{name}.csv", name) for name in SCALING_TABLES],
+        expand("tables/{{study}}/{name}.tex", name=SCALING_TABLES),
         facts="tables/{study}/scaling.json",
     log:
         "logs/{study}/scaling_report.log",

@@ -187,11 +187,12 @@ def captions() -> dict[str, str]:
 
 
 def test_all_that_the_report_shows_has_a_caption_that_can_be_printed():
-    from medscale.config import FIGURES
+    from medscale.config import FIGURES, PROFILES, QUALITY_FIGURES, SCALING_FIGURES
 
-    named = captions() | dict.fromkeys(FIGURES, "rules/paper.smk")
+    kinds = (*FIGURES, *QUALITY_FIGURES, *SCALING_FIGURES, *PROFILES)
+    named = captions() | dict.fromkeys(kinds, "a list of figures in medscale.config")
     named["table"] = "src/medscale/workflow.py"
-    assert {"variants", "detection", "measured", "result"} <= set(named)
+    assert {"variants", "detection", "measured", "result", "gradcam"} <= set(named)
     for name, where in named.items():
         assert (ROOT / "report" / f"{name}.rst").is_file(), f"report/{name}.rst, named by {where}, is missing"
     words = {"study": "s_1", "run": "ddp_2gpu", "shows": "roc", "measured": "loading"}
