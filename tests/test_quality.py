@@ -12,7 +12,6 @@ from sklearn.metrics import (
     average_precision_score,
     brier_score_loss,
     log_loss,
-    precision_recall_curve,
     precision_recall_fscore_support,
 )
 from typer.testing import CliRunner
@@ -97,16 +96,14 @@ def test_reliability_counts_every_image_once():
     assert ece == pytest.approx(calibration.point(labels, odds)["ece"])
 
 
-def test_precision_on_the_grid_is_that_of_the_threshold_that_reaches_the_recall():
+def test_precision_on_the_grid_is_that_of_the_highest_score_that_reaches_the_recall():
     labels, odds = cases(2, 40)
-    curve = metrics.precision_recall_points(labels == 1, odds[:, 1])
-    precision, recall, _ = precision_recall_curve(labels == 1, odds[:, 1])
-    for wanted in (0.1, 0.25, 0.5, 0.77, 1.0):
-        reached = recall >= wanted - 1e-12
-        at = np.flatnonzero(np.isclose(metrics.GRID, wanted)) if wanted != 0.77 else [154]
-        expected = precision[reached][recall[reached].argmin()]
-        later = precision[reached & np.isclose(recall, recall[reached].min())]
-        assert curve[at[0]] in (pytest.approx(expected), *[pytest.approx(one) for one in later])
+    positive, scores = labels == 1, odds[:, 1]
+    curve = metrics.precision_recall_points(positive, scores)
+    for recall, found in zip(metrics.GRID, curve, strict=True):
+        limits = sorted(set(scores), reverse=True)
+        reached = next(s for s in limits if (scores[positive] >= s).mean() >= max(recall, 1e-9) - 1e-12 or recall == 0)
+        assert found == pytest.approx(positive[scores >= reached].mean()), recall
     assert metrics.precision_recall_points(np.ones(5, bool), np.ones(5)) is None
 
 
