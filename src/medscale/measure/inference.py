@@ -25,7 +25,7 @@ from medscale.serve.runtime import Run
 
 WAYS = {
     "eager": ("PyTorch, eager", "PyTorch, 32 bit, in inference mode"),
-    "compiled": ("PyTorch, compiled", "the same, compiled by inductor once for all batch sizes"),
+    "compiled": ("PyTorch, compiled", "the same, compiled by inductor: once for one image, once for larger batches"),
     "onnx": ("ONNX Runtime", "the export in 32 bit"),
     "fp16": ("ONNX Runtime, 16 bit", "the export in 16 bit"),
     "int8": ("ONNX Runtime, INT8", "the export quantized to 8 bits"),

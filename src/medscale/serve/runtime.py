@@ -72,7 +72,7 @@ def about(path: Path) -> dict[str, Any]:
 
 
 def eager(predictor: Predictor, *, compiled: bool = False) -> Run:
-    """The network in PyTorch in 32 bit, on the predictor's device; ``compiled`` by inductor, once for all batch sizes.
+    """The network in PyTorch in 32 bit, on the predictor's device; ``compiled`` by inductor, for any batch.
 
     Raises:
         MedscaleError: when it is to be compiled for a CPU and there is no C++ compiler.
