@@ -5,16 +5,19 @@
 import sys
 
 from medscale.config import BENCHMARKS, FIGURES as BASE_FIGURES, TABLES as BASE_TABLES
+from medscale.submit import Submission
 from medscale.workflow import Study, use_this_python
 
 use_this_python()
 STUDY = Study(config, targets=sys.argv[1:])
+IMAGE = STUDY.container(workflow.deployment_settings.deployment_method)
+SLURM = Submission(STUDY, IMAGE, workflow.deployment_settings.apptainer_args)
 
 
 workdir: STUDY.workdir
 
 
-container: "containers/medscale.sif"
+container: IMAGE
 
 
 include: "rules/common.smk"
@@ -24,6 +27,13 @@ include: "rules/evaluate.smk"
 include: "rules/benchmark.smk"
 include: "rules/detect.smk"
 include: "rules/paper.smk"
+
+
+SLURM.ask(workflow.rules)
+
+
+onstart:
+    SLURM.ready(workflow.executor_plugin.name)
 
 
 rule all:

@@ -6,6 +6,7 @@ wildcard_constraints:
 
 # The configuration after overlay and changes, as a file that reports read.
 rule config:
+    localrule: True
     output:
         "config.resolved.json",
     log:

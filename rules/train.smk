@@ -2,6 +2,7 @@
 
 
 rule plan:
+    localrule: True
     output:
         "runs/{study}/{run}/seed{seed}/spec.json",
     log:
@@ -29,13 +30,17 @@ rule train:
         "logs/{study}/{run}/seed{seed}.train.log",
     benchmark:
         "benchmarks/{study}/{run}/seed{seed}.train.tsv"
-    threads: lambda w: STUDY.plan(w.study, w.run).procs_per_node
+    threads: lambda w: STUDY.cpus(w.study, w.run)
     resources:
         timed=1,
+        gpu=lambda w: STUDY.gpus(w.study, w.run),
+        start=lambda w: SLURM.start(w.study, w.run),
+    # a training over several nodes enters the image on each of them
+    container: lambda w: None if STUDY.several_nodes(w.study, w.run) else IMAGE
     params:
         shards=lambda w: STUDY.shards(w.study, w.run),
         script=STUDY.script("train.py"),
         code=STUDY.code("train.py"),
     shell:
-        "python {params.script} --spec {input.spec} --shards {params.shards}"
+        "{resources.start}python {params.script} --spec {input.spec} --shards {params.shards}"
         " --out runs/{wildcards.study}/{wildcards.run}/seed{wildcards.seed} --log {log}"

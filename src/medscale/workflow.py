@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from medscale import config as configuration
+from medscale import jobs
 from medscale.config import BENCHMARKS, Config, Enhance, Loading, Preprocess, RunPlan, is_detector
 from medscale.errors import EXIT_USER, MedscaleError
 from medscale.files import digest
@@ -184,8 +185,22 @@ class Study:
         return [os.path.relpath(file, self.workdir.resolve()) for file in files]
 
     def dask_workers(self) -> int:
-        """Processes that preprocessing uses on this machine."""
-        return self.config.dask.workers or len(os.sched_getaffinity(0)) if self.config.dask.scheduler == "local" else 1
+        """Processes that preprocessing uses on this machine, or on the node of its job."""
+        here = self.config.node.cpus if self.config.cluster else len(os.sched_getaffinity(0))
+        return self.config.dask.workers or here if self.config.dask.scheduler == "local" else 1
+
+    def cpus(self, study: str, run: str) -> int:
+        """CPU cores of a node that a run's training uses."""
+        return jobs.training_cpus(self.config, self.plan(study, run))
+
+    @property
+    def dask_is_jobs(self) -> bool:
+        """Whether Dask's workers are SLURM jobs of their own."""
+        return self.config.dask.scheduler == "slurm"
+
+    def several_nodes(self, study: str, run: str) -> bool:
+        """Whether a run's training takes several nodes, so that `srun` starts it on each and the image is named there."""
+        return self.plan(study, run).nodes > 1
 
     def code(self, script: str) -> str:
         """Digest of a script and of all package code that it uses."""

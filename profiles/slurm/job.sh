@@ -1,0 +1,10 @@
+# Read by the batch shell of each SLURM job, on the host, before the job's command. A training that SLURM warned of its time
+# limit (SIGUSR1) saves and asks for another turn with the file below: then the job puts itself back into the queue.
+MEDSCALE_ANOTHER_TURN="$PWD/logs/slurm/another-turn.$SLURM_JOB_ID"
+export MEDSCALE_ANOTHER_TURN
+rm -f "$MEDSCALE_ANOTHER_TURN"
+trap 'if [ -e "$MEDSCALE_ANOTHER_TURN" ]; then
+        rm -f "$MEDSCALE_ANOTHER_TURN"
+        echo "job $SLURM_JOB_ID goes back into the queue for another turn"
+        scontrol requeue "$SLURM_JOB_ID" && sleep 120
+      fi' EXIT
