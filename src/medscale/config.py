@@ -16,6 +16,7 @@ from medscale.schema import (
     Benchmarks,
     Clahe,
     Cluster,
+    Cost,
     Crop,
     Dask,
     Detect,
@@ -43,6 +44,7 @@ __all__ = [
     "Clahe",
     "Cluster",
     "Config",
+    "Cost",
     "Crop",
     "Dask",
     "Detect",
@@ -80,6 +82,7 @@ class Config(Strict):
     node: Node = Node()
     dask: Dask = Dask()
     cluster: Cluster | None = Field(None, description="jobs go through SLURM (profiles/slurm/site.yaml)")
+    cost: Cost = Cost()
     studies: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")], Study] = Field(min_length=1)
 
     @model_validator(mode="after")

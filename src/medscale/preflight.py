@@ -12,7 +12,7 @@ from typing import Literal
 import psutil
 
 from medscale import config as configuration
-from medscale import detect
+from medscale import cost, detect
 from medscale.config import RunPlan
 from medscale.data.demo import checked
 from medscale.data.sources import scan
@@ -22,8 +22,7 @@ from medscale.workflow import Study, check_model
 Level = Literal["ok", "note", "error"]
 
 LATEX = ("latexmk", "pdflatex", "biber")
-RANK_MB = 700  # resident memory of one training process before its network: measured with torch 2.14 on CPU
-RUN_MB = 400  # a replicate's outputs and checkpoints for a network of about 22 M parameters, with Adam's moments
+WORKER_MB = 400  # resident memory of a Dask worker
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def examine(study: Study, *, on_cluster: bool = False) -> list[Finding]:
         images[name], lines = _data(study, name)
         findings += lines
     findings += [*_models(plans), *_latex(), *_dask(study)]
-    findings.append(_disk(study, plans, images))
+    findings.append(_disk(study, images))
     findings += _devices(plans, on_cluster)
     findings.append(_memory(study, plans, on_cluster))
     return findings
@@ -125,14 +124,15 @@ def _dask(study: Study) -> Iterator[Finding]:
             )
 
 
-def _disk(study: Study, plans: list[RunPlan], images: dict[str, int]) -> Finding:
+def _disk(study: Study, images: dict[str, int]) -> Finding:
     """Shards and runs that are planned, against the free space below the workdir."""
     folder = study.workdir
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free / 2**20
     need = sum(count * _bytes_each(study.config.study(name)) for name, count in images.items()) / 2**20
-    need += RUN_MB * len(plans)
+    stored = [cost.storage(study.config, name) for name in study.with_variants]
+    need += sum(each["runs"] + each["checkpoints"] for each in stored)
     text = f"{free / 1024:.1f} GB free in {folder}, at most about {need / 1024:.1f} GB needed"
     return (
         Finding("ok", "disk", text) if free > need else Finding("error", "disk", f"{text}: free some, or set workdir")
@@ -174,8 +174,8 @@ def _devices(plans: list[RunPlan], on_cluster: bool) -> Iterator[Finding]:
 
 def _memory(study: Study, plans: list[RunPlan], on_cluster: bool) -> Finding:
     free = psutil.virtual_memory().available / 2**20
-    ranks = 0 if on_cluster else max(plan.procs_per_node for plan in plans)
-    need = max(ranks * RANK_MB, study.dask_workers() * 400)
+    runs = 0 if on_cluster else max(cost.memory_mb(study.config, plan) for plan in plans)
+    need = max(runs, study.dask_workers() * WORKER_MB)
     text = f"{free / 1024:.1f} GB free, about {need / 1024:.1f} GB needed"
     return Finding("ok" if free > need else "error", "memory", text)
 

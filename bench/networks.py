@@ -1,0 +1,73 @@
+"""Counts what one image costs each network (operations, activations, parameters): the rows of `cost.networks`.
+
+`python -m bench.networks [--scale demo]` prints them as YAML for config.yaml. Operations are counted by PyTorch's
+FlopCounterMode, activations as the elements that modules without children put out; both for one image, forward.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import typer
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from medscale import cost
+from medscale.config import Model, load, plan
+from medscale.models import registry
+from medscale.provenance import ROOT
+from medscale.schema import Network, is_detector
+
+CLASSES = 35  # of networks whose study finds its classes on disk: the last layer is a small part of any
+
+
+def main(scale: str = "full") -> None:
+    """Print a row a network of the configured runs, at the size at which it is trained."""
+    config = load(ROOT / "config.yaml", {"scale": scale})
+    rows: dict[str, Network] = {}
+    for study, settings in config.studies.items():
+        for run in settings.runs:
+            made = plan(config, study, run, 1)
+            if made.model.name not in rows:
+                classes = len(settings.classes or range(CLASSES))
+                rows[made.model.name] = count(made.model, cost.pixels(config, made), classes)
+    for name, row in rows.items():
+        print(f"    {name}: {{" + ", ".join(f"{key}: {value:.4g}" for key, value in row if key != "share") + "}")
+
+
+def count(model: Model, size: int, classes: int) -> Network:
+    """What one image of ``size`` pixels a side costs a network."""
+    network, elements = _build(model, classes).eval(), 0
+
+    def add(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        nonlocal elements
+        elements += _elements(output)
+
+    for module in network.modules():
+        if not any(module.children()):
+            module.register_forward_hook(add)
+    with FlopCounterMode(display=False) as flops, torch.no_grad():
+        network(torch.zeros(1, 3, size, size))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    operations = flops.get_total_flops() / 1e9
+    return Network(size=size, gflops=operations, activations_m=elements / 1e6, parameters_m=parameters / 1e6)
+
+
+def _build(model: Model, classes: int) -> nn.Module:
+    if is_detector(model.name):
+        from medscale.detect.yolo import build
+
+        return build(model.model_copy(update={"pretrained": None}))
+    return registry.build(model.model_copy(update={"pretrained": None, "trained": "all"}), classes)
+
+
+def _elements(output: Any) -> int:
+    if isinstance(output, Tensor):
+        return output.numel()
+    parts = output.values() if isinstance(output, dict) else output if isinstance(output, (list, tuple)) else ()
+    return sum(_elements(part) for part in parts)
+
+
+if __name__ == "__main__":
+    typer.run(main)
