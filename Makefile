@@ -8,8 +8,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 STUDY ?=
 CONFIG ?=
 PYTEST ?=
+BASE ?=
 
-.PHONY: help setup setup-latex setup-bench study test test-faults check format bench lock clean distclean
+.PHONY: help setup setup-latex setup-bench study test test-faults check format bench lock image image-apptainer clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -52,6 +53,12 @@ LOCK := .tools/bin/uv pip compile -q --generate-hashes --no-emit-index-url --pyt
 lock: setup ## resolve the requirements again (versions measured with stay: constraints.txt)
 	@$(LOCK) --upgrade --extra dev --extra detect -c constraints.txt -o requirements.lock
 	@$(LOCK) --upgrade --extra dev --extra detect --extra bench -c requirements.lock -o requirements-bench.lock
+
+image: ## the image that jobs run in, as containers/medscale-<digest>.sif (needs docker and Apptainer; BASE=image: from another base)
+	@tools/image.sh docker $(BASE)
+
+image-apptainer: ## the same without docker (BASE=image or a folder)
+	@tools/image.sh apptainer $(BASE)
 
 clean: ## remove what the demo made (full-scale outputs and downloads stay)
 	@rm -rf work .pytest_cache .mypy_cache .ruff_cache .hypothesis; find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

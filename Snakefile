@@ -6,10 +6,10 @@ import sys
 
 from medscale.config import BENCHMARKS, FIGURES as BASE_FIGURES, TABLES as BASE_TABLES
 from medscale.submit import Submission
-from medscale.workflow import Study, use_this_python
+from medscale.workflow import ALONE, Study
 
-use_this_python()
 STUDY = Study(config, targets=sys.argv[1:])
+STUDY.equip_jobs()
 IMAGE = STUDY.container(workflow.deployment_settings.deployment_method)
 SLURM = Submission(STUDY, IMAGE, workflow.deployment_settings.apptainer_args)
 

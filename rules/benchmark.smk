@@ -13,7 +13,7 @@ rule enhance:
         "benchmarks/{study}/enhance.tsv"
     threads: lambda w: max(STUDY.benchmark(w.study, "enhance").workers)
     resources:
-        timed=1,
+        timed=ALONE,
     params:
         raw=lambda w: STUDY.raw_as_seen(w.study),
         preprocess=lambda w: STUDY.section(w.study, "preprocess"),
@@ -39,7 +39,7 @@ rule loading:
         "benchmarks/{study}/loading.tsv"
     threads: lambda w: max(STUDY.benchmark(w.study, "loading").processes)
     resources:
-        timed=1,
+        timed=ALONE,
     params:
         raw=lambda w: STUDY.raw_as_seen(w.study),
         preprocess=lambda w: STUDY.section(w.study, "preprocess"),

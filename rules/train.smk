@@ -32,7 +32,7 @@ rule train:
         "benchmarks/{study}/{run}/seed{seed}.train.tsv"
     threads: lambda w: STUDY.cpus(w.study, w.run)
     resources:
-        timed=1,
+        timed=lambda w: STUDY.timed(w.study, w.run),
         gpu=lambda w: STUDY.gpus(w.study, w.run),
         start=lambda w: SLURM.start(w.study, w.run),
     # a training over several nodes enters the image on each of them

@@ -5,10 +5,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-UV_VERSION=0.13.8
+UV=$(cat tools/uv.txt)
 NEED_DISK_MB=9000
-LATEX_PACKAGES="latexmk texlive-latex-base texlive-latex-recommended texlive-latex-extra texlive-science
-  texlive-pictures texlive-fonts-recommended texlive-bibtex-extra biber lmodern cm-super-minimal poppler-utils"
+LATEX_PACKAGES=$(cat tools/latex.txt)
 LATEX_PROGRAMS="latexmk pdflatex biber pdftotext"
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
@@ -53,7 +52,7 @@ setup_venv() { # $1: folder; $2: lock file
   free=$(df -Pm . | awk 'NR==2 {print $4}')
   [ -d "$venv" ] || [ "$free" -ge $NEED_DISK_MB ] || die "$PWD has $free MB free; the environment and the demo need $NEED_DISK_MB MB. Free some disk, or clone onto a larger one."
   "$python" -c 'import venv, ensurepip' 2>/dev/null || apt_install "Python's venv module" python3-venv
-  [ -x .tools/bin/uv ] || { say "installing uv $UV_VERSION"; "$python" -m venv .tools && .tools/bin/python -m pip install -q --disable-pip-version-check "uv==$UV_VERSION"; } \
+  [ -x .tools/bin/uv ] || { say "installing $UV"; "$python" -m venv .tools && .tools/bin/python -m pip install -q --disable-pip-version-check "$UV"; } \
     || die "uv could not be installed: is a Python package index reachable?"
   say "installing the locked requirements into $venv (5.5 GB; a few minutes the first time)"
   [ -x "$venv/bin/python" ] || .tools/bin/uv venv -q --python "$python" "$venv"

@@ -11,8 +11,8 @@ from typing import Literal
 
 import psutil
 
+from medscale import cards, cost, detect
 from medscale import config as configuration
-from medscale import cost, detect
 from medscale.config import RunPlan
 from medscale.data.demo import checked
 from medscale.data.sources import scan
@@ -147,7 +147,7 @@ def _bytes_each(settings: configuration.Study) -> int:
 
 def _devices(plans: list[RunPlan], on_cluster: bool) -> Iterator[Finding]:
     """Devices that the runs' names ask for, against those of this machine."""
-    cores, gpus = len(os.sched_getaffinity(0)), count_gpus()
+    cores, gpus = len(os.sched_getaffinity(0)), len(cards.visible())
     most = max((plan.procs_per_node for plan in plans if plan.backend == "cuda"), default=0)
     nodes = max(plan.nodes for plan in plans)
     if on_cluster:
@@ -178,17 +178,3 @@ def _memory(study: Study, plans: list[RunPlan], on_cluster: bool) -> Finding:
     need = max(runs, study.dask_workers() * WORKER_MB)
     text = f"{free / 1024:.1f} GB free, about {need / 1024:.1f} GB needed"
     return Finding("ok" if free > need else "error", "memory", text)
-
-
-def count_gpus() -> int:
-    """CUDA devices of this machine, asked through NVML; 0 where there is no driver."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return 0
-    try:
-        return int(pynvml.nvmlDeviceGetCount())
-    finally:
-        pynvml.nvmlShutdown()

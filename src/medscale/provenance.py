@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medscale import containers
 from medscale.files import digest, sha256
 
 if TYPE_CHECKING:
@@ -89,17 +90,24 @@ def machine() -> dict[str, Any]:
         "host": platform.node(),
         "cpu": _cpu_name(),
         "cpus": len(os.sched_getaffinity(0)),
-        "container": os.environ.get("MEDSCALE_IMAGE") or os.environ.get("APPTAINER_CONTAINER"),
+        "container": containers.around(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
         **git_state(),
     }
 
 
 def git_state() -> dict[str, Any]:
-    """The code's git commit and whether files differ from it; both None outside a checkout."""
-    commit = os.environ.get("MEDSCALE_COMMIT") or _git("rev-parse", "HEAD")
-    status = _git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit, "dirty": None if status is None else bool(status)}
+    """The code's git commit and whether files differ from it; both None where nobody knows.
+
+    In an image, which has neither git nor the checkout's history, the environment says it: that of Snakemake on the
+    host (``containers.environment``), else what was built into the image.
+    """
+    commit = _git("rev-parse", "HEAD")
+    if commit is None:
+        told = os.environ.get("MEDSCALE_COMMIT", containers.UNKNOWN)
+        dirty = {"true": True, "false": False}.get(os.environ.get("MEDSCALE_DIRTY", ""))
+        return {"commit": None if told in ("", containers.UNKNOWN) else told, "dirty": dirty}
+    return {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
 
 
 def _git(*arguments: str) -> str | None:

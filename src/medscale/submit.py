@@ -7,7 +7,6 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medscale import jobs, slurm
@@ -65,8 +64,6 @@ class Submission:
         try:
             if executor == "slurm":
                 slurm.stated(self._config.cluster)
-                if self._image is not None and not Path(self._image).exists():
-                    raise MedscaleError(f"there is no image {self._image}; `make image` builds it")
                 for said in slurm.end_orphans(ROOT, self._place):
                     print(f"medscale: ended, left over from an earlier Snakemake: {said}", file=sys.stderr, flush=True)
         except MedscaleError as error:

@@ -6,21 +6,26 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from medscale import config as configuration
-from medscale import jobs
+from medscale import containers, jobs
 from medscale.config import BENCHMARKS, Config, Enhance, Loading, Preprocess, RunPlan, is_detector
 from medscale.errors import EXIT_USER, MedscaleError
 from medscale.files import digest
-from medscale.provenance import ROOT, code_digest
+from medscale.provenance import ROOT, code_digest, git_state
 from medscale.study import RunSpec
 
+T = TypeVar("T")
 DEMO_MARKER = "demo.json"
+ALONE = (
+    1000  # of the resource `timed`: Snakemake brings it down to the profile's total, so nothing else is timed beside it
+)
 SHARDS, DETECT_SHARDS = "shards", "shards_detect"
 RUN_TARGET = re.compile(r"(?:\./)?(results|runs)/([^/]+)/([^/]+)(/.*)?")
 STUDY_TARGET = re.compile(r"(?:\./)?(data/raw|data|measured|figures|tables)/([^/]+)/(.+)")
@@ -31,13 +36,9 @@ class Study:
 
     def __init__(self, changes: Mapping[str, Any], targets: Iterable[str] = ()) -> None:
         """Read config.yaml with the user's changes, and check the targets that a person typed."""
-        try:
-            self.config: Config = configuration.load(ROOT / "config.yaml", dict(changes))
-            for target in targets:
-                check_target(self.config, target)
-        except MedscaleError as error:
-            print(f"medscale: error: {error}", file=sys.stderr, flush=True)
-            raise SystemExit(EXIT_USER) from None
+        self.config: Config = _or_end(lambda: configuration.load(ROOT / "config.yaml", dict(changes)))
+        for target in targets:
+            _or_end(partial(check_target, self.config, target))
 
     @property
     def workdir(self) -> Path:
@@ -65,6 +66,23 @@ class Study:
         path = self.config.study(self.config.owner(study)).source.path
         absolute = path is not None and path.is_absolute()
         return str(path) if absolute else os.path.relpath(self.raw(study), self.workdir.resolve())
+
+    def container(self, methods: Iterable[Any]) -> str:
+        """The image file that jobs run in, as jobs name it; ends Snakemake where it is asked for and not there.
+
+        Args:
+            methods: Snakemake's deployment methods (``--sdm``); without Apptainer the name of the link will do.
+        """
+        wanted = "APPTAINER" in {method.name for method in methods}
+        file = _or_end(lambda: containers.image(ROOT)) if wanted else containers.link(ROOT)
+        return os.path.relpath(file, self.workdir.resolve())
+
+    def equip_jobs(self) -> None:
+        """Let jobs find this ``python`` outside, and the checkout's code and the data inside a container."""
+        seen = [self.workdir, *(self.raw(study) for study in self.config.studies)]
+        seen += self.config.cluster.binds if self.config.cluster is not None else []
+        equipped = _or_end(lambda: containers.environment(ROOT, seen, git_state()))
+        os.environ |= equipped | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
     def script(self, name: str) -> str:
         """Path of a stage's script as jobs name it, so that a moved checkout reruns nothing."""
@@ -109,6 +127,15 @@ class Study:
     def plan(self, study: str, run: str, seed: int | str = 0) -> RunPlan:
         """A replicate's complete plan; without a seed, what all replicates of the run share."""
         return configuration.plan(self.config, study, run, int(seed))
+
+    def gpus(self, study: str, run: str) -> int:
+        """GPUs a node that a run's name asks for, also where CPU processes stand in for them."""
+        plan = self.plan(study, run)
+        return plan.procs_per_node if plan.run.device == "gpu" else 0
+
+    def timed(self, study: str, run: str) -> int:
+        """How much of what is timed beside each other a run takes: on GPUs of its own a part, on CPUs all there is."""
+        return 1 if self.plan(study, run).backend == "cuda" else ALONE
 
     def replicates(self, study: str, run: str) -> list[str]:
         """Folders of a run's replicates, one a seed."""
@@ -207,9 +234,13 @@ class Study:
         return code_digest(ROOT / "scripts" / script)
 
 
-def use_this_python() -> None:
-    """Let jobs find the ``python`` that runs Snakemake, also where its environment was not activated."""
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def _or_end(asked: Callable[[], T]) -> T:
+    """What is asked for; a mistake ends Snakemake with one message."""
+    try:
+        return asked()
+    except MedscaleError as error:
+        print(f"medscale: error: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(EXIT_USER) from None
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -11,7 +11,8 @@ import tempfile
 import threading
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from medscale import cards
 from medscale.config import RunPlan
 from medscale.errors import MedscaleError, Stopped
 from medscale.parallel.rendezvous import meeting_point
@@ -67,7 +69,7 @@ def launch(plan: RunPlan, module: str, arguments: list[str], rendezvous: str | N
             f"{plan.run.name} runs on {plan.nodes} nodes: start it once on each, with --rendezvous HOST:PORT of one, "
             "or by srun"
         )
-    with tempfile.TemporaryDirectory(prefix="medscale-") as scratch:
+    with _devices(plan), tempfile.TemporaryDirectory(prefix="medscale-") as scratch:
         os.environ |= _environment(plan, Path(scratch))
         config = LaunchConfig(
             min_nodes=plan.nodes,
@@ -108,6 +110,19 @@ def report(error: BaseException, rank: int, *, stopped: bool, consequence: bool)
     text = str(error) if isinstance(error, MedscaleError) else f"{type(error).__name__}: {error}"
     entry = {"rank": rank, "message": text, "time": time.time(), "stopped": stopped, "consequence": consequence}
     Path(folder, f"rank{rank}.json").write_text(json.dumps(entry), encoding="utf-8")
+
+
+@contextmanager
+def _devices(plan: RunPlan) -> Iterator[None]:
+    """Give this process and its ranks cards that no other run on this machine uses, and the cores that go with them."""
+    if plan.backend != "cuda":
+        yield
+        return
+    pool = cards.visible()
+    with cards.lease(plan.run.name, plan.procs_per_node, pool) as mine:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
+        os.sched_setaffinity(0, cards.cores(mine, pool, sorted(os.sched_getaffinity(0))))
+        yield
 
 
 def _environment(plan: RunPlan, scratch: Path) -> dict[str, str]:

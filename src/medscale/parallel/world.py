@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
+from medscale.cards import too_few
 from medscale.config import RunPlan
 from medscale.errors import MedscaleError, Stopped
 
@@ -162,10 +163,7 @@ def _device(plan: RunPlan, local_rank: int) -> torch.device:
         return torch.device("cpu")
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if found <= local_rank:
-        raise MedscaleError(
-            f"{plan.run.name} needs {plan.procs_per_node} GPUs on this machine, {found} found; ask for fewer devices, "
-            "or use --profile slurm, or --profile demo, where CPU processes stand in and everything says so"
-        )
+        raise too_few(plan.run.name, plan.procs_per_node, found)
     device = torch.device("cuda", local_rank)
     torch.cuda.set_device(device)
     return device
