@@ -6,11 +6,11 @@ wildcard_constraints:
 
 # The configuration after overlay and changes, as a file that reports read.
 rule config:
-    localrule: True
     output:
         "config.resolved.json",
     log:
         "logs/config.log",
+    localrule: True
     params:
         text=STUDY.config.model_dump_json(),
         script=STUDY.script("write_json.py"),

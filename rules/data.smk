@@ -30,10 +30,11 @@ rule index:
         "logs/{study}/index.log",
     benchmark:
         "benchmarks/{study}/index.tsv"
+    container:
+        None if STUDY.dask_is_jobs else IMAGE
     threads: STUDY.dask_workers()
     resources:
         start=SLURM.start_dask(),
-    container: None if STUDY.dask_is_jobs else IMAGE
     params:
         source=lambda w: STUDY.section(w.study, "source"),
         split=lambda w: STUDY.section(w.study, "split"),
@@ -60,10 +61,11 @@ rule shards:
         "benchmarks/{study}/{shards}.tsv"
     wildcard_constraints:
         shards="shards(_detect)?",
+    container:
+        None if STUDY.dask_is_jobs else IMAGE
     threads: STUDY.dask_workers()
     resources:
         start=SLURM.start_dask(),
-    container: None if STUDY.dask_is_jobs else IMAGE
     params:
         raw=lambda w: STUDY.raw_as_seen(w.study),
         preprocess=lambda w: STUDY.preprocess(w.study, w.shards),

@@ -2,11 +2,11 @@
 
 
 rule plan:
-    localrule: True
     output:
         "runs/{study}/{run}/seed{seed}/spec.json",
     log:
         "logs/{study}/{run}/seed{seed}.plan.log",
+    localrule: True
     params:
         text=lambda w: STUDY.plan(w.study, w.run, w.seed).model_dump_json(),
         script=STUDY.script("write_json.py"),
@@ -30,13 +30,14 @@ rule train:
         "logs/{study}/{run}/seed{seed}.train.log",
     benchmark:
         "benchmarks/{study}/{run}/seed{seed}.train.tsv"
+    # a training over several nodes enters the image on each of them
+    container:
+        lambda w: None if STUDY.several_nodes(w.study, w.run) else IMAGE
     threads: lambda w: STUDY.cpus(w.study, w.run)
     resources:
         timed=lambda w: STUDY.timed(w.study, w.run),
         gpu=lambda w: STUDY.gpus(w.study, w.run),
         start=lambda w: SLURM.start(w.study, w.run),
-    # a training over several nodes enters the image on each of them
-    container: lambda w: None if STUDY.several_nodes(w.study, w.run) else IMAGE
     params:
         shards=lambda w: STUDY.shards(w.study, w.run),
         script=STUDY.script("train.py"),

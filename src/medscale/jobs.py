@@ -1,4 +1,4 @@
-"""What a job asks of SLURM: nodes, GPUs, memory, wall time, a name a person can read, and more after a failure that says so."""
+"""What a job asks of SLURM: devices, memory, wall time, a name a person can read, and more where a failure says so."""
 
 from __future__ import annotations
 

@@ -11,12 +11,14 @@ from typing import Literal
 
 import psutil
 
-from medscale import cards, cost, detect
+from medscale import cards, cost, detect, slurm
 from medscale import config as configuration
 from medscale.config import RunPlan
+from medscale.containers import image
 from medscale.data.demo import checked
 from medscale.data.sources import scan
 from medscale.errors import MedscaleError
+from medscale.provenance import ROOT
 from medscale.workflow import Study, check_model
 
 Level = Literal["ok", "note", "error"]
@@ -53,10 +55,10 @@ def examine(study: Study, *, on_cluster: bool = False) -> list[Finding]:
     for name in study.studies:
         images[name], lines = _data(study, name)
         findings += lines
-    findings += [*_models(plans), *_latex(), *_dask(study)]
+    findings += [*_models(plans), *(_cluster(study) if on_cluster else _latex()), *_dask(study)]
     findings.append(_disk(study, images))
     findings += _devices(plans, on_cluster)
-    findings.append(_memory(study, plans, on_cluster))
+    findings += [] if on_cluster else [_memory(study, plans)]
     return findings
 
 
@@ -124,6 +126,17 @@ def _dask(study: Study) -> Iterator[Finding]:
             )
 
 
+def _cluster(study: Study) -> Iterator[Finding]:
+    """Account and partition as SLURM knows them, and the image that jobs run in."""
+    for what, look in (("SLURM", lambda: slurm.check(study.config.cluster)), ("image", lambda: str(image(ROOT)))):
+        try:
+            yield Finding("ok", what, look())
+        except MedscaleError as error:
+            yield Finding("error", what, str(error))
+    if shutil.which("apptainer") is None:
+        yield Finding("error", "Apptainer", "not found; it runs the image, here and on every node")
+
+
 def _disk(study: Study, images: dict[str, int]) -> Finding:
     """Shards and runs that are planned, against the free space below the workdir."""
     folder = study.workdir
@@ -172,9 +185,8 @@ def _devices(plans: list[RunPlan], on_cluster: bool) -> Iterator[Finding]:
         yield Finding("ok", "CPU", f"{cores} cores, up to {ranks} processes a run")
 
 
-def _memory(study: Study, plans: list[RunPlan], on_cluster: bool) -> Finding:
+def _memory(study: Study, plans: list[RunPlan]) -> Finding:
     free = psutil.virtual_memory().available / 2**20
-    runs = 0 if on_cluster else max(cost.memory_mb(study.config, plan) for plan in plans)
-    need = max(runs, study.dask_workers() * WORKER_MB)
+    need = max(*(cost.memory_mb(study.config, plan) for plan in plans), study.dask_workers() * WORKER_MB)
     text = f"{free / 1024:.1f} GB free, about {need / 1024:.1f} GB needed"
     return Finding("ok" if free > need else "error", "memory", text)

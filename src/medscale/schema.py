@@ -265,7 +265,9 @@ class Cluster(Strict):
     partition: str | None = Field(None, description="where jobs run: `sinfo`")
     gpu_model: str | None = Field(None, description="kind of GPU as SLURM names it, where a partition has several")
     binds: list[Path] = Field([], description="folders that jobs in the image see besides the project's own")
-    max_minutes: int = Field(1440, ge=2, description="the partition's time limit; what takes longer takes several turns")
+    max_minutes: int = Field(
+        1440, ge=2, description="the partition's time limit; what takes longer takes several turns"
+    )
     safety: float = Field(1.5, ge=1, description="factor on the wall time that the cost model expects")
     least_minutes: int = Field(20, ge=1, description="wall time that is always asked for")
     least_mb: int = Field(3000, ge=1, description="memory that is always asked for")

@@ -24,8 +24,8 @@ def stated(cluster: Cluster | None) -> Cluster:
     """
     if cluster is None:
         raise MedscaleError(
-            f"jobs go through SLURM, but the configuration has no section `cluster`: --configfile takes the place of the "
-            f"profile's own, so name both, --configfile {SITE} and yours"
+            "jobs go through SLURM, but the configuration has no section `cluster`: --configfile takes the place of "
+            f"the profile's own file, so name both: --configfile {SITE} and yours"
         )
     missing = [name for name in ("account", "partition") if getattr(cluster, name) is None]
     if missing:
@@ -58,8 +58,8 @@ def check(cluster: Cluster | None) -> str:
         )
     limit, nodes, cpus, memory, gpus = partitions[str(cluster.partition)].split()
     return (
-        f"account {cluster.account}, partition {cluster.partition}: {nodes} nodes of {cpus} cores, {memory} MB, {gpus}, "
-        f"time limit {limit}"
+        f"account {cluster.account}, partition {cluster.partition}: {nodes} nodes of {cpus} cores, {memory} MB and "
+        f"{gpus}; its time limit is {limit}"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 import sys
@@ -38,14 +37,14 @@ class Submission:
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
     def start(self, study: str, run: str) -> str:
-        """What stands before a training's command: for one on several nodes `srun`, and the image there; else nothing."""
+        """What stands before a training's command: `srun` and the image for one on several nodes, else nothing."""
         if self._config.cluster is None or not self._study.several_nodes(study, run):
             return ""
         wanted = jobs.ask(self._config, "train", {"study": study, "run": run})
         return jobs.srun(self._config.cluster, wanted) + self._inside()
 
     def start_dask(self) -> str:
-        """What stands before a command whose Dask workers are SLURM jobs, which only a host can submit; else nothing."""
+        """What stands before a command whose Dask workers are SLURM jobs, which a host has to submit; else nothing."""
         if self._config.cluster is None or not self._study.dask_is_jobs:
             return ""
         settings = self._config.dask.model_copy(update={"slurm": self._dask_jobs() | self._config.dask.slurm})

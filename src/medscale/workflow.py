@@ -226,7 +226,7 @@ class Study:
         return self.config.dask.scheduler == "slurm"
 
     def several_nodes(self, study: str, run: str) -> bool:
-        """Whether a run's training takes several nodes, so that `srun` starts it on each and the image is named there."""
+        """Whether a run's training takes several nodes: then `srun` starts it on each, and names the image there."""
         return self.plan(study, run).nodes > 1
 
     def code(self, script: str) -> str:
