@@ -10,7 +10,7 @@ CONFIG ?=
 PYTEST ?=
 BASE ?=
 
-.PHONY: help setup setup-latex setup-bench study test test-faults check format bench lock image image-apptainer clean distclean
+.PHONY: help setup setup-latex setup-bench study test test-cluster test-faults check format bench lock image image-apptainer clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -25,7 +25,10 @@ study: setup-latex ## the demo study, raw images to paper (STUDY=name: one study
 	@medscale study $(if $(STUDY),--only $(STUDY)) $(if $(CONFIG),--configfile $(CONFIG))
 
 test: setup-latex ## all tests
-	@python -m pytest -q -m "not faults" $(PYTEST)
+	@python -m pytest -q -m "not faults and not cluster" $(PYTEST)
+
+test-cluster: setup ## the study on a SLURM cluster of two pretended nodes, in the image, with faults (root on Debian)
+	@python -m pytest -q -m cluster tests/cluster $(PYTEST)
 
 test-faults: setup ## many kill-and-restart trials, and 100 clean runs (about 45 minutes)
 	@python -m pytest -q -m faults $(PYTEST)

@@ -43,11 +43,11 @@ def visible() -> list[str]:
         return cards
     chosen = []
     for name in filter(None, (part.strip() for part in named.split(","))):
-        if not name.isdigit():
+        if name.startswith(("GPU-", "MIG-")):
             chosen.append(name)
-        elif int(name) < len(cards):
+        elif name.isdigit() and int(name) < len(cards):
             chosen.append(cards[int(name)])
-        else:  # as CUDA does: what comes after an invalid number is not seen
+        else:  # as CUDA does: what comes after an invalid entry is not seen
             break
     return chosen
 

@@ -11,10 +11,9 @@ from typing import Literal
 
 import psutil
 
-from medscale import cards, cost, detect, slurm
+from medscale import cards, containers, cost, detect, slurm
 from medscale import config as configuration
 from medscale.config import RunPlan
-from medscale.containers import image
 from medscale.data.demo import checked
 from medscale.data.sources import scan
 from medscale.errors import MedscaleError
@@ -58,7 +57,7 @@ def examine(study: Study, *, on_cluster: bool = False) -> list[Finding]:
     findings += [*_models(plans), *(_cluster(study) if on_cluster else _latex()), *_dask(study)]
     findings.append(_disk(study, images))
     findings += _devices(plans, on_cluster)
-    findings += [] if on_cluster else [_memory(study, plans)]
+    findings += [_image()] if on_cluster else [_memory(study, plans)]
     return findings
 
 
@@ -108,6 +107,13 @@ def _latex() -> Iterator[Finding]:
         yield Finding("ok", "LaTeX", shutil.which(LATEX[0]) or "")
 
 
+def _image() -> Finding:
+    try:
+        return Finding("ok", "image", containers.image(ROOT).name)
+    except MedscaleError as error:
+        return Finding("error", "image", str(error))
+
+
 def _dask(study: Study) -> Iterator[Finding]:
     scheduler = study.config.dask.scheduler
     if scheduler == "local":
@@ -127,12 +133,11 @@ def _dask(study: Study) -> Iterator[Finding]:
 
 
 def _cluster(study: Study) -> Iterator[Finding]:
-    """Account and partition as SLURM knows them, and the image that jobs run in."""
-    for what, look in (("SLURM", lambda: slurm.check(study.config.cluster)), ("image", lambda: str(image(ROOT)))):
-        try:
-            yield Finding("ok", what, look())
-        except MedscaleError as error:
-            yield Finding("error", what, str(error))
+    """Account and partition as SLURM knows them, and what runs the image."""
+    try:
+        yield Finding("ok", "SLURM", slurm.check(study.config.cluster))
+    except MedscaleError as error:
+        yield Finding("error", "SLURM", str(error))
     if shutil.which("apptainer") is None:
         yield Finding("error", "Apptainer", "not found; it runs the image, here and on every node")
 
