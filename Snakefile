@@ -11,7 +11,7 @@ from medscale.workflow import ALONE, Study
 STUDY = Study(config, targets=sys.argv[1:])
 STUDY.equip_jobs()
 IMAGE = STUDY.container(workflow.deployment_settings.deployment_method)
-SLURM = Submission(STUDY, IMAGE, workflow.deployment_settings.apptainer_args)
+SLURM = Submission(STUDY, IMAGE, workflow.deployment_settings)
 # One timed thing at a time, unless a profile says more. Not in profiles/default: that would win over the other profiles.
 if "timed" not in workflow.global_resources:
     workflow.register_resource("timed", 1)

@@ -23,12 +23,14 @@ class Submission:
 
     Args:
         study: the checked configuration; SLURM is used where it has a section ``cluster``.
-        image: path of the container image that jobs run in; None runs them without one.
-        arguments: further arguments of ``apptainer exec``.
+        image: path of the container image that jobs run in.
+        deployment: Snakemake's settings: whether jobs run in the image at all, and further arguments for Apptainer.
     """
 
-    def __init__(self, study: Study, image: str | None, arguments: str) -> None:
-        self._study, self._config, self._image, self._arguments = study, study.config, image, arguments
+    def __init__(self, study: Study, image: str, deployment: Any) -> None:
+        in_image = any(method.name == "APPTAINER" for method in deployment.deployment_method)
+        self._study, self._config = study, study.config
+        self._image, self._arguments = image if in_image else None, deployment.apptainer_args
         inside = study.workdir.is_relative_to(ROOT)
         self._place = str(study.workdir.relative_to(ROOT) if inside else study.workdir)
         if self._config.cluster is not None:

@@ -38,7 +38,7 @@ def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
 
 
 @pytest.fixture(scope="session")
-def local(rig: Rig) -> Iterator[Path]:
+def local(rig: Rig) -> Path:
     """Workdir of the same study, carried out by Snakemake on this machine without SLURM."""
     workdir = rig.folder / "local"
     configfile = rig.configure(workdir, cluster=None, dask={"scheduler": "local", "workers": 2, "slurm": {}})
@@ -48,11 +48,11 @@ def local(rig: Rig) -> Iterator[Path]:
         done = subprocess.run([*command, "--", "results"], cwd=ROOT, env=rig.environment, stdout=log, stderr=log)
     assert done.returncode == 0, rigs.tail(configfile.with_suffix(".log"))
     LINES.append(("the study without SLURM", "complete", time.monotonic() - begun))
-    yield workdir
+    return workdir
 
 
 @pytest.fixture(scope="session")
-def study(rig: Rig) -> Iterator[Path]:
+def study(rig: Rig) -> Path:
     """Workdir of the small study, carried out through SLURM."""
     workdir = rig.folder / "study"
     configfile = rig.configure(workdir)
@@ -63,7 +63,7 @@ def study(rig: Rig) -> Iterator[Path]:
     finally:
         process.kill()
     LINES.append(("the study through SLURM", "complete", time.monotonic() - begun))
-    yield workdir
+    return workdir
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The small study through SLURM: it completes, each job got what its run asked for, and results are those without SLURM."""
+"""The small study through SLURM: each job got what its run asked for, and results are those without SLURM."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ ASKED = {
 @pytest.mark.parametrize("run", ASKED)
 def test_sacct_shows_what_the_run_asked_for(rig: Rig, study: Path, run: str, outcome: list[str]) -> None:
     nodes, tasks, cpus, gpus = ASKED[run]
-    job = next(
-        row for row in rig.accounts(Comment=f"train glaucoma/{run} seed1 ({study})") if row["State"] == "COMPLETED"
-    )
+    (job,) = rig.accounts(Comment=f"train glaucoma/{run} seed1 ({study})", State="COMPLETED")
     given = dict(part.split("=") for part in job["AllocTRES"].split(","))
     assert (job["AllocNodes"], given["node"], given["cpu"]) == (str(nodes), str(nodes), str(cpus))
     assert given.get("gres/gpu", "0") == str(gpus)
