@@ -19,7 +19,7 @@ LINES: list[tuple[str, str, float]] = []  # what was done, what happened, second
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--keep-cluster", action="store_true", help="leave the cluster and its folder for a look")
+    parser.addoption("--cluster-folder", help="of a cluster that stays: a second call goes on with what is there")
 
 
 @pytest.fixture(scope="session")
@@ -27,12 +27,13 @@ def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     """The pretended cluster, running."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         pytest.skip("the pretended cluster needs root on Debian")
-    folder = Path(tempfile.mkdtemp(prefix="mc-", dir="/tmp"))
+    kept = request.config.getoption("--cluster-folder")
+    folder = Path(kept or tempfile.mkdtemp(prefix="mc-", dir="/tmp"))
     rig = rigs.start(folder)
     LINES.extend((what, "ready", seconds) for what, seconds in rig.seconds.items())
     LINES.append(("image", rig.image, 0.0))
     yield rig
-    if not request.config.getoption("--keep-cluster"):
+    if kept is None:
         rigs.stop(rig)
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -59,7 +60,7 @@ def study(rig: Rig) -> Path:
     begun = time.monotonic()
     process = rig.snakemake(configfile, "results")
     try:
-        rigs.finish(process, configfile.with_suffix(".log"), 600)
+        rigs.finish(process, configfile.with_suffix(".log"), 1200)
     finally:
         process.kill()
     LINES.append(("the study through SLURM", "complete", time.monotonic() - begun))

@@ -63,7 +63,6 @@ class Rig:
         """Start `snakemake --profile slurm`; its output is appended to a .log beside the configfile."""
         command = [sys.executable, "-m", "snakemake", "--profile", "slurm", "--configfile", str(configfile)]
         command += ["--sdm", self.software, "--slurm-init-seconds-before-status-checks", "2", *extra, "--", *targets]
-        command += ["--seconds-between-status-checks", "2"][:0]
         with open(configfile.with_suffix(".log"), "ab") as log:
             return subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
 
