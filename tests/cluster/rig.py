@@ -47,7 +47,7 @@ class Rig:
 
     def accounts(self, **fields: str) -> list[dict[str, str]]:
         """sacct's word on all jobs whose comment or name has the given text, the first one first."""
-        columns = "JobIDRaw,JobName,Comment,State,AllocNodes,AllocCPUS,AllocTRES,NTasks,NodeList,Restarts,ElapsedRaw"
+        columns = "JobIDRaw,JobName,Comment,State,AllocNodes,AllocCPUS,AllocTRES,NTasks,NodeList,ElapsedRaw"
         lines = self.ask("sacct", "-D", "-P", "-n", "--starttime=now-1days", f"--format={columns}").splitlines()
         rows = [dict(zip(columns.split(","), line.split("|"), strict=True)) for line in lines]
         return [row for row in rows if all(text in row[name] for name, text in fields.items())]
