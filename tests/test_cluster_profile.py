@@ -234,7 +234,7 @@ def test_the_profile_says_all_that_the_mechanisms_need() -> None:
     assert "--nv" in profile["apptainer-args"]
     assert (ROOT / "profiles/slurm" / profile["configfile"]).samefile(ROOT / slurm.SITE)
     assert (ROOT / profile["precommand"].removeprefix(". ")).is_file()
-    assert profile["slurm-pass-command-as-script"] is True
+    assert "$" not in profile["precommand"]  # it would be the submitting shell's
     assert profile["slurm-jobname-prefix"] == slurm.PREFIX
     assert Path(profile["slurm-logdir"]) == jobs.LOGS
     assert profile["slurm-requeue"] is True

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / "tools" / "cluster"
 IMAGE = "MEDSCALE_CLUSTER_IMAGE"  # an image that is there already; "none": jobs run in this virtual environment
 SITE = {
-    "cluster": {"account": "study", "partition": "main", "max_minutes": 30, "least_mb": 1500, "save_s": 60},
+    "cluster": {"account": "study", "partition": "main", "max_minutes": 30, "least_mb": 1500, "save_s": 40},
     "node": {"gpus": 2, "cpus": 8, "memory_mb": 15000},
     "dask": {"scheduler": "slurm", "workers": 2, "slurm": {"walltime": "10", "memory": "3GB"}},
 }
@@ -52,10 +52,10 @@ class Rig:
         rows = [dict(zip(columns.split(","), line.split("|"), strict=True)) for line in lines]
         return [row for row in rows if all(text in row[name] for name, text in fields.items())]
 
-    def configure(self, workdir: Path, **changes: Any) -> Path:
-        """A configfile for a workdir: the small study on this cluster, with changes."""
+    def configure(self, workdir: Path, name: str = "", **changes: Any) -> Path:
+        """A configfile for a workdir, which lies beside it: the small study on this cluster, with changes."""
         small = yaml.safe_load((Path(__file__).parent / "study.yaml").read_text(encoding="utf-8"))
-        file = workdir.with_suffix(".yaml")
+        file = workdir.with_name(f"{name or workdir.name}.yaml")
         file.write_text(yaml.safe_dump(merge(merge(small, SITE), {"workdir": str(workdir), **changes})))
         return file
 

@@ -18,7 +18,8 @@ from rig import ROOT, TOOLS, Rig, await_, finish, read, tail
 
 pytestmark = pytest.mark.cluster
 RUN = "serial_1cpu_bs16"
-SECONDS = 170  # that the training takes by itself: longer than its turns of two minutes leave it
+LOGS = ROOT / "logs/slurm/rule_train"
+SECONDS = 110  # of training steps with twice the batch; with validation and half the batch about twice as long
 
 
 class Long:
@@ -29,10 +30,10 @@ class Long:
         epochs = math.ceil(SECONDS / quickest)
         changes = {"studies": {"glaucoma": {"recipe": {"epochs": epochs}, "parallel": {"checkpoint_every_s": 3}}}}
         self.rig, self.study, self.epochs = rig, study, epochs
+        self.begun, self.hurried = time.time(), 0.0
         self.folder = study / f"runs/glaucoma/{RUN}/seed1"
         self.comment = f"train glaucoma/{RUN} seed1 ({study})"
-        # as `study`, whose workdir it shares, but for what makes this run long and its turns short
-        other = rig.configure(study.with_name("long"), workdir=str(study), cluster=CLUSTER, **changes)
+        other = rig.configure(study, "long", **changes)
         self.configfile, self.log = other, other.with_suffix(".log")
         self.snakemake = self.start()
 
@@ -41,17 +42,18 @@ class Long:
         return self.rig.snakemake(self.configfile, f"runs/glaucoma/{RUN}/seed1/timing.json", extra=extra)
 
     def job(self) -> dict[str, str] | None:
-        """The training's job that is in the queue: its id, state and nodes."""
-        for line in self.rig.ask("squeue", "-h", "-o", "%i|%T|%N|%k").splitlines():
-            number, state, nodes, comment = line.split("|", 3)
+        """The training's job that is in the queue: its id, state, nodes and time so far."""
+        for line in self.rig.ask("squeue", "-h", "-o", "%i|%T|%N|%M|%k").splitlines():
+            number, state, nodes, spent, comment = line.split("|", 4)
             if comment == self.comment:
-                return {"id": number, "state": state, "nodes": nodes}
+                return {"id": number, "state": state, "nodes": nodes, "time": spent}
         return None
 
     def lines(self, pattern: str) -> list[re.Match[str]]:
-        """Matches in the training's own log."""
-        log = self.study / f"logs/glaucoma/{RUN}/seed1.train.log"
-        return list(re.finditer(pattern, log.read_text(encoding="utf-8"))) if log.exists() else []
+        """Matches in what the training said in all its turns: SLURM's logs of its jobs."""
+        logs = [f for f in (LOGS / f"glaucoma_{RUN}_1").glob("*.log") if f.stat().st_mtime > self.begun]
+        logs.sort(key=lambda file: int(file.stem))
+        return [match for file in logs for match in re.finditer(pattern, file.read_text(encoding="utf-8"))]
 
     def trains(self, turns: int, seconds: float = 150) -> int:
         """Wait until the training is in that turn (from 1) and has saved there; the epoch it began with."""
@@ -73,17 +75,12 @@ class Long:
         return list((self.folder / "checkpoints").glob("*/manifest.json"))
 
     def hurry(self) -> None:
-        """A job that SLURM put back waits for two minutes, as SLURM would have it; not here."""
+        """SLURM lets a job that it put back wait for two minutes; here for ten seconds."""
         job = self.job()
-        if job is not None and job["state"] == "PENDING":
-            subprocess.run(
-                ["scontrol", "update", f"jobid={job['id']}", "starttime=now"],
-                env=self.rig.environment,
-                capture_output=True,
-            )
-
-
-CLUSTER = {"account": "study", "partition": "main", "max_minutes": 2, "least_mb": 1500, "save_s": 30}
+        if job is not None and job["state"] == "PENDING" and time.monotonic() - self.hurried > 30:
+            self.hurried = time.monotonic()
+            command = ["scontrol", "update", f"jobid={job['id']}", "starttime=now+10"]
+            subprocess.run(command, env=self.rig.environment, capture_output=True)
 
 
 @pytest.fixture(scope="module")
@@ -185,12 +182,15 @@ def test_the_controller_is_started_again(long: Long, outcome: list[str]) -> None
 def test_the_time_limit_comes(long: Long, outcome: list[str]) -> None:
     before, turns = long.job(), len(long.lines(r"training images, global batch"))
     assert before is not None
-    await_("SIGUSR1", lambda: long.lines(r"stopped by SIGUSR1 .* with a checkpoint"), 130)
+    minutes = int(before["time"].split(":")[-2])
+    long.rig.ask("scontrol", "update", f"jobid={before['id']}", f"timelimit={minutes + 2}")
+    await_("SIGUSR1", lambda: long.lines(r"stopped by SIGUSR1 .* with a checkpoint"), 150)
     epoch = long.trains(turns + 1)
     after = long.job()
+    long.rig.ask("scontrol", "update", f"jobid={before['id']}", "timelimit=30")
     assert after is not None
     assert after["id"] == before["id"]
-    log = ROOT / "logs/slurm/rule_train" / f"glaucoma_{RUN}_1" / f"{after['id']}.log"
+    log = LOGS / f"glaucoma_{RUN}_1" / f"{after['id']}.log"
     assert "goes back into the queue for another turn" in log.read_text(encoding="utf-8")
     outcome += ["the time limit comes", f"job {after['id']} saves and puts itself back, on from epoch {epoch}"]
 
@@ -226,7 +226,6 @@ def test_in_the_end_all_is_as_without_faults(
     assert timing["epochs"] == long.epochs
     assert timing["restarts"] == len(long.lines(r"goes on from epoch")) >= 5
     epochs = [int(match[1]) for match in long.lines(r"epoch (\d+)/")]
-    assert epochs == sorted(epochs)
     assert set(epochs) == set(range(1, long.epochs + 1))
     assert (long.folder / "model.safetensors").read_bytes() == (unharmed() / "model.safetensors").read_bytes()
     assert {file: file.stat().st_mtime_ns for file in complete} == complete
