@@ -214,6 +214,9 @@ def test_the_job_asks_for_another_turn_only_where_training_says_so(tmp_path: Pat
     scontrol = tmp_path / "scontrol"
     scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\nexit 1\n')
     scontrol.chmod(0o755)
+    squeue = tmp_path / "squeue"
+    squeue.write_text("#!/bin/sh\necho ${STATE:-RUNNING}\n")
+    squeue.chmod(0o755)
     script = f". {ROOT}/profiles/slurm/job.sh && %s"
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
 
@@ -223,6 +226,9 @@ def test_the_job_asks_for_another_turn_only_where_training_says_so(tmp_path: Pat
     assert job("true") == 0
     assert job("exit 3") == 3
     assert not (tmp_path / "asked").exists()
+    assert job('touch "$MEDSCALE_ANOTHER_TURN"; exit 75') == 75
+    assert (tmp_path / "asked").read_text() == "requeue 7\n"
+    environment["STATE"] = "COMPLETING"  # of a job that was cancelled
     assert job('touch "$MEDSCALE_ANOTHER_TURN"; exit 75') == 75
     assert (tmp_path / "asked").read_text() == "requeue 7\n"
 

@@ -95,7 +95,7 @@ def launch(plan: RunPlan, module: str, arguments: list[str], rendezvous: str | N
             elastic_launch(config, sys.executable)("-m", module, *arguments)
         except ChildFailedError as error:
             told = _explained(plan, Path(scratch), error.failures)
-            if isinstance(told, Stopped) and received == {signal.SIGUSR1} and ANOTHER_TURN in os.environ:
+            if isinstance(told, Stopped) and signal.SIGINT not in received and ANOTHER_TURN in os.environ:
                 Path(os.environ[ANOTHER_TURN]).touch()
             raise told from None
         except SignalException as error:
