@@ -156,7 +156,6 @@ def test_a_node_goes_down(long: Long, outcome: list[str]) -> None:
     assert after["nodes"] != node
     assert after["id"] == before["id"]
     subprocess.run([TOOLS / "up.sh", long.rig.folder], check=True, stdout=subprocess.DEVNULL)
-    long.rig.ask("scontrol", "update", f"nodename={node}", "state=resume")
     outcome += [
         "a node goes down",
         f"SLURM puts job {after['id']} back: {node}, then {after['nodes']}, on from epoch {epoch}",
