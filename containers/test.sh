@@ -11,7 +11,7 @@ lock = Path("/opt/medscale/requirements.lock").read_text()
 pins = re.findall(r"^([A-Za-z0-9_.-]+)(?:\[[^]]*\])?==([^ ;\\]+)", lock, re.M)
 wrong = [f"{name} {version(name)} instead of {pin}" for name, pin in pins if version(name) != pin]
 assert pins and not wrong, f"not as requirements.lock says: {wrong}"
-import cv2, dask, medscale, sklearn, timm, torch, torchvision, ultralytics  # noqa: E401, F401
+import cv2, dask, medscale, sklearn, timm, torch, torchvision  # noqa: E401, F401
 
 assert medscale.__file__.startswith("/opt/medscale/src/"), medscale.__file__
 with socket.socket() as probe:
@@ -22,7 +22,7 @@ PYTHON
 latexmk -version | sed -n '/./{p;q}'
 snakemake --version
 small='studies={"glaucoma": {"source": {"options": {"unique": 48}}, "recipe": {"epochs": 1}}}'
-snakemake --quiet all --snakefile /opt/medscale/Snakefile --config scale=demo workdir="$PWD/study" 'seeds=[1]' "$small" -- results/glaucoma/ddp_2cpu
+snakemake --quiet rules reason host --snakefile /opt/medscale/Snakefile --config scale=demo workdir="$PWD/study" 'seeds=[1]' "$small" -- results/glaucoma/ddp_2cpu
 python - <<'PYTHON'
 import json
 from pathlib import Path

@@ -1,10 +1,14 @@
 """The image: it is made of the same with and without docker, jobs name the right file, and records say which."""
 
+import gzip
+import io
 import json
 import os
+import random
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -67,10 +71,36 @@ def test_each_list_stands_in_one_place():
 )
 def test_what_is_missing_is_said_before_anything_is_built(arguments, programs, says):
     environment = os.environ | {"DOCKER_HOST": "unix:///nowhere"} | programs
+    before = set((ROOT / "containers").iterdir())
     done = subprocess.run([ROOT / "tools/image.sh", *arguments], capture_output=True, text=True, env=environment)
     assert done.returncode == 1
     assert says in done.stderr
-    assert not list((ROOT / "containers").glob(".build.*"))
+    assert set((ROOT / "containers").iterdir()) <= before
+
+
+def archive(**files: bytes) -> bytes:
+    """A tar archive of files."""
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return whole.getvalue()
+
+
+def test_layers_are_stored_as_gzip_and_stay_what_they_are():
+    sizes = {"empty/layer.tar": 0, "small/layer.tar": 1, "block/layer.tar": 65535, "large/layer.tar": 300_001}
+    files = {name: random.Random(size).randbytes(size) for name, size in sizes.items()} | {"manifest.json": b"[]"}
+    command = [sys.executable, str(ROOT / "tools" / "store_layers.py")]
+    done = subprocess.run(command, input=archive(**files), capture_output=True, check=True)
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
+        found = {name: tar.extractfile(name).read() for name in tar.getnames()}
+    assert list(found) == list(files)
+    assert found.pop("manifest.json") == files.pop("manifest.json")
+    assert {name: gzip.decompress(content) for name, content in found.items()} == files
+    cut = subprocess.run(command, input=archive(**files)[:-100_000], capture_output=True)
+    assert cut.returncode != 0
 
 
 @pytest.fixture
@@ -180,9 +210,7 @@ def test_containers_without_an_image_are_refused_in_one_message():
 @pytest.mark.parametrize(("run", "asks"), [("ddp_2gpu", "gpu=1, timed=1"), ("ddp_2cpu", "gpu=0, timed=100")])
 def test_on_a_workstation_gpu_runs_go_beside_each_other_and_cpu_runs_alone(run, asks):
     target = f"runs/glaucoma/{run}/seed1/timing.json"
-    done = snakemake(
-        "-n", "--forcerun", "train", "--profile", "local", "--resources", "gpu=4", "timed=100", "--", target
-    )
+    done = snakemake("-n", "--profile", "local", "--", target)
     assert done.returncode == 0, done.stdout + done.stderr
     resources = re.search(r"rule train:.*?resources: ([^\n]*)", done.stdout + done.stderr, re.S)[1]
     assert ", ".join(sorted(re.findall(r"(?:gpu|timed)=\d+", resources))) == asks

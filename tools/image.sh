@@ -16,7 +16,7 @@ timed() { local start=$SECONDS; "$@"; say "$1 $2: $((SECONDS - start)) s"; }
 
 docker=${DOCKER:-docker} apptainer=${APPTAINER:-apptainer}
 folder=$PWD/containers link=$PWD/containers/medscale.sif
-squash="-comp zstd -Xcompression-level 1 -b 1M"
+squash="-comp zstd -Xcompression-level 1"
 
 need_apptainer() {
   command -v "$apptainer" >/dev/null || die "Apptainer is missing. Install it from your system's packages (apt-get, dnf: apptainer); on Debian 12, which has none, tools/cluster/install-apptainer.sh FOLDER unpacks it"
@@ -58,7 +58,7 @@ build_docker() { # $1: base or nothing
 keep_log() { cp "$work/log" "$folder/build.log"; }
 
 convert() {
-  "$docker" save "$(cat "$work/id")" -o "$work/image.tar"
+  "$docker" save "$(cat "$work/id")" | python3 tools/store_layers.py >"$work/image.tar"
   "$apptainer" build --force --disable-cache --mksquashfs-args "$squash" "$work/image.sif" "docker-archive:$work/image.tar" \
     >"$work/log" 2>&1 || { keep_log; die "Apptainer could not convert the image; all it said is in containers/build.log"; }
   rm "$work/image.tar"
@@ -74,7 +74,7 @@ build_apptainer() { # $1: base or nothing; a folder is a system's files
 }
 
 known() { # $1: docker's id; the image file made of it, if there is one
-  grep -ls "\"image\": \"$1\"" "$folder"/medscale-*.json | head -n 1 | sed 's/json$/sif/'
+  { grep -ls "\"image\": \"$1\"" "$folder"/medscale-*.json || true; } | head -n 1 | sed 's/json$/sif/'
 }
 
 put() { # $1: base; gives the finished file its name, its .json, and the link
@@ -100,7 +100,7 @@ test_image() { # in an empty folder, as little of this machine as possible, and 
   [ -e "$link" ] || die "there is no image yet: make image"
   mkdir -p "$work/test"
   "$apptainer" exec "${cut[@]}" --containall "$link" true 2>/dev/null || { cut=(); say "this user may not cut the network off: testing with it on"; }
-  (cd "$work/test" && "$apptainer" exec "${cut[@]}" --containall --no-home --bind "$work/test" --pwd "$work/test" "$link" \
+  (cd "$work/test" && "$apptainer" exec "${cut[@]}" --containall --home "$work/test" --pwd "$work/test" "$link" \
     /opt/medscale/containers/test.sh) || die "the image's own test failed (see above)"
 }
 
