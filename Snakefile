@@ -14,10 +14,13 @@ from medscale.config import (
     SCALING_TABLES,
     TABLES as BASE_TABLES,
 )
+from medscale.submit import Submission
 from medscale.workflow import ALONE, Study, shown, shown_table
 
 STUDY = Study(config, targets=sys.argv[1:])
 STUDY.equip_jobs()
+IMAGE = STUDY.container(workflow.deployment_settings.deployment_method)
+SLURM = Submission(STUDY, IMAGE, workflow.deployment_settings)
 # One timed thing at a time, unless a profile says more. Not in profiles/default: that would win over the other profiles.
 if "timed" not in workflow.global_resources:
     workflow.register_resource("timed", 1)
@@ -29,7 +32,7 @@ workdir: STUDY.workdir
 report: "report/workflow.rst"
 
 
-container: STUDY.container(workflow.deployment_settings.deployment_method)
+container: IMAGE
 
 
 include: "rules/common.smk"
@@ -43,6 +46,13 @@ include: "rules/quality.smk"
 include: "rules/scaling.smk"
 include: "rules/profile.smk"
 include: "rules/paper.smk"
+
+
+SLURM.ask(workflow.rules)
+
+
+onstart:
+    SLURM.ready(workflow.executor_plugin.name)
 
 
 rule all:

@@ -10,6 +10,7 @@ rule config:
         "config.resolved.json",
     log:
         "logs/config.log",
+    localrule: True
     params:
         text=STUDY.config.model_dump_json(),
         script=STUDY.script("write_json.py"),

@@ -30,7 +30,11 @@ rule index:
         "logs/{study}/index.log",
     benchmark:
         "benchmarks/{study}/index.tsv"
+    container:
+        None if STUDY.dask_is_jobs else IMAGE
     threads: STUDY.dask_workers()
+    resources:
+        start=SLURM.start_dask(),
     params:
         source=lambda w: STUDY.section(w.study, "source"),
         split=lambda w: STUDY.section(w.study, "split"),
@@ -40,7 +44,7 @@ rule index:
         script=STUDY.script("index.py"),
         code=STUDY.code("index.py"),
     shell:
-        "python {params.script} --source {params.source:q} --split {params.split:q}"
+        "{resources.start}python {params.script} --source {params.source:q} --split {params.split:q}"
         " --classes {params.classes:q} --dask {params.dask:q} --out data/{wildcards.study} --log {log}"
 
 
@@ -57,7 +61,11 @@ rule shards:
         "benchmarks/{study}/{shards}.tsv"
     wildcard_constraints:
         shards="shards(_detect)?",
+    container:
+        None if STUDY.dask_is_jobs else IMAGE
     threads: STUDY.dask_workers()
+    resources:
+        start=SLURM.start_dask(),
     params:
         raw=lambda w: STUDY.raw_as_seen(w.study),
         preprocess=lambda w: STUDY.preprocess(w.study, w.shards),
@@ -69,7 +77,7 @@ rule shards:
         script=STUDY.script("shards.py"),
         code=STUDY.code("shards.py"),
     shell:
-        "python {params.script} --index {input.index} --raw {params.raw:q} --preprocess {params.preprocess:q}"
+        "{resources.start}python {params.script} --index {input.index} --raw {params.raw:q} --preprocess {params.preprocess:q}"
         " --dask {params.dask:q} {params.boxes} {params.beside} --out data/{wildcards.study}/{wildcards.shards} --log {log}"
 
 

@@ -6,6 +6,7 @@ rule plan:
         "runs/{study}/{run}/seed{seed}/spec.json",
     log:
         "logs/{study}/{run}/seed{seed}.plan.log",
+    localrule: True
     params:
         text=lambda w: STUDY.plan(w.study, w.run, w.seed).model_dump_json(),
         script=STUDY.script("write_json.py"),
@@ -29,14 +30,18 @@ rule train:
         "logs/{study}/{run}/seed{seed}.train.log",
     benchmark:
         "benchmarks/{study}/{run}/seed{seed}.train.tsv"
-    threads: lambda w: STUDY.plan(w.study, w.run).procs_per_node
+    # a training over several nodes enters the image on each of them
+    container:
+        lambda w: None if STUDY.several_nodes(w.study, w.run) else IMAGE
+    threads: lambda w: STUDY.cpus(w.study, w.run)
     resources:
         timed=lambda w: STUDY.timed(w.study, w.run),
         gpu=lambda w: STUDY.gpus(w.study, w.run),
+        start=lambda w: SLURM.start(w.study, w.run),
     params:
         shards=lambda w: STUDY.shards(w.study, w.run),
         script=STUDY.script("train.py"),
         code=STUDY.code("train.py"),
     shell:
-        "python {params.script} --spec {input.spec} --shards {params.shards}"
+        "{resources.start}python {params.script} --spec {input.spec} --shards {params.shards}"
         " --out runs/{wildcards.study}/{wildcards.run}/seed{wildcards.seed} --log {log}"

@@ -27,7 +27,7 @@ def snakemake(*arguments: str) -> subprocess.CompletedProcess[str]:
         ("results/glaucoma/ddp_amp_2gpu",),
         ("results/glaucoma/ddp_amp_8gpu_bs16/",),
         ("paper", "--profile", "demo"),
-        ("--profile", "slurm"),
+        ("--sdm", "env-modules", "--profile", "slurm"),  # without it Snakemake looks for Apptainer and the image
         ("--configfile", "examples/xrays.yaml"),
     ],
     ids=" ".join,

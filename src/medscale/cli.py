@@ -40,10 +40,15 @@ def app() -> None:
 @main.command()
 def check(scale: Scale = "full", only: Only = None, configfile: ConfigFile = None, cluster: bool = False) -> None:
     """Data, splits, configuration, disk, memory and devices against the planned runs; seconds, offline."""
+    from medscale.config import merge
     from medscale.preflight import examine
+    from medscale.slurm import SITE
     from medscale.workflow import Study
 
-    findings = examine(Study(_changes(scale, only, configfile)), on_cluster=cluster)
+    changes = _changes(scale, only, configfile)
+    if cluster:
+        changes = merge(_read(ROOT / SITE), changes)
+    findings = examine(Study(changes), on_cluster=cluster)
     table = Table(box=None, show_header=False, pad_edge=False)
     for finding in findings:
         table.add_row(MARK[finding.level], finding.what, finding.says)
@@ -303,15 +308,18 @@ def _raw_folder(kind: str) -> Path:
 
 def _changes(scale: str, only: str | None, configfile: Path | None) -> dict[str, Any]:
     """Changes to config.yaml as Snakemake would see them; a scale in the file wins over the option."""
-    changes: dict[str, Any] = {}
-    if configfile is not None:
-        try:
-            changes = yaml.safe_load(configfile.read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise MedscaleError(f"{configfile} cannot be read: {error}") from None
-        if not isinstance(changes, dict):
-            raise MedscaleError(f"{configfile}: expected a mapping of settings, found {type(changes).__name__}")
+    changes = _read(configfile) if configfile is not None else {}
     return {"scale": scale} | changes | ({"only": only} if only else {})
+
+
+def _read(configfile: Path) -> dict[str, Any]:
+    try:
+        changes = yaml.safe_load(configfile.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise MedscaleError(f"{configfile} cannot be read: {error}") from None
+    if not isinstance(changes, dict):
+        raise MedscaleError(f"{configfile}: expected a mapping of settings, found {type(changes).__name__}")
+    return changes
 
 
 def _near(path: Path) -> str:

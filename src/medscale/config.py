@@ -15,6 +15,7 @@ from medscale.schema import (
     Augment,
     Benchmarks,
     Clahe,
+    Cluster,
     Cost,
     Crop,
     Dask,
@@ -51,6 +52,7 @@ __all__ = [
     "Augment",
     "Benchmarks",
     "Clahe",
+    "Cluster",
     "Config",
     "Cost",
     "Crop",
@@ -98,6 +100,7 @@ class Config(Strict):
     stand_in_gpu: bool = Field(False, description="demo only: GPU runs are carried out on CPU processes")
     node: Node = Node()
     dask: Dask = Dask()
+    cluster: Cluster | None = Field(None, description="jobs go through SLURM (profiles/slurm/site.yaml)")
     cost: Cost = Cost()
     studies: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")], Study] = Field(min_length=1)
 
@@ -224,8 +227,9 @@ def plan(config: Config, study: str, run: str | RunSpec, seed: int) -> RunPlan:
     settings = config.study(study)
     spec = RunSpec.parse(run) if isinstance(run, str) else run
     stand_in = spec.device == "gpu" and config.stand_in_gpu
-    per_node = config.node.gpus if spec.device == "gpu" and not stand_in else config.node.cpus
-    nodes = 1 if stand_in else -(-spec.devices // max(per_node, 1))
+    alone = stand_in and config.cluster is None  # one machine stands in for all nodes; a cluster has them
+    per_node = config.node.gpus if spec.device == "gpu" and not alone else config.node.cpus
+    nodes = 1 if alone else -(-spec.devices // max(per_node, 1))
     if spec.devices % nodes:
         raise MedscaleError(
             f"{spec.name}: {spec.devices} devices do not divide over {nodes} nodes of {per_node}; "

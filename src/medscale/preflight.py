@@ -11,7 +11,7 @@ from typing import Literal
 
 import psutil
 
-from medscale import cards, containers, cost, detect
+from medscale import cards, containers, cost, detect, slurm
 from medscale import config as configuration
 from medscale.config import RunPlan
 from medscale.data.demo import checked
@@ -54,12 +54,10 @@ def examine(study: Study, *, on_cluster: bool = False) -> list[Finding]:
     for name in study.studies:
         images[name], lines = _data(study, name)
         findings += lines
-    findings += [*_models(plans), *_latex(), *_dask(study)]
+    findings += [*_models(plans), *(_cluster(study) if on_cluster else _latex()), *_dask(study)]
     findings.append(_disk(study, images))
     findings += _devices(plans, on_cluster)
-    if on_cluster:
-        findings.append(_image())
-    findings.append(_memory(study, plans, on_cluster))
+    findings += [_image()] if on_cluster else [_memory(study, plans)]
     return findings
 
 
@@ -134,6 +132,16 @@ def _dask(study: Study) -> Iterator[Finding]:
             )
 
 
+def _cluster(study: Study) -> Iterator[Finding]:
+    """Account and partition as SLURM knows them, and what runs the image."""
+    try:
+        yield Finding("ok", "SLURM", slurm.check(study.config.cluster))
+    except MedscaleError as error:
+        yield Finding("error", "SLURM", str(error))
+    if shutil.which("apptainer") is None:
+        yield Finding("error", "Apptainer", "not found; it runs the image, here and on every node")
+
+
 def _disk(study: Study, images: dict[str, int]) -> Finding:
     """Shards and runs that are planned, against the free space below the workdir."""
     folder = study.workdir
@@ -182,9 +190,8 @@ def _devices(plans: list[RunPlan], on_cluster: bool) -> Iterator[Finding]:
         yield Finding("ok", "CPU", f"{cores} cores, up to {ranks} processes a run")
 
 
-def _memory(study: Study, plans: list[RunPlan], on_cluster: bool) -> Finding:
+def _memory(study: Study, plans: list[RunPlan]) -> Finding:
     free = psutil.virtual_memory().available / 2**20
-    runs = 0 if on_cluster else max(cost.memory_mb(study.config, plan) for plan in plans)
-    need = max(runs, study.dask_workers() * WORKER_MB)
+    need = max(*(cost.memory_mb(study.config, plan) for plan in plans), study.dask_workers() * WORKER_MB)
     text = f"{free / 1024:.1f} GB free, about {need / 1024:.1f} GB needed"
     return Finding("ok" if free > need else "error", "memory", text)

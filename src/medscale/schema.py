@@ -360,6 +360,23 @@ class Node(Strict):
 
     gpus: int = Field(4, ge=0)
     cpus: int = Field(32, ge=1)
+    memory_mb: int | None = Field(None, ge=1, description="most that a job may ask for; None: not bounded here")
+
+
+class Cluster(Strict):
+    """What jobs ask of SLURM besides their own needs; stated once, in profiles/slurm/site.yaml."""
+
+    account: str | None = Field(None, description="who pays: `sacctmgr show assoc user=$USER format=account`")
+    partition: str | None = Field(None, description="where jobs run: `sinfo`")
+    gpu_model: str | None = Field(None, description="kind of GPU as SLURM names it, where a partition has several")
+    binds: list[Path] = Field([], description="folders that jobs in the image see besides the project's own")
+    max_minutes: int = Field(
+        1440, ge=2, description="the partition's time limit; what takes longer takes several turns"
+    )
+    safety: float = Field(1.5, ge=1, description="factor on the wall time that the cost model expects")
+    least_minutes: int = Field(20, ge=1, description="wall time that is always asked for")
+    least_mb: int = Field(3000, ge=1, description="memory that is always asked for")
+    save_s: int = Field(180, ge=1, description="seconds ahead of the limit at which training is told to save (SIGUSR1)")
 
 
 class Dask(Strict):

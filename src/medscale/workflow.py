@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from medscale import config as configuration
-from medscale import containers
+from medscale import containers, jobs
 from medscale.config import (
     BENCHMARKS,
     PROFILES,
@@ -90,8 +90,9 @@ class Study:
 
     def equip_jobs(self) -> None:
         """Let jobs find this ``python`` outside, and the checkout's code and the data inside a container."""
-        raw = [self.raw(study) for study in self.config.studies]
-        equipped = _or_end(lambda: containers.environment(ROOT, [self.workdir, *raw], git_state()))
+        seen = [self.workdir, *(self.raw(study) for study in self.config.studies)]
+        seen += self.config.cluster.binds if self.config.cluster is not None else []
+        equipped = _or_end(lambda: containers.environment(ROOT, seen, git_state()))
         os.environ |= equipped | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
     def script(self, name: str) -> str:
@@ -257,8 +258,22 @@ class Study:
         return [os.path.relpath(file, self.workdir.resolve()) for file in files]
 
     def dask_workers(self) -> int:
-        """Processes that preprocessing uses on this machine."""
-        return self.config.dask.workers or len(os.sched_getaffinity(0)) if self.config.dask.scheduler == "local" else 1
+        """Processes that preprocessing uses on this machine, or on the node of its job."""
+        here = self.config.node.cpus if self.config.cluster else len(os.sched_getaffinity(0))
+        return self.config.dask.workers or here if self.config.dask.scheduler == "local" else 1
+
+    def cpus(self, study: str, run: str) -> int:
+        """CPU cores of a node that a run's training uses."""
+        return jobs.training_cpus(self.config, self.plan(study, run))
+
+    @property
+    def dask_is_jobs(self) -> bool:
+        """Whether Dask's workers are SLURM jobs of their own."""
+        return self.config.dask.scheduler == "slurm"
+
+    def several_nodes(self, study: str, run: str) -> bool:
+        """Whether a run's training takes several nodes: then `srun` starts it on each, and names the image there."""
+        return self.plan(study, run).nodes > 1
 
     def code(self, script: str) -> str:
         """Digest of a script and of all package code that it uses."""

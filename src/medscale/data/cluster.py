@@ -21,6 +21,7 @@ from medscale.log import log, track
 
 CONNECT_S = 10
 WORKER_S = 60
+SCHEDULER = "MEDSCALE_DASK"  # address of the scheduler whose workers are SLURM jobs, where another process started them
 AHEAD = 512  # tasks that are with the scheduler at a time: more than any cluster has workers
 
 
@@ -130,26 +131,40 @@ def _started(settings: Dask, tasks: int | None) -> Iterator[str | Any]:
             silence_logs=logging.CRITICAL,
         ) as cluster:
             yield cluster
+    elif settings.scheduler == "slurm" and SCHEDULER in os.environ:
+        yield os.environ[SCHEDULER]
     elif settings.scheduler == "slurm":
-        with _slurm(settings) as cluster:
-            yield cluster
+        with workers_by_slurm(settings) as address:
+            yield address
     else:
         yield settings.scheduler
 
 
 @contextmanager
-def _slurm(settings: Dask) -> Iterator[Any]:
+def workers_by_slurm(settings: Dask, python: str | None = None) -> Iterator[str]:
+    """Address of a scheduler in this process, whose workers are SLURM jobs; they end with it.
+
+    Args:
+        settings: the ``dask`` section; ``slurm`` has the arguments of dask-jobqueue's SLURMCluster.
+        python: what starts Python where the workers run, such as ``apptainer exec IMAGE python``; None: this Python.
+
+    Raises:
+        MedscaleError: when the settings are not accepted, or there is no sbatch.
+    """
     from dask_jobqueue import SLURMCluster
 
     if settings.workers is None:
         raise MedscaleError("dask.scheduler is slurm: say with dask.workers how many workers to ask for")
-    try:
-        cluster = SLURMCluster(**settings.slurm)
-        cluster.scale(settings.workers)
-    except (ValueError, TypeError, OSError) as error:
-        raise MedscaleError(f"dask.slurm is not accepted by dask-jobqueue's SLURMCluster: {error}") from None
-    with cluster:
-        yield cluster
+    with dask.config.set(_QUIET):
+        # Jobs inherit the environment, and Dask reads its configuration from it.
+        os.environ["DASK_INTERNAL_INHERIT_CONFIG"] = dask.config.serialize(dask.config.global_config)
+        try:
+            cluster = SLURMCluster(**{"python": python, **settings.slurm})
+            cluster.scale(settings.workers)
+        except (ValueError, TypeError, OSError, RuntimeError) as error:
+            raise MedscaleError(f"dask.slurm is not accepted by dask-jobqueue's SLURMCluster: {error}") from None
+        with cluster:
+            yield cluster.scheduler_address
 
 
 @contextmanager

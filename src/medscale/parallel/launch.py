@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from medscale import cards
 from medscale.config import RunPlan
 from medscale.errors import MedscaleError, Stopped
+from medscale.parallel.rendezvous import meeting_point
 
 STOPPED = 75  # EX_TEMPFAIL: stopped in order with a checkpoint; the same command goes on
+ANOTHER_TURN = "MEDSCALE_ANOTHER_TURN"  # names a file that asks the job for another turn; profiles/slurm/job.sh
 GRACE_S = 10  # after a rank failed, the others get this long before they are killed
 # Without these glibc gives large tensors back to the system, and their pages are zeroed anew in each step: up to a
 # tenth of the time.
@@ -52,15 +55,19 @@ def launch(plan: RunPlan, module: str, arguments: list[str], rendezvous: str | N
         plan: the run; it says how many processes and nodes there are.
         module: dotted name of the worker's module.
         arguments: its command line.
-        rendezvous: ``host:port`` where the nodes of a run over several nodes meet; it is called once a node.
+        rendezvous: ``host:port`` where the nodes of a run over several nodes meet; it is called once a node. In a SLURM
+            job step it is worked out.
 
     Raises:
         Stopped: when the ranks stopped in order at a signal or time limit.
         MedscaleError: naming the rank that failed first and its error.
     """
+    if plan.nodes > 1:
+        rendezvous = rendezvous or meeting_point(os.environ)
     if plan.nodes > 1 and rendezvous is None:
         raise MedscaleError(
-            f"{plan.run.name} runs on {plan.nodes} nodes: start it once on each, with --rendezvous HOST:PORT of one"
+            f"{plan.run.name} runs on {plan.nodes} nodes: start it once on each, with --rendezvous HOST:PORT of one, "
+            "or by srun"
         )
     with _devices(plan), tempfile.TemporaryDirectory(prefix="medscale-") as scratch:
         os.environ |= _environment(plan, Path(scratch))
@@ -80,13 +87,17 @@ def launch(plan: RunPlan, module: str, arguments: list[str], rendezvous: str | N
         if hasattr(config, "signals_to_handle"):  # younger than torch 2.11; there the environment says it
             config.signals_to_handle = os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"]
         logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # its reports are told here, shorter
+        received: set[int] = set()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-            signal.signal(number, _pass_on)
+            signal.signal(number, partial(_pass_on, received))
         threading.Thread(target=_reap, args=(Path(scratch),), daemon=True).start()
         try:
             elastic_launch(config, sys.executable)("-m", module, *arguments)
         except ChildFailedError as error:
-            raise _explained(plan, Path(scratch), error.failures) from None
+            told = _explained(plan, Path(scratch), error.failures)
+            if isinstance(told, Stopped) and signal.SIGINT not in received and ANOTHER_TURN in os.environ:
+                Path(os.environ[ANOTHER_TURN]).touch()
+            raise told from None
         except SignalException as error:
             raise _explained(plan, Path(scratch), {}, f"ended by {error.sigval.name}") from None
 
@@ -129,7 +140,8 @@ def _environment(plan: RunPlan, scratch: Path) -> dict[str, str]:
     }
 
 
-def _pass_on(number: int, _frame: Any) -> None:
+def _pass_on(received: set[int], number: int, _frame: Any) -> None:
+    received.add(number)
     for child in _ranks():
         with suppress(psutil.Error):  # it has just ended
             child.send_signal(number)

@@ -1,0 +1,25 @@
+"""Start Dask workers as SLURM jobs, run the command after `--` with them, and end them."""
+
+import os
+import subprocess
+
+import typer
+
+from medscale.config import Dask
+from medscale.data.cluster import SCHEDULER, workers_by_slurm
+from medscale.errors import tell_user
+from medscale.log import set_up
+
+
+def main(
+    command: list[str],
+    dask: str = typer.Option(..., help="the dask section as JSON"),
+    python: str = typer.Option(None, help="what starts Python where workers run, such as apptainer exec IMAGE python"),
+) -> None:
+    set_up()
+    with workers_by_slurm(Dask.model_validate_json(dask), python) as address:
+        raise SystemExit(subprocess.run(command, env={**os.environ, SCHEDULER: address}).returncode)
+
+
+if __name__ == "__main__":
+    tell_user(typer.run)(main)

@@ -1,0 +1,79 @@
+"""The small study through SLURM: each job got what its run asked for, and results are those without SLURM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from rig import Rig, finish, read
+
+pytestmark = pytest.mark.cluster
+# nodes, tasks, CPUs over all nodes, GPUs over all nodes; with two GPUs to a node, four take both nodes
+ASKED = {
+    "serial_1cpu": (1, 1, 1, 0),
+    "ddp_2gpu": (1, 1, 2, 2),
+    "fsdp_2gpu": (1, 1, 2, 2),
+    "ddp_4gpu": (2, 2, 4, 4),
+}
+
+
+@pytest.mark.parametrize("run", ASKED)
+def test_sacct_shows_what_the_run_asked_for(rig: Rig, study: Path, run: str, outcome: list[str]) -> None:
+    nodes, tasks, cpus, gpus = ASKED[run]
+    (job,) = rig.accounts(Comment=f"train glaucoma/{run} seed1 ({study})", State="COMPLETED")
+    given = dict(part.split("=") for part in job["AllocTRES"].split(","))
+    assert (job["AllocNodes"], given["node"], given["cpu"]) == (str(nodes), str(nodes), str(cpus))
+    assert given.get("gres/gpu", "0") == str(gpus)
+    steps = [row for row in rig.accounts(JobIDRaw=f"{job['JobIDRaw']}.") if row["JobIDRaw"].split(".")[1].isdecimal()]
+    assert [row["NTasks"] for row in steps] == [str(tasks)]
+    outcome += [f"train {run}", f"{nodes} node(s) {job['NodeList']}, {tasks} task(s), {cpus} CPUs, {gpus} GPUs"]
+
+
+@pytest.mark.parametrize("run", ASKED)
+def test_training_ran_where_it_was_to_run(rig: Rig, study: Path, run: str) -> None:
+    there = read(study / f"runs/glaucoma/{run}/seed1/environment.json")
+    assert there["slurm_job"] is not None
+    assert (there["container"] is None) == (rig.software != "apptainer")
+    assert there["stand_in"] == ("gpu" in run)
+    assert read(study / f"runs/glaucoma/{run}/seed1/spec.json")["nodes"] == ASKED[run][0]
+
+
+def test_preprocessing_ran_on_workers_that_were_jobs(rig: Rig, study: Path, local: Path, outcome: list[str]) -> None:
+    workers = [row for row in rig.accounts(JobName="medscale-dask") if "." not in row["JobIDRaw"]]
+    assert len(workers) >= 2  # for the index, and for the shards
+    there, here = (read(folder / "data/glaucoma/shards/meta.json") for folder in (study, local))
+    assert there["digest"] == here["digest"]
+    assert there["chunks"] == here["chunks"]
+    nodes = ", ".join(sorted({row["NodeList"] for row in workers}))
+    outcome += ["Dask workers by SLURM", f"{len(workers)} jobs on {nodes}; the same bytes as by local workers"]
+
+
+def test_a_serial_run_is_the_local_one_bit_by_bit(study: Path, local: Path, outcome: list[str]) -> None:
+    run = Path("runs/glaucoma/serial_1cpu/seed1")
+    assert (study / run / "model.safetensors").read_bytes() == (local / run / "model.safetensors").read_bytes()
+    pd.testing.assert_frame_equal(predictions(study / run), predictions(local / run), check_exact=True)
+    outcome += ["serial_1cpu against without SLURM", "equal bit by bit"]
+
+
+@pytest.mark.parametrize("run", [run for run in ASKED if run != "serial_1cpu"])
+def test_a_parallel_run_is_the_local_one_within_rounding(
+    study: Path, local: Path, run: str, outcome: list[str]
+) -> None:
+    there, here = (predictions(folder / f"runs/glaucoma/{run}/seed1") for folder in (study, local))
+    assert (there["id"] == here["id"]).all()
+    off = float(np.abs(there[["p_0", "p_1"]].to_numpy() - here[["p_0", "p_1"]].to_numpy()).max())
+    assert off < 1e-4
+    outcome += [f"{run} against without SLURM", f"probabilities differ by at most {off:.1e}"]
+
+
+def test_typed_again_nothing_is_done(rig: Rig, study: Path) -> None:
+    configfile, log = study.with_suffix(".yaml"), study.with_suffix(".log")
+    begin = log.stat().st_size
+    finish(rig.snakemake(configfile, "results"), log, 120)
+    assert "Nothing to be done" in log.read_text(encoding="utf-8")[begin:]
+
+
+def predictions(folder: Path) -> pd.DataFrame:
+    return pd.read_parquet(folder / "predictions.parquet").sort_values(["split", "id"], ignore_index=True)
