@@ -159,6 +159,8 @@ def test_jobs_see_the_checkout_and_the_data_once(project, tmp_path_factory, monk
     assert equipped["APPTAINER_BIND"].split(",")[:2] == [str(project), str(raw)]
     assert equipped["APPTAINER_BIND"].endswith(",/scratch")
     assert "inner" not in equipped["APPTAINER_BIND"]
+    for name in ("PYTHONPATH", "MEDSCALE_COMMIT", "MEDSCALE_DIRTY"):  # else what the image sets would win
+        assert equipped[f"APPTAINERENV_{name}"] == equipped[name]
     with pytest.raises(MedscaleError, match="comma"):
         containers.environment(project, [tmp_path_factory.mktemp("a,b")], {"commit": None, "dirty": None})
 

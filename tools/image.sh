@@ -100,7 +100,7 @@ test_image() { # in an empty folder, as little of this machine as possible, and 
   [ -e "$link" ] || die "there is no image yet: make image"
   mkdir -p "$work/test"
   "$apptainer" exec "${cut[@]}" --containall "$link" true 2>/dev/null || { cut=(); say "this user may not cut the network off: testing with it on"; }
-  (cd "$work/test" && "$apptainer" exec "${cut[@]}" --containall --home "$work/test" --pwd "$work/test" "$link" \
+  (cd "$work/test" && "$apptainer" exec "${cut[@]}" --containall --home "$work/test" --pwd "$work/test" "$(readlink -f "$link")" \
     /opt/medscale/containers/test.sh) || die "the image's own test failed (see above)"
 }
 

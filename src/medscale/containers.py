@@ -66,13 +66,15 @@ def environment(root: Path, folders: Iterable[Path], commit: dict[str, Any]) -> 
             seen.append(folder.resolve())
     if odd := [str(folder) for folder in seen if re.search("[,:]", str(folder))]:
         raise MedscaleError(f"{odd[0]}: a folder with a comma or a colon in its name cannot be shown to a container")
-    return {
+    inside = {
         "PYTHONPATH": _first(str(root / "src"), os.environ.get("PYTHONPATH", ""), os.pathsep),
-        "APPTAINER_BIND": _first(",".join(map(str, seen)), os.environ.get("APPTAINER_BIND", ""), ","),
         # said also where it is not known: else the commit that the image was built from would stand for the checkout's
         "MEDSCALE_COMMIT": commit["commit"] or UNKNOWN,
         "MEDSCALE_DIRTY": UNKNOWN if commit["dirty"] is None else str(commit["dirty"]).lower(),
     }
+    binds = _first(",".join(map(str, seen)), os.environ.get("APPTAINER_BIND", ""), ",")
+    # Apptainer lets what the image sets win over what it finds here, unless it stands under such a name.
+    return inside | {f"APPTAINERENV_{name}": value for name, value in inside.items()} | {"APPTAINER_BIND": binds}
 
 
 def around() -> dict[str, str | None] | None:
