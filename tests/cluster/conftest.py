@@ -27,7 +27,7 @@ def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     """The pretended cluster, running."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         pytest.skip("the pretended cluster needs root on Debian")
-    kept = request.config.getoption("--cluster-folder")
+    kept = request.config.getoption("--cluster-folder", None)
     folder = Path(kept or tempfile.mkdtemp(prefix="mc-", dir="/tmp"))
     rig = rigs.start(folder)
     LINES.extend((what, "ready", seconds) for what, seconds in rig.seconds.items())
