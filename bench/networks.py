@@ -15,9 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from medscale import cost
 from medscale.config import Model, load, plan
+from medscale.machines import Network
 from medscale.models import registry
 from medscale.provenance import ROOT
-from medscale.schema import Network, is_detector
+from medscale.schema import is_detector
 
 CLASSES = 35  # of networks whose study finds its classes on disk: the last layer is a small part of any
 

@@ -11,14 +11,12 @@ from pydantic import Field, ValidationError, model_validator
 
 from medscale.errors import MedscaleError
 from medscale.files import digest
+from medscale.machines import Cluster, Cost, Dask, Node
 from medscale.schema import (
     Augment,
     Benchmarks,
     Clahe,
-    Cluster,
-    Cost,
     Crop,
-    Dask,
     Datasheet,
     Detect,
     Enhance,
@@ -27,7 +25,6 @@ from medscale.schema import (
     Latency,
     Loading,
     Model,
-    Node,
     Parallel,
     Preprocess,
     Profile,

@@ -18,8 +18,8 @@ from medscale import config as configuration
 from medscale.config import Config, RunPlan
 from medscale.errors import MedscaleError
 from medscale.files import read_json
+from medscale.machines import DeviceKind, Expected, Network
 from medscale.provenance import ROOT
-from medscale.schema import DeviceKind, Expected, Network
 
 RESIDENT_SHARE = 0.5  # as in data.loader, which is not imported: it needs PyTorch
 TRAFFIC = 6  # an activation is written and read by forward, and about twice as much happens in backward
