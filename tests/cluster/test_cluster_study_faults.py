@@ -19,7 +19,7 @@ from rig import ROOT, TOOLS, Rig, await_, finish, read, tail
 pytestmark = pytest.mark.cluster
 RUN = "serial_1cpu_bs16"
 LOGS = ROOT / "logs/slurm/rule_train"
-SECONDS = 110  # of training steps with twice the batch; with validation and half the batch about twice as long
+SECONDS = 250  # of training steps with twice the batch, on this machine when nothing else runs: faults take half of it
 
 
 class Long:
