@@ -32,7 +32,7 @@ serve: setup ## the web page for what `make study` trained (RESULTS=folders to s
 	@medscale serve $(RESULTS)
 
 test: setup-latex ## all tests
-	@python -m pytest -q -m "not faults and not load and not cluster" $(PYTEST)
+	@python -m pytest -q -n 2 --dist loadfile -m "not faults and not load and not cluster" $(PYTEST)
 
 test-cluster: setup ## the study on a SLURM cluster of two pretended nodes, in the image, with faults (root on Debian)
 	@python -m pytest -q -m cluster tests/cluster $(PYTEST)

@@ -31,6 +31,7 @@ def configuration(
     """The configuration of a scale with one study of these runs."""
     raw = {"kind": "folder", "path": "raw", "synthetic": False, "options": {}}
     changes: dict[str, Any] = {"like": "glaucoma", "source": raw} if study != "glaucoma" else {}
+    changes["evaluate"] = {"gradcam": "none"}  # made runs have no weights
     return load(
         ROOT / "config.yaml",
         {

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from conftest import Training
+from made_training import Training
 from medscale.train.board import board, tag
 
 

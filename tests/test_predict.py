@@ -155,13 +155,15 @@ def test_the_replicate_is_the_best_by_validation_loss_or_as_asked_or_all(made) -
 
 def test_calibrated_probabilities_use_the_fitted_temperature(made, tmp_path: Path) -> None:
     path = made.raw / made.index["path"][0]
-    with pytest.raises(MedscaleError, match="no temperature was fitted"):
-        medscale.load(made.result).predict(path, calibrated=True)
-    shutil.copytree(made.result, tmp_path / "warm")
     record = read_json(made.result / bundle.INFERENCE)
-    for one in record["replicates"]:
-        one["temperature"] = 2.0
-    write_json(tmp_path / "warm" / bundle.INFERENCE, record)
+    assert all(one["temperature"] > 0 for one in record["replicates"])
+    for name, temperature in (("cold", None), ("warm", 2.0)):
+        shutil.copytree(made.result, tmp_path / name)
+        for one in record["replicates"]:
+            one["temperature"] = temperature
+        write_json(tmp_path / name / bundle.INFERENCE, record)
+    with pytest.raises(MedscaleError, match="no temperature was fitted"):
+        medscale.load(tmp_path / "cold").predict(path, calibrated=True)
     plain, warm = (values([medscale.load(tmp_path / "warm").predict(path, calibrated=c)])[0] for c in (False, True))
     np.testing.assert_allclose(warm, np.sqrt(plain) / np.sqrt(plain).sum(), atol=1e-6)
 

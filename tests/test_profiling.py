@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from torch import nn
 from typer.testing import CliRunner
 
-from conftest import TINY, Training
 from made_profiles import CPU_TRACE, GPU_TRACE, allocation, event, make_profiled, text_of
+from made_training import TINY, Training
 from medscale import cli
 from medscale.config import PROFILES, Profile, load, merge, plan
 from medscale.errors import MedscaleError

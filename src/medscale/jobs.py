@@ -82,7 +82,7 @@ def ask(config: Config, rule: str, wildcards: Mapping[str, str], cpus: int = 1) 
     Raises:
         MedscaleError: for an unknown study or run.
     """
-    if rule == "train":
+    if rule in ("train", "profile"):
         plan = configuration.plan(config, wildcards["study"], wildcards["run"], 0)
         gpus = plan.procs_per_node if plan.run.device == "gpu" else 0
         return Ask(
@@ -103,8 +103,9 @@ def _cpus(config: Config, rule: str, wildcards: Mapping[str, str]) -> int | None
     """Cores that the configuration gives to a rule's job; None where it does not say."""
     if rule in ("index", "shards"):
         return config.dask.workers or config.node.cpus if config.dask.scheduler == "local" else 1
-    measured = getattr(config.study(wildcards["study"]).benchmarks, rule) if rule in configuration.BENCHMARKS else None
-    return max(measured.workers if rule == "enhance" else measured.processes) if measured else None
+    counts = {"enhance": "workers", "loading": "processes"}.get(rule)
+    measured = getattr(config.study(wildcards["study"]).benchmarks, rule) if counts else None
+    return max(getattr(measured, str(counts))) if measured else None
 
 
 def training_cpus(config: Config, plan: configuration.RunPlan) -> int:
