@@ -70,10 +70,19 @@ def hold(contestants: Sequence[Contestant], rounds: int, folder: Path, settle: i
 def _run(one: Contestant, folder: Path, settle: int, number: int) -> float:
     out = folder / f"{one.name.replace(' ', '-')}-{number}"
     out.mkdir(parents=True)
-    done = subprocess.run(one.command(out), capture_output=True, text=True)
-    if done.returncode:
-        raise MedscaleError(f"{one.name} failed:\n{done.stderr[-2000:]}")
+    finish(one.name, one.command(out))
     return float(np.median(one.seconds(out)[settle:]))
+
+
+def finish(name: str, command: list[str]) -> None:
+    """Carry a command line out to its end.
+
+    Raises:
+        MedscaleError: when it fails, with the end of what it said.
+    """
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise MedscaleError(f"{name} failed:\n{done.stderr[-2000:]}")
 
 
 def on_one_core() -> None:

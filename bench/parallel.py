@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
 import sys
 import tempfile
 from functools import partial
@@ -13,9 +12,9 @@ import pandas as pd
 import typer
 from rich.console import Console
 
-from bench.contest import Contestant, hold, judge, ratio, show
+from bench.contest import Contestant, finish, hold, judge, ratio, show
 from bench.inputs import make_shards, planned, write_plan
-from medscale.errors import MedscaleError, tell_user
+from medscale.errors import tell_user
 from medscale.files import read_json
 from medscale.parallel.launch import KEEP_MEMORY
 from medscale.provenance import ROOT
@@ -91,9 +90,7 @@ def _read(name: str, out: Path) -> list[float]:
 def _checkpoints(spec: Path, shards: Path, out: Path) -> float:
     """Share of a run's training that went into checkpoints at the default interval."""
     out.mkdir()
-    done = subprocess.run(_engine(spec, shards, out), capture_output=True, text=True)
-    if done.returncode:
-        raise MedscaleError(f"the run with checkpoints failed:\n{done.stderr[-2000:]}")
+    finish("the run with checkpoints", _engine(spec, shards, out))
     timing = read_json(out / "timing.json")
     return float(timing["seconds"]["checkpoint"] / sum(timing["epoch_seconds"]))
 
