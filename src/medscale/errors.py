@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -26,6 +28,7 @@ def tell_user(command: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        end_quickly()
         try:
             return command(*args, **kwargs)
         except MedscaleError as error:
@@ -33,3 +36,8 @@ def tell_user(command: Callable[P, R]) -> Callable[P, R]:
             raise SystemExit(EXIT_USER) from None
 
     return wrapped
+
+
+def end_quickly() -> None:
+    """Let this process's end not look for cycles among all that was imported: with torch that takes a second."""
+    atexit.register(gc.freeze)

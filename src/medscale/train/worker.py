@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from medscale.config import RunPlan
 from medscale.data.shards import Shards
-from medscale.errors import EXIT_USER, MedscaleError, Stopped
+from medscale.errors import EXIT_USER, MedscaleError, Stopped, end_quickly
 from medscale.files import read_json
 from medscale.log import log, set_up
 from medscale.parallel.launch import STOPPED, report
@@ -53,6 +53,7 @@ def carry_out(
 ) -> None:
     """Train what ``task`` makes of the plan and the shards, on this rank, or do ``what`` else; a failure ends it."""
     die_with_parent()
+    end_quickly()
     watch = Watch()
     watch.install()
     rank = int(os.environ["RANK"])
