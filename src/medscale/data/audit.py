@@ -67,11 +67,15 @@ def _look(data: bytes) -> tuple[int, int, bytes]:
     return width, height, lookalike.thumbnail(pixels)
 
 
-def read_all(connection: Client, root: Path, paths: list[str]) -> pd.DataFrame:
-    """``inspect`` for all paths under Dask, in batches; a table with the columns ``FACTS`` ordered by path."""
+def read_all(connection: Client, root: Path, paths: list[str], coming: int | None = None) -> pd.DataFrame:
+    """``inspect`` for all paths under Dask, in batches; a table with the columns ``FACTS`` ordered by path.
+
+    ``coming``: see ``cluster.run_all``.
+    """
     size = min(max(BATCH, len(paths) // TASKS), LARGEST)
     batches = [(str(root), paths[start : start + size]) for start in range(0, len(paths), size)]
-    facts = [fact for batch in run_all(connection, inspect, batches, "reading images") for fact in batch]
+    read = run_all(connection, inspect, batches, "reading images", coming)
+    facts = [fact for batch in read for fact in batch]
     return pd.DataFrame(facts, columns=FACTS).sort_values("path", ignore_index=True)
 
 

@@ -66,7 +66,7 @@ def build_shards(
     log.info("%d of %d chunks are finished already", len(work) - len(todo), len(work))
     if todo:
         with client(dask, tasks=len(todo), folder=raw) as connection:
-            for _ in run_all(connection, make_chunk, todo, "preprocessing chunks"):
+            for _ in run_all(connection, make_chunk, todo, "preprocessing chunks", dask.workers):
                 pass
     rows = table[["id", "label", "split", "group", *_metadata(table)]]
     rows = rows.assign(label=table["label"].cat.codes.astype(np.int64))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import islice
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
+from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ CONNECT_S = 10
 WORKER_S = 60
 SCHEDULER = "MEDSCALE_DASK"  # address of the scheduler whose workers are SLURM jobs, where another process started them
 AHEAD = 512  # tasks that are with the scheduler at a time: more than any cluster has workers
+LARGEST = 8  # calls a task
 
 
 class OneThread(WorkerPlugin):
@@ -70,29 +72,82 @@ def client(settings: Dask, tasks: int | None = None, folder: Path | None = None)
 
 
 def run_all(
-    connection: Client, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], what: str
+    connection: Client,
+    function: Callable[..., Any],
+    arguments: Sequence[tuple[Any, ...]],
+    what: str,
+    coming: int | None = None,
 ) -> Iterator[Any]:
     """Call ``function`` on the workers once for each tuple of arguments; yield results as they come, with progress.
 
-    No more than AHEAD calls are with the scheduler at a time, so that memory does not grow with their number. A
-    MedscaleError belongs into the result (the function returns it), from where it is raised here: raised in a worker it
-    would be logged there as a crash.
+    A MedscaleError belongs into the result (the function returns it), from where it is raised here: raised in a worker
+    it would be logged there as a crash.
+
+    Args:
+        connection: to a scheduler with workers.
+        function: what a worker calls.
+        arguments: of each call.
+        what: name of the progress; empty for none.
+        coming: how many workers there will be, where they do not all start at once.
     """
-    waiting = (connection.submit(function, *one, pure=False) for one in arguments)
-    done = as_completed(islice(waiting, AHEAD), loop=connection.loop, with_results=True)
+    workers = max(len(connection.scheduler_info(n_workers=-1)["workers"]), coming or 0)
     try:
-        for future, result in track(done, what, len(arguments)):
-            if isinstance(result, MedscaleError):
-                connection.cancel(list(done.futures))
-                raise result
-            del future
-            done.update(islice(waiting, 1))
-            yield result
+        with closing(_results(connection, function, arguments, workers)) as results:
+            for result in track(results, what, len(arguments)):
+                if isinstance(result, MedscaleError):
+                    raise result
+                yield result
     except (KilledWorker, CancelledError, CommClosedError) as error:
         raise MedscaleError(
             f"{what}: a Dask worker or the scheduler died ({type(error).__name__}), often for lack of memory; "
             "start again with fewer workers (dask.workers), finished chunks are kept"
         ) from None
+
+
+def _results(
+    connection: Client, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], workers: int
+) -> Generator[Any]:
+    """Results as they come. No more than AHEAD tasks are with the scheduler at a time, so that memory does not grow."""
+    sizes = _sizes(len(arguments), workers)
+    ends = list(accumulate(sizes))
+    batches = [arguments[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+    parts = (
+        connection.map(partial(_call_each, function), batches[start : start + AHEAD // 2], pure=False)
+        for start in range(0, len(batches), AHEAD // 2)
+    )
+    done = as_completed(chain(*islice(parts, 2)), loop=connection.loop, with_results=True)
+    try:
+        for future, results in done:
+            del future
+            if done.count() <= AHEAD // 2:
+                done.update(next(parts, []))
+            yield from results
+    finally:
+        if done.futures:
+            connection.cancel(list(done.futures))
+
+
+def _sizes(calls: int, workers: int) -> list[int]:
+    """Calls a task: a task costs the scheduler 5 ms however short it is, and the last ones are to end together.
+
+    Guided self-scheduling (Polychronopoulos and Kuck 1987): each task takes a share of what is left, so that sizes fall
+    to one; no more than LARGEST, as a lost worker's task is begun again.
+    """
+    sizes: list[int] = []
+    while calls > 0:
+        sizes.append(min(LARGEST, -(-calls // (4 * workers))))
+        calls -= sizes[-1]
+    return sizes
+
+
+def _call_each(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Results of the calls, on a worker; an error is the last one."""
+    results: list[Any] = []
+    for one in calls:
+        results.append(function(*one))
+        if isinstance(results[-1], MedscaleError):
+            break
+    return results
 
 
 _QUIET = {
