@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 from medscale.errors import MedscaleError
 from medscale.files import read_json, write_json
 from medscale.report import benchmark_figures, inference, inference_figures, style, tables
-from medscale.report.latex import escape, number, significant, span, stacked, tabular
+from medscale.report.latex import escape, number, significant, stacked, tabular
 from medscale.report.marks import mark
 from medscale.report.names import SPLITS_IN_WORDS
 from medscale.report.reported import read_reported
 from medscale.report.results import records
+from medscale.report.tables import with_range
 from medscale.scaling import by_format, by_inference, by_way, by_workers
 
 CROWDED = r"\textsuperscript{*}"
@@ -111,9 +112,9 @@ def _enhance(table: pd.DataFrame) -> str:
                     SPLITS_IN_WORDS[str(split)],
                     str(row["images"]),
                     _count(row["workers"], row["oversubscribed"]),
-                    _ranged(row, "seconds"),
+                    with_range(*_ends(row, "seconds")),
                     significant(row["images_per_second"]),
-                    f"{number(row['speedup'], 2)} ({span(row['speedup_low'], row['speedup_high'], 2)})",
+                    with_range(*_ends(row, "speedup"), 2),
                     number(row["efficiency"], 2),
                     significant(row["startup_s"], 2),
                     significant(row["peak_memory_mb"]),
@@ -137,15 +138,14 @@ def _loading(table: pd.DataFrame, labels: dict[str, str], published: float | Non
     rows, rules = [], []
     for way, part in table.groupby("way", sort=False):
         for row in records(part):
-            gain = f"{number(row['gain'], 2)} ({span(row['gain_low'], row['gain_high'], 2)})"
             rows.append(
                 [
                     escape(labels[str(way)]),
                     _count(row["processes"], row["oversubscribed"]),
-                    _ranged(row, "images_per_second"),
+                    with_range(*_ends(row, "images_per_second")),
                     significant(row["images_per_second_core"]),
-                    _ranged(row, "wait_ms"),
-                    "1" if way == ALONE else gain,
+                    with_range(*_ends(row, "wait_ms")),
+                    "1" if way == ALONE else with_range(*_ends(row, "gain"), 2),
                 ]
             )
         rules.append(len(rows) - 1)
@@ -179,6 +179,5 @@ def _count(processes: Any, crowded: bool) -> str:
     return f"{int(processes)}{CROWDED if crowded else ''}"
 
 
-def _ranged(row: dict[str, Any], column: str) -> str:
-    low, high = (significant(row[f"{column}{end}"]) for end in ("_low", "_high"))
-    return f"{significant(row[column])} ({low}--{high})"
+def _ends(row: dict[str, Any], column: str) -> tuple[float, float, float]:
+    return row[column], row[f"{column}_low"], row[f"{column}_high"]

@@ -80,8 +80,8 @@ def detection(results: Sequence[tuple[dict[str, Any], pd.DataFrame]], images: Ma
         images: uint8, shape H,W,3, by id.
     """
     ids = sorted(set.intersection(*[set(drawn["id"]) for _, drawn in results]))[:ACROSS]
-    figure = style.new(0.9 + 1.75 * len(results) + 0.7 + 0.3 * len(results))
-    heights = [1.75 * len(results), 0.7 + 0.3 * len(results)]
+    heights = [0.35 + 1.53 * len(results), 0.7 + 0.3 * len(results)]
+    figure = style.new(sum(heights))
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
     grid = above.subplots(len(results), ACROSS, squeeze=False)
     for row, (summary, drawn) in zip(grid, results, strict=True):
@@ -114,7 +114,8 @@ def draw_boxes(axes: Axes, image: np.ndarray, drawn: pd.DataFrame) -> None:
         sides = row["width"] * width, row["height"] * height
         axes.add_patch(Rectangle(corner, *sides, fill=False, edgecolor=colour, linestyle=line))
         if row["kind"] == "predicted":
-            axes.text(*corner, f"{row['confidence']:.2f}", color=colour, size=6, va="bottom")
+            said = axes.text(*corner, f"{row['confidence']:.2f}", color=colour, size=6, va="bottom", zorder=4)
+            said.set_bbox({"facecolor": "black", "edgecolor": "none", "alpha": 0.75, "pad": 0.6})
 
 
 def _interval(axes: Axes, summary: dict[str, Any], metric: str, place: int) -> None:

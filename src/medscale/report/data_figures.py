@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from medscale.data.shards import Shards
 from medscale.report import style
-from medscale.report.names import BLUE, GREY, ORANGE, VERMILION
+from medscale.report.names import BLUE, GREY, ORANGE, SPLITS_IN_WORDS, VERMILION
 
 ACROSS = 6
 SPLIT_LOOK = {"train": (BLUE, ""), "val": (ORANGE, "////"), "test": (VERMILION, "....")}
@@ -32,7 +32,7 @@ def samples(shards: Shards) -> Figure:
             axes = grid[code, number] if each > 1 else grid[code // ACROSS, code % ACROSS]
             axes.imshow(image.squeeze(), cmap="gray" if image.shape[2] == 1 else None, interpolation="nearest")
         if each > 1:
-            grid[code, 0].set_ylabel(style.shorten(name, 20))
+            grid[code, 0].set_ylabel(style.wrapped(name, 18), size=7)
         else:
             grid[code // ACROSS, code % ACROSS].set_title(style.shorten(name, 18), size=6.5)
     return figure
@@ -58,12 +58,13 @@ def audit(found: dict[str, int], counts: pd.DataFrame) -> Figure:
     places, start = np.arange(len(counts))[::-1], np.zeros(len(counts))
     for split, (colour, hatch) in SPLIT_LOOK.items():
         width = counts[split].to_numpy(float)
-        right.barh(places, width, left=start, color=colour, hatch=hatch, edgecolor="white", label=split, height=0.65)
+        words = SPLITS_IN_WORDS[split]
+        right.barh(places, width, left=start, color=colour, hatch=hatch, edgecolor="white", label=words, height=0.65)
         start += width
     _numbers(right, places, start)
     right.set_yticks(places, [style.shorten(str(name), 24) for name in counts.index])
     right.set(xlabel="images used", xlim=(0, 1.2 * start.max()), ylim=(len(counts) - rows - 0.6, len(counts) - 0.4))
-    right.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    right.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, columnspacing=1.2, handlelength=1.4)
     for axes in (left, right):
         axes.grid(visible=False, axis="y")
     return figure

@@ -60,7 +60,7 @@ def _caption(case: dict[str, object], columns: int) -> str:
     length = 18 if columns > 4 else 26
     true, predicted = (style.shorten(str(case[key]), length) for key in ("true", "predicted"))
     sure = f"({100 * float(str(case['probability'])):.0f} %)"
-    return f"{true}\n{sure}" if case["right"] else f"{true}\ntaken for {sure}\n{predicted}"
+    return f"{true}\n{sure}" if case["right"] else f"{true}\ntaken for\n{predicted}\n{sure}"
 
 
 def _bare(axes: Axes) -> None:

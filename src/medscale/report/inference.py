@@ -10,6 +10,7 @@ import pandas as pd
 from medscale.report.latex import escape, number, significant, span, stacked, tabular
 from medscale.report.names import label
 from medscale.report.results import records
+from medscale.report.tables import with_range
 
 WITHOUT = "--"
 
@@ -26,7 +27,6 @@ def export_table(table: pd.DataFrame, words: dict[str, str], missing: dict[str, 
     for run, part in table.groupby("run", sort=False):
         for row in records(part):
             eager = row["format"] == "eager"
-            gain = f"{number(row['gain'], 2)} ({span(row['gain_low'], row['gain_high'], 2)})"
             change = f"{number(row['difference'], 1)} ({span(row['low'], row['high'], 1)})"
             rows.append(
                 [
@@ -34,7 +34,7 @@ def export_table(table: pd.DataFrame, words: dict[str, str], missing: dict[str, 
                     escape(words[row["format"]]) + ("" if row["device"] == "cpu" else f", {row['device']}"),
                     number(row["bytes"] / 1e6, 2),
                     significant(row["images_per_second"]),
-                    "1" if eager else gain,
+                    "1" if eager else with_range(row["gain"], row["gain_low"], row["gain_high"], 2),
                     number(row["accuracy"], 1),
                     WITHOUT if eager else change,
                     WITHOUT if eager else str(int(row["changed"])),
@@ -78,7 +78,7 @@ def inference_table(
             blank = [WITHOUT] * 6
             rows.append(["decoding alone", str(row["threads"]), *blank, significant(row["images_per_second"])])
         rules.append(len(rows) - 1)
-    rows += [[escape(f"{words.get(name, f'ONNX, {name}')}: not here"), *[WITHOUT] * 8] for name in missing]
+    rows += [[escape(f"{words.get(name, f'ONNX, {name}')}: not measured"), *[WITHOUT] * 8] for name in missing]
     if published is not None:
         rows.append(["reported", *[WITHOUT] * 5, significant(published), *[WITHOUT] * 2])
     batch = int(table.loc[table["kind"] == "throughput", "batch"].max())

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import NullLocator, StrMethodFormatter
 
 from medscale.report import style
 from medscale.report.names import GREY, LOOKS, label
@@ -88,7 +88,8 @@ def _latency(axes: Axes, table: pd.DataFrame, ways: list[str], threads: list[int
                 axes.plot(at, row["p50_ms"], look.marker, color=look.colour)
     axes.set(xticks=range(len(threads)), xticklabels=threads, xlabel="threads", xlim=(-0.5, len(threads) - 0.5))
     axes.set(ylabel="ms an image (bar: 99th percentile)")
-    _logarithmic(axes)
+    axes.set_yscale("log")
+    style.logarithmic(axes.yaxis)
     axes.grid(False, axis="x")
 
 
@@ -105,12 +106,5 @@ def _throughput(axes: Axes, table: pd.DataFrame, ways: list[str], published: flo
     axes.set(xticks=sorted(set(table["batch"])), xlabel="batch size", ylabel="images/s")
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    _logarithmic(axes)
-
-
-def _logarithmic(axes: Axes) -> None:
-    """Logarithmic values, told at 1, 2 and 5 of each power of ten."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
+    style.logarithmic(axes.yaxis)

@@ -37,6 +37,7 @@ SPECIAL = {
     "…": r"\ldots{}",
     "†": r"\textdagger{}",
 }
+EMPTY = ("", "--")  # cells that say nothing
 GREEK = [
     "alpha",
     "beta",
@@ -76,13 +77,15 @@ def escape(text: str) -> str:
 
 
 def tabular(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], rules_after: Sequence[int] = ()) -> str:
-    """A booktabs table that is scaled down only where it is wider than the text.
+    """A booktabs table that is scaled down only where it is wider than the text; columns without a value are left out.
 
     Args:
         columns: alignment (l, r, c or p{…}) and heading of each; headings and cells are LaTeX already.
         rows: cells.
         rules_after: numbers of rows after which a thin rule stands.
     """
+    kept = [place for place in range(len(columns)) if not rows or any(row[place] not in EMPTY for row in rows)]
+    columns, rows = [columns[place] for place in kept], [[row[place] for place in kept] for row in rows]
     head = " & ".join(heading for _, heading in columns)
     lines = [r"\begin{adjustbox}{max width=\linewidth}", rf"\begin{{tabular}}{{{''.join(a for a, _ in columns)}}}"]
     lines += [r"\toprule", head + r" \\", r"\midrule"]
@@ -122,13 +125,16 @@ def number(value: float | None, digits: int, scale: float = 1.0) -> str:
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """A number with so many significant digits and no exponent; an en dash where it is undefined."""
+    """A number with so many significant digits, below 0.001 by a power of ten; an en dash where it is undefined."""
     if value is None or value != value:
         return "--"
     if value == 0:
         return "0"
-    decimals = max(0, digits - 1 - int(f"{value:e}".split("e")[1]))
-    return f"{value:.{decimals}f}"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    if int(exponent) < -3:
+        return rf"\ensuremath{{{mantissa}\times 10^{{{int(exponent)}}}}}"
+    decimals = digits - 1 - int(exponent)
+    return f"{round(value, decimals):.{max(0, decimals)}f}"
 
 
 def span(low: float | None, high: float | None, digits: int, scale: float = 1.0) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from typing import NamedTuple
+from zlib import crc32
 
 from medscale.study import RunSpec
 
 # Okabe & Ito (2008), told apart with every kind of colour vision.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
-GREY = "#7F7F7F"
-COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK, YELLOW)
+GREY, BROWN, WINE, OLIVE = "#7F7F7F", "#8C510A", "#882255", "#999933"
+COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK, BROWN, WINE, OLIVE)
 LINES: tuple[str | tuple[int, tuple[int, ...]], ...] = (
     "-",
     "--",
@@ -20,12 +21,15 @@ LINES: tuple[str | tuple[int, tuple[int, ...]], ...] = (
     (0, (1, 1)),
     (0, (8, 2)),
     (0, (3, 1)),
+    (0, (6, 1, 2, 1)),
+    (0, (3, 1, 1, 1)),
 )
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+OTHER_MARKERS = ("p", "d", "h", "1", "8", "2", "H", "3")  # of runs with another batch or network
 
 SPLITS_IN_WORDS = {"train": "training", "val": "validation", "test": "test", "all": "all"}
 NAMES = {"serial": "serial", "ddp": "DDP", "fsdp": "FSDP", "mp": "MP"}
-FAMILIES = {
+FAMILIES = {  # a look of its own each, so that no two are drawn alike in any figure
     ("serial", False, False): 6,
     ("serial", True, False): 3,
     ("ddp", False, False): 0,
@@ -33,9 +37,9 @@ FAMILIES = {
     ("ddp", True, True): 2,
     ("ddp", False, True): 4,
     ("fsdp", False, False): 5,
-    ("fsdp", True, False): 4,
-    ("mp", False, False): 2,
-    ("mp", True, False): 3,
+    ("fsdp", True, False): 7,
+    ("mp", False, False): 8,
+    ("mp", True, False): 9,
 }
 
 
@@ -65,9 +69,15 @@ def label(run: str) -> str:
 
 
 def look(run: str) -> Look:
-    """Colour, marker and line of a run's family."""
+    """Colour, marker and line of a run's family; with another batch or network a lighter colour and other marks."""
     spec = RunSpec.parse(run)
-    return LOOKS[FAMILIES[spec.strategy, spec.amp, spec.mp]]
+    plain = LOOKS[FAMILIES[spec.strategy, spec.amp, spec.mp]]
+    if not (other := _variant(spec)):
+        return plain
+    chosen = crc32(", ".join(other).encode()) % len(OTHER_MARKERS)  # the same whatever other runs a figure has
+    red, green, blue = (int(plain.colour[at : at + 2], 16) for at in (1, 3, 5))
+    lighter = "#" + "".join(f"{(3 * part + 2 * 255) // 5:02X}" for part in (red, green, blue))
+    return Look(lighter, OTHER_MARKERS[chosen], LINES[chosen])
 
 
 def _variant(spec: RunSpec) -> list[str]:

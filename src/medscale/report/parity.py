@@ -19,7 +19,8 @@ def parity(results: Sequence[Result], baseline: str) -> pd.DataFrame:
     Runs take the same steps when seeds, global batch, learning rate, recipe, augmentation and network are the same;
     then initial weights, order and augmentation are too. What is left are rounding, dropout, which each replica draws
     for its own share, and batch normalization, which sees ``images`` at a time (Wu and Johnson 2021, section 3): the
-    whole global batch in a serial run, its own share in a replica, a micro-batch in a pipeline.
+    whole global batch in a serial run, its own share in a replica, a micro-batch in a pipeline; NaN where the network
+    has none.
 
     Returns:
         ``run, same_steps, images``, and differences from the baseline, NaN where the steps are not the same: of the
@@ -33,7 +34,7 @@ def parity(results: Sequence[Result], baseline: str) -> pd.DataFrame:
         pairs = zip(_loss(result), _loss(base), strict=False)  # one may have stopped early
         apart = np.array([abs(ours - theirs) for ours, theirs in pairs] if same else [np.nan])
         points = 100 * (result.score("accuracy")["mean"] - base.score("accuracy")["mean"])
-        rows.append((result.name, same, _seen(result), apart[0], apart.max(), points if same else np.nan))
+        rows.append((result.name, same, _seen(result) if result.normalizes else np.nan, apart[0], apart.max(), points if same else np.nan))
     return pd.DataFrame(rows, columns=["run", "same_steps", "images", "first", "largest", "accuracy"])
 
 

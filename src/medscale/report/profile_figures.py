@@ -125,7 +125,7 @@ def memory(found: Sequence[Profiled]) -> Figure:
 @style.styled
 def roofline(found: Sequence[Profiled]) -> Figure:
     """FLOP/s against FLOPs a byte, of one device, below each run's measured ceilings (Williams et al. 2009)."""
-    figure = style.new(3.3)
+    figure = style.new(2.5)
     axes = figure.subplots()
     points = [[(one.numbers.intensity, _rate(one)), one.products()] for one in found]
     across = np.array([x for pair in points for x, _ in pair] + [one.numbers.ridge for one in found])
@@ -139,9 +139,8 @@ def roofline(found: Sequence[Profiled]) -> Figure:
         axes.plot(products[0], products[1] / 1e9, look.marker, color=look.colour, markerfacecolor="white", markersize=6)
     axes.set(xscale="log", yscale="log", xlim=reach)
     axes.set(xlabel="FLOPs a byte (compulsory traffic of each operator)", ylabel="GFLOP/s a device")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axis.set_minor_formatter(NullFormatter())
+    style.logarithmic(axes.xaxis)
+    style.logarithmic(axes.yaxis)
     _legend(
         figure,
         found,

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from medscale.evaluate.calibration import BINS
 from medscale.evaluate.subgroups import METRICS
 from medscale.report import run_figures, style
-from medscale.report.names import BLUE, GREY, ORANGE, label
+from medscale.report.names import BLACK, BLUE, GREY, ORANGE, label
 from medscale.report.results import Result, records
 
 CALIBRATED = (("no", BLUE, "-", "o", "as trained"), ("yes", ORANGE, "--", "s", "with the temperature"))
@@ -48,6 +48,10 @@ def quality(table: pd.DataFrame, parts: pd.DataFrame, scores: dict[str, Any], ru
 def subgroups(table: pd.DataFrame, run: str) -> Figure:
     """Accuracy, balanced accuracy and AUROC by part of the test images with bootstrap intervals."""
     parts = table.drop_duplicates(["by", "part"])
+    if len(parts) < 2:
+        figure = style.new(1.2)
+        style.empty(figure.subplots(), "no age, sex, view or source set tells the test images apart")
+        return figure
     figure = style.new(1.0 + 0.2 * len(parts))
     figure.suptitle(f"{label(run)}: test images by subgroup", size=9)
     draw_subgroups(list(figure.subplots(1, len(METRICS), sharey=True)), table)
@@ -128,7 +132,9 @@ def draw_subgroups(panels: Sequence[Axes], table: pd.DataFrame) -> None:
             row = rows.loc[(part["by"], part["part"])]
             if np.isnan(row["mean"]):
                 why = "undefined" if part["judged"] else "too few images"
-                axes.text(0.5, place, why, transform=axes.get_yaxis_transform(), color=GREY, size=6, ha="center")
+                where = axes.get_yaxis_transform()
+                said = axes.text(0.5, place, why, transform=where, color=BLACK, size=6, ha="center", va="center")
+                said.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
                 continue
             mean, low, high = (scale * np.array([row[key]]) for key in ("mean", "low", "high"))
             if part["by"] == "all":

@@ -11,26 +11,33 @@ import pandas as pd
 import yaml
 
 from medscale.errors import MedscaleError
-from medscale.report.results import Result
-from medscale.scaling import Point
+from medscale.report.names import SPLITS_IN_WORDS
+from medscale.report.results import Result, records
+from medscale.scaling import Point, gather, point_of, speedups
 from medscale.study import RunSpec
 
 NOT_MEASURED = ("hardware", "epochs", "runs", "batch_held")
-COLUMNS = ["item", "quantity", "unit", "reported", "reported_high", "run", "ours"]
-TIMES = ("training time", "time an epoch", "time of 5 epochs")
+ELSEWHERE = ("loader_speedup", "inference_images_per_second")  # beside ours in the tables of loading and of inference
+COLUMNS = ["item", "quantity", "unit", "reported", "reported_high", "meant", "run", "ours"]
+FIVE = "time of 5 epochs, ours 5 times one"
+TIMES = ("time of the whole training", "time an epoch", FIVE)
 SECONDS = {"min": 60.0, "s": 1.0}
+NAN = float("nan")
+ALONE = (NAN, "")  # speedup of a run in no series, and what it counts from
 UNITS = {
-    "minutes": ("training time", "min"),
-    "seconds": ("training time", "s"),
+    "minutes": ("time of the whole training", "min"),
+    "seconds": ("time of the whole training", "s"),
     "epoch_seconds": ("time an epoch", "s"),
     "epoch_minutes": ("time an epoch", "min"),
-    "seconds_5_epochs": ("time of 5 epochs", "s"),
+    "seconds_5_epochs": (FIVE, "s"),
     "images_per_second_4gpu": ("throughput", "images/s"),
     "train_memory_mb": ("training memory of a device", "MB"),
     "accuracy": ("accuracy", "%"),
     "f1_macro": ("F1 (macro)", "%"),
     "auc_micro": ("AUROC (micro)", ""),
     "speedup": ("speedup", ""),
+    "amp_gain_1gpu_percent": ("gain of AMP in speed", "%"),
+    "inference_memory_mb": ("memory of inference", "MB"),
 }
 
 
@@ -48,23 +55,32 @@ def read_reported(path: str | Path, study: str) -> dict[str, Any]:
 
 
 def compare(reported: dict[str, Any], results: Sequence[Result]) -> pd.DataFrame:
-    """Every published figure a row, with ours of the same run where it was made.
+    """Every published figure a row, with ours of the same run where it was made; but for those ``ELSEWHERE``.
 
     Returns:
         ``item`` (where it stands in reported.yaml), ``quantity, unit, reported, reported_high`` (NaN but for ranges),
-        ``run`` (that it names, empty if none), ``ours`` (in the same unit; NaN where it was not measured), and for
-        times over numbers of devices ``speedup_reported, speedup_ours``: that on one device divided by this one.
+        ``meant`` (the run that it names, empty if none), ``run`` (that run, or what we made in its place), ``ours`` (in
+        the same unit; NaN where it was not measured), and for times ``speedup_reported, speedup_ours``: those of the
+        scaling analysis, ours of an epoch, with ``against``, the run on one device that they count from.
     """
+    summaries = [result.summary for result in results]
     by_name = {result.name: result for result in results}
-    said = reported.get("runs", {})
-    rows = []
+    measured, theirs = _in_series([point_of(one) for one in summaries]), _in_series(times(reported))
+    gains = {row["run"]: row["amp_gain"] for row in records(speedups(summaries))}
+    rows, ratios = [], []
     for path, low, high in _measured(reported):
-        key, (quantity, unit) = _key(path), _unit(path)
-        meant = _said(said, path) or _runs(path)
-        run = next((name for name in meant if name in by_name), meant[0] if meant else "")
-        ours = _ours(by_name[run], key, path[-1]) if run in by_name else float("nan")
-        rows.append((" / ".join(path), quantity, unit, low, high, run, ours))
-    return _with_speedups(pd.DataFrame(rows, columns=COLUMNS))
+        if path[0] in ELSEWHERE:
+            continue
+        (quantity, unit), found = _unit(path), _said(reported.get("runs", {}), path) or _runs(path)
+        meant = found[0] if found else ""
+        run = next((name for name in found if name in by_name), meant)
+        further = {"speedup": measured.get(run, ALONE)[0], "amp_gain_1gpu_percent": 100 * (gains.get(run, NAN) - 1)}
+        ours = further.get(_key(path), _ours(by_name[run], _key(path), path[-1]) if run in by_name else NAN)
+        rows.append((" / ".join(path), quantity, unit, low, high, meant, run, ours))
+        both = [series.get(name, ALONE) if quantity in TIMES else ALONE for series, name in ((theirs, meant), (measured, run))]
+        ratios.append((both[0][0], both[1][0], both[0][1] or both[1][1]))
+    speeds = pd.DataFrame(ratios, columns=["speedup_reported", "speedup_ours", "against"])
+    return pd.DataFrame(rows, columns=COLUMNS).join(speeds)
 
 
 def times(reported: dict[str, Any]) -> list[Point]:
@@ -80,24 +96,16 @@ def times(reported: dict[str, Any]) -> list[Point]:
 
 
 def in_words(item: str) -> str:
-    """A place in reported.yaml as a table says it, without what the column of quantities says: "serial p100"."""
+    """A place in reported.yaml as a table says it, without what the column of quantities says: "serial P100"."""
     parts = [part for part in item.split(" / ") if part not in UNITS]
     words = [f"{part} device{'s' * (part != '1')}" if part.isdigit() else part.replace("_", " ") for part in parts]
-    return ", ".join(words) or item.replace("_", " ")
+    return re.sub(r"\b[a-z]{1,2}\d+\b", lambda name: name[0].upper(), ", ".join(words))
 
 
-def _with_speedups(table: pd.DataFrame) -> pd.DataFrame:
-    """Add the times' ratios within each series over numbers of devices; none for ranges."""
-    times = table[table["quantity"].isin(TIMES) & table["reported_high"].isna()].set_index("item")
-    for column in ("reported", "ours"):
-        ratios = []
-        for item in table["item"]:
-            series, _, devices = item.rpartition(" / ")
-            single = f"{series} / 1"
-            there = single in times.index and item in times.index and devices.isdigit()
-            ratios.append(times[column][single] / times[column][item] if there else float("nan"))
-        table[f"speedup_{column}"] = pd.Series(ratios, table.index, dtype=float)
-    return table
+def _in_series(points: Sequence[Point]) -> dict[str, tuple[float, str]]:
+    """Speedup of each run that stands in a series of several devices, and the run on one that it counts from."""
+    rows = [(row, one.points[0].run) for one in gather(points) for row in records(one.table())]
+    return {row["run"]: (row["speedup"], single) for row, single in rows}
 
 
 def _measured(reported: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], float, float]]:
@@ -110,8 +118,9 @@ def _key(path: tuple[str, ...]) -> str:
 
 
 def _unit(path: tuple[str, ...]) -> tuple[str, str]:
-    """Quantity and unit of a place."""
-    return UNITS.get(_key(path), (_key(path).replace("_", " "), ""))
+    """Quantity and unit of a place; the quantity says the split, where the place does."""
+    quantity, unit = UNITS.get(_key(path), (_key(path).replace("_", " "), ""))
+    return (f"{quantity}, {SPLITS_IN_WORDS[path[-1]]}" if path[-1] in SPLITS_IN_WORDS else quantity), unit
 
 
 def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], float, float]]:
@@ -161,7 +170,7 @@ def _ours(result: Result, key: str, split: str) -> float:
     timing, metrics = result.summary["timing"], result.summary["metrics"]
     test = metrics["test"]
     if split == "train":  # predictions are made of validation and test images alone
-        return float("nan")
+        return NAN
     device = timing["peak_memory_mb"]["device"]
     values = {
         "minutes": timing["wall_seconds"]["mean"] / 60,
@@ -170,10 +179,10 @@ def _ours(result: Result, key: str, split: str) -> float:
         "epoch_minutes": timing["seconds_per_epoch"]["mean"] / 60,
         "seconds_5_epochs": 5 * timing["seconds_per_epoch"]["mean"],
         "images_per_second_4gpu": timing["images_per_second"]["mean"],
-        "train_memory_mb": float("nan") if device is None else device["mean"],
+        "train_memory_mb": NAN if device is None else device["mean"],
         "accuracy": 100 * metrics.get(split, test)["accuracy"]["mean"],
         "f1_macro": 100 * test["f1_macro"]["mean"],
     }
     if "auroc_micro" in test and test["auroc_micro"]["mean"] is not None:
         values["auc_micro"] = test["auroc_micro"]["mean"]
-    return float(values.get(key, float("nan")))
+    return float(values.get(key, NAN))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from safetensors import SafetensorError, safe_open
 
 from medscale.errors import MedscaleError
 from medscale.evaluate.bootstrap import interval
@@ -33,6 +34,7 @@ class Result:
     """One run's result folder."""
 
     name: str
+    folder: Path
     summary: dict[str, Any]
     per_class: pd.DataFrame
     curves: pd.DataFrame
@@ -53,6 +55,16 @@ class Result:
     def confusion(self) -> np.ndarray:
         """Counts of the test images summed over seeds, shape K,K, rows are the truth."""
         return np.array(self.summary["confusion"])
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether the network has batch normalization, told by the running statistics among its weights."""
+        path = self.folder / f"seed{self.summary['seeds'][0]}.safetensors"
+        try:
+            with safe_open(path, "np") as weights:
+                return any(name.endswith("running_mean") for name in weights.keys())  # noqa: SIM118 (no mapping)
+        except (OSError, SafetensorError) as error:
+            raise MedscaleError(f"{path} cannot be read ({error}); delete {self.folder} and run again") from None
 
     def score(self, metric: str, split: str = "test") -> dict[str, Any]:
         """A metric's ``mean, low, high, seed_sd, values``."""
@@ -78,7 +90,7 @@ def read_result(folder: str | Path) -> Result:
             ) from None
         for column in tables[field].columns.difference(list(TEXT)):
             tables[field][column] = pd.to_numeric(tables[field][column], errors="coerce")
-    return Result(summary["run"]["name"], summary, **tables)
+    return Result(summary["run"]["name"], folder, summary, **tables)
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -13,7 +13,6 @@ from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 from medscale.report import style
 from medscale.report.names import GREY, family, label, look
 from medscale.report.scaling_tables import LAWS
-from medscale.report.study_figures import looks
 from medscale.scaling import Series
 from medscale.scaling.advice import undecided
 
@@ -32,9 +31,11 @@ def speedups(ours: Sequence[Series], published: Sequence[Series]) -> Figure:
         style.empty(figure.subplots(), "no run on several devices has a counterpart on one")
         return figure
     rows, columns = style.grid(len(panels), 2)
-    figure = style.new(0.2 + 3.0 * rows)
+    alone = len(panels) == 1
+    figure = style.new(2.2 if alone else 0.2 + 3.0 * rows)
     for (title, found), (axes,) in zip(panels, style.panels(figure, len(panels), columns), strict=True):
         _panel(axes, found)
+        style.legend_beside(axes, alone=alone)
         axes.set_title(title + (" (CPU processes in place of GPUs)" if any(one.stand_in for one in found) else ""))
     return figure
 
@@ -76,10 +77,9 @@ def cost(table: pd.DataFrame, best: Sequence[str], currency: str) -> Figure:
 
 def _panel(axes: Axes, found: Sequence[Series]) -> None:
     most = max(one.spec.devices for one in found)
-    shifts = np.linspace(-0.03, 0.03, max(len(found), 2))
-    drawn_as = looks([one.spec.name for one in found])
-    for shift, one in zip(shifts, found, strict=False):
-        table, drawn, fit = one.table(), drawn_as[family(one.spec.name)], one.law()
+    shifts = np.linspace(-0.03, 0.03, len(found)) if len(found) > 1 else np.zeros(1)
+    for shift, one in zip(shifts, found, strict=True):
+        table, drawn, fit = one.table(), look(one.spec.name), one.law()
         bars = style.errors(*(table[f"speedup{end}"].to_numpy(float) for end in ("", "_low", "_high")))
         told = fit is not None and not undecided(fit)
         words = family(one.spec.name) + (f" ({LAWS[fit.law]})" if fit is not None and told else "")
@@ -112,4 +112,3 @@ def _panel(axes: Axes, found: Sequence[Series]) -> None:
     axes.set_xticks(ticks)
     axes.set_yticks(2.0 ** np.arange(np.floor(np.log2(lowest)), np.log2(ticks[-1]) + 1))
     axes.set(xlabel="devices", ylabel="speedup", xlim=(0.85, ticks[-1] * 1.18))
-    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2)

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator, ScalarFormatter
+from matplotlib.ticker import NullLocator, StrMethodFormatter
 
 from medscale.evaluate.summary import KINDS
 from medscale.report import run_figures, style
-from medscale.report.names import BLACK, BLUE, GREEN, GREY, LOOKS, ORANGE, SKY, VERMILION, Look, family, label, look
+from medscale.report.names import BLACK, BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, family, label, look
 from medscale.report.results import Result, differences
 
 ACROSS = 5
@@ -53,16 +53,23 @@ def accuracy(results: Sequence[Result], baseline: str) -> Figure:
 
 @style.styled
 def curves(results: Sequence[Result]) -> Figure:
-    """Loss and accuracy by epoch, a column a run; the band is the range over replicates."""
+    """Loss and accuracy by epoch, a column a run; the band is the range over replicates.
+
+    Losses share an axis that rare high ones do not stretch; a panel that it cuts says how high it goes.
+    """
     bands, columns = style.grid(len(results), ACROSS)
     figure = style.new(0.4 + 2.5 * bands)
     axes = style.panels(figure, len(results), columns, rows_each=2)
-    top = max(float(r.curves[r.curves["quantity"].str.endswith("_loss")]["high"].quantile(0.98)) for r in results)
+    most = [float(_losses(result).max()) for result in results]
+    usual = max(float(_losses(result).quantile(0.98)) for result in results)
+    top = 1.05 * (usual if max(most) > 2 * usual else max(most))
     for number, (result, (loss, accuracy_)) in enumerate(zip(results, axes, strict=True)):
         run_figures.draw_curves(loss, result.curves, "loss")
         run_figures.draw_curves(accuracy_, result.curves, "accuracy")
         loss.set_title(_title(result.name), size=7)
-        loss.set(ylim=(0, 1.05 * top))
+        loss.set(ylim=(0, top))
+        if most[number] > top:
+            loss.text(0.97, 0.97, f"up to {most[number]:.2g}", transform=loss.transAxes, ha="right", va="top", size=6.5)
         accuracy_.set(xlabel="epoch")
         if number % columns == 0:
             loss.set(ylabel="loss (cross-entropy)")
@@ -78,7 +85,8 @@ def curves(results: Sequence[Result]) -> Figure:
 def roc(results: Sequence[Result]) -> Figure:
     """ROC curves of the test images, a panel a run."""
     bands, columns = style.grid(len(results), ACROSS)
-    figure = style.new(0.35 + 1.75 * bands)
+    several = results[0].roc["curve"].nunique() > 1
+    figure = style.new(0.25 + 1.8 * bands + 0.5 * several)
     axes = style.panels(figure, len(results), columns)
     for number, (result, (axis,)) in enumerate(zip(results, axes, strict=True)):
         run_figures.draw_roc(axis, result.roc, {})
@@ -87,8 +95,8 @@ def roc(results: Sequence[Result]) -> Figure:
         axis.set_title(_title(result.name), size=7)
         axis.set(xlabel="false-positive rate", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
         axis.set(ylabel="true-positive rate" if number % columns == 0 else "")
-    handles, words = axes[0][0].get_legend_handles_labels()
-    if len(words) > 1:
+    if several:
+        handles, words = axes[0][0].get_legend_handles_labels()
         figure.legend(handles, words, loc="outside lower center", ncols=min(len(words), 4))
     return figure
 
@@ -149,6 +157,11 @@ def time(results: Sequence[Result]) -> Figure:
     return figure
 
 
+def _losses(result: Result) -> pd.Series:
+    """The highest training and validation loss of any replicate, by epoch."""
+    return result.curves.loc[result.curves["quantity"].str.endswith("_loss"), "high"]
+
+
 def _interval(axes: Axes, result: Result, metric: str, place: float, scale: float) -> None:
     score = result.score(metric)
     if score["mean"] is None:
@@ -163,7 +176,7 @@ def _interval(axes: Axes, result: Result, metric: str, place: float, scale: floa
 
 def _scaling(table: pd.DataFrame, column: str, unit: str) -> Figure:
     kinds = [kind for kind in ("cpu", "gpu") if (table["device"] == kind).any()]
-    figure = style.new(2.9)
+    figure = style.new(2.9 if len(kinds) > 1 else 2.2)
     for number, (kind, axes) in enumerate(zip(kinds, figure.subplots(1, len(kinds), squeeze=False)[0], strict=True)):
         part = table[(table["device"] == kind) & table["speedup"].notna()]
         baselines = [name for name in part["baseline"].unique() if name]
@@ -176,18 +189,18 @@ def _scaling(table: pd.DataFrame, column: str, unit: str) -> Figure:
         axes.plot(devices, ideal, color=GREY, linewidth=0.8, linestyle=":", label="ideal")
         axes.set_xscale("log", base=2)
         axes.set(xticks=devices, xlim=(devices[0] * 0.85, devices[-1] * 1.18), xlabel=_devices(kind, part))
-        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
         if column == "speedup":
             axes.set_yscale("log", base=2)
-            axes.yaxis.set_major_formatter(ScalarFormatter())
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.yaxis.set_minor_locator(NullLocator())
             lowest, highest = min(1, part[column].min()), max(devices[-1], part[column].max())
             axes.set_yticks(2.0 ** np.arange(np.floor(np.log2(lowest)), np.ceil(np.log2(highest)) + 1))
         else:
             axes.set_ylim(0, None)
         axes.set(title="against " + " and ".join(label(name) for name in baselines), ylabel=unit if number == 0 else "")
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.22), ncols=2)
+        style.legend_beside(axes, alone=len(kinds) == 1)
     return figure
 
 
@@ -195,9 +208,8 @@ def _families(axes: Axes, part: pd.DataFrame, column: str) -> None:
     """A line a family; one without a run on one device begins at the serial run of its precision."""
     names = part["run"].map(family)
     shifts = np.linspace(-0.03, 0.03, max(names.nunique(), 2))
-    drawn_as = looks(part["run"].tolist())
     for shift, (words, rows) in zip(shifts, part.groupby(names, sort=False), strict=False):
-        drawn = drawn_as[str(words)]
+        drawn = look(rows["run"].iloc[0])
         if rows["devices"].min() > 1 and "," not in str(words):
             serial = part["run"].isin([f"serial{'_amp' if rows['amp'].iloc[0] else ''}_1{rows['device'].iloc[0]}"])
             rows = pd.concat([part[serial], rows])
@@ -212,16 +224,6 @@ def _families(axes: Axes, part: pd.DataFrame, column: str) -> None:
             linestyle=drawn.line,
             capsize=2,
         )
-
-
-def looks(runs: list[str]) -> dict[str, Look]:
-    """A look of its own for each family; those with another batch or network take what the plain ones leave."""
-    found: dict[str, Look] = {}
-    for run in sorted(runs, key=lambda run: "," in family(run)):
-        if family(run) not in found:
-            free = [one for one in (look(run), *LOOKS) if one not in found.values()]
-            found[family(run)] = free[0] if free else look(run)
-    return found
 
 
 def _devices(kind: str, part: pd.DataFrame) -> str:

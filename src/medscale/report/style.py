@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, wraps
@@ -11,9 +12,11 @@ from typing import Any, ParamSpec
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
 from medscale.files import atomic
@@ -104,10 +107,31 @@ def panels(figure: Figure, count: int, columns: int, rows_each: int = 1) -> list
     return each[:count]
 
 
+def legend_beside(axes: Axes, *, alone: bool) -> None:
+    """Put a panel's legend below it, or to its right where the panel is ``alone`` and has the whole width."""
+    if alone:
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    else:
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.22), ncols=2)
+
+
+def logarithmic(axis: Axis) -> None:
+    """Tell values at 1, 2 and 5 of each power of ten, as plain numbers; the scale itself is set by the caller."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
 def shorten(text: str, length: int = 26) -> str:
     """A class name that fits beside an axis; letters that the font lacks stand as their code, as [U+80BA]."""
     text = "".join(letter if ord(letter) in _glyphs() else f"[U+{ord(letter):04X}]" for letter in text)
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def wrapped(text: str, length: int) -> str:
+    """A class name on at most two lines of ``length`` letters."""
+    lines = textwrap.wrap(shorten(text, 10 * length), length)
+    return "\n".join([*lines[:1], *([shorten(" ".join(lines[1:]), length)] if lines[1:] else [])])
 
 
 @cache

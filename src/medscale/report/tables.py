@@ -101,7 +101,7 @@ def timing(speedups: pd.DataFrame) -> str:
                 str(row["threads"]),
                 with_range(row["seconds"], row["seconds_low"], row["seconds_high"]),
                 significant(row["images_per_second"]),
-                with_range(row["speedup"], row["speedup_low"], row["speedup_high"]),
+                with_range(row["speedup"], row["speedup_low"], row["speedup_high"], 2),
                 number(row["efficiency"], 2),
                 number(row["amp_gain"], 2),
                 escape(label(row["baseline"])) if row["baseline"] else "none",
@@ -117,7 +117,7 @@ def parity(table: pd.DataFrame) -> str:
     rows = [
         [
             escape(label(row["run"])),
-            f"{row['images']:.4g}",
+            f"{row['images']:.4g}" if row["images"] == row["images"] else "--",
             *([significant(row["first"], 2), significant(row["largest"], 2)] if row["same_steps"] else ["--", "--"]),
             number(row["accuracy"], 1),
         ]
@@ -136,17 +136,19 @@ def reported(table: pd.DataFrame) -> str:
         high = f"--{significant(row['reported_high'], 4)}" if row["reported_high"] == row["reported_high"] else ""
         rows.append(
             [
-                escape(label(row["run"]) if row["run"] else in_words(row["item"])),
+                escape(label(row["meant"]) if row["meant"] else in_words(row["item"])),
                 escape(row["quantity"]) + unit,
                 significant(row["reported"], 4) + high,
                 significant(row["ours"], 4),
-                significant(row["speedup_reported"]),
-                significant(row["speedup_ours"]),
+                escape(label(row["run"])) if row["run"] != row["meant"] else "",
+                number(row["speedup_reported"], 2),
+                number(row["speedup_ours"], 2),
+                escape(label(row["against"])) if row["against"] not in ("", row["meant"], row["run"]) else "",
             ]
         )
-    heads = ("reported", "ours", r"speedup\\reported", r"speedup\\ours")
-    aligned = [("l", "run or item"), ("l", "quantity"), *[("r", stacked(head)) for head in heads]]
-    return tabular(aligned, rows)
+    heads = (("l", "published run or item"), ("l", "quantity"), ("r", "reported"), ("r", "ours"), ("l", "which is of"))
+    speeds = [("r", stacked(head)) for head in (r"speedup\\reported", r"speedup\\ours")]
+    return tabular([*heads, *speeds, ("l", "against")], rows)
 
 
 def _run(result: Result) -> str:
@@ -157,8 +159,9 @@ def _counts(row: pd.Series) -> list[str]:
     return [str(int(value)) for value in row]
 
 
-def with_range(value: float, low: float, high: float) -> str:
-    """A number with three significant digits, and the ends of its range behind it."""
+def with_range(value: float, low: float, high: float, digits: int | None = None) -> str:
+    """A number and the ends of its range behind it, where it has one: with three significant digits, or decimals."""
     if value != value:
         return "--"
-    return f"{significant(value)} ({significant(low)}--{significant(high)})"
+    middle, *ends = [significant(one) if digits is None else number(one, digits) for one in (value, low, high)]
+    return middle if low == high else f"{middle} ({'--'.join(ends)})"
