@@ -134,7 +134,7 @@ def significant(value: float | None, digits: int = 3) -> str:
     if int(exponent) < -3:
         return rf"\ensuremath{{{mantissa}\times 10^{{{int(exponent)}}}}}"
     decimals = digits - 1 - int(exponent)
-    return f"{round(value, decimals):.{max(0, decimals)}f}"
+    return f"{round(value, decimals):.{max(0, decimals)}f}".replace("-", r"\ensuremath{-}")
 
 
 def span(low: float | None, high: float | None, digits: int, scale: float = 1.0) -> str:

@@ -84,7 +84,7 @@ def operators(found: Sequence[Profiled]) -> Figure:
         units = {"milliseconds": "ms a step", "calls": f"{counts} a step", "microseconds": "mean duration (µs)"}
         for panel, (column, unit) in zip(axes, units.items(), strict=True):
             for number, one in enumerate(found):
-                here = table[table["run"] == one.name].drop_duplicates("name").set_index("name")[column].reindex(names)
+                here = table[table["run"] == one.name].set_index("name")[column].reindex(names)
                 places = np.arange(len(names)) + 0.6 * ((number + 0.5) / len(found) - 0.5)  # none hides another
                 panel.plot(here, places, _look(number).marker, color=_look(number).colour, markersize=4)
             panel.set(xscale="log", xlabel=unit, ylim=(len(names) - 0.5, -0.5))

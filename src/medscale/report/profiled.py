@@ -13,7 +13,6 @@ import pandas as pd
 from medscale.errors import MedscaleError
 from medscale.files import read_json
 from medscale.profiling.bottleneck import Numbers
-from medscale.profiling.kinds import of_operator
 from medscale.report.names import label
 
 TABLES = ("kinds", "operators", "kernels", "memory")
@@ -95,20 +94,22 @@ def by_name(found: Sequence[Profiled], what: str, most: int) -> pd.DataFrame:
         most: how many names.
 
     Returns:
-        ``name`` (shortened; with its kind where the range around it decides that), ``kind, run``, ``milliseconds`` and
+        ``name`` (shortened; with its kind where that is not its usual one), ``kind, run``, ``milliseconds`` and
         ``calls`` (a step), ``microseconds`` (mean of a call), by name in order of their time over all runs.
     """
     parts = []
     for one in found:
         table = getattr(one, what).assign(run=one.name)
-        named = table["name"].map(short)
-        ruled = (table["kind"] != table["name"].map(of_operator)) & table["kind"].isin(["data", "optimizer"])
-        table["name"] = named.where(~ruled, named + " (" + table["kind"] + ")")
+        table["name"] = table["name"].map(short)
         sums = table.groupby(["run", "name", "kind"], as_index=False)[["seconds", "calls"]].sum()
         each = one.ranks * one.steps
         sums = sums.assign(milliseconds=1e3 * sums["seconds"] / each, calls=sums["calls"] / each)
         parts.append(sums.assign(microseconds=1e3 * sums["milliseconds"] / sums["calls"]))
     every = pd.concat(parts, ignore_index=True).drop(columns="seconds")
+    by_kind = every.groupby(["name", "kind"])["milliseconds"].sum().sort_values().reset_index()
+    usual = by_kind.drop_duplicates("name", keep="last").set_index("name")["kind"]
+    odd = every["kind"] != every["name"].map(usual)
+    every["name"] = every["name"].where(~odd, every["name"] + " (" + every["kind"] + ")")
     order = every.groupby("name")["milliseconds"].sum().sort_values(ascending=False).index[:most]
     kept = every[every["name"].isin(order)]
     return kept.sort_values("name", key=lambda n: n.map(list(order).index), kind="stable", ignore_index=True)

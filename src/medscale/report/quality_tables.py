@@ -12,7 +12,7 @@ from medscale.report.results import records
 FEW = 8  # classes up to which each has its operating points in the table
 WORST = 5  # else these, of the lowest sensitivity
 TOLD = 10  # confusions
-UNIT = {"accuracy": (100, 1), "auroc": (1, 3), "nll": (1, 3)}
+UNIT = {"accuracy": (100, 1), "auroc": (1, 3), "nll": (1, 4)}
 SAID = {SAME: "equal", APART_WITHIN: "apart, within", APART: "apart", OPEN: "undecided"}
 
 

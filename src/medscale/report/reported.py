@@ -33,8 +33,8 @@ UNITS = {
     "images_per_second_4gpu": ("throughput", "images/s"),
     "train_memory_mb": ("training memory of a device", "MB"),
     "accuracy": ("accuracy", "%"),
-    "f1_macro": ("F1 (macro)", "%"),
-    "auc_micro": ("AUROC (micro)", ""),
+    "f1_macro": ("macro F1", "%"),
+    "auc_micro": ("micro AUROC", ""),
     "speedup": ("speedup", ""),
     "amp_gain_1gpu_percent": ("gain of AMP in speed", "%"),
     "inference_memory_mb": ("memory of inference", "MB"),
@@ -77,8 +77,8 @@ def compare(reported: dict[str, Any], results: Sequence[Result]) -> pd.DataFrame
         further = {"speedup": measured.get(run, ALONE)[0], "amp_gain_1gpu_percent": 100 * (gains.get(run, NAN) - 1)}
         ours = further.get(_key(path), _ours(by_name[run], _key(path), path[-1]) if run in by_name else NAN)
         rows.append((" / ".join(path), quantity, unit, low, high, meant, run, ours))
-        both = [series.get(name, ALONE) if quantity in TIMES else ALONE for series, name in ((theirs, meant), (measured, run))]
-        ratios.append((both[0][0], both[1][0], both[0][1] or both[1][1]))
+        said, made = (theirs.get(meant, ALONE), measured.get(run, ALONE)) if quantity in TIMES else (ALONE, ALONE)
+        ratios.append((said[0], made[0], said[1] or made[1]))
     speeds = pd.DataFrame(ratios, columns=["speedup_reported", "speedup_ours", "against"])
     return pd.DataFrame(rows, columns=COLUMNS).join(speeds)
 
@@ -99,12 +99,12 @@ def in_words(item: str) -> str:
     """A place in reported.yaml as a table says it, without what the column of quantities says: "serial P100"."""
     parts = [part for part in item.split(" / ") if part not in UNITS]
     words = [f"{part} device{'s' * (part != '1')}" if part.isdigit() else part.replace("_", " ") for part in parts]
-    return re.sub(r"\b[a-z]{1,2}\d+\b", lambda name: name[0].upper(), ", ".join(words))
+    return re.sub(r"\b([a-z]{1,2}\d+|amp)\b", lambda name: name[0].upper(), ", ".join(words))
 
 
 def _in_series(points: Sequence[Point]) -> dict[str, tuple[float, str]]:
-    """Speedup of each run that stands in a series of several devices, and the run on one that it counts from."""
-    rows = [(row, one.points[0].run) for one in gather(points) for row in records(one.table())]
+    """Speedup of each run on several devices that stands in a series, and the run on one that it counts from."""
+    rows = [(row, one.points[0].run) for one in gather(points) for row in records(one.table().iloc[1:])]
     return {row["run"]: (row["speedup"], single) for row, single in rows}
 
 

@@ -67,7 +67,8 @@ def write_scaling(
     marks = [summary["marks"] for summary in summaries]
     found = analyse(whole, study, summaries, runs, read_reported(reported, study))
     seen = mark(marks)
-    style.save(scaling_figures.speedups(found.ours, found.published), figures / "scaling.pdf", seen)
+    of_ours = seen if found.ours else ""  # what others published stands in for nothing
+    style.save(scaling_figures.speedups(found.ours, found.published), figures / "scaling.pdf", of_ours)
     best = frontier(found.cost)
     style.save(scaling_figures.cost(found.cost, best, whole.cost.currency), figures / "cost.pdf", seen)
     tables.write(tables_to, "scaling", *scaling_tables.series(found.ours))
@@ -147,5 +148,6 @@ def _facts(
 
 
 def _words(series: Series) -> str:
-    kind = series.spec.device.upper()
-    return f"{family(series.spec.name)} on {kind}s"
+    words, single = f"{family(series.spec.name)} on {series.spec.device.upper()}s", series.points[0].run
+    own = family(single) == family(series.spec.name) or single.startswith("serial")
+    return words if own else f"{words}, against {label(single)}"

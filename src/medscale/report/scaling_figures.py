@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 
 from medscale.report import style
 from medscale.report.names import GREY, family, label, look
-from medscale.report.scaling_tables import LAWS
+from medscale.report.scaling_tables import HOURS, LAWS, power
 from medscale.scaling import Series
 from medscale.scaling.advice import undecided
 
@@ -51,8 +51,8 @@ def cost(table: pd.DataFrame, best: Sequence[str], currency: str) -> Figure:
     places = np.arange(len(table))[::-1]
     columns = (
         ("seconds", 1 / 60, "minutes to the target"),
-        ("device_hours", 1, "device-hours"),
-        ("money", 1, currency),
+        _in_units(table, "device-hours", *HOURS),
+        _in_units(table, currency, "money"),
     )
     for axes, (column, scale, unit) in zip(figure.subplots(1, 3, sharey=True), columns, strict=True):
         for place, (_, row) in zip(places, table.iterrows(), strict=True):
@@ -65,14 +65,21 @@ def cost(table: pd.DataFrame, best: Sequence[str], currency: str) -> Figure:
                 bars = style.errors(*(scale * np.array([row[f"seconds{end}"]]) for end in ("", "_low", "_high")))
                 axes.errorbar(value, place, xerr=bars, color=drawn.colour, capsize=2)
             axes.plot(value, place, drawn.marker, color=drawn.colour, markerfacecolor=face)
-        axes.margins(x=0.12)
-        axes.set_xlim(0, None)
+        highest = table["seconds_high" if column == "seconds" else column].max()
+        axes.set_xlim(0, 1.12 * scale * highest if highest > 0 else 1)
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.set(xlabel=unit)
     figure.axes[0].set_yticks(places, [label(run) for run in table["run"]])
     figure.axes[0].set_ylim(-0.6, len(table) - 0.4)
     return figure
+
+
+def _in_units(table: pd.DataFrame, name: str, *columns: str) -> tuple[str, float, str]:
+    """The first column with its scale and its name, in units in which the values of all can be read."""
+    exponent = power(table, *columns)
+    digits = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return columns[0], 10.0**-exponent, f"10{digits} {name}" if exponent else name
 
 
 def _panel(axes: Axes, found: Sequence[Series]) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from medscale.report.latex import escape, number, significant, span, stacked, tabular
@@ -19,6 +20,7 @@ from medscale.scaling.laws import Fit, Value
 HELD = {"global": "global batch", "per_device": "batch a device", "other": "neither", "": "unknown"}
 SCALING = {"global": "strong", "per_device": "weak", "other": "--", "": "--"}
 LAWS = {"amdahl": "Amdahl", "gustafson": "Gustafson", "usl": "USL"}
+HOURS = ("device_hours", "whole_device_hours")  # in the same units
 CHOSEN = r"\textsuperscript{*}"
 
 
@@ -36,7 +38,7 @@ def series(found: Sequence[Series]) -> tuple[str, pd.DataFrame]:
                     escape(label(row["run"])),
                     str(row["replicates"]),
                     with_range(row["seconds"], row["seconds_low"], row["seconds_high"]),
-                    f"{number(row['speedup'], 2)} ({span(row['speedup_low'], row['speedup_high'], 2)})",
+                    with_range(row["speedup"], row["speedup_low"], row["speedup_high"], 2),
                     _interval(row, "speedup"),
                     number(row["efficiency"], 2),
                     number(row["serial_fraction"], 3),
@@ -60,19 +62,20 @@ def series(found: Sequence[Series]) -> tuple[str, pd.DataFrame]:
 
 
 def laws(found: Mapping[str, Sequence[Series]]) -> tuple[str, pd.DataFrame]:
-    """The laws fitted to each series, ours and the published ones side by side.
+    """The laws fitted to each series that has devices enough for one, ours and the published ones side by side.
 
     Args:
         found: series by where they come from.
     """
     rows, flat, rules = [], [], []
     for source, several in found.items():
+        before = len(rows)
         for one in several:
-            rows += _law_rows(source, one)
+            rows += _law_rows(source if len(rows) == before else "", one)
             flat += _law_records(source, one)
         rules.append(len(rows) - 1)
     if not rows:
-        rows = [["no series", *[""] * 8]]
+        rows = [["no series has enough different numbers of devices for a law", *[""] * 8]]
     heads = (
         r"serial part\\(95\,\% interval)",
         r"crosstalk\\(95\,\% interval)",
@@ -86,7 +89,7 @@ def laws(found: Mapping[str, Sequence[Series]]) -> tuple[str, pd.DataFrame]:
 
 def cost(table: pd.DataFrame, best: Sequence[str], currency: str) -> tuple[str, pd.DataFrame]:
     """Time, device-hours and money of each run until the target accuracy, and of its whole training."""
-    rows = []
+    rows, hours, price = [], power(table, *HOURS), power(table, "money")
     for row in records(table):
         rows.append(
             [
@@ -95,35 +98,45 @@ def cost(table: pd.DataFrame, best: Sequence[str], currency: str) -> tuple[str, 
                 + (CHOSEN if row["run"] in best else ""),
                 f"{row['reached']} of {row['replicates']}",
                 significant(row["seconds"] / 60),
-                significant(row["device_hours"]),
-                significant(row["money"], 2),
+                significant(row["device_hours"] / 10**hours),
+                significant(row["money"] / 10**price, 2),
                 significant(row["whole_seconds"] / 60),
-                significant(row["whole_device_hours"]),
+                significant(row["whole_device_hours"] / 10**hours),
                 significant(row["energy_kwh"]),
             ]
         )
     heads = (
         r"replicates that\\reach it",
         r"minutes\\to target",
-        r"device-hours\\to target",
-        rf"{escape(currency)}\\to target",
+        rf"{_times(hours)}device-hours\\to target",
+        rf"{_times(price)}{escape(currency)}\\to target",
         r"whole\\minutes",
-        r"whole\\device-hours",
+        rf"whole\\{_times(hours)}device-hours",
         r"energy\\(kWh)",
     )
     return tabular([("l", "run"), *[("r", stacked(head)) for head in heads]], rows), table
 
 
+def power(table: pd.DataFrame, *columns: str) -> int:
+    """The power of ten (0, -3, -6, ...) in whose units the largest of some columns' values can be read."""
+    largest = table[list(columns)].to_numpy(float)
+    largest = largest[np.isfinite(largest) & (largest > 0)]
+    return 3 * math.floor(math.log10(largest.max()) / 3) if largest.size and largest.max() < 0.1 else 0
+
+
+def _times(exponent: int) -> str:
+    return rf"\ensuremath{{10^{{{exponent}}}}} " if exponent else ""
+
+
 def _law_rows(source: str, one: Series) -> list[list[str]]:
-    counts = ", ".join(str(point.spec.devices) for point in one.points)
+    counts = [str(point.spec.devices) for point in one.points]
     name = f"{family(one.spec.name)}, {one.spec.device.upper()}"
-    start = [source, escape(name) + (DAGGER if one.stand_in else ""), counts]
+    told = ", ".join(counts if len(counts) < 5 else [*counts[:2], r"\ldots", counts[-1]])
+    start = [source, escape(name) + (DAGGER if one.stand_in else ""), told]
     found, chosen = one.laws(), one.law()
-    if chosen is None:
-        return [[*start, "too few devices", "--", "--", "--", "--", "--"]]
     rows = []
     for number_, fit in enumerate(found.values()):
-        mark = CHOSEN if fit is chosen or fit.law == chosen.law else ""
+        mark = CHOSEN if chosen is not None and fit.law == chosen.law else ""
         rows.append([*(start if number_ == 0 else ["", "", ""]), LAWS[fit.law] + mark, *_numbers(fit)])
     return rows
 

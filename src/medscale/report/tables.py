@@ -133,13 +133,13 @@ def reported(table: pd.DataFrame) -> str:
     rows = []
     for row in records(table):
         unit = f" ({escape(row['unit'])})" if row["unit"] else ""
-        high = f"--{significant(row['reported_high'], 4)}" if row["reported_high"] == row["reported_high"] else ""
+        high = f"--{row['reported_high']:g}" if row["reported_high"] == row["reported_high"] else ""
         rows.append(
             [
                 escape(label(row["meant"]) if row["meant"] else in_words(row["item"])),
                 escape(row["quantity"]) + unit,
-                significant(row["reported"], 4) + high,
-                significant(row["ours"], 4),
+                f"{row['reported']:g}{high}",
+                significant(row["ours"]),
                 escape(label(row["run"])) if row["run"] != row["meant"] else "",
                 number(row["speedup_reported"], 2),
                 number(row["speedup_ours"], 2),

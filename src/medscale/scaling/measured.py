@@ -69,7 +69,7 @@ def by_way(rows: pd.DataFrame, alone: str) -> pd.DataFrame:
         ``wait_ms`` (a batch of one process) with ``_low, _high`` (range), ``images_per_second_core`` (a core that is
         used), ``startup_s``, and ``gain`` with the ends of ``scaling.speedup.ratio``.
     """
-    each = rows.assign(rate=rows["images"] / rows["seconds"], per_image=rows["seconds"] / rows["images"])
+    each = rows.assign(per_image=rows["seconds"] / rows["images"])
     base = each.loc[each["way"] == alone, "per_image"].tolist()
     found: list[dict[str, Any]] = []
     for (way, processes), here in each.groupby(["way", "processes"], sort=False):
@@ -82,8 +82,8 @@ def by_way(rows: pd.DataFrame, alone: str) -> pd.DataFrame:
                 "processes": processes,
                 **{key: here[key].iloc[0] for key in ("oversubscribed", "images")},
                 "repeats": len(here),
-                **_spread("images_per_second", here["rate"]),
-                "images_per_second_core": here["rate"].mean() / cores,
+                **(rate := _rate(here)),
+                "images_per_second_core": rate["images_per_second"] / cores,
                 **_spread("wait_ms", 1000 * here["wait_s"]),
                 "startup_s": here["startup_s"].mean(),
                 **{f"gain{key}": value for key, value in gain.items()},
@@ -117,7 +117,7 @@ def by_format(rows: pd.DataFrame) -> pd.DataFrame:
                 "device": device,
                 **{key: here[key].iloc[0] for key in keep},
                 "repeats": len(here),
-                **_spread("images_per_second", here["images"] / here["seconds"]),
+                **_rate(here),
                 **{f"gain{key}": value for key, value in gain.items()},
             }
         )
@@ -151,12 +151,19 @@ def by_inference(rows: pd.DataFrame) -> pd.DataFrame:
                 **at,
                 "images": here["images"].iloc[0],
                 "repeats": len(here),
-                **_spread("images_per_second", here["images"] / here["seconds"]),
+                **_rate(here),
                 **{key: value for latency in latencies for key, value in latency.items()},
                 **{f"gain{key}": value for key, value in gain.items()},
             }
         )
     return pd.DataFrame(found)
+
+
+def _rate(rows: pd.DataFrame) -> dict[str, float]:
+    """Images a second by the mean time of an image, so that a ratio of rates is the ratio of the times; and the range."""
+    each = rows["images"] / rows["seconds"]
+    ends = {"images_per_second_low": each.min(), "images_per_second_high": each.max()}
+    return {"images_per_second": 1 / (1 / each).mean(), **ends}
 
 
 def _spread(name: str, values: pd.Series) -> dict[str, float]:

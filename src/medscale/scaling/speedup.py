@@ -118,7 +118,7 @@ def _note(summary: dict[str, Any], baseline: dict[str, Any] | None, spec: RunSpe
     assert baseline is not None
     clock, base = summary["timing"], baseline["timing"]
     said = (
-        ("includes the gain of AMP", spec.amp),
+        ("the gain of AMP is in the speedup", spec.amp),
         (f"global batch {clock['global_batch']} against {base['global_batch']}", _differs("global_batch", clock, base)),
         (
             f"{clock['threads_per_rank']} threads a process against {base['threads_per_rank']}",
