@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from safetensors.numpy import save_file
 
 from medscale.config import Config, load, plan
 from medscale.data.shards import seal, write_chunk
@@ -218,6 +219,8 @@ def make_study(
         folders = make_run(folder / "runs", config, run, index, seconds=4.0 / (1 + number), skill=2 - 0.2 * number)
         made.append(folder / "results" / study / run)
         write_result(evaluate(folders, folder / "data" / study / "index.parquet", resamples=100), made[-1])
+        for seed in config.seeds:
+            save_file({"norm.running_mean": np.zeros(1, np.float32)}, made[-1] / f"seed{seed}.safetensors")
     return made
 
 

@@ -122,6 +122,16 @@ def test_loading_is_timed_by_way_and_processes(study: Path, monkeypatch: pytest.
     assert table["gain"].iloc[0] == 1
 
 
+def test_rates_have_the_ratio_that_stands_beside_them() -> None:
+    rows = pd.DataFrame({"repeat": [0, 1, 0, 1], "way": ["simple", "simple", "medscale", "medscale"]})
+    rows = rows.assign(processes=1, cores=1, oversubscribed=False, images=100, wait_s=0.1, startup_s=0.0)
+    table = by_way(rows.assign(seconds=[1.0, 3.0, 0.1, 0.5]), "simple").set_index("way")
+    assert table["images_per_second"].to_dict() == pytest.approx({"simple": 50, "medscale": 100 / 0.3})
+    rate = table["images_per_second"]
+    assert table.loc["medscale", "gain"] == pytest.approx(rate["medscale"] / rate["simple"])
+    assert table.loc["medscale", ["images_per_second_low", "images_per_second_high"]].tolist() == [200, 1000]
+
+
 def test_a_failing_process_ends_the_others_with_its_own_error(study: Path) -> None:
     benchmark = Loading(processes=[2], images=8, batch_size=4)
     job = choose(study / "index.parquet", study / "raw", study / "shards", PLAIN, Augment(), benchmark)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 
 from made_runs import ROOT, make_study, report
 from medscale.config import (
@@ -24,9 +25,11 @@ from medscale.errors import MedscaleError
 from medscale.files import read_json, write_json
 from medscale.report import latex, names, style
 from medscale.report.marks import mark
+from medscale.report.names import family, look
 from medscale.report.parity import parity
 from medscale.report.reported import compare, read_reported
 from medscale.report.results import differences, read_result
+from medscale.report.tables import with_range
 from medscale.report.variants import write_variants
 from medscale.study import RunSpec
 
@@ -138,6 +141,34 @@ def test_training_is_compared_where_the_steps_are_the_same(study):
     assert table.loc[RUNS[3], "accuracy"] == pytest.approx(differences(found, RUNS[0])["mean"][3])
 
 
+def test_a_network_without_batch_normalization_sees_no_images(tmp_path):
+    results = make_study(tmp_path, "plain", TWO, RUNS[:2], baseline=RUNS[0])
+    for folder in results:
+        save_file({"head.weight": np.zeros(1, np.float32)}, folder / "seed1.safetensors")
+    found = [read_result(folder) for folder in results]
+    assert parity(found, RUNS[0])["images"].isna().all()
+    (results[0] / "seed1.safetensors").unlink()
+    with pytest.raises(MedscaleError, match=r"seed1\.safetensors cannot be read"):
+        parity(found, RUNS[0])
+
+
+def test_published_figures_are_told_apart():
+    table = compare(read_reported(ROOT / "reported.yaml", "skin"), [])
+    assert not table[["meant", "item", "quantity"]].duplicated().any()
+    assert not table.loc[table["meant"] != "", ["meant", "quantity"]].duplicated().any()
+    assert {"accuracy, training", "accuracy, validation", "accuracy, test"} < set(table["quantity"])
+    assert not table["quantity"].str.contains("_").any()
+
+
+def test_no_two_families_of_runs_are_drawn_alike():
+    studies = load(ROOT / "config.yaml").studies.values()
+    for study in studies:
+        families = {family(run): look(run) for run in study.runs}
+        drawn = [(one.colour, one.marker) for one in families.values()]
+        assert len(set(drawn)) == len(drawn)
+        assert len({one.marker for one in families.values()}) == len(drawn)  # for print in grey
+
+
 def test_files_that_are_unaccounted_for_stop_the_report(study):
     file = study.folder / "data" / "glaucoma" / "audit.json"
     audit = read_json(file)
@@ -170,6 +201,10 @@ def test_every_published_figure_of_glaucoma_stands_in_the_table(study):
     assert two["speedup_reported"] == pytest.approx(756.0 / 383.4)
     assert two["speedup_ours"] > 1
     four = table.set_index("item").loc["minutes / ddp_cpu / 4"]
+    single = table.set_index("item").loc["minutes / ddp_cpu / 1"]
+    assert (single["meant"], single["run"]) == ("ddp_1cpu", "serial_1cpu")
+    pipeline = table.set_index("item").loc["minutes / ddp_amp_mp_gpu / 4"]
+    assert (pipeline["against"], pipeline["speedup_reported"]) == ("ddp_amp_1gpu", pytest.approx(7.18 / 4.20))
     assert four["run"] == "ddp_4cpu"
     assert math.isnan(four["ours"])
 
@@ -206,7 +241,23 @@ def test_numbers_as_text():
     assert latex.number(-1.25, 1) == r"\ensuremath{-}1.2"
     assert latex.number(-1e-14, 1) == "0.0"
     assert latex.number(None, 1) == latex.number(float("nan"), 1) == "--"
-    assert [latex.significant(v) for v in (0.01234, 1.0, 123.4, 1234.5, 0)] == ["0.0123", "1.00", "123", "1234", "0"]
+    assert [latex.significant(v) for v in (0.01234, 1.0, 123.4, 18894, 0)] == ["0.0123", "1.00", "123", "18900", "0"]
+    assert latex.significant(0.00004752, 2) == r"\ensuremath{4.8\times 10^{-5}}"
+    assert latex.significant(-29.19) == r"\ensuremath{-}29.2"
+
+
+def test_a_column_that_says_nothing_is_left_out_of_a_table():
+    text = latex.tabular([("l", "run"), ("r", "energy"), ("r", "time")], [["a", "--", "1"], ["b", "", "--"]])
+    assert "run & time" in text
+    assert "energy" not in text
+    assert "b & --" in text
+    assert "{lr}" in text
+
+
+def test_a_range_needs_two_ends():
+    assert with_range(0.29, 0.29, 0.29) == "0.290"
+    assert with_range(1.5, 1.25, 1.75, 2) == "1.50 (1.25--1.75)"
+    assert with_range(math.nan, math.nan, math.nan) == "--"
     assert latex.span(0.84, 0.902, 1, 100) == "84.0--90.2"
     assert " to " in latex.span(-1.0, 2.0, 1)
 
@@ -248,16 +299,23 @@ def test_a_study_stands_beside_its_variants(tmp_path):
     table = pd.read_csv(tmp_path / "tables" / "variants.csv")
     assert table["study"].tolist() == ["glaucoma", "other"]
     assert table["split"].tolist() == ["grouped", "random"]
+    shown = read_json(results[0] / "summary.json")["counts"]["test"]["images"]
+    assert table["test_images"].tolist() == [shown, shown]
     said = [read_json(folder / "summary.json")["metrics"]["test"]["accuracy"]["mean"] for folder in results]
     assert table["accuracy_mean"].tolist() == pytest.approx(said)
     assert (tmp_path / "figures" / "variants.pdf").stat().st_size > 1000
-    assert "split at random" in (tmp_path / "tables" / "variants.tex").read_text()
+    text = (tmp_path / "tables" / "variants.tex").read_text()
+    assert "split at random" in text
+    assert "grouped" in text
+    assert "all layers" not in text  # what is the same for all is told nowhere
+    assert "serial" not in text
 
 
 def test_the_file_of_published_figures_says_which_run_each_belongs_to():
     table = compare(read_reported(ROOT / "reported.yaml", "dermatology"), []).set_index("item")
     assert table.loc["seconds_5_epochs / 2", "run"] == "ddp_amp_2gpu"
     assert table.loc["f1_macro", "run"] == "ddp_amp_4gpu"
+    assert "inference_images_per_second" not in table.index  # which stands in the table of inference
     assert table.loc["seconds_5_epochs / 4", "speedup_reported"] == pytest.approx(3548.2 / 1051.7)
 
 

@@ -84,7 +84,7 @@ def test_what_differs_but_can_be_compared_is_noted():
         summary("ddp_amp_2gpu", [0.5], global_batch=64, threads_per_rank=2),
     )
     note = found.loc["ddp_amp_2gpu", "note"]
-    assert "includes the gain of AMP" in note
+    assert "the gain of AMP is in the speedup" in note
     assert "global batch 64 against 32" in note
     assert "2 threads a process against 1" in note
     assert found.loc["ddp_amp_2gpu", "amp_gain"] == pytest.approx(2.0)

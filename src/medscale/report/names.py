@@ -71,10 +71,11 @@ def label(run: str) -> str:
 def look(run: str) -> Look:
     """Colour, marker and line of a run's family; with another batch or network a darker colour and other marks."""
     spec = RunSpec.parse(run)
-    plain = LOOKS[FAMILIES[spec.strategy, spec.amp, spec.mp]]
+    own = FAMILIES[spec.strategy, spec.amp, spec.mp]
+    plain = LOOKS[own]
     if not (other := _variant(spec)):
         return plain
-    chosen = crc32(", ".join(other).encode()) % len(OTHER_MARKERS)  # the same whatever other runs a figure has
+    chosen = (crc32(", ".join(other).encode()) + own) % len(OTHER_MARKERS)  # the same whatever other runs a figure has
     share, towards = 0.3 + 0.1 * (chosen % 4), 255 if plain.colour == BLACK else 0
     parts = [int(plain.colour[at : at + 2], 16) for at in (1, 3, 5)]
     colour = "#" + "".join(f"{round((1 - share) * part + share * towards):02X}" for part in parts)

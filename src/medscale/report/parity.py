@@ -34,7 +34,8 @@ def parity(results: Sequence[Result], baseline: str) -> pd.DataFrame:
         pairs = zip(_loss(result), _loss(base), strict=False)  # one may have stopped early
         apart = np.array([abs(ours - theirs) for ours, theirs in pairs] if same else [np.nan])
         points = 100 * (result.score("accuracy")["mean"] - base.score("accuracy")["mean"])
-        rows.append((result.name, same, _seen(result) if result.normalizes else np.nan, apart[0], apart.max(), points if same else np.nan))
+        seen = _seen(result) if result.normalizes else np.nan
+        rows.append((result.name, same, seen, apart[0], apart.max(), points if same else np.nan))
     return pd.DataFrame(rows, columns=["run", "same_steps", "images", "first", "largest", "accuracy"])
 
 

@@ -67,7 +67,8 @@ def laws(found: Mapping[str, Sequence[Series]]) -> tuple[str, pd.DataFrame]:
     Args:
         found: series by where they come from.
     """
-    rows, flat, rules = [], [], []
+    rows: list[list[str]] = []
+    flat, rules = [], []
     for source, several in found.items():
         before = len(rows)
         for one in several:

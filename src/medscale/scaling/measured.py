@@ -160,7 +160,7 @@ def by_inference(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rate(rows: pd.DataFrame) -> dict[str, float]:
-    """Images a second by the mean time of an image, so that a ratio of rates is the ratio of the times; and the range."""
+    """Images a second by the mean time of an image, so that their ratio is that of the times; and their range."""
     each = rows["images"] / rows["seconds"]
     ends = {"images_per_second_low": each.min(), "images_per_second_high": each.max()}
     return {"images_per_second": 1 / (1 / each).mean(), **ends}
