@@ -133,7 +133,7 @@ def table(summaries: Sequence[dict[str, Any]]) -> tuple[str, pd.DataFrame]:
         name, test = summary["run"]["name"], summary["metrics"]["test"]
         time = times[name]
         dagger = tables.DAGGER if summary["marks"]["stand_in"] else ""
-        cells = [escape(label(name)) + dagger, str(summary["run"]["devices"])]
+        cells = [escape(label(name)) + dagger]
         record: dict[str, Any] = {"run": name, "devices": summary["run"]["devices"]}
         for metric in SCORES:
             score = test[metric]
@@ -143,7 +143,7 @@ def table(summaries: Sequence[dict[str, Any]]) -> tuple[str, pd.DataFrame]:
         keys = ("seconds", "seconds_low", "seconds_high", "speedup", "speedup_low", "speedup_high", "baseline", "note")
         flat.append(record | {"stand_in": summary["marks"]["stand_in"]} | {key: time[key] for key in keys})
         rows.append(cells)
-    heads = ("devices", "mAP50", r"challenge\\mAP", "precision", "recall", r"s an\\epoch", "speedup")
+    heads = ("mAP50", r"challenge\\mAP", "precision", "recall", r"s an\\epoch", "speedup")
     return tabular([("l", "run"), *[("r", stacked(head)) for head in heads]], rows), pd.DataFrame(flat)
 
 

@@ -25,12 +25,12 @@ def export_table(table: pd.DataFrame, words: dict[str, str], missing: dict[str, 
     """
     rows, rules = [], []
     for run, part in table.groupby("run", sort=False):
-        for row in records(part):
+        for place, row in enumerate(records(part)):
             eager = row["format"] == "eager"
             change = f"{number(row['difference'], 1)} ({span(row['low'], row['high'], 1)})"
             rows.append(
                 [
-                    escape(label(str(run))),
+                    escape(label(str(run))) if place == 0 else "",
                     escape(words[row["format"]]) + ("" if row["device"] == "cpu" else f", {row['device']}"),
                     number(row["bytes"] / 1e6, 2),
                     significant(row["images_per_second"]),

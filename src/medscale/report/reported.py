@@ -19,14 +19,14 @@ from medscale.study import RunSpec
 NOT_MEASURED = ("hardware", "epochs", "runs", "batch_held")
 ELSEWHERE = ("loader_speedup", "inference_images_per_second")  # beside ours in the tables of loading and of inference
 COLUMNS = ["item", "quantity", "unit", "reported", "reported_high", "meant", "run", "ours"]
-FIVE = "time of 5 epochs, ours 5 times one"
-TIMES = ("time of the whole training", "time an epoch", FIVE)
+FIVE = "5 epochs, ours 5 times one"
+TIMES = ("whole training", "time an epoch", FIVE)
 SECONDS = {"min": 60.0, "s": 1.0}
 NAN = float("nan")
 ALONE = (NAN, "")  # speedup of a run in no series, and what it counts from
 UNITS = {
-    "minutes": ("time of the whole training", "min"),
-    "seconds": ("time of the whole training", "s"),
+    "minutes": ("whole training", "min"),
+    "seconds": ("whole training", "s"),
     "epoch_seconds": ("time an epoch", "s"),
     "epoch_minutes": ("time an epoch", "min"),
     "seconds_5_epochs": (FIVE, "s"),

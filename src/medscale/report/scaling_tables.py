@@ -70,21 +70,20 @@ def laws(found: Mapping[str, Sequence[Series]]) -> tuple[str, pd.DataFrame]:
     rows: list[list[str]] = []
     flat, rules = [], []
     for source, several in found.items():
-        before = len(rows)
         for one in several:
-            rows += _law_rows(source if len(rows) == before else "", one)
+            rows += _law_rows(source, one)
             flat += _law_records(source, one)
         rules.append(len(rows) - 1)
     if not rows:
-        rows = [["no series has enough different numbers of devices for a law", *[""] * 8]]
+        rows = [["no series has enough different numbers of devices for a law", *[""] * 7]]
     heads = (
         r"serial part\\(95\,\% interval)",
-        r"crosstalk\\(95\,\% interval)",
-        r"fastest number\\of devices",
-        r"efficiency 1/2\\at devices",
+        r"crosstalk (\ensuremath{10^{-3}},\\95\,\% interval)",
+        r"fastest at\\devices",
+        r"efficiency\\1/2 at",
         r"error\\(\%)",
     )
-    aligned = [("l", ""), ("l", "series"), ("l", "devices"), ("l", "law"), *[("r", stacked(head)) for head in heads]]
+    aligned = [("l", "series"), ("l", "devices"), ("l", "law"), *[("r", stacked(head)) for head in heads]]
     return tabular(aligned, rows, rules), pd.DataFrame(flat)
 
 
@@ -133,12 +132,12 @@ def _law_rows(source: str, one: Series) -> list[list[str]]:
     counts = [str(point.spec.devices) for point in one.points]
     name = f"{family(one.spec.name)}, {one.spec.device.upper()}"
     told = ", ".join(counts if len(counts) < 5 else [*counts[:2], r"\ldots", counts[-1]])
-    start = [source, escape(name) + (DAGGER if one.stand_in else ""), told]
+    start = [f"{source}: {escape(name)}" + (DAGGER if one.stand_in else ""), told]
     found, chosen = one.laws(), one.law()
     rows = []
     for number_, fit in enumerate(found.values()):
         mark = CHOSEN if chosen is not None and fit.law == chosen.law else ""
-        rows.append([*(start if number_ == 0 else ["", "", ""]), LAWS[fit.law] + mark, *_numbers(fit)])
+        rows.append([*(start if number_ == 0 else ["", ""]), LAWS[fit.law] + mark, *_numbers(fit)])
     return rows
 
 
@@ -147,7 +146,7 @@ def _numbers(fit: Fit) -> list[str]:
         return [f"undecided ({_span(fit.serial, 2)})", "--", "--", "--", number(fit.error, 1, 100)]
     return [
         _value(fit.serial, 3),
-        _value(fit.crosstalk, 5) if fit.law == "usl" else "--",
+        _value(fit.crosstalk, 2, 1000) if fit.law == "usl" else "--",
         _value(fit.best, 0) if fit.law == "usl" else "--",
         _value(fit.half, 0),
         number(fit.error, 1, 100),
@@ -180,13 +179,13 @@ def _interval(row: dict[str, Any], column: str) -> str:
     return "--" if math.isnan(low) or low == high else span(low, high, 2)
 
 
-def _value(value: Value, digits: int) -> str:
+def _value(value: Value, digits: int, scale: float = 1.0) -> str:
     if not math.isfinite(value.value):
         return "none"
-    return f"{number(value.value, digits)} ({_span(value, digits)})"
+    return f"{number(value.value, digits, scale)} ({_span(value, digits, scale)})"
 
 
-def _span(value: Value, digits: int) -> str:
-    high = number(value.high, digits) if math.isfinite(value.high) else r"\ensuremath{\infty}"
-    low = number(value.low, digits) if math.isfinite(value.low) else r"\ensuremath{\infty}"
+def _span(value: Value, digits: int, scale: float = 1.0) -> str:
+    high = number(value.high, digits, scale) if math.isfinite(value.high) else r"\ensuremath{\infty}"
+    low = number(value.low, digits, scale) if math.isfinite(value.low) else r"\ensuremath{\infty}"
     return f"{low}--{high}"

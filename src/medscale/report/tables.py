@@ -146,7 +146,7 @@ def reported(table: pd.DataFrame) -> str:
                 escape(label(row["against"])) if row["against"] not in ("", row["meant"], row["run"]) else "",
             ]
         )
-    heads = (("l", "published run or item"), ("l", "quantity"), ("r", "reported"), ("r", "ours"), ("l", "which is of"))
+    heads = (("l", "published of"), ("l", "quantity"), ("r", "reported"), ("r", "ours"), ("l", "ours of"))
     speeds = [("r", stacked(head)) for head in (r"speedup\\reported", r"speedup\\ours")]
     return tabular([*heads, *speeds, ("l", "against")], rows)
 
