@@ -14,7 +14,6 @@ from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES, in_percent
 from medscale.files import read_json
-from medscale.report.latex import significant
 from medscale.report.marks import mark
 from medscale.report.names import label
 
@@ -113,4 +112,4 @@ def _classification(summary: dict[str, Any], folder: Path) -> Iterator[str | Tab
 def _number(value: float | None, scale: float = 1) -> str:
     if value is None:
         return "–"
-    return f"{scale * value:.1f}" if scale == 100 else significant(value)
+    return f"{scale * value:.1f}" if scale == 100 else f"{value:#.3g}"
