@@ -37,6 +37,7 @@ rule variants:
         shown("figures/{study}/variants.pdf", "variants"),
         shown_table("tables/{study}/variants.csv", "variants"),
         "tables/{study}/variants.tex",
+        "tables/{study}/variants.json",
     log:
         "logs/{study}/variants.log",
     benchmark:
@@ -104,7 +105,12 @@ rule paper_pdf:
             "tables/{study}/{part}.json",
             study=STUDY.studies,
             part=["facts", "scaling"],
-        ),
+        )
+        + [
+            f"tables/{study}/variants.json"
+            for study in STUDY.studies
+            if STUDY.config.variants(study)
+        ],
         made=rules.provenance_report.output,
         numbers="paper/numbers.tex",
     output:

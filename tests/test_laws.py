@@ -123,7 +123,10 @@ def test_a_speedup_above_the_number_of_devices_is_called_that():
     above = superlinear(series.table())
     assert above["devices"].tolist() == [2]
     assert above["speedup"].iloc[0] == pytest.approx(2.271, abs=0.001)
-    assert "2.27 times the speed on 2 is more than 2" in findings(series, "GPUs")
+    assert "2.27 times the speed on 2 is more than 2;" in findings(series, "GPUs")
+    assert "up to 4 devices are worth using, as far as the time on one device can be relied on" in findings(
+        series, "GPUs"
+    )
     assert series.law() is not None
     assert "undecided" in findings(series, "GPUs")  # three points leave one degree of freedom
 
@@ -194,9 +197,20 @@ def test_intervals_over_replicates_stand_in_the_table():
     ],
 )
 def test_recommendations_follow_from_the_rules(times_, begins):
-    series = gather([point(f"ddp_{n}gpu", one) for n, one in zip((1, 2, 4), times_, strict=True)])
+    series = gather([point(f"ddp_{n}gpu", one, 1.01 * one) for n, one in zip((1, 2, 4), times_, strict=True)])
     assert recommendation(series[0], "GPUs").startswith(begins)
     assert speaker(series) is series[0]
+
+
+def test_devices_are_not_recommended_by_a_speedup_that_is_not_told_from_one():
+    wide = gather([point("ddp_1gpu", 8.0, 5.0), point("ddp_2gpu", 6.0, 6.4)])[0]
+    said = recommendation(wide, "GPUs")
+    assert said.startswith("Whether 2 GPUs are worth using is undecided: their efficiency is 0.52, but the speedup of ")
+    assert "which holds 1" in said
+    alone = recommendation(gather([point("ddp_1gpu", 8.0), point("ddp_2gpu", 7.9)])[0], "GPUs")
+    assert "the speedup of 1.01 rests on one replicate" in alone
+    slower = recommendation(gather([point("ddp_1gpu", 8.0), point("ddp_2gpu", 9.0)])[0], "GPUs")
+    assert slower.startswith("One device is the better use of GPUs")
 
 
 def test_time_and_money_until_the_target():

@@ -24,6 +24,7 @@ from medscale.config import (
 from medscale.errors import MedscaleError
 from medscale.files import read_json, write_json
 from medscale.report import latex, names, style
+from medscale.report.facts import varied
 from medscale.report.marks import mark
 from medscale.report.names import family, look
 from medscale.report.parity import parity
@@ -309,6 +310,40 @@ def test_a_study_stands_beside_its_variants(tmp_path):
     assert "grouped" in text
     assert "all layers" not in text  # what is the same for all is told nowhere
     assert "serial" not in text
+    facts = read_json(tmp_path / "tables" / "variants.json")
+    (one,) = facts["structure"]["runs"]
+    assert one["others"] == [{"key": "other/serial_1cpu", "title": "split at random", "collapsed": False}]
+    assert facts["values"]["glaucoma/variants/other/serial_1cpu/accuracy"] == f"{100 * said[1]:.1f}"
+    assert facts["values"][f"glaucoma/variants/{one['own']}/accuracy"] == f"{100 * said[0]:.1f}"
+
+
+def test_what_the_variants_change_is_told_by_their_settings():
+    full = load(ROOT / "config.yaml")
+    none = dict.fromkeys(("split", "trained", "metadata", "seeds", "frozen"), False)
+    assert varied(full, "glaucoma") == none | {"split": True}
+    assert varied(full, "melanoma") == none | {"trained": True, "metadata": True}
+    demo = varied(load(ROOT / "config.yaml", {"scale": "demo"}), "melanoma")
+    assert demo == none | {"trained": True, "metadata": True, "frozen": True}
+    assert varied(load(ROOT / "config.yaml", {"scale": "demo"}), "glaucoma")["seeds"]
+    assert varied(full, "dermatology") == none
+
+
+def test_an_interval_apart_that_no_test_confirms_is_told(study):
+    folder = study.folder / "tables" / "glaucoma"
+    table = pd.read_csv(folder / "tests.csv")
+    outside = (table["accuracy_low"] > 0) | (table["accuracy_high"] < 0)
+    alone = table.loc[outside & ~(table["accuracy_p_holm"] < 0.05), "run"]
+    assert outside.any()
+    assert read_json(folder / "quality.json")["structure"]["interval_alone"] == [names.label(run) for run in alone]
+
+
+def test_the_largest_speedup_is_told_of_runs_on_several_devices(study):
+    facts = read_json(study.folder / "tables" / "glaucoma" / "facts.json")
+    best = facts["structure"]["fastest"]
+    times = pd.read_csv(study.folder / "tables" / "glaucoma" / "timing.csv").set_index("run")
+    assert times.loc[best["run"], "devices"] > 1
+    assert times.loc[best["run"], "speedup"] == times.loc[times["devices"] > 1, "speedup"].max()
+    assert facts["values"]["glaucoma/fastest/speedup"] == f"{times.loc[best['run'], 'speedup']:.2f}"
 
 
 def test_the_file_of_published_figures_says_which_run_each_belongs_to():

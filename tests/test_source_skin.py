@@ -54,7 +54,8 @@ def test_the_download_as_it_comes(tmp_path: Path, wrapper: str) -> None:
         "heathy Skin/aug_9_.jpg": "heathy Skin/aug_9_",
     }
     assert {reason for path, reason in reasons(found).items() if path.endswith(".csv")} == {"not an image by its name"}
-    assert found.notes[0].startswith("4 of the 9 images are named as augmented copies (aug_<number>_…) of 3 originals")
+    told = "4 of the 9 image files in folders of classes are named as augmented copies (aug_<number>_…) of 3 originals"
+    assert found.notes[0].startswith(told)
     assert "(of which 1 are not there themselves)" in found.notes[0]
     assert found.notes[1].startswith("9 images in 2 classes are there")
     assert all(number in found.notes[1] for number in ("245,000", "262,874", "35", "34"))

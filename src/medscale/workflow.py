@@ -241,8 +241,8 @@ class Study:
         return [f"data/{study}/datasheet.md" for study in self.with_variants]
 
     def facts(self) -> list[str]:
-        """What the paper's numbers come from: the facts of all studies, of benchmarks, profiles and runs."""
-        there = (*BENCHMARKS, "profile")
+        """What the paper's numbers come from: the facts of all studies, of variants, benchmarks, profiles and runs."""
+        there = (*BENCHMARKS, "profile", "variants")
         measured = {s: [name for name in self.config.tables(s) if name in there] for s in self.studies}
         of_studies = [f"tables/{s}/{name}.json" for s in self.studies for name in ("facts", "scaling", *measured[s])]
         return [*of_studies, "tables/provenance.json"]

@@ -131,10 +131,10 @@ def _notes(index: pd.DataFrame, left_out: pd.DataFrame, division: Split) -> list
     for name in ("val", "test"):
         part = index.loc[index["split"] == name, "group"]
         if leaked := int(part.isin(train).sum()):
-            alike = ", look like one in it" if division.near_duplicates else ""
+            alike = ", or look like one in it," if division.near_duplicates else ""
             what = f"{leaked} of the {len(part)} {name} images are in the training split too{alike}"
             why = f"with split.mode {division.mode} their accuracy says little about new patients"
-            notes.append(f"{what}, or of a patient who is: {why}.")
+            notes.append(f"{what} or are of a patient who is: {why}.")
     for name, counts in _cross(index, "split", [str(c) for c in index["label"].cat.categories]).items():
         notes += [f"Class {name} has no images in {part}." for part, count in counts.items() if not count]
     return notes
@@ -169,9 +169,10 @@ def _of_look_alikes(index: pd.DataFrame, listed: Found) -> list[str]:
     found = _look_alikes(index, listed)
     if not found["clusters"]:
         return []
-    sizes = f"clusters: {found['clusters']}, the largest of {found['largest']}"
-    crossing = f"of several labels: {found['of_several_labels']}, of several patients: {found['of_several_patients']}"
-    return [f"{found['images']} images look like another ({sizes}; {crossing})."]
+    told = [f"clusters: {found['clusters']}, the largest of {found['largest']}"]
+    crossing = {"several labels": found["of_several_labels"], "several patients": found["of_several_patients"]}
+    told += [f"of {what}: {count}" for what, count in crossing.items() if count]
+    return [f"{found['images']} images look like another ({'; '.join(told)})."]
 
 
 def _typed(rows: pd.DataFrame, classes: list[str]) -> pd.DataFrame:

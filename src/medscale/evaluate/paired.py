@@ -12,7 +12,8 @@ from scipy import stats
 from medscale.evaluate import bootstrap
 from medscale.evaluate.replicates import Predicted
 
-SAME, APART_WITHIN, APART, OPEN = "equal within the margin", "differs, within the margin", "differs", "undecided"
+SAME, OPEN = "equal within the margin", "undecided"
+APART_WITHIN, APART = "interval leaves out 0, within the margin", "interval leaves out 0"
 
 
 class Areas(NamedTuple):

@@ -196,12 +196,13 @@ def _rows(said: dict[str, Any]) -> list[tuple[str, str]]:
         ("patients or groups", str(audit["groups"])),
         ("image sizes as found", said["sizes"]),
         ("split", said["divided"]),
-        ("known problems", "; ".join(said["problems"]) or UNKNOWN),
+        ("known problems", ". ".join(said["problems"]) or UNKNOWN),
         ("SHA-256 of the index", said["digest"]),
     ]
     if said["synthetic"]:
         of_images = (
-            f"{SYNTHETIC}, in this dataset's layout: counts, metadata and sizes are theirs, the rest is the real one's"
+            f"{SYNTHETIC}, in this dataset's layout. Metadata, files, groups, sizes, split and digest below describe "
+            "the synthetic images; all else describes the real dataset."
         )
         rows.insert(1, ("images used here", of_images))
     return rows

@@ -7,12 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.config import Augment, Study
+from medscale.config import Augment, Config, Study
 from medscale.evaluate.metrics import in_percent
 from medscale.report.latex import number, significant, span
 from medscale.report.marks import mark
 from medscale.report.names import label
 from medscale.report.results import Result, differences, records
+from medscale.study import RunSpec
 
 
 def facts(
@@ -41,6 +42,7 @@ def facts(
         "augmented": _augmented(settings.augment),
         "crop": _crop(settings.augment),
         "network_cite": _cite(settings.model.name),
+        "networks": _networks(results),
         "preprocess": settings.preprocess.model_dump(mode="json"),
         "augment": settings.augment.model_dump(mode="json"),
         "recipe": settings.recipe.model_dump(mode="json"),
@@ -51,6 +53,7 @@ def facts(
             for r in results
         ],
         "seeds": first["seeds"],
+        "repeated": len(first["seeds"]) > 1,
         "marks": [dict(pair) for pair in {tuple(sorted(r.summary["marks"].items())) for r in results}],
         "mark": mark(r.summary["marks"] for r in results),
         "notes": [str(note) for note in audit.get("notes", [])],
@@ -59,9 +62,10 @@ def facts(
         "communication_measured": all(r.summary["timing"]["communication_measured"] for r in results),
         "hardware": sorted(set(speedups["hardware"])),
         "speedup_notes": _notes(speedups),
+        "fastest": _fastest(speedups),
         "no_baseline": speedups.loc[speedups["baseline"] == "", "run"].map(label).tolist(),
         "different": _different(results, settings.baseline),
-        "collapsed": [label(r.name) for r in results if (r.confusion.sum(axis=0) > 0).sum() == 1],
+        "collapsed": [label(r.name) for r in results if r.collapsed],
     }
     structure["marks"].sort(key=str)
     values = _settings(settings, first) | _data(counts, audit, first) | _scores(results, settings.baseline)
@@ -131,6 +135,27 @@ def _cite(model: str) -> str:
     return next((key for name, key in keys.items() if name in model), "")
 
 
+def _networks(results: Sequence[Result]) -> list[dict[str, str]]:
+    """Networks that runs name in place of the study's own, each once."""
+    names = dict.fromkeys(RunSpec.parse(result.name).model for result in results)
+    return [{"name": name, "cite": _cite(name)} for name in names if name]
+
+
+def varied(config: Config, study: str) -> dict[str, bool]:
+    """What a study's variants change: the split, the trained layers, further input, the number of replicates.
+
+    ``frozen``: one trains only a part of a network that no pretraining gave weights.
+    """
+    own, others = config.study(study), [config.study(name) for name in config.variants(study)]
+    return {
+        "split": any(one.split != own.split for one in others),
+        "trained": any(one.model.trained != own.model.trained for one in others),
+        "metadata": any(one.model.metadata != own.model.metadata for one in others),
+        "seeds": any(config.seeds_of(name) != config.seeds_of(study) for name in config.variants(study)),
+        "frozen": any(one.model.trained != "all" and not one.model.pretrained for one in others),
+    }
+
+
 def _data(counts: pd.DataFrame, audit: dict[str, Any], first: dict[str, Any]) -> dict[str, str]:
     values = {"found": audit["found"], "used": audit["used"], "excluded": audit["found"] - audit["used"]}
     values |= {f"images/{split}": int(counts[split].sum()) for split in ("train", "val", "test")}
@@ -166,6 +191,8 @@ def _scores(results: Sequence[Result], baseline: str) -> dict[str, str]:
 
 def _speed(speedups: pd.DataFrame) -> dict[str, str]:
     values: dict[str, str] = {}
+    if (best := _fastest(speedups)) is not None:
+        values["fastest/speedup"] = number(best["speedup"], 2)
     for row in records(speedups):
         run = row["run"]
         values |= {
@@ -184,7 +211,17 @@ def _speed(speedups: pd.DataFrame) -> dict[str, str]:
 def _notes(speedups: pd.DataFrame) -> list[dict[str, str]]:
     """Remarks on comparisons of times, each once, with the runs it is about."""
     said = speedups[speedups["note"] != ""].groupby("note", sort=False)["run"]
-    return [{"note": str(note), "runs": ", ".join(label(run) for run in runs)} for note, runs in said]
+    return [{"note": str(note), "runs": "; ".join(label(run) for run in runs)} for note, runs in said]
+
+
+def _fastest(speedups: pd.DataFrame) -> dict[str, Any] | None:
+    """The run on several devices with the largest speedup over the serial one of its kind; None without such a run."""
+    several = [row for row in records(speedups) if row["devices"] > 1 and row["speedup"] == row["speedup"]]
+    if not several:
+        return None
+    best = max(several, key=lambda row: float(row["speedup"]))
+    named = {"label": label(best["run"]), "baseline": label(best["baseline"])}
+    return {"run": best["run"], "speedup": best["speedup"], **named}
 
 
 def _different(results: Sequence[Result], baseline: str) -> list[str]:

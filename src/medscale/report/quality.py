@@ -121,6 +121,8 @@ def _facts(base: Result, tests: pd.DataFrame, together_: pd.DataFrame, margin: f
     }
     adjusted = tests[["accuracy_p_holm", "auroc_p_holm"]].to_numpy(dtype=float) if len(tests) else np.empty((0, 2))
     significant = [label(row["run"]) for row, p in zip(records(tests), adjusted, strict=True) if np.nanmin(p) < 0.05]
+    apart = [*said["apart_within"], *said["apart"]]
+    rejected = {label(row["run"]) for row in records(tests) if row["accuracy_p_holm"] < 0.05}
     values = {"margin": f"{margin:g}", "tests": str(len(tests))}
     if (temperature := base.summary["calibration"]["temperature"]) is not None:
         values["temperature"] = number(temperature, 2)
@@ -130,6 +132,7 @@ def _facts(base: Result, tests: pd.DataFrame, together_: pd.DataFrame, margin: f
             "subgroups": by,
             "readings": said,
             "significant": significant,
+            "interval_alone": [name for name in apart if name not in rejected],
             "ensembles": len(together_),
         },
         "values": values,

@@ -57,6 +57,11 @@ class Result:
         return np.array(self.summary["confusion"])
 
     @property
+    def collapsed(self) -> bool:
+        """Whether every test image was given the same class."""
+        return bool((self.confusion.sum(axis=0) > 0).sum() == 1)
+
+    @property
     def normalizes(self) -> bool:
         """Whether the network has batch normalization, told by the running statistics among its weights."""
         path = self.folder / f"seed{self.summary['seeds'][0]}.safetensors"

@@ -141,7 +141,7 @@ def _facts(
         "target": found.target == found.target,
         "best": [label(run) for run in best],
         "series": bool(found.ours),
-        "fitted": any(one.law() for one in found.ours),
+        "fitted": any(one.law() for one in [*found.ours, *found.published]),
     }
     latex = {key: text if key == "target" else escape(text) for key, text in values.items()}
     return {"structure": structure, "values": {f"{study}/scaling/{key}": latex[key] for key in sorted(latex)}}

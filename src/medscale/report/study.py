@@ -15,7 +15,7 @@ from medscale.errors import MedscaleError
 from medscale.evaluate.replicates import read_index
 from medscale.files import read_json, write_json
 from medscale.report import data_figures, study_figures, style, tables
-from medscale.report.facts import facts
+from medscale.report.facts import facts, varied
 from medscale.report.marks import mark
 from medscale.report.parity import parity
 from medscale.report.reported import compare, read_reported
@@ -67,7 +67,7 @@ def write_report(
     said = facts(study, settings, found, times, counts, audit, published, whole.figures(study)[len(FIGURES) :])
     said["structure"]["normalizes"] = any(result.normalizes for result in found)
     of_quality = read_json(quality)
-    said["structure"]["quality"] = of_quality["structure"]
+    said["structure"] |= {"quality": of_quality["structure"], "variants": varied(whole, study)}
     said["values"] |= {f"{study}/{key}": value for key, value in of_quality["values"].items()}
     write_json(tables_to / "facts.json", said)
 
@@ -146,6 +146,7 @@ def _tables(
     published: pd.DataFrame,
 ) -> None:
     groups = index.groupby("split")["group"].nunique().reindex(list(tables.SPLITS), fill_value=0)
+    groups["all"] = index["group"].nunique()  # a group of a published split can stand in two parts
     by_class = counts.reset_index().rename(columns={"label": "class"})
     tables.write(folder, "data", tables.data(counts, {str(k): int(v) for k, v in groups.items()}), by_class)
     tables.write(folder, "audit", tables.audit(reasons), reasons)

@@ -28,11 +28,11 @@ def data(counts: pd.DataFrame, groups: dict[str, int]) -> str:
 
     Args:
         counts: a row a class, columns train, val, test.
-        groups: patients or groups by split.
+        groups: patients or groups by split, and under ``all`` each once.
     """
     rows = [[escape(str(name)), *_counts(row[list(SPLITS)]), f"{int(row.sum())}"] for name, row in counts.iterrows()]
     rows.append(["all images", *_counts(counts[list(SPLITS)].sum()), f"{int(counts.to_numpy().sum())}"])
-    rows.append(["patients or groups", *[str(groups[split]) for split in SPLITS], str(sum(groups.values()))])
+    rows.append(["patients or groups", *[str(groups[split]) for split in SPLITS], str(groups["all"])])
     columns = [("l", "class"), ("r", "training"), ("r", "validation"), ("r", "test"), ("r", "all")]
     return tabular(columns, rows, rules_after=[len(counts) - 1])
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from medscale.config import Config
+from medscale.files import write_json
 from medscale.report import style, tables
 from medscale.report.latex import escape, number, span, stacked, tabular
 from medscale.report.marks import mark
@@ -26,7 +28,7 @@ TRAINED = {"all": "all layers", "last_block": "last block", "last_layer": "last 
 
 
 def write_variants(study: str, config: Path, results: Sequence[Path], figures: Path, tables_to: Path) -> None:
-    """Write ``figures/<study>/variants.pdf`` and ``tables/<study>/variants.tex|csv``.
+    """Write ``figures/<study>/variants.pdf``, ``tables/<study>/variants.tex|csv`` and ``variants.json``.
 
     Args:
         study: whose variants are shown.
@@ -43,6 +45,7 @@ def write_variants(study: str, config: Path, results: Sequence[Path], figures: P
     names = _names(settings, study, found)
     style.save(figure(names, found), figures / "variants.pdf", mark(result.summary["marks"] for result in found))
     tables.write(tables_to, "variants", *table(settings, names, found))
+    write_json(tables_to / "variants.json", _facts(settings, study, found))
 
 
 @style.styled
@@ -96,3 +99,20 @@ def _names(config: Config, study: str, found: Sequence[Result]) -> list[str]:
     if len({result.name for result in found}) == 1:
         return words
     return [f"{what} ({label(result.name)})" for what, result in zip(words, found, strict=True)]
+
+
+def _facts(config: Config, study: str, found: Sequence[Result]) -> dict[str, Any]:
+    """``structure`` (the study's runs, each with its variants) and ``values`` (LaTeX, below ``<study>/variants/``)."""
+    runs: dict[str, dict[str, Any]] = {}
+    values = {}
+    for result in found:
+        name = result.summary["study"]
+        key, score = f"{name}/{result.name}", result.score("accuracy")
+        values[f"{study}/variants/{key}/accuracy"] = number(score["mean"], 1, 100)
+        values[f"{study}/variants/{key}/accuracy/interval"] = span(score["low"], score["high"], 1, 100)
+        one = runs.setdefault(result.name, {"label": label(result.name), "own": f"{study}/{result.name}", "others": []})
+        if name != study:
+            one["others"].append({"key": key, "title": config.study(name).title, "collapsed": result.collapsed})
+    marks = sorted((dict(pair) for pair in {tuple(sorted(r.summary["marks"].items())) for r in found}), key=str)
+    structure = {"part_of": study, "part": "compared", "marks": marks, "runs": list(runs.values())}
+    return {"structure": structure, "values": values}

@@ -3,10 +3,12 @@
 1. The series with the shortest time speaks for its kind of device.
 2. Devices are worth using as long as their parallel efficiency is one half or more: at one half a device-hour buys half
    of what it does on one device, and another replicate on the other devices is the better use.
-3. A law is cited only where the series has enough different numbers of devices, and with its interval; an interval that
+3. Our own devices are recommended only where their speedup over one is told from none: the 95 % interval lies above 1.
+   With one replicate there is no interval. Either way the recommendation is called undecided.
+4. A law is cited only where the series has enough different numbers of devices, and with its interval; an interval that
    leaves out next to nothing (serial part from below 0.05 to above 0.5) is called undecided instead.
-4. A speedup above the number of devices is called that, and not explained by any law.
-5. That sharing the work pays holds as far as devices are worth using, and not as stated where rule 4 applies.
+5. A speedup above the number of devices is called that, and not explained by any law.
+6. That sharing the work pays holds as far as devices are worth using, and not as stated where rule 5 applies.
 """
 
 from __future__ import annotations
@@ -47,24 +49,7 @@ def recommendation(series: Series, what: str) -> str:
         series: whose ``table`` and ``law`` are judged.
         what: the devices in the plural: "GPUs", "CPU workers", "CPU processes in place of GPUs".
     """
-    table = series.table()
-    most, use = int(table["devices"].max()), worthwhile(table)
-    last, at = table.iloc[-1], table[table["devices"] == use].iloc[0]
-    if use == 1:
-        following = table.iloc[1]
-        first = (
-            f"One device is the better use of {what}: {int(following['devices'])} have an efficiency of "
-            f"{_share(following)}, below one half, so that further devices serve better for further seeds"
-        )
-    elif use == most:
-        first = f"The {most} {what} that were tried are worth using: their efficiency is {_share(last)}"
-    else:
-        following = table[table["devices"] > use].iloc[0]
-        first = (
-            f"Up to {use} {what} are worth using: their efficiency is {_share(at)}, that of "
-            f"{int(following['devices'])} is {_share(following)}, below one half"
-        )
-    return f"{first}. {_by_law(series, what)}"
+    return f"{_advice(series.table(), what)}. {_by_law(series, what)}"
 
 
 def findings(series: Series, what: str) -> str:
@@ -72,6 +57,7 @@ def findings(series: Series, what: str) -> str:
     table = series.table()
     last, use = table.iloc[-1], worthwhile(table)
     worth = f"up to {use} devices are worth using" if use > 1 else "one device is the better use"
+    worth += ", as far as the time on one device can be relied on" if len(superlinear(table)) else ""
     said = [
         f"{_times(last['speedup'])} on {int(last['devices'])} {what}, an efficiency of {_share(last)}",
         *_last_step(table),
@@ -82,7 +68,7 @@ def findings(series: Series, what: str) -> str:
 
 
 def verdict(series: Series) -> str:
-    """Whether it holds that sharing the work over the series' devices pays, by rule 5: a few words."""
+    """Whether it holds that sharing the work over the series' devices pays, by rule 6: a few words."""
     table = series.table()
     most, use = int(table["devices"].max()), worthwhile(table)
     if len(superlinear(table)):
@@ -95,6 +81,37 @@ def verdict(series: Series) -> str:
 def superlinear(table: pd.DataFrame) -> pd.DataFrame:
     """Rows whose speedup is above their number of devices by more than one percent."""
     return table[table["speedup"] > 1.01 * table["devices"]]
+
+
+def _advice(table: pd.DataFrame, what: str) -> str:
+    """How many of ``what`` to use, by rules 2 and 3."""
+    most, use = int(table["devices"].max()), worthwhile(table)
+    at = table[table["devices"] == use].iloc[0]
+    if use == 1:
+        following = table.iloc[1]
+        return (
+            f"One device is the better use of {what}: {int(following['devices'])} have an efficiency of "
+            f"{_share(following)}, below one half, so that further devices serve better for further seeds"
+        )
+    if why := _unsure(at):
+        return f"Whether {use} {what} are worth using is undecided: their efficiency is {_share(at)}, but {why}"
+    if use == most:
+        return f"The {most} {what} that were tried are worth using: their efficiency is {_share(at)}"
+    following = table[table["devices"] > use].iloc[0]
+    return (
+        f"Up to {use} {what} are worth using: their efficiency is {_share(at)}, that of "
+        f"{int(following['devices'])} is {_share(following)}, below one half"
+    )
+
+
+def _unsure(row: pd.Series) -> str:
+    """Why a speedup over one device is not told from none, by rule 3; empty where it is."""
+    low, high = row["speedup_ci_low"], row["speedup_ci_high"]
+    if math.isnan(low):
+        return f"the speedup of {row['speedup']:.2f} rests on one replicate, which gives no interval"
+    if low <= 1:
+        return f"the speedup of {row['speedup']:.2f} has a 95 % interval of {low:.2f} to {high:.2f}, which holds 1"
+    return ""
 
 
 def _last_step(table: pd.DataFrame) -> list[str]:
@@ -111,8 +128,7 @@ def _last_step(table: pd.DataFrame) -> list[str]:
 def _above(table: pd.DataFrame) -> list[str]:
     rows = superlinear(table)
     return [
-        f"{_times(row['speedup'])} on {int(row['devices'])} is more than {int(row['devices'])}, which sharing the same "
-        "work cannot give"
+        f"{_times(row['speedup'])} on {int(row['devices'])} is more than {int(row['devices'])}"
         for _, row in rows.iterrows()
     ]
 

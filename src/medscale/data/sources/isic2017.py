@@ -205,14 +205,17 @@ def _with_metadata(rows: Rows, tables: dict[str, Path]) -> Rows:
 def _notes(rows: Rows) -> list[str]:
     ages, sexes = (sum(not pd.isna(row[name]) for row in rows) for name in METADATA)
     notes = [
-        f"The age is known for {ages} of the {len(rows)} images, the sex for {sexes}; no patient numbers are published."
+        f"Of the {len(rows)} images listed the age is known for {ages}, the sex for {sexes}; no patient numbers are "
+        "published."
     ]
     counts = Counter(row["group"] for row in rows)
-    return notes + [
-        f"{first} and {second} are listed as duplicates and share a group; as published they stand in train and test."
-        for first, second in DUPLICATES
-        if counts[f"{first}+{second}"] == 2
-    ]
+    pairs = [f"{first} and {second}" for first, second in DUPLICATES if counts[f"{first}+{second}"] == 2]
+    if pairs:
+        notes.append(
+            f"Listed as duplicates, and each pair a group: {'; '.join(pairs)}. As published, the first of a pair is in "
+            "the training split and the second in the test split."
+        )
+    return notes
 
 
 def _size(rows: Rows) -> list[str]:

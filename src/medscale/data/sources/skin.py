@@ -76,8 +76,9 @@ def _copies(rows: list[dict[str, Any]]) -> list[str]:
         return []
     gone = f" (of which {absent} are not there themselves)" if absent else ""
     return [
-        f"{copies} of the {len(rows)} images are named as augmented copies (aug_<number>_…) of {len(copied)} "
-        f"originals{gone}: a random split puts copies of training images into the test split, a grouped one does not."
+        f"{copies} of the {len(rows)} image files in folders of classes are named as augmented copies "
+        f"(aug_<number>_…) of {len(copied)} originals{gone}: a random split puts copies of training images into the "
+        "test split, a grouped one does not."
     ]
 
 
