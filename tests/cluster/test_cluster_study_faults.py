@@ -19,7 +19,7 @@ from rig import ROOT, TOOLS, Rig, await_, finish, read, tail
 pytestmark = pytest.mark.cluster
 RUN = "serial_1cpu_bs16"
 LOGS = ROOT / "logs/slurm/rule_train"
-SECONDS = 75  # of steps with twice the batch; with its own and validation half as long again
+SECONDS = 150  # of steps with twice the batch; with its own and validation half as long again
 
 
 class Long:
