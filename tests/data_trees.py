@@ -69,7 +69,7 @@ def check_complete(root: Path, found: Found) -> None:
 def indexed(root: Path, found: Found, division: Split | None = None) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The index of a listed raw folder, and its summary (audit.json)."""
     division = division or Split()
-    facts = audit.inspect(str(root), found.rows["path"].tolist())
+    facts = [audit.inspect(str(root), path) for path in found.rows["path"]]
     index, left_out = make_index(found, pd.DataFrame(facts, columns=audit.FACTS), division)
     return index, summarize(index, left_out, found, division)
 

@@ -130,9 +130,9 @@ def test_an_error_of_a_task_is_raised_here(scheduler: str) -> None:
 
 @pytest.mark.parametrize(("calls", "workers"), [(0, 1), (1, 4), (128, 2), (129, 2), (1000, 64)])
 def test_tasks_hold_all_calls_and_shrink_to_one(calls: int, workers: int) -> None:
-    sizes = cluster._sizes(calls, workers)
+    sizes = cluster._sizes(calls, workers, largest=8)
     assert sum(sizes) == calls
     assert sizes == sorted(sizes, reverse=True)
-    assert all(1 <= size <= cluster.LARGEST for size in sizes)
+    assert all(1 <= size <= 8 for size in sizes)
     assert calls < 4 * workers or len(sizes) >= 4 * workers  # all workers have several
     assert sizes[-1:] in ([], [1])

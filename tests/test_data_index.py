@@ -27,7 +27,7 @@ from medscale.errors import MedscaleError
 
 def facts(root: Path, found: Found) -> pd.DataFrame:
     """What ``audit.read_all`` gives, without Dask."""
-    return pd.DataFrame(audit.inspect(str(root), found.rows["path"].tolist()), columns=audit.FACTS)
+    return pd.DataFrame([audit.inspect(str(root), path) for path in found.rows["path"]], columns=audit.FACTS)
 
 
 def index_of(root: Path, kind: str = "folder", **split: object) -> tuple[pd.DataFrame, pd.DataFrame, dict]:

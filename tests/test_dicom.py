@@ -240,7 +240,7 @@ def dicom_tree(root: Path) -> pd.DataFrame:
 def test_headers_become_columns_of_the_index(tmp_path: Path) -> None:
     rows = dicom_tree(tmp_path)
     listed = found(rows.to_dict("records"), [], ["a", "b"], [])
-    facts = pd.DataFrame(audit.inspect(str(tmp_path), rows["path"].tolist()), columns=audit.FACTS)
+    facts = pd.DataFrame([audit.inspect(str(tmp_path), path) for path in rows["path"]], columns=audit.FACTS)
     index, left_out = make_index(listed, facts, Split())
     index = index.set_index("path")
     assert list(index.columns[-3:]) == ["age", "sex", "view"]

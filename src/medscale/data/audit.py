@@ -16,7 +16,8 @@ from medscale.data.images import Unreadable, decode, header, jpeg_size, read_byt
 from medscale.data.preprocess import reduction
 from medscale.data.sources.found import CONFLICT
 
-BATCH, LARGEST, TASKS = 32, 256, 512  # images a Dask task: so many, but more where that makes more tasks than TASKS
+LARGEST = 256  # images a Dask task
+SMALLEST = 32  # images that a local worker is started for
 AUDIT = ["path", "action", "reason", "detail"]
 EXCLUDED, KEPT = "excluded", "kept"
 DUPLICATE = "duplicate"
@@ -33,17 +34,13 @@ Fact = tuple[str, str | None, int, int, str | None, str | None, dict[str, Any] |
 FACTS = ["path", "sha256", "width", "height", "_reason", "_detail", "_header", "_thumbnail"]
 
 
-def inspect(root: str, paths: list[str]) -> list[Fact]:
-    """Read and decode image files; runs on a Dask worker.
+def inspect(root: str, path: str) -> Fact:
+    """Read and decode an image file; runs on a Dask worker.
 
     Returns:
-        A ``FACTS`` tuple a file: SHA-256 of its bytes, width and height in pixels as it is shown (EXIF applied); where
+        A ``FACTS`` tuple: SHA-256 of the file's bytes, width and height in pixels as it is shown (EXIF applied); where
         it gives no pixels, the reason and what was seen; of a DICOM file what its headers tell; and its thumbnail.
     """
-    return [_inspect_one(root, path) for path in paths]
-
-
-def _inspect_one(root: str, path: str) -> Fact:
     sha256 = None
     try:
         data = read_bytes(Path(root, path))
@@ -68,14 +65,12 @@ def _look(data: bytes) -> tuple[int, int, bytes]:
 
 
 def read_all(connection: Client, root: Path, paths: list[str], coming: int | None = None) -> pd.DataFrame:
-    """``inspect`` for all paths under Dask, in batches; a table with the columns ``FACTS`` ordered by path.
+    """``inspect`` for all paths under Dask; a table with the columns ``FACTS`` ordered by path.
 
     ``coming``: see ``cluster.run_all``.
     """
-    size = min(max(BATCH, len(paths) // TASKS), LARGEST)
-    batches = [(str(root), paths[start : start + size]) for start in range(0, len(paths), size)]
-    read = run_all(connection, inspect, batches, "reading images", coming)
-    facts = [fact for batch in read for fact in batch]
+    files = [(str(root), path) for path in paths]
+    facts = run_all(connection, inspect, files, "reading images", coming, LARGEST)
     return pd.DataFrame(facts, columns=FACTS).sort_values("path", ignore_index=True)
 
 

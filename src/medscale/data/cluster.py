@@ -24,7 +24,7 @@ CONNECT_S = 10
 WORKER_S = 60
 SCHEDULER = "MEDSCALE_DASK"  # address of the scheduler whose workers are SLURM jobs, where another process started them
 AHEAD = 512  # tasks that are with the scheduler at a time: more than any cluster has workers
-LARGEST = 8  # calls a task
+LARGEST = 8  # calls a task, where each takes some milliseconds or more
 
 
 class OneThread(WorkerPlugin):
@@ -77,6 +77,7 @@ def run_all(
     arguments: Sequence[tuple[Any, ...]],
     what: str,
     coming: int | None = None,
+    largest: int = LARGEST,
 ) -> Iterator[Any]:
     """Call ``function`` on the workers once for each tuple of arguments; yield results as they come, with progress.
 
@@ -89,10 +90,11 @@ def run_all(
         arguments: of each call.
         what: name of the progress; empty for none.
         coming: how many workers there will be, where they do not all start at once.
+        largest: most calls a task; what a lost worker's task had done is done again.
     """
     workers = max(len(connection.scheduler_info(n_workers=-1)["workers"]), coming or 0)
     try:
-        with closing(_results(connection, function, arguments, workers)) as results:
+        with closing(_results(connection, function, arguments, _sizes(len(arguments), workers, largest))) as results:
             for result in track(results, what, len(arguments)):
                 if isinstance(result, MedscaleError):
                     raise result
@@ -105,10 +107,9 @@ def run_all(
 
 
 def _results(
-    connection: Client, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], workers: int
+    connection: Client, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], sizes: list[int]
 ) -> Generator[Any]:
     """Results as they come. No more than AHEAD tasks are with the scheduler at a time, so that memory does not grow."""
-    sizes = _sizes(len(arguments), workers)
     ends = list(accumulate(sizes))
     batches = [arguments[end - size : end] for size, end in zip(sizes, ends, strict=True)]
     parts = (
@@ -127,15 +128,15 @@ def _results(
             connection.cancel(list(done.futures))
 
 
-def _sizes(calls: int, workers: int) -> list[int]:
+def _sizes(calls: int, workers: int, largest: int) -> list[int]:
     """Calls a task: a task costs the scheduler 5 ms however short it is, and the last ones are to end together.
 
     Guided self-scheduling (Polychronopoulos and Kuck 1987): each task takes a share of what is left, so that sizes fall
-    to one; no more than LARGEST, as a lost worker's task is begun again.
+    to one, from ``largest`` at most.
     """
     sizes: list[int] = []
     while calls > 0:
-        sizes.append(min(LARGEST, -(-calls // (4 * workers))))
+        sizes.append(min(largest, -(-calls // (4 * workers))))
         calls -= sizes[-1]
     return sizes
 

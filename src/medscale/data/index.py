@@ -46,7 +46,7 @@ def build_index(source: Source, division: Split, classes: list[str] | None, dask
     root = Path(str(source.path)).resolve()
     paths = listed.rows["path"].tolist()
     log.info("%d images listed in %s, %d files left out by name or table", len(paths), root, len(listed.excluded))
-    with client(dask, tasks=-(-len(paths) // audit.BATCH), folder=root) as connection:
+    with client(dask, tasks=-(-len(paths) // audit.SMALLEST), folder=root) as connection:
         facts = audit.read_all(connection, root, paths, dask.workers)
     index, left_out = make_index(listed, facts, division)
     summary = summarize(index, left_out, listed, division)

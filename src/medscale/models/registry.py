@@ -77,10 +77,7 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     """
     if not Path(path).is_file():
         raise MedscaleError(f"pretrained weights: {path} does not exist; give a .safetensors file, 'hub' or nothing")
-    try:
-        given = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise MedscaleError(f"pretrained weights: {path} is no valid .safetensors file ({error})") from None
+    given = read_weights(path)
     wanted = module.state_dict()
     linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
     head = f"{linear[-1]}." if linear else None
@@ -95,6 +92,18 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
         told = "; ".join(f"{what}: {_some(keys)}" for what, keys in wrong.items() if keys)
         raise MedscaleError(f"pretrained weights: {path} does not fit the model ({told})")
     module.load_state_dict({key: value for key, value in given.items() if key not in replaced}, strict=False)
+
+
+def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
+    """Tensors of a .safetensors file by name.
+
+    Raises:
+        MedscaleError: when it is missing or damaged.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise MedscaleError(f"{path} is no valid .safetensors file ({error})") from None
 
 
 def stages(module: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-
-from medscale.errors import MedscaleError
 
 CATEGORIES = {
     "cpu_op": "operator",
@@ -23,20 +19,6 @@ CATEGORIES = {
 }
 COLUMNS = ("category", "name", "thread", "start", "end", "operator", "size", "allocated", "on_gpu")
 _GAP = re.compile(r"[\s,]*")
-
-
-def read_trace(path: str | Path) -> pd.DataFrame:
-    """The events of a trace file (.json or .json.gz), as of ``events``.
-
-    Raises:
-        MedscaleError: when the file is missing or no trace.
-    """
-    path = Path(path)
-    try:
-        raw = path.read_bytes()
-        return events((gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8"))
-    except (OSError, EOFError, ValueError, KeyError) as error:
-        raise MedscaleError(f"{path} is no trace that can be read ({error}); profile the run again") from None
 
 
 def events(text: str) -> pd.DataFrame:

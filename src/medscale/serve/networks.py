@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from medscale.errors import MedscaleError
 from medscale.files import sha256
-from medscale.models.registry import build
+from medscale.models.registry import build, read_weights
 from medscale.serve.bundle import Inference, Weights
 
 CHANNELS = 3
@@ -39,10 +37,7 @@ def _fill(module: nn.Module, path: Path, digest: str) -> None:
         raise MedscaleError(f"{path} is missing; copy the whole result folder")
     if sha256(path) != digest:
         raise MedscaleError(f"{path} is not the file that was trained (its SHA-256 differs); copy the folder again")
-    try:
-        given = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise MedscaleError(f"{path} is no valid .safetensors file ({error})") from None
+    given = read_weights(path)
     try:
         module.load_state_dict(given, strict=True)
     except RuntimeError as error:
