@@ -17,7 +17,7 @@ from medscale.config import (
 from medscale.submit import Submission
 from medscale.workflow import ALONE, Study, shown, shown_table
 
-STUDY = Study(config, targets=sys.argv[1:])
+STUDY = Study(config, targets=sys.argv[1:], elsewhere=workflow.overwrite_workdir)
 STUDY.equip_jobs()
 IMAGE = STUDY.container(workflow.deployment_settings.deployment_method)
 SLURM = Submission(STUDY, IMAGE, workflow.deployment_settings)

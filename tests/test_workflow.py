@@ -45,6 +45,7 @@ def test_what_a_person_types_is_planned(arguments, tmp_path):
         (("results/glaucoma/ddp_2gpu_densenet999",), "densenet999"),
         (("results/nix/ddp_2gpu",), "there is no study 'nix'"),
         (("--config", "scale=huge"), "there is no scale 'huge'"),
+        (("--directory", "."), "say --config workdir=."),
         (("--config", "colour=red"), "colour: there is no such setting"),
     ],
 )

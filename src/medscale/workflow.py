@@ -45,8 +45,9 @@ STUDY_TARGET = re.compile(r"(?:\./)?(data/raw|data|measured|figures|tables)/([^/
 class Study:
     """The configuration as the rules see it; every mistake ends Snakemake with one message."""
 
-    def __init__(self, changes: Mapping[str, Any], targets: Iterable[str] = ()) -> None:
-        """Read config.yaml with the user's changes, and check the targets that a person typed."""
+    def __init__(self, changes: Mapping[str, Any], targets: Iterable[str] = (), elsewhere: object = None) -> None:
+        """Read config.yaml with the user's changes; check the targets that a person typed, refuse ``--directory``."""
+        _or_end(partial(_refuse_directory, elsewhere))
         self.config: Config = _or_end(lambda: configuration.load(ROOT / "config.yaml", dict(changes)))
         for target in targets:
             _or_end(partial(check_target, self.config, target))
@@ -278,6 +279,14 @@ class Study:
     def code(self, script: str) -> str:
         """Digest of a script and of all package code that it uses."""
         return code_digest(ROOT / "scripts" / script)
+
+
+def _refuse_directory(elsewhere: object) -> None:
+    if elsewhere is not None:
+        raise MedscaleError(
+            f"--directory {elsewhere}: the folder to write to is `workdir` of the configuration; "
+            f"say --config workdir={elsewhere}"
+        )
 
 
 def _or_end(asked: Callable[[], T]) -> T:
