@@ -80,7 +80,8 @@ rule provenance_report:
 
 rule numbers:
     input:
-        STUDY.facts(),
+        STUDY.facts("variants", "profile", *BENCHMARKS),
+        "tables/provenance.json",
     output:
         "paper/numbers.tex",
     log:
@@ -101,16 +102,7 @@ rule paper_pdf:
         STUDY.datasheets(),
         STUDY.own("paper/references.bib", "paper/sections/*"),
         text=STUDY.own("paper/paper.tex"),
-        facts=expand(
-            "tables/{study}/{part}.json",
-            study=STUDY.studies,
-            part=["facts", "scaling"],
-        )
-        + [
-            f"tables/{study}/variants.json"
-            for study in STUDY.studies
-            if STUDY.config.variants(study)
-        ],
+        facts=STUDY.facts("variants"),
         made=rules.provenance_report.output,
         numbers="paper/numbers.tex",
     output:

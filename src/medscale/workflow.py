@@ -241,12 +241,10 @@ class Study:
         """Datasheets of the images of all studies to carry out, and of their variants, which divide them otherwise."""
         return [f"data/{study}/datasheet.md" for study in self.with_variants]
 
-    def facts(self) -> list[str]:
-        """What the paper's numbers come from: the facts of all studies, of variants, benchmarks, profiles and runs."""
-        there = (*BENCHMARKS, "profile", "variants")
-        measured = {s: [name for name in self.config.tables(s) if name in there] for s in self.studies}
-        of_studies = [f"tables/{s}/{name}.json" for s in self.studies for name in ("facts", "scaling", *measured[s])]
-        return [*of_studies, "tables/provenance.json"]
+    def facts(self, *further: str) -> list[str]:
+        """Facts of all studies and of their scaling, and of what of ``further`` (variants, benchmarks, …) they have."""
+        there = {s: [name for name in self.config.tables(s) if name in further] for s in self.studies}
+        return [f"tables/{s}/{name}.json" for s in self.studies for name in ("facts", "scaling", *there[s])]
 
     def histories(self, study: str) -> list[str]:
         """History of each replicate of the runs that a study's report shows, with their localization."""

@@ -7,14 +7,13 @@ import tempfile
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from medscale.config import Model
 from medscale.data.augment import MEAN, STD
 from medscale.detect import require
 from medscale.errors import MedscaleError
+from medscale.models.registry import read_weights
 
 PREFIX = "network."  # of this package's weights before ultralytics' own names
 _home: tempfile.TemporaryDirectory[str] | None = None
@@ -130,12 +129,7 @@ def load_weights(network: nn.Module, path: str) -> None:
             "YOLO; from safetensors.torch import save_file; save_file({k: v.contiguous() for k, v in "
             "YOLO('yolov8n.pt').model.float().state_dict().items()}, 'yolov8n.safetensors')\""
         )
-    try:
-        given = {key.removeprefix(PREFIX): value for key, value in load_file(path).items()}
-    except FileNotFoundError:
-        raise MedscaleError(f"detect.pretrained: {path} does not exist") from None
-    except (SafetensorError, OSError) as error:
-        raise MedscaleError(f"detect.pretrained: {path} is no valid .safetensors file ({error})") from None
+    given = {key.removeprefix(PREFIX): value for key, value in read_weights(path, "detect.pretrained: ").items()}
     wanted = network.state_dict()
     head = ".".join(list(wanted)[-1].split(".")[:2]) + "."
     unlike = [key for key in wanted if key not in given or given[key].shape != wanted[key].shape]

@@ -77,7 +77,7 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     """
     if not Path(path).is_file():
         raise MedscaleError(f"pretrained weights: {path} does not exist; give a .safetensors file, 'hub' or nothing")
-    given = read_weights(path)
+    given = read_weights(path, "pretrained weights: ")
     wanted = module.state_dict()
     linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
     head = f"{linear[-1]}." if linear else None
@@ -94,16 +94,18 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     module.load_state_dict({key: value for key, value in given.items() if key not in replaced}, strict=False)
 
 
-def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
+def read_weights(path: str | Path, whose: str = "") -> dict[str, torch.Tensor]:
     """Tensors of a .safetensors file by name.
 
     Raises:
-        MedscaleError: when it is missing or damaged.
+        MedscaleError: when it is missing or damaged; ``whose`` stands before the message.
     """
+    if not Path(path).is_file():
+        raise MedscaleError(f"{whose}{path} does not exist")
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise MedscaleError(f"{path} is no valid .safetensors file ({error})") from None
+        raise MedscaleError(f"{whose}{path} is no valid .safetensors file ({error})") from None
 
 
 def stages(module: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -65,7 +65,6 @@ def write_report(
     _figures(figures, found, times, settings.baseline, shards, counts, reasons, audit)
     _tables(tables_to, found, times, settings.baseline, index, counts, reasons, published)
     said = facts(study, settings, found, times, counts, audit, published, whole.figures(study)[len(FIGURES) :])
-    said["structure"]["normalizes"] = any(result.normalizes for result in found)
     of_quality = read_json(quality)
     said["structure"] |= {"quality": of_quality["structure"], "variants": varied(whole, study)}
     said["values"] |= {f"{study}/{key}": value for key, value in of_quality["values"].items()}
