@@ -4,7 +4,7 @@
 #   snakemake --profile demo …                  the same names at demo scale, below work/demo
 import sys
 
-from medscale.config import (
+from medscale.config.figures import (
     BENCHMARKS,
     PROFILES,
     FIGURES as BASE_FIGURES,
@@ -14,19 +14,19 @@ from medscale.config import (
     SCALING_TABLES,
     TABLES as BASE_TABLES,
 )
-from medscale.submit import Submission
-from medscale.workflow import ALONE, Study, shown, shown_table
+from medscale.resources.submit import Submission
+from medscale.workflow.graph import ALONE, Graph, shown, shown_table
 
-STUDY = Study(config, targets=sys.argv[1:], elsewhere=workflow.overwrite_workdir)
-STUDY.equip_jobs()
-IMAGE = STUDY.container(workflow.deployment_settings.deployment_method)
-SLURM = Submission(STUDY, IMAGE, workflow.deployment_settings)
+GRAPH = Graph(config, targets=sys.argv[1:], elsewhere=workflow.overwrite_workdir)
+GRAPH.equip_jobs()
+IMAGE = GRAPH.container(workflow.deployment_settings.deployment_method)
+SLURM = Submission(GRAPH, IMAGE, workflow.deployment_settings)
 # One timed thing at a time, unless a profile says more. Not in profiles/default: that would win over the other profiles.
 if "timed" not in workflow.global_resources:
     workflow.register_resource("timed", 1)
 
 
-workdir: STUDY.workdir
+workdir: GRAPH.workdir
 
 
 report: "report/workflow.rst"

@@ -16,7 +16,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from medscale.errors import MedscaleError
+from medscale.base.errors import MedscaleError
 from medscale.measure.record import in_turns, start_method
 
 
@@ -35,7 +35,9 @@ class Contestant:
     seconds: Callable[[Path], Sequence[float]]
 
 
-def take_turns(ways: Mapping[str, Callable[[int], float]], rounds: int, quiet: bool = False) -> pd.DataFrame:
+def take_turns(
+    ways: Mapping[str, Callable[[int], float]], rounds: int, quiet: bool = False
+) -> pd.DataFrame:
     """Let each way do its work once a round, in turns, so that what disturbs the machine disturbs all of them.
 
     Args:
@@ -55,7 +57,9 @@ def take_turns(ways: Mapping[str, Callable[[int], float]], rounds: int, quiet: b
     return pd.DataFrame(rows, columns=["round", "name", "seconds"])
 
 
-def hold(contestants: Sequence[Contestant], rounds: int, folder: Path, settle: int = 1) -> pd.DataFrame:
+def hold(
+    contestants: Sequence[Contestant], rounds: int, folder: Path, settle: int = 1
+) -> pd.DataFrame:
     """Let each contestant run once a round, as ``take_turns`` does.
 
     Returns:
@@ -105,7 +109,15 @@ def ratio(table: pd.DataFrame, above: str, below: str) -> tuple[float, float, fl
 
 def show(table: pd.DataFrame, base: str, title: str, images: int | None = None) -> None:
     """Print each contestant's seconds, and its ratio to the base; with ``images``, also how many it did a second."""
-    shown = Table("", "seconds", f"ratio to {base}", "over rounds", title=title, box=None, title_justify="left")
+    shown = Table(
+        "",
+        "seconds",
+        f"ratio to {base}",
+        "over rounds",
+        title=title,
+        box=None,
+        title_justify="left",
+    )
     if images is not None:
         shown.add_column("images/s", justify="right")
     for name in dict.fromkeys(table["name"]):

@@ -10,8 +10,8 @@ from pathlib import Path
 import typer
 
 from bench import loader, preprocessing, workers
-from medscale.errors import MedscaleError, tell_user
-from medscale.parallel.launch import KEEP_MEMORY
+from medscale.base.errors import MedscaleError, tell_user
+from medscale.engine.parallel.launch import KEEP_MEMORY
 
 CONTESTS: dict[str, tuple[Callable[[Path, int, int], None], int]] = {
     "preprocessing": (preprocessing.contest, 12),

@@ -13,11 +13,11 @@ import typer
 from rich.console import Console
 
 from bench.contest import judge, ratio, show, take_turns
+from medscale.base.code import ROOT
+from medscale.base.errors import MedscaleError, tell_user
 from medscale.data.shards import Shards
-from medscale.errors import MedscaleError, tell_user
 from medscale.measure.exporting import paired, write
 from medscale.measure.record import cores
-from medscale.provenance import ROOT
 from medscale.serve import runtime
 from medscale.serve.predict import load
 from medscale.serve.runtime import Run
@@ -43,15 +43,26 @@ def main(
     if predictor.inference.metadata:
         raise MedscaleError(f"{result} takes metadata; name a result that takes images alone")
     test = opened.positions("test")
-    pixels, labels, groups = opened.gather(test), opened.labels[test], opened.rows["group"].to_numpy()[test]
+    pixels, labels, groups = (
+        opened.gather(test),
+        opened.labels[test],
+        opened.rows["group"].to_numpy()[test],
+    )
     with tempfile.TemporaryDirectory(prefix="medscale-bench-") as folder:
-        files = write(predictor, opened, opened.positions("val"), ["fp16", "int8"], Path(folder, "network"))
+        files = write(
+            predictor, opened, opened.positions("val"), ["fp16", "int8"], Path(folder, "network")
+        )
         eager = runtime.eager(predictor)
         fast = runtime.eager(predictor, compiled=True) if compiled else None
         for threads in sorted({1, len(cores())}):
             torch.set_num_threads(threads)
-            ways: dict[str, Run] = {EAGER: eager} | ({"PyTorch, compiled": fast} if fast is not None else {})
-            ways |= {f"ONNX Runtime, {name}": runtime.onnx(file, "cpu", threads) for name, file in files.items()}
+            ways: dict[str, Run] = {EAGER: eager} | (
+                {"PyTorch, compiled": fast} if fast is not None else {}
+            )
+            ways |= {
+                f"ONNX Runtime, {name}": runtime.onnx(file, "cpu", threads)
+                for name, file in files.items()
+            }
             for batch in (1, 8, 32):
                 _hold(ways, pixels[:batch], threads, rounds)
         right = runtime.in_batches(eager, pixels, None, 32).argmax(1) == labels
@@ -71,7 +82,9 @@ def _hold(ways: dict[str, Run], pixels: np.ndarray, threads: int, rounds: int) -
         start = perf_counter()
         run(pixels, None)
         calls[name] = max(3, int(AT_LEAST_S / (perf_counter() - start)))
-    found = take_turns({n: partial(_seconds, run, pixels, calls[n]) for n, run in ways.items()}, rounds, quiet=True)
+    found = take_turns(
+        {n: partial(_seconds, run, pixels, calls[n]) for n, run in ways.items()}, rounds, quiet=True
+    )
     show(found, EAGER, f"\nbatch {len(pixels)}, {threads} thread{'s' * (threads > 1)}", len(pixels))
     for name in ways:
         if name.startswith("ONNX"):

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medscale.config import RunPlan, load, plan
+from medscale.base.code import ROOT
+from medscale.base.files import write_json
+from medscale.config.configuration import load
+from medscale.config.planning import plan
 from medscale.data.loader import Loader
 from medscale.data.shards import Shards, seal, write_chunk
-from medscale.files import write_json
-from medscale.provenance import ROOT
+from medscale.engine.plan import RunPlan
 
 
 def make_shards(folder: Path, train: int, size: int) -> Path:
@@ -21,7 +23,9 @@ def make_shards(folder: Path, train: int, size: int) -> Path:
     split = np.repeat(["train", "val", "test"], [train, 8, 8])
     total = len(split)
     for number, start in enumerate(range(0, total, 64)):
-        write_chunk(folder, number, rng.integers(0, 255, (min(64, total - start), size, size, 3), np.uint8))
+        write_chunk(
+            folder, number, rng.integers(0, 255, (min(64, total - start), size, size, 3), np.uint8)
+        )
     rows = pd.DataFrame({"id": np.arange(total), "label": np.arange(total) % 2, "split": split})
     rows["group"] = rows["id"].astype(str)
     seal(folder, rows, ["a", "b"], {"preprocess": {}})
@@ -32,7 +36,12 @@ def planned(run: str, **settings: Any) -> RunPlan:
     """The plan of a run of the glaucoma study with the full network and the global batch held."""
     recipe = {"batch_is": "global", "lr_scaling": "none"} | settings.pop("recipe", {})
     demo = {"model": {"options": {"width": 64}}, "recipe": recipe} | settings
-    return plan(load(ROOT / "config.yaml", {"scale": "demo", "studies": {"glaucoma": demo}}), "glaucoma", run, 1)
+    return plan(
+        load(ROOT / "config.yaml", {"scale": "demo", "studies": {"glaucoma": demo}}),
+        "glaucoma",
+        run,
+        1,
+    )
 
 
 def training_loader(plan: RunPlan, shards: Shards) -> Loader:

@@ -19,10 +19,11 @@ import typer
 from bench.contest import alone, judge, ratio, show, take_turns
 from bench.inputs import make_shards
 from bench.others import BATCH, OTHERS, Epoch
-from medscale.config import Augment, Crop, Preprocess
+from medscale.base.errors import MedscaleError, tell_user
+from medscale.config.sections import Preprocess
 from medscale.data.loader import Loader
 from medscale.data.shards import Shards
-from medscale.errors import MedscaleError, tell_user
+from medscale.engine.plan import Augment, Crop
 from medscale.measure.loaders import Batch, Photographs, Preprocessed, by_dataloader
 
 RECIPES = {
@@ -38,9 +39,18 @@ def by_medscale(folder: Path, augment: Augment) -> Epoch:
     """The package's loader, for one process; channels last, as the recipes train."""
     shards = Shards.open(folder / "shards")
     loader = Loader(
-        shards, "train", global_batch=BATCH, replicas=1, replica=0, training=True, augment=augment, channels_last=True
+        shards,
+        "train",
+        global_batch=BATCH,
+        replicas=1,
+        replica=0,
+        training=True,
+        augment=augment,
+        channels_last=True,
     )
-    return lambda epoch: ((batch.images, batch.labels) for step in loader.epoch(epoch) for batch in step.batches)
+    return lambda epoch: (
+        (batch.images, batch.labels) for step in loader.epoch(epoch) for batch in step.batches
+    )
 
 
 def by_files(folder: Path, augment: Augment) -> Epoch:
@@ -49,7 +59,8 @@ def by_files(folder: Path, augment: Augment) -> Epoch:
     labels = shards.labels[shards.positions("train")]
     paths = [folder / "files" / f"{number}.jpg" for number in range(len(labels))]
     return _shuffled(
-        by_dataloader(Photographs(paths, labels, Preprocess(size=shards.shape[0]), augment), BATCH), labels
+        by_dataloader(Photographs(paths, labels, Preprocess(size=shards.shape[0]), augment), BATCH),
+        labels,
     )
 
 
@@ -94,7 +105,10 @@ def seconds(kind: str, recipe: str, folder: Path, epoch: int) -> float:
         images += len(pixels)
         if pixels.shape[1:] != (3, 224, 224) or pixels.dtype != torch.float32:
             raise MedscaleError(f"{kind} delivered {pixels.dtype} of shape {tuple(pixels.shape)}")
-    took, wanted = perf_counter() - start, len(Shards.open(folder / recipe / "shards").positions("train"))
+    took, wanted = (
+        perf_counter() - start,
+        len(Shards.open(folder / recipe / "shards").positions("train")),
+    )
     if images != wanted:
         raise MedscaleError(f"{kind} delivered {images} images instead of {wanted}")
     return took
@@ -120,8 +134,12 @@ def contest(folder: Path, rounds: int, images: int) -> None:
             for way in ways.values():  # imports, storage, first touch of memory
                 way(rounds)
             table = take_turns(ways, rounds, quiet=True)
-            changes = ", ".join(f"{key} {value}" for key, value in augment.model_dump(exclude_defaults=True).items())
-            show(table, OURS, f"{recipe}: {images} images of {size} px; {changes}; one core", images)
+            changes = ", ".join(
+                f"{key} {value}" for key, value in augment.model_dump(exclude_defaults=True).items()
+            )
+            show(
+                table, OURS, f"{recipe}: {images} images of {size} px; {changes}; one core", images
+            )
             found = ratio(table, FILES, OURS)
             judge(f"{FILES} / {OURS} (aim: at least {FASTER})", found, found[0] >= FASTER)
 

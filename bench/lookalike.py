@@ -11,11 +11,11 @@ import pandas as pd
 import typer
 
 from bench.contest import listed
+from medscale.base.code import ROOT
+from medscale.base.errors import MedscaleError, tell_user
+from medscale.base.files import write_csv
 from medscale.data.images import read_rgb
 from medscale.data.lookalike import CONTRAST, SHAPE, components, contrast, pairs, thumbnail
-from medscale.errors import MedscaleError, tell_user
-from medscale.files import write_csv
-from medscale.provenance import ROOT
 
 
 def encoded(image: np.ndarray, quality: int = 90) -> np.ndarray:
@@ -32,7 +32,9 @@ def cropped(image: np.ndarray, share: float) -> np.ndarray:
 
 COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "JPEG, quality 50": lambda image: encoded(image, 50),
-    "half the size": lambda image: cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
+    "half the size": lambda image: cv2.resize(
+        image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA
+    ),
     "20 % brighter": lambda image: encoded(cv2.convertScaleAbs(image, alpha=1.2)),
     "20 % darker": lambda image: encoded(cv2.convertScaleAbs(image, alpha=0.8)),
     "mirrored": lambda image: encoded(image[:, ::-1]),
@@ -74,7 +76,11 @@ def measure(name: str, images: list[np.ndarray]) -> pd.DataFrame:
         part = components(len(both), found)
         joined = (part[: len(images)] == part[len(images) :])[shown]
         others = len(merged(found, len(images)) - known)
-        counts = {"images": len(images), "comparable": int(shown.sum()), "merged_originals": len(known)}
+        counts = {
+            "images": len(images),
+            "comparable": int(shown.sum()),
+            "merged_originals": len(known),
+        }
         recall = round(float(joined.mean()), 4) if len(joined) else None
         rows.append({"data": name, "copy": kind, "recall": recall, "merged": others} | counts)
     return pd.DataFrame(rows)
@@ -87,7 +93,9 @@ def main(
     """Copy each image of the folders in each way, search copies and originals together, and write what is found."""
     tables = []
     for folder in folders:
-        paths = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+        paths = sorted(
+            path for path in folder.glob("*/*") if path.suffix.lower() in (".jpg", ".jpeg", ".png")
+        )
         if not paths:
             raise MedscaleError(f"{folder} holds no <class>/*.jpg or *.png")
         tables.append(measure(folder.name, [read_rgb(path) for path in paths]))

@@ -15,11 +15,11 @@ import typer
 from torch import Tensor, nn
 
 from bench.inputs import training_loader
-from medscale.config import RunPlan
+from medscale.base.files import read_json, write_json
 from medscale.data.shards import Shards
-from medscale.files import read_json, write_json
-from medscale.models.registry import build
-from medscale.train.recipe import optimizer
+from medscale.engine.models.registry import build
+from medscale.engine.plan import RunPlan
+from medscale.engine.train.recipe import optimizer
 
 
 class Epochs:
@@ -38,7 +38,9 @@ class Epochs:
         self._epoch += 1
 
 
-def bare(network: nn.Module, made: torch.optim.Optimizer, data: Epochs, plan: RunPlan) -> list[float]:
+def bare(
+    network: nn.Module, made: torch.optim.Optimizer, data: Epochs, plan: RunPlan
+) -> list[float]:
     """Plain PyTorch; seconds of each epoch."""
     seconds = []
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(made, plan.recipe.epochs * len(data))
@@ -55,13 +57,17 @@ def bare(network: nn.Module, made: torch.optim.Optimizer, data: Epochs, plan: Ru
     return seconds
 
 
-def accelerated(network: nn.Module, made: torch.optim.Optimizer, data: Epochs, plan: RunPlan) -> list[float]:
+def accelerated(
+    network: nn.Module, made: torch.optim.Optimizer, data: Epochs, plan: RunPlan
+) -> list[float]:
     """Hugging Face's Accelerate; seconds of each epoch."""
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=True)
     network, made = accelerator.prepare(network, made)
-    schedule = accelerator.prepare(torch.optim.lr_scheduler.CosineAnnealingLR(made, plan.recipe.epochs * len(data)))
+    schedule = accelerator.prepare(
+        torch.optim.lr_scheduler.CosineAnnealingLR(made, plan.recipe.epochs * len(data))
+    )
     seconds = []
     for _ in range(plan.recipe.epochs):
         start = perf_counter()
@@ -76,7 +82,9 @@ def accelerated(network: nn.Module, made: torch.optim.Optimizer, data: Epochs, p
     return seconds
 
 
-def lightning(network: nn.Module, made: torch.optim.Optimizer, data: Epochs, plan: RunPlan) -> list[float]:
+def lightning(
+    network: nn.Module, made: torch.optim.Optimizer, data: Epochs, plan: RunPlan
+) -> list[float]:
     """PyTorch Lightning; seconds of each epoch."""
     from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -89,7 +97,9 @@ def lightning(network: nn.Module, made: torch.optim.Optimizer, data: Epochs, pla
             return nn.functional.cross_entropy(self.network(batch[0]), batch[1])
 
         def configure_optimizers(self) -> dict[str, object]:
-            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(made, plan.recipe.epochs * len(data))
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+                made, plan.recipe.epochs * len(data)
+            )
             return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     class Timer(Callback):
@@ -133,7 +143,9 @@ def at_once(spec: Path, shards: Path, out: Path, processes: int = 2) -> None:
     if any([one.wait() for one in started]):  # noqa: C419 (wait for all)
         raise SystemExit("one of the loops failed")
     each = [read_json(folder / "seconds.json")["epoch_seconds"] for folder in folders]
-    write_json(out / "seconds.json", {"epoch_seconds": [max(epoch) for epoch in zip(*each, strict=True)]})
+    write_json(
+        out / "seconds.json", {"epoch_seconds": [max(epoch) for epoch in zip(*each, strict=True)]}
+    )
 
 
 def main(kind: str, spec: Path, shards: Path, out: Path, core: int = 0) -> None:
@@ -150,7 +162,10 @@ def main(kind: str, spec: Path, shards: Path, out: Path, core: int = 0) -> None:
     if plan.recipe.channels_last:
         network = network.to(memory_format=torch.channels_last)
     made = optimizer(network, plan.recipe)
-    write_json(out / "seconds.json", {"epoch_seconds": KINDS[kind](network.train(), made, Epochs(plan, opened), plan)})
+    write_json(
+        out / "seconds.json",
+        {"epoch_seconds": KINDS[kind](network.train(), made, Epochs(plan, opened), plan)},
+    )
 
 
 if __name__ == "__main__":

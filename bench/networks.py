@@ -13,14 +13,17 @@ import typer
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from medscale import cost
-from medscale.config import Model, load, plan
-from medscale.machines import Network
-from medscale.models import registry
-from medscale.provenance import ROOT
-from medscale.schema import is_detector
+from medscale.base.code import ROOT
+from medscale.config.configuration import load
+from medscale.config.planning import plan
+from medscale.engine.models import registry
+from medscale.engine.plan import Model, is_detector
+from medscale.resources import cost
+from medscale.resources.machines import Network
 
-CLASSES = 35  # of networks whose study finds its classes on disk: the last layer is a small part of any
+CLASSES = (
+    35  # of networks whose study finds its classes on disk: the last layer is a small part of any
+)
 
 
 def main(scale: str = "full") -> None:
@@ -34,7 +37,11 @@ def main(scale: str = "full") -> None:
                 classes = len(settings.classes or range(CLASSES))
                 rows[made.model.name] = count(made.model, cost.pixels(config, made), classes)
     for name, row in rows.items():
-        print(f"    {name}: {{" + ", ".join(f"{key}: {value:.4g}" for key, value in row if key != "share") + "}")
+        print(
+            f"    {name}: {{"
+            + ", ".join(f"{key}: {value:.4g}" for key, value in row if key != "share")
+            + "}"
+        )
 
 
 def count(model: Model, size: int, classes: int) -> Network:
@@ -52,12 +59,14 @@ def count(model: Model, size: int, classes: int) -> Network:
         network(torch.zeros(1, 3, size, size))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     operations = flops.get_total_flops() / 1e9
-    return Network(size=size, gflops=operations, activations_m=elements / 1e6, parameters_m=parameters / 1e6)
+    return Network(
+        size=size, gflops=operations, activations_m=elements / 1e6, parameters_m=parameters / 1e6
+    )
 
 
 def _build(model: Model, classes: int) -> nn.Module:
     if is_detector(model.name):
-        from medscale.detect.yolo import build
+        from medscale.engine.detect.yolo import build
 
         return build(model.model_copy(update={"pretrained": None}))
     return registry.build(model.model_copy(update={"pretrained": None, "trained": "all"}), classes)
@@ -66,7 +75,13 @@ def _build(model: Model, classes: int) -> nn.Module:
 def _elements(output: Any) -> int:
     if isinstance(output, Tensor):
         return output.numel()
-    parts = output.values() if isinstance(output, dict) else output if isinstance(output, (list, tuple)) else ()
+    parts = (
+        output.values()
+        if isinstance(output, dict)
+        else output
+        if isinstance(output, (list, tuple))
+        else ()
+    )
     return sum(_elements(part) for part in parts)
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from medscale.config import Augment
 from medscale.data.augment import MEAN, STD
 from medscale.data.shards import Shards
+from medscale.engine.plan import Augment
 from medscale.measure.loaders import Batch, Changed, Preprocessed, Sample
 
 BATCH = 32
@@ -38,7 +38,9 @@ def with_webdataset(folder: Path, augment: Augment) -> Epoch:
             for number, (image, label) in enumerate(train_images(folder)):
                 writer.write({"__key__": f"{number:06d}", "npy": image, "cls": label})
     changed = Changed(augment)
-    data = wds.WebDataset(str(tar), shardshuffle=False).shuffle(1000).decode().to_tuple("npy", "cls")
+    data = (
+        wds.WebDataset(str(tar), shardshuffle=False).shuffle(1000).decode().to_tuple("npy", "cls")
+    )
     loader = wds.WebLoader(data.map_tuple(changed, int).batched(BATCH), batch_size=None)
     return lambda epoch: ((images, torch.as_tensor(labels)) for images, labels in loader)
 
@@ -51,12 +53,17 @@ def with_datasets(folder: Path, augment: Augment) -> Epoch:
     place = folder / "arrow"
     if not place.exists():
         pairs = list(train_images(folder))
-        columns = {"image": [image.tobytes() for image, _ in pairs], "label": [label for _, label in pairs]}
+        columns = {
+            "image": [image.tobytes() for image, _ in pairs],
+            "label": [label for _, label in pairs],
+        }
         datasets.Dataset.from_dict(columns).save_to_disk(str(place))
     shape, changed = Shards.open(folder / "shards").shape, Changed(augment)
 
     def change(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        images = [changed(np.frombuffer(one, np.uint8).reshape(shape).copy()) for one in rows["image"]]
+        images = [
+            changed(np.frombuffer(one, np.uint8).reshape(shape).copy()) for one in rows["image"]
+        ]
         return {"image": images, "label": rows["label"]}
 
     data = datasets.load_from_disk(str(place)).with_transform(change)
@@ -88,7 +95,9 @@ def with_grain(folder: Path, augment: Augment) -> Epoch:
         return torch.stack(images), torch.tensor(labels)
 
     def batches(epoch: int) -> Iterator[Batch]:
-        data = grain.MapDataset.source(grain.sources.ArrayRecordDataSource([str(file)])).shuffle(seed=epoch)
+        data = grain.MapDataset.source(grain.sources.ArrayRecordDataSource([str(file)])).shuffle(
+            seed=epoch
+        )
         mapped = data.map(change).batch(BATCH, batch_fn=together)
         yield from mapped.to_iter_dataset(grain.ReadOptions(num_threads=0))
 
@@ -102,7 +111,9 @@ def with_torchdata(folder: Path, augment: Augment) -> Epoch:
 
     data = Preprocessed(Shards.open(folder / "shards"), augment)
     node = nodes.MapStyleWrapper(data, RandomSampler(data))
-    loader = nodes.Loader(nodes.Mapper(nodes.Batcher(node, BATCH, drop_last=False), default_collate))
+    loader = nodes.Loader(
+        nodes.Mapper(nodes.Batcher(node, BATCH, drop_last=False), default_collate)
+    )
     return lambda epoch: iter(loader)
 
 
@@ -112,14 +123,20 @@ def with_albumentations(folder: Path, augment: Augment) -> Epoch:
     import albumentations as album
     from albumentations.pytorch import ToTensorV2
 
-    steps: list[Any] = [album.Rotate(augment.rotate, p=1, border_mode=cv2.BORDER_REFLECT)] if augment.rotate else []
+    steps: list[Any] = (
+        [album.Rotate(augment.rotate, p=1, border_mode=cv2.BORDER_REFLECT)]
+        if augment.rotate
+        else []
+    )
     steps += [album.RandomCrop(augment.crop.size, augment.crop.size)] if augment.crop else []
     steps += [album.HorizontalFlip(p=augment.hflip)] if augment.hflip else []
     steps += [album.VerticalFlip(p=augment.vflip)] if augment.vflip else []
     if augment.brightness or augment.contrast:
         steps.append(album.RandomBrightnessContrast(augment.brightness, augment.contrast, p=1))
     change = album.Compose([*steps, album.Normalize(MEAN, STD), ToTensorV2()])
-    data = Preprocessed(Shards.open(folder / "shards"), Augment(), lambda image: change(image=image)["image"])
+    data = Preprocessed(
+        Shards.open(folder / "shards"), Augment(), lambda image: change(image=image)["image"]
+    )
     loader = DataLoader(data, BATCH, shuffle=True)
     return lambda epoch: ((images, labels) for images, labels in loader)
 
@@ -133,7 +150,9 @@ def with_kornia(folder: Path, augment: Augment) -> Epoch:
     steps += [kornia.RandomHorizontalFlip(p=augment.hflip)] if augment.hflip else []
     steps += [kornia.RandomVerticalFlip(p=augment.vflip)] if augment.vflip else []
     if augment.brightness:
-        steps.append(kornia.RandomBrightness((1 - augment.brightness, 1 + augment.brightness), p=1.0))
+        steps.append(
+            kornia.RandomBrightness((1 - augment.brightness, 1 + augment.brightness), p=1.0)
+        )
     if augment.contrast:
         steps.append(kornia.RandomContrast((1 - augment.contrast, 1 + augment.contrast), p=1.0))
     change = kornia.AugmentationSequential(
@@ -167,19 +186,30 @@ def with_dali(folder: Path, augment: Augment) -> Epoch:
 
     @pipeline_def(batch_size=BATCH, num_threads=1, device_id=None, prefetch_queue_depth=1)
     def changed() -> Any:
-        images, labels = fn.external_source(read, num_outputs=2, layout=["HWC", ""], dtype=[types.UINT8, types.INT64])
+        images, labels = fn.external_source(
+            read, num_outputs=2, layout=["HWC", ""], dtype=[types.UINT8, types.INT64]
+        )
         if augment.rotate:
             angle = fn.random.uniform(range=[-augment.rotate, augment.rotate])
             images = fn.rotate(images, angle=angle, keep_size=True, fill_value=0)
         if augment.brightness or augment.contrast:
             factors = {
                 name: fn.random.uniform(range=[1 - one, 1 + one])
-                for name, one in (("brightness", augment.brightness), ("contrast", augment.contrast))
+                for name, one in (
+                    ("brightness", augment.brightness),
+                    ("contrast", augment.contrast),
+                )
             }
             images = fn.brightness_contrast(images, **factors)
         if augment.vflip:
-            images = fn.flip(images, horizontal=0, vertical=fn.random.coin_flip(probability=augment.vflip))
-        place = {f"crop_pos_{axis}": fn.random.uniform(range=[0.0, 1.0]) for axis in "xy"} if augment.crop else {}
+            images = fn.flip(
+                images, horizontal=0, vertical=fn.random.coin_flip(probability=augment.vflip)
+            )
+        place = (
+            {f"crop_pos_{axis}": fn.random.uniform(range=[0.0, 1.0]) for axis in "xy"}
+            if augment.crop
+            else {}
+        )
         scaled = {"mean": [255 * one for one in MEAN], "std": [255 * one for one in STD]}
         images = fn.crop_mirror_normalize(
             images,
@@ -197,7 +227,9 @@ def with_dali(folder: Path, augment: Augment) -> Epoch:
 
     def batches(epoch: int) -> Iterator[Batch]:
         for _ in range(steps):
-            images, labels = (torch.from_numpy(np.asarray(one.as_array())) for one in pipeline.run())
+            images, labels = (
+                torch.from_numpy(np.asarray(one.as_array())) for one in pipeline.run()
+            )
             yield images, labels[:, 0]
 
     return batches

@@ -14,19 +14,24 @@ from rich.console import Console
 
 from bench.contest import Contestant, finish, hold, judge, ratio, show
 from bench.inputs import make_shards, planned, write_plan
-from medscale.errors import tell_user
-from medscale.files import read_json
-from medscale.parallel.launch import KEEP_MEMORY
-from medscale.provenance import ROOT
+from medscale.base.code import ROOT
+from medscale.base.errors import tell_user
+from medscale.base.files import read_json
+from medscale.engine.parallel.launch import KEEP_MEMORY
 
-_WITH_MEMORY_KEPT = ["env", *(f"{name}={value}" for name, value in KEEP_MEMORY.items())]  # as the engine has it
+_WITH_MEMORY_KEPT = [
+    "env",
+    *(f"{name}={value}" for name, value in KEEP_MEMORY.items()),
+]  # as the engine has it
 JUDGED = ("engine", "bare", "two-at-once", "ddp_2cpu")
 SETTLE = 3  # epochs, here of one or two steps, until each process has touched its memory
 CHECKPOINTED_S = 240  # training, after which the share of checkpoints is looked at
 OVERHEAD, SPEEDUP, CHECKPOINT = 1.02, 1.9, 0.02  # what the engine is built to reach
 
 
-def main(rounds: int = 3, epochs: int = 8, images: int = 64, size: int = 224, others: bool = True) -> None:
+def main(
+    rounds: int = 3, epochs: int = 8, images: int = 64, size: int = 224, others: bool = True
+) -> None:
     """Train medical_cnn on the same shards by each loop in turns, one thread a process, and print the ratios.
 
     ``--no-others`` leaves out what only the table shows.
@@ -41,20 +46,33 @@ def main(rounds: int = 3, epochs: int = 8, images: int = 64, size: int = 224, ot
         contestants = [
             Contestant("engine", partial(_engine, serial, shards), partial(_read, "timing.json")),
             *(
-                Contestant(kind, partial(_loop, kind, serial, shards), partial(_read, "seconds.json"))
+                Contestant(
+                    kind, partial(_loop, kind, serial, shards), partial(_read, "seconds.json")
+                )
                 for kind in ("bare", "lightning", "accelerate", "two-at-once")
             ),
-            Contestant("bare as it comes", partial(_plain, serial, shards), partial(_read, "seconds.json")),
+            Contestant(
+                "bare as it comes", partial(_plain, serial, shards), partial(_read, "seconds.json")
+            ),
             Contestant("ddp_2cpu", partial(_engine, double, shards), partial(_read, "timing.json")),
-            Contestant("ddp_2cpu, batch halved", partial(_engine, halved, shards), partial(_read, "timing.json")),
+            Contestant(
+                "ddp_2cpu, batch halved",
+                partial(_engine, halved, shards),
+                partial(_read, "timing.json"),
+            ),
         ]
         if not others:
             contestants = [one for one in contestants if one.name in JUDGED]
-        print(f"medical_cnn, {images} images of {size} px, batch 32 a process, one thread a process", flush=True)
+        print(
+            f"medical_cnn, {images} images of {size} px, batch 32 a process, one thread a process",
+            flush=True,
+        )
         table = hold(contestants, rounds, folder, SETTLE)
         show(table, "bare", "Seconds an epoch")
         seconds = float(table.loc[table["name"] == "engine", "seconds"].median())
-        longer = planned("serial_1cpu", recipe=held | {"epochs": math.ceil(CHECKPOINTED_S / seconds)})
+        longer = planned(
+            "serial_1cpu", recipe=held | {"epochs": math.ceil(CHECKPOINTED_S / seconds)}
+        )
         share = _checkpoints(write_plan(folder / "longer.json", longer), shards, folder / "longer")
     _judge(table, share)
 
@@ -65,9 +83,13 @@ def _judge(table: pd.DataFrame, share: float) -> None:
     ceiling = tuple(2 * share for share in ratio(table, "bare", "two-at-once"))
     judge(f"engine / bare loop (aim: at most {OVERHEAD})", overhead, overhead[0] <= OVERHEAD)
     judge(f"speedup of ddp_2cpu (aim: at least {SPEEDUP})", speedup, speedup[0] >= SPEEDUP)
-    out.print("what two processes that share nothing reach: {:.3f} ({:.3f} to {:.3f})".format(*ceiling))
+    out.print(
+        "what two processes that share nothing reach: {:.3f} ({:.3f} to {:.3f})".format(*ceiling)
+    )
     verdict = "[green]reached" if 0 < share <= CHECKPOINT else "[red]missed"  # 0: none was written
-    out.print(f"checkpoints, share of {CHECKPOINTED_S} s (aim: at most {CHECKPOINT:.0%}): {share:.2%}  {verdict}")
+    out.print(
+        f"checkpoints, share of {CHECKPOINTED_S} s (aim: at most {CHECKPOINT:.0%}): {share:.2%}  {verdict}"
+    )
 
 
 def _engine(spec: Path, shards: Path, out: Path) -> list[str]:
@@ -76,7 +98,16 @@ def _engine(spec: Path, shards: Path, out: Path) -> list[str]:
 
 
 def _loop(kind: str, spec: Path, shards: Path, out: Path) -> list[str]:
-    return [*_WITH_MEMORY_KEPT, sys.executable, "-m", "bench.loops", kind, str(spec), str(shards), str(out)]
+    return [
+        *_WITH_MEMORY_KEPT,
+        sys.executable,
+        "-m",
+        "bench.loops",
+        kind,
+        str(spec),
+        str(shards),
+        str(out),
+    ]
 
 
 def _plain(spec: Path, shards: Path, out: Path) -> list[str]:

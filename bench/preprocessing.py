@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.contest import alone, ratio, take_turns
-from medscale.config import Clahe, Preprocess
+from medscale.config.sections import Clahe, Preprocess
 from medscale.data.build import make_one
 from medscale.data.demo.draw import photograph
 
@@ -26,8 +26,18 @@ RECIPES = {
     "glaucoma": Preprocess(size=224, clahe=Clahe(clip_limit=2.0, tiles=8), gamma=1.2, median=3),
     "plain resize": Preprocess(size=224),
 }
-FILES = {"PNG 512": ("png", 512), "JPEG 512": ("jpg", 512), "JPEG 1024": ("jpg", 1024), "JPEG 2048": ("jpg", 2048)}
-OURS, SAME, LINEAR, PIL = "medscale", "OpenCV loop, same steps", "OpenCV loop, linear resize", "PIL loop"
+FILES = {
+    "PNG 512": ("png", 512),
+    "JPEG 512": ("jpg", 512),
+    "JPEG 1024": ("jpg", 1024),
+    "JPEG 2048": ("jpg", 2048),
+}
+OURS, SAME, LINEAR, PIL = (
+    "medscale",
+    "OpenCV loop, same steps",
+    "OpenCV loop, linear resize",
+    "PIL loop",
+)
 QUALITY = 92  # of the JPEG files
 FASTER = 2.0  # what is aimed at, against the same steps
 
@@ -44,7 +54,9 @@ def make_files(folder: Path, images: int, kinds: Iterable[str] = FILES) -> dict[
             drawn = photograph(np.random.default_rng(number), 0.3 + 0.4 * number / images, size)
             Image.fromarray(drawn).save(file, quality=QUALITY)
             data = file.read_bytes()
-            found.setdefault(name, []).append((file.name, hashlib.sha256(data).hexdigest(), size, size))
+            found.setdefault(name, []).append(
+                (file.name, hashlib.sha256(data).hexdigest(), size, size)
+            )
     return found
 
 
@@ -53,7 +65,9 @@ def by_medscale(folder: str, file: File, settings: Preprocess) -> np.ndarray:
     return make_one(folder, file, settings)
 
 
-def by_opencv(folder: str, file: File, settings: Preprocess, how: int = cv2.INTER_AREA) -> np.ndarray:
+def by_opencv(
+    folder: str, file: File, settings: Preprocess, how: int = cv2.INTER_AREA
+) -> np.ndarray:
     """The plain loop's body: the whole image is decoded, then the same steps."""
     image = cv2.imread(os.path.join(folder, file[0]), cv2.IMREAD_COLOR)
     assert image is not None
@@ -72,10 +86,14 @@ def enhanced(image: np.ndarray, settings: Preprocess) -> np.ndarray:
     """CLAHE, gamma and median as tutorials write them: everything is set up anew for each image."""
     if settings.clahe is not None:
         light, a, b = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2LAB))
-        equalize = cv2.createCLAHE(clipLimit=settings.clahe.clip_limit, tileGridSize=(settings.clahe.tiles,) * 2)
+        equalize = cv2.createCLAHE(
+            clipLimit=settings.clahe.clip_limit, tileGridSize=(settings.clahe.tiles,) * 2
+        )
         image = cv2.cvtColor(cv2.merge((equalize.apply(light), a, b)), cv2.COLOR_LAB2RGB)
     if settings.gamma is not None:
-        table = np.array([round(255 * (i / 255) ** (1 / settings.gamma)) for i in range(256)]).astype("uint8")
+        table = np.array(
+            [round(255 * (i / 255) ** (1 / settings.gamma)) for i in range(256)]
+        ).astype("uint8")
         image = cv2.LUT(image, table)
     return image if settings.median is None else cv2.medianBlur(image, settings.median)
 
@@ -107,28 +125,40 @@ def apart(folder: str, files: list[File], recipe: str) -> tuple[float, int]:
 def contest(folder: Path, rounds: int, images: int) -> None:
     """Hold it for each kind of file and recipe, and print one table."""
     files = make_files(folder, images)
-    heads = ["ms an image", *(f"{way} / {OURS}" for way in (SAME, LINEAR, PIL)), "apart: mean, largest", ""]
+    heads = [
+        "ms an image",
+        *(f"{way} / {OURS}" for way in (SAME, LINEAR, PIL)),
+        "apart: mean, largest",
+        "",
+    ]
     title = f"Preprocessing to 224 px, one core, {images} images, medians over {rounds} rounds"
     shown = Table("file", "recipe", *heads, title=title, box=None, title_justify="left")
     with alone() as process:
         for kind, here in files.items():
             for recipe in RECIPES:
                 process.submit(apart, str(folder), here, recipe).result()  # files and code are warm
-                ways = {way: partial(_once, process, way, str(folder), here, recipe) for way in WAYS}
+                ways = {
+                    way: partial(_once, process, way, str(folder), here, recipe) for way in WAYS
+                }
                 table = take_turns(ways, rounds, quiet=True)
                 mean, largest = process.submit(apart, str(folder), here, recipe).result()
                 shown.add_row(kind, recipe, *_cells(table, images), *_verdict(table, mean, largest))
     Console(width=170).print(shown)
 
 
-def _once(process: ProcessPoolExecutor, way: str, folder: str, files: list[File], recipe: str, number: int) -> float:
+def _once(
+    process: ProcessPoolExecutor, way: str, folder: str, files: list[File], recipe: str, number: int
+) -> float:
     return float(process.submit(seconds, way, folder, files, recipe).result())
 
 
 def _cells(table: pd.DataFrame, images: int) -> list[str]:
     own = table.loc[table["name"] == OURS, "seconds"].median() * 1000 / images
     ratios = (ratio(table, way, OURS) for way in (SAME, LINEAR, PIL))
-    return [f"{own:.2f}", *(f"{middle:.2f} ({low:.2f} to {high:.2f})" for middle, low, high in ratios)]
+    return [
+        f"{own:.2f}",
+        *(f"{middle:.2f} ({low:.2f} to {high:.2f})" for middle, low, high in ratios),
+    ]
 
 
 def _verdict(table: pd.DataFrame, mean: float, largest: int) -> list[str]:

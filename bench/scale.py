@@ -20,16 +20,18 @@ from distributed import Client, LocalCluster
 from matplotlib.figure import Figure
 
 from bench.contest import listed
-from medscale.config import Augment, Dask, Preprocess, Source, Split
+from medscale.base.code import ROOT
+from medscale.base.errors import MedscaleError, tell_user
+from medscale.base.files import read_json, write_csv, write_json
+from medscale.config.sections import Preprocess, Source, Split
 from medscale.data import lookalike
 from medscale.data.build import build_shards
 from medscale.data.index import INDEX, build_index
 from medscale.data.sources import scan
-from medscale.errors import MedscaleError, tell_user
-from medscale.files import read_json, write_csv, write_json
-from medscale.provenance import ROOT
+from medscale.engine.plan import Augment
 from medscale.report import style
 from medscale.report.names import LOOKS
+from medscale.resources.machines import Dask
 
 SIZE = 48  # pixels a side of the files: small, so that what a stage does besides decoding is seen
 SHARD = 32  # pixels a side in the shards
@@ -75,7 +77,9 @@ def index(folder: Path, dask: Dask) -> dict[str, float]:
 def preprocessing(folder: Path, dask: Dask) -> dict[str, float]:
     """Seconds to make the shards."""
     start = perf_counter()
-    build_shards(folder / "data" / INDEX, folder / "raw", Preprocess(size=SHARD), dask, folder / "shards")
+    build_shards(
+        folder / "data" / INDEX, folder / "raw", Preprocess(size=SHARD), dask, folder / "shards"
+    )
     return {"preprocessing": perf_counter() - start}
 
 
@@ -88,7 +92,9 @@ def loading(folder: Path, dask: Dask) -> dict[str, float]:
 
     torch.set_num_threads(1)
     shards = Shards.open(folder / "shards")
-    loader = Loader(shards, "train", global_batch=BATCH, replicas=1, replica=0, training=True, augment=AUGMENT)
+    loader = Loader(
+        shards, "train", global_batch=BATCH, replicas=1, replica=0, training=True, augment=AUGMENT
+    )
     start = perf_counter()
     for step in loader.epoch(0):
         del step
@@ -114,7 +120,13 @@ STAGES: dict[str, Callable[[Path, Dask], dict[str, float]]] = {
     "near-duplicates": near_duplicates,
 }
 WITH_DASK = ("index", "preprocessing")
-ORDER = ("listing", "audit", "near-duplicates", "preprocessing", "loading")  # of the lines in table and figure
+ORDER = (
+    "listing",
+    "audit",
+    "near-duplicates",
+    "preprocessing",
+    "loading",
+)  # of the lines in table and figure
 
 
 def measure(stage: str, folder: Path, workers: int, out: Path) -> None:
@@ -168,7 +180,9 @@ def draw(table: pd.DataFrame) -> Figure:
 
 def main(
     images: list[int] = typer.Option([1_000, 10_000, 100_000], help="numbers of images"),
-    hashes: list[int] = typer.Option([250_000], help="further numbers of thumbnails for near-duplicates alone"),
+    hashes: list[int] = typer.Option(
+        [250_000], help="further numbers of thumbnails for near-duplicates alone"
+    ),
     workers: int = typer.Option(len(os.sched_getaffinity(0)), help="Dask workers"),
     to: Path = typer.Option(ROOT / "docs", help="where scale.csv and scale.png are written"),
     stage: str = typer.Option("", hidden=True),
@@ -198,14 +212,30 @@ def _place(column: pd.Series) -> pd.Series:
 
 def _run(stage: str, folder: Path, workers: int, count: int) -> list[dict[str, object]]:
     out = folder / f"{stage}.json"
-    options = ["--stage", stage, "--folder", str(folder), "--to", str(out), "--workers", str(workers)]
-    done = subprocess.run([sys.executable, "-m", "bench.scale", *options], capture_output=True, text=True)
+    options = [
+        "--stage",
+        stage,
+        "--folder",
+        str(folder),
+        "--to",
+        str(out),
+        "--workers",
+        str(workers),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.scale", *options], capture_output=True, text=True
+    )
     if done.returncode:
         raise MedscaleError(f"{stage} of {count} images failed:\n{done.stderr[-2000:]}")
     read = read_json(out)
     memory = {"parent_mb": round(read["parent_mb"]), "worker_mb": round(read["worker_mb"])}
     return [
-        {"images": count, "stage": name, "seconds": round(value, 3), "us_per_image": round(1e6 * value / count, 1)}
+        {
+            "images": count,
+            "stage": name,
+            "seconds": round(value, 3),
+            "us_per_image": round(1e6 * value / count, 1),
+        }
         | {"workers": workers if stage in WITH_DASK else 1}
         | memory
         for name, value in read["seconds"].items()

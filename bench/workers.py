@@ -15,8 +15,8 @@ from distributed import Client
 
 from bench.contest import judge, ratio, show, take_turns
 from bench.preprocessing import RECIPES, make_files
+from medscale.base.errors import MedscaleError
 from medscale.data.build import Work, chunk_size, chunks, make_chunk
-from medscale.errors import MedscaleError
 from medscale.measure.enhance import ready, stay_on, timed
 from medscale.measure.record import cores, start_method
 
@@ -41,8 +41,15 @@ def contest(folder: Path, rounds: int, images: int) -> None:
         for way in ways.values():  # the first pass warms up
             way(0)
         found = take_turns(ways, rounds)
-    show(found, ONE, f"Preprocessing {images} PNG of 512 px in {len(work)} chunks, start of the workers left out")
-    judge(f"efficiency of 2 Dask workers (aim: at least {EFFICIENCY})", *_efficiency(found, TWO, EFFICIENCY))
+    show(
+        found,
+        ONE,
+        f"Preprocessing {images} PNG of 512 px in {len(work)} chunks, start of the workers left out",
+    )
+    judge(
+        f"efficiency of 2 Dask workers (aim: at least {EFFICIENCY})",
+        *_efficiency(found, TWO, EFFICIENCY),
+    )
     judge("efficiency of the pool", *_efficiency(found, POOL, EFFICIENCY))
     behind = ratio(found, TWO, POOL)
     judge(f"2 Dask workers / {POOL} (aim: at most {BEHIND})", behind, behind[0] <= BEHIND)
@@ -79,6 +86,8 @@ def _by_pool(processes: ProcessPoolExecutor, work: list[Work], number: int) -> f
     return seconds
 
 
-def _efficiency(table: pd.DataFrame, way: str, aim: float) -> tuple[tuple[float, float, float], bool]:
+def _efficiency(
+    table: pd.DataFrame, way: str, aim: float
+) -> tuple[tuple[float, float, float], bool]:
     middle, low, high = (one / 2 for one in ratio(table, ONE, way))
     return (middle, low, high), middle >= aim

@@ -11,16 +11,16 @@ rule enhance:
         "logs/{study}/enhance.log",
     benchmark:
         "benchmarks/{study}/enhance.tsv"
-    threads: lambda w: max(STUDY.benchmark(w.study, "enhance").workers)
+    threads: lambda w: max(GRAPH.benchmark(w.study, "enhance").workers)
     resources:
         timed=ALONE,
     params:
-        raw=lambda w: STUDY.raw_as_seen(w.study),
-        preprocess=lambda w: STUDY.section(w.study, "preprocess"),
-        settings=lambda w: STUDY.benchmark(w.study, "enhance").model_dump_json(),
-        marks=lambda w: STUDY.marks(w.study),
-        script=STUDY.script("enhance.py"),
-        code=STUDY.code("enhance.py"),
+        raw=lambda w: GRAPH.raw_as_seen(w.study),
+        preprocess=lambda w: GRAPH.section(w.study, "preprocess"),
+        settings=lambda w: GRAPH.benchmark(w.study, "enhance").model_dump_json(),
+        marks=lambda w: GRAPH.marks(w.study),
+        script=GRAPH.script("enhance.py"),
+        code=GRAPH.code("enhance.py"),
     shell:
         "python {params.script} --index {input.index} --raw {params.raw:q} --preprocess {params.preprocess:q}"
         " --settings {params.settings:q} --marks {params.marks:q} --out measured/{wildcards.study} --log {log}"
@@ -37,17 +37,17 @@ rule loading:
         "logs/{study}/loading.log",
     benchmark:
         "benchmarks/{study}/loading.tsv"
-    threads: lambda w: max(STUDY.benchmark(w.study, "loading").processes)
+    threads: lambda w: max(GRAPH.benchmark(w.study, "loading").processes)
     resources:
         timed=ALONE,
     params:
-        raw=lambda w: STUDY.raw_as_seen(w.study),
-        preprocess=lambda w: STUDY.section(w.study, "preprocess"),
-        augment=lambda w: STUDY.section(w.study, "augment"),
-        settings=lambda w: STUDY.benchmark(w.study, "loading").model_dump_json(),
-        marks=lambda w: STUDY.marks(w.study),
-        script=STUDY.script("loading.py"),
-        code=STUDY.code("loading.py"),
+        raw=lambda w: GRAPH.raw_as_seen(w.study),
+        preprocess=lambda w: GRAPH.section(w.study, "preprocess"),
+        augment=lambda w: GRAPH.section(w.study, "augment"),
+        settings=lambda w: GRAPH.benchmark(w.study, "loading").model_dump_json(),
+        marks=lambda w: GRAPH.marks(w.study),
+        script=GRAPH.script("loading.py"),
+        code=GRAPH.code("loading.py"),
     shell:
         "python {params.script} --index {input.index} --raw {params.raw:q} --shards data/{wildcards.study}/shards"
         " --preprocess {params.preprocess:q} --augment {params.augment:q} --settings {params.settings:q}"
@@ -58,7 +58,7 @@ rule benchmark_report:
     input:
         rows="measured/{study}/{measured}.csv",
         about="measured/{study}/{measured}.json",
-        reported=STUDY.own("reported.yaml"),
+        reported=GRAPH.own("reported.yaml"),
     output:
         figure=shown("figures/{study}/{measured}.pdf", "{measured}", caption="measured"),
         table="tables/{study}/{measured}.tex",
@@ -71,8 +71,8 @@ rule benchmark_report:
     wildcard_constraints:
         measured="|".join(BENCHMARKS),
     params:
-        script=STUDY.script("benchmark_report.py"),
-        code=STUDY.code("benchmark_report.py"),
+        script=GRAPH.script("benchmark_report.py"),
+        code=GRAPH.code("benchmark_report.py"),
     shell:
         "python {params.script} {wildcards.measured} --study {wildcards.study} --measured measured/{wildcards.study}"
         " --reported {input.reported} --figures figures/{wildcards.study} --tables tables/{wildcards.study} --log {log}"

@@ -12,8 +12,8 @@ rule config:
         "logs/config.log",
     localrule: True
     params:
-        text=STUDY.config.model_dump_json(),
-        script=STUDY.script("write_json.py"),
-        code=STUDY.code("write_json.py"),
+        text=GRAPH.config.model_dump_json(),
+        script=GRAPH.script("write_json.py"),
+        code=GRAPH.code("write_json.py"),
     shell:
         "python {params.script} config {params.text:q} --out {output} 2> {log}"

@@ -10,10 +10,10 @@ rule demo_data:
         "benchmarks/{study}/demo_data.tsv"
     threads: workflow.cores or 1
     params:
-        kind=lambda w: STUDY.config.study(w.study).source.kind,
-        options=lambda w: STUDY.options(w.study),
-        script=STUDY.script("demo_data.py"),
-        code=STUDY.code("demo_data.py"),
+        kind=lambda w: GRAPH.config.study(w.study).source.kind,
+        options=lambda w: GRAPH.options(w.study),
+        script=GRAPH.script("demo_data.py"),
+        code=GRAPH.code("demo_data.py"),
     shell:
         "python {params.script} --kind {params.kind} --options {params.options:q}"
         " --out data/raw/{wildcards.study} --log {log}"
@@ -21,7 +21,7 @@ rule demo_data:
 
 rule index:
     input:
-        lambda w: STUDY.demo_marker(w.study),
+        lambda w: GRAPH.demo_marker(w.study),
     output:
         index="data/{study}/index.parquet",
         audit="data/{study}/audit.csv",
@@ -31,18 +31,18 @@ rule index:
     benchmark:
         "benchmarks/{study}/index.tsv"
     container:
-        None if STUDY.dask_is_jobs else IMAGE
-    threads: STUDY.dask_workers()
+        None if GRAPH.dask_is_jobs else IMAGE
+    threads: GRAPH.dask_workers()
     resources:
         start=SLURM.start_dask(),
     params:
-        source=lambda w: STUDY.section(w.study, "source"),
-        split=lambda w: STUDY.section(w.study, "split"),
-        classes=lambda w: STUDY.section(w.study, "classes"),
-        state=lambda w: STUDY.raw_state(w.study),
-        dask=STUDY.config.dask.model_dump_json(),
-        script=STUDY.script("index.py"),
-        code=STUDY.code("index.py"),
+        source=lambda w: GRAPH.section(w.study, "source"),
+        split=lambda w: GRAPH.section(w.study, "split"),
+        classes=lambda w: GRAPH.section(w.study, "classes"),
+        state=lambda w: GRAPH.raw_state(w.study),
+        dask=GRAPH.config.dask.model_dump_json(),
+        script=GRAPH.script("index.py"),
+        code=GRAPH.code("index.py"),
     shell:
         "{resources.start}python {params.script} --source {params.source:q} --split {params.split:q}"
         " --classes {params.classes:q} --dask {params.dask:q} --out data/{wildcards.study} --log {log}"
@@ -62,20 +62,20 @@ rule shards:
     wildcard_constraints:
         shards="shards(_detect)?",
     container:
-        None if STUDY.dask_is_jobs else IMAGE
-    threads: STUDY.dask_workers()
+        None if GRAPH.dask_is_jobs else IMAGE
+    threads: GRAPH.dask_workers()
     resources:
         start=SLURM.start_dask(),
     params:
-        raw=lambda w: STUDY.raw_as_seen(w.study),
-        preprocess=lambda w: STUDY.preprocess(w.study, w.shards),
+        raw=lambda w: GRAPH.raw_as_seen(w.study),
+        preprocess=lambda w: GRAPH.preprocess(w.study, w.shards),
         boxes=lambda w: "--boxes" if w.shards == "shards_detect" else "",
         beside=lambda w: [
-            f"--beside {f}" for f in STUDY.shards_beside(w.study, w.shards)
+            f"--beside {f}" for f in GRAPH.shards_beside(w.study, w.shards)
         ],
-        dask=STUDY.config.dask.model_dump_json(),
-        script=STUDY.script("shards.py"),
-        code=STUDY.code("shards.py"),
+        dask=GRAPH.config.dask.model_dump_json(),
+        script=GRAPH.script("shards.py"),
+        code=GRAPH.code("shards.py"),
     shell:
         "{resources.start}python {params.script} --index {input.index} --raw {params.raw:q} --preprocess {params.preprocess:q}"
         " --dask {params.dask:q} {params.boxes} {params.beside} --out data/{wildcards.study}/{wildcards.shards} --log {log}"
@@ -86,7 +86,7 @@ rule datasheet:
         config="config.resolved.json",
         index="data/{study}/index.parquet",
         counts="data/{study}/audit.json",
-        known=STUDY.own("datasets.yaml"),
+        known=GRAPH.own("datasets.yaml"),
     output:
         shown("data/{study}/datasheet.md", "datasheet", folder="data"),
         expand("tables/{{study}}/datasheet.{kind}", kind=["tex", "csv"]),
@@ -95,8 +95,8 @@ rule datasheet:
     benchmark:
         "benchmarks/{study}/datasheet.tsv"
     params:
-        script=STUDY.script("datasheet.py"),
-        code=STUDY.code("datasheet.py"),
+        script=GRAPH.script("datasheet.py"),
+        code=GRAPH.code("datasheet.py"),
     shell:
         "python {params.script} --study {wildcards.study} --config {input.config} --data data/{wildcards.study}"
         " --known {input.known} --tables tables/{wildcards.study} --log {log}"
@@ -104,4 +104,4 @@ rule datasheet:
 
 rule data:
     input:
-        [f"{shards}/meta.json" for s in STUDY.studies for shards in STUDY.shard_sets(s)],
+        [f"{shards}/meta.json" for s in GRAPH.studies for shards in GRAPH.shard_sets(s)],

@@ -3,7 +3,7 @@
 
 rule detection_report:
     input:
-        results=lambda w: STUDY.localized(w.study),
+        results=lambda w: GRAPH.localized(w.study),
         shards="data/{study}/shards_detect/meta.json",
     output:
         shown("figures/{study}/detection.pdf", "detection"),
@@ -14,8 +14,8 @@ rule detection_report:
     benchmark:
         "benchmarks/{study}/detection_report.tsv"
     params:
-        script=STUDY.script("detection_report.py"),
-        code=STUDY.code("detection_report.py"),
+        script=GRAPH.script("detection_report.py"),
+        code=GRAPH.code("detection_report.py"),
     shell:
         "python {params.script} {input.results} --shards data/{wildcards.study}/shards_detect"
         " --figures figures/{wildcards.study} --tables tables/{wildcards.study} --log {log}"

@@ -6,7 +6,7 @@ rule evaluate:
         index="data/{study}/index.parquet",
         replicates=lambda w: expand(
             "{folder}/{file}",
-            folder=STUDY.replicates(w.study, w.run),
+            folder=GRAPH.replicates(w.study, w.run),
             file=[
                 "spec.json",
                 "history.csv",
@@ -16,7 +16,7 @@ rule evaluate:
                 "model.safetensors",
             ],
         ),
-        shards=lambda w: f"{STUDY.shards(w.study, w.run)}/meta.json",
+        shards=lambda w: f"{GRAPH.shards(w.study, w.run)}/meta.json",
     output:
         report(
             directory("results/{study}/{run}"),
@@ -31,12 +31,12 @@ rule evaluate:
     benchmark:
         "benchmarks/{study}/{run}/evaluate.tsv"
     params:
-        folders=lambda w: STUDY.replicates(w.study, w.run),
-        shards=lambda w: STUDY.shards(w.study, w.run),
-        gradcam=lambda w: "--gradcam" if STUDY.explained(w.study, w.run) else "",
-        settings=lambda w: STUDY.section(w.study, "evaluate"),
-        script=STUDY.script("evaluate.py"),
-        code=STUDY.code("evaluate.py"),
+        folders=lambda w: GRAPH.replicates(w.study, w.run),
+        shards=lambda w: GRAPH.shards(w.study, w.run),
+        gradcam=lambda w: "--gradcam" if GRAPH.explained(w.study, w.run) else "",
+        settings=lambda w: GRAPH.section(w.study, "evaluate"),
+        script=GRAPH.script("evaluate.py"),
+        code=GRAPH.code("evaluate.py"),
     shell:
         "python {params.script} {params.folders} --index {input.index} --settings {params.settings:q}"
         " --shards {params.shards} {params.gradcam} --out {output} --log {log}"
@@ -44,4 +44,4 @@ rule evaluate:
 
 rule results:
     input:
-        STUDY.results(),
+        GRAPH.results(),

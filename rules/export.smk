@@ -3,7 +3,7 @@
 
 rule export:
     input:
-        results=lambda w: STUDY.exported(w.study),
+        results=lambda w: GRAPH.exported(w.study),
         shards="data/{study}/shards/meta.json",
     output:
         files=directory("exported/{study}"),
@@ -17,10 +17,10 @@ rule export:
     resources:
         timed=1,
     params:
-        settings=lambda w: STUDY.benchmark(w.study, "export").model_dump_json(),
-        marks=lambda w: STUDY.marks(w.study),
-        script=STUDY.script("export.py"),
-        code=STUDY.code("export.py"),
+        settings=lambda w: GRAPH.benchmark(w.study, "export").model_dump_json(),
+        marks=lambda w: GRAPH.marks(w.study),
+        script=GRAPH.script("export.py"),
+        code=GRAPH.code("export.py"),
     shell:
         "python {params.script} {input.results} --shards data/{wildcards.study}/shards --settings {params.settings:q}"
         " --marks {params.marks:q} --files {output.files} --out measured/{wildcards.study} --log {log}"
@@ -28,7 +28,7 @@ rule export:
 
 rule inference:
     input:
-        results=lambda w: STUDY.exported(w.study),
+        results=lambda w: GRAPH.exported(w.study),
         files="exported/{study}",
         index="data/{study}/index.parquet",
     output:
@@ -42,11 +42,11 @@ rule inference:
     resources:
         timed=1,
     params:
-        raw=lambda w: STUDY.raw_as_seen(w.study),
-        settings=lambda w: STUDY.benchmark(w.study, "inference").model_dump_json(),
-        marks=lambda w: STUDY.marks(w.study),
-        script=STUDY.script("inference.py"),
-        code=STUDY.code("inference.py"),
+        raw=lambda w: GRAPH.raw_as_seen(w.study),
+        settings=lambda w: GRAPH.benchmark(w.study, "inference").model_dump_json(),
+        marks=lambda w: GRAPH.marks(w.study),
+        script=GRAPH.script("inference.py"),
+        code=GRAPH.code("inference.py"),
     shell:
         "python {params.script} {input.results} --files {input.files} --index {input.index} --raw {params.raw:q}"
         " --settings {params.settings:q} --marks {params.marks:q} --out measured/{wildcards.study} --log {log}"

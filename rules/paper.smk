@@ -8,9 +8,9 @@ rule study_report:
         audit="data/{study}/audit.csv",
         counts="data/{study}/audit.json",
         shards="data/{study}/shards/meta.json",
-        results=lambda w: STUDY.shown(w.study),
+        results=lambda w: GRAPH.shown(w.study),
         quality="tables/{study}/quality.json",
-        reported=STUDY.own("reported.yaml"),
+        reported=GRAPH.own("reported.yaml"),
     output:
         [shown(f"figures/{{study}}/{name}.pdf", name) for name in BASE_FIGURES],
         [shown_table(f"tables/{{study}}/{name}.csv", name) for name in BASE_TABLES],
@@ -21,8 +21,8 @@ rule study_report:
     benchmark:
         "benchmarks/{study}/study_report.tsv"
     params:
-        script=STUDY.script("study_report.py"),
-        code=STUDY.code("study_report.py"),
+        script=GRAPH.script("study_report.py"),
+        code=GRAPH.code("study_report.py"),
     shell:
         "python {params.script} {input.results} --study {wildcards.study} --config {input.config}"
         " --data data/{wildcards.study} --reported {input.reported} --quality {input.quality}"
@@ -32,7 +32,7 @@ rule study_report:
 rule variants:
     input:
         config="config.resolved.json",
-        results=lambda w: STUDY.beside(w.study),
+        results=lambda w: GRAPH.beside(w.study),
     output:
         shown("figures/{study}/variants.pdf", "variants"),
         shown_table("tables/{study}/variants.csv", "variants"),
@@ -43,8 +43,8 @@ rule variants:
     benchmark:
         "benchmarks/{study}/variants.tsv"
     params:
-        script=STUDY.script("variants.py"),
-        code=STUDY.code("variants.py"),
+        script=GRAPH.script("variants.py"),
+        code=GRAPH.code("variants.py"),
     shell:
         "python {params.script} {input.results} --study {wildcards.study} --config {input.config}"
         " --figures figures/{wildcards.study} --tables tables/{wildcards.study} --log {log}"
@@ -54,7 +54,7 @@ rule variants:
 rule provenance_report:
     input:
         config="config.resolved.json",
-        results=STUDY.results(),
+        results=GRAPH.results(),
     output:
         [
             shown_table(
@@ -72,15 +72,15 @@ rule provenance_report:
     benchmark:
         "benchmarks/provenance_report.tsv"
     params:
-        script=STUDY.script("provenance_report.py"),
-        code=STUDY.code("provenance_report.py"),
+        script=GRAPH.script("provenance_report.py"),
+        code=GRAPH.code("provenance_report.py"),
     shell:
         "python {params.script} {input.results} --config {input.config} --tables tables --log {log}"
 
 
 rule numbers:
     input:
-        STUDY.facts("variants", "profile", *BENCHMARKS),
+        GRAPH.facts("variants", "profile", *BENCHMARKS),
         "tables/provenance.json",
     output:
         "paper/numbers.tex",
@@ -89,20 +89,20 @@ rule numbers:
     benchmark:
         "benchmarks/numbers.tsv"
     params:
-        script=STUDY.script("paper_numbers.py"),
-        code=STUDY.code("paper_numbers.py"),
+        script=GRAPH.script("paper_numbers.py"),
+        code=GRAPH.code("paper_numbers.py"),
     shell:
         "python {params.script} {input} --out {output} --log {log}"
 
 
 rule paper_pdf:
     input:
-        STUDY.figures(),
-        STUDY.tables(),
-        STUDY.datasheets(),
-        STUDY.own("paper/references.bib", "paper/sections/*"),
-        text=STUDY.own("paper/paper.tex"),
-        facts=STUDY.facts("variants"),
+        GRAPH.figures(),
+        GRAPH.tables(),
+        GRAPH.datasheets(),
+        GRAPH.own("paper/references.bib", "paper/sections/*"),
+        text=GRAPH.own("paper/paper.tex"),
+        facts=GRAPH.facts("variants"),
         made=rules.provenance_report.output,
         numbers="paper/numbers.tex",
     output:
@@ -112,8 +112,8 @@ rule paper_pdf:
     benchmark:
         "benchmarks/paper.tsv"
     params:
-        script=STUDY.script("paper.py"),
-        code=STUDY.code("paper.py"),
+        script=GRAPH.script("paper.py"),
+        code=GRAPH.code("paper.py"),
     shell:
         "python {params.script} {input.facts} --provenance tables/provenance.json --text {input.text}"
         " --numbers {input.numbers} --out {output} --log {log}"
@@ -121,7 +121,7 @@ rule paper_pdf:
 
 rule figures:
     input:
-        STUDY.figures(),
+        GRAPH.figures(),
 
 
 rule paper:

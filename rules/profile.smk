@@ -3,22 +3,22 @@
 
 rule profile:
     input:
-        lambda w: f"{STUDY.shards(w.study, w.run)}/meta.json",
+        lambda w: f"{GRAPH.shards(w.study, w.run)}/meta.json",
     output:
         directory("profiled/{study}/{run}"),
     log:
         "logs/{study}/{run}/profile.log",
     benchmark:
         "benchmarks/{study}/{run}/profile.tsv"
-    threads: lambda w: STUDY.plan(w.study, w.run).procs_per_node
+    threads: lambda w: GRAPH.plan(w.study, w.run).procs_per_node
     resources:
         timed=1,
     params:
-        plan=lambda w: STUDY.profile_plan(w.study, w.run),
-        settings=lambda w: STUDY.profile_settings(w.study),
-        shards=lambda w: STUDY.shards(w.study, w.run),
-        script=STUDY.script("profile_run.py"),
-        code=STUDY.code("profile_run.py"),
+        plan=lambda w: GRAPH.profile_plan(w.study, w.run),
+        settings=lambda w: GRAPH.profile_settings(w.study),
+        shards=lambda w: GRAPH.shards(w.study, w.run),
+        script=GRAPH.script("profile_run.py"),
+        code=GRAPH.code("profile_run.py"),
     shell:
         "python {params.script} --plan {params.plan:q} --settings {params.settings:q} --shards {params.shards}"
         " --out {output} --log {log}"
@@ -26,7 +26,7 @@ rule profile:
 
 rule profile_report:
     input:
-        lambda w: STUDY.profiled(w.study),
+        lambda w: GRAPH.profiled(w.study),
     output:
         [shown(f"figures/{{study}}/{name}.pdf", name) for name in PROFILES],
         [shown_table(f"tables/{{study}}/{name}.csv", name) for name in PROFILES],
@@ -37,7 +37,7 @@ rule profile_report:
     benchmark:
         "benchmarks/{study}/profile_report.tsv"
     params:
-        script=STUDY.script("profile_report.py"),
-        code=STUDY.code("profile_report.py"),
+        script=GRAPH.script("profile_report.py"),
+        code=GRAPH.code("profile_report.py"),
     shell:
         "python {params.script} {input} --figures figures/{wildcards.study} --tables tables/{wildcards.study} --log {log}"

@@ -5,10 +5,10 @@ rule quality_report:
     input:
         config="config.resolved.json",
         index="data/{study}/index.parquet",
-        results=lambda w: STUDY.shown(w.study),
+        results=lambda w: GRAPH.shown(w.study),
         predictions=lambda w: [
             f"{folder}/predictions.parquet"
-            for folder in STUDY.shown_replicates(w.study)
+            for folder in GRAPH.shown_replicates(w.study)
         ],
     output:
         [shown(f"figures/{{study}}/{name}.pdf", name) for name in QUALITY_FIGURES],
@@ -21,10 +21,10 @@ rule quality_report:
         "benchmarks/{study}/quality_report.tsv"
     params:
         replicates=lambda w: [
-            f"--replicates {folder}" for folder in STUDY.shown_replicates(w.study)
+            f"--replicates {folder}" for folder in GRAPH.shown_replicates(w.study)
         ],
-        script=STUDY.script("quality.py"),
-        code=STUDY.code("quality.py"),
+        script=GRAPH.script("quality.py"),
+        code=GRAPH.code("quality.py"),
     shell:
         "python {params.script} report {input.results} {params.replicates} --study {wildcards.study}"
         " --config {input.config} --index {input.index} --figures figures/{wildcards.study}"
@@ -33,13 +33,13 @@ rule quality_report:
 
 rule gradcam_report:
     input:
-        lambda w: f"results/{w.study}/{STUDY.config.study(w.study).baseline}",
+        lambda w: f"results/{w.study}/{GRAPH.config.study(w.study).baseline}",
     output:
         shown("figures/{study}/gradcam.pdf", "gradcam"),
     log:
         "logs/{study}/gradcam_report.log",
     params:
-        script=STUDY.script("quality.py"),
-        code=STUDY.code("quality.py"),
+        script=GRAPH.script("quality.py"),
+        code=GRAPH.code("quality.py"),
     shell:
         "python {params.script} gradcam {input} --figures figures/{wildcards.study} --log {log}"

@@ -4,9 +4,9 @@
 rule scaling_report:
     input:
         config="config.resolved.json",
-        results=lambda w: STUDY.shown(w.study) + STUDY.localized(w.study),
-        histories=lambda w: STUDY.histories(w.study),
-        reported=STUDY.own("reported.yaml"),
+        results=lambda w: GRAPH.shown(w.study) + GRAPH.localized(w.study),
+        histories=lambda w: GRAPH.histories(w.study),
+        reported=GRAPH.own("reported.yaml"),
     output:
         [shown(f"figures/{{study}}/{name}.pdf", name) for name in SCALING_FIGURES],
         [shown_table(f"tables/{{study}}/{name}.csv", name) for name in SCALING_TABLES],
@@ -17,8 +17,8 @@ rule scaling_report:
     benchmark:
         "benchmarks/{study}/scaling_report.tsv"
     params:
-        script=STUDY.script("scaling_report.py"),
-        code=STUDY.code("scaling_report.py"),
+        script=GRAPH.script("scaling_report.py"),
+        code=GRAPH.code("scaling_report.py"),
     shell:
         "python {params.script} {input.results} --study {wildcards.study} --config {input.config}"
         " --runs runs/{wildcards.study} --reported {input.reported}"

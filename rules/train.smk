@@ -8,9 +8,9 @@ rule plan:
         "logs/{study}/{run}/seed{seed}.plan.log",
     localrule: True
     params:
-        text=lambda w: STUDY.plan(w.study, w.run, w.seed).model_dump_json(),
-        script=STUDY.script("write_json.py"),
-        code=STUDY.code("write_json.py"),
+        text=lambda w: GRAPH.plan(w.study, w.run, w.seed).model_dump_json(),
+        script=GRAPH.script("write_json.py"),
+        code=GRAPH.code("write_json.py"),
     shell:
         "python {params.script} plan {params.text:q} --out {output} 2> {log}"
 
@@ -19,7 +19,7 @@ rule plan:
 rule train:
     input:
         spec="runs/{study}/{run}/seed{seed}/spec.json",
-        shards=lambda w: f"{STUDY.shards(w.study, w.run)}/meta.json",
+        shards=lambda w: f"{GRAPH.shards(w.study, w.run)}/meta.json",
     output:
         history="runs/{study}/{run}/seed{seed}/history.csv",
         timing="runs/{study}/{run}/seed{seed}/timing.json",
@@ -32,16 +32,16 @@ rule train:
         "benchmarks/{study}/{run}/seed{seed}.train.tsv"
     # a training over several nodes enters the image on each of them
     container:
-        lambda w: None if STUDY.several_nodes(w.study, w.run) else IMAGE
-    threads: lambda w: STUDY.cpus(w.study, w.run)
+        lambda w: None if GRAPH.several_nodes(w.study, w.run) else IMAGE
+    threads: lambda w: GRAPH.cpus(w.study, w.run)
     resources:
-        timed=lambda w: STUDY.timed(w.study, w.run),
-        gpu=lambda w: STUDY.gpus(w.study, w.run),
+        timed=lambda w: GRAPH.timed(w.study, w.run),
+        gpu=lambda w: GRAPH.gpus(w.study, w.run),
         start=lambda w: SLURM.start(w.study, w.run),
     params:
-        shards=lambda w: STUDY.shards(w.study, w.run),
-        script=STUDY.script("train.py"),
-        code=STUDY.code("train.py"),
+        shards=lambda w: GRAPH.shards(w.study, w.run),
+        script=GRAPH.script("train.py"),
+        code=GRAPH.code("train.py"),
     shell:
         "{resources.start}python {params.script} --spec {input.spec} --shards {params.shards}"
         " --out runs/{wildcards.study}/{wildcards.run}/seed{wildcards.seed} --log {log}"

@@ -5,16 +5,18 @@ import subprocess
 
 import typer
 
-from medscale.config import Dask
+from medscale.base.errors import tell_user
+from medscale.base.log import set_up
 from medscale.data.cluster import SCHEDULER, workers_by_slurm
-from medscale.errors import tell_user
-from medscale.log import set_up
+from medscale.resources.machines import Dask
 
 
 def main(
     command: list[str],
     dask: str = typer.Option(..., help="the dask section as JSON"),
-    python: str = typer.Option(None, help="what starts Python where workers run, such as apptainer exec IMAGE python"),
+    python: str = typer.Option(
+        None, help="what starts Python where workers run, such as apptainer exec IMAGE python"
+    ),
 ) -> None:
     set_up()
     with workers_by_slurm(Dask.model_validate_json(dask), python) as address:

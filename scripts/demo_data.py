@@ -5,9 +5,9 @@ from pathlib import Path
 
 import typer
 
-from medscale import log
+from medscale.base import log
+from medscale.base.errors import tell_user
 from medscale.data.demo import generate
-from medscale.errors import tell_user
 
 
 def main(

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import typer
 
+from medscale.base.errors import tell_user
+from medscale.base.log import log, set_up
 from medscale.data.shards import Shards
-from medscale.errors import tell_user
-from medscale.log import log, set_up
 from medscale.report.detection import write_detection_report
 
 

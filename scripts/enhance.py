@@ -4,9 +4,9 @@ from pathlib import Path
 
 import typer
 
-from medscale import log
-from medscale.config import Enhance, Preprocess
-from medscale.errors import tell_user
+from medscale.base import log
+from medscale.base.errors import tell_user
+from medscale.config.sections import Enhance, Preprocess
 from medscale.measure.enhance import measure_enhance
 from medscale.measure.record import Marks, write
 
@@ -21,7 +21,10 @@ def main(
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
     log.set_up(log_file)
-    recipe, benchmark = Preprocess.model_validate_json(preprocess), Enhance.model_validate_json(settings)
+    recipe, benchmark = (
+        Preprocess.model_validate_json(preprocess),
+        Enhance.model_validate_json(settings),
+    )
     rows = measure_enhance(index, raw, recipe, benchmark, out)
     about = {"preprocess": recipe.model_dump(mode="json"), **benchmark.model_dump()}
     write(out, "enhance", rows, about, Marks.model_validate_json(marks))

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import typer
 
-from medscale.config import Evaluate
+from medscale.base.errors import tell_user
+from medscale.base.log import log, set_up
+from medscale.config.sections import Evaluate
 from medscale.data.shards import Shards
-from medscale.errors import tell_user
 from medscale.evaluate import evaluate, one_line
 from medscale.evaluate.detection import localize
 from medscale.evaluate.replicates import read
-from medscale.log import log, set_up
 from medscale.report.detection import write_detection
 from medscale.report.result import write_result
 from medscale.serve import bundle
@@ -33,7 +33,9 @@ def main(
         evaluation = evaluate(replicates, index, Evaluate.model_validate_json(settings))
         looked = None
         if gradcam:
-            from medscale.evaluate.gallery import gallery  # imports PyTorch, which the other results do without
+            from medscale.evaluate.gallery import (
+                gallery,
+            )  # imports PyTorch, which the other results do without
 
             looked = gallery(evaluation.replicates[0], images)
         summary = write_result(evaluation, out, looked, usable)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import typer
 
-from medscale import log
-from medscale.config import Export
-from medscale.errors import tell_user
+from medscale.base import log
+from medscale.base.errors import tell_user
+from medscale.config.sections import Export
 from medscale.measure.exporting import FORMATS, measure_export
 from medscale.measure.record import Marks, write
 
@@ -24,7 +24,15 @@ def main(
     wanted = Export.model_validate_json(settings)
     rows, missing = measure_export(results, shards, wanted, files)
     ways = {name: {"label": label, "does": does} for name, (label, does) in FORMATS.items()}
-    write(out, "export", rows, wanted.model_dump(), Marks.model_validate_json(marks), ways=ways, missing=missing)
+    write(
+        out,
+        "export",
+        rows,
+        wanted.model_dump(),
+        Marks.model_validate_json(marks),
+        ways=ways,
+        missing=missing,
+    )
 
 
 if __name__ == "__main__":

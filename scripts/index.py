@@ -5,10 +5,11 @@ from pathlib import Path
 
 import typer
 
-from medscale import log
-from medscale.config import Dask, Source, Split
+from medscale.base import log
+from medscale.base.errors import tell_user
+from medscale.config.sections import Source, Split
 from medscale.data.index import build_index
-from medscale.errors import tell_user
+from medscale.resources.machines import Dask
 
 
 def main(
@@ -24,7 +25,13 @@ def main(
     given = json.loads(source)
     place = given.pop("path", None)
     settings = Source.model_validate(given).model_copy(update={"path": place and Path(place)})
-    build_index(settings, Split.model_validate_json(split), json.loads(classes), Dask.model_validate_json(dask), out)
+    build_index(
+        settings,
+        Split.model_validate_json(split),
+        json.loads(classes),
+        Dask.model_validate_json(dask),
+        out,
+    )
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import typer
 
-from medscale import log
-from medscale.config import Latency
-from medscale.errors import tell_user
+from medscale.base import log
+from medscale.base.errors import tell_user
+from medscale.config.sections import Latency
 from medscale.measure.inference import WAYS, measure_inference
 from medscale.measure.record import Marks, write
 
@@ -25,7 +25,15 @@ def main(
     wanted = Latency.model_validate_json(settings)
     rows, missing = measure_inference(results, files, index, raw, wanted)
     ways = {name: {"label": label, "does": does} for name, (label, does) in WAYS.items()}
-    write(out, "inference", rows, wanted.model_dump(), Marks.model_validate_json(marks), ways=ways, missing=missing)
+    write(
+        out,
+        "inference",
+        rows,
+        wanted.model_dump(),
+        Marks.model_validate_json(marks),
+        ways=ways,
+        missing=missing,
+    )
 
 
 if __name__ == "__main__":

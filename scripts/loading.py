@@ -4,9 +4,10 @@ from pathlib import Path
 
 import typer
 
-from medscale import log
-from medscale.config import Augment, Loading, Preprocess
-from medscale.errors import tell_user
+from medscale.base import log
+from medscale.base.errors import tell_user
+from medscale.config.sections import Loading, Preprocess
+from medscale.engine.plan import Augment
 from medscale.measure.loading import WAYS, measure_loading
 from medscale.measure.record import Marks, write
 
@@ -23,12 +24,25 @@ def main(
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
     log.set_up(log_file)
-    recipe, changes = Preprocess.model_validate_json(preprocess), Augment.model_validate_json(augment)
+    recipe, changes = (
+        Preprocess.model_validate_json(preprocess),
+        Augment.model_validate_json(augment),
+    )
     benchmark = Loading.model_validate_json(settings)
     rows = measure_loading(index, raw, shards, recipe, changes, benchmark)
-    about = {part: one.model_dump(mode="json") for part, one in (("preprocess", recipe), ("augment", changes))}
+    about = {
+        part: one.model_dump(mode="json")
+        for part, one in (("preprocess", recipe), ("augment", changes))
+    }
     ways = {way: {"label": label, "does": does} for way, (label, does) in WAYS.items()}
-    write(out, "loading", rows, about | benchmark.model_dump(), Marks.model_validate_json(marks), ways=ways)
+    write(
+        out,
+        "loading",
+        rows,
+        about | benchmark.model_dump(),
+        Marks.model_validate_json(marks),
+        ways=ways,
+    )
 
 
 if __name__ == "__main__":

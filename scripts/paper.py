@@ -4,8 +4,8 @@ from pathlib import Path
 
 import typer
 
-from medscale.errors import tell_user
-from medscale.log import log, set_up
+from medscale.base.errors import tell_user
+from medscale.base.log import log, set_up
 from medscale.report.paper import build
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import typer
 
-from medscale.errors import tell_user
-from medscale.log import set_up
+from medscale.base.errors import tell_user
+from medscale.base.log import set_up
 from medscale.report.numbers import write_numbers
 
 

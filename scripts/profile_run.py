@@ -6,12 +6,12 @@ from pathlib import Path
 
 import typer
 
-from medscale.config import RunPlan
-from medscale.detect import require
-from medscale.errors import MedscaleError, Stopped, tell_user
-from medscale.files import write_json
-from medscale.log import set_up
-from medscale.parallel.launch import launch
+from medscale.base.errors import MedscaleError, Stopped, tell_user
+from medscale.base.files import write_json
+from medscale.base.log import set_up
+from medscale.engine.detect import require
+from medscale.engine.parallel.launch import launch
+from medscale.engine.plan import RunPlan
 
 
 def main(
@@ -26,12 +26,27 @@ def main(
     if wanted.detect is not None:
         require()
     write_json(spec, wanted.model_dump(mode="json"))
-    arguments = ["--spec", spec, "--shards", shards, "--out", out, "--settings", settings, "--log", log_file]
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the tracer tells of GPUs that it did not find
+    arguments = [
+        "--spec",
+        spec,
+        "--shards",
+        shards,
+        "--out",
+        out,
+        "--settings",
+        settings,
+        "--log",
+        log_file,
+    ]
+    os.environ.setdefault(
+        "KINETO_LOG_LEVEL", "99"
+    )  # else the tracer tells of GPUs that it did not find
     try:
-        launch(wanted, "medscale.profiling.worker", [str(one) for one in arguments])
+        launch(wanted, "medscale.measure.profiling.worker", [str(one) for one in arguments])
     except Stopped:
-        raise MedscaleError(f"profiling {wanted.run.name} was stopped; the same command begins again") from None
+        raise MedscaleError(
+            f"profiling {wanted.run.name} was stopped; the same command begins again"
+        ) from None
     shutil.rmtree(out / "checkpoints")  # the lock, and where a pipeline was cut
 
 

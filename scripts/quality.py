@@ -4,8 +4,8 @@ from pathlib import Path
 
 import typer
 
-from medscale.errors import tell_user
-from medscale.log import log, set_up
+from medscale.base.errors import tell_user
+from medscale.base.log import log, set_up
 from medscale.report.quality import write_gallery, write_quality
 
 main = typer.Typer()
@@ -31,7 +31,9 @@ def report(
 
 
 @main.command()
-def gradcam(result: Path, figures: Path = typer.Option(...), log_file: Path = typer.Option(..., "--log")) -> None:
+def gradcam(
+    result: Path, figures: Path = typer.Option(...), log_file: Path = typer.Option(..., "--log")
+) -> None:
     set_up(log_file)
     write_gallery(result, figures)
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import typer
 
-from medscale.config import RunPlan
-from medscale.detect import require
-from medscale.errors import Stopped, tell_user
-from medscale.files import read_json
-from medscale.log import log, set_up
-from medscale.parallel.launch import STOPPED, launch
+from medscale.base.errors import Stopped, tell_user
+from medscale.base.files import read_json
+from medscale.base.log import log, set_up
+from medscale.engine.detect import require
+from medscale.engine.parallel.launch import STOPPED, launch
+from medscale.engine.plan import RunPlan
 
 
 def main(
@@ -17,14 +17,25 @@ def main(
     shards: Path = typer.Option(...),
     out: Path = typer.Option(...),
     log_file: Path = typer.Option(..., "--log"),
-    rendezvous: str = typer.Option(None, help="host:port where the nodes of a run over several nodes meet"),
+    rendezvous: str = typer.Option(
+        None, help="host:port where the nodes of a run over several nodes meet"
+    ),
 ) -> None:
     set_up(log_file)
-    arguments = ["--spec", str(spec), "--shards", str(shards), "--out", str(out), "--log", str(log_file)]
-    plan, worker = RunPlan.model_validate(read_json(spec)), "medscale.train.worker"
+    arguments = [
+        "--spec",
+        str(spec),
+        "--shards",
+        str(shards),
+        "--out",
+        str(out),
+        "--log",
+        str(log_file),
+    ]
+    plan, worker = RunPlan.model_validate(read_json(spec)), "medscale.engine.train.worker"
     if plan.detect is not None:
         require()
-        worker = "medscale.detect.worker"
+        worker = "medscale.engine.detect.worker"
     try:
         launch(plan, worker, arguments, rendezvous)
     except Stopped as stopped:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import typer
 
-from medscale.config import Config, RunPlan
-from medscale.errors import tell_user
-from medscale.files import write_json
+from medscale.base.errors import tell_user
+from medscale.base.files import write_json
+from medscale.config.configuration import Config
+from medscale.engine.plan import RunPlan
 
 
 class Kind(Enum):

@@ -18,21 +18,37 @@ from medscale.data.shards import seal, write_chunk
 def make_shards(tmp_path: Path) -> Callable[..., Path]:
     """A function that writes a shard set of bright and dark noisy images and returns its folder."""
 
-    def make(train: int = 40, val: int = 10, test: int = 10, size: int = 16, classes: int = 2, seed: int = 0) -> Path:
+    def make(
+        train: int = 40,
+        val: int = 10,
+        test: int = 10,
+        size: int = 16,
+        classes: int = 2,
+        seed: int = 0,
+    ) -> Path:
         rng = np.random.default_rng(seed)
         total = train + val + test
         labels = rng.integers(0, classes, total)
         base = 60 + 120 * labels / max(classes - 1, 1)
-        images = np.clip(base[:, None, None, None] + rng.normal(0, 40, (total, size, size, 3)), 0, 255)
+        images = np.clip(
+            base[:, None, None, None] + rng.normal(0, 40, (total, size, size, 3)), 0, 255
+        )
         folder = tmp_path / f"shards-{total}-{seed}"
         folder.mkdir()
         for number, start in enumerate(range(0, total, 32)):
             write_chunk(folder, number, images[start : start + 32].astype(np.uint8))
         split = np.repeat(["train", "val", "test"], [train, val, test])
         rows = pd.DataFrame(
-            {"id": np.arange(total), "label": labels, "split": split, "group": np.arange(total).astype(str)}
+            {
+                "id": np.arange(total),
+                "label": labels,
+                "split": split,
+                "group": np.arange(total).astype(str),
+            }
         )
-        rows["age"] = np.where(rng.random(total) < 0.2, np.nan, 40 + 10 * labels + rng.normal(0, 5, total))
+        rows["age"] = np.where(
+            rng.random(total) < 0.2, np.nan, 40 + 10 * labels + rng.normal(0, 5, total)
+        )
         rows["sex"] = pd.Series(rng.choice(["f", "m"], total), dtype="str")
         seal(folder, rows, [f"class{i}" for i in range(classes)], {"preprocess": {}})
         return folder

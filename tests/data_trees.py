@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from medscale.config import Split
+from medscale.base.files import sha256
+from medscale.config.sections import Split
 from medscale.data import audit
 from medscale.data.index import make_index, summarize
 from medscale.data.sources.found import Found
-from medscale.files import sha256
 
 
 def picture(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
@@ -33,7 +33,9 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 def write(path: Path, seed: int) -> Path:
     """Write the picture of ``seed`` as the kind that the name says."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encoded(picture(seed), "JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG"))
+    path.write_bytes(
+        encoded(picture(seed), "JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG")
+    )
     return path
 
 
@@ -66,7 +68,9 @@ def check_complete(root: Path, found: Found) -> None:
     assert sorted([*found.rows["path"], *found.excluded["path"]]) == sorted([*files, *absent])
 
 
-def indexed(root: Path, found: Found, division: Split | None = None) -> tuple[pd.DataFrame, dict[str, Any]]:
+def indexed(
+    root: Path, found: Found, division: Split | None = None
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The index of a listed raw folder, and its summary (audit.json)."""
     division = division or Split()
     facts = [audit.inspect(str(root), path) for path in found.rows["path"]]
@@ -76,4 +80,8 @@ def indexed(root: Path, found: Found, division: Split | None = None) -> tuple[pd
 
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file by path."""
-    return {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

@@ -4,15 +4,17 @@ import os
 import signal
 import time
 
-from medscale.train import worker
-from medscale.train.loop import Trainer
+from medscale.engine.train import worker
+from medscale.engine.train.loop import Trainer
 
 kind, rank, step = os.environ["FAULT"].split(":")
 real_step = Trainer._step
 
 
 def faulty(self, batch):
-    if self.world.rank == int(rank) and self.progress.steps_done(self.training.steps()) == int(step):
+    if self.world.rank == int(rank) and self.progress.steps_done(self.training.steps()) == int(
+        step
+    ):
         if kind == "raise":
             raise ValueError("a test's own error")
         if kind == "exit":
@@ -24,7 +26,9 @@ def faulty(self, batch):
         if kind == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
         if kind == "memory":
-            raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+            raise RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"
+            )
     return real_step(self, batch)
 
 

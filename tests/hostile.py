@@ -22,7 +22,9 @@ def chunk(name: bytes, data: bytes) -> bytes:
 
 def png(width: int, height: int, data: bytes, *between: bytes) -> bytes:
     """A grey PNG of one bit a pixel whose chunks are right, whatever they promise."""
-    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
+    start = b"\x89PNG\r\n\x1a\n" + chunk(
+        b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    )
     return start + b"".join(between) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
@@ -40,7 +42,9 @@ def tiff(width: int, height: int) -> bytes:
         at = first + 2 + 12 * entry
         tag = struct.unpack_from("<H", data, at)[0]
         if tag in (256, 257, 278):  # width, height, rows a strip
-            struct.pack_into("<HII", data, at + 2, 4, 1, {256: width, 257: height, 278: height}[tag])
+            struct.pack_into(
+                "<HII", data, at + 2, 4, 1, {256: width, 257: height, 278: height}[tag]
+            )
     return bytes(data)
 
 
@@ -53,12 +57,19 @@ def jpeg(width: int, height: int) -> bytes:
 
 
 def bmp(width: int, height: int) -> bytes:
-    return b"BM" + struct.pack("<IHHI", 200, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, *[0] * 6)
+    return (
+        b"BM"
+        + struct.pack("<IHHI", 200, 0, 0, 54)
+        + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, *[0] * 6)
+    )
 
 
 def gif(width: int, height: int) -> bytes:
     return (
-        b"GIF89a" + struct.pack("<HHBBB", width, height, 0, 0, 0) + b",\0\0\0\0" + struct.pack("<HHB", width, height, 0)
+        b"GIF89a"
+        + struct.pack("<HHBBB", width, height, 0, 0, 0)
+        + b",\0\0\0\0"
+        + struct.pack("<HHB", width, height, 0)
     )
 
 
@@ -69,7 +80,11 @@ def webp(width: int, height: int) -> bytes:
 
 
 def dicom(rows: int, columns: int, pixels: bytes, syntax: str = EXPLICIT, **more: object) -> bytes:
-    about = {"SOPInstanceUID": "1.2.3", "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2"}
+    about = {
+        "SOPInstanceUID": "1.2.3",
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+    }
     about |= {"Rows": rows, "Columns": columns, "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
     return dicom_file(about | {"PixelRepresentation": 0} | more, pixels, syntax)
 
@@ -140,7 +155,9 @@ def fuzzed(count: int) -> list[bytes]:
 
 def part(name: bytes, data: bytes = b"x", field: bytes = b"images") -> bytes:
     """A part of a form, with a file's name as it is written."""
-    head = b'Content-Disposition: form-data; name="' + field + b'"; filename="' + name + b'"\r\n\r\n'
+    head = (
+        b'Content-Disposition: form-data; name="' + field + b'"; filename="' + name + b'"\r\n\r\n'
+    )
     return b"--" + BOUNDARY.encode() + b"\r\n" + head + data + b"\r\n"
 
 
@@ -164,7 +181,9 @@ FORMS = {
     "too many files": b"".join(part(b"a.jpg") for _ in range(17)) + END,
     "no name": b"--" + BOUNDARY.encode() + b"\r\nContent-Disposition: form-data\r\n\r\nx\r\n" + END,
     "many headers": b"--" + BOUNDARY.encode() + b"\r\n" + b"A: b\r\n" * 50 + b"\r\nx\r\n" + END,
-    "metadata of 1 MB": (b"--" + BOUNDARY.encode() + b'\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n')
+    "metadata of 1 MB": (
+        b"--" + BOUNDARY.encode() + b'\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n'
+    )
     + bytes(1_000_000)
     + b"\r\n"
     + END,

@@ -6,18 +6,28 @@ import json
 from pathlib import Path
 from typing import Any
 
-from medscale.config import Config, Profile, plan
-from medscale.profiling.record import Rank, write
-from medscale.profiling.timeline import analyse
-from medscale.profiling.trace import events
-from medscale.profiling.window import Seen
-from medscale.profiling.work import Work
+from medscale.config.configuration import Config
+from medscale.config.planning import plan
+from medscale.config.sections import Profile
+from medscale.measure.profiling.record import Rank, write
+from medscale.measure.profiling.timeline import analyse
+from medscale.measure.profiling.trace import events
+from medscale.measure.profiling.window import Seen
+from medscale.measure.profiling.work import Work
 
 
-def event(category: str, name: str, start: float, end: float, thread: int = 1, **args: Any) -> dict[str, Any]:
-    return {"ph": "X", "cat": category, "name": name, "pid": 1, "tid": thread, "ts": start, "dur": end - start} | {
-        "args": args
-    }
+def event(
+    category: str, name: str, start: float, end: float, thread: int = 1, **args: Any
+) -> dict[str, Any]:
+    return {
+        "ph": "X",
+        "cat": category,
+        "name": name,
+        "pid": 1,
+        "tid": thread,
+        "ts": start,
+        "dur": end - start,
+    } | {"args": args}
 
 
 def allocation(at: float, size: int, total: int, device: int = 0) -> dict[str, Any]:
@@ -29,7 +39,15 @@ def allocation(at: float, size: int, total: int, device: int = 0) -> dict[str, A
         "Device Id": 0,
         "Device Type": device,
     }
-    return {"ph": "i", "cat": "cpu_instant_event", "name": "[memory]", "pid": 1, "tid": 1, "ts": at, "args": args}
+    return {
+        "ph": "i",
+        "cat": "cpu_instant_event",
+        "name": "[memory]",
+        "pid": 1,
+        "tid": 1,
+        "ts": at,
+        "args": args,
+    }
 
 
 def text_of(*made: dict[str, Any]) -> str:
@@ -46,9 +64,13 @@ CPU_TRACE = (
     event("user_annotation", "Optimizer.step#Adam.step", 70, 80),
     event("cpu_op", "aten::add", 71, 73),
     event("cpu_op", "c10d::allreduce_", 100, 104),
-    event("user_annotation", "gloo:all_reduce", 50, 68, thread=2),  # hidden until 60, then waited for
+    event(
+        "user_annotation", "gloo:all_reduce", 50, 68, thread=2
+    ),  # hidden until 60, then waited for
     event("cpu_op", "aten::mm", 150, 160),
-    event("user_annotation", "gloo:recv", 145, 158),  # asked for before, by the thread that then computes
+    event(
+        "user_annotation", "gloo:recv", 145, 158
+    ),  # asked for before, by the thread that then computes
     event("cpu_op", "aten::mm", 300, 400),  # after the window
     allocation(30, 1000, 1000),
     allocation(40, -400, 600),
@@ -65,11 +87,39 @@ GPU_TRACE = (
     event("cpu_op", "aten::detach", 21, 22, **{"External id": 13}),
     event("user_annotation", "Optimizer.step#Adam.step", 30, 40),
     event("cpu_op", "aten::add_", 31, 32, **{"External id": 14}),
-    event("kernel", "distribution_elementwise_kernel", 5, 10, 7, **{"External id": 10, "device": 0, "stream": 7}),
+    event(
+        "kernel",
+        "distribution_elementwise_kernel",
+        5,
+        10,
+        7,
+        **{"External id": 10, "device": 0, "stream": 7},
+    ),
     event("kernel", "nchwToNhwc", 15, 30, 7, **{"External id": 12, "device": 0, "stream": 7}),
-    event("kernel", "vectorized_elementwise_kernel<4>", 30, 40, 7, **{"External id": 13, "device": 0, "stream": 7}),
-    event("kernel", "elementwise_kernel<2>", 80, 90, 7, **{"External id": 14, "device": 0, "stream": 7}),
-    event("kernel", "ncclDevKernel_AllReduce", 35, 60, 20, **{"External id": 14, "device": 0, "stream": 20}),
+    event(
+        "kernel",
+        "vectorized_elementwise_kernel<4>",
+        30,
+        40,
+        7,
+        **{"External id": 13, "device": 0, "stream": 7},
+    ),
+    event(
+        "kernel",
+        "elementwise_kernel<2>",
+        80,
+        90,
+        7,
+        **{"External id": 14, "device": 0, "stream": 7},
+    ),
+    event(
+        "kernel",
+        "ncclDevKernel_AllReduce",
+        35,
+        60,
+        20,
+        **{"External id": 14, "device": 0, "stream": 20},
+    ),
     event("gpu_memset", "Memset (Device)", 60, 62, 7, **{"device": 0, "stream": 7}),
     event("gpu_user_annotation", "ProfilerStep#1", 5, 90, 7),
     allocation(15, 4096, 9000, device=1),

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
 
-from medscale.config import Config, load, plan
+from medscale.base.files import write_csv, write_json, write_parquet
+from medscale.config.configuration import Config, load
+from medscale.config.planning import plan
 from medscale.data.shards import seal, write_chunk
 from medscale.evaluate import evaluate
-from medscale.files import write_csv, write_json, write_parquet
 from medscale.report.datasheet import write_datasheet
 from medscale.report.provenance import write_provenance
 from medscale.report.quality import write_quality
@@ -27,7 +28,10 @@ SEEDS = (1, 2)
 
 
 def configuration(
-    study: str = "glaucoma", runs: Sequence[str] = ("serial_1cpu",), scale: str = "demo", **settings: Any
+    study: str = "glaucoma",
+    runs: Sequence[str] = ("serial_1cpu",),
+    scale: str = "demo",
+    **settings: Any,
 ) -> Config:
     """The configuration of a scale with one study of these runs."""
     raw = {"kind": "folder", "path": "raw", "synthetic": False, "options": {}}
@@ -38,7 +42,10 @@ def configuration(
         {
             "scale": scale,
             "only": [study],
-            "studies": {study: {**changes, "runs": list(runs), **settings}, "glaucoma_published": None},
+            "studies": {
+                study: {**changes, "runs": list(runs), **settings},
+                "glaucoma_published": None,
+            },
         },
     )
 
@@ -49,16 +56,26 @@ def make_index(
     """Write index.parquet, audit.csv and audit.json; the last fifth of the patients is test, the one before val."""
     rng = np.random.default_rng(seed)
     group = np.arange(images) // per_group
-    split = np.where(group < 0.7 * group.max(), "train", np.where(group < 0.8 * group.max(), "val", "test"))
+    split = np.where(
+        group < 0.7 * group.max(), "train", np.where(group < 0.8 * group.max(), "val", "test")
+    )
     codes = rng.integers(0, len(classes), images)
     index = pd.DataFrame({"id": np.arange(images), "path": [f"a/{i}.png" for i in range(images)]})
     index["label"] = pd.Categorical.from_codes(codes, categories=list(classes), ordered=True)
     index["split"], index["split_published"], index["group"] = split, None, [f"g{g}" for g in group]
     index["width"], index["height"], index["sha256"], index["source"] = 64, 64, "0" * 64, "made"
     write_parquet(folder / "index.parquet", index)
-    audit = [("x/1.png", "excluded", "unreadable", ""), ("x/2.png", "excluded", "duplicate", "of a/1.png")]
-    audit += [("x/3.png", "excluded", "duplicate", "of a/2.png"), ("a/5.png", "kept", "EXIF rotated", "")]
-    write_csv(folder / "audit.csv", pd.DataFrame(audit, columns=["path", "action", "reason", "detail"]))
+    audit = [
+        ("x/1.png", "excluded", "unreadable", ""),
+        ("x/2.png", "excluded", "duplicate", "of a/1.png"),
+    ]
+    audit += [
+        ("x/3.png", "excluded", "duplicate", "of a/2.png"),
+        ("a/5.png", "kept", "EXIF rotated", ""),
+    ]
+    write_csv(
+        folder / "audit.csv", pd.DataFrame(audit, columns=["path", "action", "reason", "detail"])
+    )
     counts = index.groupby(["label", "split"], observed=False).size().unstack(fill_value=0)
     write_json(
         folder / "audit.json",
@@ -81,9 +98,15 @@ def make_shards(folder: Path, index: pd.DataFrame, size: int = 32) -> None:
     rng = np.random.default_rng(0)
     codes = index["label"].cat.codes.to_numpy(np.int64)
     yy, xx = np.mgrid[:size, :size] / size
-    images = 120 + 60 * np.sin(3 * xx + codes[:, None, None]) + 40 * np.cos(4 * yy + rng.random((len(codes), 1, 1)))
+    images = (
+        120
+        + 60 * np.sin(3 * xx + codes[:, None, None])
+        + 40 * np.cos(4 * yy + rng.random((len(codes), 1, 1)))
+    )
     write_chunk(folder, 0, np.repeat(images[..., None], 3, axis=3).clip(0, 255).astype(np.uint8))
-    rows = pd.DataFrame({"id": index["id"], "label": codes, "split": index["split"], "group": index["group"]})
+    rows = pd.DataFrame(
+        {"id": index["id"], "label": codes, "split": index["split"], "group": index["group"]}
+    )
     seal(folder, rows, list(index["label"].cat.categories), {"preprocess": {"size": size}})
 
 
@@ -207,7 +230,13 @@ def _environment(planned: Any) -> dict[str, Any]:
 
 
 def make_study(
-    folder: Path, study: str, classes: Sequence[str], runs: Sequence[str], *, images: int = 240, **settings: Any
+    folder: Path,
+    study: str,
+    classes: Sequence[str],
+    runs: Sequence[str],
+    *,
+    images: int = 240,
+    **settings: Any,
 ) -> list[Path]:
     """Write a study up to its result folders below ``folder``, as the workflow would; the result folders."""
     config = configuration(study, runs, **settings)
@@ -216,11 +245,17 @@ def make_study(
     write_json(folder / f"{study}.resolved.json", config.model_dump(mode="json"))
     made = []
     for number, run in enumerate(runs):
-        folders = make_run(folder / "runs", config, run, index, seconds=4.0 / (1 + number), skill=2 - 0.2 * number)
+        folders = make_run(
+            folder / "runs", config, run, index, seconds=4.0 / (1 + number), skill=2 - 0.2 * number
+        )
         made.append(folder / "results" / study / run)
-        write_result(evaluate(folders, folder / "data" / study / "index.parquet", resamples=100), made[-1])
+        write_result(
+            evaluate(folders, folder / "data" / study / "index.parquet", resamples=100), made[-1]
+        )
         for seed in config.seeds:
-            save_file({"norm.running_mean": np.zeros(1, np.float32)}, made[-1] / f"seed{seed}.safetensors")
+            save_file(
+                {"norm.running_mean": np.zeros(1, np.float32)}, made[-1] / f"seed{seed}.safetensors"
+            )
     return made
 
 
@@ -228,18 +263,25 @@ def report(folder: Path, study: str, results: Sequence[Path]) -> Path:
     """Write a study's figures and tables below ``folder``, with the scaling analysis; its facts.json."""
     config, data = folder / f"{study}.resolved.json", folder / "data" / study
     figures, tables = folder / "figures" / study, folder / "tables" / study
-    replicates = {result.name: sorted((folder / "runs" / study / result.name).glob("seed*")) for result in results}
+    replicates = {
+        result.name: sorted((folder / "runs" / study / result.name).glob("seed*"))
+        for result in results
+    }
     write_quality(study, config, data / "index.parquet", results, replicates, figures, tables)
     quality = tables / "quality.json"
     write_report(study, config, data, results, ROOT / "reported.yaml", quality, figures, tables)
     write_datasheet(study, read_config(config), data, ROOT / "datasets.yaml", tables)
-    write_scaling(study, config, results, folder / "runs" / study, ROOT / "reported.yaml", figures, tables)
+    write_scaling(
+        study, config, results, folder / "runs" / study, ROOT / "reported.yaml", figures, tables
+    )
     return tables / "facts.json"
 
 
 def report_provenance(folder: Path, results: Sequence[Path]) -> Path:
     """Write what made the results below ``folder``; its provenance.json."""
     write_provenance(
-        results, {result.parent.name: f"Study {result.parent.name}" for result in results}, folder / "tables"
+        results,
+        {result.parent.name: f"Study {result.parent.name}" for result in results},
+        folder / "tables",
     )
     return folder / "tables" / "provenance.json"

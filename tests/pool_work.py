@@ -6,7 +6,7 @@ import os
 import time
 from typing import Any
 
-from medscale.errors import MedscaleError
+from medscale.base.errors import MedscaleError
 
 
 def start(fault: str = "") -> int:

@@ -20,25 +20,37 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from medscale.config import Crop, Model, Preprocess
+from medscale.base.files import sha256, write_json
+from medscale.config.sections import Preprocess
 from medscale.data.metadata import Encoding
-from medscale.files import sha256, write_json
-from medscale.models.registry import build
+from medscale.engine.models.registry import build
+from medscale.engine.plan import Crop, Model
 from medscale.serve.bundle import INFERENCE, Inference, Weights
 
 CLASSES = ["calm", "odd", "worse"]
-AGE_AND_SEX = [Encoding(column="age", mean=50, scale=10), Encoding(column="sex", words=["female", "male"])]
+AGE_AND_SEX = [
+    Encoding(column="age", mean=50, scale=10),
+    Encoding(column="sex", words=["female", "male"]),
+]
 
 
 def make_result(
-    folder: Path, run: str, classes: list[str], seed: int, metadata: list[Encoding], temperature: float | None
+    folder: Path,
+    run: str,
+    classes: list[str],
+    seed: int,
+    metadata: list[Encoding],
+    temperature: float | None,
 ) -> Path:
     """A result folder of the study `made`, with a tiny network of random weights; the images are cropped."""
     torch.manual_seed(seed)
     model = Model(name="tiny_cnn", options={"width": 8}, metadata=[one.column for one in metadata])
     network = build(model, len(classes), 3, sum(one.features for one in metadata))
     folder.mkdir(parents=True)
-    weights = {name: 3 * value + 0.1 * torch.randn_like(value) for name, value in network.state_dict().items()}
+    weights = {
+        name: 3 * value + 0.1 * torch.randn_like(value)
+        for name, value in network.state_dict().items()
+    }
     save_file(weights, folder / "seed1.safetensors")
     replicate = Weights(
         seed=1,
@@ -97,7 +109,9 @@ class Served:
     def post(self, *images: bytes | tuple[str, bytes], **query: object) -> httpx.Response:
         """Ask for a prediction of images, each as bytes or with its name."""
         metadata = query.pop("metadata", None)
-        files = [("images", one if isinstance(one, tuple) else ("photo.jpg", one)) for one in images]
+        files = [
+            ("images", one if isinstance(one, tuple) else ("photo.jpg", one)) for one in images
+        ]
         data = {"metadata": metadata} if metadata is not None else None
         with self.client() as client:
             return client.post("/v1/predict", files=files, data=data, params=query)  # type: ignore[arg-type]
@@ -113,12 +127,16 @@ class Served:
 
     def resident(self) -> float:
         """Megabytes that it and its processes hold together."""
-        return resident(psutil.Process(self.process.pid)) + sum(resident(one) for one in self.workers())
+        return resident(psutil.Process(self.process.pid)) + sum(
+            resident(one) for one in self.workers()
+        )
 
     def counter(self, line: str) -> float:
         """A counter of the metrics, by the beginning of its line."""
         text = httpx.get(f"{self.address}/metrics").text
-        return sum(float(one.rsplit(" ", 1)[1]) for one in text.splitlines() if one.startswith(line))
+        return sum(
+            float(one.rsplit(" ", 1)[1]) for one in text.splitlines() if one.startswith(line)
+        )
 
 
 def resident(process: psutil.Process) -> float:
@@ -130,11 +148,23 @@ def resident(process: psutil.Process) -> float:
 def serving(results: Path, folder: Path, *options: str) -> Iterator[Served]:
     """Start the command on a free port, and end it; its log is ``folder/serve.log``."""
     log = folder / "serve.log"
-    command = [sys.executable, "-u", "-m", "medscale.cli", "serve", str(results), "--port", "0", *options]
+    command = [
+        sys.executable,
+        "-u",
+        "-m",
+        "medscale.cli",
+        "serve",
+        str(results),
+        "--port",
+        "0",
+        *options,
+    ]
     environment = os.environ | {"TMPDIR": str(folder / "tmp")}
     (folder / "tmp").mkdir(exist_ok=True)
     with open(log, "w", encoding="utf-8") as stderr:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment
+        )
     try:
         assert process.stdout is not None
         for line in process.stdout:

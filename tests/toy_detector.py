@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medscale.detect import worker, yolo
+from medscale.engine.detect import worker, yolo
 
 STRIDE = 8
 
@@ -22,7 +22,9 @@ class ToyNet(nn.Module):
         layers: list[nn.Module] = []
         for inputs, outputs in ((3, 8), (8, 16), (16, 24)):
             layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.GELU()]
-        self.body = nn.Sequential(*layers, nn.Conv2d(24, 24, 3, padding=1), nn.GELU(), nn.Conv2d(24, 5, 1))
+        self.body = nn.Sequential(
+            *layers, nn.Conv2d(24, 24, 3, padding=1), nn.GELU(), nn.Conv2d(24, 5, 1)
+        )
         nn.init.constant_(self.body[-1].bias[4:], -3.0)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -36,7 +38,9 @@ class ToyLoss:
 
     def __init__(self, network: nn.Module, size: int) -> None:
         self._cells = size // STRIDE
-        rows, columns = torch.meshgrid(torch.arange(self._cells), torch.arange(self._cells), indexing="ij")
+        rows, columns = torch.meshgrid(
+            torch.arange(self._cells), torch.arange(self._cells), indexing="ij"
+        )
         self._centres = (torch.stack([columns, rows], -1).view(-1, 2) + 0.5) / self._cells
 
     def __call__(self, raw: Tensor, boxes: Tensor) -> Tensor:
@@ -49,7 +53,9 @@ class ToyLoss:
         sure[image, cell] = 1
         ours = raw[image, :, cell]
         loss = functional.binary_cross_entropy_with_logits(raw[:, 4], sure, reduction="sum")
-        loss += functional.l1_loss(ours[:, :2], (centre - self._centres[cell]) * self._cells, reduction="sum")
+        loss += functional.l1_loss(
+            ours[:, :2], (centre - self._centres[cell]) * self._cells, reduction="sum"
+        )
         return loss + functional.l1_loss(ours[:, 2:4], sides.log(), reduction="sum")
 
     def correct(self, raw: Tensor, boxes: Tensor) -> Tensor:

@@ -19,7 +19,9 @@ LINES: list[tuple[str, str, float]] = []  # what was done, what happened, second
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--cluster-folder", help="of a cluster that stays: a second call goes on with what is there")
+    parser.addoption(
+        "--cluster-folder", help="of a cluster that stays: a second call goes on with what is there"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -42,11 +44,23 @@ def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
 def local(rig: Rig) -> Path:
     """Workdir of the same study, carried out by Snakemake on this machine without SLURM."""
     workdir = rig.folder / "local"
-    configfile = rig.configure(workdir, cluster=None, dask={"scheduler": "local", "workers": 2, "slurm": {}})
+    configfile = rig.configure(
+        workdir, cluster=None, dask={"scheduler": "local", "workers": 2, "slurm": {}}
+    )
     begun = time.monotonic()
-    command = [sys.executable, "-m", "snakemake", "--configfile", str(configfile), "--sdm", rig.software]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--configfile",
+        str(configfile),
+        "--sdm",
+        rig.software,
+    ]
     with open(configfile.with_suffix(".log"), "ab") as log:
-        done = subprocess.run([*command, "--", "results"], cwd=ROOT, env=rig.environment, stdout=log, stderr=log)
+        done = subprocess.run(
+            [*command, "--", "results"], cwd=ROOT, env=rig.environment, stdout=log, stderr=log
+        )
     assert done.returncode == 0, rigs.tail(configfile.with_suffix(".log"))
     LINES.append(("the study without SLURM", "complete", time.monotonic() - begun))
     return workdir
@@ -81,4 +95,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if LINES:
         terminalreporter.section("on the pretended cluster")
         for what, happened, seconds in LINES:
-            terminalreporter.write_line(f"{what:34}  {happened:76}  {f'{seconds:.0f} s' if seconds else '':>6}")
+            terminalreporter.write_line(
+                f"{what:34}  {happened:76}  {f'{seconds:.0f} s' if seconds else '':>6}"
+            )

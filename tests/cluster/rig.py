@@ -16,14 +16,20 @@ from typing import Any
 
 import yaml
 
-from medscale import containers
-from medscale.config import merge
+from medscale.config.configuration import merge
+from medscale.resources import containers
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / "tools" / "cluster"
 IMAGE = "MEDSCALE_CLUSTER_IMAGE"  # an image that is there already; "none": jobs run in this virtual environment
 SITE = {
-    "cluster": {"account": "study", "partition": "main", "max_minutes": 30, "least_mb": 1500, "save_s": 40},
+    "cluster": {
+        "account": "study",
+        "partition": "main",
+        "max_minutes": 30,
+        "least_mb": 1500,
+        "save_s": 40,
+    },
     "node": {"gpus": 2, "cpus": 8, "memory_mb": 15000},
     "dask": {"scheduler": "slurm", "workers": 2, "slurm": {"walltime": "10", "memory": "3GB"}},
 }
@@ -41,14 +47,18 @@ class Rig:
 
     def ask(self, *command: str) -> str:
         """What one of SLURM's programs answers."""
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=60
+        )
         assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
         return done.stdout.strip()
 
     def accounts(self, **fields: str) -> list[dict[str, str]]:
         """sacct's word on all jobs whose comment or name has the given text, the first one first."""
         columns = "JobIDRaw,JobName,Comment,State,AllocNodes,AllocCPUS,AllocTRES,NTasks,NodeList,ElapsedRaw"
-        lines = self.ask("sacct", "-D", "-P", "-n", "--starttime=now-1days", f"--format={columns}").splitlines()
+        lines = self.ask(
+            "sacct", "-D", "-P", "-n", "--starttime=now-1days", f"--format={columns}"
+        ).splitlines()
         rows = [dict(zip(columns.split(","), line.split("|"), strict=True)) for line in lines]
         return [row for row in rows if all(text in row[name] for name, text in fields.items())]
 
@@ -56,13 +66,33 @@ class Rig:
         """A configfile for a workdir, which lies beside it: the small study on this cluster, with changes."""
         small = yaml.safe_load((Path(__file__).parent / "study.yaml").read_text(encoding="utf-8"))
         file = workdir.with_name(f"{name or workdir.name}.yaml")
-        file.write_text(yaml.safe_dump(merge(merge(small, SITE), {"workdir": str(workdir), **changes})))
+        file.write_text(
+            yaml.safe_dump(merge(merge(small, SITE), {"workdir": str(workdir), **changes}))
+        )
         return file
 
-    def snakemake(self, configfile: Path, *targets: str, extra: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
+    def snakemake(
+        self, configfile: Path, *targets: str, extra: tuple[str, ...] = ()
+    ) -> subprocess.Popen[bytes]:
         """Start `snakemake --profile slurm`; its output is appended to a .log beside the configfile."""
-        command = [sys.executable, "-m", "snakemake", "--profile", "slurm", "--configfile", str(configfile)]
-        command += ["--sdm", self.software, "--slurm-init-seconds-before-status-checks", "2", *extra, "--", *targets]
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--profile",
+            "slurm",
+            "--configfile",
+            str(configfile),
+        ]
+        command += [
+            "--sdm",
+            self.software,
+            "--slurm-init-seconds-before-status-checks",
+            "2",
+            *extra,
+            "--",
+            *targets,
+        ]
         with open(configfile.with_suffix(".log"), "ab") as log:
             return subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
 
@@ -71,7 +101,9 @@ def start(folder: Path) -> Rig:
     """Start the cluster and find or build the image; what is missing is told by the scripts."""
     seconds = {}
     begun = time.monotonic()
-    line = subprocess.run([TOOLS / "up.sh", folder], check=True, stdout=subprocess.PIPE, text=True).stdout
+    line = subprocess.run(
+        [TOOLS / "up.sh", folder], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
     assert line.startswith("export PATH=")
     seconds["cluster"] = time.monotonic() - begun
     path = [str(Path(sys.executable).parent), str(folder / "bin"), os.environ["PATH"]]
@@ -79,18 +111,27 @@ def start(folder: Path) -> Rig:
     rig.environment["PYTHONPATH"] = str(ROOT / "src")
     given = os.environ.get(IMAGE, "")
     if given == "none":
-        rig.software, rig.image = "env-modules", "none: jobs run in the virtual environment, NOT in an image"
+        rig.software, rig.image = (
+            "env-modules",
+            "none: jobs run in the virtual environment, NOT in an image",
+        )
         return rig
     if shutil.which("apptainer") is None:
         begun = time.monotonic()
-        subprocess.run([TOOLS / "install-apptainer.sh", folder / "apptainer"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [TOOLS / "install-apptainer.sh", folder / "apptainer"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         rig.environment["PATH"] += f"{os.pathsep}{folder / 'apptainer/usr/bin'}"
         seconds["Apptainer"] = time.monotonic() - begun
     begun = time.monotonic()
     if given:
         _use(Path(given).resolve())
     elif not containers.link(ROOT).exists():
-        subprocess.run([ROOT / "tests/cluster/build_image.sh", folder], check=True, env=rig.environment)
+        subprocess.run(
+            [ROOT / "tests/cluster/build_image.sh", folder], check=True, env=rig.environment
+        )
         seconds["image"] = time.monotonic() - begun
     rig.image = containers.image(ROOT).name + (f", from {IMAGE}" if given else "")
     return rig
@@ -133,7 +174,11 @@ def await_(what: str, there: Callable[[], Any], seconds: float = 120) -> Any:
 
 def tail(log: Path, characters: int = 4000) -> str:
     """The end of a log."""
-    return log.read_text(encoding="utf-8", errors="replace")[-characters:] if log.exists() else f"no {log}"
+    return (
+        log.read_text(encoding="utf-8", errors="replace")[-characters:]
+        if log.exists()
+        else f"no {log}"
+    )
 
 
 def read(path: Path) -> Mapping[str, Any]:

@@ -20,15 +20,24 @@ ASKED = {
 
 
 @pytest.mark.parametrize("run", ASKED)
-def test_sacct_shows_what_the_run_asked_for(rig: Rig, study: Path, run: str, outcome: list[str]) -> None:
+def test_sacct_shows_what_the_run_asked_for(
+    rig: Rig, study: Path, run: str, outcome: list[str]
+) -> None:
     nodes, tasks, cpus, gpus = ASKED[run]
     (job,) = rig.accounts(Comment=f"train glaucoma/{run} seed1 ({study})", State="COMPLETED")
     given = dict(part.split("=") for part in job["AllocTRES"].split(","))
     assert (job["AllocNodes"], given["node"], given["cpu"]) == (str(nodes), str(nodes), str(cpus))
     assert given.get("gres/gpu", "0") == str(gpus)
-    steps = [row for row in rig.accounts(JobIDRaw=f"{job['JobIDRaw']}.") if row["JobIDRaw"].split(".")[1].isdecimal()]
+    steps = [
+        row
+        for row in rig.accounts(JobIDRaw=f"{job['JobIDRaw']}.")
+        if row["JobIDRaw"].split(".")[1].isdecimal()
+    ]
     assert [row["NTasks"] for row in steps] == [str(tasks)]
-    outcome += [f"train {run}", f"{nodes} node(s) {job['NodeList']}, {tasks} task(s), {cpus} CPUs, {gpus} GPUs"]
+    outcome += [
+        f"train {run}",
+        f"{nodes} node(s) {job['NodeList']}, {tasks} task(s), {cpus} CPUs, {gpus} GPUs",
+    ]
 
 
 @pytest.mark.parametrize("run", ASKED)
@@ -40,20 +49,31 @@ def test_training_ran_where_it_was_to_run(rig: Rig, study: Path, run: str) -> No
     assert read(study / f"runs/glaucoma/{run}/seed1/spec.json")["nodes"] == ASKED[run][0]
 
 
-def test_preprocessing_ran_on_workers_that_were_jobs(rig: Rig, study: Path, local: Path, outcome: list[str]) -> None:
+def test_preprocessing_ran_on_workers_that_were_jobs(
+    rig: Rig, study: Path, local: Path, outcome: list[str]
+) -> None:
     workers = [row for row in rig.accounts(JobName="medscale-dask") if "." not in row["JobIDRaw"]]
     assert len(workers) >= 2  # for the index, and for the shards
     there, here = (read(folder / "data/glaucoma/shards/meta.json") for folder in (study, local))
     assert there["digest"] == here["digest"]
     assert there["chunks"] == here["chunks"]
     nodes = ", ".join(sorted({row["NodeList"] for row in workers}))
-    outcome += ["Dask workers by SLURM", f"{len(workers)} jobs on {nodes}; the same bytes as by local workers"]
+    outcome += [
+        "Dask workers by SLURM",
+        f"{len(workers)} jobs on {nodes}; the same bytes as by local workers",
+    ]
 
 
-def test_a_serial_run_is_the_local_one_bit_by_bit(study: Path, local: Path, outcome: list[str]) -> None:
+def test_a_serial_run_is_the_local_one_bit_by_bit(
+    study: Path, local: Path, outcome: list[str]
+) -> None:
     run = Path("runs/glaucoma/serial_1cpu/seed1")
-    assert (study / run / "model.safetensors").read_bytes() == (local / run / "model.safetensors").read_bytes()
-    pd.testing.assert_frame_equal(predictions(study / run), predictions(local / run), check_exact=True)
+    assert (study / run / "model.safetensors").read_bytes() == (
+        local / run / "model.safetensors"
+    ).read_bytes()
+    pd.testing.assert_frame_equal(
+        predictions(study / run), predictions(local / run), check_exact=True
+    )
     outcome += ["serial_1cpu against without SLURM", "equal bit by bit"]
 
 
@@ -76,4 +96,6 @@ def test_typed_again_nothing_is_done(rig: Rig, study: Path) -> None:
 
 
 def predictions(folder: Path) -> pd.DataFrame:
-    return pd.read_parquet(folder / "predictions.parquet").sort_values(["split", "id"], ignore_index=True)
+    return pd.read_parquet(folder / "predictions.parquet").sort_values(
+        ["split", "id"], ignore_index=True
+    )

@@ -29,7 +29,11 @@ class Long:
         runs = [folder / "runs/glaucoma/serial_1cpu/seed1/history.csv" for folder in (study, local)]
         quickest = min(pd.concat(map(pd.read_csv, runs))["seconds"])
         epochs = math.ceil(SECONDS / quickest)
-        changes = {"studies": {"glaucoma": {"recipe": {"epochs": epochs}, "parallel": {"checkpoint_every_s": 3}}}}
+        changes = {
+            "studies": {
+                "glaucoma": {"recipe": {"epochs": epochs}, "parallel": {"checkpoint_every_s": 3}}
+            }
+        }
         self.rig, self.study, self.epochs = rig, study, epochs
         self.begun, self.hurried = time.time(), 0.0
         self.folder = study / f"runs/glaucoma/{RUN}/seed1"
@@ -40,7 +44,9 @@ class Long:
 
     def start(self, *extra: str) -> subprocess.Popen[bytes]:
         """Snakemake for the long training alone."""
-        return self.rig.snakemake(self.configfile, f"runs/glaucoma/{RUN}/seed1/timing.json", extra=extra)
+        return self.rig.snakemake(
+            self.configfile, f"runs/glaucoma/{RUN}/seed1/timing.json", extra=extra
+        )
 
     def job(self) -> dict[str, str] | None:
         """The training's job that is in the queue: its id, state, nodes and time so far."""
@@ -52,9 +58,15 @@ class Long:
 
     def lines(self, pattern: str) -> list[re.Match[str]]:
         """Matches in what the training said in all its turns: SLURM's logs of its jobs."""
-        logs = [f for f in (LOGS / f"glaucoma_{RUN}_1").glob("*.log") if f.stat().st_mtime > self.begun]
+        logs = [
+            f for f in (LOGS / f"glaucoma_{RUN}_1").glob("*.log") if f.stat().st_mtime > self.begun
+        ]
         logs.sort(key=lambda file: int(file.stem))
-        return [match for file in logs for match in re.finditer(pattern, file.read_text(encoding="utf-8"))]
+        return [
+            match
+            for file in logs
+            for match in re.finditer(pattern, file.read_text(encoding="utf-8"))
+        ]
 
     def trains(self, turns: int, seconds: float = 150) -> int:
         """Wait until the training is in that turn (from 1) and has saved there; the epoch it began with."""
@@ -96,8 +108,20 @@ def unharmed(rig: Rig, study: Path, long: Long) -> Callable[[], Path]:
     """The same training without SLURM and faults, beside it; a function that waits for it."""
     spec, out = long.folder / "spec.json", rig.folder / "unharmed"
     await_("the long training's plan", spec.exists, 60)
-    command = [sys.executable, str(ROOT / "scripts/train.py"), "--spec", str(spec), "--out", str(out)]
-    command += ["--shards", str(study / "data/glaucoma/shards"), "--log", str(rig.folder / "unharmed.log")]
+    command = [
+        sys.executable,
+        str(ROOT / "scripts/train.py"),
+        "--spec",
+        str(spec),
+        "--out",
+        str(out),
+    ]
+    command += [
+        "--shards",
+        str(study / "data/glaucoma/shards"),
+        "--log",
+        str(rig.folder / "unharmed.log"),
+    ]
     process = subprocess.Popen(command, env=rig.environment, stderr=subprocess.DEVNULL)
 
     def wait() -> Path:
@@ -110,10 +134,16 @@ def unharmed(rig: Rig, study: Path, long: Long) -> Callable[[], Path]:
 @pytest.fixture(scope="module")
 def complete(study: Path) -> dict[Path, int]:
     """What was complete before the first fault, and when it was written."""
-    return {file: file.stat().st_mtime_ns for file in study.glob("runs/*/*/seed*/*.*") if RUN not in str(file)}
+    return {
+        file: file.stat().st_mtime_ns
+        for file in study.glob("runs/*/*/seed*/*.*")
+        if RUN not in str(file)
+    }
 
 
-def test_a_job_is_cancelled(long: Long, complete: dict[Path, int], unharmed: object, outcome: list[str]) -> None:
+def test_a_job_is_cancelled(
+    long: Long, complete: dict[Path, int], unharmed: object, outcome: list[str]
+) -> None:
     long.trains(1)
     first = long.job()
     assert first is not None
@@ -131,14 +161,27 @@ def test_a_job_is_cancelled(long: Long, complete: dict[Path, int], unharmed: obj
 def test_a_job_is_preempted(long: Long, outcome: list[str]) -> None:
     before = long.job()
     assert before is not None
-    urgent = ["--partition=urgent", "--account=study", "--exclusive", f"--nodelist={before['nodes']}", "--time=1"]
+    urgent = [
+        "--partition=urgent",
+        "--account=study",
+        "--exclusive",
+        f"--nodelist={before['nodes']}",
+        "--time=1",
+    ]
     number = long.rig.ask("sbatch", "--parsable", "--output=/dev/null", *urgent, "--wrap=sleep 3")
-    await_("the urgent job", lambda: "COMPLETED" in long.rig.ask("sacct", "-Xnj", number, "-o", "state"), 90)
+    await_(
+        "the urgent job",
+        lambda: "COMPLETED" in long.rig.ask("sacct", "-Xnj", number, "-o", "state"),
+        90,
+    )
     epoch = long.trains(3)
     after = long.job()
     assert after is not None
     assert after["id"] == before["id"]
-    outcome += ["a job is preempted", f"SLURM puts job {after['id']} back into the queue, on from epoch {epoch}"]
+    outcome += [
+        "a job is preempted",
+        f"SLURM puts job {after['id']} back into the queue, on from epoch {epoch}",
+    ]
 
 
 def test_a_node_goes_down(long: Long, outcome: list[str]) -> None:
@@ -147,7 +190,11 @@ def test_a_node_goes_down(long: Long, outcome: list[str]) -> None:
     node = before["nodes"]
     pid = int((long.rig.folder / f"nodes/{node}.pid").read_text())
     steps = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout
-    stepds = [int(line.split()[0]) for line in steps.splitlines() if f"slurmstepd: [{before['id']}." in line]
+    stepds = [
+        int(line.split()[0])
+        for line in steps.splitlines()
+        if f"slurmstepd: [{before['id']}." in line
+    ]
     for process in [pid, *(child for stepd in stepds for child in [*descendants(stepd), stepd])]:
         os.kill(process, signal.SIGKILL)  # as when the machine loses its power
     long.rig.ask("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
@@ -192,7 +239,10 @@ def test_the_time_limit_comes(long: Long, outcome: list[str]) -> None:
     assert after["id"] == before["id"]
     log = LOGS / f"glaucoma_{RUN}_1" / f"{after['id']}.log"
     assert "goes back into the queue for another turn" in log.read_text(encoding="utf-8")
-    outcome += ["the time limit comes", f"job {after['id']} saves and puts itself back, on from epoch {epoch}"]
+    outcome += [
+        "the time limit comes",
+        f"job {after['id']} saves and puts itself back, on from epoch {epoch}",
+    ]
 
 
 def test_snakemake_is_killed_and_started_again(long: Long, outcome: list[str]) -> None:
@@ -208,7 +258,9 @@ def test_snakemake_is_killed_and_started_again(long: Long, outcome: list[str]) -
     after = long.job()
     assert after is not None
     assert after["id"] != before["id"]
-    assert f"ended, left over from an earlier Snakemake: {long.comment}" in long.log.read_text(encoding="utf-8")
+    assert f"ended, left over from an earlier Snakemake: {long.comment}" in long.log.read_text(
+        encoding="utf-8"
+    )
     outcome += [
         "Snakemake is killed, started again",
         f"it ends job {before['id']}, and {after['id']} goes on from epoch {epoch}",
@@ -227,7 +279,9 @@ def test_in_the_end_all_is_as_without_faults(
     assert timing["restarts"] == len(long.lines(r"goes on from epoch")) >= 5
     epochs = [int(match[1]) for match in long.lines(r"epoch (\d+)/")]
     assert set(epochs) == set(range(1, long.epochs + 1))
-    assert (long.folder / "model.safetensors").read_bytes() == (unharmed() / "model.safetensors").read_bytes()
+    assert (long.folder / "model.safetensors").read_bytes() == (
+        unharmed() / "model.safetensors"
+    ).read_bytes()
     assert {file: file.stat().st_mtime_ns for file in complete} == complete
     again = len(epochs) - long.epochs
     told = f"{timing['restarts']} restarts, {again} of {long.epochs} epochs twice; equal bit by bit to a run left alone"
@@ -236,5 +290,7 @@ def test_in_the_end_all_is_as_without_faults(
 
 def descendants(pid: int) -> list[int]:
     """All processes below one."""
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True
+    ).stdout
     return [below for child in listed.split() for below in [*descendants(int(child)), int(child)]]

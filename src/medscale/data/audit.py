@@ -64,7 +64,9 @@ def _look(data: bytes) -> tuple[int, int, bytes]:
     return width, height, lookalike.thumbnail(pixels)
 
 
-def read_all(connection: Client, root: Path, paths: list[str], coming: int | None = None) -> pd.DataFrame:
+def read_all(
+    connection: Client, root: Path, paths: list[str], coming: int | None = None
+) -> pd.DataFrame:
     """``inspect`` for all paths under Dask; a table with the columns ``FACTS`` ordered by path.
 
     ``coming``: see ``cluster.run_all``.
@@ -74,7 +76,9 @@ def read_all(connection: Client, root: Path, paths: list[str], coming: int | Non
     return pd.DataFrame(facts, columns=FACTS).sort_values("path", ignore_index=True)
 
 
-def clean(rows: pd.DataFrame, *, published: bool, near_duplicates: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+def clean(
+    rows: pd.DataFrame, *, published: bool, near_duplicates: bool
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Leave out what cannot be trained on: unreadable files, conflicting labels, exact duplicates.
 
     Images with equal bytes and different labels are all left out. Of images with equal bytes and label the first by
@@ -111,7 +115,9 @@ def _images(rows: pd.DataFrame, near_duplicates: bool) -> np.ndarray:
     if not near_duplicates or rows.empty:
         return images
     thumbnails = rows.loc[~rows.duplicated("sha256"), "_thumbnail"]
-    links = lookalike.pairs(np.frombuffer(b"".join(thumbnails), np.uint8).reshape(-1, *lookalike.SHAPE))
+    links = lookalike.pairs(
+        np.frombuffer(b"".join(thumbnails), np.uint8).reshape(-1, *lookalike.SHAPE)
+    )
     return lookalike.components(len(thumbnails), links)[images]
 
 
@@ -126,10 +132,14 @@ def grouped(rows: pd.DataFrame) -> pd.DataFrame:
     group_codes, group_names = pd.factorize(names, sort=True)
     first = np.full(rows["alike"].max() + 1 if len(rows) else 0, len(group_names), np.int64)
     np.minimum.at(first, rows["alike"], group_codes)
-    part = lookalike.components(len(group_names), np.column_stack([group_codes, first[rows["alike"]]]))
+    part = lookalike.components(
+        len(group_names), np.column_stack([group_codes, first[rows["alike"]]])
+    )
     # The first name of a part, patients before images.
     labels = [str(name) for name in group_names]
-    order = sorted(range(len(labels)), key=lambda code: (labels[code].startswith(OWN), labels[code]))
+    order = sorted(
+        range(len(labels)), key=lambda code: (labels[code].startswith(OWN), labels[code])
+    )
     name_of_part = {part[code]: labels[code] for code in reversed(order)}
     return rows.assign(group=[name_of_part[one] for one in part[group_codes]])
 
@@ -142,8 +152,12 @@ def from_headers(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     told = pd.DataFrame([header or {} for header in rows["_header"]], index=rows.index)
     told = told.astype({name: kind for name, kind in HEADER_TYPES.items() if name in told})
-    remarks = told.pop("remark") if "remark" in told else pd.Series(None, index=rows.index, dtype="str")
-    rows = pd.concat([rows.drop(columns="_header"), told.drop(columns=[c for c in told if c in rows])], axis=1)
+    remarks = (
+        told.pop("remark") if "remark" in told else pd.Series(None, index=rows.index, dtype="str")
+    )
+    rows = pd.concat(
+        [rows.drop(columns="_header"), told.drop(columns=[c for c in told if c in rows])], axis=1
+    )
     odd = remarks.notna()
     return rows, _audit(rows[odd], KEPT, ODD_HEADER, remarks[odd] + "; taken as not known")
 
@@ -191,11 +205,15 @@ def _same_bytes(kept: pd.DataFrame, left_out: pd.DataFrame, reason: str) -> pd.D
         same = [other for other in others[str(row.sha256)] if other.path != row.path]
         other = next((one for one in same if one.label != row.label), same[0])
         label = f", which is {other.label}" if other.label != row.label else ""
-        splits = [str(one.split_published) for one in (other, row) if one.split_published is not None]
+        splits = [
+            str(one.split_published) for one in (other, row) if one.split_published is not None
+        ]
         leak = f"; {LEAK_PUBLISHED} ({', '.join(splits)})" if len(set(splits)) == 2 else ""
         details.append(f"same bytes as {other.path}{label}{leak}")
     return _audit(left_out, EXCLUDED, reason, details)
 
 
 def _audit(rows: pd.DataFrame, action: str, reason: object, detail: object) -> pd.DataFrame:
-    return pd.DataFrame({"path": rows["path"], "action": action, "reason": reason, "detail": detail}, columns=AUDIT)
+    return pd.DataFrame(
+        {"path": rows["path"], "action": action, "reason": reason, "detail": detail}, columns=AUDIT
+    )

@@ -12,10 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medscale.config import Augment
 from medscale.data.random import AUGMENT, uniform
+from medscale.engine.plan import Augment
 
-MEAN = (0.485, 0.456, 0.406)  # of ImageNet's RGB in [0, 1]; the usual normalization of pretrained networks
+MEAN = (
+    0.485,
+    0.456,
+    0.406,
+)  # of ImageNet's RGB in [0, 1]; the usual normalization of pretrained networks
 STD = (0.229, 0.224, 0.225)
 FLIP_CODES = {(True, False): 1, (False, True): 0, (True, True): -1}  # OpenCV's, of (x, y)
 FIELD = 2**20  # normal numbers that noise is cut from
@@ -43,7 +47,9 @@ class Changes:
 
     def to(self, device: torch.device) -> Changes:
         """The same on another device."""
-        return Changes(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
+        return Changes(
+            **{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
+        )
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,9 @@ class Augmenter:
     class_counts: np.ndarray
     seed: int
 
-    def draw(self, epoch: int, ids: np.ndarray, labels: np.ndarray, size: tuple[int, int]) -> Changes:
+    def draw(
+        self, epoch: int, ids: np.ndarray, labels: np.ndarray, size: tuple[int, int]
+    ) -> Changes:
         """Changes of the samples ``ids`` (int64, shape n) of classes ``labels`` (int64, shape n) in an epoch.
 
         Args:
@@ -100,14 +108,23 @@ class Augmenter:
         """No changes but the middle crop, for ``count`` images of height and width ``size``."""
         side = self.side(size)
         one, zero = np.ones(count), np.zeros(count)
-        middle = (zero + size[1] // 2 - side[1] // 2 + side[1] / 2, zero + size[0] // 2 - side[0] // 2 + side[0] / 2)
+        middle = (
+            zero + size[1] // 2 - side[1] // 2 + side[1] / 2,
+            zero + size[0] // 2 - side[0] // 2 + side[0] / 2,
+        )
         matrix = _matrix(zero, one, one, (zero + side[1], zero + side[0]), middle, side)
         same = _tensor(one)
-        return Changes(matrix, same, same, same, _tensor(zero), torch.zeros(count, dtype=torch.int64))
+        return Changes(
+            matrix, same, same, same, _tensor(zero), torch.zeros(count, dtype=torch.int64)
+        )
 
     def side(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of what the network sees."""
-        return size if self.settings.crop is None else (self.settings.crop.size, self.settings.crop.size)
+        return (
+            size
+            if self.settings.crop is None
+            else (self.settings.crop.size, self.settings.crop.size)
+        )
 
     def apply(self, images: Tensor, changes: Changes, *, training: bool = True) -> Tensor:
         """Change and normalize images (uint8, shape n,H,W,C) by ``changes`` (on the same device).
@@ -124,7 +141,9 @@ class Augmenter:
         else:
             pixels = self._on_device(images, changes, exact=exact)
         if noisy:
-            pixels = (pixels + changes.noise.view(-1, 1, 1, 1) * self._noise(changes.start, pixels)).clamp_(0, 1)
+            pixels = (
+                pixels + changes.noise.view(-1, 1, 1, 1) * self._noise(changes.start, pixels)
+            ).clamp_(0, 1)
         if noisy or images.device.type != "cpu":
             pixels = normalize(pixels)
         return pixels
@@ -140,9 +159,15 @@ class Augmenter:
         height, width = size
         crop = self.settings.crop
         if crop is None:
-            return tuple(np.full(u.shape[1], value, np.float64) for value in (width, height, width / 2, height / 2))
+            return tuple(
+                np.full(u.shape[1], value, np.float64)
+                for value in (width, height, width / 2, height / 2)
+            )
         if crop.mode == "random":
-            left, top = (np.floor(draw * (whole - crop.size + 1)) for draw, whole in ((u[0], width), (u[1], height)))
+            left, top = (
+                np.floor(draw * (whole - crop.size + 1))
+                for draw, whole in ((u[0], width), (u[1], height))
+            )
             side = np.full(u.shape[1], crop.size, np.float64)
             return side, side, left + crop.size / 2, top + crop.size / 2
         area = (crop.smallest + u[2].astype(np.float64) * (1 - crop.smallest)) * width * height
@@ -155,12 +180,23 @@ class Augmenter:
         source = images.numpy()
         height, width = self.side((images.shape[1], images.shape[2]))
         result = np.empty((len(source), height, width, source.shape[3]), np.float32)
-        means = torch.tensor([np.mean(cv2.mean(image)[: source.shape[3]]) for image in source]).float() / 255
-        table = self._tone(torch.arange(256).float().div(255).repeat(len(source), 1), changes, means)
+        means = (
+            torch.tensor([np.mean(cv2.mean(image)[: source.shape[3]]) for image in source]).float()
+            / 255
+        )
+        table = self._tone(
+            torch.arange(256).float().div(255).repeat(len(source), 1), changes, means
+        )
         tables = table[:, None, :, None].repeat(1, source.shape[3], 1, 1)  # n,C,256,1
         tables = (normalize(tables) if normal else tables)[..., 0].transpose(1, 2).contiguous()
-        for target, image, place, tone in zip(result, source, changes.matrix.numpy(), tables.numpy(), strict=True):
-            part = _shifted(image, place, height, width) if exact else _warped(image, place, height, width)
+        for target, image, place, tone in zip(
+            result, source, changes.matrix.numpy(), tables.numpy(), strict=True
+        ):
+            part = (
+                _shifted(image, place, height, width)
+                if exact
+                else _warped(image, place, height, width)
+            )
             cv2.LUT(part, tone[None], target)
         return torch.from_numpy(result).permute(0, 3, 1, 2)
 
@@ -170,26 +206,39 @@ class Augmenter:
         mean = pixels.sum((1, 2, 3), dtype=torch.int64) / (255 * max(images[0:1].numel(), 1))
         pixels = pixels.float()
         side = self.side((images.shape[1], images.shape[2]))
-        if not exact or side != tuple(pixels.shape[2:]) or self.settings.hflip or self.settings.vflip:
+        if (
+            not exact
+            or side != tuple(pixels.shape[2:])
+            or self.settings.hflip
+            or self.settings.vflip
+        ):
             pixels = sample(pixels, changes.matrix, side)
         return self._tone(pixels.div_(255), changes, mean.float())
 
     def _tone(self, values: Tensor, changes: Changes, mean: Tensor) -> Tensor:
         """Gamma, brightness and contrast of values in [0, 1], shape n,…, of images whose mean is ``mean``, shape n."""
         shape = (-1, *[1] * (values.dim() - 1))
-        gamma, brightness, contrast = (v.view(shape) for v in (changes.gamma, changes.brightness, changes.contrast))
+        gamma, brightness, contrast = (
+            v.view(shape) for v in (changes.gamma, changes.brightness, changes.contrast)
+        )
         if self.settings.gamma:
             values, mean = values**gamma, mean**changes.gamma
-        return (values * (brightness * contrast) + brightness * (1 - contrast) * mean.view(shape)).clamp_(0, 1)
+        return (
+            values * (brightness * contrast) + brightness * (1 - contrast) * mean.view(shape)
+        ).clamp_(0, 1)
 
     def _noise(self, start: Tensor, like: Tensor) -> Tensor:
         """Normal numbers in the shape of ``like`` (n,C,h,w): each sample's are a window of one long row of them."""
         each = max(like[0:1].numel(), 1)
         if self._row.get("row") is None or len(self._row["row"]) != FIELD + each:
-            numbers = torch.from_numpy(np.random.default_rng(self.seed).standard_normal(FIELD, np.float32))
+            numbers = torch.from_numpy(
+                np.random.default_rng(self.seed).standard_normal(FIELD, np.float32)
+            )
             self._row["row"] = numbers.repeat(each // FIELD + 2)[: FIELD + each].to(like.device)
         windows = self._row["row"].unfold(0, each, 1)[start]
-        return windows.view(len(start), like.shape[2], like.shape[3], like.shape[1]).permute(0, 3, 1, 2)
+        return windows.view(len(start), like.shape[2], like.shape[3], like.shape[1]).permute(
+            0, 3, 1, 2
+        )
 
     @cached_property
     def _row(self) -> dict[str, Tensor]:
@@ -211,11 +260,15 @@ def sample(images: Tensor, matrix: Tensor, side: tuple[int, int]) -> Tensor:
     height, width = images.shape[2:]
     y, x = (torch.arange(length, device=images.device, dtype=torch.float32) for length in side)
     there = (
-        matrix[:, :, 0, None, None] * x + matrix[:, :, 1, None, None] * y[:, None] + matrix[:, :, 2, None, None]
+        matrix[:, :, 0, None, None] * x
+        + matrix[:, :, 1, None, None] * y[:, None]
+        + matrix[:, :, 2, None, None]
     )  # n,2,h,w
     scale = torch.tensor([2 / width, 2 / height], device=images.device)
     grid = (there.permute(0, 2, 3, 1) + 0.5) * scale - 1
-    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return functional.grid_sample(
+        images, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    )
 
 
 def normalize(pixels: Tensor) -> Tensor:
@@ -235,7 +288,9 @@ def _matrix(
     """``Changes.matrix``: a part (width, height) about a centre, turned and flipped, fills ``side``."""
     across, down = part[0] / side[1] * flip_x, part[1] / side[0] * flip_y
     cos, sin = np.cos(angle), np.sin(angle)
-    linear = np.stack([np.stack([cos * across, -sin * down], -1), np.stack([sin * across, cos * down], -1)], -2)
+    linear = np.stack(
+        [np.stack([cos * across, -sin * down], -1), np.stack([sin * across, cos * down], -1)], -2
+    )
     middle = np.array([(side[1] - 1) / 2, (side[0] - 1) / 2])
     shift = np.stack(centre, -1) - 0.5 - linear @ middle
     return _tensor(np.concatenate([linear, shift[..., None]], -1))
@@ -254,7 +309,9 @@ def _warped(image: np.ndarray, matrix: np.ndarray, height: int, width: int) -> n
     """Any change of place, bilinear, borders mirrored; shape height,width,3. OpenCV is faster on four channels."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     four = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
-    moved = cv2.warpAffine(four, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT)
+    moved = cv2.warpAffine(
+        four, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT
+    )
     return cv2.cvtColor(moved, cv2.COLOR_RGBA2RGB)
 
 

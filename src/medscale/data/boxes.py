@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from medscale.base.errors import MedscaleError
 from medscale.data.shards import Shards
-from medscale.errors import MedscaleError
 
 BOXES = "boxes.parquet"
 SIDES = ["x", "y", "width", "height"]
@@ -31,21 +31,29 @@ def relative(index: pd.DataFrame, where: str | Path) -> pd.DataFrame:
         raise MedscaleError(f"{where} has no column `boxes`: detection needs a source with boxes")
     try:
         counts = [len(boxes) for boxes in index["boxes"]]
-        pixels = np.array([[float(side) for side in box] for boxes in index["boxes"] for box in boxes]).reshape(-1, 4)
+        pixels = np.array(
+            [[float(side) for side in box] for boxes in index["boxes"] for box in boxes]
+        ).reshape(-1, 4)
     except (TypeError, ValueError):
-        raise MedscaleError(f"{where}: `boxes` is no list of boxes of four numbers x, y, width, height") from None
+        raise MedscaleError(
+            f"{where}: `boxes` is no list of boxes of four numbers x, y, width, height"
+        ) from None
     ids = np.repeat(index["id"].to_numpy(np.int64), counts)
     sizes = np.repeat(index[["width", "height"]].to_numpy(np.float64), counts, axis=0)
     corners = np.hstack([pixels[:, :2], pixels[:, :2] + pixels[:, 2:]]) / np.tile(sizes, 2)
     corners = corners.clip(0, 1)
     sides = corners[:, 2:] - corners[:, :2]
-    wrong = ~(np.isfinite(pixels).all(axis=1) & (pixels[:, 2:] > 0).all(axis=1) & (sides > 0).all(axis=1))
+    wrong = ~(
+        np.isfinite(pixels).all(axis=1) & (pixels[:, 2:] > 0).all(axis=1) & (sides > 0).all(axis=1)
+    )
     if wrong.any():
         raise MedscaleError(
             f"{where}: {int(wrong.sum())} boxes have no area inside their image (first: id {ids[wrong][0]}, "
             f"{pixels[wrong][0].tolist()}); correct the source's table of boxes"
         )
-    return pd.DataFrame({"id": ids, **dict(zip(SIDES, np.hstack([corners[:, :2], sides]).T, strict=True))})
+    return pd.DataFrame(
+        {"id": ids, **dict(zip(SIDES, np.hstack([corners[:, :2], sides]).T, strict=True))}
+    )
 
 
 def read(shards: Shards) -> pd.DataFrame:
@@ -57,7 +65,9 @@ def read(shards: Shards) -> pd.DataFrame:
     try:
         return pd.read_parquet(shards.folder / BOXES)
     except (OSError, ValueError) as error:
-        raise MedscaleError(f"{shards.folder} was made without boxes ({error}); delete it and run again") from None
+        raise MedscaleError(
+            f"{shards.folder} was made without boxes ({error}); delete it and run again"
+        ) from None
 
 
 def padded(boxes: pd.DataFrame, ids: np.ndarray) -> np.ndarray:

@@ -16,16 +16,17 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from medscale.config import Dask, Preprocess
+from medscale.base.errors import MedscaleError
+from medscale.base.files import digest, read_json, sha256, write_json, write_parquet
+from medscale.base.log import log
+from medscale.config.sections import Preprocess
 from medscale.data import boxes, images, preprocess, shards
 from medscale.data.cluster import client, run_all
 from medscale.data.images import Unreadable, read_bytes
 from medscale.data.index import FIRST
 from medscale.data.prepare import from_file
 from medscale.data.shards import META, ROWS, chunk_name, seal, write_chunk
-from medscale.errors import MedscaleError
-from medscale.files import digest, read_json, sha256, write_json, write_parquet
-from medscale.log import log
+from medscale.resources.machines import Dask
 
 Image = tuple[str, str, int, int]  # path, sha256, width, height as in the index
 Work = tuple[str, int, str, str, list[Image], Preprocess]  # the arguments of make_chunk
@@ -83,12 +84,16 @@ def chunk_size(images: int) -> int:
     return min(max(-(-images // CHUNKS), SMALLEST), LARGEST)
 
 
-def chunks(table: pd.DataFrame, raw: Path, settings: Preprocess, out: Path, size: int) -> list[Work]:
+def chunks(
+    table: pd.DataFrame, raw: Path, settings: Preprocess, out: Path, size: int
+) -> list[Work]:
     """The work on an index's rows, ``size`` images a chunk: the arguments of ``make_chunk``, one tuple a chunk."""
     recipe = {"preprocess": settings.model_dump(mode="json"), "versions": versions()}
     work: list[Work] = []
     for number, start in enumerate(range(0, len(table), size)):
-        images = list(table.iloc[start : start + size][list(IMAGE)].itertuples(index=False, name=None))
+        images = list(
+            table.iloc[start : start + size][list(IMAGE)].itertuples(index=False, name=None)
+        )
         key = digest({**recipe, "inputs": [sha256 for _, sha256, *_ in images]})
         work.append((str(out.resolve()), number, key, str(raw), images, settings))
     return work
@@ -105,7 +110,10 @@ def make_chunk(
     try:
         pixels = np.stack([make_one(raw, image, settings) for image in chunk])
         write_chunk(Path(out), number, pixels)
-        write_json(_key_file(Path(out), number), {"key": key, "sha256": sha256(Path(out, chunk_name(number)))})
+        write_json(
+            _key_file(Path(out), number),
+            {"key": key, "sha256": sha256(Path(out, chunk_name(number)))},
+        )
     except MedscaleError as error:
         return MedscaleError(str(error))
     return number
@@ -123,7 +131,9 @@ def make_one(raw: str, image: Image, settings: Preprocess) -> np.ndarray:
         if hashlib.sha256(data).hexdigest() == wanted:
             return from_file(data, settings, (width, height))
     except Unreadable as error:
-        raise MedscaleError(f"{Path(raw, path)} cannot be read any more ({error}); make the index again") from None
+        raise MedscaleError(
+            f"{Path(raw, path)} cannot be read any more ({error}); make the index again"
+        ) from None
     raise MedscaleError(f"{Path(raw, path)} has changed since it was indexed; make the index again")
 
 
@@ -132,7 +142,9 @@ def versions() -> dict[str, str]:
     """What decides a chunk's bytes beside images and settings: libraries, and a digest of this package's modules."""
     files = [Path(str(module.__file__)) for module in (images, preprocess, shards)]
     code = digest([sha256(file) for file in (*files, files[0].with_name("dicom.py"))])
-    libraries = {name: _version(name) for name in ("pydicom", "pillow", "pylibjpeg-openjpeg", "kornia-rs")}
+    libraries = {
+        name: _version(name) for name in ("pydicom", "pillow", "pylibjpeg-openjpeg", "kornia-rs")
+    }
     return {"opencv": cv2.__version__, "numpy": np.__version__, **libraries, "code": code}
 
 
@@ -160,7 +172,11 @@ def read_index(path: Path) -> pd.DataFrame:
 def _metadata(table: pd.DataFrame) -> list[str]:
     """The dataset's own columns that are numbers or words."""
     own = [name for name in table.columns if name not in FIRST]
-    return [name for name in own if not table[name].map(lambda value: isinstance(value, list | np.ndarray)).any()]
+    return [
+        name
+        for name in own
+        if not table[name].map(lambda value: isinstance(value, list | np.ndarray)).any()
+    ]
 
 
 def _key_file(out: Path, number: int) -> Path:
@@ -169,11 +185,20 @@ def _key_file(out: Path, number: int) -> Path:
 
 def _unfinished(out: Path, keys: list[str]) -> list[int]:
     """Numbers of the chunks to make; whatever else is in the folder from before is removed first."""
-    with ThreadPoolExecutor(HASHING) as threads:  # hashing leaves the interpreter's lock to the others
+    with ThreadPoolExecutor(
+        HASHING
+    ) as threads:  # hashing leaves the interpreter's lock to the others
         kept = threads.map(lambda one: _is_finished(out, *one), enumerate(keys))
         finished = {number for number, keep in enumerate(kept) if keep}
-    keep = {file for number in finished for file in (out / chunk_name(number), _key_file(out, number))}
-    stale = [file for pattern in ("images-*", ".images-*") for file in out.glob(pattern) if file not in keep]
+    keep = {
+        file for number in finished for file in (out / chunk_name(number), _key_file(out, number))
+    }
+    stale = [
+        file
+        for pattern in ("images-*", ".images-*")
+        for file in out.glob(pattern)
+        if file not in keep
+    ]
     for file in [out / META, out / ROWS, *stale]:
         file.unlink(missing_ok=True)
     return [number for number in range(len(keys)) if number not in finished]
@@ -185,7 +210,11 @@ def _borrow(out: Path, beside: Sequence[Path], keys: list[str], missing: list[in
     for file in (file for folder in beside for file in sorted(folder.glob("images-*.json"))):
         with suppress(MedscaleError):  # unfinished or damaged: not to be borrowed
             others.setdefault(str(read_json(file).get("key")), file)
-    return [number for number in missing if not _link(out, number, keys[number], others.get(keys[number]))]
+    return [
+        number
+        for number in missing
+        if not _link(out, number, keys[number], others.get(keys[number]))
+    ]
 
 
 def _link(out: Path, number: int, key: str, other: Path | None) -> bool:

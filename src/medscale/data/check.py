@@ -10,13 +10,13 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
-from medscale.config import Source
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json
+from medscale.config.sections import Source
 from medscale.data.demo.common import MARKER
 from medscale.data.download import unfinished
 from medscale.data.sources import check_kind, scan
 from medscale.data.sources.found import Found
-from medscale.errors import MedscaleError
-from medscale.files import read_json
 
 ALL = "all"  # any split, or any class
 SMALLEST = 128  # bytes; no photograph is smaller
@@ -53,7 +53,11 @@ class Edition:
 def _isic(path: str, files: Mapping[str, str]) -> Edition:
     counts = {"train": (1372, 254, 374), "val": (78, 42, 30), "test": (393, 90, 117)}
     classes = ("nevus", "seborrheic_keratosis", "melanoma")
-    images = {(split, name): n for split, row in counts.items() for name, n in zip(classes, row, strict=True)}
+    images = {
+        (split, name): n
+        for split, row in counts.items()
+        for name, n in zip(classes, row, strict=True)
+    }
     return Edition("ISIC 2017", images, path, files)
 
 
@@ -77,11 +81,18 @@ EDITIONS: dict[str, tuple[Edition, ...]] = {
             },
         ),
     ),
-    "skin": (Edition("Massive Skin Disease Balanced Dataset", {(ALL, ALL): 245_000}, about=True, classes=34),),
+    "skin": (
+        Edition(
+            "Massive Skin Disease Balanced Dataset", {(ALL, ALL): 245_000}, about=True, classes=34
+        ),
+    ),
     "isic2017": (
         _isic(
             "*ISIC-2017_*",
-            {f"ISIC-2017_{part}*_metadata.csv": "age and sex" for part in ("Training", "Validation", "Test")},
+            {
+                f"ISIC-2017_{part}*_metadata.csv": "age and sex"
+                for part in ("Training", "Validation", "Test")
+            },
         ),
         _isic("*", {}),
     ),
@@ -127,7 +138,9 @@ class Report:
     @property
     def complete(self) -> bool:
         """No count falls short and nothing is missing."""
-        return all(count.enough for count in self.counts) and all(line.level != "error" for line in self.lines)
+        return all(count.enough for count in self.counts) and all(
+            line.level != "error" for line in self.lines
+        )
 
 
 def check(kind: str, folder: Path) -> Report:
@@ -146,7 +159,11 @@ def check(kind: str, folder: Path) -> Report:
         options = read_json(folder / MARKER).get("options", {})
         source = source.model_copy(update={"synthetic": True, "options": options})
     waiting = unfinished(folder)
-    lines = [Line("error", f"an interrupted download is in {waiting}; fetch goes on with it")] if waiting else []
+    lines = (
+        [Line("error", f"an interrupted download is in {waiting}; fetch goes on with it")]
+        if waiting
+        else []
+    )
     try:
         found = scan(source, None)
     except MedscaleError as error:
@@ -158,13 +175,16 @@ def check(kind: str, folder: Path) -> Report:
         lines.append(Line("ok", f"compared with the complete {edition.name}"))
         lines += _missing_files(edition, found)
     return Report(
-        _counts(found, edition), [*lines, *(Line("note", note) for note in found.notes), *_odd(folder, found)]
+        _counts(found, edition),
+        [*lines, *(Line("note", note) for note in found.notes), *_odd(folder, found)],
     )
 
 
 def _edition(kind: str, found: Found) -> Edition | None:
     paths = found.rows["path"]
-    return next((e for e in EDITIONS.get(kind, ()) if any(fnmatch(path, e.path) for path in paths)), None)
+    return next(
+        (e for e in EDITIONS.get(kind, ()) if any(fnmatch(path, e.path) for path in paths)), None
+    )
 
 
 def _counts(found: Found, edition: Edition | None) -> list[Count]:
@@ -193,17 +213,26 @@ def _missing_files(edition: Edition, found: Found) -> list[Line]:
         if not any(fnmatch(name, pattern) for name in names)
     ]
     if len(found.classes) < edition.classes:
-        lines.append(Line("error", f"{len(found.classes)} classes, expected are at least {edition.classes}"))
+        lines.append(
+            Line("error", f"{len(found.classes)} classes, expected are at least {edition.classes}")
+        )
     return lines
 
 
 def _odd(folder: Path, found: Found) -> list[Line]:
     """What is left out by name or table, and files that look damaged or forgotten."""
     others = list(found.excluded["path"])
-    kinds = {f"left out, {reason}": list(part) for reason, part in found.excluded.groupby("reason")["path"]}
-    kinds["nearly empty files"] = [path for path in found.rows["path"] if _size(folder / path) < SMALLEST]
+    kinds = {
+        f"left out, {reason}": list(part)
+        for reason, part in found.excluded.groupby("reason")["path"]
+    }
+    kinds["nearly empty files"] = [
+        path for path in found.rows["path"] if _size(folder / path) < SMALLEST
+    ]
     kinds["unfinished downloads"] = [path for path in others if path.lower().endswith(UNFINISHED)]
-    kinds["archives that may hold more"] = [path for path in others if path.lower().endswith(ARCHIVES)]
+    kinds["archives that may hold more"] = [
+        path for path in others if path.lower().endswith(ARCHIVES)
+    ]
     return [Line("note", f"{what}: {len(p)}, such as {p[0]}") for what, p in kinds.items() if p]
 
 

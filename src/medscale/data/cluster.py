@@ -16,9 +16,9 @@ from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_com
 from distributed.client import CancelledError
 from distributed.comm import CommClosedError
 
-from medscale.config import Dask
-from medscale.errors import MedscaleError
-from medscale.log import log, track
+from medscale.base.errors import MedscaleError
+from medscale.base.log import log, track
+from medscale.resources.machines import Dask
 
 CONNECT_S = 10
 WORKER_S = 60
@@ -48,7 +48,9 @@ class OneThread(WorkerPlugin):
 
 
 @contextmanager
-def client(settings: Dask, tasks: int | None = None, folder: Path | None = None) -> Iterator[Client]:
+def client(
+    settings: Dask, tasks: int | None = None, folder: Path | None = None
+) -> Iterator[Client]:
     """A Dask client with warmed workers; what was started for it is gone afterwards.
 
     Args:
@@ -60,7 +62,11 @@ def client(settings: Dask, tasks: int | None = None, folder: Path | None = None)
         MedscaleError: when the scheduler cannot be reached or has no workers, or they lack the package, have other
             versions of it, or do not see the folder.
     """
-    with dask.config.set(_QUIET), _started(settings, tasks) as address, _connected(address) as connection:
+    with (
+        dask.config.set(_QUIET),
+        _started(settings, tasks) as address,
+        _connected(address) as connection,
+    ):
         if settings.scheduler != "local":
             _await_worker(connection, settings)
         _warm_up(connection)
@@ -94,7 +100,9 @@ def run_all(
     """
     workers = max(len(connection.scheduler_info(n_workers=-1)["workers"]), coming or 0)
     try:
-        with closing(_results(connection, function, arguments, _sizes(len(arguments), workers, largest))) as results:
+        with closing(
+            _results(connection, function, arguments, _sizes(len(arguments), workers, largest))
+        ) as results:
             for result in track(results, what, len(arguments)):
                 if isinstance(result, MedscaleError):
                     raise result
@@ -107,13 +115,18 @@ def run_all(
 
 
 def _results(
-    connection: Client, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], sizes: list[int]
+    connection: Client,
+    function: Callable[..., Any],
+    arguments: Sequence[tuple[Any, ...]],
+    sizes: list[int],
 ) -> Generator[Any]:
     """Results as they come. No more than AHEAD tasks are with the scheduler at a time, so that memory does not grow."""
     ends = list(accumulate(sizes))
     batches = [arguments[end - size : end] for size, end in zip(sizes, ends, strict=True)]
     parts = (
-        connection.map(partial(_call_each, function), batches[start : start + AHEAD // 2], pure=False)
+        connection.map(
+            partial(_call_each, function), batches[start : start + AHEAD // 2], pure=False
+        )
         for start in range(0, len(batches), AHEAD // 2)
     )
     done = as_completed(chain(*islice(parts, 2)), loop=connection.loop, with_results=True)
@@ -210,15 +223,21 @@ def workers_by_slurm(settings: Dask, python: str | None = None) -> Iterator[str]
     from dask_jobqueue import SLURMCluster
 
     if settings.workers is None:
-        raise MedscaleError("dask.scheduler is slurm: say with dask.workers how many workers to ask for")
+        raise MedscaleError(
+            "dask.scheduler is slurm: say with dask.workers how many workers to ask for"
+        )
     with dask.config.set(_QUIET):
         # Jobs inherit the environment, and Dask reads its configuration from it.
-        os.environ["DASK_INTERNAL_INHERIT_CONFIG"] = dask.config.serialize(dask.config.global_config)
+        os.environ["DASK_INTERNAL_INHERIT_CONFIG"] = dask.config.serialize(
+            dask.config.global_config
+        )
         try:
             cluster = SLURMCluster(**{"python": python, **settings.slurm})
             cluster.scale(settings.workers)
         except (ValueError, TypeError, OSError, RuntimeError) as error:
-            raise MedscaleError(f"dask.slurm is not accepted by dask-jobqueue's SLURMCluster: {error}") from None
+            raise MedscaleError(
+                f"dask.slurm is not accepted by dask-jobqueue's SLURMCluster: {error}"
+            ) from None
         with cluster:
             yield cluster.scheduler_address
 
@@ -251,7 +270,9 @@ def _await_worker(connection: Client, settings: Dask) -> None:
 def _warm_up(connection: Client) -> None:
     try:
         connection.register_plugin(OneThread())
-    except Exception as error:  # a worker's error comes back as a plain Exception with the text of the original
+    except (
+        Exception
+    ) as error:  # a worker's error comes back as a plain Exception with the text of the original
         raise MedscaleError(
             f"the Dask workers cannot load medscale ({error}); start them in an environment with this package"
         ) from None
@@ -264,12 +285,18 @@ def _check_versions(connection: Client) -> None:
     here = versions()
     for worker, there in connection.run(versions).items():
         if different := [name for name in here if here[name] != there.get(name)]:
-            what = ", ".join(f"{name} {there.get(name)} instead of {here[name]}" for name in different)
-            raise MedscaleError(f"the Dask worker at {worker} has {what}; start it in this environment")
+            what = ", ".join(
+                f"{name} {there.get(name)} instead of {here[name]}" for name in different
+            )
+            raise MedscaleError(
+                f"the Dask worker at {worker} has {what}; start it in this environment"
+            )
 
 
 def _check_folder(connection: Client, folder: Path) -> None:
-    blind = [worker for worker, sees in connection.run(os.path.isdir, str(folder)).items() if not sees]
+    blind = [
+        worker for worker, sees in connection.run(os.path.isdir, str(folder)).items() if not sees
+    ]
     if blind:
         raise MedscaleError(
             f"the Dask worker at {blind[0]} does not see the folder {folder}; it must be on a shared disk"

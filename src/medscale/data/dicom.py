@@ -16,18 +16,32 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, apply_windowing, pixel_array
+from pydicom.pixels import (
+    apply_color_lut,
+    apply_modality_lut,
+    apply_voi,
+    apply_windowing,
+    pixel_array,
+)
 
 from medscale.data.images import NOT_AN_IMAGE, TRUNCATED, UNREADABLE, Unreadable
 
 OLDEST = 110  # years; an older patient is a mistyped one
 PER_YEAR = {"Y": 1, "M": 12, "W": 365.25 / 7, "D": 365.25}  # units of an age string (PS3.5, 6.2)
-COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")  # pydicom gives all of these as RGB
+COLOUR = (
+    "RGB",
+    "YBR_FULL",
+    "YBR_FULL_422",
+    "YBR_ICT",
+    "YBR_RCT",
+)  # pydicom gives all of these as RGB
 SEXES = {"M": "male", "F": "female", "O": "other"}
 HEADERS = ["PatientAge", "PatientSex", "ViewPosition"]
 UNDEFINED_LENGTH = 0xFFFFFFFF
 
-logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # what is wrong with an image is told in the audit
+logging.getLogger("pydicom").setLevel(
+    logging.CRITICAL
+)  # what is wrong with an image is told in the audit
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -104,13 +118,17 @@ def _check_pixels(dataset: FileDataset, size: int) -> None:
     if "PixelData" not in dataset:  # pydicom leaves out an element that the file's end cuts
         kind = dataset.file_meta.get("MediaStorageSOPClassUID")
         if kind is None or "Image Storage" in kind.name:
-            raise Unreadable(TRUNCATED, f"the DICOM file ends after {size} bytes without all of its pixels")
+            raise Unreadable(
+                TRUNCATED, f"the DICOM file ends after {size} bytes without all of its pixels"
+            )
         raise Unreadable(NOT_AN_IMAGE, f"a DICOM object without pixels ({kind.name})")
     pixels = dataset.get_item("PixelData")
     if isinstance(pixels, RawDataElement) and pixels.length != UNDEFINED_LENGTH:
         there = len(pixels.value or b"")
         if there < pixels.length:
-            raise Unreadable(TRUNCATED, f"the DICOM file has {there} of {pixels.length} bytes of pixels")
+            raise Unreadable(
+                TRUNCATED, f"the DICOM file has {there} of {pixels.length} bytes of pixels"
+            )
 
 
 def _shown(frame: np.ndarray, dataset: FileDataset) -> np.ndarray:
@@ -124,7 +142,9 @@ def _shown(frame: np.ndarray, dataset: FileDataset) -> np.ndarray:
         return _scaled(colours, 0, np.iinfo(colours.dtype).max)
     if kind in COLOUR:
         return _scaled(frame, 0, 2 ** int(dataset.BitsStored) - 1)
-    raise Unreadable(UNREADABLE, f"a DICOM image of photometric interpretation {kind}, which is not read")
+    raise Unreadable(
+        UNREADABLE, f"a DICOM image of photometric interpretation {kind}, which is not read"
+    )
 
 
 def _grey(frame: np.ndarray, dataset: FileDataset) -> np.ndarray:
@@ -136,7 +156,9 @@ def _grey(frame: np.ndarray, dataset: FileDataset) -> np.ndarray:
     if tables := dataset.get("VOILUTSequence"):
         return _scaled(apply_voi(values, dataset), 0, 2 ** int(tables[0].LUTDescriptor[2]) - 1)
     if dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
-        low, high = apply_windowing(np.array([-np.inf, np.inf]), dataset)  # what black and white become
+        low, high = apply_windowing(
+            np.array([-np.inf, np.inf]), dataset
+        )  # what black and white become
         return _scaled(apply_windowing(values, dataset), low, high)
     return _scaled(values, values.min(), values.max())
 
@@ -147,4 +169,6 @@ def _scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
         return values
     if low == high:
         return np.zeros(values.shape, np.uint8)
-    return np.clip(np.rint((values.astype(np.float64) - low) * (255 / (high - low))), 0, 255).astype(np.uint8)
+    return np.clip(
+        np.rint((values.astype(np.float64) - low) * (255 / (high - low))), 0, 255
+    ).astype(np.uint8)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from medscale.errors import MedscaleError
-from medscale.log import log
+from medscale.base.errors import MedscaleError
+from medscale.base.log import log
 
 TOKEN = "~/.kaggle/kaggle.json"
 NO_TOKEN = (
@@ -74,7 +74,18 @@ class Archives:
             return [["wget", "--continue", "--directory-prefix", str(folder), *urls]]
         where = [] if str(folder) == "." else ["--create-dirs", "--output-dir", str(folder)]
         names = "".join(f"{{{','.join(part)}}}" for part in self.parts)  # curl's own globbing
-        return [["curl", "--fail-early", "-fL", "-C", "-", "--remote-name-all", *where, self.start + names]]
+        return [
+            [
+                "curl",
+                "--fail-early",
+                "-fL",
+                "-C",
+                "-",
+                "--remote-name-all",
+                *where,
+                self.start + names,
+            ]
+        ]
 
     @property
     def rules(self) -> str:
@@ -105,7 +116,9 @@ def official(kind: str) -> Kaggle | Archives:
     """
     if kind not in DOWNLOADS:
         known = ", ".join(sorted(DOWNLOADS))
-        raise MedscaleError(f"there is no download for source kind {kind!r}; there are for: {known}")
+        raise MedscaleError(
+            f"there is no download for source kind {kind!r}; there are for: {known}"
+        )
     return DOWNLOADS[kind]
 
 
@@ -118,8 +131,12 @@ def instructions(kind: str, folder: Path) -> str:
     """What a person must do to get a dataset into ``folder``: what is lacking here, and the command lines."""
     download = official(kind)
     lines = [shlex.join(line) for line in download.commands(folder)]
-    lines += [f"then unzip what came into {folder}: `medscale data fetch {kind} --run` does both, and checks"]
-    return "\n".join([*(f"first: {lack}" for lack in [*download.missing(), download.rules] if lack), *lines])
+    lines += [
+        f"then unzip what came into {folder}: `medscale data fetch {kind} --run` does both, and checks"
+    ]
+    return "\n".join(
+        [*(f"first: {lack}" for lack in [*download.missing(), download.rules] if lack), *lines]
+    )
 
 
 def fetch(kind: str, folder: Path) -> None:
@@ -137,7 +154,9 @@ def fetch(kind: str, folder: Path) -> None:
         todo = [*lacks, download.rules] if download.rules else lacks
         raise MedscaleError(f"the download of {kind} cannot run here:\n  " + "\n  ".join(todo))
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise MedscaleError(f"{folder} already holds files: see `medscale data check {kind} {folder}`, or empty it")
+        raise MedscaleError(
+            f"{folder} already holds files: see `medscale data check {kind} {folder}`, or empty it"
+        )
     waiting = _waiting(folder)
     try:
         waiting.mkdir(parents=True, exist_ok=True)
@@ -147,7 +166,9 @@ def fetch(kind: str, folder: Path) -> None:
         log.info("%s", shlex.join(line))
         if subprocess.run(line).returncode != 0:
             hint = f"; {download.rules}" if download.rules else ""
-            raise MedscaleError(f"the download failed, see above: {shlex.join(line)}{hint}. The same command goes on")
+            raise MedscaleError(
+                f"the download failed, see above: {shlex.join(line)}{hint}. The same command goes on"
+            )
     archives = sorted(waiting.glob("*.zip"))
     for archive in archives:
         _unpack(archive, waiting)
@@ -173,7 +194,10 @@ def _unpack(archive: Path, folder: Path) -> None:
     again = "delete it and run the same command again"
     try:
         with zipfile.ZipFile(archive) as file:
-            need, free = sum(entry.file_size for entry in file.infolist()), shutil.disk_usage(folder).free
+            need, free = (
+                sum(entry.file_size for entry in file.infolist()),
+                shutil.disk_usage(folder).free,
+            )
             if need > free:
                 raise MedscaleError(
                     f"{archive} needs {need / 1e9:.1f} GB unpacked, {folder} has {free / 1e9:.1f} GB free: free some"

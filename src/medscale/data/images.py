@@ -13,7 +13,7 @@ import kornia_rs.io
 import numpy as np
 from PIL import Image
 
-from medscale.errors import MedscaleError
+from medscale.base.errors import MedscaleError
 
 # Kinds that OpenCV decodes, by the first bytes of the file; its name is not asked.
 MAGIC = {
@@ -44,7 +44,10 @@ REDUCED = {
 NOT_PLAIN = {b"tRNS", b"eXIf", b"acTL"}  # transparency, orientation, animation
 MANY_PIXELS = 2**28  # more is left to OpenCV, which refuses a billion
 
-ORIENTATION, QUARTER_TURNED = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that swap width and height
+ORIENTATION, QUARTER_TURNED = (
+    0x0112,
+    (5, 6, 7, 8),
+)  # EXIF's tag, and its values that swap width and height
 
 EMPTY, TRUNCATED, UNREADABLE, NOT_AN_IMAGE = "zero bytes", "truncated", "unreadable", "not an image"
 
@@ -59,7 +62,9 @@ class Unreadable(MedscaleError):
 
 def kind_of(data: bytes) -> str | None:
     """Kind of an image by its first bytes: a key of ``SUFFIXES``, or None for anything else."""
-    if data[128:132] == b"DICM":  # PS3.10, 7.1; the 128 bytes before are free and may look like another kind
+    if (
+        data[128:132] == b"DICM"
+    ):  # PS3.10, 7.1; the 128 bytes before are free and may look like another kind
         return "dicom"
     for kind, starts in MAGIC.items():
         if data.startswith(starts) and (kind != "webp" or data[8:12] == b"WEBP"):
@@ -91,7 +96,11 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
     try:
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size
-            return (height, width) if image.getexif().get(ORIENTATION) in QUARTER_TURNED else (width, height)
+            return (
+                (height, width)
+                if image.getexif().get(ORIENTATION) in QUARTER_TURNED
+                else (width, height)
+            )
     except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError):
         return None
 
@@ -115,7 +124,9 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
     if fault := _fault(data, kind):
         raise fault
     if kind == "dicom":
-        from medscale.data import dicom  # it imports this module, and only studies of DICOM need pydicom
+        from medscale.data import (
+            dicom,
+        )  # it imports this module, and only studies of DICOM need pydicom
 
         return dicom.decode(data)
     if kind == "png" and (size := _plain_png(data, _png_chunks(data))):
@@ -127,7 +138,9 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
         raise Unreadable(UNREADABLE, f"the {kind} decoder: {error.err}") from None
     if image is None:
         ended = kind != "jpeg" or b"\xff\xd9" in data[-1024:]
-        raise Unreadable(UNREADABLE if ended else TRUNCATED, f"the {kind} data end early or are damaged")
+        raise Unreadable(
+            UNREADABLE if ended else TRUNCATED, f"the {kind} data end early or are damaged"
+        )
     if image.dtype == np.uint16:
         image = ((image.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
     if image.dtype != np.uint8:
@@ -183,8 +196,13 @@ def _png_chunks(data: bytes) -> set[bytes]:
         end = at + 12 + length
         if end > len(data):
             break
-        if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
-            raise Unreadable(UNREADABLE, f"the checksum of the PNG chunk {name!r} at byte {at} is wrong")
+        if (
+            zlib.crc32(memoryview(data)[at + 4 : end - 4])
+            != struct.unpack_from(">I", data, end - 4)[0]
+        ):
+            raise Unreadable(
+                UNREADABLE, f"the checksum of the PNG chunk {name!r} at byte {at} is wrong"
+            )
         names.add(name)
         if name == b"IEND":
             return names

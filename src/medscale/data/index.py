@@ -9,22 +9,39 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from medscale.config import Dask, Source, Split
+from medscale.base.errors import MedscaleError
+from medscale.base.files import write_csv, write_json, write_parquet
+from medscale.base.log import log
+from medscale.config.sections import Source, Split
 from medscale.data import audit, split
 from medscale.data.audit import AUDIT, EXCLUDED, KEPT
 from medscale.data.cluster import client
 from medscale.data.sources import scan
 from medscale.data.sources.found import COLUMNS, Found
-from medscale.errors import MedscaleError
-from medscale.files import write_csv, write_json, write_parquet
-from medscale.log import log
+from medscale.resources.machines import Dask
 
 INDEX, AUDIT_CSV, AUDIT_JSON = "index.parquet", "audit.csv", "audit.json"
-BOXES = pa.list_(pa.list_(pa.float64()))  # an image's boxes, each x, y, width, height in pixels of its frame
-FIRST = ["id", "path", "label", "split", "split_published", "group", "width", "height", "sha256", "source", "alike"]
+BOXES = pa.list_(
+    pa.list_(pa.float64())
+)  # an image's boxes, each x, y, width, height in pixels of its frame
+FIRST = [
+    "id",
+    "path",
+    "label",
+    "split",
+    "split_published",
+    "group",
+    "width",
+    "height",
+    "sha256",
+    "source",
+    "alike",
+]
 
 
-def build_index(source: Source, division: Split, classes: list[str] | None, dask: Dask, out: Path) -> pd.DataFrame:
+def build_index(
+    source: Source, division: Split, classes: list[str] | None, dask: Dask, out: Path
+) -> pd.DataFrame:
     """List, read, audit and split a study's raw images; write ``index.parquet``, ``audit.csv`` and ``audit.json``.
 
     Args:
@@ -45,7 +62,12 @@ def build_index(source: Source, division: Split, classes: list[str] | None, dask
         split.check_published(listed.rows)
     root = Path(str(source.path)).resolve()
     paths = listed.rows["path"].tolist()
-    log.info("%d images listed in %s, %d files left out by name or table", len(paths), root, len(listed.excluded))
+    log.info(
+        "%d images listed in %s, %d files left out by name or table",
+        len(paths),
+        root,
+        len(listed.excluded),
+    )
     with client(dask, tasks=-(-len(paths) // audit.SMALLEST), folder=root) as connection:
         facts = audit.read_all(connection, root, paths, dask.workers)
     index, left_out = make_index(listed, facts, division)
@@ -57,7 +79,9 @@ def build_index(source: Source, division: Split, classes: list[str] | None, dask
     return index
 
 
-def make_index(listed: Found, facts: pd.DataFrame, division: Split) -> tuple[pd.DataFrame, pd.DataFrame]:
+def make_index(
+    listed: Found, facts: pd.DataFrame, division: Split
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The index and the audit table from what was listed and what was read; see ARCHITECTURE.md for both.
 
     Raises:
@@ -65,11 +89,15 @@ def make_index(listed: Found, facts: pd.DataFrame, division: Split) -> tuple[pd.
     """
     published = division.mode == "published"
     rows = listed.rows.merge(facts, on="path", validate="one_to_one")
-    rows, unusable = audit.clean(rows, published=published, near_duplicates=division.near_duplicates)
+    rows, unusable = audit.clean(
+        rows, published=published, near_duplicates=division.near_duplicates
+    )
     parts = [listed.excluded.assign(action=EXCLUDED)[AUDIT], unusable]
     if published:
         unplaced = rows["split_published"].isna()
-        gone = rows.loc[unplaced, ["path"]].assign(action=EXCLUDED, reason=audit.NO_SPLIT, detail="the others have one")
+        gone = rows.loc[unplaced, ["path"]].assign(
+            action=EXCLUDED, reason=audit.NO_SPLIT, detail="the others have one"
+        )
         parts.append(gone)
         rows = rows[~unplaced].reset_index(drop=True)
     _check_classes(rows, listed.classes, pd.concat(parts))
@@ -88,7 +116,9 @@ def make_index(listed: Found, facts: pd.DataFrame, division: Split) -> tuple[pd.
     return _typed(rows, listed.classes), left_out
 
 
-def summarize(index: pd.DataFrame, left_out: pd.DataFrame, listed: Found, division: Split) -> dict[str, Any]:
+def summarize(
+    index: pd.DataFrame, left_out: pd.DataFrame, listed: Found, division: Split
+) -> dict[str, Any]:
     """Counts and notes of audit.json.
 
     ``found`` counts files, and entries of a table whose file is missing; ``counts_published`` what the published split
@@ -108,10 +138,16 @@ def summarize(index: pd.DataFrame, left_out: pd.DataFrame, listed: Found, divisi
         "kept_by_reason": _count(kept["reason"]),
         "classes": listed.classes,
         "counts": _cross(index, "split", listed.classes),
-        "counts_published": _cross(published, "split_published", listed.classes) if len(published) else None,
+        "counts_published": _cross(published, "split_published", listed.classes)
+        if len(published)
+        else None,
         "counts_by_source": {str(k): _count(v["label"]) for k, v in index.groupby("source")},
         "split": division.model_dump(mode="json"),
-        "notes": [*listed.notes, *_of_look_alikes(index, listed), *_notes(index, left_out, division)],
+        "notes": [
+            *listed.notes,
+            *_of_look_alikes(index, listed),
+            *_notes(index, left_out, division),
+        ],
     }
 
 
@@ -120,7 +156,9 @@ def _notes(index: pd.DataFrame, left_out: pd.DataFrame, division: Split) -> list
     copies = left_out[left_out["reason"] == audit.DUPLICATE]
     across = int(copies["detail"].str.contains(audit.LEAK_PUBLISHED, regex=False).sum())
     if across and division.mode != "published":
-        notes.append(f"{across} images stand in two published splits: the published split would have leaked them.")
+        notes.append(
+            f"{across} images stand in two published splits: the published split would have leaked them."
+        )
     apart = index.loc[index.groupby("alike")["split_published"].transform("nunique") > 1, "path"]
     if len(apart):
         notes.append(f"{len(apart)} images look like one in another published split.")
@@ -135,8 +173,12 @@ def _notes(index: pd.DataFrame, left_out: pd.DataFrame, division: Split) -> list
             what = f"{leaked} of the {len(part)} {name} images are in the training split too{alike}"
             why = f"with split.mode {division.mode} their accuracy says little about new patients"
             notes.append(f"{what} or are of a patient who is: {why}.")
-    for name, counts in _cross(index, "split", [str(c) for c in index["label"].cat.categories]).items():
-        notes += [f"Class {name} has no images in {part}." for part, count in counts.items() if not count]
+    for name, counts in _cross(
+        index, "split", [str(c) for c in index["label"].cat.categories]
+    ).items():
+        notes += [
+            f"Class {name} has no images in {part}." for part, count in counts.items() if not count
+        ]
     return notes
 
 
@@ -170,7 +212,10 @@ def _of_look_alikes(index: pd.DataFrame, listed: Found) -> list[str]:
     if not found["clusters"]:
         return []
     told = [f"clusters: {found['clusters']}, the largest of {found['largest']}"]
-    crossing = {"several labels": found["of_several_labels"], "several patients": found["of_several_patients"]}
+    crossing = {
+        "several labels": found["of_several_labels"],
+        "several patients": found["of_several_patients"],
+    }
     told += [f"of {what}: {count}" for what, count in crossing.items() if count]
     return [f"{found['images']} images look like another ({'; '.join(told)})."]
 
@@ -180,7 +225,9 @@ def _typed(rows: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     metadata = [c for c in rows.columns if c not in (*FIRST, *COLUMNS)]
     label = pd.Categorical(rows["label"], categories=classes, ordered=True)
     table = rows.assign(id=range(len(rows)), label=label)[[*FIRST, *metadata]]
-    text = dict.fromkeys(("path", "split", "split_published", "group", "sha256", "source", "alike"), "str")
+    text = dict.fromkeys(
+        ("path", "split", "split_published", "group", "sha256", "source", "alike"), "str"
+    )
     return table.astype({"id": "int64", "width": "int64", "height": "int64", **text})
 
 
@@ -193,7 +240,9 @@ def _schema(index: pd.DataFrame) -> pa.Schema:
 
 def _check_classes(rows: pd.DataFrame, classes: list[str], left_out: pd.DataFrame) -> None:
     if empty := [name for name in classes if not (rows["label"] == name).any()]:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in _count(left_out["reason"]).items())
+        reasons = ", ".join(
+            f"{reason} {count}" for reason, count in _count(left_out["reason"]).items()
+        )
         raise MedscaleError(
             f"class {', '.join(map(repr, empty))} has no usable images left (left out: {reasons or 'nothing'}); "
             "add images, or name the classes that you want with `classes`"

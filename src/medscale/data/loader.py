@@ -11,14 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medscale.config import Augment
+from medscale.base.errors import MedscaleError
 from medscale.data.augment import Augmenter
 from medscale.data.random import permutation
 from medscale.data.shards import Shards
-from medscale.errors import MedscaleError
+from medscale.engine.plan import Augment
 
-Inputs = Tensor | tuple[Tensor, Tensor]  # what a network is called with: images, or images and metadata
-RESIDENT_SHARE = 0.5  # a split that needs less than this share of the free device memory is kept there
+Inputs = (
+    Tensor | tuple[Tensor, Tensor]
+)  # what a network is called with: images, or images and metadata
+RESIDENT_SHARE = (
+    0.5  # a split that needs less than this share of the free device memory is kept there
+)
 
 
 @dataclass(frozen=True)
@@ -106,9 +110,16 @@ class Loader:
             )
         self._positions = shards.positions(split)
         if not len(self._positions):
-            raise MedscaleError(f"{shards.folder}: the split {split!r} has no images; change `split` in config.yaml")
+            raise MedscaleError(
+                f"{shards.folder}: the split {split!r} has no images; change `split` in config.yaml"
+            )
         self._shards, self._global_batch, self._accumulate = shards, global_batch, accumulate
-        self._replicas, self._replica, self._seed, self._training = replicas, replica, seed, training
+        self._replicas, self._replica, self._seed, self._training = (
+            replicas,
+            replica,
+            seed,
+            training,
+        )
         self._device, self._channels_last = torch.device(device), channels_last
         counts = np.bincount(shards.labels[self._positions], minlength=len(shards.classes))
         self._augmenter = Augmenter(augment or Augment(), counts, seed)
@@ -132,14 +143,20 @@ class Loader:
     def blank(self, count: int) -> Inputs:
         """``count`` inputs of the network that are all zero, as ``Batch.inputs`` is."""
         height, width, channels = self._shards.shape
-        images = torch.zeros(count, channels, *self._augmenter.side((height, width)), device=self._device)
+        images = torch.zeros(
+            count, channels, *self._augmenter.side((height, width)), device=self._device
+        )
         if self._metadata is None:
             return images
         return images, torch.zeros(count, self._metadata.shape[1], device=self._device)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Step]:
         """Steps of an epoch from step ``start`` on; the same as those of the whole epoch from there."""
-        order = permutation(self._seed, epoch, self.images) if self._training else np.arange(self.images)
+        order = (
+            permutation(self._seed, epoch, self.images)
+            if self._training
+            else np.arange(self.images)
+        )
         steps = np.array_split(order, self.steps())[start:]
         shares = [np.array_split(step, self._replicas)[self._replica] for step in steps]
         for step, share, images in zip(steps, shares, self._ahead(shares), strict=True):
@@ -174,7 +191,11 @@ class Loader:
         resident = self._resident
         if resident is None and self._device.type == "cuda":
             resident = size < RESIDENT_SHARE * torch.cuda.mem_get_info(self._device)[0]
-        return torch.from_numpy(self._shards.gather(self._positions)).to(self._device) if resident else None
+        return (
+            torch.from_numpy(self._shards.gather(self._positions)).to(self._device)
+            if resident
+            else None
+        )
 
     def _batches(self, epoch: int, share: np.ndarray, images: Tensor) -> list[Batch]:
         """Augment and normalize a share, and cut it into micro-batches."""
@@ -191,7 +212,13 @@ class Loader:
             pixels.contiguous(memory_format=form),
             torch.from_numpy(labels).to(self._device),
             torch.from_numpy(ids),
-            *([] if self._metadata is None else [self._metadata[torch.from_numpy(positions)].to(self._device)]),
+            *(
+                []
+                if self._metadata is None
+                else [self._metadata[torch.from_numpy(positions)].to(self._device)]
+            ),
         ]
-        cuts = zip(*(torch.tensor_split(column, self._accumulate) for column in columns), strict=True)
+        cuts = zip(
+            *(torch.tensor_split(column, self._accumulate) for column in columns), strict=True
+        )
         return [Batch(*cut) for cut in cuts]

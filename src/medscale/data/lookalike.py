@@ -80,7 +80,11 @@ def pairs(thumbnails: np.ndarray) -> np.ndarray:
     thumbnails = thumbnails[shown]
     versions = [turned(thumbnails, symmetry) for symmetry in SYMMETRIES]
     table, queries = hashes(thumbnails), [hashes(version) for version in versions]
-    part, tries, links = np.arange(len(shown)), np.zeros(len(shown), np.int64), np.empty((0, 2), np.int64)
+    part, tries, links = (
+        np.arange(len(shown)),
+        np.zeros(len(shown), np.int64),
+        np.empty((0, 2), np.int64),
+    )
     for bands in combinations(range(BANDS), 2):
         for version, query in zip(versions, queries, strict=True):
             for near in _near(table, query, bands, part):
@@ -89,7 +93,9 @@ def pairs(thumbnails: np.ndarray) -> np.ndarray:
                 found = near[_alike(version, thumbnails, near)]
                 if len(found):
                     links = np.concatenate([links, found])
-                    part[:] = components(len(shown), links)  # _near passes over what is connected by now
+                    part[:] = components(
+                        len(shown), links
+                    )  # _near passes over what is connected by now
     return shown[links]
 
 
@@ -99,7 +105,9 @@ def components(count: int, links: np.ndarray) -> np.ndarray:
     return connected_components(edges, directed=False)[1]
 
 
-def meetings(table: np.ndarray, queries: np.ndarray, bands: tuple[int, int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def meetings(
+    table: np.ndarray, queries: np.ndarray, bands: tuple[int, int]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs of hashes that are equal in two bands, as positions in ``queries`` and in ``table``.
 
     Two hashes within RADIUS bits are equal in two of the BANDS bands at least: so they meet under some two bands
@@ -115,7 +123,9 @@ def meetings(table: np.ndarray, queries: np.ndarray, bands: tuple[int, int]) -> 
         query = np.arange(len(queries))
         for _ in range(WINDOW):
             inside = (at >= 0) & (at < len(keys))
-            inside[inside] = (keys[at[inside]] ^ wanted[query[inside]]) >> np.uint64(64 - 2 * WIDTH) == 0
+            inside[inside] = (keys[at[inside]] ^ wanted[query[inside]]) >> np.uint64(
+                64 - 2 * WIDTH
+            ) == 0
             query, at = query[inside], at[inside]
             if not len(query):
                 break
@@ -127,10 +137,16 @@ def _keys(table: np.ndarray, bands: tuple[int, int]) -> np.ndarray:
     """64 bits of each hash: two bands, then the first of its others."""
     mask = np.uint64(2**WIDTH - 1)
     first, second = ((table >> np.uint64(64 - (band + 1) * WIDTH)) & mask for band in bands)
-    return (first << np.uint64(64 - WIDTH)) | (second << np.uint64(64 - 2 * WIDTH)) | (table >> np.uint64(2 * WIDTH))
+    return (
+        (first << np.uint64(64 - WIDTH))
+        | (second << np.uint64(64 - 2 * WIDTH))
+        | (table >> np.uint64(2 * WIDTH))
+    )
 
 
-def _near(table: np.ndarray, queries: np.ndarray, bands: tuple[int, int], part: np.ndarray) -> Iterator[np.ndarray]:
+def _near(
+    table: np.ndarray, queries: np.ndarray, bands: tuple[int, int], part: np.ndarray
+) -> Iterator[np.ndarray]:
     """Pairs (shape M,2) that meet, differ in RADIUS bits at most and are not connected yet, some CHUNK at a time."""
     waiting: list[np.ndarray] = []
     for query, other in meetings(table, queries, bands):
@@ -157,7 +173,9 @@ def _alike(first: np.ndarray, second: np.ndarray, chosen: np.ndarray) -> np.ndar
         (steps, seen), (others, seen_too) = _steps(first[one]), _steps(second[other])
         length = np.sqrt((steps**2 * seen_too).sum(1) * (others**2 * seen).sum(1))
         enough = (seen * seen_too).mean(1) >= SHARE
-        found[start : start + CHUNK] = enough & ((steps * others).sum(1) >= CORRELATION * length) & (length > 0)
+        found[start : start + CHUNK] = (
+            enough & ((steps * others).sum(1) >= CORRELATION * length) & (length > 0)
+        )
     return found
 
 
@@ -165,7 +183,9 @@ def _steps(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Clipped gradients down the columns and along the rows, 0 beside black or white; and 1 where they are not so."""
     pixels = thumbnails.astype(np.float32)
     seen = (pixels > BLACK) & (pixels < WHITE)
-    rows = [np.clip(np.diff(pixels, axis=axis), -CLIP, CLIP).reshape(len(pixels), -1) for axis in (1, 2)]
+    rows = [
+        np.clip(np.diff(pixels, axis=axis), -CLIP, CLIP).reshape(len(pixels), -1) for axis in (1, 2)
+    ]
     both = [(seen[:, 1:] & seen[:, :-1]), (seen[:, :, 1:] & seen[:, :, :-1])]
     mask = np.concatenate([one.reshape(len(pixels), -1) for one in both], axis=1).astype(np.float32)
     return np.concatenate(rows, axis=1) * mask, mask

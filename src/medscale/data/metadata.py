@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from medscale.config import Strict
-from medscale.errors import MedscaleError
+from medscale.base.errors import MedscaleError
+from medscale.base.section import Strict
 
 
 class Encoding(Strict):
@@ -46,8 +46,13 @@ def fit(rows: pd.DataFrame, columns: Sequence[str]) -> list[Encoding]:
         MedscaleError: for a column that is not there, or that no training image has a value of.
     """
     if absent := [name for name in columns if name not in rows]:
-        has = ", ".join(c for c in rows.columns if c not in ("id", "label", "split", "group")) or "none"
-        raise MedscaleError(f"model.metadata names {', '.join(absent)}; the study's images have: {has}")
+        has = (
+            ", ".join(c for c in rows.columns if c not in ("id", "label", "split", "group"))
+            or "none"
+        )
+        raise MedscaleError(
+            f"model.metadata names {', '.join(absent)}; the study's images have: {has}"
+        )
     return [_fitted(rows[name], rows["split"] == "train") for name in columns]
 
 
@@ -65,9 +70,13 @@ def apply(encodings: Sequence[Encoding], rows: pd.DataFrame) -> np.ndarray | Non
 def _fitted(column: pd.Series, training: pd.Series) -> Encoding:
     known = column[training].dropna()
     if known.empty:
-        raise MedscaleError(f"model.metadata: no training image has a value of {column.name!r}; leave it out")
+        raise MedscaleError(
+            f"model.metadata: no training image has a value of {column.name!r}; leave it out"
+        )
     if pd.api.types.is_numeric_dtype(column):
-        return Encoding(column=str(column.name), mean=float(known.mean()), scale=float(known.std(ddof=0)) or 1.0)
+        return Encoding(
+            column=str(column.name), mean=float(known.mean()), scale=float(known.std(ddof=0)) or 1.0
+        )
     return Encoding(column=str(column.name), words=sorted(set(known.astype(str))))
 
 
@@ -81,5 +90,9 @@ def _features(encoding: Encoding, column: pd.Series) -> np.ndarray:
             ) from None
         scaled = (values - encoding.mean) / encoding.scale
         return np.stack([scaled.fillna(0.0), values.notna()], axis=1).astype(np.float32)
-    codes = pd.Index(encoding.words).get_indexer(pd.Index(column.astype("str").where(column.notna(), None)))
-    return np.eye(encoding.features, dtype=np.float32)[np.where(codes < 0, len(encoding.words), codes)]
+    codes = pd.Index(encoding.words).get_indexer(
+        pd.Index(column.astype("str").where(column.notna(), None))
+    )
+    return np.eye(encoding.features, dtype=np.float32)[
+        np.where(codes < 0, len(encoding.words), codes)
+    ]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medscale.config import Preprocess
+from medscale.config.sections import Preprocess
 from medscale.data.images import decode, jpeg_size
 from medscale.data.preprocess import preprocess, reduction
 
@@ -44,7 +44,9 @@ def prepare(data: bytes, settings: Preprocess) -> Prepared:
         pixels = decode(data, reduce)
         if (pixels.shape[1], pixels.shape[0]) == tuple(-(-side // reduce) for side in size):
             return Prepared(preprocess(pixels, settings), *size)
-    pixels = decode(data)  # where a JPEG's header and its pixels disagree, the pixels count, as in the audit
+    pixels = decode(
+        data
+    )  # where a JPEG's header and its pixels disagree, the pixels count, as in the audit
     height, width = pixels.shape[:2]
     if size and reduction(width, height, settings.size, settings.margin) > 1:
         return Prepared(from_file(data, settings, (width, height)), width, height)

@@ -7,7 +7,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from medscale.config import Clahe, Preprocess
+from medscale.config.sections import Clahe, Preprocess
 
 
 def preprocess(image: np.ndarray, settings: Preprocess) -> np.ndarray:
@@ -20,7 +20,9 @@ def preprocess(image: np.ndarray, settings: Preprocess) -> np.ndarray:
     Returns:
         uint8 RGB, shape size,size,3.
     """
-    image = resize(middle_square(image) if settings.fit == "cover" else image, settings.size, settings.margin)
+    image = resize(
+        middle_square(image) if settings.fit == "cover" else image, settings.size, settings.margin
+    )
     if settings.clahe is not None:
         image = clahe(image, settings.clahe)
     if settings.gamma is not None:
@@ -37,12 +39,20 @@ def resize(image: np.ndarray, size: int, margin: float = 1.0) -> np.ndarray:
     """
     factor = reduction(image.shape[1], image.shape[0], size, margin)
     if factor > 1:
-        image = cv2.resize(image, (image.shape[1] // factor, image.shape[0] // factor), interpolation=cv2.INTER_AREA)
+        image = cv2.resize(
+            image,
+            (image.shape[1] // factor, image.shape[0] // factor),
+            interpolation=cv2.INTER_AREA,
+        )
     sides = image.shape[:2]
     if sides == (size, size):
         return image
-    far = min(sides) >= size and max(sides) >= 2 * size  # linear interpolation would leave pixels out
-    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if far else cv2.INTER_LINEAR)
+    far = (
+        min(sides) >= size and max(sides) >= 2 * size
+    )  # linear interpolation would leave pixels out
+    return cv2.resize(
+        image, (size, size), interpolation=cv2.INTER_AREA if far else cv2.INTER_LINEAR
+    )
 
 
 def middle_square(image: np.ndarray) -> np.ndarray:
@@ -59,7 +69,11 @@ def reduction(width: int, height: int, size: int, margin: float = 1.0) -> int:
     photograph a JPEG (quality 92) differs by 0.6 grey levels in the mean and 20 at most with margin 1, by 0.2 and 4
     with margin 2 (``make bench-data`` measures it).
     """
-    return next(factor for factor in (8, 4, 2, 1) if factor == 1 or min(width, height) >= margin * size * factor)
+    return next(
+        factor
+        for factor in (8, 4, 2, 1)
+        if factor == 1 or min(width, height) >= margin * size * factor
+    )
 
 
 def clahe(image: np.ndarray, settings: Clahe) -> np.ndarray:

@@ -31,7 +31,9 @@ def bits(seed: int, stream: int, epoch: int, samples: np.ndarray, draws: int = 1
 
 def uniform(seed: int, stream: int, epoch: int, samples: np.ndarray, draws: int) -> np.ndarray:
     """Uniform numbers in [0, 1), float32, shape (n, draws), from the upper 24 of ``bits``."""
-    return (bits(seed, stream, epoch, samples, draws) >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
+    return (bits(seed, stream, epoch, samples, draws) >> np.uint64(40)).astype(
+        np.float32
+    ) * np.float32(2**-24)
 
 
 def permutation(seed: int, epoch: int, count: int) -> np.ndarray:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medscale.errors import MedscaleError
-from medscale.files import atomic, digest, read_json, sha256, write_json, write_parquet
+from medscale.base.errors import MedscaleError
+from medscale.base.files import atomic, digest, read_json, sha256, write_json, write_parquet
 
 META = "meta.json"
 ROWS = "rows.parquet"
@@ -29,7 +29,11 @@ def write_chunk(folder: Path, number: int, images: np.ndarray) -> None:
 
 
 def seal(
-    folder: Path, rows: pd.DataFrame, classes: list[str], about: dict[str, Any], digests: list[str] | None = None
+    folder: Path,
+    rows: pd.DataFrame,
+    classes: list[str],
+    about: dict[str, Any],
+    digests: list[str] | None = None,
 ) -> None:
     """Write rows.parquet and, last, meta.json: a shard set without meta.json is unfinished.
 
@@ -43,11 +47,21 @@ def seal(
     files = sorted(folder.glob("images-*.npy"))
     shapes = [np.load(file, mmap_mode="r", allow_pickle=False).shape for file in files]
     if sum(shape[0] for shape in shapes) != len(rows):
-        raise MedscaleError(f"{folder}: the chunks hold {sum(s[0] for s in shapes)} images, the index {len(rows)} rows")
+        raise MedscaleError(
+            f"{folder}: the chunks hold {sum(s[0] for s in shapes)} images, the index {len(rows)} rows"
+        )
     write_parquet(folder / ROWS, rows)
     parts = zip(files, shapes, digests or map(sha256, files), strict=True)
-    chunks = [{"file": f.name, "images": int(shape[0]), "sha256": digest_} for f, shape, digest_ in parts]
-    meta = {"classes": classes, "shape": list(shapes[0][1:]), "images": len(rows), "chunks": chunks, **about}
+    chunks = [
+        {"file": f.name, "images": int(shape[0]), "sha256": digest_} for f, shape, digest_ in parts
+    ]
+    meta = {
+        "classes": classes,
+        "shape": list(shapes[0][1:]),
+        "images": len(rows),
+        "chunks": chunks,
+        **about,
+    }
     write_json(folder / META, meta | {"digest": digest(meta | {"rows": sha256(folder / ROWS)})})
 
 
@@ -74,7 +88,9 @@ class Shards:
         shards = cls(folder, read_json(folder / META), pd.read_parquet(folder / ROWS))
         for chunk, array in zip(shards.meta["chunks"], shards._arrays, strict=True):
             if array.shape[0] != chunk["images"]:
-                raise MedscaleError(f"{folder / chunk['file']}: {array.shape[0]} images instead of {chunk['images']}")
+                raise MedscaleError(
+                    f"{folder / chunk['file']}: {array.shape[0]} images instead of {chunk['images']}"
+                )
         return shards
 
     def __len__(self) -> int:
@@ -118,9 +134,14 @@ class Shards:
     @cached_property
     def _arrays(self) -> list[np.ndarray]:
         try:
-            return [np.load(self.folder / c["file"], mmap_mode="r", allow_pickle=False) for c in self.meta["chunks"]]
+            return [
+                np.load(self.folder / c["file"], mmap_mode="r", allow_pickle=False)
+                for c in self.meta["chunks"]
+            ]
         except (OSError, ValueError) as error:
-            raise MedscaleError(f"{self.folder}: a chunk is missing or damaged ({error}); delete the folder") from None
+            raise MedscaleError(
+                f"{self.folder}: a chunk is missing or damaged ({error}); delete the folder"
+            ) from None
 
     @cached_property
     def _ends(self) -> np.ndarray:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from medscale.config import Split
-from medscale.errors import MedscaleError
+from medscale.base.errors import MedscaleError
+from medscale.config.sections import Split
 
 SPLITS = ("train", "val", "test")
 
@@ -26,7 +26,11 @@ def assign(rows: pd.DataFrame, settings: Split) -> pd.Series:
         check_published(rows)
         splits = rows["split_published"]
     else:
-        groups = rows["group"] if settings.mode == "grouped" else pd.Series(range(len(rows)), index=rows.index)
+        groups = (
+            rows["group"]
+            if settings.mode == "grouped"
+            else pd.Series(range(len(rows)), index=rows.index)
+        )
         splits = pd.Series(_divide(rows["label"], groups, settings), index=rows.index, dtype=object)
     _check(rows["label"], splits, settings)
     return splits
@@ -112,7 +116,11 @@ def _check(labels: pd.Series, splits: pd.Series, settings: Split) -> None:
     hint = "add images, or change `split` in the configuration"
     for split in SPLITS:
         if not (splits == split).any():
-            raise MedscaleError(f"the {split} split is empty: {len(labels)} images in too few groups; {hint}")
+            raise MedscaleError(
+                f"the {split} split is empty: {len(labels)} images in too few groups; {hint}"
+            )
     untrained = sorted(set(labels) - set(labels[splits == "train"]))
     if untrained:
-        raise MedscaleError(f"class {', '.join(map(repr, untrained))} has no training images; {hint}")
+        raise MedscaleError(
+            f"class {', '.join(map(repr, untrained))} has no training images; {hint}"
+        )

@@ -27,11 +27,18 @@ def draw(groups: int, resamples: int, seed: int) -> np.ndarray:
     Whole groups are drawn with replacement, since images of one patient are not independent (cluster bootstrap,
     Field & Welsh 2007).
     """
-    return np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=resamples)
+    return np.random.default_rng(seed).multinomial(
+        groups, np.full(groups, 1 / groups), size=resamples
+    )
 
 
 def resample(
-    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, drawn: np.ndarray, *, micro: bool = True
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: np.ndarray,
+    drawn: np.ndarray,
+    *,
+    micro: bool = True,
 ) -> Resampled:
     """All metrics of ``medscale.evaluate.metrics`` on every resample.
 
@@ -48,7 +55,9 @@ def resample(
     classes = probabilities.shape[1]
     counts = _confusions(labels, probabilities.argmax(axis=1), groups, drawn, classes)
     overall, by_class = _from_confusions(counts)
-    one_against_rest = [_areas(labels == c, probabilities[:, c], groups, drawn) for c in range(classes)]
+    one_against_rest = [
+        _areas(labels == c, probabilities[:, c], groups, drawn) for c in range(classes)
+    ]
     for name, values in zip(AREAS, np.stack(one_against_rest, axis=2), strict=True):
         by_class[name] = values
         overall[name] = headline(values)
@@ -73,7 +82,9 @@ def _confusions(
 ) -> np.ndarray:
     """Confusion matrices (rows: truth) of all resamples, float64, shape R,K,K."""
     shape = (drawn.shape[1], classes * classes)
-    cells = coo_array((np.ones(len(labels)), (groups, labels * classes + predicted)), shape=shape).tocsr()
+    cells = coo_array(
+        (np.ones(len(labels)), (groups, labels * classes + predicted)), shape=shape
+    ).tocsr()
     return (cells.T @ drawn.T.astype(np.float64)).T.reshape(len(drawn), classes, classes)
 
 
@@ -90,7 +101,9 @@ def _from_confusions(counts: np.ndarray) -> tuple[dict[str, np.ndarray], dict[st
     }
     by_class = {"precision": precision, "recall": recall, "f1": f1}
     for average, weight in weights.items():
-        overall |= {f"{name}_{average}": _average(values, weight) for name, values in by_class.items()}
+        overall |= {
+            f"{name}_{average}": _average(values, weight) for name, values in by_class.items()
+        }
     for name in ("recall", "f1"):
         by_class[name] = np.where(true > 0, by_class[name], np.nan)
     return overall, by_class
@@ -104,7 +117,9 @@ def _average(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return (values * weights).sum(axis=1) / weights.sum(axis=1)
 
 
-def _areas(positive: np.ndarray, scores: np.ndarray, groups: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+def _areas(
+    positive: np.ndarray, scores: np.ndarray, groups: np.ndarray, drawn: np.ndarray
+) -> np.ndarray:
     """AUROC and average precision of all resamples, shape 2,R.
 
     AUROC is the Mann-Whitney statistic with ties counted half. Average precision is the mean over positive images of
@@ -117,11 +132,17 @@ def _areas(positive: np.ndarray, scores: np.ndarray, groups: np.ndarray, drawn: 
     better = np.searchsorted(first, first, side="left")
     step = max(1, CELLS // len(order))
     blocks = (drawn[start : start + step].T[groups] for start in range(0, len(drawn), step))
-    return np.concatenate([_block(weights, positive, first, last, better) for weights in blocks], axis=1)
+    return np.concatenate(
+        [_block(weights, positive, first, last, better) for weights in blocks], axis=1
+    )
 
 
 def _block(
-    weights: np.ndarray, positive: np.ndarray, first: np.ndarray, last: np.ndarray, better: np.ndarray
+    weights: np.ndarray,
+    positive: np.ndarray,
+    first: np.ndarray,
+    last: np.ndarray,
+    better: np.ndarray,
 ) -> np.ndarray:
     """Both areas of some resamples, shape 2,r.
 
@@ -144,5 +165,7 @@ def _block(
     precision = np.divide(hits, kept, out=np.zeros(kept.shape), where=kept > 0)
     defined = pairs > 0
     auroc = np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=defined)
-    average = np.divide((above * precision).sum(axis=0), found, out=np.full(len(pairs), np.nan), where=defined)
+    average = np.divide(
+        (above * precision).sum(axis=0), found, out=np.full(len(pairs), np.nan), where=defined
+    )
     return np.stack([auroc, average])

@@ -83,7 +83,9 @@ def average_precision(matched: Matched, weights: np.ndarray) -> np.ndarray:
         Shape R; NaN where no image that counts has a true box.
     """
     step = max(1, CELLS // max(1, len(matched.image)))
-    parts = [precisions(matched, weights[start : start + step]) for start in range(0, len(weights), step)]
+    parts = [
+        precisions(matched, weights[start : start + step]) for start in range(0, len(weights), step)
+    ]
     return np.concatenate(parts).mean(axis=1)
 
 
@@ -97,7 +99,9 @@ def precisions(matched: Matched, weights: np.ndarray) -> np.ndarray:
     best = np.hstack([best, np.zeros((len(best), 1))])  # a recall that is never reached
     there = (weights @ matched.truth).astype(np.float64)
     rows = [
-        line[np.searchsorted(reached / boxes, RECALLS, side="left")] if boxes else np.full(len(RECALLS), np.nan)
+        line[np.searchsorted(reached / boxes, RECALLS, side="left")]
+        if boxes
+        else np.full(len(RECALLS), np.nan)
         for line, reached, boxes in zip(best, right, there, strict=True)
     ]
     return np.stack(rows)
@@ -123,7 +127,9 @@ def challenge(matched: Matched, threshold: float) -> np.ndarray:
 def best_threshold(matched: Matched) -> float:
     """The confidence of ``CANDIDATES`` with the best mean ``challenge`` score; the highest of several."""
     with np.errstate(invalid="ignore"):
-        scores = np.array([_mean(challenge(matched, c), np.ones((1, len(matched.truth))))[0] for c in CANDIDATES])
+        scores = np.array(
+            [_mean(challenge(matched, c), np.ones((1, len(matched.truth))))[0] for c in CANDIDATES]
+        )
     return float(CANDIDATES[len(scores) - 1 - np.nan_to_num(scores, nan=-1.0)[::-1].argmax()])
 
 
@@ -140,7 +146,9 @@ def evaluate(matched: Matched, threshold: float, weights: np.ndarray) -> dict[st
     """
     sure = matched.confidence >= threshold
     right = weights @ _by_image(matched, sure)[:, -1]
-    kept = weights @ np.bincount(matched.image[sure], minlength=len(matched.truth)).astype(np.float64)
+    kept = weights @ np.bincount(matched.image[sure], minlength=len(matched.truth)).astype(
+        np.float64
+    )
     there = weights @ matched.truth.astype(np.float64)
     return {
         "map50": average_precision(matched, weights),

@@ -8,9 +8,13 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 NAMES = {"brier": "Brier score", "nll": "log loss", "ece": "calibration error (ECE)"}
-CALIBRATED = {f"{name}_calibrated": f"{words}, with the temperature" for name, words in NAMES.items()}
+CALIBRATED = {
+    f"{name}_calibrated": f"{words}, with the temperature" for name, words in NAMES.items()
+}
 BINS = 15
-SMALLEST = np.finfo(np.float64).eps  # probabilities below it count as it, as in scikit-learn's log loss
+SMALLEST = np.finfo(
+    np.float64
+).eps  # probabilities below it count as it, as in scikit-learn's log loss
 RANGE = (0.05, 20.0)  # where a temperature is looked for
 
 
@@ -35,7 +39,9 @@ def temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     def loss(log_temperature: float) -> float:
         return float(-log_softmax(logs / np.exp(log_temperature), axis=1)[each, labels].mean())
 
-    found = minimize_scalar(loss, bounds=tuple(np.log(RANGE)), method="bounded", options={"xatol": 1e-6})
+    found = minimize_scalar(
+        loss, bounds=tuple(np.log(RANGE)), method="bounded", options={"xatol": 1e-6}
+    )
     return float(np.exp(found.x))
 
 
@@ -79,7 +85,9 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
     """
     confidence = probabilities.max(axis=2).ravel()
     right = (probabilities.argmax(axis=2) == labels[None]).ravel()
-    table = pd.DataFrame({"bin": _bin(confidence), "confidence": confidence, "accuracy": right.astype(np.float64)})
+    table = pd.DataFrame(
+        {"bin": _bin(confidence), "confidence": confidence, "accuracy": right.astype(np.float64)}
+    )
     grouped = table.groupby("bin")
     rows = grouped.mean().assign(images=grouped.size()).reset_index()
     rows["low"], rows["high"] = rows["bin"] / BINS, (rows["bin"] + 1) / BINS

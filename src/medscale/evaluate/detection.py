@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medscale.base.errors import MedscaleError
+from medscale.base.files import digest
 from medscale.data.boxes import SIDES, relative
-from medscale.errors import MedscaleError
 from medscale.evaluate import bootstrap, boxes
 from medscale.evaluate.boxes import Matched
 from medscale.evaluate.evaluation import RESAMPLES, SEED, learning_curves, over_replicates, row
 from medscale.evaluate.replicates import SPLITS, Replicate, digests, read, read_index, same_run
-from medscale.files import digest
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,9 @@ class _Split:
     matched: list[Matched]
 
 
-def localize(folders: Sequence[str | Path], index: str | Path, resamples: int = RESAMPLES) -> Localization:
+def localize(
+    folders: Sequence[str | Path], index: str | Path, resamples: int = RESAMPLES
+) -> Localization:
     """Evaluate the replicates of a detection run on all images of each split, those without boxes too.
 
     Args:
@@ -87,11 +89,23 @@ def localize(folders: Sequence[str | Path], index: str | Path, resamples: int = 
         replicates=replicates,
         counts={split: _counts(part) for split, part in parts.items()},
         thresholds=thresholds,
-        scores=pd.concat([_scores(scores[split], seeds, split) for split in SPLITS], ignore_index=True),
+        scores=pd.concat(
+            [_scores(scores[split], seeds, split) for split in SPLITS], ignore_index=True
+        ),
         curves=learning_curves(replicates),
         precision_recall=_precision_recall(test, seeds),
-        resamples=pd.DataFrame({name: over_replicates([s[name][1:] for s in scores["test"]]) for name in boxes.NAMES}),
-        paired_with=digest([test.ids.tolist(), test.groups.tolist(), test.true.to_numpy().tolist(), resamples, SEED]),
+        resamples=pd.DataFrame(
+            {name: over_replicates([s[name][1:] for s in scores["test"]]) for name in boxes.NAMES}
+        ),
+        paired_with=digest(
+            [
+                test.ids.tolist(),
+                test.groups.tolist(),
+                test.true.to_numpy().tolist(),
+                resamples,
+                SEED,
+            ]
+        ),
         true=test.true.reset_index(drop=True),
         predicted=shown.drop(columns="split").reset_index(drop=True),
         inputs=digests(replicates, index),
@@ -99,15 +113,23 @@ def localize(folders: Sequence[str | Path], index: str | Path, resamples: int = 
 
 
 def _split(
-    replicates: Sequence[Replicate], index: pd.DataFrame, true: pd.DataFrame, split: str, where: str | Path
+    replicates: Sequence[Replicate],
+    index: pd.DataFrame,
+    true: pd.DataFrame,
+    split: str,
+    where: str | Path,
 ) -> _Split:
     rows = index[index["split"] == split].sort_values("id")
     ids = rows["id"].to_numpy(np.int64)
     ours = true[true["id"].isin(ids)]
     if ours.empty:
-        raise MedscaleError(f"{where}: no image of the split {split} has a box, so detection cannot be evaluated on it")
+        raise MedscaleError(
+            f"{where}: no image of the split {split} has a box, so detection cannot be evaluated on it"
+        )
     groups = pd.factorize(rows["group"].astype(str), sort=True)[0].astype(np.int64)
-    return _Split(ids, groups, ours, [_matched(replicate, ids, ours, split) for replicate in replicates])
+    return _Split(
+        ids, groups, ours, [_matched(replicate, ids, ours, split) for replicate in replicates]
+    )
 
 
 def _matched(replicate: Replicate, ids: np.ndarray, true: pd.DataFrame, split: str) -> Matched:
@@ -131,8 +153,12 @@ def _predictions(replicate: Replicate, ids: np.ndarray, split: str) -> pd.DataFr
     """A split's predicted boxes, most confident first, checked."""
     where, table = replicate.folder / "predictions.parquet", replicate.predictions
     if missing := sorted({"id", "split", "confidence", *SIDES} - set(table.columns)):
-        raise MedscaleError(f"{where} has no column {', '.join(missing)}; it is of no detection run: train it again")
-    found = table[table["split"] == split].sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
+        raise MedscaleError(
+            f"{where} has no column {', '.join(missing)}; it is of no detection run: train it again"
+        )
+    found = table[table["split"] == split].sort_values(
+        "confidence", ascending=False, kind="stable", ignore_index=True
+    )
     values = found[[*SIDES, "confidence"]].to_numpy(np.float64)
     bad = ~np.isfinite(values).all(axis=1) | (values < 0).any(axis=1) | (values > 1).any(axis=1)
     bad |= (values[:, 2:4] <= 0).any(axis=1) | ~found["id"].isin(ids).to_numpy()
@@ -150,8 +176,13 @@ def _weights(part: _Split, resamples: int) -> np.ndarray:
     return np.vstack([np.ones((1, len(part.ids)), np.int64), drawn])
 
 
-def _evaluated(part: _Split, thresholds: list[float], weights: np.ndarray) -> list[dict[str, np.ndarray]]:
-    return [boxes.evaluate(matched, c, weights) for matched, c in zip(part.matched, thresholds, strict=True)]
+def _evaluated(
+    part: _Split, thresholds: list[float], weights: np.ndarray
+) -> list[dict[str, np.ndarray]]:
+    return [
+        boxes.evaluate(matched, c, weights)
+        for matched, c in zip(part.matched, thresholds, strict=True)
+    ]
 
 
 def _scores(scores: list[dict[str, np.ndarray]], seeds: list[int], split: str) -> pd.DataFrame:
@@ -175,5 +206,8 @@ def _precision_recall(part: _Split, seeds: list[int]) -> pd.DataFrame:
     once = np.ones((1, len(part.ids)), np.int64)
     lines = [boxes.precisions(matched, once)[0] for matched in part.matched]
     named = [*zip(map(str, seeds), lines, strict=True), ("", np.mean(lines, axis=0))]
-    parts = [pd.DataFrame({"seed": seed, "recall": boxes.RECALLS, "precision": line}) for seed, line in named]
+    parts = [
+        pd.DataFrame({"seed": seed, "recall": boxes.RECALLS, "precision": line})
+        for seed, line in named
+    ]
     return pd.concat(parts, ignore_index=True)

@@ -49,27 +49,46 @@ def ensembles(runs: Sequence[Member], drawn: np.ndarray) -> pd.DataFrame:
     networks = list(dict.fromkeys(run.network for run in runs))
     sets = [("replicates", run.name, [run]) for run in runs]
     if len(networks) > 1:
-        sets += [("network", name, [run for run in runs if run.network == name]) for name in networks]
+        sets += [
+            ("network", name, [run for run in runs if run.network == name]) for name in networks
+        ]
     if len(runs) > 1:
         sets.append(("all", "", list(runs)))
     rows = []
     for kind, of, parts in sets:
         odds = np.concatenate([run.predicted.probabilities for run in parts])
         if len(odds) > 1 and (kind == "replicates" or len(parts) > 1):
-            rows.append({"kind": kind, "of": of, "members": len(odds)} | _row(parts, odds.mean(axis=0), drawn))
+            rows.append(
+                {"kind": kind, "of": of, "members": len(odds)}
+                | _row(parts, odds.mean(axis=0), drawn)
+            )
     return pd.DataFrame(rows)
 
 
 def _row(parts: Sequence[Member], odds: np.ndarray, drawn: np.ndarray) -> dict[str, float]:
     labels, groups = parts[0].predicted.labels, parts[0].predicted.groups
-    points, resampled = metrics.point(labels, odds), bootstrap.resample(labels, odds, groups, drawn).overall
+    points, resampled = (
+        metrics.point(labels, odds),
+        bootstrap.resample(labels, odds, groups, drawn).overall,
+    )
     weights = [len(run.predicted.probabilities) for run in parts]
     row: dict[str, float] = {}
     for name in METRICS:
         single = float(np.average([run.mean[name] for run in parts], weights=weights))
-        singles = np.average([run.resamples[name].to_numpy() for run in parts], axis=0, weights=weights)
+        singles = np.average(
+            [run.resamples[name].to_numpy() for run in parts], axis=0, weights=weights
+        )
         low, high = bootstrap.interval(resampled[name])
         gain_low, gain_high = bootstrap.interval(resampled[name] - singles)
-        row |= {name: points[name], f"{name}_low": low, f"{name}_high": high, f"{name}_single": single}
-        row |= {f"{name}_gain": points[name] - single, f"{name}_gain_low": gain_low, f"{name}_gain_high": gain_high}
+        row |= {
+            name: points[name],
+            f"{name}_low": low,
+            f"{name}_high": high,
+            f"{name}_single": single,
+        }
+        row |= {
+            f"{name}_gain": points[name] - single,
+            f"{name}_gain_low": gain_low,
+            f"{name}_gain_high": gain_high,
+        }
     return row

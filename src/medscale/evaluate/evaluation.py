@@ -12,13 +12,22 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from medscale.config import Evaluate
-from medscale.errors import MedscaleError
+from medscale.base.errors import MedscaleError
+from medscale.base.files import digest
+from medscale.config.sections import Evaluate
 from medscale.evaluate import bootstrap, calibration, metrics
 from medscale.evaluate.operating import operating_points
-from medscale.evaluate.replicates import SPLITS, Predicted, Replicate, digests, read, read_index, same_run, together
+from medscale.evaluate.replicates import (
+    SPLITS,
+    Predicted,
+    Replicate,
+    digests,
+    read,
+    read_index,
+    same_run,
+    together,
+)
 from medscale.evaluate.subgroups import subgroups
-from medscale.files import digest
 
 RESAMPLES = 1000
 SEED = 20170
@@ -107,19 +116,28 @@ def evaluate(
     return Evaluation(
         replicates=replicates,
         classes=classes,
-        counts={s: {"images": len(p.ids), "groups": len(np.unique(p.groups))} for s, p in predicted.items()},
+        counts={
+            s: {"images": len(p.ids), "groups": len(np.unique(p.groups))}
+            for s, p in predicted.items()
+        },
         scores=pd.concat(scores, ignore_index=True),
         per_class=_per_class(test, resampled["test"], seeds, classes),
         confusion=_confusion(test),
-        roc=_curves(test, seeds, classes, metrics.roc_points, ("false_positive_rate", "true_positive_rate")),
-        precision_recall=_curves(test, seeds, classes, metrics.precision_recall_points, ("recall", "precision")),
+        roc=_curves(
+            test, seeds, classes, metrics.roc_points, ("false_positive_rate", "true_positive_rate")
+        ),
+        precision_recall=_curves(
+            test, seeds, classes, metrics.precision_recall_points, ("recall", "precision")
+        ),
         temperatures=temperatures,
         reliability=_reliability(test, calibrated if len(val.ids) else None),
         operating=operating_points(val, test, classes, settings.specificities, drawn["test"]),
         confusions=_confusions(_confusion(test), classes, len(seeds)),
         subgroups=subgroups(test, rows, settings, drawn["test"], resampled["test"]),
         curves=learning_curves(replicates),
-        resamples=pd.DataFrame({n: over_replicates([r.overall[n] for r in resampled["test"]]) for n in PAIRED}),
+        resamples=pd.DataFrame(
+            {n: over_replicates([r.overall[n] for r in resampled["test"]]) for n in PAIRED}
+        ),
         paired_with=_identity(test, resamples),
         inputs=digests(replicates, index),
     )
@@ -132,7 +150,12 @@ def draws(predicted: Predicted, resamples: int) -> np.ndarray:
 
 def tempered(probabilities: np.ndarray, temperatures: Sequence[float]) -> np.ndarray:
     """Probabilities (S,N,K), each replicate's by its own temperature."""
-    return np.stack([calibration.tempered(odds, by) for odds, by in zip(probabilities, temperatures, strict=True)])
+    return np.stack(
+        [
+            calibration.tempered(odds, by)
+            for odds, by in zip(probabilities, temperatures, strict=True)
+        ]
+    )
 
 
 def over_seeds(values: Sequence[float], level: float = bootstrap.LEVEL) -> dict[str, float]:
@@ -150,11 +173,22 @@ def over_seeds(values: Sequence[float], level: float = bootstrap.LEVEL) -> dict[
 def _resample(predicted: Predicted, drawn: np.ndarray) -> list[bootstrap.Resampled]:
     """The same resamples for every seed."""
     labels, groups = predicted.labels, predicted.groups
-    return [bootstrap.resample(labels, probabilities, groups, drawn) for probabilities in predicted.probabilities]
+    return [
+        bootstrap.resample(labels, probabilities, groups, drawn)
+        for probabilities in predicted.probabilities
+    ]
 
 
 def _identity(predicted: Predicted, resamples: int) -> str:
-    return digest([predicted.ids.tolist(), predicted.groups.tolist(), predicted.labels.tolist(), resamples, SEED])
+    return digest(
+        [
+            predicted.ids.tolist(),
+            predicted.groups.tolist(),
+            predicted.labels.tolist(),
+            resamples,
+            SEED,
+        ]
+    )
 
 
 def row(values: list[float], resampled: list[np.ndarray], seeds: list[int]) -> dict[str, float]:
@@ -166,8 +200,12 @@ def row(values: list[float], resampled: list[np.ndarray], seeds: list[int]) -> d
     return line | {f"seed_{seed}_value": value for seed, value in zip(seeds, values, strict=True)}
 
 
-def _scores(predicted: Predicted, resampled: list[bootstrap.Resampled], seeds: list[int], split: str) -> pd.DataFrame:
-    points = [metrics.point(predicted.labels, probabilities) for probabilities in predicted.probabilities]
+def _scores(
+    predicted: Predicted, resampled: list[bootstrap.Resampled], seeds: list[int], split: str
+) -> pd.DataFrame:
+    points = [
+        metrics.point(predicted.labels, probabilities) for probabilities in predicted.probabilities
+    ]
     rows = []
     for name in metrics.names(predicted.probabilities.shape[2]):
         values = row([p[name] for p in points], [r.overall[name] for r in resampled], seeds)
@@ -179,7 +217,9 @@ def _calibrated(calibrated: Predicted, drawn: np.ndarray, seeds: list[int]) -> p
     """Rows of the test split with the calibration metrics at the fitted temperatures, ``<metric>_calibrated``."""
     labels, groups = calibrated.labels, calibrated.groups
     points = [calibration.point(labels, odds) for odds in calibrated.probabilities]
-    resampled = [calibration.resample(labels, odds, groups, drawn) for odds in calibrated.probabilities]
+    resampled = [
+        calibration.resample(labels, odds, groups, drawn) for odds in calibrated.probabilities
+    ]
     rows = [
         {"split": "test", "metric": f"{name}_calibrated"}
         | row([p[name] for p in points], [r[name] for r in resampled], seeds)
@@ -191,7 +231,10 @@ def _calibrated(calibrated: Predicted, drawn: np.ndarray, seeds: list[int]) -> p
 def _reliability(test: Predicted, calibrated: Predicted | None) -> pd.DataFrame:
     parts = [("no", test), *([("yes", calibrated)] if calibrated is not None else [])]
     return pd.concat(
-        [calibration.reliability(p.labels, p.probabilities).assign(calibrated=name) for name, p in parts],
+        [
+            calibration.reliability(p.labels, p.probabilities).assign(calibrated=name)
+            for name, p in parts
+        ],
         ignore_index=True,
     )
 
@@ -199,7 +242,10 @@ def _reliability(test: Predicted, calibrated: Predicted | None) -> pd.DataFrame:
 def _per_class(
     predicted: Predicted, resampled: list[bootstrap.Resampled], seeds: list[int], classes: list[str]
 ) -> pd.DataFrame:
-    points = [metrics.per_class(predicted.labels, probabilities) for probabilities in predicted.probabilities]
+    points = [
+        metrics.per_class(predicted.labels, probabilities)
+        for probabilities in predicted.probabilities
+    ]
     support = np.bincount(predicted.labels, minlength=len(classes))
     rows = []
     for code, label in enumerate(classes):
@@ -254,7 +300,9 @@ def _curves(
             curves["micro average"] = points(truth.ravel(), probabilities.ravel())
         rows |= {(name, str(seed)): curve for name, curve in curves.items() if curve is not None}
     for name in dict.fromkeys(name for name, _ in rows):
-        rows[name, ""] = np.mean([curve for (other, _), curve in rows.items() if other == name], axis=0)
+        rows[name, ""] = np.mean(
+            [curve for (other, _), curve in rows.items() if other == name], axis=0
+        )
     columns = ["curve", "seed", *axes]
     parts = [
         pd.DataFrame(dict(zip(columns, (name, seed, metrics.GRID, curve), strict=True)))

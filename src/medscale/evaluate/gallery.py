@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from medscale.base.errors import MedscaleError
 from medscale.data.augment import MEAN, STD, Augmenter
 from medscale.data.metadata import encode
 from medscale.data.shards import Shards
-from medscale.errors import MedscaleError
+from medscale.engine.models.gradcam import gradcam
+from medscale.engine.models.registry import build, load_weights
 from medscale.evaluate.replicates import Gallery, Replicate
-from medscale.models.gradcam import gradcam
-from medscale.models.registry import build, load_weights
 
 EACH = 6  # right cases, and wrong ones
 APART = 0.2  # probability: training may have predicted in mixed precision
@@ -30,13 +30,19 @@ def gallery(replicate: Replicate, shards: Shards) -> Gallery:
     chosen = choose(labels, odds)
     places = pd.Index(shards.ids).get_indexer(ids[chosen])
     if (places < 0).any():
-        raise MedscaleError(f"{shards.folder} has no image {ids[chosen][places < 0][0]}: it is of another index")
+        raise MedscaleError(
+            f"{shards.folder} has no image {ids[chosen][places < 0][0]}: it is of another index"
+        )
     pixels, features = _inputs(replicate, shards, places)
     plain = replicate.plan.model.model_copy(update={"pretrained": None})  # its weights are replaced
-    network = build(plain, len(shards.classes), shards.shape[2], 0 if features is None else features.shape[1])
+    network = build(
+        plain, len(shards.classes), shards.shape[2], 0 if features is None else features.shape[1]
+    )
     load_weights(network, replicate.folder / "model.safetensors")
     predicted, names = odds[chosen].argmax(axis=1), np.array(shards.classes)
-    cases = pd.DataFrame({"id": ids[chosen], "true": names[labels[chosen]], "predicted": names[predicted]})
+    cases = pd.DataFrame(
+        {"id": ids[chosen], "true": names[labels[chosen]], "predicted": names[predicted]}
+    )
     cases["probability"], cases["right"] = odds[chosen].max(axis=1), predicted == labels[chosen]
     try:
         inputs = pixels if features is None else (pixels, features)
@@ -68,7 +74,9 @@ def choose(labels: np.ndarray, odds: np.ndarray) -> np.ndarray:
     return np.concatenate(chosen)
 
 
-def _inputs(replicate: Replicate, shards: Shards, places: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _inputs(
+    replicate: Replicate, shards: Shards, places: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """What the network is called with for images of the shards: pixels, and metadata where it takes some."""
     augmenter = Augmenter(replicate.plan.augment, np.ones(len(shards.classes)), replicate.plan.seed)
     neutral = augmenter.neutral(len(places), shards.shape[:2])
@@ -79,5 +87,7 @@ def _inputs(replicate: Replicate, shards: Shards, places: np.ndarray) -> tuple[t
 
 def _seen(pixels: torch.Tensor) -> np.ndarray:
     """Normalized pixels (n,3,H,W) as images again, uint8, shape n,H,W,3."""
-    values = pixels.permute(0, 2, 3, 1).numpy() * np.array(STD, np.float32) + np.array(MEAN, np.float32)
+    values = pixels.permute(0, 2, 3, 1).numpy() * np.array(STD, np.float32) + np.array(
+        MEAN, np.float32
+    )
     return (255 * values).round().clip(0, 255).astype(np.uint8)

@@ -67,11 +67,18 @@ def point(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     predicted = probabilities.argmax(axis=1)
     values = {"accuracy": float(accuracy_score(labels, predicted))}
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true|A single label was found")
+        warnings.filterwarnings(
+            "ignore", message="y_pred contains classes not in y_true|A single label was found"
+        )
         values["balanced_accuracy"] = float(balanced_accuracy_score(labels, predicted))
     for average in ("macro", "weighted"):
-        scores = precision_recall_fscore_support(labels, predicted, average=average, zero_division=0)
-        values |= {f"{name}_{average}": float(scores[i]) for i, name in enumerate(("precision", "recall", "f1"))}
+        scores = precision_recall_fscore_support(
+            labels, predicted, average=average, zero_division=0
+        )
+        values |= {
+            f"{name}_{average}": float(scores[i])
+            for i, name in enumerate(("precision", "recall", "f1"))
+        }
     by_class = per_class(labels, probabilities)
     values |= {area: float(headline(by_class[area][None])[0]) for area in AREAS}
     if probabilities.shape[1] > 2:
@@ -129,10 +136,14 @@ def precision_recall_points(labels: np.ndarray, scores: np.ndarray) -> np.ndarra
     """
     if labels.all() or not labels.any():
         return None
-    precision, recall, _ = precision_recall_curve(labels, scores)  # by ascending score: recall falls
+    precision, recall, _ = precision_recall_curve(
+        labels, scores
+    )  # by ascending score: recall falls
     reached = np.searchsorted(-recall, -GRID + 1e-12, side="right") - 1
     curve = precision[reached]
-    curve[0] = precision[-2]  # at recall 0: that of the highest score, not the 1 which scikit-learn adds
+    curve[0] = precision[
+        -2
+    ]  # at recall 0: that of the highest score, not the 1 which scikit-learn adds
     return curve
 
 

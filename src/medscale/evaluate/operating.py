@@ -29,7 +29,11 @@ def threshold(scores: np.ndarray, specificity: float) -> float:
 
 
 def operating_points(
-    val: Predicted, test: Predicted, classes: Sequence[str], wanted: Sequence[float], drawn: np.ndarray
+    val: Predicted,
+    test: Predicted,
+    classes: Sequence[str],
+    wanted: Sequence[float],
+    drawn: np.ndarray,
 ) -> pd.DataFrame:
     """Sensitivity and specificity on the test images at thresholds that give each wanted specificity in validation.
 
@@ -52,11 +56,19 @@ def operating_points(
         positive, negatives = test.labels == code, val.labels != code
         for specificity in wanted:
             limits = [threshold(odds[negatives, code], specificity) for odds in val.probabilities]
-            called = np.stack([odds[:, code] > at for odds, at in zip(test.probabilities, limits, strict=True)])
-            row = {"class": classes[code], "wanted": specificity, "threshold": float(np.mean(limits))}
+            called = np.stack(
+                [odds[:, code] > at for odds, at in zip(test.probabilities, limits, strict=True)]
+            )
+            row = {
+                "class": classes[code],
+                "wanted": specificity,
+                "threshold": float(np.mean(limits)),
+            }
             row |= {f"threshold_{number}": at for number, at in enumerate(limits, start=1)}
             row |= {"positives": int(positive.sum()), "negatives": int((~positive).sum())}
-            hits = called.mean(axis=0) if np.isfinite(limits).all() else np.full(len(positive), np.nan)
+            hits = (
+                called.mean(axis=0) if np.isfinite(limits).all() else np.full(len(positive), np.nan)
+            )
             row |= _rate("sensitivity", hits, positive, test.groups, drawn)
             row |= _rate("specificity", 1 - hits, ~positive, test.groups, drawn)
             rows.append(row)

@@ -24,7 +24,11 @@ class Areas(NamedTuple):
 
 
 def compare(
-    names: Sequence[str], predicted: Sequence[Predicted], baseline: int, margin: float, drawn: np.ndarray
+    names: Sequence[str],
+    predicted: Sequence[Predicted],
+    baseline: int,
+    margin: float,
+    drawn: np.ndarray,
 ) -> pd.DataFrame:
     """Each run beside the baseline, on the same test images.
 
@@ -51,10 +55,14 @@ def compare(
         right, areas = _right(run), auroc(run)
         pairs = min(len(right), len(base_right))  # replicates of equal seed stand at equal places
         change = right[:pairs].astype(np.int64) - base_right[:pairs]
-        of_patient = np.bincount(base.groups, change.sum(axis=0), drawn.shape[1]).round().astype(np.int64)
+        of_patient = (
+            np.bincount(base.groups, change.sum(axis=0), drawn.shape[1]).round().astype(np.int64)
+        )
         mean_change = 100 * (right.mean(axis=0) - base_right.mean(axis=0))
         below = drawn @ np.bincount(base.groups, minlength=drawn.shape[1])
-        low, high = bootstrap.interval(drawn @ np.bincount(base.groups, mean_change, drawn.shape[1]) / below)
+        low, high = bootstrap.interval(
+            drawn @ np.bincount(base.groups, mean_change, drawn.shape[1]) / below
+        )
         difference = areas.auroc - base_areas.auroc
         error = float(np.sqrt(((areas.influence - base_areas.influence) ** 2).sum()))
         half = float(stats.norm.ppf((1 + bootstrap.LEVEL) / 2)) * error
@@ -157,7 +165,9 @@ def _area(positive: np.ndarray, scores: np.ndarray, groups: np.ndarray, size: in
         return Areas(float("nan"), np.full(size, np.nan))
     both, order = stats.rankdata(scores), np.empty(len(scores))
     for part, others in ((positive, counts[1]), (~positive, counts[0])):
-        order[part] = (both[part] - stats.rankdata(scores[part])) / others  # share of the others with smaller scores
+        order[part] = (
+            both[part] - stats.rankdata(scores[part])
+        ) / others  # share of the others with smaller scores
     order[~positive] = 1 - order[~positive]
     area = float(order[positive].mean())
     influence = np.zeros(size)

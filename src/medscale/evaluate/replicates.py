@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from medscale.config import RunPlan
-from medscale.errors import MedscaleError
-from medscale.files import read_json, sha256
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json, sha256
+from medscale.engine.plan import RunPlan
 
 SPLITS = ("val", "test")
 
@@ -74,11 +74,18 @@ def read(folder: str | Path) -> Replicate:
     try:
         plan = RunPlan.model_validate(read_json(folder / "spec.json"))
     except ValidationError as error:
-        raise MedscaleError(f"{folder / 'spec.json'} is no plan of a run: {error.errors()[0]['msg']}") from None
+        raise MedscaleError(
+            f"{folder / 'spec.json'} is no plan of a run: {error.errors()[0]['msg']}"
+        ) from None
     timing, environment = read_json(folder / "timing.json"), read_json(folder / "environment.json")
     history = _table(folder / "history.csv", pd.read_csv)
     return Replicate(
-        folder, plan, timing, environment, history, _table(folder / "predictions.parquet", pd.read_parquet)
+        folder,
+        plan,
+        timing,
+        environment,
+        history,
+        _table(folder / "predictions.parquet", pd.read_parquet),
     )
 
 
@@ -92,7 +99,9 @@ def read_index(path: str | Path) -> pd.DataFrame:
     """
     index = _table(Path(path), pd.read_parquet)
     if not isinstance(index["label"].dtype, pd.CategoricalDtype):
-        raise MedscaleError(f"{path}: `label` has no categories, so the order of the classes is unknown; index again")
+        raise MedscaleError(
+            f"{path}: `label` has no categories, so the order of the classes is unknown; index again"
+        )
     return index
 
 
@@ -109,7 +118,9 @@ def together(replicates: Sequence[Replicate], index: pd.DataFrame, split: str) -
     classes = len(rows["label"].cat.categories)
     parts = [_probabilities(replicate, split, ids, labels, classes) for replicate in replicates]
     group = rows["group"].astype(str)
-    return Predicted(ids, labels, pd.factorize(group, sort=True)[0].astype(np.int64), np.stack(parts))
+    return Predicted(
+        ids, labels, pd.factorize(group, sort=True)[0].astype(np.int64), np.stack(parts)
+    )
 
 
 def same_run(replicates: Sequence[Replicate]) -> None:
@@ -128,21 +139,29 @@ def same_run(replicates: Sequence[Replicate]) -> None:
             )
     seeds = [replicate.plan.seed for replicate in replicates]
     if len(set(seeds)) != len(seeds):
-        raise MedscaleError(f"the run folders of {first.plan.run.name} have the same seed twice: {seeds}")
+        raise MedscaleError(
+            f"the run folders of {first.plan.run.name} have the same seed twice: {seeds}"
+        )
 
 
 def digests(replicates: Sequence[Replicate], index: str | Path) -> dict[str, Any]:
     """SHA-256 of what an evaluation reads: the index, and the predictions by seed."""
-    predicted = {str(one.plan.seed): sha256(one.folder / "predictions.parquet") for one in replicates}
+    predicted = {
+        str(one.plan.seed): sha256(one.folder / "predictions.parquet") for one in replicates
+    }
     return {"index": sha256(index), "predictions": predicted}
 
 
-def _probabilities(replicate: Replicate, split: str, ids: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+def _probabilities(
+    replicate: Replicate, split: str, ids: np.ndarray, labels: np.ndarray, classes: int
+) -> np.ndarray:
     where = replicate.folder / "predictions.parquet"
     columns = [f"p_{code}" for code in range(classes)]
     found = [name for name in replicate.predictions.columns if str(name).startswith("p_")]
     if sorted(found) != sorted(columns):
-        raise MedscaleError(f"{where}: probabilities of {len(found)} classes, but the index has {classes}")
+        raise MedscaleError(
+            f"{where}: probabilities of {len(found)} classes, but the index has {classes}"
+        )
     table = replicate.predictions
     table = table[table["split"] == split].sort_values("id")
     _same_images(where, split, table["id"].to_numpy(np.int64), ids)
@@ -153,7 +172,11 @@ def _probabilities(replicate: Replicate, split: str, ids: np.ndarray, labels: np
             "it was made from another index: train this run again"
         )
     values = table[columns].to_numpy(np.float64)
-    bad = ~np.isfinite(values).all(axis=1) | (np.abs(values.sum(axis=1) - 1) > 1e-2) | (values < 0).any(axis=1)
+    bad = (
+        ~np.isfinite(values).all(axis=1)
+        | (np.abs(values.sum(axis=1) - 1) > 1e-2)
+        | (values < 0).any(axis=1)
+    )
     if bad.any():
         raise MedscaleError(
             f"{where}: {int(bad.sum())} rows of {split} are no probabilities (first: id {ids[bad][0]}); "

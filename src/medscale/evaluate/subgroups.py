@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from medscale.config import Evaluate
+from medscale.config.sections import Evaluate
 from medscale.evaluate import bootstrap, metrics
 from medscale.evaluate.bootstrap import Resampled
 from medscale.evaluate.replicates import Predicted
@@ -18,7 +18,11 @@ UNKNOWN = "unknown"
 
 
 def subgroups(
-    predicted: Predicted, rows: pd.DataFrame, settings: Evaluate, drawn: np.ndarray, whole: Sequence[Resampled]
+    predicted: Predicted,
+    rows: pd.DataFrame,
+    settings: Evaluate,
+    drawn: np.ndarray,
+    whole: Sequence[Resampled],
 ) -> pd.DataFrame:
     """Metrics in each part of the images.
 
@@ -38,12 +42,16 @@ def subgroups(
     for name in settings.subgroups:
         if name in rows:
             values = _bands(rows[name], settings.age_bands) if name == "age" else _words(rows[name])
-            parts += [(name, part, values == part) for part in _order(values) if values.nunique() > 1]
+            parts += [
+                (name, part, values == part) for part in _order(values) if values.nunique() > 1
+            ]
     everything = np.ones(len(rows), bool)
     found = _rows(predicted, ("all", "all images"), everything, [one.overall for one in whole])
     for by, part, of in parts:
         here = np.asarray(of)
-        found += _rows(predicted, (by, part), here, _resampled(predicted, here, drawn, settings.smallest))
+        found += _rows(
+            predicted, (by, part), here, _resampled(predicted, here, drawn, settings.smallest)
+        )
     return pd.DataFrame(found)
 
 
@@ -62,12 +70,18 @@ def _resampled(
 
 
 def _rows(
-    predicted: Predicted, name: tuple[str, str], here: np.ndarray, resampled: list[dict[str, np.ndarray]] | None
+    predicted: Predicted,
+    name: tuple[str, str],
+    here: np.ndarray,
+    resampled: list[dict[str, np.ndarray]] | None,
 ) -> list[dict[str, object]]:
     head = {"by": name[0], "part": name[1], "images": int(here.sum())}
     head["groups"] = len(np.unique(predicted.groups[here]))
     if resampled is None:
-        return [head | {"metric": metric, "mean": np.nan, "low": np.nan, "high": np.nan} for metric in METRICS]
+        return [
+            head | {"metric": metric, "mean": np.nan, "low": np.nan, "high": np.nan}
+            for metric in METRICS
+        ]
     points = [metrics.point(predicted.labels[here], odds[here]) for odds in predicted.probabilities]
     rows = []
     for metric in METRICS:
@@ -97,4 +111,6 @@ def _band(low: float, high: float) -> str:
 
 def _order(values: pd.Series) -> list[str]:
     """Parts in alphabetical order, "below" first, what is unknown last."""
-    return sorted(values.unique(), key=lambda part: (part == UNKNOWN, not part.startswith("below"), part))
+    return sorted(
+        values.unique(), key=lambda part: (part == UNKNOWN, not part.startswith("below"), part)
+    )

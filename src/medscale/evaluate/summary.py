@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medscale.base.provenance import gather
 from medscale.evaluate.bootstrap import LEVEL
 from medscale.evaluate.calibration import BINS
 from medscale.evaluate.evaluation import SEED, Evaluation, over_seeds
 from medscale.evaluate.replicates import Replicate
-from medscale.provenance import gather
 
 # Columns of history.csv, in seconds; the first three add up to an epoch's training time.
 KINDS = ("data", "compute", "communication", "checkpoint", "validation")
@@ -96,12 +96,18 @@ def timing(replicates: list[Replicate]) -> dict[str, Any]:
 
     ``seconds_by_kind`` are means over the epochs after the first (which warms up), or that one where it is alone.
     """
-    clocks: dict[str, Any] = {name: _spread([r.timing[name] for r in replicates]) for name in CLOCKS}
+    clocks: dict[str, Any] = {
+        name: _spread([r.timing[name] for r in replicates]) for name in CLOCKS
+    }
     later = [r.history.iloc[1:] if len(r.history) > 1 else r.history for r in replicates]
-    clocks["seconds_by_kind"] = {kind: _spread([float(h[f"{kind}_s"].mean()) for h in later]) for kind in KINDS}
+    clocks["seconds_by_kind"] = {
+        kind: _spread([float(h[f"{kind}_s"].mean()) for h in later]) for kind in KINDS
+    }
     for name in ("world_size", "threads_per_rank", "global_batch", "train_images"):
         clocks[name] = replicates[0].timing[name]
-    clocks["communication_measured"] = all(r.timing.get("communication_measured", True) for r in replicates)
+    clocks["communication_measured"] = all(
+        r.timing.get("communication_measured", True) for r in replicates
+    )
     memory = [r.timing["peak_memory_mb"] for r in replicates]
     clocks["peak_memory_mb"] = {
         where: _spread([max(m[where]) for m in memory]) if all(m[where] for m in memory) else None
@@ -117,14 +123,24 @@ def one_line(summary: dict[str, Any]) -> str:
     """A result on one line of a terminal."""
     test, clock = summary["metrics"]["test"], summary["timing"]["seconds_per_epoch"]["mean"]
     if summary.get("detect"):
-        parts = [_fraction("mAP50", test["map50"]), _fraction("challenge mAP", test["map_challenge"])]
+        parts = [
+            _fraction("mAP50", test["map50"]),
+            _fraction("challenge mAP", test["map_challenge"]),
+        ]
     else:
-        parts = [_percent("accuracy", test["accuracy"]), _percent("balanced", test["balanced_accuracy"])]
+        parts = [
+            _percent("accuracy", test["accuracy"]),
+            _percent("balanced", test["balanced_accuracy"]),
+        ]
         parts.append(_fraction("AUROC", test["auroc"]))
     parts.append(f"{clock:.3g} s an epoch")
     text = f"{summary['run']['name']:<18} {', '.join(parts)}"
     marks = summary["marks"]
-    flags = [name for name, on in (("synthetic", marks["synthetic"]), ("stand-in", marks["stand_in"])) if on]
+    flags = [
+        name
+        for name, on in (("synthetic", marks["synthetic"]), ("stand-in", marks["stand_in"]))
+        if on
+    ]
     return f"{text}  [{', '.join(flags)}]" if flags else text
 
 
@@ -142,7 +158,9 @@ def _metrics(scores: pd.DataFrame) -> dict[str, dict[str, Any]]:
     seeds = [column for column in scores.columns if column.endswith("_value")]
     found: dict[str, dict[str, Any]] = {}
     for row in scores.to_dict("records"):
-        values = {name: float(row[name]) for name in names} | {"values": [float(row[s]) for s in seeds]}
+        values = {name: float(row[name]) for name in names} | {
+            "values": [float(row[s]) for s in seeds]
+        }
         found.setdefault(str(row["split"]), {})[str(row["metric"])] = values
     return found
 
@@ -160,4 +178,8 @@ def _percent(name: str, score: dict[str, float | None]) -> str:
 
 def _fraction(name: str, score: dict[str, float | None]) -> str:
     mean, low, high = (score[key] for key in ("mean", "low", "high"))
-    return f"{name} undefined" if None in (mean, low, high) else f"{name} {mean:.3f} ({low:.3f}–{high:.3f})"
+    return (
+        f"{name} undefined"
+        if None in (mean, low, high)
+        else f"{name} {mean:.3f} ({low:.3f}–{high:.3f})"
+    )

@@ -15,19 +15,32 @@ import numpy as np
 import pandas as pd
 from distributed import Client
 
-from medscale.config import Dask, Enhance, Preprocess
+from medscale.base.log import log
+from medscale.config.sections import Enhance, Preprocess
 from medscale.data.build import SMALLEST, Work, chunks, make_chunk, read_index
 from medscale.data.cluster import client, run_all
 from medscale.data.preprocess import preprocess
-from medscale.log import log
 from medscale.measure.record import cores, in_turns, warm
+from medscale.resources.machines import Dask
 
 SPLITS = ("train", "val", "test")
 TASKS = 8  # tasks a worker at the largest number of workers, so that the last ones do not leave the others waiting
-COLUMNS = ["repeat", "workers", "oversubscribed", "split", "images", "tasks", "startup_s", "seconds", "peak_memory_mb"]
+COLUMNS = [
+    "repeat",
+    "workers",
+    "oversubscribed",
+    "split",
+    "images",
+    "tasks",
+    "startup_s",
+    "seconds",
+    "peak_memory_mb",
+]
 
 
-def measure_enhance(index: Path, raw: Path, settings: Preprocess, benchmark: Enhance, scratch: Path) -> pd.DataFrame:
+def measure_enhance(
+    index: Path, raw: Path, settings: Preprocess, benchmark: Enhance, scratch: Path
+) -> pd.DataFrame:
     """Carry out the study's preprocessing of each split on each number of workers, in turns.
 
     What is timed is what the rule ``shards`` does: read, check, decode, enhance and write, the same tasks for any
@@ -57,7 +70,19 @@ def measure_enhance(index: Path, raw: Path, settings: Preprocess, benchmark: Enh
                         seconds = timed(connection, work, [raw / path for path in part["path"]])
                         peak = max(connection.run(_peak_mb).values())
                         crowded = workers > len(cores())
-                        rows.append((repeat, workers, crowded, split, len(part), len(work), before, seconds, peak))
+                        rows.append(
+                            (
+                                repeat,
+                                workers,
+                                crowded,
+                                split,
+                                len(part),
+                                len(work),
+                                before,
+                                seconds,
+                                peak,
+                            )
+                        )
                         log.info("%s, workers %d: %.2f s", split, workers, seconds)
     return pd.DataFrame(rows, columns=COLUMNS)
 

@@ -9,12 +9,12 @@ from time import perf_counter
 import numpy as np
 import pandas as pd
 
-from medscale.config import Export
+from medscale.base.errors import MedscaleError
+from medscale.base.log import log
+from medscale.config.sections import Export
 from medscale.data import metadata
 from medscale.data.shards import Shards
-from medscale.errors import MedscaleError
 from medscale.evaluate import bootstrap
-from medscale.log import log
 from medscale.measure.record import in_turns
 from medscale.serve import export, runtime
 from medscale.serve.predict import Predictor, load
@@ -24,7 +24,10 @@ FORMATS = {
     "eager": ("PyTorch, eager", "the trained network in PyTorch, 32 bit"),
     "onnx": ("ONNX, 32 bit", "exported to ONNX, run by ONNX Runtime"),
     "fp16": ("ONNX, 16 bit", "the same with weights and computations in 16 bit"),
-    "int8": ("ONNX, INT8", "the same, quantized statically to 8 bits, calibrated on validation images"),
+    "int8": (
+        "ONNX, INT8",
+        "the same, quantized statically to 8 bits, calibrated on validation images",
+    ),
 }
 TOLERANCE = 1e-3  # by which probabilities of a 32-bit export may differ from PyTorch's
 RESAMPLES, SEED = 1000, 20170
@@ -55,29 +58,49 @@ def measure_export(
         MedscaleError: when an export in 32 bit does not say what PyTorch says, or an input is missing.
     """
     opened, rows = Shards.open(shards), []
-    missing: dict[str, str] = {one: why for one in settings.devices if (why := runtime.absent(one)) is not None}
+    missing: dict[str, str] = {
+        one: why for one in settings.devices if (why := runtime.absent(one)) is not None
+    }
     devices = [one for one in settings.devices if one not in missing]
     for result in results:
         predictor = load(result, device="cpu")
-        test, chosen = _images(opened, "test", settings.images), _images(opened, "val", settings.calibration)
+        test, chosen = (
+            _images(opened, "test", settings.images),
+            _images(opened, "val", settings.calibration),
+        )
         files = write(predictor, opened, chosen, settings.formats, out / result.name)
         pixels, features = opened.gather(test), _features(predictor, opened, test)
         ways = {("eager", "cpu"): runtime.eager(predictor)}
-        ways |= {(name, on): runtime.onnx(file, on) for on in devices for name, file in files.items()}
-        said = {way: runtime.in_batches(run, pixels, features, settings.batch_size) for way, run in ways.items()}
-        facts = _compare(said, opened.labels[test], opened.rows["group"].to_numpy()[test], result.name)
+        ways |= {
+            (name, on): runtime.onnx(file, on) for on in devices for name, file in files.items()
+        }
+        said = {
+            way: runtime.in_batches(run, pixels, features, settings.batch_size)
+            for way, run in ways.items()
+        }
+        facts = _compare(
+            said, opened.labels[test], opened.rows["group"].to_numpy()[test], result.name
+        )
         size = {"eager": (result / predictor.weights[0].file).stat().st_size}
         size |= {name: file.stat().st_size for name, file in files.items()}
         for repeat in range(settings.repeats):
             for way in in_turns(list(ways), repeat):
                 seconds = _timed(ways[way], pixels, features, settings.batch_size)
                 where = {"run": result.name, "format": way[0], "device": way[1], "repeat": repeat}
-                rows.append(where | {"images": len(test), "seconds": seconds, "bytes": size[way[0]]} | facts[way])
+                rows.append(
+                    where
+                    | {"images": len(test), "seconds": seconds, "bytes": size[way[0]]}
+                    | facts[way]
+                )
     return pd.DataFrame(rows, columns=COLUMNS), missing
 
 
 def write(
-    predictor: Predictor, shards: Shards, calibration: np.ndarray, formats: Sequence[str], stem: Path
+    predictor: Predictor,
+    shards: Shards,
+    calibration: np.ndarray,
+    formats: Sequence[str],
+    stem: Path,
 ) -> dict[str, Path]:
     """Write ``<stem>.<format>.onnx`` of each format; the positions ``calibration`` are the images that INT8 sees."""
     files = {name: stem.with_name(f"{stem.name}.{name}.onnx") for name in ("onnx", *formats)}
@@ -87,7 +110,11 @@ def write(
     if "int8" in files:
         features = _features(predictor, shards, calibration)
         inputs = {export.PIXELS: shards.gather(calibration)}
-        export.to_int8(files["onnx"], files["int8"], inputs | ({} if features is None else {export.FEATURES: features}))
+        export.to_int8(
+            files["onnx"],
+            files["int8"],
+            inputs | ({} if features is None else {export.FEATURES: features}),
+        )
     sizes = (f"{name} {file.stat().st_size / 1e6:.1f} MB" for name, file in files.items())
     log.info("%s: %s", stem.name, ", ".join(sizes))
     return files
@@ -116,7 +143,9 @@ def _compare(
     for way, probabilities in said.items():
         largest = float(np.abs(probabilities - reference).max())
         if way[0] == "onnx" and way[1] == "cpu" and not largest <= TOLERANCE:
-            raise MedscaleError(f"{run}: probabilities of the ONNX file differ from PyTorch's by up to {largest:.3g}")
+            raise MedscaleError(
+                f"{run}: probabilities of the ONNX file differ from PyTorch's by up to {largest:.3g}"
+            )
         ours = probabilities.argmax(1) == labels
         difference, low, high = paired(ours, right, groups)
         facts[way] = {
@@ -143,8 +172,12 @@ def _images(shards: Shards, split: str, most: int) -> np.ndarray:
     """
     positions = shards.positions(split)
     if not len(positions):
-        raise MedscaleError(f"{shards.folder}: the split {split!r} has no images, which an export needs")
-    return positions[np.unique(np.linspace(0, len(positions) - 1, min(most, len(positions))).round().astype(int))]
+        raise MedscaleError(
+            f"{shards.folder}: the split {split!r} has no images, which an export needs"
+        )
+    return positions[
+        np.unique(np.linspace(0, len(positions) - 1, min(most, len(positions))).round().astype(int))
+    ]
 
 
 def _features(predictor: Predictor, shards: Shards, positions: np.ndarray) -> np.ndarray | None:

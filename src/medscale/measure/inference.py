@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from medscale.config import Latency
+from medscale.base.errors import MedscaleError
+from medscale.base.log import log
+from medscale.config.sections import Latency
 from medscale.data.build import read_index
-from medscale.errors import MedscaleError
-from medscale.log import log
 from medscale.measure.record import cores, in_turns, warm
 from medscale.serve import runtime
 from medscale.serve.predict import Predictor, load
@@ -25,7 +25,10 @@ from medscale.serve.runtime import Run
 
 WAYS = {
     "eager": ("PyTorch, eager", "PyTorch, 32 bit, in inference mode"),
-    "compiled": ("PyTorch, compiled", "the same, compiled by inductor: once for one image, once for larger batches"),
+    "compiled": (
+        "PyTorch, compiled",
+        "the same, compiled by inductor: once for one image, once for larger batches",
+    ),
     "onnx": ("ONNX Runtime", "the export in 32 bit"),
     "fp16": ("ONNX Runtime, 16 bit", "the export in 16 bit"),
     "int8": ("ONNX Runtime, INT8", "the export quantized to 8 bits"),
@@ -81,7 +84,12 @@ def measure_inference(
             ways = list(_ways(predictor, exported / result.name, settings, missing))
             for repeat in range(settings.repeats):
                 for way in in_turns(ways, repeat):
-                    where = {"run": result.name, "way": way.name, "device": way.device, "repeat": repeat}
+                    where = {
+                        "run": result.name,
+                        "way": way.name,
+                        "device": way.device,
+                        "repeat": repeat,
+                    }
                     for row in _timed(way, pixels, features, settings):
                         rows.append(where | row)
                     largest = max(settings.batches)
@@ -95,13 +103,17 @@ def measure_inference(
     return pd.DataFrame(rows, columns=COLUMNS), missing
 
 
-def _ways(predictor: Predictor, stem: Path, settings: Latency, missing: dict[str, str]) -> Iterator[Way]:
+def _ways(
+    predictor: Predictor, stem: Path, settings: Latency, missing: dict[str, str]
+) -> Iterator[Way]:
     """What can be run here; why the others cannot goes to ``missing``."""
     for threads in _threads(settings):
         for name in (one for one in settings.ways if one in PYTORCH):
             try:
                 torch.set_num_threads(threads)
-                yield Way(name, "cpu", threads, runtime.eager(predictor, compiled=name == "compiled"))
+                yield Way(
+                    name, "cpu", threads, runtime.eager(predictor, compiled=name == "compiled")
+                )
             except MedscaleError as error:
                 missing[name] = str(error)
     for device in settings.devices:
@@ -112,11 +124,15 @@ def _ways(predictor: Predictor, stem: Path, settings: Latency, missing: dict[str
             for file_of in (one for one in settings.ways if one not in PYTORCH):
                 file = stem.with_name(f"{stem.name}.{file_of}.onnx")
                 if not file.is_file():
-                    raise MedscaleError(f"{file} does not exist; add {file_of} to benchmarks.export.formats")
+                    raise MedscaleError(
+                        f"{file} does not exist; add {file_of} to benchmarks.export.formats"
+                    )
                 yield Way(file_of, device, threads, runtime.onnx(file, device, threads))
 
 
-def _timed(way: Way, pixels: np.ndarray, features: np.ndarray | None, settings: Latency) -> Iterator[dict[str, Any]]:
+def _timed(
+    way: Way, pixels: np.ndarray, features: np.ndarray | None, settings: Latency
+) -> Iterator[dict[str, Any]]:
     """Latency of single images, then throughput of each batch size."""
     torch.set_num_threads(max(way.threads, 1))
     each = []
@@ -136,7 +152,12 @@ def _timed(way: Way, pixels: np.ndarray, features: np.ndarray | None, settings: 
         start = perf_counter()
         runtime.in_batches(way.run, images, parts, batch)
         seconds = perf_counter() - start
-        yield about | {"kind": "throughput", "batch": batch, "images": len(images), "seconds": seconds}
+        yield about | {
+            "kind": "throughput",
+            "batch": batch,
+            "images": len(images),
+            "seconds": seconds,
+        }
 
 
 def _decode(predictor: Predictor, threads: int, files: list[Path]) -> dict[str, Any]:
@@ -147,7 +168,13 @@ def _decode(predictor: Predictor, threads: int, files: list[Path]) -> dict[str, 
         list(pool.map(predictor.prepare, files))
         seconds = perf_counter() - start
     cv2.setNumThreads(-1)
-    return {"threads": threads, "kind": "decode", "batch": 1, "images": len(files), "seconds": seconds}
+    return {
+        "threads": threads,
+        "kind": "decode",
+        "batch": 1,
+        "images": len(files),
+        "seconds": seconds,
+    }
 
 
 def _decoded(
@@ -159,11 +186,20 @@ def _decoded(
     with ThreadPoolExecutor(way.threads or len(cores())) as pool:
         start = perf_counter()
         for at in range(0, len(files), batch):
-            read = [prepared.pixels for prepared, _ in pool.map(predictor.prepare, files[at : at + batch])]
+            read = [
+                prepared.pixels
+                for prepared, _ in pool.map(predictor.prepare, files[at : at + batch])
+            ]
             way.run(np.stack(read), None if features is None else features[at : at + batch])
         seconds = perf_counter() - start
     cv2.setNumThreads(-1)
-    return {"threads": way.threads, "kind": "decoded", "batch": batch, "images": len(files), "seconds": seconds}
+    return {
+        "threads": way.threads,
+        "kind": "decoded",
+        "batch": batch,
+        "images": len(files),
+        "seconds": seconds,
+    }
 
 
 def _threads(settings: Latency) -> list[int]:

@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
-from medscale.config import Augment, Preprocess
+from medscale.base.errors import MedscaleError
+from medscale.config.sections import Preprocess
 from medscale.data.augment import MEAN, STD
 from medscale.data.preprocess import preprocess
 from medscale.data.shards import Shards
-from medscale.errors import MedscaleError
+from medscale.engine.plan import Augment
 
 Sample = tuple[Tensor, int]
 Batch = tuple[Tensor, Tensor]
@@ -26,14 +27,20 @@ Batch = tuple[Tensor, Tensor]
 def changes(augment: Augment) -> list[v2.Transform]:
     """The study's augmentation as torchvision has it, for PIL images and for tensors; no class is changed more."""
     if augment.gamma or augment.noise:
-        raise MedscaleError("augment.gamma and augment.noise have no like in torchvision: loading cannot be compared")
+        raise MedscaleError(
+            "augment.gamma and augment.noise have no like in torchvision: loading cannot be compared"
+        )
     wanted: list[v2.Transform] = []
     if augment.rotate:
-        wanted.append(v2.RandomRotation(augment.rotate, interpolation=v2.InterpolationMode.BILINEAR))
+        wanted.append(
+            v2.RandomRotation(augment.rotate, interpolation=v2.InterpolationMode.BILINEAR)
+        )
     if (crop := augment.crop) is not None and crop.mode == "random":
         wanted.append(v2.RandomCrop(crop.size))
     elif crop is not None:
-        wanted.append(v2.RandomResizedCrop(crop.size, (crop.smallest, 1.0), (1 / crop.ratio, crop.ratio)))
+        wanted.append(
+            v2.RandomResizedCrop(crop.size, (crop.smallest, 1.0), (1 / crop.ratio, crop.ratio))
+        )
     wanted += [v2.RandomHorizontalFlip(augment.hflip)] if augment.hflip else []
     wanted += [v2.RandomVerticalFlip(augment.vflip)] if augment.vflip else []
     if augment.brightness or augment.contrast:
@@ -43,7 +50,14 @@ def changes(augment: Augment) -> list[v2.Transform]:
 
 def transform(augment: Augment) -> v2.Compose:
     """Augmentation, then float32 in [0, 1] of shape C,H,W, then normalization."""
-    return v2.Compose([*changes(augment), v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
+    return v2.Compose(
+        [
+            *changes(augment),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(MEAN, STD),
+        ]
+    )
 
 
 class Photographs(Dataset[Sample]):
@@ -56,7 +70,9 @@ class Photographs(Dataset[Sample]):
         augment: the study's augmentation.
     """
 
-    def __init__(self, paths: Sequence[Path], labels: np.ndarray, settings: Preprocess, augment: Augment) -> None:
+    def __init__(
+        self, paths: Sequence[Path], labels: np.ndarray, settings: Preprocess, augment: Augment
+    ) -> None:
         self._paths, self._labels = list(paths), labels
         self._steps = settings
         self._change = transform(augment)
@@ -75,7 +91,9 @@ class Photographs(Dataset[Sample]):
 def to_size(image: Image.Image, settings: Preprocess) -> Image.Image:
     """Bring a PIL image to the study's size as torchvision does."""
     if settings.fit == "cover":
-        return v2.functional.center_crop(v2.functional.resize(image, [settings.size]), [settings.size] * 2)
+        return v2.functional.center_crop(
+            v2.functional.resize(image, [settings.size]), [settings.size] * 2
+        )
     return v2.functional.resize(image, [settings.size, settings.size])
 
 
@@ -88,7 +106,9 @@ class Preprocessed(Dataset[Sample]):
         change: from uint8 H,W,C to a float tensor C,H,W, instead of torchvision.
     """
 
-    def __init__(self, shards: Shards, augment: Augment, change: Callable[[np.ndarray], Tensor] | None = None) -> None:
+    def __init__(
+        self, shards: Shards, augment: Augment, change: Callable[[np.ndarray], Tensor] | None = None
+    ) -> None:
         self._shards, self._positions = shards, shards.positions("train")
         self._change = change or Changed(augment)
 
@@ -125,10 +145,14 @@ class Order(Sampler[int]):
         return iter(self.positions)
 
 
-def by_dataloader(data: Dataset[Sample], batch: int, workers: int = 0) -> Callable[[np.ndarray], Iterator[Batch]]:
+def by_dataloader(
+    data: Dataset[Sample], batch: int, workers: int = 0
+) -> Callable[[np.ndarray], Iterator[Batch]]:
     """PyTorch's DataLoader; a function from positions to their batches."""
     order = Order()
-    loader = DataLoader(data, batch, sampler=order, num_workers=workers, persistent_workers=workers > 0)
+    loader = DataLoader(
+        data, batch, sampler=order, num_workers=workers, persistent_workers=workers > 0
+    )
 
     def batches(positions: np.ndarray) -> Iterator[Batch]:
         order.positions = positions.tolist()
@@ -142,7 +166,9 @@ def by_hand(data: Dataset[Sample], batch: int) -> Callable[[np.ndarray], Iterato
 
     def batches(positions: np.ndarray) -> Iterator[Batch]:
         for start in range(0, len(positions), batch):
-            images, labels = zip(*(data[int(one)] for one in positions[start : start + batch]), strict=True)
+            images, labels = zip(
+                *(data[int(one)] for one in positions[start : start + batch]), strict=True
+            )
             yield torch.stack(images), torch.tensor(labels)
 
     return batches

@@ -19,29 +19,44 @@ import numpy as np
 import pandas as pd
 import torch
 
-from medscale.config import Augment, Loading, Preprocess
+from medscale.base.errors import MedscaleError
+from medscale.base.log import log
+from medscale.config.sections import Loading, Preprocess
 from medscale.data.build import read_index
 from medscale.data.loader import Loader
 from medscale.data.random import permutation
 from medscale.data.shards import Shards
-from medscale.errors import MedscaleError
-from medscale.log import log
+from medscale.engine.plan import Augment
 from medscale.measure.loaders import Batch, Photographs, by_dataloader, by_hand
 from medscale.measure.record import cores, in_turns, start_method, warm
 
 WAYS = {
-    "simple": ("simple", "one process reads each raw file by PIL and changes it by torchvision, in a DataLoader"),
+    "simple": (
+        "simple",
+        "one process reads each raw file by PIL and changes it by torchvision, in a DataLoader",
+    ),
     "workers": ("DataLoader workers", "the same, by the worker processes of one DataLoader"),
-    "each": ("a DataLoader each", "the same, by processes that each have a DataLoader over a share drawn anew"),
-    "by_hand": ("split by hand", "the same, by processes that each loop over a fixed part of the index"),
-    "medscale": ("medscale", "preprocessed once; each process takes its share of each batch from mapped memory"),
+    "each": (
+        "a DataLoader each",
+        "the same, by processes that each have a DataLoader over a share drawn anew",
+    ),
+    "by_hand": (
+        "split by hand",
+        "the same, by processes that each loop over a fixed part of the index",
+    ),
+    "medscale": (
+        "medscale",
+        "preprocessed once; each process takes its share of each batch from mapped memory",
+    ),
 }
 ALONE = "simple"  # the way of one process, which the others are compared with
 WARM_UP = 2  # batches a process before the clock starts
 WAIT_S = 300.0  # for processes that start
 COLUMNS = ["repeat", "way", "processes", "cores", "oversubscribed"]
 COLUMNS += ["images", "startup_s", "seconds", "wait_s", "batches"]
-Source = Callable[[int, int | None], Iterator[Batch]]  # of a pass and, for a warm-up, how many batches
+Source = Callable[
+    [int, int | None], Iterator[Batch]
+]  # of a pass and, for a warm-up, how many batches
 
 
 @dataclass(frozen=True)
@@ -79,7 +94,12 @@ class Delivered(NamedTuple):
 
 
 def measure_loading(
-    index: Path, raw: Path, shards: Path, preprocess: Preprocess, augment: Augment, benchmark: Loading
+    index: Path,
+    raw: Path,
+    shards: Path,
+    preprocess: Preprocess,
+    augment: Augment,
+    benchmark: Loading,
 ) -> pd.DataFrame:
     """Deliver the same training images by each way of loading, on each number of processes, in turns.
 
@@ -98,23 +118,39 @@ def measure_loading(
     warm([*job.paths, *sorted(shards.glob("images-*.npy"))])
     rows = []
     with ExitStack() as stack:
-        teams = {count: stack.enter_context(Team(count)) for count in sorted({1, *benchmark.processes})}
+        teams = {
+            count: stack.enter_context(Team(count)) for count in sorted({1, *benchmark.processes})
+        }
         for repeat in range(benchmark.repeats):
             for processes in in_turns(benchmark.processes, repeat):
-                for way in in_turns([w for w in WAYS if w != ALONE or processes == benchmark.processes[0]], repeat):
+                for way in in_turns(
+                    [w for w in WAYS if w != ALONE or processes == benchmark.processes[0]], repeat
+                ):
                     used = 1 if way == ALONE else processes
                     done = teams[1 if way == "workers" else used].deliver(job, way, used, repeat)
                     waits = [wait for one in done for wait in one.waits]
-                    images, slowest = sum(one.images for one in done), max(one.seconds for one in done)
+                    images, slowest = (
+                        sum(one.images for one in done),
+                        max(one.seconds for one in done),
+                    )
                     start = max(one.startup_s for one in done)
                     there = min(used, len(cores()))
                     where = (repeat, way, used, there, used > there)
                     rows.append((*where, images, start, slowest, float(np.mean(waits)), len(waits)))
-                    log.info("%s, processes %d: %.0f images/s", WAYS[way][0], used, images / slowest)
+                    log.info(
+                        "%s, processes %d: %.0f images/s", WAYS[way][0], used, images / slowest
+                    )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def choose(index: Path, raw: Path, shards: Path, preprocess: Preprocess, augment: Augment, benchmark: Loading) -> Job:
+def choose(
+    index: Path,
+    raw: Path,
+    shards: Path,
+    preprocess: Preprocess,
+    augment: Augment,
+    benchmark: Loading,
+) -> Job:
     """The training images that are loaded: as many as asked for or there are, and the same number for each process.
 
     Raises:
@@ -128,11 +164,21 @@ def choose(index: Path, raw: Path, shards: Path, preprocess: Preprocess, augment
     step = math.lcm(*benchmark.processes)
     count = min(benchmark.images, len(train)) // step * step
     if not count:
-        raise MedscaleError(f"{index} has {len(train)} training images, too few for {step} processes to share")
+        raise MedscaleError(
+            f"{index} has {len(train)} training images, too few for {step} processes to share"
+        )
     rows = train.iloc[np.sort(permutation(0, 0, len(train))[:count])]
     codes = rows["label"].cat.codes.to_numpy(np.int64)
     paths = [raw.resolve() / path for path in rows["path"]]
-    return Job(paths, codes, rows["id"].to_numpy(), shards.resolve(), preprocess, augment, benchmark.batch_size)
+    return Job(
+        paths,
+        codes,
+        rows["id"].to_numpy(),
+        shards.resolve(),
+        preprocess,
+        augment,
+        benchmark.batch_size,
+    )
 
 
 class Team:
@@ -156,11 +202,15 @@ class Team:
         places = [[own[rank % len(own)]] for rank in range(self._processes)]
         if way == "workers":
             places = [own[:processes]]
-        arguments = [(job, way, rank, processes, repeat, place) for rank, place in enumerate(places)]
+        arguments = [
+            (job, way, rank, processes, repeat, place) for rank, place in enumerate(places)
+        ]
         started = [self._pool.submit(_deliver, *each) for each in arguments]
         failed = [error for one in started if (error := one.exception()) is not None]
         if failed:  # the others only say that one failed
-            raise next((error for error in failed if not isinstance(error, BrokenBarrierError)), failed[0])
+            raise next(
+                (error for error in failed if not isinstance(error, BrokenBarrierError)), failed[0]
+            )
         return [one.result() for one in started]
 
 
@@ -174,7 +224,9 @@ def _join(barrier: Barrier) -> None:
     cv2.setNumThreads(1)
 
 
-def _deliver(job: Job, way: str, rank: int, processes: int, repeat: int, place: list[int]) -> Delivered:
+def _deliver(
+    job: Job, way: str, rank: int, processes: int, repeat: int, place: list[int]
+) -> Delivered:
     """One process's part; runs in a team's process."""
     try:
         os.sched_setaffinity(0, place)
@@ -201,8 +253,16 @@ def source(job: Job, way: str, rank: int, processes: int) -> Source:
     """Batches of one process by a way of ``WAYS``."""
     if way == "medscale":
         return _own(job, rank, processes)
-    data, count, batch = Photographs(job.paths, job.labels, job.preprocess, job.augment), len(job.paths), job.batch_size
-    loops = by_hand(data, batch) if way == "by_hand" else by_dataloader(data, batch, processes * (way == "workers"))
+    data, count, batch = (
+        Photographs(job.paths, job.labels, job.preprocess, job.augment),
+        len(job.paths),
+        job.batch_size,
+    )
+    loops = (
+        by_hand(data, batch)
+        if way == "by_hand"
+        else by_dataloader(data, batch, processes * (way == "workers"))
+    )
 
     def batches(repeat: int, limit: int | None) -> Iterator[Batch]:
         torch.manual_seed(job.seed + repeat)
@@ -222,7 +282,9 @@ def _own(job: Job, rank: int, processes: int) -> Source:
     """The package's loader over the chosen images alone."""
     opened = Shards.open(job.shards)
     chosen = opened.rows["id"].isin(job.ids)
-    seen = replace(opened, rows=opened.rows.assign(split=opened.rows["split"].where(chosen, "left out")))
+    seen = replace(
+        opened, rows=opened.rows.assign(split=opened.rows["split"].where(chosen, "left out"))
+    )
     loader = Loader(
         seen,
         "train",

@@ -11,11 +11,11 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.config import Strict
-from medscale.errors import MedscaleError
-from medscale.files import write_csv, write_json
-from medscale.log import log
-from medscale.provenance import machine
+from medscale.base.errors import MedscaleError
+from medscale.base.files import write_csv, write_json
+from medscale.base.log import log
+from medscale.base.provenance import machine
+from medscale.base.section import Strict
 
 
 class Marks(Strict):
@@ -48,7 +48,9 @@ def warm(files: Sequence[Path]) -> None:
                 while opened.read(1 << 20):
                     pass
         except OSError as error:
-            raise MedscaleError(f"{file} cannot be read ({error.strerror}); make the index again") from None
+            raise MedscaleError(
+                f"{file} cannot be read ({error.strerror}); make the index again"
+            ) from None
 
 
 def start_method(module: str) -> ForkServerContext:
@@ -58,9 +60,22 @@ def start_method(module: str) -> ForkServerContext:
     return context
 
 
-def write(out: Path, benchmark: str, rows: pd.DataFrame, settings: dict[str, Any], marks: Marks, **more: Any) -> None:
+def write(
+    out: Path,
+    benchmark: str,
+    rows: pd.DataFrame,
+    settings: dict[str, Any],
+    marks: Marks,
+    **more: Any,
+) -> None:
     """Write ``<benchmark>.csv`` and ``<benchmark>.json`` into the folder ``out``."""
     write_csv(out / f"{benchmark}.csv", rows)
-    about = {"benchmark": benchmark, "settings": settings, "marks": marks.model_dump(), "machine": machine(), **more}
+    about = {
+        "benchmark": benchmark,
+        "settings": settings,
+        "marks": marks.model_dump(),
+        "machine": machine(),
+        **more,
+    }
     write_json(out / f"{benchmark}.json", about)
     log.info("%s: %d repetitions measured on %d cores", benchmark, len(rows), len(cores()))

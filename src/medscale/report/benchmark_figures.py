@@ -29,13 +29,17 @@ def enhance(table: pd.DataFrame) -> Figure:
     for column, axes in panels.items():
         _counts(axes, counts, "Dask workers")
         if column == "efficiency":
-            axes.plot(counts, np.ones(len(counts)), color=GREY, linewidth=0.8, linestyle=":", zorder=1)
+            axes.plot(
+                counts, np.ones(len(counts)), color=GREY, linewidth=0.8, linestyle=":", zorder=1
+            )
             axes.set(ylabel="efficiency", ylim=(0, None))
             continue
         axes.set_yscale("log", base=2)
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.set(ylabel=column)
-    panels["speedup"].plot(counts, counts, color=GREY, linewidth=0.8, linestyle=":", label="ideal", zorder=1)
+    panels["speedup"].plot(
+        counts, counts, color=GREY, linewidth=0.8, linestyle=":", label="ideal", zorder=1
+    )
     _legend(figure, panels["speedup"], bool(table["oversubscribed"].any()))
     return figure
 
@@ -52,7 +56,11 @@ def loading(table: pd.DataFrame, labels: dict[str, str], published: float | None
     figure = style.new(2.8)
     panels = dict(zip(("images_per_second", "wait_ms", "gain"), figure.subplots(1, 3), strict=True))
     _lines(panels, table, "way", "processes", labels)
-    units = {"images_per_second": "images/s", "wait_ms": "wait for a batch (ms)", "gain": "images/s against simple"}
+    units = {
+        "images_per_second": "images/s",
+        "wait_ms": "wait for a batch (ms)",
+        "gain": "images/s against simple",
+    }
     for column, axes in panels.items():
         _counts(axes, np.array(sorted(table["processes"].unique())), "processes")
         axes.set_yscale("log")
@@ -64,24 +72,36 @@ def loading(table: pd.DataFrame, labels: dict[str, str], published: float | None
         axes.set_yticks(inside if len(inside) < 8 else inside[::2])
         axes.set(ylabel=units[column])
     if published is not None:
-        panels["gain"].axhline(published, color=GREY, linewidth=0.8, linestyle="--", label=f"reported: {published:g}")
+        panels["gain"].axhline(
+            published, color=GREY, linewidth=0.8, linestyle="--", label=f"reported: {published:g}"
+        )
     _legend(figure, panels["gain"], bool(table["oversubscribed"].any()))
     return figure
 
 
-def _lines(panels: dict[str, Axes], table: pd.DataFrame, by: str, count: str, words: dict[str, str]) -> None:
+def _lines(
+    panels: dict[str, Axes], table: pd.DataFrame, by: str, count: str, words: dict[str, str]
+) -> None:
     """In each panel a line a group, with ranges; the groups stand a little apart, so that none hides another."""
     groups = list(table.groupby(by, sort=False))
-    for shift, look, (name, part) in zip(np.linspace(-0.05, 0.05, len(groups)), LOOKS, groups, strict=False):
+    for shift, look, (name, part) in zip(
+        np.linspace(-0.05, 0.05, len(groups)), LOOKS, groups, strict=False
+    ):
         for column, axes in panels.items():
             here = part[part[column].notna()].sort_values(count)
-            bars = style.errors(*(here[f"{column}{end}"].to_numpy(float) for end in ("", "_low", "_high")))
+            bars = style.errors(
+                *(here[f"{column}{end}"].to_numpy(float) for end in ("", "_low", "_high"))
+            )
             places, solid = here[count] * 2**shift, here[~here["oversubscribed"]].index
-            axes.errorbar(places, here[column], bars, color=look.colour, linestyle=look.line, capsize=2)
+            axes.errorbar(
+                places, here[column], bars, color=look.colour, linestyle=look.line, capsize=2
+            )
             for rows, face in ((solid, look.colour), (here.index.difference(solid), "white")):
                 at = places[rows], here.loc[rows, column]
                 axes.plot(*at, look.marker, color=look.colour, markerfacecolor=face)
-            axes.plot([], [], look.marker, color=look.colour, linestyle=look.line, label=words[str(name)])
+            axes.plot(
+                [], [], look.marker, color=look.colour, linestyle=look.line, label=words[str(name)]
+            )
 
 
 def _counts(axes: Axes, counts: np.ndarray, what: str) -> None:
@@ -94,6 +114,8 @@ def _counts(axes: Axes, counts: np.ndarray, what: str) -> None:
 def _legend(figure: Figure, axes: Axes, crowded: bool) -> None:
     handles, words = axes.get_legend_handles_labels()
     if crowded:
-        handles.append(Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle=""))
+        handles.append(
+            Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="")
+        )
         words.append(CROWDED)
     figure.legend(handles, words, loc="outside lower center", ncols=4, columnspacing=1.2)

@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from medscale.errors import MedscaleError
-from medscale.files import read_json, write_json
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json, write_json
+from medscale.measure.scaling import by_format, by_inference, by_way, by_workers
 from medscale.report import benchmark_figures, inference, inference_figures, style, tables
 from medscale.report.latex import escape, number, significant, stacked, tabular
 from medscale.report.marks import mark
@@ -18,13 +19,14 @@ from medscale.report.names import SPLITS_IN_WORDS
 from medscale.report.reported import read_reported
 from medscale.report.results import records
 from medscale.report.tables import with_range
-from medscale.scaling import by_format, by_inference, by_way, by_workers
 
 CROWDED = r"\textsuperscript{*}"
 ALONE = "simple"
 
 
-def write_benchmark(name: str, study: str, measured: Path, reported: Path, figures: Path, tables_to: Path) -> None:
+def write_benchmark(
+    name: str, study: str, measured: Path, reported: Path, figures: Path, tables_to: Path
+) -> None:
     """Write ``figures/<study>/<name>.pdf`` and ``tables/<study>/<name>.tex|csv|json`` from what was measured.
 
     The JSON holds ``values`` (LaTeX by key, below ``<study>/<name>/``) and ``structure`` (marks, machine, settings and,
@@ -47,11 +49,16 @@ def write_benchmark(name: str, study: str, measured: Path, reported: Path, figur
         "mark": seen,
         "oversubscribed": "oversubscribed" in table and bool(table["oversubscribed"].any()),
     }
-    facts = {"structure": structure, "values": {f"{study}/{name}/{key}": one for key, one in sorted(values.items())}}
+    facts = {
+        "structure": structure,
+        "values": {f"{study}/{name}/{key}": one for key, one in sorted(values.items())},
+    }
     write_json(tables_to / f"{name}.json", facts)
 
 
-Made = tuple[pd.DataFrame, Figure, str, dict[str, str]]  # what a figure is of, the figure, a table, numbers
+Made = tuple[
+    pd.DataFrame, Figure, str, dict[str, str]
+]  # what a figure is of, the figure, a table, numbers
 About = dict[str, Any]  # what stands beside the measured rows
 
 
@@ -61,7 +68,11 @@ def _of_enhance(rows: pd.DataFrame, about: About, reported: dict[str, Any]) -> M
 
 
 def _of_loading(rows: pd.DataFrame, about: About, reported: dict[str, Any]) -> Made:
-    table, words, published = by_way(rows, ALONE), _words(about, rows["way"]), reported.get("loader_speedup")
+    table, words, published = (
+        by_way(rows, ALONE),
+        _words(about, rows["way"]),
+        reported.get("loader_speedup"),
+    )
     figure = benchmark_figures.loading(table, words, published)
     return table, figure, _loading(table, words, published), _loading_values(table)
 
@@ -85,7 +96,9 @@ def _of_inference(rows: pd.DataFrame, about: About, reported: dict[str, Any]) ->
 
 def _words(about: About, measured: pd.Series) -> dict[str, str]:
     """What each way is called, in the order in which they were measured."""
-    return {str(way): about["ways"][way]["label"] for way in measured.unique() if way in about["ways"]}
+    return {
+        str(way): about["ways"][way]["label"] for way in measured.unique() if way in about["ways"]
+    }
 
 
 _MADE: dict[str, Callable[[pd.DataFrame, About, dict[str, Any]], Made]] = {
@@ -151,8 +164,16 @@ def _loading(table: pd.DataFrame, labels: dict[str, str], published: float | Non
         rules.append(len(rows) - 1)
     if published is not None:
         rows.append(["reported", "--", "--", "--", "--", number(published, 2)])
-    heads = ("processes", "images/s", r"images/s\\a core", r"waited for\\a batch (ms)", r"against\\simple")
-    return tabular([("l", "way of loading"), *[("r", stacked(head)) for head in heads]], rows, rules)
+    heads = (
+        "processes",
+        "images/s",
+        r"images/s\\a core",
+        r"waited for\\a batch (ms)",
+        r"against\\simple",
+    )
+    return tabular(
+        [("l", "way of loading"), *[("r", stacked(head)) for head in heads]], rows, rules
+    )
 
 
 def _enhance_values(table: pd.DataFrame) -> dict[str, str]:

@@ -65,14 +65,28 @@ def precision_recall(points: pd.DataFrame, chosen: Mapping[str, float | None], r
             label="mean over seeds" if mean else None,
         )
     if chosen["recall"] is not None and chosen["precision"] is not None:
-        axes.plot(chosen["recall"], chosen["precision"], "o", color=ORANGE, label="at the chosen confidence")
-    axes.set(xlabel="recall", ylabel="precision", title=label(run), xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+        axes.plot(
+            chosen["recall"],
+            chosen["precision"],
+            "o",
+            color=ORANGE,
+            label="at the chosen confidence",
+        )
+    axes.set(
+        xlabel="recall",
+        ylabel="precision",
+        title=label(run),
+        xlim=(-0.01, 1.01),
+        ylim=(-0.01, 1.01),
+    )
     axes.legend(loc="upper right")
     return figure
 
 
 @style.styled
-def detection(results: Sequence[tuple[dict[str, Any], pd.DataFrame]], images: Mapping[int, np.ndarray]) -> Figure:
+def detection(
+    results: Sequence[tuple[dict[str, Any], pd.DataFrame]], images: Mapping[int, np.ndarray]
+) -> Figure:
     """A row of test images with the boxes of each run, and below them the scores by run with bootstrap intervals.
 
     Args:
@@ -114,7 +128,9 @@ def draw_boxes(axes: Axes, image: np.ndarray, drawn: pd.DataFrame) -> None:
         sides = row["width"] * width, row["height"] * height
         axes.add_patch(Rectangle(corner, *sides, fill=False, edgecolor=colour, linestyle=line))
         if row["kind"] == "predicted":
-            said = axes.text(*corner, f"{row['confidence']:.2f}", color=colour, size=6, va="bottom", zorder=4)
+            said = axes.text(
+                *corner, f"{row['confidence']:.2f}", color=colour, size=6, va="bottom", zorder=4
+            )
             said.set_bbox({"facecolor": "black", "edgecolor": "none", "alpha": 0.75, "pad": 0.6})
 
 
@@ -124,9 +140,21 @@ def _interval(axes: Axes, summary: dict[str, Any], metric: str, place: int) -> N
         axes.text(0.5, place, "undefined", color=GREY, size=6.5, va="center")
         return
     drawn = look(summary["run"]["name"])
-    ends = [np.array([np.nan if score[key] is None else score[key]]) for key in ("mean", "low", "high")]
-    axes.errorbar(score["mean"], place, xerr=style.errors(*ends), color=drawn.colour, marker=drawn.marker, capsize=2)
+    ends = [
+        np.array([np.nan if score[key] is None else score[key]]) for key in ("mean", "low", "high")
+    ]
+    axes.errorbar(
+        score["mean"],
+        place,
+        xerr=style.errors(*ends),
+        color=drawn.colour,
+        marker=drawn.marker,
+        capsize=2,
+    )
 
 
 def _legend() -> list[Line2D]:
-    return [Line2D([], [], color=colour, linestyle=line, label=words) for colour, line, words in KINDS.values()]
+    return [
+        Line2D([], [], color=colour, linestyle=line, label=words)
+        for colour, line, words in KINDS.values()
+    ]

@@ -195,9 +195,14 @@ def model_card(summary: dict[str, Any], per_class: pd.DataFrame | None) -> str:
 
 
 def _classes(summary: dict[str, Any], per_class: pd.DataFrame) -> list[dict[str, Any]]:
-    wide = per_class.pivot(index="class", columns="metric", values="mean").reindex(summary["classes"])
+    wide = per_class.pivot(index="class", columns="metric", values="mean").reindex(
+        summary["classes"]
+    )
     support = per_class.drop_duplicates("class").set_index("class")["support"]
-    return [{"name": name, "support": int(support[name]), **wide.loc[name].to_dict()} for name in wide.index]
+    return [
+        {"name": name, "support": int(support[name]), **wide.loc[name].to_dict()}
+        for name in wide.index
+    ]
 
 
 def _number(value: float | None) -> str:

@@ -30,7 +30,11 @@ def samples(shards: Shards) -> Figure:
     for code, name in enumerate(classes):
         for number, image in enumerate(shards.gather(places[code])):
             axes = grid[code, number] if each > 1 else grid[code // ACROSS, code % ACROSS]
-            axes.imshow(image.squeeze(), cmap="gray" if image.shape[2] == 1 else None, interpolation="nearest")
+            axes.imshow(
+                image.squeeze(),
+                cmap="gray" if image.shape[2] == 1 else None,
+                interpolation="nearest",
+            )
         if each > 1:
             grid[code, 0].set_ylabel(style.wrapped(name, 18), size=7)
         else:
@@ -54,17 +58,36 @@ def audit(found: dict[str, int], counts: pd.DataFrame) -> Figure:
     left.barh(places, list(found.values()), color=colours, height=0.65)
     _numbers(left, places, list(found.values()))
     left.set_yticks(places, [style.shorten(name, 30) for name in found])
-    left.set(xlabel="files", xlim=(0, 1.2 * max(found.values())), ylim=(len(found) - rows - 0.6, len(found) - 0.4))
+    left.set(
+        xlabel="files",
+        xlim=(0, 1.2 * max(found.values())),
+        ylim=(len(found) - rows - 0.6, len(found) - 0.4),
+    )
     places, start = np.arange(len(counts))[::-1], np.zeros(len(counts))
     for split, (colour, hatch) in SPLIT_LOOK.items():
         width = counts[split].to_numpy(float)
         words = SPLITS_IN_WORDS[split]
-        right.barh(places, width, left=start, color=colour, hatch=hatch, edgecolor="white", label=words, height=0.65)
+        right.barh(
+            places,
+            width,
+            left=start,
+            color=colour,
+            hatch=hatch,
+            edgecolor="white",
+            label=words,
+            height=0.65,
+        )
         start += width
     _numbers(right, places, start)
     right.set_yticks(places, [style.shorten(str(name), 24) for name in counts.index])
-    right.set(xlabel="images used", xlim=(0, 1.2 * start.max()), ylim=(len(counts) - rows - 0.6, len(counts) - 0.4))
-    right.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, columnspacing=1.2, handlelength=1.4)
+    right.set(
+        xlabel="images used",
+        xlim=(0, 1.2 * start.max()),
+        ylim=(len(counts) - rows - 0.6, len(counts) - 0.4),
+    )
+    right.legend(
+        loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, columnspacing=1.2, handlelength=1.4
+    )
     for axes in (left, right):
         axes.grid(visible=False, axis="y")
     return figure
@@ -80,4 +103,6 @@ def _first(shards: Shards, code: int, count: int) -> np.ndarray:
 
 def _numbers(axes: Axes, places: np.ndarray, values: np.ndarray | list[int]) -> None:
     for place, value in zip(places, values, strict=True):
-        axes.annotate(f"{value:,.0f}", (value, place), (3, 0), textcoords="offset points", va="center", size=7)
+        axes.annotate(
+            f"{value:,.0f}", (value, place), (3, 0), textcoords="offset points", va="center", size=7
+        )

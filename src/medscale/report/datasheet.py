@@ -10,18 +10,30 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from pydantic import ValidationError
 
-from medscale.config import Config, Datasheet, Study
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json, sha256, write_text
+from medscale.config.configuration import Config
+from medscale.config.sections import Datasheet, Study
 from medscale.data.download import DOWNLOADS, command
-from medscale.errors import MedscaleError
 from medscale.evaluate.replicates import read_index
-from medscale.files import read_json, sha256, write_text
 from medscale.report import tables
 from medscale.report.latex import escape, tabular
 from medscale.report.marks import SYNTHETIC
 from medscale.report.names import SPLITS_IN_WORDS
 
 UNKNOWN = "not known to this study"
-OWN_COLUMNS = {"id", "path", "label", "split", "split_published", "group", "width", "height", "sha256", "source"}
+OWN_COLUMNS = {
+    "id",
+    "path",
+    "label",
+    "split",
+    "split_published",
+    "group",
+    "width",
+    "height",
+    "sha256",
+    "source",
+}
 NO_METADATA = {*OWN_COLUMNS, "alike", "boxes"}
 DIVIDED = {
     "grouped": "whole patients or groups of near-duplicates are drawn, so that none is on both sides",
@@ -136,7 +148,9 @@ def write_datasheet(study: str, config: Config, data: Path, known: Path, folder:
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     write_text(data / "datasheet.md", environment.from_string(TEMPLATE).render(said) + "\n")
     rows = _rows(said)
-    tables.write(folder, "datasheet", _table(rows), pd.DataFrame(rows, columns=["question", "answer"]))
+    tables.write(
+        folder, "datasheet", _table(rows), pd.DataFrame(rows, columns=["question", "answer"])
+    )
 
 
 def facts(settings: Study, known: Path) -> Datasheet:
@@ -151,26 +165,39 @@ def facts(settings: Study, known: Path) -> Datasheet:
             by_kind.get(settings.source.kind, {}) | settings.datasheet.model_dump(exclude_none=True)
         )
     except (OSError, yaml.YAMLError, AttributeError, ValidationError) as error:
-        raise MedscaleError(f"{known}: source kind {settings.source.kind!r} cannot be read: {error}") from None
+        raise MedscaleError(
+            f"{known}: source kind {settings.source.kind!r} cannot be read: {error}"
+        ) from None
 
 
 def _said(
-    study: str, settings: Study, about: Datasheet, audit: dict[str, Any], index: pd.DataFrame, digest: str
+    study: str,
+    settings: Study,
+    about: Datasheet,
+    audit: dict[str, Any],
+    index: pd.DataFrame,
+    digest: str,
 ) -> dict[str, Any]:
     """All that the template prints."""
     split, kind = settings.split, settings.source.kind
-    shares = ", ".join(f"{100 * getattr(split, name):g} % {SPLITS_IN_WORDS[name]}" for name in tables.SPLITS)
+    shares = ", ".join(
+        f"{100 * getattr(split, name):g} % {SPLITS_IN_WORDS[name]}" for name in tables.SPLITS
+    )
     return {
         "study": study,
         "title": settings.title,
         "synthetic": settings.source.synthetic,
         "unknown": f'"{UNKNOWN}"',
-        "d": {key: UNKNOWN if value is None else value for key, value in about.model_dump().items()},
+        "d": {
+            key: UNKNOWN if value is None else value for key, value in about.model_dump().items()
+        },
         "problems": about.known_problems or [],
         "a": audit,
         "splits": {name: SPLITS_IN_WORDS[name] for name in tables.SPLITS},
         "sizes": _range(index["width"]) + " pixels wide, " + _range(index["height"]) + " high",
-        "metadata": {name: _spread(index[name]) for name in index.columns if name not in NO_METADATA},
+        "metadata": {
+            name: _spread(index[name]) for name in index.columns if name not in NO_METADATA
+        },
         "fetch": command(kind) if kind in DOWNLOADS else None,
         "split": split,
         "divided": DIVIDED[split.mode],
@@ -191,8 +218,14 @@ def _rows(said: dict[str, Any]) -> list[tuple[str, str]]:
         ("licence", about["licence"]),
         ("consent, ethics review", about["people"]),
         ("labels", about["labels"]),
-        ("metadata", "; ".join(f"{name}: {text}" for name, text in said["metadata"].items()) or "none"),
-        ("files", f"{audit['found']} found, {audit['used']} used, {audit['excluded']} left out ({left_out or 'none'})"),
+        (
+            "metadata",
+            "; ".join(f"{name}: {text}" for name, text in said["metadata"].items()) or "none",
+        ),
+        (
+            "files",
+            f"{audit['found']} found, {audit['used']} used, {audit['excluded']} left out ({left_out or 'none'})",
+        ),
         ("patients or groups", str(audit["groups"])),
         ("image sizes as found", said["sizes"]),
         ("split", said["divided"]),
@@ -211,7 +244,10 @@ def _rows(said: dict[str, Any]) -> list[tuple[str, str]]:
 def _table(rows: list[tuple[str, str]]) -> str:
     cells = [[escape(question), escape(answer)] for question, answer in rows[:-1]]
     cells.append([escape(rows[-1][0]), r"\texttt{" + rows[-1][1] + "}"])
-    return tabular([(r">{\raggedright}p{0.18\linewidth}", "about"), (r"p{0.78\linewidth}", "what is known")], cells)
+    return tabular(
+        [(r">{\raggedright}p{0.18\linewidth}", "about"), (r"p{0.78\linewidth}", "what is known")],
+        cells,
+    )
 
 
 def _steps(settings: Study) -> list[str]:

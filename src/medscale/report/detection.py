@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json, write_csv, write_json, write_text
 from medscale.data.shards import Shards
-from medscale.errors import MedscaleError
 from medscale.evaluate.detection import Localization
 from medscale.evaluate.summary import describe, plain
-from medscale.files import read_json, write_csv, write_json, write_text
+from medscale.measure.scaling import speedups
 from medscale.report import box_figures, run_figures, style, tables
 from medscale.report.card import model_card
 from medscale.report.latex import escape, number, significant, span, stacked, tabular
@@ -22,7 +23,6 @@ from medscale.report.marks import mark
 from medscale.report.names import label
 from medscale.report.result import Further, whole_folder
 from medscale.report.results import records
-from medscale.scaling import speedups
 
 SHOWN = 8  # images in boxes.pdf
 EMPTY_EVERY = 4  # of which each fourth has no true box
@@ -53,7 +53,11 @@ def write_detection(
         style.save(run_figures.curves(localization.curves, run, LOSS), new / "curves.pdf", seen)
         style.save(box_figures.boxes(drawn, images(shards, drawn), run), new / "boxes.pdf", seen)
         point = {name: summary["metrics"]["test"][name]["mean"] for name in ("recall", "precision")}
-        style.save(box_figures.precision_recall(localization.precision_recall, point, run), new / "pr.pdf", seen)
+        style.save(
+            box_figures.precision_recall(localization.precision_recall, point, run),
+            new / "pr.pdf",
+            seen,
+        )
         write_text(new / "model_card.md", model_card(summary, None))
         write_json(new / "summary.json", summary)
         if further is not None:
@@ -85,9 +89,15 @@ def sample(localization: Localization, shards: Shards) -> pd.DataFrame:
         for kind, part in (("true", localization.true), ("predicted", localization.predicted))
     ]
     table = pd.concat(parts, ignore_index=True)
-    bare = pd.DataFrame({"id": [one for one in chosen if one not in set(table["id"])], "kind": ""}).astype({"id": int})
+    bare = pd.DataFrame(
+        {"id": [one for one in chosen if one not in set(table["id"])], "kind": ""}
+    ).astype({"id": int})
     columns = ["id", "kind", "x", "y", "width", "height", "confidence"]
-    return pd.concat([table, bare], ignore_index=True).reindex(columns=columns).sort_values("id", kind="stable")
+    return (
+        pd.concat([table, bare], ignore_index=True)
+        .reindex(columns=columns)
+        .sort_values("id", kind="stable")
+    )
 
 
 def images(shards: Shards, drawn: pd.DataFrame) -> dict[int, np.ndarray]:
@@ -99,7 +109,9 @@ def images(shards: Shards, drawn: pd.DataFrame) -> dict[int, np.ndarray]:
     ids = np.unique(drawn["id"].to_numpy(np.int64))
     places = pd.Index(shards.ids).get_indexer(ids)
     if (places < 0).any():
-        raise MedscaleError(f"{shards.folder} has no image {ids[places < 0][0]}; it was made from another index")
+        raise MedscaleError(
+            f"{shards.folder} has no image {ids[places < 0][0]}; it was made from another index"
+        )
     return dict(zip(ids.tolist(), shards.gather(places), strict=True))
 
 
@@ -112,7 +124,9 @@ class Detected:
     boxes: pd.DataFrame
 
 
-def write_detection_report(results: Sequence[Path], shards: Shards, figures: Path, tables_to: Path) -> None:
+def write_detection_report(
+    results: Sequence[Path], shards: Shards, figures: Path, tables_to: Path
+) -> None:
     """Write ``figures/<study>/detection.pdf`` and ``tables/<study>/detection.tex|csv``.
 
     Raises:
@@ -121,7 +135,11 @@ def write_detection_report(results: Sequence[Path], shards: Shards, figures: Pat
     found = [_read(folder) for folder in results]
     seen = mark([result.summary["marks"] for result in found])
     drawn = images(shards, pd.concat([result.boxes for result in found]))
-    style.save(box_figures.detection([(r.summary, r.boxes) for r in found], drawn), figures / "detection.pdf", seen)
+    style.save(
+        box_figures.detection([(r.summary, r.boxes) for r in found], drawn),
+        figures / "detection.pdf",
+        seen,
+    )
     tables.write(tables_to, "detection", *table([result.summary for result in found]))
 
 
@@ -140,11 +158,24 @@ def table(summaries: Sequence[dict[str, Any]]) -> tuple[str, pd.DataFrame]:
             cells.append(f"{number(score['mean'], 3)} ({span(score['low'], score['high'], 3)})")
             record |= {f"{metric}_{key}": score[key] for key in ("mean", "low", "high", "seed_sd")}
         cells += [significant(time["seconds"]), number(time["speedup"], 2)]
-        keys = ("seconds", "seconds_low", "seconds_high", "speedup", "speedup_low", "speedup_high", "baseline", "note")
-        flat.append(record | {"stand_in": summary["marks"]["stand_in"]} | {key: time[key] for key in keys})
+        keys = (
+            "seconds",
+            "seconds_low",
+            "seconds_high",
+            "speedup",
+            "speedup_low",
+            "speedup_high",
+            "baseline",
+            "note",
+        )
+        flat.append(
+            record | {"stand_in": summary["marks"]["stand_in"]} | {key: time[key] for key in keys}
+        )
         rows.append(cells)
     heads = ("mAP50", r"challenge\\mAP", "precision", "recall", r"s an\\epoch", "speedup")
-    return tabular([("l", "run"), *[("r", stacked(head)) for head in heads]], rows), pd.DataFrame(flat)
+    return tabular([("l", "run"), *[("r", stacked(head)) for head in heads]], rows), pd.DataFrame(
+        flat
+    )
 
 
 def _read(folder: Path) -> Detected:
@@ -152,7 +183,9 @@ def _read(folder: Path) -> Detected:
     try:
         drawn = pd.read_csv(folder / "boxes.csv", dtype={"kind": str}).fillna({"kind": ""})
     except (OSError, ValueError) as error:
-        raise MedscaleError(f"{folder / 'boxes.csv'} cannot be read ({error}); delete {folder} and run again") from None
+        raise MedscaleError(
+            f"{folder / 'boxes.csv'} cannot be read ({error}); delete {folder} and run again"
+        ) from None
     return Detected(summary["run"]["name"], summary, drawn)
 
 

@@ -7,13 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.config import Augment, Config, Study
+from medscale.config.configuration import Config
+from medscale.config.sections import Study
+from medscale.engine.plan import Augment
+from medscale.engine.run import RunSpec
 from medscale.evaluate.metrics import in_percent
 from medscale.report.latex import number, significant, span
 from medscale.report.marks import mark
 from medscale.report.names import label
 from medscale.report.results import Result, differences, records
-from medscale.study import RunSpec
 
 
 def facts(
@@ -38,7 +40,9 @@ def facts(
         "split": settings.split.mode,
         "balance": settings.split.balance,
         "further": list(further),
-        "profiled": [{"name": run, "label": label(run)} for run in dict.fromkeys(settings.profile.runs)],
+        "profiled": [
+            {"name": run, "label": label(run)} for run in dict.fromkeys(settings.profile.runs)
+        ],
         "augmented": _augmented(settings.augment),
         "crop": _crop(settings.augment),
         "network_cite": _cite(settings.model.name),
@@ -49,17 +53,25 @@ def facts(
         "model": settings.model.model_dump(mode="json"),
         "baseline": {"name": settings.baseline, "label": label(settings.baseline)},
         "runs": [
-            {"name": r.name, "label": label(r.name), **{k: r.summary["marks"][k] for k in ("stand_in", "synthetic")}}
+            {
+                "name": r.name,
+                "label": label(r.name),
+                **{k: r.summary["marks"][k] for k in ("stand_in", "synthetic")},
+            }
             for r in results
         ],
         "seeds": first["seeds"],
         "repeated": len(first["seeds"]) > 1,
-        "marks": [dict(pair) for pair in {tuple(sorted(r.summary["marks"].items())) for r in results}],
+        "marks": [
+            dict(pair) for pair in {tuple(sorted(r.summary["marks"].items())) for r in results}
+        ],
         "mark": mark(r.summary["marks"] for r in results),
         "notes": [str(note) for note in audit.get("notes", [])],
         "excluded": audit["found"] - audit["used"],
         "reported": not reported.empty,
-        "communication_measured": all(r.summary["timing"]["communication_measured"] for r in results),
+        "communication_measured": all(
+            r.summary["timing"]["communication_measured"] for r in results
+        ),
         "hardware": sorted(set(speedups["hardware"])),
         "speedup_notes": _notes(speedups),
         "fastest": _fastest(speedups),
@@ -68,9 +80,16 @@ def facts(
         "collapsed": [label(r.name) for r in results if r.collapsed],
     }
     structure["marks"].sort(key=str)
-    values = _settings(settings, first) | _data(counts, audit, first) | _scores(results, settings.baseline)
+    values = (
+        _settings(settings, first)
+        | _data(counts, audit, first)
+        | _scores(results, settings.baseline)
+    )
     values |= _speed(speedups)
-    return {"structure": structure, "values": {f"{name}/{key}": value for key, value in sorted(values.items())}}
+    return {
+        "structure": structure,
+        "values": {f"{name}/{key}": value for key, value in sorted(values.items())},
+    }
 
 
 def _settings(settings: Study, first: dict[str, Any]) -> dict[str, str]:
@@ -99,7 +118,10 @@ def _settings(settings: Study, first: dict[str, Any]) -> dict[str, str]:
     if settings.detect is not None:
         values |= {"detect/size": settings.detect.size, "detect/epochs": settings.detect.epochs}
     if settings.preprocess.clahe is not None:
-        values |= {"clahe/clip": settings.preprocess.clahe.clip_limit, "clahe/tiles": settings.preprocess.clahe.tiles}
+        values |= {
+            "clahe/clip": settings.preprocess.clahe.clip_limit,
+            "clahe/tiles": settings.preprocess.clahe.tiles,
+        }
     return {key: f"{value:g}" for key, value in values.items() if value is not None}
 
 
@@ -112,8 +134,14 @@ def _augmented(augment: Augment) -> list[str]:
         (augment.brightness, f"brightness by up to {100 * augment.brightness:g} %"),
         (augment.contrast, f"contrast by up to {100 * augment.contrast:g} %"),
         (augment.gamma, f"gamma by a factor of up to {1 + augment.gamma:g}"),
-        (augment.noise, f"normal noise of a standard deviation of up to {augment.noise:g} of white"),
-        (augment.minority > 1, f"all of these {augment.minority:g} times as strong for small classes"),
+        (
+            augment.noise,
+            f"normal noise of a standard deviation of up to {augment.noise:g} of white",
+        ),
+        (
+            augment.minority > 1,
+            f"all of these {augment.minority:g} times as strong for small classes",
+        ),
     )
     return [text for wanted, text in said if wanted]
 
@@ -131,7 +159,11 @@ def _crop(augment: Augment) -> str:
 
 def _cite(model: str) -> str:
     """Key of the paper that a network comes from; empty where the methods name it."""
-    keys = {"efficientnet": "tan2019efficientnet", "densenet": "huang2017densenet", "resnet": "he2016resnet"}
+    keys = {
+        "efficientnet": "tan2019efficientnet",
+        "densenet": "huang2017densenet",
+        "resnet": "he2016resnet",
+    }
     return next((key for name, key in keys.items() if name in model), "")
 
 
@@ -151,13 +183,19 @@ def varied(config: Config, study: str) -> dict[str, bool]:
         "split": any(one.split != own.split for one in others),
         "trained": any(one.model.trained != own.model.trained for one in others),
         "metadata": any(one.model.metadata != own.model.metadata for one in others),
-        "seeds": any(config.seeds_of(name) != config.seeds_of(study) for name in config.variants(study)),
+        "seeds": any(
+            config.seeds_of(name) != config.seeds_of(study) for name in config.variants(study)
+        ),
         "frozen": any(one.model.trained != "all" and not one.model.pretrained for one in others),
     }
 
 
 def _data(counts: pd.DataFrame, audit: dict[str, Any], first: dict[str, Any]) -> dict[str, str]:
-    values = {"found": audit["found"], "used": audit["used"], "excluded": audit["found"] - audit["used"]}
+    values = {
+        "found": audit["found"],
+        "used": audit["used"],
+        "excluded": audit["found"] - audit["used"],
+    }
     values |= {f"images/{split}": int(counts[split].sum()) for split in ("train", "val", "test")}
     values |= {f"groups/{split}": first["counts"][split]["groups"] for split in ("val", "test")}
     values["classes"] = len(counts)
@@ -182,10 +220,15 @@ def _scores(results: Sequence[Result], baseline: str) -> dict[str, str]:
             recall = result.per_class[result.per_class["metric"] == "recall"]
             for name, of_class in zip(("specificity", "sensitivity"), records(recall), strict=True):
                 values[f"{result.name}/{name}"] = number(of_class["mean"], 1, 100)
-                values[f"{result.name}/{name}/interval"] = span(of_class["low"], of_class["high"], 1, 100)
+                values[f"{result.name}/{name}/interval"] = span(
+                    of_class["low"], of_class["high"], 1, 100
+                )
     best = max(results, key=lambda r: r.score("accuracy")["mean"])
     worst = min(results, key=lambda r: r.score("accuracy")["mean"])
-    extremes = {"best/accuracy": values[f"{best.name}/accuracy"], "worst/accuracy": values[f"{worst.name}/accuracy"]}
+    extremes = {
+        "best/accuracy": values[f"{best.name}/accuracy"],
+        "worst/accuracy": values[f"{worst.name}/accuracy"],
+    }
     return values | extremes
 
 
@@ -211,12 +254,16 @@ def _speed(speedups: pd.DataFrame) -> dict[str, str]:
 def _notes(speedups: pd.DataFrame) -> list[dict[str, str]]:
     """Remarks on comparisons of times, each once, with the runs it is about."""
     said = speedups[speedups["note"] != ""].groupby("note", sort=False)["run"]
-    return [{"note": str(note), "runs": "; ".join(label(run) for run in runs)} for note, runs in said]
+    return [
+        {"note": str(note), "runs": "; ".join(label(run) for run in runs)} for note, runs in said
+    ]
 
 
 def _fastest(speedups: pd.DataFrame) -> dict[str, Any] | None:
     """The run on several devices with the largest speedup over the serial one of its kind; None without such a run."""
-    several = [row for row in records(speedups) if row["devices"] > 1 and row["speedup"] == row["speedup"]]
+    several = [
+        row for row in records(speedups) if row["devices"] > 1 and row["speedup"] == row["speedup"]
+    ]
     if not several:
         return None
     best = max(several, key=lambda row: float(row["speedup"]))

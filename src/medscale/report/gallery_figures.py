@@ -12,7 +12,10 @@ from medscale.evaluate.replicates import Gallery
 from medscale.report import style
 from medscale.report.results import records
 
-HEAT, SHARE = "inferno", 0.45  # colours that grow lighter in grey too, and their share of the picture
+HEAT, SHARE = (
+    "inferno",
+    0.45,
+)  # colours that grow lighter in grey too, and their share of the picture
 
 
 @style.styled

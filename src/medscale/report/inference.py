@@ -31,7 +31,8 @@ def export_table(table: pd.DataFrame, words: dict[str, str], missing: dict[str, 
             rows.append(
                 [
                     escape(label(str(run))) if place == 0 else "",
-                    escape(words[row["format"]]) + ("" if row["device"] == "cpu" else f", {row['device']}"),
+                    escape(words[row["format"]])
+                    + ("" if row["device"] == "cpu" else f", {row['device']}"),
                     number(row["bytes"] / 1e6, 2),
                     significant(row["images_per_second"]),
                     "1" if eager else with_range(row["gain"], row["gain_low"], row["gain_high"], 2),
@@ -42,8 +43,17 @@ def export_table(table: pd.DataFrame, words: dict[str, str], missing: dict[str, 
             )
         rules.append(len(rows) - 1)
     rows += [["not measured", escape(f"ONNX, {name}"), *[WITHOUT] * 6] for name in missing]
-    heads = ("MB", "images/s", r"against\\eager", r"accuracy\\(\%)", r"difference\\(points)", r"images\\changed")
-    return tabular([("l", "run"), ("l", "format"), *[("r", stacked(head)) for head in heads]], rows, rules)
+    heads = (
+        "MB",
+        "images/s",
+        r"against\\eager",
+        r"accuracy\\(\%)",
+        r"difference\\(points)",
+        r"images\\changed",
+    )
+    return tabular(
+        [("l", "run"), ("l", "format"), *[("r", stacked(head)) for head in heads]], rows, rules
+    )
 
 
 def inference_table(
@@ -62,7 +72,9 @@ def inference_table(
         for (way, device, threads), here in part[part["way"] != "decode"].groupby(
             ["way", "device", "threads"], sort=False
         ):
-            latency, most, whole = (_only(here, kind) for kind in ("latency", "throughput", "decoded"))
+            latency, most, whole = (
+                _only(here, kind) for kind in ("latency", "throughput", "decoded")
+            )
             rows.append(
                 [
                     escape(words[str(way)]) + ("" if device == "cpu" else f", {device}"),
@@ -76,15 +88,27 @@ def inference_table(
             )
         for row in records(part[part["way"] == "decode"]):
             blank = [WITHOUT] * 6
-            rows.append(["decoding alone", str(row["threads"]), *blank, significant(row["images_per_second"])])
+            rows.append(
+                [
+                    "decoding alone",
+                    str(row["threads"]),
+                    *blank,
+                    significant(row["images_per_second"]),
+                ]
+            )
         rules.append(len(rows) - 1)
-    rows += [[escape(f"{words.get(name, f'ONNX, {name}')}: not measured"), *[WITHOUT] * 8] for name in missing]
+    rows += [
+        [escape(f"{words.get(name, f'ONNX, {name}')}: not measured"), *[WITHOUT] * 8]
+        for name in missing
+    ]
     if published is not None:
         rows.append(["reported", *[WITHOUT] * 5, significant(published), *[WITHOUT] * 2])
     batch = int(table.loc[table["kind"] == "throughput", "batch"].max())
     heads = ["threads", r"p50\\(ms)", r"p95\\(ms)", r"p99\\(ms)", r"against\\eager"]
     heads += [rf"images/s\\batch {batch}", r"against\\eager", r"images/s\\decoded"]
-    return tabular([("l", "way of running"), *[("r", stacked(head)) for head in heads]], rows, rules)
+    return tabular(
+        [("l", "way of running"), *[("r", stacked(head)) for head in heads]], rows, rules
+    )
 
 
 def export_values(table: pd.DataFrame) -> dict[str, str]:
@@ -103,9 +127,13 @@ def export_values(table: pd.DataFrame) -> dict[str, str]:
 def inference_values(table: pd.DataFrame) -> dict[str, str]:
     """Numbers of the paper, by ``<run>/<way>/<threads>/…``; of the CPU, throughput at the largest batch."""
     values = {}
-    for (run, way, threads), here in table[table["device"] == "cpu"].groupby(["run", "way", "threads"], sort=False):
+    for (run, way, threads), here in table[table["device"] == "cpu"].groupby(
+        ["run", "way", "threads"], sort=False
+    ):
         if way == "decode":
-            values[f"{run}/decode/{threads}/images_per_second"] = significant(here["images_per_second"].iloc[0])
+            values[f"{run}/decode/{threads}/images_per_second"] = significant(
+                here["images_per_second"].iloc[0]
+            )
             continue
         latency, most = _only(here, "latency"), _only(here, "throughput")
         values[f"{run}/{way}/{threads}/p50"] = number(latency["p50_ms"], 2)

@@ -12,7 +12,9 @@ from medscale.report import style
 from medscale.report.names import GREY, LOOKS, label
 from medscale.report.results import records
 
-LOOK = dict(zip(("eager", "compiled", "onnx", "fp16", "int8"), LOOKS, strict=False))  # the same in both figures
+LOOK = dict(
+    zip(("eager", "compiled", "onnx", "fp16", "int8"), LOOKS, strict=False)
+)  # the same in both figures
 MARGIN = 0.5  # points of accuracy within which an export is taken as harmless
 
 
@@ -31,14 +33,35 @@ def export(table: pd.DataFrame, words: dict[str, str]) -> Figure:
     for place, row in zip(places, records(table), strict=True):
         look = LOOK[row["format"]]
         ends = style.errors(*(np.array([row[name]]) for name in ("difference", "low", "high")))
-        change.errorbar(row["difference"], place, xerr=ends, marker=look.marker, color=look.colour, capsize=2)
+        change.errorbar(
+            row["difference"], place, xerr=ends, marker=look.marker, color=look.colour, capsize=2
+        )
         size.plot(row["bytes"] / 1e6, place, look.marker, color=look.colour)
-        rates = np.array([[row["images_per_second"]], [row["images_per_second_low"]], [row["images_per_second_high"]]])
-        rate.errorbar(rates[0], place, xerr=style.errors(*rates), marker=look.marker, color=look.colour, capsize=2)
+        rates = np.array(
+            [
+                [row["images_per_second"]],
+                [row["images_per_second_low"]],
+                [row["images_per_second_high"]],
+            ]
+        )
+        rate.errorbar(
+            rates[0],
+            place,
+            xerr=style.errors(*rates),
+            marker=look.marker,
+            color=look.colour,
+            capsize=2,
+        )
     change.axvspan(-MARGIN, MARGIN, color=GREY, alpha=0.2, linewidth=0)
     several = table["run"].nunique() > 1
-    names = [words[row["format"]] + ("" if row["device"] == "cpu" else f", {row['device']}") for row in records(table)]
-    names = [f"{label(run)}: {name}" if several else name for run, name in zip(table["run"], names, strict=True)]
+    names = [
+        words[row["format"]] + ("" if row["device"] == "cpu" else f", {row['device']}")
+        for row in records(table)
+    ]
+    names = [
+        f"{label(run)}: {name}" if several else name
+        for run, name in zip(table["run"], names, strict=True)
+    ]
     change.set(yticks=places, yticklabels=names, ylim=(-0.6, len(table) - 0.4))
     change.set_xlabel(f"accuracy less PyTorch's (points;\ngrey: within {MARGIN:g})")
     size.set(xlabel="file (MB)", xlim=(0, None))
@@ -55,7 +78,10 @@ def inference(table: pd.DataFrame, words: dict[str, str], published: float | Non
         words: what each way is called.
         published: images a second that were reported, drawn as a dashed line.
     """
-    runs, threads = list(dict.fromkeys(table["run"])), sorted(set(table.loc[table["way"] == "eager", "threads"]))
+    runs, threads = (
+        list(dict.fromkeys(table["run"])),
+        sorted(set(table.loc[table["way"] == "eager", "threads"])),
+    )
     figure = style.new(0.7 + 2.2 * len(runs))
     axes = figure.subplots(len(runs), 1 + len(threads), squeeze=False)
     ways = [way for way in words if way in set(table["way"])]
@@ -69,11 +95,18 @@ def inference(table: pd.DataFrame, words: dict[str, str], published: float | Non
         row[0].set_title(label(run) if len(runs) > 1 else "one image at a time")
     for way in ways:
         look = LOOK[way]
-        axes[0][0].plot([], [], marker=look.marker, color=look.colour, linestyle=look.line, label=words[way])
+        axes[0][0].plot(
+            [], [], marker=look.marker, color=look.colour, linestyle=look.line, label=words[way]
+        )
     if published is not None:
         of = f"reported: {published:g} images/s"
         axes[0][0].plot([], [], color=GREY, linestyle="--", linewidth=0.8, label=of)
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, columnspacing=1.2)
+    figure.legend(
+        *axes[0][0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=4,
+        columnspacing=1.2,
+    )
     return figure
 
 
@@ -83,10 +116,17 @@ def _latency(axes: Axes, table: pd.DataFrame, ways: list[str], threads: list[int
         for place, count in enumerate(threads):
             for row in records(table[(table["way"] == way) & (table["threads"] == count)]):
                 at, look = place + shift, LOOK[way]
-                axes.plot([at, at], [row["p50_ms"], row["p99_ms"]], color=look.colour, linewidth=0.9)
+                axes.plot(
+                    [at, at], [row["p50_ms"], row["p99_ms"]], color=look.colour, linewidth=0.9
+                )
                 axes.plot(at, row["p99_ms"], "_", color=look.colour)
                 axes.plot(at, row["p50_ms"], look.marker, color=look.colour)
-    axes.set(xticks=range(len(threads)), xticklabels=threads, xlabel="threads", xlim=(-0.5, len(threads) - 0.5))
+    axes.set(
+        xticks=range(len(threads)),
+        xticklabels=threads,
+        xlabel="threads",
+        xlim=(-0.5, len(threads) - 0.5),
+    )
     axes.set(ylabel="ms an image (bar: 99th percentile)")
     axes.set_yscale("log")
     style.logarithmic(axes.yaxis)
@@ -97,9 +137,13 @@ def _throughput(axes: Axes, table: pd.DataFrame, ways: list[str], published: flo
     """Images a second against batch size."""
     for way in ways:
         part, look = table[table["way"] == way].sort_values("batch"), LOOK[way]
-        ends = style.errors(*(part[f"images_per_second{end}"].to_numpy(float) for end in ("", "_low", "_high")))
+        ends = style.errors(
+            *(part[f"images_per_second{end}"].to_numpy(float) for end in ("", "_low", "_high"))
+        )
         values = part["batch"], part["images_per_second"]
-        axes.errorbar(*values, ends, marker=look.marker, color=look.colour, linestyle=look.line, capsize=2)
+        axes.errorbar(
+            *values, ends, marker=look.marker, color=look.colour, linestyle=look.line, capsize=2
+        )
     if published is not None:
         axes.axhline(published, color=GREY, linewidth=0.8, linestyle="--")
     axes.set_xscale("log", base=2)

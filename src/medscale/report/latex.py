@@ -73,10 +73,16 @@ def escape(text: str) -> str:
     Letters that the paper's fonts (T1) lack are printed without their accents, or else by their code, as [U+80BA]; none
     vanishes.
     """
-    return "".join(SPECIAL.get(letter) or _letter(letter) for letter in unicodedata.normalize("NFC", str(text)))
+    return "".join(
+        SPECIAL.get(letter) or _letter(letter) for letter in unicodedata.normalize("NFC", str(text))
+    )
 
 
-def tabular(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], rules_after: Sequence[int] = ()) -> str:
+def tabular(
+    columns: Sequence[tuple[str, str]],
+    rows: Sequence[Sequence[str]],
+    rules_after: Sequence[int] = (),
+) -> str:
     """A booktabs table that is scaled down only where it is wider than the text; columns without a value are left out.
 
     Args:
@@ -84,10 +90,20 @@ def tabular(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], r
         rows: cells.
         rules_after: numbers of rows after which a thin rule stands.
     """
-    kept = [place for place in range(len(columns)) if not rows or any(row[place] not in EMPTY for row in rows)]
-    columns, rows = [columns[place] for place in kept], [[row[place] for place in kept] for row in rows]
+    kept = [
+        place
+        for place in range(len(columns))
+        if not rows or any(row[place] not in EMPTY for row in rows)
+    ]
+    columns, rows = (
+        [columns[place] for place in kept],
+        [[row[place] for place in kept] for row in rows],
+    )
     head = " & ".join(heading for _, heading in columns)
-    lines = [r"\begin{adjustbox}{max width=\linewidth}", rf"\begin{{tabular}}{{{''.join(a for a, _ in columns)}}}"]
+    lines = [
+        r"\begin{adjustbox}{max width=\linewidth}",
+        rf"\begin{{tabular}}{{{''.join(a for a, _ in columns)}}}",
+    ]
     lines += [r"\toprule", head + r" \\", r"\midrule"]
     for number, row in enumerate(rows):
         lines.append(" & ".join(row) + r" \\")
@@ -95,7 +111,9 @@ def tabular(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], r
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{adjustbox}", ""])
 
 
-def longtable(columns: Sequence[tuple[str, str]], groups: Sequence[tuple[str, Sequence[Sequence[str]]]]) -> str:
+def longtable(
+    columns: Sequence[tuple[str, str]], groups: Sequence[tuple[str, Sequence[Sequence[str]]]]
+) -> str:
     r"""A booktabs table over several pages, which repeats its head; ``\longcaption`` is its caption and label.
 
     Args:
@@ -103,10 +121,17 @@ def longtable(columns: Sequence[tuple[str, str]], groups: Sequence[tuple[str, Se
         groups: a heading over the whole width and the rows below it, LaTeX already.
     """
     head = " & ".join(heading for _, heading in columns) + r" \\"
-    lines = [rf"\begin{{longtable}}{{{''.join(a for a, _ in columns)}}}", r"\longcaption\\", r"\toprule", head]
+    lines = [
+        rf"\begin{{longtable}}{{{''.join(a for a, _ in columns)}}}",
+        r"\longcaption\\",
+        r"\toprule",
+        head,
+    ]
     lines += [r"\midrule", r"\endfirsthead", r"\toprule", head, r"\midrule", r"\endhead"]
     for heading, rows in groups:
-        lines.append(rf"\multicolumn{{{len(columns)}}}{{l}}{{\rule{{0pt}}{{3ex}}\textit{{{heading}}}}} \\*")
+        lines.append(
+            rf"\multicolumn{{{len(columns)}}}{{l}}{{\rule{{0pt}}{{3ex}}\textit{{{heading}}}}} \\*"
+        )
         lines += [" & ".join(row) + r" \\" for row in rows]
     return "\n".join([*lines, r"\bottomrule", r"\end{longtable}", ""])
 
@@ -160,8 +185,29 @@ def _greek(letter: str) -> str:
     name = GREEK[ord(letter.lower()) - 0x3B1]
     if letter.islower():
         return rf"\ensuremath{{\{name}}}" if name != "o" else "o"
-    upper = {"Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega"}
-    latin = {"alpha": "A", "beta": "B", "epsilon": "E", "zeta": "Z", "eta": "H", "iota": "I", "kappa": "K", "mu": "M"}
+    upper = {
+        "Gamma",
+        "Delta",
+        "Theta",
+        "Lambda",
+        "Xi",
+        "Pi",
+        "Sigma",
+        "Upsilon",
+        "Phi",
+        "Psi",
+        "Omega",
+    }
+    latin = {
+        "alpha": "A",
+        "beta": "B",
+        "epsilon": "E",
+        "zeta": "Z",
+        "eta": "H",
+        "iota": "I",
+        "kappa": "K",
+        "mu": "M",
+    }
     latin |= {"nu": "N", "o": "O", "rho": "P", "tau": "T", "chi": "X"}
     title = name.capitalize()
     return rf"\ensuremath{{\{title}}}" if title in upper else latin[name]

@@ -13,7 +13,11 @@ REDUCED = "reduced network and images"
 def mark(marks: Iterable[dict[str, Any]]) -> str:
     """What to say of results with these ``synthetic, stand_in, scale`` (summary.json); empty if all is real."""
     marks = list(marks)
-    parts = [text for key, text in (("synthetic", SYNTHETIC), ("stand_in", STAND_IN)) if any(m[key] for m in marks)]
+    parts = [
+        text
+        for key, text in (("synthetic", SYNTHETIC), ("stand_in", STAND_IN))
+        if any(m[key] for m in marks)
+    ]
     if any(m["scale"] == "demo" for m in marks):
         return "demo: " + "; ".join(parts or [REDUCED])
     return "; ".join(parts)

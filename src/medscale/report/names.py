@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from zlib import crc32
 
-from medscale.study import RunSpec
+from medscale.engine.run import RunSpec
 
 # Okabe & Ito (2008), told apart with every kind of colour vision.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -75,7 +75,9 @@ def look(run: str) -> Look:
     plain = LOOKS[own]
     if not (other := _variant(spec)):
         return plain
-    chosen = (crc32(", ".join(other).encode()) + own) % len(OTHER_MARKERS)  # the same whatever other runs a figure has
+    chosen = (crc32(", ".join(other).encode()) + own) % len(
+        OTHER_MARKERS
+    )  # the same whatever other runs a figure has
     share, towards = 0.3 + 0.1 * (chosen % 4), 255 if plain.colour == BLACK else 0
     parts = [int(plain.colour[at : at + 2], 16) for at in (1, 3, 5)]
     colour = "#" + "".join(f"{round((1 - share) * part + share * towards):02X}" for part in parts)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from medscale.errors import MedscaleError
-from medscale.files import read_json, write_text
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json, write_text
 from medscale.report.latex import escape
 from medscale.report.marks import mark
 
@@ -34,18 +34,29 @@ def write_numbers(facts: Sequence[str | Path], out: str | Path) -> None:
         said = read_json(path)
         for key, value in said["values"].items():
             if key in values or not KEY.fullmatch(key):
-                raise MedscaleError(f"{path}: {key!r} is given twice, or is no key (letters, digits and _ . / -)")
+                raise MedscaleError(
+                    f"{path}: {key!r} is given twice, or is no key (letters, digits and _ . / -)"
+                )
             values[key] = value
         marks += said["structure"]["marks"]
         studies += "title" in said["structure"]
     values["studies"] = str(studies)
     lines = [rf"\medscalenumber{{{key}}}{{{value}}}" for key, value in sorted(values.items())]
-    write_text(out, HEAD + rf"\newcommand{{\medscalemark}}{{{escape(mark(marks))}}}" + "\n" + "\n".join(lines) + "\n")
+    write_text(
+        out,
+        HEAD
+        + rf"\newcommand{{\medscalemark}}{{{escape(mark(marks))}}}"
+        + "\n"
+        + "\n".join(lines)
+        + "\n",
+    )
 
 
 def missing(texts: Iterable[Path], numbers: Path) -> list[str]:
     r"""Uses of \val{key} without a number, as "file:line: key"."""
-    given = set(re.findall(r"^\\medscalenumber\{([^}]*)\}", numbers.read_text(encoding="utf-8"), flags=re.M))
+    given = set(
+        re.findall(r"^\\medscalenumber\{([^}]*)\}", numbers.read_text(encoding="utf-8"), flags=re.M)
+    )
     found = []
     for path in texts:
         for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):

@@ -12,8 +12,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
-from medscale.errors import MedscaleError
-from medscale.files import atomic, read_json, write_text
+from medscale.base.errors import MedscaleError
+from medscale.base.files import atomic, read_json, write_text
 from medscale.report.latex import escape
 from medscale.report.marks import mark
 from medscale.report.numbers import missing
@@ -23,7 +23,9 @@ TIMEOUT_S = 300
 SOURCE_DATE = "1767225600"  # 2026-01-01, so that the same inputs give the same PDF
 
 
-def build(sources: Path, facts: Sequence[Path], provenance: Path, numbers: Path, workdir: Path, out: Path) -> None:
+def build(
+    sources: Path, facts: Sequence[Path], provenance: Path, numbers: Path, workdir: Path, out: Path
+) -> None:
     """Fill the templates, run LaTeX in ``workdir/paper/build`` and put the PDF at ``out``.
 
     Args:
@@ -42,10 +44,15 @@ def build(sources: Path, facts: Sequence[Path], provenance: Path, numbers: Path,
     studies = _studies([read_json(path)["structure"] for path in facts])
     texts = _fill(sources, studies, read_json(provenance)["structure"], folder)
     if absent := missing(texts, numbers):
-        raise MedscaleError("the paper uses numbers that nothing measured:\n  " + "\n  ".join(absent))
+        raise MedscaleError(
+            "the paper uses numbers that nothing measured:\n  " + "\n  ".join(absent)
+        )
     shutil.copyfile(numbers, folder / "numbers.tex")
     shutil.copyfile(sources / "references.bib", folder / "references.bib")
-    write_text(folder / "places.tex", rf"\newcommand{{\workdir}}{{{os.path.relpath(workdir, folder)}}}" + "\n")
+    write_text(
+        folder / "places.tex",
+        rf"\newcommand{{\workdir}}{{{os.path.relpath(workdir, folder)}}}" + "\n",
+    )
     _forget(folder)
     _latexmk(folder)
     with atomic(out) as temporary:
@@ -61,7 +68,9 @@ def _studies(structures: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(whole.values())
 
 
-def _fill(sources: Path, studies: list[dict[str, Any]], made: dict[str, Any], folder: Path) -> list[Path]:
+def _fill(
+    sources: Path, studies: list[dict[str, Any]], made: dict[str, Any], folder: Path
+) -> list[Path]:
     """Write the text below ``folder``; templates have << values >>, <% statements %> and <# remarks #>."""
     environment = Environment(
         loader=FileSystemLoader(sources),
@@ -94,7 +103,9 @@ def _fill(sources: Path, studies: list[dict[str, Any]], made: dict[str, Any], fo
                     mark=mark(every_mark),
                 )
             except TemplateError as error:
-                raise MedscaleError(f"{path}, line {getattr(error, 'lineno', '?')}: {error.message}") from None
+                raise MedscaleError(
+                    f"{path}, line {getattr(error, 'lineno', '?')}: {error.message}"
+                ) from None
         write_text(folder / name, text)
         written.append(folder / name)
     return written
@@ -105,16 +116,35 @@ class _Latex(str):
 
 
 def _latexmk(folder: Path) -> None:
-    command = ["latexmk", "-pdf", "-interaction=nonstopmode", "-halt-on-error", "-file-line-error", f"{MAIN}.tex"]
-    environment = os.environ | {"SOURCE_DATE_EPOCH": SOURCE_DATE, "FORCE_SOURCE_DATE": "1", "max_print_line": "1000"}
+    command = [
+        "latexmk",
+        "-pdf",
+        "-interaction=nonstopmode",
+        "-halt-on-error",
+        "-file-line-error",
+        f"{MAIN}.tex",
+    ]
+    environment = os.environ | {
+        "SOURCE_DATE_EPOCH": SOURCE_DATE,
+        "FORCE_SOURCE_DATE": "1",
+        "max_print_line": "1000",
+    }
     try:
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT_S,
         )
     except FileNotFoundError:
         raise MedscaleError("latexmk is not installed; `make setup-latex` installs LaTeX") from None
     except subprocess.TimeoutExpired:
-        raise MedscaleError(f"LaTeX took longer than {TIMEOUT_S} s; see {folder / f'{MAIN}.log'}") from None
+        raise MedscaleError(
+            f"LaTeX took longer than {TIMEOUT_S} s; see {folder / f'{MAIN}.log'}"
+        ) from None
     log = folder / f"{MAIN}.log"
     text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
     problems = _errors(text, folder) if done.returncode else _undefined(text)
@@ -133,17 +163,19 @@ def _forget(folder: Path) -> None:
 
 def _errors(log: str, folder: Path) -> list[str]:
     """What LaTeX or biber complained of, with file and line."""
-    complaint = re.compile(r"^((?:\./)?[^\s:]+:\d+: (?! ==>).*)$(?:(?s:.{0,600}?)^(l\.\d+ .*)$)?", flags=re.M)
+    complaint = re.compile(
+        r"^((?:\./)?[^\s:]+:\d+: (?! ==>).*)$(?:(?s:.{0,600}?)^(l\.\d+ .*)$)?", flags=re.M
+    )
     found = [" … ".join(filter(None, match.groups())) for match in complaint.finditer(log)]
     biber = folder / f"{MAIN}.blg"
     if not found and biber.is_file():
-        found = [line for line in biber.read_text(errors="replace").splitlines() if " ERROR " in line]
+        found = [
+            line for line in biber.read_text(errors="replace").splitlines() if " ERROR " in line
+        ]
     return found[:5]
 
 
 def _undefined(log: str) -> list[str]:
     """References, citations and letters that LaTeX only warns of."""
-    pattern = (
-        r"^(?:LaTeX|Package biblatex) Warning: (?:Reference|Citation|The following entry).*$|^Missing character.*$"
-    )
+    pattern = r"^(?:LaTeX|Package biblatex) Warning: (?:Reference|Citation|The following entry).*$|^Missing character.*$"
     return [match[0] for match in re.finditer(pattern, log, flags=re.M)][:5]

@@ -7,10 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from medscale.engine.run import RunSpec
 from medscale.report.results import Result
-from medscale.study import RunSpec
 
-SHARED = ("accumulate", "fused", "compile", "channels_last", "batch_size", "batch_is", "lr", "lr_scaling")
+SHARED = (
+    "accumulate",
+    "fused",
+    "compile",
+    "channels_last",
+    "batch_size",
+    "batch_is",
+    "lr",
+    "lr_scaling",
+)
 
 
 def parity(results: Sequence[Result], baseline: str) -> pd.DataFrame:
@@ -36,7 +45,9 @@ def parity(results: Sequence[Result], baseline: str) -> pd.DataFrame:
         points = 100 * (result.score("accuracy")["mean"] - base.score("accuracy")["mean"])
         seen = _seen(result) if result.normalizes else np.nan
         rows.append((result.name, same, seen, apart[0], apart.max(), points if same else np.nan))
-    return pd.DataFrame(rows, columns=["run", "same_steps", "images", "first", "largest", "accuracy"])
+    return pd.DataFrame(
+        rows, columns=["run", "same_steps", "images", "first", "largest", "accuracy"]
+    )
 
 
 def _steps(result: Result) -> dict[str, object]:

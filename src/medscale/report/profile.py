@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from medscale.files import write_json
-from medscale.profiling import bottleneck
-from medscale.profiling.kinds import KINDS
+from medscale.base.files import write_json
+from medscale.measure.profiling import bottleneck
+from medscale.measure.profiling.kinds import KINDS
 from medscale.report import profile_figures, style, tables
 from medscale.report.latex import escape, number, significant, span, stacked, tabular
 from medscale.report.marks import mark
@@ -43,7 +43,9 @@ def write_profiles(folders: Sequence[Path], figures: Path, tables_to: Path) -> N
         style.save(draw(found), figures / f"{name}.pdf", seen)
         tables.write(tables_to, name, *write(found))
     study = found[0].about["study"]
-    values = {f"{study}/profile/{key}": value for one in found for key, value in _values(one).items()}
+    values = {
+        f"{study}/profile/{key}": value for one in found for key, value in _values(one).items()
+    }
     structure = {
         "benchmark": "profile",
         "study": study,
@@ -51,30 +53,50 @@ def write_profiles(folders: Sequence[Path], figures: Path, tables_to: Path) -> N
         "mark": seen,
         "runs": [{"name": one.name, "label": label(one.name)} for one in found],
     }
-    write_json(tables_to / "profile.json", {"structure": structure, "values": dict(sorted(values.items()))})
+    write_json(
+        tables_to / "profile.json", {"structure": structure, "values": dict(sorted(values.items()))}
+    )
 
 
 def _kinds(found: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
     """A column a run: times of a step, then the share of each kind, with the range over ranks."""
     rows = [
-        ["measured on", *[escape(f"{'GPU' if one.cuda else 'CPU'}, {one.about['format']}") for one in found]],
+        [
+            "measured on",
+            *[escape(f"{'GPU' if one.cuda else 'CPU'}, {one.about['format']}") for one in found],
+        ],
         ["threads a process", *[str(one.about["threads"]) for one in found]],
         ["ms a step", *[significant(1e3 * one.numbers.seconds) for one in found]],
         ["images/s", *[significant(one.images_per_second) for one in found]],
-        [r"longer under the profiler (\%)", *[number(one.numbers.slowdown, 0, 100) for one in found]],
+        [
+            r"longer under the profiler (\%)",
+            *[number(one.numbers.slowdown, 0, 100) for one in found],
+        ],
     ]
     flat = []
     for kind in KINDS:
-        name = " or ".join(dict.fromkeys(IDLE[one.cuda] for one in found)) if kind == "idle" else kind
+        name = (
+            " or ".join(dict.fromkeys(IDLE[one.cuda] for one in found)) if kind == "idle" else kind
+        )
         cells = []
         for one in found:
             shares = one.share(kind)
             low, high = shares.min(), shares.max()
             ranged = f" ({span(low, high, 1, 100)})" if one.ranks > 1 else ""
             cells.append(number(shares.mean(), 1, 100) + ranged)
-            flat.append({"run": one.name, "kind": kind, "share": shares.mean(), "share_low": low, "share_high": high})
+            flat.append(
+                {
+                    "run": one.name,
+                    "kind": kind,
+                    "share": shares.mean(),
+                    "share_low": low,
+                    "share_high": high,
+                }
+            )
         rows.append([escape(name) + r" (\%)", *cells])
-    rows.append(["communication, hidden or not (ms)", *[significant(1e3 * _exchange(one)) for one in found]])
+    rows.append(
+        ["communication, hidden or not (ms)", *[significant(1e3 * _exchange(one)) for one in found]]
+    )
     rows.append(["what bounds it", *[escape(one.about["bottleneck"]["rule"]) for one in found]])
     table = pd.DataFrame(flat).merge(pd.DataFrame([_flat(one) for one in found]), on="run")
     return tabular(
@@ -89,14 +111,20 @@ def _operators(found: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
     parts = []
     for cuda, what in ((False, "operators"), (True, "operators"), (True, "kernels")):
         if runs := [one for one in found if one.cuda == cuda]:
-            parts.append(by_name(runs, what, MOST).assign(what=what, device="GPU" if cuda else "CPU"))
+            parts.append(
+                by_name(runs, what, MOST).assign(what=what, device="GPU" if cuda else "CPU")
+            )
     table = pd.concat(parts, ignore_index=True)
     names = {one.name: _run(one) for one in found}
     rows, rules = [], []
     for _, of_one in table.groupby(["what", "device", "name"], sort=False):
         for place, row in enumerate(records(of_one)):
-            first = [escape(style.shorten(row["name"], 40)), row["kind"]] if place == 0 else ["", ""]
-            cells = [significant(row[column]) for column in ("milliseconds", "calls", "microseconds")]
+            first = (
+                [escape(style.shorten(row["name"], 40)), row["kind"]] if place == 0 else ["", ""]
+            )
+            cells = [
+                significant(row[column]) for column in ("milliseconds", "calls", "microseconds")
+            ]
             rows.append([*first, names[row["run"]], *cells])
         rules.append(len(rows) - 1)
     heads = [("l", "operator or kernel"), ("l", "kind"), ("l", "run")]
@@ -112,10 +140,22 @@ def _memory(found: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
             held = one.memory.loc[one.memory["rank"] == rank, "bytes"] / 2**20
             seen, device = one.about["ranks"][rank], "GPU" if one.cuda else "host"
             sizes = {"most_mb": held.max(), "allocated_mb": seen["allocated_bytes"] / 2**20}
-            flat.append({"run": one.name, "rank": rank, "device": device, **sizes, "allocations": seen["allocations"]})
+            flat.append(
+                {
+                    "run": one.name,
+                    "rank": rank,
+                    "device": device,
+                    **sizes,
+                    "allocations": seen["allocations"],
+                }
+            )
             cells = [significant(size) for size in (*sizes.values(), seen["allocations"])]
             rows.append([_run(one), str(rank), device, *cells])
-    heads = [("r", "most (MB)"), ("r", stacked(r"allocated\\a step (MB)")), ("r", stacked(r"allocations\\a step"))]
+    heads = [
+        ("r", "most (MB)"),
+        ("r", stacked(r"allocated\\a step (MB)")),
+        ("r", stacked(r"allocations\\a step")),
+    ]
     columns = [("l", "run"), ("r", "rank"), ("l", "memory of the"), *heads]
     return tabular(columns, rows), pd.DataFrame(flat)
 
@@ -139,7 +179,16 @@ def _roofline(found: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
                 significant(n.ceiling_bytes / 1e9),
             ]
         )
-    heads = ("GFLOPs\\\\a step", "GB\\\\a step", "FLOPs\\\\a byte", "ridge", "GFLOP/s", "ceiling", "GB/s", "ceiling")
+    heads = (
+        "GFLOPs\\\\a step",
+        "GB\\\\a step",
+        "FLOPs\\\\a byte",
+        "ridge",
+        "GFLOP/s",
+        "ceiling",
+        "GB/s",
+        "ceiling",
+    )
     columns = [("l", "run"), ("l", "format"), *[("r", stacked(head)) for head in heads]]
     return tabular(columns, rows), pd.DataFrame([_flat(one) for one in found])
 
@@ -178,7 +227,10 @@ def _values(one: Profiled) -> dict[str, str]:
         "intensity": significant(n.intensity),
         "ridge": significant(n.ridge),
         "bottleneck": escape(bottleneck.sentence(n)),
-        **{f"share/{kind.replace(' ', '_')}": number(one.share(kind).mean(), 0, 100) for kind in KINDS},
+        **{
+            f"share/{kind.replace(' ', '_')}": number(one.share(kind).mean(), 0, 100)
+            for kind in KINDS
+        },
     }
     return {f"{one.name}/{key}": value for key, value in values.items()}
 

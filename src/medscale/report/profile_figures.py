@@ -11,9 +11,21 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
-from medscale.profiling.kinds import KINDS
+from medscale.measure.profiling.kinds import KINDS
 from medscale.report import style
-from medscale.report.names import BLACK, BLUE, GREEN, GREY, LOOKS, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Look
+from medscale.report.names import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    LOOKS,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    YELLOW,
+    Look,
+)
 from medscale.report.profiled import Profiled, by_name, called
 
 MOST = 10  # operators or kernels
@@ -45,21 +57,37 @@ def kinds(found: Sequence[Profiled]) -> Figure:
         here = one.kinds[one.kinds["rank"] == rank].set_index("kind")["seconds"]
         for kind, (colour, hatch) in LOOK_OF_KIND.items():
             width = 1e3 * float(here[kind])
-            axes.barh(place, width, left=left, color=colour, hatch=hatch, edgecolor="black", linewidth=0.4)
+            axes.barh(
+                place, width, left=left, color=colour, hatch=hatch, edgecolor="black", linewidth=0.4
+            )
             left += width
-        axes.plot(1e3 * one.about["ranks"][rank]["seconds"], place, "D", color="white", markeredgecolor="black")
+        axes.plot(
+            1e3 * one.about["ranks"][rank]["seconds"],
+            place,
+            "D",
+            color="white",
+            markeredgecolor="black",
+        )
     names = [called(one) + (f", rank {rank}" if one.ranks > 1 else "") for one, rank in bars]
     axes.set_yticks(range(len(bars)), names)
     axes.set(xlabel="milliseconds a step, under the profiler")
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     handles: list[Patch | Line2D] = [
-        Patch(facecolor=colour, hatch=hatch, edgecolor="black", linewidth=0.4, label=_kind(kind, found))
+        Patch(
+            facecolor=colour,
+            hatch=hatch,
+            edgecolor="black",
+            linewidth=0.4,
+            label=_kind(kind, found),
+        )
         for kind, (colour, hatch) in LOOK_OF_KIND.items()
     ]
     diamond = Line2D([], [], marker="D", color="white", markeredgecolor="black", linestyle="")
     diamond.set_label("a step without the profiler")
-    figure.legend(handles=[*handles, diamond], loc="outside lower center", ncols=4, columnspacing=1.2)
+    figure.legend(
+        handles=[*handles, diamond], loc="outside lower center", ncols=4, columnspacing=1.2
+    )
     return figure
 
 
@@ -81,16 +109,27 @@ def operators(found: Sequence[Profiled]) -> Figure:
         table = by_name(runs, what, MOST)
         names = list(dict.fromkeys(table["name"]))
         counts = "calls" if what == "operators" and not runs[0].cuda else "launches"
-        units = {"milliseconds": "ms a step", "calls": f"{counts} a step", "microseconds": "mean duration (µs)"}
+        units = {
+            "milliseconds": "ms a step",
+            "calls": f"{counts} a step",
+            "microseconds": "mean duration (µs)",
+        }
         for panel, (column, unit) in zip(axes, units.items(), strict=True):
             for number, one in enumerate(found):
                 here = table[table["run"] == one.name].set_index("name")[column].reindex(names)
-                places = np.arange(len(names)) + 0.6 * ((number + 0.5) / len(found) - 0.5)  # none hides another
-                panel.plot(here, places, _look(number).marker, color=_look(number).colour, markersize=4)
+                places = np.arange(len(names)) + 0.6 * (
+                    (number + 0.5) / len(found) - 0.5
+                )  # none hides another
+                panel.plot(
+                    here, places, _look(number).marker, color=_look(number).colour, markersize=4
+                )
             panel.set(xscale="log", xlabel=unit, ylim=(len(names) - 0.5, -0.5))
             panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             panel.xaxis.set_minor_formatter(NullFormatter())
-            panel.set_yticks(range(len(names)), [] if panel is not axes[0] else [style.shorten(n, 30) for n in names])
+            panel.set_yticks(
+                range(len(names)),
+                [] if panel is not axes[0] else [style.shorten(n, 30) for n in names],
+            )
         axes[0].set_title(title, loc="left")
     _legend(figure, found)
     return figure
@@ -101,7 +140,9 @@ def memory(found: Sequence[Profiled]) -> Figure:
     """Memory that PyTorch allocated over the first traced steps, a panel a run, a line a rank."""
     rows, columns = style.grid(len(found), 3)
     figure = style.new(0.4 + 1.75 * rows)
-    for number, (one, (axes,)) in enumerate(zip(found, style.panels(figure, len(found), columns), strict=True)):
+    for number, (one, (axes,)) in enumerate(
+        zip(found, style.panels(figure, len(found), columns), strict=True)
+    ):
         axes.set_title(called(one), loc="left")
         if one.memory.empty:
             style.empty(axes, "not traced (profile.memory is off)")
@@ -109,7 +150,11 @@ def memory(found: Sequence[Profiled]) -> Figure:
         for rank in range(one.ranks):
             here, look = one.memory[one.memory["rank"] == rank], _look(rank)
             axes.plot(
-                1e3 * here["seconds"], here["bytes"] / 2**20, color=look.colour, linestyle=look.line, linewidth=0.8
+                1e3 * here["seconds"],
+                here["bytes"] / 2**20,
+                color=look.colour,
+                linestyle=look.line,
+                linewidth=0.8,
             )
         shown = FEW * 1e3 * max(rank["profiled_s"] for rank in one.about["ranks"])
         axes.set(xlabel="milliseconds", ylim=(0, None), xlim=(0, shown))
@@ -117,7 +162,10 @@ def memory(found: Sequence[Profiled]) -> Figure:
             axes.set_ylabel(f"MB on the {'GPU' if one.cuda else 'host'}")
     ranks = max(one.ranks for one in found)
     if ranks > 1:
-        lines = [Line2D([], [], color=_look(r).colour, linestyle=_line(r), label=f"rank {r}") for r in range(ranks)]
+        lines = [
+            Line2D([], [], color=_look(r).colour, linestyle=_line(r), label=f"rank {r}")
+            for r in range(ranks)
+        ]
         figure.legend(handles=lines, loc="outside lower center", ncols=8)
     return figure
 
@@ -128,7 +176,9 @@ def roofline(found: Sequence[Profiled]) -> Figure:
     figure = style.new(2.5)
     axes = figure.subplots()
     points = [[(one.numbers.intensity, _rate(one)), one.products()] for one in found]
-    across = np.array([x for pair in points for x, _ in pair] + [one.numbers.ridge for one in found])
+    across = np.array(
+        [x for pair in points for x, _ in pair] + [one.numbers.ridge for one in found]
+    )
     reach = np.array([across.min() / 4, across.max() * 4])
     for number, (one, (step, products)) in enumerate(zip(found, points, strict=True)):
         look, top = _look(number), one.numbers.ceiling_flops / one.ranks
@@ -136,7 +186,14 @@ def roofline(found: Sequence[Profiled]) -> Figure:
         roof = np.minimum(corner * one.numbers.ceiling_bytes / one.ranks, top)
         axes.plot(corner, roof / 1e9, color=look.colour, linestyle=look.line, linewidth=0.9)
         axes.plot(step[0], step[1] / 1e9, look.marker, color=look.colour, markersize=6)
-        axes.plot(products[0], products[1] / 1e9, look.marker, color=look.colour, markerfacecolor="white", markersize=6)
+        axes.plot(
+            products[0],
+            products[1] / 1e9,
+            look.marker,
+            color=look.colour,
+            markerfacecolor="white",
+            markersize=6,
+        )
     axes.set(xscale="log", yscale="log", xlim=reach)
     axes.set(xlabel="FLOPs a byte (compulsory traffic of each operator)", ylabel="GFLOP/s a device")
     style.logarithmic(axes.xaxis)
@@ -146,7 +203,13 @@ def roofline(found: Sequence[Profiled]) -> Figure:
         found,
         Line2D([], [], marker="o", color=GREY, linestyle="", label="whole step"),
         Line2D(
-            [], [], marker="o", color=GREY, markerfacecolor="white", linestyle="", label="convolutions and products"
+            [],
+            [],
+            marker="o",
+            color=GREY,
+            markerfacecolor="white",
+            linestyle="",
+            label="convolutions and products",
         ),
         Line2D([], [], color=GREY, linewidth=0.9, label="measured ceilings"),
         lines=True,
@@ -172,7 +235,10 @@ def _kind(kind: str, found: Sequence[Profiled]) -> str:
         return kind
     devices = {one.cuda for one in found}
     return " or ".join(
-        [*(["outside operators"] if False in devices else []), *(["no kernel"] if True in devices else [])]
+        [
+            *(["outside operators"] if False in devices else []),
+            *(["no kernel"] if True in devices else []),
+        ]
     )
 
 

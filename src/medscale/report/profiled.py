@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.errors import MedscaleError
-from medscale.files import read_json
-from medscale.profiling.bottleneck import Numbers
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json
+from medscale.measure.profiling.bottleneck import Numbers
 from medscale.report.names import label
 
 TABLES = ("kinds", "operators", "kernels", "memory")
@@ -62,7 +62,11 @@ class Profiled:
     def products(self) -> tuple[float, float]:
         """FLOPs a byte and FLOP/s a device of convolutions and matrix products alone, while they run."""
         flops, moved = (
-            sum(rank["work"][what].get(kind, 0.0) for rank in self.about["ranks"] for kind in PRODUCTS)
+            sum(
+                rank["work"][what].get(kind, 0.0)
+                for rank in self.about["ranks"]
+                for kind in PRODUCTS
+            )
             for what in ("flops", "bytes")
         )
         seconds = self.kinds.loc[self.kinds["kind"].isin(PRODUCTS), "seconds"].sum()
@@ -81,7 +85,9 @@ def read_profiled(folder: str | Path) -> Profiled:
         try:
             tables[name] = pd.read_parquet(folder / f"{name}.parquet")
         except (OSError, ValueError) as error:
-            raise MedscaleError(f"{folder / name}.parquet cannot be read ({error}); delete {folder}") from None
+            raise MedscaleError(
+                f"{folder / name}.parquet cannot be read ({error}); delete {folder}"
+            ) from None
     return Profiled(about["run"], about, **tables)
 
 
@@ -112,7 +118,9 @@ def by_name(found: Sequence[Profiled], what: str, most: int) -> pd.DataFrame:
     every["name"] = every["name"].where(~odd, every["name"] + " (" + every["kind"] + ")")
     order = every.groupby("name")["milliseconds"].sum().sort_values(ascending=False).index[:most]
     kept = every[every["name"].isin(order)]
-    return kept.sort_values("name", key=lambda n: n.map(list(order).index), kind="stable", ignore_index=True)
+    return kept.sort_values(
+        "name", key=lambda n: n.map(list(order).index), kind="stable", ignore_index=True
+    )
 
 
 def short(name: str) -> str:

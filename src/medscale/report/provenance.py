@@ -8,15 +8,25 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.files import read_json, write_json
+from medscale.base.files import read_json, write_json
+from medscale.measure.scaling.speedup import hardware
 from medscale.report import tables
 from medscale.report.latex import escape, longtable, number, significant, tabular
 from medscale.report.results import records
-from medscale.scaling.speedup import hardware
 
 SHORT = 12  # letters of a SHA-256 that a reader is shown
 COMMIT = 9
-MADE = ["hardware", "cores", "memory_gb", "driver", "container", "commit", "package", "python", "torch"]
+MADE = [
+    "hardware",
+    "cores",
+    "memory_gb",
+    "driver",
+    "container",
+    "commit",
+    "package",
+    "python",
+    "torch",
+]
 LOCAL = "with local changes"
 
 
@@ -60,7 +70,9 @@ def _replicates(summary: dict[str, Any]) -> list[dict[str, Any]]:
     score = "map50" if summary.get("detect") else "accuracy"
     environments = summary["provenance"]["replicates"]
     rows = []
-    for at, (seed, short, one) in enumerate(zip(summary["seeds"], made_of(summary), environments, strict=True)):
+    for at, (seed, short, one) in enumerate(
+        zip(summary["seeds"], made_of(summary), environments, strict=True)
+    ):
         rows.append(
             {
                 "study": summary["study"],
@@ -72,7 +84,9 @@ def _replicates(summary: dict[str, Any]) -> list[dict[str, Any]]:
                 **{key: clock[key]["values"][at] for key in ("epochs", "best_epoch", "restarts")},
                 "seconds_per_epoch": clock["seconds_per_epoch"]["values"][at],
                 "wall_seconds": clock["wall_seconds"]["values"][at],
-                "device_hours": clock["wall_seconds"]["values"][at] * summary["run"]["devices"] / 3600,
+                "device_hours": clock["wall_seconds"]["values"][at]
+                * summary["run"]["devices"]
+                / 3600,
                 "specification": one["plan_digest"],
                 "shards": one.get("inputs", {}).get("shards"),
                 "hardware": hardware({"environment": one}),
@@ -94,16 +108,31 @@ def _runs(runs: pd.DataFrame, titles: dict[str, str]) -> str:
     """The appendix's table: a row a replicate, under its study's title."""
     columns = [
         (r"p{0.28\linewidth}", "run"),
-        *[("r", heading) for heading in ("seed", r"score (\%)", "epochs", "best", "s an epoch", "wall s", "restarts")],
+        *[
+            ("r", heading)
+            for heading in (
+                "seed",
+                r"score (\%)",
+                "epochs",
+                "best",
+                "s an epoch",
+                "wall s",
+                "restarts",
+            )
+        ],
         ("l", "specification"),
     ]
     groups = []
     for study, part in runs.groupby("study", sort=False):
         cells = [
             [
-                r"\raggedright\texttt{" + escape(row["run"]) + "}" + (tables.DAGGER if row["stand_in"] else ""),
+                r"\raggedright\texttt{"
+                + escape(row["run"])
+                + "}"
+                + (tables.DAGGER if row["stand_in"] else ""),
                 str(row["seed"]),
-                number(row["value"], 1, 100) + (r"\textsuperscript{b}" if row["score"] == "map50" else ""),
+                number(row["value"], 1, 100)
+                + (r"\textsuperscript{b}" if row["score"] == "map50" else ""),
                 f"{row['epochs']:.0f}",
                 f"{row['best_epoch']:.0f}",
                 significant(row["seconds_per_epoch"]),
@@ -131,14 +160,25 @@ def _made(made: pd.DataFrame) -> str:
         ]
         for row in records(made)
     ]
-    heads = [("l", "hardware"), ("r", "cores"), ("r", "memory (GB)"), ("l", "container"), ("l", "commit")]
+    heads = [
+        ("l", "hardware"),
+        ("r", "cores"),
+        ("r", "memory (GB)"),
+        ("l", "container"),
+        ("l", "commit"),
+    ]
     return tabular([*heads, ("l", "Python / PyTorch"), ("r", "replicates")], rows)
 
 
-def _facts(summaries: Sequence[dict[str, Any]], runs: pd.DataFrame, made: pd.DataFrame) -> dict[str, Any]:
+def _facts(
+    summaries: Sequence[dict[str, Any]], runs: pd.DataFrame, made: pd.DataFrame
+) -> dict[str, Any]:
     """``structure`` for the text's templates and ``values`` for its numbers, as a study's facts.json."""
     structure = {
-        "marks": [dict(pair) for pair in sorted({tuple(sorted(one["marks"].items())) for one in summaries})],
+        "marks": [
+            dict(pair)
+            for pair in sorted({tuple(sorted(one["marks"].items())) for one in summaries})
+        ],
         "commits": sorted(set(made["commit"])),
         "local_changes": bool(made["commit"].str.contains(LOCAL, regex=False).any()),
         "containers": sorted(set(made["container"]) - {"none"}),
@@ -146,7 +186,11 @@ def _facts(summaries: Sequence[dict[str, Any]], runs: pd.DataFrame, made: pd.Dat
         "versions": summaries[-1]["environment"]["versions"],
         "python": summaries[-1]["environment"]["python"],
         "restarts": int(runs["restarts"].sum()),
-        "mixed": [f"{one['study']}/{one['run']['name']}" for one in summaries if one["provenance"]["differ"]],
+        "mixed": [
+            f"{one['study']}/{one['run']['name']}"
+            for one in summaries
+            if one["provenance"]["differ"]
+        ],
     }
     values = {
         "runs": str(len(summaries)),
@@ -154,7 +198,10 @@ def _facts(summaries: Sequence[dict[str, Any]], runs: pd.DataFrame, made: pd.Dat
         "restarts": str(structure["restarts"]),
         "device_hours": significant(float(runs["device_hours"].sum()), 2),
     }
-    return {"structure": structure, "values": {f"provenance/{key}": one for key, one in values.items()}}
+    return {
+        "structure": structure,
+        "values": {f"provenance/{key}": one for key, one in values.items()},
+    }
 
 
 def _commit(environment: dict[str, Any]) -> str:

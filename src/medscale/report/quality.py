@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medscale.errors import MedscaleError
+from medscale.base.errors import MedscaleError
+from medscale.base.files import write_json
 from medscale.evaluate.ensembles import METRICS, Member, ensembles
 from medscale.evaluate.evaluation import draws
 from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME, compare
 from medscale.evaluate.replicates import Gallery, Predicted, read, read_index, same_run, together
-from medscale.files import write_json
 from medscale.report import gallery_figures, quality_figures, quality_tables, style, tables
 from medscale.report.latex import number
 from medscale.report.marks import mark
@@ -63,8 +63,12 @@ def write_quality(
     drawing = quality_figures.subgroups(baseline.subgroups, baseline.name)
     style.save(drawing, figures / "subgroups.pdf", mark([baseline.summary["marks"]]))
     tables.write(tables_to, "tests", quality_tables.tests(tests), tests)
-    tables.write(tables_to, "operating", quality_tables.operating(baseline.operating), baseline.operating)
-    tables.write(tables_to, "confusions", quality_tables.confusions(baseline.confusions), baseline.confusions)
+    tables.write(
+        tables_to, "operating", quality_tables.operating(baseline.operating), baseline.operating
+    )
+    tables.write(
+        tables_to, "confusions", quality_tables.confusions(baseline.confusions), baseline.confusions
+    )
     tables.write(tables_to, "ensemble", quality_tables.ensemble(together_), together_)
     write_json(tables_to / "quality.json", _facts(baseline, tests, together_, margin))
 
@@ -87,40 +91,67 @@ def read_gallery(folder: Path) -> Gallery:
         MedscaleError: when a file of it is missing or damaged.
     """
     try:
-        cases = pd.read_csv(folder / "gradcam.csv", dtype={"true": str, "predicted": str}, keep_default_na=False)
-        heat, images = (np.load(folder / f"gradcam_{name}.npy", allow_pickle=False) for name in ("heat", "images"))
+        cases = pd.read_csv(
+            folder / "gradcam.csv", dtype={"true": str, "predicted": str}, keep_default_na=False
+        )
+        heat, images = (
+            np.load(folder / f"gradcam_{name}.npy", allow_pickle=False)
+            for name in ("heat", "images")
+        )
     except (OSError, ValueError) as error:
-        raise MedscaleError(f"{folder} has no whole Grad-CAM ({error}); delete it and run again") from None
+        raise MedscaleError(
+            f"{folder} has no whole Grad-CAM ({error}); delete it and run again"
+        ) from None
     told = read_result(folder).summary["gradcam"] or {}
     return Gallery(cases, heat, images, str(told.get("why_none", "")))
 
 
-def _members(found: Sequence[Result], replicates: Mapping[str, Sequence[Path]], index: pd.DataFrame) -> list[Member]:
+def _members(
+    found: Sequence[Result], replicates: Mapping[str, Sequence[Path]], index: pd.DataFrame
+) -> list[Member]:
     """Each run's test predictions, checked against the index and the results."""
     members: list[Member] = []
     for result in found:
         read_ = [read(folder) for folder in replicates[result.name]]
         same_run(read_)
         predicted: Predicted = together(read_, index, "test")
-        if result.summary["bootstrap"]["paired_with"] != found[0].summary["bootstrap"]["paired_with"]:
+        if (
+            result.summary["bootstrap"]["paired_with"]
+            != found[0].summary["bootstrap"]["paired_with"]
+        ):
             raise MedscaleError(
                 f"{result.name} and {found[0].name} were evaluated on different test images; delete results/ and run "
                 "again"
             )
-        mean = {name: float(np.nan if (m := result.score(name)["mean"]) is None else m) for name in METRICS}
-        members.append(Member(result.name, result.summary["model"]["name"], predicted, mean, result.resamples))
+        mean = {
+            name: float(np.nan if (m := result.score(name)["mean"]) is None else m)
+            for name in METRICS
+        }
+        members.append(
+            Member(result.name, result.summary["model"]["name"], predicted, mean, result.resamples)
+        )
     return members
 
 
-def _facts(base: Result, tests: pd.DataFrame, together_: pd.DataFrame, margin: float) -> dict[str, Any]:
+def _facts(
+    base: Result, tests: pd.DataFrame, together_: pd.DataFrame, margin: float
+) -> dict[str, Any]:
     """``structure`` and ``values`` as in facts.json, which takes them up."""
     by = [one for one in dict.fromkeys(base.subgroups["by"]) if one != "all"]
     said = {
         name: [label(row["run"]) for row in records(tests) if row["reading"] == words]
         for name, words in READINGS.items()
     }
-    adjusted = tests[["accuracy_p_holm", "auroc_p_holm"]].to_numpy(dtype=float) if len(tests) else np.empty((0, 2))
-    significant = [label(row["run"]) for row, p in zip(records(tests), adjusted, strict=True) if np.nanmin(p) < 0.05]
+    adjusted = (
+        tests[["accuracy_p_holm", "auroc_p_holm"]].to_numpy(dtype=float)
+        if len(tests)
+        else np.empty((0, 2))
+    )
+    significant = [
+        label(row["run"])
+        for row, p in zip(records(tests), adjusted, strict=True)
+        if np.nanmin(p) < 0.05
+    ]
     apart = [*said["apart_within"], *said["apart"]]
     rejected = {label(row["run"]) for row in records(tests) if row["accuracy_p_holm"] < 0.05}
     values = {"margin": f"{margin:g}", "tests": str(len(tests))}

@@ -16,8 +16,15 @@ from medscale.report import run_figures, style
 from medscale.report.names import BLACK, BLUE, GREY, ORANGE, label
 from medscale.report.results import Result, records
 
-CALIBRATED = (("no", BLUE, "-", "o", "as trained"), ("yes", ORANGE, "--", "s", "with the temperature"))
-UNITS = {"accuracy": ("accuracy (%)", 100), "balanced_accuracy": ("balanced accuracy (%)", 100), "auroc": ("AUROC", 1)}
+CALIBRATED = (
+    ("no", BLUE, "-", "o", "as trained"),
+    ("yes", ORANGE, "--", "s", "with the temperature"),
+)
+UNITS = {
+    "accuracy": ("accuracy (%)", 100),
+    "balanced_accuracy": ("balanced accuracy (%)", 100),
+    "auroc": ("AUROC", 1),
+}
 ACROSS = 5
 
 
@@ -27,7 +34,9 @@ def quality(table: pd.DataFrame, parts: pd.DataFrame, scores: dict[str, Any], ru
     rows = len(parts.drop_duplicates(["by", "part"]))
     figure = style.new(3.1 + 0.5 + 0.2 * rows)
     figure.suptitle(label(run), size=9)
-    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[3.1, 0.5 + 0.2 * rows])[:, 0]
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[3.1, 0.5 + 0.2 * rows])[
+        :, 0
+    ]
     left, right = above.subplots(1, 2)
     draw_reliability(left, table, scores)
     left.set(ylabel="accuracy", xlim=(0, 1.02))
@@ -35,7 +44,9 @@ def quality(table: pd.DataFrame, parts: pd.DataFrame, scores: dict[str, Any], ru
         part = table[table["calibrated"] == name]
         if len(part):
             shares = np.zeros(BINS)
-            shares[(part["low"] * BINS).round().astype(int)] = 100 * part["images"] / part["images"].sum()
+            shares[(part["low"] * BINS).round().astype(int)] = (
+                100 * part["images"] / part["images"].sum()
+            )
             right.stairs(shares, np.linspace(0, 1, BINS + 1), color=colour, linestyle=line)
     right.set(ylabel="images (%)", xlim=(0, 1.02))
     above.supxlabel("confidence (probability of the predicted class)", size=8)
@@ -50,7 +61,9 @@ def subgroups(table: pd.DataFrame, run: str) -> Figure:
     parts = table.drop_duplicates(["by", "part"])
     if len(parts) < 2:
         figure = style.new(1.2)
-        style.empty(figure.subplots(), "no age, sex, view or source set tells the test images apart")
+        style.empty(
+            figure.subplots(), "no age, sex, view or source set tells the test images apart"
+        )
         return figure
     figure = style.new(1.0 + 0.2 * len(parts))
     figure.suptitle(f"{label(run)}: test images by subgroup", size=9)
@@ -65,22 +78,40 @@ def calibration(results: Sequence[Result], baseline: str) -> Figure:
     figure = style.new(max(2.6, 1.2 + 0.22 * len(results)))
     left, *others = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
     draw_reliability(left, base.reliability, base.summary["metrics"]["test"], areas=False)
-    left.set(xlabel="confidence", ylabel="accuracy", title=f"baseline: {label(baseline)}", xlim=(0, 1.02))
+    left.set(
+        xlabel="confidence", ylabel="accuracy", title=f"baseline: {label(baseline)}", xlim=(0, 1.02)
+    )
     places = np.arange(len(results))[::-1]
     for axes, metric in zip(others, ("ece", "brier"), strict=True):
         for shift, (suffix, (_, colour, _, marker, words)) in zip(
             (0.14, -0.14), zip(("", "_calibrated"), CALIBRATED, strict=True), strict=True
         ):
             rows = [result.summary["metrics"]["test"].get(metric + suffix) for result in results]
-            there = [(place, row) for place, row in zip(places, rows, strict=True) if row is not None]
-            mean, low, high = (np.array([row[key] for _, row in there]) for key in ("mean", "low", "high"))
+            there = [
+                (place, row) for place, row in zip(places, rows, strict=True) if row is not None
+            ]
+            mean, low, high = (
+                np.array([row[key] for _, row in there]) for key in ("mean", "low", "high")
+            )
             at = np.array([place for place, _ in there]) + shift
             bars = style.errors(mean, low, high)
-            axes.errorbar(mean, at, xerr=bars, fmt=marker, color=colour, capsize=2, markersize=3.5, label=words)
+            axes.errorbar(
+                mean,
+                at,
+                xerr=bars,
+                fmt=marker,
+                color=colour,
+                capsize=2,
+                markersize=3.5,
+                label=words,
+            )
         axes.set(
-            xlabel={"ece": "calibration error (ECE)", "brier": "Brier score"}[metric], ylim=(-0.6, len(results) - 0.4)
+            xlabel={"ece": "calibration error (ECE)", "brier": "Brier score"}[metric],
+            ylim=(-0.6, len(results) - 0.4),
         )
-        axes.set_yticks(places, [label(result.name) for result in results] if metric == "ece" else [])
+        axes.set_yticks(
+            places, [label(result.name) for result in results] if metric == "ece" else []
+        )
         axes.set_xlim(0, None)
     figure.legend(*others[0].get_legend_handles_labels(), loc="outside lower right", ncols=2)
     return figure
@@ -105,7 +136,9 @@ def precision_recall(results: Sequence[Result]) -> Figure:
     return figure
 
 
-def draw_reliability(axes: Axes, table: pd.DataFrame, scores: dict[str, Any], *, areas: bool = True) -> None:
+def draw_reliability(
+    axes: Axes, table: pd.DataFrame, scores: dict[str, Any], *, areas: bool = True
+) -> None:
     """Draw reliability.csv; the size of a point grows with the images of its bin."""
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     for name, colour, line, marker, words in CALIBRATED:
@@ -116,7 +149,15 @@ def draw_reliability(axes: Axes, table: pd.DataFrame, scores: dict[str, Any], *,
         words += f" (ECE {score:.3f})" if areas else ""
         size = 5 + 45 * part["images"] / table["images"].max()
         axes.plot(part["confidence"], part["accuracy"], color=colour, linestyle=line, linewidth=0.8)
-        axes.scatter(part["confidence"], part["accuracy"], s=size, color=colour, marker=marker, alpha=0.8, label=words)
+        axes.scatter(
+            part["confidence"],
+            part["accuracy"],
+            s=size,
+            color=colour,
+            marker=marker,
+            alpha=0.8,
+            label=words,
+        )
     axes.set(ylim=(-0.02, 1.04))
 
 
@@ -133,17 +174,27 @@ def draw_subgroups(panels: Sequence[Axes], table: pd.DataFrame) -> None:
             if np.isnan(row["mean"]):
                 why = "undefined" if part["judged"] else "too few images"
                 where = axes.get_yaxis_transform()
-                said = axes.text(0.5, place, why, transform=where, color=BLACK, size=6, ha="center", va="center")
+                said = axes.text(
+                    0.5, place, why, transform=where, color=BLACK, size=6, ha="center", va="center"
+                )
                 said.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
                 continue
             mean, low, high = (scale * np.array([row[key]]) for key in ("mean", "low", "high"))
             if part["by"] == "all":
                 axes.axvline(mean[0], color=GREY, linewidth=0.8, linestyle="--")
             axes.errorbar(
-                mean, place, xerr=style.errors(mean, low, high), fmt="o", color=BLUE, capsize=2, markersize=3.5
+                mean,
+                place,
+                xerr=style.errors(mean, low, high),
+                fmt="o",
+                color=BLUE,
+                capsize=2,
+                markersize=3.5,
             )
         axes.set(xlabel=unit)
-    words = [f"{_head(part)}{style.shorten(str(part['part']), 28)} ({part['images']})" for part in parts]
+    words = [
+        f"{_head(part)}{style.shorten(str(part['part']), 28)} ({part['images']})" for part in parts
+    ]
     panels[0].set_yticks(places, words)
     panels[0].set_ylim(-0.6, len(parts) - 0.4)
 

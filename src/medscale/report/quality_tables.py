@@ -30,7 +30,13 @@ def tests(table: pd.DataFrame) -> str:
         ]
         for row in records(table)
     ]
-    heads = (r"right in one alone\\run / baseline", r"accuracy apart\\(points)", "p", r"AUROC\\apart", "p")
+    heads = (
+        r"right in one alone\\run / baseline",
+        r"accuracy apart\\(points)",
+        "p",
+        r"AUROC\\apart",
+        "p",
+    )
     columns = [("l", "run"), *[("r", stacked(head)) for head in heads], ("l", "accuracy is")]
     return tabular(columns, rows or [["no other run", *["--"] * 6]])
 
@@ -58,7 +64,9 @@ def operating(table: pd.DataFrame) -> str:
     if len(names) > 1:
         for wanted, part in table.groupby("wanted"):
             means = [number(part[rate].mean(), 1, 100) for rate in ("sensitivity", "specificity")]
-            rows.append(["mean over all classes", number(float(str(wanted)), 0, 100), "", "", *means])
+            rows.append(
+                ["mean over all classes", number(float(str(wanted)), 0, 100), "", "", *means]
+            )
     heads = (
         r"specificity in\\validation (\%)",
         "threshold",
@@ -66,16 +74,30 @@ def operating(table: pd.DataFrame) -> str:
         r"sensitivity\\(\%)",
         r"specificity\\(\%)",
     )
-    return tabular([("l", "class"), *[("r", stacked(head)) for head in heads]], rows, rules_after=[len(shown) - 1])
+    return tabular(
+        [("l", "class"), *[("r", stacked(head)) for head in heads]],
+        rows,
+        rules_after=[len(shown) - 1],
+    )
 
 
 def confusions(table: pd.DataFrame) -> str:
     """The most frequent confusions: ``true, predicted, images, share``."""
     rows = [
-        [escape(row["true"]), escape(row["predicted"]), f"{row['images']:.4g}", number(row["share"], 1, 100)]
+        [
+            escape(row["true"]),
+            escape(row["predicted"]),
+            f"{row['images']:.4g}",
+            number(row["share"], 1, 100),
+        ]
         for row in records(table.head(TOLD))
     ]
-    columns = [("l", "true class"), ("l", "taken for"), ("r", "images"), ("r", r"of the class (\%)")]
+    columns = [
+        ("l", "true class"),
+        ("l", "taken for"),
+        ("r", "images"),
+        ("r", r"of the class (\%)"),
+    ]
     return tabular(columns, rows or [["every image is right", "", "0", "0"]])
 
 
@@ -83,18 +105,32 @@ def ensemble(table: pd.DataFrame) -> str:
     """What averaging probabilities brings: ``ensembles.ensembles``'s table; of the values the accuracy."""
     rows = []
     for row in records(table):
-        cells = [_ensemble(row["kind"], row["of"]), str(row["members"]), number(row["accuracy"], 1, 100)]
+        cells = [
+            _ensemble(row["kind"], row["of"]),
+            str(row["members"]),
+            number(row["accuracy"], 1, 100),
+        ]
         for metric, (scale, digits) in UNIT.items():
             gain = span(row[f"{metric}_gain_low"], row[f"{metric}_gain_high"], digits, scale)
             cells.append(f"{_signed(row[f'{metric}_gain'], digits, scale)} ({gain})")
         rows.append(cells)
-    heads = ("members", r"accuracy\\(\%)", r"gain in\\points", r"change of\\AUROC", r"change of\\log loss")
+    heads = (
+        "members",
+        r"accuracy\\(\%)",
+        r"gain in\\points",
+        r"change of\\AUROC",
+        r"change of\\log loss",
+    )
     columns = [("l", "mean probability of"), *[("r", stacked(head)) for head in heads]]
     return tabular(columns, rows or [["one network alone", "1", *["--"] * 4]])
 
 
 def _ensemble(kind: str, of: str) -> str:
-    words = {"replicates": "replicates of", "network": "all runs of", "all": "all runs and replicates"}[kind]
+    words = {
+        "replicates": "replicates of",
+        "network": "all runs of",
+        "all": "all runs and replicates",
+    }[kind]
     return escape(f"{words} {label(of) if kind == 'replicates' else of}".strip())
 
 

@@ -10,14 +10,17 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from medscale.errors import MedscaleError
+from medscale.base.errors import MedscaleError
+from medscale.engine.run import RunSpec
+from medscale.measure.scaling import Point, gather, point_of, speedups
 from medscale.report.names import SPLITS_IN_WORDS
 from medscale.report.results import Result, records
-from medscale.scaling import Point, gather, point_of, speedups
-from medscale.study import RunSpec
 
 NOT_MEASURED = ("hardware", "epochs", "runs", "batch_held")
-ELSEWHERE = ("loader_speedup", "inference_images_per_second")  # beside ours in the tables of loading and of inference
+ELSEWHERE = (
+    "loader_speedup",
+    "inference_images_per_second",
+)  # beside ours in the tables of loading and of inference
 COLUMNS = ["item", "quantity", "unit", "reported", "reported_high", "meant", "run", "ours"]
 FIVE = "5 epochs, ours 5 times one"
 TIMES = ("whole training", "time an epoch", FIVE)
@@ -74,10 +77,19 @@ def compare(reported: dict[str, Any], results: Sequence[Result]) -> pd.DataFrame
         (quantity, unit), found = _unit(path), _said(reported.get("runs", {}), path) or _runs(path)
         meant = found[0] if found else ""
         run = next((name for name in found if name in by_name), meant)
-        further = {"speedup": measured.get(run, ALONE)[0], "amp_gain_1gpu_percent": 100 * (gains.get(run, NAN) - 1)}
-        ours = further.get(_key(path), _ours(by_name[run], _key(path), path[-1]) if run in by_name else NAN)
+        further = {
+            "speedup": measured.get(run, ALONE)[0],
+            "amp_gain_1gpu_percent": 100 * (gains.get(run, NAN) - 1),
+        }
+        ours = further.get(
+            _key(path), _ours(by_name[run], _key(path), path[-1]) if run in by_name else NAN
+        )
         rows.append((" / ".join(path), quantity, unit, low, high, meant, run, ours))
-        said, made = (theirs.get(meant, ALONE), measured.get(run, ALONE)) if quantity in TIMES else (ALONE, ALONE)
+        said, made = (
+            (theirs.get(meant, ALONE), measured.get(run, ALONE))
+            if quantity in TIMES
+            else (ALONE, ALONE)
+        )
         ratios.append((said[0], made[0], said[1] or made[1]))
     speeds = pd.DataFrame(ratios, columns=["speedup_reported", "speedup_ours", "against"])
     return pd.DataFrame(rows, columns=COLUMNS).join(speeds)
@@ -91,20 +103,27 @@ def times(reported: dict[str, Any]) -> list[Point]:
         names = _said(reported.get("runs", {}), path) or _runs(path)
         if quantity in TIMES and names:
             seconds = tuple(SECONDS[unit] * value for value in (low, high) if value == value)
-            points.append(Point(names[0], seconds, work=quantity, held=reported.get("batch_held", "")))
+            points.append(
+                Point(names[0], seconds, work=quantity, held=reported.get("batch_held", ""))
+            )
     return points
 
 
 def in_words(item: str) -> str:
     """A place in reported.yaml as a table says it, without what the column of quantities says: "serial P100"."""
     parts = [part for part in item.split(" / ") if part not in UNITS]
-    words = [f"{part} device{'s' * (part != '1')}" if part.isdigit() else part.replace("_", " ") for part in parts]
+    words = [
+        f"{part} device{'s' * (part != '1')}" if part.isdigit() else part.replace("_", " ")
+        for part in parts
+    ]
     return re.sub(r"\b([a-z]{1,2}\d+|amp)\b", lambda name: name[0].upper(), ", ".join(words))
 
 
 def _in_series(points: Sequence[Point]) -> dict[str, tuple[float, str]]:
     """Speedup of each run on several devices that stands in a series, and the run on one that it counts from."""
-    rows = [(row, one.points[0].run) for one in gather(points) for row in records(one.table().iloc[1:])]
+    rows = [
+        (row, one.points[0].run) for one in gather(points) for row in records(one.table().iloc[1:])
+    ]
     return {row["run"]: (row["speedup"], single) for row, single in rows}
 
 
@@ -120,10 +139,14 @@ def _key(path: tuple[str, ...]) -> str:
 def _unit(path: tuple[str, ...]) -> tuple[str, str]:
     """Quantity and unit of a place; the quantity says the split, where the place does."""
     quantity, unit = UNITS.get(_key(path), (_key(path).replace("_", " "), ""))
-    return (f"{quantity}, {SPLITS_IN_WORDS[path[-1]]}" if path[-1] in SPLITS_IN_WORDS else quantity), unit
+    return (
+        f"{quantity}, {SPLITS_IN_WORDS[path[-1]]}" if path[-1] in SPLITS_IN_WORDS else quantity
+    ), unit
 
 
-def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], float, float]]:
+def _leaves(
+    tree: Any, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], float, float]]:
     if isinstance(tree, dict):
         for key, value in tree.items():
             yield from _leaves(value, (*path, str(key)))
@@ -138,7 +161,10 @@ def _said(runs: dict[str, Any], path: tuple[str, ...]) -> list[str]:
     for length in range(len(path), 0, -1):
         named = runs.get(" / ".join(path[:length]))
         if named is not None:
-            return [name.replace("{}", path[-1]) for name in ([named] if isinstance(named, str) else named)]
+            return [
+                name.replace("{}", path[-1])
+                for name in ([named] if isinstance(named, str) else named)
+            ]
     return []
 
 
@@ -148,7 +174,9 @@ def _runs(path: tuple[str, ...]) -> list[str]:
     for part, number in zip(path, (*path[1:], ""), strict=True):
         if (family := re.fullmatch(r"(.+)_(cpu|gpu)", part)) and number.isdigit():
             found.append(f"{family[1]}_{number}{family[2]}")
-            found += [f"serial{family[1].removeprefix('ddp')}_1{family[2]}"] if number == "1" else []
+            found += (
+                [f"serial{family[1].removeprefix('ddp')}_1{family[2]}"] if number == "1" else []
+            )
         elif part == "batch_size_study":
             found += [f"serial_1gpu_bs{number}", *(["serial_1gpu"] if number == "32" else [])]
         elif family and not number.isdigit():

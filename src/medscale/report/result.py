@@ -12,23 +12,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medscale.errors import MedscaleError
+from medscale.base.errors import MedscaleError
+from medscale.base.files import atomic, sync_folder, write_csv, write_json, write_text
 from medscale.evaluate import metrics
 from medscale.evaluate.evaluation import Evaluation
 from medscale.evaluate.replicates import Gallery
 from medscale.evaluate.summary import summarise
-from medscale.files import atomic, sync_folder, write_csv, write_json, write_text
 from medscale.report import gallery_figures, quality_figures, run_figures, style
 from medscale.report.card import model_card
 from medscale.report.marks import mark
 from medscale.report.names import label
 from medscale.report.results import records
 
-Further = Callable[[Path, dict[str, Any]], None]  # writes more into a new folder, given it and summary.json's content
+Further = Callable[
+    [Path, dict[str, Any]], None
+]  # writes more into a new folder, given it and summary.json's content
 
 
 def write_result(
-    evaluation: Evaluation, folder: str | Path, gallery: Gallery | None = None, further: Further | None = None
+    evaluation: Evaluation,
+    folder: str | Path,
+    gallery: Gallery | None = None,
+    further: Further | None = None,
 ) -> dict[str, Any]:
     """Write ``results/<study>/<run>/`` and return the content of its summary.json; without a gallery no Grad-CAM.
 
@@ -36,16 +41,23 @@ def write_result(
         MedscaleError: when the folder cannot be written.
     """
     summary = summarise(evaluation)
-    summary["gradcam"] = None if gallery is None else {"cases": len(gallery.cases), "why_none": gallery.why}
+    summary["gradcam"] = (
+        None if gallery is None else {"cases": len(gallery.cases), "why_none": gallery.why}
+    )
     with whole_folder(Path(folder)) as new:
         _tables(evaluation, new)
         _figures(evaluation, summary, new)
         if gallery is not None:
             write_csv(new / "gradcam.csv", gallery.cases)
             for name in ("heat", "images"):
-                with atomic(new / f"gradcam_{name}.npy") as temporary, open(temporary, "wb") as file:
+                with (
+                    atomic(new / f"gradcam_{name}.npy") as temporary,
+                    open(temporary, "wb") as file,
+                ):
                     np.save(file, getattr(gallery, name), allow_pickle=False)
-            drawing = gallery_figures.gallery(gallery, f"{label(summary['run']['name'])}: test images")
+            drawing = gallery_figures.gallery(
+                gallery, f"{label(summary['run']['name'])}: test images"
+            )
             style.save(drawing, new / "gradcam.pdf", mark([summary["marks"]]))
         write_text(new / "model_card.md", model_card(summary, evaluation.per_class))
         write_json(new / "summary.json", summary)

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from safetensors import SafetensorError, safe_open
 
-from medscale.errors import MedscaleError
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json
 from medscale.evaluate.bootstrap import interval
-from medscale.files import read_json
 
 FILES = {
     "per_class": "per_class",
@@ -26,7 +26,18 @@ FILES = {
     "subgroups": "subgroups",
     "resamples": "resamples",
 }
-TEXT = ("class", "metric", "quantity", "curve", "seed", "calibrated", "by", "part", "true", "predicted")
+TEXT = (
+    "class",
+    "metric",
+    "quantity",
+    "curve",
+    "seed",
+    "calibrated",
+    "by",
+    "part",
+    "true",
+    "predicted",
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,9 @@ class Result:
             with safe_open(path, "np") as weights:
                 return any(name.endswith("running_mean") for name in weights.keys())  # noqa: SIM118 (no mapping)
         except (OSError, SafetensorError) as error:
-            raise MedscaleError(f"{path} cannot be read ({error}); delete {self.folder} and run again") from None
+            raise MedscaleError(
+                f"{path} cannot be read ({error}); delete {self.folder} and run again"
+            ) from None
 
     def score(self, metric: str, split: str = "test") -> dict[str, Any]:
         """A metric's ``mean, low, high, seed_sd, values``."""
@@ -88,7 +101,9 @@ def read_result(folder: str | Path) -> Result:
     for field, name in FILES.items():
         try:
             keep = dict.fromkeys(TEXT, str)
-            tables[field] = pd.read_csv(folder / f"{name}.csv", dtype=keep, keep_default_na=False, na_values={})
+            tables[field] = pd.read_csv(
+                folder / f"{name}.csv", dtype=keep, keep_default_na=False, na_values={}
+            )
         except (OSError, ValueError) as error:
             raise MedscaleError(
                 f"{folder / name}.csv cannot be read ({error}); delete {folder} and run again"
@@ -116,7 +131,9 @@ def differences(results: Sequence[Result], baseline: str, metric: str = "accurac
     """
     by_name = {result.name: result for result in results}
     if baseline not in by_name:
-        raise MedscaleError(f"the baseline {baseline} is not among the runs {', '.join(by_name)}; add it to `runs`")
+        raise MedscaleError(
+            f"the baseline {baseline} is not among the runs {', '.join(by_name)}; add it to `runs`"
+        )
     base = by_name[baseline]
     rows = []
     for result in results:

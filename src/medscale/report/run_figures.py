@@ -18,17 +18,24 @@ from medscale.report.names import BLACK, BLUE, COLOURS, GREY, LINES, MARKERS, VE
 
 QUANTITIES = (("loss", "loss (cross-entropy)"), ("accuracy", "accuracy"))
 SPLITS = (("train", "training", VERMILION, "--"), ("val", "validation", BLUE, "-"))
-AVERAGES: dict[str, tuple[str, Any]] = {"macro average": (BLACK, "-"), "micro average": (GREY, "--")}
+AVERAGES: dict[str, tuple[str, Any]] = {
+    "macro average": (BLACK, "-"),
+    "micro average": (GREY, "--"),
+}
 Points = Sequence[Mapping[str, Any]]
 MANY = 8  # classes above which a matrix holds no numbers and curves show only averages
 
 
 @style.styled
-def curves(table: pd.DataFrame, run: str, quantities: Sequence[tuple[str, str]] = QUANTITIES) -> Figure:
+def curves(
+    table: pd.DataFrame, run: str, quantities: Sequence[tuple[str, str]] = QUANTITIES
+) -> Figure:
     """Loss and accuracy of training and validation by epoch; the band is the range over replicates."""
     figure = style.new(2.5)
     figure.suptitle(label(run), size=9)
-    for axes, (name, unit) in zip(figure.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True):
+    for axes, (name, unit) in zip(
+        figure.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True
+    ):
         draw_curves(axes, table, name)
         axes.set(xlabel="epoch", ylabel=unit)
         axes.legend()
@@ -50,7 +57,13 @@ def confusion(counts: np.ndarray, classes: list[str], run: str) -> Figure:
 
 
 @style.styled
-def roc(roc: pd.DataFrame, pr: pd.DataFrame, areas: Sequence[dict[str, float]], run: str, operating: Points) -> Figure:
+def roc(
+    roc: pd.DataFrame,
+    pr: pd.DataFrame,
+    areas: Sequence[dict[str, float]],
+    run: str,
+    operating: Points,
+) -> Figure:
     """ROC and precision-recall curves of the test images: thick the mean over seeds, thin each seed.
 
     Args:
@@ -85,17 +98,23 @@ def draw_curves(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
     for split, words, colour, line in SPLITS:
         part = table[table["quantity"] == f"{split}_{quantity}"].sort_values("epoch")
         axes.plot(part["epoch"], part["mean"], color=colour, linestyle=line, label=words)
-        axes.fill_between(part["epoch"], part["low"], part["high"], color=colour, alpha=0.2, linewidth=0)
+        axes.fill_between(
+            part["epoch"], part["low"], part["high"], color=colour, alpha=0.2, linewidth=0
+        )
     if quantity == "accuracy":
         axes.set_ylim(0, 1.02)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
 
 
-def draw_confusion(axes: Axes, counts: np.ndarray, classes: list[str], *, names: bool = True) -> AxesImage:
+def draw_confusion(
+    axes: Axes, counts: np.ndarray, classes: list[str], *, names: bool = True
+) -> AxesImage:
     """Draw a row-normalised matrix with its numbers, where they fit; returns the image for a colour bar."""
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     many = len(classes) > MANY
-    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5 if many else 1, 0, 100))  # rare confusions show too
+    image = axes.imshow(
+        shares, cmap="Blues", norm=PowerNorm(0.5 if many else 1, 0, 100)
+    )  # rare confusions show too
     axes.grid(visible=False)
     ticks = range(len(classes)) if names else []
     words = [style.shorten(name, 18) for name in classes] if names else []
@@ -107,7 +126,9 @@ def draw_confusion(axes: Axes, counts: np.ndarray, classes: list[str], *, names:
             colour = "white" if share > (30 if many else 55) else "black"
             if share >= 0.5 or not many:
                 size = 4 if len(classes) > 15 else 7
-                axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=colour, size=size)
+                axes.text(
+                    column, row, f"{share:.0f}", ha="center", va="center", color=colour, size=size
+                )
     return image
 
 
@@ -117,13 +138,17 @@ def draw_roc(axes: Axes, points: pd.DataFrame, auroc: dict[str, float]) -> None:
     draw_curve(axes, points, ("false_positive_rate", "true_positive_rate"), auroc)
 
 
-def draw_curve(axes: Axes, points: pd.DataFrame, of: tuple[str, str], areas: dict[str, float]) -> None:
+def draw_curve(
+    axes: Axes, points: pd.DataFrame, of: tuple[str, str], areas: dict[str, float]
+) -> None:
     """Draw the curves of roc.csv or pr.csv (columns ``of``): of many classes only their averages."""
     names = list(dict.fromkeys(points["curve"]))
     if len(names) > MANY:
         names = [name for name in names if name.endswith(" average")]
     for number, name in enumerate(names):
-        colour, line = AVERAGES.get(name, (COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]))
+        colour, line = AVERAGES.get(
+            name, (COLOURS[number % len(COLOURS)], LINES[number % len(LINES)])
+        )
         for seed, part in points[points["curve"] == name].groupby("seed", dropna=False):
             mean = pd.isna(seed) or seed == ""
             area = f" ({areas[name]:.3f})" if name in areas else ""

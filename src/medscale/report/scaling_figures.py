@@ -10,18 +10,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 
+from medscale.measure.scaling import Series
+from medscale.measure.scaling.advice import undecided
 from medscale.report import style
 from medscale.report.names import GREY, family, label, look
 from medscale.report.scaling_tables import HOURS, LAWS, power
-from medscale.scaling import Series
-from medscale.scaling.advice import undecided
 
 
 @style.styled
 def speedups(ours: Sequence[Series], published: Sequence[Series]) -> Figure:
     """Measured speedup by number of devices with the fitted law of each series, a panel a source and kind of device."""
     panels = [
-        (f"{source}: {'CPU' if kind == 'cpu' else 'GPU'}", [one for one in found if one.spec.device == kind])
+        (
+            f"{source}: {'CPU' if kind == 'cpu' else 'GPU'}",
+            [one for one in found if one.spec.device == kind],
+        )
         for source, found in (("ours", ours), ("published", published))
         for kind in ("cpu", "gpu")
     ]
@@ -33,10 +36,15 @@ def speedups(ours: Sequence[Series], published: Sequence[Series]) -> Figure:
     rows, columns = style.grid(len(panels), 2)
     alone = len(panels) == 1
     figure = style.new(2.2 if alone else 0.2 + 3.0 * rows)
-    for (title, found), (axes,) in zip(panels, style.panels(figure, len(panels), columns), strict=True):
+    for (title, found), (axes,) in zip(
+        panels, style.panels(figure, len(panels), columns), strict=True
+    ):
         _panel(axes, found)
         style.legend_beside(axes, alone=alone)
-        axes.set_title(title + (" (CPU processes in place of GPUs)" if any(one.stand_in for one in found) else ""))
+        axes.set_title(
+            title
+            + (" (CPU processes in place of GPUs)" if any(one.stand_in for one in found) else "")
+        )
     return figure
 
 
@@ -54,15 +62,26 @@ def cost(table: pd.DataFrame, best: Sequence[str], currency: str) -> Figure:
         _in_units(table, "device-hours", *HOURS),
         _in_units(table, currency, "money"),
     )
-    for axes, (column, scale, unit) in zip(figure.subplots(1, 3, sharey=True), columns, strict=True):
+    for axes, (column, scale, unit) in zip(
+        figure.subplots(1, 3, sharey=True), columns, strict=True
+    ):
         for place, (_, row) in zip(places, table.iterrows(), strict=True):
             drawn, value = look(row["run"]), scale * row[column]
             if value != value:
-                axes.text(0.02, place, "not reached", size=6.5, va="center", transform=axes.get_yaxis_transform())
+                axes.text(
+                    0.02,
+                    place,
+                    "not reached",
+                    size=6.5,
+                    va="center",
+                    transform=axes.get_yaxis_transform(),
+                )
                 continue
             face = drawn.colour if row["run"] in best else "white"
             if column == "seconds":
-                bars = style.errors(*(scale * np.array([row[f"seconds{end}"]]) for end in ("", "_low", "_high")))
+                bars = style.errors(
+                    *(scale * np.array([row[f"seconds{end}"]]) for end in ("", "_low", "_high"))
+                )
                 axes.errorbar(value, place, xerr=bars, color=drawn.colour, capsize=2)
             axes.plot(value, place, drawn.marker, color=drawn.colour, markerfacecolor=face)
         highest = table["seconds_high" if column == "seconds" else column].max()
@@ -87,7 +106,9 @@ def _panel(axes: Axes, found: Sequence[Series]) -> None:
     shifts = np.linspace(-0.03, 0.03, len(found)) if len(found) > 1 else np.zeros(1)
     for shift, one in zip(shifts, found, strict=True):
         table, drawn, fit = one.table(), look(one.spec.name), one.law()
-        bars = style.errors(*(table[f"speedup{end}"].to_numpy(float) for end in ("", "_low", "_high")))
+        bars = style.errors(
+            *(table[f"speedup{end}"].to_numpy(float) for end in ("", "_low", "_high"))
+        )
         told = fit is not None and not undecided(fit)
         words = family(one.spec.name) + (f" ({LAWS[fit.law]})" if fit is not None and told else "")
         axes.errorbar(
@@ -108,7 +129,13 @@ def _panel(axes: Axes, found: Sequence[Series]) -> None:
             axes.plot(n[~inside], curve[~inside], color=drawn.colour, linewidth=0.8, linestyle="--")
             most = max(most, 2 * one.spec.devices)
         else:
-            axes.plot(table["devices"] * 2**shift, table["speedup"], color=drawn.colour, linewidth=0.5, linestyle=":")
+            axes.plot(
+                table["devices"] * 2**shift,
+                table["speedup"],
+                color=drawn.colour,
+                linewidth=0.5,
+                linestyle=":",
+            )
     ticks = 2.0 ** np.arange(0, np.ceil(np.log2(most)) + 1)
     axes.plot(ticks, ticks, color=GREY, linewidth=0.8, linestyle=":", label="ideal", zorder=1)
     lowest = min(1.0, *(float(one.table()["speedup_low"].min()) for one in found))

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medscale.measure.scaling import Series
+from medscale.measure.scaling.advice import undecided
+from medscale.measure.scaling.laws import Fit, Value
 from medscale.report.latex import escape, number, significant, span, stacked, tabular
 from medscale.report.names import family, label
 from medscale.report.results import records
 from medscale.report.tables import DAGGER, with_range
-from medscale.scaling import Series
-from medscale.scaling.advice import undecided
-from medscale.scaling.laws import Fit, Value
 
 HELD = {"global": "global batch", "per_device": "batch a device", "other": "neither", "": "unknown"}
 SCALING = {"global": "strong", "per_device": "weak", "other": "--", "": "--"}
@@ -30,7 +30,9 @@ def series(found: Sequence[Series]) -> tuple[str, pd.DataFrame]:
     for one in sorted(found, key=lambda one: list(HELD).index(one.held)):
         table = one.table()
         for place, row in enumerate(records(table)):
-            name = escape(f"{family(one.spec.name)}, {one.spec.device.upper()}") + (DAGGER if one.stand_in else "")
+            name = escape(f"{family(one.spec.name)}, {one.spec.device.upper()}") + (
+                DAGGER if one.stand_in else ""
+            )
             rows.append(
                 [
                     name if place == 0 else "",
@@ -56,7 +58,12 @@ def series(found: Sequence[Series]) -> tuple[str, pd.DataFrame]:
         r"effi-\\ciency",
         r"serial\\fraction",
     )
-    aligned = [("l", "series"), ("l", "scaling"), ("l", "run"), *[("r", stacked(head)) for head in heads]]
+    aligned = [
+        ("l", "series"),
+        ("l", "scaling"),
+        ("l", "run"),
+        *[("r", stacked(head)) for head in heads],
+    ]
     empty = pd.DataFrame({"series": [], "held": [], "run": []})
     return tabular(aligned, rows, rules), pd.concat(flat, ignore_index=True) if flat else empty
 
@@ -83,7 +90,12 @@ def laws(found: Mapping[str, Sequence[Series]]) -> tuple[str, pd.DataFrame]:
         r"efficiency\\1/2 at",
         r"error\\(\%)",
     )
-    aligned = [("l", "series"), ("l", "devices"), ("l", "law"), *[("r", stacked(head)) for head in heads]]
+    aligned = [
+        ("l", "series"),
+        ("l", "devices"),
+        ("l", "law"),
+        *[("r", stacked(head)) for head in heads],
+    ]
     return tabular(aligned, rows, rules), pd.DataFrame(flat)
 
 
@@ -121,7 +133,9 @@ def power(table: pd.DataFrame, *columns: str) -> int:
     """The power of ten (0, -3, -6, ...) in whose units the largest of some columns' values can be read."""
     largest = table[list(columns)].to_numpy(float)
     largest = largest[np.isfinite(largest) & (largest > 0)]
-    return 3 * math.floor(math.log10(largest.max()) / 3) if largest.size and largest.max() < 0.1 else 0
+    return (
+        3 * math.floor(math.log10(largest.max()) / 3) if largest.size and largest.max() < 0.1 else 0
+    )
 
 
 def _times(exponent: int) -> str:
@@ -159,14 +173,28 @@ def _law_records(source: str, one: Series) -> list[dict[str, Any]]:
     base["devices"] = " ".join(str(point.spec.devices) for point in one.points)
     found: list[dict[str, Any]] = []
     for fit in one.laws().values():
-        parts = {"serial": fit.serial, "crosstalk": fit.crosstalk, "best": fit.best, "half": fit.half}
+        parts = {
+            "serial": fit.serial,
+            "crosstalk": fit.crosstalk,
+            "best": fit.best,
+            "half": fit.half,
+        }
         flat = {
             f"{name}{end}": v
             for name, x in parts.items()
             for end, v in zip(("", "_low", "_high"), _ends(x), strict=True)
         }
         preferred = chosen is not None and fit.law == chosen.law
-        found.append({**base, "law": fit.law, **flat, "error": fit.error, "aicc": fit.aicc, "preferred": preferred})
+        found.append(
+            {
+                **base,
+                "law": fit.law,
+                **flat,
+                "error": fit.error,
+                "aicc": fit.aicc,
+                "preferred": preferred,
+            }
+        )
     return found or [{**base, "law": "", "preferred": False}]
 
 
@@ -186,6 +214,8 @@ def _value(value: Value, digits: int, scale: float = 1.0) -> str:
 
 
 def _span(value: Value, digits: int, scale: float = 1.0) -> str:
-    high = number(value.high, digits, scale) if math.isfinite(value.high) else r"\ensuremath{\infty}"
+    high = (
+        number(value.high, digits, scale) if math.isfinite(value.high) else r"\ensuremath{\infty}"
+    )
     low = number(value.low, digits, scale) if math.isfinite(value.low) else r"\ensuremath{\infty}"
     return f"{low}--{high}"

@@ -9,18 +9,19 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from medscale.config import FIGURES, Config
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json, write_json
+from medscale.config.configuration import Config
+from medscale.config.figures import FIGURES
 from medscale.data.shards import Shards
-from medscale.errors import MedscaleError
 from medscale.evaluate.replicates import read_index
-from medscale.files import read_json, write_json
+from medscale.measure.scaling import speedups
 from medscale.report import data_figures, study_figures, style, tables
 from medscale.report.facts import facts, varied
 from medscale.report.marks import mark
 from medscale.report.parity import parity
 from medscale.report.reported import compare, read_reported
 from medscale.report.results import Result, read_result, records
-from medscale.scaling import speedups
 
 
 def write_report(
@@ -64,7 +65,16 @@ def write_report(
     published = compare(read_reported(reported, study), found)
     _figures(figures, found, times, settings.baseline, shards, counts, reasons, audit)
     _tables(tables_to, found, times, settings.baseline, index, counts, reasons, published)
-    said = facts(study, settings, found, times, counts, audit, published, whole.figures(study)[len(FIGURES) :])
+    said = facts(
+        study,
+        settings,
+        found,
+        times,
+        counts,
+        audit,
+        published,
+        whole.figures(study)[len(FIGURES) :],
+    )
     of_quality = read_json(quality)
     said["structure"] |= {"quality": of_quality["structure"], "variants": varied(whole, study)}
     said["values"] |= {f"{study}/{key}": value for key, value in of_quality["values"].items()}
@@ -103,8 +113,12 @@ def _reasons(path: Path, audit: dict[str, Any], used: int) -> pd.DataFrame:
         raise MedscaleError(
             f"{path}: {audit['found']} files were found, but {used} used and {excluded} excluded; index again"
         )
-    grouped = lines.groupby(["action", "reason"], as_index=False).size().rename(columns={"size": "files"})
-    return grouped.sort_values(["action", "files", "reason"], ascending=[True, False, True], ignore_index=True)
+    grouped = (
+        lines.groupby(["action", "reason"], as_index=False).size().rename(columns={"size": "files"})
+    )
+    return grouped.sort_values(
+        ["action", "files", "reason"], ascending=[True, False, True], ignore_index=True
+    )
 
 
 def _figures(
@@ -147,7 +161,9 @@ def _tables(
     groups = index.groupby("split")["group"].nunique().reindex(list(tables.SPLITS), fill_value=0)
     groups["all"] = index["group"].nunique()  # a group of a published split can stand in two parts
     by_class = counts.reset_index().rename(columns={"label": "class"})
-    tables.write(folder, "data", tables.data(counts, {str(k): int(v) for k, v in groups.items()}), by_class)
+    tables.write(
+        folder, "data", tables.data(counts, {str(k): int(v) for k, v in groups.items()}), by_class
+    )
     tables.write(folder, "audit", tables.audit(reasons), reasons)
     tables.write(folder, "results", *tables.results(found, baseline))
     steps = parity(found, baseline)

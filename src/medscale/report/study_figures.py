@@ -12,7 +12,18 @@ from matplotlib.ticker import NullLocator, StrMethodFormatter
 
 from medscale.evaluate.summary import KINDS
 from medscale.report import run_figures, style
-from medscale.report.names import BLACK, BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, family, label, look
+from medscale.report.names import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    SKY,
+    VERMILION,
+    family,
+    label,
+    look,
+)
 from medscale.report.results import Result, differences
 
 ACROSS = 5
@@ -36,15 +47,21 @@ def accuracy(results: Sequence[Result], baseline: str) -> Figure:
         for place, result in zip(places, results, strict=True):
             _interval(axes, result, metric, place, scale)
             if result.name == baseline and result.score(metric)["mean"] is not None:
-                axes.axvline(scale * result.score(metric)["mean"], color=GREY, linewidth=0.8, linestyle="--")
+                axes.axvline(
+                    scale * result.score(metric)["mean"], color=GREY, linewidth=0.8, linestyle="--"
+                )
         axes.set(xlabel=unit)
     table = differences(results, baseline).set_index("run")
     right.axvline(0, color=GREY, linewidth=0.8, linestyle="--")
     for place, result in zip(places, results, strict=True):
         row = table.loc[result.name]
         style_ = look(result.name)
-        bars = style.errors(np.array([row["mean"]]), np.array([row["low"]]), np.array([row["high"]]))
-        right.errorbar(row["mean"], place, xerr=bars, color=style_.colour, marker=style_.marker, capsize=2)
+        bars = style.errors(
+            np.array([row["mean"]]), np.array([row["low"]]), np.array([row["high"]])
+        )
+        right.errorbar(
+            row["mean"], place, xerr=bars, color=style_.colour, marker=style_.marker, capsize=2
+        )
     right.set(xlabel=f"accuracy less that of\n{label(baseline)} (points)")
     left.set_yticks(places, [label(result.name) for result in results])
     left.set_ylim(-0.6, len(results) - 0.4)
@@ -69,7 +86,15 @@ def curves(results: Sequence[Result]) -> Figure:
         loss.set_title(_title(result.name), size=7)
         loss.set(ylim=(0, top))
         if most[number] > top:
-            loss.text(0.97, 0.97, f"up to {most[number]:.2g}", transform=loss.transAxes, ha="right", va="top", size=6.5)
+            loss.text(
+                0.97,
+                0.97,
+                f"up to {most[number]:.2g}",
+                transform=loss.transAxes,
+                ha="right",
+                va="top",
+                size=6.5,
+            )
         accuracy_.set(xlabel="epoch")
         if number % columns == 0:
             loss.set(ylabel="loss (cross-entropy)")
@@ -91,7 +116,13 @@ def roc(results: Sequence[Result]) -> Figure:
     for number, (result, (axis,)) in enumerate(zip(results, axes, strict=True)):
         run_figures.draw_roc(axis, result.roc, {})
         area = result.score("auroc")["mean"]
-        axis.text(0.97, 0.05, f"AUROC {area:.3f}" if area is not None else "undefined", ha="right", size=6.5)
+        axis.text(
+            0.97,
+            0.05,
+            f"AUROC {area:.3f}" if area is not None else "undefined",
+            ha="right",
+            size=6.5,
+        )
         axis.set_title(_title(result.name), size=7)
         axis.set(xlabel="false-positive rate", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
         axis.set(ylabel="true-positive rate" if number % columns == 0 else "")
@@ -120,10 +151,18 @@ def confusion(results: Sequence[Result]) -> Figure:
                 tick.set(rotation=35, ha="right", rotation_mode="anchor")
     figure.supylabel("true class", size=8)
     figure.supxlabel(
-        "predicted class" + (" (numbers: percent of the images of the true class)" if small else ""), size=8
+        "predicted class"
+        + (" (numbers: percent of the images of the true class)" if small else ""),
+        size=8,
     )
     if not small:
-        figure.colorbar(image, ax=[axis for (axis,) in axes], label="share of the true class (%)", shrink=0.9, pad=0.01)
+        figure.colorbar(
+            image,
+            ax=[axis for (axis,) in axes],
+            label="share of the true class (%)",
+            shrink=0.9,
+            pad=0.01,
+        )
     return figure
 
 
@@ -147,8 +186,19 @@ def time(results: Sequence[Result]) -> Figure:
     places, left = np.arange(len(results))[::-1], np.zeros(len(results))
     for kind in KINDS:
         colour, hatch, words = KIND_LOOK[kind]
-        width = np.array([result.summary["timing"]["seconds_by_kind"][kind]["mean"] for result in results])
-        axes.barh(places, width, left=left, color=colour, hatch=hatch, edgecolor="white", label=words, height=0.7)
+        width = np.array(
+            [result.summary["timing"]["seconds_by_kind"][kind]["mean"] for result in results]
+        )
+        axes.barh(
+            places,
+            width,
+            left=left,
+            color=colour,
+            hatch=hatch,
+            edgecolor="white",
+            label=words,
+            height=0.7,
+        )
         left += width
     axes.set_yticks(places, [label(result.name) for result in results])
     axes.grid(visible=False, axis="y")
@@ -177,7 +227,9 @@ def _interval(axes: Axes, result: Result, metric: str, place: float, scale: floa
 def _scaling(table: pd.DataFrame, column: str, unit: str) -> Figure:
     kinds = [kind for kind in ("cpu", "gpu") if (table["device"] == kind).any()]
     figure = style.new(2.9 if len(kinds) > 1 else 2.2)
-    for number, (kind, axes) in enumerate(zip(kinds, figure.subplots(1, len(kinds), squeeze=False)[0], strict=True)):
+    for number, (kind, axes) in enumerate(
+        zip(kinds, figure.subplots(1, len(kinds), squeeze=False)[0], strict=True)
+    ):
         part = table[(table["device"] == kind) & table["speedup"].notna()]
         baselines = [name for name in part["baseline"].unique() if name]
         if part.empty:
@@ -188,7 +240,11 @@ def _scaling(table: pd.DataFrame, column: str, unit: str) -> Figure:
         ideal = devices if column == "speedup" else np.ones(len(devices))
         axes.plot(devices, ideal, color=GREY, linewidth=0.8, linestyle=":", label="ideal")
         axes.set_xscale("log", base=2)
-        axes.set(xticks=devices, xlim=(devices[0] * 0.85, devices[-1] * 1.18), xlabel=_devices(kind, part))
+        axes.set(
+            xticks=devices,
+            xlim=(devices[0] * 0.85, devices[-1] * 1.18),
+            xlabel=_devices(kind, part),
+        )
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
         if column == "speedup":
@@ -196,10 +252,15 @@ def _scaling(table: pd.DataFrame, column: str, unit: str) -> Figure:
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.yaxis.set_minor_locator(NullLocator())
             lowest, highest = min(1, part[column].min()), max(devices[-1], part[column].max())
-            axes.set_yticks(2.0 ** np.arange(np.floor(np.log2(lowest)), np.ceil(np.log2(highest)) + 1))
+            axes.set_yticks(
+                2.0 ** np.arange(np.floor(np.log2(lowest)), np.ceil(np.log2(highest)) + 1)
+            )
         else:
             axes.set_ylim(0, None)
-        axes.set(title="against " + " and ".join(label(name) for name in baselines), ylabel=unit if number == 0 else "")
+        axes.set(
+            title="against " + " and ".join(label(name) for name in baselines),
+            ylabel=unit if number == 0 else "",
+        )
         style.legend_beside(axes, alone=len(kinds) == 1)
     return figure
 
@@ -211,13 +272,17 @@ def _families(axes: Axes, part: pd.DataFrame, column: str) -> None:
     for shift, (words, rows) in zip(shifts, part.groupby(names, sort=False), strict=False):
         drawn = look(rows["run"].iloc[0])
         if rows["devices"].min() > 1 and "," not in str(words):
-            serial = part["run"].isin([f"serial{'_amp' if rows['amp'].iloc[0] else ''}_1{rows['device'].iloc[0]}"])
+            serial = part["run"].isin(
+                [f"serial{'_amp' if rows['amp'].iloc[0] else ''}_1{rows['device'].iloc[0]}"]
+            )
             rows = pd.concat([part[serial], rows])
         rows = rows.sort_values("devices")
         axes.errorbar(
             rows["devices"] * 2**shift,
             rows[column],
-            yerr=style.errors(*(rows[f"{column}{end}"].to_numpy() for end in ("", "_low", "_high"))),
+            yerr=style.errors(
+                *(rows[f"{column}{end}"].to_numpy() for end in ("", "_low", "_high"))
+            ),
             label=words,
             color=drawn.colour,
             marker=drawn.marker,

@@ -19,11 +19,13 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
-from medscale.files import atomic
+from medscale.base.files import atomic
 from medscale.report.names import GREY, VERMILION
 
 P = ParamSpec("P")
-WIDTH = 6.5  # inches: the paper's text width, so that letters are as large in the figure as in the text
+WIDTH = (
+    6.5  # inches: the paper's text width, so that letters are as large in the figure as in the text
+)
 STRIP = 0.18  # inches below a figure, for its mark
 DPI = 150  # of a PNG
 METADATA: dict[str, dict[str, str | None]] = {
@@ -78,7 +80,9 @@ def save(figure: Figure, path: str | Path, mark: str = "") -> None:
     width, height = figure.get_size_inches()
     strip = STRIP if mark else 0
     with _house():
-        figure.text(0.995, (0.02 - strip) / height, mark, ha="right", va="bottom", size=7, color=VERMILION)
+        figure.text(
+            0.995, (0.02 - strip) / height, mark, ha="right", va="bottom", size=7, color=VERMILION
+        )
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         for legend in figure.legends:  # else they would move into the strip
@@ -86,7 +90,9 @@ def save(figure: Figure, path: str | Path, mark: str = "") -> None:
         page = Bbox.from_extents(0, -strip, width, height)
         with atomic(path) as temporary:
             kind = Path(path).suffix[1:]
-            figure.savefig(temporary, format=kind, dpi=DPI, bbox_inches=page, metadata=METADATA[kind])
+            figure.savefig(
+                temporary, format=kind, dpi=DPI, bbox_inches=page, metadata=METADATA[kind]
+            )
 
 
 def grid(count: int, across: int) -> tuple[int, int]:
@@ -100,7 +106,8 @@ def panels(figure: Figure, count: int, columns: int, rows_each: int = 1) -> list
     bands = -(-count // columns)
     axes = figure.subplots(bands * rows_each, columns, squeeze=False)
     each = [
-        [axes[n // columns * rows_each + row, n % columns] for row in range(rows_each)] for n in range(bands * columns)
+        [axes[n // columns * rows_each + row, n % columns] for row in range(rows_each)]
+        for n in range(bands * columns)
     ]
     for unused in (one for column in each[count:] for one in column):
         unused.remove()
@@ -124,7 +131,9 @@ def logarithmic(axis: Axis) -> None:
 
 def shorten(text: str, length: int = 26) -> str:
     """A class name that fits beside an axis; letters that the font lacks stand as their code, as [U+80BA]."""
-    text = "".join(letter if ord(letter) in _glyphs() else f"[U+{ord(letter):04X}]" for letter in text)
+    text = "".join(
+        letter if ord(letter) in _glyphs() else f"[U+{ord(letter):04X}]" for letter in text
+    )
     return text if len(text) <= length else text[: length - 1] + "…"
 
 

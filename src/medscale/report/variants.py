@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from medscale.config import Config
-from medscale.files import write_json
+from medscale.base.files import write_json
+from medscale.config.configuration import Config
 from medscale.report import style, tables
 from medscale.report.latex import escape, number, span, stacked, tabular
 from medscale.report.marks import mark
@@ -27,7 +27,9 @@ METRICS = (
 TRAINED = {"all": "all layers", "last_block": "last block", "last_layer": "last layer"}
 
 
-def write_variants(study: str, config: Path, results: Sequence[Path], figures: Path, tables_to: Path) -> None:
+def write_variants(
+    study: str, config: Path, results: Sequence[Path], figures: Path, tables_to: Path
+) -> None:
     """Write ``figures/<study>/variants.pdf``, ``tables/<study>/variants.tex|csv`` and ``variants.json``.
 
     Args:
@@ -43,7 +45,11 @@ def write_variants(study: str, config: Path, results: Sequence[Path], figures: P
     settings = read_config(config)
     found = [read_result(folder) for folder in results]
     names = _names(settings, study, found)
-    style.save(figure(names, found), figures / "variants.pdf", mark(result.summary["marks"] for result in found))
+    style.save(
+        figure(names, found),
+        figures / "variants.pdf",
+        mark(result.summary["marks"] for result in found),
+    )
     tables.write(tables_to, "variants", *table(settings, names, found))
     write_json(tables_to / "variants.json", _facts(settings, study, found))
 
@@ -53,7 +59,9 @@ def figure(names: Sequence[str], found: Sequence[Result]) -> Figure:
     """Accuracy, balanced accuracy and AUROC of the test images with bootstrap intervals, a row a variant."""
     drawing = style.new(0.9 + 0.28 * len(found))
     places = np.arange(len(found))[::-1]
-    for axes, (metric, unit, scale, _) in zip(drawing.subplots(1, len(METRICS), sharey=True), METRICS, strict=True):
+    for axes, (metric, unit, scale, _) in zip(
+        drawing.subplots(1, len(METRICS), sharey=True), METRICS, strict=True
+    ):
         for number_, (place, result) in enumerate(zip(places, found, strict=True)):
             score = result.score(metric)
             if score["mean"] is None:
@@ -61,7 +69,12 @@ def figure(names: Sequence[str], found: Sequence[Result]) -> Figure:
             mean, low, high = (scale * np.array([score[key]]) for key in ("mean", "low", "high"))
             look = LOOKS[number_ % len(LOOKS)]
             axes.errorbar(
-                mean, place, xerr=style.errors(mean, low, high), color=look.colour, marker=look.marker, capsize=2
+                mean,
+                place,
+                xerr=style.errors(mean, low, high),
+                color=look.colour,
+                marker=look.marker,
+                capsize=2,
             )
         axes.set(xlabel=unit)
     drawing.axes[0].set_yticks(places, [style.wrapped(name, 34) for name in names])
@@ -69,25 +82,46 @@ def figure(names: Sequence[str], found: Sequence[Result]) -> Figure:
     return drawing
 
 
-def table(config: Config, names: Sequence[str], found: Sequence[Result]) -> tuple[str, pd.DataFrame]:
+def table(
+    config: Config, names: Sequence[str], found: Sequence[Result]
+) -> tuple[str, pd.DataFrame]:
     """What differs and how well each does, as LaTeX and with every digit."""
     rows, flat = [], []
     for name, result in zip(names, found, strict=True):
         settings = config.study(result.summary["study"])
         images, seeds = result.summary["counts"]["test"]["images"], len(result.summary["seeds"])
-        differs = [settings.split.mode, TRAINED[settings.model.trained], ", ".join(settings.model.metadata) or "none"]
-        record = {"study": result.summary["study"], "run": result.name, "test_images": images, "replicates": seeds}
+        differs = [
+            settings.split.mode,
+            TRAINED[settings.model.trained],
+            ", ".join(settings.model.metadata) or "none",
+        ]
+        record = {
+            "study": result.summary["study"],
+            "run": result.name,
+            "test_images": images,
+            "replicates": seeds,
+        }
         record |= dict(zip(("split", "trained", "metadata"), differs, strict=True))
         cells = [escape(name), *map(escape, differs), str(images), str(seeds)]
         for metric, _, scale, digits in METRICS:
             score = result.score(metric)
-            cells.append(f"{number(score['mean'], digits, scale)} ({span(score['low'], score['high'], digits, scale)})")
+            cells.append(
+                f"{number(score['mean'], digits, scale)} ({span(score['low'], score['high'], digits, scale)})"
+            )
             record |= {f"{metric}_{key}": score[key] for key in ("mean", "low", "high", "seed_sd")}
         rows.append(cells)
         flat.append(record)
-    same = [place for place in range(1, 6) if len({row[place] for row in rows}) == 1]  # columns that tell nothing apart
+    same = [
+        place for place in range(1, 6) if len({row[place] for row in rows}) == 1
+    ]  # columns that tell nothing apart
     rows = [["" if place in same else cell for place, cell in enumerate(row)] for row in rows]
-    heads = ("test\\\\images", "repli-\\\\cates", "accuracy\\\\(\\%)", "balanced\\\\accuracy (\\%)", "AUROC")
+    heads = (
+        "test\\\\images",
+        "repli-\\\\cates",
+        "accuracy\\\\(\\%)",
+        "balanced\\\\accuracy (\\%)",
+        "AUROC",
+    )
     words = (("l", "variant"), ("l", "split"), ("l", "trained"), ("l", "metadata"))
     return tabular([*words, *[("r", stacked(head)) for head in heads]], rows), pd.DataFrame(flat)
 
@@ -109,10 +143,19 @@ def _facts(config: Config, study: str, found: Sequence[Result]) -> dict[str, Any
         name = result.summary["study"]
         key, score = f"{name}/{result.name}", result.score("accuracy")
         values[f"{study}/variants/{key}/accuracy"] = number(score["mean"], 1, 100)
-        values[f"{study}/variants/{key}/accuracy/interval"] = span(score["low"], score["high"], 1, 100)
-        one = runs.setdefault(result.name, {"label": label(result.name), "own": f"{study}/{result.name}", "others": []})
+        values[f"{study}/variants/{key}/accuracy/interval"] = span(
+            score["low"], score["high"], 1, 100
+        )
+        one = runs.setdefault(
+            result.name,
+            {"label": label(result.name), "own": f"{study}/{result.name}", "others": []},
+        )
         if name != study:
-            one["others"].append({"key": key, "title": config.study(name).title, "collapsed": result.collapsed})
-    marks = sorted((dict(pair) for pair in {tuple(sorted(r.summary["marks"].items())) for r in found}), key=str)
+            one["others"].append(
+                {"key": key, "title": config.study(name).title, "collapsed": result.collapsed}
+            )
+    marks = sorted(
+        (dict(pair) for pair in {tuple(sorted(r.summary["marks"].items())) for r in found}), key=str
+    )
     structure = {"part_of": study, "part": "compared", "marks": marks, "runs": list(runs.values())}
     return {"structure": structure, "values": values}

@@ -11,13 +11,15 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
-from medscale.config import Crop, Model, Preprocess, Strict
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json, sha256, write_json
+from medscale.base.section import Strict
+from medscale.config.sections import Preprocess
 from medscale.data import metadata
 from medscale.data.metadata import Encoding
 from medscale.data.shards import Shards
-from medscale.errors import MedscaleError
+from medscale.engine.plan import Crop, Model
 from medscale.evaluate.replicates import Replicate
-from medscale.files import read_json, sha256, write_json
 
 INFERENCE = "inference.json"
 
@@ -32,7 +34,9 @@ class Weights(Strict):
     """
 
     seed: int
-    file: str = Field(pattern=r"^[A-Za-z0-9_-]+\.safetensors$", description="below the result folder")
+    file: str = Field(
+        pattern=r"^[A-Za-z0-9_-]+\.safetensors$", description="below the result folder"
+    )
     sha256: str
     validation: float | None
     threshold: float | None = None
@@ -77,7 +81,9 @@ class Inference(Strict):
         return found
 
 
-def put(replicates: Sequence[Replicate], shards: Shards, folder: Path, summary: dict[str, Any]) -> None:
+def put(
+    replicates: Sequence[Replicate], shards: Shards, folder: Path, summary: dict[str, Any]
+) -> None:
     """Put inference.json and each replicate's weights (linked where that is possible) into a new result folder.
 
     Args:
@@ -94,7 +100,9 @@ def put(replicates: Sequence[Replicate], shards: Shards, folder: Path, summary: 
     thresholds = summary.get("thresholds") or [None] * len(replicates)
     temperatures = _temperatures(summary, len(replicates))
     parts = []
-    for replicate, value, threshold, temperature in zip(replicates, values, thresholds, temperatures, strict=True):
+    for replicate, value, threshold, temperature in zip(
+        replicates, values, thresholds, temperatures, strict=True
+    ):
         name = f"seed{replicate.plan.seed}.safetensors"
         _link(replicate.folder / "model.safetensors", folder / name)
         parts.append(
@@ -121,7 +129,9 @@ def put(replicates: Sequence[Replicate], shards: Shards, folder: Path, summary: 
         metadata=metadata.fit(shards.rows, plan.model.metadata),
         replicates=parts,
         judged_by=judged_by,
-        chosen=replicates[int(np.argmin(values) if judged_by == "loss" else np.argmax(values))].plan.seed,
+        chosen=replicates[
+            int(np.argmin(values) if judged_by == "loss" else np.argmax(values))
+        ].plan.seed,
         versions=shards.meta.get("versions", {}),
     )
     write_json(folder / INFERENCE, made.model_dump(mode="json"))
@@ -135,9 +145,15 @@ def read(folder: str | Path) -> Inference:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise MedscaleError(f"{folder} does not exist; name a result folder, such as results/<study>/<run>")
+        raise MedscaleError(
+            f"{folder} does not exist; name a result folder, such as results/<study>/<run>"
+        )
     if not (folder / INFERENCE).is_file():
-        older = "; it was made by an earlier version: evaluate it again" if (folder / "summary.json").is_file() else ""
+        older = (
+            "; it was made by an earlier version: evaluate it again"
+            if (folder / "summary.json").is_file()
+            else ""
+        )
         raise MedscaleError(
             f"{folder} has no {INFERENCE}, so it is no result folder as results/<study>/<run> is{older}"
         )
@@ -146,7 +162,9 @@ def read(folder: str | Path) -> Inference:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise MedscaleError(f"{folder / INFERENCE} is not valid here: {where}: {first['msg']}") from None
+        raise MedscaleError(
+            f"{folder / INFERENCE} is not valid here: {where}: {first['msg']}"
+        ) from None
 
 
 def _judged(replicates: Sequence[Replicate], summary: dict[str, Any]) -> tuple[str, list[float]]:

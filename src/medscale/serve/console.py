@@ -9,8 +9,8 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
-from medscale.errors import MedscaleError
-from medscale.log import track
+from medscale.base.errors import MedscaleError
+from medscale.base.log import track
 from medscale.serve import inputs
 from medscale.serve.inputs import Facts, Named
 from medscale.serve.predict import Prediction, Predictor, load
@@ -44,10 +44,14 @@ def known(text: str | None) -> Facts | pd.DataFrame | None:
         try:
             return pd.read_csv(text)
         except (OSError, ValueError) as error:
-            raise MedscaleError(f"--metadata {text}: no table can be read there ({error})") from None
+            raise MedscaleError(
+                f"--metadata {text}: no table can be read there ({error})"
+            ) from None
     pairs = [part.split("=", 1) for part in text.split(",")]
     if any(len(pair) != 2 for pair in pairs):
-        raise MedscaleError(f"--metadata {text!r}: write it as age=61,sex=female, or name a CSV file")
+        raise MedscaleError(
+            f"--metadata {text!r}: write it as age=61,sex=female, or name a CSV file"
+        )
     return {name.strip(): _value(value.strip()) for name, value in pairs}
 
 
@@ -67,7 +71,11 @@ def predict(
     for path in images:
         if not path.exists():
             raise MedscaleError(f"{path} does not exist; name image files, or folders of them")
-    items = inputs.named(images[0]) if len(images) == 1 else [one for path in images for one in _below(path)]
+    items = (
+        inputs.named(images[0])
+        if len(images) == 1
+        else [one for path in images for one in _below(path)]
+    )
     found = predictor.stream(items, metadata, batch_size, calibrated)
     return list(track(found, "predicting", len(items)))
 
@@ -89,7 +97,10 @@ def _told(one: Prediction) -> str:
     if one.error is not None:
         return f"[red]{escape(one.error)}[/]"
     if one.boxes is not None:
-        each = [f"{b.confidence:.2f} at {b.x:.0f},{b.y:.0f} ({b.width:.0f}x{b.height:.0f})" for b in one.boxes[:MOST]]
+        each = [
+            f"{b.confidence:.2f} at {b.x:.0f},{b.y:.0f} ({b.width:.0f}x{b.height:.0f})"
+            for b in one.boxes[:MOST]
+        ]
         more = f" and {len(one.boxes) - MOST} more" if len(one.boxes) > MOST else ""
         return f"{len(one.boxes)} boxes: {'; '.join(each)}{more}" if each else "no boxes"
     best = sorted(one.probabilities.items(), key=lambda pair: -pair[1])[:MOST]
@@ -99,7 +110,9 @@ def _told(one: Prediction) -> str:
 
 def _below(path: Path) -> list[Named]:
     """An image, or those of a folder, by paths as a person would name them."""
-    return [(str(path / name) if path.is_dir() else name, image) for name, image in inputs.named(path)]
+    return [
+        (str(path / name) if path.is_dir() else name, image) for name, image in inputs.named(path)
+    ]
 
 
 def _value(text: str) -> float | str | None:

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from medscale.base.errors import MedscaleError
+from medscale.base.files import atomic
 from medscale.data.augment import MEAN, STD
-from medscale.errors import MedscaleError
-from medscale.files import atomic
 from medscale.serve.predict import Predictor
 
 PIXELS, FEATURES, PROBABILITIES = "pixels", "features", "probabilities"
@@ -43,13 +43,20 @@ class Exportable(nn.Module):
         super().__init__()
         record = predictor.inference
         self.networks = nn.ModuleList(predictor.networks)
-        self.size, self.crop = record.preprocess.size, record.crop.size if record.crop else record.preprocess.size
+        self.size, self.crop = (
+            record.preprocess.size,
+            record.crop.size if record.crop else record.preprocess.size,
+        )
         self.head = predictor.head if record.task == "detection" else None
-        mean, std = (255 * torch.tensor(v, device=predictor.device).view(1, 3, 1, 1) for v in (MEAN, STD))
+        mean, std = (
+            255 * torch.tensor(v, device=predictor.device).view(1, 3, 1, 1) for v in (MEAN, STD)
+        )
         self.mean, self.std = nn.Buffer(mean), nn.Buffer(std)
         self.eval()
 
-    def forward(self, pixels: Tensor, features: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(
+        self, pixels: Tensor, features: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """See the class."""
         start = self.size // 2 - self.crop // 2
         seen = pixels[:, start : start + self.crop, start : start + self.crop].permute(0, 3, 1, 2)
@@ -69,7 +76,9 @@ def to_onnx(predictor: Predictor, path: Path) -> None:
     module = Exportable(predictor)
     size = predictor.inference.preprocess.size
     count = torch.export.Dim("images", min=1, max=LARGEST)
-    inputs: dict[str, Tensor] = {PIXELS: torch.zeros(2, size, size, 3, dtype=torch.uint8, device=predictor.device)}
+    inputs: dict[str, Tensor] = {
+        PIXELS: torch.zeros(2, size, size, 3, dtype=torch.uint8, device=predictor.device)
+    }
     if predictor.inference.metadata:
         width = sum(one.features for one in predictor.inference.metadata)
         inputs[FEATURES] = torch.zeros(2, width, device=predictor.device)
@@ -122,7 +131,9 @@ def to_int8(source: Path, path: Path, inputs: dict[str, np.ndarray]) -> None:
     from onnxruntime import quantization as q
 
     if not len(inputs[PIXELS]):
-        raise MedscaleError("INT8 needs images to calibrate on; name some that the network was not tested on")
+        raise MedscaleError(
+            "INT8 needs images to calibrate on; name some that the network was not tested on"
+        )
     with tempfile.TemporaryDirectory(prefix="medscale-") as folder, _quietly():
         prepared, made = Path(folder, "prepared.onnx"), Path(folder, "int8.onnx")
         q.quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
@@ -144,7 +155,12 @@ class _Reader:
 
     def __init__(self, inputs: dict[str, np.ndarray]) -> None:
         starts = range(0, len(inputs[PIXELS]), CALIBRATION_BATCH)
-        self._batches = iter([{n: v[start : start + CALIBRATION_BATCH] for n, v in inputs.items()} for start in starts])
+        self._batches = iter(
+            [
+                {n: v[start : start + CALIBRATION_BATCH] for n, v in inputs.items()}
+                for start in starts
+            ]
+        )
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         """The next batch, or None."""
@@ -153,11 +169,15 @@ class _Reader:
 
 def _about(predictor: Predictor) -> str:
     """What a file says of itself: how its images are preprocessed, its classes, where it comes from."""
-    record = predictor.inference.model_dump(mode="json", exclude={"replicates", "chosen", "judged_by"})
+    record = predictor.inference.model_dump(
+        mode="json", exclude={"replicates", "chosen", "judged_by"}
+    )
     record["seeds"] = [one.seed for one in predictor.weights]
     record["temperatures"] = [one.temperature for one in predictor.weights]
     record["thresholds"] = [one.threshold for one in predictor.weights]
-    record["input"] = "uint8 RGB, n,size,size,3, preprocessed as `preprocess` says; crop and normalization are inside"
+    record["input"] = (
+        "uint8 RGB, n,size,size,3, preprocessed as `preprocess` says; crop and normalization are inside"
+    )
     return json.dumps(record, sort_keys=True)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from medscale.errors import MedscaleError
+from medscale.base.errors import MedscaleError
 from medscale.serve import export as onnx_files
 from medscale.serve import inputs, runtime
 from medscale.serve.export import FEATURES, PIXELS, Exportable
@@ -36,7 +36,9 @@ def export(predictor: Predictor, to: str, path: Path | None, images: Path | None
     if to not in FORMATS:
         raise MedscaleError(f"--to {to!r}: there are {', '.join(FORMATS)}")
     if to == "int8" and images is None:
-        raise MedscaleError("int8 is calibrated on images: name a folder with --images (not of the test split)")
+        raise MedscaleError(
+            "int8 is calibrated on images: name a folder with --images (not of the test split)"
+        )
     if to == "tensorrt" and (why := runtime.absent("tensorrt")) is not None:
         raise MedscaleError(f"--to tensorrt: {why}")
     record = predictor.inference
@@ -48,7 +50,9 @@ def export(predictor: Predictor, to: str, path: Path | None, images: Path | None
         onnx_files.to_onnx(predictor, whole)
         distance = _distance(predictor, whole, given)
         if not distance <= TOLERANCE:
-            raise MedscaleError(f"the ONNX file's outputs differ from PyTorch's by up to {distance:.3g}")
+            raise MedscaleError(
+                f"the ONNX file's outputs differ from PyTorch's by up to {distance:.3g}"
+            )
         if to in ("onnx", "tensorrt"):
             made = whole
         elif to == "fp16":
@@ -58,9 +62,13 @@ def export(predictor: Predictor, to: str, path: Path | None, images: Path | None
         distance = distance if made is whole else _distance(predictor, made, given)
         os.replace(made, path)
     where = f"{len(given[PIXELS])} {'images' if images else 'images of noise; name real ones with --images'}"
-    lines = [f"{path} ({path.stat().st_size / 1e6:.1f} MB): outputs within {distance:.2g} of PyTorch's on {where}"]
+    lines = [
+        f"{path} ({path.stat().st_size / 1e6:.1f} MB): outputs within {distance:.2g} of PyTorch's on {where}"
+    ]
     if to == "tensorrt":
-        runtime.onnx(path, "tensorrt")(given[PIXELS][:1], given[FEATURES][:1] if FEATURES in given else None)
+        runtime.onnx(path, "tensorrt")(
+            given[PIXELS][:1], given[FEATURES][:1] if FEATURES in given else None
+        )
         lines.append(f"TensorRT's engine stands in {path.parent}")
     return lines
 

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
 
-from medscale.config import Preprocess
+from medscale.base.errors import MedscaleError
+from medscale.config.sections import Preprocess
 from medscale.data.images import UNREADABLE, Unreadable, header, read_bytes
 from medscale.data.metadata import Encoding
 from medscale.data.prepare import Prepared, prepare
 from medscale.data.preprocess import preprocess
 from medscale.data.sources.found import Listing
-from medscale.errors import MedscaleError
 
 One = str | Path | bytes | Image.Image | np.ndarray
 Images = One | Sequence[One]
@@ -46,8 +46,13 @@ def named(images: Images) -> list[Named]:
         return [(path, Path(images) / path) for path in found]
     several = [images] if is_one(images) else images
     if not isinstance(several, Iterable):
-        raise MedscaleError(f"{type(images).__name__} is no image; give paths, a folder, bytes, PIL images or arrays")
-    return [(str(one) if isinstance(one, str | Path) else f"image {n}", one) for n, one in enumerate(several, start=1)]
+        raise MedscaleError(
+            f"{type(images).__name__} is no image; give paths, a folder, bytes, PIL images or arrays"
+        )
+    return [
+        (str(one) if isinstance(one, str | Path) else f"image {n}", one)
+        for n, one in enumerate(several, start=1)
+    ]
 
 
 def read(image: One, settings: Preprocess) -> tuple[Prepared, Facts]:
@@ -65,7 +70,9 @@ def read(image: One, settings: Preprocess) -> tuple[Prepared, Facts]:
     if isinstance(image, bytes):
         prepared = prepare(image, settings)
         told = header(image) or {}
-        return prepared, {key: value for key, value in told.items() if key != "remark" and value is not None}
+        return prepared, {
+            key: value for key, value in told.items() if key != "remark" and value is not None
+        }
     if isinstance(image, Image.Image):
         try:
             pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
@@ -85,12 +92,20 @@ def rows(facts: Sequence[Facts], encodings: Sequence[Encoding]) -> pd.DataFrame:
     columns = [one.column for one in encodings]
     unknown = sorted({key for known in facts for key in known if key not in columns})
     if unknown:
-        takes = f"this network takes {', '.join(columns)}" if columns else "this network takes images alone"
+        takes = (
+            f"this network takes {', '.join(columns)}"
+            if columns
+            else "this network takes images alone"
+        )
         raise MedscaleError(f"metadata: {', '.join(unknown)} is not known; {takes}")
-    return pd.DataFrame([[known.get(name) for name in columns] for known in facts], columns=columns, dtype=object)
+    return pd.DataFrame(
+        [[known.get(name) for name in columns] for known in facts], columns=columns, dtype=object
+    )
 
 
-def metadata_of(names: Sequence[str], metadata: Facts | Sequence[Facts] | pd.DataFrame | None) -> list[Facts]:
+def metadata_of(
+    names: Sequence[str], metadata: Facts | Sequence[Facts] | pd.DataFrame | None
+) -> list[Facts]:
     """What is said of each image: the same of all, of each in order, or a table with a column ``path``.
 
     Raises:
@@ -100,19 +115,33 @@ def metadata_of(names: Sequence[str], metadata: Facts | Sequence[Facts] | pd.Dat
         return [metadata or {}] * len(names)
     if isinstance(metadata, pd.DataFrame):
         if "path" not in metadata or metadata["path"].duplicated().any():
-            raise MedscaleError("a table of metadata has a column `path`, with each image once, and others")
-        known = metadata.astype(object).where(metadata.notna(), None).set_index("path").to_dict("index")
+            raise MedscaleError(
+                "a table of metadata has a column `path`, with each image once, and others"
+            )
+        known = (
+            metadata.astype(object).where(metadata.notna(), None).set_index("path").to_dict("index")
+        )
         return [{str(key): value for key, value in known.get(name, {}).items()} for name in names]
     if len(metadata) != len(names):
-        raise MedscaleError(f"metadata of {len(metadata)} images were given with {len(names)} images")
+        raise MedscaleError(
+            f"metadata of {len(metadata)} images were given with {len(names)} images"
+        )
     return list(metadata)
 
 
 def _array(pixels: np.ndarray) -> np.ndarray:
     if not isinstance(pixels, np.ndarray):
-        raise MedscaleError(f"{type(pixels).__name__} is no image; give a path, bytes, a PIL image or an array")
-    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
-        raise MedscaleError(f"an array of {pixels.dtype} and shape {pixels.shape}; an image is uint8, H,W,3 or H,W")
+        raise MedscaleError(
+            f"{type(pixels).__name__} is no image; give a path, bytes, a PIL image or an array"
+        )
+    if (
+        pixels.dtype != np.uint8
+        or pixels.ndim not in (2, 3)
+        or (pixels.ndim == 3 and pixels.shape[2] != 3)
+    ):
+        raise MedscaleError(
+            f"an array of {pixels.dtype} and shape {pixels.shape}; an image is uint8, H,W,3 or H,W"
+        )
     if not pixels.size:
         raise MedscaleError("an array without pixels")
     return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels

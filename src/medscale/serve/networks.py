@@ -6,9 +6,9 @@ from pathlib import Path
 
 from torch import nn
 
-from medscale.errors import MedscaleError
-from medscale.files import sha256
-from medscale.models.registry import build, read_weights
+from medscale.base.errors import MedscaleError
+from medscale.base.files import sha256
+from medscale.engine.models.registry import build, read_weights
 from medscale.serve.bundle import Inference, Weights
 
 CHANNELS = 3
@@ -22,7 +22,9 @@ def network(inference: Inference, folder: Path, weights: Weights) -> nn.Module:
     """
     model = inference.model.model_copy(update={"pretrained": None, "trained": "all"})
     if inference.task == "detection":
-        from medscale.detect import yolo  # imports nothing of ultralytics before it builds a network
+        from medscale.engine.detect import (
+            yolo,
+        )  # imports nothing of ultralytics before it builds a network
 
         module: nn.Module = yolo.build(model)
     else:
@@ -36,7 +38,9 @@ def _fill(module: nn.Module, path: Path, digest: str) -> None:
     if not path.is_file():
         raise MedscaleError(f"{path} is missing; copy the whole result folder")
     if sha256(path) != digest:
-        raise MedscaleError(f"{path} is not the file that was trained (its SHA-256 differs); copy the folder again")
+        raise MedscaleError(
+            f"{path} is not the file that was trained (its SHA-256 differs); copy the folder again"
+        )
     given = read_weights(path)
     try:
         module.load_state_dict(given, strict=True)

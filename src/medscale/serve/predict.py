@@ -15,14 +15,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from medscale.config import Augment
+from medscale.base.errors import MedscaleError
+from medscale.base.log import track
 from medscale.data import metadata as encodings
 from medscale.data.augment import Augmenter
 from medscale.data.images import Unreadable
 from medscale.data.prepare import Prepared
-from medscale.errors import MedscaleError
-from medscale.log import track
-from medscale.parallel.precision import Precision
+from medscale.engine.parallel.precision import Precision
+from medscale.engine.plan import Augment
 from medscale.serve import bundle, inputs
 from medscale.serve.bundle import Inference, Weights
 from medscale.serve.inputs import Facts, Images, Named
@@ -60,7 +60,11 @@ class Prediction:
     @property
     def label(self) -> str | None:
         """The most probable class; None for a detector or an unreadable image."""
-        return max(self.probabilities, key=self.probabilities.__getitem__) if self.probabilities else None
+        return (
+            max(self.probabilities, key=self.probabilities.__getitem__)
+            if self.probabilities
+            else None
+        )
 
     @property
     def probability(self) -> float | None:
@@ -80,7 +84,13 @@ class Predictor:
         device: where they are.
     """
 
-    def __init__(self, inference: Inference, weights: list[Weights], networks: list[nn.Module], device: torch.device):
+    def __init__(
+        self,
+        inference: Inference,
+        weights: list[Weights],
+        networks: list[nn.Module],
+        device: torch.device,
+    ):
         form = torch.channels_last if inference.channels_last else torch.contiguous_format
         self.inference, self.weights, self.device = inference, weights, device
         self.networks = [one.to(device).to(memory_format=form) for one in networks]
@@ -123,7 +133,9 @@ class Predictor:
         if inputs.is_one(images):
             (name, image), told = items[0], inputs.metadata_of([items[0][0]], metadata)
             return self._batch([name], [self.prepare(image)], told, calibrated)[0]
-        return list(track(self.stream(items, metadata, batch_size, calibrated), progress, len(items)))
+        return list(
+            track(self.stream(items, metadata, batch_size, calibrated), progress, len(items))
+        )
 
     def stream(
         self,
@@ -138,9 +150,13 @@ class Predictor:
             following = [threads.submit(self._read, item) for item in items[:batch_size]]
             for start in range(0, len(items), batch_size):
                 reading, end = following, start + batch_size
-                following = [threads.submit(self._read, item) for item in items[end : end + batch_size]]
+                following = [
+                    threads.submit(self._read, item) for item in items[end : end + batch_size]
+                ]
                 names = [name for name, _ in items[start:end]]
-                yield from self._batch(names, [one.result() for one in reading], told[start:end], calibrated)
+                yield from self._batch(
+                    names, [one.result() for one in reading], told[start:end], calibrated
+                )
 
     def prepare(self, image: inputs.One) -> tuple[Prepared, Facts]:
         """Read one image: pixels as the network was trained on them, and what its headers tell of the patient.
@@ -161,8 +177,12 @@ class Predictor:
     def seen(self, pixels: np.ndarray) -> Tensor:
         """Preprocessed images (uint8, n,size,size,3) cropped and normalized: float32, n,3,h,w, on the device."""
         images = torch.from_numpy(pixels).to(self.device)
-        changes = self._eyes.neutral(len(pixels), (pixels.shape[1], pixels.shape[2])).to(self.device)
-        return self._eyes.apply(images, changes, training=False).contiguous(memory_format=self._form)
+        changes = self._eyes.neutral(len(pixels), (pixels.shape[1], pixels.shape[2])).to(
+            self.device
+        )
+        return self._eyes.apply(images, changes, training=False).contiguous(
+            memory_format=self._form
+        )
 
     @torch.inference_mode()
     def logits(self, pixels: np.ndarray, features: np.ndarray | None = None) -> Tensor:
@@ -187,7 +207,7 @@ class Predictor:
 
     def boxes(self, pixels: np.ndarray) -> list[np.ndarray]:
         """Boxes of each image, float32, shape B,5: x, y, width, height as shares of its sides, and confidence."""
-        from medscale.detect.task import suppress
+        from medscale.engine.detect.task import suppress
 
         corners, confidence = self.head.decode(self.logits(pixels)[0])
         least = self.weights[0].threshold or 0.0
@@ -209,9 +229,20 @@ class Predictor:
                 for box in one.boxes or (None,)
             ]
         else:
-            columns = ["path", "label", "probability", *(f"p_{name}" for name in self.classes), "error"]
+            columns = [
+                "path",
+                "label",
+                "probability",
+                *(f"p_{name}" for name in self.classes),
+                "error",
+            ]
             rows = [
-                {"path": one.source, "label": one.label, "probability": one.probability, "error": one.error}
+                {
+                    "path": one.source,
+                    "label": one.label,
+                    "probability": one.probability,
+                    "error": one.error,
+                }
                 | {f"p_{name}": value for name, value in one.probabilities.items()}
                 for one in predictions
             ]
@@ -220,7 +251,7 @@ class Predictor:
     @cached_property
     def head(self) -> Any:
         """What turns a detector's outputs into boxes."""
-        from medscale.detect import yolo
+        from medscale.engine.detect import yolo
 
         return yolo.BoxLoss(self.networks[0], self.inference.preprocess.size)
 
@@ -228,7 +259,9 @@ class Predictor:
     def _temperatures(self) -> Tensor:
         values = [one.temperature for one in self.weights]
         if None in values:
-            raise MedscaleError(f"no temperature was fitted for {self.inference.study}/{self.inference.run}")
+            raise MedscaleError(
+                f"no temperature was fitted for {self.inference.study}/{self.inference.run}"
+            )
         return torch.tensor(values, device=self.device)
 
     def _read(self, item: Named) -> tuple[Prepared, Facts] | Unreadable:
@@ -238,22 +271,39 @@ class Predictor:
             return error
 
     def _batch(
-        self, names: list[str], read: list[tuple[Prepared, Facts] | Unreadable], told: list[Facts], calibrated: bool
+        self,
+        names: list[str],
+        read: list[tuple[Prepared, Facts] | Unreadable],
+        told: list[Facts],
+        calibrated: bool,
     ) -> list[Prediction]:
         """One batch's predictions, with errors where they belong."""
         there = {n: one for n, one in enumerate(read) if not isinstance(one, Unreadable)}
-        answers = {n: Prediction(names[n], error=str(one)) for n, one in enumerate(read) if isinstance(one, Unreadable)}
+        answers = {
+            n: Prediction(names[n], error=str(one))
+            for n, one in enumerate(read)
+            if isinstance(one, Unreadable)
+        }
         if there:
             pixels = np.stack([prepared.pixels for prepared, _ in there.values()])
             columns = {one.column for one in self.inference.metadata}
-            own = [{k: v for k, v in headers.items() if k in columns} for _, headers in there.values()]
-            features = self.features([{**known, **told[n]} for n, known in zip(there, own, strict=True)])
+            own = [
+                {k: v for k, v in headers.items() if k in columns} for _, headers in there.values()
+            ]
+            features = self.features(
+                [{**known, **told[n]} for n, known in zip(there, own, strict=True)]
+            )
             if self.inference.task == "detection":
                 results = self._found(pixels, [prepared for prepared, _ in there.values()])
             else:
                 found = self.probabilities(pixels, features, calibrated)
-                results = [{"probabilities": dict(zip(self.classes, row.tolist(), strict=True))} for row in found]
-            answers |= {n: Prediction(names[n], **one) for n, one in zip(there, results, strict=True)}
+                results = [
+                    {"probabilities": dict(zip(self.classes, row.tolist(), strict=True))}
+                    for row in found
+                ]
+            answers |= {
+                n: Prediction(names[n], **one) for n, one in zip(there, results, strict=True)
+            }
         return [answers[n] for n in range(len(names))]
 
     def _found(self, pixels: np.ndarray, prepared: list[Prepared]) -> list[dict[str, Any]]:
@@ -265,7 +315,9 @@ class Predictor:
         return answers
 
 
-def load(folder: str | Path, seed: int | Literal["all"] | None = None, device: str | None = None) -> Predictor:
+def load(
+    folder: str | Path, seed: int | Literal["all"] | None = None, device: str | None = None
+) -> Predictor:
     """Load what a run trained, from its result folder, wherever that was copied to.
 
     Nothing is unpickled: weights are safetensors, all else is JSON.

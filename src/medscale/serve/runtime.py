@@ -11,12 +11,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from medscale.errors import MedscaleError
+from medscale.base.errors import MedscaleError
 from medscale.serve.export import FEATURES, PIXELS, PROPERTY, Exportable
 from medscale.serve.predict import Predictor
 
-Run = Callable[[np.ndarray, np.ndarray | None], np.ndarray]  # uint8 images and features to probabilities, all on host
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+Run = Callable[
+    [np.ndarray, np.ndarray | None], np.ndarray
+]  # uint8 images and features to probabilities, all on host
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
 WHERE = {
     "cuda": "this ONNX Runtime was built without CUDA: install onnxruntime-gpu in place of onnxruntime",
     "tensorrt": "this ONNX Runtime was built without TensorRT: install onnxruntime-gpu and NVIDIA's tensorrt libraries",
@@ -77,7 +83,11 @@ def eager(predictor: Predictor, *, compiled: bool = False) -> Run:
     Raises:
         MedscaleError: when it is to be compiled for a CPU and there is no C++ compiler.
     """
-    if compiled and predictor.device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
+    if (
+        compiled
+        and predictor.device.type == "cpu"
+        and not (shutil.which("g++") or shutil.which("clang++"))
+    ):
         raise MedscaleError("torch.compile needs a C++ compiler (g++), which is not installed")
     module = Exportable(predictor)
     # dynamic_threads: the same code for any number of threads
@@ -86,7 +96,11 @@ def eager(predictor: Predictor, *, compiled: bool = False) -> Run:
 
     @torch.inference_mode()
     def run(pixels: np.ndarray, features: np.ndarray | None) -> np.ndarray:
-        given = [torch.from_numpy(one).to(predictor.device) for one in (pixels, features) if one is not None]
+        given = [
+            torch.from_numpy(one).to(predictor.device)
+            for one in (pixels, features)
+            if one is not None
+        ]
         return called(*given).cpu().numpy()
 
     return run
@@ -95,7 +109,10 @@ def eager(predictor: Predictor, *, compiled: bool = False) -> Run:
 def in_batches(run: Run, pixels: np.ndarray, features: np.ndarray | None, size: int) -> np.ndarray:
     """Probabilities of all images, ``size`` at a time."""
     starts = range(0, len(pixels), size)
-    parts = [(pixels[at : at + size], None if features is None else features[at : at + size]) for at in starts]
+    parts = [
+        (pixels[at : at + size], None if features is None else features[at : at + size])
+        for at in starts
+    ]
     return np.concatenate([run(*part) for part in parts])
 
 
@@ -108,11 +125,23 @@ def _session(path: Path, provider: str, threads: int) -> Any:
     options.intra_op_num_threads, options.log_severity_level = threads, 3
     settings: dict[str, Any] = {}
     if provider == "tensorrt":
-        settings = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(path.parent), "trt_fp16_enable": True}
+        settings = {
+            "trt_engine_cache_enable": True,
+            "trt_engine_cache_path": str(path.parent),
+            "trt_fp16_enable": True,
+        }
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=[(PROVIDERS[provider], settings)])
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=[(PROVIDERS[provider], settings)]
+        )
     except Exception as error:  # ONNX Runtime's errors have no common kind
-        raise MedscaleError(f"{path} cannot be run by ONNX Runtime on {provider}: {str(error).strip()}") from None
-    if PROVIDERS[provider] not in session.get_providers():  # it falls back to the CPU where a library is missing
-        raise MedscaleError(f"ONNX Runtime could not start on {provider}: libraries of NVIDIA's are missing")
+        raise MedscaleError(
+            f"{path} cannot be run by ONNX Runtime on {provider}: {str(error).strip()}"
+        ) from None
+    if (
+        PROVIDERS[provider] not in session.get_providers()
+    ):  # it falls back to the CPU where a library is missing
+        raise MedscaleError(
+            f"ONNX Runtime could not start on {provider}: libraries of NVIDIA's are missing"
+        )
     return session

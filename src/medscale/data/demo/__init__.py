@@ -6,12 +6,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from medscale.base.errors import MedscaleError
 from medscale.data.demo import dermoscopy, fundus, skin, xray
 from medscale.data.demo.common import Options, parse_options
-from medscale.errors import MedscaleError
 
 # Each module has ``Options`` and ``generate(options, out)``.
-GENERATORS: dict[str, ModuleType] = {"isic2017": dermoscopy, "rsna": xray, "skin": skin, "smdg": fundus}
+GENERATORS: dict[str, ModuleType] = {
+    "isic2017": dermoscopy,
+    "rsna": xray,
+    "skin": skin,
+    "smdg": fundus,
+}
 
 
 def generate(kind: str, options: dict[str, Any], out: Path) -> None:
@@ -32,6 +37,8 @@ def checked(kind: str, options: dict[str, Any]) -> Options:
     """
     if kind not in GENERATORS:
         known = ", ".join(sorted(GENERATORS))
-        raise MedscaleError(f"there are no synthetic images for source kind {kind!r}; there are for: {known}")
+        raise MedscaleError(
+            f"there are no synthetic images for source kind {kind!r}; there are for: {known}"
+        )
     model: type[Options] = GENERATORS[kind].Options
     return parse_options(model, options)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-SKIN = np.array([(238, 204, 182), (222, 176, 146), (192, 140, 108), (140, 96, 70)], np.float32)  # RGB, light to dark
+SKIN = np.array(
+    [(238, 204, 182), (222, 176, 146), (192, 140, 108), (140, 96, 70)], np.float32
+)  # RGB, light to dark
 
 
 def colour(rng: np.random.Generator, mean: tuple[int, int, int], spread: float) -> np.ndarray:
@@ -34,16 +36,27 @@ def skin(rng: np.random.Generator, height: int, width: int, darkest: float) -> n
         darkest: how far along ``SKIN``, in [0, 1], the tone may lie.
     """
     tone = rng.uniform(0, darkest) * (len(SKIN) - 1)
-    base = SKIN[int(tone)] + (tone % 1) * (SKIN[min(int(tone) + 1, len(SKIN) - 1)] - SKIN[int(tone)])
+    base = SKIN[int(tone)] + (tone % 1) * (
+        SKIN[min(int(tone) + 1, len(SKIN) - 1)] - SKIN[int(tone)]
+    )
     ground = 1 + 0.04 * texture(rng, height, width, 4) + 0.03 * texture(rng, height, width, 40)
     direction = rng.normal(0, 0.10, 2).astype(np.float32)
     down, across = (np.linspace(-1, 1, length, dtype=np.float32) for length in (height, width))
-    light = np.float32(rng.normal(1, 0.06)) + direction[0] * down[:, None] + direction[1] * across[None, :]
+    light = (
+        np.float32(rng.normal(1, 0.06))
+        + direction[0] * down[:, None]
+        + direction[1] * across[None, :]
+    )
     return (ground * light)[..., None] * (base * rng.normal(1, 0.03, 3).astype(np.float32))
 
 
 def blob(
-    rng: np.random.Generator, height: int, width: int, centre: tuple[float, float], radius: float, uneven: float
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    centre: tuple[float, float],
+    radius: float,
+    uneven: float,
 ) -> tuple[tuple[slice, slice], np.ndarray]:
     """How far each pixel near a blob lies inside it, in units of its radius along that direction.
 

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import cv2
 from pydantic import Field, ValidationError
 
-from medscale.config import Strict
-from medscale.errors import MedscaleError
-from medscale.files import read_json, write_json
-from medscale.log import log, track
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json, write_json
+from medscale.base.log import log, track
+from medscale.base.section import Strict
 
 MARKER = "demo.json"
 TRUNCATED, EMPTY, TEXT, THUMBS = "truncated", "empty", "text", "thumbs"
@@ -47,7 +47,9 @@ def parse_options(model: type[O], options: dict[str, Any]) -> O:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise MedscaleError(f"source.options.{where} of the synthetic images: {first['msg']}") from None
+        raise MedscaleError(
+            f"source.options.{where} of the synthetic images: {first['msg']}"
+        ) from None
 
 
 def clear(out: Path, planned: Iterable[str]) -> None:
@@ -112,7 +114,9 @@ def write_odd_files(out: Path, odd: Mapping[str, str], whole: Path) -> None:
 
 def finish(out: Path, kind: str, options: Options, count: int) -> None:
     """Write the marker, which says that the set is synthetic and complete, and log how many images it has."""
-    write_json(out / MARKER, {"synthetic": True, "kind": kind, "options": options.model_dump(mode="json")})
+    write_json(
+        out / MARKER, {"synthetic": True, "kind": kind, "options": options.model_dump(mode="json")}
+    )
     log.info("%d synthetic images of kind %s in %s", count, kind, out)
 
 

@@ -10,14 +10,21 @@ import cv2
 import numpy as np
 from pydantic import Field
 
+from medscale.base.files import write_text
 from medscale.data.demo import brush, common
-from medscale.files import write_text
 
 CLASSES = ("nevus", "seborrheic_keratosis", "melanoma")
 # Images of the real set by split and class, of which the synthetic one keeps the shares.
 REAL = {"Training": (1372, 254, 374), "Validation": (78, 42, 30), "Test_v2": (393, 90, 117)}
-FIRST = {"Training": 100_000, "Validation": 300_000, "Test_v2": 400_000}  # number of the first image
-PAIRS = (("ISIC_0012271", "ISIC_0012152"), ("ISIC_0012175", "ISIC_0012216"))  # the same image in training and test
+FIRST = {
+    "Training": 100_000,
+    "Validation": 300_000,
+    "Test_v2": 400_000,
+}  # number of the first image
+PAIRS = (
+    ("ISIC_0012271", "ISIC_0012152"),
+    ("ISIC_0012175", "ISIC_0012216"),
+)  # the same image in training and test
 # Means by class of: unevenness of the border, variegation (colours in the lesion), pale dots, darkness.
 SEEN = ((0.25, 0.30, 0.30, 0.40), (0.35, 0.35, 1.10, 0.45), (0.75, 0.90, 0.30, 0.65))
 SPREAD = (0.24, 0.28, 0.35, 0.20)  # standard deviation of each, the same in all classes
@@ -32,7 +39,9 @@ class Options(common.Options):
 
     unique: int = Field(500, ge=110, le=100_000, description="different images, over all splits")
     size: int = Field(224, ge=48, le=2000, description="height, pixels; the width is 4/3 of it")
-    large: int = Field(3, ge=0, le=20, description="images of 3000x2000 pixels among those of training")
+    large: int = Field(
+        3, ge=0, le=20, description="images of 3000x2000 pixels among those of training"
+    )
 
     @property
     def images(self) -> int:
@@ -68,7 +77,10 @@ def generate(settings: Options, out: Path) -> None:
     """
     lesions = plan(settings)
     tables = _tables(lesions)
-    odd = {f"{folder('Training')}/ISIC_1999998.jpg": common.TRUNCATED, f"{folder('Test_v2')}/Thumbs.db": common.THUMBS}
+    odd = {
+        f"{folder('Training')}/ISIC_1999998.jpg": common.TRUNCATED,
+        f"{folder('Test_v2')}/Thumbs.db": common.THUMBS,
+    }
     images = [path(one, ending) for one in lesions for ending in (".jpg", "_superpixels.png")]
     common.clear(out, [*tables, *odd, *images])
     common.write_all(partial(_write, settings, out), lesions, "drawing dermoscopic images")
@@ -96,7 +108,9 @@ def plan(settings: Options) -> list[Lesion]:
     lesions: list[Lesion] = []
     for part, real in REAL.items():
         counts = [max(2, round(settings.unique * count / total)) for count in real]
-        for place, label in enumerate(rng.permutation(np.repeat(range(len(CLASSES)), counts)).tolist()):
+        for place, label in enumerate(
+            rng.permutation(np.repeat(range(len(CLASSES)), counts)).tolist()
+        ):
             age = int(np.clip(np.rint(rng.normal(*AGE[label]) / 5) * 5, 5, 85))
             sex = ("female", "male")[rng.integers(2)]
             known = rng.random(2) >= (UNKNOWN_AGE, UNKNOWN_SEX)
@@ -137,10 +151,22 @@ def photograph(rng: np.random.Generator, seen: np.ndarray, height: int, width: i
     network = np.float32(0.05) * brush.texture(rng, down, across, 24)
     brown = np.array([0.78, 0.62, 0.52], np.float32) * np.float32(1.25 - 0.75 * darkness)
     tint = brown * (1 + network[..., None])
-    for shade in ((0.30, 0.24, 0.26), (0.62, 0.70, 0.92), (0.95, 0.50, 0.48)):  # black, blue-grey, red
-        patch = brush.sigmoid((brush.texture(rng, down, across, 4) - np.float32(2.2 - 1.6 * colours)) * 6)[..., None]
-        tint += patch * (np.multiply(shade, rng.normal(1, 0.05)).astype(np.float32) - tint) * np.float32(0.8)
-    pale = brush.sigmoid((brush.texture(rng, down, across, 18) - np.float32(2.4 - 1.1 * dots)) * 8)[..., None]
+    for shade in (
+        (0.30, 0.24, 0.26),
+        (0.62, 0.70, 0.92),
+        (0.95, 0.50, 0.48),
+    ):  # black, blue-grey, red
+        patch = brush.sigmoid(
+            (brush.texture(rng, down, across, 4) - np.float32(2.2 - 1.6 * colours)) * 6
+        )[..., None]
+        tint += (
+            patch
+            * (np.multiply(shade, rng.normal(1, 0.05)).astype(np.float32) - tint)
+            * np.float32(0.8)
+        )
+    pale = brush.sigmoid((brush.texture(rng, down, across, 18) - np.float32(2.4 - 1.1 * dots)) * 8)[
+        ..., None
+    ]
     tint += pale * (np.float32(1.05) - tint) * np.float32(0.7)
     image[part] *= 1 - inside * (1 - tint)
     image += 2 * brush.texture(rng, height, width, min(height, 200))[..., None]
@@ -164,7 +190,9 @@ def _write(settings: Options, out: Path, one: Lesion) -> None:
     quality = 80 if one.name in (second for _, second in PAIRS) else 92
     data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     (out / path(one, ".jpg")).write_bytes(data.tobytes())
-    cells = cv2.imencode(".png", superpixels(*pixels.shape[:2])[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
+    cells = cv2.imencode(
+        ".png", superpixels(*pixels.shape[:2])[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    )[1]
     (out / path(one, "_superpixels.png")).write_bytes(cells.tobytes())
 
 
@@ -172,7 +200,10 @@ def _tables(lesions: list[Lesion]) -> dict[str, str]:
     """The CSV files' text by path: ground truth, age and sex; training lists a truncated and a missing image too."""
     tables = {}
     for part in REAL:
-        truth, metadata = "image_id,melanoma,seborrheic_keratosis\n", "image_id,age_approximate,sex\n"
+        truth, metadata = (
+            "image_id,melanoma,seborrheic_keratosis\n",
+            "image_id,age_approximate,sex\n",
+        )
         for one in sorted((one for one in lesions if one.part == part), key=lambda one: one.name):
             truth += f"{one.name},{float(one.label == 2)},{float(one.label == 1)}\n"
             metadata += f"{one.name},{one.age},{one.sex}\n"

@@ -35,10 +35,14 @@ def photograph(rng: np.random.Generator, cup_to_disc: float, size: int) -> np.nd
     image = ground[..., None] * colour(rng, RETINA, 0.05)
     _oval(image, x, y, centre, radius, rng.normal(0.95, 0.04), colour(rng, DISC, 0.04))
     shifted = centre + rng.normal(0, 0.03 * radius, 2)
-    _oval(image, x, y, shifted, cup_to_disc * radius, rng.normal(0.95, 0.05), colour(rng, CUP, 0.03))
+    _oval(
+        image, x, y, shifted, cup_to_disc * radius, rng.normal(0.95, 0.05), colour(rng, CUP, 0.03)
+    )
     image *= 1 - _vessels(rng, size, centre, radius)[..., None] * BLOOD
     light = rng.normal(0, 0.25, 2)
-    shade = np.float32(rng.normal(1, 0.04)) - np.float32(0.2) * ((x - light[0]) ** 2 + (y - light[1]) ** 2)
+    shade = np.float32(rng.normal(1, 0.04)) - np.float32(0.2) * (
+        (x - light[0]) ** 2 + (y - light[1]) ** 2
+    )
     inside = sigmoid((np.float32(0.96) - np.sqrt(x**2 + y**2)) * 150)
     image *= (shade * inside)[..., None].astype(np.float32)
     image += (3 * inside * texture(rng, size, size, size // 3))[..., None]
@@ -55,7 +59,9 @@ def _oval(
     paint: np.ndarray,
 ) -> None:
     """Paint, in place, an upright oval of vertical semi-axis ``radius`` and horizontal ``aspect * radius``."""
-    distance = np.sqrt(((x - np.float32(centre[0])) / np.float32(aspect)) ** 2 + (y - np.float32(centre[1])) ** 2)
+    distance = np.sqrt(
+        ((x - np.float32(centre[0])) / np.float32(aspect)) ** 2 + (y - np.float32(centre[1])) ** 2
+    )
     weight = sigmoid((np.float32(radius) - distance) * 100)[..., None]
     image += weight * (paint - image)
 
@@ -68,7 +74,15 @@ def _vessels(rng: np.random.Generator, size: int, centre: np.ndarray, radius: fl
             for _ in range(2):
                 start = centre + rng.normal(0, 0.12 * radius, 2)
                 angle = up * np.pi / 2 - up * out * rng.normal(0.35, 0.15)
-                _vessel(rng, canvas, start, angle, up * out * rng.normal(-0.055, 0.025), rng.uniform(0.010, 0.020), 2)
+                _vessel(
+                    rng,
+                    canvas,
+                    start,
+                    angle,
+                    up * out * rng.normal(-0.055, 0.025),
+                    rng.uniform(0.010, 0.020),
+                    2,
+                )
     return cv2.GaussianBlur(canvas, (0, 0), max(size / 400, 0.3)).astype(np.float32) / 255
 
 
@@ -85,7 +99,9 @@ def _vessel(
     size, steps = len(canvas), 24
     angles = angle + np.cumsum(bend + rng.normal(0, 0.06, steps))
     points = start + np.cumsum(0.065 * np.stack([np.cos(angles), np.sin(angles)], 1), 0)
-    pixels = np.rint((np.vstack([start, points]) + 1) * size * 8).astype(int).tolist()  # 4 fractional bits
+    pixels = (
+        np.rint((np.vstack([start, points]) + 1) * size * 8).astype(int).tolist()
+    )  # 4 fractional bits
     dark = int(150 + 100 * min(1, width / 0.02))
     branches = rng.random(steps) < (0.12 if branchings else 0)
     for step, (begin, end) in enumerate(pairwise(pixels)):
@@ -93,4 +109,12 @@ def _vessel(
         cv2.line(canvas, begin, end, dark, thick, cv2.LINE_AA, 4)
         if branches[step]:
             turn = rng.choice([-1, 1])
-            _vessel(rng, canvas, points[step], angles[step] + turn * 0.6, -turn * 0.02, 0.6 * width, branchings - 1)
+            _vessel(
+                rng,
+                canvas,
+                points[step],
+                angles[step] + turn * 0.6,
+                -turn * 0.02,
+                0.6 * width,
+                branchings - 1,
+            )

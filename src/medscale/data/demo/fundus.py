@@ -21,13 +21,18 @@ ODD_FILES = {
     "train/1/BEH-100003.png": common.TEXT,
     "train/0/Thumbs.db": common.THUMBS,
 }
-SETS = {0: ("BEH", "OIA-ODIR-TRAIN", "G1020", "REFUGE1-train"), 1: ("BEH", "OIA-ODIR-TRAIN", "EyePACS-Glaucoma")}
+SETS = {
+    0: ("BEH", "OIA-ODIR-TRAIN", "G1020", "REFUGE1-train"),
+    1: ("BEH", "OIA-ODIR-TRAIN", "EyePACS-Glaucoma"),
+}
 
 
 class Options(common.Options):
     """Options of the synthetic fundus photographs."""
 
-    unique: int = Field(480, ge=30, le=100_000, description="different images; each is written under two names")
+    unique: int = Field(
+        480, ge=30, le=100_000, description="different images; each is written under two names"
+    )
     size: int = Field(256, ge=32, le=4096, description="pixels a side; the real set has 512")
 
     @property

@@ -35,7 +35,12 @@ class Options(common.Options):
 
     classes: int = Field(6, ge=3, le=len(CLASSES))
     each: int = Field(84, ge=12, le=10_000, description="images a class, copies included")
-    size: int = Field(300, ge=48, le=2000, description="short side at least, pixels; the long one at most 4/3 of it")
+    size: int = Field(
+        300,
+        ge=48,
+        le=2000,
+        description="short side at least, pixels; the long one at most 4/3 of it",
+    )
 
     @property
     def images(self) -> int:
@@ -68,7 +73,9 @@ def generate(settings: Options, out: Path) -> None:
     originals = plan(settings)
     names = list(CLASSES)[: settings.classes]
     odd = {f"{ROOT}/{names[0]}/broken (1).jpg": common.TRUNCATED}
-    common.clear(out, [TABLE, *odd, *(path for one in originals for path in (one.path, *one.copies))])
+    common.clear(
+        out, [TABLE, *odd, *(path for one in originals for path in (one.path, *one.copies))]
+    )
     common.write_all(partial(_write, settings, out), originals, "drawing photographs")
     common.write_odd_files(out, odd, out / originals[0].path)
     table = "".join(f"{name},{settings.each}\n" for name in names)
@@ -88,7 +95,9 @@ def plan(settings: Options) -> list[Original]:
             stem = f"{name.split()[-1].lower()}-{label + 1:02d} ({one + 1})"
             suffix = SUFFIXES[0] if not planned else str(rng.choice(SUFFIXES))
             tags = rng.integers(0, 10_000, int((copied == one).sum()))
-            copies = tuple(f"{ROOT}/{name}/aug_{k}{tag:04d}_{stem}.jpg" for k, tag in enumerate(tags.tolist()))
+            copies = tuple(
+                f"{ROOT}/{name}/aug_{k}{tag:04d}_{stem}.jpg" for k, tag in enumerate(tags.tolist())
+            )
             planned.append(Original(len(planned), label, f"{ROOT}/{name}/{stem}{suffix}", copies))
     return planned
 
@@ -114,12 +123,16 @@ def photograph(rng: np.random.Generator, seen: np.ndarray, size: int) -> np.ndar
     spots = int(np.clip(np.rint(2 ** seen[0]), 1, 40))
     radius = min(height, width) * float(np.clip(2 ** seen[1], 1, 30)) / 100
     red, ring = float(np.clip(seen[2], 0, 1)), float(np.clip(seen[4], 0, 1))
-    tint = np.array([1, 1 - 0.65 * red, 1 - 0.65 * red], np.float32) * np.float32(1 - 0.7 * np.clip(seen[3], -0.3, 1.2))
+    tint = np.array([1, 1 - 0.65 * red, 1 - 0.65 * red], np.float32) * np.float32(
+        1 - 0.7 * np.clip(seen[3], -0.3, 1.2)
+    )
     for _ in range(spots):
         centre = rng.uniform(0.1, 0.9) * height, rng.uniform(0.1, 0.9) * width
         own = radius * float(np.clip(rng.normal(1, 0.2), 0.5, 1.6))
         part, distance = brush.blob(rng, height, width, centre, own, 0.08)
-        edge = brush.sigmoid((1 - distance) * 12) * (1 - ring * brush.sigmoid((0.65 - distance) * 14))
+        edge = brush.sigmoid((1 - distance) * 12) * (
+            1 - ring * brush.sigmoid((0.65 - distance) * 14)
+        )
         image[part] *= 1 - edge[..., None] * (1 - tint)
     image += rng.normal(0, 3, (height, width, 1)).astype(np.float32)
     return np.clip(image + 0.5, 0, 255).astype(np.uint8)
@@ -133,7 +146,9 @@ def copy(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     if rng.random() < 0.3:
         pixels = cv2.flip(pixels, 0)
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-25, 25), 1)
-    turned = cv2.warpAffine(pixels, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    turned = cv2.warpAffine(
+        pixels, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    )
     return cv2.convertScaleAbs(turned, alpha=rng.uniform(0.8, 1.2))
 
 

@@ -15,14 +15,18 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from medscale.base.files import write_csv, write_json
 from medscale.data.demo import common
 from medscale.data.demo.chest import Anatomy, Opacity, radiograph
 from medscale.data.sources.rsna import BOX, CLASSES, DETAILS, LABELS, MAPPING, TEST, TRAIN
-from medscale.files import write_csv, write_json
 
 SUBMISSION = "stage_2_sample_submission.csv"
 NORMAL, NOT_NORMAL, OPACITY = CLASSES["detailed"]
-SHARES = {NORMAL: 0.3, NOT_NORMAL: 0.3, OPACITY: 0.4}  # more opacities than in the real set: a small set needs enough
+SHARES = {
+    NORMAL: 0.3,
+    NOT_NORMAL: 0.3,
+    OPACITY: 0.4,
+}  # more opacities than in the real set: a small set needs enough
 AP = {NORMAL: 0.25, NOT_NORMAL: 0.45, OPACITY: 0.65}  # share of AP views
 AGES = {NORMAL: 43, NOT_NORMAL: 48, OPACITY: 51}  # means in years; the standard deviation is 16
 PER_PATIENT = 2  # exams a patient, on average
@@ -38,7 +42,9 @@ class Options(common.Options):
     size: int = Field(256, ge=64, le=4096, description="pixels a side; the real set has 1024")
     tests: int = Field(6, ge=0, description="images without a label")
     mapping: bool = Field(True, description="with the file that tells the patient of each exam")
-    classes: Literal["target", "detailed"] = Field("target", description="which classes the source module takes")
+    classes: Literal["target", "detailed"] = Field(
+        "target", description="which classes the source module takes"
+    )
 
     @property
     def images(self) -> int:
@@ -99,7 +105,10 @@ def plan(settings: Options) -> list[Exam]:
     labelled = rng.permutation(np.repeat([*SHARES], np.diff(bounds)))
     details = [*labelled.tolist(), *rng.choice([*SHARES], settings.tests).tolist()]
     patients = rng.integers(0, -(-total // PER_PATIENT), total)
-    return [_exam(settings, number, str(details[number]), int(patients[number])) for number in range(total)]
+    return [
+        _exam(settings, number, str(details[number]), int(patients[number]))
+        for number in range(total)
+    ]
 
 
 def _exam(settings: Options, number: int, detail: str, patient: int) -> Exam:
@@ -125,7 +134,9 @@ def _exam(settings: Options, number: int, detail: str, patient: int) -> Exam:
         view=view,
         folder=TRAIN if number < settings.exams else TEST,
         anatomy=anatomy,
-        opacities=tuple(anatomy.opacity(rng, int(side), grey * rng.uniform(0.8, 1.2)) for side in sides),
+        opacities=tuple(
+            anatomy.opacity(rng, int(side), grey * rng.uniform(0.8, 1.2)) for side in sides
+        ),
         line=odd == "line",
         nodule=odd == "nodule",
     )
@@ -134,7 +145,14 @@ def _exam(settings: Options, number: int, detail: str, patient: int) -> Exam:
 def _write(settings: Options, out: Path, exam: Exam) -> None:
     """Draw one exam and write its DICOM file."""
     rng = np.random.default_rng([settings.seed, 3, exam.number])
-    pixels = radiograph(rng, exam.anatomy, settings.size, opacities=exam.opacities, line=exam.line, nodule=exam.nodule)
+    pixels = radiograph(
+        rng,
+        exam.anatomy,
+        settings.size,
+        opacities=exam.opacities,
+        line=exam.line,
+        nodule=exam.nodule,
+    )
     (out / exam.path).write_bytes(_dicom(exam, pixels))
 
 
@@ -166,7 +184,9 @@ def _dicom(exam: Exam, pixels: np.ndarray) -> bytes:
     return dicom_file(headers, [coded], JPEGBaseline8Bit)
 
 
-def dicom_file(headers: Mapping[str, Any], pixels: bytes | list[bytes] | None, syntax: str) -> bytes:
+def dicom_file(
+    headers: Mapping[str, Any], pixels: bytes | list[bytes] | None, syntax: str
+) -> bytes:
     """A DICOM file (PS3.10) of the class that the challenge's files have.
 
     Args:
@@ -185,7 +205,9 @@ def dicom_file(headers: Mapping[str, Any], pixels: bytes | list[bytes] | None, s
     dataset, dataset.file_meta = Dataset(), FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = UID(syntax)
     for name, value in {"SOPClassUID": STORAGE, **headers}.items():
-        dataset.add(DataElement(name, dictionary_VR(Tag(name)), value, validation_mode=config.IGNORE))
+        dataset.add(
+            DataElement(name, dictionary_VR(Tag(name)), value, validation_mode=config.IGNORE)
+        )
     if pixels is not None:
         wide = headers["BitsAllocated"] > 8 and isinstance(pixels, bytes)
         value = pixels if isinstance(pixels, bytes) else encapsulate(pixels)
@@ -199,19 +221,31 @@ def _write_tables(settings: Options, out: Path, exams: list[Exam]) -> None:
     """Labels and classes (a line a box, or one), a sample submission for the test images, the patients."""
     labels: list[dict[str, object]] = []
     for exam in exams:
-        boxes = [dict(zip(BOX, opacity.box(settings.size), strict=True)) for opacity in exam.opacities]
+        boxes = [
+            dict(zip(BOX, opacity.box(settings.size), strict=True)) for opacity in exam.opacities
+        ]
         target = int(exam.detail == OPACITY)
         labels += [{"patientId": exam.name, **box, "Target": target} for box in boxes or [{}]]
     by_name = {exam.name: exam for exam in exams}
-    details = [{"patientId": line["patientId"], "class": by_name[str(line["patientId"])].detail} for line in labels]
+    details = [
+        {"patientId": line["patientId"], "class": by_name[str(line["patientId"])].detail}
+        for line in labels
+    ]
     known = [by_name[str(line["patientId"])].folder == TRAIN for line in labels]
     write_csv(out / LABELS, pd.DataFrame(labels, columns=["patientId", *BOX, "Target"])[known])
     write_csv(out / DETAILS, pd.DataFrame(details)[known])
     unknown = [exam.name for exam in exams if exam.folder == TEST]
-    write_csv(out / SUBMISSION, pd.DataFrame({"patientId": unknown, "PredictionString": "0.5 0 0 100 100"}))
+    write_csv(
+        out / SUBMISSION,
+        pd.DataFrame({"patientId": unknown, "PredictionString": "0.5 0 0 100 100"}),
+    )
     if settings.mapping:
         entries = [
-            {"img_id": f"{exam.patient:08d}_{exam.number:03d}.png", "subset_img_id": exam.name, "orig_labels": []}
+            {
+                "img_id": f"{exam.patient:08d}_{exam.number:03d}.png",
+                "subset_img_id": exam.name,
+                "orig_labels": [],
+            }
             for exam in exams
         ]
         write_json(out / MAPPING, entries)

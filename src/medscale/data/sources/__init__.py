@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from medscale.config import Source
+from medscale.base.errors import MedscaleError
+from medscale.config.sections import Source
 from medscale.data.sources import folder, isic2017, rsna, skin, smdg
 from medscale.data.sources.found import Found
-from medscale.errors import MedscaleError
 
 SOURCES: dict[str, Callable[[Source, list[str] | None], Found]] = {
     "folder": folder.scan,
@@ -35,4 +35,6 @@ def scan(source: Source, classes: list[str] | None) -> Found:
 def check_kind(kind: str) -> None:
     """Raise MedscaleError, which names those there are, when there is no such kind of source."""
     if kind not in SOURCES:
-        raise MedscaleError(f"there is no source kind {kind!r}; there are: {', '.join(sorted(SOURCES))}")
+        raise MedscaleError(
+            f"there is no source kind {kind!r}; there are: {', '.join(sorted(SOURCES))}"
+        )

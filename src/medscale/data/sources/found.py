@@ -13,8 +13,8 @@ from posixpath import basename, dirname, splitext
 
 import pandas as pd
 
+from medscale.base.errors import MedscaleError
 from medscale.data.images import IMAGE_SUFFIXES
-from medscale.errors import MedscaleError
 
 # Columns of Found.rows; any further column is the dataset's own metadata.
 COLUMNS = ("path", "label", "split_published", "group", "source")
@@ -130,8 +130,12 @@ class Listing:
         """What is there, for an error message."""
         if not self.images and not self.excluded and not self.folders:
             return "an empty folder"
-        endings = Counter(PurePosixPath(p).suffix.lower() or "no ending" for p in [*self.images, *self._names()])
-        kinds = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(4)) or "no files"
+        endings = Counter(
+            PurePosixPath(p).suffix.lower() or "no ending" for p in [*self.images, *self._names()]
+        )
+        kinds = (
+            ", ".join(f"{count} {ending}" for ending, count in endings.most_common(4)) or "no files"
+        )
         folders = ", ".join(self.folders[:6]) + (" …" if len(self.folders) > 6 else "")
         return f"{kinds}; folders: {folders or 'none'}"
 
@@ -165,11 +169,16 @@ def read_table(path: Path, required: Iterable[str]) -> pd.DataFrame:
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:  # pandas' parser errors and UnicodeDecodeError are ValueErrors
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # pandas' parser errors and UnicodeDecodeError are ValueErrors
         raise MedscaleError(f"{path} cannot be read as a CSV file in UTF-8: {error}") from None
     table.columns = table.columns.str.strip()
     if missing := [name for name in required if name not in table.columns]:
-        raise MedscaleError(f"{path}: no column {', '.join(missing)}; it has: {', '.join(table.columns)}")
+        raise MedscaleError(
+            f"{path}: no column {', '.join(missing)}; it has: {', '.join(table.columns)}"
+        )
     return table.apply(lambda column: column.str.strip()).replace({"": None})
 
 
@@ -208,7 +217,10 @@ def _walk(
         elif entry.is_file():
             yield path, None
         else:
-            yield path, (NOT_A_FILE, "a broken link" if entry.is_symlink() else "a device, pipe or socket")
+            yield (
+                path,
+                (NOT_A_FILE, "a broken link" if entry.is_symlink() else "a device, pipe or socket"),
+            )
 
 
 def _is_utf8(name: str) -> bool:

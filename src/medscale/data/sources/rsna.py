@@ -10,13 +10,13 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.config import Source
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json
+from medscale.config.sections import Source
 from medscale.data.download import command
 from medscale.data.sources import found as f
 from medscale.data.sources.folder import of_classes
 from medscale.data.sources.found import Excluded, Found, Listing, found, list_folder, read_table
-from medscale.errors import MedscaleError
-from medscale.files import read_json
 
 LABELS, DETAILS = "stage_2_train_labels.csv", "stage_2_detailed_class_info.csv"
 MAPPING = "pneumonia-challenge-dataset-mappings_2018.json"
@@ -24,10 +24,15 @@ TRAIN, TEST = "stage_2_train_images", "stage_2_test_images"
 OPACITY = "Lung Opacity"
 BOX = ["x", "y", "width", "height"]
 TARGETS = {"0": "normal", "1": "pneumonia"}
-CLASSES = {"target": ["normal", "pneumonia"], "detailed": ["Normal", "No Lung Opacity / Not Normal", OPACITY]}
+CLASSES = {
+    "target": ["normal", "pneumonia"],
+    "detailed": ["Normal", "No Lung Opacity / Not Normal", OPACITY],
+}
 UNLABELLED = "unlabelled test image"
 COMPLETE = 26_684  # labelled images of the complete download
-SHARE_MISSING = 0.01  # a folder that lacks a larger share of its listed images is an incomplete download
+SHARE_MISSING = (
+    0.01  # a folder that lacks a larger share of its listed images is an incomplete download
+)
 EXPECTED = (
     "Expected the RSNA Pneumonia Detection Challenge 2018:\n"
     f"    {TRAIN}/*.dcm, {LABELS} and {DETAILS}\n"
@@ -54,7 +59,10 @@ class Exam:
         """Why the exam has no label of a ``kind`` of classes."""
         targets, details = sorted(self.targets), sorted(self.details)
         if len(targets) > 1 or len(details) > 1:
-            return f.CONFLICT, f"Target {' and '.join(targets)}, class {' and '.join(details) or 'none'}"
+            return (
+                f.CONFLICT,
+                f"Target {' and '.join(targets)}, class {' and '.join(details) or 'none'}",
+            )
         if details and (targets == ["1"]) != (details == [OPACITY]):
             return f.CONFLICT, f"Target {targets[0]}, but class {details[0]}"
         if kind == "detailed" and not details:
@@ -95,7 +103,9 @@ def scan(source: Source, classes: Sequence[str] | None) -> Found:
     for row in rows:
         row["group"] = patients.get(PurePosixPath(row["path"]).stem)
     if empty := [name for name in names if name not in {row["label"] for row in rows}]:
-        raise MedscaleError(f"{root}: no images of class {', '.join(map(repr, empty))} ({listing.summary()})")
+        raise MedscaleError(
+            f"{root}: no images of class {', '.join(map(repr, empty))} ({listing.summary()})"
+        )
     notes = _notes(rows, bool(patients), source.synthetic)
     return found(rows, [*listing.excluded, *left_out, *others], names, notes, ["detail", "boxes"])
 
@@ -106,7 +116,9 @@ def _kind(source: Source) -> str:
     kind = source.options.get("classes", "target")
     if (others and not source.synthetic) or kind not in CLASSES:
         wrong = ", ".join(others) or f"classes: {kind}"
-        raise MedscaleError(f"source kind rsna has the option classes: target | detailed; found: {wrong}")
+        raise MedscaleError(
+            f"source kind rsna has the option classes: target | detailed; found: {wrong}"
+        )
     return str(kind)
 
 
@@ -126,20 +138,26 @@ def _incomplete(root: Path, what: str) -> MedscaleError:
 
 def _beside(root: Path, listing: Listing, name: str) -> Path | None:
     """A file of the raw folder, or of the one that the archive has put into it."""
-    return next((place for place in (root / name, root / listing.base / name) if place.is_file()), None)
+    return next(
+        (place for place in (root / name, root / listing.base / name) if place.is_file()), None
+    )
 
 
 def _tables(root: Path, listing: Listing) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Both tables, each line checked; labels get a column ``box``, see ``_box``."""
     places = [_beside(root, listing, name) for name in (LABELS, DETAILS)]
-    if missing := [name for name, place in zip((LABELS, DETAILS), places, strict=True) if place is None]:
+    if missing := [
+        name for name, place in zip((LABELS, DETAILS), places, strict=True) if place is None
+    ]:
         raise _incomplete(root, f"no {', '.join(missing)}; {listing.summary()}")
     labels_at, details_at = map(Path, map(str, places))
     labels = read_table(labels_at, ["patientId", *BOX, "Target"])
     details = read_table(details_at, ["patientId", "class"])
     labels["Target"] = labels["Target"].str.removesuffix(".0")
     labels["box"] = [_box(cells) for cells in labels[BOX].itertuples(index=False)]
-    fits = labels["Target"].isin(TARGETS) & ((labels["Target"] == "1") == (labels["box"].map(len) > 0))
+    fits = labels["Target"].isin(TARGETS) & (
+        (labels["Target"] == "1") == (labels["box"].map(len) > 0)
+    )
     _check_lines(labels_at, labels, fits)
     _check_lines(details_at, details, details["class"].isin(CLASSES["detailed"]))
     return labels, details
@@ -149,8 +167,12 @@ def _check_lines(path: Path, table: pd.DataFrame, fits: pd.Series) -> None:
     """Raise MedscaleError, naming the first line that does not fit or names no image."""
     wrong = table[~(fits & table["patientId"].notna())]
     if len(wrong):
-        entry = ", ".join(f"{name} {value}" for name, value in wrong.iloc[0].items() if name != "box")
-        raise MedscaleError(f"{path}, line {wrong.index[0] + 2}, is no line of the challenge's table: {entry}")
+        entry = ", ".join(
+            f"{name} {value}" for name, value in wrong.iloc[0].items() if name != "box"
+        )
+        raise MedscaleError(
+            f"{path}, line {wrong.index[0] + 2}, is no line of the challenge's table: {entry}"
+        )
 
 
 def _box(cells: Iterable[str | None]) -> tuple[float, ...]:
@@ -165,7 +187,9 @@ def _box(cells: Iterable[str | None]) -> tuple[float, ...]:
 def _exams(labels: pd.DataFrame, details: pd.DataFrame) -> dict[str, Exam]:
     """The labelled exams by patientId; both tables repeat an exam's line for each of its boxes."""
     exams: dict[str, Exam] = {}
-    for exam, target, box in labels[["patientId", "Target", "box"]].drop_duplicates().itertuples(index=False):
+    for exam, target, box in (
+        labels[["patientId", "Target", "box"]].drop_duplicates().itertuples(index=False)
+    ):
         entry = exams.setdefault(exam, Exam())
         entry.targets.add(target)
         if box:
@@ -178,10 +202,16 @@ def _exams(labels: pd.DataFrame, details: pd.DataFrame) -> dict[str, Exam]:
 
 def _labelled(listing: Listing) -> list[str]:
     """DICOM files in the folder of the labelled images, which some archives have doubled."""
-    return [p for p in listing.images if TRAIN in PurePosixPath(p).parts and PurePosixPath(p).suffix.lower() == ".dcm"]
+    return [
+        p
+        for p in listing.images
+        if TRAIN in PurePosixPath(p).parts and PurePosixPath(p).suffix.lower() == ".dcm"
+    ]
 
 
-def _images(listing: Listing, exams: dict[str, Exam], kind: str) -> tuple[list[dict[str, Any]], list[Excluded]]:
+def _images(
+    listing: Listing, exams: dict[str, Exam], kind: str
+) -> tuple[list[dict[str, Any]], list[Excluded]]:
     """Rows of the images that have a label, and the other images with the reason."""
     rows: list[dict[str, Any]] = []
     left_out: list[Excluded] = []
@@ -197,7 +227,13 @@ def _images(listing: Listing, exams: dict[str, Exam], kind: str) -> tuple[list[d
         elif fault := exam.fault(kind):
             left_out.append((path, *fault))
         else:
-            row = {"path": path, "label": exam.label(kind), "split_published": None, "group": None, "source": "RSNA"}
+            row = {
+                "path": path,
+                "label": exam.label(kind),
+                "split_published": None,
+                "group": None,
+                "source": "RSNA",
+            }
             rows.append({**row, "detail": exam.detail, "boxes": exam.boxes})
     return rows, left_out
 
@@ -210,14 +246,18 @@ def _patients(root: Path, listing: Listing) -> dict[str, str]:
     try:
         pairs = {str(entry["subset_img_id"]): str(entry["img_id"]) for entry in read_json(path)}
     except (TypeError, KeyError):
-        raise MedscaleError(f"{path} is not the RSNA's mapping: a list of entries with subset_img_id, img_id") from None
+        raise MedscaleError(
+            f"{path} is not the RSNA's mapping: a list of entries with subset_img_id, img_id"
+        ) from None
     return {exam: f"NIH:{image.split('_')[0]}" for exam, image in pairs.items() if "_" in image}
 
 
 def _notes(rows: list[dict[str, Any]], mapped: bool, synthetic: bool) -> list[str]:
     notes = []
     if len(rows) < COMPLETE and not synthetic:
-        notes.append(f"{len(rows)} labelled images are there of the {COMPLETE} of the complete challenge.")
+        notes.append(
+            f"{len(rows)} labelled images are there of the {COMPLETE} of the complete challenge."
+        )
     unknown = sum(row["group"] is None for row in rows)
     if not mapped:
         notes.append(
@@ -225,5 +265,7 @@ def _notes(rows: list[dict[str, Any]], mapped: bool, synthetic: bool) -> list[st
             "images of one patient can stand in different splits."
         )
     elif unknown:
-        notes.append(f"{unknown} images are not in {MAPPING}: each is taken as a patient of its own.")
+        notes.append(
+            f"{unknown} images are not in {MAPPING}: each is taken as a patient of its own."
+        )
     return notes

@@ -6,11 +6,11 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from medscale.config import Source
+from medscale.base.errors import MedscaleError
+from medscale.config.sections import Source
 from medscale.data.download import command
 from medscale.data.sources.folder import by_folders, check_classes, class_folders, of_classes
 from medscale.data.sources.found import Found, found, list_folder
-from medscale.errors import MedscaleError
 
 NAME = "Massive Skin Disease Balanced Dataset"
 COPY = re.compile(r"^(?:aug_\d+_)+(?=.)", re.IGNORECASE)
@@ -41,7 +41,9 @@ def scan(source: Source, classes: list[str] | None) -> Found:
     root = Path(str(source.path))
     by_path, unplaced = by_folders(listing, NAME)
     if not by_path:
-        raise MedscaleError(f"{root} holds no usable images.\n  {EXPECTED}\n  Found: {listing.summary()}")
+        raise MedscaleError(
+            f"{root} holds no usable images.\n  {EXPECTED}\n  Found: {listing.summary()}"
+        )
     for path, row in by_path.items():
         row["label"] = class_name(row["label"])
         row["group"] = f"{row['label']}/{original(path)}"
@@ -49,7 +51,10 @@ def scan(source: Source, classes: list[str] | None) -> Found:
     names = [class_name(name) for name in classes] if classes is not None else sorted(set(there))
     rows, others = of_classes(list(by_path.values()), names)
     check_classes(root, names, rows, listing, EXPECTED)
-    notes = [*_copies(rows), *([] if source.synthetic else [_size(len(by_path), len(set(there))), LICENCE])]
+    notes = [
+        *_copies(rows),
+        *([] if source.synthetic else [_size(len(by_path), len(set(there))), LICENCE]),
+    ]
     return found(rows, [*listing.excluded, *unplaced, *others], names, notes)
 
 

@@ -9,18 +9,20 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.config import Source
+from medscale.base.errors import MedscaleError
+from medscale.config.sections import Source
 from medscale.data.download import command
 from medscale.data.sources import found as f
 from medscale.data.sources.found import Excluded, Found, Listing, found, list_folder, read_table
-from medscale.errors import MedscaleError
 
 CLASSES = ["normal", "glaucoma"]
 LABELS = {"0": "normal", "1": "glaucoma"}
 SUSPECT = "suspect"
 TABLES = ("metadata - standardized.csv", "metadata.csv")
 METADATA = ("sex", "age", "eye")
-SHARE_MISSING = 0.01  # a parent set that lacks a larger share of its listed images is an incomplete download
+SHARE_MISSING = (
+    0.01  # a parent set that lacks a larger share of its listed images is an incomplete download
+)
 FUNDUS_PYTORCH = 17_242  # images in the complete fundus-pytorch
 EXPECTED = (
     "Expected SMDG-19 in one of its layouts:\n"
@@ -41,7 +43,9 @@ def scan(source: Source, classes: Sequence[str] | None) -> Found:
         MedscaleError: when the folder is missing or incomplete: what was expected and found, the download command.
     """
     if classes is not None and sorted(classes) != sorted(CLASSES):
-        raise MedscaleError(f"the classes of SMDG-19 are {', '.join(CLASSES)}, not {', '.join(classes)}")
+        raise MedscaleError(
+            f"the classes of SMDG-19 are {', '.join(CLASSES)}, not {', '.join(classes)}"
+        )
     if source.options and not source.synthetic:
         raise MedscaleError(f"source kind smdg has no options, found: {', '.join(source.options)}")
     listing = list_folder(source.path, EXPECTED)
@@ -55,9 +59,13 @@ def scan(source: Source, classes: Sequence[str] | None) -> Found:
         raise _incomplete(root, listing.summary())
     notes = []
     if table is None and not source.synthetic and len(rows) < FUNDUS_PYTORCH:
-        notes.append(f"{len(rows)} images are there of the {FUNDUS_PYTORCH} of the complete fundus-pytorch.")
+        notes.append(
+            f"{len(rows)} images are there of the {FUNDUS_PYTORCH} of the complete fundus-pytorch."
+        )
     if suspects := sum(reason == SUSPECT for _, reason, _ in left_out):
-        notes.append(f"Images of suspects (neither normal nor glaucoma), which are left out: {suspects}.")
+        notes.append(
+            f"Images of suspects (neither normal nor glaucoma), which are left out: {suspects}."
+        )
     return found(rows, [*listing.excluded, *left_out], list(classes or CLASSES), notes, METADATA)
 
 
@@ -71,9 +79,17 @@ def patient(source: str, original: str | None, patient_id: str | None) -> str | 
     """Patient by the set's own number or by the original file's name; None where neither tells it."""
     if patient_id is not None:
         return f"{source}:{patient_id}"
-    if original is not None and "ODIR" in source and (match := re.match(r"(\d+)_(left|right)", original)):
+    if (
+        original is not None
+        and "ODIR" in source
+        and (match := re.match(r"(\d+)_(left|right)", original))
+    ):
         return f"ODIR:{match[1]}"
-    if original is not None and source.startswith("CRFO") and (match := re.match(r"(.+)-(Left|Right) Eye", original)):
+    if (
+        original is not None
+        and source.startswith("CRFO")
+        and (match := re.match(r"(.+)-(Left|Right) Eye", original))
+    ):
         return f"CRFO:{match[1]}"
     return None
 
@@ -95,8 +111,12 @@ def _table(root: Path, listing: Listing) -> pd.DataFrame | None:
     for column in ("names", "fundus"):
         if (twice := table[column].dropna().duplicated()).any():
             example = table[column].dropna()[twice].iloc[0]
-            raise MedscaleError(f"{path}: {example} stands in {int(twice.sum()) + 1} rows of the column {column}")
-    return table.assign(age=pd.to_numeric(table["age"], errors="coerce")).set_index("names", drop=False)
+            raise MedscaleError(
+                f"{path}: {example} stands in {int(twice.sum()) + 1} rows of the column {column}"
+            )
+    return table.assign(age=pd.to_numeric(table["age"], errors="coerce")).set_index(
+        "names", drop=False
+    )
 
 
 def _row(path: str, label: str, split: str | None, entry: Mapping[Hashable, Any]) -> dict[str, Any]:
@@ -119,19 +139,31 @@ def _fundus_pytorch(
         if split is None:
             left_out.append((path, f.NO_FOLDER, "stands not in train|val|test/0|1"))
         elif parts[1] not in LABELS:
-            left_out.append((path, SUSPECT if parts[1] == "-1" else f.OTHER_CLASS, f"folder {parts[1]}"))
+            left_out.append(
+                (path, SUSPECT if parts[1] == "-1" else f.OTHER_CLASS, f"folder {parts[1]}")
+            )
         else:
-            rows.append(_row(path, LABELS[parts[1]], split, entries.get(PurePosixPath(path).stem, {})))
+            rows.append(
+                _row(path, LABELS[parts[1]], split, entries.get(PurePosixPath(path).stem, {}))
+            )
     there = {(row["split_published"], row["label"]) for row in rows}
     wanted = [(split, number) for split in ("train", "val", "test") for number in LABELS]
-    if missing := [f"{split}/{number}" for split, number in wanted if (split, LABELS[number]) not in there]:
+    if missing := [
+        f"{split}/{number}" for split, number in wanted if (split, LABELS[number]) not in there
+    ]:
         raise _incomplete(root, f"no images in {', '.join(missing)}; {listing.summary()}")
     return rows, left_out
 
 
-def _parent(root: Path, listing: Listing, table: pd.DataFrame) -> tuple[list[dict[str, Any]], list[Excluded]]:
+def _parent(
+    root: Path, listing: Listing, table: pd.DataFrame
+) -> tuple[list[dict[str, Any]], list[Excluded]]:
     """Rows of the parent's CSV whose image is below full-fundus/, which the archive has doubled."""
-    on_disk = {PurePosixPath(path).name: path for path in listing.images if "full-fundus" in PurePosixPath(path).parts}
+    on_disk = {
+        PurePosixPath(path).name: path
+        for path in listing.images
+        if "full-fundus" in PurePosixPath(path).parts
+    }
     rows: list[dict[str, Any]] = []
     left_out: list[Excluded] = []
     listed = set()
@@ -141,7 +173,13 @@ def _parent(root: Path, listing: Listing, table: pd.DataFrame) -> tuple[list[dic
         listed.add(path)
         types = str(entry["types"] or "").removesuffix(".0")
         if path is None:
-            left_out.append((f.same_name(fundus or entry["names"]), f.NO_FILE, "named by the CSV, but not there"))
+            left_out.append(
+                (
+                    f.same_name(fundus or entry["names"]),
+                    f.NO_FILE,
+                    "named by the CSV, but not there",
+                )
+            )
         elif types == "-1":
             left_out.append((path, SUSPECT, "types is -1 in the CSV"))
         elif types not in LABELS:
@@ -151,7 +189,12 @@ def _parent(root: Path, listing: Listing, table: pd.DataFrame) -> tuple[list[dic
     missing = sum(reason == f.NO_FILE for _, reason, _ in left_out)
     if missing > SHARE_MISSING * len(table):
         raise _incomplete(
-            root, f"{missing} of the {len(table)} images that the CSV lists are missing; {listing.summary()}"
+            root,
+            f"{missing} of the {len(table)} images that the CSV lists are missing; {listing.summary()}",
         )
-    left_out += [(path, f.NOT_LISTED, "the CSV does not name it") for path in listing.images if path not in listed]
+    left_out += [
+        (path, f.NOT_LISTED, "the CSV does not name it")
+        for path in listing.images
+        if path not in listed
+    ]
     return rows, left_out

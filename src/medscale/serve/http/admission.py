@@ -43,7 +43,9 @@ class Admission:
         if len(self._callers) > CALLERS:
             self._callers.popitem(last=False)
         if left < 1:
-            raise Problem(429, f"more than {rate:g} requests a second", "rate", math.ceil((1 - left) / rate))
+            raise Problem(
+                429, f"more than {rate:g} requests a second", "rate", math.ceil((1 - left) / rate)
+            )
 
     @contextmanager
     def enter(self, length: int) -> Iterator[Callable[[int], None]]:
@@ -57,12 +59,19 @@ class Admission:
         def take(images: int) -> None:
             nonlocal held
             if self.images + images > self._settings.queue:
-                raise Problem(503, f"{self.images} images are waiting; come again", "queue", RETRY_S)
+                raise Problem(
+                    503, f"{self.images} images are waiting; come again", "queue", RETRY_S
+                )
             self.images += images
             held += images
 
         if self.bytes + length > self._settings.pending_megabytes * MB:
-            raise Problem(503, "requests that wait fill the memory that is set aside for them", "memory", RETRY_S)
+            raise Problem(
+                503,
+                "requests that wait fill the memory that is set aside for them",
+                "memory",
+                RETRY_S,
+            )
         take(1)
         self.bytes += length
         try:

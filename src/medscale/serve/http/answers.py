@@ -6,7 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-NOTICE = "Research software, not a medical device: nothing here may be used to diagnose or treat anyone."
+NOTICE = (
+    "Research software, not a medical device: nothing here may be used to diagnose or treat anyone."
+)
 
 
 class Column(BaseModel):
@@ -46,7 +48,9 @@ class Model(BaseModel):
     calibration: Calibration
     explains: bool = Field(description="whether it has heat maps (Grad-CAM)")
     scores: list[Score]
-    mark: str = Field(description="what must be said beside its results, such as that it saw synthetic images alone")
+    mark: str = Field(
+        description="what must be said beside its results, such as that it saw synthetic images alone"
+    )
 
 
 class Limits(BaseModel):

@@ -107,9 +107,13 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
     )
     async def predict(
         request: Request,
-        model: Annotated[str | None, Query(description="its id; the first without one", max_length=200)] = None,
+        model: Annotated[
+            str | None, Query(description="its id; the first without one", max_length=200)
+        ] = None,
         explain: Annotated[bool, Query(description="also heat maps (Grad-CAM)")] = False,
-        preview: Annotated[bool, Query(description="also the images as they are shown, made small")] = False,
+        preview: Annotated[
+            bool, Query(description="also the images as they are shown, made small")
+        ] = False,
     ) -> Predictions:
         """An image that cannot be read has an `error` in place of a prediction; where none can, that is the answer."""
         settings = service.settings
@@ -151,7 +155,9 @@ def _add_page(app: FastAPI) -> None:
 
 
 def _add_refusals(app: FastAPI, service: Service) -> None:
-    def tells(problem: Callable[[Any], Problem]) -> Callable[[Request, Exception], Awaitable[JSONResponse]]:
+    def tells(
+        problem: Callable[[Any], Problem],
+    ) -> Callable[[Request, Exception], Awaitable[JSONResponse]]:
         async def handle(_: Request, error: Exception) -> JSONResponse:
             made = problem(error)
             if made.reason:
@@ -161,8 +167,12 @@ def _add_refusals(app: FastAPI, service: Service) -> None:
         return handle
 
     app.add_exception_handler(Problem, tells(lambda problem: problem))
-    app.add_exception_handler(HTTPException, tells(lambda e: Problem(e.status_code, str(e.detail), "address")))
-    app.add_exception_handler(RequestValidationError, tells(lambda e: Problem(422, _first(e), "query")))
+    app.add_exception_handler(
+        HTTPException, tells(lambda e: Problem(e.status_code, str(e.detail), "address"))
+    )
+    app.add_exception_handler(
+        RequestValidationError, tells(lambda e: Problem(422, _first(e), "query"))
+    )
     app.add_exception_handler(Exception, tells(lambda _: Problem(500, FAULT, "fault")))
 
 

@@ -22,7 +22,9 @@ def start(most_pixels: int) -> None:
     """Prepare this process: libraries refuse larger images, and memory ends before the machine's does."""
     global _limit
     _limit = most_pixels
-    os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(most_pixels)  # read when the library is loaded, so here
+    os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(
+        most_pixels
+    )  # read when the library is loaded, so here
     os.environ["OPENCV_LOG_LEVEL"] = "SILENT"
     import cv2
     from PIL import Image
@@ -58,7 +60,11 @@ def decode(upload: Encoded) -> Decoded | Refused:
         unknown = error.reason == NOT_AN_IMAGE and kind is None
         return Refused(415 if unknown else 422, error.reason, error.detail)
     except MemoryError:
-        return Refused(413, "too large", "decoding it takes more memory than an image of the allowed size needs")
+        return Refused(
+            413,
+            "too large",
+            "decoding it takes more memory than an image of the allowed size needs",
+        )
     (_, width, height), facts = found[0]
     return Decoded([prepared.pixels for prepared, _ in found], width, height, facts, preview)
 
@@ -95,9 +101,13 @@ def _dicom_size(data: bytes) -> tuple[int, int] | Refused | None:
     from pydicom import dcmread
 
     if DEFLATED in data:  # wherever it stands: reading the headers would inflate all of it
-        return Refused(415, "not taken", "a deflated DICOM file; send it in another transfer syntax")
+        return Refused(
+            415, "not taken", "a deflated DICOM file; send it in another transfer syntax"
+        )
     try:
-        header = dcmread(io.BytesIO(data), stop_before_pixels=True, specific_tags=["Rows", "Columns"])
+        header = dcmread(
+            io.BytesIO(data), stop_before_pixels=True, specific_tags=["Rows", "Columns"]
+        )
         return int(header.get("Columns") or 0), int(header.get("Rows") or 0)
     except MemoryError:
         raise
@@ -119,7 +129,11 @@ def _preview(data: bytes) -> bytes:
     if scale < 1:
         sides = [max(1, round(side * scale)) for side in image.shape[1::-1]]
         image = cv2.resize(image, sides, interpolation=cv2.INTER_AREA)
-    return bytes(cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1])
+    return bytes(
+        cv2.imencode(
+            ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+        )[1]
+    )
 
 
 def _data_bytes() -> int:

@@ -90,7 +90,9 @@ class Gate:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         given = headers.get("x-api-key") or (given if scheme.lower() == "bearer" else "")
         if not hmac.compare_digest(given.encode(), key.get_secret_value().encode()):
-            raise Problem(401, "send the service's key as X-API-Key, or as Authorization: Bearer", "key")
+            raise Problem(
+                401, "send the service's key as X-API-Key, or as Authorization: Bearer", "key"
+            )
 
     def _path(self, scope: Scope) -> str:
         """A route's path for the metrics, not what a caller makes up."""

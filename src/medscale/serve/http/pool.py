@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from medscale.errors import MedscaleError
-from medscale.log import log
-from medscale.parallel.orphan import die_with_parent
+from medscale.base.errors import MedscaleError
+from medscale.base.log import log
+from medscale.engine.parallel.orphan import die_with_parent
 
 LOOK_S = 2.0  # an idle process is asked so often whether it is there
 PAUSE_S = 1.0  # between attempts to replace a process
@@ -90,7 +90,9 @@ class Pool:
         except BaseException:
             await self.stop()
             raise
-        self._slots = [asyncio.create_task(self._slot(number)) for number in range(len(self.arguments))]
+        self._slots = [
+            asyncio.create_task(self._slot(number)) for number in range(len(self.arguments))
+        ]
         return facts
 
     @property
@@ -130,7 +132,9 @@ class Pool:
             facts = await process.call(self.work.module, self.work.start, *self.arguments[number])
         except BrokenProcessPool:
             process.end()
-            raise MedscaleError(f"a process for {self.work.name} ended while it started; memory may be short") from None
+            raise MedscaleError(
+                f"a process for {self.work.name} ended while it started; memory may be short"
+            ) from None
         except BaseException:
             process.end()
             raise
@@ -159,7 +163,11 @@ class Pool:
             first = self.waiting[0]
             batch = [first]
             if not first.tries:
-                alike = (job for job in self.waiting if job.key == first.key and not job.tries and not job.done.done())
+                alike = (
+                    job
+                    for job in self.waiting
+                    if job.key == first.key and not job.tries and not job.done.done()
+                )
                 batch = [job for job, _ in zip(alike, range(self.work.most), strict=False)]
             taken = set(map(id, batch))
             kept = [job for job in self.waiting if id(job) not in taken]
@@ -176,11 +184,15 @@ class Pool:
                 return True
             async with asyncio.timeout(self.work.seconds):
                 contents = [job.content for job in batch]
-                results = await process.call(self.work.module, self.work.carry_out, batch[0].key, contents)
+                results = await process.call(
+                    self.work.module, self.work.carry_out, batch[0].key, contents
+                )
             self._settle(batch, results)
         except (BrokenProcessPool, TimeoutError):
             return False
-        except Exception as error:  # the process goes on; one job's fault must not be that of its batch
+        except (
+            Exception
+        ) as error:  # the process goes on; one job's fault must not be that of its batch
             if len(batch) == 1:
                 log.error("%s: a bug", self.work.name, exc_info=error)
                 self._settle(batch, [error])

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from medscale import load
-from medscale.config import Crop, Preprocess
-from medscale.errors import MedscaleError
-from medscale.files import read_json
-from medscale.models.gradcam import gradcam
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json
+from medscale.config.sections import Preprocess
+from medscale.engine.models.gradcam import gradcam
+from medscale.engine.plan import Crop
 from medscale.report.marks import mark
 from medscale.serve.bundle import INFERENCE, Inference
 from medscale.serve.http.answers import Calibration, Column, Finding, Model, Region, Score
@@ -24,7 +25,10 @@ from medscale.serve.predict import Predictor
 ENSEMBLE = "ensemble"
 HEAT = 256  # pixels of a heat map's longer side
 OPAQUE = 200  # of 255, where the heat is greatest
-SCORES = {"classification": {"accuracy": "accuracy", "auroc": "AUROC"}, "detection": {"map50": "mAP50"}}
+SCORES = {
+    "classification": {"accuracy": "accuracy", "auroc": "AUROC"},
+    "detection": {"map50": "mAP50"},
+}
 
 _models: dict[str, list[Predictor]] = {}  # in a predicting process: a model's members
 
@@ -37,7 +41,11 @@ def found(paths: Sequence[Path]) -> list[Path]:
     """
     folders: list[Path] = []
     for path in paths:
-        here = [path] if (path / INFERENCE).is_file() else sorted(file.parent for file in path.rglob(INFERENCE))
+        here = (
+            [path]
+            if (path / INFERENCE).is_file()
+            else sorted(file.parent for file in path.rglob(INFERENCE))
+        )
         if not here:
             raise MedscaleError(
                 f"{path} holds no result that can be used (no {INFERENCE}); name a result folder, or one of such"
@@ -63,7 +71,9 @@ def start(number: int, paths: Sequence[Path], seed: str, device: str, threads: i
     cv2.setNumThreads(1)
     gpus = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
     if device == "cuda" and not gpus:
-        raise MedscaleError("there is no GPU here that PyTorch can use; leave --device out, or say cpu")
+        raise MedscaleError(
+            "there is no GPU here that PyTorch can use; leave --device out, or say cpu"
+        )
     folders: dict[str, Path] = {}
     _models.clear()
     for folder in found(paths):
@@ -87,14 +97,26 @@ def predict(key: tuple[str, bool], images: list[Asked]) -> list[Said]:
     members = _models[name]
     wanted = _wanted(members)
     first = members[0].inference
-    batches = [np.stack([image.pixels[wanted.index(m.inference.preprocess)] for image in images]) for m in members]
+    batches = [
+        np.stack([image.pixels[wanted.index(m.inference.preprocess)] for image in images])
+        for m in members
+    ]
     seen = [_seen(image.width, image.height, first.preprocess, first.crop) for image in images]
     if first.task == "detection":
         located = zip(members[0].boxes(batches[0]), images, seen, strict=True)
-        return [Said(None, _boxes(boxes, one, first.classes[-1]), part, None) for boxes, one, part in located]
-    features = [member.features([_known(member, image.facts) for image in images]) for member in members]
+        return [
+            Said(None, _boxes(boxes, one, first.classes[-1]), part, None)
+            for boxes, one, part in located
+        ]
+    features = [
+        member.features([_known(member, image.facts) for image in images]) for member in members
+    ]
     probabilities = np.mean(
-        [m.probabilities(b, f, _calibrated([m])) for m, b, f in zip(members, batches, features, strict=True)], axis=0
+        [
+            m.probabilities(b, f, _calibrated([m]))
+            for m, b, f in zip(members, batches, features, strict=True)
+        ],
+        axis=0,
     )
     heat: Sequence[bytes | None] = [None] * len(images)
     if explain:
@@ -107,7 +129,9 @@ def predict(key: tuple[str, bool], images: list[Asked]) -> list[Said]:
 
 def _seed(seed: str, folder: Path) -> Any:
     if seed in ("best", "all"):
-        detects = (folder / INFERENCE).is_file() and read_json(folder / INFERENCE).get("task") == "detection"
+        detects = (folder / INFERENCE).is_file() and read_json(folder / INFERENCE).get(
+            "task"
+        ) == "detection"
         return "all" if seed == "all" and not detects else None
     if not seed.isdecimal():
         raise MedscaleError(f"seed {seed!r}: say best, all, or the number of a replicate")
@@ -145,7 +169,9 @@ def _offer(name: str, members: list[Predictor], folder: Path | None) -> Offer:
         task=inference.task,
         classes=inference.classes,
         networks=sum(len(member.networks) for member in members),
-        members=[] if folder is not None else [f"{m.inference.study}/{m.inference.run}" for m in members],
+        members=[]
+        if folder is not None
+        else [f"{m.inference.study}/{m.inference.run}" for m in members],
         metadata=[Column(name=column, words=words) for column, words in columns.items()],
         calibration=_calibration(members),
         explains=explains,
@@ -174,7 +200,9 @@ def _calibration(members: Sequence[Predictor]) -> Calibration:
     if members[0].inference.task == "detection":
         return Calibration(calibrated=False, says="Confidences of boxes are not calibrated.")
     if not _calibrated(members):
-        return Calibration(calibrated=False, says="Probabilities are not calibrated: no temperature was fitted.")
+        return Calibration(
+            calibrated=False, says="Probabilities are not calibrated: no temperature was fitted."
+        )
     if sum(len(member.networks) for member in members) > 1:
         says = "The mean of probabilities that are each calibrated by a temperature; the mean itself was not."
         return Calibration(calibrated=False, says=says)
@@ -210,7 +238,10 @@ def _seen(width: int, height: int, preprocess: Preprocess, crop: Crop | None) ->
 def _boxes(found: np.ndarray, image: Asked, label: str) -> list[Finding]:
     scale = np.array([image.width, image.height, image.width, image.height, 1.0])
     names = ("x", "y", "width", "height", "confidence")
-    return [Finding(label=label, **dict(zip(names, row, strict=True))) for row in (found * scale).tolist()]
+    return [
+        Finding(label=label, **dict(zip(names, row, strict=True)))
+        for row in (found * scale).tolist()
+    ]
 
 
 def _heat(
@@ -229,7 +260,12 @@ def _heat(
         for network in member.networks:
             heat, _ = gradcam(network, inputs, torch.from_numpy(classes).to(member.device))
             for canvas, one, image in zip(total, heat.float().cpu().numpy(), images, strict=True):
-                _lay(canvas, one, _seen(image.width, image.height, inference.preprocess, inference.crop), image)
+                _lay(
+                    canvas,
+                    one,
+                    _seen(image.width, image.height, inference.preprocess, inference.crop),
+                    image,
+                )
     networks = sum(len(member.networks) for member in members)
     return [_picture(canvas / networks) for canvas in total]
 
@@ -246,7 +282,9 @@ def _lay(canvas: np.ndarray, heat: np.ndarray, seen: Region, image: Asked) -> No
     top, left = round(seen.y * down), round(seen.x * across)
     height = min(max(1, round(seen.height * down)), canvas.shape[0] - top)
     width = min(max(1, round(seen.width * across)), canvas.shape[1] - left)
-    canvas[top : top + height, left : left + width] += cv2.resize(heat, (width, height), interpolation=cv2.INTER_CUBIC)
+    canvas[top : top + height, left : left + width] += cv2.resize(
+        heat, (width, height), interpolation=cv2.INTER_CUBIC
+    )
 
 
 def _picture(heat: np.ndarray) -> bytes:

@@ -21,9 +21,16 @@ class Problem(Exception):
         retry_after: seconds after which the same request may be taken.
     """
 
-    def __init__(self, status: int, detail: str, reason: str, retry_after: int | None = None) -> None:
+    def __init__(
+        self, status: int, detail: str, reason: str, retry_after: int | None = None
+    ) -> None:
         super().__init__(detail)
-        self.status, self.detail, self.reason, self.retry_after = status, detail, reason, retry_after
+        self.status, self.detail, self.reason, self.retry_after = (
+            status,
+            detail,
+            reason,
+            retry_after,
+        )
 
 
 class Told(BaseModel):

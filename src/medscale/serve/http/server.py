@@ -10,14 +10,16 @@ from types import FrameType
 
 import uvicorn
 
-from medscale.errors import MedscaleError
-from medscale.log import log
+from medscale.base.errors import MedscaleError
+from medscale.base.log import log
 from medscale.serve.http.app import create_app
 from medscale.serve.http.service import Service
 from medscale.serve.http.settings import Settings
 
 BACKLOG = 1024
-KEEP_ALIVE_S = 75  # longer than callers hold connections: one that closes as a request comes would break it
+KEEP_ALIVE_S = (
+    75  # longer than callers hold connections: one that closes as a request comes would break it
+)
 
 
 def run(settings: Settings, tell: Callable[[str], None]) -> None:
@@ -41,7 +43,9 @@ def listening(settings: Settings) -> socket.socket:
         MedscaleError: when it cannot be had.
     """
     try:
-        family, *_, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        family, *_, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM
+        )[0]
         opened = socket.socket(family)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind(address)
@@ -71,7 +75,9 @@ async def _serve(settings: Settings, opened: socket.socket, tell: Callable[[str]
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     tell(f"http://{host}:{opened.getsockname()[1]}")
     # uvicorn raises the signals again that it has stopped at, which here are done with then
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {
+        number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
         await server.serve(sockets=[opened])
     finally:
@@ -90,6 +96,8 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop in order; a second SIGINT stops at once."""
         if not self._service.stopping:
-            log.info("stopping: %d accepted images are answered before", self._service.admission.images)
+            log.info(
+                "stopping: %d accepted images are answered before", self._service.admission.images
+            )
         self._service.stopping = True
         super().handle_exit(sig, frame)

@@ -38,9 +38,20 @@ class Service:
         self.stopping = False
         threads = settings.threads or max(1, len(os.sched_getaffinity(0)) // settings.workers)
         given = (settings.results, settings.seed, settings.device, threads)
-        predict = Work("prediction", f"{HERE}.predicting", "start", "predict", settings.batch, settings.predict_seconds)
-        decode = Work("decoding", f"{HERE}.decoding", "start", "decode_all", 1, settings.decode_seconds)
-        self.predictors = self._pool(predict, [(number, *given) for number in range(settings.workers)])
+        predict = Work(
+            "prediction",
+            f"{HERE}.predicting",
+            "start",
+            "predict",
+            settings.batch,
+            settings.predict_seconds,
+        )
+        decode = Work(
+            "decoding", f"{HERE}.decoding", "start", "decode_all", 1, settings.decode_seconds
+        )
+        self.predictors = self._pool(
+            predict, [(number, *given) for number in range(settings.workers)]
+        )
         self.decoders = self._pool(decode, [(settings.most_pixels,)] * settings.decoders)
         self.metrics.accepted.set_function(lambda: self.admission.images)
 
@@ -65,7 +76,11 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether a request would be answered now."""
-        return bool(self.offers) and not self.stopping and bool(self.predictors.alive and self.decoders.alive)
+        return (
+            bool(self.offers)
+            and not self.stopping
+            and bool(self.predictors.alive and self.decoders.alive)
+        )
 
     def models(self) -> Models:
         """What is offered, and what a request may hold."""
@@ -86,10 +101,14 @@ class Service:
         if name is None:
             return next(iter(self.offers.values()))
         if name not in self.offers:
-            raise Problem(404, f"there is no such model; there are {', '.join(self.offers)}", "model")
+            raise Problem(
+                404, f"there is no such model; there are {', '.join(self.offers)}", "model"
+            )
         return self.offers[name]
 
-    async def predict(self, upload: Upload, offer: Offer, *, explain: bool, preview: bool) -> Predictions:
+    async def predict(
+        self, upload: Upload, offer: Offer, *, explain: bool, preview: bool
+    ) -> Predictions:
         """What a model says of each image, in order.
 
         Raises:
@@ -98,7 +117,11 @@ class Service:
         try:
             async with asyncio.timeout(self.settings.answer_seconds), asyncio.TaskGroup() as group:
                 tasks = [
-                    group.create_task(self._one(number, data, upload, offer, explain and offer.model.explains, preview))
+                    group.create_task(
+                        self._one(
+                            number, data, upload, offer, explain and offer.model.explains, preview
+                        )
+                    )
                     for number, data in enumerate(upload.images, start=1)
                 ]
         except TimeoutError:
@@ -110,20 +133,26 @@ class Service:
         if len(refusals) == len(results):
             raise Problem(refusals[0].status, refusals[0].detail, "")
         model = offer.model
-        return Predictions(model=model.id, mark=model.mark, calibration=model.calibration, results=results)
+        return Predictions(
+            model=model.id, mark=model.mark, calibration=model.calibration, results=results
+        )
 
     async def _one(
         self, number: int, data: bytes, upload: Upload, offer: Offer, explain: bool, preview: bool
     ) -> Result:
         try:
-            decoded: Decoded | Refused = await self.decoders.do(None, Encoded(data, offer.wanted, preview))
+            decoded: Decoded | Refused = await self.decoders.do(
+                None, Encoded(data, offer.wanted, preview)
+            )
         except Lost:
             decoded = UNDECODED
         if isinstance(decoded, Refused):
             self.metrics.refused.labels(f"image: {decoded.reason}").inc()
             refusal = Refusal(status=decoded.status, detail=f"{decoded.reason}: {decoded.detail}")
             return Result(number=number, error=refusal)
-        asked = Asked(decoded.pixels, decoded.width, decoded.height, {**decoded.facts, **upload.facts})
+        asked = Asked(
+            decoded.pixels, decoded.width, decoded.height, {**decoded.facts, **upload.facts}
+        )
         try:
             said: Said = await self.predictors.do((offer.model.id, explain), asked)
         except Lost:
@@ -133,7 +162,9 @@ class Service:
             number=number,
             width=decoded.width,
             height=decoded.height,
-            label=max(said.probabilities, key=said.probabilities.__getitem__) if said.probabilities else None,
+            label=max(said.probabilities, key=said.probabilities.__getitem__)
+            if said.probabilities
+            else None,
             probabilities=said.probabilities,
             boxes=said.boxes,
             seen=said.seen,

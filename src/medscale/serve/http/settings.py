@@ -20,31 +20,53 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    results: tuple[Path, ...] = Field(min_length=1, description="result folders, or folders that hold some")
-    seed: str = Field("best", description="which replicate of a run predicts: best, all (their mean) or a number")
+    results: tuple[Path, ...] = Field(
+        min_length=1, description="result folders, or folders that hold some"
+    )
+    seed: str = Field(
+        "best", description="which replicate of a run predicts: best, all (their mean) or a number"
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     key: SecretStr | None = None
-    hosts: tuple[str, ...] = Field((), description="names that callers may use for this machine, besides the host")
+    hosts: tuple[str, ...] = Field(
+        (), description="names that callers may use for this machine, besides the host"
+    )
 
-    workers: int = Field(1, ge=1, le=64, description="processes that predict; each holds all models")
+    workers: int = Field(
+        1, ge=1, le=64, description="processes that predict; each holds all models"
+    )
     decoders: int = Field(2, ge=1, le=256, description="processes that decode images")
-    threads: int | None = Field(None, ge=1, description="threads of a process that predicts; None: its share of cores")
-    batch: int = Field(32, ge=1, le=1024, description="most images that go through a network at once")
+    threads: int | None = Field(
+        None, ge=1, description="threads of a process that predicts; None: its share of cores"
+    )
+    batch: int = Field(
+        32, ge=1, le=1024, description="most images that go through a network at once"
+    )
 
     megabytes: float = Field(32, gt=0, le=1000, description="largest request")
     megapixels: float = Field(50, gt=0, le=1000, description="largest image, decoded")
     images: int = Field(16, ge=1, le=1000, description="most images in a request")
-    queue: int = Field(256, ge=1, le=100_000, description="most images accepted and not yet answered")
-    pending_megabytes: float = Field(512, gt=0, description="most bytes of requests accepted and not yet answered")
-    rate: float = Field(20, ge=0, description="requests a second of one caller, in the long run; 0: no limit")
+    queue: int = Field(
+        256, ge=1, le=100_000, description="most images accepted and not yet answered"
+    )
+    pending_megabytes: float = Field(
+        512, gt=0, description="most bytes of requests accepted and not yet answered"
+    )
+    rate: float = Field(
+        20, ge=0, description="requests a second of one caller, in the long run; 0: no limit"
+    )
     burst: int = Field(40, ge=1, description="requests of one caller at once")
     body_seconds: float = Field(30, gt=0, description="time in which a request must have arrived")
     decode_seconds: float = Field(20, gt=0, description="time in which an image must be decoded")
     predict_seconds: float = Field(120, gt=0, description="time in which a batch must be predicted")
-    answer_seconds: float = Field(300, gt=0, description="time in which an accepted request must be answered")
-    stop_seconds: int = Field(60, ge=1, description="time for what was accepted when the service is stopped")
+    answer_seconds: float = Field(
+        300, gt=0, description="time in which an accepted request must be answered"
+    )
+    stop_seconds: int = Field(
+        60, ge=1, description="time for what was accepted when the service is stopped"
+    )
 
     @property
     def on_loopback(self) -> bool:

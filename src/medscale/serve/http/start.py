@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import SecretStr, ValidationError
 
-from medscale.errors import MedscaleError
-from medscale.log import set_up
+from medscale.base.errors import MedscaleError
+from medscale.base.log import set_up
 from medscale.serve.http.settings import Settings
 
 NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
@@ -38,7 +38,10 @@ def serve(options: dict[str, Any], tell: Callable[[str], None]) -> None:
         first = error.errors()[0]
         raise MedscaleError(f"--{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     tell("loading the models …")
-    run(settings, lambda address: tell(f"{address}   (web page; API at {address}/docs; Ctrl-C stops)"))
+    run(
+        settings,
+        lambda address: tell(f"{address}   (web page; API at {address}/docs; Ctrl-C stops)"),
+    )
 
 
 def _key(file: Path) -> SecretStr:
@@ -48,5 +51,7 @@ def _key(file: Path) -> SecretStr:
     except (OSError, UnicodeError) as error:
         raise MedscaleError(f"--key-file {file} cannot be read ({error})") from None
     if len(key) < 16:
-        raise MedscaleError(f"--key-file {file}: a key has at least 16 characters; openssl rand -hex 32 makes one")
+        raise MedscaleError(
+            f"--key-file {file}: a key has at least 16 characters; openssl rand -hex 32 makes one"
+        )
     return SecretStr(key)

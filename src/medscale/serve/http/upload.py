@@ -50,7 +50,11 @@ def length(request: Request, settings: Settings) -> int:
     if not said.isdecimal():
         raise Problem(411, "say the length of the request (Content-Length)", "length")
     if int(said) > settings.most_bytes:
-        raise Problem(413, f"the request has {int(said):,} bytes; at most {settings.most_bytes:,} are taken", "bytes")
+        raise Problem(
+            413,
+            f"the request has {int(said):,} bytes; at most {settings.most_bytes:,} are taken",
+            "bytes",
+        )
     return int(said)
 
 
@@ -72,7 +76,9 @@ async def read(request: Request, settings: Settings, model: Model) -> Upload:
         async with asyncio.timeout(settings.body_seconds):
             form = await parser.parse()
     except TimeoutError:
-        raise Problem(408, f"the request did not arrive within {settings.body_seconds:g} s", "slow") from None
+        raise Problem(
+            408, f"the request did not arrive within {settings.body_seconds:g} s", "slow"
+        ) from None
     except MultiPartException as error:
         raise Problem(400, f"the form cannot be read: {error.message}", "form") from None
     except (UnicodeError, ValueError, LookupError):
@@ -90,7 +96,9 @@ async def read(request: Request, settings: Settings, model: Model) -> Upload:
         elif name == METADATA:
             said = value
         else:
-            raise Problem(400, f"the form has fields {IMAGES!r} and {METADATA!r}; another was sent", "form")
+            raise Problem(
+                400, f"the form has fields {IMAGES!r} and {METADATA!r}; another was sent", "form"
+            )
     if not images:
         raise Problem(400, f"no image was sent in the field {IMAGES!r}", "form")
     return Upload(images, _facts(said, model))
@@ -105,7 +113,9 @@ def _check_name(name: str) -> None:
     """A file's name is never used; one that tries to be more than a name tells that something is wrong."""
     odd = len(name.encode("utf-8", "replace")) > LONGEST_NAME or name in (".", "..")
     if odd or any(letter in "/\\" or not letter.isprintable() for letter in name):
-        raise Problem(400, "a file's name has path separators or control characters, or is too long", "name")
+        raise Problem(
+            400, "a file's name has path separators or control characters, or is too long", "name"
+        )
 
 
 def _facts(said: str, model: Model) -> dict[str, Any]:
@@ -118,16 +128,29 @@ def _facts(said: str, model: Model) -> dict[str, Any]:
         raise Problem(400, f"{METADATA!r} is a JSON object", "form")
     columns = {column.name: column for column in model.metadata}
     if set(facts) - set(columns):
-        takes = f"{model.id} takes {', '.join(columns)}" if columns else f"{model.id} takes images alone"
+        takes = (
+            f"{model.id} takes {', '.join(columns)}"
+            if columns
+            else f"{model.id} takes images alone"
+        )
         raise Problem(422, f"{METADATA!r} has something unknown: {takes}", "metadata")
     facts = {name: value for name, value in facts.items() if value is not None}
     for name, value in facts.items():
         if columns[name].words is not None and not isinstance(value, str):
-            raise Problem(422, f"{name} is a word, such as {', '.join((columns[name].words or [])[:5])}", "metadata")
+            raise Problem(
+                422,
+                f"{name} is a word, such as {', '.join((columns[name].words or [])[:5])}",
+                "metadata",
+            )
         if columns[name].words is None and not _is_number(value):
             raise Problem(422, f"{name} is a number", "metadata")
     return facts
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and abs(value) < 1e9
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and abs(value) < 1e9
+    )

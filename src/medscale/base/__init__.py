@@ -1,0 +1,1 @@
+"""What every room uses: the user error, files, progress, durations, digests of code, provenance."""

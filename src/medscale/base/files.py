@@ -1,0 +1,120 @@
+"""Files are written whole or not at all: to a temporary name, synced, then renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medscale.base.errors import MedscaleError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it is synced and renamed to ``path``, else removed.
+
+    Raises:
+        MedscaleError: when the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent
+        )
+    except OSError as error:
+        raise MedscaleError(f"{path} cannot be written: {error.strerror or error}") from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o666 & ~_umask())
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        if error.filename is not None and Path(error.filename) != temporary:
+            raise
+        raise MedscaleError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write ``text`` atomically as UTF-8."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write ``value`` atomically as indented JSON with sorted keys."""
+    write_text(
+        path,
+        json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n",
+    )
+
+
+def write_csv(path: str | Path, table: pd.DataFrame) -> None:
+    """Write a table atomically as CSV; floats keep every digit."""
+    with atomic(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def write_parquet(path: str | Path, table: pd.DataFrame, schema: pa.Schema | None = None) -> None:
+    """Write a table atomically as Parquet; ``schema`` where its types are not to be guessed from the values."""
+    with atomic(path) as temporary:
+        table.to_parquet(temporary, index=False, schema=schema)
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        MedscaleError: when the file is missing or not JSON; the message names the file.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MedscaleError(f"{path} does not exist") from None
+    except ValueError as error:
+        raise MedscaleError(
+            f"{path} is not valid JSON ({error}); delete it and run again"
+        ) from None
+
+
+def sha256(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(value: Any) -> str:
+    """Hexadecimal SHA-256 of a JSON-able value in canonical form (sorted keys, no spaces)."""
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,217 @@
+"""What made a result: specification, code, container, hardware, versions, seeds and the digests of its inputs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medscale.base.code import ROOT, package_digest
+from medscale.base.files import sha256
+
+if TYPE_CHECKING:
+    from medscale.engine.plan import RunPlan
+
+VERSIONS = (
+    "medscale",
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scikit-learn",
+    "opencv-python-headless",
+    "pillow",
+    "pydicom",
+    "safetensors",
+    "dask",
+    "snakemake",
+    "ultralytics-opencv-headless",
+)
+
+UNKNOWN = "unknown"
+IMAGE_NAME = re.compile(r"medscale-([0-9a-f]{12})\.sif")
+
+# What replicates of one run share if they were made alike: seeds, hosts and times may differ.
+SAME = (
+    "commit",
+    "dirty",
+    "code",
+    "container",
+    "versions",
+    "python",
+    "cpu",
+    "gpus",
+    "cuda",
+    "inputs",
+)
+
+
+def environment(plan: RunPlan, inputs: dict[str, Any]) -> dict[str, Any]:
+    """What a replicate was made of and ran on (environment.json); called when it begins, as code can change below it.
+
+    Args:
+        plan: its specification.
+        inputs: digests of what it read, by name.
+    """
+    import torch
+
+    cuda = plan.backend == "cuda"
+    weights = Path(plan.model.pretrained) if plan.model.pretrained else None
+    return {
+        "plan_digest": plan.digest,
+        "seed": plan.seed,
+        "stand_in": plan.stand_in,
+        "synthetic": plan.synthetic,
+        # weights from the hub have no file of their own here: timm's version and the network's name decide them
+        "inputs": {
+            **inputs,
+            "weights": sha256(weights) if weights is not None and weights.is_file() else None,
+        },
+        "started": now(),
+        "gpus": [torch.cuda.get_device_name(i) for i in _cards(cuda)],
+        "gpu_memory_gb": [
+            _gigabytes(torch.cuda.get_device_properties(i).total_memory) for i in _cards(cuda)
+        ],
+        "cuda": torch.version.cuda if cuda else None,
+        "cudnn": torch.backends.cudnn.version() if cuda else None,
+        "nccl": ".".join(map(str, torch.cuda.nccl.version())) if cuda else None,
+        "driver": _driver() if cuda else None,
+        **machine(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """This machine and this code: versions, system, processor, cores that may be used, container, git commit."""
+    return {
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in VERSIONS},
+        "system": f"{platform.system()} {platform.release()}",
+        "host": platform.node(),
+        "cpu": _cpu_name(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "cpus_machine": os.cpu_count(),
+        "memory_gb": _gigabytes(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
+        "container": around(),
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "code": package_digest(),
+        **git_state(),
+    }
+
+
+def gather(environments: Sequence[dict[str, Any]], inputs: dict[str, Any]) -> dict[str, Any]:
+    """Provenance of a result, for its summary.json: what its replicates were made of, and by what it was evaluated.
+
+    Args:
+        environments: environment.json of each replicate, in the order of the seeds.
+        inputs: digests of what the evaluation read, by name.
+
+    Returns:
+        ``replicates`` (as given), ``differ`` (keys of ``SAME`` in which they are not the same; empty where all are of
+        one make) and ``evaluation`` (this machine and code, and ``inputs``).
+    """
+    differ = [
+        key
+        for key in SAME
+        if any(one.get(key) != environments[0].get(key) for one in environments[1:])
+    ]
+    return {
+        "replicates": list(environments),
+        "differ": differ,
+        "evaluation": {**machine(), "inputs": inputs},
+    }
+
+
+def around() -> dict[str, str | None] | None:
+    """The image that this process runs in: file, digest, and the commit and lock it was built from; None outside.
+
+    Under Apptainer file and digest are those of the file's name; under docker the digest is what ``MEDSCALE_IMAGE``
+    says (``docker run -e MEDSCALE_IMAGE=$(docker inspect -f '{{.Id}}' …)``), as a container does not know its own.
+    """
+    lock = os.environ.get("MEDSCALE_IMAGE_LOCK")
+    sif = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER")
+    if not lock and not sif:
+        return None
+    file = Path(sif).resolve().name if sif else None
+    named = IMAGE_NAME.fullmatch(file) if file else None
+    return {
+        "file": file,
+        "digest": named[1] if named else os.environ.get("MEDSCALE_IMAGE") or None,
+        "commit": os.environ.get("MEDSCALE_IMAGE_COMMIT") or None,
+        "lock": lock or None,
+    }
+
+
+def now() -> str:
+    """The time in UTC, as ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def git_state() -> dict[str, Any]:
+    """The code's git commit and whether files differ from it; both None where nobody knows.
+
+    In an image, which has neither git nor the checkout's history, the environment says it: that of Snakemake on the
+    host (``containers.environment``), else what was built into the image.
+    """
+    commit = _git("rev-parse", "HEAD")
+    if commit is None:
+        told = os.environ.get("MEDSCALE_COMMIT", UNKNOWN)
+        dirty = {"true": True, "false": False}.get(os.environ.get("MEDSCALE_DIRTY", ""))
+        return {"commit": None if told in ("", UNKNOWN) else told, "dirty": dirty}
+    return {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _cards(cuda: bool) -> range:
+    import torch
+
+    return range(torch.cuda.device_count() if cuda else 0)
+
+
+def _driver() -> str | None:
+    """Version of NVIDIA's driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    except pynvml.NVMLError:
+        return None
+
+
+def _gigabytes(size: int) -> float:
+    return round(size / 2**30, 1)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )

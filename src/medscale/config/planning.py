@@ -1,0 +1,83 @@
+"""The plan of a run, made from the sections of its study."""
+
+from __future__ import annotations
+
+from medscale.base.errors import MedscaleError
+from medscale.config.configuration import Config
+from medscale.config.sections import Study
+from medscale.engine.plan import Augment, Detect, Model, Recipe, RunPlan, is_detector
+from medscale.engine.run import RunSpec
+
+
+def plan(config: Config, study: str, run: str | RunSpec, seed: int) -> RunPlan:
+    """Complete a run with the study's configuration.
+
+    Raises:
+        MedscaleError: for an unknown study or run name.
+    """
+    settings = config.study(study)
+    spec = RunSpec.parse(run) if isinstance(run, str) else run
+    stand_in = spec.device == "gpu" and config.stand_in_gpu
+    alone = (
+        stand_in and config.cluster is None
+    )  # one machine stands in for all nodes; a cluster has them
+    per_node = config.node.gpus if spec.device == "gpu" and not alone else config.node.cpus
+    nodes = 1 if alone else -(-spec.devices // max(per_node, 1))
+    if spec.devices % nodes:
+        raise MedscaleError(
+            f"{spec.name}: {spec.devices} devices do not divide over {nodes} nodes of {per_node}; "
+            "ask for a multiple, or change `node` in config.yaml"
+        )
+    recipe, augment, detect = settings.recipe, settings.augment, None
+    model = (
+        settings.model
+        if spec.model in (None, settings.model.name)
+        else _other_model(settings, str(spec.model))
+    )
+    if is_detector(model.name):
+        model, recipe, augment, detect = _detection(study, settings, spec, model.name)
+    if spec.batch is not None:
+        recipe = recipe.model_copy(update={"batch_size": spec.batch})
+    return RunPlan(
+        study=study,
+        run=spec,
+        seed=seed,
+        scale=config.scale,
+        synthetic=settings.source.synthetic,
+        stand_in=stand_in,
+        backend="cuda" if spec.device == "gpu" and not stand_in else "cpu",
+        nodes=nodes,
+        procs_per_node=spec.devices // nodes,
+        model=model,
+        augment=augment,
+        recipe=recipe,
+        parallel=settings.parallel,
+        detect=detect,
+        tensorboard=settings.tensorboard,
+    )
+
+
+def _other_model(settings: Study, name: str) -> Model:
+    """A model that a run's name asks for instead of the study's: with its options if ``models`` has them."""
+    return settings.models.get(
+        name, Model(name=name, trained=settings.model.trained, metadata=settings.model.metadata)
+    )
+
+
+def _detection(
+    study: str, settings: Study, spec: RunSpec, name: str
+) -> tuple[Model, Recipe, Augment, Detect]:
+    """Network and recipe of a study's detection runs, in the same terms as any other."""
+    detect = settings.detect
+    if detect is None:
+        raise MedscaleError(
+            f"the study {study} has no section `detect`, so {name} cannot be trained on it"
+        )
+    if spec.strategy not in ("serial", "ddp") or spec.mp:
+        raise MedscaleError(
+            f"{spec.name}: detection runs are serial or ddp, such as ddp_4gpu_{name}"
+        )
+    recipe = Recipe(
+        epochs=detect.epochs, batch_size=detect.batch_size, batch_is="global", lr=detect.lr
+    )
+    return Model(name=name, pretrained=detect.pretrained), recipe, detect.augment, detect

@@ -1,0 +1,76 @@
+"""Number formats of a run: full precision, or automatic mixed precision in bf16, or fp16 with loss scaling."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+GROW_EVERY = (
+    2000  # steps without overflow after which the scale doubles, as in torch.amp.GradScaler
+)
+
+
+class Precision:
+    """Autocast and loss scaling for one rank (Micikevicius et al., ICLR 2018).
+
+    bf16 where the hardware has it, else fp16 with dynamic loss scaling. The scale changes by the norm of the whole
+    gradient, which every rank knows, so that all ranks skip the same steps whatever the strategy; torch.amp.GradScaler
+    looks at a rank's own gradients alone, which differ under FSDP and pipelines.
+
+    Attributes:
+        dtype: torch.bfloat16, torch.float16, or None for full precision.
+        scale: factor on the loss; 1 unless dtype is fp16.
+    """
+
+    def __init__(self, dtype: torch.dtype | None, device: torch.device) -> None:
+        self.dtype, self._device = dtype, device
+        self.scale = 2.0**16 if dtype is torch.float16 else 1.0
+        self._good_steps = 0
+
+    @classmethod
+    def of(cls, amp: bool, device: torch.device) -> Precision:
+        """The format for a run with or without ``_amp`` on a device."""
+        if not amp:
+            return cls(None, device)
+        native = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
+        return cls(torch.bfloat16 if native else torch.float16, device)
+
+    @property
+    def scaling(self) -> bool:
+        """Whether steps can be skipped because a gradient overflowed."""
+        return self.dtype is torch.float16
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Context for forward passes."""
+        return (
+            torch.autocast(self._device.type, self.dtype)
+            if self.dtype is not None
+            else nullcontext()
+        )
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss to go backward from."""
+        return loss * self.scale if self.scaling else loss
+
+    def update(self, norm: Tensor) -> bool:
+        """Change the scale by the gradient's norm; False when the step must be skipped because it overflowed."""
+        if not self.scaling:
+            return True
+        if not bool(torch.isfinite(norm)):
+            self.scale, self._good_steps = max(self.scale / 2, 2.0**-14), 0
+            return False
+        self._good_steps += 1
+        if self._good_steps >= GROW_EVERY:
+            self.scale, self._good_steps = self.scale * 2, 0
+        return True
+
+    def state(self) -> dict[str, float]:
+        """What a checkpoint keeps."""
+        return {"scale": self.scale, "good_steps": self._good_steps}
+
+    def load(self, state: dict[str, float]) -> None:
+        """Go on from a checkpoint."""
+        self.scale, self._good_steps = float(state["scale"]), int(state["good_steps"])

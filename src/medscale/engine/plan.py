@@ -1,0 +1,193 @@
+"""The plan of a replicate: every setting that decides its weights, and how its processes work together."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from medscale.base.files import digest
+from medscale.base.section import Strict
+from medscale.engine.run import RunSpec
+
+
+def is_detector(model: str) -> bool:
+    """Whether a model's name is that of a detector (YOLOv8 of any size)."""
+    return re.fullmatch(r"yolov8[nsmlx]", model) is not None
+
+
+class Crop(Strict):
+    """Which part of an image the network sees; in evaluation always the middle square of ``size`` pixels."""
+
+    size: int = Field(
+        ge=8, description="pixels a side of what the network sees; at most preprocess.size"
+    )
+    mode: Literal["random", "resized"] = Field(
+        "random",
+        description="random: a square of size; resized: a random part, brought to size (RandomResizedCrop)",
+    )
+    smallest: float = Field(0.08, gt=0, le=1, description="resized: smallest part of the area")
+    ratio: float = Field(4 / 3, ge=1, description="resized: largest ratio of the sides")
+
+
+class Augment(Strict):
+    """Random changes of training images on whole batches; 0 turns one off."""
+
+    rotate: float = Field(0.0, ge=0, description="degrees, to both sides")
+    hflip: float = Field(0.0, ge=0, le=1, description="probability")
+    vflip: float = Field(0.0, ge=0, le=1, description="probability")
+    brightness: float = Field(0.0, ge=0, le=1, description="largest relative change")
+    contrast: float = Field(0.0, ge=0, le=1, description="largest relative change")
+    gamma: float = Field(0.0, ge=0, le=1, description="exponent from 1/(1+gamma) to 1+gamma")
+    noise: float = Field(
+        0.0, ge=0, le=1, description="largest standard deviation of normal noise; white is 1"
+    )
+    crop: Crop | None = None
+    minority: float = Field(
+        1.0, ge=1, description="factor on every strength for classes below the mean class size"
+    )
+
+
+class Model(Strict):
+    """The network by name, with its own options."""
+
+    name: str
+    options: dict[str, Any] = {}
+    pretrained: str | None = Field(
+        None, description="a .safetensors path, or 'hub' for timm's weights"
+    )
+    trained: Literal["all", "last_block", "last_layer"] = Field(
+        "all", description="which part learns; the rest keeps its weights and statistics"
+    )
+    metadata: list[str] = Field(
+        [], description="columns of the index that are input beside the image"
+    )
+
+
+class Recipe(Strict):
+    """Everything that decides how weights change, apart from the parallel strategy."""
+
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
+    warmup_epochs: float = Field(0.0, ge=0)
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(32, ge=1)
+    batch_is: Literal["per_device", "global"] = "per_device"
+    lr_scaling: Literal["none", "linear"] = Field(
+        "none", description="with the global batch, against batch_size"
+    )
+    clip_norm: float | None = Field(1.0, gt=0)
+    patience: int | None = Field(
+        None, ge=1, description="epochs without a better validation loss before stopping"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    class_weights: bool = False
+    accumulate: int = Field(
+        1, ge=1, description="microsteps an optimizer step; the global batch is kept"
+    )
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="decay of an exponential moving average of the weights"
+    )
+    sync_batchnorm: bool = False
+    channels_last: bool = True
+    compile: bool = False
+    fused: bool = True
+    deterministic: bool = True
+
+
+class Parallel(Strict):
+    """How processes work together and how they fail."""
+
+    schedule: Literal["gpipe", "1f1b"] = "1f1b"
+    microbatches: int = Field(4, ge=1)
+    timeout_s: float = Field(60.0, gt=0, description="a collective that takes longer ends the run")
+    checkpoint_every_s: float = Field(
+        60.0, gt=0, description="at least; longer where writing takes over 2 % of it"
+    )
+    checkpoint_every_steps: int | None = Field(None, ge=1, description="instead of seconds")
+    stop_after_s: float | None = Field(
+        None, gt=0, description="stop with a checkpoint; the same command goes on"
+    )
+
+
+class Detect(Strict):
+    """Localization by YOLOv8 through ultralytics (AGPL, optional): runs whose model is a yolov8."""
+
+    size: int = Field(416, ge=32, multiple_of=32, description="pixels a side of the images")
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(16, ge=1, description="images an optimizer step over all devices")
+    lr: float = Field(1e-3, gt=0)
+    augment: Augment = Augment()
+    pretrained: str | None = Field(
+        None, description="a .safetensors or .pt path; None: random weights"
+    )
+    images: Literal["all", "with_boxes"] = Field(
+        "with_boxes",
+        description="which images train it and tell its validation loss; all are predicted and tested",
+    )
+
+    @model_validator(mode="after")
+    def _moves_boxes(self) -> Detect:
+        moved = {
+            "rotate": self.augment.rotate,
+            "vflip": self.augment.vflip,
+            "crop": self.augment.crop is not None,
+        }
+        moved["minority"] = self.augment.minority != 1
+        if wrong := [name for name, on in moved.items() if on]:
+            raise ValueError(
+                f"augment.{wrong[0]} is not for detection, since boxes are not moved with it; there are hflip, "
+                "brightness, contrast, gamma and noise"
+            )
+        return self
+
+
+class RunPlan(Strict):
+    """A replicate, complete: the run with everything the configuration decides about it (spec.json)."""
+
+    study: str
+    run: RunSpec
+    seed: int
+    scale: Literal["full", "demo"]
+    synthetic: bool = Field(description="the images are generated, not real")
+    stand_in: bool = Field(description="CPU processes stand in for the GPUs of the run's name")
+    backend: Literal["cpu", "cuda"]
+    nodes: int
+    procs_per_node: int
+    model: Model
+    augment: Augment
+    recipe: Recipe
+    parallel: Parallel
+    detect: Detect | None = None
+    tensorboard: bool = False
+
+    @property
+    def global_batch(self) -> int:
+        """Images an optimizer step over all replicas."""
+        size = self.recipe.batch_size
+        return size * self.run.replicas if self.recipe.batch_is == "per_device" else size
+
+    @property
+    def learning_rate(self) -> float:
+        """Peak learning rate after scaling with the global batch (Goyal et al. 2017)."""
+        scaled = self.recipe.lr_scaling == "linear"
+        return self.recipe.lr * (self.global_batch / self.recipe.batch_size if scaled else 1.0)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all fields."""
+        return digest(self.model_dump(mode="json"))
+
+    @property
+    def training_digest(self) -> str:
+        """SHA-256 over what decides the trained weights: not how many devices share the work, nor when it is saved."""
+        recipe = self.recipe.model_dump(
+            mode="json", exclude={"batch_size", "batch_is", "lr_scaling", "lr", "accumulate"}
+        )
+        fields = self.model_dump(
+            mode="json", include={"study", "seed", "synthetic", "model", "augment", "detect"}
+        )
+        return digest([fields, recipe, self.run.amp, self.global_batch, self.learning_rate])

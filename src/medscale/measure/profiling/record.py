@@ -1,0 +1,209 @@
+"""Profile one run on all its ranks, and write what was seen: the profiled folder."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, median
+from time import monotonic
+from typing import Any
+
+import pandas as pd
+import torch
+
+from medscale.base.errors import MedscaleError
+from medscale.base.files import atomic, write_json, write_parquet
+from medscale.base.log import log
+from medscale.base.provenance import environment
+from medscale.config.sections import Profile
+from medscale.data.shards import Shards
+from medscale.engine.parallel.world import World
+from medscale.engine.plan import RunPlan
+from medscale.engine.train.guard import Watch
+from medscale.engine.train.replicate import assemble, explained
+from medscale.engine.train.task import Task
+from medscale.measure.profiling import bottleneck, ceilings
+from medscale.measure.profiling.bottleneck import Numbers
+from medscale.measure.profiling.kinds import KINDS
+from medscale.measure.profiling.timeline import Timeline, analyse
+from medscale.measure.profiling.trace import events
+from medscale.measure.profiling.window import Enough, Seen, Window
+
+WAITS = ("communication", "data", "idle")  # kinds in which a rank does not compute
+
+
+@dataclass
+class Rank:
+    """What one rank gives: what it saw, where its time went, its measured ceilings (``flops, bytes`` a second)."""
+
+    seen: Seen
+    line: Timeline
+    ceiling: dict[str, float]
+    threads: int
+
+
+def profile_run(
+    plan: RunPlan,
+    shards: Shards,
+    task: Task,
+    out: Path,
+    world: World,
+    watch: Watch,
+    settings: Profile,
+) -> None:
+    """Train a run for the profiled steps alone, and write its profiled folder; no weights are kept.
+
+    Raises:
+        MedscaleError: when the loss is not finite, memory runs out, or plan and shards do not fit.
+    """
+    trainer = assemble(_unsaved(plan), shards, task, out, world, watch, monotonic())
+    window = Window(trainer.training, settings, world.device)
+    trainer.steps = window.steps
+    if world.is_main:
+        log.info(
+            "%s %s: %d steps warm up, %d are timed, %d are traced",
+            plan.study,
+            plan.run.name,
+            *_counts(settings),
+        )
+    try:
+        trainer.run()
+    except Enough:
+        trainer.watchdog.rest()
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        raise explained(error, plan) from error
+    form = ceilings.used_format(world.device, trainer.precision.dtype)
+    world.total(
+        torch.zeros(1)
+    )  # all ranks measure at the same time: they share what their machine has
+    ceiling = ceilings.measure(world.device, form)
+    timeline = analyse(events(window.seen.trace))
+    _keep_trace(out / f"trace-rank{world.rank}.json.gz", window.seen)
+    ranks = world.gather(Rank(window.seen, timeline, ceiling, world.threads))
+    if ranks is not None:
+        write(out, plan, settings, form, ranks, {"shards": shards.meta["digest"]})
+    trainer.watchdog.dismiss()
+
+
+def _unsaved(plan: RunPlan) -> RunPlan:
+    """The plan without checkpoints: they would be in the window."""
+    never = plan.parallel.model_copy(
+        update={"checkpoint_every_steps": None, "checkpoint_every_s": 1e9}
+    )
+    return plan.model_copy(update={"parallel": never})
+
+
+def _counts(settings: Profile) -> tuple[int, int, int]:
+    return settings.warmup, settings.steps, settings.steps
+
+
+def _keep_trace(path: Path, seen: Seen) -> None:
+    with (
+        atomic(path) as temporary,
+        gzip.open(temporary, "wt", compresslevel=4, encoding="utf-8") as file,
+    ):
+        file.write(seen.trace)
+    seen.trace = ""
+
+
+def write(
+    out: Path,
+    plan: RunPlan,
+    settings: Profile,
+    form: str,
+    ranks: Sequence[Rank],
+    inputs: dict[str, Any],
+) -> None:
+    """Write all ranks' tables, and profile.json with what follows from them.
+
+    Args:
+        out: the profiled folder.
+        plan: the run.
+        settings: what was profiled of it.
+        form: number format of convolutions and products, of ``ceilings.FORMATS``.
+        ranks: in their order.
+        inputs: digests of what was read, by name.
+
+    Raises:
+        MedscaleError: when no FLOPs were counted, so that there is no roofline.
+    """
+    each = [_told(rank) for rank in ranks]
+    numbers = _numbers(plan, [rank.line for rank in ranks], each)
+    for name in ("operators", "kernels", "memory"):
+        parts = [getattr(rank.line, name).assign(rank=number) for number, rank in enumerate(ranks)]
+        write_parquet(out / f"{name}.parquet", pd.concat(parts, ignore_index=True))
+    kinds = [
+        {
+            "rank": number,
+            "kind": kind,
+            "seconds": seconds / rank.line.steps,
+            "share": seconds / rank.line.window_s,
+        }
+        for number, rank in enumerate(ranks)
+        for kind, seconds in rank.line.kinds.items()
+    ]
+    write_parquet(out / "kinds.parquet", pd.DataFrame(kinds))
+    about = {
+        "study": plan.study,
+        "run": plan.run.name,
+        "model": plan.model.name,
+        "marks": {"synthetic": plan.synthetic, "stand_in": plan.stand_in, "scale": plan.scale},
+        "machine": environment(plan, inputs),
+        "settings": settings.model_dump(exclude={"runs"}),
+        "device": plan.backend,
+        "format": form,
+        "threads": ranks[0].threads,
+        "images_a_step": ranks[0].seen.images / settings.steps,
+        "ranks": each,
+        "numbers": asdict(numbers),
+        "bottleneck": {"rule": bottleneck.rule(numbers), "says": bottleneck.sentence(numbers)},
+    }
+    write_json(out / "profile.json", about)
+    log.info("%s: %s", plan.run.name, bottleneck.sentence(numbers))
+
+
+def _told(rank: Rank) -> dict[str, Any]:
+    """A rank's part of profile.json; times and amounts are those of a step."""
+    return {
+        "seconds": median(rank.seen.seconds),
+        "data_s": median(rank.seen.data_s),
+        "profiled_s": rank.seen.profiled_s,
+        "communication_s": rank.line.communication_s / rank.line.steps,
+        "allocations": rank.line.allocations / rank.line.steps,
+        "allocated_bytes": rank.line.allocated_bytes / rank.line.steps,
+        "ceiling": rank.ceiling,
+        "work": asdict(rank.seen.work),
+    }
+
+
+def _numbers(plan: RunPlan, lines: Sequence[Timeline], each: Sequence[dict[str, Any]]) -> Numbers:
+    share = {kind: fmean(line.kinds[kind] / line.window_s for line in lines) for kind in KINDS}
+    largest = max((kind for kind in KINDS if kind not in WAITS), key=lambda kind: share[kind])
+    busy = [line.window_s - sum(line.kinds[kind] for kind in WAITS) for line in lines]
+    flops, moved = (
+        sum(sum(rank["work"][what].values()) for rank in each) for what in ("flops", "bytes")
+    )
+    if not flops or not moved:
+        raise MedscaleError(
+            f"{plan.run.name}: no FLOPs were counted in a training step, so there is no roofline; is the network "
+            "without convolutions and matrix products?"
+        )
+    seconds = fmean(rank["seconds"] for rank in each)
+    return Numbers(
+        data=share["data"],
+        communication=share["communication"],
+        optimizer=share["optimizer"],
+        idle=share["idle"],
+        imbalance=max(busy) / min(busy) - 1,
+        slowdown=max(rank["profiled_s"] for rank in each) / seconds - 1,
+        flops=flops,
+        bytes=moved,
+        seconds=seconds,
+        ceiling_flops=sum(rank["ceiling"]["flops"] for rank in each),
+        ceiling_bytes=sum(rank["ceiling"]["bytes"] for rank in each),
+        largest=largest,
+        largest_share=share[largest],
+        cuda=plan.backend == "cuda",
+    )

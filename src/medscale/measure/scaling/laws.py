@@ -1,0 +1,199 @@
+"""Laws of scaling fitted to times over numbers of devices: Amdahl, Gustafson, Universal Scalability; with intervals.
+
+A law says how many times the throughput of one device n devices have, C(n), from one or two parameters:
+
+- Amdahl (1967): n / (1 + s (n - 1)), s the part of the work that is not shared;
+- Gustafson (1988): n - a (n - 1), a the part of a device's time that does not grow with the work;
+- Universal Scalability (Gunther 2008): n / (1 + s (n - 1) + k n (n - 1)), where k is the price of devices that wait for
+  each other pairwise, so that there is a number of devices past which more are slower.
+
+The throughput of one device is fitted too, so that no single measurement is trusted more than the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import optimize, stats
+
+from medscale.base.errors import MedscaleError
+
+Name = Literal["amdahl", "gustafson", "usl"]
+LEVEL = 0.95
+# Different numbers of devices that a law needs: one more than it has parameters, with the throughput of one device.
+FEWEST: dict[Name, int] = {"amdahl": 3, "gustafson": 3, "usl": 4}
+_STEPS = 400
+_GRID = np.concatenate([[0.0], np.geomspace(1e-6, 1.0, _STEPS)])
+
+
+@dataclass(frozen=True)
+class Value:
+    """A fitted or derived number with the ends of its 95 % interval; infinite where the law sets no bound."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A law fitted to one series.
+
+    Attributes:
+        law: its name.
+        serial: s (or a): the part that is not shared.
+        crosstalk: k; 0 but for the Universal Scalability Law.
+        single: throughput of one device by the fit, in the unit of the series.
+        best: number of devices with the highest throughput; infinite where more are always faster.
+        half: number of devices at which efficiency falls to one half.
+        error: root mean square of the relative deviations.
+        aicc: Akaike's criterion for small samples, to compare laws of one series; infinite for too few points.
+    """
+
+    law: Name
+    serial: Value
+    crosstalk: Value
+    single: float
+    best: Value
+    half: Value
+    error: float
+    aicc: float
+
+    def capacity(self, devices: np.ndarray) -> np.ndarray:
+        """How many times one device's throughput ``devices`` have, shape as given."""
+        return capacity(self.law, devices, self.serial.value, self.crosstalk.value)
+
+
+def capacity(
+    law: Name, devices: np.ndarray, serial: np.ndarray | float, crosstalk: np.ndarray | float
+) -> np.ndarray:
+    """C(n) of a law; arguments are broadcast."""
+    n = np.asarray(devices, float)
+    if law == "gustafson":
+        return n - serial * (n - 1)
+    return n / (1 + serial * (n - 1) + crosstalk * n * (n - 1))
+
+
+def fit(law: Name, devices: Sequence[float], throughput: Sequence[float]) -> Fit:
+    """Least squares on the logarithms of throughput, and intervals by profile likelihood (Bates & Watts 1988, ch. 6).
+
+    An interval holds the values of all parameter pairs whose sum of squares is below that of the best by the factor
+    1 + F(0.95; 1, N - p) / (N - p); parameters are searched on a logarithmic grid from 1e-6 to 1, and 0.
+
+    Args:
+        law: which.
+        devices: number of devices of each measurement (a replicate), shape N.
+        throughput: measured, in any unit, shape N.
+
+    Raises:
+        MedscaleError: for fewer different numbers of devices than the law needs, or values that are not above 0.
+    """
+    n, seen = np.asarray(devices, float), np.log(_positive(throughput))
+    if len(np.unique(_positive(devices))) < FEWEST[law]:
+        raise MedscaleError(
+            f"{law} is fitted to at least {FEWEST[law]} different numbers of devices, not {len(np.unique(n))}"
+        )
+    ends = np.array([1.0, 1.0 if law == "usl" else 0.0])
+
+    def squares(serial: np.ndarray, crosstalk: np.ndarray) -> np.ndarray:
+        return _squares(law, n, seen, serial, crosstalk)
+
+    serial, crosstalk = np.meshgrid(_GRID, _GRID if law == "usl" else [0.0], indexing="ij")
+    surface = squares(serial, crosstalk)
+    start = np.unravel_index(surface.argmin(), surface.shape)
+    begin = np.array([serial[start], crosstalk[start]])
+    found = optimize.minimize(
+        lambda p: float(squares(p[0], p[1])),
+        begin,
+        method="L-BFGS-B",
+        bounds=[(0, ends[0]), (0, ends[1])],
+    )
+    best = found.x if float(squares(*found.x)) < surface[start] else begin
+    least = float(squares(*best))
+    freedom = len(n) - (3 if law == "usl" else 2)
+    most = least * (1 + stats.f.ppf(LEVEL, 1, freedom) / freedom) + 1e-12
+    inside = surface <= most
+    near = np.append(serial[inside], best[0]), np.append(crosstalk[inside], best[1])
+
+    def value(of: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Value:
+        every = of(*near)
+        return Value(float(of(best[:1], best[1:])[0]), float(every.min()), float(every.max()))
+
+    return Fit(
+        law=law,
+        serial=value(lambda s, _k: s),
+        crosstalk=value(lambda _s, k: k),
+        single=float(np.exp(np.mean(seen - np.log(capacity(law, n, *best))))),
+        best=value(lambda s, k: _best(law, s, k)),
+        half=value(lambda s, k: _half(law, s, k)),
+        error=float(np.sqrt(least / len(n))),
+        aicc=_aicc(least, len(n), 3 if law == "usl" else 2),
+    )
+
+
+def fits(devices: Sequence[float], throughput: Sequence[float]) -> dict[Name, Fit]:
+    """All laws that a series has enough different numbers of devices for; none is invented for the others."""
+    different = len(np.unique(devices))
+    return {law: fit(law, devices, throughput) for law in FEWEST if different >= FEWEST[law]}
+
+
+def preferred(found: dict[Name, Fit]) -> Fit | None:
+    """The law with the smallest AICc; of equal ones, and where it is undefined, the one with fewer parameters."""
+    return (
+        min(found.values(), key=lambda one: (one.aicc, list(FEWEST).index(one.law)))
+        if found
+        else None
+    )
+
+
+def serial_fraction(speedup: float, devices: float) -> float:
+    """The serial part that one speedup on n > 1 devices implies (Karp & Flatt, CACM 1990); negative above n."""
+    return (1 / speedup - 1 / devices) / (1 - 1 / devices)
+
+
+def _positive(values: Sequence[float]) -> np.ndarray:
+    array = np.asarray(values, float)
+    if not len(array) or not np.isfinite(array).all() or array.min() <= 0:
+        raise MedscaleError("a scaling law is fitted to numbers of devices and throughputs above 0")
+    return array
+
+
+def _squares(
+    law: Name, n: np.ndarray, seen: np.ndarray, serial: np.ndarray, crosstalk: np.ndarray
+) -> np.ndarray:
+    """Sum of squares with the best throughput of one device, which on logarithms is their mean deviation."""
+    with np.errstate(divide="ignore"):
+        apart = seen - np.log(
+            capacity(law, n, np.asarray(serial)[..., None], np.asarray(crosstalk)[..., None])
+        )
+    return np.asarray(((apart - apart.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1))
+
+
+def _best(law: Name, serial: np.ndarray, crosstalk: np.ndarray) -> np.ndarray:
+    if law != "usl":
+        return np.where(serial < 1, np.inf, 1.0)
+    with np.errstate(divide="ignore"):
+        return np.maximum(1.0, np.sqrt((1 - serial) / crosstalk))
+
+
+def _half(law: Name, serial: np.ndarray, crosstalk: np.ndarray) -> np.ndarray:
+    """Where C(n) / n = 1/2: the positive root of k n² + (s - k) n - (1 + s) = 0, or its limits."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if law == "gustafson":
+            return np.where(serial > 0.5, serial / (serial - 0.5), np.inf)
+        linear = 1 + 1 / serial
+        b = serial - crosstalk
+        root = (-b + np.sqrt(b**2 + 4 * crosstalk * (1 + serial))) / (2 * crosstalk)
+    return np.where(crosstalk > 0, root, linear)
+
+
+def _aicc(squares: float, points: int, parameters: int) -> float:
+    k = parameters + 1  # the variance is one
+    if points - k - 1 <= 0:
+        return float("inf")
+    return float(
+        points * np.log(max(squares, 1e-300) / points) + 2 * k + 2 * k * (k + 1) / (points - k - 1)
+    )

@@ -1,0 +1,168 @@
+"""Speedup and parallel efficiency of runs with the same work, against the serial run of their kind of device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from medscale.base.errors import MedscaleError
+from medscale.engine.run import RunSpec
+
+LEVEL = 0.95
+ENDS = ("", "_low", "_high", "_ci_low", "_ci_high")
+
+
+def speedups(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """One row a run, from the contents of the summary.json of all runs of a study.
+
+    Speedup is the baseline's seconds an epoch divided by the run's (means over replicates of the median epoch without
+    the first); efficiency is speedup divided by devices (Amdahl 1967; Grama et al. 2003, ch. 5). The baseline is the
+    serial run of the same kind of device in full precision with the same network and images; a run that stands in
+    for GPUs is compared only with runs that do.
+
+    Returns:
+        Columns ``run, strategy, device, devices, amp, stand_in, hardware, threads, global_batch, batch_held,
+        train_images, seconds, seconds_low, seconds_high`` (range over replicates), ``images_per_second, baseline,
+        speedup, efficiency``, each of the two with ``_low, _high`` (range over all pairs of replicates) and
+        ``_ci_low, _ci_high`` (95 %, Welch's t on log seconds; NaN with fewer than two replicates), ``amp_gain``
+        (seconds of the same run without AMP, if it was made, divided by this run's) and ``note``. Speedup is NaN, and
+        the note says why, where no baseline was made.
+
+    Raises:
+        MedscaleError: when the summaries are of several studies or a run stands twice.
+    """
+    by_name = _by_name(summaries)
+    rows = [_row(summary, by_name) for summary in by_name.values()]
+    return pd.DataFrame(rows)
+
+
+def baseline_of(spec: RunSpec) -> str:
+    """Name of the run that a run's speedup counts from: serial, one device of the same kind, full precision."""
+    return RunSpec(strategy="serial", devices=1, device=spec.device, model=spec.model).name
+
+
+def ratio(above: Sequence[float], below: Sequence[float], level: float = LEVEL) -> dict[str, float]:
+    """Ratio of two means of independent times, with its range over pairs and Welch's interval on the log scale."""
+    a, b = np.asarray(above, float), np.asarray(below, float)
+    pairs = a[:, None] / b[None, :]
+    center_and_range = [float(a.mean() / b.mean()), float(pairs.min()), float(pairs.max())]
+    if min(len(a), len(b)) < 2:
+        return dict(zip(ENDS, [*center_and_range, math.nan, math.nan], strict=True))
+    variances = np.array([np.log(a).var(ddof=1) / len(a), np.log(b).var(ddof=1) / len(b)])
+    center, total = np.log(a).mean() - np.log(b).mean(), variances.sum()
+    freedom = (
+        total**2 / (variances**2 / [len(a) - 1, len(b) - 1]).sum()
+        if total > 0
+        else len(a) + len(b) - 2
+    )
+    half = stats.t.ppf((1 + level) / 2, freedom) * math.sqrt(total)
+    return dict(
+        zip(
+            ENDS, [*center_and_range, math.exp(center - half), math.exp(center + half)], strict=True
+        )
+    )
+
+
+def _by_name(summaries: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    studies = {summary["study"] for summary in summaries}
+    if len(studies) > 1:
+        raise MedscaleError(
+            f"speedup compares runs of one study, not of {', '.join(sorted(studies))}"
+        )
+    by_name = {summary["run"]["name"]: summary for summary in summaries}
+    if len(by_name) != len(summaries):
+        raise MedscaleError(
+            "a run stands twice among the summaries that speedup is to be computed from"
+        )
+    return by_name
+
+
+def _row(summary: dict[str, Any], by_name: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    spec, clock = RunSpec.parse(summary["run"]["name"]), summary["timing"]
+    seconds = clock["seconds_per_epoch"]["values"]
+    name = baseline_of(spec)
+    baseline = by_name.get(name)
+    why_not = f"baseline {name} was not made" if baseline is None else _different(summary, baseline)
+    against = None if why_not else baseline
+    speedup = ratio(_seconds(against), seconds) if against else dict.fromkeys(ENDS, math.nan)
+    speedup = dict.fromkeys(ENDS, 1.0) if name == spec.name else speedup
+    return {
+        "run": spec.name,
+        "strategy": spec.strategy + ("_mp" if spec.mp else ""),
+        "device": spec.device,
+        "devices": spec.devices,
+        "amp": spec.amp,
+        "stand_in": summary["marks"]["stand_in"],
+        "hardware": hardware(summary),
+        "threads": clock["threads_per_rank"],
+        "global_batch": clock["global_batch"],
+        "batch_held": summary["recipe"]["batch_is"],
+        "train_images": clock["train_images"],
+        "seconds": float(np.mean(seconds)),
+        "seconds_low": min(seconds),
+        "seconds_high": max(seconds),
+        "images_per_second": clock["images_per_second"]["mean"],
+        "baseline": name if against else "",
+        **{f"speedup{key}": value for key, value in speedup.items()},
+        **{f"efficiency{key}": value / spec.devices for key, value in speedup.items()},
+        "amp_gain": _amp_gain(spec, summary, by_name),
+        "note": why_not or _note(summary, against, spec),
+    }
+
+
+def _different(summary: dict[str, Any], baseline: dict[str, Any]) -> str:
+    """Why two runs' times must not be compared; empty when they may be."""
+    if summary["marks"] != baseline["marks"] or summary["backend"] != baseline["backend"]:
+        return "the baseline ran on another kind of device (stand-in against real)"
+    if summary["model"] != baseline["model"]:
+        return "the baseline trained another network"
+    ours, theirs = (s["timing"]["train_images"] for s in (summary, baseline))
+    return f"the baseline trained on {theirs} images, not {ours}" if ours != theirs else ""
+
+
+def _note(summary: dict[str, Any], baseline: dict[str, Any] | None, spec: RunSpec) -> str:
+    """What a reader must know to judge a speedup: other batch, precision, threads or machine."""
+    assert baseline is not None
+    clock, base = summary["timing"], baseline["timing"]
+    said = (
+        ("the gain of AMP is in the speedup", spec.amp),
+        (
+            f"global batch {clock['global_batch']} against {base['global_batch']}",
+            _differs("global_batch", clock, base),
+        ),
+        (
+            f"{clock['threads_per_rank']} threads a process against {base['threads_per_rank']}",
+            _differs("threads_per_rank", clock, base),
+        ),
+        (
+            f"on {hardware(summary)}, the baseline on {hardware(baseline)}",
+            hardware(summary) != hardware(baseline),
+        ),
+    )
+    return "; ".join(text for text, applies in said if applies)
+
+
+def _differs(key: str, one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return bool(one[key] != other[key])
+
+
+def _amp_gain(spec: RunSpec, summary: dict[str, Any], by_name: dict[str, dict[str, Any]]) -> float:
+    twin = by_name.get(spec.model_copy(update={"amp": False}).name) if spec.amp else None
+    if twin is None or _different(summary, twin):
+        return math.nan
+    return float(np.mean(_seconds(twin)) / np.mean(_seconds(summary)))
+
+
+def hardware(summary: dict[str, Any]) -> str:
+    """The device that did the work, as the machine names it."""
+    machine = summary["environment"]
+    return str(machine["gpus"][0] if machine.get("gpus") else machine.get("cpu") or "unknown")
+
+
+def _seconds(summary: dict[str, Any]) -> list[float]:
+    return list(summary["timing"]["seconds_per_epoch"]["values"])

@@ -1,0 +1,1 @@
+"""What the Snakemake rules ask of the package, and what is checked before and packed after a study."""

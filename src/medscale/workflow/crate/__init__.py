@@ -1,0 +1,59 @@
+"""The study as a Workflow Run RO-Crate: what was made, by which code, from what; and whether it is a valid one."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medscale.base.errors import MedscaleError
+
+if TYPE_CHECKING:
+    from medscale.workflow.graph import Graph
+
+
+def export(
+    graph: Graph, out: Path, *, weights: bool = False, agent: str | None = None, check: bool = False
+) -> int:
+    """Write the study's crate as a folder, or as an archive where ``out`` ends in .zip; whole or not at all.
+
+    Args:
+        graph: the study, whose paper is made.
+        out: folder or archive; one that is there is replaced.
+        weights: pack the trained networks too.
+        agent: name of who ran the study, if it is to be told.
+        check: refuse a crate that does not conform to its profiles.
+
+    Returns:
+        Number of files.
+
+    Raises:
+        MedscaleError: when something is missing, cannot be written, or the crate is not valid.
+    """
+    from medscale.base.files import atomic
+    from medscale.report.result import whole_folder
+    from medscale.workflow.crate.check import problems
+    from medscale.workflow.crate.describe import Description
+    from medscale.workflow.crate.pack import pack
+
+    if (
+        out.exists()
+        and out.is_dir()
+        and not (out / "ro-crate-metadata.json").is_file()
+        and any(out.iterdir())
+    ):
+        raise MedscaleError(f"{out} holds files that are no crate; name another place")
+    with tempfile.TemporaryDirectory(prefix="medscale-crate-") as scratch:
+        zipped = out.suffix == ".zip"
+        with whole_folder(Path(scratch) / "crate" if zipped else out) as folder:
+            pack(graph, folder, weights)
+            Description(folder, graph.config.titles, agent).write()
+            if check and (wrong := problems(folder)):
+                raise MedscaleError("the crate is not valid:\n  " + "\n  ".join(wrong))
+            files = sum(path.is_file() for path in folder.rglob("*"))
+        if zipped:
+            made = shutil.make_archive(str(Path(scratch) / "made"), "zip", Path(scratch) / "crate")
+            with atomic(out) as temporary:
+                shutil.copyfile(made, temporary)
+    return files

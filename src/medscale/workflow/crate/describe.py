@@ -1,0 +1,306 @@
+"""ro-crate-metadata.json of a packed study: Workflow Run Crate 0.5 on RO-Crate 1.1 (Leo et al. 2024)."""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+from rocrate.model.contextentity import ContextEntity
+from rocrate.model.entity import Entity
+from rocrate.rocrate import ROCrate
+
+from medscale.base.code import package_digest
+from medscale.base.files import read_json, sha256
+from medscale.report.marks import mark
+from medscale.report.provenance import container_name
+from medscale.workflow.crate.pack import OF_REPLICATE, OF_STUDY, WEIGHTS
+
+SPECIFICATION = "1.1"
+TERMS = "https://w3id.org/ro/terms/workflow-run"
+PROFILES = (
+    ("https://w3id.org/ro/wfrun/process/0.5", "Process Run Crate", "0.5"),
+    ("https://w3id.org/ro/wfrun/workflow/0.5", "Workflow Run Crate", "0.5"),
+    ("https://w3id.org/workflowhub/workflow-ro-crate/1.0", "Workflow RO-Crate", "1.0"),
+)
+BIOSCHEMAS = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
+DONE = "http://schema.org/CompletedActionStatus"
+LICENCE = "https://spdx.org/licenses/MIT"
+SOFTWARE = ("scripts/train.py", "scripts/evaluate.py")
+# What a record of a replicate says of its circumstances, beside times, seed and inputs.
+CIRCUMSTANCES = (
+    "seed", "plan_digest", "commit", "dirty", "code", "python", "cpu", "cpus", "gpus", "driver", "cuda", "system"
+)  # fmt: skip
+
+
+class Description:
+    """The metadata of one crate, built over the files that lie in its folder."""
+
+    def __init__(self, folder: Path, titles: dict[str, str], agent: str | None) -> None:
+        """Begin with profiles, licence and who ran it.
+
+        Args:
+            folder: the packed files.
+            titles: title by study, variants too.
+            agent: name of the person or group that ran the study, if it is to be told.
+        """
+        self.folder, self.titles = folder, titles
+        self.crate = ROCrate(version=SPECIFICATION)
+        self.crate.metadata.extra_contexts.append(f"{TERMS}/context")
+        self.results = [read_json(path) for path in sorted(folder.glob("results/*/*/summary.json"))]
+        self.agent = agent and self._add("#agent", "Person", name=agent)
+        self.datasets = {
+            name: self._dataset_of(name)
+            for name in dict.fromkeys(one["study"] for one in self.results)
+        }
+
+    def write(self) -> None:
+        """Describe all that is in the folder and write the metadata into it."""
+        trained = [
+            self._trained(summary, at)
+            for summary in self.results
+            for at in range(len(summary["seeds"]))
+        ]
+        evaluated = [self._evaluated(summary) for summary in self.results]
+        workflow = self._workflow()
+        action = self._workflow_run(workflow, trained)
+        root = self.crate.root_dataset
+        root["conformsTo"] = [
+            self._add(url, "CreativeWork", name=n, version=v) for url, n, v in PROFILES
+        ]
+        root["mentions"] = [action, *trained, *evaluated]
+        self.crate.write(self.folder)
+
+    def _workflow(self) -> Entity:
+        """The Snakefile, with the stages that it orchestrates and what goes in and comes out."""
+        root, made = self.crate.root_dataset, self.results[0]["environment"]
+        seen = mark(one["marks"] for one in self.results)
+        root["name"] = (
+            "medscale: how far does parallel training take medical imaging, and at what cost in accuracy?"
+        )
+        root["description"] = " ".join(
+            [
+                f"{len(self.results)} runs of {', '.join(self.datasets)}: code, specifications, predictions, "
+                "results, figures, tables and paper. Images are not part of it; datasheets say where they come from.",
+                *([f"This is a demonstration ({seen})."] if seen else []),
+                *self._other_code(),
+            ]
+        )
+        root["license"] = self._add(LICENCE, "CreativeWork", name="MIT License")
+        cited = yaml.safe_load((self.folder / "CITATION.cff").read_text(encoding="utf-8"))
+        root["author"] = root["publisher"] = self._add(
+            "#authors", "Organization", name=cited["authors"][0]["name"]
+        )
+        self._file("README.md", about=root)
+        workflow = self.crate.add_workflow(
+            self.folder / "Snakefile",
+            "Snakefile",
+            main=True,
+            lang="snakemake",
+            lang_version=made["versions"]["snakemake"],
+            properties={
+                "name": "From raw images to the paper",
+                "version": _version(made),
+                "license": {"@id": LICENCE},
+                "encodingFormat": "text/plain",
+                "conformsTo": {"@id": BIOSCHEMAS},
+            },
+        )
+        workflow["hasPart"] = [self._software(script) for script in SOFTWARE]
+        return workflow
+
+    def _other_code(self) -> list[str]:
+        """A sentence where the code in the crate is not the one that made its results."""
+        made = [
+            one.get("code")
+            for summary in self.results
+            for one in summary["provenance"]["replicates"]
+        ]
+        other = sum(code != package_digest() for code in made)
+        said = f"{other} of {len(made)} replicates were trained by another state of the code than the one packed here"
+        return (
+            [f"{said}; each one's action names its commit and the package's digest."]
+            if other
+            else []
+        )
+
+    def _workflow_run(self, workflow: Entity, trained: list[Entity]) -> Entity:
+        """The execution of the whole: configuration and images in, results and paper out."""
+        config, paper = self._file("config.resolved.json"), self._file("paper/paper.pdf")
+        folders = [self._folder(name) for name in ("results", "figures", "tables")]
+        for name, entity in self.datasets.items():
+            self._parameter(workflow, "input", f"images of {name}", "Dataset", entity)
+        self._parameter(workflow, "input", "configuration", "File", config)
+        for entity in folders:
+            self._parameter(workflow, "output", entity.id.rstrip("/"), "Dataset", entity)
+        self._parameter(workflow, "output", "paper", "File", paper)
+        starts = [action["startTime"] for action in trained if action.get("startTime")]
+        return self._action(
+            "#study",
+            workflow,
+            "The study, from raw images to the paper",
+            "Snakemake made every file of this crate that is not code; the first training's start stands for its own.",
+            [config, *self.datasets.values()],
+            [*folders, paper],
+            min(starts) if starts else None,
+            self._written("paper/paper.pdf"),
+        )
+
+    def _trained(self, summary: dict[str, Any], at: int) -> Entity:
+        """The training of one replicate."""
+        study, run, seed = summary["study"], summary["run"]["name"], summary["seeds"][at]
+        made, place = summary["provenance"]["replicates"][at], f"runs/{study}/{run}/seed{seed}"
+        end = made.get("finished") or self._written(f"{place}/timing.json")
+        start = (
+            None if summary["timing"]["restarts"]["values"][at] else made.get("started")
+        )  # of the last process only
+        weights = [WEIGHTS] if (self.folder / place / WEIGHTS).is_file() else []
+        action = self._action(
+            f"#{place}",
+            self._software("scripts/train.py"),
+            f"Training of {study}/{run}, seed {seed}",
+            f"{summary['model']['name']} on {summary['timing']['train_images']} images by {summary['run']['devices']} "
+            f"processes ({mark([summary['marks']]) or 'real images and devices'}).",
+            [self._file(f"{place}/spec.json"), self.datasets[study]],
+            [self._file(f"{place}/{name}") for name in (*OF_REPLICATE[1:], *weights)],
+            start,
+            end,
+        )
+        known = [(key, made.get(key)) for key in CIRCUMSTANCES] + list(made["versions"].items())
+        action["environment"] = [
+            self._add(
+                f"#environment/{key}/{quote(_plain(value))}",
+                "PropertyValue",
+                name=key,
+                value=_plain(value),
+            )
+            for key, value in known
+            if value not in (None, [])
+        ]
+        if made.get("container"):
+            image = container_name(made)
+            kind = {"@id": f"{TERMS}#SIFImage"}
+            action["containerImage"] = self._add(
+                f"#{image}", "ContainerImage", name=image, additionalType=kind
+            )
+        return action
+
+    def _evaluated(self, summary: dict[str, Any]) -> Entity:
+        """The evaluation of a run's replicates."""
+        study, run = summary["study"], summary["run"]["name"]
+        place = f"results/{study}/{run}"
+        predictions = [
+            self._file(f"runs/{study}/{run}/seed{seed}/predictions.parquet")
+            for seed in summary["seeds"]
+        ]
+        result = self._folder(place, name=f"Result of {study}/{run}")
+        result["hasPart"] = [
+            self._file(f"{place}/{name}") for name in ("summary.json", "model_card.md")
+        ]
+        return self._action(
+            f"#{place}",
+            self._software("scripts/evaluate.py"),
+            f"Evaluation of {study}/{run}",
+            "Metrics with intervals over patients, figures and model card, from stored predictions.",
+            predictions,
+            [result],
+            None,
+            self._written(f"{place}/summary.json"),
+        )
+
+    def _action(
+        self,
+        name: str,
+        instrument: Entity,
+        title: str,
+        description: str,
+        used: Iterable[Entity],
+        made: Iterable[Entity],
+        start: str | None,
+        end: str,
+    ) -> Entity:
+        about = {"name": title, "description": description, "endTime": end, "actionStatus": DONE}
+        about |= {"startTime": start} if start else {}
+        action = self.crate.add_action(
+            instrument, name, _one_or_all(used), _one_or_all(made), properties=about
+        )
+        if self.agent:
+            action["agent"] = self.agent
+        return action
+
+    def _dataset_of(self, study: str) -> Entity:
+        """What the crate has of a study's images: datasheet and audit, and the digest of their index."""
+        digests = {
+            one["provenance"]["evaluation"]["inputs"]["index"]
+            for one in self.results
+            if one["study"] == study
+        }
+        said = f"The images are not part of the crate. SHA-256 of their index: {', '.join(sorted(digests))}."
+        dataset = self._folder(
+            f"data/{study}", name=f"Images: {self.titles[study]}", description=said
+        )
+        dataset["hasPart"] = [self._file(f"data/{study}/{name}") for name in OF_STUDY]
+        return dataset
+
+    def _parameter(self, workflow: Entity, way: str, name: str, kind: str, example: Entity) -> None:
+        identifier = f"#{way}/{name.replace(' ', '-')}"
+        parameter = self.crate.add_formal_parameter(
+            name, kind, identifier, properties={"workExample": example}
+        )
+        example["exampleOfWork"] = parameter
+        workflow.append_to(way, parameter)
+
+    def _software(self, script: str) -> Entity:
+        made = self.results[0]["environment"]
+        about = {
+            "@type": ["File", "SoftwareSourceCode"],
+            "name": Path(script).stem,
+            "version": _version(made),
+        }
+        return self._file(script, **about)
+
+    def _file(self, path: str, **about: Any) -> Entity:
+        if (there := self.crate.get(path)) is not None:
+            return there
+        file, kind = self.folder / path, mimetypes.guess_type(path)[0]
+        about |= {"sha256": sha256(file), "encodingFormat": kind or "application/octet-stream"}
+        return self.crate.add_file(file, path, properties={"name": path, **about}, record_size=True)
+
+    def _folder(self, path: str, **about: Any) -> Entity:
+        return self.crate.get(f"{path}/") or self.crate.add_dataset(
+            dest_path=path, properties={"name": path, **about}
+        )
+
+    def _add(self, identifier: str, kind: str, **about: Any) -> Entity:
+        there = self.crate.get(identifier)
+        return there or self.crate.add(
+            ContextEntity(self.crate, identifier, properties={"@type": kind, **about})
+        )
+
+    def _written(self, path: str) -> str:
+        """When a file was written, where no record says when its job ended."""
+        return datetime.fromtimestamp((self.folder / path).stat().st_mtime, UTC).isoformat(
+            "T", "seconds"
+        )
+
+
+def _version(environment: dict[str, Any]) -> str:
+    """The code as version: medscale's number, the commit, and whether files differed from it."""
+    parts = [environment["versions"]["medscale"], environment["commit"] or "no commit"]
+    return " ".join(
+        [str(part) for part in parts] + (["with local changes"] if environment["dirty"] else [])
+    )
+
+
+def _one_or_all(entities: Iterable[Entity]) -> Entity | list[Entity]:
+    """A list of one as that one, as RO-Crate recommends."""
+    listed = list(entities)
+    return listed[0] if len(listed) == 1 else listed
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,253 @@
+"""What made a result is told whole: records, model cards, datasheets, the table of runs, captions of the report."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from docutils.core import publish_parts
+from docutils.utils import SystemMessage
+from jinja2 import Environment, StrictUndefined
+
+from made_runs import ROOT, configuration, make_index, make_study, report_provenance
+from medscale.base.code import package_digest
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json, sha256, write_json
+from medscale.base.provenance import SAME, environment, gather
+from medscale.config.configuration import load
+from medscale.config.planning import plan
+from medscale.config.sections import Datasheet
+from medscale.evaluate.metrics import NAMES
+from medscale.report.card import model_card
+from medscale.report.datasheet import UNKNOWN, write_datasheet
+
+RUNS = ["serial_1cpu", "ddp_2gpu"]
+# Mitchell et al. (2019), figure 1; Gebru et al. (2021), section 3.
+CARD = "Model details|Intended use|Factors|Metrics|Evaluation data|Training data|Quantitative analyses|"
+CARD += "Ethical considerations|Caveats and recommendations|Provenance"
+SHEET = "Motivation|Composition|Collection|Cleaning and preprocessing|Uses|Distribution|Maintenance"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> SimpleNamespace:
+    folder = tmp_path_factory.mktemp("made")
+    return SimpleNamespace(
+        folder=folder, results=make_study(folder, "glaucoma", ["a_1", "b & c"], RUNS, images=80)
+    )
+
+
+def headings(text: str) -> str:
+    return "|".join(re.findall(r"^## (.*)$", text, flags=re.M))
+
+
+def test_a_replicate_s_record_names_spec_code_machine_seed_and_inputs(tmp_path):
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(b"weights")
+    model = {"name": "medical_cnn", "pretrained": str(weights)}
+    config = load(
+        ROOT / "config.yaml", {"scale": "demo", "studies": {"glaucoma": {"model": model}}}
+    )
+    planned = plan(config, "glaucoma", "ddp_2gpu", 3)
+    record = environment(planned, {"shards": "abc"})
+    assert record["inputs"] == {"shards": "abc", "weights": sha256(weights)}
+    assert (record["seed"], record["plan_digest"], record["code"]) == (
+        3,
+        planned.digest,
+        package_digest(),
+    )
+    assert record["stand_in"]
+    assert record["synthetic"]
+    assert {
+        "commit",
+        "dirty",
+        "container",
+        "cpu",
+        "cpus",
+        "memory_gb",
+        "gpus",
+        "driver",
+        "python",
+    } <= set(record)
+    assert record["versions"]["torch"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", record["started"])
+
+
+def test_a_result_s_summary_has_all_replicates_records_and_digests_of_what_was_read(study):
+    result = study.results[1]
+    made = read_json(result / "summary.json")["provenance"]
+    folders = [study.folder / "runs" / "glaucoma" / "ddp_2gpu" / f"seed{seed}" for seed in (1, 2)]
+    assert made["replicates"] == [read_json(folder / "environment.json") for folder in folders]
+    assert made["differ"] == []
+    read = made["evaluation"]["inputs"]
+    assert read["index"] == sha256(study.folder / "data" / "glaucoma" / "index.parquet")
+    assert read["predictions"] == {
+        str(n): sha256(f / "predictions.parquet") for n, f in enumerate(folders, start=1)
+    }
+    assert made["evaluation"]["code"] == package_digest()
+
+
+@pytest.mark.parametrize("key", SAME)
+def test_replicates_that_were_not_made_alike_are_told(key):
+    one = dict.fromkeys(SAME, "same") | {"seed": 1, "host": "a"}
+    assert gather([one, one | {"seed": 2, "host": "b"}], {})["differ"] == []
+    assert gather([one, one | {key: "other"}], {})["differ"] == [key]
+
+
+def test_a_model_card_has_all_sections_and_tells_what_is_odd(study):
+    summary = read_json(study.results[1] / "summary.json")
+    table = pd.read_csv(study.results[1] / "per_class.csv")
+    card = model_card(summary, table)
+    assert headings(card) == CARD
+    assert all(
+        name in card for name in (NAMES["accuracy"], "Not a medical device", "000000000", "b & c")
+    )
+    assert "not made alike" not in card
+    replicates = summary["provenance"]["replicates"]
+    replicates[1] |= {"commit": "1" * 40, "dirty": True, "container": {"file": "medscale-abc.sif"}}
+    summary["provenance"]["differ"] = ["commit", "dirty"]
+    card = model_card(summary | {"marks": summary["marks"] | {"synthetic": False}}, table)
+    assert "**Its replicates were not made alike**: they differ in commit, dirty." in card
+    assert "111111111 with local changes" in card
+    assert "medscale-abc.sif" in card
+    assert "real people" in card
+
+
+def sheet(folder: Path, kind: str = "smdg", **settings) -> str:
+    raw = {"kind": kind, "path": "raw", "synthetic": False, "options": {}}
+    config = configuration("glaucoma", RUNS, **({"source": raw} | settings))
+    write_datasheet("glaucoma", config, folder / "data", ROOT / "datasets.yaml", folder / "tables")
+    return (folder / "data" / "datasheet.md").read_text(encoding="utf-8")
+
+
+def test_a_datasheet_answers_the_questions_from_audit_index_and_what_is_known(tmp_path):
+    index = make_index(tmp_path / "data", ["a_1", "b & c"], images=40)
+    index["age"] = [None, *range(39)]
+    index.to_parquet(tmp_path / "data" / "index.parquet")
+    said = sheet(tmp_path)
+    assert headings(said) == SHEET
+    counts = index["label"].value_counts()
+    for name in ("a_1", "b & c"):
+        row = re.search(
+            rf"^\| {re.escape(name)} \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", said, flags=re.M
+        )
+        assert sum(map(int, row.groups()[:3])) == int(row[4]) == counts[name]
+    assert "43 found, 40 used, of 20 patients or groups, 3 left out" in said
+    assert "age: known of 39 of 40 images; 0 to 38, median 19" in said
+    assert "| duplicate | 2 |" in said
+    assert sha256(tmp_path / "data" / "index.parquet") in said
+    assert "doi:10.34740/kaggle/ds/2329670" in said
+    assert "ethics board: not known" in said
+    assert "synthetic" not in said
+    table = (tmp_path / "tables" / "datasheet.tex").read_text(encoding="utf-8")
+    assert "43 found, 40 used, 3 left out (duplicate 2, unreadable 1)" in table
+    assert "EyePACS" in table
+
+
+def test_a_user_s_own_images_have_the_user_s_facts(tmp_path):
+    make_index(tmp_path / "data", ["a", "b"], images=20)
+    own = {"name": "Ward 7", "known_problems": ["Two scanners"]}
+    said = sheet(tmp_path, kind="folder", datasheet=own)
+    assert "Dataset: Ward 7" in said
+    assert "- Two scanners." in said
+    assert f"Licence: {UNKNOWN}" in said
+    assert "Obtained by" not in said
+    with pytest.raises(MedscaleError, match=r"datasheet\.colour"):
+        sheet(tmp_path, datasheet={"colour": "red"})
+
+
+def test_a_synthetic_study_s_datasheet_says_so(tmp_path):
+    make_index(tmp_path / "data", ["a", "b"], images=20)
+    said = sheet(tmp_path, source={"kind": "smdg", "synthetic": True})
+    assert "**All images are synthetic**" in said
+    assert "synthetic images, in this dataset" in (tmp_path / "tables" / "datasheet.csv").read_text(
+        encoding="utf-8"
+    )
+
+
+def test_what_is_known_of_datasets_is_there_for_every_download_and_cites_the_paper_s_sources():
+    import yaml
+
+    known = yaml.safe_load((ROOT / "datasets.yaml").read_text(encoding="utf-8"))
+    kinds = {one.source.kind for one in load(ROOT / "config.yaml").studies.values()}
+    assert set(known) == kinds
+    for kind, facts in known.items():
+        assert {"name", "origin", "licence", "citation", "known_problems"} <= set(facts), kind
+        Datasheet.model_validate(facts)
+
+
+def test_every_replicate_stands_in_the_table_of_runs(study, tmp_path):
+    facts = read_json(report_provenance(study.folder, study.results))
+    rows = pd.read_csv(study.folder / "tables" / "runs.csv")
+    assert list(zip(rows["run"], rows["seed"], strict=True)) == [
+        (run, seed) for run in RUNS for seed in (1, 2)
+    ]
+    assert facts["values"]["provenance/replicates"] == "4"
+    text = (study.folder / "tables" / "runs.tex").read_text(encoding="utf-8")
+    assert text.count(r"\textdagger") == 2  # the stand-ins
+    for digest in rows["specification"]:
+        assert digest[:12] in text
+    spec = read_json(study.folder / "runs" / "glaucoma" / "ddp_2gpu" / "seed1" / "environment.json")
+    assert rows["specification"].iloc[2] == spec["plan_digest"]
+    assert facts["structure"]["containers"] == []
+    assert not facts["structure"]["local_changes"]
+
+
+def test_code_with_local_changes_and_unlike_replicates_reach_the_paper(study, tmp_path):
+    summary = read_json(study.results[0] / "summary.json")
+    summary["provenance"]["replicates"][1] |= {
+        "dirty": True,
+        "container": {"file": "medscale-1.sif", "digest": "1"},
+    }
+    summary["provenance"]["differ"] = ["dirty"]
+    write_json(tmp_path / "results" / "glaucoma" / "serial_1cpu" / "summary.json", summary)
+    said = read_json(
+        report_provenance(tmp_path, [tmp_path / "results" / "glaucoma" / "serial_1cpu"])
+    )["structure"]
+    assert said["local_changes"]
+    assert said["mixed"] == ["glaucoma/serial_1cpu"]
+    assert said["containers"] == ["medscale-1.sif"]
+    assert len((tmp_path / "tables" / "provenance.csv").read_text().splitlines()) == 3
+
+
+def captions() -> dict[str, str]:
+    """Captions that the rules name, with the rule file."""
+    found = {}
+    for path in (ROOT / "rules").glob("*.smk"):
+        text = path.read_text(encoding="utf-8")
+        found |= dict.fromkeys(
+            re.findall(r'caption="(?:\.\./report/)?([\w-]+)(?:\.rst)?"', text), path.name
+        )
+        found |= dict.fromkeys(
+            re.findall(r'shown\(\s*"figures/[^"]*", "([\w-]+)"\s*\)', text), path.name
+        )
+    return found
+
+
+def test_all_that_the_report_shows_has_a_caption_that_can_be_printed():
+    from medscale.config.figures import FIGURES, PROFILES, QUALITY_FIGURES, SCALING_FIGURES
+
+    kinds = (*FIGURES, *QUALITY_FIGURES, *SCALING_FIGURES, *PROFILES)
+    named = captions() | dict.fromkeys(kinds, "a list of figures in medscale.config")
+    named["table"] = "src/medscale/workflow.py"
+    assert {"variants", "detection", "measured", "result", "gradcam"} <= set(named)
+    for name, where in named.items():
+        assert (ROOT / "report" / f"{name}.rst").is_file(), (
+            f"report/{name}.rst, named by {where}, is missing"
+        )
+    words = {"study": "s_1", "run": "ddp_2gpu", "shows": "roc", "measured": "loading"}
+    for path in (ROOT / "report").glob("*.rst"):
+        asked = SimpleNamespace(wildcards=SimpleNamespace(**words), config={"scale": "demo"})
+        text = (
+            Environment(undefined=StrictUndefined)
+            .from_string(path.read_text("utf-8"))
+            .render(snakemake=asked)
+        )
+        try:
+            publish_parts(
+                text, writer="html", settings_overrides={"halt_level": 2, "report_level": 5}
+            )
+        except SystemMessage as error:
+            pytest.fail(f"{path.name}: {error}")

@@ -1,0 +1,161 @@
+"""The configuration: overlays, changes, inheritance, and one message that names each mistake."""
+
+from pathlib import Path
+
+import pytest
+
+from medscale.base.errors import MedscaleError
+from medscale.config import configuration as config
+from medscale.config import planning
+from medscale.engine.run import RunSpec
+
+ROOT = Path(__file__).parents[2]
+BASE = ROOT / "config.yaml"
+
+
+def test_full_scale_is_the_default_and_lists_the_glaucoma_runs_of_the_study():
+    full = config.load(BASE)
+    assert full.scale == "full"
+    assert not full.stand_in_gpu
+    runs = full.study("glaucoma").runs
+    assert {f"ddp_{n}cpu" for n in (2, 4, 8, 16, 24, 32)} <= set(runs)
+    assert {
+        "serial_1cpu",
+        "serial_1gpu_bs16",
+        "serial_1gpu_bs64",
+        "ddp_amp_mp_2gpu",
+        "ddp_amp_mp_4gpu",
+    } <= set(runs)
+    recipe = full.study("glaucoma").recipe
+    assert (recipe.epochs, recipe.batch_size, recipe.clip_norm, recipe.optimizer) == (
+        20,
+        32,
+        1.0,
+        "adam",
+    )
+
+
+def test_scales_never_share_a_folder_and_changes_win_over_the_overlay():
+    full, demo = config.load(BASE), config.load(BASE, {"scale": "demo"})
+    assert full.workdir != demo.workdir
+    changed = config.load(
+        BASE, {"scale": "demo", "studies": {"glaucoma": {"recipe": {"epochs": 3}}}}
+    )
+    assert changed.study("glaucoma").recipe.epochs == 3
+    assert changed.study("glaucoma").recipe.batch_is == demo.study("glaucoma").recipe.batch_is
+
+
+def test_a_study_like_another_takes_everything_but_its_source_and_classes():
+    mine = config.load(
+        BASE,
+        {"studies": {"mine": {"like": "glaucoma", "title": "Mine", "source": {"kind": "folder"}}}},
+    )
+    assert mine.study("mine").recipe == mine.study("glaucoma").recipe
+    assert mine.study("mine").source.kind == "folder"
+    with pytest.raises(MedscaleError, match=r"studies\.b\.like is 'a'"):
+        config.load(BASE, {"studies": {"a": {"like": "b"}, "b": {"like": "a"}}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"scale": "huge"}, "no scale 'huge'; there are: full, demo"),
+        ({"foo": 1}, "foo: there is no such setting"),
+        ({"only": "nix"}, "no study 'nix'"),
+        ({"seeds": [1, 1]}, "duplicates"),
+        ({"stand_in_gpu": True}, "stand_in_gpu is for scale demo only"),
+        (
+            {"studies": {"glaucoma": {"recipe": {"epochs": 0}}}},
+            r"studies.glaucoma.recipe.epochs: .* \(found 0\)",
+        ),
+        ({"studies": {"glaucoma": {"runs": ["ddp_gpu2"]}}}, "'ddp_gpu2' is no run name"),
+        ({"studies": {"glaucoma": {"split": {"train": 0.9}}}}, "train \\+ val \\+ test must be 1"),
+        ({"studies": {"glaucoma": {"preprocess": {"median": 4}}}}, "median must be odd"),
+        ({"studies": {"glaucoma": None}}, "studies.glaucoma"),
+    ],
+)
+def test_mistakes_are_named(changes, says):
+    with pytest.raises(MedscaleError, match=says):
+        config.load(BASE, changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("studies: [a: b", "line 1.*not valid YAML"),
+        ("- a", "expected a mapping"),
+        ("scale: full", "studies"),
+    ],
+)
+def test_a_broken_file_is_one_message(tmp_path, text, says):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(MedscaleError, match="(?s)" + says):
+        config.load(tmp_path / "config.yaml")
+
+
+def test_plan_completes_a_run():
+    full, demo = config.load(BASE), config.load(BASE, {"scale": "demo"})
+    plan = planning.plan(full, "glaucoma", "ddp_amp_8gpu_bs16", 1)
+    assert (plan.nodes, plan.procs_per_node, plan.backend, plan.stand_in) == (2, 4, "cuda", False)
+    assert plan.global_batch == 128
+    assert plan.learning_rate == pytest.approx(plan.recipe.lr * 8)
+    stand_in = planning.plan(demo, "glaucoma", "ddp_amp_8gpu", 1)
+    assert (stand_in.nodes, stand_in.backend, stand_in.stand_in, stand_in.synthetic) == (
+        1,
+        "cpu",
+        True,
+        True,
+    )
+    assert stand_in.global_batch == demo.study("glaucoma").recipe.batch_size
+    with pytest.raises(MedscaleError, match="do not divide over"):
+        planning.plan(full, "glaucoma", "ddp_5gpu", 1)
+
+
+def test_another_model_drops_the_options_of_the_studys_own():
+    demo = config.load(BASE, {"scale": "demo"})
+    assert planning.plan(demo, "glaucoma", "ddp_2gpu_densenet121", 1).model.options == {}
+    assert planning.plan(demo, "glaucoma", "ddp_2gpu_medical_cnn", 1).model.options == {"width": 16}
+
+
+def test_a_plan_survives_its_file():
+    plan = planning.plan(config.load(BASE), "glaucoma", RunSpec.parse("ddp_2cpu"), 1)
+    again = config.RunPlan.model_validate_json(plan.model_dump_json())
+    assert again == plan
+    assert again.digest == plan.digest
+    assert plan.digest != planning.plan(config.load(BASE), "glaucoma", "ddp_2cpu", 2).digest
+
+
+def test_a_variant_takes_all_but_its_title_and_shares_the_raw_images():
+    made = config.load(
+        BASE, {"studies": {"other": {"variant_of": "skin", "split": {"mode": "random"}}}}
+    )
+    other, skin = made.study("other"), made.study("skin")
+    assert (other.title, other.recipe, other.source) == ("other", skin.recipe, skin.source)
+    assert made.owner("other") == made.owner("dermatology") == "skin"
+    assert "other" in made.variants("skin")
+    assert "other" not in made.active
+
+
+def test_a_study_set_to_nothing_is_gone_and_one_can_have_its_own_seeds():
+    made = config.load(BASE, {"studies": {"melanoma_all": None, "skin": {"seeds": [7]}}})
+    assert "melanoma_all" not in made.studies
+    assert made.seeds_of("skin") == [7]
+    assert made.seeds_of("glaucoma") == made.seeds
+    with pytest.raises(MedscaleError, match="duplicates"):
+        config.load(BASE, {"studies": {"skin": {"seeds": [7, 7]}}})
+
+
+@pytest.mark.parametrize(
+    ("study", "message"),
+    [
+        ({"variant_of": "skin_random"}, "which are another study's"),
+        (
+            {"like": "skin", "source": {"kind": "skin", "of": "dermatology"}},
+            "which are another study's",
+        ),
+        ({"variant_of": "nix"}, "must name another study"),
+    ],
+)
+def test_whose_images_a_study_uses_is_checked(study, message):
+    with pytest.raises(MedscaleError, match=message):
+        config.load(BASE, {"studies": {"other": study}})

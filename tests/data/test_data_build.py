@@ -1,0 +1,255 @@
+"""Shards from the index: the same bytes for any number of workers, and only unfinished chunks are made again."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from distributed import LocalCluster
+
+from data_trees import class_tree, write
+from medscale.base.code import ROOT
+from medscale.base.errors import MedscaleError
+from medscale.base.files import sha256
+from medscale.config.sections import Clahe, Preprocess, Source, Split
+from medscale.data.build import build_shards
+from medscale.data.images import read_rgb
+from medscale.data.index import build_index
+from medscale.data.preprocess import preprocess
+from medscale.data.shards import Shards
+from medscale.resources.machines import Dask
+
+SETTINGS = Preprocess(size=16, clahe=Clahe(tiles=2), gamma=1.2, median=3, chunk=8)
+
+
+@pytest.fixture(scope="module")
+def dask() -> Iterator[Dask]:
+    """A Dask scheduler that runs already, with one worker process."""
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1"
+    ) as cluster:
+        yield Dask(scheduler=cluster.scheduler_address)
+
+
+@pytest.fixture
+def study(tmp_path: Path, dask: Dask) -> Path:
+    """A folder with ``raw/`` of 30 images (one a large JPEG) and ``index.parquet``: four chunks."""
+    raw = class_tree(tmp_path / "raw", {"a": 14, "b": 15})
+    write(raw / "b/large.jpg", 77)
+    build_index(Source(kind="folder", path=raw), Split(), None, dask, tmp_path)
+    return tmp_path
+
+
+def build(study: Path, dask: Dask, settings: Preprocess = SETTINGS, out: str = "shards") -> Shards:
+    build_shards(study / "index.parquet", study / "raw", settings, dask, study / out)
+    return Shards.open(study / out)
+
+
+def state(folder: Path) -> dict[str, tuple[int, str]]:
+    """When each file was written, and its digest."""
+    return {file.name: (file.stat().st_mtime_ns, sha256(file)) for file in sorted(folder.iterdir())}
+
+
+def remade(before: dict[str, tuple[int, str]], after: dict[str, tuple[int, str]]) -> set[str]:
+    return {name for name in after if name.endswith(".npy") and before.get(name) != after[name]}
+
+
+def test_shards_hold_the_preprocessed_images_in_the_order_of_the_index(
+    study: Path, dask: Dask
+) -> None:
+    shards = build(study, dask)
+    index = pd.read_parquet(study / "index.parquet")
+    assert [chunk["images"] for chunk in shards.meta["chunks"]] == [8, 8, 8, 6]
+    assert shards.ids.tolist() == index["id"].tolist()
+    assert shards.labels.tolist() == index["label"].cat.codes.tolist()
+    assert shards.rows["split"].tolist() == index["split"].tolist()
+    assert shards.classes == ["a", "b"]
+    wanted = [preprocess(read_rgb(study / "raw" / path), SETTINGS) for path in index["path"]]
+    assert np.array_equal(shards.gather(np.arange(30)), np.stack(wanted))
+    assert shards.meta["preprocess"] == SETTINGS.model_dump(mode="json")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_same_bytes_for_any_number_of_workers(study: Path, dask: Dask, workers: int) -> None:
+    build(study, dask)
+    build(study, Dask(workers=workers), out="local")
+    digests = [
+        {name: one[1] for name, one in state(study / out).items()} for out in ("shards", "local")
+    ]
+    assert digests[0] == digests[1]
+
+
+def test_only_unfinished_chunks_are_made_again(study: Path, dask: Dask) -> None:
+    build(study, dask)
+    out = study / "shards"
+    whole = state(out)
+    for gone in ("images-00001.npy", "images-00002.json", "meta.json"):
+        (out / gone).unlink()
+    (out / "images-00003.npy").write_bytes((out / "images-00003.npy").read_bytes()[:-1] + b"\0")
+    (out / ".images-00001.npy.abc.npy").write_bytes(b"half written")
+    build(study, dask)
+    after = state(out)
+    assert remade(whole, after) == {"images-00001.npy", "images-00002.npy", "images-00003.npy"}
+    assert {name: one[1] for name, one in after.items()} == {
+        name: one[1] for name, one in whole.items()
+    }
+
+
+def test_nothing_is_made_again_when_all_is_there(study: Path, dask: Dask) -> None:
+    build(study, dask)
+    before = state(study / "shards")
+    build_shards(
+        study / "index.parquet",
+        study / "raw",
+        SETTINGS,
+        Dask(scheduler="tcp://127.0.0.1:9"),
+        study / "shards",
+    )
+    assert remade(before, state(study / "shards")) == set()
+
+
+def test_another_split_keeps_the_chunks(study: Path, dask: Dask) -> None:
+    first = build(study, dask)
+    before = state(study / "shards")
+    build_index(Source(kind="folder", path=study / "raw"), Split(seed=5), None, dask, study)
+    second = build(study, dask)
+    assert remade(before, state(study / "shards")) == set()
+    assert first.rows["split"].tolist() != second.rows["split"].tolist()
+    assert first.meta["digest"] != second.meta["digest"]
+
+
+def test_other_preprocessing_makes_everything_again_and_leaves_nothing_stale(
+    study: Path, dask: Dask
+) -> None:
+    build(study, dask)
+    shards = build(study, dask, SETTINGS.model_copy(update={"chunk": 20, "gamma": None}))
+    names = {"images-00000.npy", "images-00000.json", "images-00001.npy", "images-00001.json"}
+    assert {file.name for file in (study / "shards").iterdir()} == {
+        *names,
+        "meta.json",
+        "rows.parquet",
+    }
+    assert len(shards) == 30
+
+
+def test_a_changed_image_makes_only_its_chunk_again(study: Path, dask: Dask) -> None:
+    build(study, dask)
+    before = state(study / "shards")
+    write(study / "raw/a/0.png", 1234)
+    build_index(Source(kind="folder", path=study / "raw"), Split(), None, dask, study)
+    build(study, dask)
+    assert remade(before, state(study / "shards")) == {"images-00000.npy"}
+
+
+@pytest.mark.parametrize("change", ["other bytes", "gone", "no index", "no parquet"])
+def test_what_does_not_fit_is_one_message(study: Path, dask: Dask, change: str) -> None:
+    match change:
+        case "other bytes":
+            write(study / "raw/a/0.png", 1234)
+            message = "a/0.png has changed since it was indexed"
+        case "gone":
+            (study / "raw/a/0.png").unlink()
+            message = "a/0.png cannot be read any more"
+        case "no index":
+            (study / "index.parquet").unlink()
+            message = "index.parquet does not exist"
+        case _:
+            (study / "index.parquet").write_bytes(b"PAR1")
+            message = "is no index"
+    with pytest.raises(MedscaleError, match=message):
+        build(study, dask)
+    assert not (study / "shards/meta.json").exists()
+
+
+def run_script(study: Path, name: str, **options: str) -> subprocess.Popen[str]:
+    line = [sys.executable, str(ROOT / "scripts" / name)]
+    for key, value in options.items():
+        line += [f"--{key}", value]
+    return subprocess.Popen(
+        [*line, "--log", "log/x.log"], cwd=study, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_the_scripts_from_raw_to_shards_with_a_kill_between(tmp_path: Path) -> None:
+    class_tree(tmp_path / "raw", {"a": 30, "b": 30})
+    source = '{"kind":"folder","path":"raw","synthetic":false,"options":{}}'
+    split = Split().model_dump_json()
+    done = run_script(
+        tmp_path,
+        "index.py",
+        source=source,
+        split=split,
+        classes="null",
+        dask='{"workers":1}',
+        out="d",
+    )
+    assert done.wait(60) == 0, done.communicate()
+    settings = Preprocess(size=512, median=9, chunk=4).model_dump_json()
+    options = {
+        "index": "d/index.parquet",
+        "raw": "raw",
+        "preprocess": settings,
+        "dask": '{"workers":1}',
+        "out": "d/shards",
+    }
+    killed = run_script(tmp_path, "shards.py", **options)
+    end = time.monotonic() + 60
+    while not (tmp_path / "d/shards/images-00001.json").exists():
+        assert time.monotonic() < end
+        assert killed.poll() is None, killed.communicate()
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    time.sleep(1)  # the worker notices that its parent is gone
+    before = state(tmp_path / "d/shards")
+    finished = [name for name in before if name.endswith(".json")]
+    assert 2 <= len(finished) < 15
+    again = run_script(tmp_path, "shards.py", **options)
+    _, said = again.communicate(timeout=120)
+    assert again.returncode == 0, said
+    assert f"{len(finished)} of 15 chunks are finished already" in said
+    after = state(tmp_path / "d/shards")
+    assert len(remade(before, after)) == 15 - len(finished)
+    assert json.loads((tmp_path / "d/shards/meta.json").read_text())["images"] == 60
+    refused = run_script(tmp_path, "shards.py", **{**options, "index": "gone.parquet"})
+    _, said = refused.communicate(timeout=60)
+    assert refused.returncode == 2
+    assert said.startswith("medscale: error: gone.parquet does not exist")
+
+
+def test_chunks_that_a_set_beside_has_are_linked(study: Path, dask: Dask) -> None:
+    build(study, dask)
+    table = pd.read_parquet(study / "index.parquet")
+    table.assign(split=table["split"].iloc[::-1].to_numpy()).to_parquet(study / "other.parquet")
+    other = study / "other"
+    build_shards(
+        study / "other.parquet",
+        study / "raw",
+        SETTINGS,
+        dask,
+        other,
+        beside=[study / "shards", study / "nix"],
+    )
+    for file in sorted(other.glob("images-*")):
+        assert file.samefile(study / "shards" / file.name)
+    assert Shards.open(other).rows["split"].tolist() == table["split"].tolist()[::-1]
+    damaged = study / "shards" / "images-00000.npy"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    build_shards(
+        study / "other.parquet",
+        study / "raw",
+        SETTINGS,
+        dask,
+        study / "third",
+        beside=[study / "shards"],
+    )
+    assert not (study / "third" / "images-00000.npy").samefile(damaged)
+    assert (study / "third" / "images-00001.npy").samefile(study / "shards" / "images-00001.npy")

@@ -1,0 +1,162 @@
+"""Dask from the configuration: what is wrong with a scheduler or its workers is one message."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dask as dask_library
+import pytest
+from distributed import LocalCluster
+
+from medscale.base.errors import MedscaleError
+from medscale.data import build, cluster
+from medscale.data.cluster import client, run_all
+from medscale.resources.machines import Dask
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[str]:
+    """Address of a Dask scheduler that runs already, with one worker process."""
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1"
+    ) as running:
+        yield running.scheduler_address
+
+
+@pytest.fixture
+def lonely() -> Iterator[str]:
+    """Address of a scheduler without workers."""
+    with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0", host="127.0.0.1") as running:
+        yield running.scheduler_address
+
+
+def connect(settings: Dask, folder: Path | None = None) -> None:
+    with client(settings, folder=folder):
+        pass
+
+
+def test_a_running_scheduler_is_used_and_left_running(scheduler: str) -> None:
+    for _ in range(2):
+        with client(Dask(scheduler=scheduler)) as connection:
+            assert sorted(run_all(connection, pow, [(2, 3), (3, 2)], "powers")) == [8, 9]
+
+
+def test_all_is_done_though_few_tasks_are_with_the_scheduler(
+    scheduler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "AHEAD", 3)
+    with client(Dask(scheduler=scheduler)) as connection:
+        assert sorted(run_all(connection, pow, [(n, 2) for n in range(20)], "squares")) == [
+            n**2 for n in range(20)
+        ]
+
+
+def test_a_workers_blindness_is_one_message(scheduler: str, tmp_path: Path) -> None:
+    with pytest.raises(MedscaleError, match=r"does not see .*gone; it must be on a shared disk"):
+        connect(Dask(scheduler=scheduler), tmp_path / "gone")
+
+
+def test_other_versions_are_refused(scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = {**build.versions(), "opencv": "3.0"}
+
+    def versions() -> dict[str, str]:
+        return here
+
+    monkeypatch.setattr(build, "versions", build.versions.__wrapped__)
+    monkeypatch.setattr(cluster.Client, "run", lambda *_: {"tcp://there:1": versions()})
+    with pytest.raises(MedscaleError, match=r"worker at tcp://there:1 has opencv 3\.0 instead of"):
+        connect(Dask(scheduler=scheduler))
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense://x", "no address"])
+def test_no_scheduler_is_one_message(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "CONNECT_S", 1)
+    with pytest.raises(MedscaleError, match=f"no Dask scheduler answers at {address}"):
+        connect(Dask(scheduler=address))
+
+
+def test_a_scheduler_without_workers_is_one_message(
+    lonely: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "WORKER_S", 0.2)
+    with pytest.raises(MedscaleError, match="has no workers after"):
+        connect(Dask(scheduler=lonely))
+
+
+def test_workers_without_the_package_are_one_message(lonely: str, tmp_path: Path) -> None:
+    (tmp_path / "medscale.py").write_text("raise ImportError('not this one')\n")
+    line = [
+        sys.executable,
+        "-m",
+        "distributed.cli.dask_worker",
+        lonely,
+        "--no-nanny",
+        "--no-dashboard",
+    ]
+    worker = subprocess.Popen(
+        line,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        with pytest.raises(MedscaleError, match="cannot load medscale"):
+            connect(Dask(scheduler=lonely))
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (Dask(scheduler="slurm"), "say with dask.workers how many"),
+        (
+            Dask(scheduler="slurm", workers=1, slurm={"cores": 1, "memory": "1GB", "nonsense": 1}),
+            "dask.slurm is not",
+        ),
+        (Dask(scheduler="slurm", workers=1), "dask.slurm is not"),
+    ],
+)
+def test_wrong_slurm_settings_are_one_message(settings: Dask, message: str) -> None:
+    with pytest.raises(MedscaleError, match=message):
+        connect(settings)
+
+
+def _die(_: int) -> None:
+    os._exit(1)
+
+
+def test_a_worker_that_dies_is_one_message() -> None:
+    with (
+        dask_library.config.set({"distributed.scheduler.allowed-failures": 0}),
+        pytest.raises(MedscaleError, match="a Dask worker or the scheduler died"),
+        client(Dask(workers=1)) as connection,
+    ):
+        list(run_all(connection, _die, [(0,)], "dying"))
+
+
+def _fails(_: int) -> MedscaleError:
+    return MedscaleError("told by the task")
+
+
+def test_an_error_of_a_task_is_raised_here(scheduler: str) -> None:
+    with (
+        client(Dask(scheduler=scheduler)) as connection,
+        pytest.raises(MedscaleError, match="told by the task"),
+    ):
+        list(run_all(connection, _fails, [(1,), (2,)], "failing"))
+
+
+@pytest.mark.parametrize(("calls", "workers"), [(0, 1), (1, 4), (128, 2), (129, 2), (1000, 64)])
+def test_tasks_hold_all_calls_and_shrink_to_one(calls: int, workers: int) -> None:
+    sizes = cluster._sizes(calls, workers, largest=8)
+    assert sum(sizes) == calls
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(1 <= size <= 8 for size in sizes)
+    assert calls < 4 * workers or len(sizes) >= 4 * workers  # all workers have several
+    assert sizes[-1:] in ([], [1])

@@ -1,0 +1,421 @@
+"""The audit and the index: every file found is used or left out with a reason, copies and leaks are seen."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from distributed import LocalCluster
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from data_trees import class_tree, encoded, fundus_pytorch, picture, write
+from medscale.base.errors import MedscaleError
+from medscale.config.sections import Source, Split
+from medscale.data import audit
+from medscale.data.index import build_index, make_index, summarize
+from medscale.data.sources import scan
+from medscale.data.sources.found import Found
+from medscale.resources.machines import Dask
+
+
+def facts(root: Path, found: Found) -> pd.DataFrame:
+    """What ``audit.read_all`` gives, without Dask."""
+    return pd.DataFrame(
+        [audit.inspect(str(root), path) for path in found.rows["path"]], columns=audit.FACTS
+    )
+
+
+def index_of(
+    root: Path, kind: str = "folder", **split: object
+) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
+    found, division = scan(Source(kind=kind, path=root), None), Split.model_validate(split)
+    index, left_out = make_index(found, facts(root, found), division)
+    summary = summarize(index, left_out, found, division)
+    files = sum(not path.is_dir() for path in root.rglob("*"))
+    absent = summary["by_reason"].get("listed but missing", 0)
+    assert summary["found"] == files + absent == summary["used"] + summary["excluded"]
+    assert len(index) == summary["used"]
+    assert not set(index["path"]) & set(left_out.loc[left_out["action"] == "excluded", "path"])
+    return index, left_out, summary
+
+
+def reasons(left_out: pd.DataFrame, action: str = "excluded") -> dict[str, str]:
+    rows = left_out[left_out["action"] == action]
+    return dict(zip(rows["path"], rows["reason"], strict=True))
+
+
+def nasty_tree(root: Path) -> Path:
+    """Ten good images a class, and one of each kind of file that a real folder should not have."""
+    class_tree(root, {"a": 10, "b": 10})
+    good = encoded(picture(500))
+    for name, data in {
+        "a/zero.png": b"",
+        "a/text.png": b"only text\n",
+        "a/cut.png": good[: len(good) // 2],
+        "b/cut.jpg": encoded(picture(501), "JPEG")[:400],
+        "a/grey.PNG": encoded(picture(502).convert("L")),
+        "a/CMYK image.JPG": encoded(picture(503).convert("CMYK"), "JPEG"),
+        "b/é (2).jpeg": encoded(picture(504), "JPEG"),
+        "b/Thumbs.db": b"x",
+        "a/same.png": (root / "a/3.png").read_bytes(),
+        "a/both.png": good,
+        "b/both too.png": good,
+    }.items():
+        (root / name).write_bytes(data)
+    return root
+
+
+NASTY = {
+    "a/zero.png": "zero bytes",
+    "a/text.png": "not an image",
+    "a/cut.png": "truncated",
+    "b/cut.jpg": "truncated",
+    "b/Thumbs.db": "not an image by its name",
+    "a/same.png": "duplicate",
+    "a/both.png": "conflicting label",
+    "b/both too.png": "conflicting label",
+}
+
+
+def test_every_bad_file_has_its_reason(tmp_path: Path) -> None:
+    index, left_out, summary = index_of(nasty_tree(tmp_path))
+    assert reasons(left_out) == NASTY
+    assert {"a/grey.PNG", "a/CMYK image.JPG", "b/é (2).jpeg", "a/3.png"} <= set(index["path"])
+    details = left_out.set_index("path")["detail"]
+    assert details["a/same.png"] == "same bytes as a/3.png"
+    assert details["a/both.png"] == "same bytes as b/both too.png, which is b"
+    assert summary["used"] == 23
+
+
+def test_the_index_has_the_contracts_columns(tmp_path: Path) -> None:
+    index, _, _ = index_of(class_tree(tmp_path, {"b": 10, "a": 10}))
+    first = [
+        "id",
+        "path",
+        "label",
+        "split",
+        "split_published",
+        "group",
+        "width",
+        "height",
+        "sha256",
+        "source",
+        "alike",
+    ]
+    assert list(index.columns) == first
+    assert index["id"].tolist() == list(range(20))
+    assert index["path"].is_monotonic_increasing
+    assert list(index["label"].cat.categories) == ["a", "b"]
+    assert index["label"].cat.ordered
+    assert set(zip(index["width"], index["height"], strict=True)) == {(40, 30)}
+    assert index["group"].nunique() == 20
+
+
+def test_val_and_test_that_are_train_again(tmp_path: Path) -> None:
+    root = fundus_pytorch(tmp_path, each=6)
+    shutil.rmtree(root / "train")
+    for path in sorted(root.glob("*/*/*.png")):
+        copy = root / "train" / path.parent.name / f"BEH-{1000 + int(path.stem.split('-')[1])}.png"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    index, left_out, summary = index_of(root, "smdg")
+    assert summary["unique"] == summary["used"] == 24
+    assert summary["by_reason"] == {"duplicate": 24}
+    assert left_out["detail"].str.contains("leak between published splits").all()
+    told = "24 images stand in two published splits: the published split would have leaked them."
+    assert summary["notes"] == [
+        "48 images are there of the 17242 of the complete fundus-pytorch.",
+        told,
+    ]
+    assert summary["counts_published"]["normal"] == {"train": 12, "val": 6, "test": 6}
+    assert index["sha256"].is_unique
+
+    index, left_out, summary = index_of(root, "smdg", mode="published")
+    assert summary["used"] == 48
+    assert summary["unique"] == 24
+    assert summary["kept_by_reason"] == {"leak between splits": 48}
+    assert set(left_out["action"]) == {"kept"}
+    assert any(
+        "12 of the 12 test images are in the training split too" in note
+        for note in summary["notes"]
+    )
+
+
+def patients(root: Path, rows: list[str]) -> Path:
+    """Ten images a class of a patient each, and further rows of index.csv."""
+    class_tree(root, {"a": 12, "b": 12})
+    lines = [f"{c}/{n}.png,{c},{c}{n}," for c in "ab" for n in range(10)]
+    (root / "index.csv").write_text("\n".join(["path,label,patient,split", *lines, *rows]) + "\n")
+    return root
+
+
+def test_a_patient_in_two_published_splits_is_told_and_not_divided(tmp_path: Path) -> None:
+    index, left_out, summary = index_of(
+        patients(tmp_path, ["a/10.png,a,p,train", "b/10.png,b,p,test"])
+    )
+    assert index.loc[index["group"] == "p", "split"].nunique() == 1
+    kept = left_out[left_out["action"] == "kept"]
+    assert kept["path"].tolist() == ["a/10.png", "b/10.png"]
+    assert set(kept["detail"]) == {"p stands in test, train"}
+    assert summary["notes"] == ["2 images are of patients in two published splits."]
+
+
+def test_one_image_under_two_patients_joins_them(tmp_path: Path) -> None:
+    root = patients(tmp_path, ["a/10.png,a,p,", "a/11.png,a,q,", "b/10.png,b,p,", "b/11.png,b,q,"])
+    shutil.copy(root / "a/10.png", root / "a/11.png")
+    index, left_out, _ = index_of(root)
+    assert reasons(left_out)["a/11.png"] == "duplicate"
+    assert set(index.set_index("path").loc[["a/10.png", "b/10.png", "b/11.png"], "group"]) == {"p"}
+    assert index.loc[index["group"] == "p", "split"].nunique() == 1
+
+
+def test_patients_are_joined_however_many_images_they_share() -> None:
+    shared = [f"{n:064x}" for n in range(256)]
+    rows = pd.DataFrame(
+        {"sha256": [*shared, *shared, "f" * 64], "group": ["p"] * 256 + ["q"] * 256 + [None]}
+    )
+    rows["alike"] = pd.factorize(rows["sha256"])[0]
+    assert audit.grouped(rows)["group"].tolist() == ["p"] * 512 + ["image:" + "f" * 16]
+    copy = pd.DataFrame(
+        {"sha256": ["a" * 64, "a" * 64, "b" * 64], "group": [None, "z", "z"], "alike": [0, 0, 1]}
+    )
+    assert audit.grouped(copy)["group"].tolist() == ["z"] * 3
+
+
+def test_a_random_split_tells_its_leaks(tmp_path: Path) -> None:
+    class_tree(tmp_path, {"a": 20, "b": 20})
+    lines = [f"{c}/{n}.png,{c},{c}{n // 5}" for c in "ab" for n in range(20)]
+    (tmp_path / "index.csv").write_text("\n".join(["path,label,patient", *lines]))
+    _, left_out, summary = index_of(tmp_path, mode="random")
+    assert set(reasons(left_out, "kept").values()) == {"leak between splits"}
+    assert any(
+        "with split.mode random their accuracy says little" in note for note in summary["notes"]
+    )
+    _, left_out, summary = index_of(tmp_path, mode="grouped")
+    assert not reasons(left_out, "kept")
+    assert summary["groups"] == 8
+
+
+def test_published_leaves_out_what_has_no_split(tmp_path: Path) -> None:
+    rows = ["a/0.png,a,train", "b/0.png,b,train", "a/1.png,a,val", "b/1.png,b,test", "a/2.png,a,"]
+    class_tree(tmp_path, {"a": 3, "b": 2})
+    (tmp_path / "index.csv").write_text("\n".join(["path,label,split", *rows]))
+    index, left_out, summary = index_of(tmp_path, mode="published")
+    assert reasons(left_out)["a/2.png"] == "no published split"
+    assert index.set_index("path")["split"].to_dict() == {
+        "a/0.png": "train", "a/1.png": "val", "b/0.png": "train", "b/1.png": "test",
+    }  # fmt: skip
+    assert "Class a has no images in test." in summary["notes"]
+
+
+def test_a_class_without_usable_images_is_one_message(tmp_path: Path) -> None:
+    class_tree(tmp_path, {"a": 5})
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/x.png").write_bytes(b"")
+    with pytest.raises(
+        MedscaleError, match=r"class 'b' has no usable images left \(left out: zero bytes 1\)"
+    ):
+        index_of(tmp_path)
+
+
+def looks_like(path: Path, other: Path) -> Path:
+    """Write the mirrored image, encoded again, under another name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with Image.open(other) as image:
+        path.write_bytes(encoded(ImageOps.mirror(image), "JPEG", quality=60))
+    return path
+
+
+def detailed_tree(root: Path, counts: dict[str, int]) -> Path:
+    """``<class>/<number>.png`` with enough in each picture to compare."""
+    for label, count in counts.items():
+        for number in range(count):
+            pixels = np.random.default_rng([ord(label[-1]), number]).integers(
+                0, 256, (9, 12, 3), np.uint8
+            )
+            path = root / label / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(
+                encoded(Image.fromarray(pixels).resize((120, 90), Image.Resampling.BICUBIC))
+            )
+    return root
+
+
+def test_images_that_look_alike_share_a_group_and_are_told(tmp_path: Path) -> None:
+    root = detailed_tree(tmp_path, {"a": 12, "b": 12})
+    looks_like(root / "a/z.jpg", root / "a/3.png")
+    looks_like(root / "a/zz.jpg", root / "a/z.jpg")
+    index, left_out, summary = index_of(root)
+    rows = index.set_index("path")
+    assert rows.loc[["a/3.png", "a/z.jpg", "a/zz.jpg"], "group"].nunique() == 1
+    assert set(rows.loc[["a/3.png", "a/z.jpg", "a/zz.jpg"], "alike"]) == {"a/3.png"}
+    assert rows["alike"].notna().sum() == 3
+    assert reasons(left_out, "kept") == {"a/z.jpg": "near-duplicate", "a/zz.jpg": "near-duplicate"}
+    assert set(left_out["detail"]) == {"looks like a/3.png"}
+    assert summary["near_duplicates"] == {
+        "clusters": 1, "images": 3, "largest": 3, "of_several_labels": 0, "of_several_patients": 0,
+    }  # fmt: skip
+    assert summary["notes"] == ["3 images look like another (clusters: 1, the largest of 3)."]
+    assert summary["groups"] == 24
+    index, left_out, summary = index_of(root, near_duplicates=False)
+    assert index["group"].nunique() == 26
+    assert index["alike"].isna().all()
+    assert left_out.empty
+    assert summary["near_duplicates"] is None
+
+
+def test_look_alikes_with_other_labels_are_kept_and_told(tmp_path: Path) -> None:
+    root = detailed_tree(tmp_path, {"a": 12, "b": 12})
+    looks_like(root / "b/z.jpg", root / "a/3.png")
+    index, left_out, summary = index_of(root)
+    assert reasons(left_out, "kept") == {"b/z.jpg": "near-duplicate with another label"}
+    assert left_out["detail"].tolist() == ["looks like a/3.png, which is a"]
+    assert index.set_index("path").loc[["a/3.png", "b/z.jpg"], "group"].nunique() == 1
+    assert summary["near_duplicates"]["of_several_labels"] == 1
+    assert any("the largest of 2; of several labels: 1)" in note for note in summary["notes"])
+    assert summary["used"] == 25
+
+
+def test_look_alikes_join_patients(tmp_path: Path) -> None:
+    root = detailed_tree(tmp_path, {"a": 12, "b": 12})
+    looks_like(root / "a/12.jpg", root / "a/3.png")
+    lines = [f"{c}/{n}.png,{c},{c}{n // 2}" for c in "ab" for n in range(12)]
+    (root / "index.csv").write_text("\n".join(["path,label,patient", *lines, "a/12.jpg,a,a5"]))
+    index, _, summary = index_of(root)
+    together = index[index["group"] == "a1"]
+    assert sorted(together["path"]) == ["a/10.png", "a/11.png", "a/12.jpg", "a/2.png", "a/3.png"]
+    assert together["split"].nunique() == 1
+    assert summary["near_duplicates"]["of_several_patients"] == 1
+
+
+def test_look_alikes_in_two_published_splits_are_leaks(tmp_path: Path) -> None:
+    root = detailed_tree(tmp_path, {"a": 14, "b": 14})
+    looks_like(root / "a/z.jpg", root / "a/3.png")
+    parts = ["train"] * 8 + ["val"] * 3 + ["test"] * 3
+    lines = [f"{c}/{n}.png,{c},{part}" for c in "ab" for n, part in enumerate(parts)]
+    (root / "index.csv").write_text("\n".join(["path,label,split", *lines, "a/z.jpg,a,test"]))
+    for mode, reason in (
+        ("grouped", "leak between published splits"),
+        ("published", "leak between splits"),
+    ):
+        index, left_out, summary = index_of(root, mode=mode)
+        told = left_out[left_out["reason"] == reason]
+        assert told["path"].tolist() == ["a/3.png", "a/z.jpg"]
+        assert told["detail"].str.endswith("stands in test, train").all()
+        assert "2 images look like one in another published split." in summary["notes"]
+        assert not any("of patients" in note for note in summary["notes"])
+        both = index.set_index("path").loc[["a/3.png", "a/z.jpg"], "split"]
+        assert both.nunique() == (1 if mode == "grouped" else 2)
+    told = "1 of the 7 test images are in the training split too, or look like one in it, or are of a patient who is: "
+    assert any(note.startswith(told) for note in summary["notes"])
+    _, left_out, summary = index_of(root, mode="published", near_duplicates=False)
+    assert not reasons(left_out, "kept")
+    assert not any("training split" in note for note in summary["notes"])
+
+
+def test_look_alikes_without_a_published_split_leave_no_cluster_behind(tmp_path: Path) -> None:
+    root = detailed_tree(tmp_path, {"a": 14, "b": 14})
+    looks_like(root / "a/0.jpg", root / "a/3.png")
+    parts = ["train"] * 8 + ["val"] * 3 + ["test"] * 3
+    lines = [f"{c}/{n}.png,{c},{part}" for c in "ab" for n, part in enumerate(parts)]
+    (root / "index.csv").write_text("\n".join(["path,label,split", *lines, "a/0.jpg,a,"]))
+    index, left_out, summary = index_of(root, mode="published")
+    assert reasons(left_out)["a/0.jpg"] == "no published split"
+    assert not reasons(left_out, "kept")
+    assert index["alike"].isna().all()
+    assert summary["near_duplicates"]["clusters"] == 0
+
+
+def test_balanced_away_is_told_and_counted(tmp_path: Path) -> None:
+    root = nasty_tree(class_tree(tmp_path, {"a": 10, "b": 10}))
+    for number in range(12):
+        write(root / "b" / f"more {number}.png", 700 + number)
+    whole, _, _ = index_of(root)
+    index, left_out, summary = index_of(root, balance=True)
+    sizes = whole["label"].value_counts()
+    assert index["label"].value_counts().to_dict() == dict.fromkeys("ab", sizes.min())
+    away = left_out[left_out["reason"] == "balanced away"]
+    assert set(away["action"]) == {"excluded"}
+    assert len(away) == sizes.max() - sizes.min() == summary["by_reason"]["balanced away"]
+    assert set(away["path"]) | set(index["path"]) == set(whole["path"])
+    assert set(away["detail"]) == {f"{sizes['b']} images of b, {sizes['a']} of a"}
+    assert index["id"].tolist() == list(range(len(index)))
+
+
+KINDS = ("good", "good", "good", "copy", "conflict", "zero", "text", "thumbs", "upper")
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    files=st.lists(st.tuples(st.sampled_from(KINDS), st.sampled_from("ab")), max_size=12),
+    balance=st.booleans(),
+)
+def test_found_is_used_plus_excluded(files: list[tuple[str, str]], balance: bool) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        root = class_tree(Path(place), {"a": 5, "b": 5})
+        for number, (kind, label) in enumerate(files):
+            path = (
+                root
+                / label
+                / f"extra {number}.{'PNG' if kind == 'upper' else 'db' if kind == 'thumbs' else 'png'}"
+            )
+            other = "b" if label == "a" else "a"
+            source = {"copy": root / label / "0.png", "conflict": root / other / "1.png"}.get(kind)
+            data = {"zero": b"", "text": b"text", "thumbs": b"x"}.get(kind)
+            path.write_bytes(
+                source.read_bytes()
+                if source
+                else encoded(picture(900 + number))
+                if data is None
+                else data
+            )
+        index, left_out, _ = index_of(root, balance=balance)
+        assert (left_out["reason"].str.len() > 0).all()
+        assert not balance or index["label"].value_counts().nunique() == 1
+
+
+# under Dask
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[str]:
+    """Address of a Dask scheduler that runs already, with one worker process."""
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1"
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+def test_build_index_on_a_running_scheduler(tmp_path: Path, scheduler: str) -> None:
+    root, out = nasty_tree(tmp_path / "raw"), tmp_path / "data"
+    source, division = Source(kind="folder", path=root), Split()
+    built = build_index(source, division, None, Dask(scheduler=scheduler), out)
+    index = pd.read_parquet(out / "index.parquet")
+    alone, _, summary = index_of(root)
+    pd.testing.assert_frame_equal(index, alone)
+    pd.testing.assert_frame_equal(index, built)
+    table = pd.read_csv(out / "audit.csv")
+    assert list(table.columns) == ["path", "action", "reason", "detail"]
+    assert reasons(table) == NASTY
+    assert json.loads((out / "audit.json").read_text()) == json.loads(json.dumps(summary))
+
+
+def test_a_missing_split_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "train/a/1.png", 1)
+    write(tmp_path / "test/b/2.png", 2)
+    with pytest.raises(MedscaleError, match="has no val split"):
+        build_index(
+            Source(kind="folder", path=tmp_path),
+            Split(mode="published"),
+            None,
+            Dask(),
+            tmp_path / "out",
+        )

@@ -1,0 +1,165 @@
+"""Splits: no group is divided, every image is used, sizes and classes are near what is wanted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medscale.base.errors import MedscaleError
+from medscale.config.sections import Split
+from medscale.data.split import SPLITS, assign, balanced
+
+SHARES = st.sampled_from([(0.7, 0.1, 0.2), (0.6, 0.2, 0.2), (0.34, 0.33, 0.33), (0.8, 0.1, 0.1)])
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> pd.DataFrame:
+    """30 to 300 images of up to 4 classes in groups of up to 8, most of them of one class."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    classes, largest = draw(st.integers(2, 4)), draw(st.integers(1, 8))
+    sizes = rng.integers(1, largest + 1, draw(st.integers(30, 60)))
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    own = rng.integers(0, classes, len(sizes))
+    labels = np.where(
+        rng.random(len(groups)) < 0.1, rng.integers(0, classes, len(groups)), own[groups]
+    )
+    return pd.DataFrame(
+        {
+            "label": [f"c{v}" for v in labels],
+            "group": [f"g{v}" for v in groups],
+            "split_published": None,
+        }
+    )
+
+
+def settings_of(shares: tuple[float, float, float], mode: str = "grouped", seed: int = 0) -> Split:
+    return Split(mode=mode, train=shares[0], val=shares[1], test=shares[2], seed=seed)  # type: ignore[arg-type]
+
+
+@settings(max_examples=80, deadline=None)
+@given(rows=tables(), shares=SHARES, seed=st.integers(0, 99))
+def test_grouped_keeps_groups_whole_and_shares_near(
+    rows: pd.DataFrame, shares: tuple[float, float, float], seed: int
+) -> None:
+    splits = assign(rows, settings_of(shares, seed=seed))
+    assert set(splits) == set(SPLITS)
+    assert splits.notna().all()
+    assert splits.groupby(rows["group"]).nunique().max() == 1
+    largest = rows["group"].value_counts().max()
+    for share, split in zip(shares, SPLITS, strict=True):
+        assert abs((splits == split).sum() - share * len(rows)) <= largest + rows["label"].nunique()
+    groups = rows.drop_duplicates(["label", "group"])["label"].value_counts()
+    where = splits.groupby(rows["label"]).nunique()
+    one_class = rows.groupby("group")["label"].nunique().max() == 1
+    assert all(where[label] == 3 for label in groups.index if one_class and groups[label] >= 3)
+    assert splits.equals(assign(rows, settings_of(shares, seed=seed)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    counts=st.lists(st.integers(10, 200), min_size=2, max_size=5),
+    shares=SHARES,
+    seed=st.integers(0, 99),
+)
+def test_random_is_within_one_image_a_class(
+    counts: list[int], shares: tuple[float, float, float], seed: int
+) -> None:
+    labels = np.repeat([f"c{i}" for i in range(len(counts))], counts)
+    rows = pd.DataFrame({"label": labels, "group": "all", "split_published": None})
+    splits = assign(rows, settings_of(shares, "random", seed))
+    for number, count in enumerate(counts):
+        here = splits[rows["label"] == f"c{number}"].value_counts()
+        for share, split in zip(shares, SPLITS, strict=True):
+            assert abs(here[split] - share * count) <= 1
+
+
+def test_the_seed_decides() -> None:
+    rows = pd.DataFrame(
+        {"label": ["a", "b"] * 50, "group": [str(i) for i in range(100)], "split_published": None}
+    )
+    first, second = (assign(rows, settings_of((0.7, 0.1, 0.2), seed=seed)) for seed in (0, 1))
+    assert not first.equals(second)
+    assert (
+        first.value_counts().to_dict()
+        == second.value_counts().to_dict()
+        == {"train": 70, "test": 20, "val": 10}
+    )
+
+
+def test_a_rare_class_stands_in_every_split() -> None:
+    rows = pd.DataFrame(
+        {
+            "label": ["a"] * 97 + ["b"] * 3,
+            "group": [str(i) for i in range(100)],
+            "split_published": None,
+        }
+    )
+    splits = assign(rows, settings_of((0.7, 0.1, 0.2)))
+    assert sorted(splits[97:]) == sorted(SPLITS)
+
+
+def test_published_is_taken_as_it_is() -> None:
+    published = ["train", "val", "test", "train"]
+    rows = pd.DataFrame(
+        {"label": ["a", "b", "a", "b"], "group": ["1", "1", "1", "2"], "split_published": published}
+    )
+    assert list(assign(rows, Split(mode="published"))) == published
+
+
+@pytest.mark.parametrize(
+    ("labels", "published", "mode", "message"),
+    [
+        (
+            "abab",
+            ["train", "test", "train", "test"],
+            "published",
+            r"has no val split \(it has test, train\)",
+        ),
+        ("abab", [None] * 4, "published", r"no train, val, test split \(it has none\)"),
+        ("aaab", ["train", "val", "test", "test"], "published", "class 'b' has no training images"),
+        ("ab", [None] * 2, "random", "val split is empty"),
+    ],
+)
+def test_an_impossible_split_is_one_message(
+    labels: str, published: list[str | None], mode: str, message: str
+) -> None:
+    rows = pd.DataFrame(
+        {"label": list(labels), "group": list("wxyz")[: len(labels)], "split_published": published}
+    )
+    with pytest.raises(MedscaleError, match=message):
+        assign(rows, Split(mode=mode))  # type: ignore[arg-type]
+
+
+def test_one_patient_cannot_be_divided() -> None:
+    rows = pd.DataFrame({"label": ["a", "b"] * 5, "group": "p", "split_published": None})
+    with pytest.raises(MedscaleError, match="10 images in too few groups"):
+        assign(rows, Split())
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 60), min_size=1, max_size=5),
+    seed=st.integers(0, 99),
+    data=st.data(),
+)
+def test_balanced_classes_have_the_size_of_the_smallest(
+    counts: list[int], seed: int, data: st.DataObject
+) -> None:
+    ordered = [f"c{number}" for number, count in enumerate(counts) for _ in range(count)]
+    labels = pd.Series(data.draw(st.permutations(ordered)))
+    stay = balanced(labels, seed)
+    assert labels[stay].value_counts().to_dict() == {
+        f"c{number}": min(counts) for number in range(len(counts))
+    }
+    assert np.array_equal(stay, balanced(labels, seed))
+
+
+def test_balancing_chooses_at_random_by_the_seed() -> None:
+    labels = pd.Series(["a"] * 100 + ["b"] * 50)
+    first, second = balanced(labels, 0), balanced(labels, 1)
+    assert first[100:].all()
+    assert not np.array_equal(first, second)
+    assert 15 <= first[:50].sum() <= 35  # not the first 50 by path

@@ -1,0 +1,312 @@
+"""DICOM files in the forms that X-ray sets have: depth, inversion, windows, compression, colour, damage, headers."""
+
+from __future__ import annotations
+
+import io
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1
+
+from data_trees import encoded, picture
+from medscale.base.files import sha256
+from medscale.config.sections import Clahe, Preprocess, Split
+from medscale.data import audit
+from medscale.data.build import make_chunk
+from medscale.data.demo.xray import dicom_file
+from medscale.data.dicom import dicom_facts
+from medscale.data.images import NOT_AN_IMAGE, TRUNCATED, UNREADABLE, Unreadable, decode, kind_of
+from medscale.data.index import make_index
+from medscale.data.preprocess import preprocess
+from medscale.data.sources.found import found
+
+COLOUR = np.asarray(picture(1))
+GREY = np.asarray(picture(1).convert("L"))
+DEEP = (GREY.astype(np.uint16) * 90 + np.arange(40, dtype=np.uint16)).astype(
+    np.uint16
+)  # up to 22,989: 15 bits
+REPORT = {"SOPInstanceUID": "1.2.3", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.11"}
+
+
+def dicom(
+    pixels: np.ndarray,
+    coded: bytes | None = None,
+    syntax: str = ExplicitVRLittleEndian,
+    **headers: Any,
+) -> bytes:
+    """A DICOM file of these pixels, stored as they are or as a coded stream, with further headers."""
+    bits = 8 * pixels.dtype.itemsize
+    about = {
+        "SOPInstanceUID": "1.2.3",
+        "SamplesPerPixel": 3 if pixels.ndim == 3 else 1,
+        "PhotometricInterpretation": "RGB" if pixels.ndim == 3 else "MONOCHROME2",
+        **({"PlanarConfiguration": 0} if pixels.ndim == 3 else {}),
+        "Rows": pixels.shape[0],
+        "Columns": pixels.shape[1],
+        "BitsAllocated": bits,
+        "BitsStored": bits,
+        "HighBit": headers.get("BitsStored", bits) - 1,
+        "PixelRepresentation": int(pixels.dtype.kind == "i"),
+    }
+    return dicom_file(about | headers, pixels.tobytes() if coded is None else [coded], syntax)
+
+
+def jpeg(pixels: np.ndarray) -> bytes:
+    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+
+
+def jpeg2000_of_15_bits(pixels: np.ndarray) -> bytes:
+    """A lossless codestream of 15-bit samples: Pillow writes 16 bits, so depth and level shift are set here."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels + np.uint16(2**14)).save(
+        buffer, "JPEG2000", irreversible=False, no_jp2=True
+    )
+    data = bytearray(buffer.getvalue())
+    depth = data.index(b"\xff\x51") + 40  # Ssiz of the first component (ISO/IEC 15444-1, A.5.1)
+    assert data[depth] == 15
+    data[depth] = 14
+    return bytes(data)
+
+
+def spread(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    return np.clip(np.rint((values.astype(float) - low) * 255 / (high - low)), 0, 255).astype(int)
+
+
+def test_the_kind_is_told_by_content() -> None:
+    data = dicom(GREY)
+    assert kind_of(data) == "dicom"
+    assert (
+        kind_of(b"II*\0" + data[4:]) == "dicom"
+    )  # the preamble may be that of a TIFF (PS3.10, 7.1)
+    assert kind_of(encoded(picture(1))) == "png"
+
+
+def test_8_bit_is_taken_as_stored() -> None:
+    assert np.array_equal(decode(dicom(GREY)), np.dstack([GREY] * 3))
+    window = {"WindowCenter": "40", "WindowWidth": "20"}
+    assert np.array_equal(decode(dicom(GREY, **window)), np.dstack([GREY] * 3))
+
+
+def test_jpeg_baseline_as_in_the_challenge() -> None:
+    got = decode(dicom(GREY, jpeg(GREY), JPEGBaseline8Bit))
+    assert got.shape == (30, 40, 3)
+    assert got.dtype == np.uint8
+    assert np.abs(got[..., 0].astype(int) - GREY).max() <= 8
+    colour = dicom(COLOUR, encoded(picture(1), "JPEG", quality=95, subsampling=0), JPEGBaseline8Bit)
+    assert np.abs(decode(colour).astype(int) - COLOUR).max() <= 10
+
+
+def test_monochrome1_is_inverted() -> None:
+    shown = decode(dicom(GREY, PhotometricInterpretation="MONOCHROME1"))
+    assert np.array_equal(shown, 255 - np.dstack([GREY] * 3))
+
+
+def test_15_bit_monochrome1_jpeg_2000() -> None:
+    stream = jpeg2000_of_15_bits(DEEP)
+    shown = decode(
+        dicom(
+            DEEP, stream, JPEG2000Lossless, BitsStored=15, PhotometricInterpretation="MONOCHROME1"
+        )
+    )
+    assert np.array_equal(shown[..., 0], 255 - spread(DEEP, DEEP.min(), DEEP.max()))
+
+
+def test_deep_grey_takes_its_own_range_without_a_window() -> None:
+    assert np.array_equal(decode(dicom(DEEP))[..., 1], spread(DEEP, DEEP.min(), DEEP.max()))
+    signed = (DEEP.astype(int) - 9000).astype(np.int16)
+    assert np.array_equal(decode(dicom(signed)), decode(dicom(DEEP)))
+    assert decode(dicom(np.full((4, 6), 700, np.uint16))).max() == 0
+
+
+def test_the_window_applies_after_the_rescale() -> None:
+    rescale = {"RescaleSlope": "2", "RescaleIntercept": "-1000"}
+    window = {"WindowCenter": ["24000", "1"], "WindowWidth": ["8000", "1"]}
+    shown = decode(dicom(DEEP, **rescale, **window))[..., 0].astype(int)
+    assert np.abs(shown - spread(DEEP.astype(float) * 2 - 1000, 20_000, 28_000)).max() <= 1
+    assert (shown.min(), shown.max()) == (0, 255)
+    assert 10 < np.median(shown) < 245
+
+
+def test_a_voi_table_goes_before_the_window() -> None:
+    item = Dataset()
+    item.add(DataElement("LUTDescriptor", "US", [1024, 2000, 12]))
+    item.add(DataElement("LUTData", "US", list(range(0, 4096, 4))))
+    shown = decode(dicom(DEEP, VOILUTSequence=[item], WindowCenter="1", WindowWidth="2"))[..., 0]
+    assert np.array_equal(shown, spread(np.clip(DEEP.astype(int) - 2000, 0, 1023) * 4, 0, 4095))
+
+
+def test_few_bits_fill_the_range() -> None:
+    assert np.array_equal(decode(dicom(GREY >> 4, BitsStored=4))[..., 0], (GREY >> 4) * 17)
+
+
+def test_colour_and_palette() -> None:
+    assert np.array_equal(decode(dicom(COLOUR)), COLOUR)
+    codes = (GREY // 64).astype(np.uint8)
+    tables = np.array([[0, 65535, 0, 32896], [0, 0, 65535, 32896], [65535, 0, 0, 32896]], np.uint16)
+    about: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for name, table in zip(("Red", "Green", "Blue"), tables, strict=True):
+        about[f"{name}PaletteColorLookupTableDescriptor"] = [4, 0, 16]
+        about[f"{name}PaletteColorLookupTableData"] = table.tobytes()
+    assert np.array_equal(decode(dicom(codes, **about)), np.rint(tables.T[codes] / 257))
+
+
+def test_the_first_of_several_frames() -> None:
+    frames = np.stack([GREY, 255 - GREY])
+    data = dicom(GREY, NumberOfFrames="2")
+    both = data.replace(GREY.tobytes(), frames.tobytes())
+    length = data.index(GREY.tobytes()) - 4
+    both = both[:length] + (2 * GREY.size).to_bytes(4, "little") + both[length + 4 :]
+    assert np.array_equal(decode(both)[..., 0], GREY)
+
+
+def whole() -> bytes:
+    return dicom(GREY, jpeg(GREY), JPEGBaseline8Bit)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason", "detail"),
+    [
+        pytest.param(whole()[:-20], TRUNCATED, "without all of its pixels", id="jpeg cut"),
+        pytest.param(whole()[: len(whole()) // 2], TRUNCATED, "ends", id="jpeg cut in half"),
+        pytest.param(dicom(GREY)[:-100], TRUNCATED, "1100 of 1200 bytes", id="raw pixels cut"),
+        pytest.param(whole()[:300], TRUNCATED, "ends", id="headers cut"),
+        pytest.param(whole()[:132], TRUNCATED, "ends", id="nothing after the mark"),
+        pytest.param(
+            dicom(GREY, Rows=50), UNREADABLE, "pixels", id="fewer pixels than rows and columns say"
+        ),
+        pytest.param(
+            dicom(GREY, jpeg(GREY)[:200], JPEGBaseline8Bit),
+            UNREADABLE,
+            "pixels",
+            id="damaged stream",
+        ),
+        pytest.param(
+            dicom(GREY, b"\0" * 90, JPEGLosslessSV1),
+            UNREADABLE,
+            "missing dependencies",
+            id="no decoder",
+        ),
+        pytest.param(
+            dicom(GREY, PhotometricInterpretation="CMYK"),
+            UNREADABLE,
+            "CMYK",
+            id="another colour space",
+        ),
+        pytest.param(
+            dicom(DEEP, WindowCenter="9", WindowWidth="0"),
+            UNREADABLE,
+            "Width",
+            id="window of no width",
+        ),
+        pytest.param(
+            dicom_file(REPORT, None, ExplicitVRLittleEndian),
+            NOT_AN_IMAGE,
+            "Basic Text SR",
+            id="a report",
+        ),
+    ],
+)
+def test_a_fault_has_a_reason(data: bytes, reason: str, detail: str) -> None:
+    with pytest.raises(Unreadable) as caught:
+        decode(data)
+    assert (caught.value.reason, detail in caught.value.detail) == (reason, True), caught.value
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_damage_is_told_or_not_seen_but_never_crashes(data: st.DataObject) -> None:
+    content = bytearray(data.draw(st.sampled_from([whole(), dicom(DEEP, BitsStored=15)])))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(132, len(content) - 1))] = data.draw(st.integers(0, 255))
+    content = content[: data.draw(st.integers(132, len(content)))]
+    with suppress(Unreadable):
+        image = decode(bytes(content))
+        assert image.dtype == np.uint8
+        assert image.ndim == image.shape[2] == 3
+
+
+@pytest.mark.parametrize(
+    ("age", "years", "remark"),
+    [
+        ("51", 51, None),
+        ("051Y", 51, None),
+        ("018M", 1.5, None),
+        ("000Y", 0, None),
+        ("148", None, "PatientAge 148 is over 110 years"),
+        ("ABC", None, "PatientAge 'ABC' is no age"),
+        ("", None, None),
+    ],
+)
+def test_ages(age: str, years: float | None, remark: str | None) -> None:
+    facts = dicom_facts(dicom(GREY, PatientAge=age, PatientSex="F", ViewPosition="PA"))
+    assert facts == {"age": years, "sex": "female", "view": "PA", "remark": remark}
+
+
+def test_headers_are_read_from_a_path_and_without_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "x.dcm"
+    path.write_bytes(dicom(GREY, PatientAge="051Y", PatientSex="M")[:-1000])
+    assert dicom_facts(path) == {"age": 51, "sex": "male", "view": None, "remark": None}
+    with pytest.raises(Unreadable):
+        dicom_facts(b"\0" * 200)
+
+
+def dicom_tree(root: Path) -> pd.DataFrame:
+    """Twenty DICOM files and a PNG; every fourth has no headers, one an implausible age. Their listing."""
+    rows = []
+    for number in range(21):
+        name = f"{number:02d}.{'png' if number == 20 else 'dcm'}"
+        pixels = np.asarray(picture(number).convert("L"))
+        told = {
+            "PatientAge": "148" if number == 1 else str(40 + number),
+            "PatientSex": "MF"[number % 2],
+            "ViewPosition": "AP",
+        }
+        data = (
+            encoded(picture(20)) if number == 20 else dicom(pixels, **(told if number % 4 else {}))
+        )
+        (root / name).write_bytes(data)
+        rows.append({"path": name, "label": "ab"[number % 2], "source": "x"})
+    return found(rows, [], ["a", "b"], []).rows
+
+
+def test_headers_become_columns_of_the_index(tmp_path: Path) -> None:
+    rows = dicom_tree(tmp_path)
+    listed = found(rows.to_dict("records"), [], ["a", "b"], [])
+    facts = pd.DataFrame(
+        [audit.inspect(str(tmp_path), path) for path in rows["path"]], columns=audit.FACTS
+    )
+    index, left_out = make_index(listed, facts, Split())
+    index = index.set_index("path")
+    assert list(index.columns[-3:]) == ["age", "sex", "view"]
+    assert index["age"].dtype == np.float64
+    assert index.loc["02.dcm", ["age", "sex", "view"]].tolist() == [42, "male", "AP"]
+    assert index.loc[["00.dcm", "04.dcm", "20.png"], ["age", "sex", "view"]].isna().all(axis=None)
+    assert np.isnan(index["age"]["01.dcm"])
+    assert index["sex"]["01.dcm"] == "female"
+    assert set(zip(index["width"], index["height"], strict=True)) == {(40, 30)}
+    kept = left_out[left_out["action"] == "kept"]
+    assert kept[["path", "reason", "detail"]].to_numpy().tolist() == [
+        ["01.dcm", "odd header", "PatientAge 148 is over 110 years; taken as not known"]
+    ]
+    own = found(rows.assign(age=7.0).to_dict("records"), [], ["a", "b"], [], ["age"])
+    assert set(make_index(own, facts, Split())[0]["age"]) == {7.0}  # the tables' own column stays
+
+
+def test_shards_are_made_from_dicom(tmp_path: Path) -> None:
+    large = np.asarray(picture(3, (400, 300)).convert("L"))
+    (tmp_path / "x.dcm").write_bytes(dicom(large, jpeg(large), JPEGBaseline8Bit))
+    recipe = Preprocess(size=32, clahe=Clahe(tiles=2), chunk=4)
+    image = ("x.dcm", sha256(tmp_path / "x.dcm"), 400, 300)
+    assert make_chunk(str(tmp_path), 0, "key", str(tmp_path), [image], recipe) == 0
+    wanted = preprocess(decode((tmp_path / "x.dcm").read_bytes()), recipe)
+    assert np.array_equal(np.load(tmp_path / "images-00000.npy")[0], wanted)

@@ -1,0 +1,43 @@
+"""Metadata as numbers: fitted on training images alone, unknown is a value."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medscale.base.errors import MedscaleError
+from medscale.data.metadata import encode
+
+
+def rows(**columns: list[object]) -> pd.DataFrame:
+    return pd.DataFrame({"split": ["train", "train", "train", "test", "test"], **columns})
+
+
+def test_numbers_are_standardized_by_the_training_split_and_unknown_is_told() -> None:
+    features = encode(rows(age=[40.0, 60.0, None, 70.0, None]), ["age"])
+    np.testing.assert_allclose(features, [[-1, 1], [1, 1], [0, 0], [2, 1], [0, 0]])
+    assert features.dtype == np.float32
+
+
+def test_words_get_a_feature_each_and_what_training_never_saw_counts_as_unknown() -> None:
+    features = encode(rows(view=["PA", "AP", None, "LL", "PA"]), ["view"])
+    np.testing.assert_array_equal(features, [[0, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 1], [0, 1, 0]])
+
+
+def test_columns_stand_side_by_side_and_none_is_none() -> None:
+    table = rows(age=[40.0, 60.0, None, 70.0, None], sex=["f", "m", "f", None, "m"])
+    assert encode(table, ["age", "sex"]).shape == (5, 5)
+    assert encode(table, []) is None
+
+
+def test_one_value_alone_divides_by_nothing() -> None:
+    np.testing.assert_allclose(
+        encode(rows(age=[5.0, 5.0, 5.0, 6.0, None]), ["age"])[:, 0], [0, 0, 0, 1, 0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"), [(["site"], "have: age"), (["age"], "no training image")]
+)
+def test_a_column_that_cannot_serve_is_told(columns: list[str], message: str) -> None:
+    with pytest.raises(MedscaleError, match=message):
+        encode(rows(age=[None, None, None, 3.0, 4.0]).astype({"age": "float64"}), columns)

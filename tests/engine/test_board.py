@@ -1,0 +1,56 @@
+"""TensorBoard logs: the same numbers as history.csv, once an epoch, also after a restart."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from made_training import Training
+from medscale.engine.train.board import board, tag
+
+
+def scalars(folder: Path) -> dict[str, dict[int, float]]:
+    """Value by epoch of each tag."""
+    read = EventAccumulator(str(folder), purge_orphaned_data=True)
+    read.Reload()
+    return {
+        name: {one.step: one.value for one in read.Scalars(name)} for name in read.Tags()["scalars"]
+    }
+
+
+def test_columns_that_belong_together_are_called_alike() -> None:
+    names = ["train_loss", "val_accuracy", "seconds", "communication_s", "lr", "images_per_second"]
+    tags = [
+        "loss/train",
+        "accuracy/val",
+        "seconds/epoch",
+        "seconds/communication",
+        "lr",
+        "images_per_second",
+    ]
+    assert [tag(name) for name in names] == tags
+
+
+def test_what_was_written_after_the_checkpoint_does_not_count(tmp_path: Path) -> None:
+    with board(tmp_path / "logs", 0) as note:
+        for epoch in (1, 2, 3):
+            note({"epoch": epoch, "train_loss": float(epoch), "val_accuracy": math.nan})
+    with board(tmp_path / "logs", 1) as note:
+        note({"epoch": 2, "train_loss": 20.0})
+    assert scalars(tmp_path / "logs") == {"loss/train": {1: 1.0, 2: 20.0}}
+    with board(tmp_path / "logs", 0) as note:
+        note({"epoch": 1, "train_loss": 5.0})
+    assert scalars(tmp_path / "logs") == {"loss/train": {1: 5.0}}
+
+
+def test_a_training_writes_its_history_where_that_is_asked_for(training: Training) -> None:
+    folder = training("serial_1cpu", tensorboard=True, recipe={"epochs": 2})
+    history = pd.read_csv(folder / "history.csv").set_index("epoch")
+    logs = scalars(folder / "tensorboard")
+    assert set(logs) == {tag(column) for column in history.columns}
+    for column in history.columns:
+        assert logs[tag(column)] == pytest.approx(history[column].to_dict(), rel=1e-5)

@@ -1,0 +1,694 @@
+"""Detection: boxes follow their images, scores are those of hand-made cases, and a run leaves every file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors.numpy import load_file
+from safetensors.torch import save_file
+
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json, sha256, write_json, write_parquet
+from medscale.config.configuration import Config, load
+from medscale.config.planning import plan
+from medscale.config.sections import Preprocess
+from medscale.data import boxes as data_boxes
+from medscale.data.boxes import SIDES, padded, relative
+from medscale.data.shards import Shards
+from medscale.engine import detect
+from medscale.engine.detect.loader import BoxLoader, flip, with_boxes
+from medscale.engine.detect.task import LEAST, MOST, suppress
+from medscale.engine.plan import Augment, Detect, RunPlan
+from medscale.engine.train.progress import Progress
+from medscale.evaluate import boxes
+from medscale.evaluate.boxes import Matched
+from medscale.evaluate.detection import localize
+from medscale.report.detection import write_detection, write_detection_report
+from medscale.workflow.graph import Graph, check_model
+from medscale.workflow.preflight import _models
+
+ROOT = Path(__file__).parents[2]
+SIZE = 64
+ULTRALYTICS = pytest.mark.skipif(
+    find_spec("ultralytics") is None,
+    reason="ultralytics (AGPL, optional) is not installed: YOLOv8 itself is not tested",
+)
+LAUNCH = """
+import sys
+from medscale.config import RunPlan
+from medscale.errors import tell_user
+from medscale.files import read_json
+from medscale.parallel.launch import launch
+tell_user(launch)(RunPlan.model_validate(read_json(sys.argv[2])), "toy_detector", sys.argv[1:])
+"""
+
+
+def configured(**settings) -> Config:
+    """The demo study with detection of small images."""
+    given_ = {
+        "size": SIZE,
+        "epochs": 2,
+        "batch_size": 8,
+        "lr": 3e-3,
+        "augment": {"hflip": 0.5},
+    } | settings
+    runs = ["serial_1cpu", "serial_1cpu_yolov8n", "ddp_2cpu_yolov8n"]
+    study = {"detect": given_, "runs": runs}
+    return load(
+        ROOT / "config.yaml", {"scale": "demo", "seeds": [1], "studies": {"glaucoma": study}}
+    )
+
+
+def made_index(folder: Path, train: int = 24, val: int = 8, test: int = 10) -> pd.DataFrame:
+    """Noise with up to two bright rectangles an image as PNG files twice as wide as high, and their index."""
+    rng, rows = np.random.default_rng(0), []
+    (folder / "raw").mkdir()
+    for number, split in enumerate(np.repeat(["train", "val", "test"], [train, val, test])):
+        pixels, found = rng.integers(0, 90, (SIZE, 2 * SIZE, 3), dtype=np.uint8), []
+        for part in range((0, 1, 2, 1)[number % 4]):
+            x, y = int(rng.integers(0, 30)) + 62 * part, int(rng.integers(0, 30))
+            width, height = int(rng.integers(20, 36)), int(rng.integers(18, 34))
+            pixels[y : y + height, x : x + width] = 230
+            found.append(
+                [float(x), float(y), float(min(width, 2 * SIZE - x)), float(min(height, SIZE - y))]
+            )
+        path = folder / "raw" / f"{number}.png"
+        Image.fromarray(pixels).save(path)
+        rows.append(
+            (number, path.name, split, f"g{number // 2}", 2 * SIZE, SIZE, sha256(path), found)
+        )
+    index = pd.DataFrame(
+        rows, columns=["id", "path", "split", "group", "width", "height", "sha256", "boxes"]
+    )
+    index["label"] = pd.Categorical(
+        ["opacity" if b else "normal" for b in index["boxes"]], ["normal", "opacity"], True
+    )
+    write_parquet(folder / "index.parquet", index)
+    return index
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> SimpleNamespace:
+    """A study's index and its shards for detection, made by the stage's own script."""
+    folder = tmp_path_factory.mktemp("detect")
+    index = made_index(folder)
+    script, settings = ROOT / "scripts" / "shards.py", Preprocess(size=SIZE).model_dump_json()
+    arguments = [
+        "--index",
+        folder / "index.parquet",
+        "--raw",
+        folder / "raw",
+        "--preprocess",
+        settings,
+        "--boxes",
+    ]
+    arguments += [
+        "--dask",
+        '{"workers": 1}',
+        "--out",
+        folder / "shards_detect",
+        "--log",
+        folder / "shards.log",
+    ]
+    done = subprocess.run(
+        [sys.executable, str(script), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=_environment(),
+    )
+    assert done.returncode == 0, done.stderr
+    return SimpleNamespace(folder=folder, index=index, shards=Shards.open(folder / "shards_detect"))
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT / 'tests'}"}
+
+
+def trained(made, run: str, name: str, toy: bool = True, **settings) -> Path:
+    """Train a run as the rule does; with ``toy`` the small stand-in takes the place of YOLOv8."""
+    out = made.folder / name / "seed1"
+    write_json(
+        out / "spec.json", plan(configured(**settings), "glaucoma", run, 1).model_dump(mode="json")
+    )
+    arguments = [
+        "--spec",
+        out / "spec.json",
+        "--shards",
+        made.folder / "shards_detect",
+        "--out",
+        out,
+    ]
+    arguments += ["--log", made.folder / f"{name}.log"]
+    start = ["-c", LAUNCH] if toy else [str(ROOT / "scripts" / "train.py")]
+    command = [sys.executable, *start, *map(str, arguments)]
+    done = subprocess.run(
+        command, env=_environment(), stderr=subprocess.PIPE, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+# Boxes beside images
+
+
+def test_boxes_are_shares_of_the_image_and_stand_beside_the_shards(made):
+    found = data_boxes.read(made.shards)
+    assert len(found) == sum(len(one) for one in made.index["boxes"])
+    x, y, width, height = made.index["boxes"][2][1]
+    second = found[found["id"] == 2].iloc[1]
+    assert second[SIDES].tolist() == pytest.approx(
+        [x / (2 * SIZE), y / SIZE, width / (2 * SIZE), height / SIZE]
+    )
+    assert made.shards.meta["boxes"] == sha256(made.shards.folder / "boxes.parquet")
+    image = made.shards.gather(np.array([2]))[0]
+    left, top, wide, high = (second[SIDES] * SIZE).tolist()
+    inside = image[int(top) + 2 : int(top + high) - 2, int(left) + 2 : int(left + wide) - 2]
+    assert inside.min() > 200, "the box is not where its rectangle is"
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        ([[0.0, 0.0, 0.0, 5.0]], "no area"),
+        ([[200.0, 0.0, 5.0, 5.0]], "no area inside their image"),
+        ([[0.0, 0.0, float("nan"), 5.0]], "no area"),
+        ([[0.0, 0.0, 5.0]], "four numbers"),
+        (None, "no list of boxes"),
+    ],
+)
+def test_a_wrong_box_is_named(found, says):
+    index = pd.DataFrame({"id": [7], "width": [100], "height": [50], "boxes": [found]})
+    with pytest.raises(MedscaleError, match=says):
+        relative(index, "index.parquet")
+
+
+def test_an_index_without_boxes_is_refused_and_what_lies_outside_is_cut_off():
+    with pytest.raises(MedscaleError, match="no column `boxes`"):
+        relative(pd.DataFrame({"id": [0], "width": [10], "height": [10]}), "index.parquet")
+    index = pd.DataFrame(
+        {"id": [0], "width": [10], "height": [10], "boxes": [[[8.0, -1.0, 4.0, 3.0]]]}
+    )
+    assert relative(index, "x")[SIDES].iloc[0].tolist() == pytest.approx([0.8, 0.0, 0.2, 0.2])
+
+
+def test_padding_follows_the_order_of_the_images():
+    table = pd.DataFrame(
+        {"id": [5, 2, 5], "x": [0.1, 0.2, 0.3], "y": 0.0, "width": 0.1, "height": 0.1}
+    )
+    out = padded(table, np.array([2, 3, 5]))
+    assert out.shape == (3, 2, 4)
+    assert out[:, :, 0].tolist() == [pytest.approx([0.2, 0]), [0, 0], pytest.approx([0.1, 0.3])]
+    assert padded(table.iloc[:0], np.array([1])).shape == (1, 1, 4)
+
+
+# Flips
+
+
+@given(st.integers(0, 40), st.integers(1, 20), st.integers(0, 40), st.integers(1, 20))
+def test_a_flipped_box_holds_the_same_pixels(x, width, y, height):
+    image = torch.zeros(1, 3, 64, 64)
+    image[:, :, y : y + height, x : x + width] = 1
+    box = torch.tensor([[[x, y, width, height], [0, 0, 0, 0]]]) / 64
+    images, found = flip(image, box, torch.tensor([True]))
+    left, top, wide, high = (found[0, 0] * 64).round().int().tolist()
+    assert images[0, :, top : top + high, left : left + wide].min() == 1
+    assert images.sum() == image.sum()
+    assert found[0, 1].tolist() == [0, 0, 0, 0], "padding has become a box"
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(flip(images, found, torch.tensor([False])), (images, found), strict=True)
+    )
+    assert torch.allclose(flip(images, found, torch.tensor([True]))[1], box)
+
+
+def test_flips_depend_on_the_sample_alone_and_move_image_and_box(made):
+    def epoch(replicas: int, replica: int, hflip: float = 0.5):
+        augment = Augment(hflip=hflip, brightness=0.1)
+        common = {"global_batch": 8, "seed": 3, "training": True, "augment": augment}
+        loader = BoxLoader(made.shards, "train", replicas=replicas, replica=replica, **common)
+        for step in loader.epoch(4):
+            for batch in step.batches:
+                yield from zip(batch.ids.tolist(), batch.images, batch.labels, strict=True)
+
+    whole = {number: (image, found) for number, image, found in epoch(1, 0)}
+    shared = {
+        number: (image, found) for replica in (0, 1) for number, image, found in epoch(2, replica)
+    }
+    assert whole.keys() == shared.keys()
+    assert all(torch.equal(whole[n][k], shared[n][k]) for n in whole for k in (0, 1))
+    plain = {number: found for number, _, found in epoch(1, 0, hflip=0.0)}
+    moved = [number for number in whole if not torch.equal(whole[number][1], plain[number])]
+    assert 0 < len(moved) < sum(bool(found.any()) for found in plain.values())
+    for number, (image, found) in whole.items():
+        for left, top, wide, high in (found[found[:, 2] > 0] * SIZE).tolist():
+            inside = image[
+                :, int(top) + 2 : int(top + high) - 2, int(left) + 2 : int(left + wide) - 2
+            ]
+            assert inside.min() > 0.5, f"image {number} and its box part"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"rotate": 5}, {"vflip": 0.5}, {"minority": 2}, {"crop": {"size": 32}}]
+)
+def test_changes_that_would_leave_boxes_behind_are_refused(wrong):
+    with pytest.raises(ValueError, match=f"augment.{next(iter(wrong))} is not for detection"):
+        Detect(augment=wrong)
+
+
+def test_images_without_boxes_are_left_out_of_training_and_never_of_the_test(made):
+    used = with_boxes(made.shards)
+    there = set(data_boxes.read(made.shards)["id"])
+    for split in ("train", "val"):
+        assert set(used.ids[used.positions(split)]) == there & set(
+            made.shards.ids[made.shards.positions(split)]
+        )
+    assert len(used.positions("test")) == len(made.shards.positions("test"))
+    assert len(used.positions("train")) < len(made.shards.positions("train"))
+
+
+# Suppression
+
+
+def test_the_less_confident_of_two_boxes_that_overlap_goes():
+    corners = torch.tensor(
+        [[0, 0, 0.5, 0.5], [0.02, 0, 0.5, 0.5], [0.6, 0.6, 0.9, 0.9], [0.3, 0.3, 0.3, 0.9]]
+    )
+    kept = suppress(corners, torch.tensor([0.6, 0.8, 0.3, 0.9]))
+    assert kept[:, 4].tolist() == pytest.approx([0.8, 0.3])
+    assert kept[1].tolist() == pytest.approx([0.6, 0.6, 0.3, 0.3, 0.3])
+    assert len(suppress(corners, torch.full((4,), LEAST / 2))) == 0
+    start = torch.linspace(0, 0.99, 200)[:, None] * torch.ones(1, 2)
+    assert len(suppress(torch.cat([start, start + 0.001], 1), torch.full((200,), 0.5))) == MOST
+
+
+# Scores, against cases worked out by hand
+
+
+def matched(truth, image, confidence, limits) -> Matched:
+    """Boxes of given hits; ``limits``: how many of the eight challenge limits each hits (9: also COCO's 0.5)."""
+    hits = np.array([[k < n for k in range(8)] + [n > 2] for n in limits], bool).reshape(-1, 9)
+    return Matched(np.array(truth), np.array(image, int), np.array(confidence, float), hits)
+
+
+def test_overlap_is_intersection_over_union():
+    one = np.array([[0.0, 0.0, 0.4, 0.4]])
+    other = np.array([[0.2, 0.0, 0.4, 0.4], [0.0, 0.0, 0.4, 0.4], [0.5, 0.5, 0.1, 0.1]])
+    assert boxes.overlap(one, other)[0].tolist() == pytest.approx([1 / 3, 1, 0])
+
+
+def test_a_true_box_is_hit_once_by_the_most_confident():
+    true = np.array([[0.0, 0.0, 0.4, 0.4], [0.5, 0.5, 0.4, 0.4]])
+    predicted = np.array([[0.0, 0.0, 0.4, 0.3], [0.0, 0.0, 0.4, 0.4], [0.5, 0.5, 0.4, 0.25]])
+    found = boxes.hits(predicted, true)  # IoU 0.75, 1 and 0.625
+    assert found[0].tolist() == [True] * 7 + [False, True], "0.75 is not above 0.75"
+    assert found[1].tolist() == [False] * 7 + [True, False], "what the first box took is taken"
+    assert found[2].tolist() == [True] * 5 + [False] * 3 + [True]
+    assert not boxes.hits(predicted, np.empty((0, 4))).any()
+
+
+def test_half_an_overlap_is_a_hit_for_coco_and_none_for_the_challenge():
+    found = boxes.hits(np.array([[0.0, 0.0, 0.5, 0.25]]), np.array([[0.0, 0.0, 0.5, 0.5]]))
+    assert found[0].tolist() == [True, True, False, False, False, False, False, False, True]
+
+
+def test_average_precision_by_hand():
+    # Three true boxes in two images; hit, miss, hit, and the third is never found.
+    made_ = matched([2, 1], [0, 1, 1], [0.9, 0.8, 0.7], [9, 0, 9])
+    value = boxes.average_precision(made_, np.ones((1, 2), int))[0]
+    assert value == pytest.approx(
+        (34 * 1.0 + 33 * 2 / 3) / 101
+    )  # recall 0..0.33 at 1, ..0.66 at 2/3, then none
+    assert boxes.average_precision(matched([1], [0], [0.5], [9]), np.ones((1, 1), int))[0] == 1
+    assert boxes.average_precision(matched([1], [], [], []), np.ones((1, 1), int))[0] == 0
+    assert np.isnan(boxes.average_precision(matched([0], [0], [0.5], [0]), np.ones((1, 1), int))[0])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_average_precision_of_random_boxes_is_that_of_cocos_procedure_step_by_step(seed):
+    """torchmetrics' needs pycocotools; this is Lin et al. (2014) written out, with torchvision's overlaps."""
+    from torchvision.ops import box_iou
+
+    rng = np.random.default_rng(seed)
+    true = [
+        np.hstack([rng.random((n, 2)) / 2, 0.2 + 0.3 * rng.random((n, 2))])
+        for n in rng.integers(0, 4, 12)
+    ]
+    near = [one[rng.integers(0, len(one), 3)] if len(one) else np.full((3, 4), 0.3) for one in true]
+    guessed = [np.abs(one + rng.normal(0, 0.05, one.shape)) for one in near]
+    image = np.repeat(np.arange(12), 3)
+    confidence = rng.random(36)
+    order = np.argsort(-confidence)
+    taken: set[tuple[int, int]] = set()
+    right = []
+    for at in order:
+        ours, theirs = (
+            torch.from_numpy(np.hstack([b[:, :2], b[:, :2] + b[:, 2:]]))
+            for b in (guessed[image[at]][at % 3][None], true[image[at]])
+        )
+        shares = box_iou(ours, theirs)[0].tolist()
+        free = [
+            (share, k)
+            for k, share in enumerate(shares)
+            if share >= 0.5 and (image[at], k) not in taken
+        ]
+        right.append(bool(free))
+        if free:
+            taken.add((int(image[at]), max(free)[1]))
+    hit, boxes_there = np.cumsum(right), sum(map(len, true))
+    precision, recall = hit / np.arange(1, 37), hit / boxes_there
+    expected = np.mean([max(precision[recall >= r], default=0.0) for r in np.linspace(0, 1, 101)])
+    flags = np.stack(
+        [
+            boxes.hits(g[np.argsort(-confidence[3 * n : 3 * n + 3])], t)
+            for n, (g, t) in enumerate(zip(guessed, true, strict=True))
+        ]
+    )
+    ranked = np.empty((36, flags.shape[2]), bool)
+    for n in range(12):
+        ranked[3 * n + np.argsort(-confidence[3 * n : 3 * n + 3])] = flags[n]
+    ours_ = Matched(
+        np.array([len(one) for one in true]), image[order], confidence[order], ranked[order]
+    )
+    assert boxes.average_precision(ours_, np.ones((1, 12), int))[0] == pytest.approx(expected)
+    assert 0.05 < expected < 1
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_weights_are_copies_of_images(seed):
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 3, 5)
+    image = np.sort(rng.integers(0, 5, 12))
+    limits = np.where(rng.random(12) < 0.5, 9, rng.integers(0, 3, 12))
+    for number in range(5):  # no more hits than true boxes
+        at = np.flatnonzero(image == number)
+        limits[at[truth[number] :]] = 0
+    order, confidence = rng.permutation(12), np.sort(rng.random(12))[::-1]
+    one = matched(truth, image[order], confidence, limits[order])
+    times = rng.integers(0, 3, 5)
+    copies = np.repeat(np.arange(5), times)
+    rows = [(c, k, n) for n, k in enumerate(copies) for c in np.flatnonzero(one.image == k)]
+    rows.sort(key=lambda row: row[0])
+    at = np.array([c for c, _, _ in rows], int)
+    many = Matched(
+        truth[copies], np.array([n for *_, n in rows], int), one.confidence[at], one.hits[at]
+    )
+    if not len(copies):
+        return
+    weighted = boxes.evaluate(one, 0.4, times[None])
+    copied = boxes.evaluate(many, 0.4, np.ones((1, len(copies)), int))
+    for name in boxes.NAMES:
+        assert weighted[name][0] == pytest.approx(copied[name][0], nan_ok=True), name
+
+
+def test_the_challenge_s_score_by_hand():
+    # 0: hit at all limits; 1: a hit at four of eight and a false alarm; 2: empty with an alarm; 3: empty; 4: missed.
+    made_ = matched([1, 1, 0, 0, 1], [0, 1, 2, 1, 4], [0.9, 0.8, 0.7, 0.6, 0.1], [8, 4, 0, 0, 8])
+    scores = boxes.challenge(made_, 0.5)
+    assert scores[:3].tolist() == pytest.approx([1.0, (4 * 1 / 2 + 4 * 0) / 8, 0.0])
+    assert np.isnan(scores[3]), "an empty image without a prediction is skipped"
+    assert scores[4] == 0
+    mean = boxes.evaluate(made_, 0.5, np.ones((1, 5), int))["map_challenge"][0]
+    assert mean == pytest.approx((1 + 0.25 + 0 + 0) / 4)
+    assert boxes.evaluate(made_, 0.75, np.ones((1, 5), int))["map_challenge"][0] == pytest.approx(
+        (1 + 0.5 + 0) / 3
+    )
+
+
+def test_the_threshold_is_the_best_on_the_split_it_is_chosen_on():
+    made_ = matched([1, 0, 0], [0, 1, 2], [0.805, 0.605, 0.305], [8, 0, 0])
+    assert boxes.best_threshold(made_) == 0.8
+    assert boxes.challenge(made_, 0.8)[0] == 1
+
+
+def test_precision_and_recall_at_the_threshold():
+    made_ = matched([2, 1], [0, 1, 1], [0.9, 0.8, 0.2], [9, 0, 9])
+    values = boxes.evaluate(made_, 0.5, np.ones((1, 2), int))
+    assert (values["precision"][0], values["recall"][0]) == (0.5, pytest.approx(1 / 3))
+    assert np.isnan(boxes.evaluate(made_, 0.95, np.ones((1, 2), int))["precision"][0])
+
+
+# Runs
+
+
+def test_where_losses_do_not_rank_epochs_the_last_finite_one_is_kept():
+    progress = Progress()
+    losses = [0.3, 7.0, 2.0, float("nan")]
+    best = [
+        progress.close_epoch({"epoch": n + 1, "val_loss": v}, None, 4, ranks=False)
+        for n, v in enumerate(losses)
+    ]
+    assert best == [True, True, True, False]
+    assert progress.best_epoch == 3
+
+
+@pytest.fixture(scope="module")
+def toy(made) -> dict[str, Path]:
+    """Runs of the small stand-in network, serial and on two processes, with the same global batch."""
+    return {run: trained(made, run, run) for run in ("serial_1cpu_yolov8n", "ddp_2cpu_yolov8n")}
+
+
+def test_two_processes_train_and_predict_as_one(toy):
+    serial, ddp = (toy[run] for run in ("serial_1cpu_yolov8n", "ddp_2cpu_yolov8n"))
+    weights = [load_file(folder / "model.safetensors") for folder in (serial, ddp)]
+    assert max(float(np.abs(weights[0][k] - weights[1][k]).max()) for k in weights[0]) < 1e-5
+    history = [pd.read_csv(folder / "history.csv") for folder in (serial, ddp)]
+    assert history[0]["train_loss"].tolist() == pytest.approx(
+        history[1]["train_loss"].tolist(), rel=1e-5
+    )
+    found = [pd.read_parquet(folder / "predictions.parquet") for folder in (serial, ddp)]
+    assert found[0][["id", "split"]].equals(found[1][["id", "split"]])
+    assert np.abs(found[0]["confidence"] - found[1]["confidence"]).max() < 1e-4
+
+
+def test_a_run_leaves_the_files_of_any_run(made, toy):
+    folder = toy["ddp_2cpu_yolov8n"]
+    files = {
+        "spec.json",
+        "history.csv",
+        "timing.json",
+        "environment.json",
+        "model.safetensors",
+        "predictions.parquet",
+    }
+    assert files <= {file.name for file in folder.iterdir()}
+    history, timing = pd.read_csv(folder / "history.csv"), read_json(folder / "timing.json")
+    assert history[["train_accuracy", "val_accuracy"]].isna().all(axis=None), (
+        "nothing is judged right or wrong"
+    )
+    assert history[["train_loss", "val_loss"]].notna().all(axis=None)
+    assert timing["train_images"] == len(with_boxes(made.shards).positions("train"))
+    assert timing["best_epoch"] == timing["epochs"]
+    assert "accuracy" not in (made.folder / "ddp_2cpu_yolov8n.log").read_text()
+    predicted = pd.read_parquet(folder / "predictions.parquet")
+    assert list(predicted.columns) == ["id", "split", *SIDES, "confidence"]
+    assert set(predicted["split"]) == {"val", "test"}
+    empty = made.index[(made.index["split"] == "val") & (made.index["label"] == "normal")]["id"]
+    assert set(empty) & set(predicted["id"]), "images without boxes are predicted too"
+
+
+def test_results_and_report_of_detection_runs(made, toy):
+    results = []
+    for run, folder in toy.items():
+        found = localize([folder], made.folder / "index.parquet", resamples=50)
+        assert found.counts["test"]["images"] == int((made.index["split"] == "test").sum())
+        results.append(made.folder / "results" / run)
+        write_detection(found, made.shards, results[-1])
+        names = {file.name for file in results[-1].iterdir()}
+        assert {
+            "summary.json",
+            "metrics.csv",
+            "model_card.md",
+            "boxes.pdf",
+            "pr.pdf",
+            "curves.pdf",
+        } <= names
+    summary = read_json(results[0] / "summary.json")
+    assert set(summary["metrics"]["test"]) == set(boxes.NAMES)
+    assert summary["detect"]["size"] == SIZE
+    assert 0 < summary["thresholds"][0] < 1
+    card = (results[0] / "model_card.md").read_text()
+    assert "challenge mAP" in card
+    assert "AUROC" not in card
+    write_detection_report(results, made.shards, made.folder / "figures", made.folder / "tables")
+    table = pd.read_csv(made.folder / "tables" / "detection.csv").set_index("run")
+    assert table.loc["serial_1cpu_yolov8n", "speedup"] == 1
+    assert table.loc["ddp_2cpu_yolov8n", "speedup"] > 0
+    assert (made.folder / "figures" / "detection.pdf").stat().st_size > 5000
+    assert "yolov8n" in (made.folder / "tables" / "detection.tex").read_text()
+
+
+def test_boxes_of_another_index_are_refused(made, toy, tmp_path):
+    wrong = made.index.assign(split=made.index["split"].replace({"val": "test", "test": "val"}))
+    write_parquet(tmp_path / "index.parquet", wrong)
+    with pytest.raises(MedscaleError, match="are of no image of that split"):
+        localize([toy["ddp_2cpu_yolov8n"]], tmp_path / "index.parquet", resamples=10)
+
+
+# What a person meets
+
+
+def test_detection_stands_apart_from_a_study_s_classifications():
+    study = Graph(
+        {
+            "scale": "demo",
+            "studies": {"glaucoma": configured().study("glaucoma").model_dump(mode="json")},
+        }
+    )
+    assert study.shown("glaucoma") == ["results/glaucoma/serial_1cpu"]
+    assert study.localized("glaucoma") == [
+        f"results/glaucoma/{run}_yolov8n" for run in ("serial_1cpu", "ddp_2cpu")
+    ]
+    assert study.shards("glaucoma", "ddp_2cpu_yolov8n") == "data/glaucoma/shards_detect"
+    assert study.shards("glaucoma", "ddp_2cpu") == "data/glaucoma/shards"
+    assert Preprocess.model_validate_json(
+        study.preprocess("glaucoma", "shards_detect")
+    ) == Preprocess(size=SIZE)
+    assert "detection" in study.config.figures("glaucoma")
+    assert "results/glaucoma/ddp_2cpu_yolov8n" in study.results()
+
+
+def test_a_detection_plan_has_its_own_recipe_and_none_of_the_classification_s_network():
+    changes = {"model": {"trained": "last_layer", "metadata": ["age"]}}
+    settings = configured(pretrained="some.safetensors")
+    study = settings.study("glaucoma").model_dump(mode="json") | changes
+    study["model"] |= {"name": "medical_cnn"}
+    made_ = plan(
+        load(ROOT / "config.yaml", {"studies": {"glaucoma": study}}),
+        "glaucoma",
+        "ddp_4gpu_yolov8n",
+        1,
+    )
+    assert (made_.model.trained, made_.model.metadata, made_.model.pretrained) == (
+        "all",
+        [],
+        "some.safetensors",
+    )
+    assert (made_.global_batch, made_.recipe.epochs) == (8, 2)
+    other = plan(configured(images="all"), "glaucoma", "ddp_2cpu_yolov8n", 1)
+    assert (
+        other.training_digest
+        != plan(configured(), "glaucoma", "ddp_2cpu_yolov8n", 1).training_digest
+    )
+
+
+def test_mistakes_are_told_before_anything_is_trained(monkeypatch):
+    check_model("yolov8n")
+    with pytest.raises(MedscaleError, match="yolov9n"):
+        check_model("yolov9n")
+    with pytest.raises(MedscaleError, match="no section `detect`"):
+        plan(load(ROOT / "config.yaml"), "glaucoma", "ddp_2cpu_yolov8n", 1)
+    with pytest.raises(MedscaleError, match="a detector is the model of runs"):
+        load(ROOT / "config.yaml", {"studies": {"glaucoma": {"model": {"name": "yolov8n"}}}})
+    planned = plan(configured(), "glaucoma", "ddp_2cpu_yolov8n", 1)
+    monkeypatch.setattr(detect, "find_spec", lambda name: None)
+    [finding] = _models([planned])
+    assert finding.level == "error"
+    assert "ultralytics, which is not installed" in finding.says
+    monkeypatch.setattr(detect, "find_spec", lambda name: object())
+    [finding] = _models([planned])
+    assert finding.level == "ok"
+    for run in ("fsdp_2cpu_yolov8n", "mp_2cpu_yolov8n", "ddp_mp_4gpu_yolov8n"):
+        with pytest.raises(MedscaleError, match="detection runs are serial or ddp"):
+            plan(configured(), "glaucoma", run, 1)
+
+
+def test_training_without_ultralytics_ends_in_one_message(made):
+    if find_spec("ultralytics") is not None:
+        pytest.skip("ultralytics is installed")
+    with pytest.raises(AssertionError) as raised:
+        trained(made, "serial_1cpu_yolov8n", "missing", toy=False)
+    assert "error: detection runs (yolov8) need ultralytics, which is not installed" in str(
+        raised.value
+    )
+    assert "Traceback" not in str(raised.value)
+
+
+def test_only_one_module_imports_ultralytics_and_only_within_functions():
+    for path in (ROOT / "src").rglob("*.py"):
+        lines = [
+            line
+            for line in path.read_text(encoding="utf-8").splitlines()
+            if "import" in line.split("#")[0]
+        ]
+        using = [
+            line
+            for line in lines
+            if line.lstrip().startswith(("import ultralytics", "from ultralytics"))
+        ]
+        assert not using or path.name == "yolo.py", path
+        assert all(line.startswith("    ") for line in using), path
+
+
+# YOLOv8 itself
+
+
+@ULTRALYTICS
+def test_yolov8n_gives_one_tensor_and_a_loss_that_teaches_every_parameter():
+    from medscale.engine.detect.yolo import BoxLoss, build
+    from medscale.engine.plan import Model
+
+    torch.manual_seed(0)
+    network = build(Model(name="yolov8n"))
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(3.01e6, rel=0.01)
+    criterion = BoxLoss(network, SIZE)
+    images = torch.randn(2, 3, SIZE, SIZE)
+    targets = torch.tensor([[[0.2, 0.3, 0.4, 0.4]], [[0.0, 0.0, 0.0, 0.0]]])
+    raw = network(images)
+    assert raw.shape == (2, 65, 84)
+    assert network.eval()(images).shape == raw.shape
+    criterion(raw, targets).backward()
+    assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
+    empty = criterion(network.train()(images), torch.zeros(2, 1, 4))
+    assert torch.isfinite(empty)
+    corners, confidence = criterion.decode(raw)
+    assert corners.shape == (2, 84, 4)
+    assert confidence.shape == (2, 84)
+    assert ((corners >= 0) & (corners <= 1)).all()
+
+
+@ULTRALYTICS
+def test_weights_are_read_from_safetensors_and_a_pickle_is_refused(tmp_path):
+    from medscale.engine.detect.yolo import build
+    from medscale.engine.plan import Model
+
+    torch.manual_seed(0)
+    first = build(Model(name="yolov8n"))
+    path = tmp_path / "weights.safetensors"
+    save_file(first.state_dict(), path)
+    again = build(Model(name="yolov8n", pretrained=str(path)))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True)
+    )
+    with pytest.raises(MedscaleError, match="is a pickle"):
+        build(Model(name="yolov8n", pretrained="yolov8n.pt"))
+    save_file({"else": torch.zeros(1)}, path)
+    with pytest.raises(MedscaleError, match="does not fit the network"):
+        build(Model(name="yolov8n", pretrained=str(path)))
+
+
+@ULTRALYTICS
+@pytest.mark.slow
+def test_yolov8n_trains_serially_and_on_two_processes(made):
+    for run in ("serial_1cpu_yolov8n", "ddp_2cpu_yolov8n"):
+        folder = trained(made, run, f"{run}-real", toy=False, epochs=1, batch_size=16)
+        assert pd.read_csv(folder / "history.csv")["val_loss"].notna().all()
+        assert RunPlan.model_validate(read_json(folder / "spec.json")).detect is not None
+        assert (
+            localize([folder], made.folder / "index.parquet", resamples=10)
+            .scores["mean"]
+            .notna()
+            .any()
+        )

@@ -1,0 +1,190 @@
+"""The networks: size, cut into stages, weights from files, and what is said where something does not fit."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from medscale.base.errors import MedscaleError
+from medscale.engine.models.registry import build, check_name, load_weights, stages
+from medscale.engine.plan import Model
+
+SMALL = [
+    ("tiny_cnn", {}, 16),
+    ("xray_cnn", {"size": 32, "width": 4, "hidden": 8}, 32),
+    ("medical_cnn", {"width": 8}, 64),
+    ("resnet18", {"drop_rate": 0.2}, 32),
+    ("efficientnet_b0", {"drop_rate": 0.2}, 32),
+    ("densenet121", {"drop_rate": 0.2}, 32),
+]
+
+
+def test_medical_cnn_has_the_published_size() -> None:
+    network = build(Model(name="medical_cnn"), 2)
+    leaves = [module for module in network.modules() if not list(module.children())]
+    assert len(leaves) == 129
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(22.5e6, rel=0.01)
+
+
+@pytest.mark.parametrize(("name", "options", "size"), SMALL)
+def test_stages_in_a_row_are_the_network(name: str, options: dict[str, float], size: int) -> None:
+    network = build(Model(name=name, options=options), 3)
+    chain = stages(network)
+    images = torch.rand(2, 3, size, size)
+    for training in (False, True):
+        network.train(training)
+        for _, block in chain:
+            block.train(training)
+        torch.manual_seed(7)  # for dropout
+        whole = network(images)
+        torch.manual_seed(7)
+        parts = images
+        for _, block in chain:
+            parts = block(parts)
+        assert whole.shape == (2, 3)
+        assert torch.equal(whole, parts), training
+    named = {f"{name}.{key}" for name, block in chain for key, _ in block.named_parameters()}
+    assert named == {key for key, _ in network.named_parameters()}
+
+
+def test_a_network_of_unknown_order_is_not_cut() -> None:
+    with pytest.raises(
+        MedscaleError, match="cannot be cut into stages; model parallel runs, and training"
+    ):
+        stages(build(Model(name="vit_tiny_patch16_224"), 2))
+
+
+def test_the_same_seed_gives_the_same_network() -> None:
+    first, second = (_seeded() for _ in range(2))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
+    )
+
+
+def _seeded() -> torch.nn.Module:
+    torch.manual_seed(3)
+    return build(Model(name="medical_cnn", options={"width": 8}), 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        (Model(name="resnt18"), "there is no model 'resnt18'; close to it: .*resnet18"),
+        (Model(name="tiny_cnn", options={"depth": 3}), "unknown option depth; it has width"),
+        (Model(name="medical_cnn", options={"width": 2}), "width is at least 4"),
+        (Model(name="medical_cnn", options={"width": "wide"}), "its options .* are not possible"),
+        (Model(name="xray_cnn", options={"size": 1}), "xray_cnn"),
+        (
+            Model(name="resnet18", options={"num_classes": 5}),
+            "num_classes cannot be set among the options",
+        ),
+        (
+            Model(name="resnet18", options={"wings": 2}),
+            "its options .* are not possible .*; it has .*drop_rate",
+        ),
+        (Model(name="medical_cnn", pretrained="hub"), "has no weights on the hub"),
+        (
+            Model(name="medical_cnn", pretrained="nowhere.safetensors"),
+            "nowhere.safetensors does not exist",
+        ),
+    ],
+)
+def test_what_cannot_be_built_is_told(model: Model, told: str) -> None:
+    with pytest.raises(MedscaleError, match=told):
+        build(model, 2)
+
+
+def test_weights_from_the_hub_need_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        MedscaleError, match=r"could not be fetched from the hub .*give a .safetensors file"
+    ):
+        build(Model(name="resnet18.a1_in1k", pretrained="hub"), 2)
+
+
+def test_pretrained_weights_are_read_and_the_last_layer_may_differ(tmp_path: Path) -> None:
+    source = build(Model(name="tiny_cnn"), 5)
+    save_file(source.state_dict(), tmp_path / "weights.safetensors")
+    same = build(Model(name="tiny_cnn", pretrained=str(tmp_path / "weights.safetensors")), 5)
+    assert all(
+        torch.equal(a, b) for a, b in zip(source.parameters(), same.parameters(), strict=True)
+    )
+    other = build(Model(name="tiny_cnn", pretrained=str(tmp_path / "weights.safetensors")), 2)
+    kept = [
+        torch.equal(a, b)
+        for a, b in zip(source.parameters(), other.parameters(), strict=True)
+        if a.shape == b.shape
+    ]
+    assert kept
+    assert all(kept)
+    assert other(torch.rand(1, 3, 16, 16)).shape == (1, 2)
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    network = build(Model(name="tiny_cnn"), 2)
+    state = network.state_dict()
+    first, *_, last = state
+    path = tmp_path / "weights.safetensors"
+    save_file({key: value for key, value in state.items() if key != first}, path)
+    with pytest.raises(MedscaleError, match=rf"does not fit the model \(missing: {first}\)"):
+        load_weights(network, path)
+    save_file({**state, "extra.weight": torch.zeros(1)}, path)
+    with pytest.raises(MedscaleError, match=r"unknown: extra.weight"):
+        load_weights(network, path)
+    save_file({**state, first: torch.zeros(1)}, path)
+    with pytest.raises(MedscaleError, match=f"of another shape: {first}"):
+        load_weights(network, path)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(MedscaleError, match=r"is no valid .safetensors file"):
+        load_weights(network, path)
+    assert last in network.state_dict()
+
+
+def test_our_own_names_need_no_timm() -> None:
+    for name in ("medical_cnn", "xray_cnn", "tiny_cnn", "efficientnet_b3", "densenet121"):
+        check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "learns", "rests"),
+    [
+        ("medical_cnn", {"width": 8}, ("context.project", "head"), ("stem", "stage4.1")),
+        ("xray_cnn", {"size": 32}, ("conv2", "fc1", "fc2"), ("conv1",)),
+        (
+            "test_efficientnet",
+            {},
+            ("blocks.4", "conv_head", "classifier"),
+            ("conv_stem", "blocks.3"),
+        ),
+        (
+            "densenet121",
+            {},
+            ("features.denseblock4", "features.norm5", "classifier"),
+            ("features.denseblock3",),
+        ),
+        ("resnet18", {}, ("layer4.1", "fc"), ("conv1", "layer3", "layer4.0")),
+    ],
+)
+def test_the_last_block_or_layer_learns_and_the_rest_keeps_its_weights(
+    name, options, learns, rests
+) -> None:
+    block = build(Model(name=name, options=options, trained="last_block"), 3)
+    trained = {key for key, p in block.named_parameters() if p.requires_grad}
+    assert all(any(key.startswith(f"{part}.") for key in trained) for part in learns)
+    assert not any(key.startswith(f"{part}.") for key in trained for part in rests)
+    layer = build(Model(name=name, options=options, trained="last_layer"), 3)
+    last = {key.rsplit(".", 1)[0] for key, p in layer.named_parameters() if p.requires_grad}
+    assert len(last) == 1
+    assert isinstance(layer.get_submodule(last.pop()), torch.nn.Linear)
+
+
+def test_metadata_add_to_the_logits_and_begin_with_nothing() -> None:
+    torch.manual_seed(0)
+    network = build(Model(name="tiny_cnn"), 3, features=4)
+    images, features = torch.randn(5, 3, 16, 16), torch.randn(5, 4)
+    torch.testing.assert_close(network((images, features)), network.image(images))
+    torch.nn.init.ones_(network.metadata[2].weight)
+    assert not torch.allclose(network((images, features)), network.image(images))

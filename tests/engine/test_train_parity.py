@@ -1,0 +1,119 @@
+"""The same training whatever the strategy: two uneven steps with the same global batch, against the serial run."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+
+WEIGHTS, LOSS = (
+    2e-6,
+    1e-6,
+)  # largest differences of a weight (of about 0.1) and of a mean loss, fp32, no batch norm
+LOW_WEIGHTS, LOW_LOSS = 2e-2, 5e-3  # under bf16
+
+
+def distance(one: Path, other: Path) -> tuple[float, float, float]:
+    """Largest differences of weights, of losses in the history, and of predicted probabilities."""
+    weights = [load_file(folder / "model.safetensors") for folder in (one, other)]
+    assert weights[0].keys() == weights[1].keys()
+    history = [
+        pd.read_csv(folder / "history.csv")[["train_loss", "val_loss"]].to_numpy()
+        for folder in (one, other)
+    ]
+    predicted = [pd.read_parquet(folder / "predictions.parquet") for folder in (one, other)]
+    assert predicted[0][["id", "split", "label"]].equals(predicted[1][["id", "split", "label"]])
+    chances = [table.filter(like="p_").to_numpy() for table in predicted]
+    return (
+        max(float(np.abs(weights[0][name] - weights[1][name]).max()) for name in weights[0]),
+        float(np.abs(history[0] - history[1]).max()),
+        float(np.abs(chances[0] - chances[1]).max()),
+    )
+
+
+_references: dict[str, Path] = {}
+
+
+def reference(training, **recipe) -> Path:
+    """The serial run of a recipe, trained once for all tests."""
+    if str(recipe) not in _references:
+        _references[str(recipe)] = training("serial_1cpu", "reference", recipe=recipe)
+    return _references[str(recipe)]
+
+
+@pytest.mark.parametrize(
+    ("run", "changes"),
+    [
+        ("serial_1cpu", {"recipe": {"accumulate": 3}}),
+        ("ddp_2cpu", {}),
+        ("ddp_2cpu", {"recipe": {"accumulate": 2}}),
+        ("ddp_4cpu", {}),
+        ("fsdp_2cpu", {}),
+        ("fsdp_4cpu", {"recipe": {"accumulate": 2}}),
+        ("mp_2cpu", {"parallel": {"schedule": "gpipe", "microbatches": 4}}),
+        ("mp_2cpu", {"parallel": {"microbatches": 1}}),
+        ("mp_4cpu", {"parallel": {"schedule": "1f1b", "microbatches": 6}}),
+        ("ddp_mp_4cpu", {"recipe": {"ema": 0.9}}),
+    ],
+)
+def test_two_steps_give_the_serial_runs_loss_and_weights(training, run, changes):
+    recipe = {key: value for key, value in changes.get("recipe", {}).items() if key != "accumulate"}
+    serial = reference(training, **recipe)
+    weights, loss, chances = distance(serial, training(run, "other", **changes))
+    assert weights < WEIGHTS
+    assert loss < LOSS
+    assert chances < WEIGHTS
+
+
+@pytest.mark.parametrize(
+    ("run", "model"),
+    [
+        ("ddp_2cpu", {"trained": "last_block", "metadata": ["age", "sex"]}),
+        ("fsdp_2cpu", {"trained": "last_layer", "metadata": ["sex"]}),
+    ],
+)
+def test_metadata_and_frozen_parts_train_alike(training, run, model):
+    serial = training("serial_1cpu", model=model)
+    weights, loss, _ = distance(serial, training(run, model=model))
+    assert weights < WEIGHTS
+    assert loss < LOSS
+    assert any(name.startswith("metadata.") for name in load_file(serial / "model.safetensors"))
+
+
+def test_a_pipeline_refuses_metadata(training):
+    done = subprocess.run(
+        training.command("mp_2cpu", model={"metadata": ["age"]}), capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert "a pipeline (mp) trains the whole network on images alone" in done.stderr
+
+
+def test_fsdp_trains_on_its_own_weights_after_an_epoch_that_was_not_the_best(training):
+    recipe = {"ema": 0.5, "epochs": 5, "lr": 1e-1, "schedule": "constant"}
+    serial = reference(training, **recipe)
+    losses = pd.read_csv(serial / "history.csv")["val_loss"]
+    assert losses.idxmin() < len(losses) - 2, "each epoch was the best"
+    weights, loss, _ = distance(serial, training("fsdp_2cpu", recipe=recipe))
+    assert weights < WEIGHTS
+    assert loss < 1e-4
+
+
+def test_mixed_precision_differs_by_its_own_rounding_alone(training):
+    serial, low = reference(training), training("ddp_amp_2cpu")
+    weights, loss, _ = distance(serial, low)
+    assert 0 < weights < LOW_WEIGHTS
+    assert loss < LOW_LOSS
+    again = distance(training("serial_amp_1cpu"), low)
+    assert again[0] < LOW_WEIGHTS
+
+
+def test_every_sample_is_predicted_once_with_more_replicas_than_images_in_a_step(training):
+    folder = training("ddp_4cpu", recipe={"batch_size": 5})
+    predicted = pd.read_parquet(folder / "predictions.parquet")
+    assert len(predicted) == 20
+    assert predicted["id"].is_unique
+    assert distance(reference(training, batch_size=5), folder)[0] < WEIGHTS

@@ -1,0 +1,244 @@
+"""A run that was killed and started again ends as one that never was; damaged checkpoints are passed over."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import resource
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import torch
+from test_train_parity import WEIGHTS, distance
+
+from medscale.config.configuration import load
+from medscale.config.planning import plan
+from medscale.engine.parallel.launch import STOPPED
+from medscale.engine.parallel.world import join
+from medscale.engine.train.checkpoint import Checkpoints
+from medscale.engine.train.progress import Progress
+
+ROOT = Path(__file__).parents[2]
+# A network with batch norm and dropout, EMA, a plateau and patience: everything that a restart could lose.
+WHOLE = {
+    "model": {"name": "medical_cnn", "options": {"width": 4}},
+    "recipe": {"epochs": 4, "schedule": "plateau", "patience": 3, "ema": 0.9, "batch_size": 8},
+    "parallel": {"checkpoint_every_steps": 3, "microbatches": 2},
+}
+NUMBERS = ["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr"]
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether weights, history and predictions are equal bit by bit."""
+    history = [pd.read_csv(folder / "history.csv")[NUMBERS] for folder in (one, other)]
+    predicted = [pd.read_parquet(folder / "predictions.parquet") for folder in (one, other)]
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (one, other)]
+    return (
+        history[0].equals(history[1])
+        and predicted[0].equals(predicted[1])
+        and weights[0] == weights[1]
+    )
+
+
+def kill_once(training, run: str, name: str, chance: random.Random) -> int:
+    """Start a run, kill -9 one of its processes or its launcher at a random time after the first checkpoint.
+
+    Returns:
+        1 when it was killed in its work, 0 when it had ended before.
+    """
+    running = training.start(run, name, **WHOLE)
+    folder = training.folder / name / "checkpoints"
+    while not list(folder.glob("step-*")) and running.poll() is None:
+        time.sleep(0.01)
+    time.sleep(chance.uniform(0, 1.0))
+    ranks = (
+        [c for c in psutil.Process(running.pid).children() if "-m" in c.cmdline()]
+        if running.poll() is None
+        else []
+    )
+    victim = chance.choice([running, *ranks])
+    victim.send_signal(signal.SIGKILL)
+    running.wait()
+    return int(not (training.folder / name / "timing.json").exists())
+
+
+def trial(training, run: str, number: int) -> bool:
+    """Kill a run until one kill has hit it at work, then let it end; whether it is as one never killed."""
+    reference = training.folder / "never-killed"
+    if not reference.exists():
+        training(run, "never-killed", **WHOLE)
+    chance, name = random.Random(number), f"killed{number}"
+    for attempt in range(8):
+        if kill_once(training, run, name, chance):
+            break
+        shutil.rmtree(training.folder / name)
+        assert attempt < 7, "the run always ended before it could be killed"
+    training(run, name, **WHOLE)
+    equal = same(reference, training.folder / name)
+    shutil.rmtree(training.folder / name)
+    return equal
+
+
+@pytest.mark.parametrize("run", ["serial_1cpu", "ddp_2cpu", "fsdp_2cpu", "mp_2cpu"])
+def test_killed_at_a_random_step_a_run_ends_bitwise_as_if_never_killed(training, run):
+    assert trial(training, run, 0)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("run", ["serial_1cpu", "ddp_2cpu", "fsdp_2cpu", "mp_2cpu"])
+def test_thirty_kills_a_strategy(training, run):
+    equal = [trial(training, run, number) for number in range(30)]
+    assert equal == [True] * 30
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("run", ["serial_1cpu", "ddp_2cpu", "fsdp_2cpu", "mp_2cpu"])
+def test_twenty_five_clean_runs_a_strategy_end_without_a_false_failure(training, run):
+    assert [training(run, f"clean{number}").name for number in range(25)] == [
+        f"clean{n}" for n in range(25)
+    ]
+
+
+def test_two_identical_runs_give_identical_files(training):
+    assert same(training("ddp_2cpu", "one", **WHOLE), training("ddp_2cpu", "two", **WHOLE))
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [("ddp_2cpu", "ddp_4cpu"), ("fsdp_4cpu", "fsdp_2cpu"), ("ddp_2cpu", "mp_2cpu")],
+)
+def test_a_run_goes_on_with_another_number_of_processes_or_strategy(training, first, then):
+    settings = {
+        "recipe": {"epochs": 6},
+        "parallel": {"checkpoint_every_steps": 5, "stop_after_s": 1e-9},
+    }
+    stopped = training.start(first, "moved", **settings)
+    assert stopped.wait(120) == STOPPED
+    training(then, "moved", recipe={"epochs": 6})
+    assert "goes on from epoch" in (training.folder / "moved.log").read_text()
+    reference = training("serial_1cpu", recipe={"epochs": 6})
+    assert distance(reference, training.folder / "moved")[0] < 3 * WEIGHTS
+
+
+def test_a_cut_of_another_network_is_measured_again(training):
+    training("mp_2cpu", "cut", model={"options": {"width": 4}})
+    training("mp_2cpu", "cut")
+    assert distance(training("serial_1cpu"), training.folder / "cut")[0] < WEIGHTS
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_stops_in_order_and_the_same_command_goes_on(training, number):
+    settings = {"recipe": {"epochs": 60}}
+    running = training.start("ddp_2cpu", "signalled", **settings)
+    training.wait_for("epoch 2/", "signalled")
+    running.send_signal(number)
+    assert running.wait(60) == STOPPED
+    log = (training.folder / "signalled.log").read_text()
+    assert f"stopped by {number.name} in epoch" in log
+    assert list((training.folder / "signalled" / "checkpoints").glob("step-*"))
+    training("ddp_2cpu", "signalled", **settings)
+    assert same(training("ddp_2cpu", **settings), training.folder / "signalled")
+
+
+@pytest.fixture
+def checkpoints(tmp_path, monkeypatch, free_port):
+    """Checkpoints of a world of one rank in this process, with three steps saved."""
+    spec = plan(load(ROOT / "config.yaml", {"scale": "demo"}), "glaucoma", "serial_1cpu", 1)
+    place = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    for name, value in {**place, "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port)}.items():
+        monkeypatch.setenv(name, value)
+    cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    with join(spec) as world:
+        made = Checkpoints(tmp_path / "checkpoints", world, "key")
+        for done in (1, 2, 3):
+            assert made.save({"x": torch.full((1000,), float(done))}, Progress(step=done), done)
+        yield made
+    os.sched_setaffinity(0, cores)
+    torch.set_num_threads(threads)
+
+
+def read(checkpoints) -> float:
+    folder, progress = checkpoints.latest()
+    tensors = {"x": torch.zeros(1000)}
+    checkpoints.read(folder, tensors)
+    assert progress.step == float(tensors["x"][0])
+    return float(tensors["x"][999])
+
+
+def data_file(folder: Path) -> Path:
+    return max(folder.iterdir(), key=lambda file: file.stat().st_size)
+
+
+def flip_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def zero_block(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[512:1024] = bytes(512)
+    file.write_bytes(content)
+
+
+def truncate(file: Path) -> None:
+    os.truncate(file, file.stat().st_size - 1)
+
+
+@pytest.mark.parametrize("damage", [flip_bit, zero_block, truncate, Path.unlink])
+def test_a_damaged_newest_checkpoint_is_passed_over_and_told(
+    checkpoints, damage, caplog, monkeypatch
+):
+    monkeypatch.setattr("medscale.engine.train.checkpoint.log.propagate", True)
+    damage(data_file(checkpoints._folder / "step-000000003"))
+    assert read(checkpoints) == 2
+    assert "step-000000003 is passed over" in caplog.text
+    assert checkpoints.save({"x": torch.full((1000,), 3.0)}, Progress(step=3), 3)
+    assert read(checkpoints) == 3
+    assert len(list(checkpoints._folder.glob("step-*"))) == 2
+
+
+def test_two_are_kept_and_the_newest_whole_one_is_read(checkpoints):
+    assert sorted(f.name for f in checkpoints._folder.glob("*")) == [
+        "step-000000002",
+        "step-000000003",
+    ]
+    assert read(checkpoints) == 3
+
+
+def test_a_half_written_checkpoint_is_no_checkpoint(checkpoints):
+    partial = checkpoints._folder / ".step-000000004.part"
+    shutil.copytree(checkpoints._folder / "step-000000003", partial)
+    assert read(checkpoints) == 3
+    assert not partial.exists()
+
+
+def test_a_validation_loss_that_is_not_finite_can_be_kept(checkpoints):
+    row = {"epoch": 1, "val_loss": float("nan")}
+    assert checkpoints.save({"x": torch.zeros(1000)}, Progress(step=4, history=[row]), 4)
+    _, progress = checkpoints.latest()
+    assert math.isnan(progress.history[0]["val_loss"])
+
+
+def test_a_full_disk_is_told_and_the_checkpoints_before_stay(checkpoints, caplog, monkeypatch):
+    monkeypatch.setattr("medscale.engine.train.checkpoint.log.propagate", True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, hard))
+    try:
+        written = checkpoints.save({"x": torch.full((100000,), 4.0)}, Progress(step=4), 4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not written
+    assert "could not be written" in caplog.text
+    assert read(checkpoints) == 3
+
+
+def test_checkpoints_of_another_configuration_are_not_used(checkpoints, tmp_path):
+    other = Checkpoints(tmp_path / "checkpoints", checkpoints._world, "another key")
+    assert other.latest() is None

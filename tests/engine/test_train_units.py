@@ -1,0 +1,298 @@
+"""Parts of training that need no processes: schedules, decisions, cuts, sums, clock, plans of checkpoints."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pynvml
+import pytest
+import torch
+import torch.distributed as dist
+from hypothesis import given
+from hypothesis import strategies as st
+from timm.layers import DropPath
+from torch import nn
+
+from medscale.base.errors import MedscaleError
+from medscale.config.configuration import load
+from medscale.config.planning import plan
+from medscale.data.loader import Batch, Step
+from medscale.engine.models.registry import build, stages
+from medscale.engine.parallel.cut import balance, measure
+from medscale.engine.parallel.pipeline import _draws, evenly
+from medscale.engine.parallel.precision import GROW_EVERY, Precision
+from medscale.engine.parallel.strategies import FIXED, measured
+from medscale.engine.plan import Parallel
+from medscale.engine.train.clock import Clock, Meter
+from medscale.engine.train.ema import Average
+from medscale.engine.train.guard import Guard, Watch
+from medscale.engine.train.progress import Progress, means
+from medscale.engine.train.recipe import Criterion, learning_rate, plateau
+from medscale.engine.train.replicate import _check_shares
+
+ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+
+
+def a_plan(run="serial_1cpu", **recipe):
+    return plan(
+        load(ROOT / "config.yaml", {"studies": {"glaucoma": {"recipe": recipe}}}),
+        "glaucoma",
+        run,
+        1,
+    )
+
+
+def test_warm_up_then_cosine_to_zero():
+    made = a_plan(epochs=10, warmup_epochs=2, lr=0.1, lr_scaling="none", schedule="cosine")
+    rates = [learning_rate(made, step, 5) for step in range(50)]
+    assert rates[0] == pytest.approx(0.01)
+    assert rates[9] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(0.1)
+    assert all(a >= b for a, b in pairwise(rates[9:]))
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(
+        torch.optim.SGD([torch.zeros(1)], lr=0.1), T_max=40
+    )
+    for step in range(40):
+        assert rates[10 + step] == pytest.approx(reference.get_last_lr()[0], abs=1e-9)
+        reference.optimizer.step()
+        reference.step()
+
+
+def test_linear_scaling_follows_the_global_batch():
+    per_device = {
+        "batch_is": "per_device",
+        "batch_size": 32,
+        "lr": 1e-3,
+        "lr_scaling": "linear",
+        "warmup_epochs": 0,
+    }
+    assert learning_rate(a_plan("ddp_4gpu", **per_device), 0, 10) == pytest.approx(4e-3)
+    held = per_device | {"batch_is": "global"}
+    assert learning_rate(a_plan("ddp_4gpu", **held), 0, 10) == pytest.approx(1e-3)
+    assert a_plan("ddp_amp_mp_4gpu", **per_device).global_batch == 64
+
+
+@given(st.lists(st.floats(0.01, 10), max_size=30))
+def test_plateau_is_that_of_torch(losses):
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    reference = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.1, patience=2, eps=0)
+    for loss in losses:
+        reference.step(loss)
+    assert plateau(losses) == pytest.approx(optimizer.param_groups[0]["lr"])
+
+
+def test_best_epoch_patience_and_end_are_decided_from_the_history():
+    progress = Progress()
+    best = [
+        progress.close_epoch({"epoch": n + 1, "val_loss": loss}, 2, 9)
+        for n, loss in enumerate([3, 2, 2.5, 2.4])
+    ]
+    assert best == [True, True, False, False]
+    assert (progress.best_epoch, progress.stopped) == (2, "patience")
+    progress = Progress()
+    assert progress.close_epoch({"epoch": 1, "val_loss": math.nan}, None, 1) is False
+    assert (progress.best_epoch, progress.stopped) == (0, "epochs")
+    assert Progress.model_validate(progress.model_dump(mode="json")).stopped == "epochs"
+
+
+@given(st.lists(st.floats(0, 50, width=32), min_size=1, max_size=20), st.randoms())
+def test_sums_do_not_depend_on_order(losses, random):
+    def total(values):
+        return sum(measured(torch.tensor(v), torch.tensor(1)) for v in values)
+
+    shuffled = list(losses)
+    random.shuffle(shuffled)
+    one, other = total(losses), total(shuffled)
+    assert torch.equal(one, other)
+    mean, accuracy = means([int(one[0]), int(one[1]), len(losses)])
+    assert mean == pytest.approx(float(np.mean(losses)), abs=1 / FIXED)
+    assert accuracy == 1
+
+
+def test_a_loss_that_is_not_finite_is_counted_and_kept_out_of_the_sum():
+    sums = measured(torch.tensor(math.inf), torch.tensor(1))
+    assert sums.tolist() == [0, 1, 1]
+
+
+@given(st.lists(st.floats(0.01, 5), min_size=1, max_size=10), st.integers(1, 4))
+def test_balance_is_the_best_linear_partition(costs, wanted):
+    from itertools import combinations
+
+    wanted = min(wanted, len(costs))
+    bounds = balance(costs, wanted)
+    assert bounds[0] == 0
+    assert bounds[-1] == len(costs)
+    assert all(a < b for a, b in pairwise(bounds))
+
+    def slowest(cut):
+        return max(sum(costs[a:b]) for a, b in pairwise(cut))
+
+    best = min(
+        slowest([0, *inner, len(costs)]) for inner in combinations(range(1, len(costs)), wanted - 1)
+    )
+    assert slowest(bounds) == pytest.approx(best)
+
+
+@given(st.integers(0, 200), st.integers(1, 40))
+def test_micro_batches_differ_by_at_most_one_and_cover_each_image_once(images, parts):
+    runs = evenly(images, parts)
+    covered = [i for start, each, count in runs for i in range(start, start + each * count)]
+    assert covered == list(range(images))
+    sizes = [each for _, each, count in runs for _ in range(count)]
+    assert len(sizes) == min(parts, images)
+    assert not sizes or max(sizes) - min(sizes) <= 1
+
+
+def test_every_stage_of_a_cut_has_parameters_and_too_many_stages_are_refused():
+    from medscale.engine.plan import Model
+
+    network = build(Model(name="tiny_cnn"), 2)
+    blocks, images = stages(network), torch.randn(2, 3, 16, 16)
+    before = [p.clone() for p in network.parameters()]
+    for count in (1, 2, 3, 4):
+        cut = measure(blocks, images, Precision(None, CPU), count)
+        for first, last in pairwise(cut.bounds):
+            assert any(list(block.parameters()) for _, block in blocks[first:last])
+        assert cut.shapes[0] == [3, 16, 16]
+        assert cut.shapes[-1] == [2]
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+    assert all(p.grad is None for p in network.parameters())
+    with pytest.raises(MedscaleError, match="4 blocks with parameters, which cannot make 5 stages"):
+        measure(blocks, images, Precision(None, CPU), 5)
+
+
+def test_fp16_scaling_skips_an_overflow_and_grows_again():
+    precision = Precision(torch.float16, CPU)
+    start = precision.scale
+    assert not precision.update(torch.tensor(math.inf))
+    assert precision.scale == start / 2
+    assert all(precision.update(torch.tensor(1.0)) for _ in range(GROW_EVERY))
+    assert precision.scale == start
+    again = Precision(torch.float16, CPU)
+    again.load(precision.state())
+    assert again.scale == precision.scale
+    assert Precision.of(True, CPU).dtype is torch.bfloat16
+    assert Precision.of(False, CPU).dtype is None
+
+
+def test_ema_is_used_within_and_gone_after():
+    network = nn.Linear(2, 1, bias=False)
+    average = Average(network, 0.5)
+    with torch.no_grad():
+        network.weight.fill_(1.0)
+    start = average.weights["weight"].clone()
+    average.update()
+    with average.used():
+        assert torch.allclose(network.weight, (start + 1) / 2)
+    assert torch.equal(network.weight, torch.ones(1, 2))
+
+
+def test_class_weights_have_mean_one_over_the_training_images():
+    counts = np.array([30, 10])
+    weighted = Criterion(a_plan(class_weights=True).recipe, counts, CPU)
+    logits = torch.zeros(40, 2)
+    labels = torch.tensor([0] * 30 + [1] * 10)
+    assert float(weighted(logits, labels)) == pytest.approx(40 * math.log(2), rel=1e-5)
+    assert float(weighted(logits[:1], labels[-1:])) == pytest.approx(2 * math.log(2), rel=1e-5)
+
+
+def test_the_clocks_kinds_add_up_to_the_wall():
+    import time
+
+    start = time.perf_counter()
+    clock = Clock(CPU, {})
+    for _ in clock.waiting([1, 2]):
+        time.sleep(0.02)
+    with clock.kind("validation"):
+        time.sleep(0.03)
+    clock.moved(0.01)
+    spent = clock.settle()
+    wall = time.perf_counter() - start
+    assert sum(spent.values()) == pytest.approx(wall, abs=0.005)
+    assert spent["validation"] >= 0.03
+    assert spent["communication"] == 0.01
+    carried = Clock(CPU, spent)
+    assert carried.settle()["validation"] == spent["validation"]
+
+
+def test_the_training_digest_ignores_how_the_work_is_shared_and_nothing_else():
+    held = {"batch_is": "global", "lr_scaling": "none"}
+    base = a_plan("ddp_2cpu", **held).training_digest
+    assert base == a_plan("fsdp_4cpu", **held).training_digest
+    assert base == a_plan("serial_1cpu", accumulate=4, **held).training_digest
+    assert base != a_plan("ddp_amp_2cpu", **held).training_digest
+    assert base != a_plan("ddp_2cpu", **held, weight_decay=0.5).training_digest
+    assert base != a_plan("ddp_2cpu", **held, lr=0.5).training_digest
+
+
+def test_energy_and_use_come_from_nvml(monkeypatch):
+    gpu = SimpleNamespace(uuid="abc")
+    energy, told = iter([5_000.0, 12_000.0]), threading.Event()
+
+    def use(handle):
+        assert handle == "handle of GPU-abc"
+        told.set()
+        return SimpleNamespace(gpu=80)
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: f"handle of {uuid}")
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", lambda handle: next(energy))
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetUtilizationRates", use)
+    meter = Meter(torch.device("cuda", 0), every_s=0.001)
+    assert told.wait(10)
+    assert meter.joules() == 7.0
+    while meter.use_percent() is None:
+        time.sleep(0.001)
+    assert meter.use_percent() == 80.0
+
+
+def test_a_gpu_that_tells_nothing_and_a_cpu_give_none(monkeypatch):
+    def refuse(*_):
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="abc")
+    )
+    monkeypatch.setattr(pynvml, "nvmlInit", refuse)
+    for device in ("cuda:0", "cpu"):
+        meter = Meter(torch.device(device))
+        assert (meter.joules(), meter.use_percent()) == (None, None)
+
+
+def test_a_checkpoint_that_is_due_is_asked_for_once(monkeypatch):
+    monkeypatch.setattr(dist, "all_reduce", lambda *_, **__: SimpleNamespace(wait=lambda: None))
+    world = SimpleNamespace(is_main=True, control=None)
+    guard = Guard(world, Parallel(checkpoint_every_s=0.2), Watch())
+    time.sleep(0.25)
+    step, sums = (
+        Step([Batch(torch.zeros(1), torch.zeros(1), torch.zeros(1))], 1),
+        torch.zeros(3, dtype=torch.int64),
+    )
+    asked = [guard.after(step, sums, done, "here")[1] for done in range(4)]
+    assert asked == [False, True, False, False]
+
+
+@pytest.mark.parametrize(("smallest", "refused"), [(3, True), (4, False)])
+def test_synchronized_statistics_refuse_micro_batches_without_images(smallest, refused):
+    run = a_plan("ddp_2gpu", sync_batchnorm=True, accumulate=4)
+    training = SimpleNamespace(smallest_share=smallest)
+    if refused:
+        with pytest.raises(MedscaleError, match="smallest share of a step is 3"):
+            _check_shares(run, training)
+    else:
+        _check_shares(run, training)
+
+
+def test_what_draws_random_numbers_is_known():
+    drawing = [nn.Dropout(0.1), nn.Dropout2d(0.1), DropPath(0.1)]
+    assert [_draws(module) for module in (*drawing, nn.Dropout(0.0), DropPath(0.0), nn.ReLU())] == [
+        True
+    ] * 3 + [False] * 3

@@ -1,0 +1,250 @@
+"""Metrics agree with scikit-learn, intervals mean what they say, and predictions that do not fit are refused."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
+
+from made_runs import configuration, make_index, make_run, probabilities
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json, write_json, write_parquet
+from medscale.evaluate import bootstrap, evaluate, metrics, one_line
+from medscale.evaluate.summary import summarise
+from medscale.report.result import whole_folder, write_result
+
+TWO, FOUR = ["normal", "glaucoma"], ["a", "b & c", "dé", "e_f"]
+
+
+def cases(classes: int, images: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and rounded probabilities, so that scores are tied."""
+    labels = np.random.default_rng(seed).integers(0, classes, images)
+    odds = np.round(probabilities(labels, classes, 1.0, seed), 1) + 0.01
+    return labels, odds / odds.sum(axis=1, keepdims=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(classes=st.integers(2, 5), images=st.integers(2, 60), seed=st.integers(0, 999))
+def test_every_resample_has_the_values_that_scikit_learn_gives_for_its_images(
+    classes, images, seed
+):
+    labels, odds = cases(classes, images, seed)
+    groups = np.sort(np.random.default_rng(seed).integers(0, max(2, images // 3), images))
+    groups = pd.factorize(groups)[0]
+    drawn = bootstrap.draw(int(groups.max()) + 1, 5, seed)
+    overall, by_class = bootstrap.resample(labels, odds, groups, drawn)
+    for number, counts in enumerate(drawn):
+        again = np.repeat(np.arange(images), counts[groups])
+        expected = metrics.point(labels[again], odds[again])
+        assert set(expected) == set(overall) == set(metrics.names(classes))
+        for name, value in expected.items():
+            np.testing.assert_allclose(
+                overall[name][number], value, rtol=1e-9, atol=1e-12, err_msg=name
+            )
+        for name, values in metrics.per_class(labels[again], odds[again]).items():
+            np.testing.assert_allclose(
+                by_class[name][number], values, rtol=1e-9, atol=1e-12, err_msg=name
+            )
+
+
+def test_auroc_is_of_the_last_of_two_classes_and_the_mean_over_more():
+    labels, odds = cases(2, 200, 1)
+    assert metrics.point(labels, odds)["auroc"] == pytest.approx(roc_auc_score(labels, odds[:, 1]))
+    labels, odds = cases(4, 200, 1)
+    values = metrics.point(labels, odds)
+    assert values["auroc"] == pytest.approx(
+        roc_auc_score(labels, odds, multi_class="ovr", average="macro")
+    )
+    assert values["auroc_micro"] == pytest.approx(
+        roc_auc_score(np.eye(4)[labels], odds, average="micro")
+    )
+    assert values["f1_macro"] == pytest.approx(f1_score(labels, odds.argmax(1), average="macro"))
+    assert values["balanced_accuracy"] == pytest.approx(
+        balanced_accuracy_score(labels, odds.argmax(1))
+    )
+
+
+def test_the_interval_holds_the_true_accuracy_in_about_95_of_100_datasets():
+    rng, hits, sets = np.random.default_rng(0), 0, 300
+    for number in range(sets):
+        right = rng.random(150) < 0.8
+        labels = np.zeros(150, np.int64)
+        odds = np.where(right[:, None], [0.9, 0.1], [0.1, 0.9])
+        resampled = bootstrap.resample(
+            labels, odds, np.arange(150), bootstrap.draw(150, 400, number)
+        )
+        low, high = bootstrap.interval(resampled.overall["accuracy"])
+        hits += low <= 0.8 <= high
+    assert 0.90 <= hits / sets <= 0.985
+
+
+def test_drawing_patients_gives_wider_intervals_than_drawing_images_when_a_patients_images_agree():
+    rng = np.random.default_rng(3)
+    groups = np.repeat(np.arange(60), 8)
+    right = np.repeat(rng.random(60) < 0.75, 8)
+    labels = np.repeat(rng.integers(0, 2, 60), 8)
+    odds = np.where((labels == 1) == right, 0.8, 0.2)
+    odds = np.stack([1 - odds, odds], axis=1)
+    by_patient = bootstrap.resample(labels, odds, groups, bootstrap.draw(60, 500, 0)).overall
+    by_image = bootstrap.resample(labels, odds, np.arange(480), bootstrap.draw(480, 500, 0)).overall
+    for name in ("accuracy", "auroc"):
+        wide, narrow = (
+            np.ptp(bootstrap.interval(values[name])) for values in (by_patient, by_image)
+        )
+        assert wide > 1.8 * narrow, name
+
+
+def test_a_thousand_resamples_of_3000_images_take_seconds():
+    labels, odds = cases(2, 3000, 0)
+    start = time.perf_counter()
+    bootstrap.resample(labels, odds, np.arange(3000), bootstrap.draw(3000, 1000, 0))
+    assert time.perf_counter() - start < 5
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Callable[..., tuple[list[Path], Path, pd.DataFrame]]:
+    """Writes an index and the run folders of one run; their paths and the index."""
+
+    def make(classes=TWO, run="ddp_2cpu", **options):
+        index = make_index(tmp_path / "data", classes, images=options.pop("images", 300))
+        folders = make_run(tmp_path / "runs", configuration(), run, index, **options)
+        return folders, tmp_path / "data" / "index.parquet", index
+
+    return make
+
+
+def change(folder: Path, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    file = folder / "predictions.parquet"
+    write_parquet(file, edit(pd.read_parquet(file)))
+
+
+def test_replicates_are_summed_up_with_both_spreads_apart(made):
+    folders, index, _ = made()
+    evaluation = evaluate(folders, index, resamples=200)
+    summary = summarise(evaluation)
+    accuracy = summary["metrics"]["test"]["accuracy"]
+    values = [metrics.point(*_test_images(folder))["accuracy"] for folder in folders]
+    assert accuracy["values"] == pytest.approx(values)
+    assert accuracy["mean"] == pytest.approx(np.mean(values))
+    assert accuracy["seed_sd"] == pytest.approx(np.std(values, ddof=1))
+    assert accuracy["low"] < accuracy["mean"] < accuracy["high"]
+    assert (accuracy["seed_low"], accuracy["seed_high"]) != (accuracy["low"], accuracy["high"])
+    assert evaluation.confusion.sum() == 2 * summary["counts"]["test"]["images"]
+    assert summary["counts"]["test"]["groups"] < summary["counts"]["test"]["images"]
+    assert summary["timing"]["seconds_per_epoch"]["sd"] > 0
+    assert summary["marks"] == {"synthetic": True, "stand_in": False, "scale": "demo"}
+
+
+def _test_images(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    table = pd.read_parquet(folder / "predictions.parquet").query("split == 'test'")
+    return table["label"].to_numpy(), table.filter(like="p_").to_numpy(np.float64)
+
+
+def test_the_same_predictions_give_the_same_bytes(made, tmp_path):
+    folders, index, _ = made()
+    for name in ("one", "two"):
+        write_result(evaluate(folders, index, resamples=100), tmp_path / "results" / name)
+    files = sorted(file.name for file in (tmp_path / "results" / "one").iterdir())
+    assert {
+        "summary.json",
+        "metrics.csv",
+        "per_class.csv",
+        "curves.pdf",
+        "confusion.pdf",
+        "roc.pdf",
+        "quality.pdf",
+    } <= set(files)
+    for name in files:
+        one, two = ((tmp_path / "results" / part / name).read_bytes() for part in ("one", "two"))
+        assert one == two, name
+
+
+def test_many_classes_with_odd_names_are_evaluated(made, tmp_path):
+    folders, index, _ = made(classes=FOUR, run="ddp_amp_2gpu")
+    summary = write_result(evaluate(folders, index, resamples=100), tmp_path / "out")
+    assert 0.5 < summary["metrics"]["test"]["auroc_micro"]["mean"] < 1
+    assert "b & c" in (tmp_path / "out" / "model_card.md").read_text(encoding="utf-8")
+    assert "place of GPUs" in (tmp_path / "out" / "model_card.md").read_text(encoding="utf-8")
+    assert one_line(summary).startswith("ddp_amp_2gpu ")
+    assert one_line(summary).endswith("[synthetic, stand-in]")
+
+
+def test_one_class_in_the_test_images_leaves_auroc_undefined(made, tmp_path):
+    folders, index, table = made()
+    table.loc[table["split"] == "test", "label"] = "normal"
+    write_parquet(index, table)
+    for folder in folders:
+        change(folder, lambda t: t.assign(label=t["label"].where(t["split"] != "test", 0)))
+    summary = write_result(evaluate(folders, index, resamples=50), tmp_path / "out")
+    assert summary["metrics"]["test"]["auroc"]["mean"] is None
+    assert (
+        json.loads((tmp_path / "out" / "summary.json").read_text())["metrics"]["test"]["accuracy"][
+            "mean"
+        ]
+        > 0
+    )
+    assert "AUROC undefined" in one_line(summary)
+
+
+def test_a_single_replicate_has_no_spread_over_seeds(made):
+    folders, index, _ = made()
+    summary = summarise(evaluate(folders[:1], index, resamples=50))
+    assert summary["metrics"]["test"]["accuracy"]["seed_sd"] is None
+    assert summary["timing"]["seconds_per_epoch"]["sd"] is None
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda t: t[t["id"] != t["id"].max()], "1 images of test are missing"),
+        (lambda t: pd.concat([t, t.tail(1)]), "1 images of test stand twice"),
+        (lambda t: t.assign(id=t["id"].where(t["id"] != t["id"].max(), 10**6)), "are missing"),
+        (lambda t: t.assign(label=1 - t["label"]), "labels of val differ from the index"),
+        (lambda t: t.assign(p_0=np.nan), "are no probabilities"),
+        (lambda t: t.assign(p_0=t["p_0"] + 0.5), "are no probabilities"),
+        (lambda t: t.assign(p_2=0.0), "3 classes, but the index has 2"),
+    ],
+)
+def test_predictions_that_do_not_fit_the_index_are_refused(made, edit, message):
+    folders, index, _ = made()
+    change(folders[1], edit)
+    with pytest.raises(MedscaleError, match=message) as error:
+        evaluate(folders, index)
+    assert str(folders[1]) in str(error.value)
+
+
+def test_folders_that_are_no_replicates_of_one_run_are_refused(made, tmp_path):
+    folders, index, table = made()
+    other = make_run(tmp_path / "runs", configuration(), "serial_1cpu", table)
+    with pytest.raises(MedscaleError, match="not a replicate"):
+        evaluate([folders[0], other[1]], index)
+    with pytest.raises(MedscaleError, match="same seed twice"):
+        evaluate([folders[0], folders[0]], index)
+    (folders[0] / "history.csv").unlink()
+    with pytest.raises(MedscaleError, match=r"history\.csv does not exist"):
+        evaluate(folders, index)
+    spec = read_json(folders[1] / "spec.json")
+    write_json(folders[1] / "spec.json", spec | {"backend": "abacus"})
+    with pytest.raises(MedscaleError, match="no plan of a run"):
+        evaluate(folders[1:], index)
+
+
+def test_a_result_folder_is_replaced_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "result"
+    with whole_folder(folder) as new:
+        (new / "old.txt").write_text("old")
+    with pytest.raises(FileNotFoundError), whole_folder(folder) as new:
+        (new / "nowhere" / "half.txt").write_text("half")
+    assert [file.name for file in tmp_path.iterdir()] == ["result"]
+    assert [file.name for file in folder.iterdir()] == ["old.txt"]
+    with whole_folder(folder) as new:
+        (new / "new.txt").write_text("new")
+    assert [file.name for file in folder.iterdir()] == ["new.txt"]

@@ -1,0 +1,151 @@
+"""Paired tests agree with their definitions, published methods and simulation; equality is read from intervals."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from medscale.evaluate import bootstrap, paired
+from medscale.evaluate.replicates import Predicted
+
+
+def predicted(labels, *odds, groups=None) -> Predicted:
+    groups = np.arange(len(labels)) if groups is None else groups
+    return Predicted(np.arange(len(labels)), np.asarray(labels), groups, np.stack(odds))
+
+
+def scored(labels, skill, rng, classes=2) -> np.ndarray:
+    logits = rng.normal(0, 1, (len(labels), classes)) + skill * np.eye(classes)[labels]
+    odds = np.exp(logits)
+    return np.round(odds / odds.sum(axis=1, keepdims=True), 2)  # with ties
+
+
+def delong_by_definition(labels, one, two):
+    """DeLong et al. (1988) as it is written: kernels of all pairs, then their means' covariance."""
+    kernels = [
+        (s[labels == 1][:, None] > s[labels == 0])
+        + 0.5 * (s[labels == 1][:, None] == s[labels == 0])
+        for s in (one, two)
+    ]
+    v10, v01 = (np.stack([k.mean(axis=axis) for k in kernels]) for axis in (1, 0))
+    covariance = np.cov(v10) / v10.shape[1] + np.cov(v01) / v01.shape[1]
+    return [k.mean() for k in kernels], covariance
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_delong_is_that_of_all_pairs(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, 60)
+    one, two = scored(labels, 0.8, rng), scored(labels, 1.2, rng)
+    expected, covariance = delong_by_definition(labels, one[:, 1], two[:, 1])
+    ours = [paired.auroc(predicted(labels, odds)) for odds in (one, two)]
+    assert [area.auroc for area in ours] == pytest.approx(expected)
+    assert ours[0].auroc == pytest.approx(roc_auc_score(labels, one[:, 1]))
+    table = np.stack([area.influence for area in ours])
+    np.testing.assert_allclose(table @ table.T, covariance, rtol=1e-9)
+    row = paired.compare(
+        ["a", "b"],
+        [predicted(labels, one), predicted(labels, two)],
+        0,
+        2,
+        bootstrap.draw(60, 50, 0),
+    ).iloc[0]
+    variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+    z = (expected[1] - expected[0]) / np.sqrt(variance)
+    assert row["auroc_p"] == pytest.approx(2 * stats.norm.sf(abs(z)))
+    assert row["auroc_high"] - row["auroc"] == pytest.approx(1.959964 * np.sqrt(variance), rel=1e-5)
+
+
+@pytest.mark.parametrize(("classes", "each"), [(2, 3), (4, 2)])
+def test_its_error_is_that_of_the_bootstrap_over_patients(classes, each):
+    rng = np.random.default_rng(1)
+    patients = rng.integers(0, classes, 150)
+    labels, groups = np.repeat(patients, each), np.repeat(np.arange(150), each)
+    shared = np.repeat(scored(patients, 1.0, rng, classes), each, axis=0)
+    odds = [np.round(0.7 * shared + 0.3 * scored(labels, 1.0, rng, classes), 3) for _ in range(2)]
+    odds = [one / one.sum(axis=1, keepdims=True) for one in odds]
+    areas = paired.auroc(predicted(labels, *odds, groups=groups))
+    drawn = bootstrap.draw(150, 1500, 0)
+    by_bootstrap = np.mean(
+        [bootstrap.resample(labels, one, groups, drawn).overall["auroc"] for one in odds], axis=0
+    )
+    assert np.sqrt((areas.influence**2).sum()) == pytest.approx(by_bootstrap.std(), rel=0.08)
+    alone = paired.auroc(predicted(labels, *odds))
+    assert (alone.influence**2).sum() < 0.8 * (areas.influence**2).sum()
+
+
+def test_no_difference_is_found_in_about_5_of_100_when_there_is_none():
+    rng, found, trials = np.random.default_rng(0), 0, 400
+    for _ in range(trials):
+        labels = rng.integers(0, 2, 80)
+        pair = [paired.auroc(predicted(labels, scored(labels, 1.0, rng))) for _ in range(2)]
+        error = np.sqrt(((pair[0].influence - pair[1].influence) ** 2).sum())
+        found += paired.normal_p(pair[0].auroc - pair[1].auroc, error) < 0.05
+    assert 0.02 <= found / trials <= 0.085
+
+
+@pytest.mark.parametrize(("only_one", "only_other"), [(0, 0), (5, 5), (3, 12), (20, 4), (0, 9)])
+def test_with_one_image_a_patient_it_is_mcnemars_exact_test(only_one, only_other):
+    changes = np.array([1] * only_one + [-1] * only_other + [0] * 7)
+    expected = (
+        stats.binomtest(only_one, only_one + only_other).pvalue if only_one + only_other else 1.0
+    )
+    assert paired.sign_flips(changes) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("changes", [[3, -1, 2, 2], [4, 4, -1, 1, 1], [1, -2, 3, 0, 5, 1]])
+def test_patients_with_several_images_flip_together(changes):
+    sums = [np.dot(signs, np.abs(changes)) for signs in product((-1, 1), repeat=len(changes))]
+    expected = np.mean(np.abs(sums) >= abs(sum(changes)))
+    assert paired.sign_flips(np.array(changes)) == pytest.approx(expected)
+
+
+def test_holm_adjusts_in_steps():
+    p = np.array([0.01, 0.04, 0.03, np.nan, 0.005])
+    np.testing.assert_allclose(paired.holm(p), [0.03, 0.06, 0.06, np.nan, 0.02])
+    assert paired.holm(np.array([0.9, 0.8])).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (-1.0, 1.5, paired.SAME),
+        (0.5, 1.5, paired.APART_WITHIN),
+        (0.5, 2.5, paired.APART),
+        (-3.0, -2.1, paired.APART),
+        (-1.0, 2.5, paired.OPEN),
+        (-2.0, 1.0, paired.OPEN),
+        (np.nan, np.nan, paired.OPEN),
+    ],
+)
+def test_equality_is_read_from_the_interval(low, high, expected):
+    assert paired.reading(low, high, 2.0) == expected
+
+
+def test_runs_stand_beside_the_baseline():
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, 3, 120)
+    base = [scored(labels, 2.0, rng, 3) for _ in range(2)]
+    worse = [scored(labels, 0.5, rng, 3) for _ in range(2)]
+    runs = [predicted(labels, *odds) for odds in (worse, base, base)]
+    table = paired.compare(
+        ["worse", "base", "same"], runs, 1, 2.0, bootstrap.draw(120, 400, 0)
+    ).set_index("run")
+    same, other = table.loc["same"], table.loc["worse"]
+    assert (same["only_run"], same["only_baseline"], same["accuracy"], same["auroc"]) == (
+        0,
+        0,
+        0,
+        0,
+    )
+    assert (same["accuracy_p"], same["auroc_p"], same["reading"]) == (1, 1, paired.SAME)
+    assert other["reading"] == paired.APART
+    assert other["accuracy_high"] < 0 > other["auroc_high"]
+    right = [[(odds.argmax(1) == labels).mean() for odds in run] for run in (worse, base)]
+    assert other["accuracy"] == pytest.approx(100 * (np.mean(right[0]) - np.mean(right[1])))
+    assert other["accuracy_p_holm"] == pytest.approx(min(1, 2 * other["accuracy_p"]))
+    assert max(other["accuracy_p_holm"], other["auroc_p_holm"]) < 0.001

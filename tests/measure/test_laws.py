@@ -1,0 +1,301 @@
+"""Laws of scaling are recovered from known ones, refused for too few points, and hold the published figures."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medscale.base.errors import MedscaleError
+from medscale.measure.scaling import Point, gather, without_one_device
+from medscale.measure.scaling.advice import (
+    findings,
+    recommendation,
+    speaker,
+    superlinear,
+    verdict,
+    worthwhile,
+)
+from medscale.measure.scaling.laws import capacity, fit, fits, preferred, serial_fraction
+from medscale.measure.scaling.target import costs, frontier, level, seconds_to
+from medscale.report.reported import read_reported, times
+
+ROOT = Path(__file__).parents[2]
+COUNTS = np.repeat([1, 2, 4, 8, 16, 32], 3).astype(float)
+
+
+def published(study: str) -> dict[str, object]:
+    return {one.name: one for one in gather(times(read_reported(ROOT / "reported.yaml", study)))}
+
+
+@pytest.mark.parametrize(
+    ("law", "serial", "crosstalk"),
+    [("amdahl", 0.08, 0.0), ("gustafson", 0.15, 0.0), ("usl", 0.03, 0.002), ("usl", 0.3, 0.0004)],
+)
+def test_a_known_law_is_recovered(law, serial, crosstalk):
+    exact = fit(law, COUNTS, 70 * capacity(law, COUNTS, serial, crosstalk))
+    assert exact.serial.value == pytest.approx(serial, rel=0.01)
+    assert exact.crosstalk.value == pytest.approx(crosstalk, rel=0.01)
+    assert exact.single == pytest.approx(70, rel=0.01)
+    noise = np.exp(np.random.default_rng(3).normal(0, 0.03, len(COUNTS)))
+    noisy = fit(law, COUNTS, 70 * capacity(law, COUNTS, serial, crosstalk) * noise)
+    assert noisy.serial.low <= serial <= noisy.serial.high
+    assert noisy.crosstalk.low <= crosstalk <= noisy.crosstalk.high
+    assert noisy.serial.high - noisy.serial.low < 0.2
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say():
+    rng, inside = np.random.default_rng(0), 0
+    for _ in range(60):
+        seen = capacity("amdahl", COUNTS, 0.1, 0.0) * np.exp(rng.normal(0, 0.05, len(COUNTS)))
+        found = fit("amdahl", COUNTS, seen)
+        inside += found.serial.low <= 0.1 <= found.serial.high
+    assert inside >= 52  # of 60; fewer than 52 has a probability below 0.01 at 95 %
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.floats(0.0, 0.9), st.floats(1e-4, 0.05))
+def test_the_fastest_number_is_where_the_law_turns(serial, crosstalk):
+    found = fit("usl", COUNTS, capacity("usl", COUNTS, serial, crosstalk))
+    best = found.best.value
+    assert found.best.low <= best <= found.best.high
+    at = capacity("usl", np.array([best]), found.serial.value, found.crosstalk.value)[0]
+    for other in (0.9 * best, 1.1 * best):
+        if other >= 1:
+            assert capacity("usl", np.array([other]), found.serial.value, found.crosstalk.value)[
+                0
+            ] <= at * (1 + 1e-9)
+    half = found.half.value
+    assert capacity("usl", np.array([half]), found.serial.value, found.crosstalk.value)[
+        0
+    ] / half == pytest.approx(0.5)
+
+
+def test_two_points_make_no_law_and_three_no_usl():
+    with pytest.raises(MedscaleError, match="at least 3 different numbers of devices, not 2"):
+        fit("amdahl", [1, 1, 2, 2], [1, 1.1, 1.9, 2])
+    with pytest.raises(MedscaleError, match="at least 4"):
+        fit("usl", [1, 2, 4], [1, 2, 3])
+    assert fits([1, 2, 2], [1, 2, 2]) == {}
+    assert set(fits([1, 2, 4], [1, 2, 3])) == {"amdahl", "gustafson"}
+    assert preferred({}) is None
+
+
+@pytest.mark.parametrize(
+    "throughput", [[0.0, 1, 2], [-1.0, 1, 2], [math.nan, 1, 2], [math.inf, 1, 2]]
+)
+def test_impossible_measurements_are_refused(throughput):
+    with pytest.raises(MedscaleError, match="above 0"):
+        fit("amdahl", [1, 2, 4], throughput)
+
+
+def test_odd_series_stay_within_bounds():
+    n = [1, 2, 4, 8]
+    linear, worse, above = (
+        fit("usl", n, n),
+        fit("usl", n, [8, 4, 2, 1]),
+        fit("amdahl", n, [1, 3, 7, 15]),
+    )
+    assert linear.serial.value == pytest.approx(0, abs=1e-6)
+    assert math.isinf(linear.half.value) or linear.half.value > 1000
+    assert worse.best.value == pytest.approx(1, abs=0.2)
+    assert above.serial.value == 0
+    flat = fit("amdahl", n, [5, 5, 5, 5])
+    assert flat.serial.value == pytest.approx(1)
+
+
+def test_the_law_with_fewer_parameters_is_preferred_where_the_other_adds_nothing():
+    noise = np.exp(np.random.default_rng(1).normal(0, 0.02, len(COUNTS)))
+    assert preferred(fits(COUNTS, capacity("amdahl", COUNTS, 0.1, 0.0) * noise)).law == "amdahl"
+    assert preferred(fits(COUNTS, capacity("usl", COUNTS, 0.02, 0.004) * noise)).law == "usl"
+
+
+def test_the_serial_fraction_of_karp_and_flatt():
+    assert serial_fraction(4 / (1 + 0.1 * 3), 4) == pytest.approx(0.1)
+    assert serial_fraction(4.5, 4) < 0
+    assert serial_fraction(0.5, 2) > 1
+
+
+def test_the_glaucoma_projects_cpu_series_turns_at_its_own_32_workers():
+    series = published("glaucoma")["ddp_cpu"]
+    laws = series.laws()
+    assert laws["amdahl"].serial.value == pytest.approx(0.049, abs=0.002)
+    assert laws["usl"].serial.value == pytest.approx(0.0209, abs=0.002)
+    assert laws["usl"].crosstalk.value == pytest.approx(0.00096, abs=0.0001)
+    assert laws["usl"].best.value == pytest.approx(31.9, abs=1)
+    assert laws["usl"].best.low < 32 < laws["usl"].best.high
+    assert worthwhile(series.table()) == 16
+    said = findings(series, "CPU workers")
+    assert "12.13 times the speed on 32 CPU workers, an efficiency of 0.38" in said
+    assert "the time is shortest at 32 CPU workers" in said
+
+
+def test_a_speedup_above_the_number_of_devices_is_called_that():
+    series = published("dermatology")["ddp_amp_gpu"]
+    above = superlinear(series.table())
+    assert above["devices"].tolist() == [2]
+    assert above["speedup"].iloc[0] == pytest.approx(2.271, abs=0.001)
+    assert "2.27 times the speed on 2 is more than 2;" in findings(series, "GPUs")
+    assert (
+        "up to 4 devices are worth using, as far as the time on one device can be relied on"
+        in findings(series, "GPUs")
+    )
+    assert series.law() is not None
+    assert "undecided" in findings(series, "GPUs")  # three points leave one degree of freedom
+
+
+def test_published_series_and_what_cannot_be_compared():
+    assert set(published("glaucoma")) == {"ddp_cpu", "ddp_gpu", "ddp_amp_gpu", "ddp_amp_mp_gpu"}
+    assert published("glaucoma")["ddp_gpu"].held == "per_device"
+    assert [p.run for p in published("skin")["ddp_gpu"].points] == ["ddp_1gpu", "ddp_4gpu"]
+    assert "too few for a law" in findings(published("skin")["ddp_gpu"], "GPUs")
+    melanoma = published("melanoma")["ddp_gpu"]
+    assert melanoma.points[0].seconds == (360, 430)  # a range is two measurements
+    points = times(read_reported(ROOT / "reported.yaml", "pneumonia"))
+    assert without_one_device(points, gather(points)) == [
+        "ddp_2gpu",
+        "fsdp_3gpu",
+        "ddp_4gpu_yolov8n",
+    ]
+    assert gather(times({})) == []
+
+
+def test_whether_the_projects_conclusions_hold():
+    told = {
+        (study, name): verdict(one)
+        for study in ("glaucoma", "skin", "melanoma")
+        for name, one in published(study).items()
+    }
+    assert told["glaucoma", "ddp_cpu"] == "holds up to 16 of 32"
+    assert (
+        told["glaucoma", "ddp_gpu"]
+        == told["skin", "ddp_gpu"]
+        == told["melanoma", "ddp_gpu"]
+        == "holds"
+    )
+    assert told["glaucoma", "ddp_amp_mp_gpu"] == "holds up to 2 of 4"
+    assert verdict(published("dermatology")["ddp_amp_gpu"]) == "not as stated"
+    assert verdict(published("pneumonia")["ddp_cpu"]) == "holds up to 2 of 4"
+
+
+def point(run: str, *seconds: float, batch: int | None = 32, work: str = "") -> Point:
+    return Point(run, seconds, images=100, global_batch=batch, work=work)
+
+
+def test_a_series_counts_from_one_device_in_the_same_precision():
+    runs = [
+        "serial_1gpu",
+        "serial_amp_1gpu",
+        "ddp_1gpu",
+        "ddp_2gpu",
+        "ddp_4gpu",
+        "ddp_amp_2gpu",
+        "fsdp_2gpu",
+    ]
+    found = {
+        one.name: one for one in gather([point(run, 8.0 / (1 + i)) for i, run in enumerate(runs)])
+    }
+    assert [p.run for p in found["ddp_gpu"].points] == ["ddp_1gpu", "ddp_2gpu", "ddp_4gpu"]
+    assert found["ddp_amp_gpu"].points[0].run == "serial_amp_1gpu"
+    assert found["fsdp_gpu"].points[0].run == "ddp_1gpu"
+    assert gather([point("serial_1gpu", 4.0), point("ddp_amp_2gpu", 2.0)]) == []
+    assert gather([point("serial_1gpu", 4.0, work="a"), point("ddp_2gpu", 2.0, work="b")]) == []
+
+
+def test_strong_and_weak_scaling_are_told_apart():
+    strong = gather([point("ddp_1gpu", 4.0), point("ddp_2gpu", 2.0), point("ddp_4gpu", 1.0)])[0]
+    weak = [
+        point("ddp_1gpu", 4.0),
+        point("ddp_2gpu", 2.0, batch=64),
+        point("ddp_4gpu", 1.0, batch=128),
+    ]
+    assert strong.held == "global"
+    assert gather(weak)[0].held == "per_device"
+    assert gather([*weak[:2], point("ddp_4gpu", 1.0, batch=64)])[0].held == "other"
+    pipeline = [
+        point("serial_amp_1gpu", 4.0),
+        point("ddp_amp_mp_2gpu", 3.0),
+        point("ddp_amp_mp_4gpu", 2.0, batch=64),
+    ]
+    assert gather(pipeline)[0].held == "per_device"
+
+
+def test_intervals_over_replicates_stand_in_the_table():
+    table = gather([point("serial_1cpu", 8.0, 8.4), point("ddp_4cpu", 2.5, 2.6)])[0].table()
+    row = table.iloc[1]
+    assert row["speedup_ci_low"] < row["speedup"] < row["speedup_ci_high"]
+    assert row["efficiency"] == pytest.approx(row["speedup"] / 4)
+    assert row["serial_fraction"] == pytest.approx(serial_fraction(row["speedup"], 4))
+
+
+@pytest.mark.parametrize(
+    ("times_", "begins"),
+    [
+        ((8.0, 4.4, 2.4), "The 4 GPUs that were tried are worth using: their efficiency is 0.83"),
+        (
+            (8.0, 4.4, 4.2),
+            "Up to 2 GPUs are worth using: their efficiency is 0.91, that of 4 is 0.48, below one half",
+        ),
+        (
+            (8.0, 9.0, 9.5),
+            "One device is the better use of GPUs: 2 have an efficiency of 0.44, below one half",
+        ),
+    ],
+)
+def test_recommendations_follow_from_the_rules(times_, begins):
+    series = gather(
+        [point(f"ddp_{n}gpu", one, 1.01 * one) for n, one in zip((1, 2, 4), times_, strict=True)]
+    )
+    assert recommendation(series[0], "GPUs").startswith(begins)
+    assert speaker(series) is series[0]
+
+
+def test_devices_are_not_recommended_by_a_speedup_that_is_not_told_from_one():
+    wide = gather([point("ddp_1gpu", 8.0, 5.0), point("ddp_2gpu", 6.0, 6.4)])[0]
+    said = recommendation(wide, "GPUs")
+    assert said.startswith(
+        "Whether 2 GPUs are worth using is undecided: their efficiency is 0.52, but the speedup of "
+    )
+    assert "which holds 1" in said
+    alone = recommendation(gather([point("ddp_1gpu", 8.0), point("ddp_2gpu", 7.9)])[0], "GPUs")
+    assert "the speedup of 1.01 rests on one replicate" in alone
+    slower = recommendation(gather([point("ddp_1gpu", 8.0), point("ddp_2gpu", 9.0)])[0], "GPUs")
+    assert slower.startswith("One device is the better use of GPUs")
+
+
+def test_time_and_money_until_the_target():
+    def history(*accuracy: float) -> pd.DataFrame:
+        times = {"seconds": 10.0, "validation_s": 1.0, "checkpoint_s": 0.5}
+        return pd.DataFrame(
+            {"val_accuracy": accuracy, **{key: [one] * len(accuracy) for key, one in times.items()}}
+        )
+
+    base = [history(0.5, 0.7, 0.8), history(0.6, 0.6, 0.9)]
+    target = level(base, 0.9)
+    assert target == pytest.approx(0.9 * 0.85)
+    assert seconds_to(base[0], target) == pytest.approx(34.5)
+    assert math.isnan(seconds_to(history(0.1, 0.2), target))
+    clock = {"wall_seconds": {"mean": 60.0}, "energy_joules": {"mean": 7.2e6}}
+    marks = {"stand_in": False}
+    runs = {
+        "serial_1cpu": base,
+        "ddp_2cpu": [history(0.8, 0.9), history(0.2, 0.3)],
+        "ddp_4cpu": [history(0.9)] * 2,
+    }
+    summaries = [
+        {"run": {"name": run}, "timing": clock, "marks": marks, "backend": "cpu"} for run in runs
+    ]
+    table = costs(summaries, runs, target, {"cpu": 2.0}).set_index("run")
+    assert table["reached"].to_dict() == {"serial_1cpu": 2, "ddp_2cpu": 1, "ddp_4cpu": 2}
+    assert table.loc["ddp_4cpu", "device_hours"] == pytest.approx(4 * 11.5 / 3600)
+    assert table.loc["ddp_4cpu", "money"] == pytest.approx(2 * 4 * 11.5 / 3600)
+    assert table.loc["serial_1cpu", "energy_kwh"] == pytest.approx(2.0)
+    assert frontier(table.reset_index()) == [
+        "ddp_4cpu",
+        "serial_1cpu",
+    ]  # the third did not reach it each time

@@ -1,0 +1,510 @@
+"""Profiling: kinds, time lines, traces, work and bottlenecks on made input; real tiny profiles on one and two ranks."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from typer.testing import CliRunner
+
+from made_profiles import CPU_TRACE, GPU_TRACE, allocation, event, make_profiled, text_of
+from made_training import TINY, Training
+from medscale import cli
+from medscale.base.code import ROOT
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json
+from medscale.config.configuration import load, merge
+from medscale.config.figures import PROFILES
+from medscale.config.planning import plan
+from medscale.config.sections import Profile
+from medscale.measure.profiling import bottleneck, ceilings, spans
+from medscale.measure.profiling.bottleneck import Numbers
+from medscale.measure.profiling.kinds import KINDS, RULES, of_kernel, of_operator, of_range
+from medscale.measure.profiling.timeline import analyse
+from medscale.measure.profiling.trace import events
+from medscale.measure.profiling.work import Work, counted
+from medscale.report.numbers import write_numbers
+from medscale.report.profile import write_profiles
+from medscale.report.profiled import Profiled, by_name, short
+from medscale.workflow.graph import check_target
+
+OPERATORS = {
+    "aten::conv2d": "convolution",
+    "aten::_convolution": "convolution",
+    "aten::mkldnn_convolution": "convolution",
+    "aten::convolution_backward": "convolution",
+    "autograd::engine::evaluate_function: ConvolutionBackward0": "convolution",
+    "aten::native_batch_norm": "normalization",
+    "aten::native_group_norm_backward": "normalization",
+    "NativeBatchNormBackward0": "normalization",
+    "aten::addmm": "matmul",
+    "aten::mm": "matmul",
+    "aten::linear": "matmul",
+    "AddmmBackward0": "matmul",
+    "aten::_scaled_dot_product_flash_attention": "matmul",
+    "aten::copy_": "memory",
+    "aten::_to_copy": "memory",
+    "aten::cat": "memory",
+    "aten::zero_": "memory",
+    "aten::max_pool2d_with_indices": "pooling and reduction",
+    "aten::mean": "pooling and reduction",
+    "aten::sum": "pooling and reduction",
+    "aten::argmax": "pooling and reduction",
+    "aten::linalg_vector_norm": "pooling and reduction",
+    "aten::relu_": "element-wise",
+    "aten::silu_backward": "element-wise",
+    "aten::add": "element-wise",
+    "aten::threshold_backward": "element-wise",
+    "aten::_log_softmax": "element-wise",
+    "aten::nll_loss_forward": "element-wise",
+    "ReluBackward0": "element-wise",
+    "aten::_foreach_mul_": "optimizer",
+    "aten::_fused_adam_": "optimizer",
+    "Optimizer.step#Adam.step": "optimizer",
+    "c10d::allreduce_": "communication",
+    "gloo:all_reduce": "communication",
+    "fsdp::all_gather_copy_in": "communication",
+    "nccl:all_reduce": "communication",
+    "record_param_comms": "communication",
+    "medscale::data": "data",
+    "aten::view": "other",
+    "aten::as_strided": "other",
+    "autograd::engine::evaluate_function: torch::autograd::AccumulateGrad": "other",
+    "ProfilerStep#3": "idle",
+}
+KERNELS = {
+    "ncclDevKernel_AllReduce_Sum_f32_RING_LL(ncclDevKernelArgsStorage<4096ul>)": "communication",
+    "void at::native::(anonymous namespace)::multi_tensor_apply_kernel<...FusedAdam...>": "optimizer",
+    "sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_tilesize128x128x64": "convolution",
+    "void cudnn::ops::nchwToNhwcKernel<float>": "other",
+    "void cutlass_cudnn::Kernel<cutlass_tensorop_s16816wgrad_optimized>": "convolution",
+    "void cudnn::bn_fw_tr_1C11_kernel_NCHW<float, float, 512, true, 1>": "normalization",
+    "void at::native::batch_norm_collect_statistics_channels_last_kernel": "normalization",
+    "ampere_sgemm_128x64_tn": "matmul",
+    "nvjet_tst_128x256_64x4_1x2_h_bz_coopA_TNT": "matmul",
+    "Memcpy HtoD (Pinned -> Device)": "memory",
+    "Memset (Device)": "memory",
+    "void at::native::reduce_kernel<512, 1, ...>": "pooling and reduction",
+    "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>>": "element-wise",
+}
+
+
+@pytest.mark.parametrize(("name", "kind"), OPERATORS.items())
+def test_an_operator_has_the_kind_of_its_work(name: str, kind: str) -> None:
+    assert of_operator(name) == kind
+
+
+@pytest.mark.parametrize(("name", "kind"), KERNELS.items())
+def test_a_kernel_has_the_kind_of_its_work(name: str, kind: str) -> None:
+    assert of_kernel(name) == kind
+
+
+def test_each_rule_is_tried_by_the_names_above() -> None:
+    ruled = {kind for kind, _, _ in RULES}
+    assert ruled <= set(OPERATORS.values())
+    assert ruled <= set(KERNELS.values())
+    assert {*OPERATORS.values()} == set(KINDS)
+
+
+def test_only_data_and_optimizer_rule_what_happens_within() -> None:
+    assert of_range("medscale::data") == "data"
+    assert of_range("Optimizer.zero_grad#Adam.zero_grad") == "optimizer"
+    assert of_range("DistributedDataParallel.forward") is None
+
+
+intervals = st.lists(
+    st.tuples(st.integers(0, 40), st.integers(0, 12)).map(lambda p: (p[0], p[0] + p[1])),
+    max_size=12,
+)
+
+
+@given(intervals, intervals)
+def test_unions_and_overlaps_are_those_of_their_points(
+    one: list[tuple[int, int]], other: list[tuple[int, int]]
+) -> None:
+    def points(pairs: Any) -> np.ndarray:
+        at = np.arange(60) + 0.5
+        return np.array([any(a < x < b for a, b in pairs) for x in at])
+
+    first, second = (np.array(pairs, dtype=float).reshape(-1, 2) for pairs in (one, other))
+    union = spans.merged(first)
+    assert spans.length(union) == points(one).sum()
+    assert (union[1:, 0] >= union[:-1, 1]).all()
+    both = spans.overlap(union, spans.merged(second)).sum()
+    assert both == pytest.approx((points(one) & points(other)).sum())
+
+
+def test_time_belongs_to_the_innermost() -> None:
+    starts, ends = (
+        np.array([0.0, 1, 2, 5, 12]),
+        np.array([10.0, 4, 3, 11, 14]),
+    )  # the fourth reaches beyond the first
+    pieces, owners = spans.innermost(starts, ends)
+    assert np.bincount(owners, pieces[:, 1] - pieces[:, 0]).tolist() == [2, 2, 1, 5, 2]
+    assert (pieces[1:, 0] >= pieces[:-1, 1]).all()
+    assert spans.parents(starts, ends).tolist() == [-1, 0, 1, 0, -1]
+
+
+def test_the_time_of_a_cpu_is_divided_without_gap_or_overlap() -> None:
+    line = analyse(events(text_of(*CPU_TRACE)))
+    expected = {
+        "data": 10,
+        "convolution": 35,
+        "element-wise": 5,
+        "optimizer": 10,
+        "communication": 17,
+        "matmul": 10,
+    }
+    assert line.steps == 2
+    assert {
+        kind: 1e6 * s for kind, s in line.kinds.items() if s and kind != "idle"
+    } == pytest.approx(expected)
+    assert 1e6 * line.kinds["idle"] == pytest.approx(200 - sum(expected.values()))
+    assert sum(line.kinds.values()) == pytest.approx(line.window_s)
+    assert 1e6 * line.communication_s == pytest.approx(35)
+    add = line.operators[line.operators["name"] == "aten::add"].set_index("kind")
+    assert add["calls"].to_dict() == {"element-wise": 1, "optimizer": 1}
+    assert line.operators.set_index("name").loc["aten::conv2d", "seconds"] == pytest.approx(35e-6)
+    assert line.operators.set_index("name").loc["aten::mm", "calls"] == 1
+    assert line.kernels.empty
+    assert line.memory["bytes"].tolist() == [1000, 600]
+
+
+def test_the_time_of_a_gpu_is_that_of_its_kernels() -> None:
+    line = analyse(events(text_of(*GPU_TRACE)))
+    expected = {
+        "data": 5 + 5 + 2,  # a kernel, and the device idle while the host gets the batch
+        "convolution": 15,  # by the operator that launched it
+        "element-wise": 10,  # by its own name: what launched it says nothing
+        "communication": 20,  # of 25, of which 5 are hidden
+        "memory": 2,
+        "optimizer": 10,  # by the range
+    }
+    assert {
+        kind: 1e6 * s for kind, s in line.kinds.items() if s and kind != "idle"
+    } == pytest.approx(expected)
+    assert sum(line.kinds.values()) == pytest.approx(line.window_s)
+    assert 1e6 * line.communication_s == pytest.approx(25)
+    assert line.kernels["calls"].sum() == 6
+    by_operator = line.operators.set_index("name")["seconds"]
+    assert by_operator["aten::cudnn_convolution"] == pytest.approx(15e-6)
+    assert by_operator["(not known)"] == pytest.approx(2e-6)
+    assert line.memory["bytes"].tolist() == [9000]
+
+
+def test_kernels_of_several_streams_are_counted_once() -> None:
+    args = {"External id": 1, "device": 0}
+    made = (
+        event("user_annotation", "ProfilerStep#1", 0, 100),
+        event("kernel", "ampere_sgemm", 10, 50, 7, stream=7, **args),
+        event("kernel", "elementwise_kernel", 20, 30, 8, stream=8, **args),
+        event("kernel", "elementwise_kernel", 40, 70, 8, stream=8, **args),
+    )
+    line = analyse(events(text_of(*made)))
+    assert 1e6 * line.kinds["matmul"] == pytest.approx(40)
+    assert 1e6 * line.kinds["element-wise"] == pytest.approx(20)
+    assert 1e6 * line.kinds["idle"] == pytest.approx(40)
+
+
+def test_a_trace_without_steps_is_refused() -> None:
+    with pytest.raises(MedscaleError, match="no step of"):
+        analyse(events(text_of(*CPU_TRACE[4:])))
+
+
+@pytest.mark.parametrize("count", [1, 2, 999, 2001, 5000])
+def test_the_course_of_memory_keeps_its_extremes(count: int) -> None:
+    sizes = np.random.default_rng(0).integers(0, 10**6, count)
+    made = [allocation(i * 90 / count, 1, int(size)) for i, size in enumerate(sizes)]
+    line = analyse(events(text_of(event("user_annotation", "ProfilerStep#1", 0, 100), *made)))
+    assert len(line.memory) <= 1002
+    assert line.memory["bytes"].max() == sizes.max()
+    assert line.memory["bytes"].min() == sizes.min()
+    assert line.memory["seconds"].is_monotonic_increasing
+
+
+def test_work_is_that_counted_by_hand() -> None:
+    layer, images = nn.Conv2d(3, 8, 3, bias=False), torch.randn(2, 3, 10, 10)
+    work = Work()
+    with counted(work):
+        layer(images).view(-1).expand(5, -1).relu()
+    forward = 2 * 2 * 8 * 8 * 8 * 3 * 3 * 3
+    assert work.flops == {"convolution": forward}
+    results = 4 * 2 * 8 * 8 * 8
+    assert work.bytes["convolution"] == 4 * (images.numel() + layer.weight.numel()) + results
+    assert (
+        work.bytes["element-wise"] == (1 + 5) * results
+    )  # what is expanded has the size of what it expands
+    assert set(work.bytes) == {"convolution", "element-wise"}  # views and allocations are free
+    with counted(work):
+        layer(images.requires_grad_()).sum().backward()
+    assert work.flops == {"convolution": 3 * forward}
+
+
+BASE = Numbers(
+    data=0.1,
+    communication=0.1,
+    optimizer=0.1,
+    idle=0.1,
+    imbalance=0.0,
+    slowdown=0.1,
+    flops=5e9,
+    bytes=5e8,
+    seconds=0.1,
+    ceiling_flops=1e11,
+    ceiling_bytes=2e10,
+    largest="convolution",
+    largest_share=0.6,
+    cuda=False,
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "below", "above"),
+    [
+        ({"data": 0.2}, "arithmetic", "data"),
+        ({"communication": 0.2}, "arithmetic", "communication"),
+        ({"communication": 0.5, "imbalance": 0.2}, "communication", "imbalance"),
+        ({"optimizer": 0.25}, "arithmetic", "optimizer"),
+        ({"idle": 0.3}, "arithmetic", "host"),
+        ({"bytes": 1e9}, "arithmetic", "bandwidth"),
+        ({"seconds": 5 / 30}, "arithmetic", "operators"),
+    ],
+)
+def test_each_rule_decides_from_its_boundary_on(
+    changes: dict[str, float], below: str, above: str
+) -> None:
+    assert bottleneck.rule(replace(BASE, **changes)) == below
+    last = list(changes)[-1]
+    beyond = replace(BASE, **changes | {last: changes[last] * (1 + 1e-9)})
+    assert bottleneck.rule(beyond) == above
+    assert bottleneck.sentence(beyond)
+
+
+def test_rules_go_in_order_and_sentences_have_the_numbers() -> None:
+    everything = replace(
+        BASE, data=0.21, communication=0.4, optimizer=0.3, idle=0.35, imbalance=0.5
+    )
+    everything = replace(everything, bytes=4e9, seconds=0.9)
+    order = []
+    for name, value in (
+        ("data", 0),
+        ("imbalance", 0),
+        ("communication", 0),
+        ("optimizer", 0),
+        ("idle", 0),
+        ("seconds", 0.15),
+        ("bytes", 1),
+    ):
+        order.append(bottleneck.rule(everything))
+        everything = replace(everything, **{name: value})
+    assert order == [
+        "data",
+        "imbalance",
+        "communication",
+        "optimizer",
+        "host",
+        "operators",
+        "bandwidth",
+    ]
+    assert bottleneck.rule(everything) == "arithmetic"
+    assert "21 %" in bottleneck.sentence(replace(BASE, data=0.21))
+    assert "10.0 FLOPs a byte" in bottleneck.sentence(BASE)
+    assert "attains 50 %" in bottleneck.sentence(BASE)
+    assert "Python" in bottleneck.sentence(replace(BASE, idle=0.5))
+    assert "uncertain" not in bottleneck.sentence(replace(BASE, slowdown=0.5))
+    assert "traced steps took 51 % longer" in bottleneck.sentence(replace(BASE, slowdown=0.51))
+    assert "CUDA graphs" in bottleneck.sentence(replace(BASE, idle=0.5, cuda=True))
+
+
+def test_ceilings_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ceilings, "SIDES", {"cpu": (128, 256)})
+    monkeypatch.setattr(ceilings, "ELEMENTS", {"cpu": 2**20})
+    monkeypatch.setattr(ceilings, "SECONDS", 0.02)
+    found = ceilings.measure(torch.device("cpu"), "fp32")
+    assert 1e8 < found["flops"] < 1e14
+    assert 1e8 < found["bytes"] < 1e13
+    assert ceilings.used_format(torch.device("cpu"), None) == "fp32"
+    assert ceilings.used_format(torch.device("cpu"), torch.bfloat16) == "bf16"
+
+
+def profiled(training: Training, run: str, **settings: Any) -> Path:
+    """Profile a run of the tiny network as the rule does; its folder."""
+    study = merge(TINY, {"recipe": {"batch_size": 12}})
+    config = load(ROOT / "config.yaml", {"scale": "demo", "studies": {"glaucoma": study}})
+    made, out = plan(config, "glaucoma", run, 1), training.folder / "profiled" / run
+    arguments = [
+        "--plan",
+        made.model_dump_json(),
+        "--settings",
+        Profile(warmup=2, steps=5, **settings).model_dump_json(),
+    ]
+    arguments += [
+        "--shards",
+        str(training.shards),
+        "--out",
+        str(out),
+        "--log",
+        str(training.folder / f"{run}.log"),
+    ]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "profile_run.py"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_a_real_profile_of_one_and_two_ranks_to_figures_tables_and_numbers(
+    training: Training,
+) -> None:
+    folders = [profiled(training, "serial_1cpu"), profiled(training, "ddp_amp_2gpu")]
+    for folder, ranks in zip(folders, (1, 2), strict=True):
+        about = read_json(folder / "profile.json")
+        assert not (folder / "checkpoints").exists()
+        assert not (folder / "history.csv").exists()
+        assert len(about["ranks"]) == ranks
+        assert about["marks"]["stand_in"] == (ranks == 2)
+        kinds = pd.read_parquet(folder / "kinds.parquet")
+        assert kinds.groupby("rank")["share"].sum().tolist() == pytest.approx([1] * ranks)
+        shares = kinds.groupby("kind")["share"].min()
+        assert shares["convolution"] > 0
+        assert shares["data"] > 0
+        for rank in range(ranks):
+            with gzip.open(folder / f"trace-rank{rank}.json.gz", "rt") as file:
+                steps = events(file.read())["name"].str.startswith("ProfilerStep#")
+            assert steps.sum() == 5  # three steps an epoch: it went beyond one
+            assert about["ranks"][rank]["work"]["flops"]["convolution"] > 0
+            communicated = about["ranks"][rank]["work"]["communicated"]
+            assert (
+                communicated > 1000 if ranks == 2 else communicated == 3 * 8
+            )  # gradients; the guard's flags alone
+        assert pd.read_parquet(folder / "memory.parquet")["bytes"].max() > 0
+    assert {read_json(folder / "profile.json")["format"] for folder in folders} == {"fp32", "bf16"}
+    figures, tables = training.folder / "figures", training.folder / "tables"
+    write_profiles(folders, figures, tables)
+    for name in PROFILES:
+        assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert r"\bottomrule" in (tables / f"{name}.tex").read_text()
+        assert len(pd.read_csv(tables / f"{name}.csv")) > 0
+    said = read_json(tables / "profile.json")
+    assert said["structure"]["mark"].startswith("demo")
+    assert said["values"]["glaucoma/profile/ddp_amp_2gpu/milliseconds"]
+    write_numbers([tables / "profile.json"], training.folder / "numbers.tex")
+    assert (
+        "glaucoma/profile/serial_1cpu/bottleneck" in (training.folder / "numbers.tex").read_text()
+    )
+    (folders[0] / "kinds.parquet").unlink()
+    with pytest.raises(MedscaleError, match="kinds"):
+        write_profiles(folders, figures, tables)
+
+
+def test_a_name_of_two_kinds_has_the_rarer_one_beside_it() -> None:
+    names = ["aten::copy_", "torch::distributed::reducer::copy_", "aten::copy_"]
+    kinds = ["memory", "other", "optimizer"]
+    operators = pd.DataFrame(
+        {"name": names, "kind": kinds, "calls": [10, 5, 5], "seconds": [0.1, 0.01, 0.02]}
+    )
+    about = {"ranks": [{}], "settings": {"steps": 5}}
+    table = by_name(
+        [Profiled("ddp_2gpu", about, operators, operators, operators, operators)], "operators", 8
+    )
+    assert table["name"].tolist() == ["copy_", "copy_ (optimizer)", "copy_ (other)"]
+    assert table["calls"].tolist() == [2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "runs", [["serial_1cpu", "ddp_2cpu", "serial_1gpu", "ddp_amp_2gpu"], ["serial_1gpu"]]
+)
+def test_processors_and_gpus_stand_in_the_same_figures(runs: list[str], tmp_path: Path) -> None:
+    config = load(ROOT / "config.yaml", {"studies": {"glaucoma": {"profile": {"runs": runs}}}})
+    folders = [make_profiled(tmp_path, config, "glaucoma", run) for run in runs]
+    write_profiles(folders, tmp_path / "figures", tmp_path / "tables")
+    said = read_json(tmp_path / "tables" / "profile.json")
+    assert said["structure"]["mark"] == ""
+    assert said["values"]["glaucoma/profile/serial_1gpu/share/convolution"] == "15"
+    assert (
+        said["values"]["glaucoma/profile/serial_1gpu/images_per_second"] == "356000"
+    )  # 32 images in 90 microseconds
+    table = pd.read_csv(tmp_path / "tables" / "operators.csv")
+    kernels = table[(table["what"] == "kernels") & (table["run"] == "serial_1gpu")].set_index(
+        "name"
+    )
+    assert kernels.loc["ncclDevKernel_AllReduce", "microseconds"] == pytest.approx(25)
+    roofline = pd.read_csv(tmp_path / "tables" / "roofline.csv").set_index("run")
+    assert roofline.loc["serial_1gpu", "attained_flops"] == pytest.approx(2.1e6 / 9e-5 / 1e11)
+    text = (ROOT / "paper" / "sections" / "profiling.tex.j2").read_text()
+    used = re.findall(r"/profile/<< r >>/([\w/]+)", text)
+    assert used
+    assert {f"glaucoma/profile/serial_1gpu/{key}" for key in used} <= set(said["values"])
+
+
+def test_a_person_is_told_where_the_time_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load(ROOT / "config.yaml", {"scale": "demo"})
+    make_profiled(tmp_path, config, "skin", "ddp_2gpu")
+    (tmp_path / "mine.yaml").write_text(f"workdir: {tmp_path}")
+    asked: list[list[str]] = []
+    done = subprocess.CompletedProcess([], 0)
+    monkeypatch.setattr(cli.subprocess, "run", lambda command, **_: asked.append(command) or done)
+    arguments = [
+        "profile",
+        "skin",
+        "ddp_2gpu",
+        "--scale",
+        "demo",
+        "--configfile",
+        str(tmp_path / "mine.yaml"),
+    ]
+    said = CliRunner().invoke(cli.main, arguments)
+    assert said.exit_code == 0, said.output
+    assert asked[0][1:4] == [
+        "-m",
+        "snakemake",
+        "profiled/skin/ddp_2gpu",
+    ]  # options take all that follows them
+    assert "outside operators" in said.output
+    assert "rank 1" in said.output
+    done.returncode = 1
+    assert isinstance(CliRunner().invoke(cli.main, arguments).exception, MedscaleError)
+
+
+def test_names_are_shortened() -> None:
+    assert short("aten::add_") == "add_"
+    assert (
+        short("void at::native::vectorized_elementwise_kernel<4, at::F<float>>(int)")
+        == "vectorized_elementwise_kernel"
+    )
+    assert short("autograd::engine::evaluate_function: ReluBackward0") == "ReluBackward0"
+    assert short("Memcpy HtoD (Pinned -> Device)") == "Memcpy HtoD"
+
+
+def test_any_run_is_a_target_and_a_figure_needs_configured_runs() -> None:
+    plain = load(ROOT / "config.yaml", {"studies": {"glaucoma": {"profile": {"runs": []}}}})
+    check_target(plain, "profiled/glaucoma/ddp_amp_8gpu")
+    with pytest.raises(MedscaleError, match="no run name"):
+        check_target(plain, "profiled/glaucoma/nix")
+    with pytest.raises(MedscaleError, match=r"profile\.runs"):
+        check_target(plain, "figures/glaucoma/roofline.pdf")
+    assert "roofline" not in plain.figures("glaucoma")
+    shown = load(
+        ROOT / "config.yaml", {"studies": {"glaucoma": {"profile": {"runs": ["serial_1gpu"]}}}}
+    )
+    check_target(shown, "figures/glaucoma/roofline.pdf")
+    assert set(PROFILES) <= {*shown.figures("glaucoma")} & {*shown.tables("glaucoma")}
+    with pytest.raises(MedscaleError, match=r"profile|run name"):
+        load(ROOT / "config.yaml", {"studies": {"glaucoma": {"profile": {"runs": ["nix"]}}}})

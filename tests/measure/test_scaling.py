@@ -1,0 +1,128 @@
+"""Speedup compares runs with the same work only, and says against what."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medscale.base.errors import MedscaleError
+from medscale.engine.run import RunSpec
+from medscale.measure.scaling import speedups
+from medscale.measure.scaling.speedup import ratio
+
+
+def summary(
+    run: str, seconds: list[float], *, stand_in: bool | None = None, **changes: Any
+) -> dict[str, Any]:
+    spec = RunSpec.parse(run)
+    stand_in = spec.device == "gpu" if stand_in is None else stand_in
+    clock = {
+        "seconds_per_epoch": {"values": seconds},
+        "images_per_second": {"mean": 100 / seconds[0]},
+    }
+    clock |= {"threads_per_rank": 1, "global_batch": 32, "train_images": 100}
+    clock |= {key: changes.pop(key) for key in list(changes) if key in clock}
+    return {
+        "study": "glaucoma",
+        "run": {"name": run},
+        "marks": {"synthetic": True, "stand_in": stand_in, "scale": "demo"},
+        "backend": "cuda" if spec.device == "gpu" and not stand_in else "cpu",
+        "model": {"name": "medical_cnn"},
+        "recipe": {"batch_is": "global"},
+        "environment": {"cpu": "a CPU", "gpus": []},
+        "timing": clock,
+        **changes,
+    }
+
+
+def table(*summaries: dict[str, Any]) -> pd.DataFrame:
+    return speedups(summaries).set_index("run")
+
+
+def test_speedup_and_efficiency_against_the_serial_run_of_the_kind():
+    found = table(
+        summary("serial_1cpu", [8.0, 8.4]),
+        summary("ddp_4cpu", [2.5, 2.625]),
+        summary("serial_1gpu", [1.0]),
+        summary("ddp_2gpu", [0.8]),
+    )
+    assert found.loc["ddp_4cpu", "speedup"] == pytest.approx(8.2 / 2.5625)
+    assert found.loc["ddp_4cpu", "efficiency"] == pytest.approx(8.2 / 2.5625 / 4)
+    assert found.loc["ddp_4cpu", "speedup_low"] == pytest.approx(8.0 / 2.625)
+    assert found.loc["ddp_4cpu", "speedup_high"] == pytest.approx(8.4 / 2.5)
+    assert found.loc["ddp_4cpu", "baseline"] == "serial_1cpu"
+    assert found.loc["ddp_2gpu", "speedup"] == pytest.approx(1.25)
+    assert math.isnan(found.loc["ddp_2gpu", "speedup_ci_low"])
+    assert found.loc["serial_1cpu", ["speedup", "speedup_low", "speedup_high"]].tolist() == [
+        1,
+        1,
+        1,
+    ]
+
+
+def test_a_missing_baseline_is_said_not_replaced():
+    found = table(summary("ddp_2cpu", [2.0]), summary("serial_1gpu", [1.0]))
+    assert math.isnan(found.loc["ddp_2cpu", "speedup"])
+    assert found.loc["ddp_2cpu", "note"] == "baseline serial_1cpu was not made"
+    assert found.loc["ddp_2cpu", "baseline"] == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"stand_in": False}, "another kind of device"),
+        ({"train_images": 99}, "trained on 100 images, not 99"),
+        ({"model": {"name": "densenet121"}}, "another network"),
+    ],
+)
+def test_runs_of_other_work_or_devices_are_not_compared(changes, why):
+    found = table(summary("serial_1gpu", [2.0]), summary("ddp_2gpu", [1.0], **changes))
+    assert math.isnan(found.loc["ddp_2gpu", "speedup"])
+    assert why in found.loc["ddp_2gpu", "note"]
+
+
+def test_what_differs_but_can_be_compared_is_noted():
+    found = table(
+        summary("serial_1gpu", [2.0]),
+        summary("ddp_2gpu", [1.0]),
+        summary("ddp_amp_2gpu", [0.5], global_batch=64, threads_per_rank=2),
+    )
+    note = found.loc["ddp_amp_2gpu", "note"]
+    assert "the gain of AMP is in the speedup" in note
+    assert "global batch 64 against 32" in note
+    assert "2 threads a process against 1" in note
+    assert found.loc["ddp_amp_2gpu", "amp_gain"] == pytest.approx(2.0)
+    assert found.loc["ddp_2gpu", "note"] == ""
+
+
+def test_another_network_has_its_own_baseline():
+    other = {"name": "densenet121"}
+    found = table(
+        summary("serial_1gpu", [2.0]),
+        summary("serial_1gpu_densenet121", [6.0], model=other),
+        summary("ddp_2gpu_densenet121", [3.0], model=other),
+    )
+    assert found.loc["ddp_2gpu_densenet121", "speedup"] == pytest.approx(2.0)
+
+
+@given(
+    st.lists(st.floats(0.5, 5), min_size=2, max_size=4),
+    st.lists(st.floats(0.5, 5), min_size=2, max_size=4),
+)
+def test_the_range_holds_the_ratio(above, below):
+    found = ratio(above, below)
+    assert found["_low"] <= found[""] * (1 + 1e-9)
+    assert found[""] <= found["_high"] * (1 + 1e-9)
+    assert found["_ci_low"] <= found["_ci_high"]
+
+
+def test_summaries_of_two_studies_or_of_a_run_twice_are_refused():
+    with pytest.raises(MedscaleError, match="one study"):
+        table(summary("serial_1cpu", [1.0]), summary("ddp_2cpu", [1.0], study="skin"))
+    with pytest.raises(MedscaleError, match="twice"):
+        table(summary("serial_1cpu", [1.0]), summary("serial_1cpu", [1.0]))

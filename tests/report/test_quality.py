@@ -1,0 +1,315 @@
+"""Calibration, operating points, subgroups, ensembles and galleries against definitions and other libraries."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import softmax
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    log_loss,
+    precision_recall_fscore_support,
+)
+from typer.testing import CliRunner
+
+from made_runs import configuration, make_index, make_run, make_shards, probabilities
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json, write_parquet
+from medscale.cli import main
+from medscale.config.sections import Evaluate
+from medscale.data.shards import Shards
+from medscale.evaluate import bootstrap, calibration, evaluate, metrics
+from medscale.evaluate.ensembles import METRICS, Member, ensembles
+from medscale.evaluate.operating import operating_points, threshold
+from medscale.evaluate.replicates import Predicted, read
+from medscale.evaluate.subgroups import subgroups
+from medscale.report.quality import read_gallery
+from medscale.report.result import write_result
+from medscale.workflow.graph import Graph
+
+
+def cases(
+    classes: int, images: int, skill: float = 1.0, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    labels = np.random.default_rng(seed).integers(0, classes, images)
+    odds = probabilities(labels, classes, skill, seed).astype(np.float64)
+    return labels, odds / odds.sum(axis=1, keepdims=True)
+
+
+def predicted(labels: np.ndarray, *odds: np.ndarray) -> Predicted:
+    return Predicted(np.arange(len(labels)), labels, np.arange(len(labels)), np.stack(odds))
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_scores_of_probabilities_are_those_of_scikit_learn_and_torchmetrics(classes):
+    import torch
+    from torchmetrics.classification import MulticlassCalibrationError
+
+    labels, odds = cases(classes, 300)
+    values = metrics.point(labels, odds)
+    assert values["nll"] == pytest.approx(log_loss(labels, odds))
+    one_hot = np.eye(classes)[labels]
+    brier = (
+        brier_score_loss(labels, odds[:, 1])
+        if classes == 2
+        else ((odds - one_hot) ** 2).sum(1).mean()
+    )
+    assert values["brier"] == pytest.approx(brier)
+    ece = MulticlassCalibrationError(classes, n_bins=calibration.BINS, norm="l1")
+    assert values["ece"] == pytest.approx(
+        float(ece(torch.from_numpy(odds), torch.from_numpy(labels))), abs=1e-6
+    )
+    expected = average_precision_score(one_hot, odds, average="macro") if classes > 2 else None
+    assert values["auprc"] == pytest.approx(expected or average_precision_score(labels, odds[:, 1]))
+    micro = precision_recall_fscore_support(labels, odds.argmax(1), average="micro")[:3]
+    assert micro == pytest.approx([values["accuracy"]] * 3)  # as the model card says
+
+
+def test_a_temperature_finds_what_made_probabilities_too_sure():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 1.5, (4000, 3))
+    labels = np.array([rng.choice(3, p=row) for row in softmax(logits, axis=1)])
+    sharp = softmax(2.5 * logits, axis=1)
+    found = calibration.temperature(labels, sharp)
+    assert found == pytest.approx(2.5, rel=0.08)
+    mended = calibration.tempered(sharp, found)
+    assert (mended.argmax(1) == sharp.argmax(1)).all()
+    before, after = calibration.point(labels, sharp), calibration.point(labels, mended)
+    assert all(after[name] < before[name] for name in calibration.NAMES)
+    assert after["ece"] < 0.03 < before["ece"]
+    losses = [
+        calibration.point(labels, calibration.tempered(sharp, found * by))["nll"]
+        for by in (0.97, 1.03)
+    ]
+    assert after["nll"] < min(losses)
+
+
+def test_temperatures_at_the_ends():
+    labels, odds = cases(2, 50)
+    certain = np.eye(2)[labels]
+    assert calibration.RANGE[0] <= calibration.temperature(labels, certain) <= calibration.RANGE[1]
+    wrong = np.eye(2)[1 - labels]
+    assert calibration.temperature(labels, wrong) == pytest.approx(calibration.RANGE[1], rel=1e-3)
+    assert np.isnan(calibration.temperature(labels[:0], odds[:0]))
+    assert calibration.tempered(odds, float("nan")) is odds
+
+
+def test_reliability_counts_every_image_once():
+    labels, odds = cases(3, 200)
+    table = calibration.reliability(labels, np.stack([odds, odds]))
+    assert table["images"].sum() == 400
+    assert ((table["confidence"] > table["low"]) & (table["confidence"] <= table["high"])).all()
+    ece = (table["images"] * (table["confidence"] - table["accuracy"]).abs()).sum() / 400
+    assert ece == pytest.approx(calibration.point(labels, odds)["ece"])
+
+
+def test_precision_on_the_grid_is_that_of_the_highest_score_that_reaches_the_recall():
+    labels, odds = cases(2, 40)
+    positive, scores = labels == 1, odds[:, 1]
+    curve = metrics.precision_recall_points(positive, scores)
+    for recall, found in zip(metrics.GRID, curve, strict=True):
+        limits = sorted(set(scores), reverse=True)
+        reached = next(
+            s
+            for s in limits
+            if (scores[positive] >= s).mean() >= max(recall, 1e-9) - 1e-12 or recall == 0
+        )
+        assert found == pytest.approx(positive[scores >= reached].mean()), recall
+    assert metrics.precision_recall_points(np.ones(5, bool), np.ones(5)) is None
+
+
+@pytest.mark.parametrize(
+    ("specificity", "expected"), [(0.9, 0.9), (0.95, 1.0), (0.5, 0.5), (0.01, 0.1)]
+)
+def test_a_threshold_is_the_smallest_that_keeps_the_specificity(specificity, expected):
+    scores = np.arange(1, 11) / 10
+    assert threshold(scores, specificity) == expected
+    assert (scores <= threshold(scores, specificity)).mean() >= specificity
+
+
+def test_operating_points_are_chosen_on_validation_and_counted_on_test():
+    val, test = (predicted(*cases(2, 400, seed=seed)) for seed in (1, 2))
+    table = operating_points(val, test, ["well", "ill"], [0.9, 0.95], bootstrap.draw(400, 300, 0))
+    assert table["class"].tolist() == ["ill", "ill"]
+    for row in table.itertuples():
+        scores = val.probabilities[0][val.labels == 0, 1]
+        assert (
+            (scores <= row.threshold).mean()
+            >= row.wanted
+            > (scores <= row.threshold - 1e-3).mean() - 0.01
+        )
+        called = test.probabilities[0][:, 1] > row.threshold
+        assert row.sensitivity == pytest.approx(called[test.labels == 1].mean())
+        assert row.specificity == pytest.approx(1 - called[test.labels == 0].mean())
+        assert row.sensitivity_low < row.sensitivity < row.sensitivity_high
+        assert row.positives + row.negatives == 400
+    many = operating_points(
+        *[predicted(*cases(4, 99, seed=s)) for s in (1, 2)],
+        list("abcd"),
+        [0.9],
+        np.ones((9, 99), int),
+    )
+    assert many["class"].tolist() == list("abcd")
+
+
+def test_subgroups_are_evaluated_apart_and_counted():
+    labels, odds = cases(2, 200, seed=3)
+    part = predicted(labels, odds)
+    rows = pd.DataFrame(
+        {"age": np.where(np.arange(200) < 5, np.nan, np.arange(200) % 100), "source": "one place"}
+    )
+    rows["sex"] = np.where(np.arange(200) % 2, "f", "m")
+    drawn = bootstrap.draw(200, 100, 0)
+    whole = [bootstrap.resample(labels, odds, part.groups, drawn)]
+    table = subgroups(part, rows, Evaluate(), drawn, whole)
+    counts = table.drop_duplicates(["by", "part"]).set_index(["by", "part"])["images"]
+    assert counts["age"].to_dict() == {
+        "below 40": 75, "40 to below 60": 40, "60 to below 80": 40, "80 and over": 40, "unknown": 5,
+    }  # fmt: skip
+    assert list(dict.fromkeys(table["by"])) == ["all", "age", "sex"]  # all images are of one source
+    row = table.set_index(["part", "metric"]).loc[("f", "accuracy")]
+    women = rows["sex"] == "f"
+    assert row["mean"] == pytest.approx((odds[women].argmax(1) == labels[women]).mean())
+    assert row["low"] < row["mean"] < row["high"]
+    assert table.loc[table["part"] == "unknown", "mean"].isna().all()  # too few
+    assert (
+        table.loc[table["by"] == "all", "mean"].iloc[0] == metrics.point(labels, odds)["accuracy"]
+    )
+
+
+def test_averaging_networks_that_err_apart_gains():
+    labels = np.random.default_rng(0).integers(0, 3, 500)
+    odds = [probabilities(labels, 3, 1.0, seed).astype(float) for seed in range(4)]
+    drawn = bootstrap.draw(500, 200, 0)
+    members = []
+    for name, pair in (("serial_1cpu", odds[:2]), ("ddp_2cpu", odds[2:])):
+        points = [metrics.point(labels, one) for one in pair]
+        resampled = [bootstrap.resample(labels, one, np.arange(500), drawn).overall for one in pair]
+        means = {metric: float(np.mean([p[metric] for p in points])) for metric in METRICS}
+        table = pd.DataFrame(
+            {metric: np.mean([r[metric] for r in resampled], axis=0) for metric in METRICS}
+        )
+        members.append(Member(name, "net", predicted(labels, *pair), means, table))
+    table = ensembles(members, drawn)
+    assert table[["kind", "of", "members"]].to_numpy().tolist() == [
+        ["replicates", "serial_1cpu", 2], ["replicates", "ddp_2cpu", 2], ["all", "", 4],
+    ]  # fmt: skip
+    whole = table.iloc[2]
+    assert whole["accuracy"] == pytest.approx((np.mean(odds, axis=0).argmax(1) == labels).mean())
+    assert whole["accuracy_gain"] > 0 < whole["accuracy_gain_low"]
+    assert whole["accuracy_single"] == pytest.approx(
+        np.mean([(one.argmax(1) == labels).mean() for one in odds])
+    )
+    assert whole["nll_gain_high"] < 0
+    assert ensembles(members[:1], drawn)["kind"].tolist() == ["replicates"]
+
+
+@pytest.fixture
+def run(tmp_path) -> SimpleNamespace:
+    """A run whose weights are those of a tiny network, and whose predictions are that network's own."""
+    import torch
+    from safetensors.torch import save_file
+
+    from medscale.data.augment import Augmenter
+    from medscale.engine.models.registry import build
+
+    index = make_index(tmp_path / "data", ["well", "ill", "worse"], images=120)
+    make_shards(tmp_path / "data" / "shards", index)
+    config = configuration(model={"name": "tiny_cnn", "options": {"width": 4}})
+    folder = make_run(tmp_path / "runs", config, "serial_1cpu", index)[0]
+    torch.manual_seed(1)
+    replicate, shards = read(folder), Shards.open(tmp_path / "data" / "shards")
+    network = build(replicate.plan.model, 3).eval()
+    with torch.no_grad():
+        network.fc2.weight.mul_(40)  # sure of itself, so that classes differ
+    save_file(network.state_dict(), folder / "model.safetensors")
+    augmenter = Augmenter(replicate.plan.augment, np.ones(3), 0)
+    pixels = augmenter.apply(
+        torch.from_numpy(shards.gather(np.arange(120))),
+        augmenter.neutral(120, (32, 32)),
+        training=False,
+    )
+    with torch.no_grad():
+        odds = torch.softmax(network(pixels), 1).numpy()
+    table = replicate.predictions
+    table[["p_0", "p_1", "p_2"]] = odds[table["id"]]
+    write_parquet(folder / "predictions.parquet", table)
+    return SimpleNamespace(
+        folder=folder, index=tmp_path / "data" / "index.parquet", shards=shards, odds=odds
+    )
+
+
+def test_a_gallery_shows_right_and_wrong_cases_of_the_weights_that_predicted(run, tmp_path):
+    from medscale.evaluate.gallery import EACH, gallery
+
+    evaluation = evaluate([run.folder], run.index, resamples=50)
+    found = gallery(evaluation.replicates[0], run.shards)
+    right = found.cases["right"].to_numpy()
+    assert 0 < (~right).sum() <= EACH
+    assert right.sum() <= EACH
+    np.testing.assert_allclose(found.cases["probability"], run.odds[found.cases["id"]].max(axis=1))
+    assert ((found.cases["true"] == found.cases["predicted"]) == right).all()
+    assert found.images.shape == (len(found.cases), 32, 32, 3)
+    places = pd.Index(run.shards.ids).get_indexer(found.cases["id"])
+    assert np.abs(found.images.astype(int) - run.shards.gather(places)).max() <= 1
+    assert len(set(found.cases["true"][~right])) > 1
+    write_result(evaluation, tmp_path / "out", found)
+    again = read_gallery(tmp_path / "out")
+    np.testing.assert_array_equal(again.heat, found.heat)
+    pd.testing.assert_frame_equal(again.cases, found.cases)
+    assert (tmp_path / "out" / "gradcam.pdf").stat().st_size > 1000
+
+
+def test_weights_of_another_training_are_refused(run):
+    import torch
+    from safetensors.torch import save_file
+
+    from medscale.engine.models.registry import build
+    from medscale.evaluate.gallery import gallery
+
+    replicate = read(run.folder)
+    torch.manual_seed(9)
+    save_file(build(replicate.plan.model, 3).state_dict(), run.folder / "model.safetensors")
+    with pytest.raises(MedscaleError, match="gives other probabilities than predictions"):
+        gallery(replicate, run.shards)
+
+
+def test_results_are_shown_in_the_terminal(tmp_path):
+    index = make_index(tmp_path / "data", ["well", "[ill]"], images=120)
+    index["sex"] = np.where(np.arange(120) % 3, "f", "m")
+    write_parquet(tmp_path / "data" / "index.parquet", index)
+    folders = make_run(tmp_path / "runs", configuration(), "ddp_amp_2gpu", index)
+    evaluation = evaluate(folders, tmp_path / "data" / "index.parquet", resamples=50)
+    summary = write_result(evaluation, tmp_path / "out")
+    assert summary["calibration"]["temperature"] == pytest.approx(np.mean(evaluation.temperatures))
+    done = CliRunner().invoke(main, ["show", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    for said in (
+        "glaucoma: medical_cnn, DDP + AMP, 2 GPU",
+        "synthetic images; CPU processes in place of GPUs",
+        "[ill]",
+        f"{100 * summary['metrics']['test']['accuracy']['mean']:.1f}",
+        "sex: f",
+        "95 %",
+        f"temperature {summary['calibration']['temperature']:.2f}",
+    ):
+        assert said in done.output, said
+    with pytest.raises(MedscaleError, match="is no result"):
+        CliRunner().invoke(main, ["show", str(tmp_path)], catch_exceptions=False)
+    assert read_json(tmp_path / "out" / "summary.json")["confusions"][0]["images"] > 0
+
+
+def test_networks_are_looked_into_where_the_study_asks_for_it():
+    demo, full = Graph({"scale": "demo"}), Graph({})
+    none = Graph({"studies": {"glaucoma": {"evaluate": {"gradcam": "none"}}}})
+    assert demo.explained("glaucoma", "serial_1cpu")
+    assert not demo.explained("glaucoma", "ddp_2cpu")
+    assert full.explained("glaucoma", "serial_1cpu")
+    assert not full.explained("pneumonia", "serial_1gpu_yolov8n")
+    assert not none.explained("glaucoma", "serial_1gpu")
+    assert "gradcam" in full.config.figures("glaucoma")
+    assert "gradcam" not in none.config.figures("glaucoma")

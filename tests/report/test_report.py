@@ -1,0 +1,430 @@
+"""Figures and tables of studies with any classes: the same bytes each time, marked, and nothing vanishes."""
+
+from __future__ import annotations
+
+import math
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import save_file
+
+from made_runs import ROOT, make_study, report
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json, write_json
+from medscale.config.configuration import load
+from medscale.config.figures import (
+    FIGURES,
+    QUALITY_FIGURES,
+    QUALITY_TABLES,
+    SCALING_FIGURES,
+    SCALING_TABLES,
+    TABLES,
+)
+from medscale.engine.run import RunSpec
+from medscale.report import latex, names, style
+from medscale.report.facts import varied
+from medscale.report.marks import mark
+from medscale.report.names import family, look
+from medscale.report.parity import parity
+from medscale.report.reported import compare, read_reported
+from medscale.report.results import differences, read_result
+from medscale.report.tables import with_range
+from medscale.report.variants import write_variants
+
+RUNS = ["serial_1cpu", "ddp_2cpu", "serial_1gpu", "ddp_amp_2gpu"]
+TWO, ODD = ["normal", "glaucoma"], ["a_b & 50 %", "mélanome", "#x {y}", "\\end{document}"]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> SimpleNamespace:
+    folder = tmp_path_factory.mktemp("study")
+    results = make_study(folder, "glaucoma", TWO, RUNS)
+    return SimpleNamespace(
+        folder=folder, results=results, facts=report(folder, "glaucoma", results)
+    )
+
+
+def test_all_declared_figures_and_tables_are_there_and_no_others(study):
+    figures = {file.name for file in (study.folder / "figures" / "glaucoma").iterdir()}
+    tables = {file.name for file in (study.folder / "tables" / "glaucoma").iterdir()}
+    assert figures == {f"{name}.pdf" for name in (*FIGURES, *QUALITY_FIGURES, *SCALING_FIGURES)}
+    names = (*TABLES, "datasheet", *QUALITY_TABLES, *SCALING_TABLES)
+    declared = {f"{name}.{kind}" for name in names for kind in ("tex", "csv")}
+    assert tables == declared | {"facts.json", "quality.json", "scaling.json"}
+
+
+def test_the_same_results_give_the_same_bytes(study):
+    folders = [study.folder / part / "glaucoma" for part in ("figures", "tables")]
+    before = {file: file.read_bytes() for folder in folders for file in folder.iterdir()}
+    report(study.folder, "glaucoma", study.results)
+    for file, content in before.items():
+        assert file.read_bytes() == content, file.name
+
+
+def test_fonts_are_embedded_and_there_is_no_date(study):
+    content = (study.folder / "figures" / "glaucoma" / "accuracy.pdf").read_bytes()
+    assert b"/FontFile2" in content
+    assert b"/Type3" not in content
+    assert b"CreationDate" not in content
+
+
+def test_a_caller_s_style_changes_nothing(study, tmp_path):
+    import matplotlib as mpl
+
+    from medscale.report import run_figures
+
+    curves = read_result(study.results[0]).curves
+    style.save(run_figures.curves(curves, RUNS[0]), tmp_path / "a.pdf", "demo")
+    with mpl.rc_context({"font.size": 30, "lines.linewidth": 9}):
+        style.save(run_figures.curves(curves, RUNS[0]), tmp_path / "b.pdf", "demo")
+    assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("synthetic", "stand_in", "scale", "text"),
+    [
+        (True, True, "demo", "demo: synthetic images; CPU processes in place of GPUs"),
+        (False, True, "demo", "demo: CPU processes in place of GPUs"),
+        (False, False, "demo", "demo: reduced network and images"),
+        (True, False, "full", "synthetic images"),
+        (False, False, "full", ""),
+    ],
+)
+def test_marks(synthetic, stand_in, scale, text):
+    assert mark([{"synthetic": synthetic, "stand_in": stand_in, "scale": scale}]) == text
+
+
+def test_a_figure_shows_its_mark(study, tmp_path):
+    unmarked = tmp_path / "none.pdf"
+    from medscale.report import study_figures
+
+    found = [read_result(folder) for folder in study.results]
+    style.save(study_figures.accuracy(found, RUNS[0]), unmarked)
+    assert (
+        unmarked.read_bytes()
+        != (study.folder / "figures" / "glaucoma" / "accuracy.pdf").read_bytes()
+    )
+
+
+def test_stand_in_runs_are_marked_in_tables(study):
+    for name in ("results", "timing"):
+        text = (study.folder / "tables" / "glaucoma" / f"{name}.tex").read_text(encoding="utf-8")
+        lines = [line for line in text.splitlines() if re.match(r"(serial|DDP)", line)]
+        assert len(lines) == len(RUNS)
+        assert all(("GPU" in line.split("&")[0]) == ("textdagger" in line) for line in lines)
+
+
+def test_differences_are_paired(study):
+    found = [read_result(folder) for folder in study.results]
+    table = differences(found, RUNS[0]).set_index("run")
+    assert table.loc[RUNS[0]].tolist() == [0, 0, 0]
+    expected = 100 * (found[1].score("accuracy")["mean"] - found[0].score("accuracy")["mean"])
+    assert table.loc[RUNS[1], "mean"] == pytest.approx(expected)
+    low, high = (100 * found[1].score("accuracy")[end] for end in ("low", "high"))
+    assert table.loc[RUNS[1], "low"] <= expected <= table.loc[RUNS[1], "high"]
+    assert high > low
+    found[1].summary["bootstrap"]["paired_with"] = "other images"
+    with pytest.raises(MedscaleError, match="different test images"):
+        differences(found, RUNS[0])
+    with pytest.raises(MedscaleError, match="baseline ddp_8cpu is not among"):
+        differences(found, "ddp_8cpu")
+
+
+def test_training_is_compared_where_the_steps_are_the_same(study):
+    found = [read_result(folder) for folder in study.results]
+    found[2].summary["global_batch"] = 64
+    table = parity(found, RUNS[0]).set_index("run")
+    assert table["same_steps"].tolist() == [True, True, False, True]
+    assert table["images"].tolist() == [32, 16, 64, 16]
+    assert table.loc[RUNS[0], ["first", "largest", "accuracy"]].tolist() == [0, 0, 0]
+    assert table.loc[RUNS[2], ["first", "largest", "accuracy"]].isna().all()
+    losses = [r.curves[r.curves["quantity"] == "train_loss"]["mean"].to_numpy() for r in found]
+    assert table.loc[RUNS[1], "first"] == pytest.approx(abs(losses[1][0] - losses[0][0]))
+    assert table.loc[RUNS[1], "largest"] == pytest.approx(abs(losses[1] - losses[0]).max())
+    assert table.loc[RUNS[3], "accuracy"] == pytest.approx(differences(found, RUNS[0])["mean"][3])
+
+
+def test_a_network_without_batch_normalization_sees_no_images(tmp_path):
+    results = make_study(tmp_path, "plain", TWO, RUNS[:2], baseline=RUNS[0])
+    for folder in results:
+        save_file({"head.weight": np.zeros(1, np.float32)}, folder / "seed1.safetensors")
+    found = [read_result(folder) for folder in results]
+    assert parity(found, RUNS[0])["images"].isna().all()
+    (results[0] / "seed1.safetensors").unlink()
+    with pytest.raises(MedscaleError, match=r"seed1\.safetensors cannot be read"):
+        parity(found, RUNS[0])
+
+
+def test_published_figures_are_told_apart():
+    table = compare(read_reported(ROOT / "reported.yaml", "skin"), [])
+    assert not table[["meant", "item", "quantity"]].duplicated().any()
+    assert not table.loc[table["meant"] != "", ["meant", "quantity"]].duplicated().any()
+    assert {"accuracy, training", "accuracy, validation", "accuracy, test"} < set(table["quantity"])
+    assert not table["quantity"].str.contains("_").any()
+
+
+def test_no_two_families_of_runs_are_drawn_alike():
+    studies = load(ROOT / "config.yaml").studies.values()
+    for study in studies:
+        families = {family(run): look(run) for run in study.runs}
+        drawn = [(one.colour, one.marker) for one in families.values()]
+        assert len(set(drawn)) == len(drawn)
+        assert len({one.marker for one in families.values()}) == len(drawn)  # for print in grey
+
+
+def test_files_that_are_unaccounted_for_stop_the_report(study):
+    file = study.folder / "data" / "glaucoma" / "audit.json"
+    audit = read_json(file)
+    write_json(file, audit | {"found": audit["found"] + 1})
+    with pytest.raises(MedscaleError, match="244 files were found, but 240 used and 3 excluded"):
+        report(study.folder, "glaucoma", study.results)
+    write_json(file, audit)
+
+
+@pytest.mark.parametrize("classes", [ODD, [f"class {i}" for i in range(12)]])
+def test_many_classes_with_odd_names(tmp_path, classes):
+    settings = {"title": "Skin & more: 100 % of_it", "baseline": "serial_1cpu"}
+    results = make_study(
+        tmp_path, "skin", classes, ["serial_1cpu", "ddp_2cpu_bs16"], images=400, **settings
+    )
+    facts = read_json(report(tmp_path, "skin", results))
+    assert facts["structure"]["positive"] is None
+    assert not facts["structure"]["reported"] or facts["structure"]["name"] == "skin"
+    data = (tmp_path / "tables" / "skin" / "data.tex").read_text(encoding="utf-8")
+    for name in classes:
+        assert latex.escape(name) in data
+
+
+def test_every_published_figure_of_glaucoma_stands_in_the_table(study):
+    reported = read_reported(ROOT / "reported.yaml", "glaucoma")
+    table = compare(reported, [read_result(folder) for folder in study.results])
+    assert len(table) == 6 + 7 + 1 + 3 + 3 + 2
+    two = table.set_index("item").loc["minutes / ddp_cpu / 2"]
+    assert (two["reported"], two["run"], two["unit"]) == (383.4, "ddp_2cpu", "min")
+    summary = read_json(study.results[1] / "summary.json")
+    assert two["ours"] == pytest.approx(summary["timing"]["wall_seconds"]["mean"] / 60)
+    assert two["speedup_reported"] == pytest.approx(756.0 / 383.4)
+    assert two["speedup_ours"] > 1
+    four = table.set_index("item").loc["minutes / ddp_cpu / 4"]
+    single = table.set_index("item").loc["minutes / ddp_cpu / 1"]
+    assert (single["meant"], single["run"]) == ("ddp_1cpu", "serial_1cpu")
+    pipeline = table.set_index("item").loc["minutes / ddp_amp_mp_gpu / 4"]
+    assert (pipeline["against"], pipeline["speedup_reported"]) == (
+        "ddp_amp_1gpu",
+        pytest.approx(7.18 / 4.20),
+    )
+    assert four["run"] == "ddp_4cpu"
+    assert math.isnan(four["ours"])
+
+
+@pytest.mark.parametrize("name", ["skin", "dermatology", "melanoma", "pneumonia", "unheard_of"])
+def test_other_studies_published_figures_can_be_read(name):
+    reported = read_reported(ROOT / "reported.yaml", name)
+    assert bool(reported) == (name != "unheard_of")
+    table = compare(reported, [])
+    assert len(table) or not reported
+    assert table["ours"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("50 % & co_op", r"50 \% \& co\_\allowbreak{}op"),
+        ("#{}$", r"\#\{\}\$"),
+        ("\\end", r"\textbackslash{}end"),
+        ("mélanome", "mélanome"),
+        ("e\u0301", "é"),
+        ("β Ω", r"\ensuremath{\beta} \ensuremath{\Omega}"),
+        ("ệ", "e"),
+        ("肺", "{[}U+80BA{]}"),
+        ("[1]*", "{[}1{]}{*}"),
+    ],
+)
+def test_escape(text, expected):
+    assert latex.escape(text) == expected
+
+
+def test_numbers_as_text():
+    assert latex.number(0.8712, 1, 100) == "87.1"
+    assert latex.number(-1.25, 1) == r"\ensuremath{-}1.2"
+    assert latex.number(-1e-14, 1) == "0.0"
+    assert latex.number(None, 1) == latex.number(float("nan"), 1) == "--"
+    assert [latex.significant(v) for v in (0.01234, 1.0, 123.4, 18894, 0)] == [
+        "0.0123",
+        "1.00",
+        "123",
+        "18900",
+        "0",
+    ]
+    assert latex.significant(0.00004752, 2) == r"\ensuremath{4.8\times 10^{-5}}"
+    assert latex.significant(-29.19) == r"\ensuremath{-}29.2"
+
+
+def test_a_column_that_says_nothing_is_left_out_of_a_table():
+    text = latex.tabular(
+        [("l", "run"), ("r", "energy"), ("r", "time")], [["a", "--", "1"], ["b", "", "--"]]
+    )
+    assert "run & time" in text
+    assert "energy" not in text
+    assert "b & --" in text
+    assert "{lr}" in text
+
+
+def test_a_range_needs_two_ends():
+    assert with_range(0.29, 0.29, 0.29) == "0.290"
+    assert with_range(1.5, 1.25, 1.75, 2) == "1.50 (1.25--1.75)"
+    assert with_range(math.nan, math.nan, math.nan) == "--"
+    assert latex.span(0.84, 0.902, 1, 100) == "84.0--90.2"
+    assert " to " in latex.span(-1.0, 2.0, 1)
+
+
+def test_every_strategy_has_a_label_and_a_look():
+    labels = set()
+    for name in (
+        "serial_1cpu",
+        "serial_amp_1gpu",
+        "ddp_2cpu",
+        "ddp_amp_2gpu",
+        "ddp_amp_mp_4gpu",
+        "ddp_mp_4gpu",
+    ):
+        labels.add(names.label(name))
+        assert names.look(name).colour.startswith("#")
+    for name in (
+        "fsdp_2gpu",
+        "fsdp_amp_2gpu",
+        "mp_2gpu",
+        "mp_amp_2gpu",
+        "serial_1gpu_bs64_densenet121",
+    ):
+        RunSpec.parse(name)
+        labels.add(names.label(name))
+        assert names.look(name).marker
+    assert len(labels) == 11
+    assert names.label("serial_1gpu_bs64_densenet121") == "serial, 1 GPU, batch 64, densenet121"
+
+
+def test_a_damaged_result_is_named(study, tmp_path):
+    import shutil
+
+    folder = tmp_path / "ddp_2cpu"
+    shutil.copytree(study.results[1], folder)
+    (folder / "roc.csv").unlink()
+    with pytest.raises(MedscaleError, match=r"roc\.csv cannot be read"):
+        read_result(folder)
+
+
+def test_error_bars_are_never_negative():
+    bars = style.errors(np.array([1.0]), np.array([1.0 + 1e-12]), np.array([2.0]))
+    assert bars.min() >= 0
+
+
+def test_a_study_stands_beside_its_variants(tmp_path):
+    other = {
+        "variant_of": "glaucoma",
+        "title": "split at random",
+        "split": {"mode": "random"},
+        "runs": ["serial_1cpu"],
+    }
+    results = [
+        make_study(tmp_path, name, TWO, ["serial_1cpu"])[0] for name in ("glaucoma", "other")
+    ]
+    config = load(ROOT / "config.yaml", {"scale": "demo", "studies": {"other": other}})
+    write_json(tmp_path / "config.json", config.model_dump(mode="json"))
+    write_variants(
+        "glaucoma", tmp_path / "config.json", results, tmp_path / "figures", tmp_path / "tables"
+    )
+    table = pd.read_csv(tmp_path / "tables" / "variants.csv")
+    assert table["study"].tolist() == ["glaucoma", "other"]
+    assert table["split"].tolist() == ["grouped", "random"]
+    shown = read_json(results[0] / "summary.json")["counts"]["test"]["images"]
+    assert table["test_images"].tolist() == [shown, shown]
+    said = [
+        read_json(folder / "summary.json")["metrics"]["test"]["accuracy"]["mean"]
+        for folder in results
+    ]
+    assert table["accuracy_mean"].tolist() == pytest.approx(said)
+    assert (tmp_path / "figures" / "variants.pdf").stat().st_size > 1000
+    text = (tmp_path / "tables" / "variants.tex").read_text()
+    assert "split at random" in text
+    assert "grouped" in text
+    assert "all layers" not in text  # what is the same for all is told nowhere
+    assert "serial" not in text
+    facts = read_json(tmp_path / "tables" / "variants.json")
+    (one,) = facts["structure"]["runs"]
+    assert one["others"] == [
+        {"key": "other/serial_1cpu", "title": "split at random", "collapsed": False}
+    ]
+    assert facts["values"]["glaucoma/variants/other/serial_1cpu/accuracy"] == f"{100 * said[1]:.1f}"
+    assert facts["values"][f"glaucoma/variants/{one['own']}/accuracy"] == f"{100 * said[0]:.1f}"
+
+
+def test_what_the_variants_change_is_told_by_their_settings():
+    full = load(ROOT / "config.yaml")
+    none = dict.fromkeys(("split", "trained", "metadata", "seeds", "frozen"), False)
+    assert varied(full, "glaucoma") == none | {"split": True}
+    assert varied(full, "melanoma") == none | {"trained": True, "metadata": True}
+    demo = varied(load(ROOT / "config.yaml", {"scale": "demo"}), "melanoma")
+    assert demo == none | {"trained": True, "metadata": True, "frozen": True}
+    assert varied(load(ROOT / "config.yaml", {"scale": "demo"}), "glaucoma")["seeds"]
+    assert varied(full, "dermatology") == none
+
+
+def test_an_interval_apart_that_no_test_confirms_is_told(study):
+    folder = study.folder / "tables" / "glaucoma"
+    table = pd.read_csv(folder / "tests.csv")
+    outside = (table["accuracy_low"] > 0) | (table["accuracy_high"] < 0)
+    alone = table.loc[outside & ~(table["accuracy_p_holm"] < 0.05), "run"]
+    assert outside.any()
+    assert read_json(folder / "quality.json")["structure"]["interval_alone"] == [
+        names.label(run) for run in alone
+    ]
+
+
+def test_the_largest_speedup_is_told_of_runs_on_several_devices(study):
+    facts = read_json(study.folder / "tables" / "glaucoma" / "facts.json")
+    best = facts["structure"]["fastest"]
+    times = pd.read_csv(study.folder / "tables" / "glaucoma" / "timing.csv").set_index("run")
+    assert times.loc[best["run"], "devices"] > 1
+    assert times.loc[best["run"], "speedup"] == times.loc[times["devices"] > 1, "speedup"].max()
+    assert facts["values"]["glaucoma/fastest/speedup"] == f"{times.loc[best['run'], 'speedup']:.2f}"
+
+
+def test_the_file_of_published_figures_says_which_run_each_belongs_to():
+    table = compare(read_reported(ROOT / "reported.yaml", "dermatology"), []).set_index("item")
+    assert table.loc["seconds_5_epochs / 2", "run"] == "ddp_amp_2gpu"
+    assert table.loc["f1_macro", "run"] == "ddp_amp_4gpu"
+    assert (
+        "inference_images_per_second" not in table.index
+    )  # which stands in the table of inference
+    assert table.loc["seconds_5_epochs / 4", "speedup_reported"] == pytest.approx(3548.2 / 1051.7)
+
+
+def test_a_study_without_parallel_runs_has_its_scaling_analysis(tmp_path):
+    results = make_study(tmp_path, "alone", TWO, ["serial_1cpu"], baseline="serial_1cpu")
+    report(tmp_path, "alone", results)
+    said = read_json(tmp_path / "tables" / "alone" / "scaling.json")
+    assert not said["structure"]["series"]
+    assert not said["structure"]["advice"]
+    assert (
+        "no run on several devices" in (tmp_path / "tables" / "alone" / "scaling.tex").read_text()
+    )
+    assert "no series" in (tmp_path / "tables" / "alone" / "laws.tex").read_text()
+    assert float(said["values"]["alone/scaling/target"]) > 0
+
+
+def test_the_scaling_analysis_of_a_study_with_stand_ins_says_so(study):
+    said = read_json(study.folder / "tables" / "glaucoma" / "scaling.json")
+    assert [one["kind"] for one in said["structure"]["advice"]] == [
+        "cpu"
+    ]  # no GPU run has a counterpart on one
+    assert said["structure"]["alone"] == ["DDP + AMP, 2 GPU"]
+    assert "CPU processes" in said["values"]["glaucoma/scaling/advice/cpu"]
+    assert said["values"]["glaucoma/scaling/verdict/ddp_cpu"] == "holds up to 16 of 32"
+    costs = pd.read_csv(study.folder / "tables" / "glaucoma" / "cost.csv").set_index("run")
+    assert costs.loc["ddp_amp_2gpu", "stand_in"]
+    assert costs["reached"].le(costs["replicates"]).all()
+    assert costs.loc["serial_1cpu", "reached"] == 2

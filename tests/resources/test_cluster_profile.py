@@ -1,0 +1,287 @@
+"""What jobs ask of SLURM, by the configuration alone: nothing here needs a cluster."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from medscale.base.errors import MedscaleError
+from medscale.config.configuration import Config, load, merge
+from medscale.config.planning import plan
+from medscale.engine.parallel.rendezvous import first_host, meeting_point
+from medscale.resources import cost, jobs, slurm
+from medscale.resources.jobs import Ask, Failures
+from medscale.resources.machines import Cluster
+from medscale.resources.submit import Submission
+from medscale.workflow.graph import Graph
+
+ROOT = Path(__file__).parents[2]
+SITE: dict[str, Any] = yaml.safe_load(
+    (ROOT / "profiles/slurm/site.yaml").read_text(encoding="utf-8")
+)
+STATED = merge(SITE, {"cluster": {"account": "physics", "partition": "gpu"}})
+OURS = Cluster(
+    account="physics", partition="gpu", max_minutes=600, safety=2.0, least_minutes=20, least_mb=1000
+)
+IN_IMAGE = SimpleNamespace(
+    deployment_method=[SimpleNamespace(name="APPTAINER")], apptainer_args="--nv"
+)
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return load(ROOT / "config.yaml", STATED)
+
+
+def asked(wanted: Ask, failed: Failures = Failures(), **more: Any) -> dict[str, Any]:
+    given = {"name": "train a/b seed1 (.)", "warn": True, "most_mb": None, **more}
+    return jobs.resources(OURS, wanted, failed, **given)
+
+
+@pytest.mark.parametrize(
+    ("run", "nodes", "gpus", "cpus"),
+    [
+        ("serial_1cpu", 1, 0, 1),
+        ("ddp_16cpu", 1, 0, 16),
+        ("ddp_64cpu", 2, 0, 32),
+        ("serial_1gpu", 1, 1, 8),
+        ("ddp_amp_4gpu", 1, 4, 32),
+        ("fsdp_8gpu", 2, 4, 32),
+        ("ddp_6gpu", 2, 3, 24),
+    ],
+)
+def test_a_run_asks_for_what_its_name_says(
+    config: Config, run: str, nodes: int, gpus: int, cpus: int
+) -> None:
+    wanted = jobs.ask(config, "train", {"study": "glaucoma", "run": run, "seed": "1"})
+    assert (wanted.nodes, wanted.gpus, wanted.cpus) == (nodes, gpus, cpus)
+    planned = plan(config, "glaucoma", run, 0)
+    assert (wanted.minutes, wanted.memory_mb) == (
+        cost.minutes(config, planned),
+        cost.memory_mb(config, planned),
+    )
+
+
+def test_a_stand_in_run_asks_for_the_gpus_of_its_name_where_there_is_a_cluster() -> None:
+    here, there = (
+        load(ROOT / "config.yaml", {"scale": "demo"}),
+        load(ROOT / "config.yaml", {**STATED, "scale": "demo"}),
+    )
+    assert plan(here, "glaucoma", "ddp_8gpu", 0).nodes == 1
+    planned = plan(there, "glaucoma", "ddp_8gpu", 0)
+    assert (planned.nodes, planned.stand_in, planned.backend) == (2, True, "cpu")
+    wanted = jobs.ask(there, "train", {"study": "glaucoma", "run": "ddp_8gpu"})
+    assert (wanted.gpus, wanted.cpus) == (4, 4)
+
+
+def test_one_node_gets_one_task_and_several_one_each() -> None:
+    one = asked(Ask(nodes=1, gpus=4, cpus=32, minutes=30, memory_mb=9000))
+    assert (one["nodes"], one["gpu"], one["tasks_per_gpu"], one["cpus_per_task"]) == (1, 4, 0, 32)
+    assert (one["mpi"], one["tasks"], one["gres"]) == (None, None, None)
+    two = asked(Ask(nodes=2, gpus=4, cpus=32, minutes=30, memory_mb=9000))
+    assert (two["nodes"], two["tasks"], two["mpi"], two["gres"], two["gpu"]) == (
+        2,
+        2,
+        "srun",
+        "gpu:4",
+        None,
+    )
+    assert "--ntasks-per-node=1" in two["slurm_extra"]
+    assert set(one) == set(two) == set(jobs.RESOURCES)
+    assert "--gres=gpu:4" in jobs.srun(OURS, Ask(2, 4, 32, 30, 9000))
+    assert "gres" not in jobs.srun(OURS, Ask(2, 0, 32, 30, 9000))
+
+
+def test_time_and_memory_have_margins_steps_and_limits() -> None:
+    assert asked(Ask(1, 0, 1, 0.5, 10))["runtime"] == 20
+    assert asked(Ask(1, 0, 1, 61, 10))["runtime"] == 125
+    assert asked(Ask(1, 0, 1, 5000, 10))["runtime"] == 600
+    assert asked(Ask(1, 0, 1, 1, 10))["mem_mb"] == 1000 + jobs.SNAKEMAKE_MB
+    assert asked(Ask(1, 0, 1, 1, 90_000), most_mb=64_000)["mem_mb"] == 64_000
+
+
+def test_only_a_failure_that_says_so_asks_for_more(tmp_path: Path) -> None:
+    wanted = Ask(1, 0, 1, 60, 4000)
+    before = asked(wanted)
+    assert asked(wanted, jobs.failures(tmp_path / "none", 2)) == before
+    for number, said in enumerate(
+        (
+            "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T00:00:00 ***",
+            "slurmstepd: error: *** JOB 8 ON n1 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT ***",
+            "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=9.0",
+            "medscale: error: out of memory with 32 images a device. Try serial_1gpu_bs16",
+        )
+    ):
+        (tmp_path / f"{number}.log").write_text(said)
+        os.utime(tmp_path / f"{number}.log", (number, number))
+    assert jobs.failures(tmp_path, 4) == Failures(time=1, memory=1)
+    assert jobs.failures(tmp_path, 2) == Failures(time=0, memory=1)
+    assert jobs.failures(tmp_path, 0) == Failures()
+    more = asked(wanted, Failures(time=1, memory=2))
+    assert (more["runtime"], more["mem_mb"]) == (2 * before["runtime"], 4 * before["mem_mb"])
+
+
+def test_out_of_memory_in_our_own_words_is_understood() -> None:
+    source = (ROOT / "src/medscale/parallel/launch.py").read_text(encoding="utf-8")
+    assert "out-of-memory killer" in source
+    assert jobs.OUT_OF_MEMORY.search(
+        "ended by SIGKILL (the system's out-of-memory killer does that: use a smaller batch)"
+    )
+
+
+def test_names_are_for_people() -> None:
+    assert jobs.called(
+        "train", {"study": "glaucoma", "run": "ddp_2gpu", "seed": "1"}, "work/demo"
+    ) == ("train glaucoma/ddp_2gpu seed1 (work/demo)")
+    assert (
+        jobs.called("shards", {"study": "skin", "shards": "shards"}, ".")
+        == "shards skin shards (.)"
+    )
+    extra = asked(Ask(1, 0, 1, 1, 1))["slurm_extra"]
+    assert "--comme='train a/b seed1 (.)' --signal=USR1@180" in extra
+    assert "--signal" not in asked(Ask(1, 0, 1, 1, 1), warn=False)["slurm_extra"]
+
+
+def test_the_plugin_accepts_what_is_asked_for() -> None:
+    from snakemake_executor_plugin_slurm.validation import validate_slurm_extra
+
+    for nodes in (1, 2):
+        extra = asked(Ask(nodes, 2, 2, 1, 1))["slurm_extra"]
+        validate_slurm_extra(SimpleNamespace(resources=SimpleNamespace(slurm_extra=extra)))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("node1", "node1"),
+        ("node[1-2]", "node1"),
+        ("n[07-09,12],m3", "n07"),
+        ("a-b3,a-b7", "a-b3"),
+        ("r[2,4]n-ib", "r2n-ib"),
+    ],
+)
+def test_nodes_meet_at_the_first(nodes: str, first: str) -> None:
+    assert first_host(nodes) == first
+
+
+def test_the_meeting_point_is_the_same_for_all_and_another_for_each_job() -> None:
+    step = {"SLURM_STEP_NODELIST": "localhost,other", "SLURM_JOB_ID": "123456"}
+    assert (
+        meeting_point({**step, "SLURM_PROCID": "0"})
+        == meeting_point({**step, "SLURM_PROCID": "1"})
+        == "localhost:23456"
+    )
+    assert meeting_point({**step, "SLURM_JOB_ID": "123457"}) == "localhost:23457"
+    unknown = {
+        **step,
+        "SLURM_STEP_NODELIST": "no-such-node.invalid",
+        "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7",
+    }
+    assert meeting_point(unknown) == "10.0.0.7:23456"
+    assert meeting_point({}) is None
+
+
+def test_several_nodes_are_started_by_srun_with_the_image_on_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("medscale.resources.submit.signal.signal", lambda *_: None)
+    there = Submission(Graph(STATED), "containers/medscale-0.sif", IN_IMAGE)
+    assert there.start("glaucoma", "ddp_4gpu") == ""
+    assert there.start("glaucoma", "ddp_8gpu").startswith(
+        "srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=32 "
+    )
+    assert there.start("glaucoma", "ddp_8gpu").endswith("--nv containers/medscale-0.sif ")
+    assert there.start_dask() == ""
+    assert (
+        Submission(Graph({}), "containers/medscale-0.sif", IN_IMAGE).start("glaucoma", "ddp_8gpu")
+        == ""
+    )
+
+
+def test_dask_workers_are_started_in_the_image_by_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medscale.resources.submit.signal.signal", lambda *_: None)
+    study = Graph(merge(STATED, {"dask": {"scheduler": "slurm", "workers": 64}}))
+    line = Submission(study, "containers/medscale-0.sif", IN_IMAGE).start_dask()
+    assert '"account":"physics"' in line
+    assert '"cores":32' in line
+    assert line.endswith("--nv containers/medscale-0.sif ")
+    assert (
+        f"--python 'apptainer exec --home {ROOT} --nv containers/medscale-0.sif python' --" in line
+    )
+
+
+def test_what_the_site_does_not_say_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(MedscaleError, match="does not say your account and partition yet"):
+        slurm.stated(Graph(SITE).config.cluster)
+    with pytest.raises(MedscaleError, match="no section `cluster`"):
+        slurm.stated(None)
+    with pytest.raises(SystemExit):
+        Submission(Graph({}), "", IN_IMAGE).ready("slurm")
+    assert "medscale: error: jobs go through SLURM, but" in capsys.readouterr().err
+    Submission(Graph({}), "", IN_IMAGE).ready("local")
+
+
+def test_jobs_of_a_dead_snakemake_are_ended_and_others_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queue = [
+        f"1|medscale_a|{ROOT}|train glaucoma/ddp_2gpu seed1 (work/demo)",
+        f"2|medscale_b|{ROOT}|train glaucoma/ddp_2gpu seed1 (.)",
+        "3|medscale_c|/elsewhere|train glaucoma/ddp_2gpu seed1 (work/demo)",
+        f"4|other|{ROOT}|(work/demo)",
+    ]
+    cancelled = []
+
+    def answer(*command: str) -> list[str]:
+        cancelled.extend(command[1:] if command[0] == "scancel" else [])
+        return [line for line in queue if line[0] not in cancelled]
+
+    monkeypatch.setattr(slurm, "_ask", answer)
+    assert slurm.end_orphans(ROOT, "work/demo") == ["train glaucoma/ddp_2gpu seed1 (work/demo)"]
+    assert cancelled == ["1"]
+
+
+def test_the_job_asks_for_another_turn_only_where_training_says_so(tmp_path: Path) -> None:
+    (tmp_path / "logs/slurm").mkdir(parents=True)
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\nexit 1\n')
+    scontrol.chmod(0o755)
+    squeue = tmp_path / "squeue"
+    squeue.write_text("#!/bin/sh\necho ${STATE:-RUNNING}\n")
+    squeue.chmod(0o755)
+    script = f". {ROOT}/profiles/slurm/job.sh && %s"
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+
+    def job(command: str) -> int:
+        return subprocess.run(
+            ["sh", "-c", script % command], cwd=tmp_path, env=environment, timeout=20
+        ).returncode
+
+    assert job("true") == 0
+    assert job("exit 3") == 3
+    assert not (tmp_path / "asked").exists()
+    assert job('touch "$MEDSCALE_ANOTHER_TURN"; exit 75') == 75
+    assert (tmp_path / "asked").read_text() == "requeue 7\n"
+    environment["STATE"] = "COMPLETING"  # of a job that was cancelled
+    assert job('touch "$MEDSCALE_ANOTHER_TURN"; exit 75') == 75
+    assert (tmp_path / "asked").read_text() == "requeue 7\n"
+
+
+def test_the_profile_says_all_that_the_mechanisms_need() -> None:
+    profile = yaml.safe_load((ROOT / "profiles/slurm/profile.v9+.yaml").read_text(encoding="utf-8"))
+    assert profile["executor"] == "slurm"
+    assert profile["software-deployment-method"] == "apptainer"
+    assert "--nv" in profile["apptainer-args"]
+    assert (ROOT / "profiles/slurm" / profile["configfile"]).samefile(ROOT / slurm.SITE)
+    assert (ROOT / profile["precommand"].removeprefix(". ")).is_file()
+    assert "$" not in profile["precommand"]  # it would be the submitting shell's
+    assert profile["slurm-jobname-prefix"] == slurm.PREFIX
+    assert Path(profile["slurm-logdir"]) == jobs.LOGS
+    assert profile["slurm-requeue"] is True
+    assert "retries" not in (ROOT / "rules/train.smk").read_text(encoding="utf-8")

@@ -1,0 +1,110 @@
+"""What a study needs on a machine: sums, schedule, growth, and the page that tells it."""
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from medscale.base.errors import MedscaleError
+from medscale.cli import main
+from medscale.config.configuration import Config, load
+from medscale.resources.sizing import Machine, growth, makespan, studies, text, totals, trainings
+
+ROOT = Path(__file__).parents[2]
+SCALE = ROOT / "docs" / "scale.csv"
+A100, H200 = Machine("a100", 4), Machine("h200", 1)
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Config:
+    return load(ROOT / "config.yaml", {"workdir": str(tmp_path)})
+
+
+def test_a_schedule_by_hand() -> None:
+    assert makespan([], 4, 8) == 0
+    assert makespan([(1, 1, 10.0)] * 4, 4, 8) == 10
+    assert makespan([(1, 1, 10.0)] * 5, 4, 8) == 20
+    assert (
+        makespan([(4, 4, 10.0), (1, 1, 6.0), (0, 8, 5.0)], 4, 8) == 21
+    )  # 10, then 6, then 5 with all cores
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.integers(1, 8), st.floats(0.1, 100)),
+        min_size=1,
+        max_size=20,
+    )
+)
+def test_a_schedule_is_between_its_bounds(jobs: list[tuple[int, int, float]]) -> None:
+    took = makespan(jobs, 4, 8)
+    longest, total = max(job[2] for job in jobs), sum(job[2] for job in jobs)
+    area = max(sum(g * t for g, _, t in jobs) / 4, sum(c * t for _, c, t in jobs) / 8)
+    assert max(longest, area) - 1e-6 <= took <= total + 1e-6
+
+
+def test_sums_are_those_of_the_runs(full: Config) -> None:
+    table, sums = trainings(full, A100), totals(full, A100)
+    assert sums["gpu_hours"] + sums["core_hours"] == pytest.approx(table["hours"].sum())
+    assert sums["replicates"] == table["replicates"].sum() == 3 * len(table)
+    assert sums["packed_hours"] < sums["one_at_a_time_hours"]
+    assert sums["measured"] == 0
+    one = trainings(full, H200).set_index(["study", "run"])
+    assert not one.loc[("skin", "ddp_4gpu"), "fits"]
+    assert (
+        one.loc[("skin", "serial_1gpu"), "minutes"]
+        < table.set_index(["study", "run"])["minutes"]["skin", "serial_1gpu"]
+    )
+    assert totals(full, H200)["left_out"] == 3 * (one["gpus"] > 1).sum()
+
+
+def test_raw_images_are_counted_once(full: Config) -> None:
+    table = studies(full).set_index("study")
+    assert table.loc["dermatology", "raw_gb"] == table.loc["skin_random", "raw_gb"] == 0
+    assert table.loc["skin", "files"] > 245_000 > table.loc["dermatology", "files"]
+    assert set(table.index) == set(full.studies)
+
+
+def test_growth_says_what_breaks_first(full: Config) -> None:
+    many = growth(full, SCALE, 10_000_000, 64).set_index("stage")
+    few = growth(full, SCALE, 100_000, 4).set_index("stage")
+    assert many.index[0] == "shards on the GPU"
+    assert many.loc["shards on the GPU", "reached"] > 1 > few.loc["shards on the GPU", "reached"]
+    assert (
+        many.loc["reading shards from storage", "reached"]
+        > 1
+        > few.loc["reading shards from storage", "reached"]
+    )
+    assert many.loc["index: near-duplicates", "source"] == "measured to 250,000 images"
+    assert 5e6 < many.loc["index: listing", "breaks"] < 1e9
+    assert math.isinf(many.loc["Snakemake jobs", "breaks"])
+    assert many.loc["shards on the GPU", "breaks"] == pytest.approx(
+        few.loc["shards on the GPU", "breaks"]
+    )
+
+
+def test_the_page_holds_each_study_and_stage(full: Config) -> None:
+    page = (ROOT / "docs" / "sizing.md").read_text(encoding="utf-8")
+    told = text(full, [A100, H200], SCALE, 10_000_000, 64)
+    for name in [*full.studies, *growth(full, SCALE, 10_000_000, 64)["stage"]]:
+        assert f"| {name} " in page, (
+            f"{name} is not in docs/sizing.md: write the output of `medscale size` there"
+        )
+        assert f"| {name} " in told
+
+
+def test_the_command_prints_it_and_refuses_an_unknown_machine() -> None:
+    done = CliRunner().invoke(
+        main, ["size", "--only", "melanoma", "--machine", "v100:2", "--images", "1000000"]
+    )
+    assert done.exit_code == 0
+    assert "min on 2 x v100" in done.stdout
+    assert "1,000,000 images on 64 GPUs (Tesla V100 SXM2)" in done.stdout
+    with pytest.raises(MedscaleError, match=r"write a kind of cost\.devices and a number"):
+        Machine.parse("four a100")
+    refused = CliRunner().invoke(main, ["size", "--machine", "b300:1"])
+    assert isinstance(refused.exception, MedscaleError)
+    assert "cost.devices has no 'b300'" in str(refused.exception)

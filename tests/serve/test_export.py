@@ -1,0 +1,362 @@
+"""Exports say what PyTorch says, say so of themselves, and are measured against it; figures carry what was measured."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+import medscale
+from data_trees import encoded, picture
+from medscale import cli
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json, sha256, write_parquet
+from medscale.config.configuration import load
+from medscale.config.planning import plan
+from medscale.config.sections import Export, Latency, Preprocess
+from medscale.data import metadata
+from medscale.data.prepare import prepare
+from medscale.data.shards import Shards, seal, write_chunk
+from medscale.engine.models.registry import build
+from medscale.evaluate.evaluation import RESAMPLES as OF_RUNS
+from medscale.evaluate.evaluation import SEED as SEED_OF_RUNS
+from medscale.measure import exporting, inference
+from medscale.measure.record import Marks, write
+from medscale.measure.scaling import by_format, by_inference
+from medscale.report.benchmarks import write_benchmark
+from medscale.serve import bundle, export, runtime
+
+ROOT = Path(__file__).parents[2]
+SIZE, COUNT = 40, 36
+SETTINGS = Preprocess(size=SIZE)
+STUDY = {
+    "model": {"name": "tiny_cnn", "options": {"width": 8}, "metadata": ["age"]},
+    "augment": {"crop": {"size": 32}},
+    "preprocess": {"size": SIZE},
+}
+MARKS = Marks(synthetic=True, stand_in=False, scale="demo")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Raw files, index, shards and the result folder of a network that was never trained."""
+    folder = tmp_path_factory.mktemp("export")
+    raw, shards, run, result = (
+        folder / name for name in ("raw", "shards", "seed1", "results/serial_1cpu")
+    )
+    for one in (raw, shards, run, result):
+        one.mkdir(parents=True)
+    paths = [raw / f"{number}.png" for number in range(COUNT)]
+    for number, path in enumerate(paths):
+        path.write_bytes(encoded(picture(number, (60, 50))))
+    write_chunk(
+        shards, 0, np.stack([prepare(path.read_bytes(), SETTINGS).pixels for path in paths])
+    )
+    split = np.repeat(["train", "val", "test"], COUNT // 3)
+    rows = pd.DataFrame({"id": range(COUNT), "label": np.arange(COUNT) % 3, "split": split})
+    rows["group"], rows["age"] = (
+        [f"g{number // 2}" for number in range(COUNT)],
+        np.linspace(20, 80, COUNT),
+    )
+    seal(
+        shards,
+        rows,
+        ["a", "b", "c"],
+        {"preprocess": SETTINGS.model_dump(mode="json"), "versions": {}},
+    )
+    index = rows.assign(
+        path=[path.name for path in paths],
+        sha256=[sha256(path) for path in paths],
+        width=60,
+        height=50,
+    )
+    write_parquet(folder / "index.parquet", index)
+    planned = plan(
+        load(ROOT / "config.yaml", {"studies": {"glaucoma": STUDY}}), "glaucoma", "serial_1cpu", 1
+    )
+    torch.manual_seed(0)
+    network = build(planned.model, 3, 3, 2)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    save_file(network.state_dict(), run / "model.safetensors")
+    history = pd.DataFrame({"val_loss": [1.0]})
+    replicate = SimpleNamespace(plan=planned, folder=run, history=history)
+    bundle.put([replicate], Shards.open(shards), result, {"marks": MARKS.model_dump()})
+    opened, predictor = Shards.open(shards), medscale.load(result, device="cpu")
+    features = metadata.apply(predictor.inference.metadata, opened.rows)
+    pixels = opened.gather(np.arange(COUNT))
+    export.to_onnx(predictor, folder / "whole.onnx")
+    return SimpleNamespace(
+        **{
+            "folder": folder,
+            "raw": raw,
+            "shards": shards,
+            "result": result,
+            "predictor": predictor,
+        },
+        **{"pixels": pixels, "features": features, "whole": folder / "whole.onnx"},
+    )
+
+
+def test_a_file_says_what_the_predictor_says_for_any_number_of_images(made) -> None:
+    wanted = made.predictor.probabilities(made.pixels, made.features)
+    assert np.ptp(wanted, axis=0).max() > 0.1, "the network says the same of every image"
+    for count in (1, 5, COUNT):
+        found = runtime.onnx(made.whole)(made.pixels[:count], made.features[:count])
+        np.testing.assert_allclose(found, wanted[:count], atol=1e-5)
+        eager = runtime.eager(made.predictor)(made.pixels[:count], made.features[:count])
+        np.testing.assert_allclose(eager, wanted[:count], atol=1e-5)
+    about = runtime.about(made.whole)
+    assert about["preprocess"]["size"] == SIZE
+    assert about["classes"] == ["a", "b", "c"]
+    assert about["metadata"][0]["column"] == "age"
+    assert about["seeds"] == [1]
+
+
+def test_half_and_int8_are_smaller_near_and_say_the_same_of_themselves(
+    made, tmp_path: Path
+) -> None:
+    wanted = runtime.onnx(made.whole)(made.pixels, made.features)
+    inputs = {export.PIXELS: made.pixels, export.FEATURES: made.features}
+    export.to_half(made.whole, tmp_path / "half.onnx")
+    export.to_int8(made.whole, tmp_path / "int8.onnx", inputs)
+    for name, near in (("half", 5e-3), ("int8", 0.1)):
+        file = tmp_path / f"{name}.onnx"
+        distance = np.abs(runtime.onnx(file)(made.pixels, made.features) - wanted).max()
+        assert 0 < distance < near, name
+        assert runtime.about(file) == runtime.about(made.whole)
+    weights = (tmp_path / "int8.onnx").read_bytes()
+    assert b"QuantizeLinear" in weights
+    with pytest.raises(MedscaleError, match="needs images to calibrate on"):
+        export.to_int8(
+            made.whole, tmp_path / "none.onnx", {name: one[:0] for name, one in inputs.items()}
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["half.onnx", "int8.onnx"]
+
+
+def test_what_is_not_here_is_said(made, tmp_path: Path) -> None:
+    if runtime.absent("cuda") is None:
+        pytest.skip("this ONNX Runtime has CUDA")
+    with pytest.raises(MedscaleError, match=r"on cuda: .*install onnxruntime-gpu"):
+        runtime.onnx(made.whole, "cuda")
+    (tmp_path / "x.onnx").write_bytes(b"no model")
+    with pytest.raises(MedscaleError, match="cannot be run by ONNX Runtime"):
+        runtime.onnx(tmp_path / "x.onnx")
+
+
+def test_the_command_writes_one_checked_file(made, tmp_path: Path) -> None:
+    run = partial(CliRunner().invoke, cli.main)
+    out = tmp_path / "x.onnx"
+    done = run(
+        ["export", str(made.result), "--to", "int8", "--out", str(out), "--images", str(made.raw)]
+    )
+    assert done.exit_code == 0, done.output
+    assert f"of PyTorch's on {COUNT} images" in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["x.onnx"]
+    for wrong, says in (
+        (["--to", "int8"], "--images"),
+        (["--to", "pt"], "there are onnx"),
+        (["--to", "tensorrt"], ""),
+    ):
+        failed = run(["export", str(made.result), *wrong])
+        assert isinstance(failed.exception, MedscaleError)
+        assert says in str(failed.exception)
+
+
+# Measured
+
+
+def test_exports_are_measured_in_pairs_on_the_test_images(made, tmp_path: Path) -> None:
+    settings = Export(runs=["serial_1cpu"], devices=["cpu", "tensorrt"], batch_size=5, repeats=2)
+    rows, missing = exporting.measure_export([made.result], made.shards, settings, tmp_path)
+    assert list(rows.columns) == exporting.COLUMNS
+    assert ("tensorrt" in missing) == (runtime.absent("tensorrt") is not None)
+    cpu = rows[rows["device"] == "cpu"]
+    assert cpu.groupby("format").size().to_dict() == dict.fromkeys(exporting.FORMATS, 2)
+    assert (rows["images"] == COUNT // 3).all()
+    of = by_format(rows).set_index("format")
+    wanted = made.predictor.probabilities(made.pixels, made.features)[-COUNT // 3 :].argmax(1)
+    assert of["accuracy"]["eager"] == pytest.approx(
+        100 * np.mean(wanted == np.arange(24, COUNT) % 3)
+    )
+    assert (
+        of["difference"]["onnx"]
+        == of["low"]["onnx"]
+        == of["high"]["onnx"]
+        == of["changed"]["onnx"]
+        == 0
+    )
+    assert of["bytes"]["int8"] < of["bytes"]["onnx"]
+    assert of["gain"]["eager"] == 1
+    assert (exporting.RESAMPLES, exporting.SEED) == (OF_RUNS, SEED_OF_RUNS)
+    for name in exporting.FORMATS:
+        assert (tmp_path / f"serial_1cpu.{name}.onnx").is_file() == (name != "eager")
+
+
+def test_an_interval_is_of_pairs_and_of_patients() -> None:
+    groups = np.repeat(np.arange(50), 4)
+    right = np.random.default_rng(0).random(200) < 0.8
+    assert exporting.paired(right, right, groups) == (0, 0, 0)
+    better = right.copy()
+    better[np.flatnonzero(~right)[:10]] = True
+    difference, low, high = exporting.paired(better, right, groups)
+    assert difference == pytest.approx(5)
+    assert 0 < low < 5 < high < 12
+    alone = exporting.paired(better, right, np.arange(200))
+    together = exporting.paired(np.repeat(better[:50], 4), np.repeat(right[:50], 4), groups)
+    assert together[2] - together[1] > 1.5 * (alone[2] - alone[1]), (
+        "copies of an image count as one patient"
+    )
+
+
+def test_a_file_that_says_something_else_is_refused(
+    made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "TOLERANCE", -1.0)
+    settings = Export(runs=["serial_1cpu"], formats=[], repeats=1)
+    with pytest.raises(MedscaleError, match="differ from PyTorch's"):
+        exporting.measure_export([made.result], made.shards, settings, tmp_path)
+
+
+def test_each_way_is_timed_on_the_same_images(made, tmp_path: Path) -> None:
+    settings = Latency(
+        ways=["eager", "onnx"], threads=[1, 0], batches=[1, 16], calls=20, images=6, repeats=2
+    )
+    before = torch.get_num_threads()
+    files = tmp_path / "serial_1cpu.onnx.onnx"
+    files.write_bytes(made.whole.read_bytes())
+    arguments = ([made.result], tmp_path, made.folder / "index.parquet", made.raw)
+    rows, _ = inference.measure_inference(*arguments, settings)
+    assert torch.get_num_threads() == before
+    assert list(rows.columns) == inference.COLUMNS
+    assert set(rows["way"]) == {"eager", "onnx", "decode"}
+    latency = rows[rows["kind"] == "latency"]
+    assert (latency["p50_ms"] <= latency["p95_ms"]).all()
+    assert (latency["p95_ms"] <= latency["p99_ms"]).all()
+    assert (rows["seconds"] > 0).all()
+    table = by_inference(rows)
+    assert (table.loc[table["way"] == "eager", "gain"] == 1).all()
+    assert table.loc[table["way"] == "onnx", "gain"].notna().all()
+    with pytest.raises(MedscaleError, match="add int8 to benchmarks"):
+        inference.measure_inference(
+            *arguments, settings.model_copy(update={"ways": ["eager", "int8"]})
+        )
+
+
+def test_what_cannot_be_measured_is_refused_by_the_configuration() -> None:
+    for benchmarks, says in (
+        ({"inference": {}}, "give benchmarks.export"),
+        ({"export": {"runs": ["serial_1gpu_yolov8n"]}}, "is a detector"),
+        ({"export": {"runs": ["seral_1gpu"]}}, "benchmarks.export.runs"),
+        (
+            {"export": {"runs": ["serial_1gpu"]}, "inference": {"ways": ["onnx"]}},
+            "ways must have eager",
+        ),
+    ):
+        with pytest.raises(MedscaleError, match=says):
+            load(ROOT / "config.yaml", {"studies": {"glaucoma": {"benchmarks": benchmarks}}})
+
+
+# Shown
+
+
+def export_rows() -> pd.DataFrame:
+    rows = []
+    for repeat in range(2):
+        for n, name in enumerate(exporting.FORMATS):
+            seconds = (1.0, 0.4, 0.41, 0.3)[n] * (1 + 0.02 * repeat)
+            about = (
+                "serial_1gpu",
+                name,
+                "cpu",
+                repeat,
+                300,
+                seconds,
+                (8e6, 8.1e6, 4.2e6, 2.2e6)[n],
+            )
+            rows.append(
+                (*about, 80 - 0.3 * n, -0.3 * n, -0.3 * n - 0.8, -0.3 * n + 0.7, 0.01 * n, 2 * n)
+            )
+    return pd.DataFrame(rows, columns=exporting.COLUMNS)
+
+
+def inference_rows() -> pd.DataFrame:
+    rows = []
+    for repeat in range(2):
+        for threads in (1, 2):
+            for n, way in enumerate(inference.WAYS):
+                each = (8.0, 5.0, 3.0, 3.2, 1.8)[n] / threads * (1 + 0.03 * repeat)
+                about = ("serial_1gpu", way, "cpu", threads)
+                rows.append(
+                    (*about, "latency", 1, repeat, 50, each / 20, each, 1.3 * each, 1.9 * each)
+                )
+                for batch in (1, 8, 32):
+                    none = (np.nan,) * 3
+                    rows.append(
+                        (
+                            *about,
+                            "throughput",
+                            batch,
+                            repeat,
+                            64,
+                            64 * each / 1e3 / batch**0.3,
+                            *none,
+                        )
+                    )
+                rows.append((*about, "decoded", 32, repeat, 64, 64 * (each + 2) / 1e3, *none))
+            rows.append(
+                (
+                    "serial_1gpu",
+                    "decode",
+                    "cpu",
+                    threads,
+                    "decode",
+                    1,
+                    repeat,
+                    64,
+                    0.1 / threads,
+                    *none,
+                )
+            )
+    return pd.DataFrame(rows, columns=inference.COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"), [("export", export_rows()), ("inference", inference_rows())]
+)
+def test_figure_table_and_numbers_say_what_was_measured(
+    name: str, rows: pd.DataFrame, tmp_path: Path
+) -> None:
+    words = exporting.FORMATS if name == "export" else inference.WAYS
+    ways = {way: {"label": label, "does": does} for way, (label, does) in words.items()}
+    missing = {"tensorrt": "this ONNX Runtime was built without TensorRT"}
+    write(tmp_path / "measured", name, rows, {"repeats": 2}, MARKS, ways=ways, missing=missing)
+    arguments = (tmp_path / "measured", ROOT / "reported.yaml", tmp_path / "f", tmp_path / "t")
+    write_benchmark(name, "dermatology", *arguments)
+    shown = subprocess.run(
+        ["pdftotext", tmp_path / "f" / f"{name}.pdf", "-"], capture_output=True, text=True
+    ).stdout
+    assert "demo: synthetic images" in shown
+    table = (tmp_path / "t" / f"{name}.tex").read_text()
+    assert "tensorrt" in table, "what was not measured is named"
+    said = read_json(tmp_path / "t" / f"{name}.json")
+    assert said["structure"]["missing"] == missing
+    values = said["values"]
+    if name == "export":
+        assert values["dermatology/export/serial_1gpu/int8/megabytes"] == "2.20"
+        assert values["dermatology/export/serial_1gpu/int8/difference"].endswith("0.9")
+        assert "accuracy less PyTorch" in shown
+    else:
+        assert values["dermatology/inference/serial_1gpu/int8/1/gain"] == "4.44"
+        assert "reported: 600 images/s" in shown
+        assert "reported" in table
+        assert "decoding alone" in table

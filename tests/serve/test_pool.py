@@ -1,0 +1,136 @@
+"""Processes that work for the service: batches, and what happens when one dies, hangs or raises."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from medscale.base.errors import MedscaleError
+from medscale.serve.http.pool import Lost, Pool, Work
+
+
+def run(
+    task: Callable[[Pool], Awaitable[Any]], size: int = 1, seconds: float = 20, **watched: Any
+) -> Any:
+    async def main() -> Any:
+        pool = Pool(
+            Work("doubling", "pool_work", "start", "carry_out", 4, seconds), [()] * size, **watched
+        )
+        facts = await pool.start()
+        assert sorted(facts) == sorted(pool.pids)
+        try:
+            return await task(pool)
+        finally:
+            pids = pool.pids
+            await pool.stop()
+            await asyncio.sleep(0.2)
+            assert not any(alive(pid) for pid in pids)
+
+    return asyncio.run(main())
+
+
+def alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rsplit(") ", 1)[1][0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_what_waits_goes_together_by_key() -> None:
+    async def task(pool: Pool) -> list[Any]:
+        slow = asyncio.create_task(pool.do("a", 0.3))  # meanwhile the others gather
+        await asyncio.sleep(0.1)
+        keys = ["a", "b", "a", "b", "a", "a", "a"]
+        return [await slow, *await asyncio.gather(*(pool.do(key, n) for n, key in enumerate(keys)))]
+
+    batches: list[tuple[Any, int]] = []
+    results = run(task, on_batch=lambda key, size, _: batches.append((key, size)))
+    assert [value for value, _ in results] == [0.6, 0, 2, 4, 6, 8, 10, 12]
+    assert batches == [("a", 1), ("a", 4), ("b", 2), ("a", 1)]  # at most 4; the oldest first
+
+
+def test_a_process_that_is_killed_is_replaced_and_no_job_is_lost() -> None:
+    losses: list[int] = []
+
+    async def task(pool: Pool) -> list[Any]:
+        jobs = [asyncio.create_task(pool.do("a", value)) for value in (0.5, 1, 2, 3)]
+        await asyncio.sleep(0.1)
+        os.kill(pool.pids[0], signal.SIGKILL)
+        return await asyncio.gather(*jobs)
+
+    results = run(task, on_loss=lambda: losses.append(1))
+    assert [value for value, _ in results] == [1.0, 2, 4, 6]
+    assert len(losses) == 1
+
+
+def test_an_idle_process_that_is_killed_is_replaced() -> None:
+    async def task(pool: Pool) -> None:
+        first = pool.pids
+        os.kill(first[0], signal.SIGKILL)
+        for _ in range(100):
+            await asyncio.sleep(0.1)
+            if pool.alive and pool.pids != first:
+                return
+        pytest.fail("it was not replaced")
+
+    run(task)
+
+
+def test_a_job_that_kills_is_lost_alone() -> None:
+    async def task(pool: Pool) -> list[Any]:
+        slow = asyncio.create_task(pool.do("a", 0.3))
+        await asyncio.sleep(0.1)
+        rest = asyncio.gather(*(pool.do("a", job) for job in (1, "die", 2)), return_exceptions=True)
+        return [await slow, *await rest]
+
+    slow, one, lost, two = run(task)
+    assert (slow[0], one[0], two[0]) == (0.6, 2, 4)
+    assert isinstance(lost, Lost)
+
+
+def test_a_job_that_raises_or_hangs_spares_the_others() -> None:
+    async def task(pool: Pool) -> list[Any]:
+        slow = asyncio.create_task(pool.do("a", 0.2))
+        await asyncio.sleep(0.1)
+        jobs = ("raise", 1, 30.0)
+        return [
+            await slow,
+            *await asyncio.gather(*(pool.do("a", job) for job in jobs), return_exceptions=True),
+        ]
+
+    _, raised, one, hung = run(task, seconds=0.5)
+    assert isinstance(raised, ValueError)
+    assert one[0] == 2
+    assert isinstance(hung, Lost)
+
+
+def test_a_caller_that_has_gone_is_not_worked_for() -> None:
+    done: list[int] = []
+
+    async def task(pool: Pool) -> None:
+        slow = asyncio.create_task(pool.do("a", 0.3))
+        await asyncio.sleep(0.1)
+        gone = asyncio.create_task(pool.do("a", 1))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await slow
+        await pool.do("a", 2)
+
+    run(task, on_batch=lambda _, size, __: done.append(size))
+    assert done == [1, 1]
+
+
+def test_what_cannot_start_says_why() -> None:
+    async def start() -> None:
+        await Pool(
+            Work("doubling", "pool_work", "start", "carry_out", 1, 1), [(), ("no weights",)]
+        ).start()
+
+    with pytest.raises(MedscaleError, match="no weights"):
+        asyncio.run(start())

@@ -1,0 +1,509 @@
+"""A result folder is enough to predict: as the evaluation did, anywhere, of any image, and nothing is unpickled."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+import medscale
+from data_trees import encoded, indexed, picture
+from medscale import cli
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json, write_json, write_parquet
+from medscale.config.configuration import load
+from medscale.config.planning import plan
+from medscale.config.sections import Preprocess, Split
+from medscale.data import boxes as data_boxes
+from medscale.data.build import make_one
+from medscale.data.demo.xray import dicom_file
+from medscale.data.images import Unreadable
+from medscale.data.prepare import prepare
+from medscale.data.shards import Shards, seal, write_chunk
+from medscale.data.sources.found import found
+from medscale.engine.detect.task import Detection
+from medscale.evaluate import evaluate
+from medscale.evaluate.replicates import read
+from medscale.report.result import write_result
+from medscale.serve import bundle
+from medscale.serve.predict import Prediction
+
+ROOT = Path(__file__).parents[2]
+SIZE = 40
+SETTINGS = Preprocess(size=SIZE, fit="cover", clahe={"tiles": 4}, median=3)
+STUDY = {
+    "model": {"name": "tiny_cnn", "options": {"width": 8}, "metadata": ["age", "sex"]},
+    "augment": {"hflip": 0.5, "crop": {"size": 32}},
+    "recipe": {"epochs": 2, "batch_size": 8, "batch_is": "global", "lr": 1e-2, "warmup_epochs": 0},
+}
+CLASSES = ["dark", "light", "odd"]
+FP32 = 2e-6  # PyTorch computes a batch of another size, on more threads, in another order
+
+
+def raw_images(folder: Path, count: int = 48) -> pd.DataFrame:
+    """PNG, large JPEG, JPEG turned by EXIF, 16-bit TIFF, GIF and DICOM with headers, by turns; their listing."""
+    rows = []
+    for number in range(count):
+        label, turned = CLASSES[number % 3], Image.Exif()
+        turned[0x0112] = 6
+        image = picture(number, (150 + number, 110)).point(
+            lambda value, n=number: value // 2 + 60 * (n % 3)
+        )
+        grey = np.asarray(image.convert("L"))
+        kinds = {
+            "a.png": lambda i=image: encoded(i),
+            "b.jpg": lambda i=image: encoded(i.resize((700, 500)), "JPEG", quality=90),
+            "c.jpeg": lambda i=image, e=turned: encoded(i, "JPEG", exif=e),
+            "d.tif": lambda g=grey: encoded(Image.fromarray(g.astype(np.uint16) * 257), "TIFF"),
+            "e.gif": lambda i=image: encoded(i, "GIF"),
+            "f.dcm": lambda g=grey, n=number: xray(g, age=30 + n, sex="MF"[n % 2]),
+        }
+        name, make = list(kinds.items())[number // 3 % len(kinds)]
+        path = folder / label / f"{number:02d}{name}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(make())
+        rows.append({"path": f"{label}/{path.name}", "label": label, "source": "made"})
+    return found(rows, [], CLASSES, [])
+
+
+def xray(grey: np.ndarray, age: int, sex: str) -> bytes:
+    about = {
+        "SOPInstanceUID": "1.2.3",
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+    }
+    about |= {
+        "Rows": grey.shape[0],
+        "Columns": grey.shape[1],
+        "BitsAllocated": 8,
+        "BitsStored": 8,
+        "HighBit": 7,
+    }
+    told = {"PixelRepresentation": 0, "PatientAge": f"{age:03d}Y", "PatientSex": sex}
+    return dicom_file(about | told, grey.tobytes(), "1.2.840.10008.1.2.1")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A study from raw files to a result of two replicates: the first is trained, the second is it, changed."""
+    folder = tmp_path_factory.mktemp("predict")
+    index, _ = indexed(
+        folder / "raw", raw_images(folder / "raw"), Split(train=0.5, val=0.2, test=0.3)
+    )
+    write_parquet(folder / "index.parquet", index)
+    (folder / "shards").mkdir()
+    images = index[["path", "sha256", "width", "height"]].itertuples(index=False, name=None)
+    write_chunk(
+        folder / "shards",
+        0,
+        np.stack([make_one(str(folder / "raw"), one, SETTINGS) for one in images]),
+    )
+    rows = index[["id", "label", "split", "group", "age", "sex"]].assign(
+        label=index["label"].cat.codes.astype("int64")
+    )
+    seal(
+        folder / "shards",
+        rows,
+        CLASSES,
+        {"preprocess": SETTINGS.model_dump(mode="json"), "versions": {}},
+    )
+    config = load(ROOT / "config.yaml", {"scale": "demo", "studies": {"glaucoma": STUDY}})
+    first, second = (folder / "runs" / f"seed{seed}" for seed in (1, 2))
+    for seed, run in ((1, first), (2, second)):
+        write_json(
+            run / "spec.json", plan(config, "glaucoma", "serial_1cpu", seed).model_dump(mode="json")
+        )
+    command = [
+        "--spec",
+        first / "spec.json",
+        "--shards",
+        folder / "shards",
+        "--out",
+        first,
+        "--log",
+        folder / "log",
+    ]
+    script = [sys.executable, str(ROOT / "scripts" / "train.py")]
+    done = subprocess.run(
+        [*script, *map(str, command)], capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("history.csv", "timing.json", "environment.json", "predictions.parquet"):
+        shutil.copy(first / name, second / name)
+    history = pd.read_csv(first / "history.csv")
+    history.assign(val_loss=history["val_loss"] + 1).to_csv(second / "history.csv", index=False)
+    weights = {name: value + 0.05 for name, value in load_file(first / "model.safetensors").items()}
+    save_file(weights, second / "model.safetensors")
+    runs = [read(first), read(second)]
+    usable = partial(bundle.put, runs, Shards.open(folder / "shards"))
+    result = folder / "results" / "glaucoma" / "serial_1cpu"
+    write_result(
+        evaluate([first, second], folder / "index.parquet", resamples=20), result, further=usable
+    )
+    table = pd.read_parquet(first / "predictions.parquet").set_index("id").sort_index()
+    return SimpleNamespace(
+        folder=folder, raw=folder / "raw", index=index, result=result, run=first, table=table
+    )
+
+
+def values(predictions: list[Prediction]) -> np.ndarray:
+    return np.array([list(one.probabilities.values()) for one in predictions])
+
+
+# The same as evaluation
+
+
+def test_predictions_of_raw_files_equal_those_of_the_evaluation(made) -> None:
+    rows = made.index.set_index("id").loc[made.table.index]
+    found = medscale.load(made.result).predict(
+        [made.raw / path for path in rows["path"]], batch_size=7
+    )
+    assert {Path(path).suffix for path in rows["path"]} == {
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".tif",
+        ".gif",
+        ".dcm",
+    }
+    wanted = made.table[[f"p_{code}" for code in range(3)]].to_numpy()
+    np.testing.assert_allclose(values(found), wanted, rtol=0, atol=FP32)
+    assert np.ptp(wanted, axis=0).max() > 0.05, "the network says the same of every image"
+
+
+def test_the_folder_may_be_copied_and_its_source_lost(made, tmp_path: Path) -> None:
+    shutil.copytree(made.result, tmp_path / "elsewhere")
+    path = made.raw / made.index["path"][0]
+    here, there = (
+        medscale.load(folder).predict(path) for folder in (made.result, tmp_path / "elsewhere")
+    )
+    assert here == there
+    assert (tmp_path / "elsewhere" / "seed1.safetensors").stat().st_ino != (
+        made.run / "model.safetensors"
+    ).stat().st_ino
+    assert (made.result / "seed1.safetensors").stat().st_ino == (
+        made.run / "model.safetensors"
+    ).stat().st_ino
+
+
+def test_the_replicate_is_the_best_by_validation_loss_or_as_asked_or_all(made) -> None:
+    path = made.raw / made.index["path"][0]
+    best, first, second, all_ = (
+        medscale.load(made.result, seed=seed).predict(path) for seed in (None, 1, 2, "all")
+    )
+    assert best == first != second
+    np.testing.assert_allclose(
+        values([all_]), values([first, second]).mean(axis=0, keepdims=True), atol=1e-6
+    )
+    with pytest.raises(MedscaleError, match="no replicate of seed 7; there are 1, 2, or 'all'"):
+        medscale.load(made.result, seed=7)
+
+
+def test_calibrated_probabilities_use_the_fitted_temperature(made, tmp_path: Path) -> None:
+    path = made.raw / made.index["path"][0]
+    record = read_json(made.result / bundle.INFERENCE)
+    assert all(one["temperature"] > 0 for one in record["replicates"])
+    for name, temperature in (("cold", None), ("warm", 2.0)):
+        shutil.copytree(made.result, tmp_path / name)
+        for one in record["replicates"]:
+            one["temperature"] = temperature
+        write_json(tmp_path / name / bundle.INFERENCE, record)
+    with pytest.raises(MedscaleError, match="no temperature was fitted"):
+        medscale.load(tmp_path / "cold").predict(path, calibrated=True)
+    plain, warm = (
+        values([medscale.load(tmp_path / "warm").predict(path, calibrated=c)])[0]
+        for c in (False, True)
+    )
+    np.testing.assert_allclose(warm, np.sqrt(plain) / np.sqrt(plain).sum(), atol=1e-6)
+
+
+# What may be given
+
+
+def test_bytes_pil_arrays_lists_and_folders(made) -> None:
+    predictor = medscale.load(made.result)
+    path = made.raw / next(one for one in made.index["path"] if one.endswith(".png"))
+    pixels = np.asarray(Image.open(path))
+    alike = predictor.predict([path, path.read_bytes(), Image.open(path), pixels])
+    assert [one.source for one in alike] == [str(path), "image 2", "image 3", "image 4"]
+    np.testing.assert_allclose(values(alike), np.repeat(values(alike[:1]), 4, axis=0), atol=FP32)
+    one = predictor.predict(path.read_bytes())
+    assert one.label == max(one.probabilities, key=one.probabilities.get)
+    assert one.probability == max(one.probabilities.values()) == one.probabilities[one.label]
+    turned = made.raw / next(one for one in made.index["path"] if one.endswith("c.jpeg"))
+    np.testing.assert_allclose(
+        values([predictor.predict(Image.open(turned))]),
+        values([predictor.predict(turned)]),
+        atol=1e-3,
+    )
+    everything = predictor.predict(made.raw)
+    assert [one.source for one in everything] == sorted(made.index["path"])
+    np.testing.assert_allclose(
+        values(everything)[0], values(predictor.predict([made.raw / everything[0].source]))[0]
+    )
+
+
+def test_a_bad_image_is_an_error_alone_and_a_row_among_others(made, tmp_path: Path) -> None:
+    predictor = medscale.load(made.result)
+    good = made.raw / made.index["path"][0]
+    (tmp_path / "b.png").write_bytes(
+        good.read_bytes()[:500] if good.suffix == ".png" else b"\x89PNG\r\n\x1a\n"
+    )
+    (tmp_path / "c.jpg").write_bytes(b"no image")
+    (tmp_path / "d.dcm").write_bytes(b"")
+    shutil.copy(good, tmp_path / f"a{good.suffix}")
+    found = predictor.predict(tmp_path)
+    assert [one.error is None for one in found] == [True, False, False, False]
+    assert [one.error.split(":")[0] for one in found[1:]] == [
+        "truncated",
+        "not an image",
+        "zero bytes",
+    ]
+    table = predictor.table(found)
+    assert list(table.columns) == [
+        "path",
+        "label",
+        "probability",
+        *(f"p_{name}" for name in CLASSES),
+        "error",
+    ]
+    assert table["error"].isna().tolist() == [True, False, False, False]
+    with pytest.raises(Unreadable, match="not an image"):
+        predictor.predict(tmp_path / "c.jpg")
+    for wrong, says in (
+        (np.zeros((4, 4)), "float64"),
+        (np.zeros((4, 4, 4), np.uint8), "uint8"),
+        (3, "int is no image"),
+    ):
+        with pytest.raises(MedscaleError, match=says):
+            predictor.predict(wrong)
+
+
+def test_metadata_is_given_or_read_from_headers_or_unknown(made) -> None:
+    predictor = medscale.load(made.result)
+    image = np.asarray(picture(3, (60, 60)))
+    unknown, known = (
+        predictor.predict(image),
+        predictor.predict(image, {"age": 61, "sex": "female"}),
+    )
+    assert unknown != known
+    both = predictor.predict([image, image], [{}, {"age": 61, "sex": "female"}])
+    np.testing.assert_allclose(values(both), values([unknown, known]), atol=FP32)
+    named = [made.raw / path for path in made.index["path"] if path.endswith(".dcm")][:2]
+    table = pd.DataFrame({"path": [str(named[0])], "age": [None], "sex": [None]})
+    hidden, own = predictor.predict(named, table), predictor.predict(named)
+    assert hidden[0] != own[0], "what is said wins over the header, also that it is unknown"
+    np.testing.assert_allclose(values(hidden[1:]), values(own[1:]), atol=FP32)
+    for wrong, says in (
+        ({"site": "arm"}, "site is not known; this network takes age, sex"),
+        ({"age": "old"}, "age is a number"),
+        ([{}, {}], "metadata of 2 images were given with 1"),
+    ):
+        with pytest.raises(MedscaleError, match=says):
+            predictor.predict(image, wrong)
+
+
+# What is refused
+
+
+@contextmanager
+def no_pickle() -> Iterator[list[str]]:
+    """Collects every unpickling, whoever does it: the interpreter raises an audit event for each class it looks up."""
+    seen: list[str] = []
+    on = [True]
+    sys.addaudithook(
+        lambda event, args: (
+            seen.append(str(args)) if on[0] and event == "pickle.find_class" else None
+        )
+    )
+    yield seen
+    on[0] = False
+
+
+def test_nothing_is_unpickled(made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "load", lambda *a, **k: pytest.fail("torch.load was called"))
+    with no_pickle() as seen:
+        medscale.load(made.result, seed="all").predict(made.raw / made.index["path"][0])
+        assert seen == []
+        pickle.loads(pickle.dumps(Path("x")))
+        assert seen, "the hook sees nothing"
+    assert {path.suffix for path in made.result.iterdir()} <= {
+        ".csv",
+        ".json",
+        ".md",
+        ".pdf",
+        ".safetensors",
+    }
+
+
+def test_damaged_or_hostile_folders_are_refused_in_words(made, tmp_path: Path) -> None:
+    def changed(**record: object) -> Path:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(made.result, folder)
+        write_json(folder / bundle.INFERENCE, read_json(folder / bundle.INFERENCE) | record)
+        return folder
+
+    part = read_json(made.result / bundle.INFERENCE)["replicates"][0]
+    damaged, missing = changed(), changed()
+    with open(damaged / "seed1.safetensors", "r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x7f")
+    (missing / "seed1.safetensors").unlink()
+    timm = {"name": "test_resnet", "options": {"checkpoint_path": "evil.pth"}, "metadata": []}
+    for folder, says in (
+        (tmp_path / "none", "does not exist"),
+        (made.raw, "no result folder"),
+        (changed(format=2), "format"),
+        (changed(replicates=[part | {"file": "../seed1.safetensors"}]), "replicates.0.file"),
+        (
+            changed(model={"name": "tiny_cnn", "options": {"width": 4}, "metadata": []}),
+            "does not fit",
+        ),
+        (changed(model={"name": "hf-hub:somebody/model"}), "there is no model"),
+        (changed(model=timm), "checkpoint_path cannot be set"),
+        (damaged, "SHA-256 differs"),
+        (missing, "copy the whole result folder"),
+    ):
+        with pytest.raises(MedscaleError, match=says):
+            medscale.load(folder)
+    with pytest.raises(MedscaleError, match="no GPU here"):
+        medscale.load(made.result, device="meta" if torch.cuda.is_available() else "cuda")
+
+
+def test_importing_the_package_stays_light() -> None:
+    code = "import sys, medscale; print('torch' in sys.modules, callable(medscale.load))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "True"], done.stderr
+
+
+# The command line
+
+
+def test_the_command_prints_and_writes(made, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for path in made.index["path"][:3]:
+        shutil.copy(made.raw / path, tmp_path / "in")
+    run = partial(CliRunner().invoke, cli.main)
+    arguments = [
+        "predict",
+        str(made.result),
+        str(tmp_path / "in"),
+        "--csv",
+        str(tmp_path / "out.csv"),
+        "--seed",
+        "all",
+    ]
+    done = run([*arguments, "--metadata", "age=50,sex=male"])
+    assert done.exit_code == 0, done.output
+    assert "not a medical device" in done.output
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert table["path"].tolist() == sorted(Path(path).name for path in made.index["path"][:3])
+    np.testing.assert_allclose(table[[f"p_{name}" for name in CLASSES]].sum(axis=1), 1, atol=1e-6)
+    (tmp_path / "in" / "x.png").write_bytes(b"broken")
+    done = run(arguments)
+    assert isinstance(done.exception, MedscaleError)
+    assert "1 of 4 images" in str(done.exception)
+    assert pd.read_csv(tmp_path / "out.csv")["error"].notna().sum() == 1
+    for wrong, says in (
+        (["--metadata", "age"], "no table"),
+        (["--seed", "two"], "--seed is a number"),
+    ):
+        assert says in str(run([*arguments, *wrong]).exception)
+
+
+# Boxes
+
+
+@pytest.mark.skipif(
+    find_spec("ultralytics") is None, reason="ultralytics (AGPL, optional) is not installed"
+)
+def test_boxes_equal_those_of_the_evaluation_in_pixels_of_the_image(tmp_path: Path) -> None:
+    size, wide, out = 64, 3 * 64, tmp_path / "result"
+    paths = [tmp_path / f"{number}.png" for number in range(6)]
+    for number, path in enumerate(paths):
+        path.write_bytes(encoded(picture(number, (wide, size))))
+    settings, folder = Preprocess(size=size), tmp_path / "shards"
+    folder.mkdir()
+    write_chunk(
+        folder, 0, np.stack([prepare(path.read_bytes(), settings).pixels for path in paths])
+    )
+    write_parquet(
+        folder / data_boxes.BOXES,
+        pd.DataFrame([[0, 0.1, 0.1, 0.5, 0.5]], columns=["id", *data_boxes.SIDES]),
+    )
+    rows = pd.DataFrame(
+        {"id": range(6), "label": 0, "split": "test", "group": [str(path) for path in paths]}
+    )
+    seal(
+        folder,
+        rows,
+        ["normal", "opacity"],
+        {"preprocess": settings.model_dump(mode="json"), "versions": {}},
+    )
+    config = {"detect": {"size": size, "images": "all"}}
+    planned = plan(
+        load(ROOT / "config.yaml", {"studies": {"glaucoma": config}}),
+        "glaucoma",
+        "serial_1cpu_yolov8n",
+        1,
+    )
+    shards = Shards.open(folder)
+    task = Detection(planned, shards)
+    torch.manual_seed(0)
+    net = task.network().eval()
+    with torch.no_grad():
+        for parameter in net.parameters():  # as it begins it says the same everywhere
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    criterion = task.criterion(net, torch.device("cpu"))
+    steps = task.loader("test", SimpleNamespace(replica=0, device=torch.device("cpu"))).epoch(0)
+    with torch.no_grad():
+        parts = [
+            task.part(criterion, net(b.images), b.labels, b.ids.numpy())
+            for step in steps
+            for b in step.batches
+        ]
+    wanted = task.table(parts, "test", 6)
+    least = float(wanted["confidence"].quantile(0.5))
+    run = tmp_path / "seed1"
+    run.mkdir()
+    save_file(net.state_dict(), run / "model.safetensors")
+    out.mkdir()
+    said = {
+        "marks": {},
+        "thresholds": [least, 0.9],
+        "metrics": {"val": {"map50": {"values": [0.5, 0.4]}}},
+    }
+    other = planned.model_copy(update={"seed": 2})
+    bundle.put(
+        [SimpleNamespace(plan=one, folder=run) for one in (planned, other)], shards, out, said
+    )
+    predictor = medscale.load(out)
+    found = predictor.predict(paths)
+    wanted = wanted[wanted["confidence"] >= least]
+    assert len(wanted) > 6
+    assert wanted["width"].nunique() > 2
+    table = predictor.table(found)
+    assert set(table["label"].dropna()) == {"opacity"}
+    counts = [len(one.boxes) for one in found]
+    assert counts == [int((wanted["id"] == number).sum()) for number in range(6)]
+    sides = wanted[[*data_boxes.SIDES, "confidence"]].to_numpy() * [wide, size, wide, size, 1]
+    ours = table.dropna(subset="x")[[*data_boxes.SIDES, "confidence"]].to_numpy(float)
+    np.testing.assert_allclose(ours, sides, atol=1e-2)
+    assert len(table) == sum(max(count, 1) for count in counts)
+    with pytest.raises(MedscaleError, match="not put together"):
+        medscale.load(out, seed="all")

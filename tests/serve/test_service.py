@@ -1,0 +1,269 @@
+"""The service as a caller sees it: what it answers, what it refuses, and that nothing of an upload is left."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+import hostile
+import medscale
+from medscale.base.errors import MedscaleError
+from medscale.serve.http import server
+from medscale.serve.http.app import PAGE
+from medscale.serve.http.settings import Settings
+from medscale.serve.http.start import serve
+from served import CLASSES, Served, make_results, picture, resident, serving
+
+FORM = f"multipart/form-data; boundary={hostile.BOUNDARY}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("service")
+    make_results(folder / "results")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(folder: Path) -> Iterator[Served]:
+    with serving(folder / "results", folder, "--rate", "0", "--decoders", "1") as made:
+        yield made
+
+
+# What it answers
+
+
+def test_it_predicts_as_the_package_does(served: Served, folder: Path) -> None:
+    for run in ("serial_1cpu", "ddp_2cpu"):
+        images = [picture(seed=seed) for seed in range(3)]
+        answer = served.post(*images, model=f"made/{run}").json()
+        predictor = medscale.load(folder / "results" / "made" / run, device="cpu")
+        wanted = predictor.predict(images, calibrated=run == "ddp_2cpu")
+        assert [result["number"] for result in answer["results"]] == [1, 2, 3]
+        for result, prediction in zip(answer["results"], wanted, strict=True):
+            assert result["label"] == prediction.label
+            assert result["probabilities"] == pytest.approx(prediction.probabilities, abs=1e-6)
+        assert answer["calibration"]["calibrated"] == (run == "ddp_2cpu")
+        assert "synthetic" in answer["mark"]
+        assert "not a medical device" in answer["notice"]
+
+
+def test_models_are_named_with_what_they_take(served: Served) -> None:
+    models = {model["id"]: model for model in served.client().get("/v1/models").json()["models"]}
+    assert list(models) == ["made/ddp_2cpu", "made/serial_1cpu", "made/ensemble"]
+    assert models["made/ddp_2cpu"]["metadata"][1] == {"name": "sex", "words": ["female", "male"]}
+    assert "temperature of 1.5" in models["made/ddp_2cpu"]["calibration"]["says"]
+    assert models["made/ensemble"]["members"] == ["made/ddp_2cpu", "made/serial_1cpu"]
+    assert all(model["explains"] and model["classes"] == CLASSES for model in models.values())
+
+
+def test_an_ensemble_is_the_mean_of_its_members(served: Served) -> None:
+    def probabilities(model: str) -> np.ndarray:
+        result = served.post(picture(), model=model).json()["results"][0]
+        return np.array([result["probabilities"][name] for name in CLASSES])
+
+    members = [probabilities(f"made/{run}") for run in ("ddp_2cpu", "serial_1cpu")]
+    assert not np.allclose(*members, atol=1e-3)
+    np.testing.assert_allclose(probabilities("made/ensemble"), np.mean(members, 0), atol=1e-6)
+
+
+def test_metadata_count_and_come_from_dicom_headers_too(served: Served) -> None:
+    def first(data: bytes, metadata: dict[str, Any] | None = None) -> float:
+        said = None if metadata is None else json.dumps(metadata)
+        answer = served.post(data, model="made/ddp_2cpu", metadata=said)
+        return float(answer.json()["results"][0]["probabilities"]["calm"])
+
+    rows = np.tile(np.arange(100, dtype=np.uint8), (80, 1))
+    without = hostile.dicom(80, 100, rows.tobytes())
+    within = hostile.dicom(80, 100, rows.tobytes(), PatientAge="080Y", PatientSex="F")
+    assert first(within) == pytest.approx(first(without, {"age": 80, "sex": "female"}), abs=1e-6)
+    assert abs(first(within) - first(without)) > 1e-3
+    assert first(within, {"age": None}) == pytest.approx(first(within), abs=1e-6)
+
+
+def test_a_heat_map_lies_over_what_the_network_saw(served: Served) -> None:
+    result = served.post(picture((320, 200)), explain=True, preview=True).json()["results"][0]
+    assert result["seen"] == {
+        "x": 85.0,
+        "y": 25.0,
+        "width": 150.0,
+        "height": 150.0,
+    }  # 48 of 64 of the middle square
+    heat = np.asarray(Image.open(io.BytesIO(content(result["heatmap"]))))
+    assert heat.shape == (160, 256, 4)
+    alpha = heat[..., 3]
+    assert alpha[20:140, 68:188].max() > 150
+    alpha = alpha.copy()
+    alpha[19:141, 67:189] = 0
+    assert not alpha.any()
+    preview = Image.open(io.BytesIO(content(result["preview"])))
+    assert preview.size == (320, 200)
+    assert "heatmap" not in served.post(picture()).json()["results"][0]
+
+
+def content(url: str) -> bytes:
+    return base64.b64decode(url.partition(",")[2])
+
+
+def test_one_unreadable_image_among_others_is_told_in_its_place(served: Served) -> None:
+    answer = served.post(picture(), b"nothing", picture(seed=1))
+    assert answer.status_code == 200
+    results = answer.json()["results"]
+    assert results[1] == {
+        "number": 2,
+        "error": {"status": 415, "detail": results[1]["error"]["detail"]},
+    }
+    assert results[0]["label"] in CLASSES
+    assert results[2]["label"] in CLASSES
+
+
+def test_pages_and_state_carry_the_headers_and_load_nothing_from_elsewhere(served: Served) -> None:
+    with served.client() as caller:
+        for path in (
+            "/",
+            "/docs",
+            "/static/app.js",
+            "/static/style.css",
+            "/openapi.json",
+            "/healthz",
+            "/readyz",
+        ):
+            answer = caller.get(path)
+            assert answer.status_code == 200, path
+            assert "default-src 'none'" in answer.headers["content-security-policy"]
+            assert answer.headers["x-content-type-options"] == "nosniff"
+        described = caller.get("/openapi.json").json()["paths"]["/v1/predict"]["post"]
+        assert {"429", "503", "413"} <= set(described["responses"])
+        assert "images" in str(described["requestBody"])
+    for file in PAGE.iterdir():
+        outside = re.findall(
+            r"(?:https?:)?//[a-z0-9.]+\.[a-z]{2,}", file.read_text(encoding="utf-8")
+        )
+        assert set(outside) <= {"http://www.w3.org"}, file  # a namespace, which nothing fetches
+    assert "not a medical device" in (PAGE / "index.html").read_text(encoding="utf-8").lower()
+
+
+# What it refuses
+
+
+@pytest.mark.parametrize("name", hostile.damaged())
+def test_what_is_no_whole_image_is_refused(served: Served, name: str) -> None:
+    answer = served.post(hostile.damaged()[name])
+    assert answer.status_code in (415, 422), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("name", hostile.NAMES)
+def test_names_that_are_more_than_names_are_refused(served: Served, name: str) -> None:
+    body = hostile.part(hostile.NAMES[name], picture()) + hostile.END
+    assert form(served, body).status_code == 400
+
+
+@pytest.mark.parametrize("name", hostile.FORMS)
+def test_forms_that_are_not_as_they_should_be_are_refused(served: Served, name: str) -> None:
+    assert form(served, hostile.FORMS[name]).status_code == 400
+
+
+def form(served: Served, body: bytes, kind: str = FORM) -> httpx.Response:
+    with served.client() as caller:
+        return caller.post("/v1/predict", content=body, headers={"Content-Type": kind})
+
+
+def test_other_requests_are_refused_with_what_to_do(served: Served) -> None:
+    assert form(served, b"{}", "application/json").status_code == 415
+    assert form(served, b"", "multipart/form-data").status_code == 400
+    assert form(served, hostile.END, f"{FORM}; charset=idna").status_code == 415
+    with served.client() as caller:
+        kind = {"Content-Type": FORM}
+        assert (
+            caller.post("/v1/predict", content=iter([hostile.END]), headers=kind).status_code == 411
+        )
+        assert caller.get("/v1/predict").status_code == 405
+        assert caller.get("/nothing").json()["status"] == 404
+        assert caller.get("/static/../app.py").status_code == 404
+        assert caller.get("/static/%2e%2e/app.py").status_code == 404
+        assert caller.get("/", headers={"Host": "attacker.example"}).status_code == 400
+        assert caller.get("/v1/models", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+    answer = served.post(picture(), model="made/unknown")
+    assert answer.status_code == 404
+    assert "made/serial_1cpu" in answer.json()["detail"]
+    for metadata in (
+        "[]",
+        "{",
+        '{"age": "old"}',
+        '{"age": NaN}',
+        '{"sex": 1}',
+        '{"site": "x"}',
+        "[" * 5000,
+    ):
+        assert served.post(picture(), model="made/ddp_2cpu", metadata=metadata).status_code in (
+            400,
+            422,
+        ), metadata
+
+
+def test_a_request_that_is_too_large_is_told_so_while_it_is_being_sent(served: Served) -> None:
+    answer = served.post(bytes(60_000_000))
+    assert answer.status_code == 413
+    assert "32,000,000" in answer.json()["detail"]
+
+
+def test_bombs_and_noise_are_refused_and_leave_no_memory_behind(served: Served) -> None:
+    bombs = hostile.bombs()
+    assert max(map(len, bombs.values())) < 500_000
+    for name, data in bombs.items():  # the first time libraries are loaded
+        status = served.post(data).status_code
+        assert 400 <= status < 500 or (status == 200 and name.startswith("png with")), name
+    for data in hostile.fuzzed(70):
+        assert served.post(data).status_code in (200, 413, 415, 422)
+    lost, before = served.counter("medscale_processes_lost_total"), served.resident()
+    for _ in range(2):
+        for data in bombs.values():
+            assert served.post(data).status_code < 500
+    assert served.resident() - before < 25
+    assert served.counter("medscale_processes_lost_total") == lost
+
+
+def test_nothing_is_written_of_what_was_sent(served: Served, folder: Path) -> None:
+    secret = ("very-private-name.bmp", picture((700, 600), kind="BMP"))
+    assert len(secret[1]) > 1_200_000  # forms of this size usually go through temporary files
+    assert served.post(secret).status_code == 200
+    assert served.post(("very-private-name.png", b"private content")).status_code == 415
+    assert not list((folder / "tmp").iterdir())
+    log = (folder / "serve.log").read_text()
+    assert "private" not in log
+    assert "Traceback" not in log
+
+
+# The command
+
+
+def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
+    options = {"results": [tmp_path], "host": "127.0.0.1", "port": 0, "key_file": None, "hosts": ()}
+    with pytest.raises(MedscaleError, match="set a key with --key-file"):
+        serve(options | {"host": "0.0.0.0"}, print)
+    (tmp_path / "key").write_text("short")
+    with pytest.raises(MedscaleError, match="at least 16 characters"):
+        serve(options | {"key_file": tmp_path / "key"}, print)
+    with pytest.raises(MedscaleError, match="--workers"):
+        serve(options | {"workers": 0}, print)
+    taken = server.listening(Settings(results=(tmp_path,), port=0))
+    with taken:
+        taken.listen()
+        with pytest.raises(MedscaleError, match="choose another with --port"):
+            serve(options | {"port": taken.getsockname()[1]}, print)
+
+
+def test_its_processes_are_small_where_they_only_decode(served: Served) -> None:
+    decoder, predictor = sorted(map(resident, served.workers()))
+    assert decoder < 200 < predictor

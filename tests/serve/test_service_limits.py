@@ -1,0 +1,212 @@
+"""Limits, keys and faults of the service, with played processes: who is let in, and what is told to others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+import hostile
+from medscale.serve.http.admission import CALLERS, Admission
+from medscale.serve.http.answers import Calibration, Column, Model, Region
+from medscale.serve.http.app import create_app
+from medscale.serve.http.messages import Decoded, Offer, Said
+from medscale.serve.http.pool import Lost
+from medscale.serve.http.problems import Problem
+from medscale.serve.http.service import Service
+from medscale.serve.http.settings import Settings
+
+FORM = f"multipart/form-data; boundary={hostile.BOUNDARY}"
+MODEL = Model(
+    id="made/one",
+    study="made",
+    run="one",
+    task="classification",
+    classes=["a", "b"],
+    networks=1,
+    members=[],
+    metadata=[Column(name="age", words=None), Column(name="sex", words=["f", "m"])],
+    calibration=Calibration(calibrated=False, says="not calibrated"),
+    explains=False,
+    scores=[],
+    mark="",
+)
+
+
+class Stub:
+    """A pool without processes."""
+
+    def __init__(self, result: Any) -> None:
+        self.result, self.alive, self.asked, self.free = result, 1, [], asyncio.Event()
+        self.free.set()
+
+    async def do(self, key: Any, content: Any) -> Any:
+        self.asked.append((key, content))
+        await self.free.wait()
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
+
+
+def stubbed(**settings: Any) -> Service:
+    """A service whose processes are played."""
+    service = Service(Settings(results=(Path(),), **({"rate": 0} | settings)))
+    service.offers = {MODEL.id: Offer(MODEL, ())}
+    service.decoders = Stub(Decoded([], 4, 3, {}, None))  # type: ignore[assignment]
+    said = Said({"a": 0.25, "b": 0.75}, None, Region(x=0, y=0, width=4, height=3), None)
+    service.predictors = Stub(said)  # type: ignore[assignment]
+    return service
+
+
+def client(service: Service, **options: Any) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(create_app(service)), base_url="http://localhost", **options
+    )
+
+
+def one(data: bytes = b"x") -> list[tuple[str, tuple[str, bytes]]]:
+    return [("images", ("photo.jpg", data))]
+
+
+def test_an_upload_never_goes_to_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SpooledTemporaryFile, "rollover", lambda _: pytest.fail("a temporary file"))
+
+    async def main() -> None:
+        service = stubbed()
+        async with client(service) as caller:
+            assert (
+                await caller.post("/v1/predict", files=one(bytes(5_000_000)))
+            ).status_code == 200
+        assert len(service.decoders.asked[0][1].data) == 5_000_000  # type: ignore[attr-defined]
+        assert service.admission.images == service.admission.bytes == 0
+
+    asyncio.run(main())
+
+
+def test_a_caller_has_a_rate_and_others_have_theirs() -> None:
+    clock = [0.0]
+    admission = Admission(Settings(results=(Path(),), rate=2, burst=3), now=lambda: clock[0])
+    for _ in range(3):
+        admission.count("a")
+    with pytest.raises(Problem) as refused:
+        admission.count("a")
+    assert (refused.value.status, refused.value.retry_after) == (429, 1)
+    admission.count("b")
+    clock[0] += 0.5
+    admission.count("a")
+    with pytest.raises(Problem):
+        admission.count("a")
+    clock[0] += 100
+    for _ in range(3):
+        admission.count("a")
+    with pytest.raises(Problem):
+        admission.count("a")
+    for number in range(CALLERS + 10):
+        admission.count(f"caller {number}")
+    assert len(admission._callers) == CALLERS
+
+
+def test_when_it_is_full_others_are_sent_away_and_accepted_ones_answered() -> None:
+    async def main() -> None:
+        service = stubbed(queue=3)
+        service.predictors.free.clear()  # type: ignore[attr-defined]
+        async with client(service) as caller:
+            held = [asyncio.create_task(caller.post("/v1/predict", files=one())) for _ in range(3)]
+            while service.admission.images < 3:
+                await asyncio.sleep(0.01)
+            full = await caller.post("/v1/predict", files=one())
+            assert (full.status_code, full.headers["retry-after"]) == (503, "2")
+            service.predictors.free.set()  # type: ignore[attr-defined]
+            assert {(await one).status_code for one in held} == {200}
+            assert (await caller.post("/v1/predict", files=one() * 3)).status_code == 200
+            assert (await caller.post("/v1/predict", files=one() * 4)).status_code == 503
+            assert service.admission.images == service.admission.bytes == 0
+
+    asyncio.run(main())
+
+
+def test_requests_that_wait_fill_a_limited_memory() -> None:
+    async def main() -> None:
+        service = stubbed(pending_megabytes=1)
+        async with client(service) as caller:
+            assert (
+                await caller.post("/v1/predict", files=one(bytes(1_000_001)))
+            ).status_code == 503
+            assert (await caller.post("/v1/predict", files=one(bytes(900_000)))).status_code == 200
+
+    asyncio.run(main())
+
+
+def test_a_rate_is_told_with_when_to_come_again() -> None:
+    async def main() -> None:
+        async with client(stubbed(rate=0.5, burst=1)) as caller:
+            assert (await caller.post("/v1/predict", files=one())).status_code == 200
+            again = await caller.post("/v1/predict", files=one())
+            assert (again.status_code, again.headers["retry-after"]) == (429, "2")
+
+    asyncio.run(main())
+
+
+def test_a_key_is_asked_for_where_there_is_one() -> None:
+    async def main() -> None:
+        key = "0123456789abcdef"
+        service = stubbed(key=SecretStr(key), host="0.0.0.0")
+        async with client(service) as caller:
+            for path in ("/v1/models", "/metrics"):
+                refused = await caller.get(path)
+                assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+                assert (await caller.get(path, headers={"X-API-Key": key + "0"})).status_code == 401
+                assert (await caller.get(path, headers={"X-API-Key": key})).status_code == 200
+                assert (
+                    await caller.get(path, headers={"Authorization": f"bearer {key}"})
+                ).status_code == 200
+            assert (await caller.post("/v1/predict", files=one())).status_code == 401
+            for path in ("/", "/healthz", "/readyz"):
+                assert (await caller.get(path)).status_code == 200
+            assert key not in str(service.settings)
+
+    asyncio.run(main())
+
+
+def test_a_request_that_does_not_arrive_is_given_up() -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        yield hostile.part(b"a.jpg")
+        await asyncio.sleep(60)
+
+    async def main() -> None:
+        service = stubbed(body_seconds=0.05)
+        headers = {"Content-Type": FORM, "Content-Length": "5000"}
+        headers["Expect"] = "100-continue"  # else the rest would be waited for, to be thrown away
+        async with client(service) as caller:
+            answer = await caller.post("/v1/predict", content=endless(), headers=headers)
+        assert answer.status_code == 408
+        assert service.admission.images == 0
+
+    asyncio.run(main())
+
+
+def test_faults_are_told_without_their_insides() -> None:
+    async def main() -> None:
+        service = stubbed()
+        service.predictors.result = Lost()  # type: ignore[attr-defined]
+        transport = httpx.ASGITransport(create_app(service), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as caller:
+            lost = await caller.post("/v1/predict", files=one())
+            assert (lost.status_code, lost.headers["retry-after"]) == (503, "10")
+            service.predictors.result = ValueError("inside")  # type: ignore[attr-defined]
+            fault = await caller.post("/v1/predict", files=one())
+            assert fault.status_code == 500
+            assert "inside" not in fault.text
+            service.predictors.alive = 0
+            assert (await caller.get("/readyz")).status_code == 503
+            assert (await caller.get("/healthz")).status_code == 200
+            metrics = (await caller.get("/metrics")).text
+            assert 'medscale_requests_total{path="/v1/predict",status="503"} 1.0' in metrics
+
+    asyncio.run(main())

@@ -1,0 +1,273 @@
+"""The service's web page in a real browser, as one uses it with a mouse, with the keyboard alone, or by ear."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import hostile
+from served import Served, make_results, picture, serving
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="no Chromium here (Debian: apt-get install chromium)"
+    ),
+]
+
+# Contrast of each text with what is behind it (WCAG 2.1, 1.4.3), the lowest first; a large text needs 3, others 4.5.
+CONTRASTS = """() => {
+  const parse = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => {
+    const linear = (v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    const [x, y, z] = [r, g, b].map((v) => linear(v / 255));
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+  };
+  const behind = (node) => {
+    for (; node; node = node.parentElement) {
+      const colour = parse(getComputedStyle(node).backgroundColor);
+      if (colour.length < 4 || colour[3] > 0) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const found = [];
+  for (const node of document.querySelectorAll("body *")) {
+    const own = [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
+    if (!own || !node.checkVisibility() || node.closest(".skip, noscript")) continue;
+    const style = getComputedStyle(node);
+    const [a, b] = [light(parse(style.color)), light(behind(node))].sort((x, y) => y - x);
+    const size = parseFloat(style.fontSize);
+    const wanted = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700) ? 3 : 4.5;
+    found.push({ text: node.textContent.trim().slice(0, 40), share: (a + 0.05) / (b + 0.05) / wanted });
+  }
+  return found.sort((x, y) => x.share - y.share);
+}"""
+DROP = """([name, kind, data]) => {
+  const given = new DataTransfer();
+  given.items.add(new File([Uint8Array.from(data)], name, { type: kind }));
+  for (const what of ["dragenter", "dragover", "drop"]) {
+    const event = new DragEvent(what, { dataTransfer: given, bubbles: true, cancelable: true });
+    document.getElementById("drop").dispatchEvent(event);
+  }
+}"""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("page")
+    with serving(
+        make_results(folder / "results"), folder, "--rate", "0", "--decoders", "1"
+    ) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        # root, as in containers, has no other way to start it; only this machine's own page is opened
+        options = ["--no-sandbox"] if os.geteuid() == 0 else []
+        made = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def page(browser: Browser, served: Served, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """The page, opened; whatever it loads from elsewhere or complains of fails the test."""
+    options: dict[str, Any] = getattr(request, "param", {})
+    context = browser.new_context(reduced_motion="reduce", **options)
+    opened, said, asked = context.new_page(), [], []
+    opened.on("console", lambda message: said.append(message.text))
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.on("request", lambda one: asked.append(one.url))
+    opened.on(
+        "filechooser", lambda _: None
+    )  # taken from now on; at the time of a key it would be too late
+    opened.goto(served.address)
+    opened.wait_for_selector("#ask:not([hidden])")
+    yield opened
+    assert all(url.startswith((served.address, "data:", "blob:")) for url in asked)
+    assert [text for text in said if "the server responded with a status of 4" not in text] == []
+    context.close()
+
+
+def kept(page: Page, name: str) -> None:
+    """A picture of the whole page, where a person wants to look at it."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def choose(page: Page, *images: tuple[str, bytes]) -> None:
+    page.set_input_files(
+        "#files", [{"name": n, "mimeType": "image/jpeg", "buffer": data} for n, data in images]
+    )
+
+
+def answered(page: Page) -> None:
+    page.wait_for_selector("#results:not([hidden])")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"color_scheme": "light", "viewport": {"width": 1100, "height": 900}},
+        {"color_scheme": "dark", "viewport": {"width": 1100, "height": 900}},
+        {"color_scheme": "light", "viewport": {"width": 320, "height": 700}},
+    ],
+    indirect=True,
+    ids=["light", "dark", "narrow"],
+)
+def test_it_shows_what_the_api_says_legibly(
+    page: Page, served: Served, request: pytest.FixtureRequest
+) -> None:
+    image, name = picture((640, 400)), request.node.callspec.id
+    assert "Not a medical device" in page.inner_text("body")
+    kept(page, f"{name}-begin")
+    choose(page, ("photo.jpg", image))
+    answered(page)
+    kept(page, f"{name}-answer")
+    probabilities = served.post(image).json()["results"][0]["probabilities"]
+    wanted = sorted(
+        ((f"{100 * p:.1f} %", n) for n, p in probabilities.items()),
+        key=lambda pair: -probabilities[pair[1]],
+    )
+    shown = [bar.inner_text().split("\n") for bar in page.locator(".bars li").all()]
+    assert [(value, label) for label, value in shown] == wanted
+    assert page.inner_text("#answer-name") == f"{wanted[0][1]}, {wanted[0][0]}"
+    widths = page.eval_on_selector_all(
+        ".fill", "fills => fills.map((f) => f.offsetWidth / f.parentElement.offsetWidth)"
+    )
+    assert widths == pytest.approx(sorted(probabilities.values(), reverse=True), abs=0.02)
+    assert "temperature of 1.5" in page.inner_text("#calibration")
+    assert page.evaluate("document.querySelector('.heat').naturalWidth") == 256
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    lowest = page.evaluate(CONTRASTS)[0]
+    assert lowest["share"] >= 1, lowest
+    choose(page, ("harmful.png", hostile.png(65_535, 65_535, hostile.zeros(100))))
+    page.wait_for_selector("#alert:not([hidden])")
+    assert "harmful.png" in page.inner_text("#alert")
+    assert "megapixels" in page.inner_text("#alert")
+    assert page.is_hidden("#results")
+    lowest = page.evaluate(CONTRASTS)[0]
+    assert lowest["share"] >= 1, lowest
+    kept(page, f"{name}-refused")
+
+
+def test_it_is_used_with_the_keyboard_alone(page: Page) -> None:
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to choosing images"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "files"
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    images = [("one.jpg", picture()), ("two.jpg", picture(seed=1)), ("three.jpg", b"nothing")]
+    chooser.value.set_files([{"name": n, "mimeType": "image/jpeg", "buffer": d} for n, d in images])
+    answered(page)
+    first = page.inner_text("#answer-name")
+    reached = []
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        reached.append(
+            page.evaluate("document.activeElement.id || document.activeElement.textContent")
+        )
+        if reached[-1] == "two.jpg":
+            page.keyboard.press("Enter")
+            assert (
+                page.evaluate("document.activeElement.textContent") == "two.jpg"
+            )  # focus stays where it was
+        if reached[-1] == "layer":
+            assert page.is_visible(".heat")
+            page.keyboard.press("Space")
+            assert page.is_hidden(".heat")
+            page.keyboard.press("Space")
+        if reached[-1] == "strength":
+            page.keyboard.press("ArrowLeft")
+    assert {"one.jpg", "two.jpg", "three.jpg", "layer", "strength"} <= set(reached)
+    assert page.inner_text("#answer-name") != first
+    assert page.evaluate("document.querySelector('.heat').style.opacity") == "0.79"
+    outlined = "getComputedStyle(document.activeElement).outlineStyle"
+    page.focus("#layer")
+    page.keyboard.press("Tab")
+    assert page.evaluate(outlined) == "solid"
+    page.get_by_role("button", name="three.jpg").press("Enter")
+    assert "not an image" in page.inner_text("#alert")
+    page.get_by_role("button", name="one.jpg").press("Enter")
+    assert page.is_hidden("#alert")
+    assert page.inner_text("#answer-name") == first
+
+
+def test_it_can_be_heard(page: Page) -> None:
+    for role, name in (
+        ("combobox", "Model"),
+        ("link", "API"),
+        ("combobox", "sex"),
+        ("spinbutton", "age"),
+    ):
+        assert page.get_by_role(role, name=name).is_visible(), name  # type: ignore[arg-type]
+    assert page.get_by_label("Choose images").count() == 1
+    assert page.get_attribute("html", "lang") == "en"
+    choose(page, ("photo.jpg", picture()))
+    answered(page)
+    status = page.locator("[role=status]")
+    assert status.get_attribute("aria-live") == "polite"
+    assert page.inner_text("#answer-name") in status.inner_text()
+    assert page.get_by_role("switch", name="Heat map").is_checked()
+    assert page.get_by_role("slider", name="Strength").is_visible()
+    assert page.get_by_role("img", name="photo.jpg").is_visible()
+    assert page.get_by_role("img").count() == 1  # what only decorates is not read out
+    assert page.locator("[role=alert]").count() == 1
+    assert (
+        page.evaluate("getComputedStyle(document.querySelector('.fill')).transitionDuration")
+        == "0s"
+    )
+    levels = page.eval_on_selector_all(
+        "h1, h2, h3", "all => all.filter((h) => h.checkVisibility()).map((h) => h.tagName)"
+    )
+    assert levels == ["H1", "H2"]
+
+
+def test_images_are_dropped_models_changed_and_facts_told(page: Page) -> None:
+    page.evaluate(DROP, ["dropped.jpg", "image/jpeg", list(picture((200, 120)))])
+    answered(page)
+    from playwright.sync_api import expect
+
+    unknown = page.text_content(".bars") or ""
+    page.get_by_role("spinbutton", name="age").fill("85")
+    page.keyboard.press("Tab")
+    expect(page.locator(".bars")).not_to_have_text(unknown)
+    answered(page)
+    page.get_by_role("combobox", name="Model").select_option("made/ensemble")
+    expect(page.locator("#calibration")).to_contain_text("not calibrated")
+    answered(page)
+    assert "mean of 2 networks" in page.inner_text("#about")
+    page.get_by_role("combobox", name="Model").select_option("made/serial_1cpu")
+    page.wait_for_selector("#metadata", state="hidden")
+    answered(page)
+    assert page.get_by_role("img", name="dropped.jpg").is_visible()
+    assert "dashed line" in page.inner_text("#caption")
+    choose(page, *((f"{number}.jpg", b"x") for number in range(17)))
+    assert "At most 16 images" in page.inner_text("#alert")
+
+
+def test_its_description_is_read_from_the_service(page: Page, served: Served) -> None:
+    page.get_by_role("link", name="API").click()
+    page.wait_for_selector("section")
+    assert page.get_by_role("heading", name="/v1/predict").is_visible()
+    text = page.inner_text("body")
+    assert served.address in text
+    assert all(code in text for code in ("413", "429", "503"))
+    lowest = page.evaluate(CONTRASTS)[0]
+    assert lowest["share"] >= 1, lowest
+    kept(page, "api")
