@@ -36,7 +36,8 @@ from medscale.evaluate import boxes
 from medscale.evaluate.boxes import Matched
 from medscale.evaluate.detection import localize
 from medscale.report.detection import write_detection, write_detection_report
-from medscale.workflow.graph import Graph, check_model
+from medscale.workflow.graph import Graph
+from medscale.workflow.targets import check_model
 from medscale.workflow.preflight import _models
 
 ROOT = Path(__file__).parents[2]

@@ -19,7 +19,8 @@ from medscale.data.sources import scan
 from medscale.engine import detect
 from medscale.engine.plan import RunPlan
 from medscale.resources import cards, containers, cost, slurm
-from medscale.workflow.graph import Graph, check_model
+from medscale.workflow.graph import Graph
+from medscale.workflow.targets import check_model
 
 Level = Literal["ok", "note", "error"]
 
