@@ -18,7 +18,7 @@ from medscale.resources.submit import Submission
 from medscale.workflow.datasets import Datasets
 from medscale.workflow.graph import Graph, shown, shown_table
 from medscale.workflow.runs import ALONE, Runs
-from medscale.workflow.stages import complete
+from medscale.workflow.stages import complete, record_code
 
 GRAPH = Graph(config, targets=sys.argv[1:], directory=workflow.overwrite_workdir)
 GRAPH.equip_jobs()
@@ -58,6 +58,7 @@ SLURM.ask(workflow.rules)
 
 onstart:
     SLURM.ready(workflow.executor_plugin.name)
+    record_code(GRAPH.workdir)
 
 
 rule all:

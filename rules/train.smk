@@ -33,6 +33,8 @@ rule train:
         start=SLURM.start,
     params:
         shards=RUNS.shards,
+        script=RUNS.train_script,
+        code=RUNS.train_code,
     shell:
         "{resources.start}python {params.script} --spec {input.spec} --shards {params.shards}"
         " --out runs/{wildcards.study}/{wildcards.run}/seed{wildcards.seed} --log {log}"

@@ -105,7 +105,7 @@ class Datasets:
         return "" if wildcards.shards == SHARDS else "--boxes"
 
     def sibling_options(self, wildcards: Any) -> list[str]:
-        """Return options that name shard sets of the same raw images, whose chunks may be linked."""
+        """Return options for shard sets of the same raw images, whose chunks may be linked."""
         study, owner = wildcards.study, self._config.owner(wildcards.study)
         siblings = [
             name
@@ -132,7 +132,7 @@ class Datasets:
         return [f"results/{wildcards.study}/{run}" for run in runs]
 
     def marks(self, wildcards: Any) -> str:
-        """Return what figures and tables must say of benchmarks: synthetic images, and the scale."""
+        """Return what figures and tables must say of benchmarks: synthetic images, scale."""
         synthetic = self._config.study(self._config.owner(wildcards.study)).source.synthetic
         return json.dumps({"synthetic": synthetic, "stand_in": False, "scale": self._config.scale})
 

@@ -9,7 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from medscale.base.code import ROOT
+from medscale.base.code import ROOT, code_digest
 from medscale.base.errors import EXIT_USER, MedscaleError
 from medscale.base.provenance import git_state
 from medscale.config import configuration, planning
@@ -93,6 +93,10 @@ class Graph:
     def script(self, name: str) -> str:
         """Return a script's path as jobs name it, relative, so that a moved checkout reruns nothing."""
         return self._relative(ROOT / "scripts" / name)
+
+    def code(self, script: str) -> str:
+        """Return the digest of a script and of all modules of this package that it imports."""
+        return code_digest(ROOT / "scripts" / script)
 
     def own(self, *patterns: str) -> list[str]:
         """Return the project's own files, such as the paper's text, as jobs name them."""

@@ -32,6 +32,14 @@ class Runs:
         """Return the plan of a replicate as JSON."""
         return self._plan(wildcards, wildcards.seed).model_dump_json()
 
+    def train_script(self, wildcards: Any) -> str:
+        """Return the script of a training; detectors have another, so that neither reruns both."""
+        return self._graph.script(self._train_script(wildcards))
+
+    def train_code(self, wildcards: Any) -> str:
+        """Return the digest of that script and of the modules it imports."""
+        return self._graph.code(self._train_script(wildcards))
+
     def shards(self, wildcards: Any) -> str:
         """Return the folder of the images that a run is trained on."""
         return self._graph.shards(wildcards.study, wildcards.run)
@@ -85,6 +93,9 @@ class Runs:
     def profile_settings(self, wildcards: Any) -> str:
         """Return what the profiler records, as JSON."""
         return self._config.study(wildcards.study).profile.model_dump_json(exclude={"runs"})
+
+    def _train_script(self, wildcards: Any) -> str:
+        return "train.py" if self._plan(wildcards).detect is None else "train_detector.py"
 
     def _plan(self, wildcards: Any, seed: int | str = 0) -> RunPlan:
         return self._graph.plan(wildcards.study, wildcards.run, seed)

@@ -1,4 +1,4 @@
-"""What all stages have in common: script, digest of code, log and time, given to rules in one place.
+"""What all stages have in common, given to rules in one place: script, digest of code, log, time.
 
 A stage is a rule whose command starts a script. Unless the rule says otherwise
 
@@ -14,10 +14,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from medscale.base.code import ROOT, code_digest
+from medscale.base.code import ROOT, code_digest, module_digests
+from medscale.base.files import write_json
 from medscale.workflow.graph import Graph
 
 FOLDERS = ("study", "run")
+RECORDS = Path(".snakemake", "code")  # below the workdir, beside Snakemake's own records
 
 
 def complete(rules: Iterable[Any], graph: Graph) -> None:
@@ -34,7 +36,8 @@ def complete(rules: Iterable[Any], graph: Graph) -> None:
         if script is None:
             script = graph.script(f"{rule.name}.py")
             rule.set_params(script=script)
-        rule.set_params(code=code_digest(ROOT / "scripts" / Path(script).name))
+        if rule.params.get("code") is None:
+            rule.set_params(code=graph.code(Path(script).name))
         name = _name(rule)
         if not rule.log:
             rule.log_modifier = rule.output_modifier  # Snakemake sets it where a rule has a log
@@ -42,6 +45,17 @@ def complete(rules: Iterable[Any], graph: Graph) -> None:
         if not rule.benchmark and not rule.ruleinfo.localrule:  # local rules take no time
             rule.benchmark_modifier = rule.output_modifier
             rule.benchmark = f"benchmarks/{name}.tsv"
+
+
+def record_code(workdir: Path) -> None:
+    """Record which modules the digest of code of each script stands for.
+
+    Called by Snakemake before its first job, so that a later change can be traced to a module.
+    """
+    for script in sorted((ROOT / "scripts").glob("*.py")):
+        record = workdir / RECORDS / f"{code_digest(script)}.json"
+        if not record.is_file():
+            write_json(record, module_digests(script))
 
 
 def _name(rule: Any) -> str:
