@@ -17,6 +17,7 @@ from rich.table import Table
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError, tell_user
 from medscale.base.files import read_json
+from medscale.serve.formats.registry import FORMATS
 
 Scale = Annotated[str, typer.Option(help="full or demo; a configfile that names one wins")]
 Only = Annotated[
@@ -255,15 +256,14 @@ def predict(
     """Classes and probabilities, or boxes, of new images by a trained run."""
     from medscale.base.files import write_csv
     from medscale.base.log import set_up
-    from medscale.serve import console
+    from medscale.serve import predict_command as command
 
     set_up()
-    predictor = console.opened(result, seed, device)
-    found = console.predict(
-        predictor, images, console.known(metadata), batch_size=batch, calibrated=calibrated
-    )
+    predictor = command.load_result(result, seed, device)
+    known = command.parse_metadata(metadata)
+    found = command.predict(predictor, images, known, batch_size=batch, calibrated=calibrated)
     table = predictor.table(found)
-    out.print(console.shown(predictor, found))
+    out.print(command.result_table(predictor, found))
     if csv is not None:
         write_csv(csv, table)
         out.print(f"{len(found)} images in {escape(str(csv))}")
@@ -278,14 +278,14 @@ def export(
     result: Annotated[
         Path, typer.Argument(help="a result folder, such as results/skin/ddp_amp_4gpu")
     ],
-    to: Annotated[str, typer.Option(help="onnx (32 bit), fp16, int8 or tensorrt")] = "onnx",
+    to: Annotated[str, typer.Option(help=f"format: {', '.join(FORMATS)}")] = "onnx",
     to_file: Annotated[
         Path | None, typer.Option("--out", help="without it <study>-<run>.<format>.onnx here")
     ] = None,
     images: Annotated[
         Path | None,
         typer.Option(
-            help="a folder of images: what int8 is calibrated on, and the file is checked on"
+            help="a folder of images, to check the file on, and to calibrate a format that needs it"
         ),
     ] = None,
     seed: Annotated[
@@ -294,10 +294,11 @@ def export(
 ) -> None:
     """Write a trained run as an ONNX file, checked against PyTorch."""
     from medscale.base.log import set_up
-    from medscale.serve import console, files
+    from medscale.serve.export_command import export as write
+    from medscale.serve.predict_command import load_result
 
     set_up()
-    for line in files.export(console.opened(result, seed, "cpu"), to, to_file, images):
+    for line in write(load_result(result, seed, "cpu"), to, to_file, images):
         out.print(escape(line))
 
 
