@@ -596,7 +596,7 @@ def test_mistakes_are_told_before_anything_is_trained(monkeypatch):
     monkeypatch.setattr(detect, "find_spec", lambda name: None)
     [finding] = _models([planned])
     assert finding.level == "error"
-    assert "ultralytics, which is not installed" in finding.says
+    assert "ultralytics, which is not installed" in finding.text
     monkeypatch.setattr(detect, "find_spec", lambda name: object())
     [finding] = _models([planned])
     assert finding.level == "ok"

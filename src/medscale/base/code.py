@@ -45,6 +45,12 @@ class Parsed(NamedTuple):
     inner: list[str]
 
 
+def shown_path(path: str | Path) -> str:
+    """Return a path as a person types it in the project's root; a path elsewhere stays."""
+    full = Path(path).resolve()
+    return str(full.relative_to(ROOT)) if full.is_relative_to(ROOT) else str(path)
+
+
 @cache
 def code_digest(script: str | Path) -> str:
     """Return the SHA-256 over a script and all modules of this package that it imports.

@@ -33,8 +33,8 @@ class Finding:
     """One line of the report: what was looked at, how it is, and what to do where it is not well."""
 
     level: Level
-    what: str
-    says: str
+    subject: str
+    text: str
 
 
 def examine(graph: Graph, *, on_cluster: bool = False) -> list[Finding]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medscale.base.code import PACKAGE, ROOT, module_digests
+from medscale.base.code import PACKAGE, ROOT, module_digests, shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.config import planning
@@ -150,11 +150,11 @@ def _causes(dag: Any, job: Any, workdir: Path) -> Iterator[str]:
     for file in sorted(reason.incomplete_output):
         yield f"{file} is incomplete: its job was interrupted"
     for file in sorted(reason.updated_input):
-        yield f"{_shown_path(file)} has changed since"
+        yield f"{shown_path(file)} has changed since"
     if not made:
         return
     if any(records.code_changed(job)):
-        rules_file = _shown_path(job.rule.snakefile)
+        rules_file = shown_path(job.rule.snakefile)
         yield f"the command of rule {job.rule.name} has changed in {rules_file}"
     if any(records.software_stack_changed(job)):
         yield "jobs run in another image"
@@ -294,8 +294,3 @@ def _shortened(files: list[str]) -> str:
 def _folder(output: str) -> str:
     """Return the folder of an output, which is itself a folder where it has no suffix."""
     return os.path.dirname(output) if Path(output).suffix else output
-
-
-def _shown_path(path: Any) -> str:
-    full = Path(path).resolve()
-    return str(full.relative_to(ROOT)) if full.is_relative_to(ROOT) else str(path)
