@@ -104,6 +104,12 @@ def modules(script: Path) -> dict[str, Path]:
     return found | {package: _file(package) for package in passed}
 
 
+def rooms(script: Path) -> set[str]:
+    """Return the folders below the package whose code a script uses, such as ``engine/train``."""
+    folders = [file.parent.relative_to(PACKAGE).parts[:2] for file in modules(script).values()]
+    return {"/".join(folder) for folder in folders}
+
+
 def _packages(name: str) -> Iterator[str]:
     """Yield the packages around a module; ``medscale`` itself holds only names for users."""
     parts = name.split(".")
