@@ -62,3 +62,14 @@ def package_digest() -> str:
     return digest(
         sorted((str(file.relative_to(PACKAGE)), sha256(file)) for file in PACKAGE.rglob("*.py"))
     )
+
+
+@cache
+def module_digest(path: str | Path) -> str:
+    """SHA-256 over a module's parsed code, without comments and docstrings."""
+    tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            node.body = body[1:]
+    return digest(ast.dump(tree))

@@ -96,7 +96,7 @@ def task_size(images: int, workers: int, settings: Preprocess) -> int:
 def ready(workers: int, raw: Path, settings: Preprocess) -> Iterator[Client]:
     """A local cluster whose workers have done their imports, one image, and sit on a core each."""
     blank = np.zeros((2 * settings.size, 2 * settings.size, 3), np.uint8)
-    with client(Dask(workers=workers), tasks=workers, folder=raw) as connection:
+    with client(Dask(workers=workers), make_chunk, tasks=workers, folder=raw) as connection:
         own = cores()
         for number, worker in enumerate(sorted(connection.scheduler_info(n_workers=-1)["workers"])):
             connection.run(stay_on, own[number % len(own)], workers=[worker])
