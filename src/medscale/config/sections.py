@@ -145,8 +145,9 @@ class Export(Strict):
     runs: list[str] = Field(
         min_length=1, description="classifications, whose chosen replicates are exported"
     )
-    formats: list[Literal["fp16", "int8"]] = Field(
-        ["fp16", "int8"], description="beside ONNX in 32 bit"
+    formats: list[str] = Field(
+        ["fp16", "int8"],
+        description="of medscale.serve.formats, besides ONNX in 32 bit; Config checks the names",
     )
     devices: list[Literal["cpu", "cuda", "tensorrt"]] = Field(
         ["cpu", "cuda", "tensorrt"],
@@ -164,8 +165,10 @@ class Export(Strict):
 class Latency(Strict):
     """Benchmark of inference of the exported runs: latency and throughput by way of running, threads and batch size."""
 
-    ways: list[Literal["eager", "compiled", "onnx", "fp16", "int8"]] = Field(
-        ["eager", "compiled", "onnx", "fp16", "int8"], min_length=1
+    ways: list[str] = Field(
+        ["eager", "compiled", "onnx", "fp16", "int8"],
+        min_length=1,
+        description="PyTorch, and formats of the export; Config checks the names",
     )
     devices: list[Literal["cpu", "cuda", "tensorrt"]] = Field(
         ["cpu", "cuda", "tensorrt"], min_length=1

@@ -19,7 +19,8 @@ from medscale.data.kind import scan
 from medscale.engine import detect
 from medscale.engine.plan import RunPlan
 from medscale.resources import cards, containers, cost, slurm
-from medscale.workflow.graph import Graph, check_model
+from medscale.workflow.graph import Graph
+from medscale.workflow.targets import check_model
 
 Level = Literal["ok", "note", "error"]
 
@@ -32,8 +33,8 @@ class Finding:
     """One line of the report: what was looked at, how it is, and what to do where it is not well."""
 
     level: Level
-    what: str
-    says: str
+    subject: str
+    text: str
 
 
 def examine(graph: Graph, *, on_cluster: bool = False) -> list[Finding]:
