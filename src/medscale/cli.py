@@ -16,6 +16,7 @@ from rich.table import Table
 
 from medscale.base.code import ROOT, shown_path
 from medscale.base.errors import MedscaleError, tell_user
+from medscale.data.kind import kind_names
 from medscale.serve.formats.registry import FORMATS
 
 Scale = Annotated[str, typer.Option(help="full or demo; a configfile that names one wins")]
@@ -25,7 +26,7 @@ ConfigFile = Annotated[
 ]
 Cluster = Annotated[bool, typer.Option("--cluster", help="for jobs on the SLURM cluster")]
 Since = Annotated[float, typer.Option(hidden=True)]
-Kind = Annotated[str, typer.Argument(help="source kind: smdg, skin, isic2017, rsna, folder")]
+Kind = Annotated[str, typer.Argument(help=f"dataset kind: {', '.join(kind_names())}")]
 Result = Annotated[Path, typer.Argument(help="a result folder, such as results/skin/ddp_amp_4gpu")]
 Seed = Annotated[
     str | None, typer.Option(help="a replicate's seed, or 'all' for the mean of all replicates")
@@ -305,16 +306,18 @@ def data_check(kind: Kind, folder: Path) -> None:
     counts = Table("split", "class", "there", "expected", box=None, pad_edge=False)
     for count in report.counts:
         expected = "" if count.expected is None else f"{count.expected:,}"
-        there = f"{count.there:,}" if count.enough else f"[red bold]{count.there:,}[/]"
-        counts.add_row(count.split, escape(count.label), there, expected)
+        images = f"{count.images:,}" if count.complete else f"[red bold]{count.images:,}[/]"
+        counts.add_row(count.split, escape(count.label), images, expected)
     if report.counts:
         out.print(counts, "")
     lines = Table(box=None, show_header=False, pad_edge=False)
-    for line in report.lines:
-        lines.add_row(MARK[line.level], escape(line.says))
+    for finding in report.findings:
+        lines.add_row(MARK[finding.level], escape(finding.message))
     out.print(lines)
     if not report.complete:
-        raise MedscaleError(f"{folder} is not complete for source kind {kind}; see the lines above")
+        raise MedscaleError(
+            f"{folder} is not complete for dataset kind {kind}; see the lines above"
+        )
 
 
 @data.command("fetch")
@@ -342,7 +345,7 @@ def data_fetch(
 
 
 def _raw_folder(kind: str) -> Path:
-    """Return the raw folder of the study in config.yaml that reads a source kind."""
+    """Return the raw folder of the study in config.yaml that reads a dataset kind."""
     from medscale.workflow.graph import Graph
 
     graph = Graph({})
@@ -353,7 +356,7 @@ def _raw_folder(kind: str) -> Path:
     ]
     if not names:
         raise MedscaleError(
-            f"no study in config.yaml reads source kind {kind!r}: say the raw folder with --to"
+            f"no study in config.yaml reads dataset kind {kind!r}: say the raw folder with --to"
         )
     return graph.raw(names[0])
 

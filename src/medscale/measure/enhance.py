@@ -97,7 +97,7 @@ def task_size(images: int, workers: int, settings: Preprocess) -> int:
 def cluster(workers: int, raw: Path, settings: Preprocess) -> Iterator[Client]:
     """Start a local cluster, pin its workers to cores, and have each preprocess one image."""
     blank = np.zeros((2 * settings.size, 2 * settings.size, 3), np.uint8)
-    with client(Dask(workers=workers), tasks=workers, folder=raw) as connection:
+    with client(Dask(workers=workers), make_chunk, tasks=workers, folder=raw) as connection:
         own = cores()
         for number, worker in enumerate(sorted(connection.scheduler_info(n_workers=-1)["workers"])):
             connection.run(stay_on, own[number % len(own)], workers=[worker])
