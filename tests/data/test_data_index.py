@@ -23,7 +23,7 @@ from medscale.data import audit
 from medscale.data.index import build_index, make_index, summarize
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
-from medscale.resources.machines import Dask
+from medscale.data.settings import Dask
 
 
 def facts(root: Path, found: Inventory) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from medscale.config.sections import Clahe, Enhance, Loading, Preprocess, Source
 from medscale.data.augment import MEAN, STD
 from medscale.data.build import build_shards, chunk_size, read_index
 from medscale.data.index import build_index
+from medscale.data.settings import Dask
 from medscale.engine.plan import Augment, Crop
 from medscale.measure import enhance, loading
 from medscale.measure.enhance import measure_enhance, task_size
@@ -32,7 +33,6 @@ from medscale.measure.record import Marks, cores, in_turns, warm, write
 from medscale.measure.scaling import by_way, by_workers
 from medscale.report.benchmarks import write_benchmark
 from medscale.report.numbers import write_numbers
-from medscale.resources.machines import Dask
 
 SIZE = 24
 PLAIN = Preprocess(size=SIZE, chunk=8)

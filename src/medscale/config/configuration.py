@@ -21,10 +21,9 @@ from medscale.config.figures import (
     SCALING_TABLES,
     TABLES,
 )
-from medscale.config.sections import (
-    Study,
-)
-from medscale.resources.machines import Cluster, Cost, Dask, Node
+from medscale.config.sections import Study
+from medscale.data.settings import Dask
+from medscale.resources.machines import Cluster, Cost, Node
 from medscale.serve.formats.registry import PYTORCH_WAYS, check_benchmarked
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import digest
-from medscale.config.sections import Preprocess
+from medscale.data.settings import Preprocess
 from medscale.workflow.graph import SHARDS, Graph
 
 DEMO_MARKER = "demo.json"  # written last by the generator of synthetic images
