@@ -37,8 +37,8 @@ from medscale.evaluate.boxes import Matched
 from medscale.evaluate.detection import localize
 from medscale.report.detection import write_detection, write_detection_report
 from medscale.workflow.graph import Graph
-from medscale.workflow.targets import check_model
 from medscale.workflow.preflight import _models
+from medscale.workflow.targets import check_model
 
 ROOT = Path(__file__).parents[2]
 SIZE = 64
