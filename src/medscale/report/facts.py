@@ -36,6 +36,7 @@ def facts(
         "title": settings.title,
         "classes": results[0].classes,
         "positive": results[0].classes[-1] if len(results[0].classes) == 2 else None,
+        "source": settings.source.kind,
         "dataset": load_kind(settings.source.kind).paper,
         "synthetic": settings.source.synthetic,
         "split": settings.split.mode,
