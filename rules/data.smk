@@ -7,6 +7,7 @@ rule demo_data:
     threads: workflow.cores or 1
     params:
         kind=DATASETS.kind,
+        generator=DATASETS.generator_code,
         options=DATASETS.source_options,
     shell:
         "python {params.script} --kind {params.kind} --options {params.options:q}"
@@ -29,6 +30,7 @@ rule index:
         dask=GRAPH.config.dask.model_dump_json(),
     params:
         source=DATASETS.source,
+        layout=DATASETS.layout_code,
         split=DATASETS.section("split"),
         classes=DATASETS.section("classes"),
         state=DATASETS.raw_state,
@@ -72,7 +74,7 @@ rule datasheet:
         config="config.resolved.json",
         index="data/{study}/index.parquet",
         counts="data/{study}/audit.json",
-        known=GRAPH.own("datasets.yaml"),
+        kind=DATASETS.kind_module,
     output:
         shown("data/{study}/datasheet.md", "datasheet", folder="data"),
         expand("tables/{{study}}/datasheet.{kind}", kind=["tex", "csv"]),
@@ -84,7 +86,7 @@ rule datasheet:
         script=GRAPH.script("datasheet.py"),
     shell:
         "python {params.script} --study {wildcards.study} --config {input.config} --data data/{wildcards.study}"
-        " --known {input.known} --tables tables/{wildcards.study} --log {log}"
+        " --tables tables/{wildcards.study} --log {log}"
 
 
 rule data:

@@ -20,7 +20,7 @@ import pytest
 
 from medscale.base.code import ROOT
 
-CODE = ("Snakefile", "config.yaml", "datasets.yaml", "reported.yaml", "requirements.lock")
+CODE = ("Snakefile", "config.yaml", "reported.yaml", "requirements.lock")
 FOLDERS = ("rules", "scripts", "src", "report", "profiles", "paper")
 CLASSIFIER, DETECTOR = "results/pneumonia/serial_1gpu", "results/pneumonia/serial_1gpu_yolov8n"
 TARGETS = (CLASSIFIER, DETECTOR, "data/pneumonia/datasheet.md")

@@ -73,6 +73,11 @@ def module_digest(path: str | Path) -> str:
     return _parsed(Path(path)).code
 
 
+def tree_digest(tree: ast.Module) -> str:
+    """Return the SHA-256 over parsed code."""
+    return hashlib.sha256("".join(_canonical(tree)).encode()).hexdigest()
+
+
 @cache
 def package_digest() -> str:
     """Return the SHA-256 over the bytes of all modules: the code's name beside its git commit."""
@@ -154,8 +159,7 @@ def _parse(tree: ast.Module) -> Parsed:
     inner: set[str] = set()
     for node, inside in _nodes(tree, False):
         (inner if inside else outer).update(_names(node))
-    text = "".join(_canonical(tree))
-    return Parsed(hashlib.sha256(text.encode()).hexdigest(), sorted(outer), sorted(inner - outer))
+    return Parsed(tree_digest(tree), sorted(outer), sorted(inner - outer))
 
 
 def _nodes(node: ast.AST, inside: bool) -> Iterator[tuple[ast.AST, bool]]:

@@ -22,6 +22,7 @@ from medscale.config.figures import (
     TABLES,
 )
 from medscale.config.sections import Study
+from medscale.data.kind import check_kind
 from medscale.data.settings import Dask
 from medscale.resources.machines import Cluster, Cost, Node
 from medscale.serve.formats.registry import PYTORCH_WAYS, check_benchmarked
@@ -53,7 +54,11 @@ class Config(Strict):
             )
         for name in self.only or []:
             self.study(name)
-        for name in self.studies:
+        for name, study in self.studies.items():
+            try:
+                check_kind(study.source.kind)
+            except MedscaleError as error:
+                raise ValueError(f"studies.{name}.source.kind: {error}") from None
             if self.owner(name) != name and self.owner(self.owner(name)) != self.owner(name):
                 raise ValueError(
                     f"studies.{name} uses the images of {self.owner(name)!r}, which are another study's"
