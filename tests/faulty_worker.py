@@ -37,4 +37,4 @@ Trainer._step = faulty
 if __name__ == "__main__":
     import typer
 
-    typer.run(worker.main)
+    typer.run(worker.command(worker.Classification))

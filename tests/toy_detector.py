@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medscale.engine.detect import worker, yolo
+from medscale.engine.detect import yolo
+from medscale.engine.detect.task import Detection
+from medscale.engine.train import worker
 
 STRIDE = 8
 
@@ -73,4 +75,4 @@ yolo.BoxLoss = ToyLoss
 if __name__ == "__main__":
     import typer
 
-    typer.run(worker.main)
+    typer.run(worker.command(Detection))

@@ -13,15 +13,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from medscale.engine.parallel.launch import STOPPED
+from medscale.engine.parallel.failures import STOPPED
 
 LAUNCH = """
 import sys
-from medscale.config import RunPlan
-from medscale.errors import tell_user
-from medscale.files import read_json
-from medscale.parallel.launch import launch
-tell_user(launch)(RunPlan.model_validate(read_json(sys.argv[2])), "faulty_worker", sys.argv[1:])
+from medscale.engine.plan import RunPlan
+from medscale.base.errors import tell_user
+from medscale.base.files import read_json
+from medscale.engine.parallel.launch import launch
+from medscale.resources import cards
+plan = RunPlan.model_validate(read_json(sys.argv[2]))
+tell_user(launch)(plan, "faulty_worker", sys.argv[1:], cards.reserve)
 """
 
 

@@ -19,8 +19,8 @@ from test_train_parity import WEIGHTS, distance
 
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.engine.parallel.launch import STOPPED
-from medscale.engine.parallel.world import join
+from medscale.engine.parallel.failures import STOPPED
+from medscale.engine.parallel.join import join
 from medscale.engine.train.checkpoint import Checkpoints
 from medscale.engine.train.progress import Progress
 
@@ -198,7 +198,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_told(
     monkeypatch.setattr("medscale.engine.train.checkpoint.log.propagate", True)
     damage(data_file(checkpoints._folder / "step-000000003"))
     assert read(checkpoints) == 2
-    assert "step-000000003 is passed over" in caplog.text
+    assert "step-000000003 is skipped" in caplog.text
     assert checkpoints.save({"x": torch.full((1000,), 3.0)}, Progress(step=3), 3)
     assert read(checkpoints) == 3
     assert len(list(checkpoints._folder.glob("step-*"))) == 2

@@ -16,7 +16,7 @@ from medscale.base.errors import MedscaleError
 from medscale.config.sections import Study
 from medscale.data.demo import checked
 from medscale.data.sources import scan
-from medscale.engine import detect
+from medscale.engine.detect import extra
 from medscale.engine.plan import RunPlan
 from medscale.resources import cards, containers, cost, slurm
 from medscale.workflow.graph import Graph, check_model
@@ -107,7 +107,7 @@ def _data(graph: Graph, name: str) -> tuple[int, list[Finding]]:
 def _models(plans: list[RunPlan]) -> Iterator[Finding]:
     if any(plan.detect is not None for plan in plans):
         try:
-            detect.require()
+            extra.require()
             yield Finding("ok", "detection", "ultralytics is installed (AGPL-3.0)")
         except MedscaleError as error:
             yield Finding("error", "detection", str(error))
