@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
+from made_training import fork_ranks
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json, write_parquet
 from medscale.config.configuration import Config, load
@@ -45,16 +46,6 @@ ULTRALYTICS = pytest.mark.skipif(
     find_spec("ultralytics") is None,
     reason="ultralytics (AGPL, optional) is not installed: YOLOv8 itself is not tested",
 )
-LAUNCH = """
-import sys
-from medscale.engine.plan import RunPlan
-from medscale.base.errors import tell_user
-from medscale.base.files import read_json
-from medscale.engine.parallel.launch import launch
-from medscale.resources import cards
-plan = RunPlan.model_validate(read_json(sys.argv[2]))
-tell_user(launch)(plan, "toy_detector", sys.argv[1:], cards.reserve)
-"""
 
 
 def configured(**settings) -> Config:
@@ -139,22 +130,17 @@ def _environment() -> dict[str, str]:
 
 
 def trained(made, run: str, name: str, toy: bool = True, **settings) -> Path:
-    """Train a run as the rule does; with ``toy`` the small stand-in takes the place of YOLOv8."""
+    """Train a run as the rule does; with ``toy`` a small network in place of YOLOv8, forked."""
     out = made.folder / name / "seed1"
-    write_json(
-        out / "spec.json", plan(configured(**settings), "glaucoma", run, 1).model_dump(mode="json")
-    )
-    arguments = [
-        "--spec",
-        out / "spec.json",
-        "--shards",
-        made.folder / "shards_detect",
-        "--out",
-        out,
-    ]
-    arguments += ["--log", made.folder / f"{name}.log"]
-    start = ["-c", LAUNCH] if toy else [str(ROOT / "scripts" / "train_detector.py")]
-    command = [sys.executable, *start, *map(str, arguments)]
+    planned = plan(configured(**settings), "glaucoma", run, 1)
+    write_json(out / "spec.json", planned.model_dump(mode="json"))
+    paths = (out / "spec.json", made.folder / "shards_detect", out, made.folder / f"{name}.log")
+    if toy:
+        fork_ranks([*map(str, paths)], planned.run.devices, "toy_detector:Detection")
+        return out
+    options = zip(("--spec", "--shards", "--out", "--log"), map(str, paths), strict=True)
+    script = str(ROOT / "scripts" / "train_detector.py")
+    command = [sys.executable, script, *(part for option in options for part in option)]
     done = subprocess.run(
         command, env=_environment(), stderr=subprocess.PIPE, text=True, timeout=200
     )
@@ -292,7 +278,9 @@ def test_the_less_confident_of_two_boxes_that_overlap_goes():
     assert kept[1].tolist() == pytest.approx([0.6, 0.6, 0.3, 0.3, 0.3])
     assert len(suppress(corners, torch.full((4,), SMALLEST_CONFIDENCE / 2))) == 0
     start = torch.linspace(0, 0.99, 200)[:, None] * torch.ones(1, 2)
-    assert len(suppress(torch.cat([start, start + 0.001], 1), torch.full((200,), 0.5))) == MOST_BOXES
+    assert (
+        len(suppress(torch.cat([start, start + 0.001], 1), torch.full((200,), 0.5))) == MOST_BOXES
+    )
 
 
 # Scores, against cases worked out by hand

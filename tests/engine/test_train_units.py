@@ -293,6 +293,7 @@ def test_synchronized_statistics_refuse_micro_batches_without_images(smallest, r
 
 def test_what_draws_random_numbers_is_known():
     drawing = [nn.Dropout(0.1), nn.Dropout2d(0.1), DropPath(0.1)]
-    assert [_draws_random_numbers(module) for module in (*drawing, nn.Dropout(0.0), DropPath(0.0), nn.ReLU())] == [
-        True
-    ] * 3 + [False] * 3
+    assert [
+        _draws_random_numbers(module)
+        for module in (*drawing, nn.Dropout(0.0), DropPath(0.0), nn.ReLU())
+    ] == [True] * 3 + [False] * 3
