@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
 from zlib import crc32
 
+from medscale.engine.parallel.strategies.registry import STRATEGIES
+from medscale.engine.parallel.strategies.strategy import Look
 from medscale.engine.run import RunSpec
 
 # Okabe & Ito (2008), told apart with every kind of colour vision.
@@ -28,28 +29,6 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 OTHER_MARKERS = ("p", "d", "h", "1", "8", "2", "H", "3")  # of runs with another batch or network
 
 SPLITS_IN_WORDS = {"train": "training", "val": "validation", "test": "test", "all": "all"}
-NAMES = {"serial": "serial", "ddp": "DDP", "fsdp": "FSDP", "mp": "MP"}
-FAMILIES = {  # a look of its own each, so that no two are drawn alike in any figure
-    ("serial", False, False): 6,
-    ("serial", True, False): 3,
-    ("ddp", False, False): 0,
-    ("ddp", True, False): 1,
-    ("ddp", True, True): 2,
-    ("ddp", False, True): 4,
-    ("fsdp", False, False): 5,
-    ("fsdp", True, False): 7,
-    ("mp", False, False): 8,
-    ("mp", True, False): 9,
-}
-
-
-class Look(NamedTuple):
-    """How a family of runs is drawn."""
-
-    colour: str
-    marker: str
-    line: str | tuple[int, tuple[int, ...]]
-
 
 LOOKS = tuple(map(Look, COLOURS, MARKERS, LINES))
 
@@ -57,7 +36,11 @@ LOOKS = tuple(map(Look, COLOURS, MARKERS, LINES))
 def family(run: str) -> str:
     """A run's strategy and precision in words: "DDP + AMP"."""
     spec = RunSpec.parse(run)
-    parts = [NAMES[spec.strategy], *(["AMP"] if spec.amp else []), *(["MP"] if spec.mp else [])]
+    parts = [
+        STRATEGIES[spec.strategy].title,
+        *(["AMP"] if spec.amp else []),
+        *(["MP"] if spec.mp else []),
+    ]
     return " + ".join(parts) + "".join(f", {part}" for part in _variant(spec))
 
 
@@ -71,8 +54,8 @@ def label(run: str) -> str:
 def look(run: str) -> Look:
     """Colour, marker and line of a run's family; with another batch or network a darker colour and other marks."""
     spec = RunSpec.parse(run)
-    own = FAMILIES[spec.strategy, spec.amp, spec.mp]
-    plain = LOOKS[own]
+    plain = STRATEGIES[spec.strategy].look(amp=spec.amp, mp=spec.mp)
+    own = COLOURS.index(plain.colour) if plain.colour in COLOURS else len(COLOURS)
     if not (other := _variant(spec)):
         return plain
     chosen = (crc32(", ".join(other).encode()) + own) % len(
