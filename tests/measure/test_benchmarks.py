@@ -19,11 +19,11 @@ from data_trees import encoded, picture
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
-from medscale.config.sections import Clahe, Enhance, Loading, Preprocess, Source, Split
+from medscale.config.sections import Enhance, Loading
 from medscale.data.augment import MEAN, STD
 from medscale.data.build import build_shards, chunk_size, read_index
 from medscale.data.index import build_index
-from medscale.data.settings import Dask
+from medscale.data.settings import Clahe, Dask, Preprocess, Source, Split
 from medscale.engine.plan import Augment, Crop
 from medscale.measure import enhance, loading
 from medscale.measure.enhance import measure_enhance, task_size
@@ -303,7 +303,7 @@ def test_figure_table_and_facts_carry_the_marks(
 LARGE = """
 import json, resource, sys
 from pathlib import Path
-from medscale.config.sections import Preprocess
+from medscale.data.settings import Preprocess
 from medscale.data.build import make_chunk
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 chunk, before = json.loads(sys.argv[2]), peak()
