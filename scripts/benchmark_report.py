@@ -6,7 +6,7 @@ import typer
 
 from medscale.base.errors import tell_user
 from medscale.base.log import log, set_up
-from medscale.report.benchmarks import write_benchmark
+from medscale.report.benchmarks.make import write_benchmark
 
 
 def main(

@@ -6,8 +6,8 @@ import typer
 
 from medscale.base.errors import tell_user
 from medscale.base.log import log, set_up
-from medscale.report.datasheet import write_datasheet
-from medscale.report.study import read_config
+from medscale.report.datasheet.make import write_datasheet
+from medscale.report.overview.make import read_config
 
 
 def main(

@@ -7,7 +7,7 @@ import typer
 from medscale.base.errors import tell_user
 from medscale.base.log import log, set_up
 from medscale.data.shards import Shards
-from medscale.report.detection import write_detection_report
+from medscale.report.detection.make import write_detection_report
 
 
 def main(

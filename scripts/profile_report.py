@@ -6,7 +6,7 @@ import typer
 
 from medscale.base.errors import tell_user
 from medscale.base.log import log, set_up
-from medscale.report.profile import write_profiles
+from medscale.report.profiling.make import write_profiles
 
 
 def main(

@@ -6,8 +6,8 @@ import typer
 
 from medscale.base.errors import tell_user
 from medscale.base.log import log, set_up
-from medscale.report.provenance import write_provenance
-from medscale.report.study import read_config
+from medscale.report.overview.make import read_config
+from medscale.report.provenance.make import write_provenance
 
 
 def main(

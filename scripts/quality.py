@@ -6,7 +6,7 @@ import typer
 
 from medscale.base.errors import tell_user
 from medscale.base.log import log, set_up
-from medscale.report.quality import write_gallery, write_quality
+from medscale.report.quality.make import write_gallery, write_quality
 
 main = typer.Typer()
 

@@ -6,7 +6,7 @@ import typer
 
 from medscale.base.errors import tell_user
 from medscale.base.log import log, set_up
-from medscale.report.scaling import write_scaling
+from medscale.report.scaling.make import write_scaling
 
 
 def main(

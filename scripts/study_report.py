@@ -6,7 +6,7 @@ import typer
 
 from medscale.base.errors import tell_user
 from medscale.base.log import log, set_up
-from medscale.report.study import write_report
+from medscale.report.overview.make import write_report
 
 
 def main(

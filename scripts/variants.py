@@ -6,7 +6,7 @@ import typer
 
 from medscale.base.errors import tell_user
 from medscale.base.log import log, set_up
-from medscale.report.variants import write_variants
+from medscale.report.variants.make import write_variants
 
 
 def main(

@@ -16,12 +16,12 @@ from medscale.config.configuration import Config, load
 from medscale.config.planning import plan
 from medscale.data.shards import seal, write_chunk
 from medscale.evaluate import evaluate
-from medscale.report.datasheet import write_datasheet
-from medscale.report.provenance import write_provenance
-from medscale.report.quality import write_quality
-from medscale.report.result import write_result
-from medscale.report.scaling import write_scaling
-from medscale.report.study import read_config, write_report
+from medscale.report.datasheet.make import write_datasheet
+from medscale.report.overview.make import read_config, write_report
+from medscale.report.provenance.make import write_provenance
+from medscale.report.quality.make import write_quality
+from medscale.report.result.folder import write_result
+from medscale.report.scaling.make import write_scaling
 
 ROOT = Path(__file__).parent.parent
 SEEDS = (1, 2)

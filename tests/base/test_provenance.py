@@ -21,8 +21,8 @@ from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.config.sections import Datasheet
 from medscale.evaluate.metrics import NAMES
-from medscale.report.card import model_card
-from medscale.report.datasheet import UNKNOWN, write_datasheet
+from medscale.report.datasheet.make import UNKNOWN, write_datasheet
+from medscale.report.result.card import model_card
 
 RUNS = ["serial_1cpu", "ddp_2gpu"]
 # Mitchell et al. (2019), figure 1; Gebru et al. (2021), section 3.

@@ -30,7 +30,7 @@ from medscale.measure.loaders import Photographs, changes
 from medscale.measure.loading import WAYS, Team, choose, measure_loading, source
 from medscale.measure.record import Marks, cores, in_turns, warm, write
 from medscale.measure.scaling import by_way, by_workers
-from medscale.report.benchmarks import write_benchmark
+from medscale.report.benchmarks.make import write_benchmark
 from medscale.report.numbers import write_numbers
 from medscale.resources.machines import Dask
 

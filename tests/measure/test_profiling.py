@@ -36,8 +36,8 @@ from medscale.measure.profiling.timeline import analyse
 from medscale.measure.profiling.trace import events
 from medscale.measure.profiling.work import Work, counted
 from medscale.report.numbers import write_numbers
-from medscale.report.profile import write_profiles
-from medscale.report.profiled import Profiled, by_name, short
+from medscale.report.profiling.make import write_profiles
+from medscale.report.profiling.reading import Profiled, by_name, short
 from medscale.workflow.graph import check_target
 
 OPERATORS = {

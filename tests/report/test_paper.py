@@ -16,7 +16,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
 from medscale.report.numbers import missing, write_numbers
 from medscale.report.paper import build
-from medscale.report.profile import write_profiles
+from medscale.report.profiling.make import write_profiles
 
 RUNS = ["serial_1cpu", "serial_1gpu", "ddp_amp_2gpu"]
 needs_latex = pytest.mark.skipif(shutil.which("latexmk") is None, reason="latexmk is not installed")

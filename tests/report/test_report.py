@@ -25,14 +25,14 @@ from medscale.config.figures import (
 )
 from medscale.engine.run import RunSpec
 from medscale.report import latex, names, style
-from medscale.report.facts import varied
 from medscale.report.marks import mark
 from medscale.report.names import family, look
-from medscale.report.parity import parity
+from medscale.report.overview.facts import varied
+from medscale.report.overview.parity import parity
+from medscale.report.overview.tables import with_range
 from medscale.report.reported import compare, read_reported
-from medscale.report.results import differences, read_result
-from medscale.report.tables import with_range
-from medscale.report.variants import write_variants
+from medscale.report.result.reading import differences, read_result
+from medscale.report.variants.make import write_variants
 
 RUNS = ["serial_1cpu", "ddp_2cpu", "serial_1gpu", "ddp_amp_2gpu"]
 TWO, ODD = ["normal", "glaucoma"], ["a_b & 50 %", "mélanome", "#x {y}", "\\end{document}"]
@@ -74,7 +74,7 @@ def test_fonts_are_embedded_and_there_is_no_date(study):
 def test_a_caller_s_style_changes_nothing(study, tmp_path):
     import matplotlib as mpl
 
-    from medscale.report import run_figures
+    from medscale.report.result import figures as run_figures
 
     curves = read_result(study.results[0]).curves
     style.save(run_figures.curves(curves, RUNS[0]), tmp_path / "a.pdf", "demo")
@@ -99,7 +99,7 @@ def test_marks(synthetic, stand_in, scale, text):
 
 def test_a_figure_shows_its_mark(study, tmp_path):
     unmarked = tmp_path / "none.pdf"
-    from medscale.report import study_figures
+    from medscale.report.overview import figures as study_figures
 
     found = [read_result(folder) for folder in study.results]
     style.save(study_figures.accuracy(found, RUNS[0]), unmarked)

@@ -31,7 +31,7 @@ from medscale.evaluate.evaluation import SEED as SEED_OF_RUNS
 from medscale.measure import exporting, inference
 from medscale.measure.record import Marks, write
 from medscale.measure.scaling import by_format, by_inference
-from medscale.report.benchmarks import write_benchmark
+from medscale.report.benchmarks.make import write_benchmark
 from medscale.serve import bundle, export, runtime
 
 ROOT = Path(__file__).parents[2]

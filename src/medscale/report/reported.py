@@ -14,7 +14,7 @@ from medscale.base.errors import MedscaleError
 from medscale.engine.run import RunSpec
 from medscale.measure.scaling import Point, gather, point_of, speedups
 from medscale.report.names import SPLITS_IN_WORDS
-from medscale.report.results import Result, records
+from medscale.report.result.reading import Result, records
 
 NOT_MEASURED = ("hardware", "epochs", "runs", "batch_held")
 ELSEWHERE = (
