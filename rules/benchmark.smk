@@ -63,7 +63,6 @@ rule benchmark_report:
         figure=shown("figures/{study}/{measured}.pdf", "{measured}", caption="measured"),
         table="tables/{study}/{measured}.tex",
         digits=shown_table("tables/{study}/{measured}.csv", "{measured}"),
-        said="tables/{study}/{measured}.json",
     log:
         "logs/{study}/{measured}_report.log",
     benchmark:

@@ -1,4 +1,4 @@
-# Result folders to figures, tables, numbers and the paper. A change of the text alone rebuilds the paper alone.
+# Result folders to figures, tables, facts and the paper. A change of the text alone rebuilds the paper alone.
 
 
 rule study_report:
@@ -9,7 +9,6 @@ rule study_report:
         counts="data/{study}/audit.json",
         shards="data/{study}/shards/meta.json",
         results=lambda w: GRAPH.shown(w.study),
-        quality="tables/{study}/quality.json",
         reported=GRAPH.own("reported.yaml"),
     output:
         [shown(f"figures/{{study}}/{name}.pdf", name) for name in BASE_FIGURES],
@@ -25,7 +24,7 @@ rule study_report:
         code=GRAPH.code("study_report.py"),
     shell:
         "python {params.script} {input.results} --study {wildcards.study} --config {input.config}"
-        " --data data/{wildcards.study} --reported {input.reported} --quality {input.quality}"
+        " --data data/{wildcards.study} --reported {input.reported}"
         " --figures figures/{wildcards.study} --tables tables/{wildcards.study} --log {log}"
 
 
@@ -78,33 +77,16 @@ rule provenance_report:
         "python {params.script} {input.results} --config {input.config} --tables tables --log {log}"
 
 
-rule numbers:
-    input:
-        GRAPH.facts("variants", "profile", *BENCHMARKS),
-        "tables/provenance.json",
-    output:
-        "paper/numbers.tex",
-    log:
-        "logs/numbers.log",
-    benchmark:
-        "benchmarks/numbers.tsv"
-    params:
-        script=GRAPH.script("paper_numbers.py"),
-        code=GRAPH.code("paper_numbers.py"),
-    shell:
-        "python {params.script} {input} --out {output} --log {log}"
-
-
+# The facts listed here are those that the paper's text can name.
 rule paper_pdf:
     input:
         GRAPH.figures(),
         GRAPH.tables(),
         GRAPH.datasheets(),
         GRAPH.own("paper/references.bib", "paper/sections/*"),
-        text=GRAPH.own("paper/paper.tex"),
-        facts=GRAPH.facts("variants"),
+        text=GRAPH.own("paper/paper.tex.j2"),
+        facts=GRAPH.facts("variants", "profile"),
         made=rules.provenance_report.output,
-        numbers="paper/numbers.tex",
     output:
         shown("paper/paper.pdf", "paper", category="all studies", folder="paper"),
     log:
@@ -116,7 +98,7 @@ rule paper_pdf:
         code=GRAPH.code("paper.py"),
     shell:
         "python {params.script} {input.facts} --provenance tables/provenance.json --text {input.text}"
-        " --numbers {input.numbers} --out {output} --log {log}"
+        " --out {output} --log {log}"
 
 
 rule figures:

@@ -15,13 +15,12 @@ def main(
     config: Path = typer.Option(...),
     data: Path = typer.Option(...),
     reported: Path = typer.Option(...),
-    quality: Path = typer.Option(...),
     figures: Path = typer.Option(...),
     tables: Path = typer.Option(...),
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
     set_up(log_file)
-    write_report(study, config, data, results, reported, quality, figures, tables)
+    write_report(study, config, data, results, reported, figures, tables)
     log.info("%s: figures in %s, tables in %s", study, figures, tables)
 
 

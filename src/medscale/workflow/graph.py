@@ -284,7 +284,7 @@ class Graph:
         return [
             f"tables/{s}/{name}.json"
             for s in self.studies
-            for name in ("facts", "scaling", *there[s])
+            for name in ("facts", "quality", "scaling", *there[s])
         ]
 
     def histories(self, study: str) -> list[str]:

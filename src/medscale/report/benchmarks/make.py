@@ -10,17 +10,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json, write_json
+from medscale.base.files import read_json
 from medscale.measure.scaling import by_format, by_inference, by_way, by_workers
 from medscale.report import style
-from medscale.report.enhance import facts as enhance_facts
 from medscale.report.enhance import figures as benchmark_figures
-from medscale.report.export import facts as export_facts
-from medscale.report.inference import facts as inference_facts
 from medscale.report.inference import figures as inference_figures
 from medscale.report.inference import tables as inference
 from medscale.report.latex import escape, number, significant, stacked, tabular
-from medscale.report.loading import facts as loading_facts
 from medscale.report.marks import mark
 from medscale.report.names import SPLITS_IN_WORDS
 from medscale.report.overview import tables
@@ -35,10 +31,7 @@ ALONE = "simple"
 def write_benchmark(
     name: str, study: str, measured: Path, reported: Path, figures: Path, tables_to: Path
 ) -> None:
-    """Write ``figures/<study>/<name>.pdf`` and ``tables/<study>/<name>.tex|csv|json`` from what was measured.
-
-    The JSON holds ``values`` (LaTeX by key, below ``<study>/<name>/``) and ``structure`` (marks, machine, settings and,
-    of loading, what each way does), as the study's facts.json does.
+    """Write ``figures/<study>/<name>.pdf`` and ``tables/<study>/<name>.tex|csv`` from what was measured.
 
     Raises:
         MedscaleError: when an input is missing or damaged.
@@ -46,33 +39,18 @@ def write_benchmark(
     about, rows = read_json(measured / f"{name}.json"), _read(measured / f"{name}.csv")
     seen = mark([about["marks"]])
     said = read_reported(reported, study)
-    table, figure, text, values = _MADE[name](rows, about, said)
+    table, figure, text = _MADE[name](rows, about, said)
     style.save(figure, figures / f"{name}.pdf", seen)
     tables.write(tables_to, name, text, table.assign(**about["marks"], cpu=about["machine"]["cpu"]))
-    values |= {"cores": str(about["machine"]["cpus"]), "repeats": str(int(table["repeats"].max()))}
-    structure = {
-        **about,
-        "study": study,
-        "marks": [about["marks"]],
-        "mark": seen,
-        "oversubscribed": "oversubscribed" in table and bool(table["oversubscribed"].any()),
-    }
-    facts = {
-        "structure": structure,
-        "values": {f"{study}/{name}/{key}": one for key, one in sorted(values.items())},
-    }
-    write_json(tables_to / f"{name}.json", facts)
 
 
-Made = tuple[
-    pd.DataFrame, Figure, str, dict[str, str]
-]  # what a figure is of, the figure, a table, numbers
+Made = tuple[pd.DataFrame, Figure, str]  # summed rows, their figure, their table as LaTeX
 About = dict[str, Any]  # what stands beside the measured rows
 
 
 def _of_enhance(rows: pd.DataFrame, about: About, reported: dict[str, Any]) -> Made:
     table = by_workers(rows)
-    return table, benchmark_figures.enhance(table), _enhance(table), enhance_facts.values(table)
+    return table, benchmark_figures.enhance(table), _enhance(table)
 
 
 def _of_loading(rows: pd.DataFrame, about: About, reported: dict[str, Any]) -> Made:
@@ -82,13 +60,13 @@ def _of_loading(rows: pd.DataFrame, about: About, reported: dict[str, Any]) -> M
         reported.get("loader_speedup"),
     )
     figure = benchmark_figures.loading(table, words, published)
-    return table, figure, _loading(table, words, published), loading_facts.values(table)
+    return table, figure, _loading(table, words, published)
 
 
 def _of_export(rows: pd.DataFrame, about: About, reported: dict[str, Any]) -> Made:
     table, words = by_format(rows), _words(about, rows["format"])
     text = inference.export_table(table, words, about["missing"])
-    return table, inference_figures.export(table, words), text, export_facts.values(table)
+    return table, inference_figures.export(table, words), text
 
 
 def _of_inference(rows: pd.DataFrame, about: About, reported: dict[str, Any]) -> Made:
@@ -99,7 +77,7 @@ def _of_inference(rows: pd.DataFrame, about: About, reported: dict[str, Any]) ->
     )
     figure = inference_figures.inference(table, words, published)
     text = inference.inference_table(table, words, published, about["missing"])
-    return table, figure, text, inference_facts.values(table)
+    return table, figure, text
 
 
 def _words(about: About, measured: pd.Series) -> dict[str, str]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.report.inference.facts import only
 from medscale.report.latex import escape, number, significant, span, stacked, tabular
 from medscale.report.names import label
 from medscale.report.overview.tables import with_range
@@ -74,7 +73,7 @@ def inference_table(
             ["way", "device", "threads"], sort=False
         ):
             latency, most, whole = (
-                only(here, kind) for kind in ("latency", "throughput", "decoded")
+                _largest(here, kind) for kind in ("latency", "throughput", "decoded")
             )
             rows.append(
                 [
@@ -116,3 +115,8 @@ def _gain(row: dict[str, Any], way: str) -> str:
     if way == "eager":
         return "1"
     return WITHOUT if math.isnan(row["gain"]) else number(row["gain"], 2)
+
+
+def _largest(table: pd.DataFrame, kind: str) -> dict[str, Any]:
+    """Return the row of a kind with the largest batch."""
+    return records(table[table["kind"] == kind].sort_values("batch"))[-1]

@@ -21,7 +21,7 @@ from medscale.report.marks import mark
 from medscale.report.overview import data as data_figures
 from medscale.report.overview import figures as study_figures
 from medscale.report.overview import tables
-from medscale.report.overview.facts import facts, varied
+from medscale.report.overview.facts import facts
 from medscale.report.overview.parity import parity
 from medscale.report.reported import compare, read_reported
 from medscale.report.result.reading import Result, read_result, records
@@ -33,7 +33,6 @@ def write_report(
     data: Path,
     results: Sequence[Path],
     reported: Path,
-    quality: Path,
     figures: Path,
     tables_to: Path,
 ) -> None:
@@ -45,7 +44,6 @@ def write_report(
         data: ``data/<study>``, with index.parquet, audit.csv, audit.json and shards.
         results: result folders, in the order in which runs are shown.
         reported: reported.yaml.
-        quality: quality.json, whose facts are taken up.
         figures: folder of the figures.
         tables_to: folder of the tables.
 
@@ -78,9 +76,6 @@ def write_report(
         published,
         whole.figures(study)[len(FIGURES) :],
     )
-    of_quality = read_json(quality)
-    said["structure"] |= {"quality": of_quality["structure"], "variants": varied(whole, study)}
-    said["values"] |= {f"{study}/{key}": value for key, value in of_quality["values"].items()}
     write_json(tables_to / "facts.json", said)
 
 

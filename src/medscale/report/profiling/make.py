@@ -15,7 +15,7 @@ from medscale.report.marks import mark
 from medscale.report.names import label
 from medscale.report.overview import tables
 from medscale.report.profiling import figures as profile_figures
-from medscale.report.profiling.facts import values as values_of
+from medscale.report.profiling.facts import facts
 from medscale.report.profiling.reading import Profiled, by_name, device, read_profiled
 from medscale.report.result.reading import records
 
@@ -29,7 +29,7 @@ def write_profiles(folders: Sequence[Path], figures: Path, tables_to: Path) -> N
     Args:
         folders: profiled folders of one study, in the order in which runs are shown.
         figures: folder of the figures.
-        tables_to: folder of the tables; profile.json holds ``values`` and ``structure`` as a benchmark's does.
+        tables_to: folder of the tables.
 
     Raises:
         MedscaleError: when an input is missing or damaged.
@@ -44,20 +44,7 @@ def write_profiles(folders: Sequence[Path], figures: Path, tables_to: Path) -> N
     ):
         style.save(draw(found), figures / f"{name}.pdf", seen)
         tables.write(tables_to, name, *write(found))
-    study = found[0].about["study"]
-    values = {
-        f"{study}/profile/{key}": value for one in found for key, value in values_of(one).items()
-    }
-    structure = {
-        "benchmark": "profile",
-        "study": study,
-        "marks": [one.about["marks"] for one in found],
-        "mark": seen,
-        "runs": [{"name": one.name, "label": label(one.name)} for one in found],
-    }
-    write_json(
-        tables_to / "profile.json", {"structure": structure, "values": dict(sorted(values.items()))}
-    )
+    write_json(tables_to / "profile.json", facts(found))
 
 
 def _kinds(found: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:

@@ -59,4 +59,4 @@ def write_scaling(
         tables_to, "laws", *scaling_tables.laws({"ours": found.ours, "published": found.published})
     )
     tables.write(tables_to, "cost", *scaling_tables.cost(found.cost, best, whole.cost.currency))
-    write_json(tables_to / "scaling.json", facts(whole, study, summaries, found, best))
+    write_json(tables_to / "scaling.json", facts(whole, summaries, found, best))
