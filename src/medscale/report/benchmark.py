@@ -1,4 +1,4 @@
-"""What the chapters of the four benchmarks share: declaration, inputs, facts, and curves."""
+"""The declaration that the chapters of the four benchmarks share."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ def chapter(name: str, figures: Mapping[str, str]) -> Chapter:
         partial(inputs, name),
         figures=figures,
         tables={name: TABLE},
-        facts=name,
         present=partial(present, name),
         remedy=f"give it a section benchmarks.{name} in config.yaml",
     )

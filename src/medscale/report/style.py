@@ -129,8 +129,8 @@ def interval(axes: Axes, height: float, ends: Iterable[Any], look: Look, **optio
         options: further options of ``errorbar``.
     """
     value, low, high = (np.array([end], dtype=float) for end in ends)
-    options = {"color": look.colour, "marker": look.marker, "capsize": 2} | options
-    axes.errorbar(value, height, xerr=errors(value, low, high), **options)
+    drawn: dict[str, Any] = {"color": look.colour, "marker": look.marker, "capsize": 2} | options
+    axes.errorbar(value, height, xerr=errors(value, low, high), **drawn)
 
 
 def score_ends(score: dict[str, Any], scale: float = 1) -> list[float]:
@@ -179,11 +179,15 @@ def legend_beside(axes: Axes, *, alone: bool) -> None:
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.22), ncols=2)
 
 
-def legend_below(figure: Figure, handles: Sequence[Any], labels: Any = None, ncols: int = 4) -> None:
+def legend_below(
+    figure: Figure, handles: Sequence[Any], labels: Any = None, ncols: int = 4
+) -> None:
     """Put the figure's legend below all panels."""
     words = () if labels is None else (labels,)
-    options = {"loc": "outside lower center", "ncols": ncols, "columnspacing": 1.2}
-    figure.legend(handles, *words, **options) if words else figure.legend(handles=handles, **options)
+    options: dict[str, Any] = {"loc": "outside lower center", "ncols": ncols, "columnspacing": 1.2}
+    figure.legend(handles, *words, **options) if words else figure.legend(
+        handles=handles, **options
+    )
 
 
 def bare(axes: Axes) -> None:

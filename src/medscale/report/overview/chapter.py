@@ -17,35 +17,17 @@ def inputs(config: Config, study: str) -> Inputs:
         "counts": sources.audit(study),
         "shards": sources.shards(study),
         "results": sources.classifications(config, study),
-        "quality": f"tables/{study}/quality.json",
         "reported": sources.REPORTED,
     }
 
 
 def settings(config: Config, study: str) -> dict[str, Any]:
-    """Return the study's section, the names of the figures of its other chapters, its variants."""
-    from medscale.report.chapters import figures_of  # a list that has this declaration, too
+    """Return the study's section and the names of its chapters."""
+    from medscale.report.chapters import chapters_of  # its list holds this declaration, too
 
     return {
         "section": config.study(study).model_dump(mode="json"),
-        "further": [name for name in figures_of(config, study) if name not in CHAPTER.figures],
-        "varied": varied(config, study),
-    }
-
-
-def varied(config: Config, study: str) -> dict[str, bool]:
-    """Return which settings a study's variants change.
-
-    ``frozen``: a variant trains only a part of a network that no pretraining gave weights.
-    """
-    own, names = config.study(study), config.variants(study)
-    variants = [config.study(name) for name in names]
-    return {
-        "split": any(variant.split != own.split for variant in variants),
-        "trained": any(variant.model.trained != own.model.trained for variant in variants),
-        "metadata": any(variant.model.metadata != own.model.metadata for variant in variants),
-        "seeds": any(config.seeds_of(name) != config.seeds_of(study) for name in names),
-        "frozen": any(v.model.trained != "all" and not v.model.pretrained for v in variants),
+        "chapters": [chapter.name for chapter in chapters_of(config, study)],
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,12 +61,16 @@ def audit(fates: dict[str, int], counts: pd.DataFrame) -> Figure:
     heights, start = np.arange(len(counts))[::-1], np.zeros(len(counts))
     for split, (colour, hatch) in SPLIT_LOOK.items():
         width = counts[split].to_numpy(float)
-        options = {"hatch": hatch, "edgecolor": "white", "label": SPLITS_IN_WORDS[split]}
+        options: dict[str, Any] = {
+            "hatch": hatch,
+            "edgecolor": "white",
+            "label": SPLITS_IN_WORDS[split],
+        }
         right.barh(heights, width, left=start, color=colour, height=0.65, **options)
         start += width
     _finish(right, rows, heights, start, [style.shorten(str(name), 24) for name in counts.index])
     right.set(xlabel="images used")
-    place = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0)}
+    place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0)}
     right.legend(**place, ncols=3, columnspacing=1.2, handlelength=1.4)
     return figure
 
@@ -79,7 +84,11 @@ def _finish(
 ) -> None:
     """Print the values at the bars' ends; both panels have ``rows`` rows, so bars are as thick."""
     for height, value in zip(heights, values, strict=True):
-        place = {"xy": (value, height), "xytext": (3, 0), "textcoords": "offset points"}
+        place: dict[str, Any] = {
+            "xy": (value, height),
+            "xytext": (3, 0),
+            "textcoords": "offset points",
+        }
         axes.annotate(f"{value:,.0f}", **place, va="center", size=7)
     axes.set_yticks(heights, names)
     count = len(names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -78,7 +79,7 @@ def curves(results: Sequence[Result]) -> Figure:
         loss.set_title(title(result.name), size=7)
         loss.set(ylim=(0, top))
         if highest[number] > top:
-            place = {"transform": loss.transAxes, "ha": "right", "va": "top"}
+            place: dict[str, Any] = {"transform": loss.transAxes, "ha": "right", "va": "top"}
             loss.text(0.97, 0.97, f"up to {highest[number]:.2g}", size=6.5, **place)
         share.set(xlabel="epoch")
         if number % columns == 0:
@@ -106,8 +107,8 @@ def roc(results: Sequence[Result]) -> Figure:
         axis.set(xlabel="false-positive rate", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
         axis.set(ylabel="true-positive rate" if number % columns == 0 else "")
     if several:
-        handles, words = axes[0][0].get_legend_handles_labels()
-        figure.legend(handles, words, loc="outside lower center", ncols=min(len(words), 4))
+        handles, labels = axes[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
     return figure
 
 
@@ -131,7 +132,7 @@ def confusion(results: Sequence[Result]) -> Figure:
     unit = " (numbers: percent of the images of the true class)" if small else ""
     figure.supxlabel("predicted class" + unit, size=8)
     if not small:
-        bar = {"label": "share of the true class (%)", "shrink": 0.9, "pad": 0.01}
+        bar: dict[str, Any] = {"label": "share of the true class (%)", "shrink": 0.9, "pad": 0.01}
         figure.colorbar(image, ax=[axis for (axis,) in axes], **bar)
     return figure
 
@@ -154,7 +155,12 @@ def time(results: Sequence[Result]) -> Figure:
     for kind in KINDS:
         colour, hatch, words = KIND_LOOK[kind]
         seconds = [r.summary["timing"]["seconds_by_kind"][kind]["mean"] for r in results]
-        options = {"hatch": hatch, "edgecolor": "white", "label": words, "height": 0.7}
+        options: dict[str, Any] = {
+            "hatch": hatch,
+            "edgecolor": "white",
+            "label": words,
+            "height": 0.7,
+        }
         axes.barh(heights, seconds, left=start, color=colour, **options)
         start += np.array(seconds)
     axes.set_yticks(heights, [label(result.name) for result in results])

@@ -31,11 +31,9 @@ def make(
     counts: str,
     shards: str,
     results: Sequence[str],
-    quality: str,
     reported: str,
     section: dict[str, Any],
-    further: Sequence[str],
-    varied: dict[str, bool],
+    chapters: Sequence[str],
 ) -> Pages:
     """Return the chapter's pages.
 
@@ -46,11 +44,9 @@ def make(
         counts: audit.json.
         shards: meta.json of the shards.
         results: result folders, in the order in which runs are shown.
-        quality: quality.json, whose facts are part of this chapter's.
         reported: reported.yaml.
         section: the study's section of the configuration.
-        further: names of the figures of the study's other chapters.
-        varied: which settings the study's variants change.
+        chapters: names of the study's chapters.
 
     Raises:
         MedscaleError: when an input is missing or damaged, or does not fit the others.
@@ -66,10 +62,6 @@ def make(
     of_data = [marks_of_run | {"stand_in": False} for marks_of_run in marks]
     baseline = next(result for result in runs if result.name == settings.baseline)
     steps = parity(runs, baseline.name)
-    statements = facts(study, settings, runs, times, by_class, files, published, further)
-    trust = read_json(quality)
-    statements["structure"] |= {"quality": trust["structure"], "variants": varied}
-    statements["values"] |= {f"{study}/{key}": text for key, text in trust["values"].items()}
     return Pages(
         marks=marks,
         figures={
@@ -95,7 +87,7 @@ def make(
             "timing": (tables.timing(times), times),
             "reported": (tables.reported(published), published),
         },
-        facts=statements,
+        facts=facts(study, settings, runs, times, by_class, files, published, chapters),
     )
 
 

@@ -69,4 +69,6 @@ def _normalized_together(result: Result) -> float:
     if recipe["sync_batchnorm"] and run.stages == 1:
         return float(step)
     micro_batches = result.summary["parallel"]["microbatches"] if run.stages > 1 else 1
-    return float(result.summary["global_batch"] / run.replicas / recipe["accumulate"] / micro_batches)
+    return float(
+        result.summary["global_batch"] / run.replicas / recipe["accumulate"] / micro_batches
+    )

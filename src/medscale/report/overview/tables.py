@@ -81,10 +81,10 @@ def results(runs: Sequence[Result], baseline: str) -> tuple[str, pd.DataFrame]:
 
 def per_class(result: Result) -> str:
     """Return precision, recall, F1 and AUROC of each class in one run."""
-    by_metric = result.per_class.set_index(["class", "metric"])
+    by_metric = {(row["class"], row["metric"]): row for row in records(result.per_class)}
     columns = [
         left("class", escape),
-        Column("r", "images", lambda name: str(by_metric.loc[(name, "f1"), "support"])),
+        Column("r", "images", lambda name: str(by_metric[name, "f1"]["support"])),
         *[
             Column("r", heading, _class_cell(by_metric, metric, digits, scale))
             for metric, heading, scale, digits in CLASS_SCORES
@@ -165,5 +165,5 @@ def _score_cell(prefix: str, digits: int, scale: float) -> Any:
     return lambda row: interval(row, digits, scale, prefix)
 
 
-def _class_cell(by_metric: pd.DataFrame, metric: str, digits: int, scale: float) -> Any:
-    return lambda name: interval(by_metric.loc[(name, metric)], digits, scale)
+def _class_cell(by_metric: dict[tuple[str, str], Any], metric: str, digits: int, scale: float) -> Any:
+    return lambda name: interval(by_metric[name, metric], digits, scale)

@@ -1,30 +1,30 @@
-"""Facts of the chapter profiling: what the paper says of it."""
+"""Facts of the chapter on profiling: speed and bottleneck of each profiled run."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from medscale.measure.profiling import bottleneck
-from medscale.measure.profiling.kinds import KINDS
-from medscale.report.latex import escape, number, significant
+from medscale.report.names import label
 from medscale.report.profiling.reading import Profiled, device
 
 
-def values(one: Profiled) -> dict[str, str]:
-    """LaTeX by key, below the run's name."""
-    n = one.numbers
-    values = {
-        "device": escape(f"{device(one)}, {one.about['format']}"),
-        "milliseconds": significant(1e3 * n.seconds),
-        "images_per_second": significant(one.images_per_second),
-        "slowdown": number(n.slowdown, 0, 100),
-        "gflops": significant(n.flops / n.seconds / 1e9),
-        "attained_flops": number(n.of_flops, 0, 100),
-        "attained_bytes": number(n.of_bytes, 0, 100),
-        "intensity": significant(n.intensity),
-        "ridge": significant(n.ridge),
-        "bottleneck": escape(bottleneck.sentence(n)),
-        **{
-            f"share/{kind.replace(' ', '_')}": number(one.share(kind).mean(), 0, 100)
-            for kind in KINDS
-        },
+def facts(profiles: Sequence[Profiled]) -> dict[str, Any]:
+    """Return the facts of a study's profiled runs; ``seconds`` are those of a step."""
+    return {
+        "marks": [profile.about["marks"] for profile in profiles],
+        "runs": [
+            {
+                "label": label(profile.name),
+                "stand_in": profile.about["marks"]["stand_in"],
+                "device": device(profile),
+                "format": profile.about["format"],
+                "seconds": profile.numbers.seconds,
+                "images_per_second": profile.images_per_second,
+                "slowdown": profile.numbers.slowdown,
+                "bottleneck": bottleneck.sentence(profile.numbers),
+            }
+            for profile in profiles
+        ],
     }
-    return {f"{one.name}/{key}": value for key, value in values.items()}

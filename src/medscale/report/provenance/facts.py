@@ -1,4 +1,4 @@
-"""Facts of the chapter provenance: what the paper says of it."""
+"""Facts of the provenance: code, software and machines of all replicates."""
 
 from __future__ import annotations
 
@@ -7,40 +7,35 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.report.latex import significant
-
-LOCAL = "with local changes"
+from medscale.report.result.origin import LOCAL
 
 
 def facts(
-    summaries: Sequence[dict[str, Any]], runs: pd.DataFrame, made: pd.DataFrame
+    summaries: Sequence[dict[str, Any]], replicates: pd.DataFrame, origins: pd.DataFrame
 ) -> dict[str, Any]:
-    """``structure`` for the text's templates and ``values`` for its numbers, as a study's facts.json."""
-    structure = {
-        "marks": [
-            dict(pair)
-            for pair in sorted({tuple(sorted(one["marks"].items())) for one in summaries})
-        ],
-        "commits": sorted(set(made["commit"])),
-        "local_changes": bool(made["commit"].str.contains(LOCAL, regex=False).any()),
-        "containers": sorted(set(made["container"]) - {"none"}),
-        "hardware": sorted(set(made["hardware"])),
-        "versions": summaries[-1]["environment"]["versions"],
-        "python": summaries[-1]["environment"]["python"],
-        "restarts": int(runs["restarts"].sum()),
-        "mixed": [
-            f"{one['study']}/{one['run']['name']}"
-            for one in summaries
-            if one["provenance"]["differ"]
-        ],
-    }
-    values = {
-        "runs": str(len(summaries)),
-        "replicates": str(len(runs)),
-        "restarts": str(structure["restarts"]),
-        "device_hours": significant(float(runs["device_hours"].sum()), 2),
-    }
+    """Return the facts of all runs.
+
+    Args:
+        summaries: the content of each result's summary.json.
+        replicates: the table runs.csv, a row a replicate.
+        origins: the table provenance.csv, a row for each combination of machine and code.
+    """
+    environment = summaries[-1]["environment"]
     return {
-        "structure": structure,
-        "values": {f"provenance/{key}": one for key, one in values.items()},
+        "marks": [summary["marks"] for summary in summaries],
+        "runs": len(summaries),
+        "replicates": len(replicates),
+        "restarts": int(replicates["restarts"].sum()),
+        "device_hours": float(replicates["device_hours"].sum()),
+        "mixed": [
+            f"{summary['study']}/{summary['run']['name']}"
+            for summary in summaries
+            if summary["provenance"]["differ"]
+        ],
+        "commits": sorted(set(origins["commit"])),
+        "local_changes": bool(origins["commit"].str.contains(LOCAL, regex=False).any()),
+        "containers": sorted(set(origins["container"]) - {"none"}),
+        "hardware": sorted(set(origins["hardware"])),
+        "python": environment["python"],
+        "versions": environment["versions"],
     }

@@ -75,7 +75,7 @@ def precision_recall(results: Sequence[Result]) -> Figure:
         axis.set_title(f"{title(result.name)}: {words}", size=6.5)
         axis.set(xlabel="recall", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
         axis.set(ylabel="precision" if number % columns == 0 else "")
-    handles, words = axes[0][0].get_legend_handles_labels()
-    if len(words) > 1:
-        figure.legend(handles, words, loc="outside lower center", ncols=min(len(words), 4))
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    if len(labels) > 1:
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
     return figure

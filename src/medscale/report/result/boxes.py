@@ -75,9 +75,14 @@ def draw_boxes(axes: Axes, image: np.ndarray, table: pd.DataFrame) -> None:
         sides = row["width"] * width, row["height"] * height
         axes.add_patch(Rectangle(corner, *sides, fill=False, edgecolor=colour, linestyle=line))
         if row["kind"] == "predicted":
-            options = {"color": colour, "size": 6, "va": "bottom", "zorder": 4}
+            options: dict[str, Any] = {"color": colour, "size": 6, "va": "bottom", "zorder": 4}
             confidence = axes.text(*corner, f"{row['confidence']:.2f}", **options)
-            frame = {"facecolor": "black", "edgecolor": "none", "alpha": 0.75, "pad": 0.6}
+            frame: dict[str, Any] = {
+                "facecolor": "black",
+                "edgecolor": "none",
+                "alpha": 0.75,
+                "pad": 0.6,
+            }
             confidence.set_bbox(frame)
 
 

@@ -21,7 +21,6 @@ from medscale.evaluate.replicates import Gallery
 from medscale.evaluate.summary import summarise
 from medscale.report import style
 from medscale.report.marks import mark
-from medscale.report.names import label
 from medscale.report.result import figures, quality
 from medscale.report.result import gallery as gradcam
 from medscale.report.result.card import model_card

@@ -72,7 +72,7 @@ def draw_reliability(
         points = part["confidence"], part["accuracy"]
         axes.plot(*points, color=look.colour, linestyle=look.line, linewidth=0.8)
         sizes = 5 + 45 * part["images"] / table["images"].max()
-        options = {"marker": look.marker, "alpha": 0.8, "label": words}
+        options: dict[str, Any] = {"marker": look.marker, "alpha": 0.8, "label": words}
         axes.scatter(*points, s=sizes, color=look.colour, **options)
     axes.set(ylim=(-0.02, 1.04))
 
@@ -107,6 +107,10 @@ def _any_defined(values: pd.Series) -> bool:
 
 
 def _undefined(axes: Axes, height: float, reason: str) -> None:
-    place = {"transform": axes.get_yaxis_transform(), "ha": "center", "va": "center"}
+    place: dict[str, Any] = {
+        "transform": axes.get_yaxis_transform(),
+        "ha": "center",
+        "va": "center",
+    }
     text = axes.text(0.5, height, reason, color=BLACK, size=6, **place)
     text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})

@@ -1,92 +1,96 @@
-"""Facts of the chapter scaling: what the paper says of it."""
+"""Facts of the scaling analysis: recommendations, verdicts on published series, cost of a target."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medscale.config.configuration import Config
 from medscale.measure.scaling import Series
 from medscale.measure.scaling.advice import findings, recommendation, speaker, superlinear, verdict
-from medscale.report.latex import escape, significant
 from medscale.report.names import family, label
 from medscale.report.scaling.analysis import Analysis
-from medscale.resources.cost import kind_of
 
 
 def plural(series: Series, *, published: bool = False) -> str:
-    """The devices of a series in words."""
+    """Return the devices of a series in words."""
     if series.stand_in:
         return "CPU processes in place of GPUs"
-    return (
-        "GPUs" if series.spec.device == "gpu" else "CPU workers" if published else "CPU processes"
-    )
+    if series.spec.device == "gpu":
+        return "GPUs"
+    return "CPU workers" if published else "CPU processes"
 
 
 def facts(
-    config: Config,
-    study: str,
     summaries: Sequence[dict[str, Any]],
-    found: Analysis,
-    best: Sequence[str],
+    analysis: Analysis,
+    share: float,
+    currency: str,
+    devices: Mapping[str, dict[str, Any]],
 ) -> dict[str, Any]:
-    """``structure`` (for the paper's template) and ``values`` (LaTeX by key, below ``<study>/scaling/``)."""
-    kinds = {kind: [s for s in found.ours if s.spec.device == kind] for kind in ("cpu", "gpu")}
-    spoken = {kind: speaker(series) for kind, series in kinds.items() if series}
-    values = {f"advice/{kind}": recommendation(one, plural(one)) for kind, one in spoken.items()}
-    values |= {
-        f"published/{one.name}": findings(one, plural(one, published=True))
-        for one in found.published
-    }
-    values |= {f"verdict/{one.name}": verdict(one) for one in found.published}
-    priced = {
-        ("GPU" if s["backend"] == "cuda" else "CPU core"): kind_of(config, s["backend"])
-        for s in summaries
-    }
-    values |= {f"price/{kind.split()[0].lower()}": f"{one.price:g}" for kind, one in priced.items()}
-    values |= {"currency": config.cost.currency, "share": f"{100 * config.cost.target:g}"}
-    values["target"] = significant(100 * found.target)
-    above = [
-        (one, row) for one in found.published for _, row in superlinear(one.table()).iterrows()
-    ]
-    structure = {
-        "part_of": study,
-        "part": "scaling",
-        "marks": sorted(
-            (dict(pair) for pair in {tuple(sorted(s["marks"].items())) for s in summaries}), key=str
-        ),
-        "advice": [
-            {"kind": kind, "series": family(one.spec.name), "stand_in": one.stand_in}
-            for kind, one in spoken.items()
-        ],
-        "published": [
-            {"key": one.name, "label": _words(one), "held": one.held} for one in found.published
-        ],
-        "superlinear": [
-            f"{row['speedup']:.2f} on {int(row['devices'])} devices" for _, row in above
-        ],
-        "alone": [label(run) for run in found.alone],
-        "published_alone": [label(run) for run in found.published_alone],
-        "priced": [
-            {"kind": kind, "key": kind.split()[0].lower(), "title": one.title}
-            for kind, one in priced.items()
-        ],
-        "target": found.target == found.target,
-        "best": [label(run) for run in best],
-        "series": bool(found.ours),
-        "fitted": any(one.law() for one in [*found.ours, *found.published]),
-    }
-    latex = {key: text if key == "target" else escape(text) for key, text in values.items()}
+    """Return the facts of a study's scaling analysis.
+
+    Args:
+        summaries: the content of each result's summary.json.
+        analysis: series and costs.
+        share: of the baseline's best validation accuracy that is the target.
+        currency: of the prices.
+        devices: title and price of an hour of each kind of device, by backend.
+    """
     return {
-        "structure": structure,
-        "values": {f"{study}/scaling/{key}": latex[key] for key in sorted(latex)},
+        "series": bool(analysis.ours),
+        "fitted": any(series.law() for series in [*analysis.ours, *analysis.published]),
+        "alone": [label(run) for run in analysis.alone],
+        "advice": _advice(analysis.ours),
+        "published": [
+            {
+                "label": _words(series),
+                "held": series.held,
+                "verdict": verdict(series),
+                "findings": findings(series, plural(series, published=True)),
+            }
+            for series in analysis.published
+        ],
+        "published_alone": [label(run) for run in analysis.published_alone],
+        "superlinear": [
+            {"speedup": float(row["speedup"]), "devices": int(row["devices"])}
+            for series in analysis.published
+            for _, row in superlinear(series.table()).iterrows()
+        ],
+        "target": None if math.isnan(analysis.target) else analysis.target,
+        "share": share,
+        "best": [label(run) for run in analysis.best],
+        "currency": currency,
+        "prices": _prices(summaries, devices),
     }
+
+
+def _advice(measured: Sequence[Series]) -> list[dict[str, Any]]:
+    """Return the recommendation for each kind of device that has a series."""
+    advice = []
+    for device in ("cpu", "gpu"):
+        if candidates := [series for series in measured if series.spec.device == device]:
+            series = speaker(candidates)
+            text = recommendation(series, plural(series))
+            named = {"device": device, "series": family(series.spec.name), "text": text}
+            advice.append(named | {"stand_in": series.stand_in})
+    return advice
+
+
+def _prices(
+    summaries: Sequence[dict[str, Any]], devices: Mapping[str, dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the price of a device-hour for each kind of device that trained."""
+    backends = dict.fromkeys(summary["backend"] for summary in summaries)
+    return [
+        {"device": "gpu" if backend == "cuda" else "cpu", **devices[backend]}
+        for backend in backends
+    ]
 
 
 def _words(series: Series) -> str:
-    words, single = (
-        f"{family(series.spec.name)} on {series.spec.device.upper()}s",
-        series.points[0].run,
-    )
-    own = family(single) == family(series.spec.name) or single.startswith("serial")
-    return words if own else f"{words}, against {label(single)}"
+    """Return the name of a series; with the run it counts from where that is another strategy."""
+    words = f"{family(series.spec.name)} on {series.spec.device.upper()}s"
+    single = series.points[0].run
+    usual = family(single) == family(series.spec.name) or single.startswith("serial")
+    return words if usual else f"{words}, against {label(single)}"

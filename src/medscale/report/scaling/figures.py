@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,7 +64,7 @@ def cost(costs: pd.DataFrame, best: Sequence[str], currency: str) -> Figure:
         for height, (_, row) in zip(heights, costs.iterrows(), strict=True):
             drawn, value = look(row["run"]), scale * row[column]
             if value != value:
-                place = {"va": "center", "transform": axes.get_yaxis_transform()}
+                place: dict[str, Any] = {"va": "center", "transform": axes.get_yaxis_transform()}
                 axes.text(0.02, height, "not reached", size=6.5, **place)
                 continue
             if column == "seconds":
@@ -96,7 +97,12 @@ def _panel(axes: Axes, lines: Sequence[Series]) -> None:
         words = family(line.spec.name) + (f" ({LAWS[fit.law]})" if fit is not None else "")
         points = table["devices"] * 2**shift, table["speedup"]  # shifted, so that none is hidden
         bars = style.errors(*style.column_ends(table, "speedup"))
-        options = {"marker": drawn.marker, "linestyle": "", "capsize": 2, "label": words}
+        options: dict[str, Any] = {
+            "marker": drawn.marker,
+            "linestyle": "",
+            "capsize": 2,
+            "label": words,
+        }
         axes.errorbar(*points, yerr=bars, color=drawn.colour, **options)
         if fit is None:
             axes.plot(*points, color=drawn.colour, linewidth=0.5, linestyle=":")

@@ -66,5 +66,5 @@ def make(
             "laws": tables.laws(sources),
             "cost": (tables.cost(*cost), analysis.cost),
         },
-        facts=facts(study, summaries, analysis, target, currency, devices),
+        facts=facts(summaries, analysis, target, currency, devices),
     )

@@ -75,9 +75,7 @@ def laws(sources: Mapping[str, Sequence[Series]]) -> tuple[str, pd.DataFrame]:
             r"crosstalk (\ensuremath{10^{-3}},\\95\,\% interval)",
             lambda row: _of_law(row["fit"], row["fit"].crosstalk, 2, 1000),
         ),
-        right(
-            r"fastest at\\devices", lambda row: _of_law(row["fit"], row["fit"].best, 0)
-        ),
+        right(r"fastest at\\devices", lambda row: _of_law(row["fit"], row["fit"].best, 0)),
         right(
             r"efficiency\\1/2 at",
             lambda row: "--" if undecided(row["fit"]) else _value(row["fit"].half, 0),
@@ -98,9 +96,7 @@ def cost(costs: pd.DataFrame, best: Sequence[str], currency: str) -> str:
 
     columns = [
         left("run", run),
-        right(
-            r"replicates that\\reach it", lambda row: f"{row['reached']} of {row['replicates']}"
-        ),
+        right(r"replicates that\\reach it", lambda row: f"{row['reached']} of {row['replicates']}"),
         right(r"minutes\\to target", lambda row: significant(row["seconds"] / 60)),
         right(
             rf"{_times(hours)}device-hours\\to target",
@@ -141,7 +137,7 @@ def _name(line: Series, source: str = "") -> str:
 def _law_rows(source: str, line: Series) -> list[dict[str, Any]]:
     counts, chosen = [str(point.spec.devices) for point in line.points], line.law()
     devices = ", ".join(counts if len(counts) < 5 else [*counts[:2], r"\ldots", counts[-1]])
-    rows = []
+    rows: list[dict[str, Any]] = []
     for fit in line.laws().values():
         mark = CHOSEN if chosen is not None and fit.law == chosen.law else ""
         first = {"series": "", "devices": ""}

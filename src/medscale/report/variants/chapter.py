@@ -28,7 +28,24 @@ def settings(config: Config, study: str) -> dict[str, Any]:
                 "metadata": list(section.model.metadata),
             }
             for name, section in sections.items()
-        }
+        },
+        "changed": changed(config, study),
+    }
+
+
+def changed(config: Config, study: str) -> dict[str, bool]:
+    """Return which settings a study's variants change.
+
+    ``frozen``: a variant trains only a part of a network that begins with random weights.
+    """
+    own, names = config.study(study), config.variants(study)
+    variants = [config.study(name) for name in names]
+    return {
+        "split": any(variant.split != own.split for variant in variants),
+        "trained": any(variant.model.trained != own.model.trained for variant in variants),
+        "metadata": any(variant.model.metadata != own.model.metadata for variant in variants),
+        "seeds": any(config.seeds_of(name) != config.seeds_of(study) for name in names),
+        "frozen": any(v.model.trained != "all" and not v.model.pretrained for v in variants),
     }
 
 

@@ -1,37 +1,33 @@
-"""Facts of the chapter variants: what the paper says of it."""
+"""Facts of the chapter on variants: accuracy of each run as configured and in each variant."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medscale.config.configuration import Config
-from medscale.report.latex import number, span
 from medscale.report.names import label
 from medscale.report.result.reading import Result
 
 
-def facts(config: Config, study: str, found: Sequence[Result]) -> dict[str, Any]:
-    """``structure`` (the study's runs, each with its variants) and ``values`` (LaTeX, below ``<study>/variants/``)."""
+def facts(
+    titles: Mapping[str, str], study: str, results: Sequence[Result], changed: Mapping[str, bool]
+) -> dict[str, Any]:
+    """Return the facts of a study's variants.
+
+    Args:
+        titles: of the study and its variants, by name.
+        study: the study that the variants belong to.
+        results: result folders of the study and its variants; those of the study come first.
+        changed: which settings the variants change.
+    """
     runs: dict[str, dict[str, Any]] = {}
-    values = {}
-    for result in found:
-        name = result.summary["study"]
-        key, score = f"{name}/{result.name}", result.score("accuracy")
-        values[f"{study}/variants/{key}/accuracy"] = number(score["mean"], 1, 100)
-        values[f"{study}/variants/{key}/accuracy/interval"] = span(
-            score["low"], score["high"], 1, 100
-        )
-        one = runs.setdefault(
-            result.name,
-            {"label": label(result.name), "own": f"{study}/{result.name}", "others": []},
-        )
-        if name != study:
-            one["others"].append(
-                {"key": key, "title": config.study(name).title, "collapsed": result.collapsed}
-            )
-    marks = sorted(
-        (dict(pair) for pair in {tuple(sorted(r.summary["marks"].items())) for r in found}), key=str
-    )
-    structure = {"part_of": study, "part": "compared", "marks": marks, "runs": list(runs.values())}
-    return {"structure": structure, "values": values}
+    for result in results:
+        name, score = result.summary["study"], result.score("accuracy")
+        accuracy = {key: score[key] for key in ("mean", "low", "high")}
+        if name == study:
+            own = {"label": label(result.name), "accuracy": accuracy, "variants": []}
+            runs[result.name] = own
+            continue
+        variant = {"title": titles[name], "collapsed": result.collapsed}
+        runs[result.name]["variants"].append(variant | {"accuracy": accuracy})
+    return {"runs": list(runs.values()), "changed": dict(changed)}
