@@ -16,12 +16,12 @@ from medscale.config.configuration import Config, load
 from medscale.config.planning import plan
 from medscale.data.shards import seal, write_chunk
 from medscale.evaluate import evaluate
-from medscale.report.datasheet import write_datasheet
-from medscale.report.provenance import write_provenance
-from medscale.report.quality import write_quality
-from medscale.report.result import write_result
-from medscale.report.scaling import write_scaling
-from medscale.report.study import read_config, write_report
+from medscale.report.datasheet.make import write_datasheet
+from medscale.report.overview.make import read_config, write_report
+from medscale.report.provenance.make import write_provenance
+from medscale.report.quality.make import write_quality
+from medscale.report.result.folder import write_result
+from medscale.report.scaling.make import write_scaling
 
 ROOT = Path(__file__).parent.parent
 SEEDS = (1, 2)
@@ -268,8 +268,7 @@ def report(folder: Path, study: str, results: Sequence[Path]) -> Path:
         for result in results
     }
     write_quality(study, config, data / "index.parquet", results, replicates, figures, tables)
-    quality = tables / "quality.json"
-    write_report(study, config, data, results, ROOT / "reported.yaml", quality, figures, tables)
+    write_report(study, config, data, results, ROOT / "reported.yaml", figures, tables)
     write_datasheet(study, read_config(config), data, tables)
     write_scaling(
         study, config, results, folder / "runs" / study, ROOT / "reported.yaml", figures, tables

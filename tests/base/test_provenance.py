@@ -21,8 +21,8 @@ from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.data.kind import load_kind
 from medscale.evaluate.metrics import NAMES
-from medscale.report.card import model_card
-from medscale.report.datasheet import UNKNOWN, write_datasheet
+from medscale.report.datasheet.make import UNKNOWN, write_datasheet
+from medscale.report.result.card import model_card
 
 RUNS = ["serial_1cpu", "ddp_2gpu"]
 # Mitchell et al. (2019), figure 1; Gebru et al. (2021), section 3.
@@ -183,15 +183,15 @@ def test_every_replicate_stands_in_the_table_of_runs(study, tmp_path):
     assert list(zip(rows["run"], rows["seed"], strict=True)) == [
         (run, seed) for run in RUNS for seed in (1, 2)
     ]
-    assert facts["values"]["provenance/replicates"] == "4"
+    assert facts["replicates"] == 4
     text = (study.folder / "tables" / "runs.tex").read_text(encoding="utf-8")
     assert text.count(r"\textdagger") == 2  # the stand-ins
     for digest in rows["specification"]:
         assert digest[:12] in text
     spec = read_json(study.folder / "runs" / "glaucoma" / "ddp_2gpu" / "seed1" / "environment.json")
     assert rows["specification"].iloc[2] == spec["plan_digest"]
-    assert facts["structure"]["containers"] == []
-    assert not facts["structure"]["local_changes"]
+    assert facts["containers"] == []
+    assert not facts["local_changes"]
 
 
 def test_code_with_local_changes_and_unlike_replicates_reach_the_paper(study, tmp_path):
@@ -204,7 +204,7 @@ def test_code_with_local_changes_and_unlike_replicates_reach_the_paper(study, tm
     write_json(tmp_path / "results" / "glaucoma" / "serial_1cpu" / "summary.json", summary)
     said = read_json(
         report_provenance(tmp_path, [tmp_path / "results" / "glaucoma" / "serial_1cpu"])
-    )["structure"]
+    )
     assert said["local_changes"]
     assert said["mixed"] == ["glaucoma/serial_1cpu"]
     assert said["containers"] == ["medscale-1.sif"]

@@ -36,7 +36,7 @@ from medscale.engine.train.progress import Progress
 from medscale.evaluate import boxes
 from medscale.evaluate.boxes import Matched
 from medscale.evaluate.detection import localize
-from medscale.report.detection import write_detection, write_detection_report
+from medscale.report.detection.make import write_detection, write_detection_report
 from medscale.workflow.graph import Graph
 from medscale.workflow.preflight import _models
 from medscale.workflow.targets import check_model

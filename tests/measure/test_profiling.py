@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from medscale.config.figures import PROFILES
 from torch import nn
 from typer.testing import CliRunner
 
@@ -26,7 +26,6 @@ from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.config.configuration import load, merge
-from medscale.config.figures import PROFILES
 from medscale.config.planning import plan
 from medscale.config.sections import Profile
 from medscale.measure.profiling import bottleneck, ceilings, spans
@@ -35,9 +34,9 @@ from medscale.measure.profiling.kinds import KINDS, RULES, of_kernel, of_operato
 from medscale.measure.profiling.timeline import analyse
 from medscale.measure.profiling.trace import events
 from medscale.measure.profiling.work import Work, counted
-from medscale.report.numbers import write_numbers
-from medscale.report.profile import write_profiles
-from medscale.report.profiled import Profiled, by_name, short
+from medscale.report.marks import mark
+from medscale.report.profiling.make import write_profiles
+from medscale.report.profiling.reading import Profiled, by_name, short
 from medscale.workflow.targets import check_target
 
 OPERATORS = {
@@ -368,7 +367,7 @@ def profiled(training: Training, run: str, **settings: Any) -> Path:
     return out
 
 
-def test_a_real_profile_of_one_and_two_ranks_to_figures_tables_and_numbers(
+def test_a_real_profile_of_one_and_two_ranks_to_figures_tables_and_facts(
     training: Training,
 ) -> None:
     folders = [profiled(training, "serial_1cpu"), profiled(training, "ddp_amp_2gpu")]
@@ -401,12 +400,8 @@ def test_a_real_profile_of_one_and_two_ranks_to_figures_tables_and_numbers(
         assert r"\bottomrule" in (tables / f"{name}.tex").read_text()
         assert len(pd.read_csv(tables / f"{name}.csv")) > 0
     said = read_json(tables / "profile.json")
-    assert said["structure"]["mark"].startswith("demo")
-    assert said["values"]["glaucoma/profile/ddp_amp_2gpu/milliseconds"]
-    write_numbers([tables / "profile.json"], training.folder / "numbers.tex")
-    assert (
-        "glaucoma/profile/serial_1cpu/bottleneck" in (training.folder / "numbers.tex").read_text()
-    )
+    assert {marks["scale"] for marks in said["marks"]} == {"demo"}
+    assert all(run["seconds"] > 0 and run["bottleneck"] for run in said["runs"])
     (folders[0] / "kinds.parquet").unlink()
     with pytest.raises(MedscaleError, match="kinds"):
         write_profiles(folders, figures, tables)
@@ -434,11 +429,11 @@ def test_processors_and_gpus_stand_in_the_same_figures(runs: list[str], tmp_path
     folders = [make_profiled(tmp_path, config, "glaucoma", run) for run in runs]
     write_profiles(folders, tmp_path / "figures", tmp_path / "tables")
     said = read_json(tmp_path / "tables" / "profile.json")
-    assert said["structure"]["mark"] == ""
-    assert said["values"]["glaucoma/profile/serial_1gpu/share/convolution"] == "15"
-    assert (
-        said["values"]["glaucoma/profile/serial_1gpu/images_per_second"] == "356000"
-    )  # 32 images in 90 microseconds
+    assert mark(said["marks"]) == ""
+    gpu = next(run for run in said["runs"] if run["label"] == "serial, 1 GPU")
+    assert gpu["images_per_second"] == pytest.approx(32 / 90e-6)
+    shares = pd.read_csv(tmp_path / "tables" / "profile.csv").set_index(["run", "kind"])["share"]
+    assert shares["serial_1gpu", "convolution"] == pytest.approx(0.15, abs=0.005)
     table = pd.read_csv(tmp_path / "tables" / "operators.csv")
     kernels = table[(table["what"] == "kernels") & (table["run"] == "serial_1gpu")].set_index(
         "name"
@@ -446,10 +441,6 @@ def test_processors_and_gpus_stand_in_the_same_figures(runs: list[str], tmp_path
     assert kernels.loc["ncclDevKernel_AllReduce", "microseconds"] == pytest.approx(25)
     roofline = pd.read_csv(tmp_path / "tables" / "roofline.csv").set_index("run")
     assert roofline.loc["serial_1gpu", "attained_flops"] == pytest.approx(2.1e6 / 9e-5 / 1e11)
-    text = (ROOT / "paper" / "sections" / "profiling.tex.j2").read_text()
-    used = re.findall(r"/profile/<< r >>/([\w/]+)", text)
-    assert used
-    assert {f"glaucoma/profile/serial_1gpu/{key}" for key in used} <= set(said["values"])
 
 
 def test_a_person_is_told_where_the_time_goes(

@@ -27,8 +27,8 @@ from medscale.evaluate.ensembles import METRICS, Member, ensembles
 from medscale.evaluate.operating import operating_points, threshold
 from medscale.evaluate.replicates import Predicted, read
 from medscale.evaluate.subgroups import subgroups
-from medscale.report.quality import read_gallery
-from medscale.report.result import write_result
+from medscale.report.quality.make import read_gallery
+from medscale.report.result.folder import write_result
 from medscale.workflow.graph import Graph
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from medscale.report.benchmarks.make import write_benchmark
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
@@ -32,7 +33,6 @@ from medscale.evaluate.evaluation import SEED as SEED_OF_RUNS
 from medscale.measure import exporting, inference
 from medscale.measure.record import Marks, write
 from medscale.measure.scaling import by_format, by_inference
-from medscale.report.benchmarks import write_benchmark
 from medscale.serve import bundle, export, runtime
 from medscale.serve.formats.format import inputs_of
 from medscale.serve.formats.registry import FORMATS
