@@ -55,3 +55,4 @@ rule all:
     default_target: True
     input:
         "paper/paper.pdf",
+        "config.resolved.json",
