@@ -7,11 +7,14 @@ from functools import partial
 
 from medscale.resources.submit import Submission
 from medscale.workflow.chapters import Report
-from medscale.workflow.graph import ALONE, Graph
+from medscale.workflow.datasets import Datasets
+from medscale.workflow.graph import Graph
+from medscale.workflow.runs import ALONE, Runs
+from medscale.workflow.stages import complete, record_code
 
-GRAPH = Graph(config, targets=sys.argv[1:], elsewhere=workflow.overwrite_workdir)
+GRAPH = Graph(config, targets=sys.argv[1:], directory=workflow.overwrite_workdir)
 GRAPH.equip_jobs()
-REPORT = Report(GRAPH)
+DATASETS, RUNS, REPORT = Datasets(GRAPH), Runs(GRAPH), Report(GRAPH)
 IMAGE = GRAPH.container(workflow.deployment_settings.deployment_method)
 SLURM = Submission(GRAPH, IMAGE, workflow.deployment_settings)
 # One timed thing at a time, unless a profile says more. Not in profiles/default: that would win over the other profiles.
@@ -39,11 +42,13 @@ include: "rules/report.smk"
 include: "rules/paper.smk"
 
 
+complete(workflow.rules, GRAPH)
 SLURM.ask(workflow.rules)
 
 
 onstart:
     SLURM.ready(workflow.executor_plugin.name)
+    record_code(GRAPH.workdir)
 
 
 rule all:

@@ -24,7 +24,6 @@ rule paper_pdf:
         "benchmarks/paper.tsv"
     params:
         script=GRAPH.script("paper.py"),
-        code=GRAPH.code("paper.py"),
     shell:
         "python {params.script} {input.facts} --provenance {input.provenance} --text {input.text}"
         " --out {output} --log {log}"

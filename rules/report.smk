@@ -9,10 +9,6 @@ for chapter in REPORT.chapters:
             partial(REPORT.inputs, chapter),
         output:
             REPORT.outputs(chapter),
-        log:
-            REPORT.log(chapter),
-        benchmark:
-            REPORT.log(chapter, "benchmarks", "tsv")
         params:
             chapter=chapter.name,
             study=REPORT.study_option,

@@ -19,10 +19,11 @@ from data_trees import encoded, picture
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
-from medscale.config.sections import Clahe, Enhance, Loading, Preprocess, Source, Split
+from medscale.config.sections import Enhance, Loading
 from medscale.data.augment import MEAN, STD
 from medscale.data.build import build_shards, chunk_size, read_index
 from medscale.data.index import build_index
+from medscale.data.settings import Clahe, Dask, Preprocess, Source, Split
 from medscale.engine.plan import Augment, Crop
 from medscale.measure import enhance, loading
 from medscale.measure.enhance import measure_enhance, task_size
@@ -31,7 +32,6 @@ from medscale.measure.loading import WAYS, Team, choose, measure_loading, source
 from medscale.measure.record import Marks, cores, in_turns, warm, write
 from medscale.measure.scaling import by_way, by_workers
 from medscale.report.writer import write_chapter
-from medscale.resources.machines import Dask
 
 SIZE = 24
 PLAIN = Preprocess(size=SIZE, chunk=8)
@@ -265,8 +265,7 @@ def loading_rows() -> pd.DataFrame:
 )
 def test_figure_and_table_carry_the_marks(name: str, rows: pd.DataFrame, tmp_path: Path) -> None:
     marks = Marks(synthetic=True, stand_in=False, scale="demo")
-    ways = {way: {"label": label, "does": does} for way, (label, does) in WAYS.items()}
-    write(tmp_path / "measured", name, rows, {"repeats": 2}, marks, ways=ways)
+    write(tmp_path / "measured", name, rows, {"repeats": 2}, marks, WAYS)
     about = read_json(tmp_path / "measured" / f"{name}.json")
     assert about["marks"] == {"synthetic": True, "stand_in": False, "scale": "demo"}
     assert about["machine"]["cpus"] == len(cores())
@@ -298,7 +297,7 @@ def test_figure_and_table_carry_the_marks(name: str, rows: pd.DataFrame, tmp_pat
 LARGE = """
 import json, resource, sys
 from pathlib import Path
-from medscale.config import Preprocess
+from medscale.data.settings import Preprocess
 from medscale.data.build import make_chunk
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 chunk, before = json.loads(sys.argv[2]), peak()

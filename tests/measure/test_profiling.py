@@ -38,7 +38,7 @@ from medscale.report.marks import mark
 from medscale.report.profiling.chapter import CHAPTER
 from medscale.report.profiling.reading import Profiled, by_name, short
 from medscale.report.writer import write_chapter
-from medscale.workflow.graph import check_target
+from medscale.workflow.targets import check_target
 
 OPERATORS = {
     "aten::conv2d": "convolution",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
 from zlib import crc32
 
+from medscale.engine.parallel.strategies.registry import STRATEGIES
+from medscale.engine.parallel.strategies.strategy import Look
 from medscale.engine.run import RunSpec
+from medscale.serve.formats.registry import looks
 
 # Okabe & Ito (2008): colours that can be told apart with every kind of colour vision.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -29,39 +31,17 @@ VARIANT_MARKERS = ("p", "d", "h", "1", "8", "2", "H", "3")  # of another batch s
 
 SPLITS = ("train", "val", "test")
 SPLITS_IN_WORDS = {"train": "training", "val": "validation", "test": "test", "all": "all"}
-NAMES = {"serial": "serial", "ddp": "DDP", "fsdp": "FSDP", "mp": "MP"}
-FAMILIES = {  # place in LOOKS by strategy, mixed precision and pipeline; each once
-    ("serial", False, False): 6,
-    ("serial", True, False): 3,
-    ("ddp", False, False): 0,
-    ("ddp", True, False): 1,
-    ("ddp", True, True): 2,
-    ("ddp", False, True): 4,
-    ("fsdp", False, False): 5,
-    ("fsdp", True, False): 7,
-    ("mp", False, False): 8,
-    ("mp", True, False): 9,
-}
-
-
-class Look(NamedTuple):
-    """Colour, marker and line of what a figure draws."""
-
-    colour: str
-    marker: str
-    line: str | tuple[int, tuple[int, ...]]
-
 
 LOOKS = tuple(map(Look, COLOURS, MARKERS, LINES))
-WAYS = dict(  # ways of running a trained network, in all figures of them
-    zip(("eager", "compiled", "onnx", "fp16", "int8"), LOOKS, strict=False)
-)
+# ways of running a trained network, in all figures of them
+WAYS = {name: LOOKS[number] for name, number in looks().items()}
 
 
 def family(run: str) -> str:
     """Return a run's strategy and precision in words: "DDP + AMP"."""
     spec = RunSpec.parse(run)
-    parts = [NAMES[spec.strategy], *(["AMP"] if spec.amp else []), *(["MP"] if spec.mp else [])]
+    strategy = STRATEGIES[spec.strategy].title
+    parts = [strategy, *(["AMP"] if spec.amp else []), *(["MP"] if spec.mp else [])]
     return ", ".join([" + ".join(parts), *_variant(spec)])
 
 
@@ -84,8 +64,8 @@ def look(run: str) -> Look:
     by a checksum of its name, so that it does not depend on the other runs of a figure.
     """
     spec = RunSpec.parse(run)
-    place = FAMILIES[spec.strategy, spec.amp, spec.mp]
-    plain = LOOKS[place]
+    plain = STRATEGIES[spec.strategy].look(amp=spec.amp, mp=spec.mp)
+    place = COLOURS.index(plain.colour) if plain.colour in COLOURS else len(COLOURS)
     if not (variant := _variant(spec)):
         return plain
     chosen = (crc32(", ".join(variant).encode()) + place) % len(VARIANT_MARKERS)

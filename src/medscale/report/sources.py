@@ -9,7 +9,6 @@ from medscale.base.code import ROOT
 from medscale.config.configuration import Config
 
 REPORTED = ROOT / "reported.yaml"
-DATASETS = ROOT / "datasets.yaml"
 
 
 def index(study: str) -> str:

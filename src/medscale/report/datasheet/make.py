@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from jinja2 import Environment, StrictUndefined
-from pydantic import ValidationError
 
-from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256
-from medscale.config.sections import Datasheet, Study
-from medscale.data.download import DOWNLOADS, command
+from medscale.config.sections import Study
+from medscale.data.download import command_line
+from medscale.data.kind import load_kind
+from medscale.data.settings import Datasheet
 from medscale.evaluate.replicates import read_index
 from medscale.report.datasheet.chapter import PATH
 from medscale.report.latex import escape
@@ -141,21 +139,21 @@ in `index.parquet`, whose own is `{{ digest }}`.
 """
 
 
-def make(study: str, *, index: str, counts: str, known: str, section: dict[str, Any]) -> Pages:
+def make(study: str, *, index: str, counts: str, kind: str, section: dict[str, Any]) -> Pages:
     """Return the chapter's pages.
 
     Args:
         study: the study's name.
         index: index.parquet.
         counts: audit.json.
-        known: datasets.yaml.
+        kind: the module of the dataset kind, an input so that its edit makes the chapter again.
         section: the study's section of the configuration.
 
     Raises:
         MedscaleError: when an input is missing or damaged.
     """
     settings = Study.model_validate(section)
-    content = _content(study, settings, description(settings, Path(known)), counts, index)
+    content = _content(study, settings, description(settings), counts, index)
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     answers = _answers(content)
     rows = pd.DataFrame(answers.items(), columns=["question", "answer"])
@@ -165,27 +163,18 @@ def make(study: str, *, index: str, counts: str, known: str, section: dict[str, 
     )
 
 
-def description(settings: Study, known: Path) -> Datasheet:
-    """Return the description of a study's dataset.
-
-    The study's own section ``datasheet`` comes before what datasets.yaml says of its source.
-
-    Raises:
-        MedscaleError: when the file is not readable or a key of it is unknown.
-    """
-    kind, own = settings.source.kind, settings.datasheet.model_dump(exclude_none=True)
-    try:
-        by_kind = yaml.safe_load(known.read_text(encoding="utf-8"))
-        return Datasheet.model_validate(by_kind.get(kind, {}) | own)
-    except (OSError, yaml.YAMLError, AttributeError, ValidationError) as error:
-        raise MedscaleError(f"{known}: source kind {kind!r} cannot be read: {error}") from None
+def description(settings: Study) -> Datasheet:
+    """Return the study's own answers, completed by those of the dataset kind."""
+    answers = load_kind(settings.source.kind).datasheet.model_dump(exclude_none=True)
+    return Datasheet.model_validate(answers | settings.datasheet.model_dump(exclude_none=True))
 
 
 def _content(
     study: str, settings: Study, dataset: Datasheet, counts: str, index_path: str
 ) -> dict[str, Any]:
     """Return the variables of the template."""
-    index, split, kind = read_index(index_path), settings.split, settings.source.kind
+    index, split = read_index(index_path), settings.split
+    download = load_kind(settings.source.kind).download
     shares = [f"{100 * getattr(split, name):g} % {SPLITS_IN_WORDS[name]}" for name in SPLITS]
     described = dataset.model_dump()
     metadata = [name for name in index.columns if name not in NO_METADATA]
@@ -200,7 +189,7 @@ def _content(
         "splits": {name: SPLITS_IN_WORDS[name] for name in SPLITS},
         "sizes": f"{_range(index['width'])} pixels wide, {_range(index['height'])} high",
         "metadata": {name: _distribution(index[name]) for name in metadata},
-        "fetch": command(kind) if kind in DOWNLOADS else None,
+        "fetch": command_line(download) if download else None,
         "split": split,
         "divided": DIVIDED[split.mode],
         "shares": ", ".join(shares),

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from medscale.config.sections import Study
+from medscale.data.kind import load_kind
 from medscale.engine.run import RunSpec
 from medscale.evaluate.summary import plain
 from medscale.report.names import label
@@ -48,6 +49,7 @@ def facts(
             "title": settings.title,
             "classes": results[0].classes,
             "source": settings.source.kind,
+            "dataset": load_kind(settings.source.kind).paper,
             "synthetic": settings.source.synthetic,
             "chapters": list(chapters),
             "files": {key: audit[key] for key in ("found", "used")},
