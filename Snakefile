@@ -17,7 +17,7 @@ GRAPH.equip_jobs()
 DATASETS, RUNS, REPORT = Datasets(GRAPH), Runs(GRAPH), Report(GRAPH)
 IMAGE = GRAPH.container(workflow.deployment_settings.deployment_method)
 SLURM = Submission(GRAPH, IMAGE, workflow.deployment_settings)
-# One timed thing at a time, unless a profile says more. Not in profiles/default: that would win over the other profiles.
+# One timed job at a time, unless a profile says more. profiles/default would win over the others.
 if "timed" not in workflow.global_resources:
     workflow.register_resource("timed", 1)
 
@@ -48,7 +48,7 @@ SLURM.ask(workflow.rules)
 
 onstart:
     SLURM.ready(workflow.executor_plugin.name)
-    record_code(GRAPH.workdir)
+    record_code([chapter.name for chapter in REPORT.chapters], GRAPH.workdir)
 
 
 rule all:

@@ -52,20 +52,26 @@ def shown_path(path: str | Path) -> str:
 
 
 @cache
-def code_digest(script: str | Path) -> str:
+def code_digest(*files: str | Path) -> str:
     """Return the SHA-256 over a script and all modules of this package that it imports.
+
+    Further files are modules that the script imports by a name that it computes.
 
     Snakemake tracks no imported modules. Each stage has this digest as a param, so a change of
     code reruns the stages that use the code, and no others.
     """
-    return digest(module_digests(script))
+    return digest(module_digests(*files))
 
 
-def module_digests(script: str | Path) -> dict[str, str]:
-    """Return the digest of a script and of each module that it imports, by the module's name."""
-    script = Path(script)
-    found = {name: module_digest(file) for name, file in modules(script).items()}
-    return dict(sorted({script.name: module_digest(script), **found}.items()))
+def module_digests(*files: str | Path) -> dict[str, str]:
+    """Return the digest of each file by its path, and of each imported module by its name."""
+    digests: dict[str, str] = {}
+    for file in map(Path, files):
+        digests[str(file.relative_to(ROOT)) if file.is_relative_to(ROOT) else file.name] = (
+            module_digest(file)
+        )
+        digests |= {name: module_digest(path) for name, path in modules(file).items()}
+    return dict(sorted(digests.items()))
 
 
 def module_digest(path: str | Path) -> str:

@@ -9,10 +9,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medscale.base.code import ROOT, code_digest
-from medscale.base.files import digest, write_text
+from medscale.base.code import code_digest
+from medscale.base.files import write_text
 from medscale.report.chapter import Chapter
 from medscale.report.chapters import CHAPTERS, chapters_of
+from medscale.workflow.stages import code_files
 
 if TYPE_CHECKING:
     from medscale.workflow.graph import Graph
@@ -66,8 +67,7 @@ class Report:
 
     def code(self, chapter: Chapter) -> str:
         """Return the digest of the code that makes a chapter, without other chapters' code."""
-        make = ROOT / "src" / "medscale" / "report" / chapter.name / "make.py"
-        return digest([code_digest(ROOT / "scripts" / "chapter.py"), code_digest(make)])
+        return code_digest(*code_files("chapter.py", chapter.name))
 
     def study_option(self, wildcards: Any) -> str:
         """Return the option that names the study, if the chapter is about one."""

@@ -1,4 +1,4 @@
-"""The study as Snakemake's rules see it: checked configuration, folders, plans, what jobs run in."""
+"""The study as Snakemake's rules see it: configuration, folders, plans, environment of jobs."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Graph:
         os.environ |= environment | {"PATH": path}
 
     def script(self, name: str) -> str:
-        """Return a script's path as jobs name it, relative, so that a moved checkout reruns nothing."""
+        """Return a script's path relative to the workdir: a moved checkout reruns nothing."""
         return self._relative(ROOT / "scripts" / name)
 
     def code(self, script: str) -> str:

@@ -24,7 +24,7 @@ from medscale.config import planning
 from medscale.config.configuration import Config
 from medscale.resources import cost, jobs
 from medscale.workflow.graph import Graph
-from medscale.workflow.stages import RECORDS
+from medscale.workflow.stages import RECORDS, code_files
 
 WHOLE_PARAMS = ("text", "plan")  # params that hold a whole configuration: their name says nothing
 DIGESTS = {  # params that are digests: what a change of them means
@@ -209,26 +209,26 @@ def _record(workdir: Path, digest: Any) -> Path:
 
 
 def _changed_modules(old_digests: list[Any], job: Any, workdir: Path) -> Iterator[str]:
-    script = Path(job.params.script).name
+    script = f"scripts/{Path(job.params.script).name}"
     if not old_digests:
-        yield f"scripts/{script} or a module it imports has changed; which one was not recorded"
+        yield f"{script} or a module it imports has changed; which one was not recorded"
         return
     before = read_json(_record(workdir, old_digests[0]))
-    now = module_digests(ROOT / "scripts" / script)
+    now = module_digests(*code_files(job.params.script, job.params.get("chapter")))
     for module in sorted(before.keys() | now.keys()):
         if before.get(module) != now.get(module):
             verb = "has changed"
             if module not in before:
-                verb = f"is used by scripts/{script} since"
+                verb = f"is used by {script} since"
             elif module not in now:
-                verb = f"is used by scripts/{script} no more"
+                verb = f"is used by {script} no more"
             yield f"{_module_path(module)} {verb}"
 
 
 def _module_path(module: str) -> str:
-    """Return the path of a module or script as a person types it."""
+    """Return the path of a module as a person types it; scripts have a path already."""
     if module.endswith(".py"):
-        return f"scripts/{module}"
+        return module
     path = PACKAGE.joinpath(*module.split(".")[1:])
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     return str(path.relative_to(ROOT))
