@@ -81,27 +81,6 @@ rule shards:
         " --dask {params.dask:q} {params.boxes} {params.beside} --out data/{wildcards.study}/{wildcards.shards} --log {log}"
 
 
-rule datasheet:
-    input:
-        config="config.resolved.json",
-        index="data/{study}/index.parquet",
-        counts="data/{study}/audit.json",
-        known=GRAPH.own("datasets.yaml"),
-    output:
-        shown("data/{study}/datasheet.md", "datasheet", folder="data"),
-        expand("tables/{{study}}/datasheet.{kind}", kind=["tex", "csv"]),
-    log:
-        "logs/{study}/datasheet.log",
-    benchmark:
-        "benchmarks/{study}/datasheet.tsv"
-    params:
-        script=GRAPH.script("datasheet.py"),
-        code=GRAPH.code("datasheet.py"),
-    shell:
-        "python {params.script} --study {wildcards.study} --config {input.config} --data data/{wildcards.study}"
-        " --known {input.known} --tables tables/{wildcards.study} --log {log}"
-
-
 rule data:
     input:
         [f"{shards}/meta.json" for s in GRAPH.studies for shards in GRAPH.shard_sets(s)],

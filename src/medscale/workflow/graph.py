@@ -19,10 +19,10 @@ from medscale.base.files import digest
 from medscale.base.provenance import git_state
 from medscale.config import configuration, planning
 from medscale.config.configuration import Config
-from medscale.config.figures import BENCHMARKS, PROFILES
-from medscale.config.sections import Enhance, Export, Latency, Loading, Preprocess
+from medscale.config.sections import Benchmarks, Enhance, Export, Latency, Loading, Preprocess
 from medscale.engine.plan import RunPlan, is_detector
 from medscale.engine.run import RunSpec
+from medscale.report.chapters import refuse_absent
 from medscale.resources import containers, jobs
 
 T = TypeVar("T")
@@ -167,13 +167,6 @@ class Graph:
         """What is traced of a profiled run, as JSON."""
         return self.config.study(study).profile.model_dump_json(exclude={"runs"})
 
-    def profiled(self, study: str) -> list[str]:
-        """Profiled folders that a study's report shows."""
-        return [
-            f"profiled/{study}/{run}"
-            for run in dict.fromkeys(self.config.study(study).profile.runs)
-        ]
-
     def results(self, studies: Iterable[str] | None = None) -> list[str]:
         """Result folders of the configured runs."""
         return [
@@ -181,24 +174,6 @@ class Graph:
             for s in studies or self.with_variants
             for run in self.config.study(s).runs
         ]
-
-    def shown(self, study: str) -> list[str]:
-        """Result folders that a study's report shows: the configured classifications and the baseline."""
-        settings = self.config.study(study)
-        runs = [run for run in settings.runs if run not in settings.detection_runs]
-        return [f"results/{study}/{run}" for run in dict.fromkeys([*runs, settings.baseline])]
-
-    def shown_replicates(self, study: str) -> list[str]:
-        """Folders of all replicates of the runs that a study's report shows."""
-        return [
-            folder
-            for result in self.shown(study)
-            for folder in self.replicates(study, Path(result).name)
-        ]
-
-    def localized(self, study: str) -> list[str]:
-        """Result folders of a study's detection runs, which have a report of their own."""
-        return [f"results/{study}/{run}" for run in self.config.study(study).detection_runs]
 
     def shards(self, study: str, run: str) -> str:
         """Folder of the images that a run is trained on: detection has its own, of another size and with boxes."""
@@ -246,52 +221,6 @@ class Graph:
             raise MedscaleError(f"the study {study} has no section `detect`, so it has no {folder}")
         return Preprocess(size=detect.size).model_dump_json()
 
-    def beside(self, study: str) -> list[str]:
-        """Result folders of a study's variants, those of the same runs of the study itself first."""
-        runs = [
-            (name, run)
-            for name in self.config.variants(study)
-            for run in self.config.study(name).runs
-        ]
-        own = [f"results/{study}/{run}" for run in dict.fromkeys(run for _, run in runs)]
-        return own + [f"results/{name}/{run}" for name, run in runs]
-
-    def figures(self) -> list[str]:
-        """Figures of all studies to carry out."""
-        return [
-            f"figures/{study}/{name}.pdf"
-            for study in self.studies
-            for name in self.config.figures(study)
-        ]
-
-    def tables(self) -> list[str]:
-        """Tables (LaTeX) of all studies to carry out."""
-        return [
-            f"tables/{study}/{name}.tex"
-            for study in self.studies
-            for name in self.config.tables(study)
-        ]
-
-    def datasheets(self) -> list[str]:
-        """Datasheets of the images of all studies to carry out, and of their variants, which divide them otherwise."""
-        return [f"data/{study}/datasheet.md" for study in self.with_variants]
-
-    def facts(self, *further: str) -> list[str]:
-        """Facts of all studies and of their scaling, and of what of ``further`` (variants, benchmarks, …) they have."""
-        there = {
-            s: [name for name in self.config.tables(s) if name in further] for s in self.studies
-        }
-        return [
-            f"tables/{s}/{name}.json"
-            for s in self.studies
-            for name in ("facts", "quality", "scaling", *there[s])
-        ]
-
-    def histories(self, study: str) -> list[str]:
-        """History of each replicate of the runs that a study's report shows, with their localization."""
-        runs = [Path(folder).name for folder in [*self.shown(study), *self.localized(study)]]
-        return [f"{folder}/history.csv" for run in runs for folder in self.replicates(study, run)]
-
     def own(self, *patterns: str) -> list[str]:
         """The project's own files, such as the paper's text, as jobs name them."""
         files = sorted(file for pattern in patterns for file in ROOT.glob(pattern))
@@ -337,33 +266,6 @@ def _or_end(asked: Callable[[], T]) -> T:
         raise SystemExit(EXIT_USER) from None
 
 
-def shown(
-    path: str,
-    kind: str,
-    caption: str | None = None,
-    category: str = "{study}",
-    folder: str = "figures",
-) -> Any:
-    """An output file that ``snakemake --report`` shows.
-
-    Args:
-        path: the file, with wildcards.
-        kind: what it shows, as its label.
-        caption: name of its caption in report/; that of its kind without it.
-        category: where it stands in the report's menu.
-        folder: and below that.
-    """
-    from snakemake.io import report
-
-    text = f"../report/{caption or kind}.rst"  # from the folder of the rules
-    return report(path, caption=text, category=category, subcategory=folder, labels={"shows": kind})
-
-
-def shown_table(path: str, kind: str, caption: str = "table", category: str = "{study}") -> Any:
-    """The same for a table."""
-    return shown(path, kind, caption, category, "tables")
-
-
 def _folders(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
         return [Path(entry.path) for entry in entries if entry.is_dir()]
@@ -379,19 +281,16 @@ def check_target(config: Config, target: str) -> None:
         planning.plan(config, match[2], match[3], config.seeds[0])
         check_model(RunSpec.parse(match[3]).model)
     elif match := STUDY_TARGET.fullmatch(target):
-        name, settings = Path(match[3]).stem, config.study(match[2])
-        if (
-            match[1] in ("measured", "figures", "tables")
-            and name in BENCHMARKS
-            and getattr(settings.benchmarks, name) is None
-        ):
+        folder, study, name = match[1], match[2], Path(match[3]).stem
+        settings = config.study(study)
+        measured = folder == "measured" and name in Benchmarks.model_fields
+        if measured and getattr(settings.benchmarks, name) is None:
             raise MedscaleError(
-                f"{target}: the study {match[2]} measures no {name}; give it a section benchmarks.{name} in config.yaml"
+                f"{target}: the study {study} measures no {name}; "
+                f"give it a section benchmarks.{name} in config.yaml"
             )
-        if match[1] in ("figures", "tables") and name in PROFILES and not settings.profile.runs:
-            raise MedscaleError(
-                f"{target}: the study {match[2]} shows no profile; name runs in its profile.runs in config.yaml"
-            )
+        if folder in ("figures", "tables"):
+            refuse_absent(config, study, folder, name)
 
 
 def check_model(name: str | None) -> None:

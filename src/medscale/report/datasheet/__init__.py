@@ -1,1 +1,1 @@
-"""The chapter datasheet."""
+"""The chapter datasheet: origin, content and preparation of a study's images."""

@@ -1,4 +1,4 @@
-"""datasheet.md of a study's images, and its table in the paper: origin, make-up, what was left out, the split."""
+"""The chapter datasheet: origin, content and preparation of a study's images."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from jinja2 import Environment, StrictUndefined
 from pydantic import ValidationError
 
 from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json, sha256, write_text
-from medscale.config.configuration import Config
+from medscale.base.files import read_json, sha256
 from medscale.config.sections import Datasheet, Study
 from medscale.data.download import DOWNLOADS, command
 from medscale.evaluate.replicates import read_index
-from medscale.report.latex import escape, tabular
+from medscale.report.datasheet.chapter import PATH
+from medscale.report.latex import escape
 from medscale.report.marks import SYNTHETIC
-from medscale.report.names import SPLITS_IN_WORDS
-from medscale.report.overview import tables
+from medscale.report.names import SPLITS, SPLITS_IN_WORDS
+from medscale.report.tables import Column, table
+from medscale.report.writer import Pages
 
 UNKNOWN = "not known to this study"
-OWN_COLUMNS = {
+FREQUENT = 6  # values of a column of text that the datasheet lists
+NO_METADATA = {  # columns of the index that tell nothing of a patient
     "id",
     "path",
     "label",
@@ -33,10 +35,12 @@ OWN_COLUMNS = {
     "height",
     "sha256",
     "source",
+    "alike",
+    "boxes",
 }
-NO_METADATA = {*OWN_COLUMNS, "alike", "boxes"}
 DIVIDED = {
-    "grouped": "whole patients or groups of near-duplicates are drawn, so that none is on both sides",
+    "grouped": "whole patients or groups of near-duplicates are drawn, so that none is on both "
+    "sides",
     "random": "images are drawn, without regard to patients",
     "published": "the published one",
 }
@@ -70,7 +74,7 @@ Questions after Gebru et al. (2021), *Datasheets for datasets*. What nobody told
 {% endfor %}
 
 - Sizes of the images as found: {{ sizes }}
-{% for name, said in metadata.items() %}- {{ name }}: {{ said }}
+{% for name, text in metadata.items() %}- {{ name }}: {{ text }}
 {% else %}- No age, sex or other fact of a patient is in the index.
 {% endfor %}
 - Images by source set and class: {% for name, row in a.counts_by_source.items() %}{{ name }} \
@@ -81,9 +85,9 @@ Questions after Gebru et al. (2021), *Datasheets for datasets*. What nobody told
 
 Known problems of the dataset, and what the audit of these files noted:
 
-{% for one in problems %}- {{ one }}.
+{% for problem in problems %}- {{ problem }}.
 {% endfor %}
-{% for one in a.notes %}- {{ one }}
+{% for note in a.notes %}- {{ note }}
 {% endfor %}
 {% endif %}
 
@@ -128,137 +132,125 @@ in `index.parquet`, whose own is `{{ digest }}`.
 """
 
 
-def write_datasheet(study: str, config: Config, data: Path, known: Path, folder: Path) -> None:
-    """Write ``data/datasheet.md`` and ``folder/datasheet.tex|csv``.
+def make(study: str, *, index: str, counts: str, known: str, section: dict[str, Any]) -> Pages:
+    """Return the chapter's pages.
 
     Args:
-        study: its name.
-        config: the resolved configuration.
-        data: ``data/<study>``, with index.parquet and audit.json.
-        known: datasets.yaml, what is known of datasets by source kind.
-        folder: folder of the study's tables.
+        study: the study's name.
+        index: index.parquet.
+        counts: audit.json.
+        known: datasets.yaml.
+        section: the study's section of the configuration.
 
     Raises:
         MedscaleError: when an input is missing or damaged.
     """
-    settings = config.study(study)
-    about, audit = facts(settings, known), read_json(data / "audit.json")
-    index = read_index(data / "index.parquet")
-    said = _said(study, settings, about, audit, index, sha256(data / "index.parquet"))
+    settings = Study.model_validate(section)
+    content = _content(study, settings, description(settings, Path(known)), counts, index)
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    write_text(data / "datasheet.md", environment.from_string(TEMPLATE).render(said) + "\n")
-    rows = _rows(said)
-    tables.write(
-        folder, "datasheet", _table(rows), pd.DataFrame(rows, columns=["question", "answer"])
+    answers = _answers(content)
+    rows = pd.DataFrame(answers.items(), columns=["question", "answer"])
+    return Pages(
+        documents={PATH: environment.from_string(TEMPLATE).render(content) + "\n"},
+        tables={"datasheet": (_table(answers), rows)},
     )
 
 
-def facts(settings: Study, known: Path) -> Datasheet:
-    """What is known of a study's dataset: what the study itself says, else what datasets.yaml says of its source.
+def description(settings: Study, known: Path) -> Datasheet:
+    """Return the description of a study's dataset.
+
+    The study's own section ``datasheet`` comes before what datasets.yaml says of its source.
 
     Raises:
         MedscaleError: when the file is not readable or a key of it is unknown.
     """
+    kind, own = settings.source.kind, settings.datasheet.model_dump(exclude_none=True)
     try:
         by_kind = yaml.safe_load(known.read_text(encoding="utf-8"))
-        return Datasheet.model_validate(
-            by_kind.get(settings.source.kind, {}) | settings.datasheet.model_dump(exclude_none=True)
-        )
+        return Datasheet.model_validate(by_kind.get(kind, {}) | own)
     except (OSError, yaml.YAMLError, AttributeError, ValidationError) as error:
-        raise MedscaleError(
-            f"{known}: source kind {settings.source.kind!r} cannot be read: {error}"
-        ) from None
+        raise MedscaleError(f"{known}: source kind {kind!r} cannot be read: {error}") from None
 
 
-def _said(
-    study: str,
-    settings: Study,
-    about: Datasheet,
-    audit: dict[str, Any],
-    index: pd.DataFrame,
-    digest: str,
+def _content(
+    study: str, settings: Study, dataset: Datasheet, counts: str, index_path: str
 ) -> dict[str, Any]:
-    """All that the template prints."""
-    split, kind = settings.split, settings.source.kind
-    shares = ", ".join(
-        f"{100 * getattr(split, name):g} % {SPLITS_IN_WORDS[name]}" for name in tables.SPLITS
-    )
+    """Return the variables of the template."""
+    index, split, kind = read_index(index_path), settings.split, settings.source.kind
+    shares = [f"{100 * getattr(split, name):g} % {SPLITS_IN_WORDS[name]}" for name in SPLITS]
+    described = dataset.model_dump()
+    metadata = [name for name in index.columns if name not in NO_METADATA]
     return {
         "study": study,
         "title": settings.title,
         "synthetic": settings.source.synthetic,
         "unknown": f'"{UNKNOWN}"',
-        "d": {
-            key: UNKNOWN if value is None else value for key, value in about.model_dump().items()
-        },
-        "problems": about.known_problems or [],
-        "a": audit,
-        "splits": {name: SPLITS_IN_WORDS[name] for name in tables.SPLITS},
-        "sizes": _range(index["width"]) + " pixels wide, " + _range(index["height"]) + " high",
-        "metadata": {
-            name: _spread(index[name]) for name in index.columns if name not in NO_METADATA
-        },
+        "d": {key: UNKNOWN if value is None else value for key, value in described.items()},
+        "problems": dataset.known_problems or [],
+        "a": read_json(counts),
+        "splits": {name: SPLITS_IN_WORDS[name] for name in SPLITS},
+        "sizes": f"{_range(index['width'])} pixels wide, {_range(index['height'])} high",
+        "metadata": {name: _distribution(index[name]) for name in metadata},
         "fetch": command(kind) if kind in DOWNLOADS else None,
         "split": split,
         "divided": DIVIDED[split.mode],
-        "shares": shares,
+        "shares": ", ".join(shares),
         "preprocess": settings.preprocess,
         "steps": _steps(settings),
-        "digest": digest,
+        "digest": sha256(index_path),
     }
 
 
-def _rows(said: dict[str, Any]) -> list[tuple[str, str]]:
-    """The datasheet's essence for the paper: question and answer."""
-    about, audit = said["d"], said["a"]
-    left_out = ", ".join(f"{reason} {count}" for reason, count in audit["by_reason"].items())
-    rows = [
-        ("dataset", about["name"]),
-        ("origin", about["origin"]),
-        ("licence", about["licence"]),
-        ("consent, ethics review", about["people"]),
-        ("labels", about["labels"]),
-        (
-            "metadata",
-            "; ".join(f"{name}: {text}" for name, text in said["metadata"].items()) or "none",
-        ),
-        (
-            "files",
-            f"{audit['found']} found, {audit['used']} used, {audit['excluded']} left out ({left_out or 'none'})",
-        ),
-        ("patients or groups", str(audit["groups"])),
-        ("image sizes as found", said["sizes"]),
-        ("split", said["divided"]),
-        ("known problems", ". ".join(said["problems"]) or UNKNOWN),
-        ("SHA-256 of the index", said["digest"]),
-    ]
-    if said["synthetic"]:
-        of_images = (
-            f"{SYNTHETIC}, in this dataset's layout. Metadata, files, groups, sizes, split and digest below describe "
-            "the synthetic images; all else describes the real dataset."
+def _answers(content: dict[str, Any]) -> dict[str, str]:
+    """Return the answers that the paper prints, by question."""
+    dataset, audit = content["d"], content["a"]
+    reasons = ", ".join(f"{reason} {count}" for reason, count in audit["by_reason"].items())
+    answers = {"dataset": dataset["name"]}
+    if content["synthetic"]:
+        answers["images used here"] = (
+            f"{SYNTHETIC}, in this dataset's layout. Metadata, files, groups, sizes, split and "
+            "digest below describe the synthetic images; all else describes the real dataset."
         )
-        rows.insert(1, ("images used here", of_images))
-    return rows
+    metadata = "; ".join(f"{name}: {text}" for name, text in content["metadata"].items())
+    return answers | {
+        "origin": dataset["origin"],
+        "licence": dataset["licence"],
+        "consent, ethics review": dataset["people"],
+        "labels": dataset["labels"],
+        "metadata": metadata or "none",
+        "files": f"{audit['found']} found, {audit['used']} used, {audit['excluded']} left out "
+        f"({reasons or 'none'})",
+        "patients or groups": str(audit["groups"]),
+        "image sizes as found": content["sizes"],
+        "split": content["divided"],
+        "known problems": ". ".join(content["problems"]) or UNKNOWN,
+        "SHA-256 of the index": content["digest"],
+    }
 
 
-def _table(rows: list[tuple[str, str]]) -> str:
-    cells = [[escape(question), escape(answer)] for question, answer in rows[:-1]]
-    cells.append([escape(rows[-1][0]), r"\texttt{" + rows[-1][1] + "}"])
-    return tabular(
-        [(r">{\raggedright}p{0.18\linewidth}", "about"), (r"p{0.78\linewidth}", "what is known")],
-        cells,
-    )
+def _table(answers: dict[str, str]) -> str:
+    digest = len(answers) - 1  # the last row
+
+    def answer(row: tuple[int, tuple[str, str]]) -> str:
+        number, (_, text) = row
+        return rf"\texttt{{{text}}}" if number == digest else escape(text)
+
+    columns = [
+        Column(r">{\raggedright}p{0.18\linewidth}", "about", lambda row: escape(row[1][0])),
+        Column(r"p{0.78\linewidth}", "what is known", answer),
+    ]
+    return table(enumerate(answers.items()), columns)
 
 
 def _steps(settings: Study) -> list[str]:
-    """Preprocessing in words."""
-    one = settings.preprocess
+    """Return the steps of preprocessing in words."""
+    section = settings.preprocess
     steps = {
-        "cut to the middle square": one.fit == "cover",
-        "stretched": one.fit == "stretch",
-        "local histogram equalization": one.clahe is not None,
-        f"gamma {one.gamma}": one.gamma is not None,
-        f"median filter {one.median}x{one.median}": one.median is not None,
+        "cut to the middle square": section.fit == "cover",
+        "stretched": section.fit == "stretch",
+        "local histogram equalization": section.clahe is not None,
+        f"gamma {section.gamma}": section.gamma is not None,
+        f"median filter {section.median}x{section.median}": section.median is not None,
     }
     return [step for step, done in steps.items() if done]
 
@@ -268,8 +260,8 @@ def _range(values: pd.Series) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _spread(values: pd.Series) -> str:
-    """How far a fact of the metadata is known, and its range or its most frequent values."""
+def _distribution(values: pd.Series) -> str:
+    """Return how many images have a value, and its range or its most frequent values."""
     known = values.dropna()
     share = f"known of {len(known)} of {len(values)} images"
     if known.empty:
@@ -278,5 +270,6 @@ def _spread(values: pd.Series) -> str:
         low, middle, high = known.quantile([0, 0.5, 1])
         return f"{share}; {low:g} to {high:g}, median {middle:g}"
     counts = known.astype(str).value_counts()
-    shown = ", ".join(f"{name} {count}" for name, count in counts.head(6).items())
-    return f"{share}; {shown}" + (f" and {len(counts) - 6} more" if len(counts) > 6 else "")
+    shown = ", ".join(f"{name} {count}" for name, count in counts.head(FREQUENT).items())
+    more = f" and {len(counts) - FREQUENT} more" if len(counts) > FREQUENT else ""
+    return f"{share}; {shown}{more}"

@@ -1,197 +1,143 @@
-"""Detection runs: the result folder of one, and the figure and table of all that a study has."""
+"""The chapter detection: boxes and scores of the runs that localize."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json, write_csv, write_json, write_text
+from medscale.base.files import read_json
 from medscale.data.shards import Shards
-from medscale.evaluate.detection import Localization
-from medscale.evaluate.summary import describe, plain
+from medscale.evaluate.boxes import NAMES
 from medscale.measure.scaling import speedups
 from medscale.report import style
-from medscale.report.detection import figures as box_figures
-from medscale.report.latex import escape, number, significant, span, stacked, tabular
-from medscale.report.marks import mark
-from medscale.report.names import label
-from medscale.report.overview import tables
-from medscale.report.result import figures as run_figures
-from medscale.report.result.card import model_card
-from medscale.report.result.folder import Further, whole_folder
+from medscale.report.latex import number, significant
+from medscale.report.names import GREY, label, look
+from medscale.report.result import boxes
+from medscale.report.result.detection import images
 from medscale.report.result.reading import records
+from medscale.report.tables import by_run, interval, left, right, table
+from medscale.report.writer import Pages
 
-SHOWN = 8  # images in boxes.pdf
-EMPTY_EVERY = 4  # of which each fourth has no true box
-LOSS = (("loss", "loss (box + class + distribution)"),)
-SCORES = ("map50", "map_challenge", "precision", "recall")
-
-
-def write_detection(
-    localization: Localization, shards: Shards, folder: str | Path, further: Further | None = None
-) -> dict[str, Any]:
-    """Write ``results/<study>/<run>/`` of a detection run and return the content of its summary.json.
-
-    ``boxes.csv`` holds what ``boxes.pdf`` draws: ``id, kind`` (true or predicted), ``x, y, width, height, confidence``
-    of some test images; an image without any box stands there with an empty kind.
-
-    Raises:
-        MedscaleError: when the folder cannot be written.
-    """
-    summary = summarise(localization)
-    run, seen = summary["run"]["name"], mark([summary["marks"]])
-    drawn = sample(localization, shards)
-    with whole_folder(Path(folder)) as new:
-        write_csv(new / "metrics.csv", localization.scores)
-        write_csv(new / "curves.csv", localization.curves)
-        write_csv(new / "pr.csv", localization.precision_recall)
-        write_csv(new / "resamples.csv", localization.resamples)
-        write_csv(new / "boxes.csv", drawn)
-        style.save(run_figures.curves(localization.curves, run, LOSS), new / "curves.pdf", seen)
-        style.save(box_figures.boxes(drawn, images(shards, drawn), run), new / "boxes.pdf", seen)
-        point = {name: summary["metrics"]["test"][name]["mean"] for name in ("recall", "precision")}
-        style.save(
-            box_figures.precision_recall(localization.precision_recall, point, run),
-            new / "pr.pdf",
-            seen,
-        )
-        write_text(new / "model_card.md", model_card(summary, None))
-        write_json(new / "summary.json", summary)
-        if further is not None:
-            further(new, summary)
-    return summary
+SCORES = (
+    ("map50", "mAP50"),
+    ("map_challenge", r"challenge\\mAP"),
+    ("precision", "precision"),
+    ("recall", "recall"),
+)
+TIMES = (
+    "seconds",
+    "seconds_low",
+    "seconds_high",
+    "speedup",
+    "speedup_low",
+    "speedup_high",
+    "baseline",
+    "note",
+)
 
 
-def summarise(localization: Localization) -> dict[str, Any]:
-    """The content of summary.json of a detection run; a value that is undefined is null."""
-    said = describe(
-        localization.replicates,
-        localization.counts,
-        localization.scores,
-        localization.resamples,
-        localization.paired_with,
-        localization.inputs,
-    )
-    return plain(said | {"thresholds": localization.thresholds})
+class Detected(NamedTuple):
+    """The result folder of a detection run: summary.json and boxes.csv."""
 
-
-def sample(localization: Localization, shards: Shards) -> pd.DataFrame:
-    """True and predicted boxes of some test images, spread over the ids, as ``boxes.csv``."""
-    ids = np.sort(shards.ids[shards.positions("test")])
-    there = np.isin(ids, localization.true["id"])
-    empty = _spread(ids[~there], SHOWN // EMPTY_EVERY)
-    chosen = np.sort(np.concatenate([_spread(ids[there], SHOWN - len(empty)), empty]))
-    parts = [
-        part[part["id"].isin(chosen)].assign(kind=kind)
-        for kind, part in (("true", localization.true), ("predicted", localization.predicted))
-    ]
-    table = pd.concat(parts, ignore_index=True)
-    bare = pd.DataFrame(
-        {"id": [one for one in chosen if one not in set(table["id"])], "kind": ""}
-    ).astype({"id": int})
-    columns = ["id", "kind", "x", "y", "width", "height", "confidence"]
-    return (
-        pd.concat([table, bare], ignore_index=True)
-        .reindex(columns=columns)
-        .sort_values("id", kind="stable")
-    )
-
-
-def images(shards: Shards, drawn: pd.DataFrame) -> dict[int, np.ndarray]:
-    """The images (uint8, H,W,3) that a boxes.csv is of, by id.
-
-    Raises:
-        MedscaleError: when the shards have no such image.
-    """
-    ids = np.unique(drawn["id"].to_numpy(np.int64))
-    places = pd.Index(shards.ids).get_indexer(ids)
-    if (places < 0).any():
-        raise MedscaleError(
-            f"{shards.folder} has no image {ids[places < 0][0]}; it was made from another index"
-        )
-    return dict(zip(ids.tolist(), shards.gather(places), strict=True))
-
-
-@dataclass(frozen=True)
-class Detected:
-    """A detection run's result folder, read back."""
-
-    name: str
     summary: dict[str, Any]
     boxes: pd.DataFrame
 
 
-def write_detection_report(
-    results: Sequence[Path], shards: Shards, figures: Path, tables_to: Path
-) -> None:
-    """Write ``figures/<study>/detection.pdf`` and ``tables/<study>/detection.tex|csv``.
+def make(study: str, *, results: Sequence[str], shards: str) -> Pages:
+    """Return the chapter's pages.
+
+    Args:
+        study: the study's name.
+        results: result folders of the detection runs.
+        shards: meta.json of the shards for detection.
 
     Raises:
         MedscaleError: when a result folder is missing a file.
     """
-    found = [_read(folder) for folder in results]
-    seen = mark([result.summary["marks"] for result in found])
-    drawn = images(shards, pd.concat([result.boxes for result in found]))
-    style.save(
-        box_figures.detection([(r.summary, r.boxes) for r in found], drawn),
-        figures / "detection.pdf",
-        seen,
-    )
-    tables.write(tables_to, "detection", *table([result.summary for result in found]))
-
-
-def table(summaries: Sequence[dict[str, Any]]) -> tuple[str, pd.DataFrame]:
-    """Scores on the test images, seconds an epoch and speedup of detection runs, as LaTeX and with every digit."""
-    times = {row["run"]: row for row in records(speedups(summaries))}
-    rows, flat = [], []
-    for summary in summaries:
-        name, test = summary["run"]["name"], summary["metrics"]["test"]
-        time = times[name]
-        dagger = tables.DAGGER if summary["marks"]["stand_in"] else ""
-        cells = [escape(label(name)) + dagger]
-        record: dict[str, Any] = {"run": name, "devices": summary["run"]["devices"]}
-        for metric in SCORES:
-            score = test[metric]
-            cells.append(f"{number(score['mean'], 3)} ({span(score['low'], score['high'], 3)})")
-            record |= {f"{metric}_{key}": score[key] for key in ("mean", "low", "high", "seed_sd")}
-        cells += [significant(time["seconds"]), number(time["speedup"], 2)]
-        keys = (
-            "seconds",
-            "seconds_low",
-            "seconds_high",
-            "speedup",
-            "speedup_low",
-            "speedup_high",
-            "baseline",
-            "note",
-        )
-        flat.append(
-            record | {"stand_in": summary["marks"]["stand_in"]} | {key: time[key] for key in keys}
-        )
-        rows.append(cells)
-    heads = ("mAP50", r"challenge\\mAP", "precision", "recall", r"s an\\epoch", "speedup")
-    return tabular([("l", "run"), *[("r", stacked(head)) for head in heads]], rows), pd.DataFrame(
-        flat
+    runs = [_read(Path(folder)) for folder in results]
+    drawn = images(Shards.open(Path(shards).parent), pd.concat([run.boxes for run in runs]))
+    scores = _scores([run.summary for run in runs])
+    return Pages(
+        marks=[run.summary["marks"] for run in runs],
+        figures={"detection": _figure(runs, drawn)},
+        tables={"detection": (_table(scores), scores)},
     )
 
 
 def _read(folder: Path) -> Detected:
     summary = read_json(folder / "summary.json")
     try:
-        drawn = pd.read_csv(folder / "boxes.csv", dtype={"kind": str}).fillna({"kind": ""})
+        table = pd.read_csv(folder / "boxes.csv", dtype={"kind": str}).fillna({"kind": ""})
     except (OSError, ValueError) as error:
         raise MedscaleError(
             f"{folder / 'boxes.csv'} cannot be read ({error}); delete {folder} and run again"
         ) from None
-    return Detected(summary["run"]["name"], summary, drawn)
+    return Detected(summary, table)
 
 
-def _spread(ids: np.ndarray, count: int) -> np.ndarray:
-    """At most ``count`` of the ids, evenly spread."""
-    return ids[np.unique(np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int))]
+def _figure(runs: Sequence[Detected], drawn: Mapping[int, np.ndarray]) -> Figure:
+    """Draw a row of test images with the boxes of each run, and below them the scores by run."""
+    ids = sorted(set.intersection(*[set(run.boxes["id"]) for run in runs]))[: boxes.COLUMNS]
+    heights = [0.35 + 1.53 * len(runs), 0.7 + 0.3 * len(runs)]
+    figure = style.new(sum(heights))
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
+    panels = above.subplots(len(runs), boxes.COLUMNS, squeeze=False)
+    names = [label(run.summary["run"]["name"]) for run in runs]
+    for row, run, name in zip(panels, runs, names, strict=True):
+        for axes, number_ in zip(row, ids, strict=False):
+            boxes.draw_boxes(axes, drawn[number_], run.boxes[run.boxes["id"] == number_])
+        for axes in row[len(ids) :]:
+            axes.set_axis_off()
+        row[0].set_ylabel(name.replace(", ", "\n"))
+    boxes.draw_legend(above)
+    panels = below.subplots(1, len(NAMES), sharey=True)
+    places = style.rows(panels[0], names)
+    for axes, (metric, words) in zip(panels, NAMES.items(), strict=True):
+        for place, run in zip(places, runs, strict=True):
+            _interval(axes, run.summary, metric, place)
+        axes.set(xlabel=words.replace(" (", "\n("), xlim=(-0.02, 1.04))
+    return figure
+
+
+def _interval(axes: Axes, summary: dict[str, Any], metric: str, place: float) -> None:
+    score = summary["metrics"]["test"][metric]
+    if score["mean"] is None:
+        axes.text(0.5, place, "undefined", color=GREY, size=6.5, va="center")
+    else:
+        style.interval(axes, place, style.score_ends(score), look(summary["run"]["name"]))
+
+
+def _scores(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return the scores on the test images and the times, a row for each run."""
+    times = {row["run"]: row for row in records(speedups(summaries))}
+    rows = []
+    for summary in summaries:
+        name, test = summary["run"]["name"], summary["metrics"]["test"]
+        row = {"run": name, "devices": summary["run"]["devices"]}
+        for metric, _ in SCORES:
+            keys = ("mean", "low", "high", "seed_sd")
+            row |= {f"{metric}_{key}": test[metric][key] for key in keys}
+        row["stand_in"] = summary["marks"]["stand_in"]
+        rows.append(row | {key: times[name][key] for key in TIMES})
+    return pd.DataFrame(rows)
+
+
+def _table(scores: pd.DataFrame) -> str:
+    columns = [
+        left("run", by_run()),
+        *[right(heading, _cell(f"{metric}_")) for metric, heading in SCORES],
+        right(r"s an\\epoch", lambda row: significant(row["seconds"])),
+        right("speedup", lambda row: number(row["speedup"], 2)),
+    ]
+    return table(records(scores), columns)
+
+
+def _cell(prefix: str) -> Any:
+    return lambda row: interval(row, 3, prefix=prefix)

@@ -1,1 +1,1 @@
-"""The chapter enhance."""
+"""The chapter enhance: preprocessing images with several Dask workers."""

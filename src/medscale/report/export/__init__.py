@@ -1,1 +1,1 @@
-"""The chapter export."""
+"""The chapter export: exported networks compared with PyTorch."""

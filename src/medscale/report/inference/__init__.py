@@ -1,1 +1,1 @@
-"""The chapter inference."""
+"""The chapter inference: ways of running a trained network."""

@@ -1,1 +1,1 @@
-"""The chapter loading."""
+"""The chapter loading: ways of loading images for training."""

@@ -1,4 +1,4 @@
-"""Facts of the overview: a study's settings, data, accuracies and speedups."""
+"""Facts of the overview: a study's settings, data, accuracies and speedups, for the paper's text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def facts(
     reported: pd.DataFrame,
     chapters: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the facts of a study; scores are unrounded fractions, an undefined one is null.
+    """Return the facts of a study; fractions and scores are unrounded, and an undefined one is null.
 
     Args:
         name: the study.

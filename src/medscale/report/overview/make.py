@@ -1,4 +1,4 @@
-"""A study's figures, tables and facts, from its index, audit, shards and result folders."""
+"""The chapter overview: data, accuracy and time of a study's classification runs."""
 
 from __future__ import annotations
 
@@ -7,166 +7,138 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import ValidationError
 
 from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json, write_json
-from medscale.config.configuration import Config
-from medscale.config.figures import FIGURES
+from medscale.base.files import read_json
+from medscale.config.sections import Study
 from medscale.data.shards import Shards
 from medscale.evaluate.replicates import read_index
 from medscale.measure.scaling import speedups
-from medscale.report import style
-from medscale.report.marks import mark
-from medscale.report.overview import data as data_figures
-from medscale.report.overview import figures as study_figures
-from medscale.report.overview import tables
+from medscale.report.names import SPLITS
+from medscale.report.overview import data, figures, tables
 from medscale.report.overview.facts import facts
 from medscale.report.overview.parity import parity
 from medscale.report.reported import compare, read_reported
 from medscale.report.result.reading import Result, read_result, records
+from medscale.report.writer import Pages
 
 
-def write_report(
+def make(
     study: str,
-    config: Path,
-    data: Path,
-    results: Sequence[Path],
-    reported: Path,
-    figures: Path,
-    tables_to: Path,
-) -> None:
-    """Write ``figures/<study>/*.pdf``, ``tables/<study>/*.tex|csv`` and ``tables/<study>/facts.json``.
+    *,
+    index: str,
+    audit: str,
+    counts: str,
+    shards: str,
+    results: Sequence[str],
+    reported: str,
+    section: dict[str, Any],
+    chapters: Sequence[str],
+) -> Pages:
+    """Return the chapter's pages.
 
     Args:
-        study: its name.
-        config: config.resolved.json.
-        data: ``data/<study>``, with index.parquet, audit.csv, audit.json and shards.
+        study: the study's name.
+        index: index.parquet.
+        audit: audit.csv.
+        counts: audit.json.
+        shards: meta.json of the shards.
         results: result folders, in the order in which runs are shown.
         reported: reported.yaml.
-        figures: folder of the figures.
-        tables_to: folder of the tables.
+        section: the study's section of the configuration.
+        chapters: names of the study's chapters.
 
     Raises:
-        MedscaleError: when an input is missing, damaged, or does not fit the others.
+        MedscaleError: when an input is missing or damaged, or does not fit the others.
     """
-    whole = read_config(config)
-    settings = whole.study(study)
-    found = [read_result(folder) for folder in results]
-    index, audit = read_index(data / "index.parquet"), read_json(data / "audit.json")
-    shards = Shards.open(data / "shards")
-    for result in found:
+    settings = Study.model_validate(section)
+    runs, images = [read_result(folder) for folder in results], read_index(index)
+    pixels, files = Shards.open(Path(shards).parent), read_json(counts)
+    _check_classes(runs, pixels)
+    by_class, reasons = _by_class(images), _reasons(Path(audit), files, len(images))
+    times = speedups([result.summary for result in runs])
+    published = compare(read_reported(reported, study), runs)
+    marks = [result.summary["marks"] for result in runs]
+    of_data = [marks_of_run | {"stand_in": False} for marks_of_run in marks]
+    baseline = next(result for result in runs if result.name == settings.baseline)
+    steps = parity(runs, baseline.name)
+    return Pages(
+        marks=marks,
+        figures={
+            "samples": (data.samples(pixels), of_data),
+            "audit": (data.audit(_fates(files, reasons), by_class), of_data),
+            "curves": figures.curves(runs),
+            "accuracy": figures.accuracy(runs, baseline.name),
+            "roc": figures.roc(runs),
+            "confusion": figures.confusion(runs),
+            "speedup": figures.speedup(times),
+            "efficiency": figures.efficiency(times),
+            "time": figures.time(runs),
+        },
+        tables={
+            "data": (
+                tables.data(by_class, _groups(images)),
+                by_class.reset_index().rename(columns={"label": "class"}),
+            ),
+            "audit": (tables.audit(reasons), reasons),
+            "results": tables.results(runs, baseline.name),
+            "parity": (tables.parity(steps), steps),
+            "per_class": (tables.per_class(baseline), baseline.per_class),
+            "timing": (tables.timing(times), times),
+            "reported": (tables.reported(published), published),
+        },
+        facts=facts(study, settings, runs, times, by_class, files, published, chapters),
+    )
+
+
+def _check_classes(runs: Sequence[Result], shards: Shards) -> None:
+    for result in runs:
         if result.classes != shards.classes:
             raise MedscaleError(
-                f"{result.name} was evaluated for other classes than {data} has; delete results/{study}"
+                f"{result.folder} was evaluated for other classes than {shards.folder} has; "
+                f"delete {result.folder.parent}"
             )
-    counts = _counts(index)
-    reasons = _reasons(data / "audit.csv", audit, len(index))
-    times = speedups([result.summary for result in found])
-    published = compare(read_reported(reported, study), found)
-    _figures(figures, found, times, settings.baseline, shards, counts, reasons, audit)
-    _tables(tables_to, found, times, settings.baseline, index, counts, reasons, published)
-    said = facts(
-        study,
-        settings,
-        found,
-        times,
-        counts,
-        audit,
-        published,
-        whole.figures(study)[len(FIGURES) :],
-    )
-    write_json(tables_to / "facts.json", said)
 
 
-def read_config(path: Path) -> Config:
-    """The resolved configuration.
-
-    Raises:
-        MedscaleError: when it is missing or another version's.
-    """
-    try:
-        return Config.model_validate(read_json(path))
-    except ValidationError as error:
-        raise MedscaleError(
-            f"{path} is not this version's configuration ({error.errors()[0]['msg']}); delete it"
-        ) from None
-
-
-def _counts(index: pd.DataFrame) -> pd.DataFrame:
-    """Images: a row a class in its order, columns train, val, test."""
+def _by_class(index: pd.DataFrame) -> pd.DataFrame:
+    """Count images: a row for each class in its order, columns train, val, test."""
     table = index.groupby(["label", "split"], observed=False).size().unstack(fill_value=0)
-    return table.reindex(columns=list(tables.SPLITS), fill_value=0)
+    return table.reindex(columns=list(SPLITS), fill_value=0)
 
 
-def _reasons(path: Path, audit: dict[str, Any], used: int) -> pd.DataFrame:
-    """Files by ``action`` and ``reason``, from audit.csv, checked against the totals of audit.json.
+def _groups(index: pd.DataFrame) -> dict[str, int]:
+    """Count patients or groups by split, and under ``all`` each once.
+
+    Splits do not add up to ``all``: a group of a published split can be in two of them.
+    """
+    groups = index.groupby("split")["group"].nunique().reindex(list(SPLITS), fill_value=0)
+    return {str(split): int(count) for split, count in groups.items()} | {
+        "all": index["group"].nunique()
+    }
+
+
+def _reasons(path: Path, counts: dict[str, Any], used: int) -> pd.DataFrame:
+    """Count files by ``action`` and ``reason`` of audit.csv.
 
     Raises:
-        MedscaleError: when files are unaccounted for.
+        MedscaleError: when audit.json counts files that audit.csv and the index do not have.
     """
     lines = pd.read_csv(path, dtype=str, keep_default_na=False)
     excluded = int((lines["action"] == "excluded").sum())
-    if audit["used"] != used or audit["found"] != used + excluded:
+    if counts["used"] != used or counts["found"] != used + excluded:
         raise MedscaleError(
-            f"{path}: {audit['found']} files were found, but {used} used and {excluded} excluded; index again"
+            f"{path}: {counts['found']} files were found, but {used} used and {excluded} excluded; "
+            "index again"
         )
-    grouped = (
-        lines.groupby(["action", "reason"], as_index=False).size().rename(columns={"size": "files"})
-    )
-    return grouped.sort_values(
+    grouped = lines.groupby(["action", "reason"], as_index=False).size()
+    return grouped.rename(columns={"size": "files"}).sort_values(
         ["action", "files", "reason"], ascending=[True, False, True], ignore_index=True
     )
 
 
-def _figures(
-    folder: Path,
-    found: Sequence[Result],
-    times: pd.DataFrame,
-    baseline: str,
-    shards: Shards,
-    counts: pd.DataFrame,
-    reasons: pd.DataFrame,
-    audit: dict[str, Any],
-) -> None:
-    marks = [result.summary["marks"] for result in found]
-    seen = mark(marks)
-    of_data = mark([{**m, "stand_in": False} for m in marks])
-    files = {"found": int(audit["found"]), "used": int(audit["used"])}
-    excluded = reasons[reasons["action"] == "excluded"]
-    files |= {f"left out: {row['reason']}": int(row["files"]) for row in records(excluded)}
-    style.save(data_figures.samples(shards), folder / "samples.pdf", of_data)
-    style.save(data_figures.audit(files, counts), folder / "audit.pdf", of_data)
-    style.save(study_figures.curves(found), folder / "curves.pdf", seen)
-    style.save(study_figures.accuracy(found, baseline), folder / "accuracy.pdf", seen)
-    style.save(study_figures.roc(found), folder / "roc.pdf", seen)
-    style.save(study_figures.confusion(found), folder / "confusion.pdf", seen)
-    style.save(study_figures.speedup(times), folder / "speedup.pdf", seen)
-    style.save(study_figures.efficiency(times), folder / "efficiency.pdf", seen)
-    style.save(study_figures.time(found), folder / "time.pdf", seen)
-
-
-def _tables(
-    folder: Path,
-    found: Sequence[Result],
-    times: pd.DataFrame,
-    baseline: str,
-    index: pd.DataFrame,
-    counts: pd.DataFrame,
-    reasons: pd.DataFrame,
-    published: pd.DataFrame,
-) -> None:
-    groups = index.groupby("split")["group"].nunique().reindex(list(tables.SPLITS), fill_value=0)
-    groups["all"] = index["group"].nunique()  # a group of a published split can stand in two parts
-    by_class = counts.reset_index().rename(columns={"label": "class"})
-    tables.write(
-        folder, "data", tables.data(counts, {str(k): int(v) for k, v in groups.items()}), by_class
-    )
-    tables.write(folder, "audit", tables.audit(reasons), reasons)
-    tables.write(folder, "results", *tables.results(found, baseline))
-    steps = parity(found, baseline)
-    tables.write(folder, "parity", tables.parity(steps), steps)
-    base = next(result for result in found if result.name == baseline)
-    tables.write(folder, "per_class", *tables.per_class(base))
-    tables.write(folder, "timing", tables.timing(times), times)
-    tables.write(folder, "reported", tables.reported(published), published)
+def _fates(counts: dict[str, Any], reasons: pd.DataFrame) -> dict[str, int]:
+    """Return the number of files found, used, and left out for each reason."""
+    excluded = records(reasons[reasons["action"] == "excluded"])
+    return {"found": int(counts["found"]), "used": int(counts["used"])} | {
+        f"left out: {row['reason']}": int(row["files"]) for row in excluded
+    }

@@ -1,4 +1,4 @@
-"""How far each run's training is from the baseline's, where both take the same steps over the same batches."""
+"""How far the training of each run is from the baseline's, step by step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 from medscale.engine.run import RunSpec
 from medscale.report.result.reading import Result
 
-SHARED = (
+NOT_STEPS = (  # settings of the recipe that change how fast a step is, or are in other terms below
     "accumulate",
     "fused",
     "compile",
@@ -23,36 +23,36 @@ SHARED = (
 
 
 def parity(results: Sequence[Result], baseline: str) -> pd.DataFrame:
-    """Training losses beside the baseline's by epoch: what a strategy changes besides the time.
+    """Compare each run's training loss with the baseline's, epoch by epoch.
 
-    Runs take the same steps when seeds, global batch, learning rate, recipe, augmentation and network are the same;
-    then initial weights, order and augmentation are too. What is left are rounding, dropout, which each replica draws
-    for its own share, and batch normalization, which sees ``images`` at a time (Wu and Johnson 2021, section 3): the
-    whole global batch in a serial run, its own share in a replica, a micro-batch in a pipeline; NaN where the network
-    has none.
+    Runs take the same steps when seeds, global batch, learning rate, recipe, augmentation and
+    network are the same; then initial weights, order and augmentation are the same too. What still
+    differs is rounding, dropout, which each replica draws for its own share of a batch, and batch
+    normalization, which sees ``images`` at a time (Wu and Johnson 2021, section 3): the whole
+    global batch in a serial run, its own share in a replica, a micro-batch in a pipeline.
 
     Returns:
-        ``run, same_steps, images``, and differences from the baseline, NaN where the steps are not the same: of the
-        training loss in the ``first`` epoch, the ``largest`` of it over the epochs, and of the test ``accuracy`` in
-        points.
+        ``run, same_steps, images`` (NaN where the network has no batch normalization), and
+        differences from the baseline, NaN where the steps are not the same: of the training loss
+        in the ``first`` epoch, the ``largest`` of it over epochs, and of the test ``accuracy`` in
+        percentage points.
     """
     base = next(result for result in results if result.name == baseline)
     rows = []
     for result in results:
         same = _steps(result) == _steps(base)
-        pairs = zip(_loss(result), _loss(base), strict=False)  # one may have stopped early
-        apart = np.array([abs(ours - theirs) for ours, theirs in pairs] if same else [np.nan])
+        pairs = zip(_loss(result), _loss(base), strict=False)  # early stopping may shorten a run
+        apart = np.array([abs(loss - of_base) for loss, of_base in pairs] if same else [np.nan])
         points = 100 * (result.score("accuracy")["mean"] - base.score("accuracy")["mean"])
-        seen = _seen(result) if result.normalizes else np.nan
-        rows.append((result.name, same, seen, apart[0], apart.max(), points if same else np.nan))
-    return pd.DataFrame(
-        rows, columns=["run", "same_steps", "images", "first", "largest", "accuracy"]
-    )
+        images = _normalized_together(result) if result.normalizes else np.nan
+        rows.append((result.name, same, images, apart[0], apart.max(), points if same else np.nan))
+    columns = ["run", "same_steps", "images", "first", "largest", "accuracy"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _steps(result: Result) -> dict[str, object]:
-    """What decides the steps that a run takes."""
-    recipe = {key: value for key, value in result.summary["recipe"].items() if key not in SHARED}
+    """Return all settings that decide a run's steps."""
+    recipe = {key: v for key, v in result.summary["recipe"].items() if key not in NOT_STEPS}
     keys = ("seeds", "global_batch", "learning_rate", "augment", "model")
     return {"recipe": recipe, **{key: result.summary[key] for key in keys}}
 
@@ -62,10 +62,13 @@ def _loss(result: Result) -> np.ndarray:
     return table["mean"].to_numpy(dtype=float)
 
 
-def _seen(result: Result) -> float:
-    """Images that a batch normalization sees at a time."""
+def _normalized_together(result: Result) -> float:
+    """Return the number of images whose statistics a batch normalization takes together."""
     run, recipe = RunSpec.parse(result.name), result.summary["recipe"]
+    step = result.summary["global_batch"] / recipe["accumulate"]
     if recipe["sync_batchnorm"] and run.stages == 1:
-        return float(result.summary["global_batch"] / recipe["accumulate"])
-    micro = result.summary["parallel"]["microbatches"] if run.stages > 1 else 1
-    return float(result.summary["global_batch"] / run.replicas / recipe["accumulate"] / micro)
+        return float(step)
+    micro_batches = result.summary["parallel"]["microbatches"] if run.stages > 1 else 1
+    return float(
+        result.summary["global_batch"] / run.replicas / recipe["accumulate"] / micro_batches
+    )

@@ -1,225 +1,169 @@
-"""Tables of a study, each as LaTeX (booktabs) and as CSV with every digit."""
+"""Tables of a study's data, scores and times, as LaTeX."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from medscale.base.files import write_csv, write_text
-from medscale.report.latex import escape, number, significant, span, stacked, tabular
-from medscale.report.names import label
+from medscale.report.latex import escape, number, significant, tabular
+from medscale.report.names import SPLITS, SPLITS_IN_WORDS, label
 from medscale.report.reported import in_words
 from medscale.report.result.reading import Result, differences, records
+from medscale.report.tables import Column, by_run, interval, left, ranged, right, table
 
-SPLITS = ("train", "val", "test")
-DAGGER = r"\textsuperscript{\textdagger}"
-
-
-def write(folder: Path, name: str, text: str, table: pd.DataFrame) -> None:
-    """Write ``folder/name.tex`` and ``folder/name.csv``."""
-    write_text(folder / f"{name}.tex", text)
-    write_csv(folder / f"{name}.csv", table)
+SCORES = (  # metric, heading, scale, decimals
+    ("accuracy", r"accuracy\\(\%)", 100, 1),
+    ("balanced_accuracy", r"balanced\\accuracy (\%)", 100, 1),
+    ("f1_macro", r"macro F1\\(\%)", 100, 1),
+    ("auroc", "AUROC", 1, 3),
+)
+CLASS_SCORES = (
+    ("precision", r"precision (\%)", 100, 1),
+    ("recall", r"recall (\%)", 100, 1),
+    ("f1", r"F1 (\%)", 100, 1),
+    ("auroc", "AUROC", 1, 3),
+)
 
 
 def data(counts: pd.DataFrame, groups: dict[str, int]) -> str:
-    """Images by class and split, with the patients or groups of each split.
+    """Return images by class and split, and the patients or groups of each split.
 
     Args:
-        counts: a row a class, columns train, val, test.
+        counts: a row for each class, columns train, val, test.
         groups: patients or groups by split, and under ``all`` each once.
     """
-    rows = [
-        [escape(str(name)), *_counts(row[list(SPLITS)]), f"{int(row.sum())}"]
-        for name, row in counts.iterrows()
-    ]
-    rows.append(
-        ["all images", *_counts(counts[list(SPLITS)].sum()), f"{int(counts.to_numpy().sum())}"]
-    )
-    rows.append(
-        ["patients or groups", *[str(groups[split]) for split in SPLITS], str(groups["all"])]
-    )
-    columns = [("l", "class"), ("r", "training"), ("r", "validation"), ("r", "test"), ("r", "all")]
-    return tabular(columns, rows, rules_after=[len(counts) - 1])
+    lines = [(escape(str(name)), [*row, row.sum()]) for name, row in counts[[*SPLITS]].iterrows()]
+    total = counts[[*SPLITS]].sum()
+    lines.append(("all images", [*total, total.sum()]))
+    lines.append(("patients or groups", [groups[part] for part in (*SPLITS, "all")]))
+    columns = [("l", "class"), *[("r", SPLITS_IN_WORDS[part]) for part in (*SPLITS, "all")]]
+    cells = [[name, *[str(int(value)) for value in values]] for name, values in lines]
+    return tabular(columns, cells, rules_after=[len(counts) - 1])
 
 
 def audit(reasons: pd.DataFrame) -> str:
-    """What was done with which files: columns ``action, reason, files``."""
-    rows = [
-        [escape(row["action"]), escape(row["reason"]), str(row["files"])]
-        for row in records(reasons)
+    """Return the number of files by action and reason."""
+    columns = [
+        left("what", lambda row: escape(row["action"])),
+        left("reason", lambda row: escape(row["reason"])),
+        Column("r", "files", lambda row: str(row["files"])),
     ]
-    return tabular(
-        [("l", "what"), ("l", "reason"), ("r", "files")],
-        rows or [["nothing was left out", "", "0"]],
-    )
+    nothing = [] if len(reasons) else [["nothing was left out", "", "0"]]
+    return table(records(reasons), columns, further=nothing)
 
 
-def results(found: Sequence[Result], baseline: str) -> tuple[str, pd.DataFrame]:
-    """Accuracy, balanced accuracy, F1 and AUROC of the test images by run, and the difference from the baseline."""
-    apart = {row["run"]: row for row in records(differences(found, baseline))}
-    rows, flat = [], []
-    for result in found:
-        cells, record = (
-            [_run(result)],
-            {"run": result.name, "stand_in": result.summary["marks"]["stand_in"]},
-        )
-        for metric, scale, digits in (
-            ("accuracy", 100, 1),
-            ("balanced_accuracy", 100, 1),
-            ("f1_macro", 100, 1),
-            ("auroc", 1, 3),
-        ):
+def results(runs: Sequence[Result], baseline: str) -> tuple[str, pd.DataFrame]:
+    """Return the scores of each run on the test images and its difference from the baseline."""
+    rows = []
+    for result, difference in zip(runs, records(differences(runs, baseline)), strict=True):
+        row = {"run": result.name, "stand_in": result.summary["marks"]["stand_in"]}
+        for metric, *_ in SCORES:
             score = result.score(metric)
-            cells.append(
-                f"{number(score['mean'], digits, scale)} ({span(score['low'], score['high'], digits, scale)})"
-            )
-            record |= {f"{metric}_{key}": score[key] for key in ("mean", "low", "high", "seed_sd")}
-        row = apart[result.name]
-        cells.append(number(result.score("accuracy")["seed_sd"], 1, 100))
-        cells.append(
-            "baseline"
-            if result.name == baseline
-            else f"{number(row['mean'], 1)} ({span(row['low'], row['high'], 1)})"
-        )
-        rows.append(cells)
-        flat.append(record | {f"difference_{key}": row[key] for key in ("mean", "low", "high")})
-    heads = (
-        "accuracy\\\\(\\%)",
-        "balanced\\\\accuracy (\\%)",
-        "macro F1\\\\(\\%)",
-        "AUROC",
-        "sd over\\\\seeds",
-        "difference\\\\(points)",
-    )
-    return tabular([("l", "run"), *[("r", stacked(head)) for head in heads]], rows), pd.DataFrame(
-        flat
-    )
+            row |= {f"{metric}_{key}": score[key] for key in ("mean", "low", "high", "seed_sd")}
+        rows.append(row | {f"difference_{key}": difference[key] for key in ("mean", "low", "high")})
+
+    def apart(row: dict[str, Any]) -> str:
+        return "baseline" if row["run"] == baseline else interval(row, 1, prefix="difference_")
+
+    columns = [
+        left("run", by_run()),
+        *[
+            right(heading, _score_cell(f"{metric}_", digits, scale))
+            for metric, heading, scale, digits in SCORES
+        ],
+        right(r"sd over\\seeds", lambda row: number(row["accuracy_seed_sd"], 1, 100)),
+        right(r"difference\\(points)", apart),
+    ]
+    return table(rows, columns), pd.DataFrame(rows)
 
 
-def per_class(result: Result) -> tuple[str, pd.DataFrame]:
-    """Precision, recall, F1 and AUROC of each class in one run."""
-    table, rows = result.per_class, []
-    for name in result.classes:
-        of_class = {row["metric"]: row for row in records(table[table["class"] == name])}
-        cells = [escape(name), str(of_class["f1"]["support"])]
-        for metric, scale, digits in (
-            ("precision", 100, 1),
-            ("recall", 100, 1),
-            ("f1", 100, 1),
-            ("auroc", 1, 3),
-        ):
-            row = of_class[metric]
-            cells.append(
-                f"{number(row['mean'], digits, scale)} ({span(row['low'], row['high'], digits, scale)})"
-            )
-        rows.append(cells)
-    heads = ("images", "precision (\\%)", "recall (\\%)", "F1 (\\%)", "AUROC")
-    return tabular([("l", "class"), *[("r", head) for head in heads]], rows), table
+def per_class(result: Result) -> str:
+    """Return precision, recall, F1 and AUROC of each class in one run."""
+    by_metric = {(row["class"], row["metric"]): row for row in records(result.per_class)}
+    columns = [
+        left("class", escape),
+        Column("r", "images", lambda name: str(by_metric[name, "f1"]["support"])),
+        *[
+            Column("r", heading, _class_cell(by_metric, metric, digits, scale))
+            for metric, heading, scale, digits in CLASS_SCORES
+        ],
+    ]
+    return table(result.classes, columns)
 
 
 def timing(speedups: pd.DataFrame) -> str:
-    """Seconds an epoch, throughput, speedup and efficiency by run, with the baseline that each counts from."""
-    rows = []
-    for row in records(speedups):
-        rows.append(
-            [
-                escape(label(row["run"])) + (DAGGER if row["stand_in"] else ""),
-                str(row["global_batch"]),
-                str(row["threads"]),
-                with_range(row["seconds"], row["seconds_low"], row["seconds_high"]),
-                significant(row["images_per_second"]),
-                with_range(row["speedup"], row["speedup_low"], row["speedup_high"], 2),
-                number(row["efficiency"], 2),
-                number(row["amp_gain"], 2),
-                escape(label(row["baseline"])) if row["baseline"] else "none",
-            ]
-        )
-    heads = (
-        r"global\\batch",
-        "threads",
-        "s an epoch",
-        "images/s",
-        "speedup",
-        r"effi-\\ciency",
-        r"AMP\\gain",
-    )
-    aligned = [("l", "run"), *[("r", stacked(head)) for head in heads], ("l", "baseline")]
-    return tabular(aligned, rows)
-
-
-def parity(table: pd.DataFrame) -> str:
-    """How far each run's training is from the baseline's."""
-    rows = [
-        [
-            escape(label(row["run"])),
-            f"{row['images']:.4g}" if row["images"] == row["images"] else "--",
-            *(
-                [significant(row["first"], 2), significant(row["largest"], 2)]
-                if row["same_steps"]
-                else ["--", "--"]
-            ),
-            number(row["accuracy"], 1),
-        ]
-        for row in records(table)
+    """Return seconds an epoch, throughput, speedup and efficiency of each run."""
+    columns = [
+        left("run", by_run()),
+        right(r"global\\batch", lambda row: str(row["global_batch"])),
+        right("threads", lambda row: str(row["threads"])),
+        right("s an epoch", lambda row: ranged(row, "seconds")),
+        right("images/s", lambda row: significant(row["images_per_second"])),
+        right("speedup", lambda row: ranged(row, "speedup", 2)),
+        right(r"effi-\\ciency", lambda row: number(row["efficiency"], 2)),
+        right(r"AMP\\gain", lambda row: number(row["amp_gain"], 2)),
+        left("baseline", lambda row: escape(label(row["baseline"])) if row["baseline"] else "none"),
     ]
-    heads = (
-        r"images that a\\normalization sees",
-        r"loss apart after\\the first epoch",
-        r"loss apart\\at most",
-    )
-    aligned = [
-        ("l", "run"),
-        *[("r", stacked(head)) for head in (*heads, r"accuracy\\apart (points)")],
+    return table(records(speedups), columns)
+
+
+def parity(steps: pd.DataFrame) -> str:
+    """Return how far each run's training is from the baseline's."""
+
+    def loss(column: str, row: dict[str, Any]) -> str:
+        return significant(row[column], 2) if row["same_steps"] else "--"
+
+    columns = [
+        left("run", lambda row: escape(label(row["run"]))),
+        right(
+            r"images that a\\normalization sees",
+            lambda row: f"{row['images']:.4g}" if row["images"] == row["images"] else "--",
+        ),
+        right(r"loss apart after\\the first epoch", lambda row: loss("first", row)),
+        right(r"loss apart\\at most", lambda row: loss("largest", row)),
+        right(r"accuracy\\apart (points)", lambda row: number(row["accuracy"], 1)),
     ]
-    return tabular(aligned, rows)
+    return table(records(steps), columns)
 
 
-def reported(table: pd.DataFrame) -> str:
-    """The published figures beside ours."""
-    rows = []
-    for row in records(table):
-        unit = f" ({escape(row['unit'])})" if row["unit"] else ""
-        high = f"--{row['reported_high']:g}" if row["reported_high"] == row["reported_high"] else ""
-        rows.append(
-            [
-                escape(label(row["meant"]) if row["meant"] else in_words(row["item"])),
-                escape(row["quantity"]) + unit,
-                f"{row['reported']:g}{high}",
-                significant(row["ours"]),
-                escape(label(row["run"])) if row["run"] != row["meant"] else "",
-                number(row["speedup_reported"], 2),
-                number(row["speedup_ours"], 2),
-                escape(label(row["against"]))
-                if row["against"] not in ("", row["meant"], row["run"])
-                else "",
-            ]
-        )
-    heads = (
-        ("l", "published of"),
-        ("l", "quantity"),
-        ("r", "reported"),
-        ("r", "ours"),
-        ("l", "ours of"),
-    )
-    speeds = [("r", stacked(head)) for head in (r"speedup\\reported", r"speedup\\ours")]
-    return tabular([*heads, *speeds, ("l", "against")], rows)
+def reported(published: pd.DataFrame) -> str:
+    """Return the published figures and those of the same runs here."""
 
+    def quantity(row: dict[str, Any]) -> str:
+        return escape(row["quantity"]) + (f" ({escape(row['unit'])})" if row["unit"] else "")
 
-def _run(result: Result) -> str:
-    return escape(label(result.name)) + (DAGGER if result.summary["marks"]["stand_in"] else "")
+    def value(row: dict[str, Any]) -> str:
+        high = row["reported_high"]
+        return f"{row['reported']:g}" + (f"--{high:g}" if high == high else "")
 
+    def against(row: dict[str, Any]) -> str:
+        plain = row["against"] in ("", row["meant"], row["run"])
+        return "" if plain else escape(label(row["against"]))
 
-def _counts(row: pd.Series) -> list[str]:
-    return [str(int(value)) for value in row]
-
-
-def with_range(value: float, low: float, high: float, digits: int | None = None) -> str:
-    """A number and the ends of its range behind it, where it has one: with three significant digits, or decimals."""
-    if value != value:
-        return "--"
-    middle, *ends = [
-        significant(one) if digits is None else number(one, digits) for one in (value, low, high)
+    columns = [
+        left(
+            "published of",
+            lambda row: escape(label(row["meant"]) if row["meant"] else in_words(row["item"])),
+        ),
+        left("quantity", quantity),
+        Column("r", "reported", value),
+        Column("r", "ours", lambda row: significant(row["ours"])),
+        left(
+            "ours of",
+            lambda row: escape(label(row["run"])) if row["run"] != row["meant"] else "",
+        ),
+        right(r"speedup\\reported", lambda row: number(row["speedup_reported"], 2)),
+        right(r"speedup\\ours", lambda row: number(row["speedup_ours"], 2)),
+        left("against", against),
     ]
-    return middle if low == high else f"{middle} ({'--'.join(ends)})"
+    return table(records(published), columns)
+
+
+def _score_cell(prefix: str, digits: int, scale: float) -> Any:
+    return lambda row: interval(row, digits, scale, prefix)
+
+
+def _class_cell(by_metric: dict[tuple[str, str], Any], metric: str, digits: int, scale: float) -> Any:
+    return lambda name: interval(by_metric[name, metric], digits, scale)

@@ -1,1 +1,1 @@
-"""The chapter profiling."""
+"""The chapter profiling: what the time and the memory of a step are spent on."""

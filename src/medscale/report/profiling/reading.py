@@ -1,4 +1,4 @@
-"""Profiled folders of a study, read back for figures and tables."""
+"""Folders of profiled runs, read back for figures, tables and facts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PRODUCTS = ("convolution", "matmul")
 
 @dataclass(frozen=True)
 class Profiled:
-    """One run's profiled folder."""
+    """The folder of a profiled run."""
 
     name: str
     about: dict[str, Any]
@@ -32,7 +32,7 @@ class Profiled:
 
     @property
     def cuda(self) -> bool:
-        """Whether GPUs did it; else CPU processes."""
+        """Whether the run used GPUs, not CPU processes."""
         return self.about["device"] == "cuda"
 
     @property
@@ -42,12 +42,12 @@ class Profiled:
 
     @property
     def steps(self) -> int:
-        """Steps that were traced."""
+        """Number of traced steps."""
         return int(self.about["settings"]["steps"])
 
     @property
     def numbers(self) -> Numbers:
-        """What the bottleneck is told from."""
+        """The numbers that decide which bottleneck is named."""
         return Numbers(**self.about["numbers"])
 
     @property
@@ -55,26 +55,31 @@ class Profiled:
         """Images a second over all ranks, without the profiler."""
         return float(self.about["images_a_step"] / self.numbers.seconds)
 
+    @property
+    def communication_s(self) -> float:
+        """Seconds a step in which ranks communicate, hidden or not; the mean over ranks."""
+        return float(sum(rank["communication_s"] for rank in self.about["ranks"]) / self.ranks)
+
     def share(self, kind: str) -> pd.Series:
-        """Share of the window's time by rank."""
+        """Return the share of the traced time that a kind of operation takes, by rank."""
         return self.kinds[self.kinds["kind"] == kind].set_index("rank")["share"]
 
     def products(self) -> tuple[float, float]:
-        """FLOPs a byte and FLOP/s a device of convolutions and matrix products alone, while they run."""
+        """Return FLOPs a byte and FLOP/s a device of convolutions and products, while they run."""
         flops, moved = (
             sum(
-                rank["work"][what].get(kind, 0.0)
+                rank["work"][quantity].get(kind, 0.0)
                 for rank in self.about["ranks"]
                 for kind in PRODUCTS
             )
-            for what in ("flops", "bytes")
+            for quantity in ("flops", "bytes")
         )
         seconds = self.kinds.loc[self.kinds["kind"].isin(PRODUCTS), "seconds"].sum()
         return flops / moved, flops / seconds
 
 
 def read_profiled(folder: str | Path) -> Profiled:
-    """Read a profiled folder.
+    """Read the folder of a profiled run.
 
     Raises:
         MedscaleError: when a file of it is missing or damaged.
@@ -82,60 +87,61 @@ def read_profiled(folder: str | Path) -> Profiled:
     folder = Path(folder)
     about, tables = read_json(folder / "profile.json"), {}
     for name in TABLES:
+        path = folder / f"{name}.parquet"
         try:
-            tables[name] = pd.read_parquet(folder / f"{name}.parquet")
+            tables[name] = pd.read_parquet(path)
         except (OSError, ValueError) as error:
-            raise MedscaleError(
-                f"{folder / name}.parquet cannot be read ({error}); delete {folder}"
-            ) from None
+            raise MedscaleError(f"{path} cannot be read ({error}); delete {folder}") from None
     return Profiled(about["run"], about, **tables)
 
 
-def by_name(found: Sequence[Profiled], what: str, most: int) -> pd.DataFrame:
-    """The operators or kernels that take most time over all runs, with their numbers in each run, mean over ranks.
+def by_name(runs: Sequence[Profiled], what: str, most: int) -> pd.DataFrame:
+    """Return the operators or kernels that take most time over all runs, for each run.
 
     Args:
-        found: the runs.
-        what: operators or kernels.
-        most: how many names.
+        runs: the profiled runs.
+        what: ``operators`` or ``kernels``.
+        most: how many names are returned.
 
     Returns:
-        ``name`` (shortened; with its kind where that is not its usual one), ``kind, run``, ``milliseconds`` and
-        ``calls`` (a step), ``microseconds`` (mean of a call), by name in order of their time over all runs.
+        ``name`` (shortened; with its kind where it mostly has another one), ``kind, run``,
+        ``milliseconds`` and ``calls`` (a step, mean over ranks), ``microseconds`` (mean of a
+        call), by name in order of their time over all runs.
     """
     parts = []
-    for one in found:
-        table = getattr(one, what).assign(run=one.name)
+    for run in runs:
+        table = getattr(run, what).assign(run=run.name)
         table["name"] = table["name"].map(short)
         sums = table.groupby(["run", "name", "kind"], as_index=False)[["seconds", "calls"]].sum()
-        each = one.ranks * one.steps
+        each = run.ranks * run.steps
         sums = sums.assign(milliseconds=1e3 * sums["seconds"] / each, calls=sums["calls"] / each)
         parts.append(sums.assign(microseconds=1e3 * sums["milliseconds"] / sums["calls"]))
     every = pd.concat(parts, ignore_index=True).drop(columns="seconds")
     by_kind = every.groupby(["name", "kind"])["milliseconds"].sum().sort_values().reset_index()
     usual = by_kind.drop_duplicates("name", keep="last").set_index("name")["kind"]
-    odd = every["kind"] != every["name"].map(usual)
-    every["name"] = every["name"].where(~odd, every["name"] + " (" + every["kind"] + ")")
+    rare = every["kind"] != every["name"].map(usual)
+    every["name"] = every["name"].where(~rare, every["name"] + " (" + every["kind"] + ")")
     order = every.groupby("name")["milliseconds"].sum().sort_values(ascending=False).index[:most]
+    places = {name: place for place, name in enumerate(order)}
     kept = every[every["name"].isin(order)]
     return kept.sort_values(
-        "name", key=lambda n: n.map(list(order).index), kind="stable", ignore_index=True
+        "name", key=lambda names: names.map(places), kind="stable", ignore_index=True
     )
 
 
 def short(name: str) -> str:
-    """An operator's or kernel's name without namespaces, template arguments and signature."""
+    """Return an operator's or kernel's name without namespaces, template and signature."""
     plain = name.removeprefix("autograd::engine::evaluate_function: ").removeprefix("void ")
     plain = re.split(r"[<(]", plain)[0] or plain
     return plain.split("::")[-1].strip()
 
 
-def called(one: Profiled) -> str:
-    """A run in words, with what carried it out where that is not its name's device."""
-    return label(one.name) + (" †" if one.about["marks"]["stand_in"] else "")
+def run_name(run: Profiled) -> str:
+    """Return a run in words, with a dagger where CPU processes stand in for its GPUs."""
+    return label(run.name) + (" †" if run.about["marks"]["stand_in"] else "")
 
 
-def device(one: Profiled) -> str:
-    """What carried the run out."""
-    machine = one.about["machine"]
-    return ", ".join(dict.fromkeys(machine["gpus"])) if one.cuda else str(machine["cpu"])
+def device(run: Profiled) -> str:
+    """Return the name of the GPUs or of the CPU that the run used."""
+    machine = run.about["machine"]
+    return ", ".join(dict.fromkeys(machine["gpus"])) if run.cuda else str(machine["cpu"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-LOCAL = "with local changes"
+from medscale.report.result.origin import LOCAL
 
 
 def facts(

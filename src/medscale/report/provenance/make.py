@@ -1,4 +1,4 @@
-"""What made the study: a table of every replicate, one of machines and code, and what the paper says of both."""
+"""The chapter provenance: the code and the machines that made all results."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.base.files import read_json, write_json
+from medscale.base.files import read_json
 from medscale.measure.scaling.speedup import hardware
-from medscale.report.latex import escape, longtable, number, significant, tabular
-from medscale.report.overview import tables
-from medscale.report.provenance.facts import LOCAL, facts
+from medscale.report.latex import escape, longtable, number, significant
+from medscale.report.provenance.facts import facts
+from medscale.report.result.origin import SHORT, container_name, origins
 from medscale.report.result.reading import records
+from medscale.report.tables import DAGGER, Column, left, table
+from medscale.report.writer import Pages
 
-SHORT = 12  # letters of a SHA-256 that a reader is shown
-COMMIT = 9
-MADE = [
+ORIGIN = [  # columns that name a combination of machine and code
     "hardware",
     "cores",
     "memory_gb",
@@ -30,154 +30,108 @@ MADE = [
 ]
 
 
-def made_of(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row a replicate of a result (summary.json): seed, digests and code, short enough for a reader's table."""
-    return [
-        {
-            "seed": seed,
-            "plan_digest": one["plan_digest"],
-            "commit": _commit(one),
-            "code": (one.get("code") or "–")[:SHORT],
-            "container": container_name(one),
-            "shards": (one.get("inputs", {}).get("shards") or "–")[:SHORT],
-        }
-        for seed, one in zip(summary["seeds"], summary["provenance"]["replicates"], strict=True)
-    ]
-
-
-def write_provenance(results: Sequence[Path], titles: dict[str, str], folder: Path) -> None:
-    """Write ``runs.tex|csv``, ``provenance.tex|csv`` and ``provenance.json`` into ``folder``.
+def make(study: str, *, results: Sequence[str], titles: dict[str, str]) -> Pages:
+    """Return the chapter's pages.
 
     Args:
-        results: all result folders, of variants and detection too, in the order in which they are shown.
+        study: empty; the chapter is about all studies.
+        results: all result folders, in the order in which they are shown.
         titles: title by study, of variants too.
-        folder: where to.
 
     Raises:
         MedscaleError: when a summary is missing or damaged.
     """
-    summaries = [read_json(result / "summary.json") for result in results]
+    summaries = [read_json(Path(result) / "summary.json") for result in results]
     runs = pd.DataFrame([row for summary in summaries for row in _replicates(summary)])
-    made = runs.groupby(MADE, dropna=False, sort=False).size().rename("replicates").reset_index()
-    tables.write(folder, "runs", _runs(runs, titles), runs)
-    tables.write(folder, "provenance", _made(made), made)
-    write_json(folder / "provenance.json", facts(summaries, runs, made))
+    groups = runs.groupby(ORIGIN, dropna=False, sort=False)
+    machines = groups.size().rename("replicates").reset_index()
+    return Pages(
+        tables={"runs": (_runs(runs, titles), runs), "provenance": (_machines(machines), machines)},
+        facts=facts(summaries, runs, machines),
+    )
 
 
 def _replicates(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of runs.csv: what made each replicate of a run, and what came of it."""
-    clock, test = summary["timing"], summary["metrics"]["test"]
+    """Return the rows of runs.csv: scores, times and origin of each replicate of a run."""
+    timing, test = summary["timing"], summary["metrics"]["test"]
     score = "map50" if summary.get("detect") else "accuracy"
     environments = summary["provenance"]["replicates"]
     rows = []
-    for at, (seed, short, one) in enumerate(
-        zip(summary["seeds"], made_of(summary), environments, strict=True)
-    ):
+    for place, (origin, environment) in enumerate(zip(origins(summary), environments, strict=True)):
+        seconds = timing["wall_seconds"]["values"][place]
         rows.append(
             {
                 "study": summary["study"],
                 "run": summary["run"]["name"],
-                "seed": seed,
+                "seed": origin["seed"],
                 **summary["marks"],
                 "score": score,
-                "value": test[score]["values"][at],
-                **{key: clock[key]["values"][at] for key in ("epochs", "best_epoch", "restarts")},
-                "seconds_per_epoch": clock["seconds_per_epoch"]["values"][at],
-                "wall_seconds": clock["wall_seconds"]["values"][at],
-                "device_hours": clock["wall_seconds"]["values"][at]
-                * summary["run"]["devices"]
-                / 3600,
-                "specification": one["plan_digest"],
-                "shards": one.get("inputs", {}).get("shards"),
-                "hardware": hardware({"environment": one}),
-                "cores": one.get("cpus_machine") or one.get("cpus"),
-                "memory_gb": one.get("memory_gb"),
-                "driver": one.get("driver"),
-                "container": short["container"],
-                "commit": short["commit"],
-                "package": one.get("code"),
-                "python": one["python"],
-                "torch": one["versions"]["torch"],
-                "finished": one.get("finished"),
+                "value": test[score]["values"][place],
+                **{
+                    key: timing[key]["values"][place]
+                    for key in ("epochs", "best_epoch", "restarts", "seconds_per_epoch")
+                },
+                "wall_seconds": seconds,
+                "device_hours": seconds * summary["run"]["devices"] / 3600,
+                "specification": environment["plan_digest"],
+                "shards": environment.get("inputs", {}).get("shards"),
+                "hardware": hardware({"environment": environment}),
+                "cores": environment.get("cpus_machine") or environment.get("cpus"),
+                "memory_gb": environment.get("memory_gb"),
+                "driver": environment.get("driver"),
+                "container": container_name(environment),
+                "commit": origin["commit"],
+                "package": environment.get("code"),
+                "python": environment["python"],
+                "torch": environment["versions"]["torch"],
+                "finished": environment.get("finished"),
             }
         )
     return rows
 
 
 def _runs(runs: pd.DataFrame, titles: dict[str, str]) -> str:
-    """The appendix's table: a row a replicate, under its study's title."""
+    """Return the appendix's table: a row for each replicate, below its study's title."""
     columns = [
-        (r"p{0.28\linewidth}", "run"),
-        *[
-            ("r", heading)
-            for heading in (
-                "seed",
-                r"score (\%)",
-                "epochs",
-                "best",
-                "s an epoch",
-                "wall s",
-                "restarts",
-            )
-        ],
-        ("l", "specification"),
+        Column(r"p{0.28\linewidth}", "run", _run),
+        Column("r", "seed", lambda row: str(row["seed"])),
+        Column("r", r"score (\%)", _score),
+        Column("r", "epochs", lambda row: f"{row['epochs']:.0f}"),
+        Column("r", "best", lambda row: f"{row['best_epoch']:.0f}"),
+        Column("r", "s an epoch", lambda row: significant(row["seconds_per_epoch"])),
+        Column("r", "wall s", lambda row: significant(row["wall_seconds"])),
+        Column("r", "restarts", lambda row: f"{row['restarts']:.0f}"),
+        left("specification", lambda row: rf"\texttt{{{row['specification'][:SHORT]}}}"),
     ]
-    groups = []
-    for study, part in runs.groupby("study", sort=False):
-        cells = [
-            [
-                r"\raggedright\texttt{"
-                + escape(row["run"])
-                + "}"
-                + (tables.DAGGER if row["stand_in"] else ""),
-                str(row["seed"]),
-                number(row["value"], 1, 100)
-                + (r"\textsuperscript{b}" if row["score"] == "map50" else ""),
-                f"{row['epochs']:.0f}",
-                f"{row['best_epoch']:.0f}",
-                significant(row["seconds_per_epoch"]),
-                significant(row["wall_seconds"]),
-                f"{row['restarts']:.0f}",
-                r"\texttt{" + str(row["specification"])[:SHORT] + "}",
-            ]
-            for row in records(part)
-        ]
-        groups.append((f"{escape(titles[str(study)])} (\\texttt{{{escape(str(study))}}})", cells))
-    return longtable(columns, groups)
-
-
-def _made(made: pd.DataFrame) -> str:
-    """Machines and code, each combination that made replicates once."""
-    rows = [
-        [
-            escape(row["hardware"]),
-            str(row["cores"]),
-            number(row["memory_gb"], 0),
-            escape(row["container"]),
-            r"\texttt{" + escape(row["commit"]) + "}",
-            escape(f"{row['python']} / {row['torch']}"),
-            str(row["replicates"]),
-        ]
-        for row in records(made)
+    groups = [
+        (
+            rf"{escape(titles[str(study)])} (\texttt{{{escape(str(study))}}})",
+            [[column.cell(row) for column in columns] for row in records(part)],
+        )
+        for study, part in runs.groupby("study", sort=False)
     ]
-    heads = [
-        ("l", "hardware"),
-        ("r", "cores"),
-        ("r", "memory (GB)"),
-        ("l", "container"),
-        ("l", "commit"),
+    return longtable([(column.align, column.heading) for column in columns], groups)
+
+
+def _run(row: dict[str, Any]) -> str:
+    dagger = DAGGER if row["stand_in"] else ""
+    return rf"\raggedright\texttt{{{escape(row['run'])}}}{dagger}"
+
+
+def _score(row: dict[str, Any]) -> str:
+    note = r"\textsuperscript{b}" if row["score"] == "map50" else ""
+    return number(row["value"], 1, 100) + note
+
+
+def _machines(machines: pd.DataFrame) -> str:
+    """Return machines and code, each combination once."""
+    columns = [
+        left("hardware", lambda row: escape(row["hardware"])),
+        Column("r", "cores", lambda row: str(row["cores"])),
+        Column("r", "memory (GB)", lambda row: number(row["memory_gb"], 0)),
+        left("container", lambda row: escape(row["container"])),
+        left("commit", lambda row: rf"\texttt{{{escape(row['commit'])}}}"),
+        left("Python / PyTorch", lambda row: escape(f"{row['python']} / {row['torch']}")),
+        Column("r", "replicates", lambda row: str(row["replicates"])),
     ]
-    return tabular([*heads, ("l", "Python / PyTorch"), ("r", "replicates")], rows)
-
-
-def _commit(environment: dict[str, Any]) -> str:
-    commit = environment.get("commit")
-    if commit is None:
-        return "no git commit"
-    return commit[:COMMIT] + (f" {LOCAL}" if environment.get("dirty") else "")
-
-
-def container_name(environment: dict[str, Any]) -> str:
-    """Name of the image's file, which holds its digest, or under docker the digest; "none" where there was none."""
-    image = environment.get("container") or {}
-    return image.get("file") or image.get("digest") or "none"
+    return table(records(machines), columns)

@@ -2,140 +2,100 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
-from medscale.report.latex import escape, number, span, stacked, tabular
+from medscale.report.latex import escape, number, span
 from medscale.report.names import label
 from medscale.report.result.reading import records
+from medscale.report.tables import Column, around, left, right, table
 
 FEW = 8  # classes up to which each has its operating points in the table
-WORST = 5  # else these, of the lowest sensitivity
-TOLD = 10  # confusions
-UNIT = {"accuracy": (100, 1), "auroc": (1, 3), "nll": (1, 4)}
-SAID = {SAME: "equal", APART_WITHIN: "apart, within", APART: "apart", OPEN: "undecided"}
+WORST = 5  # classes of the lowest sensitivity that have them otherwise
+CONFUSIONS = 10
+READINGS = {SAME: "equal", APART_WITHIN: "apart, within", APART: "apart", OPEN: "undecided"}
+ENSEMBLES = {
+    "replicates": "replicates of",
+    "network": "all runs of",
+    "all": "all runs and replicates",
+}
 
 
-def tests(table: pd.DataFrame) -> str:
-    """Each run beside the baseline: ``paired.compare``'s table; of the p-values the adjusted ones."""
-    rows = [
-        [
-            escape(label(row["run"])),
-            f"{row['only_run']} / {row['only_baseline']}",
-            f"{number(row['accuracy'], 1)} ({span(row['accuracy_low'], row['accuracy_high'], 1)})",
-            _p(row["accuracy_p_holm"]),
-            f"{number(row['auroc'], 3)} ({span(row['auroc_low'], row['auroc_high'], 3)})",
-            _p(row["auroc_p_holm"]),
-            SAID[row["reading"]],
-        ]
-        for row in records(table)
-    ]
-    heads = (
-        r"right in one alone\\run / baseline",
-        r"accuracy apart\\(points)",
-        "p",
-        r"AUROC\\apart",
-        "p",
-    )
-    columns = [("l", "run"), *[("r", stacked(head)) for head in heads], ("l", "accuracy is")]
-    return tabular(columns, rows or [["no other run", *["--"] * 6]])
-
-
-def operating(table: pd.DataFrame) -> str:
-    """Sensitivity and specificity at thresholds from the validation images; of many classes those that do worst."""
-    shown, names = table, list(dict.fromkeys(table["class"]))
-    if len(names) > FEW:
-        first = table[table["wanted"] == table["wanted"].iloc[0]]
-        worst = first.sort_values("sensitivity", kind="stable")["class"].head(WORST)
-        shown = table[table["class"].isin(worst)]
-    rows = [
-        [
-            escape(row["class"]),
-            number(row["wanted"], 0, 100),
-            number(row["threshold"], 3),
-            str(int(row["positives"])),
-            *[
-                f"{number(row[rate], 1, 100)} ({span(row[f'{rate}_low'], row[f'{rate}_high'], 1, 100)})"
-                for rate in ("sensitivity", "specificity")
-            ],
-        ]
-        for row in records(shown)
-    ]
-    if len(names) > 1:
-        for wanted, part in table.groupby("wanted"):
-            means = [number(part[rate].mean(), 1, 100) for rate in ("sensitivity", "specificity")]
-            rows.append(
-                ["mean over all classes", number(float(str(wanted)), 0, 100), "", "", *means]
-            )
-    heads = (
-        r"specificity in\\validation (\%)",
-        "threshold",
-        r"images of\\the class",
-        r"sensitivity\\(\%)",
-        r"specificity\\(\%)",
-    )
-    return tabular(
-        [("l", "class"), *[("r", stacked(head)) for head in heads]],
-        rows,
-        rules_after=[len(shown) - 1],
-    )
-
-
-def confusions(table: pd.DataFrame) -> str:
-    """The most frequent confusions: ``true, predicted, images, share``."""
-    rows = [
-        [
-            escape(row["true"]),
-            escape(row["predicted"]),
-            f"{row['images']:.4g}",
-            number(row["share"], 1, 100),
-        ]
-        for row in records(table.head(TOLD))
-    ]
+def tests(comparisons: pd.DataFrame) -> str:
+    """Return the comparison of each run with the baseline (``paired.compare``); p is adjusted."""
     columns = [
-        ("l", "true class"),
-        ("l", "taken for"),
-        ("r", "images"),
-        ("r", r"of the class (\%)"),
+        left("run", lambda row: escape(label(row["run"]))),
+        right(
+            r"right in one alone\\run / baseline",
+            lambda row: f"{row['only_run']} / {row['only_baseline']}",
+        ),
+        right(r"accuracy apart\\(points)", lambda row: around(row, "accuracy", 1)),
+        right("p", lambda row: _p(row["accuracy_p_holm"])),
+        right(r"AUROC\\apart", lambda row: around(row, "auroc", 3)),
+        right("p", lambda row: _p(row["auroc_p_holm"])),
+        left("accuracy is", lambda row: READINGS[row["reading"]]),
     ]
-    return tabular(columns, rows or [["every image is right", "", "0", "0"]])
+    return table(records(comparisons), columns, otherwise="no other run")
 
 
-def ensemble(table: pd.DataFrame) -> str:
-    """What averaging probabilities brings: ``ensembles.ensembles``'s table; of the values the accuracy."""
-    rows = []
-    for row in records(table):
-        cells = [
-            _ensemble(row["kind"], row["of"]),
-            str(row["members"]),
-            number(row["accuracy"], 1, 100),
-        ]
-        for metric, (scale, digits) in UNIT.items():
-            gain = span(row[f"{metric}_gain_low"], row[f"{metric}_gain_high"], digits, scale)
-            cells.append(f"{_signed(row[f'{metric}_gain'], digits, scale)} ({gain})")
-        rows.append(cells)
-    heads = (
-        "members",
-        r"accuracy\\(\%)",
-        r"gain in\\points",
-        r"change of\\AUROC",
-        r"change of\\log loss",
-    )
-    columns = [("l", "mean probability of"), *[("r", stacked(head)) for head in heads]]
-    return tabular(columns, rows or [["one network alone", "1", *["--"] * 4]])
+def operating(points: pd.DataFrame) -> str:
+    """Return sensitivity and specificity at thresholds chosen on the validation images."""
+    shown, classes = points, points["class"].nunique()
+    if classes > FEW:
+        first = points[points["wanted"] == points["wanted"].iloc[0]]
+        worst = first.sort_values("sensitivity", kind="stable")["class"].head(WORST)
+        shown = points[points["class"].isin(worst)]
+    means = []
+    for wanted, part in points.groupby("wanted") if classes > 1 else ():
+        rates = [number(part[rate].mean(), 1, 100) for rate in ("sensitivity", "specificity")]
+        means.append(["mean over all classes", number(float(str(wanted)), 0, 100), "", "", *rates])
+    columns = [
+        left("class", lambda row: escape(row["class"])),
+        right(r"specificity in\\validation (\%)", lambda row: number(row["wanted"], 0, 100)),
+        right("threshold", lambda row: number(row["threshold"], 3)),
+        right(r"images of\\the class", lambda row: str(int(row["positives"]))),
+        right(r"sensitivity\\(\%)", lambda row: around(row, "sensitivity", 1, 100)),
+        right(r"specificity\\(\%)", lambda row: around(row, "specificity", 1, 100)),
+    ]
+    return table(records(shown), columns, further=means, rules_after=[len(shown) - 1])
 
 
-def _ensemble(kind: str, of: str) -> str:
-    words = {
-        "replicates": "replicates of",
-        "network": "all runs of",
-        "all": "all runs and replicates",
-    }[kind]
-    return escape(f"{words} {label(of) if kind == 'replicates' else of}".strip())
+def confusions(counts: pd.DataFrame) -> str:
+    """Return the most frequent confusions: ``true, predicted, images, share``."""
+    columns = [
+        left("true class", lambda row: escape(row["true"])),
+        left("taken for", lambda row: escape(row["predicted"])),
+        Column("r", "images", lambda row: f"{row['images']:.4g}"),
+        Column("r", r"of the class (\%)", lambda row: number(row["share"], 1, 100)),
+    ]
+    rows = records(counts.head(CONFUSIONS))
+    return table(rows, columns, further=[] if rows else [["every image is right", "", "0", "0"]])
 
 
-def _signed(value: float, digits: int, scale: float) -> str:
-    return ("+" if round(value * scale, digits) > 0 else "") + number(value, digits, scale)
+def ensemble(gains: pd.DataFrame) -> str:
+    """Return the gains of averaging probabilities (``ensembles.ensembles``)."""
+    columns = [
+        left("mean probability of", lambda row: escape(_members(row["kind"], row["of"]))),
+        right("members", lambda row: str(row["members"])),
+        right(r"accuracy\\(\%)", lambda row: number(row["accuracy"], 1, 100)),
+        right(r"gain in\\points", lambda row: _gain(row, "accuracy", 1, 100)),
+        right(r"change of\\AUROC", lambda row: _gain(row, "auroc", 3)),
+        right(r"change of\\log loss", lambda row: _gain(row, "nll", 4)),
+    ]
+    alone = [] if len(gains) else [["one network alone", "1", *["--"] * 4]]
+    return table(records(gains), columns, further=alone)
+
+
+def _members(kind: str, name: str) -> str:
+    return f"{ENSEMBLES[kind]} {label(name) if kind == 'replicates' else name}".strip()
+
+
+def _gain(row: dict[str, Any], metric: str, digits: int, scale: float = 1) -> str:
+    gain, low, high = (row[f"{metric}_gain{end}"] for end in ("", "_low", "_high"))
+    sign = "+" if round(gain * scale, digits) > 0 else ""
+    return f"{sign}{number(gain, digits, scale)} ({span(low, high, digits, scale)})"
 
 
 def _p(value: float) -> str:

@@ -1,1 +1,1 @@
-"""The chapter result."""
+"""Result folders of runs: what they hold, how they are written and read back."""

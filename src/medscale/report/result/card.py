@@ -12,7 +12,7 @@ from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES
 from medscale.report.marks import mark
 from medscale.report.names import label
-from medscale.report.provenance.make import made_of
+from medscale.report.result.origin import origins
 
 TEMPLATE = """\
 # {{ s.study }}: {{ s.model.name }}, {{ label }}
@@ -165,8 +165,8 @@ needless anxiety and treatment.
 
 | seed | specification | commit | package | container | images |
 |---|---|---|---|---|---|
-{% for one in p.replicates %}| {{ one.seed }} | {{ one.plan_digest[:12] }} | {{ one.commit }} \
-| {{ one.code }} | {{ one.container }} | {{ one.shards }} |
+{% for origin in p.replicates %}| {{ origin.seed }} | {{ origin.plan_digest[:12] }} | {{ origin.commit }} \
+| {{ origin.code }} | {{ origin.container }} | {{ origin.shards }} |
 {% endfor %}
 Python {{ s.environment.python }}, PyTorch {{ s.environment.versions.torch }}; {{ hardware }}, \
 {{ s.environment.system }}. Digests are the beginnings of SHA-256; `summary.json` has them whole, \
@@ -186,7 +186,7 @@ def model_card(summary: dict[str, Any], per_class: pd.DataFrame | None) -> str:
             mark=mark([summary["marks"]]),
             names=NAMES | CALIBRATED | BOX_NAMES,
             classes=[] if per_class is None else _classes(summary, per_class),
-            p={"differ": summary["provenance"]["differ"], "replicates": made_of(summary)},
+            p={"differ": summary["provenance"]["differ"], "replicates": origins(summary)},
             thresholds=", ".join(f"{threshold:.2f}" for threshold in summary.get("thresholds", [])),
             hardware=machine["gpus"][0] if machine.get("gpus") else machine.get("cpu"),
             n=_number,

@@ -1,4 +1,4 @@
-"""Figures of one run's result folder: learning curves, confusion matrix, ROC and precision-recall curves."""
+"""Figures of a classification run: learning curves, confusion matrix, ROC and precision-recall."""
 
 from __future__ import annotations
 
@@ -22,29 +22,25 @@ AVERAGES: dict[str, tuple[str, Any]] = {
     "macro average": (BLACK, "-"),
     "micro average": (GREY, "--"),
 }
-Points = Sequence[Mapping[str, Any]]
-MANY = 8  # classes above which a matrix holds no numbers and curves show only averages
+MANY = 8  # classes above which a matrix holds no small numbers and curves show averages only
 
 
-@style.styled
 def curves(
     table: pd.DataFrame, run: str, quantities: Sequence[tuple[str, str]] = QUANTITIES
 ) -> Figure:
-    """Loss and accuracy of training and validation by epoch; the band is the range over replicates."""
+    """Draw quantities of training and validation by epoch; the band is the range of replicates."""
     figure = style.new(2.5)
     figure.suptitle(label(run), size=9)
-    for axes, (name, unit) in zip(
-        figure.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True
-    ):
+    panels = figure.subplots(1, len(quantities), squeeze=False)[0]
+    for axes, (name, unit) in zip(panels, quantities, strict=True):
         draw_curves(axes, table, name)
         axes.set(xlabel="epoch", ylabel=unit)
         axes.legend()
     return figure
 
 
-@style.styled
 def confusion(counts: np.ndarray, classes: list[str], run: str) -> Figure:
-    """Confusion matrix of the test images, each row in percent of its true class; of many classes from 0.5 % on."""
+    """Draw the confusion matrix of the test images, each row in percent of its true class."""
     side = min(6.3, max(3.0, 1.4 + 0.42 * len(classes)))
     figure = style.new(side * 0.9, side)
     axes = figure.subplots()
@@ -56,21 +52,20 @@ def confusion(counts: np.ndarray, classes: list[str], run: str) -> Figure:
     return figure
 
 
-@style.styled
 def roc(
     roc: pd.DataFrame,
     pr: pd.DataFrame,
     areas: Sequence[dict[str, float]],
     run: str,
-    operating: Points,
+    operating: Sequence[Mapping[str, Any]],
 ) -> Figure:
-    """ROC and precision-recall curves of the test images: thick the mean over seeds, thin each seed.
+    """Draw ROC and precision-recall curves: thick the mean over seeds, thin each seed.
 
     Args:
         roc, pr: roc.csv and pr.csv.
         areas: AUROC and average precision by curve.
-        run: its name.
-        operating: operating.csv's rows; of two classes they are drawn.
+        run: name of the run.
+        operating: rows of operating.csv; those of a study with two classes are drawn.
     """
     figure = style.new(3.6, 6.3)
     figure.suptitle(label(run), size=9)
@@ -84,8 +79,8 @@ def roc(
     if len({row["class"] for row in operating}) == 1:
         for marker, row in zip(MARKERS, operating, strict=False):
             words = f"validation specificity {100 * row['wanted']:g} %"
-            where = 1 - row["specificity"], row["sensitivity"]
-            left.plot(*where, marker, color=BLACK, markersize=4, fillstyle="none", label=words)
+            point = 1 - row["specificity"], row["sensitivity"]
+            left.plot(*point, marker, color=BLACK, markersize=4, fillstyle="none", label=words)
     left.set(xlabel="false-positive rate", ylabel="true-positive rate")
     right.set(xlabel="recall", ylabel="precision")
     for axes in (left, right):
@@ -94,13 +89,12 @@ def roc(
 
 
 def draw_curves(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
-    """Draw training and validation ``quantity`` (loss or accuracy) from curves.csv."""
+    """Draw training and validation ``quantity`` (loss or accuracy) of curves.csv."""
     for split, words, colour, line in SPLITS:
         part = table[table["quantity"] == f"{split}_{quantity}"].sort_values("epoch")
         axes.plot(part["epoch"], part["mean"], color=colour, linestyle=line, label=words)
-        axes.fill_between(
-            part["epoch"], part["low"], part["high"], color=colour, alpha=0.2, linewidth=0
-        )
+        ends = part["low"], part["high"]
+        axes.fill_between(part["epoch"], *ends, color=colour, alpha=0.2, linewidth=0)
     if quantity == "accuracy":
         axes.set_ylim(0, 1.02)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
@@ -109,56 +103,61 @@ def draw_curves(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
 def draw_confusion(
     axes: Axes, counts: np.ndarray, classes: list[str], *, names: bool = True
 ) -> AxesImage:
-    """Draw a row-normalised matrix with its numbers, where they fit; returns the image for a colour bar."""
+    """Draw a row-normalised matrix with its numbers; return the image for a colour bar.
+
+    With many classes the colours show square roots, so that rare confusions are visible, and
+    numbers begin at 0.5 %.
+    """
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     many = len(classes) > MANY
-    image = axes.imshow(
-        shares, cmap="Blues", norm=PowerNorm(0.5 if many else 1, 0, 100)
-    )  # rare confusions show too
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5 if many else 1, 0, 100))
     axes.grid(visible=False)
     ticks = range(len(classes)) if names else []
     words = [style.shorten(name, 18) for name in classes] if names else []
-    small = 5 if len(classes) > 15 else 7
-    axes.set_xticks(ticks, words, rotation=90 if len(classes) > 3 else 0, fontsize=small)
-    axes.set_yticks(ticks, words, fontsize=small)
-    if names or not many:
-        for (row, column), share in np.ndenumerate(shares):
+    tick_size, size = (5, 4) if len(classes) > 15 else (7, 7)
+    axes.set_xticks(ticks, words, rotation=90 if len(classes) > 3 else 0, fontsize=tick_size)
+    axes.set_yticks(ticks, words, fontsize=tick_size)
+    for (row, column), share in np.ndenumerate(shares):
+        if not many or (names and share >= 0.5):
             colour = "white" if share > (30 if many else 55) else "black"
-            if share >= 0.5 or not many:
-                size = 4 if len(classes) > 15 else 7
-                axes.text(
-                    column, row, f"{share:.0f}", ha="center", va="center", color=colour, size=size
-                )
+            options: dict[str, Any] = {
+                "ha": "center",
+                "va": "center",
+                "color": colour,
+                "size": size,
+            }
+            axes.text(column, row, f"{share:.0f}", **options)
     return image
 
 
 def draw_roc(axes: Axes, points: pd.DataFrame, auroc: dict[str, float]) -> None:
-    """Draw the ROC curves of roc.csv; ``auroc`` gives the areas by curve that the legend tells."""
+    """Draw the curves of roc.csv; ``auroc`` is printed in the legend by curve."""
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.7, linestyle=":")
     draw_curve(axes, points, ("false_positive_rate", "true_positive_rate"), auroc)
 
 
 def draw_curve(
-    axes: Axes, points: pd.DataFrame, of: tuple[str, str], areas: dict[str, float]
+    axes: Axes, points: pd.DataFrame, columns: tuple[str, str], areas: dict[str, float]
 ) -> None:
-    """Draw the curves of roc.csv or pr.csv (columns ``of``): of many classes only their averages."""
+    """Draw the curves of roc.csv or pr.csv; of many classes only their averages.
+
+    Args:
+        axes: the panel.
+        points: the table; an empty ``seed`` marks the mean over seeds.
+        columns: those of the horizontal and the vertical axis.
+        areas: area below a curve by its name, for the legend.
+    """
     names = list(dict.fromkeys(points["curve"]))
     if len(names) > MANY:
         names = [name for name in names if name.endswith(" average")]
     for number, name in enumerate(names):
-        colour, line = AVERAGES.get(
-            name, (COLOURS[number % len(COLOURS)], LINES[number % len(LINES)])
-        )
+        own = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
+        colour, line = AVERAGES.get(name, own)
+        area = f" ({areas[name]:.3f})" if name in areas else ""
         for seed, part in points[points["curve"] == name].groupby("seed", dropna=False):
-            mean = pd.isna(seed) or seed == ""
-            area = f" ({areas[name]:.3f})" if name in areas else ""
-            axes.plot(
-                part[of[0]],
-                part[of[1]],
-                color=colour,
-                linestyle=line if mean else "-",
-                linewidth=1.4 if mean else 0.5,
-                alpha=1 if mean else 0.4,
-                label=style.shorten(name) + area if mean else None,
-            )
+            options: dict[str, Any] = {"linestyle": "-", "linewidth": 0.5, "alpha": 0.4}
+            if pd.isna(seed) or seed == "":
+                words = style.shorten(name) + area
+                options = {"linestyle": line, "linewidth": 1.4, "alpha": 1, "label": words}
+            axes.plot(part[columns[0]], part[columns[1]], color=colour, **options)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")

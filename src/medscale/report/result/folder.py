@@ -1,16 +1,17 @@
-"""A run's result folder: summary, tables, figures and model card, put in place whole."""
+"""The result folder of a run: summary, tables, figures and model card, put in place whole."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import atomic, sync_folder, write_csv, write_json, write_text
@@ -20,16 +21,13 @@ from medscale.evaluate.replicates import Gallery
 from medscale.evaluate.summary import summarise
 from medscale.report import style
 from medscale.report.marks import mark
-from medscale.report.names import label
-from medscale.report.quality import figures as quality_figures
-from medscale.report.result import figures as run_figures
-from medscale.report.result import gallery as gallery_figures
+from medscale.report.result import figures, quality
+from medscale.report.result import gallery as gradcam
 from medscale.report.result.card import model_card
 from medscale.report.result.reading import records
 
-Further = Callable[
-    [Path, dict[str, Any]], None
-]  # writes more into a new folder, given it and summary.json's content
+# Writes further files into a new result folder, given the content of summary.json.
+Further = Callable[[Path, dict[str, Any]], None]
 
 
 def write_result(
@@ -38,7 +36,13 @@ def write_result(
     gallery: Gallery | None = None,
     further: Further | None = None,
 ) -> dict[str, Any]:
-    """Write ``results/<study>/<run>/`` and return the content of its summary.json; without a gallery no Grad-CAM.
+    """Write the result folder of a classification run and return the content of summary.json.
+
+    Args:
+        evaluation: scores, curves and tables.
+        folder: ``results/<study>/<run>``.
+        gallery: images with their Grad-CAM; without it the folder has none.
+        further: writes what predicts.
 
     Raises:
         MedscaleError: when the folder cannot be written.
@@ -47,32 +51,40 @@ def write_result(
     summary["gradcam"] = (
         None if gallery is None else {"cases": len(gallery.cases), "why_none": gallery.why}
     )
-    with whole_folder(Path(folder)) as new:
-        _tables(evaluation, new)
-        _figures(evaluation, summary, new)
+    with whole_folder(Path(folder)) as new, style.house():
+        drawings = _figures(evaluation, summary)
         if gallery is not None:
+            drawings["gradcam"] = gradcam.of_run(gallery, summary)
             write_csv(new / "gradcam.csv", gallery.cases)
             for name in ("heat", "images"):
-                with (
-                    atomic(new / f"gradcam_{name}.npy") as temporary,
-                    open(temporary, "wb") as file,
-                ):
-                    np.save(file, getattr(gallery, name), allow_pickle=False)
-            drawing = gallery_figures.gallery(
-                gallery, f"{label(summary['run']['name'])}: test images"
-            )
-            style.save(drawing, new / "gradcam.pdf", mark([summary["marks"]]))
-        write_text(new / "model_card.md", model_card(summary, evaluation.per_class))
-        write_json(new / "summary.json", summary)
-        if further is not None:
-            further(new, summary)
+                _write_array(new / f"gradcam_{name}.npy", getattr(gallery, name))
+        fill(new, summary, drawings, _tables(evaluation), evaluation.per_class, further)
     return summary
 
 
-def _tables(evaluation: Evaluation, folder: Path) -> None:
+def fill(
+    folder: Path,
+    summary: dict[str, Any],
+    drawings: Mapping[str, Figure],
+    tables: Mapping[str, pd.DataFrame],
+    per_class: pd.DataFrame | None,
+    further: Further | None,
+) -> None:
+    """Write figures with their mark, tables, model card and summary into a new result folder."""
+    for name, table in tables.items():
+        write_csv(folder / f"{name}.csv", table)
+    for name, figure in drawings.items():
+        style.save(figure, folder / f"{name}.pdf", mark([summary["marks"]]))
+    write_text(folder / "model_card.md", model_card(summary, per_class))
+    write_json(folder / "summary.json", summary)
+    if further is not None:
+        further(folder, summary)
+
+
+def _tables(evaluation: Evaluation) -> dict[str, pd.DataFrame]:
     confusion = pd.DataFrame(evaluation.confusion, columns=evaluation.classes)
     confusion.insert(0, "true class", evaluation.classes)
-    tables = {
+    return {
         "metrics": evaluation.scores,
         "per_class": evaluation.per_class,
         "confusion": confusion,
@@ -85,50 +97,45 @@ def _tables(evaluation: Evaluation, folder: Path) -> None:
         "curves": evaluation.curves,
         "resamples": evaluation.resamples,
     }
-    for name, table in tables.items():
-        write_csv(folder / f"{name}.csv", table)
 
 
-def _figures(evaluation: Evaluation, summary: dict[str, Any], folder: Path) -> None:
+def _figures(evaluation: Evaluation, summary: dict[str, Any]) -> dict[str, Figure]:
     run, per_class = summary["run"]["name"], evaluation.per_class
-    figures = {
-        "curves": run_figures.curves(evaluation.curves, run),
-        "confusion": run_figures.confusion(evaluation.confusion, evaluation.classes, run),
-        "roc": run_figures.roc(
-            evaluation.roc,
-            evaluation.precision_recall,
-            [areas(summary, per_class, area) for area in metrics.AREAS],
-            run,
-            records(evaluation.operating),
-        ),
-        "quality": quality_figures.quality(
-            evaluation.reliability, evaluation.subgroups, summary["metrics"]["test"], run
-        ),
+    areas = [areas_of(summary, per_class, area) for area in metrics.AREAS]
+    operating, test = records(evaluation.operating), summary["metrics"]["test"]
+    return {
+        "curves": figures.curves(evaluation.curves, run),
+        "confusion": figures.confusion(evaluation.confusion, evaluation.classes, run),
+        "roc": figures.roc(evaluation.roc, evaluation.precision_recall, areas, run, operating),
+        "quality": quality.quality(evaluation.reliability, evaluation.subgroups, test, run),
     }
-    for name, figure in figures.items():
-        style.save(figure, folder / f"{name}.pdf", mark([summary["marks"]]))
 
 
-def areas(summary: dict[str, Any], per_class: pd.DataFrame, area: str) -> dict[str, float]:
-    """Area (auroc or auprc) by name of curve, where it is defined."""
+def areas_of(summary: dict[str, Any], per_class: pd.DataFrame, area: str) -> dict[str, float]:
+    """Return an area (auroc or auprc) by name of curve, where it is defined."""
     rows = per_class[(per_class["metric"] == area) & per_class["mean"].notna()]
-    found = {str(row["class"]): float(row["mean"]) for row in rows.to_dict("records")}
+    areas = {str(row["class"]): float(row["mean"]) for row in records(rows)}
     test = summary["metrics"]["test"]
     for name, key in (("macro average", area), ("micro average", f"{area}_micro")):
         if key in test and test[key]["mean"] is not None:
-            found[name] = test[key]["mean"]
-    return found
+            areas[name] = test[key]["mean"]
+    return areas
+
+
+def _write_array(path: Path, array: np.ndarray) -> None:
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, array, allow_pickle=False)
 
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder beside ``folder`` that replaces it when all went well, and vanishes when not.
+    """Yield a new folder that replaces ``folder`` if the block ends without an error.
 
     Raises:
         MedscaleError: when the folder cannot be written.
     """
+    temporary = folder.parent / f".{folder.name}.{os.getpid()}"
     try:
-        temporary = folder.parent / f".{folder.name}.{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
     except OSError as error:

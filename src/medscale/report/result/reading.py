@@ -1,4 +1,4 @@
-"""Result folders of a study, read back for figures, tables and the paper."""
+"""Result folders of classification runs, read back for figures, tables and facts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.evaluate.bootstrap import interval
 
-FILES = {
+FILES = {  # CSV file by attribute of Result
     "per_class": "per_class",
     "curves": "curves",
     "roc": "roc",
@@ -26,7 +26,7 @@ FILES = {
     "subgroups": "subgroups",
     "resamples": "resamples",
 }
-TEXT = (
+TEXT = (  # columns that hold text, even where a class is named 1 or NA
     "class",
     "metric",
     "quantity",
@@ -42,7 +42,7 @@ TEXT = (
 
 @dataclass(frozen=True)
 class Result:
-    """One run's result folder."""
+    """The result folder of a run."""
 
     name: str
     folder: Path
@@ -64,28 +64,29 @@ class Result:
 
     @property
     def confusion(self) -> np.ndarray:
-        """Counts of the test images summed over seeds, shape K,K, rows are the truth."""
+        """Counts of the test images summed over seeds, shape K,K; rows are the true classes."""
         return np.array(self.summary["confusion"])
 
     @property
     def collapsed(self) -> bool:
-        """Whether every test image was given the same class."""
+        """Whether all test images were predicted to be of the same class."""
         return bool((self.confusion.sum(axis=0) > 0).sum() == 1)
 
     @property
     def normalizes(self) -> bool:
-        """Whether the network has batch normalization, told by the running statistics among its weights."""
+        """Whether the network has batch normalization: its weights have running statistics."""
         path = self.folder / f"seed{self.summary['seeds'][0]}.safetensors"
         try:
             with safe_open(path, "np") as weights:
-                return any(name.endswith("running_mean") for name in weights.keys())  # noqa: SIM118 (no mapping)
+                names = list(weights.keys())
         except (OSError, SafetensorError) as error:
             raise MedscaleError(
                 f"{path} cannot be read ({error}); delete {self.folder} and run again"
             ) from None
+        return any(name.endswith("running_mean") for name in names)
 
     def score(self, metric: str, split: str = "test") -> dict[str, Any]:
-        """A metric's ``mean, low, high, seed_sd, values``."""
+        """Return a metric's ``mean, low, high, seed_sd, values``."""
         return dict(self.summary["metrics"][split][metric])
 
 
@@ -97,37 +98,38 @@ def read_result(folder: str | Path) -> Result:
     """
     folder = Path(folder)
     summary = read_json(folder / "summary.json")
-    tables = {}
-    for field, name in FILES.items():
-        try:
-            keep = dict.fromkeys(TEXT, str)
-            tables[field] = pd.read_csv(
-                folder / f"{name}.csv", dtype=keep, keep_default_na=False, na_values={}
-            )
-        except (OSError, ValueError) as error:
-            raise MedscaleError(
-                f"{folder / name}.csv cannot be read ({error}); delete {folder} and run again"
-            ) from None
-        for column in tables[field].columns.difference(list(TEXT)):
-            tables[field][column] = pd.to_numeric(tables[field][column], errors="coerce")
+    tables = {field: _read_table(folder / f"{name}.csv") for field, name in FILES.items()}
     return Result(summary["run"]["name"], folder, summary, **tables)
 
 
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        text = dict.fromkeys(TEXT, str)
+        table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={})
+    except (OSError, ValueError) as error:
+        raise MedscaleError(
+            f"{path} cannot be read ({error}); delete {path.parent} and run again"
+        ) from None
+    for column in table.columns.difference(list(TEXT)):
+        table[column] = pd.to_numeric(table[column], errors="coerce")
+    return table
+
+
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """A table's rows by column name."""
+    """Return a table's rows as dictionaries by column name."""
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def differences(results: Sequence[Result], baseline: str, metric: str = "accuracy") -> pd.DataFrame:
-    """Difference of a metric from the baseline run, in percentage points, with a paired bootstrap interval.
+    """Subtract the baseline's value of a metric from each run's, with a paired bootstrap interval.
 
-    The same patients are drawn for both runs in each resample, so what both share cancels.
+    Each resample draws the same patients for both runs, so that what both share cancels.
 
     Returns:
-        ``run, mean, low, high``; NaN where the metric is undefined.
+        ``run, mean, low, high`` in percentage points; NaN where the metric is undefined.
 
     Raises:
-        MedscaleError: when the baseline has no result, or runs were evaluated on different test images.
+        MedscaleError: when the baseline has no result, or the runs' test images differ.
     """
     by_name = {result.name: result for result in results}
     if baseline not in by_name:
@@ -137,12 +139,22 @@ def differences(results: Sequence[Result], baseline: str, metric: str = "accurac
     base = by_name[baseline]
     rows = []
     for result in results:
-        if result.summary["bootstrap"]["paired_with"] != base.summary["bootstrap"]["paired_with"]:
-            raise MedscaleError(
-                f"{result.name} and {baseline} were evaluated on different test images; delete results/ and run again"
-            )
-        ours, theirs = result.score(metric)["mean"], base.score(metric)["mean"]
-        mean = np.nan if ours is None or theirs is None else 100 * (ours - theirs)
+        check_paired(result, base)
+        values = [r.score(metric)["mean"] for r in (result, base)]
+        mean = np.nan if None in values else 100 * (values[0] - values[1])
         low, high = interval(100 * (result.resamples[metric] - base.resamples[metric]).to_numpy())
         rows.append({"run": result.name, "mean": mean, "low": low, "high": high})
     return pd.DataFrame(rows)
+
+
+def check_paired(result: Result, other: Result) -> None:
+    """Refuse results of different test images.
+
+    Raises:
+        MedscaleError: naming both.
+    """
+    if result.summary["bootstrap"]["paired_with"] != other.summary["bootstrap"]["paired_with"]:
+        raise MedscaleError(
+            f"{result.name} and {other.name} were evaluated on different test images; delete "
+            "results/ and run again"
+        )

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medscale.config.configuration import Config
 from medscale.measure.scaling import Series
 from medscale.measure.scaling.advice import findings, recommendation, speaker, superlinear, verdict
 from medscale.report.names import family, label
 from medscale.report.scaling.analysis import Analysis
-from medscale.resources.cost import kind_of
 
 
 def plural(series: Series, *, published: bool = False) -> str:
@@ -24,18 +22,20 @@ def plural(series: Series, *, published: bool = False) -> str:
 
 
 def facts(
-    config: Config,
     summaries: Sequence[dict[str, Any]],
     analysis: Analysis,
-    best: Sequence[str],
+    share: float,
+    currency: str,
+    devices: Mapping[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """Return the facts of a study's scaling analysis.
 
     Args:
-        config: the configuration.
         summaries: the content of each result's summary.json.
         analysis: series and costs.
-        best: runs that no other beats in both time and money.
+        share: of the baseline's best validation accuracy that is the target.
+        currency: of the prices.
+        devices: title and price of an hour of each kind of device, by backend.
     """
     return {
         "series": bool(analysis.ours),
@@ -58,10 +58,10 @@ def facts(
             for _, row in superlinear(series.table()).iterrows()
         ],
         "target": None if math.isnan(analysis.target) else analysis.target,
-        "share": config.cost.target,
-        "best": [label(run) for run in best],
-        "currency": config.cost.currency,
-        "prices": _prices(config, summaries),
+        "share": share,
+        "best": [label(run) for run in analysis.best],
+        "currency": currency,
+        "prices": _prices(summaries, devices),
     }
 
 
@@ -77,14 +77,15 @@ def _advice(measured: Sequence[Series]) -> list[dict[str, Any]]:
     return advice
 
 
-def _prices(config: Config, summaries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _prices(
+    summaries: Sequence[dict[str, Any]], devices: Mapping[str, dict[str, Any]]
+) -> list[dict[str, Any]]:
     """Return the price of a device-hour for each kind of device that trained."""
-    prices = []
-    for backend in dict.fromkeys(summary["backend"] for summary in summaries):
-        kind = kind_of(config, backend)
-        device = "gpu" if backend == "cuda" else "cpu"
-        prices.append({"device": device, "title": kind.title, "price": kind.price})
-    return prices
+    backends = dict.fromkeys(summary["backend"] for summary in summaries)
+    return [
+        {"device": "gpu" if backend == "cuda" else "cpu", **devices[backend]}
+        for backend in backends
+    ]
 
 
 def _words(series: Series) -> str:

@@ -1,62 +1,70 @@
-"""A study's scaling analysis as tables, figures and facts: series, fitted laws, cost to a target, recommendations."""
+"""The chapter scaling: series, fitted laws, cost until a target, recommendations."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from medscale.base.files import read_json, write_json
-from medscale.measure.scaling.target import frontier
-from medscale.report import style
-from medscale.report.marks import mark
-from medscale.report.overview import tables
-from medscale.report.overview.make import read_config
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json
 from medscale.report.reported import read_reported
-from medscale.report.scaling import figures as scaling_figures
-from medscale.report.scaling import tables as scaling_tables
+from medscale.report.scaling import figures, tables
 from medscale.report.scaling.analysis import analyse
 from medscale.report.scaling.facts import facts
+from medscale.report.writer import Pages
 
 
-def write_scaling(
+def make(
     study: str,
-    config: Path,
-    results: Sequence[Path],
-    runs: Path,
-    reported: Path,
-    figures: Path,
-    tables_to: Path,
-) -> None:
-    """Write ``figures/<study>/scaling|cost.pdf`` and ``tables/<study>/scaling|laws|cost.tex|csv`` and ``scaling.json``.
+    *,
+    results: Sequence[str],
+    histories: Sequence[str],
+    reported: str,
+    baseline: str,
+    target: float,
+    currency: str,
+    devices: dict[str, dict[str, Any]],
+) -> Pages:
+    """Return the chapter's pages.
 
     Args:
-        study: its name.
-        config: config.resolved.json.
+        study: the study's name.
         results: result folders, in the order in which runs are shown.
-        runs: ``runs/<study>``, with the history of each replicate.
+        histories: history.csv of all replicates, in their run folders.
         reported: reported.yaml.
-        figures: folder of the figures.
-        tables_to: folder of the tables.
+        baseline: the run whose validation accuracy sets the target.
+        target: share of that accuracy.
+        currency: of the prices.
+        devices: title and price of an hour of each kind of device, by backend.
 
     Raises:
-        MedscaleError: when an input is missing or damaged.
+        MedscaleError: when an input is missing or damaged, or a price is missing.
     """
-    whole = read_config(config)
-    summaries = [read_json(folder / "summary.json") for folder in results]
+    summaries = [read_json(Path(folder) / "summary.json") for folder in results]
+    by_run: dict[str, list[Path]] = {}
+    for path in map(Path, histories):
+        by_run.setdefault(path.parents[1].name, []).append(path)
+    backends = {summary["backend"] for summary in summaries}
+    if missing := backends - set(devices):
+        raise MedscaleError(f"cost.devices in config.yaml describes no device of {missing.pop()}")
+    prices = {backend: devices[backend]["price"] for backend in backends}
+    published = read_reported(reported, study)
+    analysis = analyse(summaries, by_run, published, baseline, target, prices)
+    sources = {"ours": analysis.ours, "published": analysis.published}
     marks = [summary["marks"] for summary in summaries]
-    found = analyse(whole, study, summaries, runs, read_reported(reported, study))
-    seen = mark(marks)
-    of_ours = seen if found.ours else ""  # what others published stands in for nothing
-    style.save(
-        scaling_figures.speedups(found.ours, found.published), figures / "scaling.pdf", of_ours
+    speedups = figures.speedups(analysis.ours, analysis.published)
+    cost = analysis.cost, analysis.best, currency
+    return Pages(
+        marks=marks,
+        figures={
+            "scaling": (speedups, marks if analysis.ours else []),  # published times are real
+            "cost": figures.cost(*cost),
+        },
+        tables={
+            "scaling": tables.series(analysis.ours),
+            "laws": tables.laws(sources),
+            "cost": (tables.cost(*cost), analysis.cost),
+        },
+        facts=facts(summaries, analysis, target, currency, devices),
     )
-    best = frontier(found.cost)
-    style.save(
-        scaling_figures.cost(found.cost, best, whole.cost.currency), figures / "cost.pdf", seen
-    )
-    tables.write(tables_to, "scaling", *scaling_tables.series(found.ours))
-    tables.write(
-        tables_to, "laws", *scaling_tables.laws({"ours": found.ours, "published": found.published})
-    )
-    tables.write(tables_to, "cost", *scaling_tables.cost(found.cost, best, whole.cost.currency))
-    write_json(tables_to / "scaling.json", facts(whole, summaries, found, best))

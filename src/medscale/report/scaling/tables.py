@@ -1,4 +1,4 @@
-"""Tables of the scaling analysis: speedup by series, fitted laws, cost until the target accuracy."""
+"""Tables of the scaling analysis: speedup by series, fitted laws, cost until the target."""
 
 from __future__ import annotations
 
@@ -12,126 +12,113 @@ import pandas as pd
 from medscale.measure.scaling import Series
 from medscale.measure.scaling.advice import undecided
 from medscale.measure.scaling.laws import Fit, Value
-from medscale.report.latex import escape, number, significant, span, stacked, tabular
+from medscale.report.latex import escape, number, significant, span
 from medscale.report.names import family, label
-from medscale.report.overview.tables import DAGGER, with_range
 from medscale.report.result.reading import records
+from medscale.report.tables import DAGGER, by_run, left, ranged, right, table
 
-HELD = {"global": "global batch", "per_device": "batch a device", "other": "neither", "": "unknown"}
+KEPT = ("global", "per_device", "other", "")  # which batch a series keeps; order of the table
 SCALING = {"global": "strong", "per_device": "weak", "other": "--", "": "--"}
 LAWS = {"amdahl": "Amdahl", "gustafson": "Gustafson", "usl": "USL"}
-HOURS = ("device_hours", "whole_device_hours")  # in the same units
+HOURS = ("device_hours", "whole_device_hours")  # printed in the same units
 CHOSEN = r"\textsuperscript{*}"
 
 
-def series(found: Sequence[Series]) -> tuple[str, pd.DataFrame]:
-    """Speedup and efficiency of each series by number of devices, with intervals, strong and weak scaling apart."""
-    rows, flat, rules = [], [], []
-    for one in sorted(found, key=lambda one: list(HELD).index(one.held)):
-        table = one.table()
-        for place, row in enumerate(records(table)):
-            name = escape(f"{family(one.spec.name)}, {one.spec.device.upper()}") + (
-                DAGGER if one.stand_in else ""
-            )
-            rows.append(
-                [
-                    name if place == 0 else "",
-                    SCALING[one.held] if place == 0 else "",
-                    escape(label(row["run"])),
-                    str(row["replicates"]),
-                    with_range(row["seconds"], row["seconds_low"], row["seconds_high"]),
-                    with_range(row["speedup"], row["speedup_low"], row["speedup_high"], 2),
-                    _interval(row, "speedup"),
-                    number(row["efficiency"], 2),
-                    number(row["serial_fraction"], 3),
-                ]
-            )
+def series(several: Sequence[Series]) -> tuple[str, pd.DataFrame]:
+    """Return speedup and efficiency of each series by number of devices, with intervals."""
+    rows: list[dict[str, Any]] = []
+    flat, rules = [], []
+    for line in sorted(several, key=lambda line: KEPT.index(line.held)):
+        points = line.table()
+        first = {"series": _name(line), "scaling": SCALING[line.held]}
+        for place, row in enumerate(records(points)):
+            rows.append(row | (first if place == 0 else {"series": "", "scaling": ""}))
         rules.append(len(rows) - 1)
-        flat.append(table.assign(series=one.name, held=one.held, stand_in=one.stand_in))
-    if not rows:
-        rows = [["no run on several devices has a counterpart on one", *[""] * 8]]
-    heads = (
-        r"repli-\\cates",
-        r"s an epoch\\(range)",
-        r"speedup\\(range)",
-        r"95\,\%\\interval",
-        r"effi-\\ciency",
-        r"serial\\fraction",
-    )
-    aligned = [
-        ("l", "series"),
-        ("l", "scaling"),
-        ("l", "run"),
-        *[("r", stacked(head)) for head in heads],
+        flat.append(points.assign(series=line.name, held=line.held, stand_in=line.stand_in))
+    columns = [
+        left("series", lambda row: row["series"]),
+        left("scaling", lambda row: row["scaling"]),
+        left("run", lambda row: escape(label(row["run"]))),
+        right(r"repli-\\cates", lambda row: str(row["replicates"])),
+        right(r"s an epoch\\(range)", lambda row: ranged(row, "seconds")),
+        right(r"speedup\\(range)", lambda row: ranged(row, "speedup", 2)),
+        right(r"95\,\%\\interval", _confidence),
+        right(r"effi-\\ciency", lambda row: number(row["efficiency"], 2)),
+        right(r"serial\\fraction", lambda row: number(row["serial_fraction"], 3)),
     ]
+    none = "no run on several devices has a counterpart on one"
+    text = table(rows, columns, otherwise=none, rules_after=rules)
     empty = pd.DataFrame({"series": [], "held": [], "run": []})
-    return tabular(aligned, rows, rules), pd.concat(flat, ignore_index=True) if flat else empty
+    return text, pd.concat(flat, ignore_index=True) if flat else empty
 
 
-def laws(found: Mapping[str, Sequence[Series]]) -> tuple[str, pd.DataFrame]:
-    """The laws fitted to each series that has devices enough for one, ours and the published ones side by side.
+def laws(sources: Mapping[str, Sequence[Series]]) -> tuple[str, pd.DataFrame]:
+    """Return the laws fitted to each series with enough numbers of devices.
 
     Args:
-        found: series by where they come from.
+        sources: series by where they come from: ours, published.
     """
-    rows: list[list[str]] = []
-    flat, rules = [], []
-    for source, several in found.items():
-        for one in several:
-            rows += _law_rows(source, one)
-            flat += _law_records(source, one)
+    rows: list[dict[str, Any]] = []
+    flat: list[dict[str, Any]] = []
+    rules = []
+    for source, several in sources.items():
+        for line in several:
+            rows += _law_rows(source, line)
+            flat += _law_records(source, line)
         rules.append(len(rows) - 1)
-    if not rows:
-        rows = [["no series has enough different numbers of devices for a law", *[""] * 7]]
-    heads = (
-        r"serial part\\(95\,\% interval)",
-        r"crosstalk (\ensuremath{10^{-3}},\\95\,\% interval)",
-        r"fastest at\\devices",
-        r"efficiency\\1/2 at",
-        r"error\\(\%)",
-    )
-    aligned = [
-        ("l", "series"),
-        ("l", "devices"),
-        ("l", "law"),
-        *[("r", stacked(head)) for head in heads],
+    columns = [
+        left("series", lambda row: row["series"]),
+        left("devices", lambda row: row["devices"]),
+        left("law", lambda row: row["law"]),
+        right(r"serial part\\(95\,\% interval)", _serial),
+        right(
+            r"crosstalk (\ensuremath{10^{-3}},\\95\,\% interval)",
+            lambda row: _of_law(row["fit"], row["fit"].crosstalk, 2, 1000),
+        ),
+        right(r"fastest at\\devices", lambda row: _of_law(row["fit"], row["fit"].best, 0)),
+        right(
+            r"efficiency\\1/2 at",
+            lambda row: "--" if undecided(row["fit"]) else _value(row["fit"].half, 0),
+        ),
+        right(r"error\\(\%)", lambda row: number(row["fit"].error, 1, 100)),
     ]
-    return tabular(aligned, rows, rules), pd.DataFrame(flat)
+    none = "no series has enough different numbers of devices for a law"
+    return table(rows, columns, otherwise=none, rules_after=rules), pd.DataFrame(flat)
 
 
-def cost(table: pd.DataFrame, best: Sequence[str], currency: str) -> tuple[str, pd.DataFrame]:
-    """Time, device-hours and money of each run until the target accuracy, and of its whole training."""
-    rows, hours, price = [], power(table, *HOURS), power(table, "money")
-    for row in records(table):
-        rows.append(
-            [
-                escape(label(row["run"]))
-                + (DAGGER if row["stand_in"] else "")
-                + (CHOSEN if row["run"] in best else ""),
-                f"{row['reached']} of {row['replicates']}",
-                significant(row["seconds"] / 60),
-                significant(row["device_hours"] / 10**hours),
-                significant(row["money"] / 10**price, 2),
-                significant(row["whole_seconds"] / 60),
-                significant(row["whole_device_hours"] / 10**hours),
-                significant(row["energy_kwh"]),
-            ]
-        )
-    heads = (
-        r"replicates that\\reach it",
-        r"minutes\\to target",
-        rf"{_times(hours)}device-hours\\to target",
-        rf"{_times(price)}{escape(currency)}\\to target",
-        r"whole\\minutes",
-        rf"whole\\{_times(hours)}device-hours",
-        r"energy\\(kWh)",
-    )
-    return tabular([("l", "run"), *[("r", stacked(head)) for head in heads]], rows), table
+def cost(costs: pd.DataFrame, best: Sequence[str], currency: str) -> str:
+    """Return time, device-hours and money of each run until the target, and of all its epochs."""
+    hours, price = power(costs, *HOURS), power(costs, "money")
+    named = by_run()
+
+    def run(row: dict[str, Any]) -> str:
+        return named(row) + (CHOSEN if row["run"] in best else "")
+
+    columns = [
+        left("run", run),
+        right(r"replicates that\\reach it", lambda row: f"{row['reached']} of {row['replicates']}"),
+        right(r"minutes\\to target", lambda row: significant(row["seconds"] / 60)),
+        right(
+            rf"{_times(hours)}device-hours\\to target",
+            lambda row: significant(row["device_hours"] / 10**hours),
+        ),
+        right(
+            rf"{_times(price)}{escape(currency)}\\to target",
+            lambda row: significant(row["money"] / 10**price, 2),
+        ),
+        right(r"whole\\minutes", lambda row: significant(row["whole_seconds"] / 60)),
+        right(
+            rf"whole\\{_times(hours)}device-hours",
+            lambda row: significant(row["whole_device_hours"] / 10**hours),
+        ),
+        right(r"energy\\(kWh)", lambda row: significant(row["energy_kwh"])),
+    ]
+    return table(records(costs), columns)
 
 
-def power(table: pd.DataFrame, *columns: str) -> int:
-    """The power of ten (0, -3, -6, ...) in whose units the largest of some columns' values can be read."""
-    largest = table[list(columns)].to_numpy(float)
+def power(costs: pd.DataFrame, *columns: str) -> int:
+    """Return the power of ten (0, -3, -6, …) in whose units the largest value can be read."""
+    largest = costs[list(columns)].to_numpy(float)
     largest = largest[np.isfinite(largest) & (largest > 0)]
     return (
         3 * math.floor(math.log10(largest.max()) / 3) if largest.size and largest.max() < 0.1 else 0
@@ -142,68 +129,51 @@ def _times(exponent: int) -> str:
     return rf"\ensuremath{{10^{{{exponent}}}}} " if exponent else ""
 
 
-def _law_rows(source: str, one: Series) -> list[list[str]]:
-    counts = [str(point.spec.devices) for point in one.points]
-    name = f"{family(one.spec.name)}, {one.spec.device.upper()}"
-    told = ", ".join(counts if len(counts) < 5 else [*counts[:2], r"\ldots", counts[-1]])
-    start = [f"{source}: {escape(name)}" + (DAGGER if one.stand_in else ""), told]
-    found, chosen = one.laws(), one.law()
-    rows = []
-    for number_, fit in enumerate(found.values()):
+def _name(line: Series, source: str = "") -> str:
+    words = f"{source}{family(line.spec.name)}, {line.spec.device.upper()}"
+    return escape(words) + (DAGGER if line.stand_in else "")
+
+
+def _law_rows(source: str, line: Series) -> list[dict[str, Any]]:
+    counts, chosen = [str(point.spec.devices) for point in line.points], line.law()
+    devices = ", ".join(counts if len(counts) < 5 else [*counts[:2], r"\ldots", counts[-1]])
+    rows: list[dict[str, Any]] = []
+    for fit in line.laws().values():
         mark = CHOSEN if chosen is not None and fit.law == chosen.law else ""
-        rows.append([*(start if number_ == 0 else ["", ""]), LAWS[fit.law] + mark, *_numbers(fit)])
+        first = {"series": "", "devices": ""}
+        if not rows:
+            first = {"series": _name(line, f"{source}: "), "devices": devices}
+        rows.append(first | {"law": LAWS[fit.law] + mark, "fit": fit})
     return rows
 
 
-def _numbers(fit: Fit) -> list[str]:
-    if undecided(fit):
-        return [f"undecided ({_span(fit.serial, 2)})", "--", "--", "--", number(fit.error, 1, 100)]
-    return [
-        _value(fit.serial, 3),
-        _value(fit.crosstalk, 2, 1000) if fit.law == "usl" else "--",
-        _value(fit.best, 0) if fit.law == "usl" else "--",
-        _value(fit.half, 0),
-        number(fit.error, 1, 100),
-    ]
-
-
-def _law_records(source: str, one: Series) -> list[dict[str, Any]]:
-    chosen = one.law()
-    base = {"source": source, "series": one.name, "held": one.held, "stand_in": one.stand_in}
-    base["devices"] = " ".join(str(point.spec.devices) for point in one.points)
-    found: list[dict[str, Any]] = []
-    for fit in one.laws().values():
-        parts = {
-            "serial": fit.serial,
-            "crosstalk": fit.crosstalk,
-            "best": fit.best,
-            "half": fit.half,
-        }
-        flat = {
-            f"{name}{end}": v
-            for name, x in parts.items()
-            for end, v in zip(("", "_low", "_high"), _ends(x), strict=True)
-        }
+def _law_records(source: str, line: Series) -> list[dict[str, Any]]:
+    chosen = line.law()
+    base = {"source": source, "series": line.name, "held": line.held, "stand_in": line.stand_in}
+    base["devices"] = " ".join(str(point.spec.devices) for point in line.points)
+    rows: list[dict[str, Any]] = []
+    for fit in line.laws().values():
+        row = base | {"law": fit.law}
+        for name in ("serial", "crosstalk", "best", "half"):
+            value: Value = getattr(fit, name)
+            row |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
         preferred = chosen is not None and fit.law == chosen.law
-        found.append(
-            {
-                **base,
-                "law": fit.law,
-                **flat,
-                "error": fit.error,
-                "aicc": fit.aicc,
-                "preferred": preferred,
-            }
-        )
-    return found or [{**base, "law": "", "preferred": False}]
+        rows.append(row | {"error": fit.error, "aicc": fit.aicc, "preferred": preferred})
+    return rows or [{**base, "law": "", "preferred": False}]
 
 
-def _ends(value: Value) -> tuple[float, float, float]:
-    return value.value, value.low, value.high
+def _serial(row: dict[str, Any]) -> str:
+    fit = row["fit"]
+    return f"undecided ({_span(fit.serial, 2)})" if undecided(fit) else _value(fit.serial, 3)
 
 
-def _interval(row: dict[str, Any], column: str) -> str:
-    low, high = row[f"{column}_ci_low"], row[f"{column}_ci_high"]
+def _of_law(fit: Fit, value: Value, digits: int, scale: float = 1.0) -> str:
+    """Return a value that the USL alone has."""
+    return _value(value, digits, scale) if fit.law == "usl" and not undecided(fit) else "--"
+
+
+def _confidence(row: dict[str, Any]) -> str:
+    low, high = row["speedup_ci_low"], row["speedup_ci_high"]
     return "--" if math.isnan(low) or low == high else span(low, high, 2)
 
 
@@ -214,8 +184,8 @@ def _value(value: Value, digits: int, scale: float = 1.0) -> str:
 
 
 def _span(value: Value, digits: int, scale: float = 1.0) -> str:
-    high = (
-        number(value.high, digits, scale) if math.isfinite(value.high) else r"\ensuremath{\infty}"
-    )
-    low = number(value.low, digits, scale) if math.isfinite(value.low) else r"\ensuremath{\infty}"
-    return f"{low}--{high}"
+    ends = [
+        number(end, digits, scale) if math.isfinite(end) else r"\ensuremath{\infty}"
+        for end in (value.low, value.high)
+    ]
+    return "--".join(ends)

@@ -1,0 +1,90 @@
+"""Tables as LaTeX, made from columns that each name their heading and format their cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from medscale.report.latex import escape, number, significant, span, stacked, tabular
+from medscale.report.names import label
+
+DAGGER = r"\textsuperscript{\textdagger}"  # CPU processes in place of GPUs
+Row = Mapping[str, Any]
+
+
+class Column(NamedTuple):
+    """A column: alignment (l, r, c or p{…}), heading (LaTeX) and the cell of a row (LaTeX)."""
+
+    align: str
+    heading: str
+    cell: Callable[[Any], str]
+
+
+def left(heading: str, cell: Callable[[Any], str]) -> Column:
+    """Return a column of text."""
+    return Column("l", heading, cell)
+
+
+def right(heading: str, cell: Callable[[Any], str]) -> Column:
+    r"""Return a column of numbers; ``\\`` breaks its heading."""
+    return Column("r", stacked(heading), cell)
+
+
+def table(
+    rows: Iterable[Any],
+    columns: Sequence[Column],
+    *,
+    otherwise: str = "",
+    further: Sequence[Sequence[str]] = (),
+    rules_after: Sequence[int] = (),
+) -> str:
+    """Return a booktabs table.
+
+    Args:
+        rows: a row each, as the cells of the columns take it.
+        columns: the columns.
+        otherwise: text of the first cell where there are no rows.
+        further: cells (LaTeX) of rows at the end.
+        rules_after: numbers of rows below which a thin rule is drawn.
+    """
+    cells = [[column.cell(row) for column in columns] for row in rows]
+    cells += [list(row) for row in further]
+    if not cells and otherwise:
+        cells = [[otherwise, *["--"] * (len(columns) - 1)]]
+    return tabular([(column.align, column.heading) for column in columns], cells, rules_after)
+
+
+def by_run(cell: Callable[[str], Any] = label) -> Callable[[Row], str]:
+    """Return a cell that names the run of a row, with a dagger where its devices are stand-ins."""
+
+    def named(row: Row) -> str:
+        return escape(cell(row["run"])) + (DAGGER if row.get("stand_in") else "")
+
+    return named
+
+
+def interval(score: Row, digits: int, scale: float = 1, prefix: str = "") -> str:
+    """Return a mean and its interval: "87.1 (84.0--90.2)"."""
+    mean, low, high = (score[f"{prefix}{key}"] for key in ("mean", "low", "high"))
+    return f"{number(mean, digits, scale)} ({span(low, high, digits, scale)})"
+
+
+def around(row: Row, column: str, digits: int, scale: float = 1) -> str:
+    """Return a column's value and its interval from the columns ``_low`` and ``_high``."""
+    low, high = row[f"{column}_low"], row[f"{column}_high"]
+    return f"{number(row[column], digits, scale)} ({span(low, high, digits, scale)})"
+
+
+def ranged(row: Row, column: str, digits: int | None = None) -> str:
+    """Return a column's value and its range, as ``with_range``."""
+    return with_range(row[column], row[f"{column}_low"], row[f"{column}_high"], digits)
+
+
+def with_range(value: float, low: float, high: float, digits: int | None = None) -> str:
+    """Return a number and its range, if any, with three significant digits or with decimals."""
+    if value != value:
+        return "--"
+    texts = [
+        significant(end) if digits is None else number(end, digits) for end in (value, low, high)
+    ]
+    return texts[0] if low == high else f"{texts[0]} ({'--'.join(texts[1:])})"
