@@ -1,4 +1,4 @@
-"""Facts of the overview: a study's settings, data, accuracies and speedups, for the paper's text."""
+"""Facts of the overview: a study's settings, data, accuracies and speedups."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def facts(
     reported: pd.DataFrame,
     chapters: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the facts of a study; fractions and scores are unrounded, and an undefined one is null.
+    """Return the facts of a study; scores are unrounded fractions, an undefined one is null.
 
     Args:
         name: the study.
@@ -37,7 +37,7 @@ def facts(
         counts: images by class (rows) and split (columns).
         audit: the content of audit.json.
         reported: published figures with ours; may be empty.
-        chapters: optional chapters that the study has.
+        chapters: names of the study's chapters.
     """
     summaries = [result.summary for result in results]
     sections = settings.model_dump(mode="json", include=set(SECTIONS))
