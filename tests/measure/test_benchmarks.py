@@ -30,7 +30,7 @@ from medscale.measure.loaders import Photographs, changes
 from medscale.measure.loading import WAYS, Team, choose, measure_loading, source
 from medscale.measure.record import Marks, cores, in_turns, warm, write
 from medscale.measure.scaling import by_way, by_workers
-from medscale.report.benchmarks.make import write_benchmark
+from medscale.report.writer import write_chapter
 from medscale.resources.machines import Dask
 
 SIZE = 24
@@ -270,16 +270,18 @@ def test_figure_and_table_carry_the_marks(name: str, rows: pd.DataFrame, tmp_pat
     about = read_json(tmp_path / "measured" / f"{name}.json")
     assert about["marks"] == {"synthetic": True, "stand_in": False, "scale": "demo"}
     assert about["machine"]["cpus"] == len(cores())
-    write_benchmark(
-        name, "skin", tmp_path / "measured", ROOT / "reported.yaml", tmp_path / "f", tmp_path / "t"
-    )
+    inputs = {"measured": f"{name}.csv", "about": f"{name}.json"}
+    inputs = {key: str(tmp_path / "measured" / file) for key, file in inputs.items()}
+    write_chapter(name, "skin", inputs | {"reported": str(ROOT / "reported.yaml")}, tmp_path)
     text = subprocess.run(
-        ["pdftotext", tmp_path / "f" / f"{name}.pdf", "-"], capture_output=True, text=True
+        ["pdftotext", tmp_path / "figures" / "skin" / f"{name}.pdf", "-"],
+        capture_output=True,
+        text=True,
     ).stdout
     assert "demo: synthetic images" in text
     assert "more processes than cores" in text
-    assert r"\textsuperscript{*}" in (tmp_path / "t" / f"{name}.tex").read_text()
-    table = pd.read_csv(tmp_path / "t" / f"{name}.csv")
+    assert r"\textsuperscript{*}" in (tmp_path / "tables" / "skin" / f"{name}.tex").read_text()
+    table = pd.read_csv(tmp_path / "tables" / "skin" / f"{name}.csv")
     assert table["synthetic"].all()
     assert table["oversubscribed"].any()
     if name == "enhance":
@@ -289,7 +291,7 @@ def test_figure_and_table_carry_the_marks(name: str, rows: pd.DataFrame, tmp_pat
     else:
         rows = table.set_index(["way", "processes"])
         assert rows.loc[("medscale", 1), "gain"] == pytest.approx(20)
-        assert "reported" in (tmp_path / "t" / "loading.tex").read_text()
+        assert "reported" in (tmp_path / "tables" / "skin" / "loading.tex").read_text()
         assert "reported: 3.6" in text
 
 
@@ -348,11 +350,11 @@ def test_a_study_with_benchmarks_plans_them(tmp_path: Path) -> None:
         "loading",
         "export",
         "inference",
-        "benchmark_report",
+        "inference_report",
         "shards",
         "evaluate",
     ):
         assert f"rule {rule}:" in done.stdout
     refused = snakemake("figures/glaucoma/enhance.pdf", "--config", "scale=demo")
     assert refused.returncode == 2
-    assert "measures no enhance; give it a section benchmarks.enhance" in refused.stderr
+    assert "no chapter 'enhance'; give it a section benchmarks.enhance" in refused.stderr

@@ -17,7 +17,7 @@ from medscale.base.files import read_json
 from medscale.report.paper.build import build, fill
 from medscale.report.paper.facts import read_facts
 from medscale.report.paper.filters import FILTERS
-from medscale.report.profiling.make import write_profiles
+from medscale.report.writer import write_chapter
 
 RUNS = ["serial_1cpu", "serial_1gpu", "ddp_amp_2gpu"]
 FACTS = ("facts", "quality", "scaling")
@@ -50,9 +50,8 @@ def two(tmp_path_factory) -> SimpleNamespace:
         facts += facts_of(folder, study, results[-len(RUNS) :])
     config = configuration("user_s", RUNS, **settings)
     profiled = [make_profiled(folder, config, "user_s", run) for run in RUNS]
-    tables = folder / "tables" / "user_s"
-    write_profiles(profiled, folder / "figures" / "user_s", tables)
-    facts.append(tables / "profile.json")
+    write_chapter("profiling", "user_s", {"folders": list(map(str, profiled))}, folder)
+    facts.append(folder / "tables" / "user_s" / "profile.json")
     return SimpleNamespace(folder=folder, facts=facts, made=report_provenance(folder, results))
 
 

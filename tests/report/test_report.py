@@ -11,28 +11,20 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from made_runs import ROOT, make_study, report
+from made_runs import ROOT, make_chapter, make_study, report
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
 from medscale.config.configuration import load
-from medscale.config.figures import (
-    FIGURES,
-    QUALITY_FIGURES,
-    QUALITY_TABLES,
-    SCALING_FIGURES,
-    SCALING_TABLES,
-    TABLES,
-)
 from medscale.engine.run import RunSpec
 from medscale.report import latex, names, style
+from medscale.report.chapters import CHAPTERS
 from medscale.report.marks import mark
 from medscale.report.names import family, look
 from medscale.report.overview.parity import parity
-from medscale.report.overview.tables import with_range
 from medscale.report.reported import compare, read_reported
 from medscale.report.result.reading import differences, read_result
-from medscale.report.variants.facts import changed
-from medscale.report.variants.make import write_variants
+from medscale.report.tables import with_range
+from medscale.report.variants.chapter import changed
 
 RUNS = ["serial_1cpu", "ddp_2cpu", "serial_1gpu", "ddp_amp_2gpu"]
 TWO, ODD = ["normal", "glaucoma"], ["a_b & 50 %", "mélanome", "#x {y}", "\\end{document}"]
@@ -50,8 +42,9 @@ def study(tmp_path_factory) -> SimpleNamespace:
 def test_all_declared_figures_and_tables_are_there_and_no_others(study):
     figures = {file.name for file in (study.folder / "figures" / "glaucoma").iterdir()}
     tables = {file.name for file in (study.folder / "tables" / "glaucoma").iterdir()}
-    assert figures == {f"{name}.pdf" for name in (*FIGURES, *QUALITY_FIGURES, *SCALING_FIGURES)}
-    names = (*TABLES, "datasheet", *QUALITY_TABLES, *SCALING_TABLES)
+    made = [c for c in CHAPTERS if c.name in ("overview", "datasheet", "quality", "scaling")]
+    assert figures == {f"{name}.pdf" for chapter in made for name in chapter.figures}
+    names = [name for chapter in made for name in chapter.tables]
     declared = {f"{name}.{kind}" for name in names for kind in ("tex", "csv")}
     assert tables == declared | {"facts.json", "quality.json", "scaling.json"}
 
@@ -76,10 +69,14 @@ def test_a_caller_s_style_changes_nothing(study, tmp_path):
 
     from medscale.report.result import figures as run_figures
 
+    def draw(path):
+        with style.house():
+            style.save(run_figures.curves(curves, RUNS[0]), path, "demo")
+
     curves = read_result(study.results[0]).curves
-    style.save(run_figures.curves(curves, RUNS[0]), tmp_path / "a.pdf", "demo")
+    draw(tmp_path / "a.pdf")
     with mpl.rc_context({"font.size": 30, "lines.linewidth": 9}):
-        style.save(run_figures.curves(curves, RUNS[0]), tmp_path / "b.pdf", "demo")
+        draw(tmp_path / "b.pdf")
     assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
 
 
@@ -102,7 +99,8 @@ def test_a_figure_shows_its_mark(study, tmp_path):
     from medscale.report.overview import figures as study_figures
 
     found = [read_result(folder) for folder in study.results]
-    style.save(study_figures.accuracy(found, RUNS[0]), unmarked)
+    with style.house():
+        style.save(study_figures.accuracy(found, RUNS[0]), unmarked)
     assert (
         unmarked.read_bytes()
         != (study.folder / "figures" / "glaucoma" / "accuracy.pdf").read_bytes()
@@ -334,11 +332,9 @@ def test_a_study_stands_beside_its_variants(tmp_path):
         make_study(tmp_path, name, TWO, ["serial_1cpu"])[0] for name in ("glaucoma", "other")
     ]
     config = load(ROOT / "config.yaml", {"scale": "demo", "studies": {"other": other}})
-    write_json(tmp_path / "config.json", config.model_dump(mode="json"))
-    write_variants(
-        "glaucoma", tmp_path / "config.json", results, tmp_path / "figures", tmp_path / "tables"
-    )
-    table = pd.read_csv(tmp_path / "tables" / "variants.csv")
+    make_chapter(tmp_path, config, "glaucoma", "variants", results=list(map(str, results)))
+    tables = tmp_path / "tables" / "glaucoma"
+    table = pd.read_csv(tables / "variants.csv")
     assert table["study"].tolist() == ["glaucoma", "other"]
     assert table["split"].tolist() == ["grouped", "random"]
     shown = read_json(results[0] / "summary.json")["counts"]["test"]["images"]
@@ -348,13 +344,13 @@ def test_a_study_stands_beside_its_variants(tmp_path):
         for folder in results
     ]
     assert table["accuracy_mean"].tolist() == pytest.approx(said)
-    assert (tmp_path / "figures" / "variants.pdf").stat().st_size > 1000
-    text = (tmp_path / "tables" / "variants.tex").read_text()
+    assert (tmp_path / "figures" / "glaucoma" / "variants.pdf").stat().st_size > 1000
+    text = (tables / "variants.tex").read_text()
     assert "split at random" in text
     assert "grouped" in text
     assert "all layers" not in text  # what is the same for all is told nowhere
     assert "serial" not in text
-    facts = read_json(tmp_path / "tables" / "variants.json")
+    facts = read_json(tables / "variants.json")
     (run,) = facts["runs"]
     (variant,) = run["variants"]
     assert variant["title"] == "split at random"

@@ -80,19 +80,20 @@ def write(chapter: Chapter, pages: Pages, study: str, folder: Path) -> None:
 
 
 def _check(chapter: Chapter, pages: Pages) -> None:
-    kinds = (
-        ("figure", chapter.figures, pages.figures),
-        ("table", chapter.tables, pages.tables),
-        ("document", chapter.documents, pages.documents),
-        ("facts", [chapter.facts] if chapter.facts else [], ["facts"] if pages.facts else []),
-    )
     where = f"medscale/report/{chapter.name}"
-    for kind, declared, made in kinds:
-        if kind == "facts" and len(declared) == len(made):
-            continue
+    for kind, declared, made in (
+        ("figure", list(chapter.figures), list(pages.figures)),
+        ("table", list(chapter.tables), list(pages.tables)),
+        ("document", list(chapter.documents), list(pages.documents)),
+        ("facts", [chapter.facts] if chapter.facts else [], _facts(chapter, pages)),
+    ):
         for name in made:
             if name not in declared:
                 raise MedscaleError(f"{where}/make.py makes the {kind} {name!r}: declare it")
         for name in declared:
             if name not in made:
                 raise MedscaleError(f"{where}/chapter.py declares the {kind} {name!r}: make it")
+
+
+def _facts(chapter: Chapter, pages: Pages) -> list[str]:
+    return [] if pages.facts is None else [chapter.facts]
