@@ -15,14 +15,13 @@ from PIL import Image
 from data_trees import encoded, picture
 from medscale.config.sections import Clahe, Preprocess
 from medscale.data import audit
+from medscale.data.decoding.png import chunk_names, plain_size
 from medscale.data.images import (
     EMPTY,
     NOT_AN_IMAGE,
     TRUNCATED,
     UNREADABLE,
     Unreadable,
-    _plain_png,
-    _png_chunks,
     decode,
     jpeg_size,
     read_bytes,
@@ -87,7 +86,7 @@ def test_a_plain_png_has_the_pixels_that_opencv_gives(
     rng = np.random.default_rng(seed)
     image = cv2.blur(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), (1 + seed, 1 + seed))
     data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, level])[1].tobytes()
-    assert _plain_png(data, _png_chunks(data)) == (height, width)
+    assert plain_size(data, chunk_names(data)) == (height, width)
     assert np.array_equal(decode(data), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 

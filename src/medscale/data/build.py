@@ -33,6 +33,16 @@ Work = tuple[str, int, str, str, list[Image], Preprocess]  # the arguments of ma
 CHUNKS = 256  # so many, where a chunk's size is not given: enough for all workers, few enough to hold them all open
 SMALLEST, LARGEST = 16, 1024  # images a chunk
 IMAGE = ("path", "sha256", "width", "height")
+# Libraries besides OpenCV that decide an image's pixels
+DECODERS = (
+    "imagecodecs",
+    "kornia-rs",
+    "pillow",
+    "pydicom",
+    "pylibjpeg-openjpeg",
+    "simplejpeg",
+    "tifffile",
+)
 HASHING = 8  # threads that read finished chunks again
 
 
@@ -141,10 +151,9 @@ def make_one(raw: str, image: Image, settings: Preprocess) -> np.ndarray:
 def versions() -> dict[str, str]:
     """What decides a chunk's bytes beside images and settings: libraries, and a digest of this package's modules."""
     files = [Path(str(module.__file__)) for module in (images, preprocess, shards)]
-    code = digest([sha256(file) for file in (*files, files[0].with_name("dicom.py"))])
-    libraries = {
-        name: _version(name) for name in ("pydicom", "pillow", "pylibjpeg-openjpeg", "kornia-rs")
-    }
+    decoders = sorted(files[0].with_name("decoding").glob("*.py"))
+    code = digest([sha256(file) for file in (*files, *decoders)])
+    libraries = {name: _version(name) for name in DECODERS}
     return {"opencv": cv2.__version__, "numpy": np.__version__, **libraries, "code": code}
 
 
