@@ -189,7 +189,7 @@ def test_the_audit_sees_a_large_jpeg_as_if_it_were_decoded_whole(tmp_path: Path)
     ):
         assert jpeg_size(data) == size, name
         (tmp_path / name).write_bytes(data)
-        fact = dict(zip(audit.FACTS, audit.inspect(str(tmp_path), name), strict=True))
+        fact = dict(zip(audit.FACTS, audit.inspect(str(tmp_path), name)[0], strict=True))
         assert (fact["width"], fact["height"], fact["_reason"]) == (*size, None), name
         whole = np.frombuffer(thumbnail(decode(data)), np.uint8).astype(int)
         assert np.abs(np.frombuffer(fact["_thumbnail"], np.uint8) - whole).max() <= 3, name
@@ -200,7 +200,7 @@ def test_the_audit_sees_a_large_jpeg_as_if_it_were_decoded_whole(tmp_path: Path)
 def test_the_audit_sees_that_a_large_jpeg_ends_early(tmp_path: Path, kept: float) -> None:
     data = large()
     (tmp_path / "cut.jpg").write_bytes(data[: int(kept * len(data))])
-    assert audit.inspect(str(tmp_path), "cut.jpg")[4] == TRUNCATED
+    assert audit.inspect(str(tmp_path), "cut.jpg")[0][4] == TRUNCATED
 
 
 @pytest.mark.parametrize("data", [encoded(RGB), b"\xff\xd8\xff", b"", large()[:100]])

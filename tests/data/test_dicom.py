@@ -293,7 +293,7 @@ def test_headers_become_columns_of_the_index(tmp_path: Path) -> None:
     rows = dicom_tree(tmp_path)
     listed = found(rows.to_dict("records"), [], ["a", "b"], [])
     facts = pd.DataFrame(
-        [audit.inspect(str(tmp_path), path) for path in rows["path"]], columns=audit.FACTS
+        [audit.inspect(str(tmp_path), path)[0] for path in rows["path"]], columns=audit.FACTS
     )
     index, left_out = make_index(listed, facts, Split())
     index = index.set_index("path")

@@ -10,9 +10,16 @@ import numpy as np
 import pandas as pd
 from distributed import Client
 
-from medscale.data import lookalike
+from medscale.data import frames, lookalike
 from medscale.data.cluster import run_all
-from medscale.data.images import Unreadable, decode, header, jpeg_size, read_bytes
+from medscale.data.images import (
+    Unreadable,
+    decode,
+    frame_count,
+    header,
+    jpeg_size,
+    read_bytes,
+)
 from medscale.data.preprocess import reduction
 from medscale.data.sources.found import CONFLICT
 
@@ -29,51 +36,84 @@ ODD_HEADER = "odd header"
 HEADER_TYPES = {"age": "float64", "sex": "str", "view": "str", "remark": "str"}
 OWN = "image:"  # begins the group of an image whose patient is not known
 
-Fact = tuple[str, str | None, int, int, str | None, str | None, dict[str, Any] | None, bytes | None]
+Fact = tuple[
+    str, str | None, int, int, str | None, str | None, dict[str, Any] | None, bytes | None, int, int
+]
 # A dataset's metadata can have columns reason, detail and header of its own: those that go again have another name.
-FACTS = ["path", "sha256", "width", "height", "_reason", "_detail", "_header", "_thumbnail"]
+FACTS = [
+    "path",
+    "sha256",
+    "width",
+    "height",
+    "_reason",
+    "_detail",
+    "_header",
+    "_thumbnail",
+    "_frame",
+    "_frames",
+]
 
 
-def inspect(root: str, path: str) -> Fact:
-    """Read and decode an image file; runs on a Dask worker.
+def inspect(root: str, path: str, which: str = frames.FIRST) -> list[Fact]:
+    """Read and decode the frames of an image file that are used; runs on a Dask worker.
 
     Returns:
-        A ``FACTS`` tuple: SHA-256 of the file's bytes, width and height in pixels as it is shown (EXIF applied); where
-        it gives no pixels, the reason and what was seen; of a DICOM file what its headers tell; and its thumbnail.
+        A ``FACTS`` tuple for each frame: digest (``frames.frame_digest``); width and height in
+        pixels as it is shown (EXIF applied); if the file gives no pixels, the reason and what the
+        file has; of a DICOM file the facts in its headers; its thumbnail; the frame's number; and
+        the number of the file's frames.
     """
     sha256 = None
     try:
         data = read_bytes(Path(root, path))
         sha256 = hashlib.sha256(data).hexdigest()
-        width, height, thumbnail = _look(data)
-        told = header(data)
+        count = frame_count(data)
+        facts: list[Fact] = []
+        for frame in frames.chosen(which, count):
+            width, height, thumbnail = _look(data, frame)
+            digest = frames.frame_digest(sha256, frame)
+            patient = header(data)
+            facts.append(
+                (path, digest, width, height, None, None, patient, thumbnail, frame, count)
+            )
+        return facts
     except Unreadable as error:
-        return path, sha256, 0, 0, error.reason, error.detail, None, None
-    return path, sha256, width, height, None, None, told, thumbnail
+        return [(path, sha256, 0, 0, error.reason, error.detail, None, None, 0, 1)]
 
 
-def _look(data: bytes) -> tuple[int, int, bytes]:
-    """Width, height and thumbnail of an image; a large JPEG is decoded smaller, which reads all its data no less."""
+def _look(data: bytes, frame: int) -> tuple[int, int, bytes]:
+    """Return width, height and thumbnail of a frame.
+
+    A large JPEG is decoded at a reduced size, which reads all of its data as well.
+    """
     if size := jpeg_size(data):
         reduce = reduction(*size, 2 * lookalike.SIDE)
         pixels = decode(data, reduce)
         if (pixels.shape[1], pixels.shape[0]) == tuple(-(-side // reduce) for side in size):
             return *size, lookalike.thumbnail(pixels)
-    pixels = decode(data)
+    pixels = decode(data, frame=frame)
     height, width = pixels.shape[:2]
     return width, height, lookalike.thumbnail(pixels)
 
 
 def read_all(
-    connection: Client, root: Path, paths: list[str], coming: int | None = None
+    connection: Client,
+    root: Path,
+    paths: list[str],
+    coming: int | None = None,
+    which: str = frames.FIRST,
 ) -> pd.DataFrame:
-    """``inspect`` for all paths under Dask; a table with the columns ``FACTS`` ordered by path.
+    """Call ``inspect`` for all paths under Dask.
 
-    ``coming``: see ``cluster.run_all``.
+    ``coming``: see ``cluster.run_all``; ``which``: the frames that are used of a file of several.
+
+    Returns:
+        A table with the columns ``FACTS``, ordered by path and frame.
     """
-    files = [(str(root), path) for path in paths]
+    files = [(str(root), path, which) for path in paths]
     facts = run_all(connection, inspect, files, "reading images", coming, LARGEST)
-    return pd.DataFrame(facts, columns=FACTS).sort_values("path", ignore_index=True)
+    table = pd.DataFrame((fact for of_file in facts for fact in of_file), columns=FACTS)
+    return table.sort_values(["path", "_frame"], ignore_index=True)
 
 
 def clean(
@@ -160,6 +200,12 @@ def from_headers(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     )
     odd = remarks.notna()
     return rows, _audit(rows[odd], KEPT, ODD_HEADER, remarks[odd] + "; taken as not known")
+
+
+def name_frames(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Name the frames of files of several (``frames.name_frames``), with audit rows (kept)."""
+    rows, notes = frames.name_frames(rows)
+    return rows, _audit(notes, KEPT, frames.SEVERAL, notes["detail"])
 
 
 def look_alikes(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -22,7 +22,8 @@ from medscale.base.log import log
 from medscale.config.sections import Preprocess
 from medscale.data import boxes, images, preprocess, shards
 from medscale.data.cluster import client, run_all
-from medscale.data.images import Unreadable, read_bytes
+from medscale.data.frames import frame_digest, read_frame
+from medscale.data.images import Unreadable
 from medscale.data.index import FIRST
 from medscale.data.prepare import from_file
 from medscale.data.shards import META, ROWS, chunk_name, seal, write_chunk
@@ -137,9 +138,9 @@ def make_one(raw: str, image: Image, settings: Preprocess) -> np.ndarray:
     """
     path, wanted, width, height = image
     try:
-        data = read_bytes(os.path.join(raw, path))
-        if hashlib.sha256(data).hexdigest() == wanted:
-            return from_file(data, settings, (width, height))
+        data, frame = read_frame(os.path.join(raw, path))
+        if frame_digest(hashlib.sha256(data).hexdigest(), frame) == wanted:
+            return from_file(data, settings, (width, height), frame)
     except Unreadable as error:
         raise MedscaleError(
             f"{Path(raw, path)} cannot be read any more ({error}); make the index again"

@@ -45,6 +45,24 @@ def read_bytes(path: str | Path) -> bytes:
         raise Unreadable(UNREADABLE, error.strerror or str(error)) from None
 
 
+def is_named_image(path: Path) -> bool:
+    """Whether a file is an image by its name, or DICOM by its preamble.
+
+    The preamble is read where a name has no ending or a number as its ending, as on DICOM media
+    (PS3.10) and in exports named by UID; and of Siemens' ``.ima``.
+    """
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return True
+    if suffix not in ("", ".", ".ima") and not suffix[1:].isdigit():
+        return False
+    try:
+        with open(path, "rb") as file:
+            return kind_of(file.read(PREAMBLE)) == "dicom"
+    except OSError:
+        return False
+
+
 def read_rgb(path: str | Path) -> np.ndarray:
     """Read an image file as uint8 RGB of shape H,W,3; see ``decode``."""
     return decode(read_bytes(path))

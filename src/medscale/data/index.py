@@ -16,6 +16,7 @@ from medscale.config.sections import Source, Split
 from medscale.data import audit, split
 from medscale.data.audit import AUDIT, EXCLUDED, KEPT
 from medscale.data.cluster import client
+from medscale.data.frames import file_of
 from medscale.data.sources import scan
 from medscale.data.sources.found import COLUMNS, Found
 from medscale.resources.machines import Dask
@@ -69,7 +70,7 @@ def build_index(
         len(listed.excluded),
     )
     with client(dask, tasks=-(-len(paths) // audit.SMALLEST), folder=root) as connection:
-        facts = audit.read_all(connection, root, paths, dask.workers)
+        facts = audit.read_all(connection, root, paths, dask.workers, source.frames)
     index, left_out = make_index(listed, facts, division)
     summary = summarize(index, left_out, listed, division)
     write_csv(out / AUDIT_CSV, left_out)
@@ -88,11 +89,12 @@ def make_index(
         MedscaleError: when a class or a split is left without images.
     """
     published = division.mode == "published"
-    rows = listed.rows.merge(facts, on="path", validate="one_to_one")
+    rows = listed.rows.merge(facts, on="path", validate="one_to_many")
+    rows, several = audit.name_frames(rows)
     rows, unusable = audit.clean(
         rows, published=published, near_duplicates=division.near_duplicates
     )
-    parts = [listed.excluded.assign(action=EXCLUDED)[AUDIT], unusable]
+    parts = [listed.excluded.assign(action=EXCLUDED)[AUDIT], unusable, several]
     if published:
         unplaced = rows["split_published"].isna()
         gone = rows.loc[unplaced, ["path"]].assign(
@@ -121,14 +123,14 @@ def summarize(
 ) -> dict[str, Any]:
     """Counts and notes of audit.json.
 
-    ``found`` counts files, and entries of a table whose file is missing; ``counts_published`` what the published split
-    lists, copies included.
+    ``found`` counts files, each frame where all frames are used, and entries of a table whose file
+    is missing; ``counts_published`` what the published split lists, copies included.
     """
     excluded = left_out[left_out["action"] == EXCLUDED]
     kept = left_out[left_out["action"] == KEPT]
     published = listed.rows[listed.rows["split_published"].notna()]
     return {
-        "found": len(listed.rows) + len(listed.excluded),
+        "found": len(index) + len(excluded),
         "used": len(index),
         "excluded": len(excluded),
         "unique": int(index["sha256"].nunique()),
@@ -194,7 +196,7 @@ def _balance(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]
 
 def _look_alikes(index: pd.DataFrame, listed: Found) -> dict[str, int]:
     """Clusters of images that look alike, their images, the largest, and how many hold several labels or patients."""
-    patients = index["path"].map(listed.rows.set_index("path")["group"])
+    patients = index["path"].map(file_of).map(listed.rows.set_index("path")["group"])
     clusters = index.assign(patient=patients).groupby("alike")
     several = clusters[["label", "patient"]].nunique() > 1
     sizes = clusters.size()

@@ -12,7 +12,8 @@ from PIL import Image, ImageOps
 
 from medscale.base.errors import MedscaleError
 from medscale.config.sections import Preprocess
-from medscale.data.images import UNREADABLE, Unreadable, header, read_bytes
+from medscale.data.images import UNREADABLE, Unreadable, header
+from medscale.data.frames import read_frame
 from medscale.data.metadata import Encoding
 from medscale.data.prepare import Prepared, prepare
 from medscale.data.preprocess import preprocess
@@ -65,10 +66,11 @@ def read(image: One, settings: Preprocess) -> tuple[Prepared, Facts]:
         Unreadable: with the audit's reason and what was seen.
         MedscaleError: for an array of another kind.
     """
+    frame = 0
     if isinstance(image, str | Path):
-        image = read_bytes(image)
+        image, frame = read_frame(image)
     if isinstance(image, bytes):
-        prepared = prepare(image, settings)
+        prepared = prepare(image, settings, frame)
         told = header(image) or {}
         return prepared, {
             key: value for key, value in told.items() if key != "remark" and value is not None

@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from posixpath import basename, dirname, splitext
+from posixpath import basename, dirname
 
 import pandas as pd
 
 from medscale.base.errors import MedscaleError
-from medscale.data.images import IMAGE_SUFFIXES
+from medscale.data.images import is_named_image
 
 # Columns of Found.rows; any further column is the dataset's own metadata.
 COLUMNS = ("path", "label", "split_published", "group", "source")
@@ -96,7 +96,7 @@ class Listing:
                 self.excluded.append((path, *fault))
             elif _hidden(path):
                 self.excluded.append((path, HIDDEN, "made by an operating system or tool"))
-            elif splitext(path)[1].lower() not in IMAGE_SUFFIXES:
+            elif not is_named_image(root / path):
                 self.excluded.append((path, NO_IMAGE_NAME, basename(path)))
             else:
                 self.images.append(path)
