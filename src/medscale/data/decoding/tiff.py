@@ -36,6 +36,13 @@ BY_OPENCV = (
     COMPRESSION.PACKBITS,
     COMPRESSION.DEFLATE,
 )
+UNSIGNED = (SAMPLEFORMAT.UINT, SAMPLEFORMAT.VOID)
+FORMATS = {
+    SAMPLEFORMAT.INT: "signed integer",
+    SAMPLEFORMAT.IEEEFP: "float",
+    SAMPLEFORMAT.COMPLEXINT: "complex integer",
+    SAMPLEFORMAT.COMPLEXIEEEFP: "complex float",
+}
 REDUCED_OR_MASK = 0b101  # bits of NewSubfileType: a smaller copy, a transparency mask
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong is told in the audit
@@ -101,7 +108,7 @@ def _bits(page: TiffPage) -> tuple[int, ...]:
 
 def _is_opencvs(page: TiffPage) -> bool:
     """Whether OpenCV's pixels are right: held to tifffile and Pillow by the tests."""
-    if page.compression not in BY_OPENCV or page.extrasamples or not _is_unsigned(page):
+    if page.compression not in BY_OPENCV or page.extrasamples or page.sampleformat not in UNSIGNED:
         return False
     bits, kind = _bits(page), page.photometric
     if bits == (1,):
@@ -113,26 +120,22 @@ def _is_opencvs(page: TiffPage) -> bool:
     return bits == (16,) and contiguous and kind in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB)
 
 
-def _is_unsigned(page: TiffPage) -> bool:
-    return page.sampleformat in (SAMPLEFORMAT.UINT, SAMPLEFORMAT.VOID)
-
-
 def _check(page: TiffPage, size: int) -> None:
     """Raise Unreadable for what ``_shown`` would show wrongly, and where a part is missing."""
     bits, kind = _bits(page), page.photometric
-    sizes = " and ".join(map(str, bits))
-    if not _is_unsigned(page):
-        form = getattr(page.sampleformat, "name", page.sampleformat)
-        raise _not_read(f"{sizes}-bit samples of format {form}", "unsigned ones of 1 to 16 bits")
+    size_words = " and ".join(map(str, bits))
+    if page.sampleformat not in UNSIGNED:
+        form = FORMATS.get(page.sampleformat, f"format {page.sampleformat}")
+        raise _not_read(f"{size_words}-bit {form} samples")
     if len(bits) > 1 or not 1 <= bits[0] <= 16:
-        raise _not_read(f"samples of {sizes} bits", "1 to 16 bits, the same in all channels")
+        raise _not_read(f"{size_words}-bit integer samples")
     if kind not in DECODED and not (kind == PHOTOMETRIC.YCBCR and page.compression in JPEG):
         name = getattr(kind, "name", kind)
-        raise _not_read(f"{sizes}-bit samples of photometric interpretation {name}", "grey and RGB")
+        raise _not_read(f"{size_words}-bit samples of photometric interpretation {name}")
     if page.imagedepth > 1:
-        raise _not_read(f"a volume of depth {page.imagedepth}", "flat images")
+        raise _not_read(f"a depth of {page.imagedepth}")
     if not isinstance(page.compression, COMPRESSION):
-        raise _not_read(f"compression {page.compression}", "the registered ones")
+        raise _not_read(f"compression {page.compression}")
     ends = zip(page.dataoffsets, page.databytecounts, strict=False)
     parts = page.chunked if isinstance(page.chunked, tuple) else (page.chunked,)
     missing = len(page.databytecounts) < int(np.prod(parts)) or 0 in page.databytecounts
@@ -140,8 +143,11 @@ def _check(page: TiffPage, size: int) -> None:
         raise Unreadable(TRUNCATED, "the TIFF lacks some of its strips or tiles")
 
 
-def _not_read(what: str, instead: str) -> Unreadable:
-    return Unreadable(UNREADABLE, f"a TIFF of {what}, which is not read; {instead} are")
+def _not_read(content: str) -> Unreadable:
+    return Unreadable(
+        UNREADABLE,
+        f"a TIFF with {content}, which is not read; grey, RGB and palette of 1 to 16 bits are",
+    )
 
 
 def _shown(samples: np.ndarray, page: TiffPage) -> np.ndarray:
