@@ -73,7 +73,7 @@ def indexed(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The index of a listed raw folder, and its summary (audit.json)."""
     division = division or Split()
-    facts = [audit.inspect(str(root), path) for path in found.rows["path"]]
+    facts = [audit.inspect(str(root), path)[0] for path in found.rows["path"]]
     index, left_out = make_index(found, pd.DataFrame(facts, columns=audit.FACTS), division)
     return index, summarize(index, left_out, found, division)
 

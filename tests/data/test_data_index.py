@@ -29,7 +29,7 @@ from medscale.resources.machines import Dask
 def facts(root: Path, found: Inventory) -> pd.DataFrame:
     """What ``audit.read_all`` gives, without Dask."""
     return pd.DataFrame(
-        [audit.inspect(str(root), path) for path in found.rows["path"]], columns=audit.FACTS
+        [audit.inspect(str(root), path)[0] for path in found.rows["path"]], columns=audit.FACTS
     )
 
 

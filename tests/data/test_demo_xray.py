@@ -48,7 +48,7 @@ def digests(folder: Path) -> dict[str, str]:
 def test_the_source_module_of_the_real_download_reads_it(demo: Path) -> None:
     found, division = listed(demo), Split(balance=True)
     facts = pd.DataFrame(
-        [audit.inspect(str(demo), path) for path in found.rows["path"]], columns=audit.FACTS
+        [audit.inspect(str(demo), path)[0] for path in found.rows["path"]], columns=audit.FACTS
     )
     index, left_out = make_index(found, facts, division)
     summary = summarize(index, left_out, found, division)
@@ -73,7 +73,7 @@ def test_the_source_module_of_the_real_download_reads_it(demo: Path) -> None:
 def test_an_implausible_age_is_kept_without_it(demo: Path) -> None:
     found = listed(demo)
     facts = pd.DataFrame(
-        [audit.inspect(str(demo), path) for path in found.rows["path"]], columns=audit.FACTS
+        [audit.inspect(str(demo), path)[0] for path in found.rows["path"]], columns=audit.FACTS
     )
     index, left_out = make_index(found, facts, Split())
     odd = left_out[left_out["reason"] == "odd header"]

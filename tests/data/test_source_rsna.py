@@ -221,7 +221,7 @@ def test_boxes_reach_the_index(tmp_path: Path) -> None:
     root = challenge(tmp_path / "raw", exams)
     found = rsna(root)
     facts = pd.DataFrame(
-        [audit.inspect(str(root), path) for path in found.rows["path"]], columns=audit.FACTS
+        [audit.inspect(str(root), path)[0] for path in found.rows["path"]], columns=audit.FACTS
     )
     index, left_out = make_index(found, facts, Split())
     assert "header" not in index

@@ -24,6 +24,10 @@ class Source(Strict):
     synthetic: bool = Field(
         False, description="the raw images are generated (demo) in data/raw/<study>"
     )
+    frames: Literal["first", "middle", "all"] = Field(
+        "first",
+        description="of a file of several frames or pages; all: each is an image of one patient",
+    )
     options: dict[str, Any] = {}
 
     @model_validator(mode="after")

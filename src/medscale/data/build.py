@@ -19,7 +19,8 @@ from medscale.base.log import log
 from medscale.config.sections import Preprocess
 from medscale.data import boxes
 from medscale.data.cluster import client, run_all
-from medscale.data.images import Unreadable, read_bytes
+from medscale.data.frames import frame_digest, read_frame
+from medscale.data.images import Unreadable
 from medscale.data.index import INDEX_COLUMNS
 from medscale.data.prepare import from_file
 from medscale.data.shards import META, ROWS, chunk_name, seal, write_chunk
@@ -131,9 +132,9 @@ def read_image(raw: str, image: Image, settings: Preprocess) -> np.ndarray:
     """
     path, expected, width, height = image
     try:
-        data = read_bytes(os.path.join(raw, path))
-        if hashlib.sha256(data).hexdigest() == expected:
-            return from_file(data, settings, (width, height))
+        data, frame = read_frame(os.path.join(raw, path))
+        if frame_digest(hashlib.sha256(data).hexdigest(), frame) == expected:
+            return from_file(data, settings, (width, height), frame)
     except Unreadable as error:
         raise MedscaleError(
             f"{Path(raw, path)} cannot be read any more ({error}); make the index again"

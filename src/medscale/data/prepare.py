@@ -19,22 +19,29 @@ class Prepared(NamedTuple):
     height: int
 
 
-def from_file(data: bytes, settings: Preprocess, size: tuple[int, int]) -> np.ndarray:
-    """Decode and preprocess a file's bytes, a large JPEG at reduced scale; uint8 RGB, shape size,size,3.
+def from_file(
+    data: bytes, settings: Preprocess, size: tuple[int, int], frame: int = 0
+) -> np.ndarray:
+    """Decode and preprocess a file's bytes, a large JPEG at reduced size.
 
     Args:
         data: the file's bytes.
         settings: the preprocessing.
         size: width and height as the image is shown.
+        frame: number of the frame, from 0.
+
+    Returns:
+        uint8 RGB, shape size,size,3.
 
     Raises:
         Unreadable: as ``images.decode``.
     """
-    return preprocess(decode(data, reduction(*size, settings.size, settings.margin)), settings)
+    reduce = reduction(*size, settings.size, settings.margin)
+    return preprocess(decode(data, reduce, frame), settings)
 
 
-def prepare(data: bytes, settings: Preprocess) -> Prepared:
-    """The same for an image whose size is not known beforehand, as a new one's.
+def prepare(data: bytes, settings: Preprocess, frame: int = 0) -> Prepared:
+    """Decode and preprocess an image whose size is not known beforehand, as a new one's.
 
     Raises:
         Unreadable: as ``images.decode``.
@@ -44,9 +51,8 @@ def prepare(data: bytes, settings: Preprocess) -> Prepared:
         pixels = decode(data, reduce)
         if (pixels.shape[1], pixels.shape[0]) == tuple(-(-side // reduce) for side in size):
             return Prepared(preprocess(pixels, settings), *size)
-    pixels = decode(
-        data
-    )  # where a JPEG's header and its pixels disagree, the pixels count, as in the audit
+    # Where a JPEG's header and its pixels disagree, the pixels count, as in the audit.
+    pixels = decode(data, frame=frame)
     height, width = pixels.shape[:2]
     if size and reduction(width, height, settings.size, settings.margin) > 1:
         return Prepared(from_file(data, settings, (width, height)), width, height)

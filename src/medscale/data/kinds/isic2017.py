@@ -158,7 +158,8 @@ def _archives(
     rows: list[Row] = []
     for entry in table[present].to_dict("records"):
         path = by_number[entry["image_id"]]
-        label = LABELS.get(tuple(str(entry[name]).removesuffix(".0") for name in ANSWERS))
+        melanoma, keratosis = (str(entry[name]).removesuffix(".0") for name in ANSWERS)
+        label = LABELS.get((melanoma, keratosis))
         if label is None:
             detail = ", ".join(f"{name} {entry[name]}" for name in ANSWERS)
             left_out.append((path, NO_LABEL, detail))

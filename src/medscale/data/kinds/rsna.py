@@ -223,8 +223,8 @@ def _divide_images(
         elif fault := exam.fault(option):
             left_out.append((path, *fault))
         else:
-            metadata = {"detail": exam.detail, "boxes": exam.boxes}
-            rows.append(image_row(path, exam.label(option), "RSNA", **metadata))
+            label = exam.label(option)
+            rows.append(image_row(path, label, "RSNA", detail=exam.detail, boxes=exam.boxes))
     return rows, left_out
 
 
