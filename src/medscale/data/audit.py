@@ -14,14 +14,12 @@ from medscale.data import frames, lookalike
 from medscale.data.cluster import run_all
 from medscale.data.images import (
     Unreadable,
-    decode,
     frame_count,
     header,
-    jpeg_size,
     read_bytes,
 )
 from medscale.data.inventory import CONFLICT
-from medscale.data.preprocess import reduction
+from medscale.data.prepare import decode_reduced
 
 LARGEST = 256  # images a Dask task
 SMALLEST = 32  # images for which another local worker is started
@@ -65,28 +63,13 @@ def inspect(root: str, path: str, which: str = frames.FIRST) -> list[Fact]:
         count, facts = frame_count(data), header(data)
         frame_facts: list[Fact] = []
         for frame in frames.chosen(which, count):
-            width, height, thumbnail = _size_and_thumbnail(data, frame)
-            digest = frames.frame_digest(sha256, frame)
+            pixels, width, height = decode_reduced(data, 2 * lookalike.SIDE, frame=frame)
             size = width, height
+            thumbnail, digest = lookalike.thumbnail(pixels), frames.frame_digest(sha256, frame)
             frame_facts.append((path, digest, *size, None, None, facts, thumbnail, frame, count))
         return frame_facts
     except Unreadable as error:
         return [(path, sha256, 0, 0, error.reason, error.detail, None, None, 0, 1)]
-
-
-def _size_and_thumbnail(data: bytes, frame: int) -> tuple[int, int, bytes]:
-    """Return width, height and thumbnail of a frame.
-
-    A large JPEG is decoded at a reduced scale: this is faster and still reads all of its data.
-    """
-    if size := jpeg_size(data):
-        factor = reduction(*size, 2 * lookalike.SIDE)
-        pixels = decode(data, factor)
-        if (pixels.shape[1], pixels.shape[0]) == tuple(-(-side // factor) for side in size):
-            return *size, lookalike.thumbnail(pixels)
-    pixels = decode(data, frame=frame)  # no JPEG, or its header and its pixels disagree on the size
-    height, width = pixels.shape[:2]
-    return width, height, lookalike.thumbnail(pixels)
 
 
 def read_all(

@@ -1,4 +1,4 @@
-"""Makes shards from an index: Dask workers preprocess chunks of images; finished chunks are kept."""
+"""Makes shards from an index: Dask workers preprocess chunks; finished chunks are kept."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ def _balance(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]
 
 
 def _count_look_alikes(index: pd.DataFrame, inventory: Inventory) -> dict[str, int]:
-    """Return counts of clusters of similar images, also of those with several labels or patients."""
+    """Count the clusters of similar images, also those of several labels or patients."""
     patients = index["path"].map(file_of).map(inventory.rows.set_index("path")["group"])
     clusters = index.assign(patient=patients).groupby("alike")
     several = clusters[["label", "patient"]].nunique() > 1

@@ -141,7 +141,7 @@ def _depth(path: str) -> tuple[int, str]:
 def _archives(
     listing: Listing, photographs: list[str], truths: Mapping[str, Path]
 ) -> tuple[list[Row], list[Excluded], list[str]]:
-    """Return rows of the ground truth tables, left-out files and entries, and gaps of the download."""
+    """Return rows of the ground truth tables, left-out files and entries, and gaps."""
     by_number: dict[str, str] = {}
     left_out: list[Excluded] = []
     for path in sorted(photographs, key=_depth):
