@@ -109,7 +109,7 @@ class Augmenter:
         )
 
     def neutral(self, count: int, size: tuple[int, int]) -> Changes:
-        """Return changes that only crop the middle, for ``count`` images of height and width size."""
+        """Return changes that only crop the middle of images of height and width ``size``."""
         side = self.side(size)
         one, zero = np.ones(count), np.zeros(count)
         middle = (
@@ -163,7 +163,7 @@ class Augmenter:
         return not self.settings.rotate and (crop is None or crop.mode == "random")
 
     def _region(self, u: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
-        """Return width, height and centre (x, y) of the visible parts, from the top left, pixels."""
+        """Return width, height and centre (x, y) of the visible parts, in pixels."""
         height, width = size
         crop = self.settings.crop
         if crop is None:
