@@ -26,7 +26,7 @@ def main(
     log.set_up(log_file)
     settings = Preprocess.model_validate_json(preprocess)
     build_shards(
-        index, raw, settings, Dask.model_validate_json(dask), out, with_boxes=boxes, beside=beside
+        index, raw, settings, Dask.model_validate_json(dask), out, with_boxes=boxes, siblings=beside
     )
 
 

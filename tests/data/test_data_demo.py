@@ -1,4 +1,4 @@
-"""The synthetic fundus photographs: the real layout and its traps, the same pixels for the same seed."""
+"""Synthetic fundus photographs: layout and faults of the real dataset, reproducible pixels."""
 
 from __future__ import annotations
 

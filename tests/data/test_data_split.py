@@ -1,4 +1,4 @@
-"""Splits: no group is divided, every image is used, sizes and classes are near what is wanted."""
+"""Splits: no group is divided, every image is used, shares are near the configured ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The synthetic dermoscopic images: ISIC 2017's layout and tables, shares of the classes, age, overlap."""
+"""Synthetic dermoscopic images: layout of ISIC 2017, shares of classes, age, overlap."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def listed(root: Path) -> Inventory:
 
 
 def test_the_source_module_of_the_real_download_reads_it(demo: Path) -> None:
-    found = listed(demo)
-    index, summary = indexed(demo, found, Split(mode="published"))
-    assert found.classes == CLASSES
+    inventory = listed(demo)
+    index, summary = indexed(demo, inventory, Split(mode="published"))
+    assert inventory.classes == CLASSES
     assert summary["by_reason"] == {
         "superpixels, not a photograph": len(index),
         "not an image by its name": 8,
@@ -62,8 +62,10 @@ def test_the_duplicates_are_those_of_the_real_set(demo: Path) -> None:
     for first, second in DUPLICATES:
         images = [read_rgb(next(demo.rglob(f"{name}.jpg"))).astype(int) for name in (first, second)]
         assert 0 < np.abs(images[0] - images[1]).mean() < 4
-    found = listed(demo)
-    assert all(any(name in note for note in found.notes) for pair in DUPLICATES for name in pair)
+    inventory = listed(demo)
+    assert all(
+        any(name in note for note in inventory.notes) for pair in DUPLICATES for name in pair
+    )
 
 
 def test_superpixels_number_the_cells_in_the_size_of_the_image(demo: Path) -> None:

@@ -45,7 +45,7 @@ def build_shards(
     out: Path,
     *,
     with_boxes: bool = False,
-    beside: Sequence[Path] = (),
+    siblings: Sequence[Path] = (),
 ) -> None:
     """Preprocess the images of an index into a shard set, in the order of their ids.
 
@@ -60,7 +60,7 @@ def build_shards(
         dask: where chunks are made.
         out: folder of the shard set.
         with_boxes: write the boxes of the index as shares of the images' sides (boxes.parquet).
-        beside: other shard sets, such as of the same images with another split; their chunks are
+        siblings: other shard sets, such as of the same images with another split; their chunks are
             linked where the keys agree.
 
     Raises:
@@ -72,7 +72,7 @@ def build_shards(
     work = chunks(table, raw, settings, out, settings.chunk or chunk_size(len(table)))
     keys = [key for _, _, key, *_ in work]
     out.mkdir(parents=True, exist_ok=True)
-    todo = [work[number] for number in _link_chunks(out, beside, keys, _clear_stale(out, keys))]
+    todo = [work[number] for number in _link_chunks(out, siblings, keys, _clear_stale(out, keys))]
     log.info("%d of %d chunks are finished already", len(work) - len(todo), len(work))
     if todo:
         with client(dask, make_chunk, tasks=len(todo), folder=raw) as connection:
@@ -191,11 +191,11 @@ def _clear_stale(out: Path, keys: list[str]) -> list[int]:
 
 
 def _link_chunks(
-    out: Path, beside: Sequence[Path], keys: list[str], missing: list[int]
+    out: Path, siblings: Sequence[Path], keys: list[str], missing: list[int]
 ) -> list[int]:
     """Link missing chunks from other shard sets; return the numbers that are still missing."""
     key_files: dict[str, Path] = {}
-    for file in (file for folder in beside for file in sorted(folder.glob("images-*.json"))):
+    for file in (file for folder in siblings for file in sorted(folder.glob("images-*.json"))):
         with suppress(MedscaleError):  # unfinished or damaged
             key_files.setdefault(str(read_json(file).get("key")), file)
     return [n for n in missing if not _link_chunk(out, n, keys[n], key_files.get(keys[n]))]
