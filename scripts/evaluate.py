@@ -1,4 +1,4 @@
-"""Gather a run's replicates into its result folder: metrics with intervals, figures, model card, and what predicts."""
+"""Evaluate a run's replicates: metrics with intervals, figures, model card, files for serving."""
 
 from functools import partial
 from pathlib import Path

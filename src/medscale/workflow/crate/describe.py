@@ -210,7 +210,7 @@ class Description:
             f"#{place}",
             self._software(EVALUATE),
             f"Evaluation of {study}/{run}",
-            "Metrics with intervals over patients, figures and model card, from stored predictions.",
+            "Metrics with intervals over patients, figures and model card, from predictions.",
             predictions,
             [result],
             None,
