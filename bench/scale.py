@@ -27,11 +27,11 @@ from medscale.config.sections import Preprocess, Source, Split
 from medscale.data import lookalike
 from medscale.data.build import build_shards
 from medscale.data.index import INDEX, build_index
-from medscale.data.sources import scan
+from medscale.data.kind import scan
+from medscale.data.settings import Dask
 from medscale.engine.plan import Augment
 from medscale.report import style
 from medscale.report.names import LOOKS
-from medscale.resources.machines import Dask
 
 SIZE = 48  # pixels a side of the files: small, so that what a stage does besides decoding is seen
 SHARD = 32  # pixels a side in the shards

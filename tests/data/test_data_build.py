@@ -24,8 +24,8 @@ from medscale.data.build import build_shards
 from medscale.data.images import read_rgb
 from medscale.data.index import build_index
 from medscale.data.preprocess import preprocess
+from medscale.data.settings import Dask
 from medscale.data.shards import Shards
-from medscale.resources.machines import Dask
 
 SETTINGS = Preprocess(size=16, clahe=Clahe(tiles=2), gamma=1.2, median=3, chunk=8)
 

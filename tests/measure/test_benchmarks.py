@@ -23,6 +23,7 @@ from medscale.config.sections import Clahe, Enhance, Loading, Preprocess, Source
 from medscale.data.augment import MEAN, STD
 from medscale.data.build import build_shards, chunk_size, read_index
 from medscale.data.index import build_index
+from medscale.data.settings import Dask
 from medscale.engine.plan import Augment, Crop
 from medscale.measure import enhance, loading
 from medscale.measure.enhance import measure_enhance, task_size
@@ -32,7 +33,6 @@ from medscale.measure.record import Marks, cores, in_turns, warm, write
 from medscale.measure.scaling import by_way, by_workers
 from medscale.report.benchmarks import write_benchmark
 from medscale.report.numbers import write_numbers
-from medscale.resources.machines import Dask
 
 SIZE = 24
 PLAIN = Preprocess(size=SIZE, chunk=8)
@@ -268,8 +268,7 @@ def test_figure_table_and_facts_carry_the_marks(
     name: str, rows: pd.DataFrame, tmp_path: Path
 ) -> None:
     marks = Marks(synthetic=True, stand_in=False, scale="demo")
-    ways = {way: {"label": label, "does": does} for way, (label, does) in WAYS.items()}
-    write(tmp_path / "measured", name, rows, {"repeats": 2}, marks, ways=ways)
+    write(tmp_path / "measured", name, rows, {"repeats": 2}, marks, WAYS)
     about = read_json(tmp_path / "measured" / f"{name}.json")
     assert about["marks"] == {"synthetic": True, "stand_in": False, "scale": "demo"}
     assert about["machine"]["cpus"] == len(cores())
@@ -304,7 +303,7 @@ def test_figure_table_and_facts_carry_the_marks(
 LARGE = """
 import json, resource, sys
 from pathlib import Path
-from medscale.config import Preprocess
+from medscale.config.sections import Preprocess
 from medscale.data.build import make_chunk
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 chunk, before = json.loads(sys.argv[2]), peak()

@@ -21,10 +21,10 @@ from medscale.config.figures import (
     SCALING_TABLES,
     TABLES,
 )
-from medscale.config.sections import (
-    Study,
-)
-from medscale.resources.machines import Cluster, Cost, Dask, Node
+from medscale.config.sections import Study
+from medscale.data.settings import Dask
+from medscale.resources.machines import Cluster, Cost, Node
+from medscale.serve.formats.registry import PYTORCH_WAYS, check_benchmarked
 
 
 class Config(Strict):
@@ -61,6 +61,18 @@ class Config(Strict):
         for seeds in (self.seeds, *(study.seeds or [] for study in self.studies.values())):
             if len(set(seeds)) != len(seeds):
                 raise ValueError(f"seeds has duplicates: {seeds}")
+        return self
+
+    @model_validator(mode="after")
+    def _export_formats_exist(self) -> Config:
+        # Checked here, not in the section, so that only readers of the whole configuration depend
+        # on the registry: a new format must not make shards or trainings again.
+        for name, study in self.studies.items():
+            setting = f"studies.{name}.benchmarks"
+            if (export := study.benchmarks.export) is not None:
+                check_benchmarked(f"{setting}.export.formats", export.formats)
+            if (inference := study.benchmarks.inference) is not None:
+                check_benchmarked(f"{setting}.inference.ways", inference.ways, PYTORCH_WAYS)
         return self
 
     def study(self, name: str) -> Study:

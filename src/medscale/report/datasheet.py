@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_text
 from medscale.config.configuration import Config
-from medscale.config.sections import Datasheet, Study
+from medscale.config.sections import Study
 from medscale.data.download import DOWNLOADS, command
+from medscale.data.settings import Datasheet
 from medscale.evaluate.replicates import read_index
 from medscale.report import tables
 from medscale.report.latex import escape, tabular

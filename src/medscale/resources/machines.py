@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -47,18 +47,6 @@ class Cluster(Strict):
         ge=1,
         description="seconds ahead of the limit at which training is told to save (SIGUSR1)",
     )
-
-
-class Dask(Strict):
-    """Where preprocessing runs: a local cluster, a scheduler's address, or SLURM jobs through dask-jobqueue."""
-
-    workers: int | None = Field(
-        None, ge=1, description="None: one a core (local), required for slurm"
-    )
-    scheduler: str = Field(
-        "local", description="'local', 'slurm', or an address such as tcp://host:8786"
-    )
-    slurm: dict[str, Any] = {}
 
 
 class DeviceKind(Strict):
