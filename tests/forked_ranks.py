@@ -18,7 +18,7 @@ from typing import Any
 def main() -> None:
     import torch.distributed.checkpoint.state_dict
     import torch.distributed.fsdp
-    import torch.distributed.pipelining
+    import torch.distributed.pipelining  # noqa: F401
 
     import medscale.engine.parallel.pipeline
     import medscale.engine.train.worker  # noqa: F401

@@ -1,4 +1,4 @@
-"""Parts of training that need no processes: schedules, decisions, cuts, sums, clock, plans of checkpoints."""
+"""Parts of training without processes: schedules, decisions, cuts, sums, clock, checkpoints."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from medscale.config.planning import plan
 from medscale.data.loader import Batch, Step
 from medscale.engine.models.registry import build, stages
 from medscale.engine.parallel.cut import balance, measure
+from medscale.engine.parallel.model import FIXED, loss_sums
 from medscale.engine.parallel.pipeline import _draws_random_numbers, micro_batches
 from medscale.engine.parallel.precision import GROW_EVERY, Precision
-from medscale.engine.parallel.model import FIXED, loss_sums
 from medscale.engine.plan import Parallel
 from medscale.engine.train.clock import Clock, Meter
 from medscale.engine.train.ema import Average
