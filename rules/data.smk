@@ -7,6 +7,7 @@ rule demo_data:
     threads: workflow.cores or 1
     params:
         kind=DATASETS.kind,
+        generator=DATASETS.generator_code,
         options=DATASETS.source_options,
     shell:
         "python {params.script} --kind {params.kind} --options {params.options:q}"
@@ -29,6 +30,7 @@ rule index:
         dask=GRAPH.config.dask.model_dump_json(),
     params:
         source=DATASETS.source,
+        layout=DATASETS.layout_code,
         split=DATASETS.section("split"),
         classes=DATASETS.section("classes"),
         state=DATASETS.raw_state,
@@ -65,26 +67,6 @@ rule shards:
         "{resources.start}python {params.script} --index {input.index} --raw {params.raw:q}"
         " --preprocess {params.preprocess:q} --dask {resources.dask:q} {params.boxes} {params.siblings}"
         " --out data/{wildcards.study}/{wildcards.shards} --log {log}"
-
-
-rule datasheet:
-    input:
-        config="config.resolved.json",
-        index="data/{study}/index.parquet",
-        counts="data/{study}/audit.json",
-        known=GRAPH.own("datasets.yaml"),
-    output:
-        shown("data/{study}/datasheet.md", "datasheet", folder="data"),
-        expand("tables/{{study}}/datasheet.{kind}", kind=["tex", "csv"]),
-    log:
-        "logs/{study}/datasheet.log",
-    benchmark:
-        "benchmarks/{study}/datasheet.tsv"
-    params:
-        script=GRAPH.script("datasheet.py"),
-    shell:
-        "python {params.script} --study {wildcards.study} --config {input.config} --data data/{wildcards.study}"
-        " --known {input.known} --tables tables/{wildcards.study} --log {log}"
 
 
 rule data:

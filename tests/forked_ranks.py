@@ -18,10 +18,9 @@ from medscale.engine.parallel.failures import FOLDER
 
 
 def main() -> None:
-    import torch.distributed.checkpoint.state_dict
-    import torch.distributed.fsdp
-    import torch.distributed.pipelining  # noqa: F401
-
+    # The modules that a rank imports late are imported here, once for all ranks.
+    import medscale.engine.parallel.ddp
+    import medscale.engine.parallel.fsdp
     import medscale.engine.parallel.pipeline
     import medscale.engine.train.worker  # noqa: F401
 

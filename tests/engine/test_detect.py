@@ -36,7 +36,11 @@ from medscale.engine.train.progress import Progress
 from medscale.evaluate import boxes
 from medscale.evaluate.boxes import Matched
 from medscale.evaluate.detection import localize
-from medscale.report.detection import write_detection, write_detection_report
+from medscale.report.chapters import figures_of
+from medscale.report.detection.chapter import CHAPTER as DETECTION
+from medscale.report.overview.chapter import CHAPTER as OVERVIEW
+from medscale.report.result.detection import write_detection
+from medscale.report.writer import write_chapter
 from medscale.workflow.graph import Graph
 from medscale.workflow.preflight import _models
 from medscale.workflow.targets import check_model
@@ -513,12 +517,14 @@ def test_results_and_report_of_detection_runs(made, toy):
     card = (results[0] / "model_card.md").read_text()
     assert "challenge mAP" in card
     assert "AUROC" not in card
-    write_detection_report(results, made.shards, made.folder / "figures", made.folder / "tables")
-    table = pd.read_csv(made.folder / "tables" / "detection.csv").set_index("run")
+    inputs = {"results": list(map(str, results)), "shards": str(made.shards.folder / "meta.json")}
+    write_chapter("detection", "glaucoma", inputs, made.folder)
+    tables = made.folder / "tables" / "glaucoma"
+    table = pd.read_csv(tables / "detection.csv").set_index("run")
     assert table.loc["serial_1cpu_yolov8n", "speedup"] == 1
     assert table.loc["ddp_2cpu_yolov8n", "speedup"] > 0
-    assert (made.folder / "figures" / "detection.pdf").stat().st_size > 5000
-    assert "yolov8n" in (made.folder / "tables" / "detection.tex").read_text()
+    assert (made.folder / "figures" / "glaucoma" / "detection.pdf").stat().st_size > 5000
+    assert "yolov8n" in (tables / "detection.tex").read_text()
 
 
 def test_boxes_of_another_index_are_refused(made, toy, tmp_path):
@@ -538,16 +544,17 @@ def test_detection_stands_apart_from_a_study_s_classifications():
             "studies": {"glaucoma": configured().study("glaucoma").model_dump(mode="json")},
         }
     )
-    assert study.shown("glaucoma") == ["results/glaucoma/serial_1cpu"]
-    assert study.localized("glaucoma") == [
-        f"results/glaucoma/{run}_yolov8n" for run in ("serial_1cpu", "ddp_2cpu")
-    ]
+    classified, detected = (
+        chapter.inputs(study.config, "glaucoma")["results"] for chapter in (OVERVIEW, DETECTION)
+    )
+    assert classified == ["results/glaucoma/serial_1cpu"]
+    assert detected == [f"results/glaucoma/{run}_yolov8n" for run in ("serial_1cpu", "ddp_2cpu")]
     assert study.shards("glaucoma", "ddp_2cpu_yolov8n") == "data/glaucoma/shards_detect"
     assert study.shards("glaucoma", "ddp_2cpu") == "data/glaucoma/shards"
     assert Preprocess.model_validate_json(
         study.preprocess("glaucoma", "shards_detect")
     ) == Preprocess(size=SIZE)
-    assert "detection" in study.config.figures("glaucoma")
+    assert "detection" in figures_of(study.config, "glaucoma")
     assert "results/glaucoma/ddp_2cpu_yolov8n" in study.results()
 
 

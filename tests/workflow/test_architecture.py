@@ -60,7 +60,7 @@ KNOWN = {module_name(path): path for path in MODULES}
 
 
 def imports(node: ast.AST) -> Iterator[str]:
-    """Modules of the package that a syntax tree imports, in functions too; not for type checkers."""
+    """Modules of the package that code imports, in functions too; not for type checkers."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
             continue

@@ -52,25 +52,36 @@ def shown_path(path: str | Path) -> str:
 
 
 @cache
-def code_digest(script: str | Path) -> str:
+def code_digest(*files: str | Path) -> str:
     """Return the SHA-256 over a script and all modules of this package that it imports.
+
+    Further files are modules that the script imports by a name that it computes.
 
     Snakemake tracks no imported modules. Each stage has this digest as a param, so a change of
     code reruns the stages that use the code, and no others.
     """
-    return digest(module_digests(script))
+    return digest(module_digests(*files))
 
 
-def module_digests(script: str | Path) -> dict[str, str]:
-    """Return the digest of a script and of each module that it imports, by the module's name."""
-    script = Path(script)
-    found = {name: module_digest(file) for name, file in modules(script).items()}
-    return dict(sorted({script.name: module_digest(script), **found}.items()))
+def module_digests(*files: str | Path) -> dict[str, str]:
+    """Return the digest of each file by its path, and of each imported module by its name."""
+    digests: dict[str, str] = {}
+    for file in map(Path, files):
+        digests[str(file.relative_to(ROOT)) if file.is_relative_to(ROOT) else file.name] = (
+            module_digest(file)
+        )
+        digests |= {name: module_digest(path) for name, path in modules(file).items()}
+    return dict(sorted(digests.items()))
 
 
 def module_digest(path: str | Path) -> str:
     """Return the SHA-256 over the code of one file, without what the file imports."""
     return _parsed(Path(path)).code
+
+
+def tree_digest(tree: ast.Module) -> str:
+    """Return the SHA-256 over parsed code."""
+    return hashlib.sha256("".join(_canonical(tree)).encode()).hexdigest()
 
 
 @cache
@@ -154,8 +165,7 @@ def _parse(tree: ast.Module) -> Parsed:
     inner: set[str] = set()
     for node, inside in _nodes(tree, False):
         (inner if inside else outer).update(_names(node))
-    text = "".join(_canonical(tree))
-    return Parsed(hashlib.sha256(text.encode()).hexdigest(), sorted(outer), sorted(inner - outer))
+    return Parsed(tree_digest(tree), sorted(outer), sorted(inner - outer))
 
 
 def _nodes(node: ast.AST, inside: bool) -> Iterator[tuple[ast.AST, bool]]:

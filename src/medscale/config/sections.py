@@ -146,7 +146,7 @@ class Study(Strict):
     title: str
     source: Source
     datasheet: Datasheet = Field(
-        Datasheet(), description="of your own images; that of others is in datasets.yaml"
+        Datasheet(), description="answers for your own images; a dataset kind has its own"
     )
     classes: list[str] | None = Field(
         None, description="order of the classes; the last of two is the positive one"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 from collections.abc import Callable
@@ -10,8 +11,17 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from medscale.base.code import (
+    PACKAGE,
+    ROOT,
+    code_digest,
+    module_digest,
+    modules,
+    tree_digest,
+)
 from medscale.base.errors import MedscaleError
 from medscale.base.files import digest
+from medscale.data.kind import kind_file
 from medscale.data.settings import Preprocess
 from medscale.workflow.graph import SHARDS, Graph
 
@@ -37,6 +47,23 @@ class Datasets:
     def kind(self, wildcards: Any) -> str:
         """Return the kind of source that lists the raw images."""
         return self._config.study(wildcards.study).source.kind
+
+    def kind_module(self, wildcards: Any) -> list[str]:
+        """Return the module of the dataset kind, which holds the answers of the datasheet."""
+        return self._graph.own(str(kind_file(self.kind(wildcards)).relative_to(ROOT)))
+
+    def layout_code(self, wildcards: Any) -> str:
+        """Return the digest of the code that lists the kind's raw folders.
+
+        The script's own digest does not cover it: a new kind must not rerun the other studies.
+        """
+        return _layout_digest(kind_file(self.kind(wildcards)))
+
+    def generator_code(self, wildcards: Any) -> str:
+        """Return the digest of the kind's module and of all generators of synthetic images."""
+        modules = sorted((PACKAGE / "data" / "demo").glob("*.py"))
+        code = code_digest(kind_file(self.kind(wildcards)))
+        return digest([code, *map(module_digest, modules)])
 
     def source_options(self, wildcards: Any) -> str:
         """Return the options of the source."""
@@ -145,3 +172,21 @@ class Datasets:
 def _subfolders(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
         return [Path(entry.path) for entry in entries if entry.is_dir()]
+
+
+def _layout_digest(kind: Path) -> str:
+    """Return the SHA-256 over the code that lists a kind's raw folders.
+
+    Left out are the declaration ``KIND`` and the module of downloads: an edit of a datasheet's
+    answer or of an address must not make an index again, and with it train every network again.
+    """
+    tree = ast.parse(kind.read_text(encoding="utf-8"))
+    tree.body = [statement for statement in tree.body if "KIND" not in _targets(statement)]
+    imported = modules(kind)
+    imported.pop("medscale.data.download", None)
+    return digest([tree_digest(tree), *(module_digest(file) for file in imported.values())])
+
+
+def _targets(statement: ast.stmt) -> list[str]:
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name)]

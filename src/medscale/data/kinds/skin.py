@@ -102,7 +102,7 @@ KIND = DatasetKind(
     editions=(Edition(NAME, {(ALL, ALL): 245_000}, approximate=True, classes=34),),
     demo="skin",
     paper=(
-        rf"the {NAME} \cite{{skin35}}: clinical photographs, a folder a class, balanced by "
+        rf"the {NAME} \cite{{skin35}}: clinical photographs, a folder a class. It was balanced by "
         "augmentation, so that copies of one photograph stand under several names; all copies of "
         "one photograph are kept on one side of a split. Watermarks on some photographs make its "
         "stated licence (MIT) doubtful."
