@@ -23,33 +23,21 @@ def main(
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
     set_up(log_file)
-    wanted, spec = RunPlan.model_validate_json(plan), out / "spec.json"
-    if wanted.detect is not None:
+    run_plan, spec = RunPlan.model_validate_json(plan), out / "spec.json"
+    if run_plan.detect is not None:
         require()
-    write_json(spec, wanted.model_dump(mode="json"))
-    arguments = [
-        "--spec",
-        spec,
-        "--shards",
-        shards,
-        "--out",
-        out,
-        "--settings",
-        settings,
-        "--log",
-        log_file,
-    ]
-    os.environ.setdefault(
-        "KINETO_LOG_LEVEL", "99"
-    )  # else the tracer tells of GPUs that it did not find
+    write_json(spec, run_plan.model_dump(mode="json"))
+    paths = {"--spec": spec, "--shards": shards, "--out": out, "--log": log_file}
+    # Without it the tracer warns of GPUs that are missing.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     try:
         worker = "medscale.measure.profiling.worker"
-        launch(wanted, worker, [str(part) for part in arguments], cards.reserve)
+        launch(run_plan, worker, {**paths, "--settings": settings}, cards.reserve)
     except Stopped:
         raise MedscaleError(
-            f"profiling {wanted.run.name} was stopped; the same command begins again"
+            f"profiling {run_plan.run.name} was stopped; the same command begins again"
         ) from None
-    shutil.rmtree(out / "checkpoints")  # the lock, and where a pipeline was cut
+    shutil.rmtree(out / "checkpoints")  # it holds the lock, and the cut of a pipeline
 
 
 if __name__ == "__main__":
