@@ -39,7 +39,8 @@ def run_faulty(
     training, fault: str, run: str = "ddp_2cpu", **changes
 ) -> subprocess.CompletedProcess[str]:
     arguments = training.command(run, **changes)[2:]
-    environment = os.environ | {"FAULT": fault, "PYTHONPATH": str(Path(__file__).parents[1])}
+    search = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    environment = os.environ | {"FAULT": fault, "PYTHONPATH": search}
     command = [sys.executable, "-c", LAUNCH, *arguments]
     return subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, timeout=200)
 
