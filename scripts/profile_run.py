@@ -27,12 +27,12 @@ def main(
     if run_plan.detect is not None:
         require()
     write_json(spec, run_plan.model_dump(mode="json"))
-    options = {"spec": spec, "shards": shards, "out": out, "settings": settings, "log": log_file}
-    arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # silences warnings about missing GPUs
+    paths = {"--spec": spec, "--shards": shards, "--out": out, "--log": log_file}
+    # Without it the tracer warns of GPUs that are missing.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     try:
         worker = "medscale.measure.profiling.worker"
-        launch(run_plan, worker, arguments, cards.reserve)
+        launch(run_plan, worker, {**paths, "--settings": settings}, cards.reserve)
     except Stopped:
         raise MedscaleError(
             f"profiling {run_plan.run.name} was stopped; the same command begins again"

@@ -1,4 +1,4 @@
-"""A worker in which one rank misbehaves at a step: FAULT=<kind>:<rank>:<step>. Started in place of the real one."""
+"""A worker in which one rank fails at a step: FAULT=<kind>:<rank>:<step>."""
 
 import os
 import signal

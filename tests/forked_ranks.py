@@ -14,9 +14,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from medscale.engine.parallel.failures import FOLDER
+
 
 def main() -> None:
-
+    # The modules that a rank imports late are imported here, once for all ranks.
+    import medscale.engine.parallel.ddp
+    import medscale.engine.parallel.fsdp
     import medscale.engine.parallel.pipeline
     import medscale.engine.train.worker  # noqa: F401
 
@@ -34,12 +38,13 @@ def _start(rank: int, port: int, request: dict[str, Any]) -> int:
     """Fork a rank; return its process id."""
     if process := os.fork():
         return process
-    output = os.open(request["stderr"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    output = os.open(Path(request["reports"], f"output{rank}.txt"), os.O_WRONLY | os.O_CREAT)
     os.dup2(output, 1)
     os.dup2(output, 2)
     place = {"RANK": rank, "LOCAL_RANK": rank, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
     sizes = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), request["ranks"])
     os.environ |= {name: str(value) for name, value in (place | sizes).items()}
+    os.environ[FOLDER] = request["reports"]
     status = 1
     try:
         module, task = request["task"].split(":")

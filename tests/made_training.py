@@ -6,6 +6,7 @@ import atexit
 import json
 import os
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -106,15 +107,20 @@ def fork_ranks(paths: list[str], ranks: int, task: str = CLASSIFICATION, status:
         task: ``module:name`` of the function or class that makes the task.
         status: expected exit status of each rank.
     """
-    server, errors = _fork_server(), Path(f"{paths[3]}.err")
-    request = {"paths": paths, "ranks": ranks, "task": task, "stderr": str(errors)}
+    server, reports = _fork_server(), Path(f"{paths[3]}.reports")
+    shutil.rmtree(reports, ignore_errors=True)
+    reports.mkdir(parents=True)
+    request = {"paths": paths, "ranks": ranks, "task": task, "reports": str(reports)}
     print(json.dumps(request), file=server.stdin, flush=True)
     assert server.stdout is not None
-    if not select.select([server.stdout], [], [], 300)[0]:
+    statuses: object = "none in 300 s"
+    if select.select([server.stdout], [], [], 300)[0]:
+        statuses = json.loads(server.stdout.readline())
+    else:
         server.kill()
         _fork_server.cache_clear()
-        raise AssertionError(f"the ranks did not end: {errors.read_text()}")
-    assert json.loads(server.stdout.readline()) == [status] * ranks, errors.read_text()
+    texts = "\n".join(file.read_text() for file in sorted(reports.iterdir()))
+    assert statuses == [status] * ranks, f"exit statuses {statuses}: {texts}"
 
 
 @cache

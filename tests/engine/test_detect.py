@@ -1,4 +1,4 @@
-"""Detection: boxes follow their images, scores are those of hand-made cases, and a run leaves every file."""
+"""Detection: boxes move with images, scores equal cases by hand, a run writes all its files."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def configured(**settings) -> Config:
 
 
 def made_index(folder: Path, train: int = 24, val: int = 8, test: int = 10) -> pd.DataFrame:
-    """Noise with up to two bright rectangles an image as PNG files twice as wide as high, and their index."""
+    """Write PNG files of noise with up to two bright rectangles each; return their index."""
     rng, rows = np.random.default_rng(0), []
     (folder / "raw").mkdir()
     for number, split in enumerate(np.repeat(["train", "val", "test"], [train, val, test])):
@@ -292,7 +292,7 @@ def test_the_less_confident_of_two_boxes_that_overlap_goes():
 
 
 def matched(truth, image, confidence, limits) -> Matched:
-    """Boxes of given hits; ``limits``: how many of the eight challenge limits each hits (9: also COCO's 0.5)."""
+    """Boxes with given hits; ``limits``: challenge limits that each hits (9: also COCO's)."""
     hits = np.array([[k < n for k in range(8)] + [n > 2] for n in limits], bool).reshape(-1, 9)
     return Matched(np.array(truth), np.array(image, int), np.array(confidence, float), hits)
 
@@ -332,7 +332,7 @@ def test_average_precision_by_hand():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_average_precision_of_random_boxes_is_that_of_cocos_procedure_step_by_step(seed):
-    """torchmetrics' needs pycocotools; this is Lin et al. (2014) written out, with torchvision's overlaps."""
+    """Lin et al. (2014) written out with torchvision's overlaps, as pycocotools is missing."""
     from torchvision.ops import box_iou
 
     rng = np.random.default_rng(seed)
@@ -408,7 +408,8 @@ def test_weights_are_copies_of_images(seed):
 
 
 def test_the_challenge_s_score_by_hand():
-    # 0: hit at all limits; 1: a hit at four of eight and a false alarm; 2: empty with an alarm; 3: empty; 4: missed.
+    # 0: hit at all limits; 1: a hit at four of eight and a false alarm; 2: empty with an alarm;
+    # 3: empty; 4: missed.
     made_ = matched([1, 1, 0, 0, 1], [0, 1, 2, 1, 4], [0.9, 0.8, 0.7, 0.6, 0.1], [8, 4, 0, 0, 8])
     scores = boxes.challenge(made_, 0.5)
     assert scores[:3].tolist() == pytest.approx([1.0, (4 * 1 / 2 + 4 * 0) / 8, 0.0])
@@ -450,7 +451,7 @@ def test_where_losses_do_not_rank_epochs_the_last_finite_one_is_kept():
 
 @pytest.fixture(scope="module")
 def toy(made) -> dict[str, Path]:
-    """Runs of the small stand-in network, serial and on two processes, with the same global batch."""
+    """Serial and two-process runs of the small stand-in network with one global batch."""
     return {run: trained(made, run, run) for run in ("serial_1cpu_yolov8n", "ddp_2cpu_yolov8n")}
 
 

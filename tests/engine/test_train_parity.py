@@ -1,4 +1,4 @@
-"""The same training whatever the strategy: two uneven steps with the same global batch, against the serial run."""
+"""Every strategy trains as the serial run does: two uneven steps with one global batch."""
 
 from __future__ import annotations
 

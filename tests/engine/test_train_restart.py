@@ -1,4 +1,4 @@
-"""A run that was killed and started again ends as one that never was; damaged checkpoints are passed over."""
+"""A killed run that is started again ends as one never killed; damaged checkpoints are skipped."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from medscale.engine.train.checkpoint import Checkpoints
 from medscale.engine.train.progress import Progress
 
 ROOT = Path(__file__).parents[2]
-# A network with batch norm and dropout, EMA, a plateau and patience: everything that a restart could lose.
+# Batch norm, dropout, EMA, a plateau and patience: everything that a restart could lose.
 WHOLE = {
     "model": {"name": "medical_cnn", "options": {"width": 4}},
     "recipe": {"epochs": 4, "schedule": "plateau", "patience": 3, "ema": 0.9, "batch_size": 8},
@@ -47,7 +47,7 @@ def same(one: Path, other: Path) -> bool:
 
 
 def kill_once(training, run: str, name: str, chance: random.Random) -> int:
-    """Start a run, kill -9 one of its processes or its launcher at a random time after the first checkpoint.
+    """Start a run; kill one of its processes or its launcher after the first checkpoint.
 
     Returns:
         1 when it was killed in its work, 0 when it had ended before.

@@ -1,4 +1,4 @@
-"""Parts of training that need no processes: schedules, decisions, cuts, sums, clock, plans of checkpoints."""
+"""Parts of training without processes: schedules, decisions, cuts, sums, clock, checkpoints."""
 
 from __future__ import annotations
 

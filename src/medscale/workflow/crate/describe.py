@@ -16,7 +16,6 @@ from rocrate.rocrate import ROCrate
 
 from medscale.base.code import package_digest
 from medscale.base.files import read_json, sha256
-from medscale.engine.plan import is_detector
 from medscale.report.marks import mark
 from medscale.report.result.origin import container_name
 from medscale.workflow.crate.pack import OF_REPLICATE, OF_STUDY, WEIGHTS
@@ -31,9 +30,7 @@ PROFILES = (
 BIOSCHEMAS = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
 DONE = "http://schema.org/CompletedActionStatus"
 LICENCE = "https://spdx.org/licenses/MIT"
-TRAIN, TRAIN_DETECTOR = "scripts/train.py", "scripts/train_detector.py"
-EVALUATE = "scripts/evaluate.py"
-SOFTWARE = (TRAIN, TRAIN_DETECTOR, EVALUATE)
+EVALUATION = "scripts/evaluate.py"
 # Keys of a replicate's record that the crate repeats, besides versions.
 CIRCUMSTANCES = (
     "seed", "plan_digest", "commit", "dirty", "code", "python",
@@ -116,7 +113,8 @@ class Description:
                 "conformsTo": {"@id": BIOSCHEMAS},
             },
         )
-        workflow["hasPart"] = [self._software(script) for script in SOFTWARE]
+        training = sorted({_training_script(summary) for summary in self.results})
+        workflow["hasPart"] = [self._software(script) for script in (*training, EVALUATION)]
         return workflow
 
     def _other_code(self) -> list[str]:
@@ -157,7 +155,6 @@ class Description:
         """Return the action of the training of one replicate."""
         study, run, seed = summary["study"], summary["run"]["name"], summary["seeds"][at]
         record, place = summary["provenance"]["replicates"][at], f"runs/{study}/{run}/seed{seed}"
-        script = TRAIN_DETECTOR if is_detector(summary["model"]["name"]) else TRAIN
         end = record.get("finished") or self._written(f"{place}/timing.json")
         start = (
             None if summary["timing"]["restarts"]["values"][at] else record.get("started")
@@ -165,7 +162,7 @@ class Description:
         weights = [WEIGHTS] if (self.folder / place / WEIGHTS).is_file() else []
         action = self._action(
             f"#{place}",
-            self._software(script),
+            self._software(_training_script(summary)),
             f"Training of {study}/{run}, seed {seed}",
             f"{summary['model']['name']} on {summary['timing']['train_images']} images by "
             f"{summary['run']['devices']} processes "
@@ -208,7 +205,7 @@ class Description:
         ]
         return self._action(
             f"#{place}",
-            self._software(EVALUATE),
+            self._software(EVALUATION),
             f"Evaluation of {study}/{run}",
             "Metrics with intervals over patients, figures and model card, from predictions.",
             predictions,
@@ -294,6 +291,11 @@ class Description:
         return datetime.fromtimestamp((self.folder / path).stat().st_mtime, UTC).isoformat(
             "T", "seconds"
         )
+
+
+def _training_script(summary: dict[str, Any]) -> str:
+    """Return the script that trained a result's replicates; detectors have their own."""
+    return "scripts/train_detector.py" if summary.get("detect") else "scripts/train.py"
 
 
 def _version(environment: dict[str, Any]) -> str:
