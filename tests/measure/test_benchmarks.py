@@ -1,4 +1,4 @@
-"""A study's benchmarks: what is measured has the right shape and marks; all ways deliver the same images."""
+"""A study's benchmarks: shapes and marks of the measurements; all ways load the same images."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PLAIN = Preprocess(size=SIZE, chunk=8)
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``raw/`` of 48 images that are as large as the study's, ``index.parquet`` and ``shards/``."""
+    """A folder with ``raw/`` of 48 images of the study's size, ``index.parquet`` and ``shards/``."""
     folder = tmp_path_factory.mktemp("study")
     for number in range(48):
         path = folder / "raw" / "ab"[number % 2] / f"{number}.png"
@@ -307,7 +307,8 @@ from medscale.config.sections import Preprocess
 from medscale.data.build import make_chunk
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 chunk, before = json.loads(sys.argv[2]), peak()
-done = make_chunk(sys.argv[1], 0, "key", sys.argv[1], [tuple(one) for one in chunk], Preprocess(size=224))
+images = [tuple(image) for image in chunk]
+done = make_chunk(sys.argv[1], 0, "key", sys.argv[1], images, Preprocess(size=224))
 print(json.dumps([str(done), before, peak()]))
 """
 

@@ -1,4 +1,4 @@
-"""Exports say what PyTorch says, say so of themselves, and are measured against it; figures carry what was measured."""
+"""Exports agree with PyTorch, describe themselves, and are measured; figures show the results."""
 
 from __future__ import annotations
 

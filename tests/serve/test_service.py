@@ -1,4 +1,4 @@
-"""The service as a caller sees it: what it answers, what it refuses, and that nothing of an upload is left."""
+"""The service as a caller sees it: answers, refusals, and no traces of uploads."""
 
 from __future__ import annotations
 
