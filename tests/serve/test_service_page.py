@@ -79,7 +79,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def browser() -> Iterator[Browser]:
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
-        # root, as in containers, must start it without a sandbox; only this service's page is opened
+        # root, as in containers, needs it without a sandbox; only this service's page is opened
         options = ["--no-sandbox"] if os.geteuid() == 0 else []
         made = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
         yield made
