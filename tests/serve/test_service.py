@@ -257,7 +257,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
         serve(options | {"key_file": tmp_path / "key"}, print)
     with pytest.raises(MedscaleError, match="--workers"):
         serve(options | {"workers": 0}, print)
-    taken = server.listening(Settings(results=(tmp_path,), port=0))
+    taken = server.listen(Settings(results=(tmp_path,), port=0))
     with taken:
         taken.listen()
         with pytest.raises(MedscaleError, match="choose another with --port"):
