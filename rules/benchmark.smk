@@ -40,26 +40,3 @@ rule loading:
         "python {params.script} --index {input.index} --raw {params.raw:q} --shards data/{wildcards.study}/shards"
         " --preprocess {params.preprocess:q} --augment {params.augment:q} --settings {params.settings:q}"
         " --marks {params.marks:q} --out measured/{wildcards.study} --log {log}"
-
-
-rule benchmark_report:
-    input:
-        rows="measured/{study}/{measured}.csv",
-        about="measured/{study}/{measured}.json",
-        reported=GRAPH.own("reported.yaml"),
-    output:
-        figure=shown("figures/{study}/{measured}.pdf", "{measured}", caption="measured"),
-        table="tables/{study}/{measured}.tex",
-        digits=shown_table("tables/{study}/{measured}.csv", "{measured}"),
-        said="tables/{study}/{measured}.json",
-    log:
-        "logs/{study}/{measured}_report.log",
-    benchmark:
-        "benchmarks/{study}/{measured}_report.tsv"
-    wildcard_constraints:
-        measured="|".join(BENCHMARKS),
-    params:
-        script=GRAPH.script("benchmark_report.py"),
-    shell:
-        "python {params.script} {wildcards.measured} --study {wildcards.study} --measured measured/{wildcards.study}"
-        " --reported {input.reported} --figures figures/{wildcards.study} --tables tables/{wildcards.study} --log {log}"

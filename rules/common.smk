@@ -4,7 +4,7 @@ wildcard_constraints:
     seed=r"\d+",
 
 
-# The configuration after overlay and changes, as a file that reports read.
+# The configuration after overlay and changes, as a file for readers of the results.
 rule config:
     output:
         "config.resolved.json",

@@ -69,26 +69,6 @@ rule shards:
         " --out data/{wildcards.study}/{wildcards.shards} --log {log}"
 
 
-rule datasheet:
-    input:
-        config="config.resolved.json",
-        index="data/{study}/index.parquet",
-        counts="data/{study}/audit.json",
-        kind=DATASETS.kind_module,
-    output:
-        shown("data/{study}/datasheet.md", "datasheet", folder="data"),
-        expand("tables/{{study}}/datasheet.{kind}", kind=["tex", "csv"]),
-    log:
-        "logs/{study}/datasheet.log",
-    benchmark:
-        "benchmarks/{study}/datasheet.tsv"
-    params:
-        script=GRAPH.script("datasheet.py"),
-    shell:
-        "python {params.script} --study {wildcards.study} --config {input.config} --data data/{wildcards.study}"
-        " --tables tables/{wildcards.study} --log {log}"
-
-
 rule data:
     input:
         GRAPH.shard_files(),

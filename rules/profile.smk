@@ -17,21 +17,3 @@ rule profile:
     shell:
         "python {params.script} --plan {params.plan:q} --settings {params.settings:q} --shards {params.shards}"
         " --out {output} --log {log}"
-
-
-rule profile_report:
-    input:
-        lambda w: GRAPH.profiled(w.study),
-    output:
-        [shown(f"figures/{{study}}/{name}.pdf", name) for name in PROFILES],
-        [shown_table(f"tables/{{study}}/{name}.csv", name) for name in PROFILES],
-        expand("tables/{{study}}/{name}.tex", name=PROFILES),
-        said="tables/{study}/profile.json",
-    log:
-        "logs/{study}/profile_report.log",
-    benchmark:
-        "benchmarks/{study}/profile_report.tsv"
-    params:
-        script=GRAPH.script("profile_report.py"),
-    shell:
-        "python {params.script} {input} --figures figures/{wildcards.study} --tables tables/{wildcards.study} --log {log}"

@@ -12,8 +12,8 @@ from medscale.data.shards import Shards
 from medscale.evaluate import evaluate, one_line
 from medscale.evaluate.detection import localize
 from medscale.evaluate.replicates import read
-from medscale.report.detection import write_detection
-from medscale.report.result import write_result
+from medscale.report.detection.make import write_detection
+from medscale.report.result.folder import write_result
 from medscale.serve import bundle
 
 

@@ -1,4 +1,4 @@
-"""Profile one run: start its processes through torchrun, wait for them, and say in one message how it ended."""
+"""Profile one run: time and trace some of its training steps."""
 
 import os
 import shutil
@@ -9,9 +9,10 @@ import typer
 from medscale.base.errors import MedscaleError, Stopped, tell_user
 from medscale.base.files import write_json
 from medscale.base.log import set_up
-from medscale.engine.detect import require
+from medscale.engine.detect.extra import require
 from medscale.engine.parallel.launch import launch
 from medscale.engine.plan import RunPlan
+from medscale.resources import cards
 
 
 def main(
@@ -42,7 +43,8 @@ def main(
         "KINETO_LOG_LEVEL", "99"
     )  # else the tracer tells of GPUs that it did not find
     try:
-        launch(wanted, "medscale.measure.profiling.worker", [str(one) for one in arguments])
+        worker = "medscale.measure.profiling.worker"
+        launch(wanted, worker, [str(part) for part in arguments], cards.reserve)
     except Stopped:
         raise MedscaleError(
             f"profiling {wanted.run.name} was stopped; the same command begins again"

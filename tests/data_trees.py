@@ -11,10 +11,10 @@ import pandas as pd
 from PIL import Image
 
 from medscale.base.files import sha256
-from medscale.config.sections import Split
 from medscale.data import audit
 from medscale.data.index import make_index, summarize
 from medscale.data.inventory import Inventory
+from medscale.data.settings import Split
 
 
 def picture(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:

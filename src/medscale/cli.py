@@ -141,7 +141,7 @@ def profile(study: str, run: str, scale: Scale = "full", configfile: ConfigFile 
         raise MedscaleError(
             f"{study} {run} was not profiled: the lines above name the job and its log"
         )
-    from medscale.report.profiled import read_profiled
+    from medscale.report.profiling.reading import read_profiled
     from medscale.workflow.graph import Graph
 
     folder = Graph(changes).workdir / "profiled" / study / run

@@ -15,8 +15,8 @@ from distributed import LocalCluster
 from medscale.base.errors import MedscaleError
 from medscale.data import cluster
 from medscale.data.cluster import client, run_all
+from medscale.data.settings import Dask
 from medscale.data.versions import versions
-from medscale.resources.machines import Dask
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ import pytest
 
 from data_trees import digests, indexed
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Source
 from medscale.data.demo.generate import generate
 from medscale.data.demo.retina import photograph
 from medscale.data.images import read_rgb
 from medscale.data.kind import scan
+from medscale.data.settings import Source
 
 OPTIONS = {"unique": 30, "seed": 7, "size": 64}
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_trees import encoded, picture
-from medscale.config.sections import Clahe, Preprocess
 from medscale.data import audit
 from medscale.data.decoding.png import chunk_names, plain_size
 from medscale.data.images import (
@@ -28,6 +27,7 @@ from medscale.data.images import (
 )
 from medscale.data.lookalike import thumbnail
 from medscale.data.preprocess import preprocess, reduction, resize
+from medscale.data.settings import Clahe, Preprocess
 
 RGB = picture(1)
 PIXELS = np.asarray(RGB)

@@ -18,12 +18,11 @@ from PIL import Image, ImageOps
 
 from data_trees import class_tree, encoded, fundus_pytorch, picture, write
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Source, Split
 from medscale.data import audit
 from medscale.data.index import build_index, make_index, summarize
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
-from medscale.resources.machines import Dask
+from medscale.data.settings import Dask, Source, Split
 
 
 def facts(root: Path, inventory: Inventory) -> pd.DataFrame:

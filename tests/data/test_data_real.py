@@ -13,10 +13,10 @@ from bench import lookalike
 from data_trees import indexed
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Preprocess, Source
 from medscale.data.images import read_rgb
 from medscale.data.kind import scan
 from medscale.data.preprocess import preprocess
+from medscale.data.settings import Preprocess, Source
 
 SAMPLES = Path(os.environ.get("MEDSCALE_SAMPLES") or ROOT.parent / "shared" / "data")
 pytestmark = pytest.mark.skipif(

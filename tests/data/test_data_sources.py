@@ -12,10 +12,10 @@ import pytest
 
 from data_trees import check_complete, class_tree, fundus_pytorch, reasons, write
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Source
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.data.kinds.smdg import patient, source_set
+from medscale.data.settings import Source
 
 
 def folder(root: Path, classes: list[str] | None = None) -> Inventory:

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 
 from data_trees import digests, indexed
-from medscale.config.sections import Source, Split
 from medscale.data.demo import dermoscopy
 from medscale.data.demo.generate import generate
 from medscale.data.images import read_rgb
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.data.kinds.isic2017 import CLASSES, COMPLETE, DUPLICATES
+from medscale.data.settings import Source, Split
 
 OPTIONS = {"unique": 150, "seed": 3, "size": 60, "large": 1}
 

@@ -11,12 +11,12 @@ from sklearn.ensemble import RandomForestClassifier
 
 from data_trees import digests, indexed
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Source, Split
 from medscale.data.demo import skin
 from medscale.data.demo.generate import generate
 from medscale.data.images import read_rgb
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
+from medscale.data.settings import Source, Split
 
 OPTIONS = {"classes": 4, "each": 24, "seed": 3, "size": 60}
 

@@ -11,7 +11,6 @@ from pydicom import dcmread
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import sha256
-from medscale.config.sections import Source, Split
 from medscale.data import audit
 from medscale.data.demo import xray
 from medscale.data.demo.chest import Anatomy, Opacity, radiograph
@@ -21,6 +20,7 @@ from medscale.data.index import make_index, summarize
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.data.kinds.rsna import DETAILS, LABELS, MAPPING, TRAIN
+from medscale.data.settings import Source, Split
 
 OPTIONS = {"exams": 60, "tests": 3, "size": 128, "seed": 7}
 

@@ -20,7 +20,6 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8B
 
 from data_trees import encoded, picture
 from medscale.base.files import sha256
-from medscale.config.sections import Clahe, Preprocess, Split
 from medscale.data import audit
 from medscale.data.build import make_chunk
 from medscale.data.decoding.dicom import dicom_facts
@@ -29,6 +28,7 @@ from medscale.data.images import NOT_AN_IMAGE, TRUNCATED, UNREADABLE, Unreadable
 from medscale.data.index import make_index
 from medscale.data.inventory import make_inventory
 from medscale.data.preprocess import preprocess
+from medscale.data.settings import Clahe, Preprocess, Split
 
 COLOUR = np.asarray(picture(1))
 GREY = np.asarray(picture(1).convert("L"))

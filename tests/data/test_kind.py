@@ -20,7 +20,7 @@ from medscale.workflow.datasets import _layout_digest
 TINY = '''
 """A dataset of two folders."""
 
-from medscale.config.sections import Datasheet, Source
+from medscale.data.settings import Datasheet, Source
 from medscale.data.class_folders import check_classes, rows_by_folder
 from medscale.data.inventory import Inventory, make_inventory
 from medscale.data.kind import ALL, DatasetKind, Edition

@@ -10,9 +10,9 @@ import pytest
 
 from data_trees import check_complete, indexed, reasons, write
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Source, Split
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
+from medscale.data.settings import Source, Split
 
 CLASSES = ["nevus", "seborrheic_keratosis", "melanoma"]
 TRUTH = {"nevus": "0.0,0.0", "seborrheic_keratosis": "0.0,1.0", "melanoma": "1.0,0.0"}

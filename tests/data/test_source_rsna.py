@@ -12,12 +12,12 @@ import pytest
 from data_trees import encoded, picture
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_parquet
-from medscale.config.sections import Source, Split
 from medscale.data import audit
 from medscale.data.index import _schema, make_index, summarize
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.data.kinds.rsna import DETAILS, LABELS, MAPPING, TEST, TRAIN
+from medscale.data.settings import Source, Split
 
 NORMAL, NOT_NORMAL, OPACITY = "Normal", "No Lung Opacity / Not Normal", "Lung Opacity"
 BOXES = {

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from data_trees import check_complete, class_tree, indexed, reasons, write
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Source, Split
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.data.kinds.skin import class_name, is_copy, original
+from medscale.data.settings import Source, Split
 
 COMMAND = "kaggle datasets download -d muhammadabdulsami/massive-skin-disease-balanced-dataset"
 

@@ -19,7 +19,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json, write_parquet
 from medscale.evaluate import bootstrap, evaluate, metrics, one_line
 from medscale.evaluate.summary import summarise
-from medscale.report.result import whole_folder, write_result
+from medscale.report.result.folder import whole_folder, write_result
 
 TWO, FOUR = ["normal", "glaucoma"], ["a", "b & c", "dé", "e_f"]
 

@@ -39,7 +39,7 @@ from medscale.data.shards import Shards, seal, write_chunk
 from medscale.engine.detect.task import Detection
 from medscale.evaluate import evaluate
 from medscale.evaluate.replicates import read
-from medscale.report.result import write_result
+from medscale.report.result.folder import write_result
 from medscale.serve import bundle
 from medscale.serve.predict import Prediction
 

@@ -23,7 +23,8 @@ from medscale.base.code import ROOT
 CODE = ("Snakefile", "config.yaml", "reported.yaml", "requirements.lock")
 FOLDERS = ("rules", "scripts", "src", "report", "profiles", "paper")
 CLASSIFIER, DETECTOR = "results/pneumonia/serial_1gpu", "results/pneumonia/serial_1gpu_yolov8n"
-TARGETS = (CLASSIFIER, DETECTOR, "data/pneumonia/datasheet.md")
+FIGURE = "figures/pneumonia/gradcam.pdf"
+TARGETS = (CLASSIFIER, DETECTOR, FIGURE)
 
 
 @dataclass
@@ -46,9 +47,9 @@ class Checkout:
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def planned(self, *arguments: str) -> dict[str, int]:
+    def planned(self, *settings: str) -> dict[str, int]:
         """Jobs that Snakemake would run, by rule."""
-        text = self.run("snakemake", "-n", *TARGETS, *arguments, "--config", "scale=demo")
+        text = self.run("snakemake", "-n", *TARGETS, "--config", "scale=demo", *settings)
         counts = re.findall(r"^(\w+) +(\d+)$", text, flags=re.M)
         return {rule: int(count) for rule, count in counts if rule != "total"}
 
@@ -99,11 +100,18 @@ def test_predictor_docstring_caption_and_workers_train_nothing(checkout):
     with checkout.edited(
         serve__predict=("\n\n\n", "\n\nCHANGED = 1\n\n\n"),
         engine__train__loop=('"""', '"""Other words. '),
-        report__result__figures=('"""', '"""Other words. '),
+        report__gradcam__chapter=("*{study}*", "the study *{study}*"),
     ):
-        jobs = checkout.planned("--config", "dask={workers: 1}")
-    assert "train" not in jobs
-    assert not {"index", "shards", "plan"} & jobs.keys()
+        jobs = checkout.planned("dask={workers: 1}")
+    assert not {"index", "shards", "plan", "train"} & jobs.keys()
+
+
+def test_a_figure_is_made_again_by_its_chapter_alone(checkout):
+    with checkout.edited(report__gradcam__make=("\n\n\n", "\n\nCHANGED = 1\n\n\n")):
+        assert checkout.planned() == {"gradcam_report": 1}
+        text = checkout.why(FIGURE)
+    assert "src/medscale/report/gradcam/make.py has changed" in text
+    assert "Jobs that would run: gradcam_report 1; 1 in all." in text
 
 
 def test_a_line_of_the_training_loop_trains_again_and_why_says_so(checkout):

@@ -52,20 +52,26 @@ def shown_path(path: str | Path) -> str:
 
 
 @cache
-def code_digest(script: str | Path) -> str:
+def code_digest(*files: str | Path) -> str:
     """Return the SHA-256 over a script and all modules of this package that it imports.
+
+    Further files are modules that the script imports by a name that it computes.
 
     Snakemake tracks no imported modules. Each stage has this digest as a param, so a change of
     code reruns the stages that use the code, and no others.
     """
-    return digest(module_digests(script))
+    return digest(module_digests(*files))
 
 
-def module_digests(script: str | Path) -> dict[str, str]:
-    """Return the digest of a script and of each module that it imports, by the module's name."""
-    script = Path(script)
-    found = {name: module_digest(file) for name, file in modules(script).items()}
-    return dict(sorted({script.name: module_digest(script), **found}.items()))
+def module_digests(*files: str | Path) -> dict[str, str]:
+    """Return the digest of each file by its path, and of each imported module by its name."""
+    digests: dict[str, str] = {}
+    for file in map(Path, files):
+        digests[str(file.relative_to(ROOT)) if file.is_relative_to(ROOT) else file.name] = (
+            module_digest(file)
+        )
+        digests |= {name: module_digest(path) for name, path in modules(file).items()}
+    return dict(sorted(digests.items()))
 
 
 def module_digest(path: str | Path) -> str:
@@ -107,6 +113,12 @@ def modules(script: Path) -> dict[str, Path]:
             found[name] = file
             waiting += [*_parsed(file).outer, *_parsed(file).inner]
     return found | {package: _file(package) for package in passed}
+
+
+def rooms(script: Path) -> set[str]:
+    """Return the folders below the package whose code a script uses, such as ``engine/train``."""
+    folders = [file.parent.relative_to(PACKAGE).parts[:2] for file in modules(script).values()]
+    return {"/".join(folder) for folder in folders}
 
 
 def _packages(name: str) -> Iterator[str]:

@@ -11,21 +11,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from medscale.base.errors import MedscaleError
 from medscale.base.section import Strict
-from medscale.config.figures import (
-    BENCHMARKS,
-    FIGURES,
-    PROFILES,
-    QUALITY_FIGURES,
-    QUALITY_TABLES,
-    SCALING_FIGURES,
-    SCALING_TABLES,
-    TABLES,
-)
-from medscale.config.sections import (
-    Study,
-)
+from medscale.config.sections import Study
 from medscale.data.kind import check_kind
-from medscale.resources.machines import Cluster, Cost, Dask, Node
+from medscale.data.settings import Dask
+from medscale.resources.machines import Cluster, Cost, Node
 from medscale.serve.formats.registry import PYTORCH_WAYS, check_benchmarked
 
 
@@ -115,26 +104,6 @@ class Config(Strict):
     def variants(self, study: str) -> list[str]:
         """Names of the variants of a study."""
         return [name for name, settings in self.studies.items() if settings.variant_of == study]
-
-    def figures(self, study: str) -> list[str]:
-        """Names of a study's figures."""
-        looked = ["gradcam"] if self.study(study).evaluate.gradcam != "none" else []
-        return [*FIGURES, *QUALITY_FIGURES, *looked, *SCALING_FIGURES, *self._further(study)]
-
-    def tables(self, study: str) -> list[str]:
-        """Names of a study's tables."""
-        return [*TABLES, "datasheet", *QUALITY_TABLES, *SCALING_TABLES, *self._further(study)]
-
-    def _further(self, study: str) -> list[str]:
-        """What only some studies have a figure and a table of: other splits, detection, benchmarks, profiles."""
-        settings = self.studies[study]
-        there = {
-            "variants": bool(self.variants(study)),
-            "detection": bool(settings.detection_runs),
-            **{name: getattr(settings.benchmarks, name) is not None for name in BENCHMARKS},
-            **dict.fromkeys(PROFILES, bool(settings.profile.runs)),
-        }
-        return [name for name, wanted in there.items() if wanted]
 
 
 def load(base: str | Path, changes: dict[str, Any] | None = None) -> Config:

@@ -16,16 +16,15 @@ import pandas as pd
 from medscale.base.errors import MedscaleError
 from medscale.base.files import digest, read_json, sha256, write_json, write_parquet
 from medscale.base.log import log
-from medscale.config.sections import Preprocess
 from medscale.data import boxes
 from medscale.data.cluster import client, run_all
 from medscale.data.frames import frame_digest, read_frame
 from medscale.data.images import Unreadable
 from medscale.data.index import INDEX_COLUMNS
 from medscale.data.prepare import from_file
+from medscale.data.settings import Dask, Preprocess
 from medscale.data.shards import META, ROWS, chunk_name, seal, write_chunk
 from medscale.data.versions import versions
-from medscale.resources.machines import Dask
 
 Image = tuple[str, str, int, int]  # path, sha256, width, height as in the index
 Work = tuple[str, int, str, str, list[Image], Preprocess]  # the arguments of make_chunk

@@ -11,11 +11,11 @@ from typing import Literal
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
-from medscale.config.sections import Source
 from medscale.data.demo.common import MARKER
 from medscale.data.download import interrupted_download
 from medscale.data.inventory import Inventory
 from medscale.data.kind import ALL, Edition, load_kind, scan
+from medscale.data.settings import Source
 
 SMALLEST = 128  # bytes; no photograph is smaller
 UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".aria2", ".tmp")

@@ -18,8 +18,8 @@ from distributed.comm import CommClosedError
 
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log, track
+from medscale.data.settings import Dask
 from medscale.data.versions import versions
-from medscale.resources.machines import Dask
 
 CONNECT_S = 10
 WORKER_S = 60

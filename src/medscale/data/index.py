@@ -15,14 +15,13 @@ import pyarrow as pa
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_csv, write_json, write_parquet
 from medscale.base.log import log
-from medscale.config.sections import Source, Split
 from medscale.data import audit, split
 from medscale.data.audit import EXCLUDED, KEPT, audit_rows
 from medscale.data.cluster import client
 from medscale.data.frames import file_of
 from medscale.data.inventory import COLUMNS, Inventory
 from medscale.data.kind import scan
-from medscale.resources.machines import Dask
+from medscale.data.settings import Dask, Source, Split
 
 INDEX, AUDIT_CSV, AUDIT_JSON = "index.parquet", "audit.csv", "audit.json"
 # An image's boxes, each x, y, width, height in pixels of its frame.

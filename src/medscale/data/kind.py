@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from medscale.base.errors import MedscaleError
 
 if TYPE_CHECKING:
-    from medscale.config.sections import Datasheet, Source
     from medscale.data.inventory import Inventory
+    from medscale.data.settings import Datasheet, Source
 
 ALL = "all"  # any split, or any class
 

@@ -17,12 +17,12 @@ import pandas as pd
 from distributed import Client
 
 from medscale.base.log import log
-from medscale.config.sections import Enhance, Preprocess
+from medscale.config.sections import Enhance
 from medscale.data.build import SMALLEST, Work, chunks, make_chunk, read_index
 from medscale.data.cluster import client, run_all
 from medscale.data.preprocess import preprocess
+from medscale.data.settings import Dask, Preprocess
 from medscale.measure.record import cores, in_turns, warm
-from medscale.resources.machines import Dask
 
 SPLITS = ("train", "val", "test")
 # Tasks for each of the largest number of workers. With fewer, all workers but one would wait for

@@ -19,6 +19,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.config import planning
 from medscale.config.configuration import Config
+from medscale.engine.parallel.strategies.registry import STRATEGIES
 from medscale.engine.plan import RunPlan
 from medscale.resources.machines import DeviceKind, Expected, Network
 
@@ -171,10 +172,7 @@ def image_seconds(config: Config, plan: RunPlan) -> float:
 
 
 def allreduce_seconds(config: Config, plan: RunPlan) -> float:
-    """Seconds of one ring all-reduce of the gradients among a plan's replicas; 1.5 times that under FSDP.
-
-    FSDP gathers the parameters twice and scatters the gradients once (Rajbhandari et al., SC 2020).
-    """
+    """Return the seconds of one ring all-reduce of the gradients, times the strategy's traffic."""
     ways = plan.run.replicas
     if ways == 1:
         return 0.0
@@ -183,7 +181,7 @@ def allreduce_seconds(config: Config, plan: RunPlan) -> float:
     trained = network(config, plan).parameters_m * (1 if plan.model.trained == "all" else 0.3)
     bytes_each = 4e6 * trained / plan.run.stages
     return (
-        (1.5 if plan.run.strategy == "fsdp" else 1.0)
+        STRATEGIES[plan.run.strategy].costs.traffic
         * 2
         * (ways - 1)
         / ways
@@ -277,7 +275,7 @@ def _modelled_seconds(config: Config, plan: RunPlan, rate: float) -> float:
 def _network_mb(config: Config, plan: RunPlan) -> float:
     """Weights, gradients and Adam's moments of one device, and its part of a batch with activations and gradients."""
     net, run = network(config, plan), plan.run
-    spread = run.devices if run.strategy in ("fsdp", "mp") else run.stages
+    spread = run.devices if STRATEGIES[run.strategy].costs.sharded else run.stages
     share = math.ceil(plan.global_batch / run.replicas / plan.recipe.accumulate)
     width = 2 if run.amp else 4
     return 16 * net.parameters_m / spread + 2 * width * share * net.activations_m / run.stages

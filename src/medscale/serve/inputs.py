@@ -11,13 +11,13 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Preprocess
 from medscale.data.frames import read_frame
 from medscale.data.images import UNREADABLE, Unreadable, header
 from medscale.data.listing import Listing
 from medscale.data.metadata import Encoding
 from medscale.data.prepare import Prepared, prepare
 from medscale.data.preprocess import preprocess
+from medscale.data.settings import Preprocess
 
 ImageInput = str | Path | bytes | Image.Image | np.ndarray
 Images = ImageInput | Sequence[ImageInput]

@@ -21,8 +21,8 @@ from medscale.base.code import (
 )
 from medscale.base.errors import MedscaleError
 from medscale.base.files import digest
-from medscale.config.sections import Preprocess
 from medscale.data.kind import kind_file
+from medscale.data.settings import Preprocess
 from medscale.workflow.graph import SHARDS, Graph
 
 DEMO_MARKER = "demo.json"  # written last by the generator of synthetic images

@@ -1,4 +1,4 @@
-"""The study as Snakemake's rules see it: checked configuration, folders, plans, what jobs run in."""
+"""The study as Snakemake's rules see it: configuration, folders, plans, environment of jobs."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Graph:
         os.environ |= environment | {"PATH": path}
 
     def script(self, name: str) -> str:
-        """Return a script's path as jobs name it, relative, so that a moved checkout reruns nothing."""
+        """Return a script's path relative to the workdir: a moved checkout reruns nothing."""
         return self._relative(ROOT / "scripts" / name)
 
     def code(self, script: str) -> str:
@@ -149,77 +149,6 @@ class Graph:
             for run in self.config.study(s).runs
         ]
 
-    def profiled(self, study: str) -> list[str]:
-        """Profiled folders that a study's report shows."""
-        return [
-            f"profiled/{study}/{run}"
-            for run in dict.fromkeys(self.config.study(study).profile.runs)
-        ]
-
-    def shown(self, study: str) -> list[str]:
-        """Result folders that a study's report shows: the configured classifications and the baseline."""
-        settings = self.config.study(study)
-        runs = [run for run in settings.runs if run not in settings.detection_runs]
-        return [f"results/{study}/{run}" for run in dict.fromkeys([*runs, settings.baseline])]
-
-    def shown_replicates(self, study: str) -> list[str]:
-        """Folders of all replicates of the runs that a study's report shows."""
-        return [
-            folder
-            for result in self.shown(study)
-            for folder in self.replicates(study, Path(result).name)
-        ]
-
-    def localized(self, study: str) -> list[str]:
-        """Result folders of a study's detection runs, which have a report of their own."""
-        return [f"results/{study}/{run}" for run in self.config.study(study).detection_runs]
-
-    def beside(self, study: str) -> list[str]:
-        """Result folders of a study's variants, those of the same runs of the study itself first."""
-        runs = [
-            (name, run)
-            for name in self.config.variants(study)
-            for run in self.config.study(name).runs
-        ]
-        own = [f"results/{study}/{run}" for run in dict.fromkeys(run for _, run in runs)]
-        return own + [f"results/{name}/{run}" for name, run in runs]
-
-    def figures(self) -> list[str]:
-        """Figures of all studies to carry out."""
-        return [
-            f"figures/{study}/{name}.pdf"
-            for study in self.studies
-            for name in self.config.figures(study)
-        ]
-
-    def tables(self) -> list[str]:
-        """Tables (LaTeX) of all studies to carry out."""
-        return [
-            f"tables/{study}/{name}.tex"
-            for study in self.studies
-            for name in self.config.tables(study)
-        ]
-
-    def datasheets(self) -> list[str]:
-        """Datasheets of the images of all studies to carry out, and of their variants, which divide them otherwise."""
-        return [f"data/{study}/datasheet.md" for study in self.with_variants]
-
-    def facts(self, *further: str) -> list[str]:
-        """Facts of all studies and of their scaling, and of what of ``further`` (variants, benchmarks, …) they have."""
-        there = {
-            s: [name for name in self.config.tables(s) if name in further] for s in self.studies
-        }
-        return [
-            f"tables/{s}/{name}.json"
-            for s in self.studies
-            for name in ("facts", "scaling", *there[s])
-        ]
-
-    def histories(self, study: str) -> list[str]:
-        """History of each replicate of the runs that a study's report shows, with their localization."""
-        runs = [Path(folder).name for folder in [*self.shown(study), *self.localized(study)]]
-        return [f"{folder}/history.csv" for run in runs for folder in self.replicates(study, run)]
-
     def _relative(self, file: Path) -> str:
         return os.path.relpath(file, self.workdir.resolve())
 
@@ -239,30 +168,3 @@ def _or_end(function: Callable[[], T]) -> T:
     except MedscaleError as error:
         print(f"medscale: error: {error}", file=sys.stderr, flush=True)
         raise SystemExit(EXIT_USER) from None
-
-
-def shown(
-    path: str,
-    kind: str,
-    caption: str | None = None,
-    category: str = "{study}",
-    folder: str = "figures",
-) -> Any:
-    """An output file that ``snakemake --report`` shows.
-
-    Args:
-        path: the file, with wildcards.
-        kind: what it shows, as its label.
-        caption: name of its caption in report/; that of its kind without it.
-        category: where it stands in the report's menu.
-        folder: and below that.
-    """
-    from snakemake.io import report
-
-    text = f"../report/{caption or kind}.rst"  # from the folder of the rules
-    return report(path, caption=text, category=category, subcategory=folder, labels={"shows": kind})
-
-
-def shown_table(path: str, kind: str, caption: str = "table", category: str = "{study}") -> Any:
-    """The same for a table."""
-    return shown(path, kind, caption, category, "tables")

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from medscale.base.code import ROOT, code_digest, module_digests
+from medscale.base.code import PACKAGE, ROOT, code_digest, module_digests
 from medscale.base.files import write_json
 from medscale.workflow.graph import Graph
 
@@ -47,15 +47,23 @@ def complete(rules: Iterable[Any], graph: Graph) -> None:
             rule.benchmark = f"benchmarks/{name}.tsv"
 
 
-def record_code(workdir: Path) -> None:
-    """Record which modules the digest of code of each script stands for.
+def code_files(script: str, chapter: str | None = None) -> list[Path]:
+    """Return the script of a stage, and the module that makes a chapter of the report."""
+    files = [ROOT / "scripts" / Path(script).name]
+    return files + ([PACKAGE / "report" / chapter / "make.py"] if chapter is not None else [])
+
+
+def record_code(chapters: Iterable[str], workdir: Path) -> None:
+    """Record which modules the digest of code of each stage stands for.
 
     Called by Snakemake before its first job, so that a later change can be traced to a module.
     """
-    for script in sorted((ROOT / "scripts").glob("*.py")):
-        record = workdir / RECORDS / f"{code_digest(script)}.json"
+    stages = [[script] for script in sorted((ROOT / "scripts").glob("*.py"))]
+    stages += [code_files("chapter.py", chapter) for chapter in chapters]
+    for files in stages:
+        record = workdir / RECORDS / f"{code_digest(*files)}.json"
         if not record.is_file():
-            write_json(record, module_digests(script))
+            write_json(record, module_digests(*files))
 
 
 def _name(rule: Any) -> str:

@@ -11,9 +11,10 @@ from pathlib import Path
 from medscale.base.errors import MedscaleError
 from medscale.config import planning
 from medscale.config.configuration import Config
-from medscale.config.figures import BENCHMARKS, PROFILES
+from medscale.config.sections import Benchmarks
 from medscale.engine.plan import is_detector
 from medscale.engine.run import RunSpec
+from medscale.report.chapters import refuse_absent
 
 RUN_TARGET = re.compile(r"(?:\./)?(results|runs|profiled)/([^/]+)/([^/]+)(/.*)?")
 STUDY_TARGET = re.compile(r"(?:\./)?(data/raw|data|measured|figures|tables)/([^/]+)/(.+)")
@@ -29,22 +30,19 @@ def check_target(config: Config, target: str) -> None:
         planning.plan(config, match[2], match[3], config.seeds[0])
         check_model(RunSpec.parse(match[3]).model)
     elif match := STUDY_TARGET.fullmatch(target):
-        kind, study, name = match[1], match[2], Path(match[3]).stem
-        settings = config.study(study)
+        folder, study, name = match[1], match[2], Path(match[3]).stem
+        benchmarks = config.study(study).benchmarks
         if (
-            kind in ("measured", "figures", "tables")
-            and name in BENCHMARKS
-            and getattr(settings.benchmarks, name) is None
+            folder == "measured"
+            and name in Benchmarks.model_fields
+            and getattr(benchmarks, name) is None
         ):
             raise MedscaleError(
                 f"{target}: the study {study} measures no {name}; "
                 f"give it a section benchmarks.{name} in config.yaml"
             )
-        if kind in ("figures", "tables") and name in PROFILES and not settings.profile.runs:
-            raise MedscaleError(
-                f"{target}: the study {study} shows no profile; "
-                "name runs in its profile.runs in config.yaml"
-            )
+        if folder in ("figures", "tables"):
+            refuse_absent(config, study, folder, name)
 
 
 def check_model(name: str | None) -> None:

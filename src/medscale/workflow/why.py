@@ -24,9 +24,14 @@ from medscale.config import planning
 from medscale.config.configuration import Config
 from medscale.resources import cost, jobs
 from medscale.workflow.graph import Graph
-from medscale.workflow.stages import RECORDS
+from medscale.workflow.stages import RECORDS, code_files
 
 WHOLE_PARAMS = ("text", "plan")  # params that hold a whole configuration: their name says nothing
+DIGESTS = {  # params that are digests: what a change of them means
+    "state": "files were added to the raw images of {study} or removed",
+    "layout": "the code that lists the raw images of {study} has changed (its dataset kind)",
+    "generator": "the generator of the synthetic images of {study} has changed",
+}
 SHOWN = 8  # lines about missing outputs, before the rest is counted
 
 
@@ -183,41 +188,47 @@ def _changed_params(recorded: list[str] | None, job: Any, workdir: Path) -> Iter
     current = {repr(value) for value in job.params}
     old = [_value(text) for text in recorded if text not in current]
     for name, value in changed.items():
+        if name == "code":
+            recorded_code = [text for text in old if _record(workdir, text).is_file()]
+            yield from _changed_modules(recorded_code, job, workdir)
+            continue
+        if name in DIGESTS:
+            yield DIGESTS[name].format(study=job.wildcards.study)
+            continue
         partner = max(old, key=lambda other: _likeness(value, other), default=None)
         if partner is not None and _likeness(value, partner) > 0:
             old.remove(partner)
         else:
             partner = None
-        if name == "code":
-            yield from _changed_modules(partner, job, workdir)
-        elif name == "state":
-            yield f"files were added to the raw images of {job.wildcards.study} or removed"
-        else:
-            prefix = "" if name in WHOLE_PARAMS else name
-            yield from _differences(prefix, _parsed(partner), _parsed(value))
+        prefix = "" if name in WHOLE_PARAMS else name
+        yield from _differences(prefix, _parsed(partner), _parsed(value))
 
 
-def _changed_modules(old_digest: Any, job: Any, workdir: Path) -> Iterator[str]:
-    script = Path(job.params.script).name
-    record = workdir / RECORDS / f"{old_digest}.json"
-    if not record.is_file():
-        yield f"scripts/{script} or a module it imports has changed; which one was not recorded"
+def _record(workdir: Path, digest: Any) -> Path:
+    return workdir / RECORDS / f"{digest}.json"
+
+
+def _changed_modules(old_digests: list[Any], job: Any, workdir: Path) -> Iterator[str]:
+    script = f"scripts/{Path(job.params.script).name}"
+    if not old_digests:
+        yield f"{script} or a module it imports has changed; which one was not recorded"
         return
-    before, now = read_json(record), module_digests(ROOT / "scripts" / script)
+    before = read_json(_record(workdir, old_digests[0]))
+    now = module_digests(*code_files(job.params.script, job.params.get("chapter")))
     for module in sorted(before.keys() | now.keys()):
         if before.get(module) != now.get(module):
             verb = "has changed"
             if module not in before:
-                verb = f"is used by scripts/{script} since"
+                verb = f"is used by {script} since"
             elif module not in now:
-                verb = f"is used by scripts/{script} no more"
+                verb = f"is used by {script} no more"
             yield f"{_module_path(module)} {verb}"
 
 
 def _module_path(module: str) -> str:
-    """Return the path of a module or script as a person types it."""
+    """Return the path of a module as a person types it; scripts have a path already."""
     if module.endswith(".py"):
-        return f"scripts/{module}"
+        return module
     path = PACKAGE.joinpath(*module.split(".")[1:])
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     return str(path.relative_to(ROOT))
@@ -240,13 +251,9 @@ def _likeness(new: Any, old: Any) -> float:
     first, second = _parsed(new), _parsed(old)
     if isinstance(first, dict) and isinstance(second, dict):
         return 1 + len(first.keys() & second.keys())
-    if isinstance(first, dict) or isinstance(second, dict) or _is_digest(new) != _is_digest(old):
+    if isinstance(first, dict) or isinstance(second, dict):
         return 0
     return 0.5 if type(first) is type(second) else 0.1
-
-
-def _is_digest(value: Any) -> bool:
-    return isinstance(value, str) and len(value) == 64 and not set(value) - set("0123456789abcdef")
 
 
 def _parsed(value: Any) -> Any:

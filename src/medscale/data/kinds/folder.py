@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Datasheet, Source
 from medscale.data.class_folders import (
     check_classes,
     class_folders,
@@ -32,6 +31,7 @@ from medscale.data.inventory import (
 )
 from medscale.data.kind import DatasetKind
 from medscale.data.listing import Listing, list_folder, normalized_path, read_table
+from medscale.data.settings import Datasheet, Source
 
 INDEX = "index.csv"
 EXPECTED = (

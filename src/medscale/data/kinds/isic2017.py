@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Datasheet, Source
 from medscale.data.class_folders import rows_by_folder, select_classes
 from medscale.data.download import Archives, command_line
 from medscale.data.inventory import (
@@ -31,6 +30,7 @@ from medscale.data.inventory import (
 )
 from medscale.data.kind import DatasetKind, Edition
 from medscale.data.listing import Listing, list_folder, read_table
+from medscale.data.settings import Datasheet, Source
 
 NAME = "ISIC 2017"
 DOWNLOAD = Archives(

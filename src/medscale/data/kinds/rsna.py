@@ -14,7 +14,6 @@ import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
-from medscale.config.sections import Datasheet, Source
 from medscale.data.class_folders import check_classes, select_classes
 from medscale.data.download import Kaggle, command_line
 from medscale.data.inventory import (
@@ -31,6 +30,7 @@ from medscale.data.inventory import (
 )
 from medscale.data.kind import ALL, DatasetKind, Edition
 from medscale.data.listing import Listing, list_folder, read_table
+from medscale.data.settings import Datasheet, Source
 
 DOWNLOAD = Kaggle("rsna-pneumonia-detection-challenge", competition=True)
 LABELS, DETAILS = "stage_2_train_labels.csv", "stage_2_detailed_class_info.csv"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from medscale.config.sections import Datasheet, Source
 from medscale.data.class_folders import (
     check_classes,
     class_folders,
@@ -20,6 +19,7 @@ from medscale.data.download import Kaggle, command_line
 from medscale.data.inventory import Inventory, Row, make_inventory
 from medscale.data.kind import ALL, DatasetKind, Edition
 from medscale.data.listing import list_folder
+from medscale.data.settings import Datasheet, Source
 
 NAME = "Massive Skin Disease Balanced Dataset"
 DOWNLOAD = Kaggle("muhammadabdulsami/massive-skin-disease-balanced-dataset")

@@ -13,7 +13,6 @@ from typing import Any
 import pandas as pd
 
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Datasheet, Source
 from medscale.data.download import Kaggle, command_line
 from medscale.data.inventory import (
     NO_FILE,
@@ -30,6 +29,7 @@ from medscale.data.inventory import (
 )
 from medscale.data.kind import ALL, DatasetKind, Edition
 from medscale.data.listing import Listing, list_folder, normalized_path, read_table
+from medscale.data.settings import Datasheet, Source
 
 NAME = "SMDG-19"
 DOWNLOAD = Kaggle("sabari50312/fundus-pytorch")

@@ -180,9 +180,7 @@ def _family(spec: RunSpec) -> RunSpec:
 def _single(point: Point, by_run: dict[str, Point]) -> Point | None:
     spec, kept = point.spec, {"amp", "batch", "model", "device"}
     fields = spec.model_dump(include=kept) | {"devices": 1}
-    strategies = dict.fromkeys(
-        [spec.strategy if not spec.mp and spec.strategy != "mp" else "ddp", "ddp", "serial"]
-    )
+    strategies = dict.fromkeys([spec.strategy if spec.stages == 1 else "ddp", "ddp", "serial"])
     names = [RunSpec(strategy=strategy, **fields).name for strategy in strategies]
     there = [by_run[name] for name in names if name in by_run]
     return next((one for one in there if one.work == point.work), None)

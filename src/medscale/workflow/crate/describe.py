@@ -17,7 +17,7 @@ from rocrate.rocrate import ROCrate
 from medscale.base.code import package_digest
 from medscale.base.files import read_json, sha256
 from medscale.report.marks import mark
-from medscale.report.provenance import container_name
+from medscale.report.result.origin import container_name
 from medscale.workflow.crate.pack import OF_REPLICATE, OF_STUDY, WEIGHTS
 
 SPECIFICATION = "1.1"
