@@ -18,7 +18,7 @@ from medscale.workflow.stages import code_files
 if TYPE_CHECKING:
     from medscale.workflow.graph import Graph
 
-PAPER_ONLY = "all studies"  # category, in Snakemake's report, of what is of no single study
+ALL_STUDIES = "all studies"  # category, in Snakemake's report, of outputs of no single study
 
 
 class Report:
@@ -47,7 +47,7 @@ class Report:
         """Return the files that a chapter writes; those that a report shows have a caption."""
         from snakemake.io import report
 
-        category = PAPER_ONLY if chapter.spans_studies else "{study}"
+        category = ALL_STUDIES if chapter.spans_studies else "{study}"
         shown = [
             report(
                 path,
@@ -59,11 +59,6 @@ class Report:
             for path, name, kind, caption in chapter.shown()
         ]
         return [*shown, *chapter.unshown()]
-
-    def log(self, chapter: Chapter, folder: str = "logs", ending: str = "log") -> str:
-        """Return the pattern of a chapter's log, or of its times."""
-        study = "" if chapter.spans_studies else "{study}/"
-        return f"{folder}/{study}{chapter.name}_report.{ending}"
 
     def code(self, chapter: Chapter) -> str:
         """Return the digest of the code that makes a chapter, without other chapters' code."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from medscale.config.configuration import Config
+from medscale.data.kind import kind_file
 from medscale.report import sources
 from medscale.report.chapter import TABLE, Chapter, Inputs
 
@@ -18,6 +19,7 @@ def inputs(config: Config, study: str) -> Inputs:
         "shards": sources.shards(study),
         "results": sources.classifications(config, study),
         "reported": sources.REPORTED,
+        "kind": kind_file(config.study(study).source.kind),
     }
 
 
