@@ -48,7 +48,6 @@ def facts(
             "name": name,
             "title": settings.title,
             "classes": results[0].classes,
-            "source": settings.source.kind,
             "dataset": load_kind(settings.source.kind).paper,
             "synthetic": settings.source.synthetic,
             "chapters": list(chapters),
