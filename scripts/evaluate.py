@@ -9,9 +9,10 @@ from medscale.base.errors import tell_user
 from medscale.base.log import log, set_up
 from medscale.config.sections import Evaluate
 from medscale.data.shards import Shards
-from medscale.evaluate import evaluate, one_line
 from medscale.evaluate.detection import localize
+from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.replicates import read
+from medscale.evaluate.summary import one_line
 from medscale.report.detection import write_detection
 from medscale.report.result import write_result
 from medscale.serve import bundle

@@ -15,7 +15,7 @@ from medscale.base.files import write_csv, write_json, write_parquet
 from medscale.config.configuration import Config, load
 from medscale.config.planning import plan
 from medscale.data.shards import seal, write_chunk
-from medscale.evaluate import evaluate
+from medscale.evaluate.evaluation import evaluate
 from medscale.report.datasheet import write_datasheet
 from medscale.report.provenance import write_provenance
 from medscale.report.quality import write_quality

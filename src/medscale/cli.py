@@ -173,7 +173,7 @@ def summary(
 ) -> None:
     """Name the paper, figures and results that are there, and how long each stage took."""
     from medscale.base.timing import stage_times
-    from medscale.evaluate import one_line
+    from medscale.evaluate.summary import one_line
     from medscale.workflow.graph import Graph
 
     graph = Graph(_changes(scale, only, configfile))

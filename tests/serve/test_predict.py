@@ -37,7 +37,7 @@ from medscale.data.prepare import prepare
 from medscale.data.shards import Shards, seal, write_chunk
 from medscale.data.sources.found import found
 from medscale.engine.detect.task import Detection
-from medscale.evaluate import evaluate
+from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.replicates import read
 from medscale.report.result import write_result
 from medscale.serve import bundle
