@@ -102,8 +102,8 @@ def _advice(table: pd.DataFrame, what: str) -> str:
         following = table.iloc[1]
         return (
             f"One device is the better use of {what}: {int(following['devices'])} have an "
-            f"efficiency of {_share(following)}, below one half, so that further devices serve better for "
-            "further seeds"
+            f"efficiency of {_share(following)}, below one half, so that further devices serve "
+            "better for further seeds"
         )
     if reason := _unsure(row):
         return (
