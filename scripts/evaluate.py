@@ -1,4 +1,4 @@
-"""Gather a run's replicates into its result folder: metrics with intervals, figures, model card, and what predicts."""
+"""Evaluate a run's replicates into its result folder: metrics, figures, model card, weights."""
 
 from functools import partial
 from pathlib import Path
@@ -22,8 +22,8 @@ def main(
     replicates: list[Path],
     index: Path = typer.Option(...),
     settings: str = typer.Option(..., help="the section evaluate, as JSON"),
-    shards: Path = typer.Option(..., help="the images that the replicates were trained on"),
-    gradcam: bool = typer.Option(False, help="show where the first replicate's network looked"),
+    shards: Path = typer.Option(..., help="shards that the replicates were trained on"),
+    gradcam: bool = typer.Option(False, help="compute Grad-CAM for the first replicate"),
     out: Path = typer.Option(...),
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
@@ -32,14 +32,14 @@ def main(
     usable = partial(bundle.put, runs, images)
     if runs[0].plan.detect is None:
         evaluation = evaluate(replicates, index, Evaluate.model_validate_json(settings))
-        looked = None
+        heat_maps = None
         if gradcam:
             from medscale.evaluate.gallery import (
                 gallery,
-            )  # imports PyTorch, which the other results do without
+            )  # imports PyTorch; the others do not need it
 
-            looked = gallery(evaluation.replicates[0], images)
-        summary = write_result(evaluation, out, looked, usable)
+            heat_maps = gallery(evaluation.replicates[0], images)
+        summary = write_result(evaluation, out, heat_maps, usable)
     else:
         summary = write_detection(localize(replicates, index), images, out, usable)
     log.info("%s", one_line(summary))

@@ -1,4 +1,4 @@
-"""Profile one run: start its processes through torchrun, wait for them, and say in one message how it ended."""
+"""Profile one run: start its processes through torchrun and wait for them."""
 
 import os
 import shutil
@@ -22,32 +22,26 @@ def main(
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
     set_up(log_file)
-    wanted, spec = RunPlan.model_validate_json(plan), out / "spec.json"
-    if wanted.detect is not None:
+    run_plan, spec = RunPlan.model_validate_json(plan), out / "spec.json"
+    if run_plan.detect is not None:
         require()
-    write_json(spec, wanted.model_dump(mode="json"))
-    arguments = [
-        "--spec",
-        spec,
-        "--shards",
-        shards,
-        "--out",
-        out,
-        "--settings",
-        settings,
-        "--log",
-        log_file,
-    ]
-    os.environ.setdefault(
-        "KINETO_LOG_LEVEL", "99"
-    )  # else the tracer tells of GPUs that it did not find
+    write_json(spec, run_plan.model_dump(mode="json"))
+    options = {
+        "--spec": spec,
+        "--shards": shards,
+        "--out": out,
+        "--settings": settings,
+        "--log": log_file,
+    }
+    arguments = [str(part) for option in options.items() for part in option]
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # no warnings of the tracer without a GPU
     try:
-        launch(wanted, "medscale.measure.profiling.worker", [str(one) for one in arguments])
+        launch(run_plan, "medscale.measure.profiling.worker", arguments)
     except Stopped:
         raise MedscaleError(
-            f"profiling {wanted.run.name} was stopped; the same command begins again"
+            f"profiling {run_plan.run.name} was stopped; the same command begins again"
         ) from None
-    shutil.rmtree(out / "checkpoints")  # the lock, and where a pipeline was cut
+    shutil.rmtree(out / "checkpoints")  # the lock, and the cut of a pipeline
 
 
 if __name__ == "__main__":

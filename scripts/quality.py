@@ -1,4 +1,4 @@
-"""How far a study's results can be trusted: figures, tables and facts; and where the baseline's network looked."""
+"""Write the quality chapter of a study, and the Grad-CAM figure of its baseline."""
 
 from pathlib import Path
 

@@ -21,7 +21,8 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
 from medscale.config.sections import Clahe, Enhance, Loading, Preprocess, Source, Split
 from medscale.data.augment import MEAN, STD
-from medscale.data.build import build_shards, chunk_size, read_index
+from medscale.data.build import build_shards, read_index
+from medscale.data.limits import chunk_size
 from medscale.data.index import build_index
 from medscale.engine.plan import Augment, Crop
 from medscale.measure import enhance, loading

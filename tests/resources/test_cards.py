@@ -1,4 +1,4 @@
-"""Runs on one machine take different GPUs, wait in turn, and a killed run's cards are free again; no GPU is needed."""
+"""Tests of the lease of GPUs: separate cards, waiting in turn, killed runs; need no GPU."""
 
 import subprocess
 import sys
@@ -16,11 +16,11 @@ POOL = ["GPU-a", "GPU-b", "GPU-c", "MIG-GPU-d/1/0"]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(cards, "EACH_S", 0.01)
+    monkeypatch.setattr(cards, "POLL_S", 0.01)
 
 
 def later(folder, count, taken, release):
-    """A run in a thread: writes down its cards when it gets them and holds them until told."""
+    """A run in a thread: records its cards when it gets them, and holds them until released."""
 
     def run():
         with cards.lease("later", count, POOL, folder) as mine:

@@ -1,4 +1,4 @@
-"""What jobs ask of SLURM, by the configuration alone: nothing here needs a cluster."""
+"""Tests of the resources that jobs request from SLURM; need no cluster."""
 
 from __future__ import annotations
 
@@ -62,10 +62,8 @@ def test_a_run_asks_for_what_its_name_says(
     wanted = jobs.ask(config, "train", {"study": "glaucoma", "run": run, "seed": "1"})
     assert (wanted.nodes, wanted.gpus, wanted.cpus) == (nodes, gpus, cpus)
     planned = plan(config, "glaucoma", run, 0)
-    assert (wanted.minutes, wanted.memory_mb) == (
-        cost.minutes(config, planned),
-        cost.memory_mb(config, planned),
-    )
+    estimate = cost.estimate(config, planned)
+    assert (wanted.minutes, wanted.memory_mb) == (estimate.minutes, estimate.memory_mb)
 
 
 def test_a_stand_in_run_asks_for_the_gpus_of_its_name_where_there_is_a_cluster() -> None:
@@ -113,7 +111,7 @@ def test_only_a_failure_that_says_so_asks_for_more(tmp_path: Path) -> None:
     for number, said in enumerate(
         (
             "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T00:00:00 ***",
-            "slurmstepd: error: *** JOB 8 ON n1 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT ***",
+            "slurmstepd: error: *** JOB 8 ON n1 CANCELLED AT 2026-01-01 DUE TO TIME LIMIT ***",
             "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=9.0",
             "medscale: error: out of memory with 32 images a device. Try serial_1gpu_bs16",
         )
@@ -136,11 +134,11 @@ def test_out_of_memory_in_our_own_words_is_understood() -> None:
 
 
 def test_names_are_for_people() -> None:
-    assert jobs.called(
+    assert jobs.description(
         "train", {"study": "glaucoma", "run": "ddp_2gpu", "seed": "1"}, "work/demo"
     ) == ("train glaucoma/ddp_2gpu seed1 (work/demo)")
     assert (
-        jobs.called("shards", {"study": "skin", "shards": "shards"}, ".")
+        jobs.description("shards", {"study": "skin", "shards": "shards"}, ".")
         == "shards skin shards (.)"
     )
     extra = asked(Ask(1, 0, 1, 1, 1))["slurm_extra"]

@@ -24,14 +24,13 @@ from medscale.data import boxes, images, preprocess, shards
 from medscale.data.cluster import client, run_all
 from medscale.data.images import Unreadable, read_bytes
 from medscale.data.index import FIRST
+from medscale.data.limits import chunk_size
 from medscale.data.prepare import from_file
 from medscale.data.shards import META, ROWS, chunk_name, seal, write_chunk
 from medscale.resources.machines import Dask
 
 Image = tuple[str, str, int, int]  # path, sha256, width, height as in the index
 Work = tuple[str, int, str, str, list[Image], Preprocess]  # the arguments of make_chunk
-CHUNKS = 256  # so many, where a chunk's size is not given: enough for all workers, few enough to hold them all open
-SMALLEST, LARGEST = 16, 1024  # images a chunk
 IMAGE = ("path", "sha256", "width", "height")
 HASHING = 8  # threads that read finished chunks again
 
@@ -77,11 +76,6 @@ def build_shards(
         about["boxes"] = sha256(out / boxes.BOXES)
     digests = [str(read_json(_key_file(out, number))["sha256"]) for number in range(len(work))]
     seal(out, rows, [str(c) for c in table["label"].cat.categories], about, digests)
-
-
-def chunk_size(images: int) -> int:
-    """Images a chunk where the configuration leaves it open; the number of workers plays no part."""
-    return min(max(-(-images // CHUNKS), SMALLEST), LARGEST)
 
 
 def chunks(

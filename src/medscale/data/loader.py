@@ -13,6 +13,7 @@ from torch import Tensor
 
 from medscale.base.errors import MedscaleError
 from medscale.data.augment import Augmenter
+from medscale.data.limits import RESIDENT_SHARE
 from medscale.data.random import permutation
 from medscale.data.shards import Shards
 from medscale.engine.plan import Augment
@@ -20,9 +21,6 @@ from medscale.engine.plan import Augment
 Inputs = (
     Tensor | tuple[Tensor, Tensor]
 )  # what a network is called with: images, or images and metadata
-RESIDENT_SHARE = (
-    0.5  # a split that needs less than this share of the free device memory is kept there
-)
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,7 @@ def _metrics(scores: pd.DataFrame) -> dict[str, dict[str, Any]]:
     seeds = [column for column in scores.columns if column.endswith("_value")]
     by_split: dict[str, dict[str, Any]] = {}
     for row in scores.to_dict("records"):
-        values = {name: float(row[name]) for name in names}
+        values: dict[str, Any] = {name: float(row[name]) for name in names}
         values |= {"values": [float(row[seed]) for seed in seeds]}
         by_split.setdefault(str(row["split"]), {})[str(row["metric"])] = values
     return by_split

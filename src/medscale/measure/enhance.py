@@ -17,7 +17,8 @@ from distributed import Client
 
 from medscale.base.log import log
 from medscale.config.sections import Enhance, Preprocess
-from medscale.data.build import SMALLEST, Work, chunks, make_chunk, read_index
+from medscale.data.build import Work, chunks, make_chunk, read_index
+from medscale.data.limits import SMALLEST_CHUNK
 from medscale.data.cluster import client, run_all
 from medscale.data.preprocess import preprocess
 from medscale.measure.record import cores, in_turns, warm
@@ -89,7 +90,7 @@ def measure_enhance(
 
 def task_size(images: int, workers: int, settings: Preprocess) -> int:
     """Images a task: ``TASKS`` tasks a worker where there are images enough, and no more than a chunk has."""
-    return max(1, min(images // (TASKS * workers), settings.chunk or SMALLEST))
+    return max(1, min(images // (TASKS * workers), settings.chunk or SMALLEST_CHUNK))
 
 
 @contextmanager
