@@ -126,7 +126,7 @@ def test_only_a_failure_that_says_so_asks_for_more(tmp_path: Path) -> None:
 
 
 def test_out_of_memory_in_our_own_words_is_understood() -> None:
-    source = (ROOT / "src/medscale/parallel/launch.py").read_text(encoding="utf-8")
+    source = (ROOT / "src/medscale/engine/parallel/launch.py").read_text(encoding="utf-8")
     assert "out-of-memory killer" in source
     assert jobs.OUT_OF_MEMORY.search(
         "ended by SIGKILL (the system's out-of-memory killer does that: use a smaller batch)"

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_workflow import snakemake
 
 from medscale.base import provenance
 from medscale.base.errors import MedscaleError
 from medscale.base.files import sha256
 from medscale.resources import containers
+from snakemake_command import snakemake
 
 ROOT = Path(__file__).parents[2]
 
