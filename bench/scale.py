@@ -27,11 +27,11 @@ from medscale.config.sections import Preprocess, Source, Split
 from medscale.data import lookalike
 from medscale.data.build import build_shards
 from medscale.data.index import INDEX, build_index
-from medscale.data.sources import scan
+from medscale.data.kind import scan
+from medscale.data.settings import Dask
 from medscale.engine.plan import Augment
 from medscale.report import style
 from medscale.report.names import LOOKS
-from medscale.resources.machines import Dask
 
 SIZE = 48  # pixels a side of the files: small, so that what a stage does besides decoding is seen
 SHARD = 32  # pixels a side in the shards
@@ -157,7 +157,6 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-@style.styled
 def draw(table: pd.DataFrame) -> Figure:
     """Microseconds an image, and peak memory (for loading with the mapped shards), by the number of images."""
     figure = style.new(2.8)
@@ -202,7 +201,8 @@ def main(
                 rows += _run(one, Path(temporary), workers, count)
     table = pd.DataFrame(rows).sort_values(["images", "stage"], key=_place, ignore_index=True)
     write_csv(to / "scale.csv", table)
-    style.save(draw(table), to / "scale.png")
+    with style.house():
+        style.save(draw(table), to / "scale.png")
     listed(table)
 
 

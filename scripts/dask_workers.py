@@ -8,7 +8,7 @@ import typer
 from medscale.base.errors import tell_user
 from medscale.base.log import set_up
 from medscale.data.cluster import SCHEDULER, workers_by_slurm
-from medscale.resources.machines import Dask
+from medscale.data.settings import Dask
 
 
 def main(

@@ -7,7 +7,7 @@ import typer
 
 from medscale.base import log
 from medscale.base.errors import tell_user
-from medscale.data.demo import generate
+from medscale.data.demo.generate import generate
 
 
 def main(

@@ -13,8 +13,8 @@ from medscale.evaluate.detection import localize
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.replicates import read
 from medscale.evaluate.summary import one_line
-from medscale.report.detection import write_detection
-from medscale.report.result import write_result
+from medscale.report.detection.make import write_detection
+from medscale.report.result.folder import write_result
 from medscale.serve import bundle
 
 
@@ -34,9 +34,8 @@ def main(
         evaluation = evaluate(replicates, index, Evaluate.model_validate_json(settings))
         heat_maps = None
         if gradcam:
-            from medscale.evaluate.gallery import (
-                gallery,
-            )  # imports PyTorch; the others do not need it
+            # Imports PyTorch, which the other results do not need.
+            from medscale.evaluate.gallery import gallery
 
             heat_maps = gallery(evaluation.replicates[0], images)
         summary = write_result(evaluation, out, heat_maps, usable)

@@ -7,9 +7,8 @@ import typer
 
 from medscale.base import log
 from medscale.base.errors import tell_user
-from medscale.config.sections import Source, Split
 from medscale.data.index import build_index
-from medscale.resources.machines import Dask
+from medscale.data.settings import Dask, Source, Split
 
 
 def main(

@@ -1,4 +1,4 @@
-"""Profile one run: start its processes through torchrun and wait for them."""
+"""Profile one run: time and trace some of its training steps."""
 
 import os
 import shutil
@@ -9,9 +9,10 @@ import typer
 from medscale.base.errors import MedscaleError, Stopped, tell_user
 from medscale.base.files import write_json
 from medscale.base.log import set_up
-from medscale.engine.detect import require
+from medscale.engine.detect.extra import require
 from medscale.engine.parallel.launch import launch
 from medscale.engine.plan import RunPlan
+from medscale.resources import cards
 
 
 def main(
@@ -36,7 +37,7 @@ def main(
     arguments = [str(part) for option in options.items() for part in option]
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # no warnings of the tracer without a GPU
     try:
-        launch(run_plan, "medscale.measure.profiling.worker", arguments)
+        launch(run_plan, "medscale.measure.profiling.worker", arguments, cards.reserve)
     except Stopped:
         raise MedscaleError(
             f"profiling {run_plan.run.name} was stopped; the same command begins again"

@@ -6,9 +6,8 @@ import typer
 
 from medscale.base import log
 from medscale.base.errors import tell_user
-from medscale.config.sections import Preprocess
 from medscale.data.build import build_shards
-from medscale.resources.machines import Dask
+from medscale.data.settings import Dask, Preprocess
 
 
 def main(

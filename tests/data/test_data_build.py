@@ -19,13 +19,12 @@ from data_trees import class_tree, write
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import sha256
-from medscale.config.sections import Clahe, Preprocess, Source, Split
 from medscale.data.build import build_shards
 from medscale.data.images import read_rgb
 from medscale.data.index import build_index
 from medscale.data.preprocess import preprocess
+from medscale.data.settings import Clahe, Dask, Preprocess, Source, Split
 from medscale.data.shards import Shards
-from medscale.resources.machines import Dask
 
 SETTINGS = Preprocess(size=16, clahe=Clahe(tiles=2), gamma=1.2, median=3, chunk=8)
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_trees import encoded, picture
-from medscale.config.sections import Clahe, Preprocess
 from medscale.data import audit
 from medscale.data.images import (
     EMPTY,
@@ -29,6 +28,7 @@ from medscale.data.images import (
 )
 from medscale.data.lookalike import thumbnail
 from medscale.data.preprocess import preprocess, reduction, resize
+from medscale.data.settings import Clahe, Preprocess
 
 RGB = picture(1)
 PIXELS = np.asarray(RGB)

@@ -10,11 +10,12 @@ import pytest
 
 from data_trees import digests, indexed
 from medscale.config.sections import Source, Split
-from medscale.data.demo import dermoscopy, generate
+from medscale.data.demo import dermoscopy
+from medscale.data.demo.generate import generate
 from medscale.data.images import read_rgb
-from medscale.data.sources import scan
-from medscale.data.sources.found import Found
-from medscale.data.sources.isic2017 import CLASSES, DUPLICATES
+from medscale.data.inventory import Inventory
+from medscale.data.kind import scan
+from medscale.data.kinds.isic2017 import CLASSES, DUPLICATES
 
 OPTIONS = {"unique": 150, "seed": 3, "size": 60, "large": 1}
 
@@ -26,7 +27,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def listed(root: Path) -> Found:
+def listed(root: Path) -> Inventory:
     return scan(
         Source(kind="isic2017", synthetic=True, options=OPTIONS).model_copy(update={"path": root}),
         None,

@@ -27,7 +27,7 @@ from medscale.base.files import read_json, write_json, write_parquet
 from medscale.evaluate import bootstrap, metrics
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.summary import one_line, summarise
-from medscale.report.result import whole_folder, write_result
+from medscale.report.result.folder import whole_folder, write_result
 
 TWO, FOUR = ["normal", "glaucoma"], ["a", "b & c", "dé", "e_f"]
 

@@ -11,20 +11,11 @@ from pydantic import Field, ValidationError, model_validator
 
 from medscale.base.errors import MedscaleError
 from medscale.base.section import Strict
-from medscale.config.figures import (
-    BENCHMARKS,
-    FIGURES,
-    PROFILES,
-    QUALITY_FIGURES,
-    QUALITY_TABLES,
-    SCALING_FIGURES,
-    SCALING_TABLES,
-    TABLES,
-)
-from medscale.config.sections import (
-    Study,
-)
-from medscale.resources.machines import Cluster, Cost, Dask, Node
+from medscale.config.sections import Study
+from medscale.data.kind import check_kind
+from medscale.data.settings import Dask
+from medscale.resources.machines import Cluster, Cost, Node
+from medscale.serve.formats.registry import PYTORCH_WAYS, check_benchmarked
 
 
 class Config(Strict):
@@ -53,7 +44,11 @@ class Config(Strict):
             )
         for name in self.only or []:
             self.study(name)
-        for name in self.studies:
+        for name, study in self.studies.items():
+            try:
+                check_kind(study.source.kind)
+            except MedscaleError as error:
+                raise ValueError(f"studies.{name}.source.kind: {error}") from None
             if self.owner(name) != name and self.owner(self.owner(name)) != self.owner(name):
                 raise ValueError(
                     f"studies.{name} uses the images of {self.owner(name)!r}, which are another study's"
@@ -61,6 +56,18 @@ class Config(Strict):
         for seeds in (self.seeds, *(study.seeds or [] for study in self.studies.values())):
             if len(set(seeds)) != len(seeds):
                 raise ValueError(f"seeds has duplicates: {seeds}")
+        return self
+
+    @model_validator(mode="after")
+    def _export_formats_exist(self) -> Config:
+        # Checked here, not in the section, so that only readers of the whole configuration depend
+        # on the registry: a new format must not make shards or trainings again.
+        for name, study in self.studies.items():
+            setting = f"studies.{name}.benchmarks"
+            if (export := study.benchmarks.export) is not None:
+                check_benchmarked(f"{setting}.export.formats", export.formats)
+            if (inference := study.benchmarks.inference) is not None:
+                check_benchmarked(f"{setting}.inference.ways", inference.ways, PYTORCH_WAYS)
         return self
 
     def study(self, name: str) -> Study:
@@ -97,26 +104,6 @@ class Config(Strict):
     def variants(self, study: str) -> list[str]:
         """Names of the variants of a study."""
         return [name for name, settings in self.studies.items() if settings.variant_of == study]
-
-    def figures(self, study: str) -> list[str]:
-        """Names of a study's figures."""
-        looked = ["gradcam"] if self.study(study).evaluate.gradcam != "none" else []
-        return [*FIGURES, *QUALITY_FIGURES, *looked, *SCALING_FIGURES, *self._further(study)]
-
-    def tables(self, study: str) -> list[str]:
-        """Names of a study's tables."""
-        return [*TABLES, "datasheet", *QUALITY_TABLES, *SCALING_TABLES, *self._further(study)]
-
-    def _further(self, study: str) -> list[str]:
-        """What only some studies have a figure and a table of: other splits, detection, benchmarks, profiles."""
-        settings = self.studies[study]
-        there = {
-            "variants": bool(self.variants(study)),
-            "detection": bool(settings.detection_runs),
-            **{name: getattr(settings.benchmarks, name) is not None for name in BENCHMARKS},
-            **dict.fromkeys(PROFILES, bool(settings.profile.runs)),
-        }
-        return [name for name, wanted in there.items() if wanted]
 
 
 def load(base: str | Path, changes: dict[str, Any] | None = None) -> Config:

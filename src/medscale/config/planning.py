@@ -5,6 +5,7 @@ from __future__ import annotations
 from medscale.base.errors import MedscaleError
 from medscale.config.configuration import Config
 from medscale.config.sections import Study
+from medscale.engine.parallel.strategies.registry import STRATEGIES
 from medscale.engine.plan import Augment, Detect, Model, Recipe, RunPlan, is_detector
 from medscale.engine.run import RunSpec
 
@@ -73,10 +74,9 @@ def _detection(
         raise MedscaleError(
             f"the study {study} has no section `detect`, so {name} cannot be trained on it"
         )
-    if spec.strategy not in ("serial", "ddp") or spec.mp:
-        raise MedscaleError(
-            f"{spec.name}: detection runs are serial or ddp, such as ddp_4gpu_{name}"
-        )
+    if not STRATEGIES[spec.strategy].detection or spec.mp:
+        possible = " or ".join(s.name for s in STRATEGIES.values() if s.detection)
+        raise MedscaleError(f"{spec.name}: detection runs are {possible}, such as ddp_4gpu_{name}")
     recipe = Recipe(
         epochs=detect.epochs, batch_size=detect.batch_size, batch_is="global", lr=detect.lr
     )

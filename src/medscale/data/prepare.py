@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medscale.config.sections import Preprocess
 from medscale.data.images import decode, jpeg_size
 from medscale.data.preprocess import preprocess, reduction
+from medscale.data.settings import Preprocess
 
 
 class Prepared(NamedTuple):

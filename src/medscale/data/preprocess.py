@@ -7,7 +7,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from medscale.config.sections import Clahe, Preprocess
+from medscale.data.settings import Clahe, Preprocess
 
 
 def preprocess(image: np.ndarray, settings: Preprocess) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Split
+from medscale.data.settings import Split
 
 SPLITS = ("train", "val", "test")
 

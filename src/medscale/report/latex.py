@@ -38,33 +38,41 @@ SPECIAL = {
     "†": r"\textdagger{}",
 }
 EMPTY = ("", "--")  # cells that say nothing
-GREEK = [
-    "alpha",
-    "beta",
-    "gamma",
-    "delta",
-    "epsilon",
-    "zeta",
-    "eta",
-    "theta",
-    "iota",
-    "kappa",
-    "lambda",
-    "mu",
-    "nu",
-    "xi",
-    "o",
-    "pi",
-    "rho",
-    "varsigma",
-    "sigma",
-    "tau",
-    "upsilon",
-    "phi",
-    "chi",
-    "psi",
-    "omega",
-]
+GREEK = dict(
+    zip(
+        "αβγδεζηθικλμνξοπρςστυφχψω",
+        [
+            "alpha",
+            "beta",
+            "gamma",
+            "delta",
+            "epsilon",
+            "zeta",
+            "eta",
+            "theta",
+            "iota",
+            "kappa",
+            "lambda",
+            "mu",
+            "nu",
+            "xi",
+            "o",
+            "pi",
+            "rho",
+            "varsigma",
+            "sigma",
+            "tau",
+            "upsilon",
+            "phi",
+            "chi",
+            "psi",
+            "omega",
+        ],
+        strict=True,
+    )
+)
+# Capital letters that look like Latin ones have no command of their own.
+LATIN = dict(zip("αβεζηικμνορτχ", "ABEZHIKMNOPTX", strict=True))
 
 
 def escape(text: str) -> str:
@@ -164,8 +172,12 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 def span(low: float | None, high: float | None, digits: int, scale: float = 1.0) -> str:
     """An interval as "84.0--90.2"; "to" stands between where an end is negative."""
-    ends = [number(end, digits, scale) for end in (low, high)]
-    return (" to " if any("ensuremath" in end for end in ends) else "--").join(ends)
+    return between(number(low, digits, scale), number(high, digits, scale))
+
+
+def between(low: str, high: str) -> str:
+    """Join the formatted ends of an interval: by a dash, or by "to" where an end has a minus."""
+    return (" to " if "ensuremath" in low + high else "--").join((low, high))
 
 
 def _letter(letter: str) -> str:
@@ -175,42 +187,18 @@ def _letter(letter: str) -> str:
         return " "
     if 0x20 <= code < 0x7F or letter in _T1:
         return letter
-    if 0x3B1 <= code <= 0x3C9 or 0x391 <= code <= 0x3A9:
+    if letter.lower() in GREEK:
         return _greek(letter)
     plain = "".join(part for part in unicodedata.normalize("NFKD", letter) if ord(part) < 0x7F)
     return "".join(SPECIAL.get(part, part) for part in plain) or f"{{[}}U+{code:04X}{{]}}"
 
 
 def _greek(letter: str) -> str:
-    name = GREEK[ord(letter.lower()) - 0x3B1]
-    if letter.islower():
-        return rf"\ensuremath{{\{name}}}" if name != "o" else "o"
-    upper = {
-        "Gamma",
-        "Delta",
-        "Theta",
-        "Lambda",
-        "Xi",
-        "Pi",
-        "Sigma",
-        "Upsilon",
-        "Phi",
-        "Psi",
-        "Omega",
-    }
-    latin = {
-        "alpha": "A",
-        "beta": "B",
-        "epsilon": "E",
-        "zeta": "Z",
-        "eta": "H",
-        "iota": "I",
-        "kappa": "K",
-        "mu": "M",
-    }
-    latin |= {"nu": "N", "o": "O", "rho": "P", "tau": "T", "chi": "X"}
-    title = name.capitalize()
-    return rf"\ensuremath{{\{title}}}" if title in upper else latin[name]
+    small = letter.lower()
+    if small == "ο" or (letter != small and small in LATIN):
+        return LATIN[small] if letter != small else "o"
+    name = GREEK[small]
+    return rf"\ensuremath{{\{name if letter == small else name.capitalize()}}}"
 
 
 _T1 = set(

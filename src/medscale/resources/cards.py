@@ -55,6 +55,26 @@ def visible() -> list[str]:
 
 
 @contextmanager
+def reserve(run: str, count: int) -> Iterator[None]:
+    """Hold ``count`` free GPUs of this machine for this process and its children.
+
+    They see these GPUs only, and run on the CPU cores that go with them.
+
+    Args:
+        run: name for messages.
+        count: number of GPUs.
+
+    Raises:
+        MedscaleError: when this machine has too few GPUs.
+    """
+    pool = visible()
+    with lease(run, count, pool) as leased:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(leased)
+        os.sched_setaffinity(0, cores(leased, pool, sorted(os.sched_getaffinity(0))))
+        yield
+
+
+@contextmanager
 def lease(run: str, count: int, pool: Sequence[str], folder: Path = FOLDER) -> Iterator[list[str]]:
     """Hold ``count`` cards of ``pool`` that no other run on this machine holds, or wait for them.
 

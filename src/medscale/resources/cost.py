@@ -22,6 +22,7 @@ from medscale.base.files import read_json
 from medscale.config import planning
 from medscale.config.configuration import Config
 from medscale.data.limits import RESIDENT_SHARE
+from medscale.engine.parallel.strategies.registry import STRATEGIES
 from medscale.engine.plan import KEPT_CHECKPOINTS, RunPlan
 from medscale.resources.machines import DeviceKind, Expected, Network
 
@@ -158,11 +159,7 @@ def image_seconds(config: Config, plan: RunPlan) -> float:
 
 
 def allreduce_seconds(config: Config, plan: RunPlan) -> float:
-    """Return the seconds of one ring all-reduce of the gradients among a plan's replicas.
-
-    FSDP needs 1.5 times as many, as it gathers the parameters twice and scatters the gradients once
-    (Rajbhandari et al., SC 2020).
-    """
+    """Return the seconds of one ring all-reduce of the gradients, times the strategy's traffic."""
     ways = plan.run.replicas
     if ways == 1:
         return 0.0
@@ -171,7 +168,7 @@ def allreduce_seconds(config: Config, plan: RunPlan) -> float:
     trained = network(config, plan).parameters_m * (1 if plan.model.trained == "all" else 0.3)
     bytes_each = 4e6 * trained / plan.run.stages
     return (
-        (1.5 if plan.run.strategy == "fsdp" else 1.0)
+        STRATEGIES[plan.run.strategy].costs.traffic
         * 2
         * (ways - 1)
         / ways
@@ -269,7 +266,7 @@ def _modelled_seconds(config: Config, plan: RunPlan, rate: float) -> float:
 def _network_mb(config: Config, plan: RunPlan) -> float:
     """Return the memory of one device: states of the network, activations and their gradients."""
     net, run = network(config, plan), plan.run
-    spread = run.devices if run.strategy in ("fsdp", "mp") else run.stages
+    spread = run.devices if STRATEGIES[run.strategy].costs.sharded else run.stages
     share = math.ceil(plan.global_batch / run.replicas / plan.recipe.accumulate)
     width = 2 if run.amp else 4
     states = 4 * STATES * net.parameters_m / spread

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from medscale.base.section import Strict
+from medscale.engine.parallel.strategies.registry import STRATEGIES
 
 
 class Node(Strict):
@@ -44,16 +45,6 @@ class Cluster(Strict):
         ge=1,
         description="seconds before the limit at which SIGUSR1 tells training to save",
     )
-
-
-class Dask(Strict):
-    """Workers of preprocessing: a local cluster, a running scheduler, or SLURM jobs."""
-
-    workers: int | None = Field(None, ge=1, description="None: one for each core (local only)")
-    scheduler: str = Field(
-        "local", description="local, slurm (dask-jobqueue), or an address such as tcp://host:8786"
-    )
-    slurm: dict[str, Any] = {}
 
 
 class DeviceKind(Strict):
@@ -137,11 +128,9 @@ class Cost(Strict):
         {"all": 3.0, "last_block": 1.6, "last_layer": 1.1},
         description="cost of a training step in forward passes",
     )
-    strategies: dict[Literal["serial", "ddp", "fsdp", "mp"], StrategyCost] = {
-        "serial": StrategyCost(),
-        "ddp": StrategyCost(syncs=1),
-        "fsdp": StrategyCost(share=0.9, syncs=6),
-        "mp": StrategyCost(share=0.85, syncs=4),
+    strategies: dict[str, StrategyCost] = {
+        name: StrategyCost(share=strategy.costs.share, syncs=strategy.costs.syncs)
+        for name, strategy in STRATEGIES.items()
     }
     load_per_process: float = Field(
         10_000, gt=0, description="images per second that a process reads from shards"

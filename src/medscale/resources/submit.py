@@ -31,7 +31,8 @@ class Submission:
     def __init__(self, graph: Graph, image: str, deployment: Any) -> None:
         in_image = any(method.name == "APPTAINER" for method in deployment.deployment_method)
         self._graph, self._config = graph, graph.config
-        self._image, self._arguments = image if in_image else None, deployment.apptainer_args
+        self._link, self._image = image, image if in_image else None
+        self._arguments = deployment.apptainer_args
         inside = graph.workdir.is_relative_to(ROOT)
         self._place = str(graph.workdir.relative_to(ROOT) if inside else graph.workdir)
         if self._config.cluster is not None:
@@ -39,8 +40,16 @@ class Submission:
             # it; Snakemake and its shells, which inherit this setting, would end.
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
-    def start(self, study: str, run: str) -> str:
+    def train_image(self, wildcards: Any) -> str | None:
+        """Return the image of a training's job; None for a training on several nodes.
+
+        ``start`` starts a container on each node, since ``srun`` cannot run in one.
+        """
+        return None if self._graph.several_nodes(wildcards.study, wildcards.run) else self._link
+
+    def start(self, wildcards: Any) -> str:
         """Return the prefix of a training's command: ``srun`` and the image for several nodes."""
+        study, run = wildcards.study, wildcards.run
         if self._config.cluster is None or not self._graph.several_nodes(study, run):
             return ""
         needs = jobs.ask(self._config, "train", {"study": study, "run": run})

@@ -182,9 +182,7 @@ def _family(spec: RunSpec) -> RunSpec:
 def _single(point: Point, by_run: dict[str, Point]) -> Point | None:
     spec, kept = point.spec, {"amp", "batch", "model", "device"}
     fields = spec.model_dump(include=kept) | {"devices": 1}
-    strategies = dict.fromkeys(
-        [spec.strategy if not spec.mp and spec.strategy != "mp" else "ddp", "ddp", "serial"]
-    )
+    strategies = dict.fromkeys([spec.strategy if spec.stages == 1 else "ddp", "ddp", "serial"])
     names = [RunSpec(strategy=strategy, **fields).name for strategy in strategies]
     candidates = [by_run[name] for name in names if name in by_run]
     return next((single for single in candidates if single.work == point.work), None)

@@ -32,7 +32,7 @@ def export(
         MedscaleError: when something is missing, cannot be written, or the crate is not valid.
     """
     from medscale.base.files import atomic
-    from medscale.report.result import whole_folder
+    from medscale.report.result.folder import whole_folder
     from medscale.workflow.crate.check import problems
     from medscale.workflow.crate.describe import Description
     from medscale.workflow.crate.pack import pack

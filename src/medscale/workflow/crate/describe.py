@@ -17,7 +17,7 @@ from rocrate.rocrate import ROCrate
 from medscale.base.code import package_digest
 from medscale.base.files import read_json, sha256
 from medscale.report.marks import mark
-from medscale.report.provenance import container_name
+from medscale.report.result.origin import container_name
 from medscale.workflow.crate.pack import OF_REPLICATE, OF_STUDY, WEIGHTS
 
 SPECIFICATION = "1.1"
@@ -30,7 +30,7 @@ PROFILES = (
 BIOSCHEMAS = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
 DONE = "http://schema.org/CompletedActionStatus"
 LICENCE = "https://spdx.org/licenses/MIT"
-SOFTWARE = ("scripts/train.py", "scripts/evaluate.py")
+EVALUATION = "scripts/evaluate.py"
 # What a record of a replicate says of its circumstances, beside times, seed and inputs.
 CIRCUMSTANCES = (
     "seed", "plan_digest", "commit", "dirty", "code", "python", "cpu", "cpus", "gpus", "driver", "cuda", "system"
@@ -110,7 +110,8 @@ class Description:
                 "conformsTo": {"@id": BIOSCHEMAS},
             },
         )
-        workflow["hasPart"] = [self._software(script) for script in SOFTWARE]
+        scripts = {_training_script(summary) for summary in self.results} | {EVALUATION}
+        workflow["hasPart"] = [self._software(script) for script in sorted(scripts)]
         return workflow
 
     def _other_code(self) -> list[str]:
@@ -161,7 +162,7 @@ class Description:
         weights = [WEIGHTS] if (self.folder / place / WEIGHTS).is_file() else []
         action = self._action(
             f"#{place}",
-            self._software("scripts/train.py"),
+            self._software(_training_script(summary)),
             f"Training of {study}/{run}, seed {seed}",
             f"{summary['model']['name']} on {summary['timing']['train_images']} images by {summary['run']['devices']} "
             f"processes ({mark([summary['marks']]) or 'real images and devices'}).",
@@ -203,7 +204,7 @@ class Description:
         ]
         return self._action(
             f"#{place}",
-            self._software("scripts/evaluate.py"),
+            self._software(EVALUATION),
             f"Evaluation of {study}/{run}",
             "Metrics with intervals over patients, figures and model card, from stored predictions.",
             predictions,
@@ -286,6 +287,11 @@ class Description:
         return datetime.fromtimestamp((self.folder / path).stat().st_mtime, UTC).isoformat(
             "T", "seconds"
         )
+
+
+def _training_script(summary: dict[str, Any]) -> str:
+    """Return the script that trained a result's replicates; detectors have their own."""
+    return "scripts/train_detector.py" if "detect" in summary else "scripts/train.py"
 
 
 def _version(environment: dict[str, Any]) -> str:
