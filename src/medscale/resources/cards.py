@@ -19,7 +19,7 @@ POLL_S = 0.5
 FILE_MODE = 0o666  # every user can lock the files
 
 
-def found() -> list[str]:
+def installed() -> list[str]:
     """Return the UUIDs of this machine's GPUs in PCI order, from NVML; empty without a driver."""
     import pynvml
 
@@ -40,7 +40,7 @@ def visible() -> list[str]:
     Without that variable all are visible. SLURM sets it to a job's cards; where SLURM also hides
     the other cards, NVML lists only the job's.
     """
-    cards, named = found(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    cards, named = installed(), os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None or not cards:
         return cards
     chosen = []

@@ -46,7 +46,7 @@ OUT_OF_MEMORY = re.compile(
 
 
 @dataclass(frozen=True)
-class Ask:
+class Request:
     """The needs of a job, before any failure.
 
     Attributes:
@@ -72,7 +72,7 @@ class Failures:
     memory: int = 0
 
 
-def ask(config: Config, rule: str, wildcards: Mapping[str, str], cpus: int = 1) -> Ask:
+def request(config: Config, rule: str, wildcards: Mapping[str, str], cpus: int = 1) -> Request:
     """Return the needs of a rule's job.
 
     Args:
@@ -88,7 +88,7 @@ def ask(config: Config, rule: str, wildcards: Mapping[str, str], cpus: int = 1) 
     if rule in ("train", "profile"):
         plan = planning.plan(config, wildcards["study"], wildcards["run"], 0)
         estimate = cost.estimate(config, plan)
-        return Ask(
+        return Request(
             nodes=plan.nodes,
             gpus=plan.procs_per_node if plan.run.device == "gpu" else 0,
             cpus=training_cpus(config, plan),
@@ -99,7 +99,7 @@ def ask(config: Config, rule: str, wildcards: Mapping[str, str], cpus: int = 1) 
     stage = {"study_report": "report"}.get(rule, rule)
     minutes = cost.preparation(config, wildcards["study"], cpus) if "study" in wildcards else {}
     memory = DASK_WORKER_MB * cpus if rule in DASK_RULES else 0
-    return Ask(nodes=1, gpus=0, cpus=cpus, minutes=minutes.get(stage, 0.0), memory_mb=memory)
+    return Request(nodes=1, gpus=0, cpus=cpus, minutes=minutes.get(stage, 0.0), memory_mb=memory)
 
 
 def _cpus(config: Config, rule: str, wildcards: Mapping[str, str]) -> int | None:
@@ -138,7 +138,13 @@ def failures(folder: Path, attempts: int) -> Failures:
 
 
 def resources(
-    cluster: Cluster, needs: Ask, failed: Failures, name: str, *, warn: bool, most_mb: int | None
+    cluster: Cluster,
+    needs: Request,
+    failed: Failures,
+    name: str,
+    *,
+    warn: bool,
+    most_mb: int | None,
 ) -> dict[str, Any]:
     """Return a job's resources as Snakemake's SLURM plugin names them; None unsets one.
 
@@ -184,7 +190,7 @@ def resources(
     }
 
 
-def srun(cluster: Cluster, needs: Ask) -> str:
+def srun(cluster: Cluster, needs: Request) -> str:
     """Return the beginning of a command that starts one task on each node of a job."""
     gres = f" --gres={_gres(cluster, needs.gpus)}" if needs.gpus else ""
     return (

@@ -73,12 +73,10 @@ class DeviceKind(Strict):
 
 
 class StrategyCost(Strict):
-    """What spreading the work costs, beside the bytes that are exchanged."""
+    """Cost of distributing the work, in addition to the transfer of bytes."""
 
-    share: float = Field(1.0, gt=0, le=1, description="part of the speed that is kept")
-    syncs: float = Field(
-        0, ge=0, description="times a step that devices wait for each other, `sync_ms` each"
-    )
+    share: float = Field(1.0, gt=0, le=1, description="share of the speed that remains")
+    syncs: float = Field(0, ge=0, description="synchronizations of a step, `sync_ms` each")
 
 
 class Network(Strict):

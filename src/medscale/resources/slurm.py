@@ -16,7 +16,7 @@ SITE = "profiles/slurm/site.yaml"
 CANCEL_TIMEOUT_S = 120.0
 
 
-def stated(cluster: Cluster | None) -> Cluster:
+def complete(cluster: Cluster | None) -> Cluster:
     """Return the section ``cluster`` of the configuration if it is complete.
 
     Raises:
@@ -43,7 +43,7 @@ def check(cluster: Cluster | None) -> str:
     Raises:
         MedscaleError: when SLURM does not answer, or has no such account or partition.
     """
-    cluster = stated(cluster)
+    cluster = complete(cluster)
     if shutil.which("sbatch") is None:
         raise MedscaleError(
             "there is no sbatch: run this where jobs are submitted, on the cluster's login node"

@@ -52,7 +52,7 @@ class Submission:
         study, run = wildcards.study, wildcards.run
         if self._config.cluster is None or not self._graph.several_nodes(study, run):
             return ""
-        needs = jobs.ask(self._config, "train", {"study": study, "run": run})
+        needs = jobs.request(self._config, "train", {"study": study, "run": run})
         return jobs.srun(self._config.cluster, needs) + self._inside()
 
     def start_dask(self) -> str:
@@ -66,7 +66,7 @@ class Submission:
         command += ["--python", f"{self._inside()}python"] if self._image else []
         return f"{shlex.join(command)} -- {self._inside()}"
 
-    def ask(self, rules: Iterable[Any]) -> None:
+    def set_resources(self, rules: Iterable[Any]) -> None:
         """Set the resources of each of Snakemake's rules."""
         for rule in rules if self._config.cluster is not None else ():
             for name in jobs.RESOURCES:
@@ -76,7 +76,7 @@ class Submission:
         """Check the settings before the first job, and end jobs of a killed earlier Snakemake."""
         try:
             if executor == "slurm":
-                slurm.stated(self._config.cluster)
+                slurm.complete(self._config.cluster)
                 for job in slurm.end_orphans(ROOT, self._place):
                     message = f"medscale: ended, left over from an earlier Snakemake: {job}"
                     print(message, file=sys.stderr, flush=True)
@@ -94,7 +94,7 @@ class Submission:
             folder = ROOT / jobs.LOGS / f"rule_{rule}" / "_".join(names.values()).replace("/", "_")
             resources = jobs.resources(
                 cluster,
-                jobs.ask(self._config, rule, names, threads),
+                jobs.request(self._config, rule, names, threads),
                 jobs.failures(folder, attempt - 1),
                 jobs.description(rule, names, self._place),
                 warn=rule == "train",

@@ -50,17 +50,17 @@ def undecided(fit: Fit) -> bool:
     return fit.serial.low < 0.05 and fit.serial.high > 0.5
 
 
-def recommendation(series: Series, what: str) -> str:
+def recommendation(series: Series, devices: str) -> str:
     """Return one to three sentences on how many devices to use.
 
     Args:
         series: the series to judge.
-        what: name of the devices in the plural: "GPUs", "CPU processes in place of GPUs".
+        devices: name of the devices in the plural: "GPUs", "CPU processes in place of GPUs".
     """
-    return f"{_advice(series.table(), what)}. {_by_law(series, what)}"
+    return f"{_advice(series.table(), devices)}. {_by_law(series, devices)}"
 
 
-def findings(series: Series, what: str) -> str:
+def findings(series: Series, devices: str) -> str:
     """Return sentences on a series: speedup, last step, superlinear points, and law."""
     table = series.table()
     last, use = table.iloc[-1], worthwhile(table)
@@ -68,14 +68,14 @@ def findings(series: Series, what: str) -> str:
     worth += (
         ", as far as the time on one device can be relied on" if len(superlinear(table)) else ""
     )
-    speedup = f"{_times(last['speedup'])} on {int(last['devices'])} {what}"
+    speedup = f"{_times(last['speedup'])} on {int(last['devices'])} {devices}"
     parts = [
         f"{speedup}, an efficiency of {_share(last)}",
         *_last_step(table),
         *_above(table),
         f"by the rule of one half {worth}",
     ]
-    return f"{'; '.join(parts)}. {_by_law(series, what)}"
+    return f"{'; '.join(parts)}. {_by_law(series, devices)}"
 
 
 def verdict(series: Series) -> str:
@@ -94,29 +94,30 @@ def superlinear(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["speedup"] > 1.01 * table["devices"]]
 
 
-def _advice(table: pd.DataFrame, what: str) -> str:
-    """Return how many of the devices ``what`` to use (rules 2 and 3)."""
+def _advice(table: pd.DataFrame, devices: str) -> str:
+    """Return how many of the devices to use (rules 2 and 3)."""
     most, use = int(table["devices"].max()), worthwhile(table)
     row = table[table["devices"] == use].iloc[0]
     if use == 1:
         following = table.iloc[1]
         return (
-            f"One device is the better use of {what}: {int(following['devices'])} have an "
+            f"One device is the better use of {devices}: {int(following['devices'])} have an "
             f"efficiency of {_share(following)}, below one half, so that further devices serve "
             "better for further seeds"
         )
     if reason := _unsure(row):
         return (
-            f"Whether {use} {what} are worth using is undecided: their efficiency is "
+            f"Whether {use} {devices} are worth using is undecided: their efficiency is "
             f"{_share(row)}, but {reason}"
         )
     if use == most:
         return (
-            f"The {most} {what} that were tried are worth using: their efficiency is {_share(row)}"
+            f"The {most} {devices} that were tried are worth using: their efficiency is "
+            f"{_share(row)}"
         )
     following = table[table["devices"] > use].iloc[0]
     return (
-        f"Up to {use} {what} are worth using: their efficiency is {_share(row)}, that of "
+        f"Up to {use} {devices} are worth using: their efficiency is {_share(row)}, that of "
         f"{int(following['devices'])} is {_share(following)}, below one half"
     )
 
@@ -163,7 +164,7 @@ def _above(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _by_law(series: Series, what: str) -> str:
+def _by_law(series: Series, devices: str) -> str:
     fit, different = series.law(), len({point.spec.devices for point in series.points})
     if fit is None:
         return (
@@ -176,12 +177,12 @@ def _by_law(series: Series, what: str) -> str:
     text = f"By {LAWS[fit.law]} a part of {serial} is not shared"
     if math.isfinite(fit.best.value):
         return (
-            f"{text}, and the time is shortest at {fit.best.value:.0f} {what} "
+            f"{text}, and the time is shortest at {fit.best.value:.0f} {devices} "
             f"({_span(fit.best, 0)}): more than that make it longer."
         )
     if math.isfinite(fit.half.value):
         return (
-            f"{text}, and efficiency falls to one half at {fit.half.value:.0f} {what} "
+            f"{text}, and efficiency falls to one half at {fit.half.value:.0f} {devices} "
             f"({_span(fit.half, 0)})."
         )
     return f"{text}, and efficiency stays above one half."
