@@ -43,7 +43,7 @@ include: "rules/paper.smk"
 
 
 complete(workflow.rules, GRAPH)
-SLURM.ask(workflow.rules)
+SLURM.set_resources(workflow.rules)
 
 
 onstart:

@@ -15,7 +15,7 @@ def main(
     command: list[str],
     dask: str = typer.Option(..., help="the dask section as JSON"),
     python: str = typer.Option(
-        None, help="what starts Python where workers run, such as apptainer exec IMAGE python"
+        None, help="command of Python on the workers, such as apptainer exec IMAGE python"
     ),
 ) -> None:
     set_up()

@@ -15,7 +15,7 @@ from medscale.base.files import read_json, write_csv, write_json, write_parquet
 from medscale.config.configuration import Config, load
 from medscale.config.planning import plan
 from medscale.data.shards import seal, write_chunk
-from medscale.evaluate import evaluate
+from medscale.evaluate.evaluation import evaluate
 from medscale.report.chapters import CHAPTERS, settings_of
 from medscale.report.result.folder import write_result
 from medscale.report.writer import write_chapter

@@ -1,4 +1,4 @@
-"""Profiling: kinds, time lines, traces, work and bottlenecks on made input; real tiny profiles on one and two ranks."""
+"""Tests of profiling: on made traces, and on real tiny profiles of one and two ranks."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ OPERATORS = {
 }
 KERNELS = {
     "ncclDevKernel_AllReduce_Sum_f32_RING_LL(ncclDevKernelArgsStorage<4096ul>)": "communication",
-    "void at::native::(anonymous namespace)::multi_tensor_apply_kernel<...FusedAdam...>": "optimizer",
-    "sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_tilesize128x128x64": "convolution",
+    "void at::native::(anonymous)::multi_tensor_apply_kernel<...FusedAdam...>": "optimizer",
+    "sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_tilesize128": "convolution",
     "void cudnn::ops::nchwToNhwcKernel<float>": "other",
     "void cutlass_cudnn::Kernel<cutlass_tensorop_s16816wgrad_optimized>": "convolution",
     "void cudnn::bn_fw_tr_1C11_kernel_NCHW<float, float, 512, true, 1>": "normalization",
@@ -97,7 +97,7 @@ KERNELS = {
     "Memcpy HtoD (Pinned -> Device)": "memory",
     "Memset (Device)": "memory",
     "void at::native::reduce_kernel<512, 1, ...>": "pooling and reduction",
-    "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>>": "element-wise",
+    "void at::native::vectorized_elementwise_kernel<4, CUDAFunctor_add<float>>": "element-wise",
 }
 
 
@@ -340,7 +340,7 @@ def test_ceilings_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def profiled(training: Training, run: str, **settings: Any) -> Path:
-    """Profile a run of the tiny network as the rule does; its folder."""
+    """Profile a run of the tiny network as the rule does, and return its folder."""
     study = merge(TINY, {"recipe": {"batch_size": 12}})
     config = load(ROOT / "config.yaml", {"scale": "demo", "studies": {"glaucoma": study}})
     made, out = plan(config, "glaucoma", run, 1), training.folder / "profiled" / run

@@ -22,8 +22,9 @@ from medscale.base.files import read_json, write_parquet
 from medscale.cli import main
 from medscale.config.sections import Evaluate
 from medscale.data.shards import Shards
-from medscale.evaluate import bootstrap, calibration, evaluate, metrics
+from medscale.evaluate import bootstrap, calibration, metrics
 from medscale.evaluate.ensembles import METRICS, Member, ensembles
+from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.operating import operating_points, threshold
 from medscale.evaluate.replicates import Predicted, read
 from medscale.evaluate.subgroups import subgroups

@@ -37,7 +37,7 @@ from medscale.data.prepare import prepare
 from medscale.data.settings import Preprocess, Split
 from medscale.data.shards import Shards, seal, write_chunk
 from medscale.engine.detect.task import Detection
-from medscale.evaluate import evaluate
+from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.replicates import read
 from medscale.report.result.folder import write_result
 from medscale.serve import bundle

@@ -1,23 +1,13 @@
 """The graph as a person meets it: targets, scales, profiles, and one message for each mistake."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from medscale.workflow.graph import Graph
+from snakemake_command import snakemake
 
 ROOT = Path(__file__).parents[2]
-
-
-def snakemake(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "snakemake", *arguments]
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=120, env=environment
-    )
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from medscale.data.cluster import client, run_all
 from medscale.data.frames import frame_digest, read_frame
 from medscale.data.images import Unreadable
 from medscale.data.index import INDEX_COLUMNS
+from medscale.data.limits import chunk_size
 from medscale.data.prepare import from_file
 from medscale.data.settings import Dask, Preprocess
 from medscale.data.shards import META, ROWS, chunk_name, seal, write_chunk
@@ -28,10 +29,6 @@ from medscale.data.versions import versions
 
 Image = tuple[str, str, int, int]  # path, sha256, width, height as in the index
 Work = tuple[str, int, str, str, list[Image], Preprocess]  # the arguments of make_chunk
-# Number of chunks, unless the configuration gives their size: enough for all workers, few enough to
-# keep all of them open.
-CHUNKS = 256
-SMALLEST, LARGEST = 16, 1024  # images a chunk
 IMAGE = ["path", "sha256", "width", "height"]
 HASHING = 8  # threads that compute digests of finished chunks
 
@@ -85,11 +82,6 @@ def build_shards(
         inputs["boxes"] = sha256(out / boxes.BOXES)
     digests = [str(read_json(_key_file(out, number))["sha256"]) for number in range(len(work))]
     seal(out, rows, [str(c) for c in table["label"].cat.categories], inputs, digests)
-
-
-def chunk_size(images: int) -> int:
-    """Return the default number of images a chunk; it does not depend on the number of workers."""
-    return min(max(-(-images // CHUNKS), SMALLEST), LARGEST)
 
 
 def chunks(

@@ -16,13 +16,12 @@ from torch import Tensor
 
 from medscale.base.errors import MedscaleError
 from medscale.data.augment import Augmenter
+from medscale.data.limits import RESIDENT_SHARE
 from medscale.data.random import permutation
 from medscale.data.shards import Shards
 from medscale.engine.plan import Augment
 
 Inputs = Tensor | tuple[Tensor, Tensor]  # a network's arguments: images, or images and metadata
-# A split that needs less than this share of the free device memory is kept there.
-RESIDENT_SHARE = 0.5
 
 
 @dataclass(frozen=True)

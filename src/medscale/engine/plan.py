@@ -11,6 +11,8 @@ from medscale.base.files import digest
 from medscale.base.section import Strict
 from medscale.engine.run import RunSpec
 
+KEPT_CHECKPOINTS = 2  # of a replicate in training; an older one serves if the newest is damaged
+
 
 def is_detector(model: str) -> bool:
     """Return whether a model's name is that of a detector (YOLOv8 of any size)."""

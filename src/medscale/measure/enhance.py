@@ -18,8 +18,9 @@ from distributed import Client
 
 from medscale.base.log import log
 from medscale.config.sections import Enhance
-from medscale.data.build import SMALLEST, Work, chunks, make_chunk, read_index
+from medscale.data.build import Work, chunks, make_chunk, read_index
 from medscale.data.cluster import client, run_all
+from medscale.data.limits import SMALLEST_CHUNK
 from medscale.data.preprocess import preprocess
 from medscale.data.settings import Dask, Preprocess
 from medscale.measure.record import cores, in_turns, warm
@@ -90,7 +91,7 @@ def _measure(
 
 def task_size(images: int, workers: int, settings: Preprocess) -> int:
     """Return the images in a task: ``TASKS`` tasks a worker, and at most a chunk's images each."""
-    return max(1, min(images // (TASKS * workers), settings.chunk or SMALLEST))
+    return max(1, min(images // (TASKS * workers), settings.chunk or SMALLEST_CHUNK))
 
 
 @contextmanager

@@ -203,7 +203,7 @@ def _devices(plans: list[RunPlan], on_cluster: bool) -> Iterator[Finding]:
 
 def _memory(graph: Graph, plans: list[RunPlan]) -> Finding:
     free = psutil.virtual_memory().available / 2**20
-    runs = [cost.memory_mb(graph.config, plan) for plan in plans]
+    runs = [cost.estimate(graph.config, plan).memory_mb for plan in plans]
     need = max(*runs, graph.dask_workers() * WORKER_MB)
     text = f"{free / 1024:.1f} GB free, about {need / 1024:.1f} GB needed"
     return Finding("ok" if free > need else "error", "memory", text)

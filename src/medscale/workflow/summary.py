@@ -11,7 +11,7 @@ from rich.table import Table
 from medscale.base.code import shown_path
 from medscale.base.files import read_json
 from medscale.base.timing import stage_times
-from medscale.evaluate import one_line
+from medscale.evaluate.summary import one_line
 from medscale.workflow.graph import Graph
 
 

@@ -281,7 +281,7 @@ def _add_cost(explanation: Explanation, config: Config, job: Any) -> None:
         estimate = cost.estimate(config, plan)
         minutes, hours, money = estimate.minutes, estimate.device_hours, estimate.money
     else:
-        request = jobs.ask(config, job.rule.name, wildcards, job.threads)
+        request = jobs.request(config, job.rule.name, wildcards, job.threads)
         minutes, hours = request.minutes, request.cpus * request.minutes / 60
         money = hours * cost.kind_of(config, "cpu").price
     explanation.minutes += minutes

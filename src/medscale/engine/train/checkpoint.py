@@ -17,9 +17,9 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, sync_folder, write_json, write_text
 from medscale.base.log import log
 from medscale.engine.parallel.world import World
+from medscale.engine.plan import KEPT_CHECKPOINTS
 from medscale.engine.train.progress import Progress
 
-KEEP = 2
 MANIFEST, PROGRESS = "manifest.json", "progress.json"
 _NAME = re.compile(r"step-(\d{9})")
 
@@ -112,7 +112,7 @@ class Checkpoints:
         partial.rename(final)
         sync_folder(self._folder)
         valid = [folder for folder in self._all() if folder not in self._broken]
-        for folder in {*valid[KEEP:], *self._broken}:
+        for folder in {*valid[KEPT_CHECKPOINTS:], *self._broken}:
             shutil.rmtree(folder, ignore_errors=True)
         self._broken.clear()
 

@@ -1,4 +1,4 @@
-"""What torchrun starts once a device to profile a run: the training's worker with another thing to do."""
+"""The process that torchrun starts for each device to profile a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def main(
     settings: str = typer.Option(..., help="the study's profile section as JSON"),
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
-    """Profile the plan in ``spec`` on this rank."""
+    """Profile the plan in the file ``spec`` on this rank."""
     task: type = Classification
     if RunPlan.model_validate(read_json(spec)).detect is not None:
         from medscale.engine.detect.task import Detection as task
