@@ -22,8 +22,8 @@ from data_trees import encoded, picture
 from medscale.base.files import sha256
 from medscale.data import audit
 from medscale.data.build import make_chunk
+from medscale.data.decoding.dicom import dicom_facts
 from medscale.data.demo.xray import dicom_file
-from medscale.data.dicom import dicom_facts
 from medscale.data.images import NOT_AN_IMAGE, TRUNCATED, UNREADABLE, Unreadable, decode, kind_of
 from medscale.data.index import make_index
 from medscale.data.inventory import make_inventory
@@ -93,8 +93,18 @@ def test_the_kind_is_told_by_content() -> None:
 
 def test_8_bit_is_taken_as_stored() -> None:
     assert np.array_equal(decode(dicom(GREY)), np.dstack([GREY] * 3))
-    window = {"WindowCenter": "40", "WindowWidth": "20"}
-    assert np.array_equal(decode(dicom(GREY, **window)), np.dstack([GREY] * 3))
+    wide = np.dstack([GREY] * 3)
+    assert np.array_equal(decode(dicom(GREY.astype(np.uint16), BitsStored=8)), wide)
+    negative = {"RescaleSlope": "-1", "RescaleIntercept": "255"}
+    assert np.array_equal(decode(dicom(GREY, **negative)), 255 - wide)
+
+
+def test_8_bit_with_a_window_is_windowed() -> None:
+    whole = {"WindowCenter": "128", "WindowWidth": "256"}
+    assert np.array_equal(decode(dicom(GREY, **whole))[..., 0], GREY)
+    window = {"WindowCenter": "100.5", "WindowWidth": "51"}
+    shown = decode(dicom(GREY, **window))[..., 0].astype(int)
+    assert np.abs(shown - spread(GREY, 75, 125)).max() <= 1
 
 
 def test_jpeg_baseline_as_in_the_challenge() -> None:
@@ -193,8 +203,8 @@ def whole() -> bytes:
         pytest.param(
             dicom(GREY, b"\0" * 90, JPEGLosslessSV1),
             UNREADABLE,
-            "missing dependencies",
-            id="no decoder",
+            "JPEG Lossless, Non-Hierarchical",
+            id="not the stream of its transfer syntax",
         ),
         pytest.param(
             dicom(GREY, PhotometricInterpretation="CMYK"),
@@ -283,7 +293,7 @@ def test_headers_become_columns_of_the_index(tmp_path: Path) -> None:
     rows = dicom_tree(tmp_path)
     listed = make_inventory(rows.to_dict("records"), [], ["a", "b"], [])
     facts = pd.DataFrame(
-        [audit.inspect(str(tmp_path), path) for path in rows["path"]], columns=audit.FACTS
+        [audit.inspect(str(tmp_path), path)[0] for path in rows["path"]], columns=audit.FACTS
     )
     index, left_out = make_index(listed, facts, Split())
     index = index.set_index("path")

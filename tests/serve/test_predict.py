@@ -28,13 +28,13 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json, write_parquet
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.config.sections import Preprocess, Split
 from medscale.data import boxes as data_boxes
-from medscale.data.build import make_one
+from medscale.data.build import read_image
 from medscale.data.demo.xray import dicom_file
 from medscale.data.images import Unreadable
 from medscale.data.inventory import make_inventory
 from medscale.data.prepare import prepare
+from medscale.data.settings import Preprocess, Split
 from medscale.data.shards import Shards, seal, write_chunk
 from medscale.engine.detect.task import Detection
 from medscale.evaluate import evaluate
@@ -111,7 +111,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     write_chunk(
         folder / "shards",
         0,
-        np.stack([make_one(str(folder / "raw"), one, SETTINGS) for one in images]),
+        np.stack([read_image(str(folder / "raw"), one, SETTINGS) for one in images]),
     )
     rows = index[["id", "label", "split", "group", "age", "sex"]].assign(
         label=index["label"].cat.codes.astype("int64")
