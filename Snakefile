@@ -15,10 +15,14 @@ from medscale.config.figures import (
     TABLES as BASE_TABLES,
 )
 from medscale.resources.submit import Submission
-from medscale.workflow.graph import ALONE, Graph, shown, shown_table
+from medscale.workflow.datasets import Datasets
+from medscale.workflow.graph import Graph, shown, shown_table
+from medscale.workflow.runs import ALONE, Runs
+from medscale.workflow.stages import complete, record_code
 
-GRAPH = Graph(config, targets=sys.argv[1:], elsewhere=workflow.overwrite_workdir)
+GRAPH = Graph(config, targets=sys.argv[1:], directory=workflow.overwrite_workdir)
 GRAPH.equip_jobs()
+DATASETS, RUNS = Datasets(GRAPH), Runs(GRAPH)
 IMAGE = GRAPH.container(workflow.deployment_settings.deployment_method)
 SLURM = Submission(GRAPH, IMAGE, workflow.deployment_settings)
 # One timed thing at a time, unless a profile says more. Not in profiles/default: that would win over the other profiles.
@@ -48,11 +52,13 @@ include: "rules/profile.smk"
 include: "rules/paper.smk"
 
 
+complete(workflow.rules, GRAPH)
 SLURM.ask(workflow.rules)
 
 
 onstart:
     SLURM.ready(workflow.executor_plugin.name)
+    record_code(GRAPH.workdir)
 
 
 rule all:

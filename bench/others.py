@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from medscale.data.augment import MEAN, STD
 from medscale.data.shards import Shards
 from medscale.engine.plan import Augment
-from medscale.measure.loaders import Batch, Changed, Preprocessed, Sample
+from medscale.measure.loaders import Batch, Preprocessed, Sample, TorchvisionAugmenter
 
 BATCH = 32
 Epoch = Callable[[int], Iterator[Batch]]
@@ -37,7 +37,7 @@ def with_webdataset(folder: Path, augment: Augment) -> Epoch:
         with wds.TarWriter(str(tar)) as writer:
             for number, (image, label) in enumerate(train_images(folder)):
                 writer.write({"__key__": f"{number:06d}", "npy": image, "cls": label})
-    changed = Changed(augment)
+    changed = TorchvisionAugmenter(augment)
     data = (
         wds.WebDataset(str(tar), shardshuffle=False).shuffle(1000).decode().to_tuple("npy", "cls")
     )
@@ -58,7 +58,7 @@ def with_datasets(folder: Path, augment: Augment) -> Epoch:
             "label": [label for _, label in pairs],
         }
         datasets.Dataset.from_dict(columns).save_to_disk(str(place))
-    shape, changed = Shards.open(folder / "shards").shape, Changed(augment)
+    shape, changed = Shards.open(folder / "shards").shape, TorchvisionAugmenter(augment)
 
     def change(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         images = [
@@ -85,7 +85,7 @@ def with_grain(folder: Path, augment: Augment) -> Epoch:
         for image, label in train_images(folder):
             writer.write(bytes([label]) + image.tobytes())
         writer.close()
-    shape, changed = Shards.open(folder / "shards").shape, Changed(augment)
+    shape, changed = Shards.open(folder / "shards").shape, TorchvisionAugmenter(augment)
 
     def change(record: bytes) -> Sample:
         return changed(np.frombuffer(record, np.uint8, offset=1).reshape(shape).copy()), record[0]

@@ -27,7 +27,7 @@ from medscale.config.sections import Preprocess, Source, Split
 from medscale.data import lookalike
 from medscale.data.build import build_shards
 from medscale.data.index import INDEX, build_index
-from medscale.data.sources import scan
+from medscale.data.kind import scan
 from medscale.engine.plan import Augment
 from medscale.report import style
 from medscale.report.names import LOOKS

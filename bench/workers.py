@@ -17,7 +17,7 @@ from bench.contest import judge, ratio, show, take_turns
 from bench.preprocessing import RECIPES, make_files
 from medscale.base.errors import MedscaleError
 from medscale.data.build import Work, chunk_size, chunks, make_chunk
-from medscale.measure.enhance import ready, stay_on, timed
+from medscale.measure.enhance import cluster, stay_on, time_tasks
 from medscale.measure.record import cores, start_method
 
 ONE, TWO, POOL = "1 Dask worker", "2 Dask workers", "pool of 2 processes"
@@ -32,7 +32,7 @@ def contest(folder: Path, rounds: int, images: int) -> None:
     table = pd.DataFrame(files, columns=["path", "sha256", "width", "height"])
     work = chunks(table, folder, recipe, folder / "out", chunk_size(images))
     paths = [folder / file[0] for file in drawn]
-    with ready(1, folder, recipe) as one, ready(2, folder, recipe) as two, pool(2) as processes:
+    with cluster(1, folder, recipe) as one, cluster(2, folder, recipe) as two, pool(2) as processes:
         ways = {
             ONE: partial(_by_dask, one, work, paths),
             TWO: partial(_by_dask, two, work, paths),
@@ -71,7 +71,7 @@ def _settle(places: Queue[int]) -> None:
 
 
 def _by_dask(connection: Client, work: list[Work], files: list[Path], number: int) -> float:
-    return timed(connection, work, files)
+    return time_tasks(connection, work, files)
 
 
 def _by_pool(processes: ProcessPoolExecutor, work: list[Work], number: int) -> float:

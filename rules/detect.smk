@@ -15,7 +15,6 @@ rule detection_report:
         "benchmarks/{study}/detection_report.tsv"
     params:
         script=GRAPH.script("detection_report.py"),
-        code=GRAPH.code("detection_report.py"),
     shell:
         "python {params.script} {input.results} --shards data/{wildcards.study}/shards_detect"
         " --figures figures/{wildcards.study} --tables tables/{wildcards.study} --log {log}"

@@ -22,7 +22,6 @@ rule study_report:
         "benchmarks/{study}/study_report.tsv"
     params:
         script=GRAPH.script("study_report.py"),
-        code=GRAPH.code("study_report.py"),
     shell:
         "python {params.script} {input.results} --study {wildcards.study} --config {input.config}"
         " --data data/{wildcards.study} --reported {input.reported} --quality {input.quality}"
@@ -44,7 +43,6 @@ rule variants:
         "benchmarks/{study}/variants.tsv"
     params:
         script=GRAPH.script("variants.py"),
-        code=GRAPH.code("variants.py"),
     shell:
         "python {params.script} {input.results} --study {wildcards.study} --config {input.config}"
         " --figures figures/{wildcards.study} --tables tables/{wildcards.study} --log {log}"
@@ -73,7 +71,6 @@ rule provenance_report:
         "benchmarks/provenance_report.tsv"
     params:
         script=GRAPH.script("provenance_report.py"),
-        code=GRAPH.code("provenance_report.py"),
     shell:
         "python {params.script} {input.results} --config {input.config} --tables tables --log {log}"
 
@@ -90,7 +87,6 @@ rule numbers:
         "benchmarks/numbers.tsv"
     params:
         script=GRAPH.script("paper_numbers.py"),
-        code=GRAPH.code("paper_numbers.py"),
     shell:
         "python {params.script} {input} --out {output} --log {log}"
 
@@ -113,7 +109,6 @@ rule paper_pdf:
         "benchmarks/paper.tsv"
     params:
         script=GRAPH.script("paper.py"),
-        code=GRAPH.code("paper.py"),
     shell:
         "python {params.script} {input.facts} --provenance tables/provenance.json --text {input.text}"
         " --numbers {input.numbers} --out {output} --log {log}"

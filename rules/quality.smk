@@ -24,7 +24,6 @@ rule quality_report:
             f"--replicates {folder}" for folder in GRAPH.shown_replicates(w.study)
         ],
         script=GRAPH.script("quality.py"),
-        code=GRAPH.code("quality.py"),
     shell:
         "python {params.script} report {input.results} {params.replicates} --study {wildcards.study}"
         " --config {input.config} --index {input.index} --figures figures/{wildcards.study}"
@@ -40,6 +39,5 @@ rule gradcam_report:
         "logs/{study}/gradcam_report.log",
     params:
         script=GRAPH.script("quality.py"),
-        code=GRAPH.code("quality.py"),
     shell:
         "python {params.script} gradcam {input} --figures figures/{wildcards.study} --log {log}"

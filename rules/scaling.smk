@@ -18,7 +18,6 @@ rule scaling_report:
         "benchmarks/{study}/scaling_report.tsv"
     params:
         script=GRAPH.script("scaling_report.py"),
-        code=GRAPH.code("scaling_report.py"),
     shell:
         "python {params.script} {input.results} --study {wildcards.study} --config {input.config}"
         " --runs runs/{wildcards.study} --reported {input.reported}"

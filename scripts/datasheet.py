@@ -14,12 +14,11 @@ def main(
     study: str = typer.Option(...),
     config: Path = typer.Option(...),
     data: Path = typer.Option(...),
-    known: Path = typer.Option(..., help="datasets.yaml"),
     tables: Path = typer.Option(...),
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
     set_up(log_file)
-    write_datasheet(study, read_config(config), data, known, tables)
+    write_datasheet(study, read_config(config), data, tables)
     log.info("%s: datasheet in %s and %s", study, data, tables)
 
 

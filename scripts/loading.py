@@ -1,4 +1,4 @@
-"""Measure ways to load a study's training batches against the number of processes: loading.csv and loading.json."""
+"""Measure ways to load a study's training batches: loading.csv and loading.json."""
 
 from pathlib import Path
 
@@ -20,29 +20,20 @@ def main(
     augment: str = typer.Option(..., help="the study's augment section as JSON"),
     settings: str = typer.Option(..., help="the study's benchmarks.loading section as JSON"),
     marks: str = typer.Option(..., help="synthetic, stand_in and scale as JSON"),
-    out: Path = typer.Option(..., help="folder of what is measured"),
+    out: Path = typer.Option(..., help="folder of loading.csv and loading.json"),
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
     log.set_up(log_file)
-    recipe, changes = (
-        Preprocess.model_validate_json(preprocess),
-        Augment.model_validate_json(augment),
-    )
+    recipe = Preprocess.model_validate_json(preprocess)
+    changes = Augment.model_validate_json(augment)
     benchmark = Loading.model_validate_json(settings)
     rows = measure_loading(index, raw, shards, recipe, changes, benchmark)
-    about = {
-        part: one.model_dump(mode="json")
-        for part, one in (("preprocess", recipe), ("augment", changes))
+    record = {
+        "preprocess": recipe.model_dump(mode="json"),
+        "augment": changes.model_dump(mode="json"),
     }
-    ways = {way: {"label": label, "does": does} for way, (label, does) in WAYS.items()}
-    write(
-        out,
-        "loading",
-        rows,
-        about | benchmark.model_dump(),
-        Marks.model_validate_json(marks),
-        ways=ways,
-    )
+    record |= benchmark.model_dump()
+    write(out, "loading", rows, record, Marks.model_validate_json(marks), WAYS)
 
 
 if __name__ == "__main__":

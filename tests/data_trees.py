@@ -14,7 +14,7 @@ from medscale.base.files import sha256
 from medscale.config.sections import Split
 from medscale.data import audit
 from medscale.data.index import make_index, summarize
-from medscale.data.sources.found import Found
+from medscale.data.inventory import Inventory
 
 
 def picture(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
@@ -56,12 +56,12 @@ def fundus_pytorch(root: Path, each: int = 4, seed: int = 0) -> Path:
     return root
 
 
-def reasons(found: Found) -> dict[str, str]:
+def reasons(found: Inventory) -> dict[str, str]:
     """Why each file that is left out is, by path."""
     return dict(zip(found.excluded["path"], found.excluded["reason"], strict=True))
 
 
-def check_complete(root: Path, found: Found) -> None:
+def check_complete(root: Path, found: Inventory) -> None:
     """Every file is listed exactly once, used or left out."""
     files = sorted(str(p.relative_to(root)) for p in root.rglob("*") if not p.is_dir())
     absent = [path for path, reason in reasons(found).items() if reason == "listed but missing"]
@@ -69,7 +69,7 @@ def check_complete(root: Path, found: Found) -> None:
 
 
 def indexed(
-    root: Path, found: Found, division: Split | None = None
+    root: Path, found: Inventory, division: Split | None = None
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The index of a listed raw folder, and its summary (audit.json)."""
     division = division or Split()

@@ -270,7 +270,7 @@ def report(folder: Path, study: str, results: Sequence[Path]) -> Path:
     write_quality(study, config, data / "index.parquet", results, replicates, figures, tables)
     quality = tables / "quality.json"
     write_report(study, config, data, results, ROOT / "reported.yaml", quality, figures, tables)
-    write_datasheet(study, read_config(config), data, ROOT / "datasets.yaml", tables)
+    write_datasheet(study, read_config(config), data, tables)
     write_scaling(
         study, config, results, folder / "runs" / study, ROOT / "reported.yaml", figures, tables
     )

@@ -19,7 +19,7 @@ from medscale.base.files import read_json, sha256, write_json
 from medscale.base.provenance import SAME, environment, gather
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.config.sections import Datasheet
+from medscale.data.kind import load_kind
 from medscale.evaluate.metrics import NAMES
 from medscale.report.card import model_card
 from medscale.report.datasheet import UNKNOWN, write_datasheet
@@ -118,7 +118,7 @@ def test_a_model_card_has_all_sections_and_tells_what_is_odd(study):
 def sheet(folder: Path, kind: str = "smdg", **settings) -> str:
     raw = {"kind": kind, "path": "raw", "synthetic": False, "options": {}}
     config = configuration("glaucoma", RUNS, **({"source": raw} | settings))
-    write_datasheet("glaucoma", config, folder / "data", ROOT / "datasets.yaml", folder / "tables")
+    write_datasheet("glaucoma", config, folder / "data", folder / "tables")
     return (folder / "data" / "datasheet.md").read_text(encoding="utf-8")
 
 
@@ -167,15 +167,14 @@ def test_a_synthetic_study_s_datasheet_says_so(tmp_path):
     )
 
 
-def test_what_is_known_of_datasets_is_there_for_every_download_and_cites_the_paper_s_sources():
-    import yaml
-
-    known = yaml.safe_load((ROOT / "datasets.yaml").read_text(encoding="utf-8"))
-    kinds = {one.source.kind for one in load(ROOT / "config.yaml").studies.values()}
-    assert set(known) == kinds
-    for kind, facts in known.items():
-        assert {"name", "origin", "licence", "citation", "known_problems"} <= set(facts), kind
-        Datasheet.model_validate(facts)
+def test_the_kind_of_each_configured_study_has_a_datasheet_and_a_sentence_for_the_paper():
+    keys = (ROOT / "paper" / "references.bib").read_text(encoding="utf-8")
+    for name in {study.source.kind for study in load(ROOT / "config.yaml").studies.values()}:
+        kind = load_kind(name)
+        answers = kind.datasheet.model_dump(exclude_none=True)
+        assert {"name", "origin", "licence", "citation", "known_problems"} <= set(answers), name
+        assert all(f"{{{key}," in keys for key in re.findall(r"\\cite\{(\w+)\}", kind.paper)), name
+        assert "\\cite{" in kind.paper, name
 
 
 def test_every_replicate_stands_in_the_table_of_runs(study, tmp_path):

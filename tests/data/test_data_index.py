@@ -21,12 +21,12 @@ from medscale.base.errors import MedscaleError
 from medscale.config.sections import Source, Split
 from medscale.data import audit
 from medscale.data.index import build_index, make_index, summarize
-from medscale.data.sources import scan
-from medscale.data.sources.found import Found
+from medscale.data.inventory import Inventory
+from medscale.data.kind import scan
 from medscale.resources.machines import Dask
 
 
-def facts(root: Path, found: Found) -> pd.DataFrame:
+def facts(root: Path, found: Inventory) -> pd.DataFrame:
     """What ``audit.read_all`` gives, without Dask."""
     return pd.DataFrame(
         [audit.inspect(str(root), path)[0] for path in found.rows["path"]], columns=audit.FACTS

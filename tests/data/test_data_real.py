@@ -15,8 +15,8 @@ from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.config.sections import Preprocess, Source
 from medscale.data.images import read_rgb
+from medscale.data.kind import scan
 from medscale.data.preprocess import preprocess
-from medscale.data.sources import scan
 
 SAMPLES = Path(os.environ.get("MEDSCALE_SAMPLES") or ROOT.parent / "shared" / "data")
 pytestmark = pytest.mark.skipif(

@@ -13,16 +13,16 @@ import pytest
 from data_trees import check_complete, class_tree, fundus_pytorch, reasons, write
 from medscale.base.errors import MedscaleError
 from medscale.config.sections import Source
-from medscale.data.sources import scan
-from medscale.data.sources.found import Found
-from medscale.data.sources.smdg import patient, source_set
+from medscale.data.inventory import Inventory
+from medscale.data.kind import scan
+from medscale.data.kinds.smdg import patient, source_set
 
 
-def folder(root: Path, classes: list[str] | None = None) -> Found:
+def folder(root: Path, classes: list[str] | None = None) -> Inventory:
     return scan(Source(kind="folder", path=root), classes)
 
 
-def smdg(root: Path, classes: list[str] | None = None) -> Found:
+def smdg(root: Path, classes: list[str] | None = None) -> Inventory:
     return scan(Source(kind="smdg", path=root), classes)
 
 
@@ -170,7 +170,8 @@ def test_missing_and_empty_folders_say_what_is_expected(tmp_path: Path, kind: st
 
 def test_unknown_kind_and_classes(tmp_path: Path) -> None:
     with pytest.raises(
-        MedscaleError, match="no source kind 'smgd'; there are: folder, isic2017, rsna, skin, smdg"
+        MedscaleError,
+        match="no dataset kind 'smgd'; did you mean 'smdg'. there are: folder, isic2017, rsna, skin, smdg",
     ):
         scan(Source(kind="smgd", path=tmp_path), None)
     with pytest.raises(MedscaleError, match="classes of SMDG-19 are normal, glaucoma"):

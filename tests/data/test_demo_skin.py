@@ -12,10 +12,11 @@ from sklearn.ensemble import RandomForestClassifier
 from data_trees import digests, indexed
 from medscale.base.errors import MedscaleError
 from medscale.config.sections import Source, Split
-from medscale.data.demo import generate, skin
+from medscale.data.demo import skin
+from medscale.data.demo.generate import generate
 from medscale.data.images import read_rgb
-from medscale.data.sources import scan
-from medscale.data.sources.found import Found
+from medscale.data.inventory import Inventory
+from medscale.data.kind import scan
 
 OPTIONS = {"classes": 4, "each": 24, "seed": 3, "size": 60}
 
@@ -27,7 +28,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def listed(root: Path) -> Found:
+def listed(root: Path) -> Inventory:
     return scan(
         Source(kind="skin", synthetic=True, options=OPTIONS).model_copy(update={"path": root}), None
     )

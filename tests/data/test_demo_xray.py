@@ -13,13 +13,14 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import sha256
 from medscale.config.sections import Source, Split
 from medscale.data import audit
-from medscale.data.demo import generate, xray
+from medscale.data.demo import xray
 from medscale.data.demo.chest import Anatomy, Opacity, radiograph
+from medscale.data.demo.generate import generate
 from medscale.data.images import read_rgb
 from medscale.data.index import make_index, summarize
-from medscale.data.sources import scan
-from medscale.data.sources.found import Found
-from medscale.data.sources.rsna import DETAILS, LABELS, MAPPING, TRAIN
+from medscale.data.inventory import Inventory
+from medscale.data.kind import scan
+from medscale.data.kinds.rsna import DETAILS, LABELS, MAPPING, TRAIN
 
 OPTIONS = {"exams": 60, "tests": 3, "size": 128, "seed": 7}
 
@@ -31,7 +32,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def listed(demo: Path, **options: object) -> Found:
+def listed(demo: Path, **options: object) -> Inventory:
     source = Source(kind="rsna", synthetic=True, options={**OPTIONS, **options})
     return scan(source.model_copy(update={"path": demo}), None)
 

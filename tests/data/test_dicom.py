@@ -28,8 +28,8 @@ from medscale.data.decoding.dicom import dicom_facts
 from medscale.data.demo.xray import dicom_file
 from medscale.data.images import NOT_AN_IMAGE, TRUNCATED, UNREADABLE, Unreadable, decode, kind_of
 from medscale.data.index import make_index
+from medscale.data.inventory import make_inventory
 from medscale.data.preprocess import preprocess
-from medscale.data.sources.found import found
 
 COLOUR = np.asarray(picture(1))
 GREY = np.asarray(picture(1).convert("L"))
@@ -352,12 +352,12 @@ def dicom_tree(root: Path) -> pd.DataFrame:
         )
         (root / name).write_bytes(data)
         rows.append({"path": name, "label": "ab"[number % 2], "source": "x"})
-    return found(rows, [], ["a", "b"], []).rows
+    return make_inventory(rows, [], ["a", "b"], []).rows
 
 
 def test_headers_become_columns_of_the_index(tmp_path: Path) -> None:
     rows = dicom_tree(tmp_path)
-    listed = found(rows.to_dict("records"), [], ["a", "b"], [])
+    listed = make_inventory(rows.to_dict("records"), [], ["a", "b"], [])
     facts = pd.DataFrame(
         [audit.inspect(str(tmp_path), path)[0] for path in rows["path"]], columns=audit.FACTS
     )
@@ -374,7 +374,7 @@ def test_headers_become_columns_of_the_index(tmp_path: Path) -> None:
     assert kept[["path", "reason", "detail"]].to_numpy().tolist() == [
         ["01.dcm", "odd header", "PatientAge 148 is over 110 years; taken as not known"]
     ]
-    own = found(rows.assign(age=7.0).to_dict("records"), [], ["a", "b"], [], ["age"])
+    own = make_inventory(rows.assign(age=7.0).to_dict("records"), [], ["a", "b"], [], ["age"])
     assert set(make_index(own, facts, Split())[0]["age"]) == {7.0}  # the tables' own column stays
 
 

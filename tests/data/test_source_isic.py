@@ -11,15 +11,15 @@ import pytest
 from data_trees import check_complete, indexed, reasons, write
 from medscale.base.errors import MedscaleError
 from medscale.config.sections import Source, Split
-from medscale.data.sources import scan
-from medscale.data.sources.found import Found
+from medscale.data.inventory import Inventory
+from medscale.data.kind import scan
 
 CLASSES = ["nevus", "seborrheic_keratosis", "melanoma"]
 TRUTH = {"nevus": "0.0,0.0", "seborrheic_keratosis": "0.0,1.0", "melanoma": "1.0,0.0"}
 FIRST = {"Training": 0, "Validation": 1000, "Test_v2": 2000}
 
 
-def isic(root: Path, classes: list[str] | None = None, **options: object) -> Found:
+def isic(root: Path, classes: list[str] | None = None, **options: object) -> Inventory:
     return scan(Source(kind="isic2017", path=root, options=options), classes)
 
 
@@ -253,9 +253,15 @@ def test_a_broken_table_is_one_message(tmp_path: Path, text: str, message: str) 
 
 def test_wrong_options_and_classes(tmp_path: Path) -> None:
     root = archives(tmp_path)
-    with pytest.raises(MedscaleError, match="has the option allow_missing, found: seed"):
+    with pytest.raises(
+        MedscaleError,
+        match="has the option allow_missing: False . True; found in source.options: seed",
+    ):
         isic(root, seed=1)
-    with pytest.raises(MedscaleError, match="allow_missing is true or false, not 'yes'"):
+    with pytest.raises(
+        MedscaleError,
+        match="allow_missing: False . True; found in source.options: allow_missing: yes",
+    ):
         isic(root, allow_missing="yes")
     with pytest.raises(MedscaleError, match=r"classes of ISIC 2017 are nevus, .* not naevus"):
         isic(root, ["naevus", "melanoma"])

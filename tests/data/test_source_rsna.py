@@ -15,9 +15,9 @@ from medscale.base.files import write_parquet
 from medscale.config.sections import Source, Split
 from medscale.data import audit
 from medscale.data.index import _schema, make_index, summarize
-from medscale.data.sources import scan
-from medscale.data.sources.found import Found
-from medscale.data.sources.rsna import DETAILS, LABELS, MAPPING, TEST, TRAIN
+from medscale.data.inventory import Inventory
+from medscale.data.kind import scan
+from medscale.data.kinds.rsna import DETAILS, LABELS, MAPPING, TEST, TRAIN
 
 NORMAL, NOT_NORMAL, OPACITY = "Normal", "No Lung Opacity / Not Normal", "Lung Opacity"
 BOXES = {
@@ -63,7 +63,7 @@ def challenge(root: Path, exams: dict[str, str] = EXAMS, mapping: bool = True) -
     return root
 
 
-def rsna(root: Path, names: list[str] | None = None, **options: object) -> Found:
+def rsna(root: Path, names: list[str] | None = None, **options: object) -> Inventory:
     return scan(Source(kind="rsna", path=root, options=options), names)
 
 

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from data_trees import check_complete, class_tree, indexed, reasons, write
 from medscale.base.errors import MedscaleError
 from medscale.config.sections import Source, Split
-from medscale.data.sources import scan
-from medscale.data.sources.found import Found
-from medscale.data.sources.skin import class_name, is_copy, original
+from medscale.data.inventory import Inventory
+from medscale.data.kind import scan
+from medscale.data.kinds.skin import class_name, is_copy, original
 
 COMMAND = "kaggle datasets download -d muhammadabdulsami/massive-skin-disease-balanced-dataset"
 
 
-def skin(root: Path, classes: list[str] | None = None) -> Found:
+def skin(root: Path, classes: list[str] | None = None) -> Inventory:
     return scan(Source(kind="skin", path=root), classes)
 
 
@@ -123,7 +123,9 @@ def test_missing_empty_and_incomplete_downloads_say_how_to_get_it(tmp_path: Path
 
 
 def test_options_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(MedscaleError, match="source kind skin has no options, found: seed"):
+    with pytest.raises(
+        MedscaleError, match="dataset kind skin has no options; found in source.options: seed"
+    ):
         scan(
             Source(kind="skin", path=class_tree(tmp_path, {"a": 2, "b": 2}), options={"seed": 1}),
             None,

@@ -36,8 +36,9 @@ from medscale.evaluate import boxes
 from medscale.evaluate.boxes import Matched
 from medscale.evaluate.detection import localize
 from medscale.report.detection import write_detection, write_detection_report
-from medscale.workflow.graph import Graph, check_model
+from medscale.workflow.graph import Graph
 from medscale.workflow.preflight import _models
+from medscale.workflow.targets import check_model
 
 ROOT = Path(__file__).parents[2]
 SIZE = 64
@@ -595,7 +596,7 @@ def test_mistakes_are_told_before_anything_is_trained(monkeypatch):
     monkeypatch.setattr(detect, "find_spec", lambda name: None)
     [finding] = _models([planned])
     assert finding.level == "error"
-    assert "ultralytics, which is not installed" in finding.says
+    assert "ultralytics, which is not installed" in finding.text
     monkeypatch.setattr(detect, "find_spec", lambda name: object())
     [finding] = _models([planned])
     assert finding.level == "ok"

@@ -268,8 +268,7 @@ def test_figure_table_and_facts_carry_the_marks(
     name: str, rows: pd.DataFrame, tmp_path: Path
 ) -> None:
     marks = Marks(synthetic=True, stand_in=False, scale="demo")
-    ways = {way: {"label": label, "does": does} for way, (label, does) in WAYS.items()}
-    write(tmp_path / "measured", name, rows, {"repeats": 2}, marks, ways=ways)
+    write(tmp_path / "measured", name, rows, {"repeats": 2}, marks, WAYS)
     about = read_json(tmp_path / "measured" / f"{name}.json")
     assert about["marks"] == {"synthetic": True, "stand_in": False, "scale": "demo"}
     assert about["machine"]["cpus"] == len(cores())
@@ -304,7 +303,7 @@ def test_figure_table_and_facts_carry_the_marks(
 LARGE = """
 import json, resource, sys
 from pathlib import Path
-from medscale.config import Preprocess
+from medscale.config.sections import Preprocess
 from medscale.data.build import make_chunk
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 chunk, before = json.loads(sys.argv[2]), peak()

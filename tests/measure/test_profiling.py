@@ -38,7 +38,7 @@ from medscale.measure.profiling.work import Work, counted
 from medscale.report.numbers import write_numbers
 from medscale.report.profile import write_profiles
 from medscale.report.profiled import Profiled, by_name, short
-from medscale.workflow.graph import check_target
+from medscale.workflow.targets import check_target
 
 OPERATORS = {
     "aten::conv2d": "convolution",

@@ -33,9 +33,9 @@ from medscale.data import boxes as data_boxes
 from medscale.data.build import make_one
 from medscale.data.demo.xray import dicom_file
 from medscale.data.images import Unreadable
+from medscale.data.inventory import make_inventory
 from medscale.data.prepare import prepare
 from medscale.data.shards import Shards, seal, write_chunk
-from medscale.data.sources.found import found
 from medscale.engine.detect.task import Detection
 from medscale.evaluate import evaluate
 from medscale.evaluate.replicates import read
@@ -78,7 +78,7 @@ def raw_images(folder: Path, count: int = 48) -> pd.DataFrame:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(make())
         rows.append({"path": f"{label}/{path.name}", "label": label, "source": "made"})
-    return found(rows, [], CLASSES, [])
+    return make_inventory(rows, [], CLASSES, [])
 
 
 def xray(grey: np.ndarray, age: int, sex: str) -> bytes:

@@ -24,7 +24,9 @@ from medscale.config.figures import (
 from medscale.config.sections import (
     Study,
 )
+from medscale.data.kind import check_kind
 from medscale.resources.machines import Cluster, Cost, Dask, Node
+from medscale.serve.formats.registry import PYTORCH_WAYS, check_benchmarked
 
 
 class Config(Strict):
@@ -53,7 +55,11 @@ class Config(Strict):
             )
         for name in self.only or []:
             self.study(name)
-        for name in self.studies:
+        for name, study in self.studies.items():
+            try:
+                check_kind(study.source.kind)
+            except MedscaleError as error:
+                raise ValueError(f"studies.{name}.source.kind: {error}") from None
             if self.owner(name) != name and self.owner(self.owner(name)) != self.owner(name):
                 raise ValueError(
                     f"studies.{name} uses the images of {self.owner(name)!r}, which are another study's"
@@ -61,6 +67,18 @@ class Config(Strict):
         for seeds in (self.seeds, *(study.seeds or [] for study in self.studies.values())):
             if len(set(seeds)) != len(seeds):
                 raise ValueError(f"seeds has duplicates: {seeds}")
+        return self
+
+    @model_validator(mode="after")
+    def _export_formats_exist(self) -> Config:
+        # Checked here, not in the section, so that only readers of the whole configuration depend
+        # on the registry: a new format must not make shards or trainings again.
+        for name, study in self.studies.items():
+            setting = f"studies.{name}.benchmarks"
+            if (export := study.benchmarks.export) is not None:
+                check_benchmarked(f"{setting}.export.formats", export.formats)
+            if (inference := study.benchmarks.inference) is not None:
+                check_benchmarked(f"{setting}.inference.ways", inference.ways, PYTORCH_WAYS)
         return self
 
     def study(self, name: str) -> Study:

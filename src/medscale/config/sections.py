@@ -149,8 +149,9 @@ class Export(Strict):
     runs: list[str] = Field(
         min_length=1, description="classifications, whose chosen replicates are exported"
     )
-    formats: list[Literal["fp16", "int8"]] = Field(
-        ["fp16", "int8"], description="beside ONNX in 32 bit"
+    formats: list[str] = Field(
+        ["fp16", "int8"],
+        description="of medscale.serve.formats, besides ONNX in 32 bit; Config checks the names",
     )
     devices: list[Literal["cpu", "cuda", "tensorrt"]] = Field(
         ["cpu", "cuda", "tensorrt"],
@@ -168,8 +169,10 @@ class Export(Strict):
 class Latency(Strict):
     """Benchmark of inference of the exported runs: latency and throughput by way of running, threads and batch size."""
 
-    ways: list[Literal["eager", "compiled", "onnx", "fp16", "int8"]] = Field(
-        ["eager", "compiled", "onnx", "fp16", "int8"], min_length=1
+    ways: list[str] = Field(
+        ["eager", "compiled", "onnx", "fp16", "int8"],
+        min_length=1,
+        description="PyTorch, and formats of the export; Config checks the names",
     )
     devices: list[Literal["cpu", "cuda", "tensorrt"]] = Field(
         ["cpu", "cuda", "tensorrt"], min_length=1
@@ -246,7 +249,7 @@ class Study(Strict):
     title: str
     source: Source
     datasheet: Datasheet = Field(
-        Datasheet(), description="of your own images; that of others is in datasets.yaml"
+        Datasheet(), description="answers for your own images; a dataset kind has its own"
     )
     classes: list[str] | None = Field(
         None, description="order of the classes; the last of two is the positive one"

@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from jinja2 import Environment, StrictUndefined
-from pydantic import ValidationError
 
-from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_text
 from medscale.config.configuration import Config
 from medscale.config.sections import Datasheet, Study
-from medscale.data.download import DOWNLOADS, command
+from medscale.data.download import command_line
+from medscale.data.kind import load_kind
 from medscale.evaluate.replicates import read_index
 from medscale.report import tables
 from medscale.report.latex import escape, tabular
@@ -128,21 +126,20 @@ in `index.parquet`, whose own is `{{ digest }}`.
 """
 
 
-def write_datasheet(study: str, config: Config, data: Path, known: Path, folder: Path) -> None:
+def write_datasheet(study: str, config: Config, data: Path, folder: Path) -> None:
     """Write ``data/datasheet.md`` and ``folder/datasheet.tex|csv``.
 
     Args:
         study: its name.
         config: the resolved configuration.
         data: ``data/<study>``, with index.parquet and audit.json.
-        known: datasets.yaml, what is known of datasets by source kind.
         folder: folder of the study's tables.
 
     Raises:
         MedscaleError: when an input is missing or damaged.
     """
     settings = config.study(study)
-    about, audit = facts(settings, known), read_json(data / "audit.json")
+    about, audit = facts(settings), read_json(data / "audit.json")
     index = read_index(data / "index.parquet")
     said = _said(study, settings, about, audit, index, sha256(data / "index.parquet"))
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -153,21 +150,10 @@ def write_datasheet(study: str, config: Config, data: Path, known: Path, folder:
     )
 
 
-def facts(settings: Study, known: Path) -> Datasheet:
-    """What is known of a study's dataset: what the study itself says, else what datasets.yaml says of its source.
-
-    Raises:
-        MedscaleError: when the file is not readable or a key of it is unknown.
-    """
-    try:
-        by_kind = yaml.safe_load(known.read_text(encoding="utf-8"))
-        return Datasheet.model_validate(
-            by_kind.get(settings.source.kind, {}) | settings.datasheet.model_dump(exclude_none=True)
-        )
-    except (OSError, yaml.YAMLError, AttributeError, ValidationError) as error:
-        raise MedscaleError(
-            f"{known}: source kind {settings.source.kind!r} cannot be read: {error}"
-        ) from None
+def facts(settings: Study) -> Datasheet:
+    """Return the study's own answers, completed by those of the dataset kind."""
+    answers = load_kind(settings.source.kind).datasheet.model_dump(exclude_none=True)
+    return Datasheet.model_validate(answers | settings.datasheet.model_dump(exclude_none=True))
 
 
 def _said(
@@ -179,7 +165,7 @@ def _said(
     digest: str,
 ) -> dict[str, Any]:
     """All that the template prints."""
-    split, kind = settings.split, settings.source.kind
+    split, download = settings.split, load_kind(settings.source.kind).download
     shares = ", ".join(
         f"{100 * getattr(split, name):g} % {SPLITS_IN_WORDS[name]}" for name in tables.SPLITS
     )
@@ -198,7 +184,7 @@ def _said(
         "metadata": {
             name: _spread(index[name]) for name in index.columns if name not in NO_METADATA
         },
-        "fetch": command(kind) if kind in DOWNLOADS else None,
+        "fetch": command_line(download) if download else None,
         "split": split,
         "divided": DIVIDED[split.mode],
         "shares": shares,

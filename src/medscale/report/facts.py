@@ -9,6 +9,7 @@ import pandas as pd
 
 from medscale.config.configuration import Config
 from medscale.config.sections import Study
+from medscale.data.kind import load_kind
 from medscale.engine.plan import Augment
 from medscale.engine.run import RunSpec
 from medscale.evaluate.metrics import in_percent
@@ -36,6 +37,7 @@ def facts(
         "classes": results[0].classes,
         "positive": results[0].classes[-1] if len(results[0].classes) == 2 else None,
         "source": settings.source.kind,
+        "dataset": load_kind(settings.source.kind).paper,
         "synthetic": settings.source.synthetic,
         "split": settings.split.mode,
         "balance": settings.split.balance,

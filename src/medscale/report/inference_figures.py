@@ -11,10 +11,10 @@ from matplotlib.ticker import NullLocator, StrMethodFormatter
 from medscale.report import style
 from medscale.report.names import GREY, LOOKS, label
 from medscale.report.results import records
+from medscale.serve.formats.registry import looks
 
-LOOK = dict(
-    zip(("eager", "compiled", "onnx", "fp16", "int8"), LOOKS, strict=False)
-)  # the same in both figures
+# By way of running, the same in both figures.
+LOOK = {name: LOOKS[number] for name, number in looks().items()}
 MARGIN = 0.5  # points of accuracy within which an export is taken as harmless
 
 

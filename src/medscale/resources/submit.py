@@ -30,7 +30,8 @@ class Submission:
     def __init__(self, graph: Graph, image: str, deployment: Any) -> None:
         in_image = any(method.name == "APPTAINER" for method in deployment.deployment_method)
         self._graph, self._config = graph, graph.config
-        self._image, self._arguments = image if in_image else None, deployment.apptainer_args
+        self._link, self._image = image, image if in_image else None
+        self._arguments = deployment.apptainer_args
         inside = graph.workdir.is_relative_to(ROOT)
         self._place = str(graph.workdir.relative_to(ROOT) if inside else graph.workdir)
         if self._config.cluster is not None:
@@ -38,8 +39,16 @@ class Submission:
             # Snakemake and its shells, which inherit this, would end by it.
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
-    def start(self, study: str, run: str) -> str:
-        """What stands before a training's command: `srun` and the image for one on several nodes, else nothing."""
+    def train_image(self, wildcards: Any) -> str | None:
+        """Return the image that a training's job runs in; none for a training on several nodes.
+
+        ``start`` enters the image on each of them, as ``srun`` must not run in a container.
+        """
+        return None if self._graph.several_nodes(wildcards.study, wildcards.run) else self._link
+
+    def start(self, wildcards: Any) -> str:
+        """Return what precedes a training's command: ``srun`` and the image on several nodes."""
+        study, run = wildcards.study, wildcards.run
         if self._config.cluster is None or not self._graph.several_nodes(study, run):
             return ""
         wanted = jobs.ask(self._config, "train", {"study": study, "run": run})

@@ -14,12 +14,13 @@ import psutil
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.config.sections import Study
-from medscale.data.demo import checked
-from medscale.data.sources import scan
+from medscale.data.demo.generate import parse_options
+from medscale.data.kind import scan
 from medscale.engine import detect
 from medscale.engine.plan import RunPlan
 from medscale.resources import cards, containers, cost, slurm
-from medscale.workflow.graph import Graph, check_model
+from medscale.workflow.graph import Graph
+from medscale.workflow.targets import check_model
 
 Level = Literal["ok", "note", "error"]
 
@@ -32,8 +33,8 @@ class Finding:
     """One line of the report: what was looked at, how it is, and what to do where it is not well."""
 
     level: Level
-    what: str
-    says: str
+    subject: str
+    text: str
 
 
 def examine(graph: Graph, *, on_cluster: bool = False) -> list[Finding]:
@@ -70,7 +71,7 @@ def _data(graph: Graph, name: str) -> tuple[int, list[Finding]]:
     what = f"data of {name}"
     if settings.source.synthetic:
         try:
-            count = checked(settings.source.kind, settings.source.options).images
+            count = parse_options(settings.source.kind, settings.source.options).images
         except MedscaleError as error:
             return 0, [Finding("error", what, str(error))]
         return count, [

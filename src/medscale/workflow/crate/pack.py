@@ -20,7 +20,6 @@ CODE = (
     "paper/*.*",
     "paper/sections/*",
     "config.yaml",
-    "datasets.yaml",
     "reported.yaml",
     "requirements.lock",
     "pyproject.toml",
