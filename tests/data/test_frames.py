@@ -58,6 +58,8 @@ def test_the_first_frame_is_used_and_the_audit_says_so(tmp_path: Path) -> None:
     }
     assert summary["kept_by_reason"]["several frames"] == 2
     assert summary["found"] == summary["used"] == 22
+    told = "2 files have several frames or pages: one of each is used (source.frames)."
+    assert told in summary["notes"]
     row = index.set_index("path").loc["a/scan.dcm"]
     assert row["sha256"] == sha256(tmp_path / "a" / "scan.dcm")
 
