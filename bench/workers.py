@@ -1,4 +1,4 @@
-"""Two Dask workers against one, and against two processes of a plain pool doing the same chunks."""
+"""Two Dask workers against one, and against a plain pool of two processes, on the same chunks."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from distributed import Client
 from bench.contest import judge, ratio, show, take_turns
 from bench.preprocessing import RECIPES, make_files
 from medscale.base.errors import MedscaleError
-from medscale.data.build import Work, chunk_size, chunks, make_chunk
-from medscale.measure.enhance import ready, stay_on, timed
+from medscale.data.build import Work, chunks, make_chunk
+from medscale.data.limits import chunk_size
+from medscale.measure.enhance import cluster, stay_on, time_tasks
 from medscale.measure.record import cores, start_method
 
 ONE, TWO, POOL = "1 Dask worker", "2 Dask workers", "pool of 2 processes"
-EFFICIENCY, BEHIND = 0.95, 1.05  # what is aimed at
+EFFICIENCY, BEHIND = 0.95, 1.05  # aims
 
 
 def contest(folder: Path, rounds: int, images: int) -> None:
-    """Preprocess the same photographs by each, in turns, and print seconds, efficiency and the pool's lead."""
+    """Preprocess the same images in each way; print seconds, efficiency and ratio to the pool."""
     recipe, kind = RECIPES["glaucoma"], "PNG 512"
     drawn = make_files(folder, min(images, 32), [kind])[kind]
     files = [drawn[number % len(drawn)] for number in range(images)]
     table = pd.DataFrame(files, columns=["path", "sha256", "width", "height"])
     work = chunks(table, folder, recipe, folder / "out", chunk_size(images))
     paths = [folder / file[0] for file in drawn]
-    with ready(1, folder, recipe) as one, ready(2, folder, recipe) as two, pool(2) as processes:
+    with cluster(1, folder, recipe) as one, cluster(2, folder, recipe) as two, pool(2) as processes:
         ways = {
             ONE: partial(_by_dask, one, work, paths),
             TWO: partial(_by_dask, two, work, paths),
@@ -44,7 +45,7 @@ def contest(folder: Path, rounds: int, images: int) -> None:
     show(
         found,
         ONE,
-        f"Preprocessing {images} PNG of 512 px in {len(work)} chunks, start of the workers left out",
+        f"Preprocessing {images} PNG of 512 px in {len(work)} chunks, without the workers' start",
     )
     judge(
         f"efficiency of 2 Dask workers (aim: at least {EFFICIENCY})",
@@ -56,7 +57,7 @@ def contest(folder: Path, rounds: int, images: int) -> None:
 
 
 def pool(processes: int) -> ProcessPoolExecutor:
-    """Processes with a core each and one thread, as the Dask workers have them."""
+    """Return processes with one core and one thread each, like the Dask workers."""
     context = start_method("medscale.data.build")
     own = cores()
     places: Queue[int] = context.Queue()
@@ -71,7 +72,7 @@ def _settle(places: Queue[int]) -> None:
 
 
 def _by_dask(connection: Client, work: list[Work], files: list[Path], number: int) -> float:
-    return timed(connection, work, files)
+    return time_tasks(connection, work, files)
 
 
 def _by_pool(processes: ProcessPoolExecutor, work: list[Work], number: int) -> float:

@@ -1,4 +1,4 @@
-"""Measure a study's preprocessing under Dask against the number of workers: enhance.csv and enhance.json."""
+"""Measure preprocessing under Dask by number of workers: enhance.csv and enhance.json."""
 
 from pathlib import Path
 
@@ -6,7 +6,8 @@ import typer
 
 from medscale.base import log
 from medscale.base.errors import tell_user
-from medscale.config.sections import Enhance, Preprocess
+from medscale.config.sections import Enhance
+from medscale.data.settings import Preprocess
 from medscale.measure.enhance import measure_enhance
 from medscale.measure.record import Marks, write
 
@@ -17,17 +18,15 @@ def main(
     preprocess: str = typer.Option(..., help="the study's preprocess section as JSON"),
     settings: str = typer.Option(..., help="the study's benchmarks.enhance section as JSON"),
     marks: str = typer.Option(..., help="synthetic, stand_in and scale as JSON"),
-    out: Path = typer.Option(..., help="folder of what is measured"),
+    out: Path = typer.Option(..., help="folder of enhance.csv and enhance.json"),
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
     log.set_up(log_file)
-    recipe, benchmark = (
-        Preprocess.model_validate_json(preprocess),
-        Enhance.model_validate_json(settings),
-    )
+    recipe = Preprocess.model_validate_json(preprocess)
+    benchmark = Enhance.model_validate_json(settings)
     rows = measure_enhance(index, raw, recipe, benchmark, out)
-    about = {"preprocess": recipe.model_dump(mode="json"), **benchmark.model_dump()}
-    write(out, "enhance", rows, about, Marks.model_validate_json(marks))
+    record = {"preprocess": recipe.model_dump(mode="json"), **benchmark.model_dump()}
+    write(out, "enhance", rows, record, Marks.model_validate_json(marks))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Measure how fast a study's exported results are: inference.csv and inference.json."""
+"""Measure the speed of a study's exported results: inference.csv and inference.json."""
 
 from pathlib import Path
 
@@ -18,22 +18,14 @@ def main(
     raw: Path = typer.Option(..., help="the raw folder that the index's paths are relative to"),
     settings: str = typer.Option(..., help="the study's benchmarks.inference section as JSON"),
     marks: str = typer.Option(..., help="synthetic, stand_in and scale as JSON"),
-    out: Path = typer.Option(..., help="folder of what is measured"),
+    out: Path = typer.Option(..., help="folder of inference.csv and inference.json"),
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
     log.set_up(log_file)
-    wanted = Latency.model_validate_json(settings)
-    rows, missing = measure_inference(results, files, index, raw, wanted)
-    ways = {name: {"label": label, "does": does} for name, (label, does) in WAYS.items()}
-    write(
-        out,
-        "inference",
-        rows,
-        wanted.model_dump(),
-        Marks.model_validate_json(marks),
-        ways=ways,
-        missing=missing,
-    )
+    benchmark = Latency.model_validate_json(settings)
+    rows, missing = measure_inference(results, files, index, raw, benchmark)
+    record, limits = benchmark.model_dump(), Marks.model_validate_json(marks)
+    write(out, "inference", rows, record, limits, WAYS, missing)
 
 
 if __name__ == "__main__":

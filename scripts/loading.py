@@ -1,4 +1,4 @@
-"""Measure ways to load a study's training batches against the number of processes: loading.csv and loading.json."""
+"""Measure ways to load a study's training batches: loading.csv and loading.json."""
 
 from pathlib import Path
 
@@ -6,7 +6,8 @@ import typer
 
 from medscale.base import log
 from medscale.base.errors import tell_user
-from medscale.config.sections import Loading, Preprocess
+from medscale.config.sections import Loading
+from medscale.data.settings import Preprocess
 from medscale.engine.plan import Augment
 from medscale.measure.loading import WAYS, measure_loading
 from medscale.measure.record import Marks, write
@@ -20,29 +21,20 @@ def main(
     augment: str = typer.Option(..., help="the study's augment section as JSON"),
     settings: str = typer.Option(..., help="the study's benchmarks.loading section as JSON"),
     marks: str = typer.Option(..., help="synthetic, stand_in and scale as JSON"),
-    out: Path = typer.Option(..., help="folder of what is measured"),
+    out: Path = typer.Option(..., help="folder of loading.csv and loading.json"),
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
     log.set_up(log_file)
-    recipe, changes = (
-        Preprocess.model_validate_json(preprocess),
-        Augment.model_validate_json(augment),
-    )
+    recipe = Preprocess.model_validate_json(preprocess)
+    changes = Augment.model_validate_json(augment)
     benchmark = Loading.model_validate_json(settings)
     rows = measure_loading(index, raw, shards, recipe, changes, benchmark)
-    about = {
-        part: one.model_dump(mode="json")
-        for part, one in (("preprocess", recipe), ("augment", changes))
+    record = {
+        "preprocess": recipe.model_dump(mode="json"),
+        "augment": changes.model_dump(mode="json"),
     }
-    ways = {way: {"label": label, "does": does} for way, (label, does) in WAYS.items()}
-    write(
-        out,
-        "loading",
-        rows,
-        about | benchmark.model_dump(),
-        Marks.model_validate_json(marks),
-        ways=ways,
-    )
+    record |= benchmark.model_dump()
+    write(out, "loading", rows, record, Marks.model_validate_json(marks), WAYS)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A study's benchmarks: what is measured has the right shape and marks; all ways deliver the same images."""
+"""A study's benchmarks: shapes and marks of the measurements; all ways load the same images."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from data_trees import encoded, picture
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
-from medscale.config.sections import Clahe, Enhance, Loading, Preprocess, Source, Split
+from medscale.config.sections import Enhance, Loading
 from medscale.data.augment import MEAN, STD
-from medscale.data.build import build_shards, chunk_size, read_index
+from medscale.data.build import build_shards, read_index
 from medscale.data.index import build_index
+from medscale.data.limits import chunk_size
+from medscale.data.settings import Clahe, Dask, Preprocess, Source, Split
 from medscale.engine.plan import Augment, Crop
 from medscale.measure import enhance, loading
 from medscale.measure.enhance import measure_enhance, task_size
@@ -30,9 +32,9 @@ from medscale.measure.loaders import Photographs, changes
 from medscale.measure.loading import WAYS, Team, choose, measure_loading, source
 from medscale.measure.record import Marks, cores, in_turns, warm, write
 from medscale.measure.scaling import by_way, by_workers
-from medscale.report.benchmarks import write_benchmark
-from medscale.report.numbers import write_numbers
-from medscale.resources.machines import Dask
+from medscale.report.writer import write_chapter
+from medscale.workflow.graph import Graph
+from medscale.workflow.targets import check_target
 
 SIZE = 24
 PLAIN = Preprocess(size=SIZE, chunk=8)
@@ -40,7 +42,7 @@ PLAIN = Preprocess(size=SIZE, chunk=8)
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``raw/`` of 48 images that are as large as the study's, ``index.parquet`` and ``shards/``."""
+    """A folder with ``raw/`` of 48 images of the right size, ``index.parquet``, ``shards/``."""
     folder = tmp_path_factory.mktemp("study")
     for number in range(48):
         path = folder / "raw" / "ab"[number % 2] / f"{number}.png"
@@ -54,21 +56,19 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_preprocessing_is_timed_on_each_number_of_workers_and_leaves_nothing(
-    study: Path, tmp_path: Path
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    many = len(cores()) + 1
+    monkeypatch.setattr(enhance, "cores", lambda: cores()[:1])
     rows = measure_enhance(
         study / "index.parquet",
         study / "raw",
         PLAIN,
-        Enhance(workers=[1, many], repeats=2),
+        Enhance(workers=[1, 2], repeats=1),
         tmp_path,
     )
     assert list(rows.columns) == enhance.COLUMNS
-    assert (
-        rows["workers"].tolist() == [1] * 3 + [many] * 6 + [1] * 3
-    )  # backwards in the second repetition
-    assert (rows["oversubscribed"] == (rows["workers"] == many)).all()
+    assert rows["workers"].tolist() == [1] * 3 + [2] * 3
+    assert (rows["oversubscribed"] == (rows["workers"] == 2)).all()
     sizes = read_index(study / "index.parquet")["split"].value_counts()
     assert (rows["images"] == rows["split"].map(sizes)).all()
     assert (rows[["startup_s", "seconds", "peak_memory_mb"]] > 0).all(axis=None)
@@ -76,6 +76,15 @@ def test_preprocessing_is_timed_on_each_number_of_workers_and_leaves_nothing(
     table = by_workers(rows)
     assert set(table["split"]) == {"train", "val", "test", "all"}
     assert table.loc[table["split"] == "all", "images"].tolist() == [48, 48]
+
+
+def test_every_second_repetition_goes_backwards(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enhance, "_measure", lambda works, *_: [{"split": name} for name in works])
+    benchmark = Enhance(workers=[1, 4], repeats=2)
+    rows = measure_enhance(study / "index.parquet", study / "raw", PLAIN, benchmark, tmp_path)
+    assert rows["workers"].tolist() == [1] * 3 + [4] * 6 + [1] * 3
 
 
 def test_a_changed_image_is_not_timed_but_told(study: Path, tmp_path: Path) -> None:
@@ -264,51 +273,46 @@ def loading_rows() -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("name", "rows"), [("enhance", enhance_rows()), ("loading", loading_rows())]
 )
-def test_figure_table_and_facts_carry_the_marks(
-    name: str, rows: pd.DataFrame, tmp_path: Path
-) -> None:
+def test_figure_and_table_carry_the_marks(name: str, rows: pd.DataFrame, tmp_path: Path) -> None:
     marks = Marks(synthetic=True, stand_in=False, scale="demo")
-    ways = {way: {"label": label, "does": does} for way, (label, does) in WAYS.items()}
-    write(tmp_path / "measured", name, rows, {"repeats": 2}, marks, ways=ways)
+    write(tmp_path / "measured", name, rows, {"repeats": 2}, marks, WAYS)
     about = read_json(tmp_path / "measured" / f"{name}.json")
     assert about["marks"] == {"synthetic": True, "stand_in": False, "scale": "demo"}
     assert about["machine"]["cpus"] == len(cores())
-    write_benchmark(
-        name, "skin", tmp_path / "measured", ROOT / "reported.yaml", tmp_path / "f", tmp_path / "t"
-    )
+    inputs = {"measured": f"{name}.csv", "about": f"{name}.json"}
+    inputs = {key: str(tmp_path / "measured" / file) for key, file in inputs.items()}
+    write_chapter(name, "skin", inputs | {"reported": str(ROOT / "reported.yaml")}, tmp_path)
     text = subprocess.run(
-        ["pdftotext", tmp_path / "f" / f"{name}.pdf", "-"], capture_output=True, text=True
+        ["pdftotext", tmp_path / "figures" / "skin" / f"{name}.pdf", "-"],
+        capture_output=True,
+        text=True,
     ).stdout
     assert "demo: synthetic images" in text
     assert "more processes than cores" in text
-    assert r"\textsuperscript{*}" in (tmp_path / "t" / f"{name}.tex").read_text()
-    table = pd.read_csv(tmp_path / "t" / f"{name}.csv")
+    assert r"\textsuperscript{*}" in (tmp_path / "tables" / "skin" / f"{name}.tex").read_text()
+    table = pd.read_csv(tmp_path / "tables" / "skin" / f"{name}.csv")
     assert table["synthetic"].all()
-    said = read_json(tmp_path / "t" / f"{name}.json")
-    assert said["structure"]["mark"] == "demo: synthetic images"
-    write_numbers([tmp_path / "t" / f"{name}.json"], tmp_path / "numbers.tex")
-    numbers = (tmp_path / "numbers.tex").read_text()
-    assert rf"\medscalenumber{{skin/{name}/repeats}}" in numbers
-    assert r"\medscalenumber{studies}{0}" in numbers
-    assert "demo: synthetic images" in numbers
-    assert said["structure"]["oversubscribed"]
+    assert table["oversubscribed"].any()
     if name == "enhance":
-        assert said["values"]["skin/enhance/all/2/speedup"] == "1.92"
-        assert said["values"]["skin/enhance/all/8/efficiency"] == "0.25"
+        rows = table[table["split"] == "all"].set_index("workers")
+        assert rows.loc[2, "speedup"] == pytest.approx(1.92, abs=0.005)
+        assert rows.loc[8, "efficiency"] == pytest.approx(0.25, abs=0.005)
     else:
-        assert said["values"]["skin/loading/medscale/1/gain"] == "20.00"
-        assert "reported" in (tmp_path / "t" / "loading.tex").read_text()
+        rows = table.set_index(["way", "processes"])
+        assert rows.loc[("medscale", 1), "gain"] == pytest.approx(20)
+        assert "reported" in (tmp_path / "tables" / "skin" / "loading.tex").read_text()
         assert "reported: 3.6" in text
 
 
 LARGE = """
 import json, resource, sys
 from pathlib import Path
-from medscale.config import Preprocess
+from medscale.data.settings import Preprocess
 from medscale.data.build import make_chunk
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 chunk, before = json.loads(sys.argv[2]), peak()
-done = make_chunk(sys.argv[1], 0, "key", sys.argv[1], [tuple(one) for one in chunk], Preprocess(size=224))
+images = [tuple(image) for image in chunk]
+done = make_chunk(sys.argv[1], 0, "key", sys.argv[1], images, Preprocess(size=224))
 print(json.dumps([str(done), before, peak()]))
 """
 
@@ -347,7 +351,7 @@ def test_a_study_with_benchmarks_plans_them(tmp_path: Path) -> None:
         "figures/glaucoma/loading.pdf",
         "tables/glaucoma/enhance.csv",
         "tables/glaucoma/inference.tex",
-        "paper/numbers.tex",
+        "paper/paper.pdf",
     ]
     done = snakemake(*names, "--configfile", str(tmp_path / "c.json"))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -356,11 +360,11 @@ def test_a_study_with_benchmarks_plans_them(tmp_path: Path) -> None:
         "loading",
         "export",
         "inference",
-        "benchmark_report",
+        "inference_report",
         "shards",
         "evaluate",
     ):
         assert f"rule {rule}:" in done.stdout
-    refused = snakemake("figures/glaucoma/enhance.pdf", "--config", "scale=demo")
-    assert refused.returncode == 2
-    assert "measures no enhance; give it a section benchmarks.enhance" in refused.stderr
+    says = "no chapter 'enhance'; give it a section benchmarks.enhance"
+    with pytest.raises(MedscaleError, match=says):
+        check_target(Graph({"scale": "demo"}).config, "figures/glaucoma/enhance.pdf")

@@ -1,8 +1,10 @@
-"""Exports say what PyTorch says, say so of themselves, and are measured against it; figures carry what was measured."""
+"""Exports agree with PyTorch, describe themselves, and are measured; figures show the results."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,12 +20,13 @@ import medscale
 from data_trees import encoded, picture
 from medscale import cli
 from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json, sha256, write_parquet
+from medscale.base.files import sha256, write_parquet
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.config.sections import Export, Latency, Preprocess
+from medscale.config.sections import Export, Latency
 from medscale.data import metadata
 from medscale.data.prepare import prepare
+from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards, seal, write_chunk
 from medscale.engine.models.registry import build
 from medscale.evaluate.evaluation import RESAMPLES as OF_RUNS
@@ -31,8 +34,10 @@ from medscale.evaluate.evaluation import SEED as SEED_OF_RUNS
 from medscale.measure import exporting, inference
 from medscale.measure.record import Marks, write
 from medscale.measure.scaling import by_format, by_inference
-from medscale.report.benchmarks import write_benchmark
+from medscale.report.writer import write_chapter
 from medscale.serve import bundle, export, runtime
+from medscale.serve.formats.format import inputs_of
+from medscale.serve.formats.registry import FORMATS
 
 ROOT = Path(__file__).parents[2]
 SIZE, COUNT = 40, 36
@@ -115,7 +120,7 @@ def test_a_file_says_what_the_predictor_says_for_any_number_of_images(made) -> N
         np.testing.assert_allclose(found, wanted[:count], atol=1e-5)
         eager = runtime.eager(made.predictor)(made.pixels[:count], made.features[:count])
         np.testing.assert_allclose(eager, wanted[:count], atol=1e-5)
-    about = runtime.about(made.whole)
+    about = runtime.description(made.whole)
     assert about["preprocess"]["size"] == SIZE
     assert about["classes"] == ["a", "b", "c"]
     assert about["metadata"][0]["column"] == "age"
@@ -126,21 +131,21 @@ def test_half_and_int8_are_smaller_near_and_say_the_same_of_themselves(
     made, tmp_path: Path
 ) -> None:
     wanted = runtime.onnx(made.whole)(made.pixels, made.features)
-    inputs = {export.PIXELS: made.pixels, export.FEATURES: made.features}
-    export.to_half(made.whole, tmp_path / "half.onnx")
-    export.to_int8(made.whole, tmp_path / "int8.onnx", inputs)
-    for name, near in (("half", 5e-3), ("int8", 0.1)):
+    inputs = inputs_of(made.pixels, made.features)
+    FORMATS["fp16"].write(made.whole, tmp_path / "fp16.onnx")
+    FORMATS["int8"].write(made.whole, tmp_path / "int8.onnx", inputs)
+    for name, near in (("fp16", 5e-3), ("int8", 0.1)):
         file = tmp_path / f"{name}.onnx"
         distance = np.abs(runtime.onnx(file)(made.pixels, made.features) - wanted).max()
         assert 0 < distance < near, name
-        assert runtime.about(file) == runtime.about(made.whole)
+        assert runtime.description(file) == runtime.description(made.whole)
     weights = (tmp_path / "int8.onnx").read_bytes()
     assert b"QuantizeLinear" in weights
     with pytest.raises(MedscaleError, match="needs images to calibrate on"):
-        export.to_int8(
+        FORMATS["int8"].write(
             made.whole, tmp_path / "none.onnx", {name: one[:0] for name, one in inputs.items()}
         )
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["half.onnx", "int8.onnx"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fp16.onnx", "int8.onnx"]
 
 
 def test_what_is_not_here_is_said(made, tmp_path: Path) -> None:
@@ -175,13 +180,16 @@ def test_the_command_writes_one_checked_file(made, tmp_path: Path) -> None:
 # Measured
 
 
-def test_exports_are_measured_in_pairs_on_the_test_images(made, tmp_path: Path) -> None:
+def test_exports_are_measured_in_pairs_on_the_test_images(
+    made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "to_onnx", lambda _, path: shutil.copy(made.whole, path))
     settings = Export(runs=["serial_1cpu"], devices=["cpu", "tensorrt"], batch_size=5, repeats=2)
     rows, missing = exporting.measure_export([made.result], made.shards, settings, tmp_path)
     assert list(rows.columns) == exporting.COLUMNS
     assert ("tensorrt" in missing) == (runtime.absent("tensorrt") is not None)
     cpu = rows[rows["device"] == "cpu"]
-    assert cpu.groupby("format").size().to_dict() == dict.fromkeys(exporting.FORMATS, 2)
+    assert cpu.groupby("format").size().to_dict() == dict.fromkeys(exporting.WAYS, 2)
     assert (rows["images"] == COUNT // 3).all()
     of = by_format(rows).set_index("format")
     wanted = made.predictor.probabilities(made.pixels, made.features)[-COUNT // 3 :].argmax(1)
@@ -198,7 +206,7 @@ def test_exports_are_measured_in_pairs_on_the_test_images(made, tmp_path: Path) 
     assert of["bytes"]["int8"] < of["bytes"]["onnx"]
     assert of["gain"]["eager"] == 1
     assert (exporting.RESAMPLES, exporting.SEED) == (OF_RUNS, SEED_OF_RUNS)
-    for name in exporting.FORMATS:
+    for name in exporting.WAYS:
         assert (tmp_path / f"serial_1cpu.{name}.onnx").is_file() == (name != "eager")
 
 
@@ -221,7 +229,8 @@ def test_an_interval_is_of_pairs_and_of_patients() -> None:
 def test_a_file_that_says_something_else_is_refused(
     made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "TOLERANCE", -1.0)
+    monkeypatch.setattr(export, "to_onnx", lambda _, path: shutil.copy(made.whole, path))
+    monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], tolerance=-1.0))
     settings = Export(runs=["serial_1cpu"], formats=[], repeats=1)
     with pytest.raises(MedscaleError, match="differ from PyTorch's"):
         exporting.measure_export([made.result], made.shards, settings, tmp_path)
@@ -272,7 +281,7 @@ def test_what_cannot_be_measured_is_refused_by_the_configuration() -> None:
 def export_rows() -> pd.DataFrame:
     rows = []
     for repeat in range(2):
-        for n, name in enumerate(exporting.FORMATS):
+        for n, name in enumerate(exporting.WAYS):
             seconds = (1.0, 0.4, 0.41, 0.3)[n] * (1 + 0.02 * repeat)
             about = (
                 "serial_1gpu",
@@ -336,27 +345,30 @@ def inference_rows() -> pd.DataFrame:
 def test_figure_table_and_numbers_say_what_was_measured(
     name: str, rows: pd.DataFrame, tmp_path: Path
 ) -> None:
-    words = exporting.FORMATS if name == "export" else inference.WAYS
-    ways = {way: {"label": label, "does": does} for way, (label, does) in words.items()}
+    ways = exporting.WAYS if name == "export" else inference.WAYS
     missing = {"tensorrt": "this ONNX Runtime was built without TensorRT"}
-    write(tmp_path / "measured", name, rows, {"repeats": 2}, MARKS, ways=ways, missing=missing)
-    arguments = (tmp_path / "measured", ROOT / "reported.yaml", tmp_path / "f", tmp_path / "t")
-    write_benchmark(name, "dermatology", *arguments)
+    write(tmp_path / "measured", name, rows, {"repeats": 2}, MARKS, ways, missing)
+    inputs = {"measured": f"{name}.csv", "about": f"{name}.json"}
+    inputs = {key: str(tmp_path / "measured" / file) for key, file in inputs.items()}
+    inputs["reported"] = str(ROOT / "reported.yaml")
+    write_chapter(name, "dermatology", inputs, tmp_path)
     shown = subprocess.run(
-        ["pdftotext", tmp_path / "f" / f"{name}.pdf", "-"], capture_output=True, text=True
+        ["pdftotext", tmp_path / "figures" / "dermatology" / f"{name}.pdf", "-"],
+        capture_output=True,
+        text=True,
     ).stdout
     assert "demo: synthetic images" in shown
-    table = (tmp_path / "t" / f"{name}.tex").read_text()
+    table = (tmp_path / "tables" / "dermatology" / f"{name}.tex").read_text()
     assert "tensorrt" in table, "what was not measured is named"
-    said = read_json(tmp_path / "t" / f"{name}.json")
-    assert said["structure"]["missing"] == missing
-    values = said["values"]
+    rows = pd.read_csv(tmp_path / "tables" / "dermatology" / f"{name}.csv")
     if name == "export":
-        assert values["dermatology/export/serial_1gpu/int8/megabytes"] == "2.20"
-        assert values["dermatology/export/serial_1gpu/int8/difference"].endswith("0.9")
+        row = rows[rows["format"] == "int8"].iloc[0]
+        assert row["bytes"] / 1e6 == pytest.approx(2.2, abs=0.005)
+        assert row["difference"] == pytest.approx(-0.9, abs=0.05)
         assert "accuracy less PyTorch" in shown
     else:
-        assert values["dermatology/inference/serial_1gpu/int8/1/gain"] == "4.44"
+        int8 = rows[(rows["way"] == "int8") & (rows["kind"] == "throughput")]
+        assert int8.sort_values("batch")["gain"].iloc[-1] == pytest.approx(4.44, abs=0.005)
         assert "reported: 600 images/s" in shown
         assert "reported" in table
         assert "decoding alone" in table

@@ -1,4 +1,4 @@
-"""Limits, keys and faults of the service, with played processes: who is let in, and what is told to others."""
+"""Limits, keys and faults of the service, with stubs instead of processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import hostile
 from medscale.serve.http.admission import CALLERS, Admission
 from medscale.serve.http.answers import Calibration, Column, Model, Region
 from medscale.serve.http.app import create_app
-from medscale.serve.http.messages import Decoded, Offer, Said
+from medscale.serve.http.messages import DecodedImage, ModelOutput, Offer
 from medscale.serve.http.pool import Lost
 from medscale.serve.http.problems import Problem
 from medscale.serve.http.service import Service
@@ -58,8 +58,8 @@ def stubbed(**settings: Any) -> Service:
     """A service whose processes are played."""
     service = Service(Settings(results=(Path(),), **({"rate": 0} | settings)))
     service.offers = {MODEL.id: Offer(MODEL, ())}
-    service.decoders = Stub(Decoded([], 4, 3, {}, None))  # type: ignore[assignment]
-    said = Said({"a": 0.25, "b": 0.75}, None, Region(x=0, y=0, width=4, height=3), None)
+    service.decoders = Stub(DecodedImage([], 4, 3, {}, None))  # type: ignore[assignment]
+    said = ModelOutput({"a": 0.25, "b": 0.75}, None, Region(x=0, y=0, width=4, height=3), None)
     service.predictors = Stub(said)  # type: ignore[assignment]
     return service
 

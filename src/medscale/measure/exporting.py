@@ -1,4 +1,4 @@
-"""Exports of trained runs, each held against the network that it was made of: size, images a second, accuracy."""
+"""Exports of trained runs compared with PyTorch: file size, images a second, accuracy."""
 
 from __future__ import annotations
 
@@ -15,83 +15,76 @@ from medscale.config.sections import Export
 from medscale.data import metadata
 from medscale.data.shards import Shards
 from medscale.evaluate import bootstrap
-from medscale.measure.record import in_turns
+from medscale.measure.record import in_turns, spread
 from medscale.serve import export, runtime
+from medscale.serve.formats.format import inputs_of
+from medscale.serve.formats.registry import BENCHMARKED, ONNX, by_name
 from medscale.serve.predict import Predictor, load
 from medscale.serve.runtime import Run
 
-FORMATS = {
-    "eager": ("PyTorch, eager", "the trained network in PyTorch, 32 bit"),
-    "onnx": ("ONNX, 32 bit", "exported to ONNX, run by ONNX Runtime"),
-    "fp16": ("ONNX, 16 bit", "the same with weights and computations in 16 bit"),
-    "int8": (
-        "ONNX, INT8",
-        "the same, quantized statically to 8 bits, calibrated on validation images",
-    ),
+WAYS = {"eager": ("PyTorch, eager", "the trained network in PyTorch, 32 bit")} | {
+    name: (form.title, form.description) for name, form in BENCHMARKED.items()
 }
-TOLERANCE = 1e-3  # by which probabilities of a 32-bit export may differ from PyTorch's
-RESAMPLES, SEED = 1000, 20170
+RESAMPLES, SEED = 1000, 20170  # of the bootstrap, the same as for the accuracy of runs
 COLUMNS = ["run", "format", "device", "repeat", "images", "seconds", "bytes"]
 COLUMNS += ["accuracy", "difference", "low", "high", "largest", "changed"]
+
+Way = tuple[str, str]  # a key of WAYS, and a device
 
 
 def measure_export(
     results: Sequence[Path], shards: Path, settings: Export, out: Path
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Export each result's chosen replicate in each format, and hold it against PyTorch on the test images.
+    """Export each result's chosen replicate in each format, and compare it with PyTorch.
 
-    INT8 is calibrated on validation images. Images are those of the shards: decoding is in none of the times, copies
-    to and from a GPU are in all of them.
+    The images are test images of the shards; formats are calibrated on validation images.
+    Times include copies to and from a GPU, and no decoding.
 
     Args:
         results: result folders of classifications.
         shards: the images that they were trained on.
-        settings: which formats and devices, and how many images.
+        settings: formats, devices, and numbers of images.
         out: folder of the files ``<run>.<format>.onnx``.
 
     Returns:
-        A row a repetition with the columns ``COLUMNS``: ``accuracy`` in percent, its ``difference`` from eager PyTorch
-        in points with the ends of the paired 95 % bootstrap interval over patients, ``largest`` difference of a
-        probability, and images ``changed`` to another class; and, by device that was asked for and is not here, why.
+        A row a repetition with the columns ``COLUMNS``: ``accuracy`` in percent, its
+        ``difference`` from eager PyTorch in points with the ends of the paired 95 % bootstrap
+        interval over patients, ``largest`` difference of a probability, and images ``changed`` to
+        another class; and, by device that is not available, why.
 
     Raises:
-        MedscaleError: when an export in 32 bit does not say what PyTorch says, or an input is missing.
+        MedscaleError: when a file's outputs differ from PyTorch's by more than its format allows,
+            or an input is missing.
     """
     opened, rows = Shards.open(shards), []
-    missing: dict[str, str] = {
-        one: why for one in settings.devices if (why := runtime.absent(one)) is not None
-    }
-    devices = [one for one in settings.devices if one not in missing]
+    reasons = {device: runtime.absent(device) for device in settings.devices}
+    missing = {str(device): why for device, why in reasons.items() if why is not None}
+    devices = [device for device in settings.devices if device not in missing]
+    test, validation = (
+        _positions(opened, split, most)
+        for split, most in (("test", settings.images), ("val", settings.calibration))
+    )
     for result in results:
         predictor = load(result, device="cpu")
-        test, chosen = (
-            _images(opened, "test", settings.images),
-            _images(opened, "val", settings.calibration),
-        )
-        files = write(predictor, opened, chosen, settings.formats, out / result.name)
+        files = write(predictor, opened, validation, settings.formats, out / result.name)
         pixels, features = opened.gather(test), _features(predictor, opened, test)
-        ways = {("eager", "cpu"): runtime.eager(predictor)}
-        ways |= {
-            (name, on): runtime.onnx(file, on) for on in devices for name, file in files.items()
-        }
-        said = {
+        runs: dict[Way, Run] = {("eager", "cpu"): runtime.eager(predictor)}
+        for device in devices:
+            runs |= {(name, device): runtime.onnx(file, device) for name, file in files.items()}
+        probabilities = {
             way: runtime.in_batches(run, pixels, features, settings.batch_size)
-            for way, run in ways.items()
+            for way, run in runs.items()
         }
-        facts = _compare(
-            said, opened.labels[test], opened.rows["group"].to_numpy()[test], result.name
-        )
-        size = {"eager": (result / predictor.weights[0].file).stat().st_size}
-        size |= {name: file.stat().st_size for name, file in files.items()}
+        groups = opened.rows["group"].to_numpy()[test]
+        facts = _compare(probabilities, opened.labels[test], groups, result.name)
+        sizes = {"eager": (result / predictor.weights[0].file).stat().st_size}
+        sizes |= {name: file.stat().st_size for name, file in files.items()}
         for repeat in range(settings.repeats):
-            for way in in_turns(list(ways), repeat):
-                seconds = _timed(ways[way], pixels, features, settings.batch_size)
+            for way in in_turns(list(runs), repeat):
+                seconds = _seconds(runs[way], pixels, features, settings.batch_size)
                 where = {"run": result.name, "format": way[0], "device": way[1], "repeat": repeat}
-                rows.append(
-                    where
-                    | {"images": len(test), "seconds": seconds, "bytes": size[way[0]]}
-                    | facts[way]
-                )
+                measured = {"images": len(test), "seconds": seconds, "bytes": sizes[way[0]]}
+                rows.append(where | measured | facts[way])
     return pd.DataFrame(rows, columns=COLUMNS), missing
 
 
@@ -102,30 +95,37 @@ def write(
     formats: Sequence[str],
     stem: Path,
 ) -> dict[str, Path]:
-    """Write ``<stem>.<format>.onnx`` of each format; the positions ``calibration`` are the images that INT8 sees."""
-    files = {name: stem.with_name(f"{stem.name}.{name}.onnx") for name in ("onnx", *formats)}
-    export.to_onnx(predictor, files["onnx"])
-    if "fp16" in files:
-        export.to_half(files["onnx"], files["fp16"])
-    if "int8" in files:
-        features = _features(predictor, shards, calibration)
-        inputs = {export.PIXELS: shards.gather(calibration)}
-        export.to_int8(
-            files["onnx"],
-            files["int8"],
-            inputs | ({} if features is None else {export.FEATURES: features}),
-        )
+    """Write ``<stem>.onnx.onnx`` and ``<stem>.<format>.onnx`` of each format.
+
+    Args:
+        predictor: the loaded run, on the CPU.
+        shards: its study's images.
+        calibration: positions in the shards of the images to calibrate on.
+        formats: names of formats besides the one in 32 bit.
+        stem: folder and run.
+    """
+    files = {name: stem.with_name(f"{stem.name}.{name}.onnx") for name in (ONNX.name, *formats)}
+    export.to_onnx(predictor, files[ONNX.name])
+    for name in formats:
+        form, inputs = by_name(name), None
+        if form.calibrated:
+            features = _features(predictor, shards, calibration)
+            inputs = inputs_of(shards.gather(calibration), features)
+        form.write(files[ONNX.name], files[name], inputs)
     sizes = (f"{name} {file.stat().st_size / 1e6:.1f} MB" for name, file in files.items())
     log.info("%s: %s", stem.name, ", ".join(sizes))
     return files
 
 
 def paired(ours: np.ndarray, theirs: np.ndarray, groups: np.ndarray) -> tuple[float, float, float]:
-    """Difference of two accuracies on the same images, in points, with its paired interval over groups.
+    """Return the difference of two accuracies on the same images, with its interval.
 
     Args:
         ours, theirs: which images each classifies correctly, bool, shape N.
         groups: patient of each image, shape N.
+
+    Returns:
+        In points: the difference, and the ends of its paired 95 % bootstrap interval over groups.
     """
     codes = np.unique(groups, return_inverse=True)[1]
     drawn = bootstrap.draw(int(codes.max()) + 1, RESAMPLES, SEED)
@@ -135,37 +135,35 @@ def paired(ours: np.ndarray, theirs: np.ndarray, groups: np.ndarray) -> tuple[fl
 
 
 def _compare(
-    said: dict[tuple[str, str], np.ndarray], labels: np.ndarray, groups: np.ndarray, run: str
-) -> dict[tuple[str, str], dict[str, float]]:
-    """Accuracy of each way, and how it differs from eager PyTorch."""
-    reference, facts = said["eager", "cpu"], {}
-    right = reference.argmax(1) == labels
-    for way, probabilities in said.items():
+    by_way: dict[Way, np.ndarray], labels: np.ndarray, groups: np.ndarray, run: str
+) -> dict[Way, dict[str, float]]:
+    """Return each way's accuracy, and its differences from eager PyTorch."""
+    reference, facts = by_way["eager", "cpu"], {}
+    correct = reference.argmax(1) == labels
+    for (name, device), probabilities in by_way.items():
         largest = float(np.abs(probabilities - reference).max())
-        if way[0] == "onnx" and way[1] == "cpu" and not largest <= TOLERANCE:
-            raise MedscaleError(
-                f"{run}: probabilities of the ONNX file differ from PyTorch's by up to {largest:.3g}"
-            )
-        ours = probabilities.argmax(1) == labels
-        difference, low, high = paired(ours, right, groups)
-        facts[way] = {
-            "accuracy": 100 * float(ours.mean()),
+        if device == "cpu" and name != "eager":
+            by_name(name).check(largest, f"{run}.{name}.onnx")
+        classes = probabilities.argmax(1)
+        difference, low, high = paired(classes == labels, correct, groups)
+        facts[name, device] = {
+            "accuracy": 100 * float((classes == labels).mean()),
             **{"difference": difference, "low": low, "high": high, "largest": largest},
-            "changed": int((probabilities.argmax(1) != reference.argmax(1)).sum()),
+            "changed": int((classes != reference.argmax(1)).sum()),
         }
     return facts
 
 
-def _timed(run: Run, pixels: np.ndarray, features: np.ndarray | None, batch: int) -> float:
-    """Seconds for all images, ``batch`` at a time, after one batch that warms up."""
+def _seconds(run: Run, pixels: np.ndarray, features: np.ndarray | None, batch: int) -> float:
+    """Return the seconds for all images in batches, after one batch that warms up."""
     run(pixels[:batch], None if features is None else features[:batch])
     start = perf_counter()
     runtime.in_batches(run, pixels, features, batch)
     return perf_counter() - start
 
 
-def _images(shards: Shards, split: str, most: int) -> np.ndarray:
-    """At most so many positions of a split, evenly spread.
+def _positions(shards: Shards, split: str, most: int) -> np.ndarray:
+    """Return at most ``most`` positions of a split's images, evenly spread.
 
     Raises:
         MedscaleError: when the split has no images.
@@ -175,9 +173,7 @@ def _images(shards: Shards, split: str, most: int) -> np.ndarray:
         raise MedscaleError(
             f"{shards.folder}: the split {split!r} has no images, which an export needs"
         )
-    return positions[
-        np.unique(np.linspace(0, len(positions) - 1, min(most, len(positions))).round().astype(int))
-    ]
+    return spread(positions, most)
 
 
 def _features(predictor: Predictor, shards: Shards, positions: np.ndarray) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""Seconds to deliver training-ready batches by each way of loading, against the number of processes."""
+"""Time to deliver training-ready batches, by way of loading and number of processes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from threading import BrokenBarrierError
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -21,10 +22,11 @@ import torch
 
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log
-from medscale.config.sections import Loading, Preprocess
+from medscale.config.sections import Loading
 from medscale.data.build import read_index
 from medscale.data.loader import Loader
 from medscale.data.random import permutation
+from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards
 from medscale.engine.plan import Augment
 from medscale.measure.loaders import Batch, Photographs, by_dataloader, by_hand
@@ -49,29 +51,30 @@ WAYS = {
         "preprocessed once; each process takes its share of each batch from mapped memory",
     ),
 }
-ALONE = "simple"  # the way of one process, which the others are compared with
-WARM_UP = 2  # batches a process before the clock starts
-WAIT_S = 300.0  # for processes that start
+ALONE = "simple"  # runs in one process only, and is what the other ways are compared with
+WARM_UP = 2  # batches of each process before the timing begins
+WAIT_S = 300.0  # longest wait for all processes to be ready
 COLUMNS = ["repeat", "way", "processes", "cores", "oversubscribed"]
 COLUMNS += ["images", "startup_s", "seconds", "wait_s", "batches"]
-Source = Callable[
-    [int, int | None], Iterator[Batch]
-]  # of a pass and, for a warm-up, how many batches
+
+# From the number of a pass, and the number of batches that a warm-up needs (None for a whole
+# pass), to the batches.
+Source = Callable[[int, int | None], Iterator[Batch]]
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be loaded: the same images for all ways.
+    """The images to load, the same for all ways.
 
     Attributes:
         paths: raw files, in the order of ids.
         labels: class codes, int64, in that order.
         ids: row ids, int64, in that order.
         shards: folder of the shard set.
-        preprocess: what was done once to the shards' images, and is done each time to raw files.
+        preprocess: applied to raw files each time they are read; the shards have it already.
         augment: random changes.
-        batch_size: images a batch of one process.
-        seed: decides order and changes.
+        batch_size: images in a batch of one process.
+        seed: of the order and the changes.
     """
 
     paths: list[Path]
@@ -85,7 +88,14 @@ class Job:
 
 
 class Delivered(NamedTuple):
-    """What one process saw: seconds until it could begin, seconds of the pass, and of each wait for a batch."""
+    """The times of one process.
+
+    Attributes:
+        startup_s: from making the loader to the end of the warm-up.
+        seconds: of the pass.
+        waits: seconds of the wait for each batch.
+        images: delivered.
+    """
 
     startup_s: float
     seconds: float
@@ -101,46 +111,53 @@ def measure_loading(
     augment: Augment,
     benchmark: Loading,
 ) -> pd.DataFrame:
-    """Deliver the same training images by each way of loading, on each number of processes, in turns.
+    """Deliver the same training images by each way of loading, on each number of processes.
 
-    Nothing consumes the batches: the wait for a batch is the time to make it. A process has one thread and one core;
-    where there are more processes than cores several share one (``oversubscribed``). The raw files and the shards are
-    read once beforehand, processes have their imports done, and each has delivered ``WARM_UP`` batches.
+    Nothing uses the batches: the wait for a batch is the time to make it. A process has one thread
+    and one core; more processes than cores share cores (``oversubscribed``). Before the timing,
+    raw files and shards are read once, and processes have finished their imports and delivered
+    ``WARM_UP`` batches each.
 
     Returns:
-        A row a repetition with the columns ``COLUMNS``: ``startup_s`` from making the loader to the end of the warm-up,
-        ``seconds`` of the slowest process, ``wait_s`` the mean seconds a batch of one process.
+        A row a repetition with the columns ``COLUMNS``: ``startup_s`` from making the loader to
+        the end of the warm-up, ``seconds`` of the slowest process, ``wait_s`` the mean wait for a
+        batch.
 
     Raises:
-        MedscaleError: when inputs are missing, or the augmentation has no like in torchvision.
+        MedscaleError: when inputs are missing, or torchvision has no such augmentation.
     """
     job = choose(index, raw, shards, preprocess, augment, benchmark)
     warm([*job.paths, *sorted(shards.glob("images-*.npy"))])
-    rows = []
+    counts, rows = benchmark.processes, []
     with ExitStack() as stack:
-        teams = {
-            count: stack.enter_context(Team(count)) for count in sorted({1, *benchmark.processes})
-        }
+        teams = {count: stack.enter_context(Team(count)) for count in sorted({1, *counts})}
         for repeat in range(benchmark.repeats):
-            for processes in in_turns(benchmark.processes, repeat):
-                for way in in_turns(
-                    [w for w in WAYS if w != ALONE or processes == benchmark.processes[0]], repeat
-                ):
+            for processes in in_turns(counts, repeat):
+                ways = [way for way in WAYS if way != ALONE or processes == counts[0]]
+                for way in in_turns(ways, repeat):
                     used = 1 if way == ALONE else processes
-                    done = teams[1 if way == "workers" else used].deliver(job, way, used, repeat)
-                    waits = [wait for one in done for wait in one.waits]
-                    images, slowest = (
-                        sum(one.images for one in done),
-                        max(one.seconds for one in done),
-                    )
-                    start = max(one.startup_s for one in done)
-                    there = min(used, len(cores()))
-                    where = (repeat, way, used, there, used > there)
-                    rows.append((*where, images, start, slowest, float(np.mean(waits)), len(waits)))
-                    log.info(
-                        "%s, processes %d: %.0f images/s", WAYS[way][0], used, images / slowest
-                    )
+                    # The DataLoader of "workers" starts its processes itself.
+                    team = teams[1 if way == "workers" else used]
+                    delivered = team.deliver(job, way, used, repeat)
+                    rows.append({"repeat": repeat, "way": way} | _row(delivered, used))
+                    rate = rows[-1]["images"] / rows[-1]["seconds"]
+                    log.info("%s, processes %d: %.0f images/s", WAYS[way][0], used, rate)
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _row(delivered: list[Delivered], processes: int) -> dict[str, Any]:
+    """Summarize the times of all processes."""
+    waits = [wait for process in delivered for wait in process.waits]
+    return {
+        "processes": processes,
+        "cores": min(processes, len(cores())),
+        "oversubscribed": processes > len(cores()),
+        "images": sum(process.images for process in delivered),
+        "startup_s": max(process.startup_s for process in delivered),
+        "seconds": max(process.seconds for process in delivered),
+        "wait_s": float(np.mean(waits)),
+        "batches": len(waits),
+    }
 
 
 def choose(
@@ -151,10 +168,11 @@ def choose(
     augment: Augment,
     benchmark: Loading,
 ) -> Job:
-    """The training images that are loaded: as many as asked for or there are, and the same number for each process.
+    """Choose the training images to load: the same number for each process, at most the setting.
 
     Raises:
-        MedscaleError: when there are fewer training images than processes, or index and shards do not belong together.
+        MedscaleError: when there are fewer training images than processes, or the shards were not
+            made from the index.
     """
     table = read_index(index)
     opened = Shards.open(shards)
@@ -168,26 +186,23 @@ def choose(
             f"{index} has {len(train)} training images, too few for {step} processes to share"
         )
     rows = train.iloc[np.sort(permutation(0, 0, len(train))[:count])]
-    codes = rows["label"].cat.codes.to_numpy(np.int64)
-    paths = [raw.resolve() / path for path in rows["path"]]
     return Job(
-        paths,
-        codes,
-        rows["id"].to_numpy(),
-        shards.resolve(),
-        preprocess,
-        augment,
-        benchmark.batch_size,
+        paths=[raw.resolve() / path for path in rows["path"]],
+        labels=rows["label"].cat.codes.to_numpy(np.int64),
+        ids=rows["id"].to_numpy(),
+        shards=shards.resolve(),
+        preprocess=preprocess,
+        augment=augment,
+        batch_size=benchmark.batch_size,
     )
 
 
 class Team:
-    """Processes that stay, so that their imports are not timed; they begin each delivery together."""
+    """Processes that begin each delivery together; they stay, so that no imports are timed."""
 
     def __init__(self, processes: int) -> None:
         context = start_method(__name__)
-        self._together = context.Barrier(processes)
-        self._pool = ProcessPoolExecutor(processes, context, _join, (self._together,))
+        self._pool = ProcessPoolExecutor(processes, context, _set_up, (context.Barrier(processes),))
         self._processes = processes
 
     def __enter__(self) -> Team:
@@ -197,29 +212,30 @@ class Team:
         self._pool.shutdown(cancel_futures=True)
 
     def deliver(self, job: Job, way: str, processes: int, repeat: int) -> list[Delivered]:
-        """What each process of the team saw."""
+        """Deliver a job's images once, and return each process's times."""
         own = cores()
         places = [[own[rank % len(own)]] for rank in range(self._processes)]
         if way == "workers":
             places = [own[:processes]]
-        arguments = [
-            (job, way, rank, processes, repeat, place) for rank, place in enumerate(places)
+        futures = [
+            self._pool.submit(_deliver, job, way, rank, processes, repeat, place)
+            for rank, place in enumerate(places)
         ]
-        started = [self._pool.submit(_deliver, *each) for each in arguments]
-        failed = [error for one in started if (error := one.exception()) is not None]
-        if failed:  # the others only say that one failed
-            raise next(
-                (error for error in failed if not isinstance(error, BrokenBarrierError)), failed[0]
-            )
-        return [one.result() for one in started]
+        errors = [error for future in futures if (error := future.exception()) is not None]
+        # A process that fails breaks the barrier of the others: its own error is the cause.
+        causes = [error for error in errors if not isinstance(error, BrokenBarrierError)]
+        if errors:
+            raise (causes or errors)[0]
+        return [future.result() for future in futures]
 
 
-_together: Barrier
+_barrier: Barrier  # of all processes of the team, in each of them
 
 
-def _join(barrier: Barrier) -> None:
-    global _together
-    _together = barrier
+def _set_up(barrier: Barrier) -> None:
+    """Prepare a process of a team."""
+    global _barrier
+    _barrier = barrier
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
 
@@ -227,66 +243,65 @@ def _join(barrier: Barrier) -> None:
 def _deliver(
     job: Job, way: str, rank: int, processes: int, repeat: int, place: list[int]
 ) -> Delivered:
-    """One process's part; runs in a team's process."""
+    """Deliver one process's part on the cores ``place``; runs in a process of a team."""
     try:
         os.sched_setaffinity(0, place)
         start = perf_counter()
         batches = source(job, way, rank, processes)
         for _ in batches(repeat, WARM_UP):
             pass
-        ready = perf_counter() - start
-        _together.wait(WAIT_S)
+        startup = perf_counter() - start
+        _barrier.wait(WAIT_S)
     except BaseException:
-        _together.abort()  # nobody waits for a process that failed
+        _barrier.abort()  # otherwise the other processes would wait for this one
         raise
     waits, images, start = [], 0, perf_counter()
-    at = start
+    before = start
     for pixels, _ in batches(repeat, None):
-        now = perf_counter()
-        waits.append(now - at)
+        waits.append(perf_counter() - before)
         images += len(pixels)
-        at = perf_counter()
-    return Delivered(ready, perf_counter() - start, waits, images)
+        before = perf_counter()
+    return Delivered(startup, perf_counter() - start, waits, images)
 
 
 def source(job: Job, way: str, rank: int, processes: int) -> Source:
-    """Batches of one process by a way of ``WAYS``."""
+    """Return the batches of one process by a way of ``WAYS``."""
     if way == "medscale":
-        return _own(job, rank, processes)
-    data, count, batch = (
-        Photographs(job.paths, job.labels, job.preprocess, job.augment),
-        len(job.paths),
-        job.batch_size,
-    )
-    loops = (
-        by_hand(data, batch)
+        return _by_medscale(job, rank, processes)
+    data = Photographs(job.paths, job.labels, job.preprocess, job.augment)
+    workers = processes if way == "workers" else 0
+    loop = (
+        by_hand(data, job.batch_size)
         if way == "by_hand"
-        else by_dataloader(data, batch, processes * (way == "workers"))
+        else by_dataloader(data, job.batch_size, workers)
     )
 
     def batches(repeat: int, limit: int | None) -> Iterator[Batch]:
         torch.manual_seed(job.seed + repeat)
-        if way == "by_hand":
-            part = np.array_split(np.arange(count), processes)[rank]
-            part = part[permutation(job.seed, repeat, len(part))]
-        else:
-            part = permutation(job.seed, repeat, count)
-            part = part[rank::processes] if way == "each" else part
-        most = None if limit is None else limit * batch * (processes if way == "workers" else 1)
-        return loops(part[:most])
+        positions = _positions(job, way, rank, processes, repeat)
+        most = None if limit is None else limit * job.batch_size * (workers or 1)
+        return loop(positions[:most])
 
     return batches
 
 
-def _own(job: Job, rank: int, processes: int) -> Source:
-    """The package's loader over the chosen images alone."""
+def _positions(job: Job, way: str, rank: int, processes: int, repeat: int) -> np.ndarray:
+    """Return the positions in ``job.paths`` that a process reads in a pass, in order."""
+    count = len(job.paths)
+    if way == "by_hand":
+        share = np.array_split(np.arange(count), processes)[rank]
+        return share[permutation(job.seed, repeat, len(share))]
+    order = permutation(job.seed, repeat, count)
+    return order[rank::processes] if way == "each" else order
+
+
+def _by_medscale(job: Job, rank: int, processes: int) -> Source:
+    """Return batches of the package's loader, over the chosen images alone."""
     opened = Shards.open(job.shards)
     chosen = opened.rows["id"].isin(job.ids)
-    seen = replace(
-        opened, rows=opened.rows.assign(split=opened.rows["split"].where(chosen, "left out"))
-    )
+    rows = opened.rows.assign(split=opened.rows["split"].where(chosen, "left out"))
     loader = Loader(
-        seen,
+        replace(opened, rows=rows),
         "train",
         global_batch=job.batch_size * processes,
         replicas=processes,
@@ -297,9 +312,7 @@ def _own(job: Job, rank: int, processes: int) -> Source:
     )
 
     def batches(repeat: int, limit: int | None) -> Iterator[Batch]:
-        for number, step in enumerate(loader.epoch(repeat)):
-            if limit is not None and number >= limit:
-                return
+        for step in islice(loader.epoch(repeat), limit):
             yield from ((batch.images, batch.labels) for batch in step.batches)
 
     return batches

@@ -1,14 +1,15 @@
-"""What every measurement writes: a row a repetition as CSV, and beside it its settings, marks and machine as JSON."""
+"""The record of a benchmark: a CSV with a row a repetition, and JSON on settings and machine."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from medscale.base.errors import MedscaleError
@@ -17,9 +18,11 @@ from medscale.base.log import log
 from medscale.base.provenance import machine
 from medscale.base.section import Strict
 
+Ways = Mapping[str, tuple[str, str]]  # by name, the title and the description of a way
+
 
 class Marks(Strict):
-    """What must be said beside all that is measured on these images, as of a run."""
+    """Limits of the measured data that figures and tables must state, as for a run."""
 
     synthetic: bool
     stand_in: bool
@@ -27,17 +30,27 @@ class Marks(Strict):
 
 
 def cores() -> list[int]:
-    """Cores that this process may use, ascending."""
+    """Return the cores that this process may use, ascending."""
     return sorted(os.sched_getaffinity(0))
 
 
 def in_turns(items: Sequence[Any], repeat: int) -> list[Any]:
-    """The items forwards in even repetitions, backwards in odd ones: what drifts on a machine then favours none."""
+    """Return the items forwards in even repetitions and backwards in odd ones.
+
+    A machine whose speed drifts then favours no item.
+    """
     return list(items) if repeat % 2 == 0 else list(reversed(items))
 
 
+def spread(positions: np.ndarray, most: int) -> np.ndarray:
+    """Return at most ``most`` of the positions, evenly spread over all."""
+    count = min(most, len(positions))
+    places = np.linspace(0, len(positions) - 1, count).round().astype(int)
+    return positions[np.unique(places)]
+
+
 def warm(files: Sequence[Path]) -> None:
-    """Read files once, so that those that fit are in the system's cache whoever reads them next.
+    """Read files once, so that the system's cache holds as many of them as fit.
 
     Raises:
         MedscaleError: when one cannot be read.
@@ -54,7 +67,7 @@ def warm(files: Sequence[Path]) -> None:
 
 
 def start_method(module: str) -> ForkServerContext:
-    """How further processes are started: forked from one that has imported ``module`` and done nothing else."""
+    """Return a context whose processes are forked from one that has only imported ``module``."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([module])
     return context
@@ -66,16 +79,33 @@ def write(
     rows: pd.DataFrame,
     settings: dict[str, Any],
     marks: Marks,
-    **more: Any,
+    ways: Ways | None = None,
+    missing: Mapping[str, str] | None = None,
 ) -> None:
-    """Write ``<benchmark>.csv`` and ``<benchmark>.json`` into the folder ``out``."""
+    """Write ``<benchmark>.csv`` and ``<benchmark>.json``.
+
+    Args:
+        out: the folder.
+        benchmark: enhance, loading, export or inference.
+        rows: a row a repetition.
+        settings: the benchmark's section of the configuration.
+        marks: of the study's data.
+        ways: title and description of what the rows compare.
+        missing: by way or device that was not measured, why.
+    """
     write_csv(out / f"{benchmark}.csv", rows)
-    about = {
+    record: dict[str, Any] = {
         "benchmark": benchmark,
         "settings": settings,
         "marks": marks.model_dump(),
         "machine": machine(),
-        **more,
     }
-    write_json(out / f"{benchmark}.json", about)
+    if ways is not None:
+        record["ways"] = {
+            name: {"label": title, "does": description}
+            for name, (title, description) in ways.items()
+        }
+    if missing is not None:
+        record["missing"] = dict(missing)
+    write_json(out / f"{benchmark}.json", record)
     log.info("%s: %d repetitions measured on %d cores", benchmark, len(rows), len(cores()))

@@ -1,1 +1,1 @@
-"""What was trained, put to use: prediction on new images, export to other runtimes."""
+"""Use of trained runs: prediction on new images, export to other formats, the HTTP service."""

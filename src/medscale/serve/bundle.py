@@ -1,4 +1,7 @@
-"""What makes a result folder usable elsewhere: inference.json and weights; JSON and safetensors only."""
+"""Reading and writing inference.json: everything besides the weights that a prediction needs.
+
+Both formats, JSON and safetensors, hold data only: loading a result folder runs no code from it.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ from pydantic import Field, ValidationError
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json
 from medscale.base.section import Strict
-from medscale.config.sections import Preprocess
 from medscale.data import metadata
 from medscale.data.metadata import Encoding
+from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards
 from medscale.engine.plan import Crop, Model
 from medscale.evaluate.replicates import Replicate
@@ -28,9 +31,14 @@ class Weights(Strict):
     """One replicate's network.
 
     Attributes:
-        validation: how well it did on the validation split, in the terms of ``Inference.judged_by``.
-        threshold: of a detector, the confidence from which a box counts, chosen on the validation split.
-        temperature: by which logits are divided for calibrated probabilities (Guo et al., ICML 2017), if it was fitted.
+        seed: of the replicate.
+        file: its weights.
+        sha256: digest of the file.
+        validation: its value on the validation split of the metric ``Inference.judged_by``.
+        threshold: of a detector, the confidence from which a box counts, chosen on the validation
+            split.
+        temperature: divides logits for calibrated probabilities (Guo et al., ICML 2017); None
+            where none was fitted.
     """
 
     seed: int
@@ -44,7 +52,7 @@ class Weights(Strict):
 
 
 class Inference(Strict):
-    """All that a prediction needs beside the weights: the content of inference.json."""
+    """The content of inference.json."""
 
     format: Literal[1] = 1
     study: str
@@ -64,27 +72,33 @@ class Inference(Strict):
     versions: dict[str, str]
 
     def weights(self, seed: int | Literal["all"] | None) -> list[Weights]:
-        """The replicates to use: the chosen one, that of a seed, or all.
+        """Return the replicates to use.
+
+        Args:
+            seed: of one replicate; None for the chosen one, 'all' for all.
 
         Raises:
-            MedscaleError: for a seed that there is none of.
+            MedscaleError: when no replicate has the seed.
         """
         if seed == "all":
             return self.replicates
         wanted = self.chosen if seed is None else seed
-        found = [one for one in self.replicates if one.seed == wanted]
-        if not found:
-            there = ", ".join(str(one.seed) for one in self.replicates)
+        weights = [replicate for replicate in self.replicates if replicate.seed == wanted]
+        if not weights:
+            seeds = ", ".join(str(replicate.seed) for replicate in self.replicates)
             raise MedscaleError(
-                f"{self.study}/{self.run} has no replicate of seed {wanted}; there are {there}, or 'all'"
+                f"{self.study}/{self.run} has no replicate of seed {wanted}; there are {seeds}, or"
+                " 'all'"
             )
-        return found
+        return weights
 
 
 def put(
     replicates: Sequence[Replicate], shards: Shards, folder: Path, summary: dict[str, Any]
 ) -> None:
-    """Put inference.json and each replicate's weights (linked where that is possible) into a new result folder.
+    """Write inference.json and each replicate's weights into a new result folder.
+
+    Weights are hard links to those of the run folders where the file system allows it.
 
     Args:
         replicates: the run folders, read.
@@ -96,26 +110,12 @@ def put(
         MedscaleError: when a replicate has no weights.
     """
     plan = replicates[0].plan
-    judged_by, values = _judged(replicates, summary)
-    thresholds = summary.get("thresholds") or [None] * len(replicates)
-    temperatures = _temperatures(summary, len(replicates))
-    parts = []
-    for replicate, value, threshold, temperature in zip(
-        replicates, values, thresholds, temperatures, strict=True
-    ):
-        name = f"seed{replicate.plan.seed}.safetensors"
-        _link(replicate.folder / "model.safetensors", folder / name)
-        parts.append(
-            Weights(
-                seed=replicate.plan.seed,
-                file=name,
-                sha256=sha256(folder / name),
-                validation=value,
-                threshold=threshold,
-                temperature=temperature,
-            )
-        )
-    made = Inference(
+    judged_by, values = _validation(replicates, summary)
+    best = np.argmin(values) if judged_by == "loss" else np.argmax(values)
+    absent = [None] * len(replicates)
+    thresholds = summary.get("thresholds") or absent
+    temperatures = (summary.get("calibration") or {}).get("temperatures") or absent
+    inference = Inference(
         study=plan.study,
         run=plan.run.name,
         task="classification" if plan.detect is None else "detection",
@@ -127,21 +127,24 @@ def put(
         amp=plan.run.amp,
         channels_last=plan.recipe.channels_last,
         metadata=metadata.fit(shards.rows, plan.model.metadata),
-        replicates=parts,
+        replicates=[
+            _put_weights(replicate, folder, value, threshold, temperature)
+            for replicate, value, threshold, temperature in zip(
+                replicates, values, thresholds, temperatures, strict=True
+            )
+        ],
         judged_by=judged_by,
-        chosen=replicates[
-            int(np.argmin(values) if judged_by == "loss" else np.argmax(values))
-        ].plan.seed,
+        chosen=replicates[int(best)].plan.seed,
         versions=shards.meta.get("versions", {}),
     )
-    write_json(folder / INFERENCE, made.model_dump(mode="json"))
+    write_json(folder / INFERENCE, inference.model_dump(mode="json"))
 
 
 def read(folder: str | Path) -> Inference:
     """Read a result folder's inference.json.
 
     Raises:
-        MedscaleError: when the folder is no result folder, or was written by another version.
+        MedscaleError: when the folder is no result folder, or another version wrote it.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -149,13 +152,12 @@ def read(folder: str | Path) -> Inference:
             f"{folder} does not exist; name a result folder, such as results/<study>/<run>"
         )
     if not (folder / INFERENCE).is_file():
-        older = (
-            "; it was made by an earlier version: evaluate it again"
-            if (folder / "summary.json").is_file()
-            else ""
-        )
+        older = ""
+        if (folder / "summary.json").is_file():
+            older = "; it was made by an earlier version: evaluate it again"
         raise MedscaleError(
-            f"{folder} has no {INFERENCE}, so it is no result folder as results/<study>/<run> is{older}"
+            f"{folder} has no {INFERENCE}, so it is no result folder as results/<study>/<run>"
+            f" is{older}"
         )
     try:
         return Inference.model_validate(read_json(folder / INFERENCE))
@@ -167,22 +169,37 @@ def read(folder: str | Path) -> Inference:
         ) from None
 
 
-def _judged(replicates: Sequence[Replicate], summary: dict[str, Any]) -> tuple[str, list[float]]:
-    """By what the replicates are ranked, and each one's value; a detector's loss does not rank (see yolo.BoxLoss)."""
+def _validation(
+    replicates: Sequence[Replicate], summary: dict[str, Any]
+) -> tuple[str, list[float]]:
+    """Return the metric that ranks replicates and its value of each, on the validation split.
+
+    A detector's loss does not rank replicates (see ``yolo.BoxLoss``), so its mAP50 does.
+    """
     if replicates[0].plan.detect is not None:
         return "map50", [float(value) for value in summary["metrics"]["val"]["map50"]["values"]]
     return "loss", [float(replicate.history["val_loss"].min()) for replicate in replicates]
 
 
-def _temperatures(summary: dict[str, Any], count: int) -> list[float | None]:
-    """Each replicate's temperature, where the evaluation fitted one."""
-    return list((summary.get("calibration") or {}).get("temperatures") or [None] * count)
-
-
-def _link(source: Path, target: Path) -> None:
+def _put_weights(
+    replicate: Replicate,
+    folder: Path,
+    validation: float,
+    threshold: float | None,
+    temperature: float | None,
+) -> Weights:
+    source, name = replicate.folder / "model.safetensors", f"seed{replicate.plan.seed}.safetensors"
     if not source.is_file():
         raise MedscaleError(f"{source} does not exist; train this run again")
     try:
-        os.link(source, target)
+        os.link(source, folder / name)
     except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)
+        shutil.copyfile(source, folder / name)
+    return Weights(
+        seed=replicate.plan.seed,
+        file=name,
+        sha256=sha256(folder / name),
+        validation=validation,
+        threshold=threshold,
+        temperature=temperature,
+    )

@@ -1,4 +1,4 @@
-"""What a person may hand to a prediction: paths, folders, bytes, PIL images, arrays; as named images."""
+"""Images and metadata that a caller gives to a prediction: paths, folders, bytes, PIL, arrays."""
 
 from __future__ import annotations
 
@@ -11,67 +11,73 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Preprocess
-from medscale.data.images import UNREADABLE, Unreadable, header, read_bytes
+from medscale.data.frames import read_frame
+from medscale.data.images import UNREADABLE, Unreadable, header
+from medscale.data.listing import Listing
 from medscale.data.metadata import Encoding
 from medscale.data.prepare import Prepared, prepare
 from medscale.data.preprocess import preprocess
-from medscale.data.sources.found import Listing
+from medscale.data.settings import Preprocess
 
-One = str | Path | bytes | Image.Image | np.ndarray
-Images = One | Sequence[One]
-Named = tuple[str, One]
-Facts = Mapping[str, Any]
+ImageInput = str | Path | bytes | Image.Image | np.ndarray
+Images = ImageInput | Sequence[ImageInput]
+NamedImage = tuple[str, ImageInput]
+Facts = Mapping[str, Any]  # a patient's metadata by column; a missing column is unknown
+Metadata = Facts | Sequence[Facts] | pd.DataFrame | None
 
 
-def is_one(images: Images) -> bool:
-    """Whether a single image is meant, whose fault is an error rather than a row."""
+def is_single(images: Images) -> bool:
+    """Return whether the caller means a single image, whose fault is an error, not a row."""
     if isinstance(images, str | Path):
         return not Path(images).is_dir()
     return isinstance(images, bytes | Image.Image | np.ndarray)
 
 
-def named(images: Images) -> list[Named]:
-    """Each image with a name: its path (within a folder relative to it), or its number in a list.
+def name_images(images: Images) -> list[NamedImage]:
+    """Return each image with a name: its path (relative to a given folder) or its number in a list.
 
-    Of a folder all files below it whose name ends as an image's does, in order; hidden folders are left out.
+    A folder stands for all files below it with the suffix of an image, in order, without hidden
+    folders.
 
     Raises:
-        MedscaleError: for a folder without images, or something that is no image.
+        MedscaleError: for a folder without images, or an object that is no image.
     """
     if isinstance(images, str | Path) and Path(images).is_dir():
-        found = Listing(Path(images)).images
-        if not found:
+        paths = Listing(Path(images)).images
+        if not paths:
             raise MedscaleError(f"{images} has no file with the name of an image")
-        return [(path, Path(images) / path) for path in found]
-    several = [images] if is_one(images) else images
+        return [(path, Path(images) / path) for path in paths]
+    several = [images] if is_single(images) else images
     if not isinstance(several, Iterable):
         raise MedscaleError(
-            f"{type(images).__name__} is no image; give paths, a folder, bytes, PIL images or arrays"
+            f"{type(images).__name__} is no image; give paths, a folder, bytes, PIL images or"
+            " arrays"
         )
     return [
-        (str(one) if isinstance(one, str | Path) else f"image {n}", one)
-        for n, one in enumerate(several, start=1)
+        (str(image) if isinstance(image, str | Path) else f"image {number}", image)
+        for number, image in enumerate(several, start=1)
     ]
 
 
-def read(image: One, settings: Preprocess) -> tuple[Prepared, Facts]:
-    """An image's pixels as the network was trained on them, and what its headers tell (DICOM: age, sex, view).
+def read(image: ImageInput, settings: Preprocess) -> tuple[Prepared, Facts]:
+    """Return an image preprocessed as for training, and the facts in its headers.
 
-    A file's bytes are read as the shards were made. PIL images are turned as their EXIF says and taken as RGB; arrays
-    are uint8 RGB (H,W,3) or grey (H,W).
+    The bytes of a file are read as the shards were made; headers of DICOM files give age, sex and
+    view. PIL images are turned by their EXIF orientation and converted to RGB; arrays are uint8,
+    RGB (H,W,3) or grey (H,W).
 
     Raises:
-        Unreadable: with the audit's reason and what was seen.
-        MedscaleError: for an array of another kind.
+        Unreadable: with the audit's reason and a detail.
+        MedscaleError: for an array of another type or shape.
     """
+    frame = 0
     if isinstance(image, str | Path):
-        image = read_bytes(image)
+        image, frame = read_frame(image)
     if isinstance(image, bytes):
-        prepared = prepare(image, settings)
-        told = header(image) or {}
+        prepared = prepare(image, settings, frame)
+        facts = header(image) or {}
         return prepared, {
-            key: value for key, value in told.items() if key != "remark" and value is not None
+            key: value for key, value in facts.items() if key != "remark" and value is not None
         }
     if isinstance(image, Image.Image):
         try:
@@ -79,37 +85,41 @@ def read(image: One, settings: Preprocess) -> tuple[Prepared, Facts]:
         except (OSError, ValueError) as error:
             raise Unreadable(UNREADABLE, f"the PIL image: {error}") from None
     else:
-        pixels = _array(image)
+        pixels = _rgb(image)
     return Prepared(preprocess(pixels, settings), pixels.shape[1], pixels.shape[0]), {}
 
 
-def rows(facts: Sequence[Facts], encodings: Sequence[Encoding]) -> pd.DataFrame:
-    """What is known of each image as the columns that the network was trained with; unknown is None.
+def metadata_rows(facts: Sequence[Facts], encodings: Sequence[Encoding]) -> pd.DataFrame:
+    """Return the facts on each image as the columns that the network was trained with.
 
     Raises:
-        MedscaleError: for a fact that the network does not know.
+        MedscaleError: for a column that the network does not take.
     """
-    columns = [one.column for one in encodings]
-    unknown = sorted({key for known in facts for key in known if key not in columns})
+    columns = [encoding.column for encoding in encodings]
+    unknown = sorted({column for of_image in facts for column in of_image if column not in columns})
     if unknown:
-        takes = (
-            f"this network takes {', '.join(columns)}"
-            if columns
-            else "this network takes images alone"
+        takes = ", ".join(columns) if columns else "images alone"
+        raise MedscaleError(
+            f"metadata: {', '.join(unknown)} is not known; this network takes {takes}"
         )
-        raise MedscaleError(f"metadata: {', '.join(unknown)} is not known; {takes}")
     return pd.DataFrame(
-        [[known.get(name) for name in columns] for known in facts], columns=columns, dtype=object
+        [[of_image.get(column) for column in columns] for of_image in facts],
+        columns=columns,
+        dtype=object,
     )
 
 
-def metadata_of(
-    names: Sequence[str], metadata: Facts | Sequence[Facts] | pd.DataFrame | None
-) -> list[Facts]:
-    """What is said of each image: the same of all, of each in order, or a table with a column ``path``.
+def metadata_by_image(names: Sequence[str], metadata: Metadata) -> list[Facts]:
+    """Return the facts on each named image.
+
+    Args:
+        names: the images' names.
+        metadata: the same facts for all images, a list with the facts on each, or a table with a
+            column ``path``, which holds the names.
 
     Raises:
-        MedscaleError: when the numbers differ, or a table has no column ``path`` or a path twice.
+        MedscaleError: when the list has another length, or the table has no column ``path`` or a
+            path twice.
     """
     if metadata is None or isinstance(metadata, Mapping):
         return [metadata or {}] * len(names)
@@ -118,10 +128,9 @@ def metadata_of(
             raise MedscaleError(
                 "a table of metadata has a column `path`, with each image once, and others"
             )
-        known = (
-            metadata.astype(object).where(metadata.notna(), None).set_index("path").to_dict("index")
-        )
-        return [{str(key): value for key, value in known.get(name, {}).items()} for name in names]
+        table = metadata.astype(object).where(metadata.notna(), None).set_index("path")
+        by_path = table.to_dict("index")
+        return [{str(key): value for key, value in by_path.get(name, {}).items()} for name in names]
     if len(metadata) != len(names):
         raise MedscaleError(
             f"metadata of {len(metadata)} images were given with {len(names)} images"
@@ -129,16 +138,14 @@ def metadata_of(
     return list(metadata)
 
 
-def _array(pixels: np.ndarray) -> np.ndarray:
+def _rgb(pixels: np.ndarray) -> np.ndarray:
+    """Check an array and return it as RGB."""
     if not isinstance(pixels, np.ndarray):
         raise MedscaleError(
             f"{type(pixels).__name__} is no image; give a path, bytes, a PIL image or an array"
         )
-    if (
-        pixels.dtype != np.uint8
-        or pixels.ndim not in (2, 3)
-        or (pixels.ndim == 3 and pixels.shape[2] != 3)
-    ):
+    right_shape = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
+    if pixels.dtype != np.uint8 or not right_shape:
         raise MedscaleError(
             f"an array of {pixels.dtype} and shape {pixels.shape}; an image is uint8, H,W,3 or H,W"
         )

@@ -1,4 +1,4 @@
-"""A result folder's trained networks as plain modules in evaluation, with exactly the recorded weights."""
+"""A result folder's trained networks as PyTorch modules for inference."""
 
 from __future__ import annotations
 
@@ -15,37 +15,36 @@ CHANNELS = 3
 
 
 def network(inference: Inference, folder: Path, weights: Weights) -> nn.Module:
-    """One replicate's network on the CPU, in evaluation; weights that it would start training from are not looked for.
+    """Return one replicate's network on the CPU, in evaluation mode, with the recorded weights.
+
+    Pretrained weights, from which training may have started, are neither needed nor read.
 
     Raises:
         MedscaleError: when the weights are missing, damaged or do not fit the network.
     """
     model = inference.model.model_copy(update={"pretrained": None, "trained": "all"})
     if inference.task == "detection":
-        from medscale.engine.detect import (
-            yolo,
-        )  # imports nothing of ultralytics before it builds a network
+        from medscale.engine.detect import yolo  # needs ultralytics, which is optional
 
         module: nn.Module = yolo.build(model)
     else:
-        features = sum(one.features for one in inference.metadata)
+        features = sum(encoding.features for encoding in inference.metadata)
         module = build(model, len(inference.classes), CHANNELS, features)
-    _fill(module, folder / weights.file, weights.sha256)
+    _load_weights(module, folder / weights.file, weights.sha256)
     return module.eval().requires_grad_(False)
 
 
-def _fill(module: nn.Module, path: Path, digest: str) -> None:
+def _load_weights(module: nn.Module, path: Path, digest: str) -> None:
     if not path.is_file():
         raise MedscaleError(f"{path} is missing; copy the whole result folder")
     if sha256(path) != digest:
         raise MedscaleError(
             f"{path} is not the file that was trained (its SHA-256 differs); copy the folder again"
         )
-    given = read_weights(path)
     try:
-        module.load_state_dict(given, strict=True)
+        module.load_state_dict(read_weights(path), strict=True)
     except RuntimeError as error:
-        said = str(error).splitlines()
+        reason = str(error).splitlines()[1].strip()
         raise MedscaleError(
-            f"{path} does not fit the network that inference.json describes: {said[1].strip()}"
+            f"{path} does not fit the network that inference.json describes: {reason}"
         ) from None

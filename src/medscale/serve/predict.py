@@ -1,4 +1,4 @@
-"""Predictions on new images from a result folder, by the preprocessing and precision that it was trained with."""
+"""Predictions on new images from a result folder, with the preprocessing of the training."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from medscale.engine.parallel.precision import Precision
 from medscale.engine.plan import Augment
 from medscale.serve import bundle, inputs
 from medscale.serve.bundle import Inference, Weights
-from medscale.serve.inputs import Facts, Images, Named
+from medscale.serve.inputs import Facts, Images, Metadata, NamedImage
 from medscale.serve.networks import network
 
 
 @dataclass(frozen=True)
 class Box:
-    """A finding: the top left corner, width and height in pixels of the image as it is shown."""
+    """A detected finding: top left corner, width and height in pixels of the displayed image."""
 
     label: str
     x: float
@@ -43,12 +43,13 @@ class Box:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network says of one image.
+    """The prediction for one image.
 
     Attributes:
         source: the image's path or number.
-        probabilities: by class, in the order of the classes; empty for a detector or an unreadable image.
-        boxes: of a detector, most confident first; else None.
+        probabilities: by class, in the order of the classes; empty for a detector or an
+            unreadable image.
+        boxes: of a detector, most confident first; otherwise None.
         error: why there is no prediction, or None.
     """
 
@@ -60,28 +61,26 @@ class Prediction:
     @property
     def label(self) -> str | None:
         """The most probable class; None for a detector or an unreadable image."""
-        return (
-            max(self.probabilities, key=self.probabilities.__getitem__)
-            if self.probabilities
-            else None
-        )
+        values = self.probabilities
+        return max(values, key=values.__getitem__) if values else None
 
     @property
     def probability(self) -> float | None:
-        """Its probability."""
+        """The probability of the most probable class."""
         return self.probabilities[self.label] if self.label is not None else None
 
 
 class Predictor:
-    """A trained run, ready for new images; made by ``load``.
+    """A trained run that predicts new images; made by ``load``.
 
-    With several replicates the probabilities are their mean (a deep ensemble, Lakshminarayanan et al. 2017).
+    With several replicates, probabilities are the mean over them (a deep ensemble,
+    Lakshminarayanan et al., NeurIPS 2017).
 
     Attributes:
-        inference: what the result folder records.
+        inference: the content of inference.json.
         weights: the replicates in use.
-        networks: their networks in evaluation, in that order.
-        device: where they are.
+        networks: their networks in evaluation mode, in that order.
+        device: of the networks.
     """
 
     def __init__(
@@ -91,21 +90,26 @@ class Predictor:
         networks: list[nn.Module],
         device: torch.device,
     ):
-        form = torch.channels_last if inference.channels_last else torch.contiguous_format
+        layout = torch.channels_last if inference.channels_last else torch.contiguous_format
         self.inference, self.weights, self.device = inference, weights, device
-        self.networks = [one.to(device).to(memory_format=form) for one in networks]
-        self._form, self._precision = form, Precision.of(inference.amp, device)
-        self._eyes = Augmenter(Augment(crop=inference.crop), np.zeros(0), 0)
+        self.networks = [net.to(device).to(memory_format=layout) for net in networks]
+        self._layout, self._precision = layout, Precision.of(inference.amp, device)
+        self._augmenter = Augmenter(Augment(crop=inference.crop), np.zeros(0), 0)
 
     @property
     def classes(self) -> list[str]:
         """Names of the classes."""
         return self.inference.classes
 
+    @property
+    def name(self) -> str:
+        """The run's name in messages and requests: ``<study>/<run>``."""
+        return f"{self.inference.study}/{self.inference.run}"
+
     def predict(
         self,
         images: Images,
-        metadata: Facts | Sequence[Facts] | pd.DataFrame | None = None,
+        metadata: Metadata = None,
         *,
         batch_size: int = 32,
         calibrated: bool = False,
@@ -114,38 +118,43 @@ class Predictor:
         """Predict one image, a list of them, or all in a folder.
 
         Args:
-            images: a path, a file's bytes, a PIL image, a uint8 array (H,W,3 RGB or H,W grey), or a folder or list.
-            metadata: what is known of the images, for networks that take it (``{"age": 61, "sex": "female"}``): of all
-                alike, a list of each, or a table with a column ``path``. What is not said is taken from DICOM headers,
-                and else is unknown.
-            batch_size: images at a time.
-            calibrated: divide logits by the temperature that was fitted on the validation split.
-            progress: name of a progress bar; without one there is none.
+            images: a path, a file's bytes, a PIL image, a uint8 array (H,W,3 RGB or H,W grey), or
+                a folder or list.
+            metadata: facts on the patients, for networks that take them
+                (``{"age": 61, "sex": "female"}``): one mapping for all images, a list with a
+                mapping for each, or a table with a column ``path``. A column that is left out is
+                taken from DICOM headers, and is otherwise unknown.
+            batch_size: images in a batch.
+            calibrated: divide logits by the temperature fitted on the validation split.
+            progress: title of a progress bar; none is shown without one.
 
         Returns:
-            A prediction for one image, else a list in order, in which an unreadable image has an ``error``.
+            A prediction for one image; otherwise a list in order, in which an unreadable image has
+            an ``error``.
 
         Raises:
             Unreadable: when the one image cannot be read.
-            MedscaleError: for what is no image, metadata that the network does not take, or no temperature.
+            MedscaleError: for an object that is no image, metadata that the network does not take,
+                or a temperature that was not fitted.
         """
-        items = inputs.named(images)
-        if inputs.is_one(images):
-            (name, image), told = items[0], inputs.metadata_of([items[0][0]], metadata)
-            return self._batch([name], [self.prepare(image)], told, calibrated)[0]
+        items = inputs.name_images(images)
+        if inputs.is_single(images):
+            name, image = items[0]
+            facts = inputs.metadata_by_image([name], metadata)
+            return self._predict_batch([name], [self.prepare(image)], facts, calibrated)[0]
         return list(
             track(self.stream(items, metadata, batch_size, calibrated), progress, len(items))
         )
 
     def stream(
         self,
-        items: Sequence[Named],
-        metadata: Facts | Sequence[Facts] | pd.DataFrame | None = None,
+        items: Sequence[NamedImage],
+        metadata: Metadata = None,
         batch_size: int = 32,
         calibrated: bool = False,
     ) -> Iterator[Prediction]:
-        """Predictions of named images in order, batch by batch; the next batch is decoded meanwhile."""
-        told = inputs.metadata_of([name for name, _ in items], metadata)
+        """Yield the predictions of named images in order, decoding the next batch meanwhile."""
+        facts = inputs.metadata_by_image([name for name, _ in items], metadata)
         with ThreadPoolExecutor(len(sched_getaffinity(0)), "decode") as threads:
             following = [threads.submit(self._read, item) for item in items[:batch_size]]
             for start in range(0, len(items), batch_size):
@@ -154,188 +163,201 @@ class Predictor:
                     threads.submit(self._read, item) for item in items[end : end + batch_size]
                 ]
                 names = [name for name, _ in items[start:end]]
-                yield from self._batch(
-                    names, [one.result() for one in reading], told[start:end], calibrated
-                )
+                images = [future.result() for future in reading]
+                yield from self._predict_batch(names, images, facts[start:end], calibrated)
 
-    def prepare(self, image: inputs.One) -> tuple[Prepared, Facts]:
-        """Read one image: pixels as the network was trained on them, and what its headers tell of the patient.
+    def prepare(self, image: inputs.ImageInput) -> tuple[Prepared, Facts]:
+        """Read one image: pixels preprocessed as for training, and the facts in its headers.
 
         Raises:
             Unreadable: with the audit's reason.
         """
         return inputs.read(image, self.inference.preprocess)
 
+    def accepted(self, facts: Facts) -> dict[str, Any]:
+        """Return those of the facts that the network takes."""
+        columns = {encoding.column for encoding in self.inference.metadata}
+        return {column: value for column, value in facts.items() if column in columns}
+
     def features(self, facts: Sequence[Facts]) -> np.ndarray | None:
-        """Metadata of each image as features, float32, shape n,F; None where the network takes images alone.
+        """Encode the facts on each image: float32, shape n,F; None if the network takes none.
 
         Raises:
-            MedscaleError: for a fact that the network does not know, or that is no number where one is wanted.
+            MedscaleError: for a column that the network does not take, or text for a number.
         """
-        return encodings.apply(self.inference.metadata, inputs.rows(facts, self.inference.metadata))
+        columns = self.inference.metadata
+        return encodings.apply(columns, inputs.metadata_rows(facts, columns))
 
-    def seen(self, pixels: np.ndarray) -> Tensor:
-        """Preprocessed images (uint8, n,size,size,3) cropped and normalized: float32, n,3,h,w, on the device."""
+    def network_inputs(
+        self, pixels: np.ndarray, features: np.ndarray | None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Crop and normalize preprocessed images, and put the inputs on the device.
+
+        Args:
+            pixels: uint8, n,size,size,3.
+            features: float32, n,F, or None.
+
+        Returns:
+            Images, float32, n,3,h,w; with features, both.
+        """
         images = torch.from_numpy(pixels).to(self.device)
-        changes = self._eyes.neutral(len(pixels), (pixels.shape[1], pixels.shape[2])).to(
-            self.device
-        )
-        return self._eyes.apply(images, changes, training=False).contiguous(
-            memory_format=self._form
-        )
+        size = (pixels.shape[1], pixels.shape[2])
+        changes = self._augmenter.neutral(len(pixels), size).to(self.device)
+        images = self._augmenter.apply(images, changes, training=False)
+        images = images.contiguous(memory_format=self._layout)
+        return images if features is None else (images, torch.from_numpy(features).to(self.device))
 
     @torch.inference_mode()
     def logits(self, pixels: np.ndarray, features: np.ndarray | None = None) -> Tensor:
-        """Raw outputs of each network in use, float32, shape S,n,…, for preprocessed images (uint8, n,size,size,3)."""
-        images = self.seen(pixels)
-        given = images if features is None else (images, torch.from_numpy(features).to(self.device))
+        """Return the raw outputs of each network, float32, shape S,n,…; see ``network_inputs``."""
+        given = self.network_inputs(pixels, features)
         with self._precision.autocast():
-            return torch.stack([one(given).float() for one in self.networks])
+            return torch.stack([net(given).float() for net in self.networks])
 
     def probabilities(
         self, pixels: np.ndarray, features: np.ndarray | None = None, calibrated: bool = False
     ) -> np.ndarray:
-        """Mean probabilities of the networks in use, float32, shape n,K; see ``logits``.
+        """Return the mean probabilities over the networks, float32, n,K; see ``network_inputs``.
 
         Raises:
-            MedscaleError: when calibrated ones are wanted and no temperature was fitted.
+            MedscaleError: for calibrated ones where no temperature was fitted.
         """
         logits = self.logits(pixels, features)
         if calibrated:
             logits = logits / self._temperatures.view(-1, 1, 1)
         return torch.softmax(logits, 2).mean(0).cpu().numpy()
 
-    def boxes(self, pixels: np.ndarray) -> list[np.ndarray]:
-        """Boxes of each image, float32, shape B,5: x, y, width, height as shares of its sides, and confidence."""
+    def boxes(self, pixels: np.ndarray, sizes: Sequence[tuple[int, int]]) -> list[list[Box]]:
+        """Return each image's boxes in pixels, most confident first.
+
+        Args:
+            pixels: preprocessed images, uint8, n,size,size,3.
+            sizes: width and height of each displayed image in pixels.
+        """
         from medscale.engine.detect.task import suppress
 
-        corners, confidence = self.head.decode(self.logits(pixels)[0])
-        least = self.weights[0].threshold or 0.0
-        found = [suppress(c, s).cpu().numpy() for c, s in zip(corners, confidence, strict=True)]
-        return [boxes[boxes[:, 4] >= least] for boxes in found]
+        corners, confidences = self.head.decode(self.logits(pixels)[0])
+        threshold, label = self.weights[0].threshold or 0.0, self.classes[-1]
+        boxes = []
+        for corner, confidence, size in zip(corners, confidences, sizes, strict=True):
+            # Rows of x, y, width, height as shares of the image's sides, and confidence.
+            rows = suppress(corner, confidence).cpu().numpy()
+            rows = rows[rows[:, 4] >= threshold] * np.array([*size, *size, 1.0])
+            boxes.append([Box(label, *row) for row in rows.tolist()])
+        return boxes
 
     def table(self, predictions: Sequence[Prediction]) -> pd.DataFrame:
-        """Predictions as a table: a row an image; of a detector a row a box, and one for an image without.
+        """Return predictions as a table.
 
         Returns:
-            ``path, label, probability, p_<class> …, error``, or of boxes ``path, label, x, y, width, height,
-            confidence, error``.
+            A row an image, ``path, label, probability, p_<class> …, error``; of a detector a row a
+            box, ``path, label, x, y, width, height, confidence, error``, and one row for an image
+            without boxes.
         """
         if self.inference.task == "detection":
             columns = ["path", *Box.__annotations__, "error"]
             rows = [
-                {"path": one.source, "error": one.error, **(vars(box) if box else {})}
-                for one in predictions
-                for box in one.boxes or (None,)
+                {"path": image.source, "error": image.error, **(vars(box) if box else {})}
+                for image in predictions
+                for box in image.boxes or (None,)
             ]
         else:
-            columns = [
-                "path",
-                "label",
-                "probability",
-                *(f"p_{name}" for name in self.classes),
-                "error",
-            ]
+            names = [f"p_{name}" for name in self.classes]
+            columns = ["path", "label", "probability", *names, "error"]
             rows = [
-                {
-                    "path": one.source,
-                    "label": one.label,
-                    "probability": one.probability,
-                    "error": one.error,
-                }
-                | {f"p_{name}": value for name, value in one.probabilities.items()}
-                for one in predictions
+                {"path": image.source, "error": image.error}
+                | {"label": image.label, "probability": image.probability}
+                | {f"p_{name}": value for name, value in image.probabilities.items()}
+                for image in predictions
             ]
         return pd.DataFrame(rows, columns=columns)
 
     @cached_property
     def head(self) -> Any:
-        """What turns a detector's outputs into boxes."""
+        """The part of a detector that turns its outputs into boxes."""
         from medscale.engine.detect import yolo
 
         return yolo.BoxLoss(self.networks[0], self.inference.preprocess.size)
 
     @cached_property
     def _temperatures(self) -> Tensor:
-        values = [one.temperature for one in self.weights]
+        values = [weights.temperature for weights in self.weights]
         if None in values:
-            raise MedscaleError(
-                f"no temperature was fitted for {self.inference.study}/{self.inference.run}"
-            )
+            raise MedscaleError(f"no temperature was fitted for {self.name}")
         return torch.tensor(values, device=self.device)
 
-    def _read(self, item: Named) -> tuple[Prepared, Facts] | Unreadable:
+    def _read(self, item: NamedImage) -> tuple[Prepared, Facts] | Unreadable:
         try:
             return self.prepare(item[1])
         except Unreadable as error:
             return error
 
-    def _batch(
+    def _predict_batch(
         self,
         names: list[str],
-        read: list[tuple[Prepared, Facts] | Unreadable],
-        told: list[Facts],
+        images: Sequence[tuple[Prepared, Facts] | Unreadable],
+        facts: Sequence[Facts],
         calibrated: bool,
     ) -> list[Prediction]:
-        """One batch's predictions, with errors where they belong."""
-        there = {n: one for n, one in enumerate(read) if not isinstance(one, Unreadable)}
-        answers = {
-            n: Prediction(names[n], error=str(one))
-            for n, one in enumerate(read)
-            if isinstance(one, Unreadable)
-        }
-        if there:
-            pixels = np.stack([prepared.pixels for prepared, _ in there.values()])
-            columns = {one.column for one in self.inference.metadata}
-            own = [
-                {k: v for k, v in headers.items() if k in columns} for _, headers in there.values()
-            ]
-            features = self.features(
-                [{**known, **told[n]} for n, known in zip(there, own, strict=True)]
-            )
-            if self.inference.task == "detection":
-                results = self._found(pixels, [prepared for prepared, _ in there.values()])
-            else:
-                found = self.probabilities(pixels, features, calibrated)
-                results = [
-                    {"probabilities": dict(zip(self.classes, row.tolist(), strict=True))}
-                    for row in found
-                ]
-            answers |= {
-                n: Prediction(names[n], **one) for n, one in zip(there, results, strict=True)
-            }
-        return [answers[n] for n in range(len(names))]
+        """Return a batch's predictions; an unreadable image's has its error.
 
-    def _found(self, pixels: np.ndarray, prepared: list[Prepared]) -> list[dict[str, Any]]:
-        """Boxes in pixels of each image."""
-        label, answers = self.classes[-1], []
-        for one, boxes in zip(prepared, self.boxes(pixels), strict=True):
-            scaled = boxes * np.array([one.width, one.height, one.width, one.height, 1.0])
-            answers.append({"boxes": [Box(label, *row) for row in scaled.tolist()]})
-        return answers
+        Args:
+            names: of the images.
+            images: what reading each image gave.
+            facts: from the caller, on each image; they win over those in headers.
+            calibrated: as ``predict``.
+        """
+        predictions, readable = {}, {}
+        for number, image in enumerate(images):
+            if isinstance(image, Unreadable):
+                predictions[number] = Prediction(names[number], error=str(image))
+            else:
+                readable[number] = image
+        if readable:
+            results = self._results(
+                [prepared for prepared, _ in readable.values()],
+                [{**self.accepted(header), **facts[n]} for n, (_, header) in readable.items()],
+                calibrated,
+            )
+            for number, result in zip(readable, results, strict=True):
+                predictions[number] = Prediction(names[number], **result)
+        return [predictions[number] for number in range(len(names))]
+
+    def _results(
+        self, images: Sequence[Prepared], facts: Sequence[Facts], calibrated: bool
+    ) -> list[dict[str, Any]]:
+        """Return the fields ``boxes`` or ``probabilities`` of each image's prediction."""
+        pixels = np.stack([image.pixels for image in images])
+        features = self.features(facts)
+        if self.inference.task == "detection":
+            sizes = [(image.width, image.height) for image in images]
+            return [{"boxes": boxes} for boxes in self.boxes(pixels, sizes)]
+        rows = self.probabilities(pixels, features, calibrated).tolist()
+        return [{"probabilities": dict(zip(self.classes, row, strict=True))} for row in rows]
 
 
 def load(
     folder: str | Path, seed: int | Literal["all"] | None = None, device: str | None = None
 ) -> Predictor:
-    """Load what a run trained, from its result folder, wherever that was copied to.
+    """Load a trained run from its result folder, or from a copy of that folder.
 
-    Nothing is unpickled: weights are safetensors, all else is JSON.
+    Nothing is unpickled: weights are safetensors, everything else is JSON.
 
     Args:
         folder: ``results/<study>/<run>``.
-        seed: which replicate; None for the one that did best on the validation split, 'all' for the mean of all.
-        device: such as ``cpu`` or ``cuda:0``; None for a GPU where there is one.
+        seed: of the replicate; None for the best on the validation split, 'all' for the mean over
+            all replicates.
+        device: such as ``cpu`` or ``cuda:0``; None for a GPU if there is one.
 
     Raises:
-        MedscaleError: when the folder is no result folder, is not whole, or has no such replicate.
+        MedscaleError: when the folder is no result folder or incomplete, or has no such replicate.
     """
     folder = Path(folder)
     inference = bundle.read(folder)
     weights = inference.weights(seed)
     if inference.task == "detection" and len(weights) > 1:
-        raise MedscaleError("boxes of several detectors are not put together; load one seed")
-    networks = [network(inference, folder, one) for one in weights]
+        raise MedscaleError("boxes of several detectors cannot be combined; load one seed")
+    networks = [network(inference, folder, replicate) for replicate in weights]
     return Predictor(inference, weights, networks, _device(device))
 
 

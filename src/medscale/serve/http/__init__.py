@@ -1,1 +1,1 @@
-"""What was trained behind HTTP: a web page and an API, with processes of their own for decoding and predicting."""
+"""The HTTP service: a web page and an API for trained runs, in several processes."""

@@ -1,4 +1,7 @@
-"""What the service answers, as its API page says; pixels and boxes are those of the image as it is shown."""
+"""The service's answers; coordinates are pixels of the displayed image.
+
+The page /docs shows these classes, their docstrings and the descriptions of their fields.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,14 @@ NOTICE = (
 
 
 class Column(BaseModel):
-    """Something that may be said of the patient beside the image; what is not said is unknown."""
+    """A fact on the patient that a model takes with the image; a missing one is unknown."""
 
     name: str
-    words: list[str] | None = Field(description="the words that training knew; null: a number")
+    words: list[str] | None = Field(description="the values of the training data; null: a number")
 
 
 class Calibration(BaseModel):
-    """Whether probabilities are calibrated, and how."""
+    """Whether and how probabilities are calibrated."""
 
     calibrated: bool
     says: str
@@ -35,26 +38,26 @@ class Score(BaseModel):
 
 
 class Model(BaseModel):
-    """A model that can be asked."""
+    """A model that the service offers."""
 
     id: str
     study: str
     run: str
     task: Literal["classification", "detection"]
     classes: list[str]
-    networks: int = Field(description="how many networks' probabilities are averaged")
-    members: list[str] = Field(description="of an ensemble of runs: their models")
+    networks: int = Field(description="number of networks whose probabilities are averaged")
+    members: list[str] = Field(description="of an ensemble of runs: the ids of their models")
     metadata: list[Column]
     calibration: Calibration
-    explains: bool = Field(description="whether it has heat maps (Grad-CAM)")
+    explains: bool = Field(description="whether heat maps (Grad-CAM) are available")
     scores: list[Score]
     mark: str = Field(
-        description="what must be said beside its results, such as that it saw synthetic images alone"
+        description="a limit to state with every result, such as training on synthetic images"
     )
 
 
 class Limits(BaseModel):
-    """What a request may hold."""
+    """Limits of a request."""
 
     megabytes: float
     megapixels: float
@@ -63,7 +66,7 @@ class Limits(BaseModel):
 
 
 class Models(BaseModel):
-    """All models, the first being what is asked where none is named."""
+    """All models; a request that names no model uses the first."""
 
     notice: str = NOTICE
     models: list[Model]
@@ -94,21 +97,24 @@ class Refusal(BaseModel):
 
 
 class Result(BaseModel):
-    """What is said of one image."""
+    """The prediction for one image."""
 
-    number: int = Field(description="its place in the request, from 1")
+    number: int = Field(description="position in the request, from 1")
     error: Refusal | None = None
     width: int | None = None
     height: int | None = None
     label: str | None = Field(None, description="the most probable class")
-    probabilities: dict[str, float] | None = Field(None, description="by class; null of a detector")
+    probabilities: dict[str, float] | None = Field(
+        None, description="by class; null for a detector"
+    )
     boxes: list[Finding] | None = Field(None, description="of a detector, most confident first")
-    seen: Region | None = Field(None, description="the part that the network saw")
+    seen: Region | None = Field(None, description="the part that the network received")
     heatmap: str | None = Field(
         None,
-        description="Grad-CAM for the most probable class: a PNG (data URL) to be laid over the whole image",
+        description="Grad-CAM for the most probable class, a PNG (data URL) that covers the whole"
+        " image",
     )
-    preview: str | None = Field(None, description="the image as it is shown: a JPEG as a data URL")
+    preview: str | None = Field(None, description="the displayed image, a JPEG (data URL)")
 
 
 class Predictions(BaseModel):
@@ -122,6 +128,6 @@ class Predictions(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether the service is there, or ready."""
+    """Whether the service runs, or is ready."""
 
     status: str

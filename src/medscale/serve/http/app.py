@@ -1,4 +1,4 @@
-"""The service as a FastAPI application: its addresses, and how they are described."""
+"""The service as a FastAPI application: its paths and their descriptions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from medscale import __version__
 from medscale.serve.http import upload
 from medscale.serve.http.answers import NOTICE, Health, Models, Predictions
 from medscale.serve.http.gate import Gate
-from medscale.serve.http.problems import MEDIA_TYPE, Problem, Told, answer
+from medscale.serve.http.problems import MEDIA_TYPE, Problem, ProblemDetails, to_response
 from medscale.serve.http.service import Service
 
 PAGE = Path(__file__).with_name("page")
@@ -35,11 +35,11 @@ FORM = {
                     upload.IMAGES: {
                         "type": "array",
                         "items": {"type": "string", "format": "binary"},
-                        "description": "one or more images: JPEG, PNG, TIFF, WebP, GIF, BMP or DICOM",
+                        "description": "images: JPEG, PNG, TIFF, WebP, GIF, BMP or DICOM",
                     },
                     upload.METADATA: {
                         "type": "string",
-                        "description": 'what is known of the patient, as the model takes it: {"age": 61}',
+                        "description": 'facts on the patient as JSON, such as {"age": 61}',
                     },
                 },
             }
@@ -47,24 +47,24 @@ FORM = {
     },
 }
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Told, "description": says, "content": {MEDIA_TYPE: {}}}
-    for status, says in {
+    status: {"model": ProblemDetails, "description": description, "content": {MEDIA_TYPE: {}}}
+    for status, description in {
         400: "the form cannot be read",
         401: "the key is missing or wrong",
         404: "there is no such model",
         408: "the request did not arrive in time",
         411: "the request has no Content-Length",
         413: "the request has too many bytes, or its image too many pixels",
-        415: "what was sent is no image, or of a kind that is not taken",
+        415: "the file is no image, or of an unsupported format",
         422: "the image is damaged, or the metadata do not fit the model",
-        429: "more requests than the caller's rate allows; Retry-After says when to come again",
-        503: "the service is full, or starting a process again; Retry-After says when to come again",
+        429: "more requests than the caller's rate allows; try again after Retry-After seconds",
+        503: "the service is full, or restarts a process; try again after Retry-After seconds",
     }.items()
 }
 
 
 def create_app(service: Service) -> FastAPI:
-    """The application; as its lifespan begins the models are loaded, unless they are already."""
+    """Return the application; its lifespan starts and stops the service."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -94,7 +94,7 @@ def create_app(service: Service) -> FastAPI:
 
 
 def _add_predictions(app: FastAPI, service: Service) -> None:
-    @app.get("/v1/models", summary="What can be asked")
+    @app.get("/v1/models", summary="Models and limits")
     async def models() -> Models:
         return service.models()
 
@@ -108,26 +108,26 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
     async def predict(
         request: Request,
         model: Annotated[
-            str | None, Query(description="its id; the first without one", max_length=200)
+            str | None, Query(description="id of a model; without it, the first", max_length=200)
         ] = None,
-        explain: Annotated[bool, Query(description="also heat maps (Grad-CAM)")] = False,
+        explain: Annotated[bool, Query(description="add heat maps (Grad-CAM)")] = False,
         preview: Annotated[
-            bool, Query(description="also the images as they are shown, made small")
+            bool, Query(description="add the displayed images, reduced in size")
         ] = False,
     ) -> Predictions:
-        """An image that cannot be read has an `error` in place of a prediction; where none can, that is the answer."""
+        """An unreadable image has an `error`; if no image is readable, the request is refused."""
         settings = service.settings
         service.admission.count(request.client.host if request.client else "")
         offer = service.offer(model)
         size = upload.length(request, settings)
         with service.admission.enter(size) as take:
-            given = await upload.read(request, settings, offer.model)
-            take(len(given.images) - 1)
-            return await service.predict(given, offer, explain=explain, preview=preview)
+            content = await upload.read(request, settings, offer.model)
+            take(len(content.images) - 1)
+            return await service.predict(content, offer, explain=explain, preview=preview)
 
 
 def _add_state(app: FastAPI, service: Service) -> None:
-    @app.get("/healthz", summary="Is the service there?")
+    @app.get("/healthz", summary="Does the service run?")
     async def health() -> Health:
         return Health(status="there")
 
@@ -155,25 +155,25 @@ def _add_page(app: FastAPI) -> None:
 
 
 def _add_refusals(app: FastAPI, service: Service) -> None:
-    def tells(
-        problem: Callable[[Any], Problem],
+    def handler(
+        to_problem: Callable[[Any], Problem],
     ) -> Callable[[Request, Exception], Awaitable[JSONResponse]]:
         async def handle(_: Request, error: Exception) -> JSONResponse:
-            made = problem(error)
-            if made.reason:
-                service.metrics.refused.labels(made.reason).inc()
-            return answer(made)
+            problem = to_problem(error)
+            if problem.reason:
+                service.metrics.refused.labels(problem.reason).inc()
+            return to_response(problem)
 
         return handle
 
-    app.add_exception_handler(Problem, tells(lambda problem: problem))
+    app.add_exception_handler(Problem, handler(lambda problem: problem))
     app.add_exception_handler(
-        HTTPException, tells(lambda e: Problem(e.status_code, str(e.detail), "address"))
+        HTTPException, handler(lambda e: Problem(e.status_code, str(e.detail), "address"))
     )
     app.add_exception_handler(
-        RequestValidationError, tells(lambda e: Problem(422, _first(e), "query"))
+        RequestValidationError, handler(lambda e: Problem(422, _first(e), "query"))
     )
-    app.add_exception_handler(Exception, tells(lambda _: Problem(500, FAULT, "fault")))
+    app.add_exception_handler(Exception, handler(lambda _: Problem(500, FAULT, "fault")))
 
 
 def _first(error: RequestValidationError) -> str:

@@ -1,4 +1,4 @@
-"""What every request passes: names and keys are checked, headers set, and a refused body is let run out."""
+"""The outermost layer of the service: keys, security headers, and bodies of refused requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medscale.serve.http.metrics import Metrics
-from medscale.serve.http.problems import Problem, answer
+from medscale.serve.http.problems import Problem, to_response
 from medscale.serve.http.settings import Settings
 
 POLICY = "; ".join(
@@ -39,14 +39,16 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 GUARDED = ("/v1/", "/metrics")  # paths that need the key
-DRAIN_BYTES, DRAIN_S = 256 * 10**6, 10.0
+DISCARD_BYTES, DISCARD_S = 256 * 10**6, 10.0  # most of a refused body that is received
 
 
 class Gate:
     """ASGI middleware around the whole service.
 
-    A body that is refused unread is still received and thrown away, up to a limit: a caller that is busy sending would
-    see its connection reset rather than the refusal. One that asks before it sends (Expect) is told at once.
+    The body of a refused request is received and discarded, up to a limit, before the refusal is
+    sent: a caller that is still sending would see a broken connection instead of the refusal.
+    A caller that waits for "100 Continue" (Expect header) has sent nothing yet and is refused at
+    once.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, router: Any) -> None:
@@ -57,45 +59,44 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun, headers = time.monotonic(), Headers(scope=scope)
-        body = Body(receive, asks_first="expect" in headers)
+        start, headers = time.monotonic(), Headers(scope=scope)
+        body = Body(receive, complete="expect" in headers)
 
-        async def send_on(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 if message["status"] >= 400:
-                    await body.run_out()
+                    await body.discard()
                 MutableHeaders(scope=message).update(HEADERS)
                 path = self._path(scope)
                 self._metrics.requests.labels(path, str(message["status"])).inc()
-                self._metrics.seconds.labels(path).observe(time.monotonic() - begun)
+                self._metrics.seconds.labels(path).observe(time.monotonic() - start)
             await send(message)
 
         try:
             self._check(scope["path"], headers)
         except Problem as problem:
             self._metrics.refused.labels(problem.reason).inc()
-            await answer(problem)(scope, body.receive, send_on)
+            await to_response(problem)(scope, body.receive, send_with_headers)
             return
-        await self._app(scope, body.receive, send_on)
+        await self._app(scope, body.receive, send_with_headers)
 
     def _check(self, path: str, headers: Headers) -> None:
-        """Whether a request may go on at all."""
+        """Raise a Problem for a request from another site's page, or without the key."""
         if not path.startswith(GUARDED):
             return
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-            raise Problem(403, "pages of other sites may not ask", "site")
-        key = self._settings.key
-        if key is None:
+            raise Problem(403, "pages of other sites may not use this service", "site")
+        if (key := self._settings.key) is None:
             return
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        given = headers.get("x-api-key") or (given if scheme.lower() == "bearer" else "")
-        if not hmac.compare_digest(given.encode(), key.get_secret_value().encode()):
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        sent = headers.get("x-api-key") or (token if scheme.lower() == "bearer" else "")
+        if not hmac.compare_digest(sent.encode(), key.get_secret_value().encode()):
             raise Problem(
                 401, "send the service's key as X-API-Key, or as Authorization: Bearer", "key"
             )
 
     def _path(self, scope: Scope) -> str:
-        """A route's path for the metrics, not what a caller makes up."""
+        """Return the path of a route: metrics must not have labels that a caller invents."""
         for route in self._router.routes:
             if route.matches(scope)[0] is not Match.NONE:
                 return str(route.path)
@@ -103,21 +104,27 @@ class Gate:
 
 
 class Body:
-    """A request's body on its way in: whether it has all come, and what is done if nobody wants it."""
+    """The incoming body of a request.
 
-    def __init__(self, receive: Receive, *, asks_first: bool) -> None:
-        self._receive, self._over = receive, asks_first
+    Args:
+        receive: the ASGI server's function.
+        complete: whether nothing more is expected from the caller.
+    """
+
+    def __init__(self, receive: Receive, *, complete: bool) -> None:
+        self._receive, self._complete = receive, complete
 
     async def receive(self) -> Message:
-        """The next part."""
+        """Return the next part."""
         message = await self._receive()
-        self._over = message["type"] == "http.disconnect" or not message.get("more_body", False)
+        more = message.get("more_body", False)
+        self._complete = message["type"] == "http.disconnect" or not more
         return message
 
-    async def run_out(self) -> None:
-        """Receive and forget what is left, up to a limit."""
-        left = DRAIN_BYTES
+    async def discard(self) -> None:
+        """Receive and discard the rest, up to ``DISCARD_BYTES`` and ``DISCARD_S`` seconds."""
+        remaining = DISCARD_BYTES
         with suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_S):
-                while not self._over and left > 0:
-                    left -= len((await self.receive()).get("body", b""))
+            async with asyncio.timeout(DISCARD_S):
+                while not self._complete and remaining > 0:
+                    remaining -= len((await self.receive()).get("body", b""))

@@ -1,4 +1,4 @@
-"""What the service and its processes hand each other; imports neither PyTorch nor OpenCV."""
+"""Messages between the service and its processes; without imports of PyTorch and OpenCV."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from medscale.config.sections import Preprocess
+from medscale.data.settings import Preprocess
 from medscale.serve.http.answers import Finding, Model, Region
 
 if TYPE_CHECKING:
@@ -14,23 +14,29 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """An upload, and what is wanted of it: preprocessed for each of ``wanted``, and a picture to show."""
+class EncodedImage:
+    """An uploaded image for a decoding process.
+
+    Attributes:
+        data: its bytes, as sent.
+        preprocessings: settings to preprocess it with; the result has pixels for each.
+        preview: whether the result has a preview.
+    """
 
     data: bytes = field(repr=False)
-    wanted: tuple[Preprocess, ...]
+    preprocessings: tuple[Preprocess, ...]
     preview: bool
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """An image as networks take it.
+class DecodedImage:
+    """A decoded and preprocessed image.
 
     Attributes:
-        pixels: uint8 RGB, shape size,size,3, one for each wanted preprocessing.
-        width: pixels of the image as it is shown.
-        height: the same.
-        facts: what its headers tell of the patient (DICOM: age, sex, view).
+        pixels: uint8 RGB, shape size,size,3, for each preprocessing.
+        width: of the displayed image in pixels.
+        height: of the displayed image in pixels.
+        facts: on the patient, from the headers (DICOM: age, sex, view).
         preview: a JPEG of the whole image, or None.
     """
 
@@ -42,8 +48,8 @@ class Decoded:
 
 
 @dataclass(frozen=True)
-class Refused:
-    """An upload that gives no pixels: the HTTP status to say so with, the audit's reason and what was seen."""
+class RefusedImage:
+    """An upload that cannot be decoded: the HTTP status, the audit's reason and a detail."""
 
     status: int
     reason: str
@@ -52,15 +58,22 @@ class Refused:
 
 @dataclass(frozen=True)
 class Offer:
-    """A model that a predicting process has, and the preprocessings that it wants."""
+    """A model in the predicting processes, and the preprocessings that its networks need."""
 
     model: Model
-    wanted: tuple[Preprocess, ...]
+    preprocessings: tuple[Preprocess, ...]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """An image for a model: its pixels in each wanted preprocessing, its size, and what is known of the patient."""
+class ModelInput:
+    """An image for a model.
+
+    Attributes:
+        pixels: as ``DecodedImage.pixels``, for the preprocessings of the model's offer.
+        width: of the displayed image in pixels.
+        height: of the displayed image in pixels.
+        facts: on the patient.
+    """
 
     pixels: list[np.ndarray] = field(repr=False)
     width: int
@@ -69,10 +82,23 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a model says of an image; ``heatmap`` is a PNG."""
+class ModelOutput:
+    """A model's prediction for an image.
+
+    Attributes:
+        probabilities: by class; None for a detector.
+        boxes: of a detector; otherwise None.
+        region: the part of the image that the network received.
+        heatmap: a PNG, or None.
+    """
 
     probabilities: dict[str, float] | None
     boxes: list[Finding] | None
-    seen: Region
+    region: Region
     heatmap: bytes | None = field(repr=False)
+
+    @property
+    def label(self) -> str | None:
+        """The most probable class; None for a detector."""
+        values = self.probabilities
+        return max(values, key=values.__getitem__) if values else None

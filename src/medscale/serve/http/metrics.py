@@ -1,6 +1,8 @@
-"""What Prometheus is told; nothing of callers or images."""
+"""Counters for Prometheus; they hold nothing about callers or images."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -18,52 +20,42 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """The service's counters, in a registry of its own."""
+    """The counters of one service, in their own registry, so that services share none."""
 
     def __init__(self) -> None:
         disable_created_metrics()
-        self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        self.requests = Counter(
-            "medscale_requests", "answered requests", ["path", "status"], registry=registry
-        )
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        to: dict[str, Any] = {"registry": self.registry}
+        self.requests = Counter("medscale_requests", "answered requests", ["path", "status"], **to)
         self.seconds = Histogram(
             "medscale_request_seconds",
             "from a request to its answer",
             ["path"],
             buckets=SECONDS,
-            registry=registry,
+            **to,
         )
-        self.refused = Counter(
-            "medscale_refused", "refused requests and images", ["reason"], registry=registry
-        )
-        self.images = Counter("medscale_images", "predicted images", ["model"], registry=registry)
+        self.refused = Counter("medscale_refused", "refused requests and images", ["reason"], **to)
+        self.images = Counter("medscale_images", "predicted images", ["model"], **to)
         self.sizes = Histogram(
-            "medscale_batch_images", "images a batch", ["work"], buckets=SIZES, registry=registry
+            "medscale_batch_images", "images in a batch", ["work"], buckets=SIZES, **to
         )
         self.busy = Histogram(
             "medscale_batch_seconds",
-            "a process's time for a batch",
+            "time of a process for a batch",
             ["work"],
             buckets=SECONDS,
-            registry=registry,
+            **to,
         )
         self.lost = Counter(
-            "medscale_processes_lost", "processes that died, replaced", ["work"], registry=registry
+            "medscale_processes_lost", "processes that died and were replaced", ["work"], **to
         )
-        self.alive = Gauge(
-            "medscale_processes", "processes that take work", ["work"], registry=registry
-        )
-        self.waiting = Gauge(
-            "medscale_waiting",
-            "pieces of work that wait for a process",
-            ["work"],
-            registry=registry,
-        )
+        self.alive = Gauge("medscale_processes", "processes that accept work", ["work"], **to)
+        self.waiting = Gauge("medscale_waiting", "jobs that wait for a process", ["work"], **to)
         self.accepted = Gauge(
-            "medscale_accepted_images", "accepted and not yet answered", registry=registry
+            "medscale_accepted_images", "images accepted and not yet answered", **to
         )
 
     def text(self) -> tuple[bytes, str]:
-        """All of them in Prometheus' text format, and its media type."""
+        """Return all counters in Prometheus' text format, and its media type."""
         return generate_latest(self.registry), CONTENT_TYPE_LATEST

@@ -1,4 +1,4 @@
-"""Processes that work for the service: what waits is taken in batches, and a process that dies is replaced."""
+"""A pool of processes that work in batches and are replaced when they die or hang."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
+from itertools import islice
 from typing import Any
 
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log
 from medscale.engine.parallel.orphan import die_with_parent
 
-LOOK_S = 2.0  # an idle process is asked so often whether it is there
-PAUSE_S = 1.0  # between attempts to replace a process
-TRIES = 2  # a job whose process dies is tried once more, alone
+CHECK_S = 2.0  # interval at which an idle process is asked for a sign of life
+RETRY_S = 1.0  # wait between attempts to replace a process
+TRIES = 2  # a job whose process dies is tried once more, in a batch by itself
 
 
 class Lost(Exception):
-    """A job that a process did not survive, or did not finish in time, also alone."""
+    """A job that ended its process, or took too long, twice."""
 
 
 @dataclass(eq=False)
 class Job:
-    """A piece of work; jobs of the same key may go through a process together."""
+    """A piece of work; jobs with equal keys may share a batch."""
 
     key: Hashable
     content: Any
@@ -40,34 +41,37 @@ class Job:
 
 @dataclass(frozen=True)
 class Work:
-    """What a pool's processes do, in functions of a module that they alone import.
+    """The work of a pool's processes, as functions of a module that only they import.
 
     Attributes:
-        name: for log and metrics.
-        module: where the functions are.
-        start: name of what is called once in a new process; what it returns tells about it.
-        carry_out: name of what is called with a key and the contents of a batch, and gives a result for each.
-        most: jobs a batch.
-        seconds: a batch that takes longer is given up, with its process.
+        name: in log and metrics.
+        module: module of the functions.
+        start: function that a new process calls once; the result describes the process.
+        carry_out: function from a batch's key and the contents of its jobs to a result for each.
+        batch: most jobs in a batch.
+        seconds: after which a batch is given up and its process killed.
     """
 
     name: str
     module: str
     start: str
     carry_out: str
-    most: int
+    batch: int
     seconds: float
 
 
 @dataclass(eq=False)
 class Pool:
-    """Processes for one kind of work. A batch is whatever waits when a process is free: nothing waits for company.
+    """Processes for one kind of work.
+
+    A batch holds the jobs that wait with the same key when a process becomes free; no job is
+    delayed to fill a batch.
 
     Attributes:
-        work: what is done.
-        arguments: of ``work.start``, one tuple a process.
-        on_batch: called with key and size of each finished batch, and the seconds it took.
-        on_loss: called when a process has died or was given up.
+        work: of the processes.
+        arguments: of ``work.start``, a tuple for each process.
+        on_batch: called after each batch with its key, its number of jobs and its seconds.
+        on_loss: called when a process has died or was killed.
     """
 
     work: Work
@@ -77,27 +81,26 @@ class Pool:
     waiting: deque[Job] = field(default_factory=deque)
     _processes: dict[int, Process] = field(default_factory=dict)
     _slots: list[asyncio.Task[None]] = field(default_factory=list)
-    _news: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _arrival: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def start(self) -> list[Any]:
-        """Start all processes; what each tells about itself.
+        """Start all processes, and return the result of ``work.start`` in each.
 
         Raises:
             MedscaleError: when one cannot start, with its reason.
         """
+        numbers = range(len(self.arguments))
         try:
-            facts = await together(self._begin(number) for number in range(len(self.arguments)))
+            facts = await together(self._start_process(number) for number in numbers)
         except BaseException:
             await self.stop()
             raise
-        self._slots = [
-            asyncio.create_task(self._slot(number)) for number in range(len(self.arguments))
-        ]
+        self._slots = [asyncio.create_task(self._serve(number)) for number in numbers]
         return facts
 
     @property
     def alive(self) -> int:
-        """Processes that can be given work."""
+        """Number of processes that can receive work."""
         return len(self._processes)
 
     @property
@@ -106,60 +109,63 @@ class Pool:
         return [process.pid for process in self._processes.values()]
 
     async def do(self, key: Hashable, content: Any) -> Any:
-        """A job's result, when a process has come to it.
+        """Queue a job, and return its result.
 
         Raises:
-            Lost: when it ended its process, or was not finished in time.
+            Lost: when it ended its process, or took too long, twice.
         """
         job = Job(key, content, asyncio.get_running_loop().create_future())
         await self._put(job)
         return await job.done
 
     async def stop(self) -> None:
-        """End all processes; jobs that are left are lost."""
+        """Kill all processes, and cancel the jobs that wait."""
         for slot in self._slots:
             slot.cancel()
         await asyncio.gather(*self._slots, return_exceptions=True)
         for process in self._processes.values():
-            process.end()
+            process.kill()
         self._processes.clear()
         for job in self.waiting:
             job.done.cancel()
 
-    async def _begin(self, number: int) -> Any:
+    async def _start_process(self, number: int) -> Any:
         process = Process()
         try:
             facts = await process.call(self.work.module, self.work.start, *self.arguments[number])
         except BrokenProcessPool:
-            process.end()
+            process.kill()
             raise MedscaleError(
                 f"a process for {self.work.name} ended while it started; memory may be short"
             ) from None
         except BaseException:
-            process.end()
+            process.kill()
             raise
         self._processes[number] = process
         return facts
 
-    async def _slot(self, number: int) -> None:
-        """Let one process work, and replace it, for as long as the pool is there."""
+    async def _serve(self, number: int) -> None:
+        """Give batches to process ``number``, and replace it when it is lost, until cancelled."""
         while True:
             batch: list[Job] = []
             with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S):
+                async with asyncio.timeout(CHECK_S):
                     batch = await self._take()
             if not await self._carry_out(self._processes[number], batch):
                 await self._replace(number, batch)
 
     async def _take(self) -> list[Job]:
-        """The oldest job and all that may go with it, up to a batch; one that was tried before goes alone."""
-        async with self._news:
+        """Wait for jobs, and return the oldest with others of its key, up to a batch.
+
+        A job that was tried before is a batch by itself, so that no other job is lost with it.
+        """
+        async with self._arrival:
             while True:
                 while self.waiting and self.waiting[0].done.done():  # its caller has gone
                     self.waiting.popleft()
                 if self.waiting:
                     break
-                await self._news.wait()
+                await self._arrival.wait()
             first = self.waiting[0]
             batch = [first]
             if not first.tries:
@@ -168,16 +174,18 @@ class Pool:
                     for job in self.waiting
                     if job.key == first.key and not job.tries and not job.done.done()
                 )
-                batch = [job for job, _ in zip(alike, range(self.work.most), strict=False)]
+                batch = list(islice(alike, self.work.batch))
             taken = set(map(id, batch))
-            kept = [job for job in self.waiting if id(job) not in taken]
-            self.waiting.clear()
-            self.waiting.extend(kept)
+            self.waiting = deque(job for job in self.waiting if id(job) not in taken)
             return batch
 
     async def _carry_out(self, process: Process, batch: list[Job]) -> bool:
-        """Give a process a batch, or ask whether it is there; whether it is afterwards."""
-        begun = asyncio.get_running_loop().time()
+        """Give a process a batch; without one, ask for a sign of life.
+
+        Returns:
+            Whether the process is alive afterwards.
+        """
+        start = asyncio.get_running_loop().time()
         try:
             if not batch:
                 await process.call("os", "getpid")
@@ -190,16 +198,14 @@ class Pool:
             self._settle(batch, results)
         except (BrokenProcessPool, TimeoutError):
             return False
-        except (
-            Exception
-        ) as error:  # the process goes on; one job's fault must not be that of its batch
+        except Exception as error:  # raised by one job; the process is alive
             if len(batch) == 1:
                 log.error("%s: a bug", self.work.name, exc_info=error)
                 self._settle(batch, [error])
-            else:
-                await self._again(batch)
+            else:  # only the job that raised it must fail
+                await self._put_back(batch)
             return True
-        self.on_batch(batch[0].key, len(batch), asyncio.get_running_loop().time() - begun)
+        self.on_batch(batch[0].key, len(batch), asyncio.get_running_loop().time() - start)
         return True
 
     def _settle(self, batch: list[Job], results: list[Any]) -> None:
@@ -212,20 +218,20 @@ class Pool:
                 job.done.set_result(result)
 
     async def _replace(self, number: int, batch: list[Job]) -> None:
-        """Put a new process where one was lost; its jobs are tried once more by whichever is free, each alone."""
-        self._processes.pop(number).end()
+        """Kill a lost process, queue its jobs again, and start another process."""
+        self._processes.pop(number).kill()
         self.on_loss()
         log.warning("a process for %s was lost and is replaced", self.work.name)
-        await self._again(batch)
+        await self._put_back(batch)
         while number not in self._processes:
             try:
-                await self._begin(number)
+                await self._start_process(number)
             except Exception as error:
                 log.error("a process for %s could not be replaced: %s", self.work.name, error)
-                await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(RETRY_S)
 
-    async def _again(self, batch: list[Job]) -> None:
-        """Put jobs back where they came from, each to be tried alone; those that were are lost."""
+    async def _put_back(self, batch: list[Job]) -> None:
+        """Queue jobs again before all others; those that were tried ``TRIES`` times are lost."""
         for job in reversed(batch):
             job.tries += 1
             if job.tries < TRIES:
@@ -234,13 +240,13 @@ class Pool:
                 job.done.set_exception(Lost())
 
     async def _put(self, job: Job, *, first: bool = False) -> None:
-        async with self._news:
+        async with self._arrival:
             (self.waiting.appendleft if first else self.waiting.append)(job)
-            self._news.notify()
+            self._arrival.notify()
 
 
 async def together(works: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
-    """Results of all; when one fails the others are cancelled before its error is raised."""
+    """Return the results of all; when one fails, cancel the others and raise its error."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
         return await asyncio.gather(*tasks)
@@ -252,15 +258,15 @@ async def together(works: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
 
 
 class Process:
-    """One process that calls functions one after another; it ends with the one that made it, and at no other signal."""
+    """A process that calls functions one after another, until it is killed or its parent ends."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
-        self._executor = ProcessPoolExecutor(1, mp_context=context, initializer=_settle_in)
+        self._executor = ProcessPoolExecutor(1, mp_context=context, initializer=_initialize)
         self.pid = 0
 
     async def call(self, module: str, function: str, *arguments: Any) -> Any:
-        """What a function of a module returns there.
+        """Return the result of a module's function in the process.
 
         Raises:
             BrokenProcessPool: when the process dies.
@@ -269,8 +275,8 @@ class Process:
             self.pid = await asyncio.wrap_future(self._executor.submit(os.getpid))
         return await asyncio.wrap_future(self._executor.submit(_call, module, function, *arguments))
 
-    def end(self) -> None:
-        """Kill it."""
+    def kill(self) -> None:
+        """Kill the process."""
         if self.pid:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
@@ -281,8 +287,8 @@ def _call(module: str, function: str, *arguments: Any) -> Any:
     return getattr(import_module(module), function)(*arguments)
 
 
-def _settle_in() -> None:
-    """In a new process: a signal meant for the service must not end what has been accepted."""
+def _initialize() -> None:
+    """Prepare a new process: signals to the service must not end accepted work."""
     die_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -1,9 +1,8 @@
-"""What a caller is told when a request is refused: a status, what is wrong and what to do (RFC 9457)."""
+"""Refused requests as problem details (RFC 9457): status, what is wrong, what to do."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
 
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
@@ -18,22 +17,18 @@ class Problem(Exception):
         status: the HTTP status.
         detail: what is wrong, and what to do.
         reason: one word for the metrics.
-        retry_after: seconds after which the same request may be taken.
+        retry_after: seconds after which the same request may be accepted.
     """
 
     def __init__(
         self, status: int, detail: str, reason: str, retry_after: int | None = None
     ) -> None:
         super().__init__(detail)
-        self.status, self.detail, self.reason, self.retry_after = (
-            status,
-            detail,
-            reason,
-            retry_after,
-        )
+        self.status, self.detail = status, detail
+        self.reason, self.retry_after = reason, retry_after
 
 
-class Told(BaseModel):
+class ProblemDetails(BaseModel):
     """A refusal as JSON (RFC 9457, problem details)."""
 
     type: str = "about:blank"
@@ -42,14 +37,11 @@ class Told(BaseModel):
     detail: str = Field(description="what is wrong, and what to do")
 
 
-def told(status: int, detail: str) -> dict[str, Any]:
-    """The content of a refusal."""
-    return Told(title=HTTPStatus(status).phrase, status=status, detail=detail).model_dump()
-
-
-def answer(problem: Problem) -> JSONResponse:
-    """A refusal as a response."""
+def to_response(problem: Problem) -> JSONResponse:
+    """Return a problem as an HTTP response."""
+    status = HTTPStatus(problem.status)
     headers = {"Retry-After": str(problem.retry_after)} if problem.retry_after is not None else {}
-    if problem.status == HTTPStatus.UNAUTHORIZED:
+    if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(told(problem.status, problem.detail), problem.status, headers, MEDIA_TYPE)
+    details = ProblemDetails(title=status.phrase, status=status, detail=problem.detail)
+    return JSONResponse(details.model_dump(), status, headers, MEDIA_TYPE)

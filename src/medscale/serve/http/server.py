@@ -1,4 +1,4 @@
-"""`medscale serve`: the service on a port, until it is told to stop; what was accepted is answered before."""
+"""The service on a port, until a signal stops it; accepted requests are answered first."""
 
 from __future__ import annotations
 
@@ -17,53 +17,60 @@ from medscale.serve.http.service import Service
 from medscale.serve.http.settings import Settings
 
 BACKLOG = 1024
-KEEP_ALIVE_S = (
-    75  # longer than callers hold connections: one that closes as a request comes would break it
-)
+# Longer than callers keep idle connections (usually 60 s): a connection that the service closes
+# while a request arrives would break that request.
+KEEP_ALIVE_S = 75
 
 
 def run(settings: Settings, tell: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; ``tell`` is given the address when requests are answered there.
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        settings: of the service.
+        tell: is called with the address when the service is ready.
 
     Raises:
-        MedscaleError: when the port is taken, everyone could ask without a key, or a model cannot be loaded.
+        MedscaleError: when the port is taken, a model cannot be loaded, or other machines could
+            use the service without a key.
     """
     if settings.key is None and not settings.on_loopback:
         raise MedscaleError(
-            f"on {settings.host} anyone in the network could ask; set a key with --key-file, or stay on 127.0.0.1"
+            f"on {settings.host} anyone in the network could use the service; set a key with"
+            " --key-file, or stay on 127.0.0.1"
         )
-    with listening(settings) as opened:
-        asyncio.run(_serve(settings, opened, tell))
+    with listen(settings) as listener:
+        asyncio.run(_serve(settings, listener, tell))
 
 
-def listening(settings: Settings) -> socket.socket:
-    """A socket bound to the address.
+def listen(settings: Settings) -> socket.socket:
+    """Return a socket that is bound to the address.
 
     Raises:
-        MedscaleError: when it cannot be had.
+        MedscaleError: when the address does not exist or the port is taken.
     """
     try:
         family, *_, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM
         )[0]
-        opened = socket.socket(family)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        opened.bind(address)
+        listener = socket.socket(family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
     except OSError as error:
         raise MedscaleError(
-            f"{settings.host}, port {settings.port}: {error.strerror or error}; choose another with --port"
+            f"{settings.host}, port {settings.port}: {error.strerror or error}; choose another with"
+            " --port"
         ) from None
-    return opened
+    return listener
 
 
-async def _serve(settings: Settings, opened: socket.socket, tell: Callable[[str], None]) -> None:
+async def _serve(settings: Settings, listener: socket.socket, tell: Callable[[str], None]) -> None:
     service = Service(settings)
     await service.start()
     config = uvicorn.Config(
         create_app(service),
-        lifespan="off",  # the service has started
+        lifespan="off",  # the service is started above
         log_config=None,
-        access_log=False,  # nothing is said of who asked for what
+        access_log=False,  # callers and their requests are not recorded
         server_header=False,
         ws="none",
         proxy_headers=False,
@@ -73,13 +80,14 @@ async def _serve(settings: Settings, opened: socket.socket, tell: Callable[[str]
     )
     server = Server(config, service)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    tell(f"http://{host}:{opened.getsockname()[1]}")
-    # uvicorn raises the signals again that it has stopped at, which here are done with then
+    tell(f"http://{host}:{listener.getsockname()[1]}")
+    # After it has stopped, uvicorn raises the signals again; they have done their work and are
+    # ignored.
     before = {
         number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)
     }
     try:
-        await server.serve(sockets=[opened])
+        await server.serve(sockets=[listener])
     finally:
         await service.stop()
         for number, handler in before.items():
@@ -87,7 +95,7 @@ async def _serve(settings: Settings, opened: socket.socket, tell: Callable[[str]
 
 
 class Server(uvicorn.Server):
-    """Uvicorn's server; as it is told to stop, the service says that it is not ready any more."""
+    """Uvicorn's server; from the first signal on, the service reports that it is not ready."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
@@ -97,7 +105,7 @@ class Server(uvicorn.Server):
         """Stop in order; a second SIGINT stops at once."""
         if not self._service.stopping:
             log.info(
-                "stopping: %d accepted images are answered before", self._service.admission.images
+                "stopping: %d accepted images are answered first", self._service.admission.images
             )
         self._service.stopping = True
         super().handle_exit(sig, frame)

@@ -1,4 +1,4 @@
-"""The service behind HTTP: its processes, its models, and what is done with an accepted request."""
+"""The service behind HTTP: its processes, its models, and the handling of accepted requests."""
 
 from __future__ import annotations
 
@@ -9,27 +9,34 @@ from collections.abc import Sequence
 
 from medscale.serve.http.admission import Admission
 from medscale.serve.http.answers import Limits, Models, Predictions, Refusal, Result
-from medscale.serve.http.messages import Asked, Decoded, Encoded, Offer, Refused, Said
+from medscale.serve.http.messages import (
+    DecodedImage,
+    EncodedImage,
+    ModelInput,
+    ModelOutput,
+    Offer,
+    RefusedImage,
+)
 from medscale.serve.http.metrics import Metrics
 from medscale.serve.http.pool import Lost, Pool, Work, together
 from medscale.serve.http.problems import Problem
 from medscale.serve.http.settings import Settings
 from medscale.serve.http.upload import Upload
 
-HERE = __name__.rpartition(".")[0]
 KINDS = ["jpeg", "png", "tiff", "webp", "gif", "bmp", "dicom"]
-UNDECODED = Refused(422, "undecodable", "decoding it did not end well, or not in time")
+RETRY_S = 10  # Retry-After when an accepted request could not be answered
+UNDECODED = RefusedImage(422, "undecodable", "decoding it did not end well, or not in time")
 
 
 class Service:
-    """Models in processes of their own, and processes that decode; both are replaced when they die.
+    """Models in predicting processes, and decoding processes.
 
     Attributes:
-        settings: what was set.
-        metrics: what is counted.
-        admission: who is let in.
-        offers: by name, the models.
-        stopping: accepted requests are still answered, but no balancer should send more.
+        settings: of the service.
+        metrics: counters.
+        admission: rate limits, and room for requests.
+        offers: the models by name.
+        stopping: accepted requests are still answered, but ``/readyz`` says not ready.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -37,29 +44,32 @@ class Service:
         self.offers: dict[str, Offer] = {}
         self.stopping = False
         threads = settings.threads or max(1, len(os.sched_getaffinity(0)) // settings.workers)
-        given = (settings.results, settings.seed, settings.device, threads)
-        predict = Work(
+        arguments = (settings.results, settings.seed, settings.device, threads)
+        predicting = Work(
             "prediction",
-            f"{HERE}.predicting",
+            "medscale.serve.http.predicting",
             "start",
             "predict",
             settings.batch,
             settings.predict_seconds,
         )
-        decode = Work(
-            "decoding", f"{HERE}.decoding", "start", "decode_all", 1, settings.decode_seconds
+        decoding = Work(
+            "decoding",
+            "medscale.serve.http.decoding",
+            "start",
+            "decode_all",
+            1,  # a batch would delay the images behind a slow or hostile one
+            settings.decode_seconds,
         )
-        self.predictors = self._pool(
-            predict, [(number, *given) for number in range(settings.workers)]
-        )
-        self.decoders = self._pool(decode, [(settings.most_pixels,)] * settings.decoders)
+        self.predictors = self._pool(predicting, [(n, *arguments) for n in range(settings.workers)])
+        self.decoders = self._pool(decoding, [(settings.most_pixels,)] * settings.decoders)
         self.metrics.accepted.set_function(lambda: self.admission.images)
 
     async def start(self) -> None:
-        """Load the models.
+        """Start the processes and load the models.
 
         Raises:
-            MedscaleError: when one cannot be loaded.
+            MedscaleError: when a model cannot be loaded.
         """
         try:
             offers, _ = await together([self.predictors.start(), self.decoders.start()])
@@ -76,14 +86,11 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether a request would be answered now."""
-        return (
-            bool(self.offers)
-            and not self.stopping
-            and bool(self.predictors.alive and self.decoders.alive)
-        )
+        alive = self.predictors.alive and self.decoders.alive
+        return bool(self.offers and alive and not self.stopping)
 
     def models(self) -> Models:
-        """What is offered, and what a request may hold."""
+        """Return the models, and the limits of a request."""
         limits = Limits(
             megabytes=self.settings.megabytes,
             megapixels=self.settings.megapixels,
@@ -93,10 +100,10 @@ class Service:
         return Models(models=[offer.model for offer in self.offers.values()], limits=limits)
 
     def offer(self, name: str | None) -> Offer:
-        """A model by its name; the first where none is named.
+        """Return a model by its name; without one, the first.
 
         Raises:
-            Problem: 404 for one that is not here.
+            Problem: 404 for an unknown name.
         """
         if name is None:
             return next(iter(self.offers.values()))
@@ -109,25 +116,29 @@ class Service:
     async def predict(
         self, upload: Upload, offer: Offer, *, explain: bool, preview: bool
     ) -> Predictions:
-        """What a model says of each image, in order.
+        """Return the predictions for all images of a request, in order.
+
+        Args:
+            upload: the request's images and facts.
+            offer: the model.
+            explain: add heat maps, if the model has them.
+            preview: add the displayed images.
 
         Raises:
-            Problem: the first image's refusal where none could be read; 503 where processes were lost or time ran out.
+            Problem: the first image's refusal if no image could be read; 503 when processes were
+                lost or the time was up.
         """
+        explain = explain and offer.model.explains
         try:
             async with asyncio.timeout(self.settings.answer_seconds), asyncio.TaskGroup() as group:
                 tasks = [
-                    group.create_task(
-                        self._one(
-                            number, data, upload, offer, explain and offer.model.explains, preview
-                        )
-                    )
-                    for number, data in enumerate(upload.images, start=1)
+                    group.create_task(self._predict_image(n, data, upload, offer, explain, preview))
+                    for n, data in enumerate(upload.images, start=1)
                 ]
         except TimeoutError:
-            raise Problem(503, "the answer took too long; come again", "time", 10) from None
-        except ExceptionGroup as group_of:
-            raise group_of.exceptions[0] from None
+            raise Problem(503, "the answer took too long; try again", "time", RETRY_S) from None
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
         results = [task.result() for task in tasks]
         refusals = [result.error for result in results if result.error is not None]
         if len(refusals) == len(results):
@@ -137,40 +148,40 @@ class Service:
             model=model.id, mark=model.mark, calibration=model.calibration, results=results
         )
 
-    async def _one(
+    async def _predict_image(
         self, number: int, data: bytes, upload: Upload, offer: Offer, explain: bool, preview: bool
     ) -> Result:
-        try:
-            decoded: Decoded | Refused = await self.decoders.do(
-                None, Encoded(data, offer.wanted, preview)
-            )
-        except Lost:
-            decoded = UNDECODED
-        if isinstance(decoded, Refused):
-            self.metrics.refused.labels(f"image: {decoded.reason}").inc()
-            refusal = Refusal(status=decoded.status, detail=f"{decoded.reason}: {decoded.detail}")
+        """Decode and predict one image; facts from the caller win over those in its headers."""
+        image = await self._decode(EncodedImage(data, offer.preprocessings, preview))
+        if isinstance(image, RefusedImage):
+            self.metrics.refused.labels(f"image: {image.reason}").inc()
+            refusal = Refusal(status=image.status, detail=f"{image.reason}: {image.detail}")
             return Result(number=number, error=refusal)
-        asked = Asked(
-            decoded.pixels, decoded.width, decoded.height, {**decoded.facts, **upload.facts}
-        )
+        facts = {**image.facts, **upload.facts}
+        model_input = ModelInput(image.pixels, image.width, image.height, facts)
         try:
-            said: Said = await self.predictors.do((offer.model.id, explain), asked)
+            output: ModelOutput = await self.predictors.do((offer.model.id, explain), model_input)
         except Lost:
-            raise Problem(503, "the prediction was lost twice; come again", "lost", 10) from None
+            raise Problem(503, "the prediction failed twice; try again", "lost", RETRY_S) from None
         self.metrics.images.labels(offer.model.id).inc()
         return Result(
             number=number,
-            width=decoded.width,
-            height=decoded.height,
-            label=max(said.probabilities, key=said.probabilities.__getitem__)
-            if said.probabilities
-            else None,
-            probabilities=said.probabilities,
-            boxes=said.boxes,
-            seen=said.seen,
-            heatmap=_data_url(said.heatmap, "png"),
-            preview=_data_url(decoded.preview, "jpeg"),
+            width=image.width,
+            height=image.height,
+            label=output.label,
+            probabilities=output.probabilities,
+            boxes=output.boxes,
+            seen=output.region,
+            heatmap=_data_url(output.heatmap, "png"),
+            preview=_data_url(image.preview, "jpeg"),
         )
+
+    async def _decode(self, image: EncodedImage) -> DecodedImage | RefusedImage:
+        try:
+            decoded: DecodedImage | RefusedImage = await self.decoders.do(None, image)
+            return decoded
+        except Lost:
+            return UNDECODED
 
     def _pool(self, work: Work, arguments: Sequence[tuple[object, ...]]) -> Pool:
         sizes, busy = self.metrics.sizes.labels(work.name), self.metrics.busy.labels(work.name)
@@ -186,5 +197,5 @@ class Service:
 
 
 def _data_url(data: bytes | None, kind: str) -> str | None:
-    """A picture as it may stand in JSON and on a page."""
+    """Return an image file as text for JSON and web pages."""
     return None if data is None else f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,4 +1,4 @@
-"""What a person may set about the service, with its limits; the defaults are for one machine and its own user."""
+"""Settings of the service with their limits; the defaults suit one user on one machine."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-MB = 10**6
+MB = 10**6  # bytes in a megabyte, pixels in a megapixel
 
 
 class Settings(BaseModel):
-    """Where the service listens, how many processes work for it, and what it refuses.
+    """Address, processes and limits of the service.
 
     Attributes:
-        key: what callers must send, or None: anyone who reaches the port may ask.
+        key: that callers must send; None: anyone who reaches the port may use the service.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     results: tuple[Path, ...] = Field(
-        min_length=1, description="result folders, or folders that hold some"
+        min_length=1, description="result folders, or folders that contain result folders"
     )
     seed: str = Field(
         "best", description="which replicate of a run predicts: best, all (their mean) or a number"
@@ -31,7 +31,7 @@ class Settings(BaseModel):
     port: int = Field(8000, ge=0, le=65535)
     key: SecretStr | None = None
     hosts: tuple[str, ...] = Field(
-        (), description="names that callers may use for this machine, besides the host"
+        (), description="further host names that callers may use for this machine"
     )
 
     workers: int = Field(
@@ -39,11 +39,9 @@ class Settings(BaseModel):
     )
     decoders: int = Field(2, ge=1, le=256, description="processes that decode images")
     threads: int | None = Field(
-        None, ge=1, description="threads of a process that predicts; None: its share of cores"
+        None, ge=1, description="threads of a process that predicts; None: its share of the cores"
     )
-    batch: int = Field(
-        32, ge=1, le=1024, description="most images that go through a network at once"
-    )
+    batch: int = Field(32, ge=1, le=1024, description="most images in a batch")
 
     megabytes: float = Field(32, gt=0, le=1000, description="largest request")
     megapixels: float = Field(50, gt=0, le=1000, description="largest image, decoded")
@@ -84,4 +82,4 @@ class Settings(BaseModel):
     @property
     def most_pixels(self) -> int:
         """Largest image in pixels."""
-        return int(self.megapixels * 1e6)
+        return int(self.megapixels * MB)

@@ -1,4 +1,4 @@
-"""`medscale serve`: options of the command line to settings, and what a person is told."""
+"""`medscale serve`: from command-line options to settings, and messages to the user."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from medscale.base.errors import MedscaleError
 from medscale.base.log import set_up
 from medscale.serve.http.settings import Settings
 
-NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+REQUIRED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+SHORTEST_KEY = 16  # characters
 
 
 def serve(options: dict[str, Any], tell: Callable[[str], None]) -> None:
-    """Serve as the options say, until it is stopped.
+    """Run the service with the options until it is stopped.
 
     Args:
         options: fields of ``Settings``, and ``key_file``.
-        tell: is given what a person should read.
+        tell: is called with each message to the user.
 
     Raises:
         MedscaleError: for an option out of its limits, and as ``server.run``.
     """
-    if absent := [name for name in NEEDED if find_spec(name) is None]:
+    if absent := [name for name in REQUIRED if find_spec(name) is None]:
         raise MedscaleError(f"the service needs {', '.join(absent)}: pip install -e '.[serve]'")
     from medscale.serve.http.server import run
 
     set_up()
     key_file = options.pop("key_file")
     try:
-        settings = Settings(**options, key=_key(key_file) if key_file else None)
+        settings = Settings(**options, key=_read_key(key_file) if key_file else None)
     except ValidationError as error:
         first = error.errors()[0]
         raise MedscaleError(f"--{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
@@ -44,14 +45,15 @@ def serve(options: dict[str, Any], tell: Callable[[str], None]) -> None:
     )
 
 
-def _key(file: Path) -> SecretStr:
-    """The key, from a file: on a command line others on the machine would see it."""
+def _read_key(file: Path) -> SecretStr:
+    """Read the key from a file; other users of the machine could see one on the command line."""
     try:
         key = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeError) as error:
         raise MedscaleError(f"--key-file {file} cannot be read ({error})") from None
-    if len(key) < 16:
+    if len(key) < SHORTEST_KEY:
         raise MedscaleError(
-            f"--key-file {file}: a key has at least 16 characters; openssl rand -hex 32 makes one"
+            f"--key-file {file}: a key has at least {SHORTEST_KEY} characters;"
+            " openssl rand -hex 32 makes one"
         )
     return SecretStr(key)

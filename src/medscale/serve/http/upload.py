@@ -1,4 +1,4 @@
-"""A request's body: images and what is known of the patient, checked, and kept in memory alone."""
+"""Reading of a request's body: images and metadata, checked, and kept only in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import Request
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
@@ -18,53 +18,73 @@ from medscale.serve.http.answers import Model
 from medscale.serve.http.problems import Problem
 from medscale.serve.http.settings import Settings
 
-IMAGES, METADATA = "images", "metadata"
-LONGEST_NAME = 255  # bytes, as of file systems
+IMAGES, METADATA = "images", "metadata"  # fields of the form
+LONGEST_NAME = 255  # bytes, as file systems allow
 LONGEST_FIELD = 16 * 1024  # bytes
+LARGEST_NUMBER = 1e9  # in metadata
 
 
 @dataclass(frozen=True)
 class Upload:
-    """Images as they were sent, and what was said of the patient."""
+    """The images of a request as they were sent, and the facts on the patient."""
 
     images: list[bytes] = field(repr=False)
     facts: dict[str, Any] = field(repr=False)
 
 
 class InMemory(MultiPartParser):
-    """A parser that writes no temporary files, however large a part is: the request's size is limited before."""
+    """A parser without temporary files; the size of the request is limited before."""
 
     spool_max_size = 2**62
 
 
 def length(request: Request, settings: Settings) -> int:
-    """The body's length, which must be said beforehand.
+    """Return the body's length by the request's headers.
 
     Raises:
-        Problem: 411 without a length, 413 where it is over the limit, 415 for anything but a form.
+        Problem: 411 without a length, 413 where it is over the limit, 415 for a body that is no
+            form.
     """
     kind = request.headers.get("content-type", "")
     if kind.partition(";")[0].strip().lower() != "multipart/form-data" or "charset" in kind.lower():
         raise Problem(415, f"send images as multipart/form-data, in the field {IMAGES!r}", "kind")
-    said = request.headers.get("content-length", "")
-    if not said.isdecimal():
+    text = request.headers.get("content-length", "")
+    if not text.isdecimal():
         raise Problem(411, "say the length of the request (Content-Length)", "length")
-    if int(said) > settings.most_bytes:
-        raise Problem(
-            413,
-            f"the request has {int(said):,} bytes; at most {settings.most_bytes:,} are taken",
-            "bytes",
-        )
-    return int(said)
+    if int(text) > settings.most_bytes:
+        detail = f"the request has {int(text):,} bytes; at most {settings.most_bytes:,} are taken"
+        raise Problem(413, detail, "bytes")
+    return int(text)
 
 
 async def read(request: Request, settings: Settings, model: Model) -> Upload:
     """Read a request's images and metadata.
 
     Raises:
-        Problem: 400 for a form that is not as it should be, 408 where it does not arrive, 422 for metadata that the
-            model does not take.
+        Problem: 400 for a form that cannot be read or has other fields, 408 when it does not
+            arrive in time, 422 for metadata that the model does not take.
     """
+    form = await _parse(request, settings)
+    images, text = [], "{}"
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            if name != IMAGES:
+                raise Problem(400, f"files belong in the field {IMAGES!r}", "form")
+            _check_name(value.filename or "")
+            images.append(await value.read())
+            await value.close()
+        elif name == METADATA:
+            text = value
+        else:
+            raise Problem(
+                400, f"the form has fields {IMAGES!r} and {METADATA!r}; another was sent", "form"
+            )
+    if not images:
+        raise Problem(400, f"no image was sent in the field {IMAGES!r}", "form")
+    return Upload(images, _facts(text, model))
+
+
+async def _parse(request: Request, settings: Settings) -> FormData:
     parser = InMemory(
         request.headers,
         _stream(request),
@@ -74,34 +94,16 @@ async def read(request: Request, settings: Settings, model: Model) -> Upload:
     )
     try:
         async with asyncio.timeout(settings.body_seconds):
-            form = await parser.parse()
+            return await parser.parse()
     except TimeoutError:
-        raise Problem(
-            408, f"the request did not arrive within {settings.body_seconds:g} s", "slow"
-        ) from None
+        detail = f"the request did not arrive within {settings.body_seconds:g} s"
+        raise Problem(408, detail, "slow") from None
     except MultiPartException as error:
         raise Problem(400, f"the form cannot be read: {error.message}", "form") from None
     except (UnicodeError, ValueError, LookupError):
         raise Problem(400, "the form cannot be read", "form") from None
     except ClientDisconnect:
         raise Problem(400, "the request ended early", "form") from None
-    images, said = [], "{}"
-    for name, value in form.multi_items():
-        if isinstance(value, UploadFile):
-            if name != IMAGES:
-                raise Problem(400, f"files belong in the field {IMAGES!r}", "form")
-            _check_name(value.filename or "")
-            images.append(await value.read())
-            await value.close()
-        elif name == METADATA:
-            said = value
-        else:
-            raise Problem(
-                400, f"the form has fields {IMAGES!r} and {METADATA!r}; another was sent", "form"
-            )
-    if not images:
-        raise Problem(400, f"no image was sent in the field {IMAGES!r}", "form")
-    return Upload(images, _facts(said, model))
 
 
 async def _stream(request: Request) -> AsyncGenerator[bytes, None]:
@@ -110,7 +112,7 @@ async def _stream(request: Request) -> AsyncGenerator[bytes, None]:
 
 
 def _check_name(name: str) -> None:
-    """A file's name is never used; one that tries to be more than a name tells that something is wrong."""
+    """Refuse a suspicious file name, although names are never used."""
     odd = len(name.encode("utf-8", "replace")) > LONGEST_NAME or name in (".", "..")
     if odd or any(letter in "/\\" or not letter.isprintable() for letter in name):
         raise Problem(
@@ -118,39 +120,28 @@ def _check_name(name: str) -> None:
         )
 
 
-def _facts(said: str, model: Model) -> dict[str, Any]:
-    """What is said of the patient, as the model takes it."""
+def _facts(text: str, model: Model) -> dict[str, Any]:
+    """Return the facts on the patient from JSON, after checking them against the model."""
     try:
-        facts = json.loads(said)
+        facts = json.loads(text)
     except (ValueError, RecursionError):
         facts = None
     if not isinstance(facts, dict):
         raise Problem(400, f"{METADATA!r} is a JSON object", "form")
     columns = {column.name: column for column in model.metadata}
     if set(facts) - set(columns):
-        takes = (
-            f"{model.id} takes {', '.join(columns)}"
-            if columns
-            else f"{model.id} takes images alone"
-        )
+        takes = f"{model.id} takes {', '.join(columns) or 'images alone'}"
         raise Problem(422, f"{METADATA!r} has something unknown: {takes}", "metadata")
     facts = {name: value for name, value in facts.items() if value is not None}
     for name, value in facts.items():
-        if columns[name].words is not None and not isinstance(value, str):
-            raise Problem(
-                422,
-                f"{name} is a word, such as {', '.join((columns[name].words or [])[:5])}",
-                "metadata",
-            )
-        if columns[name].words is None and not _is_number(value):
+        words = columns[name].words
+        if words is None and not _is_number(value):
             raise Problem(422, f"{name} is a number", "metadata")
+        if words is not None and not isinstance(value, str):
+            raise Problem(422, f"{name} is a word, such as {', '.join(words[:5])}", "metadata")
     return facts
 
 
 def _is_number(value: Any) -> bool:
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and abs(value) < 1e9
-    )
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value) and abs(value) < LARGEST_NUMBER

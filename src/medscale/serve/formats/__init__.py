@@ -1,0 +1,1 @@
+"""Export formats: one module declares one format; `registry` lists them."""

@@ -1,0 +1,127 @@
+"""`medscale predict`: its command-line options, and its table on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.markup import escape
+from rich.table import Table
+
+from medscale.base.errors import MedscaleError
+from medscale.base.log import track
+from medscale.serve import inputs
+from medscale.serve.inputs import Facts, NamedImage
+from medscale.serve.predict import Prediction, Predictor, load
+
+TABLE_ROWS = 40  # images on the terminal
+MOST_RESULTS = 3  # classes or boxes of an image on the terminal
+
+
+def load_result(folder: Path, seed: str | None, device: str | None) -> Predictor:
+    """Load a result folder by the options ``--seed`` and ``--device``.
+
+    Raises:
+        MedscaleError: for a seed that is no number, and as ``load``.
+    """
+    if seed in (None, "all"):
+        return load(folder, "all" if seed else None, device)
+    if not str(seed).isdecimal():
+        raise MedscaleError(f"--seed is a number or 'all', not {seed!r}")
+    return load(folder, int(str(seed)), device)
+
+
+def parse_metadata(text: str | None) -> Facts | pd.DataFrame | None:
+    """Read the option ``--metadata``: ``age=61,sex=female``, or a CSV file.
+
+    Raises:
+        MedscaleError: when it is neither.
+    """
+    if text is None:
+        return None
+    if "=" not in text:
+        try:
+            return pd.read_csv(text)
+        except (OSError, ValueError) as error:
+            raise MedscaleError(
+                f"--metadata {text}: neither a CSV table ({error}) nor facts such as age=61"
+            ) from None
+    pairs = [part.split("=", 1) for part in text.split(",")]
+    if any(len(pair) != 2 for pair in pairs):
+        raise MedscaleError(
+            f"--metadata {text!r}: write it as age=61,sex=female, or name a CSV file"
+        )
+    return {column.strip(): _value(value.strip()) for column, value in pairs}
+
+
+def predict(
+    predictor: Predictor,
+    images: Sequence[Path],
+    metadata: Facts | pd.DataFrame | None,
+    *,
+    batch_size: int,
+    calibrated: bool,
+) -> list[Prediction]:
+    """Predict all images, and all in the folders, with a progress bar.
+
+    The images of a single folder are named by their paths within it.
+
+    Raises:
+        MedscaleError: for a path that does not exist, and as ``Predictor.predict``.
+    """
+    for path in images:
+        if not path.exists():
+            raise MedscaleError(f"{path} does not exist; name image files, or folders of them")
+    items = (
+        inputs.name_images(images[0])
+        if len(images) == 1
+        else [item for path in images for item in _with_folder(path)]
+    )
+    predictions = predictor.stream(items, metadata, batch_size, calibrated)
+    return list(track(predictions, "predicting", len(items)))
+
+
+def result_table(predictor: Predictor, predictions: Sequence[Prediction]) -> Table:
+    """Return the first predictions as a table for the terminal, a row an image."""
+    title = f"{predictor.name}, not a medical device"
+    if predictor.inference.marks.get("synthetic"):
+        title += "; trained on synthetic images"
+    table = Table("image", "prediction", box=None, title=title, title_justify="left")
+    for prediction in predictions[:TABLE_ROWS]:
+        table.add_row(escape(prediction.source), _in_words(prediction))
+    if len(predictions) > TABLE_ROWS:
+        table.add_row(f"and {len(predictions) - TABLE_ROWS} more", "--csv FILE writes all")
+    return table
+
+
+def _in_words(prediction: Prediction) -> str:
+    if prediction.error is not None:
+        return f"[red]{escape(prediction.error)}[/]"
+    if (boxes := prediction.boxes) is not None:
+        places = [
+            f"{b.confidence:.2f} at {b.x:.0f},{b.y:.0f} ({b.width:.0f}x{b.height:.0f})"
+            for b in boxes[:MOST_RESULTS]
+        ]
+        more = f" and {len(boxes) - MOST_RESULTS} more" if len(boxes) > MOST_RESULTS else ""
+        return f"{len(boxes)} boxes: {'; '.join(places)}{more}" if boxes else "no boxes"
+    ranking = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])
+    best, *others = [
+        f"{escape(name)} {100 * value:.1f} %" for name, value in ranking[:MOST_RESULTS]
+    ]
+    return ", ".join([f"[bold]{best}[/]", *others])
+
+
+def _with_folder(path: Path) -> list[NamedImage]:
+    """Return an image, or those of a folder, by paths that begin with the folder."""
+    return [
+        (str(path / name) if path.is_dir() else name, image)
+        for name, image in inputs.name_images(path)
+    ]
+
+
+def _value(text: str) -> float | str | None:
+    try:
+        return float(text)
+    except ValueError:
+        return text or None
