@@ -3,25 +3,21 @@
 #   snakemake paper | figures | results         everything of that kind
 #   snakemake --profile demo …                  the same names at demo scale, below work/demo
 import sys
+from functools import partial
 
-from medscale.config.figures import (
-    BENCHMARKS,
-    PROFILES,
-    FIGURES as BASE_FIGURES,
-    QUALITY_FIGURES,
-    QUALITY_TABLES,
-    SCALING_FIGURES,
-    SCALING_TABLES,
-    TABLES as BASE_TABLES,
-)
 from medscale.resources.submit import Submission
-from medscale.workflow.graph import ALONE, Graph, shown, shown_table
+from medscale.workflow.chapters import Report
+from medscale.workflow.datasets import Datasets
+from medscale.workflow.graph import Graph
+from medscale.workflow.runs import ALONE, Runs
+from medscale.workflow.stages import complete, record_code
 
-GRAPH = Graph(config, targets=sys.argv[1:], elsewhere=workflow.overwrite_workdir)
+GRAPH = Graph(config, targets=sys.argv[1:], directory=workflow.overwrite_workdir)
 GRAPH.equip_jobs()
+DATASETS, RUNS, REPORT = Datasets(GRAPH), Runs(GRAPH), Report(GRAPH)
 IMAGE = GRAPH.container(workflow.deployment_settings.deployment_method)
 SLURM = Submission(GRAPH, IMAGE, workflow.deployment_settings)
-# One timed thing at a time, unless a profile says more. Not in profiles/default: that would win over the other profiles.
+# One timed job at a time, unless a profile says more. profiles/default would win over the others.
 if "timed" not in workflow.global_resources:
     workflow.register_resource("timed", 1)
 
@@ -41,21 +37,22 @@ include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/benchmark.smk"
 include: "rules/export.smk"
-include: "rules/detect.smk"
-include: "rules/quality.smk"
-include: "rules/scaling.smk"
 include: "rules/profile.smk"
+include: "rules/report.smk"
 include: "rules/paper.smk"
 
 
-SLURM.ask(workflow.rules)
+complete(workflow.rules, GRAPH)
+SLURM.set_resources(workflow.rules)
 
 
 onstart:
     SLURM.ready(workflow.executor_plugin.name)
+    record_code([chapter.name for chapter in REPORT.chapters], GRAPH.workdir)
 
 
 rule all:
     default_target: True
     input:
         "paper/paper.pdf",
+        "config.resolved.json",

@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.contest import alone, ratio, take_turns
-from medscale.config.sections import Clahe, Preprocess
-from medscale.data.build import make_one
-from medscale.data.demo.draw import photograph
+from medscale.data.build import read_image
+from medscale.data.demo.retina import photograph
+from medscale.data.settings import Clahe, Preprocess
 
 RECIPES = {
     "glaucoma": Preprocess(size=224, clahe=Clahe(clip_limit=2.0, tiles=8), gamma=1.2, median=3),
@@ -65,7 +65,7 @@ def make_files(folder: Path, images: int, kinds: Iterable[str] = FILES) -> dict[
 
 def by_medscale(folder: str, file: File, settings: Preprocess) -> np.ndarray:
     """Read, check, decode and preprocess one image, as a Dask worker does."""
-    return make_one(folder, file, settings)
+    return read_image(folder, file, settings)
 
 
 def by_opencv(

@@ -26,15 +26,14 @@ from bench.contest import listed
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError, tell_user
 from medscale.base.files import read_json, write_csv, write_json
-from medscale.config.sections import Preprocess, Source, Split
 from medscale.data import lookalike
 from medscale.data.build import build_shards
 from medscale.data.index import INDEX, build_index
-from medscale.data.sources import scan
+from medscale.data.kind import scan
+from medscale.data.settings import Dask, Preprocess, Source, Split
 from medscale.engine.plan import Augment
 from medscale.report import style
 from medscale.report.names import LOOKS
-from medscale.resources.machines import Dask
 
 SIZE = 48  # pixels a side of the files: small, so that decoding does not hide the rest
 SHARD = 32  # pixels a side in the shards
@@ -166,7 +165,6 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-@style.styled
 def draw(table: pd.DataFrame) -> Figure:
     """Draw microseconds an image and peak memory by number of images.
 
@@ -214,7 +212,8 @@ def main(
                 rows += _run(one, Path(temporary), workers, count)
     table = pd.DataFrame(rows).sort_values(["images", "stage"], key=_place, ignore_index=True)
     write_csv(to / "scale.csv", table)
-    style.save(draw(table), to / "scale.png")
+    with style.house():
+        style.save(draw(table), to / "scale.png")
     listed(table)
 
 

@@ -16,7 +16,8 @@ from distributed import Client
 from bench.contest import judge, ratio, show, take_turns
 from bench.preprocessing import RECIPES, make_files
 from medscale.base.errors import MedscaleError
-from medscale.data.build import Work, chunk_size, chunks, make_chunk
+from medscale.data.build import Work, chunks, make_chunk
+from medscale.data.limits import chunk_size
 from medscale.measure.enhance import cluster, stay_on, time_tasks
 from medscale.measure.record import cores, start_method
 

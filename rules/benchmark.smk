@@ -1,4 +1,4 @@
-# What a study measures besides its runs (config section `benchmarks`): repetitions as CSV, then a figure and a table.
+# Benchmarks of a study (section `benchmarks`): a row per repetition, settings and machine.
 
 
 rule enhance:
@@ -7,23 +7,18 @@ rule enhance:
     output:
         rows="measured/{study}/enhance.csv",
         about="measured/{study}/enhance.json",
-    log:
-        "logs/{study}/enhance.log",
-    benchmark:
-        "benchmarks/{study}/enhance.tsv"
-    threads: lambda w: max(GRAPH.benchmark(w.study, "enhance").workers)
+    threads: DATASETS.enhance_workers
     resources:
         timed=ALONE,
     params:
-        raw=lambda w: GRAPH.raw_as_seen(w.study),
-        preprocess=lambda w: GRAPH.section(w.study, "preprocess"),
-        settings=lambda w: GRAPH.benchmark(w.study, "enhance").model_dump_json(),
-        marks=lambda w: GRAPH.marks(w.study),
-        script=GRAPH.script("enhance.py"),
-        code=GRAPH.code("enhance.py"),
+        raw=DATASETS.raw,
+        preprocess=DATASETS.section("preprocess"),
+        settings=DATASETS.benchmark("enhance"),
+        marks=DATASETS.marks,
     shell:
-        "python {params.script} --index {input.index} --raw {params.raw:q} --preprocess {params.preprocess:q}"
-        " --settings {params.settings:q} --marks {params.marks:q} --out measured/{wildcards.study} --log {log}"
+        "python {params.script} --index {input.index} --raw {params.raw:q}"
+        " --preprocess {params.preprocess:q} --settings {params.settings:q}"
+        " --marks {params.marks:q} --out measured/{wildcards.study} --log {log}"
 
 
 rule loading:
@@ -33,46 +28,17 @@ rule loading:
     output:
         rows="measured/{study}/loading.csv",
         about="measured/{study}/loading.json",
-    log:
-        "logs/{study}/loading.log",
-    benchmark:
-        "benchmarks/{study}/loading.tsv"
-    threads: lambda w: max(GRAPH.benchmark(w.study, "loading").processes)
+    threads: DATASETS.loading_processes
     resources:
         timed=ALONE,
     params:
-        raw=lambda w: GRAPH.raw_as_seen(w.study),
-        preprocess=lambda w: GRAPH.section(w.study, "preprocess"),
-        augment=lambda w: GRAPH.section(w.study, "augment"),
-        settings=lambda w: GRAPH.benchmark(w.study, "loading").model_dump_json(),
-        marks=lambda w: GRAPH.marks(w.study),
-        script=GRAPH.script("loading.py"),
-        code=GRAPH.code("loading.py"),
+        raw=DATASETS.raw,
+        preprocess=DATASETS.section("preprocess"),
+        augment=DATASETS.section("augment"),
+        settings=DATASETS.benchmark("loading"),
+        marks=DATASETS.marks,
     shell:
-        "python {params.script} --index {input.index} --raw {params.raw:q} --shards data/{wildcards.study}/shards"
-        " --preprocess {params.preprocess:q} --augment {params.augment:q} --settings {params.settings:q}"
+        "python {params.script} --index {input.index} --raw {params.raw:q}"
+        " --shards data/{wildcards.study}/shards --preprocess {params.preprocess:q}"
+        " --augment {params.augment:q} --settings {params.settings:q}"
         " --marks {params.marks:q} --out measured/{wildcards.study} --log {log}"
-
-
-rule benchmark_report:
-    input:
-        rows="measured/{study}/{measured}.csv",
-        about="measured/{study}/{measured}.json",
-        reported=GRAPH.own("reported.yaml"),
-    output:
-        figure=shown("figures/{study}/{measured}.pdf", "{measured}", caption="measured"),
-        table="tables/{study}/{measured}.tex",
-        digits=shown_table("tables/{study}/{measured}.csv", "{measured}"),
-        said="tables/{study}/{measured}.json",
-    log:
-        "logs/{study}/{measured}_report.log",
-    benchmark:
-        "benchmarks/{study}/{measured}_report.tsv"
-    wildcard_constraints:
-        measured="|".join(BENCHMARKS),
-    params:
-        script=GRAPH.script("benchmark_report.py"),
-        code=GRAPH.code("benchmark_report.py"),
-    shell:
-        "python {params.script} {wildcards.measured} --study {wildcards.study} --measured measured/{wildcards.study}"
-        " --reported {input.reported} --figures figures/{wildcards.study} --tables tables/{wildcards.study} --log {log}"

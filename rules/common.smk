@@ -4,16 +4,13 @@ wildcard_constraints:
     seed=r"\d+",
 
 
-# The configuration after overlay and changes, as a file that reports read.
+# The configuration after overlay and changes, as a file for readers of the results.
 rule config:
     output:
         "config.resolved.json",
-    log:
-        "logs/config.log",
     localrule: True
     params:
         text=GRAPH.config.model_dump_json(),
         script=GRAPH.script("write_json.py"),
-        code=GRAPH.code("write_json.py"),
     shell:
-        "python {params.script} config {params.text:q} --out {output} 2> {log}"
+        "python {params.script} {params.text:q} --out {output} 2> {log}"

@@ -4,19 +4,8 @@
 rule evaluate:
     input:
         index="data/{study}/index.parquet",
-        replicates=lambda w: expand(
-            "{folder}/{file}",
-            folder=GRAPH.replicates(w.study, w.run),
-            file=[
-                "spec.json",
-                "history.csv",
-                "timing.json",
-                "predictions.parquet",
-                "environment.json",
-                "model.safetensors",
-            ],
-        ),
-        shards=lambda w: f"{GRAPH.shards(w.study, w.run)}/meta.json",
+        replicates=RUNS.replicate_files,
+        shards=RUNS.shards_file,
     output:
         report(
             directory("results/{study}/{run}"),
@@ -26,20 +15,14 @@ rule evaluate:
             subcategory="results",
             labels={"run": "{run}", "shows": "{shows}"},
         ),
-    log:
-        "logs/{study}/{run}/evaluate.log",
-    benchmark:
-        "benchmarks/{study}/{run}/evaluate.tsv"
     params:
-        folders=lambda w: GRAPH.replicates(w.study, w.run),
-        shards=lambda w: GRAPH.shards(w.study, w.run),
-        gradcam=lambda w: "--gradcam" if GRAPH.explained(w.study, w.run) else "",
-        settings=lambda w: GRAPH.section(w.study, "evaluate"),
-        script=GRAPH.script("evaluate.py"),
-        code=GRAPH.code("evaluate.py"),
+        folders=RUNS.replicates,
+        shards=RUNS.shards,
+        gradcam=RUNS.gradcam_option,
+        settings=DATASETS.section("evaluate"),
     shell:
-        "python {params.script} {params.folders} --index {input.index} --settings {params.settings:q}"
-        " --shards {params.shards} {params.gradcam} --out {output} --log {log}"
+        "python {params.script} {params.folders} --index {input.index}"
+        " --settings {params.settings:q} --shards {params.shards} {params.gradcam} --out {output} --log {log}"
 
 
 rule results:

@@ -1,52 +1,42 @@
-# Trained runs as ONNX files, held against PyTorch on the test images; then how fast each way of running them is.
+# Trained runs as ONNX files, compared with PyTorch on test images; then the speed of each way.
 
 
 rule export:
     input:
-        results=lambda w: GRAPH.exported(w.study),
+        results=DATASETS.exported,
         shards="data/{study}/shards/meta.json",
     output:
         files=directory("exported/{study}"),
         rows="measured/{study}/export.csv",
         about="measured/{study}/export.json",
-    log:
-        "logs/{study}/export.log",
-    benchmark:
-        "benchmarks/{study}/export.tsv"
     threads: workflow.cores or 1
     resources:
         timed=1,
     params:
-        settings=lambda w: GRAPH.benchmark(w.study, "export").model_dump_json(),
-        marks=lambda w: GRAPH.marks(w.study),
-        script=GRAPH.script("export.py"),
-        code=GRAPH.code("export.py"),
+        settings=DATASETS.benchmark("export"),
+        marks=DATASETS.marks,
     shell:
-        "python {params.script} {input.results} --shards data/{wildcards.study}/shards --settings {params.settings:q}"
-        " --marks {params.marks:q} --files {output.files} --out measured/{wildcards.study} --log {log}"
+        "python {params.script} {input.results} --shards data/{wildcards.study}/shards"
+        " --settings {params.settings:q} --marks {params.marks:q}"
+        " --files {output.files} --out measured/{wildcards.study} --log {log}"
 
 
 rule inference:
     input:
-        results=lambda w: GRAPH.exported(w.study),
+        results=DATASETS.exported,
         files="exported/{study}",
         index="data/{study}/index.parquet",
     output:
         rows="measured/{study}/inference.csv",
         about="measured/{study}/inference.json",
-    log:
-        "logs/{study}/inference.log",
-    benchmark:
-        "benchmarks/{study}/inference.tsv"
     threads: workflow.cores or 1
     resources:
         timed=1,
     params:
-        raw=lambda w: GRAPH.raw_as_seen(w.study),
-        settings=lambda w: GRAPH.benchmark(w.study, "inference").model_dump_json(),
-        marks=lambda w: GRAPH.marks(w.study),
-        script=GRAPH.script("inference.py"),
-        code=GRAPH.code("inference.py"),
+        raw=DATASETS.raw,
+        settings=DATASETS.benchmark("inference"),
+        marks=DATASETS.marks,
     shell:
-        "python {params.script} {input.results} --files {input.files} --index {input.index} --raw {params.raw:q}"
-        " --settings {params.settings:q} --marks {params.marks:q} --out measured/{wildcards.study} --log {log}"
+        "python {params.script} {input.results} --files {input.files} --index {input.index}"
+        " --raw {params.raw:q} --settings {params.settings:q} --marks {params.marks:q}"
+        " --out measured/{wildcards.study} --log {log}"

@@ -8,14 +8,14 @@ import typer
 from medscale.base.errors import tell_user
 from medscale.base.log import set_up
 from medscale.data.cluster import SCHEDULER, workers_by_slurm
-from medscale.resources.machines import Dask
+from medscale.data.settings import Dask
 
 
 def main(
     command: list[str],
     dask: str = typer.Option(..., help="the dask section as JSON"),
     python: str = typer.Option(
-        None, help="what starts Python where workers run, such as apptainer exec IMAGE python"
+        None, help="command of Python on the workers, such as apptainer exec IMAGE python"
     ),
 ) -> None:
     set_up()

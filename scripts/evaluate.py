@@ -1,4 +1,4 @@
-"""Gather a run's replicates into its result folder: metrics with intervals, figures, model card, and what predicts."""
+"""Evaluate a run's replicates into its result folder: metrics, figures, model card, weights."""
 
 from functools import partial
 from pathlib import Path
@@ -9,11 +9,12 @@ from medscale.base.errors import tell_user
 from medscale.base.log import log, set_up
 from medscale.config.sections import Evaluate
 from medscale.data.shards import Shards
-from medscale.evaluate import evaluate, one_line
 from medscale.evaluate.detection import localize
+from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.replicates import read
-from medscale.report.detection import write_detection
-from medscale.report.result import write_result
+from medscale.evaluate.summary import one_line
+from medscale.report.detection.make import write_detection
+from medscale.report.result.folder import write_result
 from medscale.serve import bundle
 
 
@@ -21,8 +22,8 @@ def main(
     replicates: list[Path],
     index: Path = typer.Option(...),
     settings: str = typer.Option(..., help="the section evaluate, as JSON"),
-    shards: Path = typer.Option(..., help="the images that the replicates were trained on"),
-    gradcam: bool = typer.Option(False, help="show where the first replicate's network looked"),
+    shards: Path = typer.Option(..., help="shards that the replicates were trained on"),
+    gradcam: bool = typer.Option(False, help="compute Grad-CAM for the first replicate"),
     out: Path = typer.Option(...),
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
@@ -31,14 +32,13 @@ def main(
     usable = partial(bundle.put, runs, images)
     if runs[0].plan.detect is None:
         evaluation = evaluate(replicates, index, Evaluate.model_validate_json(settings))
-        looked = None
+        heat_maps = None
         if gradcam:
-            from medscale.evaluate.gallery import (
-                gallery,
-            )  # imports PyTorch, which the other results do without
+            # Imports PyTorch, which the other results do not need.
+            from medscale.evaluate.gallery import gallery
 
-            looked = gallery(evaluation.replicates[0], images)
-        summary = write_result(evaluation, out, looked, usable)
+            heat_maps = gallery(evaluation.replicates[0], images)
+        summary = write_result(evaluation, out, heat_maps, usable)
     else:
         summary = write_detection(localize(replicates, index), images, out, usable)
     log.info("%s", one_line(summary))

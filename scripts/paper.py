@@ -1,4 +1,4 @@
-"""Build the paper from its text, the studies' facts and the numbers."""
+"""Build the paper from its templates and the studies' facts."""
 
 from pathlib import Path
 
@@ -6,19 +6,18 @@ import typer
 
 from medscale.base.errors import tell_user
 from medscale.base.log import log, set_up
-from medscale.report.paper import build
+from medscale.report.paper.build import build
 
 
 def main(
     facts: list[Path],
     provenance: Path = typer.Option(..., help="provenance.json: what made the results"),
-    text: Path = typer.Option(..., help="paper.tex, beside references.bib and sections/"),
-    numbers: Path = typer.Option(...),
+    text: Path = typer.Option(..., help="paper.tex.j2, beside references.bib and sections/"),
     out: Path = typer.Option(...),
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
     set_up(log_file)
-    build(text.parent, facts, provenance, numbers, Path("."), out)
+    build(text.parent, facts, provenance, Path("."), out)
     log.info("%s", out)
 
 

@@ -1,4 +1,4 @@
-"""Profile one run: start its processes through torchrun, wait for them, and say in one message how it ended."""
+"""Profile one run: time and trace some of its training steps."""
 
 import os
 import shutil
@@ -9,9 +9,10 @@ import typer
 from medscale.base.errors import MedscaleError, Stopped, tell_user
 from medscale.base.files import write_json
 from medscale.base.log import set_up
-from medscale.engine.detect import require
+from medscale.engine.detect.extra import require
 from medscale.engine.parallel.launch import launch
 from medscale.engine.plan import RunPlan
+from medscale.resources import cards
 
 
 def main(
@@ -22,32 +23,21 @@ def main(
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
     set_up(log_file)
-    wanted, spec = RunPlan.model_validate_json(plan), out / "spec.json"
-    if wanted.detect is not None:
+    run_plan, spec = RunPlan.model_validate_json(plan), out / "spec.json"
+    if run_plan.detect is not None:
         require()
-    write_json(spec, wanted.model_dump(mode="json"))
-    arguments = [
-        "--spec",
-        spec,
-        "--shards",
-        shards,
-        "--out",
-        out,
-        "--settings",
-        settings,
-        "--log",
-        log_file,
-    ]
-    os.environ.setdefault(
-        "KINETO_LOG_LEVEL", "99"
-    )  # else the tracer tells of GPUs that it did not find
+    write_json(spec, run_plan.model_dump(mode="json"))
+    paths = {"--spec": spec, "--shards": shards, "--out": out, "--log": log_file}
+    # Without it the tracer warns of GPUs that are missing.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     try:
-        launch(wanted, "medscale.measure.profiling.worker", [str(one) for one in arguments])
+        worker = "medscale.measure.profiling.worker"
+        launch(run_plan, worker, {**paths, "--settings": settings}, cards.reserve)
     except Stopped:
         raise MedscaleError(
-            f"profiling {wanted.run.name} was stopped; the same command begins again"
+            f"profiling {run_plan.run.name} was stopped; the same command begins again"
         ) from None
-    shutil.rmtree(out / "checkpoints")  # the lock, and where a pipeline was cut
+    shutil.rmtree(out / "checkpoints")  # holds a lock and the cut of a pipeline
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Traces as torch.profiler writes them, of a CPU and of a GPU, with known times; and profiled folders from them."""
+"""Made profiles: traces of a CPU and a GPU, and profiled folders written from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from medscale.config.sections import Profile
 from medscale.measure.profiling.record import Rank, write
 from medscale.measure.profiling.timeline import analyse
 from medscale.measure.profiling.trace import events
-from medscale.measure.profiling.window import Seen
+from medscale.measure.profiling.window import Measurements
 from medscale.measure.profiling.work import Work
 
 
@@ -128,12 +128,12 @@ GPU_TRACE = (
 
 
 def make_profiled(folder: Path, config: Config, study: str, run: str) -> Path:
-    """A profiled folder of a run at ``folder/profiled``, from the made trace of its kind of device."""
+    """Write a profiled folder at ``folder/profiled`` from the made trace of the run's device."""
     planned, out = plan(config, study, run, 1), folder / "profiled" / study / run
     line = analyse(events(text_of(*(GPU_TRACE if planned.backend == "cuda" else CPU_TRACE))))
     work = Work({"convolution": 2e6, "matmul": 1e5}, {"convolution": 1e5, "memory": 3e5}, 100.0)
-    seen = Seen([9e-5] * line.steps, [1e-5] * line.steps, 32 * line.steps, 1e-4, work)
+    measured = Measurements([9e-5] * line.steps, [1e-5] * line.steps, 32 * line.steps, 1e-4, work)
     ceiling = {"flops": 1e11, "bytes": 1e10}
-    ranks = [Rank(seen, line, ceiling, 1)] * planned.run.devices
+    ranks = [Rank(measured, line, ceiling, 1)] * planned.run.devices
     write(out, planned, Profile(steps=line.steps), "fp32", ranks, {"shards": "made"})
     return out

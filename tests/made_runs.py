@@ -11,17 +11,14 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
 
-from medscale.base.files import write_csv, write_json, write_parquet
+from medscale.base.files import read_json, write_csv, write_json, write_parquet
 from medscale.config.configuration import Config, load
 from medscale.config.planning import plan
 from medscale.data.shards import seal, write_chunk
-from medscale.evaluate import evaluate
-from medscale.report.datasheet import write_datasheet
-from medscale.report.provenance import write_provenance
-from medscale.report.quality import write_quality
-from medscale.report.result import write_result
-from medscale.report.scaling import write_scaling
-from medscale.report.study import read_config, write_report
+from medscale.evaluate.evaluation import evaluate
+from medscale.report.chapters import CHAPTERS, settings_of
+from medscale.report.result.folder import write_result
+from medscale.report.writer import write_chapter
 
 ROOT = Path(__file__).parent.parent
 SEEDS = (1, 2)
@@ -259,29 +256,34 @@ def make_study(
     return made
 
 
-def report(folder: Path, study: str, results: Sequence[Path]) -> Path:
-    """Write a study's figures and tables below ``folder``, with the scaling analysis; its facts.json."""
-    config, data = folder / f"{study}.resolved.json", folder / "data" / study
-    figures, tables = folder / "figures" / study, folder / "tables" / study
-    replicates = {
-        result.name: sorted((folder / "runs" / study / result.name).glob("seed*"))
-        for result in results
+def make_chapter(folder: Path, config: Config, study: str, name: str, **arguments: Any) -> None:
+    """Write a chapter of a study below ``folder``; ``arguments`` replace what it declares."""
+    (chapter,) = [chapter for chapter in CHAPTERS if chapter.name == name]
+
+    def below(path: str | Path) -> str:
+        return str(folder / path)  # a path of the checkout is absolute and stays as it is
+
+    inputs = {
+        key: below(paths) if isinstance(paths, str | Path) else [below(path) for path in paths]
+        for key, paths in chapter.inputs(config, study).items()
     }
-    write_quality(study, config, data / "index.parquet", results, replicates, figures, tables)
-    quality = tables / "quality.json"
-    write_report(study, config, data, results, ROOT / "reported.yaml", quality, figures, tables)
-    write_datasheet(study, read_config(config), data, ROOT / "datasets.yaml", tables)
-    write_scaling(
-        study, config, results, folder / "runs" / study, ROOT / "reported.yaml", figures, tables
-    )
-    return tables / "facts.json"
+    settings = json.loads(json.dumps(settings_of(chapter, config, study)))
+    write_chapter(name, study, {**inputs, **settings, **arguments}, folder)
+
+
+def report(folder: Path, study: str, results: Sequence[Path]) -> Path:
+    """Write the chapters that each study has below ``folder``; return the path of facts.json."""
+    config = Config.model_validate(read_json(folder / f"{study}.resolved.json"))
+    folders = [str(result) for result in results]
+    for name in ("quality", "overview", "scaling"):
+        make_chapter(folder, config, study, name, results=folders)
+    make_chapter(folder, config, study, "datasheet")
+    return folder / "tables" / study / "facts.json"
 
 
 def report_provenance(folder: Path, results: Sequence[Path]) -> Path:
-    """Write what made the results below ``folder``; its provenance.json."""
-    write_provenance(
-        results,
-        {result.parent.name: f"Study {result.parent.name}" for result in results},
-        folder / "tables",
-    )
+    """Write the chapter on the origin of results below ``folder``; return provenance.json."""
+    titles = {result.parent.name: f"Study {result.parent.name}" for result in results}
+    arguments = {"results": [str(result) for result in results], "titles": titles}
+    write_chapter("provenance", "", arguments, folder)
     return folder / "tables" / "provenance.json"

@@ -1,6 +1,6 @@
-"""A worker whose network and loss are small stand-ins for ultralytics', so that all else of detection can be tested.
+"""Small stand-ins for the network and the loss of ultralytics, to test the rest of detection.
 
-Without batch normalization, and with a loss that is a sum over images: all strategies must agree.
+They have no batch normalization, and the loss is a sum over images, so all strategies must agree.
 """
 
 from __future__ import annotations
@@ -9,13 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medscale.engine.detect import worker, yolo
+from medscale.engine.detect import yolo
+from medscale.engine.detect.task import Detection  # noqa: F401 (used with these stand-ins)
 
 STRIDE = 8
 
 
 class ToyNet(nn.Module):
-    """Images (n,3,H,W) to n,5,A for a cell each 8 pixels: offset of the centre, logarithm of the sides, confidence."""
+    """Map images (n,3,H,W) to n,5,A, with a cell for every 8x8 pixels.
+
+    The five values are the offset of the centre, the logarithm of the sides, and the confidence.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,8 +73,3 @@ class ToyLoss:
 
 yolo.build = lambda model: ToyNet()
 yolo.BoxLoss = ToyLoss
-
-if __name__ == "__main__":
-    import typer
-
-    typer.run(worker.main)

@@ -1,4 +1,4 @@
-"""The command line: check what is planned, run a study, show what it made."""
+"""The command line: check what is planned, run a study, show and serve what it made."""
 
 from __future__ import annotations
 
@@ -14,55 +14,53 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from medscale.base.code import ROOT
+from medscale.base.code import ROOT, shown_path
 from medscale.base.errors import MedscaleError, tell_user
-from medscale.base.files import read_json
+from medscale.data.kind import kind_names
 from medscale.serve.formats.registry import FORMATS
 
 Scale = Annotated[str, typer.Option(help="full or demo; a configfile that names one wins")]
-Only = Annotated[
-    str | None, typer.Option(help="studies to carry out, separated by commas; all without it")
-]
+Only = Annotated[str | None, typer.Option(help="active studies, separated by commas; default: all")]
 ConfigFile = Annotated[
     Path | None, typer.Option(help="a YAML file of changes to config.yaml, such as your own data")
 ]
+Cluster = Annotated[bool, typer.Option("--cluster", help="for jobs on the SLURM cluster")]
 Since = Annotated[float, typer.Option(hidden=True)]
-
-Kind = Annotated[str, typer.Argument(help="source kind: smdg, skin, isic2017, rsna, folder")]
+Kind = Annotated[str, typer.Argument(help=f"dataset kind: {', '.join(kind_names())}")]
+Result = Annotated[Path, typer.Argument(help="a result folder, such as results/skin/ddp_amp_4gpu")]
+Seed = Annotated[
+    str | None, typer.Option(help="a replicate's seed, or 'all' for the mean of all replicates")
+]
 
 main = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
-data = typer.Typer(
-    no_args_is_help=True, help="Downloads: what is there, what is missing, how to get it."
-)
+data = typer.Typer(no_args_is_help=True, help="Downloads: are they complete, how to get them.")
 main.add_typer(data, name="data")
 out = Console(highlight=False, soft_wrap=True)
 MARK = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "error": "[red bold]error[/]"}
 
 
 def app() -> None:
-    """Entry point; a MedscaleError becomes one message."""
+    """Run the command line; a MedscaleError becomes one message."""
     tell_user(main)()
 
 
 @main.command()
 def check(
-    scale: Scale = "full", only: Only = None, configfile: ConfigFile = None, cluster: bool = False
+    scale: Scale = "full",
+    only: Only = None,
+    configfile: ConfigFile = None,
+    cluster: Cluster = False,
 ) -> None:
-    """Data, splits, configuration, disk, memory and devices against the planned runs; seconds, offline."""
-    from medscale.config.configuration import merge
-    from medscale.resources.slurm import SITE
+    """Check data, settings, disk, memory and devices for the planned runs; seconds, offline."""
     from medscale.workflow.graph import Graph
     from medscale.workflow.preflight import examine
 
-    changes = _changes(scale, only, configfile)
-    if cluster:
-        changes = merge(_read(ROOT / SITE), changes)
-    findings = examine(Graph(changes), on_cluster=cluster)
+    findings = examine(Graph(_changes(scale, only, configfile, cluster)), on_cluster=cluster)
     table = Table(box=None, show_header=False, pad_edge=False)
     for finding in findings:
-        table.add_row(MARK[finding.level], finding.what, finding.says)
+        table.add_row(MARK[finding.level], finding.subject, finding.text)
     out.print(table)
     if any(finding.level == "error" for finding in findings):
         raise MedscaleError(
@@ -76,13 +74,7 @@ def study(scale: Scale = "demo", only: Only = None, configfile: ConfigFile = Non
     start = time.time()
     changes = _changes(scale, only, configfile)
     check(changes["scale"], only, configfile)
-    command = [sys.executable, "-m", "snakemake", "--quiet", "rules", "reason", "host"]
-    command += ["--configfile", str(configfile.resolve())] if configfile else []
-    command += [
-        "--config",
-        *(f"{key}={changes[key]}" for key in ("scale", "only") if key in changes),
-    ]
-    if subprocess.run(command, cwd=ROOT).returncode != 0:
+    if not _snakemake([], changes, configfile):
         raise MedscaleError(
             "the study stopped: the lines above name the job and its log. The same command goes on"
         )
@@ -90,10 +82,27 @@ def study(scale: Scale = "demo", only: Only = None, configfile: ConfigFile = Non
 
 
 @main.command()
+def why(
+    target: Annotated[str, typer.Argument(help="such as results/skin/ddp_amp_4gpu, or paper")],
+    scale: Scale = "full",
+    only: Only = None,
+    configfile: ConfigFile = None,
+    cluster: Cluster = False,
+    image: Annotated[
+        bool, typer.Option("--image", help="for jobs in the image (--sdm apptainer)")
+    ] = False,
+) -> None:
+    """Say why a target would be made again: what changed, what follows, what it costs."""
+    from medscale.workflow.why import explain
+
+    changes = _changes(scale, only, configfile, cluster)
+    for line in explain(changes, target, in_image=image or cluster).lines():
+        out.print(escape(line))
+
+
+@main.command()
 def serve(
-    results: Annotated[
-        list[Path], typer.Argument(help="result folders, or folders that hold some")
-    ],
+    results: Annotated[list[Path], typer.Argument(help="result folders, or folders of them")],
     host: Annotated[
         str, typer.Option(help="address to listen on; other machines reach it only with a key")
     ] = "127.0.0.1",
@@ -126,77 +135,38 @@ def serve(
 
 @main.command()
 def profile(study: str, run: str, scale: Scale = "full", configfile: ConfigFile = None) -> None:
-    """Profile a run's training steps, and say where their time goes and what bounds it."""
+    """Profile a run's training steps: where their time goes, and what bounds it."""
     changes = _changes(scale, None, configfile)
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        f"profiled/{study}/{run}",
-        "--quiet",
-        "rules",
-        "reason",
-        "host",
-    ]
-    command += ["--configfile", str(configfile.resolve())] if configfile else []
-    command += ["--config", f"scale={changes['scale']}"]
-    if subprocess.run(command, cwd=ROOT).returncode != 0:
+    if not _snakemake([f"profiled/{study}/{run}"], changes, configfile):
         raise MedscaleError(
             f"{study} {run} was not profiled: the lines above name the job and its log"
         )
-    from medscale.report.profiled import read_profiled
+    from medscale.report.profiling.reading import read_profiled
     from medscale.workflow.graph import Graph
 
     folder = Graph(changes).workdir / "profiled" / study / run
-    found = read_profiled(folder)
-    shares = Table(
-        "kind",
-        *[f"rank {rank}" for rank in range(found.ranks)],
-        title="Share of the time, %",
-        box=None,
-    )
-    for kind in found.kinds["kind"].unique():
-        shares.add_row(kind, *[f"{100 * share:.1f}" for share in found.share(kind)])
+    profiled = read_profiled(folder)
+    ranks = [f"rank {rank}" for rank in range(profiled.ranks)]
+    shares = Table("kind", *ranks, title="Share of the time, %", box=None)
+    for kind in profiled.kinds["kind"].unique():
+        shares.add_row(kind, *[f"{100 * share:.1f}" for share in profiled.share(kind)])
     out.print(shares)
-    milliseconds, images = 1e3 * found.numbers.seconds, found.images_per_second
-    out.print(
-        f"\n{milliseconds:.1f} ms a step, {images:.0f} images/s: {escape(found.about['bottleneck']['says'])}"
-    )
-    out.print(f"traces for Perfetto and tables: {_near(folder)}/")
+    milliseconds, images = 1e3 * profiled.numbers.seconds, profiled.images_per_second
+    bound = escape(profiled.about["bottleneck"]["says"])
+    out.print(f"\n{milliseconds:.1f} ms a step, {images:.0f} images/s: {bound}")
+    out.print(f"traces for Perfetto and tables: {shown_path(folder)}/")
 
 
 @main.command()
 def summary(
-    scale: Scale = "full",
-    only: Only = None,
-    configfile: ConfigFile = None,
-    since: Since = 0,
+    scale: Scale = "full", only: Only = None, configfile: ConfigFile = None, since: Since = 0
 ) -> None:
-    """Name the paper, figures and results that are there, and how long each stage took."""
-    from medscale.base.timing import stage_times
-    from medscale.evaluate import one_line
+    """Name the paper, figures and results of a study, and how long each stage took."""
     from medscale.workflow.graph import Graph
+    from medscale.workflow.summary import summarize
 
-    graph = Graph(_changes(scale, only, configfile))
-    times = Table("study", "stage", "jobs", "seconds", title="Time by stage", box=None)
-    for row in stage_times(graph.workdir).itertuples():
-        times.add_row(str(row.study), str(row.stage), str(row.jobs), f"{row.seconds:.1f}")
-    out.print(times)
-    for name in graph.studies:
-        out.print(f"\n[bold]{graph.config.study(name).title}[/]")
-        for result in sorted((graph.workdir / "results" / name).glob("*/summary.json")):
-            out.print(f"  {one_line(read_json(result))}")
-        figures = sorted((graph.workdir / "figures" / name).glob("*.pdf"))
-        out.print(
-            f"  figures  {_near(graph.workdir / 'figures' / name)}/: "
-            + ", ".join(f.stem for f in figures)
-        )
-    paper = graph.workdir / "paper" / "paper.pdf"
-    if paper.exists():
-        out.print(f"\n[bold]Paper    {_near(paper)}[/]")
-        if since:
-            made = "made" if paper.stat().st_mtime >= since else "nothing was left to do; looked at"
-            out.print(f"{made} in {time.time() - since:.0f} s")
+    for part in summarize(Graph(_changes(scale, only, configfile)), since):
+        out.print(part)
 
 
 @main.command()
@@ -206,18 +176,16 @@ def crate(
     configfile: ConfigFile = None,
     to: Annotated[
         Path | None,
-        typer.Option(
-            "--out", help="folder or .zip archive; crate/ in the study's folder without it"
-        ),
+        typer.Option("--out", help="folder or .zip archive; default: crate/ in the study's folder"),
     ] = None,
     weights: Annotated[
         bool, typer.Option("--weights", help="pack the trained networks too")
     ] = False,
     agent: Annotated[
-        str | None, typer.Option(help="who ran the study, if it is to be told")
+        str | None, typer.Option(help="name of who ran the study, to be published with it")
     ] = None,
     verify: Annotated[
-        bool, typer.Option("--check", help="hold it against its profiles (roc-validator)")
+        bool, typer.Option("--check", help="validate it against its profiles (roc-validator)")
     ] = False,
 ) -> None:
     """Pack code, records, results and paper as a Workflow Run RO-Crate; images stay out."""
@@ -225,24 +193,20 @@ def crate(
     from medscale.workflow.graph import Graph
 
     graph = Graph(_changes(scale, only, configfile))
-    place = to or graph.workdir / "crate"
-    files = export(graph, place, weights=weights, agent=agent, check=verify)
+    folder = to or graph.workdir / "crate"
+    files = export(graph, folder, weights=weights, agent=agent, check=verify)
     valid = "; it conforms to Workflow Run Crate 0.5" if verify else ""
-    out.print(f"[bold]{_near(place)}[/]: {files} files{valid}")
+    out.print(f"[bold]{shown_path(folder)}[/]: {files} files{valid}")
 
 
 @main.command()
 def predict(
-    result: Annotated[
-        Path, typer.Argument(help="a result folder, such as results/skin/ddp_amp_4gpu")
-    ],
+    result: Result,
     images: Annotated[
         list[Path], typer.Argument(help="image files, or folders of them; DICOM too")
     ],
     csv: Annotated[Path | None, typer.Option(help="write all predictions to this file")] = None,
-    seed: Annotated[
-        str | None, typer.Option(help="a replicate's seed, or 'all' for the mean of all")
-    ] = None,
+    seed: Seed = None,
     metadata: Annotated[
         str | None,
         typer.Option(help="age=61,sex=female for all images, or a CSV with a column `path`"),
@@ -253,7 +217,7 @@ def predict(
     device: Annotated[str | None, typer.Option(help="such as cpu or cuda:0")] = None,
     batch: Annotated[int, typer.Option(min=1, help="images at a time")] = 32,
 ) -> None:
-    """Classes and probabilities, or boxes, of new images by a trained run."""
+    """Predict classes and probabilities, or boxes, of new images by a trained run."""
     from medscale.base.files import write_csv
     from medscale.base.log import set_up
     from medscale.serve import predict_command as command
@@ -261,26 +225,24 @@ def predict(
     set_up()
     predictor = command.load_result(result, seed, device)
     known = command.parse_metadata(metadata)
-    found = command.predict(predictor, images, known, batch_size=batch, calibrated=calibrated)
-    table = predictor.table(found)
-    out.print(command.result_table(predictor, found))
+    predictions = command.predict(predictor, images, known, batch_size=batch, calibrated=calibrated)
+    table = predictor.table(predictions)
+    out.print(command.result_table(predictor, predictions))
     if csv is not None:
         write_csv(csv, table)
-        out.print(f"{len(found)} images in {escape(str(csv))}")
-    if failed := sum(one.error is not None for one in found):
+        out.print(f"{len(predictions)} images in {escape(str(csv))}")
+    if failed := sum(prediction.error is not None for prediction in predictions):
         raise MedscaleError(
-            f"{failed} of {len(found)} images could not be read; the column `error` says why"
+            f"{failed} of {len(predictions)} images could not be read; the column `error` says why"
         )
 
 
 @main.command()
 def export(
-    result: Annotated[
-        Path, typer.Argument(help="a result folder, such as results/skin/ddp_amp_4gpu")
-    ],
+    result: Result,
     to: Annotated[str, typer.Option(help=f"format: {', '.join(FORMATS)}")] = "onnx",
     to_file: Annotated[
-        Path | None, typer.Option("--out", help="without it <study>-<run>.<format>.onnx here")
+        Path | None, typer.Option("--out", help="default: <study>-<run>.<format>.onnx here")
     ] = None,
     images: Annotated[
         Path | None,
@@ -288,9 +250,7 @@ def export(
             help="a folder of images, to check the file on, and to calibrate a format that needs it"
         ),
     ] = None,
-    seed: Annotated[
-        str | None, typer.Option(help="a replicate's seed, or 'all' for the mean of all")
-    ] = None,
+    seed: Seed = None,
 ) -> None:
     """Write a trained run as an ONNX file, checked against PyTorch."""
     from medscale.base.log import set_up
@@ -311,11 +271,11 @@ def size(
         list[str] | None, typer.Option(help="kind of cost.devices and number: a100:4")
     ] = None,
     images: Annotated[
-        int, typer.Option(help="what a study would need that has so many")
+        int, typer.Option(help="what a study of so many images would need")
     ] = 10_000_000,
     gpus: Annotated[int, typer.Option(help="… on so many GPUs")] = 64,
 ) -> None:
-    """What the planned study needs (hours, money, disk, files, jobs), and what breaks as it grows; as Markdown."""
+    """Print what the study needs (hours, money, disk, jobs), and the limits of its growth."""
     from medscale.resources import sizing
     from medscale.workflow.graph import Graph
 
@@ -328,7 +288,7 @@ def size(
 def show(
     results: Annotated[list[Path], typer.Argument(help="result folders, results/<study>/<run>")],
 ) -> None:
-    """Print results in the terminal: metrics with intervals, classes, operating points, subgroups, times."""
+    """Print results: metrics with intervals, classes, operating points, subgroups, times."""
     from medscale.report.show import show as parts
 
     for number, folder in enumerate(results):
@@ -339,23 +299,25 @@ def show(
 
 @data.command("check")
 def data_check(kind: Kind, folder: Path) -> None:
-    """Is a download complete, and what is odd about it? Names and tables only: seconds, offline."""
+    """Check whether a download is complete, by names and tables only; seconds, offline."""
     from medscale.data.check import check as compare
 
     report = compare(kind, folder)
     counts = Table("split", "class", "there", "expected", box=None, pad_edge=False)
     for count in report.counts:
         expected = "" if count.expected is None else f"{count.expected:,}"
-        there = f"{count.there:,}" if count.enough else f"[red bold]{count.there:,}[/]"
-        counts.add_row(count.split, escape(count.label), there, expected)
+        images = f"{count.images:,}" if count.complete else f"[red bold]{count.images:,}[/]"
+        counts.add_row(count.split, escape(count.label), images, expected)
     if report.counts:
         out.print(counts, "")
     lines = Table(box=None, show_header=False, pad_edge=False)
-    for line in report.lines:
-        lines.add_row(MARK[line.level], escape(line.says))
+    for finding in report.findings:
+        lines.add_row(MARK[finding.level], escape(finding.message))
     out.print(lines)
     if not report.complete:
-        raise MedscaleError(f"{folder} is not complete for source kind {kind}; see the lines above")
+        raise MedscaleError(
+            f"{folder} is not complete for dataset kind {kind}; see the lines above"
+        )
 
 
 @data.command("fetch")
@@ -363,13 +325,13 @@ def data_fetch(
     kind: Kind,
     to: Annotated[
         Path | None,
-        typer.Option(help="raw folder; without it that of the study which reads the kind"),
+        typer.Option(help="raw folder; default: that of the study which reads the kind"),
     ] = None,
     run: Annotated[
         bool, typer.Option("--run", help="carry it out: download, unpack, check")
     ] = False,
 ) -> None:
-    """Print the official download command of a dataset and what it needs; with --run carry it out."""
+    """Print how to download a dataset, and what that needs; with --run carry it out."""
     from medscale.base.log import set_up
     from medscale.data.download import fetch, instructions
 
@@ -383,7 +345,7 @@ def data_fetch(
 
 
 def _raw_folder(kind: str) -> Path:
-    """Raw folder of the study in config.yaml that reads a source kind."""
+    """Return the raw folder of the study in config.yaml that reads a dataset kind."""
     from medscale.workflow.graph import Graph
 
     graph = Graph({})
@@ -394,15 +356,33 @@ def _raw_folder(kind: str) -> Path:
     ]
     if not names:
         raise MedscaleError(
-            f"no study in config.yaml reads source kind {kind!r}: say the raw folder with --to"
+            f"no study in config.yaml reads dataset kind {kind!r}: say the raw folder with --to"
         )
     return graph.raw(names[0])
 
 
-def _changes(scale: str, only: str | None, configfile: Path | None) -> dict[str, Any]:
-    """Changes to config.yaml as Snakemake would see them; a scale in the file wins over the option."""
+def _snakemake(targets: list[str], changes: dict[str, Any], configfile: Path | None) -> bool:
+    """Run Snakemake in the project's root; return whether it succeeded."""
+    command = [sys.executable, "-m", "snakemake", *targets]
+    command += ["--quiet", "rules", "reason", "host"]
+    command += ["--configfile", str(configfile.resolve())] if configfile else []
+    settings = [f"{key}={changes[key]}" for key in ("scale", "only") if key in changes]
+    return subprocess.run([*command, "--config", *settings], cwd=ROOT).returncode == 0
+
+
+def _changes(
+    scale: str, only: str | None, configfile: Path | None, cluster: bool = False
+) -> dict[str, Any]:
+    """Return the changes to config.yaml as Snakemake would read them.
+
+    A scale in the file wins over the option, and the file over the cluster's settings.
+    """
+    from medscale.config.configuration import merge
+    from medscale.resources.slurm import SITE
+
     changes = _read(configfile) if configfile is not None else {}
-    return {"scale": scale} | changes | ({"only": only} if only else {})
+    changes = {"scale": scale} | changes | ({"only": only} if only else {})
+    return merge(_read(ROOT / SITE), changes) if cluster else changes
 
 
 def _read(configfile: Path) -> dict[str, Any]:
@@ -415,10 +395,6 @@ def _read(configfile: Path) -> dict[str, Any]:
             f"{configfile}: expected a mapping of settings, found {type(changes).__name__}"
         )
     return changes
-
-
-def _near(path: Path) -> str:
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
 if __name__ == "__main__":

@@ -12,17 +12,25 @@ from docutils.core import publish_parts
 from docutils.utils import SystemMessage
 from jinja2 import Environment, StrictUndefined
 
-from made_runs import ROOT, configuration, make_index, make_study, report_provenance
+from made_runs import (
+    ROOT,
+    configuration,
+    make_chapter,
+    make_index,
+    make_study,
+    report_provenance,
+)
 from medscale.base.code import package_digest
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json
 from medscale.base.provenance import SAME, environment, gather
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.config.sections import Datasheet
+from medscale.data.kind import load_kind
 from medscale.evaluate.metrics import NAMES
-from medscale.report.card import model_card
-from medscale.report.datasheet import UNKNOWN, write_datasheet
+from medscale.report.chapters import CHAPTERS
+from medscale.report.datasheet.make import UNKNOWN
+from medscale.report.result.card import model_card
 
 RUNS = ["serial_1cpu", "ddp_2gpu"]
 # Mitchell et al. (2019), figure 1; Gebru et al. (2021), section 3.
@@ -118,8 +126,10 @@ def test_a_model_card_has_all_sections_and_tells_what_is_odd(study):
 def sheet(folder: Path, kind: str = "smdg", **settings) -> str:
     raw = {"kind": kind, "path": "raw", "synthetic": False, "options": {}}
     config = configuration("glaucoma", RUNS, **({"source": raw} | settings))
-    write_datasheet("glaucoma", config, folder / "data", ROOT / "datasets.yaml", folder / "tables")
-    return (folder / "data" / "datasheet.md").read_text(encoding="utf-8")
+    files = {"index": "index.parquet", "counts": "audit.json"}
+    inputs = {name: str(folder / "data" / file) for name, file in files.items()}
+    make_chapter(folder, config, "glaucoma", "datasheet", **inputs)
+    return (folder / "data" / "glaucoma" / "datasheet.md").read_text(encoding="utf-8")
 
 
 def test_a_datasheet_answers_the_questions_from_audit_index_and_what_is_known(tmp_path):
@@ -141,7 +151,7 @@ def test_a_datasheet_answers_the_questions_from_audit_index_and_what_is_known(tm
     assert "doi:10.34740/kaggle/ds/2329670" in said
     assert "ethics board: not known" in said
     assert "synthetic" not in said
-    table = (tmp_path / "tables" / "datasheet.tex").read_text(encoding="utf-8")
+    table = (tmp_path / "tables" / "glaucoma" / "datasheet.tex").read_text(encoding="utf-8")
     assert "43 found, 40 used, 3 left out (duplicate 2, unreadable 1)" in table
     assert "EyePACS" in table
 
@@ -162,20 +172,19 @@ def test_a_synthetic_study_s_datasheet_says_so(tmp_path):
     make_index(tmp_path / "data", ["a", "b"], images=20)
     said = sheet(tmp_path, source={"kind": "smdg", "synthetic": True})
     assert "**All images are synthetic**" in said
-    assert "synthetic images, in this dataset" in (tmp_path / "tables" / "datasheet.csv").read_text(
+    assert "synthetic images, in this dataset" in (tmp_path / "tables" / "glaucoma" / "datasheet.csv").read_text(
         encoding="utf-8"
     )
 
 
-def test_what_is_known_of_datasets_is_there_for_every_download_and_cites_the_paper_s_sources():
-    import yaml
-
-    known = yaml.safe_load((ROOT / "datasets.yaml").read_text(encoding="utf-8"))
-    kinds = {one.source.kind for one in load(ROOT / "config.yaml").studies.values()}
-    assert set(known) == kinds
-    for kind, facts in known.items():
-        assert {"name", "origin", "licence", "citation", "known_problems"} <= set(facts), kind
-        Datasheet.model_validate(facts)
+def test_the_kind_of_each_configured_study_has_a_datasheet_and_a_sentence_for_the_paper():
+    keys = (ROOT / "paper" / "references.bib").read_text(encoding="utf-8")
+    for name in {study.source.kind for study in load(ROOT / "config.yaml").studies.values()}:
+        kind = load_kind(name)
+        answers = kind.datasheet.model_dump(exclude_none=True)
+        assert {"name", "origin", "licence", "citation", "known_problems"} <= set(answers), name
+        assert all(f"{{{key}," in keys for key in re.findall(r"\\cite\{(\w+)\}", kind.paper)), name
+        assert "\\cite{" in kind.paper, name
 
 
 def test_every_replicate_stands_in_the_table_of_runs(study, tmp_path):
@@ -184,15 +193,15 @@ def test_every_replicate_stands_in_the_table_of_runs(study, tmp_path):
     assert list(zip(rows["run"], rows["seed"], strict=True)) == [
         (run, seed) for run in RUNS for seed in (1, 2)
     ]
-    assert facts["values"]["provenance/replicates"] == "4"
+    assert facts["replicates"] == 4
     text = (study.folder / "tables" / "runs.tex").read_text(encoding="utf-8")
     assert text.count(r"\textdagger") == 2  # the stand-ins
     for digest in rows["specification"]:
         assert digest[:12] in text
     spec = read_json(study.folder / "runs" / "glaucoma" / "ddp_2gpu" / "seed1" / "environment.json")
     assert rows["specification"].iloc[2] == spec["plan_digest"]
-    assert facts["structure"]["containers"] == []
-    assert not facts["structure"]["local_changes"]
+    assert facts["containers"] == []
+    assert not facts["local_changes"]
 
 
 def test_code_with_local_changes_and_unlike_replicates_reach_the_paper(study, tmp_path):
@@ -205,49 +214,25 @@ def test_code_with_local_changes_and_unlike_replicates_reach_the_paper(study, tm
     write_json(tmp_path / "results" / "glaucoma" / "serial_1cpu" / "summary.json", summary)
     said = read_json(
         report_provenance(tmp_path, [tmp_path / "results" / "glaucoma" / "serial_1cpu"])
-    )["structure"]
+    )
     assert said["local_changes"]
     assert said["mixed"] == ["glaucoma/serial_1cpu"]
     assert said["containers"] == ["medscale-1.sif"]
     assert len((tmp_path / "tables" / "provenance.csv").read_text().splitlines()) == 3
 
 
-def captions() -> dict[str, str]:
-    """Captions that the rules name, with the rule file."""
-    found = {}
-    for path in (ROOT / "rules").glob("*.smk"):
-        text = path.read_text(encoding="utf-8")
-        found |= dict.fromkeys(
-            re.findall(r'caption="(?:\.\./report/)?([\w-]+)(?:\.rst)?"', text), path.name
-        )
-        found |= dict.fromkeys(
-            re.findall(r'shown\(\s*"figures/[^"]*", "([\w-]+)"\s*\)', text), path.name
-        )
-    return found
-
-
-def test_all_that_the_report_shows_has_a_caption_that_can_be_printed():
-    from medscale.config.figures import FIGURES, PROFILES, QUALITY_FIGURES, SCALING_FIGURES
-
-    kinds = (*FIGURES, *QUALITY_FIGURES, *SCALING_FIGURES, *PROFILES)
-    named = captions() | dict.fromkeys(kinds, "a list of figures in medscale.config")
-    named["table"] = "src/medscale/workflow.py"
-    assert {"variants", "detection", "measured", "result", "gradcam"} <= set(named)
-    for name, where in named.items():
-        assert (ROOT / "report" / f"{name}.rst").is_file(), (
-            f"report/{name}.rst, named by {where}, is missing"
-        )
-    words = {"study": "s_1", "run": "ddp_2gpu", "shows": "roc", "measured": "loading"}
-    for path in (ROOT / "report").glob("*.rst"):
-        asked = SimpleNamespace(wildcards=SimpleNamespace(**words), config={"scale": "demo"})
-        text = (
-            Environment(undefined=StrictUndefined)
-            .from_string(path.read_text("utf-8"))
-            .render(snakemake=asked)
-        )
+def test_all_captions_can_be_printed():
+    words = {"study": "s_1", "run": "ddp_2gpu", "shows": "roc"}
+    texts = {path.name: path.read_text("utf-8") for path in (ROOT / "report").glob("*.rst")}
+    for chapter in CHAPTERS:
+        for path, _, _, caption in chapter.shown():
+            texts[path] = caption.replace("{study}", "{{ snakemake.wildcards.study }}")
+    names = SimpleNamespace(wildcards=SimpleNamespace(**words), config={"scale": "demo"})
+    for name, source in texts.items():
+        template = Environment(undefined=StrictUndefined).from_string(source)
+        settings = {"halt_level": 2, "report_level": 5}
         try:
-            publish_parts(
-                text, writer="html", settings_overrides={"halt_level": 2, "report_level": 5}
-            )
+            text = template.render(snakemake=names)
+            publish_parts(text, writer="html", settings_overrides=settings)
         except SystemMessage as error:
-            pytest.fail(f"{path.name}: {error}")
+            pytest.fail(f"{name}: {error}")

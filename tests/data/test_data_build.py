@@ -1,4 +1,4 @@
-"""Shards from the index: the same bytes for any number of workers, and only unfinished chunks are made again."""
+"""Shards: the same bytes for any number of workers; only unfinished chunks are made again."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ from data_trees import class_tree, write
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import sha256
-from medscale.config.sections import Clahe, Preprocess, Source, Split
 from medscale.data.build import build_shards
 from medscale.data.images import read_rgb
 from medscale.data.index import build_index
 from medscale.data.preprocess import preprocess
+from medscale.data.settings import Clahe, Dask, Preprocess, Source, Split
 from medscale.data.shards import Shards
-from medscale.resources.machines import Dask
 
 SETTINGS = Preprocess(size=16, clahe=Clahe(tiles=2), gamma=1.2, median=3, chunk=8)
 
@@ -236,7 +235,7 @@ def test_chunks_that_a_set_beside_has_are_linked(study: Path, dask: Dask) -> Non
         SETTINGS,
         dask,
         other,
-        beside=[study / "shards", study / "nix"],
+        siblings=[study / "shards", study / "nix"],
     )
     for file in sorted(other.glob("images-*")):
         assert file.samefile(study / "shards" / file.name)
@@ -249,7 +248,7 @@ def test_chunks_that_a_set_beside_has_are_linked(study: Path, dask: Dask) -> Non
         SETTINGS,
         dask,
         study / "third",
-        beside=[study / "shards"],
+        siblings=[study / "shards"],
     )
     assert not (study / "third" / "images-00000.npy").samefile(damaged)
     assert (study / "third" / "images-00001.npy").samefile(study / "shards" / "images-00001.npy")

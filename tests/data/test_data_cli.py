@@ -1,4 +1,4 @@
-"""`medscale data`: is a download complete and what is odd about it, and how it is got."""
+"""`medscale data`: checks of downloads, and their commands."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,20 +22,20 @@ from typer.testing import CliRunner
 from data_trees import class_tree, fundus_pytorch, write
 from medscale.base.errors import EXIT_USER, MedscaleError
 from medscale.cli import app, main
-from medscale.data import check as checking
 from medscale.data import download
-from medscale.data.check import ALL, Edition, Report, check
-from medscale.data.demo import generate
-from medscale.data.download import DOWNLOADS, Archives, Kaggle, fetch, instructions
-from medscale.data.sources import SOURCES
+from medscale.data.check import Report, check
+from medscale.data.demo.generate import generate
+from medscale.data.download import Archives, Kaggle, fetch, instructions
+from medscale.data.kind import ALL, Edition
+from medscale.data.kinds import isic2017, smdg
 
 
 def says(report: Report, level: str) -> str:
-    return "\n".join(line.says for line in report.lines if line.level == level)
+    return "\n".join(line.message for line in report.findings if line.level == level)
 
 
 def counts(report: Report) -> dict[tuple[str, str], tuple[int, int | None]]:
-    return {(count.split, count.label): (count.there, count.expected) for count in report.counts}
+    return {(count.split, count.label): (count.images, count.expected) for count in report.counts}
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     edition = Edition(
         "small one", images | {("train", ALL): 8}, files={"metadata*.csv": "patients"}
     )
-    monkeypatch.setitem(checking.EDITIONS, "smdg", (edition,))
+    monkeypatch.setattr(smdg, "KIND", replace(smdg.KIND, editions=(edition,)))
 
 
 @pytest.mark.usefixtures("small")
@@ -70,7 +71,7 @@ def test_what_is_missing_and_odd_is_told(tmp_path: Path) -> None:
     (root / "test/1/BEH-7.png.part").write_bytes(b"x")
     report = check("smdg", root)
     assert not report.complete
-    assert [(c.split, c.label) for c in report.counts if not c.enough] == [("val", "normal")]
+    assert [(c.split, c.label) for c in report.counts if not c.complete] == [("val", "normal")]
     assert says(report, "error") == "no metadata*.csv (patients)"
     notes = says(report, "note")
     assert "left out, not an image by its name: 2, such as test.zip" in notes
@@ -90,11 +91,11 @@ def test_small_copies_of_the_real_layouts_are_not_complete(tmp_path: Path) -> No
 
 
 def test_a_rough_statement_may_be_missed_by_a_twentieth() -> None:
-    edition = Edition("x", {}, about=True)
-    assert edition.enough(245_000, 262_874)
-    assert edition.enough(245_000, 233_000)
-    assert not edition.enough(245_000, 200_000)
-    assert not Edition("x", {}).enough(10, 9)
+    edition = Edition("x", {}, approximate=True)
+    assert edition.is_complete(245_000, 262_874)
+    assert edition.is_complete(245_000, 233_000)
+    assert not edition.is_complete(245_000, 200_000)
+    assert not Edition("x", {}).is_complete(10, 9)
 
 
 def test_a_part_of_isic_2017_is_counted_and_its_missing_tables_named(tmp_path: Path) -> None:
@@ -163,9 +164,9 @@ def test_the_command_prints_a_table_and_fails_where_it_should(
     with pytest.raises(SystemExit) as stopped:
         app()
     assert stopped.value.code == EXIT_USER
-    assert "is not complete for source kind smdg" in capsys.readouterr().err
+    assert "is not complete for dataset kind smdg" in capsys.readouterr().err
     unknown = CliRunner().invoke(main, ["data", "check", "smgd", str(tmp_path)])
-    assert "no source kind 'smgd'" in str(unknown.exception)
+    assert "no dataset kind 'smgd'; did you mean 'smdg'?" in str(unknown.exception)
 
 
 # fetch
@@ -191,7 +192,7 @@ def zipped(folder: Path, archive: Path) -> Path:
 
 
 def install_kaggle(programs: Path, archive: Path, status: int = 0) -> None:
-    """A stand-in for the program `kaggle`: copies an archive into the folder after -p, as the real one saves it."""
+    """Install a stand-in for `kaggle` that copies an archive into the folder after -p."""
     program = programs / "kaggle"
     program.write_text(
         f"#!{sys.executable}\nimport shutil, sys\n"
@@ -221,9 +222,9 @@ def token(home: Path) -> None:
 
 
 def test_each_download_belongs_to_a_source() -> None:
-    assert set(DOWNLOADS) <= set(SOURCES)
-    with pytest.raises(MedscaleError, match="no download for source kind 'folder'"):
-        download.official("folder")
+    message = "no download for dataset kind 'folder'; there are for: isic2017, rsna, skin, smdg"
+    with pytest.raises(MedscaleError, match=message):
+        download.find_download("folder")
 
 
 @pytest.mark.usefixtures("bare")
@@ -334,7 +335,7 @@ def test_open_archives_come_through_curl_or_wget(
     (bare / program).symlink_to(where)
     with serving(server) as address:
         archives = Archives(f"{address}/X-", (("1",), ("_Data.zip", "_Truth.csv")))
-        monkeypatch.setitem(DOWNLOADS, "isic2017", archives)
+        monkeypatch.setattr(isic2017, "KIND", replace(isic2017.KIND, download=archives))
         fetch("isic2017", tmp_path / "raw")
     assert sorted(
         str(p.relative_to(tmp_path / "raw")) for p in (tmp_path / "raw").rglob("*") if p.is_file()

@@ -1,4 +1,4 @@
-"""Dask from the configuration: what is wrong with a scheduler or its workers is one message."""
+"""Dask clients: each fault of a scheduler or of its workers is one message."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import pytest
 from distributed import LocalCluster
 
 from medscale.base.errors import MedscaleError
-from medscale.data import build, cluster
+from medscale.data import cluster
 from medscale.data.cluster import client, run_all
-from medscale.resources.machines import Dask
+from medscale.data.settings import Dask
+from medscale.data.versions import versions
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +62,8 @@ def test_a_workers_blindness_is_one_message(scheduler: str, tmp_path: Path) -> N
 
 
 def test_other_versions_are_refused(scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = {**build.versions(), "opencv": "3.0"}
-
-    def versions() -> dict[str, str]:
-        return here
-
-    monkeypatch.setattr(build, "versions", build.versions.__wrapped__)
-    monkeypatch.setattr(cluster.Client, "run", lambda *_: {"tcp://there:1": versions()})
+    of_worker = {**versions(), "opencv": "3.0"}
+    monkeypatch.setattr(cluster.Client, "run", lambda *_: {"tcp://there:1": of_worker})
     with pytest.raises(MedscaleError, match=r"worker at tcp://there:1 has opencv 3\.0 instead of"):
         connect(Dask(scheduler=scheduler))
 
@@ -154,7 +150,7 @@ def test_an_error_of_a_task_is_raised_here(scheduler: str) -> None:
 
 @pytest.mark.parametrize(("calls", "workers"), [(0, 1), (1, 4), (128, 2), (129, 2), (1000, 64)])
 def test_tasks_hold_all_calls_and_shrink_to_one(calls: int, workers: int) -> None:
-    sizes = cluster._sizes(calls, workers, largest=8)
+    sizes = cluster._task_sizes(calls, workers, largest=8)
     assert sum(sizes) == calls
     assert sizes == sorted(sizes, reverse=True)
     assert all(1 <= size <= 8 for size in sizes)

@@ -48,7 +48,7 @@ def test_what_was_written_after_the_checkpoint_does_not_count(tmp_path: Path) ->
 
 
 def test_a_training_writes_its_history_where_that_is_asked_for(training: Training) -> None:
-    folder = training("serial_1cpu", tensorboard=True, recipe={"epochs": 2})
+    folder = training.fork("serial_1cpu", tensorboard=True, recipe={"epochs": 2})
     history = pd.read_csv(folder / "history.csv").set_index("epoch")
     logs = scalars(folder / "tensorboard")
     assert set(logs) == {tag(column) for column in history.columns}

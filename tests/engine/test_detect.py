@@ -1,4 +1,4 @@
-"""Detection: boxes follow their images, scores are those of hand-made cases, and a run leaves every file."""
+"""Detection: boxes move with images, scores equal cases by hand, a run writes all its files."""
 
 from __future__ import annotations
 
@@ -19,25 +19,31 @@ from PIL import Image
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
+from made_training import fork_ranks
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json, write_parquet
 from medscale.config.configuration import Config, load
 from medscale.config.planning import plan
-from medscale.config.sections import Preprocess
 from medscale.data import boxes as data_boxes
 from medscale.data.boxes import SIDES, padded, relative
+from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards
-from medscale.engine import detect
+from medscale.engine.detect import extra
 from medscale.engine.detect.loader import BoxLoader, flip, with_boxes
-from medscale.engine.detect.task import LEAST, MOST, suppress
+from medscale.engine.detect.task import MOST_BOXES, SMALLEST_CONFIDENCE, suppress
 from medscale.engine.plan import Augment, Detect, RunPlan
 from medscale.engine.train.progress import Progress
 from medscale.evaluate import boxes
 from medscale.evaluate.boxes import Matched
 from medscale.evaluate.detection import localize
-from medscale.report.detection import write_detection, write_detection_report
-from medscale.workflow.graph import Graph, check_model
+from medscale.report.chapters import figures_of
+from medscale.report.detection.chapter import CHAPTER as DETECTION
+from medscale.report.overview.chapter import CHAPTER as OVERVIEW
+from medscale.report.result.detection import write_detection
+from medscale.report.writer import write_chapter
+from medscale.workflow.graph import Graph
 from medscale.workflow.preflight import _models
+from medscale.workflow.targets import check_model
 
 ROOT = Path(__file__).parents[2]
 SIZE = 64
@@ -45,14 +51,6 @@ ULTRALYTICS = pytest.mark.skipif(
     find_spec("ultralytics") is None,
     reason="ultralytics (AGPL, optional) is not installed: YOLOv8 itself is not tested",
 )
-LAUNCH = """
-import sys
-from medscale.config import RunPlan
-from medscale.errors import tell_user
-from medscale.files import read_json
-from medscale.parallel.launch import launch
-tell_user(launch)(RunPlan.model_validate(read_json(sys.argv[2])), "toy_detector", sys.argv[1:])
-"""
 
 
 def configured(**settings) -> Config:
@@ -72,7 +70,7 @@ def configured(**settings) -> Config:
 
 
 def made_index(folder: Path, train: int = 24, val: int = 8, test: int = 10) -> pd.DataFrame:
-    """Noise with up to two bright rectangles an image as PNG files twice as wide as high, and their index."""
+    """Write PNG files of noise with up to two bright rectangles each; return their index."""
     rng, rows = np.random.default_rng(0), []
     (folder / "raw").mkdir()
     for number, split in enumerate(np.repeat(["train", "val", "test"], [train, val, test])):
@@ -137,22 +135,17 @@ def _environment() -> dict[str, str]:
 
 
 def trained(made, run: str, name: str, toy: bool = True, **settings) -> Path:
-    """Train a run as the rule does; with ``toy`` the small stand-in takes the place of YOLOv8."""
+    """Train a run as the rule does; with ``toy`` a small network in place of YOLOv8, forked."""
     out = made.folder / name / "seed1"
-    write_json(
-        out / "spec.json", plan(configured(**settings), "glaucoma", run, 1).model_dump(mode="json")
-    )
-    arguments = [
-        "--spec",
-        out / "spec.json",
-        "--shards",
-        made.folder / "shards_detect",
-        "--out",
-        out,
-    ]
-    arguments += ["--log", made.folder / f"{name}.log"]
-    start = ["-c", LAUNCH] if toy else [str(ROOT / "scripts" / "train.py")]
-    command = [sys.executable, *start, *map(str, arguments)]
+    planned = plan(configured(**settings), "glaucoma", run, 1)
+    write_json(out / "spec.json", planned.model_dump(mode="json"))
+    paths = (out / "spec.json", made.folder / "shards_detect", out, made.folder / f"{name}.log")
+    if toy:
+        fork_ranks([*map(str, paths)], planned.run.devices, "toy_detector:Detection")
+        return out
+    options = zip(("--spec", "--shards", "--out", "--log"), map(str, paths), strict=True)
+    script = str(ROOT / "scripts" / "train_detector.py")
+    command = [sys.executable, script, *(part for option in options for part in option)]
     done = subprocess.run(
         command, env=_environment(), stderr=subprocess.PIPE, text=True, timeout=200
     )
@@ -288,16 +281,18 @@ def test_the_less_confident_of_two_boxes_that_overlap_goes():
     kept = suppress(corners, torch.tensor([0.6, 0.8, 0.3, 0.9]))
     assert kept[:, 4].tolist() == pytest.approx([0.8, 0.3])
     assert kept[1].tolist() == pytest.approx([0.6, 0.6, 0.3, 0.3, 0.3])
-    assert len(suppress(corners, torch.full((4,), LEAST / 2))) == 0
+    assert len(suppress(corners, torch.full((4,), SMALLEST_CONFIDENCE / 2))) == 0
     start = torch.linspace(0, 0.99, 200)[:, None] * torch.ones(1, 2)
-    assert len(suppress(torch.cat([start, start + 0.001], 1), torch.full((200,), 0.5))) == MOST
+    assert (
+        len(suppress(torch.cat([start, start + 0.001], 1), torch.full((200,), 0.5))) == MOST_BOXES
+    )
 
 
 # Scores, against cases worked out by hand
 
 
 def matched(truth, image, confidence, limits) -> Matched:
-    """Boxes of given hits; ``limits``: how many of the eight challenge limits each hits (9: also COCO's 0.5)."""
+    """Boxes with given hits; ``limits``: challenge limits that each hits (9: also COCO's)."""
     hits = np.array([[k < n for k in range(8)] + [n > 2] for n in limits], bool).reshape(-1, 9)
     return Matched(np.array(truth), np.array(image, int), np.array(confidence, float), hits)
 
@@ -337,7 +332,7 @@ def test_average_precision_by_hand():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_average_precision_of_random_boxes_is_that_of_cocos_procedure_step_by_step(seed):
-    """torchmetrics' needs pycocotools; this is Lin et al. (2014) written out, with torchvision's overlaps."""
+    """Lin et al. (2014) written out with torchvision's overlaps, as pycocotools is missing."""
     from torchvision.ops import box_iou
 
     rng = np.random.default_rng(seed)
@@ -413,7 +408,8 @@ def test_weights_are_copies_of_images(seed):
 
 
 def test_the_challenge_s_score_by_hand():
-    # 0: hit at all limits; 1: a hit at four of eight and a false alarm; 2: empty with an alarm; 3: empty; 4: missed.
+    # 0: hit at all limits; 1: a hit at four of eight and a false alarm; 2: empty with an alarm;
+    # 3: empty; 4: missed.
     made_ = matched([1, 1, 0, 0, 1], [0, 1, 2, 1, 4], [0.9, 0.8, 0.7, 0.6, 0.1], [8, 4, 0, 0, 8])
     scores = boxes.challenge(made_, 0.5)
     assert scores[:3].tolist() == pytest.approx([1.0, (4 * 1 / 2 + 4 * 0) / 8, 0.0])
@@ -455,7 +451,7 @@ def test_where_losses_do_not_rank_epochs_the_last_finite_one_is_kept():
 
 @pytest.fixture(scope="module")
 def toy(made) -> dict[str, Path]:
-    """Runs of the small stand-in network, serial and on two processes, with the same global batch."""
+    """Serial and two-process runs of the small stand-in network with one global batch."""
     return {run: trained(made, run, run) for run in ("serial_1cpu_yolov8n", "ddp_2cpu_yolov8n")}
 
 
@@ -521,12 +517,14 @@ def test_results_and_report_of_detection_runs(made, toy):
     card = (results[0] / "model_card.md").read_text()
     assert "challenge mAP" in card
     assert "AUROC" not in card
-    write_detection_report(results, made.shards, made.folder / "figures", made.folder / "tables")
-    table = pd.read_csv(made.folder / "tables" / "detection.csv").set_index("run")
+    inputs = {"results": list(map(str, results)), "shards": str(made.shards.folder / "meta.json")}
+    write_chapter("detection", "glaucoma", inputs, made.folder)
+    tables = made.folder / "tables" / "glaucoma"
+    table = pd.read_csv(tables / "detection.csv").set_index("run")
     assert table.loc["serial_1cpu_yolov8n", "speedup"] == 1
     assert table.loc["ddp_2cpu_yolov8n", "speedup"] > 0
-    assert (made.folder / "figures" / "detection.pdf").stat().st_size > 5000
-    assert "yolov8n" in (made.folder / "tables" / "detection.tex").read_text()
+    assert (made.folder / "figures" / "glaucoma" / "detection.pdf").stat().st_size > 5000
+    assert "yolov8n" in (tables / "detection.tex").read_text()
 
 
 def test_boxes_of_another_index_are_refused(made, toy, tmp_path):
@@ -546,16 +544,17 @@ def test_detection_stands_apart_from_a_study_s_classifications():
             "studies": {"glaucoma": configured().study("glaucoma").model_dump(mode="json")},
         }
     )
-    assert study.shown("glaucoma") == ["results/glaucoma/serial_1cpu"]
-    assert study.localized("glaucoma") == [
-        f"results/glaucoma/{run}_yolov8n" for run in ("serial_1cpu", "ddp_2cpu")
-    ]
+    classified, detected = (
+        chapter.inputs(study.config, "glaucoma")["results"] for chapter in (OVERVIEW, DETECTION)
+    )
+    assert classified == ["results/glaucoma/serial_1cpu"]
+    assert detected == [f"results/glaucoma/{run}_yolov8n" for run in ("serial_1cpu", "ddp_2cpu")]
     assert study.shards("glaucoma", "ddp_2cpu_yolov8n") == "data/glaucoma/shards_detect"
     assert study.shards("glaucoma", "ddp_2cpu") == "data/glaucoma/shards"
     assert Preprocess.model_validate_json(
         study.preprocess("glaucoma", "shards_detect")
     ) == Preprocess(size=SIZE)
-    assert "detection" in study.config.figures("glaucoma")
+    assert "detection" in figures_of(study.config, "glaucoma")
     assert "results/glaucoma/ddp_2cpu_yolov8n" in study.results()
 
 
@@ -592,11 +591,11 @@ def test_mistakes_are_told_before_anything_is_trained(monkeypatch):
     with pytest.raises(MedscaleError, match="a detector is the model of runs"):
         load(ROOT / "config.yaml", {"studies": {"glaucoma": {"model": {"name": "yolov8n"}}}})
     planned = plan(configured(), "glaucoma", "ddp_2cpu_yolov8n", 1)
-    monkeypatch.setattr(detect, "find_spec", lambda name: None)
+    monkeypatch.setattr(extra, "find_spec", lambda name: None)
     [finding] = _models([planned])
     assert finding.level == "error"
-    assert "ultralytics, which is not installed" in finding.says
-    monkeypatch.setattr(detect, "find_spec", lambda name: object())
+    assert "ultralytics, which is not installed" in finding.text
+    monkeypatch.setattr(extra, "find_spec", lambda name: object())
     [finding] = _models([planned])
     assert finding.level == "ok"
     for run in ("fsdp_2cpu_yolov8n", "mp_2cpu_yolov8n", "ddp_mp_4gpu_yolov8n"):

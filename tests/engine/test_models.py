@@ -1,4 +1,4 @@
-"""The networks: size, cut into stages, weights from files, and what is said where something does not fit."""
+"""The networks: size, cut into stages, weights from files, and errors about what does not fit."""
 
 from pathlib import Path
 

@@ -12,7 +12,7 @@ MODELS = st.from_regex(r"[a-z][a-z0-9]{0,8}(_[a-z0-9]{1,5}){0,2}", fullmatch=Tru
 
 @st.composite
 def specs(draw) -> RunSpec:
-    strategy = draw(st.sampled_from(STRATEGIES))
+    strategy = draw(st.sampled_from(list(STRATEGIES)))
     mp = strategy == "ddp" and draw(st.booleans())
     low = {"serial": 1, "mp": 2}.get(strategy, 1)
     devices = 1 if strategy == "serial" else draw(st.integers(low, 128)) * (2 if mp else 1)

@@ -9,19 +9,29 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from medscale.engine.parallel.launch import STOPPED
+from medscale.base.errors import MedscaleError
+from medscale.engine.parallel.failures import explain
+from medscale.engine.parallel.launch import launch
+from medscale.engine.plan import RunPlan
+from medscale.engine.train.replicate import explained
+from medscale.engine.train.worker import locked
+from medscale.resources import cards
 
 LAUNCH = """
 import sys
-from medscale.config import RunPlan
-from medscale.errors import tell_user
-from medscale.files import read_json
-from medscale.parallel.launch import launch
-tell_user(launch)(RunPlan.model_validate(read_json(sys.argv[2])), "faulty_worker", sys.argv[1:])
+from medscale.engine.plan import RunPlan
+from medscale.base.errors import tell_user
+from medscale.base.files import read_json
+from medscale.engine.parallel.launch import launch
+from medscale.resources import cards
+plan = RunPlan.model_validate(read_json(sys.argv[2]))
+options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+tell_user(launch)(plan, "faulty_worker", options, cards.reserve)
 """
 
 
@@ -29,9 +39,15 @@ def run_faulty(
     training, fault: str, run: str = "ddp_2cpu", **changes
 ) -> subprocess.CompletedProcess[str]:
     arguments = training.command(run, **changes)[2:]
-    environment = os.environ | {"FAULT": fault, "PYTHONPATH": str(Path(__file__).parents[1])}
+    search = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    environment = os.environ | {"FAULT": fault, "PYTHONPATH": search}
     command = [sys.executable, "-c", LAUNCH, *arguments]
     return subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, timeout=200)
+
+
+def a_plan(training, run: str, **changes) -> RunPlan:
+    spec, *_ = training.paths(run, **changes)
+    return RunPlan.model_validate_json(Path(spec).read_text())
 
 
 def left_behind(folder: Path) -> list[str]:
@@ -48,10 +64,9 @@ def left_behind(folder: Path) -> list[str]:
     ("fault", "run", "says"),
     [
         ("raise:1:1", "ddp_2cpu", "rank 1 failed: ValueError: a test's own error"),
-        ("exit:1:1", "ddp_2cpu", "rank 1 ended with exit status 7"),
         ("kill:0:1", "ddp_2cpu", "rank 0 was ended by SIGKILL"),
         ("sleep:1:1", "ddp_2cpu", "rank 1 did not finish a step"),
-        ("sleep:3:1", "ddp_mp_4cpu", "rank 3 did not finish a step"),
+        ("sleep:1:1", "mp_2cpu", "rank 1 did not finish a step"),
         ("stop:1:1", "ddp_2cpu", "rank 1 did not answer"),
     ],
 )
@@ -71,8 +86,20 @@ def test_a_serial_run_that_hangs_is_ended_too(training):
 
 
 def test_out_of_memory_says_which_batch_size_to_try(training):
-    done = run_faulty(training, "memory:0:0", "serial_1cpu")
-    assert "out of memory with 20 images a device. Try serial_1cpu_bs10" in done.stderr
+    plan = a_plan(training, "serial_1cpu")
+    wrapped = RuntimeError("a stage failed")
+    wrapped.__cause__ = RuntimeError("DefaultCPUAllocator: can't allocate memory")
+    message = str(explained(wrapped, plan))
+    assert message.startswith("out of memory with 20 images a device. Try serial_1cpu_bs10")
+    other = ValueError("another error")
+    assert explained(other, plan) is other
+
+
+def test_an_exit_without_a_report_and_a_run_without_any_trace_are_told(training, tmp_path):
+    plan = a_plan(training, "ddp_2cpu")
+    ends = {1: SimpleNamespace(timestamp=1, pid=1, exitcode=7)}
+    assert "ddp_2cpu: rank 1 ended with exit status 7" in str(explain(plan, tmp_path, ends))
+    assert "ended without a message" in str(explain(plan, tmp_path, {}))
 
 
 def test_a_loss_that_is_not_finite_stops_all_ranks_with_the_ids_of_the_batch(training):
@@ -95,20 +122,13 @@ def test_a_loss_that_is_not_finite_stops_all_ranks_with_the_ids_of_the_batch(tra
     )
 
 
-def test_of_two_processes_for_one_run_one_wins_and_the_other_says_so(training):
-    settings = {"recipe": {"epochs": 100000}}
-    first = training.start("serial_1cpu", **settings)
-    owner = training.folder / "serial_1cpu" / "checkpoints" / "owner.json"
-    while not owner.exists():
-        time.sleep(0.05)
-    second = subprocess.run(
-        training.command("serial_1cpu", **settings), stderr=subprocess.PIPE, text=True, timeout=60
-    )
-    assert second.returncode == 2
-    assert "is being trained by process" in second.stderr
-    assert first.poll() is None
-    first.send_signal(signal.SIGTERM)
-    assert first.wait(60) == STOPPED
+def test_of_two_processes_for_one_run_one_wins_and_the_other_says_so(tmp_path):
+    with locked(tmp_path, alone=True), locked(tmp_path, alone=False):
+        message = f"is being trained by process {os.getpid()} on"
+        with pytest.raises(MedscaleError, match=message), locked(tmp_path, alone=True):
+            pass
+    with locked(tmp_path, alone=True):  # free again
+        pass
 
 
 def test_killing_the_launcher_leaves_no_rank_behind(training):
@@ -129,13 +149,13 @@ def test_two_nodes_meet_and_give_the_serial_runs_weights(training, free_port):
     settings = {"node": {"cpus": 1, "gpus": 0}}
     command = [*training.command("ddp_2cpu", **settings), "--rendezvous", f"localhost:{free_port}"]
     agents = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    told = [agent.communicate(timeout=120)[1] for agent in agents]
-    assert [agent.returncode for agent in agents] == [0, 0], told
-    assert distance(training("serial_1cpu"), training.folder / "ddp_2cpu")[0] < WEIGHTS
+    errors = [agent.communicate(timeout=120)[1] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], errors
+    assert distance(training.reference(), training.folder / "ddp_2cpu")[0] < WEIGHTS
 
 
-def test_a_run_over_two_nodes_without_a_meeting_point_is_told_so(training):
-    command = training.command("ddp_2cpu", node={"cpus": 1, "gpus": 0})
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60)
-    assert done.returncode == 2
-    assert "runs on 2 nodes" in done.stderr
+def test_a_run_over_two_nodes_without_a_meeting_point_is_told_so(training, monkeypatch):
+    monkeypatch.delenv("SLURM_STEP_NODELIST", raising=False)
+    plan = a_plan(training, "ddp_2cpu", node={"cpus": 1, "gpus": 0})
+    with pytest.raises(MedscaleError, match="runs on 2 nodes"):
+        launch(plan, "worker", {}, cards.reserve)

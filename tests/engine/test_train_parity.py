@@ -1,19 +1,22 @@
-"""The same training whatever the strategy: two uneven steps with the same global batch, against the serial run."""
+"""Every strategy trains as the serial run does: two uneven steps with one global batch."""
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file
+from torch import nn
 
-WEIGHTS, LOSS = (
-    2e-6,
-    1e-6,
-)  # largest differences of a weight (of about 0.1) and of a mean loss, fp32, no batch norm
+from medscale.base.errors import MedscaleError
+from medscale.base.files import write_json
+from medscale.engine.parallel.apply import apply_strategy
+from medscale.engine.plan import RunPlan
+
+# Largest differences of a weight (of about 0.1) and of a mean loss, in fp32 without batch norm.
+WEIGHTS, LOSS = 2e-6, 1e-6
 LOW_WEIGHTS, LOW_LOSS = 2e-2, 5e-3  # under bf16
 
 
@@ -35,16 +38,6 @@ def distance(one: Path, other: Path) -> tuple[float, float, float]:
     )
 
 
-_references: dict[str, Path] = {}
-
-
-def reference(training, **recipe) -> Path:
-    """The serial run of a recipe, trained once for all tests."""
-    if str(recipe) not in _references:
-        _references[str(recipe)] = training("serial_1cpu", "reference", recipe=recipe)
-    return _references[str(recipe)]
-
-
 @pytest.mark.parametrize(
     ("run", "changes"),
     [
@@ -62,8 +55,8 @@ def reference(training, **recipe) -> Path:
 )
 def test_two_steps_give_the_serial_runs_loss_and_weights(training, run, changes):
     recipe = {key: value for key, value in changes.get("recipe", {}).items() if key != "accumulate"}
-    serial = reference(training, **recipe)
-    weights, loss, chances = distance(serial, training(run, "other", **changes))
+    serial = training.reference(recipe=recipe)
+    weights, loss, chances = distance(serial, training.fork(run, "other", **changes))
     assert weights < WEIGHTS
     assert loss < LOSS
     assert chances < WEIGHTS
@@ -77,43 +70,56 @@ def test_two_steps_give_the_serial_runs_loss_and_weights(training, run, changes)
     ],
 )
 def test_metadata_and_frozen_parts_train_alike(training, run, model):
-    serial = training("serial_1cpu", model=model)
-    weights, loss, _ = distance(serial, training(run, model=model))
+    serial = training.reference(model=model)
+    weights, loss, _ = distance(serial, training.fork(run, model=model))
     assert weights < WEIGHTS
     assert loss < LOSS
     assert any(name.startswith("metadata.") for name in load_file(serial / "model.safetensors"))
 
 
 def test_a_pipeline_refuses_metadata(training):
-    done = subprocess.run(
-        training.command("mp_2cpu", model={"metadata": ["age"]}), capture_output=True, text=True
-    )
-    assert done.returncode != 0
-    assert "a pipeline (mp) trains the whole network on images alone" in done.stderr
+    spec, *_ = training.paths("mp_2cpu", model={"metadata": ["age"]})
+    plan = RunPlan.model_validate_json(Path(spec).read_text())
+    with pytest.raises(MedscaleError, match="trains the whole network on images alone"):
+        apply_strategy(nn.Identity(), plan, None, None, None)
+
+
+def test_a_cut_of_another_network_is_measured_again(training):
+    kept = training.folder / "mp_2cpu" / "checkpoints" / "cut.json"
+    write_json(kept, {"key": "another network's", "bounds": [0, 9]})
+    folder = training.fork("mp_2cpu")
+    assert distance(training.reference(), folder)[0] < WEIGHTS
+    assert "another" not in kept.read_text()
+
+
+def test_the_command_trains_as_forked_ranks_do(training):
+    folder = training("ddp_2cpu")
+    weights, loss, chances = distance(folder, training.fork("ddp_2cpu", "forked"))
+    assert (weights, loss, chances) == (0, 0, 0)
 
 
 def test_fsdp_trains_on_its_own_weights_after_an_epoch_that_was_not_the_best(training):
     recipe = {"ema": 0.5, "epochs": 5, "lr": 1e-1, "schedule": "constant"}
-    serial = reference(training, **recipe)
+    serial = training.reference(recipe=recipe)
     losses = pd.read_csv(serial / "history.csv")["val_loss"]
     assert losses.idxmin() < len(losses) - 2, "each epoch was the best"
-    weights, loss, _ = distance(serial, training("fsdp_2cpu", recipe=recipe))
+    weights, loss, _ = distance(serial, training.fork("fsdp_2cpu", recipe=recipe))
     assert weights < WEIGHTS
     assert loss < 1e-4
 
 
 def test_mixed_precision_differs_by_its_own_rounding_alone(training):
-    serial, low = reference(training), training("ddp_amp_2cpu")
+    serial, low = training.reference(), training.fork("ddp_amp_2cpu")
     weights, loss, _ = distance(serial, low)
     assert 0 < weights < LOW_WEIGHTS
     assert loss < LOW_LOSS
-    again = distance(training("serial_amp_1cpu"), low)
+    again = distance(training.fork("serial_amp_1cpu"), low)
     assert again[0] < LOW_WEIGHTS
 
 
 def test_every_sample_is_predicted_once_with_more_replicas_than_images_in_a_step(training):
-    folder = training("ddp_4cpu", recipe={"batch_size": 5})
+    folder = training.fork("ddp_4cpu", recipe={"batch_size": 5})
     predicted = pd.read_parquet(folder / "predictions.parquet")
     assert len(predicted) == 20
     assert predicted["id"].is_unique
-    assert distance(reference(training, batch_size=5), folder)[0] < WEIGHTS
+    assert distance(training.reference(recipe={"batch_size": 5}), folder)[0] < WEIGHTS

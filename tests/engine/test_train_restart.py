@@ -1,4 +1,4 @@
-"""A run that was killed and started again ends as one that never was; damaged checkpoints are passed over."""
+"""A killed run that is started again ends as one never killed; damaged checkpoints are skipped."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from test_train_parity import WEIGHTS, distance
 
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.engine.parallel.launch import STOPPED
-from medscale.engine.parallel.world import join
+from medscale.engine.parallel.failures import STOPPED
+from medscale.engine.parallel.join import join
 from medscale.engine.train.checkpoint import Checkpoints
 from medscale.engine.train.progress import Progress
 
 ROOT = Path(__file__).parents[2]
-# A network with batch norm and dropout, EMA, a plateau and patience: everything that a restart could lose.
+# Batch norm, dropout, EMA, a plateau and patience: everything that a restart could lose.
 WHOLE = {
     "model": {"name": "medical_cnn", "options": {"width": 4}},
     "recipe": {"epochs": 4, "schedule": "plateau", "patience": 3, "ema": 0.9, "batch_size": 8},
@@ -47,7 +47,7 @@ def same(one: Path, other: Path) -> bool:
 
 
 def kill_once(training, run: str, name: str, chance: random.Random) -> int:
-    """Start a run, kill -9 one of its processes or its launcher at a random time after the first checkpoint.
+    """Start a run; kill one of its processes or its launcher after the first checkpoint.
 
     Returns:
         1 when it was killed in its work, 0 when it had ended before.
@@ -69,18 +69,15 @@ def kill_once(training, run: str, name: str, chance: random.Random) -> int:
 
 
 def trial(training, run: str, number: int) -> bool:
-    """Kill a run until one kill has hit it at work, then let it end; whether it is as one never killed."""
-    reference = training.folder / "never-killed"
-    if not reference.exists():
-        training(run, "never-killed", **WHOLE)
+    """Kill a run at work, let it continue, and return whether it ends as one never killed."""
     chance, name = random.Random(number), f"killed{number}"
     for attempt in range(8):
         if kill_once(training, run, name, chance):
             break
         shutil.rmtree(training.folder / name)
         assert attempt < 7, "the run always ended before it could be killed"
-    training(run, name, **WHOLE)
-    equal = same(reference, training.folder / name)
+    training.fork(run, name, **WHOLE)
+    equal = same(training.reference(run, **WHOLE), training.folder / name)
     shutil.rmtree(training.folder / name)
     return equal
 
@@ -106,7 +103,7 @@ def test_twenty_five_clean_runs_a_strategy_end_without_a_false_failure(training,
 
 
 def test_two_identical_runs_give_identical_files(training):
-    assert same(training("ddp_2cpu", "one", **WHOLE), training("ddp_2cpu", "two", **WHOLE))
+    assert same(training.reference("ddp_2cpu", **WHOLE), training.fork("ddp_2cpu", **WHOLE))
 
 
 @pytest.mark.parametrize(
@@ -118,32 +115,24 @@ def test_a_run_goes_on_with_another_number_of_processes_or_strategy(training, fi
         "recipe": {"epochs": 6},
         "parallel": {"checkpoint_every_steps": 5, "stop_after_s": 1e-9},
     }
-    stopped = training.start(first, "moved", **settings)
-    assert stopped.wait(120) == STOPPED
-    training(then, "moved", recipe={"epochs": 6})
+    training.fork(first, "moved", status=STOPPED, **settings)
+    training.fork(then, "moved", recipe={"epochs": 6})
     assert "goes on from epoch" in (training.folder / "moved.log").read_text()
-    reference = training("serial_1cpu", recipe={"epochs": 6})
+    reference = training.reference(recipe={"epochs": 6})
     assert distance(reference, training.folder / "moved")[0] < 3 * WEIGHTS
 
 
-def test_a_cut_of_another_network_is_measured_again(training):
-    training("mp_2cpu", "cut", model={"options": {"width": 4}})
-    training("mp_2cpu", "cut")
-    assert distance(training("serial_1cpu"), training.folder / "cut")[0] < WEIGHTS
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_stops_in_order_and_the_same_command_goes_on(training, number):
-    settings = {"recipe": {"epochs": 60}}
-    running = training.start("ddp_2cpu", "signalled", **settings)
-    training.wait_for("epoch 2/", "signalled")
-    running.send_signal(number)
-    assert running.wait(60) == STOPPED
-    log = (training.folder / "signalled.log").read_text()
-    assert f"stopped by {number.name} in epoch" in log
-    assert list((training.folder / "signalled" / "checkpoints").glob("step-*"))
-    training("ddp_2cpu", "signalled", **settings)
-    assert same(training("ddp_2cpu", **settings), training.folder / "signalled")
+def test_signals_stop_in_order_and_the_same_command_goes_on(training):
+    settings, log = {"recipe": {"epochs": 60}}, training.folder / "signalled.log"
+    for number, epoch in ((signal.SIGTERM, 2), (signal.SIGUSR1, 10)):
+        running = training.start("ddp_2cpu", "signalled", **settings)
+        training.wait_for(f"epoch {epoch}/", "signalled")
+        running.send_signal(number)
+        assert running.wait(60) == STOPPED
+        assert f"stopped by {number.name} in epoch" in log.read_text()
+        assert list((training.folder / "signalled" / "checkpoints").glob("step-*"))
+    training.fork("ddp_2cpu", "signalled", **settings)
+    assert same(training.reference("ddp_2cpu", **settings), training.folder / "signalled")
 
 
 @pytest.fixture
@@ -198,7 +187,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_told(
     monkeypatch.setattr("medscale.engine.train.checkpoint.log.propagate", True)
     damage(data_file(checkpoints._folder / "step-000000003"))
     assert read(checkpoints) == 2
-    assert "step-000000003 is passed over" in caplog.text
+    assert "step-000000003 is skipped" in caplog.text
     assert checkpoints.save({"x": torch.full((1000,), 3.0)}, Progress(step=3), 3)
     assert read(checkpoints) == 3
     assert len(list(checkpoints._folder.glob("step-*"))) == 2

@@ -1,4 +1,4 @@
-"""Parts of training that need no processes: schedules, decisions, cuts, sums, clock, plans of checkpoints."""
+"""Parts of training without processes: schedules, decisions, cuts, sums, clock, checkpoints."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from medscale.config.planning import plan
 from medscale.data.loader import Batch, Step
 from medscale.engine.models.registry import build, stages
 from medscale.engine.parallel.cut import balance, measure
-from medscale.engine.parallel.pipeline import _draws, evenly
+from medscale.engine.parallel.model import FIXED, loss_sums
+from medscale.engine.parallel.pipeline import _draws_random_numbers, micro_batches
 from medscale.engine.parallel.precision import GROW_EVERY, Precision
-from medscale.engine.parallel.strategies import FIXED, measured
 from medscale.engine.plan import Parallel
 from medscale.engine.train.clock import Clock, Meter
 from medscale.engine.train.ema import Average
 from medscale.engine.train.guard import Guard, Watch
 from medscale.engine.train.progress import Progress, means
-from medscale.engine.train.recipe import Criterion, learning_rate, plateau
+from medscale.engine.train.recipe import CrossEntropy, learning_rate, plateau
 from medscale.engine.train.replicate import _check_shares
 
 ROOT = Path(__file__).parents[2]
@@ -105,7 +105,7 @@ def test_best_epoch_patience_and_end_are_decided_from_the_history():
 @given(st.lists(st.floats(0, 50, width=32), min_size=1, max_size=20), st.randoms())
 def test_sums_do_not_depend_on_order(losses, random):
     def total(values):
-        return sum(measured(torch.tensor(v), torch.tensor(1)) for v in values)
+        return sum(loss_sums(torch.tensor(v), torch.tensor(1)) for v in values)
 
     shuffled = list(losses)
     random.shuffle(shuffled)
@@ -117,7 +117,7 @@ def test_sums_do_not_depend_on_order(losses, random):
 
 
 def test_a_loss_that_is_not_finite_is_counted_and_kept_out_of_the_sum():
-    sums = measured(torch.tensor(math.inf), torch.tensor(1))
+    sums = loss_sums(torch.tensor(math.inf), torch.tensor(1))
     assert sums.tolist() == [0, 1, 1]
 
 
@@ -142,7 +142,7 @@ def test_balance_is_the_best_linear_partition(costs, wanted):
 
 @given(st.integers(0, 200), st.integers(1, 40))
 def test_micro_batches_differ_by_at_most_one_and_cover_each_image_once(images, parts):
-    runs = evenly(images, parts)
+    runs = micro_batches(images, parts)
     covered = [i for start, each, count in runs for i in range(start, start + each * count)]
     assert covered == list(range(images))
     sizes = [each for _, each, count in runs for _ in range(count)]
@@ -196,7 +196,7 @@ def test_ema_is_used_within_and_gone_after():
 
 def test_class_weights_have_mean_one_over_the_training_images():
     counts = np.array([30, 10])
-    weighted = Criterion(a_plan(class_weights=True).recipe, counts, CPU)
+    weighted = CrossEntropy(a_plan(class_weights=True).recipe, counts, CPU)
     logits = torch.zeros(40, 2)
     labels = torch.tensor([0] * 30 + [1] * 10)
     assert float(weighted(logits, labels)) == pytest.approx(40 * math.log(2), rel=1e-5)
@@ -293,6 +293,7 @@ def test_synchronized_statistics_refuse_micro_batches_without_images(smallest, r
 
 def test_what_draws_random_numbers_is_known():
     drawing = [nn.Dropout(0.1), nn.Dropout2d(0.1), DropPath(0.1)]
-    assert [_draws(module) for module in (*drawing, nn.Dropout(0.0), DropPath(0.0), nn.ReLU())] == [
-        True
-    ] * 3 + [False] * 3
+    assert [
+        _draws_random_numbers(module)
+        for module in (*drawing, nn.Dropout(0.0), DropPath(0.0), nn.ReLU())
+    ] == [True] * 3 + [False] * 3

@@ -1,9 +1,10 @@
-"""Metrics agree with scikit-learn, intervals mean what they say, and predictions that do not fit are refused."""
+"""Tests of the metrics against scikit-learn, of the intervals, and of refused predictions."""
 
 from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,23 +13,52 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    f1_score,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
 
 from made_runs import configuration, make_index, make_run, probabilities
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json, write_parquet
-from medscale.evaluate import bootstrap, evaluate, metrics, one_line
-from medscale.evaluate.summary import summarise
-from medscale.report.result import whole_folder, write_result
+from medscale.evaluate import bootstrap, metrics
+from medscale.evaluate.evaluation import evaluate
+from medscale.evaluate.summary import one_line, summarise
+from medscale.report.result.folder import whole_folder, write_result
 
 TWO, FOUR = ["normal", "glaucoma"], ["a", "b & c", "dé", "e_f"]
 
 
 def cases(classes: int, images: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and rounded probabilities, so that scores are tied."""
+    """Return labels and rounded probabilities, so that scores are tied."""
     labels = np.random.default_rng(seed).integers(0, classes, images)
     odds = np.round(probabilities(labels, classes, 1.0, seed), 1) + 0.01
     return labels, odds / odds.sum(axis=1, keepdims=True)
+
+
+def by_scikit_learn(labels: np.ndarray, odds: np.ndarray) -> tuple[dict, dict]:
+    """Return the metrics of the predicted classes, over all classes and of each class."""
+    predicted, codes = odds.argmax(axis=1), np.arange(odds.shape[1])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="y_pred contains|A single label was found")
+        overall = {
+            "accuracy": accuracy_score(labels, predicted),
+            "balanced_accuracy": balanced_accuracy_score(labels, predicted),
+        }
+    for average in ("macro", "weighted"):
+        scores = precision_recall_fscore_support(
+            labels, predicted, average=average, zero_division=0
+        )
+        for name, value in zip(("precision", "recall", "f1"), scores, strict=False):
+            overall[f"{name}_{average}"] = value
+    precision, recall, f1, support = precision_recall_fscore_support(
+        labels, predicted, labels=codes, zero_division=0
+    )
+    recall, f1 = (np.where(support > 0, values, np.nan) for values in (recall, f1))
+    return overall, {"precision": precision, "recall": recall, "f1": f1}
 
 
 @settings(max_examples=40, deadline=None)
@@ -43,16 +73,21 @@ def test_every_resample_has_the_values_that_scikit_learn_gives_for_its_images(
     overall, by_class = bootstrap.resample(labels, odds, groups, drawn)
     for number, counts in enumerate(drawn):
         again = np.repeat(np.arange(images), counts[groups])
-        expected = metrics.point(labels[again], odds[again])
-        assert set(expected) == set(overall) == set(metrics.names(classes))
-        for name, value in expected.items():
-            np.testing.assert_allclose(
-                overall[name][number], value, rtol=1e-9, atol=1e-12, err_msg=name
-            )
-        for name, values in metrics.per_class(labels[again], odds[again]).items():
-            np.testing.assert_allclose(
-                by_class[name][number], values, rtol=1e-9, atol=1e-12, err_msg=name
-            )
+        points = metrics.point(labels[again], odds[again])
+        points_by_class = metrics.per_class(labels[again], odds[again])
+        assert set(points) == set(overall) == set(metrics.names(classes))
+        assert set(points_by_class) == set(by_class) == set(metrics.PER_CLASS)
+        decisions, decisions_by_class = by_scikit_learn(labels[again], odds[again])
+        for expected, values in (
+            (points, overall),
+            (points_by_class, by_class),
+            (decisions, overall),
+            (decisions_by_class, by_class),
+        ):
+            for name, value in expected.items():
+                np.testing.assert_allclose(
+                    values[name][number], value, rtol=1e-9, atol=1e-12, err_msg=name
+                )
 
 
 def test_auroc_is_of_the_last_of_two_classes_and_the_mean_over_more():
@@ -78,7 +113,7 @@ def test_the_interval_holds_the_true_accuracy_in_about_95_of_100_datasets():
         right = rng.random(150) < 0.8
         labels = np.zeros(150, np.int64)
         odds = np.where(right[:, None], [0.9, 0.1], [0.1, 0.9])
-        resampled = bootstrap.resample(
+        resampled = bootstrap.decisions(
             labels, odds, np.arange(150), bootstrap.draw(150, 400, number)
         )
         low, high = bootstrap.interval(resampled.overall["accuracy"])
@@ -111,7 +146,7 @@ def test_a_thousand_resamples_of_3000_images_take_seconds():
 
 @pytest.fixture
 def made(tmp_path: Path) -> Callable[..., tuple[list[Path], Path, pd.DataFrame]]:
-    """Writes an index and the run folders of one run; their paths and the index."""
+    """Return a function that writes an index and run folders, and returns their paths."""
 
     def make(classes=TWO, run="ddp_2cpu", **options):
         index = make_index(tmp_path / "data", classes, images=options.pop("images", 300))

@@ -1,4 +1,4 @@
-"""Grad-CAM agrees with its formula where that is known, finds the place of a class, and fits every network."""
+"""Tests of Grad-CAM: its closed form, the place of a class, and every kind of network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medscale.engine.plan import Model
 
 
 class Linear(nn.Module):
-    """Maps, their mean, and a linear layer: Grad-CAM is then the maps weighted by that layer."""
+    """A network whose Grad-CAM is its feature maps weighted by the linear layer."""
 
     def __init__(self) -> None:
         super().__init__()

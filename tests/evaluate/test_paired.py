@@ -1,4 +1,4 @@
-"""Paired tests agree with their definitions, published methods and simulation; equality is read from intervals."""
+"""Tests of the paired tests against their definitions, published methods and simulation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def scored(labels, skill, rng, classes=2) -> np.ndarray:
 
 
 def delong_by_definition(labels, one, two):
-    """DeLong et al. (1988) as it is written: kernels of all pairs, then their means' covariance."""
+    """Return areas and covariance of DeLong et al. (1988) from the kernels of all pairs."""
     kernels = [
         (s[labels == 1][:, None] > s[labels == 0])
         + 0.5 * (s[labels == 1][:, None] == s[labels == 0])

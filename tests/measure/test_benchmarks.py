@@ -19,10 +19,12 @@ from data_trees import encoded, picture
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
-from medscale.config.sections import Clahe, Enhance, Loading, Preprocess, Source, Split
+from medscale.config.sections import Enhance, Loading
 from medscale.data.augment import MEAN, STD
-from medscale.data.build import build_shards, chunk_size, read_index
+from medscale.data.build import build_shards, read_index
 from medscale.data.index import build_index
+from medscale.data.limits import chunk_size
+from medscale.data.settings import Clahe, Dask, Preprocess, Source, Split
 from medscale.engine.plan import Augment, Crop
 from medscale.measure import enhance, loading
 from medscale.measure.enhance import measure_enhance, task_size
@@ -30,10 +32,9 @@ from medscale.measure.loaders import Photographs, changes
 from medscale.measure.loading import WAYS, Team, choose, measure_loading, source
 from medscale.measure.record import Marks, cores, in_turns, warm, write
 from medscale.measure.scaling import by_way, by_workers
-from medscale.report.benchmarks import write_benchmark
-from medscale.report.numbers import write_numbers
-from medscale.resources.machines import Dask
-from medscale.workflow.graph import Graph, check_target
+from medscale.report.writer import write_chapter
+from medscale.workflow.graph import Graph
+from medscale.workflow.targets import check_target
 
 SIZE = 24
 PLAIN = Preprocess(size=SIZE, chunk=8)
@@ -272,46 +273,41 @@ def loading_rows() -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("name", "rows"), [("enhance", enhance_rows()), ("loading", loading_rows())]
 )
-def test_figure_table_and_facts_carry_the_marks(
-    name: str, rows: pd.DataFrame, tmp_path: Path
-) -> None:
+def test_figure_and_table_carry_the_marks(name: str, rows: pd.DataFrame, tmp_path: Path) -> None:
     marks = Marks(synthetic=True, stand_in=False, scale="demo")
     write(tmp_path / "measured", name, rows, {"repeats": 2}, marks, WAYS)
     about = read_json(tmp_path / "measured" / f"{name}.json")
     assert about["marks"] == {"synthetic": True, "stand_in": False, "scale": "demo"}
     assert about["machine"]["cpus"] == len(cores())
-    write_benchmark(
-        name, "skin", tmp_path / "measured", ROOT / "reported.yaml", tmp_path / "f", tmp_path / "t"
-    )
+    inputs = {"measured": f"{name}.csv", "about": f"{name}.json"}
+    inputs = {key: str(tmp_path / "measured" / file) for key, file in inputs.items()}
+    write_chapter(name, "skin", inputs | {"reported": str(ROOT / "reported.yaml")}, tmp_path)
     text = subprocess.run(
-        ["pdftotext", tmp_path / "f" / f"{name}.pdf", "-"], capture_output=True, text=True
+        ["pdftotext", tmp_path / "figures" / "skin" / f"{name}.pdf", "-"],
+        capture_output=True,
+        text=True,
     ).stdout
     assert "demo: synthetic images" in text
     assert "more processes than cores" in text
-    assert r"\textsuperscript{*}" in (tmp_path / "t" / f"{name}.tex").read_text()
-    table = pd.read_csv(tmp_path / "t" / f"{name}.csv")
+    assert r"\textsuperscript{*}" in (tmp_path / "tables" / "skin" / f"{name}.tex").read_text()
+    table = pd.read_csv(tmp_path / "tables" / "skin" / f"{name}.csv")
     assert table["synthetic"].all()
-    said = read_json(tmp_path / "t" / f"{name}.json")
-    assert said["structure"]["mark"] == "demo: synthetic images"
-    write_numbers([tmp_path / "t" / f"{name}.json"], tmp_path / "numbers.tex")
-    numbers = (tmp_path / "numbers.tex").read_text()
-    assert rf"\medscalenumber{{skin/{name}/repeats}}" in numbers
-    assert r"\medscalenumber{studies}{0}" in numbers
-    assert "demo: synthetic images" in numbers
-    assert said["structure"]["oversubscribed"]
+    assert table["oversubscribed"].any()
     if name == "enhance":
-        assert said["values"]["skin/enhance/all/2/speedup"] == "1.92"
-        assert said["values"]["skin/enhance/all/8/efficiency"] == "0.25"
+        rows = table[table["split"] == "all"].set_index("workers")
+        assert rows.loc[2, "speedup"] == pytest.approx(1.92, abs=0.005)
+        assert rows.loc[8, "efficiency"] == pytest.approx(0.25, abs=0.005)
     else:
-        assert said["values"]["skin/loading/medscale/1/gain"] == "20.00"
-        assert "reported" in (tmp_path / "t" / "loading.tex").read_text()
+        rows = table.set_index(["way", "processes"])
+        assert rows.loc[("medscale", 1), "gain"] == pytest.approx(20)
+        assert "reported" in (tmp_path / "tables" / "skin" / "loading.tex").read_text()
         assert "reported: 3.6" in text
 
 
 LARGE = """
 import json, resource, sys
 from pathlib import Path
-from medscale.config.sections import Preprocess
+from medscale.data.settings import Preprocess
 from medscale.data.build import make_chunk
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 chunk, before = json.loads(sys.argv[2]), peak()
@@ -355,7 +351,7 @@ def test_a_study_with_benchmarks_plans_them(tmp_path: Path) -> None:
         "figures/glaucoma/loading.pdf",
         "tables/glaucoma/enhance.csv",
         "tables/glaucoma/inference.tex",
-        "paper/numbers.tex",
+        "paper/paper.pdf",
     ]
     done = snakemake(*names, "--configfile", str(tmp_path / "c.json"))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -364,11 +360,11 @@ def test_a_study_with_benchmarks_plans_them(tmp_path: Path) -> None:
         "loading",
         "export",
         "inference",
-        "benchmark_report",
+        "inference_report",
         "shards",
         "evaluate",
     ):
         assert f"rule {rule}:" in done.stdout
-    says = "measures no enhance; give it a section benchmarks.enhance"
+    says = "no chapter 'enhance'; give it a section benchmarks.enhance"
     with pytest.raises(MedscaleError, match=says):
         check_target(Graph({"scale": "demo"}).config, "figures/glaucoma/enhance.pdf")

@@ -1,4 +1,4 @@
-"""Laws of scaling are recovered from known ones, refused for too few points, and hold the published figures."""
+"""Tests of the scaling laws: known laws are recovered, too few points refused."""
 
 from __future__ import annotations
 
@@ -239,7 +239,8 @@ def test_intervals_over_replicates_stand_in_the_table():
         ((8.0, 4.4, 2.4), "The 4 GPUs that were tried are worth using: their efficiency is 0.83"),
         (
             (8.0, 4.4, 4.2),
-            "Up to 2 GPUs are worth using: their efficiency is 0.91, that of 4 is 0.48, below one half",
+            "Up to 2 GPUs are worth using: their efficiency is 0.91, "
+            "that of 4 is 0.48, below one half",
         ),
         (
             (8.0, 9.0, 9.5),

@@ -1,9 +1,8 @@
-"""Profiling: kinds, time lines, traces, work and bottlenecks on made input; real tiny profiles on one and two ranks."""
+"""Tests of profiling: on made traces, and on real tiny profiles of one and two ranks."""
 
 from __future__ import annotations
 
 import gzip
-import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -26,7 +25,6 @@ from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.config.configuration import load, merge
-from medscale.config.figures import PROFILES
 from medscale.config.planning import plan
 from medscale.config.sections import Profile
 from medscale.measure.profiling import bottleneck, ceilings, spans
@@ -35,10 +33,12 @@ from medscale.measure.profiling.kinds import KINDS, RULES, of_kernel, of_operato
 from medscale.measure.profiling.timeline import analyse
 from medscale.measure.profiling.trace import events
 from medscale.measure.profiling.work import Work, counted
-from medscale.report.numbers import write_numbers
-from medscale.report.profile import write_profiles
-from medscale.report.profiled import Profiled, by_name, short
-from medscale.workflow.graph import check_target
+from medscale.report.chapters import figures_of, tables_of
+from medscale.report.marks import mark
+from medscale.report.profiling.chapter import CHAPTER
+from medscale.report.profiling.reading import Profiled, by_name, short
+from medscale.report.writer import write_chapter
+from medscale.workflow.targets import check_target
 
 OPERATORS = {
     "aten::conv2d": "convolution",
@@ -86,8 +86,8 @@ OPERATORS = {
 }
 KERNELS = {
     "ncclDevKernel_AllReduce_Sum_f32_RING_LL(ncclDevKernelArgsStorage<4096ul>)": "communication",
-    "void at::native::(anonymous namespace)::multi_tensor_apply_kernel<...FusedAdam...>": "optimizer",
-    "sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_tilesize128x128x64": "convolution",
+    "void at::native::(anonymous)::multi_tensor_apply_kernel<...FusedAdam...>": "optimizer",
+    "sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_tilesize128": "convolution",
     "void cudnn::ops::nchwToNhwcKernel<float>": "other",
     "void cutlass_cudnn::Kernel<cutlass_tensorop_s16816wgrad_optimized>": "convolution",
     "void cudnn::bn_fw_tr_1C11_kernel_NCHW<float, float, 512, true, 1>": "normalization",
@@ -97,7 +97,7 @@ KERNELS = {
     "Memcpy HtoD (Pinned -> Device)": "memory",
     "Memset (Device)": "memory",
     "void at::native::reduce_kernel<512, 1, ...>": "pooling and reduction",
-    "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>>": "element-wise",
+    "void at::native::vectorized_elementwise_kernel<4, CUDAFunctor_add<float>>": "element-wise",
 }
 
 
@@ -340,7 +340,7 @@ def test_ceilings_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def profiled(training: Training, run: str, **settings: Any) -> Path:
-    """Profile a run of the tiny network as the rule does; its folder."""
+    """Profile a run of the tiny network as the rule does, and return its folder."""
     study = merge(TINY, {"recipe": {"batch_size": 12}})
     config = load(ROOT / "config.yaml", {"scale": "demo", "studies": {"glaucoma": study}})
     made, out = plan(config, "glaucoma", run, 1), training.folder / "profiled" / run
@@ -368,7 +368,7 @@ def profiled(training: Training, run: str, **settings: Any) -> Path:
     return out
 
 
-def test_a_real_profile_of_one_and_two_ranks_to_figures_tables_and_numbers(
+def test_a_real_profile_of_one_and_two_ranks_to_figures_tables_and_facts(
     training: Training,
 ) -> None:
     folders = [profiled(training, "serial_1cpu"), profiled(training, "ddp_amp_2gpu")]
@@ -394,22 +394,24 @@ def test_a_real_profile_of_one_and_two_ranks_to_figures_tables_and_numbers(
             )  # gradients; the guard's flags alone
         assert pd.read_parquet(folder / "memory.parquet")["bytes"].max() > 0
     assert {read_json(folder / "profile.json")["format"] for folder in folders} == {"fp32", "bf16"}
-    figures, tables = training.folder / "figures", training.folder / "tables"
-    write_profiles(folders, figures, tables)
-    for name in PROFILES:
+
+    def write() -> None:
+        write_chapter(
+            "profiling", "glaucoma", {"folders": list(map(str, folders))}, training.folder
+        )
+
+    write()
+    figures, tables = (training.folder / kind / "glaucoma" for kind in ("figures", "tables"))
+    for name in CHAPTER.figures:
         assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         assert r"\bottomrule" in (tables / f"{name}.tex").read_text()
         assert len(pd.read_csv(tables / f"{name}.csv")) > 0
     said = read_json(tables / "profile.json")
-    assert said["structure"]["mark"].startswith("demo")
-    assert said["values"]["glaucoma/profile/ddp_amp_2gpu/milliseconds"]
-    write_numbers([tables / "profile.json"], training.folder / "numbers.tex")
-    assert (
-        "glaucoma/profile/serial_1cpu/bottleneck" in (training.folder / "numbers.tex").read_text()
-    )
+    assert {marks["scale"] for marks in said["marks"]} == {"demo"}
+    assert all(run["seconds"] > 0 and run["bottleneck"] for run in said["runs"])
     (folders[0] / "kinds.parquet").unlink()
     with pytest.raises(MedscaleError, match="kinds"):
-        write_profiles(folders, figures, tables)
+        write()
 
 
 def test_a_name_of_two_kinds_has_the_rarer_one_beside_it() -> None:
@@ -432,24 +434,21 @@ def test_a_name_of_two_kinds_has_the_rarer_one_beside_it() -> None:
 def test_processors_and_gpus_stand_in_the_same_figures(runs: list[str], tmp_path: Path) -> None:
     config = load(ROOT / "config.yaml", {"studies": {"glaucoma": {"profile": {"runs": runs}}}})
     folders = [make_profiled(tmp_path, config, "glaucoma", run) for run in runs]
-    write_profiles(folders, tmp_path / "figures", tmp_path / "tables")
-    said = read_json(tmp_path / "tables" / "profile.json")
-    assert said["structure"]["mark"] == ""
-    assert said["values"]["glaucoma/profile/serial_1gpu/share/convolution"] == "15"
-    assert (
-        said["values"]["glaucoma/profile/serial_1gpu/images_per_second"] == "356000"
-    )  # 32 images in 90 microseconds
-    table = pd.read_csv(tmp_path / "tables" / "operators.csv")
+    write_chapter("profiling", "glaucoma", {"folders": list(map(str, folders))}, tmp_path)
+    tables = tmp_path / "tables" / "glaucoma"
+    said = read_json(tables / "profile.json")
+    assert mark(said["marks"]) == ""
+    gpu = next(run for run in said["runs"] if run["label"] == "serial, 1 GPU")
+    assert gpu["images_per_second"] == pytest.approx(32 / 90e-6)
+    shares = pd.read_csv(tables / "profile.csv").set_index(["run", "kind"])["share"]
+    assert shares["serial_1gpu", "convolution"] == pytest.approx(0.15, abs=0.005)
+    table = pd.read_csv(tables / "operators.csv")
     kernels = table[(table["what"] == "kernels") & (table["run"] == "serial_1gpu")].set_index(
         "name"
     )
     assert kernels.loc["ncclDevKernel_AllReduce", "microseconds"] == pytest.approx(25)
     roofline = pd.read_csv(tmp_path / "tables" / "roofline.csv").set_index("run")
     assert roofline.loc["serial_1gpu", "attained_flops"] == pytest.approx(2.1e6 / 9e-5 / 1e11)
-    text = (ROOT / "paper" / "sections" / "profiling.tex.j2").read_text()
-    used = re.findall(r"/profile/<< r >>/([\w/]+)", text)
-    assert used
-    assert {f"glaucoma/profile/serial_1gpu/{key}" for key in used} <= set(said["values"])
 
 
 def test_a_person_is_told_where_the_time_goes(
@@ -500,11 +499,12 @@ def test_any_run_is_a_target_and_a_figure_needs_configured_runs() -> None:
         check_target(plain, "profiled/glaucoma/nix")
     with pytest.raises(MedscaleError, match=r"profile\.runs"):
         check_target(plain, "figures/glaucoma/roofline.pdf")
-    assert "roofline" not in plain.figures("glaucoma")
+    assert "roofline" not in figures_of(plain, "glaucoma")
     shown = load(
         ROOT / "config.yaml", {"studies": {"glaucoma": {"profile": {"runs": ["serial_1gpu"]}}}}
     )
     check_target(shown, "figures/glaucoma/roofline.pdf")
-    assert set(PROFILES) <= {*shown.figures("glaucoma")} & {*shown.tables("glaucoma")}
+    assert {*CHAPTER.figures} <= {*figures_of(shown, "glaucoma")}
+    assert {*CHAPTER.tables} <= {*tables_of(shown, "glaucoma")}
     with pytest.raises(MedscaleError, match=r"profile|run name"):
         load(ROOT / "config.yaml", {"studies": {"glaucoma": {"profile": {"runs": ["nix"]}}}})

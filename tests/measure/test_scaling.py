@@ -1,4 +1,4 @@
-"""Speedup compares runs with the same work only, and says against what."""
+"""Tests of speedup: only runs with equal work are compared, with a named baseline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paper stops at a missing number, figure or reference, and is built with any class names."""
+"""The paper stops at an undefined fact, figure or reference, and is built with any class names."""
 
 from __future__ import annotations
 
@@ -13,13 +13,22 @@ import pytest
 from made_profiles import make_profiled
 from made_runs import ROOT, configuration, make_study, report, report_provenance
 from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json, write_json
-from medscale.report.numbers import missing, write_numbers
-from medscale.report.paper import build
-from medscale.report.profile import write_profiles
+from medscale.base.files import read_json
+from medscale.report.paper.build import build, fill
+from medscale.report.paper.facts import read_facts
+from medscale.report.paper.filters import FILTERS
+from medscale.report.writer import write_chapter
 
 RUNS = ["serial_1cpu", "serial_1gpu", "ddp_amp_2gpu"]
+FACTS = ("facts", "quality", "scaling")
+SOURCES = [ROOT / "paper" / "paper.tex.j2", *(ROOT / "paper" / "sections").iterdir()]
 needs_latex = pytest.mark.skipif(shutil.which("latexmk") is None, reason="latexmk is not installed")
+
+
+def facts_of(folder: Path, study: str, results: list[Path]) -> list[Path]:
+    """Write a study's figures and tables; its files of facts."""
+    tables = report(folder, study, results).parent
+    return [tables / f"{name}.json" for name in FACTS]
 
 
 @pytest.fixture(scope="module")
@@ -38,19 +47,12 @@ def two(tmp_path_factory) -> SimpleNamespace:
         ("user_s", odd, settings),
     ):
         results += make_study(folder, study, classes, RUNS, **more)
-        path = report(folder, study, results[-len(RUNS) :])
-        facts += [path, path.with_name("scaling.json")]
+        facts += facts_of(folder, study, results[-len(RUNS) :])
     config = configuration("user_s", RUNS, **settings)
     profiled = [make_profiled(folder, config, "user_s", run) for run in RUNS]
-    write_profiles(profiled, folder / "figures" / "user_s", folder / "tables" / "user_s")
-    made = report_provenance(folder, results)
-    write_numbers(
-        [*facts, folder / "tables" / "user_s" / "profile.json", made],
-        folder / "paper" / "numbers.tex",
-    )
-    return SimpleNamespace(
-        folder=folder, facts=facts, made=made, numbers=folder / "paper" / "numbers.tex"
-    )
+    write_chapter("profiling", "user_s", {"folders": list(map(str, profiled))}, folder)
+    facts.append(folder / "tables" / "user_s" / "profile.json")
+    return SimpleNamespace(folder=folder, facts=facts, made=report_provenance(folder, results))
 
 
 @pytest.fixture
@@ -62,9 +64,12 @@ def text(tmp_path) -> Path:
     return tmp_path / "text"
 
 
-def say(text: Path, sentence: str) -> None:
-    with open(text / "sections" / "introduction.tex", "a", encoding="utf-8") as file:
-        file.write(sentence + "\n")
+def say(text: Path, sentence: str) -> int:
+    """Append a sentence to the introduction; its line."""
+    file = text / "sections" / "introduction.tex.j2"
+    body = file.read_text(encoding="utf-8")
+    file.write_text(body + sentence + "\n", encoding="utf-8")
+    return len(body.splitlines()) + 1
 
 
 def words(pdf: Path) -> str:
@@ -74,23 +79,61 @@ def words(pdf: Path) -> str:
     return done.stdout
 
 
-def test_a_number_that_nothing_measured_stops_the_build(two, text):
-    say(text, r"Commented: % \val{not/used}" + "\n" + r"It took \val{glaucoma/no_run/seconds} s.")
-    with pytest.raises(
-        MedscaleError, match=r"introduction\.tex:\d+: glaucoma/no_run/seconds"
-    ) as error:
-        build(text, two.facts, two.made, two.numbers, two.folder, two.folder / "paper" / "a.pdf")
-    assert "not/used" not in str(error.value)
-    assert not (two.folder / "paper" / "a.pdf").exists()
+@pytest.mark.parametrize(
+    ("sentence", "message"),
+    [
+        ("It took << studies[0].no_such_fact|milliseconds >> ms.", "no attribute 'no_such_fact'"),
+        ("See << studies[0].runs[7].label >>.", "no element 7"),
+        ("<< studies[0].baseline.scores.accuracy.mean >> of all.", "needs a filter"),
+        ("<< studies[0].classes >>", "needs a filter"),
+        ("<< studies[0].title|percent >>", "str"),
+        ("<% if demo %>never closed", "endif"),
+    ],
+)
+def test_an_undefined_or_unformatted_fact_stops_the_build(two, text, sentence, message):
+    line = say(text, sentence)
+    out = two.folder / "paper" / "a.pdf"
+    with pytest.raises(MedscaleError, match=message) as error:
+        build(text, two.facts, two.made, two.folder, out)
+    assert re.search(rf"introduction\.tex\.j2:{line}: ", str(error.value))
+    assert not out.exists()
 
 
-def test_a_key_given_twice_is_refused(two, tmp_path):
-    with pytest.raises(MedscaleError, match="given twice"):
-        write_numbers([two.facts[0], two.facts[0]], tmp_path / "numbers.tex")
-    facts = read_json(two.facts[0])
-    write_json(tmp_path / "facts.json", facts | {"values": {"a{b": "1"}})
-    with pytest.raises(MedscaleError, match="no key"):
-        write_numbers([tmp_path / "facts.json"], tmp_path / "numbers.tex")
+def test_every_fact_of_a_study_is_read_under_the_name_of_its_file(two):
+    variables = read_facts(two.facts, two.made)
+    assert [study["name"] for study in variables["studies"]] == ["glaucoma", "user_s"]
+    assert variables["studies"][1]["scaling"] == read_json(two.facts[5])
+    assert "profile" not in variables["studies"][0]
+    assert variables["studies"][1]["profile"]["runs"]
+    assert variables["demo"]
+    assert variables["mark"] == "demo: synthetic images; CPU processes in place of GPUs"
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("<< 0.8712|percent >>", "87.1"),
+        ("<< none|percent >>", "--"),
+        ("<< 0.05|percent(0) >>", "5"),
+        ("<< 0.125|share >> << 0.7|share >>", "12.5 70"),
+        ("<< 0.9794|score >> << 1.046|ratio >>", "0.979 1.05"),
+        ("<< 0.00123456|milliseconds >> << 2.345|significant(2) >>", "1.23 2.3"),
+        ("<< 0.0001|setting >> << 8|setting >> << 2.0|setting >>", "0.0001 8 2"),
+        ('<< {"low": 0.84, "high": 0.902}|interval("percent") >>', "84.0--90.2"),
+        ('<< {"low": -1, "high": 2}|interval("ratio") >>', r"\ensuremath{-}1.00 to 2.00"),
+        ('<< "50 %" >> << "a_b"|latex >> << 3 >>', r"50 \% a_b 3"),
+    ],
+)
+def test_filters_format_raw_values(tmp_path, template, expected):
+    (tmp_path / "a.tex.j2").write_text(template)
+    assert fill(tmp_path, Path("a.tex.j2"), {}) == expected
+
+
+def test_each_filter_is_used_and_no_macro_is_left():
+    text = "".join(path.read_text(encoding="utf-8") for path in SOURCES)
+    assert r"\val{" not in text
+    assert [name for name in FILTERS if not re.search(rf"\|{name}\b", text)] == []
+    assert max(len(line) for line in text.splitlines()) <= 100
 
 
 def test_no_result_is_typed_by_hand():
@@ -103,19 +146,11 @@ def test_no_result_is_typed_by_hand():
             assert found in allowed, f"{path.name}: {found}"
 
 
-def test_comments_and_definitions_are_no_uses(tmp_path):
-    (tmp_path / "a.tex").write_text(
-        "\\val{here} 5\\% \\val{there} % \\val{not}\n\\newcommand{\\x}{\\val{#1}}\n"
-    )
-    (tmp_path / "n.tex").write_text("\\medscalenumber{here}{1}\n")
-    assert missing([tmp_path / "a.tex"], tmp_path / "n.tex") == ["a.tex:1: there"]
-
-
 @needs_latex
 @pytest.mark.slow
 def test_the_paper_of_two_studies_is_built_marked_and_the_same_each_time(two):
     pdf = two.folder / "paper" / "paper.pdf"
-    build(ROOT / "paper", two.facts, two.made, two.numbers, two.folder, pdf)
+    build(ROOT / "paper", two.facts, two.made, two.folder, pdf)
     first, pages = pdf.read_bytes(), words(pdf).split("\f")[:-1]
     assert len(pages) > 6
     for number, page in enumerate(pages, start=1):
@@ -137,9 +172,9 @@ def test_the_paper_of_two_studies_is_built_marked_and_the_same_each_time(two):
     )  # no run on several devices has a counterpart on one
     assert "Where a step’s time goes" in whole
     assert "[snakemake tables/user_s/roofline.tex]" in whole
-    accuracy = read_json(two.facts[0])["values"]["glaucoma/serial_1cpu/accuracy"]
-    assert f"an accuracy of {accuracy} %" in whole
-    build(ROOT / "paper", two.facts, two.made, two.numbers, two.folder, pdf)
+    accuracy = read_json(two.facts[0])["baseline"]["scores"]["accuracy"]["mean"]
+    assert f"an accuracy of {100 * accuracy:.1f} %" in whole
+    build(ROOT / "paper", two.facts, two.made, two.folder, pdf)
     assert pdf.read_bytes() == first
     text = "".join(
         path.read_text() for path in (two.folder / "paper" / "build" / "sections").glob("*.tex")
@@ -163,15 +198,12 @@ def test_the_paper_of_two_studies_is_built_marked_and_the_same_each_time(two):
         (r"\undefinedthing", r"introduction\.tex:\d+: Undefined control sequence"),
         (r"See Table~\ref{tab:nowhere}.", "Reference `tab:nowhere'"),
         (r"As shown \cite{nobody2020}.", "nobody2020"),
-        (r"\expandafter\val\expandafter{\string g}", "numbers.tex has no number `g'"),
     ],
 )
 def test_what_is_wrong_in_the_text_is_told_in_one_message(two, text, sentence, message):
     say(text, sentence)
     with pytest.raises(MedscaleError, match=message):
-        build(
-            text, two.facts, two.made, two.numbers, two.folder, two.folder / "paper" / "wrong.pdf"
-        )
+        build(text, two.facts, two.made, two.folder, two.folder / "paper" / "wrong.pdf")
     assert not (two.folder / "paper" / "wrong.pdf").exists()
 
 
@@ -180,10 +212,8 @@ def test_what_is_wrong_in_the_text_is_told_in_one_message(two, text, sentence, m
 def test_a_study_without_stand_ins_has_no_mark(tmp_path):
     settings = {"scale": "full", "baseline": "serial_1cpu"}
     results = make_study(tmp_path, "glaucoma", ["a", "b"], ["serial_1cpu", "ddp_2cpu"], **settings)
-    path = report(tmp_path, "glaucoma", results)
-    facts = [path, path.with_name("scaling.json")]
-    made, numbers = report_provenance(tmp_path, results), tmp_path / "paper" / "numbers.tex"
-    write_numbers([*facts, made], numbers)
-    build(ROOT / "paper", facts, made, numbers, tmp_path, tmp_path / "paper" / "paper.pdf")
+    facts = facts_of(tmp_path, "glaucoma", results)
+    made = report_provenance(tmp_path, results)
+    build(ROOT / "paper", facts, made, tmp_path, tmp_path / "paper" / "paper.pdf")
     whole = words(tmp_path / "paper" / "paper.pdf").lower()
     assert not [word for word in ("demo", "stand-in", "synthetic", "in place of") if word in whole]

@@ -22,13 +22,15 @@ from medscale.base.files import read_json, write_parquet
 from medscale.cli import main
 from medscale.config.sections import Evaluate
 from medscale.data.shards import Shards
-from medscale.evaluate import bootstrap, calibration, evaluate, metrics
+from medscale.evaluate import bootstrap, calibration, metrics
 from medscale.evaluate.ensembles import METRICS, Member, ensembles
+from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.operating import operating_points, threshold
 from medscale.evaluate.replicates import Predicted, read
 from medscale.evaluate.subgroups import subgroups
-from medscale.report.quality import read_gallery
-from medscale.report.result import write_result
+from medscale.report.chapters import figures_of
+from medscale.report.result.folder import write_result
+from medscale.report.result.gallery import read_gallery
 from medscale.workflow.graph import Graph
 
 
@@ -257,8 +259,8 @@ def test_a_gallery_shows_right_and_wrong_cases_of_the_weights_that_predicted(run
     places = pd.Index(run.shards.ids).get_indexer(found.cases["id"])
     assert np.abs(found.images.astype(int) - run.shards.gather(places)).max() <= 1
     assert len(set(found.cases["true"][~right])) > 1
-    write_result(evaluation, tmp_path / "out", found)
-    again = read_gallery(tmp_path / "out")
+    summary = write_result(evaluation, tmp_path / "out", found)
+    again = read_gallery(tmp_path / "out", summary)
     np.testing.assert_array_equal(again.heat, found.heat)
     pd.testing.assert_frame_equal(again.cases, found.cases)
     assert (tmp_path / "out" / "gradcam.pdf").stat().st_size > 1000
@@ -311,5 +313,5 @@ def test_networks_are_looked_into_where_the_study_asks_for_it():
     assert full.explained("glaucoma", "serial_1cpu")
     assert not full.explained("pneumonia", "serial_1gpu_yolov8n")
     assert not none.explained("glaucoma", "serial_1gpu")
-    assert "gradcam" in full.config.figures("glaucoma")
-    assert "gradcam" not in none.config.figures("glaucoma")
+    assert "gradcam" in figures_of(full.config, "glaucoma")
+    assert "gradcam" not in figures_of(none.config, "glaucoma")

@@ -11,28 +11,20 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from made_runs import ROOT, make_study, report
+from made_runs import ROOT, make_chapter, make_study, report
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
 from medscale.config.configuration import load
-from medscale.config.figures import (
-    FIGURES,
-    QUALITY_FIGURES,
-    QUALITY_TABLES,
-    SCALING_FIGURES,
-    SCALING_TABLES,
-    TABLES,
-)
 from medscale.engine.run import RunSpec
 from medscale.report import latex, names, style
-from medscale.report.facts import varied
+from medscale.report.chapters import CHAPTERS
 from medscale.report.marks import mark
 from medscale.report.names import family, look
-from medscale.report.parity import parity
+from medscale.report.overview.parity import parity
 from medscale.report.reported import compare, read_reported
-from medscale.report.results import differences, read_result
+from medscale.report.result.reading import differences, read_result
 from medscale.report.tables import with_range
-from medscale.report.variants import write_variants
+from medscale.report.variants.chapter import changed
 
 RUNS = ["serial_1cpu", "ddp_2cpu", "serial_1gpu", "ddp_amp_2gpu"]
 TWO, ODD = ["normal", "glaucoma"], ["a_b & 50 %", "mélanome", "#x {y}", "\\end{document}"]
@@ -50,8 +42,9 @@ def study(tmp_path_factory) -> SimpleNamespace:
 def test_all_declared_figures_and_tables_are_there_and_no_others(study):
     figures = {file.name for file in (study.folder / "figures" / "glaucoma").iterdir()}
     tables = {file.name for file in (study.folder / "tables" / "glaucoma").iterdir()}
-    assert figures == {f"{name}.pdf" for name in (*FIGURES, *QUALITY_FIGURES, *SCALING_FIGURES)}
-    names = (*TABLES, "datasheet", *QUALITY_TABLES, *SCALING_TABLES)
+    made = [c for c in CHAPTERS if c.name in ("overview", "datasheet", "quality", "scaling")]
+    assert figures == {f"{name}.pdf" for chapter in made for name in chapter.figures}
+    names = [name for chapter in made for name in chapter.tables]
     declared = {f"{name}.{kind}" for name in names for kind in ("tex", "csv")}
     assert tables == declared | {"facts.json", "quality.json", "scaling.json"}
 
@@ -74,12 +67,16 @@ def test_fonts_are_embedded_and_there_is_no_date(study):
 def test_a_caller_s_style_changes_nothing(study, tmp_path):
     import matplotlib as mpl
 
-    from medscale.report import run_figures
+    from medscale.report.result import figures as run_figures
+
+    def draw(path):
+        with style.house():
+            style.save(run_figures.curves(curves, RUNS[0]), path, "demo")
 
     curves = read_result(study.results[0]).curves
-    style.save(run_figures.curves(curves, RUNS[0]), tmp_path / "a.pdf", "demo")
+    draw(tmp_path / "a.pdf")
     with mpl.rc_context({"font.size": 30, "lines.linewidth": 9}):
-        style.save(run_figures.curves(curves, RUNS[0]), tmp_path / "b.pdf", "demo")
+        draw(tmp_path / "b.pdf")
     assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
 
 
@@ -99,10 +96,11 @@ def test_marks(synthetic, stand_in, scale, text):
 
 def test_a_figure_shows_its_mark(study, tmp_path):
     unmarked = tmp_path / "none.pdf"
-    from medscale.report import study_figures
+    from medscale.report.overview import figures as study_figures
 
     found = [read_result(folder) for folder in study.results]
-    style.save(study_figures.accuracy(found, RUNS[0]), unmarked)
+    with style.house():
+        style.save(study_figures.accuracy(found, RUNS[0]), unmarked)
     assert (
         unmarked.read_bytes()
         != (study.folder / "figures" / "glaucoma" / "accuracy.pdf").read_bytes()
@@ -191,8 +189,9 @@ def test_many_classes_with_odd_names(tmp_path, classes):
         tmp_path, "skin", classes, ["serial_1cpu", "ddp_2cpu_bs16"], images=400, **settings
     )
     facts = read_json(report(tmp_path, "skin", results))
-    assert facts["structure"]["positive"] is None
-    assert not facts["structure"]["reported"] or facts["structure"]["name"] == "skin"
+    assert facts["classes"] == list(classes)
+    assert "sensitivity" not in facts["baseline"]
+    assert not facts["reported"] or facts["name"] == "skin"
     data = (tmp_path / "tables" / "skin" / "data.tex").read_text(encoding="utf-8")
     for name in classes:
         assert latex.escape(name) in data
@@ -333,11 +332,9 @@ def test_a_study_stands_beside_its_variants(tmp_path):
         make_study(tmp_path, name, TWO, ["serial_1cpu"])[0] for name in ("glaucoma", "other")
     ]
     config = load(ROOT / "config.yaml", {"scale": "demo", "studies": {"other": other}})
-    write_json(tmp_path / "config.json", config.model_dump(mode="json"))
-    write_variants(
-        "glaucoma", tmp_path / "config.json", results, tmp_path / "figures", tmp_path / "tables"
-    )
-    table = pd.read_csv(tmp_path / "tables" / "variants.csv")
+    make_chapter(tmp_path, config, "glaucoma", "variants", results=list(map(str, results)))
+    tables = tmp_path / "tables" / "glaucoma"
+    table = pd.read_csv(tables / "variants.csv")
     assert table["study"].tolist() == ["glaucoma", "other"]
     assert table["split"].tolist() == ["grouped", "random"]
     shown = read_json(results[0] / "summary.json")["counts"]["test"]["images"]
@@ -347,30 +344,30 @@ def test_a_study_stands_beside_its_variants(tmp_path):
         for folder in results
     ]
     assert table["accuracy_mean"].tolist() == pytest.approx(said)
-    assert (tmp_path / "figures" / "variants.pdf").stat().st_size > 1000
-    text = (tmp_path / "tables" / "variants.tex").read_text()
+    assert (tmp_path / "figures" / "glaucoma" / "variants.pdf").stat().st_size > 1000
+    text = (tables / "variants.tex").read_text()
     assert "split at random" in text
     assert "grouped" in text
     assert "all layers" not in text  # what is the same for all is told nowhere
     assert "serial" not in text
-    facts = read_json(tmp_path / "tables" / "variants.json")
-    (one,) = facts["structure"]["runs"]
-    assert one["others"] == [
-        {"key": "other/serial_1cpu", "title": "split at random", "collapsed": False}
-    ]
-    assert facts["values"]["glaucoma/variants/other/serial_1cpu/accuracy"] == f"{100 * said[1]:.1f}"
-    assert facts["values"][f"glaucoma/variants/{one['own']}/accuracy"] == f"{100 * said[0]:.1f}"
+    facts = read_json(tables / "variants.json")
+    (run,) = facts["runs"]
+    (variant,) = run["variants"]
+    assert variant["title"] == "split at random"
+    assert not variant["collapsed"]
+    assert [run["accuracy"]["mean"], variant["accuracy"]["mean"]] == said
+    assert facts["changed"]["split"]
 
 
 def test_what_the_variants_change_is_told_by_their_settings():
     full = load(ROOT / "config.yaml")
     none = dict.fromkeys(("split", "trained", "metadata", "seeds", "frozen"), False)
-    assert varied(full, "glaucoma") == none | {"split": True}
-    assert varied(full, "melanoma") == none | {"trained": True, "metadata": True}
-    demo = varied(load(ROOT / "config.yaml", {"scale": "demo"}), "melanoma")
+    assert changed(full, "glaucoma") == none | {"split": True}
+    assert changed(full, "melanoma") == none | {"trained": True, "metadata": True}
+    demo = changed(load(ROOT / "config.yaml", {"scale": "demo"}), "melanoma")
     assert demo == none | {"trained": True, "metadata": True, "frozen": True}
-    assert varied(load(ROOT / "config.yaml", {"scale": "demo"}), "glaucoma")["seeds"]
-    assert varied(full, "dermatology") == none
+    assert changed(load(ROOT / "config.yaml", {"scale": "demo"}), "glaucoma")["seeds"]
+    assert changed(full, "dermatology") == none
 
 
 def test_an_interval_apart_that_no_test_confirms_is_told(study):
@@ -379,18 +376,19 @@ def test_an_interval_apart_that_no_test_confirms_is_told(study):
     outside = (table["accuracy_low"] > 0) | (table["accuracy_high"] < 0)
     alone = table.loc[outside & ~(table["accuracy_p_holm"] < 0.05), "run"]
     assert outside.any()
-    assert read_json(folder / "quality.json")["structure"]["interval_alone"] == [
+    assert read_json(folder / "quality.json")["interval_alone"] == [
         names.label(run) for run in alone
     ]
 
 
 def test_the_largest_speedup_is_told_of_runs_on_several_devices(study):
     facts = read_json(study.folder / "tables" / "glaucoma" / "facts.json")
-    best = facts["structure"]["fastest"]
+    best = facts["fastest"]
     times = pd.read_csv(study.folder / "tables" / "glaucoma" / "timing.csv").set_index("run")
-    assert times.loc[best["run"], "devices"] > 1
-    assert times.loc[best["run"], "speedup"] == times.loc[times["devices"] > 1, "speedup"].max()
-    assert facts["values"]["glaucoma/fastest/speedup"] == f"{times.loc[best['run'], 'speedup']:.2f}"
+    run = times.loc[times["devices"] > 1, "speedup"].idxmax()
+    assert best["label"] == names.label(run)
+    assert best["baseline"] == names.label(times.loc[run, "baseline"])
+    assert best["speedup"] == pytest.approx(times.loc[run, "speedup"])
 
 
 def test_the_file_of_published_figures_says_which_run_each_belongs_to():
@@ -407,23 +405,23 @@ def test_a_study_without_parallel_runs_has_its_scaling_analysis(tmp_path):
     results = make_study(tmp_path, "alone", TWO, ["serial_1cpu"], baseline="serial_1cpu")
     report(tmp_path, "alone", results)
     said = read_json(tmp_path / "tables" / "alone" / "scaling.json")
-    assert not said["structure"]["series"]
-    assert not said["structure"]["advice"]
+    assert not said["series"]
+    assert not said["advice"]
     assert (
         "no run on several devices" in (tmp_path / "tables" / "alone" / "scaling.tex").read_text()
     )
     assert "no series" in (tmp_path / "tables" / "alone" / "laws.tex").read_text()
-    assert float(said["values"]["alone/scaling/target"]) > 0
+    assert 0 < said["target"] <= 1
 
 
 def test_the_scaling_analysis_of_a_study_with_stand_ins_says_so(study):
     said = read_json(study.folder / "tables" / "glaucoma" / "scaling.json")
-    assert [one["kind"] for one in said["structure"]["advice"]] == [
-        "cpu"
-    ]  # no GPU run has a counterpart on one
-    assert said["structure"]["alone"] == ["DDP + AMP, 2 GPU"]
-    assert "CPU processes" in said["values"]["glaucoma/scaling/advice/cpu"]
-    assert said["values"]["glaucoma/scaling/verdict/ddp_cpu"] == "holds up to 16 of 32"
+    (advice,) = said["advice"]
+    assert advice["device"] == "cpu"  # no GPU run has a counterpart on one
+    assert "CPU processes" in advice["text"]
+    assert said["alone"] == ["DDP + AMP, 2 GPU"]
+    verdicts = {series["label"]: series["verdict"] for series in said["published"]}
+    assert verdicts["DDP on CPUs"] == "holds up to 16 of 32"
     costs = pd.read_csv(study.folder / "tables" / "glaucoma" / "cost.csv").set_index("run")
     assert costs.loc["ddp_amp_2gpu", "stand_in"]
     assert costs["reached"].le(costs["replicates"]).all()

@@ -1,4 +1,4 @@
-"""Runs on one machine take different GPUs, wait in turn, and a killed run's cards are free again; no GPU is needed."""
+"""Tests of the lease of GPUs: separate cards, waiting in turn, killed runs; need no GPU."""
 
 import subprocess
 import sys
@@ -16,11 +16,11 @@ POOL = ["GPU-a", "GPU-b", "GPU-c", "MIG-GPU-d/1/0"]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(cards, "EACH_S", 0.01)
+    monkeypatch.setattr(cards, "POLL_S", 0.01)
 
 
 def later(folder, count, taken, release):
-    """A run in a thread: writes down its cards when it gets them and holds them until told."""
+    """A run in a thread: records its cards when it gets them, and holds them until released."""
 
     def run():
         with cards.lease("later", count, POOL, folder) as mine:
@@ -63,7 +63,7 @@ def test_who_finds_too_few_free_waits_and_is_not_passed_by(tmp_path):
 
 def test_cards_of_a_killed_run_are_free(tmp_path):
     program = (
-        "import time; from pathlib import Path; from medscale import cards\n"
+        "import time; from pathlib import Path; from medscale.resources import cards\n"
         f"with cards.lease('run', 4, {POOL!r}, Path({str(tmp_path)!r})) as mine:\n"
         "    print(mine, flush=True); time.sleep(60)"
     )
@@ -99,7 +99,7 @@ def test_more_cards_than_there_are_is_said_at_once(tmp_path):
     ],
 )
 def test_only_cards_that_cuda_may_see_are_taken(said, seen, monkeypatch):
-    monkeypatch.setattr(cards, "found", lambda: POOL[:3])
+    monkeypatch.setattr(cards, "installed", lambda: POOL[:3])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if said is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)

@@ -1,4 +1,4 @@
-"""What jobs ask of SLURM, by the configuration alone: nothing here needs a cluster."""
+"""Tests of the resources that jobs request from SLURM; need no cluster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from medscale.config.configuration import Config, load, merge
 from medscale.config.planning import plan
 from medscale.engine.parallel.rendezvous import first_host, meeting_point
 from medscale.resources import cost, jobs, slurm
-from medscale.resources.jobs import Ask, Failures
+from medscale.resources.jobs import Failures, Request
 from medscale.resources.machines import Cluster
 from medscale.resources.submit import Submission
 from medscale.workflow.graph import Graph
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 SITE: dict[str, Any] = yaml.safe_load(
     (ROOT / "profiles/slurm/site.yaml").read_text(encoding="utf-8")
 )
-STATED = merge(SITE, {"cluster": {"account": "physics", "partition": "gpu"}})
+COMPLETE = merge(SITE, {"cluster": {"account": "physics", "partition": "gpu"}})
 OURS = Cluster(
     account="physics", partition="gpu", max_minutes=600, safety=2.0, least_minutes=20, least_mb=1000
 )
@@ -36,12 +36,12 @@ IN_IMAGE = SimpleNamespace(
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    return load(ROOT / "config.yaml", STATED)
+    return load(ROOT / "config.yaml", COMPLETE)
 
 
-def asked(wanted: Ask, failed: Failures = Failures(), **more: Any) -> dict[str, Any]:
+def resources(needs: Request, failed: Failures = Failures(), **more: Any) -> dict[str, Any]:
     given = {"name": "train a/b seed1 (.)", "warn": True, "most_mb": None, **more}
-    return jobs.resources(OURS, wanted, failed, **given)
+    return jobs.resources(OURS, needs, failed, **given)
 
 
 @pytest.mark.parametrize(
@@ -59,32 +59,30 @@ def asked(wanted: Ask, failed: Failures = Failures(), **more: Any) -> dict[str, 
 def test_a_run_asks_for_what_its_name_says(
     config: Config, run: str, nodes: int, gpus: int, cpus: int
 ) -> None:
-    wanted = jobs.ask(config, "train", {"study": "glaucoma", "run": run, "seed": "1"})
-    assert (wanted.nodes, wanted.gpus, wanted.cpus) == (nodes, gpus, cpus)
+    needs = jobs.request(config, "train", {"study": "glaucoma", "run": run, "seed": "1"})
+    assert (needs.nodes, needs.gpus, needs.cpus) == (nodes, gpus, cpus)
     planned = plan(config, "glaucoma", run, 0)
-    assert (wanted.minutes, wanted.memory_mb) == (
-        cost.minutes(config, planned),
-        cost.memory_mb(config, planned),
-    )
+    estimate = cost.estimate(config, planned)
+    assert (needs.minutes, needs.memory_mb) == (estimate.minutes, estimate.memory_mb)
 
 
 def test_a_stand_in_run_asks_for_the_gpus_of_its_name_where_there_is_a_cluster() -> None:
     here, there = (
         load(ROOT / "config.yaml", {"scale": "demo"}),
-        load(ROOT / "config.yaml", {**STATED, "scale": "demo"}),
+        load(ROOT / "config.yaml", {**COMPLETE, "scale": "demo"}),
     )
     assert plan(here, "glaucoma", "ddp_8gpu", 0).nodes == 1
     planned = plan(there, "glaucoma", "ddp_8gpu", 0)
     assert (planned.nodes, planned.stand_in, planned.backend) == (2, True, "cpu")
-    wanted = jobs.ask(there, "train", {"study": "glaucoma", "run": "ddp_8gpu"})
-    assert (wanted.gpus, wanted.cpus) == (4, 4)
+    needs = jobs.request(there, "train", {"study": "glaucoma", "run": "ddp_8gpu"})
+    assert (needs.gpus, needs.cpus) == (4, 4)
 
 
 def test_one_node_gets_one_task_and_several_one_each() -> None:
-    one = asked(Ask(nodes=1, gpus=4, cpus=32, minutes=30, memory_mb=9000))
+    one = resources(Request(nodes=1, gpus=4, cpus=32, minutes=30, memory_mb=9000))
     assert (one["nodes"], one["gpu"], one["tasks_per_gpu"], one["cpus_per_task"]) == (1, 4, 0, 32)
     assert (one["mpi"], one["tasks"], one["gres"]) == (None, None, None)
-    two = asked(Ask(nodes=2, gpus=4, cpus=32, minutes=30, memory_mb=9000))
+    two = resources(Request(nodes=2, gpus=4, cpus=32, minutes=30, memory_mb=9000))
     assert (two["nodes"], two["tasks"], two["mpi"], two["gres"], two["gpu"]) == (
         2,
         2,
@@ -94,26 +92,26 @@ def test_one_node_gets_one_task_and_several_one_each() -> None:
     )
     assert "--ntasks-per-node=1" in two["slurm_extra"]
     assert set(one) == set(two) == set(jobs.RESOURCES)
-    assert "--gres=gpu:4" in jobs.srun(OURS, Ask(2, 4, 32, 30, 9000))
-    assert "gres" not in jobs.srun(OURS, Ask(2, 0, 32, 30, 9000))
+    assert "--gres=gpu:4" in jobs.srun(OURS, Request(2, 4, 32, 30, 9000))
+    assert "gres" not in jobs.srun(OURS, Request(2, 0, 32, 30, 9000))
 
 
 def test_time_and_memory_have_margins_steps_and_limits() -> None:
-    assert asked(Ask(1, 0, 1, 0.5, 10))["runtime"] == 20
-    assert asked(Ask(1, 0, 1, 61, 10))["runtime"] == 125
-    assert asked(Ask(1, 0, 1, 5000, 10))["runtime"] == 600
-    assert asked(Ask(1, 0, 1, 1, 10))["mem_mb"] == 1000 + jobs.SNAKEMAKE_MB
-    assert asked(Ask(1, 0, 1, 1, 90_000), most_mb=64_000)["mem_mb"] == 64_000
+    assert resources(Request(1, 0, 1, 0.5, 10))["runtime"] == 20
+    assert resources(Request(1, 0, 1, 61, 10))["runtime"] == 125
+    assert resources(Request(1, 0, 1, 5000, 10))["runtime"] == 600
+    assert resources(Request(1, 0, 1, 1, 10))["mem_mb"] == 1000 + jobs.SNAKEMAKE_MB
+    assert resources(Request(1, 0, 1, 1, 90_000), most_mb=64_000)["mem_mb"] == 64_000
 
 
 def test_only_a_failure_that_says_so_asks_for_more(tmp_path: Path) -> None:
-    wanted = Ask(1, 0, 1, 60, 4000)
-    before = asked(wanted)
-    assert asked(wanted, jobs.failures(tmp_path / "none", 2)) == before
+    needs = Request(1, 0, 1, 60, 4000)
+    before = resources(needs)
+    assert resources(needs, jobs.failures(tmp_path / "none", 2)) == before
     for number, said in enumerate(
         (
             "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T00:00:00 ***",
-            "slurmstepd: error: *** JOB 8 ON n1 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT ***",
+            "slurmstepd: error: *** JOB 8 ON n1 CANCELLED AT 2026-01-01 DUE TO TIME LIMIT ***",
             "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=9.0",
             "medscale: error: out of memory with 32 images a device. Try serial_1gpu_bs16",
         )
@@ -123,12 +121,12 @@ def test_only_a_failure_that_says_so_asks_for_more(tmp_path: Path) -> None:
     assert jobs.failures(tmp_path, 4) == Failures(time=1, memory=1)
     assert jobs.failures(tmp_path, 2) == Failures(time=0, memory=1)
     assert jobs.failures(tmp_path, 0) == Failures()
-    more = asked(wanted, Failures(time=1, memory=2))
+    more = resources(needs, Failures(time=1, memory=2))
     assert (more["runtime"], more["mem_mb"]) == (2 * before["runtime"], 4 * before["mem_mb"])
 
 
 def test_out_of_memory_in_our_own_words_is_understood() -> None:
-    source = (ROOT / "src/medscale/parallel/launch.py").read_text(encoding="utf-8")
+    source = (ROOT / "src/medscale/engine/parallel/failures.py").read_text(encoding="utf-8")
     assert "out-of-memory killer" in source
     assert jobs.OUT_OF_MEMORY.search(
         "ended by SIGKILL (the system's out-of-memory killer does that: use a smaller batch)"
@@ -136,23 +134,23 @@ def test_out_of_memory_in_our_own_words_is_understood() -> None:
 
 
 def test_names_are_for_people() -> None:
-    assert jobs.called(
+    assert jobs.description(
         "train", {"study": "glaucoma", "run": "ddp_2gpu", "seed": "1"}, "work/demo"
     ) == ("train glaucoma/ddp_2gpu seed1 (work/demo)")
     assert (
-        jobs.called("shards", {"study": "skin", "shards": "shards"}, ".")
+        jobs.description("shards", {"study": "skin", "shards": "shards"}, ".")
         == "shards skin shards (.)"
     )
-    extra = asked(Ask(1, 0, 1, 1, 1))["slurm_extra"]
+    extra = resources(Request(1, 0, 1, 1, 1))["slurm_extra"]
     assert "--comme='train a/b seed1 (.)' --signal=USR1@180" in extra
-    assert "--signal" not in asked(Ask(1, 0, 1, 1, 1), warn=False)["slurm_extra"]
+    assert "--signal" not in resources(Request(1, 0, 1, 1, 1), warn=False)["slurm_extra"]
 
 
 def test_the_plugin_accepts_what_is_asked_for() -> None:
     from snakemake_executor_plugin_slurm.validation import validate_slurm_extra
 
     for nodes in (1, 2):
-        extra = asked(Ask(nodes, 2, 2, 1, 1))["slurm_extra"]
+        extra = resources(Request(nodes, 2, 2, 1, 1))["slurm_extra"]
         validate_slurm_extra(SimpleNamespace(resources=SimpleNamespace(slurm_extra=extra)))
 
 
@@ -191,22 +189,22 @@ def test_several_nodes_are_started_by_srun_with_the_image_on_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("medscale.resources.submit.signal.signal", lambda *_: None)
-    there = Submission(Graph(STATED), "containers/medscale-0.sif", IN_IMAGE)
-    assert there.start("glaucoma", "ddp_4gpu") == ""
-    assert there.start("glaucoma", "ddp_8gpu").startswith(
+    submission = Submission(Graph(COMPLETE), "containers/medscale-0.sif", IN_IMAGE)
+    one, two = (SimpleNamespace(study="glaucoma", run=f"ddp_{n}gpu") for n in (4, 8))
+    assert submission.start(one) == ""
+    assert submission.train_image(one) == "containers/medscale-0.sif"
+    assert submission.start(two).startswith(
         "srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=32 "
     )
-    assert there.start("glaucoma", "ddp_8gpu").endswith("--nv containers/medscale-0.sif ")
-    assert there.start_dask() == ""
-    assert (
-        Submission(Graph({}), "containers/medscale-0.sif", IN_IMAGE).start("glaucoma", "ddp_8gpu")
-        == ""
-    )
+    assert submission.start(two).endswith("--nv containers/medscale-0.sif ")
+    assert submission.train_image(two) is None
+    assert submission.start_dask() == ""
+    assert Submission(Graph({}), "containers/medscale-0.sif", IN_IMAGE).start(two) == ""
 
 
 def test_dask_workers_are_started_in_the_image_by_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medscale.resources.submit.signal.signal", lambda *_: None)
-    study = Graph(merge(STATED, {"dask": {"scheduler": "slurm", "workers": 64}}))
+    study = Graph(merge(COMPLETE, {"dask": {"scheduler": "slurm", "workers": 64}}))
     line = Submission(study, "containers/medscale-0.sif", IN_IMAGE).start_dask()
     assert '"account":"physics"' in line
     assert '"cores":32' in line
@@ -218,9 +216,9 @@ def test_dask_workers_are_started_in_the_image_by_the_host(monkeypatch: pytest.M
 
 def test_what_the_site_does_not_say_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(MedscaleError, match="does not say your account and partition yet"):
-        slurm.stated(Graph(SITE).config.cluster)
+        slurm.complete(Graph(SITE).config.cluster)
     with pytest.raises(MedscaleError, match="no section `cluster`"):
-        slurm.stated(None)
+        slurm.complete(None)
     with pytest.raises(SystemExit):
         Submission(Graph({}), "", IN_IMAGE).ready("slurm")
     assert "medscale: error: jobs go through SLURM, but" in capsys.readouterr().err

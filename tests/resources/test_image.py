@@ -1,4 +1,4 @@
-"""The image: it is made of the same with and without docker, jobs name the right file, and records say which."""
+"""Tests of the container image: equal builds with and without docker, its file, its records."""
 
 import gzip
 import io
@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_workflow import snakemake
 
 from medscale.base import provenance
 from medscale.base.errors import MedscaleError
 from medscale.base.files import sha256
 from medscale.resources import containers
+from snakemake_command import snakemake
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +28,7 @@ def text(name: str) -> str:
 
 
 def section(name: str) -> list[str]:
-    """Lines of a section of apptainer.def."""
+    """Return the lines of a section of apptainer.def."""
     return (
         text("containers/apptainer.def").split(f"%{name}\n")[1].split("\n%")[0].strip().splitlines()
     )
@@ -95,7 +95,7 @@ def test_what_is_missing_is_said_before_anything_is_built(arguments, programs, s
 
 
 def archive(**files: bytes) -> bytes:
-    """A tar archive of files."""
+    """Return a tar archive of files."""
     whole = io.BytesIO()
     with tarfile.open(fileobj=whole, mode="w") as tar:
         for name, content in files.items():
@@ -128,7 +128,7 @@ def test_layers_are_stored_as_gzip_and_stay_what_they_are():
 
 @pytest.fixture
 def project(tmp_path):
-    """A project's root with an image that fits its requirements."""
+    """Return a project's root with an image that fits its requirements."""
     (tmp_path / "requirements.lock").write_text("one==1\n")
     (tmp_path / "containers").mkdir()
     put_image(tmp_path, "0123456789ab")

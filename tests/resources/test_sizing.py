@@ -1,4 +1,4 @@
-"""What a study needs on a machine: sums, schedule, growth, and the page that tells it."""
+"""Tests of the needs of studies on a machine: sums, schedule, growth, and their page."""
 
 import math
 from pathlib import Path
@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 from medscale.base.errors import MedscaleError
 from medscale.cli import main
 from medscale.config.configuration import Config, load
-from medscale.resources.sizing import Machine, growth, makespan, studies, text, totals, trainings
+from medscale.resources.growth import growth
+from medscale.resources.sizing import text
+from medscale.resources.workload import Machine, makespan, studies, totals, trainings
 
 ROOT = Path(__file__).parents[2]
 SCALE = ROOT / "docs" / "scale.csv"
@@ -88,12 +90,12 @@ def test_growth_says_what_breaks_first(full: Config) -> None:
 
 def test_the_page_holds_each_study_and_stage(full: Config) -> None:
     page = (ROOT / "docs" / "sizing.md").read_text(encoding="utf-8")
-    told = text(full, [A100, H200], SCALE, 10_000_000, 64)
+    printed = text(full, [A100, H200], SCALE, 10_000_000, 64)
     for name in [*full.studies, *growth(full, SCALE, 10_000_000, 64)["stage"]]:
         assert f"| {name} " in page, (
             f"{name} is not in docs/sizing.md: write the output of `medscale size` there"
         )
-        assert f"| {name} " in told
+        assert f"| {name} " in printed
 
 
 def test_the_command_prints_it_and_refuses_an_unknown_machine() -> None:

@@ -20,12 +20,13 @@ import medscale
 from data_trees import encoded, picture
 from medscale import cli
 from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json, sha256, write_parquet
+from medscale.base.files import sha256, write_parquet
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.config.sections import Export, Latency, Preprocess
+from medscale.config.sections import Export, Latency
 from medscale.data import metadata
 from medscale.data.prepare import prepare
+from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards, seal, write_chunk
 from medscale.engine.models.registry import build
 from medscale.evaluate.evaluation import RESAMPLES as OF_RUNS
@@ -33,7 +34,7 @@ from medscale.evaluate.evaluation import SEED as SEED_OF_RUNS
 from medscale.measure import exporting, inference
 from medscale.measure.record import Marks, write
 from medscale.measure.scaling import by_format, by_inference
-from medscale.report.benchmarks import write_benchmark
+from medscale.report.writer import write_chapter
 from medscale.serve import bundle, export, runtime
 from medscale.serve.formats.format import inputs_of
 from medscale.serve.formats.registry import FORMATS
@@ -347,23 +348,27 @@ def test_figure_table_and_numbers_say_what_was_measured(
     ways = exporting.WAYS if name == "export" else inference.WAYS
     missing = {"tensorrt": "this ONNX Runtime was built without TensorRT"}
     write(tmp_path / "measured", name, rows, {"repeats": 2}, MARKS, ways, missing)
-    arguments = (tmp_path / "measured", ROOT / "reported.yaml", tmp_path / "f", tmp_path / "t")
-    write_benchmark(name, "dermatology", *arguments)
+    inputs = {"measured": f"{name}.csv", "about": f"{name}.json"}
+    inputs = {key: str(tmp_path / "measured" / file) for key, file in inputs.items()}
+    inputs["reported"] = str(ROOT / "reported.yaml")
+    write_chapter(name, "dermatology", inputs, tmp_path)
     shown = subprocess.run(
-        ["pdftotext", tmp_path / "f" / f"{name}.pdf", "-"], capture_output=True, text=True
+        ["pdftotext", tmp_path / "figures" / "dermatology" / f"{name}.pdf", "-"],
+        capture_output=True,
+        text=True,
     ).stdout
     assert "demo: synthetic images" in shown
-    table = (tmp_path / "t" / f"{name}.tex").read_text()
+    table = (tmp_path / "tables" / "dermatology" / f"{name}.tex").read_text()
     assert "tensorrt" in table, "what was not measured is named"
-    said = read_json(tmp_path / "t" / f"{name}.json")
-    assert said["structure"]["missing"] == missing
-    values = said["values"]
+    rows = pd.read_csv(tmp_path / "tables" / "dermatology" / f"{name}.csv")
     if name == "export":
-        assert values["dermatology/export/serial_1gpu/int8/megabytes"] == "2.20"
-        assert values["dermatology/export/serial_1gpu/int8/difference"].endswith("0.9")
+        row = rows[rows["format"] == "int8"].iloc[0]
+        assert row["bytes"] / 1e6 == pytest.approx(2.2, abs=0.005)
+        assert row["difference"] == pytest.approx(-0.9, abs=0.05)
         assert "accuracy less PyTorch" in shown
     else:
-        assert values["dermatology/inference/serial_1gpu/int8/1/gain"] == "4.44"
+        int8 = rows[(rows["way"] == "int8") & (rows["kind"] == "throughput")]
+        assert int8.sort_values("batch")["gain"].iloc[-1] == pytest.approx(4.44, abs=0.005)
         assert "reported: 600 images/s" in shown
         assert "reported" in table
         assert "decoding alone" in table

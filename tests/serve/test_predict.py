@@ -28,18 +28,18 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json, write_parquet
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.config.sections import Preprocess, Split
 from medscale.data import boxes as data_boxes
-from medscale.data.build import make_one
+from medscale.data.build import read_image
 from medscale.data.demo.xray import dicom_file
 from medscale.data.images import Unreadable
+from medscale.data.inventory import make_inventory
 from medscale.data.prepare import prepare
+from medscale.data.settings import Preprocess, Split
 from medscale.data.shards import Shards, seal, write_chunk
-from medscale.data.sources.found import found
 from medscale.engine.detect.task import Detection
-from medscale.evaluate import evaluate
+from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.replicates import read
-from medscale.report.result import write_result
+from medscale.report.result.folder import write_result
 from medscale.serve import bundle
 from medscale.serve.predict import Prediction
 
@@ -78,7 +78,7 @@ def raw_images(folder: Path, count: int = 48) -> pd.DataFrame:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(make())
         rows.append({"path": f"{label}/{path.name}", "label": label, "source": "made"})
-    return found(rows, [], CLASSES, [])
+    return make_inventory(rows, [], CLASSES, [])
 
 
 def xray(grey: np.ndarray, age: int, sex: str) -> bytes:
@@ -111,7 +111,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     write_chunk(
         folder / "shards",
         0,
-        np.stack([make_one(str(folder / "raw"), one, SETTINGS) for one in images]),
+        np.stack([read_image(str(folder / "raw"), one, SETTINGS) for one in images]),
     )
     rows = index[["id", "label", "split", "group", "age", "sex"]].assign(
         label=index["label"].cat.codes.astype("int64")

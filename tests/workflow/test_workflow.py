@@ -1,23 +1,13 @@
 """The graph as a person meets it: targets, scales, profiles, and one message for each mistake."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from medscale.workflow.graph import Graph
+from snakemake_command import snakemake
 
 ROOT = Path(__file__).parents[2]
-
-
-def snakemake(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "snakemake", *arguments]
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=120, env=environment
-    )
 
 
 @pytest.mark.parametrize(
@@ -98,12 +88,3 @@ def test_a_changed_recipe_touches_exactly_the_runs_that_use_it():
         if before.plan("glaucoma", run, 1) == after.plan("glaucoma", run, 1)
     ]
     assert same == ["ddp_2cpu_densenet121"]
-
-
-def test_the_code_digest_follows_imports(tmp_path):
-    study = Graph({})
-    from medscale.base import provenance
-
-    files = {p.name for p in provenance._imported(ROOT / "scripts" / "write_json.py")}
-    assert {"config.py", "files.py", "errors.py"} <= files
-    assert study.code("write_json.py") != study.code("train.py")

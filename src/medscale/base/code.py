@@ -1,64 +1,268 @@
-"""Digests of code."""
+"""Digests of code: they change when a script, or a module it imports, computes something else.
+
+A digest covers the parsed code without comments, docstrings and formatting, so an edit of those
+reruns nothing. Files are parsed once per content; the results are kept beside the byte code.
+"""
 
 from __future__ import annotations
 
 import ast
+import atexit
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cache
+from importlib.util import cache_from_source
 from pathlib import Path
+from typing import NamedTuple
 
+from medscale.base.errors import MedscaleError
 from medscale.base.files import digest, sha256
 
 PACKAGE = Path(__file__).parents[1]
-
-
 ROOT = PACKAGE.parent.parent
+CACHE = Path(cache_from_source(__file__)).with_name("code-digests.json")
+CACHE_LIMIT = 2000  # parsed files; the package has about 200, so old contents go now and then
+MODULE_NAME = re.compile(r"medscale(\.\w+)+")
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+
+
+class Parsed(NamedTuple):
+    """One file of code.
+
+    Attributes:
+        code: SHA-256 over its syntax tree.
+        outer: what its import runs of this package, as ``module``, or ``module:name`` where a
+            name is imported from a module or package.
+        inner: what its functions import, or start as a process (``python -m``).
+    """
+
+    code: str
+    outer: list[str]
+    inner: list[str]
+
+
+def shown_path(path: str | Path) -> str:
+    """Return a path as a person types it in the project's root; a path elsewhere stays."""
+    full = Path(path).resolve()
+    return str(full.relative_to(ROOT)) if full.is_relative_to(ROOT) else str(path)
 
 
 @cache
-def code_digest(script: str | Path) -> str:
-    """SHA-256 over a script and every module of this package that it imports, directly or not.
+def code_digest(*files: str | Path) -> str:
+    """Return the SHA-256 over a script and all modules of this package that it imports.
 
-    Snakemake does not track imported modules: this digest is a param of each stage, so that a change reruns the
-    stages that use the changed code and no others.
+    Further files are modules that the script imports by a name that it computes.
+
+    Snakemake tracks no imported modules. Each stage has this digest as a param, so a change of
+    code reruns the stages that use the code, and no others.
     """
-    todo, seen = [Path(script)], set()
-    while todo:
-        file = todo.pop()
-        if file not in seen:
-            seen.add(file)
-            todo += _imported(file)
-    return digest(sorted((file.name, sha256(file)) for file in seen))
+    return digest(module_digests(*files))
 
 
-def _imported(file: Path) -> list[Path]:
-    """Files of this package's modules that ``file`` names in imports or starts with ``python -m``."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-        elif (
-            isinstance(node, ast.Constant)
-            and isinstance(node.value, str)
-            and node.value.startswith("medscale.")
-        ):
-            names.add(node.value)
-    found = []
-    for name in names:
-        if name.startswith(
-            "medscale."
-        ):  # the package itself holds what a person imports, which no stage uses
-            base = PACKAGE.joinpath(*name.split(".")[1:])
-            found += [
-                path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()
-            ]
-    return found
+def module_digests(*files: str | Path) -> dict[str, str]:
+    """Return the digest of each file by its path, and of each imported module by its name."""
+    digests: dict[str, str] = {}
+    for file in map(Path, files):
+        digests[str(file.relative_to(ROOT)) if file.is_relative_to(ROOT) else file.name] = (
+            module_digest(file)
+        )
+        digests |= {name: module_digest(path) for name, path in modules(file).items()}
+    return dict(sorted(digests.items()))
+
+
+def module_digest(path: str | Path) -> str:
+    """Return the SHA-256 over the code of one file, without what the file imports."""
+    return _parsed(Path(path)).code
+
+
+def tree_digest(tree: ast.Module) -> str:
+    """Return the SHA-256 over parsed code."""
+    return hashlib.sha256("".join(_canonical(tree)).encode()).hexdigest()
 
 
 @cache
 def package_digest() -> str:
-    """SHA-256 over all modules of this package: names the code also where files differ from the git commit."""
-    return digest(
-        sorted((str(file.relative_to(PACKAGE)), sha256(file)) for file in PACKAGE.rglob("*.py"))
+    """Return the SHA-256 over the bytes of all modules: the code's name beside its git commit."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    return digest([(str(file.relative_to(PACKAGE)), sha256(file)) for file in files])
+
+
+def modules(script: Path) -> dict[str, Path]:
+    """Return the file of each module of this package that a script imports, directly or not.
+
+    The import of ``medscale.a.b`` also runs the ``__init__`` of ``medscale.a``, but calls none of
+    its functions: their imports count only where a name is imported from ``medscale.a`` itself.
+
+    Raises:
+        MedscaleError: when a file has a syntax error or a relative import.
+    """
+    found: dict[str, Path] = {}
+    passed: set[str] = set()
+    waiting = [*_parsed(script).outer, *_parsed(script).inner]
+    while waiting:
+        name, file = _module(waiting.pop())
+        for package in _packages(name):
+            if package not in passed and package not in found:
+                passed.add(package)
+                waiting += _parsed(_file(package)).outer
+        if file is not None and name not in found:
+            found[name] = file
+            waiting += [*_parsed(file).outer, *_parsed(file).inner]
+    return found | {package: _file(package) for package in passed}
+
+
+def rooms(script: Path) -> set[str]:
+    """Return the folders below the package whose code a script uses, such as ``engine/train``."""
+    folders = [file.parent.relative_to(PACKAGE).parts[:2] for file in modules(script).values()]
+    return {"/".join(folder) for folder in folders}
+
+
+def _packages(name: str) -> Iterator[str]:
+    """Yield the packages around a module; ``medscale`` itself holds only names for users."""
+    parts = name.split(".")
+    yield from (".".join(parts[:end]) for end in range(2, len(parts)))
+
+
+@cache
+def _module(name: str) -> tuple[str, Path | None]:
+    """Return the module that ``module`` or ``module:name`` stands for, and its file if any."""
+    module, _, attribute = name.partition(":")
+    for candidate in ([f"{module}.{attribute}"] if attribute else []) + [module]:
+        path = PACKAGE.joinpath(*candidate.split(".")[1:])
+        for file in (path / "__init__.py", path.with_suffix(".py")):
+            if file.is_file():
+                return candidate, file
+    return module, None
+
+
+def _file(package: str) -> Path:
+    return PACKAGE.joinpath(*package.split(".")[1:], "__init__.py")
+
+
+def _parsed(path: Path) -> Parsed:
+    state = path.stat()
+    return _parsed_at(path, state.st_mtime_ns, state.st_size)
+
+
+@cache
+def _parsed_at(path: Path, _time: int, _size: int) -> Parsed:
+    content = path.read_bytes()
+    key, kept = hashlib.sha256(content).hexdigest(), _cache()
+    if key not in kept:
+        try:
+            kept[key] = _parse(ast.parse(content))
+        except (SyntaxError, MedscaleError) as error:
+            raise MedscaleError(f"{path}: {error}") from None
+    return Parsed(*kept[key])
+
+
+def _parse(tree: ast.Module) -> Parsed:
+    outer: set[str] = set()
+    inner: set[str] = set()
+    for node, inside in _nodes(tree, False):
+        (inner if inside else outer).update(_names(node))
+    return Parsed(tree_digest(tree), sorted(outer), sorted(inner - outer))
+
+
+def _nodes(node: ast.AST, inside: bool) -> Iterator[tuple[ast.AST, bool]]:
+    """Yield each node of a syntax tree, and whether it stands in a function."""
+    yield node, inside
+    inside = inside or isinstance(node, FUNCTIONS)
+    for _, value in _fields(node):
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST):
+                yield from _nodes(child, inside)
+
+
+def _names(node: ast.AST) -> Iterable[str]:
+    """Names of this package that a node imports, or holds as the name of a module to start."""
+    names: list[str] = []
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        if node.level:
+            raise MedscaleError(
+                f"line {node.lineno}: digests of code cannot follow a relative import; "
+                "write the module's full name"
+            )
+        names = [f"{node.module}:{alias.name}" for alias in node.names]
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        names = [node.value] if MODULE_NAME.fullmatch(node.value) else []
+    return (name for name in names if re.match(r"medscale\b", name))
+
+
+def _canonical(node: object) -> Iterator[str]:
+    """Yield a syntax tree as text that is the same in each version of Python.
+
+    ``ast.dump`` is not: newer versions have further fields, which are empty for older code.
+    """
+    if isinstance(node, ast.AST):
+        yield f"({type(node).__name__}"
+        for name, value in _fields(node):
+            if value is not None and value != []:
+                yield f" {name}="
+                yield from _canonical(value)
+        yield ")"
+    elif isinstance(node, list):
+        yield "["
+        for item in node:
+            yield from _canonical(item)
+            yield ","
+        yield "]"
+    else:
+        yield repr(node)
+
+
+def _fields(node: ast.AST) -> Iterator[tuple[str, object]]:
+    """Yield the fields of a node without docstrings and what only type checkers read."""
+    for name, value in ast.iter_fields(node):
+        if isinstance(value, list):
+            value = [item for item in value if not _is_docstring(item)]
+        if isinstance(node, ast.JoinedStr):  # Python 3.12 adds an empty string to some f-strings
+            value = [item for item in node.values if getattr(item, "value", None) != ""]
+        if name == "body" and isinstance(node, ast.If) and _is_for_type_checkers(node.test):
+            value = []
+        yield name, value
+
+
+def _is_docstring(node: object) -> bool:
+    """Whether a statement is a string alone: a docstring, or a text that describes a variable."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
     )
+
+
+def _is_for_type_checkers(test: ast.expr) -> bool:
+    return getattr(test, "id", getattr(test, "attr", None)) == "TYPE_CHECKING"
+
+
+@cache
+def _cache() -> dict[str, Parsed]:
+    """What is known by the SHA-256 of files; saved at the end of the process where it grew."""
+    scheme = sha256(__file__)  # another version of this module may parse otherwise
+    entries: dict[str, Parsed] = {}
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        stored = json.loads(CACHE.read_text(encoding="utf-8"))
+        if stored["scheme"] == scheme:
+            entries = {key: Parsed(*value) for key, value in stored["files"].items()}
+    if len(entries) > CACHE_LIMIT:
+        entries = {}
+    atexit.register(_save, scheme, entries, len(entries))
+    return entries
+
+
+def _save(scheme: str, entries: dict[str, Parsed], before: int) -> None:
+    """Write the cache for later processes; a folder that cannot be written has none."""
+    if len(entries) == before:
+        return
+    temporary = CACHE.with_name(f".{CACHE.name}.{os.getpid()}")
+    with suppress(OSError):
+        CACHE.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps({"scheme": scheme, "files": entries}), encoding="utf-8")
+        temporary.replace(CACHE)

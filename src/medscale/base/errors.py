@@ -1,4 +1,4 @@
-"""The one error a user sees: what is wrong, where, and what to do. Anything else that escapes is a bug."""
+"""The error that users see: what is wrong, where, and what to do; any other exception is a bug."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ EXIT_USER = 2
 
 
 class MedscaleError(Exception):
-    """Bad input, a missing prerequisite or a failed run, told in one clear message without a traceback."""
+    """Bad input, a missing prerequisite or a failed run; its message is all that a user sees."""
 
 
 class Stopped(MedscaleError):
-    """A run was asked to stop and did so with a checkpoint; it goes on when it is started again."""
+    """A run was asked to stop and has saved a checkpoint; the same command continues it."""
 
 
 def tell_user(command: Callable[P, R]) -> Callable[P, R]:
-    """Wrap a command so that a MedscaleError is printed as one message and ends the process with status 2."""
+    """Wrap a command so that a MedscaleError is printed as one message and exits with status 2."""
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -39,5 +39,5 @@ def tell_user(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def end_quickly() -> None:
-    """Let this process's end not look for cycles among all that was imported: with torch that takes a second."""
+    """Skip the last garbage collection of this process: with torch imported it takes a second."""
     atexit.register(gc.freeze)

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all: to a temporary name, synced, then renamed."""
+"""Writing files completely or not at all: to a temporary name, synced, then renamed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it is synced and renamed to ``path``, else removed.
+    """Yield a temporary path in the folder of ``path``.
+
+    It is synced and renamed to ``path`` when the block ends, and removed when the block fails.
 
     Raises:
         MedscaleError: when the disk is full or the folder cannot be written.
@@ -80,7 +82,7 @@ def write_csv(path: str | Path, table: pd.DataFrame) -> None:
 
 
 def write_parquet(path: str | Path, table: pd.DataFrame, schema: pa.Schema | None = None) -> None:
-    """Write a table atomically as Parquet; ``schema`` where its types are not to be guessed from the values."""
+    """Write a table atomically as Parquet; without a ``schema`` types follow from the values."""
     with atomic(path) as temporary:
         table.to_parquet(temporary, index=False, schema=schema)
 
@@ -102,13 +104,13 @@ def read_json(path: str | Path) -> Any:
 
 
 def sha256(path: str | Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
+    """Return the hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest(value: Any) -> str:
-    """Hexadecimal SHA-256 of a JSON-able value in canonical form (sorted keys, no spaces)."""
+    """Return the hexadecimal SHA-256 of a value's JSON in canonical form (sorted, no spaces)."""
     return hashlib.sha256(
         json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
     ).hexdigest()

@@ -1,4 +1,4 @@
-"""Progress: rich on a terminal, plain timestamped lines in a log file; one call sets both up."""
+"""Progress messages: formatted on a terminal, lines with the time of day in a log file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger("medscale")
 
 
 def set_up(file: str | Path | None = None, *, quiet: bool = False) -> logging.Logger:
-    """Send the package's log to the terminal (stderr) and, appended, to ``file``; returns the logger."""
+    """Send the package's log to stderr and append it to ``file``; return the logger."""
     log.handlers.clear()
     log.setLevel(logging.INFO)
     log.propagate = False
@@ -47,9 +47,15 @@ def set_up(file: str | Path | None = None, *, quiet: bool = False) -> logging.Lo
     return log
 
 
-def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
-    """Iterate with a live bar on a terminal, and a log line at each tenth elsewhere; without a name silently."""
-    if not what:
+def track(items: Iterable[T], name: str, total: int) -> Iterator[T]:
+    """Iterate with a progress bar on a terminal, and a line for each tenth in a log.
+
+    Args:
+        items: what is iterated.
+        name: what the items are, for the bar; without it nothing is shown.
+        total: number of items.
+    """
+    if not name:
         yield from items
         return
     if sys.stderr.isatty():
@@ -62,13 +68,13 @@ def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
         with Progress(
             *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True
         ) as bar:
-            yield from bar.track(items, total=total, description=what)
+            yield from bar.track(items, total=total, description=name)
         return
     step = max(1, total // 10)
     for done, item in enumerate(items, start=1):
         yield item
         if done % step == 0 or done == total:
-            log.info("%s: %d of %d", what, done, total)
+            log.info("%s: %d of %d", name, done, total)
 
 
 def _terminal() -> logging.Handler:

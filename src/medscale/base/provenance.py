@@ -1,4 +1,4 @@
-"""What made a result: specification, code, container, hardware, versions, seeds and the digests of its inputs."""
+"""Records of what made a result: code, container, hardware, versions, seed, digests of inputs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ VERSIONS = (
 UNKNOWN = "unknown"
 IMAGE_NAME = re.compile(r"medscale-([0-9a-f]{12})\.sif")
 
-# What replicates of one run share if they were made alike: seeds, hosts and times may differ.
+# Keys that are equal in all replicates of a run made alike; seeds, hosts and times may differ.
 SAME = (
     "commit",
     "dirty",
@@ -55,11 +55,13 @@ SAME = (
 
 
 def environment(plan: RunPlan, inputs: dict[str, Any]) -> dict[str, Any]:
-    """What a replicate was made of and ran on (environment.json); called when it begins, as code can change below it.
+    """Return the record of a replicate (environment.json): its inputs, code and machine.
+
+    Called when the training begins, since the checkout's code can change while it runs.
 
     Args:
-        plan: its specification.
-        inputs: digests of what it read, by name.
+        plan: the replicate's plan.
+        inputs: digests of the files that it reads, by name.
     """
     import torch
 
@@ -70,7 +72,7 @@ def environment(plan: RunPlan, inputs: dict[str, Any]) -> dict[str, Any]:
         "seed": plan.seed,
         "stand_in": plan.stand_in,
         "synthetic": plan.synthetic,
-        # weights from the hub have no file of their own here: timm's version and the network's name decide them
+        # weights from the hub are no file here: timm's version and the network's name decide them
         "inputs": {
             **inputs,
             "weights": sha256(weights) if weights is not None and weights.is_file() else None,
@@ -89,7 +91,10 @@ def environment(plan: RunPlan, inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """This machine and this code: versions, system, processor, cores that may be used, container, git commit."""
+    """Return the record of this machine and this code.
+
+    Versions, system, processor, usable cores, memory (GB), container, git commit.
+    """
     return {
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in VERSIONS},
@@ -99,7 +104,7 @@ def machine() -> dict[str, Any]:
         "cpus": len(os.sched_getaffinity(0)),
         "cpus_machine": os.cpu_count(),
         "memory_gb": _gigabytes(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
-        "container": around(),
+        "container": container(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
         "code": package_digest(),
         **git_state(),
@@ -107,20 +112,20 @@ def machine() -> dict[str, Any]:
 
 
 def gather(environments: Sequence[dict[str, Any]], inputs: dict[str, Any]) -> dict[str, Any]:
-    """Provenance of a result, for its summary.json: what its replicates were made of, and by what it was evaluated.
+    """Return the provenance of a result for its summary.json.
 
     Args:
         environments: environment.json of each replicate, in the order of the seeds.
-        inputs: digests of what the evaluation read, by name.
+        inputs: digests of the files that the evaluation reads, by name.
 
     Returns:
-        ``replicates`` (as given), ``differ`` (keys of ``SAME`` in which they are not the same; empty where all are of
-        one make) and ``evaluation`` (this machine and code, and ``inputs``).
+        ``replicates`` (the environments), ``differ`` (keys of ``SAME`` whose values differ between
+        replicates) and ``evaluation`` (this machine and code, and ``inputs``).
     """
     differ = [
         key
         for key in SAME
-        if any(one.get(key) != environments[0].get(key) for one in environments[1:])
+        if any(other.get(key) != environments[0].get(key) for other in environments[1:])
     ]
     return {
         "replicates": list(environments),
@@ -129,11 +134,12 @@ def gather(environments: Sequence[dict[str, Any]], inputs: dict[str, Any]) -> di
     }
 
 
-def around() -> dict[str, str | None] | None:
-    """The image that this process runs in: file, digest, and the commit and lock it was built from; None outside.
+def container() -> dict[str, str | None] | None:
+    """Return the image that this process runs in; None outside of a container.
 
-    Under Apptainer file and digest are those of the file's name; under docker the digest is what ``MEDSCALE_IMAGE``
-    says (``docker run -e MEDSCALE_IMAGE=$(docker inspect -f '{{.Id}}' …)``), as a container does not know its own.
+    Keys: ``file``, ``digest``, and ``commit`` and ``lock`` from which the image was built. Under
+    Apptainer the file's name has the digest. A docker container does not know its own digest:
+    ``docker run -e MEDSCALE_IMAGE=$(docker inspect -f '{{.Id}}' …)`` passes it.
     """
     lock = os.environ.get("MEDSCALE_IMAGE_LOCK")
     sif = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER")
@@ -150,21 +156,21 @@ def around() -> dict[str, str | None] | None:
 
 
 def now() -> str:
-    """The time in UTC, as ISO 8601 to the second."""
+    """Return the time in UTC, as ISO 8601 to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def git_state() -> dict[str, Any]:
-    """The code's git commit and whether files differ from it; both None where nobody knows.
+    """Return the code's git commit and whether files differ from it; both None if unknown.
 
-    In an image, which has neither git nor the checkout's history, the environment says it: that of Snakemake on the
-    host (``containers.environment``), else what was built into the image.
+    An image has neither git nor the checkout's history. There the environment has both, set by
+    Snakemake on the host (``containers.environment``) or else when the image was built.
     """
     commit = _git("rev-parse", "HEAD")
     if commit is None:
-        told = os.environ.get("MEDSCALE_COMMIT", UNKNOWN)
+        stated = os.environ.get("MEDSCALE_COMMIT", UNKNOWN)
         dirty = {"true": True, "false": False}.get(os.environ.get("MEDSCALE_DIRTY", ""))
-        return {"commit": None if told in ("", UNKNOWN) else told, "dirty": dirty}
+        return {"commit": None if stated in ("", UNKNOWN) else stated, "dirty": dirty}
     return {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
 
 
@@ -185,7 +191,7 @@ def _cards(cuda: bool) -> range:
 
 
 def _driver() -> str | None:
-    """Version of NVIDIA's driver."""
+    """Return the version of NVIDIA's driver."""
     import pynvml
 
     try:

@@ -1,4 +1,4 @@
-"""The base class of every section of the configuration."""
+"""The base class of the sections of the configuration and of plans."""
 
 from __future__ import annotations
 

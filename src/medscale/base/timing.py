@@ -8,7 +8,10 @@ import pandas as pd
 
 
 def stage_times(workdir: Path) -> pd.DataFrame:
-    """Seconds a stage over all its jobs: columns ``study, stage, jobs, seconds``, in the order of the stages."""
+    """Return the seconds of each stage, summed over its jobs, in the order in which stages ended.
+
+    Columns: ``study, stage, jobs, seconds``; a stage of no study has an empty ``study``.
+    """
     rows = []
     for file in sorted((workdir / "benchmarks").rglob("*.tsv")):
         parts = file.relative_to(workdir / "benchmarks").with_suffix("").parts

@@ -1,102 +1,20 @@
-"""The sections of the configuration: every setting with its limits; what they mean together is in config.py."""
+"""The sections of the configuration: each setting with its limits."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from medscale.base.errors import MedscaleError
 from medscale.base.section import Strict
+from medscale.data.settings import Datasheet, Preprocess, Source, Split
 from medscale.engine.plan import Augment, Detect, Model, Parallel, Recipe, is_detector
 from medscale.engine.run import RunSpec
 
 
-class Source(Strict):
-    """Where a study's raw images are, and which source module reads them."""
-
-    kind: str
-    path: Path | None = Field(
-        None, description="None: data/raw/<study> below the workdir; relative: from the root"
-    )
-    of: str | None = Field(None, description="another study whose raw images these are")
-    synthetic: bool = Field(
-        False, description="the raw images are generated (demo) in data/raw/<study>"
-    )
-    options: dict[str, Any] = {}
-
-    @model_validator(mode="after")
-    def _generated_in_place(self) -> Source:
-        if self.synthetic and self.path is not None:
-            raise ValueError("a synthetic source has no path: it is generated below the workdir")
-        if self.of is not None and self.path is not None:
-            raise ValueError("either path or of, not both")
-        return self
-
-
-class Split(Strict):
-    """How images are divided: grouped by patient and near-duplicate, at random, or as published."""
-
-    mode: Literal["grouped", "random", "published"] = "grouped"
-    balance: bool = Field(
-        False, description="each class is cut, at random by `seed`, to the size of the smallest"
-    )
-    near_duplicates: bool = Field(
-        True, description="images that look alike (perceptual hash) share a group"
-    )
-    train: float = Field(0.7, gt=0, lt=1)
-    val: float = Field(0.1, gt=0, lt=1)
-    test: float = Field(0.2, gt=0, lt=1)
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _sums_to_one(self) -> Split:
-        if abs(self.train + self.val + self.test - 1) > 1e-6:
-            raise ValueError(
-                f"train + val + test must be 1, not {self.train + self.val + self.test:g}"
-            )
-        return self
-
-
-class Clahe(Strict):
-    """Contrast-limited adaptive histogram equalization on L of LAB (Zuiderveld 1994)."""
-
-    clip_limit: float = Field(2.0, gt=0)
-    tiles: int = Field(8, ge=1)
-
-
-class Preprocess(Strict):
-    """What is done once to each image before training; all images become uint8 RGB of size x size."""
-
-    size: int = Field(224, ge=8)
-    fit: Literal["stretch", "cover"] = Field(
-        "stretch",
-        description="stretch: the whole image; cover: short side to size, the middle square is kept",
-    )
-    clahe: Clahe | None = None
-    gamma: float | None = Field(None, gt=0)
-    median: int | None = Field(None, ge=3)
-    margin: float = Field(
-        1.0,
-        ge=1,
-        description="an image is first shrunk to 1/2, 1/4 or 1/8 while both sides stay so many times size",
-    )
-    chunk: int | None = Field(
-        None,
-        ge=1,
-        description="images a shard chunk; None: as many as make 256 chunks, from 16 to 1024",
-    )
-
-    @model_validator(mode="after")
-    def _odd_median(self) -> Preprocess:
-        if self.median is not None and self.median % 2 == 0:
-            raise ValueError("median must be odd")
-        return self
-
-
 class Evaluate(Strict):
-    """What is asked of predictions besides the metrics that every run has."""
+    """Evaluation of predictions beyond the metrics that each run has."""
 
     specificities: list[float] = Field(
         [0.9, 0.95],
@@ -107,7 +25,7 @@ class Evaluate(Strict):
     )
     subgroups: list[str] = Field(
         ["age", "sex", "view", "source"],
-        description="columns of the index; those that it has not are left out",
+        description="columns of the index; missing ones are left out",
     )
     age_bands: list[float] = Field([40, 60, 80], description="years at which a band begins")
     smallest: int = Field(10, ge=1, description="images a subgroup needs to be evaluated")
@@ -124,14 +42,14 @@ class Evaluate(Strict):
 
 
 class Enhance(Strict):
-    """Benchmark of preprocessing under Dask: the time of all splits against the number of workers."""
+    """Benchmark of preprocessing under Dask: time of all splits by number of workers."""
 
     workers: list[int] = Field([1, 2, 4, 8], min_length=1)
     repeats: int = Field(3, ge=1)
 
 
 class Loading(Strict):
-    """Benchmark of ways to load training batches against the number of processes."""
+    """Benchmark of loading training batches: time by way and number of processes."""
 
     processes: list[int] = Field([1, 2, 4], min_length=1)
     images: int = Field(2048, ge=8, description="images a repetition, over all processes")
@@ -140,7 +58,7 @@ class Loading(Strict):
 
 
 class Export(Strict):
-    """Trained runs as ONNX files, each held against PyTorch on test images."""
+    """Export of trained runs as ONNX files, each compared with PyTorch on test images."""
 
     runs: list[str] = Field(
         min_length=1, description="classifications, whose chosen replicates are exported"
@@ -152,7 +70,7 @@ class Export(Strict):
     devices: list[Literal["cpu", "cuda", "tensorrt"]] = Field(
         ["cpu", "cuda", "tensorrt"],
         min_length=1,
-        description="of ONNX Runtime; those that are not here are named",
+        description="of ONNX Runtime; missing devices are named in the results",
     )
     images: int = Field(2048, ge=1, description="test images at most")
     calibration: int = Field(
@@ -163,7 +81,7 @@ class Export(Strict):
 
 
 class Latency(Strict):
-    """Benchmark of inference of the exported runs: latency and throughput by way of running, threads and batch size."""
+    """Benchmark of inference of exported runs: latency and throughput by way, threads, batch."""
 
     ways: list[str] = Field(
         ["eager", "compiled", "onnx", "fp16", "int8"],
@@ -187,7 +105,7 @@ class Latency(Strict):
 
 
 class Benchmarks(Strict):
-    """What a study measures besides its runs."""
+    """Benchmarks of a study."""
 
     enhance: Enhance | None = None
     loading: Loading | None = None
@@ -204,7 +122,7 @@ class Benchmarks(Strict):
 
 
 class Profile(Strict):
-    """Profiled steps of a run: ``snakemake profiled/<study>/<run>`` for any run."""
+    """Profiling of a run's steps: ``snakemake profiled/<study>/<run>`` for any run."""
 
     runs: list[str] = Field([], description="runs that the study's report shows")
     warmup: int = Field(
@@ -216,27 +134,10 @@ class Profile(Strict):
         10,
         ge=1,
         le=100,
-        description="timed as they are, then as many traced: about 5 MB each (0.4 packed) of a B3",
+        description="timed untraced, then as many traced: 5 MB each (0.4 packed) of a B3",
     )
     memory: bool = Field(True, description="trace allocations")
     shapes: bool = Field(False, description="trace the shapes of operands: larger traces")
-
-
-class Datasheet(Strict):
-    """What is known of a dataset besides its files (Gebru et al. 2021); None is unknown."""
-
-    name: str | None = None
-    origin: str | None = None
-    creators: str | None = None
-    citation: str | None = None
-    purpose: str | None = None
-    instances: str | None = None
-    labels: str | None = None
-    people: str | None = Field(
-        None, description="consent of the people shown, review by an ethics board"
-    )
-    licence: str | None = None
-    known_problems: list[str] | None = None
 
 
 class Study(Strict):
@@ -245,7 +146,7 @@ class Study(Strict):
     title: str
     source: Source
     datasheet: Datasheet = Field(
-        Datasheet(), description="of your own images; that of others is in datasets.yaml"
+        Datasheet(), description="answers for your own images; a dataset kind has its own"
     )
     classes: list[str] | None = Field(
         None, description="order of the classes; the last of two is the positive one"
@@ -269,7 +170,7 @@ class Study(Strict):
     )
     variant_of: str | None = Field(
         None,
-        description="the same raw images, divided or trained otherwise; shown in that study's section",
+        description="study of the same raw images, in whose section this one is shown",
     )
     baseline: str = Field(
         "serial_1cpu", description="run against which differences in accuracy are shown"
@@ -290,15 +191,17 @@ class Study(Strict):
                 raise ValueError(f"benchmarks.export.runs: {error}") from None
             if is_detector(model or ""):
                 raise ValueError(
-                    f"benchmarks.export.runs: {name} is a detector; `medscale export` writes its file"
+                    f"benchmarks.export.runs: {name} is a detector; "
+                    "`medscale export` writes its file"
                 )
         if is_detector(self.model.name) or is_detector(RunSpec.parse(self.baseline).model or ""):
             raise ValueError(
-                "a detector is the model of runs such as serial_1gpu_yolov8n, not of study or baseline"
+                "a detector is the model of runs such as serial_1gpu_yolov8n, "
+                "not of study or baseline"
             )
         return self
 
     @property
     def detection_runs(self) -> list[str]:
-        """Those of the runs that localize; their names end in a detector's."""
+        """Runs of detection, whose names end with a detector's name."""
         return [name for name in self.runs if is_detector(RunSpec.parse(name).model or "")]

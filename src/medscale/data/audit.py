@@ -1,4 +1,4 @@
-"""Reads every file once (digest, size, fault, thumbnail); finds copies, look-alikes, conflicting labels and leaks."""
+"""Audits images: reads each file once, and finds copies, similar images, conflicts and leaks."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ import numpy as np
 import pandas as pd
 from distributed import Client
 
-from medscale.data import lookalike
+from medscale.data import frames, lookalike
 from medscale.data.cluster import run_all
-from medscale.data.images import Unreadable, decode, header, jpeg_size, read_bytes
-from medscale.data.preprocess import reduction
-from medscale.data.sources.found import CONFLICT
+from medscale.data.images import (
+    Unreadable,
+    frame_count,
+    header,
+    read_bytes,
+)
+from medscale.data.inventory import CONFLICT
+from medscale.data.prepare import decode_reduced
 
 LARGEST = 256  # images a Dask task
-SMALLEST = 32  # images that a local worker is started for
-AUDIT = ["path", "action", "reason", "detail"]
+SMALLEST = 32  # images for which another local worker is started
+AUDIT = ["path", "action", "reason", "detail"]  # columns of audit.csv
+
+# Values of the columns action and reason in audit.csv.
 EXCLUDED, KEPT = "excluded", "kept"
 DUPLICATE = "duplicate"
 LOOK_ALIKE, LOOK_ALIKE_CONFLICT = "near-duplicate", "near-duplicate with another label"
@@ -26,194 +33,213 @@ LEAK, LEAK_PUBLISHED = "leak between splits", "leak between published splits"
 NO_SPLIT = "no published split"
 BALANCED = "balanced away"
 ODD_HEADER = "odd header"
+
 HEADER_TYPES = {"age": "float64", "sex": "str", "view": "str", "remark": "str"}
-OWN = "image:"  # begins the group of an image whose patient is not known
+NO_PATIENT = "image:"  # begins the group's name of an image whose patient is not known
 
-Fact = tuple[str, str | None, int, int, str | None, str | None, dict[str, Any] | None, bytes | None]
-# A dataset's metadata can have columns reason, detail and header of its own: those that go again have another name.
-FACTS = ["path", "sha256", "width", "height", "_reason", "_detail", "_header", "_thumbnail"]
+Fact = tuple[
+    str, str | None, int, int, str | None, str | None, dict[str, Any] | None, bytes | None, int, int
+]
+# Columns with an underscore are temporary: a dataset's metadata may have columns of the same name.
+FACTS = [
+    *("path", "sha256", "width", "height"),
+    *("_reason", "_detail", "_header", "_thumbnail", "_frame", "_frames"),
+]
 
 
-def inspect(root: str, path: str) -> Fact:
-    """Read and decode an image file; runs on a Dask worker.
+def inspect(root: str, path: str, which: str = frames.FIRST) -> list[Fact]:
+    """Read and decode the frames of an image file that are used; runs on a Dask worker.
 
     Returns:
-        A ``FACTS`` tuple: SHA-256 of the file's bytes, width and height in pixels as it is shown (EXIF applied); where
-        it gives no pixels, the reason and what was seen; of a DICOM file what its headers tell; and its thumbnail.
+        A ``FACTS`` tuple for each frame: digest (``frames.frame_digest``); width and height in
+        pixels as displayed (EXIF applied); reason and detail if the file gives no pixels; the facts
+        in the headers of a DICOM file; the thumbnail; the frame's number; and the number of the
+        file's frames.
     """
     sha256 = None
     try:
         data = read_bytes(Path(root, path))
         sha256 = hashlib.sha256(data).hexdigest()
-        width, height, thumbnail = _look(data)
-        told = header(data)
+        count, facts = frame_count(data), header(data)
+        frame_facts: list[Fact] = []
+        for frame in frames.chosen(which, count):
+            pixels, width, height = decode_reduced(data, 2 * lookalike.SIDE, frame=frame)
+            size = width, height
+            thumbnail, digest = lookalike.thumbnail(pixels), frames.frame_digest(sha256, frame)
+            frame_facts.append((path, digest, *size, None, None, facts, thumbnail, frame, count))
+        return frame_facts
     except Unreadable as error:
-        return path, sha256, 0, 0, error.reason, error.detail, None, None
-    return path, sha256, width, height, None, None, told, thumbnail
-
-
-def _look(data: bytes) -> tuple[int, int, bytes]:
-    """Width, height and thumbnail of an image; a large JPEG is decoded smaller, which reads all its data no less."""
-    if size := jpeg_size(data):
-        reduce = reduction(*size, 2 * lookalike.SIDE)
-        pixels = decode(data, reduce)
-        if (pixels.shape[1], pixels.shape[0]) == tuple(-(-side // reduce) for side in size):
-            return *size, lookalike.thumbnail(pixels)
-    pixels = decode(data)
-    height, width = pixels.shape[:2]
-    return width, height, lookalike.thumbnail(pixels)
+        return [(path, sha256, 0, 0, error.reason, error.detail, None, None, 0, 1)]
 
 
 def read_all(
-    connection: Client, root: Path, paths: list[str], coming: int | None = None
+    connection: Client,
+    root: Path,
+    paths: list[str],
+    workers: int | None = None,
+    which: str = frames.FIRST,
 ) -> pd.DataFrame:
-    """``inspect`` for all paths under Dask; a table with the columns ``FACTS`` ordered by path.
+    """Inspect all images under Dask.
 
-    ``coming``: see ``cluster.run_all``.
+    Args:
+        connection: to a scheduler with workers.
+        root: the raw folder.
+        paths: paths below it.
+        workers: expected number of workers, see ``cluster.run_all``.
+        which: the frames that are used of a file with several (``source.frames``).
+
+    Returns:
+        The columns ``FACTS``, ordered by path and frame.
     """
-    files = [(str(root), path) for path in paths]
-    facts = run_all(connection, inspect, files, "reading images", coming, LARGEST)
-    return pd.DataFrame(facts, columns=FACTS).sort_values("path", ignore_index=True)
+    arguments = [(str(root), path, which) for path in paths]
+    facts = run_all(connection, inspect, arguments, "reading images", workers, LARGEST)
+    table = pd.DataFrame((fact for of_file in facts for fact in of_file), columns=FACTS)
+    return table.sort_values(["path", "_frame"], ignore_index=True)
 
 
 def clean(
     rows: pd.DataFrame, *, published: bool, near_duplicates: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Leave out what cannot be trained on: unreadable files, conflicting labels, exact duplicates.
+    """Leave out unreadable files, conflicting labels and exact duplicates.
 
-    Images with equal bytes and different labels are all left out. Of images with equal bytes and label the first by
-    path is kept, or, with ``published``, the first of each published split, since the published split is to be seen as
-    it is, leaks included; ``leaks`` names those.
+    Images with equal bytes and different labels are all left out. Of images with equal bytes and
+    label the first by path is kept. With ``published`` the first of each published split is kept,
+    since the published split is to be used as it is; ``leaks`` lists such images.
 
     Args:
-        rows: a source's rows with the columns ``FACTS``.
-        published: the split is used as published.
-        near_duplicates: images that look alike share a group.
+        rows: rows of an inventory with the columns ``FACTS``.
+        published: the study uses the published split.
+        near_duplicates: similar images share a group.
 
     Returns:
-        The rows that stay, ordered by path, with ``group`` filled (see ``grouped``) and with ``alike``, a number that
-        images which look alike share; and audit rows for the others.
+        The remaining rows, ordered by path, with ``group`` filled (see ``grouped``) and with
+        ``alike``, a number that similar images share; and audit rows for the others.
     """
     rows = rows.sort_values("path", ignore_index=True)
-    bad = rows["_reason"].notna()
-    audit = [_audit(rows[bad], EXCLUDED, rows.loc[bad, "_reason"], rows.loc[bad, "_detail"])]
-    rows = rows[~bad].drop(columns=["_reason", "_detail"])
+    unreadable = rows["_reason"].notna()
+    faults = rows.assign(reason=rows["_reason"], detail=rows["_detail"])[unreadable]
+    rows = rows[~unreadable].drop(columns=["_reason", "_detail"])
     labels = rows.groupby("sha256")["label"].transform("nunique")
-    audit.append(_same_bytes(rows, rows[labels > 1], CONFLICT))
+    conflicts = _same_bytes(rows, rows[labels > 1], CONFLICT)
     rows = rows[labels == 1]
-    rows = rows.assign(alike=_images(rows, near_duplicates)).drop(columns="_thumbnail")
+    rows = rows.assign(alike=_similarity(rows, near_duplicates)).drop(columns="_thumbnail")
     rows = grouped(rows)
-    key = ["sha256", "split_published"] if published else ["sha256"]
-    twice = rows.duplicated(key)
-    audit.append(_same_bytes(rows[~twice], rows[twice], DUPLICATE))
-    return rows[~twice].reset_index(drop=True), pd.concat(audit, ignore_index=True)
+    repeated = rows.duplicated(["sha256", "split_published"] if published else ["sha256"])
+    copies = _same_bytes(rows[~repeated], rows[repeated], DUPLICATE)
+    audit = pd.concat([audit_rows(faults, EXCLUDED), conflicts, copies], ignore_index=True)
+    return rows[~repeated].reset_index(drop=True), audit
 
 
-def _images(rows: pd.DataFrame, near_duplicates: bool) -> np.ndarray:
-    """A number for each row, the same for files with equal bytes and, if asked, for images that look alike."""
+def _similarity(rows: pd.DataFrame, near_duplicates: bool) -> np.ndarray:
+    """Return a number per row that files with equal bytes share, and similar images if wanted."""
     images = pd.factorize(rows["sha256"])[0]
     if not near_duplicates or rows.empty:
         return images
-    thumbnails = rows.loc[~rows.duplicated("sha256"), "_thumbnail"]
-    links = lookalike.pairs(
-        np.frombuffer(b"".join(thumbnails), np.uint8).reshape(-1, *lookalike.SHAPE)
-    )
-    return lookalike.components(len(thumbnails), links)[images]
+    thumbnails = b"".join(rows.loc[~rows.duplicated("sha256"), "_thumbnail"])
+    pixels = np.frombuffer(thumbnails, np.uint8).reshape(-1, *lookalike.SHAPE)
+    return lookalike.components(len(pixels), lookalike.pairs(pixels))[images]
 
 
 def grouped(rows: pd.DataFrame) -> pd.DataFrame:
-    """Fill ``group`` so that what must not be divided shares it: a patient's images, and those equal in ``alike``.
+    """Fill ``group`` so that images that must not be divided share it.
 
-    Two patients that share an image become one group, under the first name of the two. An image of no known patient
-    is a group with its copies and look-alikes, named by a digest among theirs.
+    These are the images of a patient, and images with the same number ``alike``. Two patients that
+    share an image become one group, under the first of their names. An image without a known
+    patient forms a group with its copies and similar images, named by a digest of one of them.
     """
-    own = OWN + rows["sha256"].str[:16]
-    names = rows["group"].astype(object).where(rows["group"].notna(), own)
+    digests = NO_PATIENT + rows["sha256"].str[:16]
+    names = rows["group"].astype(object).where(rows["group"].notna(), digests)
     group_codes, group_names = pd.factorize(names, sort=True)
+    # Link each group to the first group that shares an image with it; parts are connected groups.
     first = np.full(rows["alike"].max() + 1 if len(rows) else 0, len(group_names), np.int64)
     np.minimum.at(first, rows["alike"], group_codes)
-    part = lookalike.components(
-        len(group_names), np.column_stack([group_codes, first[rows["alike"]]])
-    )
-    # The first name of a part, patients before images.
+    links = np.column_stack([group_codes, first[rows["alike"]]])
+    parts = lookalike.components(len(group_names), links)
+    # The first name of each part, patients before digests.
     labels = [str(name) for name in group_names]
-    order = sorted(
-        range(len(labels)), key=lambda code: (labels[code].startswith(OWN), labels[code])
-    )
-    name_of_part = {part[code]: labels[code] for code in reversed(order)}
-    return rows.assign(group=[name_of_part[one] for one in part[group_codes]])
+    order = sorted(range(len(labels)), key=lambda c: (labels[c].startswith(NO_PATIENT), labels[c]))
+    name_of_part = {parts[code]: labels[code] for code in reversed(order)}
+    return rows.assign(group=[name_of_part[part] for part in parts[group_codes]])
 
 
 def from_headers(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Make metadata columns of what the files' headers tell (age, sex, view), and audit rows (kept) of odd headers.
+    """Make metadata columns (age, sex, view) from the files' headers.
 
-    A column that the source's tables have is not replaced. The column ``_header`` goes; where no file has a header that
-    tells something, no column comes.
+    Columns of the dataset's own tables are not replaced. No column is made if no file has a header.
+
+    Returns:
+        The rows without the column ``_header``, and audit rows (kept) of odd headers.
     """
-    told = pd.DataFrame([header or {} for header in rows["_header"]], index=rows.index)
-    told = told.astype({name: kind for name, kind in HEADER_TYPES.items() if name in told})
-    remarks = (
-        told.pop("remark") if "remark" in told else pd.Series(None, index=rows.index, dtype="str")
-    )
-    rows = pd.concat(
-        [rows.drop(columns="_header"), told.drop(columns=[c for c in told if c in rows])], axis=1
-    )
-    odd = remarks.notna()
-    return rows, _audit(rows[odd], KEPT, ODD_HEADER, remarks[odd] + "; taken as not known")
+    facts = pd.DataFrame([header or {} for header in rows["_header"]], index=rows.index)
+    facts = facts.astype({name: type_ for name, type_ in HEADER_TYPES.items() if name in facts})
+    remarks = pd.Series(None, index=rows.index, dtype="str")
+    if "remark" in facts:
+        remarks = facts.pop("remark")
+    new = facts.drop(columns=[name for name in facts if name in rows])
+    rows = pd.concat([rows.drop(columns="_header"), new], axis=1)
+    odd = rows.assign(reason=ODD_HEADER, detail=remarks + "; taken as not known")[remarks.notna()]
+    return rows, audit_rows(odd, KEPT)
+
+
+def name_frames(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Name the frames of files with several (``frames.name_frames``); add audit rows (kept)."""
+    rows, notes = frames.name_frames(rows)
+    return rows, audit_rows(notes.assign(reason=frames.SEVERAL), KEPT)
 
 
 def look_alikes(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Name the clusters of images that look alike.
+    """Name the clusters of similar images.
 
     Args:
-        rows: ordered by path, with the numbers ``alike`` that ``clean`` gives.
+        rows: ordered by path, with the numbers ``alike`` of ``clean``.
 
     Returns:
-        The rows with ``alike`` made the path of the cluster's first image, None where an image looks like no other;
-        and audit rows (kept) for each image of a cluster but its first. An image looks like the first of its cluster
-        or like another that does.
+        The rows with ``alike`` replaced by the path of the cluster's first image, None for an image
+        without similar ones; and audit rows (kept) for each image of a cluster but the first. An
+        image is similar to the first of its cluster, or to another image that is.
     """
     clusters = rows.groupby("alike")
     several = clusters["sha256"].transform("nunique") > 1
     first = clusters[["path", "label"]].transform("first")
     rows = rows.assign(alike=first["path"].astype(object).where(several, None))
-    others = several & (rows["path"] != first["path"])
-    told, first = rows[others], first[others]
-    conflict = told["label"] != first["label"]
+    is_other = several & (rows["path"] != first["path"])
+    others, first = rows[is_other], first[is_other]
+    conflict = others["label"] != first["label"]
+    reason = np.where(conflict, LOOK_ALIKE_CONFLICT, LOOK_ALIKE)
     detail = "looks like " + first["path"] + (", which is " + first["label"]).where(conflict, "")
-    return rows, _audit(told, KEPT, np.where(conflict, LOOK_ALIKE_CONFLICT, LOOK_ALIKE), detail)
+    return rows, audit_rows(others.assign(reason=reason, detail=detail), KEPT)
 
 
 def leaks(rows: pd.DataFrame, column: str, reason: str) -> pd.DataFrame:
-    """Audit rows (kept) for images whose group stands in several splits of ``column``."""
-    here = rows[rows[column].notna()]
-    splits = here.groupby("group")[column].transform("nunique")
-    leaked = here[splits > 1]
-    places = leaked[["group", column]].astype(str).drop_duplicates().sort_values(column)
-    where = places.groupby("group")[column].agg(", ".join)
-    detail = leaked["group"] + " stands in " + leaked["group"].map(where)
-    return _audit(leaked, KEPT, reason, detail)
+    """Return audit rows (kept) of images whose group is in several splits of ``column``."""
+    rows = rows[rows[column].notna()]
+    leaked = rows[rows.groupby("group")[column].transform("nunique") > 1]
+    pairs = leaked[["group", column]].astype(str).drop_duplicates().sort_values(column)
+    splits = pairs.groupby("group")[column].agg(", ".join)
+    detail = leaked["group"] + " stands in " + leaked["group"].map(splits)
+    return audit_rows(leaked.assign(reason=reason, detail=detail), KEPT)
 
 
 def _same_bytes(kept: pd.DataFrame, left_out: pd.DataFrame, reason: str) -> pd.DataFrame:
-    """Audit rows that name another file with the same bytes, and its label and published split where they differ."""
-    others: dict[str, list[Any]] = {}
+    """Return audit rows that name another file with the same bytes.
+
+    The detail gives label and published split of the other file where they differ; a file with
+    another label is preferred.
+    """
+    by_digest: dict[str, list[Any]] = {}
     for row in kept[kept["sha256"].isin(left_out["sha256"])].itertuples():
-        others.setdefault(str(row.sha256), []).append(row)
+        by_digest.setdefault(str(row.sha256), []).append(row)
     details = []
     for row in left_out.itertuples():
-        same = [other for other in others[str(row.sha256)] if other.path != row.path]
-        other = next((one for one in same if one.label != row.label), same[0])
+        same = [other for other in by_digest[str(row.sha256)] if other.path != row.path]
+        other = next((other for other in same if other.label != row.label), same[0])
         label = f", which is {other.label}" if other.label != row.label else ""
-        splits = [
-            str(one.split_published) for one in (other, row) if one.split_published is not None
-        ]
+        splits = [str(r.split_published) for r in (other, row) if r.split_published is not None]
         leak = f"; {LEAK_PUBLISHED} ({', '.join(splits)})" if len(set(splits)) == 2 else ""
         details.append(f"same bytes as {other.path}{label}{leak}")
-    return _audit(left_out, EXCLUDED, reason, details)
+    return audit_rows(left_out.assign(reason=reason, detail=details), EXCLUDED)
 
 
-def _audit(rows: pd.DataFrame, action: str, reason: object, detail: object) -> pd.DataFrame:
-    return pd.DataFrame(
-        {"path": rows["path"], "action": action, "reason": reason, "detail": detail}, columns=AUDIT
-    )
+def audit_rows(rows: pd.DataFrame, action: str) -> pd.DataFrame:
+    """Return rows of audit.csv for rows with the columns ``path, reason, detail``."""
+    return rows.assign(action=action)[AUDIT]

@@ -1,4 +1,4 @@
-"""A Dask client from the configuration: a local cluster, SLURM jobs, or a scheduler that runs already."""
+"""Dask clients from the configuration: a local cluster, SLURM jobs, or a running scheduler."""
 
 from __future__ import annotations
 
@@ -18,160 +18,25 @@ from distributed.comm import CommClosedError
 
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log, track
-from medscale.resources.machines import Dask
+from medscale.data.settings import Dask
+from medscale.data.versions import versions
 
 CONNECT_S = 10
 WORKER_S = 60
-SCHEDULER = "MEDSCALE_DASK"  # address of the scheduler whose workers are SLURM jobs, where another process started them
-AHEAD = 512  # tasks that are with the scheduler at a time: more than any cluster has workers
-LARGEST = 8  # calls a task, where each takes some milliseconds or more
+SCHEDULER = "MEDSCALE_DASK"  # environment variable: address of a scheduler that a job has started
+AHEAD = 512  # most tasks at the scheduler at a time: more than any cluster has workers
+LARGEST = 8  # calls a task, for calls that take some milliseconds or more
 
-
-class OneThread(WorkerPlugin):
-    """Warms a worker up: its imports are done and OpenCV and BLAS use one thread, as the tasks fill the cores."""
-
-    name = "medscale-one-thread"
-
-    def setup(self, worker: Any) -> None:
-        """Called by each worker when it starts or when the plugin arrives."""
-        import cv2
-        from threadpoolctl import threadpool_limits
-
-        import medscale.data.audit
-        import medscale.data.build  # noqa: F401
-
-        cv2.setNumThreads(1)
-        cv2.utils.logging.setLogLevel(
-            cv2.utils.logging.LOG_LEVEL_SILENT
-        )  # what is wrong with an image is told in the audit
-        self.limits = threadpool_limits(1)
-
-
-@contextmanager
-def client(
-    settings: Dask, tasks: int | None = None, folder: Path | None = None
-) -> Iterator[Client]:
-    """A Dask client with warmed workers; what was started for it is gone afterwards.
-
-    Args:
-        settings: the ``dask`` section of the configuration.
-        tasks: how many tasks there are at most: no more local workers than that are started.
-        folder: a folder that every worker must see, such as the raw images.
-
-    Raises:
-        MedscaleError: when the scheduler cannot be reached or has no workers, or they lack the package, have other
-            versions of it, or do not see the folder.
-    """
-    with (
-        dask.config.set(_QUIET),
-        _started(settings, tasks) as address,
-        _connected(address) as connection,
-    ):
-        if settings.scheduler != "local":
-            _await_worker(connection, settings)
-        _warm_up(connection)
-        if settings.scheduler != "local":
-            _check_versions(connection)
-        if folder is not None:
-            _check_folder(connection, folder)
-        yield connection
-
-
-def run_all(
-    connection: Client,
-    function: Callable[..., Any],
-    arguments: Sequence[tuple[Any, ...]],
-    what: str,
-    coming: int | None = None,
-    largest: int = LARGEST,
-) -> Iterator[Any]:
-    """Call ``function`` on the workers once for each tuple of arguments; yield results as they come, with progress.
-
-    A MedscaleError belongs into the result (the function returns it), from where it is raised here: raised in a worker
-    it would be logged there as a crash.
-
-    Args:
-        connection: to a scheduler with workers.
-        function: what a worker calls.
-        arguments: of each call.
-        what: name of the progress; empty for none.
-        coming: how many workers there will be, where they do not all start at once.
-        largest: most calls a task; what a lost worker's task had done is done again.
-    """
-    workers = max(len(connection.scheduler_info(n_workers=-1)["workers"]), coming or 0)
-    try:
-        with closing(
-            _results(connection, function, arguments, _sizes(len(arguments), workers, largest))
-        ) as results:
-            for result in track(results, what, len(arguments)):
-                if isinstance(result, MedscaleError):
-                    raise result
-                yield result
-    except (KilledWorker, CancelledError, CommClosedError) as error:
-        raise MedscaleError(
-            f"{what}: a Dask worker or the scheduler died ({type(error).__name__}), often for lack of memory; "
-            "start again with fewer workers (dask.workers), finished chunks are kept"
-        ) from None
-
-
-def _results(
-    connection: Client,
-    function: Callable[..., Any],
-    arguments: Sequence[tuple[Any, ...]],
-    sizes: list[int],
-) -> Generator[Any]:
-    """Results as they come. No more than AHEAD tasks are with the scheduler at a time, so that memory does not grow."""
-    ends = list(accumulate(sizes))
-    batches = [arguments[end - size : end] for size, end in zip(sizes, ends, strict=True)]
-    parts = (
-        connection.map(
-            partial(_call_each, function), batches[start : start + AHEAD // 2], pure=False
-        )
-        for start in range(0, len(batches), AHEAD // 2)
-    )
-    done = as_completed(chain(*islice(parts, 2)), loop=connection.loop, with_results=True)
-    try:
-        for future, results in done:
-            del future
-            if done.count() <= AHEAD // 2:
-                done.update(next(parts, []))
-            yield from results
-    finally:
-        if done.futures:
-            connection.cancel(list(done.futures))
-
-
-def _sizes(calls: int, workers: int, largest: int) -> list[int]:
-    """Calls a task: a task costs the scheduler 5 ms however short it is, and the last ones are to end together.
-
-    Guided self-scheduling (Polychronopoulos and Kuck 1987): each task takes a share of what is left, so that sizes fall
-    to one, from ``largest`` at most.
-    """
-    sizes: list[int] = []
-    while calls > 0:
-        sizes.append(min(largest, -(-calls // (4 * workers))))
-        calls -= sizes[-1]
-    return sizes
-
-
-def _call_each(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """Results of the calls, on a worker; an error is the last one."""
-    results: list[Any] = []
-    for one in calls:
-        results.append(function(*one))
-        if isinstance(results[-1], MedscaleError):
-            break
-    return results
-
-
-_QUIET = {
-    # What watches workers (a profile each 10 ms, a tick each 20 ms) took a tenth of their time: bench/workers.py.
+DASK_SETTINGS = {
+    # Dask's supervision of workers (a profile every 10 ms, a tick every 20 ms) took a tenth of
+    # their time: bench/workers.py.
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "5s",
     "distributed.scheduler.active-memory-manager.start": False,
     "distributed.worker.memory.terminate": False,
-    # Dask has its workers give freed memory back at once: an image's pages are then zeroed anew, a quarter of the time.
+    # By Dask's default, workers return freed memory to the system at once, which then zeroes the
+    # pages of the next image again: a quarter of the time.
     "distributed.nanny.pre-spawn-environ": {
         "MALLOC_TRIM_THRESHOLD_": str(2**28),
         "MALLOC_MMAP_THRESHOLD_": str(2**25),
@@ -184,14 +49,161 @@ _QUIET = {
 }
 
 
+class WarmUp(WorkerPlugin):
+    """Warms a worker up before its first task, and limits OpenCV and BLAS to one thread.
+
+    One thread per worker, since the workers fill the cores. The plugin carries the functions that
+    the worker will call: unpickling them imports their modules.
+    """
+
+    name = "medscale-warm-up"
+
+    def __init__(self, functions: Sequence[Callable[..., Any]]) -> None:
+        self.functions = functions
+
+    def setup(self, worker: Any) -> None:
+        """Set the worker's threads; Dask calls this when the plugin reaches a worker."""
+        import cv2
+        from threadpoolctl import threadpool_limits
+
+        cv2.setNumThreads(1)
+        # The audit reports faulty images, so OpenCV need not.
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        self.limits = threadpool_limits(1)
+
+
+@contextmanager
+def client(
+    settings: Dask,
+    *functions: Callable[..., Any],
+    tasks: int | None = None,
+    folder: Path | None = None,
+) -> Iterator[Client]:
+    """Yield a Dask client with warmed-up workers, and stop afterwards what was started for it.
+
+    Args:
+        settings: the section ``dask`` of the configuration.
+        functions: functions that the workers will call; their modules are imported beforehand.
+        tasks: number of tasks; no more local workers are started.
+        folder: a folder that every worker must see, such as the raw images.
+
+    Raises:
+        MedscaleError: if the scheduler does not answer or has no workers, or if the workers lack
+            the package, have other versions of it, or do not see the folder.
+    """
+    with (
+        dask.config.set(DASK_SETTINGS),
+        _started(settings, tasks) as address,
+        _connected(address) as connection,
+    ):
+        if settings.scheduler != "local":
+            _await_worker(connection, settings)
+        _warm_up(connection, functions)
+        if settings.scheduler != "local":
+            _check_versions(connection)
+        if folder is not None:
+            _check_folder(connection, folder)
+        yield connection
+
+
+def run_all(
+    connection: Client,
+    function: Callable[..., Any],
+    arguments: Sequence[tuple[Any, ...]],
+    title: str,
+    workers: int | None = None,
+    largest: int = LARGEST,
+) -> Iterator[Any]:
+    """Call ``function`` on the workers for each tuple of arguments; yield results as they arrive.
+
+    A worker's function returns a MedscaleError instead of raising it: Dask would log a raised error
+    as a crash. It is raised here.
+
+    Args:
+        connection: to a scheduler with workers.
+        function: the function to call.
+        arguments: the arguments of each call.
+        title: title of the progress messages; empty for none.
+        workers: expected number of workers, if they do not all start at once.
+        largest: most calls a task; the calls of a lost worker's task are repeated.
+    """
+    running = len(connection.scheduler_info(n_workers=-1)["workers"])
+    sizes = _task_sizes(len(arguments), max(running, workers or 0), largest)
+    try:
+        with closing(_results(connection, function, arguments, sizes)) as results:
+            for result in track(results, title, len(arguments)):
+                if isinstance(result, MedscaleError):
+                    raise result
+                yield result
+    except (KilledWorker, CancelledError, CommClosedError) as error:
+        raise MedscaleError(
+            f"{title}: a Dask worker or the scheduler died ({type(error).__name__}), often for "
+            "lack of memory; start again with fewer workers (dask.workers), finished chunks are "
+            "kept"
+        ) from None
+
+
+def _results(
+    connection: Client,
+    function: Callable[..., Any],
+    arguments: Sequence[tuple[Any, ...]],
+    sizes: list[int],
+) -> Generator[Any]:
+    """Yield results as they arrive.
+
+    At most ``AHEAD`` tasks are at the scheduler at a time, so that its memory does not grow with
+    the number of images.
+    """
+    ends = accumulate(sizes)
+    batches = [arguments[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+    call = partial(_call_each, function)
+    parts = (
+        connection.map(call, batches[start : start + AHEAD // 2], pure=False)
+        for start in range(0, len(batches), AHEAD // 2)
+    )
+    done = as_completed(chain(*islice(parts, 2)), loop=connection.loop, with_results=True)
+    try:
+        for future, results in done:
+            del future  # so that the scheduler can forget the task
+            if done.count() <= AHEAD // 2:
+                done.update(next(parts, []))
+            yield from results
+    finally:
+        if done.futures:
+            connection.cancel(list(done.futures))
+
+
+def _task_sizes(calls: int, workers: int, largest: int) -> list[int]:
+    """Return the number of calls of each task; sizes decrease from at most ``largest`` to one.
+
+    A task costs the scheduler 5 ms however short it is, so tasks hold several calls; the last tasks
+    are small, so that all workers end together. Each task takes a share of the remaining calls:
+    guided self-scheduling (Polychronopoulos and Kuck 1987).
+    """
+    sizes: list[int] = []
+    while calls > 0:
+        sizes.append(min(largest, -(-calls // (4 * workers))))
+        calls -= sizes[-1]
+    return sizes
+
+
+def _call_each(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Return the results of the calls of one task, up to the first error; runs on a worker."""
+    results: list[Any] = []
+    for arguments in calls:
+        results.append(function(*arguments))
+        if isinstance(results[-1], MedscaleError):
+            break
+    return results
+
+
 @contextmanager
 def _started(settings: Dask, tasks: int | None) -> Iterator[str | Any]:
-    """A running cluster (local, SLURM) or the address of one."""
+    """Yield a running cluster (local, SLURM) or the address of one."""
     if settings.scheduler == "local":
         cores = len(os.sched_getaffinity(0))
-        workers = min(settings.workers or cores, tasks or cores)
         with LocalCluster(
-            n_workers=workers,
+            n_workers=min(settings.workers or cores, tasks or cores),
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
@@ -211,14 +223,17 @@ def _started(settings: Dask, tasks: int | None) -> Iterator[str | Any]:
 
 @contextmanager
 def workers_by_slurm(settings: Dask, python: str | None = None) -> Iterator[str]:
-    """Address of a scheduler in this process, whose workers are SLURM jobs; they end with it.
+    """Yield the address of a scheduler in this process whose workers are SLURM jobs.
+
+    The jobs end with the context.
 
     Args:
-        settings: the ``dask`` section; ``slurm`` has the arguments of dask-jobqueue's SLURMCluster.
-        python: what starts Python where the workers run, such as ``apptainer exec IMAGE python``; None: this Python.
+        settings: the section ``dask``; ``slurm`` has the arguments of dask-jobqueue's SLURMCluster.
+        python: the command that starts Python on the workers' nodes, such as ``apptainer exec IMAGE
+            python``; None for this Python.
 
     Raises:
-        MedscaleError: when the settings are not accepted, or there is no sbatch.
+        MedscaleError: if the settings are not accepted, or there is no sbatch.
     """
     from dask_jobqueue import SLURMCluster
 
@@ -226,11 +241,10 @@ def workers_by_slurm(settings: Dask, python: str | None = None) -> Iterator[str]
         raise MedscaleError(
             "dask.scheduler is slurm: say with dask.workers how many workers to ask for"
         )
-    with dask.config.set(_QUIET):
-        # Jobs inherit the environment, and Dask reads its configuration from it.
-        os.environ["DASK_INTERNAL_INHERIT_CONFIG"] = dask.config.serialize(
-            dask.config.global_config
-        )
+    with dask.config.set(DASK_SETTINGS):
+        # Jobs inherit the environment, from which Dask reads its configuration.
+        inherited = dask.config.serialize(dask.config.global_config)
+        os.environ["DASK_INTERNAL_INHERIT_CONFIG"] = inherited
         try:
             cluster = SLURMCluster(**{"python": python, **settings.slurm})
             cluster.scale(settings.workers)
@@ -256,10 +270,10 @@ def _connected(address: str | Any) -> Iterator[Client]:
 
 
 def _await_worker(connection: Client, settings: Dask) -> None:
+    """Wait for the first worker: SLURM may keep jobs waiting, so without a limit for SLURM."""
     log.info("waiting for a Dask worker of %s", settings.scheduler)
-    slurm = settings.scheduler == "slurm"
     try:
-        connection.wait_for_workers(1, timeout=None if slurm else WORKER_S)
+        connection.wait_for_workers(1, timeout=None if settings.scheduler == "slurm" else WORKER_S)
     except TimeoutError:
         raise MedscaleError(
             f"the Dask scheduler at {settings.scheduler} has no workers after {WORKER_S} s; "
@@ -267,37 +281,36 @@ def _await_worker(connection: Client, settings: Dask) -> None:
         ) from None
 
 
-def _warm_up(connection: Client) -> None:
+def _warm_up(connection: Client, functions: Sequence[Callable[..., Any]]) -> None:
     try:
-        connection.register_plugin(OneThread())
-    except (
-        Exception
-    ) as error:  # a worker's error comes back as a plain Exception with the text of the original
+        connection.register_plugin(WarmUp(functions))
+    except Exception as error:  # a worker's error arrives as an Exception with the original's text
         raise MedscaleError(
-            f"the Dask workers cannot load medscale ({error}); start them in an environment with this package"
+            f"the Dask workers cannot load medscale ({error}); start them in an environment with "
+            "this package"
         ) from None
 
 
 def _check_versions(connection: Client) -> None:
-    """Refuse workers whose code or libraries would give other bytes than this process's."""
-    from medscale.data.build import versions
-
-    here = versions()
-    for worker, there in connection.run(versions).items():
-        if different := [name for name in here if here[name] != there.get(name)]:
-            what = ", ".join(
-                f"{name} {there.get(name)} instead of {here[name]}" for name in different
-            )
+    """Refuse workers whose code or libraries could give other bytes than those of this process."""
+    expected = versions()
+    for worker, actual in connection.run(versions).items():
+        differences = [
+            f"{name} {actual.get(name)} instead of {version}"
+            for name, version in expected.items()
+            if actual.get(name) != version
+        ]
+        if differences:
             raise MedscaleError(
-                f"the Dask worker at {worker} has {what}; start it in this environment"
+                f"the Dask worker at {worker} has {', '.join(differences)}; start it in this "
+                "environment"
             )
 
 
 def _check_folder(connection: Client, folder: Path) -> None:
-    blind = [
-        worker for worker, sees in connection.run(os.path.isdir, str(folder)).items() if not sees
-    ]
-    if blind:
-        raise MedscaleError(
-            f"the Dask worker at {blind[0]} does not see the folder {folder}; it must be on a shared disk"
-        )
+    for worker, is_folder in connection.run(os.path.isdir, str(folder)).items():
+        if not is_folder:
+            raise MedscaleError(
+                f"the Dask worker at {worker} does not see the folder {folder}; it must be on a "
+                "shared disk"
+            )

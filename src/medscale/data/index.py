@@ -1,4 +1,7 @@
-"""From a raw folder to index.parquet, audit.csv and audit.json: every file found is used or left out with a reason."""
+"""Makes the index: lists, reads, audits and divides a study's raw images.
+
+Every file is either in index.parquet or in audit.csv with the reason why it is left out.
+"""
 
 from __future__ import annotations
 
@@ -12,66 +15,59 @@ import pyarrow as pa
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_csv, write_json, write_parquet
 from medscale.base.log import log
-from medscale.config.sections import Source, Split
 from medscale.data import audit, split
-from medscale.data.audit import AUDIT, EXCLUDED, KEPT
+from medscale.data.audit import EXCLUDED, KEPT, audit_rows
 from medscale.data.cluster import client
-from medscale.data.sources import scan
-from medscale.data.sources.found import COLUMNS, Found
-from medscale.resources.machines import Dask
+from medscale.data.frames import SEVERAL, file_of
+from medscale.data.inventory import COLUMNS, Inventory
+from medscale.data.kind import scan
+from medscale.data.settings import Dask, Source, Split
 
 INDEX, AUDIT_CSV, AUDIT_JSON = "index.parquet", "audit.csv", "audit.json"
-BOXES = pa.list_(
-    pa.list_(pa.float64())
-)  # an image's boxes, each x, y, width, height in pixels of its frame
-FIRST = [
-    "id",
-    "path",
-    "label",
-    "split",
-    "split_published",
-    "group",
-    "width",
-    "height",
-    "sha256",
-    "source",
-    "alike",
+# An image's boxes, each x, y, width, height in pixels of its frame.
+BOXES = pa.list_(pa.list_(pa.float64()))
+TEXT_COLUMNS = ["path", "split", "split_published", "group", "sha256", "source", "alike"]
+# Columns of every index, in this order; the dataset's metadata follow.
+INDEX_COLUMNS = [
+    *("id", "path", "label", "split", "split_published", "group"),
+    *("width", "height", "sha256", "source", "alike"),
 ]
 
 
 def build_index(
     source: Source, division: Split, classes: list[str] | None, dask: Dask, out: Path
 ) -> pd.DataFrame:
-    """List, read, audit and split a study's raw images; write ``index.parquet``, ``audit.csv`` and ``audit.json``.
+    """Make a study's index; write ``index.parquet``, ``audit.csv`` and ``audit.json``.
 
     Args:
         source: kind and path of the raw folder.
-        division: how the images are divided.
-        classes: the study's classes in order; None for the source's own.
+        division: how the images are divided into splits.
+        classes: the study's classes in order; None for the classes of the dataset.
         dask: where the images are read.
         out: the study's data folder.
 
     Returns:
-        The index, as written.
+        The index.
 
     Raises:
-        MedscaleError: when the folder, a class or a split does not hold what is needed.
+        MedscaleError: if the raw folder, a class or a split lacks images.
     """
-    listed = scan(source, classes)
+    inventory = scan(source, classes)
     if division.mode == "published":
-        split.check_published(listed.rows)
+        split.check_published(inventory.rows)  # before the images are read, which takes long
     root = Path(str(source.path)).resolve()
-    paths = listed.rows["path"].tolist()
+    paths = inventory.rows["path"].tolist()
     log.info(
         "%d images listed in %s, %d files left out by name or table",
         len(paths),
         root,
-        len(listed.excluded),
+        len(inventory.excluded),
     )
-    with client(dask, tasks=-(-len(paths) // audit.SMALLEST), folder=root) as connection:
-        facts = audit.read_all(connection, root, paths, dask.workers)
-    index, left_out = make_index(listed, facts, division)
-    summary = summarize(index, left_out, listed, division)
+    tasks = -(-len(paths) // audit.SMALLEST)
+    with client(dask, audit.inspect, tasks=tasks, folder=root) as connection:
+        facts = audit.read_all(connection, root, paths, dask.workers, source.frames)
+    index, left_out = make_index(inventory, facts, division)
+    summary = summarize(index, left_out, inventory, division)
     write_csv(out / AUDIT_CSV, left_out)
     write_json(out / AUDIT_JSON, summary)
     write_parquet(out / INDEX, index, _schema(index))
@@ -80,121 +76,151 @@ def build_index(
 
 
 def make_index(
-    listed: Found, facts: pd.DataFrame, division: Split
+    inventory: Inventory, facts: pd.DataFrame, division: Split
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The index and the audit table from what was listed and what was read; see ARCHITECTURE.md for both.
+    """Return the index and the audit table (see docs/files.md for both).
+
+    Args:
+        inventory: the raw folder's inventory.
+        facts: a row per image with the columns ``audit.FACTS``.
+        division: how the images are divided into splits.
 
     Raises:
-        MedscaleError: when a class or a split is left without images.
+        MedscaleError: if a class or a split is left without images.
     """
     published = division.mode == "published"
-    rows = listed.rows.merge(facts, on="path", validate="one_to_one")
+    rows = inventory.rows.merge(facts, on="path", validate="one_to_many")
+    rows, several_frames = audit.name_frames(rows)
     rows, unusable = audit.clean(
         rows, published=published, near_duplicates=division.near_duplicates
     )
-    parts = [listed.excluded.assign(action=EXCLUDED)[AUDIT], unusable]
+    parts = [audit_rows(inventory.excluded, EXCLUDED), unusable, several_frames]
     if published:
-        unplaced = rows["split_published"].isna()
-        gone = rows.loc[unplaced, ["path"]].assign(
-            action=EXCLUDED, reason=audit.NO_SPLIT, detail="the others have one"
-        )
-        parts.append(gone)
-        rows = rows[~unplaced].reset_index(drop=True)
-    _check_classes(rows, listed.classes, pd.concat(parts))
+        has_split = rows["split_published"].notna()
+        removed = rows[~has_split].assign(reason=audit.NO_SPLIT, detail="the others have one")
+        parts.append(audit_rows(removed, EXCLUDED))
+        rows = rows[has_split].reset_index(drop=True)
+    _check_classes(rows, inventory.classes, pd.concat(parts))
     if division.balance:
-        rows, gone = _balance(rows, division.seed)
-        parts.append(gone)
-    rows, odd = audit.from_headers(rows)
-    parts.append(odd)
+        rows, removed = _balance(rows, division.seed)
+        parts.append(removed)
+    rows, odd_headers = audit.from_headers(rows)
     rows, similar = audit.look_alikes(rows)
-    parts.append(similar)
     rows["split"] = split.assign(rows, division)
-    parts.append(audit.leaks(rows, "split", audit.LEAK))
+    parts += [odd_headers, similar, audit.leaks(rows, "split", audit.LEAK)]
     if not published:
         parts.append(audit.leaks(rows, "split_published", audit.LEAK_PUBLISHED))
     left_out = pd.concat(parts).sort_values(["path", "action", "reason"], ignore_index=True)
-    return _typed(rows, listed.classes), left_out
+    return _typed(rows, inventory.classes), left_out
 
 
 def summarize(
-    index: pd.DataFrame, left_out: pd.DataFrame, listed: Found, division: Split
+    index: pd.DataFrame, left_out: pd.DataFrame, inventory: Inventory, division: Split
 ) -> dict[str, Any]:
-    """Counts and notes of audit.json.
+    """Return the counts and notes of audit.json.
 
-    ``found`` counts files, and entries of a table whose file is missing; ``counts_published`` what the published split
-    lists, copies included.
+    ``found`` counts files (each frame if all frames are used), and entries of a table whose file is
+    missing; ``counts_published`` counts the images of the published split before copies are
+    removed.
     """
     excluded = left_out[left_out["action"] == EXCLUDED]
     kept = left_out[left_out["action"] == KEPT]
-    published = listed.rows[listed.rows["split_published"].notna()]
+    published = inventory.rows[inventory.rows["split_published"].notna()]
+    similar = _count_look_alikes(index, inventory)
+    counts = _cross_table(index, "split", inventory.classes)
     return {
-        "found": len(listed.rows) + len(listed.excluded),
+        "found": len(index) + len(excluded),
         "used": len(index),
         "excluded": len(excluded),
         "unique": int(index["sha256"].nunique()),
         "groups": int(index["group"].nunique()),
-        "near_duplicates": _look_alikes(index, listed) if division.near_duplicates else None,
+        "near_duplicates": similar if division.near_duplicates else None,
         "by_reason": _count(excluded["reason"]),
         "kept_by_reason": _count(kept["reason"]),
-        "classes": listed.classes,
-        "counts": _cross(index, "split", listed.classes),
-        "counts_published": _cross(published, "split_published", listed.classes)
+        "classes": inventory.classes,
+        "counts": counts,
+        "counts_published": _cross_table(published, "split_published", inventory.classes)
         if len(published)
         else None,
         "counts_by_source": {str(k): _count(v["label"]) for k, v in index.groupby("source")},
         "split": division.model_dump(mode="json"),
         "notes": [
-            *listed.notes,
-            *_of_look_alikes(index, listed),
-            *_notes(index, left_out, division),
+            *inventory.notes,
+            *_note_on_frames(kept),
+            *_note_on_look_alikes(similar),
+            *_notes_on_published_split(index, left_out, division),
+            *_notes_on_leaks(index, division),
+            *(
+                f"Class {name} has no images in {part}."
+                for name, row in counts.items()
+                for part, count in row.items()
+                if not count
+            ),
         ],
     }
 
 
-def _notes(index: pd.DataFrame, left_out: pd.DataFrame, division: Split) -> list[str]:
+def _note_on_frames(kept: pd.DataFrame) -> list[str]:
+    """Return a note on files with several frames or pages, where there are any."""
+    several = kept.loc[kept["reason"] == SEVERAL, "detail"]
+    if several.empty:
+        return []
+    every = int(several.str.startswith("all").sum())
+    used = "all are used as images of one patient" if every else "one of each is used"
+    return [f"{len(several)} files have several frames or pages: {used} (source.frames)."]
+
+
+def _notes_on_published_split(
+    index: pd.DataFrame, left_out: pd.DataFrame, division: Split
+) -> list[str]:
+    """Return notes on images and patients in several published splits."""
     notes = []
     copies = left_out[left_out["reason"] == audit.DUPLICATE]
     across = int(copies["detail"].str.contains(audit.LEAK_PUBLISHED, regex=False).sum())
     if across and division.mode != "published":
         notes.append(
-            f"{across} images stand in two published splits: the published split would have leaked them."
+            f"{across} images stand in two published splits: the published split would have "
+            "leaked them."
         )
-    apart = index.loc[index.groupby("alike")["split_published"].transform("nunique") > 1, "path"]
-    if len(apart):
-        notes.append(f"{len(apart)} images look like one in another published split.")
-    published = left_out.loc[left_out["reason"] == audit.LEAK_PUBLISHED, "path"]
-    if patients := int((~published.isin(apart)).sum()):
+    splits = index.groupby("alike")["split_published"].transform("nunique")
+    similar = index.loc[splits > 1, "path"]
+    if len(similar):
+        notes.append(f"{len(similar)} images look like one in another published split.")
+    leaked = left_out.loc[left_out["reason"] == audit.LEAK_PUBLISHED, "path"]
+    if patients := int((~leaked.isin(similar)).sum()):
         notes.append(f"{patients} images are of patients in two published splits.")
-    train = set(index.loc[index["split"] == "train", "group"])
+    return notes
+
+
+def _notes_on_leaks(index: pd.DataFrame, division: Split) -> list[str]:
+    """Return notes on validation and test images of a group that is in the training split."""
+    notes = []
+    training_groups = set(index.loc[index["split"] == "train", "group"])
     for name in ("val", "test"):
-        part = index.loc[index["split"] == name, "group"]
-        if leaked := int(part.isin(train).sum()):
-            alike = ", or look like one in it," if division.near_duplicates else ""
-            what = f"{leaked} of the {len(part)} {name} images are in the training split too{alike}"
-            why = f"with split.mode {division.mode} their accuracy says little about new patients"
-            notes.append(f"{what} or are of a patient who is: {why}.")
-    for name, counts in _cross(
-        index, "split", [str(c) for c in index["label"].cat.categories]
-    ).items():
-        notes += [
-            f"Class {name} has no images in {part}." for part, count in counts.items() if not count
-        ]
+        groups = index.loc[index["split"] == name, "group"]
+        if leaked := int(groups.isin(training_groups).sum()):
+            similar = ", or look like one in it," if division.near_duplicates else ""
+            notes.append(
+                f"{leaked} of the {len(groups)} {name} images are in the training split too"
+                f"{similar} or are of a patient who is: with split.mode {division.mode} their "
+                "accuracy says little about new patients."
+            )
     return notes
 
 
 def _balance(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Cut each class to the size of the smallest: the rows that stay, and audit rows for the others."""
-    stay = split.balanced(rows["label"], seed)
+    """Cut each class to the size of the smallest; return the kept rows, and audit rows."""
+    keep = split.balanced(rows["label"], seed)
     counts = rows["label"].value_counts()
-    least = f"{counts.min()} of {counts.idxmin()}"
-    detail = rows["label"].map(lambda label: f"{counts[label]} images of {label}, {least}")
-    gone = rows.assign(action=EXCLUDED, reason=audit.BALANCED, detail=detail).loc[~stay, AUDIT]
-    return rows[stay].reset_index(drop=True), gone
+    smallest = f"{counts.min()} of {counts.idxmin()}"
+    detail = rows["label"].map(lambda label: f"{counts[label]} images of {label}, {smallest}")
+    removed = rows.assign(reason=audit.BALANCED, detail=detail)[~keep]
+    return rows[keep].reset_index(drop=True), audit_rows(removed, EXCLUDED)
 
 
-def _look_alikes(index: pd.DataFrame, listed: Found) -> dict[str, int]:
-    """Clusters of images that look alike, their images, the largest, and how many hold several labels or patients."""
-    patients = index["path"].map(listed.rows.set_index("path")["group"])
+def _count_look_alikes(index: pd.DataFrame, inventory: Inventory) -> dict[str, int]:
+    """Count the clusters of similar images, also those of several labels or patients."""
+    patients = index["path"].map(file_of).map(inventory.rows.set_index("path")["group"])
     clusters = index.assign(patient=patients).groupby("alike")
     several = clusters[["label", "patient"]].nunique() > 1
     sizes = clusters.size()
@@ -207,52 +233,49 @@ def _look_alikes(index: pd.DataFrame, listed: Found) -> dict[str, int]:
     }
 
 
-def _of_look_alikes(index: pd.DataFrame, listed: Found) -> list[str]:
-    found = _look_alikes(index, listed)
-    if not found["clusters"]:
+def _note_on_look_alikes(counts: dict[str, int]) -> list[str]:
+    if not counts["clusters"]:
         return []
-    told = [f"clusters: {found['clusters']}, the largest of {found['largest']}"]
-    crossing = {
-        "several labels": found["of_several_labels"],
-        "several patients": found["of_several_patients"],
-    }
-    told += [f"of {what}: {count}" for what, count in crossing.items() if count]
-    return [f"{found['images']} images look like another ({'; '.join(told)})."]
+    details = [f"clusters: {counts['clusters']}, the largest of {counts['largest']}"]
+    details += [
+        f"of several {name}: {counts[f'of_several_{name}']}"
+        for name in ("labels", "patients")
+        if counts[f"of_several_{name}"]
+    ]
+    return [f"{counts['images']} images look like another ({'; '.join(details)})."]
 
 
 def _typed(rows: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
-    """Columns in the contract's order and types."""
-    metadata = [c for c in rows.columns if c not in (*FIRST, *COLUMNS)]
+    """Return the index with its columns in order and of their types."""
+    metadata = [name for name in rows.columns if name not in (*INDEX_COLUMNS, *COLUMNS)]
     label = pd.Categorical(rows["label"], categories=classes, ordered=True)
-    table = rows.assign(id=range(len(rows)), label=label)[[*FIRST, *metadata]]
-    text = dict.fromkeys(
-        ("path", "split", "split_published", "group", "sha256", "source", "alike"), "str"
-    )
-    return table.astype({"id": "int64", "width": "int64", "height": "int64", **text})
+    table = rows.assign(id=range(len(rows)), label=label)[[*INDEX_COLUMNS, *metadata]]
+    integers = dict.fromkeys(("id", "width", "height"), "int64")
+    return table.astype({**integers, **dict.fromkeys(TEXT_COLUMNS, "str")})
 
 
 def _schema(index: pd.DataFrame) -> pa.Schema:
-    """The index's types in Parquet: boxes are lists of lists of numbers also where all are empty."""
+    """Return the index's Parquet schema; without it, boxes that are all empty have no type."""
     schema = pa.Schema.from_pandas(index, preserve_index=False)
-    where = schema.get_field_index("boxes")
-    return schema if where < 0 else schema.set(where, pa.field("boxes", BOXES))
+    position = schema.get_field_index("boxes")
+    return schema if position < 0 else schema.set(position, pa.field("boxes", BOXES))
 
 
 def _check_classes(rows: pd.DataFrame, classes: list[str], left_out: pd.DataFrame) -> None:
     if empty := [name for name in classes if not (rows["label"] == name).any()]:
-        reasons = ", ".join(
-            f"{reason} {count}" for reason, count in _count(left_out["reason"]).items()
-        )
+        counts = _count(left_out["reason"])
+        reasons = ", ".join(f"{reason} {count}" for reason, count in counts.items())
         raise MedscaleError(
-            f"class {', '.join(map(repr, empty))} has no usable images left (left out: {reasons or 'nothing'}); "
-            "add images, or name the classes that you want with `classes`"
+            f"class {', '.join(map(repr, empty))} has no usable images left (left out: "
+            f"{reasons or 'nothing'}); add images, or name the classes that you want with `classes`"
         )
 
 
-def _cross(rows: pd.DataFrame, column: str, classes: list[str]) -> dict[str, dict[str, int]]:
+def _cross_table(rows: pd.DataFrame, column: str, classes: list[str]) -> dict[str, dict[str, int]]:
     pairs = Counter(zip(rows["label"], rows[column], strict=True))
     return {name: {part: pairs[name, part] for part in split.SPLITS} for name in classes}
 
 
 def _count(values: pd.Series) -> dict[str, int]:
+    """Return the number of each value, the most frequent first."""
     return dict(sorted(Counter(values.astype(str)).items(), key=lambda item: (-item[1], item[0])))

@@ -1,1 +1,1 @@
-"""What decides the weights of a network: runs, plans, networks, strategies and the training loop."""
+"""The engine: everything that decides the weights of a network."""

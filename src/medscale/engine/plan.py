@@ -1,4 +1,4 @@
-"""The plan of a replicate: every setting that decides its weights, and how its processes work together."""
+"""RunPlan: every setting of a replicate that decides its weights or its processes (spec.json)."""
 
 from __future__ import annotations
 
@@ -11,62 +11,63 @@ from medscale.base.files import digest
 from medscale.base.section import Strict
 from medscale.engine.run import RunSpec
 
+KEPT_CHECKPOINTS = 2  # of a replicate in training; an older one serves if the newest is damaged
+
 
 def is_detector(model: str) -> bool:
-    """Whether a model's name is that of a detector (YOLOv8 of any size)."""
+    """Return whether a model's name is that of a detector (YOLOv8 of any size)."""
     return re.fullmatch(r"yolov8[nsmlx]", model) is not None
 
 
 class Crop(Strict):
-    """Which part of an image the network sees; in evaluation always the middle square of ``size`` pixels."""
+    """Crop of training images; evaluation uses the central square of ``size`` pixels."""
 
-    size: int = Field(
-        ge=8, description="pixels a side of what the network sees; at most preprocess.size"
-    )
+    size: int = Field(ge=8, description="pixels per side of the crop; at most preprocess.size")
     mode: Literal["random", "resized"] = Field(
         "random",
-        description="random: a square of size; resized: a random part, brought to size (RandomResizedCrop)",
+        description="random: a square of size; resized: a random part, resized to size "
+        "(RandomResizedCrop)",
     )
     smallest: float = Field(0.08, gt=0, le=1, description="resized: smallest part of the area")
     ratio: float = Field(4 / 3, ge=1, description="resized: largest ratio of the sides")
 
 
 class Augment(Strict):
-    """Random changes of training images on whole batches; 0 turns one off."""
+    """Random changes of training images; 0 turns a change off."""
 
-    rotate: float = Field(0.0, ge=0, description="degrees, to both sides")
+    rotate: float = Field(0.0, ge=0, description="largest angle in degrees, to both sides")
     hflip: float = Field(0.0, ge=0, le=1, description="probability")
     vflip: float = Field(0.0, ge=0, le=1, description="probability")
     brightness: float = Field(0.0, ge=0, le=1, description="largest relative change")
     contrast: float = Field(0.0, ge=0, le=1, description="largest relative change")
     gamma: float = Field(0.0, ge=0, le=1, description="exponent from 1/(1+gamma) to 1+gamma")
     noise: float = Field(
-        0.0, ge=0, le=1, description="largest standard deviation of normal noise; white is 1"
+        0.0, ge=0, le=1, description="largest standard deviation of normal noise, if white is 1"
     )
     crop: Crop | None = None
     minority: float = Field(
-        1.0, ge=1, description="factor on every strength for classes below the mean class size"
+        1.0, ge=1, description="factor on all strengths for classes smaller than the mean class"
     )
 
 
 class Model(Strict):
-    """The network by name, with its own options."""
+    """The network: its name, its options, and the part of it that is trained."""
 
     name: str
     options: dict[str, Any] = {}
     pretrained: str | None = Field(
-        None, description="a .safetensors path, or 'hub' for timm's weights"
+        None, description="a .safetensors path, or 'hub' for timm's published weights"
     )
     trained: Literal["all", "last_block", "last_layer"] = Field(
-        "all", description="which part learns; the rest keeps its weights and statistics"
+        "all", description="part that is trained; other parts keep their weights and statistics"
     )
     metadata: list[str] = Field(
-        [], description="columns of the index that are input beside the image"
+        [], description="columns of the index that are inputs in addition to the image"
     )
 
 
 class Recipe(Strict):
-    """Everything that decides how weights change, apart from the parallel strategy."""
+    """Optimization settings, independent of the parallel strategy."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     lr: float = Field(1e-3, gt=0)
@@ -77,16 +78,16 @@ class Recipe(Strict):
     batch_size: int = Field(32, ge=1)
     batch_is: Literal["per_device", "global"] = "per_device"
     lr_scaling: Literal["none", "linear"] = Field(
-        "none", description="with the global batch, against batch_size"
+        "none", description="linear: proportional to the global batch over batch_size"
     )
     clip_norm: float | None = Field(1.0, gt=0)
     patience: int | None = Field(
-        None, ge=1, description="epochs without a better validation loss before stopping"
+        None, ge=1, description="epochs without a smaller validation loss until training stops"
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     class_weights: bool = False
     accumulate: int = Field(
-        1, ge=1, description="microsteps an optimizer step; the global batch is kept"
+        1, ge=1, description="micro-batches per optimizer step; the global batch stays the same"
     )
     ema: float | None = Field(
         None, gt=0, lt=1, description="decay of an exponential moving average of the weights"
@@ -99,54 +100,50 @@ class Recipe(Strict):
 
 
 class Parallel(Strict):
-    """How processes work together and how they fail."""
+    """Pipeline schedule, time limits and checkpoints of a run."""
 
     schedule: Literal["gpipe", "1f1b"] = "1f1b"
     microbatches: int = Field(4, ge=1)
     timeout_s: float = Field(60.0, gt=0, description="a collective that takes longer ends the run")
     checkpoint_every_s: float = Field(
-        60.0, gt=0, description="at least; longer where writing takes over 2 % of it"
+        60.0, gt=0, description="smallest interval; it grows if writing takes over 2 % of the time"
     )
-    checkpoint_every_steps: int | None = Field(None, ge=1, description="instead of seconds")
+    checkpoint_every_steps: int | None = Field(
+        None, ge=1, description="replaces checkpoint_every_s"
+    )
     stop_after_s: float | None = Field(
-        None, gt=0, description="stop with a checkpoint; the same command goes on"
+        None, gt=0, description="stop with a checkpoint; the same command continues"
     )
 
 
 class Detect(Strict):
-    """Localization by YOLOv8 through ultralytics (AGPL, optional): runs whose model is a yolov8."""
+    """Settings of runs that train a YOLOv8 detector (ultralytics, AGPL, optional)."""
 
-    size: int = Field(416, ge=32, multiple_of=32, description="pixels a side of the images")
+    size: int = Field(416, ge=32, multiple_of=32, description="pixels per side of the images")
     epochs: int = Field(20, ge=1)
-    batch_size: int = Field(16, ge=1, description="images an optimizer step over all devices")
+    batch_size: int = Field(16, ge=1, description="images per optimizer step over all devices")
     lr: float = Field(1e-3, gt=0)
     augment: Augment = Augment()
-    pretrained: str | None = Field(
-        None, description="a .safetensors or .pt path; None: random weights"
-    )
+    pretrained: str | None = Field(None, description="a .safetensors path; None: random weights")
     images: Literal["all", "with_boxes"] = Field(
         "with_boxes",
-        description="which images train it and tell its validation loss; all are predicted and tested",
+        description="images for training and validation loss; all images are predicted and tested",
     )
 
     @model_validator(mode="after")
-    def _moves_boxes(self) -> Detect:
-        moved = {
-            "rotate": self.augment.rotate,
-            "vflip": self.augment.vflip,
-            "crop": self.augment.crop is not None,
-        }
-        moved["minority"] = self.augment.minority != 1
-        if wrong := [name for name, on in moved.items() if on]:
-            raise ValueError(
-                f"augment.{wrong[0]} is not for detection, since boxes are not moved with it; there are hflip, "
-                "brightness, contrast, gamma and noise"
-            )
+    def _boxes_stay_valid(self) -> Detect:
+        allowed = ("hflip", "brightness", "contrast", "gamma", "noise")
+        for name, default in Augment().model_dump().items():
+            if name not in allowed and getattr(self.augment, name) != default:
+                raise ValueError(
+                    f"augment.{name} is not for detection, since boxes are not moved with it; "
+                    f"possible are {', '.join(allowed)}"
+                )
         return self
 
 
 class RunPlan(Strict):
-    """A replicate, complete: the run with everything the configuration decides about it (spec.json)."""
+    """A replicate: a run with all settings that the configuration decides (spec.json)."""
 
     study: str
     run: RunSpec
@@ -166,7 +163,7 @@ class RunPlan(Strict):
 
     @property
     def global_batch(self) -> int:
-        """Images an optimizer step over all replicas."""
+        """Images per optimizer step over all replicas."""
         size = self.recipe.batch_size
         return size * self.run.replicas if self.recipe.batch_is == "per_device" else size
 
@@ -183,7 +180,11 @@ class RunPlan(Strict):
 
     @property
     def training_digest(self) -> str:
-        """SHA-256 over what decides the trained weights: not how many devices share the work, nor when it is saved."""
+        """SHA-256 over the settings that decide the trained weights.
+
+        It leaves out the number of devices and the times of checkpoints, so that a checkpoint can
+        be continued with another strategy or number of processes.
+        """
         recipe = self.recipe.model_dump(
             mode="json", exclude={"batch_size", "batch_is", "lr_scaling", "lr", "accumulate"}
         )

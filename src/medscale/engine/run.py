@@ -1,4 +1,4 @@
-"""RunSpec: the one typed object a run is; its name and its fields convert both ways."""
+"""RunSpec: the configuration of a run, which its name states completely."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from medscale.base.errors import MedscaleError
+from medscale.engine.parallel.strategies.registry import STRATEGIES
 
-Strategy = Literal["serial", "ddp", "fsdp", "mp"]
 Device = Literal["cpu", "gpu"]
 
-STRATEGIES = ("serial", "ddp", "fsdp", "mp")
 GRAMMAR = "<strategy>[_amp][_mp]_<n><cpu|gpu>[_bs<batch>][_<model>]"
 EXAMPLES = (
     "serial_1cpu, ddp_16cpu, serial_1gpu_bs64, ddp_amp_mp_4gpu, fsdp_3gpu, ddp_amp_4gpu_densenet121"
@@ -22,21 +21,21 @@ _RESERVED = re.compile(r"(amp|mp|bs\d*|\d+(cpu|gpu))(_.*)?")
 
 
 class RunSpec(BaseModel):
-    """One configuration of a study, as its name says it.
+    """One configuration of a study.
 
     Attributes:
-        strategy: how training is spread over processes.
-        amp: automatic mixed precision (bf16, or fp16 with gradient scaling where bf16 is missing).
-        mp: model parallel inside each DDP replica (a 2-D device mesh).
+        strategy: how training is spread over processes; a name of ``STRATEGIES``.
+        amp: automatic mixed precision (bf16, or fp16 with loss scaling where bf16 is missing).
+        mp: each replica is a pipeline of two devices.
         devices: number of devices, which is the world size.
-        device: the kind of device asked for.
-        batch: batch size a device that replaces the recipe's; None keeps the recipe's.
-        model: model that replaces the study's; None keeps the study's.
+        device: the kind of device.
+        batch: batch size per device instead of the recipe's; None: the recipe's.
+        model: network instead of the study's; None: the study's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    strategy: Strategy
+    strategy: str
     devices: int
     device: Device
     amp: bool = False
@@ -45,26 +44,27 @@ class RunSpec(BaseModel):
     model: str | None = None
 
     @model_validator(mode="after")
-    def _consistent(self) -> RunSpec:
+    def _check(self) -> RunSpec:
+        if (strategy := STRATEGIES.get(self.strategy)) is None:
+            raise ValueError(f"a strategy is one of {', '.join(STRATEGIES)}")
+        name_fits = self.model is None or (
+            _MODEL.fullmatch(self.model) and not _RESERVED.fullmatch(self.model)
+        )
+        pipelines = ", ".join(s.name for s in STRATEGIES.values() if s.pipelines)
         for wrong, message in (
             (self.devices < 1, "the number of devices is at least 1"),
             (self.batch is not None and self.batch < 1, "the batch size is at least 1"),
-            (self.strategy == "serial" and self.devices != 1, "a serial run has exactly 1 device"),
+            ((refusal := strategy.refusal(self.devices)) is not None, refusal),
             (
-                self.strategy == "mp" and self.devices < 2,
-                "a model-parallel run (mp) needs at least 2 devices",
-            ),
-            (
-                self.mp and self.strategy != "ddp",
-                "_mp goes with ddp only; plain model parallel is strategy mp",
+                self.mp and not strategy.pipelines,
+                f"_mp goes with {pipelines} only; plain model parallel is strategy mp",
             ),
             (
                 self.mp and self.devices % 2 != 0,
-                "ddp with _mp has 2 devices a replica: the number must be even",
+                "each replica of a run with _mp has 2 devices: the number must be even",
             ),
             (
-                self.model is not None
-                and (not _MODEL.fullmatch(self.model) or _RESERVED.fullmatch(self.model)),
+                not name_fits,
                 f"{self.model!r} is no model name (lower case letters, digits and _, as in timm)",
             ),
         ):
@@ -74,8 +74,8 @@ class RunSpec(BaseModel):
 
     @property
     def name(self) -> str:
-        """The run's name, from which ``parse`` gives back an equal RunSpec."""
-        parts = [self.strategy, *(["amp"] if self.amp else []), *(["mp"] if self.mp else [])]
+        """The run's name; ``parse`` returns an equal RunSpec for it."""
+        parts = [self.strategy, *["amp"] * self.amp, *["mp"] * self.mp]
         parts.append(f"{self.devices}{self.device}")
         parts += [f"bs{self.batch}"] if self.batch is not None else []
         return "_".join([*parts, *([self.model] if self.model is not None else [])])
@@ -85,34 +85,33 @@ class RunSpec(BaseModel):
         """Read a run's name.
 
         Raises:
-            MedscaleError: saying which part of the name is wrong and what is allowed there.
+            MedscaleError: stating which part of the name is wrong and what is allowed there.
         """
         tokens = name.split("_")
         fields: dict[str, object] = {"strategy": tokens.pop(0)}
         if fields["strategy"] not in STRATEGIES:
+            strategies = ", ".join(STRATEGIES)
             raise _wrong(
-                name,
-                f"it begins with {fields['strategy']!r}; a strategy is one of {', '.join(STRATEGIES)}",
+                name, f"it begins with {fields['strategy']!r}; a strategy is one of {strategies}"
             )
         for flag in ("amp", "mp"):
             if tokens and tokens[0] == flag:
                 fields[flag] = bool(tokens.pop(0))
         devices = tokens.pop(0) if tokens else ""
-        match = re.fullmatch(r"([1-9]\d*)(cpu|gpu)", devices)
-        if not match:
+        if not (match := re.fullmatch(r"([1-9]\d*)(cpu|gpu)", devices)):
             raise _wrong(
                 name,
-                f"after the strategy comes a number of devices such as 2gpu or 8cpu, not {devices!r}",
+                "after the strategy comes a number of devices such as 2gpu or 8cpu, "
+                f"not {devices!r}",
             )
         fields |= {"devices": int(match[1]), "device": match[2]}
-        if tokens and re.fullmatch(r"bs.*", tokens[0]):
-            if not (batch := re.fullmatch(r"bs([1-9]\d*)", tokens[0])):
+        if tokens and tokens[0].startswith("bs"):
+            token = tokens.pop(0)
+            if not (batch := re.fullmatch(r"bs([1-9]\d*)", token)):
                 raise _wrong(
-                    name,
-                    f"{tokens[0]!r} is no batch size; write bs and a whole number, such as bs64",
+                    name, f"{token!r} is no batch size; write bs and a whole number, such as bs64"
                 )
             fields["batch"] = int(batch[1])
-            tokens.pop(0)
         if tokens:
             fields["model"] = "_".join(tokens)
         try:
@@ -122,18 +121,18 @@ class RunSpec(BaseModel):
 
     @property
     def stages(self) -> int:
-        """Devices that one copy of the model is spread over by pipelining (1: not at all)."""
-        return self.devices if self.strategy == "mp" else 2 if self.mp else 1
+        """Devices that one replica is spread over as a pipeline; 1: no pipeline."""
+        return self.devices if STRATEGIES[self.strategy].pipelined else 2 if self.mp else 1
 
     @property
     def replicas(self) -> int:
-        """Processes (or groups of stages) that each see their own share of the global batch."""
+        """Copies of the network that each train on a share of the global batch."""
         return self.devices // self.stages
 
 
-def _wrong(name: str, why: str) -> MedscaleError:
+def _wrong(name: str, reason: str) -> MedscaleError:
     return MedscaleError(
-        f"{name!r} is no run name: {why}.\n  A run's name is {GRAMMAR}, for example {EXAMPLES}."
+        f"{name!r} is no run name: {reason}.\n  A run's name is {GRAMMAR}, for example {EXAMPLES}."
     )
 
 

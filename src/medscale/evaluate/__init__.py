@@ -1,6 +1,1 @@
-"""Predictions to metrics with intervals; reads run folders, knows nothing of training."""
-
-from medscale.evaluate.evaluation import Evaluation, evaluate
-from medscale.evaluate.summary import one_line
-
-__all__ = ["Evaluation", "evaluate", "one_line"]
+"""Metrics with intervals from the predictions of finished runs; knows nothing of training."""

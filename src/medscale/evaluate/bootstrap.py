@@ -1,31 +1,42 @@
-"""Bootstrap over patients: every metric on every resample at once, as weighted counts."""
+"""Bootstrap over patients: computes every metric on all resamples at once, as weighted counts."""
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array
 
 from medscale.evaluate import calibration
-from medscale.evaluate.metrics import AREAS, headline
 
 LEVEL = 0.95
-CELLS = 500_000  # weights held at once: 4 MB, so that they stay in the cache
+AREAS = ("auroc", "auprc")
+BLOCK_SIZE = 500_000  # weights in memory at once: 4 MB, so that they stay in the processor's cache
 
 
 class Resampled(NamedTuple):
-    """Metrics of all resamples: by metric shape R, by class and metric shape R,K."""
+    """Metrics of all resamples.
+
+    Attributes:
+        overall: by metric, float64, shape R.
+        by_class: by metric, float64, shape R,K.
+    """
 
     overall: dict[str, np.ndarray]
     by_class: dict[str, np.ndarray]
 
 
 def draw(groups: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each of ``groups`` patients is drawn in each resample, int64, shape R,G (Efron & Tibshirani 1993).
+    """Return how often each patient is drawn in each resample, int64, shape R,G.
 
-    Whole groups are drawn with replacement, since images of one patient are not independent (cluster bootstrap,
-    Field & Welsh 2007).
+    Draws whole groups with replacement (Efron & Tibshirani 1993), since the images of one patient
+    are not independent (cluster bootstrap, Field & Welsh 2007).
+
+    Args:
+        groups: number of patients G.
+        resamples: number of resamples R.
+        seed: seed of the generator; equal seeds give equal resamples.
     """
     return np.random.default_rng(seed).multinomial(
         groups, np.full(groups, 1 / groups), size=resamples
@@ -40,36 +51,84 @@ def resample(
     *,
     micro: bool = True,
 ) -> Resampled:
-    """All metrics of ``medscale.evaluate.metrics`` on every resample.
+    """Compute all metrics of ``medscale.evaluate.metrics`` on every resample.
 
     Args:
         labels: true class codes, int64, shape N.
         probabilities: shape N,K.
         groups: group code of each image, shape N.
-        drawn: from ``draw``, shape R,G.
-        micro: with the micro averages of the areas, which of many classes take as long as all else.
+        drawn: resamples from ``draw``, shape R,G.
+        micro: whether to compute the micro averages of the areas, which take as long as all other
+            metrics together when there are many classes.
 
     Returns:
-        Values as ``metrics.point`` and ``metrics.per_class`` would give for the resampled images.
+        The values that ``metrics.point`` and ``metrics.per_class`` give for the resampled images.
     """
     classes = probabilities.shape[1]
-    counts = _confusions(labels, probabilities.argmax(axis=1), groups, drawn, classes)
-    overall, by_class = _from_confusions(counts)
-    one_against_rest = [
-        _areas(labels == c, probabilities[:, c], groups, drawn) for c in range(classes)
-    ]
-    for name, values in zip(AREAS, np.stack(one_against_rest, axis=2), strict=True):
+    overall, by_class = decisions(labels, probabilities, groups, drawn)
+    areas = [_areas(labels == c, probabilities[:, c], groups, drawn) for c in range(classes)]
+    for name, values in zip(AREAS, np.stack(areas, axis=2), strict=True):
         by_class[name] = values
         overall[name] = headline(values)
     if classes > 2 and micro:
         truth = np.eye(classes, dtype=bool)[labels].ravel()
-        areas = _areas(truth, probabilities.ravel(), np.repeat(groups, classes), drawn)
-        overall |= {f"{name}_micro": values for name, values in zip(AREAS, areas, strict=True)}
+        averages = _areas(truth, probabilities.ravel(), np.repeat(groups, classes), drawn)
+        overall |= {f"{name}_micro": row for name, row in zip(AREAS, averages, strict=True)}
     return Resampled(overall | calibration.resample(labels, probabilities, groups, drawn), by_class)
 
 
+def decisions(
+    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, drawn: np.ndarray
+) -> Resampled:
+    """Compute the metrics of the predicted classes alone; arguments as those of ``resample``.
+
+    Averages go over the classes that occur in the labels or predictions (balanced accuracy: in
+    the labels), as those of scikit-learn do. A precision without predictions counts as 0.
+    """
+    classes = probabilities.shape[1]
+    counts = _confusions(labels, probabilities.argmax(axis=1), groups, drawn, classes)
+    hits = np.einsum("rkk->rk", counts)
+    true, predicted = counts.sum(axis=2), counts.sum(axis=1)
+    recall = _ratio(hits, true)
+    by_class = {
+        "precision": _ratio(hits, predicted),
+        "recall": recall,
+        "f1": _ratio(2 * hits, true + predicted),
+    }
+    overall = {
+        "accuracy": hits.sum(axis=1) / true.sum(axis=1),
+        "balanced_accuracy": _average(recall, (true > 0).astype(np.float64)),
+    }
+    weights = {"macro": ((true + predicted) > 0).astype(np.float64), "weighted": true}
+    for average, weight in weights.items():
+        for name, values in by_class.items():
+            overall[f"{name}_{average}"] = _average(values, weight)
+    for name in ("recall", "f1"):
+        by_class[name] = np.where(true > 0, by_class[name], np.nan)
+    return Resampled(overall, by_class)
+
+
+def headline(by_class: np.ndarray) -> np.ndarray:
+    """Return the area that stands for the task: that of the last of two classes, else the mean.
+
+    Args:
+        by_class: areas of each class against the rest, shape R,K; NaN is left out of the mean.
+
+    Returns:
+        Shape R.
+    """
+    if by_class.shape[1] == 2:
+        return by_class[:, 1]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Mean of empty slice")
+        return np.nanmean(by_class, axis=1)
+
+
 def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """Percentile interval over resamples; those where the metric is undefined are left out, NaN if all are."""
+    """Return the percentile interval over resamples (Efron & Tibshirani 1993, ch. 13).
+
+    Leaves out resamples in which the metric is undefined (NaN); NaN if all are.
+    """
     defined = values[~np.isnan(values)]
     if not len(defined):
         return float("nan"), float("nan")
@@ -80,33 +139,12 @@ def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
 def _confusions(
     labels: np.ndarray, predicted: np.ndarray, groups: np.ndarray, drawn: np.ndarray, classes: int
 ) -> np.ndarray:
-    """Confusion matrices (rows: truth) of all resamples, float64, shape R,K,K."""
+    """Return the confusion matrices (rows: truth) of all resamples, float64, shape R,K,K."""
     shape = (drawn.shape[1], classes * classes)
     cells = coo_array(
         (np.ones(len(labels)), (groups, labels * classes + predicted)), shape=shape
     ).tocsr()
     return (cells.T @ drawn.T.astype(np.float64)).T.reshape(len(drawn), classes, classes)
-
-
-def _from_confusions(counts: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    hits = np.einsum("rkk->rk", counts)
-    true, predicted = counts.sum(axis=2), counts.sum(axis=1)
-    total = true.sum(axis=1)
-    precision, recall = _ratio(hits, predicted), _ratio(hits, true)
-    f1 = _ratio(2 * hits, true + predicted)
-    weights = {"macro": ((true + predicted) > 0).astype(np.float64), "weighted": true}
-    overall = {
-        "accuracy": hits.sum(axis=1) / total,
-        "balanced_accuracy": _average(recall, (true > 0).astype(np.float64)),
-    }
-    by_class = {"precision": precision, "recall": recall, "f1": f1}
-    for average, weight in weights.items():
-        overall |= {
-            f"{name}_{average}": _average(values, weight) for name, values in by_class.items()
-        }
-    for name in ("recall", "f1"):
-        by_class[name] = np.where(true > 0, by_class[name], np.nan)
-    return overall, by_class
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
@@ -120,17 +158,18 @@ def _average(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def _areas(
     positive: np.ndarray, scores: np.ndarray, groups: np.ndarray, drawn: np.ndarray
 ) -> np.ndarray:
-    """AUROC and average precision of all resamples, shape 2,R.
+    """Return AUROC and average precision of all resamples, shape 2,R.
 
-    AUROC is the Mann-Whitney statistic with ties counted half. Average precision is the mean over positive images of
-    the precision among the images that score as high or higher.
+    AUROC is the Mann-Whitney statistic; ties count half (Hanley & McNeil 1982). Average precision
+    is the mean over positive images of the precision among the images that score as high or
+    higher.
     """
     order = np.argsort(scores, kind="stable")
     ordered, positive, groups = scores[order], positive[order], groups[order]
     first = np.searchsorted(ordered, ordered[positive], side="left")
     last = np.searchsorted(ordered, ordered[positive], side="right")
     better = np.searchsorted(first, first, side="left")
-    step = max(1, CELLS // len(order))
+    step = max(1, BLOCK_SIZE // len(order))
     blocks = (drawn[start : start + step].T[groups] for start in range(0, len(drawn), step))
     return np.concatenate(
         [_block(weights, positive, first, last, better) for weights in blocks], axis=1
@@ -144,28 +183,27 @@ def _block(
     last: np.ndarray,
     better: np.ndarray,
 ) -> np.ndarray:
-    """Both areas of some resamples, shape 2,r.
+    """Return both areas of a block of resamples, shape 2,r.
 
     Args:
-        weights: how often each image is drawn, by ascending score, int64, shape N,r; it is overwritten.
+        weights: how often each image is drawn, by ascending score, int64, shape N,r; overwritten.
         positive: which images are of the class, bool, shape N.
-        first, last: for each positive image, how many images have a smaller, and a smaller or equal score.
-        better: for each positive image, how many positive images have a smaller score.
+        first: for each positive image, the number of images with a smaller score.
+        last: for each positive image, the number of images with a smaller or equal score.
+        better: for each positive image, the number of positive images with a smaller score.
     """
     above = weights[positive]
     weights[positive] = 0
     below = np.concatenate([np.zeros_like(weights[:1]), np.cumsum(weights, axis=0)])
     smaller = below[first]
     wins = (above * (smaller + below[last])).sum(axis=0) / 2
-    found, negatives = above.sum(axis=0), below[-1]
-    pairs = (found * negatives).astype(np.float64)
+    positives, negatives = above.sum(axis=0), below[-1]
+    pairs = (positives * negatives).astype(np.float64)
     hits = np.concatenate([np.zeros_like(above[:1]), np.cumsum(above, axis=0)])
-    hits = found - hits[better]  # positive images that score as high or higher
+    hits = positives - hits[better]  # positive images that score as high or higher
     kept = hits + (negatives - smaller)
     precision = np.divide(hits, kept, out=np.zeros(kept.shape), where=kept > 0)
-    defined = pairs > 0
-    auroc = np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=defined)
-    average = np.divide(
-        (above * precision).sum(axis=0), found, out=np.full(len(pairs), np.nan), where=defined
-    )
+    undefined, defined = np.full(len(pairs), np.nan), pairs > 0
+    auroc = np.divide(wins, pairs, out=undefined.copy(), where=defined)
+    average = np.divide((above * precision).sum(axis=0), positives, out=undefined, where=defined)
     return np.stack([auroc, average])

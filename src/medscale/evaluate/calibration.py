@@ -1,4 +1,4 @@
-"""Do probabilities mean what they say? Brier score, log loss, calibration error, and a temperature that mends them."""
+"""Calibration: Brier score, log loss, calibration error, and temperature scaling."""
 
 from __future__ import annotations
 
@@ -12,65 +12,75 @@ CALIBRATED = {
     f"{name}_calibrated": f"{words}, with the temperature" for name, words in NAMES.items()
 }
 BINS = 15
-SMALLEST = np.finfo(
-    np.float64
-).eps  # probabilities below it count as it, as in scikit-learn's log loss
-RANGE = (0.05, 20.0)  # where a temperature is looked for
+SMALLEST = np.finfo(np.float64).eps  # smaller probabilities are raised to it, as in scikit-learn
+RANGE = (0.05, 20.0)  # in which a temperature is searched
 
 
 def temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """The temperature that minimizes the log loss of these images (Guo et al., ICML 2017, section 4.2).
+    """Return the temperature that minimizes the log loss (Guo et al., ICML 2017, section 4.2).
 
-    Logarithms of probabilities differ from logits by a constant an image, which a softmax does not see, so that
-    predictions suffice.
+    Logarithms of probabilities differ from logits by a constant for each image, which the softmax
+    ignores, so that predictions suffice.
 
     Args:
-        labels: true class codes, int64, shape N: of images that are not tested on.
+        labels: true class codes of images that are not used for testing, int64, shape N.
         probabilities: shape N,K.
 
     Returns:
-        Within ``RANGE``; above 1 where probabilities are too sure of themselves. NaN without images.
+        A value within ``RANGE``, above 1 for overconfident probabilities; NaN without images.
     """
     if not len(labels):
         return float("nan")
     logs = _log(probabilities)
-    each = np.arange(len(labels))
+    rows = np.arange(len(labels))
 
     def loss(log_temperature: float) -> float:
-        return float(-log_softmax(logs / np.exp(log_temperature), axis=1)[each, labels].mean())
+        return float(-log_softmax(logs / np.exp(log_temperature), axis=1)[rows, labels].mean())
 
-    found = minimize_scalar(
+    best = minimize_scalar(
         loss, bounds=tuple(np.log(RANGE)), method="bounded", options={"xatol": 1e-6}
     )
-    return float(np.exp(found.x))
+    return float(np.exp(best.x))
 
 
 def tempered(probabilities: np.ndarray, by: float) -> np.ndarray:
-    """Probabilities (N,K) of the logits divided by a temperature; the order of the classes stays. As given for NaN."""
+    """Return the probabilities (N,K) after division of the logits by a temperature.
+
+    The order of the classes does not change. With NaN the probabilities do not change.
+    """
     return probabilities if np.isnan(by) else softmax(_log(probabilities) / by, axis=1)
 
 
-def point(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """All of ``NAMES``; labels of shape N, probabilities N,K.
+def once(images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return groups (N) and resamples (1,1) in which each image counts once."""
+    return np.zeros(images, np.int64), np.ones((1, 1), np.int64)
 
-    The Brier score is the mean over images of the squared distance to the true class's corner (Brier 1950), halved for
-    two classes so that it is the usual one of the positive class. ECE is the mean distance between confidence (largest
-    probability) and accuracy in ``BINS`` bins of equal width, weighted by their images (Naeini et al., AAAI 2015).
+
+def point(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Compute all metrics of ``NAMES``.
+
+    The Brier score is the mean squared distance to the corner of the true class (Brier 1950),
+    halved for two classes so that it equals the usual score of the positive class. ECE is the mean
+    distance between confidence (largest probability) and accuracy in ``BINS`` bins of equal width,
+    weighted by their number of images (Naeini et al., AAAI 2015).
+
+    Args:
+        labels: true class codes, int64, shape N.
+        probabilities: shape N,K.
     """
-    once = np.ones((1, 1), np.int64)
-    values = resample(labels, probabilities, np.zeros(len(labels), np.int64), once)
+    values = resample(labels, probabilities, *once(len(labels)))
     return {name: float(value[0]) for name, value in values.items()}
 
 
 def resample(
     labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, drawn: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """``point`` on every resample; arguments as those of ``bootstrap.resample``, values of shape R."""
+    """Compute ``point`` on every resample; arguments as in ``bootstrap.resample``, values: R."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     size, losses = drawn.shape[1], -_log(probabilities)[np.arange(len(labels)), labels]
     images, brier, loss = (
-        drawn @ np.bincount(groups, each, size)
-        for each in (np.ones(len(labels)), _brier(labels, probabilities), losses)
+        drawn @ np.bincount(groups, summands, size)
+        for summands in (np.ones(len(labels)), _brier(labels, probabilities), losses)
     )
     cells = np.bincount(groups * BINS + _bin(confidence), confidence - right, size * BINS)
     gaps = np.abs(drawn @ cells.reshape(size, BINS)).sum(axis=1)
@@ -78,10 +88,15 @@ def resample(
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
-    """The reliability diagram of shape S,N,K replicates: a row a bin that has images, summed over replicates.
+    """Return the reliability diagram, summed over replicates: a row for each bin with images.
+
+    Args:
+        labels: true class codes, int64, shape N.
+        probabilities: shape S,N,K.
 
     Returns:
-        ``low, high`` (the bin), ``images``, and means of ``confidence`` and ``accuracy``.
+        Columns ``low, high`` (limits of the bin), ``images``, and the means of ``confidence`` and
+        ``accuracy``.
     """
     confidence = probabilities.max(axis=2).ravel()
     right = (probabilities.argmax(axis=2) == labels[None]).ravel()
@@ -95,7 +110,7 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
 
 
 def _bin(confidence: np.ndarray) -> np.ndarray:
-    """Bins are (low, high]."""
+    """Return the number of the bin (low, high] of each confidence."""
     return np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
 
 

@@ -16,14 +16,14 @@ METRICS = ("accuracy", "auroc", "nll", "ece")
 
 @dataclass(frozen=True)
 class Member:
-    """A run that an ensemble can be made of.
+    """A run that can be part of an ensemble.
 
     Attributes:
-        name: the run's.
-        network: of the run.
-        predicted: the test split.
+        name: name of the run.
+        network: name of its network.
+        predicted: predictions of the test split.
         mean: each of ``METRICS``, mean over replicates.
-        resamples: the same on each bootstrap resample, a row a resample (resamples.csv).
+        resamples: the same on each bootstrap resample, a row for each (resamples.csv).
     """
 
     name: str
@@ -34,17 +34,18 @@ class Member:
 
 
 def ensembles(runs: Sequence[Member], drawn: np.ndarray) -> pd.DataFrame:
-    """What averaging probabilities brings (Lakshminarayanan et al., NeurIPS 2017), on the same test images.
+    """Compare averaged probabilities (Lakshminarayanan et al., NeurIPS 2017) with single networks.
 
     Args:
-        runs: evaluated on the same images, with the same resamples.
-        drawn: those resamples of the groups, from ``bootstrap.draw``.
+        runs: evaluated on the same images with the same resamples.
+        drawn: those resamples of the groups, from ``bootstrap.draw``, shape R,G.
 
     Returns:
-        A row an ensemble of two networks or more: ``kind`` (replicates, network or all), ``of`` (run or network),
-        ``members``, and for each of ``METRICS`` its value ``<metric>`` with ``<metric>_low, <metric>_high`` (95 % over
-        patients), the mean of its members ``<metric>_single``, and ``<metric>_gain, <metric>_gain_low,
-        <metric>_gain_high``: the value less that mean, with its paired interval.
+        A row for each ensemble of two networks or more: ``kind`` (replicates, network or all),
+        ``of`` (run or network), ``members``, and for each of ``METRICS`` its value ``<metric>``
+        with ``<metric>_low, <metric>_high`` (95 % over patients), the mean of its members
+        ``<metric>_single``, and ``<metric>_gain, <metric>_gain_low, <metric>_gain_high``: the
+        value minus that mean, with its paired interval.
     """
     networks = list(dict.fromkeys(run.network for run in runs))
     sets = [("replicates", run.name, [run]) for run in runs]
@@ -55,28 +56,24 @@ def ensembles(runs: Sequence[Member], drawn: np.ndarray) -> pd.DataFrame:
     if len(runs) > 1:
         sets.append(("all", "", list(runs)))
     rows = []
-    for kind, of, parts in sets:
-        odds = np.concatenate([run.predicted.probabilities for run in parts])
-        if len(odds) > 1 and (kind == "replicates" or len(parts) > 1):
-            rows.append(
-                {"kind": kind, "of": of, "members": len(odds)}
-                | _row(parts, odds.mean(axis=0), drawn)
-            )
+    for kind, of, members in sets:
+        odds = np.concatenate([run.predicted.probabilities for run in members])
+        if len(odds) > 1 and (kind == "replicates" or len(members) > 1):
+            head = {"kind": kind, "of": of, "members": len(odds)}
+            rows.append(head | _row(members, odds.mean(axis=0), drawn))
     return pd.DataFrame(rows)
 
 
-def _row(parts: Sequence[Member], odds: np.ndarray, drawn: np.ndarray) -> dict[str, float]:
-    labels, groups = parts[0].predicted.labels, parts[0].predicted.groups
-    points, resampled = (
-        metrics.point(labels, odds),
-        bootstrap.resample(labels, odds, groups, drawn).overall,
-    )
-    weights = [len(run.predicted.probabilities) for run in parts]
+def _row(members: Sequence[Member], odds: np.ndarray, drawn: np.ndarray) -> dict[str, float]:
+    labels, groups = members[0].predicted.labels, members[0].predicted.groups
+    points = metrics.point(labels, odds)
+    resampled = bootstrap.resample(labels, odds, groups, drawn).overall
+    weights = [len(run.predicted.probabilities) for run in members]
     row: dict[str, float] = {}
     for name in METRICS:
-        single = float(np.average([run.mean[name] for run in parts], weights=weights))
+        single = float(np.average([run.mean[name] for run in members], weights=weights))
         singles = np.average(
-            [run.resamples[name].to_numpy() for run in parts], axis=0, weights=weights
+            [run.resamples[name].to_numpy() for run in members], axis=0, weights=weights
         )
         low, high = bootstrap.interval(resampled[name])
         gain_low, gain_high = bootstrap.interval(resampled[name] - singles)
@@ -85,8 +82,6 @@ def _row(parts: Sequence[Member], odds: np.ndarray, drawn: np.ndarray) -> dict[s
             f"{name}_low": low,
             f"{name}_high": high,
             f"{name}_single": single,
-        }
-        row |= {
             f"{name}_gain": points[name] - single,
             f"{name}_gain_low": gain_low,
             f"{name}_gain_high": gain_high,

@@ -1,4 +1,4 @@
-"""One run evaluated: metrics of its replicates with two intervals kept apart, and the data behind its figures."""
+"""Evaluation of one classification run: metrics over its replicates, and its figures' data."""
 
 from __future__ import annotations
 
@@ -36,27 +36,33 @@ PAIRED = ("accuracy", "balanced_accuracy", "auroc", "nll", "ece")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What predictions and clocks of a run's replicates say.
+    """Metrics, curves and clocks of a run's replicates.
+
+    Two intervals are kept apart: that of the bootstrap over patients, and that over seeds.
 
     Attributes:
-        replicates: the run folders that were read.
+        replicates: the run folders.
         classes: class names in the order of their codes.
         counts: by split, the numbers of images and groups.
-        scores: a row a split and metric: ``mean`` over seeds with the bootstrap interval ``low, high`` of that mean
-            (patients are drawn), and ``seed_sd, seed_low, seed_high`` over seeds (Student's t); then a column a seed.
-        per_class: the same for the classes of the test split, with ``support``.
-        confusion: counts of the test split summed over seeds, shape K,K, rows are the truth.
-        roc: ``curve, seed, false_positive_rate, true_positive_rate`` of the test split; seed is empty for the mean.
-        precision_recall: ``curve, seed, recall, precision`` likewise.
-        temperatures: a seed, fitted on the validation split; NaN without one.
-        reliability: ``calibration.reliability`` of the test split, ``calibrated`` no and yes.
+        scores: a row for each split and metric: ``mean`` over seeds with the bootstrap interval
+            ``low, high`` of that mean (patients are drawn), and ``seed_sd, seed_low, seed_high``
+            over seeds (Student's t); then a column for each seed.
+        per_class: the same for the classes of the test split, with ``support`` (images).
+        confusion: counts of the test split summed over seeds, int64, shape K,K; rows are the truth.
+        roc: ``curve, seed, false_positive_rate, true_positive_rate`` of the test split; the seed is
+            empty for the mean.
+        precision_recall: ``curve, seed, recall, precision`` of the test split, likewise.
+        temperatures: by seed, fitted on the validation split; NaN without validation images.
+        reliability: ``calibration.reliability`` of the test split, with ``calibrated`` no and yes.
         operating: ``operating_points`` of the test split.
-        confusions: ``confusions``, the most frequent ones of the test split first.
+        confusions: a row for each confused pair of classes of the test split, most frequent first:
+            ``true, predicted, images`` (mean over replicates), ``share`` (of the true class).
         subgroups: ``subgroups`` of the test split.
-        curves: a row an epoch and quantity: ``mean, low, high, replicates`` (low and high: range over seeds).
-        resamples: the paired metrics of each bootstrap resample of the test split, mean over seeds.
-        paired_with: digest of test images, groups and resampling: runs of equal digest can be compared in pairs.
-        inputs: digests of what was read.
+        curves: ``learning_curves`` of the replicates.
+        resamples: the metrics ``PAIRED`` of each resample of the test split, mean over seeds.
+        paired_with: digest of test images, groups and resampling; runs with equal digests can be
+            compared in pairs.
+        inputs: digests of the files that were read.
     """
 
     replicates: list[Replicate]
@@ -87,13 +93,14 @@ def evaluate(
     """Evaluate the replicates of a run.
 
     Args:
-        folders: run folders, one a seed.
-        index: the study's index.parquet.
-        settings: operating points and subgroups that are asked for; None: those of the schema.
-        resamples: bootstrap resamples.
+        folders: run folders, one for each seed.
+        index: path of the study's index.parquet.
+        settings: operating points and subgroups; None takes the defaults of the section.
+        resamples: number of bootstrap resamples.
 
     Raises:
-        MedscaleError: when folders are not replicates of one run, or predictions do not fit the index.
+        MedscaleError: when the folders are not replicates of one run, the predictions do not fit
+            the index, or the test split is empty.
     """
     settings = settings or Evaluate()
     replicates = [read(folder) for folder in folders]
@@ -106,13 +113,16 @@ def evaluate(
     if not len(test.ids):
         raise MedscaleError(f"{index}: no image is in the test split, so nothing can be evaluated")
     drawn = {split: draws(part, resamples) for split, part in predicted.items() if len(part.ids)}
-    resampled = {split: _resample(predicted[split], of) for split, of in drawn.items()}
+    resampled = {split: _resample(predicted[split], counts) for split, counts in drawn.items()}
     temperatures = [calibration.temperature(val.labels, odds) for odds in val.probabilities]
-    calibrated = replace(test, probabilities=tempered(test.probabilities, temperatures))
+    calibrated = _tempered(test, temperatures)
     scores = [_scores(predicted[s], r, seeds, s) for s, r in resampled.items()]
     if len(val.ids):
         scores.append(_calibrated(calibrated, drawn["test"], seeds))
     rows = table[table["split"] == "test"].sort_values("id")
+    confusion = _confusion(test)
+    roc_axes = ("false_positive_rate", "true_positive_rate")
+    pr_axes = ("recall", "precision")
     return Evaluation(
         replicates=replicates,
         classes=classes,
@@ -122,90 +132,94 @@ def evaluate(
         },
         scores=pd.concat(scores, ignore_index=True),
         per_class=_per_class(test, resampled["test"], seeds, classes),
-        confusion=_confusion(test),
-        roc=_curves(
-            test, seeds, classes, metrics.roc_points, ("false_positive_rate", "true_positive_rate")
-        ),
-        precision_recall=_curves(
-            test, seeds, classes, metrics.precision_recall_points, ("recall", "precision")
-        ),
+        confusion=confusion,
+        roc=_curves(test, seeds, classes, metrics.roc_points, roc_axes),
+        precision_recall=_curves(test, seeds, classes, metrics.precision_recall_points, pr_axes),
         temperatures=temperatures,
         reliability=_reliability(test, calibrated if len(val.ids) else None),
         operating=operating_points(val, test, classes, settings.specificities, drawn["test"]),
-        confusions=_confusions(_confusion(test), classes, len(seeds)),
+        confusions=_confusions(confusion, classes, len(seeds)),
         subgroups=subgroups(test, rows, settings, drawn["test"], resampled["test"]),
         curves=learning_curves(replicates),
         resamples=pd.DataFrame(
-            {n: over_replicates([r.overall[n] for r in resampled["test"]]) for n in PAIRED}
+            {name: np.mean([r.overall[name] for r in resampled["test"]], axis=0) for name in PAIRED}
         ),
-        paired_with=_identity(test, resamples),
+        paired_with=digest(
+            [test.ids.tolist(), test.groups.tolist(), test.labels.tolist(), resamples, SEED]
+        ),
         inputs=digests(replicates, index),
     )
 
 
 def draws(predicted: Predicted, resamples: int) -> np.ndarray:
-    """The resamples of a split's patients: the same for every run of a study, so that runs can be compared in pairs."""
+    """Draw the resamples of a split's patients, int64, shape R,G.
+
+    They are the same for every run of a study, so that runs can be compared in pairs.
+    """
     return bootstrap.draw(int(predicted.groups.max()) + 1, resamples, SEED)
 
 
-def tempered(probabilities: np.ndarray, temperatures: Sequence[float]) -> np.ndarray:
-    """Probabilities (S,N,K), each replicate's by its own temperature."""
-    return np.stack(
-        [
-            calibration.tempered(odds, by)
-            for odds, by in zip(probabilities, temperatures, strict=True)
-        ]
-    )
-
-
 def over_seeds(values: Sequence[float], level: float = bootstrap.LEVEL) -> dict[str, float]:
-    """Mean, standard deviation and Student's t interval of the mean over replicates; NaN where one is not enough."""
+    """Return mean, standard deviation and Student's t interval of the mean over replicates.
+
+    All but the mean are NaN for a single replicate.
+    """
     array = np.asarray(values, dtype=np.float64)
     count = len(array)
+    mean = float(array.mean())
     if count < 2:
-        return {"mean": float(array.mean()), "sd": math.nan, "low": math.nan, "high": math.nan}
+        return {"mean": mean, "sd": math.nan, "low": math.nan, "high": math.nan}
     sd = float(array.std(ddof=1))
     half = float(stats.t.ppf((1 + level) / 2, count - 1)) * sd / math.sqrt(count)
-    mean = float(array.mean())
     return {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
 
 
-def _resample(predicted: Predicted, drawn: np.ndarray) -> list[bootstrap.Resampled]:
-    """The same resamples for every seed."""
-    labels, groups = predicted.labels, predicted.groups
-    return [
-        bootstrap.resample(labels, probabilities, groups, drawn)
-        for probabilities in predicted.probabilities
-    ]
-
-
-def _identity(predicted: Predicted, resamples: int) -> str:
-    return digest(
-        [
-            predicted.ids.tolist(),
-            predicted.groups.tolist(),
-            predicted.labels.tolist(),
-            resamples,
-            SEED,
-        ]
-    )
-
-
 def row(values: list[float], resampled: list[np.ndarray], seeds: list[int]) -> dict[str, float]:
-    """One line of metrics.csv: ``values`` a seed, with the intervals over patients and over seeds."""
+    """Return one line of metrics.csv.
+
+    Args:
+        values: of each seed.
+        resampled: of each seed, the values of all resamples, shape R.
+        seeds: the seeds.
+    """
     spread = over_seeds(values)
-    low, high = bootstrap.interval(over_replicates(resampled))
+    low, high = bootstrap.interval(np.mean(resampled, axis=0))
     line = {"mean": spread["mean"], "low": low, "high": high}
     line |= {f"seed_{name}": spread[name] for name in ("sd", "low", "high")}
     return line | {f"seed_{seed}_value": value for seed, value in zip(seeds, values, strict=True)}
 
 
+def learning_curves(replicates: list[Replicate]) -> pd.DataFrame:
+    """Return the course of training: ``quantity, epoch, mean, low, high, replicates``.
+
+    ``low`` and ``high`` are the range over replicates.
+    """
+    columns = ["train_loss", "val_loss", "train_accuracy", "val_accuracy", "lr", "seconds"]
+    history = pd.concat([replicate.history for replicate in replicates], ignore_index=True)
+    long = history.melt(id_vars="epoch", value_vars=columns, var_name="quantity")
+    grouped = long.groupby(["quantity", "epoch"], sort=True)["value"]
+    return grouped.agg(mean="mean", low="min", high="max", replicates="count").reset_index()
+
+
+def _tempered(predicted: Predicted, temperatures: Sequence[float]) -> Predicted:
+    """Return the predictions with each replicate's probabilities at its own temperature."""
+    pairs = zip(predicted.probabilities, temperatures, strict=True)
+    tempered = np.stack([calibration.tempered(odds, by) for odds, by in pairs])
+    return replace(predicted, probabilities=tempered)
+
+
+def _resample(predicted: Predicted, drawn: np.ndarray) -> list[bootstrap.Resampled]:
+    """Return the metrics on every resample, by replicate; the resamples are equal for all."""
+    return [
+        bootstrap.resample(predicted.labels, odds, predicted.groups, drawn)
+        for odds in predicted.probabilities
+    ]
+
+
 def _scores(
     predicted: Predicted, resampled: list[bootstrap.Resampled], seeds: list[int], split: str
 ) -> pd.DataFrame:
-    points = [
-        metrics.point(predicted.labels, probabilities) for probabilities in predicted.probabilities
-    ]
+    points = [metrics.point(predicted.labels, odds) for odds in predicted.probabilities]
     rows = []
     for name in metrics.names(predicted.probabilities.shape[2]):
         values = row([p[name] for p in points], [r.overall[name] for r in resampled], seeds)
@@ -214,7 +228,7 @@ def _scores(
 
 
 def _calibrated(calibrated: Predicted, drawn: np.ndarray, seeds: list[int]) -> pd.DataFrame:
-    """Rows of the test split with the calibration metrics at the fitted temperatures, ``<metric>_calibrated``."""
+    """Return rows ``<metric>_calibrated`` of the test split at the fitted temperatures."""
     labels, groups = calibrated.labels, calibrated.groups
     points = [calibration.point(labels, odds) for odds in calibrated.probabilities]
     resampled = [
@@ -230,22 +244,17 @@ def _calibrated(calibrated: Predicted, drawn: np.ndarray, seeds: list[int]) -> p
 
 def _reliability(test: Predicted, calibrated: Predicted | None) -> pd.DataFrame:
     parts = [("no", test), *([("yes", calibrated)] if calibrated is not None else [])]
-    return pd.concat(
-        [
-            calibration.reliability(p.labels, p.probabilities).assign(calibrated=name)
-            for name, p in parts
-        ],
-        ignore_index=True,
-    )
+    tables = [
+        calibration.reliability(p.labels, p.probabilities).assign(calibrated=name)
+        for name, p in parts
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def _per_class(
     predicted: Predicted, resampled: list[bootstrap.Resampled], seeds: list[int], classes: list[str]
 ) -> pd.DataFrame:
-    points = [
-        metrics.per_class(predicted.labels, probabilities)
-        for probabilities in predicted.probabilities
-    ]
+    points = [metrics.per_class(predicted.labels, odds) for odds in predicted.probabilities]
     support = np.bincount(predicted.labels, minlength=len(classes))
     rows = []
     for code, label in enumerate(classes):
@@ -257,16 +266,13 @@ def _per_class(
 
 
 def _confusion(predicted: Predicted) -> np.ndarray:
-    _, _, classes = predicted.probabilities.shape
+    classes = predicted.probabilities.shape[2]
     cells = predicted.labels[None] * classes + predicted.probabilities.argmax(axis=2)
     return np.bincount(cells.ravel(), minlength=classes * classes).reshape(classes, classes)
 
 
 def _confusions(counts: np.ndarray, classes: list[str], replicates: int) -> pd.DataFrame:
-    """Pairs of classes that are confused, the most frequent first.
-
-    ``true, predicted, images`` (mean over replicates), ``share`` (of the true class's images).
-    """
+    """Return ``Evaluation.confusions`` from the confusion matrix (K,K) of all replicates."""
     wrong = counts * ~np.eye(len(counts), dtype=bool)
     order = np.argsort(-wrong.ravel(), kind="stable")[: np.count_nonzero(wrong)]
     true, predicted = np.unravel_index(order, counts.shape)
@@ -288,38 +294,26 @@ def _curves(
     points: Callable[[np.ndarray, np.ndarray], np.ndarray | None],
     axes: tuple[str, str],
 ) -> pd.DataFrame:
-    """Curves of each class (two classes: the last), and for more than two their micro and macro average."""
+    """Return the curves of each class (two classes: of the last) by seed, and their means.
+
+    More than two classes have a micro and a macro average as well.
+    """
     truth = np.eye(len(classes), dtype=bool)[predicted.labels]
     codes = [1] if len(classes) == 2 else list(range(len(classes)))
     rows: dict[tuple[str, str], np.ndarray] = {}
     for seed, probabilities in zip(seeds, predicted.probabilities, strict=True):
         curves = {classes[c]: points(truth[:, c], probabilities[:, c]) for c in codes}
         if len(codes) > 1:
-            there = [curve for curve in curves.values() if curve is not None]
-            curves["macro average"] = np.mean(there, axis=0) if there else None
+            defined = [curve for curve in curves.values() if curve is not None]
+            curves["macro average"] = np.mean(defined, axis=0) if defined else None
             curves["micro average"] = points(truth.ravel(), probabilities.ravel())
         rows |= {(name, str(seed)): curve for name, curve in curves.items() if curve is not None}
     for name in dict.fromkeys(name for name, _ in rows):
-        rows[name, ""] = np.mean(
-            [curve for (other, _), curve in rows.items() if other == name], axis=0
-        )
+        same_name = [curve for (other, _), curve in rows.items() if other == name]
+        rows[name, ""] = np.mean(same_name, axis=0)
     columns = ["curve", "seed", *axes]
     parts = [
         pd.DataFrame(dict(zip(columns, (name, seed, metrics.GRID, curve), strict=True)))
         for (name, seed), curve in rows.items()
     ]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
-
-
-def learning_curves(replicates: list[Replicate]) -> pd.DataFrame:
-    """Range and mean over replicates by epoch: ``quantity, epoch, mean, low, high, replicates``."""
-    columns = ["train_loss", "val_loss", "train_accuracy", "val_accuracy", "lr", "seconds"]
-    history = pd.concat([replicate.history for replicate in replicates], ignore_index=True)
-    long = history.melt(id_vars="epoch", value_vars=columns, var_name="quantity")
-    grouped = long.groupby(["quantity", "epoch"], sort=True)["value"]
-    return grouped.agg(mean="mean", low="min", high="max", replicates="count").reset_index()
-
-
-def over_replicates(parts: list[np.ndarray]) -> np.ndarray:
-    """Mean of the replicates' values on each resample."""
-    return np.mean(parts, axis=0)

@@ -1,4 +1,4 @@
-"""Where a trained network looked: Grad-CAM of test images that it has right and wrong."""
+"""Grad-CAM heat maps of test images that a trained network classifies rightly and wrongly."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from medscale.engine.models.gradcam import gradcam
 from medscale.engine.models.registry import build, load_weights
 from medscale.evaluate.replicates import Gallery, Replicate
 
-EACH = 6  # right cases, and wrong ones
-APART = 0.2  # probability: training may have predicted in mixed precision
+EACH = 6  # right cases, and as many wrong ones
+TOLERANCE = 0.2  # of probabilities: training may have predicted in mixed precision
 
 
 def gallery(replicate: Replicate, shards: Shards) -> Gallery:
-    """Grad-CAM, on the CPU, of the cases that ``choose`` takes from a replicate's test predictions.
+    """Compute Grad-CAM, on the CPU, of the cases that ``choose`` takes from the test predictions.
 
     Raises:
         MedscaleError: when weights, shards and predictions do not belong together.
@@ -34,10 +34,9 @@ def gallery(replicate: Replicate, shards: Shards) -> Gallery:
             f"{shards.folder} has no image {ids[chosen][places < 0][0]}: it is of another index"
         )
     pixels, features = _inputs(replicate, shards, places)
-    plain = replicate.plan.model.model_copy(update={"pretrained": None})  # its weights are replaced
-    network = build(
-        plain, len(shards.classes), shards.shape[2], 0 if features is None else features.shape[1]
-    )
+    plain = replicate.plan.model.model_copy(update={"pretrained": None})  # loaded below instead
+    metadata_width = 0 if features is None else features.shape[1]
+    network = build(plain, len(shards.classes), shards.shape[2], metadata_width)
     load_weights(network, replicate.folder / "model.safetensors")
     predicted, names = odds[chosen].argmax(axis=1), np.array(shards.classes)
     cases = pd.DataFrame(
@@ -48,20 +47,29 @@ def gallery(replicate: Replicate, shards: Shards) -> Gallery:
         inputs = pixels if features is None else (pixels, features)
         heat, logits = gradcam(network, inputs, torch.from_numpy(predicted))
     except MedscaleError as error:
-        return Gallery(cases, np.empty((0, 1, 1), np.float32), _seen(pixels), str(error))
-    apart = float(np.abs(torch.softmax(logits, 1).numpy() - odds[chosen]).max())
-    if apart > APART:
+        return Gallery(cases, np.empty((0, 1, 1), np.float32), _images(pixels), str(error))
+    difference = float(np.abs(torch.softmax(logits, 1).numpy() - odds[chosen]).max())
+    if difference > TOLERANCE:
         raise MedscaleError(
-            f"{replicate.folder}: model.safetensors gives other probabilities than predictions.parquet (by up to "
-            f"{apart:.2f}); they were not written by the same training, or the images changed: train this run again"
+            f"{replicate.folder}: model.safetensors gives other probabilities than "
+            f"predictions.parquet (by up to {difference:.2f}); they were not written by the same "
+            "training, or the images changed: train this run again"
         )
-    return Gallery(cases, heat.numpy(), _seen(pixels))
+    return Gallery(cases, heat.numpy(), _images(pixels))
 
 
 def choose(labels: np.ndarray, odds: np.ndarray) -> np.ndarray:
-    """Rows of up to ``EACH`` right and then as many wrong images: of each class in turn the most confident ones.
+    """Choose up to ``EACH`` right and as many wrong images: the most confident of each class.
 
-    What a network is surest of shows best what it goes by; wrong and sure is what does harm.
+    Classes take turns. Confident predictions show best what a network relies on, and confident
+    errors do most harm.
+
+    Args:
+        labels: true class codes, int64, shape N.
+        odds: probabilities, shape N,K.
+
+    Returns:
+        Row numbers, the right images first.
     """
     predicted, confidence = odds.argmax(axis=1), odds.max(axis=1)
     chosen = []
@@ -77,7 +85,7 @@ def choose(labels: np.ndarray, odds: np.ndarray) -> np.ndarray:
 def _inputs(
     replicate: Replicate, shards: Shards, places: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """What the network is called with for images of the shards: pixels, and metadata where it takes some."""
+    """Return the network's inputs for images of the shards: pixels, and metadata if it uses any."""
     augmenter = Augmenter(replicate.plan.augment, np.ones(len(shards.classes)), replicate.plan.seed)
     neutral = augmenter.neutral(len(places), shards.shape[:2])
     pixels = augmenter.apply(torch.from_numpy(shards.gather(places)), neutral, training=False)
@@ -85,9 +93,8 @@ def _inputs(
     return pixels, None if features is None else torch.from_numpy(features[places])
 
 
-def _seen(pixels: torch.Tensor) -> np.ndarray:
-    """Normalized pixels (n,3,H,W) as images again, uint8, shape n,H,W,3."""
-    values = pixels.permute(0, 2, 3, 1).numpy() * np.array(STD, np.float32) + np.array(
-        MEAN, np.float32
-    )
+def _images(pixels: torch.Tensor) -> np.ndarray:
+    """Turn normalized pixels (n,3,H,W) back into images, uint8, shape n,H,W,3."""
+    std, mean = np.array(STD, np.float32), np.array(MEAN, np.float32)
+    values = pixels.permute(0, 2, 3, 1).numpy() * std + mean
     return (255 * values).round().clip(0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Operating points: the sensitivity at a stated specificity, with the threshold chosen on validation images."""
+"""Operating points: sensitivity at a given specificity, with thresholds from validation images."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ RATES = ("sensitivity", "specificity")
 
 
 def threshold(scores: np.ndarray, specificity: float) -> float:
-    """The smallest score above which at most a share ``1 - specificity`` of these negative images lies.
+    """Return the smallest score that at most a share ``1 - specificity`` of the scores exceed.
 
     An image is called positive when its score is greater than the threshold.
 
     Args:
-        scores: probabilities of the class, of validation images that are not of it, shape N.
-        specificity: wanted share at or below the threshold.
+        scores: probabilities of the class for validation images of other classes, shape N.
+        specificity: share of these images that must lie at or below the threshold, 0 to 1.
     """
     if not len(scores):
         return float("nan")
@@ -35,20 +35,22 @@ def operating_points(
     wanted: Sequence[float],
     drawn: np.ndarray,
 ) -> pd.DataFrame:
-    """Sensitivity and specificity on the test images at thresholds that give each wanted specificity in validation.
+    """Compute sensitivity and specificity on the test images at thresholds from validation.
 
-    Each replicate has its own threshold. Intervals are over patients, with the thresholds as they are.
+    Each replicate has its own threshold. Intervals are over patients, with fixed thresholds.
 
     Args:
-        val, test: predictions of the two splits.
-        classes: names; with two, the last is the positive one, with more each stands against the rest.
-        wanted: specificities.
-        drawn: resamples of the test split's groups, from ``bootstrap.draw``.
+        val: predictions of the validation split.
+        test: predictions of the test split.
+        classes: class names; of two the last is positive, of more each against the rest.
+        wanted: specificities that the thresholds give on the validation split.
+        drawn: resamples of the test split's groups, from ``bootstrap.draw``, shape R,G.
 
     Returns:
-        A row a class and wanted specificity: ``class, wanted, threshold`` (mean over seeds; and ``threshold_<n>`` for
-        the n-th replicate), ``positives, negatives`` (test images), and ``<rate>, <rate>_low, <rate>_high`` for each
-        of ``RATES``; NaN where a class or the validation split has no images.
+        A row for each class and specificity: ``class, wanted, threshold`` (mean over seeds; and
+        ``threshold_<n>`` of the n-th replicate), ``positives, negatives`` (test images), and
+        ``<rate>, <rate>_low, <rate>_high`` for each of ``RATES``; NaN where a class or the
+        validation split has no images.
     """
     codes = [len(classes) - 1] if len(classes) == 2 else range(len(classes))
     rows = []
@@ -56,19 +58,17 @@ def operating_points(
         positive, negatives = test.labels == code, val.labels != code
         for specificity in wanted:
             limits = [threshold(odds[negatives, code], specificity) for odds in val.probabilities]
-            called = np.stack(
-                [odds[:, code] > at for odds, at in zip(test.probabilities, limits, strict=True)]
-            )
+            pairs = zip(test.probabilities, limits, strict=True)
+            called = np.stack([odds[:, code] > limit for odds, limit in pairs])
             row = {
                 "class": classes[code],
                 "wanted": specificity,
                 "threshold": float(np.mean(limits)),
             }
-            row |= {f"threshold_{number}": at for number, at in enumerate(limits, start=1)}
+            row |= {f"threshold_{number}": limit for number, limit in enumerate(limits, start=1)}
             row |= {"positives": int(positive.sum()), "negatives": int((~positive).sum())}
-            hits = (
-                called.mean(axis=0) if np.isfinite(limits).all() else np.full(len(positive), np.nan)
-            )
+            undefined = np.full(len(positive), np.nan)
+            hits = called.mean(axis=0) if np.isfinite(limits).all() else undefined
             row |= _rate("sensitivity", hits, positive, test.groups, drawn)
             row |= _rate("specificity", 1 - hits, ~positive, test.groups, drawn)
             rows.append(row)
@@ -76,12 +76,12 @@ def operating_points(
 
 
 def _rate(
-    name: str, right: np.ndarray, of: np.ndarray, groups: np.ndarray, drawn: np.ndarray
+    name: str, right: np.ndarray, part: np.ndarray, groups: np.ndarray, drawn: np.ndarray
 ) -> dict[str, float | None]:
-    """Share of the images ``of`` that are right (0..1, mean over seeds), with its bootstrap interval."""
+    """Return the mean over the images ``part`` (bool, N) of ``right`` (0..1), with its interval."""
     size = drawn.shape[1]
-    above = drawn @ np.bincount(groups[of], right[of], size)
-    below = drawn @ np.bincount(groups[of], minlength=size).astype(np.float64)
+    above = drawn @ np.bincount(groups[part], right[part], size)
+    below = drawn @ np.bincount(groups[part], minlength=size).astype(np.float64)
     low, high = interval(np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0))
-    mean = float(right[of].mean()) if of.any() else float("nan")
+    mean = float(right[part].mean()) if part.any() else float("nan")
     return {name: mean, f"{name}_low": low, f"{name}_high": high}

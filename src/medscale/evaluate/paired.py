@@ -1,4 +1,4 @@
-"""Is a run as good as another on the same images? Paired tests of accuracy and AUROC, by patient, over replicates."""
+"""Paired tests of accuracy and AUROC between runs on the same images, by patient."""
 
 from __future__ import annotations
 
@@ -14,10 +14,19 @@ from medscale.evaluate.replicates import Predicted
 
 SAME, OPEN = "equal within the margin", "undecided"
 APART_WITHIN, APART = "interval leaves out 0, within the margin", "interval leaves out 0"
+COLUMNS = [
+    *("run", "only_run", "only_baseline", "accuracy", "accuracy_low", "accuracy_high"),
+    *("accuracy_p", "auroc", "auroc_low", "auroc_high", "auroc_p", "reading"),
+]
 
 
 class Areas(NamedTuple):
-    """An AUROC and each patient's share in its error: ``influence`` (shape G) squared and summed is the variance."""
+    """An AUROC and its error by patient.
+
+    Attributes:
+        auroc: the area, 0 to 1.
+        influence: of each patient, shape G; the sum of its squares is the variance of the area.
+    """
 
     auroc: float
     influence: np.ndarray
@@ -30,59 +39,33 @@ def compare(
     margin: float,
     drawn: np.ndarray,
 ) -> pd.DataFrame:
-    """Each run beside the baseline, on the same test images.
+    """Compare each run with the baseline on the same test images.
 
     Args:
-        names: of the runs.
-        predicted: the test split by each.
-        baseline: its place among them.
+        names: names of the runs.
+        predicted: the test split as each run predicts it.
+        baseline: position of the baseline among the runs.
         margin: percentage points of accuracy within which runs count as equal.
-        drawn: resamples of the groups, from ``bootstrap.draw``.
+        drawn: resamples of the groups, from ``bootstrap.draw``, shape R,G.
 
     Returns:
-        A row a run without the baseline: ``run``; ``only_run, only_baseline`` (images that one alone has right, summed
-        over pairs of replicates), ``accuracy, accuracy_low, accuracy_high`` (difference in points, 95 % bootstrap
-        interval), ``accuracy_p``; ``auroc, auroc_low, auroc_high, auroc_p`` (difference, interval and test by
-        ``auroc``); ``accuracy_p_holm, auroc_p_holm`` (adjusted for the number of runs); and ``reading`` against the
-        margin: of the interval of the accuracy, see ``reading``.
+        A row for each run but the baseline: ``run``; ``only_run, only_baseline`` (images that only
+        one of them classifies rightly, summed over pairs of replicates), ``accuracy, accuracy_low,
+        accuracy_high`` (difference in percentage points, 95 % bootstrap interval), ``accuracy_p``
+        (``sign_flips``); ``auroc, auroc_low, auroc_high, auroc_p`` (difference, interval and test
+        from ``auroc``); ``accuracy_p_holm, auroc_p_holm`` (adjusted for the number of runs); and
+        ``reading`` (the interval of the accuracy against the margin).
     """
     base = predicted[baseline]
     base_areas, base_right = auroc(base), _right(base)
-    rows = []
-    for number, (name, run) in enumerate(zip(names, predicted, strict=True)):
-        if number == baseline:
-            continue
-        right, areas = _right(run), auroc(run)
-        pairs = min(len(right), len(base_right))  # replicates of equal seed stand at equal places
-        change = right[:pairs].astype(np.int64) - base_right[:pairs]
-        of_patient = (
-            np.bincount(base.groups, change.sum(axis=0), drawn.shape[1]).round().astype(np.int64)
-        )
-        mean_change = 100 * (right.mean(axis=0) - base_right.mean(axis=0))
-        below = drawn @ np.bincount(base.groups, minlength=drawn.shape[1])
-        low, high = bootstrap.interval(
-            drawn @ np.bincount(base.groups, mean_change, drawn.shape[1]) / below
-        )
-        difference = areas.auroc - base_areas.auroc
-        error = float(np.sqrt(((areas.influence - base_areas.influence) ** 2).sum()))
-        half = float(stats.norm.ppf((1 + bootstrap.LEVEL) / 2)) * error
-        rows.append(
-            {
-                "run": name,
-                "only_run": int((change > 0).sum()),
-                "only_baseline": int((change < 0).sum()),
-                "accuracy": float(mean_change.mean()),
-                "accuracy_low": low,
-                "accuracy_high": high,
-                "accuracy_p": sign_flips(of_patient),
-                "auroc": difference,
-                "auroc_low": difference - half,
-                "auroc_high": difference + half,
-                "auroc_p": normal_p(difference, error),
-                "reading": reading(low, high, margin),
-            }
-        )
-    table = pd.DataFrame(rows)
+    rows = [
+        {"run": name}
+        | _accuracy(_right(run), base_right, base.groups, margin, drawn)
+        | _area_difference(auroc(run), base_areas)
+        for number, (name, run) in enumerate(zip(names, predicted, strict=True))
+        if number != baseline
+    ]
+    table = pd.DataFrame(rows, columns=COLUMNS if rows else None)
     for metric in ("accuracy", "auroc"):
         if len(table):
             table[f"{metric}_p_holm"] = holm(table[f"{metric}_p"].to_numpy(dtype=float))
@@ -90,42 +73,47 @@ def compare(
 
 
 def auroc(predicted: Predicted) -> Areas:
-    """The AUROC (two classes: of the last; more: mean over classes), mean over replicates, with its variance.
+    """Compute the AUROC, mean over replicates, and its error by patient.
 
-    The variance is that of DeLong et al. (1988), whose structural components are had from ranks (Sun & Xu 2014), with
-    the components of a patient's images added before they are squared (Obuchowski 1997), so that several images of one
-    patient do not count as independent ones. With one image a patient, two classes and one replicate it is DeLong's.
+    For two classes it is that of the last one, for more the mean over classes. The variance is that
+    of DeLong et al. (1988), computed from ranks (Sun & Xu 2014). The components of a patient's
+    images are added before they are squared (Obuchowski 1997), so that they do not count as
+    independent. With one image a patient, two classes and one replicate it is DeLong's.
     """
     classes = predicted.probabilities.shape[2]
     codes = [1] if classes == 2 else [c for c in range(classes) if (predicted.labels == c).any()]
     size = int(predicted.groups.max()) + 1
-    found = [
+    parts = [
         _area(predicted.labels == code, odds[:, code], predicted.groups, size)
         for odds in predicted.probabilities
         for code in codes
     ]
-    areas = np.array([one.auroc for one in found])
-    return Areas(float(areas.mean()), np.mean([one.influence for one in found], axis=0))
+    areas = np.array([part.auroc for part in parts])
+    return Areas(float(areas.mean()), np.mean([part.influence for part in parts], axis=0))
 
 
 def sign_flips(changes: np.ndarray) -> float:
-    """Exact two-sided p-value of the sum of these integers when each one's sign is as likely + as -.
+    """Return the exact two-sided p-value of a sum whose terms have random signs.
 
-    With changes of +1 and -1 it is McNemar's exact test (1947); a patient's images, and replicates, come as one sum.
-    The distribution is had by convolution of binomial ones, one a size of change.
+    With changes of +1 and -1 it is McNemar's exact test (1947). All images and replicates of a
+    patient form one term. The distribution of the sum is the convolution of one binomial
+    distribution for each size of change.
+
+    Args:
+        changes: of each patient, int64, shape G.
     """
     sizes, counts = np.unique(np.abs(changes[changes != 0]), return_counts=True)
     law = np.ones(1)
     for size, count in zip(sizes, counts, strict=True):
-        one = np.zeros(2 * size * count + 1)
-        one[:: 2 * size] = stats.binom.pmf(np.arange(count + 1), count, 0.5)
-        law = np.convolve(law, one)
+        binomial = np.zeros(2 * size * count + 1)
+        binomial[:: 2 * size] = stats.binom.pmf(np.arange(count + 1), count, 0.5)
+        law = np.convolve(law, binomial)
     sums = np.arange(len(law)) - len(law) // 2
     return float(min(1.0, law[np.abs(sums) >= abs(int(changes.sum()))].sum()))
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """P-values (shape M) adjusted so that the chance of any false rejection is held (Holm 1979); NaN is no test."""
+    """Adjust p-values (shape M) for the number of tests (Holm 1979); NaN counts as no test."""
     order = np.argsort(p, kind="stable")
     tests = int((~np.isnan(p)).sum())
     steps = np.maximum.accumulate(p[order][:tests] * np.arange(tests, 0, -1))
@@ -135,17 +123,17 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def normal_p(difference: float, error: float) -> float:
-    """Two-sided p-value of a difference with a standard error; 1 where both are 0 (runs that predict the same)."""
+    """Return the two-sided p-value of a difference; 1 where it and its standard error are 0."""
     if error == 0 and difference == 0:
         return 1.0
     return float(2 * stats.norm.sf(abs(difference) / error)) if error > 0 else float("nan")
 
 
 def reading(low: float, high: float, margin: float) -> str:
-    """What a 95 % interval of a difference says of equality within +- ``margin``.
+    """Say whether a difference with the 95 % interval ``low, high`` lies within +- ``margin``.
 
-    Two one-sided tests at 2.5 % (Schuirmann 1987): equal where the whole interval lies within the margin. A test that
-    finds no difference would not say so.
+    These are two one-sided tests at 2.5 % (Schuirmann 1987): runs are equal where the whole
+    interval lies within the margin. A test that finds no difference does not show equality.
     """
     within, apart = -margin < low and high < margin, low > 0 or high < 0
     if within:
@@ -153,26 +141,59 @@ def reading(low: float, high: float, margin: float) -> str:
     return APART if apart else OPEN
 
 
+def _accuracy(
+    right: np.ndarray, base: np.ndarray, groups: np.ndarray, margin: float, drawn: np.ndarray
+) -> dict[str, object]:
+    """Compare which images (bool, S,N) a run and the baseline classify rightly."""
+    patients = drawn.shape[1]
+    pairs = min(len(right), len(base))  # replicates with equal seeds have equal positions
+    change = right[:pairs].astype(np.int64) - base[:pairs]
+    by_patient = np.bincount(groups, change.sum(axis=0), patients).round().astype(np.int64)
+    mean_change = 100 * (right.mean(axis=0) - base.mean(axis=0))
+    images = drawn @ np.bincount(groups, minlength=patients)
+    low, high = bootstrap.interval(drawn @ np.bincount(groups, mean_change, patients) / images)
+    return {
+        "only_run": int((change > 0).sum()),
+        "only_baseline": int((change < 0).sum()),
+        "accuracy": float(mean_change.mean()),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "accuracy_p": sign_flips(by_patient),
+        "reading": reading(low, high, margin),
+    }
+
+
+def _area_difference(areas: Areas, base: Areas) -> dict[str, float]:
+    difference = areas.auroc - base.auroc
+    error = float(np.sqrt(((areas.influence - base.influence) ** 2).sum()))
+    half = float(stats.norm.ppf((1 + bootstrap.LEVEL) / 2)) * error
+    return {
+        "auroc": difference,
+        "auroc_low": difference - half,
+        "auroc_high": difference + half,
+        "auroc_p": normal_p(difference, error),
+    }
+
+
 def _right(predicted: Predicted) -> np.ndarray:
-    """Which images each replicate has right, bool, shape S,N."""
+    """Tell which images each replicate classifies rightly, bool, shape S,N."""
     return predicted.probabilities.argmax(axis=2) == predicted.labels
 
 
 def _area(positive: np.ndarray, scores: np.ndarray, groups: np.ndarray, size: int) -> Areas:
-    """One class against the rest."""
+    """Compute the area of one class against the rest; ``size`` is the number of patients."""
     counts = int(positive.sum()), int((~positive).sum())
     if not all(counts):
         return Areas(float("nan"), np.full(size, np.nan))
-    both, order = stats.rankdata(scores), np.empty(len(scores))
+    ranks, below = stats.rankdata(scores), np.empty(len(scores))
+    # ``below``: the share of the images of the other kind that score lower; ties count half.
     for part, others in ((positive, counts[1]), (~positive, counts[0])):
-        order[part] = (
-            both[part] - stats.rankdata(scores[part])
-        ) / others  # share of the others with smaller scores
-    order[~positive] = 1 - order[~positive]
-    area = float(order[positive].mean())
+        below[part] = (ranks[part] - stats.rankdata(scores[part])) / others
+    below[~positive] = 1 - below[~positive]
+    area = float(below[positive].mean())
     influence = np.zeros(size)
     for part, count in ((positive, counts[0]), (~positive, counts[1])):
         patients = len(np.unique(groups[part]))
         correction = np.sqrt(patients / (patients - 1)) if patients > 1 else 1.0
-        influence += correction * np.bincount(groups[part], (order[part] - area) / count, size)
+        influence += correction * np.bincount(groups[part], (below[part] - area) / count, size)
     return Areas(area, influence)

@@ -1,4 +1,4 @@
-"""Run folders of one run, read and checked against the index: the only input that metrics have."""
+"""Run folders of one run, read and checked against the index: the only input of the metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SPLITS = ("val", "test")
 
 @dataclass(frozen=True)
 class Replicate:
-    """One seed of a run as training left it."""
+    """The files of one seed of a run, as training wrote them."""
 
     folder: Path
     plan: RunPlan
@@ -32,7 +32,7 @@ class Replicate:
 
 @dataclass(frozen=True)
 class Predicted:
-    """A split as all replicates predicted it, ordered by id.
+    """The predictions of all replicates for a split, ordered by id.
 
     Attributes:
         ids: row ids of the index, int64, shape N.
@@ -49,13 +49,15 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Cases of a replicate and where its network looked, see ``gallery.gallery``.
+    """Grad-CAM heat maps of some test images of a replicate, see ``gallery.gallery``.
 
     Attributes:
-        cases: ``id, true, predicted`` (class names), ``probability`` (of the predicted class), ``right``; right first.
-        heat: Grad-CAM of the predicted class, float32 in [0, 1], shape n,h,w of the network's last maps.
-        images: what the network saw, uint8, shape n,H,W,3.
-        why: why there are no heat maps; empty where there are.
+        cases: ``id, true, predicted`` (class names), ``probability`` (of the predicted class),
+            ``right``; rightly classified images first.
+        heat: Grad-CAM of the predicted class, float32 in [0, 1], shape n,h,w: the resolution of
+            the network's last feature maps.
+        images: the network's inputs as images, uint8, shape n,H,W,3.
+        why: the reason why there are no heat maps; empty if there are.
     """
 
     cases: pd.DataFrame
@@ -68,7 +70,7 @@ def read(folder: str | Path) -> Replicate:
     """Read a finished run folder.
 
     Raises:
-        MedscaleError: when a file is missing, damaged or against the contract; the message names it.
+        MedscaleError: when a file is missing or damaged; the message names it.
     """
     folder = Path(folder)
     try:
@@ -77,30 +79,29 @@ def read(folder: str | Path) -> Replicate:
         raise MedscaleError(
             f"{folder / 'spec.json'} is no plan of a run: {error.errors()[0]['msg']}"
         ) from None
-    timing, environment = read_json(folder / "timing.json"), read_json(folder / "environment.json")
-    history = _table(folder / "history.csv", pd.read_csv)
     return Replicate(
-        folder,
-        plan,
-        timing,
-        environment,
-        history,
-        _table(folder / "predictions.parquet", pd.read_parquet),
+        folder=folder,
+        plan=plan,
+        timing=read_json(folder / "timing.json"),
+        environment=read_json(folder / "environment.json"),
+        history=_table(folder / "history.csv", pd.read_csv),
+        predictions=_table(folder / "predictions.parquet", pd.read_parquet),
     )
 
 
 def read_index(path: str | Path) -> pd.DataFrame:
-    """Read index.parquet: ``id, label, split, group`` and what else it has of each image.
+    """Read index.parquet: ``id, label, split, group`` and the metadata of each image.
 
-    The order of label's categories is the order of the classes.
+    The order of the categories of ``label`` is the order of the classes.
 
     Raises:
-        MedscaleError: when it is missing or damaged, or its labels are no category.
+        MedscaleError: when it is missing or damaged, or its labels are not categorical.
     """
     index = _table(Path(path), pd.read_parquet)
     if not isinstance(index["label"].dtype, pd.CategoricalDtype):
         raise MedscaleError(
-            f"{path}: `label` has no categories, so the order of the classes is unknown; index again"
+            f"{path}: `label` has no categories, so the order of the classes is unknown; "
+            "index again"
         )
     return index
 
@@ -109,8 +110,8 @@ def together(replicates: Sequence[Replicate], index: pd.DataFrame, split: str) -
     """Join the replicates' predictions of a split with the index.
 
     Raises:
-        MedscaleError: when an image is missing, stands twice, is unknown or has another label than in the index, or
-            when probabilities are not finite or do not sum to 1.
+        MedscaleError: when an image is missing, occurs twice, is unknown or has another label than
+            in the index, or when probabilities are not finite or do not sum to 1.
     """
     rows = index[index["split"] == split].sort_values("id")
     ids = rows["id"].to_numpy(np.int64)
@@ -124,7 +125,7 @@ def together(replicates: Sequence[Replicate], index: pd.DataFrame, split: str) -
 
 
 def same_run(replicates: Sequence[Replicate]) -> None:
-    """Refuse folders that are not replicates of one run, or twice the same seed.
+    """Refuse folders that are not replicates of one run, or that have the same seed.
 
     Raises:
         MedscaleError: naming the folder that differs.
@@ -135,7 +136,8 @@ def same_run(replicates: Sequence[Replicate]) -> None:
     for other in replicates[1:]:
         if other.plan.model_copy(update={"seed": first.plan.seed}) != first.plan:
             raise MedscaleError(
-                f"{other.folder} is not a replicate of {first.folder}: their plans differ by more than the seed"
+                f"{other.folder} is not a replicate of {first.folder}: their plans differ by more "
+                "than the seed"
             )
     seeds = [replicate.plan.seed for replicate in replicates]
     if len(set(seeds)) != len(seeds):
@@ -145,9 +147,10 @@ def same_run(replicates: Sequence[Replicate]) -> None:
 
 
 def digests(replicates: Sequence[Replicate], index: str | Path) -> dict[str, Any]:
-    """SHA-256 of what an evaluation reads: the index, and the predictions by seed."""
+    """Return the SHA-256 of the index, and of the predictions by seed."""
     predicted = {
-        str(one.plan.seed): sha256(one.folder / "predictions.parquet") for one in replicates
+        str(replicate.plan.seed): sha256(replicate.folder / "predictions.parquet")
+        for replicate in replicates
     }
     return {"index": sha256(index), "predictions": predicted}
 
@@ -155,46 +158,44 @@ def digests(replicates: Sequence[Replicate], index: str | Path) -> dict[str, Any
 def _probabilities(
     replicate: Replicate, split: str, ids: np.ndarray, labels: np.ndarray, classes: int
 ) -> np.ndarray:
-    where = replicate.folder / "predictions.parquet"
+    path = replicate.folder / "predictions.parquet"
     columns = [f"p_{code}" for code in range(classes)]
-    found = [name for name in replicate.predictions.columns if str(name).startswith("p_")]
-    if sorted(found) != sorted(columns):
+    present = [name for name in replicate.predictions.columns if str(name).startswith("p_")]
+    if sorted(present) != sorted(columns):
         raise MedscaleError(
-            f"{where}: probabilities of {len(found)} classes, but the index has {classes}"
+            f"{path}: probabilities of {len(present)} classes, but the index has {classes}"
         )
     table = replicate.predictions
     table = table[table["split"] == split].sort_values("id")
-    _same_images(where, split, table["id"].to_numpy(np.int64), ids)
+    _same_images(path, split, table["id"].to_numpy(np.int64), ids)
     wrong = np.flatnonzero(table["label"].to_numpy(np.int64) != labels)
     if len(wrong):
         raise MedscaleError(
-            f"{where}: {len(wrong)} labels of {split} differ from the index (first: id {ids[wrong[0]]}); "
-            "it was made from another index: train this run again"
+            f"{path}: {len(wrong)} labels of {split} differ from the index (first: id "
+            f"{ids[wrong[0]]}); it was made from another index: train this run again"
         )
     values = table[columns].to_numpy(np.float64)
-    bad = (
-        ~np.isfinite(values).all(axis=1)
-        | (np.abs(values.sum(axis=1) - 1) > 1e-2)
-        | (values < 0).any(axis=1)
-    )
+    sums_to_one = np.abs(values.sum(axis=1) - 1) <= 1e-2  # half precision rounds probabilities
+    bad = ~np.isfinite(values).all(axis=1) | ~sums_to_one | (values < 0).any(axis=1)
     if bad.any():
         raise MedscaleError(
-            f"{where}: {int(bad.sum())} rows of {split} are no probabilities (first: id {ids[bad][0]}); "
-            "each must be finite, 0 or more, and sum to 1"
+            f"{path}: {int(bad.sum())} rows of {split} are no probabilities (first: id "
+            f"{ids[bad][0]}); each must be finite, 0 or more, and sum to 1"
         )
     return values
 
 
-def _same_images(where: Path, split: str, found: np.ndarray, expected: np.ndarray) -> None:
-    unique, counts = np.unique(found, return_counts=True)
-    for wrong, what in (
+def _same_images(path: Path, split: str, ids: np.ndarray, expected: np.ndarray) -> None:
+    unique, counts = np.unique(ids, return_counts=True)
+    for wrong, problem in (
         (unique[counts > 1], "stand twice"),
         (np.setdiff1d(expected, unique), "are missing"),
         (np.setdiff1d(unique, expected), f"are not in the index as {split}"),
     ):
         if len(wrong):
             raise MedscaleError(
-                f"{where}: {len(wrong)} images of {split} {what} (first: id {wrong[0]}); train this run again"
+                f"{path}: {len(wrong)} images of {split} {problem} (first: id {wrong[0]}); "
+                "train this run again"
             )
 
 

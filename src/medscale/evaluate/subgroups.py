@@ -1,4 +1,4 @@
-"""How well a run does in parts of the test images: age bands, sex, view, source set."""
+"""Metrics of a run in subgroups of the test images: age bands, sex, view, source set."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ def subgroups(
     drawn: np.ndarray,
     whole: Sequence[Resampled],
 ) -> pd.DataFrame:
-    """Metrics in each part of the images.
+    """Compute metrics in each subgroup of the test images.
 
     Args:
-        predicted: the test split.
+        predicted: predictions of the test split.
         rows: the index's rows of the same images in the same order.
-        settings: which columns, the limits of age bands, and how many images a part needs.
-        drawn: resamples of the split's groups, from ``bootstrap.draw``.
-        whole: the metrics of all images on them, by replicate.
+        settings: columns, limits of age bands in years, smallest number of images of a subgroup.
+        drawn: resamples of the split's groups, from ``bootstrap.draw``, shape R,G.
+        whole: the metrics of all images on these resamples, by replicate.
 
     Returns:
-        A row a part and metric: ``by, part, images, groups, metric, mean, low, high`` (mean over seeds, interval over
-        patients); mean and interval are NaN in parts of fewer than ``settings.smallest`` images. Columns that the index
-        has not, or that are the same for all images, are left out. ``by`` is "all" for all images.
+        A row for each subgroup and metric: ``by, part, images, groups, metric, mean, low, high``
+        (mean over seeds, interval over patients); mean and interval are NaN in subgroups of fewer
+        than ``settings.smallest`` images. ``by`` is the column, or "all" for all images. Leaves
+        out columns that the index does not have or that are the same for all images.
     """
     parts = []
     for name in settings.subgroups:
@@ -46,25 +47,24 @@ def subgroups(
                 (name, part, values == part) for part in _order(values) if values.nunique() > 1
             ]
     everything = np.ones(len(rows), bool)
-    found = _rows(predicted, ("all", "all images"), everything, [one.overall for one in whole])
-    for by, part, of in parts:
-        here = np.asarray(of)
-        found += _rows(
-            predicted, (by, part), here, _resampled(predicted, here, drawn, settings.smallest)
-        )
-    return pd.DataFrame(found)
+    lines = _rows(predicted, ("all", "all images"), everything, [r.overall for r in whole])
+    for by, part, selected in parts:
+        mask = np.asarray(selected)
+        resampled = _resampled(predicted, mask, drawn, settings.smallest)
+        lines += _rows(predicted, (by, part), mask, resampled)
+    return pd.DataFrame(lines)
 
 
 def _resampled(
-    predicted: Predicted, here: np.ndarray, drawn: np.ndarray, smallest: int
+    predicted: Predicted, mask: np.ndarray, drawn: np.ndarray, smallest: int
 ) -> list[dict[str, np.ndarray]] | None:
-    """The metrics of the images ``here`` on each resample, by replicate; None: there are too few of them."""
-    if here.sum() < smallest:
+    """Return the metrics of some images on each resample, by replicate; None for too few images."""
+    if mask.sum() < smallest:
         return None
-    labels, groups = predicted.labels[here], predicted.groups[here]
-    with np.errstate(invalid="ignore"):  # a resample without any image of the part is undefined
+    labels, groups = predicted.labels[mask], predicted.groups[mask]
+    with np.errstate(invalid="ignore"):  # undefined in a resample without images of the subgroup
         return [
-            bootstrap.resample(labels, odds[here], groups, drawn, micro=False).overall
+            bootstrap.resample(labels, odds[mask], groups, drawn, micro=False).overall
             for odds in predicted.probabilities
         ]
 
@@ -72,21 +72,19 @@ def _resampled(
 def _rows(
     predicted: Predicted,
     name: tuple[str, str],
-    here: np.ndarray,
+    mask: np.ndarray,
     resampled: list[dict[str, np.ndarray]] | None,
 ) -> list[dict[str, object]]:
-    head = {"by": name[0], "part": name[1], "images": int(here.sum())}
-    head["groups"] = len(np.unique(predicted.groups[here]))
+    head = {"by": name[0], "part": name[1], "images": int(mask.sum())}
+    head["groups"] = len(np.unique(predicted.groups[mask]))
     if resampled is None:
-        return [
-            head | {"metric": metric, "mean": np.nan, "low": np.nan, "high": np.nan}
-            for metric in METRICS
-        ]
-    points = [metrics.point(predicted.labels[here], odds[here]) for odds in predicted.probabilities]
+        undefined = dict.fromkeys(("mean", "low", "high"), np.nan)
+        return [head | {"metric": metric} | undefined for metric in METRICS]
+    points = [metrics.point(predicted.labels[mask], odds[mask]) for odds in predicted.probabilities]
     rows = []
     for metric in METRICS:
-        low, high = bootstrap.interval(np.mean([one[metric] for one in resampled], axis=0))
-        mean = float(np.mean([one[metric] for one in points]))
+        low, high = bootstrap.interval(np.mean([values[metric] for values in resampled], axis=0))
+        mean = float(np.mean([values[metric] for values in points]))
         rows.append(head | {"metric": metric, "mean": mean, "low": low, "high": high})
     return rows
 
@@ -96,7 +94,7 @@ def _words(column: pd.Series) -> pd.Series:
 
 
 def _bands(ages: pd.Series, limits: Sequence[float]) -> pd.Series:
-    """Ages as bands such as "40-59": from a limit to below the next."""
+    """Return the band of each age in years, such as "40 to below 60"."""
     ends = [-np.inf, *sorted(limits), np.inf]
     names = [_band(low, high) for low, high in pairwise(ends)]
     cut = pd.cut(ages.astype("float64"), ends, right=False, labels=names).astype("object")
@@ -110,7 +108,7 @@ def _band(low: float, high: float) -> str:
 
 
 def _order(values: pd.Series) -> list[str]:
-    """Parts in alphabetical order, "below" first, what is unknown last."""
+    """Sort the subgroups by name, with "below ..." first and unknown values last."""
     return sorted(
         values.unique(), key=lambda part: (part == UNKNOWN, not part.startswith("below"), part)
     )

@@ -1,8 +1,9 @@
-"""summary.json: a run's marks, settings, metrics and times, gathered over its replicates."""
+"""The content of summary.json: a run's marks, settings, metrics and times over its replicates."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from medscale.evaluate.replicates import Replicate
 
 # Columns of history.csv, in seconds; the first three add up to an epoch's training time.
 KINDS = ("data", "compute", "communication", "checkpoint", "validation")
-TOLD = 10  # most frequent confusions
+LISTED = 10  # most frequent confusions
 CLOCKS = (
     "seconds_per_epoch",
     "first_epoch_seconds",
@@ -30,8 +31,8 @@ CLOCKS = (
 
 
 def summarise(evaluation: Evaluation) -> dict[str, Any]:
-    """The content of summary.json of a classification; a value that is undefined is null."""
-    said = describe(
+    """Return the content of summary.json of a classification; undefined values are None."""
+    summary = describe(
         evaluation.replicates,
         evaluation.counts,
         evaluation.scores,
@@ -39,16 +40,19 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
         evaluation.paired_with,
         evaluation.inputs,
     )
-    said |= {"classes": evaluation.classes, "confusion": evaluation.confusion.tolist()}
-    said["calibration"] = {
+    summary |= {"classes": evaluation.classes, "confusion": evaluation.confusion.tolist()}
+    summary["calibration"] = {
         "fitted_on": "val",
         "temperature": float(np.mean(evaluation.temperatures)),
         "temperatures": evaluation.temperatures,
         "bins": BINS,
     }
-    tables = {"operating": evaluation.operating, "subgroups": evaluation.subgroups}
-    tables["confusions"] = evaluation.confusions.head(TOLD)
-    return plain(said | {name: table.to_dict("records") for name, table in tables.items()})
+    tables = {
+        "operating": evaluation.operating,
+        "subgroups": evaluation.subgroups,
+        "confusions": evaluation.confusions.head(LISTED),
+    }
+    return plain(summary | {name: table.to_dict("records") for name, table in tables.items()})
 
 
 def describe(
@@ -59,7 +63,10 @@ def describe(
     paired_with: str,
     inputs: dict[str, Any],
 ) -> dict[str, Any]:
-    """What summary.json says of any run: marks, settings, metrics and times; undefined values are NaN."""
+    """Return the part of summary.json that any run has: marks, settings, metrics and times.
+
+    Undefined values are NaN; ``plain`` turns them into None.
+    """
     first = replicates[0]
     plan = first.plan
     return {
@@ -92,9 +99,10 @@ def describe(
 
 
 def timing(replicates: list[Replicate]) -> dict[str, Any]:
-    """Clocks over replicates: ``values`` a seed, and ``mean, sd, low, high`` (Student's t) of them.
+    """Return each clock's ``values`` by seed and their ``mean, sd, low, high`` (Student's t).
 
-    ``seconds_by_kind`` are means over the epochs after the first (which warms up), or that one where it is alone.
+    ``seconds_by_kind`` are means over the epochs after the first, in which the device warms up; a
+    training of one epoch has only that one. Memory is in MB, energy in joules.
     """
     clocks: dict[str, Any] = {
         name: _spread([r.timing[name] for r in replicates]) for name in CLOCKS
@@ -120,7 +128,7 @@ def timing(replicates: list[Replicate]) -> dict[str, Any]:
 
 
 def one_line(summary: dict[str, Any]) -> str:
-    """A result on one line of a terminal."""
+    """Return a result as one line for the terminal."""
     test, clock = summary["metrics"]["test"], summary["timing"]["seconds_per_epoch"]["mean"]
     if summary.get("detect"):
         parts = [
@@ -131,21 +139,18 @@ def one_line(summary: dict[str, Any]) -> str:
         parts = [
             _percent("accuracy", test["accuracy"]),
             _percent("balanced", test["balanced_accuracy"]),
+            _fraction("AUROC", test["auroc"]),
         ]
-        parts.append(_fraction("AUROC", test["auroc"]))
     parts.append(f"{clock:.3g} s an epoch")
     text = f"{summary['run']['name']:<18} {', '.join(parts)}"
     marks = summary["marks"]
-    flags = [
-        name
-        for name, on in (("synthetic", marks["synthetic"]), ("stand-in", marks["stand_in"]))
-        if on
-    ]
+    names = {"synthetic": "synthetic", "stand_in": "stand-in"}
+    flags = [name for key, name in names.items() if marks[key]]
     return f"{text}  [{', '.join(flags)}]" if flags else text
 
 
 def plain(value: Any) -> Any:
-    """The same value with NaN as None, which JSON can hold."""
+    """Replace NaN by None in nested dictionaries and lists, since JSON has no NaN."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -156,13 +161,12 @@ def plain(value: Any) -> Any:
 def _metrics(scores: pd.DataFrame) -> dict[str, dict[str, Any]]:
     names = ["mean", "low", "high", "seed_sd", "seed_low", "seed_high"]
     seeds = [column for column in scores.columns if column.endswith("_value")]
-    found: dict[str, dict[str, Any]] = {}
+    by_split: dict[str, dict[str, Any]] = {}
     for row in scores.to_dict("records"):
-        values = {name: float(row[name]) for name in names} | {
-            "values": [float(row[s]) for s in seeds]
-        }
-        found.setdefault(str(row["split"]), {})[str(row["metric"])] = values
-    return found
+        values: dict[str, Any] = {name: float(row[name]) for name in names}
+        values |= {"values": [float(row[seed]) for seed in seeds]}
+        by_split.setdefault(str(row["split"]), {})[str(row["metric"])] = values
+    return by_split
 
 
 def _spread(values: list[float]) -> dict[str, Any]:
@@ -170,16 +174,17 @@ def _spread(values: list[float]) -> dict[str, Any]:
 
 
 def _percent(name: str, score: dict[str, float | None]) -> str:
-    mean, low, high = (score[key] for key in ("mean", "low", "high"))
-    if mean is None or low is None or high is None:
-        return f"{name} undefined"
-    return f"{name} {100 * mean:.1f} % ({100 * low:.1f}–{100 * high:.1f})"
+    return _interval(name, score, lambda value: f"{100 * value:.1f}", " %")
 
 
 def _fraction(name: str, score: dict[str, float | None]) -> str:
+    return _interval(name, score, lambda value: f"{value:.3f}")
+
+
+def _interval(
+    name: str, score: dict[str, float | None], number: Callable[[float], str], unit: str = ""
+) -> str:
     mean, low, high = (score[key] for key in ("mean", "low", "high"))
-    return (
-        f"{name} undefined"
-        if None in (mean, low, high)
-        else f"{name} {mean:.3f} ({low:.3f}–{high:.3f})"
-    )
+    if mean is None or low is None or high is None:
+        return f"{name} undefined"
+    return f"{name} {number(mean)}{unit} ({number(low)}–{number(high)})"

@@ -17,12 +17,13 @@ import pandas as pd
 from distributed import Client
 
 from medscale.base.log import log
-from medscale.config.sections import Enhance, Preprocess
-from medscale.data.build import SMALLEST, Work, chunks, make_chunk, read_index
+from medscale.config.sections import Enhance
+from medscale.data.build import Work, chunks, make_chunk, read_index
 from medscale.data.cluster import client, run_all
+from medscale.data.limits import SMALLEST_CHUNK
 from medscale.data.preprocess import preprocess
+from medscale.data.settings import Dask, Preprocess
 from medscale.measure.record import cores, in_turns, warm
-from medscale.resources.machines import Dask
 
 SPLITS = ("train", "val", "test")
 # Tasks for each of the largest number of workers. With fewer, all workers but one would wait for
@@ -90,14 +91,14 @@ def _measure(
 
 def task_size(images: int, workers: int, settings: Preprocess) -> int:
     """Return the images in a task: ``TASKS`` tasks a worker, and at most a chunk's images each."""
-    return max(1, min(images // (TASKS * workers), settings.chunk or SMALLEST))
+    return max(1, min(images // (TASKS * workers), settings.chunk or SMALLEST_CHUNK))
 
 
 @contextmanager
 def cluster(workers: int, raw: Path, settings: Preprocess) -> Iterator[Client]:
     """Start a local cluster, pin its workers to cores, and have each preprocess one image."""
     blank = np.zeros((2 * settings.size, 2 * settings.size, 3), np.uint8)
-    with client(Dask(workers=workers), tasks=workers, folder=raw) as connection:
+    with client(Dask(workers=workers), make_chunk, tasks=workers, folder=raw) as connection:
         own = cores()
         for number, worker in enumerate(sorted(connection.scheduler_info(n_workers=-1)["workers"])):
             connection.run(stay_on, own[number % len(own)], workers=[worker])

@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Preprocess
 from medscale.data.augment import MEAN, STD
 from medscale.data.preprocess import preprocess
+from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards
 from medscale.engine.plan import Augment
 

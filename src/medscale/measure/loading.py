@@ -22,10 +22,11 @@ import torch
 
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log
-from medscale.config.sections import Loading, Preprocess
+from medscale.config.sections import Loading
 from medscale.data.build import read_index
 from medscale.data.loader import Loader
 from medscale.data.random import permutation
+from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards
 from medscale.engine.plan import Augment
 from medscale.measure.loaders import Batch, Photographs, by_dataloader, by_hand

@@ -1,1 +1,1 @@
-"""Figures, tables, numbers and the paper, all from result folders."""
+"""Figures, tables and facts of studies; each chapter is a folder, listed in chapters.py."""

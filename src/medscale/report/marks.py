@@ -1,23 +1,30 @@
-"""What must be said beside every figure, table and page that shows a stand-in: synthetic images, CPUs for GPUs."""
+"""The mark of figures, tables and pages that show stand-ins: synthetic images, CPUs for GPUs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 SYNTHETIC = "synthetic images"
 STAND_IN = "CPU processes in place of GPUs"
 REDUCED = "reduced network and images"
+Marks = dict[str, Any]  # `synthetic, stand_in, scale` of summary.json
 
 
-def mark(marks: Iterable[dict[str, Any]]) -> str:
-    """What to say of results with these ``synthetic, stand_in, scale`` (summary.json); empty if all is real."""
+def mark(marks: Iterable[Marks]) -> str:
+    """Return the mark for results with these marks; empty if all of them are real."""
     marks = list(marks)
     parts = [
         text
         for key, text in (("synthetic", SYNTHETIC), ("stand_in", STAND_IN))
-        if any(m[key] for m in marks)
+        if any(of_result[key] for of_result in marks)
     ]
-    if any(m["scale"] == "demo" for m in marks):
+    if any(of_result["scale"] == "demo" for of_result in marks):
         return "demo: " + "; ".join(parts or [REDUCED])
     return "; ".join(parts)
+
+
+def distinct(summaries: Sequence[dict[str, Any]]) -> list[Marks]:
+    """Return the different marks of results (their summary.json), in a fixed order."""
+    pairs = {tuple(sorted(summary["marks"].items())) for summary in summaries}
+    return sorted((dict(pair) for pair in pairs), key=str)

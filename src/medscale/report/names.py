@@ -1,13 +1,15 @@
-"""How runs are called and drawn: one label, colour, marker and line for each, the same in all figures and tables."""
+"""Names and looks of runs: one label, colour, marker and line each, the same in all figures."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
 from zlib import crc32
 
+from medscale.engine.parallel.strategies.registry import STRATEGIES
+from medscale.engine.parallel.strategies.strategy import Look
 from medscale.engine.run import RunSpec
+from medscale.serve.formats.registry import looks
 
-# Okabe & Ito (2008), told apart with every kind of colour vision.
+# Okabe & Ito (2008): colours that can be told apart with every kind of colour vision.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY, BROWN, WINE, OLIVE = "#7F7F7F", "#8C510A", "#882255", "#999933"
@@ -25,63 +27,53 @@ LINES: tuple[str | tuple[int, tuple[int, ...]], ...] = (
     (0, (3, 1, 1, 1)),
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
-OTHER_MARKERS = ("p", "d", "h", "1", "8", "2", "H", "3")  # of runs with another batch or network
+VARIANT_MARKERS = ("p", "d", "h", "1", "8", "2", "H", "3")  # of another batch size or network
 
+SPLITS = ("train", "val", "test")
 SPLITS_IN_WORDS = {"train": "training", "val": "validation", "test": "test", "all": "all"}
-NAMES = {"serial": "serial", "ddp": "DDP", "fsdp": "FSDP", "mp": "MP"}
-FAMILIES = {  # a look of its own each, so that no two are drawn alike in any figure
-    ("serial", False, False): 6,
-    ("serial", True, False): 3,
-    ("ddp", False, False): 0,
-    ("ddp", True, False): 1,
-    ("ddp", True, True): 2,
-    ("ddp", False, True): 4,
-    ("fsdp", False, False): 5,
-    ("fsdp", True, False): 7,
-    ("mp", False, False): 8,
-    ("mp", True, False): 9,
-}
-
-
-class Look(NamedTuple):
-    """How a family of runs is drawn."""
-
-    colour: str
-    marker: str
-    line: str | tuple[int, tuple[int, ...]]
-
 
 LOOKS = tuple(map(Look, COLOURS, MARKERS, LINES))
+# ways of running a trained network, in all figures of them
+WAYS = {name: LOOKS[number] for name, number in looks().items()}
 
 
 def family(run: str) -> str:
-    """A run's strategy and precision in words: "DDP + AMP"."""
+    """Return a run's strategy and precision in words: "DDP + AMP"."""
     spec = RunSpec.parse(run)
-    parts = [NAMES[spec.strategy], *(["AMP"] if spec.amp else []), *(["MP"] if spec.mp else [])]
-    return " + ".join(parts) + "".join(f", {part}" for part in _variant(spec))
+    strategy = STRATEGIES[spec.strategy].title
+    parts = [strategy, *(["AMP"] if spec.amp else []), *(["MP"] if spec.mp else [])]
+    return ", ".join([" + ".join(parts), *_variant(spec)])
 
 
 def label(run: str) -> str:
-    """A run in words: "DDP + AMP, 2 GPU"."""
+    """Return a run in words: "DDP + AMP, 2 GPU"."""
     spec = RunSpec.parse(run)
     plain = spec.model_copy(update={"batch": None, "model": None})
     return ", ".join([family(plain.name), f"{spec.devices} {spec.device.upper()}", *_variant(spec)])
 
 
+def title(run: str) -> str:
+    """Return a run in words on two lines."""
+    return label(run).replace(", ", "\n", 1)
+
+
 def look(run: str) -> Look:
-    """Colour, marker and line of a run's family; with another batch or network a darker colour and other marks."""
+    """Return the look of a run's family.
+
+    Another batch size or network than the study's has a darker colour and another marker, chosen
+    by a checksum of its name, so that it does not depend on the other runs of a figure.
+    """
     spec = RunSpec.parse(run)
-    own = FAMILIES[spec.strategy, spec.amp, spec.mp]
-    plain = LOOKS[own]
-    if not (other := _variant(spec)):
+    plain = STRATEGIES[spec.strategy].look(amp=spec.amp, mp=spec.mp)
+    place = COLOURS.index(plain.colour) if plain.colour in COLOURS else len(COLOURS)
+    if not (variant := _variant(spec)):
         return plain
-    chosen = (crc32(", ".join(other).encode()) + own) % len(
-        OTHER_MARKERS
-    )  # the same whatever other runs a figure has
+    chosen = (crc32(", ".join(variant).encode()) + place) % len(VARIANT_MARKERS)
     share, towards = 0.3 + 0.1 * (chosen % 4), 255 if plain.colour == BLACK else 0
-    parts = [int(plain.colour[at : at + 2], 16) for at in (1, 3, 5)]
-    colour = "#" + "".join(f"{round((1 - share) * part + share * towards):02X}" for part in parts)
-    return Look(colour, OTHER_MARKERS[chosen], LINES[chosen])
+    channels = [int(plain.colour[at : at + 2], 16) for at in (1, 3, 5)]
+    mixed = [round((1 - share) * channel + share * towards) for channel in channels]
+    colour = "#" + "".join(f"{channel:02X}" for channel in mixed)
+    return Look(colour, VARIANT_MARKERS[chosen], LINES[chosen])
 
 
 def _variant(spec: RunSpec) -> list[str]:

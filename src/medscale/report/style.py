@@ -1,13 +1,13 @@
-"""One look for all figures: vector PDF, embedded fonts, the same bytes from the same data, and the demo mark."""
+"""The look of all figures: vector PDF with embedded fonts, the same bytes for the same data."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, wraps
+from functools import cache
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -20,16 +20,13 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
 from medscale.base.files import atomic
-from medscale.report.names import GREY, VERMILION
+from medscale.report.names import GREY, VERMILION, Look
 
-P = ParamSpec("P")
-WIDTH = (
-    6.5  # inches: the paper's text width, so that letters are as large in the figure as in the text
-)
-STRIP = 0.18  # inches below a figure, for its mark
+WIDTH = 6.5  # inches: the paper's text width, so that letters have the size of the text's
+STRIP = 0.18  # inches below a figure for its mark
 DPI = 150  # of a PNG
 METADATA: dict[str, dict[str, str | None]] = {
-    "pdf": {"CreationDate": None, "Creator": "medscale"},
+    "pdf": {"CreationDate": None, "Creator": "medscale"},  # a date would change the bytes
     "png": {"Software": "medscale"},
 }
 FONT = "DejaVu Sans"
@@ -55,37 +52,36 @@ RC: dict[Any, Any] = {
     "text.parse_math": False,
     "figure.constrained_layout.use": True,
 }
+REFERENCE: dict[str, Any] = {"color": GREY, "linewidth": 0.8}  # lines of no measurement
 
 
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Run a drawing function under the house's style, whatever the caller's settings are."""
-
-    @wraps(draw)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with _house():
-            return draw(*args, **kwargs)
-
-    return wrapped
+@contextmanager
+def house() -> Iterator[None]:
+    """Apply this style, whatever the caller's settings of Matplotlib are."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(RC)
+        yield
 
 
 def new(height: float, width: float = WIDTH) -> Figure:
-    """An empty figure of a size in inches."""
+    """Return an empty figure; ``height`` and ``width`` are inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasPdf(figure)
     return figure
 
 
 def save(figure: Figure, path: str | Path, mark: str = "") -> None:
-    """Write a figure as PDF or PNG (as the name ends), atomically, undated; ``mark`` stands below on its own strip."""
+    """Write a figure as PDF or PNG, by the ending of ``path``; ``mark`` is printed below it."""
     width, height = figure.get_size_inches()
     strip = STRIP if mark else 0
-    with _house():
+    with house():
         figure.text(
             0.995, (0.02 - strip) / height, mark, ha="right", va="bottom", size=7, color=VERMILION
         )
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
-        for legend in figure.legends:  # else they would move into the strip
+        for legend in figure.legends:  # otherwise they would move into the strip
             legend.set_bbox_to_anchor((0, 0, 1, 1), transform=figure.transFigure)
         page = Bbox.from_extents(0, -strip, width, height)
         with atomic(path) as temporary:
@@ -95,42 +91,126 @@ def save(figure: Figure, path: str | Path, mark: str = "") -> None:
             )
 
 
-def grid(count: int, across: int) -> tuple[int, int]:
-    """Rows and columns for ``count`` panels, at most ``across`` a row and as even as can be."""
-    rows = -(-count // across)
+def grid(count: int, columns: int) -> tuple[int, int]:
+    """Return rows and columns for ``count`` panels, as even as ``columns`` a row allow."""
+    rows = -(-count // columns)
     return rows, -(-count // rows)
 
 
 def panels(figure: Figure, count: int, columns: int, rows_each: int = 1) -> list[list[Axes]]:
-    """Small multiples: for each of ``count`` items a column of ``rows_each`` axes; those left over are removed."""
+    """Return, for each of ``count`` items, a column of ``rows_each`` axes."""
     bands = -(-count // columns)
     axes = figure.subplots(bands * rows_each, columns, squeeze=False)
-    each = [
+    items = [
         [axes[n // columns * rows_each + row, n % columns] for row in range(rows_each)]
         for n in range(bands * columns)
     ]
-    for unused in (one for column in each[count:] for one in column):
+    for unused in (panel for column in items[count:] for panel in column):
         unused.remove()
-    return each[:count]
+    return items[:count]
+
+
+def rows(axes: Axes, labels: Sequence[str]) -> np.ndarray:
+    """Label a horizontal row for each item, the first on top; return the heights of the rows."""
+    heights = np.arange(len(labels))[::-1]
+    axes.set_yticks(heights, labels)
+    axes.set_ylim(-0.6, len(labels) - 0.4)
+    return heights
+
+
+def interval(axes: Axes, height: float, ends: Iterable[Any], look: Look, **options: Any) -> None:
+    """Draw a value and its interval in a row of ``rows``.
+
+    Args:
+        axes: the panel.
+        height: the row's.
+        ends: value, lower and upper end.
+        look: colour and marker.
+        options: further options of ``errorbar``.
+    """
+    value, low, high = (np.array([end], dtype=float) for end in ends)
+    drawn: dict[str, Any] = {"color": look.colour, "marker": look.marker, "capsize": 2} | options
+    axes.errorbar(value, height, xerr=errors(value, low, high), **drawn)
+
+
+def score_ends(score: dict[str, Any], scale: float = 1) -> list[float]:
+    """Return the mean and the interval of a metric of summary.json, NaN where undefined."""
+    return [np.nan if score[end] is None else scale * score[end] for end in ("mean", "low", "high")]
+
+
+def column_ends(table: Any, column: str) -> list[np.ndarray]:
+    """Return a column of a table and the ends of its range (columns ``_low`` and ``_high``)."""
+    return [table[f"{column}{end}"].to_numpy(float) for end in ("", "_low", "_high")]
+
+
+def errors(center: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Return the lengths of error bars, shape 2,N, from the ends of intervals."""
+    return np.clip(np.array([center - low, high - center]), 0, None)
+
+
+def binary(axes: Axes, which: Literal["x", "y"], ticks: Any = None) -> None:
+    """Make an axis logarithmic to the base 2, with plain numbers at ``ticks``."""
+    getattr(axes, f"set_{which}scale")("log", base=2)
+    if ticks is not None:
+        axes.set(**{f"{which}ticks": ticks})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def devices(axes: Axes, counts: Any, title: str) -> None:
+    """Make the horizontal axis one of numbers of devices or processes."""
+    binary(axes, "x", counts)
+    axes.set(xlim=(counts[0] * 0.85, max(counts[-1], 2) * 1.18), xlabel=title)
+
+
+def logarithmic(axis: Axis) -> None:
+    """Label 1, 2 and 5 of each power of ten as plain numbers; the caller sets the scale."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def legend_beside(axes: Axes, *, alone: bool) -> None:
-    """Put a panel's legend below it, or to its right where the panel is ``alone`` and has the whole width."""
+    """Put a panel's legend below it, or to its right where the panel is ``alone`` in the figure."""
     if alone:
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     else:
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.22), ncols=2)
 
 
-def logarithmic(axis: Axis) -> None:
-    """Tell values at 1, 2 and 5 of each power of ten, as plain numbers; the scale itself is set by the caller."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.set_minor_locator(NullLocator())
+def legend_below(
+    figure: Figure, handles: Sequence[Any], labels: Any = None, ncols: int = 4
+) -> None:
+    """Put the figure's legend below all panels."""
+    words = () if labels is None else (labels,)
+    options: dict[str, Any] = {"loc": "outside lower center", "ncols": ncols, "columnspacing": 1.2}
+    figure.legend(handles, *words, **options) if words else figure.legend(
+        handles=handles, **options
+    )
+
+
+def bare(axes: Axes) -> None:
+    """Remove ticks and grid, for an image."""
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+
+
+def empty(axes: Axes, reason: str) -> None:
+    """Print in an empty panel why nothing is drawn."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, reason, ha="center", va="center", transform=axes.transAxes, color=GREY)
+
+
+def only_text(reason: str) -> Figure:
+    """Return a figure that says why nothing is drawn."""
+    figure = new(1.2)
+    empty(figure.subplots(), reason)
+    return figure
 
 
 def shorten(text: str, length: int = 26) -> str:
-    """A class name that fits beside an axis; letters that the font lacks stand as their code, as [U+80BA]."""
+    """Shorten a class name; letters that the font lacks become their code, as [U+80BA]."""
     text = "".join(
         letter if ord(letter) in _glyphs() else f"[U+{ord(letter):04X}]" for letter in text
     )
@@ -138,7 +218,7 @@ def shorten(text: str, length: int = 26) -> str:
 
 
 def wrapped(text: str, length: int) -> str:
-    """A class name on at most two lines of ``length`` letters."""
+    """Break a class name into at most two lines of ``length`` letters."""
     lines = textwrap.wrap(shorten(text, 10 * length), length)
     return "\n".join([*lines[:1], *([shorten(" ".join(lines[1:]), length)] if lines[1:] else [])])
 
@@ -146,22 +226,3 @@ def wrapped(text: str, length: int) -> str:
 @cache
 def _glyphs() -> frozenset[int]:
     return frozenset(get_font(findfont(FONT)).get_charmap())
-
-
-def empty(axes: Axes, why: str) -> None:
-    """Say in an empty panel why nothing is drawn."""
-    axes.set_axis_off()
-    axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes, color=GREY)
-
-
-def errors(center: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Lengths of error bars, shape 2,N, from the ends of intervals."""
-    return np.clip(np.array([center - low, high - center]), 0, None)
-
-
-@contextmanager
-def _house() -> Iterator[None]:
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(RC)
-        yield

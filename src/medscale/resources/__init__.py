@@ -1,1 +1,1 @@
-"""What jobs ask of machines: GPUs, memory, wall time, money, containers and SLURM."""
+"""Resources of jobs: GPUs, memory, wall time, money, containers and SLURM."""

@@ -1,4 +1,4 @@
-"""The GPUs of this machine, and their lease: a run takes cards that are free, and waits while too few are."""
+"""The GPUs of this machine and their lease: a run takes free cards, or waits for them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from filelock import FileLock, Timeout
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log
 
-FOLDER = Path(
-    "/tmp/medscale-cards"
-)  # one for all users of a machine, and seen from inside containers
-EACH_S = 0.5
-FOR_ALL = 0o666
+# One folder for all users of a machine; containers mount /tmp and see it too.
+FOLDER = Path("/tmp/medscale-cards")
+POLL_S = 0.5
+FILE_MODE = 0o666  # every user can lock the files
 
 
-def found() -> list[str]:
-    """UUIDs of this machine's GPUs in PCI order, asked through NVML; empty where there is no driver."""
+def installed() -> list[str]:
+    """Return the UUIDs of this machine's GPUs in PCI order, from NVML; empty without a driver."""
     import pynvml
 
     try:
@@ -36,11 +35,12 @@ def found() -> list[str]:
 
 
 def visible() -> list[str]:
-    """The same, or those of them that CUDA_VISIBLE_DEVICES names: by number in PCI order, or by (MIG) UUID.
+    """Return the GPUs that CUDA_VISIBLE_DEVICES names: by number in PCI order, or by (MIG) UUID.
 
-    SLURM sets it to a job's own cards; where it also hides the others, NVML lists those alone.
+    Without that variable all are visible. SLURM sets it to a job's cards; where SLURM also hides
+    the other cards, NVML lists only the job's.
     """
-    cards, named = found(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    cards, named = installed(), os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None or not cards:
         return cards
     chosen = []
@@ -49,26 +49,50 @@ def visible() -> list[str]:
             chosen.append(name)
         elif name.isdigit() and int(name) < len(cards):
             chosen.append(cards[int(name)])
-        else:  # as CUDA does: what comes after an invalid entry is not seen
+        else:  # as in CUDA, an invalid entry hides all entries after it
             break
     return chosen
 
 
 @contextmanager
-def lease(run: str, count: int, pool: Sequence[str], folder: Path = FOLDER) -> Iterator[list[str]]:
-    """Hold ``count`` cards of ``pool`` that no other run on this machine holds; waits in turn for them.
+def reserve(run: str, count: int) -> Iterator[None]:
+    """Hold ``count`` free GPUs of this machine for this process and its children.
 
-    Each card is a lock on a file, which the system lets go of when its process ends, however that comes. Whoever waits
-    stands in a queue (a lock too), so that a run on four cards is not passed by for ever by runs on one.
+    They see these GPUs only, and run on the CPU cores that go with them.
 
     Args:
         run: name for messages.
-        count: number of cards.
-        pool: names of the cards that may be taken.
-        folder: where the locks lie.
+        count: number of GPUs.
 
     Raises:
-        MedscaleError: when there are fewer cards than that at all.
+        MedscaleError: when this machine has too few GPUs.
+    """
+    pool = visible()
+    with lease(run, count, pool) as leased:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(leased)
+        os.sched_setaffinity(0, cores(leased, pool, sorted(os.sched_getaffinity(0))))
+        yield
+
+
+@contextmanager
+def lease(run: str, count: int, pool: Sequence[str], folder: Path = FOLDER) -> Iterator[list[str]]:
+    """Hold ``count`` cards of ``pool`` that no other run on this machine holds, or wait for them.
+
+    Each card is a lock on a file, which the system releases when its process ends for any reason.
+    Waiting runs queue (the queue is a lock too), so that runs on one card cannot overtake a run on
+    four cards for ever.
+
+    Args:
+        run: name of the run, for messages.
+        count: number of cards.
+        pool: names of the cards that may be taken.
+        folder: folder of the locks.
+
+    Yields:
+        The names of the leased cards.
+
+    Raises:
+        MedscaleError: when the pool has fewer cards.
     """
     if len(pool) < count:
         raise too_few(run, count, len(pool))
@@ -86,20 +110,20 @@ def lease(run: str, count: int, pool: Sequence[str], folder: Path = FOLDER) -> I
                     len(pool),
                 )
             while not mine:
-                time.sleep(EACH_S)
+                time.sleep(POLL_S)
                 mine = _take(held, count, pool, folder)
         yield mine
 
 
 @contextmanager
 def _turn(run: str, folder: Path) -> Iterator[None]:
-    """Stand in the queue; whoever is first in it waits for cards alone."""
-    queue = FileLock(folder / "queue.lock", mode=FOR_ALL)
+    """Queue behind other waiting runs; the first in the queue waits for cards."""
+    queue = FileLock(folder / "queue.lock", mode=FILE_MODE)
     try:
         queue.acquire(timeout=0)
     except Timeout:
         log.info("%s waits for GPUs behind another run", run)
-        queue.acquire(poll_interval=EACH_S)
+        queue.acquire(poll_interval=POLL_S)
     try:
         yield
     finally:
@@ -107,11 +131,11 @@ def _turn(run: str, folder: Path) -> Iterator[None]:
 
 
 def _take(held: ExitStack, count: int, pool: Sequence[str], folder: Path) -> list[str]:
-    """Lock the first ``count`` free cards and return them; none, and no lock, where fewer are free."""
+    """Lock and return the first ``count`` free cards; nothing if fewer are free."""
     with ExitStack() as taken:
         mine: list[str] = []
         for card in pool:
-            lock = FileLock(folder / f"{card.replace('/', '_')}.lock", mode=FOR_ALL)
+            lock = FileLock(folder / f"{card.replace('/', '_')}.lock", mode=FILE_MODE)
             try:
                 taken.enter_context(lock.acquire(timeout=0))
             except Timeout:
@@ -124,16 +148,17 @@ def _take(held: ExitStack, count: int, pool: Sequence[str], folder: Path) -> lis
 
 
 def cores(mine: Sequence[str], pool: Sequence[str], all_cores: Sequence[int]) -> list[int]:
-    """The cores that go with leased cards: as large a share of ``all_cores`` as the cards are of the pool."""
+    """Return the cores of leased cards: as large a share of all as the cards of the pool."""
     share = len(all_cores) // len(pool)
     if share == 0 or len(mine) == len(pool):
         return list(all_cores)
     return [core for card in mine for core in all_cores[pool.index(card) * share :][:share]]
 
 
-def too_few(run: str, needed: int, there: int) -> MedscaleError:
-    """What to say where a machine has not the GPUs that a run asks for."""
+def too_few(run: str, needed: int, present: int) -> MedscaleError:
+    """Return the error for a machine with fewer GPUs than a run needs."""
     return MedscaleError(
-        f"{run} needs {needed} GPUs on this machine, {there} found; ask for fewer devices, "
-        "or use --profile slurm, or --profile demo, where CPU processes stand in and everything says so"
+        f"{run} needs {needed} GPUs on this machine, {present} found; ask for fewer devices, "
+        "or use --profile slurm, or --profile demo, where CPU processes stand in and everything "
+        "says so"
     )

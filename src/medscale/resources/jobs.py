@@ -1,4 +1,4 @@
-"""What a job asks of SLURM: devices, memory, wall time, a name a person can read, and more where a failure says so."""
+"""Resources that jobs request from SLURM: devices, memory, wall time, and more after failures."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from medscale.engine.plan import RunPlan
 from medscale.resources import cost
 from medscale.resources.machines import Cluster
 
-LOGS = Path("logs/slurm")  # below the project's root, as profiles/slurm says
-SNAKEMAKE_MB = (
-    800  # the Snakemake processes that lead to a job's command count as its memory: measured
-)
+LOGS = Path("logs/slurm")  # below the project's root, as set in profiles/slurm
+SNAKEMAKE_MB = 800  # measured: a job contains the Snakemake processes that start its command
 DASK_WORKER_MB = 1500
+DASK_RULES = ("index", "shards", "enhance", "loading")
 RESOURCES = (
     "slurm_account",
     "slurm_partition",
@@ -37,25 +36,25 @@ RESOURCES = (
     "slurm_extra",
     "timed",
 )
-STEP_MINUTES = 5  # wall time is asked for in steps of so many
+STEP_MINUTES = 5  # wall times are multiples of it
 OUT_OF_TIME = re.compile(r"DUE TO TIME LIMIT")
 OUT_OF_MEMORY = re.compile(
-    r"oom[-_ ]?kill|exceeded (job|step) memory limit|OUT_OF_MEMORY|out-of-memory killer|MemoryError|"
-    r"can(no|')t allocate memory",
+    r"oom[-_ ]?kill|exceeded (job|step) memory limit|OUT_OF_MEMORY|out-of-memory killer|"
+    r"MemoryError|can(no|')t allocate memory",
     re.I,
 )
 
 
 @dataclass(frozen=True)
-class Ask:
-    """What a job needs by itself, before any failure.
+class Request:
+    """The needs of a job, before any failure.
 
     Attributes:
-        nodes: machines.
-        gpus: GPUs on each of them.
-        cpus: CPU cores on each of them.
-        minutes: wall time that is expected.
-        memory_mb: memory on each node.
+        nodes: number of nodes.
+        gpus: GPUs of each node.
+        cpus: CPU cores of each node.
+        minutes: expected wall time.
+        memory_mb: memory of each node.
     """
 
     nodes: int
@@ -67,44 +66,44 @@ class Ask:
 
 @dataclass(frozen=True)
 class Failures:
-    """How many of a job's attempts ended for lack of time, and of memory, by their logs."""
+    """Numbers of a job's attempts that ran out of time, and out of memory, by their logs."""
 
     time: int = 0
     memory: int = 0
 
 
-def ask(config: Config, rule: str, wildcards: Mapping[str, str], cpus: int = 1) -> Ask:
-    """What a rule's job needs by itself.
+def request(config: Config, rule: str, wildcards: Mapping[str, str], cpus: int = 1) -> Request:
+    """Return the needs of a rule's job.
 
     Args:
         config: the configuration.
-        rule: the rule's name.
-        wildcards: its wildcards, such as ``study`` and ``run``.
-        cpus: what the rule says by `threads`, which Snakemake cuts to the cores of the machine that it runs on itself;
-            used where the configuration does not say it.
+        rule: name of the rule.
+        wildcards: wildcards of the job, such as ``study`` and ``run``.
+        cpus: ``threads`` of the rule, which Snakemake limits to the cores of its own machine; used
+            if the configuration does not set the number of cores.
 
     Raises:
         MedscaleError: for an unknown study or run.
     """
     if rule in ("train", "profile"):
         plan = planning.plan(config, wildcards["study"], wildcards["run"], 0)
-        gpus = plan.procs_per_node if plan.run.device == "gpu" else 0
-        return Ask(
+        estimate = cost.estimate(config, plan)
+        return Request(
             nodes=plan.nodes,
-            gpus=gpus,
+            gpus=plan.procs_per_node if plan.run.device == "gpu" else 0,
             cpus=training_cpus(config, plan),
-            minutes=cost.minutes(config, plan),
-            memory_mb=cost.memory_mb(config, plan),
+            minutes=estimate.minutes,
+            memory_mb=estimate.memory_mb,
         )
     cpus = _cpus(config, rule, wildcards) or cpus
     stage = {"study_report": "report"}.get(rule, rule)
-    known = cost.preparation(config, wildcards["study"], cpus) if "study" in wildcards else {}
-    memory = DASK_WORKER_MB * cpus if rule in ("index", "shards", "enhance", "loading") else 0
-    return Ask(nodes=1, gpus=0, cpus=cpus, minutes=known.get(stage, 0.0), memory_mb=memory)
+    minutes = cost.preparation(config, wildcards["study"], cpus) if "study" in wildcards else {}
+    memory = DASK_WORKER_MB * cpus if rule in DASK_RULES else 0
+    return Request(nodes=1, gpus=0, cpus=cpus, minutes=minutes.get(stage, 0.0), memory_mb=memory)
 
 
 def _cpus(config: Config, rule: str, wildcards: Mapping[str, str]) -> int | None:
-    """Cores that the configuration gives to a rule's job; None where it does not say."""
+    """Return the cores that the configuration gives to a rule's job, or None."""
     if rule in ("index", "shards"):
         return config.dask.workers or config.node.cpus if config.dask.scheduler == "local" else 1
     counts = {"enhance": "workers", "loading": "processes"}.get(rule)
@@ -113,7 +112,10 @@ def _cpus(config: Config, rule: str, wildcards: Mapping[str, str]) -> int | None
 
 
 def training_cpus(config: Config, plan: RunPlan) -> int:
-    """CPU cores of a node that a training uses: one a CPU process; beside GPUs their share of the node's."""
+    """Return the CPU cores of a node that a training uses.
+
+    A CPU process uses one core; processes on GPUs use their GPUs' share of the node's cores.
+    """
     if plan.backend == "cpu":
         return plan.procs_per_node
     return max(
@@ -122,7 +124,7 @@ def training_cpus(config: Config, plan: RunPlan) -> int:
 
 
 def failures(folder: Path, attempts: int) -> Failures:
-    """What the newest ``attempts`` logs in a folder of SLURM logs say about why their jobs ended."""
+    """Count the failures in the newest ``attempts`` logs of a folder of SLURM logs."""
     logs = (
         sorted(folder.glob("*.log"), key=lambda file: file.stat().st_mtime)[-attempts:]
         if attempts
@@ -136,27 +138,35 @@ def failures(folder: Path, attempts: int) -> Failures:
 
 
 def resources(
-    cluster: Cluster, wanted: Ask, failed: Failures, name: str, *, warn: bool, most_mb: int | None
+    cluster: Cluster,
+    needs: Request,
+    failed: Failures,
+    name: str,
+    *,
+    warn: bool,
+    most_mb: int | None,
 ) -> dict[str, Any]:
-    """A job's resources in the terms of Snakemake's SLURM plugin; None unsets one.
+    """Return a job's resources as Snakemake's SLURM plugin names them; None unsets one.
 
-    One node gets one task with all its GPUs; several get one task each, which `srun` starts, and their GPUs as `gres`.
-    Wall time and memory double with each failure that asks for it. A run that is expected to take longer than the
-    partition allows takes several turns (profiles/slurm/job.sh).
+    A job on one node is one task with all its GPUs. On several nodes each has one task, which
+    ``srun`` starts, and its GPUs as ``gres``. Wall time and memory double with each failure for
+    lack of it. A run that takes longer than the partition allows runs in several turns
+    (profiles/slurm/job.sh).
 
     Args:
-        cluster: the configuration's section.
-        wanted: what the job needs by itself.
-        failed: how its earlier attempts ended.
-        name: what it is, for `squeue`.
-        warn: whether it listens to the warning of its time limit.
-        most_mb: memory of a node, if known.
+        cluster: the section of the configuration.
+        needs: needs of the job.
+        failed: failures of its earlier attempts.
+        name: description of the job, for ``squeue``.
+        warn: whether the job handles the signal before its time limit.
+        most_mb: memory of a node; None if unknown.
     """
-    minutes = max(cluster.least_minutes, cluster.safety * wanted.minutes) * 2**failed.time
-    memory = (max(cluster.least_mb, wanted.memory_mb) + SNAKEMAKE_MB) * 2**failed.memory
-    several = wanted.nodes > 1
+    minutes = max(cluster.least_minutes, cluster.safety * needs.minutes) * 2**failed.time
+    memory = (max(cluster.least_mb, needs.memory_mb) + SNAKEMAKE_MB) * 2**failed.memory
+    several = needs.nodes > 1
     extra = [
-        # The plugin's own comment joins wildcards by `_`, and sbatch takes the last one; `--comment` itself it refuses.
+        # sbatch takes the last comment, and the plugin's own, which joins wildcards by `_`, comes
+        # first. The plugin refuses `--comment`, but not its abbreviation.
         f"--comme={shlex.quote(name)}",
         *([f"--signal=USR1@{cluster.save_s}"] if warn else []),
         "--open-mode=append",
@@ -165,36 +175,36 @@ def resources(
     return {
         "slurm_account": cluster.account,
         "slurm_partition": cluster.partition,
-        "nodes": wanted.nodes,
-        "tasks": wanted.nodes if several else None,
+        "nodes": needs.nodes,
+        "tasks": needs.nodes if several else None,
         "tasks_per_gpu": 0,
         "mpi": "srun" if several else None,
-        "gpu": wanted.gpus if wanted.gpus and not several else None,
-        "gpu_model": cluster.gpu_model if wanted.gpus and not several else None,
-        "gres": _gres(cluster, wanted.gpus) if wanted.gpus and several else None,
-        "cpus_per_task": wanted.cpus,
+        "gpu": needs.gpus if needs.gpus and not several else None,
+        "gpu_model": cluster.gpu_model if needs.gpus and not several else None,
+        "gres": _gres(cluster, needs.gpus) if needs.gpus and several else None,
+        "cpus_per_task": needs.cpus,
         "mem_mb": min(memory, most_mb or memory),
         "runtime": min(cluster.max_minutes, STEP_MINUTES * math.ceil(minutes / STEP_MINUTES)),
         "slurm_extra": " ".join(extra),
-        "timed": None,  # each job has cores of its own: no waiting for each other as on one machine
+        "timed": None,  # jobs have separate cores, so timed runs need not wait for each other
     }
 
 
-def srun(cluster: Cluster, wanted: Ask) -> str:
-    """The command that starts one task on each node of a job over several."""
-    gres = f" --gres={_gres(cluster, wanted.gpus)}" if wanted.gpus else ""
+def srun(cluster: Cluster, needs: Request) -> str:
+    """Return the beginning of a command that starts one task on each node of a job."""
+    gres = f" --gres={_gres(cluster, needs.gpus)}" if needs.gpus else ""
     return (
-        f"srun --nodes={wanted.nodes} --ntasks={wanted.nodes} --ntasks-per-node=1 --cpus-per-task={wanted.cpus}{gres}"
-        " --export=ALL --wait=60 "
+        f"srun --nodes={needs.nodes} --ntasks={needs.nodes} --ntasks-per-node=1 "
+        f"--cpus-per-task={needs.cpus}{gres} --export=ALL --wait=60 "
     )
 
 
-def called(rule: str, wildcards: Mapping[str, str], workdir: str) -> str:
-    """What a job is, for a person: ``train glaucoma/ddp_2gpu seed1 (work/demo)``."""
-    said = dict(wildcards)
-    what = "/".join(said.pop(key) for key in ("study", "run") if key in said)
-    seed = f"seed{said.pop('seed')}" if "seed" in said else ""
-    return " ".join(part for part in (rule, what, seed, *said.values(), f"({workdir})") if part)
+def description(rule: str, wildcards: Mapping[str, str], workdir: str) -> str:
+    """Describe a job for a person: ``train glaucoma/ddp_2gpu seed1 (work/demo)``."""
+    rest = dict(wildcards)
+    run = "/".join(rest.pop(key) for key in ("study", "run") if key in rest)
+    seed = f"seed{rest.pop('seed')}" if "seed" in rest else ""
+    return " ".join(part for part in (rule, run, seed, *rest.values(), f"({workdir})") if part)
 
 
 def _gres(cluster: Cluster, gpus: int) -> str:

@@ -1,4 +1,4 @@
-"""Talking to SLURM: is the site's account and partition there, and jobs that a Snakemake which is gone left behind."""
+"""Queries to SLURM: account and partition of the site, and jobs left by an earlier Snakemake."""
 
 from __future__ import annotations
 
@@ -11,38 +11,39 @@ from pathlib import Path
 from medscale.base.errors import MedscaleError
 from medscale.resources.machines import Cluster
 
-PREFIX = "medscale"  # of job names, as profiles/slurm says
+PREFIX = "medscale"  # of job names, as set in profiles/slurm
 SITE = "profiles/slurm/site.yaml"
-GONE_S = 120.0
+CANCEL_TIMEOUT_S = 120.0
 
 
-def stated(cluster: Cluster | None) -> Cluster:
-    """The configuration's section, complete.
+def complete(cluster: Cluster | None) -> Cluster:
+    """Return the section ``cluster`` of the configuration if it is complete.
 
     Raises:
-        MedscaleError: naming what profiles/slurm/site.yaml does not say yet.
+        MedscaleError: naming the settings that profiles/slurm/site.yaml does not have yet.
     """
     if cluster is None:
         raise MedscaleError(
-            "jobs go through SLURM, but the configuration has no section `cluster`: --configfile takes the place of "
-            f"the profile's own file, so name both: --configfile {SITE} and yours"
+            "jobs go through SLURM, but the configuration has no section `cluster`: --configfile "
+            f"replaces the profile's own file, so name both: --configfile {SITE} and yours"
         )
     missing = [name for name in ("account", "partition") if getattr(cluster, name) is None]
     if missing:
         raise MedscaleError(
-            f"{SITE} does not say your {' and '.join(missing)} yet: set cluster.{' and cluster.'.join(missing)} there "
-            f"(`sacctmgr show assoc user={getpass.getuser()} format=account` and `sinfo` list them)"
+            f"{SITE} does not say your {' and '.join(missing)} yet: set "
+            f"cluster.{' and cluster.'.join(missing)} there (`sacctmgr show assoc "
+            f"user={getpass.getuser()} format=account` and `sinfo` list them)"
         )
     return cluster
 
 
 def check(cluster: Cluster | None) -> str:
-    """One line about the cluster as it answers.
+    """Return one line on the account and the partition.
 
     Raises:
-        MedscaleError: when SLURM does not answer, or knows no such account or partition.
+        MedscaleError: when SLURM does not answer, or has no such account or partition.
     """
-    cluster = stated(cluster)
+    cluster = complete(cluster)
     if shutil.which("sbatch") is None:
         raise MedscaleError(
             "there is no sbatch: run this where jobs are submitted, on the cluster's login node"
@@ -52,7 +53,8 @@ def check(cluster: Cluster | None) -> str:
     )
     if cluster.partition not in partitions:
         raise MedscaleError(
-            f"{SITE}: SLURM has no partition {cluster.partition!r}; there are: {', '.join(sorted(partitions))}"
+            f"{SITE}: SLURM has no partition {cluster.partition!r}; there are: "
+            f"{', '.join(sorted(partitions))}"
         )
     user = getpass.getuser()
     accounts = {
@@ -61,52 +63,56 @@ def check(cluster: Cluster | None) -> str:
     }
     if accounts and cluster.account not in accounts:
         raise MedscaleError(
-            f"{SITE}: you have no account {cluster.account!r}; there are: {', '.join(sorted(accounts))}"
+            f"{SITE}: you have no account {cluster.account!r}; there are: "
+            f"{', '.join(sorted(accounts))}"
         )
     limit, nodes, cpus, memory, gpus = partitions[str(cluster.partition)].split()
     return (
-        f"account {cluster.account}, partition {cluster.partition}: {nodes} nodes of {cpus} cores, {memory} MB and "
-        f"{gpus}; its time limit is {limit}"
+        f"account {cluster.account}, partition {cluster.partition}: {nodes} nodes of {cpus} cores, "
+        f"{memory} MB and {gpus}; its time limit is {limit}"
     )
 
 
 def end_orphans(root: Path, workdir: str) -> list[str]:
-    """Cancel the jobs that an earlier Snakemake left behind for a workdir, and wait until they are gone; their names.
+    """Cancel the jobs that an earlier Snakemake left for a workdir; wait and return their names.
 
-    It was killed, or lost its connection: nobody would gather what they make, and new jobs for the same runs would find
-    them in the way. They keep their checkpoints, from which the new jobs go on. To be called while Snakemake's lock on
-    the workdir is held, so that no living Snakemake has such jobs.
+    That Snakemake was killed or lost its connection: nothing would collect the outputs of its jobs,
+    and they would conflict with new jobs for the same runs, which continue from their checkpoints.
+    Call this while Snakemake's lock on the workdir is held, so that no running Snakemake owns them.
 
     Raises:
-        MedscaleError: when they do not end.
+        MedscaleError: when the jobs do not end within two minutes.
     """
-    ours = _orphans(root, workdir)
-    if ours:
-        _ask("scancel", *ours)
-        until = time.monotonic() + GONE_S
-        while left := sorted(_orphans(root, workdir).keys() & ours.keys()):
-            if time.monotonic() > until:
+    orphans = _orphans(root, workdir)
+    if orphans:
+        _ask("scancel", *orphans)
+        deadline = time.monotonic() + CANCEL_TIMEOUT_S
+        while left := sorted(_orphans(root, workdir).keys() & orphans.keys()):
+            if time.monotonic() > deadline:
                 raise MedscaleError(
-                    f"SLURM jobs of an earlier Snakemake do not end: {', '.join(left)}; scancel them"
+                    "SLURM jobs of an earlier Snakemake do not end: "
+                    f"{', '.join(left)}; scancel them"
                 )
             time.sleep(1)
-    return list(ours.values())
+    return list(orphans.values())
 
 
 def _orphans(root: Path, workdir: str) -> dict[str, str]:
-    """Names of the jobs in the queue that were submitted from ``root`` for a workdir, by their ids."""
+    """Return the names, by id, of queued jobs that were submitted from ``root`` for a workdir."""
     lines = [
         line.split("|", 3) for line in _ask("squeue", "--me", "--noheader", "--format=%i|%j|%Z|%k")
     ]
     return {
-        job: said
-        for job, name, folder, said in lines
-        if name.startswith(f"{PREFIX}_") and Path(folder) == root and said.endswith(f"({workdir})")
+        job: comment
+        for job, name, folder, comment in lines
+        if name.startswith(f"{PREFIX}_")
+        and Path(folder) == root
+        and comment.endswith(f"({workdir})")
     }
 
 
 def _ask(*command: str) -> list[str]:
-    """Lines that a SLURM program answers."""
+    """Return the lines that a SLURM program prints."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -17,9 +17,9 @@ from pydantic import Field, ValidationError
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json
 from medscale.base.section import Strict
-from medscale.config.sections import Preprocess
 from medscale.data import metadata
 from medscale.data.metadata import Encoding
+from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards
 from medscale.engine.plan import Crop, Model
 from medscale.evaluate.replicates import Replicate

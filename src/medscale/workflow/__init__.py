@@ -1,1 +1,1 @@
-"""What the Snakemake rules ask of the package, and what is checked before and packed after a study."""
+"""The workflow: what Snakemake's rules need, checks before a run, explanations, the crate."""

@@ -1,409 +1,170 @@
-"""What the Snakemake rules ask the package: the checked configuration, plans of runs, digests of code."""
+"""The study as Snakemake's rules see it: configuration, folders, plans, environment of jobs."""
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
-
 from medscale.base.code import ROOT, code_digest
 from medscale.base.errors import EXIT_USER, MedscaleError
-from medscale.base.files import digest
 from medscale.base.provenance import git_state
 from medscale.config import configuration, planning
 from medscale.config.configuration import Config
-from medscale.config.figures import BENCHMARKS, PROFILES
-from medscale.config.sections import Enhance, Export, Latency, Loading, Preprocess
-from medscale.engine.plan import RunPlan, is_detector
-from medscale.engine.run import RunSpec
-from medscale.resources import containers, jobs
+from medscale.engine.plan import RunPlan
+from medscale.resources import containers
+from medscale.workflow.targets import check_target
 
 T = TypeVar("T")
-DEMO_MARKER = "demo.json"
-ALONE = 1000  # of the resource `timed`: Snakemake brings it down to the profile's total, so nothing else is timed beside it
 SHARDS, DETECT_SHARDS = "shards", "shards_detect"
-RUN_TARGET = re.compile(r"(?:\./)?(results|runs|profiled)/([^/]+)/([^/]+)(/.*)?")
-STUDY_TARGET = re.compile(r"(?:\./)?(data/raw|data|measured|figures|tables)/([^/]+)/(.+)")
 
 
 class Graph:
     """The configuration as the rules see it; every mistake ends Snakemake with one message."""
 
     def __init__(
-        self, changes: Mapping[str, Any], targets: Iterable[str] = (), elsewhere: object = None
+        self, changes: Mapping[str, Any], targets: Iterable[str] = (), directory: object = None
     ) -> None:
-        """Read config.yaml with the user's changes; check the targets that a person typed, refuse ``--directory``."""
-        _or_end(partial(_refuse_directory, elsewhere))
+        """Read config.yaml and check the command line.
+
+        Args:
+            changes: settings that are laid over config.yaml.
+            targets: arguments of Snakemake; those that name a study or a run are checked.
+            directory: value of ``--directory``, which is refused: jobs would not find scripts.
+        """
+        _or_end(partial(_refuse_directory, directory))
         self.config: Config = _or_end(
-            lambda: configuration.load(ROOT / "config.yaml", dict(changes))
+            partial(configuration.load, ROOT / "config.yaml", dict(changes))
         )
+        self._plan = cache(partial(planning.plan, self.config))
         for target in targets:
             _or_end(partial(check_target, self.config, target))
 
     @property
     def workdir(self) -> Path:
         """Folder below which everything is written."""
-        return (
-            self.config.workdir if self.config.workdir.is_absolute() else ROOT / self.config.workdir
-        )
+        return ROOT / self.config.workdir  # an absolute workdir stays as it is
 
     @property
     def studies(self) -> list[str]:
-        """Names of the studies to carry out, each a section of the paper."""
+        """Names of the active studies, each a section of the paper."""
         return self.config.active
 
     @property
     def with_variants(self) -> list[str]:
-        """The same, and their variants."""
-        return [
-            *self.studies,
-            *(name for study in self.studies for name in self.config.variants(study)),
-        ]
+        """Names of the active studies and of their variants."""
+        variants = [name for study in self.studies for name in self.config.variants(study)]
+        return [*self.studies, *variants]
 
     def raw(self, study: str) -> Path:
-        """Folder of a study's raw images; a relative path in the configuration counts from the project's root."""
+        """Return the folder of a study's raw images; relative paths count from the root."""
         study = self.config.owner(study)
         path = self.config.study(study).source.path
         return (self.workdir / "data" / "raw" / study if path is None else ROOT / path).resolve()
 
-    def raw_as_seen(self, study: str) -> str:
-        """The same folder as jobs name it: relative to the workdir unless the configuration names it absolutely."""
-        path = self.config.study(self.config.owner(study)).source.path
-        absolute = path is not None and path.is_absolute()
-        return str(path) if absolute else os.path.relpath(self.raw(study), self.workdir.resolve())
-
     def container(self, methods: Iterable[Any]) -> str:
-        """The image file that jobs run in, as jobs name it; ends Snakemake where it is asked for and not there.
+        """Return the image file that jobs run in, as jobs name it.
+
+        A missing image ends Snakemake where Apptainer is asked for; otherwise its link's name
+        serves as documentation.
 
         Args:
-            methods: Snakemake's deployment methods (``--sdm``); without Apptainer the name of the link will do.
+            methods: Snakemake's deployment methods (``--sdm``).
         """
-        wanted = "APPTAINER" in {method.name for method in methods}
-        file = _or_end(lambda: containers.image(ROOT)) if wanted else containers.link(ROOT)
-        return os.path.relpath(file, self.workdir.resolve())
+        in_image = "APPTAINER" in {method.name for method in methods}
+        file = _or_end(partial(containers.image, ROOT)) if in_image else containers.link(ROOT)
+        return self._relative(file)
 
     def equip_jobs(self) -> None:
-        """Let jobs find this ``python`` outside, and the checkout's code and the data inside a container."""
-        seen = [self.workdir, *(self.raw(study) for study in self.config.studies)]
-        seen += self.config.cluster.binds if self.config.cluster is not None else []
-        equipped = _or_end(lambda: containers.environment(ROOT, seen, git_state()))
-        os.environ |= equipped | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        }
+        """Set the environment of jobs.
+
+        Outside a container they find this ``python``; inside one the checkout's code, the data
+        and the git commit.
+        """
+        folders = [self.workdir, *(self.raw(study) for study in self.config.studies)]
+        folders += self.config.cluster.binds if self.config.cluster is not None else []
+        environment = _or_end(partial(containers.environment, ROOT, folders, git_state()))
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        os.environ |= environment | {"PATH": path}
 
     def script(self, name: str) -> str:
-        """Path of a stage's script as jobs name it, so that a moved checkout reruns nothing."""
-        return os.path.relpath(ROOT / "scripts" / name, self.workdir.resolve())
+        """Return a script's path relative to the workdir: a moved checkout reruns nothing."""
+        return self._relative(ROOT / "scripts" / name)
 
-    def demo_marker(self, study: str) -> list[str]:
-        """The file that ends the generation of a synthetic study's raw images; none for real ones."""
-        synthetic = self.config.study(study).source.synthetic
-        return [f"data/raw/{self.config.owner(study)}/{DEMO_MARKER}"] if synthetic else []
+    def code(self, script: str) -> str:
+        """Return the digest of a script and of all modules of this package that it imports."""
+        return code_digest(ROOT / "scripts" / script)
 
-    def options(self, study: str) -> str:
-        """The source's own options as JSON."""
-        return json.dumps(self.config.study(study).source.options)
-
-    def raw_state(self, study: str) -> str:
-        """Digest of the raw folder's directories and their times, to two levels: files that come or go change it."""
-        root = self.raw(study)
-        if self.config.study(study).source.synthetic or not root.is_dir():
-            return "generated or absent"
-        folders = [root, *_folders(root)]
-        folders += [below for folder in folders[1:] for below in _folders(folder)]
-        return digest(sorted((str(f.relative_to(root)), f.stat().st_mtime_ns) for f in folders))
-
-    def section(self, study: str, name: str) -> str:
-        """A section of a study's configuration as JSON, for a script's command line and as a rerun trigger."""
-        section = getattr(self.config.study(study), name)
-        if name == "source":
-            section = section.model_copy(update={"path": Path(self.raw_as_seen(study))})
-        return (
-            json.dumps(section) if not isinstance(section, BaseModel) else section.model_dump_json()
-        )
-
-    def benchmark(self, study: str, name: str) -> Enhance | Loading | Export | Latency:
-        """The settings of a study's benchmark; ``check_target`` refuses one that has none."""
-        settings: Enhance | Loading | Export | Latency | None = getattr(
-            self.config.study(study).benchmarks, name
-        )
-        assert settings is not None, f"{study} has no section benchmarks.{name}"
-        return settings
-
-    def marks(self, study: str) -> str:
-        """What must be said beside all that is measured on a study's images, as JSON; no device stands in here."""
-        synthetic = self.config.study(self.config.owner(study)).source.synthetic
-        return json.dumps({"synthetic": synthetic, "stand_in": False, "scale": self.config.scale})
+    def own(self, *patterns: str) -> list[str]:
+        """Return the project's own files, such as the paper's text, as jobs name them."""
+        files = sorted(file for pattern in patterns for file in ROOT.glob(pattern))
+        return [self._relative(file) for file in files]
 
     def plan(self, study: str, run: str, seed: int | str = 0) -> RunPlan:
-        """A replicate's complete plan; without a seed, what all replicates of the run share."""
-        return planning.plan(self.config, study, run, int(seed))
-
-    def gpus(self, study: str, run: str) -> int:
-        """GPUs a node that a run's name asks for, also where CPU processes stand in for them."""
-        plan = self.plan(study, run)
-        return plan.procs_per_node if plan.run.device == "gpu" else 0
-
-    def timed(self, study: str, run: str) -> int:
-        """How much of what is timed beside each other a run takes: on GPUs of its own a part, on CPUs all there is."""
-        return 1 if self.plan(study, run).backend == "cuda" else ALONE
+        """Return a replicate's complete plan; without a seed, what all its replicates share."""
+        return self._plan(study, run, int(seed))
 
     def replicates(self, study: str, run: str) -> list[str]:
-        """Folders of a run's replicates, one a seed."""
+        """Return the folders of a run's replicates, one per seed."""
         return [f"runs/{study}/{run}/seed{seed}" for seed in self.config.seeds_of(study)]
 
-    def profile_plan(self, study: str, run: str) -> str:
-        """The plan that a run is profiled by, as JSON: that of its first replicate."""
-        return self.plan(study, run, self.config.seeds_of(study)[0]).model_dump_json()
+    def shards(self, study: str, run: str) -> str:
+        """Return the folder of the images that a run is trained on.
 
-    def profile_settings(self, study: str) -> str:
-        """What is traced of a profiled run, as JSON."""
-        return self.config.study(study).profile.model_dump_json(exclude={"runs"})
+        Detection has a folder of its own: its images have another size, and boxes.
+        """
+        detects = self.plan(study, run).detect is not None
+        return f"data/{study}/{DETECT_SHARDS if detects else SHARDS}"
 
-    def profiled(self, study: str) -> list[str]:
-        """Profiled folders that a study's report shows."""
-        return [
-            f"profiled/{study}/{run}"
-            for run in dict.fromkeys(self.config.study(study).profile.runs)
-        ]
+    def shard_sets(self, study: str) -> list[str]:
+        """Return the folders of all shard sets that a study's configured runs need."""
+        return list(dict.fromkeys(self.shards(study, run) for run in self.config.study(study).runs))
+
+    def shard_files(self) -> list[str]:
+        """Return the file that ends each shard set of the active studies."""
+        return [f"{folder}/meta.json" for s in self.studies for folder in self.shard_sets(s)]
+
+    def dask_workers(self) -> int:
+        """Return the processes that preprocessing uses on this machine, or on its job's node."""
+        cpus = self.config.node.cpus if self.config.cluster else len(os.sched_getaffinity(0))
+        return self.config.dask.workers or cpus if self.config.dask.scheduler == "local" else 1
+
+    @property
+    def dask_is_jobs(self) -> bool:
+        """Whether Dask's workers are SLURM jobs."""
+        return self.config.dask.scheduler == "slurm"
+
+    def several_nodes(self, study: str, run: str) -> bool:
+        """Whether ``srun`` starts a training on several nodes, in the image on each of them."""
+        return self.plan(study, run).nodes > 1
 
     def results(self, studies: Iterable[str] | None = None) -> list[str]:
-        """Result folders of the configured runs."""
+        """Return the result folders of the configured runs."""
         return [
             f"results/{s}/{run}"
             for s in studies or self.with_variants
             for run in self.config.study(s).runs
         ]
 
-    def shown(self, study: str) -> list[str]:
-        """Result folders that a study's report shows: the configured classifications and the baseline."""
-        settings = self.config.study(study)
-        runs = [run for run in settings.runs if run not in settings.detection_runs]
-        return [f"results/{study}/{run}" for run in dict.fromkeys([*runs, settings.baseline])]
-
-    def shown_replicates(self, study: str) -> list[str]:
-        """Folders of all replicates of the runs that a study's report shows."""
-        return [
-            folder
-            for result in self.shown(study)
-            for folder in self.replicates(study, Path(result).name)
-        ]
-
-    def localized(self, study: str) -> list[str]:
-        """Result folders of a study's detection runs, which have a report of their own."""
-        return [f"results/{study}/{run}" for run in self.config.study(study).detection_runs]
-
-    def shards(self, study: str, run: str) -> str:
-        """Folder of the images that a run is trained on: detection has its own, of another size and with boxes."""
-        detects = self.plan(study, run).detect is not None
-        return f"data/{study}/{DETECT_SHARDS if detects else SHARDS}"
-
-    def exported(self, study: str) -> list[str]:
-        """Result folders of the runs that a study exports."""
-        settings = self.benchmark(study, "export")
-        assert isinstance(settings, Export)
-        return [f"results/{study}/{run}" for run in settings.runs]
-
-    def explained(self, study: str, run: str) -> bool:
-        """Whether a run's results show where its network looked (Grad-CAM): of those that the study asks for."""
-        settings = self.config.study(study)
-        wanted = {"all": True, "baseline": run == settings.baseline, "none": False}[
-            settings.evaluate.gradcam
-        ]
-        return wanted and self.plan(study, run).detect is None
-
-    def shards_beside(self, study: str, folder: str) -> list[str]:
-        """The same folder of the other studies that use a study's raw images."""
-        owner = self.config.owner(study)
-        others = [
-            name
-            for name in self.config.studies
-            if name != study and self.config.owner(name) == owner
-        ]
-        return [f"data/{name}/{folder}" for name in others]
-
-    def shard_sets(self, study: str) -> list[str]:
-        """Folders of all shard sets that a study's configured runs need."""
-        return list(dict.fromkeys(self.shards(study, run) for run in self.config.study(study).runs))
-
-    def preprocess(self, study: str, folder: str) -> str:
-        """How the images of a shard set are made, as JSON; those for detection are stretched, so that boxes fit.
-
-        Raises:
-            MedscaleError: for a set for detection of a study that has none.
-        """
-        if folder == SHARDS:
-            return self.section(study, "preprocess")
-        detect = self.config.study(study).detect
-        if detect is None:
-            raise MedscaleError(f"the study {study} has no section `detect`, so it has no {folder}")
-        return Preprocess(size=detect.size).model_dump_json()
-
-    def beside(self, study: str) -> list[str]:
-        """Result folders of a study's variants, those of the same runs of the study itself first."""
-        runs = [
-            (name, run)
-            for name in self.config.variants(study)
-            for run in self.config.study(name).runs
-        ]
-        own = [f"results/{study}/{run}" for run in dict.fromkeys(run for _, run in runs)]
-        return own + [f"results/{name}/{run}" for name, run in runs]
-
-    def figures(self) -> list[str]:
-        """Figures of all studies to carry out."""
-        return [
-            f"figures/{study}/{name}.pdf"
-            for study in self.studies
-            for name in self.config.figures(study)
-        ]
-
-    def tables(self) -> list[str]:
-        """Tables (LaTeX) of all studies to carry out."""
-        return [
-            f"tables/{study}/{name}.tex"
-            for study in self.studies
-            for name in self.config.tables(study)
-        ]
-
-    def datasheets(self) -> list[str]:
-        """Datasheets of the images of all studies to carry out, and of their variants, which divide them otherwise."""
-        return [f"data/{study}/datasheet.md" for study in self.with_variants]
-
-    def facts(self, *further: str) -> list[str]:
-        """Facts of all studies and of their scaling, and of what of ``further`` (variants, benchmarks, …) they have."""
-        there = {
-            s: [name for name in self.config.tables(s) if name in further] for s in self.studies
-        }
-        return [
-            f"tables/{s}/{name}.json"
-            for s in self.studies
-            for name in ("facts", "scaling", *there[s])
-        ]
-
-    def histories(self, study: str) -> list[str]:
-        """History of each replicate of the runs that a study's report shows, with their localization."""
-        runs = [Path(folder).name for folder in [*self.shown(study), *self.localized(study)]]
-        return [f"{folder}/history.csv" for run in runs for folder in self.replicates(study, run)]
-
-    def own(self, *patterns: str) -> list[str]:
-        """The project's own files, such as the paper's text, as jobs name them."""
-        files = sorted(file for pattern in patterns for file in ROOT.glob(pattern))
-        return [os.path.relpath(file, self.workdir.resolve()) for file in files]
-
-    def dask_workers(self) -> int:
-        """Processes that preprocessing uses on this machine, or on the node of its job."""
-        here = self.config.node.cpus if self.config.cluster else len(os.sched_getaffinity(0))
-        return self.config.dask.workers or here if self.config.dask.scheduler == "local" else 1
-
-    def cpus(self, study: str, run: str) -> int:
-        """CPU cores of a node that a run's training uses."""
-        return jobs.training_cpus(self.config, self.plan(study, run))
-
-    @property
-    def dask_is_jobs(self) -> bool:
-        """Whether Dask's workers are SLURM jobs of their own."""
-        return self.config.dask.scheduler == "slurm"
-
-    def several_nodes(self, study: str, run: str) -> bool:
-        """Whether a run's training takes several nodes: then `srun` starts it on each, and names the image there."""
-        return self.plan(study, run).nodes > 1
-
-    def code(self, script: str) -> str:
-        """Digest of a script and of all package code that it uses."""
-        return code_digest(ROOT / "scripts" / script)
+    def _relative(self, file: Path) -> str:
+        return os.path.relpath(file, self.workdir.resolve())
 
 
-def _refuse_directory(elsewhere: object) -> None:
-    if elsewhere is not None:
+def _refuse_directory(directory: object) -> None:
+    if directory is not None:
         raise MedscaleError(
-            f"--directory {elsewhere}: the folder to write to is `workdir` of the configuration; "
-            f"say --config workdir={elsewhere}"
+            f"--directory {directory}: the folder to write to is `workdir` of the configuration; "
+            f"say --config workdir={directory}"
         )
 
 
-def _or_end(asked: Callable[[], T]) -> T:
-    """What is asked for; a mistake ends Snakemake with one message."""
+def _or_end(function: Callable[[], T]) -> T:
+    """Return what a function returns; its MedscaleError ends Snakemake with one message."""
     try:
-        return asked()
+        return function()
     except MedscaleError as error:
         print(f"medscale: error: {error}", file=sys.stderr, flush=True)
         raise SystemExit(EXIT_USER) from None
-
-
-def shown(
-    path: str,
-    kind: str,
-    caption: str | None = None,
-    category: str = "{study}",
-    folder: str = "figures",
-) -> Any:
-    """An output file that ``snakemake --report`` shows.
-
-    Args:
-        path: the file, with wildcards.
-        kind: what it shows, as its label.
-        caption: name of its caption in report/; that of its kind without it.
-        category: where it stands in the report's menu.
-        folder: and below that.
-    """
-    from snakemake.io import report
-
-    text = f"../report/{caption or kind}.rst"  # from the folder of the rules
-    return report(path, caption=text, category=category, subcategory=folder, labels={"shows": kind})
-
-
-def shown_table(path: str, kind: str, caption: str = "table", category: str = "{study}") -> Any:
-    """The same for a table."""
-    return shown(path, kind, caption, category, "tables")
-
-
-def _folders(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        return [Path(entry.path) for entry in entries if entry.is_dir()]
-
-
-def check_target(config: Config, target: str) -> None:
-    """Refuse a target whose study, run or benchmark does not exist.
-
-    Raises:
-        MedscaleError: which part of the target is wrong and what is allowed.
-    """
-    if match := RUN_TARGET.fullmatch(target):
-        planning.plan(config, match[2], match[3], config.seeds[0])
-        check_model(RunSpec.parse(match[3]).model)
-    elif match := STUDY_TARGET.fullmatch(target):
-        name, settings = Path(match[3]).stem, config.study(match[2])
-        if (
-            match[1] in ("measured", "figures", "tables")
-            and name in BENCHMARKS
-            and getattr(settings.benchmarks, name) is None
-        ):
-            raise MedscaleError(
-                f"{target}: the study {match[2]} measures no {name}; give it a section benchmarks.{name} in config.yaml"
-            )
-        if match[1] in ("figures", "tables") and name in PROFILES and not settings.profile.runs:
-            raise MedscaleError(
-                f"{target}: the study {match[2]} shows no profile; name runs in its profile.runs in config.yaml"
-            )
-
-
-def check_model(name: str | None) -> None:
-    """Refuse a model name that no registry knows; importing timm is left to names that are not the package's own.
-
-    A detector's name is known; whether the study has detection is the plan's to say, and whether ultralytics is
-    installed ``medscale check``'s and the run's own: jobs may run where it is, and this not.
-
-    Raises:
-        MedscaleError: with close matches.
-    """
-    if name is not None and not is_detector(name):
-        from medscale.engine.models.registry import check_name
-
-        check_name(name)

@@ -1,8 +1,7 @@
-"""Synthetic clinical photographs in the Massive Skin Disease Balanced Dataset's layout, with its copies and traps."""
+"""Synthetic clinical photographs in the layout of the Massive Skin Disease Balanced Dataset."""
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,11 +11,11 @@ from pydantic import Field
 
 from medscale.data.demo import brush, common
 
-ROOT = "balanced_dataset/balanced_dataset"  # doubled, as the archive unpacks
+ROOT = "balanced_dataset/balanced_dataset"  # nested in itself, as the archive unpacks
 TABLE = "balanced_dataset/image_counts.csv"
 SUFFIXES = (".jpg", ".jpg", ".jpg", ".jpeg", ".JPG", ".png")
-# What is seen of each class, by means of: spots (log2 of their number), radius (log2 of per cent of the short side),
-# redness, darkness, and how far they are rings, from 0 to 1.
+# Means of the appearance by class: log2 of the number of spots, log2 of their radius in per cent of
+# the short side, redness, darkness, and likeness to rings, from 0 to 1.
 CLASSES = {
     "Acne And Rosacea Photos": (4.0, 1.7, 0.80, 0.10, 0.0),
     "Ba  Cellulitis": (0.5, 4.2, 0.75, 0.10, 0.1),
@@ -27,7 +26,7 @@ CLASSES = {
     "Warts Molluscum And Other Viral Infections": (2.5, 2.3, 0.15, -0.15, 0.0),
     "Heathy": (0.3, 1.0, 0.20, 0.35, 0.0),
 }
-SPREAD = (0.9, 0.45, 0.22, 0.22, 0.3)  # standard deviation of each, the same in all classes
+SPREAD = (0.9, 0.45, 0.22, 0.22, 0.3)  # standard deviations, the same for all classes
 
 
 class Options(common.Options):
@@ -49,70 +48,78 @@ class Options(common.Options):
 
 
 class Original(NamedTuple):
-    """One photograph to draw: its class (number), and the paths it and its copies are written to."""
+    """The plan of one photograph: its class (number), its path, and the paths of its copies."""
 
     number: int
     label: int
     path: str
     copies: tuple[str, ...]
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Paths of the photograph and of its copies."""
+        return self.path, *self.copies
+
 
 def generate(settings: Options, out: Path) -> None:
-    """Draw the photographs and write them to ``out``, with the traps that real copies of the download have.
+    """Write the dataset to ``out``, with the faults of real downloads.
 
-    Classes differ in number, size, colour and shape of their spots, and overlap in all of them, so that no classifier
-    can be right on more than about 91 % of the images of six classes. The set is balanced as the real one is: classes
-    have between a half and a sixth of their images as originals, the rest are copies ``aug_<number>_<original>``
-    (flipped, turned, brighter or darker), so that a random split leaks. Traps: the doubled wrapper folder, two spaces
-    in a class's name, several endings, a table beside the classes, and a truncated image. The same options give the
-    same pixels with the same version of OpenCV, whatever the number of processes.
+    Classes differ in number, size, colour and shape of their spots, and overlap in all of them, so
+    that no classifier can be right on more than about 91 % of the images of six classes. The
+    classes are balanced as in the real dataset: a half to a sixth of a class's images are
+    originals, the others are copies ``aug_<number>_<original>`` (flipped, turned, brighter or
+    darker), so that a random split leaks. Further peculiarities: the nested wrapper folder, two
+    spaces in a class's name, several file endings, a table next to the classes, a truncated image.
 
     Raises:
-        MedscaleError: when ``out`` holds files that no generator has written.
+        MedscaleError: if ``out`` holds files that no generator has written.
     """
     originals = plan(settings)
     names = list(CLASSES)[: settings.classes]
-    odd = {f"{ROOT}/{names[0]}/broken (1).jpg": common.TRUNCATED}
-    common.clear(
-        out, [TABLE, *odd, *(path for one in originals for path in (one.path, *one.copies))]
-    )
-    common.write_all(partial(_write, settings, out), originals, "drawing photographs")
-    common.write_odd_files(out, odd, out / originals[0].path)
     table = "".join(f"{name},{settings.each}\n" for name in names)
-    (out / TABLE).write_text(f"class,images\n{table}", encoding="utf-8")
-    common.finish(out, "skin", settings, settings.images)
+    common.write_dataset(
+        "skin",
+        settings,
+        out,
+        originals,
+        _write,
+        faulty={f"{ROOT}/{names[0]}/broken (1).jpg": common.TRUNCATED},
+        whole=originals[0].path,
+        tables={TABLE: f"class,images\n{table}"},
+    )
 
 
 def plan(settings: Options) -> list[Original]:
-    """Every original with the paths of its copies; the first original of all is a .jpg."""
+    """Return the plan of every original; the first is a .jpg file."""
     rng = np.random.default_rng(settings.seed)
-    planned: list[Original] = []
+    originals: list[Original] = []
     for label, name in enumerate(list(CLASSES)[: settings.classes]):
         share = 1 / 2 - 1 / 3 * label / max(1, settings.classes - 1)
         count = round(share * settings.each)
         copied = np.sort(rng.integers(0, count, settings.each - count))
-        for one in range(count):
-            stem = f"{name.split()[-1].lower()}-{label + 1:02d} ({one + 1})"
-            suffix = SUFFIXES[0] if not planned else str(rng.choice(SUFFIXES))
-            tags = rng.integers(0, 10_000, int((copied == one).sum()))
+        for index in range(count):
+            stem = f"{name.split()[-1].lower()}-{label + 1:02d} ({index + 1})"
+            suffix = str(rng.choice(SUFFIXES)) if originals else SUFFIXES[0]
+            tags = rng.integers(0, 10_000, int((copied == index).sum()))
             copies = tuple(
                 f"{ROOT}/{name}/aug_{k}{tag:04d}_{stem}.jpg" for k, tag in enumerate(tags.tolist())
             )
-            planned.append(Original(len(planned), label, f"{ROOT}/{name}/{stem}{suffix}", copies))
-    return planned
+            path = f"{ROOT}/{name}/{stem}{suffix}"
+            originals.append(Original(len(originals), label, path, copies))
+    return originals
 
 
 def appearance(rng: np.random.Generator, label: int) -> np.ndarray:
-    """What is seen of a photograph of class ``label``: shape 5, drawn about the class's means (see ``CLASSES``)."""
+    """Draw the appearance of a photograph of a class: shape 5, in the order of ``CLASSES``."""
     return rng.normal(list(CLASSES.values())[label], SPREAD)
 
 
-def photograph(rng: np.random.Generator, seen: np.ndarray, size: int) -> np.ndarray:
+def photograph(rng: np.random.Generator, looks: np.ndarray, size: int) -> np.ndarray:
     """Draw a photograph of skin with spots.
 
     Args:
-        rng: decides everything else.
-        seen: number, radius, redness, darkness and ringness of the spots, as in ``CLASSES``.
+        rng: determines everything but the appearance.
+        looks: appearance of the spots, as in ``CLASSES``.
         size: the sides are between this and 4/3 of it, pixels.
 
     Returns:
@@ -120,43 +127,41 @@ def photograph(rng: np.random.Generator, seen: np.ndarray, size: int) -> np.ndar
     """
     height, width = rng.integers(size, size * 4 // 3 + 1, 2).tolist()
     image = brush.skin(rng, height, width, 0.6)
-    spots = int(np.clip(np.rint(2 ** seen[0]), 1, 40))
-    radius = min(height, width) * float(np.clip(2 ** seen[1], 1, 30)) / 100
-    red, ring = float(np.clip(seen[2], 0, 1)), float(np.clip(seen[4], 0, 1))
-    tint = np.array([1, 1 - 0.65 * red, 1 - 0.65 * red], np.float32) * np.float32(
-        1 - 0.7 * np.clip(seen[3], -0.3, 1.2)
-    )
+    spots = int(np.clip(np.rint(2 ** looks[0]), 1, 40))
+    radius = min(height, width) * float(np.clip(2 ** looks[1], 1, 30)) / 100
+    red, ring = float(np.clip(looks[2], 0, 1)), float(np.clip(looks[4], 0, 1))
+    brightness = np.float32(1 - 0.7 * np.clip(looks[3], -0.3, 1.2))
+    tint = np.array([1, 1 - 0.65 * red, 1 - 0.65 * red], np.float32) * brightness
     for _ in range(spots):
         centre = rng.uniform(0.1, 0.9) * height, rng.uniform(0.1, 0.9) * width
-        own = radius * float(np.clip(rng.normal(1, 0.2), 0.5, 1.6))
-        part, distance = brush.blob(rng, height, width, centre, own, 0.08)
-        edge = brush.sigmoid((1 - distance) * 12) * (
-            1 - ring * brush.sigmoid((0.65 - distance) * 14)
-        )
+        spot_radius = radius * float(np.clip(rng.normal(1, 0.2), 0.5, 1.6))
+        part, distance = brush.blob(rng, height, width, centre, spot_radius, 0.08)
+        hole = ring * brush.sigmoid((0.65 - distance) * 14)
+        edge = brush.sigmoid((1 - distance) * 12) * (1 - hole)
         image[part] *= 1 - edge[..., None] * (1 - tint)
     image += rng.normal(0, 3, (height, width, 1)).astype(np.float32)
-    return np.clip(image + 0.5, 0, 255).astype(np.uint8)
+    return brush.to_uint8(image)
 
 
-def copy(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
-    """An augmented copy: perhaps flipped, turned by up to 25 degrees, brighter or darker by up to a fifth."""
+def augmented_copy(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
+    """Return a copy that is perhaps flipped, turned by up to 25 degrees, up to 20 % brighter."""
     height, width = pixels.shape[:2]
     if rng.random() < 0.5:
         pixels = cv2.flip(pixels, 1)
     if rng.random() < 0.3:
         pixels = cv2.flip(pixels, 0)
-    turn = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-25, 25), 1)
+    rotation = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-25, 25), 1)
     turned = cv2.warpAffine(
-        pixels, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+        pixels, rotation, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
     )
     return cv2.convertScaleAbs(turned, alpha=rng.uniform(0.8, 1.2))
 
 
-def _write(settings: Options, out: Path, one: Original) -> None:
+def _write(settings: Options, out: Path, plan: Original) -> None:
     """Draw one photograph, and write it and its copies."""
-    rng = np.random.default_rng([settings.seed, one.number])
-    pixels = photograph(rng, appearance(rng, one.label), settings.size)
-    for path in (one.path, *one.copies):
-        image = pixels if path == one.path else copy(rng, pixels)
-        kind = ".png" if path.endswith(".png") else ".jpg"
-        (out / path).write_bytes(cv2.imencode(kind, image[..., ::-1])[1].tobytes())
+    rng = np.random.default_rng([settings.seed, plan.number])
+    pixels = photograph(rng, appearance(rng, plan.label), settings.size)
+    for path in plan.paths:
+        image = pixels if path == plan.path else augmented_copy(rng, pixels)
+        suffix = ".png" if path.endswith(".png") else ".jpg"
+        (out / path).write_bytes(cv2.imencode(suffix, image[..., ::-1])[1].tobytes())

@@ -1,12 +1,12 @@
-"""Synthetic chest X-rays in the layout of the RSNA challenge: DICOM files, both tables, mapping, traps included."""
+"""Synthetic chest X-rays in the layout of the RSNA challenge: DICOM files, tables, mapping."""
 
 from __future__ import annotations
 
 import io
+import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,23 +15,20 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from medscale.base.files import write_csv, write_json
 from medscale.data.demo import common
 from medscale.data.demo.chest import Anatomy, Opacity, radiograph
-from medscale.data.sources.rsna import BOX, CLASSES, DETAILS, LABELS, MAPPING, TEST, TRAIN
+from medscale.data.kinds.rsna import BOX, CLASSES, DETAILS, LABELS, MAPPING, TEST, TRAIN
 
 SUBMISSION = "stage_2_sample_submission.csv"
 NORMAL, NOT_NORMAL, OPACITY = CLASSES["detailed"]
-SHARES = {
-    NORMAL: 0.3,
-    NOT_NORMAL: 0.3,
-    OPACITY: 0.4,
-}  # more opacities than in the real set: a small set needs enough
+# Shares of the detailed classes: more opacities than in the real dataset, as a small one needs
+# enough of them.
+SHARES = {NORMAL: 0.3, NOT_NORMAL: 0.3, OPACITY: 0.4}
 AP = {NORMAL: 0.25, NOT_NORMAL: 0.45, OPACITY: 0.65}  # share of AP views
 AGES = {NORMAL: 43, NOT_NORMAL: 48, OPACITY: 51}  # means in years; the standard deviation is 16
 PER_PATIENT = 2  # exams a patient, on average
 IMPLAUSIBLE_AGE = 148
-STORAGE = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture Image Storage, as in the real set
+STORAGE = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture Image Storage, as in the real dataset
 QUALITY = 92  # of JPEG
 
 
@@ -39,22 +36,22 @@ class Options(common.Options):
     """Options of the synthetic chest X-rays."""
 
     exams: int = Field(400, ge=40, le=100_000, description="labelled images")
-    size: int = Field(256, ge=64, le=4096, description="pixels a side; the real set has 1024")
+    size: int = Field(256, ge=64, le=4096, description="pixels a side; the real dataset has 1024")
     tests: int = Field(6, ge=0, description="images without a label")
-    mapping: bool = Field(True, description="with the file that tells the patient of each exam")
+    mapping: bool = Field(True, description="write the file that gives the patient of each exam")
     classes: Literal["target", "detailed"] = Field(
-        "target", description="which classes the source module takes"
+        "target", description="the classes that the dataset kind takes"
     )
 
     @property
     def images(self) -> int:
-        """Labelled ones, of which one is cut off, and test images."""
+        """Labelled images, of which one is truncated, and test images."""
         return self.exams + self.tests
 
 
 @dataclass(frozen=True)
 class Exam:
-    """One image to draw and what the tables and headers say of it."""
+    """The plan of one image, and its entries in tables and headers."""
 
     number: int
     name: str
@@ -70,35 +67,39 @@ class Exam:
     nodule: bool
 
     @property
-    def path(self) -> str:
-        """Of its file, relative to the raw folder."""
-        return f"{self.folder}/{self.name}.dcm"
+    def paths(self) -> tuple[str]:
+        """Path of its file, relative to the raw folder."""
+        return (f"{self.folder}/{self.name}.dcm",)
 
 
 def generate(settings: Options, out: Path) -> None:
-    """Draw the X-rays and write them to ``out`` with the tables, and with the traps of the real download.
+    """Write the dataset to ``out`` with the tables and faults of the real download.
 
-    Pneumonia is one to three soft opacities whose boxes the labels give. Their contrast varies down to what noise and
-    ribs hide, so that no classifier can be right on all; images that are neither normal nor have an opacity show a
-    large heart, a line or a nodule. AP views are more frequent with pneumonia and patients a little older. The tables
-    repeat an exam's line for each box; ages come without a Y; one is implausible; the last labelled file is cut off.
-    The same options give the same bytes with the same versions of OpenCV and pydicom.
+    Pneumonia is one to three soft opacities whose boxes the labels give. Their contrast varies down
+    to what noise and ribs hide, so that no classifier can be right on all images; images that are
+    neither normal nor have an opacity show a large heart, a line or a nodule. AP views are more
+    frequent with pneumonia, and patients are a little older. The tables repeat an exam's line for
+    each box; ages have no unit; one age is implausible; the last labelled file is truncated.
 
     Raises:
-        MedscaleError: when ``out`` holds files that no generator has written.
+        MedscaleError: if ``out`` holds files that no generator has written.
     """
     exams = plan(settings)
-    tables = [LABELS, DETAILS, SUBMISSION, *([MAPPING] if settings.mapping else [])]
-    common.clear(out, [*tables, *(exam.path for exam in exams)])
-    common.write_all(partial(_write, settings, out), exams, "drawing X-rays")
-    labelled = [exam for exam in exams if exam.folder == TRAIN]
-    common.write_odd_files(out, {labelled[-1].path: common.TRUNCATED}, out / labelled[-1].path)
-    _write_tables(settings, out, exams)
-    common.finish(out, "rsna", settings, settings.images)
+    last = next(exam for exam in reversed(exams) if exam.folder == TRAIN).paths[0]
+    common.write_dataset(
+        "rsna",
+        settings,
+        out,
+        exams,
+        _write,
+        faulty={last: common.TRUNCATED},
+        whole=last,
+        tables=_tables(settings, exams),
+    )
 
 
 def plan(settings: Options) -> list[Exam]:
-    """Every exam with its finding, patient and anatomy; unlabelled ones last."""
+    """Return the plan of every exam; exams without a label come last."""
     rng = np.random.default_rng(settings.seed)
     total = settings.exams + settings.tests
     bounds = np.rint(np.cumsum([0, *SHARES.values()]) * settings.exams).astype(int)
@@ -112,14 +113,14 @@ def plan(settings: Options) -> list[Exam]:
 
 
 def _exam(settings: Options, number: int, detail: str, patient: int) -> Exam:
-    """One exam: what lasts comes from the patient's random numbers, the rest from its own."""
+    """Plan one exam; lasting features come from the patient's random numbers."""
     person = np.random.default_rng([settings.seed, 1, patient])
     rng = np.random.default_rng([settings.seed, 2, number])
     sex = "M" if person.random() < 0.57 else "F"
     view = "AP" if rng.random() < AP[detail] else "PA"
     anatomy = Anatomy.draw(person, rng, view == "AP")
-    odd = rng.choice(["heart", "line", "nodule"]) if detail == NOT_NORMAL else None
-    if odd == "heart":
+    finding = rng.choice(["heart", "line", "nodule"]) if detail == NOT_NORMAL else None
+    if finding == "heart":
         anatomy = anatomy.with_larger_heart(rng.uniform(1.15, 1.4))
     count = rng.choice([1, 2, 3], p=[0.5, 0.4, 0.1]) if detail == OPACITY else 0
     sides = [*rng.permutation([-1, 1]), rng.choice([-1, 1])][:count]
@@ -137,8 +138,8 @@ def _exam(settings: Options, number: int, detail: str, patient: int) -> Exam:
         opacities=tuple(
             anatomy.opacity(rng, int(side), grey * rng.uniform(0.8, 1.2)) for side in sides
         ),
-        line=odd == "line",
-        nodule=odd == "nodule",
+        line=finding == "line",
+        nodule=finding == "nodule",
     )
 
 
@@ -153,11 +154,11 @@ def _write(settings: Options, out: Path, exam: Exam) -> None:
         line=exam.line,
         nodule=exam.nodule,
     )
-    (out / exam.path).write_bytes(_dicom(exam, pixels))
+    (out / exam.paths[0]).write_bytes(_dicom(exam, pixels))
 
 
 def _dicom(exam: Exam, pixels: np.ndarray) -> bytes:
-    """The exam's file as the challenge's are: JPEG Baseline, 8 bit, MONOCHROME2, an age without unit."""
+    """Return the exam's file in the challenge's form: JPEG Baseline, 8 bit, age without unit."""
     from pydicom.uid import JPEGBaseline8Bit, generate_uid
 
     headers = {
@@ -180,18 +181,19 @@ def _dicom(exam: Exam, pixels: np.ndarray) -> bytes:
         "LossyImageCompression": "01",
         "LossyImageCompressionMethod": "ISO_10918_1",
     }
-    coded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
-    return dicom_file(headers, [coded], JPEGBaseline8Bit)
+    stream = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+    return dicom_file(headers, [stream], JPEGBaseline8Bit)
 
 
 def dicom_file(
     headers: Mapping[str, Any], pixels: bytes | list[bytes] | None, syntax: str
 ) -> bytes:
-    """A DICOM file (PS3.10) of the class that the challenge's files have.
+    """Return a DICOM file (PS3.10) of the class that the challenge's files have.
 
     Args:
-        headers: values by keyword, taken as they are, wrong ones too.
-        pixels: bytes of the pixels, or a coded stream a frame where the syntax is a compressed one; None for none.
+        headers: values by keyword; they are not validated, so that tests can write wrong ones.
+        pixels: bytes of the pixels, or one compressed stream per frame for a compressed syntax;
+            None for a file without pixels.
         syntax: UID of the transfer syntax.
     """
     from pydicom import config, dcmwrite
@@ -205,40 +207,37 @@ def dicom_file(
     dataset, dataset.file_meta = Dataset(), FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = UID(syntax)
     for name, value in {"SOPClassUID": STORAGE, **headers}.items():
-        dataset.add(
-            DataElement(name, dictionary_VR(Tag(name)), value, validation_mode=config.IGNORE)
-        )
+        vr = dictionary_VR(Tag(name))
+        dataset.add(DataElement(name, vr, value, validation_mode=config.IGNORE))
     if pixels is not None:
-        wide = headers["BitsAllocated"] > 8 and isinstance(pixels, bytes)
+        raw = isinstance(pixels, bytes)
+        vr = "OW" if raw and headers["BitsAllocated"] > 8 else "OB"
         value = pixels if isinstance(pixels, bytes) else encapsulate(pixels)
-        dataset.add(DataElement("PixelData", "OW" if wide else "OB", value))
+        dataset.add(DataElement("PixelData", vr, value))
     buffer = io.BytesIO()
     dcmwrite(buffer, dataset, enforce_file_format=True)
     return buffer.getvalue()
 
 
-def _write_tables(settings: Options, out: Path, exams: list[Exam]) -> None:
-    """Labels and classes (a line a box, or one), a sample submission for the test images, the patients."""
-    labels: list[dict[str, object]] = []
-    for exam in exams:
-        boxes = [
-            dict(zip(BOX, opacity.box(settings.size), strict=True)) for opacity in exam.opacities
-        ]
-        target = int(exam.detail == OPACITY)
-        labels += [{"patientId": exam.name, **box, "Target": target} for box in boxes or [{}]]
-    by_name = {exam.name: exam for exam in exams}
-    details = [
-        {"patientId": line["patientId"], "class": by_name[str(line["patientId"])].detail}
-        for line in labels
-    ]
-    known = [by_name[str(line["patientId"])].folder == TRAIN for line in labels]
-    write_csv(out / LABELS, pd.DataFrame(labels, columns=["patientId", *BOX, "Target"])[known])
-    write_csv(out / DETAILS, pd.DataFrame(details)[known])
-    unknown = [exam.name for exam in exams if exam.folder == TEST]
-    write_csv(
-        out / SUBMISSION,
-        pd.DataFrame({"patientId": unknown, "PredictionString": "0.5 0 0 100 100"}),
-    )
+def _tables(settings: Options, exams: list[Exam]) -> dict[str, str]:
+    """Return the text of labels, detailed classes, sample submission and mapping, by path.
+
+    Labels and detailed classes have a line for each box, and one for an exam without boxes.
+    """
+    labels, details = list[dict[str, Any]](), list[dict[str, Any]]()
+    for exam in (exam for exam in exams if exam.folder == TRAIN):
+        target = {"patientId": exam.name, "Target": int(exam.detail == OPACITY)}
+        boxes = [opacity.box(settings.size) for opacity in exam.opacities]
+        lines = [dict(zip(BOX, box, strict=True)) for box in boxes] or [{}]
+        labels += [target | line for line in lines]
+        details += [{"patientId": exam.name, "class": exam.detail}] * len(lines)
+    tests = [exam.name for exam in exams if exam.folder == TEST]
+    tables = {
+        LABELS: pd.DataFrame(labels, columns=["patientId", *BOX, "Target"]),
+        DETAILS: pd.DataFrame(details),
+        SUBMISSION: pd.DataFrame({"patientId": tests, "PredictionString": "0.5 0 0 100 100"}),
+    }
+    texts = {name: table.to_csv(index=False) for name, table in tables.items()}
     if settings.mapping:
         entries = [
             {
@@ -248,4 +247,5 @@ def _write_tables(settings: Options, out: Path, exams: list[Exam]) -> None:
             }
             for exam in exams
         ]
-        write_json(out / MAPPING, entries)
+        texts[MAPPING] = json.dumps(entries, indent=2, sort_keys=True) + "\n"
+    return texts

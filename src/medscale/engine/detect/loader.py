@@ -1,4 +1,4 @@
-"""Batches whose targets are boxes; a flip moves both, and a sample's flip depends on (seed, epoch, sample) alone."""
+"""Batches with boxes as targets; a flip mirrors an image together with its boxes."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from medscale.data.random import uniform
 from medscale.data.shards import Shards
 from medscale.engine.plan import Augment
 
-FLIP = 16  # stream of random numbers, apart from those in data.random
+FLIP = 16  # stream of random numbers; data.random lists the streams of augmentation
 
 
 class BoxLoader(Loader):
-    """A loader whose batches have padded boxes (float32, shape n,M,4: x, y, width, height) in place of labels.
+    """A loader with padded boxes (float32, shape n,M,4: x, y, width, height) instead of labels.
 
-    Mirror images are made here, exactly and with their boxes; what else ``augment`` has changes intensities only.
+    Horizontal flips are done here, together with the boxes; whether a sample is flipped depends on
+    (seed, epoch, sample) alone. The other augmentations change intensities only.
 
     Raises:
-        MedscaleError: when the shards were made without boxes, and as ``Loader``.
+        MedscaleError: when the shards have no boxes, and as ``Loader``.
     """
 
     def __init__(
@@ -39,10 +40,11 @@ class BoxLoader(Loader):
         training: bool = False,
         **settings: Any,
     ) -> None:
-        plain = augment.model_copy(update={"hflip": 0.0}) if augment is not None else None
-        super().__init__(shards, split, augment=plain, training=training, **settings)
-        self._flip = augment.hflip if augment is not None and training else 0.0
-        self._places = pd.Index(shards.ids)
+        augment = augment or Augment()
+        unflipped = augment.model_copy(update={"hflip": 0.0})
+        super().__init__(shards, split, augment=unflipped, training=training, **settings)
+        self._flip = augment.hflip if training else 0.0
+        self._rows = pd.Index(shards.ids)
         self._boxes = boxes.padded(boxes.read(shards), shards.ids)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Step]:
@@ -52,36 +54,36 @@ class BoxLoader(Loader):
 
     def _with_boxes(self, epoch: int, batch: Batch) -> Batch:
         ids = batch.ids.numpy()
-        found = torch.from_numpy(self._boxes[self._places.get_indexer(ids)]).to(
-            self._device, non_blocking=True
-        )
+        targets = self._to_device(self._boxes[self._rows.get_indexer(ids)])
         images = batch.images
         if self._flip:
-            chosen = uniform(self._seed, FLIP, epoch, ids, 1)[:, 0] < self._flip
-            images, found = flip(
-                images, found, torch.from_numpy(chosen).to(self._device, non_blocking=True)
-            )
-        return replace(batch, images=images, labels=found)
+            flipped = uniform(self._seed, FLIP, epoch, ids, 1)[:, 0] < self._flip
+            images, targets = flip(images, targets, self._to_device(flipped))
+        return replace(batch, images=images, labels=targets)
+
+    def _to_device(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(self._device, non_blocking=True)
 
 
-def flip(images: Tensor, found: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Mirror left and right those images (n,C,H,W) and boxes (n,M,4) that are ``chosen`` (bool, n); padding stays 0."""
-    mirrored = found.clone()
-    mirrored[..., 0] = torch.where(found[..., 2] > 0, 1 - found[..., 0] - found[..., 2], 0.0)
+def flip(images: Tensor, targets: Tensor, flipped: Tensor) -> tuple[Tensor, Tensor]:
+    """Mirror images (n,C,H,W) and boxes (n,M,4) left to right where ``flipped`` (bool, n)."""
+    mirrored = targets.clone()
+    x, width = targets[..., 0], targets[..., 2]
+    mirrored[..., 0] = torch.where(width > 0, 1 - x - width, 0.0)  # boxes of padding stay zero
     return (
-        torch.where(chosen[:, None, None, None], images.flip(3), images),
-        torch.where(chosen[:, None, None], mirrored, found),
+        torch.where(flipped[:, None, None, None], images.flip(3), images),
+        torch.where(flipped[:, None, None], mirrored, targets),
     )
 
 
 def with_boxes(shards: Shards) -> Shards:
-    """The same shard set with the training and validation images that have no box in no split.
+    """Return the shard set without the training and validation images that have no box.
 
     Raises:
         MedscaleError: when a split has no image with a box.
     """
-    there = np.isin(shards.ids, boxes.read(shards)["id"])
-    split = shards.rows["split"].where(there | (shards.rows["split"] == "test"), "left out")
+    has_box = np.isin(shards.ids, boxes.read(shards)["id"])
+    split = shards.rows["split"].where(has_box | (shards.rows["split"] == "test"), "left out")
     for name in ("train", "val"):
         if not (split == name).any():
             raise MedscaleError(

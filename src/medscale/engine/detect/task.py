@@ -1,4 +1,4 @@
-"""Localization as a task of the training loop: YOLOv8, its loss, and a row a box as predictions."""
+"""Detection as a task of the training loop: YOLOv8, its loss, and predicted boxes."""
 
 from __future__ import annotations
 
@@ -16,28 +16,36 @@ from medscale.data.loader import Loader
 from medscale.data.shards import Shards
 from medscale.engine.detect import yolo
 from medscale.engine.detect.loader import BoxLoader, with_boxes
-from medscale.engine.parallel.strategies import Criterion
+from medscale.engine.parallel.model import Criterion
 from medscale.engine.parallel.world import World
 from medscale.engine.plan import RunPlan
+from medscale.engine.train.records import check_ids
 from medscale.engine.train.task import loader
 
-LEAST = 0.01  # confidence below which a box is not kept
-OVERLAP = 0.5  # IoU above which the less confident of two boxes is dropped
-MOST = 100  # boxes an image, as in COCO's evaluation
+SMALLEST_CONFIDENCE = 0.01  # boxes below are dropped
+LARGEST_OVERLAP = 0.5  # IoU above which the less confident of two boxes is dropped
+MOST_BOXES = 100  # per image, as in COCO's evaluation
 
 
 class BoxCriterion(Criterion, Protocol):
-    """A criterion that also says where the boxes are."""
+    """A criterion that also decodes boxes."""
 
     def decode(self, raw: Tensor, /) -> tuple[Tensor, Tensor]:
-        """Corners (n,A,4: left, top, right, bottom as shares of the image) and confidences (n,A)."""
+        """Return corners and confidences of raw outputs.
+
+        Corners are left, top, right, bottom as shares of the image, shape n,A,4; confidences have
+        shape n,A.
+        """
 
 
 class Detection:
-    """Boxes of one class. Images without a box train as ``detect.images`` says; predicted are those of all images.
+    """Boxes of one class.
+
+    ``detect.images`` decides whether images without a box are used for training and validation
+    loss. Predictions are made for all images.
 
     Raises:
-        MedscaleError: when the shards were not made for detection, or hold no boxes to train on.
+        MedscaleError: when the shards have another image size or no boxes.
     """
 
     def __init__(self, plan: RunPlan, shards: Shards) -> None:
@@ -64,41 +72,36 @@ class Detection:
         return loader(self._plan, self._used, split, world, BoxLoader)
 
     def part(self, criterion: Criterion, outputs: Tensor, labels: Tensor, ids: np.ndarray) -> Any:
-        """See ``Task``: ids of the images, and of each box its image's number, its sides and its confidence."""
+        """See ``Task``: ids of the images; of each box the image's position, and the box."""
         corners, confidence = criterion.decode(outputs)  # type: ignore[attr-defined]
-        kept = [suppress(c, s).cpu() for c, s in zip(corners, confidence, strict=True)]
-        numbers = np.repeat(np.arange(len(ids)), [len(found) for found in kept])
-        return ids, numbers, torch.cat(kept).numpy()
+        boxes = [suppress(c, s).cpu() for c, s in zip(corners, confidence, strict=True)]
+        positions = np.repeat(np.arange(len(ids)), [len(image_boxes) for image_boxes in boxes])
+        return ids, positions, torch.cat(boxes).numpy()
 
     def table(self, parts: list[Any], split: str, images: int) -> pd.DataFrame:
-        """See ``Task``: ``id, split, x, y, width, height, confidence``; an image without boxes has no row."""
-        seen = np.concatenate([ids for ids, _, _ in parts])
-        if len(seen) != images or len(np.unique(seen)) != images:
-            raise MedscaleError(
-                f"{split}: {len(seen)} images predicted, {len(np.unique(seen))} of {images} different"
-            )
-        found = np.concatenate([sides for _, _, sides in parts])
-        table = pd.DataFrame(
-            {"id": np.concatenate([ids[numbers] for ids, numbers, _ in parts]), "split": split}
-        )
-        table[[*SIDES, "confidence"]] = found
+        """See ``Task``: a row per box, ``id, split, x, y, width, height, confidence``."""
+        check_ids(np.concatenate([ids for ids, _, _ in parts]), split, images)
+        box_ids = np.concatenate([ids[positions] for ids, positions, _ in parts])
+        table = pd.DataFrame({"id": box_ids, "split": split})
+        table[[*SIDES, "confidence"]] = np.concatenate([boxes for _, _, boxes in parts])
         return table.sort_values(
             ["id", "confidence"], ascending=[True, False], kind="stable", ignore_index=True
         )
 
 
 def suppress(corners: Tensor, confidence: Tensor) -> Tensor:
-    """The boxes of one image that are kept, most confident first (non-maximum suppression by torchvision).
+    """Return the boxes of one image after non-maximum suppression, most confident first.
 
     Args:
         corners: left, top, right, bottom, shape A,4.
         confidence: shape A.
 
     Returns:
-        ``x, y, width, height, confidence``, shape at most MOST,5; boxes without area are left out.
+        ``x, y, width, height, confidence``, shape n,5 with n at most MOST_BOXES; boxes without area
+        are dropped.
     """
     sides = corners[:, 2:] - corners[:, :2]
-    sure = (confidence >= LEAST) & (sides > 0).all(dim=1)
-    corners, sides, confidence = corners[sure], sides[sure], confidence[sure]
-    kept = nms(corners, confidence, OVERLAP)[:MOST]
+    valid = (confidence >= SMALLEST_CONFIDENCE) & (sides > 0).all(dim=1)
+    corners, sides, confidence = corners[valid], sides[valid], confidence[valid]
+    kept = nms(corners, confidence, LARGEST_OVERLAP)[:MOST_BOXES]
     return torch.cat([corners[kept, :2], sides[kept], confidence[kept, None]], dim=1)

@@ -1,4 +1,4 @@
-"""YOLOv8 and its loss from ultralytics (AGPL-3.0) as a plain module and a criterion: the one place that imports it."""
+"""YOLOv8 as a plain module, and its loss. Only this module imports ultralytics."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch import Tensor, nn
 
 from medscale.base.errors import MedscaleError
 from medscale.data.augment import MEAN, STD
-from medscale.engine.detect import require
-from medscale.engine.models.registry import read_weights
+from medscale.engine.detect.extra import require
+from medscale.engine.models.registry import listed, read_weights
 from medscale.engine.plan import Model
 
-PREFIX = "network."  # of this package's weights before ultralytics' own names
+PREFIX = "network."  # that this package's weights have before ultralytics' names
 _home: tempfile.TemporaryDirectory[str] | None = None
 
 
 class Yolo(nn.Module):
-    """A DetectionModel of ultralytics that gives one tensor, in training and in evaluation.
+    """A DetectionModel of ultralytics that returns one tensor, in training and in evaluation.
 
-    Input: float, shape n,3,H,W, normalized as the loader does; it is brought back to [0, 1], which YOLO's published
-    weights were trained on. Output: shape n,4R+1,A for A anchors: logits of the R bins of each side's distance (left,
-    top, right, bottom), then the logit of the one class.
+    Input: float, shape n,3,H,W, normalized as by the loader. It is scaled back to [0, 1], the range
+    that YOLO's published weights were trained on. Output: shape n,4R+1,A for A anchors: logits of
+    the R bins of each side's distance (left, top, right, bottom), then the logit of the class.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -32,29 +32,30 @@ class Yolo(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Raw outputs of the head, before boxes are decoded."""
+        """Return the raw outputs of the head, before boxes are decoded."""
         mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (MEAN, STD))
-        found = self.network(images * std + mean)
-        raw = (
-            found[1] if isinstance(found, tuple) else found
-        )  # in evaluation decoded boxes stand before it
+        outputs = self.network(images * std + mean)
+        # In evaluation, the decoded boxes come first.
+        raw = outputs[1] if isinstance(outputs, tuple) else outputs
         return torch.cat([raw["boxes"], raw["scores"]], 1)
 
 
 class BoxLoss:
-    """Sum of ultralytics' v8DetectionLoss over a batch: box (CIoU), class (BCE) and distribution focal loss.
+    """Ultralytics' v8DetectionLoss: box (CIoU), class (BCE) and distribution focal loss.
 
-    The loss of a batch of n images is n times its three terms, each divided by the batch's own sum of target scores
-    (task-aligned assignment, Feng et al., ICCV 2021), so that of a replica by that of its own share: with replicas the
-    sum over a global batch is not exactly that of a serial run, also without batch normalization. Ultralytics' own
-    data-parallel training does the same.
+    The loss of a batch of n images is n times the sum of these three terms. Each term is divided by
+    the batch's sum of target scores (task-aligned assignment, Feng et al., ICCV 2021). A replica
+    divides by the sum of its own share, so that the loss over a global batch is not exactly that of
+    a serial run, even without batch normalization. Ultralytics' data-parallel training does the
+    same.
 
-    It does not rank epochs: a network that finds nothing is assigned no targets, so that its loss is close to 0, and
-    rises as it begins to find boxes. The last epoch is kept, at which the cosine schedule has come to rest.
+    The loss does not rank epochs. A network that finds nothing is assigned no targets, so that its
+    loss is close to 0 and rises as it begins to find boxes. The weights of the last epoch are kept,
+    at the end of the cosine schedule.
 
     Args:
         network: the network, on the device.
-        size: pixels a side of the images.
+        size: pixels per side of the images.
     """
 
     judges = ranks = False
@@ -73,35 +74,41 @@ class BoxLoss:
         self._anchors, self._strides = make_anchors(self._levels, strides, 0.5)
 
     def __call__(self, raw: Tensor, boxes: Tensor) -> Tensor:
-        """Sum of losses, float32 scalar, of raw outputs (n,4R+1,A) and padded boxes (n,M,4: x, y, width, height)."""
-        image, place = (boxes[..., 2] > 0).nonzero(as_tuple=True)
-        corner, sides = boxes[image, place].split(2, dim=1)
+        """Return the sum of losses, float32 scalar.
+
+        Args:
+            raw: outputs, shape n,4R+1,A.
+            boxes: padded boxes (x, y, width, height), shape n,M,4.
+        """
+        image, number = (boxes[..., 2] > 0).nonzero(as_tuple=True)
+        corner, sides = boxes[image, number].split(2, dim=1)
         centred = torch.cat([corner + sides / 2, sides], 1)
         batch = {"batch_idx": image, "cls": torch.zeros_like(image), "bboxes": centred}
-        given = {
+        predictions = {
             "boxes": raw[:, : self._bins],
             "scores": raw[:, self._bins :],
             "feats": self._levels,
         }
-        return self._loss(given, batch)[0].sum()
+        return self._loss(predictions, batch)[0].sum()
 
     def correct(self, raw: Tensor, boxes: Tensor) -> Tensor:
-        """Nothing is judged: 0."""
+        """Return 0, as images are not judged."""
         return torch.zeros((), dtype=torch.int64, device=raw.device)
 
     @torch.no_grad()
     def decode(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """Corners (n,A,4: left, top, right, bottom as shares of the image) and confidences (n,A) of raw outputs."""
+        """See ``task.BoxCriterion``."""
         distances = raw[:, : self._bins].permute(0, 2, 1).contiguous()
         corners = self._loss.bbox_decode(self._anchors, distances) * self._strides / self._size
         return corners.clamp(0, 1), raw[:, self._bins].sigmoid()
 
 
 def build(model: Model) -> Yolo:
-    """YOLOv8 for one class, with weights from torch's global generator or from ``model.pretrained``.
+    """Return YOLOv8 for one class, with random weights (torch's generator) or pretrained ones.
 
     Raises:
-        MedscaleError: when ultralytics is missing or too old, options are given, or the weights do not fit.
+        MedscaleError: when ultralytics is missing or too old, the model has options, or the weights
+            do not fit.
     """
     _prepare()
     from ultralytics import __version__
@@ -122,44 +129,42 @@ def build(model: Model) -> Yolo:
 
 
 def load_weights(network: nn.Module, path: str) -> None:
-    """Fill a DetectionModel from a .safetensors file, this package's or of ultralytics' names.
+    """Load weights from a .safetensors file with the names of this package or of ultralytics.
 
-    Tensors of the last layer, the head, that have another shape keep their own weights: the number of classes decides
-    their size.
+    Tensors of the head (the last layer) that have another shape keep their weights, since the
+    number of classes decides their size.
 
     Raises:
-        MedscaleError: for another kind of file, one that is missing or damaged, or one that does not fit.
+        MedscaleError: when the file is no .safetensors file, is missing or damaged, or does not fit
+            the network.
     """
     if not path.endswith(".safetensors"):
         raise MedscaleError(
-            f"detect.pretrained: {path} is no .safetensors file. A .pt file of ultralytics is a pickle, which can run "
-            'any code when it is read; where you trust it, turn it into one once: python -c "from ultralytics import '
-            "YOLO; from safetensors.torch import save_file; save_file({k: v.contiguous() for k, v in "
-            "YOLO('yolov8n.pt').model.float().state_dict().items()}, 'yolov8n.safetensors')\""
+            f"detect.pretrained: {path} is no .safetensors file. A .pt file of ultralytics is a "
+            "pickle, which can run any code when it is read. If you trust it, convert it once: "
+            'python -c "from ultralytics import YOLO; from safetensors.torch import save_file; '
+            "save_file({k: v.contiguous() for k, v in YOLO('yolov8n.pt').model.float()"
+            ".state_dict().items()}, 'yolov8n.safetensors')\""
         )
-    given = {
+    weights = {
         key.removeprefix(PREFIX): value
         for key, value in read_weights(path, "detect.pretrained: ").items()
     }
-    wanted = network.state_dict()
-    head = ".".join(list(wanted)[-1].split(".")[:2]) + "."
-    unlike = [key for key in wanted if key not in given or given[key].shape != wanted[key].shape]
-    unlike = [key for key in unlike if not key.startswith(head)] + [
-        key for key in given if key not in wanted
-    ]
-    if unlike:
+    state = network.state_dict()
+    head = ".".join(list(state)[-1].split(".")[:2]) + "."
+    fitting = {k: v for k, v in weights.items() if k in state and v.shape == state[k].shape}
+    wrong = [key for key in state if key not in fitting and not key.startswith(head)]
+    wrong += [key for key in weights if key not in state]
+    if wrong:
         raise MedscaleError(
-            f"detect.pretrained: {path} does not fit the network: {', '.join(unlike[:5])}"
-            + (f" and {len(unlike) - 5} more" if len(unlike) > 5 else "")
-            + " are missing, unknown or of another shape"
+            f"detect.pretrained: {path} does not fit the network: {listed(wrong)} are missing, "
+            "unknown or of another shape"
         )
-    network.load_state_dict(
-        {k: v for k, v in given.items() if v.shape == wanted[k].shape}, strict=False
-    )
+    network.load_state_dict(fitting, strict=False)
 
 
 def _prepare() -> None:
-    """Have ultralytics neither fetch nor install anything, nor write outside a temporary folder of this process."""
+    """Keep ultralytics from downloading, installing, and writing outside a temporary folder."""
     global _home
     require()
     if _home is None and "YOLO_CONFIG_DIR" not in os.environ:

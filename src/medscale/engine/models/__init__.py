@@ -1,1 +1,1 @@
-"""Networks as plain modules, and a registry over them and timm; they know nothing of processes or devices."""
+"""Networks as plain PyTorch modules, which know nothing of processes or devices."""

@@ -1,4 +1,4 @@
-"""Transfer learning: which part of a network learns, by name; the rest keeps its weights and statistics."""
+"""Transfer learning: train only the last part of a network."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ Block = tuple[str, nn.Module]
 
 
 def freeze(chain: Sequence[Block], trained: Literal["last_block", "last_layer"]) -> None:
-    """Let only the last part of a network learn.
+    """Freeze all weights of a network but those of its last part.
 
     Args:
-        chain: the network's blocks in order, as ``registry.stages`` gives them.
-        trained: ``last_layer``: the last block with weights, which maps features to logits; ``last_block``: the last
-            block of several convolutions (the last convolution, where a network has no such blocks) and all after
-            it.
+        chain: the network's blocks in order, as ``registry.stages`` returns them.
+        trained: ``last_layer``: the last block with weights, which maps features to logits.
+            ``last_block``: the last block with several convolutions and all blocks after it; in a
+            network without such blocks, the last convolution and all blocks after it.
     """
     begin = _last(chain, lambda part: any(True for _ in part.parameters()))
     if trained == "last_block":
-        several = _last(chain, lambda part: _convolutions(part) > 1)
-        begin = (
-            several if several is not None else _last(chain, lambda part: _convolutions(part) > 0)
-        )
+        begin = _last(chain, lambda part: _convolutions(part) > 1)
+        if begin is None:
+            begin = _last(chain, lambda part: _convolutions(part) > 0)
     for _, part in chain[: begin or 0]:
         part.requires_grad_(False)
 

@@ -1,4 +1,4 @@
-"""medical_cnn: a residual network with squeeze-and-excitation and a multi-dilated block, for the glaucoma study."""
+"""medical_cnn: a residual network with squeeze-and-excitation and a multi-dilated block."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from torch import Tensor, nn
 from medscale.base.errors import MedscaleError
 
 STAGES = ((1, 1), (2, 2), (4, 2), (8, 2))  # width factor and stride of each residual stage
-BLOCKS = 2  # residual blocks a stage
-DILATIONS = (1, 2, 3)  # reach of the 3x3 branches on the last 7x7 map of a 224-pixel image
+BLOCKS = 2  # residual blocks per stage
+DILATIONS = (1, 2, 3)  # so that 3x3 branches cover the last 7x7 map of a 224-pixel image
 
 
 class MedicalCNN(nn.Sequential):
-    """The published project's network: 129 leaf modules, 22.5 million parameters at the default options.
+    """The network of the published glaucoma project, with 22.5 million parameters.
 
     Input: float, shape n,in_channels,H,W, H and W at least 32 (224 in the study, 64 in the demo).
     Output: logits, shape n,num_classes.
 
-    Four residual stages of basic blocks (He et al., CVPR 2016) with squeeze-and-excitation (Hu et al., CVPR 2018), a
-    multi-dilated block (ASPP; Chen et al. 2017, DeepLabv3), global average pooling and a deep MLP head with dropout.
-    Weights start as in He et al. (ICCV 2015). The modules run in the order in which they are declared.
+    It has four residual stages of basic blocks (He et al., CVPR 2016) with squeeze-and-excitation
+    (Hu et al., CVPR 2018), a multi-dilated block (ASPP; Chen et al. 2017, DeepLabv3), global
+    average pooling and a deep MLP head with dropout: 129 leaf modules. Weights are initialized as
+    in He et al. (ICCV 2015). The modules run in the order in which they are declared.
 
     Args:
         num_classes: number of logits.
         in_channels: channels of the images.
-        width: channels of the first stage; all others scale with it.
+        width: channels of the first stage; other stages scale with it.
         dropout: probability after the multi-dilated block and each hidden layer of the head.
 
     Raises:
@@ -39,7 +40,8 @@ class MedicalCNN(nn.Sequential):
     ) -> None:
         if width < 4 or not 0 <= dropout < 1:
             raise MedscaleError(
-                f"medical_cnn: width {width} and dropout {dropout}: width is at least 4, dropout in [0, 1)"
+                f"medical_cnn: width {width} and dropout {dropout}: "
+                "width is at least 4, dropout in [0, 1)"
             )
         parts: OrderedDict[str, nn.Module] = OrderedDict(stem=_stem(in_channels, width))
         channels = width
@@ -57,7 +59,10 @@ class MedicalCNN(nn.Sequential):
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions with squeeze-and-excitation, added to the input (projected where the shape changes)."""
+    """Two 3x3 convolutions with squeeze-and-excitation, added to the input.
+
+    Where the shape changes, the input is projected by a 1x1 convolution.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -75,7 +80,7 @@ class Residual(nn.Module):
         self.relu2 = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """n,inputs,H,W to n,outputs,H/stride,W/stride."""
+        """Map n,inputs,H,W to n,outputs,H/stride,W/stride."""
         y = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
         return self.relu2(self.excite(y) + (x if self.shortcut is None else self.shortcut(x)))
 
@@ -93,12 +98,12 @@ class SqueezeExcitation(nn.Module):
         self.gate = nn.Sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Same shape as the input."""
+        """Return a tensor with the shape of the input."""
         return x * self.gate(self.expand(self.relu(self.reduce(self.squeeze(x)))))
 
 
 class MultiDilated(nn.Module):
-    """A 1x1 and three dilated 3x3 convolutions side by side, joined by a 1x1 convolution (ASPP)."""
+    """Parallel 1x1 and dilated 3x3 convolutions, joined by a 1x1 convolution (ASPP)."""
 
     def __init__(self, channels: int, dropout: float) -> None:
         super().__init__()
@@ -108,7 +113,7 @@ class MultiDilated(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Same shape as the input."""
+        """Return a tensor with the shape of the input."""
         return self.dropout(self.project(torch.cat([branch(x) for branch in self.branches], dim=1)))
 
 

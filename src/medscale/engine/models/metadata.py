@@ -1,4 +1,4 @@
-"""An optional branch beside an image network: metadata add to its logits (late fusion)."""
+"""A network for images and metadata, whose branches' logits are added (late fusion)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ HIDDEN = 32
 
 
 class WithMetadata(nn.Module):
-    """Logits of an image network plus those of a small network over metadata.
+    """The sum of an image network's logits and those of a small network for metadata.
 
-    The two are added, so that either says what it knows on its own; the image network keeps its parameter names below
-    ``image.``. Input: a pair of images (n,C,H,W) and features (float32, n,F). Output: logits (n,K).
+    Input: a pair of images (n,C,H,W) and metadata (float32, n,F). Output: logits (n,K). The image
+    network's parameters are below ``image.``.
 
     Args:
         image: a network from images to logits.
-        features: number F of features.
+        features: number F of metadata per image.
         num_classes: number K of logits.
     """
 
@@ -23,11 +23,11 @@ class WithMetadata(nn.Module):
         super().__init__()
         self.image = image
         last = nn.Linear(HIDDEN, num_classes)
-        nn.init.zeros_(last.weight)  # training begins with the image network's own logits
+        nn.init.zeros_(last.weight)  # training begins with the logits of the image network
         nn.init.zeros_(last.bias)
         self.metadata = nn.Sequential(nn.Linear(features, HIDDEN), nn.ReLU(), last)
 
     def forward(self, inputs: tuple[Tensor, Tensor]) -> Tensor:
-        """Images and features to logits."""
+        """Return logits for images and metadata."""
         images, features = inputs
         return self.image(images) + self.metadata(features)

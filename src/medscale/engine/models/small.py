@@ -1,4 +1,4 @@
-"""Small plain networks: xray_cnn of the pneumonia study, and tiny_cnn for tests of the parallel strategies."""
+"""Small networks: xray_cnn of the pneumonia study, and tiny_cnn for tests of strategies."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from medscale.base.errors import MedscaleError
 
 
 class XrayCNN(nn.Sequential):
-    """The published pneumonia classifier: two convolutions and two fully connected layers, ReLU and max-pooling.
+    """The published pneumonia classifier: two convolutions and two fully connected layers.
 
-    Input: float, shape n,in_channels,H,W. Output: logits, shape n,num_classes; the published sigmoid stands in
-    evaluation and loss.
+    Input: float, shape n,in_channels,H,W. Output: logits, shape n,num_classes. The published
+    network ends in a sigmoid, which the loss and the evaluation contain here.
 
     Args:
         num_classes: number of logits.
         in_channels: channels of the images.
-        size: height and width of the images in pixels; None averages the last map to 8x8: any size from 32 on fits.
+        size: height and width of the images in pixels; None: any size from 32, as the last map is
+            averaged to 8x8.
         width: channels of the first convolution; the second has twice as many.
         hidden: units of the first fully connected layer.
         dropout: probability before the last layer.
 
     Raises:
-        MedscaleError: for a size that two max-poolings do not divide, or an impossible width, hidden or dropout.
+        MedscaleError: for a size that two max-poolings do not divide, or an impossible width,
+            hidden or dropout.
     """
 
     def __init__(
@@ -44,9 +46,7 @@ class XrayCNN(nn.Sequential):
         if min(width, hidden) < 1 or not 0 <= dropout < 1:
             raise MedscaleError("xray_cnn: width and hidden are at least 1, dropout is in [0, 1)")
         parts: OrderedDict[str, nn.Module] = OrderedDict()
-        for number, (inputs, outputs) in enumerate(
-            ((in_channels, width), (width, 2 * width)), start=1
-        ):
+        for number, inputs, outputs in ((1, in_channels, width), (2, width, 2 * width)):
             parts[f"conv{number}"] = nn.Conv2d(inputs, outputs, 3, padding=1)
             parts[f"relu{number}"] = nn.ReLU(inplace=True)
             parts[f"pool{number}"] = nn.MaxPool2d(2)
@@ -62,10 +62,11 @@ class XrayCNN(nn.Sequential):
 
 
 class TinyCNN(nn.Sequential):
-    """For tests only, in no study: a network without normalization, so that all parallel strategies agree in fp32.
+    """A network without normalization, for tests only.
 
-    Batch statistics depend on how a batch is cut; without them, a step's result does not. Input: float, shape
-    n,in_channels,H,W of at least 4x4 pixels. Output: logits, shape n,num_classes.
+    Batch statistics depend on how a batch is cut. Without them, all parallel strategies give the
+    same result in fp32. Input: float, shape n,in_channels,H,W of at least 4x4 pixels. Output:
+    logits, shape n,num_classes.
     """
 
     def __init__(self, num_classes: int, in_channels: int = 3, *, width: int = 8) -> None:

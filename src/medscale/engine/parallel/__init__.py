@@ -1,1 +1,1 @@
-"""Processes and strategies: launch by torchrun, the world of ranks, and how a strategy wraps a plain module."""
+"""Processes of a run, and the strategies that spread a network over them."""

@@ -1,4 +1,4 @@
-"""Where a pipeline cuts a network: block costs are measured, and the slowest stage is made as fast as possible."""
+"""Where a pipeline cuts a network: blocks are timed, and the slowest stage is made fastest."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Block = tuple[str, nn.Module]
 
 @dataclass(frozen=True)
 class Cut:
-    """A chain of blocks, measured and cut into stages.
+    """A chain of blocks, timed and cut into stages.
 
     Attributes:
-        bounds: numbers of the blocks at which stages begin, then the number of blocks.
-        seconds: measured cost of each block, forward and backward.
-        shapes: shape of one image's activation before each block, then after the last.
-        dtypes: names of their types.
+        bounds: number of the first block of each stage, then the number of blocks.
+        seconds: measured time of each block, forward and backward.
+        shapes: shape of one image's activation before each block, then after the last one.
+        dtypes: names of the activations' types.
     """
 
     bounds: list[int]
@@ -35,10 +35,13 @@ class Cut:
     dtypes: list[str]
 
 
+Chain = tuple[Sequence[Block], Cut]  # a network as blocks, and where to cut it
+
+
 def measure(blocks: Sequence[Block], images: Tensor, precision: Precision, stages: int) -> Cut:
     """Time each block on ``images`` (float32, shape n,C,H,W) and cut the chain into ``stages``.
 
-    Copies are timed, so that neither statistics nor gradients of the network change.
+    Copies of the blocks are timed, so the network's statistics and gradients do not change.
 
     Raises:
         MedscaleError: when there are fewer blocks with parameters than stages.
@@ -48,25 +51,29 @@ def measure(blocks: Sequence[Block], images: Tensor, precision: Precision, stage
     ]
     if len(starts) < stages:
         raise MedscaleError(
-            f"the network has {len(starts)} blocks with parameters, which cannot make {stages} stages; "
-            "ask for fewer devices"
+            f"the network has {len(starts)} blocks with parameters, which cannot make {stages} "
+            "stages; ask for fewer devices"
         )
-    seconds, borders, x = [], [images], images
+    seconds, activations = [], [images]
     for _, block in blocks:
-        cost, x = _time(copy.deepcopy(block), x, precision)
+        cost, output = _time(copy.deepcopy(block), activations[-1], precision)
         seconds.append(cost)
-        borders.append(x)
-    shapes = [list(border.shape[1:]) for border in borders]
-    starts = [0, *starts[1:], len(blocks)]  # what has no parameters goes with the block before it
-    together = [sum(seconds[start:end]) for start, end in pairwise(starts)]
-    bounds = [starts[bound] for bound in balance(together, stages)]
+        activations.append(output)
+    # A block without parameters goes with the block before it.
+    starts = [0, *starts[1:], len(blocks)]
+    group_costs = [sum(seconds[start:end]) for start, end in pairwise(starts)]
     return Cut(
-        bounds, seconds, shapes, [str(border.dtype).removeprefix("torch.") for border in borders]
+        bounds=[starts[bound] for bound in balance(group_costs, stages)],
+        seconds=seconds,
+        shapes=[list(activation.shape[1:]) for activation in activations],
+        dtypes=[str(activation.dtype).removeprefix("torch.") for activation in activations],
     )
 
 
 def balance(costs: Sequence[float], stages: int) -> list[int]:
-    """Cut a chain into consecutive stages so that the largest sum of costs is smallest (linear partition).
+    """Cut a chain into consecutive stages that minimize the largest sum of costs.
+
+    This is the linear partition problem, solved by dynamic programming.
 
     Returns:
         The first block of each stage, then the number of blocks; no stage is empty.
@@ -75,12 +82,14 @@ def balance(costs: Sequence[float], stages: int) -> list[int]:
     for cost in costs:
         total.append(total[-1] + cost)
     blocks = len(costs)
+    # best[stage][end]: smallest maximum of the stages so far up to block `end`, and the last cut.
     best: list[list[tuple[float, int]]] = [[(total[end], 0) for end in range(blocks + 1)]]
     for stage in range(1, stages):
         row = [(float("inf"), 0)] * (blocks + 1)
         for end in range(stage + 1, blocks + 1):
             row[end] = min(
-                (max(best[-1][at][0], total[end] - total[at]), at) for at in range(stage, end)
+                (max(best[-1][start][0], total[end] - total[start]), start)
+                for start in range(stage, end)
             )
         best.append(row)
     bounds = [blocks]
@@ -89,21 +98,21 @@ def balance(costs: Sequence[float], stages: int) -> list[int]:
     return bounds[::-1]
 
 
-def _time(block: nn.Module, x: Tensor, precision: Precision) -> tuple[float, Tensor]:
-    """Smallest seconds of a forward and backward pass, and the output."""
+def _time(block: nn.Module, inputs: Tensor, precision: Precision) -> tuple[float, Tensor]:
+    """Return the smallest time of a forward and backward pass in seconds, and the output."""
     times = []
     for _ in range(REPEATS):
-        given = x.detach().requires_grad_().clone()  # no leaf: blocks may work in place
-        _synchronize(x)
+        copied = inputs.detach().requires_grad_().clone()  # no leaf: blocks may work in place
+        _synchronize(inputs)
         start = perf_counter()
         with precision.autocast():
-            out = block(given)
-        out.sum().backward()
-        _synchronize(x)
+            output = block(copied)
+        output.sum().backward()
+        _synchronize(inputs)
         times.append(perf_counter() - start)
-    return min(times), out.detach()
+    return min(times), output.detach()
 
 
-def _synchronize(x: Tensor) -> None:
-    if x.is_cuda:
-        torch.cuda.synchronize(x.device)
+def _synchronize(tensor: Tensor) -> None:
+    if tensor.is_cuda:
+        torch.cuda.synchronize(tensor.device)

@@ -1,4 +1,4 @@
-"""No process is left behind: one asks the kernel to end it with the process that started it; imports nothing heavy."""
+"""End a process together with the process that started it. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent() -> None:
-    """Have the kernel (Linux) kill this process when the one that started it is gone: no rank is left behind."""
+    """Let the kernel (Linux) kill this process as soon as its parent ends, so no rank survives."""
     parent = os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
+    if os.getppid() != parent:  # the parent ended before the call
         os._exit(1)

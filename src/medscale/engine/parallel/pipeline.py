@@ -1,4 +1,4 @@
-"""Model parallel: the network is cut into stages of equal measured cost, and micro-batches flow through them."""
+"""Pipeline parallel training: micro-batches flow through stages of equal measured cost."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGP
 from torch.nn.modules.dropout import _DropoutNd
 
 from medscale.base.errors import MedscaleError
-from medscale.engine.parallel.cut import Block, Cut
+from medscale.engine.parallel.cut import Block
+from medscale.engine.parallel.model import Criterion, Inputs, Micro, ParallelModel, loss_sums
 from medscale.engine.parallel.precision import Precision
-from medscale.engine.parallel.strategies import Criterion, Inputs, Micro, Strategy, measured
-from medscale.engine.parallel.world import World
-from medscale.engine.plan import RunPlan
+from medscale.engine.parallel.strategies.strategy import Setup
 
-SCHEDULES = {
-    "gpipe": ScheduleGPipe,
-    "1f1b": Schedule1F1B,
-}  # Huang et al. 2019; Narayanan et al. 2019
-BUCKET = 2**23  # gradient elements an all-reduce between replicas
+# Huang et al. (NeurIPS 2019) and Narayanan et al. (SOSP 2019)
+SCHEDULES = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}
+BUCKET = 2**23  # gradient elements per all-reduce between replicas
 
 
 class Stage(nn.Module):
-    """Consecutive blocks of a chain; randomness is set block by block, so that it does not depend on the cut."""
+    """Consecutive blocks of a chain.
+
+    The random generator is seeded before each block that draws random numbers, by the block's
+    number in the whole network, so that dropout does not depend on the cut.
+    """
 
     def __init__(
         self, blocks: Sequence[Block], first: int, precision: Precision, *, channels_last: bool
@@ -37,12 +38,12 @@ class Stage(nn.Module):
         self.seed, self.before, self.chunk = 0, 0, 0
         self._first, self._precision = first, precision
         self._format = torch.channels_last if channels_last else torch.contiguous_format
-        self._random = [any(map(_draws, b.modules())) for b in self.inner]
+        self._random = [any(map(_draws_random_numbers, b.modules())) for b in self.inner]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Activations of one micro-batch through all blocks of the stage."""
+        """Pass the activations of a micro-batch through all blocks of the stage."""
         if x.is_leaf and x.requires_grad:
-            x = x.clone()  # what was received; the first block may work in place
+            x = x.clone()  # received from the previous stage; the first block may work in place
         x = x.contiguous(memory_format=self._format) if x.dim() == 4 else x
         with self._precision.autocast():
             for number, block in enumerate(self.inner):
@@ -57,130 +58,132 @@ class Stage(nn.Module):
 
 
 class TimedStage(PipelineStage):
-    """Counts the seconds in which this stage computes; the rest of a step is waiting for its neighbours."""
+    """Count the seconds in which a stage computes; the rest of a step it waits for neighbours."""
 
     computed_s = 0.0
 
     def forward_one_chunk(self, fwd_chunk_id: int, *args: Any, **kwargs: Any) -> Any:
-        """As in PipelineStage."""
+        """See ``PipelineStage``."""
         start = perf_counter()
         self.submod.chunk = fwd_chunk_id  # type: ignore[assignment]
-        out = super().forward_one_chunk(fwd_chunk_id, *args, **kwargs)
+        output = super().forward_one_chunk(fwd_chunk_id, *args, **kwargs)
         self.computed_s += perf_counter() - start
-        return out
+        return output
 
     def backward_one_chunk(self, *args: Any, **kwargs: Any) -> Any:
-        """As in PipelineStage."""
+        """See ``PipelineStage``."""
         start = perf_counter()
-        out = super().backward_one_chunk(*args, **kwargs)
+        output = super().backward_one_chunk(*args, **kwargs)
         self.computed_s += perf_counter() - start
-        return out
+        return output
 
 
-class Pipeline(Strategy):
+class Pipeline(ParallelModel):
     """One stage of a pipeline, in one of ``dp`` replicas of it.
 
-    The micro-batches of a schedule have one size. A step whose images do not divide evenly runs two schedules, one
-    for each of the two sizes, so that no image is padded or counted twice.
+    All micro-batches of a schedule have the same size. A step whose images do not divide evenly
+    runs two schedules, one for each of the two sizes, so that no image is padded or counted twice.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        blocks: Sequence[Block],
-        cut: Cut,
-        plan: RunPlan,
-        world: World,
-        precision: Precision,
-    ) -> None:
-        super().__init__(network, world, precision)
-        self._order = {name: number for number, (name, _) in enumerate(network.named_parameters())}
-        first, self._end = cut.bounds[world.stage], cut.bounds[world.stage + 1]
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup.network, setup.world, setup.precision)
+        blocks, self.cut = setup.chain()
+        if self.cut.bounds[-1] != len(blocks) or len(self.cut.bounds) != setup.stages + 1:
+            raise MedscaleError(
+                "the kept cut of the pipeline belongs to another network; delete the run's folder"
+            )
+        if setup.compile:
+            for _, block in blocks:
+                block.compile()
+        # Numbers of the parameters in the whole network, before other stages are removed.
+        names = [name for name, _ in self.network.named_parameters()]
+        self._order = {name: number for number, name in enumerate(names)}
+        self._setup, rank = setup, setup.world.stage
+        self._first, self._end = self.cut.bounds[rank], self.cut.bounds[rank + 1]
         self.stage = Stage(
-            blocks[first : self._end], first, precision, channels_last=plan.recipe.channels_last
+            blocks[self._first : self._end],
+            self._first,
+            setup.precision,
+            channels_last=setup.channels_last,
         )
-        for name, _ in [*blocks[:first], *blocks[self._end :]]:
-            _remove(network, name)
-        self.cut, self._first, self._plan = cut, first, plan
-        self._group = world.mesh["pp"].get_group()
-        self._last_stage = world.stage == plan.run.stages - 1
+        for name, _ in [*blocks[: self._first], *blocks[self._end :]]:
+            _remove(self.network, name)
+        self._group = self.world.mesh["pp"].get_group()
+        self._is_last = rank == setup.stages - 1
         self._schedules: dict[tuple[int, int], tuple[TimedStage, Any]] = {}
         self._step: tuple[Criterion, int, Tensor] | None = None
-        self.waited_s = 0.0 if world.device.type == "cpu" else None
+        self.waited_s = 0.0 if self.world.device.type == "cpu" else None
 
-    def warm_up(self, images: Inputs) -> None:
-        """See ``Strategy.warm_up``: nothing here depends on the first step."""
+    def warm_up(self, inputs: Inputs) -> None:
+        """See ``ParallelModel.warm_up``: a pipeline needs none."""
 
     def train(self, mode: bool) -> None:
-        """See ``Strategy.train``."""
+        """See ``ParallelModel.train``."""
         super().train(mode)
         self.stage.train(mode)
 
     def backward(self, micros: Sequence[Micro], criterion: Criterion, size: int) -> Tensor:
-        """See ``Strategy.backward``."""
+        """See ``ParallelModel.backward``."""
         self.stage.seed = torch.initial_seed() % 2**62
         sums = torch.zeros(3, dtype=torch.int64, device=self.world.device)
         images, labels = (torch.cat(parts) for parts in zip(*micros, strict=True))
         self._step = criterion, size, sums
-        for start, each, count in evenly(
-            len(labels), self._plan.parallel.microbatches * len(micros)
+        for start, each, count in micro_batches(
+            len(labels), self._setup.microbatches * len(micros)
         ):
-            self.stage.before = start  # micro-batches of the other size have other numbers
+            self.stage.before = start  # so that micro-batches of the two sizes differ in dropout
             part = slice(start, start + each * count)
             self._run(images[part], labels[part], each, count)
-        self._average_gradients()
+        self._sum_gradients()
         return sums
 
     def _run(self, images: Tensor, labels: Tensor, each: int, count: int) -> None:
+        """Run a schedule of ``count`` micro-batches of ``each`` images."""
         stage, schedule = self._schedule(each, count)
-        begin, stage.computed_s = perf_counter(), 0.0
+        start, stage.computed_s = perf_counter(), 0.0
         schedule.step(
             *([images] if self.world.stage == 0 else []),
-            target=labels if self._last_stage else None,
+            target=labels if self._is_last else None,
             return_outputs=False,
         )
-        if self.waited_s is not None:
-            self.waited_s += perf_counter() - begin - stage.computed_s
+        self.count_wait(start + stage.computed_s)
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """A micro-batch's part of the mean loss over the global batch."""
+        """Return a micro-batch's part of the mean loss over the global batch."""
         assert self._step is not None
         criterion, size, sums = self._step
-        value = criterion(logits.float(), labels)
-        sums.add_(measured(value, criterion.correct(logits, labels)))
-        return self.precision.scaled(value / size)
+        loss = criterion(logits.float(), labels)
+        sums.add_(loss_sums(loss, criterion.correct(logits, labels)))
+        return self.precision.scaled(loss / size)
 
     def _schedule(self, each: int, count: int) -> tuple[TimedStage, Any]:
-        """The schedule for ``count`` micro-batches of ``each`` images, made once."""
+        """Return the schedule for ``count`` micro-batches of ``each`` images; it is kept."""
         if (each, count) not in self._schedules:
+            stages = self._setup.stages
             stage = TimedStage(
                 self.stage,
                 self.world.stage,
-                self._plan.run.stages,
+                stages,
                 self.world.device,
-                input_args=self._border(self._first, each, grad=self.world.stage > 0),
-                output_args=self._border(self._end, each, grad=True),
+                input_args=self._activation(self._first, each, grad=self.world.stage > 0),
+                output_args=self._activation(self._end, each, grad=True),
                 group=self._group,
             )
-            few = (
-                count < self._plan.run.stages
-            )  # then 1F1B is GPipe, and PyTorch wants it called so
-            kind = ScheduleGPipe if few else SCHEDULES[self._plan.parallel.schedule]
-            self._schedules[each, count] = (
-                stage,
-                kind(stage, count, loss_fn=self._loss, scale_grads=False),
-            )
+            # With fewer micro-batches than stages, 1F1B equals GPipe, and PyTorch refuses 1F1B.
+            kind = ScheduleGPipe if count < stages else SCHEDULES[self._setup.schedule]
+            schedule = kind(stage, count, loss_fn=self._loss, scale_grads=False)
+            self._schedules[each, count] = stage, schedule
         return self._schedules[each, count]
 
-    def _border(self, number: int, images: int, *, grad: bool) -> Tensor:
-        """Shape and type of what crosses the border before block ``number``, as a tensor without data."""
+    def _activation(self, number: int, images: int, *, grad: bool) -> Tensor:
+        """Return the activation before block ``number`` as a tensor without data."""
         dtype = getattr(torch, self.cut.dtypes[number])
         return torch.empty(
             images, *self.cut.shapes[number], dtype=dtype, device="meta", requires_grad=grad
         )
 
-    def _average_gradients(self) -> None:
-        """Sum gradients over the replicas of this stage: each is already divided by the global batch."""
+    def _sum_gradients(self) -> None:
+        """Sum gradients over replicas of this stage; losses are divided by the global batch."""
         if self.world.mesh["dp"].size() == 1:
             return
         bucket: list[Tensor] = []
@@ -190,11 +193,15 @@ class Pipeline(Strategy):
                 parameter.grad = torch.zeros_like(parameter)
             bucket.append(parameter.grad)
             if sum(g.numel() for g in bucket) >= BUCKET or number == len(parameters):
-                self._reduce(bucket)
+                self.sum_over_replicas(bucket)
                 bucket = []
 
     def grad_norm(self) -> Tensor:
-        """See ``Strategy.grad_norm``: each parameter's norm in the whole network's order, so that no cut changes it."""
+        """See ``ParallelModel.grad_norm``.
+
+        The parameters' norms are combined in the order of the whole network, so that the result
+        does not depend on the cut.
+        """
         norms = torch.zeros(len(self._order), device=self.world.device)
         for name, parameter in self.network.named_parameters():
             if parameter.grad is not None:
@@ -202,28 +209,27 @@ class Pipeline(Strategy):
         dist.all_reduce(norms, group=self._group)
         return torch.linalg.vector_norm(norms)
 
-    def logits(self, images: Inputs) -> Tensor | None:
-        """See ``Strategy.logits``: activations go from stage to stage."""
-        peers, here = dist.get_process_group_ranks(self._group), self.world.stage
+    def logits(self, inputs: Inputs) -> Tensor | None:
+        """See ``ParallelModel.logits``: activations are sent from stage to stage."""
+        ranks, stage = dist.get_process_group_ranks(self._group), self.world.stage
         with torch.no_grad():
-            x = images
-            if here > 0:
-                x = torch.empty_like(
-                    self._border(self._first, len(images), grad=False), device=self.world.device
-                )
-                dist.recv(x, peers[here - 1], group=self._group)
+            x = inputs
+            if stage > 0:
+                received = self._activation(self._first, len(inputs), grad=False)
+                x = torch.empty_like(received, device=self.world.device)
+                dist.recv(x, ranks[stage - 1], group=self._group)
             x = self.stage(x)
-            if self._last_stage:
+            if self._is_last:
                 return x.float()
-            dist.send(x, peers[here + 1], group=self._group)
+            dist.send(x, ranks[stage + 1], group=self._group)
             return None
 
 
-def evenly(images: int, parts: int) -> list[tuple[int, int, int]]:
+def micro_batches(images: int, parts: int) -> list[tuple[int, int, int]]:
     """Cut images into at most ``parts`` micro-batches whose sizes differ by at most one.
 
     Returns:
-        ``(start, images a micro-batch, micro-batches)`` for each of the at most two sizes.
+        ``(start, images per micro-batch, micro-batches)`` for each of the at most two sizes.
     """
     parts = min(parts, images)
     if not parts:
@@ -233,45 +239,14 @@ def evenly(images: int, parts: int) -> list[tuple[int, int, int]]:
     return [run for run in runs if run[2]]
 
 
-def pipeline(
-    network: nn.Module,
-    plan: RunPlan,
-    world: World,
-    precision: Precision,
-    blocks: Sequence[Block],
-    cut: Cut,
-) -> Pipeline:
-    """Keep this rank's stage of a network.
-
-    Args:
-        network: the whole network; what other ranks have is removed from it.
-        plan: the run.
-        world: this rank's place.
-        precision: number format.
-        blocks: the network as a chain, by name.
-        cut: where it is cut, the same on all ranks.
-
-    Raises:
-        MedscaleError: when the cut is not one of this network into this run's stages.
-    """
-    if cut.bounds[-1] != len(blocks) or len(cut.bounds) != plan.run.stages + 1:
-        raise MedscaleError(
-            f"{plan.run.name}: the kept cut is of another network; delete the run's folder"
-        )
-    if plan.recipe.compile:
-        for _, block in blocks:
-            block.compile()
-    return Pipeline(network, blocks, cut, plan, world, precision)
-
-
-def _draws(module: nn.Module) -> bool:
-    """Whether a module draws random numbers in training: dropout of any kind, or timm's stochastic depth."""
+def _draws_random_numbers(module: nn.Module) -> bool:
+    """Return whether a module is active dropout of any kind, or timm's stochastic depth."""
     return (isinstance(module, _DropoutNd) and module.p > 0) or bool(
         getattr(module, "drop_prob", None)
     )
 
 
 def _remove(network: nn.Module, name: str) -> None:
-    """Take a submodule out of its parent, where the network knows it by that name."""
+    """Remove a submodule from its parent, if the network has a submodule of that name."""
     parent, _, child = name.rpartition(".")
     network.get_submodule(parent)._modules.pop(child, None)

@@ -1,4 +1,4 @@
-"""Number formats of a run: full precision, or automatic mixed precision in bf16, or fp16 with loss scaling."""
+"""Number formats of training: full precision, or mixed precision in bf16 or in scaled fp16."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-GROW_EVERY = (
-    2000  # steps without overflow after which the scale doubles, as in torch.amp.GradScaler
-)
+GROW_EVERY = 2000  # steps without overflow until the scale doubles, as in torch.amp.GradScaler
 
 
 class Precision:
     """Autocast and loss scaling for one rank (Micikevicius et al., ICLR 2018).
 
-    bf16 where the hardware has it, else fp16 with dynamic loss scaling. The scale changes by the norm of the whole
-    gradient, which every rank knows, so that all ranks skip the same steps whatever the strategy; torch.amp.GradScaler
-    looks at a rank's own gradients alone, which differ under FSDP and pipelines.
+    Mixed precision uses bf16 where the hardware has it, otherwise fp16 with dynamic loss scaling.
+    The scale follows the norm of the whole gradient, which every rank knows, so that all ranks skip
+    the same steps under any strategy. torch.amp.GradScaler would not do: it checks the gradients of
+    its own rank only, which differ between ranks under FSDP and in pipelines.
 
     Attributes:
         dtype: torch.bfloat16, torch.float16, or None for full precision.
@@ -32,7 +31,7 @@ class Precision:
 
     @classmethod
     def of(cls, amp: bool, device: torch.device) -> Precision:
-        """The format for a run with or without ``_amp`` on a device."""
+        """Return the format for a run with or without ``_amp`` on a device."""
         if not amp:
             return cls(None, device)
         native = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
@@ -40,23 +39,21 @@ class Precision:
 
     @property
     def scaling(self) -> bool:
-        """Whether steps can be skipped because a gradient overflowed."""
+        """Whether the loss is scaled, so that steps can be skipped after an overflow."""
         return self.dtype is torch.float16
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Context for forward passes."""
-        return (
-            torch.autocast(self._device.type, self.dtype)
-            if self.dtype is not None
-            else nullcontext()
-        )
+        """Return the context for forward passes."""
+        if self.dtype is None:
+            return nullcontext()
+        return torch.autocast(self._device.type, self.dtype)
 
     def scaled(self, loss: Tensor) -> Tensor:
-        """The loss to go backward from."""
+        """Return the loss to start the backward pass from."""
         return loss * self.scale if self.scaling else loss
 
     def update(self, norm: Tensor) -> bool:
-        """Change the scale by the gradient's norm; False when the step must be skipped because it overflowed."""
+        """Adapt the scale to the gradient's norm; return False if the step must be skipped."""
         if not self.scaling:
             return True
         if not bool(torch.isfinite(norm)):
@@ -68,9 +65,9 @@ class Precision:
         return True
 
     def state(self) -> dict[str, float]:
-        """What a checkpoint keeps."""
+        """Return the state that a checkpoint keeps."""
         return {"scale": self.scale, "good_steps": self._good_steps}
 
     def load(self, state: dict[str, float]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state from a checkpoint."""
         self.scale, self._good_steps = float(state["scale"]), int(state["good_steps"])

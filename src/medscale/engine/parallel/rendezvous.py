@@ -1,4 +1,4 @@
-"""Where the nodes of a run meet: worked out in each task of a SLURM job step, alike on all of them."""
+"""The address where the nodes of a run meet, derived by each task of a SLURM job step alike."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ FIRST_PORT, PORTS = 20000, 10000
 
 
 def meeting_point(environment: Mapping[str, str]) -> str | None:
-    """``host:port`` for the tasks of a SLURM job step; None outside of one.
+    """Return ``host:port`` for the tasks of a SLURM job step; None outside of one.
 
-    The host is the step's first node, by its name where that resolves, else the address from which the step was started
-    (the job's first node, too). The port comes from the job's number, so that jobs that share a node do not meet.
+    The host is the name of the step's first node. Where that name does not resolve, it is the
+    address from which the step was started, which is the job's first node as well. The port follows
+    from the job's number, so that jobs on the same node use different ports.
     """
     nodes, job = environment.get("SLURM_STEP_NODELIST"), environment.get("SLURM_JOB_ID", "")
     if nodes is None or not job.isdecimal():
@@ -26,7 +27,7 @@ def meeting_point(environment: Mapping[str, str]) -> str | None:
 
 
 def first_host(nodes: str) -> str:
-    """First name of a SLURM node list: ``a[07-09,12]-x,b3`` gives ``a07-x``."""
+    """Return the first name of a SLURM node list: ``a[07-09,12]-x,b3`` gives ``a07-x``."""
     first = re.split(r",(?![^\[]*\])", nodes)[0]
     return re.sub(r"\[(\w+)[^\]]*\]", r"\1", first)
 

@@ -1,1 +1,1 @@
-"""Training: one loop for every strategy, its recipe, checkpoints, clock and records."""
+"""Training of one replicate, with the same loop for every strategy."""

@@ -1,4 +1,4 @@
-"""The history as TensorBoard logs while a training goes on: the rows of history.csv, measured once."""
+"""TensorBoard logs of a training: the rows of history.csv."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Row = dict[str, Any]
 
 
 @contextmanager
-def board(folder: Path, done: int) -> Iterator[Callable[[Row], None]]:
-    """Give a function that writes a row of the history into the logs of ``folder``.
+def board(folder: Path, epochs_done: int) -> Iterator[Callable[[Row], None]]:
+    """Yield a function that logs a row of the history.
 
     Args:
-        folder: that of the logs; what another training left there is removed.
-        done: epochs that were done before a restart; what was written of later ones does not count.
+        folder: folder of the logs; at the first epoch, older logs there are removed.
+        epochs_done: epochs that were finished before a restart; logs of later epochs are discarded.
 
     Raises:
         MedscaleError: when tensorboard is not installed.
@@ -31,22 +31,22 @@ def board(folder: Path, done: int) -> Iterator[Callable[[Row], None]]:
         raise MedscaleError(
             "tensorboard: true needs the package tensorboard: pip install tensorboard"
         ) from None
-    if not done:
+    if not epochs_done:
         shutil.rmtree(folder, ignore_errors=True)
-    with SummaryWriter(str(folder), purge_step=done + 1 if done else None) as writer:
+    with SummaryWriter(str(folder), purge_step=epochs_done + 1 if epochs_done else None) as writer:
 
-        def note(row: Row) -> None:
+        def log_row(row: Row) -> None:
             for column, value in row.items():
                 if column != "epoch" and math.isfinite(value):
                     writer.add_scalar(tag(column), value, row["epoch"])
             writer.flush()
 
-        yield note
+        yield log_row
 
 
 def tag(column: str) -> str:
-    """A column's name in TensorBoard: what belongs into one group is called alike."""
+    """Return a column's name in TensorBoard, such as ``loss/train``: columns are grouped."""
     if column.endswith("_s") or column == "seconds":
         return f"seconds/{column.removesuffix('_s').replace('seconds', 'epoch')}"
-    split, _, what = column.partition("_")
-    return f"{what}/{split}" if split in ("train", "val") else column
+    split, _, quantity = column.partition("_")
+    return f"{quantity}/{split}" if split in ("train", "val") else column

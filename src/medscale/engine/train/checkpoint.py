@@ -1,4 +1,4 @@
-"""Checkpoints: sharded tensors (DCP) and the progress, whole or not at all, each file under its SHA-256."""
+"""Checkpoints: sharded tensors (DCP) and the progress, with a SHA-256 for each file."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, sync_folder, write_json, write_text
 from medscale.base.log import log
 from medscale.engine.parallel.world import World
+from medscale.engine.plan import KEPT_CHECKPOINTS
 from medscale.engine.train.progress import Progress
 
-KEEP = 2
 MANIFEST, PROGRESS = "manifest.json", "progress.json"
 _NAME = re.compile(r"step-(\d{9})")
 
@@ -27,63 +27,67 @@ _NAME = re.compile(r"step-(\d{9})")
 class Checkpoints:
     """The checkpoints of one replicate, shared by its ranks.
 
-    DCP's metadata is a pickle: only folders whose manifest fits are read, and only ones that this class wrote.
+    A checkpoint is written under a temporary name and renamed, so that it is complete or absent.
+    DCP's metadata is a pickle, so only folders with a matching manifest are read.
 
     Args:
-        folder: where they are; on a disk that all ranks see.
-        world: this rank's place.
-        key: digest of what decides the weights; checkpoints of anything else are passed over.
+        folder: their folder, on a disk that all ranks see.
+        world: this rank and its peers.
+        key: digest of the settings that decide the weights; checkpoints with another are skipped.
     """
 
     def __init__(self, folder: Path, world: World, key: str) -> None:
         self._folder, self._world, self._key = folder, world, key
         self._broken: set[Path] = set()
 
-    def save(self, tensors: dict[str, Any], progress: Progress, done: int) -> bool:
-        """Write a checkpoint after ``done`` steps; all ranks call it, with their own part of ``tensors``.
+    def save(self, tensors: dict[str, Any], progress: Progress, steps_done: int) -> bool:
+        """Write a checkpoint; all ranks call it, each with its own part of ``tensors``.
 
-        A failure (a full disk) is told, and the checkpoints before it stay; training goes on.
+        A failure, such as a full disk, is logged. Earlier checkpoints are kept.
 
         Returns:
-            Whether it was written, the same on every rank.
+            Whether the checkpoint was written, the same on every rank.
         """
-        final = self._folder / f"step-{done:09d}"
+        final = self._folder / f"step-{steps_done:09d}"
         partial = self._folder / f".{final.name}.part"
-        trouble = ""
+        failure = ""
         try:
             _write(tensors, partial, self._world)
             if self._world.is_main:
                 self._seal(partial, final, progress)
         except (CheckpointException, OSError, MedscaleError) as error:
-            trouble = _first_line(error)
-        trouble = self._world.from_main(trouble)
-        if trouble and self._world.is_main:
+            failure = _first_line(error)
+        failure = self._world.from_main(failure)
+        if failure and self._world.is_main:
             log.warning(
-                "checkpoint after step %d could not be written (%s); training goes on",
-                done,
-                trouble,
+                "checkpoint after step %d could not be written (%s); training continues",
+                steps_done,
+                failure,
             )
             shutil.rmtree(partial, ignore_errors=True)
-        return not trouble
+        return not failure
 
     def latest(self) -> tuple[Path, Progress] | None:
-        """The newest whole checkpoint of this training, same on every rank; broken ones are passed over, and told."""
-        found = None
+        """Return the newest valid checkpoint, the same on every rank; damaged ones are logged."""
+        checkpoint = None
         if self._world.is_main:
             for leftover in self._folder.glob(".step-*.part"):
                 shutil.rmtree(leftover, ignore_errors=True)
             for folder in self._all():
                 fault = self._fault(folder)
                 if fault is None:
-                    found = folder, read_json(folder / PROGRESS)
+                    checkpoint = folder, read_json(folder / PROGRESS)
                     break
                 self._broken.add(folder)
-                log.warning("checkpoint %s is passed over: %s", folder, fault)
-        found = self._world.from_main(found)
-        return None if found is None else (found[0], Progress.model_validate(found[1]))
+                log.warning("checkpoint %s is skipped: %s", folder, fault)
+        checkpoint = self._world.from_main(checkpoint)
+        if checkpoint is None:
+            return None
+        folder, progress = checkpoint
+        return folder, Progress.model_validate(progress)
 
     def read(self, folder: Path, tensors: dict[str, Any]) -> None:
-        """Fill ``tensors`` (this rank's part, of the right shapes) in place."""
+        """Fill ``tensors`` (this rank's part, with the right shapes) in place."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dcp.load(
@@ -91,46 +95,47 @@ class Checkpoints:
             )
 
     def discard(self) -> None:
-        """Remove all checkpoints: the outputs are written."""
+        """Remove all checkpoints, after the outputs are written."""
         if self._world.is_main:
             for folder in [*self._all(), *self._folder.glob(".step-*.part")]:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _seal(self, partial: Path, final: Path, progress: Progress) -> None:
-        write_text(
-            partial / PROGRESS, json.dumps(progress.model_dump())
-        )  # a validation loss may be NaN
+        """Add progress and manifest, rename the folder, and remove older checkpoints."""
+        # Not write_json, which refuses NaN: a validation loss may be NaN.
+        write_text(partial / PROGRESS, json.dumps(progress.model_dump()))
         files = {file.name: sha256(file) for file in sorted(partial.iterdir())}
         write_json(partial / MANIFEST, {"key": self._key, "files": files})
-        if final.exists():  # a broken one of the same step
+        if final.exists():  # a damaged checkpoint of the same step
             shutil.rmtree(final)
             self._broken.discard(final)
         partial.rename(final)
         sync_folder(self._folder)
-        good = [folder for folder in self._all() if folder not in self._broken]
-        for folder in {*good[KEEP:], *self._broken}:
+        valid = [folder for folder in self._all() if folder not in self._broken]
+        for folder in {*valid[KEPT_CHECKPOINTS:], *self._broken}:
             shutil.rmtree(folder, ignore_errors=True)
         self._broken.clear()
 
     def _all(self) -> list[Path]:
-        """Checkpoint folders, newest first."""
+        """Return the checkpoint folders, newest first."""
         if not self._folder.is_dir():
             return []
         return sorted((f for f in self._folder.iterdir() if _NAME.fullmatch(f.name)), reverse=True)
 
     def _fault(self, folder: Path) -> str | None:
+        """Return why a checkpoint cannot be used; None if it can."""
         try:
             manifest = read_json(folder / MANIFEST)
             if manifest["key"] != self._key:
                 return "it belongs to another configuration, dataset or code"
-            wrong = [
+            damaged = [
                 name
                 for name, digest in manifest["files"].items()
                 if sha256(folder / name) != digest
             ]
         except (MedscaleError, OSError, KeyError, TypeError, AttributeError) as error:
             return _first_line(error)
-        return f"damaged: {', '.join(wrong)}" if wrong else None
+        return f"damaged: {', '.join(damaged)}" if damaged else None
 
 
 def _write(tensors: dict[str, Any], folder: Path, world: World) -> None:
@@ -145,6 +150,7 @@ def _write(tensors: dict[str, Any], folder: Path, world: World) -> None:
 
 
 def _first_line(error: BaseException) -> str:
+    """Return an error's type and the first line of its message."""
     if isinstance(error, CheckpointException):
         error = next((e for e, _ in error.failures.values() if isinstance(e, BaseException)), error)
     text = str(error).strip()

@@ -1,4 +1,4 @@
-"""Where the time, memory and energy of a replicate go."""
+"""Time of a training by kind of work, peak memory, and energy of the GPU."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ KINDS = ("data", "compute", "communication", "checkpoint", "validation")
 
 
 class Clock:
-    """Seconds by kind; what is not told apart is computing.
+    """Seconds by kind of work; time that is not counted as another kind is computing.
 
-    On GPUs, host time waiting for data is told apart, and the device is awaited at the end of an epoch.
+    On GPUs the host's wait for data is counted, and the device is synchronized by ``settle``.
+
+    Args:
+        device: where this rank computes.
+        spent: seconds by kind of the epoch so far, from a checkpoint.
     """
 
     def __init__(self, device: torch.device, spent: dict[str, float]) -> None:
@@ -28,7 +32,7 @@ class Clock:
         self._since = perf_counter()
 
     def waiting(self, items: Iterable[T]) -> Iterator[T]:
-        """Iterate, counting the time that the next item takes as data."""
+        """Iterate, and count the time until each next item as data."""
         iterator = iter(items)
         while True:
             start = perf_counter()
@@ -42,19 +46,19 @@ class Clock:
 
     @contextmanager
     def kind(self, name: str) -> Iterator[None]:
-        """Count the time within as ``name``."""
+        """Count the time of the context as ``name``."""
         start = perf_counter()
         try:
             yield
         finally:
             self._add(name, perf_counter() - start)
 
-    def moved(self, seconds: float | None) -> None:
-        """Tell seconds of computing apart as communication."""
-        self._add("communication", seconds or 0.0)
+    def moved(self, seconds: float) -> None:
+        """Move seconds from computing to communication."""
+        self._add("communication", seconds)
 
     def settle(self) -> dict[str, float]:
-        """Seconds by kind up to now; computing is what no other kind took."""
+        """Return the seconds by kind until now."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         now = perf_counter()
@@ -63,7 +67,7 @@ class Clock:
         return {kind: max(0.0, self.spent[kind]) for kind in KINDS}
 
     def reset(self) -> None:
-        """Begin an epoch."""
+        """Start an epoch."""
         self.spent.clear()
         self._since = perf_counter()
 
@@ -73,61 +77,63 @@ class Clock:
 
 
 def host_memory_mb() -> float:
-    """Largest resident memory of this process, MB."""
+    """Return the largest resident memory of this process, MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def device_memory_mb(device: torch.device) -> float | None:
-    """Largest memory allocated on the GPU by this process, MB; None on a CPU."""
+    """Return the largest memory that this process allocated on the GPU, MB; None on a CPU."""
     return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
 
 
 class Meter:
-    """Energy and use of a GPU since this was made, as NVML tells them; None where it does not, and on a CPU.
+    """Energy and utilization of a GPU since the meter was created, as NVML reports them.
+
+    Values are None on a CPU and for GPUs that do not report them.
 
     Args:
         device: the GPU.
-        every_s: seconds between two looks at the use, which a thread takes.
+        every_s: seconds between two samples of the utilization, which a thread takes.
     """
 
     def __init__(self, device: torch.device, every_s: float = 1.0) -> None:
-        self._handle = _handle(device)
-        self._used: list[float] = []
-        self._start = self._ask("TotalEnergyConsumption")
+        self._handle = _nvml_handle(device)
+        self._samples: list[float] = []
+        self._start = self._query("TotalEnergyConsumption")
         self._done = threading.Event()
         if self._handle is not None:
-            threading.Thread(target=self._look, args=(every_s,), daemon=True).start()
+            threading.Thread(target=self._sample, args=(every_s,), daemon=True).start()
 
     def joules(self) -> float | None:
-        """Joules since the start."""
-        now = self._ask("TotalEnergyConsumption")
+        """Return the energy since the start, J."""
+        now = self._query("TotalEnergyConsumption")
         return None if now is None or self._start is None else (now - self._start) / 1000
 
     def use_percent(self) -> float | None:
-        """Mean share of time in which the GPU had work, percent; ends the looking."""
+        """Return the mean share of time in which the GPU had work, percent; end the sampling."""
         self._done.set()
-        return sum(self._used) / len(self._used) if self._used else None
+        return sum(self._samples) / len(self._samples) if self._samples else None
 
-    def _look(self, every_s: float) -> None:
+    def _sample(self, every_s: float) -> None:
         while not self._done.wait(every_s):
-            use = self._ask("UtilizationRates")
-            if use is not None:
-                self._used.append(float(use.gpu))
+            rates = self._query("UtilizationRates")
+            if rates is not None:
+                self._samples.append(float(rates.gpu))
 
-    def _ask(self, what: str) -> Any:
-        """What NVML answers for this GPU; None when this kind of GPU does not tell."""
+    def _query(self, quantity: str) -> Any:
+        """Return NVML's value for this GPU; None if it does not report it."""
         if self._handle is None:
             return None
         import pynvml
 
         try:
-            return getattr(pynvml, f"nvmlDeviceGet{what}")(self._handle)
+            return getattr(pynvml, f"nvmlDeviceGet{quantity}")(self._handle)
         except pynvml.NVMLError:
             return None
 
 
-def _handle(device: torch.device) -> Any:
-    """NVML's handle of a GPU, found by its UUID, since CUDA may number the GPUs otherwise."""
+def _nvml_handle(device: torch.device) -> Any:
+    """Return NVML's handle of a GPU, by UUID: CUDA may number the GPUs in another order."""
     if device.type != "cuda":
         return None
     import pynvml

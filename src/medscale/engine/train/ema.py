@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights (Polyak and Juditsky 1992), which validation and prediction use."""
+"""Exponential moving average of the weights (Polyak and Juditsky 1992), used for validation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 
 class Average:
-    """Keeps ``decay * average + (1 - decay) * weights`` for this rank's parameters; without a decay it does nothing."""
+    """The average ``decay * average + (1 - decay) * weights`` of this rank's parameters.
+
+    Without a decay nothing is averaged, and validation uses the weights themselves.
+    """
 
     def __init__(self, network: nn.Module, decay: float | None) -> None:
         self._parameters, self._decay = dict(network.named_parameters()), decay
@@ -20,14 +23,14 @@ class Average:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the weights after a step."""
+        """Update the average with the weights after an optimizer step."""
         if self._decay is not None:
             for name, average in self.weights.items():
                 average.lerp_(self._parameters[name].detach(), 1 - self._decay)
 
     @contextmanager
     def used(self) -> Iterator[None]:
-        """Within, the network has the averaged weights."""
+        """Give the network the averaged weights within the context."""
         self._swap()
         try:
             yield
@@ -37,6 +40,6 @@ class Average:
     @torch.no_grad()
     def _swap(self) -> None:
         for name, average in self.weights.items():
-            kept = self._parameters[name].detach().clone()
+            weights = self._parameters[name].detach().clone()
             self._parameters[name].copy_(average)
-            average.copy_(kept)
+            average.copy_(weights)

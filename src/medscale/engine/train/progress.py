@@ -1,4 +1,4 @@
-"""How far a replicate has come, apart from its tensors: what a checkpoint keeps as JSON."""
+"""The progress of a replicate, apart from its tensors: the JSON part of a checkpoint."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from medscale.engine.parallel.strategies import FIXED
+from medscale.engine.parallel.model import FIXED
 
 
 class Progress(BaseModel):
-    """Position, decisions and records; the same on every rank.
+    """Position, decisions and records, the same on every rank.
 
     Attributes:
-        epoch: the epoch that goes on, from 0.
-        step: the next step within it.
-        sums: of the epoch so far, over all ranks: losses in units of 1/FIXED, correct images, images.
+        epoch: number of the current epoch, from 0.
+        step: number of the next step within the epoch.
+        sums: of the epoch so far, over all ranks: losses in units of 1/FIXED, correct images,
+            images.
         spent: seconds of the epoch so far by kind.
         history: a row for each finished epoch.
         best_epoch: number of the epoch whose weights are kept, from 1; 0: none yet.
-        best_loss: that loss.
+        best_loss: its validation loss.
         precision: state of the loss scaling.
-        wall_s: seconds that it took up to here.
-        restarts: how often the run was started again.
-        stopped: why training ended: epochs, patience; empty while it goes on.
+        wall_s: seconds of training until the last checkpoint.
+        restarts: how often training was continued from a checkpoint.
+        stopped: why training ended, "epochs" or "patience"; empty while it runs.
     """
 
     epoch: int = 0
@@ -40,15 +41,22 @@ class Progress(BaseModel):
     stopped: str = ""
 
     def steps_done(self, steps_per_epoch: int) -> int:
-        """Optimizer steps since the beginning."""
+        """Return the number of optimizer steps since the beginning."""
         return self.epoch * steps_per_epoch + self.step
 
     def close_epoch(
         self, row: dict[str, Any], patience: int | None, epochs: int, *, ranks: bool = True
     ) -> bool:
-        """Enter an epoch's row, and decide: is it the best, is training over? True when it is the best.
+        """Add an epoch to the history, and decide whether training is over.
 
-        The smallest validation loss is the best one's; where losses do not rank epochs, the last one is the best.
+        Args:
+            row: the epoch's row of the history.
+            patience: epochs without a better one until training stops; None: no limit.
+            epochs: largest number of epochs.
+            ranks: whether the smallest validation loss is best; otherwise the last epoch is.
+
+        Returns:
+            Whether the epoch is the best so far.
         """
         self.history.append(row)
         smaller = not ranks or self.best_loss is None or row["val_loss"] < self.best_loss
@@ -64,6 +72,6 @@ class Progress(BaseModel):
 
 
 def means(sums: list[int]) -> tuple[float, float]:
-    """Mean loss and accuracy from sums over images."""
+    """Return mean loss and accuracy from sums of losses, correct images and images."""
     loss, correct, images = sums
     return loss / FIXED / images, correct / images

@@ -1,4 +1,4 @@
-"""What decides how weights change, apart from the strategy: optimizer, learning rate, loss, early stopping."""
+"""The recipe of a training: optimizer, learning rate and loss."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ PLATEAU_FACTOR, PLATEAU_PATIENCE, PLATEAU_THRESHOLD = 0.1, 2, 1e-4
 
 
 def optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer over all parameters of this rank that are trained."""
-    kinds: dict[str, Any] = {
+    """Return the recipe's optimizer for the parameters of this rank that are trained."""
+    kinds: dict[str, type[torch.optim.Optimizer]] = {
         "adam": torch.optim.Adam,
         "adamw": torch.optim.AdamW,
         "sgd": torch.optim.SGD,
@@ -29,32 +29,40 @@ def optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     }
     if recipe.optimizer == "sgd":
         options |= {"momentum": 0.9, "nesterov": True}
-    return kinds[recipe.optimizer]([p for p in network.parameters() if p.requires_grad], **options)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return kinds[recipe.optimizer](trained, **options)
 
 
 def learning_rate(plan: RunPlan, step: int, steps_per_epoch: int) -> float:
-    """Learning rate of an optimizer step, counted from 0, before what a plateau takes off.
+    """Return the learning rate of an optimizer step, without the factor of a plateau.
 
-    Linear warm-up (Goyal et al. 2017), then constant or a cosine down to 0 (Loshchilov and Hutter 2017).
+    Linear warm-up (Goyal et al. 2017), then constant or a cosine down to 0 (Loshchilov and Hutter
+    2017).
+
+    Args:
+        plan: the replicate.
+        step: number of the step since the beginning, from 0.
+        steps_per_epoch: optimizer steps per epoch.
     """
     recipe = plan.recipe
-    warm, total = round(recipe.warmup_epochs * steps_per_epoch), recipe.epochs * steps_per_epoch
-    if step < warm:
-        return plan.learning_rate * (step + 1) / warm
+    warmup, total = round(recipe.warmup_epochs * steps_per_epoch), recipe.epochs * steps_per_epoch
+    if step < warmup:
+        return plan.learning_rate * (step + 1) / warmup
     if recipe.schedule != "cosine":
         return plan.learning_rate
-    return plan.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+    angle = math.pi * (step - warmup) / max(1, total - warmup)
+    return plan.learning_rate * 0.5 * (1 + math.cos(angle))
 
 
-class Criterion:
-    """Sum of cross-entropies over a batch; label smoothing and class weights by the recipe.
+class CrossEntropy:
+    """Sum of cross-entropies over a batch, with the recipe's label smoothing and class weights.
 
-    Class weights are inverse to the class sizes and have mean 1 over the training images.
+    Class weights are inverse to the class sizes, with mean 1 over the training images.
 
     Args:
         recipe: the settings.
-        counts: training images a class, shape K.
-        device: where the logits are.
+        counts: training images per class, shape K.
+        device: device of the logits.
     """
 
     judges = ranks = True
@@ -62,34 +70,34 @@ class Criterion:
     def __init__(self, recipe: Recipe, counts: np.ndarray, device: torch.device) -> None:
         self._smoothing = recipe.label_smoothing
         weights = counts.sum() / np.maximum(counts, 1) / np.count_nonzero(counts)
-        self._weights = (
-            torch.tensor(weights, dtype=torch.float32, device=device)
-            if recipe.class_weights
-            else None
-        )
+        self._weights = None
+        if recipe.class_weights:
+            self._weights = torch.tensor(weights, dtype=torch.float32, device=device)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Sum of losses, float32 scalar, of logits (n,K) and class codes (n)."""
+        """Return the sum of losses, float32 scalar, of logits (n,K) and class codes (n)."""
         return functional.cross_entropy(
             logits, labels, weight=self._weights, label_smoothing=self._smoothing, reduction="sum"
         )
 
     def correct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Number of images whose class has the largest logit, int64 scalar."""
+        """Return the number of images whose class has the largest logit, int64 scalar."""
         return (logits.detach().argmax(1) == labels).sum()
 
 
 def plateau(validation_losses: list[float]) -> float:
-    """Factor on the learning rate after these epochs: as torch's ReduceLROnPlateau, as a function of the history.
+    """Return the factor on the learning rate after epochs with these validation losses.
 
-    The rate is cut to a tenth when the loss was not better (by 1e-4 of itself) for more than two epochs.
+    This is torch's ReduceLROnPlateau as a function of the history, so that a restart needs no
+    state. The rate falls to a tenth when the loss did not improve (by 1e-4 of itself) for more than
+    two epochs.
     """
-    best, bad, factor = math.inf, 0, 1.0
+    best, bad_epochs, factor = math.inf, 0, 1.0
     for loss in validation_losses:
         if loss < best * (1 - PLATEAU_THRESHOLD):
-            best, bad = loss, 0
+            best, bad_epochs = loss, 0
         else:
-            bad += 1
-        if bad > PLATEAU_PATIENCE:
-            factor, bad = factor * PLATEAU_FACTOR, 0
+            bad_epochs += 1
+        if bad_epochs > PLATEAU_PATIENCE:
+            factor, bad_epochs = factor * PLATEAU_FACTOR, 0
     return factor

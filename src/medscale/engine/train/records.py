@@ -1,4 +1,4 @@
-"""What a replicate leaves in its run folder: history, predictions, weights, timing, environment."""
+"""The files of a run folder: history, predictions, weights, timing, environment."""
 
 from __future__ import annotations
 
@@ -22,25 +22,31 @@ from medscale.engine.train.progress import Progress
 def predictions(
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], split: str, images: int
 ) -> pd.DataFrame:
-    """A table ``id, split, label, p_0 … p_{K-1}`` of a split, by id.
+    """Return a table ``id, split, label, p_0 … p_{K-1}`` of a split, sorted by id.
 
     Args:
-        parts: a rank's ids (int64, n), labels (int64, n) and probabilities (float32, n,K); ranks without output none.
+        parts: ids (int64, n), labels (int64, n) and probabilities (float32, n,K) of batches.
         split: its name.
-        images: how many there must be.
+        images: number of images in the split.
 
     Raises:
-        MedscaleError: when an image is missing or stands twice; this is a bug of the loader.
+        MedscaleError: when an image is missing or occurs twice; this is a bug of the loader.
     """
     ids, labels, probabilities = (np.concatenate(column) for column in zip(*parts, strict=True))
-    if len(ids) != images or len(np.unique(ids)) != images:
-        raise MedscaleError(
-            f"{split}: {len(ids)} predictions of {len(np.unique(ids))} images, expected {images}"
-        )
+    check_ids(ids, split, images)
     table = pd.DataFrame({"id": ids, "split": split, "label": labels})
     for code in range(probabilities.shape[1]):
         table[f"p_{code}"] = probabilities[:, code]
     return table.sort_values("id", ignore_index=True)
+
+
+def check_ids(ids: np.ndarray, split: str, images: int) -> None:
+    """Fail unless each image of a split was predicted once; otherwise the loader has a bug."""
+    distinct = len(np.unique(ids))
+    if len(ids) != images or distinct != images:
+        raise MedscaleError(
+            f"{split}: {len(ids)} predictions of {distinct} images, expected {images}"
+        )
 
 
 def write(
@@ -50,25 +56,34 @@ def write(
     weights: dict[str, Tensor],
     predicted: pd.DataFrame,
     timing: dict[str, Any],
-    made: dict[str, Any],
+    provenance: dict[str, Any],
 ) -> None:
-    """Write all outputs of a finished replicate, each atomically; ``made`` is what it was made of when it began."""
+    """Write all outputs of a finished replicate, each atomically.
+
+    Args:
+        folder: the run folder.
+        progress: the finished progress.
+        weights: tensors of the network by name.
+        predicted: predictions of all splits.
+        timing: content of timing.json.
+        provenance: ``base.provenance.environment`` when training began.
+    """
     write_csv(folder / "history.csv", pd.DataFrame(progress.history))
     write_parquet(folder / "predictions.parquet", predicted)
     with atomic(folder / "model.safetensors") as temporary:
         save_file(weights, temporary)
-    write_json(folder / "environment.json", made | {"finished": now()})
+    write_json(folder / "environment.json", provenance | {"finished": now()})
     write_json(folder / "timing.json", timing)
 
 
 def timing(
     plan: RunPlan, progress: Progress, train_images: int, measured: dict[str, Any]
 ) -> dict[str, Any]:
-    """The summary of a replicate's clock, timing.json; what is in ``measured`` is added."""
+    """Return the content of timing.json: epochs, throughput, seconds by kind, and ``measured``."""
     rows = progress.history
     seconds = [row["seconds"] for row in rows]
-    later = seconds[1:] or seconds
-    per_epoch = statistics.median(later)
+    # The first epoch is slower, since caches and buffers are set up.
+    per_epoch = statistics.median(seconds[1:] or seconds)
     return {
         "world_size": plan.run.devices,
         "global_batch": plan.global_batch,

@@ -1,4 +1,4 @@
-"""One replicate from its plan to its run folder: builds everything, trains, predicts, writes."""
+"""Train one replicate: build its parts from the plan, train, predict, and write the run folder."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from medscale.base.provenance import environment
 from medscale.data.loader import Loader
 from medscale.data.shards import Shards
 from medscale.engine.models.registry import stages
-from medscale.engine.parallel.cut import Block, Cut, measure
+from medscale.engine.parallel.apply import apply_strategy
+from medscale.engine.parallel.cut import Chain, Cut, measure
 from medscale.engine.parallel.precision import Precision
 from medscale.engine.parallel.world import World
-from medscale.engine.parallel.wrap import wrap
 from medscale.engine.plan import RunPlan
 from medscale.engine.train import records
 from medscale.engine.train.board import board
@@ -32,46 +32,47 @@ from medscale.engine.train.ema import Average
 from medscale.engine.train.guard import Guard, Watch, Watchdog
 from medscale.engine.train.loop import Trainer, outputs
 from medscale.engine.train.progress import Progress
-from medscale.engine.train.recipe import optimizer
+from medscale.engine.train.recipe import optimizer as make_optimizer
 from medscale.engine.train.state import Tensors
 from medscale.engine.train.task import Task, loader
 
 
 def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, watch: Watch) -> None:
-    """Train a replicate of a task, from its last checkpoint if there is one, and write its run folder.
+    """Train a replicate, from its last checkpoint if there is one, and write its run folder.
 
     Raises:
-        Stopped: when it was asked to stop; it goes on when it is started again.
-        MedscaleError: when the loss is not finite, memory runs out, or plan and shards do not fit.
+        Stopped: when training was asked to stop; a new start continues it.
+        MedscaleError: when the loss is not finite, memory runs out, or the shards do not fit.
     """
     start, meter = monotonic(), Meter(world.device)
-    made = environment(plan, {"shards": shards.meta["digest"]}) if world.is_main else {}
+    # The provenance is taken first, as code and machine can change while training runs.
+    provenance = environment(plan, {"shards": shards.meta["digest"]}) if world.is_main else {}
     trainer = assemble(plan, shards, task, out, world, watch, start)
     resumed = restore(trainer)
     if world.is_main:
-        log.info("%s", _headline(plan, trainer, resumed))
+        log.info("%s", _headline(trainer, resumed))
     try:
         with ExitStack() as logs:
             if plan.tensorboard and world.is_main:
-                trainer.note = logs.enter_context(
-                    board(out / "tensorboard", trainer.progress.epoch)
-                )
+                folder, epoch = out / "tensorboard", trainer.progress.epoch
+                trainer.log_row = logs.enter_context(board(folder, epoch))
             trainer.run()
         trainer.watchdog.rest()
         trainer.tensors.use_best()
-        predicted = [_predict(trainer, shards, task, split) for split in ("val", "test")]
+        tables = [_predict(trainer, shards, task, split) for split in ("val", "test")]
         trainer.watchdog.rest()
         weights = trainer.tensors.whole(world)
         measured = _measured(trainer, meter)
     except (torch.OutOfMemoryError, RuntimeError) as error:
         raise explained(error, plan) from error
-    if world.is_main:
-        assert weights is not None
-        assert measured is not None
-        table = pd.concat([part for part in predicted if part is not None], ignore_index=True)
-        timing = records.timing(plan, trainer.progress, trainer.training.images, measured)
+    if weights is not None and measured is not None:  # on rank 0
         records.write(
-            out, trainer.progress, weights=weights, predicted=table, timing=timing, made=made
+            out,
+            trainer.progress,
+            weights=weights,
+            predicted=pd.concat([t for t in tables if t is not None], ignore_index=True),
+            timing=records.timing(plan, trainer.progress, trainer.training.images, measured),
+            provenance=provenance,
         )
     trainer.checkpoints.discard()
     trainer.watchdog.dismiss()
@@ -80,73 +81,68 @@ def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, wa
 def assemble(
     plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, watch: Watch, start: float
 ) -> Trainer:
-    """Everything a replicate needs on this rank, at its beginning; ``start`` is when it was (time.monotonic)."""
+    """Build all parts of a replicate on this rank; ``start`` is when it began (monotonic)."""
     recipe = plan.recipe
     torch.use_deterministic_algorithms(recipe.deterministic, warn_only=True)
-    # Only of use for finding faults, and each new tensor would be written once more.
+    # Filling new tensors with NaN helps to find bugs only, and costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not recipe.deterministic
     watchdog = Watchdog(world.rank, plan.parallel.timeout_s)
-    torch.manual_seed(plan.seed)
+    torch.manual_seed(plan.seed)  # every rank draws the same initial weights
     network = task.network().to(world.device)
     if recipe.channels_last:
         network = network.to(memory_format=torch.channels_last)
     precision = Precision.of(plan.run.amp, world.device)
     training, validation = task.loader("train", world), task.loader("val", world)
     _check_shares(plan, training)
-    strategy = wrap(
-        network,
-        plan,
-        world,
-        precision,
-        lambda: _chain(network, task, plan, shards, out, world, precision),
-    )
-    strategy.warm_up(training.blank(2))
-    made = optimizer(strategy.network, recipe)
-    made.zero_grad(
-        set_to_none=True
-    )  # with gradients left, an empty optimizer state would not be set up for reading
-    average = Average(strategy.network, recipe.ema)
+    key = digest([plan.training_digest, shards.meta["digest"]])
+
+    def chain() -> Chain:
+        file = out / "checkpoints" / "cut.json"
+        return _chain(network, training, plan, file, key, world, precision)
+
+    model = apply_strategy(network, plan, world, precision, chain)
+    model.warm_up(training.blank(2))
+    optimizer = make_optimizer(model.network, recipe)
+    # PyTorch does not prepare an empty optimizer state for reading while there are gradients.
+    optimizer.zero_grad(set_to_none=True)
+    average = Average(model.network, recipe.ema)
     return Trainer(
         plan=plan,
         world=world,
-        strategy=strategy,
+        model=model,
         precision=precision,
-        optimizer=made,
+        optimizer=optimizer,
         average=average,
         criterion=task.criterion(network, world.device),
         training=training,
         validation=validation,
-        tensors=Tensors(strategy, made, average),
-        checkpoints=Checkpoints(out / "checkpoints", world, _key(plan, shards)),
+        tensors=Tensors(model, optimizer, average),
+        checkpoints=Checkpoints(out / "checkpoints", world, key),
         progress=Progress(),
         guard=Guard(world, plan.parallel, watch),
         watchdog=watchdog,
-        since=start,
+        started=start,
     )
 
 
 def _check_shares(plan: RunPlan, training: Loader) -> None:
-    """SyncBatchNorm waits for all replicas in each micro-batch: none may be without images."""
-    recipe = plan.recipe
-    if (
-        recipe.sync_batchnorm
-        and plan.run.replicas > 1
-        and training.smallest_share < recipe.accumulate
-    ):
+    """Fail if a micro-batch can be empty on a replica: SyncBatchNorm would wait for it forever."""
+    recipe, smallest = plan.recipe, training.smallest_share
+    if recipe.sync_batchnorm and plan.run.replicas > 1 and smallest < recipe.accumulate:
         raise MedscaleError(
-            f"{plan.run.name}: the smallest share of a step is {training.smallest_share} image(s) a replica, which "
-            f"recipe.accumulate {recipe.accumulate} cannot divide, as recipe.sync_batchnorm needs; lower "
-            "recipe.accumulate or raise recipe.batch_size"
+            f"{plan.run.name}: the smallest share of a step is {smallest} image(s) a replica, "
+            f"which recipe.accumulate {recipe.accumulate} cannot divide, as recipe.sync_batchnorm "
+            "needs; lower recipe.accumulate or raise recipe.batch_size"
         )
 
 
 def restore(trainer: Trainer) -> bool:
-    """Go on from the newest whole checkpoint, if there is one; whether there was."""
-    found = trainer.checkpoints.latest()
-    if found is None:
+    """Continue from the newest valid checkpoint; return whether there is one."""
+    checkpoint = trainer.checkpoints.latest()
+    if checkpoint is None:
         return False
-    folder, progress = found
+    folder, progress = checkpoint
     tensors = trainer.tensors.collect(with_best=progress.best_epoch > 0)
     trainer.checkpoints.read(folder, tensors)
     trainer.tensors.restore(tensors)
@@ -158,61 +154,56 @@ def restore(trainer: Trainer) -> bool:
 
 def _chain(
     network: nn.Module,
-    task: Task,
+    training: Loader,
     plan: RunPlan,
-    shards: Shards,
-    out: Path,
+    file: Path,
+    key: str,
     world: World,
     precision: Precision,
-) -> tuple[list[Block], Cut]:
-    """The network as blocks, and where to cut it: measured once a run folder, so that a restart has the same stages."""
-    blocks, kept, cut = stages(network), out / "checkpoints" / "cut.json", None
-    key = digest([_key(plan, shards), plan.run.stages])
+) -> Chain:
+    """Return the network as blocks, and its cut: measured once per run folder, for restarts."""
+    blocks, cut = stages(network), None
+    key = digest([key, plan.run.stages])
     if world.is_main:
-        if kept.is_file() and (read := read_json(kept)).pop("key", None) == key:
-            cut = Cut(**read)
+        if file.is_file() and (content := read_json(file)).pop("key", None) == key:
+            cut = Cut(**content)
         if cut is None:
             each = max(1, plan.global_batch // plan.run.replicas // plan.parallel.microbatches)
-            images = task.loader("train", world).blank(each)
+            images = training.blank(each)
             assert isinstance(images, torch.Tensor)  # a pipeline has no metadata
             cut = measure(blocks, images.normal_(), precision, plan.run.stages)
-            write_json(kept, {"key": key, **asdict(cut)})
+            write_json(file, {"key": key, **asdict(cut)})
     cut = world.from_main(cut)
     assert cut is not None
     return blocks, cut
 
 
 def _predict(trainer: Trainer, shards: Shards, task: Task, split: str) -> pd.DataFrame | None:
-    """Predictions of all images of a split with the network as it is, on rank 0."""
+    """Return the predictions of all images of a split on rank 0; None on other ranks."""
     split_loader = loader(trainer.plan, shards, split, trainer.world, metadata=task.metadata)
     parts = [
         task.part(trainer.criterion, logits, labels, ids)
-        for logits, labels, ids in outputs(trainer.strategy, split_loader, trainer.watchdog)
+        for logits, labels, ids in outputs(trainer.model, split_loader, trainer.watchdog)
     ]
     gathered = trainer.world.gather(parts)
     if gathered is None:
         return None
-    return task.table(
-        [part for rank in gathered for part in rank], split, len(shards.positions(split))
-    )
-
-
-def _key(plan: RunPlan, shards: Shards) -> str:
-    """What checkpoints belong to: all that decides the weights."""
-    return digest([plan.training_digest, shards.meta["digest"]])
+    images = len(shards.positions(split))
+    return task.table([part for rank in gathered for part in rank], split, images)
 
 
 def _measured(trainer: Trainer, meter: Meter) -> dict[str, Any] | None:
-    """Wall time, memory, energy and use of all ranks, on rank 0."""
+    """Return wall time, memory, energy and utilization of all ranks on rank 0."""
     world = trainer.world
-    mine = (
-        host_memory_mb(),
-        device_memory_mb(world.device),
-        meter.joules(),
-        meter.use_percent(),
-        world.threads,
+    rows = world.gather(
+        (
+            host_memory_mb(),
+            device_memory_mb(world.device),
+            meter.joules(),
+            meter.use_percent(),
+            world.threads,
+        )
     )
-    rows = world.gather(mine)
     if rows is None:
         return None
     host, device, joules, use, threads = (list(column) for column in zip(*rows, strict=True))
@@ -222,39 +213,43 @@ def _measured(trainer: Trainer, meter: Meter) -> dict[str, Any] | None:
         "peak_memory_mb": {"host": host, "device": None if None in device else device},
         "energy_joules": None if None in joules or trainer.progress.restarts else sum(joules),
         "gpu_use_percent": None if None in use else use,
-        "communication_measured": trainer.strategy.waited_s is not None,
+        "communication_measured": trainer.model.waited_s is not None,
     }
 
 
-def _headline(plan: RunPlan, trainer: Trainer, resumed: bool) -> str:
+def _headline(trainer: Trainer, resumed: bool) -> str:
+    """Return the first line of the log."""
+    plan, progress = trainer.plan, trainer.progress
     stand_in = " (CPU processes stand in for GPUs)" if plan.stand_in else ""
     text = (
         f"{plan.study} {plan.run.name} seed {plan.seed}{stand_in}: {plan.model.name}, "
         f"{trainer.training.images} training images, global batch {plan.global_batch}, "
         f"{plan.run.devices} processes of {trainer.world.threads} threads"
     )
-    at = trainer.progress
-    return f"{text}; goes on from epoch {at.epoch + 1}, step {at.step}" if resumed else text
+    if resumed:
+        text += f"; goes on from epoch {progress.epoch + 1}, step {progress.step}"
+    return text
 
 
 def explained(error: Exception, plan: RunPlan) -> Exception:
-    """Out of memory as an error that says which batch size to try; other known causes likewise; the rest as it is."""
-    chain = [error]
-    while chain[-1].__cause__ is not None:  # a pipeline wraps what a stage raised
-        chain.append(chain[-1].__cause__)  # type: ignore[arg-type]
-    if "Expected more than 1 value per channel" in str(chain[-1]):
+    """Return an error with a remedy for a known cause such as too little memory.
+
+    Other errors are returned without the wrapping of a pipeline.
+    """
+    cause: BaseException = error
+    while cause.__cause__ is not None:  # a pipeline wraps the error of a stage
+        cause = cause.__cause__
+    if "Expected more than 1 value per channel" in str(cause):
         return MedscaleError(
-            f"batch normalization got a micro-batch of one image ({plan.global_batch} images a step, "
-            f"{plan.run.replicas} replicas, {plan.parallel.microbatches} micro-batches each): raise recipe.batch_size "
-            "or lower parallel.microbatches"
+            f"batch normalization got a micro-batch of one image ({plan.global_batch} images a "
+            f"step, {plan.run.replicas} replicas, {plan.parallel.microbatches} micro-batches "
+            "each): raise recipe.batch_size or lower parallel.microbatches"
         )
-    if not isinstance(chain[-1], torch.OutOfMemoryError) and "can't allocate memory" not in str(
-        chain[-1]
-    ):
-        return chain[-1] if isinstance(chain[-1], Exception) else error
-    each = plan.global_batch // plan.run.replicas
-    smaller = plan.run.model_copy(update={"batch": max(1, plan.recipe.batch_size // 2)})
-    return MedscaleError(
-        f"out of memory with {each} images a device. Try {smaller.name}, or recipe.accumulate: "
-        f"{plan.recipe.accumulate * 2}, which keeps the global batch"
-    )
+    if isinstance(cause, torch.OutOfMemoryError) or "can't allocate memory" in str(cause):
+        images = plan.global_batch // plan.run.replicas
+        half = plan.run.model_copy(update={"batch": max(1, plan.recipe.batch_size // 2)})
+        return MedscaleError(
+            f"out of memory with {images} images a device. Try {half.name}, or recipe.accumulate: "
+            f"{plan.recipe.accumulate * 2}, which keeps the global batch"
+        )
+    return cause if isinstance(cause, Exception) else error

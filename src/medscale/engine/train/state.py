@@ -1,4 +1,4 @@
-"""A replicate's tensors as one dictionary that any strategy and any number of ranks can write and read."""
+"""The tensors of a replicate in a form that any strategy and number of ranks can write and read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.tensor import DTensor
 
-from medscale.engine.parallel.strategies import Strategy
+from medscale.engine.parallel.model import ParallelModel
 from medscale.engine.parallel.world import World
 from medscale.engine.train.ema import Average
 
@@ -23,20 +23,23 @@ FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 
 
 class Tensors:
-    """Weights, optimizer state, averaged weights and best weights of this rank, under the whole network's names."""
+    """This rank's weights, optimizer state, averaged weights and best weights.
+
+    All have the parameter names of the whole network.
+    """
 
     def __init__(
-        self, strategy: Strategy, optimizer: torch.optim.Optimizer, average: Average
+        self, model: ParallelModel, optimizer: torch.optim.Optimizer, average: Average
     ) -> None:
-        self._network, self._optimizer, self._average = strategy.network, optimizer, average
+        self._network, self._optimizer, self._average = model.network, optimizer, average
         self.best: dict[str, Tensor] = {}
 
     def keep_best(self) -> None:
-        """Remember the weights and statistics as they are now (under ``average.used()``: the averaged ones)."""
+        """Keep a copy of the current weights and statistics as the best ones."""
         self.best = {name: value.detach().clone() for name, value in self._weights().items()}
 
     def collect(self, *, with_best: bool) -> dict[str, Any]:
-        """What a checkpoint holds; to be filled when reading one."""
+        """Return the tensors of a checkpoint, to be written or to be filled by reading one."""
         if with_best and not self.best:
             self.keep_best()
         return {
@@ -47,7 +50,7 @@ class Tensors:
         }
 
     def restore(self, collected: dict[str, Any]) -> None:
-        """Put what was read into network and optimizer; averaged and best weights were read in place."""
+        """Load weights and optimizer state; averaged and best weights were filled in place."""
         set_model_state_dict(self._network, collected["model"])
         set_optimizer_state_dict(
             self._network, self._optimizer, collected["optimizer"], options=FLAT
@@ -59,18 +62,18 @@ class Tensors:
             set_model_state_dict(self._network, dict(self.best))
 
     def whole(self, world: World) -> dict[str, Tensor] | None:
-        """The whole network's weights on the host, on rank 0; None elsewhere. All ranks call it."""
-        mine = {
+        """Return the whole network's weights on the host on rank 0; all ranks call this.
+
+        Rank 0 and the other stages of its replica send their weights.
+        """
+        weights = {
             name: _full(value).to("cpu").contiguous() for name, value in self._weights().items()
         }
-        parts = world.gather(
-            mine if world.replica == 0 and (world.stage > 0 or world.is_main) else {}
-        )
-        return (
-            None
-            if parts is None
-            else {name: value for part in parts for name, value in part.items()}
-        )
+        sends = world.replica == 0 and (world.stage > 0 or world.is_main)
+        parts = world.gather(weights if sends else {})
+        if parts is None:
+            return None
+        return {name: value for part in parts for name, value in part.items()}
 
     def _weights(self) -> dict[str, Tensor]:
         state = get_model_state_dict(self._network)

@@ -1,4 +1,4 @@
-"""What a replicate learns: network, loss and predictions; how it is trained is the same for every task."""
+"""The task of a replicate: its network, loss and predictions. Classification is defined here."""
 
 from __future__ import annotations
 
@@ -13,38 +13,37 @@ from medscale.data.loader import Loader
 from medscale.data.metadata import encode
 from medscale.data.shards import Shards
 from medscale.engine.models.registry import build
-from medscale.engine.parallel.strategies import Criterion as AnyCriterion
+from medscale.engine.parallel.model import Criterion
 from medscale.engine.parallel.world import World
 from medscale.engine.plan import RunPlan
 from medscale.engine.train import records
-from medscale.engine.train.recipe import Criterion
+from medscale.engine.train.recipe import CrossEntropy
 
 
 class Task(Protocol):
-    """A plan and a shard set, and what is to be learned of it.
+    """What is learned from a shard set by a plan.
 
     Attributes:
-        metadata: features of all samples of the shard set, float32, shape N,F; None: images alone are input.
+        metadata: further inputs of all samples of the shard set, float32, shape N,F; None: images
+            are the only input.
     """
 
     metadata: np.ndarray | None
 
     def network(self) -> nn.Module:
-        """The network with its first weights, drawn from torch's global generator or read."""
+        """Return the network with its initial weights, random (torch's generator) or read."""
 
-    def criterion(self, network: nn.Module, device: torch.device) -> AnyCriterion:
-        """The loss of the network's outputs on a device."""
+    def criterion(self, network: nn.Module, device: torch.device) -> Criterion:
+        """Return the loss of the network's outputs on a device."""
 
     def loader(self, split: str, world: World) -> Loader:
-        """This rank's share of what is trained on (train) and of what tells the validation loss (val)."""
+        """Return this rank's share of the images for training (train) or validation loss (val)."""
 
-    def part(
-        self, criterion: AnyCriterion, outputs: Tensor, labels: Tensor, ids: np.ndarray
-    ) -> Any:
-        """What is kept of a batch's outputs, on the host; ranks hand it to rank 0."""
+    def part(self, criterion: Criterion, outputs: Tensor, labels: Tensor, ids: np.ndarray) -> Any:
+        """Return the part of a batch's outputs that is sent to rank 0, on the host."""
 
     def table(self, parts: list[Any], split: str, images: int) -> pd.DataFrame:
-        """predictions.parquet's rows of a split of so many images, from all ranks' parts."""
+        """Return the rows of predictions.parquet of a split with ``images`` images."""
 
 
 class Classification:
@@ -56,28 +55,25 @@ class Classification:
 
     def network(self) -> nn.Module:
         """See ``Task``: images, or images and metadata, to logits (n,K)."""
-        beside = 0 if self.metadata is None else self.metadata.shape[1]
-        return build(self._plan.model, len(self._shards.classes), self._shards.shape[2], beside)
+        features = 0 if self.metadata is None else self.metadata.shape[1]
+        return build(self._plan.model, len(self._shards.classes), self._shards.shape[2], features)
 
-    def criterion(self, network: nn.Module, device: torch.device) -> Criterion:
+    def criterion(self, network: nn.Module, device: torch.device) -> CrossEntropy:
         """See ``Task``: cross-entropy."""
-        of_training = self._shards.labels[self._shards.positions("train")]
-        return Criterion(
-            self._plan.recipe, np.bincount(of_training, minlength=len(self._shards.classes)), device
-        )
+        labels = self._shards.labels[self._shards.positions("train")]
+        counts = np.bincount(labels, minlength=len(self._shards.classes))
+        return CrossEntropy(self._plan.recipe, counts, device)
 
     def loader(self, split: str, world: World) -> Loader:
         """See ``Task``."""
         return loader(self._plan, self._shards, split, world, metadata=self.metadata)
 
-    def part(
-        self, criterion: AnyCriterion, outputs: Tensor, labels: Tensor, ids: np.ndarray
-    ) -> Any:
+    def part(self, criterion: Criterion, outputs: Tensor, labels: Tensor, ids: np.ndarray) -> Any:
         """See ``Task``: ids, labels and probabilities."""
         return ids, labels.cpu().numpy(), torch.softmax(outputs, 1).cpu().numpy()
 
     def table(self, parts: list[Any], split: str, images: int) -> pd.DataFrame:
-        """See ``Task``."""
+        """See ``Task``: ``id, split, label, p_0 … p_{K-1}``."""
         return records.predictions(parts, split, images)
 
 
@@ -89,7 +85,7 @@ def loader(
     kind: type[Loader] = Loader,
     metadata: np.ndarray | None = None,
 ) -> Loader:
-    """This rank's share of a split; only training images are shuffled and augmented."""
+    """Return this rank's share of a split; only training images are shuffled and augmented."""
     training = split == "train"
     return kind(
         shards,

@@ -1,4 +1,4 @@
-"""What torchrun starts once a device: joins the world, trains, and writes down why it fails, if it does."""
+"""The process of one rank, started by torchrun: join the others, train, and report a failure."""
 
 from __future__ import annotations
 
@@ -19,40 +19,58 @@ from medscale.base.errors import EXIT_USER, MedscaleError, Stopped, end_quickly
 from medscale.base.files import read_json
 from medscale.base.log import log, set_up
 from medscale.data.shards import Shards
-from medscale.engine.parallel.launch import STOPPED, report
+from medscale.engine.parallel.failures import STOPPED, report
+from medscale.engine.parallel.join import join
 from medscale.engine.parallel.orphan import die_with_parent
-from medscale.engine.parallel.world import World, join
+from medscale.engine.parallel.world import World
 from medscale.engine.plan import RunPlan
-from medscale.engine.train.guard import Elsewhere, Watch
+from medscale.engine.train.guard import FailedElsewhere, Watch
 from medscale.engine.train.replicate import train
 from medscale.engine.train.task import Classification, Task
 
-# What the peers of a rank that is gone see, from gloo and NCCL.
+# Errors of gloo and NCCL on a rank whose peer has ended.
 PEER_GONE = re.compile(
-    r"Connection (closed|reset|refused)|Timed out|timed out|timeout|Broken pipe|Socket|remote process|NCCL|Gloo",
+    r"Connection (closed|reset|refused)|Timed out|timed out|timeout|Broken pipe|Socket"
+    r"|remote process|NCCL|Gloo",
     re.I,
 )
+MakeTask = Callable[[RunPlan, Shards], Task]
+Work = Callable[[RunPlan, Shards, Task, Path, World, Watch], None]
 
 
-def main(
-    spec: Path = typer.Option(...),
-    shards: Path = typer.Option(...),
-    out: Path = typer.Option(...),
-    log_file: Path = typer.Option(..., "--log"),
-) -> None:
-    """Carry out the plan of a classification in ``spec`` on this rank."""
-    carry_out(spec, shards, out, log_file, Classification)
+def command(make_task: MakeTask) -> Callable[[Path, Path, Path, Path], None]:
+    """Return the command line of a worker that trains a task."""
+
+    def main(
+        spec: Path = typer.Option(...),
+        shards: Path = typer.Option(...),
+        out: Path = typer.Option(...),
+        log_file: Path = typer.Option(..., "--log"),
+    ) -> None:
+        """Train the replicate of the plan in ``spec`` on this rank."""
+        run_rank(spec, shards, out, log_file, make_task)
+
+    return main
 
 
-def carry_out(
+def run_rank(
     spec: Path,
     shards: Path,
     out: Path,
     log_file: Path,
-    task: Callable[[RunPlan, Shards], Task],
-    what: Callable[[RunPlan, Shards, Task, Path, World, Watch], None] = train,
+    make_task: MakeTask,
+    work: Work = train,
 ) -> None:
-    """Train what ``task`` makes of the plan and the shards, on this rank, or do ``what`` else; a failure ends it."""
+    """Join the other ranks and do this rank's work; a failure is reported and ends the process.
+
+    Args:
+        spec: file of the plan.
+        shards: folder of the shard set.
+        out: the run folder.
+        log_file: log that rank 0 writes.
+        make_task: return the task for the plan and the opened shard set.
+        work: train the task; profiling replaces it.
+    """
     die_with_parent()
     end_quickly()
     watch = Watch()
@@ -64,18 +82,22 @@ def carry_out(
     try:
         plan = RunPlan.model_validate(read_json(spec))
         with locked(out, alone=rank == 0), join(plan) as world:
-            opened = Shards.open(shards)
-            what(plan, opened, task(plan, opened), out, world, watch)
+            shard_set = Shards.open(shards)
+            work(plan, shard_set, make_task(plan, shard_set), out, world, watch)
     except BaseException as error:
-        sys.exit(_end(error, rank))
+        sys.exit(_report(error, rank))
 
 
 @contextmanager
 def locked(out: Path, *, alone: bool) -> Iterator[None]:
-    """Hold a run folder while rank 0 lives; the system lets go of it when it is killed.
+    """Hold a lock on the run folder; the system releases it if the process is killed.
+
+    Args:
+        out: the run folder.
+        alone: whether this rank takes the lock; only rank 0 does.
 
     Raises:
-        MedscaleError: when another process has it, saying which.
+        MedscaleError: when another process holds it, naming that process.
     """
     if not alone:
         yield
@@ -86,27 +108,25 @@ def locked(out: Path, *, alone: bool) -> Iterator[None]:
     try:
         lock.acquire(timeout=2)
     except Timeout:
-        other = (
-            json.loads(owner.read_text(encoding="utf-8"))
-            if owner.is_file()
-            else {"pid": "?", "host": "?"}
-        )
+        holder = {"pid": "?", "host": "?"}
+        if owner.is_file():
+            holder = json.loads(owner.read_text(encoding="utf-8"))
         raise MedscaleError(
-            f"{out} is being trained by process {other['pid']} on {other['host']}; wait for it, or end it first"
+            f"{out} is being trained by process {holder['pid']} on {holder['host']}; "
+            "wait for it, or end it first"
         ) from None
-    owner.write_text(
-        json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8"
-    )
+    identity = {"pid": os.getpid(), "host": socket.gethostname()}
+    owner.write_text(json.dumps(identity), encoding="utf-8")
     try:
         yield
     finally:
         lock.release()
 
 
-def _end(error: BaseException, rank: int) -> int:
-    """Tell why this rank ends, and give its exit status."""
+def _report(error: BaseException, rank: int) -> int:
+    """Write down why this rank ends; return its exit status."""
     stopped = isinstance(error, Stopped)
-    consequence = isinstance(error, Elsewhere) or (
+    consequence = isinstance(error, FailedElsewhere) or (
         isinstance(error, RuntimeError) and PEER_GONE.search(str(error)) is not None
     )
     report(error, rank, stopped=stopped, consequence=consequence)
@@ -116,4 +136,4 @@ def _end(error: BaseException, rank: int) -> int:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    typer.run(command(Classification))

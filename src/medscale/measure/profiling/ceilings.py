@@ -1,7 +1,7 @@
-"""What a device can do at most, measured: FLOP/s of a large matrix product, bytes/s of a triad (STREAM).
+"""Measured ceilings of a device: FLOP/s of a large matrix product, bytes/s of a triad (STREAM).
 
-Both are ceilings of the roofline model (Williams, Waterman and Patterson, CACM 52(4), 2009). The triad ``a = b + s c``
-and its count of three arrays are those of STREAM (McCalpin 1995).
+Both are ceilings of the roofline model (Williams, Waterman and Patterson, CACM 52(4), 2009). The
+triad ``a = b + s c`` and its count of three arrays are those of STREAM (McCalpin 1995).
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ FORMATS = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
-SIDES = {
-    "cpu": (512, 1024),
-    "cuda": (4096, 8192),
-}  # of the square matrices; the faster product counts
-ELEMENTS = {"cpu": 2**25, "cuda": 2**28}  # float32 of each array of the triad: many times any cache
+# Sides of the square matrices; the faster product counts.
+SIDES = {"cpu": (512, 1024), "cuda": (4096, 8192)}
+ELEMENTS = {"cpu": 2**25, "cuda": 2**28}  # of each float32 array of the triad: exceeds all caches
 SECONDS = 0.3  # of repetitions; the fastest counts
 
 
 def measure(device: torch.device, name: str) -> dict[str, float]:
-    """``flops`` (FLOP/s) of a format of ``FORMATS`` and ``bytes`` (bytes/s) with the threads that this process has."""
+    """Measure ``flops`` (FLOP/s) and ``bytes`` (bytes/s) with the threads of this process.
+
+    Args:
+        device: the device.
+        name: number format of the product, of ``FORMATS``.
+    """
     allowed = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = name == "tf32"
     try:
@@ -37,7 +40,7 @@ def measure(device: torch.device, name: str) -> dict[str, float]:
 
 
 def used_format(device: torch.device, amp: torch.dtype | None) -> str:
-    """The format in which a run's convolutions and products are computed, of ``FORMATS``."""
+    """Return the number format of a run's convolutions and products, of ``FORMATS``."""
     if amp is not None:
         return next(name for name, dtype in FORMATS.items() if dtype is amp)
     return "tf32" if device.type == "cuda" and torch.backends.cudnn.allow_tf32 else "fp32"
@@ -56,7 +59,7 @@ def _triad(device: torch.device) -> float:
 
 
 def _fastest(action: Callable[[], object], device: torch.device) -> float:
-    """Seconds of the fastest repetition; the first is not counted."""
+    """Return the seconds of the fastest repetition; the first one warms up and does not count."""
     best, end = float("inf"), 0.0
     while best == float("inf") or time.perf_counter() < end:
         _wait(device)

@@ -1,4 +1,4 @@
-"""Profile one run on all its ranks, and write what was seen: the profiled folder."""
+"""Profiles one run on all its ranks and writes the profiled folder."""
 
 from __future__ import annotations
 
@@ -29,16 +29,23 @@ from medscale.measure.profiling.bottleneck import Numbers
 from medscale.measure.profiling.kinds import KINDS
 from medscale.measure.profiling.timeline import Timeline, analyse
 from medscale.measure.profiling.trace import events
-from medscale.measure.profiling.window import Enough, Seen, Window
+from medscale.measure.profiling.window import Measurements, Window, WindowEnd
 
 WAITS = ("communication", "data", "idle")  # kinds in which a rank does not compute
 
 
 @dataclass
 class Rank:
-    """What one rank gives: what it saw, where its time went, its measured ceilings (``flops, bytes`` a second)."""
+    """The results of one rank.
 
-    seen: Seen
+    Attributes:
+        measured: times, work and trace.
+        line: the analysis of the trace.
+        ceiling: measured ``flops`` and ``bytes`` per second.
+        threads: CPU threads of the process.
+    """
+
+    measured: Measurements
     line: Timeline
     ceiling: dict[str, float]
     threads: int
@@ -53,10 +60,11 @@ def profile_run(
     watch: Watch,
     settings: Profile,
 ) -> None:
-    """Train a run for the profiled steps alone, and write its profiled folder; no weights are kept.
+    """Train a run for the profiled steps only, and write its profiled folder without weights.
 
     Raises:
-        MedscaleError: when the loss is not finite, memory runs out, or plan and shards do not fit.
+        MedscaleError: when the loss is not finite, memory runs out, or the plan does not fit the
+            shards.
     """
     trainer = assemble(_unsaved(plan), shards, task, out, world, watch, monotonic())
     window = Window(trainer.training, settings, world.device)
@@ -66,46 +74,44 @@ def profile_run(
             "%s %s: %d steps warm up, %d are timed, %d are traced",
             plan.study,
             plan.run.name,
-            *_counts(settings),
+            settings.warmup,
+            settings.steps,
+            settings.steps,
         )
     try:
         trainer.run()
-    except Enough:
+    except WindowEnd:
         trainer.watchdog.rest()
     except (torch.OutOfMemoryError, RuntimeError) as error:
         raise explained(error, plan) from error
     form = ceilings.used_format(world.device, trainer.precision.dtype)
-    world.total(
-        torch.zeros(1)
-    )  # all ranks measure at the same time: they share what their machine has
+    # A barrier: all ranks measure at the same time, as they share the machine's memory bandwidth.
+    world.total(torch.zeros(1))
     ceiling = ceilings.measure(world.device, form)
-    timeline = analyse(events(window.seen.trace))
-    _keep_trace(out / f"trace-rank{world.rank}.json.gz", window.seen)
-    ranks = world.gather(Rank(window.seen, timeline, ceiling, world.threads))
+    timeline = analyse(events(window.measurements.trace))
+    _keep_trace(out / f"trace-rank{world.rank}.json.gz", window.measurements)
+    ranks = world.gather(Rank(window.measurements, timeline, ceiling, world.threads))
     if ranks is not None:
         write(out, plan, settings, form, ranks, {"shards": shards.meta["digest"]})
     trainer.watchdog.dismiss()
 
 
 def _unsaved(plan: RunPlan) -> RunPlan:
-    """The plan without checkpoints: they would be in the window."""
-    never = plan.parallel.model_copy(
+    """Return the plan without checkpoints, which would take time within the window."""
+    parallel = plan.parallel.model_copy(
         update={"checkpoint_every_steps": None, "checkpoint_every_s": 1e9}
     )
-    return plan.model_copy(update={"parallel": never})
+    return plan.model_copy(update={"parallel": parallel})
 
 
-def _counts(settings: Profile) -> tuple[int, int, int]:
-    return settings.warmup, settings.steps, settings.steps
-
-
-def _keep_trace(path: Path, seen: Seen) -> None:
+def _keep_trace(path: Path, measured: Measurements) -> None:
+    """Write the trace and free its memory, since ``measured`` is sent to rank 0."""
     with (
         atomic(path) as temporary,
         gzip.open(temporary, "wt", compresslevel=4, encoding="utf-8") as file,
     ):
-        file.write(seen.trace)
-    seen.trace = ""
+        file.write(measured.trace)
+    measured.trace = ""
 
 
 def write(
@@ -116,20 +122,20 @@ def write(
     ranks: Sequence[Rank],
     inputs: dict[str, Any],
 ) -> None:
-    """Write all ranks' tables, and profile.json with what follows from them.
+    """Write the tables of all ranks, and profile.json with the bottleneck.
 
     Args:
         out: the profiled folder.
         plan: the run.
-        settings: what was profiled of it.
+        settings: settings of the profile.
         form: number format of convolutions and products, of ``ceilings.FORMATS``.
-        ranks: in their order.
-        inputs: digests of what was read, by name.
+        ranks: results in the order of the ranks.
+        inputs: digests of the inputs, by name.
 
     Raises:
         MedscaleError: when no FLOPs were counted, so that there is no roofline.
     """
-    each = [_told(rank) for rank in ranks]
+    each = [_record(rank) for rank in ranks]
     numbers = _numbers(plan, [rank.line for rank in ranks], each)
     for name in ("operators", "kernels", "memory"):
         parts = [getattr(rank.line, name).assign(rank=number) for number, rank in enumerate(ranks)]
@@ -145,7 +151,7 @@ def write(
         for kind, seconds in rank.line.kinds.items()
     ]
     write_parquet(out / "kinds.parquet", pd.DataFrame(kinds))
-    about = {
+    content = {
         "study": plan.study,
         "run": plan.run.name,
         "model": plan.model.name,
@@ -155,26 +161,26 @@ def write(
         "device": plan.backend,
         "format": form,
         "threads": ranks[0].threads,
-        "images_a_step": ranks[0].seen.images / settings.steps,
+        "images_a_step": ranks[0].measured.images / settings.steps,
         "ranks": each,
         "numbers": asdict(numbers),
         "bottleneck": {"rule": bottleneck.rule(numbers), "says": bottleneck.sentence(numbers)},
     }
-    write_json(out / "profile.json", about)
+    write_json(out / "profile.json", content)
     log.info("%s: %s", plan.run.name, bottleneck.sentence(numbers))
 
 
-def _told(rank: Rank) -> dict[str, Any]:
-    """A rank's part of profile.json; times and amounts are those of a step."""
+def _record(rank: Rank) -> dict[str, Any]:
+    """Return a rank's part of profile.json; times and amounts are those of a step."""
     return {
-        "seconds": median(rank.seen.seconds),
-        "data_s": median(rank.seen.data_s),
-        "profiled_s": rank.seen.profiled_s,
+        "seconds": median(rank.measured.seconds),
+        "data_s": median(rank.measured.data_s),
+        "profiled_s": rank.measured.profiled_s,
         "communication_s": rank.line.communication_s / rank.line.steps,
         "allocations": rank.line.allocations / rank.line.steps,
         "allocated_bytes": rank.line.allocated_bytes / rank.line.steps,
         "ceiling": rank.ceiling,
-        "work": asdict(rank.seen.work),
+        "work": asdict(rank.measured.work),
     }
 
 
@@ -182,13 +188,13 @@ def _numbers(plan: RunPlan, lines: Sequence[Timeline], each: Sequence[dict[str, 
     share = {kind: fmean(line.kinds[kind] / line.window_s for line in lines) for kind in KINDS}
     largest = max((kind for kind in KINDS if kind not in WAITS), key=lambda kind: share[kind])
     busy = [line.window_s - sum(line.kinds[kind] for kind in WAITS) for line in lines]
-    flops, moved = (
-        sum(sum(rank["work"][what].values()) for rank in each) for what in ("flops", "bytes")
+    flops, traffic = (
+        sum(sum(rank["work"][unit].values()) for rank in each) for unit in ("flops", "bytes")
     )
-    if not flops or not moved:
+    if not flops or not traffic:
         raise MedscaleError(
-            f"{plan.run.name}: no FLOPs were counted in a training step, so there is no roofline; is the network "
-            "without convolutions and matrix products?"
+            f"{plan.run.name}: no FLOPs were counted in a training step, so there is no roofline; "
+            "is the network without convolutions and matrix products?"
         )
     seconds = fmean(rank["seconds"] for rank in each)
     return Numbers(
@@ -199,7 +205,7 @@ def _numbers(plan: RunPlan, lines: Sequence[Timeline], each: Sequence[dict[str, 
         imbalance=max(busy) / min(busy) - 1,
         slowdown=max(rank["profiled_s"] for rank in each) / seconds - 1,
         flops=flops,
-        bytes=moved,
+        bytes=traffic,
         seconds=seconds,
         ceiling_flops=sum(rank["ceiling"]["flops"] for rank in each),
         ceiling_bytes=sum(rank["ceiling"]["bytes"] for rank in each),

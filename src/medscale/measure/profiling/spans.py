@@ -1,4 +1,4 @@
-"""Arithmetic of intervals on a time line: unions, overlaps, and who was innermost."""
+"""Arithmetic of intervals on a time line: unions, overlaps and nesting."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def merged(spans: np.ndarray) -> np.ndarray:
-    """The union of intervals (n,2) as disjoint ones in order."""
+    """Return the union of intervals (n,2) as disjoint ones in order."""
     spans = spans[np.argsort(spans[:, 0], kind="stable")] if len(spans) else spans.reshape(0, 2)
     if not len(spans):
         return spans
@@ -16,28 +16,28 @@ def merged(spans: np.ndarray) -> np.ndarray:
 
 
 def length(spans: np.ndarray) -> float:
-    """Length of disjoint intervals."""
+    """Return the total length of disjoint intervals (n,2)."""
     return float((spans[:, 1] - spans[:, 0]).sum())
 
 
 def overlap(spans: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """How much of each interval (n,2) lies within the disjoint, ordered intervals ``others``; shape n."""
+    """Return the length of each interval (n,2) within ``others`` (disjoint, ordered), shape n."""
     if not len(others):
         return np.zeros(len(spans))
     ends = np.r_[0.0, np.cumsum(others[:, 1] - others[:, 0])]
-    known, covered = others.ravel(), np.c_[ends[:-1], ends[1:]].ravel()
-    return np.interp(spans[:, 1], known, covered) - np.interp(spans[:, 0], known, covered)
+    times, covered = others.ravel(), np.c_[ends[:-1], ends[1:]].ravel()
+    return np.interp(spans[:, 1], times, covered) - np.interp(spans[:, 0], times, covered)
 
 
 def innermost(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Cut the time of nested intervals into pieces that each belong to the innermost one.
 
     Args:
-        starts: beginnings, ascending; of equal ones the longest first.
-        ends: ends; one that reaches beyond the interval around it is cut there.
+        starts: ascending, shape n; of equal ones the longest interval first.
+        ends: shape n; an interval that reaches beyond the one around it is cut there.
 
     Returns:
-        Pieces (m,2) in order, disjoint, and the number of the interval that each belongs to (m).
+        Disjoint pieces in order (m,2), and the number of the interval of each piece (m).
     """
     pieces: list[tuple[float, float]] = []
     owners: list[int] = []
@@ -65,13 +65,13 @@ def innermost(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def parents(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """For each of nested intervals, ordered as for ``innermost``, the number of the one around it; -1 for none."""
-    found = np.full(len(starts), -1)
+    """Return the number of the interval around each interval, -1 for none; arguments as above."""
+    parent = np.full(len(starts), -1)
     stack: list[tuple[int, float]] = []
     for number, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
         while stack and stack[-1][1] <= start:
             stack.pop()
         if stack:
-            found[number] = stack[-1][0]
+            parent[number] = stack[-1][0]
         stack.append((number, end))
-    return found
+    return parent

@@ -1,16 +1,17 @@
-"""From a rank's events to where its time went: seconds by kind, operators, kernels, memory.
+"""Analysis of a rank's trace: seconds by kind, operators, kernels, memory.
 
-The time of the window, from the beginning of its first step to the end of its last, is divided without gap or overlap:
+The window, from the start of its first step to the end of its last, is divided without gap or
+overlap:
 
 - On a CPU each moment belongs to the innermost operator or range of the thread that trains.
-- On a GPU each moment belongs to the kernel that runs, to the one that began first where several do.
-- Where nothing computes but an exchange is under way, on another thread or stream, the time is communication;
-  what is computed meanwhile hides the rest of it.
-- Where neither is, and the host is getting the next batch, the time is data, and otherwise idle: on a GPU no kernel
-  runs; on a CPU Python and what it calls outside operators.
+- On a GPU each moment belongs to the running kernel; if several run, to the one that began first.
+- Where nothing computes while an exchange runs on another thread or stream, the time is
+  communication; computing hides the rest of the exchange.
+- Where neither runs while the host gets the next batch, the time is data. All other time is idle:
+  on a GPU no kernel runs; a CPU runs Python and its calls outside operators.
 
-What happens within the annotated range of getting a batch is data, and within that of the optimizer, optimizer,
-whatever it is.
+All events within the annotated range that gets a batch are of kind data, and all within that of the
+optimizer are of kind optimizer.
 """
 
 from __future__ import annotations
@@ -32,25 +33,25 @@ from medscale.measure.profiling.kinds import (
 )
 
 STEP = "ProfilerStep#"
-POINTS = 1000  # of the memory's course
+POINTS = 1000  # of the curve of allocated memory
 
 
 @dataclass
 class Timeline:
-    """What a rank's trace says.
+    """The result of the analysis of a rank's trace.
 
     Attributes:
-        steps: in the window.
-        window_s: its length.
+        steps: number of steps in the window.
+        window_s: length of the window.
         kinds: seconds by kind over the window; they sum to ``window_s``.
-        communication_s: time in which an exchange went on, hidden or not.
-        operators: ``name, kind, calls, seconds``: of a CPU its own time without that of operators within it; of a GPU
-            the time of the kernels that it launched.
+        communication_s: seconds in which an exchange runs, hidden or not.
+        operators: ``name, kind, calls, seconds``: on a CPU the operator's time without that of
+            operators within it; on a GPU the time of the kernels that it launched.
         kernels: ``name, kind, calls, seconds`` of each GPU kernel; empty for a CPU.
-        memory: ``seconds, bytes``: since the window's beginning, and allocated by PyTorch (on a CPU since tracing
-            began, so without the weights); of so many pieces the smallest and the largest value are kept.
-        allocations: how often memory was asked for in the window.
-        allocated_bytes: how much of it, over all these.
+        memory: ``seconds`` since the start of the window and ``bytes`` allocated by PyTorch (on a
+            CPU since tracing began, so without the weights), thinned out by ``_memory_curve``.
+        allocations: number of allocations in the window.
+        allocated_bytes: sum of their sizes.
     """
 
     steps: int
@@ -65,13 +66,13 @@ class Timeline:
 
 
 def analyse(events: pd.DataFrame) -> Timeline:
-    """Where the time of a trace went.
+    """Divide the time of a trace.
 
     Args:
-        events: as of ``trace.events``.
+        events: from ``trace.events``.
 
     Raises:
-        MedscaleError: when it has no profiled step.
+        MedscaleError: when the trace has no profiled step.
     """
     marks = events[events["name"].str.startswith(STEP) & (events["category"] == "range")]
     if marks.empty:
@@ -82,8 +83,8 @@ def analyse(events: pd.DataFrame) -> Timeline:
     inside = events[(events["end"] >= begin) & (events["start"] < end)].copy()
     inside[["start", "end"]] = inside[["start", "end"]].clip(begin, end)
     host = inside[inside["category"].isin(["operator", "range"])]
-    under_way = host["name"].map(is_exchange).astype(bool)
-    host, others = host[~under_way], host[under_way]
+    exchanging = host["name"].map(is_exchange).astype(bool)
+    host, others = host[~exchanging], host[exchanging]
     own = _kinds_of_host(host[host["thread"] == trainer])
     kernels = inside[inside["category"] == "kernel"]
     data = spans.merged(_spans(own[own["name"] == DATA]))
@@ -94,14 +95,8 @@ def analyse(events: pd.DataFrame) -> Timeline:
         kernels = kernels.assign(kind=_kinds_of_kernels(kernels, _kinds_of_host_threads(host)))
         seconds, exchanges = _on_gpu(kernels, data, np.array([[begin, end]]))
         launched = _table(kernels)
-        names = (
-            host[host["operator"] >= 0]
-            .drop_duplicates("operator", keep="last")
-            .set_index("operator")["name"]
-        )
-        operators = _table(
-            kernels.assign(name=kernels["operator"].map(names).astype(object).fillna("(not known)"))
-        )
+        launchers = kernels["operator"].map(_by_operator(host)["name"]).astype(object)
+        operators = _table(kernels.assign(name=launchers.fillna("(not known)")))
     window = end - begin
     seconds["idle"] = window - sum(seconds.values())
     memory = inside[(inside["category"] == "memory") & (inside["on_gpu"] == (not kernels.empty))]
@@ -112,7 +107,7 @@ def analyse(events: pd.DataFrame) -> Timeline:
         communication_s=spans.length(exchanges) / 1e6,
         operators=operators,
         kernels=launched,
-        memory=_course(memory, begin),
+        memory=_memory_curve(memory, begin),
         allocations=int((memory["size"] > 0).sum()),
         allocated_bytes=float(memory["size"].clip(lower=0).sum()),
     )
@@ -121,7 +116,7 @@ def analyse(events: pd.DataFrame) -> Timeline:
 def _on_cpu(
     own: pd.DataFrame, others: pd.DataFrame
 ) -> tuple[dict[str, float], np.ndarray, pd.DataFrame]:
-    """µs by kind but idle, spans of communication, and the operators of the thread that trains."""
+    """Return µs by kind but idle, spans of communication, and operators of the training thread."""
     pieces, owners = spans.innermost(own["start"].to_numpy(), own["end"].to_numpy())
     kinds = own["kind"].to_numpy()[owners]
     lengths = pieces[:, 1] - pieces[:, 0]
@@ -142,7 +137,7 @@ def _on_cpu(
 def _on_gpu(
     kernels: pd.DataFrame, data: np.ndarray, window: np.ndarray
 ) -> tuple[dict[str, float], np.ndarray]:
-    """µs by kind but idle, and spans of communication."""
+    """Return µs by kind but idle, and spans of communication."""
     exchange = kernels["kind"] == "communication"
     computing = kernels[~exchange]
     starts = np.maximum(
@@ -159,37 +154,41 @@ def _on_gpu(
 
 
 def _kinds_of_host(own: pd.DataFrame) -> pd.DataFrame:
-    """A thread's operators and ranges with their kind; a range that has one gives it to all within it."""
+    """Add the kind to a thread's operators and ranges; a range passes its kind to those within."""
     around = spans.parents(own["start"].to_numpy(), own["end"].to_numpy())
     kinds: list[str] = []
-    given: list[str | None] = []
+    inherited: list[str | None] = []
     for name, category, parent in zip(own["name"], own["category"], around.tolist(), strict=True):
-        ruled = given[parent] if parent >= 0 else None
-        given.append(ruled or (of_range(name) if category == "range" else None))
-        kinds.append(given[-1] or of_operator(name))
+        outer = inherited[parent] if parent >= 0 else None
+        inherited.append(outer or (of_range(name) if category == "range" else None))
+        kinds.append(inherited[-1] or of_operator(name))
     return own.assign(kind=kinds)
 
 
 def _kinds_of_host_threads(host: pd.DataFrame) -> pd.Series:
-    """Kind by an operator's number, over all threads."""
+    """Return the kind of each operator by its number, over all threads."""
     parts = [_kinds_of_host(part) for _, part in host.groupby("thread")]
-    known = pd.concat(parts)
-    return (
-        known[known["operator"] >= 0]
-        .drop_duplicates("operator", keep="last")
-        .set_index("operator")["kind"]
-    )
+    return _by_operator(pd.concat(parts))["kind"]
+
+
+def _by_operator(host: pd.DataFrame) -> pd.DataFrame:
+    """Index the events by the operator's number; of equal numbers the innermost event remains."""
+    numbered = host[host["operator"] >= 0]
+    return numbered.drop_duplicates("operator", keep="last").set_index("operator")
 
 
 def _kinds_of_kernels(kernels: pd.DataFrame, launchers: pd.Series) -> pd.Series:
-    """Communication by the kernel's name; else the kind of the operator that launched it, or that of its own name."""
+    """Return the kinds of kernels: communication by name, the others by their launcher.
+
+    A kernel's own name decides if its launcher has no kind that says more.
+    """
     own, launcher = kernels["name"].map(of_kernel), kernels["operator"].map(launchers)
-    told = launcher.notna() & ~launcher.isin(["other", "idle"]) & (own != "communication")
-    return own.where(~told, launcher)
+    decisive = launcher.notna() & ~launcher.isin(["other", "idle"]) & (own != "communication")
+    return own.where(~decisive, launcher)
 
 
 def _table(events: pd.DataFrame) -> pd.DataFrame:
-    """Calls and seconds by name and kind, the longest first."""
+    """Return calls and seconds by name and kind, the longest first."""
     grouped = events.assign(seconds=(events["end"] - events["start"]) / 1e6).groupby(
         ["name", "kind"], as_index=False
     )
@@ -197,16 +196,16 @@ def _table(events: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(["seconds", "name"], ascending=[False, True], ignore_index=True)
 
 
-def _course(memory: pd.DataFrame, begin: float) -> pd.DataFrame:
-    """Memory over time, in at most about POINTS pieces, of each the smallest and the largest value."""
+def _memory_curve(memory: pd.DataFrame, begin: float) -> pd.DataFrame:
+    """Return allocated memory over time: the extremes of each of about POINTS / 2 pieces."""
     table = pd.DataFrame(
         {"seconds": (memory["start"] - begin) / 1e6, "bytes": memory["allocated"].astype(float)}
     )
     piece = np.arange(len(table)) * POINTS // (2 * max(len(table), 1))
-    kept = np.unique(
-        np.r_[table.groupby(piece)["bytes"].idxmin(), table.groupby(piece)["bytes"].idxmax()]
-    )
-    return table.loc[kept].reset_index(drop=True) if len(table) else table.reset_index(drop=True)
+    if len(table):
+        pieces = table.groupby(piece)["bytes"]
+        table = table.loc[np.unique(np.r_[pieces.idxmin(), pieces.idxmax()])]
+    return table.reset_index(drop=True)
 
 
 def _spans(events: pd.DataFrame) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A trace of torch.profiler (Chrome's JSON format, as Perfetto reads it) to one flat table of events."""
+"""Reads a trace of torch.profiler (Chrome's JSON format) into one flat table of events."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ _GAP = re.compile(r"[\s,]*")
 
 
 def events(text: str) -> pd.DataFrame:
-    """The events of a trace, a row each, in the order of their beginnings, of equal ones the longest first.
+    """Return the events of a trace by their start, of equal starts the longest first.
 
-    It is decoded event by event, so that memory holds the text and the rows, not a tree of objects.
+    Decodes event by event, so that memory holds the text and the rows, not a tree of objects.
 
     Returns:
-        Columns ``category`` (operator, range: annotated by name, kernel: on a GPU, with copies and fills, memory:
-        an allocation or release), ``name``, ``thread`` (of a kernel: the GPU's stream), ``start, end`` (µs on the
-        trace's clock), ``operator`` (number of the operator, and of a kernel that of the one which launched it; -1:
-        none), ``size`` (bytes allocated, negative: released), ``allocated`` (bytes after that), ``on_gpu`` (of memory).
+        A row for each event: ``category`` (operator; range: an annotation; kernel: on a GPU, also
+        copies and fills; memory: an allocation or release), ``name``, ``thread`` (of a kernel: the
+        GPU's stream), ``start, end`` (µs on the trace's clock), ``operator`` (number of the
+        operator, or of the one that launched a kernel; -1 for none), ``size`` (bytes allocated,
+        negative if released), ``allocated`` (bytes afterwards), ``on_gpu`` (of memory).
     """
     rows = [row for event in _decoded(text) if (row := _row(event)) is not None]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -44,7 +45,7 @@ def _decoded(text: str) -> Iterator[dict[str, Any]]:
     place = text.index("[", text.index('"traceEvents"')) + 1
     while True:
         gap = _GAP.match(text, place)
-        assert gap is not None  # it matches nothing as well
+        assert gap is not None  # the pattern matches the empty string as well
         if text.startswith("]", gap.end()):
             return
         event, place = decoder.raw_decode(text, gap.end())
@@ -55,38 +56,17 @@ def _row(event: dict[str, Any]) -> tuple[Any, ...] | None:
     category = CATEGORIES.get(event.get("cat", ""))
     if category is None:
         return None
-    given, start = event.get("args", {}), float(event["ts"])
+    arguments, name, start = event.get("args", {}), event["name"], float(event["ts"])
     if category == "memory":
-        if "Total Allocated" not in given:
+        if "Total Allocated" not in arguments:
             return None
-        size, allocated = int(given["Bytes"]), int(given["Total Allocated"])
-        return (
-            category,
-            event["name"],
-            str(event["tid"]),
-            start,
-            start,
-            -1,
-            size,
-            allocated,
-            given["Device Type"] != 0,
-        )
+        size, allocated = int(arguments["Bytes"]), int(arguments["Total Allocated"])
+        on_gpu = arguments["Device Type"] != 0
+        return category, name, str(event["tid"]), start, start, -1, size, allocated, on_gpu
     if event.get("ph") != "X":
         return None
-    thread = (
-        f"{given.get('device', 0)}/{given.get('stream', 0)}"
-        if category == "kernel"
-        else str(event["tid"])
-    )
-    operator = int(given.get("External id", -1))
-    return (
-        category,
-        event["name"],
-        thread,
-        start,
-        start + float(event["dur"]),
-        operator,
-        0,
-        0,
-        False,
-    )
+    thread = str(event["tid"])
+    if category == "kernel":
+        thread = f"{arguments.get('device', 0)}/{arguments.get('stream', 0)}"
+    operator = int(arguments.get("External id", -1))
+    return category, name, thread, start, start + float(event["dur"]), operator, 0, 0, False

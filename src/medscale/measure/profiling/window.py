@@ -1,4 +1,4 @@
-"""The steps of a profiled run: warm-up, some timed as they are, as many under torch.profiler; then it ends."""
+"""The steps of a profiled run: warm-up, steps timed without the profiler, traced steps."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from medscale.data.loader import Loader, Step
 from medscale.measure.profiling.kinds import DATA
 from medscale.measure.profiling.work import Work, counted
 
-COUNTED = 1  # the step in which FLOPs and bytes are counted: the optimizer's state is there, nothing is timed yet
+# The warm-up step in which FLOPs and bytes are counted; the first one makes the optimizer's state.
+COUNTED = 1
 
 
-class Enough(Exception):
-    """All steps that were asked for are done; it ends the training loop."""
+class WindowEnd(Exception):
+    """Ends the training loop when all steps are done."""
 
 
 @dataclass
-class Seen:
-    """What one rank saw.
+class Measurements:
+    """The measurements of one rank.
 
     Attributes:
-        seconds: of each step timed without the profiler; on a GPU their mean, since steps overlap there.
-        data_s: waiting for the batch of each of these steps, on the host.
-        images: over all replicas, of these steps together.
-        profiled_s: seconds a step under the profiler.
+        seconds: of each step without the profiler; on a GPU their mean, since steps overlap.
+        data_s: seconds for which the host waits for the batch of each of these steps.
+        images: number of images of these steps together, over all replicas.
+        profiled_s: seconds of a step under the profiler.
         work: FLOPs and bytes of a step.
         trace: the trace as JSON.
     """
@@ -48,59 +49,60 @@ class Seen:
 
 
 class Window:
-    """Where a profiled training takes its steps from, instead of ``Loader.epoch``: epochs follow without validation.
+    """Source of the steps of a profiled training, in place of ``Loader.epoch``.
+
+    Epochs follow each other without validation.
 
     Args:
         loader: this rank's share of the training images.
-        settings: how many steps, and what the profiler notes.
-        device: where it is trained.
+        settings: numbers of steps, and settings of the profiler.
+        device: the device of this rank.
     """
 
     def __init__(self, loader: Loader, settings: Profile, device: torch.device) -> None:
         self._loader, self._settings, self._device = loader, settings, device
-        self.seen = Seen()
+        self.measurements = Measurements()
 
     def steps(self, epoch: int, start: int = 0) -> Iterator[Step]:
-        """Steps for the loop; each is over when the next one is asked for.
+        """Yield the steps of the training loop; a step ends when the loop asks for the next one.
 
         Raises:
-            Enough: instead of a step after the last.
+            WindowEnd: after the last step.
         """
         source = self._endless(epoch, start)
         for number in range(self._settings.warmup):
             with ExitStack() as stack:
                 if number == COUNTED:
-                    stack.enter_context(counted(self.seen.work))
+                    stack.enter_context(counted(self.measurements.work))
                 yield next(source)
         yield from self._timed(source)
         yield from self._traced(source)
-        raise Enough
+        raise WindowEnd
 
     def _endless(self, epoch: int, start: int) -> Iterator[Step]:
         for number in count(epoch):
             yield from self._loader.epoch(number, start if number == epoch else 0)
 
     def _timed(self, source: Iterator[Step]) -> Iterator[Step]:
-        """Steps as any training has them."""
-        seen = self.seen
+        """Time the steps without the profiler."""
+        result = self.measurements
         self._wait()
         marks = [time.perf_counter()]
         for _ in range(self._settings.steps):
             step = next(source)
-            seen.data_s.append(time.perf_counter() - marks[-1])
-            seen.images += step.size
+            result.data_s.append(time.perf_counter() - marks[-1])
+            result.images += step.size
             yield step
             marks.append(time.perf_counter())
         self._wait()
         if self._device.type == "cuda":
-            seen.seconds = [
-                (time.perf_counter() - marks[0]) / self._settings.steps
-            ] * self._settings.steps
+            mean = (time.perf_counter() - marks[0]) / self._settings.steps
+            result.seconds = [mean] * self._settings.steps
         else:
-            seen.seconds = [after - before for before, after in pairwise(marks)]
+            result.seconds = [after - before for before, after in pairwise(marks)]
 
     def _traced(self, source: Iterator[Step]) -> Iterator[Step]:
-        """The same under the profiler, after one step in which it warms up."""
+        """Trace as many steps, after one in which the profiler warms up."""
         cuda = self._device.type == "cuda"
         active = self._settings.steps
         observer = profile(
@@ -121,8 +123,8 @@ class Window:
                 step = next(source)
             yield step
             if number == active:
-                self._wait()  # so that the GPU's work is within the last step
-                self.seen.profiled_s = (time.perf_counter() - since) / active
+                self._wait()  # so that the GPU's work ends within the last step
+                self.measurements.profiled_s = (time.perf_counter() - since) / active
             observer.step()
         observer.stop()
 
@@ -130,7 +132,7 @@ class Window:
         with tempfile.TemporaryDirectory(prefix="medscale-trace-") as folder:
             path = Path(folder, "trace.json")
             observer.export_chrome_trace(str(path))
-            self.seen.trace = path.read_text(encoding="utf-8")
+            self.measurements.trace = path.read_text(encoding="utf-8")
 
     def _wait(self) -> None:
         if self._device.type == "cuda":

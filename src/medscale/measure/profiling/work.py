@@ -1,4 +1,4 @@
-"""How much a training step computes and moves: FLOPs, bytes of operands and results, bytes handed to collectives."""
+"""Work of a training step: FLOPs, bytes of operands and results, bytes of collectives."""
 
 from __future__ import annotations
 
@@ -17,28 +17,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from medscale.measure.profiling.kinds import of_operator
 
-# They give a tensor without reading or writing one.
-FREE = frozenset(
-    {
-        "empty",
-        "empty_like",
-        "empty_strided",
-        "new_empty",
-        "new_empty_strided",
-        "_unsafe_view",
-        "alias",
-    }
-)
+# Operators that return a tensor without reading or writing one.
+FREE = {"_unsafe_view", "alias", "empty", "empty_like", "empty_strided"}
+FREE |= {"new_empty", "new_empty_strided"}
 
 
 @dataclass
 class Work:
-    """What one rank does in one step.
+    """The work of one rank in one step.
 
     Attributes:
-        flops: by kind; of matrix multiplications and convolutions alone, a multiply-add counts as two.
+        flops: by kind; only of matrix multiplications and convolutions, a multiply-add counts two.
         bytes: by kind; each operator reads each operand and writes each result once.
-        communicated: bytes handed to collectives.
+        communicated: bytes passed to collectives.
     """
 
     flops: dict[str, float] = field(default_factory=dict)
@@ -47,10 +38,10 @@ class Work:
 
 
 class Traffic(TorchDispatchMode):
-    """Counts the bytes of operands and results of each operator below autograd; views and allocations are free.
+    """Counts the bytes of operands and results of each operator below autograd.
 
-    This is the compulsory traffic of each operator by itself: what a cache keeps from one operator to the next makes
-    the true traffic less, what an operator reads twice makes it more.
+    Views and allocations are free. This is the compulsory traffic of each operator alone: the true
+    traffic is less where a cache keeps data between operators, more where an operator reads twice.
     """
 
     def __init__(self) -> None:
@@ -59,7 +50,7 @@ class Traffic(TorchDispatchMode):
         self.communicated = 0.0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operator, and count it; of a DTensor, which unwraps itself first, this rank's share."""
+        """Run and count an operator; a DTensor unwraps itself first: its local part counts."""
         if any(kind not in (Tensor, Parameter) for kind in types):
             return NotImplemented
         out = func(*args, **(kwargs or {}))
@@ -73,7 +64,7 @@ class Traffic(TorchDispatchMode):
 
 @contextmanager
 def counted(work: Work) -> Iterator[None]:
-    """Count into ``work`` what this thread and its backward passes do; compiled code is run uncompiled meanwhile."""
+    """Count the work of this thread and its backward passes; compiled code runs uncompiled."""
     flops, traffic = FlopCounterMode(display=False), Traffic()
     with ExitStack() as stack:
         stack.enter_context(torch.compiler.set_stance("force_eager"))
@@ -83,11 +74,8 @@ def counted(work: Work) -> Iterator[None]:
     by_kind: dict[str, float] = defaultdict(float)
     for operator, count in flops.get_flop_counts().get("Global", {}).items():
         by_kind[of_operator(str(operator).replace(".", "::"))] += count
-    work.flops, work.bytes, work.communicated = (
-        dict(by_kind),
-        dict(traffic.bytes),
-        traffic.communicated,
-    )
+    work.flops, work.bytes = dict(by_kind), dict(traffic.bytes)
+    work.communicated = traffic.communicated
 
 
 def _is_free(func: Any) -> bool:
@@ -99,10 +87,10 @@ def _is_free(func: Any) -> bool:
 
 
 def _size(tree: Any) -> float:
-    """Bytes of all tensors in a tree; what is only repeated (expanded) counts once."""
+    """Return the bytes of all tensors in a tree; an expanded tensor counts without repetition."""
     return sum(_bytes(leaf) for leaf in tree_iter(tree) if isinstance(leaf, Tensor))
 
 
 def _bytes(tensor: Tensor) -> float:
-    held = tensor.untyped_storage().nbytes() if tensor.layout is torch.strided else float("inf")
-    return min(tensor.numel() * tensor.element_size(), held)
+    stored = tensor.untyped_storage().nbytes() if tensor.layout is torch.strided else float("inf")
+    return min(tensor.numel() * tensor.element_size(), stored)

@@ -1,4 +1,4 @@
-"""What torchrun starts once a device to profile a run: the training's worker with another thing to do."""
+"""The process that torchrun starts for each device to profile a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from medscale.base.files import read_json
 from medscale.config.sections import Profile
 from medscale.engine.plan import RunPlan
 from medscale.engine.train.task import Classification
-from medscale.engine.train.worker import carry_out
+from medscale.engine.train.worker import run_rank
 from medscale.measure.profiling.record import profile_run
 
 
@@ -22,12 +22,12 @@ def main(
     settings: str = typer.Option(..., help="the study's profile section as JSON"),
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
-    """Profile the plan in ``spec`` on this rank."""
+    """Profile the plan in the file ``spec`` on this rank."""
     task: type = Classification
     if RunPlan.model_validate(read_json(spec)).detect is not None:
         from medscale.engine.detect.task import Detection as task
     profile = partial(profile_run, settings=Profile.model_validate_json(settings))
-    carry_out(spec, shards, out, log_file, task, profile)
+    run_rank(spec, shards, out, log_file, task, profile)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How training time falls with devices: speedup against a stated baseline, laws of scaling, cost, and what follows."""
+"""Scaling of training time with devices: speedup, laws of scaling, cost, recommendations."""
 
 from medscale.measure.scaling.measured import by_format, by_inference, by_way, by_workers
 from medscale.measure.scaling.series import Point, Series, gather, point_of, without_one_device

@@ -1,13 +1,15 @@
-"""Laws of scaling fitted to times over numbers of devices: Amdahl, Gustafson, Universal Scalability; with intervals.
+"""Laws of scaling fitted to throughputs: Amdahl, Gustafson and Universal Scalability.
 
-A law says how many times the throughput of one device n devices have, C(n), from one or two parameters:
+A law gives C(n), the throughput of n devices relative to one, with one or two parameters:
 
-- Amdahl (1967): n / (1 + s (n - 1)), s the part of the work that is not shared;
-- Gustafson (1988): n - a (n - 1), a the part of a device's time that does not grow with the work;
-- Universal Scalability (Gunther 2008): n / (1 + s (n - 1) + k n (n - 1)), where k is the price of devices that wait for
-  each other pairwise, so that there is a number of devices past which more are slower.
+- Amdahl (1967): n / (1 + s (n - 1)), where s is the serial part of the work;
+- Gustafson (1988): n - a (n - 1), where a is the part of a device's time that does not grow with
+  the work;
+- Universal Scalability (Gunther 2008): n / (1 + s (n - 1) + k n (n - 1)), where k is the cost of
+  pairwise coordination, so that from some number of devices on more are slower.
 
-The throughput of one device is fitted too, so that no single measurement is trusted more than the others.
+The throughput of one device is a fitted parameter as well, so that the measurement on one device
+has no more weight than the others.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from medscale.base.errors import MedscaleError
 
 Name = Literal["amdahl", "gustafson", "usl"]
 LEVEL = 0.95
-# Different numbers of devices that a law needs: one more than it has parameters, with the throughput of one device.
+# Different numbers of devices that a law needs: one more than its parameters, among which is the
+# throughput of one device.
 FEWEST: dict[Name, int] = {"amdahl": 3, "gustafson": 3, "usl": 4}
 _STEPS = 400
 _GRID = np.concatenate([[0.0], np.geomspace(1e-6, 1.0, _STEPS)])
@@ -31,7 +34,7 @@ _GRID = np.concatenate([[0.0], np.geomspace(1e-6, 1.0, _STEPS)])
 
 @dataclass(frozen=True)
 class Value:
-    """A fitted or derived number with the ends of its 95 % interval; infinite where the law sets no bound."""
+    """A fitted or derived number with its 95 % interval; infinite if the law sets no bound."""
 
     value: float
     low: float
@@ -43,14 +46,15 @@ class Fit:
     """A law fitted to one series.
 
     Attributes:
-        law: its name.
-        serial: s (or a): the part that is not shared.
-        crosstalk: k; 0 but for the Universal Scalability Law.
-        single: throughput of one device by the fit, in the unit of the series.
-        best: number of devices with the highest throughput; infinite where more are always faster.
+        law: name of the law.
+        serial: s (or a), the serial part.
+        crosstalk: k; 0 for the other laws than Universal Scalability.
+        single: fitted throughput of one device, in the unit of the series.
+        best: number of devices with the highest throughput; infinite if more are always faster.
         half: number of devices at which efficiency falls to one half.
         error: root mean square of the relative deviations.
-        aicc: Akaike's criterion for small samples, to compare laws of one series; infinite for too few points.
+        aicc: Akaike's criterion for small samples (Hurvich & Tsai 1989), by which laws of one
+            series are compared; infinite for too few points.
     """
 
     law: Name
@@ -63,14 +67,14 @@ class Fit:
     aicc: float
 
     def capacity(self, devices: np.ndarray) -> np.ndarray:
-        """How many times one device's throughput ``devices`` have, shape as given."""
+        """Return the throughput relative to one device, in the shape of ``devices``."""
         return capacity(self.law, devices, self.serial.value, self.crosstalk.value)
 
 
 def capacity(
     law: Name, devices: np.ndarray, serial: np.ndarray | float, crosstalk: np.ndarray | float
 ) -> np.ndarray:
-    """C(n) of a law; arguments are broadcast."""
+    """Return C(n) of a law; the arguments are broadcast."""
     n = np.asarray(devices, float)
     if law == "gustafson":
         return n - serial * (n - 1)
@@ -78,55 +82,59 @@ def capacity(
 
 
 def fit(law: Name, devices: Sequence[float], throughput: Sequence[float]) -> Fit:
-    """Least squares on the logarithms of throughput, and intervals by profile likelihood (Bates & Watts 1988, ch. 6).
+    """Fit a law by least squares on the logarithms of throughput.
 
-    An interval holds the values of all parameter pairs whose sum of squares is below that of the best by the factor
-    1 + F(0.95; 1, N - p) / (N - p); parameters are searched on a logarithmic grid from 1e-6 to 1, and 0.
+    Intervals are those of the profile likelihood (Bates & Watts 1988, ch. 6): they contain the
+    values of all parameter pairs whose sum of squares is at most 1 + F(0.95; 1, N - p) / (N - p)
+    times the smallest one. Parameters are searched on a logarithmic grid from 1e-6 to 1, and at 0.
 
     Args:
-        law: which.
+        law: name of the law.
         devices: number of devices of each measurement (a replicate), shape N.
         throughput: measured, in any unit, shape N.
 
     Raises:
-        MedscaleError: for fewer different numbers of devices than the law needs, or values that are not above 0.
+        MedscaleError: for fewer different numbers of devices than the law needs, or values that
+            are not above 0.
     """
-    n, seen = np.asarray(devices, float), np.log(_positive(throughput))
+    n, logs = np.asarray(devices, float), np.log(_positive(throughput))
     if len(np.unique(_positive(devices))) < FEWEST[law]:
         raise MedscaleError(
-            f"{law} is fitted to at least {FEWEST[law]} different numbers of devices, not {len(np.unique(n))}"
+            f"{law} is fitted to at least {FEWEST[law]} different numbers of devices, not "
+            f"{len(np.unique(n))}"
         )
     ends = np.array([1.0, 1.0 if law == "usl" else 0.0])
 
     def squares(serial: np.ndarray, crosstalk: np.ndarray) -> np.ndarray:
-        return _squares(law, n, seen, serial, crosstalk)
+        return _squares(law, n, logs, serial, crosstalk)
 
     serial, crosstalk = np.meshgrid(_GRID, _GRID if law == "usl" else [0.0], indexing="ij")
     surface = squares(serial, crosstalk)
     start = np.unravel_index(surface.argmin(), surface.shape)
     begin = np.array([serial[start], crosstalk[start]])
-    found = optimize.minimize(
+    refined = optimize.minimize(
         lambda p: float(squares(p[0], p[1])),
         begin,
         method="L-BFGS-B",
         bounds=[(0, ends[0]), (0, ends[1])],
     )
-    best = found.x if float(squares(*found.x)) < surface[start] else begin
+    best = refined.x if float(squares(*refined.x)) < surface[start] else begin
     least = float(squares(*best))
     freedom = len(n) - (3 if law == "usl" else 2)
-    most = least * (1 + stats.f.ppf(LEVEL, 1, freedom) / freedom) + 1e-12
-    inside = surface <= most
+    limit = least * (1 + stats.f.ppf(LEVEL, 1, freedom) / freedom) + 1e-12
+    inside = surface <= limit
     near = np.append(serial[inside], best[0]), np.append(crosstalk[inside], best[1])
 
-    def value(of: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Value:
-        every = of(*near)
-        return Value(float(of(best[:1], best[1:])[0]), float(every.min()), float(every.max()))
+    def value(function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Value:
+        values = function(*near)
+        at_best = float(function(best[:1], best[1:])[0])
+        return Value(at_best, float(values.min()), float(values.max()))
 
     return Fit(
         law=law,
         serial=value(lambda s, _k: s),
         crosstalk=value(lambda _s, k: k),
-        single=float(np.exp(np.mean(seen - np.log(capacity(law, n, *best))))),
+        single=float(np.exp(np.mean(logs - np.log(capacity(law, n, *best))))),
         best=value(lambda s, k: _best(law, s, k)),
         half=value(lambda s, k: _half(law, s, k)),
         error=float(np.sqrt(least / len(n))),
@@ -135,22 +143,22 @@ def fit(law: Name, devices: Sequence[float], throughput: Sequence[float]) -> Fit
 
 
 def fits(devices: Sequence[float], throughput: Sequence[float]) -> dict[Name, Fit]:
-    """All laws that a series has enough different numbers of devices for; none is invented for the others."""
+    """Fit all laws for which there are enough different numbers of devices."""
     different = len(np.unique(devices))
     return {law: fit(law, devices, throughput) for law in FEWEST if different >= FEWEST[law]}
 
 
-def preferred(found: dict[Name, Fit]) -> Fit | None:
-    """The law with the smallest AICc; of equal ones, and where it is undefined, the one with fewer parameters."""
-    return (
-        min(found.values(), key=lambda one: (one.aicc, list(FEWEST).index(one.law)))
-        if found
-        else None
-    )
+def preferred(fitted: dict[Name, Fit]) -> Fit | None:
+    """Return the law with the smallest AICc; of equal ones that with fewer parameters."""
+    order = list(FEWEST)
+    return min(fitted.values(), key=lambda f: (f.aicc, order.index(f.law)), default=None)
 
 
 def serial_fraction(speedup: float, devices: float) -> float:
-    """The serial part that one speedup on n > 1 devices implies (Karp & Flatt, CACM 1990); negative above n."""
+    """Return the serial part that a speedup on n > 1 devices implies (Karp & Flatt, CACM 1990).
+
+    It is negative for a speedup above n.
+    """
     return (1 / speedup - 1 / devices) / (1 - 1 / devices)
 
 
@@ -162,14 +170,17 @@ def _positive(values: Sequence[float]) -> np.ndarray:
 
 
 def _squares(
-    law: Name, n: np.ndarray, seen: np.ndarray, serial: np.ndarray, crosstalk: np.ndarray
+    law: Name, n: np.ndarray, logs: np.ndarray, serial: np.ndarray, crosstalk: np.ndarray
 ) -> np.ndarray:
-    """Sum of squares with the best throughput of one device, which on logarithms is their mean deviation."""
+    """Return the sum of squares at the best throughput of one device.
+
+    On logarithms that throughput is the mean deviation.
+    """
+    serial, crosstalk = np.asarray(serial)[..., None], np.asarray(crosstalk)[..., None]
     with np.errstate(divide="ignore"):
-        apart = seen - np.log(
-            capacity(law, n, np.asarray(serial)[..., None], np.asarray(crosstalk)[..., None])
-        )
-    return np.asarray(((apart - apart.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1))
+        deviations = logs - np.log(capacity(law, n, serial, crosstalk))
+    centered = deviations - deviations.mean(axis=-1, keepdims=True)
+    return np.asarray((centered**2).sum(axis=-1))
 
 
 def _best(law: Name, serial: np.ndarray, crosstalk: np.ndarray) -> np.ndarray:
@@ -180,7 +191,7 @@ def _best(law: Name, serial: np.ndarray, crosstalk: np.ndarray) -> np.ndarray:
 
 
 def _half(law: Name, serial: np.ndarray, crosstalk: np.ndarray) -> np.ndarray:
-    """Where C(n) / n = 1/2: the positive root of k n² + (s - k) n - (1 + s) = 0, or its limits."""
+    """Solve C(n) / n = 1/2: the positive root of k n² + (s - k) n - (1 + s) = 0, or its limits."""
     with np.errstate(divide="ignore", invalid="ignore"):
         if law == "gustafson":
             return np.where(serial > 0.5, serial / (serial - 0.5), np.inf)
@@ -191,7 +202,7 @@ def _half(law: Name, serial: np.ndarray, crosstalk: np.ndarray) -> np.ndarray:
 
 
 def _aicc(squares: float, points: int, parameters: int) -> float:
-    k = parameters + 1  # the variance is one
+    k = parameters + 1  # the variance is a parameter as well
     if points - k - 1 <= 0:
         return float("inf")
     return float(

@@ -1,4 +1,4 @@
-"""Series of runs that differ in their number of devices alone, with the time on one device that they count from."""
+"""Series of runs that differ only in their number of devices, with the run on one device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from medscale.engine.run import RunSpec
 from medscale.measure.scaling.laws import Fit, Name, fits, preferred, serial_fraction
-from medscale.measure.scaling.speedup import ratio
+from medscale.measure.scaling.speedup import relative
 
 Held = Literal["global", "per_device", "other", ""]
 
@@ -21,13 +21,13 @@ class Point:
     """The measured times of one run.
 
     Attributes:
-        run: its name.
-        seconds: of the same work, a replicate each.
-        images: of that work; 1 where it is not known.
-        global_batch: images a step; None where it is not known.
-        work: what must be equal for times to be compared.
-        stand_in: CPU processes stood in for GPUs.
-        held: what the publication says was held, where ``global_batch`` is not known.
+        run: name of the run.
+        seconds: of an epoch, of each replicate.
+        images: of an epoch; 1 if unknown.
+        global_batch: images of a step; None if unknown.
+        work: key that must be equal for times to be compared.
+        stand_in: whether CPU processes stood in for GPUs.
+        held: the batch that a publication held constant, if ``global_batch`` is unknown.
     """
 
     run: str
@@ -40,17 +40,18 @@ class Point:
 
     @property
     def spec(self) -> RunSpec:
-        """The run's fields."""
+        """Return the fields of the run's name."""
         return RunSpec.parse(self.run)
 
 
 @dataclass(frozen=True)
 class Series:
-    """Runs of one strategy, precision, batch and network on rising numbers of devices; the first is on one.
+    """Runs with one strategy, precision, batch and network on rising numbers of devices.
 
     Attributes:
-        points: by number of devices.
-        held: the global batch (strong scaling), the batch a device (weak scaling), something else, or unknown ("").
+        points: by number of devices; the first is on one device.
+        held: the constant batch: the global one (strong scaling), that of a device (weak scaling),
+            another, or unknown ("").
     """
 
     points: tuple[Point, ...]
@@ -58,7 +59,7 @@ class Series:
 
     @property
     def name(self) -> str:
-        """The run on the most devices without their number: "ddp_amp_gpu"."""
+        """Return the name of the run on most devices without their number: "ddp_amp_gpu"."""
         spec = self.points[-1].spec
         kept = spec.name.split("_")
         place = next(i for i, part in enumerate(kept) if part == f"{spec.devices}{spec.device}")
@@ -66,41 +67,41 @@ class Series:
 
     @property
     def spec(self) -> RunSpec:
-        """The run on the most devices."""
+        """Return the fields of the run on most devices."""
         return self.points[-1].spec
 
     @property
     def stand_in(self) -> bool:
-        """Whether CPU processes stood in for GPUs."""
+        """Tell whether CPU processes stood in for GPUs."""
         return any(point.stand_in for point in self.points)
 
     def measurements(self) -> tuple[list[float], list[float]]:
-        """Devices and throughput (images a second) of each replicate of each run."""
+        """Return devices and throughput (images per second) of each replicate of each run."""
         pairs = [(p.spec.devices, p.images / seconds) for p in self.points for seconds in p.seconds]
         devices, rates = zip(*pairs, strict=True)
         return list(devices), list(rates)
 
     def laws(self) -> dict[Name, Fit]:
-        """Laws fitted to all replicates; those that the series has too few numbers of devices for are left out."""
+        """Fit all laws for which the series has enough different numbers of devices."""
         devices, rates = self.measurements()
         return _fits(tuple(devices), tuple(rates))
 
     def law(self) -> Fit | None:
-        """The law that describes the series best for its number of parameters, if any can be fitted."""
+        """Return the law with the best ``laws.preferred`` criterion, if any can be fitted."""
         return preferred(self.laws())
 
     def table(self) -> pd.DataFrame:
-        """Speedup against the run on one device, by number of devices.
+        """Compute the speedup over the run on one device.
 
         Returns:
-            ``run, devices, replicates, seconds, seconds_low, seconds_high`` (range), ``throughput``; ``speedup`` and
-            ``efficiency`` with the ends of ``speedup.ratio``; ``serial_fraction`` (Karp & Flatt 1990; NaN on one).
+            A row for each run: ``run, devices, replicates, seconds, seconds_low, seconds_high``
+            (range), ``throughput``; ``speedup`` and ``efficiency`` with the ends of
+            ``speedup.ratio``; ``serial_fraction`` (Karp & Flatt 1990; NaN on one device).
         """
         single, rows = self.points[0], []
         for point in self.points:
             n, seconds = point.spec.devices, list(point.seconds)
-            against = ratio(list(single.seconds), seconds)
-            against = dict.fromkeys(against, 1.0) if point is single else against
+            speedup = relative(single.seconds, seconds, same=point is single)
             mean = sum(seconds) / len(seconds)
             rows.append(
                 {
@@ -111,43 +112,44 @@ class Series:
                     "seconds_low": min(seconds),
                     "seconds_high": max(seconds),
                     "throughput": point.images / mean,
-                    **{f"speedup{end}": value for end, value in against.items()},
-                    **{f"efficiency{end}": value / n for end, value in against.items()},
-                    "serial_fraction": serial_fraction(against[""], n) if n > 1 else float("nan"),
+                    **{f"speedup{end}": value for end, value in speedup.items()},
+                    **{f"efficiency{end}": value / n for end, value in speedup.items()},
+                    "serial_fraction": serial_fraction(speedup[""], n) if n > 1 else float("nan"),
                 }
             )
         return pd.DataFrame(rows)
 
 
 def gather(points: Sequence[Point]) -> list[Series]:
-    """Series of the runs on several devices that have a counterpart on one, in the order of the points.
+    """Return the series of the runs on several devices, in the order of the points.
 
-    The counterpart is the same strategy on one device, else plain DDP, else serial, with the same precision, batch,
-    network and work, so that neither mixed precision nor other images are counted as speedup.
+    A series needs a run on one device: with the same strategy, or plain DDP, or serial, and with
+    the same precision, batch, network and work, so that neither mixed precision nor other images
+    count as speedup.
     """
     by_run = {point.run: point for point in points}
     groups: dict[RunSpec, list[Point]] = {}
     for point in points:
         if point.spec.devices > 1:
             groups.setdefault(_family(point.spec), []).append(point)
-    found = []
+    series = []
     for members in groups.values():
         single = _single(members[0], by_run)
         if single is not None:
             same = [point for point in members if point.work == single.work]
             ordered = (single, *sorted(same, key=lambda point: point.spec.devices))
-            found += [Series(ordered, _held(ordered))] if same else []
-    return found
+            series += [Series(ordered, _held(ordered))] if same else []
+    return series
 
 
-def without_one_device(points: Sequence[Point], found: Sequence[Series]) -> list[str]:
-    """Runs on several devices that are in none of the series, for want of a run on one."""
-    inside = {point.run for series in found for point in series.points}
+def without_one_device(points: Sequence[Point], series: Sequence[Series]) -> list[str]:
+    """Return the runs on several devices that no series contains, as there is no run on one."""
+    inside = {point.run for member in series for point in member.points}
     return [point.run for point in points if point.spec.devices > 1 and point.run not in inside]
 
 
 def point_of(summary: dict[str, Any]) -> Point:
-    """The times of an epoch of a run, from its summary.json."""
+    """Return the epoch times of a run from the content of its summary.json."""
     clock = summary["timing"]
     work = [
         summary["marks"],
@@ -168,24 +170,22 @@ def point_of(summary: dict[str, Any]) -> Point:
 
 @cache
 def _fits(devices: tuple[float, ...], rates: tuple[float, ...]) -> dict[Name, Fit]:
-    """The same fits for the figure, the tables and the sentences, made once."""
+    """Fit a series once for the figure, the tables and the sentences."""
     return fits(devices, rates)
 
 
 def _family(spec: RunSpec) -> RunSpec:
-    """The same for runs that differ in their number of devices alone."""
+    """Return a key that is equal for runs that differ only in their number of devices."""
     return spec.model_copy(update={"devices": 0})
 
 
 def _single(point: Point, by_run: dict[str, Point]) -> Point | None:
     spec, kept = point.spec, {"amp", "batch", "model", "device"}
     fields = spec.model_dump(include=kept) | {"devices": 1}
-    strategies = dict.fromkeys(
-        [spec.strategy if not spec.mp and spec.strategy != "mp" else "ddp", "ddp", "serial"]
-    )
+    strategies = dict.fromkeys([spec.strategy if spec.stages == 1 else "ddp", "ddp", "serial"])
     names = [RunSpec(strategy=strategy, **fields).name for strategy in strategies]
-    there = [by_run[name] for name in names if name in by_run]
-    return next((one for one in there if one.work == point.work), None)
+    candidates = [by_run[name] for name in names if name in by_run]
+    return next((single for single in candidates if single.work == point.work), None)
 
 
 def _held(points: Sequence[Point]) -> Held:
@@ -194,7 +194,7 @@ def _held(points: Sequence[Point]) -> Held:
         return points[-1].held
     if len(set(batches)) == 1:
         return "global"
-    each = {
+    per_device = {
         batch // point.spec.replicas for batch, point in zip(batches, points, strict=True) if batch
     }
-    return "per_device" if len(each) == 1 else "other"
+    return "per_device" if len(per_device) == 1 else "other"

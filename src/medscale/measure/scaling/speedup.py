@@ -1,4 +1,4 @@
-"""Speedup and parallel efficiency of runs with the same work, against the serial run of their kind of device."""
+"""Speedup and parallel efficiency of runs against the serial run on the same kind of device."""
 
 from __future__ import annotations
 
@@ -18,23 +18,27 @@ ENDS = ("", "_low", "_high", "_ci_low", "_ci_high")
 
 
 def speedups(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """One row a run, from the contents of the summary.json of all runs of a study.
+    """Compute the speedup of each run of a study.
 
-    Speedup is the baseline's seconds an epoch divided by the run's (means over replicates of the median epoch without
-    the first); efficiency is speedup divided by devices (Amdahl 1967; Grama et al. 2003, ch. 5). The baseline is the
-    serial run of the same kind of device in full precision with the same network and images; a run that stands in
-    for GPUs is compared only with runs that do.
+    Speedup is the baseline's seconds per epoch divided by the run's (means over replicates of the
+    median epoch without the first); efficiency is speedup divided by devices (Amdahl 1967; Grama et
+    al. 2003, ch. 5). The baseline is the serial run on the same kind of device in full precision
+    with the same network and images. Runs that stand in for GPUs are compared only with such runs.
+
+    Args:
+        summaries: contents of the summary.json of all runs of the study.
 
     Returns:
-        Columns ``run, strategy, device, devices, amp, stand_in, hardware, threads, global_batch, batch_held,
-        train_images, seconds, seconds_low, seconds_high`` (range over replicates), ``images_per_second, baseline,
-        speedup, efficiency``, each of the two with ``_low, _high`` (range over all pairs of replicates) and
-        ``_ci_low, _ci_high`` (95 %, Welch's t on log seconds; NaN with fewer than two replicates), ``amp_gain``
-        (seconds of the same run without AMP, if it was made, divided by this run's) and ``note``. Speedup is NaN, and
-        the note says why, where no baseline was made.
+        A row for each run: ``run, strategy, device, devices, amp, stand_in, hardware, threads,
+        global_batch, batch_held, train_images, seconds, seconds_low, seconds_high`` (range over
+        replicates), ``images_per_second, baseline, speedup, efficiency``, each of the last two with
+        ``_low, _high`` (range over all pairs of replicates) and ``_ci_low, _ci_high`` (95 %,
+        Welch's t on log seconds; NaN with fewer than two replicates), ``amp_gain`` (seconds of the
+        same run without AMP, if it exists, divided by this run's) and ``note``. Without a baseline
+        speedup is NaN, and the note gives the reason.
 
     Raises:
-        MedscaleError: when the summaries are of several studies or a run stands twice.
+        MedscaleError: when the summaries are of several studies or a run occurs twice.
     """
     by_name = _by_name(summaries)
     rows = [_row(summary, by_name) for summary in by_name.values()]
@@ -42,12 +46,22 @@ def speedups(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def baseline_of(spec: RunSpec) -> str:
-    """Name of the run that a run's speedup counts from: serial, one device of the same kind, full precision."""
+    """Return the name of a run's baseline: serial, same kind of device, full precision."""
     return RunSpec(strategy="serial", devices=1, device=spec.device, model=spec.model).name
 
 
 def ratio(above: Sequence[float], below: Sequence[float], level: float = LEVEL) -> dict[str, float]:
-    """Ratio of two means of independent times, with its range over pairs and Welch's interval on the log scale."""
+    """Return the ratio of two means of independent times, with two spreads.
+
+    Args:
+        above: times, shape N.
+        below: times, shape M.
+        level: of the interval.
+
+    Returns:
+        By the suffixes ``ENDS``: the ratio, its range over all pairs, and Welch's interval (1947)
+        of the ratio of the geometric means; NaN with fewer than two times.
+    """
     a, b = np.asarray(above, float), np.asarray(below, float)
     pairs = a[:, None] / b[None, :]
     center_and_range = [float(a.mean() / b.mean()), float(pairs.min()), float(pairs.max())]
@@ -61,11 +75,17 @@ def ratio(above: Sequence[float], below: Sequence[float], level: float = LEVEL) 
         else len(a) + len(b) - 2
     )
     half = stats.t.ppf((1 + level) / 2, freedom) * math.sqrt(total)
-    return dict(
-        zip(
-            ENDS, [*center_and_range, math.exp(center - half), math.exp(center + half)], strict=True
-        )
-    )
+    ends = [math.exp(center - half), math.exp(center + half)]
+    return dict(zip(ENDS, [*center_and_range, *ends], strict=True))
+
+
+def relative(
+    base: Sequence[float], times: Sequence[float], *, same: bool = False
+) -> dict[str, float]:
+    """Return ``ratio(base, times)``: NaN without base times, 1 where the base is the run itself."""
+    if same:
+        return dict.fromkeys(ENDS, 1.0)
+    return ratio(base, times) if len(base) else dict.fromkeys(ENDS, math.nan)
 
 
 def _by_name(summaries: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -77,7 +97,7 @@ def _by_name(summaries: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     by_name = {summary["run"]["name"]: summary for summary in summaries}
     if len(by_name) != len(summaries):
         raise MedscaleError(
-            "a run stands twice among the summaries that speedup is to be computed from"
+            "a run occurs twice among the summaries that speedup is to be computed from"
         )
     return by_name
 
@@ -87,10 +107,9 @@ def _row(summary: dict[str, Any], by_name: dict[str, dict[str, Any]]) -> dict[st
     seconds = clock["seconds_per_epoch"]["values"]
     name = baseline_of(spec)
     baseline = by_name.get(name)
-    why_not = f"baseline {name} was not made" if baseline is None else _different(summary, baseline)
-    against = None if why_not else baseline
-    speedup = ratio(_seconds(against), seconds) if against else dict.fromkeys(ENDS, math.nan)
-    speedup = dict.fromkeys(ENDS, 1.0) if name == spec.name else speedup
+    reason = f"baseline {name} was not made" if baseline is None else _different(summary, baseline)
+    base = None if reason else baseline
+    speedup = relative(_seconds(base) if base else [], seconds, same=name == spec.name)
     return {
         "run": spec.name,
         "strategy": spec.strategy + ("_mp" if spec.mp else ""),
@@ -107,16 +126,16 @@ def _row(summary: dict[str, Any], by_name: dict[str, dict[str, Any]]) -> dict[st
         "seconds_low": min(seconds),
         "seconds_high": max(seconds),
         "images_per_second": clock["images_per_second"]["mean"],
-        "baseline": name if against else "",
+        "baseline": name if base else "",
         **{f"speedup{key}": value for key, value in speedup.items()},
         **{f"efficiency{key}": value / spec.devices for key, value in speedup.items()},
         "amp_gain": _amp_gain(spec, summary, by_name),
-        "note": why_not or _note(summary, against, spec),
+        "note": _note(summary, base, spec) if base else reason,
     }
 
 
 def _different(summary: dict[str, Any], baseline: dict[str, Any]) -> str:
-    """Why two runs' times must not be compared; empty when they may be."""
+    """Return why two runs' times cannot be compared; empty if they can."""
     if summary["marks"] != baseline["marks"] or summary["backend"] != baseline["backend"]:
         return "the baseline ran on another kind of device (stand-in against real)"
     if summary["model"] != baseline["model"]:
@@ -125,30 +144,25 @@ def _different(summary: dict[str, Any], baseline: dict[str, Any]) -> str:
     return f"the baseline trained on {theirs} images, not {ours}" if ours != theirs else ""
 
 
-def _note(summary: dict[str, Any], baseline: dict[str, Any] | None, spec: RunSpec) -> str:
-    """What a reader must know to judge a speedup: other batch, precision, threads or machine."""
-    assert baseline is not None
+def _note(summary: dict[str, Any], baseline: dict[str, Any], spec: RunSpec) -> str:
+    """Name other batches, precision, threads or machines, which a reader needs to judge it."""
     clock, base = summary["timing"], baseline["timing"]
-    said = (
+    remarks = (
         ("the gain of AMP is in the speedup", spec.amp),
         (
             f"global batch {clock['global_batch']} against {base['global_batch']}",
-            _differs("global_batch", clock, base),
+            clock["global_batch"] != base["global_batch"],
         ),
         (
             f"{clock['threads_per_rank']} threads a process against {base['threads_per_rank']}",
-            _differs("threads_per_rank", clock, base),
+            clock["threads_per_rank"] != base["threads_per_rank"],
         ),
         (
             f"on {hardware(summary)}, the baseline on {hardware(baseline)}",
             hardware(summary) != hardware(baseline),
         ),
     )
-    return "; ".join(text for text, applies in said if applies)
-
-
-def _differs(key: str, one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return bool(one[key] != other[key])
+    return "; ".join(text for text, applies in remarks if applies)
 
 
 def _amp_gain(spec: RunSpec, summary: dict[str, Any], by_name: dict[str, dict[str, Any]]) -> float:
@@ -159,7 +173,7 @@ def _amp_gain(spec: RunSpec, summary: dict[str, Any], by_name: dict[str, dict[st
 
 
 def hardware(summary: dict[str, Any]) -> str:
-    """The device that did the work, as the machine names it."""
+    """Return the name of the device that trained, as the machine gives it."""
     machine = summary["environment"]
     return str(machine["gpus"][0] if machine.get("gpus") else machine.get("cpu") or "unknown")
 

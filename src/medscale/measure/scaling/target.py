@@ -1,4 +1,4 @@
-"""What it costs to reach a given accuracy: time, device-hours, energy and money of each run."""
+"""Cost of reaching a given accuracy: time, device-hours, energy and money of each run."""
 
 from __future__ import annotations
 
@@ -10,24 +10,21 @@ import pandas as pd
 
 from medscale.engine.run import RunSpec
 
-SPENT = (
-    "seconds",
-    "validation_s",
-    "checkpoint_s",
-)  # columns of history.csv that add up to an epoch's wall time
+# Columns of history.csv that add up to an epoch's wall time.
+SPENT = ("seconds", "validation_s", "checkpoint_s")
 
 
 def level(histories: Sequence[pd.DataFrame], share: float) -> float:
-    """The accuracy that counts as reached: a share of the mean, over replicates, of the best validation accuracy."""
+    """Return the target accuracy: a share of the replicates' mean best validation accuracy."""
     return share * float(np.mean([history["val_accuracy"].max() for history in histories]))
 
 
 def seconds_to(history: pd.DataFrame, target: float) -> float:
-    """Seconds until the end of the first epoch whose validation accuracy is the target or more; NaN if none is.
+    """Return the seconds until the end of the first epoch that reaches the target; else NaN.
 
     Args:
-        history: of one replicate, with columns ``val_accuracy, seconds, validation_s, checkpoint_s``.
-        target: accuracy, 0 to 1.
+        history: of a replicate, with columns ``val_accuracy, seconds, validation_s, checkpoint_s``.
+        target: validation accuracy, 0 to 1.
     """
     reached = np.flatnonzero(history["val_accuracy"].to_numpy() >= target)
     if not len(reached):
@@ -41,27 +38,32 @@ def costs(
     target: float,
     prices: Mapping[str, float],
 ) -> pd.DataFrame:
-    """What each run costs until the target accuracy, and as a whole.
+    """Compute the cost of each run until the target accuracy, and as a whole.
 
     Args:
         summaries: contents of summary.json.
-        histories: by run, history.csv of its replicates.
-        target: validation accuracy.
-        prices: money a device-hour by backend (cpu, cuda).
+        histories: history.csv of the replicates, by run.
+        target: validation accuracy, 0 to 1.
+        prices: price of a device-hour by backend (cpu, cuda).
 
     Returns:
-        A row a run: ``run, devices, stand_in, replicates, reached`` (replicates that reached the target), ``seconds,
-        seconds_low, seconds_high`` (until then; mean and range of those that did), ``device_hours, money`` (likewise),
-        ``whole_seconds, whole_device_hours, whole_money`` (the training), ``energy_kwh`` (of the whole training; NaN
-        where the devices do not tell it).
+        A row for each run: ``run, devices, stand_in, replicates, reached`` (replicates that reach
+        the target), ``seconds, seconds_low, seconds_high`` (until the target; mean and range of
+        these replicates), ``device_hours, money`` (until the target), ``whole_seconds,
+        whole_device_hours, whole_money`` (of the training), ``energy_kwh`` (of the training; NaN if
+        the devices do not measure it).
     """
     rows = []
     for summary in summaries:
         name, clock = summary["run"]["name"], summary["timing"]
         times = np.array([seconds_to(history, target) for history in histories[name]])
-        there = times[~np.isnan(times)]
+        reached = times[~np.isnan(times)]
         devices, price = RunSpec.parse(name).devices, prices[summary["backend"]]
-        until = float(there.mean()) if len(there) else float("nan")
+        mean, low, high = (
+            (float(reached.mean()), float(reached.min()), float(reached.max()))
+            if len(reached)
+            else (float("nan"),) * 3
+        )
         whole, energy = clock["wall_seconds"]["mean"], clock["energy_joules"]
         rows.append(
             {
@@ -69,12 +71,12 @@ def costs(
                 "devices": devices,
                 "stand_in": summary["marks"]["stand_in"],
                 "replicates": len(times),
-                "reached": len(there),
-                "seconds": until,
-                "seconds_low": float(there.min()) if len(there) else float("nan"),
-                "seconds_high": float(there.max()) if len(there) else float("nan"),
-                "device_hours": devices * until / 3600,
-                "money": price * devices * until / 3600,
+                "reached": len(reached),
+                "seconds": mean,
+                "seconds_low": low,
+                "seconds_high": high,
+                "device_hours": devices * mean / 3600,
+                "money": price * devices * mean / 3600,
                 "whole_seconds": whole,
                 "whole_device_hours": devices * whole / 3600,
                 "whole_money": price * devices * whole / 3600,
@@ -85,16 +87,17 @@ def costs(
 
 
 def frontier(table: pd.DataFrame) -> list[str]:
-    """Runs that no other beats in both time and money until the target, from the fastest on.
+    """Return the runs that no other run beats in both time and money, from the fastest on.
 
-    Only runs all of whose replicates reach it: a mean over those that happened to would favour the others.
+    Only runs all of whose replicates reach the target count: a mean over the replicates that reach
+    it would favour runs that reach it by chance.
     """
     if table.empty:
         return []
-    there = table[table["reached"] == table["replicates"]].sort_values(["seconds", "money"])
+    reached = table[table["reached"] == table["replicates"]].sort_values(["seconds", "money"])
     kept: list[str] = []
     cheapest = float("inf")
-    for run, money in zip(there["run"], there["money"], strict=True):
+    for run, money in zip(reached["run"], reached["money"], strict=True):
         if money < cheapest:
             kept.append(str(run))
             cheapest = money

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 
-from medscale.config.sections import Preprocess
+from medscale.data.settings import Preprocess
 from medscale.engine.models.gradcam import gradcam
 from medscale.engine.plan import Crop
 from medscale.serve.http.answers import Region

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from medscale.config.sections import Preprocess
+from medscale.data.settings import Preprocess
 from medscale.serve.http.answers import Finding, Model, Region
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import torch
 from medscale import load
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
-from medscale.config.sections import Preprocess
+from medscale.data.settings import Preprocess
 from medscale.report.marks import mark
 from medscale.serve.bundle import INFERENCE, Inference
 from medscale.serve.http.answers import Calibration, Column, Finding, Model, Score

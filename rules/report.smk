@@ -1,0 +1,25 @@
+# A rule for each chapter of the report (src/medscale/report/<chapter>): figures, tables, facts.
+
+for chapter in REPORT.chapters:
+
+    rule:
+        name:
+            f"{chapter.name}_report"
+        input:
+            partial(REPORT.inputs, chapter),
+        output:
+            REPORT.outputs(chapter),
+        params:
+            chapter=chapter.name,
+            study=REPORT.study_option,
+            arguments=partial(REPORT.arguments, chapter),
+            script=GRAPH.script("chapter.py"),
+            code=REPORT.code(chapter),
+        shell:
+            "python {params.script} {params.chapter} {params.study}"
+            " --arguments {params.arguments:q} --log {log}"
+
+
+rule figures:
+    input:
+        REPORT.figures(),

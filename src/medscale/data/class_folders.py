@@ -1,0 +1,83 @@
+"""The common layout of raw folders: a folder per class, below train, val and test or directly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from medscale.base.errors import MedscaleError
+from medscale.data.inventory import NO_FOLDER, OTHER_CLASS, SPLITS, Excluded, Row, image_row
+from medscale.data.listing import Listing
+
+
+def rows_by_folder(listing: Listing, source: str) -> tuple[dict[str, Row], list[Excluded]]:
+    """Return the rows of the images in class folders, and the images outside them as left out.
+
+    Args:
+        listing: the raw folder.
+        source: name of the source set.
+
+    Returns:
+        Rows by path, and left-out images.
+    """
+    splits = _split_folders(listing)
+    depth = 1 if splits else 0  # position of the class folder in a path
+    rows, left_out = {}, []
+    for path in listing.images:
+        parts = listing.parts(path)
+        if len(parts) < depth + 2 or (splits and parts[0] not in splits):
+            left_out.append((path, NO_FOLDER, "stands in no class folder"))
+            continue
+        split = SPLITS[parts[0].lower()] if splits else None
+        rows[path] = image_row(path, parts[depth], source, split)
+    return rows, left_out
+
+
+def class_folders(listing: Listing) -> list[str]:
+    """Return the names of the class folders, empty folders included."""
+    if splits := _split_folders(listing):
+        return sorted({name for split in splits for name in listing.below(split)})
+    return listing.folders
+
+
+def select_classes(rows: list[Row], classes: Sequence[str]) -> tuple[list[Row], list[Excluded]]:
+    """Divide rows into those of the study's classes, and the others as left out."""
+    left_out = [
+        (str(row["path"]), OTHER_CLASS, f"class {row['label']}")
+        for row in rows
+        if row["label"] not in classes
+    ]
+    return [row for row in rows if row["label"] in classes], left_out
+
+
+def check_classes(listing: Listing, classes: list[str], rows: list[Row], expected: str) -> None:
+    """Raise MedscaleError for a class without images, or if there is only one class."""
+    labels = {row["label"] for row in rows}
+    if empty := [name for name in classes if name not in labels]:
+        raise MedscaleError(
+            f"{listing.root}: no images of class {', '.join(map(repr, empty))} "
+            f"(found: {listing.summary()}); add images, remove the folder, or name the classes "
+            f"that you want with `classes`.\n  {expected}"
+        )
+    if len(classes) < 2:
+        raise MedscaleError(
+            f"{listing.root}: only one class, {classes[0]!r}; a classification needs at least two."
+            f"\n  {expected}"
+        )
+
+
+def no_usable_images(listing: Listing, expected: str) -> MedscaleError:
+    """Return the error for a raw folder without images in class folders."""
+    return MedscaleError(
+        f"{listing.root} holds no usable images.\n  {expected}\n  Found: {listing.summary()}"
+    )
+
+
+def _split_folders(listing: Listing) -> list[str]:
+    """Return the folders that are published splits; none if the folders are classes.
+
+    A class may be called "test": folders are splits if one is the training split, or if all have
+    names of splits.
+    """
+    names = [name for name in listing.folders if name.lower() in SPLITS]
+    has_train = any(SPLITS[name.lower()] == "train" for name in names)
+    return names if has_train or (names and len(names) == len(listing.folders)) else []

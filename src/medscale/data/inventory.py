@@ -1,0 +1,84 @@
+"""The inventory of a raw folder: its images with labels, and the files left out with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+# Columns of Inventory.rows; any further column is the dataset's own metadata.
+COLUMNS = ("path", "label", "split_published", "group", "source")
+SPLITS = {  # the package's name of each split by the name of its folder
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+# Reasons in audit.csv for which a file is left out before any image is opened.
+NO_IMAGE_NAME = "not an image by its name"
+NOT_A_FILE = "not a regular file"
+BAD_NAME = "name is not UTF-8"
+HIDDEN = "hidden folder"
+NO_FOLDER = "outside the class folders"
+NOT_LISTED = "not listed"
+NO_FILE = "listed but missing"
+NO_LABEL = "no label"
+OTHER_CLASS = "class not in the study"
+CONFLICT = "conflicting label"
+
+Row = dict[str, Any]
+Excluded = tuple[str, str, str]  # path, reason, detail
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """A raw folder as its file names and tables describe it; no image has been opened.
+
+    Attributes:
+        rows: one row per image: ``path`` (relative to the raw folder, with /), ``label``,
+            ``split_published`` (train, val, test or None), ``group`` (patient or None), ``source``
+            (name of the source set), and metadata columns.
+        excluded: ``path, reason, detail`` of each file that is left out, and of each table entry
+            whose file is missing.
+        classes: class names in the study's order.
+        notes: sentences for the reader of the paper.
+    """
+
+    rows: pd.DataFrame
+    excluded: pd.DataFrame
+    classes: list[str]
+    notes: list[str] = field(default_factory=list)
+
+
+def image_row(
+    path: str,
+    label: str | None,
+    source: str,
+    split: str | None = None,
+    group: str | None = None,
+    **metadata: Any,
+) -> Row:
+    """Return an image's row of the inventory."""
+    row = dict(zip(COLUMNS, (path, label, split, group, source), strict=True))
+    return row | metadata
+
+
+def make_inventory(
+    rows: list[Row],
+    excluded: Iterable[Excluded],
+    classes: list[str],
+    notes: list[str],
+    metadata: Iterable[str] = (),
+) -> Inventory:
+    """Return the inventory, ordered by path; its columns exist without rows as well."""
+    table = pd.DataFrame(rows, columns=[*COLUMNS, *metadata]).sort_values("path", ignore_index=True)
+    for column in COLUMNS:
+        table[column] = table[column].astype(object).where(table[column].notna(), None)
+    left_out = pd.DataFrame(list(excluded), columns=["path", "reason", "detail"])
+    return Inventory(table, left_out.sort_values("path", ignore_index=True), classes, notes)

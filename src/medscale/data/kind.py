@@ -1,0 +1,150 @@
+"""The contract of a dataset kind, and access to the kinds: each module of ``data/kinds`` is one.
+
+The configuration names a kind by its module's name (``source.kind``). The module defines ``KIND``,
+a ``DatasetKind``; nothing else has to be changed to add a kind.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from medscale.base.errors import MedscaleError
+
+if TYPE_CHECKING:
+    from medscale.data.inventory import Inventory
+    from medscale.data.settings import Datasheet, Source
+
+ALL = "all"  # any split, or any class
+
+
+class Download(Protocol):
+    """How a dataset is obtained from its publisher; implemented in ``medscale.data.download``."""
+
+    def commands(self, folder: Path | str = ".") -> list[list[str]]:
+        """Return the command lines that download the dataset into ``folder``."""
+
+    @property
+    def rules(self) -> str:
+        """Terms that a person must accept on a web page before the download, or an empty string."""
+
+    def missing(self) -> list[str]:
+        """Return the programs and credentials that this machine lacks for the download."""
+
+
+@dataclass(frozen=True)
+class Edition:
+    """The contents of a complete download, for one published form of a dataset.
+
+    Attributes:
+        name: the edition's name, for messages.
+        images: number of images by (split, class); either may be ``ALL``.
+        path: a pattern that the path of at least one image of this edition matches.
+        files: required files besides images: name pattern and purpose.
+        approximate: the publisher gives rough numbers only.
+        classes: smallest number of classes, for datasets whose classes have no fixed names.
+    """
+
+    name: str
+    images: Mapping[tuple[str, str], int]
+    path: str = "*"
+    files: Mapping[str, str] = field(default_factory=dict)
+    approximate: bool = False
+    classes: int = 0
+
+    def is_complete(self, expected: int, count: int) -> bool:
+        """Return whether a count is complete; of approximate numbers 95 % suffice."""
+        return count >= 0.95 * expected if self.approximate else count == expected
+
+
+@dataclass(frozen=True)
+class DatasetKind:
+    """Everything that the package knows of one dataset kind.
+
+    Attributes:
+        scan: lists a raw folder without opening an image; see ``scan`` below.
+        datasheet: the publisher's answers to the questions of the datasheet.
+        paper: LaTeX that completes the sentence "The dataset is ...", and further sentences.
+        download: the official download; None for a person's own images.
+        editions: contents of complete downloads; the first that matches a raw folder counts.
+        options: allowed values of each entry of ``source.options``, the default first.
+        check_options: ``source.options`` with which ``medscale data check`` scans a raw folder.
+        demo: module of ``medscale.data.demo`` that generates synthetic images; None: there is none.
+    """
+
+    scan: Callable[[Source, list[str] | None], Inventory]
+    datasheet: Datasheet
+    paper: str = ""
+    download: Download | None = None
+    editions: tuple[Edition, ...] = ()
+    options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    check_options: Mapping[str, Any] = field(default_factory=dict)
+    demo: str | None = None
+
+
+@cache
+def kind_names() -> list[str]:
+    """Return the names of all dataset kinds, sorted; no module of a kind is imported."""
+    return sorted(module.name for module in pkgutil.iter_modules([str(kind_file("").parent)]))
+
+
+def kind_file(name: str) -> Path:
+    """Return the path of a kind's module."""
+    return Path(__file__).parent / "kinds" / f"{name}.py"
+
+
+def check_kind(name: str) -> None:
+    """Raise MedscaleError if there is no such dataset kind; the message lists the kinds."""
+    if name not in kind_names():
+        close = get_close_matches(name, kind_names(), 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise MedscaleError(
+            f"there is no dataset kind {name!r}; {hint}there are: {', '.join(kind_names())}"
+        )
+
+
+def load_kind(name: str) -> DatasetKind:
+    """Import and return a dataset kind.
+
+    Raises:
+        MedscaleError: if there is no such kind.
+    """
+    check_kind(name)
+    kind: DatasetKind = import_module(f"medscale.data.kinds.{name}").KIND
+    return kind
+
+
+def scan(source: Source, classes: list[str] | None) -> Inventory:
+    """List a study's raw images; only names and tables are read, which takes seconds.
+
+    Args:
+        source: the study's section ``source``, with its path set.
+        classes: the study's classes in order; None for the classes of the dataset.
+
+    Raises:
+        MedscaleError: if the kind is unknown, an option is wrong, the raw folder is missing or
+            incomplete, or the classes do not fit.
+    """
+    kind = load_kind(source.kind)
+    unknown = [name for name in source.options if name not in kind.options]
+    wrong = [] if source.synthetic else unknown  # a synthetic source has its generator's options
+    wrong += [
+        f"{name}: {source.options[name]}"
+        for name, allowed in kind.options.items()
+        if name in source.options and source.options[name] not in allowed
+    ]
+    if wrong:
+        allowed = [f"{k}: {' | '.join(map(str, v))}" for k, v in kind.options.items()]
+        raise MedscaleError(
+            f"dataset kind {source.kind} has {'the option ' if allowed else 'no options'}"
+            f"{', '.join(allowed)}; found in source.options: {', '.join(wrong)}"
+        )
+    defaults = {name: allowed[0] for name, allowed in kind.options.items()}
+    source = source.model_copy(update={"options": defaults | source.options})
+    return kind.scan(source, classes)

@@ -1,0 +1,179 @@
+"""Lists the files of a raw folder by name, and reads the tables that come with a dataset."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from posixpath import basename, dirname
+
+import pandas as pd
+
+from medscale.base.errors import MedscaleError
+from medscale.data.images import is_named_image
+from medscale.data.inventory import BAD_NAME, HIDDEN, NO_IMAGE_NAME, NOT_A_FILE, Excluded
+
+
+class Listing:
+    """All files below a raw folder.
+
+    Attributes:
+        root: the raw folder.
+        images: relative paths (with /) of files with the name of an image, sorted.
+        excluded: all other files, with the reason.
+        base: the relative path of the folder with the dataset's own folders ("." for the raw folder
+            itself). Archives often unpack into wrapper folders, which are skipped.
+        folders: names of the folders in ``base`` that are not hidden, sorted.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """List ``root``; raise MedscaleError if a folder in it cannot be read."""
+        self.root = root
+        self.images: list[str] = []
+        self.excluded: list[Excluded] = []
+        directories: list[str] = []
+        for path, fault in sorted(_walk(root, "", directories, set())):
+            if fault is not None:
+                self.excluded.append((path, *fault))
+            elif _hidden(path):
+                self.excluded.append((path, HIDDEN, "made by an operating system or tool"))
+            elif not is_named_image(root / path):
+                self.excluded.append((path, NO_IMAGE_NAME, basename(path)))
+            else:
+                self.images.append(path)
+        self._children: dict[str, list[str]] = {}
+        for directory in sorted(PurePosixPath(d) for d in directories if not _hidden(f"{d}/x")):
+            self._children.setdefault(str(directory.parent), []).append(directory.name)
+        self._image_folders = {dirname(image) or "." for image in self.images}
+        self.base = self._unwrap()
+        self.folders = self._children.get(self.base, [])
+
+    def below(self, folder: str) -> list[str]:
+        """Return the names of the folders in ``base/folder``."""
+        return self._children.get(str(PurePosixPath(self.base, folder)), [])
+
+    def parts(self, path: str) -> tuple[str, ...]:
+        """Return the parts of a path below ``base``; none for a path outside it."""
+        start = "" if self.base == "." else f"{self.base}/"
+        return tuple(path.removeprefix(start).split("/")) if path.startswith(start) else ()
+
+    def find_file(self, *names: str) -> Path | None:
+        """Return the first of several files that is in the raw folder or in ``base``."""
+        folders = (self.root, self.root / self.base)
+        files = (folder / name for folder in folders for name in names)
+        return next((file for file in files if file.is_file()), None)
+
+    def summary(self) -> str:
+        """Return a description of the contents, for error messages."""
+        if not self.images and not self.excluded and not self.folders:
+            return "an empty folder"
+        paths = [*self.images, *(path for path, _, _ in self.excluded)]
+        endings = Counter(PurePosixPath(path).suffix.lower() or "no ending" for path in paths)
+        files = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(4))
+        folders = ", ".join(self.folders[:6]) + (" …" if len(self.folders) > 6 else "")
+        return f"{files or 'no files'}; folders: {folders or 'none'}"
+
+    def incomplete(self, dataset: str, expected: str, *faults: str) -> MedscaleError:
+        """Return the error for a raw folder that lacks a part of a dataset."""
+        return MedscaleError(
+            f"{self.root} holds no complete {dataset}.\n  {expected}\n  Found: "
+            + "; ".join([*faults, self.summary()])
+        )
+
+    def _unwrap(self) -> str:
+        base = "."
+        while base not in self._image_folders and len(names := self._children.get(base, [])) == 1:
+            inner = str(PurePosixPath(base, names[0]))
+            if inner in self._image_folders or inner not in self._children:
+                break
+            base = inner
+        return base
+
+
+def list_folder(root: Path | None, expected: str) -> Listing:
+    """List a raw folder.
+
+    Args:
+        root: the folder.
+        expected: the expected contents and how to obtain them, for error messages.
+
+    Raises:
+        MedscaleError: if it is missing, not a folder, or cannot be read.
+    """
+    if root is None:
+        raise MedscaleError("the source has no path; set source.path in the configuration")
+    if not root.is_dir():
+        state = "is not a folder" if root.exists() else "does not exist"
+        raise MedscaleError(f"the raw folder {root} {state}.\n  {expected}")
+    return Listing(root)
+
+
+def read_table(path: Path, required: Iterable[str]) -> pd.DataFrame:
+    """Read a CSV file as text; an empty cell becomes None.
+
+    Raises:
+        MedscaleError: if it is not a CSV file in UTF-8 or lacks a required column.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:  # errors of pandas' parser are ValueErrors
+        raise MedscaleError(f"{path} cannot be read as a CSV file in UTF-8: {error}") from None
+    table.columns = table.columns.str.strip()
+    if missing := [name for name in required if name not in table.columns]:
+        raise MedscaleError(
+            f"{path}: no column {', '.join(missing)}; it has: {', '.join(table.columns)}"
+        )
+    return table.apply(lambda column: column.str.strip()).replace({"": None})
+
+
+def normalized_path(path: str) -> str:
+    """Return a path in the form for comparing tables with folders: / separators, Unicode NFC."""
+    return unicodedata.normalize("NFC", re.sub(r"^(\./|/)+", "", path.replace("\\", "/")))
+
+
+def _hidden(path: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in dirname(path).split("/"))
+
+
+def _walk(
+    root: Path, below: str, directories: list[str], visited: set[tuple[int, int]]
+) -> Iterator[tuple[str, tuple[str, str] | None]]:
+    """Yield each file's relative path, with reason and detail if it cannot be an image.
+
+    Links to folders are followed; ``visited`` (device and inode) stops links that form a loop.
+    """
+    folder = root / below
+    try:
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in visited:
+            yield below, (NOT_A_FILE, "a link to a folder that was listed already")
+            return
+        visited.add((status.st_dev, status.st_ino))
+        if below:
+            directories.append(below)
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+    except OSError as error:
+        raise MedscaleError(f"the folder {folder} cannot be read: {error.strerror}") from None
+    for entry in entries:
+        path = f"{below}/{entry.name}" if below else entry.name
+        if not entry.name.isprintable() and not _is_utf8(entry.name):
+            yield os.fsencode(path).decode("utf-8", "backslashreplace"), (BAD_NAME, "rename it")
+        elif entry.is_dir():
+            yield from _walk(root, path, directories, visited)
+        elif entry.is_file():
+            yield path, None
+        else:
+            detail = "a broken link" if entry.is_symlink() else "a device, pipe or socket"
+            yield path, (NOT_A_FILE, detail)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,129 @@
+"""Sections of the configuration that determine a study's images: source, split, preprocessing.
+
+They are here and not in ``config``, so that a change of any other section makes no image again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from medscale.base.section import Strict
+
+
+class Source(Strict):
+    """A study's raw images."""
+
+    kind: str = Field(description="dataset kind: name of a module of medscale.data.kinds")
+    path: Path | None = Field(
+        None, description="None: data/raw/<study> below the workdir; relative: from the root"
+    )
+    of: str | None = Field(None, description="name of another study with the same raw images")
+    synthetic: bool = Field(
+        False, description="the raw images are generated (demo) in data/raw/<study>"
+    )
+    frames: Literal["first", "middle", "all"] = Field(
+        "first",
+        description="of a file of several frames or pages; all: each is an image of one patient",
+    )
+    options: dict[str, Any] = Field({}, description="options of the kind, or of its generator")
+
+    @model_validator(mode="after")
+    def _check_path(self) -> Source:
+        if self.synthetic and self.path is not None:
+            raise ValueError("a synthetic source has no path: it is generated below the workdir")
+        if self.of is not None and self.path is not None:
+            raise ValueError("either path or of, not both")
+        return self
+
+
+class Split(Strict):
+    """The division into splits: by patient and near-duplicate, at random, or as published."""
+
+    mode: Literal["grouped", "random", "published"] = "grouped"
+    balance: bool = Field(
+        False, description="each class is cut, at random by `seed`, to the size of the smallest"
+    )
+    near_duplicates: bool = Field(
+        True, description="images that look alike (perceptual hash) share a group"
+    )
+    train: float = Field(0.7, gt=0, lt=1)
+    val: float = Field(0.1, gt=0, lt=1)
+    test: float = Field(0.2, gt=0, lt=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> Split:
+        if abs(self.train + self.val + self.test - 1) > 1e-6:
+            raise ValueError(
+                f"train + val + test must be 1, not {self.train + self.val + self.test:g}"
+            )
+        return self
+
+
+class Clahe(Strict):
+    """Contrast-limited adaptive histogram equalization on L of LAB (Zuiderveld 1994)."""
+
+    clip_limit: float = Field(2.0, gt=0)
+    tiles: int = Field(8, ge=1)
+
+
+class Preprocess(Strict):
+    """Preprocessing before training; all images become uint8 RGB of size x size."""
+
+    size: int = Field(224, ge=8)
+    fit: Literal["stretch", "cover"] = Field(
+        "stretch",
+        description="stretch: the whole image; cover: short side to size, then the middle square",
+    )
+    clahe: Clahe | None = None
+    gamma: float | None = Field(None, gt=0)
+    median: int | None = Field(None, ge=3)
+    margin: float = Field(
+        1.0,
+        ge=1,
+        description="an image is first shrunk to 1/2, 1/4 or 1/8 while both sides stay at least "
+        "this many times size",
+    )
+    chunk: int | None = Field(
+        None,
+        ge=1,
+        description="images a shard chunk; None: as many as make 256 chunks, from 16 to 1024",
+    )
+
+    @model_validator(mode="after")
+    def _odd_median(self) -> Preprocess:
+        if self.median is not None and self.median % 2 == 0:
+            raise ValueError("median must be odd")
+        return self
+
+
+class Datasheet(Strict):
+    """Answers to the questions on a dataset of Gebru et al. (2021); None is unknown."""
+
+    name: str | None = None
+    origin: str | None = None
+    creators: str | None = None
+    citation: str | None = None
+    purpose: str | None = None
+    instances: str | None = None
+    labels: str | None = None
+    people: str | None = Field(
+        None, description="consent of the people shown, review by an ethics board"
+    )
+    licence: str | None = None
+    known_problems: list[str] | None = None
+
+
+class Dask(Strict):
+    """Workers of preprocessing: a local cluster, a running scheduler, or SLURM jobs."""
+
+    workers: int | None = Field(
+        None, ge=1, description="None: one a core (local), required for slurm"
+    )
+    scheduler: str = Field(
+        "local", description="'local', 'slurm', or an address such as tcp://host:8786"
+    )
+    slurm: dict[str, Any] = Field({}, description="arguments of dask-jobqueue's SLURMCluster")

@@ -1,0 +1,45 @@
+"""Versions of the code and libraries that determine the bytes of a preprocessed image."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from medscale.base.code import module_digest
+from medscale.base.files import digest
+
+# The modules of this folder that decode, preprocess and store images.
+MODULES = ("images.py", "preprocess.py", "shards.py", "decoding/*.py")
+LIBRARIES = (  # that decode images, besides OpenCV
+    "imagecodecs",
+    "kornia-rs",
+    "pillow",
+    "pydicom",
+    "pylibjpeg-openjpeg",
+    "simplejpeg",
+    "tifffile",
+)
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries, and a digest of the package's code, by name.
+
+    Comments and docstrings are no part of the digest: editing them makes no image again.
+    """
+    folder = Path(__file__).parent
+    files = [file for pattern in MODULES for file in sorted(folder.glob(pattern))]
+    code = digest([module_digest(file) for file in files])
+    libraries = {name: _version(name) for name in LIBRARIES}
+    return {"opencv": cv2.__version__, "numpy": np.__version__, **libraries, "code": code}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"

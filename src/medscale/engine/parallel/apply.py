@@ -1,0 +1,72 @@
+"""Apply the strategy of a run to its network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from medscale.base.errors import MedscaleError
+from medscale.engine.parallel.cut import Chain
+from medscale.engine.parallel.model import ParallelModel
+from medscale.engine.parallel.precision import Precision
+from medscale.engine.parallel.strategies.registry import STRATEGIES
+from medscale.engine.parallel.strategies.strategy import Setup
+from medscale.engine.parallel.world import World
+from medscale.engine.plan import RunPlan
+
+
+def apply_strategy(
+    network: nn.Module,
+    plan: RunPlan,
+    world: World,
+    precision: Precision,
+    chain: Callable[[], Chain],
+) -> ParallelModel:
+    """Spread a network over the processes of a run.
+
+    Args:
+        network: on this rank's device, with equal weights on every rank.
+        plan: the run.
+        world: this rank and its peers.
+        precision: number format of forward and backward passes.
+        chain: return the network as a chain of blocks and where to cut it; called by pipelines.
+
+    Raises:
+        MedscaleError: when the strategy does not support a setting, the network or the device.
+    """
+    if plan.recipe.sync_batchnorm and plan.run.replicas > 1:
+        network = _synchronize_statistics(network, plan, world)
+    if plan.run.stages > 1 and (plan.model.metadata or plan.model.trained != "all"):
+        raise MedscaleError(
+            f"{plan.run.name}: a pipeline (mp) trains the whole network on images alone; "
+            "model.metadata and model.trained go with serial, DDP and FSDP"
+        )
+    if plan.recipe.compile and plan.run.stages == 1:  # a pipeline compiles its blocks
+        network.compile()
+    setup = Setup(
+        network=network,
+        world=world,
+        precision=precision,
+        stages=plan.run.stages,
+        schedule=plan.parallel.schedule,
+        microbatches=plan.parallel.microbatches,
+        channels_last=plan.recipe.channels_last,
+        compile=plan.recipe.compile,
+        chain=chain,
+    )
+    model: ParallelModel = STRATEGIES[plan.run.strategy].wrap(setup)
+    return model
+
+
+def _synchronize_statistics(network: nn.Module, plan: RunPlan, world: World) -> nn.Module:
+    """Replace batch normalization by one over the whole global batch."""
+    if world.device.type == "cpu":
+        raise MedscaleError(
+            "recipe.sync_batchnorm needs GPUs: PyTorch's SyncBatchNorm refuses the CPU"
+        )
+    if plan.run.stages > 1:
+        raise MedscaleError(
+            "recipe.sync_batchnorm goes with DDP and FSDP, not with a pipeline (mp)"
+        )
+    return nn.SyncBatchNorm.convert_sync_batchnorm(network, world.mesh["dp"].get_group())

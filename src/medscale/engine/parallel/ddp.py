@@ -1,0 +1,58 @@
+"""Distributed data parallel training (Li et al., VLDB 2020)."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from time import perf_counter
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from medscale.engine.parallel.model import Inputs, WholeModel
+from medscale.engine.parallel.precision import Precision
+from medscale.engine.parallel.world import World
+
+
+class DDP(WholeModel):
+    """Sum gradients over replicas in buckets, each as soon as its gradients are ready."""
+
+    def __init__(self, network: nn.Module, world: World, precision: Precision) -> None:
+        cuda = world.device.type == "cuda"
+        wrapped = DistributedDataParallel(
+            network,
+            device_ids=[world.device.index] if cuda else None,
+            process_group=world.mesh["dp"].get_group(),
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+        )
+        super().__init__(network, world, precision, wrapped)
+        self._no_sync = wrapped.no_sync
+        self.waited_s = None if cuda else 0.0
+        self._bucket_ready = 0.0
+        # A lambda, since DDP does not accept a hook whose annotations are strings.
+        wrapped.register_comm_hook(None, lambda _, bucket: self._sum_bucket(bucket))
+
+    def _sum_bucket(self, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+        """Sum a bucket over replicas; the time from here to the end of the pass is waiting."""
+        self._bucket_ready = perf_counter()
+        work = dist.all_reduce(
+            bucket.buffer(), group=self.world.mesh["dp"].get_group(), async_op=True
+        )
+        return work.get_future().then(lambda future: future.value()[0])
+
+    def exchange(self, last: bool) -> AbstractContextManager[Any]:
+        """See ``WholeModel.exchange``."""
+        return nullcontext() if last else self._no_sync()
+
+    def _after_backward(self) -> None:
+        if self._bucket_ready:
+            self.count_wait(self._bucket_ready)
+        self._bucket_ready = 0.0
+
+    def logits(self, inputs: Inputs) -> Tensor | None:
+        """Call the network without DDP, whose forward pass would prepare a backward pass."""
+        with torch.no_grad(), self.precision.autocast():
+            return self.network(inputs).float()

@@ -1,0 +1,210 @@
+"""The interface between the training loop and a network that is spread over processes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from time import perf_counter
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from medscale.engine.parallel.precision import Precision
+from medscale.engine.parallel.world import World
+
+Inputs = Tensor | tuple[Tensor, ...]  # images (n,C,H,W), or images and further inputs
+Micro = tuple[Inputs, Tensor]  # inputs and labels (n) of a micro-batch
+# Losses are summed as integers in units of 1/FIXED. Integer sums are exact, so neither the order of
+# the ranks nor a restart changes them.
+FIXED = 2**24
+
+
+class Criterion(Protocol):
+    """A loss of outputs (n,…) against targets (n,…) of a batch of n images.
+
+    Attributes:
+        judges: whether each image is right or wrong, so that there is an accuracy.
+        ranks: whether the epoch with the smallest validation loss is the best one; otherwise the
+            last epoch is.
+    """
+
+    judges: bool
+    ranks: bool
+
+    def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        """Return the sum of n losses, float32 scalar."""
+
+    def correct(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        """Return the number of correct images, int64 scalar; 0 if images are not judged."""
+
+
+class ParallelModel(ABC):
+    """A network on this rank and its peers.
+
+    Attributes:
+        network: the plain module, or this rank's part of it, with the parameter names of the whole
+            network.
+        waited_s: seconds that this rank waited for others since the value was set to 0; None: not
+            measured.
+        shares_forward: whether all ranks must call ``logits`` together.
+    """
+
+    waited_s: float | None = 0.0
+    shares_forward = False
+
+    def __init__(self, network: nn.Module, world: World, precision: Precision) -> None:
+        self.network, self.world, self.precision = network, world, precision
+
+    @abstractmethod
+    def backward(self, micros: Sequence[Micro], criterion: Criterion, size: int) -> Tensor:
+        """Store the gradient of the mean loss over the global batch in ``.grad``.
+
+        Args:
+            micros: this replica's micro-batches.
+            criterion: sum of losses of a micro-batch.
+            size: images of the step over all replicas.
+
+        Returns:
+            This rank's sum of losses in units of 1/FIXED, number of correct images, and number of
+            losses that are not finite: int64, shape 3, on the device. Zeros on ranks that do not
+            compute the output.
+        """
+
+    @abstractmethod
+    def logits(self, inputs: Inputs) -> Tensor | None:
+        """Return outputs (float32, shape n,K) without gradient; None on ranks without output."""
+
+    @abstractmethod
+    def warm_up(self, inputs: Inputs) -> None:
+        """Do the one-time work of a first step, such as DDP's buckets, without any training."""
+
+    def train(self, mode: bool) -> None:
+        """Switch between training and evaluation mode; frozen parts stay in evaluation mode."""
+        self.network.train(mode)
+        for part in self.network.modules() if mode else ():
+            parameters = list(part.parameters())
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
+                part.eval()
+
+    def gradients(self) -> list[Tensor]:
+        """Return this rank's gradients (or shards of them) as tensors to be scaled in place."""
+        return [p.grad for p in self.network.parameters() if p.grad is not None]
+
+    def grad_norm(self) -> Tensor:
+        """Return the Euclidean norm of the whole gradient on every rank, float32 scalar."""
+        return torch.nn.utils.get_total_norm(
+            [p.grad for p in self.network.parameters() if p.grad is not None]
+        )
+
+    def average_buffers(self, share: float) -> None:
+        """Average batch-norm statistics over replicas, weighted by their ``share`` of the step.
+
+        All replicas then hold the same statistics, and so does a checkpoint of any of them. The
+        running mean becomes that of the global batch. The running variance becomes the mean of the
+        replicas' variances, which leaves out the spread between their means; SyncBatchNorm would
+        include it.
+        """
+        buffers = [b for b in self.network.buffers() if b.is_floating_point() and b.numel()]
+        if self.world.mesh["dp"].size() == 1 or not buffers:
+            return
+        for buffer in buffers:
+            buffer.mul_(share)
+        self.sum_over_replicas(buffers)
+
+    def sum_over_replicas(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by their sums over replicas, in one collective."""
+        start = perf_counter()
+        flat = torch.cat([t.flatten() for t in tensors])
+        dist.all_reduce(flat, group=self.world.mesh["dp"].get_group())
+        for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+        self.count_wait(start)
+
+    def count_wait(self, start: float) -> None:
+        """Add the time since ``start`` (``perf_counter``) to the time that this rank waited."""
+        if self.waited_s is not None:
+            self.waited_s += perf_counter() - start
+
+
+class WholeModel(ParallelModel):
+    """Every rank calls the whole network. Strategies differ in how gradients are exchanged.
+
+    Args:
+        network: the plain module.
+        world: this rank and its peers.
+        precision: number format.
+        call: the module or function to call for a forward pass; None: the network itself.
+    """
+
+    averages = False  # whether the exchange of gradients divides by the number of replicas
+
+    def __init__(
+        self,
+        network: nn.Module,
+        world: World,
+        precision: Precision,
+        call: Callable[[Inputs], Tensor] | None = None,
+    ) -> None:
+        super().__init__(network, world, precision)
+        self.call = network if call is None else call
+        self._divisor = world.mesh["dp"].size() if self.averages else 1
+
+    def backward(self, micros: Sequence[Micro], criterion: Criterion, size: int) -> Tensor:
+        """See ``ParallelModel.backward``."""
+        sums = torch.zeros(3, dtype=torch.int64, device=self.world.device)
+        for number, (inputs, labels) in enumerate(micros):
+            with self.exchange(number == len(micros) - 1):
+                if len(labels) == 0:
+                    # The step has fewer images than replicas: join the exchange with weight 0.
+                    self.warm_up(blank(inputs, 2))
+                    continue
+                logits = self._forward(inputs)
+                loss = criterion(logits, labels)
+                self.precision.scaled(loss * (self._divisor / size)).backward()
+                self._after_backward()
+            sums += loss_sums(loss, criterion.correct(logits, labels))
+        return sums
+
+    def exchange(self, last: bool) -> AbstractContextManager[Any]:
+        """Return the context of a backward pass; the last one of a step exchanges gradients."""
+        return nullcontext()
+
+    def warm_up(self, inputs: Inputs) -> None:
+        """See ``ParallelModel.warm_up``: a pass that adds 0 to gradients and keeps statistics."""
+        self.train(False)
+        (self._forward(inputs).sum() * 0).backward()
+        self._after_backward()
+        self.train(True)
+
+    def logits(self, inputs: Inputs) -> Tensor | None:
+        """See ``ParallelModel.logits``."""
+        with torch.no_grad():
+            return self._forward(inputs)
+
+    def _forward(self, inputs: Inputs) -> Tensor:
+        with self.precision.autocast():
+            return self.call(inputs).float()
+
+    def _after_backward(self) -> None:
+        """Do the work that follows each backward pass."""
+
+
+def blank(like: Inputs, count: int) -> Inputs:
+    """Return ``count`` inputs of zeros with the shape of other inputs."""
+    if isinstance(like, Tensor):
+        return like.new_zeros((count, *like.shape[1:]))
+    return tuple(part.new_zeros((count, *part.shape[1:])) for part in like)
+
+
+def loss_sums(loss: Tensor, correct: Tensor) -> Tensor:
+    """Return a loss in units of 1/FIXED, ``correct``, and 1 if the loss is not finite, as int64.
+
+    A loss that is not finite counts as 0 in the sum.
+    """
+    loss = loss.detach().double()
+    finite = loss.isfinite()
+    fixed = torch.where(finite, loss * FIXED, 0.0).round().to(torch.int64)
+    return torch.stack([fixed, correct, (~finite).long()])

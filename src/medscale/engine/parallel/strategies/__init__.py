@@ -1,0 +1,1 @@
+"""The parallel strategies: one module each, listed in ``registry``."""

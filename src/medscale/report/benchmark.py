@@ -1,0 +1,37 @@
+"""The declaration that the chapters of the four benchmarks share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from medscale.config.configuration import Config
+from medscale.report import sources
+from medscale.report.chapter import TABLE, Chapter, Inputs
+
+
+def inputs(name: str, config: Config, study: str) -> Inputs:
+    """Return the measurements of a benchmark and the published figures."""
+    measured = f"measured/{study}/{name}"
+    return {
+        "measured": f"{measured}.csv",
+        "about": f"{measured}.json",
+        "reported": sources.REPORTED,
+    }
+
+
+def present(name: str, config: Config, study: str) -> bool:
+    """Return whether the study has the benchmark."""
+    return getattr(config.study(study).benchmarks, name) is not None
+
+
+def chapter(name: str, figures: Mapping[str, str]) -> Chapter:
+    """Return the declaration of a benchmark's chapter."""
+    return Chapter(
+        name,
+        partial(inputs, name),
+        figures=figures,
+        tables={name: TABLE},
+        present=partial(present, name),
+        remedy=f"give it a section benchmarks.{name} in config.yaml",
+    )

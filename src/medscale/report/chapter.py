@@ -1,0 +1,86 @@
+"""The declaration of a chapter: what it reads, what it shows, and which studies have it.
+
+Snakemake reads the declarations of all chapters at each start, so they import nothing heavy. The
+function that makes a chapter is ``make`` in the module ``make`` of its folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medscale.config.configuration import Config
+
+Inputs = Mapping[str, str | Path | list[str]]
+TABLE = "A table of the study *{study}* with every digit; the paper prints it rounded."
+
+
+def nothing(config: Config, study: str) -> dict[str, Any]:
+    """Declare no settings."""
+    return {}
+
+
+def always(config: Config, study: str) -> bool:
+    """Declare that each study has the chapter."""
+    return True
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A chapter of a study's report.
+
+    Attributes:
+        name: the folder below ``medscale/report``; the rule is ``<name>_report``.
+        inputs: files by the name of ``make``'s argument; an absolute path is one of the checkout.
+        settings: further arguments of ``make``, as JSON can hold them. A change reruns the chapter.
+        figures: caption by name, in reStructuredText; ``{study}`` is replaced.
+        tables: the same for tables.
+        documents: the same for text files, by path.
+        facts: name of the JSON file in which the paper finds the chapter's numbers; empty if none.
+        present: whether a study has the chapter.
+        remedy: what to configure so that a study has it.
+        variants: whether variants of studies have it as well.
+        spans_studies: whether one chapter is about all studies together.
+        lists_chapters: whether ``make`` has an argument ``chapters``, the names of the study's.
+    """
+
+    name: str
+    inputs: Callable[[Config, str], Inputs]
+    settings: Callable[[Config, str], Mapping[str, Any]] = nothing
+    figures: Mapping[str, str] = field(default_factory=dict)
+    tables: Mapping[str, str] = field(default_factory=dict)
+    documents: Mapping[str, str] = field(default_factory=dict)
+    facts: str = ""
+    present: Callable[[Config, str], bool] = always
+    remedy: str = ""
+    variants: bool = False
+    spans_studies: bool = False
+    lists_chapters: bool = False
+
+    def figure_path(self, name: str) -> str:
+        """Return the pattern of a figure's file."""
+        return f"figures/{self._folder}{name}.pdf"
+
+    def table_path(self, name: str, ending: str) -> str:
+        """Return the pattern of a table's file; ``ending`` is tex, csv or json."""
+        return f"tables/{self._folder}{name}.{ending}"
+
+    def shown(self) -> Iterator[tuple[str, str, str, str]]:
+        """Yield path, label, kind and caption of each file that ``snakemake --report`` shows."""
+        for name, caption in self.figures.items():
+            yield self.figure_path(name), name, "figures", caption
+        for name, caption in self.tables.items():
+            yield self.table_path(name, "csv"), name, "tables", caption
+        for path, caption in self.documents.items():
+            yield path, Path(path).stem, Path(path).parts[0], caption
+
+    def unshown(self) -> list[str]:
+        """Return the patterns of the files that only the paper reads: LaTeX tables and facts."""
+        tables = [self.table_path(name, "tex") for name in self.tables]
+        return tables + ([self.table_path(self.facts, "json")] if self.facts else [])
+
+    @property
+    def _folder(self) -> str:
+        return "" if self.spans_studies else "{study}/"

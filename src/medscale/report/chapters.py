@@ -1,0 +1,81 @@
+"""The list of the report's chapters, in the order in which the paper shows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medscale.base.errors import MedscaleError
+from medscale.config.configuration import Config
+from medscale.report.chapter import Chapter
+from medscale.report.datasheet.chapter import CHAPTER as DATASHEET
+from medscale.report.detection.chapter import CHAPTER as DETECTION
+from medscale.report.enhance.chapter import CHAPTER as ENHANCE
+from medscale.report.export.chapter import CHAPTER as EXPORT
+from medscale.report.gradcam.chapter import CHAPTER as GRADCAM
+from medscale.report.inference.chapter import CHAPTER as INFERENCE
+from medscale.report.loading.chapter import CHAPTER as LOADING
+from medscale.report.overview.chapter import CHAPTER as OVERVIEW
+from medscale.report.profiling.chapter import CHAPTER as PROFILING
+from medscale.report.provenance.chapter import CHAPTER as PROVENANCE
+from medscale.report.quality.chapter import CHAPTER as QUALITY
+from medscale.report.scaling.chapter import CHAPTER as SCALING
+from medscale.report.variants.chapter import CHAPTER as VARIANTS
+
+CHAPTERS = (
+    OVERVIEW,
+    DATASHEET,
+    QUALITY,
+    GRADCAM,
+    SCALING,
+    VARIANTS,
+    DETECTION,
+    ENHANCE,
+    LOADING,
+    EXPORT,
+    INFERENCE,
+    PROFILING,
+    PROVENANCE,
+)
+
+
+def chapters_of(config: Config, study: str) -> list[Chapter]:
+    """Return the chapters of a study's report."""
+    return [c for c in CHAPTERS if not c.spans_studies and c.present(config, study)]
+
+
+def settings_of(chapter: Chapter, config: Config, study: str) -> dict[str, Any]:
+    """Return the settings of a chapter; where it lists the study's chapters, their names too."""
+    settings = dict(chapter.settings(config, study))
+    if chapter.lists_chapters:
+        settings["chapters"] = [other.name for other in chapters_of(config, study)]
+    return settings
+
+
+def figures_of(config: Config, study: str) -> list[str]:
+    """Return the names of a study's figures."""
+    return [name for chapter in chapters_of(config, study) for name in chapter.figures]
+
+
+def tables_of(config: Config, study: str) -> list[str]:
+    """Return the names of a study's tables."""
+    return [name for chapter in chapters_of(config, study) for name in chapter.tables]
+
+
+def refuse_absent(config: Config, study: str, kind: str, name: str) -> None:
+    """Refuse a figure or table that a study's report does not have.
+
+    Args:
+        config: the configuration.
+        study: the study's name.
+        kind: ``figures`` or ``tables``.
+        name: of the figure or table.
+
+    Raises:
+        MedscaleError: saying what to configure.
+    """
+    for chapter in CHAPTERS:
+        if name in getattr(chapter, kind) and not chapter.present(config, study):
+            raise MedscaleError(
+                f"{kind}/{study}/{name}: the study {study} has no chapter {chapter.name!r}; "
+                f"{chapter.remedy}"
+            )

@@ -1,0 +1,1 @@
+"""The chapter datasheet: origin, content and preparation of a study's images."""

@@ -1,0 +1,39 @@
+"""Declaration of the chapter datasheet: origin, content and preparation of a study's images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medscale.config.configuration import Config
+from medscale.data.kind import kind_file
+from medscale.report import sources
+from medscale.report.chapter import TABLE, Chapter, Inputs
+
+PATH = "data/{study}/datasheet.md"
+
+
+def inputs(config: Config, study: str) -> Inputs:
+    """Return the files that the chapter is made from."""
+    return {
+        "index": sources.index(study),
+        "counts": sources.audit(study),
+        "kind": kind_file(config.study(study).source.kind),
+    }
+
+
+def settings(config: Config, study: str) -> dict[str, Any]:
+    """Return the study's section."""
+    return {"section": config.study(study).model_dump(mode="json")}
+
+
+CHAPTER = Chapter(
+    "datasheet",
+    inputs,
+    settings,
+    tables={"datasheet": TABLE},
+    documents={
+        PATH: "Datasheet of the images of *{study}* after Gebru et al. (2021): origin, licence, "
+        "make-up, what was left out, and how they are divided.",
+    },
+    variants=True,  # which divide the same images otherwise
+)

@@ -1,0 +1,273 @@
+"""The chapter datasheet: origin, content and preparation of a study's images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+
+from medscale.base.files import read_json, sha256
+from medscale.config.sections import Study
+from medscale.data.download import command_line
+from medscale.data.kind import load_kind
+from medscale.data.settings import Datasheet
+from medscale.evaluate.replicates import read_index
+from medscale.report.datasheet.chapter import PATH
+from medscale.report.latex import escape
+from medscale.report.marks import SYNTHETIC
+from medscale.report.names import SPLITS, SPLITS_IN_WORDS
+from medscale.report.tables import Column, table
+from medscale.report.writer import Pages
+
+UNKNOWN = "not known to this study"
+FREQUENT = 6  # values of a column of text that the datasheet lists
+NO_METADATA = {  # columns of the index that tell nothing of a patient
+    "id",
+    "path",
+    "label",
+    "split",
+    "split_published",
+    "group",
+    "width",
+    "height",
+    "sha256",
+    "source",
+    "alike",
+    "boxes",
+}
+DIVIDED = {
+    "grouped": "whole patients or groups of near-duplicates are drawn, so that none is on both "
+    "sides",
+    "random": "images are drawn, without regard to patients",
+    "published": "the published one",
+}
+TEMPLATE = """\
+# Datasheet: images of the study {{ study }}
+
+{% if synthetic %}> **All images are synthetic**, drawn by a program in the layout of the \
+dataset named below. \
+What is counted here are
+> those drawings; what is said of origin, people and licence is about the real dataset.
+
+{% endif %}
+Questions after Gebru et al. (2021), *Datasheets for datasets*. What nobody told this study is \
+marked as {{ unknown }}.
+
+## Motivation
+
+- Dataset: {{ d.name }}
+- For what it was made: {{ d.purpose }}
+- By whom: {{ d.creators }}
+- Here it serves the study "{{ title }}".
+
+## Composition
+
+- Instances: {{ d.instances }}
+- Labels: {{ d.labels }}
+- Files: {{ a.found }} found, {{ a.used }} used, of {{ a.groups }} patients or groups, {{ \
+a.excluded }} left out.
+
+| class | {{ splits.values() | join(" | ") }} | all |
+|---|{{ "---|" * (splits | length) }}---|
+{% for name, row in a.counts.items() %}| {{ name }} \
+| {% for split in splits %}{{ row[split] }} | {% endfor %}{{ row.values() | sum }} |
+{% endfor %}
+
+- Sizes of the images as found: {{ sizes }}
+{% for name, text in metadata.items() %}- {{ name }}: {{ text }}
+{% else %}- No age, sex or other fact of a patient is in the index.
+{% endfor %}
+- Images by source set and class: {% for name, row in a.counts_by_source.items() %}{{ name }} \
+({% for label, count in row.items() %}{{ label }} {{ count }}{{ ", " if not loop.last }}{% \
+endfor %})\
+{{ "; " if not loop.last }}{% endfor %}
+
+{% if problems or a.notes %}
+
+Known problems of the dataset, and what the audit of these files noted:
+
+{% for problem in problems %}- {{ problem }}.
+{% endfor %}
+{% for note in a.notes %}- {{ note }}
+{% endfor %}
+{% endif %}
+
+## Collection
+
+- Origin: {{ d.origin }}
+- Consent of the people shown, and review by an ethics board: {{ d.people }}
+{% if fetch %}- Obtained by: `{{ fetch }}`
+{% endif %}
+
+## Cleaning and preprocessing
+
+{% if a.by_reason %}Left out, each file with its reason in `audit.csv`:
+
+| reason | files |
+|---|---|
+{% for reason, count in a.by_reason.items() %}| {{ reason }} | {{ count }} |
+{% endfor %}
+
+{% else %}No file was left out.
+
+{% endif %}
+Split: {{ divided }}{% if split.balance %}; each class is cut to the size of the smallest{% \
+endif %}\
+{% if split.mode != "published" %} ({{ shares }}; seed {{ split.seed }}){% endif %}. Images \
+become \
+{{ preprocess.size }}x{{ preprocess.size }} pixels ({{ steps | join(", ") }}); the raw files \
+stay as they are.
+
+## Uses
+
+Research on parallel training, in this study. The images do not represent a population: shares \
+of classes, ages and
+sources are those of what was published. They do not suffice to validate a medical device.
+
+## Distribution
+
+- Licence: {{ d.licence }}
+- Citation: {{ d.citation }}
+- This project passes on no images, only the way to obtain and prepare them.
+
+## Maintenance
+
+The dataset is its publishers'; this study keeps no copy. What these images are is fixed by \
+SHA-256: each file's stands
+in `index.parquet`, whose own is `{{ digest }}`.
+"""
+
+
+def make(study: str, *, index: str, counts: str, kind: str, section: dict[str, Any]) -> Pages:
+    """Return the chapter's pages.
+
+    Args:
+        study: the study's name.
+        index: index.parquet.
+        counts: audit.json.
+        kind: the module of the dataset kind, an input so that its edit makes the chapter again.
+        section: the study's section of the configuration.
+
+    Raises:
+        MedscaleError: when an input is missing or damaged.
+    """
+    settings = Study.model_validate(section)
+    content = _content(study, settings, description(settings), counts, index)
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    answers = _answers(content)
+    rows = pd.DataFrame(answers.items(), columns=["question", "answer"])
+    return Pages(
+        documents={PATH: environment.from_string(TEMPLATE).render(content) + "\n"},
+        tables={"datasheet": (_table(answers), rows)},
+    )
+
+
+def description(settings: Study) -> Datasheet:
+    """Return the study's own answers, completed by those of the dataset kind."""
+    answers = load_kind(settings.source.kind).datasheet.model_dump(exclude_none=True)
+    return Datasheet.model_validate(answers | settings.datasheet.model_dump(exclude_none=True))
+
+
+def _content(
+    study: str, settings: Study, dataset: Datasheet, counts: str, index_path: str
+) -> dict[str, Any]:
+    """Return the variables of the template."""
+    index, split = read_index(index_path), settings.split
+    download = load_kind(settings.source.kind).download
+    shares = [f"{100 * getattr(split, name):g} % {SPLITS_IN_WORDS[name]}" for name in SPLITS]
+    described = dataset.model_dump()
+    metadata = [name for name in index.columns if name not in NO_METADATA]
+    return {
+        "study": study,
+        "title": settings.title,
+        "synthetic": settings.source.synthetic,
+        "unknown": f'"{UNKNOWN}"',
+        "d": {key: UNKNOWN if value is None else value for key, value in described.items()},
+        "problems": dataset.known_problems or [],
+        "a": read_json(counts),
+        "splits": {name: SPLITS_IN_WORDS[name] for name in SPLITS},
+        "sizes": f"{_range(index['width'])} pixels wide, {_range(index['height'])} high",
+        "metadata": {name: _distribution(index[name]) for name in metadata},
+        "fetch": command_line(download) if download else None,
+        "split": split,
+        "divided": DIVIDED[split.mode],
+        "shares": ", ".join(shares),
+        "preprocess": settings.preprocess,
+        "steps": _steps(settings),
+        "digest": sha256(index_path),
+    }
+
+
+def _answers(content: dict[str, Any]) -> dict[str, str]:
+    """Return the answers that the paper prints, by question."""
+    dataset, audit = content["d"], content["a"]
+    reasons = ", ".join(f"{reason} {count}" for reason, count in audit["by_reason"].items())
+    answers = {"dataset": dataset["name"]}
+    if content["synthetic"]:
+        answers["images used here"] = (
+            f"{SYNTHETIC}, in this dataset's layout. Metadata, files, groups, sizes, split and "
+            "digest below describe the synthetic images; all else describes the real dataset."
+        )
+    metadata = "; ".join(f"{name}: {text}" for name, text in content["metadata"].items())
+    return answers | {
+        "origin": dataset["origin"],
+        "licence": dataset["licence"],
+        "consent, ethics review": dataset["people"],
+        "labels": dataset["labels"],
+        "metadata": metadata or "none",
+        "files": f"{audit['found']} found, {audit['used']} used, {audit['excluded']} left out "
+        f"({reasons or 'none'})",
+        "patients or groups": str(audit["groups"]),
+        "image sizes as found": content["sizes"],
+        "split": content["divided"],
+        "known problems": ". ".join(content["problems"]) or UNKNOWN,
+        "SHA-256 of the index": content["digest"],
+    }
+
+
+def _table(answers: dict[str, str]) -> str:
+    digest = len(answers) - 1  # the last row
+
+    def answer(row: tuple[int, tuple[str, str]]) -> str:
+        number, (_, text) = row
+        return rf"\texttt{{{text}}}" if number == digest else escape(text)
+
+    columns = [
+        Column(r">{\raggedright}p{0.18\linewidth}", "about", lambda row: escape(row[1][0])),
+        Column(r"p{0.78\linewidth}", "what is known", answer),
+    ]
+    return table(enumerate(answers.items()), columns)
+
+
+def _steps(settings: Study) -> list[str]:
+    """Return the steps of preprocessing in words."""
+    section = settings.preprocess
+    steps = {
+        "cut to the middle square": section.fit == "cover",
+        "stretched": section.fit == "stretch",
+        "local histogram equalization": section.clahe is not None,
+        f"gamma {section.gamma}": section.gamma is not None,
+        f"median filter {section.median}x{section.median}": section.median is not None,
+    }
+    return [step for step, done in steps.items() if done]
+
+
+def _range(values: pd.Series) -> str:
+    low, high = int(values.min()), int(values.max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _distribution(values: pd.Series) -> str:
+    """Return how many images have a value, and its range or its most frequent values."""
+    known = values.dropna()
+    share = f"known of {len(known)} of {len(values)} images"
+    if known.empty:
+        return share
+    if pd.api.types.is_numeric_dtype(known) and not pd.api.types.is_bool_dtype(known):
+        low, middle, high = known.quantile([0, 0.5, 1])
+        return f"{share}; {low:g} to {high:g}, median {middle:g}"
+    counts = known.astype(str).value_counts()
+    shown = ", ".join(f"{name} {count}" for name, count in counts.head(FREQUENT).items())
+    more = f" and {len(counts) - FREQUENT} more" if len(counts) > FREQUENT else ""
+    return f"{share}; {shown}{more}"

@@ -1,0 +1,1 @@
+"""The chapter detection: the runs of a study that predict boxes."""

@@ -1,0 +1,33 @@
+"""Declaration of the chapter detection: the runs of a study that predict boxes."""
+
+from __future__ import annotations
+
+from medscale.config.configuration import Config
+from medscale.report import sources
+from medscale.report.chapter import TABLE, Chapter, Inputs
+
+
+def inputs(config: Config, study: str) -> Inputs:
+    """Return the files that the chapter is made from."""
+    return {
+        "results": sources.detections(config, study),
+        "shards": sources.shards(study, "shards_detect"),
+    }
+
+
+def present(config: Config, study: str) -> bool:
+    """Return whether the study has detection runs."""
+    return bool(config.study(study).detection_runs)
+
+
+CHAPTER = Chapter(
+    "detection",
+    inputs,
+    figures={
+        "detection": "True and predicted boxes on test images of *{study}*, and the scores of the "
+        "runs that localize.",
+    },
+    tables={"detection": TABLE},
+    present=present,
+    remedy="name runs of a detector, such as serial_1gpu_yolov8n, in its runs in config.yaml",
+)

@@ -1,0 +1,1 @@
+"""The chapter enhance: preprocessing images with several Dask workers."""

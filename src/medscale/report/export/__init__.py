@@ -1,0 +1,1 @@
+"""The chapter export: exported networks compared with PyTorch."""

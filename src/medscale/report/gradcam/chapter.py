@@ -1,0 +1,29 @@
+"""Declaration of the chapter gradcam: which parts of an image speak for the predicted class."""
+
+from __future__ import annotations
+
+from medscale.config.configuration import Config
+from medscale.report import sources
+from medscale.report.chapter import Chapter, Inputs
+
+
+def inputs(config: Config, study: str) -> Inputs:
+    """Return the result folder of the baseline."""
+    return {"result": sources.results(study, [config.study(study).baseline])[0]}
+
+
+def present(config: Config, study: str) -> bool:
+    """Return whether the study's results have Grad-CAM."""
+    return config.study(study).evaluate.gradcam != "none"
+
+
+CHAPTER = Chapter(
+    "gradcam",
+    inputs,
+    figures={
+        "gradcam": "The baseline's most confident right and wrong test images of *{study}*, and "
+        "what in them speaks for the predicted class (Grad-CAM).",
+    },
+    present=present,
+    remedy="set its evaluate.gradcam to baseline or all in config.yaml",
+)

@@ -1,0 +1,20 @@
+"""The chapter gradcam: which parts of an image speak for the predicted class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medscale.base.files import read_json
+from medscale.report.result.gallery import of_run, read_gallery
+from medscale.report.writer import Pages
+
+
+def make(study: str, *, result: str) -> Pages:
+    """Return the chapter's figure from the result folder of the baseline.
+
+    Raises:
+        MedscaleError: when the folder has no Grad-CAM.
+    """
+    summary = read_json(Path(result) / "summary.json")
+    figure = of_run(read_gallery(Path(result), summary), summary)
+    return Pages(marks=[summary["marks"]], figures={"gradcam": figure})

@@ -1,0 +1,1 @@
+"""The chapter inference: ways of running a trained network."""

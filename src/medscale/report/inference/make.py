@@ -1,0 +1,175 @@
+"""The chapter inference: ways of running a trained network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from medscale.measure.scaling import by_inference
+from medscale.report import measured as benchmark
+from medscale.report import style
+from medscale.report.latex import escape, number, significant
+from medscale.report.measured import NONE
+from medscale.report.names import GREY, WAYS, label
+from medscale.report.result.reading import records
+from medscale.report.tables import Column, left, right
+from medscale.report.tables import table as latex_table
+from medscale.report.writer import Pages
+
+
+def make(study: str, *, measured: str, about: str, reported: str) -> Pages:
+    """Return the chapter's pages; the files are those of ``measured.read``."""
+    content = benchmark.read(study, measured, about, reported)
+    table, labels = by_inference(content.rows), content.labels("way")
+    published = content.reported.get("inference_images_per_second")
+    figure = _figure(table, labels, published)
+    text = _table(table, labels, published, content.about["missing"])
+    return content.pages("inference", table, figure, text)
+
+
+def _figure(table: pd.DataFrame, labels: dict[str, str], published: float | None) -> Figure:
+    """Draw latency of single images and throughput by batch size, a row of panels for each run.
+
+    Args:
+        table: as from ``scaling.by_inference``.
+        labels: of the ways.
+        published: the reported images a second, drawn as a dashed line.
+    """
+    runs = list(dict.fromkeys(table["run"]))
+    threads = sorted(set(table.loc[table["way"] == "eager", "threads"]))
+    ways = [way for way in labels if way in set(table["way"])]
+    figure = style.new(0.7 + 2.2 * len(runs))
+    axes = figure.subplots(len(runs), 1 + len(threads), squeeze=False)
+    for row, run in zip(axes, runs, strict=True):
+        of_run = table[table["run"] == run]
+        _draw_latency(row[0], of_run[of_run["kind"] == "latency"], ways, threads)
+        for panel, count in zip(row[1:], threads, strict=True):
+            batches = (of_run["kind"] == "throughput") & of_run["threads"].isin([count, 0])
+            _draw_throughput(panel, of_run[batches], ways, published)
+            panel.set_title(f"{count} thread{'s' * (count > 1)}")
+        row[0].set_title(label(run) if len(runs) > 1 else "one image at a time")
+    first = axes[0][0]
+    for way in ways:
+        look = WAYS[way]
+        options: dict[str, Any] = {
+            "color": look.colour,
+            "linestyle": look.line,
+            "label": labels[way],
+        }
+        first.plot([], [], marker=look.marker, **options)
+    if published is not None:
+        words = f"reported: {published:g} images/s"
+        first.plot([], [], color=GREY, linestyle="--", linewidth=0.8, label=words)
+    style.legend_below(figure, *first.get_legend_handles_labels())
+    return figure
+
+
+def _draw_latency(
+    axes: Axes, table: pd.DataFrame, ways: Sequence[str], threads: Sequence[int]
+) -> None:
+    """Draw the median, and a line to the 99th percentile, by way and number of threads."""
+    for shift, way in zip(np.linspace(-0.25, 0.25, len(ways)), ways, strict=True):
+        look = WAYS[way]
+        for place, count in enumerate(threads):
+            x = place + shift
+            for row in records(table[(table["way"] == way) & (table["threads"] == count)]):
+                ends = row["p50_ms"], row["p99_ms"]
+                axes.plot([x, x], ends, color=look.colour, linewidth=0.9)
+                axes.plot(x, ends[1], "_", color=look.colour)
+                axes.plot(x, ends[0], look.marker, color=look.colour)
+    axes.set(xticks=range(len(threads)), xticklabels=threads, xlim=(-0.5, len(threads) - 0.5))
+    axes.set(xlabel="threads", ylabel="ms an image (bar: 99th percentile)")
+    axes.set_yscale("log")
+    style.logarithmic(axes.yaxis)
+    axes.grid(False, axis="x")
+
+
+def _draw_throughput(
+    axes: Axes, table: pd.DataFrame, ways: Sequence[str], published: float | None
+) -> None:
+    """Draw images a second against batch size."""
+    for way in ways:
+        part, look = table[table["way"] == way].sort_values("batch"), WAYS[way]
+        ends = style.column_ends(part, "images_per_second")
+        options: dict[str, Any] = {
+            "marker": look.marker,
+            "color": look.colour,
+            "linestyle": look.line,
+        }
+        axes.errorbar(part["batch"], ends[0], style.errors(*ends), capsize=2, **options)
+    if published is not None:
+        axes.axhline(published, linestyle="--", **style.REFERENCE)
+    style.binary(axes, "x", sorted(set(table["batch"])))
+    axes.set(xlabel="batch size", ylabel="images/s")
+    axes.set_yscale("log")
+    style.logarithmic(axes.yaxis)
+
+
+def _table(
+    table: pd.DataFrame, labels: dict[str, str], published: float | None, missing: dict[str, str]
+) -> str:
+    """Return latency of single images and throughput of the largest batch by way and threads.
+
+    Args:
+        table: as from ``scaling.by_inference``.
+        labels: of the ways.
+        published: the reported images a second.
+        missing: ways and devices that were to be measured and are not in the machine.
+    """
+    rows: list[dict[str, Any]] = []
+    rules = []
+    for _, of_run in table.groupby("run", sort=False):
+        networks = of_run[of_run["way"] != "decode"]
+        for (way, device, threads), part in networks.groupby(
+            ["way", "device", "threads"], sort=False
+        ):
+            name = labels[str(way)] + ("" if device == "cpu" else f", {device}")
+            kinds = {kind: _largest(part, kind) for kind in ("latency", "throughput", "decoded")}
+            rows.append({"name": name, "way": way, "threads": threads or NONE, **kinds})
+        for row in records(of_run[of_run["way"] == "decode"]):
+            rows.append({"name": "decoding alone", "threads": row["threads"], "decoded": row})
+        rules.append(len(rows) - 1)
+    further = [
+        [escape(f"{labels.get(name, f'ONNX, {name}')}: not measured"), *[NONE] * 8]
+        for name in missing
+    ]
+    if published is not None:
+        further.append(["reported", *[NONE] * 5, significant(published), *[NONE] * 2])
+    batch = int(table.loc[table["kind"] == "throughput", "batch"].max())
+    columns = [
+        left("way of running", lambda row: escape(row["name"])),
+        right("threads", lambda row: str(row["threads"])),
+        *[_percentile(name) for name in ("p50", "p95", "p99")],
+        right(r"against\\eager", lambda row: _gain(row, "latency")),
+        right(
+            rf"images/s\\batch {batch}",
+            lambda row: significant(row.get("throughput", {}).get("images_per_second")),
+        ),
+        right(r"against\\eager", lambda row: _gain(row, "throughput")),
+        right(r"images/s\\decoded", lambda row: significant(row["decoded"]["images_per_second"])),
+    ]
+    return latex_table(rows, columns, further=further, rules_after=rules)
+
+
+def _percentile(name: str) -> Column:
+    return right(rf"{name}\\(ms)", lambda row: number(row.get("latency", {}).get(f"{name}_ms"), 2))
+
+
+def _largest(table: pd.DataFrame, kind: str) -> dict[str, Any]:
+    """Return the row of a kind with the largest batch."""
+    return records(table[table["kind"] == kind].sort_values("batch"))[-1]
+
+
+def _gain(row: dict[str, Any], kind: str) -> str:
+    if kind not in row:
+        return NONE
+    if row["way"] == "eager":
+        return "1"
+    gain = row[kind]["gain"]
+    return NONE if math.isnan(gain) else number(gain, 2)

@@ -1,0 +1,1 @@
+"""The chapter loading: ways of loading images for training."""

@@ -1,0 +1,83 @@
+"""The chapter loading: ways of loading images for training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator, StrMethodFormatter
+
+from medscale.measure.scaling import by_way
+from medscale.report import measured as benchmark
+from medscale.report import style
+from medscale.report.latex import escape, number, significant
+from medscale.report.result.reading import records
+from medscale.report.tables import left, ranged, right
+from medscale.report.tables import table as latex_table
+from medscale.report.writer import Pages
+
+SIMPLE = "simple"  # the way that the others are compared with
+UNITS = {
+    "images_per_second": "images/s",
+    "wait_ms": "wait for a batch (ms)",
+    "gain": "images/s against simple",
+}
+
+
+def make(study: str, *, measured: str, about: str, reported: str) -> Pages:
+    """Return the chapter's pages; the files are those of ``measured.read``."""
+    content = benchmark.read(study, measured, about, reported)
+    table, labels = by_way(content.rows, SIMPLE), content.labels("way")
+    published = content.reported.get("loader_speedup")
+    figure, text = _figure(table, labels, published), _table(table, labels, published)
+    return content.pages("loading", table, figure, text)
+
+
+def _figure(table: pd.DataFrame, labels: dict[str, str], published: float | None) -> Figure:
+    """Draw images a second, wait and gain by number of processes, a line for each way.
+
+    Args:
+        table: as from ``scaling.by_way``.
+        labels: of the ways.
+        published: the reported gain, drawn as a dashed line.
+    """
+    figure = style.new(2.8)
+    panels = dict(zip(UNITS, figure.subplots(1, 3), strict=True))
+    benchmark.draw_lines(panels, table, "way", "processes", labels)
+    for column, axes in panels.items():
+        style.devices(axes, np.array(sorted(table["processes"].unique())), "processes")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
+        low, high = axes.get_ylim()
+        steps = [step * 10.0**power for power in range(-3, 7) for step in (1, 2, 5)]
+        inside = [step for step in steps if low <= step <= high]
+        axes.set_yticks(inside if len(inside) < 8 else inside[::2])
+        axes.set(ylabel=UNITS[column])
+    if published is not None:
+        options: dict[str, Any] = {"linestyle": "--", "label": f"reported: {published:g}"}
+        panels["gain"].axhline(published, **options, **style.REFERENCE)
+    benchmark.draw_legend(figure, panels["gain"], table)
+    return figure
+
+
+def _table(table: pd.DataFrame, labels: dict[str, str], published: float | None) -> str:
+    columns = [
+        left("way of loading", lambda row: escape(labels[row["way"]])),
+        right(
+            "processes", lambda row: benchmark.processes(row["processes"], row["oversubscribed"])
+        ),
+        right("images/s", lambda row: ranged(row, "images_per_second")),
+        right(r"images/s\\a core", lambda row: significant(row["images_per_second_core"])),
+        right(r"waited for\\a batch (ms)", lambda row: ranged(row, "wait_ms")),
+        right(
+            r"against\\simple",
+            lambda row: "1" if row["way"] == SIMPLE else ranged(row, "gain", 2),
+        ),
+    ]
+    theirs = [["reported", *[benchmark.NONE] * 4, number(published, 2)]]
+    further = [] if published is None else theirs
+    ends = table.groupby("way", sort=False).size().cumsum() - 1
+    return latex_table(records(table), columns, further=further, rules_after=ends.tolist())

@@ -1,0 +1,101 @@
+"""What the chapters of the four benchmarks share: reading, pages, and curves by processes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json
+from medscale.report import style
+from medscale.report.names import GREY, LOOKS
+from medscale.report.reported import read_reported
+from medscale.report.writer import Pages
+
+NONE = "--"  # a cell without a value
+MANY_PROCESSES = "more processes than cores"
+
+
+class Measured(NamedTuple):
+    """A benchmark: its rows, what they were measured on, and the study's published figures."""
+
+    rows: pd.DataFrame
+    about: dict[str, Any]
+    reported: dict[str, Any]
+
+    def labels(self, column: str) -> dict[str, str]:
+        """Return the label of each way that was measured, in the order of measurement."""
+        ways = self.about["ways"]
+        names = map(str, self.rows[column].unique())
+        return {name: ways[name]["label"] for name in names if name in ways}
+
+    def pages(self, name: str, table: pd.DataFrame, figure: Figure, text: str) -> Pages:
+        """Return a chapter of one figure and one table; the table also tells marks and CPU."""
+        marks = self.about["marks"]
+        complete = table.assign(**marks, cpu=self.about["machine"]["cpu"])
+        return Pages(marks=[marks], figures={name: figure}, tables={name: (text, complete)})
+
+
+def read(study: str, measured: str, about: str, reported: str) -> Measured:
+    """Read a benchmark.
+
+    Args:
+        study: the study's name.
+        measured: the rows, as CSV.
+        about: settings and machine, as JSON.
+        reported: reported.yaml.
+
+    Raises:
+        MedscaleError: when a file is missing or damaged.
+    """
+    try:
+        rows = pd.read_csv(measured)
+    except (OSError, ValueError) as error:
+        raise MedscaleError(
+            f"{measured} cannot be read ({error}); delete it and run again"
+        ) from None
+    return Measured(rows, read_json(about), read_reported(reported, study))
+
+
+def processes(count: Any, oversubscribed: bool) -> str:
+    """Return a number of processes, with a star where they are more than the cores."""
+    return f"{int(count)}" + (r"\textsuperscript{*}" if oversubscribed else "")
+
+
+def draw_lines(
+    panels: dict[str, Axes], table: pd.DataFrame, by: str, count: str, labels: dict[str, str]
+) -> None:
+    """Draw, in the panel of each column, a line for each group with its ranges.
+
+    Groups are shifted a little, so that none hides another. Points of more processes than cores
+    are hollow.
+    """
+    groups = list(table.groupby(by, sort=False))
+    shifts = np.linspace(-0.05, 0.05, len(groups))
+    for shift, look, (name, part) in zip(shifts, LOOKS, groups, strict=False):
+        for column, axes in panels.items():
+            rows = part[part[column].notna()].sort_values(count)
+            bars = style.errors(*style.column_ends(rows, column))
+            x, hollow = rows[count] * 2**shift, rows["oversubscribed"]
+            options: dict[str, Any] = {"color": look.colour, "linestyle": look.line, "capsize": 2}
+            axes.errorbar(x, rows[column], bars, **options)
+            for points, face in ((~hollow, look.colour), (hollow, "white")):
+                values = x[points], rows.loc[points, column]
+                axes.plot(*values, look.marker, color=look.colour, markerfacecolor=face)
+            options = {"color": look.colour, "linestyle": look.line, "label": labels[str(name)]}
+            axes.plot([], [], look.marker, **options)
+
+
+def draw_legend(figure: Figure, axes: Axes, table: pd.DataFrame) -> None:
+    """Put the legend of a panel below the figure; explain hollow points where there are any."""
+    handles, labels = axes.get_legend_handles_labels()
+    if table["oversubscribed"].any():
+        hollow: dict[str, Any] = {"marker": "o", "markerfacecolor": "white", "linestyle": ""}
+        handles.append(Line2D([], [], color=GREY, **hollow))
+        labels.append(MANY_PROCESSES)
+    style.legend_below(figure, handles, labels)

@@ -1,0 +1,1 @@
+"""The chapter overview: data, accuracy and time of a study's classification runs."""

@@ -1,0 +1,62 @@
+"""Declaration of the chapter overview: data, accuracy and time of a study's classification runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medscale.config.configuration import Config
+from medscale.data.kind import kind_file
+from medscale.report import sources
+from medscale.report.chapter import TABLE, Chapter, Inputs
+
+
+def inputs(config: Config, study: str) -> Inputs:
+    """Return the files that the chapter is made from."""
+    return {
+        "index": sources.index(study),
+        "audit": f"data/{study}/audit.csv",
+        "counts": sources.audit(study),
+        "shards": sources.shards(study),
+        "results": sources.classifications(config, study),
+        "reported": sources.REPORTED,
+        "kind": kind_file(config.study(study).source.kind),
+    }
+
+
+def settings(config: Config, study: str) -> dict[str, Any]:
+    """Return the study's section."""
+    return {"section": config.study(study).model_dump(mode="json")}
+
+
+CHAPTER = Chapter(
+    "overview",
+    inputs,
+    settings,
+    lists_chapters=True,
+    figures={
+        "samples": "Images of the study *{study}* after preprocessing and before augmentation. "
+        "Where classes are few, there is a row for each.",
+        "audit": "Files of *{study}* found, used and left out by reason; images used by class and "
+        "split. ``data/{study}/audit.csv`` names each file that was left out.",
+        "curves": "Loss and accuracy of training and validation by epoch and run of *{study}*. "
+        "Bands are ranges over replicates.",
+        "accuracy": "Accuracy and AUROC of each run of *{study}* on the test images: markers are "
+        "means over seeds, bars 95 % bootstrap intervals over patients, ticks single seeds; and "
+        "the difference in accuracy from the baseline with its paired interval.",
+        "roc": "ROC curves of each run of *{study}* on the test images. Thick: mean over seeds; "
+        "thin: each seed.",
+        "confusion": "Confusion of the classes of *{study}* on the test images over all seeds, in "
+        "percent of the true class.",
+        "speedup": "Speedup of *{study}* against devices: seconds an epoch of the serial run on "
+        "one device of the same kind, divided by those of the run. Both axes are logarithmic; "
+        "bars are ranges over pairs of replicates.",
+        "efficiency": "Parallel efficiency of *{study}*: speedup divided by devices. Values above "
+        "1 in mixed precision contain its gain.",
+        "time": "Seconds of an epoch of *{study}* by what they are spent on: mean over epochs "
+        "without the first, and over replicates.",
+    },
+    tables=dict.fromkeys(
+        ("data", "audit", "results", "parity", "per_class", "timing", "reported"), TABLE
+    ),
+    facts="facts",
+)

@@ -1,0 +1,125 @@
+"""Facts of the overview: a study's settings, data, accuracies and speedups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from medscale.config.sections import Study
+from medscale.data.kind import load_kind
+from medscale.engine.run import RunSpec
+from medscale.evaluate.summary import plain
+from medscale.report.names import label
+from medscale.report.result.reading import Result, differences, records
+
+SECTIONS = ("split", "preprocess", "augment", "model", "recipe", "detect")
+SCORE = ("mean", "low", "high")
+
+
+def facts(
+    name: str,
+    settings: Study,
+    results: Sequence[Result],
+    speedups: pd.DataFrame,
+    counts: pd.DataFrame,
+    audit: dict[str, Any],
+    reported: pd.DataFrame,
+    chapters: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the facts of a study; scores are unrounded fractions, an undefined one is null.
+
+    Args:
+        name: the study.
+        settings: its section of the configuration.
+        results: result folders, in the order in which runs are shown.
+        speedups: times and speedups by run, of ``medscale.measure.scaling.speedups``.
+        counts: images by class (rows) and split (columns).
+        audit: the content of audit.json.
+        reported: published figures with ours; may be empty.
+        chapters: names of the study's chapters.
+    """
+    summaries = [result.summary for result in results]
+    sections = settings.model_dump(mode="json", include=set(SECTIONS))
+    return plain(
+        sections
+        | {
+            "name": name,
+            "title": settings.title,
+            "classes": results[0].classes,
+            "dataset": load_kind(settings.source.kind).paper,
+            "synthetic": settings.source.synthetic,
+            "chapters": list(chapters),
+            "files": {key: audit[key] for key in ("found", "used")},
+            "notes": [str(note) for note in audit.get("notes", [])],
+            "images": {str(split): int(images) for split, images in counts.sum().items()},
+            "test_groups": summaries[0]["counts"]["test"]["groups"],
+            "networks": _networks(results),
+            "seeds": summaries[0]["seeds"],
+            "repeated": len(summaries[0]["seeds"]) > 1,
+            "baseline": _baseline(results, settings.baseline),
+            "runs": [
+                {
+                    "label": label(result.name),
+                    "stand_in": result.summary["marks"]["stand_in"],
+                    "accuracy": result.score("accuracy")["mean"],
+                }
+                for result in results
+            ],
+            "different": _different(results, settings.baseline),
+            "collapsed": [label(result.name) for result in results if result.collapsed],
+            "hardware": sorted(set(speedups["hardware"])),
+            "fastest": _fastest(speedups),
+            "no_baseline": speedups.loc[speedups["baseline"] == "", "run"].map(label).tolist(),
+            "speedup_notes": _notes(speedups),
+            "communication_measured": all(
+                summary["timing"]["communication_measured"] for summary in summaries
+            ),
+            "reported": not reported.empty,
+        }
+    )
+
+
+def _networks(results: Sequence[Result]) -> list[str]:
+    """Return the networks that runs name in place of the study's, each once."""
+    networks = dict.fromkeys(RunSpec.parse(result.name).model for result in results)
+    return [network for network in networks if network]
+
+
+def _baseline(results: Sequence[Result], name: str) -> dict[str, Any]:
+    """Return the scores of the baseline's test images; of two classes, also by class."""
+    result = next(result for result in results if result.name == name)
+    facts = {"label": label(name), "scores": result.summary["metrics"]["test"]}
+    if len(result.classes) == 2:  # recall of the negative, then of the positive class
+        recall = records(result.per_class[result.per_class["metric"] == "recall"])
+        for key, row in zip(("specificity", "sensitivity"), recall, strict=True):
+            facts[key] = {column: row[column] for column in SCORE}
+    return facts
+
+
+def _different(results: Sequence[Result], baseline: str) -> list[str]:
+    """Return the runs whose paired interval of the difference from the baseline excludes zero."""
+    table = differences(results, baseline)
+    outside = (table["low"] > 0) | (table["high"] < 0)
+    return [label(run) for run in table.loc[outside & (table["run"] != baseline), "run"]]
+
+
+def _fastest(speedups: pd.DataFrame) -> dict[str, Any] | None:
+    """Return the run on several devices with the largest speedup; None without such a run."""
+    known = speedups[speedups["speedup"].notna()]
+    parallel = [row for row in records(known) if row["devices"] > 1]
+    if not parallel:
+        return None
+    row = max(parallel, key=lambda row: float(row["speedup"]))
+    return {
+        "label": label(row["run"]),
+        "baseline": label(row["baseline"]),
+        "speedup": float(row["speedup"]),
+    }
+
+
+def _notes(speedups: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return each remark on comparisons of times once, with the runs that it is about."""
+    noted = speedups[speedups["note"] != ""].groupby("note", sort=False)["run"]
+    return [{"note": str(note), "runs": [label(run) for run in runs]} for note, runs in noted]

@@ -1,0 +1,233 @@
+"""Figures of a study's scores and times, over all its classification runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from medscale.evaluate.summary import KINDS
+from medscale.report import style
+from medscale.report.names import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    SKY,
+    VERMILION,
+    family,
+    label,
+    look,
+    title,
+)
+from medscale.report.result import figures as of_run
+from medscale.report.result.reading import Result, differences, records
+
+COLUMNS = 5
+KIND_LOOK = {
+    "data": (ORANGE, "", "waiting for data"),
+    "compute": (BLUE, "", "forward and backward"),
+    "communication": (VERMILION, "////", "communication"),
+    "checkpoint": (GREEN, "....", "checkpoint"),
+    "validation": (SKY, "\\\\\\\\", "validation"),
+}
+
+
+def accuracy(results: Sequence[Result], baseline: str) -> Figure:
+    """Draw accuracy and AUROC of each run, and its difference in accuracy from the baseline."""
+    figure = style.new(1.0 + 0.21 * len(results))
+    left, middle, right = figure.subplots(1, 3, sharey=True)
+    heights = style.rows(left, [label(result.name) for result in results])
+    metrics = ((left, "accuracy", "accuracy (%)", 100), (middle, "auroc", "AUROC", 1))
+    for axes, metric, unit, scale in metrics:
+        for height, result in zip(heights, results, strict=True):
+            score = result.score(metric)
+            if score["mean"] is None:
+                continue
+            style.interval(axes, height, style.score_ends(score, scale), look(result.name))
+            seeds = [scale * value for value in score["values"] if value is not None]
+            axes.plot(seeds, [height - 0.28] * len(seeds), "|", color=BLACK, markersize=3.5)
+            if result.name == baseline:
+                axes.axvline(scale * score["mean"], linestyle="--", **style.REFERENCE)
+        axes.set(xlabel=unit)
+    right.axvline(0, linestyle="--", **style.REFERENCE)
+    for height, row in zip(heights, records(differences(results, baseline)), strict=True):
+        style.interval(right, height, (row["mean"], row["low"], row["high"]), look(row["run"]))
+    right.set(xlabel=f"accuracy less that of\n{label(baseline)} (points)")
+    return figure
+
+
+def curves(results: Sequence[Result]) -> Figure:
+    """Draw loss and accuracy by epoch, a column for each run; the band is the range of replicates.
+
+    All losses have one axis. It ends at the 98th percentile where single losses are much higher;
+    a panel that it cuts prints its highest loss.
+    """
+    bands, columns = style.grid(len(results), COLUMNS)
+    figure = style.new(0.4 + 2.5 * bands)
+    axes = style.panels(figure, len(results), columns, rows_each=2)
+    highest = [float(_losses(result).max()) for result in results]
+    usual = max(float(_losses(result).quantile(0.98)) for result in results)
+    top = 1.05 * (usual if max(highest) > 2 * usual else max(highest))
+    for number, (result, (loss, share)) in enumerate(zip(results, axes, strict=True)):
+        of_run.draw_curves(loss, result.curves, "loss")
+        of_run.draw_curves(share, result.curves, "accuracy")
+        loss.set_title(title(result.name), size=7)
+        loss.set(ylim=(0, top))
+        if highest[number] > top:
+            place: dict[str, Any] = {"transform": loss.transAxes, "ha": "right", "va": "top"}
+            loss.text(0.97, 0.97, f"up to {highest[number]:.2g}", size=6.5, **place)
+        share.set(xlabel="epoch")
+        if number % columns == 0:
+            loss.set(ylabel="loss (cross-entropy)")
+            share.set(ylabel="accuracy")
+        else:
+            loss.set_yticklabels([])
+            share.set_yticklabels([])
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return figure
+
+
+def roc(results: Sequence[Result]) -> Figure:
+    """Draw ROC curves of the test images, a panel for each run."""
+    bands, columns = style.grid(len(results), COLUMNS)
+    several = results[0].roc["curve"].nunique() > 1
+    figure = style.new(0.25 + 1.8 * bands + 0.5 * several)
+    axes = style.panels(figure, len(results), columns)
+    for number, (result, (axis,)) in enumerate(zip(results, axes, strict=True)):
+        of_run.draw_roc(axis, result.roc, {})
+        area = result.score("auroc")["mean"]
+        words = f"AUROC {area:.3f}" if area is not None else "undefined"
+        axis.text(0.97, 0.05, words, ha="right", size=6.5)
+        axis.set_title(title(result.name), size=7)
+        axis.set(xlabel="false-positive rate", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+        axis.set(ylabel="true-positive rate" if number % columns == 0 else "")
+    if several:
+        handles, labels = axes[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
+    return figure
+
+
+def confusion(results: Sequence[Result]) -> Figure:
+    """Draw confusion matrices of the test images, a panel for each run."""
+    bands, columns = style.grid(len(results), COLUMNS)
+    small = len(results[0].classes) <= 4
+    figure = style.new(1.2 + (1.2 if small else 1.4) * bands)
+    axes = style.panels(figure, len(results), columns)
+    for number, (result, (axis,)) in enumerate(zip(results, axes, strict=True)):
+        image = of_run.draw_confusion(axis, result.confusion, result.classes, names=small)
+        axis.set_title(title(result.name), size=7)
+        if number % columns:
+            axis.set_yticklabels([])
+        if number + columns < len(results):
+            axis.set_xticklabels([])
+        else:
+            for tick in axis.get_xticklabels():
+                tick.set(rotation=35, ha="right", rotation_mode="anchor")
+    figure.supylabel("true class", size=8)
+    unit = " (numbers: percent of the images of the true class)" if small else ""
+    figure.supxlabel("predicted class" + unit, size=8)
+    if not small:
+        bar: dict[str, Any] = {"label": "share of the true class (%)", "shrink": 0.9, "pad": 0.01}
+        figure.colorbar(image, ax=[axis for (axis,) in axes], **bar)
+    return figure
+
+
+def speedup(times: pd.DataFrame) -> Figure:
+    """Draw the speedup of training against devices, a panel for each kind of device."""
+    return _by_devices(times, "speedup", "speedup")
+
+
+def efficiency(times: pd.DataFrame) -> Figure:
+    """Draw the parallel efficiency against devices, a panel for each kind of device."""
+    return _by_devices(times, "efficiency", "parallel efficiency")
+
+
+def time(results: Sequence[Result]) -> Figure:
+    """Draw the seconds of an epoch by what they are spent on, a bar for each run."""
+    figure = style.new(0.9 + 0.2 * len(results))
+    axes = figure.subplots()
+    heights, start = np.arange(len(results))[::-1], np.zeros(len(results))
+    for kind in KINDS:
+        colour, hatch, words = KIND_LOOK[kind]
+        seconds = [r.summary["timing"]["seconds_by_kind"][kind]["mean"] for r in results]
+        options: dict[str, Any] = {
+            "hatch": hatch,
+            "edgecolor": "white",
+            "label": words,
+            "height": 0.7,
+        }
+        axes.barh(heights, seconds, left=start, color=colour, **options)
+        start += np.array(seconds)
+    axes.set_yticks(heights, [label(result.name) for result in results])
+    axes.grid(visible=False, axis="y")
+    axes.set(xlabel="seconds an epoch (mean without the first)", xlim=(0, None))
+    options = {"ncols": len(KINDS), "columnspacing": 1.2, "handlelength": 1.4}
+    figure.legend(loc="outside upper center", **options)
+    return figure
+
+
+def _losses(result: Result) -> pd.Series:
+    """Return the highest training and validation loss of any replicate, by epoch."""
+    return result.curves.loc[result.curves["quantity"].str.endswith("_loss"), "high"]
+
+
+def _by_devices(times: pd.DataFrame, column: str, unit: str) -> Figure:
+    kinds = [kind for kind in ("cpu", "gpu") if (times["device"] == kind).any()]
+    figure = style.new(2.9 if len(kinds) > 1 else 2.2)
+    panels = figure.subplots(1, len(kinds), squeeze=False)[0]
+    for number, (kind, axes) in enumerate(zip(kinds, panels, strict=True)):
+        part = times[(times["device"] == kind) & times["speedup"].notna()]
+        if part.empty:
+            style.empty(axes, f"no baseline for {kind.upper()} runs was made")
+            continue
+        _families(axes, part, column)
+        counts = np.array(sorted({1, *part["devices"]}))
+        ideal = counts if column == "speedup" else np.ones(len(counts))
+        axes.plot(counts, ideal, linestyle=":", label="ideal", **style.REFERENCE)
+        style.devices(axes, counts, _devices(kind, part))
+        if column == "speedup":
+            lowest, highest = min(1, part[column].min()), max(counts[-1], part[column].max())
+            powers = np.arange(np.floor(np.log2(lowest)), np.ceil(np.log2(highest)) + 1)
+            style.binary(axes, "y", 2.0**powers)
+        else:
+            axes.set_ylim(0, None)
+        baselines = " and ".join(label(name) for name in part["baseline"].unique() if name)
+        axes.set(title=f"against {baselines}", ylabel=unit if number == 0 else "")
+        style.legend_beside(axes, alone=len(kinds) == 1)
+    return figure
+
+
+def _families(axes: Axes, part: pd.DataFrame, column: str) -> None:
+    """Draw a line for each family of runs.
+
+    A family without a run on one device begins at the serial run of its precision.
+    """
+    names = part["run"].map(family)
+    shifts = np.linspace(-0.03, 0.03, max(names.nunique(), 2))  # so that none hides another
+    for shift, (words, rows) in zip(shifts, part.groupby(names, sort=False), strict=False):
+        drawn, first = look(rows["run"].iloc[0]), rows.iloc[0]
+        if rows["devices"].min() > 1 and "," not in str(words):
+            serial = f"serial{'_amp' if first['amp'] else ''}_1{first['device']}"
+            rows = pd.concat([part[part["run"] == serial], rows])
+        rows = rows.sort_values("devices")
+        axes.errorbar(
+            rows["devices"] * 2**shift,
+            rows[column],
+            yerr=style.errors(*style.column_ends(rows, column)),
+            label=words,
+            color=drawn.colour,
+            marker=drawn.marker,
+            linestyle=drawn.line,
+            capsize=2,
+        )
+
+
+def _devices(kind: str, part: pd.DataFrame) -> str:
+    if part["stand_in"].any():
+        return "CPU processes in place of GPUs"
+    return "CPU processes" if kind == "cpu" else "GPUs"

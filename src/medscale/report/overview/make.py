@@ -1,0 +1,146 @@
+"""The chapter overview: data, accuracy and time of a study's classification runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json
+from medscale.config.sections import Study
+from medscale.data.shards import Shards
+from medscale.evaluate.replicates import read_index
+from medscale.measure.scaling import speedups
+from medscale.report.names import SPLITS
+from medscale.report.overview import data, figures, tables
+from medscale.report.overview.facts import facts
+from medscale.report.overview.parity import parity
+from medscale.report.reported import compare, read_reported
+from medscale.report.result.reading import Result, read_result, records
+from medscale.report.writer import Pages
+
+
+def make(
+    study: str,
+    *,
+    index: str,
+    audit: str,
+    counts: str,
+    shards: str,
+    results: Sequence[str],
+    reported: str,
+    kind: str,
+    section: dict[str, Any],
+    chapters: Sequence[str],
+) -> Pages:
+    """Return the chapter's pages.
+
+    Args:
+        study: the study's name.
+        index: index.parquet.
+        audit: audit.csv.
+        counts: audit.json.
+        shards: meta.json of the shards.
+        results: result folders, in the order in which runs are shown.
+        reported: reported.yaml.
+        kind: the module of the dataset kind, an input so that its edit makes the chapter again.
+        section: the study's section of the configuration.
+        chapters: names of the study's chapters.
+
+    Raises:
+        MedscaleError: when an input is missing or damaged, or does not fit the others.
+    """
+    settings = Study.model_validate(section)
+    runs, images = [read_result(folder) for folder in results], read_index(index)
+    pixels, files = Shards.open(Path(shards).parent), read_json(counts)
+    _check_classes(runs, pixels)
+    by_class, reasons = _by_class(images), _reasons(Path(audit), files, len(images))
+    times = speedups([result.summary for result in runs])
+    published = compare(read_reported(reported, study), runs)
+    marks = [result.summary["marks"] for result in runs]
+    of_data = [marks_of_run | {"stand_in": False} for marks_of_run in marks]
+    baseline = next(result for result in runs if result.name == settings.baseline)
+    steps = parity(runs, baseline.name)
+    return Pages(
+        marks=marks,
+        figures={
+            "samples": (data.samples(pixels), of_data),
+            "audit": (data.audit(_fates(files, reasons), by_class), of_data),
+            "curves": figures.curves(runs),
+            "accuracy": figures.accuracy(runs, baseline.name),
+            "roc": figures.roc(runs),
+            "confusion": figures.confusion(runs),
+            "speedup": figures.speedup(times),
+            "efficiency": figures.efficiency(times),
+            "time": figures.time(runs),
+        },
+        tables={
+            "data": (
+                tables.data(by_class, _groups(images)),
+                by_class.reset_index().rename(columns={"label": "class"}),
+            ),
+            "audit": (tables.audit(reasons), reasons),
+            "results": tables.results(runs, baseline.name),
+            "parity": (tables.parity(steps), steps),
+            "per_class": (tables.per_class(baseline), baseline.per_class),
+            "timing": (tables.timing(times), times),
+            "reported": (tables.reported(published), published),
+        },
+        facts=facts(study, settings, runs, times, by_class, files, published, chapters),
+    )
+
+
+def _check_classes(runs: Sequence[Result], shards: Shards) -> None:
+    for result in runs:
+        if result.classes != shards.classes:
+            raise MedscaleError(
+                f"{result.folder} was evaluated for other classes than {shards.folder} has; "
+                f"delete {result.folder.parent}"
+            )
+
+
+def _by_class(index: pd.DataFrame) -> pd.DataFrame:
+    """Count images: a row for each class in its order, columns train, val, test."""
+    table = index.groupby(["label", "split"], observed=False).size().unstack(fill_value=0)
+    return table.reindex(columns=list(SPLITS), fill_value=0)
+
+
+def _groups(index: pd.DataFrame) -> dict[str, int]:
+    """Count patients or groups by split, and under ``all`` each once.
+
+    Splits do not add up to ``all``: a group of a published split can be in two of them.
+    """
+    groups = index.groupby("split")["group"].nunique().reindex(list(SPLITS), fill_value=0)
+    return {str(split): int(count) for split, count in groups.items()} | {
+        "all": index["group"].nunique()
+    }
+
+
+def _reasons(path: Path, counts: dict[str, Any], used: int) -> pd.DataFrame:
+    """Count files by ``action`` and ``reason`` of audit.csv.
+
+    Raises:
+        MedscaleError: when audit.json counts files that audit.csv and the index do not have.
+    """
+    lines = pd.read_csv(path, dtype=str, keep_default_na=False)
+    excluded = int((lines["action"] == "excluded").sum())
+    if counts["used"] != used or counts["found"] != used + excluded:
+        raise MedscaleError(
+            f"{path}: {counts['found']} files were found, but {used} used and {excluded} excluded; "
+            "index again"
+        )
+    grouped = lines.groupby(["action", "reason"], as_index=False).size()
+    return grouped.rename(columns={"size": "files"}).sort_values(
+        ["action", "files", "reason"], ascending=[True, False, True], ignore_index=True
+    )
+
+
+def _fates(counts: dict[str, Any], reasons: pd.DataFrame) -> dict[str, int]:
+    """Return the number of files found, used, and left out for each reason."""
+    excluded = records(reasons[reasons["action"] == "excluded"])
+    return {"found": int(counts["found"]), "used": int(counts["used"])} | {
+        f"left out: {row['reason']}": int(row["files"]) for row in excluded
+    }

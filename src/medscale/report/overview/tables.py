@@ -1,0 +1,170 @@
+"""Tables of a study's data, scores and times, as LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from medscale.report.latex import escape, number, significant, tabular
+from medscale.report.names import SPLITS, SPLITS_IN_WORDS, label
+from medscale.report.reported import in_words
+from medscale.report.result.reading import Result, differences, records
+from medscale.report.tables import Column, by_run, interval, left, ranged, right, table
+
+Scores = dict[tuple[str, str], Any]  # of classes, by class and metric
+SCORES = (  # metric, heading, scale, decimals
+    ("accuracy", r"accuracy\\(\%)", 100, 1),
+    ("balanced_accuracy", r"balanced\\accuracy (\%)", 100, 1),
+    ("f1_macro", r"macro F1\\(\%)", 100, 1),
+    ("auroc", "AUROC", 1, 3),
+)
+CLASS_SCORES = (
+    ("precision", r"precision (\%)", 100, 1),
+    ("recall", r"recall (\%)", 100, 1),
+    ("f1", r"F1 (\%)", 100, 1),
+    ("auroc", "AUROC", 1, 3),
+)
+
+
+def data(counts: pd.DataFrame, groups: dict[str, int]) -> str:
+    """Return images by class and split, and the patients or groups of each split.
+
+    Args:
+        counts: a row for each class, columns train, val, test.
+        groups: patients or groups by split, and under ``all`` each once.
+    """
+    lines = [(escape(str(name)), [*row, row.sum()]) for name, row in counts[[*SPLITS]].iterrows()]
+    total = counts[[*SPLITS]].sum()
+    lines.append(("all images", [*total, total.sum()]))
+    lines.append(("patients or groups", [groups[part] for part in (*SPLITS, "all")]))
+    columns = [("l", "class"), *[("r", SPLITS_IN_WORDS[part]) for part in (*SPLITS, "all")]]
+    cells = [[name, *[str(int(value)) for value in values]] for name, values in lines]
+    return tabular(columns, cells, rules_after=[len(counts) - 1])
+
+
+def audit(reasons: pd.DataFrame) -> str:
+    """Return the number of files by action and reason."""
+    columns = [
+        left("what", lambda row: escape(row["action"])),
+        left("reason", lambda row: escape(row["reason"])),
+        Column("r", "files", lambda row: str(row["files"])),
+    ]
+    nothing = [] if len(reasons) else [["nothing was left out", "", "0"]]
+    return table(records(reasons), columns, further=nothing)
+
+
+def results(runs: Sequence[Result], baseline: str) -> tuple[str, pd.DataFrame]:
+    """Return the scores of each run on the test images and its difference from the baseline."""
+    rows = []
+    for result, difference in zip(runs, records(differences(runs, baseline)), strict=True):
+        row = {"run": result.name, "stand_in": result.summary["marks"]["stand_in"]}
+        for metric, *_ in SCORES:
+            score = result.score(metric)
+            row |= {f"{metric}_{key}": score[key] for key in ("mean", "low", "high", "seed_sd")}
+        rows.append(row | {f"difference_{key}": difference[key] for key in ("mean", "low", "high")})
+
+    def apart(row: dict[str, Any]) -> str:
+        return "baseline" if row["run"] == baseline else interval(row, 1, prefix="difference_")
+
+    columns = [
+        left("run", by_run()),
+        *[
+            right(heading, _score_cell(f"{metric}_", digits, scale))
+            for metric, heading, scale, digits in SCORES
+        ],
+        right(r"sd over\\seeds", lambda row: number(row["accuracy_seed_sd"], 1, 100)),
+        right(r"difference\\(points)", apart),
+    ]
+    return table(rows, columns), pd.DataFrame(rows)
+
+
+def per_class(result: Result) -> str:
+    """Return precision, recall, F1 and AUROC of each class in one run."""
+    by_metric = {(row["class"], row["metric"]): row for row in records(result.per_class)}
+    columns = [
+        left("class", escape),
+        Column("r", "images", lambda name: str(by_metric[name, "f1"]["support"])),
+        *[
+            Column("r", heading, _class_cell(by_metric, metric, digits, scale))
+            for metric, heading, scale, digits in CLASS_SCORES
+        ],
+    ]
+    return table(result.classes, columns)
+
+
+def timing(speedups: pd.DataFrame) -> str:
+    """Return seconds an epoch, throughput, speedup and efficiency of each run."""
+    columns = [
+        left("run", by_run()),
+        right(r"global\\batch", lambda row: str(row["global_batch"])),
+        right("threads", lambda row: str(row["threads"])),
+        right("s an epoch", lambda row: ranged(row, "seconds")),
+        right("images/s", lambda row: significant(row["images_per_second"])),
+        right("speedup", lambda row: ranged(row, "speedup", 2)),
+        right(r"effi-\\ciency", lambda row: number(row["efficiency"], 2)),
+        right(r"AMP\\gain", lambda row: number(row["amp_gain"], 2)),
+        left("baseline", lambda row: escape(label(row["baseline"])) if row["baseline"] else "none"),
+    ]
+    return table(records(speedups), columns)
+
+
+def parity(steps: pd.DataFrame) -> str:
+    """Return how far each run's training is from the baseline's."""
+
+    def loss(column: str, row: dict[str, Any]) -> str:
+        return significant(row[column], 2) if row["same_steps"] else "--"
+
+    columns = [
+        left("run", lambda row: escape(label(row["run"]))),
+        right(
+            r"images that a\\normalization sees",
+            lambda row: f"{row['images']:.4g}" if row["images"] == row["images"] else "--",
+        ),
+        right(r"loss apart after\\the first epoch", lambda row: loss("first", row)),
+        right(r"loss apart\\at most", lambda row: loss("largest", row)),
+        right(r"accuracy\\apart (points)", lambda row: number(row["accuracy"], 1)),
+    ]
+    return table(records(steps), columns)
+
+
+def reported(published: pd.DataFrame) -> str:
+    """Return the published figures and those of the same runs here."""
+
+    def quantity(row: dict[str, Any]) -> str:
+        return escape(row["quantity"]) + (f" ({escape(row['unit'])})" if row["unit"] else "")
+
+    def value(row: dict[str, Any]) -> str:
+        high = row["reported_high"]
+        return f"{row['reported']:g}" + (f"--{high:g}" if high == high else "")
+
+    def against(row: dict[str, Any]) -> str:
+        plain = row["against"] in ("", row["meant"], row["run"])
+        return "" if plain else escape(label(row["against"]))
+
+    columns = [
+        left(
+            "published of",
+            lambda row: escape(label(row["meant"]) if row["meant"] else in_words(row["item"])),
+        ),
+        left("quantity", quantity),
+        Column("r", "reported", value),
+        Column("r", "ours", lambda row: significant(row["ours"])),
+        left(
+            "ours of",
+            lambda row: escape(label(row["run"])) if row["run"] != row["meant"] else "",
+        ),
+        right(r"speedup\\reported", lambda row: number(row["speedup_reported"], 2)),
+        right(r"speedup\\ours", lambda row: number(row["speedup_ours"], 2)),
+        left("against", against),
+    ]
+    return table(records(published), columns)
+
+
+def _score_cell(prefix: str, digits: int, scale: float) -> Any:
+    return lambda row: interval(row, digits, scale, prefix)
+
+
+def _class_cell(by_metric: Scores, metric: str, digits: int, scale: float) -> Any:
+    return lambda name: interval(by_metric[name, metric], digits, scale)

@@ -1,0 +1,1 @@
+"""The paper: facts and templates become LaTeX, and LaTeX becomes a PDF."""

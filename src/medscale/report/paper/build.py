@@ -1,0 +1,82 @@
+"""Build the paper: fill the templates with facts, then run latexmk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
+
+from medscale.base.errors import MedscaleError
+from medscale.base.files import atomic, write_text
+from medscale.report.paper.facts import read_facts
+from medscale.report.paper.filters import FILTERS, printed
+from medscale.report.paper.latexmk import run_latexmk
+
+MAIN = "paper"
+
+
+def build(sources: Path, facts: Sequence[Path], provenance: Path, workdir: Path, out: Path) -> None:
+    """Fill the templates, run LaTeX in ``workdir/paper/build`` and put the PDF at ``out``.
+
+    Args:
+        sources: folder of the text: paper.tex.j2, references.bib and sections/.
+        facts: files of facts, of ``read_facts``.
+        provenance: provenance.json.
+        workdir: folder with figures/ and tables/.
+        out: the PDF.
+
+    Raises:
+        MedscaleError: for an undefined fact, a missing figure, table or reference, or an error of
+            LaTeX; the message names file and line.
+    """
+    folder = workdir / "paper" / "build"
+    variables = read_facts(facts, provenance) | {"workdir": os.path.relpath(workdir, folder)}
+    for path in [sources / f"{MAIN}.tex.j2", *sorted((sources / "sections").glob("*.tex.j2"))]:
+        name = path.relative_to(sources)
+        write_text(folder / name.with_suffix(""), fill(sources, name, variables))
+    shutil.copyfile(sources / "references.bib", folder / "references.bib")
+    run_latexmk(folder, MAIN)
+    with atomic(out) as temporary:
+        shutil.copyfile(folder / f"{MAIN}.pdf", temporary)
+
+
+def fill(sources: Path, name: Path, variables: dict[str, Any]) -> str:
+    """Return the text of a template, whose syntax is << value >>, <% statement %>, <# comment #>.
+
+    Raises:
+        MedscaleError: for an undefined fact or a mistake in the template, with file and line.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(sources),
+        undefined=StrictUndefined,
+        block_start_string="<%",
+        block_end_string="%>",
+        variable_start_string="<<",
+        variable_end_string=">>",
+        comment_start_string="<#",
+        comment_end_string="#>",
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+        finalize=printed,
+    )
+    environment.filters |= FILTERS
+    try:
+        return environment.get_template(name.as_posix()).render(variables)
+    except (TemplateError, LookupError, TypeError, ValueError) as error:
+        raise MedscaleError(f"{sources / name}:{_line(error, sources / name)}: {error}") from None
+
+
+def _line(error: Exception, template: Path) -> int | str:
+    """Return the line of a template at which an error arose."""
+    if (line := getattr(error, "lineno", None)) is not None:
+        return int(line)
+    frames = traceback.extract_tb(error.__traceback__)  # Jinja gives frames the template's lines
+    lines = [frame.lineno for frame in frames if frame.filename == str(template)]
+    return lines[-1] if lines and lines[-1] else "?"

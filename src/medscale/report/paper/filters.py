@@ -1,0 +1,86 @@
+"""Filters of the paper's templates: raw facts become LaTeX, everything else is escaped.
+
+A number with decimals is printed only through a filter, so that its rounding stands in the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jinja2 import Undefined
+
+from medscale.report import latex
+
+Score = Mapping[str, float | None]
+
+
+class Latex(str):
+    """Text that is LaTeX already and is printed as it is."""
+
+
+def printed(value: Any) -> str:
+    """Return the LaTeX of a value that a template prints.
+
+    Raises:
+        TypeError: for a number with decimals, a list or a mapping, which need a filter.
+    """
+    if isinstance(value, Latex):
+        return value
+    if isinstance(value, str | int | Undefined) and not isinstance(value, bool):
+        return latex.escape(str(value))
+    raise TypeError(f"{value!r} needs a filter that formats it ({', '.join(sorted(FILTERS))})")
+
+
+def percent(value: float | None, digits: int = 1) -> Latex:
+    """Format a fraction as a percentage without its sign."""
+    return Latex(latex.number(value, digits, 100))
+
+
+def score(value: float | None) -> Latex:
+    """Format an area, a Brier score or a calibration error: three decimals."""
+    return Latex(latex.number(value, 3))
+
+
+def ratio(value: float | None) -> Latex:
+    """Format a speedup, an efficiency or another factor: two decimals."""
+    return Latex(latex.number(value, 2))
+
+
+def significant(value: float | None, digits: int = 3) -> Latex:
+    """Format a measured quantity with a fixed number of significant digits."""
+    return Latex(latex.significant(value, digits))
+
+
+def milliseconds(seconds: float | None) -> Latex:
+    """Format a time in seconds as milliseconds with three significant digits."""
+    return significant(None if seconds is None else 1e3 * seconds)
+
+
+def setting(value: Any) -> Latex:
+    """Format a configured value with as many digits as it has."""
+    return Latex(f"{value:g}" if isinstance(value, float) else latex.escape(str(value)))
+
+
+def share(value: float) -> Latex:
+    """Format a configured fraction as a percentage with as many digits as it has."""
+    return setting(100 * value)
+
+
+def interval(value: Score, form: str) -> Latex:
+    """Format the ends of an interval, ``low`` and ``high``, by the filter ``form``."""
+    low, high = (FILTERS[form](value[end]) for end in ("low", "high"))
+    return Latex(latex.between(low, high))
+
+
+FILTERS: dict[str, Callable[..., Latex]] = {
+    "latex": Latex,
+    "percent": percent,
+    "score": score,
+    "ratio": ratio,
+    "significant": significant,
+    "milliseconds": milliseconds,
+    "setting": setting,
+    "share": share,
+    "interval": interval,
+}

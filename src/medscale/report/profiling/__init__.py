@@ -1,0 +1,1 @@
+"""The chapter profiling: what the time and the memory of a step are spent on."""

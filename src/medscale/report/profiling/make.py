@@ -1,0 +1,39 @@
+"""The chapter profiling: what the time and the memory of a training step are spent on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from medscale.report.profiling import figures, tables
+from medscale.report.profiling.facts import facts
+from medscale.report.profiling.reading import read_profiled
+from medscale.report.writer import Pages
+
+
+def make(study: str, *, folders: Sequence[str]) -> Pages:
+    """Return the chapter's pages.
+
+    Args:
+        study: the study's name.
+        folders: of its profiled runs, in the order in which they are shown.
+
+    Raises:
+        MedscaleError: when a folder is missing or damaged.
+    """
+    runs = [read_profiled(folder) for folder in folders]
+    return Pages(
+        marks=[run.about["marks"] for run in runs],
+        figures={
+            "profile": figures.kinds(runs),
+            "operators": figures.operators(runs),
+            "memory": figures.memory(runs),
+            "roofline": figures.roofline(runs),
+        },
+        tables={
+            "profile": tables.kinds(runs),
+            "operators": tables.operators(runs),
+            "memory": tables.memory(runs),
+            "roofline": tables.roofline(runs),
+        },
+        facts=facts(runs),
+    )

@@ -1,0 +1,1 @@
+"""The chapter provenance: the code and the machines that made all results."""

@@ -1,0 +1,137 @@
+"""The chapter provenance: the code and the machines that made all results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medscale.base.files import read_json
+from medscale.measure.scaling.speedup import hardware
+from medscale.report.latex import escape, longtable, number, significant
+from medscale.report.provenance.facts import facts
+from medscale.report.result.origin import SHORT, container_name, origins
+from medscale.report.result.reading import records
+from medscale.report.tables import DAGGER, Column, left, table
+from medscale.report.writer import Pages
+
+ORIGIN = [  # columns that name a combination of machine and code
+    "hardware",
+    "cores",
+    "memory_gb",
+    "driver",
+    "container",
+    "commit",
+    "package",
+    "python",
+    "torch",
+]
+
+
+def make(study: str, *, results: Sequence[str], titles: dict[str, str]) -> Pages:
+    """Return the chapter's pages.
+
+    Args:
+        study: empty; the chapter is about all studies.
+        results: all result folders, in the order in which they are shown.
+        titles: title by study, of variants too.
+
+    Raises:
+        MedscaleError: when a summary is missing or damaged.
+    """
+    summaries = [read_json(Path(result) / "summary.json") for result in results]
+    runs = pd.DataFrame([row for summary in summaries for row in _replicates(summary)])
+    groups = runs.groupby(ORIGIN, dropna=False, sort=False)
+    machines = groups.size().rename("replicates").reset_index()
+    return Pages(
+        tables={"runs": (_runs(runs, titles), runs), "provenance": (_machines(machines), machines)},
+        facts=facts(summaries, runs, machines),
+    )
+
+
+def _replicates(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of runs.csv: scores, times and origin of each replicate of a run."""
+    timing, test = summary["timing"], summary["metrics"]["test"]
+    score = "map50" if summary.get("detect") else "accuracy"
+    environments = summary["provenance"]["replicates"]
+    rows = []
+    for place, (origin, environment) in enumerate(zip(origins(summary), environments, strict=True)):
+        seconds = timing["wall_seconds"]["values"][place]
+        rows.append(
+            {
+                "study": summary["study"],
+                "run": summary["run"]["name"],
+                "seed": origin["seed"],
+                **summary["marks"],
+                "score": score,
+                "value": test[score]["values"][place],
+                **{
+                    key: timing[key]["values"][place]
+                    for key in ("epochs", "best_epoch", "restarts", "seconds_per_epoch")
+                },
+                "wall_seconds": seconds,
+                "device_hours": seconds * summary["run"]["devices"] / 3600,
+                "specification": environment["plan_digest"],
+                "shards": environment.get("inputs", {}).get("shards"),
+                "hardware": hardware({"environment": environment}),
+                "cores": environment.get("cpus_machine") or environment.get("cpus"),
+                "memory_gb": environment.get("memory_gb"),
+                "driver": environment.get("driver"),
+                "container": container_name(environment),
+                "commit": origin["commit"],
+                "package": environment.get("code"),
+                "python": environment["python"],
+                "torch": environment["versions"]["torch"],
+                "finished": environment.get("finished"),
+            }
+        )
+    return rows
+
+
+def _runs(runs: pd.DataFrame, titles: dict[str, str]) -> str:
+    """Return the appendix's table: a row for each replicate, below its study's title."""
+    columns = [
+        Column(r"p{0.28\linewidth}", "run", _run),
+        Column("r", "seed", lambda row: str(row["seed"])),
+        Column("r", r"score (\%)", _score),
+        Column("r", "epochs", lambda row: f"{row['epochs']:.0f}"),
+        Column("r", "best", lambda row: f"{row['best_epoch']:.0f}"),
+        Column("r", "s an epoch", lambda row: significant(row["seconds_per_epoch"])),
+        Column("r", "wall s", lambda row: significant(row["wall_seconds"])),
+        Column("r", "restarts", lambda row: f"{row['restarts']:.0f}"),
+        left("specification", lambda row: rf"\texttt{{{row['specification'][:SHORT]}}}"),
+    ]
+    groups = [
+        (
+            rf"{escape(titles[str(study)])} (\texttt{{{escape(str(study))}}})",
+            [[column.cell(row) for column in columns] for row in records(part)],
+        )
+        for study, part in runs.groupby("study", sort=False)
+    ]
+    return longtable([(column.align, column.heading) for column in columns], groups)
+
+
+def _run(row: dict[str, Any]) -> str:
+    dagger = DAGGER if row["stand_in"] else ""
+    return rf"\raggedright\texttt{{{escape(row['run'])}}}{dagger}"
+
+
+def _score(row: dict[str, Any]) -> str:
+    note = r"\textsuperscript{b}" if row["score"] == "map50" else ""
+    return number(row["value"], 1, 100) + note
+
+
+def _machines(machines: pd.DataFrame) -> str:
+    """Return machines and code, each combination once."""
+    columns = [
+        left("hardware", lambda row: escape(row["hardware"])),
+        Column("r", "cores", lambda row: str(row["cores"])),
+        Column("r", "memory (GB)", lambda row: number(row["memory_gb"], 0)),
+        left("container", lambda row: escape(row["container"])),
+        left("commit", lambda row: rf"\texttt{{{escape(row['commit'])}}}"),
+        left("Python / PyTorch", lambda row: escape(f"{row['python']} / {row['torch']}")),
+        Column("r", "replicates", lambda row: str(row["replicates"])),
+    ]
+    return table(records(machines), columns)

@@ -1,0 +1,1 @@
+"""The chapter quality: how far a study's results can be trusted."""

@@ -1,0 +1,43 @@
+"""Declaration of the chapter quality: how far a study's results can be trusted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medscale.config.configuration import Config
+from medscale.report import sources
+from medscale.report.chapter import TABLE, Chapter, Inputs
+
+
+def inputs(config: Config, study: str) -> Inputs:
+    """Return the files that the chapter is made from."""
+    results = sources.classifications(config, study)
+    return {
+        "index": sources.index(study),
+        "results": results,
+        "predictions": sources.in_replicates(config, study, results, "predictions.parquet"),
+    }
+
+
+def settings(config: Config, study: str) -> dict[str, Any]:
+    """Return the baseline and the margin within which accuracies count as equal."""
+    section = config.study(study)
+    return {"baseline": section.baseline, "margin": section.evaluate.margin}
+
+
+CHAPTER = Chapter(
+    "quality",
+    inputs,
+    settings,
+    figures={
+        "pr": "Precision against recall of each run of *{study}* on the test images. Thick: mean "
+        "over seeds; thin: each seed.",
+        "calibration": "How far probabilities of *{study}* can be trusted: accuracy against "
+        "confidence of the baseline, and calibration error and Brier score of each run before and "
+        "after the temperature that was fitted on the validation images.",
+        "subgroups": "The baseline of *{study}* by subgroup of the test images (number in "
+        "brackets) with 95 % bootstrap intervals.",
+    },
+    tables=dict.fromkeys(("tests", "operating", "confusions", "ensemble"), TABLE),
+    facts="quality",
+)

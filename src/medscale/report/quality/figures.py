@@ -1,0 +1,81 @@
+"""Figures of how far a study's results can be trusted, over its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from medscale.evaluate.subgroups import METRICS
+from medscale.report import style
+from medscale.report.names import label, title
+from medscale.report.result.figures import draw_curve
+from medscale.report.result.quality import CALIBRATED, draw_reliability, draw_subgroups
+from medscale.report.result.reading import Result
+
+COLUMNS = 5
+ERRORS = {"ece": "calibration error (ECE)", "brier": "Brier score"}
+
+
+def subgroups(table: pd.DataFrame, run: str) -> Figure:
+    """Draw accuracy, balanced accuracy and AUROC of a run by subgroup of the test images."""
+    parts = table.drop_duplicates(["by", "part"])
+    if len(parts) < 2:
+        return style.only_text("no age, sex, view or source set tells the test images apart")
+    figure = style.new(1.0 + 0.2 * len(parts))
+    figure.suptitle(f"{label(run)}: test images by subgroup", size=9)
+    draw_subgroups(list(figure.subplots(1, len(METRICS), sharey=True)), table)
+    return figure
+
+
+def calibration(results: Sequence[Result], baseline: Result) -> Figure:
+    """Draw the baseline's reliability diagram, and the calibration errors of each run."""
+    figure = style.new(max(2.6, 1.2 + 0.22 * len(results)))
+    left, *others = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
+    draw_reliability(left, baseline.reliability, baseline.summary["metrics"]["test"], errors=False)
+    name = f"baseline: {label(baseline.name)}"
+    left.set(xlabel="confidence", ylabel="accuracy", title=name, xlim=(0, 1.02))
+    for axes, (metric, unit) in zip(others, ERRORS.items(), strict=True):
+        names = [label(result.name) for result in results]
+        heights = style.rows(axes, names)
+        cases = zip((0.14, -0.14), ("", "_calibrated"), CALIBRATED, strict=True)
+        for shift, suffix, (_, look, words) in cases:
+            scores = [result.summary["metrics"]["test"].get(metric + suffix) for result in results]
+            rows = [(h, score) for h, score in zip(heights, scores, strict=True) if score]
+            ends = [np.array([s[key] for _, s in rows]) for key in ("mean", "low", "high")]
+            axes.errorbar(
+                ends[0],
+                np.array([height for height, _ in rows]) + shift,
+                xerr=style.errors(*ends),
+                fmt=look.marker,
+                color=look.colour,
+                capsize=2,
+                markersize=3.5,
+                label=words,
+            )
+        if metric != "ece":
+            axes.set_yticks(heights, [])
+        axes.set(xlabel=unit)
+        axes.set_xlim(0, None)
+    figure.legend(*others[0].get_legend_handles_labels(), loc="outside lower right", ncols=2)
+    return figure
+
+
+def precision_recall(results: Sequence[Result]) -> Figure:
+    """Draw precision against recall of the test images, a panel for each run."""
+    bands, columns = style.grid(len(results), COLUMNS)
+    figure = style.new(0.6 + 1.85 * bands)
+    axes = style.panels(figure, len(results), columns)
+    for number, (result, (axis,)) in enumerate(zip(results, axes, strict=True)):
+        draw_curve(axis, result.precision_recall, ("recall", "precision"), {})
+        area = result.score("auprc")["mean"]
+        words = f"AP {area:.3f}" if area is not None else "undefined"
+        axis.set_title(f"{title(result.name)}: {words}", size=6.5)
+        axis.set(xlabel="recall", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+        axis.set(ylabel="precision" if number % columns == 0 else "")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    if len(labels) > 1:
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
+    return figure

@@ -1,0 +1,102 @@
+"""Tables of tests between runs, operating points, confusions and ensembles, as LaTeX."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
+from medscale.report.latex import escape, number, span
+from medscale.report.names import label
+from medscale.report.result.reading import records
+from medscale.report.tables import Column, around, left, right, table
+
+FEW = 8  # classes up to which each has its operating points in the table
+WORST = 5  # classes of the lowest sensitivity that have them otherwise
+CONFUSIONS = 10
+READINGS = {SAME: "equal", APART_WITHIN: "apart, within", APART: "apart", OPEN: "undecided"}
+ENSEMBLES = {
+    "replicates": "replicates of",
+    "network": "all runs of",
+    "all": "all runs and replicates",
+}
+
+
+def tests(comparisons: pd.DataFrame) -> str:
+    """Return the comparison of each run with the baseline (``paired.compare``); p is adjusted."""
+    columns = [
+        left("run", lambda row: escape(label(row["run"]))),
+        right(
+            r"right in one alone\\run / baseline",
+            lambda row: f"{row['only_run']} / {row['only_baseline']}",
+        ),
+        right(r"accuracy apart\\(points)", lambda row: around(row, "accuracy", 1)),
+        right("p", lambda row: _p(row["accuracy_p_holm"])),
+        right(r"AUROC\\apart", lambda row: around(row, "auroc", 3)),
+        right("p", lambda row: _p(row["auroc_p_holm"])),
+        left("accuracy is", lambda row: READINGS[row["reading"]]),
+    ]
+    return table(records(comparisons), columns, otherwise="no other run")
+
+
+def operating(points: pd.DataFrame) -> str:
+    """Return sensitivity and specificity at thresholds chosen on the validation images."""
+    shown, classes = points, points["class"].nunique()
+    if classes > FEW:
+        first = points[points["wanted"] == points["wanted"].iloc[0]]
+        worst = first.sort_values("sensitivity", kind="stable")["class"].head(WORST)
+        shown = points[points["class"].isin(worst)]
+    means = []
+    for wanted, part in points.groupby("wanted") if classes > 1 else ():
+        rates = [number(part[rate].mean(), 1, 100) for rate in ("sensitivity", "specificity")]
+        means.append(["mean over all classes", number(float(str(wanted)), 0, 100), "", "", *rates])
+    columns = [
+        left("class", lambda row: escape(row["class"])),
+        right(r"specificity in\\validation (\%)", lambda row: number(row["wanted"], 0, 100)),
+        right("threshold", lambda row: number(row["threshold"], 3)),
+        right(r"images of\\the class", lambda row: str(int(row["positives"]))),
+        right(r"sensitivity\\(\%)", lambda row: around(row, "sensitivity", 1, 100)),
+        right(r"specificity\\(\%)", lambda row: around(row, "specificity", 1, 100)),
+    ]
+    return table(records(shown), columns, further=means, rules_after=[len(shown) - 1])
+
+
+def confusions(counts: pd.DataFrame) -> str:
+    """Return the most frequent confusions: ``true, predicted, images, share``."""
+    columns = [
+        left("true class", lambda row: escape(row["true"])),
+        left("taken for", lambda row: escape(row["predicted"])),
+        Column("r", "images", lambda row: f"{row['images']:.4g}"),
+        Column("r", r"of the class (\%)", lambda row: number(row["share"], 1, 100)),
+    ]
+    rows = records(counts.head(CONFUSIONS))
+    return table(rows, columns, further=[] if rows else [["every image is right", "", "0", "0"]])
+
+
+def ensemble(gains: pd.DataFrame) -> str:
+    """Return the gains of averaging probabilities (``ensembles.ensembles``)."""
+    columns = [
+        left("mean probability of", lambda row: escape(_members(row["kind"], row["of"]))),
+        right("members", lambda row: str(row["members"])),
+        right(r"accuracy\\(\%)", lambda row: number(row["accuracy"], 1, 100)),
+        right(r"gain in\\points", lambda row: _gain(row, "accuracy", 1, 100)),
+        right(r"change of\\AUROC", lambda row: _gain(row, "auroc", 3)),
+        right(r"change of\\log loss", lambda row: _gain(row, "nll", 4)),
+    ]
+    alone = [] if len(gains) else [["one network alone", "1", *["--"] * 4]]
+    return table(records(gains), columns, further=alone)
+
+
+def _members(kind: str, name: str) -> str:
+    return f"{ENSEMBLES[kind]} {label(name) if kind == 'replicates' else name}".strip()
+
+
+def _gain(row: dict[str, Any], metric: str, digits: int, scale: float = 1) -> str:
+    gain, low, high = (row[f"{metric}_gain{end}"] for end in ("", "_low", "_high"))
+    sign = "+" if round(gain * scale, digits) > 0 else ""
+    return f"{sign}{number(gain, digits, scale)} ({span(low, high, digits, scale)})"
+
+
+def _p(value: float) -> str:
+    return r"\ensuremath{<}0.001" if value < 0.001 else number(value, 3)

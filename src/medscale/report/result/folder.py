@@ -1,0 +1,149 @@
+"""The result folder of a run: summary, tables, figures and model card, put in place whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from medscale.base.errors import MedscaleError
+from medscale.base.files import atomic, sync_folder, write_csv, write_json, write_text
+from medscale.evaluate import metrics
+from medscale.evaluate.evaluation import Evaluation
+from medscale.evaluate.replicates import Gallery
+from medscale.evaluate.summary import summarise
+from medscale.report import style
+from medscale.report.marks import mark
+from medscale.report.result import figures, quality
+from medscale.report.result import gallery as gradcam
+from medscale.report.result.card import model_card
+from medscale.report.result.reading import records
+
+# Writes further files into a new result folder, given the content of summary.json.
+Further = Callable[[Path, dict[str, Any]], None]
+
+
+def write_result(
+    evaluation: Evaluation,
+    folder: str | Path,
+    gallery: Gallery | None = None,
+    further: Further | None = None,
+) -> dict[str, Any]:
+    """Write the result folder of a classification run and return the content of summary.json.
+
+    Args:
+        evaluation: scores, curves and tables.
+        folder: ``results/<study>/<run>``.
+        gallery: images with their Grad-CAM; without it the folder has none.
+        further: writes what predicts.
+
+    Raises:
+        MedscaleError: when the folder cannot be written.
+    """
+    summary = summarise(evaluation)
+    summary["gradcam"] = (
+        None if gallery is None else {"cases": len(gallery.cases), "why_none": gallery.why}
+    )
+    with whole_folder(Path(folder)) as new, style.house():
+        drawings = _figures(evaluation, summary)
+        if gallery is not None:
+            drawings["gradcam"] = gradcam.of_run(gallery, summary)
+            write_csv(new / "gradcam.csv", gallery.cases)
+            for name in ("heat", "images"):
+                _write_array(new / f"gradcam_{name}.npy", getattr(gallery, name))
+        fill(new, summary, drawings, _tables(evaluation), evaluation.per_class, further)
+    return summary
+
+
+def fill(
+    folder: Path,
+    summary: dict[str, Any],
+    drawings: Mapping[str, Figure],
+    tables: Mapping[str, pd.DataFrame],
+    per_class: pd.DataFrame | None,
+    further: Further | None,
+) -> None:
+    """Write figures with their mark, tables, model card and summary into a new result folder."""
+    for name, table in tables.items():
+        write_csv(folder / f"{name}.csv", table)
+    for name, figure in drawings.items():
+        style.save(figure, folder / f"{name}.pdf", mark([summary["marks"]]))
+    write_text(folder / "model_card.md", model_card(summary, per_class))
+    write_json(folder / "summary.json", summary)
+    if further is not None:
+        further(folder, summary)
+
+
+def _tables(evaluation: Evaluation) -> dict[str, pd.DataFrame]:
+    confusion = pd.DataFrame(evaluation.confusion, columns=evaluation.classes)
+    confusion.insert(0, "true class", evaluation.classes)
+    return {
+        "metrics": evaluation.scores,
+        "per_class": evaluation.per_class,
+        "confusion": confusion,
+        "confusions": evaluation.confusions,
+        "roc": evaluation.roc,
+        "pr": evaluation.precision_recall,
+        "reliability": evaluation.reliability,
+        "operating": evaluation.operating,
+        "subgroups": evaluation.subgroups,
+        "curves": evaluation.curves,
+        "resamples": evaluation.resamples,
+    }
+
+
+def _figures(evaluation: Evaluation, summary: dict[str, Any]) -> dict[str, Figure]:
+    run, per_class = summary["run"]["name"], evaluation.per_class
+    areas = [areas_of(summary, per_class, area) for area in metrics.AREAS]
+    operating, test = records(evaluation.operating), summary["metrics"]["test"]
+    return {
+        "curves": figures.curves(evaluation.curves, run),
+        "confusion": figures.confusion(evaluation.confusion, evaluation.classes, run),
+        "roc": figures.roc(evaluation.roc, evaluation.precision_recall, areas, run, operating),
+        "quality": quality.quality(evaluation.reliability, evaluation.subgroups, test, run),
+    }
+
+
+def areas_of(summary: dict[str, Any], per_class: pd.DataFrame, area: str) -> dict[str, float]:
+    """Return an area (auroc or auprc) by name of curve, where it is defined."""
+    rows = per_class[(per_class["metric"] == area) & per_class["mean"].notna()]
+    areas = {str(row["class"]): float(row["mean"]) for row in records(rows)}
+    test = summary["metrics"]["test"]
+    for name, key in (("macro average", area), ("micro average", f"{area}_micro")):
+        if key in test and test[key]["mean"] is not None:
+            areas[name] = test[key]["mean"]
+    return areas
+
+
+def _write_array(path: Path, array: np.ndarray) -> None:
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Yield a new folder that replaces ``folder`` if the block ends without an error.
+
+    Raises:
+        MedscaleError: when the folder cannot be written.
+    """
+    temporary = folder.parent / f".{folder.name}.{os.getpid()}"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise MedscaleError(f"{folder} cannot be written: {error.strerror or error}") from error
+    try:
+        yield temporary
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, folder)
+        sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,38 @@
+"""The origin of a replicate: its code, container and inputs, short enough for a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SHORT = 12  # letters of a SHA-256 that a reader is shown
+COMMIT = 9  # and of a commit's
+LOCAL = "with local changes"
+
+
+def origins(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return seed, digests and code of each replicate of a result (summary.json)."""
+    replicates = summary["provenance"]["replicates"]
+    return [
+        {
+            "seed": seed,
+            "plan_digest": environment["plan_digest"],
+            "commit": _commit(environment),
+            "code": (environment.get("code") or "–")[:SHORT],
+            "container": container_name(environment),
+            "shards": (environment.get("inputs", {}).get("shards") or "–")[:SHORT],
+        }
+        for seed, environment in zip(summary["seeds"], replicates, strict=True)
+    ]
+
+
+def container_name(environment: dict[str, Any]) -> str:
+    """Return the name of the image's file, or its digest under docker; "none" without an image."""
+    image = environment.get("container") or {}
+    return image.get("file") or image.get("digest") or "none"
+
+
+def _commit(environment: dict[str, Any]) -> str:
+    commit = environment.get("commit")
+    if commit is None:
+        return "no git commit"
+    return commit[:COMMIT] + (f" {LOCAL}" if environment.get("dirty") else "")

@@ -1,0 +1,160 @@
+"""Result folders of classification runs, read back for figures, tables and facts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json
+from medscale.evaluate.bootstrap import interval
+
+FILES = {  # CSV file by attribute of Result
+    "per_class": "per_class",
+    "curves": "curves",
+    "roc": "roc",
+    "precision_recall": "pr",
+    "reliability": "reliability",
+    "operating": "operating",
+    "confusions": "confusions",
+    "subgroups": "subgroups",
+    "resamples": "resamples",
+}
+TEXT = (  # columns that hold text, even where a class is named 1 or NA
+    "class",
+    "metric",
+    "quantity",
+    "curve",
+    "seed",
+    "calibrated",
+    "by",
+    "part",
+    "true",
+    "predicted",
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result folder of a run."""
+
+    name: str
+    folder: Path
+    summary: dict[str, Any]
+    per_class: pd.DataFrame
+    curves: pd.DataFrame
+    roc: pd.DataFrame
+    precision_recall: pd.DataFrame
+    reliability: pd.DataFrame
+    operating: pd.DataFrame
+    confusions: pd.DataFrame
+    subgroups: pd.DataFrame
+    resamples: pd.DataFrame
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in the order of their codes."""
+        return list(self.summary["classes"])
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """Counts of the test images summed over seeds, shape K,K; rows are the true classes."""
+        return np.array(self.summary["confusion"])
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether all test images were predicted to be of the same class."""
+        return bool((self.confusion.sum(axis=0) > 0).sum() == 1)
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether the network has batch normalization: its weights have running statistics."""
+        path = self.folder / f"seed{self.summary['seeds'][0]}.safetensors"
+        try:
+            with safe_open(path, "np") as weights:
+                names = list(weights.keys())
+        except (OSError, SafetensorError) as error:
+            raise MedscaleError(
+                f"{path} cannot be read ({error}); delete {self.folder} and run again"
+            ) from None
+        return any(name.endswith("running_mean") for name in names)
+
+    def score(self, metric: str, split: str = "test") -> dict[str, Any]:
+        """Return a metric's ``mean, low, high, seed_sd, values``."""
+        return dict(self.summary["metrics"][split][metric])
+
+
+def read_result(folder: str | Path) -> Result:
+    """Read a result folder.
+
+    Raises:
+        MedscaleError: when a file of it is missing or damaged.
+    """
+    folder = Path(folder)
+    summary = read_json(folder / "summary.json")
+    tables = {field: _read_table(folder / f"{name}.csv") for field, name in FILES.items()}
+    return Result(summary["run"]["name"], folder, summary, **tables)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        text = dict.fromkeys(TEXT, str)
+        table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={})
+    except (OSError, ValueError) as error:
+        raise MedscaleError(
+            f"{path} cannot be read ({error}); delete {path.parent} and run again"
+        ) from None
+    for column in table.columns.difference(list(TEXT)):
+        table[column] = pd.to_numeric(table[column], errors="coerce")
+    return table
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a table's rows as dictionaries by column name."""
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def differences(results: Sequence[Result], baseline: str, metric: str = "accuracy") -> pd.DataFrame:
+    """Subtract the baseline's value of a metric from each run's, with a paired bootstrap interval.
+
+    Each resample draws the same patients for both runs, so that what both share cancels.
+
+    Returns:
+        ``run, mean, low, high`` in percentage points; NaN where the metric is undefined.
+
+    Raises:
+        MedscaleError: when the baseline has no result, or the runs' test images differ.
+    """
+    by_name = {result.name: result for result in results}
+    if baseline not in by_name:
+        raise MedscaleError(
+            f"the baseline {baseline} is not among the runs {', '.join(by_name)}; add it to `runs`"
+        )
+    base = by_name[baseline]
+    rows = []
+    for result in results:
+        check_paired(result, base)
+        values = [r.score(metric)["mean"] for r in (result, base)]
+        mean = np.nan if None in values else 100 * (values[0] - values[1])
+        low, high = interval(100 * (result.resamples[metric] - base.resamples[metric]).to_numpy())
+        rows.append({"run": result.name, "mean": mean, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def check_paired(result: Result, other: Result) -> None:
+    """Refuse results of different test images.
+
+    Raises:
+        MedscaleError: naming both.
+    """
+    if result.summary["bootstrap"]["paired_with"] != other.summary["bootstrap"]["paired_with"]:
+        raise MedscaleError(
+            f"{result.name} and {other.name} were evaluated on different test images; delete "
+            "results/ and run again"
+        )

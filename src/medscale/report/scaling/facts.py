@@ -1,0 +1,96 @@
+"""Facts of the scaling analysis: advice, verdicts on published series, cost of a target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from medscale.measure.scaling import Series
+from medscale.measure.scaling.advice import findings, recommendation, speaker, superlinear, verdict
+from medscale.report.names import family, label
+from medscale.report.scaling.analysis import Analysis
+
+
+def plural(series: Series, *, published: bool = False) -> str:
+    """Return the devices of a series in words."""
+    if series.stand_in:
+        return "CPU processes in place of GPUs"
+    if series.spec.device == "gpu":
+        return "GPUs"
+    return "CPU workers" if published else "CPU processes"
+
+
+def facts(
+    summaries: Sequence[dict[str, Any]],
+    analysis: Analysis,
+    share: float,
+    currency: str,
+    devices: Mapping[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """Return the facts of a study's scaling analysis.
+
+    Args:
+        summaries: the content of each result's summary.json.
+        analysis: series and costs.
+        share: of the baseline's best validation accuracy that is the target.
+        currency: of the prices.
+        devices: title and price of an hour of each kind of device, by backend.
+    """
+    return {
+        "series": bool(analysis.ours),
+        "fitted": any(series.law() for series in [*analysis.ours, *analysis.published]),
+        "alone": [label(run) for run in analysis.alone],
+        "advice": _advice(analysis.ours),
+        "published": [
+            {
+                "label": _words(series),
+                "held": series.held,
+                "verdict": verdict(series),
+                "findings": findings(series, plural(series, published=True)),
+            }
+            for series in analysis.published
+        ],
+        "published_alone": [label(run) for run in analysis.published_alone],
+        "superlinear": [
+            {"speedup": float(row["speedup"]), "devices": int(row["devices"])}
+            for series in analysis.published
+            for _, row in superlinear(series.table()).iterrows()
+        ],
+        "target": None if math.isnan(analysis.target) else analysis.target,
+        "share": share,
+        "best": [label(run) for run in analysis.best],
+        "currency": currency,
+        "prices": _prices(summaries, devices),
+    }
+
+
+def _advice(measured: Sequence[Series]) -> list[dict[str, Any]]:
+    """Return the recommendation for each kind of device that has a series."""
+    advice = []
+    for device in ("cpu", "gpu"):
+        if candidates := [series for series in measured if series.spec.device == device]:
+            series = speaker(candidates)
+            text = recommendation(series, plural(series))
+            named = {"device": device, "series": family(series.spec.name), "text": text}
+            advice.append(named | {"stand_in": series.stand_in})
+    return advice
+
+
+def _prices(
+    summaries: Sequence[dict[str, Any]], devices: Mapping[str, dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the price of a device-hour for each kind of device that trained."""
+    backends = dict.fromkeys(summary["backend"] for summary in summaries)
+    return [
+        {"device": "gpu" if backend == "cuda" else "cpu", **devices[backend]}
+        for backend in backends
+    ]
+
+
+def _words(series: Series) -> str:
+    """Return the name of a series; with the run it counts from where that is another strategy."""
+    words = f"{family(series.spec.name)} on {series.spec.device.upper()}s"
+    single = series.points[0].run
+    usual = family(single) == family(series.spec.name) or single.startswith("serial")
+    return words if usual else f"{words}, against {label(single)}"

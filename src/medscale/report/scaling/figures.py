@@ -1,0 +1,122 @@
+"""Figures of the scaling analysis: speedups with fitted laws, and cost until the target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+from medscale.measure.scaling import Series
+from medscale.measure.scaling.advice import undecided
+from medscale.report import style
+from medscale.report.names import family, label, look
+from medscale.report.scaling.tables import HOURS, LAWS, power
+
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def speedups(ours: Sequence[Series], published: Sequence[Series]) -> Figure:
+    """Draw speedups by number of devices with the fitted law of each series.
+
+    Each source (ours, published) and kind of device has a panel.
+    """
+    panels = {
+        f"{source}: {kind.upper()}": lines
+        for source, several in (("ours", ours), ("published", published))
+        for kind in ("cpu", "gpu")
+        if (lines := [line for line in several if line.spec.device == kind])
+    }
+    if not panels:
+        return style.only_text("no run on several devices has a counterpart on one")
+    rows, columns = style.grid(len(panels), 2)
+    alone = len(panels) == 1
+    figure = style.new(2.2 if alone else 0.2 + 3.0 * rows)
+    axes_of = style.panels(figure, len(panels), columns)
+    for (title, lines), (axes,) in zip(panels.items(), axes_of, strict=True):
+        _panel(axes, lines)
+        style.legend_beside(axes, alone=alone)
+        stand_in = any(line.stand_in for line in lines)
+        axes.set_title(title + (" (CPU processes in place of GPUs)" if stand_in else ""))
+    return figure
+
+
+def cost(costs: pd.DataFrame, best: Sequence[str], currency: str) -> Figure:
+    """Draw time, device-hours and money until the target, a row for each run.
+
+    A marker is hollow where another run is better in both time and money.
+    """
+    if costs.empty:
+        return style.only_text("no run tells a validation accuracy")
+    figure = style.new(0.9 + 0.21 * len(costs))
+    quantities = (
+        ("seconds", 1 / 60, "minutes to the target"),
+        _in_units(costs, "device-hours", *HOURS),
+        _in_units(costs, currency, "money"),
+    )
+    panels = figure.subplots(1, 3, sharey=True)
+    heights = style.rows(panels[0], [label(run) for run in costs["run"]])
+    for axes, (column, scale, unit) in zip(panels, quantities, strict=True):
+        for height, (_, row) in zip(heights, costs.iterrows(), strict=True):
+            drawn, value = look(row["run"]), scale * row[column]
+            if value != value:
+                place: dict[str, Any] = {"va": "center", "transform": axes.get_yaxis_transform()}
+                axes.text(0.02, height, "not reached", size=6.5, **place)
+                continue
+            if column == "seconds":
+                ends = [scale * row[f"seconds{end}"] for end in ("", "_low", "_high")]
+                style.interval(axes, height, ends, drawn, marker="")
+            face = drawn.colour if row["run"] in best else "white"
+            axes.plot(value, height, drawn.marker, color=drawn.colour, markerfacecolor=face)
+        highest = costs["seconds_high" if column == "seconds" else column].max()
+        axes.set_xlim(0, 1.12 * scale * highest if highest > 0 else 1)
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.set(xlabel=unit)
+    return figure
+
+
+def _in_units(costs: pd.DataFrame, name: str, *columns: str) -> tuple[str, float, str]:
+    """Return the first column, its scale and its name, in units that suit all the columns."""
+    exponent = power(costs, *columns)
+    digits = str(exponent).translate(SUPERSCRIPTS)
+    return columns[0], 10.0**-exponent, f"10{digits} {name}" if exponent else name
+
+
+def _panel(axes: Axes, lines: Sequence[Series]) -> None:
+    most = max(line.spec.devices for line in lines)
+    shifts = np.linspace(-0.03, 0.03, len(lines)) if len(lines) > 1 else np.zeros(1)
+    for shift, line in zip(shifts, lines, strict=True):
+        table, drawn, fit = line.table(), look(line.spec.name), line.law()
+        if fit is not None and undecided(fit):
+            fit = None
+        words = family(line.spec.name) + (f" ({LAWS[fit.law]})" if fit is not None else "")
+        points = table["devices"] * 2**shift, table["speedup"]  # shifted, so that none is hidden
+        bars = style.errors(*style.column_ends(table, "speedup"))
+        options: dict[str, Any] = {
+            "marker": drawn.marker,
+            "linestyle": "",
+            "capsize": 2,
+            "label": words,
+        }
+        axes.errorbar(*points, yerr=bars, color=drawn.colour, **options)
+        if fit is None:
+            axes.plot(*points, color=drawn.colour, linewidth=0.5, linestyle=":")
+            continue
+        n = np.geomspace(1, 2 * line.spec.devices, 200)
+        curve = fit.capacity(n) * fit.single / table["throughput"].iloc[0]
+        inside = n <= line.spec.devices
+        axes.plot(n[inside], curve[inside], color=drawn.colour, linewidth=1)
+        axes.plot(n[~inside], curve[~inside], color=drawn.colour, linewidth=0.8, linestyle="--")
+        most = max(most, 2 * line.spec.devices)
+    ticks = 2.0 ** np.arange(0, np.ceil(np.log2(most)) + 1)
+    axes.plot(ticks, ticks, linestyle=":", label="ideal", zorder=1, **style.REFERENCE)
+    lowest = min(1.0, *(float(line.table()["speedup_low"].min()) for line in lines))
+    powers = np.arange(np.floor(np.log2(lowest)), np.log2(ticks[-1]) + 1)
+    style.devices(axes, ticks, "devices")
+    style.binary(axes, "y", 2.0**powers)
+    axes.set(ylabel="speedup")

@@ -1,0 +1,52 @@
+"""Paths of what chapters read, relative to the folder of a configuration's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from medscale.base.code import ROOT
+from medscale.config.configuration import Config
+
+REPORTED = ROOT / "reported.yaml"
+
+
+def index(study: str) -> str:
+    """Return the path of a study's index."""
+    return f"data/{study}/index.parquet"
+
+
+def audit(study: str) -> str:
+    """Return the path of the counts of a study's audit."""
+    return f"data/{study}/audit.json"
+
+
+def shards(study: str, folder: str = "shards") -> str:
+    """Return the file that is written last of a shard set."""
+    return f"data/{study}/{folder}/meta.json"
+
+
+def classifications(config: Config, study: str) -> list[str]:
+    """Return the result folders of the configured classification runs and of the baseline."""
+    settings = config.study(study)
+    runs = [run for run in settings.runs if run not in settings.detection_runs]
+    return results(study, [*runs, settings.baseline])
+
+
+def detections(config: Config, study: str) -> list[str]:
+    """Return the result folders of the configured detection runs."""
+    return results(study, config.study(study).detection_runs)
+
+
+def results(study: str, runs: Iterable[str]) -> list[str]:
+    """Return the result folders of runs, each once."""
+    return [f"results/{study}/{run}" for run in dict.fromkeys(runs)]
+
+
+def in_replicates(config: Config, study: str, folders: Iterable[str], file: str) -> list[str]:
+    """Return the paths of a file in the run folders of all replicates of some results."""
+    return [
+        f"runs/{study}/{Path(folder).name}/seed{seed}/{file}"
+        for folder in folders
+        for seed in config.seeds_of(study)
+    ]

@@ -1,0 +1,1 @@
+"""The chapter variants: a study compared with itself, one setting changed."""

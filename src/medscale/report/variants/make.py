@@ -1,0 +1,125 @@
+"""The chapter variants: a study compared with itself, one setting changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from medscale.report import style
+from medscale.report.latex import escape
+from medscale.report.names import LOOKS, label
+from medscale.report.result.reading import Result, read_result, records
+from medscale.report.tables import interval, left, right, table
+from medscale.report.variants.facts import facts
+from medscale.report.writer import Pages
+
+METRICS = (  # metric, name, heading of a table, scale, decimals
+    ("accuracy", "accuracy (%)", r"accuracy\\(\%)", 100, 1),
+    ("balanced_accuracy", "balanced accuracy (%)", r"balanced\\accuracy (\%)", 100, 1),
+    ("auroc", "AUROC", "AUROC", 1, 3),
+)
+TRAINED = {"all": "all layers", "last_block": "last block", "last_layer": "last layer"}
+SETTINGS = ("split", "trained", "metadata")
+
+
+def make(
+    study: str,
+    *,
+    results: Sequence[str],
+    sections: dict[str, dict[str, Any]],
+    changed: dict[str, bool],
+) -> Pages:
+    """Return the chapter's pages.
+
+    Args:
+        study: the study's name.
+        results: result folders of the study, then of its variants.
+        sections: title and settings of the study and of each variant.
+        changed: which settings the variants change.
+
+    Raises:
+        MedscaleError: when an input is missing or damaged.
+    """
+    runs = [read_result(folder) for folder in results]
+    titles = {name: section["title"] for name, section in sections.items()}
+    names, rows = _names(study, titles, runs), _rows(sections, runs)
+    return Pages(
+        marks=[result.summary["marks"] for result in runs],
+        figures={"variants": _figure(names, runs)},
+        tables={"variants": (_table(names, rows), rows)},
+        facts=facts(titles, study, runs, changed),
+    )
+
+
+def _names(study: str, titles: dict[str, str], runs: Sequence[Result]) -> list[str]:
+    """Return the name of each row, with the run where these differ."""
+    several = len({result.name for result in runs}) > 1
+    names = []
+    for result in runs:
+        owner = result.summary["study"]
+        name = "as configured" if owner == study else titles[owner]
+        names.append(f"{name} ({label(result.name)})" if several else name)
+    return names
+
+
+def _rows(sections: dict[str, dict[str, Any]], runs: Sequence[Result]) -> pd.DataFrame:
+    """Return settings and scores, a row for each result."""
+    rows = []
+    for result in runs:
+        section = sections[result.summary["study"]]
+        row = {
+            "study": result.summary["study"],
+            "run": result.name,
+            "test_images": result.summary["counts"]["test"]["images"],
+            "replicates": len(result.summary["seeds"]),
+            "split": section["split"],
+            "trained": TRAINED[section["trained"]],
+            "metadata": ", ".join(section["metadata"]) or "none",
+        }
+        for metric, *_ in METRICS:
+            score = result.score(metric)
+            row |= {f"{metric}_{key}": score[key] for key in ("mean", "low", "high", "seed_sd")}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _figure(names: Sequence[str], runs: Sequence[Result]) -> Figure:
+    """Draw the scores of the test images with bootstrap intervals, a row for each result."""
+    figure = style.new(0.9 + 0.28 * len(runs))
+    panels = figure.subplots(1, len(METRICS), sharey=True)
+    heights = style.rows(panels[0], [style.wrapped(name, 34) for name in names])
+    for axes, (metric, unit, _, scale, _) in zip(panels, METRICS, strict=True):
+        for number, (height, result) in enumerate(zip(heights, runs, strict=True)):
+            if (score := result.score(metric))["mean"] is not None:
+                look = LOOKS[number % len(LOOKS)]
+                style.interval(axes, height, style.score_ends(score, scale), look)
+        axes.set(xlabel=unit)
+    return figure
+
+
+def _table(names: Sequence[str], rows: pd.DataFrame) -> str:
+    """Return the settings that differ, and the scores."""
+    shown = [*SETTINGS, "test_images", "replicates"]
+    same = {column for column in shown if rows[column].nunique() == 1}
+
+    def cell(column: str) -> Any:
+        return lambda row: "" if column in same else escape(str(row[column]))
+
+    columns = [
+        left("variant", lambda row: escape(row["name"])),
+        *[left(column, cell(column)) for column in SETTINGS],
+        right(r"test\\images", cell("test_images")),
+        right(r"repli-\\cates", cell("replicates")),
+        *[
+            right(heading, _score(f"{metric}_", digits, scale))
+            for metric, _, heading, scale, digits in METRICS
+        ],
+    ]
+    return table(records(rows.assign(name=names)), columns)
+
+
+def _score(prefix: str, digits: int, scale: float) -> Any:
+    return lambda row: interval(row, digits, scale, prefix)

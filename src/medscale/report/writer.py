@@ -1,0 +1,99 @@
+"""The writer of all chapters: figures with marks, tables as TeX and CSV, facts as JSON."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from medscale.base.errors import MedscaleError
+from medscale.base.files import write_csv, write_json, write_text
+from medscale.report import style
+from medscale.report.chapter import Chapter
+from medscale.report.marks import Marks, mark
+
+
+@dataclass
+class Pages:
+    """The content of a chapter, by the names that its declaration has.
+
+    Attributes:
+        marks: ``synthetic, stand_in, scale`` of the results that the figures show.
+        figures: each alone, or with marks of its own.
+        tables: each as LaTeX and as a table with every digit.
+        documents: text by path pattern.
+        facts: what the paper says of the chapter.
+    """
+
+    marks: Iterable[Marks] = ()
+    figures: Mapping[str, Figure | tuple[Figure, Iterable[Marks]]] = field(default_factory=dict)
+    tables: Mapping[str, tuple[str, pd.DataFrame]] = field(default_factory=dict)
+    documents: Mapping[str, str] = field(default_factory=dict)
+    facts: dict[str, Any] | None = None
+
+
+def write_chapter(
+    name: str, study: str, arguments: Mapping[str, Any], folder: Path = Path(".")
+) -> None:
+    """Make a chapter and write all that it declares.
+
+    Args:
+        name: the chapter's.
+        study: the study's; empty for a chapter about all studies.
+        arguments: of the chapter's ``make``: its inputs and settings.
+        folder: below which the files are written.
+
+    Raises:
+        MedscaleError: when an input is missing or damaged, or when what was made is not what
+            the chapter declares.
+    """
+    chapter: Chapter = importlib.import_module(f"medscale.report.{name}.chapter").CHAPTER
+    make = importlib.import_module(f"medscale.report.{name}.make").make
+    with style.house():
+        pages = make(study, **arguments)
+        _check(chapter, pages)
+        write(chapter, pages, study, folder)
+
+
+def write(chapter: Chapter, pages: Pages, study: str, folder: Path) -> None:
+    """Write the content of a chapter below ``folder``."""
+
+    def path(pattern: str) -> Path:
+        return folder / pattern.format(study=study)
+
+    usual = list(pages.marks)
+    for name, content in pages.figures.items():
+        figure, marks = content if isinstance(content, tuple) else (content, usual)
+        style.save(figure, path(chapter.figure_path(name)), mark(marks))
+    for name, (text, table) in pages.tables.items():
+        write_text(path(chapter.table_path(name, "tex")), text)
+        write_csv(path(chapter.table_path(name, "csv")), table)
+    for pattern, text in pages.documents.items():
+        write_text(path(pattern), text)
+    if pages.facts is not None:
+        write_json(path(chapter.table_path(chapter.facts, "json")), pages.facts)
+
+
+def _check(chapter: Chapter, pages: Pages) -> None:
+    where = f"medscale/report/{chapter.name}"
+    for kind, declared, made in (
+        ("figure", list(chapter.figures), list(pages.figures)),
+        ("table", list(chapter.tables), list(pages.tables)),
+        ("document", list(chapter.documents), list(pages.documents)),
+        ("facts", [chapter.facts] if chapter.facts else [], _facts(chapter, pages)),
+    ):
+        for name in made:
+            if name not in declared:
+                raise MedscaleError(f"{where}/make.py makes the {kind} {name!r}: declare it")
+        for name in declared:
+            if name not in made:
+                raise MedscaleError(f"{where}/chapter.py declares the {kind} {name!r}: make it")
+
+
+def _facts(chapter: Chapter, pages: Pages) -> list[str]:
+    return [] if pages.facts is None else [chapter.facts]

@@ -1,0 +1,133 @@
+"""The chapters of the report as Snakemake's rules see them: inputs, outputs, parameters."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medscale.base.code import code_digest
+from medscale.base.files import write_text
+from medscale.report.chapter import Chapter
+from medscale.report.chapters import CHAPTERS, chapters_of, settings_of
+from medscale.workflow.stages import code_files
+
+if TYPE_CHECKING:
+    from medscale.workflow.graph import Graph
+
+ALL_STUDIES = "all studies"  # category, in Snakemake's report, of outputs of no single study
+
+
+class Report:
+    """The chapters of all studies of a configuration."""
+
+    chapters = CHAPTERS
+
+    def __init__(self, graph: Graph) -> None:
+        """Take the configuration and the folders from ``graph``."""
+        self.graph, self.config = graph, graph.config
+        # Snakemake reads captions from files, and only to make a report.
+        reporting = any(argument.startswith("--report") for argument in sys.argv[1:])
+        self._captions = tempfile.TemporaryDirectory(prefix="captions-") if reporting else None
+
+    def inputs(self, chapter: Chapter, wildcards: Any) -> list[str]:
+        """Return the files that a chapter reads."""
+        inputs = self._inputs(chapter, wildcards).values()
+        return [path for paths in inputs for path in ([paths] if isinstance(paths, str) else paths)]
+
+    def arguments(self, chapter: Chapter, wildcards: Any) -> str:
+        """Return the arguments of a chapter's ``make`` as JSON."""
+        settings = settings_of(chapter, self.config, _study(wildcards))
+        return json.dumps({**self._inputs(chapter, wildcards), **settings}, sort_keys=True)
+
+    def outputs(self, chapter: Chapter) -> list[Any]:
+        """Return the files that a chapter writes; those that a report shows have a caption."""
+        from snakemake.io import report
+
+        category = ALL_STUDIES if chapter.spans_studies else "{study}"
+        shown = [
+            report(
+                path,
+                caption=self._caption(path, caption),
+                category=category,
+                subcategory=kind,
+                labels={"shows": name},
+            )
+            for path, name, kind, caption in chapter.shown()
+        ]
+        return [*shown, *chapter.unshown()]
+
+    def code(self, chapter: Chapter) -> str:
+        """Return the digest of the code that makes a chapter, without other chapters' code."""
+        return code_digest(*code_files("chapter.py", chapter.name))
+
+    def study_option(self, wildcards: Any) -> str:
+        """Return the option that names the study, if the chapter is about one."""
+        return f"--study {study}" if (study := _study(wildcards)) else ""
+
+    def figures(self) -> list[str]:
+        """Return the figures of all studies to carry out."""
+        return [
+            chapter.figure_path(name).format(study=study)
+            for study in self.graph.studies
+            for chapter in chapters_of(self.config, study)
+            for name in chapter.figures
+        ]
+
+    def tables(self) -> list[str]:
+        """Return the tables (LaTeX) of all studies to carry out, and those about all studies."""
+        return [
+            chapter.table_path(name, "tex").format(study=study)
+            for study, chapter in self._all()
+            for name in chapter.tables
+        ]
+
+    def documents(self) -> list[str]:
+        """Return the documents of all studies to carry out and, where they have some, variants."""
+        return [
+            path.format(study=study)
+            for study in self.graph.with_variants
+            for chapter in chapters_of(self.config, study)
+            if study in self.graph.studies or chapter.variants
+            for path in chapter.documents
+        ]
+
+    def facts(self) -> list[str]:
+        """Return the files of facts of all studies to carry out."""
+        return [
+            chapter.table_path(chapter.facts, "json").format(study=study)
+            for study in self.graph.studies
+            for chapter in chapters_of(self.config, study)
+            if chapter.facts
+        ]
+
+    def _all(self) -> list[tuple[str, Chapter]]:
+        of_studies = [
+            (study, chapter)
+            for study in self.graph.studies
+            for chapter in chapters_of(self.config, study)
+        ]
+        return of_studies + [("", chapter) for chapter in CHAPTERS if chapter.spans_studies]
+
+    def _inputs(self, chapter: Chapter, wildcards: Any) -> dict[str, str | list[str]]:
+        """Return a chapter's inputs; files of the checkout are named from the working folder."""
+        workdir = self.graph.workdir.resolve()
+        return {
+            name: os.path.relpath(path, workdir) if isinstance(path, Path) else path
+            for name, path in chapter.inputs(self.config, _study(wildcards)).items()
+        }
+
+    def _caption(self, path: str, caption: str) -> str | None:
+        """Return a file with a caption, written where Snakemake makes a report."""
+        if self._captions is None:
+            return None
+        file = Path(self._captions.name) / path.replace("{study}/", "").replace("/", "_")
+        write_text(f"{file}.rst", caption.replace("{study}", "{{ snakemake.wildcards.study }}"))
+        return f"{file}.rst"
+
+
+def _study(wildcards: Any) -> str:
+    return str(getattr(wildcards, "study", ""))

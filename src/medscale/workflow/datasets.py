@@ -1,0 +1,192 @@
+"""What the rules of data and benchmarks need of a study's images, as functions of wildcards."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from medscale.base.code import (
+    PACKAGE,
+    ROOT,
+    code_digest,
+    module_digest,
+    modules,
+    tree_digest,
+)
+from medscale.base.errors import MedscaleError
+from medscale.base.files import digest
+from medscale.data.kind import kind_file
+from medscale.data.settings import Preprocess
+from medscale.workflow.graph import SHARDS, Graph
+
+DEMO_MARKER = "demo.json"  # written last by the generator of synthetic images
+
+
+class Datasets:
+    """Inputs and settings of the rules that read a study's images.
+
+    Each method takes a rule's wildcards, of which ``study`` is one. Settings are JSON: options of
+    a script's command line, and at the same time what Snakemake compares to find outdated files.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph, self._config = graph, graph.config
+
+    def demo_marker(self, wildcards: Any) -> list[str]:
+        """Return the last generated file of synthetic images; no file for real images."""
+        owner = self._config.owner(wildcards.study)
+        synthetic = self._config.study(wildcards.study).source.synthetic
+        return [f"data/raw/{owner}/{DEMO_MARKER}"] if synthetic else []
+
+    def kind(self, wildcards: Any) -> str:
+        """Return the kind of source that lists the raw images."""
+        return self._config.study(wildcards.study).source.kind
+
+    def kind_module(self, wildcards: Any) -> list[str]:
+        """Return the module of the dataset kind, which holds the answers of the datasheet."""
+        return self._graph.own(str(kind_file(self.kind(wildcards)).relative_to(ROOT)))
+
+    def layout_code(self, wildcards: Any) -> str:
+        """Return the digest of the code that lists the kind's raw folders.
+
+        The script's own digest does not cover it: a new kind must not rerun the other studies.
+        """
+        return _layout_digest(kind_file(self.kind(wildcards)))
+
+    def generator_code(self, wildcards: Any) -> str:
+        """Return the digest of the kind's module and of all generators of synthetic images."""
+        modules = sorted((PACKAGE / "data" / "demo").glob("*.py"))
+        code = code_digest(kind_file(self.kind(wildcards)))
+        return digest([code, *map(module_digest, modules)])
+
+    def source_options(self, wildcards: Any) -> str:
+        """Return the options of the source."""
+        return json.dumps(self._config.study(wildcards.study).source.options)
+
+    def raw(self, wildcards: Any) -> str:
+        """Return the folder of raw images as jobs name it.
+
+        The path is relative to the workdir unless the configuration names it absolutely, so that
+        a moved checkout reruns nothing.
+        """
+        path = self._config.study(self._config.owner(wildcards.study)).source.path
+        if path is not None and path.is_absolute():
+            return str(path)
+        return os.path.relpath(self._graph.raw(wildcards.study), self._graph.workdir.resolve())
+
+    def raw_state(self, wildcards: Any) -> str:
+        """Return a digest that changes when files are added to the raw folder or removed.
+
+        It covers the times of the directories to two levels: listing millions of files in each
+        call of Snakemake would take minutes.
+        """
+        root = self._graph.raw(wildcards.study)
+        if self._config.study(wildcards.study).source.synthetic or not root.is_dir():
+            return "generated or absent"
+        folders = [root, *_subfolders(root)]
+        folders += [folder for parent in folders[1:] for folder in _subfolders(parent)]
+        return digest(sorted((str(f.relative_to(root)), f.stat().st_mtime_ns) for f in folders))
+
+    def source(self, wildcards: Any) -> str:
+        """Return the section ``source`` with the folder as jobs name it."""
+        source = self._config.study(wildcards.study).source
+        return source.model_copy(update={"path": Path(self.raw(wildcards))}).model_dump_json()
+
+    def section(self, name: str) -> Callable[[Any], str]:
+        """Return the function that gives the section ``name`` of the wildcards' study."""
+
+        def section_of_study(wildcards: Any) -> str:
+            section = getattr(self._config.study(wildcards.study), name)
+            if isinstance(section, BaseModel):
+                return section.model_dump_json()
+            return json.dumps(section)
+
+        return section_of_study
+
+    def shard_preprocessing(self, wildcards: Any) -> str:
+        """Return how the images of the wildcards' shard set are preprocessed.
+
+        Images for detection are stretched to a square, so that boxes keep their shares of it.
+
+        Raises:
+            MedscaleError: for a shard set for detection of a study that has none.
+        """
+        settings = self._config.study(wildcards.study)
+        if wildcards.shards == SHARDS:
+            return settings.preprocess.model_dump_json()
+        if settings.detect is None:
+            raise MedscaleError(
+                f"the study {wildcards.study} has no section `detect`, "
+                f"so it has no {wildcards.shards}"
+            )
+        return Preprocess(size=settings.detect.size).model_dump_json()
+
+    def box_option(self, wildcards: Any) -> str:
+        """Return the option for boxes, which only shard sets for detection hold."""
+        return "" if wildcards.shards == SHARDS else "--boxes"
+
+    def sibling_options(self, wildcards: Any) -> list[str]:
+        """Return options for shard sets of the same raw images, whose chunks may be linked."""
+        study, owner = wildcards.study, self._config.owner(wildcards.study)
+        siblings = [
+            name
+            for name in self._config.studies
+            if name != study and self._config.owner(name) == owner
+        ]
+        return [f"--beside data/{name}/{wildcards.shards}" for name in siblings]
+
+    def benchmark(self, name: str) -> Callable[[Any], str]:
+        """Return the function that gives the settings of a benchmark of the wildcards' study."""
+        return lambda wildcards: self._benchmark(wildcards, name).model_dump_json()
+
+    def enhance_workers(self, wildcards: Any) -> int:
+        """Return the largest number of workers that the benchmark of preprocessing starts."""
+        return max(self._benchmark(wildcards, "enhance").workers)
+
+    def loading_processes(self, wildcards: Any) -> int:
+        """Return the largest number of processes that the benchmark of loading starts."""
+        return max(self._benchmark(wildcards, "loading").processes)
+
+    def exported(self, wildcards: Any) -> list[str]:
+        """Return the result folders of the runs that a study exports."""
+        runs = self._benchmark(wildcards, "export").runs
+        return [f"results/{wildcards.study}/{run}" for run in runs]
+
+    def marks(self, wildcards: Any) -> str:
+        """Return what figures and tables must say of benchmarks: synthetic images, scale."""
+        synthetic = self._config.study(self._config.owner(wildcards.study)).source.synthetic
+        return json.dumps({"synthetic": synthetic, "stand_in": False, "scale": self._config.scale})
+
+    def _benchmark(self, wildcards: Any, name: str) -> Any:
+        settings = getattr(self._config.study(wildcards.study).benchmarks, name)
+        assert settings is not None, f"check_target lets {wildcards.study} pass without {name}"
+        return settings
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return [Path(entry.path) for entry in entries if entry.is_dir()]
+
+
+def _layout_digest(kind: Path) -> str:
+    """Return the SHA-256 over the code that lists a kind's raw folders.
+
+    Left out are the declaration ``KIND`` and the module of downloads: an edit of a datasheet's
+    answer or of an address must not make an index again, and with it train every network again.
+    """
+    tree = ast.parse(kind.read_text(encoding="utf-8"))
+    tree.body = [statement for statement in tree.body if "KIND" not in _targets(statement)]
+    imported = modules(kind)
+    imported.pop("medscale.data.download", None)
+    return digest([tree_digest(tree), *(module_digest(file) for file in imported.values())])
+
+
+def _targets(statement: ast.stmt) -> list[str]:
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name)]

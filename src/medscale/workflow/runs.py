@@ -1,0 +1,101 @@
+"""What the rules of training, evaluation and profiling need of a run, as functions of wildcards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medscale.engine.plan import RunPlan
+from medscale.resources import jobs
+from medscale.workflow.graph import Graph
+
+ALONE = 1000  # of the resource `timed`: Snakemake cuts it to the total, so nothing runs beside it
+REPLICATE_FILES = (
+    "spec.json",
+    "history.csv",
+    "timing.json",
+    "predictions.parquet",
+    "environment.json",
+    "model.safetensors",
+)
+
+
+class Runs:
+    """Inputs, settings and resources of a run's jobs.
+
+    Each method takes a rule's wildcards: ``study`` and ``run``, of a replicate also ``seed``.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph, self._config = graph, graph.config
+
+    def spec(self, wildcards: Any) -> str:
+        """Return the plan of a replicate as JSON."""
+        return self._plan(wildcards, wildcards.seed).model_dump_json()
+
+    def train_script(self, wildcards: Any) -> str:
+        """Return the script of a training; detectors have another, so that neither reruns both."""
+        return self._graph.script(self._train_script(wildcards))
+
+    def train_code(self, wildcards: Any) -> str:
+        """Return the digest of that script and of the modules it imports."""
+        return self._graph.code(self._train_script(wildcards))
+
+    def shards(self, wildcards: Any) -> str:
+        """Return the folder of the images that a run is trained on."""
+        return self._graph.shards(wildcards.study, wildcards.run)
+
+    def shards_file(self, wildcards: Any) -> str:
+        """Return the file that is written last into that folder."""
+        return f"{self.shards(wildcards)}/meta.json"
+
+    def replicates(self, wildcards: Any) -> list[str]:
+        """Return the folders of a run's replicates, one per seed."""
+        return self._graph.replicates(wildcards.study, wildcards.run)
+
+    def replicate_files(self, wildcards: Any) -> list[str]:
+        """Return the files of all replicates that the evaluation reads."""
+        folders = self.replicates(wildcards)
+        return [f"{folder}/{file}" for folder in folders for file in REPLICATE_FILES]
+
+    def cpus(self, wildcards: Any) -> int:
+        """Return the CPU cores that a training uses on each node."""
+        return jobs.training_cpus(self._config, self._plan(wildcards))
+
+    def processes(self, wildcards: Any) -> int:
+        """Return the processes that a training starts on each node."""
+        return self._plan(wildcards).procs_per_node
+
+    def gpus(self, wildcards: Any) -> int:
+        """Return the GPUs per node in a run's name, also where CPU processes stand in for them."""
+        plan = self._plan(wildcards)
+        return plan.procs_per_node if plan.run.device == "gpu" else 0
+
+    def timed(self, wildcards: Any) -> int:
+        """Return the share of the resource ``timed`` that a training takes.
+
+        Trainings on GPUs may run at the same time, each on its own cards. On CPUs they would
+        slow each other down and falsify the times, so each of them takes the whole.
+        """
+        return 1 if self._plan(wildcards).backend == "cuda" else ALONE
+
+    def gradcam_option(self, wildcards: Any) -> str:
+        """Return the option for Grad-CAM where the study asks for it; detectors have none."""
+        settings = self._config.study(wildcards.study)
+        runs = {"all": True, "baseline": wildcards.run == settings.baseline, "none": False}
+        is_wanted = runs[settings.evaluate.gradcam] and self._plan(wildcards).detect is None
+        return "--gradcam" if is_wanted else ""
+
+    def profile_spec(self, wildcards: Any) -> str:
+        """Return the plan that a run is profiled by as JSON: that of its first replicate."""
+        seed = self._config.seeds_of(wildcards.study)[0]
+        return self._plan(wildcards, seed).model_dump_json()
+
+    def profile_settings(self, wildcards: Any) -> str:
+        """Return what the profiler records, as JSON."""
+        return self._config.study(wildcards.study).profile.model_dump_json(exclude={"runs"})
+
+    def _train_script(self, wildcards: Any) -> str:
+        return "train.py" if self._plan(wildcards).detect is None else "train_detector.py"
+
+    def _plan(self, wildcards: Any, seed: int | str = 0) -> RunPlan:
+        return self._graph.plan(wildcards.study, wildcards.run, seed)

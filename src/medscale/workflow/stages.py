@@ -1,0 +1,74 @@
+"""What all stages have in common, given to rules in one place: script, digest of code, log, time.
+
+A stage is a rule whose command starts a script. Unless the rule says otherwise
+
+- the script is ``scripts/<rule>.py``;
+- its digest of code is a param, so that Snakemake reruns the stage when the code changes;
+- its log is ``logs/<wildcards>/<rule>.log``, and ``benchmarks/<wildcards>/<rule>.tsv`` holds how
+  long it took. The folders are study and run; another wildcard is the beginning of the name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from medscale.base.code import PACKAGE, ROOT, code_digest, module_digests
+from medscale.base.files import write_json
+from medscale.workflow.graph import Graph
+
+FOLDERS = ("study", "run")
+RECORDS = Path(".snakemake", "code")  # below the workdir, beside Snakemake's own records
+
+
+def complete(rules: Iterable[Any], graph: Graph) -> None:
+    """Complete Snakemake's rules in place.
+
+    Args:
+        rules: all rules of the workflow; those without a command (targets) are left as they are.
+        graph: names the scripts as jobs see them.
+    """
+    for rule in rules:
+        if rule.norun:
+            continue
+        script = rule.params.get("script")
+        if script is None:
+            script = graph.script(f"{rule.name}.py")
+            rule.set_params(script=script)
+        if rule.params.get("code") is None:
+            rule.set_params(code=graph.code(Path(script).name))
+        name = _name(rule)
+        if not rule.log:
+            rule.log_modifier = rule.output_modifier  # Snakemake sets it where a rule has a log
+            rule.set_log(f"logs/{name}.log")
+        if not rule.benchmark and not rule.ruleinfo.localrule:  # local rules take no time
+            rule.benchmark_modifier = rule.output_modifier
+            rule.benchmark = f"benchmarks/{name}.tsv"
+
+
+def code_files(script: str, chapter: str | None = None) -> list[Path]:
+    """Return the script of a stage, and the module that makes a chapter of the report."""
+    files = [ROOT / "scripts" / Path(script).name]
+    return files + ([PACKAGE / "report" / chapter / "make.py"] if chapter is not None else [])
+
+
+def record_code(chapters: Iterable[str], workdir: Path) -> None:
+    """Record which modules the digest of code of each stage stands for.
+
+    Called by Snakemake before its first job, so that a later change can be traced to a module.
+    """
+    stages = [[script] for script in sorted((ROOT / "scripts").glob("*.py"))]
+    stages += [code_files("chapter.py", chapter) for chapter in chapters]
+    for files in stages:
+        record = workdir / RECORDS / f"{code_digest(*files)}.json"
+        if not record.is_file():
+            write_json(record, module_digests(*files))
+
+
+def _name(rule: Any) -> str:
+    """Return the path of a rule's log and times below their folders, with wildcards."""
+    folders = [f"{{{name}}}/" for name in FOLDERS if name in rule.wildcard_names]
+    others = sorted(rule.wildcard_names - set(FOLDERS))
+    prefixes = ["seed{seed}." if name == "seed" else f"{{{name}}}." for name in others]
+    return "".join([*folders, *prefixes, rule.name])

@@ -1,0 +1,119 @@
+"""Digests of code follow what is imported and executed, and nothing else."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medscale.base import code
+from medscale.base.errors import MedscaleError
+
+SCRIPTS = code.ROOT / "scripts"
+PLAIN = '''"""A module."""
+from typing import TYPE_CHECKING
+from medscale.base.files import digest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Box:
+    """A class."""
+
+    side: int = 3
+    """Its side."""
+
+
+def area(box: Box) -> int:
+    """Return the area."""
+    return box.side**2  # square
+'''
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "module.py"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changes"),
+    [
+        ("# square", "# a square", False),
+        ('"""A module."""', '"""Another text."""', False),
+        ('"""Return the area."""', '"""Return\n\n    the area."""', False),
+        ('"""Its side."""', "", False),
+        ("return box.side**2", "return (\n        box.side ** 2\n    )", False),
+        ("import pandas as pd", "import torch", False),
+        ("box.side**2", "box.side**3", True),
+        ("side: int = 3", 'side: int = "3"', True),
+        ("import digest", "import sha256", True),
+    ],
+)
+def test_only_what_is_executed_changes_the_digest(tmp_path, old, new, changes):
+    before = code.module_digest(written(tmp_path, PLAIN))
+    assert old in PLAIN
+    after = code.module_digest(written(tmp_path, PLAIN.replace(old, new)))
+    assert (before != after) is changes
+
+
+def test_modules_are_those_that_are_imported_or_started(tmp_path):
+    script = written(
+        tmp_path,
+        '"""Not medscale.serve.predict."""\n'
+        "from typing import TYPE_CHECKING\n"
+        "from medscale.base import errors\n"
+        "if TYPE_CHECKING:\n    from medscale.report import style\n"
+        "def start():\n    import medscale.base.timing\n"
+        '    return ["-m", "medscale.engine.run"], "medscale.", "medscale.sif"\n',
+    )
+    names = set(code.modules(script))
+    assert {"medscale.base", "medscale.base.errors", "medscale.base.timing"} <= names
+    assert {"medscale.engine", "medscale.engine.run"} <= names
+    assert "medscale" not in names
+    assert not [name for name in names if name.startswith(("medscale.serve", "medscale.report"))]
+
+
+def test_the_file_of_each_stage_is_followed():
+    for script in SCRIPTS.glob("*.py"):
+        names = set(code.modules(script))
+        assert "medscale.base.errors" in names, script
+        assert code.code_digest(script) == code.digest(code.module_digests(script))
+    train = set(code.modules(SCRIPTS / "train.py"))
+    assert "medscale.engine.train.loop" in train
+    assert not [name for name in train if name.startswith(("medscale.serve", "medscale.config"))]
+
+
+def test_a_file_that_cannot_be_followed_is_named(tmp_path):
+    with pytest.raises(MedscaleError, match=r"module\.py: line 1: .*relative import"):
+        code.modules(written(tmp_path, "from . import sibling\n"))
+    with pytest.raises(MedscaleError, match=r"module\.py: invalid syntax"):
+        code.modules(written(tmp_path, "a b\n"))
+
+
+def test_parsed_files_are_kept_for_the_next_process(tmp_path):
+    text = (
+        "from medscale.base import code\n"
+        f"print(code.code_digest({str(SCRIPTS / 'demo_data.py')!r}), len(code._cache()))\n"
+        "code.ast.parse = None\n"
+        f"print(code.code_digest({str(SCRIPTS / 'write_json.py')!r}))\n"
+    )
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)}
+
+    def run(text: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", text]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+
+    first = text.replace("code.ast.parse = None\n", "")
+    cold = run(first)
+    assert cold.returncode == 0, cold.stderr
+    (stored,) = tmp_path.rglob(code.CACHE.name)
+    assert len(json.loads(stored.read_text(encoding="utf-8"))["files"]) > 5
+    warm = run(text)
+    assert warm.returncode == 0, warm.stderr
+    assert cold.stdout.split()[::2] == warm.stdout.split()[::2]
+    stored.write_text("{", encoding="utf-8")
+    assert run(first).stdout == cold.stdout

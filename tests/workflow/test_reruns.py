@@ -1,0 +1,151 @@
+"""A change reruns what it touches and nothing else, and `medscale why` names it beforehand.
+
+The study is a copy of the checkout whose outputs are empty files that `snakemake --touch` has
+recorded as made: Snakemake then decides as after a real study, within seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from medscale.base.code import ROOT
+
+CODE = ("Snakefile", "config.yaml", "reported.yaml", "requirements.lock")
+FOLDERS = ("rules", "scripts", "src", "report", "profiles", "paper")
+CLASSIFIER, DETECTOR = "results/pneumonia/serial_1gpu", "results/pneumonia/serial_1gpu_yolov8n"
+FIGURE = "figures/pneumonia/gradcam.pdf"
+TARGETS = (CLASSIFIER, DETECTOR, FIGURE)
+
+
+@dataclass
+class Checkout:
+    """A copy of the checkout, with a study at demo scale."""
+
+    root: Path
+
+    def run(self, *command: str, code: int = 0) -> str:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, "PYTHONPATH": str(self.root / "src"), "PATH": path}
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=self.root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def planned(self, *settings: str) -> dict[str, int]:
+        """Jobs that Snakemake would run, by rule."""
+        text = self.run("snakemake", "-n", *TARGETS, "--config", "scale=demo", *settings)
+        counts = re.findall(r"^(\w+) +(\d+)$", text, flags=re.M)
+        return {rule: int(count) for rule, count in counts if rule != "total"}
+
+    def why(self, target: str, *options: str, code: int = 0) -> str:
+        return self.run("medscale.cli", "why", target, "--scale", "demo", *options, code=code)
+
+    @contextmanager
+    def edited(self, **changes: tuple[str, str]) -> Iterator[None]:
+        """Replace a text in modules, which are named with `_` for `/`; undo it afterwards."""
+        kept = {}
+        for name, (old, new) in changes.items():
+            path = self.root / "src" / "medscale" / f"{name.replace('__', '/')}.py"
+            kept[path] = path.read_bytes()
+            text = path.read_text(encoding="utf-8")
+            assert old in text, f"{old!r} is not in {path}"
+            path.write_text(text.replace(old, new, 1), encoding="utf-8")
+        try:
+            yield
+        finally:
+            for path, content in kept.items():
+                path.write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    root = tmp_path_factory.mktemp("checkout")
+    for name in CODE:
+        shutil.copy2(ROOT / name, root / name)
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, root / name, ignore=ignored)
+    made = Checkout(root)
+    text = made.run("snakemake", "-n", *TARGETS, "--config", "scale=demo")
+    for files in re.findall(r"^    output: (.*)$", text, flags=re.M):
+        for file in files.split(", "):
+            path = root / "work" / "demo" / file
+            if path.suffix:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text("{}\n", encoding="utf-8")
+            else:
+                path.mkdir(parents=True, exist_ok=True)
+    touch = ("--touch", "--forceall", "--cores", "2", "--config", "scale=demo")
+    made.run("snakemake", *TARGETS, *touch)
+    return made
+
+
+def test_predictor_docstring_caption_and_workers_train_nothing(checkout):
+    with checkout.edited(
+        serve__predict=("\n\n\n", "\n\nCHANGED = 1\n\n\n"),
+        engine__train__loop=('"""', '"""Other words. '),
+        report__gradcam__chapter=("*{study}*", "the study *{study}*"),
+    ):
+        jobs = checkout.planned("dask={workers: 1}")
+    assert not {"index", "shards", "plan", "train"} & jobs.keys()
+
+
+def test_a_figure_is_made_again_by_its_chapter_alone(checkout):
+    with checkout.edited(report__gradcam__make=("\n\n\n", "\n\nCHANGED = 1\n\n\n")):
+        assert checkout.planned() == {"gradcam_report": 1}
+        text = checkout.why(FIGURE)
+    assert "src/medscale/report/gradcam/make.py has changed" in text
+    assert "Jobs that would run: gradcam_report 1; 1 in all." in text
+
+
+def test_a_line_of_the_training_loop_trains_again_and_why_says_so(checkout):
+    with checkout.edited(engine__train__loop=("\n\n\n", "\n\nCHANGED = 1\n\n\n")):
+        assert checkout.planned()["train"] == 2
+        text = checkout.why(CLASSIFIER)
+    assert "src/medscale/engine/train/loop.py has changed (directly concerned: train 1)" in text
+    assert "Jobs that would run: train 1, evaluate 1; 2 in all." in text
+    assert re.search(r"Expected cost: [\d.]+ min .* [\d.]+ device-hours, [\d.]+ USD", text)
+    assert not [line for line in text.splitlines() if "has changed" in line and "loop" not in line]
+
+
+def test_detection_and_classification_are_trained_by_their_own_code(checkout):
+    with checkout.edited(engine__detect__task=("\n\n\n", "\n\nCHANGED = 1\n\n\n")):
+        assert checkout.planned()["train"] == 1
+        assert "engine/detect/task.py has changed" in checkout.why(DETECTOR)
+    with checkout.edited(engine__models__small=("\n\n\n", "\n\nCHANGED = 1\n\n\n")):
+        assert "up to date" not in checkout.why(CLASSIFIER)
+
+
+def test_why_names_settings_missing_files_and_wrong_targets(checkout, tmp_path):
+    changes = tmp_path / "changes.yaml"
+    changes.write_text("studies: {pneumonia: {split: {train: 0.6, test: 0.3}, recipe: {lr: 0.5}}}")
+    text = checkout.why(CLASSIFIER, "--configfile", str(changes))
+    for line in ("split.train: 0.7 -> 0.6", "split.test: 0.2 -> 0.3", "recipe.lr: 0.001 -> 0.5"):
+        assert line in text
+    assert f"{CLASSIFIER} is up to date." in checkout.why(CLASSIFIER)
+    never = checkout.why("results/pneumonia/ddp_2gpu")
+    assert "outputs were never made (directly concerned: plan 1, train 1, evaluate 1)" in never
+    weights = checkout.root / "work/demo/runs/pneumonia/serial_1gpu/seed1/model.safetensors"
+    shutil.rmtree(checkout.root / "work/demo" / CLASSIFIER)
+    kept = weights.rename(weights.with_suffix(".kept"))
+    missing = checkout.why(CLASSIFIER)
+    kept.rename(weights)
+    assert "model.safetensors is missing, though it was made before" in missing
+    assert "no rule makes such a file" in checkout.why("figures/typo", code=2)
+    assert "there is no study 'nix'" in checkout.why("results/nix/serial_1cpu", code=2)
