@@ -191,7 +191,7 @@ def test_a_failing_process_ends_the_others_with_its_own_error(study: Path) -> No
 
 
 def test_what_loading_cannot_compare_is_told(study: Path, tmp_path: Path) -> None:
-    with pytest.raises(MedscaleError, match="no like in torchvision"):
+    with pytest.raises(MedscaleError, match="torchvision has neither"):
         changes(Augment(noise=0.1))
     with pytest.raises(MedscaleError, match="too few for 64 processes"):
         choose(
