@@ -20,8 +20,8 @@ from bench.contest import alone, judge, ratio, show, take_turns
 from bench.inputs import make_shards
 from bench.others import BATCH, OTHERS, Epoch
 from medscale.base.errors import MedscaleError, tell_user
-from medscale.config.sections import Preprocess
 from medscale.data.loader import Loader
+from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards
 from medscale.engine.plan import Augment, Crop
 from medscale.measure.loaders import Batch, Photographs, Preprocessed, by_dataloader

@@ -23,12 +23,11 @@ from bench.contest import listed
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError, tell_user
 from medscale.base.files import read_json, write_csv, write_json
-from medscale.config.sections import Preprocess, Source, Split
 from medscale.data import lookalike
 from medscale.data.build import build_shards
 from medscale.data.index import INDEX, build_index
 from medscale.data.kind import scan
-from medscale.data.settings import Dask
+from medscale.data.settings import Dask, Preprocess, Source, Split
 from medscale.engine.plan import Augment
 from medscale.report import style
 from medscale.report.names import LOOKS

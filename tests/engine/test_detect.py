@@ -24,9 +24,9 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json, write_parquet
 from medscale.config.configuration import Config, load
 from medscale.config.planning import plan
-from medscale.config.sections import Preprocess
 from medscale.data import boxes as data_boxes
 from medscale.data.boxes import SIDES, padded, relative
+from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards
 from medscale.engine.detect import extra
 from medscale.engine.detect.loader import BoxLoader, flip, with_boxes

@@ -128,7 +128,7 @@ def test_only_a_failure_that_says_so_asks_for_more(tmp_path: Path) -> None:
 
 
 def test_out_of_memory_in_our_own_words_is_understood() -> None:
-    source = (ROOT / "src/medscale/parallel/launch.py").read_text(encoding="utf-8")
+    source = (ROOT / "src/medscale/engine/parallel/failures.py").read_text(encoding="utf-8")
     assert "out-of-memory killer" in source
     assert jobs.OUT_OF_MEMORY.search(
         "ended by SIGKILL (the system's out-of-memory killer does that: use a smaller batch)"
@@ -191,17 +191,18 @@ def test_several_nodes_are_started_by_srun_with_the_image_on_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("medscale.resources.submit.signal.signal", lambda *_: None)
-    there = Submission(Graph(STATED), "containers/medscale-0.sif", IN_IMAGE)
-    assert there.start("glaucoma", "ddp_4gpu") == ""
-    assert there.start("glaucoma", "ddp_8gpu").startswith(
+    one, two = (SimpleNamespace(study="glaucoma", run=f"ddp_{n}gpu") for n in (4, 8))
+    submission = Submission(Graph(STATED), "containers/medscale-0.sif", IN_IMAGE)
+    assert submission.start(one) == ""
+    assert submission.start(two).startswith(
         "srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=32 "
     )
-    assert there.start("glaucoma", "ddp_8gpu").endswith("--nv containers/medscale-0.sif ")
-    assert there.start_dask() == ""
-    assert (
-        Submission(Graph({}), "containers/medscale-0.sif", IN_IMAGE).start("glaucoma", "ddp_8gpu")
-        == ""
-    )
+    assert submission.start(two).endswith("--nv containers/medscale-0.sif ")
+    assert submission.train_image(one) == "containers/medscale-0.sif"
+    assert submission.train_image(two) is None
+    assert submission.start_dask() == ""
+    local = Submission(Graph({}), "containers/medscale-0.sif", IN_IMAGE)
+    assert local.start(two) == ""
 
 
 def test_dask_workers_are_started_in_the_image_by_the_host(monkeypatch: pytest.MonkeyPatch) -> None:

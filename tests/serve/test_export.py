@@ -22,9 +22,10 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import sha256, write_parquet
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.config.sections import Export, Latency, Preprocess
+from medscale.config.sections import Export, Latency
 from medscale.data import metadata
 from medscale.data.prepare import prepare
+from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards, seal, write_chunk
 from medscale.engine.models.registry import build
 from medscale.evaluate.evaluation import RESAMPLES as OF_RUNS

@@ -28,13 +28,13 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json, write_parquet
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.config.sections import Preprocess, Split
 from medscale.data import boxes as data_boxes
 from medscale.data.build import read_image
 from medscale.data.demo.xray import dicom_file
 from medscale.data.images import Unreadable
 from medscale.data.inventory import make_inventory
 from medscale.data.prepare import prepare
+from medscale.data.settings import Preprocess, Split
 from medscale.data.shards import Shards, seal, write_chunk
 from medscale.engine.detect.task import Detection
 from medscale.evaluate import evaluate

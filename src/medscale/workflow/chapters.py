@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from medscale.base.code import code_digest
 from medscale.base.files import write_text
 from medscale.report.chapter import Chapter
-from medscale.report.chapters import CHAPTERS, chapters_of
+from medscale.report.chapters import CHAPTERS, chapters_of, settings_of
 from medscale.workflow.stages import code_files
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Report:
 
     def arguments(self, chapter: Chapter, wildcards: Any) -> str:
         """Return the arguments of a chapter's ``make`` as JSON."""
-        settings = chapter.settings(self.config, _study(wildcards))
+        settings = settings_of(chapter, self.config, _study(wildcards))
         return json.dumps({**self._inputs(chapter, wildcards), **settings}, sort_keys=True)
 
     def outputs(self, chapter: Chapter) -> list[Any]:

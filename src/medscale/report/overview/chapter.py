@@ -24,19 +24,15 @@ def inputs(config: Config, study: str) -> Inputs:
 
 
 def settings(config: Config, study: str) -> dict[str, Any]:
-    """Return the study's section and the names of its chapters."""
-    from medscale.report.chapters import chapters_of  # its list holds this declaration, too
-
-    return {
-        "section": config.study(study).model_dump(mode="json"),
-        "chapters": [chapter.name for chapter in chapters_of(config, study)],
-    }
+    """Return the study's section."""
+    return {"section": config.study(study).model_dump(mode="json")}
 
 
 CHAPTER = Chapter(
     "overview",
     inputs,
     settings,
+    lists_chapters=True,
     figures={
         "samples": "Images of the study *{study}* after preprocessing and before augmentation. "
         "Where classes are few, there is a row for each.",
