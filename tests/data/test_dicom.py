@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydicom import dcmread
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1
@@ -136,6 +137,71 @@ def test_deep_grey_takes_its_own_range_without_a_window() -> None:
     signed = (DEEP.astype(int) - 9000).astype(np.int16)
     assert np.array_equal(decode(dicom(signed)), decode(dicom(DEEP)))
     assert decode(dicom(np.full((4, 6), 700, np.uint16))).max() == 0
+
+
+def test_signed_values_do_not_overflow() -> None:
+    ramp = np.linspace(-32768, 32767, 1200).round().astype(np.int16).reshape(30, 40)
+    assert np.array_equal(decode(dicom(ramp))[..., 0], spread(ramp, -32768, 32767))
+    few = (GREY.astype(int) - 128).astype(np.int8)
+    assert np.array_equal(decode(dicom(few))[..., 0], spread(few, int(few.min()), int(few.max())))
+
+
+@pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(
+    ("dtype", "filled", "headers"),
+    [
+        (np.int16, [-2000], {"PixelPaddingValue": -2000}),
+        (np.uint16, [65535], {"PixelPaddingValue": 65535}),
+        (np.uint16, [0, 3, 9], {"PixelPaddingValue": 9, "PixelPaddingRangeLimit": 0}),
+        (np.int16, [-900, -2000], {"PixelPaddingValue": -2000, "PixelPaddingRangeLimit": -900}),
+    ],
+)
+def test_padding_is_black_and_no_part_of_the_range(
+    dtype: type, filled: list[int], headers: dict[str, int], kind: str
+) -> None:
+    values = (DEEP // 100 + 900).astype(dtype)
+    inside = spread(values[5:], values[5:].min(), values[5:].max())
+    for row in range(5):
+        values[row] = filled[row % len(filled)]
+    data = dicom(values, PhotometricInterpretation=kind, **headers)
+    shown = decode(data)[..., 0]
+    # Some writers record a negative value as the unsigned one of the same 16 bits.
+    assert np.array_equal(decode(data.replace(b"\x20\x01SS", b"\x20\x01US"))[..., 0], shown)
+    assert np.array_equal(shown[5:], 255 - inside if kind == "MONOCHROME1" else inside)
+    assert not shown[:5].any()
+
+
+def test_unused_bits_play_no_part() -> None:
+    overlay = DEEP.astype(np.uint16) & 0xFFF
+    shown = decode(dicom(overlay | 0x8000, BitsStored=12))[..., 0]
+    assert np.array_equal(shown, spread(overlay, overlay.min(), overlay.max()))
+
+
+def test_floating_point_pixels() -> None:
+    data = dcmread(io.BytesIO(dicom(DEEP)))
+    del data.PixelData, data.BitsStored, data.HighBit, data.PixelRepresentation
+    values = DEEP.astype(np.float32) / 7 - 500
+    values[0, :3] = [np.nan, np.inf, -np.inf]
+    data.BitsAllocated, data.FloatPixelData = 32, values.tobytes()
+    file = io.BytesIO()
+    data.save_as(file)
+    shown = decode(file.getvalue())[..., 0]
+    finite = values[np.isfinite(values)]
+    wanted = spread(values[1:], float(finite.min()), float(finite.max()))
+    assert np.abs(shown[1:] - wanted).max() <= 1
+    assert shown[0, :3].tolist() == [0, 255, 0]
+
+
+def test_a_jpeg_within_that_lost_data_is_refused() -> None:
+    pixels = np.asarray(picture(3, (400, 300)))
+    for values, stream in (
+        (pixels, encoded(Image.fromarray(pixels), "JPEG")),
+        (pixels[..., 0], jpeg(pixels[..., 0])),
+    ):
+        lost = stream[: len(stream) * 6 // 10] + b"\xff\xd9"
+        with pytest.raises(Unreadable, match="libjpeg") as caught:
+            decode(dicom(values, lost, JPEGBaseline8Bit))
+        assert caught.value.reason == TRUNCATED
 
 
 def test_the_window_applies_after_the_rescale() -> None:

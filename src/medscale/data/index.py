@@ -18,7 +18,7 @@ from medscale.base.log import log
 from medscale.data import audit, split
 from medscale.data.audit import EXCLUDED, KEPT, audit_rows
 from medscale.data.cluster import client
-from medscale.data.frames import file_of
+from medscale.data.frames import SEVERAL, file_of
 from medscale.data.inventory import COLUMNS, Inventory
 from medscale.data.kind import scan
 from medscale.data.settings import Dask, Source, Split
@@ -146,6 +146,7 @@ def summarize(
         "split": division.model_dump(mode="json"),
         "notes": [
             *inventory.notes,
+            *_note_on_frames(kept),
             *_note_on_look_alikes(similar),
             *_notes_on_published_split(index, left_out, division),
             *_notes_on_leaks(index, division),
@@ -157,6 +158,16 @@ def summarize(
             ),
         ],
     }
+
+
+def _note_on_frames(kept: pd.DataFrame) -> list[str]:
+    """Return a note on files with several frames or pages, where there are any."""
+    several = kept.loc[kept["reason"] == SEVERAL, "detail"]
+    if several.empty:
+        return []
+    every = int(several.str.startswith("all").sum())
+    used = "all are used as images of one patient" if every else "one of each is used"
+    return [f"{len(several)} files have several frames or pages: {used} (source.frames)."]
 
 
 def _notes_on_published_split(

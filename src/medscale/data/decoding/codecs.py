@@ -36,8 +36,8 @@ def decode_frame(stream: bytes, runner: DecodeRunner) -> bytes:
     if runner.transfer_syntax in JPEG_LS:
         samples = imagecodecs.jpegls_decode(stream)
     else:
-        space = {} if runner.samples_per_pixel == 1 else {"colorspace": "RGB"}
-        samples = imagecodecs.jpeg8_decode(stream, **space, outcolorspace=space.get("colorspace"))
+        space = None if runner.samples_per_pixel == 1 else "RGB"  # the same twice: not converted
+        samples = imagecodecs.jpeg8_decode(stream, colorspace=space, outcolorspace=space)
     runner.set_option("bits_allocated", 8 * samples.dtype.itemsize)
     if samples.ndim == 3:
         runner.set_option("planar_configuration", 0)
