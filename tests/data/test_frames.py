@@ -19,8 +19,8 @@ from medscale.data.build import make_chunk
 from medscale.data.frames import chosen, file_of, read_frame
 from medscale.data.images import decode
 from medscale.data.index import make_index, summarize
-from medscale.data.preprocess import preprocess
 from medscale.data.kind import scan
+from medscale.data.preprocess import preprocess
 
 FRAMES = np.stack([smooth(seed, 64, 64, 1, 12)[..., 0] for seed in (1, 2, 3)])
 WINDOW = {"BitsStored": 12, "WindowCenter": "2048", "WindowWidth": "4096"}

@@ -256,12 +256,12 @@ def test_wrong_options_and_classes(tmp_path: Path) -> None:
     root = archives(tmp_path)
     with pytest.raises(
         MedscaleError,
-        match="has the option allow_missing: False . True; found in source.options: seed",
+        match=r"has the option allow_missing: False . True; found in source.options: seed",
     ):
         isic(root, seed=1)
     with pytest.raises(
         MedscaleError,
-        match="allow_missing: False . True; found in source.options: allow_missing: yes",
+        match=r"allow_missing: False . True; found in source.options: allow_missing: yes",
     ):
         isic(root, allow_missing="yes")
     with pytest.raises(MedscaleError, match=r"classes of ISIC 2017 are nevus, .* not naevus"):

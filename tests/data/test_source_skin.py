@@ -127,7 +127,7 @@ def test_missing_empty_and_incomplete_downloads_say_how_to_get_it(tmp_path: Path
 
 def test_options_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        MedscaleError, match="dataset kind skin has no options; found in source.options: seed"
+        MedscaleError, match=r"dataset kind skin has no options; found in source.options: seed"
     ):
         scan(
             Source(kind="skin", path=class_tree(tmp_path, {"a": 2, "b": 2}), options={"seed": 1}),

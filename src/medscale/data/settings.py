@@ -14,13 +14,13 @@ from medscale.base.section import Strict
 
 
 class Source(Strict):
-    """A study's raw images."""
+    """Folder of a study's raw images, and the dataset kind that lists them."""
 
     kind: str = Field(description="dataset kind: name of a module of medscale.data.kinds")
     path: Path | None = Field(
         None, description="None: data/raw/<study> below the workdir; relative: from the root"
     )
-    of: str | None = Field(None, description="name of another study with the same raw images")
+    of: str | None = Field(None, description="another study whose raw images these are")
     synthetic: bool = Field(
         False, description="the raw images are generated (demo) in data/raw/<study>"
     )
@@ -31,7 +31,7 @@ class Source(Strict):
     options: dict[str, Any] = Field({}, description="options of the kind, or of its generator")
 
     @model_validator(mode="after")
-    def _check_path(self) -> Source:
+    def _generated_in_place(self) -> Source:
         if self.synthetic and self.path is not None:
             raise ValueError("a synthetic source has no path: it is generated below the workdir")
         if self.of is not None and self.path is not None:
@@ -40,7 +40,7 @@ class Source(Strict):
 
 
 class Split(Strict):
-    """The division into splits: by patient and near-duplicate, at random, or as published."""
+    """Division of images: grouped by patient and near-duplicate, at random, or as published."""
 
     mode: Literal["grouped", "random", "published"] = "grouped"
     balance: bool = Field(
@@ -71,12 +71,12 @@ class Clahe(Strict):
 
 
 class Preprocess(Strict):
-    """Preprocessing before training; all images become uint8 RGB of size x size."""
+    """Processing of each image before training; all become uint8 RGB of size x size."""
 
     size: int = Field(224, ge=8)
     fit: Literal["stretch", "cover"] = Field(
         "stretch",
-        description="stretch: the whole image; cover: short side to size, then the middle square",
+        description="stretch: the whole image; cover: short side to size, keep the middle square",
     )
     clahe: Clahe | None = None
     gamma: float | None = Field(None, gt=0)
@@ -84,8 +84,7 @@ class Preprocess(Strict):
     margin: float = Field(
         1.0,
         ge=1,
-        description="an image is first shrunk to 1/2, 1/4 or 1/8 while both sides stay at least "
-        "this many times size",
+        description="first shrink to 1/2, 1/4 or 1/8 while both sides stay so many times size",
     )
     chunk: int | None = Field(
         None,
@@ -101,7 +100,7 @@ class Preprocess(Strict):
 
 
 class Datasheet(Strict):
-    """Answers to the questions on a dataset of Gebru et al. (2021); None is unknown."""
+    """Answers of a datasheet (Gebru et al. 2021); None is unknown."""
 
     name: str | None = None
     origin: str | None = None
@@ -118,7 +117,7 @@ class Datasheet(Strict):
 
 
 class Dask(Strict):
-    """Workers of preprocessing: a local cluster, a running scheduler, or SLURM jobs."""
+    """Workers of preprocessing: processes here, a scheduler's address, or SLURM jobs."""
 
     workers: int | None = Field(
         None, ge=1, description="None: one a core (local), required for slurm"
@@ -126,4 +125,4 @@ class Dask(Strict):
     scheduler: str = Field(
         "local", description="'local', 'slurm', or an address such as tcp://host:8786"
     )
-    slurm: dict[str, Any] = Field({}, description="arguments of dask-jobqueue's SLURMCluster")
+    slurm: dict[str, Any] = {}
