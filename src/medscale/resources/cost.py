@@ -30,6 +30,7 @@ from medscale.resources.machines import DeviceKind, Expected, Network
 TRAFFIC = 6
 # Weights, gradients and Adam's two moments in memory; a checkpoint has all but the gradients.
 STATES, STORED_STATES = 4, 3
+FROZEN_GRADIENTS = 0.3  # share of the parameters that have gradients if blocks are frozen
 UNKNOWN_CLASSES = 40
 
 
@@ -152,52 +153,41 @@ def image_seconds(config: Config, plan: RunPlan) -> float:
     kind, net = device(config, plan), network(config, plan)
     tflops = kind.tflops_amp if plan.run.amp else kind.tflops
     width = 2 if plan.run.amp else 4  # bytes of a number
-    forward = net.gflops / (1e3 * tflops) + TRAFFIC / 3 * width * net.activations_m / (
-        1e3 * kind.memory_gb_s
-    )
+    traffic = TRAFFIC / 3 * width * net.activations_m
+    forward = net.gflops / (1e3 * tflops) + traffic / (1e3 * kind.memory_gb_s)
     return config.cost.trained[plan.model.trained] * forward / (kind.share * net.share)
 
 
 def allreduce_seconds(config: Config, plan: RunPlan) -> float:
     """Return the seconds of one ring all-reduce of the gradients, times the strategy's traffic."""
-    ways = plan.run.replicas
-    if ways == 1:
+    replicas = plan.run.replicas
+    if replicas == 1:
         return 0.0
     link = device(config, plan).link_gb_s
     link = link if plan.nodes == 1 else min(link, config.cost.network_gb_s)
-    trained = network(config, plan).parameters_m * (1 if plan.model.trained == "all" else 0.3)
-    bytes_each = 4e6 * trained / plan.run.stages
-    return (
-        STRATEGIES[plan.run.strategy].costs.traffic
-        * 2
-        * (ways - 1)
-        / ways
-        * bytes_each
-        / (1e9 * link)
-    )
+    trained_share = 1 if plan.model.trained == "all" else FROZEN_GRADIENTS
+    gradients = 4e6 * (network(config, plan).parameters_m * trained_share) / plan.run.stages
+    traffic = STRATEGIES[plan.run.strategy].costs.traffic
+    return traffic * 2 * (replicas - 1) / replicas * gradients / (1e9 * link)
 
 
 def step_seconds(config: Config, plan: RunPlan) -> float:
     """Return the seconds of one optimizer step over the global batch."""
-    kind, run, many = device(config, plan), plan.run, plan.parallel.microbatches
-    ways = config.cost.strategies[run.strategy]
-    kept, syncs = (ways.share, ways.syncs) if run.devices > 1 else (1.0, 0.0)
+    cost, kind, run = config.cost, device(config, plan), plan.run
+    strategy = cost.strategies[run.strategy]
+    speed, syncs = (strategy.share, strategy.syncs) if run.devices > 1 else (1.0, 0.0)
     share = math.ceil(plan.global_batch / run.replicas)  # images of a replica
-    compute = share * image_seconds(config, plan) / run.stages / kept
+    compute = share * image_seconds(config, plan) / run.stages / speed
     if run.stages > 1:  # a pipeline idles while it fills and drains
-        compute *= (many + run.stages - 1) / many
+        microbatches = plan.parallel.microbatches
+        compute *= (microbatches + run.stages - 1) / microbatches
     if run.mp:
-        compute, syncs = (
-            compute / config.cost.strategies["mp"].share,
-            syncs + config.cost.strategies["mp"].syncs,
-        )
-    compute = max(compute, kind.step_ms / 1000, share / run.stages / config.cost.load_per_process)
+        pipeline = cost.strategies["mp"]
+        compute, syncs = compute / pipeline.share, syncs + pipeline.syncs
+    # Neither the launch of kernels nor the loading of images can be faster than these limits.
+    compute = max(compute, kind.step_ms / 1000, share / run.stages / cost.load_per_process)
     compute *= 1 + kind.contention * (run.devices - 1)
-    return (
-        compute
-        + syncs * kind.sync_ms / 1000
-        + config.cost.exposed * allreduce_seconds(config, plan)
-    )
+    return compute + syncs * kind.sync_ms / 1000 + cost.exposed * allreduce_seconds(config, plan)
 
 
 def images_per_second(config: Config, plan: RunPlan) -> float:
