@@ -58,10 +58,10 @@ def _look(data: bytes) -> tuple[int, int, bytes]:
         reduce = reduction(*size, 2 * lookalike.SIDE)
         pixels = decode(data, reduce)
         if (pixels.shape[1], pixels.shape[0]) == tuple(-(-side // reduce) for side in size):
-            return *size, lookalike.thumbnail(pixels)
+            return *size, lookalike.signature(pixels)
     pixels = decode(data)
     height, width = pixels.shape[:2]
-    return width, height, lookalike.thumbnail(pixels)
+    return width, height, lookalike.signature(pixels)
 
 
 def read_all(
@@ -116,7 +116,7 @@ def _images(rows: pd.DataFrame, near_duplicates: bool) -> np.ndarray:
         return images
     thumbnails = rows.loc[~rows.duplicated("sha256"), "_thumbnail"]
     links = lookalike.pairs(
-        np.frombuffer(b"".join(thumbnails), np.uint8).reshape(-1, *lookalike.SHAPE)
+        np.frombuffer(b"".join(thumbnails), np.uint8).reshape(-1, lookalike.BYTES)
     )
     return lookalike.components(len(thumbnails), links)[images]
 
