@@ -15,7 +15,7 @@ from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError, tell_user
 from medscale.base.files import write_csv
 from medscale.data.images import read_rgb
-from medscale.data.lookalike import CONTRAST, SHAPE, components, contrast, pairs, thumbnail
+from medscale.data.lookalike import BYTES, RELIEF, analysed, components, pairs, signature
 
 
 def encoded(image: np.ndarray, quality: int = 90) -> np.ndarray:
@@ -49,9 +49,9 @@ CROPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def thumbnails(images: list[np.ndarray]) -> np.ndarray:
-    """Return thumbnails of images, uint8, shape N,SIDE,SIDE."""
-    return np.frombuffer(b"".join(map(thumbnail, images)), np.uint8).reshape(-1, *SHAPE)
+def signatures(images: list[np.ndarray]) -> np.ndarray:
+    """Return signatures of images, uint8, shape (N, BYTES)."""
+    return np.frombuffer(b"".join(map(signature, images)), np.uint8).reshape(-1, BYTES)
 
 
 def merged(found: np.ndarray, count: int) -> set[tuple[int, int]]:
@@ -70,12 +70,12 @@ def measure(name: str, images: list[np.ndarray]) -> pd.DataFrame:
     stripes are never joined.
     ``merged`` counts pairs besides those joined among the originals alone (``merged_originals``).
     """
-    originals = thumbnails(images)
-    shown = contrast(originals) >= CONTRAST
+    originals = signatures(images)
+    shown = analysed(originals)[0] >= RELIEF
     known = merged(pairs(originals), len(images))
     rows = []
     for kind, copied in {**COPIES, **CROPS}.items():
-        both = np.concatenate([originals, thumbnails([copied(image) for image in images])])
+        both = np.concatenate([originals, signatures([copied(image) for image in images])])
         found = pairs(both)
         part = components(len(both), found)
         joined = (part[: len(images)] == part[len(images) :])[shown]

@@ -110,11 +110,11 @@ def loading(folder: Path, dask: Dask) -> dict[str, float]:
 
 
 def near_duplicates(folder: Path, dask: Dask) -> dict[str, float]:
-    """Return the seconds to find near-duplicates among thumbnails of as many pictures."""
+    """Return the seconds to find near-duplicates among signatures of as many pictures."""
     count = read_json(folder / "count.json")
-    thumbnails = b"".join(lookalike.thumbnail(picture) for picture in pictures(count, SIZE))
+    signatures = b"".join(lookalike.signature(picture) for picture in pictures(count, SIZE))
     start = perf_counter()
-    found = lookalike.pairs(np.frombuffer(thumbnails, np.uint8).reshape(-1, *lookalike.SHAPE))
+    found = lookalike.pairs(np.frombuffer(signatures, np.uint8).reshape(-1, lookalike.BYTES))
     seconds = perf_counter() - start
     if len(found) < count // COPY:
         raise MedscaleError(f"{len(found)} pairs of look-alikes found of {count // COPY}")
@@ -191,7 +191,7 @@ def draw(table: pd.DataFrame) -> Figure:
 def main(
     images: list[int] = typer.Option([1_000, 10_000, 100_000], help="numbers of images"),
     hashes: list[int] = typer.Option(
-        [250_000], help="further numbers of thumbnails for near-duplicates alone"
+        [250_000], help="further numbers of images for near-duplicates alone"
     ),
     workers: int = typer.Option(len(os.sched_getaffinity(0)), help="Dask workers"),
     to: Path = typer.Option(ROOT / "docs", help="where scale.csv and scale.png are written"),

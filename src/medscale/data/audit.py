@@ -43,7 +43,7 @@ Fact = tuple[
 # Columns with an underscore are temporary: a dataset's metadata may have columns of the same name.
 FACTS = [
     *("path", "sha256", "width", "height"),
-    *("_reason", "_detail", "_header", "_thumbnail", "_frame", "_frames"),
+    *("_reason", "_detail", "_header", "_signature", "_frame", "_frames"),
 ]
 
 
@@ -53,7 +53,7 @@ def inspect(root: str, path: str, which: str = frames.FIRST) -> list[Fact]:
     Returns:
         A ``FACTS`` tuple for each frame: digest (``frames.frame_digest``); width and height in
         pixels as displayed (EXIF applied); reason and detail if the file gives no pixels; the facts
-        in the headers of a DICOM file; the thumbnail; the frame's number; and the number of the
+        in the headers of a DICOM file; the signature; the frame's number; and the number of the
         file's frames.
     """
     sha256 = None
@@ -65,8 +65,8 @@ def inspect(root: str, path: str, which: str = frames.FIRST) -> list[Fact]:
         for frame in frames.chosen(which, count):
             pixels, width, height = decode_reduced(data, 2 * lookalike.SIDE, frame=frame)
             size = width, height
-            thumbnail, digest = lookalike.thumbnail(pixels), frames.frame_digest(sha256, frame)
-            frame_facts.append((path, digest, *size, None, None, facts, thumbnail, frame, count))
+            signature, digest = lookalike.signature(pixels), frames.frame_digest(sha256, frame)
+            frame_facts.append((path, digest, *size, None, None, facts, signature, frame, count))
         return frame_facts
     except Unreadable as error:
         return [(path, sha256, 0, 0, error.reason, error.detail, None, None, 0, 1)]
@@ -122,7 +122,7 @@ def clean(
     labels = rows.groupby("sha256")["label"].transform("nunique")
     conflicts = _same_bytes(rows, rows[labels > 1], CONFLICT)
     rows = rows[labels == 1]
-    rows = rows.assign(alike=_similarity(rows, near_duplicates)).drop(columns="_thumbnail")
+    rows = rows.assign(alike=_similarity(rows, near_duplicates)).drop(columns="_signature")
     rows = grouped(rows)
     repeated = rows.duplicated(["sha256", "split_published"] if published else ["sha256"])
     copies = _same_bytes(rows[~repeated], rows[repeated], DUPLICATE)
@@ -135,9 +135,9 @@ def _similarity(rows: pd.DataFrame, near_duplicates: bool) -> np.ndarray:
     images = pd.factorize(rows["sha256"])[0]
     if not near_duplicates or rows.empty:
         return images
-    thumbnails = b"".join(rows.loc[~rows.duplicated("sha256"), "_thumbnail"])
-    pixels = np.frombuffer(thumbnails, np.uint8).reshape(-1, *lookalike.SHAPE)
-    return lookalike.components(len(pixels), lookalike.pairs(pixels))[images]
+    signatures = b"".join(rows.loc[~rows.duplicated("sha256"), "_signature"])
+    packed = np.frombuffer(signatures, np.uint8).reshape(-1, lookalike.BYTES)
+    return lookalike.components(len(packed), lookalike.pairs(packed))[images]
 
 
 def grouped(rows: pd.DataFrame) -> pd.DataFrame:
