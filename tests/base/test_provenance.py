@@ -172,9 +172,9 @@ def test_a_synthetic_study_s_datasheet_says_so(tmp_path):
     make_index(tmp_path / "data", ["a", "b"], images=20)
     said = sheet(tmp_path, source={"kind": "smdg", "synthetic": True})
     assert "**All images are synthetic**" in said
-    assert "synthetic images, in this dataset" in (tmp_path / "tables" / "glaucoma" / "datasheet.csv").read_text(
-        encoding="utf-8"
-    )
+    assert "synthetic images, in this dataset" in (
+        tmp_path / "tables" / "glaucoma" / "datasheet.csv"
+    ).read_text(encoding="utf-8")
 
 
 def test_the_kind_of_each_configured_study_has_a_datasheet_and_a_sentence_for_the_paper():
