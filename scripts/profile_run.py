@@ -27,22 +27,17 @@ def main(
     if run_plan.detect is not None:
         require()
     write_json(spec, run_plan.model_dump(mode="json"))
-    options = {
-        "--spec": spec,
-        "--shards": shards,
-        "--out": out,
-        "--settings": settings,
-        "--log": log_file,
-    }
-    arguments = [str(part) for option in options.items() for part in option]
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # no warnings of the tracer without a GPU
+    paths = {"--spec": spec, "--shards": shards, "--out": out, "--log": log_file}
+    # Without it the tracer warns of GPUs that are missing.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     try:
-        launch(run_plan, "medscale.measure.profiling.worker", arguments, cards.reserve)
+        worker = "medscale.measure.profiling.worker"
+        launch(run_plan, worker, {**paths, "--settings": settings}, cards.reserve)
     except Stopped:
         raise MedscaleError(
             f"profiling {run_plan.run.name} was stopped; the same command begins again"
         ) from None
-    shutil.rmtree(out / "checkpoints")  # the lock, and the cut of a pipeline
+    shutil.rmtree(out / "checkpoints")  # it holds the lock, and the cut of a pipeline
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ from medscale.base.files import read_json
 from medscale.engine.parallel.launch import launch
 from medscale.resources import cards
 plan = RunPlan.model_validate(read_json(sys.argv[2]))
-tell_user(launch)(plan, "faulty_worker", sys.argv[1:], cards.reserve)
+options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+tell_user(launch)(plan, "faulty_worker", options, cards.reserve)
 """
 
 
@@ -38,7 +39,8 @@ def run_faulty(
     training, fault: str, run: str = "ddp_2cpu", **changes
 ) -> subprocess.CompletedProcess[str]:
     arguments = training.command(run, **changes)[2:]
-    environment = os.environ | {"FAULT": fault, "PYTHONPATH": str(Path(__file__).parents[1])}
+    search = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    environment = os.environ | {"FAULT": fault, "PYTHONPATH": search}
     command = [sys.executable, "-c", LAUNCH, *arguments]
     return subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, timeout=200)
 
@@ -156,4 +158,4 @@ def test_a_run_over_two_nodes_without_a_meeting_point_is_told_so(training, monke
     monkeypatch.delenv("SLURM_STEP_NODELIST", raising=False)
     plan = a_plan(training, "ddp_2cpu", node={"cpus": 1, "gpus": 0})
     with pytest.raises(MedscaleError, match="runs on 2 nodes"):
-        launch(plan, "worker", [], cards.reserve)
+        launch(plan, "worker", {}, cards.reserve)

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -44,16 +44,16 @@ Reserve = Callable[[str, int], AbstractContextManager[None]]
 def launch(
     plan: RunPlan,
     module: str,
-    arguments: list[str],
+    options: Mapping[str, object],
     reserve: Reserve,
     rendezvous: str | None = None,
 ) -> None:
-    """Run ``python -m module arguments`` once per device, as torchrun does, and wait for all.
+    """Run ``python -m module`` once per device, as torchrun does, and wait for all.
 
     Args:
         plan: the run, which decides the number of processes and nodes.
         module: dotted name of the worker's module.
-        arguments: command line of the worker.
+        options: command line of the worker, by option.
         reserve: hold GPUs of this machine; called with the run's name and the number of GPUs.
         rendezvous: ``host:port`` where the nodes of a run over several nodes meet; the function is
             then called once per node. In a SLURM job step the address is derived.
@@ -71,26 +71,31 @@ def launch(
             )
     cuda = plan.backend == "cuda"
     devices = reserve(plan.run.name, plan.procs_per_node) if cuda else nullcontext()
-    with devices, tempfile.TemporaryDirectory(prefix="medscale-") as folder:
-        scratch = Path(folder)
-        os.environ |= _environment(plan, scratch)
-        config = _launch_config(plan, scratch, rendezvous)
-        # A short message is derived from the ranks' reports; torchrun's own would be a page.
-        logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
-        received: set[int] = set()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-            signal.signal(number, partial(_forward, received))
-        threading.Thread(target=_kill_stuck_ranks, args=(scratch,), daemon=True).start()
-        try:
-            elastic_launch(config, sys.executable)("-m", module, *arguments)
-        except ChildFailedError as error:
-            failure = explain(plan, scratch, error.failures)
-            # After Ctrl-C (SIGINT) a person does not want the job to be started again.
-            if isinstance(failure, Stopped) and signal.SIGINT not in received:
-                _ask_for_another_turn()
-            raise failure from None
-        except SignalException as error:
-            raise explain(plan, scratch, {}, f"ended by {error.sigval.name}") from None
+    command = ["-m", module, *(str(part) for option in options.items() for part in option)]
+    with devices, tempfile.TemporaryDirectory(prefix="medscale-") as scratch:
+        _run_ranks(plan, command, Path(scratch), rendezvous)
+
+
+def _run_ranks(plan: RunPlan, command: list[str], scratch: Path, rendezvous: str | None) -> None:
+    """Run Python with a command line once per device; ``scratch`` takes the ranks' reports."""
+    os.environ |= _environment(plan, scratch)
+    config = _launch_config(plan, scratch, rendezvous)
+    # A short message is derived from the ranks' reports; torchrun's own would be a page.
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    received: set[int] = set()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, partial(_forward, received))
+    threading.Thread(target=_kill_stuck_ranks, args=(scratch,), daemon=True).start()
+    try:
+        elastic_launch(config, sys.executable)(*command)
+    except ChildFailedError as error:
+        failure = explain(plan, scratch, error.failures)
+        # After Ctrl-C (SIGINT) a person does not want the job to be started again.
+        if isinstance(failure, Stopped) and signal.SIGINT not in received:
+            _ask_for_another_turn()
+        raise failure from None
+    except SignalException as error:
+        raise explain(plan, scratch, {}, f"ended by {error.sigval.name}") from None
 
 
 def _launch_config(plan: RunPlan, scratch: Path, rendezvous: str | None) -> LaunchConfig:

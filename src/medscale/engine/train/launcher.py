@@ -34,10 +34,9 @@ def command(worker: str, reserve: Reserve) -> Callable[[Path, Path, Path, Path, 
     ) -> None:
         set_up(log_file)
         plan = RunPlan.model_validate(read_json(spec))
-        paths = {"--spec": spec, "--shards": shards, "--out": out, "--log": log_file}
-        arguments = [str(part) for option in paths.items() for part in option]
+        options = {"--spec": spec, "--shards": shards, "--out": out, "--log": log_file}
         try:
-            launch(plan, worker, arguments, reserve, rendezvous)
+            launch(plan, worker, options, reserve, rendezvous)
         except Stopped as stopped:
             log.warning("%s", stopped)
             raise SystemExit(STOPPED) from None

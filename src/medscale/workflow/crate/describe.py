@@ -110,8 +110,8 @@ class Description:
                 "conformsTo": {"@id": BIOSCHEMAS},
             },
         )
-        scripts = {_training_script(summary) for summary in self.results} | {EVALUATION}
-        workflow["hasPart"] = [self._software(script) for script in sorted(scripts)]
+        training = sorted({_training_script(summary) for summary in self.results})
+        workflow["hasPart"] = [self._software(script) for script in (*training, EVALUATION)]
         return workflow
 
     def _other_code(self) -> list[str]:
@@ -291,7 +291,7 @@ class Description:
 
 def _training_script(summary: dict[str, Any]) -> str:
     """Return the script that trained a result's replicates; detectors have their own."""
-    return "scripts/train_detector.py" if "detect" in summary else "scripts/train.py"
+    return "scripts/train_detector.py" if summary.get("detect") else "scripts/train.py"
 
 
 def _version(environment: dict[str, Any]) -> str:
