@@ -1,1 +1,1 @@
-"""Benchmarks: ratios of times measured side by side in one run (`make bench`); what they print is theirs to check."""
+"""Benchmarks of the package against other software, as ratios within one run (`make bench`)."""

@@ -1,4 +1,4 @@
-"""Contests: ways to do the same work take turns within one run, and are compared by the ratios of their times."""
+"""Contests: ways to do the same work take turns in one run and are compared by ratios of times."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from medscale.measure.record import in_turns, start_method
 
 @dataclass(frozen=True)
 class Contestant:
-    """One way to do the work.
+    """A program that does the work.
 
     Attributes:
-        name: what the table calls it.
-        command: the command line that does the work, with what it writes below the folder.
-        seconds: seconds of each repetition of the work, read from that folder.
+        name: in the table.
+        command: the command line that does the work, and writes into the given folder.
+        seconds: reads the seconds of each repetition from that folder.
     """
 
     name: str
@@ -38,12 +38,14 @@ class Contestant:
 def take_turns(
     ways: Mapping[str, Callable[[int], float]], rounds: int, quiet: bool = False
 ) -> pd.DataFrame:
-    """Let each way do its work once a round, in turns, so that what disturbs the machine disturbs all of them.
+    """Let each way do its work once a round, in turns.
+
+    Disturbances of the machine then affect all ways alike.
 
     Args:
-        ways: by name, what does the work of a round, given its number, and returns seconds.
-        rounds: how many; every other one goes backwards.
-        quiet: print no line a round.
+        ways: by name, a function from the number of a round to the seconds of its work.
+        rounds: number of rounds; every second one goes through the ways backwards.
+        quiet: print nothing during the rounds.
 
     Returns:
         Columns ``round, name, seconds``.
@@ -63,10 +65,10 @@ def hold(
     """Let each contestant run once a round, as ``take_turns`` does.
 
     Returns:
-        Columns ``round, name, seconds``: the median of the repetitions without the first ``settle``.
+        Columns ``round, name, seconds``: the median of the repetitions after the first ``settle``.
 
     Raises:
-        MedscaleError: when a command fails, with the end of what it said.
+        MedscaleError: when a command fails, with the end of its error output.
     """
     return take_turns({one.name: partial(_run, one, folder, settle) for one in contestants}, rounds)
 
@@ -79,10 +81,10 @@ def _run(one: Contestant, folder: Path, settle: int, number: int) -> float:
 
 
 def finish(name: str, command: list[str]) -> None:
-    """Carry a command line out to its end.
+    """Run a command line.
 
     Raises:
-        MedscaleError: when it fails, with the end of what it said.
+        MedscaleError: when it fails, with the end of its error output.
     """
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -96,19 +98,19 @@ def on_one_core() -> None:
 
 
 def alone() -> ProcessPoolExecutor:
-    """A process of its own on one core, which stays, so that imports are not timed."""
+    """Return a process on one core; it persists, so that its imports are not timed."""
     return ProcessPoolExecutor(1, start_method("medscale.measure.loading"), on_one_core)
 
 
 def ratio(table: pd.DataFrame, above: str, below: str) -> tuple[float, float, float]:
-    """Seconds of one divided by those of another within each round: median, smallest, largest."""
+    """Return median, minimum and maximum over rounds of the ratio of two ways' seconds."""
     seconds = table.pivot(index="round", columns="name", values="seconds")
     each = seconds[above] / seconds[below]
     return float(each.median()), float(each.min()), float(each.max())
 
 
 def show(table: pd.DataFrame, base: str, title: str, images: int | None = None) -> None:
-    """Print each contestant's seconds, and its ratio to the base; with ``images``, also how many it did a second."""
+    """Print each contestant's seconds, ratio to the base and, with ``images``, images a second."""
     shown = Table(
         "",
         "seconds",
@@ -129,14 +131,14 @@ def show(table: pd.DataFrame, base: str, title: str, images: int | None = None) 
 
 
 def judge(what: str, found: tuple[float, float, float], reached: bool) -> None:
-    """Print a ratio with its range over rounds, and whether it is what was aimed at."""
+    """Print a ratio with its range over rounds, and whether it reaches the aim."""
     middle, low, high = found
     verdict = "[green]reached" if reached else "[red]missed"
     Console().print(f"{what}: {middle:.3f} ({low:.3f} to {high:.3f})  {verdict}")
 
 
 def listed(table: pd.DataFrame) -> None:
-    """Print a table as it is."""
+    """Print a table."""
     shown = Table(*table.columns, box=None)
     for row in table.itertuples(index=False):
         shown.add_row(*map(str, row))

@@ -1,4 +1,4 @@
-"""What the data room is measured against (`make bench-data`): plain loops, a plain pool of processes, other loaders."""
+"""Preprocessing, Dask workers and the loader against other software (`make bench-data`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONTESTS: dict[str, tuple[Callable[[Path, int, int], None], int]] = {
 
 
 def main(rounds: int = 5, only: str = "") -> None:
-    """Hold each contest, or ``--only`` one of them: preprocessing, workers, loader."""
+    """Run all contests, or ``--only`` one of them: preprocessing, workers, loader."""
     if only and only not in CONTESTS:
         raise MedscaleError(f"there is no contest {only!r}; there are: {', '.join(CONTESTS)}")
     os.environ.update(KEEP_MEMORY)  # for every contestant, as the launcher has it for CPU ranks

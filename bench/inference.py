@@ -1,4 +1,7 @@
-"""How fast a trained network is by way of running it (`make bench-inference`): each way in turns, one core and all."""
+"""Speed of a trained network in PyTorch and ONNX Runtime (`make bench-inference`).
+
+All ways take turns, on one core and on all cores.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from medscale.data.shards import Shards
 from medscale.measure.exporting import paired, write
 from medscale.measure.record import cores
 from medscale.serve import runtime
+from medscale.serve.formats.registry import BENCHMARKED, ONNX
 from medscale.serve.predict import load
 from medscale.serve.runtime import Run
 
@@ -26,8 +30,8 @@ DEMO = ROOT / "work" / "demo"
 RESULT = DEMO / "results" / "dermatology" / "serial_1gpu_test_efficientnet"
 SHARDS = DEMO / "data" / "dermatology" / "shards"
 EAGER = "PyTorch, eager"
-FASTER, NEAR = 1.5, 0.5  # what is aimed at: times eager, at so many points of accuracy
-AT_LEAST_S = 0.15  # seconds a turn
+FASTER, NEAR = 1.5, 0.5  # aims: speed over eager, and points of accuracy lost
+AT_LEAST_S = 0.15  # length of a turn
 
 
 def main(
@@ -36,7 +40,7 @@ def main(
     rounds: int = 9,
     compiled: bool = True,
 ) -> None:
-    """Hold eager and compiled PyTorch, ONNX Runtime and INT8 against each other on the study's test images."""
+    """Compare eager and compiled PyTorch and exported files on the study's test images."""
     if not result.is_dir():
         raise MedscaleError(f"{result} does not exist; make it first: make study STUDY=dermatology")
     predictor, opened = load(result, device="cpu"), Shards.open(shards)
@@ -48,10 +52,9 @@ def main(
         opened.labels[test],
         opened.rows["group"].to_numpy()[test],
     )
+    formats = [name for name in BENCHMARKED if name != ONNX.name]
     with tempfile.TemporaryDirectory(prefix="medscale-bench-") as folder:
-        files = write(
-            predictor, opened, opened.positions("val"), ["fp16", "int8"], Path(folder, "network")
-        )
+        files = write(predictor, opened, opened.positions("val"), formats, Path(folder, "network"))
         eager = runtime.eager(predictor)
         fast = runtime.eager(predictor, compiled=True) if compiled else None
         for threads in sorted({1, len(cores())}):
@@ -69,12 +72,14 @@ def main(
         for name, file in files.items():
             ours = runtime.in_batches(runtime.onnx(file), pixels, None, 32).argmax(1) == labels
             difference, low, high = paired(ours, right, groups)
-            said = f"{name}: accuracy less eager's on {len(test)} test images (aim: within {NEAR} points)"
-            judge(said, (difference, low, high), abs(difference) <= NEAR)
+            title = (
+                f"{name}: accuracy minus eager's on {len(test)} images (aim: within {NEAR} points)"
+            )
+            judge(title, (difference, low, high), abs(difference) <= NEAR)
 
 
 def _hold(ways: dict[str, Run], pixels: np.ndarray, threads: int, rounds: int) -> None:
-    """Each way on one batch, as often as takes a while, in turns."""
+    """Let each way predict one batch, repeatedly for at least ``AT_LEAST_S`` seconds, in turns."""
     calls = {}
     for name, run in ways.items():
         for _ in range(3):
@@ -94,7 +99,7 @@ def _hold(ways: dict[str, Run], pixels: np.ndarray, threads: int, rounds: int) -
 
 
 def _seconds(run: Run, pixels: np.ndarray, calls: int, number: int) -> float:
-    for _ in range(2):  # threads of the way before may still spin
+    for _ in range(2):  # threads of the previous way may still spin
         run(pixels, None)
     start = perf_counter()
     for _ in range(calls):

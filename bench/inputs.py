@@ -1,4 +1,4 @@
-"""Plans and shards that benchmarks train on: random images, since only the time is looked at."""
+"""Plans and shards for benchmarks of training; images are random, as only times are compared."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from medscale.engine.plan import RunPlan
 
 
 def make_shards(folder: Path, train: int, size: int) -> Path:
-    """Write a shard set of ``train`` random training images of ``size`` pixels, and 8 each to validate and test."""
+    """Write shards of random images of ``size`` pixels.
+
+    The splits have ``train`` images for training, and 8 each for validation and test.
+    """
     rng = np.random.default_rng(0)
     split = np.repeat(["train", "val", "test"], [train, 8, 8])
     total = len(split)
@@ -33,7 +36,7 @@ def make_shards(folder: Path, train: int, size: int) -> Path:
 
 
 def planned(run: str, **settings: Any) -> RunPlan:
-    """The plan of a run of the glaucoma study with the full network and the global batch held."""
+    """Return the plan of a glaucoma run with the full network and the same batch on any devices."""
     recipe = {"batch_is": "global", "lr_scaling": "none"} | settings.pop("recipe", {})
     demo = {"model": {"options": {"width": 64}}, "recipe": recipe} | settings
     return plan(
@@ -45,7 +48,7 @@ def planned(run: str, **settings: Any) -> RunPlan:
 
 
 def training_loader(plan: RunPlan, shards: Shards) -> Loader:
-    """The package's loader of the training images, for one process."""
+    """Return the package's loader of the training images for one process."""
     return Loader(
         shards,
         "train",

@@ -1,4 +1,4 @@
-"""Training-ready batches by the package and by others on the same images (`make bench-loader`), on one core."""
+"""Training-ready batches by the package and other loaders, on one core (`make bench-loader`)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from bench.contest import alone, judge, ratio, show, take_turns
 from bench.inputs import make_shards
 from bench.others import BATCH, OTHERS, Epoch
 from medscale.base.errors import MedscaleError, tell_user
-from medscale.config.sections import Preprocess
 from medscale.data.loader import Loader
+from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards
 from medscale.engine.plan import Augment, Crop
 from medscale.measure.loaders import Batch, Photographs, Preprocessed, by_dataloader
@@ -31,12 +31,12 @@ RECIPES = {
     "skin": (256, Augment(hflip=0.5, crop=Crop(size=224))),
 }
 OURS, FILES, SHARDS = "medscale", "PIL + torchvision on JPEG files", "torchvision on shards"
-RAW = 512  # pixels a side of the JPEG files, as a download has them
-FASTER = 10.0  # what is aimed at, against files
+RAW = 512  # pixels a side of the JPEG files, as in a download
+FASTER = 10.0  # aim: times as fast as from files
 
 
 def by_medscale(folder: Path, augment: Augment) -> Epoch:
-    """The package's loader, for one process; channels last, as the recipes train."""
+    """Return the package's loader for one process; channels last, as the recipes train."""
     shards = Shards.open(folder / "shards")
     loader = Loader(
         shards,
@@ -54,7 +54,7 @@ def by_medscale(folder: Path, augment: Augment) -> Epoch:
 
 
 def by_files(folder: Path, augment: Augment) -> Epoch:
-    """Raw files, decoded, resized and changed in ``__getitem__``, as most projects have it."""
+    """Return a loader of raw files, decoded, resized and augmented in ``__getitem__``."""
     shards = Shards.open(folder / "shards")
     labels = shards.labels[shards.positions("train")]
     paths = [folder / "files" / f"{number}.jpg" for number in range(len(labels))]
@@ -65,7 +65,7 @@ def by_files(folder: Path, augment: Augment) -> Epoch:
 
 
 def by_torchvision(folder: Path, augment: Augment) -> Epoch:
-    """Preprocessed images from the shards, changed in ``__getitem__``."""
+    """Return a loader of the shards' images, augmented in ``__getitem__``."""
     shards = Shards.open(folder / "shards")
     return _shuffled(by_dataloader(Preprocessed(shards, augment), BATCH), shards.positions("train"))
 
@@ -83,19 +83,19 @@ KINDS: dict[str, Callable[[Path, Augment], Epoch]] = {
 
 
 def label(kind: str) -> str:
-    """What the table calls a loader: with its package's version."""
+    """Return a loader's name in the table, with its package's version."""
     return f"{kind} {version(OTHERS[kind][0])}" if kind in OTHERS else kind
 
 
 @cache
 def opened(kind: str, recipe: str, folder: Path) -> Epoch:
-    """A loader that stays open over rounds; its storage is written first, where it has its own."""
+    """Return a loader that stays open over rounds, after writing its storage if it needs one."""
     torch.set_num_threads(1)
     return KINDS[kind](folder / recipe, RECIPES[recipe][1])
 
 
 def seconds(kind: str, recipe: str, folder: Path, epoch: int) -> float:
-    """Seconds until an epoch is delivered; runs in a process of its own.
+    """Return the seconds until an epoch is delivered; runs in a separate process.
 
     Raises:
         MedscaleError: when the batches are not what a network is trained on.
@@ -115,7 +115,7 @@ def seconds(kind: str, recipe: str, folder: Path, epoch: int) -> float:
 
 
 def make_inputs(folder: Path, images: int) -> None:
-    """For each recipe the shards, and the same images as JPEG files of ``RAW`` pixels, as a download has them."""
+    """Write each recipe's shards, and the same images as JPEG files of ``RAW`` pixels."""
     for recipe, (size, _) in RECIPES.items():
         shards = Shards.open(make_shards(folder / recipe / "shards", images, size))
         (folder / recipe / "files").mkdir()
@@ -125,7 +125,7 @@ def make_inputs(folder: Path, images: int) -> None:
 
 
 def contest(folder: Path, rounds: int, images: int) -> None:
-    """Deliver the same images by each loader in turns, a process each, and print the ratios."""
+    """Compare the loaders on the same images, each in a process of its own, and print ratios."""
     make_inputs(folder, images)
     with ExitStack() as stack:
         own = {kind: stack.enter_context(alone()) for kind in KINDS}
@@ -149,7 +149,7 @@ def _once(process: ProcessPoolExecutor, kind: str, recipe: str, folder: Path, nu
 
 
 def main(rounds: int = 5, images: int = 256) -> None:
-    """Read and change the same images by each loader in turns, on one core, and print the ratios."""
+    """Compare the loaders on each recipe's images, on one core, and print the ratios."""
     with tempfile.TemporaryDirectory(prefix="medscale-bench-") as temporary:
         contest(Path(temporary), rounds, images)
 

@@ -1,4 +1,4 @@
-"""How many copies of real images the audit finds, by kind of copy, and how many different images it merges."""
+"""Near-duplicate search on real images: copies that it finds, different images that it merges."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError, tell_user
 from medscale.base.files import write_csv
 from medscale.data.images import read_rgb
-from medscale.data.lookalike import CONTRAST, SHAPE, components, contrast, pairs, thumbnail
+from medscale.data.lookalike import BYTES, RELIEF, analysed, components, pairs, signature
 
 
 def encoded(image: np.ndarray, quality: int = 90) -> np.ndarray:
-    """An image encoded as JPEG and decoded again."""
+    """Return an image after JPEG compression."""
     data = cv2.imencode(".jpg", np.ascontiguousarray(image), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
 
 
 def cropped(image: np.ndarray, share: float) -> np.ndarray:
-    """The middle of an image, less ``share`` of each side's length."""
+    """Return the middle of an image, without ``share`` of each side's length."""
     top, left = (round(side * share / 2) for side in image.shape[:2])
     return image[top : image.shape[0] - top, left : image.shape[1] - left]
 
@@ -49,29 +49,33 @@ CROPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def thumbnails(images: list[np.ndarray]) -> np.ndarray:
-    """Thumbnails of images, uint8, shape N,SIDE,SIDE."""
-    return np.frombuffer(b"".join(map(thumbnail, images)), np.uint8).reshape(-1, *SHAPE)
+def signatures(images: list[np.ndarray]) -> np.ndarray:
+    """Return signatures of images, uint8, shape (N, BYTES)."""
+    return np.frombuffer(b"".join(map(signature, images)), np.uint8).reshape(-1, BYTES)
 
 
 def merged(found: np.ndarray, count: int) -> set[tuple[int, int]]:
-    """Pairs of different originals among the pairs found, where position n and n + count are of the same original."""
+    """Return the pairs of different originals; positions n and n + count are one original."""
     both = np.sort(found % count, axis=1)
     return {(int(a), int(b)) for a, b in both if a != b}
 
 
 def measure(name: str, images: list[np.ndarray]) -> pd.DataFrame:
-    """A row a kind of copy: the share of originals joined with their copy, and pairs of different originals joined.
+    """Return a row a kind of copy.
 
-    ``recall`` is over the originals that show something (``comparable``); blank ones and stripes are never joined.
+    Columns hold the share of originals that are joined with their copy, and the number of joined
+    pairs of different originals.
+
+    ``recall`` is over the originals with enough structure (``comparable``): blank images and
+    stripes are never joined.
     ``merged`` counts pairs besides those joined among the originals alone (``merged_originals``).
     """
-    originals = thumbnails(images)
-    shown = contrast(originals) >= CONTRAST
+    originals = signatures(images)
+    shown = analysed(originals)[0] >= RELIEF
     known = merged(pairs(originals), len(images))
     rows = []
     for kind, copied in {**COPIES, **CROPS}.items():
-        both = np.concatenate([originals, thumbnails([copied(image) for image in images])])
+        both = np.concatenate([originals, signatures([copied(image) for image in images])])
         found = pairs(both)
         part = components(len(both), found)
         joined = (part[: len(images)] == part[len(images) :])[shown]
@@ -90,7 +94,7 @@ def main(
     folders: list[Path] = typer.Argument(help="folders of images, <class>/*.jpg or *.png"),
     to: Path = typer.Option(ROOT / "docs" / "lookalike.csv"),
 ) -> None:
-    """Copy each image of the folders in each way, search copies and originals together, and write what is found."""
+    """Copy each image in each way, search copies and originals together, and write the result."""
     tables = []
     for folder in folders:
         paths = sorted(

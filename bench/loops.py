@@ -1,4 +1,7 @@
-"""The same training by other loops: bare PyTorch, Lightning, Accelerate; same network, optimizer and batches."""
+"""The same training in other loops: plain PyTorch, Lightning, Accelerate.
+
+Network, optimizer and batches are the package's.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from medscale.engine.train.recipe import optimizer
 
 
 class Epochs:
-    """A loader as others want it: an iterable of (images, labels), another epoch each time."""
+    """The package's loader as an iterable of (images, labels), another epoch each time."""
 
     def __init__(self, plan: RunPlan, shards: Shards) -> None:
         self._loader = training_loader(plan, shards)
@@ -41,7 +44,7 @@ class Epochs:
 def bare(
     network: nn.Module, made: torch.optim.Optimizer, data: Epochs, plan: RunPlan
 ) -> list[float]:
-    """Plain PyTorch; seconds of each epoch."""
+    """Train in plain PyTorch, and return the seconds of each epoch."""
     seconds = []
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(made, plan.recipe.epochs * len(data))
     for _ in range(plan.recipe.epochs):
@@ -60,7 +63,7 @@ def bare(
 def accelerated(
     network: nn.Module, made: torch.optim.Optimizer, data: Epochs, plan: RunPlan
 ) -> list[float]:
-    """Hugging Face's Accelerate; seconds of each epoch."""
+    """Train with Hugging Face's Accelerate, and return the seconds of each epoch."""
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=True)
@@ -85,7 +88,7 @@ def accelerated(
 def lightning(
     network: nn.Module, made: torch.optim.Optimizer, data: Epochs, plan: RunPlan
 ) -> list[float]:
-    """PyTorch Lightning; seconds of each epoch."""
+    """Train with PyTorch Lightning, and return the seconds of each epoch."""
     from lightning.pytorch import Callback, LightningModule, Trainer
 
     class Module(LightningModule):
@@ -133,7 +136,10 @@ KINDS: dict[str, Callable[[nn.Module, torch.optim.Optimizer, Epochs, RunPlan], l
 
 
 def at_once(spec: Path, shards: Path, out: Path, processes: int = 2) -> None:
-    """Bare loops that share nothing, on a core each: what the machine itself allows; the slower one counts."""
+    """Run independent plain loops, one a core, and return the seconds of the slower one.
+
+    This is the speedup that the machine itself allows.
+    """
     folders = [out / str(core) for core in range(processes)]
     started = []
     for core, folder in enumerate(folders):
@@ -149,7 +155,7 @@ def at_once(spec: Path, shards: Path, out: Path, processes: int = 2) -> None:
 
 
 def main(kind: str, spec: Path, shards: Path, out: Path, core: int = 0) -> None:
-    """Train a plan by another loop, on one core with one thread, and write the seconds of each epoch."""
+    """Train a plan in another loop on one core, and write the seconds of each epoch."""
     if kind == "two-at-once":
         at_once(spec, shards, out)
         return

@@ -1,7 +1,8 @@
-"""Counts what one image costs each network (operations, activations, parameters): the rows of `cost.networks`.
+"""Counts operations, activations and parameters of each network: the rows of `cost.networks`.
 
-`python -m bench.networks [--scale demo]` prints them as YAML for config.yaml. Operations are counted by PyTorch's
-FlopCounterMode, activations as the elements that modules without children put out; both for one image, forward.
+`python -m bench.networks [--scale demo]` prints them as YAML for config.yaml. Both counts are for
+the forward pass of one image: operations by PyTorch's FlopCounterMode, activations as the elements
+that modules without children return.
 """
 
 from __future__ import annotations
@@ -21,13 +22,12 @@ from medscale.engine.plan import Model, is_detector
 from medscale.resources import cost
 from medscale.resources.machines import Network
 
-CLASSES = (
-    35  # of networks whose study finds its classes on disk: the last layer is a small part of any
-)
+# Of networks whose study finds its classes on disk; the last layer is a small part of any network.
+CLASSES = 35
 
 
 def main(scale: str = "full") -> None:
-    """Print a row a network of the configured runs, at the size at which it is trained."""
+    """Print a row for each network of the configured runs, at its training size."""
     config = load(ROOT / "config.yaml", {"scale": scale})
     rows: dict[str, Network] = {}
     for study, settings in config.studies.items():
@@ -45,7 +45,7 @@ def main(scale: str = "full") -> None:
 
 
 def count(model: Model, size: int, classes: int) -> Network:
-    """What one image of ``size`` pixels a side costs a network."""
+    """Count a network's operations, activations and parameters for images of ``size`` pixels."""
     network, elements = _build(model, classes).eval(), 0
 
     def add(_module: nn.Module, _inputs: Any, output: Any) -> None:

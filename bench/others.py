@@ -1,4 +1,4 @@
-"""Other packages that load images, each as its own documentation has it, over the same preprocessed pixels."""
+"""Other packages that load images, used as in their documentation, on the same shards."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Epoch = Callable[[int], Iterator[Batch]]
 
 
 def train_images(folder: Path) -> Iterator[tuple[np.ndarray, int]]:
-    """Images (uint8, H,W,3) and classes of the training split."""
+    """Yield images (uint8, H,W,3) and class codes of the training split."""
     shards = Shards.open(folder / "shards")
     for position in shards.positions("train"):
         yield shards.gather(np.array([position]))[0], int(shards.labels[position])
 
 
 def with_webdataset(folder: Path, augment: Augment) -> Epoch:
-    """WebDataset: a tar file with an array an image, read in order and shuffled in memory."""
+    """WebDataset: a tar file with one array an image, read in order and shuffled in memory."""
     import webdataset as wds
 
     tar = folder / "images.tar"
@@ -46,7 +46,7 @@ def with_webdataset(folder: Path, augment: Augment) -> Epoch:
 
 
 def with_datasets(folder: Path, augment: Augment) -> Epoch:
-    """Hugging Face Datasets: an Arrow table that is memory-mapped, changed on the fly, in a DataLoader."""
+    """Hugging Face Datasets: a memory-mapped Arrow table in a DataLoader."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -75,7 +75,7 @@ def with_grain(folder: Path, augment: Augment) -> Epoch:
     """Grain: an ArrayRecord file with random access, shuffled, mapped and batched."""
     import absl.logging
 
-    absl.logging.set_verbosity(absl.logging.ERROR)  # it asks for a profiler that is not needed
+    absl.logging.set_verbosity(absl.logging.ERROR)  # otherwise it warns of a missing profiler
     import grain
     from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -118,8 +118,8 @@ def with_torchdata(folder: Path, augment: Augment) -> Epoch:
 
 
 def with_albumentations(folder: Path, augment: Augment) -> Epoch:
-    """Albumentations: OpenCV changes one image at a time, from the shards, in a DataLoader."""
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for a newer version
+    """Albumentations: OpenCV augments single images of the shards, in a DataLoader."""
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # otherwise it looks for a newer version online
     import albumentations as album
     from albumentations.pytorch import ToTensorV2
 
@@ -142,7 +142,7 @@ def with_albumentations(folder: Path, augment: Augment) -> Epoch:
 
 
 def with_kornia(folder: Path, augment: Augment) -> Epoch:
-    """Kornia: whole batches from the shards, changed as tensors."""
+    """Kornia: whole batches of the shards are augmented as tensors."""
     import kornia.augmentation as kornia
 
     steps: list[Any] = [kornia.RandomRotation(augment.rotate, p=1.0)] if augment.rotate else []
@@ -172,7 +172,7 @@ def with_kornia(folder: Path, augment: Augment) -> Epoch:
 
 
 def with_dali(folder: Path, augment: Augment) -> Epoch:
-    """NVIDIA DALI on the CPU: whole batches from the shards through its own operators, one thread."""
+    """NVIDIA DALI on the CPU: its operators augment whole batches of the shards, on one thread."""
     from nvidia.dali import fn, pipeline_def, types
 
     shards = Shards.open(folder / "shards")

@@ -1,4 +1,4 @@
-"""The engine against other loops doing the same work, and two processes against one (`make bench-parallel`)."""
+"""The engine against other loops, and two processes against one (`make bench-parallel`)."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from medscale.engine.parallel.launch import KEEP_MEMORY
 _WITH_MEMORY_KEPT = [
     "env",
     *(f"{name}={value}" for name, value in KEEP_MEMORY.items()),
-]  # as the engine has it
+]  # as the engine sets it
 JUDGED = ("engine", "bare", "two-at-once", "ddp_2cpu")
-SETTLE = 3  # epochs, here of one or two steps, until each process has touched its memory
-CHECKPOINTED_S = 240  # training, after which the share of checkpoints is looked at
-OVERHEAD, SPEEDUP, CHECKPOINT = 1.02, 1.9, 0.02  # what the engine is built to reach
+SETTLE = 3  # epochs of one or two steps until each process has all its memory
+CHECKPOINTED_S = 240  # seconds of training over which the share of checkpoints is measured
+OVERHEAD, SPEEDUP, CHECKPOINT = 1.02, 1.9, 0.02  # aims of the engine
 
 
 def main(
     rounds: int = 3, epochs: int = 8, images: int = 64, size: int = 224, others: bool = True
 ) -> None:
-    """Train medical_cnn on the same shards by each loop in turns, one thread a process, and print the ratios.
+    """Train medical_cnn in each loop in turns, one thread a process, and print the ratios.
 
     ``--no-others`` leaves out what only the table shows.
     """
@@ -88,7 +88,8 @@ def _judge(table: pd.DataFrame, share: float) -> None:
     )
     verdict = "[green]reached" if 0 < share <= CHECKPOINT else "[red]missed"  # 0: none was written
     out.print(
-        f"checkpoints, share of {CHECKPOINTED_S} s (aim: at most {CHECKPOINT:.0%}): {share:.2%}  {verdict}"
+        f"checkpoints, share of {CHECKPOINTED_S} s (aim: at most {CHECKPOINT:.0%}): {share:.2%}"
+        f"  {verdict}"
     )
 
 
@@ -119,7 +120,7 @@ def _read(name: str, out: Path) -> list[float]:
 
 
 def _checkpoints(spec: Path, shards: Path, out: Path) -> float:
-    """Share of a run's training that went into checkpoints at the default interval."""
+    """Return the share of a run's training time that checkpoints take by default."""
     out.mkdir()
     finish("the run with checkpoints", _engine(spec, shards, out))
     timing = read_json(out / "timing.json")

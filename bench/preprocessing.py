@@ -1,4 +1,4 @@
-"""Preprocessing image by image against the plain loops that projects have: by OpenCV, and by PIL."""
+"""Preprocessing of single images against plain loops with OpenCV and PIL."""
 
 from __future__ import annotations
 
@@ -39,13 +39,16 @@ OURS, SAME, LINEAR, PIL = (
     "PIL loop",
 )
 QUALITY = 92  # of the JPEG files
-FASTER = 2.0  # what is aimed at, against the same steps
+FASTER = 2.0  # aim: times as fast as the same steps in a plain loop
 
 File = tuple[str, str, int, int]
 
 
 def make_files(folder: Path, images: int, kinds: Iterable[str] = FILES) -> dict[str, list[File]]:
-    """Drawn photographs of some kinds in ``FILES``, as rows of an index (path, SHA-256, width, height)."""
+    """Write generated images of kinds in ``FILES``; return index rows.
+
+    A row has path, SHA-256, width and height.
+    """
     found: dict[str, list[File]] = {}
     for name in kinds:
         suffix, size = FILES[name]
@@ -61,14 +64,14 @@ def make_files(folder: Path, images: int, kinds: Iterable[str] = FILES) -> dict[
 
 
 def by_medscale(folder: str, file: File, settings: Preprocess) -> np.ndarray:
-    """What a Dask worker does with one image: read, check the digest, decode, preprocess."""
+    """Read, check, decode and preprocess one image, as a Dask worker does."""
     return read_image(folder, file, settings)
 
 
 def by_opencv(
     folder: str, file: File, settings: Preprocess, how: int = cv2.INTER_AREA
 ) -> np.ndarray:
-    """The plain loop's body: the whole image is decoded, then the same steps."""
+    """Decode the whole image by OpenCV, then do the same steps."""
     image = cv2.imread(os.path.join(folder, file[0]), cv2.IMREAD_COLOR)
     assert image is not None
     image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -76,14 +79,14 @@ def by_opencv(
 
 
 def by_pil(folder: str, file: File, settings: Preprocess) -> np.ndarray:
-    """The same by PIL, as far as PIL has it."""
+    """Decode and resize by PIL, then do the other steps by OpenCV."""
     with Image.open(os.path.join(folder, file[0])) as opened:
         image = opened.convert("RGB").resize((settings.size, settings.size))
     return enhanced(np.asarray(image), settings)
 
 
 def enhanced(image: np.ndarray, settings: Preprocess) -> np.ndarray:
-    """CLAHE, gamma and median as tutorials write them: everything is set up anew for each image."""
+    """Apply CLAHE, gamma and median as tutorials do, with a new set-up for each image."""
     if settings.clahe is not None:
         light, a, b = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2LAB))
         equalize = cv2.createCLAHE(
@@ -107,7 +110,7 @@ WAYS: dict[str, Callable[[str, File, Preprocess], np.ndarray]] = {
 
 
 def seconds(way: str, folder: str, files: list[File], recipe: str) -> float:
-    """Seconds of all files by one way; runs in a process of its own."""
+    """Return the seconds of all files by one way; runs in a separate process."""
     start = perf_counter()
     for file in files:
         WAYS[way](folder, file, RECIPES[recipe])
@@ -115,7 +118,7 @@ def seconds(way: str, folder: str, files: list[File], recipe: str) -> float:
 
 
 def apart(folder: str, files: list[File], recipe: str) -> tuple[float, int]:
-    """Mean and largest difference in grey levels between ours and the same steps on the whole decoded image."""
+    """Return mean and largest difference in grey levels from the plain loop with OpenCV."""
     steps = RECIPES[recipe]
     pairs = [(by_medscale(folder, file, steps), by_opencv(folder, file, steps)) for file in files]
     differences = np.abs(np.stack([one.astype(int) - other for one, other in pairs]))
@@ -123,7 +126,7 @@ def apart(folder: str, files: list[File], recipe: str) -> tuple[float, int]:
 
 
 def contest(folder: Path, rounds: int, images: int) -> None:
-    """Hold it for each kind of file and recipe, and print one table."""
+    """Compare the ways for each kind of file and recipe, and print one table."""
     files = make_files(folder, images)
     heads = [
         "ms an image",
@@ -136,7 +139,7 @@ def contest(folder: Path, rounds: int, images: int) -> None:
     with alone() as process:
         for kind, here in files.items():
             for recipe in RECIPES:
-                process.submit(apart, str(folder), here, recipe).result()  # files and code are warm
+                process.submit(apart, str(folder), here, recipe).result()  # warms files and code up
                 ways = {
                     way: partial(_once, process, way, str(folder), here, recipe) for way in WAYS
                 }

@@ -1,4 +1,7 @@
-"""What each stage costs an image and its peak memory, by the number of images (`make bench-scale`): docs/scale.*."""
+"""Time an image and peak memory of each stage by number of images (`make bench-scale`).
+
+The results are docs/scale.csv and docs/scale.png.
+"""
 
 from __future__ import annotations
 
@@ -23,26 +26,28 @@ from bench.contest import listed
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError, tell_user
 from medscale.base.files import read_json, write_csv, write_json
-from medscale.config.sections import Preprocess, Source, Split
 from medscale.data import lookalike
 from medscale.data.build import build_shards
 from medscale.data.index import INDEX, build_index
 from medscale.data.kind import scan
-from medscale.data.settings import Dask
+from medscale.data.settings import Dask, Preprocess, Source, Split
 from medscale.engine.plan import Augment
 from medscale.report import style
 from medscale.report.names import LOOKS
 
-SIZE = 48  # pixels a side of the files: small, so that what a stage does besides decoding is seen
+SIZE = 48  # pixels a side of the files: small, so that decoding does not hide the rest
 SHARD = 32  # pixels a side in the shards
 CLASSES, EACH = 8, 500  # classes, and images a folder
-COPY = 10  # one image in so many is another one mirrored and encoded again
+COPY = 10  # one image in ten is another one, mirrored and encoded again
 BATCH = 256
 AUGMENT = Augment(hflip=0.5, brightness=0.2)
 
 
 def pictures(count: int, size: int) -> Iterator[np.ndarray]:
-    """Random smooth pictures (uint8 RGB, size x size); each COPY-th is the mirrored one before."""
+    """Yield random smooth pictures (uint8 RGB, size x size).
+
+    Each COPY-th is the mirror image of the previous one.
+    """
     rng = np.random.default_rng(0)
     picture: np.ndarray = np.zeros((size, size, 3), np.uint8)
     for number in range(count):
@@ -55,7 +60,7 @@ def pictures(count: int, size: int) -> Iterator[np.ndarray]:
 
 
 def make_files(folder: Path, count: int) -> None:
-    """Write ``count`` pictures as JPEG below ``folder/<class>``, EACH a folder."""
+    """Write ``count`` pictures as JPEG below ``folder/<class>``, ``EACH`` in a folder."""
     for number, picture in enumerate(pictures(count, SIZE)):
         block = number // EACH
         path = folder / f"class{block % CLASSES}" / f"{block:05d}" / f"{number}.jpg"
@@ -65,7 +70,7 @@ def make_files(folder: Path, count: int) -> None:
 
 
 def index(folder: Path, dask: Dask) -> dict[str, float]:
-    """Seconds to list the files, and to read, hash, compare, group and divide them."""
+    """Return the seconds to list the files, and to read, hash, compare, group and split them."""
     source = Source(kind="folder", path=folder / "raw")
     start = perf_counter()
     scan(source, None)
@@ -75,7 +80,7 @@ def index(folder: Path, dask: Dask) -> dict[str, float]:
 
 
 def preprocessing(folder: Path, dask: Dask) -> dict[str, float]:
-    """Seconds to make the shards."""
+    """Return the seconds to make the shards."""
     start = perf_counter()
     build_shards(
         folder / "data" / INDEX, folder / "raw", Preprocess(size=SHARD), dask, folder / "shards"
@@ -84,7 +89,10 @@ def preprocessing(folder: Path, dask: Dask) -> dict[str, float]:
 
 
 def loading(folder: Path, dask: Dask) -> dict[str, float]:
-    """Seconds to gather and augment as many images as there are, in epochs of the training images, on one thread."""
+    """Return the seconds to gather and augment all images on one thread.
+
+    Extrapolated from an epoch of the training images.
+    """
     import torch
 
     from medscale.data.loader import Loader
@@ -102,11 +110,11 @@ def loading(folder: Path, dask: Dask) -> dict[str, float]:
 
 
 def near_duplicates(folder: Path, dask: Dask) -> dict[str, float]:
-    """Seconds to find the look-alikes among the thumbnails of as many pictures as there are files."""
+    """Return the seconds to find near-duplicates among signatures of as many pictures."""
     count = read_json(folder / "count.json")
-    thumbnails = b"".join(lookalike.thumbnail(picture) for picture in pictures(count, SIZE))
+    signatures = b"".join(lookalike.signature(picture) for picture in pictures(count, SIZE))
     start = perf_counter()
-    found = lookalike.pairs(np.frombuffer(thumbnails, np.uint8).reshape(-1, *lookalike.SHAPE))
+    found = lookalike.pairs(np.frombuffer(signatures, np.uint8).reshape(-1, lookalike.BYTES))
     seconds = perf_counter() - start
     if len(found) < count // COPY:
         raise MedscaleError(f"{len(found)} pairs of look-alikes found of {count // COPY}")
@@ -130,7 +138,7 @@ ORDER = (
 
 
 def measure(stage: str, folder: Path, workers: int, out: Path) -> None:
-    """Carry out a stage in this process; seconds and peak memory in MB, here and in the workers, go to ``out``."""
+    """Carry out a stage; write its seconds, and the peak memory (MB) here and in workers."""
     there = 0.0
     if stage in WITH_DASK:
         with _cluster(workers) as (address, connection):
@@ -143,7 +151,7 @@ def measure(stage: str, folder: Path, workers: int, out: Path) -> None:
 
 @contextmanager
 def _cluster(workers: int) -> Iterator[tuple[str, Client]]:
-    """Workers that run already, so that their start is not in the time."""
+    """Start workers, so that their start is not in the time."""
     local = {"host": "127.0.0.1", "dashboard_address": None, "memory_limit": 0}
     with (
         LocalCluster(workers, threads_per_worker=1, **local) as cluster,
@@ -153,12 +161,15 @@ def _cluster(workers: int) -> Iterator[tuple[str, Client]]:
 
 
 def _peak() -> float:
-    """Peak resident memory of this process in MB."""
+    """Return the peak resident memory of this process in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """Microseconds an image, and peak memory (for loading with the mapped shards), by the number of images."""
+    """Draw microseconds an image and peak memory by number of images.
+
+    The memory of loading includes the mapped shards.
+    """
     figure = style.new(2.8)
     counts = sorted(set(table["images"]))
     left, right = figure.subplots(1, 2)
@@ -180,14 +191,14 @@ def draw(table: pd.DataFrame) -> Figure:
 def main(
     images: list[int] = typer.Option([1_000, 10_000, 100_000], help="numbers of images"),
     hashes: list[int] = typer.Option(
-        [250_000], help="further numbers of thumbnails for near-duplicates alone"
+        [250_000], help="further numbers of images for near-duplicates alone"
     ),
     workers: int = typer.Option(len(os.sched_getaffinity(0)), help="Dask workers"),
     to: Path = typer.Option(ROOT / "docs", help="where scale.csv and scale.png are written"),
     stage: str = typer.Option("", hidden=True),
     folder: Path = typer.Option(Path(), hidden=True),
 ) -> None:
-    """Make tiny images, take each stage over them in a process of its own, and write the costs."""
+    """Make tiny images, run each stage on them in a separate process, and write the costs."""
     if stage:
         measure(stage, folder, workers, to)
         return

@@ -1,4 +1,4 @@
-"""Two Dask workers against one, and against two processes of a plain pool doing the same chunks."""
+"""Two Dask workers against one, and against a plain pool of two processes, on the same chunks."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from medscale.measure.enhance import cluster, stay_on, time_tasks
 from medscale.measure.record import cores, start_method
 
 ONE, TWO, POOL = "1 Dask worker", "2 Dask workers", "pool of 2 processes"
-EFFICIENCY, BEHIND = 0.95, 1.05  # what is aimed at
+EFFICIENCY, BEHIND = 0.95, 1.05  # aims
 
 
 def contest(folder: Path, rounds: int, images: int) -> None:
-    """Preprocess the same photographs by each, in turns, and print seconds, efficiency and the pool's lead."""
+    """Preprocess the same images in each way; print seconds, efficiency and ratio to the pool."""
     recipe, kind = RECIPES["glaucoma"], "PNG 512"
     drawn = make_files(folder, min(images, 32), [kind])[kind]
     files = [drawn[number % len(drawn)] for number in range(images)]
@@ -45,7 +45,7 @@ def contest(folder: Path, rounds: int, images: int) -> None:
     show(
         found,
         ONE,
-        f"Preprocessing {images} PNG of 512 px in {len(work)} chunks, start of the workers left out",
+        f"Preprocessing {images} PNG of 512 px in {len(work)} chunks, without the workers' start",
     )
     judge(
         f"efficiency of 2 Dask workers (aim: at least {EFFICIENCY})",
@@ -57,7 +57,7 @@ def contest(folder: Path, rounds: int, images: int) -> None:
 
 
 def pool(processes: int) -> ProcessPoolExecutor:
-    """Processes with a core each and one thread, as the Dask workers have them."""
+    """Return processes with one core and one thread each, like the Dask workers."""
     context = start_method("medscale.data.build")
     own = cores()
     places: Queue[int] = context.Queue()

@@ -1,6 +1,8 @@
 #!/bin/sh
-# What goes into the image, one step a call, so that Dockerfile and apptainer.def are made of the same: system, uv, requirements, package.
-# The building machine's own certificates and index settings lie in /run/secrets while a step runs; none of it stays in the image.
+# The steps that build the image: system, uv, requirements, package; one step in each call.
+# Dockerfile and apptainer.def both call this script, so that both images have the same content.
+# Certificates and index settings of the building machine are in /run/secrets during a step only;
+# the image does not contain them.
 set -eu
 here=/opt/medscale venv=/opt/venv uv=/opt/uv
 [ ! -s /run/secrets/ca ] || export SSL_CERT_FILE=/run/secrets/ca PIP_CERT=/run/secrets/ca
@@ -8,7 +10,7 @@ here=/opt/medscale venv=/opt/venv uv=/opt/uv
 python() { if command -v python3.11 >/dev/null; then python3.11 "$@"; else python3 "$@"; fi; }
 
 case ${1:?system, uv, requirements or package} in
-system) # LaTeX, a compiler (torch.compile and Triton call one), and Python where the base has none
+system) # LaTeX, a compiler (for torch.compile and Triton), Python if the base has none
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -qq
   command -v python3.11 >/dev/null || apt-get install -y -qq --no-install-recommends python3 python3-venv python3-dev
@@ -20,7 +22,7 @@ uv)
   python -m venv "$uv"
   "$uv/bin/pip" install -q --no-cache-dir --disable-pip-version-check -r "$here/tools/uv.txt"
   ;;
-requirements) # the cache lies beside the environment, so that files are linked and not copied, and goes with the step
+requirements) # the cache is on the same file system, so that files are linked, and is then removed
   python -m venv --without-pip "$venv"
   export UV_CACHE_DIR=/opt/.uv-cache UV_LINK_MODE=hardlink UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-300}"
   "$uv/bin/uv" pip sync -q --python "$venv/bin/python" --require-hashes --compile-bytecode "$here/requirements.lock"
@@ -29,7 +31,7 @@ requirements) # the cache lies beside the environment, so that files are linked 
 package)
   "$uv/bin/uv" pip install -q --no-cache --python "$venv/bin/python" --no-deps --no-build-isolation -e "$here"
   "$venv/bin/python" -m compileall -q "$here/src"
-  # `apptainer run --app serve`: a SCIF app is these files, whichever way the image is built
+  # `apptainer run --app serve` reads these files (a SCIF app) in images of both builders
   mkdir -p /scif/apps/serve/scif
   printf '#!/bin/sh\nexec medscale serve "$@"\n' >/scif/apps/serve/scif/runscript
   echo "A web page and an HTTP API for trained runs: apptainer run --app serve medscale.sif RESULT..." >/scif/apps/serve/scif/runscript.help

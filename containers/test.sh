@@ -1,5 +1,6 @@
 #!/bin/sh
-# The image's own test, inside it and in an empty folder: is all there that a job needs, and does a study run without a network?
+# Test of the image, run inside it in an empty folder: are all tools present, and does a study run
+# without a network?
 set -eu
 python - <<'PYTHON'
 import re

@@ -1,4 +1,4 @@
-# What a study measures besides its runs (config section `benchmarks`): repetitions as CSV, then a figure and a table.
+# Benchmarks of a study (section `benchmarks`): a row per repetition, settings and machine.
 
 
 rule enhance:
@@ -16,8 +16,9 @@ rule enhance:
         settings=DATASETS.benchmark("enhance"),
         marks=DATASETS.marks,
     shell:
-        "python {params.script} --index {input.index} --raw {params.raw:q} --preprocess {params.preprocess:q}"
-        " --settings {params.settings:q} --marks {params.marks:q} --out measured/{wildcards.study} --log {log}"
+        "python {params.script} --index {input.index} --raw {params.raw:q}"
+        " --preprocess {params.preprocess:q} --settings {params.settings:q}"
+        " --marks {params.marks:q} --out measured/{wildcards.study} --log {log}"
 
 
 rule loading:
@@ -37,6 +38,7 @@ rule loading:
         settings=DATASETS.benchmark("loading"),
         marks=DATASETS.marks,
     shell:
-        "python {params.script} --index {input.index} --raw {params.raw:q} --shards data/{wildcards.study}/shards"
-        " --preprocess {params.preprocess:q} --augment {params.augment:q} --settings {params.settings:q}"
+        "python {params.script} --index {input.index} --raw {params.raw:q}"
+        " --shards data/{wildcards.study}/shards --preprocess {params.preprocess:q}"
+        " --augment {params.augment:q} --settings {params.settings:q}"
         " --marks {params.marks:q} --out measured/{wildcards.study} --log {log}"

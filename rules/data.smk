@@ -14,7 +14,7 @@ rule demo_data:
         " --out data/raw/{wildcards.study} --log {log}"
 
 
-# Dask's settings are resources, as they are no rerun trigger: any number of workers writes the same bytes.
+# Dask's settings are resources, which rerun nothing: any number of workers writes the same bytes.
 rule index:
     input:
         DATASETS.demo_marker,
@@ -35,8 +35,9 @@ rule index:
         classes=DATASETS.section("classes"),
         state=DATASETS.raw_state,
     shell:
-        "{resources.start}python {params.script} --source {params.source:q} --split {params.split:q}"
-        " --classes {params.classes:q} --dask {resources.dask:q} --out data/{wildcards.study} --log {log}"
+        "{resources.start}python {params.script} --source {params.source:q}"
+        " --split {params.split:q} --classes {params.classes:q} --dask {resources.dask:q}"
+        " --out data/{wildcards.study} --log {log}"
 
 
 # Only meta.json, written last, is declared: chunks stay when the job is interrupted or fails.
@@ -65,7 +66,8 @@ rule shards:
         siblings=DATASETS.sibling_options,
     shell:
         "{resources.start}python {params.script} --index {input.index} --raw {params.raw:q}"
-        " --preprocess {params.preprocess:q} --dask {resources.dask:q} {params.boxes} {params.siblings}"
+        " --preprocess {params.preprocess:q} --dask {resources.dask:q}"
+        " {params.boxes} {params.siblings}"
         " --out data/{wildcards.study}/{wildcards.shards} --log {log}"
 
 

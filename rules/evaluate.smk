@@ -21,8 +21,8 @@ rule evaluate:
         gradcam=RUNS.gradcam_option,
         settings=DATASETS.section("evaluate"),
     shell:
-        "python {params.script} {params.folders} --index {input.index} --settings {params.settings:q}"
-        " --shards {params.shards} {params.gradcam} --out {output} --log {log}"
+        "python {params.script} {params.folders} --index {input.index}"
+        " --settings {params.settings:q} --shards {params.shards} {params.gradcam} --out {output} --log {log}"
 
 
 rule results:

@@ -1,4 +1,4 @@
-# Trained runs as ONNX files, compared with PyTorch on the test images; then how fast each way of running them is.
+# Trained runs as ONNX files, compared with PyTorch on test images; then the speed of each way.
 
 
 rule export:
@@ -16,8 +16,9 @@ rule export:
         settings=DATASETS.benchmark("export"),
         marks=DATASETS.marks,
     shell:
-        "python {params.script} {input.results} --shards data/{wildcards.study}/shards --settings {params.settings:q}"
-        " --marks {params.marks:q} --files {output.files} --out measured/{wildcards.study} --log {log}"
+        "python {params.script} {input.results} --shards data/{wildcards.study}/shards"
+        " --settings {params.settings:q} --marks {params.marks:q}"
+        " --files {output.files} --out measured/{wildcards.study} --log {log}"
 
 
 rule inference:
@@ -36,5 +37,6 @@ rule inference:
         settings=DATASETS.benchmark("inference"),
         marks=DATASETS.marks,
     shell:
-        "python {params.script} {input.results} --files {input.files} --index {input.index} --raw {params.raw:q}"
-        " --settings {params.settings:q} --marks {params.marks:q} --out measured/{wildcards.study} --log {log}"
+        "python {params.script} {input.results} --files {input.files} --index {input.index}"
+        " --raw {params.raw:q} --settings {params.settings:q} --marks {params.marks:q}"
+        " --out measured/{wildcards.study} --log {log}"

@@ -1,4 +1,4 @@
-# A traced window of any run's training (no result of it counts), and what a study's report shows of those configured.
+# Some traced steps of any run's training; its network is thrown away.
 
 
 rule profile:
@@ -15,5 +15,5 @@ rule profile:
         shards=RUNS.shards,
         script=GRAPH.script("profile_run.py"),
     shell:
-        "python {params.script} --plan {params.plan:q} --settings {params.settings:q} --shards {params.shards}"
-        " --out {output} --log {log}"
+        "python {params.script} --plan {params.plan:q} --settings {params.settings:q}"
+        " --shards {params.shards} --out {output} --log {log}"

@@ -12,7 +12,7 @@ rule plan:
         "python {params.script} {params.text:q} --out {output} 2> {log}"
 
 
-# Checkpoints stay undeclared below the run's folder, so that a restarted job finds them and goes on.
+# Checkpoints below the run's folder are not declared, so that a restarted job finds them.
 rule train:
     input:
         spec="runs/{study}/{run}/seed{seed}/spec.json",

@@ -1,4 +1,4 @@
-"""Write synthetic raw images in the layout of a source; the last file is demo.json."""
+"""Write synthetic raw images in the layout of a dataset kind; demo.json is written last."""
 
 import json
 from pathlib import Path
@@ -11,9 +11,9 @@ from medscale.data.demo.generate import generate
 
 
 def main(
-    kind: str = typer.Option(...),
+    kind: str = typer.Option(..., help="the dataset kind"),
     options: str = typer.Option("{}", help="the generator's options as JSON"),
-    out: Path = typer.Option(...),
+    out: Path = typer.Option(..., help="the raw folder"),
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
     log.set_up(log_file)

@@ -1,4 +1,4 @@
-"""List, read, audit and split a study's raw images: index.parquet, audit.csv and audit.json."""
+"""Make a study's index from its raw images: index.parquet, audit.csv and audit.json."""
 
 import json
 from pathlib import Path
@@ -12,18 +12,18 @@ from medscale.data.settings import Dask, Source, Split
 
 
 def main(
-    source: str = typer.Option(..., help="the study's source section as JSON, with its path"),
-    split: str = typer.Option(..., help="the study's split section as JSON"),
+    source: str = typer.Option(..., help="the study's section source as JSON, with its path"),
+    split: str = typer.Option(..., help="the study's section split as JSON"),
     classes: str = typer.Option("null", help="the study's classes as JSON"),
-    dask: str = typer.Option("{}", help="the dask section as JSON"),
-    out: Path = typer.Option(...),
+    dask: str = typer.Option("{}", help="the section dask as JSON"),
+    out: Path = typer.Option(..., help="the study's data folder"),
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
     log.set_up(log_file)
-    # Not model_validate_json alone: a synthetic source has no path of its own, here it has the one it was written to.
-    given = json.loads(source)
-    place = given.pop("path", None)
-    settings = Source.model_validate(given).model_copy(update={"path": place and Path(place)})
+    # The path is set after validation: a synthetic source must not have one in the configuration.
+    section = json.loads(source)
+    path = section.pop("path", None)
+    settings = Source.model_validate(section).model_copy(update={"path": path and Path(path)})
     build_index(
         settings,
         Split.model_validate_json(split),

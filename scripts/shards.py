@@ -1,4 +1,4 @@
-"""Preprocess a study's images into shards under Dask; only unfinished chunks are made."""
+"""Preprocess a study's images into shards under Dask; finished chunks are kept."""
 
 from pathlib import Path
 
@@ -11,21 +11,21 @@ from medscale.data.settings import Dask, Preprocess
 
 
 def main(
-    index: Path = typer.Option(...),
-    raw: Path = typer.Option(..., help="the raw folder that the index's paths are relative to"),
-    preprocess: str = typer.Option(..., help="the study's preprocess section as JSON"),
-    dask: str = typer.Option("{}", help="the dask section as JSON"),
-    boxes: bool = typer.Option(False, "--boxes", help="write the index's boxes beside the images"),
+    index: Path = typer.Option(..., help="the study's index.parquet"),
+    raw: Path = typer.Option(..., help="the raw folder, to which the index's paths are relative"),
+    preprocess: str = typer.Option(..., help="the study's section preprocess as JSON"),
+    dask: str = typer.Option("{}", help="the section dask as JSON"),
+    boxes: bool = typer.Option(False, "--boxes", help="write the index's boxes as well"),
     beside: list[Path] = typer.Option(
         [], help="shard sets of the same images, whose chunks may be linked"
     ),
-    out: Path = typer.Option(...),
+    out: Path = typer.Option(..., help="folder of the shard set"),
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
     log.set_up(log_file)
     settings = Preprocess.model_validate_json(preprocess)
     build_shards(
-        index, raw, settings, Dask.model_validate_json(dask), out, with_boxes=boxes, beside=beside
+        index, raw, settings, Dask.model_validate_json(dask), out, with_boxes=boxes, siblings=beside
     )
 
 

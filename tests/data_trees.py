@@ -11,10 +11,10 @@ import pandas as pd
 from PIL import Image
 
 from medscale.base.files import sha256
-from medscale.config.sections import Split
 from medscale.data import audit
 from medscale.data.index import make_index, summarize
 from medscale.data.inventory import Inventory
+from medscale.data.settings import Split
 
 
 def picture(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
@@ -56,26 +56,28 @@ def fundus_pytorch(root: Path, each: int = 4, seed: int = 0) -> Path:
     return root
 
 
-def reasons(found: Inventory) -> dict[str, str]:
+def reasons(inventory: Inventory) -> dict[str, str]:
     """Why each file that is left out is, by path."""
-    return dict(zip(found.excluded["path"], found.excluded["reason"], strict=True))
+    return dict(zip(inventory.excluded["path"], inventory.excluded["reason"], strict=True))
 
 
-def check_complete(root: Path, found: Inventory) -> None:
+def check_complete(root: Path, inventory: Inventory) -> None:
     """Every file is listed exactly once, used or left out."""
     files = sorted(str(p.relative_to(root)) for p in root.rglob("*") if not p.is_dir())
-    absent = [path for path, reason in reasons(found).items() if reason == "listed but missing"]
-    assert sorted([*found.rows["path"], *found.excluded["path"]]) == sorted([*files, *absent])
+    absent = [path for path, reason in reasons(inventory).items() if reason == "listed but missing"]
+    assert sorted([*inventory.rows["path"], *inventory.excluded["path"]]) == sorted(
+        [*files, *absent]
+    )
 
 
 def indexed(
-    root: Path, found: Inventory, division: Split | None = None
+    root: Path, inventory: Inventory, division: Split | None = None
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The index of a listed raw folder, and its summary (audit.json)."""
     division = division or Split()
-    facts = [audit.inspect(str(root), path) for path in found.rows["path"]]
-    index, left_out = make_index(found, pd.DataFrame(facts, columns=audit.FACTS), division)
-    return index, summarize(index, left_out, found, division)
+    facts = [audit.inspect(str(root), path)[0] for path in inventory.rows["path"]]
+    index, left_out = make_index(inventory, pd.DataFrame(facts, columns=audit.FACTS), division)
+    return index, summarize(index, left_out, inventory, division)
 
 
 def digests(folder: Path) -> dict[str, str]:

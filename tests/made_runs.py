@@ -16,7 +16,7 @@ from medscale.config.configuration import Config, load
 from medscale.config.planning import plan
 from medscale.data.shards import seal, write_chunk
 from medscale.evaluate.evaluation import evaluate
-from medscale.report.chapters import CHAPTERS
+from medscale.report.chapters import CHAPTERS, settings_of
 from medscale.report.result.folder import write_result
 from medscale.report.writer import write_chapter
 
@@ -267,7 +267,7 @@ def make_chapter(folder: Path, config: Config, study: str, name: str, **argument
         key: below(paths) if isinstance(paths, str | Path) else [below(path) for path in paths]
         for key, paths in chapter.inputs(config, study).items()
     }
-    settings = json.loads(json.dumps(dict(chapter.settings(config, study))))
+    settings = json.loads(json.dumps(settings_of(chapter, config, study)))
     write_chapter(name, study, {**inputs, **settings, **arguments}, folder)
 
 

@@ -21,8 +21,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from medscale.base.files import sha256, write_json
-from medscale.config.sections import Preprocess
 from medscale.data.metadata import Encoding
+from medscale.data.settings import Preprocess
 from medscale.engine.models.registry import build
 from medscale.engine.plan import Crop, Model
 from medscale.serve.bundle import INFERENCE, Inference, Weights

@@ -1,6 +1,7 @@
-# Read by the batch shell of each SLURM job, on the host, before the job's command. A training that SLURM warned of its time
-# limit (SIGUSR1), or told to give way to another job (SIGTERM), saves and asks for another turn with the file below: then the
-# job puts itself back into the queue. A job that was cancelled gets SIGTERM too, but does not count as running any more.
+# Sourced by the batch shell of each SLURM job, on the host, before the job's command. SLURM warns a
+# training of its time limit (SIGUSR1) or of its preemption (SIGTERM). The training then saves a
+# checkpoint and asks for another turn by creating the file below, and the job requeues itself. A
+# cancelled job gets SIGTERM too, but SLURM no longer reports it as running.
 MEDSCALE_ANOTHER_TURN="$PWD/logs/slurm/another-turn.$SLURM_JOB_ID"
 export MEDSCALE_ANOTHER_TURN
 rm -f "$MEDSCALE_ANOTHER_TURN"

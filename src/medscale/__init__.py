@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 def load(
     folder: str | Path, seed: int | Literal["all"] | None = None, device: str | None = None
 ) -> Predictor:
-    """A trained run from its result folder, ready for new images; see ``medscale.serve.predict.load``."""
+    """Load a trained run from its result folder; see ``medscale.serve.predict.load``."""
     from medscale.serve.predict import load as load_result  # PyTorch is imported when it is needed
 
     return load_result(folder, seed, device)

@@ -111,7 +111,7 @@ def test_parsed_files_are_kept_for_the_next_process(tmp_path):
     cold = run(first)
     assert cold.returncode == 0, cold.stderr
     (stored,) = tmp_path.rglob(code.CACHE.name)
-    assert len(json.loads(stored.read_text(encoding="utf-8"))["files"]) > 20
+    assert len(json.loads(stored.read_text(encoding="utf-8"))["files"]) > 5
     warm = run(text)
     assert warm.returncode == 0, warm.stderr
     assert cold.stdout.split()[::2] == warm.stdout.split()[::2]

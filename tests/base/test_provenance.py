@@ -151,7 +151,7 @@ def test_a_datasheet_answers_the_questions_from_audit_index_and_what_is_known(tm
     assert "doi:10.34740/kaggle/ds/2329670" in said
     assert "ethics board: not known" in said
     assert "synthetic" not in said
-    table = (tmp_path / "tables" / "datasheet.tex").read_text(encoding="utf-8")
+    table = (tmp_path / "tables" / "glaucoma" / "datasheet.tex").read_text(encoding="utf-8")
     assert "43 found, 40 used, 3 left out (duplicate 2, unreadable 1)" in table
     assert "EyePACS" in table
 
@@ -172,7 +172,7 @@ def test_a_synthetic_study_s_datasheet_says_so(tmp_path):
     make_index(tmp_path / "data", ["a", "b"], images=20)
     said = sheet(tmp_path, source={"kind": "smdg", "synthetic": True})
     assert "**All images are synthetic**" in said
-    assert "synthetic images, in this dataset" in (tmp_path / "tables" / "datasheet.csv").read_text(
+    assert "synthetic images, in this dataset" in (tmp_path / "tables" / "glaucoma" / "datasheet.csv").read_text(
         encoding="utf-8"
     )
 

@@ -7,6 +7,7 @@ import pytest
 from medscale.base.errors import MedscaleError
 from medscale.config import configuration as config
 from medscale.config import planning
+from medscale.engine.plan import RunPlan
 from medscale.engine.run import RunSpec
 
 ROOT = Path(__file__).parents[2]
@@ -119,7 +120,7 @@ def test_another_model_drops_the_options_of_the_studys_own():
 
 def test_a_plan_survives_its_file():
     plan = planning.plan(config.load(BASE), "glaucoma", RunSpec.parse("ddp_2cpu"), 1)
-    again = config.RunPlan.model_validate_json(plan.model_dump_json())
+    again = RunPlan.model_validate_json(plan.model_dump_json())
     assert again == plan
     assert again.digest == plan.digest
     assert plan.digest != planning.plan(config.load(BASE), "glaucoma", "ddp_2cpu", 2).digest

@@ -1,4 +1,4 @@
-"""Augmentation: what it does to an image, against torchvision, on both paths, and what a class's size changes."""
+"""Augmentation: its effects on an image, agreement with torchvision and of both devices."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Shards from the index: the same bytes for any number of workers, and only unfinished chunks are made again."""
+"""Shards: the same bytes for any number of workers; only unfinished chunks are made again."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ def test_chunks_that_a_set_beside_has_are_linked(study: Path, dask: Dask) -> Non
         SETTINGS,
         dask,
         other,
-        beside=[study / "shards", study / "nix"],
+        siblings=[study / "shards", study / "nix"],
     )
     for file in sorted(other.glob("images-*")):
         assert file.samefile(study / "shards" / file.name)
@@ -248,7 +248,7 @@ def test_chunks_that_a_set_beside_has_are_linked(study: Path, dask: Dask) -> Non
         SETTINGS,
         dask,
         study / "third",
-        beside=[study / "shards"],
+        siblings=[study / "shards"],
     )
     assert not (study / "third" / "images-00000.npy").samefile(damaged)
     assert (study / "third" / "images-00001.npy").samefile(study / "shards" / "images-00001.npy")

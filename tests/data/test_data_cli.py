@@ -1,4 +1,4 @@
-"""`medscale data`: is a download complete and what is odd about it, and how it is got."""
+"""`medscale data`: checks of downloads, and their commands."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def zipped(folder: Path, archive: Path) -> Path:
 
 
 def install_kaggle(programs: Path, archive: Path, status: int = 0) -> None:
-    """A stand-in for the program `kaggle`: copies an archive into the folder after -p, as the real one saves it."""
+    """Install a stand-in for `kaggle` that copies an archive into the folder after -p."""
     program = programs / "kaggle"
     program.write_text(
         f"#!{sys.executable}\nimport shutil, sys\n"

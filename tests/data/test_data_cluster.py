@@ -1,4 +1,4 @@
-"""Dask from the configuration: what is wrong with a scheduler or its workers is one message."""
+"""Dask clients: each fault of a scheduler or of its workers is one message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The synthetic fundus photographs: the real layout and its traps, the same pixels for the same seed."""
+"""Synthetic fundus photographs: layout and faults of the real dataset, reproducible pixels."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 
 from data_trees import digests, indexed
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Source
 from medscale.data.demo.generate import generate
 from medscale.data.demo.retina import photograph
 from medscale.data.images import read_rgb
 from medscale.data.kind import scan
+from medscale.data.settings import Source
 
 OPTIONS = {"unique": 30, "seed": 7, "size": 64}
 
@@ -115,7 +115,7 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("folder", {}, "no synthetic images for source kind 'folder'; there are for: "),
+        ("folder", {}, "no synthetic images for dataset kind 'folder'; there are for: "),
         ("smdg", {"unique": 3}, r"source\.options\.unique"),
         ("smdg", {"number": 3}, r"source\.options\.number"),
     ],

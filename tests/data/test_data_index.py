@@ -1,4 +1,4 @@
-"""The audit and the index: every file found is used or left out with a reason, copies and leaks are seen."""
+"""Audit and index: each file is used or left out with a reason; copies and leaks are found."""
 
 from __future__ import annotations
 
@@ -18,27 +18,26 @@ from PIL import Image, ImageOps
 
 from data_trees import class_tree, encoded, fundus_pytorch, picture, write
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Source, Split
 from medscale.data import audit
 from medscale.data.index import build_index, make_index, summarize
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
-from medscale.data.settings import Dask
+from medscale.data.settings import Dask, Source, Split
 
 
-def facts(root: Path, found: Inventory) -> pd.DataFrame:
+def facts(root: Path, inventory: Inventory) -> pd.DataFrame:
     """What ``audit.read_all`` gives, without Dask."""
     return pd.DataFrame(
-        [audit.inspect(str(root), path) for path in found.rows["path"]], columns=audit.FACTS
+        [audit.inspect(str(root), path)[0] for path in inventory.rows["path"]], columns=audit.FACTS
     )
 
 
 def index_of(
     root: Path, kind: str = "folder", **split: object
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
-    found, division = scan(Source(kind=kind, path=root), None), Split.model_validate(split)
-    index, left_out = make_index(found, facts(root, found), division)
-    summary = summarize(index, left_out, found, division)
+    inventory, division = scan(Source(kind=kind, path=root), None), Split.model_validate(split)
+    index, left_out = make_index(inventory, facts(root, inventory), division)
+    summary = summarize(index, left_out, inventory, division)
     files = sum(not path.is_dir() for path in root.rglob("*"))
     absent = summary["by_reason"].get("listed but missing", 0)
     assert summary["found"] == files + absent == summary["used"] + summary["excluded"]
@@ -130,10 +129,10 @@ def test_val_and_test_that_are_train_again(tmp_path: Path) -> None:
     assert summary["unique"] == summary["used"] == 24
     assert summary["by_reason"] == {"duplicate": 24}
     assert left_out["detail"].str.contains("leak between published splits").all()
-    told = "24 images stand in two published splits: the published split would have leaked them."
+    message = "24 images stand in two published splits: the published split would have leaked them."
     assert summary["notes"] == [
         "48 images are there of the 17242 of the complete fundus-pytorch.",
-        told,
+        message,
     ]
     assert summary["counts_published"]["normal"] == {"train": 12, "val": 6, "test": 6}
     assert index["sha256"].is_unique
@@ -307,15 +306,18 @@ def test_look_alikes_in_two_published_splits_are_leaks(tmp_path: Path) -> None:
         ("published", "leak between splits"),
     ):
         index, left_out, summary = index_of(root, mode=mode)
-        told = left_out[left_out["reason"] == reason]
-        assert told["path"].tolist() == ["a/3.png", "a/z.jpg"]
-        assert told["detail"].str.endswith("stands in test, train").all()
+        message = left_out[left_out["reason"] == reason]
+        assert message["path"].tolist() == ["a/3.png", "a/z.jpg"]
+        assert message["detail"].str.endswith("stands in test, train").all()
         assert "2 images look like one in another published split." in summary["notes"]
         assert not any("of patients" in note for note in summary["notes"])
         both = index.set_index("path").loc[["a/3.png", "a/z.jpg"], "split"]
         assert both.nunique() == (1 if mode == "grouped" else 2)
-    told = "1 of the 7 test images are in the training split too, or look like one in it, or are of a patient who is: "
-    assert any(note.startswith(told) for note in summary["notes"])
+    message = (
+        "1 of the 7 test images are in the training split too, or look like one in it, or are of a "
+        "patient who is: "
+    )
+    assert any(note.startswith(message) for note in summary["notes"])
     _, left_out, summary = index_of(root, mode="published", near_duplicates=False)
     assert not reasons(left_out, "kept")
     assert not any("training split" in note for note in summary["notes"])

@@ -1,4 +1,4 @@
-"""The real samples, where they are at hand: MEDSCALE_SAMPLES, or ../shared/data beside the project."""
+"""Samples of the real datasets, if MEDSCALE_SAMPLES or ../shared/data has them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from bench import lookalike
 from data_trees import indexed
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Preprocess, Source
 from medscale.data.images import read_rgb
 from medscale.data.kind import scan
 from medscale.data.preprocess import preprocess
+from medscale.data.settings import Preprocess, Source
 
 SAMPLES = Path(os.environ.get("MEDSCALE_SAMPLES") or ROOT.parent / "shared" / "data")
 pytestmark = pytest.mark.skipif(
@@ -53,7 +53,7 @@ def test_chest_xrays_are_split_by_patient() -> None:
 def test_copies_are_found_and_no_two_patients_are_merged(
     name: str, least: float, known: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every kind of copy but crops; among the dermoscopic images one stands there twice, and some are only stripes."""
+    """Every kind of copy but crops; one dermoscopic image is repeated, some are only stripes."""
     monkeypatch.setattr(lookalike, "CROPS", {})
     images = [
         read_rgb(path)
@@ -79,8 +79,8 @@ def test_published_originals_become_like_the_prepared_copies() -> None:
 
 
 def test_real_dermoscopy_folder_lists() -> None:
-    found = scan(Source(kind="folder", path=sample("dermoscopy-uda1")), ["nevus", "melanoma"])
-    assert found.rows["label"].value_counts().to_dict() == {"nevus": 395, "melanoma": 153}
+    inventory = scan(Source(kind="folder", path=sample("dermoscopy-uda1")), ["nevus", "melanoma"])
+    assert inventory.rows["label"].value_counts().to_dict() == {"nevus": 395, "melanoma": 153}
 
 
 def test_the_real_table_of_smdg(tmp_path: Path) -> None:
@@ -93,17 +93,19 @@ def test_the_real_table_of_smdg(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     for name in table["names"]:
         (folder / f"{name}.png").touch()
-    found = scan(Source(kind="smdg", path=tmp_path), None)
-    assert found.rows["label"].value_counts().to_dict() == {"normal": 7299, "glaucoma": 4617}
-    assert found.excluded["reason"].value_counts().to_dict() == {
+    inventory = scan(Source(kind="smdg", path=tmp_path), None)
+    assert inventory.rows["label"].value_counts().to_dict() == {"normal": 7299, "glaucoma": 4617}
+    assert inventory.excluded["reason"].value_counts().to_dict() == {
         "suspect": 133,
         "not an image by its name": 1,
     }
-    odir = found.rows[found.rows["source"].str.startswith("OIA-ODIR")]
+    odir = inventory.rows[inventory.rows["source"].str.startswith("OIA-ODIR")]
     assert odir["group"].notna().all()
     assert odir["group"].nunique() < len(odir) < 2 * odir["group"].nunique() + 1
-    assert (found.rows["source"] == "EyePACS-Glaucoma").sum() == 3269
-    assert found.rows.loc[found.rows["source"] == "PAPILA", "group"].value_counts().max() == 2
+    assert (inventory.rows["source"] == "EyePACS-Glaucoma").sum() == 3269
+    assert (
+        inventory.rows.loc[inventory.rows["source"] == "PAPILA", "group"].value_counts().max() == 2
+    )
 
 
 def test_the_incomplete_isic_2017_says_so() -> None:
@@ -116,10 +118,10 @@ def test_the_incomplete_isic_2017_says_so() -> None:
 
 
 def test_what_is_there_of_isic_2017_is_indexed() -> None:
-    """The tables are the published ones; each label is held against them by another way of reading."""
+    """Each label is compared with the published tables, which are read in another way."""
     root = sample("isic2017")
-    found = scan(Source(kind="isic2017", path=root, options={"allow_missing": True}), None)
-    index, summary = indexed(root, found)
+    inventory = scan(Source(kind="isic2017", path=root, options={"allow_missing": True}), None)
+    index, summary = indexed(root, inventory)
     assert (len(index), summary["by_reason"]["listed but missing"]) == (60, 1940)
     assert index["label"].value_counts().to_dict() == {"nevus": 49, "melanoma": 11}
     truth = pd.read_csv(root / "ISIC-2017_Training_Part3_GroundTruth.csv").set_index("image_id")
@@ -147,6 +149,6 @@ def test_the_real_class_folders_of_the_skin_set(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / "balanced_dataset" / name).mkdir(parents=True)
         (tmp_path / "balanced_dataset" / name / "aug_3_x.jpg").touch()
-    found = scan(Source(kind="skin", path=tmp_path), None)
-    assert len(found.classes) == len(found.rows) == 35
-    assert {"Ba Cellulitis", "Heathy"} <= set(found.classes)
+    inventory = scan(Source(kind="skin", path=tmp_path), None)
+    assert len(inventory.classes) == len(inventory.rows) == 35
+    assert {"Ba Cellulitis", "Heathy"} <= set(inventory.classes)

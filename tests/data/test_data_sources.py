@@ -1,4 +1,4 @@
-"""Listing of raw folders: SMDG-19 in both layouts, any image folder, and what is wrong with them."""
+"""Listing of raw folders: SMDG-19 in both editions, any image folder, and their faults."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 
 from data_trees import check_complete, class_tree, fundus_pytorch, reasons, write
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Source
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.data.kinds.smdg import patient, source_set
+from medscale.data.settings import Source
 
 
 def folder(root: Path, classes: list[str] | None = None) -> Inventory:
@@ -34,21 +34,21 @@ def test_fundus_pytorch_as_it_comes(tmp_path: Path) -> None:
     write(root / "val/1/OIA-ODIR-TRAIN-7.png", 99)
     write(root / "train/2/BEH-9.png", 98)
     (root / "train/0/Thumbs.db").write_bytes(b"x")
-    found = smdg(root)
-    assert found.classes == ["normal", "glaucoma"]
-    assert len(found.rows) == 25
-    row = found.rows.set_index("path").loc["val/1/OIA-ODIR-TRAIN-7.png"]
+    inventory = smdg(root)
+    assert inventory.classes == ["normal", "glaucoma"]
+    assert len(inventory.rows) == 25
+    row = inventory.rows.set_index("path").loc["val/1/OIA-ODIR-TRAIN-7.png"]
     assert (row["label"], row["split_published"], row["source"]) == (
         "glaucoma",
         "val",
         "OIA-ODIR-TRAIN",
     )
     assert row["group"] is None
-    assert reasons(found) == {
+    assert reasons(inventory) == {
         "train/2/BEH-9.png": "class not in the study",
         "train/0/Thumbs.db": "not an image by its name",
     }
-    check_complete(root, found)
+    check_complete(root, inventory)
 
 
 def test_fundus_pytorch_below_wrapper_folders(tmp_path: Path) -> None:
@@ -89,8 +89,10 @@ def parent_set(root: Path, name: str, doubled: bool, stored: str) -> Path:
 @pytest.mark.parametrize("stored", ["/full-fundus/{}.png", "/full-fundus/full-fundus/{}.png"])
 @pytest.mark.parametrize("doubled", [True, False])
 def test_parent_set(tmp_path: Path, name: str, stored: str, doubled: bool) -> None:
-    found = smdg(parent_set(tmp_path, name, doubled, stored))
-    rows = found.rows.assign(name=[Path(p).stem for p in found.rows["path"]]).set_index("name")
+    inventory = smdg(parent_set(tmp_path, name, doubled, stored))
+    rows = inventory.rows.assign(name=[Path(p).stem for p in inventory.rows["path"]]).set_index(
+        "name"
+    )
     assert rows["label"].to_dict() == {
         "BEH-1": "normal",
         "OIA-ODIR-TRAIN-1": "glaucoma",
@@ -103,11 +105,15 @@ def test_parent_set(tmp_path: Path, name: str, stored: str, doubled: bool) -> No
     assert rows["group"]["BEH-1"] is None
     assert rows["age"]["PAPILA-1"] == 71.5
     assert rows["split_published"].isna().all()
-    assert sorted(reasons(found).values()) == ["not an image by its name", "not listed", "suspect"]
-    assert found.notes == [
+    assert sorted(reasons(inventory).values()) == [
+        "not an image by its name",
+        "not listed",
+        "suspect",
+    ]
+    assert inventory.notes == [
         "Images of suspects (neither normal nor glaucoma), which are left out: 1."
     ]
-    check_complete(tmp_path, found)
+    check_complete(tmp_path, inventory)
 
 
 def test_parent_set_with_images_missing_is_incomplete(tmp_path: Path) -> None:
@@ -171,7 +177,7 @@ def test_missing_and_empty_folders_say_what_is_expected(tmp_path: Path, kind: st
 def test_unknown_kind_and_classes(tmp_path: Path) -> None:
     with pytest.raises(
         MedscaleError,
-        match="no dataset kind 'smgd'; did you mean 'smdg'. there are: folder, isic2017, rsna, skin, smdg",
+        match=r"no dataset kind 'smgd'; did you mean 'smdg'\? there are: folder, isic2017, rsna, ",
     ):
         scan(Source(kind="smgd", path=tmp_path), None)
     with pytest.raises(MedscaleError, match="classes of SMDG-19 are normal, glaucoma"):
@@ -196,16 +202,16 @@ def test_class_folders_with_real_names(tmp_path: Path) -> None:
     (tmp_path / "__MACOSX/Éruption").mkdir(parents=True)
     (tmp_path / "__MACOSX/Éruption/._x.JPEG").write_text("x")
     write(tmp_path / "stray.png", 9)
-    found = folder(tmp_path)
-    assert found.classes == ["Ba  Cellulitis", "Éruption"]
-    assert sorted(found.rows["path"]) == sorted(names)
-    assert reasons(found) == {
+    inventory = folder(tmp_path)
+    assert inventory.classes == ["Ba  Cellulitis", "Éruption"]
+    assert sorted(inventory.rows["path"]) == sorted(names)
+    assert reasons(inventory) == {
         "Éruption/notes.txt": "not an image by its name",
         "Ba  Cellulitis/Thumbs.db": "not an image by its name",
         "__MACOSX/Éruption/._x.JPEG": "hidden folder",
         "stray.png": "outside the class folders",
     }
-    check_complete(tmp_path, found)
+    check_complete(tmp_path, inventory)
 
 
 def test_published_split_folders(tmp_path: Path) -> None:
@@ -214,21 +220,21 @@ def test_published_split_folders(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     write(tmp_path / "masks/a.png", 77)
     write(tmp_path / "test/loose.png", 78)
-    found = folder(tmp_path)
-    assert found.classes == ["a", "b"]
-    assert found.rows["split_published"].value_counts().to_dict() == {
+    inventory = folder(tmp_path)
+    assert inventory.classes == ["a", "b"]
+    assert inventory.rows["split_published"].value_counts().to_dict() == {
         "val": 6,
         "train": 3,
         "test": 3,
     }
-    assert set(reasons(found).values()) == {"outside the class folders"}
-    check_complete(tmp_path, found)
+    assert set(reasons(inventory).values()) == {"outside the class folders"}
+    check_complete(tmp_path, inventory)
 
 
 def test_a_class_called_test_is_a_class(tmp_path: Path) -> None:
-    found = folder(class_tree(tmp_path, {"test": 2, "control": 2}))
-    assert found.classes == ["control", "test"]
-    assert found.rows["split_published"].isna().all()
+    inventory = folder(class_tree(tmp_path, {"test": 2, "control": 2}))
+    assert inventory.classes == ["control", "test"]
+    assert inventory.rows["split_published"].isna().all()
 
 
 def test_wrappers_around_the_classes(tmp_path: Path) -> None:
@@ -246,10 +252,10 @@ def test_an_empty_class_folder_is_an_error_until_classes_are_named(tmp_path: Pat
 
 def test_classes_choose_and_order(tmp_path: Path) -> None:
     class_tree(tmp_path, {"a": 2, "b": 2, "c": 1})
-    found = folder(tmp_path, ["c", "a"])
-    assert found.classes == ["c", "a"]
-    assert set(reasons(found).values()) == {"class not in the study"}
-    check_complete(tmp_path, found)
+    inventory = folder(tmp_path, ["c", "a"])
+    assert inventory.classes == ["c", "a"]
+    assert set(reasons(inventory).values()) == {"class not in the study"}
+    check_complete(tmp_path, inventory)
     with pytest.raises(MedscaleError, match="no images of class 'd'"):
         folder(tmp_path, ["a", "d"])
 
@@ -277,21 +283,21 @@ def test_index_csv_gives_patients_splits_and_metadata(tmp_path: Path) -> None:
         "path,label,patient,split,age,width\n./a/0.png,a,007,train,50,1\na\\1.png,,008,valid,,1\n"
     )
     text += "/b/0.png,b,,test,61,1\n"
-    found = folder(with_index(tmp_path, text + "b/9.png,b,1,,,\n", "utf-8-sig"))
-    rows = found.rows.set_index("path")
+    inventory = folder(with_index(tmp_path, text + "b/9.png,b,1,,,\n", "utf-8-sig"))
+    rows = inventory.rows.set_index("path")
     assert rows["label"].to_dict() == {"a/0.png": "a", "a/1.png": "a", "b/0.png": "b"}
     assert rows["group"].to_dict() == {"a/0.png": "007", "a/1.png": "008", "b/0.png": None}
     assert list(rows["split_published"]) == ["train", "val", "test"]
     assert rows["age"]["b/0.png"] == "61"
     assert "width" not in rows
-    assert "width" in found.notes[0]
-    assert reasons(found) == {
+    assert "width" in inventory.notes[0]
+    assert reasons(inventory) == {
         "a/2.png": "not listed",
         "b/1.png": "not listed",
         "b/9.png": "listed but missing",
         "index.csv": "not an image by its name",
     }
-    check_complete(tmp_path, found)
+    check_complete(tmp_path, inventory)
 
 
 def test_index_csv_labels_flat_folders(tmp_path: Path) -> None:
@@ -305,16 +311,17 @@ def test_index_csv_labels_flat_folders(tmp_path: Path) -> None:
 
 def test_index_csv_conflicts_are_left_out(tmp_path: Path) -> None:
     class_tree(tmp_path, {"a": 3, "b": 3})
-    text = "path,label\na/0.png,a\na/0.png,a\na/1.png,b\na/2.png,a\na/2.png,b\na/2.png,a\nb/0.png,b\nb/1.png,\n"
-    found = folder(with_index(tmp_path, text))
-    assert sorted(found.rows["path"]) == ["a/0.png", "b/0.png", "b/1.png"]
-    assert reasons(found) == {
+    text = "path,label\na/0.png,a\na/0.png,a\na/1.png,b\na/2.png,a\na/2.png,b\na/2.png,a\n"
+    text += "b/0.png,b\nb/1.png,\n"
+    inventory = folder(with_index(tmp_path, text))
+    assert sorted(inventory.rows["path"]) == ["a/0.png", "b/0.png", "b/1.png"]
+    assert reasons(inventory) == {
         "a/1.png": "conflicting label",
         "a/2.png": "conflicting label",
         "b/2.png": "not listed",
         "index.csv": "not an image by its name",
     }
-    check_complete(tmp_path, found)
+    check_complete(tmp_path, inventory)
 
 
 def test_index_csv_meets_accents_in_another_unicode_form(tmp_path: Path) -> None:
@@ -347,9 +354,9 @@ def test_links_pipes_and_strange_names(tmp_path: Path) -> None:
     (tmp_path / "a/loop").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "b/pipe.png")
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/b/\xff.png")).write_bytes(b"x")
-    found = folder(tmp_path)
-    assert len(found.rows) == 4
-    assert reasons(found) == {
+    inventory = folder(tmp_path)
+    assert len(inventory.rows) == 4
+    assert reasons(inventory) == {
         "a/broken.png": "not a regular file",
         "a/loop": "not a regular file",
         "b/pipe.png": "not a regular file",

@@ -1,4 +1,4 @@
-"""Splits: no group is divided, every image is used, sizes and classes are near what is wanted."""
+"""Splits: no group is divided, every image is used, shares are near the configured ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Split
+from medscale.data.settings import Split
 from medscale.data.split import SPLITS, assign, balanced
 
 SHARES = st.sampled_from([(0.7, 0.1, 0.2), (0.6, 0.2, 0.2), (0.34, 0.33, 0.33), (0.8, 0.1, 0.1)])

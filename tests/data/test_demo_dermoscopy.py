@@ -1,4 +1,4 @@
-"""The synthetic dermoscopic images: ISIC 2017's layout and tables, shares of the classes, age, overlap."""
+"""Synthetic dermoscopic images: layout of ISIC 2017, shares of classes, age, overlap."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 
 from data_trees import digests, indexed
-from medscale.config.sections import Source, Split
 from medscale.data.demo import dermoscopy
 from medscale.data.demo.generate import generate
 from medscale.data.images import read_rgb
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
-from medscale.data.kinds.isic2017 import CLASSES, DUPLICATES
+from medscale.data.kinds.isic2017 import CLASSES, COMPLETE, DUPLICATES
+from medscale.data.settings import Source, Split
 
 OPTIONS = {"unique": 150, "seed": 3, "size": 60, "large": 1}
 
@@ -35,9 +35,9 @@ def listed(root: Path) -> Inventory:
 
 
 def test_the_source_module_of_the_real_download_reads_it(demo: Path) -> None:
-    found = listed(demo)
-    index, summary = indexed(demo, found, Split(mode="published"))
-    assert found.classes == CLASSES == list(dermoscopy.CLASSES)
+    inventory = listed(demo)
+    index, summary = indexed(demo, inventory, Split(mode="published"))
+    assert inventory.classes == CLASSES
     assert summary["by_reason"] == {
         "superpixels, not a photograph": len(index),
         "not an image by its name": 8,
@@ -46,7 +46,7 @@ def test_the_source_module_of_the_real_download_reads_it(demo: Path) -> None:
     }
     assert abs(len(index) - 152) <= 4
     shares = (index["label"].value_counts() / len(index)).to_dict()
-    real = np.sum(list(dermoscopy.REAL.values()), axis=0) / 2750
+    real = np.sum(list(COMPLETE.values()), axis=0) / 2750
     assert [shares[name] for name in CLASSES] == pytest.approx(real.tolist(), abs=0.03)
     assert (index["split"] == "test").mean() == pytest.approx(600 / 2750, abs=0.03)
     assert 0 < index["age"].isna().mean() < 0.3
@@ -59,12 +59,13 @@ def test_the_source_module_of_the_real_download_reads_it(demo: Path) -> None:
 
 
 def test_the_duplicates_are_those_of_the_real_set(demo: Path) -> None:
-    assert dermoscopy.PAIRS == DUPLICATES
     for first, second in DUPLICATES:
         images = [read_rgb(next(demo.rglob(f"{name}.jpg"))).astype(int) for name in (first, second)]
         assert 0 < np.abs(images[0] - images[1]).mean() < 4
-    found = listed(demo)
-    assert all(any(name in note for note in found.notes) for pair in DUPLICATES for name in pair)
+    inventory = listed(demo)
+    assert all(
+        any(name in note for note in inventory.notes) for pair in DUPLICATES for name in pair
+    )
 
 
 def test_superpixels_number_the_cells_in_the_size_of_the_image(demo: Path) -> None:
@@ -101,11 +102,11 @@ def test_names_are_unique_at_any_size() -> None:
 def test_no_classifier_can_be_perfect() -> None:
     """Best possible accuracy, by the densities from which the appearance is drawn (Bayes' rule)."""
     rng = np.random.default_rng(0)
-    counts = np.sum(list(dermoscopy.REAL.values()), axis=0)
+    counts = np.sum(list(COMPLETE.values()), axis=0)
     labels = rng.choice(3, 5000, p=counts / counts.sum())
     seen = np.stack([dermoscopy.appearance(rng, label) for label in labels])
     distance = (
-        ((seen[:, None] - np.array(dermoscopy.SEEN)) / np.array(dermoscopy.SPREAD)) ** 2
+        ((seen[:, None] - np.array(dermoscopy.APPEARANCE)) / np.array(dermoscopy.SPREAD)) ** 2
     ).sum(-1)
     chosen = (np.log(counts) - distance / 2).argmax(1)
     assert (chosen == labels).mean() == pytest.approx(0.90, abs=0.02)
@@ -121,6 +122,6 @@ def test_what_the_lesion_shows_is_in_the_pixels() -> None:
         bluish, dark = blue > green, red + green + blue < 200
         return float({"bluish": bluish, "dark": dark}[test].mean())
 
-    nevus, melanoma = dermoscopy.SEEN[0], dermoscopy.SEEN[2]
+    nevus, melanoma = dermoscopy.APPEARANCE[0], dermoscopy.APPEARANCE[2]
     assert part(melanoma, "bluish") > 2 * part(nevus, "bluish")
     assert part(melanoma, "dark") > 2 * part(nevus, "dark")

@@ -1,4 +1,4 @@
-"""The synthetic clinical photographs: the real layout and its traps, copies that leak, classes that overlap."""
+"""Synthetic clinical photographs: layout and faults, copies that leak, overlap of classes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sklearn.ensemble import RandomForestClassifier
 
 from data_trees import digests, indexed
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Source, Split
 from medscale.data.demo import skin
 from medscale.data.demo.generate import generate
 from medscale.data.images import read_rgb
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
+from medscale.data.settings import Source, Split
 
 OPTIONS = {"classes": 4, "each": 24, "seed": 3, "size": 60}
 
@@ -35,19 +35,19 @@ def listed(root: Path) -> Inventory:
 
 
 def test_the_source_module_of_the_real_download_reads_it(demo: Path) -> None:
-    found = listed(demo)
-    index, summary = indexed(demo, found)
-    assert sorted(found.classes) == sorted(
+    inventory = listed(demo)
+    index, summary = indexed(demo, inventory)
+    assert sorted(inventory.classes) == sorted(
         " ".join(name.split()) for name in list(skin.CLASSES)[:4]
     )
-    assert index["label"].value_counts().to_dict() == dict.fromkeys(found.classes, 24)
+    assert index["label"].value_counts().to_dict() == dict.fromkeys(inventory.classes, 24)
     assert summary["by_reason"] == {"not an image by its name": 2, "truncated": 1}
     assert {Path(path).suffix for path in index["path"]} >= {".jpg", ".jpeg", ".JPG", ".png"}
     assert any("  " in path for path in index["path"])
     assert {tuple(Path(path).parts[:2]) for path in index["path"]} == {
         ("balanced_dataset", "balanced_dataset")
     }
-    assert len(found.notes) == 1  # nothing of a licence or of the real set's size
+    assert len(inventory.notes) == 1  # nothing of a licence or of the real set's size
     assert len(set(zip(index["width"], index["height"], strict=True))) > 10
     assert index[["width", "height"]].min(axis=None) >= 60
     assert index[["width", "height"]].max(axis=None) <= 80

@@ -1,4 +1,4 @@
-"""The synthetic chest X-rays: the challenge's layout and traps, boxes where the opacities are, the same for a seed."""
+"""Synthetic chest X-rays: layout and faults of the challenge, boxes around the opacities."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pydicom import dcmread
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import sha256
-from medscale.config.sections import Source, Split
 from medscale.data import audit
 from medscale.data.demo import xray
 from medscale.data.demo.chest import Anatomy, Opacity, radiograph
@@ -21,6 +20,7 @@ from medscale.data.index import make_index, summarize
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.data.kinds.rsna import DETAILS, LABELS, MAPPING, TRAIN
+from medscale.data.settings import Source, Split
 
 OPTIONS = {"exams": 60, "tests": 3, "size": 128, "seed": 7}
 
@@ -46,12 +46,12 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_the_source_module_of_the_real_download_reads_it(demo: Path) -> None:
-    found, division = listed(demo), Split(balance=True)
+    inventory, division = listed(demo), Split(balance=True)
     facts = pd.DataFrame(
-        [audit.inspect(str(demo), path) for path in found.rows["path"]], columns=audit.FACTS
+        [audit.inspect(str(demo), path)[0] for path in inventory.rows["path"]], columns=audit.FACTS
     )
-    index, left_out = make_index(found, facts, division)
-    summary = summarize(index, left_out, found, division)
+    index, left_out = make_index(inventory, facts, division)
+    summary = summarize(index, left_out, inventory, division)
     assert summary["found"] == len(digests(demo)) == summary["used"] + summary["excluded"]
     assert summary["by_reason"] == {
         "balanced away": summary["by_reason"]["balanced away"],
@@ -71,11 +71,11 @@ def test_the_source_module_of_the_real_download_reads_it(demo: Path) -> None:
 
 
 def test_an_implausible_age_is_kept_without_it(demo: Path) -> None:
-    found = listed(demo)
+    inventory = listed(demo)
     facts = pd.DataFrame(
-        [audit.inspect(str(demo), path) for path in found.rows["path"]], columns=audit.FACTS
+        [audit.inspect(str(demo), path)[0] for path in inventory.rows["path"]], columns=audit.FACTS
     )
-    index, left_out = make_index(found, facts, Split())
+    index, left_out = make_index(inventory, facts, Split())
     odd = left_out[left_out["reason"] == "odd header"]
     assert odd["detail"].tolist() == ["PatientAge 148 is over 110 years; taken as not known"]
     assert index["age"].isna().sum() == 1

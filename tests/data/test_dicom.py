@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydicom import dcmread
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1
@@ -22,8 +23,8 @@ from data_trees import encoded, picture
 from medscale.base.files import sha256
 from medscale.data import audit
 from medscale.data.build import make_chunk
+from medscale.data.decoding.dicom import dicom_facts
 from medscale.data.demo.xray import dicom_file
-from medscale.data.dicom import dicom_facts
 from medscale.data.images import NOT_AN_IMAGE, TRUNCATED, UNREADABLE, Unreadable, decode, kind_of
 from medscale.data.index import make_index
 from medscale.data.inventory import make_inventory
@@ -93,8 +94,18 @@ def test_the_kind_is_told_by_content() -> None:
 
 def test_8_bit_is_taken_as_stored() -> None:
     assert np.array_equal(decode(dicom(GREY)), np.dstack([GREY] * 3))
-    window = {"WindowCenter": "40", "WindowWidth": "20"}
-    assert np.array_equal(decode(dicom(GREY, **window)), np.dstack([GREY] * 3))
+    wide = np.dstack([GREY] * 3)
+    assert np.array_equal(decode(dicom(GREY.astype(np.uint16), BitsStored=8)), wide)
+    negative = {"RescaleSlope": "-1", "RescaleIntercept": "255"}
+    assert np.array_equal(decode(dicom(GREY, **negative)), 255 - wide)
+
+
+def test_8_bit_with_a_window_is_windowed() -> None:
+    whole = {"WindowCenter": "128", "WindowWidth": "256"}
+    assert np.array_equal(decode(dicom(GREY, **whole))[..., 0], GREY)
+    window = {"WindowCenter": "100.5", "WindowWidth": "51"}
+    shown = decode(dicom(GREY, **window))[..., 0].astype(int)
+    assert np.abs(shown - spread(GREY, 75, 125)).max() <= 1
 
 
 def test_jpeg_baseline_as_in_the_challenge() -> None:
@@ -126,6 +137,71 @@ def test_deep_grey_takes_its_own_range_without_a_window() -> None:
     signed = (DEEP.astype(int) - 9000).astype(np.int16)
     assert np.array_equal(decode(dicom(signed)), decode(dicom(DEEP)))
     assert decode(dicom(np.full((4, 6), 700, np.uint16))).max() == 0
+
+
+def test_signed_values_do_not_overflow() -> None:
+    ramp = np.linspace(-32768, 32767, 1200).round().astype(np.int16).reshape(30, 40)
+    assert np.array_equal(decode(dicom(ramp))[..., 0], spread(ramp, -32768, 32767))
+    few = (GREY.astype(int) - 128).astype(np.int8)
+    assert np.array_equal(decode(dicom(few))[..., 0], spread(few, int(few.min()), int(few.max())))
+
+
+@pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(
+    ("dtype", "filled", "headers"),
+    [
+        (np.int16, [-2000], {"PixelPaddingValue": -2000}),
+        (np.uint16, [65535], {"PixelPaddingValue": 65535}),
+        (np.uint16, [0, 3, 9], {"PixelPaddingValue": 9, "PixelPaddingRangeLimit": 0}),
+        (np.int16, [-900, -2000], {"PixelPaddingValue": -2000, "PixelPaddingRangeLimit": -900}),
+    ],
+)
+def test_padding_is_black_and_no_part_of_the_range(
+    dtype: type, filled: list[int], headers: dict[str, int], kind: str
+) -> None:
+    values = (DEEP // 100 + 900).astype(dtype)
+    inside = spread(values[5:], values[5:].min(), values[5:].max())
+    for row in range(5):
+        values[row] = filled[row % len(filled)]
+    data = dicom(values, PhotometricInterpretation=kind, **headers)
+    shown = decode(data)[..., 0]
+    # Some writers record a negative value as the unsigned one of the same 16 bits.
+    assert np.array_equal(decode(data.replace(b"\x20\x01SS", b"\x20\x01US"))[..., 0], shown)
+    assert np.array_equal(shown[5:], 255 - inside if kind == "MONOCHROME1" else inside)
+    assert not shown[:5].any()
+
+
+def test_unused_bits_play_no_part() -> None:
+    overlay = DEEP.astype(np.uint16) & 0xFFF
+    shown = decode(dicom(overlay | 0x8000, BitsStored=12))[..., 0]
+    assert np.array_equal(shown, spread(overlay, overlay.min(), overlay.max()))
+
+
+def test_floating_point_pixels() -> None:
+    data = dcmread(io.BytesIO(dicom(DEEP)))
+    del data.PixelData, data.BitsStored, data.HighBit, data.PixelRepresentation
+    values = DEEP.astype(np.float32) / 7 - 500
+    values[0, :3] = [np.nan, np.inf, -np.inf]
+    data.BitsAllocated, data.FloatPixelData = 32, values.tobytes()
+    file = io.BytesIO()
+    data.save_as(file)
+    shown = decode(file.getvalue())[..., 0]
+    finite = values[np.isfinite(values)]
+    wanted = spread(values[1:], float(finite.min()), float(finite.max()))
+    assert np.abs(shown[1:] - wanted).max() <= 1
+    assert shown[0, :3].tolist() == [0, 255, 0]
+
+
+def test_a_jpeg_within_that_lost_data_is_refused() -> None:
+    pixels = np.asarray(picture(3, (400, 300)))
+    for values, stream in (
+        (pixels, encoded(Image.fromarray(pixels), "JPEG")),
+        (pixels[..., 0], jpeg(pixels[..., 0])),
+    ):
+        lost = stream[: len(stream) * 6 // 10] + b"\xff\xd9"
+        with pytest.raises(Unreadable, match="libjpeg") as caught:
+            decode(dicom(values, lost, JPEGBaseline8Bit))
+        assert caught.value.reason == TRUNCATED
 
 
 def test_the_window_applies_after_the_rescale() -> None:
@@ -193,8 +269,8 @@ def whole() -> bytes:
         pytest.param(
             dicom(GREY, b"\0" * 90, JPEGLosslessSV1),
             UNREADABLE,
-            "missing dependencies",
-            id="no decoder",
+            "JPEG Lossless, Non-Hierarchical",
+            id="not the stream of its transfer syntax",
         ),
         pytest.param(
             dicom(GREY, PhotometricInterpretation="CMYK"),
@@ -283,7 +359,7 @@ def test_headers_become_columns_of_the_index(tmp_path: Path) -> None:
     rows = dicom_tree(tmp_path)
     listed = make_inventory(rows.to_dict("records"), [], ["a", "b"], [])
     facts = pd.DataFrame(
-        [audit.inspect(str(tmp_path), path) for path in rows["path"]], columns=audit.FACTS
+        [audit.inspect(str(tmp_path), path)[0] for path in rows["path"]], columns=audit.FACTS
     )
     index, left_out = make_index(listed, facts, Split())
     index = index.set_index("path")

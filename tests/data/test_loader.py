@@ -1,4 +1,4 @@
-"""The loader: each sample exactly once, in an order that replicas, accumulation and restarts leave alone."""
+"""The loader: each sample once, in an order that replicas and restarts do not change."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_a_restart_at_the_end_of_an_epoch_has_nothing_left(shards: Shards) -> No
 
 @pytest.fixture(scope="module")
 def sized(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Shards]:
-    """Shard sets of any size up to LARGEST: the test split of one large set, cut to its first images."""
+    """Return shard sets of up to LARGEST images: the first images of one large set."""
     import pandas as pd
 
     from medscale.data.shards import seal, write_chunk

@@ -1,154 +1,177 @@
-"""Look-alikes: the search misses no hash that is near, finds planted copies, and joins nothing else."""
+"""Near-duplicates: copies are found, other images of the same kind are not, in bounded time."""
 
 from __future__ import annotations
 
 from itertools import combinations
-from time import perf_counter
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from bench.lookalike import COPIES, thumbnails
+from bench.lookalike import COPIES, CROPS, signatures
 from medscale.data import lookalike
 from medscale.data.lookalike import (
-    BANDS,
-    RADIUS,
-    SHAPE,
-    WINDOW,
+    BYTES,
+    SIDE,
+    analysed,
     components,
-    hashes,
-    meetings,
+    descriptors,
+    near_duplicates,
     pairs,
+    signature,
     turned,
+    unpacked,
 )
 
 
-def photograph(seed: int) -> np.ndarray:
-    """A random picture (uint8 RGB, 90 x 120), smooth but for a little noise."""
+def photograph(seed: int, cells: int = 12) -> np.ndarray:
+    """Return a random smooth picture with a little noise (uint8 RGB, 90 x 120)."""
     rng = np.random.default_rng(seed)
-    coarse = rng.integers(30, 220, (9, 12, 3)).astype(np.float32)
+    coarse = rng.integers(30, 220, (cells, cells + 4, 3)).astype(np.float32)
     pixels = cv2.resize(coarse, (120, 90), interpolation=cv2.INTER_CUBIC)
     return np.clip(pixels + rng.normal(0, 3, pixels.shape), 0, 255).astype(np.uint8)
 
 
-def clusters(found: np.ndarray, count: int) -> list[list[int]]:
-    """Members of each cluster of more than one, in order."""
-    part = components(count, found)
-    return [
-        np.flatnonzero(part == one).tolist() for one in np.unique(part) if (part == one).sum() > 1
-    ]
+def fundus(seed: int, border: int = 0) -> np.ndarray:
+    """Return a bright disc on black with the same shading and other content for each seed."""
+    side = 160
+    y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
+    shading = 140 - 60 * (x**2 + y**2)
+    content = cv2.resize(photograph(seed, 20), (side, side)).astype(np.float32) / 4
+    disc = np.where((x**2 + y**2 < 0.95)[..., None], shading[..., None] + content, 0)
+    return np.pad(disc.astype(np.uint8), [(border, border), (border, border), (0, 0)])
+
+
+def clusters(links: np.ndarray, count: int) -> list[list[int]]:
+    """Return the members of each cluster of several images, in order."""
+    part = components(count, links)
+    members = [np.flatnonzero(part == number).tolist() for number in np.unique(part)]
+    return [positions for positions in members if len(positions) > 1]
 
 
 @pytest.fixture(scope="module")
 def originals() -> list[np.ndarray]:
-    return [photograph(seed) for seed in range(60)]
+    return [photograph(seed) for seed in range(150)]
 
 
-@pytest.mark.parametrize("kind", COPIES)
+@pytest.mark.parametrize("kind", [*COPIES, "cropped by 2 %"])
 def test_each_copy_is_joined_with_its_original_alone(
     originals: list[np.ndarray], kind: str
 ) -> None:
-    images = [*originals, *(COPIES[kind](image) for image in originals)]
-    assert clusters(pairs(thumbnails(images)), len(images)) == [[n, n + 60] for n in range(60)]
+    copy = {**COPIES, **CROPS}[kind]
+    images = [*originals, *(copy(image) for image in originals)]
+    assert clusters(pairs(signatures(images)), 300) == [[n, n + 150] for n in range(150)]
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    table=st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=12),
-    changes=st.lists(
-        st.tuples(st.integers(0, 11), st.sets(st.integers(0, 63), max_size=RADIUS + 2)), max_size=12
-    ),
-)
-def test_hashes_within_the_radius_meet_as_in_brute_force(
-    table: list[int], changes: list[tuple[int, set[int]]]
-) -> None:
-    near = [table[at % len(table)] ^ sum(1 << bit for bit in bits) for at, bits in changes]
-    codes = np.array([*table, *near], np.uint64)
-    assert len(codes) <= WINDOW
-    met = {
-        (int(query), int(other))
-        for bands in combinations(range(BANDS), 2)
-        for queries, others in meetings(codes, codes, bands)
-        for query, other in zip(queries, others, strict=True)
-    }
-    every = {
-        (i, j)
-        for i, one in enumerate(codes)
-        for j, two in enumerate(codes)
-        if (one ^ two).bit_count() <= RADIUS
-    }
-    assert every <= met
+def test_few_images_are_compared_with_each_other(originals: list[np.ndarray]) -> None:
+    images = [*originals[:20], *(image[:, ::-1] for image in originals[:20])]
+    assert clusters(pairs(signatures(images)), 40) == [[n, n + 20] for n in range(20)]
+    assert pairs(np.empty((0, BYTES), np.uint8)).shape == (0, 2)
+    assert pairs(signatures(originals[:1])).shape == (0, 2)
+
+
+def test_discs_with_the_same_rim_and_other_content_are_not_joined() -> None:
+    images = [fundus(seed) for seed in range(120)]
+    assert not len(pairs(signatures(images)))
+
+
+def test_a_wider_dark_border_changes_nothing() -> None:
+    images = [fundus(seed) for seed in range(60)] + [fundus(seed, 40) for seed in range(60)]
+    assert clusters(pairs(signatures(images)), 120) == [[n, n + 60] for n in range(60)]
+
+
+def test_blank_and_striped_images_are_no_near_duplicates() -> None:
+    rng = np.random.default_rng(0)
+    blank = [np.full((40, 40, 3), level, np.uint8) for level in (0, 128, 128, 255)]
+    stripes = []
+    for _ in range(6):
+        line = np.repeat(rng.integers(40, 200, 20), 4)[:, None, None]
+        stripes.append(np.tile(line, (1, 80, 3)).astype(np.uint8))
+    images = [*blank, *stripes, *(image.transpose(1, 0, 2) for image in stripes)]
+    assert not len(pairs(signatures(images)))
+
+
+def test_a_signature_ignores_brightness_and_contrast(originals: list[np.ndarray]) -> None:
+    first = unpacked(signatures(originals[:1]))[0]
+    second = unpacked(signatures([cv2.convertScaleAbs(originals[0], alpha=0.8, beta=20)]))[0]
+    assert np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.98
+    assert len(signature(originals[0])) == BYTES
+
+
+def test_dark_pixels_are_not_compared() -> None:
+    details, mask = unpacked(signatures([fundus(0)]))
+    assert mask[0, 0, 0] == 0
+    assert mask[0, SIDE // 2, SIDE // 2] == 1
+    assert not details[mask == 0].any()
 
 
 def test_the_symmetries_are_those_of_the_square() -> None:
     square = np.arange(9).reshape(1, 3, 3)
-    every = {turned(square, symmetry).tobytes() for symmetry in range(8)}
+    symmetries = {turned(square, symmetry).tobytes() for symmetry in range(8)}
     by_numpy = {
-        np.rot90(one, turns, (1, 2)).tobytes()
-        for one in (square, square[:, ::-1])
+        np.rot90(image, turns, (1, 2)).tobytes()
+        for image in (square, square[:, ::-1])
         for turns in range(4)
     }
-    assert every == by_numpy
-    assert len(every) == 8
-    for symmetry in set(range(8)) - set(lookalike.SYMMETRIES):
-        back = [
-            other for other in range(8) if (turned(turned(square, symmetry), other) == square).all()
-        ]
-        assert set(back) <= set(lookalike.SYMMETRIES)
+    assert symmetries == by_numpy
+    assert len(symmetries) == 8
 
 
-def test_a_hash_is_not_changed_by_brightness_and_small_noise(originals: list[np.ndarray]) -> None:
-    pixels = thumbnails(originals).astype(float)
-    first, second = (
-        hashes(pixels.astype(np.uint8)),
-        hashes(np.clip(0.9 * pixels + 10, 0, 255).astype(np.uint8)),
-    )
-    assert np.bitwise_count(first ^ second).max() <= RADIUS
-    different = np.bitwise_count(first[:, None] ^ first[None])[np.triu_indices(60, 1)]
-    assert np.median(different) > 20
+def test_descriptors_do_not_change_under_the_symmetries(originals: list[np.ndarray]) -> None:
+    image = cv2.resize(originals[0], (SIDE, SIDE))
+    versions = [np.ascontiguousarray(turned(image[None], s)[0]) for s in range(4)]
+    versions += [np.ascontiguousarray(version.transpose(1, 0, 2)) for version in versions]
+    values = descriptors(analysed(signatures(versions))[1])
+    scale = np.abs(values).max()
+    assert np.abs(values - values[0]).max() < 0.05 * scale
 
 
-def test_blank_and_striped_images_look_like_no_other() -> None:
-    rng = np.random.default_rng(0)
-    blank = [np.full((40, 40, 3), level, np.uint8) for level in (0, 128, 128, 255)]
-    noisy = [
-        np.clip(128 + rng.normal(0, 2, (40, 40, 3)), 0, 255).astype(np.uint8) for _ in range(4)
-    ]
-    stripes = [np.tile(np.linspace(0, 200, 40)[:, None, None], (1, 40, 3)).astype(np.uint8)] * 2
-    assert not len(pairs(thumbnails([*blank, *noisy, *stripes])))
-    assert pairs(np.empty((0, *SHAPE), np.uint8)).shape == (0, 2)
-
-
-def test_one_form_with_other_content_is_not_joined() -> None:
-    """Bright discs on black, as fundus photographs are: the rim is the same, what is in it is not."""
-    disc = cv2.circle(np.zeros((128, 128, 3), np.uint8), (64, 64), 60, (1, 1, 1), -1)
-    inner = [cv2.resize(photograph(seed), (128, 128)) // 4 for seed in range(40)]
-    images = [disc * (90 + one) for one in inner]
-    assert not len(pairs(thumbnails(images)))
-
-
-def test_equal_images_without_end_are_one_cluster_in_bounded_time(
+def test_the_index_finds_the_pairs_that_comparing_all_pairs_finds(
     originals: list[np.ndarray],
 ) -> None:
-    rng = np.random.default_rng(0)
-    one, others = thumbnails(originals)[:1].astype(int), thumbnails(originals)[1:]
-    many = np.clip(one + rng.integers(-1, 2, (5000, *SHAPE)), 0, 255).astype(np.uint8)
-    start = perf_counter()
-    found = pairs(np.concatenate([others, many]))
-    assert clusters(found, 5059) == [list(range(59, 5059))]
-    assert len(found) < 20 * 5000  # 12 million pairs are alike
-    assert perf_counter() - start < 30
+    images = [*originals, *(COPIES["20 % darker"](image[::-1]) for image in originals)]
+    codes = signatures(images)
+    every = np.array(list(combinations(range(300), 2)))
+    alike = every[near_duplicates(codes, analysed(codes)[1], every)]
+    assert clusters(pairs(codes), 300) == clusters(alike, 300)
 
 
-def test_time_and_finds_grow_with_the_images_not_with_their_pairs() -> None:
-    """Planted mirrored copies among many random pictures are all found, and no others."""
+def test_a_dataset_of_copies_is_one_cluster_with_few_comparisons(
+    originals: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (4000, 8, 8), np.uint8)
-    pictures = np.stack([cv2.resize(one, SHAPE, interpolation=cv2.INTER_LINEAR) for one in coarse])
-    planted = pictures[:400, :, ::-1] ^ rng.integers(0, 2, (400, *SHAPE), np.uint8)
-    assert clusters(pairs(np.concatenate([pictures, planted])), 4400) == [
-        [n, n + 4000] for n in range(400)
+    copies = [
+        np.clip(originals[0].astype(int) + rng.integers(-1, 2, (90, 120, 3)), 0, 255)
+        for _ in range(1500)
     ]
+    codes = signatures([*originals[1:60], *(copy.astype(np.uint8) for copy in copies)])
+    compared = []
+    compare = near_duplicates
+
+    def counted(codes: np.ndarray, spectra: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        compared.append(len(candidates))
+        return compare(codes, spectra, candidates)
+
+    monkeypatch.setattr(lookalike, "near_duplicates", counted)
+    assert clusters(pairs(codes), 1559) == [list(range(59, 1559))]
+    assert sum(compared) < 20 * 1559  # a million pairs are alike
+
+
+def test_comparisons_grow_with_the_images_not_with_their_pairs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (3000, 14, 14, 3), np.uint8)
+    pictures = [cv2.resize(cells, (64, 64), interpolation=cv2.INTER_CUBIC) for cells in coarse]
+    planted = [picture[:, ::-1] for picture in pictures[:300]]
+    codes = signatures([*pictures, *planted])
+    compared = []
+    compare = near_duplicates
+
+    def counted(codes: np.ndarray, spectra: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        compared.append(len(candidates))
+        return compare(codes, spectra, candidates)
+
+    monkeypatch.setattr(lookalike, "near_duplicates", counted)
+    assert clusters(pairs(codes), 3300) == [[n, n + 3000] for n in range(300)]
+    assert sum(compared) < 10 * 3300

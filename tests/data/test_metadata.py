@@ -1,4 +1,4 @@
-"""Metadata as numbers: fitted on training images alone, unknown is a value."""
+"""Metadata as features: fitted on training images alone; unknown has its own feature."""
 
 import numpy as np
 import pandas as pd

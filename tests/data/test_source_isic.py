@@ -1,4 +1,4 @@
-"""Listing of ISIC 2017: its archives as they unpack, folders by split and class, tables, metadata, what is missing."""
+"""Listing of ISIC 2017: archives, folders by split and class, tables, incomplete downloads."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 
 from data_trees import check_complete, indexed, reasons, write
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Source, Split
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
+from medscale.data.settings import Source, Split
 
 CLASSES = ["nevus", "seborrheic_keratosis", "melanoma"]
 TRUTH = {"nevus": "0.0,0.0", "seborrheic_keratosis": "0.0,1.0", "melanoma": "1.0,0.0"}
@@ -24,7 +24,7 @@ def isic(root: Path, classes: list[str] | None = None, **options: object) -> Inv
 
 
 def archives(root: Path, each: int = 2, nested: bool = False, beside: bool = False) -> Path:
-    """``each`` images a class and split, with superpixels; every third age and every second sex is unknown."""
+    """Write ``each`` images per class and split; a third of ages, half of sexes are unknown."""
     for part, first in FIRST.items():
         name = f"ISIC-2017_{part}_Data"
         folder = root / name / name if nested else root / name
@@ -37,7 +37,8 @@ def archives(root: Path, each: int = 2, nested: bool = False, beside: bool = Fal
             write(folder / f"{number}.jpg", first + place)
             write(folder / f"{number}_superpixels.png", 5000 + first + place)
             truth += f"{number},{TRUTH[label]}\n"
-            metadata += f"{number},{'unknown' if place % 3 == 0 else 30 + place},{('female', 'unknown')[place % 2]}\n"
+            age = "unknown" if place % 3 == 0 else 30 + place
+            metadata += f"{number},{age},{('female', 'unknown')[place % 2]}\n"
         (root / f"ISIC-2017_{part}_Part3_GroundTruth.csv").write_text(truth)
         ((root if beside else folder) / f"{name}_metadata.csv").write_text(metadata)
     return root
@@ -50,11 +51,11 @@ def test_the_archives_as_they_unpack(
     tmp_path: Path, nested: bool, beside: bool, wrapper: str
 ) -> None:
     archives(tmp_path / wrapper, nested=nested, beside=beside)
-    found = isic(tmp_path)
-    assert found.classes == CLASSES
-    rows = found.rows.assign(number=[Path(path).stem for path in found.rows["path"]]).set_index(
-        "number"
-    )
+    inventory = isic(tmp_path)
+    assert inventory.classes == CLASSES
+    rows = inventory.rows.assign(
+        number=[Path(path).stem for path in inventory.rows["path"]]
+    ).set_index("number")
     assert rows.groupby(["split_published", "label"]).size().tolist() == [2] * 9
     assert rows.loc["ISIC_0001001", ["split_published", "label"]].tolist() == [
         "val",
@@ -68,14 +69,14 @@ def test_the_archives_as_they_unpack(
     assert rows["sex"].isna().sum() == 9
     assert set(rows["source"]) == {"ISIC 2017"}
     assert rows["group"].isna().all()
-    by_reason = found.excluded["reason"].value_counts().to_dict()
+    by_reason = inventory.excluded["reason"].value_counts().to_dict()
     assert by_reason == {"superpixels, not a photograph": 18, "not an image by its name": 6}
-    assert any("18 images are there of the 2750" in note for note in found.notes)
+    assert any("18 images are there of the 2750" in note for note in inventory.notes)
     assert any(
         "Of the 18 images listed the age is known for 12, the sex for 9" in note
-        for note in found.notes
+        for note in inventory.notes
     )
-    check_complete(tmp_path, found)
+    check_complete(tmp_path, inventory)
 
 
 def test_the_index_has_null_for_unknown(tmp_path: Path) -> None:
@@ -97,15 +98,15 @@ def test_folders_by_split_and_class(tmp_path: Path) -> None:
         write(tmp_path / "data" / split / label / f"ISIC_{seed:07d}_superpixels.png", 100 + seed)
     write(tmp_path / "data/train/other/ISIC_0000099.jpg", 99)
     write(tmp_path / "data/train/loose.jpg", 98)
-    found = isic(tmp_path)
-    assert found.classes == CLASSES
-    assert found.rows.groupby(["split_published", "label"]).size().tolist() == [1] * 9
-    assert found.rows["age"].isna().all()
-    left_out = reasons(found)
+    inventory = isic(tmp_path)
+    assert inventory.classes == CLASSES
+    assert inventory.rows.groupby(["split_published", "label"]).size().tolist() == [1] * 9
+    assert inventory.rows["age"].isna().all()
+    left_out = reasons(inventory)
     assert left_out.pop("data/train/other/ISIC_0000099.jpg") == "class not in the study"
     assert left_out.pop("data/train/loose.jpg") == "outside the class folders"
     assert set(left_out.values()) == {"superpixels, not a photograph"}
-    check_complete(tmp_path, found)
+    check_complete(tmp_path, inventory)
     shutil.rmtree(tmp_path / "data/valid/nevus")
     with pytest.raises(MedscaleError, match="there is no image in val/nevus"):
         isic(tmp_path)
@@ -129,10 +130,10 @@ def test_metadata_reach_the_sorted_folders_too(tmp_path: Path) -> None:
 def test_a_few_missing_images_are_listed(tmp_path: Path) -> None:
     root = archives(tmp_path, each=5)
     (root / "ISIC-2017_Training_Data/ISIC_0000004.jpg").unlink()
-    found = isic(root)
-    assert len(found.rows) == 44
-    assert reasons(found)["ISIC-2017_Training_Data/ISIC_0000004.jpg"] == "listed but missing"
-    check_complete(root, found)
+    inventory = isic(root)
+    assert len(inventory.rows) == 44
+    assert reasons(inventory)["ISIC-2017_Training_Data/ISIC_0000004.jpg"] == "listed but missing"
+    check_complete(root, inventory)
 
 
 @pytest.mark.parametrize(
@@ -149,10 +150,10 @@ def test_an_incomplete_download_names_what_and_how(tmp_path: Path, gone: str, me
     with pytest.raises(MedscaleError, match=message) as caught:
         isic(root)
     assert "https://isic-challenge-data.s3.amazonaws.com/2017/ISIC-2017_" in str(caught.value)
-    found = isic(root, allow_missing=True)
-    assert len(found.rows) == 30
-    assert message in found.notes[0]
-    check_complete(root, found)
+    inventory = isic(root, allow_missing=True)
+    assert len(inventory.rows) == 30
+    assert message in inventory.notes[0]
+    check_complete(root, inventory)
 
 
 def test_classes_without_an_image_are_left_out_of_what_is_allowed_to_be_incomplete(
@@ -162,9 +163,9 @@ def test_classes_without_an_image_are_left_out_of_what_is_allowed_to_be_incomple
     for part, first in FIRST.items():
         for place in (1, 4):
             (root / f"ISIC-2017_{part}_Data/ISIC_{first + place:07d}.jpg").unlink()
-    found = isic(root, allow_missing=True)
-    assert found.classes == ["nevus", "melanoma"]
-    assert "there is no image of class seborrheic_keratosis" in found.notes[0]
+    inventory = isic(root, allow_missing=True)
+    assert inventory.classes == ["nevus", "melanoma"]
+    assert "there is no image of class seborrheic_keratosis" in inventory.notes[0]
 
 
 @pytest.mark.parametrize("state", ["gone", "empty", "tables only"])
@@ -188,10 +189,10 @@ def test_the_listed_duplicates_share_a_group(tmp_path: Path) -> None:
             for number in numbers:
                 write(root / f"ISIC-2017_{part}_Data/{number}.jpg", int(number[-5:]))
                 table.write(f"{number},0.0,0.0\n")
-    found = isic(root)
-    groups = found.rows.assign(number=[Path(path).stem for path in found.rows["path"]]).set_index(
-        "number"
-    )["group"]
+    inventory = isic(root)
+    groups = inventory.rows.assign(
+        number=[Path(path).stem for path in inventory.rows["path"]]
+    ).set_index("number")["group"]
     assert (
         groups["ISIC_0012271"]
         == groups["ISIC_0012152"]
@@ -200,10 +201,10 @@ def test_the_listed_duplicates_share_a_group(tmp_path: Path) -> None:
     )
     assert groups.notna().sum() == 4
     pairs_told = "ISIC_0012271 and ISIC_0012152; ISIC_0012175 and ISIC_0012216."
-    assert [pairs_told in note for note in found.notes if "duplicates" in note] == [True]
-    _, published = indexed(root, found, Split(mode="published"))
+    assert [pairs_told in note for note in inventory.notes if "duplicates" in note] == [True]
+    _, published = indexed(root, inventory, Split(mode="published"))
     assert published["kept_by_reason"] == {"leak between splits": 4}
-    index, _ = indexed(root, found)
+    index, _ = indexed(root, inventory)
     assert index.groupby("group")["split"].nunique().max() == 1
 
 
@@ -219,9 +220,9 @@ def test_what_the_tables_contradict_or_lack_is_left_out(tmp_path: Path) -> None:
     write(data / "ISIC_0009999.jpg", 99)
     write(data / "ISIC_0000000_segmentation.png", 98)
     write(data / "ISIC-2017_Training_Data/ISIC_0000001.jpg", 97)
-    found = isic(root)
+    inventory = isic(root)
     left_out = {
-        path: reason for path, reason in reasons(found).items() if "superpixels" not in path
+        path: reason for path, reason in reasons(inventory).items() if "superpixels" not in path
     }
     assert {path: reason for path, reason in left_out.items() if not path.endswith(".csv")} == {
         "ISIC-2017_Training_Data/ISIC_0000000.jpg": "no label",
@@ -230,7 +231,7 @@ def test_what_the_tables_contradict_or_lack_is_left_out(tmp_path: Path) -> None:
         "ISIC-2017_Training_Data/ISIC_0000000_segmentation.png": "lesion mask, not a photograph",
         "ISIC-2017_Training_Data/ISIC-2017_Training_Data/ISIC_0000001.jpg": "same image number again",
     }
-    check_complete(root, found)
+    check_complete(root, inventory)
 
 
 @pytest.mark.parametrize(
@@ -255,16 +256,16 @@ def test_wrong_options_and_classes(tmp_path: Path) -> None:
     root = archives(tmp_path)
     with pytest.raises(
         MedscaleError,
-        match="has the option allow_missing: False . True; found in source.options: seed",
+        match=r"has the option allow_missing: False . True; found in source.options: seed",
     ):
         isic(root, seed=1)
     with pytest.raises(
         MedscaleError,
-        match="allow_missing: False . True; found in source.options: allow_missing: yes",
+        match=r"allow_missing: False . True; found in source.options: allow_missing: yes",
     ):
         isic(root, allow_missing="yes")
     with pytest.raises(MedscaleError, match=r"classes of ISIC 2017 are nevus, .* not naevus"):
         isic(root, ["naevus", "melanoma"])
-    found = isic(root, ["melanoma", "nevus"])
-    assert found.classes == ["melanoma", "nevus"]
-    assert len(found.rows) == 12
+    inventory = isic(root, ["melanoma", "nevus"])
+    assert inventory.classes == ["melanoma", "nevus"]
+    assert len(inventory.rows) == 12

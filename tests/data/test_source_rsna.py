@@ -1,4 +1,4 @@
-"""The RSNA challenge's layout: labels, detailed classes, boxes, patients, and what is wrong with a download of it."""
+"""Listing of the RSNA challenge: labels, detailed classes, boxes, patients, and faults."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 from data_trees import encoded, picture
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_parquet
-from medscale.config.sections import Source, Split
 from medscale.data import audit
 from medscale.data.index import _schema, make_index, summarize
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.data.kinds.rsna import DETAILS, LABELS, MAPPING, TEST, TRAIN
+from medscale.data.settings import Source, Split
 
 NORMAL, NOT_NORMAL, OPACITY = "Normal", "No Lung Opacity / Not Normal", "Lung Opacity"
 BOXES = {
@@ -41,7 +41,7 @@ IMAGES = {
 
 
 def challenge(root: Path, exams: dict[str, str] = EXAMS, mapping: bool = True) -> Path:
-    """The download's layout with PNG bytes in the DICOM files: the source module looks at names and tables alone."""
+    """Write the download's layout; the listing reads names and tables, so PNG bytes suffice."""
     for folder in (TRAIN, TEST):
         (root / folder).mkdir(parents=True)
     labels, details = ["patientId,x,y,width,height,Target"], ["patientId,class"]
@@ -74,11 +74,11 @@ def change(path: Path, old: str, new: str) -> None:
 
 
 def test_the_download_as_it_comes(tmp_path: Path) -> None:
-    found = rsna(challenge(tmp_path))
-    assert found.classes == ["normal", "pneumonia"]
-    rows = found.rows.assign(exam=[Path(path).stem for path in found.rows["path"]]).set_index(
-        "exam"
-    )
+    inventory = rsna(challenge(tmp_path))
+    assert inventory.classes == ["normal", "pneumonia"]
+    rows = inventory.rows.assign(
+        exam=[Path(path).stem for path in inventory.rows["path"]]
+    ).set_index("exam")
     assert rows["label"].to_dict() == {
         "n1": "normal", "n2": "normal", "x1": "normal", "x2": "normal", "o1": "pneumonia", "o2": "pneumonia",
     }  # fmt: skip
@@ -88,11 +88,11 @@ def test_the_download_as_it_comes(tmp_path: Path) -> None:
     assert rows["group"]["n1"] == rows["group"]["o1"] == "NIH:00000013"
     assert rows["group"]["x2"] is None
     assert rows["split_published"].isna().all()
-    assert found.excluded["reason"].value_counts().to_dict() == {
+    assert inventory.excluded["reason"].value_counts().to_dict() == {
         "not an image by its name": 3,
         "unlabelled test image": 2,
     }
-    assert found.notes == [
+    assert inventory.notes == [
         "6 labelled images are there of the 26684 of the complete challenge.",
         f"2 images are not in {MAPPING}: each is taken as a patient of its own.",
     ]
@@ -112,18 +112,22 @@ def test_repeated_class_lines_do_not_multiply_rows(tmp_path: Path) -> None:
 
 def test_detailed_classes(tmp_path: Path) -> None:
     root = challenge(tmp_path)
-    found = rsna(root, classes="detailed")
-    assert found.classes == [NORMAL, NOT_NORMAL, OPACITY]
-    assert found.rows["label"].value_counts().to_dict() == {NORMAL: 2, NOT_NORMAL: 2, OPACITY: 2}
+    inventory = rsna(root, classes="detailed")
+    assert inventory.classes == [NORMAL, NOT_NORMAL, OPACITY]
+    assert inventory.rows["label"].value_counts().to_dict() == {
+        NORMAL: 2,
+        NOT_NORMAL: 2,
+        OPACITY: 2,
+    }
     two = rsna(root, [OPACITY, NORMAL], classes="detailed")
     assert two.classes == [OPACITY, NORMAL]
     assert two.excluded["reason"].value_counts()["class not in the study"] == 2
 
 
 def test_without_the_mapping_the_reader_is_told(tmp_path: Path) -> None:
-    found = rsna(challenge(tmp_path, mapping=False))
-    assert found.rows["group"].isna().all()
-    assert any("a patientId of the challenge is an exam" in note for note in found.notes)
+    inventory = rsna(challenge(tmp_path, mapping=False))
+    assert inventory.rows["group"].isna().all()
+    assert any("a patientId of the challenge is an exam" in note for note in inventory.notes)
 
 
 def test_wrapped_and_doubled_folders(tmp_path: Path) -> None:
@@ -143,8 +147,8 @@ def test_what_the_tables_contradict_or_lack_is_left_out(tmp_path: Path) -> None:
     (root / TRAIN / "m0.dcm").unlink()
     (root / TRAIN / "stray.dcm").write_bytes(b"x")
     (root / TRAIN / "m1.png").write_bytes(b"x")
-    found = rsna(root)
-    left_out = found.excluded.set_index("path")
+    inventory = rsna(root)
+    left_out = inventory.excluded.set_index("path")
     assert left_out["reason"].drop(
         [LABELS, DETAILS, MAPPING, f"{TEST}/t1.dcm", f"{TEST}/t2.dcm"]
     ).to_dict() == {
@@ -219,13 +223,13 @@ def test_boxes_reach_the_index(tmp_path: Path) -> None:
         },
     }
     root = challenge(tmp_path / "raw", exams)
-    found = rsna(root)
+    inventory = rsna(root)
     facts = pd.DataFrame(
-        [audit.inspect(str(root), path) for path in found.rows["path"]], columns=audit.FACTS
+        [audit.inspect(str(root), path)[0] for path in inventory.rows["path"]], columns=audit.FACTS
     )
-    index, left_out = make_index(found, facts, Split())
+    index, left_out = make_index(inventory, facts, Split())
     assert "header" not in index
-    assert summarize(index, left_out, found, Split())["found"] == len(exams) + 5
+    assert summarize(index, left_out, inventory, Split())["found"] == len(exams) + 5
     for part in (index, index[index["label"] == "normal"]):
         write_parquet(tmp_path / "index.parquet", part, _schema(part))
         back = pd.read_parquet(tmp_path / "index.parquet")

@@ -1,4 +1,4 @@
-"""Listing of the Massive Skin Disease Balanced Dataset: folders as classes, copies grouped with their originals."""
+"""Listing of the skin dataset: folders as classes, copies grouped with their originals."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from data_trees import check_complete, class_tree, indexed, reasons, write
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Source, Split
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.data.kinds.skin import class_name, is_copy, original
+from medscale.data.settings import Source, Split
 
 COMMAND = "kaggle datasets download -d muhammadabdulsami/massive-skin-disease-balanced-dataset"
 
@@ -46,10 +46,10 @@ def test_the_download_as_it_comes(tmp_path: Path, wrapper: str) -> None:
     real_tree(tmp_path / wrapper)
     (tmp_path / "counts.csv").write_text("class,images\n")
     (tmp_path / wrapper / "labels.csv").write_text("x\n")
-    found = skin(tmp_path)
-    assert found.classes == ["Ba Cellulitis", "heathy Skin"]
-    rows = found.rows.assign(
-        path=[str(Path(path).relative_to(wrapper)) for path in found.rows["path"]]
+    inventory = skin(tmp_path)
+    assert inventory.classes == ["Ba Cellulitis", "heathy Skin"]
+    rows = inventory.rows.assign(
+        path=[str(Path(path).relative_to(wrapper)) for path in inventory.rows["path"]]
     )
     groups = dict(zip(rows["path"], rows["group"], strict=True))
     assert groups == {
@@ -63,16 +63,19 @@ def test_the_download_as_it_comes(tmp_path: Path, wrapper: str) -> None:
         "heathy Skin/august_1.jpg": "heathy Skin/august_1",
         "heathy Skin/aug_9_.jpg": "heathy Skin/aug_9_",
     }
-    assert {reason for path, reason in reasons(found).items() if path.endswith(".csv")} == {
+    assert {reason for path, reason in reasons(inventory).items() if path.endswith(".csv")} == {
         "not an image by its name"
     }
-    told = "4 of the 9 image files in folders of classes are named as augmented copies (aug_<number>_…) of 3 originals"
-    assert found.notes[0].startswith(told)
-    assert "(of which 1 are not there themselves)" in found.notes[0]
-    assert found.notes[1].startswith("9 images in 2 classes are there")
-    assert all(number in found.notes[1] for number in ("245,000", "262,874", "35", "34"))
-    assert "watermarks" in found.notes[2]
-    assert "MIT" in found.notes[2]
+    message = (
+        "4 of the 9 image files in folders of classes are named as augmented copies "
+        "(aug_<number>_…) of 3 originals"
+    )
+    assert inventory.notes[0].startswith(message)
+    assert "(of which 1 are not there themselves)" in inventory.notes[0]
+    assert inventory.notes[1].startswith("9 images in 2 classes are there")
+    assert all(number in inventory.notes[1] for number in ("245,000", "262,874", "35", "34"))
+    assert "watermarks" in inventory.notes[2]
+    assert "MIT" in inventory.notes[2]
 
 
 def test_every_file_is_used_or_listed(tmp_path: Path) -> None:
@@ -96,16 +99,16 @@ def test_a_random_split_leaks_where_a_grouped_one_does_not(tmp_path: Path) -> No
 
 
 def test_without_copies_no_note_of_them(tmp_path: Path) -> None:
-    found = skin(class_tree(tmp_path, {"a": 2, "b": 2}))
-    assert len(found.notes) == 2
-    assert not any("copies" in note for note in found.notes)
+    inventory = skin(class_tree(tmp_path, {"a": 2, "b": 2}))
+    assert len(inventory.notes) == 2
+    assert not any("copies" in note for note in inventory.notes)
 
 
 def test_classes_choose_and_order(tmp_path: Path) -> None:
     class_tree(tmp_path, {"Ba  Cellulitis": 2, "b": 2, "c": 1})
-    found = skin(tmp_path, ["b", "Ba  Cellulitis"])
-    assert found.classes == ["b", "Ba Cellulitis"]
-    assert set(reasons(found).values()) == {"class not in the study"}
+    inventory = skin(tmp_path, ["b", "Ba  Cellulitis"])
+    assert inventory.classes == ["b", "Ba Cellulitis"]
+    assert set(reasons(inventory).values()) == {"class not in the study"}
 
 
 def test_missing_empty_and_incomplete_downloads_say_how_to_get_it(tmp_path: Path) -> None:
@@ -124,7 +127,7 @@ def test_missing_empty_and_incomplete_downloads_say_how_to_get_it(tmp_path: Path
 
 def test_options_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        MedscaleError, match="dataset kind skin has no options; found in source.options: seed"
+        MedscaleError, match=r"dataset kind skin has no options; found in source.options: seed"
     ):
         scan(
             Source(kind="skin", path=class_tree(tmp_path, {"a": 2, "b": 2}), options={"seed": 1}),

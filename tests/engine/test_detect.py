@@ -24,9 +24,9 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json, write_parquet
 from medscale.config.configuration import Config, load
 from medscale.config.planning import plan
-from medscale.config.sections import Preprocess
 from medscale.data import boxes as data_boxes
 from medscale.data.boxes import SIDES, padded, relative
+from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards
 from medscale.engine.detect import extra
 from medscale.engine.detect.loader import BoxLoader, flip, with_boxes
@@ -41,8 +41,10 @@ from medscale.report.detection.chapter import CHAPTER as DETECTION
 from medscale.report.overview.chapter import CHAPTER as OVERVIEW
 from medscale.report.result.detection import write_detection
 from medscale.report.writer import write_chapter
+from medscale.workflow.datasets import Datasets
 from medscale.workflow.graph import Graph
 from medscale.workflow.preflight import _models
+from medscale.workflow.runs import Runs
 from medscale.workflow.targets import check_model
 
 ROOT = Path(__file__).parents[2]
@@ -549,11 +551,13 @@ def test_detection_stands_apart_from_a_study_s_classifications():
     )
     assert classified == ["results/glaucoma/serial_1cpu"]
     assert detected == [f"results/glaucoma/{run}_yolov8n" for run in ("serial_1cpu", "ddp_2cpu")]
-    assert study.shards("glaucoma", "ddp_2cpu_yolov8n") == "data/glaucoma/shards_detect"
-    assert study.shards("glaucoma", "ddp_2cpu") == "data/glaucoma/shards"
-    assert Preprocess.model_validate_json(
-        study.preprocess("glaucoma", "shards_detect")
-    ) == Preprocess(size=SIZE)
+    runs, datasets = Runs(study), Datasets(study)
+    detector = SimpleNamespace(study="glaucoma", run="ddp_2cpu_yolov8n")
+    assert runs.shards(detector) == "data/glaucoma/shards_detect"
+    assert runs.shards(SimpleNamespace(study="glaucoma", run="ddp_2cpu")) == "data/glaucoma/shards"
+    shards = SimpleNamespace(study="glaucoma", shards="shards_detect")
+    preprocess = Preprocess.model_validate_json(datasets.shard_preprocessing(shards))
+    assert preprocess == Preprocess(size=SIZE)
     assert "detection" in figures_of(study.config, "glaucoma")
     assert "results/glaucoma/ddp_2cpu_yolov8n" in study.results()
 

@@ -447,7 +447,7 @@ def test_processors_and_gpus_stand_in_the_same_figures(runs: list[str], tmp_path
         "name"
     )
     assert kernels.loc["ncclDevKernel_AllReduce", "microseconds"] == pytest.approx(25)
-    roofline = pd.read_csv(tmp_path / "tables" / "roofline.csv").set_index("run")
+    roofline = pd.read_csv(tables / "roofline.csv").set_index("run")
     assert roofline.loc["serial_1gpu", "attained_flops"] == pytest.approx(2.1e6 / 9e-5 / 1e11)
 
 

@@ -17,7 +17,7 @@ from medscale.base.errors import MedscaleError
 from medscale.config.configuration import load
 from medscale.report import writer
 from medscale.report.chapter import Chapter
-from medscale.report.chapters import CHAPTERS, chapters_of, refuse_absent
+from medscale.report.chapters import CHAPTERS, chapters_of, refuse_absent, settings_of
 from medscale.report.writer import Pages
 from medscale.workflow.chapters import Report
 from medscale.workflow.graph import Graph, check_target
@@ -80,7 +80,7 @@ def test_a_chapter_gets_the_arguments_that_it_declares(scale):
         for study in [""] if chapter.spans_studies else config.active:
             if not chapter.spans_studies and not chapter.present(config, study):
                 continue
-            given = {**chapter.inputs(config, study), **chapter.settings(config, study)}
+            given = {**chapter.inputs(config, study), **settings_of(chapter, config, study)}
             assert set(given) == wanted, chapter.name
 
 

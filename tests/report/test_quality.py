@@ -32,6 +32,7 @@ from medscale.report.chapters import figures_of
 from medscale.report.result.folder import write_result
 from medscale.report.result.gallery import read_gallery
 from medscale.workflow.graph import Graph
+from medscale.workflow.runs import Runs
 
 
 def cases(
@@ -308,10 +309,14 @@ def test_results_are_shown_in_the_terminal(tmp_path):
 def test_networks_are_looked_into_where_the_study_asks_for_it():
     demo, full = Graph({"scale": "demo"}), Graph({})
     none = Graph({"studies": {"glaucoma": {"evaluate": {"gradcam": "none"}}}})
-    assert demo.explained("glaucoma", "serial_1cpu")
-    assert not demo.explained("glaucoma", "ddp_2cpu")
-    assert full.explained("glaucoma", "serial_1cpu")
-    assert not full.explained("pneumonia", "serial_1gpu_yolov8n")
-    assert not none.explained("glaucoma", "serial_1gpu")
+
+    def option(graph: Graph, study: str, run: str) -> str:
+        return Runs(graph).gradcam_option(SimpleNamespace(study=study, run=run))
+
+    assert option(demo, "glaucoma", "serial_1cpu") == "--gradcam"
+    assert not option(demo, "glaucoma", "ddp_2cpu")
+    assert option(full, "glaucoma", "serial_1cpu")
+    assert not option(full, "pneumonia", "serial_1gpu_yolov8n")
+    assert not option(none, "glaucoma", "serial_1gpu")
     assert "gradcam" in figures_of(full.config, "glaucoma")
     assert "gradcam" not in figures_of(none.config, "glaucoma")

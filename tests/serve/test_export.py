@@ -1,7 +1,8 @@
-"""Exports say what PyTorch says, say so of themselves, and are measured against it; figures carry what was measured."""
+"""Exports agree with PyTorch, describe themselves, and are measured; figures show the results."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from dataclasses import replace
 from functools import partial
@@ -22,9 +23,10 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import sha256, write_parquet
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.config.sections import Export, Latency, Preprocess
+from medscale.config.sections import Export, Latency
 from medscale.data import metadata
 from medscale.data.prepare import prepare
+from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards, seal, write_chunk
 from medscale.engine.models.registry import build
 from medscale.evaluate.evaluation import RESAMPLES as OF_RUNS
@@ -178,7 +180,10 @@ def test_the_command_writes_one_checked_file(made, tmp_path: Path) -> None:
 # Measured
 
 
-def test_exports_are_measured_in_pairs_on_the_test_images(made, tmp_path: Path) -> None:
+def test_exports_are_measured_in_pairs_on_the_test_images(
+    made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "to_onnx", lambda _, path: shutil.copy(made.whole, path))
     settings = Export(runs=["serial_1cpu"], devices=["cpu", "tensorrt"], batch_size=5, repeats=2)
     rows, missing = exporting.measure_export([made.result], made.shards, settings, tmp_path)
     assert list(rows.columns) == exporting.COLUMNS
@@ -224,6 +229,7 @@ def test_an_interval_is_of_pairs_and_of_patients() -> None:
 def test_a_file_that_says_something_else_is_refused(
     made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(export, "to_onnx", lambda _, path: shutil.copy(made.whole, path))
     monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], tolerance=-1.0))
     settings = Export(runs=["serial_1cpu"], formats=[], repeats=1)
     with pytest.raises(MedscaleError, match="differ from PyTorch's"):

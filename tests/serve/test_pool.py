@@ -1,4 +1,4 @@
-"""Processes that work for the service: batches, and what happens when one dies, hangs or raises."""
+"""Pools of processes: batches, and processes that die, hang or raise."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from medscale.base.errors import MedscaleError
+from medscale.serve.http import pool as pool_module
 from medscale.serve.http.pool import Lost, Pool, Work
 
 
@@ -69,7 +70,9 @@ def test_a_process_that_is_killed_is_replaced_and_no_job_is_lost() -> None:
     assert len(losses) == 1
 
 
-def test_an_idle_process_that_is_killed_is_replaced() -> None:
+def test_an_idle_process_that_is_killed_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "CHECK_S", 0.2)
+
     async def task(pool: Pool) -> None:
         first = pool.pids
         os.kill(first[0], signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""A result folder is enough to predict: as the evaluation did, anywhere, of any image, and nothing is unpickled."""
+"""A result folder is enough to predict any image as the evaluation did, without unpickling."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json, write_parquet
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.config.sections import Preprocess, Split
 from medscale.data import boxes as data_boxes
-from medscale.data.build import make_one
+from medscale.data.build import read_image
 from medscale.data.demo.xray import dicom_file
 from medscale.data.images import Unreadable
 from medscale.data.inventory import make_inventory
 from medscale.data.prepare import prepare
+from medscale.data.settings import Preprocess, Split
 from medscale.data.shards import Shards, seal, write_chunk
 from medscale.engine.detect.task import Detection
 from medscale.evaluate.evaluation import evaluate
@@ -56,7 +56,7 @@ FP32 = 2e-6  # PyTorch computes a batch of another size, on more threads, in ano
 
 
 def raw_images(folder: Path, count: int = 48) -> pd.DataFrame:
-    """PNG, large JPEG, JPEG turned by EXIF, 16-bit TIFF, GIF and DICOM with headers, by turns; their listing."""
+    """Write PNG, large JPEG, JPEG turned by EXIF, 16-bit TIFF, GIF and DICOM in turns; list all."""
     rows = []
     for number in range(count):
         label, turned = CLASSES[number % 3], Image.Exif()
@@ -100,7 +100,7 @@ def xray(grey: np.ndarray, age: int, sex: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """A study from raw files to a result of two replicates: the first is trained, the second is it, changed."""
+    """A study from raw files to a result of two replicates: one trained, one a changed copy."""
     folder = tmp_path_factory.mktemp("predict")
     index, _ = indexed(
         folder / "raw", raw_images(folder / "raw"), Split(train=0.5, val=0.2, test=0.3)
@@ -111,7 +111,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     write_chunk(
         folder / "shards",
         0,
-        np.stack([make_one(str(folder / "raw"), one, SETTINGS) for one in images]),
+        np.stack([read_image(str(folder / "raw"), one, SETTINGS) for one in images]),
     )
     rows = index[["id", "label", "split", "group", "age", "sex"]].assign(
         label=index["label"].cat.codes.astype("int64")
@@ -323,7 +323,7 @@ def test_metadata_is_given_or_read_from_headers_or_unknown(made) -> None:
 
 @contextmanager
 def no_pickle() -> Iterator[list[str]]:
-    """Collects every unpickling, whoever does it: the interpreter raises an audit event for each class it looks up."""
+    """Collect every unpickling: the interpreter raises an audit event for each class."""
     seen: list[str] = []
     on = [True]
     sys.addaudithook(
@@ -420,7 +420,7 @@ def test_the_command_prints_and_writes(made, tmp_path: Path) -> None:
     assert "1 of 4 images" in str(done.exception)
     assert pd.read_csv(tmp_path / "out.csv")["error"].notna().sum() == 1
     for wrong, says in (
-        (["--metadata", "age"], "no table"),
+        (["--metadata", "age"], "neither a CSV table"),
         (["--seed", "two"], "--seed is a number"),
     ):
         assert says in str(run([*arguments, *wrong]).exception)
@@ -505,5 +505,5 @@ def test_boxes_equal_those_of_the_evaluation_in_pixels_of_the_image(tmp_path: Pa
     ours = table.dropna(subset="x")[[*data_boxes.SIDES, "confidence"]].to_numpy(float)
     np.testing.assert_allclose(ours, sides, atol=1e-2)
     assert len(table) == sum(max(count, 1) for count in counts)
-    with pytest.raises(MedscaleError, match="not put together"):
+    with pytest.raises(MedscaleError, match="cannot be combined"):
         medscale.load(out, seed="all")

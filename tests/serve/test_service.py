@@ -1,4 +1,4 @@
-"""The service as a caller sees it: what it answers, what it refuses, and that nothing of an upload is left."""
+"""The service as a caller sees it: answers, refusals, and no traces of uploads."""
 
 from __future__ import annotations
 
@@ -257,7 +257,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
         serve(options | {"key_file": tmp_path / "key"}, print)
     with pytest.raises(MedscaleError, match="--workers"):
         serve(options | {"workers": 0}, print)
-    taken = server.listening(Settings(results=(tmp_path,), port=0))
+    taken = server.listen(Settings(results=(tmp_path,), port=0))
     with taken:
         taken.listen()
         with pytest.raises(MedscaleError, match="choose another with --port"):

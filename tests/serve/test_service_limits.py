@@ -1,4 +1,4 @@
-"""Limits, keys and faults of the service, with played processes: who is let in, and what is told to others."""
+"""Limits, keys and faults of the service, with stubs instead of processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The service under many callers at once: no error beyond its stated limits, whatever is killed meanwhile."""
+"""The service under many callers: no errors except stated limits, while processes are killed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Figures:
 
 
 async def hammer(served: Served, clients: int, seconds: float, images: list[bytes]) -> Figures:
-    """Callers that each ask again as soon as they are answered; one that is sent away waits as it was told."""
+    """Run callers that repeat their request at once, or after Retry-After when refused."""
     figures, end = Figures(), time.monotonic() + seconds
     limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
 
@@ -89,7 +89,7 @@ def wait_for(served: Served, processes: int) -> None:
 
 
 def check_stop(served: Served, clients: int) -> None:
-    """As the service is told to stop, what it has accepted is answered, and nothing else is taken."""
+    """Stop the service: accepted requests are answered, and no others are accepted."""
     large = picture((1600, 1200), kind="PNG")
     with ThreadPoolExecutor(clients) as threads:
         held = [threads.submit(served.post, *[large] * 12) for _ in range(clients)]
@@ -152,7 +152,7 @@ def test_two_hundred_callers_where_there_is_room_for_fifty(results: Path, tmp_pa
     with serving(results, tmp_path, "--rate", "100", "--queue", "50") as served:
         figures = asyncio.run(with_kills(served, 200, 20, []))
         print(
-            f"\n200 callers, 20 s, at most 50 images at once and 100 requests a second: {figures.told(20)}"
+            f"\n200 callers, 20 s, at most 50 images and 100 requests a second: {figures.told(20)}"
         )
         assert not figures.errors
         assert set(figures.statuses) == {200, *LIMITS}

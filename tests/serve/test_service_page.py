@@ -1,4 +1,4 @@
-"""The service's web page in a real browser, as one uses it with a mouse, with the keyboard alone, or by ear."""
+"""The service's web page in a browser, used by mouse, by keyboard and by screen reader."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ pytestmark = [
     ),
 ]
 
-# Contrast of each text with what is behind it (WCAG 2.1, 1.4.3), the lowest first; a large text needs 3, others 4.5.
+# Contrast of each text with its background (WCAG 2.1, 1.4.3), the lowest first; large text needs 3,
+# other text 4.5.
 CONTRASTS = """() => {
   const parse = (colour) => colour.match(/[\\d.]+/g).map(Number);
   const light = ([r, g, b]) => {
@@ -43,13 +44,15 @@ CONTRASTS = """() => {
   };
   const found = [];
   for (const node of document.querySelectorAll("body *")) {
-    const own = [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
+    const texts = [...node.childNodes].filter((child) => child.nodeType === 3);
+    const own = texts.some((child) => child.textContent.trim());
     if (!own || !node.checkVisibility() || node.closest(".skip, noscript")) continue;
     const style = getComputedStyle(node);
     const [a, b] = [light(parse(style.color)), light(behind(node))].sort((x, y) => y - x);
     const size = parseFloat(style.fontSize);
     const wanted = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700) ? 3 : 4.5;
-    found.push({ text: node.textContent.trim().slice(0, 40), share: (a + 0.05) / (b + 0.05) / wanted });
+    const text = node.textContent.trim().slice(0, 40);
+    found.push({ text, share: (a + 0.05) / (b + 0.05) / wanted });
   }
   return found.sort((x, y) => x.share - y.share);
 }"""
@@ -76,7 +79,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def browser() -> Iterator[Browser]:
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
-        # root, as in containers, has no other way to start it; only this machine's own page is opened
+        # root, as in containers, needs it without a sandbox; only this service's page is opened
         options = ["--no-sandbox"] if os.geteuid() == 0 else []
         made = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
         yield made

@@ -88,12 +88,3 @@ def test_a_changed_recipe_touches_exactly_the_runs_that_use_it():
         if before.plan("glaucoma", run, 1) == after.plan("glaucoma", run, 1)
     ]
     assert same == ["ddp_2cpu_densenet121"]
-
-
-def test_the_code_digest_follows_imports(tmp_path):
-    study = Graph({})
-    from medscale.base import provenance
-
-    files = {p.name for p in provenance._imported(ROOT / "scripts" / "write_json.py")}
-    assert {"config.py", "files.py", "errors.py"} <= files
-    assert study.code("write_json.py") != study.code("train.py")

@@ -1,4 +1,4 @@
-"""The study's configuration: config.yaml, its scale overlay and the user's changes, checked against one schema."""
+"""The configuration: config.yaml, the overlay of its scale and the user's changes, validated."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ from medscale.data.kind import check_kind
 from medscale.data.settings import Dask
 from medscale.resources.machines import Cluster, Cost, Node
 from medscale.serve.formats.registry import PYTORCH_WAYS, check_benchmarked
+
+# Keys that a study does not take from the study that it names by `like` or `variant_of`.
+OWN = {
+    "like": ("title", "source", "datasheet", "classes", "variant_of"),
+    "variant_of": ("title",),
+}
 
 
 class Config(Strict):
@@ -51,7 +57,8 @@ class Config(Strict):
                 raise ValueError(f"studies.{name}.source.kind: {error}") from None
             if self.owner(name) != name and self.owner(self.owner(name)) != self.owner(name):
                 raise ValueError(
-                    f"studies.{name} uses the images of {self.owner(name)!r}, which are another study's"
+                    f"studies.{name} uses the images of {self.owner(name)!r}, "
+                    "which are another study's"
                 )
         for seeds in (self.seeds, *(study.seeds or [] for study in self.studies.values())):
             if len(set(seeds)) != len(seeds):
@@ -71,10 +78,10 @@ class Config(Strict):
         return self
 
     def study(self, name: str) -> Study:
-        """The study of that name.
+        """Return the study of that name.
 
         Raises:
-            MedscaleError: when there is none; the message lists those there are.
+            MedscaleError: if there is none; the message lists the studies.
         """
         if name not in self.studies:
             raise MedscaleError(
@@ -84,7 +91,7 @@ class Config(Strict):
 
     @property
     def active(self) -> list[str]:
-        """Names of the studies to carry out, each a section of the paper."""
+        """Names of the active studies, each a section of the paper."""
         return [name for name in self.only or self.studies if self.studies[name].variant_of is None]
 
     @property
@@ -93,28 +100,28 @@ class Config(Strict):
         return {name: study.title for name, study in self.studies.items()}
 
     def owner(self, study: str) -> str:
-        """The study whose raw images a study uses: mostly its own."""
+        """Return the study whose raw images a study uses, mostly itself."""
         settings = self.study(study)
         return settings.source.of or settings.variant_of or study
 
     def seeds_of(self, study: str) -> list[int]:
-        """Seeds of a study's replicates."""
+        """Return the seeds of a study's replicates."""
         return self.study(study).seeds or self.seeds
 
     def variants(self, study: str) -> list[str]:
-        """Names of the variants of a study."""
+        """Return the names of a study's variants."""
         return [name for name, settings in self.studies.items() if settings.variant_of == study]
 
 
 def load(base: str | Path, changes: dict[str, Any] | None = None) -> Config:
-    """Read config.yaml, lay the chosen scale and then the user's changes over it, and check the whole.
+    """Read config.yaml, apply the chosen scale and then the user's changes, and validate the whole.
 
     Args:
         base: path of config.yaml.
-        changes: what came from ``--configfile`` and ``--config``; its ``scale`` chooses the overlay.
+        changes: settings of ``--configfile`` and ``--config``; their ``scale`` chooses the overlay.
 
     Raises:
-        MedscaleError: naming each key that is wrong, what was found there, and what is allowed.
+        MedscaleError: naming each wrong key, its value, and the allowed values.
     """
     tree = _read_yaml(Path(base))
     changes = copy.deepcopy(changes or {})
@@ -137,7 +144,7 @@ def load(base: str | Path, changes: dict[str, Any] | None = None) -> Config:
 
 
 def merge(below: Any, above: Any) -> Any:
-    """Lay one tree of settings over another; mappings merge, anything else is replaced."""
+    """Lay one tree of settings over another: mappings are merged, other values replaced."""
     if isinstance(below, dict) and isinstance(above, dict):
         return below | {key: merge(below.get(key), value) for key, value in above.items()}
     return copy.deepcopy(above)
@@ -146,31 +153,28 @@ def merge(below: Any, above: Any) -> Any:
 def _inherit(
     studies: dict[str, Any], name: str, base: str | Path, seen: tuple[str, ...] = ()
 ) -> Any:
-    """A study takes what it does not say itself from another.
+    """Return a study with the settings that it takes from another study.
 
-    ``like: other`` gives all but title, source, datasheet and classes; ``variant_of: other`` all but the title.
+    ``like: other`` gives all but title, source, datasheet and classes; ``variant_of: other`` all
+    but the title.
     """
     study = studies[name]
     if not isinstance(study, dict):
         return study
     study = {"title": name, **study}
-    if not (
-        key := next((key for key in ("like", "variant_of") if study.get(key) is not None), None)
-    ):
+    key = next((key for key in OWN if study.get(key) is not None), None)
+    if key is None:
         return study
-    other, keep = (
-        study[key],
-        ("title",)
-        if key == "variant_of"
-        else ("title", "source", "datasheet", "classes", "variant_of"),
-    )
+    other = study[key]
     if other not in studies or other in (*seen, name):
         raise MedscaleError(
-            f"{base}: studies.{name}.{key} is {other!r}; it must name another study that ends the chain"
+            f"{base}: studies.{name}.{key} is {other!r}; "
+            "it must name another study that ends the chain"
         )
-    own = {key: value for key, value in study.items() if key != "like"}
+    own = {name: value for name, value in study.items() if name != "like"}
     parent = dict(_inherit(studies, other, base, (*seen, name)))
-    return merge({key: value for key, value in parent.items() if key not in keep}, own)
+    inherited = {name: value for name, value in parent.items() if name not in OWN[key]}
+    return merge(inherited, own)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -191,13 +195,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _explain(error: ValidationError, base: str | Path) -> str:
     lines = [
-        f"the configuration ({base} with its overlay and your changes) has {error.error_count()} mistake(s):"
+        f"the configuration ({base} with its overlay and your changes) "
+        f"has {error.error_count()} mistake(s):"
     ]
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"]) or "(whole file)"
         message = item["msg"].removeprefix("Value error, ")
-        found = "" if item["type"] in ("missing", "value_error") else f" (found {item['input']!r})"
+        value = "" if item["type"] in ("missing", "value_error") else f" (found {item['input']!r})"
         if item["type"] == "extra_forbidden":
-            message, found = "there is no such setting", ""
-        lines.append(f"  {where}: {message}{found}")
+            message, value = "there is no such setting", ""
+        lines.append(f"  {where}: {message}{value}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The plan of a run, made from the sections of its study."""
+"""The plan of a run, from the sections of its study."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ def plan(config: Config, study: str, run: str | RunSpec, seed: int) -> RunPlan:
     settings = config.study(study)
     spec = RunSpec.parse(run) if isinstance(run, str) else run
     stand_in = spec.device == "gpu" and config.stand_in_gpu
-    alone = (
-        stand_in and config.cluster is None
-    )  # one machine stands in for all nodes; a cluster has them
-    per_node = config.node.gpus if spec.device == "gpu" and not alone else config.node.cpus
-    nodes = 1 if alone else -(-spec.devices // max(per_node, 1))
+    # CPU processes of one machine stand in for the GPUs of all nodes; a cluster has real nodes.
+    one_machine = stand_in and config.cluster is None
+    per_node = config.node.gpus if spec.device == "gpu" and not one_machine else config.node.cpus
+    nodes = 1 if one_machine else -(-spec.devices // max(per_node, 1))
     if spec.devices % nodes:
         raise MedscaleError(
             f"{spec.name}: {spec.devices} devices do not divide over {nodes} nodes of {per_node}; "
@@ -59,7 +58,7 @@ def plan(config: Config, study: str, run: str | RunSpec, seed: int) -> RunPlan:
 
 
 def _other_model(settings: Study, name: str) -> Model:
-    """A model that a run's name asks for instead of the study's: with its options if ``models`` has them."""
+    """Return the model of a run's name, with its settings if ``models`` has some."""
     return settings.models.get(
         name, Model(name=name, trained=settings.model.trained, metadata=settings.model.metadata)
     )
@@ -68,7 +67,7 @@ def _other_model(settings: Study, name: str) -> Model:
 def _detection(
     study: str, settings: Study, spec: RunSpec, name: str
 ) -> tuple[Model, Recipe, Augment, Detect]:
-    """Network and recipe of a study's detection runs, in the same terms as any other."""
+    """Return model, recipe and augmentation of a study's detection runs."""
     detect = settings.detect
     if detect is None:
         raise MedscaleError(

@@ -1,4 +1,4 @@
-"""The sections of the configuration: every setting with its limits; what they mean together is in config.py."""
+"""The sections of the configuration: each setting with its limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from medscale.engine.run import RunSpec
 
 
 class Evaluate(Strict):
-    """What is asked of predictions besides the metrics that every run has."""
+    """Evaluation of predictions beyond the metrics that each run has."""
 
     specificities: list[float] = Field(
         [0.9, 0.95],
@@ -25,7 +25,7 @@ class Evaluate(Strict):
     )
     subgroups: list[str] = Field(
         ["age", "sex", "view", "source"],
-        description="columns of the index; those that it has not are left out",
+        description="columns of the index; missing ones are left out",
     )
     age_bands: list[float] = Field([40, 60, 80], description="years at which a band begins")
     smallest: int = Field(10, ge=1, description="images a subgroup needs to be evaluated")
@@ -42,14 +42,14 @@ class Evaluate(Strict):
 
 
 class Enhance(Strict):
-    """Benchmark of preprocessing under Dask: the time of all splits against the number of workers."""
+    """Benchmark of preprocessing under Dask: time of all splits by number of workers."""
 
     workers: list[int] = Field([1, 2, 4, 8], min_length=1)
     repeats: int = Field(3, ge=1)
 
 
 class Loading(Strict):
-    """Benchmark of ways to load training batches against the number of processes."""
+    """Benchmark of loading training batches: time by way and number of processes."""
 
     processes: list[int] = Field([1, 2, 4], min_length=1)
     images: int = Field(2048, ge=8, description="images a repetition, over all processes")
@@ -58,7 +58,7 @@ class Loading(Strict):
 
 
 class Export(Strict):
-    """Trained runs as ONNX files, each held against PyTorch on test images."""
+    """Export of trained runs as ONNX files, each compared with PyTorch on test images."""
 
     runs: list[str] = Field(
         min_length=1, description="classifications, whose chosen replicates are exported"
@@ -70,7 +70,7 @@ class Export(Strict):
     devices: list[Literal["cpu", "cuda", "tensorrt"]] = Field(
         ["cpu", "cuda", "tensorrt"],
         min_length=1,
-        description="of ONNX Runtime; those that are not here are named",
+        description="of ONNX Runtime; missing devices are named in the results",
     )
     images: int = Field(2048, ge=1, description="test images at most")
     calibration: int = Field(
@@ -81,7 +81,7 @@ class Export(Strict):
 
 
 class Latency(Strict):
-    """Benchmark of inference of the exported runs: latency and throughput by way of running, threads and batch size."""
+    """Benchmark of inference of exported runs: latency and throughput by way, threads, batch."""
 
     ways: list[str] = Field(
         ["eager", "compiled", "onnx", "fp16", "int8"],
@@ -105,7 +105,7 @@ class Latency(Strict):
 
 
 class Benchmarks(Strict):
-    """What a study measures besides its runs."""
+    """Benchmarks of a study."""
 
     enhance: Enhance | None = None
     loading: Loading | None = None
@@ -122,7 +122,7 @@ class Benchmarks(Strict):
 
 
 class Profile(Strict):
-    """Profiled steps of a run: ``snakemake profiled/<study>/<run>`` for any run."""
+    """Profiling of a run's steps: ``snakemake profiled/<study>/<run>`` for any run."""
 
     runs: list[str] = Field([], description="runs that the study's report shows")
     warmup: int = Field(
@@ -134,7 +134,7 @@ class Profile(Strict):
         10,
         ge=1,
         le=100,
-        description="timed as they are, then as many traced: about 5 MB each (0.4 packed) of a B3",
+        description="timed untraced, then as many traced: 5 MB each (0.4 packed) of a B3",
     )
     memory: bool = Field(True, description="trace allocations")
     shapes: bool = Field(False, description="trace the shapes of operands: larger traces")
@@ -170,7 +170,7 @@ class Study(Strict):
     )
     variant_of: str | None = Field(
         None,
-        description="the same raw images, divided or trained otherwise; shown in that study's section",
+        description="study of the same raw images, in whose section this one is shown",
     )
     baseline: str = Field(
         "serial_1cpu", description="run against which differences in accuracy are shown"
@@ -191,15 +191,17 @@ class Study(Strict):
                 raise ValueError(f"benchmarks.export.runs: {error}") from None
             if is_detector(model or ""):
                 raise ValueError(
-                    f"benchmarks.export.runs: {name} is a detector; `medscale export` writes its file"
+                    f"benchmarks.export.runs: {name} is a detector; "
+                    "`medscale export` writes its file"
                 )
         if is_detector(self.model.name) or is_detector(RunSpec.parse(self.baseline).model or ""):
             raise ValueError(
-                "a detector is the model of runs such as serial_1gpu_yolov8n, not of study or baseline"
+                "a detector is the model of runs such as serial_1gpu_yolov8n, "
+                "not of study or baseline"
             )
         return self
 
     @property
     def detection_runs(self) -> list[str]:
-        """Those of the runs that localize; their names end in a detector's."""
+        """Runs of detection, whose names end with a detector's name."""
         return [name for name in self.runs if is_detector(RunSpec.parse(name).model or "")]

@@ -1,1 +1,1 @@
-"""From raw downloads to training-ready batches: sources, audit, split, preprocess, shards, loader, augment."""
+"""From raw downloads to augmented batches: dataset kinds, audit, index, shards, loader."""

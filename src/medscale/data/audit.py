@@ -10,11 +10,16 @@ import numpy as np
 import pandas as pd
 from distributed import Client
 
-from medscale.data import lookalike
+from medscale.data import frames, lookalike
 from medscale.data.cluster import run_all
-from medscale.data.images import Unreadable, decode, header, jpeg_size, read_bytes
+from medscale.data.images import (
+    Unreadable,
+    frame_count,
+    header,
+    read_bytes,
+)
 from medscale.data.inventory import CONFLICT
-from medscale.data.preprocess import reduction
+from medscale.data.prepare import decode_reduced
 
 LARGEST = 256  # images a Dask task
 SMALLEST = 32  # images for which another local worker is started
@@ -32,55 +37,64 @@ ODD_HEADER = "odd header"
 HEADER_TYPES = {"age": "float64", "sex": "str", "view": "str", "remark": "str"}
 NO_PATIENT = "image:"  # begins the group's name of an image whose patient is not known
 
-Fact = tuple[str, str | None, int, int, str | None, str | None, dict[str, Any] | None, bytes | None]
+Fact = tuple[
+    str, str | None, int, int, str | None, str | None, dict[str, Any] | None, bytes | None, int, int
+]
 # Columns with an underscore are temporary: a dataset's metadata may have columns of the same name.
-FACTS = ["path", "sha256", "width", "height", "_reason", "_detail", "_header", "_thumbnail"]
+FACTS = [
+    *("path", "sha256", "width", "height"),
+    *("_reason", "_detail", "_header", "_signature", "_frame", "_frames"),
+]
 
 
-def inspect(root: str, path: str) -> Fact:
-    """Read and decode an image file; runs on a Dask worker.
+def inspect(root: str, path: str, which: str = frames.FIRST) -> list[Fact]:
+    """Read and decode the frames of an image file that are used; runs on a Dask worker.
 
     Returns:
-        A ``FACTS`` tuple: SHA-256 of the file's bytes; width and height in pixels as displayed (EXIF
-        applied); reason and detail if the file gives no pixels; the header's facts of a DICOM file;
-        and the thumbnail.
+        A ``FACTS`` tuple for each frame: digest (``frames.frame_digest``); width and height in
+        pixels as displayed (EXIF applied); reason and detail if the file gives no pixels; the facts
+        in the headers of a DICOM file; the signature; the frame's number; and the number of the
+        file's frames.
     """
     sha256 = None
     try:
         data = read_bytes(Path(root, path))
         sha256 = hashlib.sha256(data).hexdigest()
-        width, height, thumbnail = _size_and_thumbnail(data)
-        facts = header(data)
+        count, facts = frame_count(data), header(data)
+        frame_facts: list[Fact] = []
+        for frame in frames.chosen(which, count):
+            pixels, width, height = decode_reduced(data, 2 * lookalike.SIDE, frame=frame)
+            size = width, height
+            signature, digest = lookalike.signature(pixels), frames.frame_digest(sha256, frame)
+            frame_facts.append((path, digest, *size, None, None, facts, signature, frame, count))
+        return frame_facts
     except Unreadable as error:
-        return path, sha256, 0, 0, error.reason, error.detail, None, None
-    return path, sha256, width, height, None, None, facts, thumbnail
-
-
-def _size_and_thumbnail(data: bytes) -> tuple[int, int, bytes]:
-    """Return width, height and thumbnail of an image.
-
-    A large JPEG is decoded at a reduced scale: this is faster and still reads all of its data.
-    """
-    if size := jpeg_size(data):
-        factor = reduction(*size, 2 * lookalike.SIDE)
-        pixels = decode(data, factor)
-        if (pixels.shape[1], pixels.shape[0]) == tuple(-(-side // factor) for side in size):
-            return *size, lookalike.thumbnail(pixels)
-    pixels = decode(data)  # not a JPEG, or its header and its pixels disagree on the size
-    height, width = pixels.shape[:2]
-    return width, height, lookalike.thumbnail(pixels)
+        return [(path, sha256, 0, 0, error.reason, error.detail, None, None, 0, 1)]
 
 
 def read_all(
-    connection: Client, root: Path, paths: list[str], workers: int | None = None
+    connection: Client,
+    root: Path,
+    paths: list[str],
+    workers: int | None = None,
+    which: str = frames.FIRST,
 ) -> pd.DataFrame:
-    """Inspect all images under Dask; return the columns ``FACTS``, ordered by path.
+    """Inspect all images under Dask.
 
-    ``workers``: see ``cluster.run_all``.
+    Args:
+        connection: to a scheduler with workers.
+        root: the raw folder.
+        paths: paths below it.
+        workers: expected number of workers, see ``cluster.run_all``.
+        which: the frames that are used of a file with several (``source.frames``).
+
+    Returns:
+        The columns ``FACTS``, ordered by path and frame.
     """
-    arguments = [(str(root), path) for path in paths]
+    arguments = [(str(root), path, which) for path in paths]
     facts = run_all(connection, inspect, arguments, "reading images", workers, LARGEST)
-    return pd.DataFrame(facts, columns=FACTS).sort_values("path", ignore_index=True)
+    table = pd.DataFrame((fact for of_file in facts for fact in of_file), columns=FACTS)
+    return table.sort_values(["path", "_frame"], ignore_index=True)
 
 
 def clean(
@@ -108,7 +122,7 @@ def clean(
     labels = rows.groupby("sha256")["label"].transform("nunique")
     conflicts = _same_bytes(rows, rows[labels > 1], CONFLICT)
     rows = rows[labels == 1]
-    rows = rows.assign(alike=_similarity(rows, near_duplicates)).drop(columns="_thumbnail")
+    rows = rows.assign(alike=_similarity(rows, near_duplicates)).drop(columns="_signature")
     rows = grouped(rows)
     repeated = rows.duplicated(["sha256", "split_published"] if published else ["sha256"])
     copies = _same_bytes(rows[~repeated], rows[repeated], DUPLICATE)
@@ -121,9 +135,9 @@ def _similarity(rows: pd.DataFrame, near_duplicates: bool) -> np.ndarray:
     images = pd.factorize(rows["sha256"])[0]
     if not near_duplicates or rows.empty:
         return images
-    thumbnails = b"".join(rows.loc[~rows.duplicated("sha256"), "_thumbnail"])
-    pixels = np.frombuffer(thumbnails, np.uint8).reshape(-1, *lookalike.SHAPE)
-    return lookalike.components(len(pixels), lookalike.pairs(pixels))[images]
+    signatures = b"".join(rows.loc[~rows.duplicated("sha256"), "_signature"])
+    packed = np.frombuffer(signatures, np.uint8).reshape(-1, lookalike.BYTES)
+    return lookalike.components(len(packed), lookalike.pairs(packed))[images]
 
 
 def grouped(rows: pd.DataFrame) -> pd.DataFrame:
@@ -165,6 +179,12 @@ def from_headers(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     rows = pd.concat([rows.drop(columns="_header"), new], axis=1)
     odd = rows.assign(reason=ODD_HEADER, detail=remarks + "; taken as not known")[remarks.notna()]
     return rows, audit_rows(odd, KEPT)
+
+
+def name_frames(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Name the frames of files with several (``frames.name_frames``); add audit rows (kept)."""
+    rows, notes = frames.name_frames(rows)
+    return rows, audit_rows(notes.assign(reason=frames.SEVERAL), KEPT)
 
 
 def look_alikes(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -1,4 +1,7 @@
-"""Augmentation of whole batches on the training device; a sample's changes depend on (seed, epoch, sample) alone."""
+"""Augments batches on the training device.
+
+The random changes of a sample depend on (seed, epoch, sample) alone.
+"""
 
 from __future__ import annotations
 
@@ -15,27 +18,26 @@ from torch.nn import functional
 from medscale.data.random import AUGMENT, uniform
 from medscale.engine.plan import Augment
 
-MEAN = (
-    0.485,
-    0.456,
-    0.406,
-)  # of ImageNet's RGB in [0, 1]; the usual normalization of pretrained networks
+# Mean and standard deviation of ImageNet's RGB in [0, 1]: the normalization of most pretrained
+# networks.
+MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-FLIP_CODES = {(True, False): 1, (False, True): 0, (True, True): -1}  # OpenCV's, of (x, y)
-FIELD = 2**20  # normal numbers that noise is cut from
+FLIP_CODES = {(True, False): 1, (False, True): 0, (True, True): -1}  # OpenCV's code of (x, y)
+NOISE_LENGTH = 2**20  # normal random numbers; each sample's noise is a window of them
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What is done to each of n samples; row i depends on sample i alone.
+    """Random changes of n samples; row i depends on sample i alone.
 
     Attributes:
-        matrix: float32, shape n,2,3: a pixel (x, y, 1) of the result comes from ``matrix @ (x, y, 1)`` of the image.
+        matrix: float32, shape n,2,3: pixel (x, y) of the result is ``matrix @ (x, y, 1)`` of the
+            image.
         brightness: factor on intensities, float32, shape n.
         contrast: factor on their distance from the image's mean, float32, shape n.
         gamma: exponent of intensities in [0, 1], float32, shape n.
-        noise: standard deviation of normal noise where white is 1, float32, shape n.
-        start: where in the field of normal numbers the sample's noise begins, int64, shape n.
+        noise: standard deviation of normal noise (white is 1), float32, shape n.
+        start: first of the random numbers of the sample's noise, int64, shape n.
     """
 
     matrix: Tensor
@@ -46,7 +48,7 @@ class Changes:
     start: Tensor
 
     def to(self, device: torch.device) -> Changes:
-        """The same on another device."""
+        """Return the changes on another device."""
         return Changes(
             **{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
         )
@@ -54,19 +56,21 @@ class Changes:
 
 @dataclass(frozen=True)
 class Augmenter:
-    """Turns uint8 images into what a network sees: cropped, randomly changed in training, and normalized.
+    """Crops, augments and normalizes uint8 images for a network.
 
-    Changes are drawn on the host and applied where the images are: on the CPU by OpenCV image by image, elsewhere by
-    PyTorch on the whole batch; the two differ by rounding (the CPU rounds to uint8 after the geometric change).
-    Order: crop, rotation and flips in one bilinear resampling with mirrored borders (or exactly, where all changes
-    are shifts and flips); gamma; brightness; contrast about where the image's mean went; noise; clipping.
+    Changes are drawn on the host and applied on the device of the images: on the CPU by OpenCV
+    image by image, on other devices by PyTorch to the whole batch. The two differ by rounding (the
+    CPU rounds to uint8 after the geometric change). Order: crop, rotation and flips in one bilinear
+    resampling with mirrored borders (without resampling if all changes are shifts and flips);
+    gamma; brightness; contrast around the changed mean of the image; noise; clipping.
 
-    Classes with fewer training images than the mean class size get every strength times ``settings.minority``
-    (class-aware augmentation). A flip is most random at probability 0.5: the factor raises it to 0.5 at most.
+    For classes with fewer training images than the mean class size, all strengths are multiplied by
+    ``settings.minority`` (class-aware augmentation). A flip is most random at probability 0.5, so
+    the factor raises it to 0.5 at most.
 
     Attributes:
-        settings: the strengths.
-        class_counts: training images a class, shape K.
+        settings: strengths of the changes.
+        class_counts: training images by class, shape K.
         seed: the replicate's seed.
     """
 
@@ -77,12 +81,12 @@ class Augmenter:
     def draw(
         self, epoch: int, ids: np.ndarray, labels: np.ndarray, size: tuple[int, int]
     ) -> Changes:
-        """Changes of the samples ``ids`` (int64, shape n) of classes ``labels`` (int64, shape n) in an epoch.
+        """Draw the random changes of samples in an epoch.
 
         Args:
-            epoch: its number.
-            ids: the samples.
-            labels: their classes.
+            epoch: number of the epoch.
+            ids: the samples, int64, shape n.
+            labels: their classes, int64, shape n.
             size: height and width of the images.
         """
         s = self.settings
@@ -101,11 +105,11 @@ class Augmenter:
             contrast=_tensor(1 + (2 * u[4] - 1) * np.minimum(strength * s.contrast, 1)),
             gamma=_tensor((1 + strength * s.gamma) ** (2 * u[5] - 1)),
             noise=_tensor(u[6] * strength * s.noise),
-            start=torch.from_numpy((u[7] * FIELD).astype(np.int64)),
+            start=torch.from_numpy((u[7] * NOISE_LENGTH).astype(np.int64)),
         )
 
     def neutral(self, count: int, size: tuple[int, int]) -> Changes:
-        """No changes but the middle crop, for ``count`` images of height and width ``size``."""
+        """Return changes that only crop the middle of images of height and width ``size``."""
         side = self.side(size)
         one, zero = np.ones(count), np.zeros(count)
         middle = (
@@ -119,7 +123,7 @@ class Augmenter:
         )
 
     def side(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of what the network sees."""
+        """Return height and width of the network's input for images of that height and width."""
         return (
             size
             if self.settings.crop is None
@@ -127,12 +131,16 @@ class Augmenter:
         )
 
     def apply(self, images: Tensor, changes: Changes, *, training: bool = True) -> Tensor:
-        """Change and normalize images (uint8, shape n,H,W,C) by ``changes`` (on the same device).
+        """Apply changes to images, and normalize them.
 
-        ``training`` False leaves out noise and resampling, of which neutral changes have none.
+        Args:
+            images: uint8, shape n,H,W,C.
+            changes: on the device of the images.
+            training: False skips noise and resampling, which ``neutral`` changes do not need.
 
         Returns:
-            float32, shape n,C,h,w in channels-last memory; ImageNet's mean is 0 and its standard deviation 1.
+            float32, shape n,C,h,w in channels-last memory, normalized by ImageNet's mean and
+            standard deviation.
         """
         noisy = training and self.settings.noise > 0
         exact = not training or self._exact
@@ -150,12 +158,12 @@ class Augmenter:
 
     @property
     def _exact(self) -> bool:
-        """Whether all geometric changes are flips and shifts by whole pixels."""
+        """All geometric changes are flips and shifts by whole pixels."""
         crop = self.settings.crop
         return not self.settings.rotate and (crop is None or crop.mode == "random")
 
     def _region(self, u: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
-        """Width, height and centre (x, y) of the part that is shown, in pixels from the upper left corner."""
+        """Return width, height and centre (x, y) of the visible parts, in pixels."""
         height, width = size
         crop = self.settings.crop
         if crop is None:
@@ -176,7 +184,10 @@ class Augmenter:
         return w, h, w / 2 + u[0] * (width - w), h / 2 + u[1] * (height - h)
 
     def _on_host(self, images: Tensor, changes: Changes, *, exact: bool, normal: bool) -> Tensor:
-        """By OpenCV, image by image; with ``normal`` the table of intensities normalizes too."""
+        """Apply changes by OpenCV, image by image.
+
+        With ``normal`` the lookup table of intensities also normalizes.
+        """
         source = images.numpy()
         height, width = self.side((images.shape[1], images.shape[2]))
         result = np.empty((len(source), height, width, source.shape[3]), np.float32)
@@ -201,7 +212,7 @@ class Augmenter:
         return torch.from_numpy(result).permute(0, 3, 1, 2)
 
     def _on_device(self, images: Tensor, changes: Changes, *, exact: bool) -> Tensor:
-        """By PyTorch, the whole batch at once; float32 in [0, 1], not normalized."""
+        """Apply changes by PyTorch to the whole batch; float32 in [0, 1], not normalized."""
         pixels = images.permute(0, 3, 1, 2)
         mean = pixels.sum((1, 2, 3), dtype=torch.int64) / (255 * max(images[0:1].numel(), 1))
         pixels = pixels.float()
@@ -216,7 +227,13 @@ class Augmenter:
         return self._tone(pixels.div_(255), changes, mean.float())
 
     def _tone(self, values: Tensor, changes: Changes, mean: Tensor) -> Tensor:
-        """Gamma, brightness and contrast of values in [0, 1], shape n,…, of images whose mean is ``mean``, shape n."""
+        """Apply gamma, brightness and contrast to values in [0, 1].
+
+        Args:
+            values: shape n,….
+            changes: of the n images.
+            mean: means of the images, shape n.
+        """
         shape = (-1, *[1] * (values.dim() - 1))
         gamma, brightness, contrast = (
             v.view(shape) for v in (changes.gamma, changes.brightness, changes.contrast)
@@ -228,13 +245,18 @@ class Augmenter:
         ).clamp_(0, 1)
 
     def _noise(self, start: Tensor, like: Tensor) -> Tensor:
-        """Normal numbers in the shape of ``like`` (n,C,h,w): each sample's are a window of one long row of them."""
+        """Return normal random numbers in the shape of ``like`` (n,C,h,w).
+
+        Each sample takes a window of one long row, which is faster than drawing new numbers.
+        """
         each = max(like[0:1].numel(), 1)
-        if self._row.get("row") is None or len(self._row["row"]) != FIELD + each:
+        if self._row.get("row") is None or len(self._row["row"]) != NOISE_LENGTH + each:
             numbers = torch.from_numpy(
-                np.random.default_rng(self.seed).standard_normal(FIELD, np.float32)
+                np.random.default_rng(self.seed).standard_normal(NOISE_LENGTH, np.float32)
             )
-            self._row["row"] = numbers.repeat(each // FIELD + 2)[: FIELD + each].to(like.device)
+            self._row["row"] = numbers.repeat(each // NOISE_LENGTH + 2)[: NOISE_LENGTH + each].to(
+                like.device
+            )
         windows = self._row["row"].unfold(0, each, 1)[start]
         return windows.view(len(start), like.shape[2], like.shape[3], like.shape[1]).permute(
             0, 3, 1, 2
@@ -242,7 +264,7 @@ class Augmenter:
 
     @cached_property
     def _row(self) -> dict[str, Tensor]:
-        """The row of normal numbers, made when it is first needed, repeated so that each window ends within it."""
+        """Cache of the row of random numbers, repeated so that each window fits into it."""
         return {}
 
 
@@ -259,20 +281,17 @@ def sample(images: Tensor, matrix: Tensor, side: tuple[int, int]) -> Tensor:
     """
     height, width = images.shape[2:]
     y, x = (torch.arange(length, device=images.device, dtype=torch.float32) for length in side)
-    there = (
-        matrix[:, :, 0, None, None] * x
-        + matrix[:, :, 1, None, None] * y[:, None]
-        + matrix[:, :, 2, None, None]
-    )  # n,2,h,w
+    column_x, column_y, shift = (column[..., None, None] for column in matrix.unbind(-1))
+    position = column_x * x + column_y * y[:, None] + shift  # n,2,h,w
     scale = torch.tensor([2 / width, 2 / height], device=images.device)
-    grid = (there.permute(0, 2, 3, 1) + 0.5) * scale - 1
+    grid = (position.permute(0, 2, 3, 1) + 0.5) * scale - 1
     return functional.grid_sample(
         images, grid, mode="bilinear", padding_mode="reflection", align_corners=False
     )
 
 
 def normalize(pixels: Tensor) -> Tensor:
-    """Bring float RGB in [0, 1], shape n,3,H,W, to ImageNet's mean 0 and standard deviation 1 a channel."""
+    """Normalize float RGB in [0, 1], shape n,3,H,W, in place, by ImageNet's mean and deviation."""
     mean, std = (torch.tensor(v, device=pixels.device).view(3, 1, 1) for v in (MEAN, STD))
     return pixels.sub_(mean).div_(std)
 
@@ -285,7 +304,9 @@ def _matrix(
     centre: tuple[np.ndarray, np.ndarray],
     side: tuple[int, int],
 ) -> Tensor:
-    """``Changes.matrix``: a part (width, height) about a centre, turned and flipped, fills ``side``."""
+    """Return ``Changes.matrix``: a part (width, height) around a centre, turned and flipped, fills
+    ``side`` (height, width).
+    """
     across, down = part[0] / side[1] * flip_x, part[1] / side[0] * flip_y
     cos, sin = np.cos(angle), np.sin(angle)
     linear = np.stack(
@@ -297,7 +318,7 @@ def _matrix(
 
 
 def _shifted(image: np.ndarray, matrix: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A flip and shift by whole pixels, without resampling; shape height,width,C."""
+    """Flip and shift an image by whole pixels, without resampling; shape height,width,C."""
     flips = matrix[0, 0] < 0, matrix[1, 1] < 0
     left = round(float(matrix[0, 2])) - (width - 1 if flips[0] else 0)
     top = round(float(matrix[1, 2])) - (height - 1 if flips[1] else 0)
@@ -306,7 +327,10 @@ def _shifted(image: np.ndarray, matrix: np.ndarray, height: int, width: int) -> 
 
 
 def _warped(image: np.ndarray, matrix: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Any change of place, bilinear, borders mirrored; shape height,width,3. OpenCV is faster on four channels."""
+    """Resample an image bilinearly with mirrored borders; shape height,width,3.
+
+    It is converted to four channels, on which OpenCV is faster.
+    """
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     four = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
     moved = cv2.warpAffine(

@@ -1,4 +1,4 @@
-"""Makes shards from an index: Dask workers preprocess chunks of images; finished chunks are kept."""
+"""Makes shards from an index: Dask workers preprocess chunks; finished chunks are kept."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from medscale.base.files import digest, read_json, sha256, write_json, write_par
 from medscale.base.log import log
 from medscale.data import boxes
 from medscale.data.cluster import client, run_all
-from medscale.data.images import Unreadable, read_bytes
+from medscale.data.frames import frame_digest, read_frame
+from medscale.data.images import Unreadable
 from medscale.data.index import INDEX_COLUMNS
 from medscale.data.limits import chunk_size
 from medscale.data.prepare import from_file
@@ -40,7 +41,7 @@ def build_shards(
     out: Path,
     *,
     with_boxes: bool = False,
-    beside: Sequence[Path] = (),
+    siblings: Sequence[Path] = (),
 ) -> None:
     """Preprocess the images of an index into a shard set, in the order of their ids.
 
@@ -55,7 +56,7 @@ def build_shards(
         dask: where chunks are made.
         out: folder of the shard set.
         with_boxes: write the boxes of the index as shares of the images' sides (boxes.parquet).
-        beside: other shard sets, such as of the same images with another split; their chunks are
+        siblings: other shard sets, such as of the same images with another split; their chunks are
             linked where the keys agree.
 
     Raises:
@@ -67,7 +68,7 @@ def build_shards(
     work = chunks(table, raw, settings, out, settings.chunk or chunk_size(len(table)))
     keys = [key for _, _, key, *_ in work]
     out.mkdir(parents=True, exist_ok=True)
-    todo = [work[number] for number in _link_chunks(out, beside, keys, _clear_stale(out, keys))]
+    todo = [work[number] for number in _link_chunks(out, siblings, keys, _clear_stale(out, keys))]
     log.info("%d of %d chunks are finished already", len(work) - len(todo), len(work))
     if todo:
         with client(dask, make_chunk, tasks=len(todo), folder=raw) as connection:
@@ -122,9 +123,9 @@ def read_image(raw: str, image: Image, settings: Preprocess) -> np.ndarray:
     """
     path, expected, width, height = image
     try:
-        data = read_bytes(os.path.join(raw, path))
-        if hashlib.sha256(data).hexdigest() == expected:
-            return from_file(data, settings, (width, height))
+        data, frame = read_frame(os.path.join(raw, path))
+        if frame_digest(hashlib.sha256(data).hexdigest(), frame) == expected:
+            return from_file(data, settings, (width, height), frame)
     except Unreadable as error:
         raise MedscaleError(
             f"{Path(raw, path)} cannot be read any more ({error}); make the index again"
@@ -181,11 +182,11 @@ def _clear_stale(out: Path, keys: list[str]) -> list[int]:
 
 
 def _link_chunks(
-    out: Path, beside: Sequence[Path], keys: list[str], missing: list[int]
+    out: Path, siblings: Sequence[Path], keys: list[str], missing: list[int]
 ) -> list[int]:
     """Link missing chunks from other shard sets; return the numbers that are still missing."""
     key_files: dict[str, Path] = {}
-    for file in (file for folder in beside for file in sorted(folder.glob("images-*.json"))):
+    for file in (file for folder in siblings for file in sorted(folder.glob("images-*.json"))):
         with suppress(MedscaleError):  # unfinished or damaged
             key_files.setdefault(str(read_json(file).get("key")), file)
     return [n for n in missing if not _link_chunk(out, n, keys[n], key_files.get(keys[n]))]

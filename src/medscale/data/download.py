@@ -145,7 +145,8 @@ def fetch(kind: str, folder: Path) -> None:
         if subprocess.run(line).returncode != 0:
             hint = f"; {download.rules}" if download.rules else ""
             raise MedscaleError(
-                f"the download failed, see above: {shlex.join(line)}{hint}. The same command goes on"
+                f"the download failed, see above: {shlex.join(line)}{hint}. The same command goes "
+                "on"
             )
     archives = sorted(partial.glob("*.zip"))
     for archive in archives:

@@ -18,6 +18,7 @@ from medscale.base.log import log
 from medscale.data import audit, split
 from medscale.data.audit import EXCLUDED, KEPT, audit_rows
 from medscale.data.cluster import client
+from medscale.data.frames import SEVERAL, file_of
 from medscale.data.inventory import COLUMNS, Inventory
 from medscale.data.kind import scan
 from medscale.data.settings import Dask, Source, Split
@@ -64,7 +65,7 @@ def build_index(
     )
     tasks = -(-len(paths) // audit.SMALLEST)
     with client(dask, audit.inspect, tasks=tasks, folder=root) as connection:
-        facts = audit.read_all(connection, root, paths, dask.workers)
+        facts = audit.read_all(connection, root, paths, dask.workers, source.frames)
     index, left_out = make_index(inventory, facts, division)
     summary = summarize(index, left_out, inventory, division)
     write_csv(out / AUDIT_CSV, left_out)
@@ -88,11 +89,12 @@ def make_index(
         MedscaleError: if a class or a split is left without images.
     """
     published = division.mode == "published"
-    rows = inventory.rows.merge(facts, on="path", validate="one_to_one")
+    rows = inventory.rows.merge(facts, on="path", validate="one_to_many")
+    rows, several_frames = audit.name_frames(rows)
     rows, unusable = audit.clean(
         rows, published=published, near_duplicates=division.near_duplicates
     )
-    parts = [audit_rows(inventory.excluded, EXCLUDED), unusable]
+    parts = [audit_rows(inventory.excluded, EXCLUDED), unusable, several_frames]
     if published:
         has_split = rows["split_published"].notna()
         removed = rows[~has_split].assign(reason=audit.NO_SPLIT, detail="the others have one")
@@ -117,8 +119,9 @@ def summarize(
 ) -> dict[str, Any]:
     """Return the counts and notes of audit.json.
 
-    ``found`` counts files, and entries of a table whose file is missing; ``counts_published``
-    counts the images of the published split before copies are removed.
+    ``found`` counts files (each frame if all frames are used), and entries of a table whose file is
+    missing; ``counts_published`` counts the images of the published split before copies are
+    removed.
     """
     excluded = left_out[left_out["action"] == EXCLUDED]
     kept = left_out[left_out["action"] == KEPT]
@@ -126,7 +129,7 @@ def summarize(
     similar = _count_look_alikes(index, inventory)
     counts = _cross_table(index, "split", inventory.classes)
     return {
-        "found": len(inventory.rows) + len(inventory.excluded),
+        "found": len(index) + len(excluded),
         "used": len(index),
         "excluded": len(excluded),
         "unique": int(index["sha256"].nunique()),
@@ -143,6 +146,7 @@ def summarize(
         "split": division.model_dump(mode="json"),
         "notes": [
             *inventory.notes,
+            *_note_on_frames(kept),
             *_note_on_look_alikes(similar),
             *_notes_on_published_split(index, left_out, division),
             *_notes_on_leaks(index, division),
@@ -154,6 +158,16 @@ def summarize(
             ),
         ],
     }
+
+
+def _note_on_frames(kept: pd.DataFrame) -> list[str]:
+    """Return a note on files with several frames or pages, where there are any."""
+    several = kept.loc[kept["reason"] == SEVERAL, "detail"]
+    if several.empty:
+        return []
+    every = int(several.str.startswith("all").sum())
+    used = "all are used as images of one patient" if every else "one of each is used"
+    return [f"{len(several)} files have several frames or pages: {used} (source.frames)."]
 
 
 def _notes_on_published_split(
@@ -205,8 +219,8 @@ def _balance(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]
 
 
 def _count_look_alikes(index: pd.DataFrame, inventory: Inventory) -> dict[str, int]:
-    """Return counts of clusters of similar images, also of those with several labels or patients."""
-    patients = index["path"].map(inventory.rows.set_index("path")["group"])
+    """Count the clusters of similar images, also those of several labels or patients."""
+    patients = index["path"].map(file_of).map(inventory.rows.set_index("path")["group"])
     clusters = index.assign(patient=patients).groupby("alike")
     several = clusters[["label", "patient"]].nunique() > 1
     sizes = clusters.size()

@@ -1,7 +1,7 @@
 """The contract of a dataset kind, and access to the kinds: each module of ``data/kinds`` is one.
 
-The configuration names a kind by its module's name (``source.kind``). The module defines ``KIND``, a
-``DatasetKind``; nothing else has to be changed to add a kind.
+The configuration names a kind by its module's name (``source.kind``). The module defines ``KIND``,
+a ``DatasetKind``; nothing else has to be changed to add a kind.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class DatasetKind:
     Attributes:
         scan: lists a raw folder without opening an image; see ``scan`` below.
         datasheet: the publisher's answers to the questions of the datasheet.
-        paper: LaTeX that completes the paper's sentence "The dataset is ...", and further sentences.
+        paper: LaTeX that completes the sentence "The dataset is ...", and further sentences.
         download: the official download; None for a person's own images.
         editions: contents of complete downloads; the first that matches a raw folder counts.
         options: allowed values of each entry of ``source.options``, the default first.

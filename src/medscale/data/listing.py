@@ -8,12 +8,12 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from posixpath import basename, dirname, splitext
+from posixpath import basename, dirname
 
 import pandas as pd
 
 from medscale.base.errors import MedscaleError
-from medscale.data.images import IMAGE_SUFFIXES
+from medscale.data.images import is_named_image
 from medscale.data.inventory import BAD_NAME, HIDDEN, NO_IMAGE_NAME, NOT_A_FILE, Excluded
 
 
@@ -40,7 +40,7 @@ class Listing:
                 self.excluded.append((path, *fault))
             elif _hidden(path):
                 self.excluded.append((path, HIDDEN, "made by an operating system or tool"))
-            elif splitext(path)[1].lower() not in IMAGE_SUFFIXES:
+            elif not is_named_image(root / path):
                 self.excluded.append((path, NO_IMAGE_NAME, basename(path)))
             else:
                 self.images.append(path)

@@ -1,4 +1,7 @@
-"""Batches straight from the mapped shards: each sample exactly once an epoch, in an order replicas cannot change."""
+"""Loads batches from memory-mapped shards: each sample exactly once an epoch.
+
+The order of samples does not depend on the number of replicas.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,7 @@ from medscale.data.random import permutation
 from medscale.data.shards import Shards
 from medscale.engine.plan import Augment
 
-Inputs = (
-    Tensor | tuple[Tensor, Tensor]
-)  # what a network is called with: images, or images and metadata
+Inputs = Tensor | tuple[Tensor, Tensor]  # a network's arguments: images, or images and metadata
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Batch:
     Attributes:
         images: float32, shape n,C,H,W, normalized, on the training device; n can be 0.
         labels: class codes, int64, shape n, on the training device.
-        ids: row ids back into the index, int64, shape n, on the host.
-        metadata: features beside the image, float32, shape n,F, on the training device; None: there are none.
+        ids: ids of the index, int64, shape n, on the host.
+        metadata: further features, float32, shape n,F, on the training device; None without.
     """
 
     images: Tensor
@@ -41,17 +42,17 @@ class Batch:
 
     @property
     def inputs(self) -> Inputs:
-        """What the network is called with: the images, with the metadata where there are some."""
+        """The network's arguments: the images, and the metadata if there are any."""
         return self.images if self.metadata is None else (self.images, self.metadata)
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one replica needs for one optimizer step.
+    """One replica's part of an optimizer step.
 
     Attributes:
-        batches: the replica's micro-batches, one an accumulation step.
-        size: images of the step over all replicas.
+        batches: the replica's micro-batches, one per accumulation step.
+        size: number of images of the step over all replicas.
     """
 
     batches: list[Batch]
@@ -59,29 +60,33 @@ class Step:
 
 
 class Loader:
-    """One replica's share of a split, step by step.
+    """Yields one replica's share of a split, step by step.
 
-    An epoch's N images are cut into ``ceil(N / global_batch)`` steps, each step among the replicas, and each share
-    among ``accumulate`` micro-batches; at each cut the sizes differ by at most one. The order depends on (seed, epoch)
-    alone, so the steps hold the same images whatever the number of replicas.
+    An epoch's N images are divided into ``ceil(N / global_batch)`` steps, each step among the
+    replicas, and each share into ``accumulate`` micro-batches; in each division the sizes differ by
+    at most one. The order depends on (seed, epoch) alone, so that the steps hold the same images
+    whatever the number of replicas.
 
     Args:
         shards: the opened shard set.
         split: train, val or test.
-        global_batch: largest number of images a step over all replicas.
+        global_batch: largest number of images per step over all replicas.
         replicas: number of replicas that share each step.
-        replica: which of them this is, from 0.
-        accumulate: micro-batches a step.
-        seed: decides the order and the augmentation.
-        training: another order and other random changes each epoch; else the order of the shards and no changes.
-        augment: the random changes, and which part of an image is seen.
-        metadata: features of all samples of the shards, float32, shape N,F; None for none.
-        device: where batches are wanted and augmented.
+        replica: number of this replica, from 0.
+        accumulate: micro-batches per step.
+        seed: determines order and augmentation.
+        training: shuffle and augment, differently each epoch; otherwise the images come in the
+            order of the shards, without augmentation.
+        augment: settings of the augmentation, and the visible part of an image.
+        metadata: features of all samples of the shards, float32, shape N,F; None without.
+        device: device on which batches are augmented and yielded.
         channels_last: memory format of the images.
-        resident: keep the split in the device's memory; None does so on CUDA where half of what is free suffices.
+        resident: keep the split in the device's memory; None does so on CUDA if half of the free
+            memory suffices.
 
     Raises:
-        MedscaleError: when the split has no images, or the global batch is smaller than the number of replicas.
+        MedscaleError: if the split has no images, or the global batch is smaller than the number of
+            replicas.
     """
 
     def __init__(
@@ -126,20 +131,20 @@ class Loader:
 
     @property
     def images(self) -> int:
-        """Images in the split, over all replicas."""
+        """Number of images in the split, over all replicas."""
         return len(self._positions)
 
     def steps(self) -> int:
-        """Optimizer steps an epoch."""
+        """Return the number of optimizer steps per epoch."""
         return -(-self.images // self._global_batch)
 
     @property
     def smallest_share(self) -> int:
-        """Images of the smallest share that a replica has of a step."""
+        """Number of images of the smallest share of a step that a replica has."""
         return self.images // self.steps() // self._replicas
 
     def blank(self, count: int) -> Inputs:
-        """``count`` inputs of the network that are all zero, as ``Batch.inputs`` is."""
+        """Return ``count`` inputs of the network that are zero, in the form of ``Batch.inputs``."""
         height, width, channels = self._shards.shape
         images = torch.zeros(
             count, channels, *self._augmenter.side((height, width)), device=self._device
@@ -149,7 +154,7 @@ class Loader:
         return images, torch.zeros(count, self._metadata.shape[1], device=self._device)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Step]:
-        """Steps of an epoch from step ``start`` on; the same as those of the whole epoch from there."""
+        """Yield the steps of an epoch from step ``start`` on, as after a restart."""
         order = (
             permutation(self._seed, epoch, self.images)
             if self._training
@@ -161,7 +166,10 @@ class Loader:
             yield Step(self._batches(epoch, share, images), len(step))
 
     def _ahead(self, shares: list[np.ndarray]) -> Iterator[Tensor]:
-        """Images (uint8, n,H,W,C) of each share on the device; for CUDA a thread reads the next ones meanwhile."""
+        """Yield the images (uint8, n,H,W,C) of each share on the device.
+
+        For CUDA, a thread reads the next share meanwhile.
+        """
         if self._device.type != "cuda" or self._on_device is not None:
             yield from map(self._read, shares)
             return
@@ -169,14 +177,14 @@ class Loader:
             return
         with ThreadPoolExecutor(1, "loader") as thread:
             ahead = [thread.submit(self._read, share) for share in shares[:1]]
-            for following in [*shares[1:], None]:
+            for next_share in [*shares[1:], None]:
                 images = ahead.pop().result()
-                if following is not None:
-                    ahead.append(thread.submit(self._read, following))
+                if next_share is not None:
+                    ahead.append(thread.submit(self._read, next_share))
                 yield images.to(self._device, non_blocking=True)
 
     def _read(self, share: np.ndarray) -> Tensor:
-        """Images of a share: from device memory, or from the memory map into (for CUDA, pinned) host memory."""
+        """Return a share from device memory, or from the shards (in pinned memory for CUDA)."""
         if self._on_device is not None:
             return self._on_device[torch.from_numpy(share).to(self._device)]
         images = torch.from_numpy(self._shards.gather(self._positions[share]))
@@ -184,7 +192,7 @@ class Loader:
 
     @cached_property
     def _on_device(self) -> Tensor | None:
-        """The whole split in device memory, where that is wanted or it fits."""
+        """The whole split in device memory, if ``resident`` asks for it or it fits."""
         size = self.images * int(np.prod(self._shards.shape))
         resident = self._resident
         if resident is None and self._device.type == "cuda":
@@ -196,7 +204,7 @@ class Loader:
         )
 
     def _batches(self, epoch: int, share: np.ndarray, images: Tensor) -> list[Batch]:
-        """Augment and normalize a share, and cut it into micro-batches."""
+        """Augment and normalize a share, and divide it into micro-batches."""
         positions = self._positions[share]
         ids, labels = self._shards.ids[positions], self._shards.labels[positions]
         height, width, _ = self._shards.shape

@@ -1,4 +1,4 @@
-"""Metadata as input: columns of the index as numbers for a network; unknown is a value of its own."""
+"""Encodes metadata columns of the index as features for a network; unknown has its own feature."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from medscale.base.section import Strict
 
 
 class Encoding(Strict):
-    """How one column becomes features: numbers by ``mean`` and ``scale``, or words by ``words``.
+    """The encoding of one column: numbers by ``mean`` and ``scale``, or words by ``words``.
 
-    A column of numbers gives two features: its value in standard deviations from the mean of the known training values
-    (0 where it is not known), and 1 where it is known. A column of words gives one feature a word that the training
-    split has, in alphabetical order, and one that is 1 for all else: unknown, and words that training never saw.
+    A column of numbers gives two features: the value in standard deviations from the mean of the
+    known training values (0 if unknown), and 1 if the value is known. A column of words gives one
+    feature for each word of the training split, in alphabetical order, and one for all other
+    values: unknown, and words that are not in the training split.
     """
 
     column: str
@@ -26,58 +27,57 @@ class Encoding(Strict):
 
     @property
     def features(self) -> int:
-        """How many features it gives."""
+        """Number of features."""
         return 2 if self.words is None else len(self.words) + 1
 
 
 def encode(rows: pd.DataFrame, columns: Sequence[str]) -> np.ndarray | None:
-    """Features of each sample, fitted on the training split alone; see ``fit`` and ``apply``."""
+    """Return the features of each sample, fitted on the training split; see ``fit``, ``apply``."""
     return apply(fit(rows, columns), rows)
 
 
 def fit(rows: pd.DataFrame, columns: Sequence[str]) -> list[Encoding]:
-    """How each column becomes features, from the training split alone.
+    """Return the encoding of each column, fitted on the training split alone.
 
     Args:
-        rows: ``split`` and the columns, a sample a row.
-        columns: which to use.
+        rows: ``split`` and the columns, one row per sample.
+        columns: names of the columns.
 
     Raises:
-        MedscaleError: for a column that is not there, or that no training image has a value of.
+        MedscaleError: for a column that is missing, or that has no value in the training split.
     """
-    if absent := [name for name in columns if name not in rows]:
-        has = (
-            ", ".join(c for c in rows.columns if c not in ("id", "label", "split", "group"))
-            or "none"
-        )
+    if missing := [name for name in columns if name not in rows]:
+        available = [c for c in rows.columns if c not in ("id", "label", "split", "group")]
         raise MedscaleError(
-            f"model.metadata names {', '.join(absent)}; the study's images have: {has}"
+            f"model.metadata names {', '.join(missing)}; the study's images have: "
+            f"{', '.join(available) or 'none'}"
         )
-    return [_fitted(rows[name], rows["split"] == "train") for name in columns]
+    return [_fit_column(rows[name], rows["split"] == "train") for name in columns]
 
 
 def apply(encodings: Sequence[Encoding], rows: pd.DataFrame) -> np.ndarray | None:
-    """Features of each row, float32, shape N,F; None where there are no encodings.
+    """Return the features of each row, float32, shape N,F; None without encodings.
 
     Raises:
-        MedscaleError: when a column of numbers has something else.
+        MedscaleError: if a column of numbers has other values.
     """
     if not encodings:
         return None
-    return np.concatenate([_features(one, rows[one.column]) for one in encodings], axis=1)
+    return np.concatenate([_features(e, rows[e.column]) for e in encodings], axis=1)
 
 
-def _fitted(column: pd.Series, training: pd.Series) -> Encoding:
-    known = column[training].dropna()
+def _fit_column(column: pd.Series, is_training: pd.Series) -> Encoding:
+    known = column[is_training].dropna()
+    name = str(column.name)
     if known.empty:
         raise MedscaleError(
-            f"model.metadata: no training image has a value of {column.name!r}; leave it out"
+            f"model.metadata: no training image has a value of {name!r}; leave it out"
         )
     if pd.api.types.is_numeric_dtype(column):
         return Encoding(
-            column=str(column.name), mean=float(known.mean()), scale=float(known.std(ddof=0)) or 1.0
+            column=name, mean=float(known.mean()), scale=float(known.std(ddof=0)) or 1.0
         )
-    return Encoding(column=str(column.name), words=sorted(set(known.astype(str))))
+    return Encoding(column=name, words=sorted(set(known.astype(str))))
 
 
 def _features(encoding: Encoding, column: pd.Series) -> np.ndarray:
@@ -90,9 +90,7 @@ def _features(encoding: Encoding, column: pd.Series) -> np.ndarray:
             ) from None
         scaled = (values - encoding.mean) / encoding.scale
         return np.stack([scaled.fillna(0.0), values.notna()], axis=1).astype(np.float32)
-    codes = pd.Index(encoding.words).get_indexer(
-        pd.Index(column.astype("str").where(column.notna(), None))
-    )
-    return np.eye(encoding.features, dtype=np.float32)[
-        np.where(codes < 0, len(encoding.words), codes)
-    ]
+    words = pd.Index(column.astype("str").where(column.notna(), None))
+    codes = pd.Index(encoding.words).get_indexer(words)
+    codes = np.where(codes < 0, len(encoding.words), codes)  # -1: not among the known words
+    return np.eye(encoding.features, dtype=np.float32)[codes]

@@ -1,4 +1,4 @@
-"""One image file's bytes to the pixels that networks are trained on: the same for shards and for new images."""
+"""Decodes and preprocesses the bytes of one image file, for shards and for new images alike."""
 
 from __future__ import annotations
 
@@ -12,42 +12,78 @@ from medscale.data.settings import Preprocess
 
 
 class Prepared(NamedTuple):
-    """A preprocessed image (uint8 RGB, shape size,size,3), and width and height in pixels as the original is shown."""
+    """A preprocessed image.
+
+    Attributes:
+        pixels: uint8 RGB, shape size,size,3.
+        width: of the original as displayed, pixels.
+        height: of the original as displayed, pixels.
+    """
 
     pixels: np.ndarray
     width: int
     height: int
 
 
-def from_file(data: bytes, settings: Preprocess, size: tuple[int, int]) -> np.ndarray:
-    """Decode and preprocess a file's bytes, a large JPEG at reduced scale; uint8 RGB, shape size,size,3.
+def from_file(
+    data: bytes, settings: Preprocess, size: tuple[int, int], frame: int = 0
+) -> np.ndarray:
+    """Decode and preprocess a file of known size; a large JPEG is decoded at a reduced scale.
 
     Args:
         data: the file's bytes.
         settings: the preprocessing.
-        size: width and height as the image is shown.
+        size: width and height as displayed.
+        frame: number of the frame, from 0.
+
+    Returns:
+        uint8 RGB, shape size,size,3.
 
     Raises:
         Unreadable: as ``images.decode``.
     """
-    return preprocess(decode(data, reduction(*size, settings.size, settings.margin)), settings)
+    factor = reduction(*size, settings.size, settings.margin)
+    return preprocess(decode(data, factor, frame), settings)
 
 
-def prepare(data: bytes, settings: Preprocess) -> Prepared:
-    """The same for an image whose size is not known beforehand, as a new one's.
+def decode_reduced(
+    data: bytes, size: int, margin: float = 1.0, frame: int = 0
+) -> tuple[np.ndarray, int, int]:
+    """Decode a file whose size is not known; a large JPEG is decoded at a reduced scale.
+
+    If a JPEG's header and its pixels disagree on the size, the pixels count, and are decoded whole.
+
+    Args:
+        data: the file's bytes.
+        size: length that both sides must keep, pixels.
+        margin: see ``preprocess.reduction``.
+        frame: number of the frame, from 0.
+
+    Returns:
+        Pixels (uint8 RGB, shape H,W,3), and width and height of the whole image as displayed.
 
     Raises:
         Unreadable: as ``images.decode``.
     """
-    if size := jpeg_size(data):
-        reduce = reduction(*size, settings.size, settings.margin)
-        pixels = decode(data, reduce)
-        if (pixels.shape[1], pixels.shape[0]) == tuple(-(-side // reduce) for side in size):
-            return Prepared(preprocess(pixels, settings), *size)
-    pixels = decode(
-        data
-    )  # where a JPEG's header and its pixels disagree, the pixels count, as in the audit
+    if header_size := jpeg_size(data):
+        factor = reduction(*header_size, size, margin)
+        pixels = decode(data, factor)
+        if (pixels.shape[1], pixels.shape[0]) == tuple(-(-side // factor) for side in header_size):
+            return pixels, *header_size
+    pixels = decode(data, frame=frame)
     height, width = pixels.shape[:2]
-    if size and reduction(width, height, settings.size, settings.margin) > 1:
+    return pixels, width, height
+
+
+def prepare(data: bytes, settings: Preprocess, frame: int = 0) -> Prepared:
+    """Decode and preprocess an image whose size is not known, such as a new one.
+
+    Raises:
+        Unreadable: as ``images.decode``.
+    """
+    pixels, width, height = decode_reduced(data, settings.size, settings.margin, frame)
+    whole = pixels.shape[:2] == (height, width)
+    if whole and jpeg_size(data) and reduction(width, height, settings.size, settings.margin) > 1:
+        # The JPEG's header has a wrong size: decode at the scale at which shards are made.
         return Prepared(from_file(data, settings, (width, height)), width, height)
     return Prepared(preprocess(pixels, settings), width, height)

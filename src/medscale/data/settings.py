@@ -1,6 +1,6 @@
-"""Sections of the configuration that decide a study's images: source, split, preprocessing.
+"""Sections of the configuration that determine a study's images: source, split, preprocessing.
 
-They stand here and not in ``config``, so that a change of any other section makes no image again.
+They are here and not in ``config``, so that a change of any other section makes no image again.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from medscale.base.section import Strict
 
 
 class Source(Strict):
-    """Where a study's raw images are, and which source module reads them."""
+    """Folder of a study's raw images, and the dataset kind that lists them."""
 
-    kind: str
+    kind: str = Field(description="dataset kind: name of a module of medscale.data.kinds")
     path: Path | None = Field(
         None, description="None: data/raw/<study> below the workdir; relative: from the root"
     )
@@ -24,7 +24,11 @@ class Source(Strict):
     synthetic: bool = Field(
         False, description="the raw images are generated (demo) in data/raw/<study>"
     )
-    options: dict[str, Any] = {}
+    frames: Literal["first", "middle", "all"] = Field(
+        "first",
+        description="of a file of several frames or pages; all: each is an image of one patient",
+    )
+    options: dict[str, Any] = Field({}, description="options of the kind, or of its generator")
 
     @model_validator(mode="after")
     def _generated_in_place(self) -> Source:
@@ -36,7 +40,7 @@ class Source(Strict):
 
 
 class Split(Strict):
-    """How images are divided: grouped by patient and near-duplicate, at random, or as published."""
+    """Division of images: grouped by patient and near-duplicate, at random, or as published."""
 
     mode: Literal["grouped", "random", "published"] = "grouped"
     balance: bool = Field(
@@ -67,12 +71,12 @@ class Clahe(Strict):
 
 
 class Preprocess(Strict):
-    """What is done once to each image before training; all images become uint8 RGB of size x size."""
+    """Processing of each image before training; all become uint8 RGB of size x size."""
 
     size: int = Field(224, ge=8)
     fit: Literal["stretch", "cover"] = Field(
         "stretch",
-        description="stretch: the whole image; cover: short side to size, the middle square is kept",
+        description="stretch: the whole image; cover: short side to size, keep the middle square",
     )
     clahe: Clahe | None = None
     gamma: float | None = Field(None, gt=0)
@@ -80,7 +84,7 @@ class Preprocess(Strict):
     margin: float = Field(
         1.0,
         ge=1,
-        description="an image is first shrunk to 1/2, 1/4 or 1/8 while both sides stay so many times size",
+        description="first shrink to 1/2, 1/4 or 1/8 while both sides stay so many times size",
     )
     chunk: int | None = Field(
         None,
@@ -96,7 +100,7 @@ class Preprocess(Strict):
 
 
 class Datasheet(Strict):
-    """What is known of a dataset besides its files (Gebru et al. 2021); None is unknown."""
+    """Answers of a datasheet (Gebru et al. 2021); None is unknown."""
 
     name: str | None = None
     origin: str | None = None
@@ -113,7 +117,7 @@ class Datasheet(Strict):
 
 
 class Dask(Strict):
-    """Where preprocessing runs: a local cluster, a scheduler's address, or SLURM jobs through dask-jobqueue."""
+    """Workers of preprocessing: processes here, a scheduler's address, or SLURM jobs."""
 
     workers: int | None = Field(
         None, ge=1, description="None: one a core (local), required for slurm"

@@ -1,4 +1,4 @@
-"""Shards: uint8 N,H,W,C arrays in chunks that are memory-mapped, with labels and row ids back into the index."""
+"""Shard sets: preprocessed images in memory-mapped chunks, with labels and ids of the index."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROWS = "rows.parquet"
 
 
 def chunk_name(number: int) -> str:
-    """File name of a chunk of images."""
+    """Return the file name of a chunk of images."""
     return f"images-{number:05d}.npy"
 
 
@@ -32,42 +32,46 @@ def seal(
     folder: Path,
     rows: pd.DataFrame,
     classes: list[str],
-    about: dict[str, Any],
+    inputs: dict[str, Any],
     digests: list[str] | None = None,
 ) -> None:
-    """Write rows.parquet and, last, meta.json: a shard set without meta.json is unfinished.
+    """Write rows.parquet and then meta.json: a shard set without meta.json is unfinished.
 
     Args:
-        folder: where the chunks are, all written.
-        rows: ``id, label`` (int64 code), ``split, group`` in the order of the chunks' images.
+        folder: folder of the chunks, which are complete.
+        rows: ``id, label`` (int64 code), ``split, group``, in the order of the chunks' images.
         classes: class names in the order of their codes.
-        about: what the shards were made from (preprocessing, digests), kept in meta.json.
-        digests: SHA-256 of the chunks in order, where it is known; else they are read again.
+        inputs: preprocessing, versions and digests of the inputs, kept in meta.json.
+        digests: SHA-256 of the chunks in order; None to compute them.
+
+    Raises:
+        MedscaleError: if the chunks hold another number of images than there are rows.
     """
     files = sorted(folder.glob("images-*.npy"))
     shapes = [np.load(file, mmap_mode="r", allow_pickle=False).shape for file in files]
-    if sum(shape[0] for shape in shapes) != len(rows):
+    images = sum(shape[0] for shape in shapes)
+    if images != len(rows):
         raise MedscaleError(
-            f"{folder}: the chunks hold {sum(s[0] for s in shapes)} images, the index {len(rows)} rows"
+            f"{folder}: the chunks hold {images} images, the index {len(rows)} rows"
         )
     write_parquet(folder / ROWS, rows)
     parts = zip(files, shapes, digests or map(sha256, files), strict=True)
     chunks = [
-        {"file": f.name, "images": int(shape[0]), "sha256": digest_} for f, shape, digest_ in parts
+        {"file": file.name, "images": int(shape[0]), "sha256": sha} for file, shape, sha in parts
     ]
     meta = {
         "classes": classes,
         "shape": list(shapes[0][1:]),
         "images": len(rows),
         "chunks": chunks,
-        **about,
+        **inputs,
     }
     write_json(folder / META, meta | {"digest": digest(meta | {"rows": sha256(folder / ROWS)})})
 
 
 @dataclass(frozen=True)
 class Shards:
-    """A finished shard set, opened read-only; images stay on disk until they are gathered."""
+    """A finished shard set, opened for reading; images stay on disk until they are gathered."""
 
     folder: Path
     meta: dict[str, Any]
@@ -78,18 +82,21 @@ class Shards:
         """Open a shard set.
 
         Raises:
-            MedscaleError: when it is unfinished, or a chunk is missing or has another size than when it was written.
+            MedscaleError: if it is unfinished, or a chunk is missing or has another size than when
+                it was written.
         """
         folder = Path(folder)
         if not (folder / META).is_file():
             raise MedscaleError(
-                f"{folder} holds no finished shards ({META} is missing); make them first: snakemake data"
+                f"{folder} holds no finished shards ({META} is missing); make them first: "
+                "snakemake data"
             )
         shards = cls(folder, read_json(folder / META), pd.read_parquet(folder / ROWS))
         for chunk, array in zip(shards.meta["chunks"], shards._arrays, strict=True):
             if array.shape[0] != chunk["images"]:
                 raise MedscaleError(
-                    f"{folder / chunk['file']}: {array.shape[0]} images instead of {chunk['images']}"
+                    f"{folder / chunk['file']}: {array.shape[0]} images instead of "
+                    f"{chunk['images']}"
                 )
         return shards
 
@@ -114,21 +121,21 @@ class Shards:
 
     @cached_property
     def ids(self) -> np.ndarray:
-        """Row ids back into the index, int64, shape N."""
+        """Ids of the index, int64, shape N."""
         return self.rows["id"].to_numpy(np.int64)
 
     def positions(self, split: str) -> np.ndarray:
-        """Positions (int64, ascending) of the images of a split: train, val or test."""
+        """Return the positions (int64, ascending) of the images of a split: train, val or test."""
         return np.flatnonzero(self.rows["split"].to_numpy() == split)
 
     def gather(self, positions: np.ndarray) -> np.ndarray:
-        """Copy the images at ``positions`` into one uint8 array of shape n,H,W,C, in that order."""
+        """Return the images at ``positions``, in that order: uint8, shape n,H,W,C."""
         images = np.empty((len(positions), *self.shape), np.uint8)
         chunk_of = np.searchsorted(self._ends, positions, side="right")
         for chunk in np.unique(chunk_of):
-            here = np.flatnonzero(chunk_of == chunk)
+            selected = np.flatnonzero(chunk_of == chunk)
             start = self._ends[chunk - 1] if chunk else 0
-            images[here] = self._arrays[chunk][positions[here] - start]
+            images[selected] = self._arrays[chunk][positions[selected] - start]
         return images
 
     @cached_property

@@ -13,8 +13,16 @@ from medscale.base.code import module_digest
 from medscale.base.files import digest
 
 # The modules of this folder that decode, preprocess and store images.
-MODULES = ("images.py", "preprocess.py", "shards.py", "dicom.py")
-LIBRARIES = ("pydicom", "pillow", "pylibjpeg-openjpeg", "kornia-rs")
+MODULES = ("images.py", "preprocess.py", "shards.py", "decoding/*.py")
+LIBRARIES = (  # that decode images, besides OpenCV
+    "imagecodecs",
+    "kornia-rs",
+    "pillow",
+    "pydicom",
+    "pylibjpeg-openjpeg",
+    "simplejpeg",
+    "tifffile",
+)
 
 
 @cache
@@ -23,7 +31,9 @@ def versions() -> dict[str, str]:
 
     Comments and docstrings are no part of the digest: editing them makes no image again.
     """
-    code = digest([module_digest(Path(__file__).with_name(name)) for name in MODULES])
+    folder = Path(__file__).parent
+    files = [file for pattern in MODULES for file in sorted(folder.glob(pattern))]
+    code = digest([module_digest(file) for file in files])
     libraries = {name: _version(name) for name in LIBRARIES}
     return {"opencv": cv2.__version__, "numpy": np.__version__, **libraries, "code": code}
 

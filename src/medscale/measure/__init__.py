@@ -1,1 +1,1 @@
-"""What a study measures besides its runs: preprocessing against Dask workers, ways to load training batches."""
+"""Measurements besides the runs: benchmarks, profiles, and how training scales."""

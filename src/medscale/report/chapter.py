@@ -43,6 +43,7 @@ class Chapter:
         remedy: what to configure so that a study has it.
         variants: whether variants of studies have it as well.
         spans_studies: whether one chapter is about all studies together.
+        lists_chapters: whether ``make`` has an argument ``chapters``, the names of the study's.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Chapter:
     remedy: str = ""
     variants: bool = False
     spans_studies: bool = False
+    lists_chapters: bool = False
 
     def figure_path(self, name: str) -> str:
         """Return the pattern of a figure's file."""

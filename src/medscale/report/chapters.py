@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from medscale.base.errors import MedscaleError
 from medscale.config.configuration import Config
 from medscale.report.chapter import Chapter
@@ -39,6 +41,14 @@ CHAPTERS = (
 def chapters_of(config: Config, study: str) -> list[Chapter]:
     """Return the chapters of a study's report."""
     return [c for c in CHAPTERS if not c.spans_studies and c.present(config, study)]
+
+
+def settings_of(chapter: Chapter, config: Config, study: str) -> dict[str, Any]:
+    """Return the settings of a chapter; where it lists the study's chapters, their names too."""
+    settings = dict(chapter.settings(config, study))
+    if chapter.lists_chapters:
+        settings["chapters"] = [other.name for other in chapters_of(config, study)]
+    return settings
 
 
 def figures_of(config: Config, study: str) -> list[str]:

@@ -1,9 +1,10 @@
-"""Text and tables as LaTeX: any title, class name or note is printed as it is written."""
+"""LaTeX of text, numbers and tables; escaped text is printed as it is written."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from itertools import compress
 
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -37,49 +38,21 @@ SPECIAL = {
     "…": r"\ldots{}",
     "†": r"\textdagger{}",
 }
-EMPTY = ("", "--")  # cells that say nothing
-GREEK = dict(
-    zip(
-        "αβγδεζηθικλμνξοπρςστυφχψω",
-        [
-            "alpha",
-            "beta",
-            "gamma",
-            "delta",
-            "epsilon",
-            "zeta",
-            "eta",
-            "theta",
-            "iota",
-            "kappa",
-            "lambda",
-            "mu",
-            "nu",
-            "xi",
-            "o",
-            "pi",
-            "rho",
-            "varsigma",
-            "sigma",
-            "tau",
-            "upsilon",
-            "phi",
-            "chi",
-            "psi",
-            "omega",
-        ],
-        strict=True,
-    )
+EMPTY = ("", "--")  # cells without a value
+# Greek letters that look like Latin ones and have no command.
+LATIN = dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΧο", "ABEZHIKMNOPTXo", strict=True))
+# Letters beyond ASCII that the paper's fonts (encoding T1) have.
+T1 = set(
+    "¡¿ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõöøùúûüýþÿ«»"
+    "ĂăĄąĆćČčĎďĐđĘęĚěĞğİıĹĺĽľŁłŃńŇňŊŋŐőŒœŔŕŘřŚśŞşŠšŢţŤťŮůŰűŸŹźŻżŽž"
 )
-# Capital letters that look like Latin ones have no command of their own.
-LATIN = dict(zip("αβεζηικμνορτχ", "ABEZHIKMNOPTX", strict=True))
 
 
 def escape(text: str) -> str:
-    """LaTeX that prints ``text``.
+    """Return LaTeX that prints ``text``.
 
-    Letters that the paper's fonts (T1) lack are printed without their accents, or else by their code, as [U+80BA]; none
-    vanishes.
+    A letter that the paper's fonts lack is printed without its accents, or by its code, as
+    [U+80BA].
     """
     return "".join(
         SPECIAL.get(letter) or _letter(letter) for letter in unicodedata.normalize("NFC", str(text))
@@ -91,22 +64,18 @@ def tabular(
     rows: Sequence[Sequence[str]],
     rules_after: Sequence[int] = (),
 ) -> str:
-    """A booktabs table that is scaled down only where it is wider than the text; columns without a value are left out.
+    """Return a booktabs table, scaled down if it is wider than the text.
+
+    Columns without a value are left out.
 
     Args:
-        columns: alignment (l, r, c or p{…}) and heading of each; headings and cells are LaTeX already.
-        rows: cells.
-        rules_after: numbers of rows after which a thin rule stands.
+        columns: alignment (l, r, c or p{…}) and heading of each column; headings are LaTeX.
+        rows: cells as LaTeX.
+        rules_after: indices of the rows that a thin rule follows.
     """
-    kept = [
-        place
-        for place in range(len(columns))
-        if not rows or any(row[place] not in EMPTY for row in rows)
-    ]
-    columns, rows = (
-        [columns[place] for place in kept],
-        [[row[place] for place in kept] for row in rows],
-    )
+    kept = [not rows or any(row[i] not in EMPTY for row in rows) for i in range(len(columns))]
+    columns = list(compress(columns, kept))
+    rows = [list(compress(row, kept)) for row in rows]
     head = " & ".join(heading for _, heading in columns)
     lines = [
         r"\begin{adjustbox}{max width=\linewidth}",
@@ -122,11 +91,13 @@ def tabular(
 def longtable(
     columns: Sequence[tuple[str, str]], groups: Sequence[tuple[str, Sequence[Sequence[str]]]]
 ) -> str:
-    r"""A booktabs table over several pages, which repeats its head; ``\longcaption`` is its caption and label.
+    r"""Return a booktabs table over several pages, whose head is repeated on each page.
+
+    The paper defines ``\longcaption``, its caption and label.
 
     Args:
-        columns: alignment and heading of each, as of ``tabular``.
-        groups: a heading over the whole width and the rows below it, LaTeX already.
+        columns: alignment and heading of each column, as of ``tabular``.
+        groups: a heading over the whole width and the rows below it, as LaTeX.
     """
     head = " & ".join(heading for _, heading in columns) + r" \\"
     lines = [
@@ -145,12 +116,12 @@ def longtable(
 
 
 def stacked(heading: str) -> str:
-    r"""A table's heading over several lines, cut at each \\\\."""
+    r"""Return a heading of a table over several lines, which ``\\`` separates."""
     return rf"\shortstack[r]{{{heading}}}"
 
 
 def number(value: float | None, digits: int, scale: float = 1.0) -> str:
-    """A number with so many decimals; an en dash where it is undefined."""
+    """Format a number with a fixed number of decimals; an undefined one is an en dash."""
     if value is None or value != value:
         return "--"
     rounded = round(scale * value, digits) + 0.0  # no minus before a zero
@@ -158,7 +129,10 @@ def number(value: float | None, digits: int, scale: float = 1.0) -> str:
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """A number with so many significant digits, below 0.001 by a power of ten; an en dash where it is undefined."""
+    """Format a number with a fixed number of significant digits; an undefined one is an en dash.
+
+    Numbers below 0.001 are printed with a power of ten.
+    """
     if value is None or value != value:
         return "--"
     if value == 0:
@@ -171,7 +145,7 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 
 def span(low: float | None, high: float | None, digits: int, scale: float = 1.0) -> str:
-    """An interval as "84.0--90.2"; "to" stands between where an end is negative."""
+    """Format an interval, as "84.0--90.2"."""
     return between(number(low, digits, scale), number(high, digits, scale))
 
 
@@ -181,27 +155,22 @@ def between(low: str, high: str) -> str:
 
 
 def _letter(letter: str) -> str:
-    """A letter as it is where the fonts have it, else the nearest thing that can be printed."""
-    code = ord(letter)
-    if letter == "\n" or letter == "\t":
+    """Return LaTeX for a letter that is not special: itself, or the nearest printable text."""
+    if letter in "\n\t":
         return " "
-    if 0x20 <= code < 0x7F or letter in _T1:
+    if " " <= letter <= "~" or letter in T1:
         return letter
-    if letter.lower() in GREEK:
+    if letter.isalpha() and ("Α" <= letter <= "Ω" or "α" <= letter <= "ω"):
         return _greek(letter)
-    plain = "".join(part for part in unicodedata.normalize("NFKD", letter) if ord(part) < 0x7F)
-    return "".join(SPECIAL.get(part, part) for part in plain) or f"{{[}}U+{code:04X}{{]}}"
+    plain = "".join(part for part in unicodedata.normalize("NFKD", letter) if part <= "~")
+    return "".join(SPECIAL.get(part, part) for part in plain) or f"{{[}}U+{ord(letter):04X}{{]}}"
 
 
 def _greek(letter: str) -> str:
-    small = letter.lower()
-    if small == "ο" or (letter != small and small in LATIN):
-        return LATIN[small] if letter != small else "o"
-    name = GREEK[small]
-    return rf"\ensuremath{{\{name if letter == small else name.capitalize()}}}"
-
-
-_T1 = set(
-    "¡¿ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõöøùúûüýþÿ«»"
-    "ĂăĄąĆćČčĎďĐđĘęĚěĞğİıĹĺĽľŁłŃńŇňŊŋŐőŒœŔŕŘřŚśŞşŠšŢţŤťŮůŰűŸŹźŻżŽž"
-)
+    """Return the command of a Greek letter, or the Latin letter that it looks like."""
+    if letter in LATIN:
+        return LATIN[letter]
+    name = unicodedata.name(letter).split()[-1].lower().replace("lamda", "lambda")
+    if letter == "ς":
+        name = "varsigma"
+    return rf"\ensuremath{{\{name if letter.islower() else name.capitalize()}}}"

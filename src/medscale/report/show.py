@@ -1,4 +1,4 @@
-"""A result in the terminal: what was trained on what, how well it does, how long an epoch took."""
+"""A result in the terminal: what was trained, how well it does, how long an epoch took."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from medscale.report.marks import mark
 from medscale.report.names import label
 
 BAR = 20  # letters of a full bar
+POINTS = 10  # operating points that are shown
 
 
 def show(folder: str | Path) -> Iterator[str | Table]:
-    """Lines and tables, for rich, of a result folder (a classification's or a detection's).
+    """Yield lines and tables, for rich, of the result folder of a classification or detection.
 
     Raises:
         MedscaleError: when it is no result folder.
@@ -32,105 +33,97 @@ def show(folder: str | Path) -> Iterator[str | Table]:
             f"{folder} is no result: it has no summary.json; results are results/<study>/<run>"
         )
     summary = read_json(folder / "summary.json")
-    yield f"[bold]{escape(summary['study'])}: {escape(summary['model']['name'])}, {label(summary['run']['name'])}[/]"
-    if seen := mark([summary["marks"]]):
-        yield f"[yellow]{escape(seen)}[/]"
+    name = f"{summary['study']}: {summary['model']['name']}"
+    yield f"[bold]{escape(name)}, {label(summary['run']['name'])}[/]"
+    if words := mark([summary["marks"]]):
+        yield f"[yellow]{escape(words)}[/]"
     counts, seeds = summary["counts"], ", ".join(map(str, summary["seeds"]))
     yield (
         f"{summary['timing']['train_images']} training, {counts['val']['images']} validation, "
-        f"{counts['test']['images']} test images of {counts['test']['groups']} patients or groups; seeds {seeds}\n"
+        f"{counts['test']['images']} test images of {counts['test']['groups']} patients or groups; "
+        f"seeds {seeds}\n"
     )
     yield _metrics(summary)
     if "classes" in summary:
-        yield from _classification(summary, folder)
-    clock, devices = summary["timing"], summary["run"]["devices"]
-    one = ("process", "processes") if summary["backend"] == "cpu" else ("GPU", "GPUs")
-    yield (
-        f"\n{_number(clock['seconds_per_epoch']['mean'])} s an epoch, "
-        f"{_number(clock['images_per_second']['mean'])} images/s, {devices} {one[devices > 1]}; "
+        yield from _classification(summary)
+    yield _speed(summary)
+    environment = summary["environment"]
+    changes = ", with changes" if environment["dirty"] else ""
+    yield f"code {(environment['commit'] or 'without a git commit')[:12]}{changes}"
+    yield f"figures: {', '.join(sorted(file.name for file in folder.glob('*.pdf')))}"
+
+
+def _table(*columns: str) -> Table:
+    return Table(*columns, box=None, pad_edge=False)
+
+
+def _speed(summary: dict[str, Any]) -> str:
+    timing, devices = summary["timing"], summary["run"]["devices"]
+    unit = ("process", "processes") if summary["backend"] == "cpu" else ("GPU", "GPUs")
+    return (
+        f"\n{_number(timing['seconds_per_epoch']['mean'])} s an epoch, "
+        f"{_number(timing['images_per_second']['mean'])} images/s, {devices} {unit[devices > 1]}; "
         f"global batch {summary['global_batch']}"
     )
-    environment = summary["environment"]
-    dirty = ", with changes" if environment["dirty"] else ""
-    yield f"code {(environment['commit'] or 'without a git commit')[:12]}{dirty}"
-    yield f"figures: {', '.join(sorted(file.name for file in folder.glob('*.pdf')))}"
 
 
 def _metrics(summary: dict[str, Any]) -> Table:
     names = NAMES | CALIBRATED | BOX_NAMES
-    table = Table(
-        "metric", "test", "95 % interval", "sd over seeds", "validation", box=None, pad_edge=False
-    )
-    val = summary["metrics"].get("val", {})
-    test = summary["metrics"]["test"]
-    for name in sorted(test, key=list(names).index):
-        score = test[name]
-        scale = 100 if in_percent(name) and name in NAMES else 1
-        low, high, sd = (_number(score[key], scale) for key in ("low", "high", "seed_sd"))
-        words = names[name] + (" (%)" if scale == 100 else "")
-        other = _number(val[name]["mean"], scale) if name in val else ""
-        table.add_row(
-            words, f"[bold]{_number(score['mean'], scale)}[/]", f"{low} to {high}", sd, other
+    table = _table("metric", "test", "95 % interval", "sd over seeds", "validation")
+    test, val = summary["metrics"]["test"], summary["metrics"].get("val", {})
+    for metric in sorted(test, key=list(names).index):
+        score = test[metric]
+        scale = 100 if in_percent(metric) and metric in NAMES else 1
+        mean, low, high, sd = (
+            _number(score[key], scale) for key in ("mean", "low", "high", "seed_sd")
         )
+        of_val = _number(val[metric]["mean"], scale) if metric in val else ""
+        words = names[metric] + (" (%)" if scale == 100 else "")
+        table.add_row(words, f"[bold]{mean}[/]", f"{low} to {high}", sd, of_val)
     return table
 
 
-def _classification(summary: dict[str, Any], folder: Path) -> Iterator[str | Table]:
-    confusion, classes = summary["confusion"], summary["classes"]
-    table = Table(
-        "class",
-        "images",
-        "recall",
-        "",
-        "most often taken for",
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-    )
-    replicates = len(summary["seeds"])
-    for code, name in enumerate(classes):
-        row, images = confusion[code], sum(confusion[code])
-        share = row[code] / images if images else 0.0
-        wrong = [
-            (count, classes[other]) for other, count in enumerate(row) if other != code and count
-        ]
-        most = max(wrong, default=None, key=lambda pair: pair[0])
-        said = f"{escape(most[1])} ({100 * most[0] / images:.0f} %)" if most else ""
-        bar = "█" * round(BAR * share)
-        told = f"{100 * share:.1f} %" if images else "–"
-        table.add_row(
-            escape(name), f"{images / replicates:g}", told, f"[blue]{bar:<{BAR}}[/]", said
-        )
+def _classification(summary: dict[str, Any]) -> Iterator[str | Table]:
     yield ""
-    yield table
-    points = Table(
-        "class", "validation specificity", "sensitivity", "specificity", box=None, pad_edge=False
-    )
-    for row in summary["operating"][:10]:
-        rates = [
-            f"{_number(row[rate], 100)} % ({_number(row[f'{rate}_low'], 100)} to {_number(row[f'{rate}_high'], 100)})"
-            for rate in ("sensitivity", "specificity")
-        ]
+    yield _classes(summary)
+    yield ""
+    points = _table("class", "validation specificity", "sensitivity", "specificity")
+    for row in summary["operating"][:POINTS]:
+        rates = []
+        for rate in ("sensitivity", "specificity"):
+            value, low, high = (_number(row[f"{rate}{end}"], 100) for end in ("", "_low", "_high"))
+            rates.append(f"{value} % ({low} to {high})")
         points.add_row(escape(row["class"]), f"{100 * row['wanted']:g} %", *rates)
-    yield ""
     yield points
-    parts = [
-        row for row in summary["subgroups"] if row["by"] != "all" and row["metric"] == "accuracy"
-    ]
-    if parts:
-        groups = Table("subgroup", "images", "accuracy", "95 % interval", box=None, pad_edge=False)
-        for row in parts:
-            low, high = (_number(row[key], 100) for key in ("low", "high"))
-            groups.add_row(
-                f"{row['by']}: {escape(row['part'])}",
-                str(row["images"]),
-                _number(row["mean"], 100),
-                f"{low} to {high}",
-            )
+    groups = _table("subgroup", "images", "accuracy", "95 % interval")
+    for row in summary["subgroups"]:
+        if row["by"] != "all" and row["metric"] == "accuracy":
+            mean, low, high = (_number(row[key], 100) for key in ("mean", "low", "high"))
+            name = f"{row['by']}: {escape(row['part'])}"
+            groups.add_row(name, str(row["images"]), mean, f"{low} to {high}")
+    if groups.row_count:
         yield ""
         yield groups
     if (temperature := summary["calibration"]["temperature"]) is not None:
         yield f"\ntemperature {temperature:.2f}, fitted on the validation images"
+
+
+def _classes(summary: dict[str, Any]) -> Table:
+    """Return recall and the most frequent confusion of each class."""
+    classes, replicates = summary["classes"], len(summary["seeds"])
+    table = _table("class", "images", "recall", "", "most often taken for")
+    for code, (name, row) in enumerate(zip(classes, summary["confusion"], strict=True)):
+        images = sum(row)
+        share = row[code] / images if images else 0.0
+        wrong = [(n, classes[other]) for other, n in enumerate(row) if other != code and n]
+        confusion = ""
+        if wrong:
+            count, predicted = max(wrong, key=lambda pair: pair[0])
+            confusion = f"{escape(predicted)} ({100 * count / images:.0f} %)"
+        recall = f"{100 * share:.1f} %" if images else "–"
+        bar = f"[blue]{'█' * round(BAR * share):<{BAR}}[/]"
+        table.add_row(escape(name), f"{images / replicates:g}", recall, bar, confusion)
+    return table
 
 
 def _number(value: float | None, scale: float = 1) -> str:

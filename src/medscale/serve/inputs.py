@@ -11,7 +11,8 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from medscale.base.errors import MedscaleError
-from medscale.data.images import UNREADABLE, Unreadable, header, read_bytes
+from medscale.data.frames import read_frame
+from medscale.data.images import UNREADABLE, Unreadable, header
 from medscale.data.listing import Listing
 from medscale.data.metadata import Encoding
 from medscale.data.prepare import Prepared, prepare
@@ -69,10 +70,11 @@ def read(image: ImageInput, settings: Preprocess) -> tuple[Prepared, Facts]:
         Unreadable: with the audit's reason and a detail.
         MedscaleError: for an array of another type or shape.
     """
+    frame = 0
     if isinstance(image, str | Path):
-        image = read_bytes(image)
+        image, frame = read_frame(image)
     if isinstance(image, bytes):
-        prepared = prepare(image, settings)
+        prepared = prepare(image, settings, frame)
         facts = header(image) or {}
         return prepared, {
             key: value for key, value in facts.items() if key != "remark" and value is not None

@@ -44,7 +44,9 @@ def parse_metadata(text: str | None) -> Facts | pd.DataFrame | None:
         try:
             return pd.read_csv(text)
         except (OSError, ValueError) as error:
-            raise MedscaleError(f"--metadata {text}: no CSV table ({error})") from None
+            raise MedscaleError(
+                f"--metadata {text}: neither a CSV table ({error}) nor facts such as age=61"
+            ) from None
     pairs = [part.split("=", 1) for part in text.split(",")]
     if any(len(pair) != 2 for pair in pairs):
         raise MedscaleError(

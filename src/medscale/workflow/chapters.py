@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from medscale.base.code import code_digest
 from medscale.base.files import write_text
 from medscale.report.chapter import Chapter
-from medscale.report.chapters import CHAPTERS, chapters_of
+from medscale.report.chapters import CHAPTERS, chapters_of, settings_of
 from medscale.workflow.stages import code_files
 
 if TYPE_CHECKING:
     from medscale.workflow.graph import Graph
 
-PAPER_ONLY = "all studies"  # category, in Snakemake's report, of what is of no single study
+ALL_STUDIES = "all studies"  # category, in Snakemake's report, of outputs of no single study
 
 
 class Report:
@@ -40,14 +40,14 @@ class Report:
 
     def arguments(self, chapter: Chapter, wildcards: Any) -> str:
         """Return the arguments of a chapter's ``make`` as JSON."""
-        settings = chapter.settings(self.config, _study(wildcards))
+        settings = settings_of(chapter, self.config, _study(wildcards))
         return json.dumps({**self._inputs(chapter, wildcards), **settings}, sort_keys=True)
 
     def outputs(self, chapter: Chapter) -> list[Any]:
         """Return the files that a chapter writes; those that a report shows have a caption."""
         from snakemake.io import report
 
-        category = PAPER_ONLY if chapter.spans_studies else "{study}"
+        category = ALL_STUDIES if chapter.spans_studies else "{study}"
         shown = [
             report(
                 path,
@@ -59,11 +59,6 @@ class Report:
             for path, name, kind, caption in chapter.shown()
         ]
         return [*shown, *chapter.unshown()]
-
-    def log(self, chapter: Chapter, folder: str = "logs", ending: str = "log") -> str:
-        """Return the pattern of a chapter's log, or of its times."""
-        study = "" if chapter.spans_studies else "{study}/"
-        return f"{folder}/{study}{chapter.name}_report.{ending}"
 
     def code(self, chapter: Chapter) -> str:
         """Return the digest of the code that makes a chapter, without other chapters' code."""

@@ -149,16 +149,16 @@ def photograph(rng: np.random.Generator, looks: np.ndarray, height: int, width: 
     radius = height * float(np.clip(rng.normal(0.28, 0.05), 0.15, 0.4))
     part, distance = brush.blob(rng, height, width, centre, radius, 0.02 + 0.16 * border)
     inside = brush.sigmoid((1 - distance) * 14)[..., None]
-    shape = distance.shape
-    network = np.float32(0.05) * brush.texture(rng, *shape, 24)
+    rows, columns = distance.shape
+    network = np.float32(0.05) * brush.texture(rng, rows, columns, 24)
     brown = np.array([0.78, 0.62, 0.52], np.float32) * np.float32(1.25 - 0.75 * darkness)
     tint = brown * (1 + network[..., None])
     black, blue_grey, red = (0.30, 0.24, 0.26), (0.62, 0.70, 0.92), (0.95, 0.50, 0.48)
     for shade in (black, blue_grey, red):
-        patches = brush.texture(rng, *shape, 4) - np.float32(2.2 - 1.6 * colours)
+        patches = brush.texture(rng, rows, columns, 4) - np.float32(2.2 - 1.6 * colours)
         paint = np.multiply(shade, rng.normal(1, 0.05)).astype(np.float32)
         tint += brush.sigmoid(patches * 6)[..., None] * (paint - tint) * np.float32(0.8)
-    pale = brush.texture(rng, *shape, 18) - np.float32(2.4 - 1.1 * dots)
+    pale = brush.texture(rng, rows, columns, 18) - np.float32(2.4 - 1.1 * dots)
     tint += brush.sigmoid(pale * 8)[..., None] * (np.float32(1.05) - tint) * np.float32(0.7)
     image[part] *= 1 - inside * (1 - tint)
     image += 2 * brush.texture(rng, height, width, min(height, 200))[..., None]

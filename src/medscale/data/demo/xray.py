@@ -146,8 +146,14 @@ def _exam(settings: Options, number: int, detail: str, patient: int) -> Exam:
 def _write(settings: Options, out: Path, exam: Exam) -> None:
     """Draw one exam and write its DICOM file."""
     rng = np.random.default_rng([settings.seed, 3, exam.number])
-    findings = {"opacities": exam.opacities, "line": exam.line, "nodule": exam.nodule}
-    pixels = radiograph(rng, exam.anatomy, settings.size, **findings)
+    pixels = radiograph(
+        rng,
+        exam.anatomy,
+        settings.size,
+        opacities=exam.opacities,
+        line=exam.line,
+        nodule=exam.nodule,
+    )
     (out / exam.paths[0]).write_bytes(_dicom(exam, pixels))
 
 
@@ -204,9 +210,10 @@ def dicom_file(
         vr = dictionary_VR(Tag(name))
         dataset.add(DataElement(name, vr, value, validation_mode=config.IGNORE))
     if pixels is not None:
-        is_raw = isinstance(pixels, bytes)
-        vr = "OW" if is_raw and headers["BitsAllocated"] > 8 else "OB"
-        dataset.add(DataElement("PixelData", vr, pixels if is_raw else encapsulate(pixels)))
+        raw = isinstance(pixels, bytes)
+        vr = "OW" if raw and headers["BitsAllocated"] > 8 else "OB"
+        value = pixels if isinstance(pixels, bytes) else encapsulate(pixels)
+        dataset.add(DataElement("PixelData", vr, value))
     buffer = io.BytesIO()
     dcmwrite(buffer, dataset, enforce_file_format=True)
     return buffer.getvalue()

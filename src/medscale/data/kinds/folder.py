@@ -76,7 +76,7 @@ def _rows_by_index(
 ) -> tuple[list[Row], list[Excluded], list[str], list[str]]:
     """Return rows, left-out files and entries, notes, and metadata columns according to index.csv.
 
-    Paths in index.csv are relative to its folder. If it lists an image twice, the labels must agree.
+    Paths in index.csv are relative to its folder. The labels of repeated entries must agree.
     """
     entries = read_table(table, ["path"])
     metadata = [name for name in entries.columns if name not in (*MEANINGS, *RESERVED)]

@@ -141,7 +141,7 @@ def _depth(path: str) -> tuple[int, str]:
 def _archives(
     listing: Listing, photographs: list[str], truths: Mapping[str, Path]
 ) -> tuple[list[Row], list[Excluded], list[str]]:
-    """Return rows of the ground truth tables, left-out files and entries, and gaps of the download."""
+    """Return rows of the ground truth tables, left-out files and entries, and gaps."""
     by_number: dict[str, str] = {}
     left_out: list[Excluded] = []
     for path in sorted(photographs, key=_depth):
@@ -158,7 +158,8 @@ def _archives(
     rows: list[Row] = []
     for entry in table[present].to_dict("records"):
         path = by_number[entry["image_id"]]
-        label = LABELS.get(tuple(str(entry[name]).removesuffix(".0") for name in ANSWERS))
+        melanoma, keratosis = (str(entry[name]).removesuffix(".0") for name in ANSWERS)
+        label = LABELS.get((melanoma, keratosis))
         if label is None:
             detail = ", ".join(f"{name} {entry[name]}" for name in ANSWERS)
             left_out.append((path, NO_LABEL, detail))

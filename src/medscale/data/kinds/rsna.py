@@ -14,7 +14,7 @@ import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
-from medscale.data.class_folders import select_classes
+from medscale.data.class_folders import check_classes, select_classes
 from medscale.data.download import Kaggle, command_line
 from medscale.data.inventory import (
     CONFLICT,
@@ -121,11 +121,7 @@ def scan(source: Source, classes: Sequence[str] | None) -> Inventory:
     rows, other_classes = select_classes(rows, names)
     for row in rows:
         row["group"] = patients.get(PurePosixPath(row["path"]).stem)
-    if empty := [name for name in names if name not in {row["label"] for row in rows}]:
-        raise MedscaleError(
-            f"{listing.root}: no images of class {', '.join(map(repr, empty))} "
-            f"({listing.summary()})"
-        )
+    check_classes(listing, names, rows, EXPECTED)
     notes = _notes(rows, bool(patients), source.synthetic)
     excluded = [*listing.excluded, *left_out, *other_classes]
     return make_inventory(rows, excluded, names, notes, ["detail", "boxes"])
@@ -223,8 +219,8 @@ def _divide_images(
         elif fault := exam.fault(option):
             left_out.append((path, *fault))
         else:
-            metadata = {"detail": exam.detail, "boxes": exam.boxes}
-            rows.append(image_row(path, exam.label(option), "RSNA", **metadata))
+            label = exam.label(option)
+            rows.append(image_row(path, label, "RSNA", detail=exam.detail, boxes=exam.boxes))
     return rows, left_out
 
 

@@ -239,7 +239,8 @@ KIND = DatasetKind(
         known_problems=[
             "In the edition fundus-pytorch, validation and test together repeat the training "
             "images under other names",
-            "All images of the source EyePACS are glaucoma, so that the source can betray the label",
+            "All images of the source EyePACS are glaucoma, so that the source can betray the "
+            "label",
             "The same eye or patient can stand in several of the merged sets; only the name's "
             "prefix tells the source",
         ],

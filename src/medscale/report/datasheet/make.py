@@ -45,12 +45,14 @@ DIVIDED = {
 TEMPLATE = """\
 # Datasheet: images of the study {{ study }}
 
-{% if synthetic %}> **All images are synthetic**, drawn by a program in the layout of the dataset named below. \
+{% if synthetic %}> **All images are synthetic**, drawn by a program in the layout of the \
+dataset named below. \
 What is counted here are
 > those drawings; what is said of origin, people and licence is about the real dataset.
 
 {% endif %}
-Questions after Gebru et al. (2021), *Datasheets for datasets*. What nobody told this study is marked as {{ unknown }}.
+Questions after Gebru et al. (2021), *Datasheets for datasets*. What nobody told this study is \
+marked as {{ unknown }}.
 
 ## Motivation
 
@@ -63,7 +65,8 @@ Questions after Gebru et al. (2021), *Datasheets for datasets*. What nobody told
 
 - Instances: {{ d.instances }}
 - Labels: {{ d.labels }}
-- Files: {{ a.found }} found, {{ a.used }} used, of {{ a.groups }} patients or groups, {{ a.excluded }} left out.
+- Files: {{ a.found }} found, {{ a.used }} used, of {{ a.groups }} patients or groups, {{ \
+a.excluded }} left out.
 
 | class | {{ splits.values() | join(" | ") }} | all |
 |---|{{ "---|" * (splits | length) }}---|
@@ -76,7 +79,8 @@ Questions after Gebru et al. (2021), *Datasheets for datasets*. What nobody told
 {% else %}- No age, sex or other fact of a patient is in the index.
 {% endfor %}
 - Images by source set and class: {% for name, row in a.counts_by_source.items() %}{{ name }} \
-({% for label, count in row.items() %}{{ label }} {{ count }}{{ ", " if not loop.last }}{% endfor %})\
+({% for label, count in row.items() %}{{ label }} {{ count }}{{ ", " if not loop.last }}{% \
+endfor %})\
 {{ "; " if not loop.last }}{% endfor %}
 
 {% if problems or a.notes %}
@@ -108,13 +112,17 @@ Known problems of the dataset, and what the audit of these files noted:
 {% else %}No file was left out.
 
 {% endif %}
-Split: {{ divided }}{% if split.balance %}; each class is cut to the size of the smallest{% endif %}\
-{% if split.mode != "published" %} ({{ shares }}; seed {{ split.seed }}){% endif %}. Images become \
-{{ preprocess.size }}x{{ preprocess.size }} pixels ({{ steps | join(", ") }}); the raw files stay as they are.
+Split: {{ divided }}{% if split.balance %}; each class is cut to the size of the smallest{% \
+endif %}\
+{% if split.mode != "published" %} ({{ shares }}; seed {{ split.seed }}){% endif %}. Images \
+become \
+{{ preprocess.size }}x{{ preprocess.size }} pixels ({{ steps | join(", ") }}); the raw files \
+stay as they are.
 
 ## Uses
 
-Research on parallel training, in this study. The images do not represent a population: shares of classes, ages and
+Research on parallel training, in this study. The images do not represent a population: shares \
+of classes, ages and
 sources are those of what was published. They do not suffice to validate a medical device.
 
 ## Distribution
@@ -125,7 +133,8 @@ sources are those of what was published. They do not suffice to validate a medic
 
 ## Maintenance
 
-The dataset is its publishers'; this study keeps no copy. What these images are is fixed by SHA-256: each file's stands
+The dataset is its publishers'; this study keeps no copy. What these images are is fixed by \
+SHA-256: each file's stands
 in `index.parquet`, whose own is `{{ digest }}`.
 """
 

@@ -5,7 +5,7 @@ from medscale.report.benchmark import chapter
 CHAPTER = chapter(
     "export",
     figures={
-        "export": "Exported networks of *{study}*: size, images a second, and the paired difference in accuracy "
-        "from PyTorch.",
+        "export": "Exported networks of *{study}*: size, images a second, and the paired "
+        "difference in accuracy from PyTorch.",
     },
 )

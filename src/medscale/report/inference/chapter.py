@@ -5,7 +5,7 @@ from medscale.report.benchmark import chapter
 CHAPTER = chapter(
     "inference",
     figures={
-        "inference": "Inference of *{study}*: latency of one image, and images a second against the size of a "
-        "batch, by way.",
+        "inference": "Inference of *{study}*: latency of one image, and images a second against "
+        "the size of a batch, by way.",
     },
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from medscale.config.configuration import Config
+from medscale.data.kind import kind_file
 from medscale.report import sources
 from medscale.report.chapter import TABLE, Chapter, Inputs
 
@@ -18,23 +19,20 @@ def inputs(config: Config, study: str) -> Inputs:
         "shards": sources.shards(study),
         "results": sources.classifications(config, study),
         "reported": sources.REPORTED,
+        "kind": kind_file(config.study(study).source.kind),
     }
 
 
 def settings(config: Config, study: str) -> dict[str, Any]:
-    """Return the study's section and the names of its chapters."""
-    from medscale.report.chapters import chapters_of  # its list holds this declaration, too
-
-    return {
-        "section": config.study(study).model_dump(mode="json"),
-        "chapters": [chapter.name for chapter in chapters_of(config, study)],
-    }
+    """Return the study's section."""
+    return {"section": config.study(study).model_dump(mode="json")}
 
 
 CHAPTER = Chapter(
     "overview",
     inputs,
     settings,
+    lists_chapters=True,
     figures={
         "samples": "Images of the study *{study}* after preprocessing and before augmentation. "
         "Where classes are few, there is a row for each.",

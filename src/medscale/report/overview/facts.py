@@ -1,4 +1,4 @@
-"""Facts of the overview: a study's settings, data, accuracies and speedups, for the paper's text."""
+"""Facts of the overview: a study's settings, data, accuracies and speedups."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def facts(
     reported: pd.DataFrame,
     chapters: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the facts of a study; fractions and scores are unrounded, and an undefined one is null.
+    """Return the facts of a study; scores are unrounded fractions, an undefined one is null.
 
     Args:
         name: the study.
@@ -38,7 +38,7 @@ def facts(
         counts: images by class (rows) and split (columns).
         audit: the content of audit.json.
         reported: published figures with ours; may be empty.
-        chapters: optional chapters that the study has.
+        chapters: names of the study's chapters.
     """
     summaries = [result.summary for result in results]
     sections = settings.model_dump(mode="json", include=set(SECTIONS))
@@ -48,7 +48,6 @@ def facts(
             "name": name,
             "title": settings.title,
             "classes": results[0].classes,
-            "source": settings.source.kind,
             "dataset": load_kind(settings.source.kind).paper,
             "synthetic": settings.source.synthetic,
             "chapters": list(chapters),
@@ -108,10 +107,11 @@ def _different(results: Sequence[Result], baseline: str) -> list[str]:
 
 def _fastest(speedups: pd.DataFrame) -> dict[str, Any] | None:
     """Return the run on several devices with the largest speedup; None without such a run."""
-    parallel = speedups[(speedups["devices"] > 1) & speedups["speedup"].notna()]
-    if parallel.empty:
+    known = speedups[speedups["speedup"].notna()]
+    parallel = [row for row in records(known) if row["devices"] > 1]
+    if not parallel:
         return None
-    row = max(records(parallel), key=lambda row: float(row["speedup"]))
+    row = max(parallel, key=lambda row: float(row["speedup"]))
     return {
         "label": label(row["run"]),
         "baseline": label(row["baseline"]),

@@ -32,6 +32,7 @@ def make(
     shards: str,
     results: Sequence[str],
     reported: str,
+    kind: str,
     section: dict[str, Any],
     chapters: Sequence[str],
 ) -> Pages:
@@ -45,6 +46,7 @@ def make(
         shards: meta.json of the shards.
         results: result folders, in the order in which runs are shown.
         reported: reported.yaml.
+        kind: the module of the dataset kind, an input so that its edit makes the chapter again.
         section: the study's section of the configuration.
         chapters: names of the study's chapters.
 

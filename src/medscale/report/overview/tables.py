@@ -13,6 +13,7 @@ from medscale.report.reported import in_words
 from medscale.report.result.reading import Result, differences, records
 from medscale.report.tables import Column, by_run, interval, left, ranged, right, table
 
+Scores = dict[tuple[str, str], Any]  # of classes, by class and metric
 SCORES = (  # metric, heading, scale, decimals
     ("accuracy", r"accuracy\\(\%)", 100, 1),
     ("balanced_accuracy", r"balanced\\accuracy (\%)", 100, 1),
@@ -165,7 +166,5 @@ def _score_cell(prefix: str, digits: int, scale: float) -> Any:
     return lambda row: interval(row, digits, scale, prefix)
 
 
-def _class_cell(
-    by_metric: dict[tuple[str, str], Any], metric: str, digits: int, scale: float
-) -> Any:
+def _class_cell(by_metric: Scores, metric: str, digits: int, scale: float) -> Any:
     return lambda name: interval(by_metric[name, metric], digits, scale)

@@ -1,7 +1,7 @@
 """Facts of the paper: the JSON files of all studies, put together for the templates.
 
-The rule ``paper_pdf`` lists the files. ``tables/<study>/facts.json`` begins a study; another file,
-such as ``tables/<study>/scaling.json``, becomes the study's entry of the same name (``scaling``).
+The chapters declare the files. ``tables/<study>/facts.json`` begins a study; another file, such as
+``tables/<study>/scaling.json``, becomes the study's entry of the same name (``scaling``).
 A file holds raw values: the filters of ``medscale.report.paper.filters`` format them.
 """
 

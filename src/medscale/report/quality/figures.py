@@ -31,7 +31,7 @@ def subgroups(table: pd.DataFrame, run: str) -> Figure:
 
 
 def calibration(results: Sequence[Result], baseline: Result) -> Figure:
-    """Draw the baseline's reliability diagram, and each run's errors before and after calibration."""
+    """Draw the baseline's reliability diagram, and the calibration errors of each run."""
     figure = style.new(max(2.6, 1.2 + 0.22 * len(results)))
     left, *others = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
     draw_reliability(left, baseline.reliability, baseline.summary["metrics"]["test"], errors=False)

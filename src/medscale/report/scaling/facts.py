@@ -1,4 +1,4 @@
-"""Facts of the scaling analysis: recommendations, verdicts on published series, cost of a target."""
+"""Facts of the scaling analysis: advice, verdicts on published series, cost of a target."""
 
 from __future__ import annotations
 

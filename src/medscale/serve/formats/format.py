@@ -14,19 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from medscale.base.errors import MedscaleError
 from medscale.base.files import atomic
 
 if TYPE_CHECKING:
+    import numpy as np
     from onnx import ModelProto
 
 PIXELS, FEATURES, PROBABILITIES = "pixels", "features", "probabilities"  # inputs and output
 BOXES = ("corners", "confidence")  # outputs of a detector
 PROPERTY = "medscale"  # key of the metadata that describe the network inside the file
 
-Inputs = dict[str, np.ndarray]  # by input name; PIXELS, and FEATURES where the network takes them
+Inputs = dict[str, "np.ndarray"]  # by input name; PIXELS, and FEATURES where the network takes them
 Convert = Callable[[Path, Inputs], "ModelProto"]
 
 

@@ -35,11 +35,11 @@ FORM = {
                     upload.IMAGES: {
                         "type": "array",
                         "items": {"type": "string", "format": "binary"},
-                        "description": "one or more images: JPEG, PNG, TIFF, WebP, GIF, BMP or DICOM",
+                        "description": "images: JPEG, PNG, TIFF, WebP, GIF, BMP or DICOM",
                     },
                     upload.METADATA: {
                         "type": "string",
-                        "description": 'facts on the patient that the model takes, as JSON: {"age": 61}',
+                        "description": 'facts on the patient as JSON, such as {"age": 61}',
                     },
                 },
             }

@@ -28,7 +28,8 @@ def start(most_pixels: int) -> None:
     import cv2
     from PIL import Image
 
-    import medscale.data.dicom
+    import medscale.data.decoding.dicom
+    import medscale.data.decoding.tiff
     import medscale.serve.inputs  # noqa: F401
 
     cv2.setNumThreads(1)

@@ -1,4 +1,4 @@
-"""The study as a Workflow Run RO-Crate: what was made, by which code, from what; and whether it is a valid one."""
+"""The study as a Workflow Run RO-Crate: files, the code and inputs that made them, validation."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 def export(
     graph: Graph, out: Path, *, weights: bool = False, agent: str | None = None, check: bool = False
 ) -> int:
-    """Write the study's crate as a folder, or as an archive where ``out`` ends in .zip; whole or not at all.
+    """Write the study's crate as a folder, or as an archive where ``out`` ends in .zip.
+
+    The crate is written completely or not at all.
 
     Args:
         graph: the study, whose paper is made.
-        out: folder or archive; one that is there is replaced.
+        out: folder or archive; an existing crate is replaced.
         weights: pack the trained networks too.
-        agent: name of who ran the study, if it is to be told.
+        agent: name of who ran the study, to be published with it.
         check: refuse a crate that does not conform to its profiles.
 
     Returns:

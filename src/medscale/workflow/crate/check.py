@@ -1,4 +1,4 @@
-"""Is a crate a valid Workflow Run Crate? Asked of roc-validator, without the network."""
+"""Validation of a crate as a Workflow Run Crate by roc-validator, without the network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 
 PROFILE = "workflow-run-crate"
-# RO-Crate 1.1 and 1.2 name these by other addresses than the context that the library ships (of RO-Crate 1.3).
+# RO-Crate 1.1 and 1.2 have other addresses of these terms than the library's context, which is
+# that of RO-Crate 1.3.
 EARLIER = {
     "ComputationalWorkflow": "https://bioschemas.org/ComputationalWorkflow",
     "FormalParameter": "https://bioschemas.org/FormalParameter",
@@ -29,13 +30,13 @@ OF_RUN = (
 
 
 def problems(folder: str | Path, recommended: bool = False) -> list[str]:
-    """What a crate lacks to conform to the profile Workflow Run Crate, and those that it builds on; empty if nothing.
+    """Return what a crate lacks of the profile Workflow Run Crate and those that it extends.
 
-    The addresses of terms come from the context that the library rocrate ships, so that nothing is fetched.
+    The addresses of terms come from the context in the library rocrate, so nothing is fetched.
 
     Args:
         folder: the unpacked crate.
-        recommended: ask for what the profiles recommend too.
+        recommended: check also what the profiles only recommend.
 
     Raises:
         MedscaleError: when roc-validator is not installed, or there is no crate.

@@ -1,4 +1,4 @@
-"""ro-crate-metadata.json of a packed study: Workflow Run Crate 0.5 on RO-Crate 1.1 (Leo et al. 2024)."""
+"""Metadata of a packed study: Workflow Run Crate 0.5 on RO-Crate 1.1 (Leo et al. 2024)."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ BIOSCHEMAS = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
 DONE = "http://schema.org/CompletedActionStatus"
 LICENCE = "https://spdx.org/licenses/MIT"
 EVALUATION = "scripts/evaluate.py"
-# What a record of a replicate says of its circumstances, beside times, seed and inputs.
+# Keys of a replicate's record that the crate repeats, besides versions.
 CIRCUMSTANCES = (
-    "seed", "plan_digest", "commit", "dirty", "code", "python", "cpu", "cpus", "gpus", "driver", "cuda", "system"
+    "seed", "plan_digest", "commit", "dirty", "code", "python",
+    "cpu", "cpus", "gpus", "driver", "cuda", "system",
 )  # fmt: skip
 
 
@@ -41,12 +42,12 @@ class Description:
     """The metadata of one crate, built over the files that lie in its folder."""
 
     def __init__(self, folder: Path, titles: dict[str, str], agent: str | None) -> None:
-        """Begin with profiles, licence and who ran it.
+        """Read the results and start a crate.
 
         Args:
             folder: the packed files.
-            titles: title by study, variants too.
-            agent: name of the person or group that ran the study, if it is to be told.
+            titles: title by study, of variants too.
+            agent: name of the person or group that ran the study, if it is published.
         """
         self.folder, self.titles = folder, titles
         self.crate = ROCrate(version=SPECIFICATION)
@@ -55,11 +56,11 @@ class Description:
         self.agent = agent and self._add("#agent", "Person", name=agent)
         self.datasets = {
             name: self._dataset_of(name)
-            for name in dict.fromkeys(one["study"] for one in self.results)
+            for name in dict.fromkeys(summary["study"] for summary in self.results)
         }
 
     def write(self) -> None:
-        """Describe all that is in the folder and write the metadata into it."""
+        """Describe all files of the folder and write the metadata into it."""
         trained = [
             self._trained(summary, at)
             for summary in self.results
@@ -76,17 +77,19 @@ class Description:
         self.crate.write(self.folder)
 
     def _workflow(self) -> Entity:
-        """The Snakefile, with the stages that it orchestrates and what goes in and comes out."""
-        root, made = self.crate.root_dataset, self.results[0]["environment"]
-        seen = mark(one["marks"] for one in self.results)
+        """Return the Snakefile with the scripts that it runs."""
+        root, environment = self.crate.root_dataset, self.results[0]["environment"]
+        marks = mark(summary["marks"] for summary in self.results)
         root["name"] = (
-            "medscale: how far does parallel training take medical imaging, and at what cost in accuracy?"
+            "medscale: how far does parallel training take medical imaging, "
+            "and at what cost in accuracy?"
         )
         root["description"] = " ".join(
             [
-                f"{len(self.results)} runs of {', '.join(self.datasets)}: code, specifications, predictions, "
-                "results, figures, tables and paper. Images are not part of it; datasheets say where they come from.",
-                *([f"This is a demonstration ({seen})."] if seen else []),
+                f"{len(self.results)} runs of {', '.join(self.datasets)}: code, specifications, "
+                "predictions, results, figures, tables and paper. Images are not part of it; "
+                "datasheets say where they come from.",
+                *([f"This is a demonstration ({marks})."] if marks else []),
                 *self._other_code(),
             ]
         )
@@ -101,10 +104,10 @@ class Description:
             "Snakefile",
             main=True,
             lang="snakemake",
-            lang_version=made["versions"]["snakemake"],
+            lang_version=environment["versions"]["snakemake"],
             properties={
                 "name": "From raw images to the paper",
-                "version": _version(made),
+                "version": _version(environment),
                 "license": {"@id": LICENCE},
                 "encodingFormat": "text/plain",
                 "conformsTo": {"@id": BIOSCHEMAS},
@@ -115,22 +118,18 @@ class Description:
         return workflow
 
     def _other_code(self) -> list[str]:
-        """A sentence where the code in the crate is not the one that made its results."""
-        made = [
-            one.get("code")
-            for summary in self.results
-            for one in summary["provenance"]["replicates"]
+        """Return a sentence if the crate's code is not the code that made its results."""
+        records = [r for summary in self.results for r in summary["provenance"]["replicates"]]
+        other = sum(record.get("code") != package_digest() for record in records)
+        if not other:
+            return []
+        return [
+            f"{other} of {len(records)} replicates were trained by another state of the code than "
+            "the one packed here; each one's action names its commit and the package's digest."
         ]
-        other = sum(code != package_digest() for code in made)
-        said = f"{other} of {len(made)} replicates were trained by another state of the code than the one packed here"
-        return (
-            [f"{said}; each one's action names its commit and the package's digest."]
-            if other
-            else []
-        )
 
     def _workflow_run(self, workflow: Entity, trained: list[Entity]) -> Entity:
-        """The execution of the whole: configuration and images in, results and paper out."""
+        """Return the action of the whole study, from configuration and images to the paper."""
         config, paper = self._file("config.resolved.json"), self._file("paper/paper.pdf")
         folders = [self._folder(name) for name in ("results", "figures", "tables")]
         for name, entity in self.datasets.items():
@@ -144,7 +143,8 @@ class Description:
             "#study",
             workflow,
             "The study, from raw images to the paper",
-            "Snakemake made every file of this crate that is not code; the first training's start stands for its own.",
+            "Snakemake made every file of this crate that is not code; "
+            "the first training's start stands for its own.",
             [config, *self.datasets.values()],
             [*folders, paper],
             min(starts) if starts else None,
@@ -152,26 +152,27 @@ class Description:
         )
 
     def _trained(self, summary: dict[str, Any], at: int) -> Entity:
-        """The training of one replicate."""
+        """Return the action of the training of one replicate."""
         study, run, seed = summary["study"], summary["run"]["name"], summary["seeds"][at]
-        made, place = summary["provenance"]["replicates"][at], f"runs/{study}/{run}/seed{seed}"
-        end = made.get("finished") or self._written(f"{place}/timing.json")
+        record, place = summary["provenance"]["replicates"][at], f"runs/{study}/{run}/seed{seed}"
+        end = record.get("finished") or self._written(f"{place}/timing.json")
         start = (
-            None if summary["timing"]["restarts"]["values"][at] else made.get("started")
-        )  # of the last process only
+            None if summary["timing"]["restarts"]["values"][at] else record.get("started")
+        )  # the record has the start of the last process only
         weights = [WEIGHTS] if (self.folder / place / WEIGHTS).is_file() else []
         action = self._action(
             f"#{place}",
             self._software(_training_script(summary)),
             f"Training of {study}/{run}, seed {seed}",
-            f"{summary['model']['name']} on {summary['timing']['train_images']} images by {summary['run']['devices']} "
-            f"processes ({mark([summary['marks']]) or 'real images and devices'}).",
+            f"{summary['model']['name']} on {summary['timing']['train_images']} images by "
+            f"{summary['run']['devices']} processes "
+            f"({mark([summary['marks']]) or 'real images and devices'}).",
             [self._file(f"{place}/spec.json"), self.datasets[study]],
             [self._file(f"{place}/{name}") for name in (*OF_REPLICATE[1:], *weights)],
             start,
             end,
         )
-        known = [(key, made.get(key)) for key in CIRCUMSTANCES] + list(made["versions"].items())
+        values = [(key, record.get(key)) for key in CIRCUMSTANCES]
         action["environment"] = [
             self._add(
                 f"#environment/{key}/{quote(_plain(value))}",
@@ -179,11 +180,11 @@ class Description:
                 name=key,
                 value=_plain(value),
             )
-            for key, value in known
+            for key, value in [*values, *record["versions"].items()]
             if value not in (None, [])
         ]
-        if made.get("container"):
-            image = container_name(made)
+        if record.get("container"):
+            image = container_name(record)
             kind = {"@id": f"{TERMS}#SIFImage"}
             action["containerImage"] = self._add(
                 f"#{image}", "ContainerImage", name=image, additionalType=kind
@@ -191,7 +192,7 @@ class Description:
         return action
 
     def _evaluated(self, summary: dict[str, Any]) -> Entity:
-        """The evaluation of a run's replicates."""
+        """Return the action of the evaluation of a run's replicates."""
         study, run = summary["study"], summary["run"]["name"]
         place = f"results/{study}/{run}"
         predictions = [
@@ -206,7 +207,7 @@ class Description:
             f"#{place}",
             self._software(EVALUATION),
             f"Evaluation of {study}/{run}",
-            "Metrics with intervals over patients, figures and model card, from stored predictions.",
+            "Metrics with intervals over patients, figures and model card, from predictions.",
             predictions,
             [result],
             None,
@@ -220,29 +221,32 @@ class Description:
         title: str,
         description: str,
         used: Iterable[Entity],
-        made: Iterable[Entity],
+        results: Iterable[Entity],
         start: str | None,
         end: str,
     ) -> Entity:
         about = {"name": title, "description": description, "endTime": end, "actionStatus": DONE}
         about |= {"startTime": start} if start else {}
         action = self.crate.add_action(
-            instrument, name, _one_or_all(used), _one_or_all(made), properties=about
+            instrument, name, _one_or_all(used), _one_or_all(results), properties=about
         )
         if self.agent:
             action["agent"] = self.agent
         return action
 
     def _dataset_of(self, study: str) -> Entity:
-        """What the crate has of a study's images: datasheet and audit, and the digest of their index."""
+        """Return a study's images: datasheet, audit, and the digest of their index."""
         digests = {
-            one["provenance"]["evaluation"]["inputs"]["index"]
-            for one in self.results
-            if one["study"] == study
+            summary["provenance"]["evaluation"]["inputs"]["index"]
+            for summary in self.results
+            if summary["study"] == study
         }
-        said = f"The images are not part of the crate. SHA-256 of their index: {', '.join(sorted(digests))}."
+        description = (
+            "The images are not part of the crate. SHA-256 of their index: "
+            f"{', '.join(sorted(digests))}."
+        )
         dataset = self._folder(
-            f"data/{study}", name=f"Images: {self.titles[study]}", description=said
+            f"data/{study}", name=f"Images: {self.titles[study]}", description=description
         )
         dataset["hasPart"] = [self._file(f"data/{study}/{name}") for name in OF_STUDY]
         return dataset
@@ -256,17 +260,17 @@ class Description:
         workflow.append_to(way, parameter)
 
     def _software(self, script: str) -> Entity:
-        made = self.results[0]["environment"]
+        environment = self.results[0]["environment"]
         about = {
             "@type": ["File", "SoftwareSourceCode"],
             "name": Path(script).stem,
-            "version": _version(made),
+            "version": _version(environment),
         }
         return self._file(script, **about)
 
     def _file(self, path: str, **about: Any) -> Entity:
-        if (there := self.crate.get(path)) is not None:
-            return there
+        if (entity := self.crate.get(path)) is not None:
+            return entity
         file, kind = self.folder / path, mimetypes.guess_type(path)[0]
         about |= {"sha256": sha256(file), "encodingFormat": kind or "application/octet-stream"}
         return self.crate.add_file(file, path, properties={"name": path, **about}, record_size=True)
@@ -277,13 +281,13 @@ class Description:
         )
 
     def _add(self, identifier: str, kind: str, **about: Any) -> Entity:
-        there = self.crate.get(identifier)
-        return there or self.crate.add(
+        entity = self.crate.get(identifier)
+        return entity or self.crate.add(
             ContextEntity(self.crate, identifier, properties={"@type": kind, **about})
         )
 
     def _written(self, path: str) -> str:
-        """When a file was written, where no record says when its job ended."""
+        """Return when a file was written, where no record says when its job ended."""
         return datetime.fromtimestamp((self.folder / path).stat().st_mtime, UTC).isoformat(
             "T", "seconds"
         )
@@ -295,7 +299,7 @@ def _training_script(summary: dict[str, Any]) -> str:
 
 
 def _version(environment: dict[str, Any]) -> str:
-    """The code as version: medscale's number, the commit, and whether files differed from it."""
+    """Return the code's version: number, commit, and whether files differed from it."""
     parts = [environment["versions"]["medscale"], environment["commit"] or "no commit"]
     return " ".join(
         [str(part) for part in parts] + (["with local changes"] if environment["dirty"] else [])
@@ -303,7 +307,7 @@ def _version(environment: dict[str, Any]) -> str:
 
 
 def _one_or_all(entities: Iterable[Entity]) -> Entity | list[Entity]:
-    """A list of one as that one, as RO-Crate recommends."""
+    """Return the entity of a list of one, as RO-Crate recommends."""
     listed = list(entities)
     return listed[0] if len(listed) == 1 else listed
 

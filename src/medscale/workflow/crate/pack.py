@@ -1,4 +1,4 @@
-"""Which files of a study go into its crate, and their copying: everything but images, rows of patients and weights."""
+"""Copying of a study's files into its crate: all but images, rows of patients and weights."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WEIGHTS = "model.safetensors"
 
 
 def pack(graph: Graph, folder: Path, weights: bool) -> None:
-    """Copy code, records and results into ``folder``, each under the path that it has in the study.
+    """Copy code, records and results into ``folder``, under their paths in the study.
 
     Raises:
         MedscaleError: when a file of a run is missing, or there is no result at all.
@@ -51,20 +51,21 @@ def pack(graph: Graph, folder: Path, weights: bool) -> None:
     for name in _of_study(graph, weights):
         if not (workdir / name).is_file():
             raise MedscaleError(
-                f"{workdir / name} is missing, so the study cannot be packed; make it: snakemake paper"
+                f"{workdir / name} is missing, so the study cannot be packed; "
+                "make it: snakemake paper"
             )
         _copy(workdir / name, folder / name)
     for place in ("results", "figures", "tables", "measured"):
-        for one in graph.with_variants:
-            for made in sorted((workdir / place / one).rglob("*")):
-                if made.is_file() and not made.name.startswith("."):
-                    _copy(made, folder / made.relative_to(workdir))
-    for made in sorted((workdir / "tables").glob("*.*")):
-        _copy(made, folder / "tables" / made.name)
+        for study in graph.with_variants:
+            for file in sorted((workdir / place / study).rglob("*")):
+                if file.is_file() and not file.name.startswith("."):
+                    _copy(file, folder / file.relative_to(workdir))
+    for file in sorted((workdir / "tables").glob("*.*")):
+        _copy(file, folder / "tables" / file.name)
 
 
 def replicates(graph: Graph) -> Iterator[tuple[str, str, int]]:
-    """Name, run and seed of each replicate whose result is there."""
+    """Yield study, run and seed of each replicate of the existing results."""
     for name in graph.with_variants:
         for result in sorted((graph.workdir / "results" / name).glob("*/summary.json")):
             for folder in graph.replicates(name, result.parent.name):
@@ -72,14 +73,16 @@ def replicates(graph: Graph) -> Iterator[tuple[str, str, int]]:
 
 
 def _of_study(graph: Graph, weights: bool) -> list[str]:
-    """Paths below the workdir of the files that must be there."""
+    """Return the paths below the workdir of the files that the crate must have."""
     runs = list(replicates(graph))
     if not runs:
         raise MedscaleError(
             f"{graph.workdir / 'results'} holds no result to pack; make them first: snakemake paper"
         )
-    wanted = [*OF_REPLICATE, *([WEIGHTS] if weights else [])]
-    files = [f"runs/{name}/{run}/seed{seed}/{file}" for name, run, seed in runs for file in wanted]
+    required = [*OF_REPLICATE, *([WEIGHTS] if weights else [])]
+    files = [
+        f"runs/{name}/{run}/seed{seed}/{file}" for name, run, seed in runs for file in required
+    ]
     files += [
         f"data/{name}/{file}"
         for name in dict.fromkeys(name for name, _, _ in runs)

@@ -1,17 +1,17 @@
-// The page: asks the service what it offers, sends images, and shows what comes back. Nothing is loaded from elsewhere.
-const FIRST = 8; // classes that are shown at once
-const TALLEST = 34; // rem, of a picture
+// The page: lists the service's models, sends images, and shows the predictions.
+const FIRST = 8; // classes that are shown before "Show all"
+const TALLEST = 34; // largest height of a picture, in rem
 const $ = (id) => document.getElementById(id);
 const state = { models: [], limits: null, key: "", files: [], answer: null, at: 0, all: false, request: null };
 
 function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
 }
 
-function plural(count, one, many = `${one}s`) {
-  return `${count} ${count === 1 ? one : many}`;
+function plural(count, singular, many = `${singular}s`) {
+  return `${count} ${count === 1 ? singular : many}`;
 }
 
 function words(name) {
@@ -48,14 +48,14 @@ async function call(path, options = {}) {
   throw Object.assign(new Error(text), { status: response.status });
 }
 
-function chosen() {
+function currentModel() {
   return state.models[$("model").selectedIndex];
 }
 
 function describe(model) {
-  const scores = model.scores.map((one) => {
-    const spread = one.low == null ? "" : ` (95 % interval ${one.low.toFixed(3)} to ${one.high.toFixed(3)})`;
-    return `${one.name} ${one.mean.toFixed(3)}${spread}`;
+  const scores = model.scores.map((score) => {
+    const spread = score.low == null ? "" : ` (95 % interval ${score.low.toFixed(3)} to ${score.high.toFixed(3)})`;
+    return `${score.name} ${score.mean.toFixed(3)}${spread}`;
   });
   const parts = [model.task === "detection" ? "finds boxes" : plural(model.classes.length, "class", "classes")];
   if (model.networks > 1) parts.push(`mean of ${model.networks} networks`);
@@ -67,9 +67,9 @@ function describe(model) {
   $("columns").replaceChildren(...model.metadata.map(column));
 }
 
-function column({ name, words: known }) {
-  const options = [new Option("unknown", ""), ...(known ?? []).map((word) => new Option(word, word))];
-  const field = known
+function column({ name, words: values }) {
+  const options = [new Option("unknown", ""), ...(values ?? []).map((word) => new Option(word, word))];
+  const field = values
     ? element("select", { name }, ...options)
     : element("input", { name, type: "number", step: "any", placeholder: "unknown" });
   field.addEventListener("change", predict);
@@ -82,10 +82,10 @@ function facts() {
 }
 
 function form() {
-  const made = new FormData();
-  for (const file of state.files) made.append("images", file);
-  made.append("metadata", JSON.stringify(facts()));
-  return made;
+  const data = new FormData();
+  for (const file of state.files) data.append("images", file);
+  data.append("metadata", JSON.stringify(facts()));
+  return data;
 }
 
 function tooMuch() {
@@ -100,7 +100,7 @@ async function predict() {
   if (!state.files.length) return;
   state.request?.abort();
   const request = (state.request = new AbortController());
-  const model = chosen();
+  const model = currentModel();
   $("results").hidden = true;
   complain(tooMuch());
   if (!$("alert").hidden) return say("");
@@ -112,7 +112,7 @@ async function predict() {
     const answer = await call(`/v1/predict?${query}`, { method: "POST", body: form(), signal: request.signal });
     Object.assign(state, { answer, at: 0, all: false });
     show();
-    const first = answer.results.find((one) => !one.error);
+    const first = answer.results.find((result) => !result.error);
     say(`Done in ${((performance.now() - begun) / 1000).toFixed(1)} s. Image ${first.number}: ${inWords(first)}`);
   } catch (error) {
     if (error.name === "AbortError") return;
@@ -135,7 +135,7 @@ function show() {
   const file = state.files[state.at];
   $("results").hidden = false;
   $("images").hidden = results.length === 1;
-  $("images").replaceChildren(...results.map((one, at) => tab(one, at)));
+  $("images").replaceChildren(...results.map(tab));
   $("picture").hidden = $("answer-name").hidden = Boolean(result.error);
   document.querySelector(".answer").hidden = Boolean(result.error);
   complain(result.error ? `${file.name}: ${result.error.detail}.` : "");
@@ -162,9 +162,9 @@ function picture(result, file) {
   const parts = [element("img", { src: result.preview, alt: file.name })];
   if (result.heatmap) parts.push(element("img", { src: result.heatmap, alt: "", className: "heat layer" }));
   for (const [number, box] of (result.boxes ?? []).entries()) {
-    const drawn = element("div", { className: "box layer" }, element("span", { textContent: number + 1 }));
-    drawn.classList.toggle("low", box.y < 0.06 * result.height);
-    parts.push(placed(drawn, box, result));
+    const frame = element("div", { className: "box layer" }, element("span", { textContent: number + 1 }));
+    frame.classList.toggle("low", box.y < 0.06 * result.height);
+    parts.push(placed(frame, box, result));
   }
   const whole = result.seen.width >= result.width && result.seen.height >= result.height;
   if (!whole) parts.push(placed(element("div", { className: "seen" }), result.seen, result));
@@ -175,10 +175,10 @@ function picture(result, file) {
   document.querySelector(".controls").hidden = !layered;
   $("layer-name").textContent = result.heatmap ? "Heat map" : "Boxes";
   $("strength-label").hidden = !result.heatmap;
-  const said = result.heatmap
-    ? [`Where the image speaks for “${words(result.label)}” (Grad-CAM).`, whole ? "" : " The network saw the part within the dashed line.", scale()]
-    : [whole ? "" : "The network saw the part within the dashed line."];
-  $("caption").replaceChildren(...said);
+  const caption = result.heatmap
+    ? [`Image areas that support “${words(result.label)}” (Grad-CAM).`, whole ? "" : " The network received the part within the dashed line.", scale()]
+    : [whole ? "" : "The network received the part within the dashed line."];
+  $("caption").replaceChildren(...caption);
   layer();
 }
 
@@ -212,18 +212,18 @@ function bars({ probabilities }) {
   return element("ol", { className: "bars" }, ...some.map(([name, value]) => bar(words(name), value, percent(value))));
 }
 
-function bar(name, value, said) {
+function bar(name, value, text) {
   const fill = element("span", { className: "fill" });
   requestAnimationFrame(() => (fill.style.width = `${100 * value}%`));
   const track = element("span", { className: "track" }, fill);
-  const parts = [element("span", { className: "label", textContent: name }), " ", element("span", { className: "value", textContent: said })];
+  const parts = [element("span", { className: "label", textContent: name }), " ", element("span", { className: "value", textContent: text })];
   return element("li", {}, ...parts, track);
 }
 
-function boxes({ boxes: found }) {
+function boxes({ boxes: rectangles }) {
   $("more").hidden = true;
   const row = (box, number) => bar(`${number + 1}. ${words(box.label)}`, box.confidence, `confidence ${box.confidence.toFixed(2)}`);
-  return element("ol", { className: "bars" }, ...found.map(row));
+  return element("ol", { className: "bars" }, ...rectangles.map(row));
 }
 
 function askForKey() {
@@ -234,8 +234,8 @@ function askForKey() {
 
 async function begin() {
   try {
-    const offered = await call("/v1/models");
-    Object.assign(state, { models: offered.models, limits: offered.limits });
+    const { models, limits } = await call("/v1/models");
+    Object.assign(state, { models, limits });
   } catch (error) {
     if (error.status === 401) {
       if (state.key) complain("The service does not know this key.");
@@ -250,7 +250,7 @@ async function begin() {
   const { images, megabytes, megapixels } = state.limits;
   $("limits").textContent =
     `JPEG, PNG, TIFF, WebP, GIF, BMP or DICOM; ${plural(images, "image")}, ${megabytes} MB and ${megapixels} megapixels at most`;
-  describe(chosen());
+  describe(currentModel());
 }
 
 function choose(files) {
@@ -265,11 +265,11 @@ $("key-form").addEventListener("submit", (event) => {
 });
 $("ask").addEventListener("submit", (event) => event.preventDefault());
 $("model").addEventListener("change", () => {
-  describe(chosen());
+  describe(currentModel());
   predict();
 });
 $("files").addEventListener("change", () => choose($("files").files));
-$("files").addEventListener("click", () => ($("files").value = "")); // the same image may be chosen again
+$("files").addEventListener("click", () => ($("files").value = "")); // so that choosing the same image again is a change
 $("layer").addEventListener("change", layer);
 $("strength").addEventListener("input", layer);
 $("more").addEventListener("click", () => {
@@ -282,7 +282,7 @@ document.addEventListener("paste", (event) => {
 });
 for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, (event) => {
-    event.preventDefault(); // a picture that misses must not replace the page
+    event.preventDefault(); // otherwise the browser opens a file that is dropped elsewhere
     $("drop").classList.toggle("over", kind === "dragenter" || kind === "dragover");
     if (kind === "drop" && event.dataTransfer.files.length && !$("ask").hidden) choose(event.dataTransfer.files);
   });

@@ -1,10 +1,10 @@
-// The API's description, from openapi.json.
+// The description of the API, from openapi.json.
 const main = document.getElementById("paths");
 
 function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
 }
 
 function table(caption, head, rows) {
@@ -28,20 +28,23 @@ function kind(schema) {
 }
 
 function fields(schema) {
-  return Object.entries(schema.properties ?? {}).map(([name, one]) => [code(name), kind(one), one.description ?? ""]);
+  return Object.entries(schema.properties ?? {}).map(([name, field]) => [code(name), kind(field), field.description ?? ""]);
 }
 
-function operation(path, verb, said) {
-  const form = Object.entries(said.requestBody?.content ?? {});
-  const parameters = (said.parameters ?? []).map((one) => [code(one.name), kind(one.schema), one.description ?? ""]);
-  const answers = Object.entries(said.responses).map(([status, one]) =>
-    [code(status), Object.values(one.content ?? {}).map((body) => (body.schema ? kind(body.schema) : "")).join(""), one.description]);
+function operation(path, verb, details) {
+  const form = Object.entries(details.requestBody?.content ?? {});
+  const parameters = (details.parameters ?? []).map((parameter) => [code(parameter.name), kind(parameter.schema), parameter.description ?? ""]);
+  const answers = Object.entries(details.responses).map(([status, answer]) => {
+    const bodies = Object.values(answer.content ?? {});
+    const kinds = bodies.map((body) => (body.schema ? kind(body.schema) : ""));
+    return [code(status), kinds.join(""), answer.description];
+  });
   return element("section", { className: "card" },
     element("h2", {}, element("span", { className: "verb", textContent: verb.toUpperCase() }), code(path)),
-    element("p", { textContent: [said.summary, said.description].filter(Boolean).join(". ") }),
+    element("p", { textContent: [details.summary, details.description].filter(Boolean).join(". ") }),
     verb === "post" ? element("pre", { textContent: `curl -F images=@photo.jpg '${location.origin}${path}'` }) : "",
-    table("In the address", ["name", "kind", "what"], parameters),
-    ...form.map(([type, body]) => table(`Body: ${type}`, ["field", "kind", "what"], fields(body.schema))),
+    table("In the address", ["name", "kind", "meaning"], parameters),
+    ...form.map(([type, body]) => table(`Body: ${type}`, ["field", "kind", "meaning"], fields(body.schema))),
     table("Answers", ["status", "content", "when"], answers));
 }
 
@@ -49,10 +52,10 @@ try {
   const response = await fetch("/openapi.json");
   const api = await response.json();
   const operations = Object.entries(api.paths).flatMap(([path, verbs]) =>
-    Object.entries(verbs).map(([verb, said]) => operation(path, verb, said)));
+    Object.entries(verbs).map(([verb, details]) => operation(path, verb, details)));
   const schemas = Object.entries(api.components.schemas).filter(([name]) => !/ValidationError/.test(name)).map(([name, schema]) =>
     element("section", { className: "card", id: name }, element("h2", {}, code(name)),
-      element("p", { textContent: schema.description ?? "" }), table("Fields", ["name", "kind", "what"], fields(schema))));
+      element("p", { textContent: schema.description ?? "" }), table("Fields", ["name", "kind", "meaning"], fields(schema))));
   main.replaceChildren(...operations, ...schemas);
 } catch {
   document.getElementById("wait").textContent = "openapi.json cannot be read; is the service still running?";

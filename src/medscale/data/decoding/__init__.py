@@ -1,0 +1,1 @@
+"""Decoders of image files, one module a family of formats; ``medscale.data.images`` chooses."""

@@ -1,0 +1,250 @@
+"""DICOM images: a frame as uint8 RGB, as it is shown, and the patient's facts in the headers."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import FileDataset
+from pydicom.encaps import get_frame
+from pydicom.pixels import (
+    apply_color_lut,
+    apply_modality_lut,
+    apply_voi,
+    apply_windowing,
+    pixel_array,
+)
+from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit
+
+from medscale.data.decoding import codecs, jpeg
+from medscale.data.decoding.formats import NOT_AN_IMAGE, TRUNCATED, UNREADABLE, Unreadable
+
+OLDEST = 110  # years; a higher age is a typing error
+PER_YEAR = {"Y": 1, "M": 12, "W": 365.25 / 7, "D": 365.25}  # units of an age string (PS3.5, 6.2)
+COLOUR = (  # pydicom converts all of these to RGB
+    "RGB",
+    "YBR_FULL",
+    "YBR_FULL_422",
+    "YBR_ICT",
+    "YBR_RCT",
+)
+SEXES = {"M": "male", "F": "female", "O": "other"}
+HEADERS = ["PatientAge", "PatientSex", "ViewPosition"]
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+PADDING = ("", "Float", "DoubleFloat")  # prefixes of PixelPaddingValue for each of `PIXELS`
+UNDEFINED_LENGTH = 0xFFFFFFFF
+
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # faults are reported in the audit
+codecs.register()
+
+
+def decode(data: bytes, frame: int = 0) -> np.ndarray:
+    """Decode a frame of a DICOM file's bytes to uint8 RGB of shape H,W,3, as it is to be shown.
+
+    Of grey values the rescale or modality table, then the first VOI table or window are applied
+    (DICOM PS3.3, C.11.1 and C.11.2). Without a VOI table or window, unsigned values of up to 8 bits
+    are taken as stored, others so that their own range becomes 0 to 255; padding (C.7.5.1.1.2) has
+    no part in that range and becomes black. MONOCHROME1 is inverted, so that air is dark. A palette
+    is applied, YCbCr converted.
+
+    Args:
+        data: the file's bytes.
+        frame: number of the frame, from 0.
+
+    Raises:
+        Unreadable: truncated; not an image (a DICOM object without pixels); unreadable, with
+            pydicom's message.
+    """
+    dataset = _read(data)
+    with _unreadable("the pixels", dataset):
+        _check_pixels(dataset, len(data))
+        return _shown(_frame(dataset, frame), dataset)
+
+
+def frame_count(data: bytes) -> int:
+    """Return the number of frames that the headers give.
+
+    Raises:
+        Unreadable: as for ``decode``.
+    """
+    dataset = _read(data, stop_before_pixels=True, specific_tags=["NumberOfFrames"])
+    with _unreadable("the headers"):
+        return int(dataset.get("NumberOfFrames") or 1)
+
+
+def dicom_facts(source: bytes | str | Path) -> dict[str, Any]:
+    """Return the facts of patient and exposure in a DICOM file's headers; no pixels are read.
+
+    Args:
+        source: a file's bytes or path.
+
+    Returns:
+        ``age`` in years (float), ``sex`` (male, female or other) and ``view`` (such as PA or AP),
+        each None where it is not recorded, and ``remark``: why a recorded age was not taken, or
+        None. Ages are recorded as the standard's ``051Y`` or as a bare ``51``.
+
+    Raises:
+        Unreadable: as for ``decode``.
+    """
+    dataset = _read(source, stop_before_pixels=True, specific_tags=HEADERS)
+    with _unreadable("the headers"):
+        age, sex, view = (str(dataset.get(name) or "").strip().upper() for name in HEADERS)
+    years, remark = _years(age)
+    return {"age": years, "sex": SEXES.get(sex), "view": view or None, "remark": remark}
+
+
+def _years(age: str) -> tuple[float | None, str | None]:
+    """Return an age in years, or why it is not taken."""
+    if not age:
+        return None, None
+    match = re.fullmatch(r"(\d{1,4})\s?([YMWD]?)", age)
+    if match is None:
+        return None, f"PatientAge {age!r} is no age"
+    years = int(match[1]) / PER_YEAR[match[2] or "Y"]
+    return (years, None) if years <= OLDEST else (None, f"PatientAge {age} is over {OLDEST} years")
+
+
+def _read(source: bytes | str | Path, **options: Any) -> FileDataset:
+    with _unreadable("the headers"):
+        return dcmread(io.BytesIO(source) if isinstance(source, bytes) else source, **options)
+
+
+@contextmanager
+def _unreadable(part: str, dataset: FileDataset | None = None) -> Iterator[None]:
+    """Turn the many classes that pydicom raises on damaged data into Unreadable, without warnings.
+
+    With a dataset, the message names its transfer syntax.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except (Unreadable, MemoryError):
+            raise
+        except (EOFError, struct.error) as error:
+            raise Unreadable(TRUNCATED, f"the DICOM file ends within {part} ({error})") from None
+        except Exception as error:
+            message = " ".join(str(error).split()) or type(error).__name__
+            syntax = None if dataset is None else dataset.file_meta.get("TransferSyntaxUID")
+            name = f" ({syntax.name})" if syntax and syntax.name not in message else ""
+            raise Unreadable(UNREADABLE, f"{part} of the DICOM file{name}: {message}") from None
+
+
+def _check_pixels(dataset: FileDataset, size: int) -> None:
+    """Raise Unreadable where there are no pixels, or fewer bytes than their element's length."""
+    keyword = next((name for name in PIXELS if name in dataset), None)
+    if keyword is None:  # pydicom leaves out an element that the file's end cuts
+        kind = dataset.file_meta.get("MediaStorageSOPClassUID")
+        if kind is None or "Image Storage" in kind.name:
+            raise Unreadable(
+                TRUNCATED, f"the DICOM file ends after {size} bytes without all of its pixels"
+            )
+        raise Unreadable(NOT_AN_IMAGE, f"a DICOM object without pixels ({kind.name})")
+    pixels = dataset.get_item(keyword)
+    if isinstance(pixels, RawDataElement) and pixels.length != UNDEFINED_LENGTH:
+        present = len(pixels.value or b"")
+        if present < pixels.length:
+            raise Unreadable(
+                TRUNCATED, f"the DICOM file has {present} of {pixels.length} bytes of pixels"
+            )
+
+
+def _frame(dataset: FileDataset, number: int) -> np.ndarray:
+    """Return a frame's stored values, shape H,W or H,W,3.
+
+    pydicom decodes 8-bit JPEG by Pillow, which does not report libjpeg's warnings of lost data.
+    """
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if syntax == JPEGBaseline8Bit or (syntax == JPEGExtended12Bit and dataset.BitsStored == 8):
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        grey = jpeg.decode_grey(get_frame(dataset.PixelData, number, number_of_frames=frames))
+        stored = (dataset.Rows, dataset.Columns, dataset.BitsAllocated, dataset.PixelRepresentation)
+        if grey is not None and (*grey.shape, 8, 0) == stored:
+            return grey
+    return pixel_array(dataset, index=number)
+
+
+def _shown(frame: np.ndarray, dataset: FileDataset) -> np.ndarray:
+    """Turn a frame's values, shape H,W or H,W,3, into uint8 RGB."""
+    kind = str(dataset.PhotometricInterpretation)
+    if kind in ("MONOCHROME1", "MONOCHROME2"):
+        return np.repeat(_grey(frame, dataset, kind == "MONOCHROME1")[..., None], 3, axis=2)
+    if kind == "PALETTE COLOR":
+        colours = apply_color_lut(frame, dataset)[..., :3]
+        return _scaled(colours, 0, np.iinfo(colours.dtype).max)
+    if kind in COLOUR:
+        return _scaled(frame, 0, 2 ** int(dataset.BitsStored) - 1)
+    raise Unreadable(
+        UNREADABLE, f"a DICOM image of photometric interpretation {kind}, which is not read"
+    )
+
+
+def _grey(frame: np.ndarray, dataset: FileDataset, inverted: bool) -> np.ndarray:
+    """Return grey values as shown, uint8; ``inverted``: the lowest value is white."""
+    padding = None
+    values = apply_modality_lut(frame, dataset)
+    if tables := dataset.get("VOILUTSequence"):
+        high = 2 ** int(tables[0].LUTDescriptor[2]) - 1
+        grey = _scaled(apply_voi(values, dataset), 0, high)
+    elif dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
+        black, white = apply_windowing(np.array([-np.inf, np.inf]), dataset)
+        grey = _scaled(apply_windowing(values, dataset), black, white)
+    elif _is_as_stored(frame, dataset):
+        grey = _scaled(frame, 0, 2 ** int(dataset.BitsStored) - 1)
+        inverted ^= float(dataset.get("RescaleSlope") or 1) < 0
+    else:
+        padding = _padding(frame, dataset)
+        image = values[np.isfinite(values) & ~padding]
+        grey = _scaled(values, *(image.min(), image.max()) if image.size else (0, 0))
+    grey = 255 - grey if inverted else grey
+    if padding is not None:
+        grey[padding] = 0
+    return grey
+
+
+def _is_as_stored(frame: np.ndarray, dataset: FileDataset) -> bool:
+    """Whether the stored values fill a range of up to 8 bits, which is shown as it is."""
+    eight = frame.dtype.kind == "u" and int(dataset.BitsStored) <= 8
+    return eight and not dataset.get("ModalityLUTSequence")
+
+
+def _padding(frame: np.ndarray, dataset: FileDataset) -> np.ndarray:
+    """Mark the padding among the stored values (PixelPaddingValue, PixelPaddingRangeLimit)."""
+    for prefix in PADDING:
+        first = dataset.get(f"{prefix}PixelPaddingValue")
+        if first is None:
+            continue
+        last = dataset.get(f"{prefix}PixelPaddingRangeLimit")
+        low, high = sorted(
+            _as_stored(v, frame.dtype) for v in (first, first if last is None else last)
+        )
+        return (frame >= low) & (frame <= high)
+    return np.zeros(frame.shape, bool)
+
+
+def _as_stored(value: float, dtype: np.dtype) -> float:
+    """Bring a header's value to the pixels' type: many writers give the other sign's 16 bits."""
+    if dtype.kind == "f":
+        return float(value)
+    return int(np.array([int(value)], np.int64).astype(dtype)[0])
+
+
+def _scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Bring low to 0 and high to 255, rounded; uint8. A flat image becomes black."""
+    low, high = float(low), float(high)  # the difference of small integers would overflow
+    if values.dtype == np.uint8 and (low, high) == (0, 255):
+        return values
+    if low == high:
+        return np.zeros(values.shape, np.uint8)
+    scaled = np.nan_to_num((values.astype(np.float64) - low) * (255 / (high - low)))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)

@@ -1,0 +1,73 @@
+"""The formats that are read, known by a file's first bytes, and why a file gives no pixels."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from medscale.base.errors import MedscaleError
+
+# First bytes of the formats that are read; a file's name plays no part. DICOM: see `kind_of`.
+MAGIC = {
+    "jpeg": (b"\xff\xd8\xff",),
+    "png": (b"\x89PNG\r\n\x1a\n",),
+    "tiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),  # the last two are BigTIFF's
+    "webp": (b"RIFF",),
+    "gif": (b"GIF87a", b"GIF89a"),
+    "bmp": (b"BM",),
+}
+SUFFIXES = {
+    "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "png": (".png",),
+    "tiff": (".tif", ".tiff"),
+    "webp": (".webp",),
+    "gif": (".gif",),
+    "bmp": (".bmp",),
+    "dicom": (".dcm", ".dicom"),
+}
+IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+PREAMBLE = 132  # bytes of a DICOM file up to and including its mark
+
+EMPTY, TRUNCATED, UNREADABLE, NOT_AN_IMAGE = "zero bytes", "truncated", "unreadable", "not an image"
+
+
+class Unreadable(MedscaleError):
+    """A file gives no pixels: ``reason`` is one of the audit's, ``detail`` what the file has."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+def kind_of(data: bytes) -> str | None:
+    """Return an image's format by its first bytes: a key of ``SUFFIXES``, or None if it has none.
+
+    The preamble of a DICOM file (PS3.10, 7.1) is free and may be the start of a TIFF, so that its
+    mark is looked for first.
+    """
+    if data[128:PREAMBLE] == b"DICM":
+        return "dicom"
+    for kind, starts in MAGIC.items():
+        if data.startswith(starts) and (kind != "webp" or data[8:12] == b"WEBP"):
+            return kind
+    return None
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse an image of more pixels than OpenCV would decode (2**30, or its environment setting).
+
+    Raises:
+        Unreadable: unreadable, with width and height.
+    """
+    limit = int(os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS") or 2**30)
+    if width * height > limit:
+        raise Unreadable(UNREADABLE, f"{width} x {height} pixels; at most {limit} are read")
+
+
+def to_uint8(samples: np.ndarray, bits: int) -> np.ndarray:
+    """Scale unsigned samples of up to 16 bits by their full range to 0 to 255, rounded."""
+    if bits == 8:
+        return samples.astype(np.uint8, copy=False)
+    most = 2**bits - 1
+    return ((samples.astype(np.uint32) * 255 + most // 2) // most).astype(np.uint8)

@@ -1,0 +1,111 @@
+"""JPEG files: decoded at full or reduced size, and refused where libjpeg warns of lost data."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from medscale.data.decoding import raster
+from medscale.data.decoding.formats import TRUNCATED, UNREADABLE, Unreadable, check_size
+from medscale.data.decoding.orientation import QUARTER_TURNED, exif_orientation, upright
+
+EXIF_MARK, EXIF_WITHIN = b"Exif\0\0", 2**17  # the segment stands before the pixels
+# libjpeg's warnings (jerror.h) that the pixels are not those that were written. Others are of odd
+# headers or leave every pixel whole, as a few bytes before the end mark do, which cameras write.
+DAMAGE = re.compile(r"premature end|corrupt jpeg data", re.IGNORECASE)
+EXTRA = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
+EXTRA_BYTES = 64  # more at the end of the scan are a part of the image that was passed over
+
+
+def decode(data: bytes, reduce: int = 1) -> np.ndarray:
+    """Decode a JPEG to uint8 RGB of shape H,W,3, turned as its EXIF data record.
+
+    The pixels are those of OpenCV, which uses the same library (libjpeg-turbo) but does not report
+    its warnings: data lost before the end mark would become grey.
+
+    Args:
+        data: the file's bytes.
+        reduce: 1, 2, 4 or 8: decode at 1/reduce of the size, in the DCT.
+
+    Raises:
+        Unreadable: truncated or unreadable, with libjpeg's words.
+    """
+    try:
+        height, width, space, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:  # a form that only OpenCV reads, or no JPEG at all
+        return raster.decode(data, "jpeg", reduce)
+    check_size(width, height)
+    sides = {"min_height": -(-height // reduce), "min_width": -(-width // reduce)}
+    cmyk = space in ("CMYK", "YCCK")
+    try:
+        pixels = simplejpeg.decode_jpeg(
+            data,
+            "CMYK" if cmyk else "RGB",
+            fastdct=False,
+            fastupsample=False,
+            **({} if reduce == 1 else sides),
+        )
+    except ValueError as error:
+        _check_damage(str(error), data)
+        return raster.decode(data, "jpeg", reduce)
+    # OpenCV converts CMYK; below 16 pixels a reduced size does not tell which factor was used.
+    if cmyk or (reduce > 1 and max(width, height) < 16):
+        return raster.decode(data, "jpeg", reduce)
+    return upright(pixels, _orientation(data))
+
+
+def decode_grey(data: bytes) -> np.ndarray | None:
+    """Decode a JPEG of one channel as stored, uint8 of shape H,W; None if it has several.
+
+    Those of several channels are only checked for damage.
+
+    Raises:
+        Unreadable: truncated or unreadable, with libjpeg's words.
+    """
+    try:
+        grey = simplejpeg.decode_jpeg_header(data)[2] == "Gray"
+        # At 1/8 of its size a JPEG is checked as well as at its full size, in half the time.
+        options = {"colorspace": "GRAY"} if grey else {"min_factor": 8}
+        pixels = simplejpeg.decode_jpeg(data, fastdct=False, fastupsample=False, **options)
+    except ValueError as error:
+        _check_damage(str(error), data)
+        return None
+    return pixels[..., 0] if grey else None
+
+
+def size(data: bytes) -> tuple[int, int] | None:
+    """Return width and height of a JPEG as it is shown, by its header; None if that fails."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            width, height = image.size
+            turned = exif_orientation(image) in QUARTER_TURNED
+            return (height, width) if turned else (width, height)
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError):
+        return None
+
+
+def _check_damage(message: str, data: bytes) -> None:
+    """Raise Unreadable where libjpeg's message tells of lost or damaged data."""
+    extra = EXTRA.search(message)
+    if not DAMAGE.search(message) or (extra and int(extra[1]) <= EXTRA_BYTES):
+        return
+    cut = "premature end" in message.lower() or b"\xff\xd9" not in data[-1024:]
+    raise Unreadable(
+        TRUNCATED if cut else UNREADABLE,
+        f"the jpeg data end early or are damaged (libjpeg: {message})",
+    )
+
+
+def _orientation(data: bytes) -> int:
+    if data.find(EXIF_MARK, 0, EXIF_WITHIN) < 0:
+        return 1
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            return exif_orientation(image)
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError):
+        return 1  # damaged EXIF data turn nothing, as in OpenCV

@@ -1,0 +1,71 @@
+"""PNG files: each checksum is checked; plain files are decoded by the faster of two libraries."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import kornia_rs.io
+import numpy as np
+
+from medscale.data.decoding import raster
+from medscale.data.decoding.formats import TRUNCATED, UNREADABLE, Unreadable
+
+NOT_PLAIN = {b"tRNS", b"eXIf", b"acTL"}  # transparency, orientation, animation
+MANY_PIXELS = 2**28  # more is left to OpenCV, which refuses a billion
+
+
+def decode(data: bytes) -> np.ndarray:
+    """Decode a PNG to uint8 RGB of shape H,W,3.
+
+    Raises:
+        Unreadable: truncated or unreadable.
+    """
+    if size := plain_size(data, chunk_names(data)):
+        return _plain(data, size)
+    return raster.decode(data, "png")
+
+
+def plain_size(data: bytes, chunks: set[bytes]) -> tuple[int, int] | None:
+    """Return height and width of a plain PNG, None for any other.
+
+    Plain is 8 bits, RGB, not interlaced, with no chunk that changes its colours or turns it. By far
+    most files are plain; kornia-rs decodes them to the same pixels as OpenCV in half the time.
+    """
+    if b"IHDR" not in chunks or chunks & NOT_PLAIN:
+        return None
+    width, height, *form = struct.unpack_from(">IIBBBBB", data, 16)
+    return (height, width) if form == [8, 2, 0, 0, 0] and 0 < width * height < MANY_PIXELS else None
+
+
+def _plain(data: bytes, size: tuple[int, int]) -> np.ndarray:
+    try:
+        return np.asarray(kornia_rs.io.decode_image_png_u8(data, size, "rgb"))
+    except Exception as error:  # the library raises no narrower class
+        raise Unreadable(UNREADABLE, f"the png decoder: {error}") from None
+
+
+def chunk_names(data: bytes) -> set[bytes]:
+    """Return the names of a PNG's chunks (ISO/IEC 15948, 5.3) after checking each checksum.
+
+    Decoders report damage less clearly.
+
+    Raises:
+        Unreadable: a checksum is wrong, or the file ends early.
+    """
+    at, names = 8, set[bytes]()
+    while at + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + length
+        if end > len(data):
+            break
+        checksum = zlib.crc32(memoryview(data)[at + 4 : end - 4])
+        if checksum != struct.unpack_from(">I", data, end - 4)[0]:
+            raise Unreadable(
+                UNREADABLE, f"the checksum of the PNG chunk {name!r} at byte {at} is wrong"
+            )
+        names.add(name)
+        if name == b"IEND":
+            return names
+        at = end
+    raise Unreadable(TRUNCATED, f"the PNG ends after {len(data)} bytes without its end mark")

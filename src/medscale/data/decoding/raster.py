@@ -1,0 +1,90 @@
+"""Formats that OpenCV decodes to uint8 RGB, and later frames of animations, by Pillow."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from medscale.data.decoding.formats import TRUNCATED, UNREADABLE, Unreadable, to_uint8
+from medscale.data.decoding.orientation import exif_orientation, upright
+
+REDUCED = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+
+
+def decode(data: bytes, kind: str, reduce: int = 1, flags: int = 0) -> np.ndarray:
+    """Decode a file by OpenCV to uint8 RGB of shape H,W,3.
+
+    Args:
+        data: the file's bytes.
+        kind: its format, for the message.
+        reduce: 1, 2, 4 or 8: a JPEG becomes 1/reduce of its size; 1 for other formats.
+        flags: further ``cv2.IMREAD`` flags.
+
+    Raises:
+        Unreadable: truncated or unreadable.
+    """
+    try:
+        image = cv2.imdecode(
+            np.frombuffer(data, np.uint8), REDUCED[reduce] | cv2.IMREAD_ANYDEPTH | flags
+        )
+    except cv2.error as error:
+        raise Unreadable(UNREADABLE, f"the {kind} decoder: {error.err}") from None
+    if image is None:
+        ended = kind != "jpeg" or b"\xff\xd9" in data[-1024:]
+        raise Unreadable(
+            UNREADABLE if ended else TRUNCATED, f"the {kind} data end early or are damaged"
+        )
+    if image.dtype == np.uint16:
+        image = to_uint8(image, 16)
+    if image.dtype != np.uint8:
+        raise Unreadable(UNREADABLE, f"{image.dtype} samples; 8 or 16 bit are read")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def webp(data: bytes) -> np.ndarray:
+    """Decode a WebP; its EXIF is read by Pillow, since OpenCV misses one that repeats the mark.
+
+    Raises:
+        Unreadable: as ``decode``.
+    """
+    pixels = decode(data, "webp", flags=cv2.IMREAD_IGNORE_ORIENTATION)
+    if b"EXIF" not in data:
+        return pixels
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return upright(pixels, exif_orientation(image))
+    except (OSError, ValueError, SyntaxError, struct.error):
+        return pixels  # damaged EXIF data turn nothing, as in a JPEG
+
+
+def frame_count(data: bytes) -> int:
+    """Return the number of frames of an animated GIF, PNG or WebP, without decoding them."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return int(getattr(image, "n_frames", 1))
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+        return 1  # damaged after the first frame, which is decoded without it
+
+
+def later_frame(data: bytes, kind: str, frame: int) -> np.ndarray:
+    """Decode a frame of an animation as it is shown, its predecessors below it; uint8 RGB.
+
+    Raises:
+        Unreadable: unreadable.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.seek(frame)
+            pixels = np.asarray(image.convert("RGBA"))[..., :3]
+            return upright(pixels, exif_orientation(image))
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise Unreadable(UNREADABLE, f"frame {frame + 1} of the {kind}: {error}") from None

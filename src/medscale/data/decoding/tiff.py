@@ -1,0 +1,167 @@
+"""TIFF files: OpenCV decodes the common forms; tifffile decodes others, or they are refused."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG, SAMPLEFORMAT, TiffFile, TiffPage
+
+from medscale.data.decoding import raster
+from medscale.data.decoding.formats import (
+    TRUNCATED,
+    UNREADABLE,
+    Unreadable,
+    check_size,
+    to_uint8,
+)
+from medscale.data.decoding.orientation import ORIENTATION, upright
+
+GREY = (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK)
+DECODED = (*GREY, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE)  # by tifffile
+CONVERTED = (PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR)  # by OpenCV, of 8 bits alone
+JPEG = (COMPRESSION.OJPEG, COMPRESSION.JPEG)
+# Schemes of the libtiff that OpenCV is built with (TIFF 6.0, sections 9 to 14, 22; its supplements)
+BY_OPENCV = (
+    COMPRESSION.NONE,
+    COMPRESSION.CCITTRLE,
+    COMPRESSION.CCITT_T4,
+    COMPRESSION.CCITT_T6,
+    COMPRESSION.LZW,
+    *JPEG,
+    COMPRESSION.ADOBE_DEFLATE,
+    COMPRESSION.PACKBITS,
+    COMPRESSION.DEFLATE,
+)
+UNSIGNED = (SAMPLEFORMAT.UINT, SAMPLEFORMAT.VOID)
+FORMATS: dict[int, str] = {
+    SAMPLEFORMAT.INT: "signed integer",
+    SAMPLEFORMAT.IEEEFP: "float",
+    SAMPLEFORMAT.COMPLEXINT: "complex integer",
+    SAMPLEFORMAT.COMPLEXIEEEFP: "complex float",
+}
+REDUCED_OR_MASK = 0b101  # bits of NewSubfileType: a smaller copy, a transparency mask
+
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong is told in the audit
+
+
+def decode(data: bytes, frame: int = 0) -> np.ndarray:
+    """Decode a page of a TIFF to uint8 RGB of shape H,W,3.
+
+    Samples are unsigned, of 1 to 16 bits, scaled by their full range. Alpha and other extra samples
+    are dropped, the recorded colour stays. WhiteIsZero, palette and orientation are applied.
+
+    Args:
+        data: the file's bytes.
+        frame: number of the page, from 0, smaller copies and masks not counted.
+
+    Raises:
+        Unreadable: truncated; unreadable, with what the file has that is not read.
+    """
+    with _opened(data) as pages:
+        page = pages[frame]
+        check_size(page.imagewidth, page.imagelength)
+        trusted = page.index == 0 and not page.parent.is_bigtiff and _is_opencvs(page)
+        if not trusted:
+            _check(page, len(data))
+            samples = page.asarray(squeeze=False, maxworkers=1)
+            return _shown(samples, page)
+    return raster.decode(data, "tiff")
+
+
+def frame_count(data: bytes) -> int:
+    """Return the number of pages, smaller copies and masks not counted.
+
+    Raises:
+        Unreadable: the directory of pages is damaged.
+    """
+    with _opened(data) as pages:
+        return len(pages)
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[list[TiffPage]]:
+    """Yield a file's pages that are images; errors within become Unreadable."""
+    try:
+        with TiffFile(io.BytesIO(data)) as file:
+            pages = [page.aspage() for page in file.pages]
+            images = [page for page in pages if not page.subfiletype & REDUCED_OR_MASK]
+            if not pages:
+                raise Unreadable(TRUNCATED, "the TIFF has no page")
+            yield images or pages[:1]
+    except (Unreadable, MemoryError):
+        raise
+    except Exception as error:  # damage makes tifffile raise almost any class
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise Unreadable(UNREADABLE, f"the tiff data end early or are damaged ({words})") from None
+
+
+def _bits(page: TiffPage) -> tuple[int, ...]:
+    """Bits of each sample, once where all have the same number."""
+    recorded = page.tags.get("BitsPerSample")
+    value = 1 if recorded is None else recorded.value
+    return tuple(sorted(set(value))) if isinstance(value, tuple) else (int(value),)
+
+
+def _is_opencvs(page: TiffPage) -> bool:
+    """Whether OpenCV's pixels are right: held to tifffile and Pillow by the tests."""
+    if page.compression not in BY_OPENCV or page.extrasamples or page.sampleformat not in UNSIGNED:
+        return False
+    bits, kind = _bits(page), page.photometric
+    if bits == (1,):
+        return kind in GREY
+    if bits == (8,):
+        return kind in (*DECODED, *CONVERTED)
+    # OpenCV neither inverts WhiteIsZero of 16 bits nor fills planes of 16 bits.
+    contiguous = page.samplesperpixel == 1 or page.planarconfig == PLANARCONFIG.CONTIG
+    return bits == (16,) and contiguous and kind in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB)
+
+
+def _check(page: TiffPage, size: int) -> None:
+    """Raise Unreadable for what ``_shown`` would show wrongly, and where a part is missing."""
+    bits, kind = _bits(page), page.photometric
+    size_words = " and ".join(map(str, bits))
+    if page.sampleformat not in UNSIGNED:
+        form = FORMATS.get(page.sampleformat, f"format {page.sampleformat}")
+        raise _not_read(f"{size_words}-bit {form} samples")
+    if len(bits) > 1 or not 1 <= bits[0] <= 16:
+        raise _not_read(f"{size_words}-bit integer samples")
+    if kind not in DECODED and not (kind == PHOTOMETRIC.YCBCR and page.compression in JPEG):
+        name = getattr(kind, "name", kind)
+        raise _not_read(f"{size_words}-bit samples of photometric interpretation {name}")
+    if page.imagedepth > 1:
+        raise _not_read(f"a depth of {page.imagedepth}")
+    if not isinstance(page.compression, COMPRESSION):
+        raise _not_read(f"compression {page.compression}")
+    ends = zip(page.dataoffsets, page.databytecounts, strict=False)
+    parts = page.chunked if isinstance(page.chunked, tuple) else (page.chunked,)
+    missing = len(page.databytecounts) < int(np.prod(parts)) or 0 in page.databytecounts
+    if missing or any(start + length > size for start, length in ends):
+        raise Unreadable(TRUNCATED, "the TIFF lacks some of its strips or tiles")
+
+
+def _not_read(content: str) -> Unreadable:
+    return Unreadable(
+        UNREADABLE,
+        f"a TIFF with {content}, which is not read; grey, RGB and palette of 1 to 16 bits are",
+    )
+
+
+def _shown(samples: np.ndarray, page: TiffPage) -> np.ndarray:
+    """Turn decoded samples, shape planes,1,H,W,channels, into uint8 RGB."""
+    pixels = np.moveaxis(samples[:, 0], 0, 2).reshape(*samples.shape[2:4], -1)
+    bits = _bits(page)[0]
+    if page.photometric == PHOTOMETRIC.PALETTE:
+        colours = np.asarray(page.colormap)  # 3 x 2**bits, of 16 bits
+        rgb = to_uint8(colours.T[pixels[..., 0].astype(np.intp)], 16)
+    else:
+        channels = to_uint8(pixels, bits)
+        grey = page.photometric in GREY
+        rgb = np.repeat(channels[..., :1], 3, axis=2) if grey else channels[..., :3]
+    if page.photometric == PHOTOMETRIC.MINISWHITE:
+        rgb = 255 - rgb
+    orientation = page.tags.valueof(ORIENTATION, default=1)
+    return upright(rgb, orientation if orientation in range(1, 9) else 1)

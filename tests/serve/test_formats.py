@@ -1,0 +1,67 @@
+"""Export formats: one declaration serves configuration, command line, benchmarks and figures."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from medscale.report.inference_figures import LOOK
+
+from medscale.base.code import ROOT
+from medscale.base.errors import MedscaleError
+from medscale.config.configuration import load
+from medscale.measure import exporting, inference
+from medscale.report.names import LOOKS
+from medscale.serve.formats.registry import BENCHMARKED, FORMATS, MODULES, by_name
+
+
+def test_declarations_are_read_without_onnx_and_pytorch() -> None:
+    code = "import sys, medscale.serve.formats.registry; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"onnx", "onnxruntime", "torch", "numpy"} & set(done.stdout.split())
+
+
+def test_each_format_has_a_module_of_its_name_and_a_look_of_its_own() -> None:
+    for module in MODULES:
+        assert module.__name__.rpartition(".")[2] == module.FORMAT.name
+    assert len(FORMATS) == len(MODULES)
+    assert len(set(LOOK.values())) == len(LOOK) <= len(LOOKS)
+
+
+def test_benchmarks_and_figures_have_each_format() -> None:
+    for name in BENCHMARKED:
+        assert name in exporting.WAYS
+        assert name in inference.WAYS
+        assert name in LOOK
+
+
+def test_an_unknown_name_is_refused_with_those_there_are() -> None:
+    with pytest.raises(MedscaleError, match="there are onnx, fp16, int8, tensorrt"):
+        by_name("fp8")
+    for section, says in (
+        ({"export": {"runs": ["serial_1cpu"], "formats": ["fp8"]}}, "export.formats: 'fp8'"),
+        # TensorRT is measured as a device.
+        ({"export": {"runs": ["serial_1cpu"], "formats": ["tensorrt"]}}, "'tensorrt' is unknown"),
+        (
+            {"export": {"runs": ["serial_1cpu"]}, "inference": {"ways": ["eager", "fp8"]}},
+            "inference.ways: 'fp8'",
+        ),
+    ):
+        with pytest.raises(MedscaleError, match=says):
+            load(ROOT / "config.yaml", {"studies": {"glaucoma": {"benchmarks": section}}})
+
+
+@pytest.mark.parametrize("difference", [0.2, float("nan")])
+def test_outputs_beyond_the_tolerance_are_refused(difference: float) -> None:
+    strict = replace(FORMATS["fp16"], tolerance=0.1)
+    strict.check(0.1, "x.onnx")
+    with pytest.raises(MedscaleError, match=r"x.onnx differ from PyTorch's by up to"):
+        strict.check(difference, "x.onnx")
+
+
+def test_the_file_in_32_bit_is_not_converted(tmp_path: Path) -> None:
+    with pytest.raises(MedscaleError, match="nothing is converted"):
+        FORMATS["onnx"].write(tmp_path / "a.onnx", tmp_path / "b.onnx")
