@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from medscale.report.inference_figures import LOOK
 
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.config.configuration import load
 from medscale.measure import exporting, inference
 from medscale.report.names import LOOKS
+from medscale.report.ways import WAYS as LOOK
 from medscale.serve.formats.registry import BENCHMARKED, FORMATS, MODULES, by_name
 
 

@@ -124,7 +124,7 @@ def headline(by_class: np.ndarray) -> np.ndarray:
         return np.nanmean(by_class, axis=1)
 
 
-def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+def interval(values: np.ndarray) -> tuple[float, float]:
     """Return the percentile interval over resamples (Efron & Tibshirani 1993, ch. 13).
 
     Leaves out resamples in which the metric is undefined (NaN); NaN if all are.
@@ -132,7 +132,7 @@ def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
     defined = values[~np.isnan(values)]
     if not len(defined):
         return float("nan"), float("nan")
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 

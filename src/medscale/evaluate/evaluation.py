@@ -159,7 +159,7 @@ def draws(predicted: Predicted, resamples: int) -> np.ndarray:
     return bootstrap.draw(int(predicted.groups.max()) + 1, resamples, SEED)
 
 
-def over_seeds(values: Sequence[float], level: float = bootstrap.LEVEL) -> dict[str, float]:
+def over_seeds(values: Sequence[float]) -> dict[str, float]:
     """Return mean, standard deviation and Student's t interval of the mean over replicates.
 
     All but the mean are NaN for a single replicate.
@@ -170,7 +170,7 @@ def over_seeds(values: Sequence[float], level: float = bootstrap.LEVEL) -> dict[
     if count < 2:
         return {"mean": mean, "sd": math.nan, "low": math.nan, "high": math.nan}
     sd = float(array.std(ddof=1))
-    half = float(stats.t.ppf((1 + level) / 2, count - 1)) * sd / math.sqrt(count)
+    half = float(stats.t.ppf((1 + bootstrap.LEVEL) / 2, count - 1)) * sd / math.sqrt(count)
     return {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
 
 

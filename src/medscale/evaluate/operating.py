@@ -10,8 +10,6 @@ import pandas as pd
 from medscale.evaluate.bootstrap import interval
 from medscale.evaluate.replicates import Predicted
 
-RATES = ("sensitivity", "specificity")
-
 
 def threshold(scores: np.ndarray, specificity: float) -> float:
     """Return the smallest score that at most a share ``1 - specificity`` of the scores exceed.
@@ -49,7 +47,7 @@ def operating_points(
     Returns:
         A row for each class and specificity: ``class, wanted, threshold`` (mean over seeds; and
         ``threshold_<n>`` of the n-th replicate), ``positives, negatives`` (test images), and
-        ``<rate>, <rate>_low, <rate>_high`` for each of ``RATES``; NaN where a class or the
+        ``<rate>, <rate>_low, <rate>_high`` for both rates; NaN where a class or the
         validation split has no images.
     """
     codes = [len(classes) - 1] if len(classes) == 2 else range(len(classes))

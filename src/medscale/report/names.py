@@ -7,7 +7,6 @@ from zlib import crc32
 from medscale.engine.parallel.strategies.registry import STRATEGIES
 from medscale.engine.parallel.strategies.strategy import Look
 from medscale.engine.run import RunSpec
-from medscale.serve.formats.registry import looks
 
 # Okabe & Ito (2008): colours that can be told apart with every kind of colour vision.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -33,8 +32,6 @@ SPLITS = ("train", "val", "test")
 SPLITS_IN_WORDS = {"train": "training", "val": "validation", "test": "test", "all": "all"}
 
 LOOKS = tuple(map(Look, COLOURS, MARKERS, LINES))
-# ways of running a trained network, in all figures of them
-WAYS = {name: LOOKS[number] for name, number in looks().items()}
 
 
 def family(run: str) -> str:

@@ -22,9 +22,9 @@ import numpy as np
 from scipy import optimize, stats
 
 from medscale.base.errors import MedscaleError
+from medscale.measure.scaling.speedup import LEVEL
 
 Name = Literal["amdahl", "gustafson", "usl"]
-LEVEL = 0.95
 # Different numbers of devices that a law needs: one more than its parameters, among which is the
 # throughput of one device.
 FEWEST: dict[Name, int] = {"amdahl": 3, "gustafson": 3, "usl": 4}

@@ -13,7 +13,7 @@ from scipy import stats
 from medscale.base.errors import MedscaleError
 from medscale.engine.run import RunSpec
 
-LEVEL = 0.95
+LEVEL = 0.95  # of all intervals of this package
 ENDS = ("", "_low", "_high", "_ci_low", "_ci_high")
 
 
@@ -50,13 +50,12 @@ def baseline_of(spec: RunSpec) -> str:
     return RunSpec(strategy="serial", devices=1, device=spec.device, model=spec.model).name
 
 
-def ratio(above: Sequence[float], below: Sequence[float], level: float = LEVEL) -> dict[str, float]:
+def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
     """Return the ratio of two means of independent times, with two spreads.
 
     Args:
         above: times, shape N.
         below: times, shape M.
-        level: of the interval.
 
     Returns:
         By the suffixes ``ENDS``: the ratio, its range over all pairs, and Welch's interval (1947)
@@ -74,7 +73,7 @@ def ratio(above: Sequence[float], below: Sequence[float], level: float = LEVEL) 
         if total > 0
         else len(a) + len(b) - 2
     )
-    half = stats.t.ppf((1 + level) / 2, freedom) * math.sqrt(total)
+    half = stats.t.ppf((1 + LEVEL) / 2, freedom) * math.sqrt(total)
     ends = [math.exp(center - half), math.exp(center + half)]
     return dict(zip(ENDS, [*center_and_range, *ends], strict=True))
 

@@ -11,10 +11,11 @@ from medscale.measure.scaling import by_format
 from medscale.report import measured as benchmark
 from medscale.report import style
 from medscale.report.latex import escape, number, significant, span
-from medscale.report.names import GREY, WAYS, label
+from medscale.report.names import GREY, label
 from medscale.report.result.reading import records
 from medscale.report.tables import left, ranged, right
 from medscale.report.tables import table as latex_table
+from medscale.report.ways import WAYS
 from medscale.report.writer import Pages
 
 MARGIN = 0.5  # points of accuracy within which an export counts as harmless

@@ -16,10 +16,11 @@ from medscale.report import measured as benchmark
 from medscale.report import style
 from medscale.report.latex import escape, number, significant
 from medscale.report.measured import NONE
-from medscale.report.names import GREY, WAYS, label
+from medscale.report.names import GREY, label
 from medscale.report.result.reading import records
 from medscale.report.tables import Column, left, right
 from medscale.report.tables import table as latex_table
+from medscale.report.ways import WAYS
 from medscale.report.writer import Pages
 
 
