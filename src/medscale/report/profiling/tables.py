@@ -86,7 +86,7 @@ def memory(runs: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
     names = {run.name: _run(run) for run in runs}
     rows: list[dict[str, Any]] = []
     for run in runs:
-        for rank, seen in enumerate(run.about["ranks"]):
+        for rank, record in enumerate(run.about["ranks"]):
             held = run.memory.loc[run.memory["rank"] == rank, "bytes"] / 2**20
             rows.append(
                 {
@@ -94,8 +94,8 @@ def memory(runs: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
                     "rank": rank,
                     "device": "GPU" if run.cuda else "host",
                     "most_mb": held.max(),
-                    "allocated_mb": seen["allocated_bytes"] / 2**20,
-                    "allocations": seen["allocations"],
+                    "allocated_mb": record["allocated_bytes"] / 2**20,
+                    "allocations": record["allocations"],
                 }
             )
     columns = [

@@ -33,11 +33,11 @@ def subgroups(table: pd.DataFrame, run: str) -> Figure:
 def calibration(results: Sequence[Result], baseline: Result) -> Figure:
     """Draw the baseline's reliability diagram, and the calibration errors of each run."""
     figure = style.new(max(2.6, 1.2 + 0.22 * len(results)))
-    left, *others = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
+    left, *right = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
     draw_reliability(left, baseline.reliability, baseline.summary["metrics"]["test"], errors=False)
     name = f"baseline: {label(baseline.name)}"
     left.set(xlabel="confidence", ylabel="accuracy", title=name, xlim=(0, 1.02))
-    for axes, (metric, unit) in zip(others, ERRORS.items(), strict=True):
+    for axes, (metric, unit) in zip(right, ERRORS.items(), strict=True):
         names = [label(result.name) for result in results]
         heights = style.rows(axes, names)
         cases = zip((0.14, -0.14), ("", "_calibrated"), CALIBRATED, strict=True)
@@ -59,7 +59,7 @@ def calibration(results: Sequence[Result], baseline: Result) -> Figure:
             axes.set_yticks(heights, [])
         axes.set(xlabel=unit)
         axes.set_xlim(0, None)
-    figure.legend(*others[0].get_legend_handles_labels(), loc="outside lower right", ncols=2)
+    figure.legend(*right[0].get_legend_handles_labels(), loc="outside lower right", ncols=2)
     return figure
 
 
