@@ -22,7 +22,8 @@ rule evaluate:
         settings=DATASETS.section("evaluate"),
     shell:
         "python {params.script} {params.folders} --index {input.index}"
-        " --settings {params.settings:q} --shards {params.shards} {params.gradcam} --out {output} --log {log}"
+        " --settings {params.settings:q} --shards {params.shards} {params.gradcam}"
+        " --out {output} --log {log}"
 
 
 rule results:
