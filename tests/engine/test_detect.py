@@ -41,6 +41,7 @@ from medscale.report.detection.chapter import CHAPTER as DETECTION
 from medscale.report.overview.chapter import CHAPTER as OVERVIEW
 from medscale.report.result.detection import write_detection
 from medscale.report.writer import write_chapter
+from medscale.workflow.datasets import Datasets
 from medscale.workflow.graph import Graph
 from medscale.workflow.preflight import _models
 from medscale.workflow.targets import check_model
@@ -551,9 +552,9 @@ def test_detection_stands_apart_from_a_study_s_classifications():
     assert detected == [f"results/glaucoma/{run}_yolov8n" for run in ("serial_1cpu", "ddp_2cpu")]
     assert study.shards("glaucoma", "ddp_2cpu_yolov8n") == "data/glaucoma/shards_detect"
     assert study.shards("glaucoma", "ddp_2cpu") == "data/glaucoma/shards"
-    assert Preprocess.model_validate_json(
-        study.preprocess("glaucoma", "shards_detect")
-    ) == Preprocess(size=SIZE)
+    wildcards = SimpleNamespace(study="glaucoma", shards="shards_detect")
+    preprocess = Datasets(study).shard_preprocessing(wildcards)
+    assert Preprocess.model_validate_json(preprocess) == Preprocess(size=SIZE)
     assert "detection" in figures_of(study.config, "glaucoma")
     assert "results/glaucoma/ddp_2cpu_yolov8n" in study.results()
 

@@ -63,7 +63,7 @@ def test_who_finds_too_few_free_waits_and_is_not_passed_by(tmp_path):
 
 def test_cards_of_a_killed_run_are_free(tmp_path):
     program = (
-        "import time; from pathlib import Path; from medscale import cards\n"
+        "import time; from pathlib import Path; from medscale.resources import cards\n"
         f"with cards.lease('run', 4, {POOL!r}, Path({str(tmp_path)!r})) as mine:\n"
         "    print(mine, flush=True); time.sleep(60)"
     )
