@@ -1,6 +1,7 @@
 """Use what a recipe of docs/recipes adds, in a patched copy of the checkout.
 
-``python recipe_uses.py RECIPE FOLDER`` writes into FOLDER, which is new. Each function fails with an AssertionError where what was added does not work.
+``python recipe_uses.py RECIPE FOLDER`` writes into FOLDER, which is new. Each function fails with
+an AssertionError where what was added does not work.
 """
 
 from __future__ import annotations

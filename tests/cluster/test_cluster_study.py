@@ -1,4 +1,4 @@
-"""The small study through SLURM: each job got what its run asked for, and results are those without SLURM."""
+"""The small study through SLURM: resources of its jobs; results equal those without SLURM."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from rig import Rig, finish, read
 
 pytestmark = pytest.mark.cluster
-# nodes, tasks, CPUs over all nodes, GPUs over all nodes; with two GPUs to a node, four take both nodes
+# Nodes, tasks, CPUs and GPUs of all nodes. A node has two GPUs, so four GPUs take both nodes.
 ASKED = {
     "serial_1cpu": (1, 1, 1, 0),
     "ddp_2gpu": (1, 1, 2, 2),

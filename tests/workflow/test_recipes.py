@@ -38,10 +38,10 @@ def block(recipe: str, language: str) -> str:
 def copy_checkout(folder: Path) -> dict[str, str]:
     """Copy the tracked files; their digests by path."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
-    names = [name for name in listed.stdout.decode().split("\0") if (ROOT / name).is_file()]
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, folder / name)
+    for name in listed.stdout.decode().split("\0"):
+        if name and os.path.lexists(ROOT / name):  # not where it was removed from the working tree
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
     return digests(folder)
 
 
