@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from rig import Rig, finish, read
 
+from file_tables import differences
+
 pytestmark = pytest.mark.cluster
 # Nodes, tasks, CPUs and GPUs of all nodes. A node has two GPUs, so four GPUs take both nodes.
 ASKED = {
@@ -86,6 +88,12 @@ def test_a_parallel_run_is_the_local_one_within_rounding(
     off = float(np.abs(there[["p_0", "p_1"]].to_numpy() - here[["p_0", "p_1"]].to_numpy()).max())
     assert off < 1e-4
     outcome += [f"{run} against without SLURM", f"probabilities differ by at most {off:.1e}"]
+
+
+def test_files_have_the_columns_and_keys_of_their_tables(study: Path) -> None:
+    wrong, present = differences(study)
+    assert not wrong, "docs/files.md differs from the files:\n" + "\n".join(wrong)
+    assert "results/<study>/<run>/summary.json" in present
 
 
 def test_typed_again_nothing_is_done(rig: Rig, study: Path) -> None:
