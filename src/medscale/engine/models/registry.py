@@ -1,7 +1,7 @@
 """Networks by name: this package's own and all of timm's.
 
-A new network is a module in this folder and one line of ``MODULES``. The module's ``NETWORKS`` maps
-names to classes.
+A new network is a module in this folder and one line of ``own.MODULES``. The module's
+``NETWORKS`` maps names to classes.
 """
 
 from __future__ import annotations
@@ -21,16 +21,12 @@ from torch import nn
 from medscale.base.errors import MedscaleError
 from medscale.engine.models.freeze import Block, freeze
 from medscale.engine.models.metadata import WithMetadata
+from medscale.engine.models.own import MODULES
 from medscale.engine.plan import Model
 
-# Full names of modules, so that digests of code follow them.
-MODULES = (
-    "medscale.engine.models.medical_cnn",
-    "medscale.engine.models.small",
-)
 # Each class is called as network(num_classes, in_channels, **options); options are keyword-only.
 OWN: dict[str, Callable[..., nn.Sequential]] = {
-    name: network for module in MODULES for name, network in import_module(module).NETWORKS.items()
+    name: import_module(module).NETWORKS[name] for name, module in MODULES.items()
 }
 HUB = "hub"
 # Options of timm.create_model that are refused: they load weights from other places, some of which
