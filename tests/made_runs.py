@@ -1,4 +1,4 @@
-"""Run folders made to the contracts of ARCHITECTURE.md with predictions of known quality, without any training."""
+"""Run folders as docs/files.md describes them, with predictions of known quality, untrained."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ def configuration(
 def make_index(
     folder: Path, classes: Sequence[str], images: int = 300, per_group: int = 2, seed: int = 0
 ) -> pd.DataFrame:
-    """Write index.parquet, audit.csv and audit.json; the last fifth of the patients is test, the one before val."""
+    """Write index.parquet, audit.csv and audit.json.
+
+    The last fifth of the patients is the test split, the tenth before it the validation split.
+    """
     rng = np.random.default_rng(seed)
     group = np.arange(images) // per_group
     split = np.where(
@@ -108,7 +111,7 @@ def make_shards(folder: Path, index: pd.DataFrame, size: int = 32) -> None:
 
 
 def probabilities(codes: np.ndarray, classes: int, skill: float, seed: int) -> np.ndarray:
-    """Softmax of noise plus ``skill`` at the true class: chance at 0, nearly always right from 5 on."""
+    """Return softmax of noise plus ``skill`` at the true class; 0: chance, 5: nearly perfect."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 1, (len(codes), classes)) + skill * np.eye(classes)[codes]
     odds = np.exp(logits)
@@ -125,7 +128,7 @@ def make_run(
     skill: float = 2.0,
     epochs: int = 6,
 ) -> list[Path]:
-    """Write a run folder a seed of the configuration; ``seconds`` is the time of an epoch after the first."""
+    """Write a run folder for each seed; ``seconds`` is the time of an epoch after the first."""
     study = config.active[0]
     made = []
     for seed in config.seeds:
@@ -235,7 +238,7 @@ def make_study(
     images: int = 240,
     **settings: Any,
 ) -> list[Path]:
-    """Write a study up to its result folders below ``folder``, as the workflow would; the result folders."""
+    """Write a study below ``folder`` as the workflow does; return its result folders."""
     config = configuration(study, runs, **settings)
     index = make_index(folder / "data" / study, classes, images=images)
     make_shards(folder / "data" / study / "shards", index)

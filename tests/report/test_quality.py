@@ -1,4 +1,4 @@
-"""Calibration, operating points, subgroups, ensembles and galleries against definitions and other libraries."""
+"""Calibration, operating points, subgroups, ensembles and galleries against other libraries."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_averaging_networks_that_err_apart_gains():
 
 @pytest.fixture
 def run(tmp_path) -> SimpleNamespace:
-    """A run whose weights are those of a tiny network, and whose predictions are that network's own."""
+    """A run with the weights and the predictions of a tiny network."""
     import torch
     from safetensors.torch import save_file
 
