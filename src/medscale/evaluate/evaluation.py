@@ -1,7 +1,5 @@
 """Evaluation of one classification run: metrics over its replicates, and its figures' data."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -39,49 +37,37 @@ class Evaluation:
     """Metrics, curves and clocks of a run's replicates.
 
     Two intervals are kept apart: that of the bootstrap over patients, and that over seeds.
-
-    Attributes:
-        replicates: the run folders.
-        classes: class names in the order of their codes.
-        counts: by split, the numbers of images and groups.
-        scores: a row for each split and metric: ``mean`` over seeds with the bootstrap interval
-            ``low, high`` of that mean (patients are drawn), and ``seed_sd, seed_low, seed_high``
-            over seeds (Student's t); then a column for each seed.
-        per_class: the same for the classes of the test split, with ``support`` (images).
-        confusion: counts of the test split summed over seeds, int64, shape K,K; rows are the truth.
-        roc: ``curve, seed, false_positive_rate, true_positive_rate`` of the test split; the seed is
-            empty for the mean.
-        precision_recall: ``curve, seed, recall, precision`` of the test split, likewise.
-        temperatures: by seed, fitted on the validation split; NaN without validation images.
-        reliability: ``calibration.reliability`` of the test split, with ``calibrated`` no and yes.
-        operating: ``operating_points`` of the test split.
-        confusions: a row for each confused pair of classes of the test split, most frequent first:
-            ``true, predicted, images`` (mean over replicates), ``share`` (of the true class).
-        subgroups: ``subgroups`` of the test split.
-        curves: ``learning_curves`` of the replicates.
-        resamples: the metrics ``PAIRED`` of each resample of the test split, mean over seeds.
-        paired_with: digest of test images, groups and resampling; runs with equal digests can be
-            compared in pairs.
-        inputs: digests of the files that were read.
     """
 
-    replicates: list[Replicate]
-    classes: list[str]
-    counts: dict[str, dict[str, int]]
+    replicates: list[Replicate]  # the run folders
+    classes: list[str]  # class names in the order of their codes
+    counts: dict[str, dict[str, int]]  # by split, the numbers of images and groups
+    # a row for each split and metric: ``mean`` over seeds with the bootstrap interval ``low, high``
+    # of that mean (patients are drawn), and ``seed_sd, seed_low, seed_high`` over seeds (Student's
+    # t); then a column for each seed
     scores: pd.DataFrame
-    per_class: pd.DataFrame
+    per_class: pd.DataFrame  # the same for the classes of the test split, with ``support`` (images)
+    # counts of the test split summed over seeds, int64, shape K,K; rows are the truth
     confusion: np.ndarray
+    # ``curve, seed, false_positive_rate, true_positive_rate`` of the test split; the seed is empty
+    # for the mean
     roc: pd.DataFrame
-    precision_recall: pd.DataFrame
+    precision_recall: pd.DataFrame  # ``curve, seed, recall, precision`` of the test split, likewise
+    # by seed, fitted on the validation split; NaN without validation images
     temperatures: list[float]
+    # ``calibration.reliability`` of the test split, with ``calibrated`` no and yes
     reliability: pd.DataFrame
-    operating: pd.DataFrame
+    operating: pd.DataFrame  # ``operating_points`` of the test split
+    # a row for each confused pair of classes of the test split, most frequent first: ``true,
+    # predicted, images`` (mean over replicates), ``share`` (of the true class)
     confusions: pd.DataFrame
-    subgroups: pd.DataFrame
-    curves: pd.DataFrame
+    subgroups: pd.DataFrame  # ``subgroups`` of the test split
+    curves: pd.DataFrame  # ``learning_curves`` of the replicates
+    # the metrics ``PAIRED`` of each resample of the test split, mean over seeds
     resamples: pd.DataFrame
+    # digest of test images, groups and resampling; runs with equal digests can be compared in pairs
     paired_with: str
-    inputs: dict[str, Any]
+    inputs: dict[str, Any]  # digests of the files that were read
 
 
 def evaluate(
@@ -93,10 +79,7 @@ def evaluate(
     """Evaluate the replicates of a run.
 
     Args:
-        folders: run folders, one for each seed.
-        index: path of the study's index.parquet.
         settings: operating points and subgroups; None takes the defaults of the section.
-        resamples: number of bootstrap resamples.
 
     Raises:
         MedscaleError: when the folders are not replicates of one run, the predictions do not fit
@@ -180,7 +163,6 @@ def row(values: list[float], resampled: list[np.ndarray], seeds: list[int]) -> d
     Args:
         values: of each seed.
         resampled: of each seed, the values of all resamples, shape R.
-        seeds: the seeds.
     """
     spread = over_seeds(values)
     low, high = bootstrap.interval(np.mean(resampled, axis=0))

@@ -1,7 +1,5 @@
 """Grad-CAM heat maps of test images that a trained network classifies rightly and wrongly."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import torch

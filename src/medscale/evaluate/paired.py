@@ -1,7 +1,5 @@
 """Paired tests of accuracy and AUROC between runs on the same images, by patient."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,14 +19,10 @@ COLUMNS = [
 
 
 class Areas(NamedTuple):
-    """An AUROC and its error by patient.
+    """An AUROC and its error by patient."""
 
-    Attributes:
-        auroc: the area, 0 to 1.
-        influence: of each patient, shape G; the sum of its squares is the variance of the area.
-    """
-
-    auroc: float
+    auroc: float  # the area, 0 to 1
+    # of each patient, shape G; the sum of its squares is the variance of the area
     influence: np.ndarray
 
 
@@ -42,7 +36,6 @@ def compare(
     """Compare each run with the baseline on the same test images.
 
     Args:
-        names: names of the runs.
         predicted: the test split as each run predicts it.
         baseline: position of the baseline among the runs.
         margin: percentage points of accuracy within which runs count as equal.

@@ -1,7 +1,5 @@
 """Run folders of one run, read and checked against the index: the only input of the metrics."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,38 +30,26 @@ class Replicate:
 
 @dataclass(frozen=True)
 class Predicted:
-    """The predictions of all replicates for a split, ordered by id.
+    """The predictions of all replicates for a split, ordered by id."""
 
-    Attributes:
-        ids: row ids of the index, int64, shape N.
-        labels: true class codes, int64, shape N.
-        groups: patient (or near-duplicate cluster) codes 0..G-1, int64, shape N.
-        probabilities: float64, shape S,N,K for S seeds and K classes.
-    """
-
-    ids: np.ndarray
-    labels: np.ndarray
-    groups: np.ndarray
-    probabilities: np.ndarray
+    ids: np.ndarray  # row ids of the index, int64, shape N
+    labels: np.ndarray  # true class codes, int64, shape N
+    groups: np.ndarray  # patient (or near-duplicate cluster) codes 0..G-1, int64, shape N
+    probabilities: np.ndarray  # float64, shape S,N,K for S seeds and K classes
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Grad-CAM heat maps of some test images of a replicate, see ``gallery.gallery``.
+    """Grad-CAM heat maps of some test images of a replicate, see ``gallery.gallery``."""
 
-    Attributes:
-        cases: ``id, true, predicted`` (class names), ``probability`` (of the predicted class),
-            ``right``; rightly classified images first.
-        heat: Grad-CAM of the predicted class, float32 in [0, 1], shape n,h,w: the resolution of
-            the network's last feature maps.
-        images: the network's inputs as images, uint8, shape n,H,W,3.
-        why: the reason why there are no heat maps; empty if there are.
-    """
-
+    # ``id, true, predicted`` (class names), ``probability`` (of the predicted class), ``right``;
+    # rightly classified images first
     cases: pd.DataFrame
+    # Grad-CAM of the predicted class, float32 in [0, 1], shape n,h,w: the resolution of the
+    # network's last feature maps
     heat: np.ndarray
-    images: np.ndarray
-    why: str = ""
+    images: np.ndarray  # the network's inputs as images, uint8, shape n,H,W,3
+    why: str = ""  # the reason why there are no heat maps; empty if there are
 
 
 def read(folder: str | Path) -> Replicate:

@@ -1,7 +1,5 @@
 """The content of summary.json: a run's marks, settings, metrics and times over its replicates."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Time of preprocessing under Dask against the number of workers, without the workers' start."""
 
-from __future__ import annotations
-
 import os
 import resource
 import shutil
@@ -116,8 +114,6 @@ def time_tasks(connection: Client, work: list[Work], files: list[Path]) -> float
     """Return the seconds of all tasks, and remove their outputs.
 
     Args:
-        connection: to the workers.
-        work: the tasks.
         files: that they read; each is read once before.
     """
     out = Path(work[0][0])

@@ -1,7 +1,5 @@
 """Exports of trained runs compared with PyTorch: file size, images a second, accuracy."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
@@ -41,7 +39,6 @@ def measure_export(
     Times include copies to and from a GPU, and no decoding.
 
     Args:
-        results: result folders of classifications.
         shards: the images that they were trained on.
         settings: formats, devices, and numbers of images.
         out: folder of the files ``<run>.<format>.onnx``.

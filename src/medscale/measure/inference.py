@@ -1,7 +1,5 @@
 """Latency and throughput of a trained network, by way of running it, threads and batch size."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -40,19 +38,12 @@ COLUMNS += [f"p{percentile}_ms" for percentile in PERCENTILES]
 
 @dataclass(frozen=True)
 class Way:
-    """A network that is ready to run.
+    """A network that is ready to run."""
 
-    Attributes:
-        name: a key of ``WAYS``.
-        device: cpu, cuda or tensorrt.
-        threads: of a CPU; 0 for a GPU.
-        run: from images and features to probabilities.
-    """
-
-    name: str
-    device: str
-    threads: int
-    run: Run
+    name: str  # a key of ``WAYS``
+    device: str  # cpu, cuda or tensorrt
+    threads: int  # of a CPU; 0 for a GPU
+    run: Run  # from images and features to probabilities
 
 
 @dataclass(frozen=True)
@@ -78,7 +69,6 @@ def measure_inference(
     ``decoded``, both, one after the other for each batch.
 
     Args:
-        results: result folders.
         exported: folder of the files ``<run>.<format>.onnx``.
         index: the study's index.parquet, for the raw files.
         raw: folder that its paths are relative to.

@@ -1,7 +1,5 @@
 """Loading image by image with PyTorch and torchvision, for comparison with the package's loader."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,10 +68,7 @@ class Photographs(Dataset[Sample]):
     """Raw files as most projects load them: PIL decodes and torchvision augments single images.
 
     Args:
-        paths: image files.
-        labels: class codes in the same order.
         settings: the study's preprocessing; torchvision resizes, the package does the other steps.
-        augment: the study's augmentation.
     """
 
     def __init__(
@@ -106,8 +101,6 @@ class Preprocessed(Dataset[Sample]):
     """The training images of a shard set, augmented one at a time.
 
     Args:
-        shards: the opened shard set.
-        augment: the study's augmentation.
         augmenter: from uint8 H,W,C to a float tensor C,H,W; None for torchvision.
     """
 

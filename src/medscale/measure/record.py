@@ -1,7 +1,5 @@
 """The record of a benchmark: a CSV with a row a repetition, and JSON on settings and machine."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
@@ -85,7 +83,6 @@ def write(
     """Write ``<benchmark>.csv`` and ``<benchmark>.json``.
 
     Args:
-        out: the folder.
         benchmark: enhance, loading, export or inference.
         rows: a row a repetition.
         settings: the benchmark's section of the configuration.

@@ -1,7 +1,5 @@
 """The list of the report's chapters, in the order in which the paper shows them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from medscale.base.errors import MedscaleError
@@ -65,10 +63,7 @@ def refuse_absent(config: Config, study: str, kind: str, name: str) -> None:
     """Refuse a figure or table that a study's report does not have.
 
     Args:
-        config: the configuration.
-        study: the study's name.
         kind: ``figures`` or ``tables``.
-        name: of the figure or table.
 
     Raises:
         MedscaleError: saying what to configure.

@@ -1,7 +1,5 @@
 """What the chapters of the four benchmarks share: reading, pages, and curves by processes."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,10 +43,8 @@ def read(study: str, measured: str, about: str, reported: str) -> Measured:
     """Read a benchmark.
 
     Args:
-        study: the study's name.
         measured: the rows, as CSV.
         about: settings and machine, as JSON.
-        reported: reported.yaml.
 
     Raises:
         MedscaleError: when a file is missing or damaged.

@@ -1,7 +1,5 @@
 """Published figures (reported.yaml), compared with the same runs here."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path

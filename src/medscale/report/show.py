@@ -1,7 +1,5 @@
 """A result in the terminal: what was trained, how well it does, how long an epoch took."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

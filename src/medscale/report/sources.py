@@ -1,7 +1,5 @@
 """Paths of what chapters read, relative to the folder of a configuration's outputs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The look of all figures: vector PDF with embedded fonts, the same bytes for the same data."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -122,10 +120,7 @@ def interval(axes: Axes, height: float, ends: Iterable[Any], look: Look, **optio
     """Draw a value and its interval in a row of ``rows``.
 
     Args:
-        axes: the panel.
-        height: the row's.
         ends: value, lower and upper end.
-        look: colour and marker.
         options: further options of ``errorbar``.
     """
     value, low, high = (np.array([end], dtype=float) for end in ends)

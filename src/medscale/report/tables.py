@@ -1,7 +1,5 @@
 """Tables as LaTeX, made from columns that each name their heading and format their cells."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -42,7 +40,6 @@ def table(
 
     Args:
         rows: a row each, as the cells of the columns take it.
-        columns: the columns.
         otherwise: text of the first cell where there are no rows.
         further: cells (LaTeX) of rows at the end.
         rules_after: numbers of rows below which a thin rule is drawn.

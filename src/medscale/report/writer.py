@@ -1,7 +1,5 @@
 """The writer of all chapters: figures with marks, tables as TeX and CSV, facts as JSON."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,21 +18,16 @@ from medscale.report.marks import Marks, mark
 
 @dataclass
 class Pages:
-    """The content of a chapter, by the names that its declaration has.
+    """The content of a chapter, by the names that its declaration has."""
 
-    Attributes:
-        marks: ``synthetic, stand_in, scale`` of the results that the figures show.
-        figures: each alone, or with marks of its own.
-        tables: each as LaTeX and as a table with every digit.
-        documents: text by path pattern.
-        facts: what the paper says of the chapter.
-    """
-
+    # ``synthetic, stand_in, scale`` of the results that the figures show
     marks: Iterable[Marks] = ()
+    # each alone, or with marks of its own
     figures: Mapping[str, Figure | tuple[Figure, Iterable[Marks]]] = field(default_factory=dict)
+    # each as LaTeX and as a table with every digit
     tables: Mapping[str, tuple[str, pd.DataFrame]] = field(default_factory=dict)
-    documents: Mapping[str, str] = field(default_factory=dict)
-    facts: dict[str, Any] | None = None
+    documents: Mapping[str, str] = field(default_factory=dict)  # text by path pattern
+    facts: dict[str, Any] | None = None  # what the paper says of the chapter
 
 
 def write_chapter(
@@ -43,7 +36,6 @@ def write_chapter(
     """Make a chapter and write all that it declares.
 
     Args:
-        name: the chapter's.
         study: the study's; empty for a chapter about all studies.
         arguments: of the chapter's ``make``: its inputs and settings.
         folder: below which the files are written.

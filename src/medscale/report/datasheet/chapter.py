@@ -1,7 +1,5 @@
 """Declaration of the chapter datasheet: origin, content and preparation of a study's images."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from medscale.config.configuration import Config
@@ -33,7 +31,7 @@ CHAPTER = Chapter(
     tables={"datasheet": TABLE},
     documents={
         PATH: "Datasheet of the images of *{study}* after Gebru et al. (2021): origin, licence, "
-        "make-up, what was left out, and how they are divided.",
+        "make-up, what was left out, and how they are divided."
     },
     variants=True,  # which divide the same images otherwise
 )

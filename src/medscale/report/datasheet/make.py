@@ -1,7 +1,5 @@
 """The chapter datasheet: origin, content and preparation of a study's images."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd
@@ -140,18 +138,7 @@ in `index.parquet`, whose own is `{{ digest }}`.
 
 
 def make(study: str, *, index: str, counts: str, kind: str, section: dict[str, Any]) -> Pages:
-    """Return the chapter's pages.
-
-    Args:
-        study: the study's name.
-        index: index.parquet.
-        counts: audit.json.
-        kind: the module of the dataset kind, an input so that its edit makes the chapter again.
-        section: the study's section of the configuration.
-
-    Raises:
-        MedscaleError: when an input is missing or damaged.
-    """
+    """Return the chapter's pages."""
     settings = Study.model_validate(section)
     content = _content(study, settings, description(settings), counts, index)
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

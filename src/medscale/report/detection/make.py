@@ -1,7 +1,5 @@
 """The chapter detection: boxes and scores of the runs that localize."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,16 +49,7 @@ class Detected(NamedTuple):
 
 
 def make(study: str, *, results: Sequence[str], shards: str) -> Pages:
-    """Return the chapter's pages.
-
-    Args:
-        study: the study's name.
-        results: result folders of the detection runs.
-        shards: meta.json of the shards for detection.
-
-    Raises:
-        MedscaleError: when a result folder is missing a file.
-    """
+    """Return the chapter's pages; MedscaleError when a result folder is missing a file."""
     runs = [_read(Path(folder)) for folder in results]
     drawn = images(Shards.open(Path(shards).parent), pd.concat([run.boxes for run in runs]))
     scores = _scores([run.summary for run in runs])

@@ -1,7 +1,5 @@
 """The chapter enhance: preprocessing images with several Dask workers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The chapter export: exported networks compared with PyTorch."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd
@@ -36,12 +34,7 @@ def _name(row: dict[str, Any], labels: dict[str, str]) -> str:
 
 
 def _figure(table: pd.DataFrame, labels: dict[str, str]) -> Figure:
-    """Draw the difference in accuracy, size, and images a second, a row for each export.
-
-    Args:
-        table: as from ``scaling.by_format``.
-        labels: of the formats.
-    """
+    """Draw the difference in accuracy, size, and images a second, a row for each export."""
     figure = style.new(0.9 + 0.24 * len(table))
     change, size, rate = figure.subplots(1, 3, sharey=True)
     several = table["run"].nunique() > 1
@@ -65,8 +58,6 @@ def _table(table: pd.DataFrame, labels: dict[str, str], missing: dict[str, str])
     """Return size, throughput and accuracy by run and format.
 
     Args:
-        table: as from ``scaling.by_format``.
-        labels: of the formats.
         missing: devices that were to be measured and are not in the machine.
     """
 

@@ -1,7 +1,5 @@
 """The chapter gradcam: which parts of an image speak for the predicted class."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from medscale.base.files import read_json

@@ -1,7 +1,5 @@
 """The chapter inference: ways of running a trained network."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -38,8 +36,6 @@ def _figure(table: pd.DataFrame, labels: dict[str, str], published: float | None
     """Draw latency of single images and throughput by batch size, a row of panels for each run.
 
     Args:
-        table: as from ``scaling.by_inference``.
-        labels: of the ways.
         published: the reported images a second, drawn as a dashed line.
     """
     runs = list(dict.fromkeys(table["run"]))
@@ -118,8 +114,6 @@ def _table(
     """Return latency of single images and throughput of the largest batch by way and threads.
 
     Args:
-        table: as from ``scaling.by_inference``.
-        labels: of the ways.
         published: the reported images a second.
         missing: ways and devices that were to be measured and are not in the machine.
     """

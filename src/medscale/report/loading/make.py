@@ -1,7 +1,5 @@
 """The chapter loading: ways of loading images for training."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -39,8 +37,6 @@ def _figure(table: pd.DataFrame, labels: dict[str, str], published: float | None
     """Draw images a second, wait and gain by number of processes, a line for each way.
 
     Args:
-        table: as from ``scaling.by_way``.
-        labels: of the ways.
         published: the reported gain, drawn as a dashed line.
     """
     figure = style.new(2.8)
@@ -73,8 +69,7 @@ def _table(table: pd.DataFrame, labels: dict[str, str], published: float | None)
         right(r"images/s\\a core", lambda row: significant(row["images_per_second_core"])),
         right(r"waited for\\a batch (ms)", lambda row: ranged(row, "wait_ms")),
         right(
-            r"against\\simple",
-            lambda row: "1" if row["way"] == SIMPLE else ranged(row, "gain", 2),
+            r"against\\simple", lambda row: "1" if row["way"] == SIMPLE else ranged(row, "gain", 2)
         ),
     ]
     theirs = [["reported", *[benchmark.NONE] * 4, number(published, 2)]]

@@ -1,7 +1,5 @@
 """Declaration of the chapter overview: data, accuracy and time of a study's classification runs."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from medscale.config.configuration import Config

@@ -1,7 +1,5 @@
 """Figures of a study's data: examples after preprocessing, and the counts of the audit."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

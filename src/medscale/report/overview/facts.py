@@ -1,7 +1,5 @@
 """Facts of the overview: a study's settings, data, accuracies and speedups."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,14 +29,9 @@ def facts(
     """Return the facts of a study; scores are unrounded fractions, an undefined one is null.
 
     Args:
-        name: the study.
-        settings: its section of the configuration.
-        results: result folders, in the order in which runs are shown.
         speedups: times and speedups by run, of ``medscale.measure.scaling.speedups``.
         counts: images by class (rows) and split (columns).
-        audit: the content of audit.json.
         reported: published figures with ours; may be empty.
-        chapters: names of the study's chapters.
     """
     summaries = [result.summary for result in results]
     sections = settings.model_dump(mode="json", include=set(SECTIONS))

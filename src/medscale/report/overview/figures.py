@@ -1,7 +1,5 @@
 """Figures of a study's scores and times, over all its classification runs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

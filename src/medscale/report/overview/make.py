@@ -1,7 +1,5 @@
 """The chapter overview: data, accuracy and time of a study's classification runs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,23 +34,7 @@ def make(
     section: dict[str, Any],
     chapters: Sequence[str],
 ) -> Pages:
-    """Return the chapter's pages.
-
-    Args:
-        study: the study's name.
-        index: index.parquet.
-        audit: audit.csv.
-        counts: audit.json.
-        shards: meta.json of the shards.
-        results: result folders, in the order in which runs are shown.
-        reported: reported.yaml.
-        kind: the module of the dataset kind, an input so that its edit makes the chapter again.
-        section: the study's section of the configuration.
-        chapters: names of the study's chapters.
-
-    Raises:
-        MedscaleError: when an input is missing or damaged, or does not fit the others.
-    """
+    """Return the chapter's pages."""
     settings = Study.model_validate(section)
     runs, images = [read_result(folder) for folder in results], read_index(index)
     pixels, files = Shards.open(Path(shards).parent), read_json(counts)

@@ -1,7 +1,5 @@
 """Tables of a study's data, scores and times, as LaTeX."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -152,8 +150,7 @@ def reported(published: pd.DataFrame) -> str:
         Column("r", "reported", value),
         Column("r", "ours", lambda row: significant(row["ours"])),
         left(
-            "ours of",
-            lambda row: escape(label(row["run"])) if row["run"] != row["meant"] else "",
+            "ours of", lambda row: escape(label(row["run"])) if row["run"] != row["meant"] else ""
         ),
         right(r"speedup\\reported", lambda row: number(row["speedup_reported"], 2)),
         right(r"speedup\\ours", lambda row: number(row["speedup_ours"], 2)),

@@ -1,7 +1,5 @@
 """Figures of profiled runs: time by kind, operators and kernels, memory, roofline."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Folders of profiled runs, read back for figures, tables and facts."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,11 +77,7 @@ class Profiled:
 
 
 def read_profiled(folder: str | Path) -> Profiled:
-    """Read the folder of a profiled run.
-
-    Raises:
-        MedscaleError: when a file of it is missing or damaged.
-    """
+    """Read the folder of a profiled run; MedscaleError when a file of it is missing or damaged."""
     folder = Path(folder)
     about, tables = read_json(folder / "profile.json"), {}
     for name in TABLES:
@@ -99,7 +93,6 @@ def by_name(runs: Sequence[Profiled], what: str, most: int) -> pd.DataFrame:
     """Return the operators or kernels that take most time over all runs, for each run.
 
     Args:
-        runs: the profiled runs.
         what: ``operators`` or ``kernels``.
         most: how many names are returned.
 

@@ -1,7 +1,5 @@
 """Tables of profiled runs: time by kind, operators, memory, attained rates."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,20 +25,14 @@ def kinds(runs: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
         ("threads a process", lambda run: str(run.about["threads"])),
         ("ms a step", lambda run: significant(1e3 * run.numbers.seconds)),
         ("images/s", lambda run: significant(run.images_per_second)),
-        (
-            r"longer under the profiler (\%)",
-            lambda run: number(run.numbers.slowdown, 0, 100),
-        ),
+        (r"longer under the profiler (\%)", lambda run: number(run.numbers.slowdown, 0, 100)),
     ]
     idle = " or ".join(dict.fromkeys(IDLE[run.cuda] for run in runs))
     rules = [1, len(lines) - 1, len(lines) - 1 + len(KINDS)]
     for kind in KINDS:
         lines.append((escape(idle if kind == "idle" else kind) + r" (\%)", _share(kind)))
     lines += [
-        (
-            "communication, hidden or not (ms)",
-            lambda run: significant(1e3 * run.communication_s),
-        ),
+        ("communication, hidden or not (ms)", lambda run: significant(1e3 * run.communication_s)),
         ("what bounds it", lambda run: escape(run.about["bottleneck"]["rule"])),
     ]
     heads = [("r", stacked(_run(run).replace(", ", r",\\", 1))) for run in runs]

@@ -1,7 +1,5 @@
 """Figures of how far a study's results can be trusted, over its runs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The chapter quality: calibration, operating points, subgroups, tests between runs, ensembles."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -27,19 +25,7 @@ def make(
     baseline: str,
     margin: float,
 ) -> Pages:
-    """Return the chapter's pages.
-
-    Args:
-        study: the study's name.
-        index: index.parquet.
-        results: result folders, in the order in which runs are shown.
-        predictions: predictions.parquet of all replicates, in their run folders.
-        baseline: the run that others are compared with.
-        margin: difference in accuracy (points) within which two runs count as equal.
-
-    Raises:
-        MedscaleError: when an input is missing or damaged, or does not fit the others.
-    """
+    """Return the chapter's pages."""
     runs = [read_result(folder) for folder in results]
     place = next(number for number, result in enumerate(runs) if result.name == baseline)
     base = runs[place]

@@ -1,7 +1,5 @@
 """Figures of a detection run: boxes on images, precision against recall."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -27,9 +25,7 @@ def boxes(table: pd.DataFrame, images: Mapping[int, np.ndarray], run: str) -> Fi
     """Draw test images with true and predicted boxes, a panel for each image.
 
     Args:
-        table: boxes.csv.
         images: uint8, shape H,W,3, by id.
-        run: name of the run.
     """
     ids = sorted(set(table["id"]))
     bands, columns = style.grid(len(ids), COLUMNS)
@@ -45,9 +41,7 @@ def precision_recall(points: pd.DataFrame, chosen: Mapping[str, float | None], r
     """Draw precision against recall at IoU 0.5: thick the mean over seeds, thin each seed.
 
     Args:
-        points: pr.csv.
         chosen: recall and precision at the confidence chosen on the validation images.
-        run: name of the run.
     """
     figure = style.new(3.4, 3.6)
     axes = figure.subplots()

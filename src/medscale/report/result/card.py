@@ -1,7 +1,5 @@
 """The model card of a result: what was trained, how well it does, what it must not be used for."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd
@@ -210,7 +208,6 @@ def model_card(summary: dict[str, Any], per_class: pd.DataFrame | None) -> str:
     """Return the card as Markdown.
 
     Args:
-        summary: the content of summary.json.
         per_class: per_class.csv; None for a detection run.
     """
     machine = summary["environment"]

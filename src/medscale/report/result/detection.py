@@ -1,7 +1,5 @@
 """The result folder of a detection run, and the test images that show its boxes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

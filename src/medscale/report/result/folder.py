@@ -1,7 +1,5 @@
 """The result folder of a run: summary, tables, figures and model card, put in place whole."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Grad-CAM of a run: test images predicted right and wrong, and the parts that decided it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Figures of how far a run's probabilities can be trusted: reliability diagram and subgroups."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,10 +29,7 @@ def quality(table: pd.DataFrame, parts: pd.DataFrame, scores: dict[str, Any], ru
     """Draw a run's reliability diagram, the images in each bin, and below them its subgroups.
 
     Args:
-        table: reliability.csv.
-        parts: subgroups.csv.
         scores: metrics of the test images.
-        run: name of the run.
     """
     heights = [3.1, 0.5 + 0.2 * len(parts.drop_duplicates(["by", "part"]))]
     figure = style.new(sum(heights))

@@ -1,7 +1,5 @@
 """Result folders of classification runs, read back for figures, tables and facts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,11 +89,7 @@ class Result:
 
 
 def read_result(folder: str | Path) -> Result:
-    """Read a result folder.
-
-    Raises:
-        MedscaleError: when a file of it is missing or damaged.
-    """
+    """Read a result folder; MedscaleError when a file of it is missing or damaged."""
     folder = Path(folder)
     summary = read_json(folder / "summary.json")
     tables = {field: _read_table(folder / f"{name}.csv") for field, name in FILES.items()}
@@ -148,11 +142,7 @@ def differences(results: Sequence[Result], baseline: str, metric: str = "accurac
 
 
 def check_paired(result: Result, other: Result) -> None:
-    """Refuse results of different test images.
-
-    Raises:
-        MedscaleError: naming both.
-    """
+    """Refuse results of different test images; MedscaleError naming both."""
     if result.summary["bootstrap"]["paired_with"] != other.summary["bootstrap"]["paired_with"]:
         raise MedscaleError(
             f"{result.name} and {other.name} were evaluated on different test images; delete "

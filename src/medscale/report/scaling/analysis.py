@@ -1,7 +1,5 @@
 """A study's scaling analysis: series of runs, and what each run costs until a target accuracy."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,26 +16,17 @@ from medscale.report.reported import times
 
 @dataclass(frozen=True)
 class Analysis:
-    """What the tables, figures and facts of a study's scaling are made from.
+    """What the tables, figures and facts of a study's scaling are made from."""
 
-    Attributes:
-        ours: measured series.
-        published: series of published times.
-        alone: measured runs on several devices without a comparable run on one.
-        published_alone: the same among the published times.
-        cost: a row for each classification run (``scaling.target.costs``); empty where the
-            baseline has no validation accuracy.
-        target: validation accuracy that counts as reached; NaN where there is none.
-        best: runs that no other run beats in both time and money.
-    """
-
-    ours: list[Series]
-    published: list[Series]
-    alone: list[str]
-    published_alone: list[str]
+    ours: list[Series]  # measured series
+    published: list[Series]  # series of published times
+    alone: list[str]  # measured runs on several devices without a comparable run on one
+    published_alone: list[str]  # the same among the published times
+    # a row for each classification run (``scaling.target.costs``); empty where the baseline has no
+    # validation accuracy
     cost: pd.DataFrame
-    target: float
-    best: list[str]
+    target: float  # validation accuracy that counts as reached; NaN where there is none
+    best: list[str]  # runs that no other run beats in both time and money
 
 
 def analyse(
@@ -51,9 +40,6 @@ def analyse(
     """Analyse the scaling of a study.
 
     Args:
-        summaries: summary.json of each run.
-        histories: history.csv of each replicate, by run.
-        reported: the study's published figures.
         baseline: the run whose validation accuracy sets the target.
         share: of the baseline's best validation accuracy that is the target.
         prices: of a device-hour, by backend.

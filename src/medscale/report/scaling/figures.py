@@ -1,7 +1,5 @@
 """Figures of the scaling analysis: speedups with fitted laws, and cost until the target."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

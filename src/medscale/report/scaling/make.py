@@ -1,7 +1,5 @@
 """The chapter scaling: series, fitted laws, cost until a target, recommendations."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,16 +25,6 @@ def make(
     devices: dict[str, dict[str, Any]],
 ) -> Pages:
     """Return the chapter's pages.
-
-    Args:
-        study: the study's name.
-        results: result folders, in the order in which runs are shown.
-        histories: history.csv of all replicates, in their run folders.
-        reported: reported.yaml.
-        baseline: the run whose validation accuracy sets the target.
-        target: share of that accuracy.
-        currency: of the prices.
-        devices: title and price of an hour of each kind of device, by backend.
 
     Raises:
         MedscaleError: when an input is missing or damaged, or a price is missing.

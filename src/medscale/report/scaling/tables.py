@@ -1,7 +1,5 @@
 """Tables of the scaling analysis: speedup by series, fitted laws, cost until the target."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

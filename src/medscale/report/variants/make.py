@@ -1,7 +1,5 @@
 """The chapter variants: a study compared with itself, one setting changed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,17 +30,7 @@ def make(
     sections: dict[str, dict[str, Any]],
     changed: dict[str, bool],
 ) -> Pages:
-    """Return the chapter's pages.
-
-    Args:
-        study: the study's name.
-        results: result folders of the study, then of its variants.
-        sections: title and settings of the study and of each variant.
-        changed: which settings the variants change.
-
-    Raises:
-        MedscaleError: when an input is missing or damaged.
-    """
+    """Return the chapter's pages."""
     runs = [read_result(folder) for folder in results]
     titles = {name: section["title"] for name, section in sections.items()}
     names, rows = _names(study, titles, runs), _rows(sections, runs)
