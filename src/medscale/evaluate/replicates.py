@@ -10,7 +10,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json, sha256
+from medscale.base.files import read_json, read_table, sha256
 from medscale.engine.plan import RunPlan
 
 SPLITS = ("val", "test")
@@ -70,8 +70,8 @@ def read(folder: str | Path) -> Replicate:
         plan=plan,
         timing=read_json(folder / "timing.json"),
         environment=read_json(folder / "environment.json"),
-        history=_table(folder / "history.csv", pd.read_csv),
-        predictions=_table(folder / "predictions.parquet", pd.read_parquet),
+        history=read_table(folder / "history.csv"),
+        predictions=read_table(folder / "predictions.parquet"),
     )
 
 
@@ -83,7 +83,7 @@ def read_index(path: str | Path) -> pd.DataFrame:
     Raises:
         MedscaleError: when it is missing or damaged, or its labels are not categorical.
     """
-    index = _table(Path(path), pd.read_parquet)
+    index = read_table(path)
     if not isinstance(index["label"].dtype, pd.CategoricalDtype):
         raise MedscaleError(
             f"{path}: `label` has no categories, so the order of the classes is unknown; "
@@ -183,12 +183,3 @@ def _same_images(path: Path, split: str, ids: np.ndarray, expected: np.ndarray) 
                 f"{path}: {len(wrong)} images of {split} {problem} (first: id {wrong[0]}); "
                 "train this run again"
             )
-
-
-def _table(path: Path, reader: Any) -> pd.DataFrame:
-    try:
-        return reader(path)
-    except FileNotFoundError:
-        raise MedscaleError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:
-        raise MedscaleError(f"{path} cannot be read ({error}); delete it and run again") from None

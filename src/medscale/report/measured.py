@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json
+from medscale.base.files import read_json, read_table
 from medscale.report import style
 from medscale.report.names import GREY, LOOKS
 from medscale.report.reported import read_reported
@@ -40,22 +39,8 @@ class Measured(NamedTuple):
 
 
 def read(study: str, measured: str, about: str, reported: str) -> Measured:
-    """Read a benchmark.
-
-    Args:
-        measured: the rows, as CSV.
-        about: settings and machine, as JSON.
-
-    Raises:
-        MedscaleError: when a file is missing or damaged.
-    """
-    try:
-        rows = pd.read_csv(measured)
-    except (OSError, ValueError) as error:
-        raise MedscaleError(
-            f"{measured} cannot be read ({error}); delete it and run again"
-        ) from None
-    return Measured(rows, read_json(about), read_reported(reported, study))
+    """Read a benchmark: rows (CSV), settings and machine (JSON), and what was published."""
+    return Measured(read_table(measured), read_json(about), read_reported(reported, study))
 
 
 def processes(count: Any, oversubscribed: bool) -> str:

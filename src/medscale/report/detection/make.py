@@ -9,8 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json
+from medscale.base.files import read_json, read_table
 from medscale.data.shards import Shards
 from medscale.evaluate.boxes import NAMES
 from medscale.measure.scaling import speedups
@@ -61,13 +60,8 @@ def make(study: str, *, results: Sequence[str], shards: str) -> Pages:
 
 
 def _read(folder: Path) -> Detected:
-    summary = read_json(folder / "summary.json")
-    try:
-        table = pd.read_csv(folder / "boxes.csv", dtype={"kind": str}).fillna({"kind": ""})
-    except (OSError, ValueError) as error:
-        raise MedscaleError(
-            f"{folder / 'boxes.csv'} cannot be read ({error}); delete {folder} and run again"
-        ) from None
+    summary, remedy = read_json(folder / "summary.json"), f"delete {folder} and run again"
+    table = read_table(folder / "boxes.csv", remedy, dtype={"kind": str}).fillna({"kind": ""})
     return Detected(summary, table)
 
 

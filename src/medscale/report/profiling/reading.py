@@ -8,8 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json
+from medscale.base.files import read_json, read_table
 from medscale.measure.profiling.bottleneck import Numbers
 from medscale.report.names import label
 
@@ -79,13 +78,8 @@ class Profiled:
 def read_profiled(folder: str | Path) -> Profiled:
     """Read the folder of a profiled run; MedscaleError when a file of it is missing or damaged."""
     folder = Path(folder)
-    about, tables = read_json(folder / "profile.json"), {}
-    for name in TABLES:
-        path = folder / f"{name}.parquet"
-        try:
-            tables[name] = pd.read_parquet(path)
-        except (OSError, ValueError) as error:
-            raise MedscaleError(f"{path} cannot be read ({error}); delete {folder}") from None
+    about, remedy = read_json(folder / "profile.json"), f"delete {folder}"
+    tables = {name: read_table(folder / f"{name}.parquet", remedy) for name in TABLES}
     return Profiled(about["run"], about, **tables)
 
 

@@ -67,7 +67,7 @@ def precision_recall(results: Sequence[Result]) -> Figure:
     figure = style.new(0.6 + 1.85 * bands)
     axes = style.panels(figure, len(results), columns)
     for number, (result, (axis,)) in enumerate(zip(results, axes, strict=True)):
-        draw_curve(axis, result.precision_recall, ("recall", "precision"), {})
+        draw_curve(axis, result.pr, ("recall", "precision"), {})
         area = result.score("auprc")["mean"]
         words = f"AP {area:.3f}" if area is not None else "undefined"
         axis.set_title(f"{title(result.name)}: {words}", size=6.5)

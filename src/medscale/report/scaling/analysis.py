@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.base.errors import MedscaleError
+from medscale.base.files import read_table
 from medscale.engine.plan import is_detector
 from medscale.measure.scaling import Series, gather, point_of, without_one_device
 from medscale.measure.scaling.target import costs, frontier, level
@@ -51,7 +51,8 @@ def analyse(
     ours, published = gather(points), gather(theirs)
     classified = [s for s in summaries if not is_detector(s["model"]["name"])]
     names = [summary["run"]["name"] for summary in classified]
-    by_run = {name: [_read(path) for path in histories[name]] for name in names}
+    remedy = "run the training again"
+    by_run = {name: [read_table(path, remedy) for path in histories[name]] for name in names}
     target = level(by_run[baseline], share) if baseline in by_run else float("nan")
     cost = costs(classified, by_run, target, dict(prices))
     return Analysis(
@@ -63,12 +64,3 @@ def analyse(
         target=target,
         best=list(frontier(cost)),
     )
-
-
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise MedscaleError(
-            f"{path}: a history cannot be read ({error}); run the training again"
-        ) from None
