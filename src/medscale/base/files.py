@@ -95,8 +95,11 @@ def read_table(path: str | Path, remedy: str = "delete it and run again", **opti
         remedy: what to do about a file that cannot be read.
         options: of the function of pandas that reads it.
     """
+    import pandas as pd  # takes a second, which users of the other functions need not wait for
+
+    read: Any = pd.read_csv if Path(path).suffix == ".csv" else pd.read_parquet
     try:
-        return (pd.read_csv if Path(path).suffix == ".csv" else pd.read_parquet)(path, **options)
+        return read(path, **options)
     except (OSError, ValueError) as error:
         raise MedscaleError(f"{path} cannot be read ({error}); {remedy}") from None
 

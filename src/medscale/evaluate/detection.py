@@ -13,7 +13,7 @@ from medscale.base.files import digest
 from medscale.data.boxes import SIDES, relative
 from medscale.evaluate import bootstrap, boxes
 from medscale.evaluate.boxes import Matched
-from medscale.evaluate.evaluation import RESAMPLES, SEED, learning_curves, row
+from medscale.evaluate.evaluation import RESAMPLES, SEED, learning_curves, score_rows
 from medscale.evaluate.replicates import SPLITS, Replicate, digests, read, read_index, same_run
 
 
@@ -163,11 +163,9 @@ def _evaluated(
 
 
 def _scores(values: list[dict[str, np.ndarray]], seeds: list[int], split: str) -> pd.DataFrame:
-    rows = []
-    for name in boxes.NAMES:
-        line = row([float(v[name][0]) for v in values], [v[name][1:] for v in values], seeds)
-        rows.append({"split": split, "metric": name, **line})
-    return pd.DataFrame(rows)
+    points = [{name: float(v[0]) for name, v in of_seed.items()} for of_seed in values]
+    resampled = [{name: v[1:] for name, v in of_seed.items()} for of_seed in values]
+    return score_rows(points, resampled, seeds, split, {name: name for name in boxes.NAMES})
 
 
 def _counts(part: _Split) -> dict[str, int]:

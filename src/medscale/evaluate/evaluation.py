@@ -1,7 +1,7 @@
 """Evaluation of one classification run: metrics over its replicates, and its figures' data."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,22 @@ def row(values: list[float], resampled: list[np.ndarray], seeds: list[int]) -> d
     return line | {f"seed_{seed}_value": value for seed, value in zip(seeds, values, strict=True)}
 
 
+def score_rows(
+    points: Sequence[Mapping[str, float]],
+    resampled: Sequence[Mapping[str, np.ndarray]],
+    seeds: list[int],
+    split: str,
+    names: Mapping[str, str],
+) -> pd.DataFrame:
+    """Return the rows of metrics.csv of a split; ``names``: printed name by metric."""
+    rows = [
+        {"split": split, "metric": printed}
+        | row([p[name] for p in points], [r[name] for r in resampled], seeds)
+        for name, printed in names.items()
+    ]
+    return pd.DataFrame(rows)
+
+
 def learning_curves(replicates: list[Replicate]) -> pd.DataFrame:
     """Return the course of training: ``quantity, epoch, mean, low, high, replicates``.
 
@@ -202,11 +218,8 @@ def _scores(
     predicted: Predicted, resampled: list[bootstrap.Resampled], seeds: list[int], split: str
 ) -> pd.DataFrame:
     points = [metrics.point(predicted.labels, odds) for odds in predicted.probabilities]
-    rows = []
-    for name in metrics.names(predicted.probabilities.shape[2]):
-        values = row([p[name] for p in points], [r.overall[name] for r in resampled], seeds)
-        rows.append({"split": split, "metric": name, **values})
-    return pd.DataFrame(rows)
+    names = {name: name for name in metrics.names(predicted.probabilities.shape[2])}
+    return score_rows(points, [r.overall for r in resampled], seeds, split, names)
 
 
 def _calibrated(calibrated: Predicted, drawn: np.ndarray, seeds: list[int]) -> pd.DataFrame:
@@ -216,12 +229,8 @@ def _calibrated(calibrated: Predicted, drawn: np.ndarray, seeds: list[int]) -> p
     resampled = [
         calibration.resample(labels, odds, groups, drawn) for odds in calibrated.probabilities
     ]
-    rows = [
-        {"split": "test", "metric": f"{name}_calibrated"}
-        | row([p[name] for p in points], [r[name] for r in resampled], seeds)
-        for name in calibration.NAMES
-    ]
-    return pd.DataFrame(rows)
+    names = {name: f"{name}_calibrated" for name in calibration.NAMES}
+    return score_rows(points, resampled, seeds, "test", names)
 
 
 def _reliability(test: Predicted, calibrated: Predicted | None) -> pd.DataFrame:

@@ -63,13 +63,11 @@ def draw_lines(
             rows = part[part[column].notna()].sort_values(count)
             bars = style.errors(*style.column_ends(rows, column))
             x, hollow = rows[count] * 2**shift, rows["oversubscribed"]
-            options: dict[str, Any] = {"color": look.colour, "linestyle": look.line, "capsize": 2}
-            axes.errorbar(x, rows[column], bars, **options)
+            axes.errorbar(x, rows[column], bars, **style.of_look(look, marker="", capsize=2))
             for points, face in ((~hollow, look.colour), (hollow, "white")):
                 values = x[points], rows.loc[points, column]
                 axes.plot(*values, look.marker, color=look.colour, markerfacecolor=face)
-            options = {"color": look.colour, "linestyle": look.line, "label": labels[str(name)]}
-            axes.plot([], [], look.marker, **options)
+            axes.plot([], [], **style.of_look(look, label=labels[str(name)]))
 
 
 def draw_legend(figure: Figure, axes: Axes, table: pd.DataFrame) -> None:

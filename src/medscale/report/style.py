@@ -133,6 +133,11 @@ def score_ends(score: dict[str, Any], scale: float = 1) -> list[float]:
     return [np.nan if score[end] is None else scale * score[end] for end in ("mean", "low", "high")]
 
 
+def of_look(look: Look, **options: Any) -> dict[str, Any]:
+    """Return Matplotlib's options for lines and markers with a look, and further ones."""
+    return {"color": look.colour, "marker": look.marker, "linestyle": look.line} | options
+
+
 def column_ends(table: Any, column: str) -> list[np.ndarray]:
     """Return a column of a table and the ends of its range (columns ``_low`` and ``_high``)."""
     return [table[f"{column}{end}"].to_numpy(float) for end in ("", "_low", "_high")]
@@ -178,11 +183,9 @@ def legend_below(
     figure: Figure, handles: Sequence[Any], labels: Any = None, ncols: int = 4
 ) -> None:
     """Put the figure's legend below all panels."""
-    words = () if labels is None else (labels,)
-    options: dict[str, Any] = {"loc": "outside lower center", "ncols": ncols, "columnspacing": 1.2}
-    figure.legend(handles, *words, **options) if words else figure.legend(
-        handles=handles, **options
-    )
+    names = {} if labels is None else {"labels": labels}
+    place: dict[str, Any] = {"loc": "outside lower center", "ncols": ncols, "columnspacing": 1.2}
+    figure.legend(handles=handles, **names, **place)
 
 
 def bare(axes: Axes) -> None:

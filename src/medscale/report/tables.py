@@ -66,6 +66,11 @@ def interval(score: Row, digits: int, scale: float = 1, prefix: str = "") -> str
     return f"{number(mean, digits, scale)} ({span(low, high, digits, scale)})"
 
 
+def scored(heading: str, metric: str, digits: int, scale: float = 1) -> Column:
+    """Return a column of a metric's mean and interval, from the columns ``<metric>_mean`` etc."""
+    return right(heading, lambda row: interval(row, digits, scale, f"{metric}_"))
+
+
 def around(row: Row, column: str, digits: int, scale: float = 1) -> str:
     """Return a column's value and its interval from the columns ``_low`` and ``_high``."""
     low, high = row[f"{column}_low"], row[f"{column}_high"]

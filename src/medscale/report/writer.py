@@ -74,10 +74,10 @@ def write(chapter: Chapter, pages: Pages, study: str, folder: Path) -> None:
 def _check(chapter: Chapter, pages: Pages) -> None:
     where = f"medscale/report/{chapter.name}"
     for kind, declared, made in (
-        ("figure", list(chapter.figures), list(pages.figures)),
-        ("table", list(chapter.tables), list(pages.tables)),
-        ("document", list(chapter.documents), list(pages.documents)),
-        ("facts", [chapter.facts] if chapter.facts else [], _facts(chapter, pages)),
+        ("figure", chapter.figures, pages.figures),
+        ("table", chapter.tables, pages.tables),
+        ("document", chapter.documents, pages.documents),
+        ("facts", {chapter.facts} - {""}, [] if pages.facts is None else [chapter.facts]),
     ):
         for name in made:
             if name not in declared:
@@ -85,7 +85,3 @@ def _check(chapter: Chapter, pages: Pages) -> None:
         for name in declared:
             if name not in made:
                 raise MedscaleError(f"{where}/chapter.py declares the {kind} {name!r}: make it")
-
-
-def _facts(chapter: Chapter, pages: Pages) -> list[str]:
-    return [] if pages.facts is None else [chapter.facts]

@@ -19,7 +19,7 @@ from medscale.report.names import GREY, label, look
 from medscale.report.result import boxes
 from medscale.report.result.detection import images
 from medscale.report.result.reading import records
-from medscale.report.tables import by_run, interval, left, right, table
+from medscale.report.tables import by_run, left, right, scored, table
 from medscale.report.writer import Pages
 
 SCORES = (
@@ -28,16 +28,8 @@ SCORES = (
     ("precision", "precision"),
     ("recall", "recall"),
 )
-TIMES = (
-    "seconds",
-    "seconds_low",
-    "seconds_high",
-    "speedup",
-    "speedup_low",
-    "speedup_high",
-    "baseline",
-    "note",
-)
+TIMES = [f"{time}{end}" for time in ("seconds", "speedup") for end in ("", "_low", "_high")]
+TIMES += ["baseline", "note"]
 
 
 class Detected(NamedTuple):
@@ -115,12 +107,8 @@ def _scores(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:
 def _table(scores: pd.DataFrame) -> str:
     columns = [
         left("run", by_run()),
-        *[right(heading, _cell(f"{metric}_")) for metric, heading in SCORES],
+        *[scored(heading, metric, 3) for metric, heading in SCORES],
         right(r"s an\\epoch", lambda row: significant(row["seconds"])),
         right("speedup", lambda row: number(row["speedup"], 2)),
     ]
     return table(records(scores), columns)
-
-
-def _cell(prefix: str) -> Any:
-    return lambda row: interval(row, 3, prefix=prefix)

@@ -53,13 +53,7 @@ def _figure(table: pd.DataFrame, labels: dict[str, str], published: float | None
         row[0].set_title(label(run) if len(runs) > 1 else "one image at a time")
     first = axes[0][0]
     for way in ways:
-        look = WAYS[way]
-        options: dict[str, Any] = {
-            "color": look.colour,
-            "linestyle": look.line,
-            "label": labels[way],
-        }
-        first.plot([], [], marker=look.marker, **options)
+        first.plot([], [], **style.of_look(WAYS[way], label=labels[way]))
     if published is not None:
         words = f"reported: {published:g} images/s"
         first.plot([], [], color=GREY, linestyle="--", linewidth=0.8, label=words)
@@ -92,13 +86,8 @@ def _draw_throughput(
 ) -> None:
     """Draw images a second against batch size."""
     for way in ways:
-        part, look = table[table["way"] == way].sort_values("batch"), WAYS[way]
-        ends = style.column_ends(part, "images_per_second")
-        options: dict[str, Any] = {
-            "marker": look.marker,
-            "color": look.colour,
-            "linestyle": look.line,
-        }
+        part = table[table["way"] == way].sort_values("batch")
+        ends, options = style.column_ends(part, "images_per_second"), style.of_look(WAYS[way])
         axes.errorbar(part["batch"], ends[0], style.errors(*ends), capsize=2, **options)
     if published is not None:
         axes.axhline(published, linestyle="--", **style.REFERENCE)

@@ -1,7 +1,5 @@
 """Declaration of the chapter overview: data, accuracy and time of a study's classification runs."""
 
-from typing import Any
-
 from medscale.config.configuration import Config
 from medscale.data.kind import kind_file
 from medscale.report import sources
@@ -21,15 +19,10 @@ def inputs(config: Config, study: str) -> Inputs:
     }
 
 
-def settings(config: Config, study: str) -> dict[str, Any]:
-    """Return the study's section."""
-    return {"section": config.study(study).model_dump(mode="json")}
-
-
 CHAPTER = Chapter(
     "overview",
     inputs,
-    settings,
+    sources.section,
     lists_chapters=True,
     figures={
         "samples": "Images of the study *{study}* after preprocessing and before augmentation. "

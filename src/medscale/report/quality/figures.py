@@ -43,16 +43,9 @@ def calibration(results: Sequence[Result], baseline: Result) -> Figure:
             scores = [result.summary["metrics"]["test"].get(metric + suffix) for result in results]
             rows = [(h, score) for h, score in zip(heights, scores, strict=True) if score]
             ends = [np.array([s[key] for _, s in rows]) for key in ("mean", "low", "high")]
-            axes.errorbar(
-                ends[0],
-                np.array([height for height, _ in rows]) + shift,
-                xerr=style.errors(*ends),
-                fmt=look.marker,
-                color=look.colour,
-                capsize=2,
-                markersize=3.5,
-                label=words,
-            )
+            middles = np.array([height for height, _ in rows]) + shift
+            options = style.of_look(look, linestyle="", capsize=2, markersize=3.5, label=words)
+            axes.errorbar(ends[0], middles, xerr=style.errors(*ends), **options)
         if metric != "ece":
             axes.set_yticks(heights, [])
         axes.set(xlabel=unit)

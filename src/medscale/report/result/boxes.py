@@ -71,13 +71,8 @@ def draw_boxes(axes: Axes, image: np.ndarray, table: pd.DataFrame) -> None:
         if row["kind"] == "predicted":
             options: dict[str, Any] = {"color": colour, "size": 6, "va": "bottom", "zorder": 4}
             confidence = axes.text(*corner, f"{row['confidence']:.2f}", **options)
-            frame: dict[str, Any] = {
-                "facecolor": "black",
-                "edgecolor": "none",
-                "alpha": 0.75,
-                "pad": 0.6,
-            }
-            confidence.set_bbox(frame)
+            frame: dict[str, Any] = {"facecolor": "black", "edgecolor": "none", "alpha": 0.75}
+            confidence.set_bbox(frame | {"pad": 0.6})
 
 
 def draw_legend(figure: Any) -> None:

@@ -10,6 +10,7 @@ from medscale.base.errors import MedscaleError
 from medscale.data.shards import Shards
 from medscale.evaluate.detection import Localization
 from medscale.evaluate.summary import describe, plain
+from medscale.measure.record import spread
 from medscale.report import style
 from medscale.report.result import boxes, figures
 from medscale.report.result.folder import Further, fill, whole_folder
@@ -54,23 +55,15 @@ def write_detection(
 
 def summarise(localization: Localization) -> dict[str, Any]:
     """Return the content of summary.json of a detection run; an undefined value is None."""
-    summary = describe(
-        localization.replicates,
-        localization.counts,
-        localization.scores,
-        localization.resamples,
-        localization.paired_with,
-        localization.inputs,
-    )
-    return plain(summary | {"thresholds": localization.thresholds})
+    return plain(describe(localization) | {"thresholds": localization.thresholds})
 
 
 def sample(localization: Localization, shards: Shards) -> pd.DataFrame:
     """Return the boxes of some test images, evenly spread over the ids, as ``boxes.csv``."""
     ids = np.sort(shards.ids[shards.positions("test")])
     with_boxes = np.isin(ids, localization.true["id"])
-    empty = _spread(ids[~with_boxes], IMAGES // EMPTY_EVERY)
-    chosen = np.sort(np.concatenate([_spread(ids[with_boxes], IMAGES - len(empty)), empty]))
+    empty = spread(ids[~with_boxes], IMAGES // EMPTY_EVERY)
+    chosen = np.sort(np.concatenate([spread(ids[with_boxes], IMAGES - len(empty)), empty]))
     parts = [
         part[part["id"].isin(chosen)].assign(kind=kind)
         for kind, part in (("true", localization.true), ("predicted", localization.predicted))
@@ -95,8 +88,3 @@ def images(shards: Shards, table: pd.DataFrame) -> dict[int, np.ndarray]:
             f"{shards.folder} has no image {ids[positions < 0][0]}; it was made from another index"
         )
     return dict(zip(ids.tolist(), shards.gather(positions), strict=True))
-
-
-def _spread(ids: np.ndarray, count: int) -> np.ndarray:
-    """Return at most ``count`` of the ids, evenly spread."""
-    return ids[np.unique(np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int))]

@@ -116,13 +116,9 @@ def draw_confusion(
     for (row, column), share in np.ndenumerate(shares):
         if not many or (names and share >= 0.5):
             colour = "white" if share > (30 if many else 55) else "black"
-            options: dict[str, Any] = {
-                "ha": "center",
-                "va": "center",
-                "color": colour,
-                "size": size,
-            }
-            axes.text(column, row, f"{share:.0f}", **options)
+            axes.text(
+                column, row, f"{share:.0f}", ha="center", va="center", color=colour, size=size
+            )
     return image
 
 

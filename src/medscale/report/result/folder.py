@@ -55,7 +55,8 @@ def write_result(
             drawings["gradcam"] = gradcam.of_run(gallery, summary)
             write_csv(new / "gradcam.csv", gallery.cases)
             for name in ("heat", "images"):
-                _write_array(new / f"gradcam_{name}.npy", getattr(gallery, name))
+                with atomic(new / f"gradcam_{name}.npy") as path, open(path, "wb") as file:
+                    np.save(file, getattr(gallery, name), allow_pickle=False)
         fill(new, summary, drawings, _tables(evaluation), evaluation.per_class, further)
     return summary
 
@@ -118,11 +119,6 @@ def areas_of(summary: dict[str, Any], per_class: pd.DataFrame, area: str) -> dic
         if key in test and test[key]["mean"] is not None:
             areas[name] = test[key]["mean"]
     return areas
-
-
-def _write_array(path: Path, array: np.ndarray) -> None:
-    with atomic(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, array, allow_pickle=False)
 
 
 @contextmanager

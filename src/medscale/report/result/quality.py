@@ -74,7 +74,7 @@ def draw_reliability(
 
 def draw_subgroups(panels: Sequence[Axes], table: pd.DataFrame) -> None:
     """Draw subgroups.csv, a panel for each metric; the dashed line is that of all images."""
-    judged = table.groupby(["by", "part"])["mean"].transform(_any_defined)
+    judged = table.groupby(["by", "part"])["mean"].transform(lambda values: values.notna().any())
     parts = records(table.assign(judged=judged).drop_duplicates(["by", "part"]))
     words = [
         ("" if part["by"] == "all" else f"{part['by']}: ")
@@ -97,15 +97,7 @@ def draw_subgroups(panels: Sequence[Axes], table: pd.DataFrame) -> None:
         axes.set(xlabel=unit)
 
 
-def _any_defined(values: pd.Series) -> bool:
-    return bool(values.notna().any())
-
-
 def _undefined(axes: Axes, height: float, reason: str) -> None:
-    place: dict[str, Any] = {
-        "transform": axes.get_yaxis_transform(),
-        "ha": "center",
-        "va": "center",
-    }
-    text = axes.text(0.5, height, reason, color=BLACK, size=6, **place)
+    text = axes.text(0.5, height, reason, ha="center", va="center", color=BLACK, size=6)
+    text.set(transform=axes.get_yaxis_transform())
     text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})

@@ -95,13 +95,8 @@ def _panel(axes: Axes, lines: Sequence[Series]) -> None:
         words = family(line.spec.name) + (f" ({LAWS[fit.law]})" if fit is not None else "")
         points = table["devices"] * 2**shift, table["speedup"]  # shifted, so that none is hidden
         bars = style.errors(*style.column_ends(table, "speedup"))
-        options: dict[str, Any] = {
-            "marker": drawn.marker,
-            "linestyle": "",
-            "capsize": 2,
-            "label": words,
-        }
-        axes.errorbar(*points, yerr=bars, color=drawn.colour, **options)
+        options = style.of_look(drawn, linestyle="", capsize=2, label=words)
+        axes.errorbar(*points, yerr=bars, **options)
         if fit is None:
             axes.plot(*points, color=drawn.colour, linewidth=0.5, linestyle=":")
             continue

@@ -10,7 +10,7 @@ from medscale.report import style
 from medscale.report.latex import escape
 from medscale.report.names import LOOKS, label
 from medscale.report.result.reading import Result, read_result, records
-from medscale.report.tables import interval, left, right, table
+from medscale.report.tables import left, right, scored, table
 from medscale.report.variants.facts import facts
 from medscale.report.writer import Pages
 
@@ -101,13 +101,6 @@ def _table(names: Sequence[str], rows: pd.DataFrame) -> str:
         *[left(column, cell(column)) for column in SETTINGS],
         right(r"test\\images", cell("test_images")),
         right(r"repli-\\cates", cell("replicates")),
-        *[
-            right(heading, _score(f"{metric}_", digits, scale))
-            for metric, _, heading, scale, digits in METRICS
-        ],
+        *[scored(heading, metric, digits, scale) for metric, _, heading, scale, digits in METRICS],
     ]
     return table(records(rows.assign(name=names)), columns)
-
-
-def _score(prefix: str, digits: int, scale: float) -> Any:
-    return lambda row: interval(row, digits, scale, prefix)
