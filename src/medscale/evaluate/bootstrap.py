@@ -24,10 +24,8 @@ def draw(groups: int, resamples: int, seed: int) -> np.ndarray:
     """Return how often each patient is drawn in each resample, int64, shape R,G.
 
     Draws whole groups with replacement (Efron & Tibshirani 1993), since the images of one patient
-    are not independent (cluster bootstrap, Field & Welsh 2007).
-
-    Args:
-        seed: seed of the generator; equal seeds give equal resamples.
+    are not independent (cluster bootstrap, Field & Welsh 2007). ``seed``: seed of the generator;
+    equal seeds give equal resamples.
     """
     return np.random.default_rng(seed).multinomial(
         groups, np.full(groups, 1 / groups), size=resamples

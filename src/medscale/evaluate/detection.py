@@ -54,12 +54,9 @@ def localize(
 ) -> Localization:
     """Evaluate the replicates of a detection run on all images of each split, with boxes or not.
 
-    Args:
-        index: path of the study's index.parquet, with the column ``boxes``.
-
-    Raises:
-        MedscaleError: when the folders are not replicates of one run, the predictions do not fit
-            the index, or a split has no true boxes.
+    ``index``: path of the study's index.parquet, with the column ``boxes``. Raises MedscaleError
+    when the folders are not replicates of one run, the predictions do not fit the index, or a split
+    has no true boxes.
     """
     replicates = [read(folder) for folder in folders]
     same_run(replicates)

@@ -78,12 +78,9 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate the replicates of a run.
 
-    Args:
-        settings: operating points and subgroups; None takes the defaults of the section.
-
-    Raises:
-        MedscaleError: when the folders are not replicates of one run, the predictions do not fit
-            the index, or the test split is empty.
+    ``settings``: operating points and subgroups; None takes the defaults of the section. Raises
+    MedscaleError when the folders are not replicates of one run, the predictions do not fit the
+    index, or the test split is empty.
     """
     settings = settings or Evaluate()
     replicates = [read(folder) for folder in folders]

@@ -19,8 +19,7 @@ TOLERANCE = 0.2  # of probabilities: training may have predicted in mixed precis
 def gallery(replicate: Replicate, shards: Shards) -> Gallery:
     """Compute Grad-CAM, on the CPU, of the cases that ``choose`` takes from the test predictions.
 
-    Raises:
-        MedscaleError: when weights, shards and predictions do not belong together.
+    Raises MedscaleError when weights, shards and predictions do not belong together.
     """
     table = replicate.predictions[replicate.predictions["split"] == "test"]
     odds = table.filter(regex=r"^p_\d+$").to_numpy(np.float64)

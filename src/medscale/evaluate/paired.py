@@ -90,10 +90,7 @@ def sign_flips(changes: np.ndarray) -> float:
 
     With changes of +1 and -1 it is McNemar's exact test (1947). All images and replicates of a
     patient form one term. The distribution of the sum is the convolution of one binomial
-    distribution for each size of change.
-
-    Args:
-        changes: of each patient, int64, shape G.
+    distribution for each size of change. ``changes``: of each patient, int64, shape G.
     """
     sizes, counts = np.unique(np.abs(changes[changes != 0]), return_counts=True)
     law = np.ones(1)

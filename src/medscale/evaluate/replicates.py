@@ -55,8 +55,7 @@ class Gallery:
 def read(folder: str | Path) -> Replicate:
     """Read a finished run folder.
 
-    Raises:
-        MedscaleError: when a file is missing or damaged; the message names it.
+    Raises MedscaleError when a file is missing or damaged; the message names it.
     """
     folder = Path(folder)
     try:
@@ -78,10 +77,8 @@ def read(folder: str | Path) -> Replicate:
 def read_index(path: str | Path) -> pd.DataFrame:
     """Read index.parquet: ``id, label, split, group`` and the metadata of each image.
 
-    The order of the categories of ``label`` is the order of the classes.
-
-    Raises:
-        MedscaleError: when it is missing or damaged, or its labels are not categorical.
+    The order of the categories of ``label`` is the order of the classes. Raises MedscaleError when
+    it is missing or damaged, or its labels are not categorical.
     """
     index = read_table(path)
     if not isinstance(index["label"].dtype, pd.CategoricalDtype):
@@ -95,9 +92,8 @@ def read_index(path: str | Path) -> pd.DataFrame:
 def together(replicates: Sequence[Replicate], index: pd.DataFrame, split: str) -> Predicted:
     """Join the replicates' predictions of a split with the index.
 
-    Raises:
-        MedscaleError: when an image is missing, occurs twice, is unknown or has another label than
-            in the index, or when probabilities are not finite or do not sum to 1.
+    Raises MedscaleError when an image is missing, occurs twice, is unknown or has another label
+    than in the index, or when probabilities are not finite or do not sum to 1.
     """
     rows = index[index["split"] == split].sort_values("id")
     ids = rows["id"].to_numpy(np.int64)
@@ -113,8 +109,7 @@ def together(replicates: Sequence[Replicate], index: pd.DataFrame, split: str) -
 def same_run(replicates: Sequence[Replicate]) -> None:
     """Refuse folders that are not replicates of one run, or that have the same seed.
 
-    Raises:
-        MedscaleError: naming the folder that differs.
+    Raises MedscaleError, naming the folder that differs.
     """
     if not replicates:
         raise MedscaleError("there is no run folder to evaluate")

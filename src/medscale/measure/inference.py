@@ -63,10 +63,10 @@ def measure_inference(
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Time each way of running each result on the same test images, in turns.
 
-    Calls go from host memory to host memory: preprocessed uint8 images in, probabilities out.
-    Kinds of rows: ``latency`` of single calls with one image; ``throughput`` of passes over the
-    images in batches; ``decode``, reading, decoding and preprocessing the raw files; and
-    ``decoded``, both, one after the other for each batch.
+    Calls go from host memory to host memory: preprocessed uint8 images in, probabilities out. Kinds
+    of rows: ``latency`` of single calls with one image; ``throughput`` of passes over the images in
+    batches; ``decode``, reading, decoding and preprocessing the raw files; and ``decoded``, both,
+    one after the other for each batch. Raises MedscaleError when an input is missing or damaged.
 
     Args:
         exported: folder of the files ``<run>.<format>.onnx``.
@@ -77,9 +77,6 @@ def measure_inference(
     Returns:
         A row a repetition with the columns ``COLUMNS``; only ``latency`` has percentiles, over the
         calls of a repetition; and, by way or device that is not available, why.
-
-    Raises:
-        MedscaleError: when an input is missing or damaged.
     """
     missing: dict[str, str] = {}
     rows, before = [], torch.get_num_threads()

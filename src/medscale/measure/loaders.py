@@ -25,10 +25,8 @@ Batch = tuple[Tensor, Tensor]
 def changes(augment: Augment) -> list[v2.Transform]:
     """Return the study's augmentation by torchvision, for PIL images and for tensors.
 
-    All classes are changed alike: ``augment.minority`` has no effect here.
-
-    Raises:
-        MedscaleError: for gamma or noise, which torchvision does not have.
+    All classes are changed alike: ``augment.minority`` has no effect here. Raises MedscaleError for
+    gamma or noise, which torchvision does not have.
     """
     if augment.gamma or augment.noise:
         raise MedscaleError(
@@ -67,8 +65,7 @@ def transform(augment: Augment) -> v2.Compose:
 class Photographs(Dataset[Sample]):
     """Raw files as most projects load them: PIL decodes and torchvision augments single images.
 
-    Args:
-        settings: the study's preprocessing; torchvision resizes, the package does the other steps.
+    ``settings``: the study's preprocessing; torchvision resizes, the package does the other steps.
     """
 
     def __init__(
@@ -100,8 +97,7 @@ def resize(image: Image.Image, settings: Preprocess) -> Image.Image:
 class Preprocessed(Dataset[Sample]):
     """The training images of a shard set, augmented one at a time.
 
-    Args:
-        augmenter: from uint8 H,W,C to a float tensor C,H,W; None for torchvision.
+    ``augmenter``: from uint8 H,W,C to a float tensor C,H,W; None for torchvision.
     """
 
     def __init__(

@@ -95,17 +95,15 @@ def measure_loading(
     """Deliver the same training images by each way of loading, on each number of processes.
 
     Nothing uses the batches: the wait for a batch is the time to make it. A process has one thread
-    and one core; more processes than cores share cores (``oversubscribed``). Before the timing,
-    raw files and shards are read once, and processes have finished their imports and delivered
-    ``WARM_UP`` batches each.
+    and one core; more processes than cores share cores (``oversubscribed``). Before the timing, raw
+    files and shards are read once, and processes have finished their imports and delivered
+    ``WARM_UP`` batches each. Raises MedscaleError when inputs are missing, or torchvision has no
+    such augmentation.
 
     Returns:
         A row a repetition with the columns ``COLUMNS``: ``startup_s`` from making the loader to
         the end of the warm-up, ``seconds`` of the slowest process, ``wait_s`` the mean wait for a
         batch.
-
-    Raises:
-        MedscaleError: when inputs are missing, or torchvision has no such augmentation.
     """
     job = choose(index, raw, shards, preprocess, augment, benchmark)
     warm([*job.paths, *sorted(shards.glob("images-*.npy"))])
@@ -151,9 +149,8 @@ def choose(
 ) -> Job:
     """Choose the training images to load: the same number for each process, at most the setting.
 
-    Raises:
-        MedscaleError: when there are fewer training images than processes, or the shards were not
-            made from the index.
+    Raises MedscaleError when there are fewer training images than processes, or the shards were not
+    made from the index.
     """
     table = read_index(index)
     opened = Shards.open(shards)

@@ -50,8 +50,7 @@ def spread(positions: np.ndarray, most: int) -> np.ndarray:
 def warm(files: Sequence[Path]) -> None:
     """Read files once, so that the system's cache holds as many of them as fit.
 
-    Raises:
-        MedscaleError: when one cannot be read.
+    Raises MedscaleError when one cannot be read.
     """
     for file in files:
         try:

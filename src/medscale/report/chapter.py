@@ -15,16 +15,6 @@ Inputs = Mapping[str, str | Path | list[str]]
 TABLE = "A table of the study *{study}* with every digit; the paper prints it rounded."
 
 
-def nothing(config: Config, study: str) -> dict[str, Any]:
-    """Declare no settings."""
-    return {}
-
-
-def always(config: Config, study: str) -> bool:
-    """Declare that each study has the chapter."""
-    return True
-
-
 @dataclass(frozen=True)
 class Chapter:
     """A chapter of a study's report."""
@@ -33,14 +23,16 @@ class Chapter:
     # files by the name of ``make``'s argument; an absolute path is one of the checkout
     inputs: Callable[[Config, str], Inputs]
     # further arguments of ``make``, as JSON can hold them. A change reruns the chapter
-    settings: Callable[[Config, str], Mapping[str, Any]] = nothing
+    settings: Callable[[Config, str], Mapping[str, Any]] = lambda config, study: {}
     # caption by name, in reStructuredText; ``{study}`` is replaced
     figures: Mapping[str, str] = field(default_factory=dict)
     tables: Mapping[str, str] = field(default_factory=dict)  # the same for tables
     documents: Mapping[str, str] = field(default_factory=dict)  # the same for text files, by path
     # name of the JSON file in which the paper finds the chapter's numbers; empty if none
     facts: str = ""
-    present: Callable[[Config, str], bool] = always  # whether a study has the chapter
+    present: Callable[[Config, str], bool] = lambda config, study: (
+        True
+    )  # whether a study has the chapter
     remedy: str = ""  # what to configure so that a study has it
     variants: bool = False  # whether variants of studies have it as well
     spans_studies: bool = False  # whether one chapter is about all studies together

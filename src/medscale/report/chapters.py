@@ -49,24 +49,10 @@ def settings_of(chapter: Chapter, config: Config, study: str) -> dict[str, Any]:
     return settings
 
 
-def figures_of(config: Config, study: str) -> list[str]:
-    """Return the names of a study's figures."""
-    return [name for chapter in chapters_of(config, study) for name in chapter.figures]
-
-
-def tables_of(config: Config, study: str) -> list[str]:
-    """Return the names of a study's tables."""
-    return [name for chapter in chapters_of(config, study) for name in chapter.tables]
-
-
 def refuse_absent(config: Config, study: str, kind: str, name: str) -> None:
     """Refuse a figure or table that a study's report does not have.
 
-    Args:
-        kind: ``figures`` or ``tables``.
-
-    Raises:
-        MedscaleError: saying what to configure.
+    ``kind``: ``figures`` or ``tables``. Raises MedscaleError saying what to configure.
     """
     for chapter in CHAPTERS:
         if name in getattr(chapter, kind) and not chapter.present(config, study):

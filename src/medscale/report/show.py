@@ -22,8 +22,7 @@ POINTS = 10  # operating points that are shown
 def show(folder: str | Path) -> Iterator[str | Table]:
     """Yield lines and tables, for rich, of the result folder of a classification or detection.
 
-    Raises:
-        MedscaleError: when it is no result folder.
+    Raises MedscaleError when it is no result folder.
     """
     folder = Path(folder)
     if not (folder / "summary.json").is_file():

@@ -35,14 +35,13 @@ def write_chapter(
 ) -> None:
     """Make a chapter and write all that it declares.
 
+    Raises MedscaleError when an input is missing or damaged, or when what was made is not what the
+    chapter declares.
+
     Args:
         study: the study's; empty for a chapter about all studies.
         arguments: of the chapter's ``make``: its inputs and settings.
         folder: below which the files are written.
-
-    Raises:
-        MedscaleError: when an input is missing or damaged, or when what was made is not what
-            the chapter declares.
     """
     chapter: Chapter = importlib.import_module(f"medscale.report.{name}.chapter").CHAPTER
     make = importlib.import_module(f"medscale.report.{name}.make").make

@@ -24,8 +24,7 @@ SECONDS = 0.3  # of repetitions; the fastest counts
 def measure(device: torch.device, name: str) -> dict[str, float]:
     """Measure ``flops`` (FLOP/s) and ``bytes`` (bytes/s) with the threads of this process.
 
-    Args:
-        name: number format of the product, of ``FORMATS``.
+    ``name``: number format of the product, of ``FORMATS``.
     """
     allowed = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = name == "tf32"

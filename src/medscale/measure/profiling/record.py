@@ -53,9 +53,8 @@ def profile_run(
 ) -> None:
     """Train a run for the profiled steps only, and write its profiled folder without weights.
 
-    Raises:
-        MedscaleError: when the loss is not finite, memory runs out, or the plan does not fit the
-            shards.
+    Raises MedscaleError when the loss is not finite, memory runs out, or the plan does not fit the
+    shards.
     """
     trainer = assemble(_unsaved(plan), shards, task, out, world, watch, monotonic())
     window = Window(trainer.training, settings, world.device)
@@ -115,13 +114,12 @@ def write(
 ) -> None:
     """Write the tables of all ranks, and profile.json with the bottleneck.
 
+    Raises MedscaleError when no FLOPs were counted, so that there is no roofline.
+
     Args:
         form: number format of convolutions and products, of ``ceilings.FORMATS``.
         ranks: results in the order of the ranks.
         inputs: digests of the inputs, by name.
-
-    Raises:
-        MedscaleError: when no FLOPs were counted, so that there is no roofline.
     """
     each = [_record(rank) for rank in ranks]
     numbers = _numbers(plan, [rank.line for rank in ranks], each)

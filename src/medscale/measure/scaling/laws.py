@@ -75,14 +75,12 @@ def fit(law: Name, devices: Sequence[float], throughput: Sequence[float]) -> Fit
     Intervals are those of the profile likelihood (Bates & Watts 1988, ch. 6): they contain the
     values of all parameter pairs whose sum of squares is at most 1 + F(0.95; 1, N - p) / (N - p)
     times the smallest one. Parameters are searched on a logarithmic grid from 1e-6 to 1, and at 0.
+    Raises MedscaleError for fewer different numbers of devices than the law needs, or values that
+    are not above 0.
 
     Args:
         devices: number of devices of each measurement (a replicate), shape N.
         throughput: measured, in any unit, shape N.
-
-    Raises:
-        MedscaleError: for fewer different numbers of devices than the law needs, or values that
-            are not above 0.
     """
     n, logs = np.asarray(devices, float), np.log(_positive(throughput))
     if len(np.unique(_positive(devices))) < FEWEST[law]:

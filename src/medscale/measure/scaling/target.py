@@ -20,8 +20,7 @@ def level(histories: Sequence[pd.DataFrame], share: float) -> float:
 def seconds_to(history: pd.DataFrame, target: float) -> float:
     """Return the seconds until the end of the first epoch that reaches the target; else NaN.
 
-    Args:
-        history: of a replicate, with columns ``val_accuracy, seconds, validation_s, checkpoint_s``.
+    ``history``: of a replicate, with columns ``val_accuracy, seconds, validation_s, checkpoint_s``.
     """
     reached = np.flatnonzero(history["val_accuracy"].to_numpy() >= target)
     if not len(reached):

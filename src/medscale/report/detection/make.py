@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from medscale.base.files import read_json, read_table
 from medscale.data.shards import Shards
 from medscale.evaluate.boxes import NAMES
-from medscale.measure.scaling import speedups
+from medscale.measure.scaling.speedup import speedups
 from medscale.report import style
 from medscale.report.latex import number, significant
 from medscale.report.names import GREY, label, look

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from medscale.measure.scaling import by_format
+from medscale.measure.scaling.measured import by_format
 from medscale.report import measured as benchmark
 from medscale.report import style
 from medscale.report.latex import escape, number, significant, span
@@ -57,8 +57,7 @@ def _figure(table: pd.DataFrame, labels: dict[str, str]) -> Figure:
 def _table(table: pd.DataFrame, labels: dict[str, str], missing: dict[str, str]) -> str:
     """Return size, throughput and accuracy by run and format.
 
-    Args:
-        missing: devices that were to be measured and are not in the machine.
+    ``missing``: devices that were to be measured and are not in the machine.
     """
 
     def unless_eager(row: dict[str, Any], text: str, eager: str = benchmark.NONE) -> str:

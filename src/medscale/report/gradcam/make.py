@@ -10,8 +10,7 @@ from medscale.report.writer import Pages
 def make(study: str, *, result: str) -> Pages:
     """Return the chapter's figure from the result folder of the baseline.
 
-    Raises:
-        MedscaleError: when the folder has no Grad-CAM.
+    Raises MedscaleError when the folder has no Grad-CAM.
     """
     summary = read_json(Path(result) / "summary.json")
     figure = of_run(read_gallery(Path(result), summary), summary)

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from medscale.measure.scaling import by_inference
+from medscale.measure.scaling.measured import by_inference
 from medscale.report import measured as benchmark
 from medscale.report import style
 from medscale.report.latex import escape, number, significant
@@ -35,8 +35,7 @@ def make(study: str, *, measured: str, about: str, reported: str) -> Pages:
 def _figure(table: pd.DataFrame, labels: dict[str, str], published: float | None) -> Figure:
     """Draw latency of single images and throughput by batch size, a row of panels for each run.
 
-    Args:
-        published: the reported images a second, drawn as a dashed line.
+    ``published``: the reported images a second, drawn as a dashed line.
     """
     runs = list(dict.fromkeys(table["run"]))
     threads = sorted(set(table.loc[table["way"] == "eager", "threads"]))

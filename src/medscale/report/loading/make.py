@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, StrMethodFormatter
 
-from medscale.measure.scaling import by_way
+from medscale.measure.scaling.measured import by_way
 from medscale.report import measured as benchmark
 from medscale.report import style
 from medscale.report.latex import escape, number, significant
@@ -36,8 +36,7 @@ def make(study: str, *, measured: str, about: str, reported: str) -> Pages:
 def _figure(table: pd.DataFrame, labels: dict[str, str], published: float | None) -> Figure:
     """Draw images a second, wait and gain by number of processes, a line for each way.
 
-    Args:
-        published: the reported gain, drawn as a dashed line.
+    ``published``: the reported gain, drawn as a dashed line.
     """
     figure = style.new(2.8)
     panels = dict(zip(UNITS, figure.subplots(1, 3), strict=True))

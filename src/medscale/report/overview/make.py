@@ -11,7 +11,7 @@ from medscale.base.files import read_json
 from medscale.config.sections import Study
 from medscale.data.shards import Shards
 from medscale.evaluate.replicates import read_index
-from medscale.measure.scaling import speedups
+from medscale.measure.scaling.speedup import speedups
 from medscale.report.names import SPLITS
 from medscale.report.overview import data, figures, tables
 from medscale.report.overview.facts import facts
@@ -104,8 +104,7 @@ def _groups(index: pd.DataFrame) -> dict[str, int]:
 def _reasons(path: Path, counts: dict[str, Any], used: int) -> pd.DataFrame:
     """Count files by ``action`` and ``reason`` of audit.csv.
 
-    Raises:
-        MedscaleError: when audit.json counts files that audit.csv and the index do not have.
+    Raises MedscaleError when audit.json counts files that audit.csv and the index do not have.
     """
     lines = pd.read_csv(path, dtype=str, keep_default_na=False)
     excluded = int((lines["action"] == "excluded").sum())

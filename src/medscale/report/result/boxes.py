@@ -24,8 +24,7 @@ KINDS: dict[str, tuple[str, Literal["-", "--"], str]] = {
 def boxes(table: pd.DataFrame, images: Mapping[int, np.ndarray], run: str) -> Figure:
     """Draw test images with true and predicted boxes, a panel for each image.
 
-    Args:
-        images: uint8, shape H,W,3, by id.
+    ``images``: uint8, shape H,W,3, by id.
     """
     ids = sorted(set(table["id"]))
     bands, columns = style.grid(len(ids), COLUMNS)
@@ -40,8 +39,7 @@ def boxes(table: pd.DataFrame, images: Mapping[int, np.ndarray], run: str) -> Fi
 def precision_recall(points: pd.DataFrame, chosen: Mapping[str, float | None], run: str) -> Figure:
     """Draw precision against recall at IoU 0.5: thick the mean over seeds, thin each seed.
 
-    Args:
-        chosen: recall and precision at the confidence chosen on the validation images.
+    ``chosen``: recall and precision at the confidence chosen on the validation images.
     """
     figure = style.new(3.4, 3.6)
     axes = figure.subplots()

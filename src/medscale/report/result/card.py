@@ -20,8 +20,7 @@ TEMPLATE = Path(__file__).with_suffix(".md.j2").read_text(encoding="utf-8").repl
 def model_card(summary: dict[str, Any], per_class: pd.DataFrame | None) -> str:
     """Return the card as Markdown.
 
-    Args:
-        per_class: per_class.csv; None for a detection run.
+    ``per_class``: per_class.csv; None for a detection run.
     """
     machine = summary["environment"]
     return (

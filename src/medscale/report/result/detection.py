@@ -27,10 +27,8 @@ def write_detection(
 
     ``boxes.csv`` has what ``boxes.pdf`` draws: ``id, kind`` (true or predicted), ``x, y, width,
     height`` (shares of the image) and ``confidence`` of the boxes of some test images. An image
-    without any box has a row with an empty kind.
-
-    Raises:
-        MedscaleError: when the folder cannot be written.
+    without any box has a row with an empty kind. Raises MedscaleError when the folder cannot be
+    written.
     """
     summary = summarise(localization)
     run, test = summary["run"]["name"], summary["metrics"]["test"]
@@ -78,8 +76,7 @@ def sample(localization: Localization, shards: Shards) -> pd.DataFrame:
 def images(shards: Shards, table: pd.DataFrame) -> dict[int, np.ndarray]:
     """Return the images (uint8, shape H,W,3) of a boxes.csv by id.
 
-    Raises:
-        MedscaleError: when the shards do not have such an image.
+    Raises MedscaleError when the shards do not have such an image.
     """
     ids = np.unique(table["id"].to_numpy(np.int64))
     positions = pd.Index(shards.ids).get_indexer(ids)

@@ -36,14 +36,13 @@ def write_result(
 ) -> dict[str, Any]:
     """Write the result folder of a classification run and return the content of summary.json.
 
+    Raises MedscaleError when the folder cannot be written.
+
     Args:
         evaluation: scores, curves and tables.
         folder: ``results/<study>/<run>``.
         gallery: images with their Grad-CAM; without it the folder has none.
         further: writes what predicts.
-
-    Raises:
-        MedscaleError: when the folder cannot be written.
     """
     summary = summarise(evaluation)
     summary["gradcam"] = (
@@ -125,8 +124,7 @@ def areas_of(summary: dict[str, Any], per_class: pd.DataFrame, area: str) -> dic
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Yield a new folder that replaces ``folder`` if the block ends without an error.
 
-    Raises:
-        MedscaleError: when the folder cannot be written.
+    Raises MedscaleError when the folder cannot be written.
     """
     temporary = folder.parent / f".{folder.name}.{os.getpid()}"
     try:

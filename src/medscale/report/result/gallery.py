@@ -23,8 +23,7 @@ SHARE = 0.45  # of the heat map in the overlaid picture
 def read_gallery(folder: Path, summary: dict[str, Any]) -> Gallery:
     """Read the gallery of a result folder.
 
-    Raises:
-        MedscaleError: when a file of it is missing or damaged.
+    Raises MedscaleError when a file of it is missing or damaged.
     """
     try:
         text = {"true": str, "predicted": str}

@@ -28,8 +28,7 @@ UNITS = {
 def quality(table: pd.DataFrame, parts: pd.DataFrame, scores: dict[str, Any], run: str) -> Figure:
     """Draw a run's reliability diagram, the images in each bin, and below them its subgroups.
 
-    Args:
-        scores: metrics of the test images.
+    ``scores``: metrics of the test images.
     """
     heights = [3.1, 0.5 + 0.2 * len(parts.drop_duplicates(["by", "part"]))]
     figure = style.new(sum(heights))

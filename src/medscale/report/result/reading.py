@@ -94,13 +94,11 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 def differences(results: Sequence[Result], baseline: str, metric: str = "accuracy") -> pd.DataFrame:
     """Subtract the baseline's value of a metric from each run's, with a paired bootstrap interval.
 
-    Each resample draws the same patients for both runs, so that what both share cancels.
+    Each resample draws the same patients for both runs, so that what both share cancels. Raises
+    MedscaleError when the baseline has no result, or the runs' test images differ.
 
     Returns:
         ``run, mean, low, high`` in percentage points; NaN where the metric is undefined.
-
-    Raises:
-        MedscaleError: when the baseline has no result, or the runs' test images differ.
     """
     by_name = {result.name: result for result in results}
     if baseline not in by_name:

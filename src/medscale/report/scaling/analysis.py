@@ -9,7 +9,7 @@ import pandas as pd
 
 from medscale.base.files import read_table
 from medscale.engine.plan import is_detector
-from medscale.measure.scaling import Series, gather, point_of, without_one_device
+from medscale.measure.scaling.series import Series, gather, point_of, without_one_device
 from medscale.measure.scaling.target import costs, frontier, level
 from medscale.report.reported import times
 
@@ -39,13 +39,12 @@ def analyse(
 ) -> Analysis:
     """Analyse the scaling of a study.
 
+    Raises MedscaleError when a history cannot be read.
+
     Args:
         baseline: the run whose validation accuracy sets the target.
         share: of the baseline's best validation accuracy that is the target.
         prices: of a device-hour, by backend.
-
-    Raises:
-        MedscaleError: when a history cannot be read.
     """
     points, theirs = [point_of(summary) for summary in summaries], times(reported)
     ours, published = gather(points), gather(theirs)

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medscale.measure.scaling import Series
 from medscale.measure.scaling.advice import findings, recommendation, speaker, superlinear, verdict
+from medscale.measure.scaling.series import Series
 from medscale.report.names import family, label
 from medscale.report.scaling.analysis import Analysis
 

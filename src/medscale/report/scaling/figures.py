@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from medscale.measure.scaling import Series
 from medscale.measure.scaling.advice import undecided
+from medscale.measure.scaling.series import Series
 from medscale.report import style
 from medscale.report.names import family, label, look
 from medscale.report.scaling.tables import HOURS, LAWS, power

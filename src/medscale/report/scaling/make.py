@@ -27,8 +27,7 @@ def make(
 ) -> Pages:
     """Return the chapter's pages.
 
-    Raises:
-        MedscaleError: when an input is missing or damaged, or a price is missing.
+    Raises MedscaleError when an input is missing or damaged, or a price is missing.
     """
     summaries = [read_json(Path(folder) / "summary.json") for folder in results]
     backends = {summary["backend"] for summary in summaries}
