@@ -30,9 +30,8 @@ class Chapter:
     documents: Mapping[str, str] = field(default_factory=dict)  # the same for text files, by path
     # name of the JSON file in which the paper finds the chapter's numbers; empty if none
     facts: str = ""
-    present: Callable[[Config, str], bool] = lambda config, study: (
-        True
-    )  # whether a study has the chapter
+    # whether a study has the chapter
+    present: Callable[[Config, str], bool] = lambda config, study: True
     remedy: str = ""  # what to configure so that a study has it
     variants: bool = False  # whether variants of studies have it as well
     spans_studies: bool = False  # whether one chapter is about all studies together
