@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from medscale.base.errors import MedscaleError
@@ -130,30 +130,17 @@ class TorchvisionAugmenter:
         return augmented
 
 
-class Order(Sampler[int]):
-    """Yields ``positions`` in order; workers that persist get another order in each pass."""
-
-    def __init__(self) -> None:
-        self.positions: list[int] = []
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.positions)
-
-
 def by_dataloader(
     data: Dataset[Sample], batch: int, workers: int = 0
 ) -> Callable[[np.ndarray], Iterator[Batch]]:
     """Return a function from positions to their batches, by PyTorch's DataLoader."""
-    order = Order()
+    order: list[int] = []  # read anew in each pass, by workers that persist too
     loader = DataLoader(
         data, batch, sampler=order, num_workers=workers, persistent_workers=workers > 0
     )
 
     def batches(positions: np.ndarray) -> Iterator[Batch]:
-        order.positions = positions.tolist()
+        order[:] = positions.tolist()
         yield from ((images, labels) for images, labels in loader)
 
     return batches

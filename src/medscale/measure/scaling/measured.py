@@ -1,4 +1,7 @@
-"""Speedup, efficiency and throughput of a study's benchmarks, from their repetitions."""
+"""Speedup, efficiency and throughput of a study's benchmarks, from their repetitions.
+
+Each function takes the rows that the benchmark's module in ``medscale.measure`` returns.
+"""
 
 from typing import Any
 

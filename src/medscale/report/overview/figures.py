@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medscale.evaluate.summary import KINDS
-from medscale.report import names as house
+from medscale.report import names as palette
 from medscale.report import style
 from medscale.report.names import family, label, look, title
 from medscale.report.result import figures as of_run
@@ -17,11 +17,11 @@ from medscale.report.result.reading import Result, differences, records
 
 COLUMNS = 5
 KIND_LOOK = {
-    "data": (house.ORANGE, "", "waiting for data"),
-    "compute": (house.BLUE, "", "forward and backward"),
-    "communication": (house.VERMILION, "////", "communication"),
-    "checkpoint": (house.GREEN, "....", "checkpoint"),
-    "validation": (house.SKY, "\\\\\\\\", "validation"),
+    "data": (palette.ORANGE, "", "waiting for data"),
+    "compute": (palette.BLUE, "", "forward and backward"),
+    "communication": (palette.VERMILION, "////", "communication"),
+    "checkpoint": (palette.GREEN, "....", "checkpoint"),
+    "validation": (palette.SKY, "\\\\\\\\", "validation"),
 }
 
 
@@ -38,7 +38,7 @@ def accuracy(results: Sequence[Result], baseline: str) -> Figure:
                 continue
             style.interval(axes, height, style.score_ends(score, scale), look(result.name))
             seeds = [scale * value for value in score["values"] if value is not None]
-            axes.plot(seeds, [height - 0.28] * len(seeds), "|", color=house.BLACK, markersize=3.5)
+            axes.plot(seeds, [height - 0.28] * len(seeds), "|", color=palette.BLACK, markersize=3.5)
             if result.name == baseline:
                 axes.axvline(scale * score["mean"], linestyle="--", **style.REFERENCE)
         axes.set(xlabel=unit)

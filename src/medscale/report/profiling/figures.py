@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from medscale.measure.profiling.kinds import KINDS
-from medscale.report import names as house
+from medscale.report import names as palette
 from medscale.report import style
 from medscale.report.names import GREY, LOOKS, Look
 from medscale.report.profiling.reading import Profiled, by_name, run_name
@@ -20,15 +20,15 @@ from medscale.report.profiling.tables import IDLE
 MOST = 10  # operators or kernels
 STEPS = 3  # of which memory is drawn
 LOOK_OF_KIND = {
-    "convolution": (house.BLUE, ""),
-    "matmul": (house.SKY, "////"),
-    "normalization": (house.GREEN, "\\\\\\\\"),
-    "element-wise": (house.YELLOW, ""),
-    "pooling and reduction": (house.ORANGE, "----"),
-    "memory": (house.PURPLE, "...."),
-    "optimizer": (house.BLACK, ""),
-    "communication": (house.VERMILION, "xxxx"),
-    "data": (house.BROWN, "||||"),
+    "convolution": (palette.BLUE, ""),
+    "matmul": (palette.SKY, "////"),
+    "normalization": (palette.GREEN, "\\\\\\\\"),
+    "element-wise": (palette.YELLOW, ""),
+    "pooling and reduction": (palette.ORANGE, "----"),
+    "memory": (palette.PURPLE, "...."),
+    "optimizer": (palette.BLACK, ""),
+    "communication": (palette.VERMILION, "xxxx"),
+    "data": (palette.BROWN, "||||"),
     "other": ("#BBBBBB", "oo"),
     "idle": ("#FFFFFF", ""),
 }
