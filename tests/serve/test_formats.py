@@ -25,8 +25,7 @@ def test_declarations_are_read_without_onnx_and_pytorch() -> None:
 
 
 def test_each_format_has_a_module_of_its_name_and_a_look_of_its_own() -> None:
-    for module in MODULES:
-        assert module.__name__.rpartition(".")[2] == module.FORMAT.name
+    assert [module.rpartition(".")[2] for module in MODULES] == list(FORMATS)
     assert len(FORMATS) == len(MODULES)
     assert len(set(LOOK.values())) == len(LOOK) <= len(LOOKS)
 

@@ -23,7 +23,7 @@ DARK = 10  # grey levels: darker pixels are background and are not compared
 FINE, COARSE = 0.7, 2.0  # standard deviations of the two Gaussian filters, in pixels
 WINDOW = 37  # pixels a side of the window whose standard deviation normalizes the details
 LEAST_DEVIATION = 0.3  # grey levels: weaker details are noise and are not amplified
-CORRELATION = 0.68  # of the signatures of near-duplicates, at least
+CORRELATION = 0.70  # of the signatures of near-duplicates, at least
 OVERLAP = 0.25  # share of the pixels that must be seen in both images
 RELIEF = (
     0.6  # share of the variance within rows and within columns: stripes have less in one of them

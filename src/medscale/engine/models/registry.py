@@ -1,10 +1,15 @@
-"""Networks by name: this package's own and all of timm's. A new one is listed in ``OWN``."""
+"""Networks by name: this package's own and all of timm's.
+
+A new network is a module in this folder and one line of ``own.MODULES``. The module's
+``NETWORKS`` maps names to classes.
+"""
 
 from __future__ import annotations
 
 import difflib
 import inspect
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +20,13 @@ from torch import nn
 
 from medscale.base.errors import MedscaleError
 from medscale.engine.models.freeze import Block, freeze
-from medscale.engine.models.medical_cnn import MedicalCNN
 from medscale.engine.models.metadata import WithMetadata
-from medscale.engine.models.small import TinyCNN, XrayCNN
+from medscale.engine.models.own import MODULES
 from medscale.engine.plan import Model
 
-# Each is called as network(num_classes, in_channels, **options); options are keyword-only.
+# Each class is called as network(num_classes, in_channels, **options); options are keyword-only.
 OWN: dict[str, Callable[..., nn.Sequential]] = {
-    "medical_cnn": MedicalCNN,
-    "xray_cnn": XrayCNN,
-    "tiny_cnn": TinyCNN,
+    name: import_module(module).NETWORKS[name] for name, module in MODULES.items()
 }
 HUB = "hub"
 # Options of timm.create_model that are refused: they load weights from other places, some of which

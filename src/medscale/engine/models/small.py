@@ -83,3 +83,6 @@ class TinyCNN(nn.Sequential):
                 fc2=nn.Linear(4 * width, num_classes),
             )
         )
+
+
+NETWORKS = {"xray_cnn": XrayCNN, "tiny_cnn": TinyCNN}
