@@ -144,9 +144,7 @@ def evaluate(
         resamples=pd.DataFrame(
             {name: np.mean([r.overall[name] for r in resampled["test"]], axis=0) for name in PAIRED}
         ),
-        paired_with=digest(
-            [test.ids.tolist(), test.groups.tolist(), test.labels.tolist(), resamples, SEED]
-        ),
+        paired_with=pairing(test, resamples),
         inputs=digests(replicates, index),
     )
 
@@ -157,6 +155,11 @@ def draws(predicted: Predicted, resamples: int) -> np.ndarray:
     They are the same for every run of a study, so that runs can be compared in pairs.
     """
     return bootstrap.draw(int(predicted.groups.max()) + 1, resamples, SEED)
+
+
+def pairing(test: Predicted, resamples: int) -> str:
+    """Return the digest of test images, groups and resampling: equal ones can be paired."""
+    return digest([test.ids.tolist(), test.groups.tolist(), test.labels.tolist(), resamples, SEED])
 
 
 def over_seeds(values: Sequence[float], level: float = bootstrap.LEVEL) -> dict[str, float]:

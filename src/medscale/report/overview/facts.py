@@ -12,6 +12,8 @@ from medscale.data.kind import load_kind
 from medscale.engine.run import RunSpec
 from medscale.evaluate.summary import plain
 from medscale.report.names import label
+from medscale.report.overview.linear import Linear
+from medscale.report.overview.linear import facts as linear_facts
 from medscale.report.result.reading import Result, differences, records
 
 SECTIONS = ("split", "preprocess", "augment", "model", "recipe", "detect")
@@ -22,6 +24,7 @@ def facts(
     name: str,
     settings: Study,
     results: Sequence[Result],
+    linear: Linear,
     speedups: pd.DataFrame,
     counts: pd.DataFrame,
     audit: dict[str, Any],
@@ -34,6 +37,7 @@ def facts(
         name: the study.
         settings: its section of the configuration.
         results: result folders, in the order in which runs are shown.
+        linear: the linear reference.
         speedups: times and speedups by run, of ``medscale.measure.scaling.speedups``.
         counts: images by class (rows) and split (columns).
         audit: the content of audit.json.
@@ -67,6 +71,7 @@ def facts(
                 }
                 for result in results
             ],
+            "linear": linear_facts(results, linear),
             "different": _different(results, settings.baseline),
             "collapsed": [label(result.name) for result in results if result.collapsed],
             "hardware": sorted(set(speedups["hardware"])),
