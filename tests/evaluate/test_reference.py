@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from made_runs import make_index, make_run, make_shards, configuration
+from made_runs import configuration, make_index, make_run, make_shards
 from medscale.base.errors import MedscaleError
 from medscale.data.shards import Shards, seal, write_chunk
 from medscale.evaluate.evaluation import evaluate

@@ -82,7 +82,9 @@ def reference(
         "images": {"train": len(fitted), "test": len(test)},
         "majority": {"class": classes[largest], "share": float((codes == largest).mean())},
         "metrics": {
-            "test": {name: _score(points[name], values[name]) for name in metrics.names(len(classes))}
+            "test": {
+                name: _score(points[name], values[name]) for name in metrics.names(len(classes))
+            }
         },
         "paired_with": pairing(predicted, resamples),
     }

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256
 from medscale.engine.plan import RunPlan
+from medscale.engine.resolve import recorded
 
 SPLITS = ("val", "test")
 
@@ -79,11 +80,12 @@ def read(folder: str | Path) -> Replicate:
         raise MedscaleError(
             f"{folder / 'spec.json'} is no plan of a run: {error.errors()[0]['msg']}"
         ) from None
+    environment = read_json(folder / "environment.json")
     return Replicate(
         folder=folder,
-        plan=plan,
+        plan=recorded(plan, environment),
         timing=read_json(folder / "timing.json"),
-        environment=read_json(folder / "environment.json"),
+        environment=environment,
         history=_table(folder / "history.csv", pd.read_csv),
         predictions=_table(folder / "predictions.parquet", pd.read_parquet),
     )

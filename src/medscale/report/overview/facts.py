@@ -9,6 +9,7 @@ import pandas as pd
 
 from medscale.config.sections import Study
 from medscale.data.kind import load_kind
+from medscale.engine.resolve import AUTO
 from medscale.engine.run import RunSpec
 from medscale.evaluate.summary import plain
 from medscale.report.names import label
@@ -46,6 +47,7 @@ def facts(
     """
     summaries = [result.summary for result in results]
     sections = settings.model_dump(mode="json", include=set(SECTIONS))
+    sections |= _decided(settings, results)
     return plain(
         sections
         | {
@@ -84,6 +86,16 @@ def facts(
             "reported": not reported.empty,
         }
     )
+
+
+def _decided(settings: Study, results: Sequence[Result]) -> dict[str, Any]:
+    """Return network and recipe as the baseline was trained, if the study leaves some open."""
+    recipe = settings.recipe
+    is_open = AUTO in (recipe.class_weights, settings.model.options.get("dropout"))
+    if not is_open and recipe.steps is None:
+        return {}
+    summary = next(r.summary for r in results if r.name == settings.baseline)
+    return {"model": summary["model"], "recipe": summary["recipe"]}
 
 
 def _networks(results: Sequence[Result]) -> list[str]:

@@ -57,9 +57,7 @@ def audit(reasons: pd.DataFrame) -> str:
     return table(records(reasons), columns, further=nothing)
 
 
-def results(
-    runs: Sequence[Result], baseline: str, linear: Linear
-) -> tuple[str, pd.DataFrame]:
+def results(runs: Sequence[Result], baseline: str, linear: Linear) -> tuple[str, pd.DataFrame]:
     """Return the scores of each run on the test images and its difference from the baseline.
 
     The last rows are the linear reference and the most frequent class.
