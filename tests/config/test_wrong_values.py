@@ -88,7 +88,7 @@ VALUES = st.recursive(
 
 
 @settings(
-    max_examples=400, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 @given(path=st.sampled_from(PATHS), value=VALUES)
 def test_a_wrong_value_is_one_message_or_a_valid_plan(path, value):
