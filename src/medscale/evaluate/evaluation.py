@@ -124,9 +124,7 @@ def evaluate(
         resamples=pd.DataFrame(
             {name: np.mean([r.overall[name] for r in resampled["test"]], axis=0) for name in PAIRED}
         ),
-        paired_with=digest(
-            [test.ids.tolist(), test.groups.tolist(), test.labels.tolist(), resamples, SEED]
-        ),
+        paired_with=pairing(test, resamples),
         inputs=digests(replicates, index),
     )
 
@@ -139,7 +137,12 @@ def draws(predicted: Predicted, resamples: int) -> np.ndarray:
     return bootstrap.draw(int(predicted.groups.max()) + 1, resamples, SEED)
 
 
-def over_seeds(values: Sequence[float]) -> dict[str, float]:
+def pairing(test: Predicted, resamples: int) -> str:
+    """Return the digest of test images, groups and resampling: equal ones can be paired."""
+    return digest([test.ids.tolist(), test.groups.tolist(), test.labels.tolist(), resamples, SEED])
+
+
+def over_seeds(values: Sequence[float], level: float = bootstrap.LEVEL) -> dict[str, float]:
     """Return mean, standard deviation and Student's t interval of the mean over replicates.
 
     All but the mean are NaN for a single replicate.

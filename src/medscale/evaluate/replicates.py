@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table, sha256
 from medscale.engine.plan import RunPlan
+from medscale.engine.resolve import recorded
 
 SPLITS = ("val", "test")
 
@@ -64,11 +65,12 @@ def read(folder: str | Path) -> Replicate:
         raise MedscaleError(
             f"{folder / 'spec.json'} is no plan of a run: {error.errors()[0]['msg']}"
         ) from None
+    environment = read_json(folder / "environment.json")
     return Replicate(
         folder=folder,
-        plan=plan,
+        plan=recorded(plan, environment),
         timing=read_json(folder / "timing.json"),
-        environment=read_json(folder / "environment.json"),
+        environment=environment,
         history=read_table(folder / "history.csv"),
         predictions=read_table(folder / "predictions.parquet"),
     )

@@ -25,6 +25,11 @@ def shards(study: str, folder: str = "shards") -> str:
     return f"data/{study}/{folder}/meta.json"
 
 
+def reference(study: str) -> str:
+    """Return the path of the scores of a study's linear reference."""
+    return f"measured/{study}/reference.json"
+
+
 def classifications(config: Config, study: str) -> list[str]:
     """Return the result folders of the configured classification runs and of the baseline."""
     settings = config.study(study)

@@ -14,6 +14,7 @@ def inputs(config: Config, study: str) -> Inputs:
         "counts": sources.audit(study),
         "shards": sources.shards(study),
         "results": sources.classifications(config, study),
+        "reference": sources.reference(study),
         "reported": sources.REPORTED,
         "kind": kind_file(config.study(study).source.kind),
     }

@@ -15,6 +15,7 @@ from medscale.measure.scaling.speedup import speedups
 from medscale.report.names import SPLITS
 from medscale.report.overview import data, figures, tables
 from medscale.report.overview.facts import facts
+from medscale.report.overview.linear import read_linear
 from medscale.report.overview.parity import parity
 from medscale.report.reported import compare, read_reported
 from medscale.report.result.reading import Result, read_result, records
@@ -29,6 +30,7 @@ def make(
     counts: str,
     shards: str,
     results: Sequence[str],
+    reference: str,
     reported: str,
     kind: str,
     section: dict[str, Any],
@@ -45,6 +47,7 @@ def make(
     marks = [result.summary["marks"] for result in runs]
     of_data = [marks_of_run | {"stand_in": False} for marks_of_run in marks]
     baseline = next(result for result in runs if result.name == settings.baseline)
+    linear = read_linear(reference)
     steps = parity(runs, baseline.name)
     return Pages(
         marks=marks,
@@ -65,13 +68,13 @@ def make(
                 by_class.reset_index().rename(columns={"label": "class"}),
             ),
             "audit": (tables.audit(reasons), reasons),
-            "results": tables.results(runs, baseline.name),
+            "results": tables.results(runs, baseline.name, linear),
             "parity": (tables.parity(steps), steps),
             "per_class": (tables.per_class(baseline), baseline.per_class),
             "timing": (tables.timing(times), times),
             "reported": (tables.reported(published), published),
         },
-        facts=facts(study, settings, runs, times, by_class, files, published, chapters),
+        facts=facts(study, settings, runs, linear, times, by_class, files, published, chapters),
     )
 
 
