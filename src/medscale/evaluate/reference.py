@@ -4,8 +4,6 @@ A network that does not beat it has learned nothing that needs a network. The re
 the study's own split, so that its scores can be compared with those of the runs in pairs.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import cv2
@@ -33,19 +31,16 @@ def reference(
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Fit the reference of a study and evaluate it on the test split.
 
-    The validation split chooses the strength of regularization by its cross-entropy.
+    The validation split chooses the strength of regularization by its cross-entropy. Raises
+    MedscaleError when no image is in the test split, or training has one class alone.
 
     Args:
-        study: the study's name.
         shards: preprocessed images with their splits.
         index: index.parquet, for the groups that are resampled.
         resamples: number of bootstrap resamples, the same ones as those of the study's runs.
 
     Returns:
         The content of reference.json, and the metrics ``PAIRED`` of each resample.
-
-    Raises:
-        MedscaleError: when no image is in the test split, or training has one class alone.
     """
     test = index[index["split"] == "test"].sort_values("id")
     train = shards.positions("train")

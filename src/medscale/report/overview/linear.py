@@ -1,7 +1,5 @@
 """The linear reference of a study in the report: its scores, and which runs do not beat it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json
+from medscale.base.files import read_json, read_table
 from medscale.evaluate.bootstrap import interval
 from medscale.report.names import label
 from medscale.report.result.reading import Result, records
@@ -32,26 +30,17 @@ class Linear:
 
 
 def read_linear(path: str | Path) -> Linear:
-    """Read reference.json and the reference.csv in its folder.
-
-    Raises:
-        MedscaleError: when one is missing or damaged.
-    """
-    table = Path(path).with_suffix(".csv")
-    try:
-        return Linear(read_json(path), pd.read_csv(table))
-    except (OSError, ValueError) as error:
-        raise MedscaleError(f"{table} cannot be read ({error}); delete it and run again") from None
+    """Read reference.json and reference.csv; MedscaleError when one is missing or damaged."""
+    return Linear(read_json(path), read_table(Path(path).with_suffix(".csv")))
 
 
 def differences(runs: Sequence[Result], linear: Linear) -> pd.DataFrame:
     """Subtract the reference's AUROC from each run's, on the same resamples of the patients.
 
+    Raises MedscaleError when a run was evaluated on other test images than the reference.
+
     Returns:
         ``run, mean, low, high``; NaN where the AUROC is undefined.
-
-    Raises:
-        MedscaleError: when a run was evaluated on other test images than the reference.
     """
     rows = []
     base = linear.score("auroc")["mean"]
