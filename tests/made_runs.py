@@ -14,8 +14,9 @@ from safetensors.numpy import save_file
 from medscale.base.files import read_json, write_csv, write_json, write_parquet
 from medscale.config.configuration import Config, load
 from medscale.config.planning import plan
-from medscale.data.shards import seal, write_chunk
+from medscale.data.shards import Shards, seal, write_chunk
 from medscale.evaluate.evaluation import evaluate
+from medscale.evaluate.reference import reference
 from medscale.report.chapters import CHAPTERS, settings_of
 from medscale.report.result.folder import write_result
 from medscale.report.writer import write_chapter
@@ -242,6 +243,10 @@ def make_study(
     config = configuration(study, runs, **settings)
     index = make_index(folder / "data" / study, classes, images=images)
     make_shards(folder / "data" / study / "shards", index)
+    shards = Shards.open(folder / "data" / study / "shards")
+    summary, resamples = reference(study, shards, index, resamples=100)
+    write_json(folder / "measured" / study / "reference.json", summary)
+    write_csv(folder / "measured" / study / "reference.csv", resamples)
     write_json(folder / f"{study}.resolved.json", config.model_dump(mode="json"))
     made = []
     for number, run in enumerate(runs):

@@ -1,7 +1,5 @@
 """The declaration that the chapters of the four benchmarks share."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Figures of a study's scores and times, over all its classification runs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,29 +9,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medscale.evaluate.summary import KINDS
+from medscale.report import names as palette
 from medscale.report import style
-from medscale.report.names import (
-    BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    SKY,
-    VERMILION,
-    family,
-    label,
-    look,
-    title,
-)
+from medscale.report.names import family, label, look, title
 from medscale.report.result import figures as of_run
 from medscale.report.result.reading import Result, differences, records
 
 COLUMNS = 5
 KIND_LOOK = {
-    "data": (ORANGE, "", "waiting for data"),
-    "compute": (BLUE, "", "forward and backward"),
-    "communication": (VERMILION, "////", "communication"),
-    "checkpoint": (GREEN, "....", "checkpoint"),
-    "validation": (SKY, "\\\\\\\\", "validation"),
+    "data": (palette.ORANGE, "", "waiting for data"),
+    "compute": (palette.BLUE, "", "forward and backward"),
+    "communication": (palette.VERMILION, "////", "communication"),
+    "checkpoint": (palette.GREEN, "....", "checkpoint"),
+    "validation": (palette.SKY, "\\\\\\\\", "validation"),
 }
 
 
@@ -50,7 +38,7 @@ def accuracy(results: Sequence[Result], baseline: str) -> Figure:
                 continue
             style.interval(axes, height, style.score_ends(score, scale), look(result.name))
             seeds = [scale * value for value in score["values"] if value is not None]
-            axes.plot(seeds, [height - 0.28] * len(seeds), "|", color=BLACK, markersize=3.5)
+            axes.plot(seeds, [height - 0.28] * len(seeds), "|", color=palette.BLACK, markersize=3.5)
             if result.name == baseline:
                 axes.axvline(scale * score["mean"], linestyle="--", **style.REFERENCE)
         axes.set(xlabel=unit)
@@ -155,19 +143,14 @@ def time(results: Sequence[Result]) -> Figure:
     for kind in KINDS:
         colour, hatch, words = KIND_LOOK[kind]
         seconds = [r.summary["timing"]["seconds_by_kind"][kind]["mean"] for r in results]
-        options: dict[str, Any] = {
-            "hatch": hatch,
-            "edgecolor": "white",
-            "label": words,
-            "height": 0.7,
-        }
-        axes.barh(heights, seconds, left=start, color=colour, **options)
+        part: dict[str, Any] = {"color": colour, "hatch": hatch, "ec": "white", "label": words}
+        axes.barh(heights, seconds, 0.7, start, **part)
         start += np.array(seconds)
     axes.set_yticks(heights, [label(result.name) for result in results])
     axes.grid(visible=False, axis="y")
     axes.set(xlabel="seconds an epoch (mean without the first)", xlim=(0, None))
-    options = {"ncols": len(KINDS), "columnspacing": 1.2, "handlelength": 1.4}
-    figure.legend(loc="outside upper center", **options)
+    place: dict[str, Any] = {"loc": "outside upper center", "ncols": len(KINDS)}
+    figure.legend(**place, columnspacing=1.2, handlelength=1.4)
     return figure
 
 
@@ -215,16 +198,8 @@ def _families(axes: Axes, part: pd.DataFrame, column: str) -> None:
             serial = f"serial{'_amp' if first['amp'] else ''}_1{first['device']}"
             rows = pd.concat([part[part["run"] == serial], rows])
         rows = rows.sort_values("devices")
-        axes.errorbar(
-            rows["devices"] * 2**shift,
-            rows[column],
-            yerr=style.errors(*style.column_ends(rows, column)),
-            label=words,
-            color=drawn.colour,
-            marker=drawn.marker,
-            linestyle=drawn.line,
-            capsize=2,
-        )
+        x, bars = rows["devices"] * 2**shift, style.errors(*style.column_ends(rows, column))
+        axes.errorbar(x, rows[column], bars, **style.of_look(drawn, label=words, capsize=2))
 
 
 def _devices(kind: str, part: pd.DataFrame) -> str:

@@ -1,7 +1,5 @@
 """Facts of the chapter on quality: what the tests between runs find, and the calibration."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd
@@ -21,7 +19,6 @@ def facts(
     """Return the facts of a study's tests and of its baseline's calibration.
 
     Args:
-        baseline: the baseline's result folder.
         tests: the table tests.csv, a row a comparison with the baseline.
         ensembles: the table ensemble.csv.
         margin: largest difference in accuracy that counts as equal, in percentage points.

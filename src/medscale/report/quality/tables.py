@@ -1,7 +1,5 @@
 """Tables of tests between runs, operating points, confusions and ensembles, as LaTeX."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Figures of a classification run: learning curves, confusion matrix, ROC and precision-recall."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,9 +60,7 @@ def roc(
     """Draw ROC and precision-recall curves: thick the mean over seeds, thin each seed.
 
     Args:
-        roc, pr: roc.csv and pr.csv.
         areas: AUROC and average precision by curve.
-        run: name of the run.
         operating: rows of operating.csv; those of a study with two classes are drawn.
     """
     figure = style.new(3.6, 6.3)
@@ -120,13 +116,9 @@ def draw_confusion(
     for (row, column), share in np.ndenumerate(shares):
         if not many or (names and share >= 0.5):
             colour = "white" if share > (30 if many else 55) else "black"
-            options: dict[str, Any] = {
-                "ha": "center",
-                "va": "center",
-                "color": colour,
-                "size": size,
-            }
-            axes.text(column, row, f"{share:.0f}", **options)
+            axes.text(
+                column, row, f"{share:.0f}", ha="center", va="center", color=colour, size=size
+            )
     return image
 
 
@@ -142,7 +134,6 @@ def draw_curve(
     """Draw the curves of roc.csv or pr.csv; of many classes only their averages.
 
     Args:
-        axes: the panel.
         points: the table; an empty ``seed`` marks the mean over seeds.
         columns: those of the horizontal and the vertical axis.
         areas: area below a curve by its name, for the legend.

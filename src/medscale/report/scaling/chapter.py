@@ -1,7 +1,5 @@
 """Declaration of the chapter scaling: speedup laws, and the cost until a target accuracy."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from medscale.config.configuration import Config
