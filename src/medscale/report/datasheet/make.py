@@ -17,6 +17,7 @@ from medscale.report.datasheet.chapter import PATH
 from medscale.report.latex import escape
 from medscale.report.marks import SYNTHETIC
 from medscale.report.names import SPLITS, SPLITS_IN_WORDS
+from medscale.report.sources import PERSONAL
 from medscale.report.tables import Column, table
 from medscale.report.writer import Pages
 
@@ -36,11 +37,13 @@ NO_METADATA = {  # columns of the index that tell nothing of a patient
     "alike",
     "boxes",
 }
+FOLDERS = "folders"  # a split that a person's own images come with
 DIVIDED = {
     "grouped": "whole patients or groups of near-duplicates are drawn, so that none is on both "
     "sides",
     "random": "images are drawn, without regard to patients",
     "published": "the published one",
+    FOLDERS: "that of the folders or of index.csv",
 }
 TEMPLATE = """\
 # Datasheet: images of the study {{ study }}
@@ -121,9 +124,10 @@ stay as they are.
 
 ## Uses
 
-Research on parallel training, in this study. The images do not represent a population: shares \
-of classes, ages and
-sources are those of what was published. They do not suffice to validate a medical device.
+{{ "This study" if personal else "Research on parallel training, in this study" }}. The images \
+do not represent a population: shares of
+classes, ages and sources are those of {{ "the folder" if personal else "what was published" }}. \
+They do not suffice to validate a medical device.
 
 ## Distribution
 
@@ -133,7 +137,8 @@ sources are those of what was published. They do not suffice to validate a medic
 
 ## Maintenance
 
-The dataset is its publishers'; this study keeps no copy. What these images are is fixed by \
+{{ "The images stay in their folder" if personal else "The dataset is its publishers'" }}; this \
+study keeps no copy. What these images are is fixed by \
 SHA-256: each file's stands
 in `index.parquet`, whose own is `{{ digest }}`.
 """
@@ -174,6 +179,7 @@ def _content(
 ) -> dict[str, Any]:
     """Return the variables of the template."""
     index, split = read_index(index_path), settings.split
+    personal = settings.source.kind == PERSONAL
     download = load_kind(settings.source.kind).download
     shares = [f"{100 * getattr(split, name):g} % {SPLITS_IN_WORDS[name]}" for name in SPLITS]
     described = dataset.model_dump()
@@ -182,6 +188,7 @@ def _content(
         "study": study,
         "title": settings.title,
         "synthetic": settings.source.synthetic,
+        "personal": personal,
         "unknown": f'"{UNKNOWN}"',
         "d": {key: UNKNOWN if value is None else value for key, value in described.items()},
         "problems": dataset.known_problems or [],
@@ -191,7 +198,7 @@ def _content(
         "metadata": {name: _distribution(index[name]) for name in metadata},
         "fetch": command_line(download) if download else None,
         "split": split,
-        "divided": DIVIDED[split.mode],
+        "divided": DIVIDED[FOLDERS if personal and split.mode == "published" else split.mode],
         "shares": ", ".join(shares),
         "preprocess": settings.preprocess,
         "steps": _steps(settings),

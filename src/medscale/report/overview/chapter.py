@@ -18,7 +18,7 @@ def inputs(config: Config, study: str) -> Inputs:
         "counts": sources.audit(study),
         "shards": sources.shards(study),
         "results": sources.classifications(config, study),
-        "reported": sources.REPORTED,
+        "reported": sources.reported(config, study),
         "kind": kind_file(config.study(study).source.kind),
     }
 

@@ -13,6 +13,7 @@ from medscale.engine.run import RunSpec
 from medscale.evaluate.summary import plain
 from medscale.report.names import label
 from medscale.report.result.reading import Result, differences, records
+from medscale.report.sources import PERSONAL
 
 SECTIONS = ("split", "preprocess", "augment", "model", "recipe", "detect")
 SCORE = ("mean", "low", "high")
@@ -49,6 +50,8 @@ def facts(
             "title": settings.title,
             "classes": results[0].classes,
             "dataset": load_kind(settings.source.kind).paper,
+            "personal": settings.source.kind == PERSONAL,
+            "dataset_name": settings.datasheet.name,
             "synthetic": settings.source.synthetic,
             "chapters": list(chapters),
             "files": {key: audit[key] for key in ("found", "used")},
@@ -59,14 +62,7 @@ def facts(
             "seeds": summaries[0]["seeds"],
             "repeated": len(summaries[0]["seeds"]) > 1,
             "baseline": _baseline(results, settings.baseline),
-            "runs": [
-                {
-                    "label": label(result.name),
-                    "stand_in": result.summary["marks"]["stand_in"],
-                    "accuracy": result.score("accuracy")["mean"],
-                }
-                for result in results
-            ],
+            "runs": [_run(result) for result in results],
             "different": _different(results, settings.baseline),
             "collapsed": [label(result.name) for result in results if result.collapsed],
             "hardware": sorted(set(speedups["hardware"])),
@@ -79,6 +75,20 @@ def facts(
             "reported": not reported.empty,
         }
     )
+
+
+def _run(result: Result) -> dict[str, Any]:
+    """Return a run's name in words, what it trained on, and its accuracy."""
+    spec = RunSpec.parse(result.name)
+    return {
+        "label": label(result.name),
+        "strategies": [spec.strategy, *(["mp"] if spec.mp else [])],
+        "device": spec.device,
+        "devices": spec.devices,
+        "amp": spec.amp,
+        "stand_in": result.summary["marks"]["stand_in"],
+        "accuracy": result.score("accuracy")["mean"],
+    }
 
 
 def _networks(results: Sequence[Result]) -> list[str]:

@@ -50,7 +50,7 @@ too{% endif %}.
 
 ## Intended use
 
-Research on parallel training, by people who know how classifiers of images are evaluated. **Not \
+Research, by people who know how classifiers of images are evaluated. **Not \
 a medical device**: it
 has not been validated on patients outside this dataset and must not be used for diagnosis, \
 triage or treatment.
@@ -173,9 +173,8 @@ Intersections of groups of patients were not analysed.
 ## Ethical considerations
 
 {% if s.marks.synthetic %}No person's data went into this model.
-{% else %}The images are of real people, published for research by others. Weights can keep \
-traces of the images that \
-they were trained on: share them under the terms of the dataset. A wrong answer can delay a \
+{% else %}The images are of real people. Weights can keep traces of the images that \
+they were trained on: share them only as far as the terms of the images allow. A wrong answer can delay a \
 diagnosis or cause \
 needless anxiety and treatment.
 {% endif %}

@@ -15,7 +15,7 @@ def inputs(config: Config, study: str) -> Inputs:
     return {
         "results": results,
         "histories": sources.in_replicates(config, study, results, "history.csv"),
-        "reported": sources.REPORTED,
+        "reported": sources.reported(config, study),
     }
 
 
