@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,12 @@ def configuration(
 
 
 def make_index(
-    folder: Path, classes: Sequence[str], images: int = 300, per_group: int = 2, seed: int = 0
+    folder: Path,
+    classes: Sequence[str],
+    images: int = 300,
+    per_group: int = 2,
+    seed: int = 0,
+    metadata: Mapping[str, Sequence[Any]] | None = None,
 ) -> pd.DataFrame:
     """Write index.parquet, audit.csv and audit.json; the last fifth of the patients is test, the one before val."""
     rng = np.random.default_rng(seed)
@@ -61,6 +66,8 @@ def make_index(
     index["label"] = pd.Categorical.from_codes(codes, categories=list(classes), ordered=True)
     index["split"], index["split_published"], index["group"] = split, None, [f"g{g}" for g in group]
     index["width"], index["height"], index["sha256"], index["source"] = 64, 64, "0" * 64, "made"
+    for name, values in (metadata or {}).items():
+        index[name] = [values[i // per_group % len(values)] for i in range(images)]
     write_parquet(folder / "index.parquet", index)
     audit = [
         ("x/1.png", "excluded", "unreadable", ""),
@@ -233,11 +240,12 @@ def make_study(
     runs: Sequence[str],
     *,
     images: int = 240,
+    metadata: Mapping[str, Sequence[Any]] | None = None,
     **settings: Any,
 ) -> list[Path]:
     """Write a study up to its result folders below ``folder``, as the workflow would; the result folders."""
     config = configuration(study, runs, **settings)
-    index = make_index(folder / "data" / study, classes, images=images)
+    index = make_index(folder / "data" / study, classes, images=images, metadata=metadata)
     make_shards(folder / "data" / study / "shards", index)
     write_json(folder / f"{study}.resolved.json", config.model_dump(mode="json"))
     made = []

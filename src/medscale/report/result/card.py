@@ -174,8 +174,8 @@ Intersections of groups of patients were not analysed.
 
 {% if s.marks.synthetic %}No person's data went into this model.
 {% else %}The images are of real people. Weights can keep traces of the images that \
-they were trained on: share them only as far as the terms of the images allow. A wrong answer can delay a \
-diagnosis or cause \
+they were trained on: share them only as far as the terms of the images allow. \
+A wrong answer can delay a diagnosis or cause \
 needless anxiety and treatment.
 {% endif %}
 
