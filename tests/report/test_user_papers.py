@@ -70,7 +70,8 @@ ABSENT = {
         "McNemar", "earlier",
     ),
     "nine": (
-        "on CPUs and GPUs", "mixed precision.", "AMP is", "AMP gain", "mixed precision contain", "repeated with several seeds",
+        "on CPUs and GPUs", "mixed precision.", "AMP is",
+        "AMP gain", "mixed precision contain", "repeated with several seeds",
         "fully sharded data parallel (FSDP)", "replicates (seeds",
     ),
     "seven": ("The index has no age", "trained once", "fully sharded data parallel (FSDP)"),
@@ -78,7 +79,8 @@ ABSENT = {
 PRESENT = {
     "one": (
         "We train one network to classify medical images in one configuration: serial, 1 CPU",
-        "in full precision", "nothing is compared", "the run (serial, 1 CPU) reaches",
+        "in full precision", "nothing is compared", "does not say what parallel training saves",
+        "the run (serial, 1 CPU) reaches",
         "The only strategy of this document is serial training in one process",
         "No run uses several devices: this study says nothing about scaling.",
         "no runs are compared", r"make study CONFIG=\textless file\textgreater",
@@ -87,7 +89,8 @@ PRESENT = {
     "nine": (
         "in one process and in several, on CPUs, in full precision",
         "Each configuration is trained once", "The split is that of the folder.",
-        "The images are a folder that the user gave: Our clinic", "The test set is small", "the 5 classes of the lowest sensitivity",
+        "The images are a folder that the user gave: Our clinic", "The test set is small",
+        "the 5 classes of the lowest sensitivity",
         "How much faster is it than one device", r"make study CONFIG=\textless file\textgreater",
     ),
     "seven": (

@@ -52,7 +52,7 @@ def scope(studies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     ``project`` are the titles of studies of the project, whose experiments others published;
     ``personal`` those of a person's own images. ``parallel`` tells whether any run has several
-    devices, ``compared`` whether any study has more than one run. ``devices`` and ``precisions``
+    devices, ``scaled`` whether any study has such runs and runs on one, ``compared`` whether any study has more than one run. ``devices`` and ``precisions``
     are in words.
     """
     runs = [run for study in studies for run in study["runs"]]
@@ -64,6 +64,9 @@ def scope(studies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "project": [study["title"] for study in studies if study["reported"]],
         "personal": [study["title"] for study in studies if study["personal"]],
         "parallel": any(run["devices"] > 1 for run in runs),
+        "scaled": any(
+            {run["devices"] > 1 for run in study["runs"]} == {False, True} for study in studies
+        ),
         "compared": any(len(study["runs"]) > 1 for study in studies),
         "strategies": [name for name in STRATEGIES if name in strategies],
         "devices": list(dict.fromkeys(names.get(kind, STAND_IN) for kind in kinds)),
