@@ -50,10 +50,11 @@ def read_facts(paths: Sequence[Path], provenance: Path) -> dict[str, Any]:
 def scope(studies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what the studies together have and lack, for sentences about all of them.
 
-    ``project`` are the titles of studies of the project, whose experiments others published;
+    ``project`` are titles of the project's own studies, whose experiments others published;
     ``personal`` those of a person's own images. ``parallel`` tells whether any run has several
-    devices, ``scaled`` whether any study has such runs and runs on one, ``compared`` whether any study has more than one run. ``devices`` and ``precisions``
-    are in words.
+    devices, ``scaled`` whether any study has such runs as well as runs on one device, ``compared``
+    whether any study has more than one run. ``leaking`` are titles of studies with another split
+    as a variant. ``devices`` and ``precisions`` are in words.
     """
     runs = [run for study in studies for run in study["runs"]]
     kinds = [(run["device"], run["stand_in"]) for run in runs]
