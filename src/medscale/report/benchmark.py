@@ -14,7 +14,7 @@ def inputs(name: str, config: Config, study: str) -> Inputs:
     return {
         "measured": f"{measured}.csv",
         "about": f"{measured}.json",
-        "reported": sources.REPORTED,
+        "reported": sources.reported(config, study),
     }
 
 

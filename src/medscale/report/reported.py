@@ -41,11 +41,17 @@ UNITS = {  # quantity and unit by key
 }
 
 
-def read_reported(path: str | Path, study: str) -> dict[str, Any]:
+def read_reported(path: str | Path | list[str], study: str) -> dict[str, Any]:
     """Return a study's published figures; empty when none were published.
+
+    Args:
+        path: reported.yaml; an empty list for a person's own images (``sources.reported``).
+        study: the study's name.
 
     Raises MedscaleError when the file is missing or not YAML.
     """
+    if isinstance(path, list):
+        return {}
     try:
         tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:

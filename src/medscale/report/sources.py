@@ -8,6 +8,7 @@ from medscale.base.code import ROOT
 from medscale.config.configuration import Config
 
 REPORTED = ROOT / "reported.yaml"
+PERSONAL = "folder"  # dataset kind of a person's own images
 
 
 def index(study: str) -> str:
@@ -28,6 +29,14 @@ def shards(study: str, folder: str = "shards") -> str:
 def reference(study: str) -> str:
     """Return the path of the scores of a study's linear reference."""
     return f"measured/{study}/reference.json"
+
+
+def reported(config: Config, study: str) -> Path | list[str]:
+    """Return the file of published figures; nothing for a person's own images, which have none.
+
+    A person's study can have the name of one in that file, when it changes a study of config.yaml.
+    """
+    return [] if config.study(study).source.kind == PERSONAL else REPORTED
 
 
 def classifications(config: Config, study: str) -> list[str]:

@@ -16,6 +16,7 @@ from medscale.report.datasheet.chapter import PATH
 from medscale.report.latex import escape
 from medscale.report.marks import SYNTHETIC
 from medscale.report.names import SPLITS, SPLITS_IN_WORDS
+from medscale.report.sources import PERSONAL
 from medscale.report.tables import Column, table
 from medscale.report.writer import Pages
 
@@ -24,11 +25,13 @@ FREQUENT = 6  # values of a column of text that the datasheet lists
 # Columns of the index that tell nothing of a patient.
 NO_METADATA = {"id", "path", "label", "split", "split_published", "group", "width", "height"}
 NO_METADATA |= {"sha256", "source", "alike", "boxes"}
+FOLDERS = "folders"  # a split that a person's own images come with
 DIVIDED = {
     "grouped": "whole patients or groups of near-duplicates are drawn, so that none is on both "
     "sides",
     "random": "images are drawn, without regard to patients",
     "published": "the published one",
+    FOLDERS: "that of the folders or of index.csv",
 }
 # A backslash at the end of a line joins it with the next one.
 TEMPLATE = Path(__file__).with_suffix(".md.j2").read_text(encoding="utf-8").replace("\\\n", "")
@@ -58,6 +61,7 @@ def _content(
 ) -> dict[str, Any]:
     """Return the variables of the template."""
     index, split = read_index(index_path), settings.split
+    personal = settings.source.kind == PERSONAL
     download = load_kind(settings.source.kind).download
     shares = [f"{100 * getattr(split, name):g} % {SPLITS_IN_WORDS[name]}" for name in SPLITS]
     described = dataset.model_dump()
@@ -66,6 +70,7 @@ def _content(
         "study": study,
         "title": settings.title,
         "synthetic": settings.source.synthetic,
+        "personal": personal,
         "unknown": f'"{UNKNOWN}"',
         "d": {key: UNKNOWN if value is None else value for key, value in described.items()},
         "problems": dataset.known_problems or [],
@@ -75,7 +80,7 @@ def _content(
         "metadata": {name: _distribution(index[name]) for name in metadata},
         "fetch": command_line(download) if download else None,
         "split": split,
-        "divided": DIVIDED[split.mode],
+        "divided": DIVIDED[FOLDERS if personal and split.mode == "published" else split.mode],
         "shares": ", ".join(shares),
         "preprocess": settings.preprocess,
         "steps": _steps(settings),

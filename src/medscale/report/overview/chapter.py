@@ -15,7 +15,7 @@ def inputs(config: Config, study: str) -> Inputs:
         "shards": sources.shards(study),
         "results": sources.classifications(config, study),
         "reference": sources.reference(study),
-        "reported": sources.REPORTED,
+        "reported": sources.reported(config, study),
         "kind": kind_file(config.study(study).source.kind),
     }
 

@@ -14,6 +14,7 @@ from medscale.report.names import label
 from medscale.report.overview.linear import Linear
 from medscale.report.overview.linear import facts as linear_facts
 from medscale.report.result.reading import Result, differences, records
+from medscale.report.sources import PERSONAL
 
 SECTIONS = ("split", "preprocess", "augment", "model", "recipe", "detect")
 SCORE = ("mean", "low", "high")
@@ -48,6 +49,8 @@ def facts(
             "title": settings.title,
             "classes": results[0].classes,
             "dataset": load_kind(settings.source.kind).paper,
+            "personal": settings.source.kind == PERSONAL,
+            "dataset_name": settings.datasheet.name,
             "synthetic": settings.source.synthetic,
             "chapters": list(chapters),
             "files": {key: audit[key] for key in ("found", "used")},
@@ -58,14 +61,7 @@ def facts(
             "seeds": summaries[0]["seeds"],
             "repeated": len(summaries[0]["seeds"]) > 1,
             "baseline": _baseline(results, settings.baseline),
-            "runs": [
-                {
-                    "label": label(result.name),
-                    "stand_in": result.summary["marks"]["stand_in"],
-                    "accuracy": result.score("accuracy")["mean"],
-                }
-                for result in results
-            ],
+            "runs": [_run(result) for result in results],
             "linear": linear_facts(results, linear),
             "different": _different(results, settings.baseline),
             "collapsed": [label(result.name) for result in results if result.collapsed],
@@ -89,6 +85,20 @@ def _decided(settings: Study, results: Sequence[Result]) -> dict[str, Any]:
         return {}
     summary = next(r.summary for r in results if r.name == settings.baseline)
     return {"model": summary["model"], "recipe": summary["recipe"]}
+
+
+def _run(result: Result) -> dict[str, Any]:
+    """Return a run's name in words, what it trained on, and its accuracy."""
+    spec = RunSpec.parse(result.name)
+    return {
+        "label": label(result.name),
+        "strategies": [spec.strategy, *(["mp"] if spec.mp else [])],
+        "device": spec.device,
+        "devices": spec.devices,
+        "amp": spec.amp,
+        "stand_in": result.summary["marks"]["stand_in"],
+        "accuracy": result.score("accuracy")["mean"],
+    }
 
 
 def _networks(results: Sequence[Result]) -> list[str]:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
 from medscale.report.names import label
+from medscale.report.quality.tables import shown_classes
 from medscale.report.result.reading import Result
 
 READINGS = {"equal": SAME, "apart_within": APART_WITHIN, "apart": APART, "undecided": OPEN}
@@ -40,4 +41,5 @@ def facts(
         "interval_alone": labels(apart & ~accuracy),
         "subgroups": [by for by in dict.fromkeys(baseline.subgroups["by"]) if by != "all"],
         "ensembles": not ensembles.empty,
+        "operating_classes": len(shown_classes(baseline.operating)),
     }

@@ -33,7 +33,7 @@ def calibration(results: Sequence[Result], baseline: Result) -> Figure:
     figure = style.new(max(2.6, 1.2 + 0.22 * len(results)))
     left, *right = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
     draw_reliability(left, baseline.reliability, baseline.summary["metrics"]["test"], errors=False)
-    name = f"baseline: {label(baseline.name)}"
+    name = ("baseline: " if len(results) > 1 else "") + label(baseline.name)
     left.set(xlabel="confidence", ylabel="accuracy", title=name, xlim=(0, 1.02))
     for axes, (metric, unit) in zip(right, ERRORS.items(), strict=True):
         names = [label(result.name) for result in results]

@@ -97,12 +97,24 @@ def draw_curves(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
 
 
 def draw_confusion(
-    axes: Axes, counts: np.ndarray, classes: list[str], *, names: bool = True
+    axes: Axes,
+    counts: np.ndarray,
+    classes: list[str],
+    *,
+    names: bool = True,
+    digits: float | None = None,
 ) -> AxesImage:
     """Draw a row-normalised matrix with its numbers; return the image for a colour bar.
 
     With many classes the colours show square roots, so that rare confusions are visible, and
     numbers begin at 0.5 %.
+
+    Args:
+        axes: the panel.
+        counts: images, a row for each true class and a column for each predicted one.
+        classes: names of the classes.
+        names: whether both axes name the classes.
+        digits: size of the numbers in points, 0 for none; by default it suits the classes.
     """
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     many = len(classes) > MANY
@@ -111,10 +123,11 @@ def draw_confusion(
     ticks = range(len(classes)) if names else []
     words = [style.shorten(name, 18) for name in classes] if names else []
     tick_size, size = (5, 4) if len(classes) > 15 else (7, 7)
+    size = size if digits is None else digits
     axes.set_xticks(ticks, words, rotation=90 if len(classes) > 3 else 0, fontsize=tick_size)
     axes.set_yticks(ticks, words, fontsize=tick_size)
     for (row, column), share in np.ndenumerate(shares):
-        if not many or (names and share >= 0.5):
+        if size and (not many or share >= 0.5):
             colour = "white" if share > (30 if many else 55) else "black"
             axes.text(
                 column, row, f"{share:.0f}", ha="center", va="center", color=colour, size=size

@@ -23,8 +23,9 @@ def speedups(ours: Sequence[Series], published: Sequence[Series]) -> Figure:
 
     Each source (ours, published) and kind of device has a panel.
     """
+    both = bool(ours and published)
     panels = {
-        f"{source}: {kind.upper()}": lines
+        (f"{source}: " if both or source == "published" else "") + kind.upper(): lines
         for source, several in (("ours", ours), ("published", published))
         for kind in ("cpu", "gpu")
         if (lines := [line for line in several if line.spec.device == kind])
