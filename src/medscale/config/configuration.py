@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from medscale.base.errors import MedscaleError
+from medscale.base.files import expanded
 from medscale.base.section import Strict
 from medscale.config.sections import Study
 from medscale.data.kind import check_kind
@@ -41,6 +42,11 @@ class Config(Strict):
     )
     cost: Cost = Cost()
     studies: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")], Study] = Field(min_length=1)
+
+    @field_validator("workdir")
+    @classmethod
+    def _home_folder(cls, path: Path) -> Path:
+        return expanded(path)
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

@@ -119,11 +119,12 @@ def clean(
     unreadable = rows["_reason"].notna()
     faults = rows.assign(reason=rows["_reason"], detail=rows["_detail"])[unreadable]
     rows = rows[~unreadable].drop(columns=["_reason", "_detail"])
-    labels = rows.groupby("sha256")["label"].transform("nunique")
-    conflicts = _same_bytes(rows, rows[labels > 1], CONFLICT)
-    rows = rows[labels == 1]
+    # Images with conflicting labels take part in the search: they can join others to a group.
     rows = rows.assign(alike=_similarity(rows, near_duplicates)).drop(columns="_signature")
     rows = grouped(rows)
+    labels = rows.groupby("sha256")["label"].transform("nunique")
+    conflicts = _conflicts(rows, labels > 1)
+    rows = rows[labels == 1]
     repeated = rows.duplicated(["sha256", "split_published"] if published else ["sha256"])
     copies = _same_bytes(rows[~repeated], rows[repeated], DUPLICATE)
     audit = pd.concat([audit_rows(faults, EXCLUDED), conflicts, copies], ignore_index=True)
@@ -218,6 +219,27 @@ def leaks(rows: pd.DataFrame, column: str, reason: str) -> pd.DataFrame:
     splits = pairs.groupby("group")[column].agg(", ".join)
     detail = leaked["group"] + " stands in " + leaked["group"].map(splits)
     return audit_rows(leaked.assign(reason=reason, detail=detail), KEPT)
+
+
+def _conflicts(rows: pd.DataFrame, is_conflict: pd.Series) -> pd.DataFrame:
+    """Return audit rows of images with conflicting labels.
+
+    The detail names a similar image in another published split, unless that of equal bytes is in
+    another one already.
+    """
+    conflicts = rows[is_conflict]
+    table = _same_bytes(rows, conflicts, CONFLICT)
+    published = rows[rows["split_published"].notna() & rows["alike"].isin(conflicts["alike"])]
+    by_cluster = {number: cluster for number, cluster in published.groupby("alike")}
+    details = []
+    for row, detail in zip(conflicts.itertuples(), table["detail"], strict=True):
+        cluster = by_cluster.get(row.alike)
+        if cluster is not None and row.split_published and LEAK_PUBLISHED not in detail:
+            others = cluster[cluster["split_published"] != row.split_published]
+            for path, split in others[["path", "split_published"]].head(1).itertuples(index=False):
+                detail += f"; looks like {path}: {LEAK_PUBLISHED} ({split}, {row.split_published})"
+        details.append(detail)
+    return table.assign(detail=details)
 
 
 def _same_bytes(kept: pd.DataFrame, left_out: pd.DataFrame, reason: str) -> pd.DataFrame:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from medscale.base.files import expanded
 from medscale.base.section import Strict
 
 
@@ -29,6 +30,17 @@ class Source(Strict):
         description="of a file of several frames or pages; all: each is an image of one patient",
     )
     options: dict[str, Any] = Field({}, description="options of the kind, or of its generator")
+    patient: str | None = Field(
+        None,
+        min_length=1,
+        description="kind folder: the column of index.csv that names patients, or a regular "
+        "expression for them in the images' names (in their paths, if it contains /)",
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _home_folder(cls, path: Path | None) -> Path | None:
+        return path and expanded(path)
 
     @model_validator(mode="after")
     def _generated_in_place(self) -> Source:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import digest
+from medscale.data import patients
 from medscale.data.boxes import SIDES, relative
 from medscale.evaluate import bootstrap, boxes
 from medscale.evaluate.boxes import Matched
@@ -26,6 +27,7 @@ class Localization:
     Attributes:
         replicates: the run folders.
         counts: by split, the numbers of images, groups, true boxes, and images with a box.
+        patients: whether the patients of the images are known (``medscale.data.patients``).
         thresholds: by seed, the smallest confidence of a box that counts; chosen by the score of
             the challenge on the validation split.
         scores: metrics as ``Evaluation.scores``, for ``boxes.NAMES``.
@@ -41,6 +43,7 @@ class Localization:
 
     replicates: list[Replicate]
     counts: dict[str, dict[str, int]]
+    patients: patients.State
     thresholds: list[float]
     scores: pd.DataFrame
     curves: pd.DataFrame
@@ -97,6 +100,7 @@ def localize(
     return Localization(
         replicates=replicates,
         counts={split: _counts(part) for split, part in parts.items()},
+        patients=patients.state(table.get(patients.PATIENT)),
         thresholds=thresholds,
         scores=pd.concat(
             [_scores(values[split], seeds, split) for split in SPLITS], ignore_index=True
