@@ -144,9 +144,7 @@ def test_val_and_test_that_are_train_again(tmp_path: Path) -> None:
     assert summary["counts_published"]["normal"] == {"train": 12, "val": 6, "test": 6}
     assert index["sha256"].is_unique
 
-    index, left_out, summary = index_of(
-        root, "smdg", mode="published", near_duplicates=False
-    )
+    index, left_out, summary = index_of(root, "smdg", mode="published", near_duplicates=False)
     assert summary["used"] == 48
     assert summary["unique"] == 24
     assert summary["kept_by_reason"] == {"leak between splits": 48}
@@ -272,7 +270,10 @@ def test_images_that_look_alike_share_a_group_and_are_told(tmp_path: Path) -> No
     assert summary["near_duplicates"] == {
         "clusters": 1, "images": 3, "largest": 3, "of_several_labels": 0, "of_several_patients": 0,
     }  # fmt: skip
-    assert summary["notes"] == [NOT_KNOWN, "3 images look like another (clusters: 1, the largest of 3)."]
+    assert summary["notes"] == [
+        NOT_KNOWN,
+        "3 images look like another (clusters: 1, the largest of 3).",
+    ]
     assert summary["groups"] == 24
     index, left_out, summary = index_of(root, near_duplicates=False)
     assert index["group"].nunique() == 26

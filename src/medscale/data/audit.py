@@ -230,14 +230,17 @@ def _conflicts(rows: pd.DataFrame, is_conflict: pd.Series) -> pd.DataFrame:
     conflicts = rows[is_conflict]
     table = _same_bytes(rows, conflicts, CONFLICT)
     published = rows[rows["split_published"].notna() & rows["alike"].isin(conflicts["alike"])]
-    by_cluster = {number: cluster for number, cluster in published.groupby("alike")}
-    details = []
-    for row, detail in zip(conflicts.itertuples(), table["detail"], strict=True):
-        cluster = by_cluster.get(row.alike)
-        if cluster is not None and row.split_published and LEAK_PUBLISHED not in detail:
-            others = cluster[cluster["split_published"] != row.split_published]
-            for path, split in others[["path", "split_published"]].head(1).itertuples(index=False):
-                detail += f"; looks like {path}: {LEAK_PUBLISHED} ({split}, {row.split_published})"
+    columns = ["alike", "path", "split_published"]
+    by_cluster: dict[int, list[tuple[str, str]]] = {}
+    for number, path, split in published[columns].itertuples(index=False, name=None):
+        by_cluster.setdefault(number, []).append((path, split))
+    details: list[str] = []
+    for number, _, split in conflicts[columns].itertuples(index=False, name=None):
+        detail = table["detail"].iloc[len(details)]
+        others = [pair for pair in by_cluster.get(number, []) if split and pair[1] != split]
+        if others and LEAK_PUBLISHED not in detail:
+            path, other = others[0]
+            detail += f"; looks like {path}: {LEAK_PUBLISHED} ({other}, {split})"
         details.append(detail)
     return table.assign(detail=details)
 

@@ -1,4 +1,4 @@
-"""The patients of a study's images: their column or pattern, missing values, and how many are known.
+"""The patients of a study's images: their column or pattern, and how many are known.
 
 Images of one patient must not stand on both sides of a split. A column that looks like a patient's
 is therefore used or refused, and a study whose patients are not known says so everywhere.
@@ -30,7 +30,7 @@ NO_NAME = MISSING | frozenset(("unknown", "unk", "?", "-", "--", "."))
 
 _IDENTIFIER = r"(?:ids?|no|nos|nr|nb|num|number|identifier|code|key|name|uid|uuid|hash|idx|nummer)"
 _PREFIX = r"(?:anon|anonymi[sz]ed|deidentified|deid|pseudo|study|the|id|dicom)?"
-_PERSON = rf"(?:patient|patients|patienten|subject|subjects|person|participant|individual|proband)"
+_PERSON = r"(?:patient|patients|patienten|subject|subjects|person|participant|individual|proband)"
 # Normalized column names (``_normalized``) that name a patient.
 PERSONS = re.compile(
     rf"{_PREFIX}(?:{_PERSON}|(?:pat|pt){_IDENTIFIER}|pid|mrn)|[a-z0-9]*{_PERSON}{_IDENTIFIER}"
@@ -134,10 +134,11 @@ def note_on_prefixes(paths: Iterable[str]) -> list[str]:
 
 def state(patients: Iterable[Any] | None) -> State:
     """Return whether the patients of the images are known; None is a table without patients."""
-    is_known = [] if patients is None else pd.notna(pd.Series(list(patients), dtype=object))
-    if not any(is_known):
+    names = [] if patients is None else list(patients)
+    known = sum(not pd.isna(name) for name in names)
+    if not known:
         return NOT_KNOWN
-    return KNOWN if all(is_known) else PARTLY
+    return KNOWN if known == len(names) else PARTLY
 
 
 def summary(names: pd.Series, origin: str | None) -> dict[str, Any]:

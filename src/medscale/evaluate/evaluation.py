@@ -128,9 +128,7 @@ def evaluate(
     }
     temperatures = [calibration.temperature(val.labels, odds) for odds in val.probabilities]
     calibrated = _tempered(test, temperatures)
-    scores = [
-        _scores(predicted[s], r, seeds, s, takes_part.get(s)) for s, r in resampled.items()
-    ]
+    scores = [_scores(predicted[s], r, seeds, s, takes_part.get(s)) for s, r in resampled.items()]
     if len(val.ids):
         scores.append(_calibrated(calibrated, drawn["test"], seeds))
     rows = table[table["split"] == "test"].sort_values("id")

@@ -63,9 +63,7 @@ def point(
     decided = _decided(labels, probabilities, averaged).overall
     values = {name: float(value[0]) for name, value in decided.items()}
     by_class = _areas(np.eye(probabilities.shape[1], dtype=bool)[labels], probabilities)
-    values |= {
-        name: float(bootstrap.headline(by_class[name][None], averaged)[0]) for name in AREAS
-    }
+    values |= {name: float(bootstrap.headline(by_class[name][None], averaged)[0]) for name in AREAS}
     if probabilities.shape[1] > 2:
         truth = np.eye(probabilities.shape[1], dtype=bool)[labels].reshape(-1, 1)
         micro = _areas(truth, probabilities.reshape(-1, 1))

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from medscale.base.provenance import gather
+from medscale.data.patients import State
 from medscale.evaluate.bootstrap import LEVEL
 from medscale.evaluate.calibration import BINS
 from medscale.evaluate.evaluation import SEED, Evaluation, over_seeds
@@ -35,12 +36,17 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
     summary = describe(
         evaluation.replicates,
         evaluation.counts,
+        evaluation.patients,
         evaluation.scores,
         evaluation.resamples,
         evaluation.paired_with,
         evaluation.inputs,
     )
-    summary |= {"classes": evaluation.classes, "confusion": evaluation.confusion.tolist()}
+    summary |= {
+        "classes": evaluation.classes,
+        "not_averaged": evaluation.not_averaged,
+        "confusion": evaluation.confusion.tolist(),
+    }
     summary["calibration"] = {
         "fitted_on": "val",
         "temperature": float(np.mean(evaluation.temperatures)),
@@ -58,6 +64,7 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
 def describe(
     replicates: list[Replicate],
     counts: dict[str, dict[str, int]],
+    patients: State,
     scores: pd.DataFrame,
     resamples: pd.DataFrame,
     paired_with: str,
@@ -84,6 +91,7 @@ def describe(
         "learning_rate": plan.learning_rate,
         "seeds": [replicate.plan.seed for replicate in replicates],
         "counts": counts,
+        "patients": patients,
         "bootstrap": {
             "resamples": len(resamples),
             "unit": "group",

@@ -219,9 +219,10 @@ def _no_image_named(table: _Table, listing: Listing) -> MedscaleError:
         return MedscaleError(f"{table.file}: the column path is empty")
     if not listing.images:
         return no_usable_images(listing, EXPECTED)
-    below = [path for path in listing.images if (listing.root / path).is_relative_to(
-        table.file.parent)]
-    example = (listing.root / (below or listing.images)[0])
+    below = [
+        path for path in listing.images if (listing.root / path).is_relative_to(table.file.parent)
+    ]
+    example = listing.root / (below or listing.images)[0]
     shown = example.relative_to(table.file.parent) if below else example
     return MedscaleError(
         f"{table.file} names {paths.nunique()} images, none of which is there (first: "

@@ -11,12 +11,13 @@ from medscale.base.files import read_json, sha256
 from medscale.config.sections import Study
 from medscale.data.download import command_line
 from medscale.data.kind import load_kind
+from medscale.data.patients import NOT_KNOWN, sentence
 from medscale.data.settings import Datasheet
 from medscale.evaluate.replicates import read_index
 from medscale.report.datasheet.chapter import PATH
 from medscale.report.latex import escape
 from medscale.report.marks import SYNTHETIC
-from medscale.report.names import SPLITS, SPLITS_IN_WORDS
+from medscale.report.names import GROUPS, SPLITS, SPLITS_IN_WORDS
 from medscale.report.tables import Column, table
 from medscale.report.writer import Pages
 
@@ -34,14 +35,18 @@ NO_METADATA = {  # columns of the index that tell nothing of a patient
     "sha256",
     "source",
     "alike",
+    "patient",
     "boxes",
 }
 DIVIDED = {
     "grouped": "whole patients or groups of near-duplicates are drawn, so that none is on both "
     "sides",
+    "grouped, patients not known": "whole groups of near-duplicates are drawn, so that none is on "
+    "both sides; the patients are not known, so that images of one can be on both sides",
     "random": "images are drawn, without regard to patients",
     "published": "the published one",
 }
+UNKNOWN_GROUPED = ("grouped", NOT_KNOWN)  # mode of the split, state of the patients
 TEMPLATE = """\
 # Datasheet: images of the study {{ study }}
 
@@ -65,8 +70,9 @@ marked as {{ unknown }}.
 
 - Instances: {{ d.instances }}
 - Labels: {{ d.labels }}
-- Files: {{ a.found }} found, {{ a.used }} used, of {{ a.groups }} patients or groups, {{ \
+- Files: {{ a.found }} found, {{ a.used }} used, of {{ a.groups }} {{ groups }}, {{ \
 a.excluded }} left out.
+- Patients: {{ patients }}
 
 | class | {{ splits.values() | join(" | ") }} | all |
 |---|{{ "---|" * (splits | length) }}---|
@@ -173,11 +179,18 @@ def _content(
     study: str, settings: Study, dataset: Datasheet, counts: str, index_path: str
 ) -> dict[str, Any]:
     """Return the variables of the template."""
-    index, split = read_index(index_path), settings.split
+    index, split, audit = read_index(index_path), settings.split, read_json(counts)
+    state = audit["patients"]["state"]
+    mode = "grouped, patients not known" if (split.mode, state) == UNKNOWN_GROUPED else split.mode
     download = load_kind(settings.source.kind).download
     shares = [f"{100 * getattr(split, name):g} % {SPLITS_IN_WORDS[name]}" for name in SPLITS]
     described = dataset.model_dump()
-    metadata = [name for name in index.columns if name not in NO_METADATA]
+    names_patient = {audit["patients"].get("from")}
+    metadata = [
+        name
+        for name in index.columns
+        if name not in NO_METADATA and f"column {name} of index.csv" not in names_patient
+    ]
     return {
         "study": study,
         "title": settings.title,
@@ -185,13 +198,15 @@ def _content(
         "unknown": f'"{UNKNOWN}"',
         "d": {key: UNKNOWN if value is None else value for key, value in described.items()},
         "problems": dataset.known_problems or [],
-        "a": read_json(counts),
+        "a": audit,
+        "groups": GROUPS[state],
+        "patients": sentence(audit["patients"]),
         "splits": {name: SPLITS_IN_WORDS[name] for name in SPLITS},
         "sizes": f"{_range(index['width'])} pixels wide, {_range(index['height'])} high",
         "metadata": {name: _distribution(index[name]) for name in metadata},
         "fetch": command_line(download) if download else None,
         "split": split,
-        "divided": DIVIDED[split.mode],
+        "divided": DIVIDED[mode],
         "shares": ", ".join(shares),
         "preprocess": settings.preprocess,
         "steps": _steps(settings),
@@ -218,7 +233,10 @@ def _answers(content: dict[str, Any]) -> dict[str, str]:
         "metadata": metadata or "none",
         "files": f"{audit['found']} found, {audit['used']} used, {audit['excluded']} left out "
         f"({reasons or 'none'})",
-        "patients or groups": str(audit["groups"]),
+        "patients": content["patients"],
+        "groups" if audit["patients"]["state"] == NOT_KNOWN else "patients or groups": str(
+            audit["groups"]
+        ),
         "image sizes as found": content["sizes"],
         "split": content["divided"],
         "known problems": ". ".join(content["problems"]) or UNKNOWN,

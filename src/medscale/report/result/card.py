@@ -11,7 +11,7 @@ from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES
 from medscale.report.marks import mark
-from medscale.report.names import label
+from medscale.report.names import GROUPS, OVER, TOO_FEW, label
 from medscale.report.result.origin import origins
 
 TEMPLATE = """\
@@ -75,16 +75,25 @@ class is that of the largest probability, and no threshold was chosen for a clin
 {{ thresholds }} on, chosen on the validation images.
 {% endif %}
 Values are means over {{ s.seeds | length }} replicate{{ "s" if s.seeds | length > 1 }}. \
-The interval is a 95 % bootstrap over patients
+The interval is a 95 % bootstrap over {{ over }}
 ({{ s.bootstrap.resamples }} resamples); the standard deviation over seeds is another thing and \
 stands apart.
+{% if s.not_averaged %}
+Averages over classes leave out {{ s.not_averaged | join(", ") }}: {{ too_few }}.
+{% endif %}
+{% if s.patients != "known" %}
+**The patients are {{ s.patients }}{{ " known" if s.patients == "partly" }}**: images of one \
+patient can be among the training and the test images, \
+which makes the figures too good.
+{% endif %}
 
 ## Evaluation data
 
-{{ s.counts.test.images }} test images of {{ s.counts.test.groups }} patients or groups, seen \
+{{ s.counts.test.images }} test images of {{ s.counts.test.groups }} {{ groups }}, seen \
 once, after training; \
 {{ s.counts.val.images }} validation images
-({{ s.counts.val.groups }} patients or groups) chose the epoch. {% if classes %}Classes: {{ \
+({{ s.counts.val.groups }} {{ "groups" if s.patients == "not known" else \
+"patients or groups" }}) chose the epoch. {% if classes %}Classes: {{ \
 s.classes | join(", ") }}.\
 {% else %}{{ s.counts.test.boxes }} boxes on {{ s.counts.test.with_boxes }} of the test images.\
 {% endif %}
@@ -221,6 +230,9 @@ def model_card(summary: dict[str, Any], per_class: pd.DataFrame | None) -> str:
             s=summary,
             label=label(summary["run"]["name"]),
             mark=mark([summary["marks"]]),
+            over=OVER[summary["patients"]],
+            groups=GROUPS[summary["patients"]],
+            too_few=TOO_FEW,
             names=NAMES | CALIBRATED | BOX_NAMES,
             classes=[] if per_class is None else _classes(summary, per_class),
             p={"differ": summary["provenance"]["differ"], "replicates": origins(summary)},

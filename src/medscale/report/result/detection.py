@@ -59,6 +59,7 @@ def summarise(localization: Localization) -> dict[str, Any]:
     summary = describe(
         localization.replicates,
         localization.counts,
+        localization.patients,
         localization.scores,
         localization.resamples,
         localization.paired_with,
