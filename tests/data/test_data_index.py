@@ -347,6 +347,22 @@ def test_look_alikes_without_a_published_split_leave_no_cluster_behind(tmp_path:
     assert summary["near_duplicates"]["clusters"] == 0
 
 
+def test_a_conflicting_image_that_looks_like_one_in_another_split_is_a_leak(
+    tmp_path: Path,
+) -> None:
+    root = detailed_tree(tmp_path, {"a": 12, "b": 12})
+    shutil.copy(root / "a/0.png", root / "b/same.png")  # two labels: both are left out
+    looks_like(root / "a/z.jpg", root / "a/0.png")
+    lines = [f"{c}/{n}.png,{c},train" for c in "ab" for n in range(12)]
+    lines += ["b/same.png,b,train", "a/z.jpg,a,test"]
+    (root / "index.csv").write_text("\n".join(["path,label,split", *lines]))
+    _, left_out, summary = index_of(root)
+    details = left_out[left_out["reason"] == "conflicting label"]["detail"]
+    assert details.str.contains("looks like a/z.jpg: leak between published splits").all()
+    note = "2 of the 2 images with conflicting labels, which are left out, are or look like"
+    assert any(note in text for text in summary["notes"])
+
+
 def test_balanced_away_is_told_and_counted(tmp_path: Path) -> None:
     root = nasty_tree(class_tree(tmp_path, {"a": 10, "b": 10}))
     for number in range(12):
