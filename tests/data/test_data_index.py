@@ -24,7 +24,6 @@ from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.data.settings import Dask, Source, Split
 
-
 NOT_KNOWN = (
     "The patients are not known: images of one patient can stand on both sides of the split."
 )
