@@ -26,6 +26,20 @@ rule evaluate:
         " --out {output} --log {log}"
 
 
+# Logistic regression on small images of the same split: what a network has to beat.
+rule reference:
+    input:
+        index="data/{study}/index.parquet",
+        shards="data/{study}/shards/meta.json",
+    output:
+        scores="measured/{study}/reference.json",
+        resamples="measured/{study}/reference.csv",
+    shell:
+        "python {params.script} {wildcards.study} --index {input.index}"
+        " --shards data/{wildcards.study}/shards --out measured/{wildcards.study} --log {log}"
+
+
 rule results:
     input:
         GRAPH.results(),
+        GRAPH.references(),

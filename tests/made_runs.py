@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from safetensors.numpy import save_file
 from medscale.base.files import read_json, write_csv, write_json, write_parquet
 from medscale.config.configuration import Config, load
 from medscale.config.planning import plan
-from medscale.data.shards import seal, write_chunk
+from medscale.data.shards import Shards, seal, write_chunk
 from medscale.evaluate.evaluation import evaluate
+from medscale.evaluate.reference import reference
 from medscale.report.chapters import CHAPTERS, settings_of
 from medscale.report.result.folder import write_result
 from medscale.report.writer import write_chapter
@@ -48,7 +49,12 @@ def configuration(
 
 
 def make_index(
-    folder: Path, classes: Sequence[str], images: int = 300, per_group: int = 2, seed: int = 0
+    folder: Path,
+    classes: Sequence[str],
+    images: int = 300,
+    per_group: int = 2,
+    seed: int = 0,
+    metadata: Mapping[str, Sequence[Any]] | None = None,
 ) -> pd.DataFrame:
     """Write index.parquet, audit.csv and audit.json.
 
@@ -64,6 +70,8 @@ def make_index(
     index["label"] = pd.Categorical.from_codes(codes, categories=list(classes), ordered=True)
     index["split"], index["split_published"], index["group"] = split, None, [f"g{g}" for g in group]
     index["width"], index["height"], index["sha256"], index["source"] = 64, 64, "0" * 64, "made"
+    for name, values in (metadata or {}).items():
+        index[name] = [values[i // per_group % len(values)] for i in range(images)]
     write_parquet(folder / "index.parquet", index)
     audit = [
         ("x/1.png", "excluded", "unreadable", ""),
@@ -236,12 +244,17 @@ def make_study(
     runs: Sequence[str],
     *,
     images: int = 240,
+    metadata: Mapping[str, Sequence[Any]] | None = None,
     **settings: Any,
 ) -> list[Path]:
     """Write a study below ``folder`` as the workflow does; return its result folders."""
     config = configuration(study, runs, **settings)
-    index = make_index(folder / "data" / study, classes, images=images)
+    index = make_index(folder / "data" / study, classes, images=images, metadata=metadata)
     make_shards(folder / "data" / study / "shards", index)
+    shards = Shards.open(folder / "data" / study / "shards")
+    summary, resamples = reference(study, shards, index, resamples=100)
+    write_json(folder / "measured" / study / "reference.json", summary)
+    write_csv(folder / "measured" / study / "reference.csv", resamples)
     write_json(folder / f"{study}.resolved.json", config.model_dump(mode="json"))
     made = []
     for number, run in enumerate(runs):

@@ -90,8 +90,12 @@ def module_digests(
 
 
 def module_digest(path: str | Path) -> str:
-    """Return the SHA-256 over the code of one file, without what the file imports."""
-    return _parsed(Path(path)).code
+    """Return the SHA-256 over the code of one file and its template, not of what it imports.
+
+    The template of ``card.py`` is ``card.md.j2`` in the same folder.
+    """
+    code, template = _parsed(Path(path)).code, Path(path).with_suffix(".md.j2")
+    return digest([code, sha256(template)]) if template.is_file() else code
 
 
 def tree_digest(tree: ast.Module, core: bool = False) -> str:
@@ -101,8 +105,8 @@ def tree_digest(tree: ast.Module, core: bool = False) -> str:
 
 @cache
 def package_digest() -> str:
-    """Return the SHA-256 over the bytes of all modules: the code's name beside its git commit."""
-    files = sorted(PACKAGE.rglob("*.py"))
+    """Return the SHA-256 over the bytes of all modules and templates, which names the code."""
+    files = sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.j2")])
     return digest([(str(file.relative_to(PACKAGE)), sha256(file)) for file in files])
 
 

@@ -1,7 +1,5 @@
 """Operating points: sensitivity at a given specificity, with thresholds from validation images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,8 +36,6 @@ def operating_points(
     Each replicate has its own threshold. Intervals are over patients, with fixed thresholds.
 
     Args:
-        val: predictions of the validation split.
-        test: predictions of the test split.
         classes: class names; of two the last is positive, of more each against the rest.
         wanted: specificities that the thresholds give on the validation split.
         drawn: resamples of the test split's groups, from ``bootstrap.draw``, shape R,G.

@@ -1,7 +1,5 @@
 """Names and looks of runs: one label, colour, marker and line each, the same in all figures."""
 
-from __future__ import annotations
-
 from zlib import crc32
 
 from medscale.engine.parallel.strategies.registry import STRATEGIES

@@ -24,6 +24,7 @@ from medscale.config.configuration import Config
 from medscale.data.limits import RESIDENT_SHARE
 from medscale.engine.parallel.strategies.registry import STRATEGIES
 from medscale.engine.plan import KEPT_CHECKPOINTS, RunPlan
+from medscale.engine.resolve import epochs
 from medscale.resources.machines import DeviceKind, Expected, Network
 
 # Transfers of an activation: forward writes and reads it, backward moves about twice as much.
@@ -249,8 +250,9 @@ def _modelled_seconds(config: Config, plan: RunPlan, rate: float) -> float:
     boxed = expected(config, plan.study).with_boxes if only_boxes else 1.0
     forward = rate * config.cost.trained[plan.model.trained]
     epoch = boxed * split["train"] / rate + boxed * split["val"] / forward
+    rounds = epochs(plan.recipe, math.ceil(boxed * split["train"]), plan.global_batch)
     predictions = (split["val"] + split["test"]) / forward
-    return config.cost.start_s + plan.recipe.epochs * epoch + predictions
+    return config.cost.start_s + rounds * epoch + predictions
 
 
 def _network_mb(config: Config, plan: RunPlan) -> float:

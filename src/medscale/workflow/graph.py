@@ -149,6 +149,10 @@ class Graph:
             for run in self.config.study(s).runs
         ]
 
+    def references(self) -> list[str]:
+        """Return the scores of the linear references of the active studies."""
+        return [f"measured/{study}/reference.json" for study in self.studies]
+
     def _relative(self, file: Path) -> str:
         return os.path.relpath(file, self.workdir.resolve())
 

@@ -1,7 +1,5 @@
 """The kind of work of operators and GPU kernels: the first rule that matches the name decides."""
 
-from __future__ import annotations
-
 import re
 from functools import cache
 

@@ -1,7 +1,5 @@
 """The process that torchrun starts for each device to profile a run."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 
