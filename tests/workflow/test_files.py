@@ -36,7 +36,8 @@ NOT_MADE = (
     "profiled/<study>/<run>/spec.json",
     "results/<study>/<run>/boxes.csv",
     "exported/<study>/<run>.<format>.onnx",
-    *(f"measured/<study>/{name}.csv" for name in ("loading", "export", "inference")),
+    "measured/<study>/reference.json",
+    *(f"measured/<study>/{name}.csv" for name in ("loading", "export", "inference", "reference")),
 )
 
 
