@@ -6,7 +6,6 @@ an AssertionError where what was added does not work.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -82,6 +81,17 @@ def network(folder: Path) -> None:
     assert np.isfinite(_train(folder, "serial_1cpu", model=model)).all()
 
 
+def training_digest() -> str:
+    """The digest of the code of a training; no recipe may change it."""
+    from medscale.base.code import ROOT, code_digest
+    from medscale.config.configuration import load
+    from medscale.config.planning import plan
+    from medscale.workflow.stages import code_files, training_code
+
+    trained = plan(load(ROOT / "config.yaml", {"scale": "demo"}), "glaucoma", "ddp_2cpu", 1)
+    return code_digest(*code_files("train.py"), **training_code(trained))
+
+
 def prepare(recipe: str) -> None:
     """Write the files that the commands of a recipe expect."""
     if recipe == "dataset_kind":
@@ -120,4 +130,4 @@ if __name__ == "__main__":
     else:
         place.mkdir()
         globals()[name](place)
-        print(json.dumps({"used": name}))
+        print(training_digest())

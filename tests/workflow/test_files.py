@@ -33,9 +33,11 @@ NOT_MADE = (
     "data/<study>/datasheet.md",
     "data/<study>/shards_detect/boxes.parquet",
     "runs/<study>/<detection run>/seed<k>/predictions.parquet",
+    "profiled/<study>/<run>/spec.json",
     "results/<study>/<run>/boxes.csv",
     "exported/<study>/<run>.<format>.onnx",
-    *(f"measured/<study>/{name}.csv" for name in ("loading", "export", "inference")),
+    "measured/<study>/reference.json",
+    *(f"measured/<study>/{name}.csv" for name in ("loading", "export", "inference", "reference")),
 )
 
 
@@ -103,7 +105,7 @@ def test_a_file_that_differs_is_reported(workdir: Path, tmp_path: Path, change, 
     change(pd.read_csv(workdir / path)).to_csv(tmp_path / path, index=False)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "notes.json").write_text("{}")
-    assert differences(tmp_path)[0] == ["runs/notes.json has no section", f"{path}: {difference}"]
+    assert differences(tmp_path)[0] == [f"{path}: {difference}", "runs/notes.json has no section"]
 
 
 def test_placeholders_stand_for_numbers() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from medscale.base.code import ROOT
 from medscale.base.files import sha256
+from recipe_uses import training_digest
 
 FOLDER = ROOT / "docs" / "recipes"
 ENGINE = "src/medscale/engine"
@@ -96,6 +97,7 @@ def test_a_recipe_works_and_touches_no_other_file(recipe: str, tmp_path: Path) -
         # carried out, as it takes minutes.
         command = line.split() + ["-n"] * line.startswith("snakemake ")
         run(copy, *command)
-    run(copy, sys.executable, uses, function, str(tmp_path / "uses"))
+    digest = run(copy, sys.executable, uses, function, str(tmp_path / "uses")).split()[-1]
+    assert digest == training_digest(), "the recipe reruns trainings"
     after = digests(copy)
     assert {name: after.get(name) for name in patched} == patched
