@@ -19,8 +19,8 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from torch.distributed.checkpoint import CheckpointException
 from test_train_parity import WEIGHTS, distance
+from torch.distributed.checkpoint import CheckpointException
 
 from medscale.config.configuration import load
 from medscale.config.planning import plan
