@@ -64,7 +64,7 @@ def test_folders_and_titles_with_shell_and_wildcard_syntax_are_only_names(tmp_pa
     changes = tmp_path / "changes.yaml"
     settings = {"scale": "demo", "workdir": str(workdir), "studies": {"glaucoma": study}}
     changes.write_text(yaml.safe_dump(settings))
-    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--configfile", str(changes)]
+    command = [sys.executable, "-m", "snakemake", "--configfile", str(changes), "--cores", "1"]
     environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path)}
     environment["PYTHONPATH"] = str(checkout / "src")
 

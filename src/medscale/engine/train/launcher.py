@@ -18,7 +18,7 @@ from medscale.engine.plan import RunPlan
 from medscale.engine.train.guard import LOSS_NOT_FINITE
 
 
-def command(worker: str, reserve: Reserve) -> Callable[[Path, Path, Path, Path, str], None]:
+def command(worker: str, reserve: Reserve) -> Callable[[Path, Path, Path, Path, str, int], None]:
     """Return the command line of a script that trains replicates.
 
     Args:
@@ -34,6 +34,7 @@ def command(worker: str, reserve: Reserve) -> Callable[[Path, Path, Path, Path, 
         rendezvous: str = typer.Option(
             None, help="host:port where the nodes of a run over several nodes meet"
         ),
+        node: int = typer.Option(None, help="number of this node of several, from 0"),
     ) -> None:
         set_up(log_file)
         plan = RunPlan.model_validate(read_json(spec))
@@ -42,7 +43,7 @@ def command(worker: str, reserve: Reserve) -> Callable[[Path, Path, Path, Path, 
         shard_set = Shards.open(shards)
         shard_set.verify(out / "checkpoints" / f"verified-{socket.gethostname()}.json")
         try:
-            launch(plan, worker, options, reserve, rendezvous)
+            launch(plan, worker, options, reserve, rendezvous, node)
         except Stopped as stopped:
             log.warning("%s", stopped)
             raise SystemExit(STOPPED) from None
