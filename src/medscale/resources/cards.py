@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log
@@ -166,16 +165,31 @@ def _lock_file(folder: Path, name: str) -> Path:
 @contextmanager
 def _turn(run: str, folder: Path) -> Iterator[None]:
     """Queue behind other waiting runs; the first in the queue waits for cards."""
-    queue = FileLock(_lock_file(folder, QUEUE), mode=FILE_MODE)
-    try:
-        queue.acquire(timeout=0)
-    except Timeout:
+    queue = _lock(_lock_file(folder, QUEUE))
+    if queue is None:
         log.info("%s waits for GPUs behind another run", run)
-        queue.acquire(poll_interval=POLL_S)
+    while queue is None:
+        time.sleep(POLL_S)
+        queue = _lock(_lock_file(folder, QUEUE))
     try:
         yield
     finally:
-        queue.release()
+        os.close(queue)
+
+
+def _lock(file: Path) -> int | None:
+    """Lock a file; return its descriptor, whose closing releases it, or None if it is locked.
+
+    Not by filelock, which opens with O_CREAT: in a sticky folder Linux refuses that for another
+    user's file (fs.protected_regular).
+    """
+    descriptor = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _take(held: ExitStack, count: int, pool: Sequence[str], folder: Path) -> list[str]:
@@ -183,11 +197,10 @@ def _take(held: ExitStack, count: int, pool: Sequence[str], folder: Path) -> lis
     with ExitStack() as taken:
         mine: list[str] = []
         for card in pool:
-            lock = FileLock(_lock_file(folder, card), mode=FILE_MODE)
-            try:
-                taken.enter_context(lock.acquire(timeout=0))
-            except Timeout:
+            lock = _lock(_lock_file(folder, card))
+            if lock is None:
                 continue
+            taken.callback(os.close, lock)
             mine.append(card)
             if len(mine) == count:
                 held.enter_context(taken.pop_all())
