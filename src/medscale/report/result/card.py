@@ -11,7 +11,7 @@ from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES
 from medscale.report.marks import mark
-from medscale.report.names import GROUPS, OVER, TOO_FEW, label
+from medscale.report.names import GROUPS, OVER, STATES, TOO_FEW, label
 from medscale.report.result.origin import origins
 
 TEMPLATE = """\
@@ -82,7 +82,7 @@ stands apart.
 Averages over classes leave out {{ s.not_averaged | join(", ") }}: {{ too_few }}.
 {% endif %}
 {% if s.patients != "known" %}
-**The patients are {{ s.patients }}{{ " known" if s.patients == "partly" }}**: images of one \
+**Caution: {{ state }}**. Images of one \
 patient can be among the training and the test images, \
 which makes the figures too good.
 {% endif %}
@@ -230,6 +230,7 @@ def model_card(summary: dict[str, Any], per_class: pd.DataFrame | None) -> str:
             s=summary,
             label=label(summary["run"]["name"]),
             mark=mark([summary["marks"]]),
+            state=STATES[summary["patients"]],
             over=OVER[summary["patients"]],
             groups=GROUPS[summary["patients"]],
             too_few=TOO_FEW,
