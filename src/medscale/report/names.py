@@ -29,10 +29,15 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 VARIANT_MARKERS = ("p", "d", "h", "1", "8", "2", "H", "3")  # of another batch size or network
 
 # Over what intervals go, and what a group of images is, by whether the patients are known.
+STATES = {
+    KNOWN: "the patients are known",
+    PARTLY: "the patients are known of a part of the images",
+    NOT_KNOWN: "the patients are not known",
+}
 OVER = {
     KNOWN: "patients",
-    PARTLY: "patients, or images where the patient is not known",
-    NOT_KNOWN: "images, since the patients are not known",
+    PARTLY: "patients or images",
+    NOT_KNOWN: "images",
 }
 GROUPS = {
     KNOWN: "patients or groups",

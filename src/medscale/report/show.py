@@ -13,7 +13,7 @@ from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES, in_percent
 from medscale.report.marks import mark
-from medscale.report.names import GROUPS, OVER, TOO_FEW, label
+from medscale.report.names import GROUPS, OVER, STATES, TOO_FEW, label
 
 BAR = 20  # letters of a full bar
 POINTS = 10  # operating points that are shown
@@ -41,7 +41,8 @@ def show(folder: str | Path) -> Iterator[str | Table]:
         f"{counts['test']['images']} test images of {counts['test']['groups']} {groups}; "
         f"seeds {seeds}"
     )
-    yield f"95 % intervals are over {OVER[summary['patients']]}\n"
+    state = summary["patients"]
+    yield f"95 % intervals are over {OVER[state]}: {STATES[state]}\n"
     yield _metrics(summary)
     if left_out := summary.get("not_averaged"):
         yield f"averages over classes leave out {escape(', '.join(left_out))}: {TOO_FEW}"
