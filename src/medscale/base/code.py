@@ -35,20 +35,14 @@ REGISTRY, REGISTRIES = "MODULES", ("registry.py", "own.py")
 
 
 class Parsed(NamedTuple):
-    """One file of code.
+    """One file of code."""
 
-    Attributes:
-        code: SHA-256 over its syntax tree.
-        core: the same without lists of registries and arguments that change no result.
-        outer: what its import runs of this package, as ``module``, or ``module:name`` where a
-            name is imported from a module or package.
-        inner: what its functions import, or start as a process (``python -m``).
-    """
-
-    code: str
-    core: str
+    code: str  # SHA-256 over its syntax tree
+    core: str  # the same without lists of registries and arguments that change no result
+    # what its import runs of this package, as ``module``, or ``module:name`` where a name is
+    # imported from a module or package
     outer: list[str]
-    inner: list[str]
+    inner: list[str]  # what its functions import, or start as a process (``python -m``)
 
 
 def shown_path(path: str | Path) -> str:

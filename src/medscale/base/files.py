@@ -23,9 +23,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path``.
 
     It is synced and renamed to ``path`` when the block ends, and removed when the block fails.
-
-    Raises:
-        MedscaleError: when the disk is full or the folder cannot be written.
+    Raises MedscaleError when the disk is full or the folder cannot be written.
     """
     path = Path(path)
     try:
@@ -119,8 +117,7 @@ def read_table(path: str | Path, remedy: str = "delete it and run again", **opti
 def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
-    Raises:
-        MedscaleError: when the file is missing or not JSON; the message names the file.
+    Raises MedscaleError when the file is missing or not JSON; the message names the file.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))

@@ -75,8 +75,7 @@ class Config(Strict):
     def study(self, name: str) -> Study:
         """Return the study of that name.
 
-        Raises:
-            MedscaleError: if there is none; the message lists the studies.
+        Raises MedscaleError if there is none; the message lists the studies.
         """
         if name not in self.studies:
             raise MedscaleError(
@@ -111,12 +110,11 @@ class Config(Strict):
 def load(base: str | Path, changes: dict[str, Any] | None = None) -> Config:
     """Read config.yaml, apply the chosen scale and then the user's changes, and validate the whole.
 
+    Raises MedscaleError, naming each wrong key, its value, and the allowed values.
+
     Args:
         base: path of config.yaml.
         changes: settings of ``--configfile`` and ``--config``; their ``scale`` chooses the overlay.
-
-    Raises:
-        MedscaleError: naming each wrong key, its value, and the allowed values.
     """
     tree = _read_yaml(Path(base))
     changes = copy.deepcopy(changes or {})

@@ -46,7 +46,8 @@ def build_shards(
 
     Each chunk has a key file with the digest of its inputs (preprocessing, code, libraries, SHA-256
     of each image). A chunk is kept if its key still holds, after an interruption as well, and is
-    made again or removed otherwise. The bytes do not depend on the number of workers.
+    made again or removed otherwise. The bytes do not depend on the number of workers. Raises
+    MedscaleError if the index or an image is missing, or an image has changed since it was indexed.
 
     Args:
         index: the file index.parquet.
@@ -57,10 +58,6 @@ def build_shards(
         with_boxes: write the boxes of the index as shares of the images' sides (boxes.parquet).
         siblings: other shard sets, such as of the same images with another split; their chunks are
             linked where the keys agree.
-
-    Raises:
-        MedscaleError: if the index or an image is missing, or an image has changed since it was
-            indexed.
     """
     table, raw = read_index(index), raw.resolve()
     relative_boxes = boxes.relative(table, index) if with_boxes else None
@@ -117,8 +114,7 @@ def make_chunk(
 def read_image(raw: str, image: Image, settings: Preprocess) -> np.ndarray:
     """Read, verify, decode and preprocess one image: uint8 RGB, shape size,size,3.
 
-    Raises:
-        MedscaleError: if it cannot be read, or has changed since it was indexed.
+    Raises MedscaleError if it cannot be read, or has changed since it was indexed.
     """
     path, expected, width, height = image
     try:
@@ -135,8 +131,7 @@ def read_image(raw: str, image: Image, settings: Preprocess) -> np.ndarray:
 def read_index(path: Path) -> pd.DataFrame:
     """Return the index in the order of its ids.
 
-    Raises:
-        MedscaleError: if the file is missing or is no index.
+    Raises MedscaleError if the file is missing or is no index.
     """
     if not path.is_file():
         raise MedscaleError(f"{path} does not exist; make it first: snakemake data")

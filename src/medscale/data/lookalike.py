@@ -44,11 +44,8 @@ def signature(image: np.ndarray) -> bytes:
     """Return the packed details of an image: SIDE x SIDE values of 4 bits, row by row.
 
     The image is cut to its rim, resized, converted to grey levels, filtered to a band of
-    frequencies and divided by its local standard deviation. Brightness, contrast and a dark
-    border of any width have no influence.
-
-    Args:
-        image: uint8 RGB, shape (height, width, 3).
+    frequencies and divided by its local standard deviation. Brightness, contrast and a dark border
+    of any width have no influence. ``image``: uint8 RGB, shape (height, width, 3).
     """
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     grey = cv2.resize(grey, (2 * SIDE, 2 * SIDE), interpolation=cv2.INTER_AREA)
@@ -96,8 +93,7 @@ _MASKS, _VALUES = _MASKS.view(np.complex64).ravel(), _VALUES.view(np.complex64).
 def unpacked(signatures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return details (float32, 0 where unseen) and masks (float32, 0 or 1), shape (N, SIDE, SIDE).
 
-    Args:
-        signatures: uint8, shape (N, BYTES).
+    ``signatures``: uint8, shape (N, BYTES).
     """
     shape = (-1, SIDE, SIDE)
     details, mask = (np.take(table, signatures).view(np.float32) for table in (_VALUES, _MASKS))

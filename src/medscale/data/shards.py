@@ -41,15 +41,14 @@ def seal(
 ) -> None:
     """Write rows.parquet and then meta.json: a shard set without meta.json is unfinished.
 
+    Raises MedscaleError if the chunks hold another number of images than there are rows.
+
     Args:
         folder: folder of the chunks, which are complete.
         rows: ``id, label`` (int64 code), ``split, group``, in the order of the chunks' images.
         classes: class names in the order of their codes.
         inputs: preprocessing, versions and digests of the inputs, kept in meta.json.
         digests: SHA-256 of the chunks in order; None to compute them.
-
-    Raises:
-        MedscaleError: if the chunks hold another number of images than there are rows.
     """
     files = sorted(folder.glob("images-*.npy"))
     shapes = [np.load(file, mmap_mode="r", allow_pickle=False).shape for file in files]
@@ -85,9 +84,8 @@ class Shards:
     def open(cls, folder: str | Path) -> Shards:
         """Open a shard set.
 
-        Raises:
-            MedscaleError: if it is unfinished, or a chunk is missing or has another size than when
-                it was written.
+        Raises MedscaleError if it is unfinished, or a chunk is missing or has another size than
+        when it was written.
         """
         folder = Path(folder)
         if not (folder / META).is_file():
@@ -107,12 +105,8 @@ class Shards:
     def verify(self, memory: Path | None = None) -> None:
         """Compare the digests of all files with those of meta.json.
 
-        Args:
-            memory: file that remembers verified files by inode, size and time, which are not read
-                again; None to read all.
-
-        Raises:
-            MedscaleError: naming the files that differ.
+        ``memory``: file that remembers verified files by inode, size and time, which are not read
+        again; None to read all. Raises MedscaleError, naming the files that differ.
         """
         states = {name: _state(self.folder / name) for name in self._digests()}
         remembered = _remembered(memory)

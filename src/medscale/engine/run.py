@@ -22,27 +22,18 @@ _RESERVED = re.compile(r"(amp|mp|bs\d*|\d+(cpu|gpu))(_.*)?")
 
 
 class RunSpec(BaseModel):
-    """One configuration of a study.
-
-    Attributes:
-        strategy: how training is spread over processes; a name of ``STRATEGIES``.
-        amp: automatic mixed precision (bf16, or fp16 with loss scaling where bf16 is missing).
-        mp: each replica is a pipeline of two devices.
-        devices: number of devices, which is the world size.
-        device: the kind of device.
-        batch: batch size per device instead of the recipe's; None: the recipe's.
-        model: network instead of the study's; None: the study's.
-    """
+    """One configuration of a study."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    strategy: str
-    devices: int
-    device: Device
+    strategy: str  # how training is spread over processes; a name of ``STRATEGIES``
+    devices: int  # number of devices, which is the world size
+    device: Device  # the kind of device
+    # automatic mixed precision (bf16, or fp16 with loss scaling where bf16 is missing)
     amp: bool = False
-    mp: bool = False
-    batch: int | None = None
-    model: str | None = None
+    mp: bool = False  # each replica is a pipeline of two devices
+    batch: int | None = None  # batch size per device instead of the recipe's; None: the recipe's
+    model: str | None = None  # network instead of the study's; None: the study's
 
     @model_validator(mode="after")
     def _check(self) -> RunSpec:
@@ -88,8 +79,7 @@ class RunSpec(BaseModel):
     def parse(cls, name: str) -> RunSpec:
         """Read a run's name.
 
-        Raises:
-            MedscaleError: stating which part of the name is wrong and what is allowed there.
+        Raises MedscaleError stating which part of the name is wrong and what is allowed there.
         """
         tokens = name.split("_")
         fields: dict[str, object] = {"strategy": tokens.pop(0)}

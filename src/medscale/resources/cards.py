@@ -61,14 +61,12 @@ def visible() -> list[str]:
 def reserve(run: str, count: int) -> Iterator[None]:
     """Hold ``count`` free GPUs of this machine for this process and its children.
 
-    They see these GPUs only, and run on the CPU cores that go with them.
+    They see these GPUs only, and run on the CPU cores that go with them. Raises MedscaleError when
+    this machine has too few GPUs.
 
     Args:
         run: name for messages.
         count: number of GPUs.
-
-    Raises:
-        MedscaleError: when this machine has too few GPUs.
     """
     pool = visible()
     with lease(run, count, pool) as leased:
@@ -83,7 +81,8 @@ def lease(run: str, count: int, pool: Sequence[str], folder: Path = FOLDER) -> I
 
     Each card is a lock on a file, which the system releases when its process ends for any reason.
     Waiting runs queue (the queue is a lock too), so that runs on one card cannot overtake a run on
-    four cards for ever.
+    four cards for ever. Raises MedscaleError when the pool has fewer cards, or the folder or a file
+    in it is not safe.
 
     Args:
         run: name of the run, for messages.
@@ -93,9 +92,6 @@ def lease(run: str, count: int, pool: Sequence[str], folder: Path = FOLDER) -> I
 
     Yields:
         The names of the leased cards.
-
-    Raises:
-        MedscaleError: when the pool has fewer cards, or the folder or a file in it is not safe.
     """
     if len(pool) < count:
         raise too_few(run, count, len(pool))
@@ -119,11 +115,9 @@ def lease(run: str, count: int, pool: Sequence[str], folder: Path = FOLDER) -> I
 def _prepare(folder: Path, files: Sequence[Path]) -> None:
     """Create the folder of the locks and their files, or check that those present are safe.
 
-    The files are created here and not by the lock, which would follow a link.
-
-    Raises:
-        MedscaleError: naming a folder that is a link or whose files any user can remove, or a
-            file that is not a plain file that every user can lock.
+    The files are created here and not by the lock, which would follow a link. Raises MedscaleError
+    naming a folder that is a link or whose files any user can remove, or a file that is not a plain
+    file that every user can lock.
     """
     try:
         with suppress(FileExistsError):

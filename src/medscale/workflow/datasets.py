@@ -113,9 +113,7 @@ class Datasets:
         """Return how the images of the wildcards' shard set are preprocessed.
 
         Images for detection are stretched to a square, so that boxes keep their shares of it.
-
-        Raises:
-            MedscaleError: for a shard set for detection of a study that has none.
+        Raises MedscaleError for a shard set for detection of a study that has none.
         """
         settings = self._config.study(wildcards.study)
         if wildcards.shards == SHARDS:

@@ -72,10 +72,7 @@ class Graph:
         """Return the image file that jobs run in, as jobs name it.
 
         A missing image ends Snakemake where Apptainer is asked for; otherwise its link's name
-        serves as documentation.
-
-        Args:
-            methods: Snakemake's deployment methods (``--sdm``).
+        serves as documentation. ``methods``: Snakemake's deployment methods (``--sdm``).
         """
         in_image = "APPTAINER" in {method.name for method in methods}
         if in_image:

@@ -37,25 +37,17 @@ SHOWN = 8  # lines about missing outputs, before the rest is counted
 
 @dataclass
 class Explanation:
-    """Why a target would be made again.
+    """Why a target would be made again."""
 
-    Attributes:
-        target: the file, folder or rule.
-        causes: by sentence, how many jobs of each stage it concerns directly.
-        stages: number of jobs that would run, by stage, in the order of the graph.
-        outputs: folders that these jobs would write to.
-        minutes: expected wall time of all jobs, one after the other.
-        device_hours: devices times hours.
-        money: price of the device hours, in ``currency``.
-    """
-
-    target: str
+    target: str  # the file, folder or rule
+    # by sentence, how many jobs of each stage it concerns directly
     causes: dict[str, Counter[str]] = field(default_factory=dict)
+    # number of jobs that would run, by stage, in the order of the graph
     stages: Counter[str] = field(default_factory=Counter)
-    outputs: list[str] = field(default_factory=list)
-    minutes: float = 0.0
-    device_hours: float = 0.0
-    money: float = 0.0
+    outputs: list[str] = field(default_factory=list)  # folders that these jobs would write to
+    minutes: float = 0.0  # expected wall time of all jobs, one after the other
+    device_hours: float = 0.0  # devices times hours
+    money: float = 0.0  # price of the device hours, in ``currency``
     currency: str = ""
 
     def lines(self) -> Iterator[str]:
@@ -77,13 +69,12 @@ class Explanation:
 def explain(changes: Mapping[str, Any], target: str, *, in_image: bool = False) -> Explanation:
     """Explain why a target would be made again.
 
+    Raises MedscaleError when the target names no study, run or file of the workflow.
+
     Args:
         changes: settings that are laid over config.yaml, as for Snakemake.
         target: a file, folder or rule as Snakemake takes it.
         in_image: whether jobs run in the image (``--sdm apptainer``, ``--profile slurm``).
-
-    Raises:
-        MedscaleError: when the target names no study, run or file of the workflow.
     """
     graph = Graph(changes, targets=[target])
     explanation = Explanation(target, currency=graph.config.cost.currency)

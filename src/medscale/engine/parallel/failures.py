@@ -18,36 +18,22 @@ STOPPED = 75  # exit status EX_TEMPFAIL: stopped with a checkpoint, the same com
 
 @dataclass(frozen=True)
 class Failure:
-    """A rank's report of why it ended.
+    """A rank's report of why it ended."""
 
-    Attributes:
-        rank: number of the rank.
-        message: the error.
-        time: when it was written, seconds since the epoch.
-        stopped: whether the rank stopped in order, with a checkpoint.
-        consequence: whether the error follows from the failure of another rank.
-    """
-
-    rank: int
-    message: str
-    time: float
-    stopped: bool
-    consequence: bool
+    rank: int  # number of the rank
+    message: str  # the error
+    time: float  # when it was written, seconds since the epoch
+    stopped: bool  # whether the rank stopped in order, with a checkpoint
+    consequence: bool  # whether the error follows from the failure of another rank
 
 
 @dataclass(frozen=True)
 class End:
-    """How the process of a rank ended.
+    """How the process of a rank ended."""
 
-    Attributes:
-        pid: its process id.
-        exitcode: its exit status; of a process ended by a signal, the signal's negative number.
-        timestamp: when the launcher noticed, seconds since the epoch.
-    """
-
-    pid: int
-    exitcode: int
-    timestamp: float
+    pid: int  # its process id
+    exitcode: int  # its exit status; of a process ended by a signal, the signal's negative number
+    timestamp: float  # when the launcher noticed, seconds since the epoch
 
 
 def report(error: BaseException, rank: int, *, stopped: bool, consequence: bool) -> None:
@@ -66,7 +52,6 @@ def explain(
     """Return one error that names the rank that failed first by its own fault, and its message.
 
     Args:
-        plan: the run.
         scratch: folder with the ranks' reports.
         exits: how a rank's process ended, by rank.
         otherwise: the message if no rank left a trace.

@@ -26,10 +26,8 @@ def join(plan: RunPlan) -> Iterator[World]:
 
     All ranks meet at a barrier before the process groups are destroyed: without it, some successful
     runs end in SIGABRT. After an error the groups are left alone, as waiting for a rank that failed
-    would only take time.
-
-    Raises:
-        MedscaleError: when the number of processes or devices does not fit the plan.
+    would only take time. Raises MedscaleError when the number of processes or devices does not fit
+    the plan.
     """
     rank, size, local_rank, local_size = (
         int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")

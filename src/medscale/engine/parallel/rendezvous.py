@@ -45,8 +45,7 @@ def node_number(environment: Mapping[str, str]) -> int | None:
 def place(rendezvous: str) -> dict[str, str]:
     """Return the environment variables of ``host:port``.
 
-    Raises:
-        MedscaleError: if it is none.
+    Raises MedscaleError if it is none.
     """
     host, _, port = rendezvous.rpartition(":")
     if not host or not port.isdecimal():
@@ -59,11 +58,8 @@ def open_store(rank: int, size: int) -> dist.Store:
 
     On one node it is a file in the launcher's private folder, and all connections use the loopback
     interface. On several nodes rank 0 listens on the address of the rendezvous alone, and
-    connections use the interface that leads there. Ranks write addresses into the store, no
-    pickled objects.
-
-    Raises:
-        MedscaleError: when rank 0 cannot listen on the address.
+    connections use the interface that leads there. Ranks write addresses into the store, no pickled
+    objects. Raises MedscaleError when rank 0 cannot listen on the address.
     """
     if STORE in os.environ:
         _use_interface("lo")

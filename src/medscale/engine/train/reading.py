@@ -71,9 +71,8 @@ class Planner(DefaultLoadPlanner):
 def read_metadata(folder: Path) -> Metadata:
     """Return the table of contents of the checkpoint in ``folder``.
 
-    Raises:
-        MedscaleError: when it is damaged, holds other objects than DCP's, or names files that are
-            not in the folder.
+    Raises MedscaleError when it is damaged, holds other objects than DCP's, or names files that are
+    not in the folder.
     """
     try:
         with open(folder / METADATA, "rb") as file:

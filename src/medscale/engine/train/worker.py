@@ -101,12 +101,11 @@ def _resolved(plan: RunPlan, shards: Shards) -> RunPlan:
 def locked(out: Path, *, alone: bool) -> Iterator[None]:
     """Hold a lock on the run folder; the system releases it if the process is killed.
 
+    Raises MedscaleError when another process holds it, naming that process.
+
     Args:
         out: the run folder.
         alone: whether this rank takes the lock; only rank 0 does.
-
-    Raises:
-        MedscaleError: when another process holds it, naming that process.
     """
     if not alone:
         yield

@@ -22,14 +22,12 @@ def read_facts(paths: Sequence[Path], provenance: Path) -> dict[str, Any]:
     """Return the variables: ``studies``, ``provenance``, ``mark``, ``demo`` and ``scope``.
 
     ``mark`` names the stand-ins behind the results (empty without any), ``demo`` is true for the
-    results of a demonstration, ``scope`` says what the studies have in common (``scope``).
+    results of a demonstration, ``scope`` says what the studies have in common (``scope``). Raises
+    MedscaleError for a file that is missing or damaged.
 
     Args:
         paths: the studies' files of facts; studies are shown in this order.
         provenance: ``tables/provenance.json``.
-
-    Raises:
-        MedscaleError: for a file that is missing or damaged.
     """
     studies = {path.parent.name: read_json(path) for path in paths if path.stem == STUDY}
     origin = read_json(provenance)

@@ -110,7 +110,6 @@ def draw_confusion(
     numbers begin at 0.5 %.
 
     Args:
-        axes: the panel.
         counts: images, a row for each true class and a column for each predicted one.
         classes: names of the classes.
         names: whether both axes name the classes.

@@ -26,11 +26,7 @@ ONNX = FORMATS["onnx"]  # the file in 32 bit, from which all others are converte
 
 
 def by_name(name: str) -> Format:
-    """Return a format.
-
-    Raises:
-        MedscaleError: when no format has this name; the message lists the names.
-    """
+    """Return a format; MedscaleError when no format has this name; the message lists the names."""
     if name not in FORMATS:
         raise MedscaleError(f"there is no export format {name!r}; there are {', '.join(FORMATS)}")
     return FORMATS[name]
@@ -39,13 +35,12 @@ def by_name(name: str) -> Format:
 def check_benchmarked(setting: str, names: Iterable[str], further: Iterable[str] = ()) -> None:
     """Check the names of formats that a setting of the configuration lists.
 
+    Raises MedscaleError for a name that is no format the benchmarks measure.
+
     Args:
         setting: its path in the configuration, for the message.
         names: the listed names.
         further: names that the setting allows besides the formats.
-
-    Raises:
-        MedscaleError: for a name that is no format the benchmarks measure.
     """
     allowed = [*further, *BENCHMARKED]
     if unknown := [name for name in names if name not in allowed]:
