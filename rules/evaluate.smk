@@ -21,9 +21,9 @@ rule evaluate:
         gradcam=RUNS.gradcam_option,
         settings=DATASETS.section("evaluate"),
     shell:
-        "python {params.script} {params.folders} --index {input.index}"
-        " --settings {params.settings:q} --shards {params.shards} {params.gradcam}"
-        " --out {output} --log {log}"
+        "python {params.script:q} {params.folders:q} --index {input.index:q}"
+        " --settings {params.settings:q} --shards {params.shards:q} {params.gradcam:q}"
+        " --out {output:q} --log {log:q}"
 
 
 # Logistic regression on small images of the same split: what a network has to beat.

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from medscale.base.files import read_json, write_csv, write_json, write_parquet
 from medscale.config.configuration import Config, load
 from medscale.config.planning import plan
+from medscale.data import patients
 from medscale.data.shards import Shards, seal, write_chunk
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.reference import reference
@@ -69,6 +70,7 @@ def make_index(
     index = pd.DataFrame({"id": np.arange(images), "path": [f"a/{i}.png" for i in range(images)]})
     index["label"] = pd.Categorical.from_codes(codes, categories=list(classes), ordered=True)
     index["split"], index["split_published"], index["group"] = split, None, [f"g{g}" for g in group]
+    index["patient"] = index["group"]
     index["width"], index["height"], index["sha256"], index["source"] = 64, 64, "0" * 64, "made"
     for name, values in (metadata or {}).items():
         index[name] = [values[i // per_group % len(values)] for i in range(images)]
@@ -95,6 +97,7 @@ def make_index(
             "by_reason": {"duplicate": 2, "unreadable": 1},
             "counts_by_source": {"made": index["label"].value_counts().to_dict()},
             "groups": int(index["group"].nunique()),
+            "patients": patients.summary(index["patient"], "column patient of index.csv"),
             "notes": ["Two classes & one note: 100 % made."],
         },
     )

@@ -24,6 +24,10 @@ from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.data.settings import Dask, Source, Split
 
+NOT_KNOWN = (
+    "The patients are not known: images of one patient can stand on both sides of the split."
+)
+
 
 def facts(root: Path, inventory: Inventory) -> pd.DataFrame:
     """What ``audit.read_all`` gives, without Dask."""
@@ -38,7 +42,7 @@ def index_of(
     inventory, division = scan(Source(kind=kind, path=root), None), Split.model_validate(split)
     index, left_out = make_index(inventory, facts(root, inventory), division)
     summary = summarize(index, left_out, inventory, division)
-    files = sum(not path.is_dir() for path in root.rglob("*"))
+    files = sum(not path.is_dir() and path.name != "index.csv" for path in root.rglob("*"))
     absent = summary["by_reason"].get("listed but missing", 0)
     assert summary["found"] == files + absent == summary["used"] + summary["excluded"]
     assert len(index) == summary["used"]
@@ -103,6 +107,7 @@ def test_the_index_has_the_contracts_columns(tmp_path: Path) -> None:
         "split",
         "split_published",
         "group",
+        "patient",
         "width",
         "height",
         "sha256",
@@ -125,19 +130,20 @@ def test_val_and_test_that_are_train_again(tmp_path: Path) -> None:
         copy = root / "train" / path.parent.name / f"BEH-{1000 + int(path.stem.split('-')[1])}.png"
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
-    index, left_out, summary = index_of(root, "smdg")
+    index, left_out, summary = index_of(root, "smdg", near_duplicates=False)
     assert summary["unique"] == summary["used"] == 24
     assert summary["by_reason"] == {"duplicate": 24}
     assert left_out["detail"].str.contains("leak between published splits").all()
     message = "24 images stand in two published splits: the published split would have leaked them."
     assert summary["notes"] == [
         "48 images are there of the 17242 of the complete fundus-pytorch.",
+        NOT_KNOWN,
         message,
     ]
     assert summary["counts_published"]["normal"] == {"train": 12, "val": 6, "test": 6}
     assert index["sha256"].is_unique
 
-    index, left_out, summary = index_of(root, "smdg", mode="published")
+    index, left_out, summary = index_of(root, "smdg", mode="published", near_duplicates=False)
     assert summary["used"] == 48
     assert summary["unique"] == 24
     assert summary["kept_by_reason"] == {"leak between splits": 48}
@@ -158,7 +164,7 @@ def patients(root: Path, rows: list[str]) -> Path:
 
 def test_a_patient_in_two_published_splits_is_told_and_not_divided(tmp_path: Path) -> None:
     index, left_out, summary = index_of(
-        patients(tmp_path, ["a/10.png,a,p,train", "b/10.png,b,p,test"])
+        patients(tmp_path, ["a/10.png,a,p,train", "b/10.png,b,p,test"]), near_duplicates=False
     )
     assert index.loc[index["group"] == "p", "split"].nunique() == 1
     kept = left_out[left_out["action"] == "kept"]
@@ -193,7 +199,7 @@ def test_a_random_split_tells_its_leaks(tmp_path: Path) -> None:
     class_tree(tmp_path, {"a": 20, "b": 20})
     lines = [f"{c}/{n}.png,{c},{c}{n // 5}" for c in "ab" for n in range(20)]
     (tmp_path / "index.csv").write_text("\n".join(["path,label,patient", *lines]))
-    _, left_out, summary = index_of(tmp_path, mode="random")
+    _, left_out, summary = index_of(tmp_path, mode="random", near_duplicates=False)
     assert set(reasons(left_out, "kept").values()) == {"leak between splits"}
     assert any(
         "with split.mode random their accuracy says little" in note for note in summary["notes"]
@@ -212,7 +218,8 @@ def test_published_leaves_out_what_has_no_split(tmp_path: Path) -> None:
     assert index.set_index("path")["split"].to_dict() == {
         "a/0.png": "train", "a/1.png": "val", "b/0.png": "train", "b/1.png": "test",
     }  # fmt: skip
-    assert "Class a has no images in test." in summary["notes"]
+    estimate = "so that nothing can be estimated for it there."
+    assert f"Class a has no images in test, {estimate}" in summary["notes"]
 
 
 def test_a_class_without_usable_images_is_one_message(tmp_path: Path) -> None:
@@ -262,7 +269,10 @@ def test_images_that_look_alike_share_a_group_and_are_told(tmp_path: Path) -> No
     assert summary["near_duplicates"] == {
         "clusters": 1, "images": 3, "largest": 3, "of_several_labels": 0, "of_several_patients": 0,
     }  # fmt: skip
-    assert summary["notes"] == ["3 images look like another (clusters: 1, the largest of 3)."]
+    assert summary["notes"] == [
+        NOT_KNOWN,
+        "3 images look like another (clusters: 1, the largest of 3).",
+    ]
     assert summary["groups"] == 24
     index, left_out, summary = index_of(root, near_duplicates=False)
     assert index["group"].nunique() == 26
@@ -334,6 +344,22 @@ def test_look_alikes_without_a_published_split_leave_no_cluster_behind(tmp_path:
     assert not reasons(left_out, "kept")
     assert index["alike"].isna().all()
     assert summary["near_duplicates"]["clusters"] == 0
+
+
+def test_a_conflicting_image_that_looks_like_one_in_another_split_is_a_leak(
+    tmp_path: Path,
+) -> None:
+    root = detailed_tree(tmp_path, {"a": 12, "b": 12})
+    shutil.copy(root / "a/0.png", root / "b/same.png")  # two labels: both are left out
+    looks_like(root / "a/z.jpg", root / "a/0.png")
+    lines = [f"{c}/{n}.png,{c},train" for c in "ab" for n in range(12)]
+    lines += ["b/same.png,b,train", "a/z.jpg,a,test"]
+    (root / "index.csv").write_text("\n".join(["path,label,split", *lines]))
+    _, left_out, summary = index_of(root)
+    details = left_out[left_out["reason"] == "conflicting label"]["detail"]
+    assert details.str.contains("looks like a/z.jpg: leak between published splits").all()
+    note = "2 of the 2 images with conflicting labels, which are left out, are or look like"
+    assert any(note in text for text in summary["notes"])
 
 
 def test_balanced_away_is_told_and_counted(tmp_path: Path) -> None:
@@ -410,7 +436,7 @@ def test_build_index_on_a_running_scheduler(tmp_path: Path, scheduler: str) -> N
 def test_a_missing_split_is_told_before_anything_is_read(tmp_path: Path) -> None:
     write(tmp_path / "train/a/1.png", 1)
     write(tmp_path / "test/b/2.png", 2)
-    with pytest.raises(MedscaleError, match="has no val split"):
+    with pytest.raises(MedscaleError, match="the val split is empty: 2 images in too few"):
         build_index(
             Source(kind="folder", path=tmp_path),
             Split(mode="published"),

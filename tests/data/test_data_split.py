@@ -114,11 +114,11 @@ def test_published_is_taken_as_it_is() -> None:
     [
         (
             "abab",
-            ["train", "test", "train", "test"],
+            ["train", "val", "train", "val"],
             "published",
-            r"has no val split \(it has test, train\)",
+            r"has no test split \(it has train, val\)",
         ),
-        ("abab", [None] * 4, "published", r"no train, val, test split \(it has none\)"),
+        ("abab", [None] * 4, "published", r"no train, test split \(it has none\)"),
         ("aaab", ["train", "val", "test", "test"], "published", "class 'b' has no training images"),
         ("ab", [None] * 2, "random", "val split is empty"),
     ],

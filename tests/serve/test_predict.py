@@ -26,6 +26,7 @@ from data_trees import encoded, indexed, picture
 from medscale import cli
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json, write_parquet
+from medscale.base.log import log
 from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.data import boxes as data_boxes
@@ -33,6 +34,7 @@ from medscale.data.build import read_image
 from medscale.data.demo.xray import dicom_file
 from medscale.data.images import Unreadable
 from medscale.data.inventory import make_inventory
+from medscale.data.metadata import Encoding, apply
 from medscale.data.prepare import prepare
 from medscale.data.settings import Preprocess, Split
 from medscale.data.shards import Shards, seal, write_chunk
@@ -40,7 +42,7 @@ from medscale.engine.detect.task import Detection
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.replicates import read
 from medscale.report.result.folder import write_result
-from medscale.serve import bundle
+from medscale.serve import bundle, inputs
 from medscale.serve.predict import Prediction
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +55,14 @@ STUDY = {
 }
 CLASSES = ["dark", "light", "odd"]
 FP32 = 2e-6  # PyTorch computes a batch of another size, on more threads, in another order
+
+
+@contextmanager
+def medscale_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Let the package's log reach pytest, also after a command has set the log up."""
+    log.addHandler(caplog.handler)
+    yield
+    log.removeHandler(caplog.handler)
 
 
 def raw_images(folder: Path, count: int = 48) -> pd.DataFrame:
@@ -316,6 +326,44 @@ def test_metadata_is_given_or_read_from_headers_or_unknown(made) -> None:
     ):
         with pytest.raises(MedscaleError, match=says):
             predictor.predict(image, wrong)
+
+
+def test_a_table_of_metadata_must_name_the_images(made, caplog: pytest.LogCaptureFixture) -> None:
+    predictor, image = medscale.load(made.result), np.asarray(picture(3, (60, 60)))
+    names = ["im00.png", "im01.png"]
+    table = pd.DataFrame({"path": ["data/im00.png", "data/im01.png"], "age": ["30", "31"]})
+    says = (
+        r"names none of the 2 images \(its first path: data/im00.png; the first image: im00.png\)"
+    )
+    with pytest.raises(MedscaleError, match=says):
+        list(predictor.stream([(name, image) for name in names], table))
+    table["path"] = ["./im00.png", "other.png"]
+    with medscale_log(caplog):
+        facts = inputs.metadata_by_image(names, table)
+    assert facts == [{"age": "30"}, {}]
+    assert "names 1 of the 2 images; 1 of its 2 paths are of no image" in caplog.text
+
+
+def test_text_of_a_number_is_the_number(made) -> None:
+    predictor = medscale.load(made.result)
+    np.testing.assert_array_equal(
+        predictor.features([{"age": "33"}]), predictor.features([{"age": 33}])
+    )
+    coded = Encoding(column="site", words=["12", "7"])
+    features = apply([coded], pd.DataFrame({"site": [7.0, 7, "7", 12.0, None]}, dtype=object))
+    assert features.argmax(axis=1).tolist() == [1, 1, 1, 0, 2]
+
+
+def test_files_left_out_of_a_folder_are_named(
+    made, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "photo.png").write_bytes(encoded(picture(1)))
+    for name in ("phone.heic", "scan.jp2.part"):
+        (tmp_path / name).write_bytes(b"x")
+    with medscale_log(caplog):
+        assert len(medscale.load(made.result).predict(tmp_path)) == 1
+    assert "2 files were left out by name" in caplog.text
+    assert "phone.heic (not an image by its name)" in caplog.text
 
 
 # What is refused

@@ -84,17 +84,17 @@ def module_digests(
     for file in map(Path, files):
         name = str(file.relative_to(ROOT)) if file.is_relative_to(ROOT) else file.name
         for module, path in {name: file, **modules(file, unused)}.items():
-            parsed = _parsed(path)
-            digests[module] = parsed.core if core else parsed.code
+            digests[module] = module_digest(path, core)
     return dict(sorted(digests.items()))
 
 
-def module_digest(path: str | Path) -> str:
+def module_digest(path: str | Path, core: bool = False) -> str:
     """Return the SHA-256 over the code of one file and its template, not of what it imports.
 
-    The template of ``card.py`` is ``card.md.j2`` in the same folder.
+    The template of ``card.py`` is ``card.md.j2`` in the same folder. ``core``: see ``code_digest``.
     """
-    code, template = _parsed(Path(path)).code, Path(path).with_suffix(".md.j2")
+    parsed, template = _parsed(Path(path)), Path(path).with_suffix(".md.j2")
+    code = parsed.core if core else parsed.code
     return digest([code, sha256(template)]) if template.is_file() else code
 
 

@@ -52,6 +52,18 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def expanded(path: Path) -> Path:
+    """Return a path with ``~`` at its beginning replaced by the home folder.
+
+    Raises:
+        ValueError: when the home folder is not known; pydantic reports it.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in ``folder`` durable."""
     descriptor = os.open(folder, os.O_RDONLY)

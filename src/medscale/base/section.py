@@ -7,6 +7,8 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from medscale.base.files import expanded
+
 T = TypeVar("T")
 
 
@@ -33,5 +35,5 @@ LARGEST_COUNT = 10**9
 # The seed of a step (engine.train.loop.step_seed) is made from it and must fit into 64 bits.
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
-FilePath = Annotated[Path, AfterValidator(_without_null)]
+FilePath = Annotated[Path, AfterValidator(_without_null), AfterValidator(expanded)]
 Unique = Annotated[list[T], AfterValidator(_unique)]

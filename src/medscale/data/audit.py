@@ -119,11 +119,12 @@ def clean(
     unreadable = rows["_reason"].notna()
     faults = rows.assign(reason=rows["_reason"], detail=rows["_detail"])[unreadable]
     rows = rows[~unreadable].drop(columns=["_reason", "_detail"])
-    labels = rows.groupby("sha256")["label"].transform("nunique")
-    conflicts = _same_bytes(rows, rows[labels > 1], CONFLICT)
-    rows = rows[labels == 1]
+    # Images with conflicting labels take part in the search: they can join others to a group.
     rows = rows.assign(alike=_similarity(rows, near_duplicates)).drop(columns="_signature")
     rows = grouped(rows)
+    labels = rows.groupby("sha256")["label"].transform("nunique")
+    conflicts = _conflicts(rows, labels > 1)
+    rows = rows[labels == 1]
     repeated = rows.duplicated(["sha256", "split_published"] if published else ["sha256"])
     copies = _same_bytes(rows[~repeated], rows[repeated], DUPLICATE)
     audit = pd.concat([audit_rows(faults, EXCLUDED), conflicts, copies], ignore_index=True)
@@ -218,6 +219,30 @@ def leaks(rows: pd.DataFrame, column: str, reason: str) -> pd.DataFrame:
     splits = pairs.groupby("group")[column].agg(", ".join)
     detail = leaked["group"] + " stands in " + leaked["group"].map(splits)
     return audit_rows(leaked.assign(reason=reason, detail=detail), KEPT)
+
+
+def _conflicts(rows: pd.DataFrame, is_conflict: pd.Series) -> pd.DataFrame:
+    """Return audit rows of images with conflicting labels.
+
+    The detail names a similar image in another published split, unless that of equal bytes is in
+    another one already.
+    """
+    conflicts = rows[is_conflict]
+    table = _same_bytes(rows, conflicts, CONFLICT)
+    published = rows[rows["split_published"].notna() & rows["alike"].isin(conflicts["alike"])]
+    columns = ["alike", "path", "split_published"]
+    by_cluster: dict[int, list[tuple[str, str]]] = {}
+    for number, path, split in published[columns].itertuples(index=False, name=None):
+        by_cluster.setdefault(number, []).append((path, split))
+    details: list[str] = []
+    for number, _, split in conflicts[columns].itertuples(index=False, name=None):
+        detail = table["detail"].iloc[len(details)]
+        others = [pair for pair in by_cluster.get(number, []) if split and pair[1] != split]
+        if others and LEAK_PUBLISHED not in detail:
+            path, other = others[0]
+            detail += f"; looks like {path}: {LEAK_PUBLISHED} ({other}, {split})"
+        details.append(detail)
+    return table.assign(detail=details)
 
 
 def _same_bytes(kept: pd.DataFrame, left_out: pd.DataFrame, reason: str) -> pd.DataFrame:

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 
 from medscale.base.errors import MedscaleError
-from medscale.data.shards import Shards
+from medscale.data.shards import BOXES, Shards
 
-BOXES = "boxes.parquet"
 SIDES = ["x", "y", "width", "height"]
 
 

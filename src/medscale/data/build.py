@@ -24,13 +24,12 @@ from medscale.data.index import INDEX_COLUMNS
 from medscale.data.limits import chunk_size
 from medscale.data.prepare import from_file
 from medscale.data.settings import Dask, Preprocess
-from medscale.data.shards import META, ROWS, chunk_name, seal, write_chunk
+from medscale.data.shards import BOXES, HASHING, META, ROWS, chunk_name, seal, write_chunk
 from medscale.data.versions import versions
 
 Image = tuple[str, str, int, int]  # path, sha256, width, height as in the index
 Work = tuple[str, int, str, str, list[Image], Preprocess]  # the arguments of make_chunk
 IMAGE = ["path", "sha256", "width", "height"]
-HASHING = 8  # threads that compute digests of finished chunks
 
 
 def build_shards(
@@ -78,8 +77,8 @@ def build_shards(
     rows = rows.assign(label=table["label"].cat.codes.astype(np.int64))
     inputs = {**_recipe(settings), "inputs": digest(keys)}
     if relative_boxes is not None:
-        write_parquet(out / boxes.BOXES, relative_boxes)
-        inputs["boxes"] = sha256(out / boxes.BOXES)
+        write_parquet(out / BOXES, relative_boxes)
+        inputs["boxes"] = sha256(out / BOXES)
     digests = [str(read_json(_key_file(out, number))["sha256"]) for number in range(len(work))]
     seal(out, rows, [str(c) for c in table["label"].cat.categories], inputs, digests)
 

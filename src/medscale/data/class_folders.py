@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from unicodedata import normalize
 
 from medscale.base.errors import MedscaleError
 from medscale.data.inventory import NO_FOLDER, OTHER_CLASS, SPLITS, Excluded, Row, image_row
@@ -28,15 +29,17 @@ def rows_by_folder(listing: Listing, source: str) -> tuple[dict[str, Row], list[
             left_out.append((path, NO_FOLDER, "stands in no class folder"))
             continue
         split = SPLITS[parts[0].lower()] if splits else None
-        rows[path] = image_row(path, parts[depth], source, split)
+        rows[path] = image_row(path, normalize("NFC", parts[depth]), source, split)
     return rows, left_out
 
 
 def class_folders(listing: Listing) -> list[str]:
     """Return the names of the class folders, empty folders included."""
     if splits := _split_folders(listing):
-        return sorted({name for split in splits for name in listing.below(split)})
-    return listing.folders
+        names = {name for split in splits for name in listing.below(split)}
+    else:
+        names = set(listing.folders)
+    return sorted({normalize("NFC", name) for name in names})
 
 
 def select_classes(rows: list[Row], classes: Sequence[str]) -> tuple[list[Row], list[Excluded]]:

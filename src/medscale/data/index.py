@@ -15,21 +15,24 @@ import pyarrow as pa
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_csv, write_json, write_parquet
 from medscale.base.log import log
-from medscale.data import audit, split
+from medscale.data import audit, patients, split
 from medscale.data.audit import EXCLUDED, KEPT, audit_rows
 from medscale.data.cluster import client
-from medscale.data.frames import SEVERAL, file_of
-from medscale.data.inventory import COLUMNS, Inventory
+from medscale.data.frames import SEVERAL
+from medscale.data.inventory import COLUMNS, CONFLICT, Inventory
 from medscale.data.kind import scan
 from medscale.data.settings import Dask, Source, Split
 
 INDEX, AUDIT_CSV, AUDIT_JSON = "index.parquet", "audit.csv", "audit.json"
 # An image's boxes, each x, y, width, height in pixels of its frame.
 BOXES = pa.list_(pa.list_(pa.float64()))
-TEXT_COLUMNS = ["path", "split", "split_published", "group", "sha256", "source", "alike"]
+TEXT_COLUMNS = [
+    *("path", "split", "split_published", "group", "patient", "sha256", "source", "alike"),
+]
+FEW_IMAGES = 10  # a class with fewer, of which the audit left some out, gets a note
 # Columns of every index, in this order; the dataset's metadata follow.
 INDEX_COLUMNS = [
-    *("id", "path", "label", "split", "split_published", "group"),
+    *("id", "path", "label", "split", "split_published", "group", "patient"),
     *("width", "height", "sha256", "source", "alike"),
 ]
 
@@ -54,7 +57,7 @@ def build_index(
     """
     inventory = scan(source, classes)
     if division.mode == "published":
-        split.check_published(inventory.rows)  # before the images are read, which takes long
+        split.check_listed(inventory.rows, division)  # before the images are read, which takes long
     root = Path(str(source.path)).resolve()
     paths = inventory.rows["path"].tolist()
     log.info(
@@ -89,7 +92,10 @@ def make_index(
         MedscaleError: if a class or a split is left without images.
     """
     published = division.mode == "published"
-    rows = inventory.rows.merge(facts, on="path", validate="one_to_many")
+    # The user's columns of metadata may have the names of temporary columns.
+    shadowed = {name: f"\0{name}" for name in inventory.rows if str(name).startswith("_")}
+    rows = inventory.rows.rename(columns=shadowed).assign(patient=inventory.patient_names)
+    rows = rows.merge(facts, on="path", validate="one_to_many")
     rows, several_frames = audit.name_frames(rows)
     rows, unusable = audit.clean(
         rows, published=published, near_duplicates=division.near_duplicates
@@ -111,6 +117,7 @@ def make_index(
     if not published:
         parts.append(audit.leaks(rows, "split_published", audit.LEAK_PUBLISHED))
     left_out = pd.concat(parts).sort_values(["path", "action", "reason"], ignore_index=True)
+    rows = rows.rename(columns={new: name for name, new in shadowed.items()})
     return _typed(rows, inventory.classes), left_out
 
 
@@ -126,7 +133,8 @@ def summarize(
     excluded = left_out[left_out["action"] == EXCLUDED]
     kept = left_out[left_out["action"] == KEPT]
     published = inventory.rows[inventory.rows["split_published"].notna()]
-    similar = _count_look_alikes(index, inventory)
+    similar = _count_look_alikes(index)
+    known = patients.summary(index["patient"], inventory.patients)
     counts = _cross_table(index, "split", inventory.classes)
     return {
         "found": len(index) + len(excluded),
@@ -134,6 +142,7 @@ def summarize(
         "excluded": len(excluded),
         "unique": int(index["sha256"].nunique()),
         "groups": int(index["group"].nunique()),
+        "patients": known,
         "near_duplicates": similar if division.near_duplicates else None,
         "by_reason": _count(excluded["reason"]),
         "kept_by_reason": _count(kept["reason"]),
@@ -146,18 +155,50 @@ def summarize(
         "split": division.model_dump(mode="json"),
         "notes": [
             *inventory.notes,
+            *([] if known["state"] == patients.KNOWN else [patients.sentence(known)]),
             *_note_on_frames(kept),
             *_note_on_look_alikes(similar),
             *_notes_on_published_split(index, left_out, division),
             *_notes_on_leaks(index, division),
-            *(
-                f"Class {name} has no images in {part}."
-                for name, row in counts.items()
-                for part, count in row.items()
-                if not count
-            ),
+            *_notes_on_conflicts(left_out),
+            *_notes_on_small_classes(counts, inventory, left_out),
         ],
     }
+
+
+def _notes_on_conflicts(left_out: pd.DataFrame) -> list[str]:
+    """Return a note on images with conflicting labels that leak between published splits."""
+    conflicts = left_out.loc[left_out["reason"] == CONFLICT, "detail"]
+    across = int(conflicts.str.contains(audit.LEAK_PUBLISHED, regex=False).sum())
+    if not across:
+        return []
+    return [
+        f"{across} of the {len(conflicts)} images with conflicting labels, which are left out, "
+        "are or look like an image in another published split."
+    ]
+
+
+def _notes_on_small_classes(
+    counts: dict[str, dict[str, int]], inventory: Inventory, left_out: pd.DataFrame
+) -> list[str]:
+    """Return notes on classes that the audit made small, and that lack images in a split."""
+    notes = []
+    labels = inventory.rows.set_index("path")["label"]
+    excluded = left_out[(left_out["action"] == EXCLUDED) & left_out["path"].isin(labels.index)]
+    label_of = excluded["path"].map(labels)
+    for name, row in counts.items():
+        reasons = excluded.loc[label_of == name, "reason"]
+        if sum(row.values()) < FEW_IMAGES and len(reasons):
+            listed = ", ".join(f"{reason} {count}" for reason, count in _count(reasons).items())
+            notes.append(
+                f"Class {name} has only {sum(row.values())} images left (left out: {listed})."
+            )
+        notes += [
+            f"Class {name} has no images in {part}, so that nothing can be estimated for it there."
+            for part, count in row.items()
+            if not count
+        ]
+    return notes
 
 
 def _note_on_frames(kept: pd.DataFrame) -> list[str]:
@@ -175,6 +216,11 @@ def _notes_on_published_split(
 ) -> list[str]:
     """Return notes on images and patients in several published splits."""
     notes = []
+    if division.mode == "published" and split.lacks_validation(index):
+        notes.append(
+            f"The published split has no validation images: {int((index['split'] == 'val').sum())} "
+            f"of its training images are taken, in whole groups (seed {division.seed})."
+        )
     copies = left_out[left_out["reason"] == audit.DUPLICATE]
     across = int(copies["detail"].str.contains(audit.LEAK_PUBLISHED, regex=False).sum())
     if across and division.mode != "published":
@@ -187,8 +233,8 @@ def _notes_on_published_split(
     if len(similar):
         notes.append(f"{len(similar)} images look like one in another published split.")
     leaked = left_out.loc[left_out["reason"] == audit.LEAK_PUBLISHED, "path"]
-    if patients := int((~leaked.isin(similar)).sum()):
-        notes.append(f"{patients} images are of patients in two published splits.")
+    if of_patients := int((~leaked.isin(similar)).sum()):
+        notes.append(f"{of_patients} images are of patients in two published splits.")
     return notes
 
 
@@ -218,10 +264,9 @@ def _balance(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]
     return rows[keep].reset_index(drop=True), audit_rows(removed, EXCLUDED)
 
 
-def _count_look_alikes(index: pd.DataFrame, inventory: Inventory) -> dict[str, int]:
+def _count_look_alikes(index: pd.DataFrame) -> dict[str, int]:
     """Count the clusters of similar images, also those of several labels or patients."""
-    patients = index["path"].map(file_of).map(inventory.rows.set_index("path")["group"])
-    clusters = index.assign(patient=patients).groupby("alike")
+    clusters = index.groupby("alike")
     several = clusters[["label", "patient"]].nunique() > 1
     sizes = clusters.size()
     return {

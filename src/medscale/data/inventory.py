@@ -31,6 +31,7 @@ NO_FILE = "listed but missing"
 NO_LABEL = "no label"
 OTHER_CLASS = "class not in the study"
 CONFLICT = "conflicting label"
+CONTRADICTION = "contradicting entries"
 
 Row = dict[str, Any]
 Excluded = tuple[str, str, str]  # path, reason, detail
@@ -42,18 +43,28 @@ class Inventory:
 
     Attributes:
         rows: one row per image: ``path`` (relative to the raw folder, with /), ``label``,
-            ``split_published`` (train, val, test or None), ``group`` (patient or None), ``source``
-            (name of the source set), and metadata columns.
+            ``split_published`` (train, val, test or None), ``group`` (images that belong together,
+            mostly those of a patient, or None), ``source`` (name of the source set), and metadata
+            columns.
         excluded: ``path, reason, detail`` of each file that is left out, and of each table entry
             whose file is missing.
         classes: class names in the study's order.
         notes: sentences for the reader of the paper.
+        patients: where the names of patients in ``group`` come from, such as ``column patient of
+            index.csv``; None if groups are no patients, but copies of an image or lesions.
     """
 
     rows: pd.DataFrame
     excluded: pd.DataFrame
     classes: list[str]
     notes: list[str] = field(default_factory=list)
+    patients: str | None = None
+
+    @property
+    def patient_names(self) -> pd.Series:
+        """The patient of each row; None where it is not known."""
+        groups = self.rows["group"]
+        return groups if self.patients is not None else pd.Series(None, groups.index, dtype=object)
 
 
 def image_row(
@@ -75,10 +86,12 @@ def make_inventory(
     classes: list[str],
     notes: list[str],
     metadata: Iterable[str] = (),
+    patients: str | None = None,
 ) -> Inventory:
     """Return the inventory, ordered by path; its columns exist without rows as well."""
     table = pd.DataFrame(rows, columns=[*COLUMNS, *metadata]).sort_values("path", ignore_index=True)
     for column in COLUMNS:
         table[column] = table[column].astype(object).where(table[column].notna(), None)
     left_out = pd.DataFrame(list(excluded), columns=["path", "reason", "detail"])
-    return Inventory(table, left_out.sort_values("path", ignore_index=True), classes, notes)
+    left_out = left_out.sort_values("path", ignore_index=True)
+    return Inventory(table, left_out, classes, notes, patients)

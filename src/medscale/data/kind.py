@@ -14,6 +14,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+from unicodedata import normalize
 
 from medscale.base.errors import MedscaleError
 
@@ -76,6 +77,7 @@ class DatasetKind:
         options: allowed values of each entry of ``source.options``, the default first.
         check_options: ``source.options`` with which ``medscale data check`` scans a raw folder.
         demo: module of ``medscale.data.demo`` that generates synthetic images; None: there is none.
+        takes_patient: ``source.patient`` can name the patients.
     """
 
     scan: Callable[[Source, list[str] | None], Inventory]
@@ -86,6 +88,7 @@ class DatasetKind:
     options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     check_options: Mapping[str, Any] = field(default_factory=dict)
     demo: str | None = None
+    takes_patient: bool = False
 
 
 @cache
@@ -147,4 +150,10 @@ def scan(source: Source, classes: list[str] | None) -> Inventory:
         )
     defaults = {name: allowed[0] for name, allowed in kind.options.items()}
     source = source.model_copy(update={"options": defaults | source.options})
-    return kind.scan(source, classes)
+    if source.patient is not None and not kind.takes_patient:
+        raise MedscaleError(
+            f"source.patient is for the kind folder: the kind {source.kind} reads the patients "
+            "that its publisher names"
+        )
+    names = None if classes is None else [normalize("NFC", name) for name in classes]
+    return kind.scan(source, names)

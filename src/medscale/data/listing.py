@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import unicodedata
@@ -115,18 +116,46 @@ def read_table(path: Path, required: Iterable[str]) -> pd.DataFrame:
     """Read a CSV file as text; an empty cell becomes None.
 
     Raises:
-        MedscaleError: if it is not a CSV file in UTF-8 or lacks a required column.
+        MedscaleError: if it is not a CSV file in UTF-8, lacks a required column, has a column
+            twice, or has a line with more values than columns.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:  # errors of pandas' parser are ValueErrors
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            lines = [line for line in csv.reader(file, strict=True) if line]
+    except (OSError, ValueError, csv.Error) as error:
         raise MedscaleError(f"{path} cannot be read as a CSV file in UTF-8: {error}") from None
-    table.columns = table.columns.str.strip()
+    if not lines:
+        raise MedscaleError(f"{path} cannot be read as a CSV file in UTF-8: it is empty")
+    table = _with_header(path, lines)
     if missing := [name for name in required if name not in table.columns]:
         raise MedscaleError(
             f"{path}: no column {', '.join(missing)}; it has: {', '.join(table.columns)}"
         )
-    return table.apply(lambda column: column.str.strip()).replace({"": None})
+    stripped = table.apply(lambda column: column.str.strip())
+    return stripped.astype(object).where(stripped != "", None)
+
+
+def _with_header(path: Path, lines: list[list[str]]) -> pd.DataFrame:
+    """Return a table whose first line names the columns; values after the last must be empty.
+
+    Lines often end in a comma, of which pandas' reader makes another column or names of rows.
+    """
+    header = [name.strip() for name in lines[0]]
+    while header and not header[-1]:
+        header.pop()
+    width = len(header)
+    for number, line in enumerate(lines[1:], start=2):
+        if any(cell.strip() for cell in line[width:]):
+            raise MedscaleError(
+                f"{path} cannot be read as a CSV file in UTF-8: its row {number} has more values "
+                f"than the {width} columns of the first ({','.join(line)}); a value that contains "
+                "a comma stands in quotation marks"
+            )
+    if repeated := sorted({name for name in header if name and header.count(name) > 1}):
+        raise MedscaleError(f"{path}: the column {', '.join(repeated)} is there twice")
+    names = [name or f"Unnamed: {place}" for place, name in enumerate(header)]
+    rows = [(line + [""] * width)[:width] for line in lines[1:]]
+    return pd.DataFrame(rows, columns=names, dtype=str)
 
 
 def normalized_path(path: str) -> str:

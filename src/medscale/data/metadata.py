@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,6 +31,35 @@ class Encoding(Strict):
     def features(self) -> int:
         """Number of features."""
         return 2 if self.words is None else len(self.words) + 1
+
+
+def numbers(texts: Sequence[str | None]) -> tuple[Sequence[Any], list[str]]:
+    """Find the type of a column of a table: numbers if all values are, otherwise words.
+
+    Numbers with a leading zero, such as 007, are words: codes, whose zeros count.
+
+    Returns:
+        The values as floats (a missing value is NaN) or, unchanged, as words; and the words of a
+        column that is not of numbers alone because of them, if it has numbers as well.
+    """
+    values = [None if text is None else number(text) for text in texts]
+    pairs = list(zip(texts, values, strict=True))
+    words = [text for text, value in pairs if text is not None and value is None]
+    if not words and any(value is not None for value in values):
+        return [math.nan if value is None else value for value in values], []
+    return texts, words if len(words) < sum(text is not None for text in texts) else []
+
+
+def number(text: str) -> float | None:
+    """Return the finite number that a text is, None if it is a word or a code such as 007."""
+    digits = text.strip().lstrip("+-")
+    if len(digits) > 1 and digits[0] == "0" and digits[1].isdigit():
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and "_" not in text else None
 
 
 def encode(rows: pd.DataFrame, columns: Sequence[str]) -> np.ndarray | None:
@@ -77,20 +108,26 @@ def _fit_column(column: pd.Series, is_training: pd.Series) -> Encoding:
         return Encoding(
             column=name, mean=float(known.mean()), scale=float(known.std(ddof=0)) or 1.0
         )
-    return Encoding(column=name, words=sorted(set(known.astype(str))))
+    return Encoding(column=name, words=sorted(set(map(word, known))))
+
+
+def word(value: Any) -> str:
+    """Return a value of a column of words as text; a whole number has no decimal point."""
+    is_whole = isinstance(value, float | np.floating) and float(value).is_integer()
+    return str(int(value)) if is_whole else str(value)
 
 
 def _features(encoding: Encoding, column: pd.Series) -> np.ndarray:
     if encoding.words is None:
         try:
-            values = column.astype("float64")
+            values = column.astype("float64")  # reads texts of numbers as well
         except (TypeError, ValueError):
             raise MedscaleError(
                 f"metadata: {encoding.column} is a number, which {column.tolist()} are not all"
             ) from None
         scaled = (values - encoding.mean) / encoding.scale
         return np.stack([scaled.fillna(0.0), values.notna()], axis=1).astype(np.float32)
-    words = pd.Index(column.astype("str").where(column.notna(), None))
+    words = pd.Index([None if pd.isna(value) else word(value) for value in column], dtype=object)
     codes = pd.Index(encoding.words).get_indexer(words)
     codes = np.where(codes < 0, len(encoding.words), codes)  # -1: not among the known words
     return np.eye(encoding.features, dtype=np.float32)[codes]

@@ -28,6 +28,12 @@ class Source(Strict):
         description="of a file of several frames or pages; all: each is an image of one patient",
     )
     options: dict[str, Any] = Field({}, description="options of the kind, or of its generator")
+    patient: str | None = Field(
+        None,
+        min_length=1,
+        description="kind folder: the column of index.csv that names patients, or a regular "
+        "expression for them in the images' names (in their paths, if it contains /)",
+    )
 
     @model_validator(mode="after")
     def _generated_in_place(self) -> Source:

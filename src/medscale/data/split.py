@@ -18,19 +18,29 @@ def assign(rows: pd.DataFrame, settings: Split) -> pd.Series:
         rows: ``label, group, split_published``, one row per image, in the order of the index.
         settings: mode, shares and seed. ``grouped`` never divides a ``group`` and ``random``
             divides image by image, both stratified by label; ``published`` takes
-            ``split_published``.
+            ``split_published``, and where no validation split is published, takes whole groups
+            from the training split in the proportion of the shares ``val`` and ``train``.
 
     Raises:
         MedscaleError: if a split would be empty, a class would have no training images, or no split
             is published.
     """
+    shares = {split: float(getattr(settings, split)) for split in SPLITS}
     if settings.mode == "published":
         check_published(rows)
-        splits = rows["split_published"]
+        splits = rows["split_published"].astype(object)
+        if lacks_validation(rows):
+            training = rows[splits == "train"]
+            kept = {split: shares[split] for split in ("train", "val")}
+            total = sum(kept.values())
+            kept = {split: share / total for split, share in kept.items()}
+            divided = _divide(training["label"], training["group"], kept, settings.seed)
+            splits = splits.where(splits != "train", pd.Series(divided, index=training.index))
     else:
         images = pd.Series(range(len(rows)), index=rows.index)
         groups = rows["group"] if settings.mode == "grouped" else images
-        splits = pd.Series(_divide(rows["label"], groups, settings), index=rows.index, dtype=object)
+        divided = _divide(rows["label"], groups, shares, settings.seed)
+        splits = pd.Series(divided, index=rows.index, dtype=object)
     _check(rows["label"], splits)
     return splits
 
@@ -55,9 +65,9 @@ def balanced(labels: pd.Series, seed: int) -> np.ndarray:
 
 
 def check_published(rows: pd.DataFrame) -> None:
-    """Raise MedscaleError if ``split_published`` lacks train, val or test."""
+    """Raise MedscaleError if ``split_published`` lacks train or test."""
     published = set(rows["split_published"].dropna())
-    if missing := [split for split in SPLITS if split not in published]:
+    if missing := [split for split in ("train", "test") if split not in published]:
         raise MedscaleError(
             f"split.mode is published, but the raw folder has no {', '.join(missing)} split "
             f"(it has {', '.join(sorted(published)) or 'none'}); set split.mode to grouped or "
@@ -65,7 +75,31 @@ def check_published(rows: pd.DataFrame) -> None:
         )
 
 
-def _divide(labels: pd.Series, groups: pd.Series, settings: Split) -> np.ndarray:
+def lacks_validation(rows: pd.DataFrame) -> bool:
+    """Return whether the published split has training and test images alone."""
+    return not (rows["split_published"] == "val").any()
+
+
+def check_listed(rows: pd.DataFrame, settings: Split) -> None:
+    """Raise MedscaleError if the listed images, before any is read, cannot be divided.
+
+    The audit can only leave out images and join groups, so that what fails here fails there.
+
+    Args:
+        rows: those of an inventory.
+        settings: as for ``assign``.
+    """
+    if settings.mode == "published":
+        check_published(rows)
+        rows = rows[rows["split_published"].notna()]
+    if settings.balance:
+        rows = rows[balanced(rows["label"], settings.seed)]
+    assign(rows.assign(group=rows["group"].where(rows["group"].notna(), rows["path"])), settings)
+
+
+def _divide(
+    labels: pd.Series, groups: pd.Series, share_of: dict[str, float], seed: int
+) -> np.ndarray:
     """Assign whole groups to splits so that each class has the configured shares.
 
     In the order of decreasing size, each group goes to the split for which the chi-square distance
@@ -75,6 +109,12 @@ def _divide(labels: pd.Series, groups: pd.Series, settings: Split) -> np.ndarray
     its smallest groups to each split, so that it is in all three splits if it has three groups that
     no rarer class has used.
 
+    Args:
+        labels: class of each image, shape N.
+        groups: group of each image, shape N.
+        share_of: share of the images by split, in the order of ``SPLITS``.
+        seed: determines the order of groups of equal size.
+
     Returns:
         Split names, shape N.
     """
@@ -82,13 +122,13 @@ def _divide(labels: pd.Series, groups: pd.Series, settings: Split) -> np.ndarray
     members, names = pd.factorize(groups, sort=True)
     counts = np.zeros((len(names), len(classes)), np.int64)  # images by group and class
     np.add.at(counts, (members, codes), 1)
-    shuffled = np.random.default_rng(settings.seed).permutation(len(names))
+    shuffled = np.random.default_rng(seed).permutation(len(names))
     order = shuffled[np.argsort(-counts.sum(1)[shuffled], kind="stable")]
-    shares = np.array([getattr(settings, split) for split in SPLITS])
+    splits, shares = list(share_of), np.array(list(share_of.values()))
     desired = shares[:, None] * counts.sum(0)
     actual = np.zeros_like(desired)
     split_of_group = np.full(len(names), -1)
-    for group, split in _first_groups(counts, order):
+    for group, split in _first_groups(counts, order, splits):
         split_of_group[group] = split
         actual[split] += counts[group]
     for group in order[split_of_group[order] < 0]:
@@ -97,20 +137,23 @@ def _divide(labels: pd.Series, groups: pd.Series, settings: Split) -> np.ndarray
         split = int(np.argmin(growth))
         split_of_group[group] = split
         actual[split] += size
-    return np.array(SPLITS, dtype=object)[split_of_group[members]]
+    return np.array(splits, dtype=object)[split_of_group[members]]
 
 
-def _first_groups(counts: np.ndarray, order: np.ndarray) -> list[tuple[int, int]]:
+def _first_groups(
+    counts: np.ndarray, order: np.ndarray, splits: list[str]
+) -> list[tuple[int, int]]:
     """Return one group of each class for each split, rarest class first, smallest groups first.
 
     Splits are served in the order train, test, val.
     """
     pairs: list[tuple[int, int]] = []
     used: set[int] = set()
-    has_class = np.zeros((len(SPLITS), counts.shape[1]), bool)
+    has_class = np.zeros((len(splits), counts.shape[1]), bool)
+    served = [splits.index(split) for split in ("train", "test", "val") if split in splits]
     for code in np.argsort((counts > 0).sum(0), kind="stable"):
         free = [int(g) for g in order[::-1] if counts[g, code] and int(g) not in used]
-        for split in (0, 2, 1):
+        for split in served:
             if has_class[split, code] or not free:
                 continue
             group = free.pop(0)

@@ -10,6 +10,9 @@ from medscale.evaluate import calibration
 
 LEVEL = 0.95
 AREAS = ("auroc", "auprc")
+# A resample misses a class of k groups with a probability of about exp(-k). From 4 on it is below
+# the 2.5 % that the interval cuts off at each end; with fewer, missing classes bend the averages.
+FEWEST_GROUPS = 4
 BLOCK_SIZE = 500_000  # weights in memory at once: 4 MB, so that they stay in the processor's cache
 
 
@@ -32,6 +35,24 @@ def draw(groups: int, resamples: int, seed: int) -> np.ndarray:
     )
 
 
+def averaged_classes(labels: np.ndarray, groups: np.ndarray, classes: int) -> np.ndarray:
+    """Return which classes take part in averages over classes, bool, shape K.
+
+    Those of fewer than ``FEWEST_GROUPS`` groups are left out; of two classes, and where fewer than
+    two would remain, none is.
+
+    Args:
+        labels: true class codes, shape N.
+        groups: group code of each image, shape N.
+        classes: number of classes K.
+    """
+    pairs = np.unique(np.column_stack([labels, groups]), axis=0)
+    enough = np.bincount(pairs[:, 0], minlength=classes) >= FEWEST_GROUPS
+    if classes == 2 or enough.sum() < 2:
+        return np.ones(classes, bool)
+    return enough
+
+
 def resample(
     labels: np.ndarray,
     probabilities: np.ndarray,
@@ -39,6 +60,7 @@ def resample(
     drawn: np.ndarray,
     *,
     micro: bool = True,
+    averaged: np.ndarray | None = None,
 ) -> Resampled:
     """Compute all metrics of ``medscale.evaluate.metrics`` on every resample.
 
@@ -49,16 +71,17 @@ def resample(
         drawn: resamples from ``draw``, shape R,G.
         micro: whether to compute the micro averages of the areas, which take as long as all other
             metrics together when there are many classes.
+        averaged: classes that take part in averages over classes, bool, shape K; None: all.
 
     Returns:
         The values that ``metrics.point`` and ``metrics.per_class`` give for the resampled images.
     """
     classes = probabilities.shape[1]
-    overall, by_class = decisions(labels, probabilities, groups, drawn)
+    overall, by_class = decisions(labels, probabilities, groups, drawn, averaged)
     areas = [_areas(labels == c, probabilities[:, c], groups, drawn) for c in range(classes)]
     for name, values in zip(AREAS, np.stack(areas, axis=2), strict=True):
         by_class[name] = values
-        overall[name] = headline(values)
+        overall[name] = headline(values, averaged)
     if classes > 2 and micro:
         truth = np.eye(classes, dtype=bool)[labels].ravel()
         averages = _areas(truth, probabilities.ravel(), np.repeat(groups, classes), drawn)
@@ -67,7 +90,11 @@ def resample(
 
 
 def decisions(
-    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, drawn: np.ndarray
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: np.ndarray,
+    drawn: np.ndarray,
+    averaged: np.ndarray | None = None,
 ) -> Resampled:
     """Compute the metrics of the predicted classes alone; arguments as those of ``resample``.
 
@@ -78,6 +105,7 @@ def decisions(
     counts = _confusions(labels, probabilities.argmax(axis=1), groups, drawn, classes)
     hits = np.einsum("rkk->rk", counts)
     true, predicted = counts.sum(axis=2), counts.sum(axis=1)
+    takes_part = np.ones(classes, bool) if averaged is None else averaged
     recall = _ratio(hits, true)
     by_class = {
         "precision": _ratio(hits, predicted),
@@ -86,9 +114,10 @@ def decisions(
     }
     overall = {
         "accuracy": hits.sum(axis=1) / true.sum(axis=1),
-        "balanced_accuracy": _average(recall, (true > 0).astype(np.float64)),
+        "balanced_accuracy": _average(recall, ((true > 0) & takes_part).astype(np.float64)),
     }
-    weights = {"macro": ((true + predicted) > 0).astype(np.float64), "weighted": true}
+    occurs = ((true + predicted) > 0) & takes_part
+    weights = {"macro": occurs.astype(np.float64), "weighted": true}
     for average, weight in weights.items():
         for name, values in by_class.items():
             overall[f"{name}_{average}"] = _average(values, weight)
@@ -97,17 +126,20 @@ def decisions(
     return Resampled(overall, by_class)
 
 
-def headline(by_class: np.ndarray) -> np.ndarray:
+def headline(by_class: np.ndarray, averaged: np.ndarray | None = None) -> np.ndarray:
     """Return the area that stands for the task: that of the last of two classes, else the mean.
 
     Args:
         by_class: areas of each class against the rest, shape R,K; NaN is left out of the mean.
+        averaged: classes that take part in the mean, bool, shape K; None: all.
 
     Returns:
         Shape R.
     """
     if by_class.shape[1] == 2:
         return by_class[:, 1]
+    if averaged is not None:
+        by_class = by_class[:, averaged]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Mean of empty slice")
         return np.nanmean(by_class, axis=1)
@@ -141,7 +173,10 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 
 def _average(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return (values * weights).sum(axis=1) / weights.sum(axis=1)
+    """Return the weighted means of rows; NaN for a resample with no class that takes part."""
+    total = weights.sum(axis=1)
+    undefined = np.full(len(total), np.nan)
+    return np.divide((values * weights).sum(axis=1), total, out=undefined, where=total > 0)
 
 
 def _areas(

@@ -10,6 +10,7 @@ import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import digest
+from medscale.data import patients
 from medscale.data.boxes import SIDES, relative
 from medscale.evaluate import bootstrap, boxes
 from medscale.evaluate.boxes import Matched
@@ -24,6 +25,7 @@ class Localization:
     replicates: list[Replicate]  # the run folders
     # by split, the numbers of images, groups, true boxes, and images with a box
     counts: dict[str, dict[str, int]]
+    patients: patients.State  # whether the patients of the images are known
     # by seed, the smallest confidence of a box that counts; chosen by the score of the challenge on
     # the validation split
     thresholds: list[float]
@@ -72,6 +74,7 @@ def localize(
     return Localization(
         replicates=replicates,
         counts={split: _counts(part) for split, part in parts.items()},
+        patients=patients.state(table.get(patients.PATIENT)),
         thresholds=thresholds,
         scores=pd.concat(
             [_scores(values[split], seeds, split) for split in SPLITS], ignore_index=True

@@ -56,8 +56,9 @@ def ensembles(runs: Sequence[Member], drawn: np.ndarray) -> pd.DataFrame:
 
 def _row(members: Sequence[Member], odds: np.ndarray, drawn: np.ndarray) -> dict[str, float]:
     labels, groups = members[0].predicted.labels, members[0].predicted.groups
-    points = metrics.point(labels, odds)
-    resampled = bootstrap.resample(labels, odds, groups, drawn).overall
+    averaged = bootstrap.averaged_classes(labels, groups, odds.shape[1])
+    points = metrics.point(labels, odds, averaged)
+    resampled = bootstrap.resample(labels, odds, groups, drawn, averaged=averaged).overall
     weights = [len(run.predicted.probabilities) for run in members]
     row: dict[str, float] = {}
     for name in METRICS:

@@ -13,6 +13,7 @@ from scipy import stats
 from medscale.base.errors import MedscaleError
 from medscale.base.files import digest
 from medscale.config.sections import Evaluate
+from medscale.data import patients
 from medscale.evaluate import bootstrap, calibration, metrics
 from medscale.evaluate.operating import operating_points
 from medscale.evaluate.replicates import (
@@ -42,6 +43,10 @@ class Evaluation:
     replicates: list[Replicate]  # the run folders
     classes: list[str]  # class names in the order of their codes
     counts: dict[str, dict[str, int]]  # by split, the numbers of images and groups
+    patients: patients.State  # whether the patients of the images are known
+    # classes that the test split's averages over classes leave out, since it has fewer than
+    # ``bootstrap.FEWEST_GROUPS`` groups of them
+    not_averaged: list[str]
     # a row for each split and metric: ``mean`` over seeds with the bootstrap interval ``low, high``
     # of that mean (patients are drawn), and ``seed_sd, seed_low, seed_high`` over seeds (Student's
     # t); then a column for each seed
@@ -93,10 +98,16 @@ def evaluate(
     if not len(test.ids):
         raise MedscaleError(f"{index}: no image is in the test split, so nothing can be evaluated")
     drawn = {split: draws(part, resamples) for split, part in predicted.items() if len(part.ids)}
-    resampled = {split: _resample(predicted[split], counts) for split, counts in drawn.items()}
+    # Averages of the test split leave out classes for which nothing can be estimated.
+    averaged = bootstrap.averaged_classes(test.labels, test.groups, len(classes))
+    takes_part = {"test": averaged}
+    resampled = {
+        split: _resample(predicted[split], counts, takes_part.get(split))
+        for split, counts in drawn.items()
+    }
     temperatures = [calibration.temperature(val.labels, odds) for odds in val.probabilities]
     calibrated = _tempered(test, temperatures)
-    scores = [_scores(predicted[s], r, seeds, s) for s, r in resampled.items()]
+    scores = [_scores(predicted[s], r, seeds, s, takes_part.get(s)) for s, r in resampled.items()]
     if len(val.ids):
         scores.append(_calibrated(calibrated, drawn["test"], seeds))
     rows = table[table["split"] == "test"].sort_values("id")
@@ -110,6 +121,8 @@ def evaluate(
             s: {"images": len(p.ids), "groups": len(np.unique(p.groups))}
             for s, p in predicted.items()
         },
+        patients=patients.state(table.get(patients.PATIENT)),
+        not_averaged=[name for name, kept in zip(classes, averaged, strict=True) if not kept],
         scores=pd.concat(scores, ignore_index=True),
         per_class=_per_class(test, resampled["test"], seeds, classes),
         confusion=confusion,
@@ -206,18 +219,24 @@ def _tempered(predicted: Predicted, temperatures: Sequence[float]) -> Predicted:
     return replace(predicted, probabilities=tempered)
 
 
-def _resample(predicted: Predicted, drawn: np.ndarray) -> list[bootstrap.Resampled]:
+def _resample(
+    predicted: Predicted, drawn: np.ndarray, averaged: np.ndarray | None
+) -> list[bootstrap.Resampled]:
     """Return the metrics on every resample, by replicate; the resamples are equal for all."""
     return [
-        bootstrap.resample(predicted.labels, odds, predicted.groups, drawn)
+        bootstrap.resample(predicted.labels, odds, predicted.groups, drawn, averaged=averaged)
         for odds in predicted.probabilities
     ]
 
 
 def _scores(
-    predicted: Predicted, resampled: list[bootstrap.Resampled], seeds: list[int], split: str
+    predicted: Predicted,
+    resampled: list[bootstrap.Resampled],
+    seeds: list[int],
+    split: str,
+    averaged: np.ndarray | None,
 ) -> pd.DataFrame:
-    points = [metrics.point(predicted.labels, odds) for odds in predicted.probabilities]
+    points = [metrics.point(predicted.labels, odds, averaged) for odds in predicted.probabilities]
     names = {name: name for name in metrics.names(predicted.probabilities.shape[2])}
     return score_rows(points, [r.overall for r in resampled], seeds, split, names)
 

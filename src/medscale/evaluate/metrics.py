@@ -41,7 +41,9 @@ def in_percent(name: str) -> bool:
     return not name.startswith((*AREAS, *calibration.NAMES))
 
 
-def point(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+def point(
+    labels: np.ndarray, probabilities: np.ndarray, averaged: np.ndarray | None = None
+) -> dict[str, float]:
     """Compute all metrics of one replicate.
 
     AUROC and average precision (the area under the precision-recall curve, not interpolated) are
@@ -51,13 +53,15 @@ def point(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     Args:
         labels: true class codes, int64, shape N.
         probabilities: shape N,K; the prediction is the class with the largest one.
+        averaged: classes that take part in averages over classes, bool, shape K; None: all.
 
     Returns:
         A value by metric; NaN for an area that is undefined because only one class occurs.
     """
-    values = {name: float(value[0]) for name, value in _decided(labels, probabilities)[0].items()}
+    decided = _decided(labels, probabilities, averaged).overall
+    values = {name: float(value[0]) for name, value in decided.items()}
     by_class = _areas(np.eye(probabilities.shape[1], dtype=bool)[labels], probabilities)
-    values |= {name: float(bootstrap.headline(by_class[name][None])[0]) for name in AREAS}
+    values |= {name: float(bootstrap.headline(by_class[name][None], averaged)[0]) for name in AREAS}
     if probabilities.shape[1] > 2:
         truth = np.eye(probabilities.shape[1], dtype=bool)[labels].reshape(-1, 1)
         micro = _areas(truth, probabilities.reshape(-1, 1))
@@ -113,9 +117,11 @@ def precision_recall_points(labels: np.ndarray, scores: np.ndarray) -> np.ndarra
     return curve
 
 
-def _decided(labels: np.ndarray, probabilities: np.ndarray) -> Resampled:
+def _decided(
+    labels: np.ndarray, probabilities: np.ndarray, averaged: np.ndarray | None = None
+) -> Resampled:
     """Compute the metrics of the predicted classes on the images as they are (R is 1)."""
-    return bootstrap.decisions(labels, probabilities, *calibration.once(len(labels)))
+    return bootstrap.decisions(labels, probabilities, *calibration.once(len(labels)), averaged)
 
 
 def _areas(positive: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:

@@ -68,13 +68,16 @@ def compare(
 def auroc(predicted: Predicted) -> Areas:
     """Compute the AUROC, mean over replicates, and its error by patient.
 
-    For two classes it is that of the last one, for more the mean over classes. The variance is that
+    For two classes it is that of the last one, for more the mean over the classes of
+    ``bootstrap.averaged_classes``. The variance is that
     of DeLong et al. (1988), computed from ranks (Sun & Xu 2014). The components of a patient's
     images are added before they are squared (Obuchowski 1997), so that they do not count as
     independent. With one image a patient, two classes and one replicate it is DeLong's.
     """
     classes = predicted.probabilities.shape[2]
-    codes = [1] if classes == 2 else [c for c in range(classes) if (predicted.labels == c).any()]
+    averaged = bootstrap.averaged_classes(predicted.labels, predicted.groups, classes)
+    occurs = np.bincount(predicted.labels, minlength=classes) > 0
+    codes = [1] if classes == 2 else np.flatnonzero(occurs & averaged).tolist()
     size = int(predicted.groups.max()) + 1
     parts = [
         _area(predicted.labels == code, odds[:, code], predicted.groups, size)

@@ -24,6 +24,7 @@ COMPONENTS = 50
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of scikit-learn: smaller is more regularization
 MOST = 10_000  # training images that are fitted, which bounds time and memory
 BLOCK = 1024  # images that are read at a time
+GREY = 3  # grey levels that JPEG and colour spaces add between the channels of a grey image
 
 
 def reference(
@@ -133,11 +134,11 @@ def _pixels(shards: Shards, positions: np.ndarray, colour: bool) -> np.ndarray:
     for block in np.split(positions, range(BLOCK, len(positions), BLOCK)):
         for image in shards.gather(block):
             small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
-            rows.append(small.ravel() if colour else small[..., 0].ravel())
+            rows.append(small.ravel() if colour else small[..., 1].ravel())
     return np.stack(rows).astype(np.float32) / 255
 
 
 def _has_colour(shards: Shards, positions: np.ndarray) -> bool:
-    """Return whether the channels of the first images differ."""
+    """Return whether the channels of the first images differ by more than rounding."""
     images = shards.gather(positions[:BLOCK])
-    return bool((images != images[..., :1]).any())
+    return float(np.ptp(images, axis=-1).mean()) > GREY

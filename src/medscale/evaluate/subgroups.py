@@ -59,11 +59,20 @@ def _resampled(
     if mask.sum() < smallest:
         return None
     labels, groups = predicted.labels[mask], predicted.groups[mask]
+    averaged = _averaged(predicted)
     with np.errstate(invalid="ignore"):  # undefined in a resample without images of the subgroup
         return [
-            bootstrap.resample(labels, odds[mask], groups, drawn, micro=False).overall
+            bootstrap.resample(
+                labels, odds[mask], groups, drawn, micro=False, averaged=averaged
+            ).overall
             for odds in predicted.probabilities
         ]
+
+
+def _averaged(predicted: Predicted) -> np.ndarray:
+    """Return the classes that take part in averages, those of the whole split."""
+    classes = predicted.probabilities.shape[2]
+    return bootstrap.averaged_classes(predicted.labels, predicted.groups, classes)
 
 
 def _rows(
@@ -77,7 +86,10 @@ def _rows(
     if resampled is None:
         undefined = dict.fromkeys(("mean", "low", "high"), np.nan)
         return [head | {"metric": metric} | undefined for metric in METRICS]
-    points = [metrics.point(predicted.labels[mask], odds[mask]) for odds in predicted.probabilities]
+    points = [
+        metrics.point(predicted.labels[mask], odds[mask], _averaged(predicted))
+        for odds in predicted.probabilities
+    ]
     rows = []
     for metric in METRICS:
         low, high = bootstrap.interval(np.mean([values[metric] for values in resampled], axis=0))

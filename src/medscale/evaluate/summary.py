@@ -22,7 +22,11 @@ CLOCKS += ["images_per_second_first_epoch", "wall_seconds", "epochs", "best_epoc
 def summarise(evaluation: Evaluation) -> dict[str, Any]:
     """Return the content of summary.json of a classification; undefined values are None."""
     summary = describe(evaluation)
-    summary |= {"classes": evaluation.classes, "confusion": evaluation.confusion.tolist()}
+    summary |= {
+        "classes": evaluation.classes,
+        "not_averaged": evaluation.not_averaged,
+        "confusion": evaluation.confusion.tolist(),
+    }
     summary["calibration"] = {
         "fitted_on": "val",
         "temperature": float(np.mean(evaluation.temperatures)),
@@ -58,6 +62,7 @@ def describe(evaluation: Any) -> dict[str, Any]:
         "learning_rate": plan.learning_rate,
         "seeds": [replicate.plan.seed for replicate in replicates],
         "counts": evaluation.counts,
+        "patients": evaluation.patients,
         "bootstrap": {
             "resamples": len(evaluation.resamples),
             "unit": "group",

@@ -2,9 +2,11 @@
 
 from zlib import crc32
 
+from medscale.data.patients import KNOWN, NOT_KNOWN, PARTLY
 from medscale.engine.parallel.strategies.registry import STRATEGIES
 from medscale.engine.parallel.strategies.strategy import Look
 from medscale.engine.run import RunSpec
+from medscale.evaluate.bootstrap import FEWEST_GROUPS
 
 # Okabe & Ito (2008): colours that can be told apart with every kind of colour vision.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -25,6 +27,25 @@ LINES: tuple[str | tuple[int, tuple[int, ...]], ...] = (
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 VARIANT_MARKERS = ("p", "d", "h", "1", "8", "2", "H", "3")  # of another batch size or network
+
+# Over what intervals go, and what a group of images is, by whether the patients are known.
+STATES = {
+    KNOWN: "the patients are known",
+    PARTLY: "the patients are known of a part of the images",
+    NOT_KNOWN: "the patients are not known",
+}
+OVER = {
+    KNOWN: "patients",
+    PARTLY: "patients or images",
+    NOT_KNOWN: "images",
+}
+GROUPS = {
+    KNOWN: "patients or groups",
+    PARTLY: "patients or groups",
+    NOT_KNOWN: "groups of images (the patients are not known)",
+}
+
+TOO_FEW = f"the test images have fewer than {FEWEST_GROUPS} patients or groups of them"
 
 SPLITS = ("train", "val", "test")
 SPLITS_IN_WORDS = {"train": "training", "val": "validation", "test": "test", "all": "all"}

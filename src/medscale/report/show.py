@@ -13,7 +13,7 @@ from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES, in_percent
 from medscale.report.marks import mark
-from medscale.report.names import label
+from medscale.report.names import GROUPS, OVER, STATES, TOO_FEW, label
 
 BAR = 20  # letters of a full bar
 POINTS = 10  # operating points that are shown
@@ -34,13 +34,18 @@ def show(folder: str | Path) -> Iterator[str | Table]:
     yield f"[bold]{escape(name)}, {label(summary['run']['name'])}[/]"
     if words := mark([summary["marks"]]):
         yield f"[yellow]{escape(words)}[/]"
+    groups = GROUPS[summary["patients"]]
     counts, seeds = summary["counts"], ", ".join(map(str, summary["seeds"]))
     yield (
         f"{summary['timing']['train_images']} training, {counts['val']['images']} validation, "
-        f"{counts['test']['images']} test images of {counts['test']['groups']} patients or groups; "
-        f"seeds {seeds}\n"
+        f"{counts['test']['images']} test images of {counts['test']['groups']} {groups}; "
+        f"seeds {seeds}"
     )
+    state = summary["patients"]
+    yield f"95 % intervals are over {OVER[state]}: {STATES[state]}\n"
     yield _metrics(summary)
+    if left_out := summary.get("not_averaged"):
+        yield f"averages over classes leave out {escape(', '.join(left_out))}: {TOO_FEW}"
     yield from _reference(folder, summary)
     if "classes" in summary:
         yield from _classification(summary)

@@ -51,6 +51,21 @@ def image(root: Path) -> Path:
     return file
 
 
+def check_home(workdir: Path) -> None:
+    """Refuse a workdir that Snakemake cannot pass to Apptainer: it quotes by Python's ``repr``.
+
+    Raises:
+        MedscaleError: naming the folder.
+    """
+    quoted = repr(str(workdir))
+    # In the shell's double quotes, which repr takes for a name with a single one, $ and ` act.
+    if "\\" in quoted or (quoted.startswith('"') and re.search("[$`]", quoted)):
+        raise MedscaleError(
+            f"{workdir}: a folder with both kinds of quotes, a backslash, or a quote and a dollar "
+            "sign in its name cannot be the workdir of jobs in a container; name another `workdir`"
+        )
+
+
 def environment(root: Path, folders: Iterable[Path], commit: dict[str, Any]) -> dict[str, str]:
     """Return the environment variables of jobs.
 

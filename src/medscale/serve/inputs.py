@@ -11,9 +11,11 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from medscale.base.errors import MedscaleError
+from medscale.base.log import log
 from medscale.data.frames import read_frame
 from medscale.data.images import UNREADABLE, Unreadable, header
-from medscale.data.listing import Listing
+from medscale.data.inventory import Excluded
+from medscale.data.listing import Listing, normalized_path
 from medscale.data.metadata import Encoding
 from medscale.data.prepare import Prepared, prepare
 from medscale.data.preprocess import preprocess
@@ -23,13 +25,14 @@ ImageInput = str | Path | bytes | Image.Image | np.ndarray
 Images = ImageInput | Sequence[ImageInput]
 NamedImage = tuple[str, ImageInput]
 Facts = Mapping[str, Any]  # a patient's metadata by column; a missing column is unknown
+NAMED = 20  # files left out that a warning names
 Metadata = Facts | Sequence[Facts] | pd.DataFrame | None
 
 
 def is_single(images: Images) -> bool:
     """Return whether the caller means a single image, whose fault is an error, not a row."""
     if isinstance(images, str | Path):
-        return not Path(images).is_dir()
+        return not Path(images).expanduser().is_dir()
     return isinstance(images, bytes | Image.Image | np.ndarray)
 
 
@@ -37,16 +40,19 @@ def name_images(images: Images) -> list[NamedImage]:
     """Return each image with a name: its path (relative to a given folder) or its number in a list.
 
     A folder stands for all files below it with the suffix of an image, in order, without hidden
-    folders.
+    folders. Files that are left out are named in a warning.
 
     Raises:
         MedscaleError: for a folder without images, or an object that is no image.
     """
-    if isinstance(images, str | Path) and Path(images).is_dir():
-        paths = Listing(Path(images)).images
-        if not paths:
+    if isinstance(images, str | Path) and Path(images).expanduser().is_dir():
+        folder = Path(images).expanduser()
+        listing = Listing(folder)
+        if listing.excluded:
+            log.warning("%s", _left_out(folder, listing.excluded))
+        if not listing.images:
             raise MedscaleError(f"{images} has no file with the name of an image")
-        return [(path, Path(images) / path) for path in paths]
+        return [(path, folder / path) for path in listing.images]
     several = [images] if is_single(images) else images
     if not isinstance(several, Iterable):
         raise MedscaleError(
@@ -57,6 +63,14 @@ def name_images(images: Images) -> list[NamedImage]:
         (str(image) if isinstance(image, str | Path) else f"image {number}", image)
         for number, image in enumerate(several, start=1)
     ]
+
+
+def _left_out(folder: Path, files: Sequence[Excluded]) -> str:
+    """Return a sentence on the files of a folder that are not predicted."""
+    names = [f"{path} ({reason})" for path, reason, _ in files[:NAMED]]
+    more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
+    verb = "file was" if len(files) == 1 else "files were"
+    return f"{len(files)} {verb} left out by name in {folder}: {', '.join(names)}{more}"
 
 
 def read(image: ImageInput, settings: Preprocess) -> tuple[Prepared, Facts]:
@@ -118,8 +132,9 @@ def metadata_by_image(names: Sequence[str], metadata: Metadata) -> list[Facts]:
             column ``path``, which holds the names.
 
     Raises:
-        MedscaleError: when the list has another length, or the table has no column ``path`` or a
-            path twice.
+        MedscaleError: when the list has another length, or the table has no column ``path``, has a
+            path twice, or names none of the images. A table that names some of them alone, or names
+            other images, gives a warning.
     """
     if metadata is None or isinstance(metadata, Mapping):
         return [metadata or {}] * len(names)
@@ -128,14 +143,37 @@ def metadata_by_image(names: Sequence[str], metadata: Metadata) -> list[Facts]:
             raise MedscaleError(
                 "a table of metadata has a column `path`, with each image once, and others"
             )
-        table = metadata.astype(object).where(metadata.notna(), None).set_index("path")
+        table = metadata.astype(object).where(metadata.notna(), None)
+        table = table.set_index(table.pop("path").astype(str).map(normalized_path))
         by_path = table.to_dict("index")
-        return [{str(key): value for key, value in by_path.get(name, {}).items()} for name in names]
+        keys = [key if (key := normalized_path(name)) in by_path else "" for name in names]
+        _check_matches(names, keys, metadata)
+        return [{str(k): value for k, value in by_path.get(key, {}).items()} for key in keys]
     if len(metadata) != len(names):
         raise MedscaleError(
             f"metadata of {len(metadata)} images were given with {len(names)} images"
         )
     return list(metadata)
+
+
+def _check_matches(names: Sequence[str], keys: Sequence[str], metadata: pd.DataFrame) -> None:
+    """Refuse a table that names no image; warn of one that does not name them all."""
+    matched = sum(bool(key) for key in keys)
+    if names and not matched:
+        first = metadata["path"].iloc[0] if len(metadata) else "none"
+        raise MedscaleError(
+            f"the table of metadata names none of the {len(names)} images (its first path: "
+            f"{first}; the first image: {names[0]}); paths are those of the images as they are "
+            "given, or relative to the given folder"
+        )
+    if matched < len(names) or matched < len(metadata):
+        log.warning(
+            "the table of metadata names %d of the %d images; %d of its %d paths are of no image",
+            matched,
+            len(names),
+            len(metadata) - len(set(keys) - {""}),
+            len(metadata),
+        )
 
 
 def _rgb(pixels: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from medscale.base.errors import MedscaleError
 from medscale.base.log import track
+from medscale.data.patients import is_missing
 from medscale.serve import inputs
 from medscale.serve.inputs import Facts, NamedImage
 from medscale.serve.predict import Prediction, Predictor, load
@@ -42,7 +43,8 @@ def parse_metadata(text: str | None) -> Facts | pd.DataFrame | None:
         return None
     if "=" not in text:
         try:
-            return pd.read_csv(text)
+            # As text, since the network's encodings know which columns are numbers.
+            return pd.read_csv(Path(text).expanduser(), dtype=str, index_col=False)
         except (OSError, ValueError) as error:
             raise MedscaleError(
                 f"--metadata {text}: neither a CSV table ({error}) nor facts such as age=61"
@@ -52,7 +54,7 @@ def parse_metadata(text: str | None) -> Facts | pd.DataFrame | None:
         raise MedscaleError(
             f"--metadata {text!r}: write it as age=61,sex=female, or name a CSV file"
         )
-    return {column.strip(): _value(value.strip()) for column, value in pairs}
+    return {column.strip(): None if is_missing(value) else value.strip() for column, value in pairs}
 
 
 def predict(
@@ -70,6 +72,7 @@ def predict(
     Raises:
         MedscaleError: for a path that does not exist, and as ``Predictor.predict``.
     """
+    images = [path.expanduser() for path in images]
     for path in images:
         if not path.exists():
             raise MedscaleError(f"{path} does not exist; name image files, or folders of them")
@@ -118,10 +121,3 @@ def _with_folder(path: Path) -> list[NamedImage]:
         (str(path / name) if path.is_dir() else name, image)
         for name, image in inputs.name_images(path)
     ]
-
-
-def _value(text: str) -> float | str | None:
-    try:
-        return float(text)
-    except ValueError:
-        return text or None

@@ -14,7 +14,9 @@ import psutil
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.config.sections import Study
+from medscale.data import patients, split
 from medscale.data.demo.generate import parse_options
+from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.engine.detect import extra
 from medscale.engine.plan import RunPlan
@@ -83,9 +85,10 @@ def _data(graph: Graph, name: str) -> tuple[int, list[Finding]]:
             count = parse_options(source.kind, source.options).images
             text = f"synthetic: about {count} images are generated in {raw}"
             return count, [Finding("note", subject, text)]
-        rows = scan(source.model_copy(update={"path": raw}), settings.classes).rows
+        inventory = scan(source.model_copy(update={"path": raw}), settings.classes)
     except MedscaleError as error:
         return 0, [Finding("error", subject, str(error))]
+    rows = inventory.rows
     counts = rows["label"].value_counts()
     classes = ", ".join(f"{label} {count}" for label, count in counts.items())
     findings = [Finding("ok", subject, f"{len(rows)} images in {raw}: {classes}")]
@@ -93,10 +96,23 @@ def _data(graph: Graph, name: str) -> tuple[int, list[Finding]]:
     if not published and counts.min() < FEW_IMAGES:
         text = f"class {counts.idxmin()} has only {counts.min()} images"
         findings.append(Finding("note", f"split of {name}", text))
-    if published and rows["split_published"].isna().all():
-        text = "split.mode is published, but the folder has no splits"
-        findings.append(Finding("error", f"split of {name}", text))
-    return len(rows), findings
+    try:
+        split.check_listed(rows, settings.split)
+    except MedscaleError as error:
+        findings.append(Finding("error", f"split of {name}", str(error)))
+    return len(rows), [*findings, *_patients(inventory, name)]
+
+
+def _patients(inventory: Inventory, name: str) -> Iterator[Finding]:
+    """Yield whether the patients are known, and the notes on the raw folder."""
+    counts = patients.summary(inventory.patient_names, inventory.patients)
+    subject, text = f"patients of {name}", patients.sentence(counts)
+    if counts["state"] == patients.KNOWN:
+        yield Finding("ok", subject, f"{text} From: {counts['from']}")
+    else:
+        yield Finding("note", subject, text)
+    for note in inventory.notes:
+        yield Finding("note", f"data of {name}", note)
 
 
 def _models(plans: list[RunPlan]) -> Iterator[Finding]:

@@ -81,12 +81,12 @@ class Runs:
         """
         return 1 if self._plan(wildcards).backend == "cuda" else ALONE
 
-    def gradcam_option(self, wildcards: Any) -> str:
+    def gradcam_option(self, wildcards: Any) -> list[str]:
         """Return the option for Grad-CAM where the study asks for it; detectors have none."""
         settings = self._config.study(wildcards.study)
         runs = {"all": True, "baseline": wildcards.run == settings.baseline, "none": False}
         is_wanted = runs[settings.evaluate.gradcam] and self._plan(wildcards).detect is None
-        return "--gradcam" if is_wanted else ""
+        return ["--gradcam"] if is_wanted else []
 
     def profile_spec(self, wildcards: Any) -> str:
         """Return the plan that a run is profiled by as JSON: that of its first replicate."""

@@ -124,7 +124,8 @@ def scan(source: Source, classes: Sequence[str] | None) -> Inventory:
     check_classes(listing, names, rows, EXPECTED)
     notes = _notes(rows, bool(patients), source.synthetic)
     excluded = [*listing.excluded, *left_out, *other_classes]
-    return make_inventory(rows, excluded, names, notes, ["detail", "boxes"])
+    origin = MAPPING if patients else None
+    return make_inventory(rows, excluded, names, notes, ["detail", "boxes"], origin)
 
 
 def _check_names(option: str, classes: Sequence[str] | None) -> list[str]:
@@ -251,8 +252,8 @@ def _notes(rows: list[Row], has_mapping: bool, synthetic: bool) -> list[str]:
     unknown = sum(row["group"] is None for row in rows)
     if not has_mapping:
         notes.append(
-            "The patients are not known, since a patientId of the challenge is an exam and "
-            f"{MAPPING} is not there: images of one patient can stand in different splits."
+            "A patientId of the challenge is an exam, and the list of the exams' patients, "
+            f"{MAPPING}, is not there."
         )
     elif unknown:
         notes.append(

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from medscale.base.errors import MedscaleError
+from medscale.data import patients
 from medscale.data.download import Kaggle, command_line
 from medscale.data.inventory import (
     NO_FILE,
@@ -81,7 +82,15 @@ def scan(source: Source, classes: Sequence[str] | None) -> Inventory:
             f"Images of suspects (neither normal nor glaucoma), which are left out: {suspects}."
         )
     excluded = [*listing.excluded, *left_out]
-    return make_inventory(rows, excluded, list(classes or CLASSES), notes, METADATA)
+    has_patients = any(row["group"] is not None for row in rows)
+    return make_inventory(
+        rows,
+        excluded,
+        list(classes or CLASSES),
+        notes,
+        METADATA,
+        "the parent set's CSV" if has_patients else None,
+    )
 
 
 def source_set(name: str) -> str:
@@ -92,7 +101,7 @@ def source_set(name: str) -> str:
 
 def patient(source: str, original: str | None, patient_id: str | None) -> str | None:
     """Return the patient by the set's number or by the original file's name; None if unknown."""
-    if patient_id is not None:
+    if not patients.is_missing(patient_id, name=True):
         return f"{source}:{patient_id}"
     original = original or ""
     if "ODIR" in source and (match := re.match(r"(\d+)_(left|right)", original)):

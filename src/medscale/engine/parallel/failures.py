@@ -8,7 +8,6 @@ import signal
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from medscale.base.errors import MedscaleError, Stopped
 from medscale.engine.plan import RunPlan
@@ -36,6 +35,21 @@ class Failure:
     consequence: bool
 
 
+@dataclass(frozen=True)
+class End:
+    """How the process of a rank ended.
+
+    Attributes:
+        pid: its process id.
+        exitcode: its exit status; of a process ended by a signal, the signal's negative number.
+        timestamp: when the launcher noticed, seconds since the epoch.
+    """
+
+    pid: int
+    exitcode: int
+    timestamp: float
+
+
 def report(error: BaseException, rank: int, *, stopped: bool, consequence: bool) -> None:
     """Write down, in a rank that fails, why; the launcher reads it after all ranks have ended."""
     folder = os.environ.get(FOLDER)
@@ -47,14 +61,14 @@ def report(error: BaseException, rank: int, *, stopped: bool, consequence: bool)
 
 
 def explain(
-    plan: RunPlan, scratch: Path, exits: dict[int, Any], otherwise: str = ""
+    plan: RunPlan, scratch: Path, exits: dict[int, End], otherwise: str = ""
 ) -> MedscaleError:
     """Return one error that names the rank that failed first by its own fault, and its message.
 
     Args:
         plan: the run.
         scratch: folder with the ranks' reports.
-        exits: torchrun's record of how a rank's process ended, by rank.
+        exits: how a rank's process ended, by rank.
         otherwise: the message if no rank left a trace.
     """
     reports = [
@@ -105,7 +119,7 @@ def _innermost(stack: str) -> str:
 
 
 def _ended_without_report(
-    plan: RunPlan, scratch: Path, exits: dict[int, Any], reported: set[int]
+    plan: RunPlan, scratch: Path, exits: dict[int, End], reported: set[int]
 ) -> list[str]:
     """Describe ranks that ended without a report, the first one first."""
     causes = []

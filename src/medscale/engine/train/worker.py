@@ -1,4 +1,4 @@
-"""The process of one rank, started by torchrun: join the others, train, and report a failure."""
+"""The process of one rank: join the others, train, and report a failure."""
 
 from __future__ import annotations
 

@@ -10,12 +10,13 @@ from medscale.base.files import read_json, sha256
 from medscale.config.sections import Study
 from medscale.data.download import command_line
 from medscale.data.kind import load_kind
+from medscale.data.patients import NOT_KNOWN, sentence
 from medscale.data.settings import Datasheet
 from medscale.evaluate.replicates import read_index
 from medscale.report.datasheet.chapter import PATH
 from medscale.report.latex import escape
 from medscale.report.marks import SYNTHETIC
-from medscale.report.names import SPLITS, SPLITS_IN_WORDS
+from medscale.report.names import GROUPS, SPLITS, SPLITS_IN_WORDS
 from medscale.report.sources import PERSONAL
 from medscale.report.tables import Column, table
 from medscale.report.writer import Pages
@@ -24,15 +25,18 @@ UNKNOWN = "not known to this study"
 FREQUENT = 6  # values of a column of text that the datasheet lists
 # Columns of the index that tell nothing of a patient.
 NO_METADATA = {"id", "path", "label", "split", "split_published", "group", "width", "height"}
-NO_METADATA |= {"sha256", "source", "alike", "boxes"}
+NO_METADATA |= {"sha256", "source", "alike", "boxes", "patient"}
 FOLDERS = "folders"  # a split that a person's own images come with
 DIVIDED = {
     "grouped": "whole patients or groups of near-duplicates are drawn, so that none is on both "
     "sides",
+    "grouped, patients not known": "whole groups of near-duplicates are drawn, so that none is on "
+    "both sides; the patients are not known, so that images of one can be on both sides",
     "random": "images are drawn, without regard to patients",
     "published": "the published one",
     FOLDERS: "that of the folders or of index.csv",
 }
+UNKNOWN_GROUPED = ("grouped", NOT_KNOWN)  # mode of the split, state of the patients
 # A backslash at the end of a line joins it with the next one.
 TEMPLATE = Path(__file__).with_suffix(".md.j2").read_text(encoding="utf-8").replace("\\\n", "")
 
@@ -60,12 +64,21 @@ def _content(
     study: str, settings: Study, dataset: Datasheet, counts: str, index_path: str
 ) -> dict[str, Any]:
     """Return the variables of the template."""
-    index, split = read_index(index_path), settings.split
+    index, split, audit = read_index(index_path), settings.split, read_json(counts)
     personal = settings.source.kind == PERSONAL
+    state = audit["patients"]["state"]
+    mode = FOLDERS if personal and split.mode == "published" else split.mode
+    if (mode, state) == UNKNOWN_GROUPED:
+        mode = "grouped, patients not known"
     download = load_kind(settings.source.kind).download
     shares = [f"{100 * getattr(split, name):g} % {SPLITS_IN_WORDS[name]}" for name in SPLITS]
     described = dataset.model_dump()
-    metadata = [name for name in index.columns if name not in NO_METADATA]
+    names_patient = {audit["patients"].get("from")}
+    metadata = [
+        name
+        for name in index.columns
+        if name not in NO_METADATA and f"column {name} of index.csv" not in names_patient
+    ]
     return {
         "study": study,
         "title": settings.title,
@@ -74,13 +87,15 @@ def _content(
         "unknown": f'"{UNKNOWN}"',
         "d": {key: UNKNOWN if value is None else value for key, value in described.items()},
         "problems": dataset.known_problems or [],
-        "a": read_json(counts),
+        "a": audit,
+        "groups": GROUPS[state],
+        "patients": sentence(audit["patients"]),
         "splits": {name: SPLITS_IN_WORDS[name] for name in SPLITS},
         "sizes": f"{_range(index['width'])} pixels wide, {_range(index['height'])} high",
         "metadata": {name: _distribution(index[name]) for name in metadata},
         "fetch": command_line(download) if download else None,
         "split": split,
-        "divided": DIVIDED[FOLDERS if personal and split.mode == "published" else split.mode],
+        "divided": DIVIDED[mode],
         "shares": ", ".join(shares),
         "preprocess": settings.preprocess,
         "steps": _steps(settings),
@@ -107,7 +122,10 @@ def _answers(content: dict[str, Any]) -> dict[str, str]:
         "metadata": metadata or "none",
         "files": f"{audit['found']} found, {audit['used']} used, {audit['excluded']} left out "
         f"({reasons or 'none'})",
-        "patients or groups": str(audit["groups"]),
+        "patients": content["patients"],
+        "groups" if audit["patients"]["state"] == NOT_KNOWN else "patients or groups": str(
+            audit["groups"]
+        ),
         "image sizes as found": content["sizes"],
         "split": content["divided"],
         "known problems": ". ".join(content["problems"]) or UNKNOWN,

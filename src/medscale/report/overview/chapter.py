@@ -33,7 +33,7 @@ CHAPTER = Chapter(
         "curves": "Loss and accuracy of training and validation by epoch and run of *{study}*. "
         "Bands are ranges over replicates.",
         "accuracy": "Accuracy and AUROC of each run of *{study}* on the test images: markers are "
-        "means over seeds, bars 95 % bootstrap intervals over patients, ticks single seeds; and "
+        "means over seeds, bars 95 % bootstrap intervals, ticks single seeds; and "
         "the difference in accuracy from the baseline with its paired interval.",
         "roc": "ROC curves of each run of *{study}* on the test images. Thick: mean over seeds; "
         "thin: each seed.",

@@ -10,7 +10,7 @@ from medscale.data.kind import load_kind
 from medscale.engine.resolve import AUTO
 from medscale.engine.run import RunSpec
 from medscale.evaluate.summary import plain
-from medscale.report.names import label
+from medscale.report.names import GROUPS, OVER, label
 from medscale.report.overview.linear import Linear
 from medscale.report.overview.linear import facts as linear_facts
 from medscale.report.result.reading import Result, differences, records
@@ -56,6 +56,10 @@ def facts(
             "files": {key: audit[key] for key in ("found", "used")},
             "notes": [str(note) for note in audit.get("notes", [])],
             "images": {str(split): int(images) for split, images in counts.sum().items()},
+            "patients": audit["patients"]["state"],
+            "over": OVER[audit["patients"]["state"]],
+            "groups": GROUPS[audit["patients"]["state"]],
+            "not_averaged": summaries[0].get("not_averaged", []),
             "test_groups": summaries[0]["counts"]["test"]["groups"],
             "networks": _networks(results),
             "seeds": summaries[0]["seeds"],

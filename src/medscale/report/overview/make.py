@@ -64,7 +64,7 @@ def make(
         },
         tables={
             "data": (
-                tables.data(by_class, _groups(images)),
+                tables.data(by_class, _groups(images), files["patients"]["state"]),
                 by_class.reset_index().rename(columns={"label": "class"}),
             ),
             "audit": (tables.audit(reasons), reasons),

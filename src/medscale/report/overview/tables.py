@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from medscale.data.patients import NOT_KNOWN
 from medscale.report.latex import escape, number, significant, tabular
 from medscale.report.names import SPLITS, SPLITS_IN_WORDS, label
 from medscale.report.overview.linear import Linear
@@ -28,17 +29,19 @@ CLASS_SCORES = (
 )
 
 
-def data(counts: pd.DataFrame, groups: dict[str, int]) -> str:
+def data(counts: pd.DataFrame, groups: dict[str, int], patients: str) -> str:
     """Return images by class and split, and the patients or groups of each split.
 
     Args:
         counts: a row for each class, columns train, val, test.
         groups: patients or groups by split, and under ``all`` each once.
+        patients: whether the patients are known.
     """
+    name_of_groups = "groups" if patients == NOT_KNOWN else "patients or groups"
     lines = [(escape(str(name)), [*row, row.sum()]) for name, row in counts[[*SPLITS]].iterrows()]
     total = counts[[*SPLITS]].sum()
     lines.append(("all images", [*total, total.sum()]))
-    lines.append(("patients or groups", [groups[part] for part in (*SPLITS, "all")]))
+    lines.append((name_of_groups, [groups[part] for part in (*SPLITS, "all")]))
     columns = [("l", "class"), *[("r", SPLITS_IN_WORDS[part]) for part in (*SPLITS, "all")]]
     cells = [[name, *[str(int(value)) for value in values]] for name, values in lines]
     return tabular(columns, cells, rules_after=[len(counts) - 1])

@@ -10,7 +10,7 @@ from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES
 from medscale.report.marks import mark
-from medscale.report.names import label
+from medscale.report.names import GROUPS, OVER, STATES, TOO_FEW, label
 from medscale.report.result.origin import origins
 
 # A backslash at the end of a line joins it with the next one.
@@ -30,6 +30,10 @@ def model_card(summary: dict[str, Any], per_class: pd.DataFrame | None) -> str:
             s=summary,
             label=label(summary["run"]["name"]),
             mark=mark([summary["marks"]]),
+            state=STATES[summary["patients"]],
+            over=OVER[summary["patients"]],
+            groups=GROUPS[summary["patients"]],
+            too_few=TOO_FEW,
             names=NAMES | CALIBRATED | BOX_NAMES,
             classes=[] if per_class is None else _classes(summary, per_class),
             p={"differ": summary["provenance"]["differ"], "replicates": origins(summary)},

@@ -1,0 +1,179 @@
+"""The patients of a study's images: their column or pattern, and how many are known.
+
+Images of one patient must not stand on both sides of a split. A column that looks like a patient's
+is therefore used or refused, and a study whose patients are not known says so everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+import pandas as pd
+
+from medscale.base.errors import MedscaleError
+
+State = Literal["known", "partly", "not known"]
+KNOWN: State = "known"
+PARTLY: State = "partly"
+NOT_KNOWN: State = "not known"
+
+PATIENT = "patient"  # the documented column of index.csv, and the column of the index
+# Texts for a missing value that R, pandas, SQL and spreadsheets write.
+MISSING = frozenset(("", "na", "n/a", "#n/a", "nan", "none", "null", "<na>", "nat", "#null!"))
+# Further texts that name no patient.
+NO_NAME = MISSING | frozenset(("unknown", "unk", "?", "-", "--", "."))
+
+_IDENTIFIER = r"(?:ids?|no|nos|nr|nb|num|number|identifier|code|key|name|uid|uuid|hash|idx|nummer)"
+_PREFIX = r"(?:anon|anonymi[sz]ed|deidentified|deid|pseudo|study|the|id|dicom)?"
+_PERSON = r"(?:patient|patients|patienten|subject|subjects|person|participant|individual|proband)"
+# Normalized column names (``_normalized``) that name a patient.
+PERSONS = re.compile(
+    rf"{_PREFIX}(?:{_PERSON}|(?:pat|pt){_IDENTIFIER}|pid|mrn)|[a-z0-9]*{_PERSON}{_IDENTIFIER}"
+)
+# Normalized column names of a part of a patient, whose images belong together as well.
+PARTS = re.compile(
+    rf"{_PREFIX}(?:lesion|case|exam|examination|visit|study|series|accession|eye|specimen|biopsy)"
+    rf"(?:instance)?{_IDENTIFIER}"
+)
+# The part of a file's name up to its first number, and a separator.
+NAME_PREFIX = re.compile(r"(.*?\d+[_\-. ])")
+FEWEST_PREFIXES = 2
+
+
+def is_missing(text: str | None, *, name: bool = False) -> bool:
+    """Return whether a cell holds no value; with ``name``, whether it names no patient."""
+    return text is None or text.strip().lower() in (NO_NAME if name else MISSING)
+
+
+def patient_column(columns: Sequence[str], table: str) -> str | None:
+    """Return the column that names patients, or parts of patients; None without such a column.
+
+    Args:
+        columns: names of the columns of the table.
+        table: the table's name, for messages.
+
+    Raises:
+        MedscaleError: when several columns look like a patient's.
+    """
+    if PATIENT in columns:
+        return PATIENT
+    for pattern in (PERSONS, PARTS):
+        matches = [name for name in columns if pattern.fullmatch(_normalized(name))]
+        if len(matches) > 1:
+            raise MedscaleError(
+                f"{table}: the columns {', '.join(matches)} each look like the patients; name the "
+                "column to read with source.patient"
+            )
+        if matches:
+            return matches[0]
+    return None
+
+
+def names_part(column: str) -> bool:
+    """Return whether a column names a part of a patient, such as a lesion or an exam."""
+    name = _normalized(column)
+    return bool(PARTS.fullmatch(name)) and not PERSONS.fullmatch(name)
+
+
+def by_pattern(paths: Sequence[str], pattern: str) -> list[str | None]:
+    """Return the patient of each path by a regular expression; None where it does not match.
+
+    The expression is searched in the file's name; one that contains ``/``, in the whole path. The
+    patient is the group ``patient``, the first group, or the whole match.
+
+    Raises:
+        MedscaleError: when the expression is not valid, or matches no path.
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise MedscaleError(
+            f"source.patient {pattern!r} is neither a column of index.csv nor a regular "
+            f"expression: {error}"
+        ) from None
+    texts = paths if "/" in pattern else [PurePosixPath(path).name for path in paths]
+    patients = [_patient(expression.search(text)) for text in texts]
+    if paths and not any(patients):
+        raise MedscaleError(
+            f"source.patient {pattern!r} is no column of index.csv, and as a regular expression "
+            f"it matches none of the {len(paths)} paths (first: {paths[0]})"
+        )
+    return patients
+
+
+def _patient(match: re.Match[str] | None) -> str | None:
+    if match is None:
+        return None
+    groups = match.groupdict().get("patient") or next(iter(match.groups()), match[0])
+    return groups or None
+
+
+def note_on_prefixes(paths: Iterable[str]) -> list[str]:
+    """Return a note on names that share a prefix, or folders below a class, like patients' images.
+
+    Args:
+        paths: of images whose patients are not known.
+    """
+    prefixes = Counter(
+        match[1] for path in paths if (match := NAME_PREFIX.match(PurePosixPath(path).stem))
+    )
+    repeated = {prefix: count for prefix, count in prefixes.items() if count > 1}
+    if len(repeated) < FEWEST_PREFIXES:
+        return []
+    return [
+        f"{sum(repeated.values()):,} names repeat {len(repeated):,} prefixes such as "
+        f"{max(repeated, key=lambda prefix: (repeated[prefix], prefix))}: are these patients? "
+        "Then set source.patient."
+    ]
+
+
+def state(patients: Iterable[Any] | None) -> State:
+    """Return whether the patients of the images are known; None is a table without patients."""
+    names = [] if patients is None else list(patients)
+    known = sum(not pd.isna(name) for name in names)
+    if not known:
+        return NOT_KNOWN
+    return KNOWN if known == len(names) else PARTLY
+
+
+def summary(names: pd.Series, origin: str | None) -> dict[str, Any]:
+    """Return the entry ``patients`` of audit.json.
+
+    Args:
+        names: the patient of each image; missing where it is not known.
+        origin: where the patients' names come from.
+    """
+    return {
+        "state": state(names),
+        "patients": int(names.nunique()),
+        "images_of_patients": int(names.notna().sum()),
+        "images_without": int(names.isna().sum()),
+        "from": origin if names.notna().any() else None,
+    }
+
+
+def sentence(counts: dict[str, Any]) -> str:
+    """Return a sentence on the entry ``patients`` of audit.json."""
+    if counts["state"] == NOT_KNOWN:
+        return (
+            "The patients are not known: images of one patient can stand on both sides of the "
+            "split."
+        )
+    text = f"{counts['images_of_patients']} images are of {counts['patients']} patients"
+    if counts["state"] == PARTLY:
+        text += (
+            f"; of the other {counts['images_without']} the patients are not known, so that "
+            "images of one patient can stand on both sides of the split"
+        )
+    return f"{text}."
+
+
+def _normalized(name: str) -> str:
+    """Return a column's name in lower case, without accents, spaces and punctuation."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]", "", plain.lower())
