@@ -37,7 +37,8 @@ def dataset_kind(folder: Path) -> None:
     index = build_index(source, division, None, dask, folder)
     assert list(index["label"].cat.categories) == ["benign", "malignant"]
     assert len(index) == len(list(Path("raw").rglob("*.png")))
-    assert index.groupby("group")["split"].nunique().eq(1).all()
+    assert index["patient"].nunique() == 6
+    assert index.groupby("patient")["split"].nunique().eq(1).all()
 
 
 def strategy(folder: Path) -> None:
