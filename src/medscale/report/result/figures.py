@@ -126,8 +126,8 @@ def draw_confusion(
     axes.grid(visible=False)
     ticks = range(len(classes)) if names else []
     words = [style.shorten(name, 18) for name in classes] if names else []
-    tick_size, size = (5, 4) if len(classes) > 15 else (7, 7)
-    size = size if digits is None else digits
+    tick_size, usual = (5, 4) if len(classes) > 15 else (7, 7)
+    size = usual if digits is None else digits
     axes.set_xticks(ticks, words, rotation=90 if len(classes) > 3 else 0, fontsize=tick_size)
     axes.set_yticks(ticks, words, fontsize=tick_size)
     for (row, column), share in np.ndenumerate(shares):
