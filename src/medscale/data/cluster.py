@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
@@ -26,6 +25,7 @@ from distributed.comm import CommClosedError
 
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log, track
+from medscale.base.scratch import scratch
 from medscale.data.settings import Dask
 from medscale.data.versions import versions
 
@@ -261,15 +261,15 @@ def workers_by_slurm(settings: Dask, python: str | None = None) -> Iterator[None
         )
     with (
         dask.config.set(DASK_SETTINGS),
-        tempfile.TemporaryDirectory(prefix=".dask-tls-", dir=os.getcwd()) as folder,
+        scratch(".dask-tls-", Path.cwd()) as folder,
     ):
         # Jobs inherit the environment, from which Dask reads its configuration.
         inherited = dask.config.serialize(dask.config.global_config)
         os.environ["DASK_INTERNAL_INHERIT_CONFIG"] = inherited
-        _write_certificate(Path(folder))
+        _write_certificate(folder)
         page = {"dashboard": settings.dashboard, "dashboard_address": ":0"}
         encrypted = {
-            "security": _security(folder),
+            "security": _security(str(folder)),
             "scheduler_options": page | dict(settings.slurm.get("scheduler_options", {})),
         }
         try:
@@ -280,7 +280,7 @@ def workers_by_slurm(settings: Dask, python: str | None = None) -> Iterator[None
                 f"dask.slurm is not accepted by dask-jobqueue's SLURMCluster: {error}"
             ) from None
         with cluster:
-            os.environ |= {SCHEDULER: cluster.scheduler_address, CERTIFICATES: folder}
+            os.environ |= {SCHEDULER: cluster.scheduler_address, CERTIFICATES: str(folder)}
             try:
                 yield
             finally:
