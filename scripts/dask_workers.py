@@ -1,13 +1,12 @@
 """Start Dask workers as SLURM jobs, run the command after `--` with them, and end them."""
 
-import os
 import subprocess
 
 import typer
 
 from medscale.base.errors import tell_user
 from medscale.base.log import set_up
-from medscale.data.cluster import SCHEDULER, workers_by_slurm
+from medscale.data.cluster import workers_by_slurm
 from medscale.data.settings import Dask
 
 
@@ -19,8 +18,8 @@ def main(
     ),
 ) -> None:
     set_up()
-    with workers_by_slurm(Dask.model_validate_json(dask), python) as address:
-        raise SystemExit(subprocess.run(command, env={**os.environ, SCHEDULER: address}).returncode)
+    with workers_by_slurm(Dask.model_validate_json(dask), python):
+        raise SystemExit(subprocess.run(command).returncode)
 
 
 if __name__ == "__main__":

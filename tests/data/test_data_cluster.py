@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dask as dask_library
+import psutil
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster, Security
 
 from medscale.base.errors import MedscaleError
 from medscale.data import cluster
@@ -19,20 +21,43 @@ from medscale.data.settings import Dask
 from medscale.data.versions import versions
 
 
+@contextmanager
+def running(workers: int, folder: Path) -> Iterator[str]:
+    """Yield the address of a scheduler, whose certificate Dask's settings name."""
+    security = Security.temporary()
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    key.write_text(security.tls_client_key)
+    certificate.write_text(security.tls_client_cert)
+    tls = {
+        "distributed.comm.tls.ca-file": str(certificate),
+        "distributed.comm.tls.client": {"key": str(key), "cert": str(certificate)},
+        "distributed.comm.tls.worker": {"key": str(key), "cert": str(certificate)},
+    }
+    with (
+        dask_library.config.set(tls),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",
+            host="127.0.0.1",
+            security=security,
+        ) as cluster_,
+    ):
+        yield cluster_.scheduler_address
+
+
 @pytest.fixture(scope="module")
-def scheduler() -> Iterator[str]:
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a Dask scheduler that runs already, with one worker process."""
-    with LocalCluster(
-        n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1"
-    ) as running:
-        yield running.scheduler_address
+    with running(1, tmp_path_factory.mktemp("certificates")) as address:
+        yield address
 
 
 @pytest.fixture
-def lonely() -> Iterator[str]:
+def lonely(tmp_path: Path) -> Iterator[str]:
     """Address of a scheduler without workers."""
-    with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0", host="127.0.0.1") as running:
-        yield running.scheduler_address
+    with running(0, tmp_path) as address:
+        yield address
 
 
 def connect(settings: Dask, folder: Path | None = None) -> None:
@@ -68,7 +93,7 @@ def test_other_versions_are_refused(scheduler: str, monkeypatch: pytest.MonkeyPa
         connect(Dask(scheduler=scheduler))
 
 
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense://x", "no address"])
+@pytest.mark.parametrize("address", ["tls://127.0.0.1:9", "no address"])
 def test_no_scheduler_is_one_message(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "CONNECT_S", 1)
     with pytest.raises(MedscaleError, match=f"no Dask scheduler answers at {address}"):
@@ -92,6 +117,9 @@ def test_workers_without_the_package_are_one_message(lonely: str, tmp_path: Path
         lonely,
         "--no-nanny",
         "--no-dashboard",
+        *("--tls-ca-file", str(tmp_path / "certificate.pem")),
+        *("--tls-cert", str(tmp_path / "certificate.pem")),
+        *("--tls-key", str(tmp_path / "key.pem")),
     ]
     worker = subprocess.Popen(
         line,
@@ -156,3 +184,60 @@ def test_tasks_hold_all_calls_and_shrink_to_one(calls: int, workers: int) -> Non
     assert all(1 <= size <= 8 for size in sizes)
     assert calls < 4 * workers or len(sizes) >= 4 * workers  # all workers have several
     assert sizes[-1:] in ([], [1])
+
+
+class Attack:
+    """A task whose unpickling makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = str(folder)
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (self._folder,)
+
+
+def test_who_has_no_certificate_runs_nothing_on_the_workers(tmp_path: Path) -> None:
+    with client(Dask(workers=1)) as connection:
+        address = connection.scheduler.address
+        assert address.startswith("tls://127.0.0.1:")
+        for attempt in (address, address.replace("tls://", "tcp://")):
+            security = Security.temporary() if attempt.startswith("tls") else None
+            with (
+                pytest.raises(OSError, match=r"(?i)timed out|certificate|expects"),
+                Client(attempt, security=security, timeout=2, set_as_default=False) as attacker,
+            ):
+                attacker.submit(str, Attack(tmp_path / "attacked")).result()
+        served = [
+            connection.laddr.ip
+            for process in psutil.Process().children(recursive=True)
+            for connection in process.net_connections()
+            if connection.status == psutil.CONN_LISTEN
+        ]
+        assert set(served) <= {"127.0.0.1"}
+    assert not (tmp_path / "attacked").exists()
+
+
+@pytest.mark.parametrize("address", ["tcp://host:8786", "ws://host:1"])
+def test_an_address_without_encryption_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="is not encrypted"):
+        Dask(scheduler=address)
+
+
+def test_jobs_of_slurm_get_the_certificates_in_private_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dask_jobqueue
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(dask_jobqueue.SLURMCluster, "scale", lambda *_: None)
+    settings = Dask(scheduler="slurm", workers=1, slurm={"cores": 1, "memory": "1GB"})
+    with cluster.workers_by_slurm(settings):
+        assert os.environ[cluster.SCHEDULER].startswith("tls://")
+        (folder,) = tmp_path.glob(".dask-tls-*")
+        assert str(folder) == os.environ[cluster.CERTIFICATES]
+        assert folder.stat().st_mode & 0o077 == 0
+        security = cluster._security(str(folder))
+        with Client(os.environ[cluster.SCHEDULER], security=security) as connection:
+            assert connection.scheduler_info()["workers"] == {}
+    assert not list(tmp_path.glob(".dask-tls-*"))
+    assert cluster.SCHEDULER not in os.environ

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -129,6 +130,25 @@ def test_of_two_processes_for_one_run_one_wins_and_the_other_says_so(tmp_path):
             pass
     with locked(tmp_path, alone=True):  # free again
         pass
+
+
+def test_a_run_whose_launcher_is_gone_is_taken_over(tmp_path):
+    program = (
+        "import json, sys, time; from pathlib import Path; import psutil\n"
+        "from medscale.engine.train.worker import locked\n"
+        f"with locked(Path({str(tmp_path)!r}), alone=True): print('held', flush=True);"
+        " time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as orphan:
+        assert orphan.stdout.readline() == b"held\n"
+        owner = tmp_path / "checkpoints" / "owner.json"
+        with pytest.raises(MedscaleError, match="is being trained"), locked(tmp_path, alone=True):
+            pass
+        gone = subprocess.Popen(["true"])
+        gone.wait()
+        owner.write_text(json.dumps(json.loads(owner.read_text()) | {"launcher": gone.pid}))
+        with locked(tmp_path, alone=True):
+            assert orphan.wait(10) == -signal.SIGKILL
 
 
 def test_killing_the_launcher_leaves_no_rank_behind(training):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
+import re
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -13,6 +15,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 EXIT_USER = 2
+_SPACE = "free some space on this disk (df), or name another folder by workdir or TMPDIR"
+_RIGHTS = "make the folder writable, or name another one by workdir or TMPDIR"
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # NumPy's text for a full disk
+_STORAGE = {
+    errno.ENOSPC: ("No space left on device", _SPACE),
+    errno.EDQUOT: ("Disk quota exceeded", _SPACE),
+    errno.EFBIG: ("File too large", _SPACE),
+    errno.EROFS: ("Read-only file system", _RIGHTS),
+    errno.EACCES: ("Permission denied", _RIGHTS),
+    "temporary": ("No usable temporary directory found", _SPACE),
+}
 
 
 class MedscaleError(Exception):
@@ -32,10 +45,30 @@ def tell_user(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except MedscaleError as error:
-            print(f"medscale: error: {error}", file=sys.stderr, flush=True)
-            raise SystemExit(EXIT_USER) from None
+            message = str(error)
+        except Exception as error:
+            if (fault := storage_fault(error)) is None:
+                raise
+            message = fault
+        print(f"medscale: error: {message}", file=sys.stderr, flush=True)
+        raise SystemExit(EXIT_USER)
 
     return wrapped
+
+
+def storage_fault(error: BaseException) -> str | None:
+    """Return one sentence on a full or read-only disk; None for any other error.
+
+    Libraries written in other languages raise errors of their own, with the system's text.
+    """
+    if isinstance(error, OSError) and _SHORT_WRITE.fullmatch(str(error)):
+        return f"no space left on device; {_SPACE}, and start again: what was finished is kept"
+    number, name = getattr(error, "errno", None), getattr(error, "filename", None)
+    for fault, (text, advice) in _STORAGE.items():
+        if number == fault or text in str(error):
+            where = f"{name}: " if name else ""
+            return f"{where}{text.lower()}; {advice}, and start again: what was finished is kept"
+    return None
 
 
 def end_quickly() -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medscale.base.errors import MedscaleError
+from medscale.base.errors import MedscaleError, storage_fault
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +46,10 @@ def atomic(path: str | Path) -> Iterator[Path]:
         if error.filename is not None and Path(error.filename) != temporary:
             raise
         raise MedscaleError(f"{path} cannot be written: {error.strerror or error}") from error
+    except Exception as error:  # a library's own type, such as safetensors'
+        if (fault := storage_fault(error)) is None:
+            raise
+        raise MedscaleError(f"{path} cannot be written: {fault}") from error
     finally:
         temporary.unlink(missing_ok=True)
 

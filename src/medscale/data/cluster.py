@@ -12,18 +12,28 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed
+from distributed import (
+    Client,
+    KilledWorker,
+    LocalCluster,
+    Security,
+    WorkerPlugin,
+    as_completed,
+)
 from distributed.client import CancelledError
 from distributed.comm import CommClosedError
 
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log, track
+from medscale.base.scratch import scratch
 from medscale.data.settings import Dask
 from medscale.data.versions import versions
 
 CONNECT_S = 10
 WORKER_S = 60
 SCHEDULER = "MEDSCALE_DASK"  # environment variable: address of a scheduler that a job has started
+CERTIFICATES = "MEDSCALE_DASK_TLS"  # environment variable: private folder of its key, certificate
+KEY, CERTIFICATE = "key.pem", "certificate.pem"
 AHEAD = 512  # most tasks at the scheduler at a time: more than any cluster has workers
 LARGEST = 8  # calls a task, for calls that take some milliseconds or more
 
@@ -44,6 +54,10 @@ DASK_SETTINGS = {
         "MKL_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     },
+    # Pages of the HTTP servers, which Dask starts with or without its dashboard: none.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+    "distributed.nanny.http.routes": [],
     "distributed.comm.timeouts.connect": f"{CONNECT_S}s",
     "distributed.admin.log-format": "%(name)s: %(message)s",
 }
@@ -207,6 +221,9 @@ def _started(settings: Dask, tasks: int | None) -> Iterator[str | Any]:
             processes=True,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": settings.dashboard},
+            security=Security.temporary(),
             memory_limit=0,
             silence_logs=logging.CRITICAL,
         ) as cluster:
@@ -214,16 +231,18 @@ def _started(settings: Dask, tasks: int | None) -> Iterator[str | Any]:
     elif settings.scheduler == "slurm" and SCHEDULER in os.environ:
         yield os.environ[SCHEDULER]
     elif settings.scheduler == "slurm":
-        with workers_by_slurm(settings) as address:
-            yield address
+        with workers_by_slurm(settings):
+            yield os.environ[SCHEDULER]
     else:
         yield settings.scheduler
 
 
 @contextmanager
-def workers_by_slurm(settings: Dask, python: str | None = None) -> Iterator[str]:
-    """Yield the address of a scheduler in this process whose workers are SLURM jobs.
+def workers_by_slurm(settings: Dask, python: str | None = None) -> Iterator[None]:
+    """Run a scheduler in this process whose workers are SLURM jobs, for the time of the context.
 
+    Its address and the folder of its certificates are in the environment, for this process and for
+    those that it starts. The folder is below the working folder, which the workers' nodes see too.
     The jobs end with the context. Raises MedscaleError if the settings are not accepted, or there
     is no sbatch.
 
@@ -238,29 +257,67 @@ def workers_by_slurm(settings: Dask, python: str | None = None) -> Iterator[str]
         raise MedscaleError(
             "dask.scheduler is slurm: say with dask.workers how many workers to ask for"
         )
-    with dask.config.set(DASK_SETTINGS):
+    with (
+        dask.config.set(DASK_SETTINGS),
+        scratch(".dask-tls-", Path.cwd()) as folder,
+    ):
         # Jobs inherit the environment, from which Dask reads its configuration.
         inherited = dask.config.serialize(dask.config.global_config)
         os.environ["DASK_INTERNAL_INHERIT_CONFIG"] = inherited
+        _write_certificate(folder)
+        page = {"dashboard": settings.dashboard, "dashboard_address": ":0"}
+        encrypted = {
+            "security": _security(str(folder)),
+            "scheduler_options": page | dict(settings.slurm.get("scheduler_options", {})),
+        }
         try:
-            cluster = SLURMCluster(**{"python": python, **settings.slurm})
+            cluster = SLURMCluster(**{"python": python, **settings.slurm, **encrypted})
             cluster.scale(settings.workers)
         except (ValueError, TypeError, OSError, RuntimeError) as error:
             raise MedscaleError(
                 f"dask.slurm is not accepted by dask-jobqueue's SLURMCluster: {error}"
             ) from None
         with cluster:
-            yield cluster.scheduler_address
+            os.environ |= {SCHEDULER: cluster.scheduler_address, CERTIFICATES: str(folder)}
+            try:
+                yield
+            finally:
+                del os.environ[SCHEDULER], os.environ[CERTIFICATES]
+
+
+def _write_certificate(folder: Path) -> None:
+    """Write a new key and its certificate as files that only this user can read."""
+    security = Security.temporary()
+    for name, text in ((KEY, security.tls_client_key), (CERTIFICATE, security.tls_client_cert)):
+        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+
+
+def _security(folder: str) -> Security:
+    """Return the settings of encryption by the key and the certificate in a folder."""
+    roles = ("client", "scheduler", "worker")
+    key, certificate = str(Path(folder, KEY)), str(Path(folder, CERTIFICATE))
+    return Security(
+        require_encryption=True,
+        tls_ca_file=certificate,
+        **{f"tls_{role}_key": key for role in roles},
+        **{f"tls_{role}_cert": certificate for role in roles},
+    )
 
 
 @contextmanager
 def _connected(address: str | Any) -> Iterator[Client]:
     try:
-        connection = Client(address, timeout=CONNECT_S, set_as_default=False)
-    except (OSError, ValueError) as error:
+        # For a scheduler that runs already Dask reads its own settings (distributed.comm.tls).
+        folder = os.environ.get(CERTIFICATES) if isinstance(address, str) else None
+        security = None if folder is None else _security(folder)
+        connection = Client(address, timeout=CONNECT_S, set_as_default=False, security=security)
+    except (OSError, ValueError, TypeError) as error:
         raise MedscaleError(
             f"no Dask scheduler answers at {address} ({type(error).__name__}); "
-            "start one (`dask scheduler`) and its workers, or set dask.scheduler to local"
+            "start one with certificates and its workers (docs/cluster.md), or set dask.scheduler "
+            "to local"
         ) from None
     with connection:
         yield connection

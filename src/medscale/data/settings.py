@@ -130,6 +130,19 @@ class Dask(Strict):
         None, ge=1, description="None: one a core (local), required for slurm"
     )
     scheduler: str = Field(
-        "local", description="'local', 'slurm', or an address such as tcp://host:8786"
+        "local", description="'local', 'slurm', or an address such as tls://host:8786"
     )
     slurm: dict[str, Any] = {}
+    dashboard: bool = Field(
+        False, description="Dask's page of progress at a free port, which anyone here can read"
+    )
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> Dask:
+        # Who reaches the port of a scheduler without TLS runs code as its user.
+        if "://" in self.scheduler and not self.scheduler.startswith("tls://"):
+            raise ValueError(
+                f"scheduler {self.scheduler} is not encrypted, and would run anyone's code: start "
+                "it with certificates, and name it as tls://host:port (docs/cluster.md)"
+            )
+        return self

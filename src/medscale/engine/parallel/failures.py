@@ -9,7 +9,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from medscale.base.errors import MedscaleError, Stopped
+from medscale.base.errors import MedscaleError, Stopped, storage_fault
 from medscale.engine.plan import RunPlan
 
 FOLDER = "MEDSCALE_FAILURES"  # environment variable with the folder of the reports
@@ -41,7 +41,9 @@ def report(error: BaseException, rank: int, *, stopped: bool, consequence: bool)
     folder = os.environ.get(FOLDER)
     if folder is None:
         return
-    text = str(error) if isinstance(error, MedscaleError) else f"{type(error).__name__}: {error}"
+    text = str(error)
+    if not isinstance(error, MedscaleError):
+        text = storage_fault(error) or f"{type(error).__name__}: {error}"
     failure = Failure(rank, text, time.time(), stopped, consequence)
     Path(folder, f"rank{rank}.json").write_text(json.dumps(asdict(failure)), encoding="utf-8")
 

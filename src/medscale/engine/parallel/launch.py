@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 import psutil
 
 from medscale.base.errors import MedscaleError, Stopped
+from medscale.base.scratch import scratch
 from medscale.engine.parallel.failures import FOLDER, End, explain
 from medscale.engine.parallel.orphan import LAUNCHER
 from medscale.engine.parallel.rendezvous import STORE, meeting_point, node_number, place
@@ -29,6 +29,7 @@ ANOTHER_TURN = "MEDSCALE_ANOTHER_TURN"
 GRACE_S = 10  # time for other ranks to end by themselves after one failed
 END_S = 30  # time for ranks to end after SIGTERM, in which they may write
 POLL_S = 0.1
+SCRATCH = "medscale-run-"
 # By default glibc returns the memory of large tensors to the system, and their pages are zeroed
 # again in every step, which takes up to a tenth of the time.
 KEEP_MEMORY = {
@@ -80,10 +81,10 @@ def launch(
     devices = reserve(plan.run.name, plan.procs_per_node) if cuda else nullcontext()
     command = [sys.executable, "-m", "medscale.engine.parallel.orphan", module]
     command += [str(part) for option in options.items() for part in option]
-    with devices, tempfile.TemporaryDirectory(prefix="medscale-") as scratch:
+    with devices, scratch(SCRATCH) as folder:
         # Only this user can enter the folder, so that nobody else can write to the store.
-        meeting = meeting or {STORE: str(Path(scratch, "store"))}
-        _run_ranks(plan, command, Path(scratch), meeting, (node or 0) * plan.procs_per_node)
+        meeting = meeting or {STORE: str(folder / "store")}
+        _run_ranks(plan, command, folder, meeting, (node or 0) * plan.procs_per_node)
 
 
 def _run_ranks(

@@ -9,10 +9,12 @@ import re
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
 import typer
 from filelock import FileLock, Timeout
 
@@ -36,6 +38,7 @@ PEER_GONE = re.compile(
     r"|remote process|NCCL|Gloo",
     re.I,
 )
+TAKE_OVER_S = 20  # for the system to end a killed process and release its lock
 MakeTask = Callable[[RunPlan, Shards], Task]
 Work = Callable[[RunPlan, Shards, Task, Path, World, Watch], None]
 
@@ -119,16 +122,37 @@ def locked(out: Path, *, alone: bool) -> Iterator[None]:
         holder = {"pid": "?", "host": "?"}
         if owner.is_file():
             holder = json.loads(owner.read_text(encoding="utf-8"))
-        raise MedscaleError(
-            f"{out} is being trained by process {holder['pid']} on {holder['host']}; "
-            "wait for it, or end it first"
-        ) from None
-    identity = {"pid": os.getpid(), "host": socket.gethostname()}
+        if not _end_orphan(holder):
+            raise MedscaleError(
+                f"{out} is being trained by process {holder['pid']} on {holder['host']}; "
+                "wait for it, or end it first"
+            ) from None
+        log.warning("took the run over from process %s, whose launcher is gone", holder["pid"])
+        lock.acquire(timeout=TAKE_OVER_S)
+    identity = {
+        "host": socket.gethostname(),
+        "launcher": os.getppid(),
+        "pid": os.getpid(),
+        "started": psutil.Process().create_time(),
+    }
     owner.write_text(json.dumps(identity), encoding="utf-8")
     try:
         yield
     finally:
         lock.release()
+
+
+def _end_orphan(holder: dict[str, Any]) -> bool:
+    """End the process that holds a run if it is on this machine and its launcher is gone."""
+    if holder["host"] != socket.gethostname() or "launcher" not in holder:
+        return False
+    if psutil.pid_exists(holder["launcher"]):
+        return False
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(holder["pid"])
+        if process.create_time() == holder["started"]:  # and no later process of the same number
+            process.kill()
+    return True
 
 
 def _report(error: BaseException, rank: int) -> int:

@@ -1,0 +1,104 @@
+"""A full or read-only disk is one sentence; nothing half-written stays, nor scratch folders."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from medscale.base.errors import MedscaleError, storage_fault, tell_user
+from medscale.base.files import atomic
+from medscale.base.scratch import LOCK, scratch
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/x.npy"),
+        OSError(errno.EROFS, os.strerror(errno.EROFS), "/data/x.npy"),
+        PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/data/x.npy"),
+        OSError("1000 requested and 360 written"),
+        RuntimeError("I/O error: No space left on device (os error 28)"),
+        FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"),
+    ],
+)
+def test_a_command_ends_with_one_sentence(error, capsys):
+    with pytest.raises(SystemExit) as end:
+        tell_user(fail)(error)
+    assert end.value.code == 2
+    message = capsys.readouterr().err.strip()
+    assert message.startswith("medscale: error: ")
+    assert "start again: what was finished is kept" in message
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), FileNotFoundError(errno.ENOENT, "no", "x")])
+def test_another_error_stays_a_bug(error):
+    assert storage_fault(error) is None
+    with pytest.raises(type(error)):
+        tell_user(fail)(error)
+
+
+def write_array(file: Path) -> None:
+    with open(file, "wb") as handle:
+        np.save(handle, np.zeros(100_000))
+
+
+def write_tensors(file: Path) -> None:
+    save_file({"x": torch.zeros(100_000)}, file)
+
+
+@pytest.mark.parametrize("write", [write_array, write_tensors])
+def test_a_disk_that_becomes_full_leaves_nothing_half_written(tmp_path, write):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with (
+            pytest.raises(MedscaleError, match="file cannot be written"),
+            atomic(tmp_path / "file") as temporary,
+        ):
+            write(temporary)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_scratch_folder_of_a_killed_process_is_cleared_and_no_other(tmp_path):
+    program = (
+        "import os, sys; from pathlib import Path; from medscale.base.scratch import scratch\n"
+        f"with scratch('medscale-run-', Path({str(tmp_path)!r})) as folder: os._exit(1)"
+    )
+    subprocess.run([sys.executable, "-c", program], timeout=60)
+    (left,) = tmp_path.iterdir()
+    strange = tmp_path / "medscale-run-link"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / LOCK).touch()
+    strange.symlink_to(elsewhere)
+    with scratch("medscale-run-", tmp_path) as first:
+        assert not left.exists()
+        assert first.stat().st_mode & 0o077 == 0
+        with scratch("medscale-run-", tmp_path) as second:
+            assert first.exists()
+            assert second != first
+    assert sorted(tmp_path.iterdir()) == [elsewhere, strange]
+    assert (elsewhere / LOCK).exists()
+
+
+def test_a_folder_of_temporary_files_that_cannot_be_written_is_one_message(tmp_path):
+    (tmp_path / "file").touch()
+    message = "no temporary folder can be made in .*set TMPDIR"
+    with pytest.raises(MedscaleError, match=message), scratch("x", tmp_path / "file"):
+        pass

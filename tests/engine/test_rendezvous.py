@@ -1,0 +1,131 @@
+"""A run listens on the loopback interface alone, and the rendezvous runs no code of others."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import torch.distributed as dist
+
+from medscale.base.errors import MedscaleError
+from medscale.engine.parallel import orphan, rendezvous
+
+
+def test_a_run_listens_on_loopback_alone_and_has_no_launchers_store(training):
+    running = training.start("ddp_2cpu", recipe={"epochs": 100000})
+    try:
+        training.wait_for("epoch 1/", "ddp_2cpu", 120)
+        launcher = psutil.Process(running.pid)
+        ranks = launcher.children(recursive=True)
+        assert len(ranks) == 2
+        listening = {
+            process.pid: {
+                entry.laddr.ip
+                for entry in process.net_connections("inet")
+                if entry.status == psutil.CONN_LISTEN
+            }
+            for process in (launcher, *ranks)
+        }
+        assert listening[launcher.pid] == set()
+        assert all(addresses <= {"127.0.0.1", "::1"} for addresses in listening.values())
+    finally:
+        running.kill()
+        running.wait()
+
+
+@pytest.fixture
+def meeting(monkeypatch, free_port):
+    """The environment of nodes that meet on the loopback interface."""
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        monkeypatch.setenv(name, "unset")
+        monkeypatch.delenv(name)
+    monkeypatch.delenv(rendezvous.STORE, raising=False)
+    for name, value in rendezvous.place(f"127.0.0.1:{free_port}").items():
+        monkeypatch.setenv(name, value)
+    return free_port
+
+
+def test_several_nodes_meet_at_one_address_of_one_interface(meeting):
+    store = rendezvous.open_store(0, 1)
+    assert isinstance(store, dist.TCPStore)
+    (address,) = {
+        entry.laddr.ip
+        for entry in psutil.Process().net_connections("inet")
+        if entry.status == psutil.CONN_LISTEN and entry.laddr.port == meeting
+    }
+    assert address == "127.0.0.1"
+    assert os.environ["GLOO_SOCKET_IFNAME"] == "lo"
+    store.set("key", "value")
+    assert store.get("key") == b"value"
+
+
+def test_a_port_in_use_is_one_message(meeting):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", meeting))
+        other.listen()
+        with pytest.raises(MedscaleError, match="cannot listen on"):
+            rendezvous.open_store(0, 2)
+
+
+def test_the_store_of_one_node_is_a_private_file(tmp_path, monkeypatch):
+    monkeypatch.setenv(rendezvous.STORE, str(tmp_path / "store"))
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    monkeypatch.setenv("NCCL_SOCKET_IFNAME", "lo")
+    assert isinstance(rendezvous.open_store(0, 1), dist.FileStore)
+
+
+@pytest.mark.parametrize("text", ["host", "host:", ":1", "host:port"])
+def test_a_wrong_rendezvous_is_one_message(text):
+    with pytest.raises(MedscaleError, match="write HOST:PORT"):
+        rendezvous.place(text)
+
+
+def test_the_number_of_a_node_is_that_of_its_task_in_a_job_step():
+    assert rendezvous.node_number({"SLURM_STEP_NODELIST": "a,b", "SLURM_PROCID": "1"}) == 1
+    assert rendezvous.node_number({"SLURM_PROCID": "1"}) is None
+
+
+def test_a_rank_whose_launcher_is_gone_ends_before_it_imports_anything(tmp_path):
+    (tmp_path / "slow.py").write_text("import pathlib, time\npathlib.Path('ran').touch()\n")
+    command = [sys.executable, "-m", "medscale.engine.parallel.orphan", "slow"]
+    search = os.pathsep.join([str(tmp_path), *sys.path])
+    environment = os.environ | {"PYTHONPATH": search}
+    gone = subprocess.run(
+        command, env=environment | {orphan.LAUNCHER: "1"}, cwd=tmp_path, timeout=60
+    )
+    assert gone.returncode == 1
+    assert not (tmp_path / "ran").exists()
+    mine = environment | {orphan.LAUNCHER: str(os.getpid())}
+    assert subprocess.run(command, env=mine, cwd=tmp_path, timeout=60).returncode == 0
+    assert (tmp_path / "ran").exists()
+
+
+def test_a_launcher_killed_while_its_rank_imports_leaves_none(tmp_path):
+    (tmp_path / "slow.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)")
+    start = (
+        "import os, subprocess, sys, time\n"
+        f"os.environ['{orphan.LAUNCHER}'] = str(os.getpid())\n"
+        "command = [sys.executable, '-m', 'medscale.engine.parallel.orphan', 'slow']\n"
+        "child = subprocess.Popen(command, start_new_session=True)\n"
+        "print(child.pid, flush=True)\ntime.sleep(60)"
+    )
+    search = os.pathsep.join([str(tmp_path), *sys.path])
+    with subprocess.Popen(
+        [sys.executable, "-c", start],
+        env=os.environ | {"PYTHONPATH": search},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as launcher:
+        rank = int(launcher.stdout.readline())
+        assert launcher.stdout.readline() == "importing\n"
+        launcher.kill()
+        launcher.wait()
+        limit = time.monotonic() + 5
+        while psutil.pid_exists(rank) and psutil.Process(rank).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < limit, "the rank outlived its launcher"
+            time.sleep(0.02)
