@@ -128,7 +128,7 @@ def test_detailed_classes(tmp_path: Path) -> None:
 def test_without_the_mapping_the_reader_is_told(tmp_path: Path) -> None:
     inventory = rsna(challenge(tmp_path, mapping=False))
     assert inventory.rows["group"].isna().all()
-    assert any("a patientId of the challenge is an exam" in note for note in inventory.notes)
+    assert any("A patientId of the challenge is an exam" in note for note in inventory.notes)
 
 
 def test_wrapped_and_doubled_folders(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
+from medscale.data.patients import NOT_KNOWN
 from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES, in_percent
@@ -34,14 +35,14 @@ def show(folder: str | Path) -> Iterator[str | Table]:
     yield f"[bold]{escape(name)}, {label(summary['run']['name'])}[/]"
     if words := mark([summary["marks"]]):
         yield f"[yellow]{escape(words)}[/]"
-    groups = GROUPS[summary["patients"]]
+    state = summary.get("patients", NOT_KNOWN)  # results of earlier versions do not say it
+    groups = GROUPS[state]
     counts, seeds = summary["counts"], ", ".join(map(str, summary["seeds"]))
     yield (
         f"{summary['timing']['train_images']} training, {counts['val']['images']} validation, "
         f"{counts['test']['images']} test images of {counts['test']['groups']} {groups}; "
         f"seeds {seeds}"
     )
-    state = summary["patients"]
     yield f"95 % intervals are over {OVER[state]}: {STATES[state]}\n"
     yield _metrics(summary)
     if left_out := summary.get("not_averaged"):

@@ -1,0 +1,106 @@
+"""Every report says whether the patients are known, and which classes averages leave out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.table import Table
+
+from made_runs import configuration, make_index, make_run
+from medscale.base.files import read_json, write_json, write_parquet
+from medscale.data import patients
+from medscale.evaluate.evaluation import Evaluation, evaluate
+from medscale.evaluate.summary import summarise
+from medscale.report.datasheet.make import make
+from medscale.report.result.card import model_card
+from medscale.report.show import show
+
+RUN = "serial_1cpu"
+
+
+def evaluated(folder: Path, known: str, classes: list[str] | None = None) -> Evaluation:
+    """Evaluate a made run whose index knows the patients of all, some or no images."""
+    config = configuration("glaucoma", [RUN], seeds=[1])
+    index = make_index(folder, classes or ["normal", "glaucoma"], images=120)
+    share = {"known": 1.0, "partly": 0.5, "not known": 0.0}[known]
+    index["patient"] = index["group"].where(index["id"] < share * len(index), None)
+    write_parquet(folder / "index.parquet", index)
+    audit = read_json(folder / "audit.json")
+    audit["patients"] = patients.summary(index["patient"], "column patient of index.csv")
+    write_json(folder / "audit.json", audit)
+    return evaluate(
+        make_run(folder / "runs", config, RUN, index), folder / "index.parquet", resamples=50
+    )
+
+
+def shown(folder: Path, summary: dict[str, object]) -> str:
+    write_json(folder / "summary.json", summary)
+    return "\n".join(line for line in show(folder) if not isinstance(line, Table))
+
+
+@pytest.mark.parametrize(
+    ("known", "over", "says", "divided"),
+    [
+        ("known", "over patients: the patients are known", False, "whole patients or groups"),
+        ("partly", "over patients or images: the patients are known of a part", True, "whole pat"),
+        (
+            "not known",
+            "over images: the patients are not known",
+            True,
+            "the patients are not known",
+        ),
+    ],
+)
+def test_reports_say_whether_patients_are_known(
+    tmp_path: Path, known: str, over: str, says: bool, divided: str
+) -> None:
+    evaluation = evaluated(tmp_path, known)
+    summary = summarise(evaluation) | {"gradcam": None}
+    assert summary["patients"] == known
+    assert over in shown(tmp_path, summary)
+    card = model_card(summary, evaluation.per_class)
+    assert f"bootstrap {over.split(':')[0]}\n" in card
+    assert ("Caution: the patients are" in card) == says
+    assert ("patients or groups, seen" in card) == (known != "not known")
+    config = configuration("glaucoma", [RUN], seeds=[1])
+    pages = make(
+        "glaucoma",
+        index=str(tmp_path / "index.parquet"),
+        counts=str(tmp_path / "audit.json"),
+        kind="",
+        section=config.study("glaucoma").model_dump(mode="json"),
+    )
+    sheet = next(iter(pages.documents.values()))
+    audit = read_json(tmp_path / "audit.json")
+    assert f"- Patients: {patients.sentence(audit['patients'])}" in sheet
+    assert divided in sheet
+
+
+def test_averages_leave_out_a_class_with_too_few_groups(tmp_path: Path) -> None:
+    classes = ["a", "b", "c"]
+    evaluation = evaluated(tmp_path, "known", classes)
+    assert evaluation.not_averaged == []
+    folders = [replicate.folder for replicate in evaluation.replicates]
+    index = make_index(tmp_path, classes, images=120)
+    rare = (index["split"] == "test") & (index["label"] == "c")
+    kept = index[rare]["group"].unique()[:3]
+    index = index[~rare | index["group"].isin(kept)]
+    write_parquet(tmp_path / "index.parquet", index)
+    folders = make_run(tmp_path / "runs", configuration("glaucoma", [RUN], seeds=[1]), RUN, index)
+    evaluation = evaluate(folders, tmp_path / "index.parquet", resamples=50)
+    assert evaluation.not_averaged == ["c"]
+    by_class = evaluation.per_class.pivot(index="class", columns="metric", values="mean")
+    test = evaluation.scores[evaluation.scores["split"] == "test"].set_index("metric")["mean"]
+    for average, metric in (
+        ("recall_macro", "recall"),
+        ("balanced_accuracy", "recall"),
+        ("f1_macro", "f1"),
+        ("auroc", "auroc"),
+    ):
+        assert test[average] == pytest.approx(np.mean(by_class.loc[["a", "b"], metric]))
+    summary = summarise(evaluation) | {"gradcam": None}
+    says = "leave out c: the test images have fewer than 4 patients or groups of them"
+    assert says in shown(tmp_path, summary)
+    assert f"Averages over classes {says}" in model_card(summary, evaluation.per_class)
