@@ -48,7 +48,7 @@ SLURM.set_resources(workflow.rules)
 
 onstart:
     SLURM.ready(workflow.executor_plugin.name)
-    record_code([chapter.name for chapter in REPORT.chapters], GRAPH.workdir)
+    record_code(REPORT.chapters, GRAPH)
 
 
 rule all:

@@ -16,9 +16,9 @@ rule enhance:
         settings=DATASETS.benchmark("enhance"),
         marks=DATASETS.marks,
     shell:
-        "python {params.script} --index {input.index} --raw {params.raw:q}"
+        "python {params.script:q} --index {input.index:q} --raw {params.raw:q}"
         " --preprocess {params.preprocess:q} --settings {params.settings:q}"
-        " --marks {params.marks:q} --out measured/{wildcards.study} --log {log}"
+        " --marks {params.marks:q} --out measured/{wildcards.study:q} --log {log:q}"
 
 
 rule loading:
@@ -38,7 +38,7 @@ rule loading:
         settings=DATASETS.benchmark("loading"),
         marks=DATASETS.marks,
     shell:
-        "python {params.script} --index {input.index} --raw {params.raw:q}"
-        " --shards data/{wildcards.study}/shards --preprocess {params.preprocess:q}"
+        "python {params.script:q} --index {input.index:q} --raw {params.raw:q}"
+        " --shards data/{wildcards.study:q}/shards --preprocess {params.preprocess:q}"
         " --augment {params.augment:q} --settings {params.settings:q}"
-        " --marks {params.marks:q} --out measured/{wildcards.study} --log {log}"
+        " --marks {params.marks:q} --out measured/{wildcards.study:q} --log {log:q}"

@@ -10,7 +10,7 @@ rule config:
         "config.resolved.json",
     localrule: True
     params:
-        text=GRAPH.config.model_dump_json(),
+        text=GRAPH.resolved,
         script=GRAPH.script("write_json.py"),
     shell:
-        "python {params.script} {params.text:q} --out {output} 2> {log}"
+        "python {params.script:q} {params.text:q} --out {output:q} 2> {log:q}"

@@ -10,8 +10,8 @@ rule demo_data:
         generator=DATASETS.generator_code,
         options=DATASETS.source_options,
     shell:
-        "python {params.script} --kind {params.kind} --options {params.options:q}"
-        " --out data/raw/{wildcards.study} --log {log}"
+        "python {params.script:q} --kind {params.kind:q} --options {params.options:q}"
+        " --out data/raw/{wildcards.study:q} --log {log:q}"
 
 
 # Dask's settings are resources, which rerun nothing: any number of workers writes the same bytes.
@@ -27,7 +27,7 @@ rule index:
     threads: GRAPH.dask_workers()
     resources:
         start=SLURM.start_dask(),
-        dask=GRAPH.config.dask.model_dump_json(),
+        dask=DATASETS.dask,
     params:
         source=DATASETS.source,
         layout=DATASETS.layout_code,
@@ -35,9 +35,9 @@ rule index:
         classes=DATASETS.section("classes"),
         state=DATASETS.raw_state,
     shell:
-        "{resources.start}python {params.script} --source {params.source:q}"
+        "{resources.start}python {params.script:q} --source {params.source:q}"
         " --split {params.split:q} --classes {params.classes:q} --dask {resources.dask:q}"
-        " --out data/{wildcards.study} --log {log}"
+        " --out data/{wildcards.study:q} --log {log:q}"
 
 
 # Only meta.json, written last, is declared: chunks stay when the job is interrupted or fails.
@@ -58,17 +58,17 @@ rule shards:
     threads: GRAPH.dask_workers()
     resources:
         start=SLURM.start_dask(),
-        dask=GRAPH.config.dask.model_dump_json(),
+        dask=DATASETS.dask,
     params:
         raw=DATASETS.raw,
         preprocess=DATASETS.shard_preprocessing,
         boxes=DATASETS.box_option,
         siblings=DATASETS.sibling_options,
     shell:
-        "{resources.start}python {params.script} --index {input.index} --raw {params.raw:q}"
+        "{resources.start}python {params.script:q} --index {input.index:q} --raw {params.raw:q}"
         " --preprocess {params.preprocess:q} --dask {resources.dask:q}"
-        " {params.boxes} {params.siblings}"
-        " --out data/{wildcards.study}/{wildcards.shards} --log {log}"
+        " {params.boxes:q} {params.siblings:q}"
+        " --out data/{wildcards.study:q}/{wildcards.shards:q} --log {log:q}"
 
 
 rule data:

@@ -21,10 +21,25 @@ rule evaluate:
         gradcam=RUNS.gradcam_option,
         settings=DATASETS.section("evaluate"),
     shell:
-        "python {params.script} {params.folders} --index {input.index}"
-        " --settings {params.settings:q} --shards {params.shards} {params.gradcam} --out {output} --log {log}"
+        "python {params.script:q} {params.folders:q} --index {input.index:q}"
+        " --settings {params.settings:q} --shards {params.shards:q} {params.gradcam:q}"
+        " --out {output:q} --log {log:q}"
+
+
+# Logistic regression on small images of the same split: what a network has to beat.
+rule reference:
+    input:
+        index="data/{study}/index.parquet",
+        shards="data/{study}/shards/meta.json",
+    output:
+        scores="measured/{study}/reference.json",
+        resamples="measured/{study}/reference.csv",
+    shell:
+        "python {params.script} {wildcards.study} --index {input.index}"
+        " --shards data/{wildcards.study}/shards --out measured/{wildcards.study} --log {log}"
 
 
 rule results:
     input:
         GRAPH.results(),
+        GRAPH.references(),

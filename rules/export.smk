@@ -16,9 +16,9 @@ rule export:
         settings=DATASETS.benchmark("export"),
         marks=DATASETS.marks,
     shell:
-        "python {params.script} {input.results} --shards data/{wildcards.study}/shards"
+        "python {params.script:q} {input.results:q} --shards data/{wildcards.study:q}/shards"
         " --settings {params.settings:q} --marks {params.marks:q}"
-        " --files {output.files} --out measured/{wildcards.study} --log {log}"
+        " --files {output.files:q} --out measured/{wildcards.study:q} --log {log:q}"
 
 
 rule inference:
@@ -37,6 +37,6 @@ rule inference:
         settings=DATASETS.benchmark("inference"),
         marks=DATASETS.marks,
     shell:
-        "python {params.script} {input.results} --files {input.files} --index {input.index}"
+        "python {params.script:q} {input.results:q} --files {input.files:q} --index {input.index:q}"
         " --raw {params.raw:q} --settings {params.settings:q} --marks {params.marks:q}"
-        " --out measured/{wildcards.study} --log {log}"
+        " --out measured/{wildcards.study:q} --log {log:q}"

@@ -25,8 +25,9 @@ rule paper_pdf:
     params:
         script=GRAPH.script("paper.py"),
     shell:
-        "python {params.script} {input.facts} --provenance {input.provenance} --text {input.text}"
-        " --out {output} --log {log}"
+        "python {params.script:q} {input.facts:q} --provenance {input.provenance:q}"
+        " --text {input.text:q}"
+        " --out {output:q} --log {log:q}"
 
 
 rule paper:

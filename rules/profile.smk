@@ -15,5 +15,5 @@ rule profile:
         shards=RUNS.shards,
         script=GRAPH.script("profile_run.py"),
     shell:
-        "python {params.script} --plan {params.plan:q} --settings {params.settings:q}"
-        " --shards {params.shards} --out {output} --log {log}"
+        "python {params.script:q} --plan {params.plan:q} --settings {params.settings:q}"
+        " --shards {params.shards:q} --out {output:q} --log {log:q}"

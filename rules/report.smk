@@ -16,8 +16,8 @@ for chapter in REPORT.chapters:
             script=GRAPH.script("chapter.py"),
             code=REPORT.code(chapter),
         shell:
-            "python {params.script} {params.chapter} {params.study}"
-            " --arguments {params.arguments:q} --log {log}"
+            "python {params.script:q} {params.chapter:q} {params.study:q}"
+            " --arguments {params.arguments:q} --log {log:q}"
 
 
 rule figures:

@@ -9,7 +9,7 @@ rule plan:
         text=RUNS.spec,
         script=GRAPH.script("write_json.py"),
     shell:
-        "python {params.script} {params.text:q} --out {output} 2> {log}"
+        "python {params.script:q} {params.text:q} --out {output:q} 2> {log:q}"
 
 
 # Checkpoints below the run's folder are not declared, so that a restarted job finds them.
@@ -36,5 +36,5 @@ rule train:
         script=RUNS.train_script,
         code=RUNS.train_code,
     shell:
-        "{resources.start}python {params.script} --spec {input.spec} --shards {params.shards}"
-        " --out runs/{wildcards.study}/{wildcards.run}/seed{wildcards.seed} --log {log}"
+        "{resources.start}python {params.script:q} --spec {input.spec:q} --shards {params.shards:q}"
+        " --out runs/{wildcards.study:q}/{wildcards.run:q}/seed{wildcards.seed:q} --log {log:q}"

@@ -37,7 +37,7 @@ def main(
         raise MedscaleError(
             f"profiling {run_plan.run.name} was stopped; the same command begins again"
         ) from None
-    shutil.rmtree(out / "checkpoints")  # holds a lock and the cut of a pipeline
+    shutil.rmtree(out / "checkpoints")  # it holds the lock, and the cut of a pipeline
 
 
 if __name__ == "__main__":

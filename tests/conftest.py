@@ -58,7 +58,7 @@ def make_shards(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def training(tmp_path: Path, make_shards: Callable[..., Path]) -> Training:
-    """Trains a small network without batch norm on 37 images in two uneven steps, unless told otherwise."""
+    """Trains a small network without batch norm; 37 images in two uneven steps by default."""
     return Training(tmp_path, make_shards(train=37, val=11, test=9), TINY)
 
 

@@ -17,9 +17,11 @@ from medscale.data.inventory import Inventory
 from medscale.data.settings import Split
 
 
-def picture(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
+def picture(
+    seed: int, size: tuple[int, int] = (40, 30), cells: tuple[int, int] = (4, 5)
+) -> Image.Image:
     """A smooth RGB picture of (width, height), different for each seed."""
-    small = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    small = np.random.default_rng(seed).integers(0, 256, (*cells, 3), dtype=np.uint8)
     return Image.fromarray(small).resize(size, Image.Resampling.BILINEAR)
 
 
@@ -33,9 +35,9 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 def write(path: Path, seed: int) -> Path:
     """Write the picture of ``seed`` as the kind that the name says."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(
-        encoded(picture(seed), "JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG")
-    )
+    kind = "JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG"
+    # enough cells that no two pictures look alike
+    path.write_bytes(encoded(picture(seed, cells=(12, 16)), kind))
     return path
 
 

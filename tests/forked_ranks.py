@@ -1,4 +1,4 @@
-"""Train without torchrun: the ranks are forked from one process that has imported everything.
+"""Train without the launcher: the ranks are forked from one process that has imported everything.
 
 The imports of a rank take seconds, the trainings of tests do not. Each line on standard input is
 a request (JSON); the answer is a line with the exit status of each rank.
@@ -9,12 +9,12 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import socket
 import sys
 from pathlib import Path
 from typing import Any
 
 from medscale.engine.parallel.failures import FOLDER
+from medscale.engine.parallel.rendezvous import STORE
 
 
 def main() -> None:
@@ -26,22 +26,19 @@ def main() -> None:
 
     for line in sys.stdin:
         request = json.loads(line)
-        with socket.socket() as probe:
-            probe.bind(("localhost", 0))
-            port = probe.getsockname()[1]
-        ranks = [_start(rank, port, request) for rank in range(request["ranks"])]
+        ranks = [_start(rank, request) for rank in range(request["ranks"])]
         statuses = [os.waitstatus_to_exitcode(os.waitpid(rank, 0)[1]) for rank in ranks]
         print(json.dumps(statuses), flush=True)
 
 
-def _start(rank: int, port: int, request: dict[str, Any]) -> int:
+def _start(rank: int, request: dict[str, Any]) -> int:
     """Fork a rank; return its process id."""
     if process := os.fork():
         return process
     output = os.open(Path(request["reports"], f"output{rank}.txt"), os.O_WRONLY | os.O_CREAT)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    place = {"RANK": rank, "LOCAL_RANK": rank, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    place = {"RANK": rank, "LOCAL_RANK": rank, STORE: request["reports"] + ".store"}
     sizes = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), request["ranks"])
     os.environ |= {name: str(value) for name, value in (place | sizes).items()}
     os.environ[FOLDER] = request["reports"]

@@ -1,4 +1,4 @@
-"""Uploads that mean harm: bombs, damaged and mislabelled files, names and forms that try to be more than that."""
+"""Hostile uploads: decompression bombs, damaged and mislabelled files, names and forms."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Run folders made to the contracts of ARCHITECTURE.md with predictions of known quality, without any training."""
+"""Run folders as docs/files.md describes them, with predictions of known quality, untrained."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from medscale.base.files import read_json, write_csv, write_json, write_parquet
 from medscale.config.configuration import Config, load
 from medscale.config.planning import plan
 from medscale.data import patients
-from medscale.data.shards import seal, write_chunk
+from medscale.data.shards import Shards, seal, write_chunk
 from medscale.evaluate.evaluation import evaluate
+from medscale.evaluate.reference import reference
 from medscale.report.chapters import CHAPTERS, settings_of
 from medscale.report.result.folder import write_result
 from medscale.report.writer import write_chapter
@@ -49,9 +50,17 @@ def configuration(
 
 
 def make_index(
-    folder: Path, classes: Sequence[str], images: int = 300, per_group: int = 2, seed: int = 0
+    folder: Path,
+    classes: Sequence[str],
+    images: int = 300,
+    per_group: int = 2,
+    seed: int = 0,
+    metadata: Mapping[str, Sequence[Any]] | None = None,
 ) -> pd.DataFrame:
-    """Write index.parquet, audit.csv and audit.json; the last fifth of the patients is test, the one before val."""
+    """Write index.parquet, audit.csv and audit.json.
+
+    The last fifth of the patients is the test split, the tenth before it the validation split.
+    """
     rng = np.random.default_rng(seed)
     group = np.arange(images) // per_group
     split = np.where(
@@ -63,6 +72,8 @@ def make_index(
     index["split"], index["split_published"], index["group"] = split, None, [f"g{g}" for g in group]
     index["patient"] = index["group"]
     index["width"], index["height"], index["sha256"], index["source"] = 64, 64, "0" * 64, "made"
+    for name, values in (metadata or {}).items():
+        index[name] = [values[i // per_group % len(values)] for i in range(images)]
     write_parquet(folder / "index.parquet", index)
     audit = [
         ("x/1.png", "excluded", "unreadable", ""),
@@ -111,7 +122,7 @@ def make_shards(folder: Path, index: pd.DataFrame, size: int = 32) -> None:
 
 
 def probabilities(codes: np.ndarray, classes: int, skill: float, seed: int) -> np.ndarray:
-    """Softmax of noise plus ``skill`` at the true class: chance at 0, nearly always right from 5 on."""
+    """Return softmax of noise plus ``skill`` at the true class; 0: chance, 5: nearly perfect."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 1, (len(codes), classes)) + skill * np.eye(classes)[codes]
     odds = np.exp(logits)
@@ -128,7 +139,7 @@ def make_run(
     skill: float = 2.0,
     epochs: int = 6,
 ) -> list[Path]:
-    """Write a run folder a seed of the configuration; ``seconds`` is the time of an epoch after the first."""
+    """Write a run folder for each seed; ``seconds`` is the time of an epoch after the first."""
     study = config.active[0]
     made = []
     for seed in config.seeds:
@@ -236,12 +247,17 @@ def make_study(
     runs: Sequence[str],
     *,
     images: int = 240,
+    metadata: Mapping[str, Sequence[Any]] | None = None,
     **settings: Any,
 ) -> list[Path]:
-    """Write a study up to its result folders below ``folder``, as the workflow would; the result folders."""
+    """Write a study below ``folder`` as the workflow does; return its result folders."""
     config = configuration(study, runs, **settings)
-    index = make_index(folder / "data" / study, classes, images=images)
+    index = make_index(folder / "data" / study, classes, images=images, metadata=metadata)
     make_shards(folder / "data" / study / "shards", index)
+    shards = Shards.open(folder / "data" / study / "shards")
+    summary, resamples = reference(study, shards, index, resamples=100)
+    write_json(folder / "measured" / study / "reference.json", summary)
+    write_csv(folder / "measured" / study / "reference.csv", resamples)
     write_json(folder / f"{study}.resolved.json", config.model_dump(mode="json"))
     made = []
     for number, run in enumerate(runs):

@@ -34,7 +34,7 @@ _references: dict[str, Path] = {}
 class Training:
     """Replicates on this machine's CPU.
 
-    A call trains as the rule `train` does: script, torchrun's launcher and ranks. ``fork`` trains
+    A call trains as the rule `train` does: script, launcher and ranks. ``fork`` trains
     with the same code of a rank, but without their start, which takes most of the time.
     """
 
@@ -109,6 +109,7 @@ def fork_ranks(paths: list[str], ranks: int, task: str = CLASSIFICATION, status:
     """
     server, reports = _fork_server(), Path(f"{paths[3]}.reports")
     shutil.rmtree(reports, ignore_errors=True)
+    Path(f"{reports}.store").unlink(missing_ok=True)
     reports.mkdir(parents=True)
     request = {"paths": paths, "ranks": ranks, "task": task, "reports": str(reports)}
     print(json.dumps(request), file=server.stdin, flush=True)

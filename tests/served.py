@@ -1,4 +1,4 @@
-"""A service to test: results with made-up weights, the real command on a free port, and what it is sent."""
+"""A service to test: results with random weights, the real command on a free port, uploads."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def make_result(
     metadata: list[Encoding],
     temperature: float | None,
 ) -> Path:
-    """A result folder of the study `made`, with a tiny network of random weights; the images are cropped."""
+    """Write a result of the study `made`: a tiny network with random weights, cropped images."""
     torch.manual_seed(seed)
     model = Model(name="tiny_cnn", options={"width": 8}, metadata=[one.column for one in metadata])
     network = build(model, len(classes), 3, sum(one.features for one in metadata))

@@ -1,6 +1,7 @@
-"""Rewrites what `docker save` gives, standard input to output: its layers as gzip without compression.
+"""Store the layers of an archive of `docker save` as gzip without compression, stdin to stdout.
 
-Apptainer compresses plain layers when it reads a docker-archive and undoes it at once: minutes of a large image's time.
+Apptainer compresses plain layers of a docker-archive when it reads them and decompresses them at
+once, which takes minutes for a large image.
 """
 
 import struct
@@ -15,7 +16,7 @@ HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # gzip (RFC 1952): deflate, 
 
 
 class Stored:
-    """A file of ``size`` bytes, read as its gzip of stored blocks, which is ``length`` bytes long."""
+    """The gzip of a file of ``size`` bytes as stored blocks; its length is ``length`` bytes."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self.length = len(HEAD) + size + 5 * max(1, -(-size // BLOCK)) + 8

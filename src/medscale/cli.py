@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,10 +59,7 @@ def check(
     from medscale.workflow.preflight import examine
 
     findings = examine(Graph(_changes(scale, only, configfile, cluster)), on_cluster=cluster)
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for finding in findings:
-        table.add_row(MARK[finding.level], finding.subject, finding.text)
-    out.print(table)
+    _print_findings((finding.level, finding.subject, finding.text) for finding in findings)
     if any(finding.level == "error" for finding in findings):
         raise MedscaleError(
             "the planned runs cannot be carried out here; see the lines marked error above"
@@ -310,10 +308,7 @@ def data_check(kind: Kind, folder: Path) -> None:
         counts.add_row(count.split, escape(count.label), images, expected)
     if report.counts:
         out.print(counts, "")
-    lines = Table(box=None, show_header=False, pad_edge=False)
-    for finding in report.findings:
-        lines.add_row(MARK[finding.level], escape(finding.message))
-    out.print(lines)
+    _print_findings((finding.level, escape(finding.message)) for finding in report.findings)
     if not report.complete:
         raise MedscaleError(
             f"{folder} is not complete for dataset kind {kind}; see the lines above"
@@ -323,13 +318,8 @@ def data_check(kind: Kind, folder: Path) -> None:
 @data.command("fetch")
 def data_fetch(
     kind: Kind,
-    to: Annotated[
-        Path | None,
-        typer.Option(help="raw folder; default: that of the study which reads the kind"),
-    ] = None,
-    run: Annotated[
-        bool, typer.Option("--run", help="carry it out: download, unpack, check")
-    ] = False,
+    to: Annotated[Path | None, typer.Option(help="raw folder; default: that of the study")] = None,
+    run: Annotated[bool, typer.Option("--run", help="download, unpack and check")] = False,
 ) -> None:
     """Print how to download a dataset, and what that needs; with --run carry it out."""
     from medscale.base.log import set_up
@@ -359,6 +349,14 @@ def _raw_folder(kind: str) -> Path:
             f"no study in config.yaml reads dataset kind {kind!r}: say the raw folder with --to"
         )
     return graph.raw(names[0])
+
+
+def _print_findings(rows: Iterable[tuple[str, ...]]) -> None:
+    """Print lines that begin with their level: ok, note or error."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for level, *texts in rows:
+        table.add_row(MARK[level], *texts)
+    out.print(table)
 
 
 def _snakemake(targets: list[str], changes: dict[str, Any], configfile: Path | None) -> bool:

@@ -117,3 +117,31 @@ def test_parsed_files_are_kept_for_the_next_process(tmp_path):
     assert cold.stdout.split()[::2] == warm.stdout.split()[::2]
     stored.write_text("{", encoding="utf-8")
     assert run(first).stdout == cold.stdout
+
+
+def test_the_core_of_a_module_has_neither_looks_nor_the_list_of_a_registry(tmp_path):
+    text = 'MODULES = ("medscale.base.log",)\nS = Strategy(name="a", looks={"": 1}, wrap=f)\n'
+    parsed = code._parsed(written(tmp_path, text))
+    for new, code_changes, core_changes in (
+        (text.replace("1}", "22}"), True, False),
+        (text.replace('log",', 'log", "medscale.base.files",'), True, False),
+        (text.replace("wrap=f", "wrap=other"), True, True),
+    ):
+        changed = code._parsed(written(tmp_path, new))
+        assert (changed.code != parsed.code, changed.core != parsed.core) == (
+            code_changes,
+            core_changes,
+        )
+
+
+def test_a_training_depends_on_its_own_strategy_and_network_alone():
+    folder = "medscale.engine.parallel.strategies"
+    unused = frozenset({f"{folder}.fsdp", f"{folder}.mp", "medscale.engine.models.small"})
+    every = code.module_digests(SCRIPTS / "train.py", core=True)
+    own = code.module_digests(SCRIPTS / "train.py", core=True, unused=unused)
+    assert {f"{folder}.fsdp", f"{folder}.ddp"} <= set(every)
+    assert f"{folder}.ddp" in own
+    assert f"{folder}.fsdp" not in own
+    assert "medscale.engine.parallel.fsdp" not in own
+    assert "medscale.engine.models.small" not in own
+    assert f"{folder}.mp" in own  # the strategy ddp imports it, for replicas that are pipelines

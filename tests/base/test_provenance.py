@@ -1,4 +1,4 @@
-"""What made a result is told whole: records, model cards, datasheets, the table of runs, captions of the report."""
+"""The origin of results: records, model cards, datasheets, the table of runs, captions."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from medscale.report.result.card import model_card
 
 RUNS = ["serial_1cpu", "ddp_2gpu"]
 # Mitchell et al. (2019), figure 1; Gebru et al. (2021), section 3.
-CARD = "Model details|Intended use|Factors|Metrics|Evaluation data|Training data|Quantitative analyses|"
-CARD += "Ethical considerations|Caveats and recommendations|Provenance"
+CARD = "Model details|Intended use|Factors|Metrics|Evaluation data|Training data|"
+CARD += "Quantitative analyses|Ethical considerations|Caveats and recommendations|Provenance"
 SHEET = "Motivation|Composition|Collection|Cleaning and preprocessing|Uses|Distribution|Maintenance"
 
 

@@ -21,7 +21,8 @@ from medscale.resources import containers
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / "tools" / "cluster"
-IMAGE = "MEDSCALE_CLUSTER_IMAGE"  # an image that is there already; "none": jobs run in this virtual environment
+# An existing image; "none": jobs run in this virtual environment.
+IMAGE = "MEDSCALE_CLUSTER_IMAGE"
 SITE = {
     "cluster": {
         "account": "study",
@@ -37,7 +38,7 @@ SITE = {
 
 @dataclass
 class Rig:
-    """The cluster below a folder, the environment in which its programs are found, and how jobs get their software."""
+    """The cluster below a folder, the environment of its programs, and the software of its jobs."""
 
     folder: Path
     environment: dict[str, str]
@@ -54,8 +55,9 @@ class Rig:
         return done.stdout.strip()
 
     def accounts(self, **fields: str) -> list[dict[str, str]]:
-        """sacct's word on all jobs whose comment or name has the given text, the first one first."""
-        columns = "JobIDRaw,JobName,Comment,State,AllocNodes,AllocCPUS,AllocTRES,NTasks,NodeList,ElapsedRaw"
+        """Records (sacct) of all jobs whose comment or name has the given text, in their order."""
+        columns = "JobIDRaw,JobName,Comment,State,AllocNodes,AllocCPUS,AllocTRES,NTasks"
+        columns += ",NodeList,ElapsedRaw"
         lines = self.ask(
             "sacct", "-D", "-P", "-n", "--starttime=now-1days", f"--format={columns}"
         ).splitlines()
@@ -63,7 +65,7 @@ class Rig:
         return [row for row in rows if all(text in row[name] for name, text in fields.items())]
 
     def configure(self, workdir: Path, name: str = "", **changes: Any) -> Path:
-        """A configfile for a workdir, which lies beside it: the small study on this cluster, with changes."""
+        """Write the configuration of the small study, with changes, next to its workdir."""
         small = yaml.safe_load((Path(__file__).parent / "study.yaml").read_text(encoding="utf-8"))
         file = workdir.with_name(f"{name or workdir.name}.yaml")
         file.write_text(
@@ -74,7 +76,7 @@ class Rig:
     def snakemake(
         self, configfile: Path, *targets: str, extra: tuple[str, ...] = ()
     ) -> subprocess.Popen[bytes]:
-        """Start `snakemake --profile slurm`; its output is appended to a .log beside the configfile."""
+        """Start `snakemake --profile slurm`; its output goes to a .log next to the configfile."""
         command = [
             sys.executable,
             "-m",

@@ -1,4 +1,4 @@
-"""The small study through SLURM: each job got what its run asked for, and results are those without SLURM."""
+"""The small study through SLURM: resources of its jobs; results equal those without SLURM."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 from rig import Rig, finish, read
 
+from file_tables import differences
+
 pytestmark = pytest.mark.cluster
-# nodes, tasks, CPUs over all nodes, GPUs over all nodes; with two GPUs to a node, four take both nodes
+# Nodes, tasks, CPUs and GPUs of all nodes. A node has two GPUs, so four GPUs take both nodes.
 ASKED = {
     "serial_1cpu": (1, 1, 1, 0),
     "ddp_2gpu": (1, 1, 2, 2),
@@ -86,6 +88,12 @@ def test_a_parallel_run_is_the_local_one_within_rounding(
     off = float(np.abs(there[["p_0", "p_1"]].to_numpy() - here[["p_0", "p_1"]].to_numpy()).max())
     assert off < 1e-4
     outcome += [f"{run} against without SLURM", f"probabilities differ by at most {off:.1e}"]
+
+
+def test_files_have_the_columns_and_keys_of_their_tables(study: Path) -> None:
+    wrong, present = differences(study)
+    assert not wrong, "docs/files.md differs from the files:\n" + "\n".join(wrong)
+    assert "results/<study>/<run>/summary.json" in present
 
 
 def test_typed_again_nothing_is_done(rig: Rig, study: Path) -> None:

@@ -1,4 +1,4 @@
-"""Faults while a training runs: each time it goes on from its checkpoint, and it ends as if there had been none."""
+"""Faults in a training: it continues from its checkpoint and ends as one without faults."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECONDS = 150  # of steps with twice the batch; with its own and validation half
 
 
 class Long:
-    """A long training, below the workdir of the study that is complete, and Snakemake, which sees to it."""
+    """A long training below the workdir of the complete study, and the Snakemake that runs it."""
 
     def __init__(self, rig: Rig, study: Path, local: Path) -> None:
         runs = [folder / "runs/glaucoma/serial_1cpu/seed1/history.csv" for folder in (study, local)]
@@ -69,7 +69,7 @@ class Long:
         ]
 
     def trains(self, turns: int, seconds: float = 150) -> int:
-        """Wait until the training is in that turn (from 1) and has saved there; the epoch it began with."""
+        """Wait until a turn (from 1) has saved a checkpoint; return the epoch it began with."""
 
         def begun() -> bool:
             assert self.snakemake.poll() is None, tail(self.log)
@@ -284,7 +284,8 @@ def test_in_the_end_all_is_as_without_faults(
     ).read_bytes()
     assert {file: file.stat().st_mtime_ns for file in complete} == complete
     again = len(epochs) - long.epochs
-    told = f"{timing['restarts']} restarts, {again} of {long.epochs} epochs twice; equal bit by bit to a run left alone"
+    told = f"{timing['restarts']} restarts, {again} of {long.epochs} epochs twice; "
+    told += "equal bit by bit to a run without faults"
     outcome += ["all of it", told]
 
 

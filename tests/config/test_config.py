@@ -46,13 +46,20 @@ def test_scales_never_share_a_folder_and_changes_win_over_the_overlay():
     assert changed.study("glaucoma").recipe.batch_is == demo.study("glaucoma").recipe.batch_is
 
 
-def test_a_study_like_another_takes_everything_but_its_source_and_classes():
+def test_a_study_like_another_takes_its_runs_and_not_its_preprocessing():
     mine = config.load(
         BASE,
         {"studies": {"mine": {"like": "glaucoma", "title": "Mine", "source": {"kind": "folder"}}}},
     )
-    assert mine.study("mine").recipe == mine.study("glaucoma").recipe
-    assert mine.study("mine").source.kind == "folder"
+    own, other = mine.study("mine"), mine.study("glaucoma")
+    assert (own.runs, own.baseline) == (other.runs, other.baseline)
+    assert (own.preprocess.gamma, own.preprocess.median) == (None, None)
+    assert (own.recipe.class_weights, own.recipe.epochs) == ("auto", 20)
+    assert own.recipe.steps is not None
+    assert own.source.kind == "folder"
+    both = {"like": "glaucoma", "variant_of": "glaucoma"}
+    with pytest.raises(MedscaleError, match="like and variant_of"):
+        config.load(BASE, {"studies": {"b": both}})
     with pytest.raises(MedscaleError, match=r"studies\.b\.like is 'a'"):
         config.load(BASE, {"studies": {"a": {"like": "b"}, "b": {"like": "a"}}})
 
@@ -92,6 +99,23 @@ def test_a_broken_file_is_one_message(tmp_path, text, says):
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(MedscaleError, match="(?s)" + says):
         config.load(tmp_path / "config.yaml")
+
+
+def test_a_folder_needs_no_more_than_its_path_and_classes():
+    source = {"kind": "folder", "path": "images"}
+    mine = {"source": source, "classes": ["a", "b"]}
+    study = config.load(BASE, {"studies": {"mine": mine}}).study("mine")
+    assert study.runs == ["serial_1cpu"]
+    assert study.model.options["dropout"] == "auto"
+    replaced = config.load(BASE, {"studies": {"mine": mine | {"model": {"name": "xray_cnn"}}}})
+    assert replaced.study("mine").model.options == {}
+    kept = config.load(BASE, {"studies": {"mine": mine | {"model": {"options": {"width": 8}}}}})
+    assert kept.study("mine").model.options == {"width": 8, "dropout": "auto"}
+
+
+def test_a_plan_without_steps_is_written_as_before():
+    published = planning.plan(config.load(BASE), "glaucoma", "serial_1cpu", 1)
+    assert "steps" not in published.model_dump(mode="json")["recipe"]
 
 
 def test_plan_completes_a_run():

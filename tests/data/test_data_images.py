@@ -1,4 +1,4 @@
-"""Reading of image files in every form that real downloads hold, and of files that are no images."""
+"""Reading of image files in the forms that downloads hold, and of files that are no images."""
 
 from __future__ import annotations
 

@@ -390,11 +390,8 @@ def test_found_is_used_plus_excluded(files: list[tuple[str, str]], balance: bool
     with tempfile.TemporaryDirectory() as place:
         root = class_tree(Path(place), {"a": 5, "b": 5})
         for number, (kind, label) in enumerate(files):
-            path = (
-                root
-                / label
-                / f"extra {number}.{'PNG' if kind == 'upper' else 'db' if kind == 'thumbs' else 'png'}"
-            )
+            ending = {"upper": "PNG", "thumbs": "db"}.get(kind, "png")
+            path = root / label / f"extra {number}.{ending}"
             other = "b" if label == "a" else "a"
             source = {"copy": root / label / "0.png", "conflict": root / other / "1.png"}.get(kind)
             data = {"zero": b"", "text": b"text", "thumbs": b"x"}.get(kind)

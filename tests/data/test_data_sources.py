@@ -289,7 +289,8 @@ def test_index_csv_gives_patients_splits_and_metadata(tmp_path: Path) -> None:
     assert rows["label"].to_dict() == {"a/0.png": "a", "a/1.png": "a", "b/0.png": "b"}
     assert rows["group"].to_dict() == {"a/0.png": "007", "a/1.png": "008", "b/0.png": None}
     assert list(rows["split_published"]) == ["train", "val", "test"]
-    assert rows["age"]["b/0.png"] == 61 and np.isnan(rows["age"]["a/1.png"])
+    assert rows["age"]["b/0.png"] == 61
+    assert np.isnan(rows["age"]["a/1.png"])
     assert "width" not in rows
     assert "width" in inventory.notes[0]
     assert reasons(inventory) == {

@@ -1,4 +1,4 @@
-"""DICOM files in the forms that X-ray sets have: depth, inversion, windows, compression, colour, damage, headers."""
+"""DICOM files in the forms of X-ray sets: depth, windows, compression, colour, damage, headers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def dicom(
     syntax: str = ExplicitVRLittleEndian,
     **headers: Any,
 ) -> bytes:
-    """A DICOM file of these pixels, stored as they are or as a coded stream, with further headers."""
+    """A DICOM file of these pixels, stored plain or as a coded stream, with further headers."""
     bits = 8 * pixels.dtype.itemsize
     about = {
         "SOPInstanceUID": "1.2.3",
@@ -67,7 +67,7 @@ def jpeg(pixels: np.ndarray) -> bytes:
 
 
 def jpeg2000_of_15_bits(pixels: np.ndarray) -> bytes:
-    """A lossless codestream of 15-bit samples: Pillow writes 16 bits, so depth and level shift are set here."""
+    """A lossless codestream of 15 bits: Pillow writes 16, so depth and level shift are changed."""
     buffer = io.BytesIO()
     Image.fromarray(pixels + np.uint16(2**14)).save(
         buffer, "JPEG2000", irreversible=False, no_jp2=True
@@ -337,7 +337,7 @@ def test_headers_are_read_from_a_path_and_without_pixels(tmp_path: Path) -> None
 
 
 def dicom_tree(root: Path) -> pd.DataFrame:
-    """Twenty DICOM files and a PNG; every fourth has no headers, one an implausible age. Their listing."""
+    """List twenty DICOM files and a PNG; every fourth has no headers, one an implausible age."""
     rows = []
     for number in range(21):
         name = f"{number:02d}.{'png' if number == 20 else 'dcm'}"

@@ -162,8 +162,8 @@ def test_augmentation_is_the_samples_own(shards: Shards) -> None:
         found = {}
         for replica in range(replicas):
             loader = Loader(
-                shards, "train", global_batch=batch, replicas=replicas, replica=replica, accumulate=accumulate,
-                training=True, augment=augment,
+                shards, "train", global_batch=batch, replicas=replicas, replica=replica,
+                accumulate=accumulate, training=True, augment=augment,
             )  # fmt: skip
             for step in loader.epoch(1):
                 for b in step.batches:

@@ -80,7 +80,8 @@ def test_the_download_as_it_comes(tmp_path: Path) -> None:
         exam=[Path(path).stem for path in inventory.rows["path"]]
     ).set_index("exam")
     assert rows["label"].to_dict() == {
-        "n1": "normal", "n2": "normal", "x1": "normal", "x2": "normal", "o1": "pneumonia", "o2": "pneumonia",
+        "n1": "normal", "n2": "normal", "x1": "normal", "x2": "normal",
+        "o1": "pneumonia", "o2": "pneumonia",
     }  # fmt: skip
     assert rows["detail"].to_dict() == EXAMS
     assert rows["boxes"]["o1"] == [[264, 152, 213, 379], [562, 152, 256, 453]]

@@ -36,7 +36,7 @@ from medscale.engine.train.progress import Progress
 from medscale.evaluate import boxes
 from medscale.evaluate.boxes import Matched
 from medscale.evaluate.detection import localize
-from medscale.report.chapters import figures_of
+from medscale.report.chapters import chapters_of
 from medscale.report.detection.chapter import CHAPTER as DETECTION
 from medscale.report.overview.chapter import CHAPTER as OVERVIEW
 from medscale.report.result.detection import write_detection
@@ -558,7 +558,7 @@ def test_detection_stands_apart_from_a_study_s_classifications():
     shards = SimpleNamespace(study="glaucoma", shards="shards_detect")
     preprocess = Preprocess.model_validate_json(datasets.shard_preprocessing(shards))
     assert preprocess == Preprocess(size=SIZE)
-    assert "detection" in figures_of(study.config, "glaucoma")
+    assert "detection" in [chapter.name for chapter in chapters_of(study.config, "glaucoma")]
     assert "results/glaucoma/ddp_2cpu_yolov8n" in study.results()
 
 

@@ -148,7 +148,10 @@ def test_two_nodes_meet_and_give_the_serial_runs_weights(training, free_port):
 
     settings = {"node": {"cpus": 1, "gpus": 0}}
     command = [*training.command("ddp_2cpu", **settings), "--rendezvous", f"localhost:{free_port}"]
-    agents = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    agents = [
+        subprocess.Popen([*command, "--node", str(n)], stderr=subprocess.PIPE, text=True)
+        for n in range(2)
+    ]
     errors = [agent.communicate(timeout=120)[1] for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], errors
     assert distance(training.reference(), training.folder / "ddp_2cpu")[0] < WEIGHTS

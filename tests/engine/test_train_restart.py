@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 import math
 import os
+import pickle
 import random
 import resource
 import shutil
@@ -16,11 +20,13 @@ import psutil
 import pytest
 import torch
 from test_train_parity import WEIGHTS, distance
+from torch.distributed.checkpoint import CheckpointException
 
 from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.engine.parallel.failures import STOPPED
 from medscale.engine.parallel.join import join
+from medscale.engine.parallel.rendezvous import STORE
 from medscale.engine.train.checkpoint import Checkpoints
 from medscale.engine.train.progress import Progress
 
@@ -136,11 +142,11 @@ def test_signals_stop_in_order_and_the_same_command_goes_on(training):
 
 
 @pytest.fixture
-def checkpoints(tmp_path, monkeypatch, free_port):
+def checkpoints(tmp_path, monkeypatch):
     """Checkpoints of a world of one rank in this process, with three steps saved."""
     spec = plan(load(ROOT / "config.yaml", {"scale": "demo"}), "glaucoma", "serial_1cpu", 1)
     place = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
-    for name, value in {**place, "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port)}.items():
+    for name, value in {**place, STORE: str(tmp_path / "store")}.items():
         monkeypatch.setenv(name, value)
     cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
     with join(spec) as world:
@@ -231,3 +237,85 @@ def test_a_full_disk_is_told_and_the_checkpoints_before_stay(checkpoints, caplog
 def test_checkpoints_of_another_configuration_are_not_used(checkpoints, tmp_path):
     other = Checkpoints(tmp_path / "checkpoints", checkpoints._world, "another key")
     assert other.latest() is None
+
+
+class Attack:
+    """An object whose unpickling creates a file."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = str(file)
+
+    def __reduce__(self):
+        return os.mkdir, (self._file,)
+
+
+def seal_again(folder: Path) -> None:
+    """Write a manifest that fits the changed files of a checkpoint, as an attacker can."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"] = {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in folder.iterdir()
+        if file.name != "manifest.json"
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_code_in_the_metadata_of_a_checkpoint_does_not_run(
+    checkpoints, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr("medscale.engine.train.checkpoint.log.propagate", True)
+    newest = checkpoints._folder / "step-000000003"
+    (newest / ".metadata").write_bytes(pickle.dumps(Attack(tmp_path / "attacked")))
+    seal_again(newest)
+    assert read(checkpoints) == 2
+    assert ".metadata names posix.mkdir, which is no part of a checkpoint" in caplog.text
+    with pytest.raises(CheckpointException, match="names posix"):
+        checkpoints.read(newest, {"x": torch.zeros(1000)})
+    assert not (tmp_path / "attacked").exists()
+
+
+def test_code_in_a_value_of_a_checkpoint_does_not_run(checkpoints, tmp_path):
+    """DCP reads a value that is no tensor by torch.load(weights_only=False)."""
+    assert checkpoints.save({"x": torch.zeros(2), "lr": 0.5}, Progress(step=4), 4)
+    tensors = {"x": torch.ones(2), "lr": 0.0}
+    checkpoints.read(checkpoints.latest()[0], tensors)
+    assert tensors["lr"] == 0.5
+
+    folder = checkpoints.latest()[0]
+    metadata = pickle.loads((folder / ".metadata").read_bytes())
+    content = io.BytesIO()
+    torch.save(Attack(tmp_path / "attacked"), content)
+    (info,) = (i for index, i in metadata.storage_data.items() if index.fqn == "lr")
+    with open(folder / info.relative_path, "ab") as file:
+        info.offset, info.length = file.tell(), len(content.getvalue())
+        file.write(content.getvalue())
+    (folder / ".metadata").write_bytes(pickle.dumps(metadata))
+    seal_again(folder)
+    with pytest.raises(CheckpointException, match=r"(?i)weights.only"):
+        checkpoints.read(folder, tensors)
+    assert not (tmp_path / "attacked").exists()
+
+
+def test_a_checkpoint_with_another_file_than_those_of_its_manifest_is_skipped(checkpoints):
+    (checkpoints._folder / "step-000000003" / "__1_0.distcp").write_bytes(b"more")
+    assert read(checkpoints) == 2
+
+
+def test_metadata_cannot_name_files_outside_the_checkpoint(checkpoints, tmp_path):
+    newest = checkpoints._folder / "step-000000003"
+    metadata = pickle.loads((newest / ".metadata").read_bytes())
+    for info in metadata.storage_data.values():
+        info.relative_path = "../step-000000002/__0_0.distcp"
+    (newest / ".metadata").write_bytes(pickle.dumps(metadata))
+    seal_again(newest)
+    assert read(checkpoints) == 2
+
+
+def test_links_and_checkpoints_of_another_user_are_skipped(checkpoints, tmp_path, monkeypatch):
+    newest = checkpoints._folder / "step-000000003"
+    newest.rename(tmp_path / "elsewhere")
+    newest.symlink_to(tmp_path / "elsewhere")
+    assert read(checkpoints) == 2
+    user = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    assert checkpoints.latest() is None

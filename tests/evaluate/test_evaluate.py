@@ -264,7 +264,7 @@ def test_folders_that_are_no_replicates_of_one_run_are_refused(made, tmp_path):
     with pytest.raises(MedscaleError, match="same seed twice"):
         evaluate([folders[0], folders[0]], index)
     (folders[0] / "history.csv").unlink()
-    with pytest.raises(MedscaleError, match=r"history\.csv does not exist"):
+    with pytest.raises(MedscaleError, match=r"history\.csv cannot be read"):
         evaluate(folders, index)
     spec = read_json(folders[1] / "spec.json")
     write_json(folders[1] / "spec.json", spec | {"backend": "abacus"})

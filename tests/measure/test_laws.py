@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medscale.base.errors import MedscaleError
-from medscale.measure.scaling import Point, gather, without_one_device
 from medscale.measure.scaling.advice import (
     findings,
     recommendation,
@@ -22,6 +21,7 @@ from medscale.measure.scaling.advice import (
     worthwhile,
 )
 from medscale.measure.scaling.laws import capacity, fit, fits, preferred, serial_fraction
+from medscale.measure.scaling.series import Point, gather, without_one_device
 from medscale.measure.scaling.target import costs, frontier, level, seconds_to
 from medscale.report.reported import read_reported, times
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from medscale.base.errors import MedscaleError
 from medscale.engine.run import RunSpec
-from medscale.measure.scaling import speedups
-from medscale.measure.scaling.speedup import ratio
+from medscale.measure.scaling.speedup import ratio, speedups
 
 
 def summary(

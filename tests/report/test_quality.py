@@ -1,4 +1,4 @@
-"""Calibration, operating points, subgroups, ensembles and galleries against definitions and other libraries."""
+"""Calibration, operating points, subgroups, ensembles and galleries against other libraries."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.operating import operating_points, threshold
 from medscale.evaluate.replicates import Predicted, read
 from medscale.evaluate.subgroups import subgroups
-from medscale.report.chapters import figures_of
+from medscale.report.chapters import chapters_of
 from medscale.report.result.folder import write_result
 from medscale.report.result.gallery import read_gallery
 from medscale.workflow.graph import Graph
@@ -213,7 +213,7 @@ def test_averaging_networks_that_err_apart_gains():
 
 @pytest.fixture
 def run(tmp_path) -> SimpleNamespace:
-    """A run whose weights are those of a tiny network, and whose predictions are that network's own."""
+    """A run with the weights and the predictions of a tiny network."""
     import torch
     from safetensors.torch import save_file
 
@@ -318,5 +318,5 @@ def test_networks_are_looked_into_where_the_study_asks_for_it():
     assert option(full, "glaucoma", "serial_1cpu")
     assert not option(full, "pneumonia", "serial_1gpu_yolov8n")
     assert not option(none, "glaucoma", "serial_1gpu")
-    assert "gradcam" in figures_of(full.config, "glaucoma")
-    assert "gradcam" not in figures_of(none.config, "glaucoma")
+    assert "gradcam" in [chapter.name for chapter in chapters_of(full.config, "glaucoma")]
+    assert "gradcam" not in [chapter.name for chapter in chapters_of(none.config, "glaucoma")]

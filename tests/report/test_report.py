@@ -1,4 +1,4 @@
-"""Figures and tables of studies with any classes: the same bytes each time, marked, and nothing vanishes."""
+"""Figures and tables of studies with any classes: reproducible bytes, marks, complete."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """Tests of the lease of GPUs: separate cards, waiting in turn, killed runs; need no GPU."""
 
+import os
+import stat
 import subprocess
 import sys
 import threading
@@ -112,3 +114,56 @@ def test_cores_go_with_the_cards():
     assert cards.cores(POOL[1:3], POOL, eight) == [2, 3, 4, 5]
     assert cards.cores(POOL, POOL, [*eight, 8]) == [*eight, 8]
     assert cards.cores(POOL[:1], POOL, [0, 1]) == [0, 1]  # fewer cores than cards: shared
+
+
+def test_other_users_can_lock_the_files_but_not_remove_them(tmp_path):
+    folder = tmp_path / "cards"
+    before = os.umask(0o077)
+    try:
+        with cards.lease("run", 1, POOL, folder):
+            pass
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o1777
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o666}
+
+
+def test_the_folder_of_an_older_version_becomes_safe(tmp_path):
+    tmp_path.chmod(0o777)
+    with cards.lease("run", 1, POOL, tmp_path):
+        assert tmp_path.stat().st_mode & stat.S_ISVTX
+
+
+def plant_link(folder, target):
+    folder.symlink_to(target)
+
+
+def plant_file(folder, target):
+    folder.write_text("planted")
+
+
+def plant_lock_link(folder, target):
+    folder.mkdir()
+    (folder / "GPU-a.lock").symlink_to(target / "victim")
+
+
+def plant_lock_folder(folder, target):
+    (folder / "queue.lock").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("plant", [plant_link, plant_file, plant_lock_link, plant_lock_folder])
+def test_a_planted_folder_or_link_is_one_message_and_nothing_is_touched(tmp_path, plant):
+    target = tmp_path / "target"
+    target.mkdir()
+    plant(tmp_path / "cards", target)
+    with pytest.raises(MedscaleError, match="is not what medscale makes there"):
+        cards.lease("run", 1, POOL, tmp_path / "cards").__enter__()
+    assert not list(target.iterdir())
+
+
+def test_a_folder_of_another_user_whose_files_anyone_can_remove_is_refused(tmp_path, monkeypatch):
+    tmp_path.chmod(0o777)
+    user = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    with pytest.raises(MedscaleError, match="is not what medscale makes there"):
+        cards.lease("run", 1, POOL, tmp_path).__enter__()

@@ -33,7 +33,7 @@ from medscale.evaluate.evaluation import RESAMPLES as OF_RUNS
 from medscale.evaluate.evaluation import SEED as SEED_OF_RUNS
 from medscale.measure import exporting, inference
 from medscale.measure.record import Marks, write
-from medscale.measure.scaling import by_format, by_inference
+from medscale.measure.scaling.measured import by_format, by_inference
 from medscale.report.writer import write_chapter
 from medscale.serve import bundle, export, runtime
 from medscale.serve.formats.format import inputs_of

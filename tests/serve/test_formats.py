@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from medscale.report.inference_figures import LOOK
 
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.config.configuration import load
 from medscale.measure import exporting, inference
 from medscale.report.names import LOOKS
+from medscale.report.ways import WAYS as LOOK
 from medscale.serve.formats.registry import BENCHMARKED, FORMATS, MODULES, by_name
 
 
@@ -25,8 +25,7 @@ def test_declarations_are_read_without_onnx_and_pytorch() -> None:
 
 
 def test_each_format_has_a_module_of_its_name_and_a_look_of_its_own() -> None:
-    for module in MODULES:
-        assert module.__name__.rpartition(".")[2] == module.FORMAT.name
+    assert [module.rpartition(".")[2] for module in MODULES] == list(FORMATS)
     assert len(FORMATS) == len(MODULES)
     assert len(set(LOOK.values())) == len(LOOK) <= len(LOOKS)
 

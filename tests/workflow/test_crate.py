@@ -102,7 +102,7 @@ def test_the_crate_conforms_to_its_profiles_and_a_broken_one_does_not(made, tmp_
 
     export(made.study, tmp_path / "told", agent="Ada Lovelace", check=True)
     crate = tmp_path / "told"
-    # No address is known at which this version can be found; the other two are about the classes themselves.
+    # This version has no known address; the other two warnings are about the classes themselves.
     excused = ("The Application SHOULD have a url", "The organization SHOULD have a URL")
     excused += ("The SoftwareApplication id SHOULD be an absolute URI (http",)
     assert [

@@ -28,21 +28,21 @@ CACHE = Path(cache_from_source(__file__)).with_name("code-digests.json")
 CACHE_LIMIT = 2000  # parsed files; the package has about 200, so old contents go now and then
 MODULE_NAME = re.compile(r"medscale(\.\w+)+")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+# Arguments that decide no result: how figures draw a strategy and what the cost model assumes.
+WITHOUT_EFFECT = {"Strategy": ("title", "looks", "costs")}
+# Lists of modules of which each run depends on those that it uses, and the files of these lists.
+REGISTRY, REGISTRIES = "MODULES", ("registry.py", "own.py")
 
 
 class Parsed(NamedTuple):
-    """One file of code.
+    """One file of code."""
 
-    Attributes:
-        code: SHA-256 over its syntax tree.
-        outer: what its import runs of this package, as ``module``, or ``module:name`` where a
-            name is imported from a module or package.
-        inner: what its functions import, or start as a process (``python -m``).
-    """
-
-    code: str
+    code: str  # SHA-256 over its syntax tree
+    core: str  # the same without lists of registries and arguments that change no result
+    # what its import runs of this package, as ``module``, or ``module:name`` where a name is
+    # imported from a module or package
     outer: list[str]
-    inner: list[str]
+    inner: list[str]  # what its functions import, or start as a process (``python -m``)
 
 
 def shown_path(path: str | Path) -> str:
@@ -52,47 +52,62 @@ def shown_path(path: str | Path) -> str:
 
 
 @cache
-def code_digest(*files: str | Path) -> str:
+def code_digest(
+    *files: str | Path, core: bool = False, unused: frozenset[str] = frozenset()
+) -> str:
     """Return the SHA-256 over a script and all modules of this package that it imports.
 
     Further files are modules that the script imports by a name that it computes.
 
     Snakemake tracks no imported modules. Each stage has this digest as a param, so a change of
     code reruns the stages that use the code, and no others.
+
+    Args:
+        files: the script, and further modules.
+        core: leave out what changes no result: lists of registries and ``WITHOUT_EFFECT``.
+        unused: names of modules that a registry lists and this stage does not use.
     """
-    return digest(module_digests(*files))
+    return digest(module_digests(*files, core=core, unused=unused))
 
 
-def module_digests(*files: str | Path) -> dict[str, str]:
+def module_digests(
+    *files: str | Path, core: bool = False, unused: frozenset[str] = frozenset()
+) -> dict[str, str]:
     """Return the digest of each file by its path, and of each imported module by its name."""
     digests: dict[str, str] = {}
     for file in map(Path, files):
-        digests[str(file.relative_to(ROOT)) if file.is_relative_to(ROOT) else file.name] = (
-            module_digest(file)
-        )
-        digests |= {name: module_digest(path) for name, path in modules(file).items()}
+        name = str(file.relative_to(ROOT)) if file.is_relative_to(ROOT) else file.name
+        for module, path in {name: file, **modules(file, unused)}.items():
+            digests[module] = module_digest(path, core)
     return dict(sorted(digests.items()))
 
 
-def module_digest(path: str | Path) -> str:
-    """Return the SHA-256 over the code of one file, without what the file imports."""
-    return _parsed(Path(path)).code
+def module_digest(path: str | Path, core: bool = False) -> str:
+    """Return the SHA-256 over the code of one file and its template, not of what it imports.
+
+    The template of ``card.py`` is ``card.md.j2`` in the same folder. ``core``: see ``code_digest``.
+    """
+    parsed, template = _parsed(Path(path)), Path(path).with_suffix(".md.j2")
+    code = parsed.core if core else parsed.code
+    return digest([code, sha256(template)]) if template.is_file() else code
 
 
-def tree_digest(tree: ast.Module) -> str:
-    """Return the SHA-256 over parsed code."""
-    return hashlib.sha256("".join(_canonical(tree)).encode()).hexdigest()
+def tree_digest(tree: ast.Module, core: bool = False) -> str:
+    """Return the SHA-256 over parsed code; ``core``: see ``code_digest``."""
+    return hashlib.sha256("".join(_canonical(tree, core)).encode()).hexdigest()
 
 
 @cache
 def package_digest() -> str:
-    """Return the SHA-256 over the bytes of all modules: the code's name beside its git commit."""
-    files = sorted(PACKAGE.rglob("*.py"))
+    """Return the SHA-256 over the bytes of all modules and templates, which names the code."""
+    files = sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.j2")])
     return digest([(str(file.relative_to(PACKAGE)), sha256(file)) for file in files])
 
 
-def modules(script: Path) -> dict[str, Path]:
+def modules(script: Path, unused: frozenset[str] = frozenset()) -> dict[str, Path]:
     """Return the file of each module of this package that a script imports, directly or not.
+
+    Of the modules that registries list, those in ``unused`` are left out.
 
     The import of ``medscale.a.b`` also runs the ``__init__`` of ``medscale.a``, but calls none of
     its functions: their imports count only where a name is imported from ``medscale.a`` itself.
@@ -111,7 +126,9 @@ def modules(script: Path) -> dict[str, Path]:
                 waiting += _parsed(_file(package)).outer
         if file is not None and name not in found:
             found[name] = file
-            waiting += [*_parsed(file).outer, *_parsed(file).inner]
+            names = [*_parsed(file).outer, *_parsed(file).inner]
+            is_registry = file.name in REGISTRIES
+            waiting += [name for name in names if not (is_registry and name in unused)]
     return found | {package: _file(package) for package in passed}
 
 
@@ -165,7 +182,8 @@ def _parse(tree: ast.Module) -> Parsed:
     inner: set[str] = set()
     for node, inside in _nodes(tree, False):
         (inner if inside else outer).update(_names(node))
-    return Parsed(tree_digest(tree), sorted(outer), sorted(inner - outer))
+    digests = tree_digest(tree), tree_digest(tree, core=True)
+    return Parsed(*digests, sorted(outer), sorted(inner - outer))
 
 
 def _nodes(node: ast.AST, inside: bool) -> Iterator[tuple[ast.AST, bool]]:
@@ -195,7 +213,7 @@ def _names(node: ast.AST) -> Iterable[str]:
     return (name for name in names if re.match(r"medscale\b", name))
 
 
-def _canonical(node: object) -> Iterator[str]:
+def _canonical(node: object, core: bool) -> Iterator[str]:
     """Yield a syntax tree as text that is the same in each version of Python.
 
     ``ast.dump`` is not: newer versions have further fields, which are empty for older code.
@@ -203,14 +221,16 @@ def _canonical(node: object) -> Iterator[str]:
     if isinstance(node, ast.AST):
         yield f"({type(node).__name__}"
         for name, value in _fields(node):
+            if core and isinstance(value, list):
+                value = [item for item in value if not _is_without_effect(item, node)]
             if value is not None and value != []:
                 yield f" {name}="
-                yield from _canonical(value)
+                yield from _canonical(value, core)
         yield ")"
     elif isinstance(node, list):
         yield "["
         for item in node:
-            yield from _canonical(item)
+            yield from _canonical(item, core)
             yield ","
         yield "]"
     else:
@@ -227,6 +247,16 @@ def _fields(node: ast.AST) -> Iterator[tuple[str, object]]:
         if name == "body" and isinstance(node, ast.If) and _is_for_type_checkers(node.test):
             value = []
         yield name, value
+
+
+def _is_without_effect(item: object, parent: ast.AST) -> bool:
+    """Whether a part of a node is the list of a registry, or an argument of ``WITHOUT_EFFECT``."""
+    if isinstance(item, ast.Assign | ast.AnnAssign):
+        target = item.targets[0] if isinstance(item, ast.Assign) else item.target
+        return getattr(target, "id", None) == REGISTRY
+    if isinstance(item, ast.keyword) and isinstance(parent, ast.Call):
+        return item.arg in WITHOUT_EFFECT.get(getattr(parent.func, "id", ""), ())
+    return False
 
 
 def _is_docstring(node: object) -> bool:

@@ -23,9 +23,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path``.
 
     It is synced and renamed to ``path`` when the block ends, and removed when the block fails.
-
-    Raises:
-        MedscaleError: when the disk is full or the folder cannot be written.
+    Raises MedscaleError when the disk is full or the folder cannot be written.
     """
     path = Path(path)
     try:
@@ -99,11 +97,27 @@ def write_parquet(path: str | Path, table: pd.DataFrame, schema: pa.Schema | Non
         table.to_parquet(temporary, index=False, schema=schema)
 
 
+def read_table(path: str | Path, remedy: str = "delete it and run again", **options: Any) -> Any:
+    """Read a table; MedscaleError with the remedy when it is missing or damaged.
+
+    Args:
+        path: of a CSV or Parquet file, by its ending.
+        remedy: what to do about a file that cannot be read.
+        options: of the function of pandas that reads it.
+    """
+    import pandas as pd  # takes a second, which users of the other functions need not wait for
+
+    read: Any = pd.read_csv if Path(path).suffix == ".csv" else pd.read_parquet
+    try:
+        return read(path, **options)
+    except (OSError, ValueError) as error:
+        raise MedscaleError(f"{path} cannot be read ({error}); {remedy}") from None
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
-    Raises:
-        MedscaleError: when the file is missing or not JSON; the message names the file.
+    Raises MedscaleError when the file is missing or not JSON; the message names the file.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))

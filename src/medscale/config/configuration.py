@@ -7,31 +7,28 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from medscale.base.errors import MedscaleError
-from medscale.base.files import expanded
-from medscale.base.section import Strict
+from medscale.base.section import FilePath, Seed, Strict, Unique
 from medscale.config.sections import Study
 from medscale.data.kind import check_kind
 from medscale.data.settings import Dask
 from medscale.resources.machines import Cluster, Cost, Node
 from medscale.serve.formats.registry import PYTORCH_WAYS, check_benchmarked
 
-# Keys that a study does not take from the study that it names by `like` or `variant_of`.
-OWN = {
-    "like": ("title", "source", "datasheet", "classes", "variant_of"),
-    "variant_of": ("title",),
-}
+# Settings that `like: other` takes from the other study: its runs and what is about them. Network,
+# recipe and preprocessing suit the other study's images, and come from the defaults instead.
+LIKE = ("runs", "baseline", "seeds", "models", "parallel", "evaluate")
 
 
 class Config(Strict):
     """The whole configuration after overlay and changes."""
 
     scale: Literal["full", "demo"] = "full"
-    workdir: Path = Path(".")
-    only: list[str] | None = None
-    seeds: list[int] = Field([1, 2, 3], min_length=1)
+    workdir: FilePath = Path(".")
+    only: Unique[str] | None = Field(None, min_length=1)
+    seeds: Unique[Seed] = Field([1, 2, 3], min_length=1)
     stand_in_gpu: bool = Field(
         False, description="demo only: GPU runs are carried out on CPU processes"
     )
@@ -42,11 +39,6 @@ class Config(Strict):
     )
     cost: Cost = Cost()
     studies: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")], Study] = Field(min_length=1)
-
-    @field_validator("workdir")
-    @classmethod
-    def _home_folder(cls, path: Path) -> Path:
-        return expanded(path)
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
@@ -66,9 +58,6 @@ class Config(Strict):
                     f"studies.{name} uses the images of {self.owner(name)!r}, "
                     "which are another study's"
                 )
-        for seeds in (self.seeds, *(study.seeds or [] for study in self.studies.values())):
-            if len(set(seeds)) != len(seeds):
-                raise ValueError(f"seeds has duplicates: {seeds}")
         return self
 
     @model_validator(mode="after")
@@ -86,8 +75,7 @@ class Config(Strict):
     def study(self, name: str) -> Study:
         """Return the study of that name.
 
-        Raises:
-            MedscaleError: if there is none; the message lists the studies.
+        Raises MedscaleError if there is none; the message lists the studies.
         """
         if name not in self.studies:
             raise MedscaleError(
@@ -122,27 +110,31 @@ class Config(Strict):
 def load(base: str | Path, changes: dict[str, Any] | None = None) -> Config:
     """Read config.yaml, apply the chosen scale and then the user's changes, and validate the whole.
 
+    Raises MedscaleError, naming each wrong key, its value, and the allowed values.
+
     Args:
         base: path of config.yaml.
         changes: settings of ``--configfile`` and ``--config``; their ``scale`` chooses the overlay.
-
-    Raises:
-        MedscaleError: naming each wrong key, its value, and the allowed values.
     """
     tree = _read_yaml(Path(base))
     changes = copy.deepcopy(changes or {})
+    if not isinstance(changes, dict):
+        raise MedscaleError(f"the changes are no mapping of settings: {changes!r}")
     scales = tree.pop("scales", {})
     scale = changes.get("scale", tree.get("scale", "full"))
-    if scale != "full" and scale not in scales:
+    if scale not in ("full", *scales):
         raise MedscaleError(f"there is no scale {scale!r}; there are: full, {', '.join(scales)}")
     if isinstance(changes.get("only"), str):
         changes["only"] = changes["only"].split(",")
     for layer in (scales.get(scale, {}), changes):
         tree = merge(tree, layer)
-    studies = {
-        name: study for name, study in (tree.get("studies") or {}).items() if study is not None
-    }
-    tree["studies"] = {name: _inherit(studies, name, base) for name in studies}
+    defaults, listed = tree.pop("defaults", {}), tree.get("studies") or {}
+    _refuse_no_mapping(base, "defaults", defaults)
+    _refuse_no_mapping(base, "studies", listed)
+    studies = {name: study for name, study in listed.items() if study is not None}
+    for name, study in studies.items():
+        _refuse_no_mapping(base, f"studies.{name}", study)
+    tree["studies"] = {name: _complete(studies, name, defaults, base) for name in studies}
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -156,31 +148,51 @@ def merge(below: Any, above: Any) -> Any:
     return copy.deepcopy(above)
 
 
-def _inherit(
-    studies: dict[str, Any], name: str, base: str | Path, seen: tuple[str, ...] = ()
-) -> Any:
-    """Return a study with the settings that it takes from another study.
+def _refuse_no_mapping(base: str | Path, setting: str, value: Any) -> None:
+    if not isinstance(value, dict):
+        raise MedscaleError(f"{base}: {setting} must be a mapping of settings, not {value!r}")
 
-    ``like: other`` gives all but title, source, datasheet and classes; ``variant_of: other`` all
-    but the title.
+
+def _complete(
+    studies: dict[str, Any],
+    name: str,
+    defaults: dict[str, Any],
+    base: str | Path,
+    seen: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """Return a study with the settings that it takes from another study and from the defaults.
+
+    ``variant_of: other`` takes all settings but the title. ``like: other`` takes those of ``LIKE``.
+    A study that is like another, or whose images are a folder, takes all others from ``defaults``.
     """
-    study = studies[name]
-    if not isinstance(study, dict):
-        return study
-    study = {"title": name, **study}
-    key = next((key for key in OWN if study.get(key) is not None), None)
-    if key is None:
-        return study
-    other = study[key]
-    if other not in studies or other in (*seen, name):
-        raise MedscaleError(
-            f"{base}: studies.{name}.{key} is {other!r}; "
-            "it must name another study that ends the chain"
-        )
-    own = {name: value for name, value in study.items() if name != "like"}
-    parent = dict(_inherit(studies, other, base, (*seen, name)))
-    inherited = {name: value for name, value in parent.items() if name not in OWN[key]}
-    return merge(inherited, own)
+    study = {"title": str(name), **studies[name]}
+    like, variant_of = study.pop("like", None), study.get("variant_of")
+    if like is not None and variant_of is not None:
+        raise MedscaleError(f"{base}: studies.{name} has like and variant_of; give one of them")
+    parent: dict[str, Any] = {}
+    for key, other in (("like", like), ("variant_of", variant_of)):
+        if other is None:
+            continue
+        if not isinstance(other, str) or other not in studies or other in (*seen, name):
+            raise MedscaleError(
+                f"{base}: studies.{name}.{key} is {other!r}; "
+                "it must name another study that ends the chain"
+            )
+        parent = _complete(studies, other, defaults, base, (*seen, name))
+        parent = {k: v for k, v in parent.items() if (k != "title" if key != "like" else k in LIKE)}
+    source = study.get("source")
+    is_folder = isinstance(source, dict) and source.get("kind") == "folder"
+    if variant_of is None and (like is not None or is_folder):
+        parent = merge(_fitting(defaults, study), parent)
+    return dict(merge(parent, study))
+
+
+def _fitting(defaults: dict[str, Any], study: dict[str, Any]) -> dict[str, Any]:
+    """Return the defaults without the options of a network that the study replaces."""
+    own, model = study.get("model"), defaults.get("model")
+    names = [part.get("name") if isinstance(part, dict) else None for part in (own, model)]
+    replaced = names[0] is not None and names[0] != names[1]
+    return {key: value for key, value in defaults.items() if key != "model" or not replaced}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -194,6 +206,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise MedscaleError(
             f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}"
         ) from None
+    except ValueError as error:  # not UTF-8, or a number of too many digits
+        raise MedscaleError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(tree, dict):
         raise MedscaleError(f"{path}: expected a mapping of settings, found {type(tree).__name__}")
     return tree

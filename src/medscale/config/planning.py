@@ -13,8 +13,7 @@ from medscale.engine.run import RunSpec
 def plan(config: Config, study: str, run: str | RunSpec, seed: int) -> RunPlan:
     """Complete a run with the study's configuration.
 
-    Raises:
-        MedscaleError: for an unknown study or run name.
+    Raises MedscaleError for an unknown study or run name.
     """
     settings = config.study(study)
     spec = RunSpec.parse(run) if isinstance(run, str) else run

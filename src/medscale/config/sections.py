@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from medscale.base.errors import MedscaleError
-from medscale.base.section import Strict
+from medscale.base.section import Count, Seed, Strict, Unique
 from medscale.data.settings import Datasheet, Preprocess, Source, Split
 from medscale.engine.plan import Augment, Detect, Model, Parallel, Recipe, is_detector
 from medscale.engine.run import RunSpec
@@ -16,18 +16,18 @@ from medscale.engine.run import RunSpec
 class Evaluate(Strict):
     """Evaluation of predictions beyond the metrics that each run has."""
 
-    specificities: list[float] = Field(
+    specificities: Unique[float] = Field(
         [0.9, 0.95],
         description="operating points: sensitivity where validation has these specificities",
     )
     margin: float = Field(
         2.0, gt=0, description="percentage points of accuracy; runs within it count as equally good"
     )
-    subgroups: list[str] = Field(
+    subgroups: Unique[str] = Field(
         ["age", "sex", "view", "source"],
         description="columns of the index; missing ones are left out",
     )
-    age_bands: list[float] = Field([40, 60, 80], description="years at which a band begins")
+    age_bands: Unique[float] = Field([40, 60, 80], description="years at which a band begins")
     smallest: int = Field(10, ge=1, description="images a subgroup needs to be evaluated")
     gradcam: Literal["all", "baseline", "none"] = Field(
         "all",
@@ -38,20 +38,22 @@ class Evaluate(Strict):
     def _between_0_and_1(self) -> Evaluate:
         if not all(0 < value < 1 for value in self.specificities):
             raise ValueError(f"specificities lie between 0 and 1, not {self.specificities}")
+        if self.age_bands != sorted(self.age_bands):
+            raise ValueError(f"age_bands must ascend, not {self.age_bands}")
         return self
 
 
 class Enhance(Strict):
     """Benchmark of preprocessing under Dask: time of all splits by number of workers."""
 
-    workers: list[int] = Field([1, 2, 4, 8], min_length=1)
+    workers: Unique[Count] = Field([1, 2, 4, 8], min_length=1)
     repeats: int = Field(3, ge=1)
 
 
 class Loading(Strict):
     """Benchmark of loading training batches: time by way and number of processes."""
 
-    processes: list[int] = Field([1, 2, 4], min_length=1)
+    processes: Unique[Count] = Field([1, 2, 4], min_length=1)
     images: int = Field(2048, ge=8, description="images a repetition, over all processes")
     batch_size: int = Field(32, ge=1)
     repeats: int = Field(3, ge=1)
@@ -60,14 +62,14 @@ class Loading(Strict):
 class Export(Strict):
     """Export of trained runs as ONNX files, each compared with PyTorch on test images."""
 
-    runs: list[str] = Field(
+    runs: Unique[str] = Field(
         min_length=1, description="classifications, whose chosen replicates are exported"
     )
-    formats: list[str] = Field(
+    formats: Unique[str] = Field(
         ["fp16", "int8"],
         description="of medscale.serve.formats, besides ONNX in 32 bit; Config checks the names",
     )
-    devices: list[Literal["cpu", "cuda", "tensorrt"]] = Field(
+    devices: Unique[Literal["cpu", "cuda", "tensorrt"]] = Field(
         ["cpu", "cuda", "tensorrt"],
         min_length=1,
         description="of ONNX Runtime; missing devices are named in the results",
@@ -83,16 +85,18 @@ class Export(Strict):
 class Latency(Strict):
     """Benchmark of inference of exported runs: latency and throughput by way, threads, batch."""
 
-    ways: list[str] = Field(
+    ways: Unique[str] = Field(
         ["eager", "compiled", "onnx", "fp16", "int8"],
         min_length=1,
         description="PyTorch, and formats of the export; Config checks the names",
     )
-    devices: list[Literal["cpu", "cuda", "tensorrt"]] = Field(
+    devices: Unique[Literal["cpu", "cuda", "tensorrt"]] = Field(
         ["cpu", "cuda", "tensorrt"], min_length=1
     )
-    threads: list[int] = Field([1, 0], min_length=1, description="of a CPU; 0 is all cores")
-    batches: list[int] = Field([1, 8, 32, 128], min_length=1)
+    threads: Unique[Annotated[int, Field(ge=0, le=1024)]] = Field(
+        [1, 0], min_length=1, description="of a CPU; 0 is all cores"
+    )
+    batches: Unique[Count] = Field([1, 8, 32, 128], min_length=1)
     calls: int = Field(200, ge=20, description="of one image, a repetition")
     images: int = Field(512, ge=1, description="test images at most")
     repeats: int = Field(3, ge=1)
@@ -124,7 +128,7 @@ class Benchmarks(Strict):
 class Profile(Strict):
     """Profiling of a run's steps: ``snakemake profiled/<study>/<run>`` for any run."""
 
-    runs: list[str] = Field([], description="runs that the study's report shows")
+    runs: Unique[str] = Field([], description="runs that the study's report shows")
     warmup: int = Field(
         5,
         ge=2,
@@ -148,8 +152,8 @@ class Study(Strict):
     datasheet: Datasheet = Field(
         Datasheet(), description="answers for your own images; a dataset kind has its own"
     )
-    classes: list[str] | None = Field(
-        None, description="order of the classes; the last of two is the positive one"
+    classes: Unique[Annotated[str, Field(min_length=1)]] | None = Field(
+        None, min_length=2, description="order of the classes; the last of two is the positive one"
     )
     split: Split = Split()
     preprocess: Preprocess = Preprocess()
@@ -158,7 +162,7 @@ class Study(Strict):
     models: dict[str, Model] = Field({}, description="settings of further models that runs name")
     recipe: Recipe = Recipe()
     parallel: Parallel = Parallel()
-    seeds: list[int] | None = Field(
+    seeds: Unique[Seed] | None = Field(
         None, min_length=1, description="instead of the configuration's seeds"
     )
     detect: Detect | None = None
@@ -175,7 +179,7 @@ class Study(Strict):
     baseline: str = Field(
         "serial_1cpu", description="run against which differences in accuracy are shown"
     )
-    runs: list[str] = Field(min_length=1)
+    runs: Unique[str] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _valid_runs(self) -> Study:

@@ -28,24 +28,15 @@ NOISE_LENGTH = 2**20  # normal random numbers; each sample's noise is a window o
 
 @dataclass(frozen=True)
 class Changes:
-    """Random changes of n samples; row i depends on sample i alone.
+    """Random changes of n samples; row i depends on sample i alone."""
 
-    Attributes:
-        matrix: float32, shape n,2,3: pixel (x, y) of the result is ``matrix @ (x, y, 1)`` of the
-            image.
-        brightness: factor on intensities, float32, shape n.
-        contrast: factor on their distance from the image's mean, float32, shape n.
-        gamma: exponent of intensities in [0, 1], float32, shape n.
-        noise: standard deviation of normal noise (white is 1), float32, shape n.
-        start: first of the random numbers of the sample's noise, int64, shape n.
-    """
-
+    # float32, shape n,2,3: pixel (x, y) of the result is ``matrix @ (x, y, 1)`` of the image
     matrix: Tensor
-    brightness: Tensor
-    contrast: Tensor
-    gamma: Tensor
-    noise: Tensor
-    start: Tensor
+    brightness: Tensor  # factor on intensities, float32, shape n
+    contrast: Tensor  # factor on their distance from the image's mean, float32, shape n
+    gamma: Tensor  # exponent of intensities in [0, 1], float32, shape n
+    noise: Tensor  # standard deviation of normal noise (white is 1), float32, shape n
+    start: Tensor  # first of the random numbers of the sample's noise, int64, shape n
 
     def to(self, device: torch.device) -> Changes:
         """Return the changes on another device."""
@@ -67,16 +58,11 @@ class Augmenter:
     For classes with fewer training images than the mean class size, all strengths are multiplied by
     ``settings.minority`` (class-aware augmentation). A flip is most random at probability 0.5, so
     the factor raises it to 0.5 at most.
-
-    Attributes:
-        settings: strengths of the changes.
-        class_counts: training images by class, shape K.
-        seed: the replicate's seed.
     """
 
-    settings: Augment
-    class_counts: np.ndarray
-    seed: int
+    settings: Augment  # strengths of the changes
+    class_counts: np.ndarray  # training images by class, shape K
+    seed: int  # the replicate's seed
 
     def draw(
         self, epoch: int, ids: np.ndarray, labels: np.ndarray, size: tuple[int, int]

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 
 from medscale.base.errors import MedscaleError
-from medscale.data.shards import Shards
+from medscale.data.shards import BOXES, Shards
 
-BOXES = "boxes.parquet"
 SIDES = ["x", "y", "width", "height"]
 
 
@@ -18,7 +17,8 @@ def relative(index: pd.DataFrame, index_file: str | Path) -> pd.DataFrame:
     """Return all boxes of an index as shares of their images' sides.
 
     For detection, images are stretched to squares, which keeps these shares. Parts of a box outside
-    the image are cut off.
+    the image are cut off. Raises MedscaleError if there is no such column, or a box is invalid or
+    outside its image.
 
     Args:
         index: with ``id, width, height`` and ``boxes``: for each image a list of ``[x, y, width,
@@ -28,9 +28,6 @@ def relative(index: pd.DataFrame, index_file: str | Path) -> pd.DataFrame:
 
     Returns:
         One row per box: ``id`` and ``x, y, width, height`` in [0, 1].
-
-    Raises:
-        MedscaleError: if there is no such column, or a box is invalid or outside its image.
     """
     if "boxes" not in index.columns:
         raise MedscaleError(
@@ -63,8 +60,7 @@ def relative(index: pd.DataFrame, index_file: str | Path) -> pd.DataFrame:
 def read(shards: Shards) -> pd.DataFrame:
     """Return the boxes of a shard set, in the form of ``relative``.
 
-    Raises:
-        MedscaleError: if it was made without boxes.
+    Raises MedscaleError if it was made without boxes.
     """
     try:
         return pd.read_parquet(shards.folder / BOXES)

@@ -24,13 +24,12 @@ from medscale.data.index import INDEX_COLUMNS
 from medscale.data.limits import chunk_size
 from medscale.data.prepare import from_file
 from medscale.data.settings import Dask, Preprocess
-from medscale.data.shards import META, ROWS, chunk_name, seal, write_chunk
+from medscale.data.shards import BOXES, HASHING, META, ROWS, chunk_name, seal, write_chunk
 from medscale.data.versions import versions
 
 Image = tuple[str, str, int, int]  # path, sha256, width, height as in the index
 Work = tuple[str, int, str, str, list[Image], Preprocess]  # the arguments of make_chunk
 IMAGE = ["path", "sha256", "width", "height"]
-HASHING = 8  # threads that compute digests of finished chunks
 
 
 def build_shards(
@@ -47,7 +46,8 @@ def build_shards(
 
     Each chunk has a key file with the digest of its inputs (preprocessing, code, libraries, SHA-256
     of each image). A chunk is kept if its key still holds, after an interruption as well, and is
-    made again or removed otherwise. The bytes do not depend on the number of workers.
+    made again or removed otherwise. The bytes do not depend on the number of workers. Raises
+    MedscaleError if the index or an image is missing, or an image has changed since it was indexed.
 
     Args:
         index: the file index.parquet.
@@ -58,10 +58,6 @@ def build_shards(
         with_boxes: write the boxes of the index as shares of the images' sides (boxes.parquet).
         siblings: other shard sets, such as of the same images with another split; their chunks are
             linked where the keys agree.
-
-    Raises:
-        MedscaleError: if the index or an image is missing, or an image has changed since it was
-            indexed.
     """
     table, raw = read_index(index), raw.resolve()
     relative_boxes = boxes.relative(table, index) if with_boxes else None
@@ -78,8 +74,8 @@ def build_shards(
     rows = rows.assign(label=table["label"].cat.codes.astype(np.int64))
     inputs = {**_recipe(settings), "inputs": digest(keys)}
     if relative_boxes is not None:
-        write_parquet(out / boxes.BOXES, relative_boxes)
-        inputs["boxes"] = sha256(out / boxes.BOXES)
+        write_parquet(out / BOXES, relative_boxes)
+        inputs["boxes"] = sha256(out / BOXES)
     digests = [str(read_json(_key_file(out, number))["sha256"]) for number in range(len(work))]
     seal(out, rows, [str(c) for c in table["label"].cat.categories], inputs, digests)
 
@@ -118,8 +114,7 @@ def make_chunk(
 def read_image(raw: str, image: Image, settings: Preprocess) -> np.ndarray:
     """Read, verify, decode and preprocess one image: uint8 RGB, shape size,size,3.
 
-    Raises:
-        MedscaleError: if it cannot be read, or has changed since it was indexed.
+    Raises MedscaleError if it cannot be read, or has changed since it was indexed.
     """
     path, expected, width, height = image
     try:
@@ -136,8 +131,7 @@ def read_image(raw: str, image: Image, settings: Preprocess) -> np.ndarray:
 def read_index(path: Path) -> pd.DataFrame:
     """Return the index in the order of its ids.
 
-    Raises:
-        MedscaleError: if the file is missing or is no index.
+    Raises MedscaleError if the file is missing or is no index.
     """
     if not path.is_file():
         raise MedscaleError(f"{path} does not exist; make it first: snakemake data")

@@ -61,10 +61,7 @@ def check(kind: str, folder: Path) -> Report:
     """Compare a raw folder with the complete download of a dataset kind.
 
     Kinds without a download and synthetic images have no expected numbers: for them the report
-    counts images and lists oddities.
-
-    Raises:
-        MedscaleError: if there is no such kind.
+    counts images and lists oddities. Raises MedscaleError if there is no such kind.
     """
     dataset = load_kind(kind)
     source = Source(kind=kind, path=folder, options=dict(dataset.check_options))

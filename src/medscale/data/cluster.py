@@ -81,15 +81,14 @@ def client(
 ) -> Iterator[Client]:
     """Yield a Dask client with warmed-up workers, and stop afterwards what was started for it.
 
+    Raises MedscaleError if the scheduler does not answer or has no workers, or if the workers lack
+    the package, have other versions of it, or do not see the folder.
+
     Args:
         settings: the section ``dask`` of the configuration.
         functions: functions that the workers will call; their modules are imported beforehand.
         tasks: number of tasks; no more local workers are started.
         folder: a folder that every worker must see, such as the raw images.
-
-    Raises:
-        MedscaleError: if the scheduler does not answer or has no workers, or if the workers lack
-            the package, have other versions of it, or do not see the folder.
     """
     with (
         dask.config.set(DASK_SETTINGS),
@@ -225,15 +224,13 @@ def _started(settings: Dask, tasks: int | None) -> Iterator[str | Any]:
 def workers_by_slurm(settings: Dask, python: str | None = None) -> Iterator[str]:
     """Yield the address of a scheduler in this process whose workers are SLURM jobs.
 
-    The jobs end with the context.
+    The jobs end with the context. Raises MedscaleError if the settings are not accepted, or there
+    is no sbatch.
 
     Args:
         settings: the section ``dask``; ``slurm`` has the arguments of dask-jobqueue's SLURMCluster.
         python: the command that starts Python on the workers' nodes, such as ``apptainer exec IMAGE
             python``; None for this Python.
-
-    Raises:
-        MedscaleError: if the settings are not accepted, or there is no sbatch.
     """
     from dask_jobqueue import SLURMCluster
 

@@ -26,15 +26,10 @@ NO_CURL = "neither curl nor wget is found: install one of them"
 
 @dataclass(frozen=True)
 class Kaggle(Download):
-    """A dataset, or the data of a competition, at kaggle.com.
+    """A dataset, or the data of a competition, at kaggle.com."""
 
-    Attributes:
-        slug: owner/name of a dataset, or name of a competition.
-        competition: the slug is that of a competition, whose rules must be accepted.
-    """
-
-    slug: str
-    competition: bool = False
+    slug: str  # owner/name of a dataset, or name of a competition
+    competition: bool = False  # the slug is that of a competition, whose rules must be accepted
 
     def commands(self, folder: Path | str = ".") -> list[list[str]]:
         """Return the command lines that download into ``folder``."""
@@ -59,14 +54,10 @@ class Kaggle(Download):
 
 @dataclass(frozen=True)
 class Archives(Download):
-    """Files on an open web server.
+    """Files on an open web server."""
 
-    Attributes:
-        start: common beginning of the addresses.
-        parts: each address continues with one of the first tuple, then one of the second, ….
-    """
-
-    start: str
+    start: str  # common beginning of the addresses
+    # each address continues with one of the first tuple, then one of the second, …
     parts: tuple[tuple[str, ...], ...]
     rules = ""
 
@@ -93,8 +84,7 @@ def command_line(download: Download) -> str:
 def find_download(kind: str) -> Download:
     """Return the download of a dataset kind.
 
-    Raises:
-        MedscaleError: if there is none, such as for a person's own images.
+    Raises MedscaleError if there is none, such as for a person's own images.
     """
     download = load_kind(kind).download
     if download is None:
@@ -122,10 +112,8 @@ def fetch(kind: str, folder: Path) -> None:
 
     Files are collected in a hidden folder next to ``folder`` and renamed at the end, so that the
     raw folder is complete or absent. After an interruption the same call resumes the download.
-
-    Raises:
-        MedscaleError: if the folder holds files, a program or a token is missing, a command fails,
-            an archive is damaged, or the disk is too small for its contents.
+    Raises MedscaleError if the folder holds files, a program or a token is missing, a command
+    fails, an archive is damaged, or the disk is too small for its contents.
     """
     download = find_download(kind)
     if missing := download.missing():

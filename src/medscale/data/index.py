@@ -42,6 +42,8 @@ def build_index(
 ) -> pd.DataFrame:
     """Make a study's index; write ``index.parquet``, ``audit.csv`` and ``audit.json``.
 
+    Raises MedscaleError if the raw folder, a class or a split lacks images.
+
     Args:
         source: kind and path of the raw folder.
         division: how the images are divided into splits.
@@ -51,9 +53,6 @@ def build_index(
 
     Returns:
         The index.
-
-    Raises:
-        MedscaleError: if the raw folder, a class or a split lacks images.
     """
     inventory = scan(source, classes)
     if division.mode == "published":
@@ -83,13 +82,12 @@ def make_index(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the index and the audit table (see docs/files.md for both).
 
+    Raises MedscaleError if a class or a split is left without images.
+
     Args:
         inventory: the raw folder's inventory.
         facts: a row per image with the columns ``audit.FACTS``.
         division: how the images are divided into splits.
-
-    Raises:
-        MedscaleError: if a class or a split is left without images.
     """
     published = division.mode == "published"
     # The user's columns of metadata may have the names of temporary columns.

@@ -39,25 +39,19 @@ Excluded = tuple[str, str, str]  # path, reason, detail
 
 @dataclass(frozen=True)
 class Inventory:
-    """A raw folder as its file names and tables describe it; no image has been opened.
+    """A raw folder as its file names and tables describe it; no image has been opened."""
 
-    Attributes:
-        rows: one row per image: ``path`` (relative to the raw folder, with /), ``label``,
-            ``split_published`` (train, val, test or None), ``group`` (images that belong together,
-            mostly those of a patient, or None), ``source`` (name of the source set), and metadata
-            columns.
-        excluded: ``path, reason, detail`` of each file that is left out, and of each table entry
-            whose file is missing.
-        classes: class names in the study's order.
-        notes: sentences for the reader of the paper.
-        patients: where the names of patients in ``group`` come from, such as ``column patient of
-            index.csv``; None if groups are no patients, but copies of an image or lesions.
-    """
-
+    # one row per image: ``path`` (relative to the raw folder, with /), ``label``,
+    # ``split_published`` (train, val, test or None), ``group`` (images that belong together, mostly
+    # those of a patient, or None), ``source`` (name of the source set), and metadata columns
     rows: pd.DataFrame
+    # ``path, reason, detail`` of each file that is left out, and of each table entry whose file is
+    # missing
     excluded: pd.DataFrame
-    classes: list[str]
-    notes: list[str] = field(default_factory=list)
+    classes: list[str]  # class names in the study's order
+    notes: list[str] = field(default_factory=list)  # sentences for the reader of the paper
+    # where the names of patients in ``group`` come from, such as ``column patient of index.csv``;
+    # None if groups are no patients, but copies of an image or lesions
     patients: str | None = None
 
     @property

@@ -41,23 +41,16 @@ class Download(Protocol):
 
 @dataclass(frozen=True)
 class Edition:
-    """The contents of a complete download, for one published form of a dataset.
+    """The contents of a complete download, for one published form of a dataset."""
 
-    Attributes:
-        name: the edition's name, for messages.
-        images: number of images by (split, class); either may be ``ALL``.
-        path: a pattern that the path of at least one image of this edition matches.
-        files: required files besides images: name pattern and purpose.
-        approximate: the publisher gives rough numbers only.
-        classes: smallest number of classes, for datasets whose classes have no fixed names.
-    """
-
-    name: str
+    name: str  # the edition's name, for messages
+    # number of images by (split, class); either may be ``ALL``
     images: Mapping[tuple[str, str], int]
-    path: str = "*"
+    path: str = "*"  # a pattern that the path of at least one image of this edition matches
+    # required files besides images: name pattern and purpose
     files: Mapping[str, str] = field(default_factory=dict)
-    approximate: bool = False
-    classes: int = 0
+    approximate: bool = False  # the publisher gives rough numbers only
+    classes: int = 0  # smallest number of classes, for datasets whose classes have no fixed names
 
     def is_complete(self, expected: int, count: int) -> bool:
         """Return whether a count is complete; of approximate numbers 95 % suffice."""
@@ -66,29 +59,22 @@ class Edition:
 
 @dataclass(frozen=True)
 class DatasetKind:
-    """Everything that the package knows of one dataset kind.
+    """Everything that the package knows of one dataset kind."""
 
-    Attributes:
-        scan: lists a raw folder without opening an image; see ``scan`` below.
-        datasheet: the publisher's answers to the questions of the datasheet.
-        paper: LaTeX that completes the sentence "The dataset is ...", and further sentences.
-        download: the official download; None for a person's own images.
-        editions: contents of complete downloads; the first that matches a raw folder counts.
-        options: allowed values of each entry of ``source.options``, the default first.
-        check_options: ``source.options`` with which ``medscale data check`` scans a raw folder.
-        demo: module of ``medscale.data.demo`` that generates synthetic images; None: there is none.
-        takes_patient: ``source.patient`` can name the patients.
-    """
-
+    # lists a raw folder without opening an image; see ``scan`` below
     scan: Callable[[Source, list[str] | None], Inventory]
-    datasheet: Datasheet
-    paper: str = ""
-    download: Download | None = None
+    datasheet: Datasheet  # the publisher's answers to the questions of the datasheet
+    paper: str = ""  # LaTeX that completes the sentence "The dataset is ...", and further sentences
+    download: Download | None = None  # the official download; None for a person's own images
+    # contents of complete downloads; the first that matches a raw folder counts
     editions: tuple[Edition, ...] = ()
+    # allowed values of each entry of ``source.options``, the default first
     options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    # ``source.options`` with which ``medscale data check`` scans a raw folder
     check_options: Mapping[str, Any] = field(default_factory=dict)
+    # module of ``medscale.data.demo`` that generates synthetic images; None: there is none
     demo: str | None = None
-    takes_patient: bool = False
+    takes_patient: bool = False  # ``source.patient`` can name the patients
 
 
 @cache
@@ -115,8 +101,7 @@ def check_kind(name: str) -> None:
 def load_kind(name: str) -> DatasetKind:
     """Import and return a dataset kind.
 
-    Raises:
-        MedscaleError: if there is no such kind.
+    Raises MedscaleError if there is no such kind.
     """
     check_kind(name)
     kind: DatasetKind = import_module(f"medscale.data.kinds.{name}").KIND
@@ -126,13 +111,12 @@ def load_kind(name: str) -> DatasetKind:
 def scan(source: Source, classes: list[str] | None) -> Inventory:
     """List a study's raw images; only names and tables are read, which takes seconds.
 
+    Raises MedscaleError if the kind is unknown, an option is wrong, the raw folder is missing or
+    incomplete, or the classes do not fit.
+
     Args:
         source: the study's section ``source``, with its path set.
         classes: the study's classes in order; None for the classes of the dataset.
-
-    Raises:
-        MedscaleError: if the kind is unknown, an option is wrong, the raw folder is missing or
-            incomplete, or the classes do not fit.
     """
     kind = load_kind(source.kind)
     unknown = [name for name in source.options if name not in kind.options]

@@ -97,12 +97,11 @@ class Listing:
 def list_folder(root: Path | None, expected: str) -> Listing:
     """List a raw folder.
 
+    Raises MedscaleError if it is missing, not a folder, or cannot be read.
+
     Args:
         root: the folder.
         expected: the expected contents and how to obtain them, for error messages.
-
-    Raises:
-        MedscaleError: if it is missing, not a folder, or cannot be read.
     """
     if root is None:
         raise MedscaleError("the source has no path; set source.path in the configuration")
@@ -115,9 +114,8 @@ def list_folder(root: Path | None, expected: str) -> Listing:
 def read_table(path: Path, required: Iterable[str]) -> pd.DataFrame:
     """Read a CSV file as text; an empty cell becomes None.
 
-    Raises:
-        MedscaleError: if it is not a CSV file in UTF-8, lacks a required column, has a column
-            twice, or has a line with more values than columns.
+    Raises MedscaleError if it is not a CSV file in UTF-8, lacks a required column, has a column
+    twice, or has a line with more values than columns.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:

@@ -26,18 +26,12 @@ Inputs = Tensor | tuple[Tensor, Tensor]  # a network's arguments: images, or ima
 
 @dataclass(frozen=True)
 class Batch:
-    """A micro-batch of one replica.
+    """A micro-batch of one replica."""
 
-    Attributes:
-        images: float32, shape n,C,H,W, normalized, on the training device; n can be 0.
-        labels: class codes, int64, shape n, on the training device.
-        ids: ids of the index, int64, shape n, on the host.
-        metadata: further features, float32, shape n,F, on the training device; None without.
-    """
-
-    images: Tensor
-    labels: Tensor
-    ids: Tensor
+    images: Tensor  # float32, shape n,C,H,W, normalized, on the training device; n can be 0
+    labels: Tensor  # class codes, int64, shape n, on the training device
+    ids: Tensor  # ids of the index, int64, shape n, on the host
+    # further features, float32, shape n,F, on the training device; None without
     metadata: Tensor | None = None
 
     @property
@@ -48,15 +42,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Step:
-    """One replica's part of an optimizer step.
+    """One replica's part of an optimizer step."""
 
-    Attributes:
-        batches: the replica's micro-batches, one per accumulation step.
-        size: number of images of the step over all replicas.
-    """
-
-    batches: list[Batch]
-    size: int
+    batches: list[Batch]  # the replica's micro-batches, one per accumulation step
+    size: int  # number of images of the step over all replicas
 
 
 class Loader:
@@ -65,10 +54,10 @@ class Loader:
     An epoch's N images are divided into ``ceil(N / global_batch)`` steps, each step among the
     replicas, and each share into ``accumulate`` micro-batches; in each division the sizes differ by
     at most one. The order depends on (seed, epoch) alone, so that the steps hold the same images
-    whatever the number of replicas.
+    whatever the number of replicas. Raises MedscaleError if the split has no images, or the global
+    batch is smaller than the number of replicas.
 
     Args:
-        shards: the opened shard set.
         split: train, val or test.
         global_batch: largest number of images per step over all replicas.
         replicas: number of replicas that share each step.
@@ -83,10 +72,6 @@ class Loader:
         channels_last: memory format of the images.
         resident: keep the split in the device's memory; None does so on CUDA if half of the free
             memory suffices.
-
-    Raises:
-        MedscaleError: if the split has no images, or the global batch is smaller than the number of
-            replicas.
     """
 
     def __init__(

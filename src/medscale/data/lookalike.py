@@ -23,7 +23,7 @@ DARK = 10  # grey levels: darker pixels are background and are not compared
 FINE, COARSE = 0.7, 2.0  # standard deviations of the two Gaussian filters, in pixels
 WINDOW = 37  # pixels a side of the window whose standard deviation normalizes the details
 LEAST_DEVIATION = 0.3  # grey levels: weaker details are noise and are not amplified
-CORRELATION = 0.68  # of the signatures of near-duplicates, at least
+CORRELATION = 0.70  # of the signatures of near-duplicates, at least
 OVERLAP = 0.25  # share of the pixels that must be seen in both images
 RELIEF = (
     0.6  # share of the variance within rows and within columns: stripes have less in one of them
@@ -44,11 +44,8 @@ def signature(image: np.ndarray) -> bytes:
     """Return the packed details of an image: SIDE x SIDE values of 4 bits, row by row.
 
     The image is cut to its rim, resized, converted to grey levels, filtered to a band of
-    frequencies and divided by its local standard deviation. Brightness, contrast and a dark
-    border of any width have no influence.
-
-    Args:
-        image: uint8 RGB, shape (height, width, 3).
+    frequencies and divided by its local standard deviation. Brightness, contrast and a dark border
+    of any width have no influence. ``image``: uint8 RGB, shape (height, width, 3).
     """
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     grey = cv2.resize(grey, (2 * SIDE, 2 * SIDE), interpolation=cv2.INTER_AREA)
@@ -96,8 +93,7 @@ _MASKS, _VALUES = _MASKS.view(np.complex64).ravel(), _VALUES.view(np.complex64).
 def unpacked(signatures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return details (float32, 0 where unseen) and masks (float32, 0 or 1), shape (N, SIDE, SIDE).
 
-    Args:
-        signatures: uint8, shape (N, BYTES).
+    ``signatures``: uint8, shape (N, BYTES).
     """
     shape = (-1, SIDE, SIDE)
     details, mask = (np.take(table, signatures).view(np.float32) for table in (_VALUES, _MASKS))

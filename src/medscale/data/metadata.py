@@ -70,12 +70,11 @@ def encode(rows: pd.DataFrame, columns: Sequence[str]) -> np.ndarray | None:
 def fit(rows: pd.DataFrame, columns: Sequence[str]) -> list[Encoding]:
     """Return the encoding of each column, fitted on the training split alone.
 
+    Raises MedscaleError for a column that is missing, or that has no value in the training split.
+
     Args:
         rows: ``split`` and the columns, one row per sample.
         columns: names of the columns.
-
-    Raises:
-        MedscaleError: for a column that is missing, or that has no value in the training split.
     """
     if missing := [name for name in columns if name not in rows]:
         available = [c for c in rows.columns if c not in ("id", "label", "split", "group")]
@@ -89,8 +88,7 @@ def fit(rows: pd.DataFrame, columns: Sequence[str]) -> list[Encoding]:
 def apply(encodings: Sequence[Encoding], rows: pd.DataFrame) -> np.ndarray | None:
     """Return the features of each row, float32, shape N,F; None without encodings.
 
-    Raises:
-        MedscaleError: if a column of numbers has other values.
+    Raises MedscaleError if a column of numbers has other values.
     """
     if not encodings:
         return None

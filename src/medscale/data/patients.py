@@ -53,12 +53,11 @@ def is_missing(text: str | None, *, name: bool = False) -> bool:
 def patient_column(columns: Sequence[str], table: str) -> str | None:
     """Return the column that names patients, or parts of patients; None without such a column.
 
+    Raises MedscaleError when several columns look like a patient's.
+
     Args:
         columns: names of the columns of the table.
         table: the table's name, for messages.
-
-    Raises:
-        MedscaleError: when several columns look like a patient's.
     """
     if PATIENT in columns:
         return PATIENT
@@ -84,10 +83,8 @@ def by_pattern(paths: Sequence[str], pattern: str) -> list[str | None]:
     """Return the patient of each path by a regular expression; None where it does not match.
 
     The expression is searched in the file's name; one that contains ``/``, in the whole path. The
-    patient is the group ``patient``, the first group, or the whole match.
-
-    Raises:
-        MedscaleError: when the expression is not valid, or matches no path.
+    patient is the group ``patient``, the first group, or the whole match. Raises MedscaleError when
+    the expression is not valid, or matches no path.
     """
     try:
         expression = re.compile(pattern)
@@ -116,8 +113,7 @@ def _patient(match: re.Match[str] | None) -> str | None:
 def note_on_prefixes(paths: Iterable[str]) -> list[str]:
     """Return a note on names that share a prefix, or folders below a class, like patients' images.
 
-    Args:
-        paths: of images whose patients are not known.
+    ``paths``: of images whose patients are not known.
     """
     prefixes = Counter(
         match[1] for path in paths if (match := NAME_PREFIX.match(PurePosixPath(path).stem))

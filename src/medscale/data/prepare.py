@@ -12,17 +12,11 @@ from medscale.data.settings import Preprocess
 
 
 class Prepared(NamedTuple):
-    """A preprocessed image.
+    """A preprocessed image."""
 
-    Attributes:
-        pixels: uint8 RGB, shape size,size,3.
-        width: of the original as displayed, pixels.
-        height: of the original as displayed, pixels.
-    """
-
-    pixels: np.ndarray
-    width: int
-    height: int
+    pixels: np.ndarray  # uint8 RGB, shape size,size,3
+    width: int  # of the original as displayed, pixels
+    height: int  # of the original as displayed, pixels
 
 
 def from_file(

@@ -5,20 +5,18 @@ They are here and not in ``config``, so that a change of any other section makes
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from medscale.base.files import expanded
-from medscale.base.section import Strict
+from medscale.base.section import FilePath, Seed, Strict
 
 
 class Source(Strict):
     """Folder of a study's raw images, and the dataset kind that lists them."""
 
     kind: str = Field(description="dataset kind: name of a module of medscale.data.kinds")
-    path: Path | None = Field(
+    path: FilePath | None = Field(
         None, description="None: data/raw/<study> below the workdir; relative: from the root"
     )
     of: str | None = Field(None, description="another study whose raw images these are")
@@ -36,11 +34,6 @@ class Source(Strict):
         description="kind folder: the column of index.csv that names patients, or a regular "
         "expression for them in the images' names (in their paths, if it contains /)",
     )
-
-    @field_validator("path")
-    @classmethod
-    def _home_folder(cls, path: Path | None) -> Path | None:
-        return path and expanded(path)
 
     @model_validator(mode="after")
     def _generated_in_place(self) -> Source:
@@ -64,7 +57,7 @@ class Split(Strict):
     train: float = Field(0.7, gt=0, lt=1)
     val: float = Field(0.1, gt=0, lt=1)
     test: float = Field(0.2, gt=0, lt=1)
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> Split:
@@ -78,29 +71,31 @@ class Split(Strict):
 class Clahe(Strict):
     """Contrast-limited adaptive histogram equalization on L of LAB (Zuiderveld 1994)."""
 
-    clip_limit: float = Field(2.0, gt=0)
-    tiles: int = Field(8, ge=1)
+    clip_limit: float = Field(2.0, gt=0, le=10_000)
+    tiles: int = Field(8, ge=1, le=256)
 
 
 class Preprocess(Strict):
     """Processing of each image before training; all become uint8 RGB of size x size."""
 
-    size: int = Field(224, ge=8)
+    size: int = Field(224, ge=8, le=8192)
     fit: Literal["stretch", "cover"] = Field(
         "stretch",
         description="stretch: the whole image; cover: short side to size, keep the middle square",
     )
     clahe: Clahe | None = None
-    gamma: float | None = Field(None, gt=0)
-    median: int | None = Field(None, ge=3)
+    gamma: float | None = Field(None, gt=0, le=100)
+    median: int | None = Field(None, ge=3, le=255)
     margin: float = Field(
         1.0,
         ge=1,
+        le=10_000,
         description="first shrink to 1/2, 1/4 or 1/8 while both sides stay so many times size",
     )
     chunk: int | None = Field(
         None,
         ge=1,
+        le=1_000_000,
         description="images a shard chunk; None: as many as make 256 chunks, from 16 to 1024",
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +17,8 @@ from medscale.base.files import atomic, digest, read_json, sha256, write_json, w
 
 META = "meta.json"
 ROWS = "rows.parquet"
+BOXES = "boxes.parquet"  # in shard sets for detection
+HASHING = 8  # threads that compute digests
 
 
 def chunk_name(number: int) -> str:
@@ -37,15 +41,14 @@ def seal(
 ) -> None:
     """Write rows.parquet and then meta.json: a shard set without meta.json is unfinished.
 
+    Raises MedscaleError if the chunks hold another number of images than there are rows.
+
     Args:
         folder: folder of the chunks, which are complete.
         rows: ``id, label`` (int64 code), ``split, group``, in the order of the chunks' images.
         classes: class names in the order of their codes.
         inputs: preprocessing, versions and digests of the inputs, kept in meta.json.
         digests: SHA-256 of the chunks in order; None to compute them.
-
-    Raises:
-        MedscaleError: if the chunks hold another number of images than there are rows.
     """
     files = sorted(folder.glob("images-*.npy"))
     shapes = [np.load(file, mmap_mode="r", allow_pickle=False).shape for file in files]
@@ -81,9 +84,8 @@ class Shards:
     def open(cls, folder: str | Path) -> Shards:
         """Open a shard set.
 
-        Raises:
-            MedscaleError: if it is unfinished, or a chunk is missing or has another size than when
-                it was written.
+        Raises MedscaleError if it is unfinished, or a chunk is missing or has another size than
+        when it was written.
         """
         folder = Path(folder)
         if not (folder / META).is_file():
@@ -99,6 +101,39 @@ class Shards:
                     f"{chunk['images']}"
                 )
         return shards
+
+    def verify(self, memory: Path | None = None) -> None:
+        """Compare the digests of all files with those of meta.json.
+
+        ``memory``: file that remembers verified files by inode, size and time, which are not read
+        again; None to read all. Raises MedscaleError, naming the files that differ.
+        """
+        states = {name: _state(self.folder / name) for name in self._digests()}
+        remembered = _remembered(memory)
+        unknown = [name for name, state in states.items() if remembered.get(name) != state]
+        with ThreadPoolExecutor(HASHING) as threads:  # hashing releases the interpreter's lock
+            actual = threads.map(sha256, (self.folder / name for name in unknown))
+            digests = dict(zip(unknown, actual, strict=True))
+        meta = {key: value for key, value in self.meta.items() if key != "digest"}
+        rows = digests.get(ROWS) or sha256(self.folder / ROWS)
+        expected = self._digests()
+        damaged = [name for name in unknown if name != ROWS and digests[name] != expected[name]]
+        if digest(meta | {"rows": rows}) != self.meta["digest"]:
+            damaged.append(f"{ROWS} or {META}")
+        if damaged:
+            raise MedscaleError(
+                f"{self.folder}: the content of {', '.join(damaged)} has changed since it was "
+                f"written; delete {META} there, and look at the disk: snakemake then makes what "
+                "is damaged again"
+            )
+        if memory is not None and unknown:
+            write_json(memory, states)
+
+    def _digests(self) -> dict[str, str]:
+        """Return the expected SHA-256 by file; that of the rows is part of the set's digest."""
+        chunks = {chunk["file"]: chunk["sha256"] for chunk in self.meta["chunks"]}
+        boxes = {BOXES: self.meta["boxes"]} if "boxes" in self.meta else {}
+        return {**chunks, **boxes, ROWS: ""}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -153,3 +188,19 @@ class Shards:
     @cached_property
     def _ends(self) -> np.ndarray:
         return np.cumsum([chunk["images"] for chunk in self.meta["chunks"]])
+
+
+def _state(file: Path) -> list[int]:
+    """Return what changes when a file is replaced or written: device, inode, size and time."""
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise MedscaleError(f"{file} cannot be read ({error.strerror})") from None
+    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns]
+
+
+def _remembered(memory: Path | None) -> dict[str, list[int]]:
+    with suppress(MedscaleError, OSError):  # missing or damaged: everything is read again
+        content = read_json(memory) if memory is not None else {}
+        return content if isinstance(content, dict) else {}
+    return {}

@@ -14,16 +14,15 @@ SPLITS = ("train", "val", "test")
 def assign(rows: pd.DataFrame, settings: Split) -> pd.Series:
     """Return the split of each row; the same seed gives the same splits.
 
+    Raises MedscaleError if a split would be empty, a class would have no training images, or no
+    split is published.
+
     Args:
         rows: ``label, group, split_published``, one row per image, in the order of the index.
         settings: mode, shares and seed. ``grouped`` never divides a ``group`` and ``random``
             divides image by image, both stratified by label; ``published`` takes
             ``split_published``, and where no validation split is published, takes whole groups
             from the training split in the proportion of the shares ``val`` and ``train``.
-
-    Raises:
-        MedscaleError: if a split would be empty, a class would have no training images, or no split
-            is published.
     """
     shares = {split: float(getattr(settings, split)) for split in SPLITS}
     if settings.mode == "published":

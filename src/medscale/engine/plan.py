@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from medscale.base.files import digest
-from medscale.base.section import Strict
+from medscale.base.section import LARGEST_COUNT, Seed, Strict
 from medscale.engine.run import RunSpec
 
 KEPT_CHECKPOINTS = 2  # of a replicate in training; an older one serves if the newest is damaged
@@ -22,20 +22,22 @@ def is_detector(model: str) -> bool:
 class Crop(Strict):
     """Crop of training images; evaluation uses the central square of ``size`` pixels."""
 
-    size: int = Field(ge=8, description="pixels per side of the crop; at most preprocess.size")
+    size: int = Field(
+        ge=8, le=8192, description="pixels per side of the crop; at most preprocess.size"
+    )
     mode: Literal["random", "resized"] = Field(
         "random",
         description="random: a square of size; resized: a random part, resized to size "
         "(RandomResizedCrop)",
     )
     smallest: float = Field(0.08, gt=0, le=1, description="resized: smallest part of the area")
-    ratio: float = Field(4 / 3, ge=1, description="resized: largest ratio of the sides")
+    ratio: float = Field(4 / 3, ge=1, le=1000, description="resized: largest ratio of the sides")
 
 
 class Augment(Strict):
     """Random changes of training images; 0 turns a change off."""
 
-    rotate: float = Field(0.0, ge=0, description="largest angle in degrees, to both sides")
+    rotate: float = Field(0.0, ge=0, le=180, description="largest angle in degrees, to both sides")
     hflip: float = Field(0.0, ge=0, le=1, description="probability")
     vflip: float = Field(0.0, ge=0, le=1, description="probability")
     brightness: float = Field(0.0, ge=0, le=1, description="largest relative change")
@@ -46,14 +48,17 @@ class Augment(Strict):
     )
     crop: Crop | None = None
     minority: float = Field(
-        1.0, ge=1, description="factor on all strengths for classes smaller than the mean class"
+        1.0,
+        ge=1,
+        le=1000,
+        description="factor on all strengths for classes smaller than the mean class",
     )
 
 
 class Model(Strict):
     """The network: its name, its options, and the part of it that is trained."""
 
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][\w.\-]*$")
     options: dict[str, Any] = {}
     pretrained: str | None = Field(
         None, description="a .safetensors path, or 'hub' for timm's published weights"
@@ -70,24 +75,39 @@ class Recipe(Strict):
     """Optimization settings, independent of the parallel strategy."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
+    lr: float = Field(1e-3, gt=0, le=1000)
+    weight_decay: float = Field(0.0, ge=0, le=1000)
     schedule: Literal["cosine", "plateau", "constant"] = "cosine"
-    warmup_epochs: float = Field(0.0, ge=0)
-    epochs: int = Field(20, ge=1)
-    batch_size: int = Field(32, ge=1)
+    warmup_epochs: float = Field(0.0, ge=0, le=100_000)
+    epochs: int = Field(20, ge=1, le=100_000)
+    steps: int | None = Field(
+        None,
+        ge=1,
+        le=LARGEST_COUNT,
+        exclude_if=lambda steps: steps is None,
+        description="optimizer steps in place of `epochs`, rounded up to whole epochs",
+    )
+    batch_size: int = Field(32, ge=1, le=1_000_000)
     batch_is: Literal["per_device", "global"] = "per_device"
     lr_scaling: Literal["none", "linear"] = Field(
         "none", description="linear: proportional to the global batch over batch_size"
     )
     clip_norm: float | None = Field(1.0, gt=0)
     patience: int | None = Field(
-        None, ge=1, description="epochs without a smaller validation loss until training stops"
+        None,
+        ge=1,
+        le=LARGEST_COUNT,
+        description="epochs without a smaller validation loss until training stops",
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1)
-    class_weights: bool = False
+    class_weights: bool | Literal["auto"] = Field(
+        False, description="auto: if the largest class has more than 3 times the smallest"
+    )
     accumulate: int = Field(
-        1, ge=1, description="micro-batches per optimizer step; the global batch stays the same"
+        1,
+        ge=1,
+        le=100_000,
+        description="micro-batches per optimizer step; the global batch stays the same",
     )
     ema: float | None = Field(
         None, gt=0, lt=1, description="decay of an exponential moving average of the weights"
@@ -103,13 +123,13 @@ class Parallel(Strict):
     """Pipeline schedule, time limits and checkpoints of a run."""
 
     schedule: Literal["gpipe", "1f1b"] = "1f1b"
-    microbatches: int = Field(4, ge=1)
+    microbatches: int = Field(4, ge=1, le=100_000)
     timeout_s: float = Field(60.0, gt=0, description="a collective that takes longer ends the run")
     checkpoint_every_s: float = Field(
         60.0, gt=0, description="smallest interval; it grows if writing takes over 2 % of the time"
     )
     checkpoint_every_steps: int | None = Field(
-        None, ge=1, description="replaces checkpoint_every_s"
+        None, ge=1, le=LARGEST_COUNT, description="replaces checkpoint_every_s"
     )
     stop_after_s: float | None = Field(
         None, gt=0, description="stop with a checkpoint; the same command continues"
@@ -119,9 +139,13 @@ class Parallel(Strict):
 class Detect(Strict):
     """Settings of runs that train a YOLOv8 detector (ultralytics, AGPL, optional)."""
 
-    size: int = Field(416, ge=32, multiple_of=32, description="pixels per side of the images")
-    epochs: int = Field(20, ge=1)
-    batch_size: int = Field(16, ge=1, description="images per optimizer step over all devices")
+    size: int = Field(
+        416, ge=32, le=8192, multiple_of=32, description="pixels per side of the images"
+    )
+    epochs: int = Field(20, ge=1, le=100_000)
+    batch_size: int = Field(
+        16, ge=1, le=1_000_000, description="images per optimizer step over all devices"
+    )
     lr: float = Field(1e-3, gt=0)
     augment: Augment = Augment()
     pretrained: str | None = Field(None, description="a .safetensors path; None: random weights")
@@ -147,7 +171,7 @@ class RunPlan(Strict):
 
     study: str
     run: RunSpec
-    seed: int
+    seed: Seed
     scale: Literal["full", "demo"]
     synthetic: bool = Field(description="the images are generated, not real")
     stand_in: bool = Field(description="CPU processes stand in for the GPUs of the run's name")

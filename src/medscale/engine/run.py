@@ -16,32 +16,24 @@ GRAMMAR = "<strategy>[_amp][_mp]_<n><cpu|gpu>[_bs<batch>][_<model>]"
 EXAMPLES = (
     "serial_1cpu, ddp_16cpu, serial_1gpu_bs64, ddp_amp_mp_4gpu, fsdp_3gpu, ddp_amp_4gpu_densenet121"
 )
+MOST_DEVICES, LARGEST_BATCH = 100_000, 1_000_000
 _MODEL = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _RESERVED = re.compile(r"(amp|mp|bs\d*|\d+(cpu|gpu))(_.*)?")
 
 
 class RunSpec(BaseModel):
-    """One configuration of a study.
-
-    Attributes:
-        strategy: how training is spread over processes; a name of ``STRATEGIES``.
-        amp: automatic mixed precision (bf16, or fp16 with loss scaling where bf16 is missing).
-        mp: each replica is a pipeline of two devices.
-        devices: number of devices, which is the world size.
-        device: the kind of device.
-        batch: batch size per device instead of the recipe's; None: the recipe's.
-        model: network instead of the study's; None: the study's.
-    """
+    """One configuration of a study."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    strategy: str
-    devices: int
-    device: Device
+    strategy: str  # how training is spread over processes; a name of ``STRATEGIES``
+    devices: int  # number of devices, which is the world size
+    device: Device  # the kind of device
+    # automatic mixed precision (bf16, or fp16 with loss scaling where bf16 is missing)
     amp: bool = False
-    mp: bool = False
-    batch: int | None = None
-    model: str | None = None
+    mp: bool = False  # each replica is a pipeline of two devices
+    batch: int | None = None  # batch size per device instead of the recipe's; None: the recipe's
+    model: str | None = None  # network instead of the study's; None: the study's
 
     @model_validator(mode="after")
     def _check(self) -> RunSpec:
@@ -52,8 +44,11 @@ class RunSpec(BaseModel):
         )
         pipelines = ", ".join(s.name for s in STRATEGIES.values() if s.pipelines)
         for wrong, message in (
-            (self.devices < 1, "the number of devices is at least 1"),
-            (self.batch is not None and self.batch < 1, "the batch size is at least 1"),
+            (not 1 <= self.devices <= MOST_DEVICES, f"there are 1 to {MOST_DEVICES} devices"),
+            (
+                self.batch is not None and not 1 <= self.batch <= LARGEST_BATCH,
+                f"the batch size is 1 to {LARGEST_BATCH}",
+            ),
             ((refusal := strategy.refusal(self.devices)) is not None, refusal),
             (
                 self.mp and not strategy.pipelines,
@@ -84,8 +79,7 @@ class RunSpec(BaseModel):
     def parse(cls, name: str) -> RunSpec:
         """Read a run's name.
 
-        Raises:
-            MedscaleError: stating which part of the name is wrong and what is allowed there.
+        Raises MedscaleError stating which part of the name is wrong and what is allowed there.
         """
         tokens = name.split("_")
         fields: dict[str, object] = {"strategy": tokens.pop(0)}
@@ -98,7 +92,7 @@ class RunSpec(BaseModel):
             if tokens and tokens[0] == flag:
                 fields[flag] = bool(tokens.pop(0))
         devices = tokens.pop(0) if tokens else ""
-        if not (match := re.fullmatch(r"([1-9]\d*)(cpu|gpu)", devices)):
+        if not (match := re.fullmatch(r"([1-9][0-9]{0,17})(cpu|gpu)", devices)):
             raise _wrong(
                 name,
                 "after the strategy comes a number of devices such as 2gpu or 8cpu, "
@@ -107,7 +101,7 @@ class RunSpec(BaseModel):
         fields |= {"devices": int(match[1]), "device": match[2]}
         if tokens and tokens[0].startswith("bs"):
             token = tokens.pop(0)
-            if not (batch := re.fullmatch(r"bs([1-9]\d*)", token)):
+            if not (batch := re.fullmatch(r"bs([1-9][0-9]{0,17})", token)):
                 raise _wrong(
                     name, f"{token!r} is no batch size; write bs and a whole number, such as bs64"
                 )

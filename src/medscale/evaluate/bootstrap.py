@@ -1,7 +1,5 @@
 """Bootstrap over patients: computes every metric on all resamples at once, as weighted counts."""
 
-from __future__ import annotations
-
 import warnings
 from typing import NamedTuple
 
@@ -19,27 +17,18 @@ BLOCK_SIZE = 500_000  # weights in memory at once: 4 MB, so that they stay in th
 
 
 class Resampled(NamedTuple):
-    """Metrics of all resamples.
+    """Metrics of all resamples."""
 
-    Attributes:
-        overall: by metric, float64, shape R.
-        by_class: by metric, float64, shape R,K.
-    """
-
-    overall: dict[str, np.ndarray]
-    by_class: dict[str, np.ndarray]
+    overall: dict[str, np.ndarray]  # by metric, float64, shape R
+    by_class: dict[str, np.ndarray]  # by metric, float64, shape R,K
 
 
 def draw(groups: int, resamples: int, seed: int) -> np.ndarray:
     """Return how often each patient is drawn in each resample, int64, shape R,G.
 
     Draws whole groups with replacement (Efron & Tibshirani 1993), since the images of one patient
-    are not independent (cluster bootstrap, Field & Welsh 2007).
-
-    Args:
-        groups: number of patients G.
-        resamples: number of resamples R.
-        seed: seed of the generator; equal seeds give equal resamples.
+    are not independent (cluster bootstrap, Field & Welsh 2007). ``seed``: seed of the generator;
+    equal seeds give equal resamples.
     """
     return np.random.default_rng(seed).multinomial(
         groups, np.full(groups, 1 / groups), size=resamples
@@ -156,7 +145,7 @@ def headline(by_class: np.ndarray, averaged: np.ndarray | None = None) -> np.nda
         return np.nanmean(by_class, axis=1)
 
 
-def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+def interval(values: np.ndarray) -> tuple[float, float]:
     """Return the percentile interval over resamples (Efron & Tibshirani 1993, ch. 13).
 
     Leaves out resamples in which the metric is undefined (NaN); NaN if all are.
@@ -164,7 +153,7 @@ def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
     defined = values[~np.isnan(values)]
     if not len(defined):
         return float("nan"), float("nan")
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 

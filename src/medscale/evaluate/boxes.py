@@ -1,7 +1,5 @@
 """Metrics of predicted boxes: overlap, matching, average precision and the RSNA challenge score."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,19 +21,13 @@ CANDIDATES = np.arange(1, 100) / 100  # confidence thresholds
 
 @dataclass(frozen=True)
 class Matched:
-    """The boxes of one replicate in a split, matched to the true ones.
+    """The boxes of one replicate in a split, matched to the true ones."""
 
-    Attributes:
-        truth: number of true boxes of each image, int64, shape N.
-        image: number of the image of each predicted box, most confident box first, int64, shape P.
-        confidence: of each predicted box, shape P.
-        hits: whether it hits a true box at each of ``LIMITS``, bool, shape P,9.
-    """
-
-    truth: np.ndarray
+    truth: np.ndarray  # number of true boxes of each image, int64, shape N
+    # number of the image of each predicted box, most confident box first, int64, shape P
     image: np.ndarray
-    confidence: np.ndarray
-    hits: np.ndarray
+    confidence: np.ndarray  # of each predicted box, shape P
+    hits: np.ndarray  # whether it hits a true box at each of ``LIMITS``, bool, shape P,9
 
 
 def overlap(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
@@ -80,7 +72,6 @@ def average_precision(matched: Matched, weights: np.ndarray) -> np.ndarray:
     class it equals the mAP50 of COCO's evaluation.
 
     Args:
-        matched: the boxes.
         weights: how often each image counts, int64, shape R,N.
 
     Returns:
@@ -121,7 +112,6 @@ def challenge(matched: Matched, threshold: float) -> np.ndarray:
     without a true box scores 0 if it has a predicted box, and otherwise does not count.
 
     Args:
-        matched: the boxes.
         threshold: smallest confidence of a box that counts.
 
     Returns:
@@ -150,7 +140,6 @@ def evaluate(matched: Matched, threshold: float, weights: np.ndarray) -> dict[st
     """Compute all metrics of ``NAMES``.
 
     Args:
-        matched: the boxes.
         threshold: smallest confidence of a box that counts (average precision: all boxes count).
         weights: how often each image counts, int64, shape R,N.
 

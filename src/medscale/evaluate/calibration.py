@@ -1,7 +1,5 @@
 """Calibration: Brier score, log loss, calibration error, and temperature scaling."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar

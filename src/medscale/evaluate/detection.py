@@ -1,7 +1,5 @@
 """Evaluation of one detection run: its boxes against those of the index, by patient."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,60 +14,41 @@ from medscale.data import patients
 from medscale.data.boxes import SIDES, relative
 from medscale.evaluate import bootstrap, boxes
 from medscale.evaluate.boxes import Matched
-from medscale.evaluate.evaluation import RESAMPLES, SEED, learning_curves, row
+from medscale.evaluate.evaluation import RESAMPLES, SEED, learning_curves, score_rows
 from medscale.evaluate.replicates import SPLITS, Replicate, digests, read, read_index, same_run
 
 
 @dataclass(frozen=True)
 class Localization:
-    """Metrics, curves and clocks of a detection run's replicates.
+    """Metrics, curves and clocks of a detection run's replicates."""
 
-    Attributes:
-        replicates: the run folders.
-        counts: by split, the numbers of images, groups, true boxes, and images with a box.
-        patients: whether the patients of the images are known (``medscale.data.patients``).
-        thresholds: by seed, the smallest confidence of a box that counts; chosen by the score of
-            the challenge on the validation split.
-        scores: metrics as ``Evaluation.scores``, for ``boxes.NAMES``.
-        curves: as ``Evaluation.curves``; without accuracies.
-        precision_recall: ``seed, recall, precision`` of the test split at IoU 0.5; the seed is
-            empty for the mean.
-        resamples: the metrics of each resample of the test split, mean over seeds.
-        paired_with: digest of test images, true boxes, groups and resampling.
-        true: boxes of the test split, ``id, x, y, width, height``.
-        predicted: the first seed's boxes of the test split that count, with ``confidence``.
-        inputs: digests of the files that were read.
-    """
-
-    replicates: list[Replicate]
+    replicates: list[Replicate]  # the run folders
+    # by split, the numbers of images, groups, true boxes, and images with a box
     counts: dict[str, dict[str, int]]
-    patients: patients.State
+    patients: patients.State  # whether the patients of the images are known
+    # by seed, the smallest confidence of a box that counts; chosen by the score of the challenge on
+    # the validation split
     thresholds: list[float]
-    scores: pd.DataFrame
-    curves: pd.DataFrame
+    scores: pd.DataFrame  # metrics as ``Evaluation.scores``, for ``boxes.NAMES``
+    curves: pd.DataFrame  # as ``Evaluation.curves``; without accuracies
+    # ``seed, recall, precision`` of the test split at IoU 0.5; the seed is empty for the mean
     precision_recall: pd.DataFrame
-    resamples: pd.DataFrame
-    paired_with: str
-    true: pd.DataFrame
+    resamples: pd.DataFrame  # the metrics of each resample of the test split, mean over seeds
+    paired_with: str  # digest of test images, true boxes, groups and resampling
+    true: pd.DataFrame  # boxes of the test split, ``id, x, y, width, height``
+    # the first seed's boxes of the test split that count, with ``confidence``
     predicted: pd.DataFrame
-    inputs: dict[str, Any]
+    inputs: dict[str, Any]  # digests of the files that were read
 
 
 @dataclass(frozen=True)
 class _Split:
-    """The images of a split by id.
+    """The images of a split by id."""
 
-    Attributes:
-        ids: row ids of the index, int64, shape N.
-        groups: group codes, int64, shape N.
-        true: true boxes.
-        matched: boxes of each replicate.
-    """
-
-    ids: np.ndarray
-    groups: np.ndarray
-    true: pd.DataFrame
-    matched: list[Matched]
+    ids: np.ndarray  # row ids of the index, int64, shape N
+    groups: np.ndarray  # group codes, int64, shape N
+    true: pd.DataFrame  # true boxes
+    matched: list[Matched]  # boxes of each replicate
 
 
 def localize(
@@ -77,14 +56,9 @@ def localize(
 ) -> Localization:
     """Evaluate the replicates of a detection run on all images of each split, with boxes or not.
 
-    Args:
-        folders: run folders, one for each seed.
-        index: path of the study's index.parquet, with the column ``boxes``.
-        resamples: number of bootstrap resamples.
-
-    Raises:
-        MedscaleError: when the folders are not replicates of one run, the predictions do not fit
-            the index, or a split has no true boxes.
+    ``index``: path of the study's index.parquet, with the column ``boxes``. Raises MedscaleError
+    when the folders are not replicates of one run, the predictions do not fit the index, or a split
+    has no true boxes.
     """
     replicates = [read(folder) for folder in folders]
     same_run(replicates)
@@ -189,11 +163,9 @@ def _evaluated(
 
 
 def _scores(values: list[dict[str, np.ndarray]], seeds: list[int], split: str) -> pd.DataFrame:
-    rows = []
-    for name in boxes.NAMES:
-        line = row([float(v[name][0]) for v in values], [v[name][1:] for v in values], seeds)
-        rows.append({"split": split, "metric": name, **line})
-    return pd.DataFrame(rows)
+    points = [{name: float(v[0]) for name, v in of_seed.items()} for of_seed in values]
+    resampled = [{name: v[1:] for name, v in of_seed.items()} for of_seed in values]
+    return score_rows(points, resampled, seeds, split, {name: name for name in boxes.NAMES})
 
 
 def _counts(part: _Split) -> dict[str, int]:

@@ -1,7 +1,5 @@
 """Ensembles: the mean probability of a run's replicates, of a network's runs, and of all runs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,21 +14,13 @@ METRICS = ("accuracy", "auroc", "nll", "ece")
 
 @dataclass(frozen=True)
 class Member:
-    """A run that can be part of an ensemble.
+    """A run that can be part of an ensemble."""
 
-    Attributes:
-        name: name of the run.
-        network: name of its network.
-        predicted: predictions of the test split.
-        mean: each of ``METRICS``, mean over replicates.
-        resamples: the same on each bootstrap resample, a row for each (resamples.csv).
-    """
-
-    name: str
-    network: str
-    predicted: Predicted
-    mean: dict[str, float]
-    resamples: pd.DataFrame
+    name: str  # name of the run
+    network: str  # name of its network
+    predicted: Predicted  # predictions of the test split
+    mean: dict[str, float]  # each of ``METRICS``, mean over replicates
+    resamples: pd.DataFrame  # the same on each bootstrap resample, a row for each (resamples.csv)
 
 
 def ensembles(runs: Sequence[Member], drawn: np.ndarray) -> pd.DataFrame:

@@ -1,9 +1,7 @@
 """Evaluation of one classification run: metrics over its replicates, and its figures' data."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,54 +38,41 @@ class Evaluation:
     """Metrics, curves and clocks of a run's replicates.
 
     Two intervals are kept apart: that of the bootstrap over patients, and that over seeds.
-
-    Attributes:
-        replicates: the run folders.
-        classes: class names in the order of their codes.
-        counts: by split, the numbers of images and groups.
-        patients: whether the patients of the images are known (``medscale.data.patients``).
-        not_averaged: classes that the test split's averages over classes leave out, since it has
-            fewer than ``bootstrap.FEWEST_GROUPS`` groups of them.
-        scores: a row for each split and metric: ``mean`` over seeds with the bootstrap interval
-            ``low, high`` of that mean (patients are drawn), and ``seed_sd, seed_low, seed_high``
-            over seeds (Student's t); then a column for each seed.
-        per_class: the same for the classes of the test split, with ``support`` (images).
-        confusion: counts of the test split summed over seeds, int64, shape K,K; rows are the truth.
-        roc: ``curve, seed, false_positive_rate, true_positive_rate`` of the test split; the seed is
-            empty for the mean.
-        precision_recall: ``curve, seed, recall, precision`` of the test split, likewise.
-        temperatures: by seed, fitted on the validation split; NaN without validation images.
-        reliability: ``calibration.reliability`` of the test split, with ``calibrated`` no and yes.
-        operating: ``operating_points`` of the test split.
-        confusions: a row for each confused pair of classes of the test split, most frequent first:
-            ``true, predicted, images`` (mean over replicates), ``share`` (of the true class).
-        subgroups: ``subgroups`` of the test split.
-        curves: ``learning_curves`` of the replicates.
-        resamples: the metrics ``PAIRED`` of each resample of the test split, mean over seeds.
-        paired_with: digest of test images, groups and resampling; runs with equal digests can be
-            compared in pairs.
-        inputs: digests of the files that were read.
     """
 
-    replicates: list[Replicate]
-    classes: list[str]
-    counts: dict[str, dict[str, int]]
-    patients: patients.State
+    replicates: list[Replicate]  # the run folders
+    classes: list[str]  # class names in the order of their codes
+    counts: dict[str, dict[str, int]]  # by split, the numbers of images and groups
+    patients: patients.State  # whether the patients of the images are known
+    # classes that the test split's averages over classes leave out, since it has fewer than
+    # ``bootstrap.FEWEST_GROUPS`` groups of them
     not_averaged: list[str]
+    # a row for each split and metric: ``mean`` over seeds with the bootstrap interval ``low, high``
+    # of that mean (patients are drawn), and ``seed_sd, seed_low, seed_high`` over seeds (Student's
+    # t); then a column for each seed
     scores: pd.DataFrame
-    per_class: pd.DataFrame
+    per_class: pd.DataFrame  # the same for the classes of the test split, with ``support`` (images)
+    # counts of the test split summed over seeds, int64, shape K,K; rows are the truth
     confusion: np.ndarray
+    # ``curve, seed, false_positive_rate, true_positive_rate`` of the test split; the seed is empty
+    # for the mean
     roc: pd.DataFrame
-    precision_recall: pd.DataFrame
+    precision_recall: pd.DataFrame  # ``curve, seed, recall, precision`` of the test split, likewise
+    # by seed, fitted on the validation split; NaN without validation images
     temperatures: list[float]
+    # ``calibration.reliability`` of the test split, with ``calibrated`` no and yes
     reliability: pd.DataFrame
-    operating: pd.DataFrame
+    operating: pd.DataFrame  # ``operating_points`` of the test split
+    # a row for each confused pair of classes of the test split, most frequent first: ``true,
+    # predicted, images`` (mean over replicates), ``share`` (of the true class)
     confusions: pd.DataFrame
-    subgroups: pd.DataFrame
-    curves: pd.DataFrame
+    subgroups: pd.DataFrame  # ``subgroups`` of the test split
+    curves: pd.DataFrame  # ``learning_curves`` of the replicates
+    # the metrics ``PAIRED`` of each resample of the test split, mean over seeds
     resamples: pd.DataFrame
+    # digest of test images, groups and resampling; runs with equal digests can be compared in pairs
     paired_with: str
-    inputs: dict[str, Any]
+    inputs: dict[str, Any]  # digests of the files that were read
 
 
 def evaluate(
@@ -98,15 +83,9 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate the replicates of a run.
 
-    Args:
-        folders: run folders, one for each seed.
-        index: path of the study's index.parquet.
-        settings: operating points and subgroups; None takes the defaults of the section.
-        resamples: number of bootstrap resamples.
-
-    Raises:
-        MedscaleError: when the folders are not replicates of one run, the predictions do not fit
-            the index, or the test split is empty.
+    ``settings``: operating points and subgroups; None takes the defaults of the section. Raises
+    MedscaleError when the folders are not replicates of one run, the predictions do not fit the
+    index, or the test split is empty.
     """
     settings = settings or Evaluate()
     replicates = [read(folder) for folder in folders]
@@ -158,9 +137,7 @@ def evaluate(
         resamples=pd.DataFrame(
             {name: np.mean([r.overall[name] for r in resampled["test"]], axis=0) for name in PAIRED}
         ),
-        paired_with=digest(
-            [test.ids.tolist(), test.groups.tolist(), test.labels.tolist(), resamples, SEED]
-        ),
+        paired_with=pairing(test, resamples),
         inputs=digests(replicates, index),
     )
 
@@ -171,6 +148,11 @@ def draws(predicted: Predicted, resamples: int) -> np.ndarray:
     They are the same for every run of a study, so that runs can be compared in pairs.
     """
     return bootstrap.draw(int(predicted.groups.max()) + 1, resamples, SEED)
+
+
+def pairing(test: Predicted, resamples: int) -> str:
+    """Return the digest of test images, groups and resampling: equal ones can be paired."""
+    return digest([test.ids.tolist(), test.groups.tolist(), test.labels.tolist(), resamples, SEED])
 
 
 def over_seeds(values: Sequence[float], level: float = bootstrap.LEVEL) -> dict[str, float]:
@@ -184,7 +166,7 @@ def over_seeds(values: Sequence[float], level: float = bootstrap.LEVEL) -> dict[
     if count < 2:
         return {"mean": mean, "sd": math.nan, "low": math.nan, "high": math.nan}
     sd = float(array.std(ddof=1))
-    half = float(stats.t.ppf((1 + level) / 2, count - 1)) * sd / math.sqrt(count)
+    half = float(stats.t.ppf((1 + bootstrap.LEVEL) / 2, count - 1)) * sd / math.sqrt(count)
     return {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
 
 
@@ -194,13 +176,28 @@ def row(values: list[float], resampled: list[np.ndarray], seeds: list[int]) -> d
     Args:
         values: of each seed.
         resampled: of each seed, the values of all resamples, shape R.
-        seeds: the seeds.
     """
     spread = over_seeds(values)
     low, high = bootstrap.interval(np.mean(resampled, axis=0))
     line = {"mean": spread["mean"], "low": low, "high": high}
     line |= {f"seed_{name}": spread[name] for name in ("sd", "low", "high")}
     return line | {f"seed_{seed}_value": value for seed, value in zip(seeds, values, strict=True)}
+
+
+def score_rows(
+    points: Sequence[Mapping[str, float]],
+    resampled: Sequence[Mapping[str, np.ndarray]],
+    seeds: list[int],
+    split: str,
+    names: Mapping[str, str],
+) -> pd.DataFrame:
+    """Return the rows of metrics.csv of a split; ``names``: printed name by metric."""
+    rows = [
+        {"split": split, "metric": printed}
+        | row([p[name] for p in points], [r[name] for r in resampled], seeds)
+        for name, printed in names.items()
+    ]
+    return pd.DataFrame(rows)
 
 
 def learning_curves(replicates: list[Replicate]) -> pd.DataFrame:
@@ -240,11 +237,8 @@ def _scores(
     averaged: np.ndarray | None,
 ) -> pd.DataFrame:
     points = [metrics.point(predicted.labels, odds, averaged) for odds in predicted.probabilities]
-    rows = []
-    for name in metrics.names(predicted.probabilities.shape[2]):
-        values = row([p[name] for p in points], [r.overall[name] for r in resampled], seeds)
-        rows.append({"split": split, "metric": name, **values})
-    return pd.DataFrame(rows)
+    names = {name: name for name in metrics.names(predicted.probabilities.shape[2])}
+    return score_rows(points, [r.overall for r in resampled], seeds, split, names)
 
 
 def _calibrated(calibrated: Predicted, drawn: np.ndarray, seeds: list[int]) -> pd.DataFrame:
@@ -254,12 +248,8 @@ def _calibrated(calibrated: Predicted, drawn: np.ndarray, seeds: list[int]) -> p
     resampled = [
         calibration.resample(labels, odds, groups, drawn) for odds in calibrated.probabilities
     ]
-    rows = [
-        {"split": "test", "metric": f"{name}_calibrated"}
-        | row([p[name] for p in points], [r[name] for r in resampled], seeds)
-        for name in calibration.NAMES
-    ]
-    return pd.DataFrame(rows)
+    names = {name: f"{name}_calibrated" for name in calibration.NAMES}
+    return score_rows(points, resampled, seeds, "test", names)
 
 
 def _reliability(test: Predicted, calibrated: Predicted | None) -> pd.DataFrame:

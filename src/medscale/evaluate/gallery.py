@@ -1,7 +1,5 @@
 """Grad-CAM heat maps of test images that a trained network classifies rightly and wrongly."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import torch
@@ -21,8 +19,7 @@ TOLERANCE = 0.2  # of probabilities: training may have predicted in mixed precis
 def gallery(replicate: Replicate, shards: Shards) -> Gallery:
     """Compute Grad-CAM, on the CPU, of the cases that ``choose`` takes from the test predictions.
 
-    Raises:
-        MedscaleError: when weights, shards and predictions do not belong together.
+    Raises MedscaleError when weights, shards and predictions do not belong together.
     """
     table = replicate.predictions[replicate.predictions["split"] == "test"]
     odds = table.filter(regex=r"^p_\d+$").to_numpy(np.float64)

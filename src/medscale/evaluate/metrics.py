@@ -1,7 +1,5 @@
 """Names, point values and curves of the classification metrics."""
 
-from __future__ import annotations
-
 import numpy as np
 from sklearn.metrics import (
     average_precision_score,
@@ -92,7 +90,6 @@ def roc_points(labels: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
 
     Args:
         labels: whether each image is positive, bool, shape N.
-        scores: shape N.
 
     Returns:
         Shape 201; None when only one class occurs.

@@ -1,7 +1,5 @@
 """Operating points: sensitivity at a given specificity, with thresholds from validation images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,8 +7,6 @@ import pandas as pd
 
 from medscale.evaluate.bootstrap import interval
 from medscale.evaluate.replicates import Predicted
-
-RATES = ("sensitivity", "specificity")
 
 
 def threshold(scores: np.ndarray, specificity: float) -> float:
@@ -40,8 +36,6 @@ def operating_points(
     Each replicate has its own threshold. Intervals are over patients, with fixed thresholds.
 
     Args:
-        val: predictions of the validation split.
-        test: predictions of the test split.
         classes: class names; of two the last is positive, of more each against the rest.
         wanted: specificities that the thresholds give on the validation split.
         drawn: resamples of the test split's groups, from ``bootstrap.draw``, shape R,G.
@@ -49,7 +43,7 @@ def operating_points(
     Returns:
         A row for each class and specificity: ``class, wanted, threshold`` (mean over seeds; and
         ``threshold_<n>`` of the n-th replicate), ``positives, negatives`` (test images), and
-        ``<rate>, <rate>_low, <rate>_high`` for each of ``RATES``; NaN where a class or the
+        ``<rate>, <rate>_low, <rate>_high`` for both rates; NaN where a class or the
         validation split has no images.
     """
     codes = [len(classes) - 1] if len(classes) == 2 else range(len(classes))

@@ -1,7 +1,5 @@
 """Paired tests of accuracy and AUROC between runs on the same images, by patient."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,14 +19,10 @@ COLUMNS = [
 
 
 class Areas(NamedTuple):
-    """An AUROC and its error by patient.
+    """An AUROC and its error by patient."""
 
-    Attributes:
-        auroc: the area, 0 to 1.
-        influence: of each patient, shape G; the sum of its squares is the variance of the area.
-    """
-
-    auroc: float
+    auroc: float  # the area, 0 to 1
+    # of each patient, shape G; the sum of its squares is the variance of the area
     influence: np.ndarray
 
 
@@ -42,7 +36,6 @@ def compare(
     """Compare each run with the baseline on the same test images.
 
     Args:
-        names: names of the runs.
         predicted: the test split as each run predicts it.
         baseline: position of the baseline among the runs.
         margin: percentage points of accuracy within which runs count as equal.
@@ -100,10 +93,7 @@ def sign_flips(changes: np.ndarray) -> float:
 
     With changes of +1 and -1 it is McNemar's exact test (1947). All images and replicates of a
     patient form one term. The distribution of the sum is the convolution of one binomial
-    distribution for each size of change.
-
-    Args:
-        changes: of each patient, int64, shape G.
+    distribution for each size of change. ``changes``: of each patient, int64, shape G.
     """
     sizes, counts = np.unique(np.abs(changes[changes != 0]), return_counts=True)
     law = np.ones(1)

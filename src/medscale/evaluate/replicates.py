@@ -1,7 +1,5 @@
 """Run folders of one run, read and checked against the index: the only input of the metrics."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +10,9 @@ import pandas as pd
 from pydantic import ValidationError
 
 from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json, sha256
+from medscale.base.files import read_json, read_table, sha256
 from medscale.engine.plan import RunPlan
+from medscale.engine.resolve import recorded
 
 SPLITS = ("val", "test")
 
@@ -32,45 +31,32 @@ class Replicate:
 
 @dataclass(frozen=True)
 class Predicted:
-    """The predictions of all replicates for a split, ordered by id.
+    """The predictions of all replicates for a split, ordered by id."""
 
-    Attributes:
-        ids: row ids of the index, int64, shape N.
-        labels: true class codes, int64, shape N.
-        groups: patient (or near-duplicate cluster) codes 0..G-1, int64, shape N.
-        probabilities: float64, shape S,N,K for S seeds and K classes.
-    """
-
-    ids: np.ndarray
-    labels: np.ndarray
-    groups: np.ndarray
-    probabilities: np.ndarray
+    ids: np.ndarray  # row ids of the index, int64, shape N
+    labels: np.ndarray  # true class codes, int64, shape N
+    groups: np.ndarray  # patient (or near-duplicate cluster) codes 0..G-1, int64, shape N
+    probabilities: np.ndarray  # float64, shape S,N,K for S seeds and K classes
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Grad-CAM heat maps of some test images of a replicate, see ``gallery.gallery``.
+    """Grad-CAM heat maps of some test images of a replicate, see ``gallery.gallery``."""
 
-    Attributes:
-        cases: ``id, true, predicted`` (class names), ``probability`` (of the predicted class),
-            ``right``; rightly classified images first.
-        heat: Grad-CAM of the predicted class, float32 in [0, 1], shape n,h,w: the resolution of
-            the network's last feature maps.
-        images: the network's inputs as images, uint8, shape n,H,W,3.
-        why: the reason why there are no heat maps; empty if there are.
-    """
-
+    # ``id, true, predicted`` (class names), ``probability`` (of the predicted class), ``right``;
+    # rightly classified images first
     cases: pd.DataFrame
+    # Grad-CAM of the predicted class, float32 in [0, 1], shape n,h,w: the resolution of the
+    # network's last feature maps
     heat: np.ndarray
-    images: np.ndarray
-    why: str = ""
+    images: np.ndarray  # the network's inputs as images, uint8, shape n,H,W,3
+    why: str = ""  # the reason why there are no heat maps; empty if there are
 
 
 def read(folder: str | Path) -> Replicate:
     """Read a finished run folder.
 
-    Raises:
-        MedscaleError: when a file is missing or damaged; the message names it.
+    Raises MedscaleError when a file is missing or damaged; the message names it.
     """
     folder = Path(folder)
     try:
@@ -79,25 +65,24 @@ def read(folder: str | Path) -> Replicate:
         raise MedscaleError(
             f"{folder / 'spec.json'} is no plan of a run: {error.errors()[0]['msg']}"
         ) from None
+    environment = read_json(folder / "environment.json")
     return Replicate(
         folder=folder,
-        plan=plan,
+        plan=recorded(plan, environment),
         timing=read_json(folder / "timing.json"),
-        environment=read_json(folder / "environment.json"),
-        history=_table(folder / "history.csv", pd.read_csv),
-        predictions=_table(folder / "predictions.parquet", pd.read_parquet),
+        environment=environment,
+        history=read_table(folder / "history.csv"),
+        predictions=read_table(folder / "predictions.parquet"),
     )
 
 
 def read_index(path: str | Path) -> pd.DataFrame:
     """Read index.parquet: ``id, label, split, group`` and the metadata of each image.
 
-    The order of the categories of ``label`` is the order of the classes.
-
-    Raises:
-        MedscaleError: when it is missing or damaged, or its labels are not categorical.
+    The order of the categories of ``label`` is the order of the classes. Raises MedscaleError when
+    it is missing or damaged, or its labels are not categorical.
     """
-    index = _table(Path(path), pd.read_parquet)
+    index = read_table(path)
     if not isinstance(index["label"].dtype, pd.CategoricalDtype):
         raise MedscaleError(
             f"{path}: `label` has no categories, so the order of the classes is unknown; "
@@ -109,9 +94,8 @@ def read_index(path: str | Path) -> pd.DataFrame:
 def together(replicates: Sequence[Replicate], index: pd.DataFrame, split: str) -> Predicted:
     """Join the replicates' predictions of a split with the index.
 
-    Raises:
-        MedscaleError: when an image is missing, occurs twice, is unknown or has another label than
-            in the index, or when probabilities are not finite or do not sum to 1.
+    Raises MedscaleError when an image is missing, occurs twice, is unknown or has another label
+    than in the index, or when probabilities are not finite or do not sum to 1.
     """
     rows = index[index["split"] == split].sort_values("id")
     ids = rows["id"].to_numpy(np.int64)
@@ -127,8 +111,7 @@ def together(replicates: Sequence[Replicate], index: pd.DataFrame, split: str) -
 def same_run(replicates: Sequence[Replicate]) -> None:
     """Refuse folders that are not replicates of one run, or that have the same seed.
 
-    Raises:
-        MedscaleError: naming the folder that differs.
+    Raises MedscaleError, naming the folder that differs.
     """
     if not replicates:
         raise MedscaleError("there is no run folder to evaluate")
@@ -197,12 +180,3 @@ def _same_images(path: Path, split: str, ids: np.ndarray, expected: np.ndarray) 
                 f"{path}: {len(wrong)} images of {split} {problem} (first: id {wrong[0]}); "
                 "train this run again"
             )
-
-
-def _table(path: Path, reader: Any) -> pd.DataFrame:
-    try:
-        return reader(path)
-    except FileNotFoundError:
-        raise MedscaleError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:
-        raise MedscaleError(f"{path} cannot be read ({error}); delete it and run again") from None

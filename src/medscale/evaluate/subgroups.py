@@ -1,7 +1,5 @@
 """Metrics of a run in subgroups of the test images: age bands, sex, view, source set."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -27,7 +25,6 @@ def subgroups(
     """Compute metrics in each subgroup of the test images.
 
     Args:
-        predicted: predictions of the test split.
         rows: the index's rows of the same images in the same order.
         settings: columns, limits of age bands in years, smallest number of images of a subgroup.
         drawn: resamples of the split's groups, from ``bootstrap.draw``, shape R,G.

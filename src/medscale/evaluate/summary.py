@@ -1,16 +1,12 @@
 """The content of summary.json: a run's marks, settings, metrics and times over its replicates."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from medscale.base.provenance import gather
-from medscale.data.patients import State
 from medscale.evaluate.bootstrap import LEVEL
 from medscale.evaluate.calibration import BINS
 from medscale.evaluate.evaluation import SEED, Evaluation, over_seeds
@@ -19,29 +15,13 @@ from medscale.evaluate.replicates import Replicate
 # Columns of history.csv, in seconds; the first three add up to an epoch's training time.
 KINDS = ("data", "compute", "communication", "checkpoint", "validation")
 LISTED = 10  # most frequent confusions
-CLOCKS = (
-    "seconds_per_epoch",
-    "first_epoch_seconds",
-    "images_per_second",
-    "images_per_second_first_epoch",
-    "wall_seconds",
-    "epochs",
-    "best_epoch",
-    "restarts",
-)
+CLOCKS = ["seconds_per_epoch", "first_epoch_seconds", "images_per_second"]
+CLOCKS += ["images_per_second_first_epoch", "wall_seconds", "epochs", "best_epoch", "restarts"]
 
 
 def summarise(evaluation: Evaluation) -> dict[str, Any]:
     """Return the content of summary.json of a classification; undefined values are None."""
-    summary = describe(
-        evaluation.replicates,
-        evaluation.counts,
-        evaluation.patients,
-        evaluation.scores,
-        evaluation.resamples,
-        evaluation.paired_with,
-        evaluation.inputs,
-    )
+    summary = describe(evaluation)
     summary |= {
         "classes": evaluation.classes,
         "not_averaged": evaluation.not_averaged,
@@ -61,21 +41,12 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
     return plain(summary | {name: table.to_dict("records") for name, table in tables.items()})
 
 
-def describe(
-    replicates: list[Replicate],
-    counts: dict[str, dict[str, int]],
-    patients: State,
-    scores: pd.DataFrame,
-    resamples: pd.DataFrame,
-    paired_with: str,
-    inputs: dict[str, Any],
-) -> dict[str, Any]:
-    """Return the part of summary.json that any run has: marks, settings, metrics and times.
+def describe(evaluation: Any) -> dict[str, Any]:
+    """Return the part of summary.json that any run has, of an Evaluation or a Localization.
 
     Undefined values are NaN; ``plain`` turns them into None.
     """
-    first = replicates[0]
-    plan = first.plan
+    replicates, plan = evaluation.replicates, evaluation.replicates[0].plan
     return {
         "study": plan.study,
         "run": {"name": plan.run.name, **plan.run.model_dump(mode="json")},
@@ -90,19 +61,21 @@ def describe(
         "global_batch": plan.global_batch,
         "learning_rate": plan.learning_rate,
         "seeds": [replicate.plan.seed for replicate in replicates],
-        "counts": counts,
-        "patients": patients,
+        "counts": evaluation.counts,
+        "patients": evaluation.patients,
         "bootstrap": {
-            "resamples": len(resamples),
+            "resamples": len(evaluation.resamples),
             "unit": "group",
             "level": LEVEL,
             "seed": SEED,
-            "paired_with": paired_with,
+            "paired_with": evaluation.paired_with,
         },
-        "metrics": _metrics(scores),
+        "metrics": _metrics(evaluation.scores),
         "timing": timing(replicates),
-        "environment": first.environment,
-        "provenance": gather([replicate.environment for replicate in replicates], inputs),
+        "environment": replicates[0].environment,
+        "provenance": gather(
+            [replicate.environment for replicate in replicates], evaluation.inputs
+        ),
     }
 
 
@@ -138,22 +111,14 @@ def timing(replicates: list[Replicate]) -> dict[str, Any]:
 def one_line(summary: dict[str, Any]) -> str:
     """Return a result as one line for the terminal."""
     test, clock = summary["metrics"]["test"], summary["timing"]["seconds_per_epoch"]["mean"]
-    if summary.get("detect"):
-        parts = [
-            _fraction("mAP50", test["map50"]),
-            _fraction("challenge mAP", test["map_challenge"]),
-        ]
-    else:
-        parts = [
-            _percent("accuracy", test["accuracy"]),
-            _percent("balanced", test["balanced_accuracy"]),
-            _fraction("AUROC", test["auroc"]),
-        ]
+    names = {"map50": "mAP50", "map_challenge": "challenge mAP"}
+    if not summary.get("detect"):
+        names = {"accuracy": "accuracy", "balanced_accuracy": "balanced", "auroc": "AUROC"}
+    parts = [_score(name, test[metric], metric) for metric, name in names.items()]
     parts.append(f"{clock:.3g} s an epoch")
     text = f"{summary['run']['name']:<18} {', '.join(parts)}"
-    marks = summary["marks"]
-    names = {"synthetic": "synthetic", "stand_in": "stand-in"}
-    flags = [name for key, name in names.items() if marks[key]]
+    words = {"synthetic": "synthetic", "stand_in": "stand-in"}
+    flags = [word for key, word in words.items() if summary["marks"][key]]
     return f"{text}  [{', '.join(flags)}]" if flags else text
 
 
@@ -181,18 +146,10 @@ def _spread(values: list[float]) -> dict[str, Any]:
     return over_seeds(values) | {"values": [float(v) for v in values]}
 
 
-def _percent(name: str, score: dict[str, float | None]) -> str:
-    return _interval(name, score, lambda value: f"{100 * value:.1f}", " %")
-
-
-def _fraction(name: str, score: dict[str, float | None]) -> str:
-    return _interval(name, score, lambda value: f"{value:.3f}")
-
-
-def _interval(
-    name: str, score: dict[str, float | None], number: Callable[[float], str], unit: str = ""
-) -> str:
-    mean, low, high = (score[key] for key in ("mean", "low", "high"))
-    if mean is None or low is None or high is None:
+def _score(name: str, score: dict[str, float | None], metric: str) -> str:
+    percent = metric.endswith("accuracy")
+    values = [score[key] for key in ("mean", "low", "high")]
+    if None in values:
         return f"{name} undefined"
-    return f"{name} {number(mean)}{unit} ({number(low)}–{number(high)})"
+    mean, low, high = (f"{100 * v:.1f}" if percent else f"{v:.3f}" for v in values if v is not None)
+    return f"{name} {mean}{' %' if percent else ''} ({low}–{high})"

@@ -1,7 +1,5 @@
 """Time of preprocessing under Dask against the number of workers, without the workers' start."""
 
-from __future__ import annotations
-
 import os
 import resource
 import shutil
@@ -41,16 +39,13 @@ def measure_enhance(
     The timed tasks are those of the rule ``shards`` (read, check, decode, enhance and write), and
     the same for any number of workers. A worker is a process of one thread on one core; more
     workers than cores share cores (``oversubscribed``). Each split's files are read once before
-    each timing. Outputs go to a folder in ``scratch`` and are removed.
+    each timing. Outputs go to a folder in ``scratch`` and are removed. Raises MedscaleError when
+    the index or an image is missing, or an image has changed since it was indexed.
 
     Returns:
         A row a repetition with the columns ``COLUMNS``: ``startup_s`` until the workers can begin,
         ``seconds`` from the first task to the last, ``peak_memory_mb`` of the largest worker so
         far.
-
-    Raises:
-        MedscaleError: when the index or an image is missing, or an image has changed since it was
-            indexed.
     """
     table, raw, rows = read_index(index), raw.resolve(), []
     scratch.mkdir(parents=True, exist_ok=True)
@@ -115,10 +110,7 @@ def stay_on(core: int) -> None:
 def time_tasks(connection: Client, work: list[Work], files: list[Path]) -> float:
     """Return the seconds of all tasks, and remove their outputs.
 
-    Args:
-        connection: to the workers.
-        work: the tasks.
-        files: that they read; each is read once before.
+    ``files``: that they read; each is read once before.
     """
     out = Path(work[0][0])
     out.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,5 @@
 """Exports of trained runs compared with PyTorch: file size, images a second, accuracy."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
@@ -37,11 +35,11 @@ def measure_export(
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Export each result's chosen replicate in each format, and compare it with PyTorch.
 
-    The images are test images of the shards; formats are calibrated on validation images.
-    Times include copies to and from a GPU, and no decoding.
+    The images are test images of the shards; formats are calibrated on validation images. Times
+    include copies to and from a GPU, and no decoding. Raises MedscaleError when a file's outputs
+    differ from PyTorch's by more than its format allows, or an input is missing.
 
     Args:
-        results: result folders of classifications.
         shards: the images that they were trained on.
         settings: formats, devices, and numbers of images.
         out: folder of the files ``<run>.<format>.onnx``.
@@ -51,10 +49,6 @@ def measure_export(
         ``difference`` from eager PyTorch in points with the ends of the paired 95 % bootstrap
         interval over patients, ``largest`` difference of a probability, and images ``changed`` to
         another class; and, by device that is not available, why.
-
-    Raises:
-        MedscaleError: when a file's outputs differ from PyTorch's by more than its format allows,
-            or an input is missing.
     """
     opened, rows = Shards.open(shards), []
     reasons = {device: runtime.absent(device) for device in settings.devices}
@@ -165,8 +159,7 @@ def _seconds(run: Run, pixels: np.ndarray, features: np.ndarray | None, batch: i
 def _positions(shards: Shards, split: str, most: int) -> np.ndarray:
     """Return at most ``most`` positions of a split's images, evenly spread.
 
-    Raises:
-        MedscaleError: when the split has no images.
+    Raises MedscaleError when the split has no images.
     """
     positions = shards.positions(split)
     if not len(positions):

@@ -1,7 +1,5 @@
 """Latency and throughput of a trained network, by way of running it, threads and batch size."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -40,19 +38,12 @@ COLUMNS += [f"p{percentile}_ms" for percentile in PERCENTILES]
 
 @dataclass(frozen=True)
 class Way:
-    """A network that is ready to run.
+    """A network that is ready to run."""
 
-    Attributes:
-        name: a key of ``WAYS``.
-        device: cpu, cuda or tensorrt.
-        threads: of a CPU; 0 for a GPU.
-        run: from images and features to probabilities.
-    """
-
-    name: str
-    device: str
-    threads: int
-    run: Run
+    name: str  # a key of ``WAYS``
+    device: str  # cpu, cuda or tensorrt
+    threads: int  # of a CPU; 0 for a GPU
+    run: Run  # from images and features to probabilities
 
 
 @dataclass(frozen=True)
@@ -72,13 +63,12 @@ def measure_inference(
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Time each way of running each result on the same test images, in turns.
 
-    Calls go from host memory to host memory: preprocessed uint8 images in, probabilities out.
-    Kinds of rows: ``latency`` of single calls with one image; ``throughput`` of passes over the
-    images in batches; ``decode``, reading, decoding and preprocessing the raw files; and
-    ``decoded``, both, one after the other for each batch.
+    Calls go from host memory to host memory: preprocessed uint8 images in, probabilities out. Kinds
+    of rows: ``latency`` of single calls with one image; ``throughput`` of passes over the images in
+    batches; ``decode``, reading, decoding and preprocessing the raw files; and ``decoded``, both,
+    one after the other for each batch. Raises MedscaleError when an input is missing or damaged.
 
     Args:
-        results: result folders.
         exported: folder of the files ``<run>.<format>.onnx``.
         index: the study's index.parquet, for the raw files.
         raw: folder that its paths are relative to.
@@ -87,9 +77,6 @@ def measure_inference(
     Returns:
         A row a repetition with the columns ``COLUMNS``; only ``latency`` has percentiles, over the
         calls of a repetition; and, by way or device that is not available, why.
-
-    Raises:
-        MedscaleError: when an input is missing or damaged.
     """
     missing: dict[str, str] = {}
     rows, before = [], torch.get_num_threads()

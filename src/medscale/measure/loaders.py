@@ -1,7 +1,5 @@
 """Loading image by image with PyTorch and torchvision, for comparison with the package's loader."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from medscale.base.errors import MedscaleError
@@ -27,10 +25,8 @@ Batch = tuple[Tensor, Tensor]
 def changes(augment: Augment) -> list[v2.Transform]:
     """Return the study's augmentation by torchvision, for PIL images and for tensors.
 
-    All classes are changed alike: ``augment.minority`` has no effect here.
-
-    Raises:
-        MedscaleError: for gamma or noise, which torchvision does not have.
+    All classes are changed alike: ``augment.minority`` has no effect here. Raises MedscaleError for
+    gamma or noise, which torchvision does not have.
     """
     if augment.gamma or augment.noise:
         raise MedscaleError(
@@ -69,11 +65,7 @@ def transform(augment: Augment) -> v2.Compose:
 class Photographs(Dataset[Sample]):
     """Raw files as most projects load them: PIL decodes and torchvision augments single images.
 
-    Args:
-        paths: image files.
-        labels: class codes in the same order.
-        settings: the study's preprocessing; torchvision resizes, the package does the other steps.
-        augment: the study's augmentation.
+    ``settings``: the study's preprocessing; torchvision resizes, the package does the other steps.
     """
 
     def __init__(
@@ -105,10 +97,7 @@ def resize(image: Image.Image, settings: Preprocess) -> Image.Image:
 class Preprocessed(Dataset[Sample]):
     """The training images of a shard set, augmented one at a time.
 
-    Args:
-        shards: the opened shard set.
-        augment: the study's augmentation.
-        augmenter: from uint8 H,W,C to a float tensor C,H,W; None for torchvision.
+    ``augmenter``: from uint8 H,W,C to a float tensor C,H,W; None for torchvision.
     """
 
     def __init__(
@@ -141,30 +130,17 @@ class TorchvisionAugmenter:
         return augmented
 
 
-class Order(Sampler[int]):
-    """Yields ``positions`` in order; workers that persist get another order in each pass."""
-
-    def __init__(self) -> None:
-        self.positions: list[int] = []
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.positions)
-
-
 def by_dataloader(
     data: Dataset[Sample], batch: int, workers: int = 0
 ) -> Callable[[np.ndarray], Iterator[Batch]]:
     """Return a function from positions to their batches, by PyTorch's DataLoader."""
-    order = Order()
+    order: list[int] = []  # read anew in each pass, by workers that persist too
     loader = DataLoader(
         data, batch, sampler=order, num_workers=workers, persistent_workers=workers > 0
     )
 
     def batches(positions: np.ndarray) -> Iterator[Batch]:
-        order.positions = positions.tolist()
+        order[:] = positions.tolist()
         yield from ((images, labels) for images, labels in loader)
 
     return batches

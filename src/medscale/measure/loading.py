@@ -1,7 +1,5 @@
 """Time to deliver training-ready batches, by way of loading and number of processes."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -13,7 +11,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from threading import BrokenBarrierError
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import cv2
 import numpy as np
@@ -64,43 +62,26 @@ Source = Callable[[int, int | None], Iterator[Batch]]
 
 @dataclass(frozen=True)
 class Job:
-    """The images to load, the same for all ways.
+    """The images to load, the same for all ways."""
 
-    Attributes:
-        paths: raw files, in the order of ids.
-        labels: class codes, int64, in that order.
-        ids: row ids, int64, in that order.
-        shards: folder of the shard set.
-        preprocess: applied to raw files each time they are read; the shards have it already.
-        augment: random changes.
-        batch_size: images in a batch of one process.
-        seed: of the order and the changes.
-    """
-
-    paths: list[Path]
-    labels: np.ndarray = field(repr=False)
-    ids: np.ndarray = field(repr=False)
-    shards: Path
+    paths: list[Path]  # raw files, in the order of ids
+    labels: np.ndarray = field(repr=False)  # class codes, int64, in that order
+    ids: np.ndarray = field(repr=False)  # row ids, int64, in that order
+    shards: Path  # folder of the shard set
+    # applied to raw files each time they are read; the shards have it already
     preprocess: Preprocess
-    augment: Augment
-    batch_size: int
-    seed: int = 0
+    augment: Augment  # random changes
+    batch_size: int  # images in a batch of one process
+    seed: int = 0  # of the order and the changes
 
 
 class Delivered(NamedTuple):
-    """The times of one process.
+    """The times of one process."""
 
-    Attributes:
-        startup_s: from making the loader to the end of the warm-up.
-        seconds: of the pass.
-        waits: seconds of the wait for each batch.
-        images: delivered.
-    """
-
-    startup_s: float
-    seconds: float
-    waits: list[float]
-    images: int
+    startup_s: float  # from making the loader to the end of the warm-up
+    seconds: float  # of the pass
+    waits: list[float]  # seconds of the wait for each batch
+    images: int  # delivered
 
 
 def measure_loading(
@@ -114,17 +95,15 @@ def measure_loading(
     """Deliver the same training images by each way of loading, on each number of processes.
 
     Nothing uses the batches: the wait for a batch is the time to make it. A process has one thread
-    and one core; more processes than cores share cores (``oversubscribed``). Before the timing,
-    raw files and shards are read once, and processes have finished their imports and delivered
-    ``WARM_UP`` batches each.
+    and one core; more processes than cores share cores (``oversubscribed``). Before the timing, raw
+    files and shards are read once, and processes have finished their imports and delivered
+    ``WARM_UP`` batches each. Raises MedscaleError when inputs are missing, or torchvision has no
+    such augmentation.
 
     Returns:
         A row a repetition with the columns ``COLUMNS``: ``startup_s`` from making the loader to
         the end of the warm-up, ``seconds`` of the slowest process, ``wait_s`` the mean wait for a
         batch.
-
-    Raises:
-        MedscaleError: when inputs are missing, or torchvision has no such augmentation.
     """
     job = choose(index, raw, shards, preprocess, augment, benchmark)
     warm([*job.paths, *sorted(shards.glob("images-*.npy"))])
@@ -170,9 +149,8 @@ def choose(
 ) -> Job:
     """Choose the training images to load: the same number for each process, at most the setting.
 
-    Raises:
-        MedscaleError: when there are fewer training images than processes, or the shards were not
-            made from the index.
+    Raises MedscaleError when there are fewer training images than processes, or the shards were not
+    made from the index.
     """
     table = read_index(index)
     opened = Shards.open(shards)
@@ -205,7 +183,7 @@ class Team:
         self._pool = ProcessPoolExecutor(processes, context, _set_up, (context.Barrier(processes),))
         self._processes = processes
 
-    def __enter__(self) -> Team:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:

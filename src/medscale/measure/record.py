@@ -1,7 +1,5 @@
 """The record of a benchmark: a CSV with a row a repetition, and JSON on settings and machine."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
@@ -52,8 +50,7 @@ def spread(positions: np.ndarray, most: int) -> np.ndarray:
 def warm(files: Sequence[Path]) -> None:
     """Read files once, so that the system's cache holds as many of them as fit.
 
-    Raises:
-        MedscaleError: when one cannot be read.
+    Raises MedscaleError when one cannot be read.
     """
     for file in files:
         try:
@@ -85,7 +82,6 @@ def write(
     """Write ``<benchmark>.csv`` and ``<benchmark>.json``.
 
     Args:
-        out: the folder.
         benchmark: enhance, loading, export or inference.
         rows: a row a repetition.
         settings: the benchmark's section of the configuration.

@@ -1,7 +1,5 @@
 """The declaration that the chapters of the four benchmarks share."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 
@@ -16,7 +14,7 @@ def inputs(name: str, config: Config, study: str) -> Inputs:
     return {
         "measured": f"{measured}.csv",
         "about": f"{measured}.json",
-        "reported": sources.REPORTED,
+        "reported": sources.reported(config, study),
     }
 
 

@@ -4,8 +4,6 @@ Snakemake reads the declarations of all chapters at each start, so they import n
 function that makes a chapter is ``make`` in the module ``make`` of its folder.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,46 +15,27 @@ Inputs = Mapping[str, str | Path | list[str]]
 TABLE = "A table of the study *{study}* with every digit; the paper prints it rounded."
 
 
-def nothing(config: Config, study: str) -> dict[str, Any]:
-    """Declare no settings."""
-    return {}
-
-
-def always(config: Config, study: str) -> bool:
-    """Declare that each study has the chapter."""
-    return True
-
-
 @dataclass(frozen=True)
 class Chapter:
-    """A chapter of a study's report.
+    """A chapter of a study's report."""
 
-    Attributes:
-        name: the folder below ``medscale/report``; the rule is ``<name>_report``.
-        inputs: files by the name of ``make``'s argument; an absolute path is one of the checkout.
-        settings: further arguments of ``make``, as JSON can hold them. A change reruns the chapter.
-        figures: caption by name, in reStructuredText; ``{study}`` is replaced.
-        tables: the same for tables.
-        documents: the same for text files, by path.
-        facts: name of the JSON file in which the paper finds the chapter's numbers; empty if none.
-        present: whether a study has the chapter.
-        remedy: what to configure so that a study has it.
-        variants: whether variants of studies have it as well.
-        spans_studies: whether one chapter is about all studies together.
-        lists_chapters: whether ``make`` has an argument ``chapters``, the names of the study's.
-    """
-
-    name: str
+    name: str  # the folder below ``medscale/report``; the rule is ``<name>_report``
+    # files by the name of ``make``'s argument; an absolute path is one of the checkout
     inputs: Callable[[Config, str], Inputs]
-    settings: Callable[[Config, str], Mapping[str, Any]] = nothing
+    # further arguments of ``make``, as JSON can hold them. A change reruns the chapter
+    settings: Callable[[Config, str], Mapping[str, Any]] = lambda config, study: {}
+    # caption by name, in reStructuredText; ``{study}`` is replaced
     figures: Mapping[str, str] = field(default_factory=dict)
-    tables: Mapping[str, str] = field(default_factory=dict)
-    documents: Mapping[str, str] = field(default_factory=dict)
+    tables: Mapping[str, str] = field(default_factory=dict)  # the same for tables
+    documents: Mapping[str, str] = field(default_factory=dict)  # the same for text files, by path
+    # name of the JSON file in which the paper finds the chapter's numbers; empty if none
     facts: str = ""
-    present: Callable[[Config, str], bool] = always
-    remedy: str = ""
-    variants: bool = False
-    spans_studies: bool = False
+    # whether a study has the chapter
+    present: Callable[[Config, str], bool] = lambda config, study: True
+    remedy: str = ""  # what to configure so that a study has it
+    variants: bool = False  # whether variants of studies have it as well
+    spans_studies: bool = False  # whether one chapter is about all studies together
+    # whether ``make`` has an argument ``chapters``, the names of the study's
     lists_chapters: bool = False
 
     def figure_path(self, name: str) -> str:

@@ -1,7 +1,5 @@
 """The list of the report's chapters, in the order in which the paper shows them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from medscale.base.errors import MedscaleError
@@ -51,27 +49,10 @@ def settings_of(chapter: Chapter, config: Config, study: str) -> dict[str, Any]:
     return settings
 
 
-def figures_of(config: Config, study: str) -> list[str]:
-    """Return the names of a study's figures."""
-    return [name for chapter in chapters_of(config, study) for name in chapter.figures]
-
-
-def tables_of(config: Config, study: str) -> list[str]:
-    """Return the names of a study's tables."""
-    return [name for chapter in chapters_of(config, study) for name in chapter.tables]
-
-
 def refuse_absent(config: Config, study: str, kind: str, name: str) -> None:
     """Refuse a figure or table that a study's report does not have.
 
-    Args:
-        config: the configuration.
-        study: the study's name.
-        kind: ``figures`` or ``tables``.
-        name: of the figure or table.
-
-    Raises:
-        MedscaleError: saying what to configure.
+    ``kind``: ``figures`` or ``tables``. Raises MedscaleError saying what to configure.
     """
     for chapter in CHAPTERS:
         if name in getattr(chapter, kind) and not chapter.present(config, study):

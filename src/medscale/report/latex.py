@@ -1,7 +1,5 @@
 """LaTeX of text, numbers and tables; escaped text is printed as it is written."""
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Sequence
 from itertools import compress

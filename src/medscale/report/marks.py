@@ -1,7 +1,5 @@
 """The mark of figures, tables and pages that show stand-ins: synthetic images, CPUs for GPUs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any
 

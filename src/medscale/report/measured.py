@@ -1,7 +1,5 @@
 """What the chapters of the four benchmarks share: reading, pages, and curves by processes."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json
+from medscale.base.files import read_json, read_table
 from medscale.report import style
 from medscale.report.names import GREY, LOOKS
 from medscale.report.reported import read_reported
@@ -42,24 +39,8 @@ class Measured(NamedTuple):
 
 
 def read(study: str, measured: str, about: str, reported: str) -> Measured:
-    """Read a benchmark.
-
-    Args:
-        study: the study's name.
-        measured: the rows, as CSV.
-        about: settings and machine, as JSON.
-        reported: reported.yaml.
-
-    Raises:
-        MedscaleError: when a file is missing or damaged.
-    """
-    try:
-        rows = pd.read_csv(measured)
-    except (OSError, ValueError) as error:
-        raise MedscaleError(
-            f"{measured} cannot be read ({error}); delete it and run again"
-        ) from None
-    return Measured(rows, read_json(about), read_reported(reported, study))
+    """Read a benchmark: rows (CSV), settings and machine (JSON), and what was published."""
+    return Measured(read_table(measured), read_json(about), read_reported(reported, study))
 
 
 def processes(count: Any, oversubscribed: bool) -> str:
@@ -82,13 +63,11 @@ def draw_lines(
             rows = part[part[column].notna()].sort_values(count)
             bars = style.errors(*style.column_ends(rows, column))
             x, hollow = rows[count] * 2**shift, rows["oversubscribed"]
-            options: dict[str, Any] = {"color": look.colour, "linestyle": look.line, "capsize": 2}
-            axes.errorbar(x, rows[column], bars, **options)
+            axes.errorbar(x, rows[column], bars, **style.of_look(look, marker="", capsize=2))
             for points, face in ((~hollow, look.colour), (hollow, "white")):
                 values = x[points], rows.loc[points, column]
                 axes.plot(*values, look.marker, color=look.colour, markerfacecolor=face)
-            options = {"color": look.colour, "linestyle": look.line, "label": labels[str(name)]}
-            axes.plot([], [], look.marker, **options)
+            axes.plot([], [], **style.of_look(look, label=labels[str(name)]))
 
 
 def draw_legend(figure: Figure, axes: Axes, table: pd.DataFrame) -> None:

@@ -1,7 +1,5 @@
 """Names and looks of runs: one label, colour, marker and line each, the same in all figures."""
 
-from __future__ import annotations
-
 from zlib import crc32
 
 from medscale.data.patients import KNOWN, NOT_KNOWN, PARTLY
@@ -9,7 +7,6 @@ from medscale.engine.parallel.strategies.registry import STRATEGIES
 from medscale.engine.parallel.strategies.strategy import Look
 from medscale.engine.run import RunSpec
 from medscale.evaluate.bootstrap import FEWEST_GROUPS
-from medscale.serve.formats.registry import looks
 
 # Okabe & Ito (2008): colours that can be told apart with every kind of colour vision.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -54,8 +51,6 @@ SPLITS = ("train", "val", "test")
 SPLITS_IN_WORDS = {"train": "training", "val": "validation", "test": "test", "all": "all"}
 
 LOOKS = tuple(map(Look, COLOURS, MARKERS, LINES))
-# ways of running a trained network, in all figures of them
-WAYS = {name: LOOKS[number] for name, number in looks().items()}
 
 
 def family(run: str) -> str:

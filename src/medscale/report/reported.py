@@ -1,7 +1,5 @@
 """Published figures (reported.yaml), compared with the same runs here."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +10,8 @@ import yaml
 
 from medscale.base.errors import MedscaleError
 from medscale.engine.run import RunSpec
-from medscale.measure.scaling import Point, gather, point_of, speedups
+from medscale.measure.scaling.series import Point, gather, point_of
+from medscale.measure.scaling.speedup import speedups
 from medscale.report.names import SPLITS_IN_WORDS
 from medscale.report.result.reading import Result, records
 
@@ -42,12 +41,17 @@ UNITS = {  # quantity and unit by key
 }
 
 
-def read_reported(path: str | Path, study: str) -> dict[str, Any]:
+def read_reported(path: str | Path | list[str], study: str) -> dict[str, Any]:
     """Return a study's published figures; empty when none were published.
 
-    Raises:
-        MedscaleError: when the file is missing or not YAML.
+    Args:
+        path: reported.yaml; an empty list for a person's own images (``sources.reported``).
+        study: the study's name.
+
+    Raises MedscaleError when the file is missing or not YAML.
     """
+    if isinstance(path, list):
+        return {}
     try:
         tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:

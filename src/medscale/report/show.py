@@ -1,7 +1,5 @@
 """A result in the terminal: what was trained, how well it does, how long an epoch took."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,8 +23,7 @@ POINTS = 10  # operating points that are shown
 def show(folder: str | Path) -> Iterator[str | Table]:
     """Yield lines and tables, for rich, of the result folder of a classification or detection.
 
-    Raises:
-        MedscaleError: when it is no result folder.
+    Raises MedscaleError when it is no result folder.
     """
     folder = Path(folder)
     if not (folder / "summary.json").is_file():
@@ -50,6 +47,7 @@ def show(folder: str | Path) -> Iterator[str | Table]:
     yield _metrics(summary)
     if left_out := summary.get("not_averaged"):
         yield f"averages over classes leave out {escape(', '.join(left_out))}: {TOO_FEW}"
+    yield from _reference(folder, summary)
     if "classes" in summary:
         yield from _classification(summary)
     yield _speed(summary)
@@ -87,6 +85,19 @@ def _metrics(summary: dict[str, Any]) -> Table:
         words = names[metric] + (" (%)" if scale == 100 else "")
         table.add_row(words, f"[bold]{mean}[/]", f"{low} to {high}", sd, of_val)
     return table
+
+
+def _reference(folder: Path, summary: dict[str, Any]) -> Iterator[str]:
+    """Yield a line on the study's linear reference, if it lies in the same working folder."""
+    file = folder.resolve().parents[2] / "measured" / summary["study"] / "reference.json"
+    if "classes" not in summary or not file.is_file():
+        return
+    linear = read_json(file)
+    auroc, most = linear["metrics"]["test"]["auroc"], linear["majority"]
+    mean, low, high = (_number(auroc[key]) for key in ("mean", "low", "high"))
+    accuracy = _number(linear["metrics"]["test"]["accuracy"]["mean"], 100)
+    share = f"{escape(most['class'])} is {_number(most['share'], 100)} % of the test images"
+    yield f"\nlinear reference: AUROC {mean} ({low} to {high}), accuracy {accuracy} %; {share}"
 
 
 def _classification(summary: dict[str, Any]) -> Iterator[str | Table]:

@@ -1,14 +1,14 @@
 """Paths of what chapters read, relative to the folder of a configuration's outputs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from medscale.base.code import ROOT
 from medscale.config.configuration import Config
 
 REPORTED = ROOT / "reported.yaml"
+PERSONAL = "folder"  # dataset kind of a person's own images
 
 
 def index(study: str) -> str:
@@ -26,6 +26,19 @@ def shards(study: str, folder: str = "shards") -> str:
     return f"data/{study}/{folder}/meta.json"
 
 
+def reference(study: str) -> str:
+    """Return the path of the scores of a study's linear reference."""
+    return f"measured/{study}/reference.json"
+
+
+def reported(config: Config, study: str) -> Path | list[str]:
+    """Return the file of published figures; nothing for a person's own images, which have none.
+
+    A person's study can have the name of one in that file, when it changes a study of config.yaml.
+    """
+    return [] if config.study(study).source.kind == PERSONAL else REPORTED
+
+
 def classifications(config: Config, study: str) -> list[str]:
     """Return the result folders of the configured classification runs and of the baseline."""
     settings = config.study(study)
@@ -41,6 +54,19 @@ def detections(config: Config, study: str) -> list[str]:
 def results(study: str, runs: Iterable[str]) -> list[str]:
     """Return the result folders of runs, each once."""
     return [f"results/{study}/{run}" for run in dict.fromkeys(runs)]
+
+
+def by_run(files: Iterable[str]) -> dict[str, list[Path]]:
+    """Return the files of run folders, as ``in_replicates`` gives them, by run."""
+    paths: dict[str, list[Path]] = {}
+    for path in map(Path, files):
+        paths.setdefault(path.parents[1].name, []).append(path)
+    return paths
+
+
+def section(config: Config, study: str) -> dict[str, Any]:
+    """Return a study's section of the configuration, as a chapter's setting."""
+    return {"section": config.study(study).model_dump(mode="json")}
 
 
 def in_replicates(config: Config, study: str, folders: Iterable[str], file: str) -> list[str]:

@@ -1,7 +1,5 @@
 """The look of all figures: vector PDF with embedded fonts, the same bytes for the same data."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -122,10 +120,7 @@ def interval(axes: Axes, height: float, ends: Iterable[Any], look: Look, **optio
     """Draw a value and its interval in a row of ``rows``.
 
     Args:
-        axes: the panel.
-        height: the row's.
         ends: value, lower and upper end.
-        look: colour and marker.
         options: further options of ``errorbar``.
     """
     value, low, high = (np.array([end], dtype=float) for end in ends)
@@ -136,6 +131,11 @@ def interval(axes: Axes, height: float, ends: Iterable[Any], look: Look, **optio
 def score_ends(score: dict[str, Any], scale: float = 1) -> list[float]:
     """Return the mean and the interval of a metric of summary.json, NaN where undefined."""
     return [np.nan if score[end] is None else scale * score[end] for end in ("mean", "low", "high")]
+
+
+def of_look(look: Look, **options: Any) -> dict[str, Any]:
+    """Return Matplotlib's options for lines and markers with a look, and further ones."""
+    return {"color": look.colour, "marker": look.marker, "linestyle": look.line} | options
 
 
 def column_ends(table: Any, column: str) -> list[np.ndarray]:
@@ -183,11 +183,9 @@ def legend_below(
     figure: Figure, handles: Sequence[Any], labels: Any = None, ncols: int = 4
 ) -> None:
     """Put the figure's legend below all panels."""
-    words = () if labels is None else (labels,)
-    options: dict[str, Any] = {"loc": "outside lower center", "ncols": ncols, "columnspacing": 1.2}
-    figure.legend(handles, *words, **options) if words else figure.legend(
-        handles=handles, **options
-    )
+    names = {} if labels is None else {"labels": labels}
+    place: dict[str, Any] = {"loc": "outside lower center", "ncols": ncols, "columnspacing": 1.2}
+    figure.legend(handles=handles, **names, **place)
 
 
 def bare(axes: Axes) -> None:

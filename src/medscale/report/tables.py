@@ -1,7 +1,5 @@
 """Tables as LaTeX, made from columns that each name their heading and format their cells."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -42,7 +40,6 @@ def table(
 
     Args:
         rows: a row each, as the cells of the columns take it.
-        columns: the columns.
         otherwise: text of the first cell where there are no rows.
         further: cells (LaTeX) of rows at the end.
         rules_after: numbers of rows below which a thin rule is drawn.
@@ -67,6 +64,11 @@ def interval(score: Row, digits: int, scale: float = 1, prefix: str = "") -> str
     """Return a mean and its interval: "87.1 (84.0--90.2)"."""
     mean, low, high = (score[f"{prefix}{key}"] for key in ("mean", "low", "high"))
     return f"{number(mean, digits, scale)} ({span(low, high, digits, scale)})"
+
+
+def scored(heading: str, metric: str, digits: int, scale: float = 1) -> Column:
+    """Return a column of a metric's mean and interval, from the columns ``<metric>_mean`` etc."""
+    return right(heading, lambda row: interval(row, digits, scale, f"{metric}_"))
 
 
 def around(row: Row, column: str, digits: int, scale: float = 1) -> str:

@@ -1,7 +1,5 @@
 """The writer of all chapters: figures with marks, tables as TeX and CSV, facts as JSON."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,21 +18,16 @@ from medscale.report.marks import Marks, mark
 
 @dataclass
 class Pages:
-    """The content of a chapter, by the names that its declaration has.
+    """The content of a chapter, by the names that its declaration has."""
 
-    Attributes:
-        marks: ``synthetic, stand_in, scale`` of the results that the figures show.
-        figures: each alone, or with marks of its own.
-        tables: each as LaTeX and as a table with every digit.
-        documents: text by path pattern.
-        facts: what the paper says of the chapter.
-    """
-
+    # ``synthetic, stand_in, scale`` of the results that the figures show
     marks: Iterable[Marks] = ()
+    # each alone, or with marks of its own
     figures: Mapping[str, Figure | tuple[Figure, Iterable[Marks]]] = field(default_factory=dict)
+    # each as LaTeX and as a table with every digit
     tables: Mapping[str, tuple[str, pd.DataFrame]] = field(default_factory=dict)
-    documents: Mapping[str, str] = field(default_factory=dict)
-    facts: dict[str, Any] | None = None
+    documents: Mapping[str, str] = field(default_factory=dict)  # text by path pattern
+    facts: dict[str, Any] | None = None  # what the paper says of the chapter
 
 
 def write_chapter(
@@ -42,15 +35,13 @@ def write_chapter(
 ) -> None:
     """Make a chapter and write all that it declares.
 
+    Raises MedscaleError when an input is missing or damaged, or when what was made is not what the
+    chapter declares.
+
     Args:
-        name: the chapter's.
         study: the study's; empty for a chapter about all studies.
         arguments: of the chapter's ``make``: its inputs and settings.
         folder: below which the files are written.
-
-    Raises:
-        MedscaleError: when an input is missing or damaged, or when what was made is not what
-            the chapter declares.
     """
     chapter: Chapter = importlib.import_module(f"medscale.report.{name}.chapter").CHAPTER
     make = importlib.import_module(f"medscale.report.{name}.make").make
@@ -82,10 +73,10 @@ def write(chapter: Chapter, pages: Pages, study: str, folder: Path) -> None:
 def _check(chapter: Chapter, pages: Pages) -> None:
     where = f"medscale/report/{chapter.name}"
     for kind, declared, made in (
-        ("figure", list(chapter.figures), list(pages.figures)),
-        ("table", list(chapter.tables), list(pages.tables)),
-        ("document", list(chapter.documents), list(pages.documents)),
-        ("facts", [chapter.facts] if chapter.facts else [], _facts(chapter, pages)),
+        ("figure", chapter.figures, pages.figures),
+        ("table", chapter.tables, pages.tables),
+        ("document", chapter.documents, pages.documents),
+        ("facts", {chapter.facts} - {""}, [] if pages.facts is None else [chapter.facts]),
     ):
         for name in made:
             if name not in declared:
@@ -93,7 +84,3 @@ def _check(chapter: Chapter, pages: Pages) -> None:
         for name in declared:
             if name not in made:
                 raise MedscaleError(f"{where}/chapter.py declares the {kind} {name!r}: make it")
-
-
-def _facts(chapter: Chapter, pages: Pages) -> list[str]:
-    return [] if pages.facts is None else [chapter.facts]

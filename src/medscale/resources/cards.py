@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log
 
-# One folder for all users of a machine; containers mount /tmp and see it too.
+# One folder for all users of a machine; containers mount /tmp and see it too. As in /tmp, only the
+# owner of a file can remove it (sticky bit): a lock whose file is replaced would hold nothing.
 FOLDER = Path("/tmp/medscale-cards")
+FOLDER_MODE = 0o1777
+QUEUE = "queue"
 POLL_S = 0.5
 FILE_MODE = 0o666  # every user can lock the files
 
@@ -58,14 +61,12 @@ def visible() -> list[str]:
 def reserve(run: str, count: int) -> Iterator[None]:
     """Hold ``count`` free GPUs of this machine for this process and its children.
 
-    They see these GPUs only, and run on the CPU cores that go with them.
+    They see these GPUs only, and run on the CPU cores that go with them. Raises MedscaleError when
+    this machine has too few GPUs.
 
     Args:
         run: name for messages.
         count: number of GPUs.
-
-    Raises:
-        MedscaleError: when this machine has too few GPUs.
     """
     pool = visible()
     with lease(run, count, pool) as leased:
@@ -80,7 +81,8 @@ def lease(run: str, count: int, pool: Sequence[str], folder: Path = FOLDER) -> I
 
     Each card is a lock on a file, which the system releases when its process ends for any reason.
     Waiting runs queue (the queue is a lock too), so that runs on one card cannot overtake a run on
-    four cards for ever.
+    four cards for ever. Raises MedscaleError when the pool has fewer cards, or the folder or a file
+    in it is not safe.
 
     Args:
         run: name of the run, for messages.
@@ -90,15 +92,10 @@ def lease(run: str, count: int, pool: Sequence[str], folder: Path = FOLDER) -> I
 
     Yields:
         The names of the leased cards.
-
-    Raises:
-        MedscaleError: when the pool has fewer cards.
     """
     if len(pool) < count:
         raise too_few(run, count, len(pool))
-    folder.mkdir(exist_ok=True)
-    if folder.stat().st_uid == os.getuid():
-        folder.chmod(0o777)
+    _prepare(folder, [_lock_file(folder, name) for name in (QUEUE, *pool)])
     with ExitStack() as held:
         with _turn(run, folder):
             mine = _take(held, count, pool, folder)
@@ -115,19 +112,78 @@ def lease(run: str, count: int, pool: Sequence[str], folder: Path = FOLDER) -> I
         yield mine
 
 
+def _prepare(folder: Path, files: Sequence[Path]) -> None:
+    """Create the folder of the locks and their files, or check that those present are safe.
+
+    The files are created here and not by the lock, which would follow a link. Raises MedscaleError
+    naming a folder that is a link or whose files any user can remove, or a file that is not a plain
+    file that every user can lock.
+    """
+    try:
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        status = folder.lstat()
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
+            folder.chmod(FOLDER_MODE)  # mkdir applies the umask
+            status = folder.lstat()
+        mode = status.st_mode
+        others_write = mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if not stat.S_ISDIR(mode) or (others_write and not mode & stat.S_ISVTX):
+            raise _unsafe(folder)
+        for file in files:
+            with suppress(FileExistsError):
+                flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW
+                descriptor = os.open(file, flags, FILE_MODE)
+                os.fchmod(descriptor, FILE_MODE)
+                os.close(descriptor)
+            if not stat.S_ISREG(file.lstat().st_mode) or not os.access(file, os.W_OK):
+                raise _unsafe(file)
+    except OSError as error:
+        raise MedscaleError(
+            f"{error.filename or folder}: GPUs cannot be leased ({error.strerror}); ask the owner "
+            f"or an administrator to remove {folder}"
+        ) from None
+
+
+def _unsafe(path: Path) -> MedscaleError:
+    return MedscaleError(
+        f"{path} is not what medscale makes there: GPUs would be leased twice or never. Ask its "
+        "owner or an administrator to remove it while no training runs"
+    )
+
+
+def _lock_file(folder: Path, name: str) -> Path:
+    return folder / f"{name.replace('/', '_')}.lock"
+
+
 @contextmanager
 def _turn(run: str, folder: Path) -> Iterator[None]:
     """Queue behind other waiting runs; the first in the queue waits for cards."""
-    queue = FileLock(folder / "queue.lock", mode=FILE_MODE)
-    try:
-        queue.acquire(timeout=0)
-    except Timeout:
+    queue = _lock(_lock_file(folder, QUEUE))
+    if queue is None:
         log.info("%s waits for GPUs behind another run", run)
-        queue.acquire(poll_interval=POLL_S)
+    while queue is None:
+        time.sleep(POLL_S)
+        queue = _lock(_lock_file(folder, QUEUE))
     try:
         yield
     finally:
-        queue.release()
+        os.close(queue)
+
+
+def _lock(file: Path) -> int | None:
+    """Lock a file; return its descriptor, whose closing releases it, or None if it is locked.
+
+    Not by filelock, which opens with O_CREAT: in a sticky folder Linux refuses that for another
+    user's file (fs.protected_regular).
+    """
+    descriptor = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _take(held: ExitStack, count: int, pool: Sequence[str], folder: Path) -> list[str]:
@@ -135,11 +191,10 @@ def _take(held: ExitStack, count: int, pool: Sequence[str], folder: Path) -> lis
     with ExitStack() as taken:
         mine: list[str] = []
         for card in pool:
-            lock = FileLock(folder / f"{card.replace('/', '_')}.lock", mode=FILE_MODE)
-            try:
-                taken.enter_context(lock.acquire(timeout=0))
-            except Timeout:
+            lock = _lock(_lock_file(folder, card))
+            if lock is None:
                 continue
+            taken.callback(os.close, lock)
             mine.append(card)
             if len(mine) == count:
                 held.enter_context(taken.pop_all())

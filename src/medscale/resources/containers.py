@@ -28,14 +28,8 @@ def image(root: Path) -> Path:
     Its name contains the first 12 digits of its SHA-256, so that another image is another file and
     its jobs run again. The build wrote a ``.json`` next to it: ``sha256, bytes, image`` (docker's
     id, null without docker), ``base, version, commit, dirty, apptainer, lock`` (SHA-256 of the
-    requirements of the build).
-
-    Args:
-        root: the project's root.
-
-    Raises:
-        MedscaleError: when there is no image, or it was built from other requirements than those of
-            the checkout.
+    requirements of the build). ``root``: the project's root. Raises MedscaleError when there is no
+    image, or it was built from other requirements than those of the checkout.
     """
     if not link(root).exists():
         raise MedscaleError(f"{link(root)}: there is no image to run jobs in; {BUILD}")
@@ -51,20 +45,32 @@ def image(root: Path) -> Path:
     return file
 
 
+def check_home(workdir: Path) -> None:
+    """Refuse a workdir that Snakemake cannot pass to Apptainer: it quotes by Python's ``repr``.
+
+    Raises MedscaleError, naming the folder.
+    """
+    quoted = repr(str(workdir))
+    # In the shell's double quotes, which repr takes for a name with a single one, $ and ` act.
+    if "\\" in quoted or (quoted.startswith('"') and re.search("[$`]", quoted)):
+        raise MedscaleError(
+            f"{workdir}: a folder with both kinds of quotes, a backslash, or a quote and a dollar "
+            "sign in its name cannot be the workdir of jobs in a container; name another `workdir`"
+        )
+
+
 def environment(root: Path, folders: Iterable[Path], commit: dict[str, Any]) -> dict[str, str]:
     """Return the environment variables of jobs.
 
     In an image, jobs run the code of this checkout on the files of this machine. The image brings
     the dependencies, and a copy of the package for use without a checkout; in jobs the checkout's
-    ``src`` precedes that copy, since the digests of the rules are digests of the checkout.
+    ``src`` precedes that copy, since the digests of the rules are digests of the checkout. Raises
+    MedscaleError for a folder whose name Apptainer's list of folders cannot hold.
 
     Args:
         root: the project's root.
         folders: further folders of inputs and outputs; missing ones are left out.
         commit: ``commit`` and ``dirty`` of the checkout; the image has no git to find them.
-
-    Raises:
-        MedscaleError: for a folder whose name Apptainer's list of folders cannot hold.
     """
     mounted = [root.resolve()]
     for folder in (*folders, Path(tempfile.gettempdir())):

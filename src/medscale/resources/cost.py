@@ -24,6 +24,7 @@ from medscale.config.configuration import Config
 from medscale.data.limits import RESIDENT_SHARE
 from medscale.engine.parallel.strategies.registry import STRATEGIES
 from medscale.engine.plan import KEPT_CHECKPOINTS, RunPlan
+from medscale.engine.resolve import epochs
 from medscale.resources.machines import DeviceKind, Expected, Network
 
 # Transfers of an activation: forward writes and reads it, backward moves about twice as much.
@@ -36,41 +37,28 @@ UNKNOWN_CLASSES = 40
 
 @dataclass(frozen=True)
 class Estimate:
-    """The cost of one replicate of a run.
+    """The cost of one replicate of a run."""
 
-    Attributes:
-        minutes: wall time, including start and predictions.
-        device_hours: number of devices times hours.
-        memory_mb: host memory of a node, with the margin of the configuration.
-        device_mb: memory of one device: the network, its optimizer and one batch.
-        images_per_second: of training, over all devices.
-        energy_kwh: energy of the devices at full power.
-        money: price of the device-hours.
-        measured: whether time and memory (without the margin) come from a trained replicate.
-        note: remarks: an unknown network or data set, images not counted yet, stand-ins.
-    """
-
-    minutes: float
-    device_hours: float
-    memory_mb: int
-    device_mb: int
-    images_per_second: float
-    energy_kwh: float
-    money: float
-    measured: bool
-    note: str
+    minutes: float  # wall time, including start and predictions
+    device_hours: float  # number of devices times hours
+    memory_mb: int  # host memory of a node, with the margin of the configuration
+    device_mb: int  # memory of one device: the network, its optimizer and one batch
+    images_per_second: float  # of training, over all devices
+    energy_kwh: float  # energy of the devices at full power
+    money: float  # price of the device-hours
+    measured: bool  # whether time and memory (without the margin) come from a trained replicate
+    note: str  # remarks: an unknown network or data set, images not counted yet, stand-ins
 
 
 def estimate(config: Config, plan: RunPlan, *, measured: bool = True) -> Estimate:
     """Estimate the cost of one replicate, from trained replicates of the same plan or the model.
 
+    Raises MedscaleError when the configuration does not describe the plan's kind of device.
+
     Args:
         config: the configuration with the section ``cost``.
         plan: the replicate; its seed does not matter.
         measured: whether to use trained replicates.
-
-    Raises:
-        MedscaleError: when the configuration does not describe the plan's kind of device.
     """
     kind = device(config, plan)
     rate = images_per_second(config, plan)
@@ -97,8 +85,7 @@ def estimate(config: Config, plan: RunPlan, *, measured: bool = True) -> Estimat
 def device(config: Config, plan: RunPlan) -> DeviceKind:
     """Return the kind of device that trains a plan: ``cost.cpu`` if CPUs stand in for GPUs.
 
-    Raises:
-        MedscaleError: when ``cost.devices`` does not have it.
+    Raises MedscaleError when ``cost.devices`` does not have it.
     """
     return kind_of(config, plan.backend)
 
@@ -106,8 +93,7 @@ def device(config: Config, plan: RunPlan) -> DeviceKind:
 def kind_of(config: Config, backend: str) -> DeviceKind:
     """Return the kind of device of a backend, ``cuda`` or ``cpu``.
 
-    Raises:
-        MedscaleError: when ``cost.devices`` does not have it.
+    Raises MedscaleError when ``cost.devices`` does not have it.
     """
     name = config.cost.gpu if backend == "cuda" else config.cost.cpu
     if name not in config.cost.devices:
@@ -199,7 +185,6 @@ def preparation(config: Config, study: str, workers: int) -> dict[str, float]:
     """Return the minutes of a study's other stages: ``index, shards, evaluate, report``.
 
     Args:
-        config: the configuration.
         study: name of the study.
         workers: Dask workers with a core each; evaluation and report use one core.
     """
@@ -249,8 +234,9 @@ def _modelled_seconds(config: Config, plan: RunPlan, rate: float) -> float:
     boxed = expected(config, plan.study).with_boxes if only_boxes else 1.0
     forward = rate * config.cost.trained[plan.model.trained]
     epoch = boxed * split["train"] / rate + boxed * split["val"] / forward
+    rounds = epochs(plan.recipe, math.ceil(boxed * split["train"]), plan.global_batch)
     predictions = (split["val"] + split["test"]) / forward
-    return config.cost.start_s + plan.recipe.epochs * epoch + predictions
+    return config.cost.start_s + rounds * epoch + predictions
 
 
 def _network_mb(config: Config, plan: RunPlan) -> float:

@@ -47,21 +47,13 @@ OUT_OF_MEMORY = re.compile(
 
 @dataclass(frozen=True)
 class Request:
-    """The needs of a job, before any failure.
+    """The needs of a job, before any failure."""
 
-    Attributes:
-        nodes: number of nodes.
-        gpus: GPUs of each node.
-        cpus: CPU cores of each node.
-        minutes: expected wall time.
-        memory_mb: memory of each node.
-    """
-
-    nodes: int
-    gpus: int
-    cpus: int
-    minutes: float
-    memory_mb: int
+    nodes: int  # number of nodes
+    gpus: int  # GPUs of each node
+    cpus: int  # CPU cores of each node
+    minutes: float  # expected wall time
+    memory_mb: int  # memory of each node
 
 
 @dataclass(frozen=True)
@@ -75,15 +67,13 @@ class Failures:
 def request(config: Config, rule: str, wildcards: Mapping[str, str], cpus: int = 1) -> Request:
     """Return the needs of a rule's job.
 
+    Raises MedscaleError for an unknown study or run.
+
     Args:
-        config: the configuration.
         rule: name of the rule.
         wildcards: wildcards of the job, such as ``study`` and ``run``.
         cpus: ``threads`` of the rule, which Snakemake limits to the cores of its own machine; used
             if the configuration does not set the number of cores.
-
-    Raises:
-        MedscaleError: for an unknown study or run.
     """
     if rule in ("train", "profile"):
         plan = planning.plan(config, wildcards["study"], wildcards["run"], 0)

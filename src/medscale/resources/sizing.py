@@ -19,15 +19,13 @@ def text(
 ) -> str:
     """Return the page as Markdown: studies, machines, runs, growth.
 
+    Raises MedscaleError when the configuration does not describe a machine's kind of GPU.
+
     Args:
-        config: the configuration.
         machines: machines to compare; growth is that of the first one's GPUs.
         measured: path of docs/scale.csv.
         images: images of a grown study.
         gpus: GPUs of its training.
-
-    Raises:
-        MedscaleError: when the configuration does not describe a machine's kind of GPU.
     """
     devices = config.cost.devices
     if unknown := [machine.gpu for machine in machines if machine.gpu not in devices]:

@@ -19,8 +19,7 @@ CANCEL_TIMEOUT_S = 120.0
 def complete(cluster: Cluster | None) -> Cluster:
     """Return the section ``cluster`` of the configuration if it is complete.
 
-    Raises:
-        MedscaleError: naming the settings that profiles/slurm/site.yaml does not have yet.
+    Raises MedscaleError, naming the settings that profiles/slurm/site.yaml does not have yet.
     """
     if cluster is None:
         raise MedscaleError(
@@ -40,8 +39,7 @@ def complete(cluster: Cluster | None) -> Cluster:
 def check(cluster: Cluster | None) -> str:
     """Return one line on the account and the partition.
 
-    Raises:
-        MedscaleError: when SLURM does not answer, or has no such account or partition.
+    Raises MedscaleError when SLURM does not answer, or has no such account or partition.
     """
     cluster = complete(cluster)
     if shutil.which("sbatch") is None:
@@ -79,9 +77,7 @@ def end_orphans(root: Path, workdir: str) -> list[str]:
     That Snakemake was killed or lost its connection: nothing would collect the outputs of its jobs,
     and they would conflict with new jobs for the same runs, which continue from their checkpoints.
     Call this while Snakemake's lock on the workdir is held, so that no running Snakemake owns them.
-
-    Raises:
-        MedscaleError: when the jobs do not end within two minutes.
+    Raises MedscaleError when the jobs do not end within two minutes.
     """
     orphans = _orphans(root, workdir)
     if orphans:

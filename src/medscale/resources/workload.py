@@ -29,11 +29,7 @@ class Machine:
 
     @classmethod
     def parse(cls, text: str) -> Machine:
-        """Parse a machine such as "a100:4".
-
-        Raises:
-            MedscaleError: for another form.
-        """
+        """Parse a machine such as "a100:4"; MedscaleError for another form."""
         gpu, _, count = text.partition(":")
         if not gpu or not count.isdigit() or int(count) < 1:
             raise MedscaleError(

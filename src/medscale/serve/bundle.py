@@ -28,26 +28,20 @@ INFERENCE = "inference.json"
 
 
 class Weights(Strict):
-    """One replicate's network.
+    """One replicate's network."""
 
-    Attributes:
-        seed: of the replicate.
-        file: its weights.
-        sha256: digest of the file.
-        validation: its value on the validation split of the metric ``Inference.judged_by``.
-        threshold: of a detector, the confidence from which a box counts, chosen on the validation
-            split.
-        temperature: divides logits for calibrated probabilities (Guo et al., ICML 2017); None
-            where none was fitted.
-    """
-
-    seed: int
+    seed: int  # of the replicate
+    # its weights
     file: str = Field(
         pattern=r"^[A-Za-z0-9_-]+\.safetensors$", description="below the result folder"
     )
-    sha256: str
+    sha256: str  # digest of the file
+    # its value on the validation split of the metric ``Inference.judged_by``
     validation: float | None
+    # of a detector, the confidence from which a box counts, chosen on the validation split
     threshold: float | None = None
+    # divides logits for calibrated probabilities (Guo et al., ICML 2017); None where none was
+    # fitted
     temperature: float | None = Field(None, gt=0)
 
 
@@ -74,11 +68,8 @@ class Inference(Strict):
     def weights(self, seed: int | Literal["all"] | None) -> list[Weights]:
         """Return the replicates to use.
 
-        Args:
-            seed: of one replicate; None for the chosen one, 'all' for all.
-
-        Raises:
-            MedscaleError: when no replicate has the seed.
+        ``seed``: of one replicate; None for the chosen one, 'all' for all. Raises MedscaleError
+        when no replicate has the seed.
         """
         if seed == "all":
             return self.replicates
@@ -98,16 +89,13 @@ def put(
 ) -> None:
     """Write inference.json and each replicate's weights into a new result folder.
 
-    Weights are hard links to those of the run folders where the file system allows it.
+    Weights are hard links to those of the run folders where the file system allows it. Raises
+    MedscaleError when a replicate has no weights.
 
     Args:
         replicates: the run folders, read.
         shards: the images that they were trained on.
         folder: the result folder that is being written.
-        summary: the content of summary.json.
-
-    Raises:
-        MedscaleError: when a replicate has no weights.
     """
     plan = replicates[0].plan
     judged_by, values = _validation(replicates, summary)
@@ -143,8 +131,7 @@ def put(
 def read(folder: str | Path) -> Inference:
     """Read a result folder's inference.json.
 
-    Raises:
-        MedscaleError: when the folder is no result folder, or another version wrote it.
+    Raises MedscaleError when the folder is no result folder, or another version wrote it.
     """
     folder = Path(folder)
     if not folder.is_dir():

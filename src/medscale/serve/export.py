@@ -55,8 +55,7 @@ class Exportable(nn.Module):
 def to_onnx(predictor: Predictor, path: Path) -> None:
     """Write the loaded networks as one ONNX file in 32 bit, for any number of images at once.
 
-    Raises:
-        MedscaleError: when PyTorch's exporter cannot export the network.
+    Raises MedscaleError when PyTorch's exporter cannot export the network.
     """
     record, device = predictor.inference, predictor.device
     size = record.preprocess.size

@@ -25,7 +25,9 @@ NOISE_IMAGES = 16  # compared where no images are given
 def export(predictor: Predictor, to: str, path: Path | None, images: Path | None) -> list[str]:
     """Write a run as an ONNX file and compare it with PyTorch on images, or on noise without them.
 
-    The file is written under a temporary name, checked, and only then put in place.
+    The file is written under a temporary name, checked, and only then put in place. Raises
+    MedscaleError for an unknown format or one that cannot be written here, and for a file whose
+    outputs differ from PyTorch's by more than its format allows.
 
     Args:
         predictor: the loaded run, on the CPU.
@@ -35,10 +37,6 @@ def export(predictor: Predictor, to: str, path: Path | None, images: Path | None
 
     Returns:
         Lines for the user: the file, and its difference from PyTorch.
-
-    Raises:
-        MedscaleError: for an unknown format or one that cannot be written here, and for a file
-            whose outputs differ from PyTorch's by more than its format allows.
     """
     form = by_name(to)
     if form.calibrated and images is None:

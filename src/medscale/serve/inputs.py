@@ -40,10 +40,8 @@ def name_images(images: Images) -> list[NamedImage]:
     """Return each image with a name: its path (relative to a given folder) or its number in a list.
 
     A folder stands for all files below it with the suffix of an image, in order, without hidden
-    folders. Files that are left out are named in a warning.
-
-    Raises:
-        MedscaleError: for a folder without images, or an object that is no image.
+    folders. Files that are left out are named in a warning. Raises MedscaleError for a folder
+    without images, or an object that is no image.
     """
     if isinstance(images, str | Path) and Path(images).expanduser().is_dir():
         folder = Path(images).expanduser()
@@ -106,8 +104,7 @@ def read(image: ImageInput, settings: Preprocess) -> tuple[Prepared, Facts]:
 def metadata_rows(facts: Sequence[Facts], encodings: Sequence[Encoding]) -> pd.DataFrame:
     """Return the facts on each image as the columns that the network was trained with.
 
-    Raises:
-        MedscaleError: for a column that the network does not take.
+    Raises MedscaleError for a column that the network does not take.
     """
     columns = [encoding.column for encoding in encodings]
     unknown = sorted({column for of_image in facts for column in of_image if column not in columns})
@@ -126,15 +123,14 @@ def metadata_rows(facts: Sequence[Facts], encodings: Sequence[Encoding]) -> pd.D
 def metadata_by_image(names: Sequence[str], metadata: Metadata) -> list[Facts]:
     """Return the facts on each named image.
 
+    Raises MedscaleError when the list has another length, or the table has no column ``path``, has
+    a path twice, or names none of the images. A table that names some of them alone, or names other
+    images, gives a warning.
+
     Args:
         names: the images' names.
         metadata: the same facts for all images, a list with the facts on each, or a table with a
             column ``path``, which holds the names.
-
-    Raises:
-        MedscaleError: when the list has another length, or the table has no column ``path``, has a
-            path twice, or names none of the images. A table that names some of them alone, or names
-            other images, gives a warning.
     """
     if metadata is None or isinstance(metadata, Mapping):
         return [metadata or {}] * len(names)

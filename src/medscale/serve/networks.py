@@ -17,10 +17,8 @@ CHANNELS = 3
 def network(inference: Inference, folder: Path, weights: Weights) -> nn.Module:
     """Return one replicate's network on the CPU, in evaluation mode, with the recorded weights.
 
-    Pretrained weights, from which training may have started, are neither needed nor read.
-
-    Raises:
-        MedscaleError: when the weights are missing, damaged or do not fit the network.
+    Pretrained weights, from which training may have started, are neither needed nor read. Raises
+    MedscaleError when the weights are missing, damaged or do not fit the network.
     """
     model = inference.model.model_copy(update={"pretrained": None, "trained": "all"})
     if inference.task == "detection":

@@ -43,20 +43,13 @@ class Box:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The prediction for one image.
+    """The prediction for one image."""
 
-    Attributes:
-        source: the image's path or number.
-        probabilities: by class, in the order of the classes; empty for a detector or an
-            unreadable image.
-        boxes: of a detector, most confident first; otherwise None.
-        error: why there is no prediction, or None.
-    """
-
-    source: str
+    source: str  # the image's path or number
+    # by class, in the order of the classes; empty for a detector or an unreadable image
     probabilities: dict[str, float] = field(default_factory=dict)
-    boxes: list[Box] | None = None
-    error: str | None = None
+    boxes: list[Box] | None = None  # of a detector, most confident first; otherwise None
+    error: str | None = None  # why there is no prediction, or None
 
     @property
     def label(self) -> str | None:
@@ -182,8 +175,7 @@ class Predictor:
     def features(self, facts: Sequence[Facts]) -> np.ndarray | None:
         """Encode the facts on each image: float32, shape n,F; None if the network takes none.
 
-        Raises:
-            MedscaleError: for a column that the network does not take, or text for a number.
+        Raises MedscaleError for a column that the network does not take, or text for a number.
         """
         columns = self.inference.metadata
         return encodings.apply(columns, inputs.metadata_rows(facts, columns))
@@ -219,8 +211,7 @@ class Predictor:
     ) -> np.ndarray:
         """Return the mean probabilities over the networks, float32, n,K; see ``network_inputs``.
 
-        Raises:
-            MedscaleError: for calibrated ones where no temperature was fitted.
+        Raises MedscaleError for calibrated ones where no temperature was fitted.
         """
         logits = self.logits(pixels, features)
         if calibrated:
@@ -341,16 +332,14 @@ def load(
 ) -> Predictor:
     """Load a trained run from its result folder, or from a copy of that folder.
 
-    Nothing is unpickled: weights are safetensors, everything else is JSON.
+    Nothing is unpickled: weights are safetensors, everything else is JSON. Raises MedscaleError
+    when the folder is no result folder or incomplete, or has no such replicate.
 
     Args:
         folder: ``results/<study>/<run>``.
         seed: of the replicate; None for the best on the validation split, 'all' for the mean over
             all replicates.
         device: such as ``cpu`` or ``cuda:0``; None for a GPU if there is one.
-
-    Raises:
-        MedscaleError: when the folder is no result folder or incomplete, or has no such replicate.
     """
     folder = Path(folder)
     inference = bundle.read(folder)

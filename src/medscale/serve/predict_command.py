@@ -23,8 +23,7 @@ MOST_RESULTS = 3  # classes or boxes of an image on the terminal
 def load_result(folder: Path, seed: str | None, device: str | None) -> Predictor:
     """Load a result folder by the options ``--seed`` and ``--device``.
 
-    Raises:
-        MedscaleError: for a seed that is no number, and as ``load``.
+    Raises MedscaleError for a seed that is no number, and as ``load``.
     """
     if seed in (None, "all"):
         return load(folder, "all" if seed else None, device)
@@ -36,8 +35,7 @@ def load_result(folder: Path, seed: str | None, device: str | None) -> Predictor
 def parse_metadata(text: str | None) -> Facts | pd.DataFrame | None:
     """Read the option ``--metadata``: ``age=61,sex=female``, or a CSV file.
 
-    Raises:
-        MedscaleError: when it is neither.
+    Raises MedscaleError when it is neither.
     """
     if text is None:
         return None
@@ -67,10 +65,8 @@ def predict(
 ) -> list[Prediction]:
     """Predict all images, and all in the folders, with a progress bar.
 
-    The images of a single folder are named by their paths within it.
-
-    Raises:
-        MedscaleError: for a path that does not exist, and as ``Predictor.predict``.
+    The images of a single folder are named by their paths within it. Raises MedscaleError for a
+    path that does not exist, and as ``Predictor.predict``.
     """
     images = [path.expanduser() for path in images]
     for path in images:

@@ -49,15 +49,13 @@ def absent(provider: str) -> str | None:
 def onnx(path: Path, provider: str = "cpu", threads: int = 0) -> Run:
     """Load an ONNX file of this package into ONNX Runtime.
 
-    TensorRT builds its engine at the first call, and keeps it in the file's folder.
+    TensorRT builds its engine at the first call, and keeps it in the file's folder. Raises
+    MedscaleError when the provider is absent or cannot start, or the file is not ONNX.
 
     Args:
         path: the file.
         provider: cpu, cuda or tensorrt.
         threads: of a CPU; 0 for all cores.
-
-    Raises:
-        MedscaleError: when the provider is absent or cannot start, or the file is not ONNX.
     """
     session = _session(path, provider, threads)
 
@@ -75,8 +73,7 @@ def outputs(path: Path, inputs: Inputs) -> list[np.ndarray]:
 def description(path: Path) -> dict[str, Any]:
     """Return the description inside an exported file: classes, preprocessing, network, origin.
 
-    Raises:
-        MedscaleError: when this package did not write the file.
+    Raises MedscaleError when this package did not write the file.
     """
     text = _session(path, "cpu", 1).get_modelmeta().custom_metadata_map.get(PROPERTY)
     if text is None:
@@ -87,12 +84,11 @@ def description(path: Path) -> dict[str, Any]:
 def eager(predictor: Predictor, *, compiled: bool = False) -> Run:
     """Return the network in PyTorch in 32 bit, on the predictor's device.
 
+    Raises MedscaleError when compiling for a CPU needs a C++ compiler and there is none.
+
     Args:
         predictor: the loaded run.
         compiled: compile by inductor, for any batch size and number of threads.
-
-    Raises:
-        MedscaleError: when compiling for a CPU needs a C++ compiler and there is none.
     """
     on_cpu = predictor.device.type == "cpu"
     if compiled and on_cpu and not (shutil.which("g++") or shutil.which("clang++")):

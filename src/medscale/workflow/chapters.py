@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -64,9 +63,9 @@ class Report:
         """Return the digest of the code that makes a chapter, without other chapters' code."""
         return code_digest(*code_files("chapter.py", chapter.name))
 
-    def study_option(self, wildcards: Any) -> str:
+    def study_option(self, wildcards: Any) -> list[str]:
         """Return the option that names the study, if the chapter is about one."""
-        return f"--study {study}" if (study := _study(wildcards)) else ""
+        return ["--study", study] if (study := _study(wildcards)) else []
 
     def figures(self) -> list[str]:
         """Return the figures of all studies to carry out."""
@@ -114,9 +113,8 @@ class Report:
 
     def _inputs(self, chapter: Chapter, wildcards: Any) -> dict[str, str | list[str]]:
         """Return a chapter's inputs; files of the checkout are named from the working folder."""
-        workdir = self.graph.workdir.resolve()
         return {
-            name: os.path.relpath(path, workdir) if isinstance(path, Path) else path
+            name: self.graph.relative(path) if isinstance(path, Path) else path
             for name, path in chapter.inputs(self.config, _study(wildcards)).items()
         }
 

@@ -113,9 +113,7 @@ class Datasets:
         """Return how the images of the wildcards' shard set are preprocessed.
 
         Images for detection are stretched to a square, so that boxes keep their shares of it.
-
-        Raises:
-            MedscaleError: for a shard set for detection of a study that has none.
+        Raises MedscaleError for a shard set for detection of a study that has none.
         """
         settings = self._config.study(wildcards.study)
         if wildcards.shards == SHARDS:
@@ -127,9 +125,13 @@ class Datasets:
             )
         return Preprocess(size=settings.detect.size).model_dump_json()
 
-    def box_option(self, wildcards: Any) -> str:
+    def dask(self, _wildcards: Any) -> str:
+        """Return the section ``dask``; a function, so that braces in it are no wildcards."""
+        return self._config.dask.model_dump_json()
+
+    def box_option(self, wildcards: Any) -> list[str]:
         """Return the option for boxes, which only shard sets for detection hold."""
-        return "" if wildcards.shards == SHARDS else "--boxes"
+        return [] if wildcards.shards == SHARDS else ["--boxes"]
 
     def sibling_options(self, wildcards: Any) -> list[str]:
         """Return options for shard sets of the same raw images, whose chunks may be linked."""
@@ -139,7 +141,9 @@ class Datasets:
             for name in self._config.studies
             if name != study and self._config.owner(name) == owner
         ]
-        return [f"--beside data/{name}/{wildcards.shards}" for name in siblings]
+        return [
+            part for name in siblings for part in ("--beside", f"data/{name}/{wildcards.shards}")
+        ]
 
     def benchmark(self, name: str) -> Callable[[Any], str]:
         """Return the function that gives the settings of a benchmark of the wildcards' study."""

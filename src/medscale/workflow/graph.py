@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
@@ -20,6 +21,8 @@ from medscale.workflow.targets import check_target
 
 T = TypeVar("T")
 SHARDS, DETECT_SHARDS = "shards", "shards_detect"
+PLAIN_PATH = re.compile(r"[\w./+@%-]+")  # characters that neither Snakemake nor a shell interprets
+CHECKOUT_LINK = Path(".medscale-checkout")  # below the workdir
 
 
 class Graph:
@@ -69,14 +72,13 @@ class Graph:
         """Return the image file that jobs run in, as jobs name it.
 
         A missing image ends Snakemake where Apptainer is asked for; otherwise its link's name
-        serves as documentation.
-
-        Args:
-            methods: Snakemake's deployment methods (``--sdm``).
+        serves as documentation. ``methods``: Snakemake's deployment methods (``--sdm``).
         """
         in_image = "APPTAINER" in {method.name for method in methods}
+        if in_image:
+            _or_end(partial(containers.check_home, self.workdir.resolve()))
         file = _or_end(partial(containers.image, ROOT)) if in_image else containers.link(ROOT)
-        return self._relative(file)
+        return self.relative(file)
 
     def equip_jobs(self) -> None:
         """Set the environment of jobs.
@@ -92,7 +94,7 @@ class Graph:
 
     def script(self, name: str) -> str:
         """Return a script's path relative to the workdir: a moved checkout reruns nothing."""
-        return self._relative(ROOT / "scripts" / name)
+        return self.relative(ROOT / "scripts" / name)
 
     def code(self, script: str) -> str:
         """Return the digest of a script and of all modules of this package that it imports."""
@@ -101,7 +103,7 @@ class Graph:
     def own(self, *patterns: str) -> list[str]:
         """Return the project's own files, such as the paper's text, as jobs name them."""
         files = sorted(file for pattern in patterns for file in ROOT.glob(pattern))
-        return [self._relative(file) for file in files]
+        return [self.relative(file) for file in files]
 
     def plan(self, study: str, run: str, seed: int | str = 0) -> RunPlan:
         """Return a replicate's complete plan; without a seed, what all its replicates share."""
@@ -110,6 +112,14 @@ class Graph:
     def replicates(self, study: str, run: str) -> list[str]:
         """Return the folders of a run's replicates, one per seed."""
         return [f"runs/{study}/{run}/seed{seed}" for seed in self.config.seeds_of(study)]
+
+    def resolved(self, _wildcards: object) -> str:
+        """Return the whole configuration as JSON.
+
+        A function and not a text, in which Snakemake would take a title's ``{word}`` for a
+        wildcard.
+        """
+        return self.config.model_dump_json()
 
     def shards(self, study: str, run: str) -> str:
         """Return the folder of the images that a run is trained on.
@@ -149,8 +159,26 @@ class Graph:
             for run in self.config.study(s).runs
         ]
 
-    def _relative(self, file: Path) -> str:
-        return os.path.relpath(file, self.workdir.resolve())
+    def references(self) -> list[str]:
+        """Return the scores of the linear references of the active studies."""
+        return [f"measured/{study}/reference.json" for study in self.studies]
+
+    def relative(self, file: Path) -> str:
+        """Return the path of a file of the checkout relative to the workdir.
+
+        Snakemake takes braces in it for wildcards, and does not quote the image's path. Where the
+        path has such characters, it leads through a link in the workdir.
+        """
+        workdir = self.workdir.resolve()
+        path = os.path.relpath(file, workdir)
+        if PLAIN_PATH.fullmatch(path):
+            return path
+        link = workdir / CHECKOUT_LINK
+        if not link.is_symlink() or link.readlink() != ROOT:
+            workdir.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(ROOT)
+        return str(CHECKOUT_LINK / file.relative_to(ROOT))
 
 
 def _refuse_directory(directory: object) -> None:

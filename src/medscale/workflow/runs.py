@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from medscale.base.code import code_digest
 from medscale.engine.plan import RunPlan
 from medscale.resources import jobs
 from medscale.workflow.graph import Graph
+from medscale.workflow.stages import code_files, train_script, training_code
 
 ALONE = 1000  # of the resource `timed`: Snakemake cuts it to the total, so nothing runs beside it
 REPLICATE_FILES = (
@@ -33,12 +35,13 @@ class Runs:
         return self._plan(wildcards, wildcards.seed).model_dump_json()
 
     def train_script(self, wildcards: Any) -> str:
-        """Return the script of a training; detectors have another, so that neither reruns both."""
-        return self._graph.script(self._train_script(wildcards))
+        """Return the script of a training."""
+        return self._graph.script(train_script(self._plan(wildcards)))
 
     def train_code(self, wildcards: Any) -> str:
-        """Return the digest of that script and of the modules it imports."""
-        return self._graph.code(self._train_script(wildcards))
+        """Return the digest of the code that a training depends on."""
+        plan = self._plan(wildcards)
+        return code_digest(*code_files(train_script(plan)), **training_code(plan))
 
     def shards(self, wildcards: Any) -> str:
         """Return the folder of the images that a run is trained on."""
@@ -78,12 +81,12 @@ class Runs:
         """
         return 1 if self._plan(wildcards).backend == "cuda" else ALONE
 
-    def gradcam_option(self, wildcards: Any) -> str:
+    def gradcam_option(self, wildcards: Any) -> list[str]:
         """Return the option for Grad-CAM where the study asks for it; detectors have none."""
         settings = self._config.study(wildcards.study)
         runs = {"all": True, "baseline": wildcards.run == settings.baseline, "none": False}
         is_wanted = runs[settings.evaluate.gradcam] and self._plan(wildcards).detect is None
-        return "--gradcam" if is_wanted else ""
+        return ["--gradcam"] if is_wanted else []
 
     def profile_spec(self, wildcards: Any) -> str:
         """Return the plan that a run is profiled by as JSON: that of its first replicate."""
@@ -93,9 +96,6 @@ class Runs:
     def profile_settings(self, wildcards: Any) -> str:
         """Return what the profiler records, as JSON."""
         return self._config.study(wildcards.study).profile.model_dump_json(exclude={"runs"})
-
-    def _train_script(self, wildcards: Any) -> str:
-        return "train.py" if self._plan(wildcards).detect is None else "train_detector.py"
 
     def _plan(self, wildcards: Any, seed: int | str = 0) -> RunPlan:
         return self._graph.plan(wildcards.study, wildcards.run, seed)

@@ -16,6 +16,10 @@ from typing import Any
 
 from medscale.base.code import PACKAGE, ROOT, code_digest, module_digests
 from medscale.base.files import write_json
+from medscale.engine.models.own import MODULES as NETWORKS
+from medscale.engine.parallel.strategies.registry import MODULES as STRATEGIES
+from medscale.engine.plan import RunPlan
+from medscale.report.chapter import Chapter
 from medscale.workflow.graph import Graph
 
 FOLDERS = ("study", "run")
@@ -53,17 +57,36 @@ def code_files(script: str, chapter: str | None = None) -> list[Path]:
     return files + ([PACKAGE / "report" / chapter / "make.py"] if chapter is not None else [])
 
 
-def record_code(chapters: Iterable[str], workdir: Path) -> None:
+def training_code(plan: RunPlan) -> dict[str, Any]:
+    """Return the arguments of ``code_digest`` that tell what a training does not depend on.
+
+    A training depends on its own strategy and network, and on nothing that only draws it.
+    """
+    strategies = [name for name in STRATEGIES if name.endswith(f".{plan.run.strategy}")]
+    used = {*strategies, NETWORKS.get(plan.model.name)}
+    return {"core": True, "unused": frozenset({*STRATEGIES, *NETWORKS.values()} - used)}
+
+
+def record_code(chapters: Iterable[Chapter], graph: Graph) -> None:
     """Record which modules the digest of code of each stage stands for.
 
     Called by Snakemake before its first job, so that a later change can be traced to a module.
     """
-    stages = [[script] for script in sorted((ROOT / "scripts").glob("*.py"))]
-    stages += [code_files("chapter.py", chapter) for chapter in chapters]
-    for files in stages:
-        record = workdir / RECORDS / f"{code_digest(*files)}.json"
+    stages: list[tuple[list[Path], dict[str, Any]]]
+    stages = [([script], {}) for script in sorted((ROOT / "scripts").glob("*.py"))]
+    stages += [(code_files("chapter.py", chapter.name), {}) for chapter in chapters]
+    for study in graph.with_variants:
+        for plan in (graph.plan(study, run) for run in graph.config.study(study).runs):
+            stages.append((code_files(train_script(plan)), training_code(plan)))
+    for files, options in stages:
+        record = graph.workdir / RECORDS / f"{code_digest(*files, **options)}.json"
         if not record.is_file():
-            write_json(record, module_digests(*files))
+            write_json(record, module_digests(*files, **options))
+
+
+def train_script(plan: RunPlan) -> str:
+    """Return the script of a training; detectors have another, so that neither reruns both."""
+    return "train.py" if plan.detect is None else "train_detector.py"
 
 
 def _name(rule: Any) -> str:

@@ -23,8 +23,7 @@ STUDY_TARGET = re.compile(r"(?:\./)?(data/raw|data|measured|figures|tables)/([^/
 def check_target(config: Config, target: str) -> None:
     """Refuse a target whose study, run or benchmark does not exist.
 
-    Raises:
-        MedscaleError: naming the part of the target that is wrong and what is allowed.
+    Raises MedscaleError, naming the part of the target that is wrong and what is allowed.
     """
     if match := RUN_TARGET.fullmatch(target):
         planning.plan(config, match[2], match[3], config.seeds[0])
@@ -49,12 +48,9 @@ def check_model(name: str | None) -> None:
     """Refuse the name of a network that no registry has.
 
     timm is imported only for names that are not this package's own. For a detector nothing is
-    checked here: the plan knows whether the study has detection, and ``medscale check`` and the
-    run itself whether ultralytics is installed, which may differ between this machine and the
-    jobs' machines.
-
-    Raises:
-        MedscaleError: with names that are close.
+    checked here: the plan knows whether the study has detection, and ``medscale check`` and the run
+    itself whether ultralytics is installed, which may differ between this machine and the jobs'
+    machines. Raises MedscaleError with names that are close.
     """
     if name is not None and not is_detector(name):
         from medscale.engine.models.registry import check_name

@@ -24,7 +24,7 @@ from medscale.config import planning
 from medscale.config.configuration import Config
 from medscale.resources import cost, jobs
 from medscale.workflow.graph import Graph
-from medscale.workflow.stages import RECORDS, code_files
+from medscale.workflow.stages import RECORDS, code_files, training_code
 
 WHOLE_PARAMS = ("text", "plan")  # params that hold a whole configuration: their name says nothing
 DIGESTS = {  # params that are digests: what a change of them means
@@ -37,25 +37,17 @@ SHOWN = 8  # lines about missing outputs, before the rest is counted
 
 @dataclass
 class Explanation:
-    """Why a target would be made again.
+    """Why a target would be made again."""
 
-    Attributes:
-        target: the file, folder or rule.
-        causes: by sentence, how many jobs of each stage it concerns directly.
-        stages: number of jobs that would run, by stage, in the order of the graph.
-        outputs: folders that these jobs would write to.
-        minutes: expected wall time of all jobs, one after the other.
-        device_hours: devices times hours.
-        money: price of the device hours, in ``currency``.
-    """
-
-    target: str
+    target: str  # the file, folder or rule
+    # by sentence, how many jobs of each stage it concerns directly
     causes: dict[str, Counter[str]] = field(default_factory=dict)
+    # number of jobs that would run, by stage, in the order of the graph
     stages: Counter[str] = field(default_factory=Counter)
-    outputs: list[str] = field(default_factory=list)
-    minutes: float = 0.0
-    device_hours: float = 0.0
-    money: float = 0.0
+    outputs: list[str] = field(default_factory=list)  # folders that these jobs would write to
+    minutes: float = 0.0  # expected wall time of all jobs, one after the other
+    device_hours: float = 0.0  # devices times hours
+    money: float = 0.0  # price of the device hours, in ``currency``
     currency: str = ""
 
     def lines(self) -> Iterator[str]:
@@ -77,13 +69,12 @@ class Explanation:
 def explain(changes: Mapping[str, Any], target: str, *, in_image: bool = False) -> Explanation:
     """Explain why a target would be made again.
 
+    Raises MedscaleError when the target names no study, run or file of the workflow.
+
     Args:
         changes: settings that are laid over config.yaml, as for Snakemake.
         target: a file, folder or rule as Snakemake takes it.
         in_image: whether jobs run in the image (``--sdm apptainer``, ``--profile slurm``).
-
-    Raises:
-        MedscaleError: when the target names no study, run or file of the workflow.
     """
     graph = Graph(changes, targets=[target])
     explanation = Explanation(target, currency=graph.config.cost.currency)
@@ -91,7 +82,7 @@ def explain(changes: Mapping[str, Any], target: str, *, in_image: bool = False) 
         needed = [job for level in dag.toposorted() for job in level if dag.needrun(job)]
         needed = [job for job in needed if not job.rule.norun]
         for job in needed:
-            for cause in _causes(dag, job, graph.workdir):
+            for cause in _causes(dag, job, graph):
                 explanation.causes.setdefault(cause, Counter())[job.rule.name] += 1
             explanation.stages[job.rule.name] += 1
             explanation.outputs += [_folder(str(file)) for file in job.output]
@@ -143,7 +134,7 @@ def _message(error: Exception) -> str:
     return text or type(error).__name__
 
 
-def _causes(dag: Any, job: Any, workdir: Path) -> Iterator[str]:
+def _causes(dag: Any, job: Any, graph: Graph) -> Iterator[str]:
     """Yield why a job itself would run, apart from other jobs that run before it."""
     reason, records = dag.reason(job), dag.workflow.persistence
     made = [file for file in job.output if records.metadata(file) is not None]
@@ -164,7 +155,7 @@ def _causes(dag: Any, job: Any, workdir: Path) -> Iterator[str]:
     if any(records.software_stack_changed(job)):
         yield "jobs run in another image"
     yield from _changed_inputs(records.input(made[0]), job)
-    yield from _changed_params(records.params(made[0]), job, workdir)
+    yield from _changed_params(records.params(made[0]), job, graph)
 
 
 def _changed_inputs(recorded: list[str] | None, job: Any) -> Iterator[str]:
@@ -175,7 +166,7 @@ def _changed_inputs(recorded: list[str] | None, job: Any) -> Iterator[str]:
         yield f"{_shortened(sorted(now - before))} is a new input of {job.rule.name}"
 
 
-def _changed_params(recorded: list[str] | None, job: Any, workdir: Path) -> Iterator[str]:
+def _changed_params(recorded: list[str] | None, job: Any, graph: Graph) -> Iterator[str]:
     """Yield the settings and modules that differ from those an output was made with.
 
     Snakemake records values of params without their names, so each new value is compared with
@@ -189,8 +180,8 @@ def _changed_params(recorded: list[str] | None, job: Any, workdir: Path) -> Iter
     old = [_value(text) for text in recorded if text not in current]
     for name, value in changed.items():
         if name == "code":
-            recorded_code = [text for text in old if _record(workdir, text).is_file()]
-            yield from _changed_modules(recorded_code, job, workdir)
+            recorded_code = [text for text in old if _record(graph.workdir, text).is_file()]
+            yield from _changed_modules(recorded_code, job, graph)
             continue
         if name in DIGESTS:
             yield DIGESTS[name].format(study=job.wildcards.study)
@@ -208,13 +199,17 @@ def _record(workdir: Path, digest: Any) -> Path:
     return workdir / RECORDS / f"{digest}.json"
 
 
-def _changed_modules(old_digests: list[Any], job: Any, workdir: Path) -> Iterator[str]:
+def _changed_modules(old_digests: list[Any], job: Any, graph: Graph) -> Iterator[str]:
     script = f"scripts/{Path(job.params.script).name}"
     if not old_digests:
         yield f"{script} or a module it imports has changed; which one was not recorded"
         return
-    before = read_json(_record(workdir, old_digests[0]))
-    now = module_digests(*code_files(job.params.script, job.params.get("chapter")))
+    before = read_json(_record(graph.workdir, old_digests[0]))
+    options = {}
+    if job.rule.name == "train":
+        options = training_code(graph.plan(job.wildcards.study, job.wildcards.run))
+    files = code_files(job.params.script, job.params.get("chapter"))
+    now = module_digests(*files, **options)
     for module in sorted(before.keys() | now.keys()):
         if before.get(module) != now.get(module):
             verb = "has changed"

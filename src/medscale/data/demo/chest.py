@@ -25,21 +25,13 @@ BOX_SIGMAS = 1.5  # half a side of an opacity's box in standard deviations of it
 
 
 class Opacity(NamedTuple):
-    """A soft density in a lung.
+    """A soft density in a lung."""
 
-    Attributes:
-        x: centre, as a share of the frame's side.
-        y: centre, as a share of the frame's side.
-        width: standard deviation along x, as a share of the frame's side.
-        height: standard deviation along y, as a share of the frame's side.
-        grey: grey level at the centre above that of the lung.
-    """
-
-    x: float
-    y: float
-    width: float
-    height: float
-    grey: float
+    x: float  # centre, as a share of the frame's side
+    y: float  # centre, as a share of the frame's side
+    width: float  # standard deviation along x, as a share of the frame's side
+    height: float  # standard deviation along y, as a share of the frame's side
+    grey: float  # grey level at the centre above that of the lung
 
     def box(self, size: int) -> list[float]:
         """Return its bounding box in a frame of ``size`` pixels a side: x, y, width, height."""

@@ -60,7 +60,8 @@ def write_dataset(
 
     The same options give the same pixels with the same version of OpenCV, whatever the number of
     processes: the pixels of a drawing depend on its plan and the seed alone. The marker is written
-    last, so that an unfinished folder lacks it.
+    last, so that an unfinished folder lacks it. Raises MedscaleError if ``out`` holds files that no
+    generator has written.
 
     Args:
         kind: the dataset kind.
@@ -72,9 +73,6 @@ def write_dataset(
             real downloads contain such files, and the audit must list each.
         whole: path of the image file whose first half becomes the truncated file.
         tables: text of each further file by path.
-
-    Raises:
-        MedscaleError: if ``out`` holds files that no generator has written.
     """
     tables = tables or {}
     images = [path for drawing in drawings for path in drawing.paths]

@@ -66,10 +66,8 @@ def generate(settings: Options, out: Path) -> None:
     frequent class alone gives 67 %. Age tells a little more: patients with a nevus are ten years
     younger on average. Ages and sexes are unknown for one image in eight, two test images are
     training images saved again (under the numbers of the real duplicates), one image is truncated,
-    one listed image is missing, and the test metadata stand next to their folder.
-
-    Raises:
-        MedscaleError: if ``out`` holds files that no generator has written.
+    one listed image is missing, and the test metadata stand next to their folder. Raises
+    MedscaleError if ``out`` holds files that no generator has written.
     """
     lesions = plan(settings)
     faulty = {

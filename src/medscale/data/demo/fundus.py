@@ -53,10 +53,8 @@ def generate(settings: Options, out: Path) -> None:
 
     The cup-to-disc ratios of the two classes overlap, so that no classifier can be right on more
     than about 94 % of the images. As in real downloads, validation and test images together are the
-    training images under other names. Two images stand under both labels.
-
-    Raises:
-        MedscaleError: if ``out`` holds files that no generator has written.
+    training images under other names. Two images stand under both labels. Raises MedscaleError if
+    ``out`` holds files that no generator has written.
     """
     photographs = plan(settings)
     whole = photographs[0].paths[0]

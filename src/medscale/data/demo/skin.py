@@ -70,9 +70,7 @@ def generate(settings: Options, out: Path) -> None:
     originals, the others are copies ``aug_<number>_<original>`` (flipped, turned, brighter or
     darker), so that a random split leaks. Further peculiarities: the nested wrapper folder, two
     spaces in a class's name, several file endings, a table next to the classes, a truncated image.
-
-    Raises:
-        MedscaleError: if ``out`` holds files that no generator has written.
+    Raises MedscaleError if ``out`` holds files that no generator has written.
     """
     originals = plan(settings)
     names = list(CLASSES)[: settings.classes]

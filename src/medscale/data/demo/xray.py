@@ -79,10 +79,8 @@ def generate(settings: Options, out: Path) -> None:
     to what noise and ribs hide, so that no classifier can be right on all images; images that are
     neither normal nor have an opacity show a large heart, a line or a nodule. AP views are more
     frequent with pneumonia, and patients are a little older. The tables repeat an exam's line for
-    each box; ages have no unit; one age is implausible; the last labelled file is truncated.
-
-    Raises:
-        MedscaleError: if ``out`` holds files that no generator has written.
+    each box; ages have no unit; one age is implausible; the last labelled file is truncated. Raises
+    MedscaleError if ``out`` holds files that no generator has written.
     """
     exams = plan(settings)
     last = next(exam for exam in reversed(exams) if exam.folder == TRAIN).paths[0]

@@ -53,19 +53,12 @@ MEANINGS = ("path", "label", "patient", "split", "source")  # columns that are n
 
 @dataclass(frozen=True)
 class _Table:
-    """index.csv.
+    """index.csv."""
 
-    Attributes:
-        file: its path.
-        entries: its lines as text; a missing value is None.
-        metadata: names of its columns of metadata.
-        patient: its column that names patients, or parts of patients; None without one.
-    """
-
-    file: Path
-    entries: pd.DataFrame
-    metadata: list[str]
-    patient: str | None
+    file: Path  # its path
+    entries: pd.DataFrame  # its lines as text; a missing value is None
+    metadata: list[str]  # names of its columns of metadata
+    patient: str | None  # its column that names patients, or parts of patients; None without one
 
 
 def scan(source: Source, classes: list[str] | None) -> Inventory:
@@ -73,11 +66,9 @@ def scan(source: Source, classes: list[str] | None) -> Inventory:
 
     Further columns of index.csv become metadata, each of numbers or of words. Left out are images
     that it does not list, entries without a file, entries whose label is another class than their
-    folder, and images whose entries contradict each other.
-
-    Raises:
-        MedscaleError: if the folder is missing or has no images, index.csv does not fit, a class
-            has no images, or the patients' column or expression is not found or not clear.
+    folder, and images whose entries contradict each other. Raises MedscaleError if the folder is
+    missing or has no images, index.csv does not fit, a class has no images, or the patients' column
+    or expression is not found or not clear.
     """
     listing = list_folder(source.path, EXPECTED)
     by_folder, left_out = rows_by_folder(listing, "folder")
@@ -163,10 +154,8 @@ def _rows_by_index(
 
     Paths in index.csv are relative to its folder. An image may have several entries: values that
     one of them lacks are those of the others. If label, patient or split differ, the image is left
-    out; metadata that differ are missing.
-
-    Raises:
-        MedscaleError: if no entry names an image, or a split has another name.
+    out; metadata that differ are missing. Raises MedscaleError if no entry names an image, or a
+    split has another name.
     """
     folder = table.file.parent.relative_to(listing.root)
     images = {normalized_path(path): path for path in listing.images}

@@ -84,9 +84,7 @@ def scan(source: Source, classes: Sequence[str] | None) -> Inventory:
     Images are found by their number in any folder. Patients are not published; each of the two
     pairs that are listed as duplicates is a group. With the option ``allow_missing`` an incomplete
     download is accepted: a note says what is missing, and classes without images are left out.
-
-    Raises:
-        MedscaleError: if the folder is missing or incomplete, or the classes do not fit.
+    Raises MedscaleError if the folder is missing or incomplete, or the classes do not fit.
     """
     names = list(classes or CLASSES)
     if unknown := [name for name in names if name not in CLASSES]:

@@ -58,16 +58,11 @@ EXPECTED = (
 
 @dataclass
 class Exam:
-    """The entries of one image in the tables; consistent tables give one target and one detail.
+    """The entries of one image in the tables; consistent tables give one target and one detail."""
 
-    Attributes:
-        targets: values of the column Target.
-        details: detailed classes.
-        boxes: x, y, width, height in pixels of each opacity.
-    """
-
-    targets: set[str] = field(default_factory=set)
-    details: set[str] = field(default_factory=set)
+    targets: set[str] = field(default_factory=set)  # values of the column Target
+    details: set[str] = field(default_factory=set)  # detailed classes
+    # x, y, width, height in pixels of each opacity
     boxes: list[list[float]] = field(default_factory=list)
 
     @property
@@ -99,11 +94,8 @@ def scan(source: Source, classes: Sequence[str] | None) -> Inventory:
     classes). Metadata columns: ``detail`` (detailed class) and ``boxes``, a list of [x, y, width,
     height] in pixels of the DICOM frame, x and y of the top left corner; age, sex and view are in
     the files' headers. A ``patientId`` is an exam: groups come from the published mapping to the
-    patients of NIH ChestX-ray14, if the raw folder has it.
-
-    Raises:
-        MedscaleError: if the folder is missing or incomplete, a table or the mapping is broken, or
-            the classes do not fit.
+    patients of NIH ChestX-ray14, if the raw folder has it. Raises MedscaleError if the folder is
+    missing or incomplete, a table or the mapping is broken, or the classes do not fit.
     """
     option = source.options["classes"]
     names = _check_names(option, classes)

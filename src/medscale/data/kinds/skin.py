@@ -40,9 +40,7 @@ def scan(source: Source, classes: list[str] | None) -> Inventory:
 
     ``aug_<number>_<original>.jpg`` is an augmented copy of ``<original>.jpg``. An original and its
     copies share a group (class and name without prefixes), whether or not the original exists.
-
-    Raises:
-        MedscaleError: if the folder is missing or holds no images, or a class has none.
+    Raises MedscaleError if the folder is missing or holds no images, or a class has none.
     """
     listing = list_folder(source.path, EXPECTED)
     by_path, left_out = rows_by_folder(listing, NAME)

@@ -55,10 +55,8 @@ def scan(source: Source, classes: Sequence[str] | None) -> Inventory:
     """List SMDG-19 in either edition; suspects are left out and counted.
 
     Patients are known for PAPILA, ODIR (the number in ``original_name``, the same in its three
-    parts) and CRFO, if the parent's CSV is in the raw folder; in `fundus-pytorch` as well.
-
-    Raises:
-        MedscaleError: if the folder is missing or incomplete, or the classes do not fit.
+    parts) and CRFO, if the parent's CSV is in the raw folder; in `fundus-pytorch` as well. Raises
+    MedscaleError if the folder is missing or incomplete, or the classes do not fit.
     """
     if classes is not None and sorted(classes) != sorted(CLASSES):
         raise MedscaleError(

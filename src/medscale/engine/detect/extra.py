@@ -10,8 +10,7 @@ from medscale.base.errors import MedscaleError
 def require() -> None:
     """Fail where ultralytics is not installed.
 
-    Raises:
-        MedscaleError: with the command that installs it.
+    Raises MedscaleError with the command that installs it.
     """
     if find_spec("ultralytics") is None:
         raise MedscaleError(

@@ -25,10 +25,8 @@ class BoxLoader(Loader):
     """A loader with padded boxes (float32, shape n,M,4: x, y, width, height) instead of labels.
 
     Horizontal flips are done here, together with the boxes; whether a sample is flipped depends on
-    (seed, epoch, sample) alone. The other augmentations change intensities only.
-
-    Raises:
-        MedscaleError: when the shards have no boxes, and as ``Loader``.
+    (seed, epoch, sample) alone. The other augmentations change intensities only. Raises
+    MedscaleError when the shards have no boxes, and as ``Loader``.
     """
 
     def __init__(
@@ -79,8 +77,7 @@ def flip(images: Tensor, targets: Tensor, flipped: Tensor) -> tuple[Tensor, Tens
 def with_boxes(shards: Shards) -> Shards:
     """Return the shard set without the training and validation images that have no box.
 
-    Raises:
-        MedscaleError: when a split has no image with a box.
+    Raises MedscaleError when a split has no image with a box.
     """
     has_box = np.isin(shards.ids, boxes.read(shards)["id"])
     split = shards.rows["split"].where(has_box | (shards.rows["split"] == "test"), "left out")

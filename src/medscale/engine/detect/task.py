@@ -42,10 +42,8 @@ class Detection:
     """Boxes of one class.
 
     ``detect.images`` decides whether images without a box are used for training and validation
-    loss. Predictions are made for all images.
-
-    Raises:
-        MedscaleError: when the shards have another image size or no boxes.
+    loss. Predictions are made for all images. Raises MedscaleError when the shards have another
+    image size or no boxes.
     """
 
     def __init__(self, plan: RunPlan, shards: Shards) -> None:

@@ -1,4 +1,4 @@
-"""The process of one rank of a detection run, started by torchrun."""
+"""The process of one rank of a detection run, started by the launcher."""
 
 from __future__ import annotations
 

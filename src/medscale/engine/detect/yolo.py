@@ -106,9 +106,8 @@ class BoxLoss:
 def build(model: Model) -> Yolo:
     """Return YOLOv8 for one class, with random weights (torch's generator) or pretrained ones.
 
-    Raises:
-        MedscaleError: when ultralytics is missing or too old, the model has options, or the weights
-            do not fit.
+    Raises MedscaleError when ultralytics is missing or too old, the model has options, or the
+    weights do not fit.
     """
     _prepare()
     from ultralytics import __version__
@@ -132,11 +131,8 @@ def load_weights(network: nn.Module, path: str) -> None:
     """Load weights from a .safetensors file with the names of this package or of ultralytics.
 
     Tensors of the head (the last layer) that have another shape keep their weights, since the
-    number of classes decides their size.
-
-    Raises:
-        MedscaleError: when the file is no .safetensors file, is missing or damaged, or does not fit
-            the network.
+    number of classes decides their size. Raises MedscaleError when the file is no .safetensors
+    file, is missing or damaged, or does not fit the network.
     """
     if not path.endswith(".safetensors"):
         raise MedscaleError(

@@ -161,3 +161,6 @@ def _initialize(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
+
+
+NETWORKS = {"medical_cnn": MedicalCNN}

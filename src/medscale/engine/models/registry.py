@@ -1,10 +1,15 @@
-"""Networks by name: this package's own and all of timm's. A new one is listed in ``OWN``."""
+"""Networks by name: this package's own and all of timm's.
+
+A new network is a module in this folder and one line of ``own.MODULES``. The module's
+``NETWORKS`` maps names to classes.
+"""
 
 from __future__ import annotations
 
 import difflib
 import inspect
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +20,13 @@ from torch import nn
 
 from medscale.base.errors import MedscaleError
 from medscale.engine.models.freeze import Block, freeze
-from medscale.engine.models.medical_cnn import MedicalCNN
 from medscale.engine.models.metadata import WithMetadata
-from medscale.engine.models.small import TinyCNN, XrayCNN
+from medscale.engine.models.own import MODULES
 from medscale.engine.plan import Model
 
-# Each is called as network(num_classes, in_channels, **options); options are keyword-only.
+# Each class is called as network(num_classes, in_channels, **options); options are keyword-only.
 OWN: dict[str, Callable[..., nn.Sequential]] = {
-    "medical_cnn": MedicalCNN,
-    "xray_cnn": XrayCNN,
-    "tiny_cnn": TinyCNN,
+    name: import_module(module).NETWORKS[name] for name, module in MODULES.items()
 }
 HUB = "hub"
 # Options of timm.create_model that are refused: they load weights from other places, some of which
@@ -42,8 +44,7 @@ NOT_OPTIONS = (
 def check_name(name: str) -> None:
     """Fail for a network that neither this package nor timm has.
 
-    Raises:
-        MedscaleError: with the names that come closest.
+    Raises MedscaleError with the names that come closest.
     """
     if name in OWN:
         return
@@ -62,6 +63,8 @@ def check_name(name: str) -> None:
 def build(model: Model, num_classes: int, in_channels: int = 3, features: int = 0) -> nn.Module:
     """Return a network from float images (n,in_channels,H,W) to logits (n,num_classes).
 
+    Raises MedscaleError for an unknown name or option, or weights that are missing or do not fit.
+
     Args:
         model: name, options and weights. Weights are drawn from torch's global generator or read:
             ``pretrained`` is a .safetensors file of the same network, or 'hub' for timm's published
@@ -70,9 +73,6 @@ def build(model: Model, num_classes: int, in_channels: int = 3, features: int = 
         in_channels: channels of the images.
         features: number of metadata per image; if there are some, the input is a pair of images and
             metadata, see ``WithMetadata``. The metadata branch is always trained.
-
-    Raises:
-        MedscaleError: for an unknown name or option, or weights that are missing or do not fit.
     """
     check_name(model.name)
     hub = model.pretrained == HUB
@@ -95,10 +95,8 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     """Load weights from a .safetensors file of the same network.
 
     The last linear layer keeps its weights if the file's have another shape, since the number of
-    classes decides its size.
-
-    Raises:
-        MedscaleError: when the file is missing or damaged, or its keys or shapes do not fit.
+    classes decides its size. Raises MedscaleError when the file is missing or damaged, or its keys
+    or shapes do not fit.
     """
     if not Path(path).is_file():
         raise MedscaleError(
@@ -126,12 +124,11 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
 def read_weights(path: str | Path, setting: str = "") -> dict[str, torch.Tensor]:
     """Return the tensors of a .safetensors file by name.
 
+    Raises MedscaleError when it is missing or damaged.
+
     Args:
         path: the file.
         setting: prefix of error messages that names the setting with the path.
-
-    Raises:
-        MedscaleError: when it is missing or damaged.
     """
     if not Path(path).is_file():
         raise MedscaleError(f"{setting}{path} does not exist")
@@ -147,10 +144,8 @@ def stages(network: nn.Module) -> list[Block]:
     Applying the blocks one after another gives ``network(images)`` exactly. Each block is a
     submodule of the network (shared, not copied), so that parameter ``key`` of block ``name`` is
     ``f"{name}.{key}"`` of the network. Dropout that a network applies as a function becomes a block
-    without parameters. Gradient checkpointing of the whole network is not carried over.
-
-    Raises:
-        MedscaleError: for a network whose order of execution is not known here.
+    without parameters. Gradient checkpointing of the whole network is not carried over. Raises
+    MedscaleError for a network whose order of execution is not known here.
     """
     if isinstance(network, nn.Sequential):
         return _chain("", network)

@@ -13,7 +13,8 @@ class XrayCNN(nn.Sequential):
     """The published pneumonia classifier: two convolutions and two fully connected layers.
 
     Input: float, shape n,in_channels,H,W. Output: logits, shape n,num_classes. The published
-    network ends in a sigmoid, which the loss and the evaluation contain here.
+    network ends in a sigmoid, which the loss and the evaluation contain here. Raises MedscaleError
+    for a size that two max-poolings do not divide, or an impossible width, hidden or dropout.
 
     Args:
         num_classes: number of logits.
@@ -23,10 +24,6 @@ class XrayCNN(nn.Sequential):
         width: channels of the first convolution; the second has twice as many.
         hidden: units of the first fully connected layer.
         dropout: probability before the last layer.
-
-    Raises:
-        MedscaleError: for a size that two max-poolings do not divide, or an impossible width,
-            hidden or dropout.
     """
 
     def __init__(
@@ -83,3 +80,6 @@ class TinyCNN(nn.Sequential):
                 fc2=nn.Linear(4 * width, num_classes),
             )
         )
+
+
+NETWORKS = {"xray_cnn": XrayCNN, "tiny_cnn": TinyCNN}

@@ -25,15 +25,13 @@ def apply_strategy(
 ) -> ParallelModel:
     """Spread a network over the processes of a run.
 
+    Raises MedscaleError when the strategy does not support a setting, the network or the device.
+
     Args:
         network: on this rank's device, with equal weights on every rank.
-        plan: the run.
         world: this rank and its peers.
         precision: number format of forward and backward passes.
         chain: return the network as a chain of blocks and where to cut it; called by pipelines.
-
-    Raises:
-        MedscaleError: when the strategy does not support a setting, the network or the device.
     """
     if plan.recipe.sync_batchnorm and plan.run.replicas > 1:
         network = _synchronize_statistics(network, plan, world)

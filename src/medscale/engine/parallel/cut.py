@@ -20,19 +20,13 @@ Block = tuple[str, nn.Module]
 
 @dataclass(frozen=True)
 class Cut:
-    """A chain of blocks, timed and cut into stages.
+    """A chain of blocks, timed and cut into stages."""
 
-    Attributes:
-        bounds: number of the first block of each stage, then the number of blocks.
-        seconds: measured time of each block, forward and backward.
-        shapes: shape of one image's activation before each block, then after the last one.
-        dtypes: names of the activations' types.
-    """
-
-    bounds: list[int]
-    seconds: list[float]
+    bounds: list[int]  # number of the first block of each stage, then the number of blocks
+    seconds: list[float]  # measured time of each block, forward and backward
+    # shape of one image's activation before each block, then after the last one
     shapes: list[list[int]]
-    dtypes: list[str]
+    dtypes: list[str]  # names of the activations' types
 
 
 Chain = tuple[Sequence[Block], Cut]  # a network as blocks, and where to cut it
@@ -41,10 +35,8 @@ Chain = tuple[Sequence[Block], Cut]  # a network as blocks, and where to cut it
 def measure(blocks: Sequence[Block], images: Tensor, precision: Precision, stages: int) -> Cut:
     """Time each block on ``images`` (float32, shape n,C,H,W) and cut the chain into ``stages``.
 
-    Copies of the blocks are timed, so the network's statistics and gradients do not change.
-
-    Raises:
-        MedscaleError: when there are fewer blocks with parameters than stages.
+    Copies of the blocks are timed, so the network's statistics and gradients do not change. Raises
+    MedscaleError when there are fewer blocks with parameters than stages.
     """
     starts = [
         number for number, (_, block) in enumerate(blocks) if any(True for _ in block.parameters())

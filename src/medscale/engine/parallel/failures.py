@@ -8,7 +8,6 @@ import signal
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from medscale.base.errors import MedscaleError, Stopped
 from medscale.engine.plan import RunPlan
@@ -19,21 +18,22 @@ STOPPED = 75  # exit status EX_TEMPFAIL: stopped with a checkpoint, the same com
 
 @dataclass(frozen=True)
 class Failure:
-    """A rank's report of why it ended.
+    """A rank's report of why it ended."""
 
-    Attributes:
-        rank: number of the rank.
-        message: the error.
-        time: when it was written, seconds since the epoch.
-        stopped: whether the rank stopped in order, with a checkpoint.
-        consequence: whether the error follows from the failure of another rank.
-    """
+    rank: int  # number of the rank
+    message: str  # the error
+    time: float  # when it was written, seconds since the epoch
+    stopped: bool  # whether the rank stopped in order, with a checkpoint
+    consequence: bool  # whether the error follows from the failure of another rank
 
-    rank: int
-    message: str
-    time: float
-    stopped: bool
-    consequence: bool
+
+@dataclass(frozen=True)
+class End:
+    """How the process of a rank ended."""
+
+    pid: int  # its process id
+    exitcode: int  # its exit status; of a process ended by a signal, the signal's negative number
+    timestamp: float  # when the launcher noticed, seconds since the epoch
 
 
 def report(error: BaseException, rank: int, *, stopped: bool, consequence: bool) -> None:
@@ -47,14 +47,13 @@ def report(error: BaseException, rank: int, *, stopped: bool, consequence: bool)
 
 
 def explain(
-    plan: RunPlan, scratch: Path, exits: dict[int, Any], otherwise: str = ""
+    plan: RunPlan, scratch: Path, exits: dict[int, End], otherwise: str = ""
 ) -> MedscaleError:
     """Return one error that names the rank that failed first by its own fault, and its message.
 
     Args:
-        plan: the run.
         scratch: folder with the ranks' reports.
-        exits: torchrun's record of how a rank's process ended, by rank.
+        exits: how a rank's process ended, by rank.
         otherwise: the message if no rank left a trace.
     """
     reports = [
@@ -105,7 +104,7 @@ def _innermost(stack: str) -> str:
 
 
 def _ended_without_report(
-    plan: RunPlan, scratch: Path, exits: dict[int, Any], reported: set[int]
+    plan: RunPlan, scratch: Path, exits: dict[int, End], reported: set[int]
 ) -> list[str]:
     """Describe ranks that ended without a report, the first one first."""
     causes = []

@@ -1,4 +1,4 @@
-"""Join the processes of a run that torchrun started, and leave them in order."""
+"""Join the processes of a run, and leave them in order."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
 from medscale.base.errors import MedscaleError, Stopped
+from medscale.engine.parallel.rendezvous import open_store
 from medscale.engine.parallel.world import World
 from medscale.engine.plan import RunPlan
 
@@ -25,26 +26,25 @@ def join(plan: RunPlan) -> Iterator[World]:
 
     All ranks meet at a barrier before the process groups are destroyed: without it, some successful
     runs end in SIGABRT. After an error the groups are left alone, as waiting for a rank that failed
-    would only take time.
-
-    Raises:
-        MedscaleError: when the number of processes or devices does not fit the plan.
+    would only take time. Raises MedscaleError when the number of processes or devices does not fit
+    the plan.
     """
     rank, size, local_rank, local_size = (
         int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     )
     if size != plan.run.devices:
         raise MedscaleError(
-            f"{plan.run.name} needs {plan.run.devices} processes, torchrun started {size}"
+            f"{plan.run.name} needs {plan.run.devices} processes, the launcher started {size}"
         )
     device = _device(plan, local_rank)
     threads = pin(local_rank, local_size, one_core=device.type == "cpu")
-    if plan.nodes == 1:
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     timeout = timedelta(seconds=plan.parallel.timeout_s)
     cuda = device.type == "cuda"
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if cuda else "gloo",
+        store=open_store(rank, size),
+        rank=rank,
+        world_size=size,
         timeout=timeout,
         device_id=device if cuda else None,
     )

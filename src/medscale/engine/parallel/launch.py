@@ -1,15 +1,14 @@
-"""Start a run's processes through torchrun's launcher, and forward signals to them."""
+"""Start a run's processes, watch them, and forward signals to them."""
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
@@ -17,20 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from medscale.base.errors import MedscaleError, Stopped
-from medscale.engine.parallel.failures import FOLDER, explain
-from medscale.engine.parallel.rendezvous import meeting_point
+from medscale.engine.parallel.failures import FOLDER, End, explain
+from medscale.engine.parallel.orphan import LAUNCHER
+from medscale.engine.parallel.rendezvous import STORE, meeting_point, node_number, place
 from medscale.engine.plan import RunPlan
 
 # Names a file that a stopped run touches to ask its SLURM job for another turn
 # (profiles/slurm/job.sh).
 ANOTHER_TURN = "MEDSCALE_ANOTHER_TURN"
 GRACE_S = 10  # time for other ranks to end by themselves after one failed
+END_S = 30  # time for ranks to end after SIGTERM, in which they may write
+POLL_S = 0.1
 # By default glibc returns the memory of large tensors to the system, and their pages are zeroed
 # again in every step, which takes up to a tenth of the time.
 KEEP_MEMORY = {
@@ -41,14 +39,19 @@ KEEP_MEMORY = {
 Reserve = Callable[[str, int], AbstractContextManager[None]]
 
 
+class _Hangup(Exception):
+    """The launcher got a signal that ends the run without a checkpoint."""
+
+
 def launch(
     plan: RunPlan,
     module: str,
     options: Mapping[str, object],
     reserve: Reserve,
     rendezvous: str | None = None,
+    node: int | None = None,
 ) -> None:
-    """Run ``python -m module`` once per device, as torchrun does, and wait for all.
+    """Run ``python -m module`` once per device of this node, and wait for all.
 
     Args:
         plan: the run, which decides the number of processes and nodes.
@@ -57,66 +60,104 @@ def launch(
         reserve: hold GPUs of this machine; called with the run's name and the number of GPUs.
         rendezvous: ``host:port`` where the nodes of a run over several nodes meet; the function is
             then called once per node. In a SLURM job step the address is derived.
+        node: number of this node, from 0, which is the one of ``rendezvous``; derived likewise.
 
     Raises:
         Stopped: when the ranks stopped in order at a signal or time limit.
         MedscaleError: naming the rank that failed first, and its error.
     """
+    meeting: dict[str, str] = {}
     if plan.nodes > 1:
         rendezvous = rendezvous or meeting_point(os.environ)
-        if rendezvous is None:
+        node = node_number(os.environ) if node is None else node
+        if rendezvous is None or node is None:
             raise MedscaleError(
                 f"{plan.run.name} runs on {plan.nodes} nodes: start it once on each, with "
-                "--rendezvous HOST:PORT of one, or by srun"
+                "--rendezvous HOST:PORT of the first and --node 0, 1, …, or by srun"
             )
+        meeting = place(rendezvous)
     cuda = plan.backend == "cuda"
     devices = reserve(plan.run.name, plan.procs_per_node) if cuda else nullcontext()
-    command = ["-m", module, *(str(part) for option in options.items() for part in option)]
+    command = [sys.executable, "-m", "medscale.engine.parallel.orphan", module]
+    command += [str(part) for option in options.items() for part in option]
     with devices, tempfile.TemporaryDirectory(prefix="medscale-") as scratch:
-        _run_ranks(plan, command, Path(scratch), rendezvous)
+        # Only this user can enter the folder, so that nobody else can write to the store.
+        meeting = meeting or {STORE: str(Path(scratch, "store"))}
+        _run_ranks(plan, command, Path(scratch), meeting, (node or 0) * plan.procs_per_node)
 
 
-def _run_ranks(plan: RunPlan, command: list[str], scratch: Path, rendezvous: str | None) -> None:
-    """Run Python with a command line once per device; ``scratch`` takes the ranks' reports."""
-    os.environ |= _environment(plan, scratch)
-    config = _launch_config(plan, scratch, rendezvous)
-    # A short message is derived from the ranks' reports; torchrun's own would be a page.
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+def _run_ranks(
+    plan: RunPlan, command: list[str], scratch: Path, meeting: dict[str, str], first: int
+) -> None:
+    """Run a command once per device; ``scratch`` takes the ranks' reports, ``first`` is a rank."""
     received: set[int] = set()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, partial(_forward, received))
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, _hang_up)
     threading.Thread(target=_kill_stuck_ranks, args=(scratch,), daemon=True).start()
+    environment = {**os.environ, **_environment(plan, scratch), **meeting}
+    ranks: dict[int, subprocess.Popen[bytes]] = {}
     try:
-        elastic_launch(config, sys.executable)(*command)
-    except ChildFailedError as error:
-        failure = explain(plan, scratch, error.failures)
+        for local in range(plan.procs_per_node):
+            own = _rank_environment(plan, first + local, local)
+            ranks[first + local] = subprocess.Popen(
+                command, env=environment | own, start_new_session=True
+            )
+        ends = _await(ranks)
+    except _Hangup as error:
+        _end(ranks)
+        raise explain(plan, scratch, {}, f"ended by {error}") from None
+    if any(end.exitcode for end in ends.values()):
+        failed = {rank: end for rank, end in ends.items() if end.exitcode}
+        failure = explain(plan, scratch, failed)
         # After Ctrl-C (SIGINT) a person does not want the job to be started again.
         if isinstance(failure, Stopped) and signal.SIGINT not in received:
             _ask_for_another_turn()
-        raise failure from None
-    except SignalException as error:
-        raise explain(plan, scratch, {}, f"ended by {error.sigval.name}") from None
+        raise failure
 
 
-def _launch_config(plan: RunPlan, scratch: Path, rendezvous: str | None) -> LaunchConfig:
-    several = plan.nodes > 1
-    config = LaunchConfig(
-        min_nodes=plan.nodes,
-        max_nodes=plan.nodes,
-        nproc_per_node=plan.procs_per_node,
-        # All nodes must use the same id; on one node it must differ from that of other runs.
-        run_id=f"{plan.study}-{plan.run.name}-{plan.seed}" if several else uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint=rendezvous or "localhost:0",
-        rdzv_configs={"timeout": 600},
-        local_addr=None if several else "localhost",
-        max_restarts=0,
-        monitor_interval=0.1,
-        logs_specs=DefaultLogsSpecs(log_dir=str(scratch)),
-    )
-    if hasattr(config, "signals_to_handle"):  # before torch 2.11 the environment variable does it
-        config.signals_to_handle = os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"]
-    return config
+def _await(ranks: Mapping[int, subprocess.Popen[bytes]]) -> dict[int, End]:
+    """Wait until all ranks have ended; after a failure, end those that are left."""
+    ends: dict[int, End] = {}
+    limit = 0.0
+    while len(ends) < len(ranks):
+        for rank, process in ranks.items():
+            if rank not in ends and process.poll() is not None:
+                ends[rank] = End(process.pid, process.returncode, time.time())
+        if not limit and any(end.exitcode for end in ends.values()):
+            limit = time.monotonic() + END_S
+            _signal(ranks, signal.SIGTERM)
+        elif limit and time.monotonic() > limit:
+            _signal(ranks, signal.SIGKILL)
+        time.sleep(POLL_S)
+    return ends
+
+
+def _end(ranks: Mapping[int, subprocess.Popen[bytes]]) -> None:
+    """End all ranks: by SIGTERM, and after GRACE_S by SIGKILL."""
+    _signal(ranks, signal.SIGTERM)
+    limit = time.monotonic() + GRACE_S
+    for process in ranks.values():
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, limit - time.monotonic()))
+    _signal(ranks, signal.SIGKILL)
+
+
+def _signal(ranks: Mapping[int, subprocess.Popen[bytes]], number: signal.Signals) -> None:
+    for process in ranks.values():
+        process.send_signal(number)  # does nothing for a process that was waited for
+
+
+def _rank_environment(plan: RunPlan, rank: int, local: int) -> dict[str, str]:
+    """Return a rank's place among the processes, in the variables that PyTorch's tools use."""
+    numbers = {
+        "RANK": rank,
+        "WORLD_SIZE": plan.run.devices,
+        "LOCAL_RANK": local,
+        "LOCAL_WORLD_SIZE": plan.procs_per_node,
+    }
+    return {name: str(number) for name, number in numbers.items()}
 
 
 def _environment(plan: RunPlan, scratch: Path) -> dict[str, str]:
@@ -126,11 +167,9 @@ def _environment(plan: RunPlan, scratch: Path) -> dict[str, str]:
     return {
         **(KEEP_MEMORY if plan.backend == "cpu" else {}),
         FOLDER: str(scratch),
+        LAUNCHER: str(os.getpid()),
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
-        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(GRACE_S),
-        # Other signals are forwarded to the ranks, which save a checkpoint.
-        "TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGHUP,SIGQUIT",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # for deterministic matrix products
         "PYTHONUNBUFFERED": "1",
     }
@@ -147,6 +186,10 @@ def _forward(received: set[int], number: int, _frame: Any) -> None:
     for rank in _ranks():
         with suppress(psutil.Error):  # the rank has just ended
             rank.send_signal(number)
+
+
+def _hang_up(number: int, _frame: Any) -> None:
+    raise _Hangup(signal.Signals(number).name)
 
 
 def _kill_stuck_ranks(scratch: Path) -> None:

@@ -23,15 +23,11 @@ FIXED = 2**24
 
 
 class Criterion(Protocol):
-    """A loss of outputs (n,…) against targets (n,…) of a batch of n images.
+    """A loss of outputs (n,…) against targets (n,…) of a batch of n images."""
 
-    Attributes:
-        judges: whether each image is right or wrong, so that there is an accuracy.
-        ranks: whether the epoch with the smallest validation loss is the best one; otherwise the
-            last epoch is.
-    """
-
-    judges: bool
+    judges: bool  # whether each image is right or wrong, so that there is an accuracy
+    # whether the epoch with the smallest validation loss is the best one; otherwise the last epoch
+    # is
     ranks: bool
 
     def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:

@@ -1,13 +1,23 @@
-"""The address where the nodes of a run meet, derived by each task of a SLURM job step alike."""
+"""Where the processes of a run meet: a file on one node, one address on the cluster on several."""
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import timedelta
+
+import psutil
+import torch.distributed as dist
+
+from medscale.base.errors import MedscaleError
 
 FIRST_PORT, PORTS = 20000, 10000
+STORE = "MEDSCALE_STORE"  # environment variable: file of the processes of one node
+ADDRESS, PORT = "MASTER_ADDR", "MASTER_PORT"  # environment variables of several nodes
+WAIT = timedelta(minutes=10)  # for the other nodes to start
 
 
 def meeting_point(environment: Mapping[str, str]) -> str | None:
@@ -24,6 +34,95 @@ def meeting_point(environment: Mapping[str, str]) -> str | None:
     with suppress(KeyError):
         host = host if _resolves(host) else environment["SLURM_LAUNCH_NODE_IPADDR"]
     return f"{host}:{FIRST_PORT + int(job) % PORTS}"
+
+
+def node_number(environment: Mapping[str, str]) -> int | None:
+    """Return the number of this task of a SLURM job step, of one task a node; None outside."""
+    number = environment.get("SLURM_PROCID", "")
+    return int(number) if "SLURM_STEP_NODELIST" in environment and number.isdecimal() else None
+
+
+def place(rendezvous: str) -> dict[str, str]:
+    """Return the environment variables of ``host:port``.
+
+    Raises MedscaleError if it is none.
+    """
+    host, _, port = rendezvous.rpartition(":")
+    if not host or not port.isdecimal():
+        raise MedscaleError(f"--rendezvous {rendezvous}: write HOST:PORT")
+    return {ADDRESS: host.strip("[]"), PORT: port}
+
+
+def open_store(rank: int, size: int) -> dist.Store:
+    """Return the store through which the ranks find each other, and bind them to an interface.
+
+    On one node it is a file in the launcher's private folder, and all connections use the loopback
+    interface. On several nodes rank 0 listens on the address of the rendezvous alone, and
+    connections use the interface that leads there. Ranks write addresses into the store, no pickled
+    objects. Raises MedscaleError when rank 0 cannot listen on the address.
+    """
+    if STORE in os.environ:
+        _use_interface("lo")
+        return dist.FileStore(os.environ[STORE], size)
+    host, port = os.environ[ADDRESS], int(os.environ[PORT])
+    if rank != 0:
+        store = dist.TCPStore(host, port, size, False, WAIT)
+        _use_interface(_interface(_local_address(host, port)))
+        return store
+    listener = _listen(host, port)
+    _use_interface(_interface(listener.getsockname()[0]))
+    return dist.TCPStore(
+        host,
+        port,
+        size,
+        True,
+        WAIT,
+        wait_for_workers=False,
+        master_listen_fd=listener.detach(),
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on one address; PyTorch's own would listen on all."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        if str(address[0]).startswith("127.0.1."):
+            # Debian gives a machine's own name such an address, which other nodes do not reach.
+            host = os.environ.get("SLURM_LAUNCH_NODE_IPADDR", "")
+            family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(1024)
+    except OSError as error:
+        raise MedscaleError(
+            f"this node cannot listen on {host}:{port} ({error.strerror or error}); name an "
+            "address of its cluster network, and a free port, by --rendezvous"
+        ) from None
+    return listener
+
+
+def _local_address(host: str, port: int) -> str:
+    """Return the address of this machine from which ``host`` is reached; sends nothing."""
+    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect(address)
+        return str(probe.getsockname()[0])
+
+
+def _interface(address: str) -> str | None:
+    """Return the name of the interface that has an address, as gloo and NCCL expect it."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(entry.address.split("%")[0] == address for entry in addresses):
+            return name
+    return "lo" if address.startswith("127.") else None
+
+
+def _use_interface(name: str | None) -> None:
+    """Bind gloo and NCCL to an interface, unless the user has named one."""
+    if name is not None:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
 
 
 def first_host(nodes: str) -> str:

@@ -14,27 +14,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class World:
-    """This rank and its peers.
+    """This rank and its peers."""
 
-    Attributes:
-        rank: number of this process among all, from 0.
-        size: number of processes (world size).
-        local_rank: number of this process on its node.
-        device: where this rank computes.
-        mesh: ranks as (replica, stage), with dimensions ``dp`` and ``pp``.
-        control: gloo group for small host tensors and objects, apart from the gradients' traffic.
-        patient: gloo group with a longer timeout, for waiting while rank 0 reads or writes alone.
-        threads: intra-op threads of this rank.
-    """
-
-    rank: int
-    size: int
-    local_rank: int
-    device: torch.device
-    mesh: DeviceMesh
+    rank: int  # number of this process among all, from 0
+    size: int  # number of processes (world size)
+    local_rank: int  # number of this process on its node
+    device: torch.device  # where this rank computes
+    mesh: DeviceMesh  # ranks as (replica, stage), with dimensions ``dp`` and ``pp``
+    # gloo group for small host tensors and objects, apart from the gradients' traffic
     control: dist.ProcessGroup
+    # gloo group with a longer timeout, for waiting while rank 0 reads or writes alone
     patient: dist.ProcessGroup
-    threads: int
+    threads: int  # intra-op threads of this rank
 
     @property
     def replica(self) -> int:

@@ -18,12 +18,11 @@ Row = dict[str, Any]
 def board(folder: Path, epochs_done: int) -> Iterator[Callable[[Row], None]]:
     """Yield a function that logs a row of the history.
 
+    Raises MedscaleError when tensorboard is not installed.
+
     Args:
         folder: folder of the logs; at the first epoch, older logs there are removed.
         epochs_done: epochs that were finished before a restart; logs of later epochs are discarded.
-
-    Raises:
-        MedscaleError: when tensorboard is not installed.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import stat
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint import CheckpointException, FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint import CheckpointException, FileSystemWriter
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 
 from medscale.base.errors import MedscaleError
@@ -19,6 +21,7 @@ from medscale.base.log import log
 from medscale.engine.parallel.world import World
 from medscale.engine.plan import KEPT_CHECKPOINTS
 from medscale.engine.train.progress import Progress
+from medscale.engine.train.reading import Planner, Reader, read_metadata
 
 MANIFEST, PROGRESS = "manifest.json", "progress.json"
 _NAME = re.compile(r"step-(\d{9})")
@@ -28,7 +31,8 @@ class Checkpoints:
     """The checkpoints of one replicate, shared by its ranks.
 
     A checkpoint is written under a temporary name and renamed, so that it is complete or absent.
-    DCP's metadata is a pickle, so only folders with a matching manifest are read.
+    DCP's metadata is a pickle, so it is read by an unpickler that allows DCP's classes alone, and
+    only from a folder of this user that holds exactly the files of its manifest.
 
     Args:
         folder: their folder, on a disk that all ranks see.
@@ -91,7 +95,10 @@ class Checkpoints:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dcp.load(
-                tensors, storage_reader=FileSystemReader(folder), process_group=self._world.patient
+                tensors,
+                storage_reader=Reader(folder),
+                planner=Planner(),
+                process_group=self._world.patient,
             )
 
     def discard(self) -> None:
@@ -125,17 +132,38 @@ class Checkpoints:
     def _fault(self, folder: Path) -> str | None:
         """Return why a checkpoint cannot be used; None if it can."""
         try:
+            if foreign := _foreign(folder):
+                return f"{', '.join(foreign)}: a link, or another user's"
             manifest = read_json(folder / MANIFEST)
             if manifest["key"] != self._key:
                 return "it belongs to another configuration, dataset or code"
-            damaged = [
+            files = manifest["files"]
+            damaged = files.keys() ^ ({file.name for file in folder.iterdir()} - {MANIFEST})
+            damaged |= {
                 name
-                for name, digest in manifest["files"].items()
-                if sha256(folder / name) != digest
-            ]
+                for name, digest in files.items()
+                if name not in damaged and sha256(folder / name) != digest
+            }
+            if damaged:
+                return f"damaged, missing or not in its manifest: {', '.join(sorted(damaged))}"
+            read_metadata(folder)
         except (MedscaleError, OSError, KeyError, TypeError, AttributeError) as error:
             return _first_line(error)
-        return f"damaged: {', '.join(damaged)}" if damaged else None
+        return None
+
+
+def _foreign(folder: Path) -> list[str]:
+    """Return the names of links, and of files that another user owns, in a checkpoint's folder.
+
+    The folder is included: who owns it can exchange its files after they were verified.
+    """
+    expected = [(folder.parent, stat.S_ISDIR), (folder, stat.S_ISDIR)]
+    expected += [(file, stat.S_ISREG) for file in folder.iterdir()]
+    return sorted(
+        path.name
+        for path, is_type in expected
+        if not is_type((status := path.lstat()).st_mode) or status.st_uid != os.geteuid()
+    )
 
 
 def _write(tensors: dict[str, Any], folder: Path, world: World) -> None:

@@ -26,6 +26,7 @@ SETTLE_S = 600.0  # time limit of reading, compilation and warm-up before the fi
 # reports come first then, and the message can name the rank that hung.
 PEERS_FIRST_S = 4.0
 NOT_FINITE, STOP, SAVE = range(3)
+LOSS_NOT_FINITE = "the loss is not finite"  # in messages, by which the launcher knows the cause
 
 
 class FailedElsewhere(MedscaleError):
@@ -158,10 +159,10 @@ class Guard:
 
     def _not_finite(self, pending: _Pending) -> MedscaleError:
         if not pending.not_finite_here:
-            return FailedElsewhere(f"the loss is not finite on another rank, {pending.position}")
+            return FailedElsewhere(f"{LOSS_NOT_FINITE} on another rank, {pending.position}")
         ids = torch.cat(pending.ids).tolist()
         return MedscaleError(
-            f"the loss is not finite, {pending.position}; the batch has the images with these ids "
+            f"{LOSS_NOT_FINITE}, {pending.position}; the batch has the images with these ids "
             f"in index.parquet: {ids}. Lower recipe.lr, set recipe.clip_norm, or look at the "
             "images; the last checkpoint is kept"
         )

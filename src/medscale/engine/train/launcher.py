@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import typer
 
-from medscale.base.errors import Stopped
+from medscale.base.errors import MedscaleError, Stopped
 from medscale.base.files import read_json
 from medscale.base.log import log, set_up
+from medscale.data.shards import Shards
 from medscale.engine.parallel.failures import STOPPED
 from medscale.engine.parallel.launch import Reserve, launch
 from medscale.engine.plan import RunPlan
+from medscale.engine.train.guard import LOSS_NOT_FINITE
 
 
-def command(worker: str, reserve: Reserve) -> Callable[[Path, Path, Path, Path, str], None]:
+def command(worker: str, reserve: Reserve) -> Callable[[Path, Path, Path, Path, str, int], None]:
     """Return the command line of a script that trains replicates.
 
     Args:
@@ -31,14 +34,30 @@ def command(worker: str, reserve: Reserve) -> Callable[[Path, Path, Path, Path, 
         rendezvous: str = typer.Option(
             None, help="host:port where the nodes of a run over several nodes meet"
         ),
+        node: int = typer.Option(None, help="number of this node of several, from 0"),
     ) -> None:
         set_up(log_file)
         plan = RunPlan.model_validate(read_json(spec))
         options = {"--spec": spec, "--shards": shards, "--out": out, "--log": log_file}
+        # Read once a run and node: seconds a gigabyte, before any GPU is held.
+        shard_set = Shards.open(shards)
+        shard_set.verify(out / "checkpoints" / f"verified-{socket.gethostname()}.json")
         try:
-            launch(plan, worker, options, reserve, rendezvous)
+            launch(plan, worker, options, reserve, rendezvous, node)
         except Stopped as stopped:
             log.warning("%s", stopped)
             raise SystemExit(STOPPED) from None
+        except MedscaleError as error:
+            if LOSS_NOT_FINITE in str(error):
+                _name_damage(shard_set, error)
+            raise
 
     return main
+
+
+def _name_damage(shards: Shards, error: MedscaleError) -> None:
+    """Raise an error that names damaged shards as the cause, if reading them again finds any."""
+    try:
+        shards.verify()
+    except MedscaleError as damage:
+        raise MedscaleError(f"{error}. The cause may be this: {damage}") from None

@@ -30,13 +30,7 @@ from medscale.engine.train.state import Tensors
 
 @dataclass
 class Trainer:
-    """All objects that the training of a replicate needs on one rank.
-
-    Attributes:
-        started: when this process began, or the last checkpoint (``time.monotonic``).
-        log_row: called on rank 0 with each row of the history; None: not called.
-        steps: yield the steps of an epoch from a given one on; profiling replaces it.
-    """
+    """All objects that the training of a replicate needs on one rank."""
 
     plan: RunPlan
     world: World
@@ -52,8 +46,10 @@ class Trainer:
     progress: Progress
     guard: Guard
     watchdog: Watchdog
-    started: float
+    started: float  # when this process began, or the last checkpoint (``time.monotonic``)
+    # called on rank 0 with each row of the history; None: not called
     log_row: Callable[[dict[str, Any]], None] | None = None
+    # yield the steps of an epoch from a given one on; profiling replaces it
     steps: Callable[[int, int], Iterator[Step]] = field(init=False)
 
     def __post_init__(self) -> None:

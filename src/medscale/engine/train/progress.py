@@ -11,34 +11,20 @@ from medscale.engine.parallel.model import FIXED
 
 
 class Progress(BaseModel):
-    """Position, decisions and records, the same on every rank.
+    """Position, decisions and records, the same on every rank."""
 
-    Attributes:
-        epoch: number of the current epoch, from 0.
-        step: number of the next step within the epoch.
-        sums: of the epoch so far, over all ranks: losses in units of 1/FIXED, correct images,
-            images.
-        spent: seconds of the epoch so far by kind.
-        history: a row for each finished epoch.
-        best_epoch: number of the epoch whose weights are kept, from 1; 0: none yet.
-        best_loss: its validation loss.
-        precision: state of the loss scaling.
-        wall_s: seconds of training until the last checkpoint.
-        restarts: how often training was continued from a checkpoint.
-        stopped: why training ended, "epochs" or "patience"; empty while it runs.
-    """
-
-    epoch: int = 0
-    step: int = 0
+    epoch: int = 0  # number of the current epoch, from 0
+    step: int = 0  # number of the next step within the epoch
+    # of the epoch so far, over all ranks: losses in units of 1/FIXED, correct images, images
     sums: list[int] = [0, 0, 0]
-    spent: dict[str, float] = {}
-    history: list[dict[str, Any]] = []
-    best_epoch: int = 0
-    best_loss: float | None = None
-    precision: dict[str, float] = {}
-    wall_s: float = 0.0
-    restarts: int = 0
-    stopped: str = ""
+    spent: dict[str, float] = {}  # seconds of the epoch so far by kind
+    history: list[dict[str, Any]] = []  # a row for each finished epoch
+    best_epoch: int = 0  # number of the epoch whose weights are kept, from 1; 0: none yet
+    best_loss: float | None = None  # its validation loss
+    precision: dict[str, float] = {}  # state of the loss scaling
+    wall_s: float = 0.0  # seconds of training until the last checkpoint
+    restarts: int = 0  # how often training was continued from a checkpoint
+    stopped: str = ""  # why training ended, "epochs" or "patience"; empty while it runs
 
     def steps_done(self, steps_per_epoch: int) -> int:
         """Return the number of optimizer steps since the beginning."""

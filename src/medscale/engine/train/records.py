@@ -24,13 +24,12 @@ def predictions(
 ) -> pd.DataFrame:
     """Return a table ``id, split, label, p_0 … p_{K-1}`` of a split, sorted by id.
 
+    Raises MedscaleError when an image is missing or occurs twice; this is a bug of the loader.
+
     Args:
         parts: ids (int64, n), labels (int64, n) and probabilities (float32, n,K) of batches.
         split: its name.
         images: number of images in the split.
-
-    Raises:
-        MedscaleError: when an image is missing or occurs twice; this is a bug of the loader.
     """
     ids, labels, probabilities = (np.concatenate(column) for column in zip(*parts, strict=True))
     check_ids(ids, split, images)

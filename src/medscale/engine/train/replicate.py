@@ -24,6 +24,7 @@ from medscale.engine.parallel.cut import Chain, Cut, measure
 from medscale.engine.parallel.precision import Precision
 from medscale.engine.parallel.world import World
 from medscale.engine.plan import RunPlan
+from medscale.engine.resolve import record
 from medscale.engine.train import records
 from medscale.engine.train.board import board
 from medscale.engine.train.checkpoint import Checkpoints
@@ -46,7 +47,8 @@ def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, wa
     """
     start, meter = monotonic(), Meter(world.device)
     # The provenance is taken first, as code and machine can change while training runs.
-    provenance = environment(plan, {"shards": shards.meta["digest"]}) if world.is_main else {}
+    inputs = {"shards": shards.meta["digest"]}
+    provenance = environment(plan, inputs) | {"resolved": record(plan)} if world.is_main else {}
     trainer = assemble(plan, shards, task, out, world, watch, start)
     resumed = restore(trainer)
     if world.is_main:

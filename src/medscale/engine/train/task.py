@@ -21,13 +21,10 @@ from medscale.engine.train.recipe import CrossEntropy
 
 
 class Task(Protocol):
-    """What is learned from a shard set by a plan.
+    """What is learned from a shard set by a plan."""
 
-    Attributes:
-        metadata: further inputs of all samples of the shard set, float32, shape N,F; None: images
-            are the only input.
-    """
-
+    # further inputs of all samples of the shard set, float32, shape N,F; None: images are the only
+    # input
     metadata: np.ndarray | None
 
     def network(self) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The process of one rank, started by torchrun: join the others, train, and report a failure."""
+"""The process of one rank: join the others, train, and report a failure."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import typer
 from filelock import FileLock, Timeout
 
@@ -24,6 +25,7 @@ from medscale.engine.parallel.join import join
 from medscale.engine.parallel.orphan import die_with_parent
 from medscale.engine.parallel.world import World
 from medscale.engine.plan import RunPlan
+from medscale.engine.resolve import resolve
 from medscale.engine.train.guard import FailedElsewhere, Watch
 from medscale.engine.train.replicate import train
 from medscale.engine.train.task import Classification, Task
@@ -83,21 +85,27 @@ def run_rank(
         plan = RunPlan.model_validate(read_json(spec))
         with locked(out, alone=rank == 0), join(plan) as world:
             shard_set = Shards.open(shards)
+            plan = _resolved(plan, shard_set)
             work(plan, shard_set, make_task(plan, shard_set), out, world, watch)
     except BaseException as error:
         sys.exit(_report(error, rank))
+
+
+def _resolved(plan: RunPlan, shards: Shards) -> RunPlan:
+    """Return the plan with the settings that depend on the training images."""
+    labels = shards.labels[shards.positions("train")]
+    return resolve(plan, np.bincount(labels, minlength=len(shards.classes)))
 
 
 @contextmanager
 def locked(out: Path, *, alone: bool) -> Iterator[None]:
     """Hold a lock on the run folder; the system releases it if the process is killed.
 
+    Raises MedscaleError when another process holds it, naming that process.
+
     Args:
         out: the run folder.
         alone: whether this rank takes the lock; only rank 0 does.
-
-    Raises:
-        MedscaleError: when another process holds it, naming that process.
     """
     if not alone:
         yield

@@ -19,8 +19,6 @@ steps took over 50 % longer than those without the profiler, the sentence calls 
 uncertain, since they contain the cost of tracing or of a disturbance.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 DATA, COMMUNICATION, OPTIMIZER, IDLE, IMBALANCE, ATTAINED = 0.20, 0.20, 0.25, 0.30, 0.20, 0.30
@@ -29,34 +27,26 @@ DISTURBED = 0.5
 
 @dataclass(frozen=True)
 class Numbers:
-    """The input of the rules.
+    """The input of the rules."""
 
-    Attributes:
-        data, communication, optimizer, idle: shares of the window's time, mean over ranks.
-        imbalance: computing time of the busiest rank divided by that of the least busy, minus 1.
-        slowdown: additional time of a step under the profiler, as a share of one without it.
-        flops, bytes: of a step, over all ranks.
-        seconds: of a step without the profiler.
-        ceiling_flops, ceiling_bytes: measured rates per second, over all ranks.
-        largest: the kind of computing that takes most time.
-        largest_share: its share of the window's time.
-        cuda: whether the run trains on GPUs.
-    """
-
+    # data, communication, optimizer, idle: shares of the window's time, mean over ranks
     data: float
     communication: float
     optimizer: float
     idle: float
+    # computing time of the busiest rank divided by that of the least busy, minus 1
     imbalance: float
-    slowdown: float
+    slowdown: float  # additional time of a step under the profiler, as a share of one without it
+    # flops, bytes: of a step, over all ranks
     flops: float
     bytes: float
-    seconds: float
+    seconds: float  # of a step without the profiler
+    # ceiling_flops, ceiling_bytes: measured rates per second, over all ranks
     ceiling_flops: float
     ceiling_bytes: float
-    largest: str
-    largest_share: float
-    cuda: bool
+    largest: str  # the kind of computing that takes most time
+    largest_share: float  # its share of the window's time
+    cuda: bool  # whether the run trains on GPUs
 
     @property
     def intensity(self) -> float:

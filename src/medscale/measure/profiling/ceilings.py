@@ -4,8 +4,6 @@ Both are ceilings of the roofline model (Williams, Waterman and Patterson, CACM 
 triad ``a = b + s c`` and its count of three arrays are those of STREAM (McCalpin 1995).
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 
@@ -26,9 +24,7 @@ SECONDS = 0.3  # of repetitions; the fastest counts
 def measure(device: torch.device, name: str) -> dict[str, float]:
     """Measure ``flops`` (FLOP/s) and ``bytes`` (bytes/s) with the threads of this process.
 
-    Args:
-        device: the device.
-        name: number format of the product, of ``FORMATS``.
+    ``name``: number format of the product, of ``FORMATS``.
     """
     allowed = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = name == "tf32"

@@ -1,7 +1,5 @@
 """The kind of work of operators and GPU kernels: the first rule that matches the name decides."""
 
-from __future__ import annotations
-
 import re
 from functools import cache
 
@@ -57,7 +55,8 @@ RULES: tuple[tuple[str, str, str], ...] = (
     (
         "pooling and reduction",
         r"pool|^(sum|mean|var|std|amax|amin|max|min|argmax|argmin|norm|linalg_vector_norm|all|any|"
-        r"count_nonzero|topk|sort|cumsum|logsumexp|bincount)(_|$|\.)|^(Sum|Mean|Max|Min)\w*Backward",
+        r"count_nonzero|topk|sort|cumsum|logsumexp|bincount)(_|$|\.)"
+        r"|^(Sum|Mean|Max|Min)\w*Backward",
         r"pool|reduce_kernel|softmax_warp|cub::|radix",
     ),
     (

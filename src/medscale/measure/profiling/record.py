@@ -1,7 +1,5 @@
 """Profiles one run on all its ranks and writes the profiled folder."""
 
-from __future__ import annotations
-
 import gzip
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -36,19 +34,12 @@ WAITS = ("communication", "data", "idle")  # kinds in which a rank does not comp
 
 @dataclass
 class Rank:
-    """The results of one rank.
+    """The results of one rank."""
 
-    Attributes:
-        measured: times, work and trace.
-        line: the analysis of the trace.
-        ceiling: measured ``flops`` and ``bytes`` per second.
-        threads: CPU threads of the process.
-    """
-
-    measured: Measurements
-    line: Timeline
-    ceiling: dict[str, float]
-    threads: int
+    measured: Measurements  # times, work and trace
+    line: Timeline  # the analysis of the trace
+    ceiling: dict[str, float]  # measured ``flops`` and ``bytes`` per second
+    threads: int  # CPU threads of the process
 
 
 def profile_run(
@@ -62,9 +53,8 @@ def profile_run(
 ) -> None:
     """Train a run for the profiled steps only, and write its profiled folder without weights.
 
-    Raises:
-        MedscaleError: when the loss is not finite, memory runs out, or the plan does not fit the
-            shards.
+    Raises MedscaleError when the loss is not finite, memory runs out, or the plan does not fit the
+    shards.
     """
     trainer = assemble(_unsaved(plan), shards, task, out, world, watch, monotonic())
     window = Window(trainer.training, settings, world.device)
@@ -124,16 +114,12 @@ def write(
 ) -> None:
     """Write the tables of all ranks, and profile.json with the bottleneck.
 
+    Raises MedscaleError when no FLOPs were counted, so that there is no roofline.
+
     Args:
-        out: the profiled folder.
-        plan: the run.
-        settings: settings of the profile.
         form: number format of convolutions and products, of ``ceilings.FORMATS``.
         ranks: results in the order of the ranks.
         inputs: digests of the inputs, by name.
-
-    Raises:
-        MedscaleError: when no FLOPs were counted, so that there is no roofline.
     """
     each = [_record(rank) for rank in ranks]
     numbers = _numbers(plan, [rank.line for rank in ranks], each)

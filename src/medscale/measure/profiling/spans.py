@@ -1,7 +1,5 @@
 """Arithmetic of intervals on a time line: unions, overlaps and nesting."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

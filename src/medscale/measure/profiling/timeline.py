@@ -14,8 +14,6 @@ All events within the annotated range that gets a batch are of kind data, and al
 optimizer are of kind optimizer.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,42 +36,25 @@ POINTS = 1000  # of the curve of allocated memory
 
 @dataclass
 class Timeline:
-    """The result of the analysis of a rank's trace.
+    """The result of the analysis of a rank's trace."""
 
-    Attributes:
-        steps: number of steps in the window.
-        window_s: length of the window.
-        kinds: seconds by kind over the window; they sum to ``window_s``.
-        communication_s: seconds in which an exchange runs, hidden or not.
-        operators: ``name, kind, calls, seconds``: on a CPU the operator's time without that of
-            operators within it; on a GPU the time of the kernels that it launched.
-        kernels: ``name, kind, calls, seconds`` of each GPU kernel; empty for a CPU.
-        memory: ``seconds`` since the start of the window and ``bytes`` allocated by PyTorch (on a
-            CPU since tracing began, so without the weights), thinned out by ``_memory_curve``.
-        allocations: number of allocations in the window.
-        allocated_bytes: sum of their sizes.
-    """
-
-    steps: int
-    window_s: float
-    kinds: dict[str, float]
-    communication_s: float
+    steps: int  # number of steps in the window
+    window_s: float  # length of the window
+    kinds: dict[str, float]  # seconds by kind over the window; they sum to ``window_s``
+    communication_s: float  # seconds in which an exchange runs, hidden or not
+    # ``name, kind, calls, seconds``: on a CPU the operator's time without that of operators within
+    # it; on a GPU the time of the kernels that it launched
     operators: pd.DataFrame
-    kernels: pd.DataFrame
+    kernels: pd.DataFrame  # ``name, kind, calls, seconds`` of each GPU kernel; empty for a CPU
+    # ``seconds`` since the start of the window and ``bytes`` allocated by PyTorch (on a CPU since
+    # tracing began, so without the weights), thinned out by ``_memory_curve``
     memory: pd.DataFrame
-    allocations: int
-    allocated_bytes: float
+    allocations: int  # number of allocations in the window
+    allocated_bytes: float  # sum of their sizes
 
 
 def analyse(events: pd.DataFrame) -> Timeline:
-    """Divide the time of a trace.
-
-    Args:
-        events: from ``trace.events``.
-
-    Raises:
-        MedscaleError: when the trace has no profiled step.
-    """
+    """Divide the time of a trace; MedscaleError when the trace has no profiled step."""
     marks = events[events["name"].str.startswith(STEP) & (events["category"] == "range")]
     if marks.empty:
         raise MedscaleError(

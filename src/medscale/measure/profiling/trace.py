@@ -1,7 +1,5 @@
 """Reads a trace of torch.profiler (Chrome's JSON format) into one flat table of events."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

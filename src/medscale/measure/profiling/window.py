@@ -1,7 +1,5 @@
 """The steps of a profiled run: warm-up, steps timed without the profiler, traced steps."""
 
-from __future__ import annotations
-
 import tempfile
 import time
 from collections.abc import Iterator
@@ -29,23 +27,16 @@ class WindowEnd(Exception):
 
 @dataclass
 class Measurements:
-    """The measurements of one rank.
+    """The measurements of one rank."""
 
-    Attributes:
-        seconds: of each step without the profiler; on a GPU their mean, since steps overlap.
-        data_s: seconds for which the host waits for the batch of each of these steps.
-        images: number of images of these steps together, over all replicas.
-        profiled_s: seconds of a step under the profiler.
-        work: FLOPs and bytes of a step.
-        trace: the trace as JSON.
-    """
-
+    # of each step without the profiler; on a GPU their mean, since steps overlap
     seconds: list[float] = field(default_factory=list)
+    # seconds for which the host waits for the batch of each of these steps
     data_s: list[float] = field(default_factory=list)
-    images: int = 0
-    profiled_s: float = 0.0
-    work: Work = field(default_factory=Work)
-    trace: str = ""
+    images: int = 0  # number of images of these steps together, over all replicas
+    profiled_s: float = 0.0  # seconds of a step under the profiler
+    work: Work = field(default_factory=Work)  # FLOPs and bytes of a step
+    trace: str = ""  # the trace as JSON
 
 
 class Window:
@@ -56,7 +47,6 @@ class Window:
     Args:
         loader: this rank's share of the training images.
         settings: numbers of steps, and settings of the profiler.
-        device: the device of this rank.
     """
 
     def __init__(self, loader: Loader, settings: Profile, device: torch.device) -> None:

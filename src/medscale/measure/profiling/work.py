@@ -1,7 +1,5 @@
 """Work of a training step: FLOPs, bytes of operands and results, bytes of collectives."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,17 +22,13 @@ FREE |= {"new_empty", "new_empty_strided"}
 
 @dataclass
 class Work:
-    """The work of one rank in one step.
+    """The work of one rank in one step."""
 
-    Attributes:
-        flops: by kind; only of matrix multiplications and convolutions, a multiply-add counts two.
-        bytes: by kind; each operator reads each operand and writes each result once.
-        communicated: bytes passed to collectives.
-    """
-
+    # by kind; only of matrix multiplications and convolutions, a multiply-add counts two
     flops: dict[str, float] = field(default_factory=dict)
+    # by kind; each operator reads each operand and writes each result once
     bytes: dict[str, float] = field(default_factory=dict)
-    communicated: float = 0.0
+    communicated: float = 0.0  # bytes passed to collectives
 
 
 class Traffic(TorchDispatchMode):

@@ -1,6 +1,4 @@
-"""The process that torchrun starts for each device to profile a run."""
-
-from __future__ import annotations
+"""The process that the launcher starts for each device to profile a run."""
 
 from functools import partial
 from pathlib import Path

@@ -15,8 +15,6 @@ The rules:
    does not hold as stated where rule 5 applies.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -12,8 +12,6 @@ The throughput of one device is a fitted parameter as well, so that the measurem
 has no more weight than the others.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -22,9 +20,9 @@ import numpy as np
 from scipy import optimize, stats
 
 from medscale.base.errors import MedscaleError
+from medscale.measure.scaling.speedup import LEVEL
 
 Name = Literal["amdahl", "gustafson", "usl"]
-LEVEL = 0.95
 # Different numbers of devices that a law needs: one more than its parameters, among which is the
 # throughput of one device.
 FEWEST: dict[Name, int] = {"amdahl": 3, "gustafson": 3, "usl": 4}
@@ -43,27 +41,17 @@ class Value:
 
 @dataclass(frozen=True)
 class Fit:
-    """A law fitted to one series.
+    """A law fitted to one series."""
 
-    Attributes:
-        law: name of the law.
-        serial: s (or a), the serial part.
-        crosstalk: k; 0 for the other laws than Universal Scalability.
-        single: fitted throughput of one device, in the unit of the series.
-        best: number of devices with the highest throughput; infinite if more are always faster.
-        half: number of devices at which efficiency falls to one half.
-        error: root mean square of the relative deviations.
-        aicc: Akaike's criterion for small samples (Hurvich & Tsai 1989), by which laws of one
-            series are compared; infinite for too few points.
-    """
-
-    law: Name
-    serial: Value
-    crosstalk: Value
-    single: float
-    best: Value
-    half: Value
-    error: float
+    law: Name  # name of the law
+    serial: Value  # s (or a), the serial part
+    crosstalk: Value  # k; 0 for the other laws than Universal Scalability
+    single: float  # fitted throughput of one device, in the unit of the series
+    best: Value  # number of devices with the highest throughput; infinite if more are always faster
+    half: Value  # number of devices at which efficiency falls to one half
+    error: float  # root mean square of the relative deviations
+    # Akaike's criterion for small samples (Hurvich & Tsai 1989), by which laws of one series are
+    # compared; infinite for too few points
     aicc: float
 
     def capacity(self, devices: np.ndarray) -> np.ndarray:
@@ -87,15 +75,12 @@ def fit(law: Name, devices: Sequence[float], throughput: Sequence[float]) -> Fit
     Intervals are those of the profile likelihood (Bates & Watts 1988, ch. 6): they contain the
     values of all parameter pairs whose sum of squares is at most 1 + F(0.95; 1, N - p) / (N - p)
     times the smallest one. Parameters are searched on a logarithmic grid from 1e-6 to 1, and at 0.
+    Raises MedscaleError for fewer different numbers of devices than the law needs, or values that
+    are not above 0.
 
     Args:
-        law: name of the law.
         devices: number of devices of each measurement (a replicate), shape N.
         throughput: measured, in any unit, shape N.
-
-    Raises:
-        MedscaleError: for fewer different numbers of devices than the law needs, or values that
-            are not above 0.
     """
     n, logs = np.asarray(devices, float), np.log(_positive(throughput))
     if len(np.unique(_positive(devices))) < FEWEST[law]:

@@ -1,6 +1,7 @@
-"""Speedup, efficiency and throughput of a study's benchmarks, from their repetitions."""
+"""Speedup, efficiency and throughput of a study's benchmarks, from their repetitions.
 
-from __future__ import annotations
+Each function takes the rows that the benchmark's module in ``medscale.measure`` returns.
+"""
 
 from typing import Any
 
@@ -19,9 +20,6 @@ def by_workers(rows: pd.DataFrame) -> pd.DataFrame:
 
     Speedup is the mean seconds on one worker divided by those on several; efficiency is speedup
     divided by workers. Neither contains the start of the workers.
-
-    Args:
-        rows: repetitions, columns of ``medscale.measure.enhance``.
 
     Returns:
         A row for each split and number of workers, and for ``ALL`` splits together: ``split,
@@ -60,7 +58,6 @@ def by_way(rows: pd.DataFrame, alone: str) -> pd.DataFrame:
     """Compute the throughput of each way of loading by number of processes.
 
     Args:
-        rows: repetitions, columns of ``medscale.measure.loading``.
         alone: the way on one process that the others are compared with.
 
     Returns:
@@ -100,9 +97,6 @@ def by_way(rows: pd.DataFrame, alone: str) -> pd.DataFrame:
 def by_format(rows: pd.DataFrame) -> pd.DataFrame:
     """Compute size, throughput and accuracy of each export, and its gain over eager PyTorch.
 
-    Args:
-        rows: repetitions, columns of ``medscale.measure.exporting``.
-
     Returns:
         A row for each run, format and device: ``images, bytes, accuracy, difference, low, high,
         largest, changed, repeats, images_per_second`` with ``_low, _high`` (range), and ``gain``
@@ -129,9 +123,6 @@ def by_format(rows: pd.DataFrame) -> pd.DataFrame:
 
 def by_inference(rows: pd.DataFrame) -> pd.DataFrame:
     """Compute latency and throughput of each way of inference, and its gain over eager PyTorch.
-
-    Args:
-        rows: repetitions, columns of ``medscale.measure.inference``.
 
     Returns:
         A row for each run, way, device, threads, kind and batch: ``images, repeats,

@@ -1,7 +1,5 @@
 """Series of runs that differ only in their number of devices, with the run on one device."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,25 +16,15 @@ Held = Literal["global", "per_device", "other", ""]
 
 @dataclass(frozen=True)
 class Point:
-    """The measured times of one run.
+    """The measured times of one run."""
 
-    Attributes:
-        run: name of the run.
-        seconds: of an epoch, of each replicate.
-        images: of an epoch; 1 if unknown.
-        global_batch: images of a step; None if unknown.
-        work: key that must be equal for times to be compared.
-        stand_in: whether CPU processes stood in for GPUs.
-        held: the batch that a publication held constant, if ``global_batch`` is unknown.
-    """
-
-    run: str
-    seconds: tuple[float, ...]
-    images: float = 1.0
-    global_batch: int | None = None
-    work: str = ""
-    stand_in: bool = False
-    held: Held = ""
+    run: str  # name of the run
+    seconds: tuple[float, ...]  # of an epoch, of each replicate
+    images: float = 1.0  # of an epoch; 1 if unknown
+    global_batch: int | None = None  # images of a step; None if unknown
+    work: str = ""  # key that must be equal for times to be compared
+    stand_in: bool = False  # whether CPU processes stood in for GPUs
+    held: Held = ""  # the batch that a publication held constant, if ``global_batch`` is unknown
 
     @property
     def spec(self) -> RunSpec:
@@ -46,15 +34,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """Runs with one strategy, precision, batch and network on rising numbers of devices.
+    """Runs with one strategy, precision, batch and network on rising numbers of devices."""
 
-    Attributes:
-        points: by number of devices; the first is on one device.
-        held: the constant batch: the global one (strong scaling), that of a device (weak scaling),
-            another, or unknown ("").
-    """
-
-    points: tuple[Point, ...]
+    points: tuple[Point, ...]  # by number of devices; the first is on one device
+    # the constant batch: the global one (strong scaling), that of a device (weak scaling), another,
+    # or unknown ("")
     held: Held
 
     @property

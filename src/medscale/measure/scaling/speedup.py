@@ -1,7 +1,5 @@
 """Speedup and parallel efficiency of runs against the serial run on the same kind of device."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +11,7 @@ from scipy import stats
 from medscale.base.errors import MedscaleError
 from medscale.engine.run import RunSpec
 
-LEVEL = 0.95
+LEVEL = 0.95  # of all intervals of this package
 ENDS = ("", "_low", "_high", "_ci_low", "_ci_high")
 
 
@@ -24,9 +22,7 @@ def speedups(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:
     median epoch without the first); efficiency is speedup divided by devices (Amdahl 1967; Grama et
     al. 2003, ch. 5). The baseline is the serial run on the same kind of device in full precision
     with the same network and images. Runs that stand in for GPUs are compared only with such runs.
-
-    Args:
-        summaries: contents of the summary.json of all runs of the study.
+    Raises MedscaleError when the summaries are of several studies or a run occurs twice.
 
     Returns:
         A row for each run: ``run, strategy, device, devices, amp, stand_in, hardware, threads,
@@ -36,9 +32,6 @@ def speedups(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:
         Welch's t on log seconds; NaN with fewer than two replicates), ``amp_gain`` (seconds of the
         same run without AMP, if it exists, divided by this run's) and ``note``. Without a baseline
         speedup is NaN, and the note gives the reason.
-
-    Raises:
-        MedscaleError: when the summaries are of several studies or a run occurs twice.
     """
     by_name = _by_name(summaries)
     rows = [_row(summary, by_name) for summary in by_name.values()]
@@ -50,13 +43,12 @@ def baseline_of(spec: RunSpec) -> str:
     return RunSpec(strategy="serial", devices=1, device=spec.device, model=spec.model).name
 
 
-def ratio(above: Sequence[float], below: Sequence[float], level: float = LEVEL) -> dict[str, float]:
+def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
     """Return the ratio of two means of independent times, with two spreads.
 
     Args:
         above: times, shape N.
         below: times, shape M.
-        level: of the interval.
 
     Returns:
         By the suffixes ``ENDS``: the ratio, its range over all pairs, and Welch's interval (1947)
@@ -74,7 +66,7 @@ def ratio(above: Sequence[float], below: Sequence[float], level: float = LEVEL) 
         if total > 0
         else len(a) + len(b) - 2
     )
-    half = stats.t.ppf((1 + level) / 2, freedom) * math.sqrt(total)
+    half = stats.t.ppf((1 + LEVEL) / 2, freedom) * math.sqrt(total)
     ends = [math.exp(center - half), math.exp(center + half)]
     return dict(zip(ENDS, [*center_and_range, *ends], strict=True))
 

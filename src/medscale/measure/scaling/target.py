@@ -1,7 +1,5 @@
 """Cost of reaching a given accuracy: time, device-hours, energy and money of each run."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,9 +20,7 @@ def level(histories: Sequence[pd.DataFrame], share: float) -> float:
 def seconds_to(history: pd.DataFrame, target: float) -> float:
     """Return the seconds until the end of the first epoch that reaches the target; else NaN.
 
-    Args:
-        history: of a replicate, with columns ``val_accuracy, seconds, validation_s, checkpoint_s``.
-        target: validation accuracy, 0 to 1.
+    ``history``: of a replicate, with columns ``val_accuracy, seconds, validation_s, checkpoint_s``.
     """
     reached = np.flatnonzero(history["val_accuracy"].to_numpy() >= target)
     if not len(reached):
@@ -41,9 +37,6 @@ def costs(
     """Compute the cost of each run until the target accuracy, and as a whole.
 
     Args:
-        summaries: contents of summary.json.
-        histories: history.csv of the replicates, by run.
-        target: validation accuracy, 0 to 1.
         prices: price of a device-hour by backend (cpu, cuda).
 
     Returns:

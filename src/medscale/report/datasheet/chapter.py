@@ -1,9 +1,5 @@
 """Declaration of the chapter datasheet: origin, content and preparation of a study's images."""
 
-from __future__ import annotations
-
-from typing import Any
-
 from medscale.config.configuration import Config
 from medscale.data.kind import kind_file
 from medscale.report import sources
@@ -21,19 +17,14 @@ def inputs(config: Config, study: str) -> Inputs:
     }
 
 
-def settings(config: Config, study: str) -> dict[str, Any]:
-    """Return the study's section."""
-    return {"section": config.study(study).model_dump(mode="json")}
-
-
 CHAPTER = Chapter(
     "datasheet",
     inputs,
-    settings,
+    sources.section,
     tables={"datasheet": TABLE},
     documents={
         PATH: "Datasheet of the images of *{study}* after Gebru et al. (2021): origin, licence, "
-        "make-up, what was left out, and how they are divided.",
+        "make-up, what was left out, and how they are divided."
     },
     variants=True,  # which divide the same images otherwise
 )

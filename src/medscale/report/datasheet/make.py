@@ -1,7 +1,6 @@
 """The chapter datasheet: origin, content and preparation of a study's images."""
 
-from __future__ import annotations
-
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -18,26 +17,16 @@ from medscale.report.datasheet.chapter import PATH
 from medscale.report.latex import escape
 from medscale.report.marks import SYNTHETIC
 from medscale.report.names import GROUPS, SPLITS, SPLITS_IN_WORDS
+from medscale.report.sources import PERSONAL
 from medscale.report.tables import Column, table
 from medscale.report.writer import Pages
 
 UNKNOWN = "not known to this study"
 FREQUENT = 6  # values of a column of text that the datasheet lists
-NO_METADATA = {  # columns of the index that tell nothing of a patient
-    "id",
-    "path",
-    "label",
-    "split",
-    "split_published",
-    "group",
-    "width",
-    "height",
-    "sha256",
-    "source",
-    "alike",
-    "patient",
-    "boxes",
-}
+# Columns of the index that tell nothing of a patient.
+NO_METADATA = {"id", "path", "label", "split", "split_published", "group", "width", "height"}
+NO_METADATA |= {"sha256", "source", "alike", "boxes", "patient"}
+FOLDERS = "folders"  # a split that a person's own images come with
 DIVIDED = {
     "grouped": "whole patients or groups of near-duplicates are drawn, so that none is on both "
     "sides",
@@ -45,119 +34,15 @@ DIVIDED = {
     "both sides; the patients are not known, so that images of one can be on both sides",
     "random": "images are drawn, without regard to patients",
     "published": "the published one",
+    FOLDERS: "that of the folders or of index.csv",
 }
 UNKNOWN_GROUPED = ("grouped", NOT_KNOWN)  # mode of the split, state of the patients
-TEMPLATE = """\
-# Datasheet: images of the study {{ study }}
-
-{% if synthetic %}> **All images are synthetic**, drawn by a program in the layout of the \
-dataset named below. \
-What is counted here are
-> those drawings; what is said of origin, people and licence is about the real dataset.
-
-{% endif %}
-Questions after Gebru et al. (2021), *Datasheets for datasets*. What nobody told this study is \
-marked as {{ unknown }}.
-
-## Motivation
-
-- Dataset: {{ d.name }}
-- For what it was made: {{ d.purpose }}
-- By whom: {{ d.creators }}
-- Here it serves the study "{{ title }}".
-
-## Composition
-
-- Instances: {{ d.instances }}
-- Labels: {{ d.labels }}
-- Files: {{ a.found }} found, {{ a.used }} used, of {{ a.groups }} {{ groups }}, {{ \
-a.excluded }} left out.
-- Patients: {{ patients }}
-
-| class | {{ splits.values() | join(" | ") }} | all |
-|---|{{ "---|" * (splits | length) }}---|
-{% for name, row in a.counts.items() %}| {{ name }} \
-| {% for split in splits %}{{ row[split] }} | {% endfor %}{{ row.values() | sum }} |
-{% endfor %}
-
-- Sizes of the images as found: {{ sizes }}
-{% for name, text in metadata.items() %}- {{ name }}: {{ text }}
-{% else %}- No age, sex or other fact of a patient is in the index.
-{% endfor %}
-- Images by source set and class: {% for name, row in a.counts_by_source.items() %}{{ name }} \
-({% for label, count in row.items() %}{{ label }} {{ count }}{{ ", " if not loop.last }}{% \
-endfor %})\
-{{ "; " if not loop.last }}{% endfor %}
-
-{% if problems or a.notes %}
-
-Known problems of the dataset, and what the audit of these files noted:
-
-{% for problem in problems %}- {{ problem }}.
-{% endfor %}
-{% for note in a.notes %}- {{ note }}
-{% endfor %}
-{% endif %}
-
-## Collection
-
-- Origin: {{ d.origin }}
-- Consent of the people shown, and review by an ethics board: {{ d.people }}
-{% if fetch %}- Obtained by: `{{ fetch }}`
-{% endif %}
-
-## Cleaning and preprocessing
-
-{% if a.by_reason %}Left out, each file with its reason in `audit.csv`:
-
-| reason | files |
-|---|---|
-{% for reason, count in a.by_reason.items() %}| {{ reason }} | {{ count }} |
-{% endfor %}
-
-{% else %}No file was left out.
-
-{% endif %}
-Split: {{ divided }}{% if split.balance %}; each class is cut to the size of the smallest{% \
-endif %}\
-{% if split.mode != "published" %} ({{ shares }}; seed {{ split.seed }}){% endif %}. Images \
-become \
-{{ preprocess.size }}x{{ preprocess.size }} pixels ({{ steps | join(", ") }}); the raw files \
-stay as they are.
-
-## Uses
-
-Research on parallel training, in this study. The images do not represent a population: shares \
-of classes, ages and
-sources are those of what was published. They do not suffice to validate a medical device.
-
-## Distribution
-
-- Licence: {{ d.licence }}
-- Citation: {{ d.citation }}
-- This project passes on no images, only the way to obtain and prepare them.
-
-## Maintenance
-
-The dataset is its publishers'; this study keeps no copy. What these images are is fixed by \
-SHA-256: each file's stands
-in `index.parquet`, whose own is `{{ digest }}`.
-"""
+# A backslash at the end of a line joins it with the next one.
+TEMPLATE = Path(__file__).with_suffix(".md.j2").read_text(encoding="utf-8").replace("\\\n", "")
 
 
 def make(study: str, *, index: str, counts: str, kind: str, section: dict[str, Any]) -> Pages:
-    """Return the chapter's pages.
-
-    Args:
-        study: the study's name.
-        index: index.parquet.
-        counts: audit.json.
-        kind: the module of the dataset kind, an input so that its edit makes the chapter again.
-        section: the study's section of the configuration.
-
-    Raises:
-        MedscaleError: when an input is missing or damaged.
-    """
+    """Return the chapter's pages."""
     settings = Study.model_validate(section)
     content = _content(study, settings, description(settings), counts, index)
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -180,8 +65,11 @@ def _content(
 ) -> dict[str, Any]:
     """Return the variables of the template."""
     index, split, audit = read_index(index_path), settings.split, read_json(counts)
+    personal = settings.source.kind == PERSONAL
     state = audit["patients"]["state"]
-    mode = "grouped, patients not known" if (split.mode, state) == UNKNOWN_GROUPED else split.mode
+    mode = FOLDERS if personal and split.mode == "published" else split.mode
+    if (mode, state) == UNKNOWN_GROUPED:
+        mode = "grouped, patients not known"
     download = load_kind(settings.source.kind).download
     shares = [f"{100 * getattr(split, name):g} % {SPLITS_IN_WORDS[name]}" for name in SPLITS]
     described = dataset.model_dump()
@@ -195,6 +83,7 @@ def _content(
         "study": study,
         "title": settings.title,
         "synthetic": settings.source.synthetic,
+        "personal": personal,
         "unknown": f'"{UNKNOWN}"',
         "d": {key: UNKNOWN if value is None else value for key, value in described.items()},
         "problems": dataset.known_problems or [],

@@ -1,7 +1,5 @@
 """Declaration of the chapter detection: the runs of a study that predict boxes."""
 
-from __future__ import annotations
-
 from medscale.config.configuration import Config
 from medscale.report import sources
 from medscale.report.chapter import TABLE, Chapter, Inputs
@@ -25,7 +23,7 @@ CHAPTER = Chapter(
     inputs,
     figures={
         "detection": "True and predicted boxes on test images of *{study}*, and the scores of the "
-        "runs that localize.",
+        "runs that localize."
     },
     tables={"detection": TABLE},
     present=present,

@@ -1,7 +1,5 @@
 """The chapter detection: boxes and scores of the runs that localize."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,18 +9,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json
+from medscale.base.files import read_json, read_table
 from medscale.data.shards import Shards
 from medscale.evaluate.boxes import NAMES
-from medscale.measure.scaling import speedups
+from medscale.measure.scaling.speedup import speedups
 from medscale.report import style
 from medscale.report.latex import number, significant
 from medscale.report.names import GREY, label, look
 from medscale.report.result import boxes
 from medscale.report.result.detection import images
 from medscale.report.result.reading import records
-from medscale.report.tables import by_run, interval, left, right, table
+from medscale.report.tables import by_run, left, right, scored, table
 from medscale.report.writer import Pages
 
 SCORES = (
@@ -31,16 +28,8 @@ SCORES = (
     ("precision", "precision"),
     ("recall", "recall"),
 )
-TIMES = (
-    "seconds",
-    "seconds_low",
-    "seconds_high",
-    "speedup",
-    "speedup_low",
-    "speedup_high",
-    "baseline",
-    "note",
-)
+TIMES = [f"{time}{end}" for time in ("seconds", "speedup") for end in ("", "_low", "_high")]
+TIMES += ["baseline", "note"]
 
 
 class Detected(NamedTuple):
@@ -51,16 +40,7 @@ class Detected(NamedTuple):
 
 
 def make(study: str, *, results: Sequence[str], shards: str) -> Pages:
-    """Return the chapter's pages.
-
-    Args:
-        study: the study's name.
-        results: result folders of the detection runs.
-        shards: meta.json of the shards for detection.
-
-    Raises:
-        MedscaleError: when a result folder is missing a file.
-    """
+    """Return the chapter's pages; MedscaleError when a result folder is missing a file."""
     runs = [_read(Path(folder)) for folder in results]
     drawn = images(Shards.open(Path(shards).parent), pd.concat([run.boxes for run in runs]))
     scores = _scores([run.summary for run in runs])
@@ -72,13 +52,8 @@ def make(study: str, *, results: Sequence[str], shards: str) -> Pages:
 
 
 def _read(folder: Path) -> Detected:
-    summary = read_json(folder / "summary.json")
-    try:
-        table = pd.read_csv(folder / "boxes.csv", dtype={"kind": str}).fillna({"kind": ""})
-    except (OSError, ValueError) as error:
-        raise MedscaleError(
-            f"{folder / 'boxes.csv'} cannot be read ({error}); delete {folder} and run again"
-        ) from None
+    summary, remedy = read_json(folder / "summary.json"), f"delete {folder} and run again"
+    table = read_table(folder / "boxes.csv", remedy, dtype={"kind": str}).fillna({"kind": ""})
     return Detected(summary, table)
 
 
@@ -132,12 +107,8 @@ def _scores(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:
 def _table(scores: pd.DataFrame) -> str:
     columns = [
         left("run", by_run()),
-        *[right(heading, _cell(f"{metric}_")) for metric, heading in SCORES],
+        *[scored(heading, metric, 3) for metric, heading in SCORES],
         right(r"s an\\epoch", lambda row: significant(row["seconds"])),
         right("speedup", lambda row: number(row["speedup"], 2)),
     ]
     return table(records(scores), columns)
-
-
-def _cell(prefix: str) -> Any:
-    return lambda row: interval(row, 3, prefix=prefix)

@@ -6,6 +6,6 @@ CHAPTER = chapter(
     "enhance",
     figures={
         "enhance": "Time, speedup and efficiency of preprocessing the images of *{study}* "
-        "against the number of Dask workers, by split.",
+        "against the number of Dask workers, by split."
     },
 )

@@ -1,7 +1,5 @@
 """The chapter enhance: preprocessing images with several Dask workers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -9,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
-from medscale.measure.scaling import by_workers
+from medscale.measure.scaling.measured import by_workers
 from medscale.report import measured as benchmark
 from medscale.report import style
 from medscale.report.latex import number, significant

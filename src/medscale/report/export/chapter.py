@@ -6,6 +6,6 @@ CHAPTER = chapter(
     "export",
     figures={
         "export": "Exported networks of *{study}*: size, images a second, and the paired "
-        "difference in accuracy from PyTorch.",
+        "difference in accuracy from PyTorch."
     },
 )

@@ -1,20 +1,19 @@
 """The chapter export: exported networks compared with PyTorch."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from medscale.measure.scaling import by_format
+from medscale.measure.scaling.measured import by_format
 from medscale.report import measured as benchmark
 from medscale.report import style
 from medscale.report.latex import escape, number, significant, span
-from medscale.report.names import GREY, WAYS, label
+from medscale.report.names import GREY, label
 from medscale.report.result.reading import records
 from medscale.report.tables import left, ranged, right
 from medscale.report.tables import table as latex_table
+from medscale.report.ways import WAYS
 from medscale.report.writer import Pages
 
 MARGIN = 0.5  # points of accuracy within which an export counts as harmless
@@ -35,12 +34,7 @@ def _name(row: dict[str, Any], labels: dict[str, str]) -> str:
 
 
 def _figure(table: pd.DataFrame, labels: dict[str, str]) -> Figure:
-    """Draw the difference in accuracy, size, and images a second, a row for each export.
-
-    Args:
-        table: as from ``scaling.by_format``.
-        labels: of the formats.
-    """
+    """Draw the difference in accuracy, size, and images a second, a row for each export."""
     figure = style.new(0.9 + 0.24 * len(table))
     change, size, rate = figure.subplots(1, 3, sharey=True)
     several = table["run"].nunique() > 1
@@ -63,10 +57,7 @@ def _figure(table: pd.DataFrame, labels: dict[str, str]) -> Figure:
 def _table(table: pd.DataFrame, labels: dict[str, str], missing: dict[str, str]) -> str:
     """Return size, throughput and accuracy by run and format.
 
-    Args:
-        table: as from ``scaling.by_format``.
-        labels: of the formats.
-        missing: devices that were to be measured and are not in the machine.
+    ``missing``: devices that were to be measured and are not in the machine.
     """
 
     def unless_eager(row: dict[str, Any], text: str, eager: str = benchmark.NONE) -> str:

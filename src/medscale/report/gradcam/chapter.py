@@ -1,7 +1,5 @@
 """Declaration of the chapter gradcam: which parts of an image speak for the predicted class."""
 
-from __future__ import annotations
-
 from medscale.config.configuration import Config
 from medscale.report import sources
 from medscale.report.chapter import Chapter, Inputs
@@ -22,7 +20,7 @@ CHAPTER = Chapter(
     inputs,
     figures={
         "gradcam": "The baseline's most confident right and wrong test images of *{study}*, and "
-        "what in them speaks for the predicted class (Grad-CAM).",
+        "what in them speaks for the predicted class (Grad-CAM)."
     },
     present=present,
     remedy="set its evaluate.gradcam to baseline or all in config.yaml",

@@ -1,7 +1,5 @@
 """The chapter gradcam: which parts of an image speak for the predicted class."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from medscale.base.files import read_json
@@ -12,8 +10,7 @@ from medscale.report.writer import Pages
 def make(study: str, *, result: str) -> Pages:
     """Return the chapter's figure from the result folder of the baseline.
 
-    Raises:
-        MedscaleError: when the folder has no Grad-CAM.
+    Raises MedscaleError when the folder has no Grad-CAM.
     """
     summary = read_json(Path(result) / "summary.json")
     figure = of_run(read_gallery(Path(result), summary), summary)

@@ -6,6 +6,6 @@ CHAPTER = chapter(
     "inference",
     figures={
         "inference": "Inference of *{study}*: latency of one image, and images a second against "
-        "the size of a batch, by way.",
+        "the size of a batch, by way."
     },
 )

@@ -1,7 +1,5 @@
 """The chapter inference: ways of running a trained network."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,15 +9,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from medscale.measure.scaling import by_inference
+from medscale.measure.scaling.measured import by_inference
 from medscale.report import measured as benchmark
 from medscale.report import style
 from medscale.report.latex import escape, number, significant
 from medscale.report.measured import NONE
-from medscale.report.names import GREY, WAYS, label
+from medscale.report.names import GREY, label
 from medscale.report.result.reading import records
 from medscale.report.tables import Column, left, right
 from medscale.report.tables import table as latex_table
+from medscale.report.ways import WAYS
 from medscale.report.writer import Pages
 
 
@@ -36,10 +35,7 @@ def make(study: str, *, measured: str, about: str, reported: str) -> Pages:
 def _figure(table: pd.DataFrame, labels: dict[str, str], published: float | None) -> Figure:
     """Draw latency of single images and throughput by batch size, a row of panels for each run.
 
-    Args:
-        table: as from ``scaling.by_inference``.
-        labels: of the ways.
-        published: the reported images a second, drawn as a dashed line.
+    ``published``: the reported images a second, drawn as a dashed line.
     """
     runs = list(dict.fromkeys(table["run"]))
     threads = sorted(set(table.loc[table["way"] == "eager", "threads"]))
@@ -56,13 +52,7 @@ def _figure(table: pd.DataFrame, labels: dict[str, str], published: float | None
         row[0].set_title(label(run) if len(runs) > 1 else "one image at a time")
     first = axes[0][0]
     for way in ways:
-        look = WAYS[way]
-        options: dict[str, Any] = {
-            "color": look.colour,
-            "linestyle": look.line,
-            "label": labels[way],
-        }
-        first.plot([], [], marker=look.marker, **options)
+        first.plot([], [], **style.of_look(WAYS[way], label=labels[way]))
     if published is not None:
         words = f"reported: {published:g} images/s"
         first.plot([], [], color=GREY, linestyle="--", linewidth=0.8, label=words)
@@ -95,13 +85,8 @@ def _draw_throughput(
 ) -> None:
     """Draw images a second against batch size."""
     for way in ways:
-        part, look = table[table["way"] == way].sort_values("batch"), WAYS[way]
-        ends = style.column_ends(part, "images_per_second")
-        options: dict[str, Any] = {
-            "marker": look.marker,
-            "color": look.colour,
-            "linestyle": look.line,
-        }
+        part = table[table["way"] == way].sort_values("batch")
+        ends, options = style.column_ends(part, "images_per_second"), style.of_look(WAYS[way])
         axes.errorbar(part["batch"], ends[0], style.errors(*ends), capsize=2, **options)
     if published is not None:
         axes.axhline(published, linestyle="--", **style.REFERENCE)
@@ -117,8 +102,6 @@ def _table(
     """Return latency of single images and throughput of the largest batch by way and threads.
 
     Args:
-        table: as from ``scaling.by_inference``.
-        labels: of the ways.
         published: the reported images a second.
         missing: ways and devices that were to be measured and are not in the machine.
     """

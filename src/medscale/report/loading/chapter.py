@@ -4,7 +4,5 @@ from medscale.report.benchmark import chapter
 
 CHAPTER = chapter(
     "loading",
-    figures={
-        "loading": "Images of *{study}* a second by way of loading and number of processes.",
-    },
+    figures={"loading": "Images of *{study}* a second by way of loading and number of processes."},
 )

@@ -1,7 +1,5 @@
 """The chapter loading: ways of loading images for training."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -9,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, StrMethodFormatter
 
-from medscale.measure.scaling import by_way
+from medscale.measure.scaling.measured import by_way
 from medscale.report import measured as benchmark
 from medscale.report import style
 from medscale.report.latex import escape, number, significant
@@ -38,10 +36,7 @@ def make(study: str, *, measured: str, about: str, reported: str) -> Pages:
 def _figure(table: pd.DataFrame, labels: dict[str, str], published: float | None) -> Figure:
     """Draw images a second, wait and gain by number of processes, a line for each way.
 
-    Args:
-        table: as from ``scaling.by_way``.
-        labels: of the ways.
-        published: the reported gain, drawn as a dashed line.
+    ``published``: the reported gain, drawn as a dashed line.
     """
     figure = style.new(2.8)
     panels = dict(zip(UNITS, figure.subplots(1, 3), strict=True))
@@ -73,8 +68,7 @@ def _table(table: pd.DataFrame, labels: dict[str, str], published: float | None)
         right(r"images/s\\a core", lambda row: significant(row["images_per_second_core"])),
         right(r"waited for\\a batch (ms)", lambda row: ranged(row, "wait_ms")),
         right(
-            r"against\\simple",
-            lambda row: "1" if row["way"] == SIMPLE else ranged(row, "gain", 2),
+            r"against\\simple", lambda row: "1" if row["way"] == SIMPLE else ranged(row, "gain", 2)
         ),
     ]
     theirs = [["reported", *[benchmark.NONE] * 4, number(published, 2)]]

@@ -1,9 +1,5 @@
 """Declaration of the chapter overview: data, accuracy and time of a study's classification runs."""
 
-from __future__ import annotations
-
-from typing import Any
-
 from medscale.config.configuration import Config
 from medscale.data.kind import kind_file
 from medscale.report import sources
@@ -18,20 +14,16 @@ def inputs(config: Config, study: str) -> Inputs:
         "counts": sources.audit(study),
         "shards": sources.shards(study),
         "results": sources.classifications(config, study),
-        "reported": sources.REPORTED,
+        "reference": sources.reference(study),
+        "reported": sources.reported(config, study),
         "kind": kind_file(config.study(study).source.kind),
     }
-
-
-def settings(config: Config, study: str) -> dict[str, Any]:
-    """Return the study's section."""
-    return {"section": config.study(study).model_dump(mode="json")}
 
 
 CHAPTER = Chapter(
     "overview",
     inputs,
-    settings,
+    sources.section,
     lists_chapters=True,
     figures={
         "samples": "Images of the study *{study}* after preprocessing and before augmentation. "

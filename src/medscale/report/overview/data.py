@@ -1,8 +1,5 @@
 """Figures of a study's data: examples after preprocessing, and the counts of the audit."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -60,13 +57,9 @@ def audit(fates: dict[str, int], counts: pd.DataFrame) -> Figure:
     left.set(xlabel="files")
     heights, start = np.arange(len(counts))[::-1], np.zeros(len(counts))
     for split, (colour, hatch) in SPLIT_LOOK.items():
-        width = counts[split].to_numpy(float)
-        options: dict[str, Any] = {
-            "hatch": hatch,
-            "edgecolor": "white",
-            "label": SPLITS_IN_WORDS[split],
-        }
-        right.barh(heights, width, left=start, color=colour, height=0.65, **options)
+        width, words = counts[split].to_numpy(float), SPLITS_IN_WORDS[split]
+        part: dict[str, Any] = {"color": colour, "hatch": hatch, "ec": "white", "label": words}
+        right.barh(heights, width, 0.65, start, **part)
         start += width
     _finish(right, rows, heights, start, [style.shorten(str(name), 24) for name in counts.index])
     right.set(xlabel="images used")
@@ -75,21 +68,11 @@ def audit(fates: dict[str, int], counts: pd.DataFrame) -> Figure:
     return figure
 
 
-def _finish(
-    axes: Axes,
-    rows: int,
-    heights: np.ndarray,
-    values: np.ndarray | Sequence[float],
-    names: Sequence[str],
-) -> None:
+def _finish(axes: Axes, rows: int, heights: np.ndarray, values: Any, names: list[str]) -> None:
     """Print the values at the bars' ends; both panels have ``rows`` rows, so bars are as thick."""
     for height, value in zip(heights, values, strict=True):
-        place: dict[str, Any] = {
-            "xy": (value, height),
-            "xytext": (3, 0),
-            "textcoords": "offset points",
-        }
-        axes.annotate(f"{value:,.0f}", **place, va="center", size=7)
+        place: dict[str, Any] = {"xytext": (3, 0), "textcoords": "offset points", "va": "center"}
+        axes.annotate(f"{value:,.0f}", (value, height), **place, size=7)
     axes.set_yticks(heights, names)
     count = len(names)
     axes.set(xlim=(0, 1.2 * max(values)), ylim=(count - rows - 0.6, count - 0.4))

@@ -1,7 +1,5 @@
 """Facts of the overview: a study's settings, data, accuracies and speedups."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,10 +7,14 @@ import pandas as pd
 
 from medscale.config.sections import Study
 from medscale.data.kind import load_kind
+from medscale.engine.resolve import AUTO
 from medscale.engine.run import RunSpec
 from medscale.evaluate.summary import plain
 from medscale.report.names import GROUPS, OVER, label
+from medscale.report.overview.linear import Linear
+from medscale.report.overview.linear import facts as linear_facts
 from medscale.report.result.reading import Result, differences, records
+from medscale.report.sources import PERSONAL
 
 SECTIONS = ("split", "preprocess", "augment", "model", "recipe", "detect")
 SCORE = ("mean", "low", "high")
@@ -22,6 +24,7 @@ def facts(
     name: str,
     settings: Study,
     results: Sequence[Result],
+    linear: Linear,
     speedups: pd.DataFrame,
     counts: pd.DataFrame,
     audit: dict[str, Any],
@@ -31,17 +34,14 @@ def facts(
     """Return the facts of a study; scores are unrounded fractions, an undefined one is null.
 
     Args:
-        name: the study.
-        settings: its section of the configuration.
-        results: result folders, in the order in which runs are shown.
+        linear: the linear reference.
         speedups: times and speedups by run, of ``medscale.measure.scaling.speedups``.
         counts: images by class (rows) and split (columns).
-        audit: the content of audit.json.
         reported: published figures with ours; may be empty.
-        chapters: names of the study's chapters.
     """
     summaries = [result.summary for result in results]
     sections = settings.model_dump(mode="json", include=set(SECTIONS))
+    sections |= _decided(settings, results)
     return plain(
         sections
         | {
@@ -49,6 +49,8 @@ def facts(
             "title": settings.title,
             "classes": results[0].classes,
             "dataset": load_kind(settings.source.kind).paper,
+            "personal": settings.source.kind == PERSONAL,
+            "dataset_name": settings.datasheet.name,
             "synthetic": settings.source.synthetic,
             "chapters": list(chapters),
             "files": {key: audit[key] for key in ("found", "used")},
@@ -63,14 +65,8 @@ def facts(
             "seeds": summaries[0]["seeds"],
             "repeated": len(summaries[0]["seeds"]) > 1,
             "baseline": _baseline(results, settings.baseline),
-            "runs": [
-                {
-                    "label": label(result.name),
-                    "stand_in": result.summary["marks"]["stand_in"],
-                    "accuracy": result.score("accuracy")["mean"],
-                }
-                for result in results
-            ],
+            "runs": [_run(result) for result in results],
+            "linear": linear_facts(results, linear),
             "different": _different(results, settings.baseline),
             "collapsed": [label(result.name) for result in results if result.collapsed],
             "hardware": sorted(set(speedups["hardware"])),
@@ -83,6 +79,30 @@ def facts(
             "reported": not reported.empty,
         }
     )
+
+
+def _decided(settings: Study, results: Sequence[Result]) -> dict[str, Any]:
+    """Return network and recipe as the baseline was trained, if the study leaves some open."""
+    recipe = settings.recipe
+    is_open = AUTO in (recipe.class_weights, settings.model.options.get("dropout"))
+    if not is_open and recipe.steps is None:
+        return {}
+    summary = next(r.summary for r in results if r.name == settings.baseline)
+    return {"model": summary["model"], "recipe": summary["recipe"]}
+
+
+def _run(result: Result) -> dict[str, Any]:
+    """Return a run's name in words, what it trained on, and its accuracy."""
+    spec = RunSpec.parse(result.name)
+    return {
+        "label": label(result.name),
+        "strategies": [spec.strategy, *(["mp"] if spec.mp else [])],
+        "device": spec.device,
+        "devices": spec.devices,
+        "amp": spec.amp,
+        "stand_in": result.summary["marks"]["stand_in"],
+        "accuracy": result.score("accuracy")["mean"],
+    }
 
 
 def _networks(results: Sequence[Result]) -> list[str]:

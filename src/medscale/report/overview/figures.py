@@ -1,7 +1,5 @@
 """Figures of a study's scores and times, over all its classification runs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,36 +9,30 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medscale.evaluate.summary import KINDS
+from medscale.report import names as palette
 from medscale.report import style
-from medscale.report.names import (
-    BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    SKY,
-    VERMILION,
-    family,
-    label,
-    look,
-    title,
-)
+from medscale.report.names import family, label, look, title
 from medscale.report.result import figures as of_run
 from medscale.report.result.reading import Result, differences, records
 
 COLUMNS = 5
+NAMED = 4  # classes up to which a matrix names them on both sides
 KIND_LOOK = {
-    "data": (ORANGE, "", "waiting for data"),
-    "compute": (BLUE, "", "forward and backward"),
-    "communication": (VERMILION, "////", "communication"),
-    "checkpoint": (GREEN, "....", "checkpoint"),
-    "validation": (SKY, "\\\\\\\\", "validation"),
+    "data": (palette.ORANGE, "", "waiting for data"),
+    "compute": (palette.BLUE, "", "forward and backward"),
+    "communication": (palette.VERMILION, "////", "communication"),
+    "checkpoint": (palette.GREEN, "....", "checkpoint"),
+    "validation": (palette.SKY, "\\\\\\\\", "validation"),
 }
 
 
 def accuracy(results: Sequence[Result], baseline: str) -> Figure:
-    """Draw accuracy and AUROC of each run, and its difference in accuracy from the baseline."""
+    """Draw accuracy and AUROC of each run, and its difference in accuracy from the baseline.
+
+    A single run has no panel of differences.
+    """
     figure = style.new(1.0 + 0.21 * len(results))
-    left, middle, right = figure.subplots(1, 3, sharey=True)
+    left, middle, *others = figure.subplots(1, 3 if len(results) > 1 else 2, sharey=True)
     heights = style.rows(left, [label(result.name) for result in results])
     metrics = ((left, "accuracy", "accuracy (%)", 100), (middle, "auroc", "AUROC", 1))
     for axes, metric, unit, scale in metrics:
@@ -50,14 +42,15 @@ def accuracy(results: Sequence[Result], baseline: str) -> Figure:
                 continue
             style.interval(axes, height, style.score_ends(score, scale), look(result.name))
             seeds = [scale * value for value in score["values"] if value is not None]
-            axes.plot(seeds, [height - 0.28] * len(seeds), "|", color=BLACK, markersize=3.5)
-            if result.name == baseline:
+            axes.plot(seeds, [height - 0.28] * len(seeds), "|", color=palette.BLACK, markersize=3.5)
+            if others and result.name == baseline:
                 axes.axvline(scale * score["mean"], linestyle="--", **style.REFERENCE)
         axes.set(xlabel=unit)
-    right.axvline(0, linestyle="--", **style.REFERENCE)
-    for height, row in zip(heights, records(differences(results, baseline)), strict=True):
-        style.interval(right, height, (row["mean"], row["low"], row["high"]), look(row["run"]))
-    right.set(xlabel=f"accuracy less that of\n{label(baseline)} (points)")
+    for right in others:
+        right.axvline(0, linestyle="--", **style.REFERENCE)
+        for height, row in zip(heights, records(differences(results, baseline)), strict=True):
+            style.interval(right, height, (row["mean"], row["low"], row["high"]), look(row["run"]))
+        right.set(xlabel=f"accuracy less that of\n{label(baseline)} (points)")
     return figure
 
 
@@ -113,28 +106,60 @@ def roc(results: Sequence[Result]) -> Figure:
 
 
 def confusion(results: Sequence[Result]) -> Figure:
-    """Draw confusion matrices of the test images, a panel for each run."""
-    bands, columns = style.grid(len(results), COLUMNS)
-    small = len(results[0].classes) <= 4
-    figure = style.new(1.2 + (1.2 if small else 1.4) * bands)
+    """Draw confusion matrices of the test images, a panel for each run, for any number of classes.
+
+    The first panel of a row names the true classes. Up to ``NAMED`` classes are named below as
+    well; more are numbered, and the names at the left have the same numbers.
+    """
+    classes = results[0].classes
+    named = len(classes) <= NAMED
+    columns, side = _matrix_layout(len(results), len(classes))
+    names = [style.shorten(name, 18) for name in classes]
+    numbers = [str(number) for number in range(1, len(classes) + 1)]
+    below = 0.055 * max(map(len, names)) if named else 0.15  # inches of the longest slanted name
+    figure = style.new(0.6 + below + (side + 0.45) * -(-len(results) // columns))
+    figure.set_layout_engine("compressed")  # panels are squares: no gaps between them
     axes = style.panels(figure, len(results), columns)
+    cell = 72 * side / len(classes)  # points
+    size = min(7.0, 0.9 * cell)  # of letters in points
     for number, (result, (axis,)) in enumerate(zip(results, axes, strict=True)):
-        image = of_run.draw_confusion(axis, result.confusion, result.classes, names=small)
+        image = of_run.draw_confusion(
+            axis, result.confusion, classes, names=False, digits=7 if cell >= 13 else 0
+        )
         axis.set_title(title(result.name), size=7)
-        if number % columns:
-            axis.set_yticklabels([])
-        if number + columns < len(results):
-            axis.set_xticklabels([])
-        else:
-            for tick in axis.get_xticklabels():
-                tick.set(rotation=35, ha="right", rotation_mode="anchor")
+        if number % columns == 0:
+            rows = names if named else [f"{n}  {i}" for n, i in zip(names, numbers, strict=True)]
+            axis.set_yticks(range(len(classes)), rows, fontsize=size)
+        if number + columns >= len(results):
+            slanted: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+            words, options = (names, slanted) if named else (numbers, {})
+            every = 1 if named or cell >= 11 else 5  # the first, and then each that many
+            places = [n for n in range(len(classes)) if n == 0 or (n + 1) % every == 0]
+            chosen = [words[n] for n in places]
+            axis.set_xticks(places, chosen, fontsize=max(size, 5), **options)
     figure.supylabel("true class", size=8)
-    unit = " (numbers: percent of the images of the true class)" if small else ""
-    figure.supxlabel("predicted class" + unit, size=8)
-    if not small:
-        bar: dict[str, Any] = {"label": "share of the true class (%)", "shrink": 0.9, "pad": 0.01}
+    shown = "" if named else ", by its number at the left"
+    unit = " (numbers in a square: percent of the images of the true class)" if cell >= 13 else ""
+    figure.supxlabel(f"predicted class{shown}{unit}", size=8)
+    bar: dict[str, Any] = {"label": "share of the true class (%)", "shrink": 0.9, "pad": 0.02}
+    if not named:
         figure.colorbar(image, ax=[axis for (axis,) in axes], **bar)
     return figure
+
+
+def _matrix_layout(panels: int, classes: int) -> tuple[int, float]:
+    """Return panels in a row and the side of each, in inches.
+
+    The panels are as large as they can be on a page, up to what their classes need.
+    """
+    if classes <= NAMED:
+        columns = style.grid(panels, COLUMNS)[1]
+        return columns, min(max(0.3 * classes, 0.9), 4.6 / columns)
+    for columns in range(1, COLUMNS + 1):
+        side = min(0.3 * classes, 4.6 / columns)
+        if -(-panels // columns) * (side + 0.45) <= 6.2:
+            break
+    return min(columns, panels), side
 
 
 def speedup(times: pd.DataFrame) -> Figure:
@@ -155,19 +180,14 @@ def time(results: Sequence[Result]) -> Figure:
     for kind in KINDS:
         colour, hatch, words = KIND_LOOK[kind]
         seconds = [r.summary["timing"]["seconds_by_kind"][kind]["mean"] for r in results]
-        options: dict[str, Any] = {
-            "hatch": hatch,
-            "edgecolor": "white",
-            "label": words,
-            "height": 0.7,
-        }
-        axes.barh(heights, seconds, left=start, color=colour, **options)
+        part: dict[str, Any] = {"color": colour, "hatch": hatch, "ec": "white", "label": words}
+        axes.barh(heights, seconds, 0.7, start, **part)
         start += np.array(seconds)
     axes.set_yticks(heights, [label(result.name) for result in results])
     axes.grid(visible=False, axis="y")
     axes.set(xlabel="seconds an epoch (mean without the first)", xlim=(0, None))
-    options = {"ncols": len(KINDS), "columnspacing": 1.2, "handlelength": 1.4}
-    figure.legend(loc="outside upper center", **options)
+    place: dict[str, Any] = {"loc": "outside upper center", "ncols": len(KINDS)}
+    figure.legend(**place, columnspacing=1.2, handlelength=1.4)
     return figure
 
 
@@ -215,16 +235,8 @@ def _families(axes: Axes, part: pd.DataFrame, column: str) -> None:
             serial = f"serial{'_amp' if first['amp'] else ''}_1{first['device']}"
             rows = pd.concat([part[part["run"] == serial], rows])
         rows = rows.sort_values("devices")
-        axes.errorbar(
-            rows["devices"] * 2**shift,
-            rows[column],
-            yerr=style.errors(*style.column_ends(rows, column)),
-            label=words,
-            color=drawn.colour,
-            marker=drawn.marker,
-            linestyle=drawn.line,
-            capsize=2,
-        )
+        x, bars = rows["devices"] * 2**shift, style.errors(*style.column_ends(rows, column))
+        axes.errorbar(x, rows[column], bars, **style.of_look(drawn, label=words, capsize=2))
 
 
 def _devices(kind: str, part: pd.DataFrame) -> str:

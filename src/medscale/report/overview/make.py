@@ -1,7 +1,5 @@
 """The chapter overview: data, accuracy and time of a study's classification runs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,11 @@ from medscale.base.files import read_json
 from medscale.config.sections import Study
 from medscale.data.shards import Shards
 from medscale.evaluate.replicates import read_index
-from medscale.measure.scaling import speedups
+from medscale.measure.scaling.speedup import speedups
 from medscale.report.names import SPLITS
 from medscale.report.overview import data, figures, tables
 from medscale.report.overview.facts import facts
+from medscale.report.overview.linear import read_linear
 from medscale.report.overview.parity import parity
 from medscale.report.reported import compare, read_reported
 from medscale.report.result.reading import Result, read_result, records
@@ -31,28 +30,13 @@ def make(
     counts: str,
     shards: str,
     results: Sequence[str],
+    reference: str,
     reported: str,
     kind: str,
     section: dict[str, Any],
     chapters: Sequence[str],
 ) -> Pages:
-    """Return the chapter's pages.
-
-    Args:
-        study: the study's name.
-        index: index.parquet.
-        audit: audit.csv.
-        counts: audit.json.
-        shards: meta.json of the shards.
-        results: result folders, in the order in which runs are shown.
-        reported: reported.yaml.
-        kind: the module of the dataset kind, an input so that its edit makes the chapter again.
-        section: the study's section of the configuration.
-        chapters: names of the study's chapters.
-
-    Raises:
-        MedscaleError: when an input is missing or damaged, or does not fit the others.
-    """
+    """Return the chapter's pages."""
     settings = Study.model_validate(section)
     runs, images = [read_result(folder) for folder in results], read_index(index)
     pixels, files = Shards.open(Path(shards).parent), read_json(counts)
@@ -63,6 +47,7 @@ def make(
     marks = [result.summary["marks"] for result in runs]
     of_data = [marks_of_run | {"stand_in": False} for marks_of_run in marks]
     baseline = next(result for result in runs if result.name == settings.baseline)
+    linear = read_linear(reference)
     steps = parity(runs, baseline.name)
     return Pages(
         marks=marks,
@@ -83,13 +68,13 @@ def make(
                 by_class.reset_index().rename(columns={"label": "class"}),
             ),
             "audit": (tables.audit(reasons), reasons),
-            "results": tables.results(runs, baseline.name),
+            "results": tables.results(runs, baseline.name, linear),
             "parity": (tables.parity(steps), steps),
             "per_class": (tables.per_class(baseline), baseline.per_class),
             "timing": (tables.timing(times), times),
             "reported": (tables.reported(published), published),
         },
-        facts=facts(study, settings, runs, times, by_class, files, published, chapters),
+        facts=facts(study, settings, runs, linear, times, by_class, files, published, chapters),
     )
 
 
@@ -122,8 +107,7 @@ def _groups(index: pd.DataFrame) -> dict[str, int]:
 def _reasons(path: Path, counts: dict[str, Any], used: int) -> pd.DataFrame:
     """Count files by ``action`` and ``reason`` of audit.csv.
 
-    Raises:
-        MedscaleError: when audit.json counts files that audit.csv and the index do not have.
+    Raises MedscaleError when audit.json counts files that audit.csv and the index do not have.
     """
     lines = pd.read_csv(path, dtype=str, keep_default_na=False)
     excluded = int((lines["action"] == "excluded").sum())

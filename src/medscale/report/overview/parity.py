@@ -1,7 +1,5 @@
 """How far the training of each run is from the baseline's, step by step."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

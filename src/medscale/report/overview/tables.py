@@ -1,7 +1,5 @@
 """Tables of a study's data, scores and times, as LaTeX."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +8,8 @@ import pandas as pd
 from medscale.data.patients import NOT_KNOWN
 from medscale.report.latex import escape, number, significant, tabular
 from medscale.report.names import SPLITS, SPLITS_IN_WORDS, label
+from medscale.report.overview.linear import Linear
+from medscale.report.overview.linear import rows as reference_rows
 from medscale.report.reported import in_words
 from medscale.report.result.reading import Result, differences, records
 from medscale.report.tables import Column, by_run, interval, left, ranged, right, table
@@ -58,8 +58,11 @@ def audit(reasons: pd.DataFrame) -> str:
     return table(records(reasons), columns, further=nothing)
 
 
-def results(runs: Sequence[Result], baseline: str) -> tuple[str, pd.DataFrame]:
-    """Return the scores of each run on the test images and its difference from the baseline."""
+def results(runs: Sequence[Result], baseline: str, linear: Linear) -> tuple[str, pd.DataFrame]:
+    """Return the scores of each run on the test images and its difference from the baseline.
+
+    The last rows are the linear reference and the most frequent class.
+    """
     rows = []
     for result, difference in zip(runs, records(differences(runs, baseline)), strict=True):
         row = {"run": result.name, "stand_in": result.summary["marks"]["stand_in"]}
@@ -80,7 +83,27 @@ def results(runs: Sequence[Result], baseline: str) -> tuple[str, pd.DataFrame]:
         right(r"sd over\\seeds", lambda row: number(row["accuracy_seed_sd"], 1, 100)),
         right(r"difference\\(points)", apart),
     ]
-    return table(rows, columns), pd.DataFrame(rows)
+    references = reference_rows(linear, [metric for metric, *_ in SCORES])
+    cells = [
+        [
+            escape(row["run"]),
+            *[_reference_cell(row, metric, digits, scale) for metric, _, scale, digits in SCORES],
+            "",
+            "",
+        ]
+        for row in references
+    ]
+    text = table(rows, columns, further=cells, rules_after=[len(rows) - 1])
+    return text, pd.DataFrame([*rows, *references])
+
+
+def _reference_cell(row: dict[str, Any], metric: str, digits: int, scale: float) -> str:
+    """Return a score of a reference, with its interval if it has one."""
+    if f"{metric}_mean" not in row:
+        return ""
+    if f"{metric}_low" not in row:
+        return number(row[f"{metric}_mean"], digits, scale)
+    return interval(row, digits, scale, f"{metric}_")
 
 
 def per_class(result: Result) -> str:
@@ -155,8 +178,7 @@ def reported(published: pd.DataFrame) -> str:
         Column("r", "reported", value),
         Column("r", "ours", lambda row: significant(row["ours"])),
         left(
-            "ours of",
-            lambda row: escape(label(row["run"])) if row["run"] != row["meant"] else "",
+            "ours of", lambda row: escape(label(row["run"])) if row["run"] != row["meant"] else ""
         ),
         right(r"speedup\\reported", lambda row: number(row["speedup_reported"], 2)),
         right(r"speedup\\ours", lambda row: number(row["speedup_ours"], 2)),

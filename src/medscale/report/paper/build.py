@@ -23,16 +23,13 @@ MAIN = "paper"
 def build(sources: Path, facts: Sequence[Path], provenance: Path, workdir: Path, out: Path) -> None:
     """Fill the templates, run LaTeX in ``workdir/paper/build`` and put the PDF at ``out``.
 
+    Raises MedscaleError for an undefined fact, a missing figure, table or reference, or an error of
+    LaTeX; the message names file and line.
+
     Args:
         sources: folder of the text: paper.tex.j2, references.bib and sections/.
         facts: files of facts, of ``read_facts``.
-        provenance: provenance.json.
         workdir: folder with figures/ and tables/.
-        out: the PDF.
-
-    Raises:
-        MedscaleError: for an undefined fact, a missing figure, table or reference, or an error of
-            LaTeX; the message names file and line.
     """
     folder = workdir / "paper" / "build"
     variables = read_facts(facts, provenance) | {"workdir": os.path.relpath(workdir, folder)}
@@ -48,8 +45,7 @@ def build(sources: Path, facts: Sequence[Path], provenance: Path, workdir: Path,
 def fill(sources: Path, name: Path, variables: dict[str, Any]) -> str:
     """Return the text of a template, whose syntax is << value >>, <% statement %>, <# comment #>.
 
-    Raises:
-        MedscaleError: for an undefined fact or a mistake in the template, with file and line.
+    Raises MedscaleError for an undefined fact or a mistake in the template, with file and line.
     """
     environment = Environment(
         loader=FileSystemLoader(sources),

@@ -7,28 +7,27 @@ A file holds raw values: the filters of ``medscale.report.paper.filters`` format
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medscale.base.files import read_json
-from medscale.report.marks import mark
+from medscale.engine.parallel.strategies.registry import STRATEGIES
+from medscale.report.marks import STAND_IN, mark
 
 STUDY = "facts"
 
 
 def read_facts(paths: Sequence[Path], provenance: Path) -> dict[str, Any]:
-    """Return the variables of the templates: ``studies``, ``provenance``, ``mark`` and ``demo``.
+    """Return the variables: ``studies``, ``provenance``, ``mark``, ``demo`` and ``scope``.
 
     ``mark`` names the stand-ins behind the results (empty without any), ``demo`` is true for the
-    results of a demonstration.
+    results of a demonstration, ``scope`` says what the studies have in common (``scope``). Raises
+    MedscaleError for a file that is missing or damaged.
 
     Args:
         paths: the studies' files of facts; studies are shown in this order.
         provenance: ``tables/provenance.json``.
-
-    Raises:
-        MedscaleError: for a file that is missing or damaged.
     """
     studies = {path.parent.name: read_json(path) for path in paths if path.stem == STUDY}
     origin = read_json(provenance)
@@ -39,7 +38,50 @@ def read_facts(paths: Sequence[Path], provenance: Path) -> dict[str, Any]:
             marks += part.get("marks", [])
     return {
         "studies": list(studies.values()),
+        "scope": scope(list(studies.values())),
         "provenance": origin,
         "mark": mark(marks),
         "demo": any(m["scale"] == "demo" for m in marks),
+    }
+
+
+def scope(studies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the studies together have and lack, for sentences about all of them.
+
+    ``project`` are titles of the project's own studies, whose experiments others published;
+    ``personal`` those of a person's own images. ``parallel`` tells whether any run has several
+    devices, ``scaled`` whether any study has such runs as well as runs on one device, ``compared``
+    whether any study has more than one run. ``leaking`` are titles of studies with another split
+    as a variant. ``devices`` and ``precisions`` are in words.
+    """
+    runs = [run for study in studies for run in study["runs"]]
+    kinds = [(run["device"], run["stand_in"]) for run in runs]
+    names = {("cpu", False): "CPUs", ("gpu", False): "GPUs"}
+    strategies = {name for run in runs for name in run["strategies"]}
+    return {
+        "runs": len(runs),
+        "project": [study["title"] for study in studies if study["reported"]],
+        "personal": [study["title"] for study in studies if study["personal"]],
+        "parallel": any(run["devices"] > 1 for run in runs),
+        "scaled": any(
+            {run["devices"] > 1 for run in study["runs"]} == {False, True} for study in studies
+        ),
+        "compared": any(len(study["runs"]) > 1 for study in studies),
+        "strategies": [name for name in STRATEGIES if name in strategies],
+        "devices": list(dict.fromkeys(names.get(kind, STAND_IN) for kind in kinds)),
+        "precisions": [
+            name
+            for name, mixed in (("full", False), ("mixed", True))
+            if any(run["amp"] == mixed for run in runs)
+        ],
+        "networks": list(
+            dict.fromkeys(
+                name for study in studies for name in (study["model"]["name"], *study["networks"])
+            )
+        ),
+        "leaking": [
+            study["title"]
+            for study in studies
+            if study.get("variants", {}).get("changed", {}).get("split")
+        ],
     }

@@ -27,9 +27,8 @@ WARNING = re.compile(
 def run_latexmk(folder: Path, name: str) -> None:
     """Make ``name.pdf`` of ``name.tex`` in ``folder``.
 
-    Raises:
-        MedscaleError: when LaTeX is missing, fails, takes too long, or prints an undefined
-            reference, citation or letter.
+    Raises MedscaleError when LaTeX is missing, fails, takes too long, or prints an undefined
+    reference, citation or letter.
     """
     for path in folder.glob(f"{name}.*"):  # a failed build's files would mislead this one
         if path.suffix != ".tex":

@@ -1,7 +1,5 @@
 """Declaration of the chapter profiling: what the time and the memory of a step are spent on."""
 
-from __future__ import annotations
-
 from medscale.config.configuration import Config
 from medscale.report.chapter import TABLE, Chapter, Inputs
 

@@ -1,7 +1,5 @@
 """Facts of the chapter on profiling: speed and bottleneck of each profiled run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

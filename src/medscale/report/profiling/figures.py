@@ -1,7 +1,5 @@
 """Figures of profiled runs: time by kind, operators and kernels, memory, roofline."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,36 +11,24 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from medscale.measure.profiling.kinds import KINDS
+from medscale.report import names as palette
 from medscale.report import style
-from medscale.report.names import (
-    BLACK,
-    BLUE,
-    BROWN,
-    GREEN,
-    GREY,
-    LOOKS,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    YELLOW,
-    Look,
-)
+from medscale.report.names import GREY, LOOKS, Look
 from medscale.report.profiling.reading import Profiled, by_name, run_name
 from medscale.report.profiling.tables import IDLE
 
 MOST = 10  # operators or kernels
 STEPS = 3  # of which memory is drawn
 LOOK_OF_KIND = {
-    "convolution": (BLUE, ""),
-    "matmul": (SKY, "////"),
-    "normalization": (GREEN, "\\\\\\\\"),
-    "element-wise": (YELLOW, ""),
-    "pooling and reduction": (ORANGE, "----"),
-    "memory": (PURPLE, "...."),
-    "optimizer": (BLACK, ""),
-    "communication": (VERMILION, "xxxx"),
-    "data": (BROWN, "||||"),
+    "convolution": (palette.BLUE, ""),
+    "matmul": (palette.SKY, "////"),
+    "normalization": (palette.GREEN, "\\\\\\\\"),
+    "element-wise": (palette.YELLOW, ""),
+    "pooling and reduction": (palette.ORANGE, "----"),
+    "memory": (palette.PURPLE, "...."),
+    "optimizer": (palette.BLACK, ""),
+    "communication": (palette.VERMILION, "xxxx"),
+    "data": (palette.BROWN, "||||"),
     "other": ("#BBBBBB", "oo"),
     "idle": ("#FFFFFF", ""),
 }
@@ -82,13 +68,8 @@ def kinds(runs: Sequence[Profiled]) -> Figure:
         Patch(facecolor=colour, hatch=hatch, label=idle if kind == "idle" else kind, **border)
         for kind, (colour, hatch) in LOOK_OF_KIND.items()
     ]
-    diamond: dict[str, Any] = {
-        "marker": "D",
-        "color": "white",
-        "markeredgecolor": "black",
-        "linestyle": "",
-    }
-    handles.append(Line2D([], [], **diamond, label="a step without the profiler"))
+    diamond: dict[str, Any] = {"color": "white", "markeredgecolor": "black", "linestyle": ""}
+    handles.append(Line2D([], [], marker="D", **diamond, label="a step without the profiler"))
     style.legend_below(figure, handles)
     return figure
 
@@ -112,11 +93,8 @@ def operators(runs: Sequence[Profiled]) -> Figure:
 
 def _draw_operators(panels: Any, runs: Sequence[Profiled], table: Any, counts: str) -> None:
     names = list(dict.fromkeys(table["name"]))
-    units = {
-        "milliseconds": "ms a step",
-        "calls": f"{counts} a step",
-        "microseconds": "mean duration (µs)",
-    }
+    units = {"milliseconds": "ms a step", "calls": f"{counts} a step"}
+    units |= {"microseconds": "mean duration (µs)"}
     for panel, (column, unit) in zip(panels, units.items(), strict=True):
         for number, run in enumerate(runs):
             values = table[table["run"] == run.name].set_index("name")[column].reindex(names)
@@ -150,10 +128,10 @@ def memory(runs: Sequence[Profiled]) -> Figure:
             axes.set_ylabel(f"MB on the {'GPU' if run.cuda else 'host'}")
     ranks = max(run.ranks for run in runs)
     if ranks > 1:
-        lines = [
-            Line2D([], [], color=_look(r).colour, linestyle=_line(r), label=f"rank {r}")
-            for r in range(ranks)
+        looks = [
+            style.of_look(_look(rank), marker="", label=f"rank {rank}") for rank in range(ranks)
         ]
+        lines = [Line2D([], [], **look) for look in looks]
         figure.legend(handles=lines, loc="outside lower center", ncols=8)
     return figure
 
@@ -203,17 +181,12 @@ def _look(number: int) -> Look:
     return LOOKS[number % len(LOOKS)]
 
 
-def _line(number: int) -> Any:
-    return _look(number).line
-
-
 def _draw_legend(
     figure: Figure, runs: Sequence[Profiled], further: Sequence[Line2D] = (), lines: bool = False
 ) -> None:
     """Explain the markers (and lines) of the runs, and ``further`` signs, below the figure."""
     handles = []
     for number, run in enumerate(runs):
-        look, line = _look(number), _line(number) if lines else ""
-        options: dict[str, Any] = {"color": look.colour, "marker": look.marker, "linestyle": line}
-        handles.append(Line2D([], [], label=run_name(run), **options))
+        options = style.of_look(_look(number), label=run_name(run))
+        handles.append(Line2D([], [], **(options if lines else options | {"linestyle": ""})))
     style.legend_below(figure, [*handles, *further], ncols=3)

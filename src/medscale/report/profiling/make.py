@@ -1,7 +1,5 @@
 """The chapter profiling: what the time and the memory of a training step are spent on."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from medscale.report.profiling import figures, tables
@@ -11,15 +9,7 @@ from medscale.report.writer import Pages
 
 
 def make(study: str, *, folders: Sequence[str]) -> Pages:
-    """Return the chapter's pages.
-
-    Args:
-        study: the study's name.
-        folders: of its profiled runs, in the order in which they are shown.
-
-    Raises:
-        MedscaleError: when a folder is missing or damaged.
-    """
+    """Return the chapter's pages; MedscaleError when a folder is missing or damaged."""
     runs = [read_profiled(folder) for folder in folders]
     return Pages(
         marks=[run.about["marks"] for run in runs],

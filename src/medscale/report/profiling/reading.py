@@ -1,7 +1,5 @@
 """Folders of profiled runs, read back for figures, tables and facts."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json
+from medscale.base.files import read_json, read_table
 from medscale.measure.profiling.bottleneck import Numbers
 from medscale.report.names import label
 
@@ -79,19 +76,10 @@ class Profiled:
 
 
 def read_profiled(folder: str | Path) -> Profiled:
-    """Read the folder of a profiled run.
-
-    Raises:
-        MedscaleError: when a file of it is missing or damaged.
-    """
+    """Read the folder of a profiled run; MedscaleError when a file of it is missing or damaged."""
     folder = Path(folder)
-    about, tables = read_json(folder / "profile.json"), {}
-    for name in TABLES:
-        path = folder / f"{name}.parquet"
-        try:
-            tables[name] = pd.read_parquet(path)
-        except (OSError, ValueError) as error:
-            raise MedscaleError(f"{path} cannot be read ({error}); delete {folder}") from None
+    about, remedy = read_json(folder / "profile.json"), f"delete {folder}"
+    tables = {name: read_table(folder / f"{name}.parquet", remedy) for name in TABLES}
     return Profiled(about["run"], about, **tables)
 
 
@@ -99,7 +87,6 @@ def by_name(runs: Sequence[Profiled], what: str, most: int) -> pd.DataFrame:
     """Return the operators or kernels that take most time over all runs, for each run.
 
     Args:
-        runs: the profiled runs.
         what: ``operators`` or ``kernels``.
         most: how many names are returned.
 

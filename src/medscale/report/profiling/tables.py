@@ -1,10 +1,9 @@
 """Tables of profiled runs: time by kind, operators, memory, attained rates."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from medscale.measure.profiling.kinds import KINDS
@@ -23,24 +22,21 @@ GROUPS = ((False, "operators"), (True, "operators"), (True, "kernels"))
 def kinds(runs: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
     """Return a column for each run: times of a step, then the share of each kind of operation."""
     lines = [
-        ("measured on", lambda run: escape(f"{'GPU' if run.cuda else 'CPU'}, {_format(run)}")),
+        (
+            "measured on",
+            lambda run: escape(f"{'GPU' if run.cuda else 'CPU'}, {run.about['format']}"),
+        ),
         ("threads a process", lambda run: str(run.about["threads"])),
         ("ms a step", lambda run: significant(1e3 * run.numbers.seconds)),
         ("images/s", lambda run: significant(run.images_per_second)),
-        (
-            r"longer under the profiler (\%)",
-            lambda run: number(run.numbers.slowdown, 0, 100),
-        ),
+        (r"longer under the profiler (\%)", lambda run: number(run.numbers.slowdown, 0, 100)),
     ]
     idle = " or ".join(dict.fromkeys(IDLE[run.cuda] for run in runs))
     rules = [1, len(lines) - 1, len(lines) - 1 + len(KINDS)]
     for kind in KINDS:
         lines.append((escape(idle if kind == "idle" else kind) + r" (\%)", _share(kind)))
     lines += [
-        (
-            "communication, hidden or not (ms)",
-            lambda run: significant(1e3 * run.communication_s),
-        ),
+        ("communication, hidden or not (ms)", lambda run: significant(1e3 * run.communication_s)),
         ("what bounds it", lambda run: escape(run.about["bottleneck"]["rule"])),
     ]
     heads = [("r", stacked(_run(run).replace(", ", r",\\", 1))) for run in runs]
@@ -65,7 +61,9 @@ def operators(runs: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
     flat = pd.concat(parts, ignore_index=True)
     names = {run.name: _run(run) for run in runs}
     groups = flat.groupby(["what", "device", "name"], sort=False)
-    rows = [row for _, part in groups for row in records(part.assign(first=_first(part)))]
+    rows = [
+        row for _, part in groups for row in records(part.assign(first=np.arange(len(part)) == 0))
+    ]
     columns = [
         left(
             "operator or kernel",
@@ -86,7 +84,7 @@ def memory(runs: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
     names = {run.name: _run(run) for run in runs}
     rows: list[dict[str, Any]] = []
     for run in runs:
-        for rank, seen in enumerate(run.about["ranks"]):
+        for rank, record in enumerate(run.about["ranks"]):
             held = run.memory.loc[run.memory["rank"] == rank, "bytes"] / 2**20
             rows.append(
                 {
@@ -94,8 +92,8 @@ def memory(runs: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
                     "rank": rank,
                     "device": "GPU" if run.cuda else "host",
                     "most_mb": held.max(),
-                    "allocated_mb": seen["allocated_bytes"] / 2**20,
-                    "allocations": seen["allocations"],
+                    "allocated_mb": record["allocated_bytes"] / 2**20,
+                    "allocations": record["allocations"],
                 }
             )
     columns = [
@@ -165,14 +163,6 @@ def _numbers(run: Profiled) -> dict[str, Any]:
         "communicated_bytes": sum(rank["work"]["communicated"] for rank in run.about["ranks"]),
         "bottleneck": run.about["bottleneck"]["rule"],
     }
-
-
-def _first(part: pd.DataFrame) -> list[bool]:
-    return [place == 0 for place in range(len(part))]
-
-
-def _format(run: Profiled) -> str:
-    return str(run.about["format"])
 
 
 def _run(run: Profiled) -> str:

@@ -1,7 +1,5 @@
 """Declaration of the chapter provenance: the code and the machines that made all results."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from medscale.config.configuration import Config

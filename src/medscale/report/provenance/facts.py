@@ -1,7 +1,5 @@
 """Facts of the provenance: code, software and machines of all replicates."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +14,6 @@ def facts(
     """Return the facts of all runs.
 
     Args:
-        summaries: the content of each result's summary.json.
         replicates: the table runs.csv, a row a replicate.
         origins: the table provenance.csv, a row for each combination of machine and code.
     """

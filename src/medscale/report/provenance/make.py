@@ -1,7 +1,5 @@
 """The chapter provenance: the code and the machines that made all results."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,16 +29,7 @@ ORIGIN = [  # columns that name a combination of machine and code
 
 
 def make(study: str, *, results: Sequence[str], titles: dict[str, str]) -> Pages:
-    """Return the chapter's pages.
-
-    Args:
-        study: empty; the chapter is about all studies.
-        results: all result folders, in the order in which they are shown.
-        titles: title by study, of variants too.
-
-    Raises:
-        MedscaleError: when a summary is missing or damaged.
-    """
+    """Return the chapter's pages; MedscaleError when a summary is missing or damaged."""
     summaries = [read_json(Path(result) / "summary.json") for result in results]
     runs = pd.DataFrame([row for summary in summaries for row in _replicates(summary)])
     groups = runs.groupby(ORIGIN, dropna=False, sort=False)

@@ -1,7 +1,5 @@
 """Declaration of the chapter quality: how far a study's results can be trusted."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from medscale.config.configuration import Config

@@ -1,13 +1,12 @@
 """Facts of the chapter on quality: what the tests between runs find, and the calibration."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd
 
 from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
 from medscale.report.names import label
+from medscale.report.quality.tables import shown_classes
 from medscale.report.result.reading import Result
 
 READINGS = {"equal": SAME, "apart_within": APART_WITHIN, "apart": APART, "undecided": OPEN}
@@ -21,7 +20,6 @@ def facts(
     """Return the facts of a study's tests and of its baseline's calibration.
 
     Args:
-        baseline: the baseline's result folder.
         tests: the table tests.csv, a row a comparison with the baseline.
         ensembles: the table ensemble.csv.
         margin: largest difference in accuracy that counts as equal, in percentage points.
@@ -43,4 +41,5 @@ def facts(
         "interval_alone": labels(apart & ~accuracy),
         "subgroups": [by for by in dict.fromkeys(baseline.subgroups["by"]) if by != "all"],
         "ensembles": not ensembles.empty,
+        "operating_classes": len(shown_classes(baseline.operating)),
     }

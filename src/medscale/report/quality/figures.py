@@ -1,7 +1,5 @@
 """Figures of how far a study's results can be trusted, over its runs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,11 +31,11 @@ def subgroups(table: pd.DataFrame, run: str) -> Figure:
 def calibration(results: Sequence[Result], baseline: Result) -> Figure:
     """Draw the baseline's reliability diagram, and the calibration errors of each run."""
     figure = style.new(max(2.6, 1.2 + 0.22 * len(results)))
-    left, *others = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
+    left, *right = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
     draw_reliability(left, baseline.reliability, baseline.summary["metrics"]["test"], errors=False)
-    name = f"baseline: {label(baseline.name)}"
+    name = ("baseline: " if len(results) > 1 else "") + label(baseline.name)
     left.set(xlabel="confidence", ylabel="accuracy", title=name, xlim=(0, 1.02))
-    for axes, (metric, unit) in zip(others, ERRORS.items(), strict=True):
+    for axes, (metric, unit) in zip(right, ERRORS.items(), strict=True):
         names = [label(result.name) for result in results]
         heights = style.rows(axes, names)
         cases = zip((0.14, -0.14), ("", "_calibrated"), CALIBRATED, strict=True)
@@ -45,21 +43,14 @@ def calibration(results: Sequence[Result], baseline: Result) -> Figure:
             scores = [result.summary["metrics"]["test"].get(metric + suffix) for result in results]
             rows = [(h, score) for h, score in zip(heights, scores, strict=True) if score]
             ends = [np.array([s[key] for _, s in rows]) for key in ("mean", "low", "high")]
-            axes.errorbar(
-                ends[0],
-                np.array([height for height, _ in rows]) + shift,
-                xerr=style.errors(*ends),
-                fmt=look.marker,
-                color=look.colour,
-                capsize=2,
-                markersize=3.5,
-                label=words,
-            )
+            middles = np.array([height for height, _ in rows]) + shift
+            options = style.of_look(look, linestyle="", capsize=2, markersize=3.5, label=words)
+            axes.errorbar(ends[0], middles, xerr=style.errors(*ends), **options)
         if metric != "ece":
             axes.set_yticks(heights, [])
         axes.set(xlabel=unit)
         axes.set_xlim(0, None)
-    figure.legend(*others[0].get_legend_handles_labels(), loc="outside lower right", ncols=2)
+    figure.legend(*right[0].get_legend_handles_labels(), loc="outside lower right", ncols=2)
     return figure
 
 
@@ -69,7 +60,7 @@ def precision_recall(results: Sequence[Result]) -> Figure:
     figure = style.new(0.6 + 1.85 * bands)
     axes = style.panels(figure, len(results), columns)
     for number, (result, (axis,)) in enumerate(zip(results, axes, strict=True)):
-        draw_curve(axis, result.precision_recall, ("recall", "precision"), {})
+        draw_curve(axis, result.pr, ("recall", "precision"), {})
         area = result.score("auprc")["mean"]
         words = f"AP {area:.3f}" if area is not None else "undefined"
         axis.set_title(f"{title(result.name)}: {words}", size=6.5)

@@ -1,7 +1,5 @@
 """The chapter quality: calibration, operating points, subgroups, tests between runs, ensembles."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from medscale.evaluate.replicates import read, read_index, same_run, together
 from medscale.report.quality import figures, tables
 from medscale.report.quality.facts import facts
 from medscale.report.result.reading import Result, check_paired, read_result
+from medscale.report.sources import by_run
 from medscale.report.writer import Pages
 
 
@@ -27,23 +26,11 @@ def make(
     baseline: str,
     margin: float,
 ) -> Pages:
-    """Return the chapter's pages.
-
-    Args:
-        study: the study's name.
-        index: index.parquet.
-        results: result folders, in the order in which runs are shown.
-        predictions: predictions.parquet of all replicates, in their run folders.
-        baseline: the run that others are compared with.
-        margin: difference in accuracy (points) within which two runs count as equal.
-
-    Raises:
-        MedscaleError: when an input is missing or damaged, or does not fit the others.
-    """
+    """Return the chapter's pages."""
     runs = [read_result(folder) for folder in results]
     place = next(number for number, result in enumerate(runs) if result.name == baseline)
     base = runs[place]
-    members = _members(runs, _by_run(predictions), read_index(index))
+    members = _members(runs, by_run(predictions), read_index(index))
     names, tested = [m.name for m in members], [m.predicted for m in members]
     resamples = draws(tested[0], runs[0].summary["bootstrap"]["resamples"])
     tests = compare(names, tested, place, margin, resamples)
@@ -66,23 +53,14 @@ def make(
     )
 
 
-def _by_run(predictions: Sequence[str]) -> dict[str, list[Path]]:
-    """Return the run folders of all replicates, by run."""
-    folders: dict[str, list[Path]] = {}
-    for path in predictions:
-        replicate = Path(path).parent
-        folders.setdefault(replicate.parent.name, []).append(replicate)
-    return folders
-
-
 def _members(
-    runs: Sequence[Result], folders: Mapping[str, Sequence[Path]], index: pd.DataFrame
+    runs: Sequence[Result], files: Mapping[str, Sequence[Path]], index: pd.DataFrame
 ) -> list[Member]:
     """Return each run's test predictions, checked against the index and the results."""
     members: list[Member] = []
     for result in runs:
         check_paired(result, runs[0])
-        replicates = [read(folder) for folder in folders[result.name]]
+        replicates = [read(file.parent) for file in files[result.name]]
         same_run(replicates)
         predicted = together(replicates, index, "test")
         means = {name: result.score(name)["mean"] for name in METRICS}

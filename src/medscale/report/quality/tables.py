@@ -1,7 +1,5 @@
 """Tables of tests between runs, operating points, confusions and ensembles, as LaTeX."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd
@@ -42,11 +40,8 @@ def tests(comparisons: pd.DataFrame) -> str:
 
 def operating(points: pd.DataFrame) -> str:
     """Return sensitivity and specificity at thresholds chosen on the validation images."""
-    shown, classes = points, points["class"].nunique()
-    if classes > FEW:
-        first = points[points["wanted"] == points["wanted"].iloc[0]]
-        worst = first.sort_values("sensitivity", kind="stable")["class"].head(WORST)
-        shown = points[points["class"].isin(worst)]
+    classes = points["class"].nunique()
+    shown = points[points["class"].isin(shown_classes(points))]
     means = []
     for wanted, part in points.groupby("wanted") if classes > 1 else ():
         rates = [number(part[rate].mean(), 1, 100) for rate in ("sensitivity", "specificity")]
@@ -60,6 +55,15 @@ def operating(points: pd.DataFrame) -> str:
         right(r"specificity\\(\%)", lambda row: around(row, "specificity", 1, 100)),
     ]
     return table(records(shown), columns, further=means, rules_after=[len(shown) - 1])
+
+
+def shown_classes(points: pd.DataFrame) -> list[str]:
+    """Return the classes of operating.csv that the table shows: of many, the least sensitive."""
+    classes = list(dict.fromkeys(points["class"]))
+    if len(classes) <= FEW:
+        return classes
+    first = points[points["wanted"] == points["wanted"].iloc[0]]
+    return first.sort_values("sensitivity", kind="stable")["class"].head(WORST).tolist()
 
 
 def confusions(counts: pd.DataFrame) -> str:

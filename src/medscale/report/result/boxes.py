@@ -1,7 +1,5 @@
 """Figures of a detection run: boxes on images, precision against recall."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -26,10 +24,7 @@ KINDS: dict[str, tuple[str, Literal["-", "--"], str]] = {
 def boxes(table: pd.DataFrame, images: Mapping[int, np.ndarray], run: str) -> Figure:
     """Draw test images with true and predicted boxes, a panel for each image.
 
-    Args:
-        table: boxes.csv.
-        images: uint8, shape H,W,3, by id.
-        run: name of the run.
+    ``images``: uint8, shape H,W,3, by id.
     """
     ids = sorted(set(table["id"]))
     bands, columns = style.grid(len(ids), COLUMNS)
@@ -44,10 +39,7 @@ def boxes(table: pd.DataFrame, images: Mapping[int, np.ndarray], run: str) -> Fi
 def precision_recall(points: pd.DataFrame, chosen: Mapping[str, float | None], run: str) -> Figure:
     """Draw precision against recall at IoU 0.5: thick the mean over seeds, thin each seed.
 
-    Args:
-        points: pr.csv.
-        chosen: recall and precision at the confidence chosen on the validation images.
-        run: name of the run.
+    ``chosen``: recall and precision at the confidence chosen on the validation images.
     """
     figure = style.new(3.4, 3.6)
     axes = figure.subplots()
@@ -77,13 +69,8 @@ def draw_boxes(axes: Axes, image: np.ndarray, table: pd.DataFrame) -> None:
         if row["kind"] == "predicted":
             options: dict[str, Any] = {"color": colour, "size": 6, "va": "bottom", "zorder": 4}
             confidence = axes.text(*corner, f"{row['confidence']:.2f}", **options)
-            frame: dict[str, Any] = {
-                "facecolor": "black",
-                "edgecolor": "none",
-                "alpha": 0.75,
-                "pad": 0.6,
-            }
-            confidence.set_bbox(frame)
+            frame: dict[str, Any] = {"facecolor": "black", "edgecolor": "none", "alpha": 0.75}
+            confidence.set_bbox(frame | {"pad": 0.6})
 
 
 def draw_legend(figure: Any) -> None:

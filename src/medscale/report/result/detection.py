@@ -1,7 +1,5 @@
 """The result folder of a detection run, and the test images that show its boxes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from medscale.base.errors import MedscaleError
 from medscale.data.shards import Shards
 from medscale.evaluate.detection import Localization
 from medscale.evaluate.summary import describe, plain
+from medscale.measure.record import spread
 from medscale.report import style
 from medscale.report.result import boxes, figures
 from medscale.report.result.folder import Further, fill, whole_folder
@@ -28,10 +27,8 @@ def write_detection(
 
     ``boxes.csv`` has what ``boxes.pdf`` draws: ``id, kind`` (true or predicted), ``x, y, width,
     height`` (shares of the image) and ``confidence`` of the boxes of some test images. An image
-    without any box has a row with an empty kind.
-
-    Raises:
-        MedscaleError: when the folder cannot be written.
+    without any box has a row with an empty kind. Raises MedscaleError when the folder cannot be
+    written.
     """
     summary = summarise(localization)
     run, test = summary["run"]["name"], summary["metrics"]["test"]
@@ -56,24 +53,15 @@ def write_detection(
 
 def summarise(localization: Localization) -> dict[str, Any]:
     """Return the content of summary.json of a detection run; an undefined value is None."""
-    summary = describe(
-        localization.replicates,
-        localization.counts,
-        localization.patients,
-        localization.scores,
-        localization.resamples,
-        localization.paired_with,
-        localization.inputs,
-    )
-    return plain(summary | {"thresholds": localization.thresholds})
+    return plain(describe(localization) | {"thresholds": localization.thresholds})
 
 
 def sample(localization: Localization, shards: Shards) -> pd.DataFrame:
     """Return the boxes of some test images, evenly spread over the ids, as ``boxes.csv``."""
     ids = np.sort(shards.ids[shards.positions("test")])
     with_boxes = np.isin(ids, localization.true["id"])
-    empty = _spread(ids[~with_boxes], IMAGES // EMPTY_EVERY)
-    chosen = np.sort(np.concatenate([_spread(ids[with_boxes], IMAGES - len(empty)), empty]))
+    empty = spread(ids[~with_boxes], IMAGES // EMPTY_EVERY)
+    chosen = np.sort(np.concatenate([spread(ids[with_boxes], IMAGES - len(empty)), empty]))
     parts = [
         part[part["id"].isin(chosen)].assign(kind=kind)
         for kind, part in (("true", localization.true), ("predicted", localization.predicted))
@@ -88,8 +76,7 @@ def sample(localization: Localization, shards: Shards) -> pd.DataFrame:
 def images(shards: Shards, table: pd.DataFrame) -> dict[int, np.ndarray]:
     """Return the images (uint8, shape H,W,3) of a boxes.csv by id.
 
-    Raises:
-        MedscaleError: when the shards do not have such an image.
+    Raises MedscaleError when the shards do not have such an image.
     """
     ids = np.unique(table["id"].to_numpy(np.int64))
     positions = pd.Index(shards.ids).get_indexer(ids)
@@ -98,8 +85,3 @@ def images(shards: Shards, table: pd.DataFrame) -> dict[int, np.ndarray]:
             f"{shards.folder} has no image {ids[positions < 0][0]}; it was made from another index"
         )
     return dict(zip(ids.tolist(), shards.gather(positions), strict=True))
-
-
-def _spread(ids: np.ndarray, count: int) -> np.ndarray:
-    """Return at most ``count`` of the ids, evenly spread."""
-    return ids[np.unique(np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int))]

@@ -1,7 +1,5 @@
 """Figures of a classification run: learning curves, confusion matrix, ROC and precision-recall."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,9 +60,7 @@ def roc(
     """Draw ROC and precision-recall curves: thick the mean over seeds, thin each seed.
 
     Args:
-        roc, pr: roc.csv and pr.csv.
         areas: AUROC and average precision by curve.
-        run: name of the run.
         operating: rows of operating.csv; those of a study with two classes are drawn.
     """
     figure = style.new(3.6, 6.3)
@@ -101,12 +97,23 @@ def draw_curves(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
 
 
 def draw_confusion(
-    axes: Axes, counts: np.ndarray, classes: list[str], *, names: bool = True
+    axes: Axes,
+    counts: np.ndarray,
+    classes: list[str],
+    *,
+    names: bool = True,
+    digits: float | None = None,
 ) -> AxesImage:
     """Draw a row-normalised matrix with its numbers; return the image for a colour bar.
 
     With many classes the colours show square roots, so that rare confusions are visible, and
     numbers begin at 0.5 %.
+
+    Args:
+        counts: images, a row for each true class and a column for each predicted one.
+        classes: names of the classes.
+        names: whether both axes name the classes.
+        digits: size of the numbers in points, 0 for none; by default it suits the classes.
     """
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     many = len(classes) > MANY
@@ -114,19 +121,16 @@ def draw_confusion(
     axes.grid(visible=False)
     ticks = range(len(classes)) if names else []
     words = [style.shorten(name, 18) for name in classes] if names else []
-    tick_size, size = (5, 4) if len(classes) > 15 else (7, 7)
+    tick_size, fitting = (5, 4) if len(classes) > 15 else (7, 7)
+    size = fitting if digits is None else digits
     axes.set_xticks(ticks, words, rotation=90 if len(classes) > 3 else 0, fontsize=tick_size)
     axes.set_yticks(ticks, words, fontsize=tick_size)
     for (row, column), share in np.ndenumerate(shares):
-        if not many or (names and share >= 0.5):
+        if size and (not many or share >= 0.5):
             colour = "white" if share > (30 if many else 55) else "black"
-            options: dict[str, Any] = {
-                "ha": "center",
-                "va": "center",
-                "color": colour,
-                "size": size,
-            }
-            axes.text(column, row, f"{share:.0f}", **options)
+            axes.text(
+                column, row, f"{share:.0f}", ha="center", va="center", color=colour, size=size
+            )
     return image
 
 
@@ -142,7 +146,6 @@ def draw_curve(
     """Draw the curves of roc.csv or pr.csv; of many classes only their averages.
 
     Args:
-        axes: the panel.
         points: the table; an empty ``seed`` marks the mean over seeds.
         columns: those of the horizontal and the vertical axis.
         areas: area below a curve by its name, for the legend.

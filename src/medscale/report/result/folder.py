@@ -1,7 +1,5 @@
 """The result folder of a run: summary, tables, figures and model card, put in place whole."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -38,14 +36,13 @@ def write_result(
 ) -> dict[str, Any]:
     """Write the result folder of a classification run and return the content of summary.json.
 
+    Raises MedscaleError when the folder cannot be written.
+
     Args:
         evaluation: scores, curves and tables.
         folder: ``results/<study>/<run>``.
         gallery: images with their Grad-CAM; without it the folder has none.
         further: writes what predicts.
-
-    Raises:
-        MedscaleError: when the folder cannot be written.
     """
     summary = summarise(evaluation)
     summary["gradcam"] = (
@@ -57,7 +54,8 @@ def write_result(
             drawings["gradcam"] = gradcam.of_run(gallery, summary)
             write_csv(new / "gradcam.csv", gallery.cases)
             for name in ("heat", "images"):
-                _write_array(new / f"gradcam_{name}.npy", getattr(gallery, name))
+                with atomic(new / f"gradcam_{name}.npy") as path, open(path, "wb") as file:
+                    np.save(file, getattr(gallery, name), allow_pickle=False)
         fill(new, summary, drawings, _tables(evaluation), evaluation.per_class, further)
     return summary
 
@@ -122,17 +120,11 @@ def areas_of(summary: dict[str, Any], per_class: pd.DataFrame, area: str) -> dic
     return areas
 
 
-def _write_array(path: Path, array: np.ndarray) -> None:
-    with atomic(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, array, allow_pickle=False)
-
-
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Yield a new folder that replaces ``folder`` if the block ends without an error.
 
-    Raises:
-        MedscaleError: when the folder cannot be written.
+    Raises MedscaleError when the folder cannot be written.
     """
     temporary = folder.parent / f".{folder.name}.{os.getpid()}"
     try:

@@ -1,7 +1,5 @@
 """Grad-CAM of a run: test images predicted right and wrong, and the parts that decided it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +23,7 @@ SHARE = 0.45  # of the heat map in the overlaid picture
 def read_gallery(folder: Path, summary: dict[str, Any]) -> Gallery:
     """Read the gallery of a result folder.
 
-    Raises:
-        MedscaleError: when a file of it is missing or damaged.
+    Raises MedscaleError when a file of it is missing or damaged.
     """
     try:
         text = {"true": str, "predicted": str}

@@ -1,7 +1,5 @@
 """The origin of a replicate: its code, container and inputs, short enough for a table."""
 
-from __future__ import annotations
-
 from typing import Any
 
 SHORT = 12  # letters of a SHA-256 that a reader is shown

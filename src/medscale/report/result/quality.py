@@ -1,7 +1,5 @@
 """Figures of how far a run's probabilities can be trusted: reliability diagram and subgroups."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,11 +28,7 @@ UNITS = {
 def quality(table: pd.DataFrame, parts: pd.DataFrame, scores: dict[str, Any], run: str) -> Figure:
     """Draw a run's reliability diagram, the images in each bin, and below them its subgroups.
 
-    Args:
-        table: reliability.csv.
-        parts: subgroups.csv.
-        scores: metrics of the test images.
-        run: name of the run.
+    ``scores``: metrics of the test images.
     """
     heights = [3.1, 0.5 + 0.2 * len(parts.drop_duplicates(["by", "part"]))]
     figure = style.new(sum(heights))
@@ -79,7 +73,7 @@ def draw_reliability(
 
 def draw_subgroups(panels: Sequence[Axes], table: pd.DataFrame) -> None:
     """Draw subgroups.csv, a panel for each metric; the dashed line is that of all images."""
-    judged = table.groupby(["by", "part"])["mean"].transform(_any_defined)
+    judged = table.groupby(["by", "part"])["mean"].transform(lambda values: values.notna().any())
     parts = records(table.assign(judged=judged).drop_duplicates(["by", "part"]))
     words = [
         ("" if part["by"] == "all" else f"{part['by']}: ")
@@ -102,15 +96,7 @@ def draw_subgroups(panels: Sequence[Axes], table: pd.DataFrame) -> None:
         axes.set(xlabel=unit)
 
 
-def _any_defined(values: pd.Series) -> bool:
-    return bool(values.notna().any())
-
-
 def _undefined(axes: Axes, height: float, reason: str) -> None:
-    place: dict[str, Any] = {
-        "transform": axes.get_yaxis_transform(),
-        "ha": "center",
-        "va": "center",
-    }
-    text = axes.text(0.5, height, reason, color=BLACK, size=6, **place)
+    text = axes.text(0.5, height, reason, ha="center", va="center", color=BLACK, size=6)
+    text.set(transform=axes.get_yaxis_transform())
     text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})

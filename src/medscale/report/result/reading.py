@@ -1,9 +1,7 @@
 """Result folders of classification runs, read back for figures, tables and facts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +10,17 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 
 from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json
+from medscale.base.files import read_json, read_table
 from medscale.evaluate.bootstrap import interval
 
-FILES = {  # CSV file by attribute of Result
-    "per_class": "per_class",
-    "curves": "curves",
-    "roc": "roc",
-    "precision_recall": "pr",
-    "reliability": "reliability",
-    "operating": "operating",
-    "confusions": "confusions",
-    "subgroups": "subgroups",
-    "resamples": "resamples",
-}
-TEXT = (  # columns that hold text, even where a class is named 1 or NA
-    "class",
-    "metric",
-    "quantity",
-    "curve",
-    "seed",
-    "calibrated",
-    "by",
-    "part",
-    "true",
-    "predicted",
-)
+# Columns that hold text, even where a class is named 1 or NA.
+TEXT = ["class", "metric", "quantity", "curve", "seed", "calibrated", "by", "part", "true"]
+TEXT += ["predicted"]
 
 
 @dataclass(frozen=True)
 class Result:
-    """The result folder of a run."""
+    """The result folder of a run; each table has the name of its CSV file."""
 
     name: str
     folder: Path
@@ -50,7 +28,7 @@ class Result:
     per_class: pd.DataFrame
     curves: pd.DataFrame
     roc: pd.DataFrame
-    precision_recall: pd.DataFrame
+    pr: pd.DataFrame  # precision and recall
     reliability: pd.DataFrame
     operating: pd.DataFrame
     confusions: pd.DataFrame
@@ -91,26 +69,19 @@ class Result:
 
 
 def read_result(folder: str | Path) -> Result:
-    """Read a result folder.
-
-    Raises:
-        MedscaleError: when a file of it is missing or damaged.
-    """
+    """Read a result folder; MedscaleError when a file of it is missing or damaged."""
     folder = Path(folder)
     summary = read_json(folder / "summary.json")
-    tables = {field: _read_table(folder / f"{name}.csv") for field, name in FILES.items()}
+    names = [field.name for field in fields(Result) if field.type is pd.DataFrame]
+    tables = {name: _read_table(folder / f"{name}.csv") for name in names}
     return Result(summary["run"]["name"], folder, summary, **tables)
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    try:
-        text = dict.fromkeys(TEXT, str)
-        table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={})
-    except (OSError, ValueError) as error:
-        raise MedscaleError(
-            f"{path} cannot be read ({error}); delete {path.parent} and run again"
-        ) from None
-    for column in table.columns.difference(list(TEXT)):
+    remedy = f"delete {path.parent} and run again"
+    options = {"dtype": dict.fromkeys(TEXT, str), "keep_default_na": False, "na_values": {}}
+    table = read_table(path, remedy, **options)
+    for column in table.columns.difference(TEXT):
         table[column] = pd.to_numeric(table[column], errors="coerce")
     return table
 
@@ -123,13 +94,11 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 def differences(results: Sequence[Result], baseline: str, metric: str = "accuracy") -> pd.DataFrame:
     """Subtract the baseline's value of a metric from each run's, with a paired bootstrap interval.
 
-    Each resample draws the same patients for both runs, so that what both share cancels.
+    Each resample draws the same patients for both runs, so that what both share cancels. Raises
+    MedscaleError when the baseline has no result, or the runs' test images differ.
 
     Returns:
         ``run, mean, low, high`` in percentage points; NaN where the metric is undefined.
-
-    Raises:
-        MedscaleError: when the baseline has no result, or the runs' test images differ.
     """
     by_name = {result.name: result for result in results}
     if baseline not in by_name:
@@ -148,11 +117,7 @@ def differences(results: Sequence[Result], baseline: str, metric: str = "accurac
 
 
 def check_paired(result: Result, other: Result) -> None:
-    """Refuse results of different test images.
-
-    Raises:
-        MedscaleError: naming both.
-    """
+    """Refuse results of different test images; MedscaleError naming both."""
     if result.summary["bootstrap"]["paired_with"] != other.summary["bootstrap"]["paired_with"]:
         raise MedscaleError(
             f"{result.name} and {other.name} were evaluated on different test images; delete "

@@ -1,7 +1,5 @@
 """A study's scaling analysis: series of runs, and what each run costs until a target accuracy."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,35 +7,26 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.base.errors import MedscaleError
+from medscale.base.files import read_table
 from medscale.engine.plan import is_detector
-from medscale.measure.scaling import Series, gather, point_of, without_one_device
+from medscale.measure.scaling.series import Series, gather, point_of, without_one_device
 from medscale.measure.scaling.target import costs, frontier, level
 from medscale.report.reported import times
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What the tables, figures and facts of a study's scaling are made from.
+    """What the tables, figures and facts of a study's scaling are made from."""
 
-    Attributes:
-        ours: measured series.
-        published: series of published times.
-        alone: measured runs on several devices without a comparable run on one.
-        published_alone: the same among the published times.
-        cost: a row for each classification run (``scaling.target.costs``); empty where the
-            baseline has no validation accuracy.
-        target: validation accuracy that counts as reached; NaN where there is none.
-        best: runs that no other run beats in both time and money.
-    """
-
-    ours: list[Series]
-    published: list[Series]
-    alone: list[str]
-    published_alone: list[str]
+    ours: list[Series]  # measured series
+    published: list[Series]  # series of published times
+    alone: list[str]  # measured runs on several devices without a comparable run on one
+    published_alone: list[str]  # the same among the published times
+    # a row for each classification run (``scaling.target.costs``); empty where the baseline has no
+    # validation accuracy
     cost: pd.DataFrame
-    target: float
-    best: list[str]
+    target: float  # validation accuracy that counts as reached; NaN where there is none
+    best: list[str]  # runs that no other run beats in both time and money
 
 
 def analyse(
@@ -50,22 +39,19 @@ def analyse(
 ) -> Analysis:
     """Analyse the scaling of a study.
 
+    Raises MedscaleError when a history cannot be read.
+
     Args:
-        summaries: summary.json of each run.
-        histories: history.csv of each replicate, by run.
-        reported: the study's published figures.
         baseline: the run whose validation accuracy sets the target.
         share: of the baseline's best validation accuracy that is the target.
         prices: of a device-hour, by backend.
-
-    Raises:
-        MedscaleError: when a history cannot be read.
     """
     points, theirs = [point_of(summary) for summary in summaries], times(reported)
     ours, published = gather(points), gather(theirs)
     classified = [s for s in summaries if not is_detector(s["model"]["name"])]
     names = [summary["run"]["name"] for summary in classified]
-    by_run = {name: [_read(path) for path in histories[name]] for name in names}
+    remedy = "run the training again"
+    by_run = {name: [read_table(path, remedy) for path in histories[name]] for name in names}
     target = level(by_run[baseline], share) if baseline in by_run else float("nan")
     cost = costs(classified, by_run, target, dict(prices))
     return Analysis(
@@ -77,12 +63,3 @@ def analyse(
         target=target,
         best=list(frontier(cost)),
     )
-
-
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise MedscaleError(
-            f"{path}: a history cannot be read ({error}); run the training again"
-        ) from None

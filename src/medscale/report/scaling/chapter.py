@@ -1,7 +1,5 @@
 """Declaration of the chapter scaling: speedup laws, and the cost until a target accuracy."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from medscale.config.configuration import Config
@@ -15,7 +13,7 @@ def inputs(config: Config, study: str) -> Inputs:
     return {
         "results": results,
         "histories": sources.in_replicates(config, study, results, "history.csv"),
-        "reported": sources.REPORTED,
+        "reported": sources.reported(config, study),
     }
 
 
@@ -40,8 +38,8 @@ CHAPTER = Chapter(
     inputs,
     settings,
     figures={
-        "scaling": "Speedup of *{study}* by series, ours and published, with the laws that were "
-        "fitted.",
+        "scaling": "Speedup of *{study}* by series, with the laws that were fitted; published "
+        "times, where there are any, have panels of their own.",
         "cost": "Minutes, device-hours and money until the target accuracy of *{study}*.",
     },
     tables=dict.fromkeys(("scaling", "laws", "cost"), TABLE),

@@ -1,13 +1,11 @@
 """Facts of the scaling analysis: advice, verdicts on published series, cost of a target."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medscale.measure.scaling import Series
 from medscale.measure.scaling.advice import findings, recommendation, speaker, superlinear, verdict
+from medscale.measure.scaling.series import Series
 from medscale.report.names import family, label
 from medscale.report.scaling.analysis import Analysis
 
@@ -31,10 +29,8 @@ def facts(
     """Return the facts of a study's scaling analysis.
 
     Args:
-        summaries: the content of each result's summary.json.
         analysis: series and costs.
         share: of the baseline's best validation accuracy that is the target.
-        currency: of the prices.
         devices: title and price of an hour of each kind of device, by backend.
     """
     return {

@@ -1,7 +1,5 @@
 """Figures of the scaling analysis: speedups with fitted laws, and cost until the target."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from medscale.measure.scaling import Series
 from medscale.measure.scaling.advice import undecided
+from medscale.measure.scaling.series import Series
 from medscale.report import style
 from medscale.report.names import family, label, look
 from medscale.report.scaling.tables import HOURS, LAWS, power
@@ -25,8 +23,9 @@ def speedups(ours: Sequence[Series], published: Sequence[Series]) -> Figure:
 
     Each source (ours, published) and kind of device has a panel.
     """
+    both = bool(ours and published)
     panels = {
-        f"{source}: {kind.upper()}": lines
+        (f"{source}: " if both or source == "published" else "") + kind.upper(): lines
         for source, several in (("ours", ours), ("published", published))
         for kind in ("cpu", "gpu")
         if (lines := [line for line in several if line.spec.device == kind])
@@ -97,13 +96,8 @@ def _panel(axes: Axes, lines: Sequence[Series]) -> None:
         words = family(line.spec.name) + (f" ({LAWS[fit.law]})" if fit is not None else "")
         points = table["devices"] * 2**shift, table["speedup"]  # shifted, so that none is hidden
         bars = style.errors(*style.column_ends(table, "speedup"))
-        options: dict[str, Any] = {
-            "marker": drawn.marker,
-            "linestyle": "",
-            "capsize": 2,
-            "label": words,
-        }
-        axes.errorbar(*points, yerr=bars, color=drawn.colour, **options)
+        options = style.of_look(drawn, linestyle="", capsize=2, label=words)
+        axes.errorbar(*points, yerr=bars, **options)
         if fit is None:
             axes.plot(*points, color=drawn.colour, linewidth=0.5, linestyle=":")
             continue

@@ -1,7 +1,5 @@
 """The chapter scaling: series, fitted laws, cost until a target, recommendations."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from medscale.report.reported import read_reported
 from medscale.report.scaling import figures, tables
 from medscale.report.scaling.analysis import analyse
 from medscale.report.scaling.facts import facts
+from medscale.report.sources import by_run
 from medscale.report.writer import Pages
 
 
@@ -28,30 +27,15 @@ def make(
 ) -> Pages:
     """Return the chapter's pages.
 
-    Args:
-        study: the study's name.
-        results: result folders, in the order in which runs are shown.
-        histories: history.csv of all replicates, in their run folders.
-        reported: reported.yaml.
-        baseline: the run whose validation accuracy sets the target.
-        target: share of that accuracy.
-        currency: of the prices.
-        devices: title and price of an hour of each kind of device, by backend.
-
-    Raises:
-        MedscaleError: when an input is missing or damaged, or a price is missing.
+    Raises MedscaleError when an input is missing or damaged, or a price is missing.
     """
     summaries = [read_json(Path(folder) / "summary.json") for folder in results]
-    by_run: dict[str, list[Path]] = {}
-    for path in map(Path, histories):
-        by_run.setdefault(path.parents[1].name, []).append(path)
     backends = {summary["backend"] for summary in summaries}
     if missing := backends - set(devices):
         raise MedscaleError(f"cost.devices in config.yaml describes no device of {missing.pop()}")
     prices = {backend: devices[backend]["price"] for backend in backends}
     published = read_reported(reported, study)
-    analysis = analyse(summaries, by_run, published, baseline, target, prices)
-    sources = {"ours": analysis.ours, "published": analysis.published}
+    analysis = analyse(summaries, by_run(histories), published, baseline, target, prices)
     marks = [summary["marks"] for summary in summaries]
     speedups = figures.speedups(analysis.ours, analysis.published)
     cost = analysis.cost, analysis.best, currency
@@ -63,7 +47,7 @@ def make(
         },
         tables={
             "scaling": tables.series(analysis.ours),
-            "laws": tables.laws(sources),
+            "laws": tables.laws({"ours": analysis.ours, "published": analysis.published}),
             "cost": (tables.cost(*cost), analysis.cost),
         },
         facts=facts(summaries, analysis, target, currency, devices),

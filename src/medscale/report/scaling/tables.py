@@ -1,7 +1,5 @@
 """Tables of the scaling analysis: speedup by series, fitted laws, cost until the target."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medscale.measure.scaling import Series
 from medscale.measure.scaling.advice import undecided
 from medscale.measure.scaling.laws import Fit, Value
+from medscale.measure.scaling.series import Series
 from medscale.report.latex import escape, number, significant, span
 from medscale.report.names import family, label
 from medscale.report.result.reading import records
@@ -55,8 +53,7 @@ def series(several: Sequence[Series]) -> tuple[str, pd.DataFrame]:
 def laws(sources: Mapping[str, Sequence[Series]]) -> tuple[str, pd.DataFrame]:
     """Return the laws fitted to each series with enough numbers of devices.
 
-    Args:
-        sources: series by where they come from: ours, published.
+    ``sources``: series by where they come from: ours, published.
     """
     rows: list[dict[str, Any]] = []
     flat: list[dict[str, Any]] = []

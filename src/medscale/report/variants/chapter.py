@@ -1,7 +1,5 @@
 """Declaration of the chapter variants: a study compared with itself, one setting changed."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from medscale.config.configuration import Config
@@ -61,7 +59,7 @@ CHAPTER = Chapter(
     figures={
         "variants": "*{study}* compared with itself with one thing changed: the split, the trained "
         "layers, or metadata as further input. Test images differ where the split does; a higher "
-        "accuracy on a leaking split is no skill.",
+        "accuracy on a leaking split is no skill."
     },
     tables={"variants": TABLE},
     facts="variants",

@@ -1,7 +1,5 @@
 """Facts of the chapter on variants: accuracy of each run as configured and in each variant."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +13,6 @@ def facts(
     """Return the facts of a study's variants.
 
     Args:
-        titles: of the study and its variants, by name.
         study: the study that the variants belong to.
         results: result folders of the study and its variants; those of the study come first.
         changed: which settings the variants change.

@@ -1,7 +1,5 @@
 """The chapter variants: a study compared with itself, one setting changed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +10,7 @@ from medscale.report import style
 from medscale.report.latex import escape
 from medscale.report.names import LOOKS, label
 from medscale.report.result.reading import Result, read_result, records
-from medscale.report.tables import interval, left, right, table
+from medscale.report.tables import left, right, scored, table
 from medscale.report.variants.facts import facts
 from medscale.report.writer import Pages
 
@@ -32,17 +30,7 @@ def make(
     sections: dict[str, dict[str, Any]],
     changed: dict[str, bool],
 ) -> Pages:
-    """Return the chapter's pages.
-
-    Args:
-        study: the study's name.
-        results: result folders of the study, then of its variants.
-        sections: title and settings of the study and of each variant.
-        changed: which settings the variants change.
-
-    Raises:
-        MedscaleError: when an input is missing or damaged.
-    """
+    """Return the chapter's pages."""
     runs = [read_result(folder) for folder in results]
     titles = {name: section["title"] for name, section in sections.items()}
     names, rows = _names(study, titles, runs), _rows(sections, runs)
@@ -113,13 +101,6 @@ def _table(names: Sequence[str], rows: pd.DataFrame) -> str:
         *[left(column, cell(column)) for column in SETTINGS],
         right(r"test\\images", cell("test_images")),
         right(r"repli-\\cates", cell("replicates")),
-        *[
-            right(heading, _score(f"{metric}_", digits, scale))
-            for metric, _, heading, scale, digits in METRICS
-        ],
+        *[scored(heading, metric, digits, scale) for metric, _, heading, scale, digits in METRICS],
     ]
     return table(records(rows.assign(name=names)), columns)
-
-
-def _score(prefix: str, digits: int, scale: float) -> Any:
-    return lambda row: interval(row, digits, scale, prefix)

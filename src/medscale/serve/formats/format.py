@@ -31,56 +31,42 @@ Convert = Callable[[Path, Inputs], "ModelProto"]
 
 @dataclass(frozen=True)
 class Benchmarked:
-    """How the benchmarks `export` and `inference` present a format.
+    """How the benchmarks `export` and `inference` present a format."""
 
-    Attributes:
-        title: name in the figure and table of exports.
-        description: explanation that export.json records.
-        way: name in the figure and table of inference.
-        way_description: explanation that inference.json records.
-        look: place in the palette ``report.names.LOOKS``; 0 and 1 belong to PyTorch.
-    """
-
-    title: str
-    description: str
-    way: str
-    way_description: str
-    look: int
+    title: str  # name in the figure and table of exports
+    description: str  # explanation that export.json records
+    way: str  # name in the figure and table of inference
+    way_description: str  # explanation that inference.json records
+    look: int  # place in the palette ``report.names.LOOKS``; 0 and 1 belong to PyTorch
 
 
 @dataclass(frozen=True)
 class Format:
-    """A file format of trained networks; its files are named ``<run>.<name>.onnx``.
+    """A file format of trained networks; its files are named ``<run>.<name>.onnx``."""
 
-    Attributes:
-        name: in the configuration, in file names and after ``medscale export --to``.
-        convert: converts the ONNX file in 32 bit, given its path and calibration inputs;
-            None for the format whose file is the one in 32 bit.
-        calibrated: whether ``convert`` needs preprocessed images to calibrate on.
-        tolerance: largest difference of an output from PyTorch's; a file that differs by more
-            is refused. None: the difference is reported only.
-        engine: execution provider of ONNX Runtime that builds an engine from the file when
-            ``medscale export`` runs, and must therefore be available.
-        benchmarked: how the benchmarks present the format; None where they do not measure it.
-    """
-
-    name: str
+    name: str  # in the configuration, in file names and after ``medscale export --to``
+    # converts the ONNX file in 32 bit, given its path and calibration inputs; None for the format
+    # whose file is the one in 32 bit
     convert: Convert | None = None
-    calibrated: bool = False
+    calibrated: bool = False  # whether ``convert`` needs preprocessed images to calibrate on
+    # largest difference of an output from PyTorch's; a file that differs by more is refused. None:
+    # the difference is reported only
     tolerance: float | None = None
+    # execution provider of ONNX Runtime that builds an engine from the file when ``medscale
+    # export`` runs, and must therefore be available
     engine: str | None = None
+    # how the benchmarks present the format; None where they do not measure it
     benchmarked: Benchmarked | None = None
 
     def write(self, source: Path, path: Path, calibration: Inputs | None = None) -> None:
         """Convert the ONNX file in 32 bit, and keep its description.
 
+        Raises MedscaleError when the format needs calibration images and there are none.
+
         Args:
             source: the file in 32 bit.
             path: the new file.
             calibration: images (and features) of the validation split, never of the test split.
-
-        Raises:
-            MedscaleError: when the format needs calibration images and there are none.
         """
         if self.convert is None:
             raise MedscaleError(f"{self.name} is the ONNX file in 32 bit; nothing is converted")

@@ -15,36 +15,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """An uploaded image for a decoding process.
+    """An uploaded image for a decoding process."""
 
-    Attributes:
-        data: its bytes, as sent.
-        preprocessings: settings to preprocess it with; the result has pixels for each.
-        preview: whether the result has a preview.
-    """
-
-    data: bytes = field(repr=False)
+    data: bytes = field(repr=False)  # its bytes, as sent
+    # settings to preprocess it with; the result has pixels for each
     preprocessings: tuple[Preprocess, ...]
-    preview: bool
+    preview: bool  # whether the result has a preview
 
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """A decoded and preprocessed image.
+    """A decoded and preprocessed image."""
 
-    Attributes:
-        pixels: uint8 RGB, shape size,size,3, for each preprocessing.
-        width: of the displayed image in pixels.
-        height: of the displayed image in pixels.
-        facts: on the patient, from the headers (DICOM: age, sex, view).
-        preview: a JPEG of the whole image, or None.
-    """
-
+    # uint8 RGB, shape size,size,3, for each preprocessing
     pixels: list[np.ndarray] = field(repr=False)
-    width: int
-    height: int
+    width: int  # of the displayed image in pixels
+    height: int  # of the displayed image in pixels
+    # on the patient, from the headers (DICOM: age, sex, view)
     facts: Mapping[str, Any] = field(repr=False)
-    preview: bytes | None = field(repr=False)
+    preview: bytes | None = field(repr=False)  # a JPEG of the whole image, or None
 
 
 @dataclass(frozen=True)
@@ -66,36 +55,23 @@ class Offer:
 
 @dataclass(frozen=True)
 class ModelInput:
-    """An image for a model.
+    """An image for a model."""
 
-    Attributes:
-        pixels: as ``DecodedImage.pixels``, for the preprocessings of the model's offer.
-        width: of the displayed image in pixels.
-        height: of the displayed image in pixels.
-        facts: on the patient.
-    """
-
+    # as ``DecodedImage.pixels``, for the preprocessings of the model's offer
     pixels: list[np.ndarray] = field(repr=False)
-    width: int
-    height: int
-    facts: Mapping[str, Any] = field(repr=False)
+    width: int  # of the displayed image in pixels
+    height: int  # of the displayed image in pixels
+    facts: Mapping[str, Any] = field(repr=False)  # on the patient
 
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """A model's prediction for an image.
+    """A model's prediction for an image."""
 
-    Attributes:
-        probabilities: by class; None for a detector.
-        boxes: of a detector; otherwise None.
-        region: the part of the image that the network received.
-        heatmap: a PNG, or None.
-    """
-
-    probabilities: dict[str, float] | None
-    boxes: list[Finding] | None
-    region: Region
-    heatmap: bytes | None = field(repr=False)
+    probabilities: dict[str, float] | None  # by class; None for a detector
+    boxes: list[Finding] | None  # of a detector; otherwise None
+    region: Region  # the part of the image that the network received
+    heatmap: bytes | None = field(repr=False)  # a PNG, or None
 
     @property
     def label(self) -> str | None:

@@ -41,23 +41,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Work:
-    """The work of a pool's processes, as functions of a module that only they import.
+    """The work of a pool's processes, as functions of a module that only they import."""
 
-    Attributes:
-        name: in log and metrics.
-        module: module of the functions.
-        start: function that a new process calls once; the result describes the process.
-        carry_out: function from a batch's key and the contents of its jobs to a result for each.
-        batch: most jobs in a batch.
-        seconds: after which a batch is given up and its process killed.
-    """
-
-    name: str
-    module: str
-    start: str
-    carry_out: str
-    batch: int
-    seconds: float
+    name: str  # in log and metrics
+    module: str  # module of the functions
+    start: str  # function that a new process calls once; the result describes the process
+    carry_out: str  # function from a batch's key and the contents of its jobs to a result for each
+    batch: int  # most jobs in a batch
+    seconds: float  # after which a batch is given up and its process killed
 
 
 @dataclass(eq=False)
@@ -66,18 +57,13 @@ class Pool:
 
     A batch holds the jobs that wait with the same key when a process becomes free; no job is
     delayed to fill a batch.
-
-    Attributes:
-        work: of the processes.
-        arguments: of ``work.start``, a tuple for each process.
-        on_batch: called after each batch with its key, its number of jobs and its seconds.
-        on_loss: called when a process has died or was killed.
     """
 
-    work: Work
-    arguments: Sequence[tuple[Any, ...]]
+    work: Work  # of the processes
+    arguments: Sequence[tuple[Any, ...]]  # of ``work.start``, a tuple for each process
+    # called after each batch with its key, its number of jobs and its seconds
     on_batch: Callable[[Any, int, float], None] = lambda key, size, seconds: None
-    on_loss: Callable[[], None] = lambda: None
+    on_loss: Callable[[], None] = lambda: None  # called when a process has died or was killed
     waiting: deque[Job] = field(default_factory=deque)
     _processes: dict[int, Process] = field(default_factory=dict)
     _slots: list[asyncio.Task[None]] = field(default_factory=list)

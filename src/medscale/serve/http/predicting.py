@@ -33,8 +33,7 @@ _models: dict[str, list[Predictor]] = {}  # the members of each model; set by ``
 def result_folders(paths: Sequence[Path]) -> list[Path]:
     """Return the result folders among the paths and below them.
 
-    Raises:
-        MedscaleError: for a path without a result folder.
+    Raises MedscaleError for a path without a result folder.
     """
     folders: list[Path] = []
     for path in paths:
@@ -51,15 +50,14 @@ def result_folders(paths: Sequence[Path]) -> list[Path]:
 def start(number: int, paths: Sequence[Path], seed: str, device: str, threads: int) -> list[Offer]:
     """Load all models in this process, and predict a blank image with each.
 
+    Raises MedscaleError when a model cannot be loaded, or two have the same name.
+
     Args:
         number: of this process; processes take turns on the GPUs.
         paths: result folders, or folders that contain some.
         seed: of the replicates that predict: best, all, or a number.
         device: auto, cpu or cuda.
         threads: of PyTorch.
-
-    Raises:
-        MedscaleError: when a model cannot be loaded, or two have the same name.
     """
     torch.set_num_threads(threads)
     cv2.setNumThreads(1)

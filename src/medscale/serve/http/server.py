@@ -25,13 +25,12 @@ KEEP_ALIVE_S = 75
 def run(settings: Settings, tell: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT.
 
+    Raises MedscaleError when the port is taken, a model cannot be loaded, or other machines could
+    use the service without a key.
+
     Args:
         settings: of the service.
         tell: is called with the address when the service is ready.
-
-    Raises:
-        MedscaleError: when the port is taken, a model cannot be loaded, or other machines could
-            use the service without a key.
     """
     if settings.key is None and not settings.on_loopback:
         raise MedscaleError(
@@ -45,8 +44,7 @@ def run(settings: Settings, tell: Callable[[str], None]) -> None:
 def listen(settings: Settings) -> socket.socket:
     """Return a socket that is bound to the address.
 
-    Raises:
-        MedscaleError: when the address does not exist or the port is taken.
+    Raises MedscaleError when the address does not exist or the port is taken.
     """
     try:
         family, *_, address = socket.getaddrinfo(

@@ -12,11 +12,7 @@ MB = 10**6  # bytes in a megabyte, pixels in a megapixel
 
 
 class Settings(BaseModel):
-    """Address, processes and limits of the service.
-
-    Attributes:
-        key: that callers must send; None: anyone who reaches the port may use the service.
-    """
+    """Address, processes and limits of the service."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,6 +25,7 @@ class Settings(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    # that callers must send; None: anyone who reaches the port may use the service
     key: SecretStr | None = None
     hosts: tuple[str, ...] = Field(
         (), description="further host names that callers may use for this machine"

@@ -20,12 +20,11 @@ SHORTEST_KEY = 16  # characters
 def serve(options: dict[str, Any], tell: Callable[[str], None]) -> None:
     """Run the service with the options until it is stopped.
 
+    Raises MedscaleError for an option out of its limits, and as ``server.run``.
+
     Args:
         options: fields of ``Settings``, and ``key_file``.
         tell: is called with each message to the user.
-
-    Raises:
-        MedscaleError: for an option out of its limits, and as ``server.run``.
     """
     if absent := [name for name in REQUIRED if find_spec(name) is None]:
         raise MedscaleError(f"the service needs {', '.join(absent)}: pip install -e '.[serve]'")

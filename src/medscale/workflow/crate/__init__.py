@@ -18,7 +18,8 @@ def export(
 ) -> int:
     """Write the study's crate as a folder, or as an archive where ``out`` ends in .zip.
 
-    The crate is written completely or not at all.
+    The crate is written completely or not at all. Raises MedscaleError when something is missing,
+    cannot be written, or the crate is not valid.
 
     Args:
         graph: the study, whose paper is made.
@@ -29,9 +30,6 @@ def export(
 
     Returns:
         Number of files.
-
-    Raises:
-        MedscaleError: when something is missing, cannot be written, or the crate is not valid.
     """
     from medscale.base.files import atomic
     from medscale.report.result.folder import whole_folder

@@ -41,8 +41,7 @@ WEIGHTS = "model.safetensors"
 def pack(graph: Graph, folder: Path, weights: bool) -> None:
     """Copy code, records and results into ``folder``, under their paths in the study.
 
-    Raises:
-        MedscaleError: when a file of a run is missing, or there is no result at all.
+    Raises MedscaleError when a file of a run is missing, or there is no result at all.
     """
     for pattern in CODE:
         for file in sorted(ROOT.glob(pattern)):

@@ -1,10 +1,18 @@
-"""All parallel strategies by name. A new one is a module here, imported and listed below."""
+"""All parallel strategies by name. A new one is a module here and one line of ``MODULES``."""
 
 from __future__ import annotations
 
-from medscale.engine.parallel.strategies import ddp, fsdp, mp, serial
+from importlib import import_module
+
 from medscale.engine.parallel.strategies.strategy import Strategy
 
+# Full names of modules, so that digests of code follow them.
+MODULES = (
+    "medscale.engine.parallel.strategies.serial",
+    "medscale.engine.parallel.strategies.ddp",
+    "medscale.engine.parallel.strategies.fsdp",
+    "medscale.engine.parallel.strategies.mp",
+)
 STRATEGIES: dict[str, Strategy] = {
-    module.STRATEGY.name: module.STRATEGY for module in (serial, ddp, fsdp, mp)
+    strategy.name: strategy for strategy in (import_module(name).STRATEGY for name in MODULES)
 }

@@ -27,78 +27,51 @@ class Costs:
     """What the cost model assumes about a strategy on several devices.
 
     ``share`` and ``syncs`` are defaults, which the configuration can change (``cost.strategies``).
-
-    Attributes:
-        share: part of the devices' speed that is kept, without the bytes exchanged.
-        syncs: how often devices wait for each other in an optimizer step.
-        traffic: bytes exchanged, relative to one all-reduce of the gradients.
-        sharded: whether parameters, gradients and optimizer state are divided among all devices;
-            otherwise each replica holds all of them.
     """
 
-    share: float = 1.0
-    syncs: float = 0.0
-    traffic: float = 1.0
+    share: float = 1.0  # part of the devices' speed that is kept, without the bytes exchanged
+    syncs: float = 0.0  # how often devices wait for each other in an optimizer step
+    traffic: float = 1.0  # bytes exchanged, relative to one all-reduce of the gradients
+    # whether parameters, gradients and optimizer state are divided among all devices; otherwise
+    # each replica holds all of them
     sharded: bool = False
 
 
 @dataclass(frozen=True)
 class Setup:
-    """A network that is to be trained, and the settings that strategies need to wrap it.
+    """A network that is to be trained, and the settings that strategies need to wrap it."""
 
-    Attributes:
-        network: on this rank's device, with equal weights on every rank.
-        world: this rank and its peers.
-        precision: number format of forward and backward passes.
-        stages: devices that one replica is spread over.
-        schedule: order of a pipeline's micro-batches, ``gpipe`` or ``1f1b``.
-        microbatches: micro-batches of a pipeline per accumulation step.
-        channels_last: whether images are stored channels last.
-        compile: whether the network is compiled.
-        chain: return the network as a chain of blocks and where to cut it into stages; it times the
-            blocks, so only pipelines call it.
-    """
-
-    network: nn.Module
-    world: World
-    precision: Precision
-    stages: int
-    schedule: str
-    microbatches: int
-    channels_last: bool
-    compile: bool
+    network: nn.Module  # on this rank's device, with equal weights on every rank
+    world: World  # this rank and its peers
+    precision: Precision  # number format of forward and backward passes
+    stages: int  # devices that one replica is spread over
+    schedule: str  # order of a pipeline's micro-batches, ``gpipe`` or ``1f1b``
+    microbatches: int  # micro-batches of a pipeline per accumulation step
+    channels_last: bool  # whether images are stored channels last
+    compile: bool  # whether the network is compiled
+    # return the network as a chain of blocks and where to cut it into stages; it times the blocks,
+    # so only pipelines call it
     chain: Callable[[], Chain]
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """One way to spread a training over devices.
+    """One way to spread a training over devices."""
 
-    Attributes:
-        name: the first part of a run's name; lower-case letters and digits.
-        title: the name in tables and figures.
-        looks: how figures draw its runs, by the flags of a run's name: "" (none), "amp", "mp",
-            "amp_mp". A combination without an entry is drawn as "".
-        wrap: apply the strategy to a network and return a ``parallel.model.ParallelModel``. It
-            imports PyTorch inside the function.
-        least: smallest number of devices.
-        most: largest number of devices; None: no limit.
-        pipelined: whether all devices of a run form one pipeline.
-        pipelines: whether each replica can be a pipeline of two devices (``_mp``).
-        detection: whether detectors can be trained by it.
-        costs: assumptions of the cost model.
-    """
-
-    name: str
-    title: str
+    name: str  # the first part of a run's name; lower-case letters and digits
+    title: str  # the name in tables and figures
+    # how figures draw its runs, by the flags of a run's name: "" (none), "amp", "mp", "amp_mp". A
+    # combination without an entry is drawn as ""
     looks: Mapping[str, Look]
+    # apply the strategy to a network and return a ``parallel.model.ParallelModel``. It imports
+    # PyTorch inside the function
     wrap: Callable[[Setup], Any]
-    least: int = 1
-    most: int | None = None
-    pipelined: bool = False
-    pipelines: bool = False
-    detection: bool = False
-    costs: Costs = Costs()
+    least: int = 1  # smallest number of devices
+    most: int | None = None  # largest number of devices; None: no limit
+    pipelined: bool = False  # whether all devices of a run form one pipeline
+    pipelines: bool = False  # whether each replica can be a pipeline of two devices (``_mp``)
+    detection: bool = False  # whether detectors can be trained by it
+    costs: Costs = Costs()  # assumptions of the cost model
 
     def look(self, *, amp: bool, mp: bool) -> Look:
         """Return how figures draw runs with these flags."""

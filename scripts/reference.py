@@ -1,0 +1,36 @@
+"""Fit the linear reference of a study: reference.json and reference.csv."""
+
+from pathlib import Path
+
+import typer
+
+from medscale.base import log
+from medscale.base.errors import tell_user
+from medscale.base.files import write_csv, write_json
+from medscale.data.shards import Shards
+from medscale.evaluate.reference import reference
+from medscale.evaluate.replicates import read_index
+
+
+def main(
+    study: str,
+    index: Path = typer.Option(...),
+    shards: Path = typer.Option(...),
+    out: Path = typer.Option(..., help="folder of reference.json and reference.csv"),
+    log_file: Path = typer.Option(..., "--log"),
+) -> None:
+    log.set_up(log_file)
+    summary, resamples = reference(study, Shards.open(shards), read_index(index))
+    write_csv(out / "reference.csv", resamples)
+    write_json(out / "reference.json", summary)
+    log.log.info(
+        "linear reference: AUROC %s, accuracy %.3f; %s is %.3f of the test images",
+        summary["metrics"]["test"]["auroc"]["mean"],
+        summary["metrics"]["test"]["accuracy"]["mean"],
+        summary["majority"]["class"],
+        summary["majority"]["share"],
+    )
+
+
+if __name__ == "__main__":
+    tell_user(typer.run)(main)

@@ -1,0 +1,69 @@
+"""Settings of a plan that depend on the training images: `auto`, and steps in place of epochs.
+
+They are decided when training begins, from the labels of the shards alone, so that a repetition
+decides the same. The run folder's environment.json records the decision under ``resolved``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from medscale.engine.plan import Model, Recipe, RunPlan
+
+AUTO = "auto"
+IMBALANCE = 3  # the largest class over the smallest, beyond which the loss has class weights
+# Dropout by number of training images, smallest first: a small set is trained for few steps on
+# strongly augmented images, where dropout in each hidden layer of the head slows the fit.
+DROPOUT = ((2_000, 0.0), (20_000, 0.1))
+LARGE_DROPOUT = 0.3
+
+
+def resolve(plan: RunPlan, counts: np.ndarray) -> RunPlan:
+    """Return a plan without settings that depend on the images; others are returned unchanged.
+
+    Args:
+        plan: the plan as configured.
+        counts: training images by class, shape K.
+    """
+    images, model, recipe = int(counts.sum()), plan.model, plan.recipe
+    changes: dict[str, Any] = {}
+    if recipe.steps is not None:
+        changes |= {"epochs": epochs(recipe, images, plan.global_batch), "steps": None}
+    if recipe.class_weights == AUTO:
+        present = counts[counts > 0]
+        changes["class_weights"] = bool(present.max() > IMBALANCE * present.min())
+    if model.options.get("dropout") == AUTO:
+        options = model.options | {"dropout": dropout(images)}
+        model = model.model_copy(update={"options": options})
+    if not changes and model is plan.model:
+        return plan
+    recipe = recipe.model_copy(update=changes)
+    return plan.model_copy(update={"model": model, "recipe": recipe})
+
+
+def epochs(recipe: Recipe, images: int, global_batch: int) -> int:
+    """Return the epochs of a recipe: those that have at least its steps, if it counts steps."""
+    if recipe.steps is None:
+        return recipe.epochs
+    return -(-recipe.steps // max(1, -(-images // global_batch)))
+
+
+def dropout(images: int) -> float:
+    """Return the probability of dropout for a number of training images."""
+    return next((share for most, share in DROPOUT if images < most), LARGE_DROPOUT)
+
+
+def record(plan: RunPlan) -> dict[str, Any]:
+    """Return what environment.json keeps of a resolved plan."""
+    return {part: getattr(plan, part).model_dump(mode="json") for part in ("model", "recipe")}
+
+
+def recorded(plan: RunPlan, environment: dict[str, Any]) -> RunPlan:
+    """Return a plan with the settings that its training decided, if it decided some."""
+    kept = environment.get("resolved")
+    if kept is None:
+        return plan
+    model, recipe = Model.model_validate(kept["model"]), Recipe.model_validate(kept["recipe"])
+    return plan.model_copy(update={"model": model, "recipe": recipe})

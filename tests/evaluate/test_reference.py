@@ -1,0 +1,69 @@
+"""Tests of the linear reference on shards whose classes a line can or cannot tell apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from made_runs import configuration, make_index, make_run, make_shards
+from medscale.base.errors import MedscaleError
+from medscale.data.shards import Shards, seal, write_chunk
+from medscale.evaluate.evaluation import evaluate
+from medscale.evaluate.reference import reference
+
+
+def opened(folder, index: pd.DataFrame, images: np.ndarray) -> Shards:
+    """Return a shard set of images, uint8, shape N,H,W,C."""
+    write_chunk(folder, 0, images)
+    codes = index["label"].cat.codes.to_numpy(np.int64)
+    rows = index[["id", "split", "group"]].assign(label=codes)
+    seal(folder, rows, list(index["label"].cat.categories), {"preprocess": {}})
+    return Shards.open(folder)
+
+
+@pytest.mark.parametrize("classes", [["normal", "ill"], ["a", "b", "c"]])
+def test_brighter_classes_are_told_apart_and_noise_is_not(tmp_path, classes):
+    index = make_index(tmp_path, classes, images=240)
+    codes = index["label"].cat.codes.to_numpy()
+    rng = np.random.default_rng(1)
+    noise = rng.integers(0, 100, (240, 40, 40, 3))
+    bright = (noise + 30 * codes[:, None, None, None]).astype(np.uint8)
+    good, resamples = reference("s", opened(tmp_path / "a", index, bright), index, 50)
+    bad, _ = reference("s", opened(tmp_path / "b", index, noise.astype(np.uint8)), index, 50)
+    auroc = good["metrics"]["test"]["auroc"]
+    assert auroc["mean"] > 0.99
+    assert auroc["low"] <= auroc["mean"] <= auroc["high"]
+    assert 0.2 < bad["metrics"]["test"]["auroc"]["mean"] < 0.8
+    assert len(resamples) == 50
+    assert good["method"]["features"] == "32 x 32 pixels, colour"
+    train, test = (codes[index["split"] == split] for split in ("train", "test"))
+    most = np.bincount(train).argmax()
+    assert good["majority"] == {"class": classes[most], "share": np.mean(test == most)}
+
+
+def test_its_resamples_are_paired_with_those_of_the_runs(tmp_path):
+    index = make_index(tmp_path / "data", ["normal", "ill"])
+    make_shards(tmp_path / "shards", index)
+    folders = make_run(tmp_path / "runs", configuration(), "serial_1cpu", index)
+    run = evaluate(folders, tmp_path / "data" / "index.parquet", resamples=50)
+    linear, resamples = reference("glaucoma", Shards.open(tmp_path / "shards"), index, 50)
+    assert linear["paired_with"] == run.paired_with
+    assert list(resamples.columns) == list(run.resamples.columns)
+    assert linear["method"]["features"] == "32 x 32 pixels, grey"
+
+
+def test_a_class_that_training_lacks_has_no_probability(tmp_path):
+    index = make_index(tmp_path / "data", ["a", "b", "c"])
+    index.loc[(index["split"] == "train") & (index["label"] == "c"), "split"] = "val"
+    make_shards(tmp_path / "shards", index)
+    linear, _ = reference("s", Shards.open(tmp_path / "shards"), index, 20)
+    assert linear["metrics"]["test"]["accuracy"]["mean"] < 1
+
+
+def test_one_class_in_training_is_one_message(tmp_path):
+    index = make_index(tmp_path / "data", ["a", "b"])
+    index.loc[(index["split"] == "train") & (index["label"] == "b"), "split"] = "val"
+    make_shards(tmp_path / "shards", index)
+    with pytest.raises(MedscaleError, match="training images of two classes"):
+        reference("s", Shards.open(tmp_path / "shards"), index, 20)

@@ -1,0 +1,176 @@
+"""The papers of small studies of a person's own images: each sentence is about that study."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from made_runs import ROOT, configuration, make_study, report, report_provenance
+from medscale.report import style
+from medscale.report.overview.figures import confusion
+from medscale.report.paper.build import build, fill
+from medscale.report.paper.facts import read_facts
+from medscale.report.reported import read_reported
+from medscale.report.sources import REPORTED, reported
+
+TEMPLATES = [
+    Path("paper.tex.j2"),
+    *(Path("sections") / p.name for p in (ROOT / "paper" / "sections").iterdir()),
+]
+LESIONS = [
+    "actinic keratosis", "basal cell carcinoma", "dermatofibroma", "melanoma", "nevus",
+    "pigmented benign keratosis", "seborrheic keratosis", "squamous cell carcinoma",
+    "vascular lesion",
+]  # fmt: skip
+ONE: dict[str, Any] = {
+    "classes": ["benign", "malignant"],
+    "runs": ["serial_1cpu"],
+    "baseline": "serial_1cpu",
+    "title": "Lesions of the skin",
+    "scale": "full",
+    "seeds": [1],
+    "images": 4000,
+}
+NINE: dict[str, Any] = {
+    "classes": LESIONS,
+    "runs": ["serial_1cpu", "ddp_2cpu"],
+    "title": "Nine kinds of lesions",
+    "split": {"mode": "published"},
+    "datasheet": {"name": "Our clinic's lesions"},
+    "seeds": [1],
+    "images": 900,
+}
+SEVEN: dict[str, Any] = {
+    "classes": ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"],
+    "runs": ["serial_1cpu", "ddp_2cpu", "serial_1gpu", "ddp_amp_2gpu"],
+    "title": "Seven kinds of moles",
+    "images": 700,
+    "metadata": {"age": [30.0, 50.0, 70.0], "sex": ["female", "male"]},
+}
+STUDIES = {"one": ONE, "nine": NINE, "seven": SEVEN}
+needs_latex = pytest.mark.skipif(shutil.which("latexmk") is None, reason="latexmk is not installed")
+
+NEVER = (  # sentences about the project's own five studies
+    "course project", "earlier project", "repeat these experiments", "datasets used here",
+    "published figures", "No figures were published", "The split is the published one",
+    r"\texttt{make study}", "ours and published", "published speedup", "synthetic",
+)  # fmt: skip
+ABSENT = {
+    "one": (
+        "mixed precision.", "in several,", "on CPUs and GPUs", "speedup is", "How much faster",
+        "distributed data parallel (DDP)", "Speedups of mixed-precision", "the baseline", "small (",
+        "Does another configuration", "Scaling analysis", "Amdahl's", "of many runs",
+        "no other is both faster and cheaper", "demonstration", "variants", "localization",
+        "McNemar", "earlier",
+    ),
+    "nine": (
+        "on CPUs and GPUs", "mixed precision.", "AMP is",
+        "AMP gain", "mixed precision contain", "repeated with several seeds",
+        "fully sharded data parallel (FSDP)", "replicates (seeds",
+    ),
+    "seven": ("The index has no age", "trained once", "fully sharded data parallel (FSDP)"),
+}  # fmt: skip
+PRESENT = {
+    "one": (
+        "We train one network to classify medical images in one configuration: serial, 1 CPU",
+        "in full precision", "nothing is compared", "does not say what parallel training saves",
+        "the run (serial, 1 CPU) reaches",
+        "The only strategy of this document is serial training in one process",
+        "No run uses several devices: this study says nothing about scaling.",
+        "no runs are compared", r"make study CONFIG=\textless file\textgreater",
+        "The images are a folder that the user gave.", "A classifier of medical images",
+    ),
+    "nine": (
+        "in one process and in several, on CPUs, in full precision",
+        "Each configuration is trained once", "The split is that of the folder.",
+        "The images are a folder that the user gave: Our clinic", "The test set is small",
+        "the 5 classes of the lowest sensitivity",
+        "How much faster is it than one device", r"make study CONFIG=\textless file\textgreater",
+    ),
+    "seven": (
+        "on CPUs and CPU processes in place of GPUs, in full and in mixed precision",
+        "Each configuration is repeated with several seeds", "divides the test images by",
+        "AMP is automatic mixed precision", "the mean accuracies of all 4 configurations",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=list(STUDIES))
+def study(request, tmp_path_factory) -> SimpleNamespace:
+    """Figures, tables and facts of a user's study with made results."""
+    folder = tmp_path_factory.mktemp("user")
+    settings = dict(STUDIES[request.param])
+    classes, runs = settings.pop("classes"), settings.pop("runs")
+    results = make_study(folder, request.param, classes, runs, **settings)
+    tables = report(folder, request.param, results).parent
+    facts = [tables / f"{name}.json" for name in ("facts", "quality", "scaling")]
+    made = report_provenance(folder, results)
+    return SimpleNamespace(name=request.param, folder=folder, facts=facts, provenance=made)
+
+
+def test_each_sentence_is_about_this_study(study):
+    variables = read_facts(study.facts, study.provenance) | {"workdir": "."}
+    text = "\n".join(fill(ROOT / "paper", name, variables) for name in TEMPLATES)
+    text = " ".join(re.sub(r"(?m)^%.*$", "", text).split())
+    wrong = [words for words in (*NEVER, *ABSENT[study.name]) if words in text]
+    assert not wrong
+    missing = [words for words in PRESENT[study.name] if words not in text]
+    assert not missing
+
+
+def test_the_datasheet_and_the_cards_are_about_these_images(study):
+    sheet = (study.folder / "data" / study.name / "datasheet.md").read_text(encoding="utf-8")
+    cards = [path.read_text(encoding="utf-8") for path in study.folder.rglob("card.md")]
+    for text in (sheet, *cards):
+        assert "what was published" not in text
+        assert "published for research by others" not in text
+        assert "its publishers'" not in text
+    if study.name == "nine":
+        assert "Split: that of the folders or of index.csv" in sheet
+
+
+@needs_latex
+@pytest.mark.slow
+def test_the_paper_is_built(study):
+    build(ROOT / "paper", study.facts, study.provenance, study.folder, study.folder / "paper.pdf")
+    assert (study.folder / "paper.pdf").stat().st_size > 50_000
+
+
+def test_a_folder_has_no_published_figures_whatever_its_study_is_called():
+    own = {"kind": "folder", "path": "raw", "synthetic": False, "options": {}}
+    config = configuration("glaucoma", ["serial_1cpu"], source=own)
+    assert read_reported(reported(config, "glaucoma"), "glaucoma") == {}
+    assert reported(configuration("glaucoma", ["serial_1cpu"]), "glaucoma") == REPORTED
+
+
+@pytest.mark.parametrize("runs", [1, 2, 7])
+@pytest.mark.parametrize("classes", [1, 2, 4, 5, 9, 23, 35])
+def test_confusion_matrices_name_the_classes_and_fill_the_page(classes, runs):
+    names = [f"class {number}" for number in range(classes)]
+    results = [
+        SimpleNamespace(name=name, classes=names, confusion=np.eye(classes, dtype=int))
+        for name in [f"ddp_{number + 1}cpu" for number in range(runs)]
+    ]
+    with style.house():
+        figure = confusion(results)
+        figure.draw_without_rendering()
+    width, height = figure.get_size_inches() * figure.dpi
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    assert len(panels) == runs
+    boxes = [axes.get_window_extent() for axes in panels]
+    for box in boxes:
+        assert 0 <= box.x0 < box.x1 <= width
+        assert 0 <= box.y0 < box.y1 <= height
+        assert box.width > 0.08 * width
+    extent = [axes.get_tightbbox() for axes in figure.axes]
+    center = (min(box.x0 for box in extent) + max(box.x1 for box in extent)) / 2
+    assert abs(center - width / 2) < 0.15 * width
+    rows = [label.get_text() for label in panels[0].get_yticklabels()]
+    assert [row.rsplit("  ", 1)[0] for row in rows] == names
+    assert any(label.get_text() for label in panels[-1].get_xticklabels())
