@@ -20,8 +20,7 @@ def figure(folder: Path) -> None:
 
     runs = ["serial_1cpu", "ddp_2cpu"]
     config = configuration("glaucoma", runs, baseline="serial_1cpu")
-    chapters = {chapter.name: chapter for chapter in chapters_of(config, "glaucoma")}
-    assert "operating" in chapters["quality"].figures
+    assert any("operating" in chapter.figures for chapter in chapters_of(config, "glaucoma"))
     make_study(folder, "glaucoma", ["normal", "glaucoma"], runs, baseline="serial_1cpu")
     make_chapter(folder, config, "glaucoma", "quality")
     assert (folder / "figures/glaucoma/operating.pdf").read_bytes().startswith(b"%PDF")
