@@ -142,7 +142,7 @@ def make_run(
     """Write a run folder for each seed; ``seconds`` is the time of an epoch after the first."""
     study = config.active[0]
     made = []
-    for seed in config.seeds:
+    for seed in config.seeds_of(study):
         one = folder / study / run / f"seed{seed}"
         made.append(one)
         planned = plan(config, study, run, seed)
@@ -268,7 +268,7 @@ def make_study(
         write_result(
             evaluate(folders, folder / "data" / study / "index.parquet", resamples=100), made[-1]
         )
-        for seed in config.seeds:
+        for seed in config.seeds_of(study):
             save_file(
                 {"norm.running_mean": np.zeros(1, np.float32)}, made[-1] / f"seed{seed}.safetensors"
             )

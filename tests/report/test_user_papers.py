@@ -64,10 +64,11 @@ NEVER = (  # sentences about the project's own five studies
 ABSENT = {
     "one": (
         "mixed precision.", "in several,", "on CPUs and GPUs", "speedup is", "How much faster",
-        "distributed data parallel (DDP)", "Speedups of mixed-precision", "the baseline", "small (",
+        "distributed data parallel (DDP)", "Speedups of mixed-precision", "of the baseline",
+        "small (", "lowest sensitivity",
         "Does another configuration", "Scaling analysis", "Amdahl's", "of many runs",
         "no other is both faster and cheaper", "demonstration", "variants", "localization",
-        "McNemar", "earlier",
+        "McNemar", "earlier", "from the baseline", "The baseline",
     ),
     "nine": (
         "on CPUs and GPUs", "mixed precision.", "AMP is",

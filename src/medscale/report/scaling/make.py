@@ -39,6 +39,7 @@ def make(
     marks = [summary["marks"] for summary in summaries]
     speedups = figures.speedups(analysis.ours, analysis.published)
     cost = analysis.cost, analysis.best, currency
+    marked = analysis.best if len(analysis.cost) > 1 else []  # a single run is not the best of any
     return Pages(
         marks=marks,
         figures={
@@ -47,7 +48,7 @@ def make(
         },
         tables={
             "scaling": tables.series(analysis.ours),
-            "laws": tables.laws({"ours": analysis.ours, "published": analysis.published}),
+            "laws": tables.laws(sources),
             "cost": (tables.cost(*cost), analysis.cost),
         },
         facts=facts(summaries, analysis, target, currency, devices),
