@@ -13,7 +13,7 @@ from medscale.evaluate.detection import localize
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.replicates import read
 from medscale.evaluate.summary import one_line
-from medscale.report.detection.make import write_detection
+from medscale.report.result.detection import write_detection
 from medscale.report.result.folder import write_result
 from medscale.serve import bundle
 
