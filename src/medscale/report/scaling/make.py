@@ -36,6 +36,7 @@ def make(
     prices = {backend: devices[backend]["price"] for backend in backends}
     published = read_reported(reported, study)
     analysis = analyse(summaries, by_run(histories), published, baseline, target, prices)
+    sources = {"ours": analysis.ours, "published": analysis.published}
     marks = [summary["marks"] for summary in summaries]
     speedups = figures.speedups(analysis.ours, analysis.published)
     cost = analysis.cost, analysis.best, currency
@@ -49,7 +50,7 @@ def make(
         tables={
             "scaling": tables.series(analysis.ours),
             "laws": tables.laws(sources),
-            "cost": (tables.cost(*cost), analysis.cost),
+            "cost": (tables.cost(analysis.cost, marked, currency), analysis.cost),
         },
         facts=facts(summaries, analysis, target, currency, devices),
     )
