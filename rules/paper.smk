@@ -25,8 +25,8 @@ rule paper_pdf:
     params:
         script=GRAPH.script("paper.py"),
     shell:
-        "python {params.script:q} {input.facts:q} --provenance {input.provenance:q} --text {input.text:q}"
-        " --out {output:q} --log {log:q}"
+        "python {params.script:q} {input.facts:q} --provenance {input.provenance:q}"
+        " --text {input.text:q} --out {output:q} --log {log:q}"
 
 
 rule paper:

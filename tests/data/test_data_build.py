@@ -109,7 +109,7 @@ def test_nothing_is_made_again_when_all_is_there(study: Path, dask: Dask) -> Non
         study / "index.parquet",
         study / "raw",
         SETTINGS,
-        Dask(scheduler="tcp://127.0.0.1:9"),
+        Dask(scheduler="tls://127.0.0.1:9"),
         study / "shards",
     )
     assert remade(before, state(study / "shards")) == set()
