@@ -11,9 +11,9 @@ from pathlib import Path
 import dask as dask_library
 import psutil
 import pytest
-from dask_scheduler import running
 from distributed import Client, Security
 
+from dask_scheduler import running
 from medscale.base.errors import MedscaleError
 from medscale.data import cluster
 from medscale.data.cluster import client, run_all
