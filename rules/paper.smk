@@ -26,8 +26,7 @@ rule paper_pdf:
         script=GRAPH.script("paper.py"),
     shell:
         "python {params.script:q} {input.facts:q} --provenance {input.provenance:q}"
-        " --text {input.text:q}"
-        " --out {output:q} --log {log:q}"
+        " --text {input.text:q} --out {output:q} --log {log:q}"
 
 
 rule paper:

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from distributed import LocalCluster
 
+from dask_scheduler import running
 from data_trees import class_tree, write
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
@@ -30,12 +30,10 @@ SETTINGS = Preprocess(size=16, clahe=Clahe(tiles=2), gamma=1.2, median=3, chunk=
 
 
 @pytest.fixture(scope="module")
-def dask() -> Iterator[Dask]:
+def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dask]:
     """A Dask scheduler that runs already, with one worker process."""
-    with LocalCluster(
-        n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1"
-    ) as cluster:
-        yield Dask(scheduler=cluster.scheduler_address)
+    with running(1, tmp_path_factory.mktemp("certificates")) as address:
+        yield Dask(scheduler=address)
 
 
 @pytest.fixture
@@ -109,7 +107,7 @@ def test_nothing_is_made_again_when_all_is_there(study: Path, dask: Dask) -> Non
         study / "index.parquet",
         study / "raw",
         SETTINGS,
-        Dask(scheduler="tcp://127.0.0.1:9"),
+        Dask(scheduler="tls://127.0.0.1:9"),
         study / "shards",
     )
     assert remade(before, state(study / "shards")) == set()

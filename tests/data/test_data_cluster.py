@@ -6,44 +6,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import dask as dask_library
 import psutil
 import pytest
-from distributed import Client, LocalCluster, Security
+from distributed import Client, Security
 
+from dask_scheduler import running
 from medscale.base.errors import MedscaleError
 from medscale.data import cluster
 from medscale.data.cluster import client, run_all
 from medscale.data.settings import Dask
 from medscale.data.versions import versions
-
-
-@contextmanager
-def running(workers: int, folder: Path) -> Iterator[str]:
-    """Yield the address of a scheduler, whose certificate Dask's settings name."""
-    security = Security.temporary()
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    key.write_text(security.tls_client_key)
-    certificate.write_text(security.tls_client_cert)
-    tls = {
-        "distributed.comm.tls.ca-file": str(certificate),
-        "distributed.comm.tls.client": {"key": str(key), "cert": str(certificate)},
-        "distributed.comm.tls.worker": {"key": str(key), "cert": str(certificate)},
-    }
-    with (
-        dask_library.config.set(tls),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            dashboard_address="127.0.0.1:0",
-            host="127.0.0.1",
-            security=security,
-        ) as cluster_,
-    ):
-        yield cluster_.scheduler_address
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from distributed import LocalCluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from dask_scheduler import running
 from data_trees import class_tree, encoded, fundus_pytorch, picture, write
 from medscale.base.errors import MedscaleError
 from medscale.data import audit
@@ -411,12 +411,10 @@ def test_found_is_used_plus_excluded(files: list[tuple[str, str]], balance: bool
 
 
 @pytest.fixture(scope="module")
-def scheduler() -> Iterator[str]:
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a Dask scheduler that runs already, with one worker process."""
-    with LocalCluster(
-        n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1"
-    ) as cluster:
-        yield cluster.scheduler_address
+    with running(1, tmp_path_factory.mktemp("certificates")) as address:
+        yield address
 
 
 def test_build_index_on_a_running_scheduler(tmp_path: Path, scheduler: str) -> None:

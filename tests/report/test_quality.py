@@ -313,7 +313,7 @@ def test_networks_are_looked_into_where_the_study_asks_for_it():
     def option(graph: Graph, study: str, run: str) -> str:
         return Runs(graph).gradcam_option(SimpleNamespace(study=study, run=run))
 
-    assert option(demo, "glaucoma", "serial_1cpu") == "--gradcam"
+    assert option(demo, "glaucoma", "serial_1cpu") == ["--gradcam"]
     assert not option(demo, "glaucoma", "ddp_2cpu")
     assert option(full, "glaucoma", "serial_1cpu")
     assert not option(full, "pneumonia", "serial_1gpu_yolov8n")
