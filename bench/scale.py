@@ -19,15 +19,17 @@ import cv2
 import numpy as np
 import pandas as pd
 import typer
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Security
 from matplotlib.figure import Figure
 
 from bench.contest import listed
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError, tell_user
 from medscale.base.files import read_json, write_csv, write_json
+from medscale.base.scratch import scratch
 from medscale.data import lookalike
 from medscale.data.build import build_shards
+from medscale.data.cluster import CERTIFICATES, security_of, write_certificate
 from medscale.data.index import INDEX, build_index
 from medscale.data.kind import scan
 from medscale.data.settings import Dask, Preprocess, Source, Split
@@ -154,10 +156,23 @@ def _cluster(workers: int) -> Iterator[tuple[str, Client]]:
     """Start workers, so that their start is not in the time."""
     local = {"host": "127.0.0.1", "dashboard_address": None, "memory_limit": 0}
     with (
-        LocalCluster(workers, threads_per_worker=1, **local) as cluster,
+        scratch("medscale-bench-") as folder,
+        LocalCluster(
+            workers,
+            threads_per_worker=1,
+            security=_certified(folder),
+            **local,
+        ) as cluster,
         Client(cluster, set_as_default=False) as connection,
     ):
         yield cluster.scheduler_address, connection
+
+
+def _certified(folder: Path) -> Security:
+    """Make a certificate in a folder, which this process's clients use."""
+    write_certificate(folder)
+    os.environ[CERTIFICATES] = str(folder)
+    return security_of(str(folder))
 
 
 def _peak() -> float:

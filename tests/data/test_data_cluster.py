@@ -211,7 +211,7 @@ def test_jobs_of_slurm_get_the_certificates_in_private_files(
         (folder,) = tmp_path.glob(".dask-tls-*")
         assert str(folder) == os.environ[cluster.CERTIFICATES]
         assert folder.stat().st_mode & 0o077 == 0
-        security = cluster._security(str(folder))
+        security = cluster.security_of(str(folder))
         with Client(os.environ[cluster.SCHEDULER], security=security) as connection:
             assert connection.scheduler_info()["workers"] == {}
     assert not list(tmp_path.glob(".dask-tls-*"))

@@ -264,10 +264,10 @@ def workers_by_slurm(settings: Dask, python: str | None = None) -> Iterator[None
         # Jobs inherit the environment, from which Dask reads its configuration.
         inherited = dask.config.serialize(dask.config.global_config)
         os.environ["DASK_INTERNAL_INHERIT_CONFIG"] = inherited
-        _write_certificate(folder)
+        write_certificate(folder)
         page = {"dashboard": settings.dashboard, "dashboard_address": ":0"}
         encrypted = {
-            "security": _security(str(folder)),
+            "security": security_of(str(folder)),
             "scheduler_options": page | dict(settings.slurm.get("scheduler_options", {})),
         }
         try:
@@ -285,7 +285,7 @@ def workers_by_slurm(settings: Dask, python: str | None = None) -> Iterator[None
                 del os.environ[SCHEDULER], os.environ[CERTIFICATES]
 
 
-def _write_certificate(folder: Path) -> None:
+def write_certificate(folder: Path) -> None:
     """Write a new key and its certificate as files that only this user can read."""
     security = Security.temporary()
     for name, text in ((KEY, security.tls_client_key), (CERTIFICATE, security.tls_client_cert)):
@@ -294,7 +294,7 @@ def _write_certificate(folder: Path) -> None:
             file.write(text)
 
 
-def _security(folder: str) -> Security:
+def security_of(folder: str) -> Security:
     """Return the settings of encryption by the key and the certificate in a folder."""
     roles = ("client", "scheduler", "worker")
     key, certificate = str(Path(folder, KEY)), str(Path(folder, CERTIFICATE))
@@ -311,7 +311,7 @@ def _connected(address: str | Any) -> Iterator[Client]:
     try:
         # For a scheduler that runs already Dask reads its own settings (distributed.comm.tls).
         folder = os.environ.get(CERTIFICATES) if isinstance(address, str) else None
-        security = None if folder is None else _security(folder)
+        security = None if folder is None else security_of(folder)
         connection = Client(address, timeout=CONNECT_S, set_as_default=False, security=security)
     except (OSError, ValueError, TypeError) as error:
         raise MedscaleError(
