@@ -1,5 +1,8 @@
 """The process that the launcher starts for each device to profile a run."""
 
+import logging
+import os
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +29,12 @@ def main(
         from medscale.engine.detect.task import Detection as task
     profile = partial(profile_run, settings=Profile.model_validate_json(settings))
     run_rank(spec, shards, out, log_file, task, profile)
+    # All files are written. PyTorch's profiler sometimes corrupts the heap while the interpreter
+    # shuts down (once in eight runs of two ranks), so the process ends without shutting down.
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":
