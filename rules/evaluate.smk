@@ -35,8 +35,8 @@ rule reference:
         scores="measured/{study}/reference.json",
         resamples="measured/{study}/reference.csv",
     shell:
-        "python {params.script} {wildcards.study} --index {input.index}"
-        " --shards data/{wildcards.study}/shards --out measured/{wildcards.study} --log {log}"
+        "python {params.script:q} {wildcards.study:q} --index {input.index:q}"
+        " --shards data/{wildcards.study:q}/shards --out measured/{wildcards.study:q} --log {log:q}"
 
 
 rule results:

@@ -178,7 +178,7 @@ def test_who_has_no_certificate_runs_nothing_on_the_workers(tmp_path: Path) -> N
         for attempt in (address, address.replace("tls://", "tcp://")):
             security = Security.temporary() if attempt.startswith("tls") else None
             with (
-                pytest.raises(OSError, match=r"(?i)timed out|certificate|expects"),
+                pytest.raises(OSError, match=r"(?i)timed out|certificate|expects|reset"),
                 Client(attempt, security=security, timeout=2, set_as_default=False) as attacker,
             ):
                 attacker.submit(str, Attack(tmp_path / "attacked")).result()
