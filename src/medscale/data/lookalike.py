@@ -32,7 +32,7 @@ EXHAUSTIVE = 96  # up to so many images every pair is compared: too few to fit a
 FREQUENCIES = 20  # lowest frequencies of the cosine transform that the descriptor holds, an axis
 DIMENSIONS = 32  # of a reduced descriptor
 NOISE = 0.35  # standard deviation of a descriptor's value between copies of one image
-BITS, TABLES, NEIGHBOURS = 256, 64, 4
+BITS, TABLES, NEIGHBOURS = 256, 32, 4
 RADIUS = 72  # bits of BITS in which the codes of near-duplicates differ at most
 DISTANCE = 0.75  # squared, between reduced descriptors, in units of the product of their lengths
 TRIES = 128  # comparisons of signatures an image at most: bounds the time of uniform datasets
@@ -124,7 +124,8 @@ def pairs(signatures: np.ndarray) -> np.ndarray:
     """
     shares, spectra = analysed(signatures)
     shown = np.flatnonzero(shares >= RELIEF)
-    signatures, spectra = signatures[shown], spectra[shown]
+    if len(shown) < len(signatures):  # else no copy: signatures of many images are large
+        signatures, spectra = signatures[shown], spectra[shown]
     part = np.arange(len(shown))
     tries = np.zeros(len(shown), np.int64)
     links = np.empty((0, 2), np.int64)
