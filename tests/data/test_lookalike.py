@@ -54,6 +54,19 @@ def originals() -> list[np.ndarray]:
     return [photograph(seed) for seed in range(150)]
 
 
+@pytest.fixture
+def comparisons(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the numbers of signatures that each call of ``near_duplicates`` compares."""
+    counts = []
+
+    def counted(codes: np.ndarray, spectra: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        counts.append(len(candidates))
+        return near_duplicates(codes, spectra, candidates)
+
+    monkeypatch.setattr(lookalike, "near_duplicates", counted)
+    return counts
+
+
 @pytest.mark.parametrize("kind", [*COPIES, "cropped by 2 %"])
 def test_each_copy_is_joined_with_its_original_alone(
     originals: list[np.ndarray], kind: str
@@ -137,7 +150,7 @@ def test_the_index_finds_the_pairs_that_comparing_all_pairs_finds(
 
 
 def test_a_dataset_of_copies_is_one_cluster_with_few_comparisons(
-    originals: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+    originals: list[np.ndarray], comparisons: list[int]
 ) -> None:
     rng = np.random.default_rng(0)
     copies = [
@@ -145,33 +158,17 @@ def test_a_dataset_of_copies_is_one_cluster_with_few_comparisons(
         for _ in range(1500)
     ]
     codes = signatures([*originals[1:60], *(copy.astype(np.uint8) for copy in copies)])
-    compared = []
-    compare = near_duplicates
-
-    def counted(codes: np.ndarray, spectra: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        compared.append(len(candidates))
-        return compare(codes, spectra, candidates)
-
-    monkeypatch.setattr(lookalike, "near_duplicates", counted)
     assert clusters(pairs(codes), 1559) == [list(range(59, 1559))]
-    assert sum(compared) < 20 * 1559  # a million pairs are alike
+    assert sum(comparisons) < 20 * 1559  # a million pairs are alike
 
 
 def test_comparisons_grow_with_the_images_not_with_their_pairs(
-    monkeypatch: pytest.MonkeyPatch,
+    comparisons: list[int],
 ) -> None:
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (3000, 14, 14, 3), np.uint8)
     pictures = [cv2.resize(cells, (64, 64), interpolation=cv2.INTER_CUBIC) for cells in coarse]
     planted = [picture[:, ::-1] for picture in pictures[:300]]
     codes = signatures([*pictures, *planted])
-    compared = []
-    compare = near_duplicates
-
-    def counted(codes: np.ndarray, spectra: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        compared.append(len(candidates))
-        return compare(codes, spectra, candidates)
-
-    monkeypatch.setattr(lookalike, "near_duplicates", counted)
     assert clusters(pairs(codes), 3300) == [[n, n + 3000] for n in range(300)]
-    assert sum(compared) < 10 * 3300
+    assert sum(comparisons) < 10 * 3300

@@ -51,13 +51,13 @@ def signature(image: np.ndarray) -> bytes:
     grey = cv2.resize(grey, (2 * SIDE, 2 * SIDE), interpolation=cv2.INTER_AREA)
     grey = cv2.resize(_inside_rim(grey), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     grey = grey.astype(np.float32)
-    seen = 1 - cv2.dilate((grey <= DARK).astype(np.float32), np.ones((3, 3), np.uint8))
-    details = (_blurred(grey, seen, FINE) - _blurred(grey, seen, COARSE)) * seen
+    visible = 1 - cv2.dilate((grey <= DARK).astype(np.float32), np.ones((3, 3), np.uint8))
+    details = (_blurred(grey, visible, FINE) - _blurred(grey, visible, COARSE)) * visible
     box = (WINDOW, WINDOW)
-    energy = cv2.blur(details * details, box) / np.maximum(cv2.blur(seen, box), 1e-3)
+    energy = cv2.blur(details * details, box) / np.maximum(cv2.blur(visible, box), 1e-3)
     deviation = np.sqrt(np.maximum(energy, LEAST_DEVIATION**2))
     steps = np.rint(np.clip(details / deviation, -CLIP, CLIP) / STEP).astype(np.int8) + ZERO
-    values = np.where(seen > 0, steps, UNSEEN).astype(np.uint8).ravel()
+    values = np.where(visible > 0, steps, UNSEEN).astype(np.uint8).ravel()
     return (values[::2] << 4 | values[1::2]).tobytes()
 
 
@@ -74,12 +74,12 @@ def _inside_rim(grey: np.ndarray) -> np.ndarray:
     return grey[top:bottom, left:right]
 
 
-def _blurred(grey: np.ndarray, seen: np.ndarray, deviation: float) -> np.ndarray:
+def _blurred(grey: np.ndarray, visible: np.ndarray, deviation: float) -> np.ndarray:
     """Return a Gaussian mean over the pixels that are seen."""
-    if seen.all():
+    if visible.all():
         return cv2.GaussianBlur(grey, (0, 0), deviation)
-    weight = cv2.GaussianBlur(seen, (0, 0), deviation)
-    return cv2.GaussianBlur(grey * seen, (0, 0), deviation) / np.maximum(weight, 1e-3)
+    weight = cv2.GaussianBlur(visible, (0, 0), deviation)
+    return cv2.GaussianBlur(grey * visible, (0, 0), deviation) / np.maximum(weight, 1e-3)
 
 
 # The two values and the two mask pixels of each byte of a signature, as tables for look-up. A
@@ -123,22 +123,22 @@ def pairs(signatures: np.ndarray) -> np.ndarray:
         enough pairs to connect it, not every pair.
     """
     shares, spectra = analysed(signatures)
-    shown = np.flatnonzero(shares >= RELIEF)
-    if len(shown) < len(signatures):  # else no copy: signatures of many images are large
-        signatures, spectra = signatures[shown], spectra[shown]
-    part = np.arange(len(shown))
-    tries = np.zeros(len(shown), np.int64)
+    textured = np.flatnonzero(shares >= RELIEF)
+    if len(textured) < len(signatures):  # else no copy: signatures of many images are large
+        signatures, spectra = signatures[textured], spectra[textured]
+    part = np.arange(len(textured))
+    tries = np.zeros(len(textured), np.int64)
     links = np.empty((0, 2), np.int64)
     for candidates in _candidates(spectra):
         apart = part[candidates[:, 0]] != part[candidates[:, 1]]
         few = tries[candidates].max(axis=1, initial=0) < TRIES
         candidates = candidates[apart & few]
         if len(candidates):
-            tries += np.bincount(candidates.ravel(), minlength=len(shown))
+            tries += np.bincount(candidates.ravel(), minlength=len(textured))
             alike = near_duplicates(signatures, spectra, candidates)
             links = np.concatenate([links, candidates[alike]])
-            part = components(len(shown), links)
-    return shown[links]
+            part = components(len(textured), links)
+    return textured[links]
 
 
 def components(count: int, links: np.ndarray) -> np.ndarray:
@@ -162,15 +162,15 @@ def analysed(signatures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     spectra = np.empty((len(signatures), FREQUENCIES, FREQUENCIES), np.float16)
     basis = dct(np.eye(SIDE, dtype=np.float32), axis=0, norm="ortho")[:FREQUENCIES]
     for start in range(0, len(signatures), CHUNK):
-        here = slice(start, start + CHUNK)
-        details, mask = unpacked(signatures[here])
+        chunk = slice(start, start + CHUNK)
+        details, mask = unpacked(signatures[chunk])
         total = np.einsum("nij,nij->n", details, details)
         between = [
             (details.sum(axis) ** 2 / np.maximum(mask.sum(axis), 1)).sum(1) for axis in (1, 2)
         ]
         share = 1 - np.maximum(*between) / np.maximum(total, 1e-6)
-        shares[here] = np.where(total > 0.05 * SIDE * SIDE, share, 0)
-        spectra[here] = np.matmul(np.matmul(basis, details), basis.T)
+        shares[chunk] = np.where(total > 0.05 * SIDE * SIDE, share, 0)
+        spectra[chunk] = np.matmul(np.matmul(basis, details), basis.T)
     return shares, spectra
 
 
@@ -286,9 +286,9 @@ def _codes(spectra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     reduced = np.empty((len(spectra), dimensions), np.float32)
     bits = np.empty((BITS, len(spectra)), np.uint8)
     for start in range(0, len(spectra), CHUNK):
-        here = slice(start, start + CHUNK)
-        reduced[here] = (descriptors(spectra[here]) - mean) @ scaled
-        bits[:, here] = thresholds[:, None] < rotation.T @ reduced[here].T
+        chunk = slice(start, start + CHUNK)
+        reduced[chunk] = (descriptors(spectra[chunk]) - mean) @ scaled
+        bits[:, chunk] = thresholds[:, None] < rotation.T @ reduced[chunk].T
     return reduced, bits
 
 

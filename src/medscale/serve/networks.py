@@ -22,7 +22,7 @@ def network(inference: Inference, folder: Path, weights: Weights) -> nn.Module:
     """
     model = inference.model.model_copy(update={"pretrained": None, "trained": "all"})
     if inference.task == "detection":
-        from medscale.engine.detect import yolo  # needs ultralytics, which is optional
+        from medscale.engine.detect import yolo  # imports ultralytics, an optional package
 
         module: nn.Module = yolo.build(model)
     else:

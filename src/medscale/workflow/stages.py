@@ -27,7 +27,7 @@ RECORDS = Path(".snakemake", "code")  # below the workdir, beside Snakemake's ow
 
 
 def complete(rules: Iterable[Any], graph: Graph) -> None:
-    """Complete Snakemake's rules in place.
+    """Give each Snakemake rule its script, digest of code, log and benchmark, in place.
 
     Args:
         rules: all rules of the workflow; those without a command (targets) are left as they are.

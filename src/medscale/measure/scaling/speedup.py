@@ -137,7 +137,7 @@ def _different(summary: dict[str, Any], baseline: dict[str, Any]) -> str:
 
 
 def _note(summary: dict[str, Any], baseline: dict[str, Any], spec: RunSpec) -> str:
-    """Name other batches, precision, threads or machines, which a reader needs to judge it."""
+    """Name the differences in batch size, precision, threads and machines from the baseline."""
     clock, base = summary["timing"], baseline["timing"]
     remarks = (
         ("the gain of AMP is in the speedup", spec.amp),

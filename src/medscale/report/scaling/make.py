@@ -44,7 +44,7 @@ def make(
     return Pages(
         marks=marks,
         figures={
-            "scaling": (speedups, marks if analysis.ours else []),  # published times are real
+            "scaling": (speedups, marks if analysis.ours else []),  # published times have no mark
             "cost": figures.cost(*cost),
         },
         tables={

@@ -84,7 +84,7 @@ def laws(sources: Mapping[str, Sequence[Series]]) -> tuple[str, pd.DataFrame]:
 
 
 def cost(costs: pd.DataFrame, best: Sequence[str], currency: str) -> str:
-    """Return time, device-hours and money of each run until the target, and of all its epochs."""
+    """Return the table of time, device-hours and money: until the target, and of all epochs."""
     hours, price = power(costs, *HOURS), power(costs, "money")
     named = by_run()
 
