@@ -222,8 +222,10 @@ def predict(
 
     set_up()
     predictor = command.load_result(result, seed, device)
-    known = command.parse_metadata(metadata)
-    predictions = command.predict(predictor, images, known, batch_size=batch, calibrated=calibrated)
+    values = command.parse_metadata(metadata)
+    predictions = command.predict(
+        predictor, images, values, batch_size=batch, calibrated=calibrated
+    )
     table = predictor.table(predictions)
     out.print(command.result_table(predictor, predictions))
     if csv is not None:

@@ -115,21 +115,21 @@ def modules(script: Path, unused: frozenset[str] = frozenset()) -> dict[str, Pat
     Raises:
         MedscaleError: when a file has a syntax error or a relative import.
     """
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     passed: set[str] = set()
     waiting = [*_parsed(script).outer, *_parsed(script).inner]
     while waiting:
         name, file = _module(waiting.pop())
         for package in _packages(name):
-            if package not in passed and package not in found:
+            if package not in passed and package not in paths:
                 passed.add(package)
                 waiting += _parsed(_file(package)).outer
-        if file is not None and name not in found:
-            found[name] = file
+        if file is not None and name not in paths:
+            paths[name] = file
             names = [*_parsed(file).outer, *_parsed(file).inner]
             is_registry = file.name in REGISTRIES
             waiting += [name for name in names if not (is_registry and name in unused)]
-    return found | {package: _file(package) for package in passed}
+    return paths | {package: _file(package) for package in passed}
 
 
 def rooms(script: Path) -> set[str]:

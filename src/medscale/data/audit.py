@@ -204,11 +204,11 @@ def look_alikes(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     first = clusters[["path", "label"]].transform("first")
     rows = rows.assign(alike=first["path"].astype(object).where(several, None))
     is_other = several & (rows["path"] != first["path"])
-    others, first = rows[is_other], first[is_other]
-    conflict = others["label"] != first["label"]
+    copies, first = rows[is_other], first[is_other]
+    conflict = copies["label"] != first["label"]
     reason = np.where(conflict, LOOK_ALIKE_CONFLICT, LOOK_ALIKE)
     detail = "looks like " + first["path"] + (", which is " + first["label"]).where(conflict, "")
-    return rows, audit_rows(others.assign(reason=reason, detail=detail), KEPT)
+    return rows, audit_rows(copies.assign(reason=reason, detail=detail), KEPT)
 
 
 def leaks(rows: pd.DataFrame, column: str, reason: str) -> pd.DataFrame:

@@ -84,7 +84,7 @@ def padded(boxes: pd.DataFrame, ids: np.ndarray) -> np.ndarray:
     boxes = boxes.sort_values("id", kind="stable")
     number = boxes.groupby("id").cumcount().to_numpy()
     position = pd.Index(ids).get_indexer(boxes["id"])
-    known = position >= 0
-    out = np.zeros((len(ids), int(number[known].max(initial=0)) + 1, 4), np.float32)
-    out[position[known], number[known]] = boxes[SIDES].to_numpy(np.float32)[known]
+    is_listed = position >= 0
+    out = np.zeros((len(ids), int(number[is_listed].max(initial=0)) + 1, 4), np.float32)
+    out[position[is_listed], number[is_listed]] = boxes[SIDES].to_numpy(np.float32)[is_listed]
     return out

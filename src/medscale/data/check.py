@@ -129,12 +129,14 @@ def _missing_files(edition: Edition, inventory: Inventory) -> list[Finding]:
 def _oddities(folder: Path, inventory: Inventory) -> list[Finding]:
     """Return notes on files that are left out, and on files that look damaged or forgotten."""
     left_out, images = inventory.excluded, inventory.rows["path"]
-    others = list(left_out["path"])
+    excluded_paths = list(left_out["path"])
     groups = {f"left out, {reason}": list(p) for reason, p in left_out.groupby("reason")["path"]}
     groups |= {
         "nearly empty files": [path for path in images if _size(folder / path) < SMALLEST],
-        "unfinished downloads": [path for path in others if path.lower().endswith(UNFINISHED)],
-        "archives that may hold more": [p for p in others if p.lower().endswith(ARCHIVES)],
+        "unfinished downloads": [
+            path for path in excluded_paths if path.lower().endswith(UNFINISHED)
+        ],
+        "archives that may hold more": [p for p in excluded_paths if p.lower().endswith(ARCHIVES)],
     }
     return [
         Finding("note", f"{title}: {len(paths)}, such as {paths[0]}")

@@ -132,7 +132,7 @@ def summarize(
     kept = left_out[left_out["action"] == KEPT]
     published = inventory.rows[inventory.rows["split_published"].notna()]
     similar = _count_look_alikes(index)
-    known = patients.summary(index["patient"], inventory.patients)
+    patient_counts = patients.summary(index["patient"], inventory.patients)
     counts = _cross_table(index, "split", inventory.classes)
     return {
         "found": len(index) + len(excluded),
@@ -140,7 +140,7 @@ def summarize(
         "excluded": len(excluded),
         "unique": int(index["sha256"].nunique()),
         "groups": int(index["group"].nunique()),
-        "patients": known,
+        "patients": patient_counts,
         "near_duplicates": similar if division.near_duplicates else None,
         "by_reason": _count(excluded["reason"]),
         "kept_by_reason": _count(kept["reason"]),
@@ -153,7 +153,11 @@ def summarize(
         "split": division.model_dump(mode="json"),
         "notes": [
             *inventory.notes,
-            *([] if known["state"] == patients.KNOWN else [patients.sentence(known)]),
+            *(
+                []
+                if patient_counts["state"] == patients.KNOWN
+                else [patients.sentence(patient_counts)]
+            ),
             *_note_on_frames(kept),
             *_note_on_look_alikes(similar),
             *_notes_on_published_split(index, left_out, division),

@@ -96,17 +96,19 @@ def apply(encodings: Sequence[Encoding], rows: pd.DataFrame) -> np.ndarray | Non
 
 
 def _fit_column(column: pd.Series, is_training: pd.Series) -> Encoding:
-    known = column[is_training].dropna()
+    training_values = column[is_training].dropna()
     name = str(column.name)
-    if known.empty:
+    if training_values.empty:
         raise MedscaleError(
             f"model.metadata: no training image has a value of {name!r}; leave it out"
         )
     if pd.api.types.is_numeric_dtype(column):
         return Encoding(
-            column=name, mean=float(known.mean()), scale=float(known.std(ddof=0)) or 1.0
+            column=name,
+            mean=float(training_values.mean()),
+            scale=float(training_values.std(ddof=0)) or 1.0,
         )
-    return Encoding(column=name, words=sorted(set(map(word, known))))
+    return Encoding(column=name, words=sorted(set(map(word, training_values))))
 
 
 def word(value: Any) -> str:

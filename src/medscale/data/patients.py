@@ -131,10 +131,10 @@ def note_on_prefixes(paths: Iterable[str]) -> list[str]:
 def state(patients: Iterable[Any] | None) -> State:
     """Return whether the patients of the images are known; None is a table without patients."""
     names = [] if patients is None else list(patients)
-    known = sum(not pd.isna(name) for name in names)
-    if not known:
+    named_images = sum(not pd.isna(name) for name in names)
+    if not named_images:
         return NOT_KNOWN
-    return KNOWN if known == len(names) else PARTLY
+    return KNOWN if named_images == len(names) else PARTLY
 
 
 def summary(names: pd.Series, origin: str | None) -> dict[str, Any]:

@@ -140,9 +140,12 @@ def _latency(way: Way, images: Images, calls: int) -> dict[str, Any]:
     """Time calls with one image each."""
     seconds = []
     for call in range(-WARM_UP, calls):
-        one = slice(call % len(images.pixels), call % len(images.pixels) + 1)
+        image_slice = slice(call % len(images.pixels), call % len(images.pixels) + 1)
         start = perf_counter()
-        way.run(images.pixels[one], None if images.features is None else images.features[one])
+        way.run(
+            images.pixels[image_slice],
+            None if images.features is None else images.features[image_slice],
+        )
         seconds.append(perf_counter() - start)
     seconds = seconds[WARM_UP:]
     row = {"kind": "latency", "batch": 1, "images": calls, "seconds": sum(seconds)}

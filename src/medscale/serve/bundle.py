@@ -73,12 +73,13 @@ class Inference(Strict):
         """
         if seed == "all":
             return self.replicates
-        wanted = self.chosen if seed is None else seed
-        weights = [replicate for replicate in self.replicates if replicate.seed == wanted]
+        replicate_seed = self.chosen if seed is None else seed
+        weights = [replicate for replicate in self.replicates if replicate.seed == replicate_seed]
         if not weights:
             seeds = ", ".join(str(replicate.seed) for replicate in self.replicates)
             raise MedscaleError(
-                f"{self.study}/{self.run} has no replicate of seed {wanted}; there are {seeds}, or"
+                f"{self.study}/{self.run} has no replicate of seed {replicate_seed}; "
+                f"there are {seeds}, or"
                 " 'all'"
             )
         return weights

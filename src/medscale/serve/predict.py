@@ -202,9 +202,9 @@ class Predictor:
     @torch.inference_mode()
     def logits(self, pixels: np.ndarray, features: np.ndarray | None = None) -> Tensor:
         """Return the raw outputs of each network, float32, shape S,n,…; see ``network_inputs``."""
-        given = self.network_inputs(pixels, features)
+        network_inputs = self.network_inputs(pixels, features)
         with self._precision.autocast():
-            return torch.stack([net(given).float() for net in self.networks])
+            return torch.stack([net(network_inputs).float() for net in self.networks])
 
     def probabilities(
         self, pixels: np.ndarray, features: np.ndarray | None = None, calibrated: bool = False

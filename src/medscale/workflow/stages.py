@@ -92,6 +92,6 @@ def train_script(plan: RunPlan) -> str:
 def _name(rule: Any) -> str:
     """Return the path of a rule's log and times below their folders, with wildcards."""
     folders = [f"{{{name}}}/" for name in FOLDERS if name in rule.wildcard_names]
-    others = sorted(rule.wildcard_names - set(FOLDERS))
-    prefixes = ["seed{seed}." if name == "seed" else f"{{{name}}}." for name in others]
+    prefix_names = sorted(rule.wildcard_names - set(FOLDERS))
+    prefixes = ["seed{seed}." if name == "seed" else f"{{{name}}}." for name in prefix_names]
     return "".join([*folders, *prefixes, rule.name])

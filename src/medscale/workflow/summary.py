@@ -37,5 +37,7 @@ def summarize(graph: Graph, since: float) -> Iterator[RenderableType]:
     if paper.exists():
         yield f"\n[bold]Paper    {shown_path(paper)}[/]"
         if since:
-            made = "made" if paper.stat().st_mtime >= since else "nothing was left to do; looked at"
-            yield f"{made} in {time.time() - since:.0f} s"
+            state = (
+                "made" if paper.stat().st_mtime >= since else "nothing was left to do; looked at"
+            )
+            yield f"{state} in {time.time() - since:.0f} s"

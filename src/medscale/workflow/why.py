@@ -137,9 +137,9 @@ def _message(error: Exception) -> str:
 def _causes(dag: Any, job: Any, graph: Graph) -> Iterator[str]:
     """Yield why a job itself would run, apart from other jobs that run before it."""
     reason, records = dag.reason(job), dag.workflow.persistence
-    made = [file for file in job.output if records.metadata(file) is not None]
+    recorded_files = [file for file in job.output if records.metadata(file) is not None]
     missing = [str(file) for file in job.output if not os.path.lexists(file)]
-    if missing and not made:
+    if missing and not recorded_files:
         yield "outputs were never made"
     elif missing:
         yield f"{_shortened(missing)} is missing, though it was made before"
@@ -147,15 +147,15 @@ def _causes(dag: Any, job: Any, graph: Graph) -> Iterator[str]:
         yield f"{file} is incomplete: its job was interrupted"
     for file in sorted(reason.updated_input):
         yield f"{shown_path(file)} has changed since"
-    if not made:
+    if not recorded_files:
         return
     if any(records.code_changed(job)):
         rules_file = shown_path(job.rule.snakefile)
         yield f"the command of rule {job.rule.name} has changed in {rules_file}"
     if any(records.software_stack_changed(job)):
         yield "jobs run in another image"
-    yield from _changed_inputs(records.input(made[0]), job)
-    yield from _changed_params(records.params(made[0]), job, graph)
+    yield from _changed_inputs(records.input(recorded_files[0]), job)
+    yield from _changed_params(records.params(recorded_files[0]), job, graph)
 
 
 def _changed_inputs(recorded: list[str] | None, job: Any) -> Iterator[str]:

@@ -87,8 +87,10 @@ def scan(source: Source, classes: list[str] | None) -> Inventory:
     origin, more_notes = _name_patients(rows, table, source.patient)
     metadata = table.metadata if table is not None else []
     notes += [*more_notes, *_find_types(rows, metadata)]
-    others = [file for file in listing.excluded if table is None or not _is_table(file, table)]
-    excluded = [*others, *left_out, *other_classes]
+    excluded_files = [
+        file for file in listing.excluded if table is None or not _is_table(file, table)
+    ]
+    excluded = [*excluded_files, *left_out, *other_classes]
     return make_inventory(rows, excluded, names, notes, metadata, origin)
 
 
@@ -106,11 +108,11 @@ def _read_table(listing: Listing, patient: str | None) -> _Table | None:
     if file is None:
         return None
     entries = read_table(file, [])
-    known = {name.lower(): name for name in reversed(entries.columns)}
+    columns_by_name = {name.lower(): name for name in reversed(entries.columns)}
     renamed = {
-        known[name]: name
+        columns_by_name[name]: name
         for name in MEANINGS
-        if name in known and name not in entries and name != patients.PATIENT
+        if name in columns_by_name and name not in entries and name != patients.PATIENT
     }
     entries = entries.rename(columns=renamed)
     if "path" not in entries:
@@ -212,11 +214,11 @@ def _no_image_named(table: _Table, listing: Listing) -> MedscaleError:
         path for path in listing.images if (listing.root / path).is_relative_to(table.file.parent)
     ]
     example = listing.root / (below or listing.images)[0]
-    shown = example.relative_to(table.file.parent) if below else example
+    example_path = example.relative_to(table.file.parent) if below else example
     return MedscaleError(
         f"{table.file} names {paths.nunique()} images, none of which is there (first: "
         f"{paths.iloc[0]}); paths are relative to the folder of {INDEX}, with the file's ending, "
-        f"such as {shown.as_posix()}"
+        f"such as {example_path.as_posix()}"
     )
 
 

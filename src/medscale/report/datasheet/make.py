@@ -167,14 +167,14 @@ def _range(values: pd.Series) -> str:
 
 def _distribution(values: pd.Series) -> str:
     """Return how many images have a value, and its range or its most frequent values."""
-    known = values.dropna()
-    share = f"known of {len(known)} of {len(values)} images"
-    if known.empty:
+    present = values.dropna()
+    share = f"known of {len(present)} of {len(values)} images"
+    if present.empty:
         return share
-    if pd.api.types.is_numeric_dtype(known) and not pd.api.types.is_bool_dtype(known):
-        low, middle, high = known.quantile([0, 0.5, 1])
+    if pd.api.types.is_numeric_dtype(present) and not pd.api.types.is_bool_dtype(present):
+        low, middle, high = present.quantile([0, 0.5, 1])
         return f"{share}; {low:g} to {high:g}, median {middle:g}"
-    counts = known.astype(str).value_counts()
-    shown = ", ".join(f"{name} {count}" for name, count in counts.head(FREQUENT).items())
+    counts = present.astype(str).value_counts()
+    most_frequent = ", ".join(f"{name} {count}" for name, count in counts.head(FREQUENT).items())
     more = f" and {len(counts) - FREQUENT} more" if len(counts) > FREQUENT else ""
-    return f"{share}; {shown}{more}"
+    return f"{share}; {most_frequent}{more}"

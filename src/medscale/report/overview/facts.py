@@ -131,8 +131,8 @@ def _different(results: Sequence[Result], baseline: str) -> list[str]:
 
 def _fastest(speedups: pd.DataFrame) -> dict[str, Any] | None:
     """Return the run on several devices with the largest speedup; None without such a run."""
-    known = speedups[speedups["speedup"].notna()]
-    parallel = [row for row in records(known) if row["devices"] > 1]
+    comparable = speedups[speedups["speedup"].notna()]
+    parallel = [row for row in records(comparable) if row["devices"] > 1]
     if not parallel:
         return None
     row = max(parallel, key=lambda row: float(row["speedup"]))

@@ -138,9 +138,9 @@ def confusion(results: Sequence[Result]) -> Figure:
             chosen = [words[n] for n in places]
             axis.set_xticks(places, chosen, fontsize=max(size, 5), **options)
     figure.supylabel("true class", size=8)
-    shown = "" if named else ", by its number at the left"
+    naming = "" if named else ", by its number at the left"
     unit = " (numbers in a square: percent of the images of the true class)" if cell >= 13 else ""
-    figure.supxlabel(f"predicted class{shown}{unit}", size=8)
+    figure.supxlabel(f"predicted class{naming}{unit}", size=8)
     bar: dict[str, Any] = {"label": "share of the true class (%)", "shrink": 0.9, "pad": 0.02}
     if not named:
         figure.colorbar(image, ax=[axis for (axis,) in axes], **bar)

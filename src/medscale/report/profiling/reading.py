@@ -78,9 +78,9 @@ class Profiled:
 def read_profiled(folder: str | Path) -> Profiled:
     """Read the folder of a profiled run; MedscaleError when a file of it is missing or damaged."""
     folder = Path(folder)
-    about, remedy = read_json(folder / "profile.json"), f"delete {folder}"
+    profile, remedy = read_json(folder / "profile.json"), f"delete {folder}"
     tables = {name: read_table(folder / f"{name}.parquet", remedy) for name in TABLES}
-    return Profiled(about["run"], about, **tables)
+    return Profiled(profile["run"], profile, **tables)
 
 
 def by_name(runs: Sequence[Profiled], what: str, most: int) -> pd.DataFrame:

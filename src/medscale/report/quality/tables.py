@@ -41,7 +41,7 @@ def tests(comparisons: pd.DataFrame) -> str:
 def operating(points: pd.DataFrame) -> str:
     """Return sensitivity and specificity at thresholds chosen on the validation images."""
     classes = points["class"].nunique()
-    shown = points[points["class"].isin(shown_classes(points))]
+    chosen_points = points[points["class"].isin(shown_classes(points))]
     means = []
     for wanted, part in points.groupby("wanted") if classes > 1 else ():
         rates = [number(part[rate].mean(), 1, 100) for rate in ("sensitivity", "specificity")]
@@ -54,7 +54,9 @@ def operating(points: pd.DataFrame) -> str:
         right(r"sensitivity\\(\%)", lambda row: around(row, "sensitivity", 1, 100)),
         right(r"specificity\\(\%)", lambda row: around(row, "specificity", 1, 100)),
     ]
-    return table(records(shown), columns, further=means, rules_after=[len(shown) - 1])
+    return table(
+        records(chosen_points), columns, further=means, rules_after=[len(chosen_points) - 1]
+    )
 
 
 def shown_classes(points: pd.DataFrame) -> list[str]:

@@ -143,7 +143,11 @@ def _ensembles(predictors: Sequence[Predictor]) -> dict[str, list[Predictor]]:
 def _offer(name: str, members: list[Predictor], folder: Path | None) -> Offer:
     """Describe a model; ``folder`` is the result folder, or None for an ensemble."""
     inference, preprocessings = members[0].inference, _preprocessings(members)
-    columns = {one.column: one.words for member in members for one in member.inference.metadata}
+    columns = {
+        encoding.column: encoding.words
+        for member in members
+        for encoding in member.inference.metadata
+    }
     model = Model(
         id=name,
         study=inference.study,

@@ -53,7 +53,9 @@ def export(
                 raise MedscaleError("the crate is not valid:\n  " + "\n  ".join(wrong))
             files = sum(path.is_file() for path in folder.rglob("*"))
         if zipped:
-            made = shutil.make_archive(str(Path(scratch) / "made"), "zip", Path(scratch) / "crate")
+            archive = shutil.make_archive(
+                str(Path(scratch) / "made"), "zip", Path(scratch) / "crate"
+            )
             with atomic(out) as temporary:
-                shutil.copyfile(made, temporary)
+                shutil.copyfile(archive, temporary)
     return files

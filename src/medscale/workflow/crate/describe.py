@@ -225,10 +225,15 @@ class Description:
         start: str | None,
         end: str,
     ) -> Entity:
-        about = {"name": title, "description": description, "endTime": end, "actionStatus": DONE}
-        about |= {"startTime": start} if start else {}
+        properties = {
+            "name": title,
+            "description": description,
+            "endTime": end,
+            "actionStatus": DONE,
+        }
+        properties |= {"startTime": start} if start else {}
         action = self.crate.add_action(
-            instrument, name, _one_or_all(used), _one_or_all(results), properties=about
+            instrument, name, _one_or_all(used), _one_or_all(results), properties=properties
         )
         if self.agent:
             action["agent"] = self.agent
@@ -261,12 +266,12 @@ class Description:
 
     def _software(self, script: str) -> Entity:
         environment = self.results[0]["environment"]
-        about = {
+        properties = {
             "@type": ["File", "SoftwareSourceCode"],
             "name": Path(script).stem,
             "version": _version(environment),
         }
-        return self._file(script, **about)
+        return self._file(script, **properties)
 
     def _file(self, path: str, **about: Any) -> Entity:
         if (entity := self.crate.get(path)) is not None:
