@@ -70,14 +70,17 @@ def hold(
     Raises:
         MedscaleError: when a command fails, with the end of its error output.
     """
-    return take_turns({one.name: partial(_run, one, folder, settle) for one in contestants}, rounds)
+    return take_turns(
+        {contestant.name: partial(_run, contestant, folder, settle) for contestant in contestants},
+        rounds,
+    )
 
 
-def _run(one: Contestant, folder: Path, settle: int, number: int) -> float:
-    out = folder / f"{one.name.replace(' ', '-')}-{number}"
+def _run(contestant: Contestant, folder: Path, settle: int, number: int) -> float:
+    out = folder / f"{contestant.name.replace(' ', '-')}-{number}"
     out.mkdir(parents=True)
-    finish(one.name, one.command(out))
-    return float(np.median(one.seconds(out)[settle:]))
+    finish(contestant.name, contestant.command(out))
+    return float(np.median(contestant.seconds(out)[settle:]))
 
 
 def finish(name: str, command: list[str]) -> None:
@@ -111,7 +114,7 @@ def ratio(table: pd.DataFrame, above: str, below: str) -> tuple[float, float, fl
 
 def show(table: pd.DataFrame, base: str, title: str, images: int | None = None) -> None:
     """Print each contestant's seconds, ratio to the base and, with ``images``, images a second."""
-    shown = Table(
+    output = Table(
         "",
         "seconds",
         f"ratio to {base}",
@@ -121,25 +124,25 @@ def show(table: pd.DataFrame, base: str, title: str, images: int | None = None) 
         title_justify="left",
     )
     if images is not None:
-        shown.add_column("images/s", justify="right")
+        output.add_column("images/s", justify="right")
     for name in dict.fromkeys(table["name"]):
         middle, low, high = ratio(table, name, base)
         seconds = table.loc[table["name"] == name, "seconds"].median()
         rate = [] if images is None else [f"{images / seconds:.0f}"]
-        shown.add_row(name, f"{seconds:.3f}", f"{middle:.3f}", f"{low:.3f} to {high:.3f}", *rate)
-    Console().print(shown)
+        output.add_row(name, f"{seconds:.3f}", f"{middle:.3f}", f"{low:.3f} to {high:.3f}", *rate)
+    Console().print(output)
 
 
-def judge(what: str, found: tuple[float, float, float], reached: bool) -> None:
+def judge(what: str, interval: tuple[float, float, float], reached: bool) -> None:
     """Print a ratio with its range over rounds, and whether it reaches the aim."""
-    middle, low, high = found
+    middle, low, high = interval
     verdict = "[green]reached" if reached else "[red]missed"
     Console().print(f"{what}: {middle:.3f} ({low:.3f} to {high:.3f})  {verdict}")
 
 
 def listed(table: pd.DataFrame) -> None:
     """Print a table."""
-    shown = Table(*table.columns, box=None)
+    output = Table(*table.columns, box=None)
     for row in table.itertuples(index=False):
-        shown.add_row(*map(str, row))
-    Console().print(shown)
+        output.add_row(*map(str, row))
+    Console().print(output)

@@ -87,13 +87,13 @@ def _hold(ways: dict[str, Run], pixels: np.ndarray, threads: int, rounds: int) -
         start = perf_counter()
         run(pixels, None)
         calls[name] = max(3, int(AT_LEAST_S / (perf_counter() - start)))
-    found = take_turns(
+    times = take_turns(
         {n: partial(_seconds, run, pixels, calls[n]) for n, run in ways.items()}, rounds, quiet=True
     )
-    show(found, EAGER, f"\nbatch {len(pixels)}, {threads} thread{'s' * (threads > 1)}", len(pixels))
+    show(times, EAGER, f"\nbatch {len(pixels)}, {threads} thread{'s' * (threads > 1)}", len(pixels))
     for name in ways:
         if name.startswith("ONNX"):
-            middle, low, high = ratio(found, EAGER, name)
+            middle, low, high = ratio(times, EAGER, name)
             judge(f"{name} over eager (aim: {FASTER})", (middle, low, high), middle >= FASTER)
     Console().print()
 

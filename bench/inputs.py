@@ -62,7 +62,7 @@ def training_loader(plan: RunPlan, shards: Shards) -> Loader:
     )
 
 
-def write_plan(path: Path, made: RunPlan) -> Path:
+def write_plan(path: Path, plan: RunPlan) -> Path:
     """Write a plan as spec.json."""
-    write_json(path, made.model_dump(mode="json"))
+    write_json(path, plan.model_dump(mode="json"))
     return path

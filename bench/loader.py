@@ -105,12 +105,12 @@ def seconds(kind: str, recipe: str, folder: Path, epoch: int) -> float:
         images += len(pixels)
         if pixels.shape[1:] != (3, 224, 224) or pixels.dtype != torch.float32:
             raise MedscaleError(f"{kind} delivered {pixels.dtype} of shape {tuple(pixels.shape)}")
-    took, wanted = (
+    took, expected = (
         perf_counter() - start,
         len(Shards.open(folder / recipe / "shards").positions("train")),
     )
-    if images != wanted:
-        raise MedscaleError(f"{kind} delivered {images} images instead of {wanted}")
+    if images != expected:
+        raise MedscaleError(f"{kind} delivered {images} images instead of {expected}")
     return took
 
 
@@ -140,8 +140,8 @@ def contest(folder: Path, rounds: int, images: int) -> None:
             show(
                 table, OURS, f"{recipe}: {images} images of {size} px; {changes}; one core", images
             )
-            found = ratio(table, FILES, OURS)
-            judge(f"{FILES} / {OURS} (aim: at least {FASTER})", found, found[0] >= FASTER)
+            advantage = ratio(table, FILES, OURS)
+            judge(f"{FILES} / {OURS} (aim: at least {FASTER})", advantage, advantage[0] >= FASTER)
 
 
 def _once(process: ProcessPoolExecutor, kind: str, recipe: str, folder: Path, number: int) -> float:

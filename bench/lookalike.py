@@ -54,9 +54,9 @@ def signatures(images: list[np.ndarray]) -> np.ndarray:
     return np.frombuffer(b"".join(map(signature, images)), np.uint8).reshape(-1, BYTES)
 
 
-def merged(found: np.ndarray, count: int) -> set[tuple[int, int]]:
+def merged(links: np.ndarray, count: int) -> set[tuple[int, int]]:
     """Return the pairs of different originals; positions n and n + count are one original."""
-    both = np.sort(found % count, axis=1)
+    both = np.sort(links % count, axis=1)
     return {(int(a), int(b)) for a, b in both if a != b}
 
 
@@ -71,22 +71,24 @@ def measure(name: str, images: list[np.ndarray]) -> pd.DataFrame:
     ``merged`` counts pairs besides those joined among the originals alone (``merged_originals``).
     """
     originals = signatures(images)
-    shown = analysed(originals)[0] >= RELIEF
-    known = merged(pairs(originals), len(images))
+    comparable = analysed(originals)[0] >= RELIEF
+    merged_originals = merged(pairs(originals), len(images))
     rows = []
     for kind, copied in {**COPIES, **CROPS}.items():
         both = np.concatenate([originals, signatures([copied(image) for image in images])])
-        found = pairs(both)
-        part = components(len(both), found)
-        joined = (part[: len(images)] == part[len(images) :])[shown]
-        others = len(merged(found, len(images)) - known)
+        links = pairs(both)
+        part = components(len(both), links)
+        joined = (part[: len(images)] == part[len(images) :])[comparable]
+        merged_copies = len(merged(links, len(images)) - merged_originals)
         counts = {
             "images": len(images),
-            "comparable": int(shown.sum()),
-            "merged_originals": len(known),
+            "comparable": int(comparable.sum()),
+            "merged_originals": len(merged_originals),
         }
         recall = round(float(joined.mean()), 4) if len(joined) else None
-        rows.append({"data": name, "copy": kind, "recall": recall, "merged": others} | counts)
+        rows.append(
+            {"data": name, "copy": kind, "recall": recall, "merged": merged_copies} | counts
+        )
     return pd.DataFrame(rows)
 
 

@@ -42,51 +42,51 @@ class Epochs:
 
 
 def bare(
-    network: nn.Module, made: torch.optim.Optimizer, data: Epochs, plan: RunPlan
+    network: nn.Module, optim: torch.optim.Optimizer, data: Epochs, plan: RunPlan
 ) -> list[float]:
     """Train in plain PyTorch, and return the seconds of each epoch."""
     seconds = []
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(made, plan.recipe.epochs * len(data))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optim, plan.recipe.epochs * len(data))
     for _ in range(plan.recipe.epochs):
         start = perf_counter()
         for images, labels in data:
-            made.zero_grad(set_to_none=True)
+            optim.zero_grad(set_to_none=True)
             nn.functional.cross_entropy(network(images), labels).backward()
             if plan.recipe.clip_norm:
                 nn.utils.clip_grad_norm_(network.parameters(), plan.recipe.clip_norm)
-            made.step()
+            optim.step()
             schedule.step()
         seconds.append(perf_counter() - start)
     return seconds
 
 
 def accelerated(
-    network: nn.Module, made: torch.optim.Optimizer, data: Epochs, plan: RunPlan
+    network: nn.Module, optim: torch.optim.Optimizer, data: Epochs, plan: RunPlan
 ) -> list[float]:
     """Train with Hugging Face's Accelerate, and return the seconds of each epoch."""
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=True)
-    network, made = accelerator.prepare(network, made)
+    network, optim = accelerator.prepare(network, optim)
     schedule = accelerator.prepare(
-        torch.optim.lr_scheduler.CosineAnnealingLR(made, plan.recipe.epochs * len(data))
+        torch.optim.lr_scheduler.CosineAnnealingLR(optim, plan.recipe.epochs * len(data))
     )
     seconds = []
     for _ in range(plan.recipe.epochs):
         start = perf_counter()
         for images, labels in data:
-            made.zero_grad(set_to_none=True)
+            optim.zero_grad(set_to_none=True)
             accelerator.backward(nn.functional.cross_entropy(network(images), labels))
             if plan.recipe.clip_norm:
                 accelerator.clip_grad_norm_(network.parameters(), plan.recipe.clip_norm)
-            made.step()
+            optim.step()
             schedule.step()
         seconds.append(perf_counter() - start)
     return seconds
 
 
 def lightning(
-    network: nn.Module, made: torch.optim.Optimizer, data: Epochs, plan: RunPlan
+    network: nn.Module, optim: torch.optim.Optimizer, data: Epochs, plan: RunPlan
 ) -> list[float]:
     """Train with PyTorch Lightning, and return the seconds of each epoch."""
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -101,9 +101,9 @@ def lightning(
 
         def configure_optimizers(self) -> dict[str, object]:
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-                made, plan.recipe.epochs * len(data)
+                optim, plan.recipe.epochs * len(data)
             )
-            return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+            return {"optimizer": optim, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     class Timer(Callback):
         def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -146,7 +146,7 @@ def at_once(spec: Path, shards: Path, out: Path, processes: int = 2) -> None:
         folder.mkdir()
         arguments = ["bare", str(spec), str(shards), str(folder), "--core", str(core)]
         started.append(subprocess.Popen([sys.executable, "-m", "bench.loops", *arguments]))
-    if any([one.wait() for one in started]):  # noqa: C419 (wait for all)
+    if any([process.wait() for process in started]):  # noqa: C419 (wait for all)
         raise SystemExit("one of the loops failed")
     each = [read_json(folder / "seconds.json")["epoch_seconds"] for folder in folders]
     write_json(
@@ -167,10 +167,10 @@ def main(kind: str, spec: Path, shards: Path, out: Path, core: int = 0) -> None:
     network = build(plan.model, len(opened.classes), opened.shape[2])
     if plan.recipe.channels_last:
         network = network.to(memory_format=torch.channels_last)
-    made = optimizer(network, plan.recipe)
+    optim = optimizer(network, plan.recipe)
     write_json(
         out / "seconds.json",
-        {"epoch_seconds": KINDS[kind](network.train(), made, Epochs(plan, opened), plan)},
+        {"epoch_seconds": KINDS[kind](network.train(), optim, Epochs(plan, opened), plan)},
     )
 
 

@@ -32,10 +32,12 @@ def main(scale: str = "full") -> None:
     rows: dict[str, Network] = {}
     for study, settings in config.studies.items():
         for run in settings.runs:
-            made = plan(config, study, run, 1)
-            if made.model.name not in rows:
+            run_plan = plan(config, study, run, 1)
+            if run_plan.model.name not in rows:
                 classes = len(settings.classes or range(CLASSES))
-                rows[made.model.name] = count(made.model, cost.pixels(config, made), classes)
+                rows[run_plan.model.name] = count(
+                    run_plan.model, cost.pixels(config, run_plan), classes
+                )
     for name, row in rows.items():
         print(
             f"    {name}: {{"

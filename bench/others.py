@@ -62,7 +62,7 @@ def with_datasets(folder: Path, augment: Augment) -> Epoch:
 
     def change(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         images = [
-            changed(np.frombuffer(one, np.uint8).reshape(shape).copy()) for one in rows["image"]
+            changed(np.frombuffer(data, np.uint8).reshape(shape).copy()) for data in rows["image"]
         ]
         return {"image": images, "label": rows["label"]}
 
@@ -194,8 +194,8 @@ def with_dali(folder: Path, augment: Augment) -> Epoch:
             images = fn.rotate(images, angle=angle, keep_size=True, fill_value=0)
         if augment.brightness or augment.contrast:
             factors = {
-                name: fn.random.uniform(range=[1 - one, 1 + one])
-                for name, one in (
+                name: fn.random.uniform(range=[1 - value, 1 + value])
+                for name, value in (
                     ("brightness", augment.brightness),
                     ("contrast", augment.contrast),
                 )
@@ -210,7 +210,7 @@ def with_dali(folder: Path, augment: Augment) -> Epoch:
             if augment.crop
             else {}
         )
-        scaled = {"mean": [255 * one for one in MEAN], "std": [255 * one for one in STD]}
+        scaled = {"mean": [255 * value for value in MEAN], "std": [255 * value for value in STD]}
         images = fn.crop_mirror_normalize(
             images,
             dtype=types.FLOAT,
@@ -228,7 +228,7 @@ def with_dali(folder: Path, augment: Augment) -> Epoch:
     def batches(epoch: int) -> Iterator[Batch]:
         for _ in range(steps):
             images, labels = (
-                torch.from_numpy(np.asarray(one.as_array())) for one in pipeline.run()
+                torch.from_numpy(np.asarray(batch.as_array())) for batch in pipeline.run()
             )
             yield images, labels[:, 0]
 

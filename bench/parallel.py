@@ -62,7 +62,7 @@ def main(
             ),
         ]
         if not others:
-            contestants = [one for one in contestants if one.name in JUDGED]
+            contestants = [contestant for contestant in contestants if contestant.name in JUDGED]
         print(
             f"medical_cnn, {images} images of {size} px, batch 32 a process, one thread a process",
             flush=True,

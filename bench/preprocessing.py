@@ -49,7 +49,7 @@ def make_files(folder: Path, images: int, kinds: Iterable[str] = FILES) -> dict[
 
     A row has path, SHA-256, width and height.
     """
-    found: dict[str, list[File]] = {}
+    rows: dict[str, list[File]] = {}
     for name in kinds:
         suffix, size = FILES[name]
         for number in range(images):
@@ -57,10 +57,10 @@ def make_files(folder: Path, images: int, kinds: Iterable[str] = FILES) -> dict[
             drawn = photograph(np.random.default_rng(number), 0.3 + 0.4 * number / images, size)
             Image.fromarray(drawn).save(file, quality=QUALITY)
             data = file.read_bytes()
-            found.setdefault(name, []).append(
+            rows.setdefault(name, []).append(
                 (file.name, hashlib.sha256(data).hexdigest(), size, size)
             )
-    return found
+    return rows
 
 
 def by_medscale(folder: str, file: File, settings: Preprocess) -> np.ndarray:
@@ -135,7 +135,7 @@ def contest(folder: Path, rounds: int, images: int) -> None:
         "",
     ]
     title = f"Preprocessing to 224 px, one core, {images} images, medians over {rounds} rounds"
-    shown = Table("file", "recipe", *heads, title=title, box=None, title_justify="left")
+    output = Table("file", "recipe", *heads, title=title, box=None, title_justify="left")
     with alone() as process:
         for kind, here in files.items():
             for recipe in RECIPES:
@@ -145,8 +145,10 @@ def contest(folder: Path, rounds: int, images: int) -> None:
                 }
                 table = take_turns(ways, rounds, quiet=True)
                 mean, largest = process.submit(apart, str(folder), here, recipe).result()
-                shown.add_row(kind, recipe, *_cells(table, images), *_verdict(table, mean, largest))
-    Console(width=170).print(shown)
+                output.add_row(
+                    kind, recipe, *_cells(table, images), *_verdict(table, mean, largest)
+                )
+    Console(width=170).print(output)
 
 
 def _once(
@@ -166,5 +168,5 @@ def _cells(table: pd.DataFrame, images: int) -> list[str]:
 
 def _verdict(table: pd.DataFrame, mean: float, largest: int) -> list[str]:
     reached = ratio(table, SAME, OURS)[0] >= FASTER
-    told = "identical" if largest == 0 else f"{mean:.2f}, {largest}"
-    return [told, f"[green]{FASTER}x reached" if reached else f"[red]{FASTER}x missed"]
+    difference = "identical" if largest == 0 else f"{mean:.2f}, {largest}"
+    return [difference, f"[green]{FASTER}x reached" if reached else f"[red]{FASTER}x missed"]

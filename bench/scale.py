@@ -116,10 +116,10 @@ def near_duplicates(folder: Path, dask: Dask) -> dict[str, float]:
     count = read_json(folder / "count.json")
     signatures = b"".join(lookalike.signature(picture) for picture in pictures(count, SIZE))
     start = perf_counter()
-    found = lookalike.pairs(np.frombuffer(signatures, np.uint8).reshape(-1, lookalike.BYTES))
+    links = lookalike.pairs(np.frombuffer(signatures, np.uint8).reshape(-1, lookalike.BYTES))
     seconds = perf_counter() - start
-    if len(found) < count // COPY:
-        raise MedscaleError(f"{len(found)} pairs of look-alikes found of {count // COPY}")
+    if len(links) < count // COPY:
+        raise MedscaleError(f"{len(links)} pairs of look-alikes found of {count // COPY}")
     return {"near-duplicates": seconds}
 
 
@@ -141,14 +141,14 @@ ORDER = (
 
 def measure(stage: str, folder: Path, workers: int, out: Path) -> None:
     """Carry out a stage; write its seconds, and the peak memory (MB) here and in workers."""
-    there = 0.0
+    workers_mb = 0.0
     if stage in WITH_DASK:
         with _cluster(workers) as (address, connection):
             seconds = STAGES[stage](folder, Dask(scheduler=address))
-            there = max(connection.run(_peak).values())
+            workers_mb = max(connection.run(_peak).values())
     else:
         seconds = STAGES[stage](folder, Dask())
-    write_json(out, {"seconds": seconds, "parent_mb": _peak(), "worker_mb": there})
+    write_json(out, {"seconds": seconds, "parent_mb": _peak(), "worker_mb": workers_mb})
 
 
 @contextmanager
@@ -223,8 +223,8 @@ def main(
             write_json(Path(temporary) / "count.json", count)
             if count in images:
                 make_files(Path(temporary) / "raw", count)
-            for one in STAGES if count in images else ["near-duplicates"]:
-                rows += _run(one, Path(temporary), workers, count)
+            for stage_name in STAGES if count in images else ["near-duplicates"]:
+                rows += _run(stage_name, Path(temporary), workers, count)
     table = pd.DataFrame(rows).sort_values(["images", "stage"], key=_place, ignore_index=True)
     write_csv(to / "scale.csv", table)
     with style.house():

@@ -41,18 +41,18 @@ def contest(folder: Path, rounds: int, images: int) -> None:
         }
         for way in ways.values():  # the first pass warms up
             way(0)
-        found = take_turns(ways, rounds)
+        times = take_turns(ways, rounds)
     show(
-        found,
+        times,
         ONE,
         f"Preprocessing {images} PNG of 512 px in {len(work)} chunks, without the workers' start",
     )
     judge(
         f"efficiency of 2 Dask workers (aim: at least {EFFICIENCY})",
-        *_efficiency(found, TWO, EFFICIENCY),
+        *_efficiency(times, TWO, EFFICIENCY),
     )
-    judge("efficiency of the pool", *_efficiency(found, POOL, EFFICIENCY))
-    behind = ratio(found, TWO, POOL)
+    judge("efficiency of the pool", *_efficiency(times, POOL, EFFICIENCY))
+    behind = ratio(times, TWO, POOL)
     judge(f"2 Dask workers / {POOL} (aim: at most {BEHIND})", behind, behind[0] <= BEHIND)
 
 
@@ -79,7 +79,7 @@ def _by_pool(processes: ProcessPoolExecutor, work: list[Work], number: int) -> f
     out = Path(work[0][0])
     out.mkdir(parents=True)
     start = perf_counter()
-    for done in as_completed([processes.submit(make_chunk, *one) for one in work]):
+    for done in as_completed([processes.submit(make_chunk, *chunk) for chunk in work]):
         if isinstance(result := done.result(), MedscaleError):
             raise result
     seconds = perf_counter() - start
@@ -90,5 +90,5 @@ def _by_pool(processes: ProcessPoolExecutor, work: list[Work], number: int) -> f
 def _efficiency(
     table: pd.DataFrame, way: str, aim: float
 ) -> tuple[tuple[float, float, float], bool]:
-    middle, low, high = (one / 2 for one in ratio(table, ONE, way))
+    middle, low, high = (value / 2 for value in ratio(table, ONE, way))
     return (middle, low, high), middle >= aim
