@@ -25,7 +25,7 @@ from medscale.data.shards import Shards
 from medscale.evaluate import bootstrap, calibration, metrics
 from medscale.evaluate.ensembles import METRICS, Member, ensembles
 from medscale.evaluate.evaluation import evaluate
-from medscale.evaluate.operating import operating_points, threshold
+from medscale.evaluate.operating import operating_points, threshold, thresholds
 from medscale.evaluate.replicates import Predicted, read
 from medscale.evaluate.subgroups import subgroups
 from medscale.report.chapters import chapters_of
@@ -82,7 +82,7 @@ def test_a_temperature_finds_what_made_probabilities_too_sure():
     mended = calibration.tempered(sharp, found)
     assert (mended.argmax(1) == sharp.argmax(1)).all()
     before, after = calibration.point(labels, sharp), calibration.point(labels, mended)
-    assert all(after[name] < before[name] for name in calibration.NAMES)
+    assert all(after[name] < before[name] for name in calibration.ERRORS)
     assert after["ece"] < 0.03 < before["ece"]
     losses = [
         calibration.point(labels, calibration.tempered(sharp, found * by))["nll"]
@@ -136,7 +136,8 @@ def test_a_threshold_is_the_smallest_that_keeps_the_specificity(specificity, exp
 
 def test_operating_points_are_chosen_on_validation_and_counted_on_test():
     val, test = (predicted(*cases(2, 400, seed=seed)) for seed in (1, 2))
-    table = operating_points(val, test, ["well", "ill"], [0.9, 0.95], bootstrap.draw(400, 300, 0))
+    limits, drawn = thresholds(val, ["well", "ill"], [0.9, 0.95]), bootstrap.draw(400, 300, 0)
+    table = operating_points(test, limits, ["well", "ill"], Evaluate(), drawn)
     assert table["class"].tolist() == ["ill", "ill"]
     for row in table.itertuples():
         scores = val.probabilities[0][val.labels == 0, 1]
@@ -150,12 +151,9 @@ def test_operating_points_are_chosen_on_validation_and_counted_on_test():
         assert row.specificity == pytest.approx(1 - called[test.labels == 0].mean())
         assert row.sensitivity_low < row.sensitivity < row.sensitivity_high
         assert row.positives + row.negatives == 400
-    many = operating_points(
-        *[predicted(*cases(4, 99, seed=s)) for s in (1, 2)],
-        list("abcd"),
-        [0.9],
-        np.ones((9, 99), int),
-    )
+    val, test = (predicted(*cases(4, 99, seed=seed)) for seed in (1, 2))
+    limits, drawn = thresholds(val, list("abcd"), [0.9]), np.ones((9, 99), int)
+    many = operating_points(test, limits, list("abcd"), Evaluate(), drawn)
     assert many["class"].tolist() == list("abcd")
 
 

@@ -29,8 +29,8 @@ from medscale.data.prepare import prepare
 from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards, seal, write_chunk
 from medscale.engine.models.registry import build
-from medscale.evaluate.evaluation import RESAMPLES as OF_RUNS
-from medscale.evaluate.evaluation import SEED as SEED_OF_RUNS
+from medscale.evaluate.assessment import RESAMPLES as OF_RUNS
+from medscale.evaluate.assessment import SEED as SEED_OF_RUNS
 from medscale.measure import exporting, inference
 from medscale.measure.record import Marks, write
 from medscale.measure.scaling.measured import by_format, by_inference

@@ -20,6 +20,14 @@ class Evaluate(Strict):
         [0.9, 0.95],
         description="operating points: sensitivity where validation has these specificities",
     )
+    prevalence: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(
+        {},
+        description="share of a class among the patients of the intended use, by class, for "
+        "predictive values and net benefit; that of the test images where none is stated",
+    )
+    miss_cost: float = Field(
+        1.0, gt=0, description="cost of a missed case in units of a false alarm"
+    )
     margin: float = Field(
         2.0, gt=0, description="percentage points of accuracy; runs within it count as equally good"
     )

@@ -59,7 +59,7 @@ def resample(
     groups: np.ndarray,
     drawn: np.ndarray,
     *,
-    micro: bool = True,
+    complete: bool = True,
     averaged: np.ndarray | None = None,
 ) -> Resampled:
     """Compute all metrics of ``medscale.evaluate.metrics`` on every resample.
@@ -69,8 +69,8 @@ def resample(
         probabilities: shape N,K.
         groups: group code of each image, shape N.
         drawn: resamples from ``draw``, shape R,G.
-        micro: whether to compute the micro averages of the areas, which take as long as all other
-            metrics together when there are many classes.
+        complete: whether to compute the micro averages of the areas, and the calibration's slope
+            and intercept, which take as long as all other metrics together.
         averaged: classes that take part in averages over classes, bool, shape K; None: all.
 
     Returns:
@@ -82,11 +82,12 @@ def resample(
     for name, values in zip(AREAS, np.stack(areas, axis=2), strict=True):
         by_class[name] = values
         overall[name] = headline(values, averaged)
-    if classes > 2 and micro:
+    if classes > 2 and complete:
         truth = np.eye(classes, dtype=bool)[labels].ravel()
         averages = _areas(truth, probabilities.ravel(), np.repeat(groups, classes), drawn)
         overall |= {f"{name}_micro": row for name, row in zip(AREAS, averages, strict=True)}
-    return Resampled(overall | calibration.resample(labels, probabilities, groups, drawn), by_class)
+    overall |= calibration.resample(labels, probabilities, groups, drawn, recalibrate=complete)
+    return Resampled(overall, by_class)
 
 
 def decisions(
@@ -115,6 +116,7 @@ def decisions(
     overall = {
         "accuracy": hits.sum(axis=1) / true.sum(axis=1),
         "balanced_accuracy": _average(recall, ((true > 0) & takes_part).astype(np.float64)),
+        "mcc": _correlation(hits.sum(axis=1), true, predicted),
     }
     occurs = ((true + predicted) > 0) & takes_part
     weights = {"macro": occurs.astype(np.float64), "weighted": true}
@@ -170,6 +172,21 @@ def _confusions(
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
+def _correlation(right: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Return Matthews' correlation for several classes (Gorodkin 2004), shape R.
+
+    It is 0 where all images are of one class, or are predicted to be.
+
+    Args:
+        right: images that are classified rightly, shape R.
+        true, predicted: images by true and by predicted class, shape R,K.
+    """
+    images = true.sum(axis=1)
+    covariance = right * images - (true * predicted).sum(axis=1)
+    variances = [images**2 - (side**2).sum(axis=1) for side in (true, predicted)]
+    return _ratio(covariance, np.sqrt(variances[0] * variances[1]))
 
 
 def _average(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

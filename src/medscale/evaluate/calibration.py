@@ -5,7 +5,13 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-NAMES = {"brier": "Brier score", "nll": "log loss", "ece": "calibration error (ECE)"}
+from medscale.evaluate.recalibration import recalibration
+
+ERRORS = {"brier": "Brier score", "nll": "log loss", "ece": "calibration error (ECE)"}
+NAMES = ERRORS | {
+    "calibration_slope": "calibration slope",
+    "calibration_intercept": "calibration intercept",
+}
 CALIBRATED = {
     f"{name}_calibrated": f"{words}, with the temperature" for name, words in NAMES.items()
 }
@@ -60,7 +66,9 @@ def point(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     The Brier score is the mean squared distance to the corner of the true class (Brier 1950),
     halved for two classes so that it equals the usual score of the positive class. ECE is the mean
     distance between confidence (largest probability) and accuracy in ``BINS`` bins of equal width,
-    weighted by their number of images (Naeini et al., AAAI 2015).
+    weighted by their number of images (Naeini et al., AAAI 2015). Slope and intercept
+    (``recalibration``) are those of the positive class for two classes, and for more those of the
+    confidence that the predicted class is right.
 
     Args:
         labels: true class codes, int64, shape N.
@@ -71,9 +79,17 @@ def point(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
 
 
 def resample(
-    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, drawn: np.ndarray
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: np.ndarray,
+    drawn: np.ndarray,
+    *,
+    recalibrate: bool = True,
 ) -> dict[str, np.ndarray]:
-    """Compute ``point`` on every resample; arguments as in ``bootstrap.resample``, values: R."""
+    """Compute ``point`` on every resample; arguments as in ``bootstrap.resample``, values: R.
+
+    ``recalibrate``: whether to compute slope and intercept, which take longer than the errors.
+    """
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     size, losses = drawn.shape[1], -_log(probabilities)[np.arange(len(labels)), labels]
     images, brier, loss = (
@@ -82,7 +98,11 @@ def resample(
     )
     cells = np.bincount(groups * BINS + _bin(confidence), confidence - right, size * BINS)
     gaps = np.abs(drawn @ cells.reshape(size, BINS)).sum(axis=1)
-    return {"brier": brier / images, "nll": loss / images, "ece": gaps / images}
+    values = {"brier": brier / images, "nll": loss / images, "ece": gaps / images}
+    if recalibrate:
+        fits = recalibration(*_event(labels, probabilities), groups, drawn)
+        values |= dict(zip(("calibration_slope", "calibration_intercept"), fits, strict=True))
+    return values
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
@@ -105,6 +125,18 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
     rows = grouped.mean().assign(images=grouped.size()).reset_index()
     rows["low"], rows["high"] = rows["bin"] / BINS, (rows["bin"] + 1) / BINS
     return rows[["low", "high", "images", "confidence", "accuracy"]]
+
+
+def _event(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return whether the predicted event occurred (bool, N), and its logits (N).
+
+    The event is the positive class for two classes, and a right prediction for more.
+    """
+    if probabilities.shape[1] == 2:
+        logs = _log(probabilities)
+        return labels == 1, logs[:, 1] - logs[:, 0]
+    confidence = probabilities.max(axis=1)
+    return probabilities.argmax(axis=1) == labels, _log(confidence) - _log(1 - confidence)
 
 
 def _bin(confidence: np.ndarray) -> np.ndarray:

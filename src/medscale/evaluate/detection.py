@@ -14,7 +14,8 @@ from medscale.data import patients
 from medscale.data.boxes import SIDES, relative
 from medscale.evaluate import bootstrap, boxes
 from medscale.evaluate.boxes import Matched
-from medscale.evaluate.evaluation import RESAMPLES, SEED, learning_curves, score_rows
+from medscale.evaluate.assessment import RESAMPLES, SEED, score_rows
+from medscale.evaluate.evaluation import learning_curves
 from medscale.evaluate.replicates import SPLITS, Replicate, digests, read, read_index, same_run
 
 

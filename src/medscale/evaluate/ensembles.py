@@ -58,7 +58,9 @@ def _row(members: Sequence[Member], odds: np.ndarray, drawn: np.ndarray) -> dict
     labels, groups = members[0].predicted.labels, members[0].predicted.groups
     averaged = bootstrap.averaged_classes(labels, groups, odds.shape[1])
     points = metrics.point(labels, odds, averaged)
-    resampled = bootstrap.resample(labels, odds, groups, drawn, averaged=averaged).overall
+    resampled = bootstrap.resample(
+        labels, odds, groups, drawn, complete=False, averaged=averaged
+    ).overall
     weights = [len(run.predicted.probabilities) for run in members]
     row: dict[str, float] = {}
     for name in METRICS:

@@ -20,6 +20,7 @@ NAMES = {
     "precision_weighted": "precision (weighted)",
     "recall_weighted": "recall (weighted)",
     "f1_weighted": "F1 (weighted)",
+    "mcc": "MCC",
     "auroc": "AUROC",
     "auroc_micro": "AUROC (micro)",
     "auprc": "average precision",
@@ -38,7 +39,7 @@ def names(classes: int) -> list[str]:
 
 def in_percent(name: str) -> bool:
     """Tell whether a metric is a share of images and so given in percent."""
-    return not name.startswith((*AREAS, *calibration.NAMES))
+    return not name.startswith(("mcc", *AREAS, *calibration.NAMES))
 
 
 def point(

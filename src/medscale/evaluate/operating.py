@@ -1,12 +1,17 @@
-"""Operating points: sensitivity at a given specificity, with thresholds from validation images."""
+"""Operating points: thresholds from validation images, and what they do on other images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
+from medscale.base.errors import MedscaleError
+from medscale.config.sections import Evaluate
 from medscale.evaluate.bootstrap import interval
+from medscale.evaluate.predictive import ODDS, consequences, cost_without_test, odds
 from medscale.evaluate.replicates import Predicted
+
+LIMIT = "threshold_"  # columns of the replicates' thresholds begin with it
 
 
 def threshold(scores: np.ndarray, specificity: float) -> float:
@@ -24,58 +29,142 @@ def threshold(scores: np.ndarray, specificity: float) -> float:
     return float(np.sort(scores)[max(needed, 1) - 1])
 
 
-def operating_points(
-    val: Predicted,
-    test: Predicted,
-    classes: Sequence[str],
-    wanted: Sequence[float],
-    drawn: np.ndarray,
-) -> pd.DataFrame:
-    """Compute sensitivity and specificity on the test images at thresholds from validation.
-
-    Each replicate has its own threshold. Intervals are over patients, with fixed thresholds.
+def thresholds(val: Predicted, classes: Sequence[str], wanted: Sequence[float]) -> pd.DataFrame:
+    """Choose each replicate's threshold for each class and specificity on the validation split.
 
     Args:
+        val: predictions of the validation split.
         classes: class names; of two the last is positive, of more each against the rest.
         wanted: specificities that the thresholds give on the validation split.
-        drawn: resamples of the test split's groups, from ``bootstrap.draw``, shape R,G.
 
     Returns:
-        A row for each class and specificity: ``class, wanted, threshold`` (mean over seeds; and
-        ``threshold_<n>`` of the n-th replicate), ``positives, negatives`` (test images), and
-        ``<rate>, <rate>_low, <rate>_high`` for both rates; NaN where a class or the
-        validation split has no images.
+        ``class, wanted, threshold`` (mean over replicates) and ``threshold_<n>`` of the n-th
+        replicate; NaN without validation images of other classes.
     """
-    codes = [len(classes) - 1] if len(classes) == 2 else range(len(classes))
     rows = []
-    for code in codes:
-        positive, negatives = test.labels == code, val.labels != code
+    for code in positive_classes(classes):
+        negatives = val.labels != code
         for specificity in wanted:
             limits = [threshold(odds[negatives, code], specificity) for odds in val.probabilities]
-            pairs = zip(test.probabilities, limits, strict=True)
-            called = np.stack([odds[:, code] > limit for odds, limit in pairs])
-            row = {
-                "class": classes[code],
-                "wanted": specificity,
-                "threshold": float(np.mean(limits)),
-            }
-            row |= {f"threshold_{number}": limit for number, limit in enumerate(limits, start=1)}
-            row |= {"positives": int(positive.sum()), "negatives": int((~positive).sum())}
-            undefined = np.full(len(positive), np.nan)
-            hits = called.mean(axis=0) if np.isfinite(limits).all() else undefined
-            row |= _rate("sensitivity", hits, positive, test.groups, drawn)
-            row |= _rate("specificity", 1 - hits, ~positive, test.groups, drawn)
-            rows.append(row)
+            row = {"class": classes[code], "wanted": specificity}
+            row |= {"threshold": float(np.mean(limits))}
+            rows.append(row | {f"{LIMIT}{n}": limit for n, limit in enumerate(limits, start=1)})
     return pd.DataFrame(rows)
 
 
-def _rate(
-    name: str, right: np.ndarray, part: np.ndarray, groups: np.ndarray, drawn: np.ndarray
-) -> dict[str, float | None]:
-    """Return the mean over the images ``part`` (bool, N) of ``right`` (0..1), with its interval."""
+def positive_classes(classes: Sequence[str]) -> list[int]:
+    """Return the classes that count as positive: the last of two, each of more."""
+    return [len(classes) - 1] if len(classes) == 2 else list(range(len(classes)))
+
+
+def operating_points(
+    test: Predicted,
+    limits: pd.DataFrame,
+    classes: Sequence[str],
+    settings: Evaluate,
+    drawn: np.ndarray,
+) -> pd.DataFrame:
+    """Compute what fixed thresholds do on the test images, and would do at a stated prevalence.
+
+    Each replicate has its own threshold, and rates are means over replicates. Intervals are over
+    patients, with fixed thresholds and, where it is stated, a fixed prevalence. Raises MedscaleError
+    where ``settings.prevalence`` names a class that does not exist.
+
+    Args:
+        test: predictions of the test images.
+        limits: the thresholds, from ``thresholds``.
+        classes: class names in the order of their codes.
+        settings: prevalence by class (that of the test images where none is stated), and the
+            cost of a missed case.
+        drawn: resamples of the test split's groups, from ``bootstrap.draw``, shape R,G.
+
+    Returns:
+        The rows of ``limits`` with ``positives, negatives`` (test images), ``sensitivity,
+        specificity, prevalence, stated`` (whether the prevalence is stated), the values of
+        ``predictive.consequences``, each with ``<name>_low, <name>_high``, and ``cost_untested``.
+        NaN where a class or the validation split has no images.
+    """
+    check_prevalence(settings, classes)
+    rows = []
+    for row, code, called in calls(test, limits, classes):
+        positive = test.labels == code
+        points, resampled = {}, {}
+        for name, hits, part in (
+            ("sensitivity", called, positive),
+            ("specificity", 1 - called, ~positive),
+        ):
+            points[name], resampled[name] = rate(hits, part, test.groups, drawn)
+        stated = settings.prevalence.get(classes[code])
+        prevalence, prevalences = share(positive, stated, test.groups, drawn)
+        points |= consequences(**points, prevalence=prevalence, miss_cost=settings.miss_cost)
+        resampled |= consequences(
+            **resampled, prevalence=prevalences, miss_cost=settings.miss_cost
+        )
+        row |= {"positives": int(positive.sum()), "negatives": int((~positive).sum())}
+        row |= {"prevalence": prevalence, "stated": stated is not None}
+        for name, value in points.items():
+            row |= with_interval(name, value, resampled[name])
+        row |= {"cost_untested": cost_without_test(prevalence, settings.miss_cost)}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def calls(
+    test: Predicted, limits: pd.DataFrame, classes: Sequence[str]
+) -> Iterator[tuple[dict[str, object], int, np.ndarray]]:
+    """Yield each row of ``limits``, the code of its class, and the share of positive calls.
+
+    The share is that of the replicates which call an image positive, float64, shape N; NaN where
+    a threshold is undefined.
+    """
+    columns = [name for name in limits if str(name).startswith(LIMIT)]
+    for number in range(len(limits)):
+        row = limits.iloc[number]
+        code = list(classes).index(row["class"])
+        values = row[columns].to_numpy(np.float64)
+        above = test.probabilities[:, :, code] > values[:, None]
+        called = above.mean(axis=0)
+        if not np.isfinite(values).all():
+            called = np.full(len(called), np.nan)
+        yield {str(key): value for key, value in row.items()}, code, called
+
+
+def rate(
+    hits: np.ndarray, part: np.ndarray, groups: np.ndarray, drawn: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Return the mean of ``hits`` (0..1, N) over the images ``part`` (bool, N), and on resamples.
+
+    NaN where no image is in ``part``.
+    """
     size = drawn.shape[1]
-    above = drawn @ np.bincount(groups[part], right[part], size)
+    above = drawn @ np.bincount(groups[part], hits[part], size)
     below = drawn @ np.bincount(groups[part], minlength=size).astype(np.float64)
-    low, high = interval(np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0))
-    mean = float(right[part].mean()) if part.any() else float("nan")
-    return {name: mean, f"{name}_low": low, f"{name}_high": high}
+    resampled = np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
+    return (float(hits[part].mean()) if part.any() else float("nan")), resampled
+
+
+def share(
+    positive: np.ndarray, stated: float | None, groups: np.ndarray, drawn: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Return a class's prevalence and that on each resample: the stated one, or of the images."""
+    if stated is not None:
+        return stated, np.full(len(drawn), stated)
+    return rate(positive.astype(np.float64), np.ones(len(positive), bool), groups, drawn)
+
+
+def with_interval(name: str, value: float, resampled: np.ndarray) -> dict[str, float]:
+    """Return ``<name>, <name>_low, <name>_high``; shares of ``ODDS`` become odds."""
+    values = (float(value), *interval(resampled))
+    if name in ODDS:
+        values = tuple(float(odds(end)) for end in values)
+    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
+
+
+def check_prevalence(settings: Evaluate, classes: Sequence[str]) -> None:
+    """Raise MedscaleError where a prevalence is stated for a class that does not exist."""
+    positive = [classes[code] for code in positive_classes(classes)]
+    if unknown := [name for name in settings.prevalence if name not in positive]:
+        raise MedscaleError(
+            f"evaluate.prevalence names {', '.join(map(repr, unknown))}; "
+            f"state the prevalence of: {', '.join(positive)}"
+        )

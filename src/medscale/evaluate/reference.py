@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from medscale.base.errors import MedscaleError
 from medscale.data.shards import Shards
 from medscale.evaluate import bootstrap, metrics
-from medscale.evaluate.evaluation import PAIRED, RESAMPLES, draws, pairing
+from medscale.evaluate.assessment import PAIRED, RESAMPLES, draws, pairing
 from medscale.evaluate.replicates import Predicted
 from medscale.evaluate.summary import plain
 

@@ -1,6 +1,6 @@
 """Metrics of a run in subgroups of the test images: age bands, sex, view, source set."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -36,20 +36,24 @@ def subgroups(
         than ``settings.smallest`` images. ``by`` is the column, or "all" for all images. Leaves
         out columns that the index does not have or that are the same for all images.
     """
-    parts = []
-    for name in settings.subgroups:
-        if name in rows:
-            values = _bands(rows[name], settings.age_bands) if name == "age" else _words(rows[name])
-            parts += [
-                (name, part, values == part) for part in _order(values) if values.nunique() > 1
-            ]
     everything = np.ones(len(rows), bool)
     lines = _rows(predicted, ("all", "all images"), everything, [r.overall for r in whole])
-    for by, part, selected in parts:
-        mask = np.asarray(selected)
+    for by, part, mask in parts(rows, settings):
         resampled = _resampled(predicted, mask, drawn, settings.smallest)
         lines += _rows(predicted, (by, part), mask, resampled)
     return pd.DataFrame(lines)
+
+
+def parts(rows: pd.DataFrame, settings: Evaluate) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Yield column, name and images (bool, shape N) of each subgroup of ``rows``.
+
+    Leaves out columns that the index does not have or that are the same for all images.
+    """
+    for name in settings.subgroups:
+        if name in rows:
+            values = _bands(rows[name], settings.age_bands) if name == "age" else _words(rows[name])
+            if values.nunique() > 1:
+                yield from ((name, part, np.asarray(values == part)) for part in _order(values))
 
 
 def _resampled(
@@ -63,7 +67,7 @@ def _resampled(
     with np.errstate(invalid="ignore"):  # undefined in a resample without images of the subgroup
         return [
             bootstrap.resample(
-                labels, odds[mask], groups, drawn, micro=False, averaged=averaged
+                labels, odds[mask], groups, drawn, complete=False, averaged=averaged
             ).overall
             for odds in predicted.probabilities
         ]

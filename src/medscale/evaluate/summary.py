@@ -9,7 +9,8 @@ import pandas as pd
 from medscale.base.provenance import gather
 from medscale.evaluate.bootstrap import LEVEL
 from medscale.evaluate.calibration import BINS
-from medscale.evaluate.evaluation import SEED, Evaluation, over_seeds
+from medscale.evaluate.assessment import SEED, over_seeds
+from medscale.evaluate.evaluation import Evaluation
 from medscale.evaluate.replicates import Replicate
 
 # Columns of history.csv, in seconds; the first three add up to an epoch's training time.
@@ -36,6 +37,7 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
     tables = {
         "operating": evaluation.operating,
         "subgroups": evaluation.subgroups,
+        "gaps": evaluation.gaps,
         "confusions": evaluation.confusions.head(LISTED),
     }
     return plain(summary | {name: table.to_dict("records") for name, table in tables.items()})
@@ -123,12 +125,12 @@ def one_line(summary: dict[str, Any]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Replace NaN by None in nested dictionaries and lists, since JSON has no NaN."""
+    """Replace NaN and infinity by None in nested dictionaries and lists, since JSON lacks them."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list):
         return [plain(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _metrics(scores: pd.DataFrame) -> dict[str, dict[str, Any]]:

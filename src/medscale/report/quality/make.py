@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from medscale.evaluate.ensembles import METRICS, Member, ensembles
-from medscale.evaluate.evaluation import draws
+from medscale.evaluate.assessment import draws
 from medscale.evaluate.paired import compare
 from medscale.evaluate.replicates import read, read_index, same_run, together
 from medscale.report.quality import figures, tables

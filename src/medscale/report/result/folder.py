@@ -91,7 +91,10 @@ def _tables(evaluation: Evaluation) -> dict[str, pd.DataFrame]:
         "pr": evaluation.precision_recall,
         "reliability": evaluation.reliability,
         "operating": evaluation.operating,
+        "decision": evaluation.decision,
+        "distribution": evaluation.distribution,
         "subgroups": evaluation.subgroups,
+        "gaps": evaluation.gaps,
         "curves": evaluation.curves,
         "resamples": evaluation.resamples,
     }

@@ -15,7 +15,7 @@ from medscale.evaluate.bootstrap import interval
 
 # Columns that hold text, even where a class is named 1 or NA.
 TEXT = ["class", "metric", "quantity", "curve", "seed", "calibrated", "by", "part", "true"]
-TEXT += ["predicted"]
+TEXT += ["predicted", "rate"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,11 @@ class Result:
     pr: pd.DataFrame  # precision and recall
     reliability: pd.DataFrame
     operating: pd.DataFrame
+    decision: pd.DataFrame
+    distribution: pd.DataFrame
     confusions: pd.DataFrame
     subgroups: pd.DataFrame
+    gaps: pd.DataFrame
     resamples: pd.DataFrame
 
     @property

@@ -1,0 +1,87 @@
+"""Decision curves: the net benefit of acting on a probability, by threshold probability."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+
+from medscale.config.sections import Evaluate
+from medscale.evaluate.bootstrap import interval
+from medscale.evaluate.operating import positive_classes
+from medscale.evaluate.replicates import Predicted
+
+THRESHOLDS = np.arange(1, 50) / 50  # probabilities from which one would act
+
+
+def decision_curve(
+    test: Predicted, classes: Sequence[str], settings: Evaluate, drawn: np.ndarray
+) -> pd.DataFrame:
+    """Compute the net benefit (Vickers & Elkin, Medical Decision Making 2006).
+
+    Net benefit is the share of true positives minus that of false positives, weighed by the odds
+    of the threshold probability. An image whose probability reaches the threshold is positive.
+
+    Args:
+        test: predictions of the test images, by probabilities as calibrated as they can be.
+        classes: class names; of two the last is positive, of more each against the rest.
+        settings: prevalence by class; that of the images where none is stated.
+        drawn: resamples of the groups, from ``bootstrap.draw``, shape R,G.
+
+    Returns:
+        A row for each class and threshold: ``class, threshold, net_benefit`` (mean over
+        replicates), ``low, high`` (over patients), and ``treat_all``, the net benefit of acting
+        without a test; that of never acting is 0.
+    """
+    weights = THRESHOLDS / (1 - THRESHOLDS)
+    rows = []
+    for code in positive_classes(classes):
+        stated = settings.prevalence.get(classes[code])
+        positive, scores = test.labels == code, test.probabilities[:, :, code]
+        sums = _sums(scores, positive, test.groups, drawn.shape[1])
+        point = _net_benefit(*(part.sum(axis=0, keepdims=True) for part in sums), stated)[0]
+        resampled = _net_benefit(*(drawn @ part for part in sums), stated)
+        prevalence = positive.mean() if stated is None else stated
+        for number, limit in enumerate(THRESHOLDS):
+            low, high = interval(resampled[:, number])
+            rows.append(
+                {
+                    "class": classes[code],
+                    "threshold": limit,
+                    "net_benefit": point[number],
+                    "low": low,
+                    "high": high,
+                    "treat_all": prevalence - (1 - prevalence) * weights[number],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _sums(
+    scores: np.ndarray, positive: np.ndarray, groups: np.ndarray, size: int
+) -> list[np.ndarray]:
+    """Return by group the true and false positives (G,T) and all positives and negatives (G,1)."""
+    called = np.mean([seed[:, None] >= THRESHOLDS for seed in scores], axis=0)
+    ones = np.ones((len(positive), 1))
+    images = np.arange(len(groups))
+    by_group = coo_array((np.ones(len(groups)), (groups, images)), (size, len(groups))).tocsr()
+    parts = [part[:, None] * values for values in (called, ones) for part in (positive, ~positive)]
+    return [np.asarray(by_group @ part) for part in parts]
+
+
+def _net_benefit(
+    true: np.ndarray,
+    false: np.ndarray,
+    positives: np.ndarray,
+    negatives: np.ndarray,
+    stated: float | None,
+) -> np.ndarray:
+    """Return the net benefit, shape R,T, of sums of ``_sums`` on R resamples."""
+    images = positives + negatives
+    weights = THRESHOLDS / (1 - THRESHOLDS)
+    if stated is None:
+        return np.asarray((true - weights * false) / images)
+    with np.errstate(invalid="ignore"):  # undefined in a resample without one of both
+        return np.asarray(
+            stated * true / positives - (1 - stated) * weights * false / negatives
+        )

@@ -1,0 +1,37 @@
+"""Distribution of the predicted probability of each class, by true class."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from medscale.evaluate.operating import positive_classes
+from medscale.evaluate.replicates import Predicted
+
+BINS = 20
+REST = "all others"  # true class of images of the other classes, where there are more than two
+
+
+def score_distribution(test: Predicted, classes: Sequence[str]) -> pd.DataFrame:
+    """Count the images by predicted probability of a class, apart by true class.
+
+    Returns:
+        A row for each class, true class and bin of equal width: ``class`` (whose probability),
+        ``true`` (of more than two classes, the class or ``REST``), ``low, high`` (limits of the
+        bin), ``images`` (mean over replicates), ``share`` (of the images of the true class; NaN
+        without any).
+    """
+    edges = np.linspace(0, 1, BINS + 1)
+    tables = []
+    for code in positive_classes(classes):
+        positive = test.labels == code
+        other = classes[0] if len(classes) == 2 else REST
+        for name, part in ((other, ~positive), (classes[code], positive)):
+            scores = test.probabilities[:, part, code]
+            counts = np.histogram(scores.clip(0, 1), edges)[0] / len(test.probabilities)
+            images = int(part.sum())
+            table = pd.DataFrame({"low": edges[:-1], "high": edges[1:], "images": counts})
+            table.insert(0, "class", classes[code])
+            table.insert(1, "true", name)
+            tables.append(table.assign(share=counts / images if images else np.nan))
+    return pd.concat(tables, ignore_index=True)

@@ -1,0 +1,65 @@
+"""Predictive values, likelihood ratios, MCC and expected cost of a test at a prevalence."""
+
+from typing import Any
+
+import numpy as np
+
+NAMES = {
+    "ppv": "positive predictive value",
+    "npv": "negative predictive value",
+    "lr_positive": "positive likelihood ratio",
+    "lr_negative": "negative likelihood ratio",
+    "mcc": "MCC",
+    "cost": "expected cost",
+}
+ODDS = ("lr_positive", "lr_negative")  # computed as shares x, since odds x/(1-x) can be infinite
+
+
+def consequences(
+    sensitivity: Any, specificity: Any, prevalence: Any, miss_cost: float
+) -> dict[str, Any]:
+    """Compute what a test means for the patients to whom it is applied.
+
+    Predictive values are the shares of right answers among positive and negative ones, by Bayes'
+    theorem at the prevalence. Likelihood ratios (Deeks & Altman, BMJ 2004) do not depend on it.
+    MCC is Matthews' correlation (Chicco & Jurman 2020), 0 where all answers are equal. The expected
+    cost (Ferrer 2022; Metrics Reloaded, Maier-Hein et al., Nature Methods 2024) is that of a
+    patient, in units of a false alarm.
+
+    Args:
+        sensitivity, specificity, prevalence: numbers or arrays, 0 to 1.
+        miss_cost: cost of a missed case in units of a false alarm.
+
+    Returns:
+        A value by name of ``NAMES``; NaN for a share of no patients. The likelihood ratios are
+        given as shares, of which ``odds`` are the ratios.
+    """
+    caught, missed = prevalence * sensitivity, prevalence * (1 - sensitivity)
+    cleared, alarms = (1 - prevalence) * specificity, (1 - prevalence) * (1 - specificity)
+    called, passed = caught + alarms, cleared + missed
+    spread = np.sqrt(called * passed * prevalence * (1 - prevalence))
+    mcc = _ratio(caught * cleared - alarms * missed, spread)
+    return {
+        "ppv": _ratio(caught, called),
+        "npv": _ratio(cleared, passed),
+        "lr_positive": _ratio(sensitivity, sensitivity + 1 - specificity),
+        "lr_negative": _ratio(1 - sensitivity, 1 - sensitivity + specificity),
+        "mcc": np.where(spread == 0, 0.0, mcc),
+        "cost": miss_cost * missed + alarms,
+    }
+
+
+def odds(share: Any) -> Any:
+    """Return the odds x/(1-x) of a share; infinite for 1."""
+    with np.errstate(divide="ignore"):
+        return np.divide(share, 1 - np.asarray(share, np.float64))
+
+
+def cost_without_test(prevalence: float, miss_cost: float) -> float:
+    """Return the expected cost of the better of two rules: call everyone positive, or no one."""
+    return min(1 - prevalence, miss_cost * prevalence)
+
+
+def _ratio(above: Any, below: Any) -> Any:
+    above, below = np.broadcast_arrays(np.asarray(above, np.float64), np.asarray(below, np.float64))
+    return np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)

@@ -1,0 +1,79 @@
+"""Calibration slope and intercept: a logistic regression of the outcome on the predicted logit."""
+
+import numpy as np
+from scipy.special import expit
+
+BLOCK_SIZE = 500_000  # weights in memory at once, as in ``bootstrap``
+STEPS = 60  # Newton's; about 8 are needed where the values exist
+LARGEST_STEP = 2.0  # of a parameter, so that flat parts of the likelihood are not overshot
+TOLERANCE = 1e-9
+
+
+def recalibration(
+    outcome: np.ndarray, logits: np.ndarray, groups: np.ndarray, drawn: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute calibration slope and intercept on every resample (Cox 1958).
+
+    The slope is that of a logistic regression of the outcome on the logit: below 1, predictions
+    are too extreme. The intercept is fitted with a slope of 1 (calibration in the large): below 0,
+    probabilities are too high (Van Calster et al., BMC Medicine 2019).
+
+    Args:
+        outcome: whether the predicted event occurred, bool, shape N.
+        logits: of its predicted probability, shape N.
+        groups: group code of each image, shape N.
+        drawn: resamples of the groups, shape R,G.
+
+    Returns:
+        Slopes and intercepts, shape R; NaN where no finite value maximizes the likelihood, as when
+        the logits separate the outcomes.
+    """
+    step = max(1, BLOCK_SIZE // max(len(logits), 1))
+    once = drawn.sum(axis=0, keepdims=True)[:, groups].astype(np.float64)
+    start = _fit(outcome, logits, once, np.zeros((1, 2)))[0]
+    start = start if np.isfinite(start).all() else np.zeros(2)
+    blocks = []
+    for first in range(0, len(drawn), step):
+        weights = drawn[first : first + step][:, groups].astype(np.float64)
+        slopes = _fit(outcome, logits, weights, np.tile(start, (len(weights), 1)))[:, 1]
+        blocks.append((slopes, _fit_intercept(outcome, logits, weights)))
+    slopes, intercepts = zip(*blocks, strict=True)
+    return np.concatenate(slopes), np.concatenate(intercepts)
+
+
+def _fit(
+    outcome: np.ndarray, logits: np.ndarray, weights: np.ndarray, parameters: np.ndarray
+) -> np.ndarray:
+    """Return intercept and slope of each resample, shape R,2, from starting values R,2."""
+    design = np.column_stack([np.ones(len(logits)), logits])
+    products = np.column_stack([np.ones(len(logits)), logits, logits**2])
+    change = np.full(parameters.shape, np.inf)
+    for _ in range(STEPS):
+        expected = expit(parameters @ design.T)
+        gradient = (weights * (outcome - expected)) @ design
+        h00, h01, h11 = ((weights * expected * (1 - expected)) @ products).T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            inverse = np.stack([h11, -h01, -h01, h00], axis=1) / (h00 * h11 - h01**2)[:, None]
+            change = np.einsum("rij,rj->ri", inverse.reshape(-1, 2, 2), gradient)
+            scale = np.abs(change).max(axis=1, keepdims=True) / LARGEST_STEP
+            change = change / np.maximum(scale, 1)
+        parameters = parameters + change
+        if not (np.abs(change) > TOLERANCE).any():
+            break
+    converged = (np.abs(change) <= 1e3 * TOLERANCE).all(axis=1, keepdims=True)
+    return np.where(converged, parameters, np.nan)
+
+
+def _fit_intercept(outcome: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the intercept of each resample at a slope of 1, shape R."""
+    intercepts, change = np.zeros(len(weights)), np.full(len(weights), np.inf)
+    for _ in range(STEPS):
+        expected = expit(intercepts[:, None] + logits)
+        gradient = (weights * (outcome - expected)).sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            change = gradient / (weights * expected * (1 - expected)).sum(axis=1)
+        change = change.clip(-LARGEST_STEP, LARGEST_STEP)
+        intercepts = intercepts + change
+        if not (np.abs(change) > TOLERANCE).any():
+            break
+    return np.where(np.abs(change) <= 1e3 * TOLERANCE, intercepts, np.nan)
