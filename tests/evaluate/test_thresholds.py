@@ -47,9 +47,7 @@ def evaluated(settings: Evaluate, test: Predicted | None = None) -> pd.DataFrame
 
 
 def first_replicate(predicted: Predicted) -> Predicted:
-    return Predicted(
-        predicted.ids, predicted.labels, predicted.groups, predicted.probabilities[:1]
-    )
+    return Predicted(predicted.ids, predicted.labels, predicted.groups, predicted.probabilities[:1])
 
 
 @pytest.mark.parametrize("stated", [None, 0.04])
@@ -237,5 +235,7 @@ def test_the_distribution_of_scores_counts_every_image_by_true_class():
     }
     assert table.groupby("true")["share"].sum().tolist() == pytest.approx([1, 1])
     upper = table[(table["true"] == "ill") & (table["low"] >= 0.499)]["share"].sum()
-    expected = np.mean([recall_score(test.labels, odds[:, 1] >= 0.5) for odds in test.probabilities])
+    expected = np.mean(
+        [recall_score(test.labels, odds[:, 1] >= 0.5) for odds in test.probabilities]
+    )
     assert upper == pytest.approx(expected)

@@ -220,6 +220,7 @@ def split_scores(
     split: str,
     averaged: np.ndarray | None,
 ) -> pd.DataFrame:
+    """Return the rows of metrics.csv of a split, from its values on all resamples."""
     points = [metrics.point(predicted.labels, odds, averaged) for odds in predicted.probabilities]
     names = {name: name for name in metrics.names(predicted.probabilities.shape[2])}
     return score_rows(points, [r.overall for r in resampled], seeds, split, names)

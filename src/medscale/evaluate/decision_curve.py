@@ -82,6 +82,4 @@ def _net_benefit(
     if stated is None:
         return np.asarray((true - weights * false) / images)
     with np.errstate(invalid="ignore"):  # undefined in a resample without one of both
-        return np.asarray(
-            stated * true / positives - (1 - stated) * weights * false / negatives
-        )
+        return np.asarray(stated * true / positives - (1 - stated) * weights * false / negatives)

@@ -13,8 +13,8 @@ from medscale.base.files import digest
 from medscale.data import patients
 from medscale.data.boxes import SIDES, relative
 from medscale.evaluate import bootstrap, boxes
-from medscale.evaluate.boxes import Matched
 from medscale.evaluate.assessment import RESAMPLES, SEED, score_rows
+from medscale.evaluate.boxes import Matched
 from medscale.evaluate.evaluation import learning_curves
 from medscale.evaluate.replicates import SPLITS, Replicate, digests, read, read_index, same_run
 

@@ -67,8 +67,8 @@ def operating_points(
     """Compute what fixed thresholds do on the test images, and would do at a stated prevalence.
 
     Each replicate has its own threshold, and rates are means over replicates. Intervals are over
-    patients, with fixed thresholds and, where it is stated, a fixed prevalence. Raises MedscaleError
-    where ``settings.prevalence`` names a class that does not exist.
+    patients, with fixed thresholds and, where it is stated, a fixed prevalence. Raises
+    MedscaleError where ``settings.prevalence`` names a class that does not exist.
 
     Args:
         test: predictions of the test images.
@@ -97,9 +97,7 @@ def operating_points(
         stated = settings.prevalence.get(classes[code])
         prevalence, prevalences = share(positive, stated, test.groups, drawn)
         points |= consequences(**points, prevalence=prevalence, miss_cost=settings.miss_cost)
-        resampled |= consequences(
-            **resampled, prevalence=prevalences, miss_cost=settings.miss_cost
-        )
+        resampled |= consequences(**resampled, prevalence=prevalences, miss_cost=settings.miss_cost)
         row |= {"positives": int(positive.sum()), "negatives": int((~positive).sum())}
         row |= {"prevalence": prevalence, "stated": stated is not None}
         for name, value in points.items():

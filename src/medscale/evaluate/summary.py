@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from medscale.base.provenance import gather
+from medscale.evaluate.assessment import SEED, over_seeds
 from medscale.evaluate.bootstrap import LEVEL
 from medscale.evaluate.calibration import BINS
-from medscale.evaluate.assessment import SEED, over_seeds
 from medscale.evaluate.evaluation import Evaluation
 from medscale.evaluate.replicates import Replicate
 

@@ -1,5 +1,6 @@
 """LaTeX of text, numbers and tables; escaped text is printed as it is written."""
 
+import math
 import unicodedata
 from collections.abc import Sequence
 from itertools import compress
@@ -122,6 +123,8 @@ def number(value: float | None, digits: int, scale: float = 1.0) -> str:
     """Format a number with a fixed number of decimals; an undefined one is an en dash."""
     if value is None or value != value:
         return "--"
+    if value in (math.inf, -math.inf):
+        return r"\ensuremath{\infty}" if value > 0 else r"\ensuremath{-\infty}"
     rounded = round(scale * value, digits) + 0.0  # no minus before a zero
     return f"{rounded:.{digits}f}".replace("-", r"\ensuremath{-}")
 

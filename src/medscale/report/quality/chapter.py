@@ -35,7 +35,13 @@ CHAPTER = Chapter(
         "after the temperature that was fitted on the validation images.",
         "subgroups": "The baseline of *{study}* by subgroup of the test images (number in "
         "brackets) with 95 % bootstrap intervals.",
+        "decision": "Decision curve of the baseline of *{study}*: net benefit of acting from a "
+        "probability on, with its 95 % bootstrap interval, against acting always and never.",
+        "gaps": "Sensitivity and specificity of the baseline of *{study}* by subgroup of the test "
+        "images, at the first operating point, with 95 % bootstrap intervals.",
     },
-    tables=dict.fromkeys(("tests", "operating", "confusions", "ensemble"), TABLE),
+    tables=dict.fromkeys(
+        ("tests", "operating", "predictive", "calibration", "gaps", "confusions", "ensemble"), TABLE
+    ),
     facts="quality",
 )

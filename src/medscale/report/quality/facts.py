@@ -7,7 +7,7 @@ import pandas as pd
 from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
 from medscale.report.names import label
 from medscale.report.quality.tables import shown_classes
-from medscale.report.result.reading import Result
+from medscale.report.result.reading import Result, records
 
 READINGS = {"equal": SAME, "apart_within": APART_WITHIN, "apart": APART, "undecided": OPEN}
 COLUMNS = ["run", "reading", "accuracy_p_holm", "auroc_p_holm"]
@@ -33,6 +33,12 @@ def facts(
     auroc = tests["auroc_p_holm"].astype(float) < ALPHA
     apart = tests["reading"].isin([APART_WITHIN, APART])
     return {
+        "slope": _score(baseline, "calibration_slope"),
+        "mcc": _score(baseline, "mcc"),
+        "prevalence_stated": bool(baseline.operating["stated"].any()),
+        "point": _point(baseline) if len(baseline.classes) == 2 else None,
+        "useful": _useful(baseline) if len(baseline.classes) == 2 else None,
+        "apart_subgroups": _apart(baseline.gaps),
         "temperature": baseline.summary["calibration"]["temperature"],
         "margin": margin,
         "tests": len(tests),
@@ -43,3 +49,43 @@ def facts(
         "ensembles": not ensembles.empty,
         "operating_classes": len(shown_classes(baseline.operating)),
     }
+
+
+def _score(result: Result, metric: str) -> dict[str, Any] | None:
+    """Return a metric's mean and interval; None where it is undefined."""
+    score = result.score(metric)
+    return None if score["mean"] is None else {end: score[end] for end in ("mean", "low", "high")}
+
+
+def _point(result: Result) -> dict[str, Any] | None:
+    """Return the first operating point of the positive class; None without validation images."""
+    row = records(result.operating)[0]
+    if row["ppv"] != row["ppv"]:
+        return None
+    scores = {
+        name: {"mean": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}
+        for name in ("ppv", "npv")
+    }
+    return {name: row[name] for name in ("wanted", "prevalence")} | scores
+
+
+def _useful(result: Result) -> dict[str, float] | None:
+    """Return the range of threshold probabilities at which acting by the network is best.
+
+    There the interval of its net benefit lies above both rules without a test; None if nowhere.
+    The range is from the lowest to the highest such threshold.
+    """
+    table = result.decision
+    best = table[table["low"] > table["treat_all"].clip(lower=0)]["threshold"]
+    return {"low": float(best.min()), "high": float(best.max())} if len(best) else None
+
+
+def _apart(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the subgroups whose gap to all other images has an interval without zero."""
+    apart = table[(table["gap_low"] > 0) | (table["gap_high"] < 0)]
+    names = ["by", "part", "class", "wanted", "rate"]
+    return [
+        {name: row[name] for name in names}
+        | {"mean": row["gap"], "low": row["gap_low"], "high": row["gap_high"]}
+        for row in records(apart)
+    ]

@@ -4,16 +4,24 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medscale.evaluate.subgroups import METRICS
 from medscale.report import style
-from medscale.report.names import label, title
+from medscale.report.names import BLACK, LOOKS, VERMILION, label, title
 from medscale.report.result.figures import draw_curve
-from medscale.report.result.quality import CALIBRATED, draw_reliability, draw_subgroups
-from medscale.report.result.reading import Result
+from medscale.report.result.quality import (
+    CALIBRATED,
+    draw_reliability,
+    draw_subgroups,
+    undefined,
+)
+from medscale.report.result.reading import Result, records
 
 COLUMNS = 5
+DECISION_COLUMNS = 3
+RATES = ("sensitivity", "specificity")
 ERRORS = {"ece": "calibration error (ECE)", "brier": "Brier score"}
 
 
@@ -25,6 +33,65 @@ def subgroups(table: pd.DataFrame, run: str) -> Figure:
     figure = style.new(1.0 + 0.2 * len(parts))
     figure.suptitle(f"{label(run)}: test images by subgroup", size=9)
     draw_subgroups(list(figure.subplots(1, len(METRICS), sharey=True)), table)
+    return figure
+
+
+def decision(result: Result, classes: Sequence[str]) -> Figure:
+    """Draw the decision curve of a run, a panel for each of ``classes``."""
+    bands, columns = style.grid(len(classes), DECISION_COLUMNS)
+    figure = style.new(0.7 + 2.3 * bands)
+    panels = style.panels(figure, len(classes), columns)
+    for name, (axes,) in zip(classes, panels, strict=True):
+        draw_decision(axes, result.decision[result.decision["class"] == name])
+        axes.set(xlabel="threshold probability", ylabel="net benefit", title=style.shorten(name))
+    style.legend_below(figure, panels[0][0].get_legend_handles_labels()[0])
+    return figure
+
+
+def draw_decision(axes: Axes, table: pd.DataFrame) -> None:
+    """Draw the rows of decision.csv of one class."""
+    thresholds = table["threshold"]
+    options = style.of_look(LOOKS[0], marker="", label="act by the network")
+    axes.plot(thresholds, table["net_benefit"], **options)
+    axes.fill_between(thresholds, table["low"], table["high"], color=LOOKS[0].colour, alpha=0.2)
+    axes.plot(thresholds, table["treat_all"], color=VERMILION, linestyle="--", label="act always")
+    axes.axhline(0, color=BLACK, linewidth=0.8, label="act never")
+    highest = max(table["net_benefit"].max(), table["treat_all"].max(), 0.01)
+    # Below, the curve of acting always falls without limit.
+    axes.set(xlim=(0, 1), ylim=(-0.3 * highest, 1.15 * highest))
+
+
+def gaps(result: Result, classes: Sequence[str]) -> Figure:
+    """Draw sensitivity and specificity by subgroup at the first operating point."""
+    table = result.gaps[result.gaps["class"].isin(classes)]
+    if table.empty:
+        return style.only_text("no age, sex, view or source set tells the test images apart")
+    table = table[table["wanted"] == table["wanted"].min()]
+    parts = records(table.drop_duplicates(["by", "part", "class"]))
+    figure = style.new(1.0 + 0.2 * len(parts))
+    figure.suptitle(f"{label(result.name)}: at a threshold from validation", size=9)
+    panels = figure.subplots(1, len(RATES), sharey=True)
+    several = len(classes) > 1
+    names = [
+        f"{row['by']}: {style.shorten(str(row['part']), 28)}"
+        + (f" ({style.shorten(str(row['class']), 20)})" if several else "")
+        for row in parts
+    ]
+    heights = style.rows(panels[0], names)
+    for axes, rate in zip(panels, RATES, strict=True):
+        rows = table[table["rate"] == rate].set_index(["by", "part", "class"])
+        for height, part in zip(heights, parts, strict=True):
+            row = rows.loc[(part["by"], part["part"], part["class"])]
+            if np.isnan(row["value"]):
+                undefined(axes, height, f"too few images ({int(row['images'])})")
+                continue
+            ends = [100 * row[end] for end in ("value", "low", "high")]
+            style.interval(axes, height, ends, LOOKS[0], linestyle="", markersize=3.5)
+        overall = result.operating[result.operating["wanted"] == table["wanted"].iloc[0]]
+        if not several:
+            whole = 100 * overall[overall["class"].isin(classes)][rate].iloc[0]
+            axes.axvline(whole, linestyle="--", **style.REFERENCE)
+        axes.set(xlabel=f"{rate} (%)")
     return figure
 
 

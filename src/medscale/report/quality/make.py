@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medscale.evaluate.ensembles import METRICS, Member, ensembles
 from medscale.evaluate.assessment import draws
+from medscale.evaluate.ensembles import METRICS, Member, ensembles
 from medscale.evaluate.paired import compare
 from medscale.evaluate.replicates import read, read_index, same_run, together
 from medscale.report.quality import figures, tables
@@ -36,16 +36,22 @@ def make(
     tests = compare(names, tested, place, margin, resamples)
     gains = ensembles(members, resamples)
     subgroups = figures.subgroups(base.subgroups, baseline)
+    classes = tables.shown_classes(base.operating)
     return Pages(
         marks=[result.summary["marks"] for result in runs],
         figures={
             "pr": figures.precision_recall(runs),
             "calibration": figures.calibration(runs, base),
             "subgroups": (subgroups, [base.summary["marks"]]),
+            "decision": (figures.decision(base, classes), [base.summary["marks"]]),
+            "gaps": (figures.gaps(base, classes), [base.summary["marks"]]),
         },
         tables={
             "tests": (tables.tests(tests), tests),
             "operating": (tables.operating(base.operating), base.operating),
+            "predictive": (tables.predictive(base.operating), base.operating),
+            "calibration": tables.calibration(runs),
+            "gaps": (tables.gaps(base.gaps, classes), base.gaps),
             "confusions": (tables.confusions(base.confusions), base.confusions),
             "ensemble": (tables.ensemble(gains), gains),
         },

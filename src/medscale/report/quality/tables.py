@@ -1,5 +1,6 @@
 """Tables of tests between runs, operating points, confusions and ensembles, as LaTeX."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -7,12 +8,13 @@ import pandas as pd
 from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
 from medscale.report.latex import escape, number, span
 from medscale.report.names import label
-from medscale.report.result.reading import records
-from medscale.report.tables import Column, around, left, right, table
+from medscale.report.result.reading import Result, records
+from medscale.report.tables import Column, Row, around, left, right, scored, table
 
 FEW = 8  # classes up to which each has its operating points in the table
 WORST = 5  # classes of the lowest sensitivity that have them otherwise
 CONFUSIONS = 10
+CALIBRATION = ("mcc", "calibration_slope", "calibration_intercept")
 READINGS = {SAME: "equal", APART_WITHIN: "apart, within", APART: "apart", OPEN: "undecided"}
 ENSEMBLES = {
     "replicates": "replicates of",
@@ -66,6 +68,65 @@ def shown_classes(points: pd.DataFrame) -> list[str]:
         return classes
     first = points[points["wanted"] == points["wanted"].iloc[0]]
     return first.sort_values("sensitivity", kind="stable")["class"].head(WORST).tolist()
+
+
+def predictive(points: pd.DataFrame) -> str:
+    """Return what the thresholds of ``operating`` mean at the prevalence, and their cost."""
+    columns = [
+        left("class", lambda row: escape(row["class"])),
+        right(r"specificity in\\validation (\%)", lambda row: number(row["wanted"], 0, 100)),
+        right(r"prevalence\\(\%)", lambda row: number(row["prevalence"], 1, 100)),
+        right(r"PPV\\(\%)", lambda row: around(row, "ppv", 1, 100)),
+        right(r"NPV\\(\%)", lambda row: around(row, "npv", 1, 100)),
+        right("LR+", lambda row: around(row, "lr_positive", 1)),
+        right("LR--", lambda row: around(row, "lr_negative", 2)),
+        right("MCC", lambda row: around(row, "mcc", 2)),
+        right(r"expected\\cost", lambda row: around(row, "cost", 3)),
+        right(r"cost without\\a test", lambda row: number(row["cost_untested"], 3)),
+    ]
+    return table(records(points[points["class"].isin(shown_classes(points))]), columns)
+
+
+def calibration(results: Sequence[Result]) -> tuple[str, pd.DataFrame]:
+    """Return MCC, calibration slope and intercept of each run, as trained and tempered."""
+    rows = []
+    for result in results:
+        row: dict[str, Any] = {"run": result.name}
+        for metric in CALIBRATION:
+            for suffix in ("", "_calibrated"):
+                score = result.summary["metrics"]["test"].get(metric + suffix, {})
+                ends = {end: score.get(end) for end in ("mean", "low", "high")}
+                row |= {f"{metric}{suffix}_{end}": value for end, value in ends.items()}
+        rows.append(row)
+    columns = [
+        left("run", lambda row: escape(label(row["run"]))),
+        scored("MCC", "mcc", 2),
+        scored(r"calibration\\slope", "calibration_slope", 2),
+        scored(r"slope with the\\temperature", "calibration_slope_calibrated", 2),
+        scored(r"calibration\\intercept", "calibration_intercept", 2),
+        scored(r"intercept with the\\temperature", "calibration_intercept_calibrated", 2),
+    ]
+    return table(rows, columns), pd.DataFrame(rows)
+
+
+def gaps(parts: pd.DataFrame, classes: Sequence[str]) -> str:
+    """Return subgroups at the first operating point of ``classes``, and gaps to the rest."""
+    shown = parts[parts["class"].isin(classes)]
+    shown = shown[shown["wanted"] == shown["wanted"].min()]
+    columns = [
+        left("subgroup", lambda row: escape(f"{row['by']}: {row['part']}")),
+        left("class", lambda row: escape(row["class"]) if len(classes) > 1 else ""),
+        left("rate", lambda row: row["rate"]),
+        right("images", lambda row: str(row["images"])),
+        right(r"value\\(\%)", lambda row: _with_ends(row, ("value", "low", "high"))),
+        right(r"gap to all others\\(points)", lambda row: around(row, "gap", 1, 100)),
+    ]
+    return table(records(shown), columns, otherwise="no subgroups")
+
+
+def _with_ends(row: Row, names: tuple[str, str, str]) -> str:
+    value, low, high = (row[name] for name in names)
+    return f"{number(value, 1, 100)} ({span(low, high, 1, 100)})"
 
 
 def confusions(counts: pd.DataFrame) -> str:

@@ -87,7 +87,7 @@ def draw_subgroups(panels: Sequence[Axes], table: pd.DataFrame) -> None:
         for height, part in zip(heights, parts, strict=True):
             row = rows.loc[(part["by"], part["part"])]
             if np.isnan(row["mean"]):
-                _undefined(axes, height, "undefined" if part["judged"] else "too few images")
+                undefined(axes, height, "undefined" if part["judged"] else "too few images")
                 continue
             if part["by"] == "all":
                 axes.axvline(scale * row["mean"], linestyle="--", **style.REFERENCE)
@@ -96,7 +96,8 @@ def draw_subgroups(panels: Sequence[Axes], table: pd.DataFrame) -> None:
         axes.set(xlabel=unit)
 
 
-def _undefined(axes: Axes, height: float, reason: str) -> None:
+def undefined(axes: Axes, height: float, reason: str) -> None:
+    """Print in a row of ``style.rows`` why it has no value."""
     text = axes.text(0.5, height, reason, ha="center", va="center", color=BLACK, size=6)
     text.set(transform=axes.get_yaxis_transform())
     text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
