@@ -26,6 +26,34 @@ rule evaluate:
         " --out {output:q} --log {log:q}"
 
 
+# A trained run on images of another origin; nothing is fitted again.
+rule external:
+    input:
+        result=DATASETS.external_result,
+        index="data/{study}/index.parquet",
+        audit="data/{study}/audit.json",
+        training=DATASETS.external_training,
+    output:
+        report(
+            directory("external/{study}/{run}"),
+            patterns=["{shows}.pdf"],
+            caption="../report/result.rst",
+            category="{study}",
+            subcategory="external",
+            labels={"run": "{run}", "shows": "{shows}"},
+        ),
+    threads: workflow.cores or 1
+    params:
+        raw=DATASETS.raw,
+        title=DATASETS.section("title"),
+        synthetic=DATASETS.synthetic_option,
+        settings=DATASETS.section("evaluate"),
+    shell:
+        "python {params.script:q} {input.result:q} --index {input.index:q} --raw {params.raw:q}"
+        " --audit {input.audit:q} --training {input.training:q} --title {params.title:q}"
+        " {params.synthetic:q} --settings {params.settings:q} --out {output:q} --log {log:q}"
+
+
 # Logistic regression on small images of the same split: what a network has to beat.
 rule reference:
     input:

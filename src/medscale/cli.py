@@ -238,6 +238,49 @@ def predict(
 
 
 @main.command()
+def evaluate(
+    result: Result,
+    folder: Annotated[Path, typer.Argument(help="labelled images that the run never saw")],
+    to: Annotated[Path | None, typer.Option("--out", help="the new folder")] = None,
+    kind: Annotated[str, typer.Option(help=f"layout: {', '.join(kind_names())}")] = "folder",
+    patient: Annotated[str | None, typer.Option(help="as source.patient of a study")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="THEIRS=OURS: a class that has another name here")
+    ] = None,
+    prevalence: Annotated[
+        list[str] | None, typer.Option(help="CLASS=SHARE where the run is to be used")
+    ] = None,
+    title: Annotated[
+        str | None, typer.Option(help="name of the set; default: the folder's")
+    ] = None,
+    index: Annotated[
+        Path | None, typer.Option(help="index.parquet of the training, to search copies")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="such as cpu or cuda:0")] = None,
+) -> None:
+    """Evaluate a trained run on images of another origin, with nothing fitted again."""
+    from medscale.base.log import set_up
+    from medscale.serve import evaluate_command as command
+
+    set_up()
+    path, written = command.evaluate(
+        result,
+        folder,
+        to,
+        kind=kind,
+        patient=patient,
+        labels=label or (),
+        prevalence=prevalence or (),
+        title=title,
+        training_index=index,
+        device=device,
+    )
+    for part in command.lines(written):
+        out.print(part)
+    out.print(f"figures, tables and predictions: {shown_path(path)}/")
+
+
+@main.command()
 def export(
     result: Result,
     to: Annotated[str, typer.Option(help=f"format: {', '.join(FORMATS)}")] = "onnx",

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from medscale.base.errors import MedscaleError
 from medscale.base.section import FilePath, Seed, Strict, Unique
+from medscale.config.expansion import expand
 from medscale.config.sections import Study
 from medscale.data.kind import check_kind
 from medscale.data.settings import Dask
@@ -20,6 +21,8 @@ from medscale.serve.formats.registry import PYTORCH_WAYS, check_benchmarked
 # Settings that `like: other` takes from the other study: its runs and what is about them. Network,
 # recipe and preprocessing suit the other study's images, and come from the defaults instead.
 LIKE = ("runs", "baseline", "seeds", "models", "parallel", "evaluate")
+
+OWN = ("title", "external")  # settings that a variant does not take from its study
 
 
 class Config(Strict):
@@ -86,7 +89,11 @@ class Config(Strict):
     @property
     def active(self) -> list[str]:
         """Names of the active studies, each a section of the paper."""
-        return [name for name in self.only or self.studies if self.studies[name].variant_of is None]
+        return [
+            name
+            for name in self.only or self.studies
+            if self.studies[name].variant_of is None and self.studies[name].external_of is None
+        ]
 
     @property
     def titles(self) -> dict[str, str]:
@@ -101,6 +108,10 @@ class Config(Strict):
     def seeds_of(self, study: str) -> list[int]:
         """Return the seeds of a study's replicates."""
         return self.study(study).seeds or self.seeds
+
+    def externals(self, study: str) -> list[str]:
+        """Return the names of a study's external sets."""
+        return [name for name, settings in self.studies.items() if settings.external_of == study]
 
     def variants(self, study: str) -> list[str]:
         """Return the names of a study's variants."""
@@ -134,7 +145,8 @@ def load(base: str | Path, changes: dict[str, Any] | None = None) -> Config:
     studies = {name: study for name, study in listed.items() if study is not None}
     for name, study in studies.items():
         _refuse_no_mapping(base, f"studies.{name}", study)
-    tree["studies"] = {name: _complete(studies, name, defaults, base) for name in studies}
+    complete = {name: _complete(studies, name, defaults, base) for name in studies}
+    tree["studies"] = expand(complete)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -162,8 +174,9 @@ def _complete(
 ) -> dict[str, Any]:
     """Return a study with the settings that it takes from another study and from the defaults.
 
-    ``variant_of: other`` takes all settings but the title. ``like: other`` takes those of ``LIKE``.
-    A study that is like another, or whose images are a folder, takes all others from ``defaults``.
+    ``variant_of: other`` takes all settings but those of ``OWN``. ``like: other`` takes those of
+    ``LIKE``. A study that is like another, or whose images are a folder, takes all others from
+    ``defaults``.
     """
     study = {"title": str(name), **studies[name]}
     like, variant_of = study.pop("like", None), study.get("variant_of")
@@ -179,7 +192,8 @@ def _complete(
                 "it must name another study that ends the chain"
             )
         parent = _complete(studies, other, defaults, base, (*seen, name))
-        parent = {k: v for k, v in parent.items() if (k != "title" if key != "like" else k in LIKE)}
+        inherits = (lambda k: k in LIKE) if key == "like" else (lambda k: k not in OWN)
+        parent = {k: v for k, v in parent.items() if inherits(k)}
     source = study.get("source")
     is_folder = isinstance(source, dict) and source.get("kind") == "folder"
     if variant_of is None and (like is not None or is_folder):

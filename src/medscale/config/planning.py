@@ -13,9 +13,15 @@ from medscale.engine.run import RunSpec
 def plan(config: Config, study: str, run: str | RunSpec, seed: int) -> RunPlan:
     """Complete a run with the study's configuration.
 
-    Raises MedscaleError for an unknown study or run name.
+    Raises MedscaleError for an unknown study or run name, and for external images, on which
+    nothing is trained.
     """
     settings = config.study(study)
+    if settings.external_of is not None:
+        raise MedscaleError(
+            f"{study} holds external images of {settings.external_of}, on which nothing is trained;"
+            f" ask for external/{study}/<run>"
+        )
     spec = RunSpec.parse(run) if isinstance(run, str) else run
     stand_in = spec.device == "gpu" and config.stand_in_gpu
     # CPU processes of one machine stand in for the GPUs of all nodes; a cluster has real nodes.

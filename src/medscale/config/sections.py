@@ -152,6 +152,16 @@ class Profile(Strict):
     shapes: bool = Field(False, description="trace the shapes of operands: larger traces")
 
 
+class External(Strict):
+    """A set of labelled images of another origin, on which trained runs are evaluated."""
+
+    title: str
+    source: Source
+    runs: Unique[str] | None = Field(
+        None, min_length=1, description="runs to evaluate on it; None: the baseline"
+    )
+
+
 class Study(Strict):
     """A dataset with its preprocessing, model, recipe and runs."""
 
@@ -183,6 +193,12 @@ class Study(Strict):
     variant_of: str | None = Field(
         None,
         description="study of the same raw images, in whose section this one is shown",
+    )
+    external: list[External] = Field(
+        [], description="sets of other origins; each becomes an entry of `studies`"
+    )
+    external_of: str | None = Field(
+        None, description="set by `external`: the study whose runs are evaluated on these images"
     )
     baseline: str = Field(
         "serial_1cpu", description="run against which differences in accuracy are shown"

@@ -53,18 +53,13 @@ def select_classes(rows: list[Row], classes: Sequence[str]) -> tuple[list[Row], 
 
 
 def check_classes(listing: Listing, classes: list[str], rows: list[Row], expected: str) -> None:
-    """Raise MedscaleError for a class without images, or if there is only one class."""
+    """Raise MedscaleError for a class without images."""
     labels = {row["label"] for row in rows}
     if empty := [name for name in classes if name not in labels]:
         raise MedscaleError(
             f"{listing.root}: no images of class {', '.join(map(repr, empty))} "
             f"(found: {listing.summary()}); add images, remove the folder, or name the classes "
             f"that you want with `classes`.\n  {expected}"
-        )
-    if len(classes) < 2:
-        raise MedscaleError(
-            f"{listing.root}: only one class, {classes[0]!r}; a classification needs at least two."
-            f"\n  {expected}"
         )
 
 

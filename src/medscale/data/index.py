@@ -18,6 +18,7 @@ from medscale.base.log import log
 from medscale.data import audit, patients, split
 from medscale.data.audit import EXCLUDED, KEPT, audit_rows
 from medscale.data.cluster import client
+from medscale.data.external import external_inventory
 from medscale.data.frames import SEVERAL
 from medscale.data.inventory import COLUMNS, CONFLICT, Inventory
 from medscale.data.kind import scan
@@ -54,7 +55,10 @@ def build_index(
     Returns:
         The index.
     """
-    inventory = scan(source, classes)
+    if division.mode == "external" and classes is not None:
+        inventory = external_inventory(source, classes)
+    else:
+        inventory = scan(source, classes)
     if division.mode == "published":
         split.check_listed(inventory.rows, division)  # before the images are read, which takes long
     root = Path(str(source.path)).resolve()
@@ -104,7 +108,8 @@ def make_index(
         removed = rows[~has_split].assign(reason=audit.NO_SPLIT, detail="the others have one")
         parts.append(audit_rows(removed, EXCLUDED))
         rows = rows[has_split].reset_index(drop=True)
-    _check_classes(rows, inventory.classes, pd.concat(parts))
+    if division.mode != "external":  # external images can lack classes
+        _check_classes(rows, inventory.classes, pd.concat(parts))
     if division.balance:
         rows, removed = _balance(rows, division.seed)
         parts.append(removed)
@@ -132,6 +137,7 @@ def summarize(
     kept = left_out[left_out["action"] == KEPT]
     published = inventory.rows[inventory.rows["split_published"].notna()]
     similar = _count_look_alikes(index)
+    external = division.mode == "external"
     patient_counts = patients.summary(index["patient"], inventory.patients)
     counts = _cross_table(index, "split", inventory.classes)
     return {
@@ -163,7 +169,7 @@ def summarize(
             *_notes_on_published_split(index, left_out, division),
             *_notes_on_leaks(index, division),
             *_notes_on_conflicts(left_out),
-            *_notes_on_small_classes(counts, inventory, left_out),
+            *([] if external else _notes_on_small_classes(counts, inventory, left_out)),
         ],
     }
 

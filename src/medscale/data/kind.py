@@ -108,7 +108,7 @@ def load_kind(name: str) -> DatasetKind:
     return kind
 
 
-def scan(source: Source, classes: list[str] | None) -> Inventory:
+def scan(source: Source, classes: list[str] | None, fewest: int = 2) -> Inventory:
     """List a study's raw images; only names and tables are read, which takes seconds.
 
     Raises MedscaleError if the kind is unknown, an option is wrong, the raw folder is missing or
@@ -117,6 +117,7 @@ def scan(source: Source, classes: list[str] | None) -> Inventory:
     Args:
         source: the study's section ``source``, with its path set.
         classes: the study's classes in order; None for the classes of the dataset.
+        fewest: smallest number of classes that is accepted.
     """
     kind = load_kind(source.kind)
     unknown = [name for name in source.options if name not in kind.options]
@@ -140,4 +141,10 @@ def scan(source: Source, classes: list[str] | None) -> Inventory:
             "that its publisher names"
         )
     names = None if classes is None else [normalize("NFC", name) for name in classes]
-    return kind.scan(source, names)
+    inventory = kind.scan(source, names)
+    if len(inventory.classes) < fewest:
+        raise MedscaleError(
+            f"{source.path}: only one class, {inventory.classes[0]!r}; a classification needs at "
+            "least two"
+        )
+    return inventory

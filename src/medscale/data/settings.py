@@ -35,6 +35,12 @@ class Source(Strict):
         "expression for them in the images' names (in their paths, if it contains /)",
     )
 
+    labels: dict[str, str] = Field(
+        {},
+        description="of external images: class of the study by the name that it has in this folder,"
+        " where the names differ by more than capitals, spaces and punctuation",
+    )
+
     @model_validator(mode="after")
     def _generated_in_place(self) -> Source:
         if self.synthetic and self.path is not None:
@@ -45,9 +51,20 @@ class Source(Strict):
 
 
 class Split(Strict):
-    """Division of images: grouped by patient and near-duplicate, at random, or as published."""
+    """Division of images: grouped by patient and near-duplicate, at random, or as published.
 
-    mode: Literal["grouped", "random", "published"] = "grouped"
+    ``source`` holds out one value of a column as the test split; the other images are divided
+    into train and val, by groups. ``external`` makes all images test images.
+    """
+
+    mode: Literal["grouped", "random", "published", "source", "external"] = "grouped"
+    column: str = Field("source", min_length=1, description="mode source: column of the index")
+    held_out: str | None = Field(
+        None,
+        min_length=1,
+        description="mode source: the value of `column` whose images are the test split; a list in "
+        "a variant makes a variant of each value",
+    )
     balance: bool = Field(
         False, description="each class is cut, at random by `seed`, to the size of the smallest"
     )
@@ -58,6 +75,12 @@ class Split(Strict):
     val: float = Field(0.1, gt=0, lt=1)
     test: float = Field(0.2, gt=0, lt=1)
     seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _holds_out(self) -> Split:
+        if (self.mode == "source") != (self.held_out is not None):
+            raise ValueError("mode source and held_out belong together")
+        return self
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> Split:

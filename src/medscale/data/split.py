@@ -1,4 +1,4 @@
-"""Divides images into train, val and test: by groups, at random, or as published."""
+"""Divides images into train, val and test: by groups, at random, by source, or as published."""
 
 from __future__ import annotations
 
@@ -22,13 +22,20 @@ def assign(rows: pd.DataFrame, settings: Split) -> pd.Series:
         settings: mode, shares and seed. ``grouped`` never divides a ``group`` and ``random``
             divides image by image, both stratified by label; ``published`` takes
             ``split_published``, and where no validation split is published, takes whole groups
-            from the training split in the proportion of the shares ``val`` and ``train``.
+            from the training split in the proportion of the shares ``val`` and ``train``;
+            ``source`` tests on the groups of the held-out value, and divides the other groups in
+            the same proportion; ``external`` makes all images test images.
     """
+    if settings.mode == "external":
+        return pd.Series("test", index=rows.index, dtype=object)
     shares = {split: float(getattr(settings, split)) for split in SPLITS}
-    if settings.mode == "published":
-        check_published(rows)
-        splits = rows["split_published"].astype(object)
-        if lacks_validation(rows):
+    if settings.mode in ("published", "source"):
+        if settings.mode == "published":
+            check_published(rows)
+            splits = rows["split_published"].astype(object)
+        else:
+            splits = _hold_out(rows, settings)
+        if not (splits == "val").any():
             training = rows[splits == "train"]
             kept = {split: shares[split] for split in ("train", "val")}
             total = sum(kept.values())
@@ -79,6 +86,28 @@ def lacks_validation(rows: pd.DataFrame) -> bool:
     return not (rows["split_published"] == "val").any()
 
 
+def _hold_out(rows: pd.DataFrame, settings: Split) -> pd.Series:
+    """Return ``test`` for each group with an image of the held-out value, and ``train`` otherwise.
+
+    An image that shares a group (patient, near-duplicate) with the held-out images must not train
+    the network. Raises MedscaleError where no image has the value.
+    """
+    if settings.column not in rows:
+        raise MedscaleError(
+            f"split.column is {settings.column!r}, but the images have no such column; they have: "
+            f"{', '.join(map(str, rows.columns))}"
+        )
+    values = rows[settings.column].astype(str)
+    selected = values == settings.held_out
+    if not selected.any():
+        raise MedscaleError(
+            f"split.held_out is {settings.held_out!r}, but no image has this {settings.column}; "
+            f"there are: {', '.join(sorted(values.unique()))}"
+        )
+    held_out = rows["group"].isin(set(rows.loc[selected, "group"]))
+    return pd.Series(np.where(held_out, "test", "train"), index=rows.index, dtype=object)
+
+
 def check_listed(rows: pd.DataFrame, settings: Split) -> None:
     """Raise MedscaleError if the listed images, before any is read, cannot be divided.
 
@@ -88,6 +117,8 @@ def check_listed(rows: pd.DataFrame, settings: Split) -> None:
         rows: those of an inventory.
         settings: as for ``assign``.
     """
+    if settings.mode == "source" and settings.column not in rows:
+        return  # headers of the images can have the column
     if settings.mode == "published":
         check_published(rows)
         rows = rows[rows["split_published"].notna()]

@@ -40,6 +40,7 @@ class Assessment:
     Two intervals are kept apart: that of the bootstrap over patients, and that over seeds.
     """
 
+    settings: Evaluate  # prevalences, costs and subgroups
     classes: list[str]  # class names in the order of their codes
     # by split (of images from elsewhere ``test`` alone), the numbers of images and groups
     counts: dict[str, dict[str, int]]
@@ -109,6 +110,7 @@ def assess(
     roc_axes = ("false_positive_rate", "true_positive_rate")
     pr_axes = ("recall", "precision")
     return Assessment(
+        settings=settings,
         classes=classes,
         counts={"test": count(test)},
         patients=patients.state(rows.get(patients.PATIENT)),

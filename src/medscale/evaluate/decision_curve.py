@@ -39,8 +39,8 @@ def decision_curve(
         stated = settings.prevalence.get(classes[code])
         positive, scores = test.labels == code, test.probabilities[:, :, code]
         sums = _sums(scores, positive, test.groups, drawn.shape[1])
-        point = _net_benefit(*(part.sum(axis=0, keepdims=True) for part in sums), stated)[0]
-        resampled = _net_benefit(*(drawn @ part for part in sums), stated)
+        point = _net_benefit([part.sum(axis=0, keepdims=True) for part in sums], stated)[0]
+        resampled = _net_benefit([drawn @ part for part in sums], stated)
         prevalence = positive.mean() if stated is None else stated
         for number, limit in enumerate(THRESHOLDS):
             low, high = interval(resampled[:, number])
@@ -69,14 +69,9 @@ def _sums(
     return [np.asarray(by_group @ part) for part in parts]
 
 
-def _net_benefit(
-    true: np.ndarray,
-    false: np.ndarray,
-    positives: np.ndarray,
-    negatives: np.ndarray,
-    stated: float | None,
-) -> np.ndarray:
+def _net_benefit(sums: Sequence[np.ndarray], stated: float | None) -> np.ndarray:
     """Return the net benefit, shape R,T, of sums of ``_sums`` on R resamples."""
+    true, false, positives, negatives = sums
     images = positives + negatives
     weights = THRESHOLDS / (1 - THRESHOLDS)
     if stated is None:

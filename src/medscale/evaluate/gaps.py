@@ -77,7 +77,8 @@ def largest(table: pd.DataFrame) -> pd.DataFrame:
         ["by", "class", "wanted", "rate"], sort=False
     ):
         if len(group) > 1:
-            low, high = group.loc[group["value"].idxmin()], group.loc[group["value"].idxmax()]
+            values = group["value"].to_numpy()
+            low, high = group.iloc[values.argmin()], group.iloc[values.argmax()]
             row = dict(zip(("by", "class", "wanted", "rate"), keys, strict=True))
             row |= {"lowest": low["part"], "highest": high["part"]}
             rows.append(row | {"difference": high["value"] - low["value"]})

@@ -115,7 +115,7 @@ def calls(
     The share is that of the replicates which call an image positive, float64, shape N; NaN where
     a threshold is undefined.
     """
-    columns = [name for name in limits if str(name).startswith(LIMIT)]
+    columns = [str(name) for name in limits if str(name).startswith(LIMIT)]
     for number in range(len(limits)):
         row = limits.iloc[number]
         code = list(classes).index(row["class"])
@@ -152,9 +152,9 @@ def share(
 
 def with_interval(name: str, value: float, resampled: np.ndarray) -> dict[str, float]:
     """Return ``<name>, <name>_low, <name>_high``; shares of ``ODDS`` become odds."""
-    values = (float(value), *interval(resampled))
+    values = [float(value), *interval(resampled)]
     if name in ODDS:
-        values = tuple(float(odds(end)) for end in values)
+        values = [float(odds(end)) for end in values]
     return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
 
 

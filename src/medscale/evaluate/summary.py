@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from medscale.base.provenance import gather
-from medscale.evaluate.assessment import SEED, over_seeds
+from medscale.evaluate.assessment import SEED, Assessment, over_seeds
 from medscale.evaluate.bootstrap import LEVEL
 from medscale.evaluate.calibration import BINS
 from medscale.evaluate.evaluation import Evaluation
@@ -22,25 +22,47 @@ CLOCKS += ["images_per_second_first_epoch", "wall_seconds", "epochs", "best_epoc
 
 def summarise(evaluation: Evaluation) -> dict[str, Any]:
     """Return the content of summary.json of a classification; undefined values are None."""
-    summary = describe(evaluation)
-    summary |= {
-        "classes": evaluation.classes,
-        "not_averaged": evaluation.not_averaged,
-        "confusion": evaluation.confusion.tolist(),
+    return plain(describe(evaluation) | assessed(evaluation))
+
+
+def assessed(assessment: Assessment) -> dict[str, Any]:
+    """Return the part of summary.json on the predictions for a set of images."""
+    summary: dict[str, Any] = {
+        **measured(assessment),
+        "classes": assessment.classes,
+        "not_averaged": assessment.not_averaged,
+        "confusion": assessment.confusion.tolist(),
+        "evaluate": assessment.settings.model_dump(mode="json"),
     }
     summary["calibration"] = {
         "fitted_on": "val",
-        "temperature": float(np.mean(evaluation.temperatures)),
-        "temperatures": evaluation.temperatures,
+        "temperature": float(np.mean(assessment.temperatures)),
+        "temperatures": assessment.temperatures,
         "bins": BINS,
     }
     tables = {
-        "operating": evaluation.operating,
-        "subgroups": evaluation.subgroups,
-        "gaps": evaluation.gaps,
-        "confusions": evaluation.confusions.head(LISTED),
+        "operating": assessment.operating,
+        "subgroups": assessment.subgroups,
+        "gaps": assessment.gaps,
+        "confusions": assessment.confusions.head(LISTED),
     }
-    return plain(summary | {name: table.to_dict("records") for name, table in tables.items()})
+    return summary | {name: table.to_dict("records") for name, table in tables.items()}
+
+
+def measured(evaluation: Any) -> dict[str, Any]:
+    """Return counts, patients, resampling and metrics of an Assessment or a Localization."""
+    return {
+        "counts": evaluation.counts,
+        "patients": evaluation.patients,
+        "bootstrap": {
+            "resamples": len(evaluation.resamples),
+            "unit": "group",
+            "level": LEVEL,
+            "seed": SEED,
+            "paired_with": evaluation.paired_with,
+        },
+        "metrics": _metrics(evaluation.scores),
+    }
 
 
 def describe(evaluation: Any) -> dict[str, Any]:
@@ -63,16 +85,7 @@ def describe(evaluation: Any) -> dict[str, Any]:
         "global_batch": plan.global_batch,
         "learning_rate": plan.learning_rate,
         "seeds": [replicate.plan.seed for replicate in replicates],
-        "counts": evaluation.counts,
-        "patients": evaluation.patients,
-        "bootstrap": {
-            "resamples": len(evaluation.resamples),
-            "unit": "group",
-            "level": LEVEL,
-            "seed": SEED,
-            "paired_with": evaluation.paired_with,
-        },
-        "metrics": _metrics(evaluation.scores),
+        **measured(evaluation),
         "timing": timing(replicates),
         "environment": replicates[0].environment,
         "provenance": gather(

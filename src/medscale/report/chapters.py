@@ -9,6 +9,7 @@ from medscale.report.datasheet.chapter import CHAPTER as DATASHEET
 from medscale.report.detection.chapter import CHAPTER as DETECTION
 from medscale.report.enhance.chapter import CHAPTER as ENHANCE
 from medscale.report.export.chapter import CHAPTER as EXPORT
+from medscale.report.external.chapter import CHAPTER as EXTERNAL
 from medscale.report.gradcam.chapter import CHAPTER as GRADCAM
 from medscale.report.inference.chapter import CHAPTER as INFERENCE
 from medscale.report.loading.chapter import CHAPTER as LOADING
@@ -26,6 +27,7 @@ CHAPTERS = (
     GRADCAM,
     SCALING,
     VARIANTS,
+    EXTERNAL,
     DETECTION,
     ENHANCE,
     LOADING,

@@ -51,6 +51,17 @@ def detections(config: Config, study: str) -> list[str]:
     return results(study, config.study(study).detection_runs)
 
 
+def held_out(config: Config, study: str) -> list[str]:
+    """Return the variants of a study that hold out a source as test images."""
+    variants = config.variants(study)
+    return [name for name in variants if config.study(name).split.mode == "source"]
+
+
+def settings_variants(config: Config, study: str) -> list[str]:
+    """Return the other variants of a study, which change a setting."""
+    return [name for name in config.variants(study) if name not in held_out(config, study)]
+
+
 def results(study: str, runs: Iterable[str]) -> list[str]:
     """Return the result folders of runs, each once."""
     return [f"results/{study}/{run}" for run in dict.fromkeys(runs)]

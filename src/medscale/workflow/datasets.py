@@ -162,6 +162,18 @@ class Datasets:
         runs = self._benchmark(wildcards, "export").runs
         return [f"results/{wildcards.study}/{run}" for run in runs]
 
+    def external_result(self, wildcards: Any) -> str:
+        """Return the result folder of the run that is evaluated on an external set."""
+        return f"results/{self._config.study(wildcards.study).external_of}/{wildcards.run}"
+
+    def external_training(self, wildcards: Any) -> str:
+        """Return the index of the study that an external set belongs to."""
+        return f"data/{self._config.study(wildcards.study).external_of}/index.parquet"
+
+    def synthetic_option(self, wildcards: Any) -> list[str]:
+        """Return the option that says that the images are generated."""
+        return ["--synthetic"] if self._config.study(wildcards.study).source.synthetic else []
+
     def marks(self, wildcards: Any) -> str:
         """Return what figures and tables must say of benchmarks: synthetic images, scale."""
         synthetic = self._config.study(self._config.owner(wildcards.study)).source.synthetic

@@ -17,6 +17,7 @@ from medscale.engine.run import RunSpec
 from medscale.report.chapters import refuse_absent
 
 RUN_TARGET = re.compile(r"(?:\./)?(results|runs|profiled)/([^/]+)/([^/]+)(/.*)?")
+EXTERNAL_TARGET = re.compile(r"(?:\./)?external/([^/]+)/([^/]+)(/.*)?")
 STUDY_TARGET = re.compile(r"(?:\./)?(data/raw|data|measured|figures|tables)/([^/]+)/(.+)")
 
 
@@ -28,6 +29,13 @@ def check_target(config: Config, target: str) -> None:
     if match := RUN_TARGET.fullmatch(target):
         planning.plan(config, match[2], match[3], config.seeds[0])
         check_model(RunSpec.parse(match[3]).model)
+    elif match := EXTERNAL_TARGET.fullmatch(target):
+        owner = config.study(match[1]).external_of
+        if owner is None:
+            raise MedscaleError(
+                f"{target}: {match[1]} is no external set; give a study `external` in config.yaml"
+            )
+        planning.plan(config, owner, match[2], config.seeds[0])
     elif match := STUDY_TARGET.fullmatch(target):
         folder, study, name = match[1], match[2], Path(match[3]).stem
         benchmarks = config.study(study).benchmarks

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from medscale.base.errors import MedscaleError
 from medscale.base.files import atomic, sync_folder, write_csv, write_json, write_text
 from medscale.evaluate import metrics
+from medscale.evaluate.assessment import Assessment
 from medscale.evaluate.evaluation import Evaluation
 from medscale.evaluate.replicates import Gallery
 from medscale.evaluate.summary import summarise
@@ -49,14 +50,17 @@ def write_result(
         None if gallery is None else {"cases": len(gallery.cases), "why_none": gallery.why}
     )
     with whole_folder(Path(folder)) as new, style.house():
-        drawings = _figures(evaluation, summary)
+        run = summary["run"]["name"]
+        shown = {"curves": figures.curves(evaluation.curves, run)}
+        shown |= drawings(evaluation, summary, run)
         if gallery is not None:
-            drawings["gradcam"] = gradcam.of_run(gallery, summary)
+            shown["gradcam"] = gradcam.of_run(gallery, summary)
             write_csv(new / "gradcam.csv", gallery.cases)
             for name in ("heat", "images"):
                 with atomic(new / f"gradcam_{name}.npy") as path, open(path, "wb") as file:
                     np.save(file, getattr(gallery, name), allow_pickle=False)
-        fill(new, summary, drawings, _tables(evaluation), evaluation.per_class, further)
+        content = tables(evaluation) | {"curves": evaluation.curves}
+        fill(new, summary, shown, content, evaluation.per_class, further)
     return summary
 
 
@@ -79,7 +83,8 @@ def fill(
         further(folder, summary)
 
 
-def _tables(evaluation: Evaluation) -> dict[str, pd.DataFrame]:
+def tables(evaluation: Assessment) -> dict[str, pd.DataFrame]:
+    """Return the tables of the predictions for a set of images, by the names of their files."""
     confusion = pd.DataFrame(evaluation.confusion, columns=evaluation.classes)
     confusion.insert(0, "true class", evaluation.classes)
     return {
@@ -95,17 +100,16 @@ def _tables(evaluation: Evaluation) -> dict[str, pd.DataFrame]:
         "distribution": evaluation.distribution,
         "subgroups": evaluation.subgroups,
         "gaps": evaluation.gaps,
-        "curves": evaluation.curves,
         "resamples": evaluation.resamples,
     }
 
 
-def _figures(evaluation: Evaluation, summary: dict[str, Any]) -> dict[str, Figure]:
-    run, per_class = summary["run"]["name"], evaluation.per_class
+def drawings(evaluation: Assessment, summary: dict[str, Any], run: str) -> dict[str, Figure]:
+    """Return the figures of the predictions for a set of images, by the names of their files."""
+    per_class = evaluation.per_class
     areas = [areas_of(summary, per_class, area) for area in metrics.AREAS]
     operating, test = records(evaluation.operating), summary["metrics"]["test"]
     return {
-        "curves": figures.curves(evaluation.curves, run),
         "confusion": figures.confusion(evaluation.confusion, evaluation.classes, run),
         "roc": figures.roc(evaluation.roc, evaluation.precision_recall, areas, run, operating),
         "quality": quality.quality(evaluation.reliability, evaluation.subgroups, test, run),

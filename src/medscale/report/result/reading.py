@@ -76,11 +76,12 @@ def read_result(folder: str | Path) -> Result:
     folder = Path(folder)
     summary = read_json(folder / "summary.json")
     names = [field.name for field in fields(Result) if field.type is pd.DataFrame]
-    tables = {name: _read_table(folder / f"{name}.csv") for name in names}
+    tables = {name: read_csv(folder / f"{name}.csv") for name in names}
     return Result(summary["run"]["name"], folder, summary, **tables)
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read a table of a result folder; MedscaleError when it is missing or damaged."""
     remedy = f"delete {path.parent} and run again"
     options = {"dtype": dict.fromkeys(TEXT, str), "keep_default_na": False, "na_values": {}}
     table = read_table(path, remedy, **options)

@@ -9,14 +9,20 @@ from medscale.report.chapter import TABLE, Chapter, Inputs
 
 def inputs(config: Config, study: str) -> Inputs:
     """Return the results of the variants, after those of the same runs of the study itself."""
-    runs = [(name, run) for name in config.variants(study) for run in config.study(name).runs]
+    runs = [
+        (name, run)
+        for name in sources.settings_variants(config, study)
+        for run in config.study(name).runs
+    ]
     variants = [folder for name, run in runs for folder in sources.results(name, [run])]
     return {"results": [*sources.results(study, (run for _, run in runs)), *variants]}
 
 
 def settings(config: Config, study: str) -> dict[str, Any]:
     """Return the title of the study and of each variant, and the settings that can differ."""
-    sections = {name: config.study(name) for name in [study, *config.variants(study)]}
+    sections = {
+        name: config.study(name) for name in [study, *sources.settings_variants(config, study)]
+    }
     return {
         "sections": {
             name: {
@@ -36,7 +42,7 @@ def changed(config: Config, study: str) -> dict[str, bool]:
 
     ``frozen``: a variant trains only a part of a network that begins with random weights.
     """
-    own, names = config.study(study), config.variants(study)
+    own, names = config.study(study), sources.settings_variants(config, study)
     variants = [config.study(name) for name in names]
     return {
         "split": any(variant.split != own.split for variant in variants),
@@ -49,7 +55,7 @@ def changed(config: Config, study: str) -> dict[str, bool]:
 
 def present(config: Config, study: str) -> bool:
     """Return whether the study has variants."""
-    return bool(config.variants(study))
+    return bool(sources.settings_variants(config, study))
 
 
 CHAPTER = Chapter(

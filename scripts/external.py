@@ -1,0 +1,43 @@
+"""Evaluate a trained run on images of another origin: metrics, shift, figures, predictions."""
+
+import json
+from pathlib import Path
+
+import typer
+
+from medscale.base.errors import tell_user
+from medscale.base.files import read_json
+from medscale.base.log import log, set_up
+from medscale.config.sections import Evaluate
+from medscale.serve.external import evaluate_external
+
+
+def main(
+    result: Path,
+    index: Path = typer.Option(..., help="index of the external images"),
+    raw: Path = typer.Option(..., help="folder of the external images"),
+    audit: Path = typer.Option(..., help="audit.json of the external images, for its notes"),
+    training: Path = typer.Option(..., help="index of the study that the run was trained on"),
+    title: str = typer.Option(..., help="name of the external set, as JSON"),
+    synthetic: bool = typer.Option(False, help="the external images are generated"),
+    settings: str = typer.Option(..., help="the section evaluate, as JSON"),
+    out: Path = typer.Option(...),
+    log_file: Path = typer.Option(..., "--log"),
+) -> None:
+    set_up(log_file)
+    summary = evaluate_external(
+        result,
+        index,
+        raw,
+        out,
+        title=json.loads(title),
+        settings=Evaluate.model_validate_json(settings),
+        training_index=training,
+        notes=read_json(audit)["notes"],
+        synthetic=synthetic,
+    )
+    log.info("%s images of %s", summary["counts"]["test"]["images"], summary["title"])
+
+
+if __name__ == "__main__":
+    tell_user(typer.run)(main)

@@ -1,0 +1,71 @@
+"""Entries of ``studies`` that stand for several: external sets, and held-out sources."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from medscale.base.errors import MedscaleError
+
+# Settings of a study that its external sets do not take.
+NOT_EXTERNAL = ("external", "variant_of", "benchmarks", "profile", "detect", "datasheet")
+
+
+def expand(studies: dict[str, Any]) -> dict[str, Any]:
+    """Return the studies with an entry for each external set and each held-out source.
+
+    ``external`` of a study makes entries ``<study>_external<n>`` with ``external_of``: their images
+    are listed and audited like those of a study, and all are test images. A variant whose
+    ``split.held_out`` is a list makes a variant ``<name>_<value>`` for each value. Raises
+    MedscaleError for a list outside a variant, an empty one, and names that are used twice. What is
+    no valid setting is left to the validation.
+    """
+    entries: dict[str, Any] = {}
+    for name, study in studies.items():
+        for key, entry in [*_held_out(name, study), *_external(name, study)]:
+            if key in entries or (key in studies and key != name):
+                raise MedscaleError(
+                    f"studies.{name}: its entry {key} has the name of another study; "
+                    "rename one of them"
+                )
+            entries[key] = entry
+    return entries
+
+
+def _held_out(name: str, study: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return a study, or for a variant with a list of values a variant of each."""
+    split: Any = study.get("split")
+    values = split.get("held_out") if isinstance(split, dict) else None
+    if not isinstance(values, list):
+        return [(name, study)]
+    if study.get("variant_of") is None or not values:
+        raise MedscaleError(
+            f"studies.{name}.split.held_out: a list of values makes a variant of each; "
+            "give the study variant_of and at least one value, or name one value"
+        )
+    column = split.get("column", "source")
+    entries = []
+    for value in values:
+        title = f"{column} {value} held out"
+        single = split | {"mode": "source", "held_out": str(value)}
+        entries.append((f"{name}_{_slug(value)}", study | {"title": title, "split": single}))
+    return entries
+
+
+def _external(name: str, study: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return an entry for each external set of a study."""
+    sets = study.get("external")
+    entries = []
+    for number, external in enumerate(sets if isinstance(sets, list) else (), start=1):
+        if not isinstance(external, dict):
+            continue  # refused by the validation of ``external``
+        own = {key: value for key, value in study.items() if key not in NOT_EXTERNAL}
+        runs = external.get("runs") or [study.get("baseline", "serial_1cpu")]
+        own |= {"title": external.get("title", ""), "source": external.get("source"), "runs": runs}
+        own |= {"split": {"mode": "external"}, "external_of": name}
+        entries.append((f"{name}_external{number}", own))
+    return entries
+
+
+def _slug(value: Any) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", str(value).lower()).strip("_") or "value"

@@ -1,0 +1,86 @@
+"""External images: labelled images of another origin, under the class names of a study."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from unicodedata import normalize
+
+import pandas as pd
+
+from medscale.base.errors import MedscaleError
+from medscale.data.inventory import OTHER_CLASS, Inventory
+from medscale.data.kind import scan
+from medscale.data.settings import Source
+
+
+def external_inventory(source: Source, classes: Sequence[str]) -> Inventory:
+    """List external images by the classes of a study.
+
+    The folder's class names are matched without regard to capitals, spaces and punctuation;
+    ``source.labels`` names the others. Images of further classes are left out, and the notes say
+    which classes are missing. Raises MedscaleError where no class of the folder is one of the
+    study, and as ``scan``.
+
+    Args:
+        source: kind and path of the folder, as a study has them.
+        classes: classes of the study in their order.
+    """
+    listed = scan(source, None, fewest=1)
+    names = match_classes(listed.classes, classes, source.labels)
+    labels = listed.rows["label"].map(names)
+    if not labels.notna().any():
+        raise MedscaleError(
+            f"{source.path}: its classes are {', '.join(listed.classes)}, the study's are "
+            f"{', '.join(classes)}; say which is which by source.labels (or --label THEIRS=OURS)"
+        )
+    unmatched = listed.rows[labels.isna()]
+    details = "class " + unmatched["label"].astype(str)
+    further = pd.DataFrame(
+        {"path": unmatched["path"], "reason": OTHER_CLASS, "detail": details}, dtype=object
+    )
+    rows = listed.rows.assign(label=labels)[labels.notna()].reset_index(drop=True)
+    notes = [f"Class {name} is read as {ours}." for name, ours in names.items() if name != ours]
+    if other := [name for name in listed.classes if name not in names]:
+        counts = unmatched["label"].value_counts()
+        listing = ", ".join(f"{name} {counts.get(name, 0)}" for name in other)
+        notes.append(f"Classes that the study does not have are left out: {listing}.")
+    if missing := [name for name in classes if not (rows["label"] == name).any()]:
+        notes.append(
+            f"No image is of class {', '.join(missing)}, so that nothing can be estimated for it."
+        )
+    return replace(
+        listed,
+        rows=rows,
+        excluded=pd.concat([listed.excluded, further], ignore_index=True),
+        classes=list(classes),
+        notes=[*listed.notes, *notes],
+    )
+
+
+def match_classes(
+    names: Sequence[str], classes: Sequence[str], labels: dict[str, str]
+) -> dict[str, str]:
+    """Return the study's class by a folder's class name; names without one are left out.
+
+    Raises MedscaleError where ``labels`` names a class that the folder or the study does not have.
+    """
+    if unknown := [name for name in labels if name not in names]:
+        raise MedscaleError(
+            f"labels names the class {unknown[0]!r}; the folder has: {', '.join(names)}"
+        )
+    if wrong := [name for name in labels.values() if name not in classes]:
+        raise MedscaleError(
+            f"labels names the class {wrong[0]!r}; the study has: {', '.join(classes)}"
+        )
+    by_key = {_key(name): name for name in classes}
+    if len(by_key) < len(classes):  # classes that differ by punctuation alone
+        by_key = {name: name for name in classes}
+    matched = {name: by_key.get(_key(name), by_key.get(name)) for name in names}
+    return {name: ours for name, ours in (matched | labels).items() if ours is not None}
+
+
+def _key(name: str) -> str:
+    """Return a class name without capitals, spaces and punctuation."""
+    return re.sub(r"[\W_]+", "", normalize("NFKC", name).casefold())

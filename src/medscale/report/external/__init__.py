@@ -1,0 +1,1 @@
+"""The chapter external: trained runs on images of another origin."""

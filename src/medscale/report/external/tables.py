@@ -1,0 +1,47 @@
+"""Tables of runs on images of another origin, as LaTeX."""
+
+import pandas as pd
+
+from medscale.report.latex import escape, number
+from medscale.report.names import label
+from medscale.report.result.reading import records
+from medscale.report.tables import Column, around, left, right, table
+
+SIDES = ("inside", "outside")
+
+
+def external(rows: pd.DataFrame) -> str:
+    """Return metrics inside and outside of each external set and held-out source."""
+    columns = [
+        left("images from", lambda row: escape(row["set"])),
+        left("run", lambda row: escape(label(row["run"]))),
+        right("images", lambda row: str(row["images"])),
+        right(r"AUROC\\inside", lambda row: around(row, "auroc_inside", 3)),
+        right(r"AUROC\\outside", lambda row: around(row, "auroc_outside", 3)),
+        right(r"outside minus\\inside", lambda row: around(row, "auroc_difference", 3)),
+        right(
+            r"balanced accuracy\\inside (\%)",
+            lambda row: around(row, "balanced_accuracy_inside", 1, 100),
+        ),
+        right(
+            r"balanced accuracy\\outside (\%)",
+            lambda row: around(row, "balanced_accuracy_outside", 1, 100),
+        ),
+    ]
+    return table(records(rows), columns)
+
+
+def points(rows: pd.DataFrame) -> str:
+    """Return what the thresholds from validation do inside and outside."""
+    columns = [
+        left("images from", lambda row: escape(row["set"])),
+        left("class", lambda row: escape(row["class"])),
+        right(r"specificity in\\validation (\%)", lambda row: number(row["wanted"], 0, 100)),
+        *(_rate(rate, side) for rate in ("sensitivity", "specificity") for side in SIDES),
+    ]
+    return table(records(rows), columns, otherwise="no external set")
+
+
+def _rate(rate: str, side: str) -> Column:
+    heading = rf"{rate}\\{side} (\%)"
+    return right(heading, lambda row: around(row, f"{rate}_{side}", 1, 100))

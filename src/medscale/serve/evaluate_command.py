@@ -1,0 +1,158 @@
+"""`medscale evaluate`: a trained run on a folder of labelled images that it never saw."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json
+from medscale.config.sections import Evaluate
+from medscale.data.index import AUDIT_CSV, AUDIT_JSON, INDEX, build_index
+from medscale.data.settings import Dask, Source, Split
+from medscale.evaluate.calibration import CALIBRATED
+from medscale.evaluate.metrics import NAMES, in_percent
+from medscale.report.marks import mark
+from medscale.report.names import OVER
+from medscale.serve import bundle
+from medscale.serve.external import evaluate_external
+
+SHOWN = 10  # operating points on the terminal
+
+
+def evaluate(
+    result: Path,
+    folder: Path,
+    out: Path | None,
+    *,
+    kind: str = "folder",
+    patient: str | None = None,
+    labels: Sequence[str] = (),
+    prevalence: Sequence[str] = (),
+    title: str | None = None,
+    training_index: Path | None = None,
+    device: str | None = None,
+) -> tuple[Path, dict[str, Any]]:
+    """Index a folder, predict its images, and write the evaluation; return folder and summary.
+
+    Raises MedscaleError for a result or folder that cannot be read, classes that do not match,
+    and an option that is not of the form NAME=VALUE.
+
+    Args:
+        result: result folder of a classification.
+        folder: labelled images in a layout of ``kind``.
+        out: the new folder; None for ``<study>-<run>-on-<folder>`` here.
+        kind: dataset kind of the layout.
+        patient: ``source.patient``.
+        labels: pairs THEIRS=OURS of class names.
+        prevalence: pairs CLASS=SHARE, instead of those of the study.
+        title: name of the set; None for the folder's.
+        training_index: index.parquet of the study; None for the one in the result's working folder.
+        device: of the networks.
+    """
+    inference, folder = bundle.read(result), folder.expanduser()
+    if not folder.is_dir():
+        raise MedscaleError(f"{folder} is no folder; name a folder of labelled images")
+    if inference.task != "classification":
+        raise MedscaleError(f"{result} is a detection; only classifications are evaluated outside")
+    stated = {name: _share(name, value) for name, value in _pairs("--prevalence", prevalence)}
+    settings = _settings(result, stated)
+    source = Source(kind=kind, path=folder, patient=patient, labels=dict(_pairs("--label", labels)))
+    out = out or Path(f"{inference.study}-{inference.run}-on-{folder.resolve().name}")
+    if training_index is None:
+        beside = result.resolve().parents[1].parent / "data" / inference.study / INDEX
+        training_index = beside if beside.is_file() else None
+    with tempfile.TemporaryDirectory(prefix="medscale-external-") as temporary:
+        work = Path(temporary)
+        division = Split(mode="external")
+        build_index(source, division, inference.classes, Dask(), work)
+        summary = evaluate_external(
+            result,
+            work / INDEX,
+            folder,
+            out,
+            title=title or folder.resolve().name,
+            settings=settings,
+            training_index=training_index,
+            notes=read_json(work / AUDIT_JSON)["notes"],
+            further={name: (work / name).read_bytes() for name in (AUDIT_CSV, AUDIT_JSON)},
+            device=device,
+        )
+    return out, summary
+
+
+def lines(summary: dict[str, Any]) -> Iterator[str | Table]:
+    """Yield lines and tables, for rich, of an external evaluation."""
+    name = f"{summary['study']}/{summary['run']['name']} on {summary['title']}"
+    yield f"[bold]{escape(name)}[/], not a medical device"
+    if words := mark([summary["marks"]]):
+        yield f"[yellow]{escape(words)}[/]"
+    counts = summary["counts"]["test"]
+    yield f"{counts['images']} images; 95 % intervals are over {OVER[summary['patients']]}"
+    for note in [*summary["notes"], copies_sentence(summary["copies"])]:
+        yield f"[yellow]note[/] {escape(note)}"
+    names = NAMES | CALIBRATED
+    table = Table("metric", "inside (test)", "outside", "outside - inside", box=None)
+    for row in summary["shift"]:
+        scale = 100 if row["metric"] in NAMES and in_percent(row["metric"]) else 1
+        cells = [_around(row, side, scale) for side in ("inside", "outside", "difference")]
+        words = names[row["metric"]] + (" (%)" if scale == 100 else "")
+        table.add_row(words, *cells)
+    yield table
+    points = Table("class", "validation specificity", "sensitivity", "specificity", "PPV", box=None)
+    for row in summary["operating"][:SHOWN]:
+        rates = [_around(row, rate, 100) for rate in ("sensitivity", "specificity", "ppv")]
+        points.add_row(escape(row["class"]), f"{100 * row['wanted']:g} %", *rates)
+    yield points
+    yield "thresholds and temperatures are those of the result, from its validation images"
+
+
+def copies_sentence(copies: dict[str, int] | None) -> str:
+    """Return a sentence on the external images that are copies of the study's images."""
+    if copies is None:
+        return (
+            "Whether images are copies of training images is not known: the study's index.parquet "
+            "is not available (--index)."
+        )
+    total = ", ".join(f"{count} of {split}" for split, count in copies.items())
+    if any(copies.values()):
+        return f"Images that are copies, byte by byte, of images of the study: {total}."
+    return "No image is a copy, byte by byte, of an image of the study."
+
+
+def _settings(result: Path, prevalence: dict[str, float]) -> Evaluate:
+    """Return the settings that the result was evaluated with, and the stated prevalences."""
+    section = Evaluate.model_validate(read_json(result / "summary.json").get("evaluate", {}))
+    stated = section.prevalence | prevalence
+    return Evaluate.model_validate(section.model_dump() | {"prevalence": stated})
+
+
+def _pairs(option: str, texts: Sequence[str]) -> list[tuple[str, str]]:
+    pairs = [text.rpartition("=") for text in texts]
+    if wrong := [text for text, pair in zip(texts, pairs, strict=True) if not pair[0]]:
+        raise MedscaleError(f"{option} {wrong[0]!r}: write it as NAME=VALUE")
+    return [(name.strip(), value.strip()) for name, _, value in pairs]
+
+
+def _share(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < 1:
+        raise MedscaleError(f"--prevalence {name}={text}: a share between 0 and 1, such as 0.03")
+    return value
+
+
+def _around(row: dict[str, Any], name: str, scale: float) -> str:
+    values = [row[f"{name}{end}"] for end in ("", "_low", "_high")]
+    if values[0] is None:
+        return "–"
+    digits = 1 if scale == 100 else 3
+    mean, low, high = ("–" if value is None else f"{scale * value:.{digits}f}" for value in values)
+    return mean if low == "–" else f"{mean} ({low} to {high})"

@@ -1,0 +1,162 @@
+"""Predictions of a result's replicates for external images, assessed with nothing fitted again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from os import sched_getaffinity
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from medscale.base.errors import MedscaleError
+from medscale.base.files import sha256
+from medscale.base.log import track
+from medscale.config.sections import Evaluate
+from medscale.data.images import Unreadable
+from medscale.evaluate.assessment import RESAMPLES, assess
+from medscale.evaluate.external import copies, fitted, shift
+from medscale.evaluate.replicates import Predicted, read_index
+from medscale.report.result.external import External, write_external
+from medscale.report.result.reading import read_result
+from medscale.serve import bundle
+from medscale.serve.predict import Predictor, load
+
+
+def evaluate_external(
+    result: Path,
+    index: Path,
+    raw: Path,
+    out: Path,
+    *,
+    title: str,
+    settings: Evaluate,
+    training_index: Path | None,
+    notes: Sequence[str] = (),
+    further: Mapping[str, bytes] | None = None,
+    synthetic: bool = False,
+    device: str | None = None,
+    batch_size: int = 32,
+    resamples: int = RESAMPLES,
+) -> dict[str, Any]:
+    """Evaluate a trained classification on external images, and write the folder of the outcome.
+
+    Thresholds and temperatures are those of the result, from its validation split. Raises
+    MedscaleError for a result of detection, an index of other classes, or an unreadable image.
+
+    Args:
+        result: a result folder.
+        index: index.parquet of the external images.
+        raw: the folder that its paths are relative to.
+        out: the new folder.
+        title: name of the external set.
+        settings: prevalences, costs and subgroups.
+        training_index: index.parquet of the study that the run was trained on; None if it is not
+            available, and then copies of training images are not searched.
+        notes: sentences on the external images, from their index.
+        further: content of further files by name, such as the audit of the images.
+        synthetic: whether the external images are generated.
+        device: of the networks.
+        batch_size: images in a batch.
+        resamples: of the bootstrap.
+
+    Returns:
+        The content of summary.json.
+    """
+    if bundle.read(result).task != "classification":
+        raise MedscaleError(f"{result} is a detection; only classifications are evaluated outside")
+    predictor = load(result, "all", device)
+    inside, table = read_result(result), read_index(index)
+    classes = [str(name) for name in table["label"].cat.categories]
+    if classes != predictor.classes:
+        raise MedscaleError(
+            f"{index} has the classes {', '.join(classes)}, {predictor.name} has "
+            f"{', '.join(predictor.classes)}"
+        )
+    rows = table.sort_values("id", ignore_index=True)
+    groups = pd.factorize(rows["group"].astype(str), sort=True)[0].astype(np.int64)
+    labels = rows["label"].cat.codes.to_numpy(np.int64)
+    odds = probabilities(predictor, raw, rows, batch_size)
+    predicted = Predicted(rows["id"].to_numpy(np.int64), labels, groups, odds)
+    seeds = [weights.seed for weights in predictor.weights]
+    assessment = assess(
+        predicted,
+        rows,
+        classes,
+        seeds,
+        fitted(inside.summary, inside.operating),
+        settings,
+        resamples,
+    )
+    training = None if training_index is None else read_index(training_index)
+    marks = dict(inside.summary["marks"])
+    external = External(
+        title=title,
+        study=predictor.inference.study,
+        run=inside.summary["run"],
+        seeds=seeds,
+        marks=marks | {"synthetic": marks["synthetic"] or synthetic},
+        missing=[name for code, name in enumerate(classes) if not (labels == code).any()],
+        notes=list(notes),
+        copies=copies(rows["sha256"], training),
+        inputs={"index": sha256(index), "result": sha256(result / bundle.INFERENCE)},
+        assessment=assessment,
+        inside=inside,
+        shift=shift(inside.summary, inside.resamples, assessment),
+        predictions=_predictions(rows, odds, seeds, training),
+    )
+    return write_external(external, out, further or {})
+
+
+def probabilities(
+    predictor: Predictor, raw: Path, rows: pd.DataFrame, batch_size: int
+) -> np.ndarray:
+    """Return each replicate's probabilities for the images of an index, shape S,N,K.
+
+    Metadata come from the index, and from the images' headers where the index has none.
+    """
+    encoded = [column.column for column in predictor.inference.metadata]
+    facts = [
+        {name: row[name] for name in encoded if name in row and not pd.isna(row[name])}
+        for row in rows.to_dict("records")
+    ]
+    paths, parts = [str(raw / path) for path in rows["path"]], []
+    with ThreadPoolExecutor(len(sched_getaffinity(0)), "decode") as threads:
+        starts = range(0, len(paths), batch_size)
+        for start in track(starts, "predicting", len(starts)):
+            end = start + batch_size
+            try:
+                images = list(threads.map(predictor.prepare, paths[start:end]))
+            except Unreadable as error:
+                raise MedscaleError(f"an image of {raw} cannot be read any more: {error}") from None
+            given = [
+                {**predictor.accepted(header), **known}
+                for (_, header), known in zip(images, facts[start:end], strict=True)
+            ]
+            pixels = np.stack([prepared.pixels for prepared, _ in images])
+            logits = predictor.logits(pixels, predictor.features(given))
+            parts.append(torch.softmax(logits.double(), 2).cpu().numpy())
+    return np.concatenate(parts, axis=1)
+
+
+def _predictions(
+    rows: pd.DataFrame, odds: np.ndarray, seeds: Sequence[int], training: pd.DataFrame | None
+) -> pd.DataFrame:
+    """Return the table predictions.csv: a row for each image and replicate."""
+    known = set() if training is None else set(training.loc[training["split"] == "train", "sha256"])
+    head = pd.DataFrame(
+        {
+            "path": rows["path"],
+            "label": rows["label"].astype(str),
+            "group": rows["group"],
+            "copy": rows["sha256"].isin(known) if training is not None else None,
+        }
+    )
+    tables = []
+    for seed, values in zip(seeds, odds, strict=True):
+        columns = {f"p_{code}": values[:, code] for code in range(values.shape[1])}
+        tables.append(head.assign(seed=seed, **columns))
+    return pd.concat(tables, ignore_index=True)
