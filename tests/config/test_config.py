@@ -184,3 +184,39 @@ def test_a_study_set_to_nothing_is_gone_and_one_can_have_its_own_seeds():
 def test_whose_images_a_study_uses_is_checked(study, message):
     with pytest.raises(MedscaleError, match=message):
         config.load(BASE, {"studies": {"other": study}})
+
+
+def test_held_out_sources_and_external_sets_become_entries():
+    sets = [{"title": "Clinic B", "source": {"kind": "folder", "path": "b"}}]
+    variant = {
+        "variant_of": "glaucoma",
+        "split": {"held_out": ["A set", "B"]},
+        "runs": ["ddp_2cpu"],
+    }
+    changes = {"glaucoma": {"external": sets, "runs": ["serial_1cpu"]}, "sites": variant}
+    made = config.load(ROOT / "config.yaml", {"studies": changes})
+    assert "sites" not in made.studies
+    assert made.variants("glaucoma") == ["glaucoma_published", "sites_a_set", "sites_b"]
+    split = made.study("sites_a_set").split
+    assert (split.mode, split.column, split.held_out) == ("source", "source", "A set")
+    assert made.externals("glaucoma") == ["glaucoma_external1"]
+    external = made.study("glaucoma_external1")
+    assert external.split.mode == "external"
+    assert external.runs == [made.study("glaucoma").baseline]
+    assert "glaucoma_external1" not in made.active
+    assert not made.externals("sites_b")
+    with pytest.raises(MedscaleError, match="on which nothing is trained"):
+        planning.plan(made, "glaucoma_external1", "serial_1cpu", 1)
+
+
+@pytest.mark.parametrize(
+    ("study", "message"),
+    [
+        ({"split": {"held_out": ["A"]}}, "give the study variant_of"),
+        ({"external": [{"title": "B"}]}, r"external\.0\.source"),
+        ({"external": [{"title": "B", "source": {"kind": "no"}}]}, "no dataset kind 'no'"),
+    ],
+)
+def test_wrong_external_sets_and_held_out_sources_are_refused(study, message):
+    with pytest.raises(MedscaleError, match=message):
+        config.load(ROOT / "config.yaml", {"studies": {"glaucoma": study}})

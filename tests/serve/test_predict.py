@@ -556,3 +556,60 @@ def test_boxes_equal_those_of_the_evaluation_in_pixels_of_the_image(tmp_path: Pa
     assert len(table) == sum(max(count, 1) for count in counts)
     with pytest.raises(MedscaleError, match="cannot be combined"):
         medscale.load(out, seed="all")
+
+
+def test_the_test_images_as_an_external_set_have_the_scores_of_the_test_split(made, tmp_path):
+    test = made.index[made.index["split"] == "test"]
+    names = {"dark": "DARK", "light": "light", "odd": "Odd!"}
+    for path, label in zip(test["path"], test["label"], strict=True):
+        copy = tmp_path / "clinic" / names[label] / Path(path).name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(made.raw / path, copy)
+    (tmp_path / "clinic" / "unclear").mkdir()
+    shutil.copy(made.raw / test["path"].iloc[0], tmp_path / "clinic" / "unclear" / "1.png")
+    out = tmp_path / "outside"
+    command = ["evaluate", str(made.result), str(tmp_path / "clinic"), "--out", str(out)]
+    command += ["--index", str(made.folder / "index.parquet"), "--prevalence", "odd=0.02"]
+    answer = CliRunner().invoke(cli.main, command)
+    assert answer.exit_code == 0, answer.output
+    summary, inside = read_json(out / "summary.json"), read_json(made.result / "summary.json")
+    assert summary["counts"]["test"]["images"] == len(test)
+    for metric in inside["metrics"]["test"]:
+        values = [run["metrics"]["test"][metric]["values"][0] for run in (summary, inside)]
+        if None not in values and "calibration_" not in metric:  # of 15 images, hardly defined
+            assert values[0] == pytest.approx(values[1], abs=1e-4), metric
+    limits = [
+        [row[f"threshold_{n}"] for row in run["operating"] for n in (1, 2)]
+        for run in (summary, inside)
+    ]
+    assert limits[0] == limits[1]
+    assert summary["calibration"]["temperatures"] == inside["calibration"]["temperatures"]
+    odd = next(row for row in summary["operating"] if row["class"] == "odd")
+    assert (odd["prevalence"], odd["stated"]) == (0.02, True)
+    assert summary["copies"] == {"train": 0, "val": 0, "test": len(test)}
+    assert f"{len(test)} of test" in " ".join(answer.output.split())
+    assert "left out: unclear" in " ".join(answer.output.split())
+    table = pd.read_csv(out / "predictions.csv")
+    assert table.groupby("seed").size().to_dict() == {1: len(test), 2: len(test)}
+    own = made.table.loc[test["id"], ["p_0", "p_1", "p_2"]].to_numpy()
+    order = [Path(path).name for path in test["path"]]
+    first = table[table["seed"] == 1].set_index(table["path"].map(lambda path: Path(path).name))
+    assert first.loc[order, ["p_0", "p_1", "p_2"]].to_numpy() == pytest.approx(own, abs=1e-4)
+    assert {path.suffix for path in out.iterdir()} == {".json", ".csv", ".pdf"}
+
+
+def test_an_external_set_needs_no_index_and_says_what_is_not_known(made, tmp_path):
+    shutil.copytree(made.raw / "odd", tmp_path / "clinic" / "rare")
+    command = ["evaluate", str(made.result), str(tmp_path / "clinic"), "--label", "rare=odd"]
+    answer = CliRunner().invoke(cli.main, [*command, "--out", str(tmp_path / "outside")])
+    assert answer.exit_code == 0, answer.output
+    words = " ".join(answer.output.split())
+    assert "is a copy" not in words
+    assert "copies of training images is not known" in words
+    assert "No image is of class dark, light" in words
+    summary = read_json(tmp_path / "outside" / "summary.json")
+    assert summary["missing"] == ["dark", "light"]
+    assert summary["metrics"]["test"]["auroc"]["mean"] is None
+    assert summary["metrics"]["test"]["accuracy"]["mean"] is not None
+    wrong = CliRunner().invoke(cli.main, [*command, "--prevalence", "odd=2"])
+    assert "a share between 0 and 1" in str(wrong.exception or wrong.output)

@@ -74,10 +74,10 @@ def match_classes(
         raise MedscaleError(
             f"labels names the class {wrong[0]!r}; the study has: {', '.join(classes)}"
         )
-    by_key = {_key(name): name for name in classes}
-    if len(by_key) < len(classes):  # classes that differ by punctuation alone
-        by_key = {name: name for name in classes}
-    matched = {name: by_key.get(_key(name), by_key.get(name)) for name in names}
+    keys = [_key(name) for name in classes]
+    # Of classes that differ by punctuation alone, only the exact name matches.
+    by_key = {key: name for key, name in zip(keys, classes, strict=True) if keys.count(key) == 1}
+    matched = {name: name if name in classes else by_key.get(_key(name)) for name in names}
     return {name: ours for name, ours in (matched | labels).items() if ours is not None}
 
 

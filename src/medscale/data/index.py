@@ -140,6 +140,13 @@ def summarize(
     external = division.mode == "external"
     patient_counts = patients.summary(index["patient"], inventory.patients)
     counts = _cross_table(index, "split", inventory.classes)
+    patients_known = patient_counts["state"] == patients.KNOWN
+    notes_on_splits = [
+        *([] if patients_known else [patients.sentence(patient_counts)]),
+        *_notes_on_published_split(index, left_out, division),
+        *_notes_on_leaks(index, division),
+        *_notes_on_small_classes(counts, inventory, left_out),
+    ]
     return {
         "found": len(index) + len(excluded),
         "used": len(index),
@@ -159,17 +166,10 @@ def summarize(
         "split": division.model_dump(mode="json"),
         "notes": [
             *inventory.notes,
-            *(
-                []
-                if patient_counts["state"] == patients.KNOWN
-                else [patients.sentence(patient_counts)]
-            ),
             *_note_on_frames(kept),
             *_note_on_look_alikes(similar),
-            *_notes_on_published_split(index, left_out, division),
-            *_notes_on_leaks(index, division),
             *_notes_on_conflicts(left_out),
-            *([] if external else _notes_on_small_classes(counts, inventory, left_out)),
+            *([] if external else notes_on_splits),
         ],
     }
 

@@ -1,0 +1,97 @@
+"""External images under the class names of a study, and sources that are held out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from data_trees import class_tree
+from medscale.base.errors import MedscaleError
+from medscale.data.external import external_inventory, match_classes
+from medscale.data.index import build_index
+from medscale.data.settings import Dask, Source, Split
+from medscale.data.split import assign
+
+CLASSES = ["normal", "pneumonia", "nail fungus"]
+
+
+def test_class_names_match_without_capitals_spaces_and_punctuation(tmp_path: Path) -> None:
+    class_tree(tmp_path, {"NORMAL": 2, "Nail_Fungus": 3, "covid": 1})
+    found = external_inventory(Source(kind="folder", path=tmp_path), CLASSES)
+    assert found.classes == CLASSES
+    assert found.rows["label"].value_counts().to_dict() == {"nail fungus": 3, "normal": 2}
+    assert found.excluded["path"].tolist() == ["covid/0.png"]
+    assert found.notes == [
+        "Class NORMAL is read as normal.",
+        "Class Nail_Fungus is read as nail fungus.",
+        "Classes that the study does not have are left out: covid 1.",
+        "No image is of class pneumonia, so that nothing can be estimated for it.",
+    ]
+
+
+def test_other_names_are_given_by_labels() -> None:
+    labels = {"1": "pneumonia"}
+    assert match_classes(["0", "1"], CLASSES, labels) == labels
+    with pytest.raises(MedscaleError, match="the folder has: 0, 1"):
+        match_classes(["0", "1"], CLASSES, {"2": "pneumonia"})
+    with pytest.raises(MedscaleError, match="the study has: normal, pneumonia, nail fungus"):
+        match_classes(["0", "1"], CLASSES, {"1": "covid"})
+    assert match_classes(["a-b", "ab"], ["a-b", "ab"], {}) == {"a-b": "a-b", "ab": "ab"}
+
+
+def test_a_folder_without_a_class_of_the_study_is_refused(tmp_path: Path) -> None:
+    class_tree(tmp_path, {"0": 1, "1": 1})
+    with pytest.raises(MedscaleError, match=r"its classes are 0, 1, .* --label THEIRS=OURS"):
+        external_inventory(Source(kind="folder", path=tmp_path), CLASSES)
+
+
+def test_all_external_images_are_test_images_also_of_one_class(tmp_path: Path) -> None:
+    class_tree(tmp_path / "raw", {"normal": 3})
+    source = Source(kind="folder", path=tmp_path / "raw")
+    index = build_index(source, Split(mode="external"), CLASSES, Dask(workers=1), tmp_path)
+    assert index["split"].tolist() == ["test"] * 3
+    assert index["label"].cat.categories.tolist() == CLASSES
+
+
+def rows(images: int = 60) -> pd.DataFrame:
+    """Return images of three sources; image 0 (a) and image 1 (b) are of one group."""
+    numbers = range(images)
+    table = pd.DataFrame(
+        {
+            "label": ["well" if n % 2 else "ill" for n in numbers],
+            "group": [f"g{n}" for n in numbers],
+            "source": ["abc"[n % 3] for n in numbers],
+        }
+    )
+    table.loc[1, "group"] = "g0"
+    return table
+
+
+def test_a_held_out_source_is_the_test_split_with_its_groups() -> None:
+    table = rows()
+    splits = assign(table, Split(mode="source", held_out="a"))
+    expected = (table["source"] == "a") | (table.index == 1)  # the same patient as image 0
+    assert ((splits == "test") == expected).all()
+    rest = splits[~expected].value_counts(normalize=True)
+    assert rest["train"] == pytest.approx(0.7 / 0.8, abs=0.03)
+    assert rest["val"] == pytest.approx(0.1 / 0.8, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"held_out": "d"}, "no image has this source; there are: a, b, c"),
+        ({"held_out": "a", "column": "view"}, "no such column; they have: label, group, source"),
+    ],
+)
+def test_a_source_that_does_not_exist_is_refused(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(MedscaleError, match=message):
+        assign(rows(), Split(mode="source", **settings))
+
+
+@pytest.mark.parametrize("settings", [{"mode": "source"}, {"held_out": "a"}])
+def test_mode_source_and_held_out_belong_together(settings: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="mode source and held_out belong together"):
+        Split(**settings)

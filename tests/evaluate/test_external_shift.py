@@ -1,0 +1,52 @@
+"""Scores inside and outside: what is compared, and the copies that are counted."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medscale.evaluate.assessment import PAIRED
+from medscale.evaluate.external import copies, fitted, shift
+
+
+def resamples(mean: float, spread: float, seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame({name: rng.normal(mean, spread, 4000) for name in PAIRED})
+
+
+def test_the_interval_of_the_shift_is_that_of_two_independent_sets():
+    score = {"mean": 0.9, "low": 0.86, "high": 0.94}
+    summary = {"metrics": {"test": {"auroc": score, "mcc": score}}}
+    outside = pd.DataFrame(
+        [{"metric": name, "mean": 0.8, "low": 0.7, "high": 0.9} for name in ("auroc", "mcc", "new")]
+    )
+    # Equal seeds, as equal numbers of patients have: the resamples must not be taken as paired.
+    assessment = SimpleNamespace(scores=outside, resamples=resamples(0.8, 0.03, 1))
+    table = shift(summary, resamples(0.9, 0.04, 1), assessment).set_index("metric")
+    assert table.index.tolist() == ["auroc", "mcc"]
+    auroc = table.loc["auroc"]
+    assert auroc["difference"] == pytest.approx(-0.1)
+    half = 1.96 * np.hypot(0.03, 0.04)
+    ends = [auroc["difference_low"], auroc["difference_high"]]
+    assert ends == pytest.approx([-0.1 - half, -0.1 + half], abs=0.01)
+    assert np.isnan(table.loc["mcc", "difference_low"])
+
+
+def test_temperatures_and_thresholds_are_those_of_the_result():
+    operating = pd.DataFrame(
+        {"class": ["ill"], "wanted": [0.9], "threshold": [0.5], "threshold_1": [0.4]}
+    ).assign(sensitivity=0.7)
+    found = fitted({"calibration": {"temperatures": [1.5, None]}}, operating)
+    assert found.temperatures[0] == 1.5
+    assert np.isnan(found.temperatures[1])
+    assert found.thresholds.columns.tolist() == ["class", "wanted", "threshold", "threshold_1"]
+
+
+def test_copies_are_counted_by_split():
+    training = pd.DataFrame({"sha256": ["a", "b", "c"], "split": ["train", "train", "test"]})
+    outside = pd.Series(["a", "c", "c", "d"])
+    assert copies(outside, training) == {"train": 1, "val": 0, "test": 2}
+    assert copies(outside, None) is None

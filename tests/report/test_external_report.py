@@ -1,0 +1,88 @@
+"""The chapter on images of another origin: external sets, and sources that were held out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from made_runs import ROOT, make_chapter, make_index, make_study, probabilities
+from medscale.base.files import read_json
+from medscale.config.configuration import load
+from medscale.config.sections import Evaluate
+from medscale.evaluate.assessment import assess
+from medscale.evaluate.external import fitted, shift
+from medscale.evaluate.replicates import Predicted
+from medscale.report.result.external import External, write_external
+from medscale.report.result.reading import read_result
+
+TWO = ["normal", "glaucoma"]
+
+
+def make_external(folder: Path, result: Path, name: str) -> None:
+    """Write an external evaluation of a made result whose predictions are worse outside."""
+    index = make_index(folder / "data" / name, TWO, images=90, seed=5)
+    inside, labels = read_result(result), index["label"].cat.codes.to_numpy(np.int64)
+    odds = np.stack([probabilities(labels, 2, 0.5, seed) for seed in (8, 9)]).astype(np.float64)
+    groups = pd.factorize(index["group"])[0].astype(np.int64)
+    outside = assess(
+        Predicted(index["id"].to_numpy(), labels, groups, odds),
+        index,
+        TWO,
+        [1, 2],
+        fitted(inside.summary, inside.operating),
+        Evaluate(),
+        resamples=100,
+    )
+    external = External(
+        title="Clinic B & C",
+        study="glaucoma",
+        run=inside.summary["run"],
+        seeds=[1, 2],
+        marks=inside.summary["marks"],
+        missing=[],
+        notes=["One note: 100 % true."],
+        copies={"train": 2, "val": 0, "test": 0},
+        inputs={},
+        assessment=outside,
+        inside=inside,
+        shift=shift(inside.summary, inside.resamples, outside),
+        predictions=pd.DataFrame({"path": index["path"]}),
+    )
+    write_external(external, folder / "external" / name / "serial_1cpu", {"audit.json": b"{}"})
+
+
+def test_inside_stands_beside_outside(tmp_path: Path) -> None:
+    sources = {"source": ["BEH", "G1020"]}
+    variant = {"variant_of": "glaucoma", "split": {"held_out": ["BEH"]}, "runs": ["serial_1cpu"]}
+    clinic = {"title": "Clinic B & C", "source": {"kind": "folder", "path": "b"}}
+    own = {"external": [clinic], "runs": ["serial_1cpu"], "baseline": "serial_1cpu"}
+    results = [
+        make_study(tmp_path, "glaucoma", TWO, ["serial_1cpu"], metadata=sources)[0],
+        make_study(tmp_path, "site_beh", TWO, ["serial_1cpu"])[0],
+    ]
+    make_external(tmp_path, results[0], "glaucoma_external1")
+    studies = {"glaucoma": own, "site": variant}
+    config = load(ROOT / "config.yaml", {"scale": "demo", "studies": studies})
+    make_chapter(tmp_path, config, "glaucoma", "external")
+    tables = tmp_path / "tables" / "glaucoma"
+    table = pd.read_csv(tables / "external.csv").set_index("set")
+    assert table["kind"].to_dict() == {"Clinic B & C": "external set", "source: BEH": "held out"}
+    clinic_row, source_row = table.loc["Clinic B & C"], table.loc["source: BEH"]
+    inside, variant_result = (read_result(folder) for folder in results)
+    assert clinic_row["auroc_inside"] == pytest.approx(inside.score("auroc")["mean"])
+    assert clinic_row["auroc_outside"] < clinic_row["auroc_inside"]
+    assert clinic_row["auroc_difference_high"] < 0
+    part = inside.subgroups.query("by == 'source' and part == 'BEH' and metric == 'auroc'")
+    assert source_row["auroc_inside"] == pytest.approx(part["mean"].item())
+    assert source_row["auroc_outside"] == pytest.approx(variant_result.score("auroc")["mean"])
+    assert r"Clinic B \& C" in (tables / "external.tex").read_text(encoding="utf-8")
+    points = pd.read_csv(tables / "external_points.csv")
+    assert points["threshold"].tolist() == inside.operating["threshold"].tolist()
+    facts = read_json(tables / "external.json")
+    assert facts["sets"][0]["copies"]["train"] == 2
+    assert facts["held_out"] == 1
+    for name in ("external", "external_scores"):
+        assert (tmp_path / "figures" / "glaucoma" / f"{name}.pdf").stat().st_size > 1000
