@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 import medscale
 from data_trees import encoded, indexed, picture
+from file_tables import read as described
 from medscale import cli
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json, write_parquet
@@ -593,9 +594,17 @@ def test_the_test_images_as_an_external_set_have_the_scores_of_the_test_split(ma
     assert table.groupby("seed").size().to_dict() == {1: len(test), 2: len(test)}
     own = made.table.loc[test["id"], ["p_0", "p_1", "p_2"]].to_numpy()
     order = [Path(path).name for path in test["path"]]
-    first = table[table["seed"] == 1].set_index(table["path"].map(lambda path: Path(path).name))
+    first = table[table["seed"] == 1]
+    first.index = pd.Index([Path(path).name for path in first["path"]])
     assert first.loc[order, ["p_0", "p_1", "p_2"]].to_numpy() == pytest.approx(own, abs=1e-4)
     assert {path.suffix for path in out.iterdir()} == {".json", ".csv", ".pdf"}
+    for section in described():
+        if section.pattern.startswith("external/"):
+            file = out / Path(section.pattern).name
+            names = read_json(file) if file.suffix == ".json" else pd.read_csv(file).columns
+            unlisted = [n for n in names if not any(entry.fits(n) for entry in section.entries)]
+            assert not set(unlisted) - set(inside), file
+            assert all(any(entry.fits(n) for n in names) for entry in section.entries), file
 
 
 def test_an_external_set_needs_no_index_and_says_what_is_not_known(made, tmp_path):
