@@ -17,7 +17,7 @@ rule demo_data:
 # Dask's settings are resources, which rerun nothing: any number of workers writes the same bytes.
 rule index:
     input:
-        DATASETS.demo_marker,
+        DATASETS.index_inputs,
     output:
         index="data/{study}/index.parquet",
         audit="data/{study}/audit.csv",
@@ -32,11 +32,11 @@ rule index:
         source=DATASETS.source,
         layout=DATASETS.layout_code,
         split=DATASETS.section("split"),
-        classes=DATASETS.section("classes"),
+        classes=DATASETS.classes_option,
         state=DATASETS.raw_state,
     shell:
         "{resources.start}python {params.script:q} --source {params.source:q}"
-        " --split {params.split:q} --classes {params.classes:q} --dask {resources.dask:q}"
+        " --split {params.split:q} {params.classes:q} --dask {resources.dask:q}"
         " --out data/{wildcards.study:q} --log {log:q}"
 
 

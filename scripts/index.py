@@ -7,6 +7,7 @@ import typer
 
 from medscale.base import log
 from medscale.base.errors import tell_user
+from medscale.base.files import read_json
 from medscale.data.index import build_index
 from medscale.data.settings import Dask, Source, Split
 
@@ -15,6 +16,9 @@ def main(
     source: str = typer.Option(..., help="the study's section source as JSON, with its path"),
     split: str = typer.Option(..., help="the study's section split as JSON"),
     classes: str = typer.Option("null", help="the study's classes as JSON"),
+    classes_of: Path | None = typer.Option(
+        None, help="audit.json of the study whose classes external images have"
+    ),
     dask: str = typer.Option("{}", help="the section dask as JSON"),
     out: Path = typer.Option(..., help="the study's data folder"),
     log_file: Path = typer.Option(..., "--log"),
@@ -27,7 +31,7 @@ def main(
     build_index(
         settings,
         Split.model_validate_json(split),
-        json.loads(classes),
+        json.loads(classes) if classes_of is None else read_json(classes_of)["classes"],
         Dask.model_validate_json(dask),
         out,
     )

@@ -104,13 +104,18 @@ def _classification(summary: dict[str, Any]) -> Iterator[str | Table]:
     yield ""
     yield _classes(summary)
     yield ""
-    points = _table("class", "validation specificity", "sensitivity", "specificity")
+    names = ("sensitivity", "specificity", "ppv", "npv")
+    points = _table("class", "validation specificity", *names[:2], "PPV", "NPV", "prevalence")
     for row in summary["operating"][:POINTS]:
         rates = []
-        for rate in ("sensitivity", "specificity"):
+        for rate in names:
+            if rate not in row:  # results of earlier versions have no predictive values
+                rates.append("–")
+                continue
             value, low, high = (_number(row[f"{rate}{end}"], 100) for end in ("", "_low", "_high"))
             rates.append(f"{value} % ({low} to {high})")
-        points.add_row(escape(row["class"]), f"{100 * row['wanted']:g} %", *rates)
+        prevalence = _number(row.get("prevalence"), 100) + " %"
+        points.add_row(escape(row["class"]), f"{100 * row['wanted']:g} %", *rates, prevalence)
     yield points
     groups = _table("subgroup", "images", "accuracy", "95 % interval")
     for row in summary["subgroups"]:

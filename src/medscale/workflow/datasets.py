@@ -44,6 +44,19 @@ class Datasets:
         synthetic = self._config.study(wildcards.study).source.synthetic
         return [f"data/raw/{owner}/{DEMO_MARKER}"] if synthetic else []
 
+    def index_inputs(self, wildcards: Any) -> list[str]:
+        """Return what an index waits for: generated images, the classes of external ones."""
+        owner = self._config.study(wildcards.study).external_of
+        classes = [] if owner is None else [f"data/{owner}/audit.json"]
+        return [*self.demo_marker(wildcards), *classes]
+
+    def classes_option(self, wildcards: Any) -> list[str]:
+        """Return the option with the classes: for external images those of their study."""
+        settings = self._config.study(wildcards.study)
+        if settings.external_of is not None:
+            return ["--classes-of", f"data/{settings.external_of}/audit.json"]
+        return ["--classes", json.dumps(settings.classes)]
+
     def kind(self, wildcards: Any) -> str:
         """Return the kind of source that lists the raw images."""
         return self._config.study(wildcards.study).source.kind

@@ -62,6 +62,11 @@ class Graph:
         variants = [name for study in self.studies for name in self.config.variants(study)]
         return [*self.studies, *variants]
 
+    @property
+    def externals(self) -> list[str]:
+        """Names of the external sets of the active studies."""
+        return [name for study in self.studies for name in self.config.externals(study)]
+
     def raw(self, study: str) -> Path:
         """Return the folder of a study's raw images; relative paths count from the root."""
         study = self.config.owner(study)

@@ -61,6 +61,8 @@ def examine(graph: Graph, *, on_cluster: bool = False) -> list[Finding]:
     for name in graph.studies:
         images[name], lines = _data(graph, name)
         findings += lines
+    for name in graph.externals:
+        findings += _data(graph, name)[1]
     findings += [*_models(plans), *(_cluster(graph) if on_cluster else _latex()), *_dask(graph)]
     findings += [_disk(graph, images), *_devices(plans, on_cluster)]
     if on_cluster:
@@ -85,13 +87,17 @@ def _data(graph: Graph, name: str) -> tuple[int, list[Finding]]:
             count = parse_options(source.kind, source.options).images
             text = f"synthetic: about {count} images are generated in {raw}"
             return count, [Finding("note", subject, text)]
-        inventory = scan(source.model_copy(update={"path": raw}), settings.classes)
+        is_external = settings.external_of is not None
+        classes, fewest = (None, 1) if is_external else (settings.classes, 2)
+        inventory = scan(source.model_copy(update={"path": raw}), classes, fewest)
     except MedscaleError as error:
         return 0, [Finding("error", subject, str(error))]
     rows = inventory.rows
     counts = rows["label"].value_counts()
-    classes = ", ".join(f"{label} {count}" for label, count in counts.items())
-    findings = [Finding("ok", subject, f"{len(rows)} images in {raw}: {classes}")]
+    listing = ", ".join(f"{label} {count}" for label, count in counts.items())
+    findings = [Finding("ok", subject, f"{len(rows)} images in {raw}: {listing}")]
+    if is_external:
+        return len(rows), findings
     published = settings.split.mode == "published"
     if not published and counts.min() < FEW_IMAGES:
         text = f"class {counts.idxmin()} has only {counts.min()} images"

@@ -54,11 +54,15 @@ def pack(graph: Graph, folder: Path, weights: bool) -> None:
                 "make it: snakemake paper"
             )
         _copy(workdir / name, folder / name)
-    for place in ("results", "figures", "tables", "measured"):
-        for study in graph.with_variants:
-            for file in sorted((workdir / place / study).rglob("*")):
-                if file.is_file() and not file.name.startswith("."):
-                    _copy(file, folder / file.relative_to(workdir))
+    places = [
+        workdir / place / study
+        for place in ("results", "figures", "tables", "measured")
+        for study in graph.with_variants
+    ]
+    for place in [*places, *(workdir / "external" / name for name in graph.externals)]:
+        for file in sorted(place.rglob("*")):
+            if file.is_file() and not file.name.startswith("."):
+                _copy(file, folder / file.relative_to(workdir))
     for file in sorted((workdir / "tables").glob("*.*")):
         _copy(file, folder / "tables" / file.name)
 
