@@ -34,6 +34,8 @@ DIVIDED = {
     "both sides; the patients are not known, so that images of one can be on both sides",
     "random": "images are drawn, without regard to patients",
     "published": "the published one",
+    "source": "the images of one value of a column are the test split; of the others whole groups "
+    "are drawn for validation",
     FOLDERS: "that of the folders or of index.csv",
 }
 UNKNOWN_GROUPED = ("grouped", NOT_KNOWN)  # mode of the split, state of the patients
@@ -95,7 +97,8 @@ def _content(
         "metadata": {name: _distribution(index[name]) for name in metadata},
         "fetch": command_line(download) if download else None,
         "split": split,
-        "divided": DIVIDED[mode],
+        "divided": DIVIDED[mode]
+        + (f" ({split.column} {split.held_out})" if split.held_out is not None else ""),
         "shares": ", ".join(shares),
         "preprocess": settings.preprocess,
         "steps": _steps(settings),
