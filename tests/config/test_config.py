@@ -220,3 +220,11 @@ def test_held_out_sources_and_external_sets_become_entries():
 def test_wrong_external_sets_and_held_out_sources_are_refused(study, message):
     with pytest.raises(MedscaleError, match=message):
         config.load(ROOT / "config.yaml", {"studies": {"glaucoma": study}})
+
+
+def test_a_study_like_another_does_not_take_the_prevalence_of_its_classes():
+    own = {"like": "glaucoma", "source": {"kind": "folder", "path": "x"}}
+    made = config.load(ROOT / "config.yaml", {"studies": {"mine": own}})
+    assert made.study("glaucoma").evaluate.prevalence
+    assert not made.study("mine").evaluate.prevalence
+    assert made.study("glaucoma_published").evaluate.prevalence

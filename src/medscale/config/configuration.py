@@ -194,6 +194,10 @@ def _complete(
         parent = _complete(studies, other, defaults, base, (*seen, name))
         inherits = (lambda k: k in LIKE) if key == "like" else (lambda k: k not in OWN)
         parent = {k: v for k, v in parent.items() if inherits(k)}
+        if key == "like" and isinstance(parent.get("evaluate"), dict):
+            # Prevalences are those of the other study's classes.
+            evaluate = parent["evaluate"].items()
+            parent["evaluate"] = {k: v for k, v in evaluate if k != "prevalence"}
     source = study.get("source")
     is_folder = isinstance(source, dict) and source.get("kind") == "folder"
     if variant_of is None and (like is not None or is_folder):
