@@ -140,13 +140,19 @@ def summarize(
     external = division.mode == "external"
     patient_counts = patients.summary(index["patient"], inventory.patients)
     counts = _cross_table(index, "split", inventory.classes)
-    patients_known = patient_counts["state"] == patients.KNOWN
-    notes_on_splits = [
-        *([] if patients_known else [patients.sentence(patient_counts)]),
-        *_notes_on_published_split(index, left_out, division),
-        *_notes_on_leaks(index, division),
-        *_notes_on_small_classes(counts, inventory, left_out),
-    ]
+    notes = [*inventory.notes, *_note_on_frames(kept), *_note_on_look_alikes(similar)]
+    if not external:  # external images are not divided
+        known = patient_counts["state"] == patients.KNOWN
+        notes = [
+            *inventory.notes,
+            *([] if known else [patients.sentence(patient_counts)]),
+            *_note_on_frames(kept),
+            *_note_on_look_alikes(similar),
+            *_notes_on_published_split(index, left_out, division),
+            *_notes_on_leaks(index, division),
+            *_notes_on_conflicts(left_out),
+            *_notes_on_small_classes(counts, inventory, left_out),
+        ]
     return {
         "found": len(index) + len(excluded),
         "used": len(index),
@@ -164,13 +170,7 @@ def summarize(
         else None,
         "counts_by_source": {str(k): _count(v["label"]) for k, v in index.groupby("source")},
         "split": division.model_dump(mode="json"),
-        "notes": [
-            *inventory.notes,
-            *_note_on_frames(kept),
-            *_note_on_look_alikes(similar),
-            *_notes_on_conflicts(left_out),
-            *([] if external else notes_on_splits),
-        ],
+        "notes": notes,
     }
 
 

@@ -42,6 +42,7 @@ def gaps(
         ``gap``, the value minus that of all other images, with its interval. NaN where the
         subgroup, or for the gap the others, have fewer than ``settings.smallest`` such images.
     """
+    drawn = drawn.astype(np.float64)  # once, and not in every product
     lines = []
     for by, part, selected in parts(rows, settings):
         for row, code, called in calls(test, limits, classes):

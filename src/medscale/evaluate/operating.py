@@ -85,6 +85,7 @@ def operating_points(
         NaN where a class or the validation split has no images.
     """
     check_prevalence(settings, classes)
+    drawn = drawn.astype(np.float64)  # once, and not in every product
     rows = []
     for row, code, called in calls(test, limits, classes):
         positive = test.labels == code

@@ -1,5 +1,7 @@
 """Calibration slope and intercept: a logistic regression of the outcome on the predicted logit."""
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.special import expit
 
@@ -47,33 +49,54 @@ def _fit(
     """Return intercept and slope of each resample, shape R,2, from starting values R,2."""
     design = np.column_stack([np.ones(len(logits)), logits])
     products = np.column_stack([np.ones(len(logits)), logits, logits**2])
-    change = np.full(parameters.shape, np.inf)
-    for _ in range(STEPS):
-        expected = expit(parameters @ design.T)
-        gradient = (weights * (outcome - expected)) @ design
-        h00, h01, h11 = ((weights * expected * (1 - expected)) @ products).T
-        with np.errstate(divide="ignore", invalid="ignore"):
-            inverse = np.stack([h11, -h01, -h01, h00], axis=1) / (h00 * h11 - h01**2)[:, None]
-            change = np.einsum("rij,rj->ri", inverse.reshape(-1, 2, 2), gradient)
-            scale = np.abs(change).max(axis=1, keepdims=True) / LARGEST_STEP
-            change = change / np.maximum(scale, 1)
-        parameters = parameters + change
-        if not (np.abs(change) > TOLERANCE).any():
-            break
-    converged = (np.abs(change) <= 1e3 * TOLERANCE).all(axis=1, keepdims=True)
-    return np.where(converged, parameters, np.nan)
+
+    def change(current: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        expected = expit(current @ design.T)
+        gradient = (weight * (outcome - expected)) @ design
+        h00, h01, h11 = ((weight * expected * (1 - expected)) @ products).T
+        inverse = np.stack([h11, -h01, -h01, h00], axis=1) / (h00 * h11 - h01**2)[:, None]
+        return np.asarray(np.einsum("rij,rj->ri", inverse.reshape(-1, 2, 2), gradient))
+
+    return _newton(change, outcome, weights, parameters)
 
 
 def _fit_intercept(outcome: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return the intercept of each resample at a slope of 1, shape R."""
-    intercepts, change = np.zeros(len(weights)), np.full(len(weights), np.inf)
+
+    def change(current: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        expected = expit(current + logits)
+        gradient = (weight * (outcome - expected)).sum(axis=1, keepdims=True)
+        return gradient / (weight * expected * (1 - expected)).sum(axis=1, keepdims=True)
+
+    return _newton(change, outcome, weights, np.zeros((len(weights), 1)))[:, 0]
+
+
+def _newton(
+    change: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    outcome: np.ndarray,
+    weights: np.ndarray,
+    parameters: np.ndarray,
+) -> np.ndarray:
+    """Return the parameters (R,P) at which Newton's steps end; NaN where they do not.
+
+    Args:
+        change: a step (r,P) from parameters (r,P) and weights (r,N).
+        outcome: bool, shape N.
+        weights: of each image in each resample, shape R,N.
+        parameters: starting values, shape R,P.
+    """
+    result = np.full(parameters.shape, np.nan)
+    events = weights @ outcome
+    # With one outcome alone no finite value exists.
+    active = np.flatnonzero((events > 0) & (events < weights.sum(axis=1)))
     for _ in range(STEPS):
-        expected = expit(intercepts[:, None] + logits)
-        gradient = (weights * (outcome - expected)).sum(axis=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            change = gradient / (weights * expected * (1 - expected)).sum(axis=1)
-        change = change.clip(-LARGEST_STEP, LARGEST_STEP)
-        intercepts = intercepts + change
-        if not (np.abs(change) > TOLERANCE).any():
+        if not len(active):
             break
-    return np.where(np.abs(change) <= 1e3 * TOLERANCE, intercepts, np.nan)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            step = change(parameters[active], weights[active])
+            size = np.abs(step).max(axis=1, keepdims=True)
+            parameters[active] += step / np.maximum(size / LARGEST_STEP, 1)
+        done = size[:, 0] <= TOLERANCE
+        result[active[done]] = parameters[active[done]]
+        active = active[~done & np.isfinite(size[:, 0])]
+    return result

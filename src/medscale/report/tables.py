@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import pandas as pd
+
 from medscale.report.latex import escape, number, significant, span, stacked, tabular
 from medscale.report.names import label
 
@@ -72,8 +74,13 @@ def scored(heading: str, metric: str, digits: int, scale: float = 1) -> Column:
 
 
 def around(row: Row, column: str, digits: int, scale: float = 1) -> str:
-    """Return a column's value and its interval from the columns ``_low`` and ``_high``."""
+    """Return a column's value and its interval from the columns ``_low`` and ``_high``.
+
+    A value without an interval stands alone.
+    """
     low, high = row[f"{column}_low"], row[f"{column}_high"]
+    if pd.isna(low) and pd.isna(high):
+        return number(row[column], digits, scale)
     return f"{number(row[column], digits, scale)} ({span(low, high, digits, scale)})"
 
 
