@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from made_profiles import make_profiled
-from made_runs import ROOT, configuration, make_study, report, report_provenance
+from made_runs import ROOT, configuration, make_study, report, report_shared
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.report.paper.build import build, fill
@@ -52,7 +52,7 @@ def two(tmp_path_factory) -> SimpleNamespace:
     profiled = [make_profiled(folder, config, "user_s", run) for run in RUNS]
     write_chapter("profiling", "user_s", {"folders": list(map(str, profiled))}, folder)
     facts.append(folder / "tables" / "user_s" / "profile.json")
-    return SimpleNamespace(folder=folder, facts=facts, made=report_provenance(folder, results))
+    return SimpleNamespace(folder=folder, facts=facts, made=report_shared(folder, results))
 
 
 @pytest.fixture
@@ -213,7 +213,7 @@ def test_a_study_without_stand_ins_has_no_mark(tmp_path):
     settings = {"scale": "full", "baseline": "serial_1cpu"}
     results = make_study(tmp_path, "glaucoma", ["a", "b"], ["serial_1cpu", "ddp_2cpu"], **settings)
     facts = facts_of(tmp_path, "glaucoma", results)
-    made = report_provenance(tmp_path, results)
+    made = report_shared(tmp_path, results)
     build(ROOT / "paper", facts, made, tmp_path, tmp_path / "paper" / "paper.pdf")
     whole = words(tmp_path / "paper" / "paper.pdf").lower()
     assert not [word for word in ("demo", "stand-in", "synthetic", "in place of") if word in whole]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from made_runs import ROOT, configuration, make_study, report, report_provenance
+from made_runs import ROOT, configuration, make_study, report, report_shared
 from medscale.report import style
 from medscale.report.overview.figures import confusion
 from medscale.report.paper.build import build, fill
@@ -111,12 +111,12 @@ def study(request, tmp_path_factory) -> SimpleNamespace:
     results = make_study(folder, request.param, classes, runs, **settings)
     tables = report(folder, request.param, results).parent
     facts = [tables / f"{name}.json" for name in ("facts", "quality", "scaling")]
-    made = report_provenance(folder, results)
-    return SimpleNamespace(name=request.param, folder=folder, facts=facts, provenance=made)
+    made = report_shared(folder, results)
+    return SimpleNamespace(name=request.param, folder=folder, facts=facts, shared=made)
 
 
 def test_each_sentence_is_about_this_study(study):
-    variables = read_facts(study.facts, study.provenance) | {"workdir": "."}
+    variables = read_facts(study.facts, study.shared) | {"workdir": "."}
     text = "\n".join(fill(ROOT / "paper", name, variables) for name in TEMPLATES)
     text = " ".join(re.sub(r"(?m)^%.*$", "", text).split())
     wrong = [words for words in (*NEVER, *ABSENT[study.name]) if words in text]
@@ -139,7 +139,7 @@ def test_the_datasheet_and_the_cards_are_about_these_images(study):
 @needs_latex
 @pytest.mark.slow
 def test_the_paper_is_built(study):
-    build(ROOT / "paper", study.facts, study.provenance, study.folder, study.folder / "paper.pdf")
+    build(ROOT / "paper", study.facts, study.shared, study.folder, study.folder / "paper.pdf")
     assert (study.folder / "paper.pdf").stat().st_size > 50_000
 
 

@@ -11,8 +11,8 @@ The rules:
 4. A law is cited with its interval, and only if the series has enough different numbers of devices.
    A very wide interval (serial part from below 0.05 to above 0.5) is called undecided instead.
 5. A speedup above the number of devices is reported as such; no law explains it.
-6. The claim that sharing the work pays holds up to the number of devices that are worth using; it
-   does not hold as stated where rule 5 applies.
+6. A series is consistent with the claim that sharing the work pays up to the number of devices
+   that are worth using; where rule 5 applies, it is not consistent with the claim as stated.
 """
 
 import math
@@ -81,10 +81,10 @@ def verdict(series: Series) -> str:
     table = series.table()
     most, use = int(table["devices"].max()), worthwhile(table)
     if len(superlinear(table)):
-        return "not as stated"
+        return "not consistent as stated"
     if use == most:
-        return "holds"
-    return f"holds up to {use} of {most}" if use > 1 else "does not hold"
+        return "consistent"
+    return f"consistent up to {use} of {most} devices" if use > 1 else "not consistent"
 
 
 def superlinear(table: pd.DataFrame) -> pd.DataFrame:
