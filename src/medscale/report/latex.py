@@ -126,6 +126,12 @@ def number(value: float | None, digits: int, scale: float = 1.0) -> str:
     return f"{rounded:.{digits}f}".replace("-", r"\ensuremath{-}")
 
 
+def p_value(value: float | None) -> str:
+    """Format a p-value with three decimals; a smaller one than these show is "< 0.001"."""
+    small = value is not None and value < 0.001
+    return r"\ensuremath{<}0.001" if small else number(value, 3)
+
+
 def significant(value: float | None, digits: int = 3) -> str:
     """Format a number with a fixed number of significant digits; an undefined one is an en dash.
 

@@ -58,6 +58,12 @@ def magnitude(value: float | None) -> Latex:
     return Latex(latex.number(None if value is None else abs(value), 1))
 
 
+def p_value(value: float | None) -> Latex:
+    """Format a p-value with its sign of comparison: three decimals."""
+    text = latex.p_value(value)
+    return Latex(text if text.startswith(r"\ensuremath") else f"= {text}")
+
+
 def significant(value: float | None, digits: int = 3) -> Latex:
     """Format a measured quantity with a fixed number of significant digits."""
     return Latex(latex.significant(value, digits))
@@ -91,6 +97,7 @@ FILTERS: dict[str, Callable[..., Latex]] = {
     "ratio": ratio,
     "points": points,
     "magnitude": magnitude,
+    "p_value": p_value,
     "significant": significant,
     "milliseconds": milliseconds,
     "setting": setting,

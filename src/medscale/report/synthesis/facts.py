@@ -12,7 +12,16 @@ from medscale.evaluate.summary import plain
 from medscale.report.names import label
 from medscale.report.result.reading import records
 from medscale.report.synthesis.causes import largest_loss
-from medscale.report.synthesis.runs import WORSE, StudyRuns, compared
+from medscale.report.synthesis.runs import BETTER, WORSE, StudyRuns, compared
+
+# Verdicts in the order of the text, as they end "the accuracy is …".
+ORDER = {
+    "equal": "equal within the margin",
+    "differs, within the margin": "different, but within the margin",
+    WORSE: "lower",
+    BETTER: "higher",
+    "inconclusive": "inconclusive (the interval includes zero and exceeds the margin)",
+}
 
 
 def facts(
@@ -37,7 +46,7 @@ def facts(
             "slower": _count(parallel["speedup_high"] < 1),
             "unrepeated": _count(parallel["replicates"] < 2),
             "tested": len(tested),
-            "verdicts": tested["verdict"].value_counts().to_dict(),
+            "verdicts": _verdicts(tested),
             "lower": [_named(row) for row in records(tested[tested["verdict"] == WORSE])],
             "loss": largest_loss(studies, runs),
             "leakage": _leakage(effects),
@@ -46,6 +55,16 @@ def facts(
             "studies": {study.name: _study(study, runs) for study in studies},
         }
     )
+
+
+def _verdicts(tested: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return how many runs have each verdict, without verdicts that no run has."""
+    counts = tested["verdict"].value_counts()
+    return [
+        {"words": words, "runs": int(counts[verdict])}
+        for verdict, words in ORDER.items()
+        if verdict in counts
+    ]
 
 
 def _study(study: StudyRuns, runs: pd.DataFrame) -> dict[str, Any]:

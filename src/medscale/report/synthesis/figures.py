@@ -46,7 +46,8 @@ def how_far(
         axes.set_title(style.broken(study.title, NAMED))
         for line in ours:
             handles.setdefault(family(line.spec.name), _handle(look(line.spec.name)))
-    handles["published"] = Line2D([], [], color=GREY, marker="o", mfc="white", linestyle="")
+    if any(published for _, published in series.values()):
+        handles["published"] = Line2D([], [], color=GREY, marker="o", mfc="white", linestyle="")
     handles["ideal"] = Line2D([], [], linestyle=":", **style.REFERENCE)
     style.legend_below(figure, list(handles.values()), list(handles), ncols=4)
     return figure

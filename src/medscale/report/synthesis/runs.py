@@ -148,7 +148,7 @@ def _read(path: Path) -> pd.DataFrame:
         return pd.DataFrame()
     table = read_table(path, "make it again")
     text = table.columns.intersection(TEXT)
-    table[text] = table[text].fillna("")
+    table[text] = table[text].astype(object).fillna("")
     return table
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.report.latex import escape, number, span
+from medscale.report.latex import escape, number, p_value, span
 from medscale.report.names import STATES
 from medscale.report.result.reading import records
 from medscale.report.synthesis.runs import BASELINE, StudyRuns
@@ -48,7 +48,7 @@ def verdicts_table(runs: pd.DataFrame) -> str:
         right(r"speedup\\(95\,\% interval)", _speedup),
         right(r"effi-\\ciency", _efficiency),
         right(r"accuracy minus baseline's\\(points, 95\,\% interval)", _change),
-        right("p", lambda row: number(row["p"], 3)),
+        right("p", lambda row: p_value(row["p"])),
         left("accuracy", lambda row: escape(row["verdict"])),
     ]
     return table(rows, columns, rules_after=rules)
