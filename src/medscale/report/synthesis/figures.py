@@ -72,7 +72,7 @@ def at_what_cost(runs: pd.DataFrame, margin: float) -> Figure:
             face = shape.colour if apart else "white"
             options = style.of_look(shape, linestyle="", capsize=2, markerfacecolor=face)
             axes.errorbar(row["speedup"], row["change"], bars, elinewidth=0.7, **options)
-        handles.append(_handle(shape, label=style.shorten(str(title), 60)))
+        handles.append(_handle(shape, label=style.broken(str(title), 50)))
     style.binary(axes, "x", _powers(drawn["speedup"]))
     axes.set(xlabel="speedup over the serial run on the same kind of device")
     axes.set(ylabel="accuracy minus the baseline's (points)")
@@ -87,16 +87,14 @@ def why(studies: Sequence[StudyRuns]) -> Figure:
     axes = figure.subplots()
     names, height = [], 0.0
     for study in studies:
-        names.append((-height, style.broken(study.title, 34), True))
+        axes.text(0, -height, study.title, size=6.5, weight="bold", va="center")
         height += 1
         for run, summary in study.summaries.items():
             seconds = summary["timing"]["seconds_by_kind"]
             _bar(axes, -height, np.array([seconds[kind]["mean"] for kind in KINDS]))
-            names.append((-height, label(run), False))
+            names.append((-height, label(run)))
             height += 1
-    axes.set_yticks([place for place, *_ in names], [name for _, name, _ in names], size=6)
-    for text, (*_, is_title) in zip(axes.get_yticklabels(), names, strict=True):
-        text.set_fontweight("bold" if is_title else "normal")
+    axes.set_yticks([place for place, _ in names], [name for _, name in names], size=6)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     axes.set(xlabel="share of an epoch's time (%)", xlim=(0, 100), ylim=(0.6 - height, 0.6))
@@ -182,8 +180,7 @@ def published(pairs: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     places, names, height = [], [], 0.0
     for title, part in pairs.groupby("title", sort=False):
-        places.append(-height)
-        names.append(style.shorten(str(title), 40))
+        axes.text(0.01, -height, str(title), size=6.5, weight="bold", va="center", **_left(axes))
         height += 1
         for _, row in part.iterrows():
             ends = [row[f"speedup{e}"] for e in ("", "_low", "_high")]
@@ -246,6 +243,11 @@ def _bar(axes: Axes, height: float, seconds: np.ndarray) -> None:
 def _bars(ends: Sequence[float]) -> np.ndarray:
     value, low, high = (np.array([end], dtype=float) for end in ends)
     return np.nan_to_num(style.errors(value, low, high))
+
+
+def _left(axes: Axes) -> dict[str, Any]:
+    """Return the options of a text whose horizontal place is a share of the panel."""
+    return {"transform": axes.get_yaxis_transform()}
 
 
 def _powers(values: pd.Series) -> np.ndarray:

@@ -11,7 +11,7 @@ from medscale.report.latex import escape, number, p_value, span
 from medscale.report.names import STATES
 from medscale.report.result.reading import records
 from medscale.report.synthesis.runs import BASELINE, StudyRuns
-from medscale.report.tables import Column, around, by_run, left, right, table
+from medscale.report.tables import around, by_run, left, right, table
 
 
 def studies_table(studies: Sequence[StudyRuns]) -> tuple[str, pd.DataFrame]:
@@ -35,14 +35,12 @@ def studies_table(studies: Sequence[StudyRuns]) -> tuple[str, pd.DataFrame]:
 
 def verdicts_table(runs: pd.DataFrame) -> str:
     """Return speedup, efficiency, difference in accuracy and verdict of each run."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Any] = []
     rules = []
     for title, part in runs.groupby("title", sort=False):
-        for place, row in enumerate(records(part)):
-            rows.append(row | {"of": title if place == 0 else ""})
+        rows += [escape(str(title)), *records(part)]
         rules.append(len(rows) - 1)
     columns = [
-        Column(r">{\raggedright}p{0.16\linewidth}", "study", lambda row: escape(row["of"])),
         left("run", by_run()),
         right(r"repli-\\cates", lambda row: str(row["replicates"])),
         right(r"speedup\\(95\,\% interval)", _speedup),
