@@ -12,9 +12,7 @@ from medscale.base.errors import MedscaleError
 from medscale.engine.run import RunSpec
 from medscale.report.names import label
 from medscale.report.result.reading import records
-from medscale.report.synthesis.runs import StudyRuns, changed, compared
-
-ALPHA = 0.05
+from medscale.report.synthesis.runs import ALPHA, StudyRuns, changed, compared
 
 
 def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, Any] | None:

@@ -91,7 +91,7 @@ def _of_splits(
             {
                 "title": study.title,
                 "kind": "split",
-                "words": f"{split} in place of {study.split} split",
+                "words": f"{split} split in place of the {study.split} one",
                 "accuracy": base["accuracy_mean"],
                 "accuracy_other": row["accuracy_mean"],
                 "change": 100 * change,

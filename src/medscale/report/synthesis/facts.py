@@ -12,7 +12,7 @@ from medscale.evaluate.summary import plain
 from medscale.report.names import label
 from medscale.report.result.reading import records
 from medscale.report.synthesis.causes import largest_loss
-from medscale.report.synthesis.runs import BETTER, WORSE, StudyRuns, compared
+from medscale.report.synthesis.runs import BETTER, UNSURE, WORSE, StudyRuns, compared
 
 # Verdicts in the order of the text, as they end "the accuracy is …".
 ORDER = {
@@ -20,6 +20,7 @@ ORDER = {
     "differs, within the margin": "different, but within the margin",
     WORSE: "lower",
     BETTER: "higher",
+    UNSURE: "different by its interval, but not by the exact test (not established)",
     "inconclusive": "inconclusive (the interval includes zero and exceeds the margin)",
 }
 

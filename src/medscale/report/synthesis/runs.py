@@ -19,7 +19,9 @@ VERDICTS = {
     APART_WITHIN: "differs, within the margin",
     OPEN: "inconclusive",
 }
-WORSE, BETTER = "lower", "higher"  # verdicts of runs whose interval excludes zero and the margin
+WORSE, BETTER = "lower", "higher"  # the interval excludes zero, and the exact test rejects
+UNSURE = "not established"  # the interval excludes zero, and the exact test does not reject
+ALPHA = 0.05  # of the adjusted exact test
 BASELINE, NETWORK = "baseline", "another network"  # rows that are no comparison of training
 TEXT = ["run", "baseline", "note", "reading", "meant", "against", "quantity", "unit"]
 
@@ -70,7 +72,7 @@ def all_runs(studies: Sequence[StudyRuns]) -> pd.DataFrame:
     replicates``, ``speedup, efficiency`` and ``change`` (accuracy minus the study's baseline's, in
     points), each with ``_low`` and ``_high`` (speedup: 95 % interval, NaN with one replicate;
     change: paired bootstrap), ``p`` (exact test, adjusted by Holm's method) and ``verdict``:
-    one of ``VERDICTS``, ``WORSE``, ``BETTER``, or why the row is no comparison of training.
+    one of ``VERDICTS``, ``WORSE``, ``BETTER``, ``UNSURE``, or why the row compares no training.
     """
     rows = [row for study in studies for row in _rows(study)]
     return pd.DataFrame(rows)
@@ -106,6 +108,8 @@ def _change(tests: pd.DataFrame, study: StudyRuns, run: str) -> dict[str, Any]:
     low, high = test["accuracy_low"], test["accuracy_high"]
     reading = str(test["reading"])
     verdict = VERDICTS.get(reading) or (WORSE if high < 0 else BETTER)
+    if verdict in (WORSE, BETTER) and not test["accuracy_p_holm"] < ALPHA:
+        verdict = UNSURE
     if study.summaries[run]["model"] != study.summaries[study.baseline]["model"]:
         verdict = NETWORK
     change = {"change": test["accuracy"], "change_low": low, "change_high": high}
