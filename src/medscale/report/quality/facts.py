@@ -70,14 +70,17 @@ def _point(result: Result) -> dict[str, Any] | None:
 
 
 def _useful(result: Result) -> dict[str, float] | None:
-    """Return the range of threshold probabilities at which acting by the network is best.
+    """Return the threshold probabilities at which acting by the network is best.
 
-    There the interval of its net benefit lies above both rules without a test; None if nowhere.
-    The range is from the lowest to the highest such threshold.
+    There the interval of its net benefit lies above both rules without a test. ``low`` and
+    ``high`` are the lowest and the highest, ``count`` of ``all`` their number; None for none.
     """
     table = result.decision
     best = table[table["low"] > table["treat_all"].clip(lower=0)]["threshold"]
-    return {"low": float(best.min()), "high": float(best.max())} if len(best) else None
+    if best.empty:
+        return None
+    ends = {"low": float(best.min()), "high": float(best.max())}
+    return ends | {"count": len(best), "all": len(table)}
 
 
 def _apart(table: pd.DataFrame) -> list[dict[str, Any]]:

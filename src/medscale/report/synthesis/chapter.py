@@ -18,7 +18,7 @@ RUNS = (
 def inputs(config: Config, study: str) -> Inputs:
     """Return the results, tables and audits of the studies to carry out."""
     results = [f for name in config.active for f in sources.classifications(config, name)]
-    variants = [name for name in config.active if config.variants(name)]
+    variants = [name for name in config.active if sources.settings_variants(config, name)]
     return {
         "results": results,
         "audits": [sources.audit(name) for name in config.active],
@@ -44,7 +44,7 @@ def settings(config: Config, study: str) -> dict[str, Any]:
                     "title": config.study(variant).title,
                     "split": config.study(variant).split.mode,
                 }
-                for variant in config.variants(name)
+                for variant in sources.settings_variants(config, name)
             },
         }
     return {"studies": sections, "currency": config.cost.currency}
