@@ -110,14 +110,15 @@ def per_class(result: Result) -> str:
     """Return precision, recall, F1 and AUROC of each class in one run."""
     by_metric = {(row["class"], row["metric"]): row for row in records(result.per_class)}
     columns = [
-        left("class", escape),
-        Column("r", "images", lambda name: str(by_metric[name, "f1"]["support"])),
+        left("class", lambda row: escape(row["class"])),
+        Column("r", "images", lambda row: str(by_metric[row["class"], "f1"]["support"])),
         *[
             Column("r", heading, _class_cell(by_metric, metric, digits, scale))
             for metric, heading, scale, digits in CLASS_SCORES
         ],
     ]
-    return table(result.classes, columns)
+    # Rows are mappings, since a row of text would be a heading.
+    return table([{"class": name} for name in result.classes], columns)
 
 
 def timing(speedups: pd.DataFrame) -> str:
@@ -192,4 +193,4 @@ def _score_cell(prefix: str, digits: int, scale: float) -> Any:
 
 
 def _class_cell(by_metric: Scores, metric: str, digits: int, scale: float) -> Any:
-    return lambda name: interval(by_metric[name, metric], digits, scale)
+    return lambda row: interval(by_metric[row["class"], metric], digits, scale)
