@@ -19,6 +19,7 @@ from medscale.data import audit, patients, split
 from medscale.data.audit import EXCLUDED, KEPT, audit_rows
 from medscale.data.cluster import client
 from medscale.data.frames import SEVERAL
+from medscale.data.inspection import inspect
 from medscale.data.inventory import COLUMNS, CONFLICT, Inventory
 from medscale.data.kind import scan
 from medscale.data.settings import Dask, Source, Split
@@ -66,8 +67,11 @@ def build_index(
         len(inventory.excluded),
     )
     tasks = -(-len(paths) // audit.SMALLEST)
-    with client(dask, audit.inspect, tasks=tasks, folder=root) as connection:
-        facts = audit.read_all(connection, root, paths, dask.workers, source.frames)
+    decoding = source.limits, inspect
+    with client(
+        dask, audit.inspect_safely, decoding=decoding, tasks=tasks, folder=root
+    ) as connection:
+        facts = audit.read_all(connection, root, paths, source, dask.workers)
     index, left_out = make_index(inventory, facts, division)
     summary = summarize(index, left_out, inventory, division)
     write_csv(out / AUDIT_CSV, left_out)
