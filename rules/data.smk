@@ -67,8 +67,8 @@ rule shards:
         siblings=DATASETS.sibling_options,
     shell:
         "{resources.start}python {params.script:q} --index {input.index:q} --raw {params.raw:q}"
-        " --preprocess {params.preprocess:q} --dask {resources.dask:q} --limits {resources.limits:q}"
-        " {params.boxes:q} {params.siblings:q}"
+        " --preprocess {params.preprocess:q} --dask {resources.dask:q}"
+        " --limits {resources.limits:q} {params.boxes:q} {params.siblings:q}"
         " --out data/{wildcards.study:q}/{wildcards.shards:q} --log {log:q}"
 
 

@@ -30,9 +30,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
 def hostile_files() -> dict[str, bytes]:
     """Bombs, damaged files and images with changed bytes, by name."""
     files = hostile.bombs() | hostile.damaged()
-    files |= {
-        f"deflated {size} GB": hostile.deflated_dicom(size * 10**9) for size in (1, 2, 4, 8)
-    }
+    files |= {f"deflated {size} GB": hostile.deflated_dicom(size * 10**9) for size in (1, 2, 4, 8)}
     fuzzed = hostile.fuzzed(COUNT - len(files))
     return files | {f"fuzzed {number}": data for number, data in enumerate(fuzzed)}
 

@@ -53,8 +53,13 @@ def test_bombs_are_rows_of_the_audit_and_the_other_images_are_used(tmp_path: Pat
     [
         (exec, ("while True: pass",), UNDECODABLE, r"more than 0\.5 s of computing"),
         (bytes, (4_000_000_000,), TOO_LARGE, "more memory than an image of the allowed size"),
-        (signal.raise_signal, (signal.SIGSEGV,), UNDECODABLE, "ended the process that reads it .SIGSEGV"),
-        (os._exit, (3,), UNDECODABLE, "ended the process that reads it .exit status 3"),
+        (
+            signal.raise_signal,
+            (signal.SIGSEGV,),
+            UNDECODABLE,
+            "ended the process .*SIGSEGV",
+        ),
+        (os._exit, (3,), UNDECODABLE, "ended the process .*exit status 3"),
     ],
 )
 def test_what_a_file_does_to_its_process_is_its_fault(function, arguments, reason, detail) -> None:

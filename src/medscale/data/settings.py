@@ -10,17 +10,16 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from medscale.base.section import FilePath, Seed, Strict
-from medscale.data.decoding.bounds import MEGAPIXELS, SECONDS
 
 
 class Limits(Strict):
     """What decoding one image file may take; a file that takes more is left out by the audit."""
 
     megapixels: float = Field(
-        MEGAPIXELS, gt=0, le=1000, description="most pixels of an image; memory is limited to match"
+        50, gt=0, le=1000, description="most pixels of an image; memory is limited to match"
     )
     seconds: float = Field(
-        SECONDS, gt=0, le=3600, description="of computing for a file (for each 100 of its frames)"
+        20, gt=0, le=3600, description="of computing for a file (for each 100 of its frames)"
     )
 
     @property
@@ -29,7 +28,7 @@ class Limits(Strict):
         return int(self.megapixels * 10**6)
 
 
-LIMITS = Limits()
+LIMITS = Limits()  # of the service as well
 
 
 class Source(Strict):

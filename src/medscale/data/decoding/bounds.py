@@ -2,7 +2,8 @@
 
 Files of others may be small and take any memory or time to decode. The service, the audit and the
 making of shards decode in processes with these limits (``limit_process``); other processes have
-the bounds on pixels, frames and inflated bytes alone.
+the bounds on pixels, frames and inflated bytes alone. The default limits are those of
+``data.settings.Limits``.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ import os
 import resource
 import signal
 
-MEGAPIXELS = 50.0  # of a frame: the default of the service and of the configuration
-SECONDS = 20.0  # of a file
 FRAMES_PER_TURN = 100  # a file of several frames has the time of one image for so many frames
 MOST_FRAMES = 10_000  # of a file
 MOST_INFLATED = 2**28  # bytes of a deflated DICOM file's data set
