@@ -13,7 +13,7 @@ import pytest
 import hostile
 from data_trees import class_tree
 from medscale.base.errors import MedscaleError
-from medscale.base.files import sha256
+from medscale.base.files import read_json, sha256
 from medscale.data import guard
 from medscale.data.build import make_chunk
 from medscale.data.decoding.dicom import inflated
@@ -36,6 +36,9 @@ def test_bombs_are_rows_of_the_audit_and_the_other_images_are_used(tmp_path: Pat
     audit = pd.read_csv(tmp_path / "out" / "audit.csv").set_index("path")
     excluded = audit[audit["action"] == "excluded"].rename(lambda path: path[2:-4])
     reasons, details = excluded["reason"], excluded["detail"]
+    notes = read_json(tmp_path / "out" / "audit.json")["notes"]
+    broken = int(reasons.isin([TOO_LARGE, UNDECODABLE]).sum())
+    assert any(note.startswith(f"{broken} files take more") for note in notes)
     assert reasons["dicom of 400 MB"] == TOO_LARGE
     assert "256 MiB" in details["dicom of 400 MB"]
     assert reasons["dicom deflated"] == UNDECODABLE

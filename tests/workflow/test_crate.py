@@ -131,6 +131,7 @@ SECRETS = {
     "Doe^Jane": "a patient id",
     "4711_left.png": "a file name",
     "gpu-node-17": "a host",
+    "PatientName: Lovelace": "a DICOM header of the patient",
 }
 FILES = (
     "results/glaucoma/serial_1cpu/model_card.md",
@@ -250,7 +251,7 @@ def test_what_is_to_be_published_by_other_means_is_searched_as_well(private, cap
     "text",
     [
         "1.2.840.10008.1.2.4.50 is JPEG, torch 2.11.0, 192.168.0.1, 0.123456789",
-        "see @article and the folder home/ of /srv/homework",
+        "see @article and the folder home/ of /srv/homework; patients: column PatientID of x.csv",
         "PAT-08150 and XPAT-0815X, 47110_left.png",
     ],
 )

@@ -40,7 +40,7 @@ class Child:
 
     def __init__(self, limits: Limits) -> None:
         """Start the process; its modules are loaded meanwhile."""
-        self.limits = limits
+        self.limits, self._owner = limits, os.getpid()
         path = os.pathsep.join(folder for folder in sys.path if folder)
         # -P: modules of the working folder, which may hold files of others, are not imported.
         self._process = subprocess.Popen(
@@ -54,8 +54,8 @@ class Child:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can take a call."""
-        return self._process.poll() is None
+        """Whether it can take a call, which a fork of its owner cannot: it shares the pipes."""
+        return self._owner == os.getpid() and self._process.poll() is None
 
     def ask(self, request: Any) -> tuple[bool, Any]:
         """Send a request and return whether it succeeded, and its result or its exception.
@@ -71,6 +71,8 @@ class Child:
 
     def close(self) -> int:
         """End the process; return its exit status, or minus the signal that has ended it."""
+        if self._owner != os.getpid():
+            return 0
         with suppress(BrokenPipeError):
             self._requests.close()
         status = self._process.wait()
@@ -169,7 +171,8 @@ def _receive(pipe: IO[bytes]) -> Any:
     if len(head) < LENGTH.size:
         raise EOFError
     content = pipe.read(LENGTH.unpack(head)[0])
-    return pickle.loads(content)  # of this package's own process, which runs as the same user
+    # Of this package's own process, which runs as the same user.
+    return pickle.loads(content)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from medscale.data import audit, patients, split
 from medscale.data.audit import EXCLUDED, KEPT, audit_rows
 from medscale.data.cluster import client
 from medscale.data.frames import SEVERAL
+from medscale.data.images import TOO_LARGE, UNDECODABLE
 from medscale.data.inspection import inspect
 from medscale.data.inventory import COLUMNS, CONFLICT, Inventory
 from medscale.data.kind import scan
@@ -163,6 +164,7 @@ def summarize(
                 else [patients.sentence(patient_counts)]
             ),
             *_note_on_frames(kept),
+            *_note_on_limits(excluded),
             *_note_on_look_alikes(similar),
             *_notes_on_published_split(index, left_out, division),
             *_notes_on_leaks(index, division),
@@ -215,6 +217,18 @@ def _note_on_frames(kept: pd.DataFrame) -> list[str]:
     every = int(several.str.startswith("all").sum())
     used = "all are used as images of one patient" if every else "one of each is used"
     return [f"{len(several)} files have several frames or pages: {used} (source.frames)."]
+
+
+def _note_on_limits(excluded: pd.DataFrame) -> list[str]:
+    """Return a note on files that take more than is allowed, where there are any."""
+    broken = int(excluded["reason"].isin((TOO_LARGE, UNDECODABLE)).sum())
+    if not broken:
+        return []
+    verb = "file takes" if broken == 1 else "files take"
+    return [
+        f"{broken} {verb} more pixels, memory or time than is allowed (source.limits), or end the "
+        "process that decodes them."
+    ]
 
 
 def _notes_on_published_split(

@@ -42,7 +42,7 @@ def export(
     from medscale.report.result.folder import whole_folder
     from medscale.workflow.crate.check import problems
     from medscale.workflow.crate.describe import Description
-    from medscale.workflow.crate.pack import pack
+    from medscale.workflow.crate.pack import check_disclosure, pack
 
     if (
         out.exists()
@@ -56,6 +56,7 @@ def export(
         with whole_folder(Path(scratch) / "crate" if zipped else out) as folder:
             left_out = pack(graph, folder, request)
             Description(folder, graph.config.titles, agent).write(left_out)
+            check_disclosure(graph, folder, request)
             if check and (wrong := problems(folder)):
                 raise MedscaleError("the crate is not valid:\n  " + "\n  ".join(wrong))
             files = sum(path.is_file() for path in folder.rglob("*"))

@@ -46,8 +46,7 @@ OF_STUDY = {"audit.json": RECORD, "datasheet.md": RECORD, "audit.csv": FILE_NAME
 def pack(graph: Graph, folder: Path, request: Collection[str]) -> Counter[str]:
     """Copy code, records and results into ``folder``, under their paths in the study.
 
-    Raises MedscaleError when a file of a run is missing, or there is no result at all, or what was
-    packed holds ids of patients, addresses, home folders or hosts.
+    Raises MedscaleError when a file of a run is missing, or there is no result at all.
 
     Args:
         graph: the study.
@@ -57,7 +56,8 @@ def pack(graph: Graph, folder: Path, request: Collection[str]) -> Counter[str]:
     Returns:
         Number of existing files that were left out, by kind; ``other``: of no known kind.
     """
-    code = _pack_code(folder)
+    for file in _code():
+        copy(file, folder / file.relative_to(ROOT))
     workdir, wanted = graph.workdir, {RECORD, *request}
     required = _required(graph)
     for path, kind in required:
@@ -71,26 +71,26 @@ def pack(graph: Graph, folder: Path, request: Collection[str]) -> Counter[str]:
     optional = list(publishable(workdir, list(graph.with_variants)))
     for path, _ in (file for file in optional if file[1] in wanted):
         copy(workdir / path, folder / path)
-    check(graph, folder, code, file_names=FILE_NAMES in wanted)
     existing = [kind for path, kind in required if (workdir / path).is_file()]
     kinds = [*existing, *(kind for _, kind in optional)]
     return Counter(kind or "other" for kind in kinds if kind not in wanted)
 
 
-def check(graph: Graph, folder: Path, code: Collection[str], *, file_names: bool) -> None:
-    """Raise MedscaleError if packed files hold what must not leave the machine.
+def check_disclosure(graph: Graph, folder: Path, request: Collection[str]) -> None:
+    """Raise MedscaleError if the files of a crate hold what must not leave the machine.
 
     Args:
         graph: the study, whose patients, files and hosts are looked for.
-        folder: the packed files.
-        code: paths of the program's own files among them.
-        file_names: whether names of files are published.
+        folder: of the crate.
+        request: kinds of files that were packed besides records.
     """
     data = [graph.workdir / "data" / study for study in graph.with_variants]
     environments = [
         graph.workdir / "runs" / study / run / f"seed{seed}" / "environment.json"
         for study, run, seed in replicates(graph)
     ]
+    code = {f.relative_to(ROOT).as_posix() for f in _code() if f.name not in SETTINGS}
+    file_names = FILE_NAMES in request
     names = [*scan.names_of_studies(data, file_names=file_names), scan.hosts(environments)]
     scan.refuse(scan.scan(folder, names, code), "the crate")
 
@@ -103,16 +103,9 @@ def replicates(graph: Graph) -> Iterator[tuple[str, str, int]]:
                 yield name, result.parent.name, int(Path(folder).name.removeprefix("seed"))
 
 
-def _pack_code(folder: Path) -> set[str]:
-    """Copy the program; return the paths of its files, but not of the user's settings."""
-    paths = set()
-    for pattern in CODE:
-        for file in sorted(ROOT.glob(pattern)):
-            path = file.relative_to(ROOT).as_posix()
-            copy(file, folder / path)
-            if pattern not in SETTINGS:
-                paths.add(path)
-    return paths
+def _code() -> list[Path]:
+    """Return the files of the program and its settings."""
+    return [file for pattern in CODE for file in sorted(ROOT.glob(pattern))]
 
 
 def _required(graph: Graph) -> list[tuple[str, str]]:

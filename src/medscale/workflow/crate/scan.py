@@ -22,9 +22,9 @@ PREAMBLE, DICOM = 128, b"DICM"  # bytes before the mark of a DICOM file, and the
 # Six numbers or more, and not one of the standard itself, such as a transfer syntax (PS3.6, A).
 UID = re.compile(r"(?<![\w.])(?!1\.2\.840\.10008\.)[0-2](?:\.(?:0|[1-9]\d*)){5,}(?![\w.]\d)")
 SHORTEST_UID = 16  # characters
-HEADERS = re.compile(
+HEADERS = re.compile(  # with a value, not as the name of a column in prose
     r"\b(?:Patient(?:ID|Name|BirthDate|sName)|OtherPatientIDs|AccessionNumber"
-    r"|StudyInstanceUID)\b|\(0010,\s?00[0-9a-fA-F]{2}\)"
+    r"|StudyInstanceUID)\b[\"']?\s*[:=]|\(0010,\s?00[0-9a-fA-F]{2}\)"
 )
 MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}")
 HOME = re.compile(
