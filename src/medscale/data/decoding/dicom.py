@@ -55,6 +55,7 @@ COLOUR = (  # pydicom converts all of these to RGB
 )
 SEXES = {"M": "male", "F": "female", "O": "other"}
 HEADERS = ["PatientAge", "PatientSex", "ViewPosition"]
+SIZE = ("Columns", "Rows", "SamplesPerPixel")  # a missing one is reported by pydicom
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 PADDING = ("", "Float", "DoubleFloat")  # prefixes of PixelPaddingValue for each of `PIXELS`
 UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -83,8 +84,8 @@ def decode(data: bytes, frame: int = 0) -> np.ndarray:
     dataset = _read(data)
     with _unreadable("the pixels", dataset):
         _check_pixels(dataset, len(data))
-        samples = int(dataset.get("SamplesPerPixel") or 1)
-        check_size(int(dataset.Columns), int(dataset.Rows), samples)
+        width, height, samples = (int(dataset.get(name) or 1) for name in SIZE)
+        check_size(width, height, samples)
         return _shown(_frame(dataset, frame), dataset)
 
 
