@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from safetensors.numpy import save_file
 
 import hostile
-from made_runs import make_study, report, report_provenance
+from made_runs import make_study, report, report_shared
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json, write_parquet, write_text
 from medscale.cli import leaks
@@ -40,7 +40,7 @@ def made(tmp_path_factory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp("study")
     results = make_study(folder, "glaucoma", ["normal", "glaucoma"], RUNS, images=80)
     report(folder, "glaucoma", results)
-    report_provenance(folder, results)
+    report_shared(folder, results)
     for run in RUNS:
         for seed in (1, 2):
             (folder / "runs" / "glaucoma" / run / f"seed{seed}" / "model.safetensors").write_bytes(
@@ -77,7 +77,7 @@ def test_each_file_described_is_there_with_its_digest_and_images_are_not(made):
     names = {path.name for path in made.crate.rglob("*")}
     assert {
         *("summary.json", "predictions.parquet", "datasheet.md", "audit.json", "train.py"),
-        *("roc.pdf", "accuracy.pdf", "model_card.md"),
+        *("roc.pdf", "accuracy.pdf", "how_far.pdf", "model_card.md"),
     } <= names
     assert not {"index.parquet", "images-00000.npy", "__pycache__", "notes.txt"} & names
 

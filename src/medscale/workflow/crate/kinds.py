@@ -76,10 +76,12 @@ def publishable(workdir: Path, studies: Collection[str]) -> Iterator[tuple[str, 
         workdir: of the study.
         studies: names of the studies, with variants.
     """
-    places = [Path(place, study) for place in ("results", "figures", "tables", "measured")
-              for study in studies]  # fmt: skip
-    files = [file for place in places for file in sorted((workdir / place).rglob("*"))]
-    for file in [*files, *sorted((workdir / "tables").glob("*.*"))]:
+    places = ("results", "figures", "tables", "measured")
+    folders = [workdir / place / study for place in places for study in studies]
+    files = [file for folder in folders for file in sorted(folder.rglob("*"))]
+    # Chapters about all studies have no folder of a study.
+    files += [file for place in places for file in sorted((workdir / place).glob("*.*"))]
+    for file in files:
         if file.is_file() and not file.name.startswith("."):
             path = file.relative_to(workdir).as_posix()
             yield path, kind_of(path)
