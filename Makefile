@@ -11,7 +11,7 @@ PYTEST ?=
 RESULTS ?= work/demo/results
 BASE ?=
 
-.PHONY: help setup setup-latex setup-bench study report serve test test-cluster test-faults test-load check format bench lock image image-apptainer clean distclean
+.PHONY: help setup setup-latex setup-bench study report serve test test-cluster test-faults test-load check settings format bench lock image image-apptainer clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -49,6 +49,9 @@ check: setup ## ruff, format, snakefmt, snakemake --lint, types
 	@snakefmt --check Snakefile rules
 	@snakemake --lint
 	@mypy
+
+settings: setup ## docs/settings.md and config.schema.json, from the sections of the configuration
+	@python -m medscale.config.reference
 
 format: setup ## put code and rules into shape
 	@ruff check --fix . ; ruff format . ; snakefmt Snakefile rules

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
@@ -20,6 +22,10 @@ from medscale.base.errors import MedscaleError, tell_user
 from medscale.data.kind import kind_names
 from medscale.serve.formats.registry import FORMATS
 
+if TYPE_CHECKING:
+    from medscale.config.layers import Layer
+
+COMMAND_LINE = "command line"
 Scale = Annotated[str, typer.Option(help="full or demo; a configfile that names one wins")]
 Only = Annotated[str | None, typer.Option(help="active studies, separated by commas; default: all")]
 ConfigFile = Annotated[
@@ -77,6 +83,36 @@ def study(scale: Scale = "demo", only: Only = None, configfile: ConfigFile = Non
             "the study stopped: the lines above name the job and its log. The same command goes on"
         )
     summary(scale, only, configfile, since=start)
+
+
+@main.command("config")
+def show_config(
+    study: Annotated[str | None, typer.Option(help="settings of this study alone")] = None,
+    scale: Annotated[str | None, typer.Option(help="full or demo")] = None,
+    only: Only = None,
+    configfile: ConfigFile = None,
+    cluster: Cluster = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="a mapping of each setting to value and origin")
+    ] = False,
+) -> None:
+    """Print the settings in force and the origin of each value: a file, another study, a default.
+
+    All settings and their limits are described in docs/settings.md.
+    """
+    from medscale.config.origins import in_force
+
+    settings = in_force(ROOT / "config.yaml", _layers(scale, only, configfile, cluster), study)
+    if as_json:
+        rows = {
+            setting.name: {"value": setting.value, "origin": setting.origin} for setting in settings
+        }
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    texts = [(setting.name, setting.text, setting.origin) for setting in settings]
+    widths = [min(max(len(row[column]) for row in texts), 50) for column in (0, 1)]
+    for name, value, origin in texts:
+        print(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {origin}")
 
 
 @main.command()
@@ -373,16 +409,28 @@ def _snakemake(targets: list[str], changes: dict[str, Any], configfile: Path | N
 def _changes(
     scale: str, only: str | None, configfile: Path | None, cluster: bool = False
 ) -> dict[str, Any]:
-    """Return the changes to config.yaml as Snakemake would read them.
+    """Return the changes to config.yaml as Snakemake would read them."""
+    from medscale.config.layers import merge
+
+    layers = _layers(scale, only, configfile, cluster)
+    return reduce(merge, (layer.tree for layer in layers), {})
+
+
+def _layers(
+    scale: str | None, only: str | None, configfile: Path | None, cluster: bool = False
+) -> list[Layer]:
+    """Return the layers of settings above config.yaml, the highest last.
 
     A scale in the file wins over the option, and the file over the cluster's settings.
     """
-    from medscale.config.configuration import merge
+    from medscale.config.layers import Layer
     from medscale.resources.slurm import SITE
 
-    changes = _read(configfile) if configfile is not None else {}
-    changes = {"scale": scale} | changes | ({"only": only} if only else {})
-    return merge(_read(ROOT / SITE), changes) if cluster else changes
+    layers = [Layer(str(SITE), _read(ROOT / SITE))] if cluster else []
+    layers += [Layer(COMMAND_LINE, {"scale": scale})] if scale is not None else []
+    if configfile is not None:
+        layers.append(Layer(str(configfile), _read(configfile)))
+    return layers + ([Layer(COMMAND_LINE, {"only": only})] if only else [])
 
 
 def _read(configfile: Path) -> dict[str, Any]:

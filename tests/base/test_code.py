@@ -25,6 +25,7 @@ class Box:
 
     side: int = 3
     """Its side."""
+    height: int = Field(3, title="Height", ge=1)
 
 
 def area(box: Box) -> int:
@@ -46,6 +47,8 @@ def written(folder: Path, text: str) -> Path:
         ('"""A module."""', '"""Another text."""', False),
         ('"""Return the area."""', '"""Return\n\n    the area."""', False),
         ('"""Its side."""', "", False),
+        ('title="Height"', 'title="How high", description="of the box"', False),
+        ("ge=1", "ge=2", True),
         ("return box.side**2", "return (\n        box.side ** 2\n    )", False),
         ("import pandas as pd", "import torch", False),
         ("box.side**2", "box.side**3", True),

@@ -1,7 +1,8 @@
 """Digests of code: they change when a script, or a module it imports, computes something else.
 
-A digest covers the parsed code without comments, docstrings and formatting, so an edit of those
-reruns nothing. Files are parsed once per content; the results are kept beside the byte code.
+A digest covers the parsed code without comments, docstrings, descriptions of settings and
+formatting, so an edit of those reruns nothing. Files are parsed once per content; the results are
+kept beside the byte code.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.util import cache_from_source
@@ -28,6 +29,8 @@ CACHE = Path(cache_from_source(__file__)).with_name("code-digests.json")
 CACHE_LIMIT = 2000  # parsed files; the package has about 200, so old contents go now and then
 MODULE_NAME = re.compile(r"medscale(\.\w+)+")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+# Arguments that only describe: titles of settings and what they mean.
+DESCRIPTIONS = {"Field": ("title", "description")}
 # Arguments that decide no result: how figures draw a strategy and what the cost model assumes.
 WITHOUT_EFFECT = {"Strategy": ("title", "looks", "costs")}
 # Lists of modules of which each run depends on those that it uses, and the files of these lists.
@@ -238,10 +241,10 @@ def _canonical(node: object, core: bool) -> Iterator[str]:
 
 
 def _fields(node: ast.AST) -> Iterator[tuple[str, object]]:
-    """Yield the fields of a node without docstrings and what only type checkers read."""
+    """Yield the fields of a node without descriptions and what only type checkers read."""
     for name, value in ast.iter_fields(node):
         if isinstance(value, list):
-            value = [item for item in value if not _is_docstring(item)]
+            value = [item for item in value if not _is_description(item, node)]
         if isinstance(node, ast.JoinedStr):  # Python 3.12 adds an empty string to some f-strings
             value = [item for item in node.values if getattr(item, "value", None) != ""]
         if name == "body" and isinstance(node, ast.If) and _is_for_type_checkers(node.test):
@@ -254,17 +257,25 @@ def _is_without_effect(item: object, parent: ast.AST) -> bool:
     if isinstance(item, ast.Assign | ast.AnnAssign):
         target = item.targets[0] if isinstance(item, ast.Assign) else item.target
         return getattr(target, "id", None) == REGISTRY
-    if isinstance(item, ast.keyword) and isinstance(parent, ast.Call):
-        return item.arg in WITHOUT_EFFECT.get(getattr(parent.func, "id", ""), ())
-    return False
+    return _is_argument(item, parent, WITHOUT_EFFECT)
 
 
-def _is_docstring(node: object) -> bool:
-    """Whether a statement is a string alone: a docstring, or a text that describes a variable."""
+def _is_description(item: object, parent: ast.AST) -> bool:
+    """Whether a part of a node is a string alone, as a docstring is, or describes a setting."""
+    is_docstring = (
+        isinstance(item, ast.Expr)
+        and isinstance(item.value, ast.Constant)
+        and isinstance(item.value.value, str)
+    )
+    return is_docstring or _is_argument(item, parent, DESCRIPTIONS)
+
+
+def _is_argument(item: object, parent: ast.AST, names: Mapping[str, tuple[str, ...]]) -> bool:
+    """Whether a part of a node is a keyword argument that ``names`` lists by function."""
     return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
+        isinstance(item, ast.keyword)
+        and isinstance(parent, ast.Call)
+        and item.arg in names.get(getattr(parent.func, "id", ""), ())
     )
 
 
