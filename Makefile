@@ -46,7 +46,7 @@ test-load: setup ## 200 callers of the service for a minute, while its processes
 check: setup ## ruff, format, snakefmt, snakemake --lint, types
 	@ruff check .
 	@ruff format --check .
-	@snakefmt --check Snakefile rules
+	@snakefmt --check Snakefile rules workflow
 	@snakemake --lint
 	@mypy
 
@@ -54,7 +54,7 @@ settings: setup ## docs/settings.md and config.schema.json, from the sections of
 	@python -m medscale.config.reference
 
 format: setup ## put code and rules into shape
-	@ruff check --fix . ; ruff format . ; snakefmt Snakefile rules
+	@ruff check --fix . ; ruff format . ; snakefmt Snakefile rules workflow
 
 setup-bench: ## the same, and in .venv-bench what the engine is measured against
 	@tools/setup.sh bench

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +22,8 @@ from medscale.workflow.targets import check_target
 T = TypeVar("T")
 SHARDS, DETECT_SHARDS = "shards", "shards_detect"
 PLAIN_PATH = re.compile(r"[\w./+@%-]+")  # characters that neither Snakemake nor a shell interprets
+# Options of Snakemake for a dry run: -n, also among other letters, as in -np; --dry-run.
+DRY_RUN = re.compile(r"-[npqkFR]*n[npqkFR]*|--dry-?run")
 CHECKOUT_LINK = Path(".medscale-checkout")  # below the workdir
 
 
@@ -29,13 +31,14 @@ class Graph:
     """The configuration as the rules see it; every mistake ends Snakemake with one message."""
 
     def __init__(
-        self, changes: Mapping[str, Any], targets: Iterable[str] = (), directory: object = None
+        self, changes: Mapping[str, Any], arguments: Sequence[str] = (), directory: object = None
     ) -> None:
         """Read config.yaml and check the command line.
 
         Args:
             changes: settings that are laid over config.yaml.
-            targets: arguments of Snakemake; those that name a study or a run are checked.
+            arguments: command line of Snakemake; targets in it that name a study or a run are
+                checked.
             directory: value of ``--directory``, which is refused: jobs would not find scripts.
         """
         _or_end(partial(_refuse_directory, directory))
@@ -43,8 +46,9 @@ class Graph:
             partial(configuration.load, ROOT / "config.yaml", dict(changes))
         )
         self._plan = cache(partial(planning.plan, self.config))
-        for target in targets:
-            _or_end(partial(check_target, self.config, target))
+        self._is_dry_run = any(map(DRY_RUN.fullmatch, arguments))
+        for argument in arguments:
+            _or_end(partial(check_target, self.config, argument))
 
     @property
     def workdir(self) -> Path:
@@ -68,17 +72,20 @@ class Graph:
         path = self.config.study(study).source.path
         return (self.workdir / "data" / "raw" / study if path is None else ROOT / path).resolve()
 
-    def container(self, methods: Iterable[Any]) -> str:
+    def container(self, methods: Iterable[Any]) -> str | None:
         """Return the image file that jobs run in, as jobs name it.
 
-        A missing image ends Snakemake where Apptainer is asked for; otherwise its link's name
-        serves as documentation. ``methods``: Snakemake's deployment methods (``--sdm``).
+        A missing image ends Snakemake where Apptainer is asked for, except a dry run, which prints
+        a note and goes without an image (None). Without Apptainer the link's name serves as
+        documentation. ``methods``: Snakemake's deployment methods (``--sdm``).
         """
-        in_image = "APPTAINER" in {method.name for method in methods}
-        if in_image:
-            _or_end(partial(containers.check_home, self.workdir.resolve()))
-        file = _or_end(partial(containers.image, ROOT)) if in_image else containers.link(ROOT)
-        return self.relative(file)
+        if "APPTAINER" not in {method.name for method in methods}:
+            return self.relative(containers.link(ROOT))
+        _or_end(partial(containers.check_home, self.workdir.resolve()))
+        if self._is_dry_run and not containers.link(ROOT).exists():
+            _say("note: jobs will need an image, which is missing yet: `make image`")
+            return None
+        return self.relative(_or_end(partial(containers.image, ROOT)))
 
     def equip_jobs(self) -> None:
         """Set the environment of jobs.
@@ -194,5 +201,9 @@ def _or_end(function: Callable[[], T]) -> T:
     try:
         return function()
     except MedscaleError as error:
-        print(f"medscale: error: {error}", file=sys.stderr, flush=True)
+        _say(f"error: {error}")
         raise SystemExit(EXIT_USER) from None
+
+
+def _say(message: str) -> None:
+    print(f"medscale: {message}", file=sys.stderr, flush=True)
