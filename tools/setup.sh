@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Sets up the virtual environment from the hash-locked requirements. With "latex", also the system's LaTeX; with "bench", also
-# .venv-bench, which has besides what the engine is measured against.
+# Sets up the virtual environment from the hash-locked requirements. Arguments add to it: "latex" the
+# system's LaTeX, "browser" Chromium for the tests of the web page, "bench" .venv-bench with the
+# packages that benchmarks compare against.
 # Every missing prerequisite is answered with what to do, before anything heavy is downloaded.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,11 +29,11 @@ apt_install() { # $1: what for; rest: packages
     apt-get install $*"
 }
 
-find_python() {
-  for p in python3.11 python3.12 python3.13 python3; do
+find_python() { # PYTHON names another one than the oldest that fits
+  for p in ${PYTHON:-python3.11 python3.12 python3.13 python3}; do
     if command -v "$p" >/dev/null && "$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo "$p"; return; fi
   done
-  die "Python 3.11 or newer is needed and none was found on PATH. On Debian 12: apt-get install python3 python3-venv"
+  die "Python 3.11 or newer is needed and ${PYTHON:+"$PYTHON is none, or "}none was found on PATH. On Debian 12: apt-get install python3 python3-venv"
 }
 
 setup_latex() {
@@ -41,6 +42,13 @@ setup_latex() {
     command -v "$program" >/dev/null || { apt_install "LaTeX (about 700 MB)" $LATEX_PACKAGES; return; }
   done
   kpsewhich biblatex.sty siunitx.sty booktabs.sty >/dev/null || apt_install "LaTeX packages" $LATEX_PACKAGES
+}
+
+setup_browser() {
+  for program in chromium chromium-browser google-chrome; do
+    ! command -v "$program" >/dev/null || return 0
+  done
+  apt_install "Chromium for the tests of the web page (about 400 MB)" chromium
 }
 
 setup_venv() { # $1: folder; $2: lock file
@@ -63,6 +71,10 @@ setup_venv() { # $1: folder; $2: lock file
   echo "$want" > "$stamp"
 }
 
-[ "${1:-}" != latex ] || setup_latex
+has_argument() { [[ " $arguments " == *" $1 "* ]]; }
+
+arguments=$*
+! has_argument latex || setup_latex
+! has_argument browser || setup_browser
 setup_venv .venv requirements.lock
-[ "${1:-}" != bench ] || setup_venv .venv-bench requirements-bench.lock
+! has_argument bench || setup_venv .venv-bench requirements-bench.lock
