@@ -83,7 +83,7 @@ image-apptainer: ## the same without docker (BASE=image or a folder)
 	@tools/image.sh apptainer $(BASE)
 
 clean: ## remove what the demo made (full-scale outputs and downloads stay)
-	@rm -rf work .pytest_cache .mypy_cache .ruff_cache .hypothesis; find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
+	@rm -rf work dist .test/work .pytest_cache .mypy_cache .ruff_cache .hypothesis; find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean ## also the virtual environment
 	@rm -rf .venv .venv-bench .tools src/*.egg-info
