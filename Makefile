@@ -62,7 +62,7 @@ format: setup ## put code and rules into shape
 setup-bench: ## the same, and in .venv-bench what the engine is measured against
 	@tools/setup.sh bench
 
-bench: bench-data bench-parallel ## measured ratios, side by side in one run
+bench: bench-start bench-data bench-parallel ## measured ratios, side by side in one run
 
 bench-%: setup-bench
 	@.venv-bench/bin/python -m bench.$*

@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from medscale.base import paths
 from medscale.base.code import ROOT, shown_path
 from medscale.base.errors import MedscaleError, tell_user
 from medscale.data.kind import kind_names
-from medscale.serve.formats.registry import FORMATS
+from medscale.serve.formats.registry import FORMATS, by_name
 
 if TYPE_CHECKING:
     from medscale.config.layers import Layer
@@ -62,9 +63,11 @@ def check(
 ) -> None:
     """Check data, settings, disk, memory and devices for the planned runs; seconds, offline."""
     from medscale.workflow.graph import Graph
+
+    graph = Graph(_changes(scale, only, configfile, cluster))
     from medscale.workflow.preflight import examine
 
-    findings = examine(Graph(_changes(scale, only, configfile, cluster)), on_cluster=cluster)
+    findings = examine(graph, on_cluster=cluster)
     _print_findings((finding.level, finding.subject, finding.text) for finding in findings)
     if any(finding.level == "error" for finding in findings):
         raise MedscaleError(
@@ -127,9 +130,9 @@ def why(
     ] = False,
 ) -> None:
     """Say why a target would be made again: what changed, what follows, what it costs."""
+    changes = _changes(scale, only, configfile, cluster)
     from medscale.workflow.why import explain
 
-    changes = _changes(scale, only, configfile, cluster)
     for line in explain(changes, target, in_image=image or cluster).lines():
         out.print(escape(line))
 
@@ -162,6 +165,7 @@ def serve(
 ) -> None:
     """A web page and an HTTP API for trained runs, on this machine alone unless told otherwise."""
     given = dict(locals())
+    paths.usable_below(results)
     from medscale.serve.http.start import serve as start
 
     start(given | {"hosts": given.pop("name") or ()}, out.print)
@@ -170,15 +174,17 @@ def serve(
 @main.command()
 def profile(study: str, run: str, scale: Scale = "full", configfile: ConfigFile = None) -> None:
     """Profile a run's training steps: where their time goes, and what bounds it."""
-    changes = _changes(scale, None, configfile)
-    if not _snakemake([f"profiled/{study}/{run}"], changes, configfile):
+    from medscale.workflow.graph import Graph
+
+    changes, target = _changes(scale, None, configfile), f"profiled/{study}/{run}"
+    graph = Graph(changes, arguments=[target])
+    if not _snakemake([target], changes, configfile):
         raise MedscaleError(
             f"{study} {run} was not profiled: the lines above name the job and its log"
         )
     from medscale.report.profiling.reading import read_profiled
-    from medscale.workflow.graph import Graph
 
-    folder = Graph(changes).workdir / "profiled" / study / run
+    folder = graph.workdir / "profiled" / study / run
     profiled = read_profiled(folder)
     ranks = [f"rank {rank}" for rank in range(profiled.ranks)]
     shares = Table("kind", *ranks, title="Share of the time, %", box=None)
@@ -197,9 +203,11 @@ def summary(
 ) -> None:
     """Name the paper, figures and results of a study, and how long each stage took."""
     from medscale.workflow.graph import Graph
+
+    graph = Graph(_changes(scale, only, configfile))
     from medscale.workflow.summary import summarize
 
-    for part in summarize(Graph(_changes(scale, only, configfile)), since):
+    for part in summarize(graph, since):
         out.print(part)
 
 
@@ -223,10 +231,11 @@ def crate(
     ] = False,
 ) -> None:
     """Pack code, records, results and paper as a Workflow Run RO-Crate; images stay out."""
-    from medscale.workflow.crate import export
     from medscale.workflow.graph import Graph
 
     graph = Graph(_changes(scale, only, configfile))
+    from medscale.workflow.crate import export
+
     folder = to or graph.workdir / "crate"
     files = export(graph, folder, weights=weights, agent=agent, check=verify)
     valid = "; it conforms to Workflow Run Crate 0.5" if verify else ""
@@ -252,6 +261,11 @@ def predict(
     batch: Annotated[int, typer.Option(min=1, help="images at a time")] = 32,
 ) -> None:
     """Predict classes and probabilities, or boxes, of new images by a trained run."""
+    paths.usable(result)
+    for image in images:
+        paths.existing(image, paths.IMAGES)
+    if metadata is not None and "=" not in metadata:
+        paths.existing(Path(metadata), "--metadata takes facts such as age=61, or a CSV file")
     from medscale.base.files import write_csv
     from medscale.base.log import set_up
     from medscale.serve import predict_command as command
@@ -289,6 +303,10 @@ def export(
     seed: Seed = None,
 ) -> None:
     """Write a trained run as an ONNX file, checked against PyTorch."""
+    paths.usable(result)
+    by_name(to)
+    if images is not None:
+        paths.existing(images, paths.IMAGES)
     from medscale.base.log import set_up
     from medscale.serve.export_command import export as write
     from medscale.serve.predict_command import load_result
@@ -312,10 +330,11 @@ def size(
     gpus: Annotated[int, typer.Option(help="… on so many GPUs")] = 64,
 ) -> None:
     """Print what the study needs (hours, money, disk, jobs), and the limits of its growth."""
-    from medscale.resources import sizing
     from medscale.workflow.graph import Graph
 
     config = Graph(_changes(scale, only, configfile)).config
+    from medscale.resources import sizing
+
     machines = [sizing.Machine.parse(text) for text in machine or ("a100:4", "h200:1")]
     print(sizing.text(config, machines, ROOT / "docs" / "scale.csv", images, gpus), end="")
 
@@ -325,6 +344,8 @@ def show(
     results: Annotated[list[Path], typer.Argument(help="result folders, results/<study>/<run>")],
 ) -> None:
     """Print results: metrics with intervals, classes, operating points, subgroups, times."""
+    for folder in results:
+        paths.evaluated(folder)
     from medscale.report.show import show as parts
 
     for number, folder in enumerate(results):

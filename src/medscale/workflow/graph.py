@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from medscale.base.code import ROOT, code_digest
 from medscale.base.errors import EXIT_USER, MedscaleError
-from medscale.base.provenance import git_state
+from medscale.base.provenance import UNKNOWN_STATE, git_state
 from medscale.config import configuration, planning
 from medscale.config.configuration import Config
 from medscale.engine.plan import RunPlan
@@ -46,6 +46,7 @@ class Graph:
             partial(configuration.load, ROOT / "config.yaml", dict(changes))
         )
         self._plan = cache(partial(planning.plan, self.config))
+        self._full_workdir = self.workdir.resolve()
         self._is_dry_run = any(map(DRY_RUN.fullmatch, arguments))
         for argument in arguments:
             _or_end(partial(check_target, self.config, argument))
@@ -95,7 +96,8 @@ class Graph:
         """
         folders = [self.workdir, *(self.raw(study) for study in self.config.studies)]
         folders += self.config.cluster.binds if self.config.cluster is not None else []
-        environment = _or_end(partial(containers.environment, ROOT, folders, git_state()))
+        commit = UNKNOWN_STATE if self._is_dry_run else git_state()  # two processes less
+        environment = _or_end(partial(containers.environment, ROOT, folders, commit))
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         os.environ |= environment | {"PATH": path}
 
@@ -176,7 +178,7 @@ class Graph:
         Snakemake takes braces in it for wildcards, and does not quote the image's path. Where the
         path has such characters, it leads through a link in the workdir.
         """
-        workdir = self.workdir.resolve()
+        workdir = self._full_workdir
         path = os.path.relpath(file, workdir)
         if PLAIN_PATH.fullmatch(path):
             return path
