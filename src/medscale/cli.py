@@ -265,7 +265,8 @@ def predict(
     for image in images:
         paths.existing(image, paths.IMAGES)
     if metadata is not None and "=" not in metadata:
-        paths.existing(Path(metadata), "--metadata takes facts such as age=61, or a CSV file")
+        advice = "--metadata is neither a CSV table nor facts such as age=61"
+        paths.existing(Path(metadata), advice)
     from medscale.base.files import write_csv
     from medscale.base.log import set_up
     from medscale.serve import predict_command as command

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -238,6 +239,27 @@ class RunPlan(Strict):
     parallel: Parallel
     detect: Detect | None = None
     tensorboard: bool = False
+
+    @property
+    def processes(self) -> int:
+        """Processes that carry the run out: the devices of its name, or fewer (``on_fewer``)."""
+        return self.nodes * self.procs_per_node
+
+    @property
+    def replicas(self) -> int:
+        """Copies of the network that each train on a share of the global batch."""
+        return self.processes // self.run.stages
+
+    def on_fewer(self, processes: int) -> RunPlan:
+        """Return the plan of the same training on fewer processes of one node.
+
+        The global batch stays, and accumulation keeps the images of a device at a time. The
+        ``training_digest`` is the same.
+        """
+        share = math.ceil(self.run.devices / processes)
+        recipe = self.recipe.model_copy(update={"accumulate": self.recipe.accumulate * share})
+        changes = {"nodes": 1, "procs_per_node": processes, "recipe": recipe}
+        return self.model_copy(update=changes)
 
     @property
     def global_batch(self) -> int:

@@ -45,7 +45,8 @@ class Submission:
 
         ``start`` starts a container on each node, since ``srun`` cannot run in one.
         """
-        return None if self._graph.several_nodes(wildcards.study, wildcards.run) else self._link
+        several = self._graph.several_nodes(wildcards.study, wildcards.run)
+        return None if several and self._config.cluster is not None else self._link
 
     def start(self, wildcards: Any) -> str:
         """Return the prefix of a training's command: ``srun`` and the image for several nodes."""
