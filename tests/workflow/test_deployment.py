@@ -53,3 +53,10 @@ def test_a_dry_run_needs_no_image_and_says_that_jobs_will(tmp_path, monkeypatch,
     with pytest.raises(SystemExit):
         Graph({}).container(APPTAINER)
     assert "there is no image to run jobs in" in capsys.readouterr().err
+
+
+def test_a_run_that_fits_no_node_stops_no_other():
+    graph = Graph({"node": {"gpus": 2}})
+    assert "fsdp_3gpu" in graph.config.study("pneumonia").runs
+    assert "data/pneumonia/shards_detect/meta.json" in graph.shard_files()
+    assert graph.shards("pneumonia", "fsdp_3gpu") == "data/pneumonia/shards"

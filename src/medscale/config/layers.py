@@ -134,7 +134,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises MedscaleError for a missing file, and one that is no mapping in YAML.
     """
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
+        tree = _parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MedscaleError(f"{path} does not exist; run from the project's root") from None
     except yaml.YAMLError as error:
@@ -148,6 +148,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise MedscaleError(f"{path}: expected a mapping of settings, found {type(tree).__name__}")
     return tree
+
+
+def _parse(text: str) -> Any:
+    try:
+        return yaml.load(text, Loader=LOADER)
+    except yaml.YAMLError:
+        return yaml.safe_load(text)  # names the line of an error more exactly
 
 
 def _fitting(defaults: dict[str, Any], study: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from medscale.base.errors import EXIT_USER, MedscaleError
 from medscale.base.provenance import UNKNOWN_STATE, git_state
 from medscale.config import configuration, planning
 from medscale.config.configuration import Config
-from medscale.engine.plan import RunPlan
+from medscale.engine.plan import RunPlan, is_detector
+from medscale.engine.run import RunSpec
 from medscale.resources import containers
 from medscale.workflow.targets import check_target
 
@@ -135,8 +136,10 @@ class Graph:
 
         Detection has a folder of its own: its images have another size, and boxes.
         """
-        detects = self.plan(study, run).detect is not None
-        return f"data/{study}/{DETECT_SHARDS if detects else SHARDS}"
+        # Not by the plan, which fails where a node's devices do not divide those of the run: a run
+        # that is not made would then stop all others.
+        model = RunSpec.parse(run).model or self.config.study(study).model.name
+        return f"data/{study}/{DETECT_SHARDS if is_detector(model) else SHARDS}"
 
     def shard_sets(self, study: str) -> list[str]:
         """Return the folders of all shard sets that a study's configured runs need."""
