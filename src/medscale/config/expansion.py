@@ -32,6 +32,15 @@ def expand(studies: dict[str, Any]) -> dict[str, Any]:
     return entries
 
 
+def makers(studies: dict[str, Any]) -> dict[str, str]:
+    """Return, by name of an entry of ``expand``, the study that it is made from."""
+    return {
+        key: name
+        for name, study in studies.items()
+        for key, _ in [*_held_out(name, study), *_external(name, study)]
+    }
+
+
 def _held_out(name: str, study: dict[str, Any]) -> list[tuple[str, Any]]:
     """Return a study, or for a variant with a list of values a variant of each."""
     split: Any = study.get("split")
