@@ -14,13 +14,15 @@ JOINERS = "\u200c\u200d"  # spelling of Persian and Hindi, and emoji of several 
 BLANK = set("\u034f\u115f\u1160\u2800\u3164\uffa0")  # letters and symbols that print nothing
 # Control, format, surrogate, private and unassigned characters; separators of lines, paragraphs.
 UNPRINTABLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+LONGEST_WORD = 40  # letters that LaTeX may have to print in one line
 LAYOUT = re.compile(r"[\t\n\r]+")
 
 # A spreadsheet takes a cell that begins with one of these for a formula (OWASP, "CSV Injection").
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)?")  # a sign alone is harmless, too
 _MARKDOWN = re.compile(r"[\\`*\[\]|~$^]|(?<![^\W_])_|_(?![^\W_])")
-_LINE_START = re.compile(r"[#+\-=:]|\d+(?=[.)])")
+# What makes a heading, a line below one, or an item of a list at the beginning of a line.
+_LINE_START = re.compile(r"[#+\-=:]+(?= |$)|\d+(?=[.)](?: |$))")
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -93,24 +95,28 @@ def terminal(text: str, *, lines: bool = False) -> str:
 
 
 def latex(text: str) -> str:
-    """Return LaTeX that prints ``text`` in one paragraph.
+    """Return LaTeX that prints ``text`` in one paragraph; very long words are broken.
 
     A letter that the paper's fonts lack is printed without its accents, or by its code, as
     [U+80BA].
     """
-    return "".join(
-        _LATEX.get(letter) or _latex_letter(letter)
-        for letter in unicodedata.normalize("NFC", _line(text))
-    )
+    parts = []
+    word = 0  # letters since the last blank
+    for letter in unicodedata.normalize("NFC", _line(text)):
+        word = 0 if letter == " " else word + 1
+        if word and word % LONGEST_WORD == 0:
+            parts.append(r"\allowbreak{}")
+        parts.append(_LATEX.get(letter) or _latex_letter(letter))
+    return "".join(parts)
 
 
 def markdown(text: str) -> str:
     """Return Markdown (CommonMark, and the tables of GitHub) that shows ``text`` in one line."""
-    escaped = _html.escape(_MARKDOWN.sub(r"\\\g<0>", _line(text).strip(" ")), quote=False)
+    escaped = _html.escape(_MARKDOWN.sub(r"\\\g<0>", _line(text).lstrip(" ")), quote=False)
     start = _LINE_START.match(escaped)
     if start is None:
         return escaped
-    place = len(start[0]) if start[0].isdigit() else 0  # of a number, its point is escaped
+    place = len(start[0]) if start[0].isdigit() else 0  # after a number its point is escaped
     return f"{escaped[:place]}\\{escaped[place:]}"
 
 
@@ -146,7 +152,7 @@ def csv_text(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
-def shorten(text: str, length: int) -> str:
+def truncate(text: str, length: int) -> str:
     """Return text of at most ``length`` letters; an ellipsis ends what is cut off."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
