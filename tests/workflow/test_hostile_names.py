@@ -33,7 +33,7 @@ IMAGES = 8  # of each class
 STUDY = "hostile"
 HOSTILE = [
     "<script>alert(1)", "a|b & c", "\\end{document}", "$x^2$ 50 % #", "=1+1", "@SUM(A1)",
-    "'=1", "\x1b[31mred\x07", "new\nline\r", "\u202egnp.exe", "😀👨‍👩‍👧", "_a_ *b* `c` [d](e)",
+    "'=1", "\x1b[31mred\x07", "new\r\nline", "\u202egnp.exe", "😀👨‍👩‍👧", "_a_ *b* `c` [d](e)",
     "{word} {{x}}", "[bold]x[/bold] :smile:", "w" * 250, "\"q\" 'r'; s,t",
 ]  # fmt: skip
 ALPHABET = "\\`*_{}[]()#+-.!|~$&<>=@%^'\";:,\t\r\n \x01\x1b\x7f\u0085\u202e\u200b\u2028😀肺é09ab"

@@ -173,7 +173,7 @@ def _each_text(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFram
         return table
     result = table.copy(deep=False)
     for place, column in texts.items():
-        result.isetitem(place, column)
+        result.isetitem(place, column.to_numpy())
     return result.set_axis(columns, axis="columns")
 
 
