@@ -24,7 +24,7 @@ def fill(template: Path, variables: Mapping[str, Any], **options: Any) -> str:
         options: further options of Jinja's environment.
     """
     text = template.read_text(encoding="utf-8").replace("\\\n", "")
-    environment = Environment(
+    environment = Environment(  # noqa: S701 (_printed escapes, for Markdown)
         undefined=StrictUndefined, keep_trailing_newline=True, finalize=_printed, **options
     )
     environment.filters["code"] = lambda value: Markdown(markdown_code(str(value)))
