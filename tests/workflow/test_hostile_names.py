@@ -180,6 +180,7 @@ def test_the_paper_is_built(study):
 
 
 def test_the_service_page_writes_no_html():
+    """The page in Chromium: tests/serve/test_service_page.py."""
     page = ROOT / "src" / "medscale" / "serve" / "http" / "page"
     scripts = "".join(path.read_text(encoding="utf-8") for path in page.glob("*.js"))
     assert "textContent" in scripts
