@@ -7,6 +7,7 @@ import html.parser
 import random
 import re
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from unicodedata import normalize
@@ -23,11 +24,14 @@ from medscale.base.text import LAYOUT, latex, truncate, visible
 from medscale.config.configuration import load
 from medscale.data.index import AUDIT_CSV, build_index
 from medscale.data.settings import Dask, Source, Split
+from medscale.report.chapters import CHAPTERS
 from medscale.report.paper.build import build, fill
 from medscale.report.paper.facts import read_facts
 from medscale.report.result.reading import read_result
 from medscale.report.show import show
 from medscale.report.tables import LONGEST_NAME
+from medscale.workflow.chapters import Report
+from medscale.workflow.graph import Graph
 
 IMAGES = 8  # of each class
 STUDY = "hostile"
@@ -177,6 +181,23 @@ def test_a_lone_surrogate_in_the_configuration_is_refused(key):
 def test_the_paper_is_built(study):
     build(ROOT / "paper", study.facts, study.provenance, study.folder, study.folder / "paper.pdf")
     assert (study.folder / "paper.pdf").stat().st_size > 50_000
+
+
+def test_the_web_report_has_no_text_of_users_but_names_of_studies(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["snakemake", "--report", "report.html"])
+    study = {"title": TITLE, "datasheet": {"name": TITLE}}
+    made = Report(Graph({"scale": "demo", "studies": {"glaucoma": study}}))
+    flags = [
+        path.flags["report"]
+        for chapter in CHAPTERS
+        for path in made.outputs(chapter)
+        if "report" in getattr(path, "flags", {})
+    ]
+    captions = "".join(Path(flag.caption).read_text(encoding="utf-8") for flag in flags)
+    assert len(flags) > 20
+    assert "<b>" not in captions + repr(flags)
+    with pytest.raises(MedscaleError, match="studies"):
+        load(ROOT / "config.yaml", {"studies": {"<b>": {"like": "glaucoma"}}})
 
 
 def test_the_service_page_writes_no_html():
