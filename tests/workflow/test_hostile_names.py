@@ -143,7 +143,9 @@ def test_tables_and_text_of_the_paper_print_the_names(study):
         assert "\\input{x}" not in text
         assert text.count("\\end{document}") == text.count("\\begin{document}")
     for name in study.classes:
-        assert latex(truncate(visible(name), LONGEST_NAME)) in tables["data.tex"]
+        cell = f"{latex(truncate(visible(name), LONGEST_NAME))} & "
+        assert cell in tables["data.tex"]
+        assert cell in tables["per_class.tex"]
 
 
 def test_model_card_and_datasheet_show_the_names(study):
