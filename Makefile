@@ -11,7 +11,7 @@ PYTEST ?=
 RESULTS ?= work/demo/results
 BASE ?=
 
-.PHONY: help setup setup-latex setup-test setup-bench study report serve test test-cluster test-faults test-load check settings format bench lock dist image image-apptainer clean distclean
+.PHONY: help setup setup-latex setup-test setup-audit setup-bench study report serve test test-cluster test-faults test-load test-attack check audit settings format bench lock dist image image-apptainer clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -35,7 +35,7 @@ serve: setup ## the web page for what `make study` trained (RESULTS=folders to s
 	@medscale serve $(RESULTS)
 
 test: setup-test ## all tests
-	@python -m pytest -q -n 2 --dist loadfile -m "not faults and not load and not cluster" $(PYTEST)
+	@python -m pytest -q -n 2 --dist loadfile -m "not faults and not load and not attack and not cluster" $(PYTEST)
 
 test-cluster: setup ## the study on a SLURM cluster of two pretended nodes, in the image, with faults (root on Debian)
 	@python -m pytest -q -m cluster tests/cluster $(PYTEST)
@@ -46,12 +46,24 @@ test-faults: setup ## many kill-and-restart trials, and 100 clean runs (about 45
 test-load: setup ## 200 callers of the service for a minute, while its processes are killed (2 minutes)
 	@python -m pytest -q -s -m load $(PYTEST)
 
-check: setup ## ruff, format, snakefmt, snakemake --lint, types
+test-attack: setup ## long attacks: hostile files and requests, kills; a table of how many were survived
+	@python -m pytest -q -m attack $(PYTEST)
+
+check: setup-audit ## ruff (with bandit's rules), format, snakefmt, snakemake --lint, types, zizmor
 	@ruff check .
 	@ruff format --check .
 	@snakefmt --check Snakefile rules workflow
 	@snakemake --lint
 	@mypy
+	@.venv-audit/bin/zizmor --offline -q .github/workflows
+
+setup-audit: ## the same, and what looks for known faults
+	@tools/setup.sh audit
+
+audit: setup-audit ## known faults of the locked packages (asks PyPI) and of the GitHub Actions (asks GitHub)
+	@for list in requirements.lock requirements-bench.lock tools/uv.txt tools/audit.txt; do \
+	  echo "$$list"; .venv-audit/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r $$list; done
+	@.venv-audit/bin/zizmor -q .github/workflows
 
 settings: setup ## docs/settings.md and config.schema.json, from the sections of the configuration
 	@python -m medscale.config.reference
@@ -67,11 +79,14 @@ bench: bench-start bench-data bench-parallel ## measured ratios, side by side in
 bench-%: setup-bench
 	@.venv-bench/bin/python -m bench.$*
 
-LOCK := .tools/bin/uv pip compile -q --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" pyproject.toml
+COMPILE := .tools/bin/uv pip compile -q --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock"
+LOCK := $(COMPILE) pyproject.toml
 
 lock: setup ## resolve the requirements again (versions measured with stay: constraints.txt)
 	@$(LOCK) --upgrade --extra dev --extra detect --extra export --extra serve -c constraints.txt -o requirements.lock
 	@$(LOCK) --upgrade --extra dev --extra detect --extra export --extra serve --extra bench -c requirements.lock -o requirements-bench.lock
+	@$(COMPILE) --upgrade --group setup -o tools/uv.txt
+	@$(COMPILE) --upgrade --group audit -o tools/audit.txt
 
 dist: setup ## wheel and source archive, in dist/
 	@.tools/bin/uv build -q --out-dir dist
@@ -86,4 +101,4 @@ clean: ## remove what the demo made (full-scale outputs and downloads stay)
 	@rm -rf work dist .test/work .pytest_cache .mypy_cache .ruff_cache .hypothesis; find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean ## also the virtual environment
-	@rm -rf .venv .venv-bench .tools src/*.egg-info
+	@rm -rf .venv .venv-audit .venv-bench .tools src/*.egg-info

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
+from medscale.base.log import plain
 from medscale.config.sections import Evaluate
 from medscale.data.index import AUDIT_CSV, AUDIT_JSON, INDEX, build_index
 from medscale.data.settings import Dask, Source, Split
@@ -89,13 +89,13 @@ def evaluate(
 def lines(summary: dict[str, Any]) -> Iterator[str | Table]:
     """Yield lines and tables, for rich, of an external evaluation."""
     name = f"{summary['study']}/{summary['run']['name']} on {summary['title']}"
-    yield f"[bold]{escape(name)}[/], not a medical device"
+    yield f"[bold]{plain(name)}[/], not a medical device"
     if words := mark([summary["marks"]]):
-        yield f"[yellow]{escape(words)}[/]"
+        yield f"[yellow]{plain(words)}[/]"
     counts = summary["counts"]["test"]
     yield f"{counts['images']} images; 95 % intervals are over {OVER[summary['patients']]}"
     for note in [*summary["notes"], copies_sentence(summary["copies"])]:
-        yield f"[yellow]note[/] {escape(note)}"
+        yield f"[yellow]note[/] {plain(note)}"
     names = NAMES | CALIBRATED
     table = Table("metric", "inside (test)", "outside", "outside - inside", box=None)
     for row in summary["shift"]:
@@ -107,7 +107,7 @@ def lines(summary: dict[str, Any]) -> Iterator[str | Table]:
     points = Table("class", "validation specificity", "sensitivity", "specificity", "PPV", box=None)
     for row in summary["operating"][:SHOWN]:
         rates = [_around(row, rate, 100) for rate in ("sensitivity", "specificity", "ppv")]
-        points.add_row(escape(row["class"]), f"{100 * row['wanted']:g} %", *rates)
+        points.add_row(plain(row["class"]), f"{100 * row['wanted']:g} %", *rates)
     yield points
     yield "thresholds and temperatures are those of the result, from its validation images"
 

@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from medscale.report.latex import escape, number
+from medscale.report.latex import number
 from medscale.report.names import label
 from medscale.report.result.reading import records
-from medscale.report.tables import Column, around, left, right, table
+from medscale.report.tables import Column, around, left, right, short_name, table
 
 SIDES = ("inside", "outside")
 
@@ -13,8 +13,8 @@ SIDES = ("inside", "outside")
 def external(rows: pd.DataFrame) -> str:
     """Return metrics inside and outside of each external set and held-out source."""
     columns = [
-        left("images from", lambda row: escape(row["set"])),
-        left("run", lambda row: escape(label(row["run"]))),
+        left("images from", lambda row: short_name(row["set"])),
+        left("run", lambda row: short_name(label(row["run"]))),
         right("images", lambda row: str(row["images"])),
         right(r"AUROC\\inside", lambda row: around(row, "auroc_inside", 3)),
         right(r"AUROC\\outside", lambda row: around(row, "auroc_outside", 3)),
@@ -34,8 +34,8 @@ def external(rows: pd.DataFrame) -> str:
 def points(rows: pd.DataFrame) -> str:
     """Return what the thresholds from validation do inside and outside."""
     columns = [
-        left("images from", lambda row: escape(row["set"])),
-        left("class", lambda row: escape(row["class"])),
+        left("images from", lambda row: short_name(row["set"])),
+        left("class", lambda row: short_name(row["class"])),
         right(r"specificity in\\validation (\%)", lambda row: number(row["wanted"], 0, 100)),
         *(_rate(rate, side) for rate in ("sensitivity", "specificity") for side in SIDES),
     ]

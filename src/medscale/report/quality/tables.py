@@ -5,11 +5,12 @@ from typing import Any
 
 import pandas as pd
 
+from medscale.base.text import latex
 from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
-from medscale.report.latex import escape, number, p_value, span
+from medscale.report.latex import number, p_value, span
 from medscale.report.names import label
 from medscale.report.result.reading import Result, records
-from medscale.report.tables import Column, Row, around, left, right, scored, table
+from medscale.report.tables import Column, Row, around, left, right, scored, short_name, table
 
 FEW = 8  # classes up to which each has its operating points in the table
 WORST = 5  # classes of the lowest sensitivity that have them otherwise
@@ -26,7 +27,7 @@ ENSEMBLES = {
 def tests(comparisons: pd.DataFrame) -> str:
     """Return the comparison of each run with the baseline (``paired.compare``); p is adjusted."""
     columns = [
-        left("run", lambda row: escape(label(row["run"]))),
+        left("run", lambda row: latex(label(row["run"]))),
         right(
             r"right in one alone\\run / baseline",
             lambda row: f"{row['only_run']} / {row['only_baseline']}",
@@ -49,7 +50,7 @@ def operating(points: pd.DataFrame) -> str:
         rates = [number(part[rate].mean(), 1, 100) for rate in ("sensitivity", "specificity")]
         means.append(["mean over all classes", number(float(str(wanted)), 0, 100), "", "", *rates])
     columns = [
-        left("class", lambda row: escape(row["class"])),
+        left("class", lambda row: short_name(row["class"])),
         right(r"specificity in\\validation (\%)", lambda row: number(row["wanted"], 0, 100)),
         right("threshold", lambda row: number(row["threshold"], 3)),
         right(r"images of\\the class", lambda row: str(int(row["positives"]))),
@@ -73,7 +74,7 @@ def shown_classes(points: pd.DataFrame) -> list[str]:
 def predictive(points: pd.DataFrame) -> str:
     """Return what the thresholds of ``operating`` mean at the prevalence, and their cost."""
     columns = [
-        left("class", lambda row: escape(row["class"])),
+        left("class", lambda row: short_name(row["class"])),
         right(r"specificity in\\validation (\%)", lambda row: number(row["wanted"], 0, 100)),
         right(r"prevalence\\(\%)", lambda row: number(row["prevalence"], 1, 100)),
         right(r"PPV\\(\%)", lambda row: around(row, "ppv", 1, 100)),
@@ -99,7 +100,7 @@ def calibration(results: Sequence[Result]) -> tuple[str, pd.DataFrame]:
                 row |= {f"{metric}{suffix}_{end}": value for end, value in ends.items()}
         rows.append(row)
     columns = [
-        left("run", lambda row: escape(label(row["run"]))),
+        left("run", lambda row: short_name(label(row["run"]))),
         scored("MCC", "mcc", 2),
         scored(r"calibration\\slope", "calibration_slope", 2),
         scored(r"slope with the\\temperature", "calibration_slope_calibrated", 2),
@@ -114,8 +115,8 @@ def gaps(parts: pd.DataFrame, classes: Sequence[str]) -> str:
     shown = parts[parts["class"].isin(classes)]
     shown = shown[shown["wanted"] == shown["wanted"].min()]
     columns = [
-        left("subgroup", lambda row: escape(f"{row['by']}: {row['part']}")),
-        left("class", lambda row: escape(row["class"]) if len(classes) > 1 else ""),
+        left("subgroup", lambda row: short_name(f"{row['by']}: {row['part']}")),
+        left("class", lambda row: short_name(row["class"]) if len(classes) > 1 else ""),
         left("rate", lambda row: row["rate"]),
         right("images", lambda row: str(row["images"])),
         right(r"value\\(\%)", lambda row: _with_ends(row, ("value", "low", "high"))),
@@ -132,8 +133,8 @@ def _with_ends(row: Row, names: tuple[str, str, str]) -> str:
 def confusions(counts: pd.DataFrame) -> str:
     """Return the most frequent confusions: ``true, predicted, images, share``."""
     columns = [
-        left("true class", lambda row: escape(row["true"])),
-        left("taken for", lambda row: escape(row["predicted"])),
+        left("true class", lambda row: short_name(row["true"])),
+        left("taken for", lambda row: short_name(row["predicted"])),
         Column("r", "images", lambda row: f"{row['images']:.4g}"),
         Column("r", r"of the class (\%)", lambda row: number(row["share"], 1, 100)),
     ]
@@ -144,7 +145,7 @@ def confusions(counts: pd.DataFrame) -> str:
 def ensemble(gains: pd.DataFrame) -> str:
     """Return the gains of averaging probabilities (``ensembles.ensembles``)."""
     columns = [
-        left("mean probability of", lambda row: escape(_members(row["kind"], row["of"]))),
+        left("mean probability of", lambda row: latex(_members(row["kind"], row["of"]))),
         right("members", lambda row: str(row["members"])),
         right(r"accuracy\\(\%)", lambda row: number(row["accuracy"], 1, 100)),
         right(r"gain in\\points", lambda row: _gain(row, "accuracy", 1, 100)),
