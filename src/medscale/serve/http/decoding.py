@@ -47,11 +47,14 @@ def decode_all(_: None, uploads: list[EncodedImage]) -> list[DecodedImage | Refu
 
 def decode(upload: EncodedImage) -> DecodedImage | RefusedImage:
     """Check an upload's format and size by its headers, then decode and preprocess it."""
+    from medscale.data.decoding import structure
     from medscale.data.images import NOT_AN_IMAGE, Unreadable, kind_of
     from medscale.serve.inputs import read
 
     kind = kind_of(upload.data)
     try:
+        if kind is not None:
+            structure.check(upload.data, kind)  # before libraries parse the headers
         if refusal := _too_large(upload.data, kind):
             return refusal
         images = [read(upload.data, settings) for settings in upload.preprocessings]
