@@ -111,6 +111,12 @@ def serve(
     name: Annotated[
         list[str] | None, typer.Option(help="a name of this machine that callers may use")
     ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="address of a proxy whose X-Forwarded-For names the caller"
+        ),
+    ] = None,
     seed: Annotated[
         str, typer.Option(help="replicates that predict: best, all (their mean), or a number")
     ] = "best",
@@ -122,13 +128,15 @@ def serve(
     megapixels: Annotated[float, typer.Option(help="largest image")] = 50,
     images: Annotated[int, typer.Option(help="most images in a request")] = 16,
     queue: Annotated[int, typer.Option(help="most images accepted and not yet answered")] = 256,
+    connections: Annotated[int, typer.Option(help="most open connections")] = 512,
     rate: Annotated[float, typer.Option(help="requests a second of one caller; 0: no limit")] = 20,
 ) -> None:
     """A web page and an HTTP API for trained runs, on this machine alone unless told otherwise."""
     given = dict(locals())
     from medscale.serve.http.start import serve as start
 
-    start(given | {"hosts": given.pop("name") or ()}, out.print)
+    names, proxies = given.pop("name") or (), given.pop("proxy") or ()
+    start(given | {"hosts": names, "proxies": proxies}, out.print)
 
 
 @main.command()

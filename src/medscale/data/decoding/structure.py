@@ -154,7 +154,7 @@ def _check_tiff(data: bytes) -> None:
         with TiffFile(io.BytesIO(data)) as file:
             parts = [
                 data[start : start + length]
-                for page in map(lambda page: page.aspage(), file.pages)
+                for page in (page.aspage() for page in file.pages)
                 if page.compression in (COMPRESSION.OJPEG, COMPRESSION.JPEG)
                 for start, length in zip(page.dataoffsets, page.databytecounts, strict=False)
             ]

@@ -12,6 +12,7 @@ from medscale.serve.http.messages import DecodedImage, EncodedImage, RefusedImag
 PREVIEW = 768  # pixels of a preview's longer side
 QUALITY = 85  # of a preview's JPEG
 BYTES_PER_PIXEL = 40  # most memory that decoding needs: DICOM's look-up tables are in 64 bit
+STDERR = 2  # file descriptor
 SPARE = 512 * 2**20  # bytes of memory for libraries
 DEFLATED = b"1.2.840.10008.1.2.1.99"  # DICOM transfer syntax that is inflated as a whole
 
@@ -38,6 +39,8 @@ def start(most_pixels: int) -> None:
     memory = _data_bytes() + SPARE + BYTES_PER_PIXEL * most_pixels
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would keep the image
+    # Libraries in C print a line for each damaged image, which would fill the service's log.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), STDERR)
 
 
 def decode_all(_: None, uploads: list[EncodedImage]) -> list[DecodedImage | RefusedImage]:
