@@ -113,9 +113,7 @@ def serve(
     ] = None,
     proxy: Annotated[
         list[str] | None,
-        typer.Option(
-            help="address of a proxy whose X-Forwarded-For names the caller"
-        ),
+        typer.Option(help="address of a proxy whose X-Forwarded-For names the caller"),
     ] = None,
     seed: Annotated[
         str, typer.Option(help="replicates that predict: best, all (their mean), or a number")

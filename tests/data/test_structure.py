@@ -16,7 +16,6 @@ from served import picture
 from slow_images import in_dicom, in_tiff, many_parts, progressive
 
 
-
 def refusal(data: bytes) -> str:
     kind = kind_of(data)
     assert kind is not None

@@ -70,22 +70,7 @@ def listen(settings: Settings) -> socket.socket:
 async def _serve(settings: Settings, listener: socket.socket, tell: Callable[[str], None]) -> None:
     service = Service(settings)
     await service.start()
-    limits = Connections(settings, service.metrics)
-    config = uvicorn.Config(
-        create_app(service),
-        http=cast("type[asyncio.Protocol]", partial(Connection, limits)),
-        lifespan="off",  # the service is started above
-        log_config=None,
-        access_log=False,  # callers and their requests are not recorded
-        server_header=False,
-        ws="none",
-        proxy_headers=bool(settings.proxies),
-        forwarded_allow_ips=[str(network) for network in settings.trusted],
-        backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=settings.stop_seconds,
-    )
-    server = Server(config, service)
+    server = Server(configure(service), service)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     tell(f"http://{host}:{listener.getsockname()[1]}")
     # After it has stopped, uvicorn raises the signals again; they have done their work and are
@@ -99,6 +84,26 @@ async def _serve(settings: Settings, listener: socket.socket, tell: Callable[[st
         await service.stop()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def configure(service: Service) -> uvicorn.Config:
+    """Return the configuration of uvicorn; the caller starts and stops the service."""
+    settings = service.settings
+    limits = Connections(settings, service.metrics)
+    return uvicorn.Config(
+        create_app(service),
+        http=cast("type[asyncio.Protocol]", partial(Connection, limits)),
+        lifespan="off",
+        log_config=None,
+        access_log=False,  # callers and their requests are not recorded
+        server_header=False,
+        ws="none",
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=[str(network) for network in settings.trusted],
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=settings.stop_seconds,
+    )
 
 
 class Server(uvicorn.Server):
