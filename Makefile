@@ -11,7 +11,7 @@ PYTEST ?=
 RESULTS ?= work/demo/results
 BASE ?=
 
-.PHONY: help setup setup-latex setup-bench study report serve test test-cluster test-faults test-load check format bench lock image image-apptainer clean distclean
+.PHONY: help setup setup-latex setup-test setup-audit setup-bench study report serve test test-cluster test-faults test-load test-attack check audit format bench lock image image-apptainer clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -22,6 +22,9 @@ setup: ## virtual environment from the hash-locked requirements
 setup-latex: ## the same, and the system's LaTeX
 	@tools/setup.sh latex
 
+setup-test: ## the same, LaTeX, and Chromium for the tests of the web page
+	@tools/setup.sh latex browser
+
 study: setup-latex ## the demo study, raw images to paper (STUDY=name: one study; CONFIG=file: your own data)
 	@medscale study $(if $(STUDY),--only $(STUDY)) $(if $(CONFIG),--configfile $(CONFIG))
 
@@ -31,8 +34,8 @@ report: setup ## what the demo study made as one web page, work/demo/report.html
 serve: setup ## the web page for what `make study` trained (RESULTS=folders to serve others)
 	@medscale serve $(RESULTS)
 
-test: setup-latex ## all tests
-	@python -m pytest -q -n 2 --dist loadfile -m "not faults and not load and not cluster" $(PYTEST)
+test: setup-test ## all tests
+	@python -m pytest -q -n 2 --dist loadfile -m "not faults and not load and not attack and not cluster" $(PYTEST)
 
 test-cluster: setup ## the study on a SLURM cluster of two pretended nodes, in the image, with faults (root on Debian)
 	@python -m pytest -q -m cluster tests/cluster $(PYTEST)
@@ -43,12 +46,24 @@ test-faults: setup ## many kill-and-restart trials, and 100 clean runs (about 45
 test-load: setup ## 200 callers of the service for a minute, while its processes are killed (2 minutes)
 	@python -m pytest -q -s -m load $(PYTEST)
 
-check: setup ## ruff, format, snakefmt, snakemake --lint, types
+test-attack: setup ## long attacks: hostile files and requests, kills; a table of how many were survived
+	@python -m pytest -q -m attack $(PYTEST)
+
+check: setup-audit ## ruff (with bandit's rules), format, snakefmt, snakemake --lint, types, zizmor
 	@ruff check .
 	@ruff format --check .
 	@snakefmt --check Snakefile rules
 	@snakemake --lint
 	@mypy
+	@$(if $(wildcard .github/workflows),.venv-audit/bin/zizmor --offline -q .github/workflows)
+
+setup-audit: ## the same, and what looks for known faults
+	@tools/setup.sh audit
+
+audit: setup-audit ## known faults of the locked packages (asks PyPI) and of the GitHub Actions (asks GitHub)
+	@for list in requirements.lock requirements-bench.lock tools/uv.txt tools/audit.txt; do \
+	  echo "$$list"; .venv-audit/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r $$list; done
+	@$(if $(wildcard .github/workflows),.venv-audit/bin/zizmor -q .github/workflows)
 
 format: setup ## put code and rules into shape
 	@ruff check --fix . ; ruff format . ; snakefmt Snakefile rules
@@ -61,11 +76,14 @@ bench: bench-data bench-parallel ## measured ratios, side by side in one run
 bench-%: setup-bench
 	@.venv-bench/bin/python -m bench.$*
 
-LOCK := .tools/bin/uv pip compile -q --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" pyproject.toml
+COMPILE := .tools/bin/uv pip compile -q --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock"
+LOCK := $(COMPILE) pyproject.toml
 
 lock: setup ## resolve the requirements again (versions measured with stay: constraints.txt)
 	@$(LOCK) --upgrade --extra dev --extra detect --extra export --extra serve -c constraints.txt -o requirements.lock
 	@$(LOCK) --upgrade --extra dev --extra detect --extra export --extra serve --extra bench -c requirements.lock -o requirements-bench.lock
+	@$(COMPILE) --upgrade --group setup -o tools/uv.txt
+	@$(COMPILE) --upgrade --group audit -o tools/audit.txt
 
 image: ## the image that jobs run in, as containers/medscale-<digest>.sif (needs docker and Apptainer; BASE=image: from another base)
 	@tools/image.sh docker $(BASE)
@@ -77,4 +95,4 @@ clean: ## remove what the demo made (full-scale outputs and downloads stay)
 	@rm -rf work .pytest_cache .mypy_cache .ruff_cache .hypothesis; find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean ## also the virtual environment
-	@rm -rf .venv .venv-bench .tools src/*.egg-info
+	@rm -rf .venv .venv-audit .venv-bench .tools src/*.egg-info

@@ -248,11 +248,16 @@ def make_study(
     *,
     images: int = 240,
     metadata: Mapping[str, Sequence[Any]] | None = None,
+    index: pd.DataFrame | None = None,
     **settings: Any,
 ) -> list[Path]:
-    """Write a study below ``folder`` as the workflow does; return its result folders."""
+    """Write a study below ``folder`` as the workflow does; return its result folders.
+
+    ``index``: that of the study's data folder, if it is made already.
+    """
     config = configuration(study, runs, **settings)
-    index = make_index(folder / "data" / study, classes, images=images, metadata=metadata)
+    if index is None:
+        index = make_index(folder / "data" / study, classes, images=images, metadata=metadata)
     make_shards(folder / "data" / study / "shards", index)
     shards = Shards.open(folder / "data" / study / "shards")
     summary, resamples = reference(study, shards, index, resamples=100)

@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from medscale.base.files import write_json
 from medscale.config.configuration import load, merge
 from medscale.config.planning import plan
@@ -27,6 +29,13 @@ TINY = {
     "augment": {"rotate": 15, "brightness": 0.2},
     "recipe": {"epochs": 1, "batch_size": 20, "batch_is": "global", "lr": 1e-2, "warmup_epochs": 0},
 }
+# Batch norm, dropout, EMA, a plateau and patience: everything that a restart could lose.
+WHOLE = {
+    "model": {"name": "medical_cnn", "options": {"width": 4}},
+    "recipe": {"epochs": 4, "schedule": "plateau", "patience": 3, "ema": 0.9, "batch_size": 8},
+    "parallel": {"checkpoint_every_steps": 3, "microbatches": 2},
+}
+NUMBERS = ["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr"]
 _references: dict[str, Path] = {}
 
 
@@ -96,6 +105,18 @@ class Training:
         if key not in _references:
             _references[key] = self.fork(run, f"reference{len(_references)}", **changes)
         return _references[key]
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether weights, history and predictions are equal bit by bit."""
+    history = [pd.read_csv(folder / "history.csv")[NUMBERS] for folder in (one, other)]
+    predicted = [pd.read_parquet(folder / "predictions.parquet") for folder in (one, other)]
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (one, other)]
+    return (
+        history[0].equals(history[1])
+        and predicted[0].equals(predicted[1])
+        and weights[0] == weights[1]
+    )
 
 
 def fork_ranks(paths: list[str], ranks: int, task: str = CLASSIFICATION, status: int = 0) -> None:

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from medscale.base.code import ROOT, shown_path
 from medscale.base.errors import MedscaleError, tell_user
+from medscale.base.log import Terminal, plain
+from medscale.base.text import terminal
 from medscale.data.kind import kind_names
 from medscale.serve.formats.registry import FORMATS
 
@@ -38,7 +38,7 @@ main = typer.Typer(
 )
 data = typer.Typer(no_args_is_help=True, help="Downloads: are they complete, how to get them.")
 main.add_typer(data, name="data")
-out = Console(highlight=False, soft_wrap=True)
+out = Terminal()
 MARK = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "error": "[red bold]error[/]"}
 
 
@@ -95,7 +95,7 @@ def why(
 
     changes = _changes(scale, only, configfile, cluster)
     for line in explain(changes, target, in_image=image or cluster).lines():
-        out.print(escape(line))
+        out.print(line, markup=False)
 
 
 @main.command()
@@ -133,8 +133,8 @@ def serve(
     given = dict(locals())
     from medscale.serve.http.start import serve as start
 
-    names, proxies = given.pop("name") or (), given.pop("proxy") or ()
-    start(given | {"hosts": names, "proxies": proxies}, out.print)
+    options = given | {"hosts": given.pop("name") or (), "proxies": given.pop("proxy") or ()}
+    start(options, lambda text: out.print(text, markup=False))
 
 
 @main.command()
@@ -156,9 +156,9 @@ def profile(study: str, run: str, scale: Scale = "full", configfile: ConfigFile 
         shares.add_row(kind, *[f"{100 * share:.1f}" for share in profiled.share(kind)])
     out.print(shares)
     milliseconds, images = 1e3 * profiled.numbers.seconds, profiled.images_per_second
-    bound = escape(profiled.about["bottleneck"]["says"])
+    bound = plain(profiled.about["bottleneck"]["says"])
     out.print(f"\n{milliseconds:.1f} ms a step, {images:.0f} images/s: {bound}")
-    out.print(f"traces for Perfetto and tables: {shown_path(folder)}/")
+    out.print(f"traces for Perfetto and tables: {shown_path(folder)}/", markup=False)
 
 
 @main.command()
@@ -200,7 +200,7 @@ def crate(
     folder = to or graph.workdir / "crate"
     files = export(graph, folder, weights=weights, agent=agent, check=verify)
     valid = "; it conforms to Workflow Run Crate 0.5" if verify else ""
-    out.print(f"[bold]{shown_path(folder)}[/]: {files} files{valid}")
+    out.print(f"[bold]{plain(shown_path(folder))}[/]: {files} files{valid}")
 
 
 @main.command()
@@ -236,7 +236,7 @@ def predict(
     out.print(command.result_table(predictor, predictions))
     if csv is not None:
         write_csv(csv, table)
-        out.print(f"{len(predictions)} images in {escape(str(csv))}")
+        out.print(f"{len(predictions)} images in {plain(str(csv))}")
     if failed := sum(prediction.error is not None for prediction in predictions):
         raise MedscaleError(
             f"{failed} of {len(predictions)} images could not be read; the column `error` says why"
@@ -265,7 +265,7 @@ def export(
 
     set_up()
     for line in write(load_result(result, seed, "cpu"), to, to_file, images):
-        out.print(escape(line))
+        out.print(line, markup=False)
 
 
 @main.command()
@@ -287,7 +287,8 @@ def size(
 
     config = Graph(_changes(scale, only, configfile)).config
     machines = [sizing.Machine.parse(text) for text in machine or ("a100:4", "h200:1")]
-    print(sizing.text(config, machines, ROOT / "docs" / "scale.csv", images, gpus), end="")
+    text = sizing.text(config, machines, ROOT / "docs" / "scale.csv", images, gpus)
+    print(terminal(text, lines=True), end="")
 
 
 @main.command()
@@ -313,10 +314,10 @@ def data_check(kind: Kind, folder: Path) -> None:
     for count in report.counts:
         expected = "" if count.expected is None else f"{count.expected:,}"
         images = f"{count.images:,}" if count.complete else f"[red bold]{count.images:,}[/]"
-        counts.add_row(count.split, escape(count.label), images, expected)
+        counts.add_row(count.split, plain(count.label), images, expected)
     if report.counts:
         out.print(counts, "")
-    _print_findings((finding.level, escape(finding.message)) for finding in report.findings)
+    _print_findings((finding.level, finding.message) for finding in report.findings)
     if not report.complete:
         raise MedscaleError(
             f"{folder} is not complete for dataset kind {kind}; see the lines above"
@@ -335,7 +336,7 @@ def data_fetch(
 
     folder = to or _raw_folder(kind)
     if not run:
-        out.print(escape(instructions(kind, folder)))
+        out.print(instructions(kind, folder), markup=False)
         return
     set_up()
     fetch(kind, folder)
@@ -363,7 +364,7 @@ def _print_findings(rows: Iterable[tuple[str, ...]]) -> None:
     """Print lines that begin with their level: ok, note or error."""
     table = Table(box=None, show_header=False, pad_edge=False)
     for level, *texts in rows:
-        table.add_row(MARK[level], *texts)
+        table.add_row(MARK[level], *(plain(text, lines=True) for text in texts))
     out.print(table)
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from playwright import sync_api
 
 import hostile
-from served import Served, make_results, picture, serving
+from medscale.base.text import visible
+from served import Served, make_result, make_results, picture, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -19,12 +21,7 @@ if TYPE_CHECKING:
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="no Chromium here (Debian: apt-get install chromium)"
-    ),
-]
+pytestmark = pytest.mark.browser
 
 # Contrast of each text with its background (WCAG 2.1, 1.4.3), the lowest first; large text needs 3,
 # other text 4.5.
@@ -66,18 +63,22 @@ DROP = """([name, kind, data]) => {
 }"""
 
 
+ODD_RUN = "serial_1cpu_bs8"  # whose classes have these names
+ODD = ["<img src=x onerror=alert(1)>", "\x1b[31m\u202ered", "{{x}} $y$ &lt; 😀"]
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("page")
-    with serving(
-        make_results(folder / "results"), folder, "--rate", "0", "--decoders", "1"
-    ) as made:
+    results = make_results(folder / "results")
+    make_result(results / "made" / ODD_RUN, ODD_RUN, ODD, 3, [], None)
+    with serving(results, folder, "--rate", "0", "--decoders", "1") as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    sync_api = pytest.importorskip("playwright.sync_api")
+    assert CHROMIUM, "Chromium is missing: `make setup-test` installs it"
     with sync_api.sync_playwright() as playwright:
         # root, as in containers, needs it without a sandbox; only this service's page is opened
         options = ["--no-sandbox"] if os.geteuid() == 0 else []
@@ -120,6 +121,15 @@ def choose(page: Page, *images: tuple[str, bytes]) -> None:
 
 def answered(page: Page) -> None:
     page.wait_for_selector("#results:not([hidden])")
+
+
+def test_names_of_classes_are_text_whatever_their_letters_are(page: Page) -> None:
+    page.get_by_role("combobox", name="Model").select_option(f"made/{ODD_RUN}")
+    choose(page, ("photo.jpg", picture((64, 40))))
+    answered(page)
+    labels = page.locator(".bars .label").all_inner_texts()
+    assert sorted(labels) == sorted(map(visible, ODD))
+    assert page.locator(".bars img").count() == 0
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,7 @@ def load(base: str | Path, changes: dict[str, Any] | None = None) -> Config:
     for name, study in studies.items():
         _refuse_no_mapping(base, f"studies.{name}", study)
     tree["studies"] = {name: _complete(studies, name, defaults, base) for name in studies}
+    _refuse_surrogates(base, tree)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -146,6 +147,21 @@ def merge(below: Any, above: Any) -> Any:
     if isinstance(below, dict) and isinstance(above, dict):
         return below | {key: merge(below.get(key), value) for key, value in above.items()}
     return copy.deepcopy(above)
+
+
+def _refuse_surrogates(base: str | Path, value: Any, setting: str = "") -> None:
+    r"""Refuse text that no file in UTF-8 can hold, such as YAML's escape \ud800."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            _refuse_surrogates(base, str(key), setting)
+            _refuse_surrogates(base, part, f"{setting}.{key}" if setting else str(key))
+    elif isinstance(value, list | tuple):
+        for part in value:
+            _refuse_surrogates(base, part, setting)
+    elif isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise MedscaleError(
+            f"{base}: {setting}: {value!r} has a surrogate, which is no character: remove it"
+        )
 
 
 def _refuse_no_mapping(base: str | Path, setting: str, value: Any) -> None:

@@ -1,5 +1,6 @@
 """The look of all figures: vector PDF with embedded fonts, the same bytes for the same data."""
 
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
 from medscale.base.files import atomic
+from medscale.base.text import truncate, visible
 from medscale.report.names import GREY, VERMILION, Look
 
 WIDTH = 6.5  # inches: the paper's text width, so that letters have the size of the text's
@@ -209,10 +211,15 @@ def only_text(reason: str) -> Figure:
 
 def shorten(text: str, length: int = 26) -> str:
     """Shorten a class name; letters that the font lacks become their code, as [U+80BA]."""
-    text = "".join(
-        letter if ord(letter) in _glyphs() else f"[U+{ord(letter):04X}]" for letter in text
+    shown = (
+        letter if ord(letter) in _glyphs() else f"[U+{ord(letter):04X}]" for letter in visible(text)
     )
-    return text if len(text) <= length else text[: length - 1] + "…"
+    return truncate("".join(shown), length)
+
+
+def legend_entry(text: str) -> str:
+    """Return a class name for a legend, from which Matplotlib leaves out names such as _a."""
+    return re.sub("^_", " _", shorten(text))
 
 
 def wrapped(text: str, length: int) -> str:

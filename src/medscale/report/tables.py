@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from medscale.report.latex import escape, number, significant, span, stacked, tabular
+from medscale.base.text import latex, truncate, visible
+from medscale.report.latex import number, significant, span, stacked, tabular
 from medscale.report.names import label
 
+LONGEST_NAME = 60  # letters of a class name in a table, which has no lines to break it into
 DAGGER = r"\textsuperscript{\textdagger}"  # CPU processes in place of GPUs
 Row = Mapping[str, Any]
 
@@ -51,11 +53,16 @@ def table(
     return tabular([(column.align, column.heading) for column in columns], cells, rules_after)
 
 
+def short_name(text: Any) -> str:
+    """Return the LaTeX of a user's name in a table's cell, shortened if it is very long."""
+    return latex(truncate(visible(str(text)), LONGEST_NAME))
+
+
 def by_run(cell: Callable[[str], Any] = label) -> Callable[[Row], str]:
     """Return a cell that names the run of a row, with a dagger where its devices are stand-ins."""
 
     def named(row: Row) -> str:
-        return escape(cell(row["run"])) + (DAGGER if row.get("stand_in") else "")
+        return latex(cell(row["run"])) + (DAGGER if row.get("stand_in") else "")
 
     return named
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from medscale.base.code import ROOT, code_digest
-from medscale.base.errors import EXIT_USER, MedscaleError
+from medscale.base.errors import EXIT_USER, MedscaleError, print_error
 from medscale.base.provenance import git_state
 from medscale.config import configuration, planning
 from medscale.config.configuration import Config
@@ -194,5 +194,5 @@ def _or_end(function: Callable[[], T]) -> T:
     try:
         return function()
     except MedscaleError as error:
-        print(f"medscale: error: {error}", file=sys.stderr, flush=True)
+        print_error(error)
         raise SystemExit(EXIT_USER) from None

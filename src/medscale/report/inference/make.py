@@ -9,10 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from medscale.base.text import latex
 from medscale.measure.scaling.measured import by_inference
 from medscale.report import measured as benchmark
 from medscale.report import style
-from medscale.report.latex import escape, number, significant
+from medscale.report.latex import number, significant
 from medscale.report.measured import NONE
 from medscale.report.names import GREY, label
 from medscale.report.result.reading import records
@@ -119,14 +120,14 @@ def _table(
             rows.append({"name": "decoding alone", "threads": row["threads"], "decoded": row})
         rules.append(len(rows) - 1)
     further = [
-        [escape(f"{labels.get(name, f'ONNX, {name}')}: not measured"), *[NONE] * 8]
+        [latex(f"{labels.get(name, f'ONNX, {name}')}: not measured"), *[NONE] * 8]
         for name in missing
     ]
     if published is not None:
         further.append(["reported", *[NONE] * 5, significant(published), *[NONE] * 2])
     batch = int(table.loc[table["kind"] == "throughput", "batch"].max())
     columns = [
-        left("way of running", lambda row: escape(row["name"])),
+        left("way of running", lambda row: latex(row["name"])),
         right("threads", lambda row: str(row["threads"])),
         *[_percentile(name) for name in ("p50", "p95", "p99")],
         right(r"against\\eager", lambda row: _gain(row, "latency")),

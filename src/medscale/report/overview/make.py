@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json
+from medscale.base.files import read_json, read_table
 from medscale.config.sections import Study
 from medscale.data.shards import Shards
 from medscale.evaluate.replicates import read_index
@@ -109,7 +109,7 @@ def _reasons(path: Path, counts: dict[str, Any], used: int) -> pd.DataFrame:
 
     Raises MedscaleError when audit.json counts files that audit.csv and the index do not have.
     """
-    lines = pd.read_csv(path, dtype=str, keep_default_na=False)
+    lines = read_table(path, dtype=str, keep_default_na=False)
     excluded = int((lines["action"] == "excluded").sum())
     if counts["used"] != used or counts["found"] != used + excluded:
         raise MedscaleError(

@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from medscale.base.text import latex
 from medscale.report import style
-from medscale.report.latex import escape
 from medscale.report.names import LOOKS, label
 from medscale.report.result.reading import Result, read_result, records
 from medscale.report.tables import left, right, scored, table
@@ -94,10 +94,10 @@ def _table(names: Sequence[str], rows: pd.DataFrame) -> str:
     same = {column for column in shown if rows[column].nunique() == 1}
 
     def cell(column: str) -> Any:
-        return lambda row: "" if column in same else escape(str(row[column]))
+        return lambda row: "" if column in same else latex(str(row[column]))
 
     columns = [
-        left("variant", lambda row: escape(row["name"])),
+        left("variant", lambda row: latex(row["name"])),
         *[left(column, cell(column)) for column in SETTINGS],
         right(r"test\\images", cell("test_images")),
         right(r"repli-\\cates", cell("replicates")),
