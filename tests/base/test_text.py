@@ -79,13 +79,6 @@ def test_a_terminal_prints_no_control_characters(value):
 
 
 @hostile
-def test_html_shows_the_text_and_has_no_elements_of_it(value):
-    page = words(f'<p title="{text.html(value)}">{text.html(value)}</p>')
-    assert [tag for tag, _ in page.tags] == ["p"]
-    assert page.text == text.visible(value, "\n\t") == dict(page.tags[0][1])["title"]
-
-
-@hostile
 def test_markdown_shows_the_text_in_heading_list_and_table(value):
     shown = text.markdown(value)
     assert "\n" not in shown

@@ -1,12 +1,13 @@
-"""Escapes of text: one function for each of LaTeX, Markdown, HTML, CSV and terminals.
+"""Escapes of text: one function for each of LaTeX, Markdown, CSV and terminals.
 
 Names of classes, titles, file names, metadata and error messages come from users' files. Whoever
-writes such text to a document passes it through the function of that document's format.
+writes such text to a document passes it through the function of that document's format. HTML is
+written by the service's page alone, as text of elements: ``serve/http/page/app.js``.
 """
 
 from __future__ import annotations
 
-import html as _html
+import html
 import re
 import unicodedata
 
@@ -112,7 +113,7 @@ def latex(text: str) -> str:
 
 def markdown(text: str) -> str:
     """Return Markdown (CommonMark, and the tables of GitHub) that shows ``text`` in one line."""
-    escaped = _html.escape(_MARKDOWN.sub(r"\\\g<0>", _line(text).lstrip(" ")), quote=False)
+    escaped = html.escape(_MARKDOWN.sub(r"\\\g<0>", _line(text).lstrip(" ")), quote=False)
     start = _LINE_START.match(escaped)
     if start is None:
         return escaped
@@ -126,11 +127,6 @@ def markdown_code(text: str) -> str:
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     blank = " " if "`" in (line[:1], line[-1:]) else ""
     return f"{fence}{blank}{line}{blank}{fence}"
-
-
-def html(text: str) -> str:
-    """Return HTML that shows ``text``, in an element or in a quoted attribute."""
-    return _html.escape(visible(text, "\n\t"), quote=True)
 
 
 def csv_cell(text: str) -> str:
