@@ -230,7 +230,6 @@ def _environment(planned: Any) -> dict[str, Any]:
         "python": "3.11",
         "versions": {"medscale": "0.1.0", "torch": "2.14.0", "snakemake": "9.27.1"},
         "system": "Linux",
-        "host": "made",
         "cpu": "Made CPU @ 2 GHz",
         "cpus": 2,
         "gpus": [],

@@ -185,6 +185,12 @@ def crate(
     weights: Annotated[
         bool, typer.Option("--weights", help="pack the trained networks too")
     ] = False,
+    images: Annotated[
+        bool, typer.Option("--images", help="pack figures with images and the paper too")
+    ] = False,
+    file_names: Annotated[
+        bool, typer.Option("--file-names", help="pack the audit, which names image files, too")
+    ] = False,
     agent: Annotated[
         str | None, typer.Option(help="name of who ran the study, to be published with it")
     ] = None,
@@ -192,15 +198,51 @@ def crate(
         bool, typer.Option("--check", help="validate it against its profiles (roc-validator)")
     ] = False,
 ) -> None:
-    """Pack code, records, results and paper as a Workflow Run RO-Crate; images stay out."""
+    """Pack code, records and results as a Workflow Run RO-Crate; refused with data of patients.
+
+    Weights, figures with images, and file names stay out unless an option names them.
+    """
     from medscale.workflow.crate import export
+    from medscale.workflow.crate.describe import counted
+    from medscale.workflow.crate.kinds import ON_REQUEST
     from medscale.workflow.graph import Graph
 
     graph = Graph(_changes(scale, only, configfile))
     folder = to or graph.workdir / "crate"
-    files = export(graph, folder, weights=weights, agent=agent, check=verify)
+    flags = dict(zip(ON_REQUEST, (weights, images, file_names), strict=True))
+    request = [kind for kind, is_requested in flags.items() if is_requested]
+    files, left_out = export(graph, folder, request=request, agent=agent, check=verify)
     valid = "; it conforms to Workflow Run Crate 0.5" if verify else ""
-    out.print(f"[bold]{plain(shown_path(folder))}[/]: {files} files{valid}")
+    stays = f"; left out: {counted(left_out)}" if left_out else ""
+    out.print(f"[bold]{plain(shown_path(folder))}[/]: {files} files{stays}{valid}")
+
+
+@main.command()
+def leaks(
+    paths: Annotated[list[Path], typer.Argument(help="files or folders that are to be published")],
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="a study's data folder, such as data/skin: its patients and files"),
+    ] = None,
+) -> None:
+    """Look for ids of DICOM and of patients, addresses, home folders and hosts before publishing.
+
+    For result folders, model cards, environment.json and whatever else leaves the machine.
+    """
+    from medscale.workflow.crate import scan
+
+    for folder in data or []:
+        if not (folder / "index.parquet").is_file():
+            raise MedscaleError(f"{folder} has no index.parquet; name the data folder of a study")
+    names = scan.names_of_studies(data or [], file_names=False)
+    for path in paths:
+        if not path.exists():
+            raise MedscaleError(f"{path} does not exist")
+        environments = sorted(path.rglob("environment.json")) if path.is_dir() else []
+        scan.refuse(scan.scan(path, [*names, scan.hosts(environments)]), str(path))
+        out.print(plain(f"{shown_path(path)}: nothing found"))
+    if too_short := sum(group.too_short for group in names):
+        out.print(f"{too_short} names are too short to be told from other words")
 
 
 @main.command()

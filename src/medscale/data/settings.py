@@ -12,6 +12,25 @@ from pydantic import Field, model_validator
 from medscale.base.section import FilePath, Seed, Strict
 
 
+class Limits(Strict):
+    """What decoding one image file may take; a file that takes more is left out by the audit."""
+
+    megapixels: float = Field(
+        50, gt=0, le=1000, description="most pixels of an image; memory is limited to match"
+    )
+    seconds: float = Field(
+        20, gt=0, le=3600, description="of computing for a file (for each 100 of its frames)"
+    )
+
+    @property
+    def most_pixels(self) -> int:
+        """Most pixels of an image."""
+        return int(self.megapixels * 10**6)
+
+
+LIMITS = Limits()  # of the service as well
+
+
 class Source(Strict):
     """Folder of a study's raw images, and the dataset kind that lists them."""
 
@@ -27,6 +46,7 @@ class Source(Strict):
         "first",
         description="of a file of several frames or pages; all: each is an image of one patient",
     )
+    limits: Limits = LIMITS
     options: dict[str, Any] = Field({}, description="options of the kind, or of its generator")
     patient: str | None = Field(
         None,

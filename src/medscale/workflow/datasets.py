@@ -129,6 +129,10 @@ class Datasets:
         """Return the section ``dask``; a function, so that braces in it are no wildcards."""
         return self._config.dask.model_dump_json()
 
+    def limits(self, wildcards: Any) -> str:
+        """Return the limits of decoding an image, which change no shard."""
+        return self._config.study(wildcards.study).source.limits.model_dump_json()
+
     def box_option(self, wildcards: Any) -> list[str]:
         """Return the option for boxes, which only shard sets for detection hold."""
         return [] if wildcards.shards == SHARDS else ["--boxes"]
