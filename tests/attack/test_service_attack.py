@@ -106,7 +106,7 @@ def test_images_of_many_parts(tmp_path: Path, record_property: Record) -> None:
         for name, data in files.items():
             begin = time.monotonic()
             status = served.post(data).status_code
-            if status != 422 or time.monotonic() - begin > 5:
+            if status not in (413, 422) or time.monotonic() - begin > 5:
                 slow.append((name, status, time.monotonic() - begin))
     record_property("tried", len(files))
     record_property("survived", len(files) - len(slow))

@@ -231,7 +231,7 @@ def test_images_that_take_long_are_refused_at_once(served: Served) -> None:
     files += [in_tiff(progressive(64, 400), 64), *many_parts(40_000).values()]
     for data in files:
         answer = served.post(data)
-        assert answer.status_code == 422
+        assert answer.status_code in (413, 422)
         assert "more than" in answer.json()["detail"]
 
 

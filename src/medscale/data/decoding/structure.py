@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from medscale.data.decoding.formats import UNREADABLE, Unreadable
+from medscale.data.decoding import bounds
+from medscale.data.decoding.formats import UNREADABLE, Unreadable, check_frames
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
@@ -24,7 +25,6 @@ MOST_SCANS = 50
 # A file of more parts than this has as many bytes a part as ``PARTS`` says: animations of a few
 # pixels have small parts, large files have many, but none has many that are small.
 MANY_PARTS = 10_000
-MOST_PAGES = 10_000  # of a TIFF: each takes a tenth of a millisecond
 MOST_ELEMENTS = 20_000  # of a DICOM file outside sequences
 SHORTEST_ELEMENT = 8  # bytes
 DEFLATED, LONGEST_PREFIX = b"1.2.840.10008.1.2.1.99", 2**16  # DICOM syntax; where it is named
@@ -143,9 +143,8 @@ PARTS: dict[str, tuple[Callable[[bytes], Iterator[int]], int]] = {
 
 def _check_tiff(data: bytes) -> None:
     """Refuse a TIFF of too many pages, or with a JPEG of too many scans in it."""
-    pages = sum(1 for _ in islice(_pages(data), MOST_PAGES + 1))
-    if pages > MOST_PAGES:
-        raise _refusal("tiff", f"more than {MOST_PAGES:,} pages")
+    # Counted here as well as by the decoder, which would need a second to find so many.
+    check_frames(sum(1 for _ in islice(_pages(data), bounds.MOST_FRAMES + 1)))
     if data.count(START_OF_SCAN) <= MOST_SCANS:
         return
     from tifffile import COMPRESSION, TiffFile
