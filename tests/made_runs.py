@@ -306,11 +306,19 @@ def report(folder: Path, study: str, results: Sequence[Path]) -> Path:
     return folder / "tables" / study / "facts.json"
 
 
+def report_provenance(folder: Path, results: Sequence[Path]) -> Path:
+    """Write the chapter on the origin of results below ``folder``; return provenance.json."""
+    titles = {result.parent.name: f"Study {result.parent.name}" for result in results}
+    arguments = {"results": [str(result) for result in results], "titles": titles}
+    write_chapter("provenance", "", arguments, folder)
+    return folder / "tables" / "provenance.json"
+
+
 def report_shared(folder: Path, results: Sequence[Path]) -> list[Path]:
     """Write the chapters about all studies below ``folder``; return their files of facts."""
-    titles = {result.parent.name: f"Study {result.parent.name}" for result in results}
+    provenance = report_provenance(folder, results)
+    titles = dict.fromkeys(result.parent.name for result in results)
     arguments: dict[str, Any] = {"results": [str(result) for result in results]}
-    write_chapter("provenance", "", {**arguments, "titles": titles}, folder)
     settings: dict[str, Any] = {"studies": {}}
     for study in titles:
         config = Config.model_validate(read_json(folder / f"{study}.resolved.json"))
@@ -325,4 +333,4 @@ def report_shared(folder: Path, results: Sequence[Path]) -> list[Path]:
         "reported": str(sources.REPORTED),
     }
     write_chapter("synthesis", "", {**arguments, **settings}, folder)
-    return [tables / "provenance.json", tables / "synthesis.json"]
+    return [provenance, tables / "synthesis.json"]

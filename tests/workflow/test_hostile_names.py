@@ -16,7 +16,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from data_trees import write
-from made_runs import ROOT, make_study, report, report_provenance
+from made_runs import ROOT, make_study, report, report_shared
 from medscale.base import log
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_table
@@ -38,7 +38,7 @@ STUDY = "hostile"
 HOSTILE = [
     "<script>alert(1)", "a|b & c", "\\end{document}", "$x^2$ 50 % #", "=1+1", "@SUM(A1)",
     "'=1", "\x1b[31mred\x07", "new\r\nline", "\u202egnp.exe", "😀👨‍👩‍👧", "_a_ *b* `c` [d](e)",
-    "{word} {{x}}", "[bold]x[/bold] :smile:", "w" * 250, "\"q\" 'r'; s,t",
+    "{word} {{x}}", "[bold]x[red] :smile:", "w" * 250, "\"q\" 'r'; s,t",
 ]  # fmt: skip
 ALPHABET = "\\`*_{}[]()#+-.!|~$&<>=@%^'\";:,\t\r\n \x01\x1b\x7f\u0085\u202e\u200b\u2028😀肺é09ab"
 TITLE = "\\input{x} <b>|</b> $\\alpha$ 100 % #1 & \x1b[2J\x07 \u202e😀 {word} " + "y" * 300
@@ -104,7 +104,7 @@ def study(tmp_path_factory) -> SimpleNamespace:
     results = make_study(folder, STUDY, classes, ["serial_1cpu"], index=index, **settings)
     tables = report(folder, STUDY, results).parent
     made = SimpleNamespace(folder=folder, data=data, results=results, tables=tables, index=index)
-    made.classes, made.provenance = classes, report_provenance(folder, results)
+    made.classes, made.shared = classes, report_shared(folder, results)
     made.facts = [tables / f"{name}.json" for name in ("facts", "quality", "scaling")]
     return made
 
@@ -134,7 +134,7 @@ def test_no_cell_of_a_csv_file_is_a_formula(study):
 
 
 def test_tables_and_text_of_the_paper_print_the_names(study):
-    variables = read_facts(study.facts, study.provenance) | {"workdir": "."}
+    variables = read_facts(study.facts, study.shared) | {"workdir": "."}
     sections = [Path("sections") / p.name for p in (ROOT / "paper" / "sections").iterdir()]
     texts = [fill(ROOT / "paper", name, variables) for name in (Path("paper.tex.j2"), *sections)]
     tables = {path.name: path.read_text("utf-8") for path in study.tables.parent.rglob("*.tex")}
@@ -143,7 +143,9 @@ def test_tables_and_text_of_the_paper_print_the_names(study):
         assert "\\input{x}" not in text
         assert text.count("\\end{document}") == text.count("\\begin{document}")
     for name in study.classes:
-        assert latex(truncate(visible(name), LONGEST_NAME)) in tables["data.tex"]
+        cell = f"{latex(truncate(visible(name), LONGEST_NAME))} & "
+        assert cell in tables["data.tex"]
+        assert cell in tables["per_class.tex"]
 
 
 def test_model_card_and_datasheet_show_the_names(study):
@@ -179,7 +181,7 @@ def test_a_lone_surrogate_in_the_configuration_is_refused(key):
 @pytest.mark.skipif(shutil.which("latexmk") is None, reason="latexmk is not installed")
 @pytest.mark.slow
 def test_the_paper_is_built(study):
-    build(ROOT / "paper", study.facts, study.provenance, study.folder, study.folder / "paper.pdf")
+    build(ROOT / "paper", study.facts, study.shared, study.folder, study.folder / "paper.pdf")
     assert (study.folder / "paper.pdf").stat().st_size > 50_000
 
 

@@ -22,6 +22,7 @@ LAYOUT = re.compile(r"[\t\n\r]+")
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)?")  # a sign alone is harmless, too
 _MARKDOWN = re.compile(r"[\\`*\[\]|~$^]|(?<![^\W_])_|_(?![^\W_])")
+_HTML = re.compile(r"[<>]|&(?=#?\w+;)")  # which Markdown passes on
 # What makes a heading, a line below one, or an item of a list at the beginning of a line.
 _LINE_START = re.compile(r"[#+\-=:]+(?= |$)|\d+(?=[.)](?: |$))")
 
@@ -113,7 +114,8 @@ def latex(text: str) -> str:
 
 def markdown(text: str) -> str:
     """Return Markdown (CommonMark, and the tables of GitHub) that shows ``text`` in one line."""
-    escaped = html.escape(_MARKDOWN.sub(r"\\\g<0>", _line(text).lstrip(" ")), quote=False)
+    escaped = _MARKDOWN.sub(r"\\\g<0>", _line(text).lstrip(" "))
+    escaped = _HTML.sub(lambda match: html.escape(match[0]), escaped)
     start = _LINE_START.match(escaped)
     if start is None:
         return escaped
