@@ -11,7 +11,7 @@ PYTEST ?=
 RESULTS ?= work/demo/results
 BASE ?=
 
-.PHONY: help setup setup-latex setup-test setup-audit setup-bench study report serve test test-cluster test-faults test-load test-attack check audit format bench lock image image-apptainer clean distclean
+.PHONY: help setup setup-latex setup-test setup-audit setup-bench study report serve test test-cluster test-faults test-load test-attack check audit format bench lock image image-apptainer clean distclean settings dist
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -52,7 +52,7 @@ test-attack: setup ## long attacks: hostile files and requests, kills; a table o
 check: setup-audit ## ruff (with bandit's rules), format, snakefmt, snakemake --lint, types, zizmor
 	@ruff check .
 	@ruff format --check .
-	@snakefmt --check Snakefile rules
+	@snakefmt --check Snakefile rules workflow
 	@snakemake --lint
 	@mypy
 	@$(if $(wildcard .github/workflows),.venv-audit/bin/zizmor --offline -q .github/workflows)
@@ -65,13 +65,16 @@ audit: setup-audit ## known faults of the locked packages (asks PyPI) and of the
 	  echo "$$list"; .venv-audit/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r $$list; done
 	@$(if $(wildcard .github/workflows),.venv-audit/bin/zizmor -q .github/workflows)
 
+settings: setup ## docs/settings.md and config.schema.json, from the sections of the configuration
+	@python -m medscale.config.reference
+
 format: setup ## put code and rules into shape
-	@ruff check --fix . ; ruff format . ; snakefmt Snakefile rules
+	@ruff check --fix . ; ruff format . ; snakefmt Snakefile rules workflow
 
 setup-bench: ## the same, and in .venv-bench what the engine is measured against
 	@tools/setup.sh bench
 
-bench: bench-data bench-parallel ## measured ratios, side by side in one run
+bench: bench-start bench-data bench-parallel ## measured ratios, side by side in one run
 
 bench-%: setup-bench
 	@.venv-bench/bin/python -m bench.$*
@@ -85,6 +88,9 @@ lock: setup ## resolve the requirements again (versions measured with stay: cons
 	@$(COMPILE) --upgrade --group setup -o tools/uv.txt
 	@$(COMPILE) --upgrade --group audit -o tools/audit.txt
 
+dist: setup ## wheel and source archive, in dist/
+	@.tools/bin/uv build -q --out-dir dist
+
 image: ## the image that jobs run in, as containers/medscale-<digest>.sif (needs docker and Apptainer; BASE=image: from another base)
 	@tools/image.sh docker $(BASE)
 
@@ -92,7 +98,7 @@ image-apptainer: ## the same without docker (BASE=image or a folder)
 	@tools/image.sh apptainer $(BASE)
 
 clean: ## remove what the demo made (full-scale outputs and downloads stay)
-	@rm -rf work .pytest_cache .mypy_cache .ruff_cache .hypothesis; find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
+	@rm -rf work dist .test/work .pytest_cache .mypy_cache .ruff_cache .hypothesis; find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean ## also the virtual environment
 	@rm -rf .venv .venv-audit .venv-bench .tools src/*.egg-info

@@ -160,6 +160,9 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+UNKNOWN_STATE: dict[str, Any] = {"commit": None, "dirty": None}
+
+
 def git_state() -> dict[str, Any]:
     """Return the code's git commit and whether files differ from it; both None if unknown.
 

@@ -17,6 +17,7 @@ from typing_extensions import TypedDict  # pydantic takes that of typing from Py
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_foreign_json, sha256, write_json
+from medscale.base.paths import INFERENCE, usable
 from medscale.base.section import LARGEST_SEED, Seed, Strict, Unique
 from medscale.data import metadata
 from medscale.data.metadata import Encoding
@@ -25,7 +26,6 @@ from medscale.data.shards import Shards
 from medscale.engine.plan import Crop, Model, is_detector
 from medscale.evaluate.replicates import Replicate
 
-INFERENCE = "inference.json"
 # Limits for folders of strangers, far beyond what this package writes.
 LONGEST_NAME = 1000  # characters
 MOST_CLASSES, MOST_COLUMNS, MOST_REPLICATES, MOST_VERSIONS = 10_000, 100, 1000, 1000
@@ -160,19 +160,7 @@ def read(folder: str | Path) -> Inference:
 
     Raises MedscaleError when the folder is no result folder, or another version wrote it.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise MedscaleError(
-            f"{folder} does not exist; name a result folder, such as results/<study>/<run>"
-        )
-    if not (folder / INFERENCE).is_file():
-        older = ""
-        if (folder / "summary.json").is_file():
-            older = "; it was made by an earlier version: evaluate it again"
-        raise MedscaleError(
-            f"{folder} has no {INFERENCE}, so it is no result folder as results/<study>/<run>"
-            f" is{older}"
-        )
+    folder = usable(folder)
     try:
         return Inference.model_validate(read_foreign_json(folder / INFERENCE))
     except ValidationError as error:

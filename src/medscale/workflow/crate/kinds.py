@@ -52,7 +52,10 @@ PATTERNS: tuple[tuple[str, str], ...] = (
     *((f"tables/*/*.{ending}", RECORD) for ending in ("csv", "json", "tex")),
     *((f"measured/*/*.{ending}", RECORD) for ending in ("csv", "json")),
     *(
-        (f"figures/*/{name}.pdf", IMAGES if name in chapter.with_images else RECORD)
+        (
+            chapter.figure_path(name).replace("{study}", "*"),
+            IMAGES if name in chapter.with_images else RECORD,
+        )
         for chapter in CHAPTERS
         for name in chapter.figures
     ),
