@@ -1,12 +1,12 @@
 """The mark of figures, tables and pages that show stand-ins: synthetic images, CPUs for GPUs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 SYNTHETIC = "synthetic images"
 STAND_IN = "CPU processes in place of GPUs"
 REDUCED = "reduced network and images"
-Marks = dict[str, Any]  # `synthetic, stand_in, scale` of summary.json
+Marks = Mapping[str, Any]  # `synthetic, stand_in, scale` of summary.json
 
 
 def mark(marks: Iterable[Marks]) -> str:

@@ -204,7 +204,10 @@ class Predictor:
         """Return the raw outputs of each network, float32, shape S,n,…; see ``network_inputs``."""
         network_inputs = self.network_inputs(pixels, features)
         with self._precision.autocast():
-            return torch.stack([net(network_inputs).float() for net in self.networks])
+            outputs = torch.stack([net(network_inputs).float() for net in self.networks])
+        if not torch.isfinite(outputs).all():
+            raise MedscaleError(f"{self.name}: the network's outputs are not finite")
+        return outputs
 
     def probabilities(
         self, pixels: np.ndarray, features: np.ndarray | None = None, calibrated: bool = False
