@@ -49,6 +49,7 @@ SAME = (
     "python",
     "cpu",
     "gpus",
+    "format",
     "cuda",
     "inputs",
 )

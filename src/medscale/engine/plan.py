@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from medscale.base.files import digest
 from medscale.base.section import LARGEST_COUNT, Seed, Strict
+from medscale.engine.formats import Half
 from medscale.engine.run import RunSpec
 
 KEPT_CHECKPOINTS = 2  # of a replicate in training; an older one serves if the newest is damaged
@@ -113,6 +114,14 @@ class Recipe(Strict):
         None, gt=0, lt=1, description="decay of an exponential moving average of the weights"
     )
     sync_batchnorm: bool = False
+    tf32: bool = Field(
+        False,
+        description="runs without `_amp` compute in TF32 where the GPU has it; otherwise in fp32",
+    )
+    half: Half = Field(
+        "auto",
+        description="format of runs with `_amp`; auto: bf16, or fp16 where the GPU has no bf16",
+    )
     channels_last: bool = True
     compile: bool = False
     fused: bool = True
