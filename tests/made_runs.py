@@ -232,6 +232,7 @@ def _environment(planned: Any) -> dict[str, Any]:
         "cpu": "Made CPU @ 2 GHz",
         "cpus": 2,
         "gpus": [],
+        "format": "bf16" if planned.run.amp else "fp32",
         "cuda": None,
         "container": None,
         "slurm_job": None,

@@ -52,10 +52,11 @@ def table(
 
 
 def by_run(cell: Callable[[str], Any] = label) -> Callable[[Row], str]:
-    """Return a cell that names the run of a row, with a dagger where its devices are stand-ins."""
+    """Return a cell that names the run of a row, its number format, and stand-ins by a dagger."""
 
     def named(row: Row) -> str:
-        return escape(cell(row["run"])) + (DAGGER if row.get("stand_in") else "")
+        words = ", ".join([str(cell(row["run"])), *filter(None, [row.get("format")])])
+        return escape(words) + (DAGGER if row.get("stand_in") else "")
 
     return named
 

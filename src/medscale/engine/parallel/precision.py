@@ -17,9 +17,10 @@ GROW_EVERY = 2000  # steps without overflow until the scale doubles, as in torch
 class Precision:
     """Autocast and loss scaling for one rank (Micikevicius et al., ICLR 2018).
 
-    In fp16 the loss is scaled dynamically. The scale follows the norm of the whole gradient, which every rank knows, so that all ranks skip
-    the same steps under any strategy. torch.amp.GradScaler would not do: it checks the gradients of
-    its own rank only, which differ between ranks under FSDP and in pipelines.
+    In fp16 the loss is scaled dynamically. The scale follows the norm of the whole gradient, which
+    every rank knows, so that all ranks skip the same steps under any strategy. torch.amp.GradScaler
+    would not do: it checks the gradients of its own rank only, which differ between ranks under
+    FSDP and in pipelines.
 
     Attributes:
         format: the number format.

@@ -228,8 +228,9 @@ def _headline(trainer: Trainer, resumed: bool) -> str:
     stand_in = " (CPU processes stand in for GPUs)" if plan.stand_in else ""
     text = (
         f"{plan.study} {plan.run.name} seed {plan.seed}{stand_in}: {plan.model.name} in "
-        f"{trainer.precision.format}, {trainer.training.images} training images, global batch {plan.global_batch}, "
-        f"{plan.run.devices} processes of {trainer.world.threads} threads"
+        f"{trainer.precision.format}, {trainer.training.images} training images, "
+        f"global batch {plan.global_batch}, {plan.run.devices} processes of "
+        f"{trainer.world.threads} threads"
     )
     if resumed:
         text += f"; goes on from epoch {progress.epoch + 1}, step {progress.step}"

@@ -8,7 +8,7 @@ from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
 from medscale.report.latex import escape, number, span
 from medscale.report.names import label
 from medscale.report.result.reading import records
-from medscale.report.tables import Column, around, left, right, table
+from medscale.report.tables import Column, around, by_run, left, right, table
 
 FEW = 8  # classes up to which each has its operating points in the table
 WORST = 5  # classes of the lowest sensitivity that have them otherwise
@@ -24,7 +24,7 @@ ENSEMBLES = {
 def tests(comparisons: pd.DataFrame) -> str:
     """Return the comparison of each run with the baseline (``paired.compare``); p is adjusted."""
     columns = [
-        left("run", lambda row: escape(label(row["run"]))),
+        left("run", by_run()),
         right(
             r"right in one alone\\run / baseline",
             lambda row: f"{row['only_run']} / {row['only_baseline']}",
