@@ -118,7 +118,7 @@ def test_a_file_says_what_the_predictor_says_for_any_number_of_images(made) -> N
     for count in (1, 5, COUNT):
         found = runtime.onnx(made.whole)(made.pixels[:count], made.features[:count])
         np.testing.assert_allclose(found, wanted[:count], atol=1e-5)
-        eager = runtime.eager(made.predictor)(made.pixels[:count], made.features[:count])
+        eager = runtime.pytorch(made.predictor)(made.pixels[:count], made.features[:count])
         np.testing.assert_allclose(eager, wanted[:count], atol=1e-5)
     about = runtime.description(made.whole)
     assert about["preprocess"]["size"] == SIZE

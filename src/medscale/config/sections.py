@@ -86,9 +86,10 @@ class Latency(Strict):
     """Benchmark of inference of exported runs: latency and throughput by way, threads, batch."""
 
     ways: Unique[str] = Field(
-        ["eager", "compiled", "onnx", "fp16", "int8"],
+        ["eager", "compiled", "captured", "captured_compiled", "onnx", "fp16", "int8"],
         min_length=1,
-        description="PyTorch, and formats of the export; Config checks the names",
+        description="PyTorch (captured: as CUDA graphs), and formats of the export; Config checks "
+        "the names",
     )
     devices: Unique[Literal["cpu", "cuda", "tensorrt"]] = Field(
         ["cpu", "cuda", "tensorrt"], min_length=1

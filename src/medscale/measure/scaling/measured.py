@@ -125,17 +125,18 @@ def by_inference(rows: pd.DataFrame) -> pd.DataFrame:
     """Compute latency and throughput of each way of inference, and its gain over eager PyTorch.
 
     Returns:
-        A row for each run, way, device, threads, kind and batch: ``images, repeats,
+        A row for each run, way, device, format, threads, kind and batch: ``images, repeats,
         images_per_second`` and ``LATENCIES`` (mean of the repetitions; NaN in rows of another kind
         than latency), each with ``_low, _high`` (range), and ``gain`` with the ends of
-        ``speedup.ratio``: in the time of an image, over eager PyTorch with as many threads (of a
-        GPU: with most threads).
+        ``speedup.ratio``: in the time of an image, over eager PyTorch with as many threads; of a
+        GPU, over eager PyTorch on the GPU, or, where that was not measured, with most threads.
     """
-    keys = ["run", "way", "device", "threads", "kind", "batch"]
+    keys = ["run", "way", "device", "format", "threads", "kind", "batch"]
     eager, table = rows[rows["way"] == EAGER], []
     for values, group in rows.groupby(keys, sort=False):
         key = dict(zip(keys, values, strict=True))
-        threads = key["threads"] or eager["threads"].max()
+        on_gpu = not key["threads"] and (eager["threads"] == 0).any()
+        threads = 0 if on_gpu else key["threads"] or eager["threads"].max()
         base = eager[(eager["run"] == key["run"]) & (eager["threads"] == threads)]
         base = base[(base["kind"] == key["kind"]) & (base["batch"] == key["batch"])]
         theirs, ours = ((part["seconds"] / part["images"]).tolist() for part in (base, group))
