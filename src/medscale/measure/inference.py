@@ -73,7 +73,8 @@ def measure_inference(
     Calls go from host memory to host memory: preprocessed uint8 images in, probabilities out. Kinds
     of rows: ``latency`` of single calls with one image; ``throughput`` of passes over the images in
     batches; ``decode``, reading, decoding and preprocessing the raw files; and ``decoded``, both,
-    where the next batch is decoded while one is predicted, as ``Predictor.stream`` does. Raises MedscaleError when an input is missing or damaged.
+    one after the other for each batch; on a GPU the next batch is decoded meanwhile. Raises
+    MedscaleError when an input is missing or damaged.
 
     Args:
         exported: folder of the files ``<run>.<format>.onnx``.
@@ -94,7 +95,7 @@ def measure_inference(
             images = _read(predictor, _files(index, raw, settings.images))
             ways = [
                 *_pytorch(predictor, on_gpu, settings, missing),
-                *_exported(predictor, exported / result.name, settings, missing),
+                *_exported(on_gpu, exported / result.name, settings, missing),
             ]
             for repeat in range(settings.repeats):
                 for row in _repetition(predictor, ways, images, settings, repeat):
@@ -123,7 +124,7 @@ def _repetition(
 
 
 def _has_gpu(settings: Latency) -> bool:
-    return "cuda" in settings.devices and torch.cuda.is_available()
+    return {"cuda", "tensorrt"} & {*settings.devices} != set() and torch.cuda.is_available()
 
 
 def _pytorch(
@@ -153,13 +154,14 @@ def _pytorch(
 
 
 def _exported(
-    predictor: Predictor, stem: Path, settings: Latency, missing: dict[str, str]
+    on_gpu: Predictor | None, stem: Path, settings: Latency, missing: dict[str, str]
 ) -> Iterator[Way]:
     """Yield the exported ways that are available; the reasons for others go into ``missing``."""
     for device in settings.devices:
         if (reason := runtime.absent(device)) is not None:
             missing[device] = reason
             continue
+        form = "fp32" if device == "cpu" or on_gpu is None else runtime.form_of(on_gpu)
         for threads in _threads(settings) if device == "cpu" else [0]:
             for name in (way for way in settings.ways if way not in PYTORCH_WAYS):
                 file = stem.with_name(f"{stem.name}.{name}.onnx")
@@ -167,18 +169,10 @@ def _exported(
                     raise MedscaleError(
                         f"{file} does not exist; add {name} to benchmarks.export.formats"
                     )
-                run = runtime.onnx(file, device, threads)
-                yield Way(name, device, _format_of(name, device), threads, run)
-
-
-def _format_of(name: str, device: str) -> str:
-    """Return the number format in which ONNX Runtime computes an export of this name.
-
-    Its CUDA provider allows TF32 by default, and TensorRT may choose fp16 (``runtime``).
-    """
-    if name != ONNX.name:
-        return name
-    return {"cpu": "fp32", "cuda": "tf32", "tensorrt": "fp16"}[device]
+                run = runtime.onnx(file, device, threads, tf32=form == "tf32")
+                # TensorRT chooses fp16 where it is faster (``runtime``).
+                computed = {"tensorrt": "fp16"}.get(device, form) if name == ONNX.name else name
+                yield Way(name, device, computed, threads, run)
 
 
 def _latency(way: Way, images: Images, calls: int) -> dict[str, Any]:
@@ -222,15 +216,15 @@ def _decode(predictor: Predictor, threads: int, files: list[Path]) -> dict[str, 
 def _decoded(predictor: Predictor, way: Way, images: Images, batch: int) -> dict[str, Any]:
     """Time the way from raw files to probabilities."""
     files, features = images.files, images.features
+    ahead = batch * (way.device != "cpu")  # on a CPU both would take more than its threads
     with _decoders(way.threads or len(cores())) as pool:
         start = perf_counter()
-        following = pool.map(predictor.prepare, files[:batch])
+        decoding = [pool.submit(predictor.prepare, file) for file in files[:ahead]]
         for at in range(0, len(files), batch):
-            part, following = (
-                following,
-                pool.map(predictor.prepare, files[at + batch : at + 2 * batch]),
-            )
-            pixels = np.stack([prepared.pixels for prepared, _ in part])
+            following = files[at + len(decoding) : at + batch + ahead]
+            decoding += [pool.submit(predictor.prepare, file) for file in following]
+            pixels = np.stack([future.result()[0].pixels for future in decoding[:batch]])
+            decoding = decoding[batch:]
             way.run(pixels, None if features is None else features[at : at + batch])
         seconds = perf_counter() - start
     return {"kind": "decoded", "batch": batch, "images": len(files), "seconds": seconds}

@@ -48,7 +48,7 @@ def absent(provider: str) -> str | None:
     return None
 
 
-def onnx(path: Path, provider: str = "cpu", threads: int = 0) -> Run:
+def onnx(path: Path, provider: str = "cpu", threads: int = 0, *, tf32: bool = False) -> Run:
     """Load an ONNX file of this package into ONNX Runtime.
 
     TensorRT builds its engine at the first call, and keeps it in the file's folder. Raises
@@ -58,8 +58,9 @@ def onnx(path: Path, provider: str = "cpu", threads: int = 0) -> Run:
         path: the file.
         provider: cpu, cuda or tensorrt.
         threads: of a CPU; 0 for all cores.
+        tf32: CUDA may compute fp32 operations in TF32, where the GPU has it.
     """
-    session = _session(path, provider, threads)
+    session = _session(path, provider, threads, tf32=tf32)
 
     def run(pixels: np.ndarray, features: np.ndarray | None) -> np.ndarray:
         return session.run(None, inputs_of(pixels, features))[0]
@@ -135,14 +136,14 @@ def in_batches(run: Run, pixels: np.ndarray, features: np.ndarray | None, size: 
     )
 
 
-def _session(path: Path, provider: str, threads: int) -> Any:
+def _session(path: Path, provider: str, threads: int, *, tf32: bool = False) -> Any:
     import onnxruntime
 
     if (reason := absent(provider)) is not None:
         raise MedscaleError(f"ONNX Runtime on {provider}: {reason}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"use_tf32": int(tf32)} if provider == "cuda" else {}
     if provider == "tensorrt":
         settings = {
             "trt_engine_cache_enable": True,

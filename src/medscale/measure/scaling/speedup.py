@@ -21,7 +21,8 @@ def speedups(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:
     Speedup is the baseline's seconds per epoch divided by the run's (means over replicates of the
     median epoch without the first); efficiency is speedup divided by devices (Amdahl 1967; Grama et
     al. 2003, ch. 5). The baseline is the serial run on the same kind of device without mixed
-    precision with the same network and images. Runs that stand in for GPUs are compared only with such runs.
+    precision with the same network and images. Runs that stand in for GPUs are compared only with
+    such runs.
     Raises MedscaleError when the summaries are of several studies or a run occurs twice.
 
     Returns:
@@ -31,7 +32,8 @@ def speedups(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:
         last two with ``_low, _high`` (range over all pairs of replicates) and ``_ci_low, _ci_high``
         (95 %, Welch's t on log seconds; NaN with fewer than two replicates), ``amp_gain`` (seconds
         of the same run without AMP, if it exists, divided by this run's), ``amp_gain_over`` (the
-        format of that run) and ``note``. Without a baseline speedup is NaN, and the note gives the reason.
+        format of that run) and ``note``. Without a baseline speedup is NaN, and the note gives the
+        reason.
     """
     by_name = _by_name(summaries)
     rows = [_row(summary, by_name) for summary in by_name.values()]
