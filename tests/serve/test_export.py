@@ -315,7 +315,7 @@ def inference_rows() -> pd.DataFrame:
                     rows.append((*about, "throughput", batch, repeat, 64, seconds, *none))
                 rows.append((*about, "decoded", 32, repeat, 64, 64 * (each + 2) / 1e3, *none))
             if threads:
-                about = ("serial_1gpu", "decode", "cpu", "", threads, "decode")
+                about = ("serial_1gpu", "decode", "cpu", "uint8", threads, "decode")
                 rows.append((*about, 1, repeat, 64, 0.1 / threads, *none))
     return pd.DataFrame(rows, columns=inference.COLUMNS)
 

@@ -119,7 +119,7 @@ def _repetition(
             yield where | _throughput(way, images, batch)
         yield where | _decoded(predictor, way, images, max(settings.batches))
     for threads in _threads(settings):
-        where = {"way": "decode", "device": "cpu", "format": "", "threads": threads}
+        where = {"way": "decode", "device": "cpu", "format": "uint8", "threads": threads}
         yield where | _decode(predictor, threads, images.files)
 
 

@@ -121,6 +121,38 @@ def by_format(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
+def by_number_format(rows: pd.DataFrame) -> pd.DataFrame:
+    """Compute speed and accuracy of a training by number format, with its gains.
+
+    Returns:
+        A row for each format: ``run, format, hardware, devices, global_batch, epochs, images,
+        replicates``;
+        ``images_per_second`` with ``_low, _high`` (range), ``over_fp32`` and ``over_tf32`` (gain in
+        speed, NaN where that format was not measured) with the ends of ``speedup.ratio``;
+        ``device_mb``, ``millijoules`` (an image of training, NaN where not reported); and
+        ``accuracy, balanced_accuracy, auroc`` (means over seeds) with ``_low, _high`` (range).
+    """
+    columns = ("run", "format", "hardware", "devices", "global_batch", "epochs", "images")
+    times = {name: part["seconds"].tolist() for name, part in rows.groupby("format")}
+    table = []
+    for name, group in rows.groupby("format", sort=False):
+        joules = group["joules"] / (group["images"] * group["epochs"])
+        row = {
+            **{column: group[column].iloc[0] for column in columns},
+            "replicates": len(group),
+            **_rate(group),
+            "device_mb": group["device_mb"].max(),
+            "millijoules": 1000 * joules.mean(),
+        }
+        for base in ("fp32", "tf32"):
+            gain = relative(times.get(base, []), times[name], same=name == base)
+            row |= _named(f"over_{base}", gain)
+        for score in ("accuracy", "balanced_accuracy", "auroc"):
+            row |= _spread(score, group[score])
+        table.append(row)
+    return pd.DataFrame(table)
+
+
 def by_inference(rows: pd.DataFrame) -> pd.DataFrame:
     """Compute latency and throughput of each way of inference, and its gain over eager PyTorch.
 
