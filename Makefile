@@ -10,8 +10,11 @@ CONFIG ?=
 PYTEST ?=
 RESULTS ?= work/demo/results
 BASE ?=
+ARGS ?=
+# Where Lightning and Accelerate are (make setup-bench), or else this project's environment, or the system's.
+GPU_PYTHON = $(if $(wildcard .venv-bench/bin/python),.venv-bench/bin/python,python)
 
-.PHONY: help setup setup-latex setup-bench study report serve test test-cluster test-faults test-load check format bench lock image image-apptainer clean distclean
+.PHONY: help setup setup-latex setup-bench study report serve test test-cluster test-faults test-load check format bench bench-gpu gpu-bundle lock image image-apptainer clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -60,6 +63,13 @@ bench: bench-data bench-parallel ## measured ratios, side by side in one run
 
 bench-%: setup-bench
 	@.venv-bench/bin/python -m bench.$*
+
+bench-gpu: ## engine against other loops on this machine's GPU: docs/gpu.csv, docs/gpu.md (ARGS="--network resnet50 --batch 32")
+	@if [ -e /dev/nvidiactl ] || nvidia-smi -L >/dev/null 2>&1; then PYTHONPATH=src:. $(GPU_PYTHON) -m bench.gpu $(ARGS); \
+	else echo "bench-gpu: nothing is measured, as this machine has no NVIDIA GPU"; fi
+
+gpu-bundle: setup ## what a GPU machine without network needs to measure and test, below 60 MB: medscale-gpu.tar
+	@python tools/gpu_bundle.py $(ARGS)
 
 LOCK := .tools/bin/uv pip compile -q --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" pyproject.toml
 

@@ -51,10 +51,14 @@ class DeviceKind(Strict):
     """One kind of device: its data sheet, and the share of it that training reaches."""
 
     title: str
-    tflops: float = Field(
-        gt=0, description="peak of full precision in PyTorch's convolutions (TF32 on newer GPUs)"
+    card: str | None = Field(
+        None, description="name by the driver, by which docs/gpu.csv has measured rates"
     )
-    tflops_amp: float = Field(gt=0, description="peak of mixed precision")
+    tflops: float = Field(gt=0, description="peak of fp32")
+    tflops_tf32: float | None = Field(
+        None, gt=0, description="peak of TF32; None: the device has neither TF32 nor bf16"
+    )
+    tflops_amp: float = Field(gt=0, description="peak of mixed precision (bf16 or fp16)")
     memory_gb_s: float = Field(gt=0, description="peak bandwidth of its memory")
     memory_gb: float = Field(gt=0)
     share: float = Field(
