@@ -65,8 +65,11 @@ def _table(rows: pd.DataFrame, titles: Mapping[str, str]) -> str:
     places = rows.assign(
         place=rows["way"].map(order), rank=rows["format"].map(list(FORMATS).index)
     ).sort_values(["batch", "rank", "place"])
-    rates = {(row.batch, row.format, row.way): row.images_per_second for row in places.itertuples()}
-    for row in places.to_dict("records"):
+    rows_in_order = places.to_dict("records")
+    rates = {
+        (row["batch"], row["format"], row["way"]): row["images_per_second"] for row in rows_in_order
+    }
+    for row in rows_in_order:
         graph = rates.get((row["batch"], row["format"], GRAPHS.get(row["way"], "graph")))
         cells = [str(row["batch"]), row["format"], titles.get(row["way"], row["way"])]
         if row["images_per_second"] != row["images_per_second"]:
@@ -74,7 +77,7 @@ def _table(rows: pd.DataFrame, titles: Mapping[str, str]) -> str:
         else:
             rate, ends = row["images_per_second"], (row["low"], row["high"])
             spread = f" ({ends[0]:,.0f} to {ends[1]:,.0f})" if row["rounds"] > 1 else ""
-            share = rate / graph if graph and graph == graph else float("nan")
+            share = rate / graph if graph else float("nan")
             cells += [
                 f"{rate:,.0f}{spread}",
                 _cell(share, "{:.2f}"),
