@@ -65,10 +65,10 @@ bench-%: setup-bench
 	@.venv-bench/bin/python -m bench.$*
 
 bench-gpu: ## engine against other loops on this machine's GPU: docs/gpu.csv, docs/gpu.md (ARGS="--network resnet50 --batch 32")
-	@if [ -e /dev/nvidiactl ] || nvidia-smi -L >/dev/null 2>&1; then PYTHONPATH=src:. $(GPU_PYTHON) -m bench.gpu $(ARGS); \
+	@if [ -e /dev/nvidiactl ] || nvidia-smi -L >/dev/null 2>&1; then PYTHONPATH=src:.:$$PYTHONPATH $(GPU_PYTHON) -m bench.gpu $(ARGS); \
 	else echo "bench-gpu: nothing is measured, as this machine has no NVIDIA GPU"; fi
 
-gpu-bundle: setup ## what a GPU machine without network needs to measure and test, below 60 MB: medscale-gpu.tar
+gpu-bundle: setup ## what a GPU machine without network needs to measure and test: medscale-gpu.tar.gz, below 60 MB
 	@python tools/gpu_bundle.py $(ARGS)
 
 LOCK := .tools/bin/uv pip compile -q --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" pyproject.toml

@@ -218,12 +218,14 @@ def _engine(network: str, batch: int, name: str, way: str, folder: Path) -> Row:
 
 
 def planned(study: str, network: str, batch: int, name: str, way: str) -> Any:
-    """Return the plan of a run of the engine."""
+    """Return the plan of a run of the engine; MedscaleError where the engine has no such run."""
     _, strategy, compiled = ENGINE[way]
     amp = name in ("bf16", "fp16")
     recipe: Row = {"epochs": EPOCHS, "batch_is": "global", "patience": None, "compile": compiled}
     recipe |= {"tf32": name == "tf32", "half": name if amp else "auto"}
     detects = is_detector(network)
+    if detects and compiled:
+        raise MedscaleError("runs of detection have no setting that compiles")
     section: Row = {"recipe": recipe, "model": {"pretrained": None}, "tensorboard": False}
     if detects:
         section["detect"] = {"epochs": EPOCHS, "batch_size": batch}

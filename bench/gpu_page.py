@@ -51,7 +51,11 @@ def _origin(rows: pd.DataFrame) -> str:
     columns = ["driver", "torch", "cuda", "date", "source"]
     lines = [
         f"- driver {row.driver}, PyTorch {row.torch}, CUDA {row.cuda}; {row.date}; {row.source}"
-        for row in rows[columns].drop_duplicates().fillna("not recorded").itertuples()
+        for row in rows[columns]
+        .astype(object)
+        .fillna("not recorded")
+        .drop_duplicates()
+        .itertuples()
     ]
     return "\n".join(lines)
 
