@@ -35,6 +35,7 @@ RUN = """#!/bin/sh
 # Runs a command with the packages of this folder: ./run.sh make test-gpu bench-gpu
 here=$(cd "$(dirname "$0")" && pwd)
 export PATH="$here/bin:$PATH" PYTHONPATH="$here/medscale/src:$here/medscale:$here/site"
+export MEDSCALE_BUNDLE=1  # nothing is set up
 cd "$here/medscale" && exec "$@"
 """
 PROGRAMS = {
