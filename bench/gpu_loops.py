@@ -18,7 +18,6 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from medscale.engine.capture import capture
 from medscale.engine.formats import NumberFormat, lacking, use
 from medscale.engine.models.registry import build
 from medscale.engine.parallel.precision import DTYPES
@@ -26,6 +25,7 @@ from medscale.engine.plan import Model, is_detector
 from medscale.engine.train.clock import Meter
 from medscale.measure.profiling import ceilings
 from medscale.measure.profiling.work import Work, counted
+from medscale.serve.batches import capture
 
 CLASSES = 35
 SECONDS = 1.0  # of a measurement

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from medscale.base.log import log
-from medscale.engine.capture import capture
+from medscale.engine.train.capture import NotCaptured, Recorder
 
 SIZES = (
     1,
@@ -20,8 +21,30 @@ SIZES = (
     64,
     128,
 )  # a batch is filled up to the next size, at most twice as many
+WARM_UP = 3  # calls before the capture, in which libraries choose algorithms and allocate memory
 Function = Callable[..., Tensor]
+T = TypeVar("T")
 Capture = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
+
+
+def capture(function: Callable[[], T]) -> Callable[[], T]:
+    """Capture a function of tensors at fixed addresses as a CUDA graph; return its replay.
+
+    Each replay writes the same output tensors, which are returned.
+
+    Raises:
+        NotCaptured: when the function does what cannot be captured, such as waiting for the GPU.
+    """
+    # The default stream cannot be captured; the function's earlier work is on the caller's stream.
+    caller, stream = torch.cuda.current_stream(), torch.cuda.Stream()
+    stream.wait_stream(caller)
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP):
+            function()
+        device = torch.device("cuda", torch.cuda.current_device())
+        replay = Recorder(device).capture(function)
+    caller.wait_stream(stream)
+    return replay
 
 
 class FixedBatches:
@@ -79,9 +102,8 @@ class FixedBatches:
 
         try:
             return fixed, self._record(function)
-        except RuntimeError as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            log.warning("batches of %d run without a CUDA graph: %s", size, reason)
+        except NotCaptured as cause:
+            log.warning("batches of %d run without a CUDA graph: %s", size, cause)
             return fixed, function
 
 

@@ -26,13 +26,15 @@ from medscale.engine.parallel.precision import Precision
 from medscale.engine.parallel.world import World
 from medscale.engine.plan import RunPlan
 from medscale.engine.resolve import record
-from medscale.engine.train import records
+from medscale.engine.train import compiled, records
 from medscale.engine.train.board import board
+from medscale.engine.train.capture import NotCaptured
 from medscale.engine.train.checkpoint import Checkpoints
 from medscale.engine.train.clock import Meter, device_memory_mb, host_memory_mb
 from medscale.engine.train.ema import Average
+from medscale.engine.train.graphs import capture, capture_prediction
 from medscale.engine.train.guard import Guard, Watch, Watchdog
-from medscale.engine.train.loop import Trainer, outputs
+from medscale.engine.train.loop import Trainer
 from medscale.engine.train.progress import Progress
 from medscale.engine.train.recipe import optimizer as make_optimizer
 from medscale.engine.train.state import Tensors
@@ -49,10 +51,10 @@ def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, wa
     start, meter = monotonic(), Meter(world.device)
     # The provenance is taken first, as code and machine can change while training runs.
     inputs = {"shards": shards.meta["digest"]}
-    decided = {"format": format_of(plan, world.device), "resolved": record(plan)}
+    decided = {"format": format_of(plan, world.device)}
     provenance = environment(plan, inputs) | decided if world.is_main else {}
-    trainer = assemble(plan, shards, task, out, world, watch, start)
-    resumed = restore(trainer)
+    trainer, resumed = ready(plan, shards, task, out, world, watch, start)
+    plan = trainer.plan
     if world.is_main:
         log.info("%s", _headline(trainer, resumed))
     try:
@@ -76,10 +78,46 @@ def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, wa
             weights=weights,
             predicted=pd.concat([t for t in tables if t is not None], ignore_index=True),
             timing=records.timing(plan, trainer.progress, trainer.training.images, measured),
-            provenance=provenance,
+            provenance=provenance | {"resolved": record(plan)},
         )
     trainer.checkpoints.discard()
     trainer.watchdog.dismiss()
+
+
+def ready(
+    plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, watch: Watch, start: float
+) -> tuple[Trainer, bool]:
+    """Build a replicate, restore its last checkpoint, and capture its steps as CUDA graphs.
+
+    Steps that cannot be captured are called, which is logged with the cause.
+
+    Returns:
+        The trainer, whose plan says whether there are graphs, and whether there was a checkpoint.
+
+    Raises:
+        MedscaleError: if steps cannot be captured and ``recipe.graph`` is ``on``.
+    """
+    trainer = assemble(plan, shards, task, out, world, watch, start)
+    resumed = restore(trainer)
+    try:
+        captured = capture(trainer)
+    except NotCaptured as cause:
+        message = f"{plan.run.name}: the step cannot be a CUDA graph: {cause}"
+        if plan.recipe.graph == "on":
+            raise MedscaleError(f"{message}; set recipe.graph: auto or off") from None
+        log.info("%s; its operations are started by the host, which is slower", message)
+    else:
+        trainer.plan = with_graph(plan, captured)
+        return trainer, resumed
+    # A capture that failed leaves hooks and buffers of the strategy in between.
+    del trainer
+    return ready(with_graph(plan, False), shards, task, out, world, watch, start)
+
+
+def with_graph(plan: RunPlan, captured: bool) -> RunPlan:
+    """Return a plan that says whether its steps are CUDA graphs."""
+    graph = {"graph": "on" if captured else "off"}
+    return plan.model_copy(update={"recipe": plan.recipe.model_copy(update=graph)})
 
 
 def assemble(
@@ -106,9 +144,11 @@ def assemble(
         file = out / "checkpoints" / "cut.json"
         return _chain(network, training, plan, file, key, world, precision)
 
+    if recipe.compile == "on":
+        compiled.keep(out.parent, world.device)
     model = apply_strategy(network, plan, world, precision, chain)
-    model.warm_up(training.blank(2))
-    optimizer = make_optimizer(model.network, recipe)
+    model.warm_up(training.blank(2).inputs)
+    optimizer = make_optimizer(model.network, recipe, precision)
     # PyTorch does not prepare an empty optimizer state for reading while there are gradients.
     optimizer.zero_grad(set_to_none=True)
     average = Average(model.network, recipe.ema)
@@ -174,9 +214,8 @@ def _chain(
             cut = Cut(**content)
         if cut is None:
             each = max(1, plan.global_batch // plan.run.replicas // plan.parallel.microbatches)
-            images = training.blank(each)
-            assert isinstance(images, torch.Tensor)  # a pipeline has no metadata
-            cut = measure(blocks, images.normal_(), precision, plan.run.stages)
+            images = training.blank(each).images.normal_()
+            cut = measure(blocks, images, precision, plan.run.stages)
             write_json(file, {"key": key, **asdict(cut)})
     cut = world.from_main(cut)
     assert cut is not None
@@ -186,9 +225,10 @@ def _chain(
 def _predict(trainer: Trainer, shards: Shards, task: Task, split: str) -> pd.DataFrame | None:
     """Return the predictions of all images of a split on rank 0; None on other ranks."""
     split_loader = loader(trainer.plan, shards, split, trainer.world, metadata=task.metadata)
+    capture_prediction(trainer, split_loader)
     parts = [
         task.part(trainer.criterion, logits, labels, ids)
-        for logits, labels, ids in outputs(trainer.model, split_loader, trainer.watchdog)
+        for logits, labels, ids in trainer.outputs(split_loader)
     ]
     gathered = trainer.world.gather(parts)
     if gathered is None:
@@ -218,7 +258,7 @@ def _measured(trainer: Trainer, meter: Meter) -> dict[str, Any] | None:
         "peak_memory_mb": {"host": host, "device": None if None in device else device},
         "energy_joules": None if None in joules or trainer.progress.restarts else sum(joules),
         "gpu_use_percent": None if None in use else use,
-        "communication_measured": trainer.model.waited_s is not None,
+        "communication_measured": trainer.model.waits.measured,
     }
 
 

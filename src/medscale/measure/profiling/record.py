@@ -20,7 +20,7 @@ from medscale.data.shards import Shards
 from medscale.engine.parallel.world import World
 from medscale.engine.plan import RunPlan
 from medscale.engine.train.guard import Watch
-from medscale.engine.train.replicate import assemble, explained
+from medscale.engine.train.replicate import explained, ready
 from medscale.engine.train.task import Task
 from medscale.measure.profiling import bottleneck, ceilings
 from medscale.measure.profiling.bottleneck import Numbers
@@ -56,8 +56,8 @@ def profile_run(
     Raises MedscaleError when the loss is not finite, memory runs out, or the plan does not fit the
     shards.
     """
-    trainer = assemble(_unsaved(plan), shards, task, out, world, watch, monotonic())
-    window = Window(trainer.training, settings, world.device)
+    trainer, _ = ready(_unsaved(plan), shards, task, out, world, watch, monotonic())
+    window = Window(trainer.training, settings, world.device, trainer.optimize.eager)
     trainer.steps = window.steps
     if world.is_main:
         log.info(

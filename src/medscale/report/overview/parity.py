@@ -10,8 +10,8 @@ from medscale.report.result.reading import Result
 
 NOT_STEPS = (  # settings of the recipe that change how fast a step is, or are in other terms below
     "accumulate",
-    "fused",
     "compile",
+    "graph",
     "channels_last",
     "tf32",
     "half",
