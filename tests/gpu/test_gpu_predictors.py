@@ -8,6 +8,7 @@ from torch import nn
 
 from medscale.serve.batches import FixedBatches
 
+
 @pytest.mark.gpu
 def test_a_captured_network_gives_the_eager_outputs():
     torch.manual_seed(0)
