@@ -14,7 +14,7 @@ ARGS ?=
 # Where Lightning and Accelerate are (make setup-bench), or else this project's environment, or the system's.
 GPU_PYTHON = $(if $(wildcard .venv-bench/bin/python),.venv-bench/bin/python,python)
 
-.PHONY: help setup setup-latex setup-test setup-bench study report serve test test-cluster test-faults test-load check format bench bench-gpu gpu-bundle lock image image-apptainer clean distclean
+.PHONY: help setup setup-latex setup-test setup-bench study report serve test test-cluster test-faults test-gpu test-load check format bench bench-gpu gpu-bundle lock image image-apptainer clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -38,13 +38,17 @@ serve: setup ## the web page for what `make study` trained (RESULTS=folders to s
 	@medscale serve $(RESULTS)
 
 test: setup-test ## all tests
-	@python -m pytest -q -n 2 --dist loadfile -m "not faults and not load and not cluster" $(PYTEST)
+	@python -m pytest -q -n 2 --dist loadfile -m "not faults and not load and not cluster and not gpu" $(PYTEST)
 
 test-cluster: setup ## the study on a SLURM cluster of two pretended nodes, in the image, with faults (root on Debian)
 	@python -m pytest -q -m cluster tests/cluster $(PYTEST)
 
 test-faults: setup ## many kill-and-restart trials, and 100 clean runs (about 45 minutes)
 	@python -m pytest -q -m faults $(PYTEST)
+
+test-gpu: setup ## CUDA graphs, formats, restarts, synchronization and memory on a CUDA card (10 minutes)
+	@if python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; \
+	then python -m pytest -q -m gpu tests/gpu tests/engine/test_detect.py $(PYTEST); else echo "no CUDA card: nothing was tested"; fi
 
 test-load: setup ## 200 callers of the service for a minute, while its processes are killed (2 minutes)
 	@python -m pytest -q -s -m load $(PYTEST)

@@ -36,6 +36,7 @@ def configuration(
     raw = {"kind": "folder", "path": "raw", "synthetic": False, "options": {}}
     changes: dict[str, Any] = {"like": "glaucoma", "source": raw} if study != "glaucoma" else {}
     changes["evaluate"] = {"gradcam": "none"}  # made runs have no weights
+    changes["benchmarks"] = {"formats": None}  # and nothing is measured
     return load(
         ROOT / "config.yaml",
         {

@@ -170,14 +170,20 @@ def test_every_stage_of_a_cut_has_parameters_and_too_many_stages_are_refused():
 
 def test_fp16_scaling_skips_an_overflow_and_grows_again():
     precision = Precision("fp16", CPU)
-    start = precision.scale
-    assert not precision.update(torch.tensor(math.inf))
+    start = float(precision.scale)
+    precision.update(torch.tensor(math.inf))
+    assert precision.overflow == 1
     assert precision.scale == start / 2
-    assert all(precision.update(torch.tensor(1.0)) for _ in range(GROW_EVERY))
+    for _ in range(GROW_EVERY):
+        precision.update(torch.tensor(1.0))
+        assert precision.overflow == 0
     assert precision.scale == start
+    for _ in range(40):
+        precision.update(torch.tensor(math.nan))
+    assert precision.scale == 2.0**-14, "the scale has a lower limit"
     again = Precision("fp16", CPU)
     again.load(precision.state())
-    assert again.scale == precision.scale
+    assert again.state() == precision.state()
 
 
 def test_ema_is_used_within_and_gone_after():

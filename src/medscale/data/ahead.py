@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -37,8 +38,7 @@ def ahead(
 
     def make() -> tuple[list[T], torch.cuda.Event]:
         with torch.cuda.stream(stream):
-            made = [item for item, _ in zip(items, range(1), strict=False)]
-            return made, stream.record_event()
+            return list(islice(items, 1)), stream.record_event()
 
     with ThreadPoolExecutor(1, "ahead") as thread:
         future = thread.submit(make)
