@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from medscale.data.loader import Loader
 from medscale.data.shards import Shards
+from medscale.engine.formats import NumberFormat, use
 from medscale.engine.parallel.model import WholeModel
 from medscale.engine.parallel.precision import Precision
 from medscale.engine.plan import Augment, Recipe
@@ -63,7 +64,7 @@ class Small:
         shards: Path,
         device: str | torch.device,
         *,
-        dtype: torch.dtype | None = None,
+        number_format: NumberFormat = "fp32",
         network: nn.Module | None = None,
         batch: int = 10,
         accumulate: int = 1,
@@ -78,7 +79,8 @@ class Small:
         torch.manual_seed(3)
         network = small_network() if network is None else network
         network = network.to(self.device, memory_format=torch.channels_last)
-        self.precision = Precision(dtype, self.device)
+        use(number_format)
+        self.precision = Precision(number_format, self.device)
         self.model = WholeModel(network, alone(self.device), self.precision)
         self.optimizer = optimizer(network, settings, self.precision)
         self.average = Average(network, settings.ema)

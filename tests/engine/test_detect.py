@@ -689,6 +689,7 @@ def test_weights_are_read_from_safetensors_and_a_pickle_is_refused(tmp_path):
 
 @ULTRALYTICS
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
 @pytest.mark.parametrize(
     ("run", "number_format"),
     [("serial_1gpu_yolov8n", "fp32"), ("ddp_amp_1gpu_yolov8n", "bf16")],

@@ -10,6 +10,7 @@ from medscale.serve.batches import FixedBatches
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
 def test_a_captured_network_gives_the_eager_outputs():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).cuda().eval()
