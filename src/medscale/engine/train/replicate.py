@@ -51,11 +51,11 @@ def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, wa
     # The provenance is taken first, as code and machine can change while training runs.
     inputs = {"shards": shards.meta["digest"]}
     provenance = environment(plan, inputs) if world.is_main else {}
-    trainer, resumed = ready(plan, shards, task, out, world, watch, start)
-    plan = trainer.plan
-    if world.is_main:
-        log.info("%s", _headline(trainer, resumed))
     try:
+        trainer, resumed = ready(plan, shards, task, out, world, watch, start)
+        plan = trainer.plan
+        if world.is_main:
+            log.info("%s", _headline(trainer, resumed))
         with ExitStack() as logs:
             if plan.tensorboard and world.is_main:
                 folder, epoch = out / "tensorboard", trainer.progress.epoch
