@@ -65,7 +65,7 @@ class Small:
         device: str | torch.device,
         *,
         number_format: NumberFormat = "fp32",
-        network: nn.Module | None = None,
+        network: Callable[[], nn.Module] = small_network,
         batch: int = 10,
         accumulate: int = 1,
         resident: bool | None = None,
@@ -77,13 +77,12 @@ class Small:
         self.world = alone(self.device)
         opened = Shards.open(shards)
         torch.manual_seed(3)
-        network = small_network() if network is None else network
-        network = network.to(self.device, memory_format=torch.channels_last)
+        built = network().to(self.device, memory_format=torch.channels_last)
         use(number_format)
         self.precision = Precision(number_format, self.device)
-        self.model = WholeModel(network, alone(self.device), self.precision)
-        self.optimizer = optimizer(network, settings, self.precision)
-        self.average = Average(network, settings.ema)
+        self.model = WholeModel(built, alone(self.device), self.precision)
+        self.optimizer = optimizer(built, settings, self.precision)
+        self.average = Average(built, settings.ema)
         criterion = CrossEntropy(settings, np.array([1, 1]), self.device)
         self.update = OptimizerStep(
             self.model,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -36,6 +36,11 @@ def log(runs: Training, name: str) -> str:
     return (runs.folder / f"{name}.log").read_text()
 
 
+def modules(folder: Path) -> set[str]:
+    """The names of the modules that were compiled."""
+    return {file.name for file in folder.rglob("*.py")}
+
+
 @pytest.mark.parametrize(
     ("run", "recipe"),
     [
@@ -62,10 +67,10 @@ def test_graphs_train_as_calls_do(runs, kind, run, recipe):
     ]
     assert same(*folders), distance(*folders)
     if kind == "gpu":
-        assert "as CUDA graphs" not in log(runs, "off")
-        assert "captured steps of 10 and 9 images as CUDA graphs" in log(runs, "auto"), log(
-            runs, "auto"
-        )
+        assert "CUDA graph" not in log(runs, "off")
+        text = log(runs, "auto")
+        given_up = run.startswith("fsdp") and "the step cannot be a CUDA graph: " in text
+        assert given_up or "captured steps of 10 and 9 images as CUDA graphs" in text, text
 
 
 def test_strategies_agree_under_graphs(runs, kind):
@@ -87,7 +92,7 @@ def test_a_pipeline_says_that_it_is_not_captured(runs, kind):
 
 @pytest.mark.parametrize("run", ["serial_amp_1", "ddp_1"])
 def test_a_killed_run_ends_as_one_left_alone(runs, kind, run):
-    recipe = RECIPE | {"epochs": 60, "ema": 0.9, "schedule": "plateau"}
+    recipe = RECIPE | {"epochs": 30, "ema": 0.9, "schedule": "plateau"}
     often = {"recipe": recipe, "parallel": {"checkpoint_every_steps": 3}}
     left = runs(f"{run}{kind}", "left", **often)
     running = runs.start(f"{run}{kind}", "killed", **often)
@@ -95,7 +100,6 @@ def test_a_killed_run_ends_as_one_left_alone(runs, kind, run):
     end = time.monotonic() + 120
     while not list((folder / "checkpoints").glob("step-*")) and time.monotonic() < end:
         time.sleep(0.02)
-    os.killpg(os.getpgid(running.pid), 0)  # it runs
     running.send_signal(signal.SIGKILL)
     running.wait()
     killed = runs(f"{run}{kind}", "killed", **often)
@@ -115,12 +119,11 @@ def test_compiled_graphs_repeat_and_reuse_their_code(runs, kind):
         pytest.skip("compiling for the CPU takes minutes and is another compiler")
     recipe = RECIPE | {"compile": "on"}
     first = runs.fork(f"serial_amp_1{kind}", "r/first", recipe=recipe)
-    kept = sorted(file.name for file in (runs.folder / "r" / "compiled").glob("*/fxgraph/*/*"))
+    kept = modules(runs.folder / "r" / "compiled")
     assert kept, "no compiled code was kept"
     second = runs.fork(f"serial_amp_1{kind}", "r/second", recipe=recipe)
     assert same(first, second)
-    again = sorted(file.name for file in (runs.folder / "r" / "compiled").glob("*/fxgraph/*/*"))
-    assert again == kept, "the second replicate compiled again"
+    assert modules(runs.folder / "r" / "compiled") == kept, "the second replicate compiled again"
     called = runs.fork(f"serial_amp_1{kind}", "called", recipe=RECIPE)
     losses = [pd.read_csv(folder / "history.csv")["train_loss"] for folder in (first, called)]
     # Compiled dropout draws other numbers, so only the course is the same.

@@ -58,12 +58,9 @@ def test_networks_of_the_studies_are_captured(shards, device, name):
     options = {"drop_path_rate": 0.2} if name == "efficientnet_b0" else {}
 
     def network() -> nn.Module:
-        torch.manual_seed(5)
         return build(Model(name=name, options=options), 2)
 
-    called = Small(shards, device, network=network(), number_format="bf16")
-    captured = Small(shards, device, network=network(), number_format="bf16")
-    captured.capture()
+    called, captured = pair(shards, device, network=network, number_format="bf16")
     assert called.train(5) == captured.train(5)
     assert equal(called.state(), captured.state())
 
@@ -167,7 +164,9 @@ def test_memory_is_flat_over_500_steps(shards, device):
     small.train(50)
     early = memory()
     small.train(450)
-    assert memory() == early
+    late = memory()
+    assert late[0] == early[0]
+    assert late[1] <= early[1]
 
 
 class Reading(nn.Module):
@@ -180,7 +179,7 @@ class Reading(nn.Module):
 def test_a_network_that_reads_the_device_is_named_and_goes_on(shards, device):
     if device.type != "cuda":
         pytest.skip("a CPU waits for nothing")
-    small = Small(shards, device, network=nn.Sequential(Reading(), *small_network()))
+    small = Small(shards, device, network=lambda: nn.Sequential(Reading(), *small_network()))
     with pytest.raises(NotCaptured, match=rf"waits for the GPU in {re.escape(__file__)}:\d+"):
         small.capture()
     plain = Small(shards, device)
@@ -199,9 +198,9 @@ class Breaking(nn.Module):
 def test_after_a_capture_that_failed_training_goes_on(shards, device):
     if device.type != "cuda":
         pytest.skip("a CPU captures nothing")
-    small = Small(shards, device, network=nn.Sequential(Breaking(), *small_network()))
+    small = Small(shards, device, network=lambda: nn.Sequential(Breaking(), *small_network()))
     with pytest.raises(NotCaptured, match="this layer refuses capture"):
         small.capture()
-    fresh = Small(shards, device, network=nn.Sequential(Breaking(), *small_network()))
+    fresh = Small(shards, device, network=lambda: nn.Sequential(Breaking(), *small_network()))
     plain = Small(shards, device)
     assert fresh.train(STEPS) == plain.train(STEPS), "dropout draws other numbers"

@@ -55,7 +55,7 @@ def capture(trainer: Trainer) -> bool:
     trainer.watchdog.rest()
     log.info(
         "captured steps of %s images as CUDA graphs in %.1f s, of which %.1f s are %s",
-        " and ".join(str(sum(shape.micros)) for shape in shapes),
+        " and ".join(str(shape.size) for shape in shapes),
         monotonic() - start,
         warm_s,
         "compilation and warm-up" if trainer.plan.recipe.compile == "on" else "warm-up",

@@ -53,11 +53,11 @@ def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, wa
     inputs = {"shards": shards.meta["digest"]}
     decided = {"format": format_of(plan, world.device)}
     provenance = environment(plan, inputs) | decided if world.is_main else {}
-    trainer, resumed = ready(plan, shards, task, out, world, watch, start)
-    plan = trainer.plan
-    if world.is_main:
-        log.info("%s", _headline(trainer, resumed))
     try:
+        trainer, resumed = ready(plan, shards, task, out, world, watch, start)
+        plan = trainer.plan
+        if world.is_main:
+            log.info("%s", _headline(trainer, resumed))
         with ExitStack() as logs:
             if plan.tensorboard and world.is_main:
                 folder, epoch = out / "tensorboard", trainer.progress.epoch

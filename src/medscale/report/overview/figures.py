@@ -9,21 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medscale.evaluate.summary import KINDS
-from medscale.report import names as palette
 from medscale.report import style
-from medscale.report.names import family, label, look, title
+from medscale.report.names import BLACK, TIME_LOOKS, family, label, look, title
 from medscale.report.result import figures as of_run
 from medscale.report.result.reading import Result, differences, records
 
 COLUMNS = 5
 NAMED = 4  # classes up to which a matrix names them on both sides
-KIND_LOOK = {
-    "data": (palette.ORANGE, "", "waiting for data"),
-    "compute": (palette.BLUE, "", "forward and backward"),
-    "communication": (palette.VERMILION, "////", "communication"),
-    "checkpoint": (palette.GREEN, "....", "checkpoint"),
-    "validation": (palette.SKY, "\\\\\\\\", "validation"),
-}
 
 
 def accuracy(results: Sequence[Result], baseline: str) -> Figure:
@@ -42,7 +34,7 @@ def accuracy(results: Sequence[Result], baseline: str) -> Figure:
                 continue
             style.interval(axes, height, style.score_ends(score, scale), look(result.name))
             seeds = [scale * value for value in score["values"] if value is not None]
-            axes.plot(seeds, [height - 0.28] * len(seeds), "|", color=palette.BLACK, markersize=3.5)
+            axes.plot(seeds, [height - 0.28] * len(seeds), "|", color=BLACK, markersize=3.5)
             if others and result.name == baseline:
                 axes.axvline(scale * score["mean"], linestyle="--", **style.REFERENCE)
         axes.set(xlabel=unit)
@@ -178,7 +170,7 @@ def time(results: Sequence[Result]) -> Figure:
     axes = figure.subplots()
     heights, start = np.arange(len(results))[::-1], np.zeros(len(results))
     for kind in KINDS:
-        colour, hatch, words = KIND_LOOK[kind]
+        colour, hatch, words = TIME_LOOKS[kind]
         seconds = [r.summary["timing"]["seconds_by_kind"][kind]["mean"] for r in results]
         part: dict[str, Any] = {"color": colour, "hatch": hatch, "ec": "white", "label": words}
         axes.barh(heights, seconds, 0.7, start, **part)
