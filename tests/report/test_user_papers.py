@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
+import figure_texts
 from made_runs import ROOT, configuration, make_study, report, report_shared
 from medscale.report import style
 from medscale.report.overview.figures import confusion
@@ -110,10 +112,38 @@ def study(request, tmp_path_factory) -> SimpleNamespace:
     settings = dict(STUDIES[request.param])
     classes, runs = settings.pop("classes"), settings.pop("runs")
     results = make_study(folder, request.param, classes, runs, **settings)
-    tables = report(folder, request.param, results).parent
+    faults: dict[str, list[str]] = {}
+    save = style.save
+
+    def checked(figure: Figure, path: str | Path, mark: str = "") -> None:
+        if found := figure_texts.faults(figure):
+            faults[str(path)] = found
+        save(figure, path, mark)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "save", checked)
+        tables = report(folder, request.param, results).parent
+        shared = report_shared(folder, results)
     facts = [tables / f"{name}.json" for name in ("facts", "quality", "scaling")]
-    made = report_shared(folder, results)
-    return SimpleNamespace(name=request.param, folder=folder, facts=facts, shared=made)
+    return SimpleNamespace(
+        name=request.param, folder=folder, facts=facts, shared=shared, faults=faults
+    )
+
+
+def test_no_text_of_a_figure_is_cut_or_overlaps_another(study):
+    assert study.faults == {}
+
+
+def test_cut_and_overlapping_texts_are_noticed():
+    figure = style.new(1.0)
+    axes = figure.subplots()
+    axes.text(0.5, 0.5, "first", transform=axes.transAxes)
+    axes.text(0.51, 0.5, "second", transform=axes.transAxes)
+    figure.text(0.99, 0.1, "beyond the page")
+    assert figure_texts.faults(figure) == [
+        "'beyond the page' leaves the page",
+        "'first' overlaps 'second'",
+    ]
 
 
 def test_each_sentence_is_about_this_study(study):

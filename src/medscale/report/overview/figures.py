@@ -81,7 +81,8 @@ def roc(results: Sequence[Result]) -> Figure:
     """Draw ROC curves of the test images, a panel for each run."""
     bands, columns = style.grid(len(results), COLUMNS)
     several = results[0].roc["curve"].nunique() > 1
-    figure = style.new(0.25 + 1.8 * bands + 0.5 * several)
+    side = min(1.8, style.WIDTH / columns - 0.45)  # inches: panels are squares
+    figure = style.new((side + 0.65) * bands + 0.5 * several)
     axes = style.panels(figure, len(results), columns)
     for number, (result, (axis,)) in enumerate(zip(results, axes, strict=True)):
         of_run.draw_roc(axis, result.roc, {})
