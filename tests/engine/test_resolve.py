@@ -25,7 +25,7 @@ def planned(**recipe) -> RunPlan:
     ("counts", "weights"), [([300, 100], False), ([301, 100], True), ([50, 0, 60], False)]
 )
 def test_class_weights_begin_above_a_ratio_of_three(counts, weights):
-    assert resolve(planned(), np.array(counts)).recipe.class_weights is weights
+    assert resolve(planned(), np.array(counts), 224).recipe.class_weights is weights
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,8 @@ def test_steps_become_whole_epochs(images, epochs):
 
 
 def test_a_plan_that_leaves_nothing_open_is_unchanged():
-    published = plan(config.load(BASE), "glaucoma", "serial_1cpu", 1)
+    settled = {"studies": {"glaucoma": {"recipe": {"compile": False}}}}
+    published = plan(config.load(BASE, settled), "glaucoma", "serial_1cpu", 1)
     assert resolve(published, np.array([1000, 10]), 224) is published
 
 

@@ -139,6 +139,9 @@ def test_a_captured_training_has_the_bits_of_another(shards, monkeypatch, settin
     assert recorder.calls[:4] == ["check", "check", "capture", "capture"]
     assert plain.train(9) == captured.train(9)
     assert equal(plain.state(), captured.state())
+    graphs.release(captured)
+    assert captured.recorder is None
+    assert not captured.optimize._slots
 
 
 @pytest.mark.parametrize(("epochs", "captured"), [(1, 0), (10, 1), (20, 2)])
@@ -147,6 +150,10 @@ def test_evaluation_is_captured_for_shapes_of_many_steps(shards, monkeypatch, ep
     assert list(small.validation.shapes().values()) == [5, 1]  # steps in each epoch
     recorder = pretend(small, monkeypatch)
     assert recorder.calls.count("capture") == len(small.training.shapes()) + captured
+    small.model.shares_forward = True  # as FSDP's, whose passes keep gathered weights
+    graphs.release(small)
+    recorder = pretend(small, monkeypatch)
+    assert recorder.calls.count("capture") == len(small.training.shapes())
 
 
 @pytest.mark.parametrize(
@@ -202,6 +209,8 @@ def test_a_replicate_is_built_again_without_graphs_or_refused(monkeypatch, caplo
     monkeypatch.setattr(replicate, "assemble", assemble)
     monkeypatch.setattr(replicate, "restore", lambda trainer: True)
     monkeypatch.setattr(replicate, "capture", refuse)
+    released = []
+    monkeypatch.setattr(replicate, "release", released.append)
     arguments = (made, None, None, None, None, None, 0.0)
     if graph == "on":
         with pytest.raises(MedscaleError, match=r"loss.py:88; set recipe.graph: auto or off"):
@@ -210,6 +219,10 @@ def test_a_replicate_is_built_again_without_graphs_or_refused(monkeypatch, caplo
     with caplog.at_level("INFO", logger="medscale"):
         trainer, resumed = replicate.ready(*arguments)
     assert (built, trainer.plan.recipe.graph, resumed) == (["auto", "off"], "off", True)
+    assert len(released) == 1
+    assert (
+        "the step cannot be a CUDA graph: the host waits for the GPU in loss.py:88" in caplog.text
+    )
 
 
 def test_the_place_where_the_host_waits_is_found(monkeypatch):

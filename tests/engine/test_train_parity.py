@@ -28,6 +28,7 @@ LOW_WEIGHTS, LOW_LOSS = 2e-2, 5e-3  # under bf16
         ("ddp_2cpu", {"recipe": {"accumulate": 2}}),
         ("ddp_4cpu", {}),
         ("fsdp_2cpu", {}),
+        ("fsdp_2cpu", {"recipe": {"optimizer": "sgd"}}),
         ("fsdp_4cpu", {"recipe": {"accumulate": 2}}),
         ("mp_2cpu", {"parallel": {"schedule": "gpipe", "microbatches": 4}}),
         ("mp_2cpu", {"parallel": {"microbatches": 1}}),

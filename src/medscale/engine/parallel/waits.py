@@ -28,7 +28,7 @@ class Waits:
 
     def mark(self) -> Mark:
         """Return the time now, or an event on the current stream."""
-        if not self._cuda:
+        if not (self._cuda and self.measured):
             return perf_counter()
         # An external event is recorded by each replay of a graph that it is captured in.
         event = torch.cuda.Event(enable_timing=True, external=True)

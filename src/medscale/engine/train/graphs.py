@@ -74,7 +74,8 @@ def warm_up(trainer: Trainer, shapes: dict[Shape, int]) -> None:
 def capture_evaluation(trainer: Trainer, loader: Loader, epochs: int = 1) -> None:
     """Capture the evaluation of a split for each shape with many steps; see ``capture``.
 
-    Where all ranks take part in a forward pass, it is not captured, as their shapes differ.
+    That of FSDP is not captured: shapes differ between the ranks of a collective, and a graph would
+    keep weights that an earlier pass has gathered.
 
     Args:
         trainer: the replicate, with a recorder.
@@ -82,7 +83,7 @@ def capture_evaluation(trainer: Trainer, loader: Loader, epochs: int = 1) -> Non
         epochs: how often the split is evaluated.
     """
     assert trainer.recorder is not None
-    if trainer.model.shares_forward and trainer.world.size > 1:
+    if trainer.model.shares_forward:
         return
     trainer.model.train(False)
     many = [
@@ -103,6 +104,13 @@ def capture_prediction(trainer: Trainer, loader: Loader) -> None:
         capture_evaluation(trainer, loader)
     except NotCaptured as cause:
         log.info("the prediction cannot be a CUDA graph: %s", cause)
+
+
+def release(trainer: Trainer) -> None:
+    """Free all graphs: NCCL cannot leave a group while a graph holds its collectives."""
+    trainer.optimize.discard()
+    trainer.logits.discard()
+    trainer.recorder = None
 
 
 def _capture_all(function: FixedShapes[Any], shapes: Iterable[Shape], recorder: Recorder) -> None:

@@ -8,12 +8,40 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn import functional
+from torch.optim.sgd import sgd
 
 from medscale.engine.parallel.precision import Precision
 from medscale.engine.plan import Recipe, RunPlan
 
+SGD_SETTINGS = ("weight_decay", "momentum", "lr", "dampening", "nesterov", "maximize")
 PLATEAU_FACTOR, PLATEAU_PATIENCE, PLATEAU_THRESHOLD = 0.1, 2, 1e-4
+
+
+class SGD(torch.optim.SGD):
+    """Fused SGD, also for the sharded parameters of FSDP, for which PyTorch has none.
+
+    An update is element by element, so each rank updates its own part.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """See ``torch.optim.SGD``."""
+        for group in self.param_groups:
+            trained = [p for p in group["params"] if p.grad is not None]
+            sgd(
+                [_local(p) for p in trained],
+                [_local(p.grad) for p in trained],
+                [_local(self.state[p]["momentum_buffer"]) for p in trained],
+                fused=True,
+                found_inf=getattr(self, "found_inf", None),
+                **{name: group[name] for name in SGD_SETTINGS},
+            )
+
+
+def _local(values: Tensor) -> Tensor:
+    return values.to_local() if isinstance(values, DTensor) else values
 
 
 def optimizer(network: nn.Module, recipe: Recipe, precision: Precision) -> torch.optim.Optimizer:
@@ -26,7 +54,7 @@ def optimizer(network: nn.Module, recipe: Recipe, precision: Precision) -> torch
     kinds: dict[str, type[torch.optim.Optimizer]] = {
         "adam": torch.optim.Adam,
         "adamw": torch.optim.AdamW,
-        "sgd": torch.optim.SGD,
+        "sgd": SGD,
     }
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     cuda = precision.scale.device.type == "cuda"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -32,7 +33,7 @@ from medscale.engine.train.capture import NotCaptured
 from medscale.engine.train.checkpoint import Checkpoints
 from medscale.engine.train.clock import Meter, device_memory_mb, host_memory_mb
 from medscale.engine.train.ema import Average
-from medscale.engine.train.graphs import capture, capture_prediction
+from medscale.engine.train.graphs import capture, capture_prediction, release
 from medscale.engine.train.guard import Guard, Watch, Watchdog
 from medscale.engine.train.loop import Trainer
 from medscale.engine.train.progress import Progress
@@ -54,21 +55,22 @@ def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, wa
     decided = {"format": format_of(plan, world.device)}
     provenance = environment(plan, inputs) | decided if world.is_main else {}
     try:
-        trainer, resumed = ready(plan, shards, task, out, world, watch, start)
-        plan = trainer.plan
-        if world.is_main:
-            log.info("%s", _headline(trainer, resumed))
-        with ExitStack() as logs:
+        with ExitStack() as stack:
+            trainer, resumed = ready(plan, shards, task, out, world, watch, start)
+            stack.callback(release, trainer)
+            plan = trainer.plan
+            if world.is_main:
+                log.info("%s", _headline(trainer, resumed))
             if plan.tensorboard and world.is_main:
                 folder, epoch = out / "tensorboard", trainer.progress.epoch
-                trainer.log_row = logs.enter_context(board(folder, epoch))
+                trainer.log_row = stack.enter_context(board(folder, epoch))
             trainer.run()
-        trainer.watchdog.rest()
-        trainer.tensors.use_best()
-        tables = [_predict(trainer, shards, task, split) for split in ("val", "test")]
-        trainer.watchdog.rest()
-        weights = trainer.tensors.whole(world)
-        measured = _measured(trainer, meter)
+            trainer.watchdog.rest()
+            trainer.tensors.use_best()
+            tables = [_predict(trainer, shards, task, split) for split in ("val", "test")]
+            trainer.watchdog.rest()
+            weights = trainer.tensors.whole(world)
+            measured = _measured(trainer, meter)
     except (torch.OutOfMemoryError, RuntimeError) as error:
         raise explained(error, plan) from error
     if weights is not None and measured is not None:  # on rank 0
@@ -109,8 +111,11 @@ def ready(
     else:
         trainer.plan = with_graph(plan, captured)
         return trainer, resumed
-    # A capture that failed leaves hooks and buffers of the strategy in between.
+    # A capture that failed leaves hooks and buffers of the strategy in between. They are in circles
+    # of references, and hold memory of the GPU until they are collected.
+    release(trainer)
     del trainer
+    gc.collect()
     return ready(with_graph(plan, False), shards, task, out, world, watch, start)
 
 

@@ -88,6 +88,10 @@ class FixedShapes(Generic[T]):
         if slot.call is slot.eager:
             slot.call = recorder.capture(slot.eager)
 
+    def discard(self) -> None:
+        """Free all buffers and graphs."""
+        self._slots.clear()
+
     def _slot(self, shape: Shape) -> Slot[T]:
         if shape not in self._slots:
             batches = [self._blank(images) for images in shape.micros]

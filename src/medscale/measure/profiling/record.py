@@ -19,6 +19,7 @@ from medscale.config.sections import Profile
 from medscale.data.shards import Shards
 from medscale.engine.parallel.world import World
 from medscale.engine.plan import RunPlan
+from medscale.engine.train.graphs import release
 from medscale.engine.train.guard import Watch
 from medscale.engine.train.replicate import explained, ready
 from medscale.engine.train.task import Task
@@ -83,6 +84,7 @@ def profile_run(
     ranks = world.gather(Rank(window.measurements, timeline, ceiling, world.threads))
     if ranks is not None:
         write(out, plan, settings, form, ranks, {"shards": shards.meta["digest"]})
+    release(trainer)
     trainer.watchdog.dismiss()
 
 
