@@ -115,10 +115,10 @@ def study(request, tmp_path_factory) -> SimpleNamespace:
     faults: dict[str, list[str]] = {}
     save = style.save
 
-    def checked(figure: Figure, path: str | Path, mark: str = "") -> None:
+    def checked(figure: Figure, path: str | Path, mark: str = "", formats: str = "") -> None:
         if found := figure_texts.faults(figure):
             faults[str(path)] = found
-        save(figure, path, mark)
+        save(figure, path, mark, formats)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(style, "save", checked)
