@@ -23,6 +23,7 @@ from medscale.data import metadata
 from medscale.data.metadata import Encoding
 from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards
+from medscale.engine.formats import Half
 from medscale.engine.plan import Crop, Model, is_detector
 from medscale.evaluate.replicates import Replicate
 
@@ -72,6 +73,8 @@ class Inference(Strict):
     crop: Crop | None
     model: Model
     amp: bool
+    tf32: bool = False  # of results by earlier versions it is not known
+    half: Half = "auto"
     channels_last: bool
     metadata: list[Encoding] = Field(max_length=MOST_COLUMNS)
     replicates: list[Weights] = Field(min_length=1, max_length=MOST_REPLICATES)
@@ -140,6 +143,8 @@ def put(
         crop=plan.augment.crop,
         model=plan.model,
         amp=plan.run.amp,
+        tf32=plan.recipe.tf32,
+        half=plan.recipe.half,
         channels_last=plan.recipe.channels_last,
         metadata=metadata.fit(shards.rows, plan.model.metadata),
         replicates=[
