@@ -39,6 +39,7 @@ def configuration(
     changes: dict[str, Any] = {"like": "glaucoma", "source": raw} if study != "glaucoma" else {}
     changes["evaluate"] = {"gradcam": "none"}  # made runs have no weights
     changes["external"] = []  # nor can they predict other images
+    changes["benchmarks"] = {"formats": None}  # and nothing is measured
     return load(
         ROOT / "config.yaml",
         {
@@ -234,6 +235,7 @@ def _environment(planned: Any) -> dict[str, Any]:
         "cpu": "Made CPU @ 2 GHz",
         "cpus": 2,
         "gpus": [],
+        "format": "bf16" if planned.run.amp else "fp32",
         "cuda": None,
         "container": None,
         "slurm_job": None,

@@ -15,8 +15,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from medscale.base.files import write_json
 from medscale.config.configuration import load
 from medscale.config.layers import merge
@@ -36,7 +34,6 @@ WHOLE = {
     "recipe": {"epochs": 4, "schedule": "plateau", "patience": 3, "ema": 0.9, "batch_size": 8},
     "parallel": {"checkpoint_every_steps": 3, "microbatches": 2},
 }
-NUMBERS = ["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr"]
 _references: dict[str, Path] = {}
 
 
@@ -106,18 +103,6 @@ class Training:
         if key not in _references:
             _references[key] = self.fork(run, f"reference{len(_references)}", **changes)
         return _references[key]
-
-
-def same(one: Path, other: Path) -> bool:
-    """Whether weights, history and predictions are equal bit by bit."""
-    history = [pd.read_csv(folder / "history.csv")[NUMBERS] for folder in (one, other)]
-    predicted = [pd.read_parquet(folder / "predictions.parquet") for folder in (one, other)]
-    weights = [(folder / "model.safetensors").read_bytes() for folder in (one, other)]
-    return (
-        history[0].equals(history[1])
-        and predicted[0].equals(predicted[1])
-        and weights[0] == weights[1]
-    )
 
 
 def fork_ranks(paths: list[str], ranks: int, task: str = CLASSIFICATION, status: int = 0) -> None:

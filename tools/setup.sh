@@ -5,6 +5,7 @@
 # Every missing prerequisite is answered with what to do, before anything heavy is downloaded.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+[ -z "${MEDSCALE_BUNDLE:-}" ] || exit 0 # run.sh of `make gpu-bundle` has put the packages on the paths
 
 NEED_DISK_MB=9000
 LATEX_PACKAGES=$(cat tools/latex.txt)

@@ -150,6 +150,10 @@ def serve(
     name: Annotated[
         list[str] | None, typer.Option(help="a name of this machine that callers may use")
     ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(help="address of a proxy whose X-Forwarded-For names the caller"),
+    ] = None,
     seed: Annotated[
         str, typer.Option(help="replicates that predict: best, all (their mean), or a number")
     ] = "best",
@@ -161,6 +165,7 @@ def serve(
     megapixels: Annotated[float, typer.Option(help="largest image")] = 50,
     images: Annotated[int, typer.Option(help="most images in a request")] = 16,
     queue: Annotated[int, typer.Option(help="most images accepted and not yet answered")] = 256,
+    connections: Annotated[int, typer.Option(help="most open connections")] = 512,
     rate: Annotated[float, typer.Option(help="requests a second of one caller; 0: no limit")] = 20,
 ) -> None:
     """A web page and an HTTP API for trained runs, on this machine alone unless told otherwise."""
@@ -168,7 +173,8 @@ def serve(
     paths.usable_below(results)
     from medscale.serve.http.start import serve as start
 
-    start(given | {"hosts": given.pop("name") or ()}, lambda text: out.print(text, markup=False))
+    options = given | {"hosts": given.pop("name") or (), "proxies": given.pop("proxy") or ()}
+    start(options, lambda text: out.print(text, markup=False))
 
 
 @main.command()
@@ -279,7 +285,7 @@ def leaks(
             raise MedscaleError(f"{path} does not exist")
         environments = sorted(path.rglob("environment.json")) if path.is_dir() else []
         scan.refuse(scan.scan(path, [*names, scan.hosts(environments)]), str(path))
-        out.print(f"{shown_path(path)}: nothing found", markup=False)
+        out.print(plain(f"{shown_path(path)}: nothing found"))
     if too_short := sum(group.too_short for group in names):
         out.print(f"{too_short} names are too short to be told from other words")
 

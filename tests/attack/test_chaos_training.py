@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from made_training import WHOLE, same
+from compared_runs import same
+from made_training import WHOLE
 
 pytestmark = pytest.mark.attack
 TRIALS = 20

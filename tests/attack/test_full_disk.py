@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from made_training import same
+from compared_runs import same
 
 pytestmark = pytest.mark.attack
 SIZES = (0, 300, 2000, 8000, 32000)  # bytes that a file can have

@@ -182,7 +182,9 @@ def test_killing_the_launcher_leaves_no_rank_behind(training):
 
 
 def test_two_nodes_meet_and_give_the_serial_runs_weights(training, free_port):
-    from test_train_parity import WEIGHTS, distance
+    from test_train_parity import WEIGHTS
+
+    from compared_runs import distance
 
     settings = {"node": {"cpus": 1, "gpus": 0}}
     command = [*training.command("ddp_2cpu", **settings), "--rendezvous", f"localhost:{free_port}"]

@@ -20,10 +20,11 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from test_train_parity import WEIGHTS, distance
+from test_train_parity import WEIGHTS
 from torch.distributed.checkpoint import CheckpointException
 
-from made_training import WHOLE, same
+from compared_runs import distance, same
+from made_training import WHOLE
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_json
 from medscale.config.configuration import load

@@ -21,13 +21,14 @@ from medscale.data.shards import Shards
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.gallery import gallery
 from medscale.evaluate.replicates import read as read_replicate
-from medscale.measure import enhance, exporting, inference, loading
+from medscale.measure import enhance, exporting, formats, inference, loading
 from medscale.measure.record import Marks, write
 from medscale.report.result.folder import write_result
 from medscale.serve import bundle
 
 STUDY, RUN = "glaucoma", "serial_1cpu"
-LISTS = {"enhance": enhance, "export": exporting, "inference": inference, "loading": loading}
+LISTS = {"enhance": enhance, "export": exporting, "formats": formats}
+LISTS |= {"inference": inference, "loading": loading}
 # Files that no stage of this test writes; the study of tests/cluster and a real one have them.
 # Those of external images are compared in tests/serve/test_predict.py.
 NOT_MADE = (
@@ -40,6 +41,7 @@ NOT_MADE = (
     *(f"external/<set>/<run>/{name}" for name in ("summary.json", "shift.csv", "predictions.csv")),
     "measured/<study>/reference.json",
     *(f"measured/<study>/{name}.csv" for name in ("loading", "export", "inference", "reference")),
+    "measured/<study>/formats.csv",
 )
 
 

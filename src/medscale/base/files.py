@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,10 @@ from medscale.base.text import csv_cell, csv_text
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+
+MOST_JSON_BYTES, MOST_JSON_DEPTH = 16 * 10**6, 32  # of files that others may have written
+_JSON_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
 @contextmanager
@@ -138,10 +143,49 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MedscaleError(f"{path} does not exist") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MedscaleError(
             f"{path} is not valid JSON ({error}); delete it and run again"
         ) from None
+
+
+def read_foreign_json(path: str | Path) -> Any:
+    """Read a JSON file that a stranger may have written.
+
+    Raises MedscaleError when the file is missing or not JSON (RFC 8259, so that NaN and Infinity
+    are refused), is larger than ``MOST_JSON_BYTES``, or nested deeper than ``MOST_JSON_DEPTH``.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MOST_JSON_BYTES + 1)
+        if len(data) > MOST_JSON_BYTES:
+            raise MedscaleError(f"{path} has more than {MOST_JSON_BYTES:,} bytes")
+        text = data.decode("utf-8")
+        if _json_depth(text) > MOST_JSON_DEPTH:
+            raise MedscaleError(f"{path} is nested more than {MOST_JSON_DEPTH} levels deep")
+        value = json.loads(text, parse_constant=_refuse_constant)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # 1e999, lone surrogates
+    except OSError as error:
+        raise MedscaleError(f"{path} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise MedscaleError(f"{path} is not valid JSON ({error})") from None
+    return value
+
+
+def _json_depth(text: str) -> int:
+    """Return how deep the brackets of a JSON text are nested."""
+    depth = deepest = 0
+    for match in _JSON_BRACKET.finditer(text):
+        if (letter := match[0]) in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif letter in "]}":
+            depth -= 1
+    return deepest
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def sha256(path: str | Path) -> str:

@@ -61,7 +61,7 @@ def _speed(summary: dict[str, Any]) -> str:
     timing, devices = summary["timing"], summary["run"]["devices"]
     unit = ("process", "processes") if summary["backend"] == "cpu" else ("GPU", "GPUs")
     return (
-        f"\n{_number(timing['seconds_per_epoch']['mean'])} s an epoch, "
+        f"\nin {summary['format']}, {_number(timing['seconds_per_epoch']['mean'])} s an epoch, "
         f"{_number(timing['images_per_second']['mean'])} images/s, {devices} {unit[devices > 1]}; "
         f"global batch {summary['global_batch']}"
     )

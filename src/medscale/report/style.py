@@ -71,14 +71,17 @@ def new(height: float, width: float = WIDTH) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: str | Path, mark: str = "") -> None:
-    """Write a figure as PDF or PNG, by the ending of ``path``; ``mark`` is printed below it."""
+def save(figure: Figure, path: str | Path, mark: str = "", formats: str = "") -> None:
+    """Write a figure as PDF or PNG, by the ending of ``path``.
+
+    ``mark`` is printed below it at the right, the number ``formats`` at the left.
+    """
     width, height = figure.get_size_inches()
-    strip = STRIP if mark else 0
+    strip = STRIP if mark or formats else 0
     with house():
-        figure.text(
-            0.995, (0.02 - strip) / height, mark, ha="right", va="bottom", size=7, color=VERMILION
-        )
+        place: dict[str, Any] = {"y": (0.02 - strip) / height, "va": "bottom", "size": 7}
+        figure.text(x=0.995, s=mark, ha="right", color=VERMILION, **place)
+        figure.text(x=0.005, s=formats, ha="left", color=GREY, **place)
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         for legend in figure.legends:  # otherwise they would move into the strip

@@ -68,10 +68,11 @@ def short_name(text: Any) -> str:
 
 
 def by_run(cell: Callable[[str], Any] = label) -> Callable[[Row], str]:
-    """Return a cell that names the run of a row, with a dagger where its devices are stand-ins."""
+    """Return a cell that names the run of a row, its number format, and stand-ins by a dagger."""
 
     def named(row: Row) -> str:
-        return latex(cell(row["run"])) + (DAGGER if row.get("stand_in") else "")
+        words = ", ".join([str(cell(row["run"])), *filter(None, [row.get("format")])])
+        return latex(words) + (DAGGER if row.get("stand_in") else "")
 
     return named
 

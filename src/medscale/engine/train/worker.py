@@ -97,7 +97,8 @@ def run_rank(
 def _resolved(plan: RunPlan, shards: Shards) -> RunPlan:
     """Return the plan with the settings that depend on the training images."""
     labels = shards.labels[shards.positions("train")]
-    return resolve(plan, np.bincount(labels, minlength=len(shards.classes)))
+    counts = np.bincount(labels, minlength=len(shards.classes))
+    return resolve(plan, counts, shards.shape[0])
 
 
 @contextmanager

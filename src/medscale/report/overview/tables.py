@@ -67,6 +67,7 @@ def results(runs: Sequence[Result], baseline: str, linear: Linear) -> tuple[str,
     rows = []
     for result, difference in zip(runs, records(differences(runs, baseline)), strict=True):
         row = {"run": result.name, "stand_in": result.summary["marks"]["stand_in"]}
+        row["format"] = result.summary["format"]
         for metric, *_ in SCORES:
             score = result.score(metric)
             row |= {f"{metric}_{key}": score[key] for key in ("mean", "low", "high", "seed_sd")}
@@ -132,10 +133,15 @@ def timing(speedups: pd.DataFrame) -> str:
         right("images/s", lambda row: significant(row["images_per_second"])),
         right("speedup", lambda row: ranged(row, "speedup", 2)),
         right(r"effi-\\ciency", lambda row: number(row["efficiency"], 2)),
-        right(r"AMP\\gain", lambda row: number(row["amp_gain"], 2)),
+        right(r"AMP gain\\(over)", _amp_gain),
         left("baseline", lambda row: latex(label(row["baseline"])) if row["baseline"] else "none"),
     ]
     return table(records(speedups), columns)
+
+
+def _amp_gain(row: dict[str, Any]) -> str:
+    gain = number(row["amp_gain"], 2)
+    return gain + (f" ({row['amp_gain_over']})" if row["amp_gain_over"] else "")
 
 
 def parity(steps: pd.DataFrame) -> str:
@@ -145,7 +151,7 @@ def parity(steps: pd.DataFrame) -> str:
         return significant(row[column], 2) if row["same_steps"] else "--"
 
     columns = [
-        left("run", lambda row: latex(label(row["run"]))),
+        left("run", by_run()),
         right(
             r"images that a\\normalization sees",
             lambda row: f"{row['images']:.4g}" if row["images"] == row["images"] else "--",
@@ -179,6 +185,7 @@ def reported(published: pd.DataFrame) -> str:
         left("quantity", quantity),
         Column("r", "reported", value),
         Column("r", "ours", lambda row: significant(row["ours"])),
+        left("format", lambda row: latex(row["format"])),
         left("ours of", lambda row: latex(label(row["run"])) if row["run"] != row["meant"] else ""),
         right(r"speedup\\reported", lambda row: number(row["speedup_reported"], 2)),
         right(r"speedup\\ours", lambda row: number(row["speedup_ours"], 2)),

@@ -8,6 +8,7 @@ import pandas as pd
 
 from medscale.base.files import read_json
 from medscale.base.text import latex
+from medscale.evaluate.summary import NOT_RECORDED
 from medscale.measure.scaling.speedup import hardware
 from medscale.report.latex import longtable, number, significant
 from medscale.report.provenance.facts import facts
@@ -63,6 +64,7 @@ def _replicates(summary: dict[str, Any]) -> list[dict[str, Any]]:
                 },
                 "wall_seconds": seconds,
                 "device_hours": seconds * summary["run"]["devices"] / 3600,
+                "format": environment.get("format", NOT_RECORDED),
                 "specification": environment["plan_digest"],
                 "shards": environment.get("inputs", {}).get("shards"),
                 "hardware": hardware({"environment": environment}),
@@ -85,6 +87,7 @@ def _runs(runs: pd.DataFrame, titles: dict[str, str]) -> str:
     columns = [
         Column(r"p{0.28\linewidth}", "run", _run),
         Column("r", "seed", lambda row: str(row["seed"])),
+        left("format", lambda row: latex(row["format"])),
         Column("r", r"score (\%)", _score),
         Column("r", "epochs", lambda row: f"{row['epochs']:.0f}"),
         Column("r", "best", lambda row: f"{row['best_epoch']:.0f}"),

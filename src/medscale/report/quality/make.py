@@ -10,9 +10,10 @@ from medscale.evaluate.assessment import draws
 from medscale.evaluate.ensembles import METRICS, Member, ensembles
 from medscale.evaluate.paired import compare
 from medscale.evaluate.replicates import read, read_index, same_run, together
+from medscale.report.marks import marks_of
 from medscale.report.quality import figures, tables
 from medscale.report.quality.facts import facts
-from medscale.report.result.reading import Result, check_paired, read_result
+from medscale.report.result.reading import Result, check_paired, in_format, read_result
 from medscale.report.sources import by_run
 from medscale.report.writer import Pages
 
@@ -34,25 +35,27 @@ def make(
     names, tested = [m.name for m in members], [m.predicted for m in members]
     resamples = draws(tested[0], runs[0].summary["bootstrap"]["resamples"])
     tests = compare(names, tested, place, margin, resamples)
+    formats = {result.name: result.summary["format"] for result in runs}
+    tests = tests.assign(format=[formats[run] for run in tests.get("run", ())])
     gains = ensembles(members, resamples)
     subgroups = figures.subgroups(base.subgroups, baseline)
     classes = tables.shown_classes(base.operating)
     return Pages(
-        marks=[result.summary["marks"] for result in runs],
+        marks=[marks_of(result.summary) for result in runs],
         figures={
             "pr": figures.precision_recall(runs),
             "calibration": figures.calibration(runs, base),
-            "subgroups": (subgroups, [base.summary["marks"]]),
-            "decision": (figures.decision(base, classes), [base.summary["marks"]]),
-            "gaps": (figures.gaps(base, classes), [base.summary["marks"]]),
+            "subgroups": (subgroups, [marks_of(base.summary)]),
+            "decision": (figures.decision(base, classes), [marks_of(base.summary)]),
+            "gaps": (figures.gaps(base, classes), [marks_of(base.summary)]),
         },
         tables={
             "tests": (tables.tests(tests), tests),
-            "operating": (tables.operating(base.operating), base.operating),
-            "predictive": (tables.predictive(base.operating), base.operating),
+            "operating": (tables.operating(base.operating), in_format(base, base.operating)),
+            "predictive": (tables.predictive(base.operating), in_format(base, base.operating)),
             "calibration": tables.calibration(runs),
-            "gaps": (tables.gaps(base.gaps, classes), base.gaps),
-            "confusions": (tables.confusions(base.confusions), base.confusions),
+            "gaps": (tables.gaps(base.gaps, classes), in_format(base, base.gaps)),
+            "confusions": (tables.confusions(base.confusions), in_format(base, base.confusions)),
             "ensemble": (tables.ensemble(gains), gains),
         },
         facts=facts(base, tests, gains, margin),

@@ -10,7 +10,17 @@ from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
 from medscale.report.latex import number, p_value, span
 from medscale.report.names import label
 from medscale.report.result.reading import Result, records
-from medscale.report.tables import Column, Row, around, left, right, scored, short_name, table
+from medscale.report.tables import (
+    Column,
+    Row,
+    around,
+    by_run,
+    left,
+    right,
+    scored,
+    short_name,
+    table,
+)
 
 FEW = 8  # classes up to which each has its operating points in the table
 WORST = 5  # classes of the lowest sensitivity that have them otherwise
@@ -27,7 +37,7 @@ ENSEMBLES = {
 def tests(comparisons: pd.DataFrame) -> str:
     """Return the comparison of each run with the baseline (``paired.compare``); p is adjusted."""
     columns = [
-        left("run", lambda row: latex(label(row["run"]))),
+        left("run", by_run()),
         right(
             r"right in one alone\\run / baseline",
             lambda row: f"{row['only_run']} / {row['only_baseline']}",

@@ -12,7 +12,7 @@ from medscale.measure.scaling.advice import undecided
 from medscale.measure.scaling.laws import Fit, Value
 from medscale.measure.scaling.series import Series
 from medscale.report.latex import number, significant, span
-from medscale.report.names import family, label
+from medscale.report.names import family
 from medscale.report.result.reading import records
 from medscale.report.tables import DAGGER, by_run, left, ranged, right, table
 
@@ -37,7 +37,7 @@ def series(several: Sequence[Series]) -> tuple[str, pd.DataFrame]:
     columns = [
         left("series", lambda row: row["series"]),
         left("scaling", lambda row: row["scaling"]),
-        left("run", lambda row: latex(label(row["run"]))),
+        left("run", by_run()),
         right(r"repli-\\cates", lambda row: str(row["replicates"])),
         right(r"s an epoch\\(range)", lambda row: ranged(row, "seconds")),
         right(r"speedup\\(range)", lambda row: ranged(row, "speedup", 2)),

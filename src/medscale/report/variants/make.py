@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from medscale.base.text import latex
 from medscale.report import style
+from medscale.report.marks import marks_of
 from medscale.report.names import LOOKS, label
 from medscale.report.result.reading import Result, read_result, records
 from medscale.report.tables import left, right, scored, table
@@ -35,7 +36,7 @@ def make(
     titles = {name: section["title"] for name, section in sections.items()}
     names, rows = _names(study, titles, runs), _rows(sections, runs)
     return Pages(
-        marks=[result.summary["marks"] for result in runs],
+        marks=[marks_of(result.summary) for result in runs],
         figures={"variants": _figure(names, runs)},
         tables={"variants": (_table(names, rows), rows)},
         facts=facts(titles, study, runs, changed),
@@ -49,7 +50,8 @@ def _names(study: str, titles: dict[str, str], runs: Sequence[Result]) -> list[s
     for result in runs:
         owner = result.summary["study"]
         name = "as configured" if owner == study else titles[owner]
-        names.append(f"{name} ({label(result.name)})" if several else name)
+        form = result.summary["format"]
+        names.append(f"{name} ({label(result.name)}, {form})" if several else f"{name}, {form}")
     return names
 
 
@@ -61,6 +63,7 @@ def _rows(sections: dict[str, dict[str, Any]], runs: Sequence[Result]) -> pd.Dat
         row = {
             "study": result.summary["study"],
             "run": result.name,
+            "format": result.summary["format"],
             "test_images": result.summary["counts"]["test"]["images"],
             "replicates": len(result.summary["seeds"]),
             "split": section["split"],
