@@ -20,6 +20,7 @@ from data_trees import class_tree, encoded, fundus_pytorch, picture, write
 from medscale.base.errors import MedscaleError
 from medscale.data import audit
 from medscale.data.index import build_index, make_index, summarize
+from medscale.data.inspection import FACTS, inspect
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.data.settings import Dask, Source, Split
@@ -32,7 +33,7 @@ NOT_KNOWN = (
 def facts(root: Path, inventory: Inventory) -> pd.DataFrame:
     """What ``audit.read_all`` gives, without Dask."""
     return pd.DataFrame(
-        [audit.inspect(str(root), path)[0] for path in inventory.rows["path"]], columns=audit.FACTS
+        [inspect(str(root), path)[0] for path in inventory.rows["path"]], columns=FACTS
     )
 
 

@@ -21,12 +21,12 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8B
 
 from data_trees import encoded, picture
 from medscale.base.files import sha256
-from medscale.data import audit
 from medscale.data.build import make_chunk
 from medscale.data.decoding.dicom import dicom_facts
 from medscale.data.demo.xray import dicom_file
 from medscale.data.images import NOT_AN_IMAGE, TRUNCATED, UNREADABLE, Unreadable, decode, kind_of
 from medscale.data.index import make_index
+from medscale.data.inspection import FACTS, inspect
 from medscale.data.inventory import make_inventory
 from medscale.data.preprocess import preprocess
 from medscale.data.settings import Clahe, Preprocess, Split
@@ -328,10 +328,9 @@ def test_ages(age: str, years: float | None, remark: str | None) -> None:
     assert facts == {"age": years, "sex": "female", "view": "PA", "remark": remark}
 
 
-def test_headers_are_read_from_a_path_and_without_pixels(tmp_path: Path) -> None:
-    path = tmp_path / "x.dcm"
-    path.write_bytes(dicom(GREY, PatientAge="051Y", PatientSex="M")[:-1000])
-    assert dicom_facts(path) == {"age": 51, "sex": "male", "view": None, "remark": None}
+def test_headers_are_read_without_pixels() -> None:
+    data = dicom(GREY, PatientAge="051Y", PatientSex="M")[:-1000]
+    assert dicom_facts(data) == {"age": 51, "sex": "male", "view": None, "remark": None}
     with pytest.raises(Unreadable):
         dicom_facts(b"\0" * 200)
 
@@ -358,9 +357,7 @@ def dicom_tree(root: Path) -> pd.DataFrame:
 def test_headers_become_columns_of_the_index(tmp_path: Path) -> None:
     rows = dicom_tree(tmp_path)
     listed = make_inventory(rows.to_dict("records"), [], ["a", "b"], [])
-    facts = pd.DataFrame(
-        [audit.inspect(str(tmp_path), path)[0] for path in rows["path"]], columns=audit.FACTS
-    )
+    facts = pd.DataFrame([inspect(str(tmp_path), path)[0] for path in rows["path"]], columns=FACTS)
     index, left_out = make_index(listed, facts, Split())
     index = index.set_index("path")
     assert list(index.columns[-3:]) == ["age", "sex", "view"]

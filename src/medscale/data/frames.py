@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from medscale.data.images import read_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FIRST, MIDDLE, ALL = "first", "middle", "all"  # values of source.frames
 SEVERAL = "several frames"  # reason of the audit's row
@@ -63,6 +65,8 @@ def name_frames(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         whose patient is not known share a group. And a row for each file of several frames with
         ``path`` (of the file) and ``detail``.
     """
+    import pandas as pd  # takes 0.3 s, which processes that decode need not wait for
+
     several = rows["_frames"] > 1
     every = rows.duplicated("path", keep=False)
     files = rows[several & ~rows.duplicated("path")]
