@@ -16,6 +16,7 @@ import statistics
 import time
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 import torch
