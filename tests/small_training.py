@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from medscale.data.loader import Loader
 from medscale.data.shards import Shards
+from medscale.engine.formats import NumberFormat, use
 from medscale.engine.parallel.model import WholeModel
 from medscale.engine.parallel.precision import Precision
 from medscale.engine.plan import Augment, Recipe
@@ -63,7 +64,7 @@ class Small:
         shards: Path,
         device: str | torch.device,
         *,
-        dtype: torch.dtype | None = None,
+        number_format: NumberFormat = "fp32",
         network: Callable[[], nn.Module] = small_network,
         batch: int = 10,
         accumulate: int = 1,
@@ -77,7 +78,8 @@ class Small:
         opened = Shards.open(shards)
         torch.manual_seed(3)
         built = network().to(self.device, memory_format=torch.channels_last)
-        self.precision = Precision(dtype, self.device)
+        use(number_format)
+        self.precision = Precision(number_format, self.device)
         self.model = WholeModel(built, alone(self.device), self.precision)
         self.optimizer = optimizer(built, settings, self.precision)
         self.average = Average(built, settings.ema)

@@ -126,8 +126,8 @@ def pretend(small, monkeypatch, **settings):
     [
         {"optimizer": "adam"},
         {"optimizer": "adamw", "ema": 0.9, "accumulate": 3},
-        {"optimizer": "sgd", "dtype": torch.bfloat16},
-        {"optimizer": "adam", "dtype": torch.float16, "clip_norm": None},
+        {"optimizer": "sgd", "number_format": "bf16"},
+        {"optimizer": "adam", "number_format": "fp16", "clip_norm": None},
     ],
 )
 def test_a_captured_training_has_the_bits_of_another(shards, monkeypatch, settings):
@@ -277,7 +277,7 @@ def test_a_failed_capture_gives_the_device_another_generator(monkeypatch):
 
 def test_an_overflow_is_skipped_without_the_host(shards):
     for settings in ({"optimizer": "adam", "ema": 0.9}, {"optimizer": "sgd"}):
-        small = Small(shards, "cpu", dtype=torch.float16, **settings)
+        small = Small(shards, "cpu", number_format="fp16", **settings)
         before, after = overflow(small)
         parameters = len(list(small.model.network.parameters()))
         assert equal(before[:parameters], after[:parameters])
@@ -296,7 +296,7 @@ def test_an_overflow_is_skipped_without_the_host(shards):
 
 def test_a_first_step_that_overflows_leaves_no_trace(shards):
     for kind in ("adam", "sgd"):
-        small = Small(shards, "cpu", dtype=torch.float16, optimizer=kind)
+        small = Small(shards, "cpu", number_format="fp16", optimizer=kind)
         small.precision.scale.fill_(2.0**127)
         small.train(1)
         assert all(tensor.isfinite().all() for tensor in small.state())
@@ -325,7 +325,7 @@ def test_a_rate_in_a_tensor_trains_as_a_number_does(kind):
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
     extra = {"momentum": 0.9, "nesterov": True} if kind == "sgd" else {}
     recipe = Recipe(optimizer=kind, weight_decay=0.01)
-    ours = weights(lambda layer: optimizer(layer, recipe, Precision(None, CPU)), set_rate)
+    ours = weights(lambda layer: optimizer(layer, recipe, Precision("fp32", CPU)), set_rate)
     plain = weights(
         lambda layer: kinds[kind](layer.parameters(), 1.0, weight_decay=0.01, fused=True, **extra),
         number,

@@ -24,6 +24,7 @@ from test_train_parity import WEIGHTS
 from torch.distributed.checkpoint import CheckpointException
 
 from compared_runs import distance, same
+from made_training import WHOLE
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_json
 from medscale.config.configuration import load
@@ -37,12 +38,6 @@ from medscale.engine.train.fewer import plan_here
 from medscale.engine.train.progress import Progress
 
 ROOT = Path(__file__).parents[2]
-# Batch norm, dropout, EMA, a plateau and patience: everything that a restart could lose.
-WHOLE = {
-    "model": {"name": "medical_cnn", "options": {"width": 4}},
-    "recipe": {"epochs": 4, "schedule": "plateau", "patience": 3, "ema": 0.9, "batch_size": 8},
-    "parallel": {"checkpoint_every_steps": 3, "microbatches": 2},
-}
 
 
 def kill_once(training, run: str, name: str, chance: random.Random) -> int:

@@ -94,8 +94,8 @@ def test_a_pipeline_says_that_it_is_not_captured(runs, kind):
 
 @pytest.mark.parametrize("run", ["serial_amp_1", "ddp_1"])
 def test_a_killed_run_ends_as_one_left_alone(runs, kind, run):
-    recipe = RECIPE | {"epochs": 30, "ema": 0.9, "schedule": "plateau"}
-    often = {"recipe": recipe, "parallel": {"checkpoint_every_steps": 3}}
+    recipe = RECIPE | {"epochs": 24, "ema": 0.9, "schedule": "plateau"}
+    often = {"recipe": recipe, "parallel": {"checkpoint_every_steps": 12}}
     left = runs(f"{run}{kind}", "left", **often)
     running = runs.start(f"{run}{kind}", "killed", **often)
     folder = runs.folder / "killed"

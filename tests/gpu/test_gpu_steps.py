@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from medscale.engine.formats import FORMATS
 from medscale.engine.models.registry import build
 from medscale.engine.plan import Model
 from medscale.engine.train.capture import NotCaptured
@@ -19,7 +20,6 @@ from small_training import Small, equal, overflow, small_network
 pytestmark = pytest.mark.gpu
 
 STEPS = 20
-FORMATS = [None, torch.bfloat16, torch.float16]
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def pair(shards: Any, device: torch.device, **settings: Any) -> tuple[Small, Sma
     return called, captured
 
 
-@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("number_format", FORMATS)
 @pytest.mark.parametrize(
     "settings",
     [
@@ -44,11 +44,13 @@ def pair(shards: Any, device: torch.device, **settings: Any) -> tuple[Small, Sma
         {"resident": False},
     ],
 )
-def test_a_graph_has_the_bits_of_calls(shards, device, dtype, settings):
-    called, captured = pair(shards, device, dtype=dtype, **settings)
+def test_a_graph_has_the_bits_of_calls(shards, device, number_format, settings):
+    called, captured = pair(shards, device, number_format=number_format, **settings)
     assert called.train(STEPS) == captured.train(STEPS)
     assert equal(called.state(), captured.state())
-    assert not equal(called.state(), Small(shards, device, dtype=dtype, **settings).state())
+    assert not equal(
+        called.state(), Small(shards, device, number_format=number_format, **settings).state()
+    )
 
 
 @pytest.mark.parametrize("name", ["medical_cnn", "resnet18", "efficientnet_b0", "densenet121"])
@@ -58,19 +60,19 @@ def test_networks_of_the_studies_are_captured(shards, device, name):
     def network() -> nn.Module:
         return build(Model(name=name, options=options), 2)
 
-    called, captured = pair(shards, device, network=network, dtype=torch.bfloat16)
+    called, captured = pair(shards, device, network=network, number_format="bf16")
     assert called.train(5) == captured.train(5)
     assert equal(called.state(), captured.state())
 
 
 def test_capture_changes_nothing(shards, device):
-    small = Small(shards, device, ema=0.9, dtype=torch.float16)
+    small = Small(shards, device, ema=0.9, number_format="fp16")
     before = small.state()
     small.capture()
     assert equal(before, small.state()[: len(before)])
     small.train(3)
     trained = small.state()
-    again = Small(shards, device, ema=0.9, dtype=torch.float16)
+    again = Small(shards, device, ema=0.9, number_format="fp16")
     again.train(3)
     again.capture()  # as after a restart
     assert equal(trained, again.state())
@@ -95,7 +97,7 @@ def test_dropout_follows_the_seed_of_the_step(shards, device):
 
 @pytest.mark.parametrize("settings", [{"optimizer": "adam", "ema": 0.9}, {"optimizer": "sgd"}])
 def test_an_overflow_is_skipped_by_a_graph_too(shards, device, settings):
-    called, captured = pair(shards, device, dtype=torch.float16, **settings)
+    called, captured = pair(shards, device, number_format="fp16", **settings)
     results = [overflow(small) for small in (called, captured)]
     assert equal(results[0][1], results[1][1])
     parameters = len(list(captured.model.network.parameters()))
@@ -134,7 +136,7 @@ def test_each_split_has_at_most_two_graphs(shards, device):
 
 def test_no_step_waits_for_the_card(shards, device):
     for resident in (True, False):
-        small = Small(shards, device, dtype=torch.float16, ema=0.9, resident=resident)
+        small = Small(shards, device, number_format="fp16", ema=0.9, resident=resident)
         small.capture()
         small.train(2 * small.training.steps())
         if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""Number formats of training: full precision, or mixed precision in bf16 or in scaled fp16."""
+"""Autocast and loss scaling: fp32 and tf32, or mixed precision in bf16 or in scaled fp16."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from medscale.engine.formats import NumberFormat
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # of autocast
 GROW_EVERY = 2000  # steps without overflow until the scale doubles, as in torch.amp.GradScaler
 FIRST, SMALLEST = 2.0**16, 2.0**-14  # the scale of the first step, and its lower limit
 
@@ -15,31 +18,25 @@ FIRST, SMALLEST = 2.0**16, 2.0**-14  # the scale of the first step, and its lowe
 class Precision:
     """Autocast and loss scaling for one rank (Micikevicius et al., ICLR 2018).
 
-    Mixed precision uses bf16 where the hardware has it, otherwise fp16 with dynamic loss scaling.
-    The scale follows the norm of the whole gradient, which every rank knows, so that all ranks skip
-    the same steps under any strategy. torch.amp.GradScaler would not do: it checks the gradients of
-    its own rank only, which differ between ranks under FSDP and in pipelines.
+    In fp16 the loss is scaled dynamically. The scale follows the norm of the whole gradient, which
+    every rank knows, so that all ranks skip the same steps under any strategy. torch.amp.GradScaler
+    would not do: it checks the gradients of its own rank only, which differ between ranks under
+    FSDP and in pipelines.
 
     Attributes:
-        dtype: torch.bfloat16, torch.float16, or None for full precision.
-        scale: factor on the loss; 1 unless dtype is fp16. A scalar on the device, as is
+        format: the number format.
+        dtype: torch.bfloat16, torch.float16, or None without mixed precision.
+        scale: factor on the loss; 1 unless the format is fp16. A scalar on the device, as is
             ``overflow``, so that the host decides nothing in a step.
         overflow: 1 if the gradient of the last step was not finite, which the optimizer skips.
     """
 
-    def __init__(self, dtype: torch.dtype | None, device: torch.device) -> None:
-        self.dtype, self._device = dtype, device
-        self.scale = torch.tensor(FIRST if dtype is torch.float16 else 1.0, device=device)
+    def __init__(self, name: NumberFormat, device: torch.device) -> None:
+        self.format, self._device = name, device
+        self.dtype = DTYPES.get(name)
+        self.scale = torch.tensor(FIRST if self.scaling else 1.0, device=device)
         self.overflow = torch.tensor(0.0, device=device)
         self._good_steps = torch.tensor(0, dtype=torch.int32, device=device)
-
-    @classmethod
-    def of(cls, amp: bool, device: torch.device) -> Precision:
-        """Return the format for a run with or without ``_amp`` on a device."""
-        if not amp:
-            return cls(None, device)
-        native = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
-        return cls(torch.bfloat16 if native else torch.float16, device)
 
     @property
     def scaling(self) -> bool:

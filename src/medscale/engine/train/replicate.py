@@ -19,6 +19,7 @@ from medscale.base.log import log
 from medscale.base.provenance import environment
 from medscale.data.loader import Loader
 from medscale.data.shards import Shards
+from medscale.engine.formats import format_of, use
 from medscale.engine.models.registry import stages
 from medscale.engine.parallel.apply import apply_strategy
 from medscale.engine.parallel.cut import Chain, Cut, measure
@@ -51,7 +52,8 @@ def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, wa
     start, meter = monotonic(), Meter(world.device)
     # The provenance is taken first, as code and machine can change while training runs.
     inputs = {"shards": shards.meta["digest"]}
-    provenance = environment(plan, inputs) if world.is_main else {}
+    decided = {"format": format_of(plan, world.device)}
+    provenance = environment(plan, inputs) | decided if world.is_main else {}
     try:
         with ExitStack() as stack:
             trainer, resumed = ready(plan, shards, task, out, world, watch, start)
@@ -137,7 +139,8 @@ def assemble(
     network = task.network().to(world.device)
     if recipe.channels_last:
         network = network.to(memory_format=torch.channels_last)
-    precision = Precision.of(plan.run.amp, world.device)
+    precision = Precision(format_of(plan, world.device), world.device)
+    use(precision.format)
     training, validation = task.loader("train", world), task.loader("val", world)
     _check_shares(plan, training)
     key = digest([plan.training_digest, shards.meta["digest"]])
@@ -269,9 +272,10 @@ def _headline(trainer: Trainer, resumed: bool) -> str:
     plan, progress = trainer.plan, trainer.progress
     stand_in = " (CPU processes stand in for GPUs)" if plan.stand_in else ""
     text = (
-        f"{plan.study} {plan.run.name} seed {plan.seed}{stand_in}: {plan.model.name}, "
-        f"{trainer.training.images} training images, global batch {plan.global_batch}, "
-        f"{plan.processes} processes of {trainer.world.threads} threads"
+        f"{plan.study} {plan.run.name} seed {plan.seed}{stand_in}: {plan.model.name} in "
+        f"{trainer.precision.format}, {trainer.training.images} training images, "
+        f"global batch {plan.global_batch}, {plan.processes} processes of "
+        f"{trainer.world.threads} threads"
     )
     if resumed:
         text += f"; goes on from epoch {progress.epoch + 1}, step {progress.step}"

@@ -75,7 +75,7 @@ def profile_run(
         trainer.watchdog.rest()
     except (torch.OutOfMemoryError, RuntimeError) as error:
         raise explained(error, plan) from error
-    form = ceilings.used_format(world.device, trainer.precision.dtype)
+    form = trainer.precision.format
     # A barrier: all ranks measure at the same time, as they share the machine's memory bandwidth.
     world.total(torch.zeros(1))
     ceiling = ceilings.measure(world.device, form)
@@ -119,7 +119,7 @@ def write(
     Raises MedscaleError when no FLOPs were counted, so that there is no roofline.
 
     Args:
-        form: number format of convolutions and products, of ``ceilings.FORMATS``.
+        form: number format of convolutions and products, of ``ceilings.DTYPES``.
         ranks: results in the order of the ranks.
         inputs: digests of the inputs, by name.
     """
