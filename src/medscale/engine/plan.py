@@ -199,8 +199,8 @@ class Recipe(Strict):
     channels_last: bool = Field(True, description="memory layout NHWC, faster for convolutions")
     compile: Choice = Field(
         "auto",
-        description="torch.compile: slower start, faster steps; auto: on a GPU, if the planned "
-        "images save more time than compiling takes",
+        description="compile the network (torch.compile); auto: on a GPU, if the planned images "
+        "save more time than compiling takes",
     )
     graph: Choice = Field(
         "auto",
