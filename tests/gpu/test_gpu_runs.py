@@ -49,6 +49,8 @@ def compile_seconds(runs: Training, name: str) -> float:
         ("serial_1", {}),
         ("serial_amp_1", {"accumulate": 2, "ema": 0.9}),
         ("serial_1", {"schedule": "plateau", "epochs": 9, "optimizer": "sgd"}),
+        ("serial_amp_1", {"half": "fp16", "ema": 0.9}),
+        ("serial_1", {"tf32": True}),
         ("ddp_1", {}),
         ("ddp_amp_1", {"accumulate": 2}),
         ("ddp_2", {}),
@@ -61,8 +63,8 @@ def compile_seconds(runs: Training, name: str) -> float:
 def test_graphs_train_as_calls_do(runs, kind, run, recipe):
     run = f"{run}{kind}"
     needs(int(run.split("_")[-1][:-3]))
-    if kind == "cpu" and "sync_batchnorm" in recipe:
-        pytest.skip("SyncBatchNorm needs GPUs")
+    if kind == "cpu" and ("sync_batchnorm" in recipe or "half" in recipe):
+        pytest.skip("fp16 and SyncBatchNorm need GPUs")
     folders = [
         runs.fork(run, graph, recipe={**RECIPE, **recipe, "graph": graph})
         for graph in ("off", "auto")
@@ -94,8 +96,8 @@ def test_a_pipeline_says_that_it_is_not_captured(runs, kind):
 
 @pytest.mark.parametrize("run", ["serial_amp_1", "ddp_1"])
 def test_a_killed_run_ends_as_one_left_alone(runs, kind, run):
-    recipe = RECIPE | {"epochs": 30, "ema": 0.9, "schedule": "plateau"}
-    often = {"recipe": recipe, "parallel": {"checkpoint_every_steps": 3}}
+    recipe = RECIPE | {"epochs": 24, "ema": 0.9, "schedule": "plateau"}
+    often = {"recipe": recipe, "parallel": {"checkpoint_every_steps": 12}}
     left = runs(f"{run}{kind}", "left", **often)
     running = runs.start(f"{run}{kind}", "killed", **often)
     folder = runs.folder / "killed"

@@ -179,9 +179,10 @@ class Loader:
 
         On a GPU, a thread prepares the next step meanwhile, on a stream of the loader.
         """
+        left = start < self.steps()  # none after a restart at the very end of an epoch
         return ahead(
             self._steps(epoch, start),
-            self._stream,
+            self._stream if left else None,
             lambda step: [t for batch in step.batches for t in (*batch.arguments, batch.labels)],
         )
 
