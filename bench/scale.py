@@ -33,6 +33,7 @@ from medscale.data.cluster import CERTIFICATES, security_of, write_certificate
 from medscale.data.index import INDEX, build_index
 from medscale.data.kind import scan
 from medscale.data.settings import Dask, Preprocess, Source, Split
+from medscale.data.signature import signature
 from medscale.engine.plan import Augment
 from medscale.report import style
 from medscale.report.names import LOOKS
@@ -114,9 +115,9 @@ def loading(folder: Path, dask: Dask) -> dict[str, float]:
 def near_duplicates(folder: Path, dask: Dask) -> dict[str, float]:
     """Return the seconds to find near-duplicates among signatures of as many pictures."""
     count = read_json(folder / "count.json")
-    signatures = b"".join(lookalike.signature(picture) for picture in pictures(count, SIZE))
+    signatures = [signature(picture) for picture in pictures(count, SIZE)]
     start = perf_counter()
-    links = lookalike.pairs(np.frombuffer(signatures, np.uint8).reshape(-1, lookalike.BYTES))
+    links = lookalike.pairs(signatures)
     seconds = perf_counter() - start
     if len(links) < count // COPY:
         raise MedscaleError(f"{len(links)} pairs of look-alikes found of {count // COPY}")

@@ -20,6 +20,7 @@ from medscale.data.images import (
 )
 from medscale.data.inventory import CONFLICT
 from medscale.data.prepare import decode_reduced
+from medscale.data.signature import SIDE, signature
 
 LARGEST = 256  # images a Dask task
 SMALLEST = 32  # images for which another local worker is started
@@ -47,14 +48,22 @@ FACTS = [
 ]
 
 
-def inspect(root: str, path: str, which: str = frames.FIRST) -> list[Fact]:
+def inspect(
+    root: str, path: str, which: str = frames.FIRST, near_duplicates: bool = True
+) -> list[Fact]:
     """Read and decode the frames of an image file that are used; runs on a Dask worker.
+
+    Args:
+        root: the raw folder.
+        path: a file's path below it.
+        which: the frames that are used of a file with several (``source.frames``).
+        near_duplicates: similar images are searched, which needs a signature of each.
 
     Returns:
         A ``FACTS`` tuple for each frame: digest (``frames.frame_digest``); width and height in
         pixels as displayed (EXIF applied); reason and detail if the file gives no pixels; the facts
-        in the headers of a DICOM file; the signature; the frame's number; and the number of the
-        file's frames.
+        in the headers of a DICOM file; the signature, None without a search; the frame's number;
+        and the number of the file's frames.
     """
     sha256 = None
     try:
@@ -63,10 +72,10 @@ def inspect(root: str, path: str, which: str = frames.FIRST) -> list[Fact]:
         count, facts = frame_count(data), header(data)
         frame_facts: list[Fact] = []
         for frame in frames.chosen(which, count):
-            pixels, width, height = decode_reduced(data, 2 * lookalike.SIDE, frame=frame)
-            size = width, height
-            signature, digest = lookalike.signature(pixels), frames.frame_digest(sha256, frame)
-            frame_facts.append((path, digest, *size, None, None, facts, signature, frame, count))
+            pixels, width, height = decode_reduced(data, 2 * SIDE, frame=frame)
+            size, digest = (width, height), frames.frame_digest(sha256, frame)
+            packed = signature(pixels) if near_duplicates else None
+            frame_facts.append((path, digest, *size, None, None, facts, packed, frame, count))
         return frame_facts
     except Unreadable as error:
         return [(path, sha256, 0, 0, error.reason, error.detail, None, None, 0, 1)]
@@ -78,6 +87,7 @@ def read_all(
     paths: list[str],
     workers: int | None = None,
     which: str = frames.FIRST,
+    near_duplicates: bool = True,
 ) -> pd.DataFrame:
     """Inspect all images under Dask.
 
@@ -87,11 +97,12 @@ def read_all(
         paths: paths below it.
         workers: expected number of workers, see ``cluster.run_all``.
         which: the frames that are used of a file with several (``source.frames``).
+        near_duplicates: see ``inspect``.
 
     Returns:
         The columns ``FACTS``, ordered by path and frame.
     """
-    arguments = [(str(root), path, which) for path in paths]
+    arguments = [(str(root), path, which, near_duplicates) for path in paths]
     facts = run_all(connection, inspect, arguments, "reading images", workers, LARGEST)
     table = pd.DataFrame((fact for of_file in facts for fact in of_file), columns=FACTS)
     return table.sort_values(["path", "_frame"], ignore_index=True)
@@ -136,9 +147,8 @@ def _similarity(rows: pd.DataFrame, near_duplicates: bool) -> np.ndarray:
     images = pd.factorize(rows["sha256"])[0]
     if not near_duplicates or rows.empty:
         return images
-    signatures = b"".join(rows.loc[~rows.duplicated("sha256"), "_signature"])
-    packed = np.frombuffer(signatures, np.uint8).reshape(-1, lookalike.BYTES)
-    return lookalike.components(len(packed), lookalike.pairs(packed))[images]
+    signatures = rows.loc[~rows.duplicated("sha256"), "_signature"].tolist()
+    return lookalike.components(len(signatures), lookalike.pairs(signatures))[images]
 
 
 def grouped(rows: pd.DataFrame) -> pd.DataFrame:

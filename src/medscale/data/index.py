@@ -67,7 +67,9 @@ def build_index(
     )
     tasks = -(-len(paths) // audit.SMALLEST)
     with client(dask, audit.inspect, tasks=tasks, folder=root) as connection:
-        facts = audit.read_all(connection, root, paths, dask.workers, source.frames)
+        facts = audit.read_all(
+            connection, root, paths, dask.workers, source.frames, division.near_duplicates
+        )
     index, left_out = make_index(inventory, facts, division)
     summary = summarize(index, left_out, inventory, division)
     write_csv(out / AUDIT_CSV, left_out)
