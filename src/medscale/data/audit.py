@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from distributed import Client
 
-from medscale.data import frames, lookalike
+from medscale.data import frames, lookalike, patients
 from medscale.data.cluster import run_all
 from medscale.data.images import (
     Unreadable,
@@ -173,6 +173,28 @@ def grouped(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(group=[name_of_part[part] for part in parts[group_codes]])
 
 
+def name_patients(rows: pd.DataFrame) -> pd.DataFrame:
+    """Fill ``patient`` by the files' headers, and ``group`` so that a patient's images share it.
+
+    A group (a lesion or an exam) whose images are of several patients joins these.
+    """
+    files = rows.drop_duplicates("path")
+    numbers = [(header or {}).get("patient") for header in files["_header"]]
+    by_path = dict(zip(files["path"], patients.from_headers(numbers), strict=True))
+    names = rows["path"].map(by_path).astype(object)
+    groups, group_names = pd.factorize(rows["group"])  # -1 where missing
+    owners, owner_names = pd.factorize(names)
+    both = (groups >= 0) & (owners >= 0)
+    links = np.column_stack([groups, len(group_names) + owners])[both]
+    part = lookalike.components(len(group_names) + len(owner_names), links)
+    node = np.where(owners >= 0, len(group_names) + owners, groups)
+    labels = [*map(str, group_names), *map(str, owner_names)]
+    # A patient's name where a part has one: those stand after the names of groups.
+    name_of_part = dict(zip(part, labels, strict=True))
+    joined = [name_of_part[part[number]] if number >= 0 else None for number in node]
+    return rows.assign(patient=names, group=pd.Series(joined, rows.index, dtype=object))
+
+
 def from_headers(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Make metadata columns (age, sex, view) from the files' headers.
 
@@ -182,6 +204,7 @@ def from_headers(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         The rows without the column ``_header``, and audit rows (kept) of odd headers.
     """
     facts = pd.DataFrame([header or {} for header in rows["_header"]], index=rows.index)
+    facts = facts.drop(columns="patient", errors="ignore")  # see ``name_patients``
     facts = facts.astype({name: type_ for name, type_ in HEADER_TYPES.items() if name in facts})
     remarks = pd.Series(None, index=rows.index, dtype="str")
     if "remark" in facts:

@@ -96,6 +96,8 @@ def make_index(
     shadowed = {name: f"\0{name}" for name in inventory.rows if str(name).startswith("_")}
     rows = inventory.rows.rename(columns=shadowed).assign(patient=inventory.patient_names)
     rows = rows.merge(facts, on="path", validate="one_to_many")
+    if inventory.patients is None and inventory.reads_headers:
+        rows = audit.name_patients(rows)
     rows, several_frames = audit.name_frames(rows)
     rows, unusable = audit.clean(
         rows, published=published, near_duplicates=division.near_duplicates
@@ -134,7 +136,10 @@ def summarize(
     kept = left_out[left_out["action"] == KEPT]
     published = inventory.rows[inventory.rows["split_published"].notna()]
     similar = _count_look_alikes(index)
-    patient_counts = patients.summary(index["patient"], inventory.patients)
+    # Without another origin the names of patients are those of ``audit.name_patients``.
+    origin = inventory.patients or patients.HEADERS
+    patient_counts = patients.summary(index["patient"], origin)
+    patients_known = patient_counts["state"] == patients.KNOWN
     counts = _cross_table(index, "split", inventory.classes)
     return {
         "found": len(index) + len(excluded),
@@ -155,11 +160,9 @@ def summarize(
         "split": division.model_dump(mode="json"),
         "notes": [
             *inventory.notes,
-            *(
-                []
-                if patient_counts["state"] == patients.KNOWN
-                else [patients.sentence(patient_counts)]
-            ),
+            *([] if patients_known else [patients.sentence(patient_counts)]),
+            *(inventory.patient_notes if index["patient"].isna().all() else []),
+            *_note_on_headers(patient_counts),
             *_note_on_frames(kept),
             *_note_on_look_alikes(similar),
             *_notes_on_published_split(index, left_out, division),
@@ -203,6 +206,16 @@ def _notes_on_small_classes(
             if not count
         ]
     return notes
+
+
+def _note_on_headers(counts: dict[str, Any]) -> list[str]:
+    """Return a note on patients that the headers of DICOM files name."""
+    if counts["from"] != patients.HEADERS:
+        return []
+    return [
+        f"The patients are those of PatientID in the headers of {counts['images_of_patients']} "
+        "DICOM images; source.patient sets others."
+    ]
 
 
 def _note_on_frames(kept: pd.DataFrame) -> list[str]:
