@@ -228,6 +228,8 @@ def predict(
     )
     table = predictor.table(predictions)
     out.print(command.result_table(predictor, predictions))
+    if note := command.sentence_on_frames(predictions):
+        out.print(escape(note))
     if csv is not None:
         write_csv(csv, table)
         out.print(f"{len(predictions)} images in {escape(str(csv))}")

@@ -291,6 +291,7 @@ def test_a_bad_image_is_an_error_alone_and_a_row_among_others(made, tmp_path: Pa
         "probability",
         *(f"p_{name}" for name in CLASSES),
         "error",
+        "note",
     ]
     assert table["error"].isna().tolist() == [True, False, False, False]
     with pytest.raises(Unreadable, match="not an image"):
@@ -473,6 +474,28 @@ def test_the_command_prints_and_writes(made, tmp_path: Path) -> None:
         (["--seed", "two"], "--seed is a number"),
     ):
         assert says in str(run([*arguments, *wrong]).exception)
+
+
+def test_the_used_frame_of_several_is_named(made, tmp_path: Path) -> None:
+    first, second, third = (picture(number, (150, 110)) for number in range(3))
+    pages = {"save_all": True, "append_images": [second, third]}
+    (tmp_path / "pages.tif").write_bytes(encoded(first, "TIFF", **pages))
+    (tmp_path / "single.tif").write_bytes(encoded(second, "TIFF"))
+    predictor = medscale.load(made.result)
+    both = predictor.predict(tmp_path)
+    note = "frame 1 of the file's 3 frames was used"
+    assert [prediction.note for prediction in both] == [note, None]
+    other = predictor.predict(tmp_path / "pages.tif[2]")
+    assert other.note == "frame 2 of the file's 3 frames was used"
+    np.testing.assert_allclose(values([other]), values(both[1:]), atol=FP32)
+    arguments = ["predict", str(made.result), str(tmp_path), "--csv", str(tmp_path / "out.csv")]
+    done = CliRunner().invoke(cli.main, arguments)
+    words = " ".join(done.output.split())
+    assert f"1 file has several frames or pages, of which one was used (pages.tif: {note})" in words
+    assert pd.read_csv(tmp_path / "out.csv")["note"].fillna("").tolist() == [note, ""]
+    arguments[2] = str(tmp_path / "pages.tif[3]")
+    assert CliRunner().invoke(cli.main, arguments).exit_code == 0
+    assert pd.read_csv(tmp_path / "out.csv")["note"].tolist() == [note.replace("1", "3", 1)]
 
 
 # Boxes

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from medscale.base.errors import MedscaleError
 from medscale.base.log import track
+from medscale.data.frames import file_of
 from medscale.data.patients import is_missing
 from medscale.serve import inputs
 from medscale.serve.inputs import Facts, NamedImage
@@ -70,7 +71,7 @@ def predict(
     """
     images = [path.expanduser() for path in images]
     for path in images:
-        if not path.exists():
+        if not path.exists() and not Path(file_of(str(path))).exists():
             raise MedscaleError(f"{path} does not exist; name image files, or folders of them")
     items = (
         inputs.name_images(images[0])
@@ -92,6 +93,19 @@ def result_table(predictor: Predictor, predictions: Sequence[Prediction]) -> Tab
     if len(predictions) > TABLE_ROWS:
         table.add_row(f"and {len(predictions) - TABLE_ROWS} more", "--csv FILE writes all")
     return table
+
+
+def sentence_on_frames(predictions: Sequence[Prediction]) -> str:
+    """Return a sentence on files of several frames or pages; empty without such files."""
+    several = [prediction for prediction in predictions if prediction.note]
+    if not several:
+        return ""
+    first, count = several[0], len(several)
+    files = f"{count} files have" if count > 1 else "1 file has"
+    return (
+        f"{files} several frames or pages, of which one was used ({first.source}: {first.note}); "
+        "name others as FILE[2]."
+    )
 
 
 def _in_words(prediction: Prediction) -> str:

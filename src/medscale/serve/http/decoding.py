@@ -62,8 +62,9 @@ def decode(upload: EncodedImage) -> DecodedImage | RefusedImage:
     except MemoryError:
         detail = "decoding it takes more memory than an image of the allowed size needs"
         return RefusedImage(413, "too large", detail)
-    (_, width, height), facts = images[0]
-    return DecodedImage([image.pixels for image, _ in images], width, height, facts, preview)
+    first, facts = images[0]
+    pixels = [image.pixels for image, _ in images]
+    return DecodedImage(pixels, first.width, first.height, facts, preview, first.note)
 
 
 def _too_large(data: bytes, kind: str | None) -> RefusedImage | None:
