@@ -136,6 +136,14 @@ def test_the_datasheet_and_the_cards_are_about_these_images(study):
         assert "Split: that of the folders or of index.csv" in sheet
 
 
+def test_tables_of_a_single_run_have_no_columns_of_comparisons(study):
+    tables = {path.stem: path.read_text(encoding="utf-8") for path in study.folder.rglob("*.tex")}
+    comparisons = {"results": ("difference", "baseline"), "timing": ("speedup", "ciency")}
+    for name, headings in comparisons.items():
+        for heading in headings:
+            assert (heading in tables[name]) == (study.name != "one")
+
+
 @needs_latex
 @pytest.mark.slow
 def test_the_paper_is_built(study):
