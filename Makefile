@@ -11,7 +11,7 @@ PYTEST ?=
 RESULTS ?= work/demo/results
 BASE ?=
 
-.PHONY: help setup setup-latex setup-bench study report serve test test-cluster test-faults test-load check format bench lock image image-apptainer clean distclean
+.PHONY: help setup setup-latex setup-test setup-bench study report serve test test-cluster test-faults test-load check format bench lock image image-apptainer clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -22,6 +22,9 @@ setup: ## virtual environment from the hash-locked requirements
 setup-latex: ## the same, and the system's LaTeX
 	@tools/setup.sh latex
 
+setup-test: ## the same, LaTeX, and Chromium for the tests of the web page
+	@tools/setup.sh latex browser
+
 study: setup-latex ## the demo study, raw images to paper (STUDY=name: one study; CONFIG=file: your own data)
 	@medscale study $(if $(STUDY),--only $(STUDY)) $(if $(CONFIG),--configfile $(CONFIG))
 
@@ -31,7 +34,7 @@ report: setup ## what the demo study made as one web page, work/demo/report.html
 serve: setup ## the web page for what `make study` trained (RESULTS=folders to serve others)
 	@medscale serve $(RESULTS)
 
-test: setup-latex ## all tests
+test: setup-test ## all tests
 	@python -m pytest -q -n 2 --dist loadfile -m "not faults and not load and not cluster" $(PYTEST)
 
 test-cluster: setup ## the study on a SLURM cluster of two pretended nodes, in the image, with faults (root on Debian)

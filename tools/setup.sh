@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Sets up the virtual environment from the hash-locked requirements. With "latex", also the system's LaTeX; with "bench", also
-# .venv-bench, which has besides what the engine is measured against.
+# Sets up the virtual environment from the hash-locked requirements. Arguments add to it: "latex" the
+# system's LaTeX, "browser" Chromium for the tests of the web page, "bench" .venv-bench with the
+# packages that benchmarks compare against.
 # Every missing prerequisite is answered with what to do, before anything heavy is downloaded.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -43,6 +44,13 @@ setup_latex() {
   kpsewhich biblatex.sty siunitx.sty booktabs.sty >/dev/null || apt_install "LaTeX packages" $LATEX_PACKAGES
 }
 
+setup_browser() {
+  for program in chromium chromium-browser google-chrome; do
+    ! command -v "$program" >/dev/null || return 0
+  done
+  apt_install "Chromium for the tests of the web page (about 400 MB)" chromium
+}
+
 setup_venv() { # $1: folder; $2: lock file
   local venv=$1 lock=$2 stamp=$1/.medscale-setup want
   want="$(cat "$lock" tools/setup.sh pyproject.toml | sha256sum | cut -d' ' -f1) $PWD"
@@ -63,6 +71,10 @@ setup_venv() { # $1: folder; $2: lock file
   echo "$want" > "$stamp"
 }
 
-[ "${1:-}" != latex ] || setup_latex
+has_argument() { [[ " $arguments " == *" $1 "* ]]; }
+
+arguments=$*
+! has_argument latex || setup_latex
+! has_argument browser || setup_browser
 setup_venv .venv requirements.lock
-[ "${1:-}" != bench ] || setup_venv .venv-bench requirements-bench.lock
+! has_argument bench || setup_venv .venv-bench requirements-bench.lock

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from playwright import sync_api
 
 import hostile
 from served import Served, make_results, picture, serving
@@ -19,12 +20,7 @@ if TYPE_CHECKING:
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="no Chromium here (Debian: apt-get install chromium)"
-    ),
-]
+pytestmark = pytest.mark.browser
 
 # Contrast of each text with its background (WCAG 2.1, 1.4.3), the lowest first; large text needs 3,
 # other text 4.5.
@@ -77,7 +73,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    sync_api = pytest.importorskip("playwright.sync_api")
+    assert CHROMIUM, "Chromium is missing: `make setup-test` installs it"
     with sync_api.sync_playwright() as playwright:
         # root, as in containers, needs it without a sandbox; only this service's page is opened
         options = ["--no-sandbox"] if os.geteuid() == 0 else []
