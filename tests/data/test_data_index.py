@@ -442,3 +442,13 @@ def test_a_missing_split_is_told_before_anything_is_read(tmp_path: Path) -> None
             Dask(),
             tmp_path / "out",
         )
+
+
+def test_no_signatures_are_computed_where_near_duplicates_are_not_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.png").write_bytes(encoded(picture(0)))
+    signature = audit.FACTS.index("_signature")
+    assert audit.inspect(str(tmp_path), "x.png")[0][signature] is not None
+    monkeypatch.setattr(audit, "signature", None)  # would not be callable
+    assert audit.inspect(str(tmp_path), "x.png", near_duplicates=False)[0][signature] is None
