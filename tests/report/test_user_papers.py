@@ -73,9 +73,12 @@ ABSENT = {
     "nine": (
         "on CPUs and GPUs", "mixed precision.", "AMP is",
         "AMP gain", "mixed precision contain", "repeated with several seeds",
-        "fully sharded data parallel (FSDP)", "replicates (seeds",
+        "fully sharded data parallel (FSDP)", "replicates (seeds", "Lines are fitted laws",
     ),
-    "seven": ("The index has no age", "trained once", "fully sharded data parallel (FSDP)"),
+    "seven": (
+        "Lines are fitted laws", "The index has no age", "trained once",
+        "fully sharded data parallel (FSDP)",
+    ),
 }  # fmt: skip
 PRESENT = {
     "one": (

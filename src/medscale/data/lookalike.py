@@ -48,7 +48,7 @@ def pairs(signatures: Sequence[bytes]) -> np.ndarray:
     textured = np.flatnonzero(relief >= RELIEF)
     if not len(textured):
         return np.empty((0, 2), np.int64)
-    points = spectrum.reduced(spectra[textured])
+    points = spectrum.reduced(spectra, textured)
     candidates = textured[nearest_pairs(points, NEIGHBOURS, seed=0)]
     links = candidates[near_duplicates(signatures, spectra, candidates)]
     part = components(len(signatures), links)[textured]

@@ -130,23 +130,27 @@ def _turned(
     return positive, negative
 
 
-def reduced(spectra: np.ndarray) -> np.ndarray:
-    """Return short descriptors (float32, shape N, D) of spectra for an index of neighbours.
+def reduced(spectra: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Return short descriptors (float32, shape M, D) of some spectra for an index of neighbours.
 
     Descriptors are reduced by principal components and scaled towards equal variance, since images
     of one body part share most of their descriptor.
+
+    Args:
+        spectra: of all images, shape (N, 2 FREQUENCIES, 2 FREQUENCIES).
+        members: positions of the images that are compared, shape M.
     """
-    sample = descriptors(spectra[:: max(-(-len(spectra) // SAMPLE), 1)])
+    sample = descriptors(spectra[members[:: max(-(-len(members) // SAMPLE), 1)]])
     mean = sample.mean(axis=0)
     dimensions = max(min(DIMENSIONS, len(sample) // 8), 1)
     variances, axes = np.linalg.eigh((sample - mean).T @ (sample - mean) / len(sample))
     variances, axes = variances[-dimensions:], axes[:, -dimensions:]
     scale = np.sqrt(np.maximum(variances, 0) + NOISE * max(variances[-1], 1e-6))
     scaled = (axes / scale).astype(np.float32)
-    points = np.empty((len(spectra), dimensions), np.float32)
-    for start in range(0, len(spectra), CHUNK):
+    points = np.empty((len(members), dimensions), np.float32)
+    for start in range(0, len(members), CHUNK):
         chunk = slice(start, start + CHUNK)
-        points[chunk] = (descriptors(spectra[chunk]) - mean) @ scaled
+        points[chunk] = (descriptors(spectra[members[chunk]]) - mean) @ scaled
     return points
 
 
