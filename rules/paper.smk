@@ -9,7 +9,7 @@ rule paper_pdf:
         GRAPH.own("paper/references.bib", "paper/sections/*"),
         text=GRAPH.own("paper/paper.tex.j2"),
         facts=REPORT.facts(),
-        provenance="tables/provenance.json",
+        shared=REPORT.shared_facts(),
     output:
         report(
             "paper/paper.pdf",
@@ -23,9 +23,10 @@ rule paper_pdf:
     benchmark:
         "benchmarks/paper.tsv"
     params:
+        shared=REPORT.shared_options(),
         script=GRAPH.script("paper.py"),
     shell:
-        "python {params.script:q} {input.facts:q} --provenance {input.provenance:q}"
+        "python {params.script:q} {input.facts:q} {params.shared:q}"
         " --text {input.text:q} --out {output:q} --log {log:q}"
 
 

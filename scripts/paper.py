@@ -11,13 +11,13 @@ from medscale.report.paper.build import build
 
 def main(
     facts: list[Path],
-    provenance: Path = typer.Option(..., help="provenance.json: what made the results"),
+    shared: list[Path] = typer.Option(..., help="facts about all studies: provenance, synthesis"),
     text: Path = typer.Option(..., help="paper.tex.j2, beside references.bib and sections/"),
     out: Path = typer.Option(...),
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
     set_up(log_file)
-    build(text.parent, facts, provenance, Path("."), out)
+    build(text.parent, facts, shared, Path("."), out)
     log.info("%s", out)
 
 

@@ -18,8 +18,10 @@ from medscale.data import patients
 from medscale.data.shards import Shards, seal, write_chunk
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.reference import reference
+from medscale.report import sources
 from medscale.report.chapters import CHAPTERS, settings_of
 from medscale.report.result.folder import write_result
+from medscale.report.synthesis import chapter as synthesis
 from medscale.report.writer import write_chapter
 
 ROOT = Path(__file__).parent.parent
@@ -300,9 +302,23 @@ def report(folder: Path, study: str, results: Sequence[Path]) -> Path:
     return folder / "tables" / study / "facts.json"
 
 
-def report_provenance(folder: Path, results: Sequence[Path]) -> Path:
-    """Write the chapter on the origin of results below ``folder``; return provenance.json."""
+def report_shared(folder: Path, results: Sequence[Path]) -> list[Path]:
+    """Write the chapters about all studies below ``folder``; return their files of facts."""
     titles = {result.parent.name: f"Study {result.parent.name}" for result in results}
-    arguments = {"results": [str(result) for result in results], "titles": titles}
-    write_chapter("provenance", "", arguments, folder)
-    return folder / "tables" / "provenance.json"
+    arguments: dict[str, Any] = {"results": [str(result) for result in results]}
+    write_chapter("provenance", "", {**arguments, "titles": titles}, folder)
+    settings: dict[str, Any] = {"studies": {}}
+    for study in titles:
+        config = Config.model_validate(read_json(folder / f"{study}.resolved.json"))
+        of_study = synthesis.settings(config, "")
+        settings["studies"][study] = of_study["studies"][study]
+        settings["currency"] = of_study["currency"]
+    tables = folder / "tables"
+    arguments |= {
+        "audits": [str(folder / sources.audit(study)) for study in titles],
+        "tables": [str(tables / study / f"{t}.csv") for study in titles for t in synthesis.TABLES],
+        "variants": [],
+        "reported": str(sources.REPORTED),
+    }
+    write_chapter("synthesis", "", {**arguments, **settings}, folder)
+    return [tables / "provenance.json", tables / "synthesis.json"]

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from made_profiles import make_profiled
-from made_runs import ROOT, configuration, make_study, report, report_provenance
+from made_runs import ROOT, configuration, make_study, report, report_shared
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.report.paper.build import build, fill
@@ -52,7 +52,7 @@ def two(tmp_path_factory) -> SimpleNamespace:
     profiled = [make_profiled(folder, config, "user_s", run) for run in RUNS]
     write_chapter("profiling", "user_s", {"folders": list(map(str, profiled))}, folder)
     facts.append(folder / "tables" / "user_s" / "profile.json")
-    return SimpleNamespace(folder=folder, facts=facts, made=report_provenance(folder, results))
+    return SimpleNamespace(folder=folder, facts=facts, made=report_shared(folder, results))
 
 
 @pytest.fixture
@@ -166,12 +166,12 @@ def test_the_paper_of_two_studies_is_built_marked_and_the_same_each_time(two):
     ):
         assert said in whole, said
     assert whole.count("Comparison with the published figures") == 1  # of glaucoma alone
-    assert "[snakemake figures/user_s/accuracy.pdf]" in whole
-    assert (
-        "[snakemake figures/user_s/speedup.pdf]" not in whole
-    )  # no run on several devices has a counterpart on one
+    targets = "".join(whole.split())
+    assert "figures/at_what_cost.pdf" in targets
+    assert "figures/user_s/curves.pdf" in targets
+    assert "figures/how_far.pdf" not in targets  # no parallel run has a counterpart on one device
     assert "Where a step’s time goes" in whole
-    assert "[snakemake tables/user_s/roofline.tex]" in whole
+    assert "tables/user_s/roofline.tex" in targets
     accuracy = read_json(two.facts[0])["baseline"]["scores"]["accuracy"]["mean"]
     assert f"an accuracy of {100 * accuracy:.1f} %" in whole
     build(ROOT / "paper", two.facts, two.made, two.folder, pdf)
@@ -179,9 +179,13 @@ def test_the_paper_of_two_studies_is_built_marked_and_the_same_each_time(two):
     text = "".join(
         path.read_text() for path in (two.folder / "paper" / "build" / "sections").glob("*.tex")
     )
-    shown = re.findall(r"\\study(figure|table)\{([^}]*)\}\{([^}]*)\}", text)
-    assert len(shown) > 40
-    uncited = [one for one in shown if f"\\ref{{{one[0][:3]}:{one[1]}:{one[2]}}}" not in text]
+    shown = re.findall(r"\\study(figure|table)s?\{([^}]*)\}\{([^}]*)\}", text)
+    labels = [f"{kind[:3]}:{study}:{name}" for kind, study, name in shown]
+    labels += [
+        f"{kind[:3]}:{name}" for kind, name in re.findall(r"\\all(figure|table)\{([^}]*)\}", text)
+    ]
+    assert len(labels) > 30
+    uncited = [label for label in labels if f"\\ref{{{label}}}" not in text]
     assert not uncited
 
 
@@ -213,7 +217,7 @@ def test_a_study_without_stand_ins_has_no_mark(tmp_path):
     settings = {"scale": "full", "baseline": "serial_1cpu"}
     results = make_study(tmp_path, "glaucoma", ["a", "b"], ["serial_1cpu", "ddp_2cpu"], **settings)
     facts = facts_of(tmp_path, "glaucoma", results)
-    made = report_provenance(tmp_path, results)
+    made = report_shared(tmp_path, results)
     build(ROOT / "paper", facts, made, tmp_path, tmp_path / "paper" / "paper.pdf")
     whole = words(tmp_path / "paper" / "paper.pdf").lower()
     assert not [word for word in ("demo", "stand-in", "synthetic", "in place of") if word in whole]

@@ -421,7 +421,7 @@ def test_the_scaling_analysis_of_a_study_with_stand_ins_says_so(study):
     assert "CPU processes" in advice["text"]
     assert said["alone"] == ["DDP + AMP, 2 GPU"]
     verdicts = {series["label"]: series["verdict"] for series in said["published"]}
-    assert verdicts["DDP on CPUs"] == "holds up to 16 of 32"
+    assert verdicts["DDP on CPUs"] == "consistent up to 16 of 32 devices"
     costs = pd.read_csv(study.folder / "tables" / "glaucoma" / "cost.csv").set_index("run")
     assert costs.loc["ddp_amp_2gpu", "stand_in"]
     assert costs["reached"].le(costs["replicates"]).all()

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from made_runs import ROOT, configuration, make_study, report, report_provenance
+import figure_texts
+from made_runs import ROOT, configuration, make_study, report, report_shared
 from medscale.report import style
 from medscale.report.overview.figures import confusion
 from medscale.report.paper.build import build, fill
@@ -63,7 +65,8 @@ NEVER = (  # sentences about the project's own five studies
 )  # fmt: skip
 ABSENT = {
     "one": (
-        "mixed precision.", "in several,", "on CPUs and GPUs", "speedup is", "How much faster",
+        "mixed precision.", "on several, in", "At what cost", "beside the published",
+        "on CPUs and GPUs", "speedup is", "How much faster",
         "distributed data parallel (DDP)", "Speedups of mixed-precision", "of the baseline",
         "small (", "lowest sensitivity",
         "Does another configuration", "Scaling analysis", "Amdahl's", "of many runs",
@@ -72,18 +75,15 @@ ABSENT = {
     ),
     "nine": (
         "on CPUs and GPUs", "mixed precision.", "AMP is",
-        "AMP gain", "mixed precision contain", "repeated with several seeds",
-        "fully sharded data parallel (FSDP)", "replicates (seeds", "Lines are fitted laws",
+        "AMP gain", "mixed precision contain", "several seeds",
+        "fully sharded data parallel (FSDP)", "replicates (seeds",
     ),
-    "seven": (
-        "Lines are fitted laws", "The index has no age", "trained once",
-        "fully sharded data parallel (FSDP)",
-    ),
+    "seven": ("The index has no age", "trained once", "fully sharded data parallel (FSDP)"),
 }  # fmt: skip
 PRESENT = {
     "one": (
         "We train one network to classify medical images in one configuration: serial, 1 CPU",
-        "in full precision", "nothing is compared", "does not say what parallel training saves",
+        "in full precision", "where the time goes", "nothing is compared",
         "the run (serial, 1 CPU) reaches",
         "The only strategy of this document is serial training in one process",
         "No run uses several devices: this study says nothing about scaling.",
@@ -91,16 +91,16 @@ PRESENT = {
         "The images are a folder that the user gave.", "A classifier of medical images",
     ),
     "nine": (
-        "in one process and in several, on CPUs, in full precision",
-        "Each configuration is trained once", "The split is that of the folder.",
+        "on one device and on several, in 1 study and 2 runs (CPUs; one seed each)",
+        "The split is that of the folder.",
         "The images are a folder that the user gave: Our clinic", "The test set is small",
         "the 5 classes of the lowest sensitivity",
         "How much faster is it than one device", r"make study CONFIG=\textless file\textgreater",
     ),
     "seven": (
-        "on CPUs and CPU processes in place of GPUs, in full and in mixed precision",
-        "Each configuration is repeated with several seeds", "divides the test images by",
-        "AMP is automatic mixed precision", "the mean accuracies of all 4 configurations",
+        "in 1 study and 4 runs (CPUs; CPU processes in place of GPUs; several seeds each)",
+        "divides the test images by",
+        "AMP is automatic mixed precision", "The largest loss, and its causes",
     ),
 }  # fmt: skip
 
@@ -112,14 +112,42 @@ def study(request, tmp_path_factory) -> SimpleNamespace:
     settings = dict(STUDIES[request.param])
     classes, runs = settings.pop("classes"), settings.pop("runs")
     results = make_study(folder, request.param, classes, runs, **settings)
-    tables = report(folder, request.param, results).parent
+    faults: dict[str, list[str]] = {}
+    save = style.save
+
+    def checked(figure: Figure, path: str | Path, mark: str = "") -> None:
+        if found := figure_texts.faults(figure):
+            faults[str(path)] = found
+        save(figure, path, mark)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "save", checked)
+        tables = report(folder, request.param, results).parent
+        shared = report_shared(folder, results)
     facts = [tables / f"{name}.json" for name in ("facts", "quality", "scaling")]
-    made = report_provenance(folder, results)
-    return SimpleNamespace(name=request.param, folder=folder, facts=facts, provenance=made)
+    return SimpleNamespace(
+        name=request.param, folder=folder, facts=facts, shared=shared, faults=faults
+    )
+
+
+def test_no_text_of_a_figure_is_cut_or_overlaps_another(study):
+    assert study.faults == {}
+
+
+def test_cut_and_overlapping_texts_are_noticed():
+    figure = style.new(1.0)
+    axes = figure.subplots()
+    axes.text(0.5, 0.5, "first", transform=axes.transAxes)
+    axes.text(0.51, 0.5, "second", transform=axes.transAxes)
+    figure.text(0.99, 0.1, "beyond the page")
+    assert figure_texts.faults(figure) == [
+        "'beyond the page' leaves the page",
+        "'first' overlaps 'second'",
+    ]
 
 
 def test_each_sentence_is_about_this_study(study):
-    variables = read_facts(study.facts, study.provenance) | {"workdir": "."}
+    variables = read_facts(study.facts, study.shared) | {"workdir": "."}
     text = "\n".join(fill(ROOT / "paper", name, variables) for name in TEMPLATES)
     text = " ".join(re.sub(r"(?m)^%.*$", "", text).split())
     wrong = [words for words in (*NEVER, *ABSENT[study.name]) if words in text]
@@ -150,7 +178,7 @@ def test_tables_of_a_single_run_have_no_columns_of_comparisons(study):
 @needs_latex
 @pytest.mark.slow
 def test_the_paper_is_built(study):
-    build(ROOT / "paper", study.facts, study.provenance, study.folder, study.folder / "paper.pdf")
+    build(ROOT / "paper", study.facts, study.shared, study.folder, study.folder / "paper.pdf")
     assert (study.folder / "paper.pdf").stat().st_size > 50_000
 
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from made_runs import make_study, report, report_provenance
+from made_runs import make_study, report, report_shared
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_text
 from medscale.workflow.crate import export
@@ -29,7 +29,7 @@ def made(tmp_path_factory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp("study")
     results = make_study(folder, "glaucoma", ["normal", "glaucoma"], RUNS, images=80)
     report(folder, "glaucoma", results)
-    report_provenance(folder, results)
+    report_shared(folder, results)
     for run in RUNS:
         for seed in (1, 2):
             (folder / "runs" / "glaucoma" / run / f"seed{seed}" / "model.safetensors").write_bytes(

@@ -17,6 +17,7 @@ from medscale.report.profiling.chapter import CHAPTER as PROFILING
 from medscale.report.provenance.chapter import CHAPTER as PROVENANCE
 from medscale.report.quality.chapter import CHAPTER as QUALITY
 from medscale.report.scaling.chapter import CHAPTER as SCALING
+from medscale.report.synthesis.chapter import CHAPTER as SYNTHESIS
 from medscale.report.variants.chapter import CHAPTER as VARIANTS
 
 CHAPTERS = (
@@ -32,6 +33,7 @@ CHAPTERS = (
     EXPORT,
     INFERENCE,
     PROFILING,
+    SYNTHESIS,
     PROVENANCE,
 )
 

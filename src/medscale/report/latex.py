@@ -68,12 +68,17 @@ def tabular(
 
     Args:
         columns: alignment (l, r, c or p{…}) and heading of each column; headings are LaTeX.
-        rows: cells as LaTeX.
+        rows: cells as LaTeX; a row of one cell is a heading over all columns.
         rules_after: indices of the rows that a thin rule follows.
     """
-    kept = [not rows or any(row[i] not in EMPTY for row in rows) for i in range(len(columns))]
+    filled = [row for row in rows if len(row) == len(columns)]
+    kept = [not filled or any(row[i] not in EMPTY for row in filled) for i in range(len(columns))]
+    heading = rf"\multicolumn{{{sum(kept)}}}{{@{{}}l}}{{\emph{{%s}}}}"
+    rows = [
+        list(compress(row, kept)) if len(row) == len(columns) else [heading % row[0]]
+        for row in rows
+    ]
     columns = list(compress(columns, kept))
-    rows = [list(compress(row, kept)) for row in rows]
     head = " & ".join(heading for _, heading in columns)
     lines = [
         r"\begin{adjustbox}{max width=\linewidth}",
@@ -124,6 +129,12 @@ def number(value: float | None, digits: int, scale: float = 1.0) -> str:
         return "--"
     rounded = round(scale * value, digits) + 0.0  # no minus before a zero
     return f"{rounded:.{digits}f}".replace("-", r"\ensuremath{-}")
+
+
+def p_value(value: float | None) -> str:
+    """Format a p-value with three decimals; a smaller one than these show is "< 0.001"."""
+    small = value is not None and value < 0.001
+    return r"\ensuremath{<}0.001" if small else number(value, 3)
 
 
 def significant(value: float | None, digits: int = 3) -> str:

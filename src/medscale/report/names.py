@@ -51,6 +51,14 @@ SPLITS = ("train", "val", "test")
 SPLITS_IN_WORDS = {"train": "training", "val": "validation", "test": "test", "all": "all"}
 
 LOOKS = tuple(map(Look, COLOURS, MARKERS, LINES))
+# Colour, hatch and name of each activity that the time of an epoch is divided into.
+TIME_LOOKS = {
+    "data": (ORANGE, "", "waiting for data"),
+    "compute": (BLUE, "", "forward and backward"),
+    "communication": (VERMILION, "////", "communication"),
+    "checkpoint": (GREEN, "....", "checkpoint"),
+    "validation": (SKY, "\\\\\\\\", "validation"),
+}
 
 
 def family(run: str) -> str:

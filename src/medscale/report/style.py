@@ -221,6 +221,11 @@ def wrapped(text: str, length: int) -> str:
     return "\n".join([*lines[:1], *([shorten(" ".join(lines[1:]), length)] if lines[1:] else [])])
 
 
+def broken(text: str, length: int) -> str:
+    """Break a title into lines of at most ``length`` letters; nothing is left out."""
+    return "\n".join(textwrap.wrap(shorten(text, 10 * length), length))
+
+
 @cache
 def _glyphs() -> frozenset[int]:
     return frozenset(get_font(findfont(FONT)).get_charmap())

@@ -39,12 +39,14 @@ def table(
     """Return a booktabs table.
 
     Args:
-        rows: a row each, as the cells of the columns take it.
+        rows: a row each, as the cells of the columns take it; text (LaTeX) is a heading.
         otherwise: text of the first cell where there are no rows.
         further: cells (LaTeX) of rows at the end.
         rules_after: numbers of rows below which a thin rule is drawn.
     """
-    cells = [[column.cell(row) for column in columns] for row in rows]
+    cells = [
+        [row] if isinstance(row, str) else [column.cell(row) for column in columns] for row in rows
+    ]
     cells += [list(row) for row in further]
     if not cells and otherwise:
         cells = [[otherwise, *["--"] * (len(columns) - 1)]]

@@ -68,11 +68,10 @@ class Report:
         return ["--study", study] if (study := _study(wildcards)) else []
 
     def figures(self) -> list[str]:
-        """Return the figures of all studies to carry out."""
+        """Return the figures of all studies to carry out, and those about all studies."""
         return [
             chapter.figure_path(name).format(study=study)
-            for study in self.graph.studies
-            for chapter in chapters_of(self.config, study)
+            for study, chapter in self._all()
             for name in chapter.figures
         ]
 
@@ -102,6 +101,15 @@ class Report:
             for chapter in chapters_of(self.config, study)
             if chapter.facts
         ]
+
+    def shared_facts(self) -> list[str]:
+        """Return the files of facts about all studies."""
+        chapters = [chapter for chapter in CHAPTERS if chapter.spans_studies and chapter.facts]
+        return [chapter.table_path(chapter.facts, "json") for chapter in chapters]
+
+    def shared_options(self) -> list[str]:
+        """Return the options of the paper's script that name the facts about all studies."""
+        return [part for path in self.shared_facts() for part in ("--shared", path)]
 
     def _all(self) -> list[tuple[str, Chapter]]:
         of_studies = [

@@ -11,8 +11,8 @@ The rules:
 4. A law is cited with its interval, and only if the series has enough different numbers of devices.
    A very wide interval (serial part from below 0.05 to above 0.5) is called undecided instead.
 5. A speedup above the number of devices is reported as such; no law explains it.
-6. The claim that sharing the work pays holds up to the number of devices that are worth using; it
-   does not hold as stated where rule 5 applies.
+6. A series is consistent with the claim that sharing the work pays up to the number of devices
+   that are worth using; where rule 5 applies, it is not consistent with the claim as stated.
 """
 
 import math
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from medscale.measure.scaling.laws import FEWEST, Fit, Value
+from medscale.measure.scaling.laws import Fit, Value
 from medscale.measure.scaling.series import Series
 
 ENOUGH = 0.5  # efficiency
@@ -55,25 +55,15 @@ def recommendation(series: Series, devices: str) -> str:
         series: the series to judge.
         devices: name of the devices in the plural: "GPUs", "CPU processes in place of GPUs".
     """
-    return f"{_advice(series.table(), devices)}. {_by_law(series, devices)}"
+    return f"{_advice(series.table(), devices)}. {_by_law(series, devices)}".strip()
 
 
-def findings(series: Series, devices: str) -> str:
-    """Return sentences on a series: speedup, last step, superlinear points, and law."""
-    table = series.table()
-    last, use = table.iloc[-1], worthwhile(table)
-    worth = f"up to {use} devices are worth using" if use > 1 else "one device is the better use"
-    worth += (
-        ", as far as the time on one device can be relied on" if len(superlinear(table)) else ""
-    )
-    speedup = f"{_times(last['speedup'])} on {int(last['devices'])} {devices}"
-    parts = [
-        f"{speedup}, an efficiency of {_share(last)}",
-        *_last_step(table),
-        *_above(table),
-        f"by the rule of one half {worth}",
-    ]
-    return f"{'; '.join(parts)}. {_by_law(series, devices)}"
+def speedup_of(series: Series, devices: str) -> str:
+    """Return speedup and efficiency on the largest number of devices, and the law, in words."""
+    last = series.table().iloc[-1]
+    text = f"{_times(last['speedup'])} on {int(last['devices'])} {devices}"
+    law = _by_law(series, devices)
+    return f"{text} (efficiency {_share(last)}{'; ' + law[0].lower() + law[1:-1] if law else ''})"
 
 
 def verdict(series: Series) -> str:
@@ -81,10 +71,10 @@ def verdict(series: Series) -> str:
     table = series.table()
     most, use = int(table["devices"].max()), worthwhile(table)
     if len(superlinear(table)):
-        return "not as stated"
+        return "not consistent as stated"
     if use == most:
-        return "holds"
-    return f"holds up to {use} of {most}" if use > 1 else "does not hold"
+        return "consistent"
+    return f"consistent up to {use} of {most} devices" if use > 1 else "not consistent"
 
 
 def superlinear(table: pd.DataFrame) -> pd.DataFrame:
@@ -135,40 +125,10 @@ def _unsure(row: pd.Series) -> str:
     return ""
 
 
-def _last_step(table: pd.DataFrame) -> list[str]:
-    if len(table) < 3:
-        return []
-    before, last = table.iloc[-2], table.iloc[-1]
-    saved = 100 * (1 - last["seconds"] / before["seconds"])
-    more = 100 * (last["devices"] * last["seconds"] / (before["devices"] * before["seconds"]) - 1)
-    change = (
-        f"takes {saved:.0f} % of the time away"
-        if saved >= 0
-        else f"adds {-saved:.0f} % to the time"
-    )
-    cost = (
-        f"costs {more:.0f} % more device-hours"
-        if more >= 0
-        else f"saves {-more:.0f} % of the device-hours"
-    )
-    return [f"the step from {int(before['devices'])} to {int(last['devices'])} {change} and {cost}"]
-
-
-def _above(table: pd.DataFrame) -> list[str]:
-    rows = superlinear(table)
-    return [
-        f"{_times(row['speedup'])} on {int(row['devices'])} is more than {int(row['devices'])}"
-        for _, row in rows.iterrows()
-    ]
-
-
 def _by_law(series: Series, devices: str) -> str:
-    fit, different = series.law(), len({point.spec.devices for point in series.points})
-    if fit is None:
-        return (
-            f"{different} different numbers of devices are too few for a law "
-            f"({min(FEWEST.values())} are needed)."
-        )
+    fit = series.law()
+    if fit is None:  # too few different numbers of devices
+        return ""
     if undecided(fit):
         return f"The serial part by {LAWS[fit.law]} is undecided ({_span(fit.serial, 2)})."
     serial = f"{fit.serial.value:.3f} ({_span(fit.serial, 3)})"

@@ -10,21 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from medscale.evaluate.summary import KINDS
-from medscale.report import names as palette
 from medscale.report import style
-from medscale.report.names import family, label, look, title
+from medscale.report.names import BLACK, TIME_LOOKS, family, label, look, title
 from medscale.report.result import figures as of_run
 from medscale.report.result.reading import Result, differences, records
 
 COLUMNS = 5
 NAMED = 4  # classes up to which a matrix names them on both sides
-KIND_LOOK = {
-    "data": (palette.ORANGE, "", "waiting for data"),
-    "compute": (palette.BLUE, "", "forward and backward"),
-    "communication": (palette.VERMILION, "////", "communication"),
-    "checkpoint": (palette.GREEN, "....", "checkpoint"),
-    "validation": (palette.SKY, "\\\\\\\\", "validation"),
-}
 
 
 def accuracy(results: Sequence[Result], baseline: str) -> Figure:
@@ -43,7 +35,7 @@ def accuracy(results: Sequence[Result], baseline: str) -> Figure:
                 continue
             style.interval(axes, height, style.score_ends(score, scale), look(result.name))
             seeds = [scale * value for value in score["values"] if value is not None]
-            axes.plot(seeds, [height - 0.28] * len(seeds), "|", color=palette.BLACK, markersize=3.5)
+            axes.plot(seeds, [height - 0.28] * len(seeds), "|", color=BLACK, markersize=3.5)
             if others and result.name == baseline:
                 axes.axvline(scale * score["mean"], linestyle="--", **style.REFERENCE)
         axes.set(xlabel=unit)
@@ -91,7 +83,8 @@ def roc(results: Sequence[Result]) -> Figure:
     """Draw ROC curves of the test images, a panel for each run."""
     bands, columns = style.grid(len(results), COLUMNS)
     several = results[0].roc["curve"].nunique() > 1
-    figure = style.new(0.25 + 1.8 * bands + 0.5 * several)
+    side = min(1.8, style.WIDTH / columns - 0.45)  # inches: panels are squares
+    figure = style.new((side + 0.65) * bands + 0.5 * several)
     axes = style.panels(figure, len(results), columns)
     for number, (result, (axis,)) in enumerate(zip(results, axes, strict=True)):
         of_run.draw_roc(axis, result.roc, {})
@@ -180,7 +173,7 @@ def time(results: Sequence[Result]) -> Figure:
     axes = figure.subplots()
     heights, start = np.arange(len(results))[::-1], np.zeros(len(results))
     for kind in KINDS:
-        colour, hatch, words = KIND_LOOK[kind]
+        colour, hatch, words = TIME_LOOKS[kind]
         seconds = [r.summary["timing"]["seconds_by_kind"][kind]["mean"] for r in results]
         part: dict[str, Any] = {"color": colour, "hatch": hatch, "ec": "white", "label": words}
         axes.barh(heights, seconds, 0.7, start, **part)

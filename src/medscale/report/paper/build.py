@@ -20,7 +20,9 @@ from medscale.report.paper.latexmk import run_latexmk
 MAIN = "paper"
 
 
-def build(sources: Path, facts: Sequence[Path], provenance: Path, workdir: Path, out: Path) -> None:
+def build(
+    sources: Path, facts: Sequence[Path], shared: Sequence[Path], workdir: Path, out: Path
+) -> None:
     """Fill the templates, run LaTeX in ``workdir/paper/build`` and put the PDF at ``out``.
 
     Raises MedscaleError for an undefined fact, a missing figure, table or reference, or an error of
@@ -28,11 +30,11 @@ def build(sources: Path, facts: Sequence[Path], provenance: Path, workdir: Path,
 
     Args:
         sources: folder of the text: paper.tex.j2, references.bib and sections/.
-        facts: files of facts, of ``read_facts``.
+        facts: files of facts of the studies, and ``shared`` ones of all studies (``read_facts``).
         workdir: folder with figures/ and tables/.
     """
     folder = workdir / "paper" / "build"
-    variables = read_facts(facts, provenance) | {"workdir": os.path.relpath(workdir, folder)}
+    variables = read_facts(facts, shared) | {"workdir": os.path.relpath(workdir, folder)}
     for path in [sources / f"{MAIN}.tex.j2", *sorted((sources / "sections").glob("*.tex.j2"))]:
         name = path.relative_to(sources)
         write_text(folder / name.with_suffix(""), fill(sources, name, variables))

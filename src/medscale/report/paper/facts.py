@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from medscale.base.files import read_json
+from medscale.data.patients import KNOWN
 from medscale.engine.parallel.strategies.registry import STRATEGIES
 from medscale.report.marks import STAND_IN, mark
 
 STUDY = "facts"
 
 
-def read_facts(paths: Sequence[Path], provenance: Path) -> dict[str, Any]:
-    """Return the variables: ``studies``, ``provenance``, ``mark``, ``demo`` and ``scope``.
+def read_facts(paths: Sequence[Path], shared: Sequence[Path]) -> dict[str, Any]:
+    """Return the variables of the templates: ``studies, scope, mark, demo`` and of ``shared``.
 
     ``mark`` names the stand-ins behind the results (empty without any), ``demo`` is true for the
     results of a demonstration, ``scope`` says what the studies have in common (``scope``). Raises
@@ -27,11 +28,12 @@ def read_facts(paths: Sequence[Path], provenance: Path) -> dict[str, Any]:
 
     Args:
         paths: the studies' files of facts; studies are shown in this order.
-        provenance: ``tables/provenance.json``.
+        shared: files about all studies, ``tables/provenance.json`` and ``tables/synthesis.json``;
+            each becomes the variable of its name.
     """
     studies = {path.parent.name: read_json(path) for path in paths if path.stem == STUDY}
-    origin = read_json(provenance)
-    marks = list(origin["marks"])
+    together = {path.stem: read_json(path) for path in shared}
+    marks = list(together["provenance"]["marks"])
     for path in paths:
         if path.stem != STUDY:
             part = studies[path.parent.name][path.stem] = read_json(path)
@@ -39,7 +41,7 @@ def read_facts(paths: Sequence[Path], provenance: Path) -> dict[str, Any]:
     return {
         "studies": list(studies.values()),
         "scope": scope(list(studies.values())),
-        "provenance": origin,
+        **together,
         "mark": mark(marks),
         "demo": any(m["scale"] == "demo" for m in marks),
     }
@@ -52,7 +54,9 @@ def scope(studies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     ``personal`` those of a person's own images. ``parallel`` tells whether any run has several
     devices, ``scaled`` whether any study has such runs as well as runs on one device, ``compared``
     whether any study has more than one run. ``leaking`` are titles of studies with another split
-    as a variant. ``devices`` and ``precisions`` are in words.
+    as a variant, ``unknown_patients`` those of studies whose patients are not all known. ``over``
+    says what intervals go over, ``prices`` the price of each kind of device; ``devices`` and
+    ``precisions`` are in words.
     """
     runs = [run for study in studies for run in study["runs"]]
     kinds = [(run["device"], run["stand_in"]) for run in runs]
@@ -79,9 +83,24 @@ def scope(studies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 name for study in studies for name in (study["model"]["name"], *study["networks"])
             )
         ),
+        "stand_ins": any(run["stand_in"] for run in runs),
+        "over": list(dict.fromkeys(study["over"] for study in studies)),
+        "unknown_patients": [s["title"] for s in studies if s["patients"] != KNOWN],
+        "superlinear": any(study["scaling"]["superlinear"] for study in studies),
+        "prices": _prices(studies),
         "leaking": [
             study["title"]
             for study in studies
             if study.get("variants", {}).get("changed", {}).get("split")
         ],
     }
+
+
+def _prices(studies: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the price of an hour of each kind of device, each once."""
+    prices = [
+        price | {"currency": study["scaling"]["currency"]}
+        for study in studies
+        for price in study["scaling"]["prices"]
+    ]
+    return list({price["title"]: price for price in prices}.values())

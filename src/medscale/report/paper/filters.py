@@ -47,6 +47,23 @@ def ratio(value: float | None) -> Latex:
     return Latex(latex.number(value, 2))
 
 
+def points(value: float | None) -> Latex:
+    """Format a difference in percentage points with its sign: one decimal."""
+    text = latex.number(value, 1)
+    return Latex(rf"\ensuremath{{+}}{text}" if value is not None and value > 0 else text)
+
+
+def magnitude(value: float | None) -> Latex:
+    """Format percentage points without a sign: one decimal."""
+    return Latex(latex.number(None if value is None else abs(value), 1))
+
+
+def p_value(value: float | None) -> Latex:
+    """Format a p-value with its sign of comparison: three decimals."""
+    text = latex.p_value(value)
+    return Latex(text if text.startswith(r"\ensuremath") else f"= {text}")
+
+
 def significant(value: float | None, digits: int = 3) -> Latex:
     """Format a measured quantity with a fixed number of significant digits."""
     return Latex(latex.significant(value, digits))
@@ -78,6 +95,9 @@ FILTERS: dict[str, Callable[..., Latex]] = {
     "percent": percent,
     "score": score,
     "ratio": ratio,
+    "points": points,
+    "magnitude": magnitude,
+    "p_value": p_value,
     "significant": significant,
     "milliseconds": milliseconds,
     "setting": setting,

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
-from medscale.report.latex import escape, number, span
+from medscale.report.latex import escape, number, p_value, span
 from medscale.report.names import label
 from medscale.report.result.reading import records
 from medscale.report.tables import Column, around, left, right, table
@@ -30,9 +30,9 @@ def tests(comparisons: pd.DataFrame) -> str:
             lambda row: f"{row['only_run']} / {row['only_baseline']}",
         ),
         right(r"accuracy apart\\(points)", lambda row: around(row, "accuracy", 1)),
-        right("p", lambda row: _p(row["accuracy_p_holm"])),
+        right("p", lambda row: p_value(row["accuracy_p_holm"])),
         right(r"AUROC\\apart", lambda row: around(row, "auroc", 3)),
-        right("p", lambda row: _p(row["auroc_p_holm"])),
+        right("p", lambda row: p_value(row["auroc_p_holm"])),
         left("accuracy is", lambda row: READINGS[row["reading"]]),
     ]
     return table(records(comparisons), columns, otherwise="no other run")
@@ -102,7 +102,3 @@ def _gain(row: dict[str, Any], metric: str, digits: int, scale: float = 1) -> st
     gain, low, high = (row[f"{metric}_gain{end}"] for end in ("", "_low", "_high"))
     sign = "+" if round(gain * scale, digits) > 0 else ""
     return f"{sign}{number(gain, digits, scale)} ({span(low, high, digits, scale)})"
-
-
-def _p(value: float) -> str:
-    return r"\ensuremath{<}0.001" if value < 0.001 else number(value, 3)

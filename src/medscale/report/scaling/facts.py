@@ -4,7 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medscale.measure.scaling.advice import findings, recommendation, speaker, superlinear, verdict
+from medscale.measure.scaling.advice import (
+    recommendation,
+    speaker,
+    speedup_of,
+    superlinear,
+    verdict,
+)
 from medscale.measure.scaling.series import Series
 from medscale.report.names import family, label
 from medscale.report.scaling.analysis import Analysis
@@ -43,7 +49,7 @@ def facts(
                 "label": _words(series),
                 "held": series.held,
                 "verdict": verdict(series),
-                "findings": findings(series, plural(series, published=True)),
+                "speedup": speedup_of(series, plural(series, published=True)),
             }
             for series in analysis.published
         ],

@@ -37,7 +37,7 @@ def speedups(ours: Sequence[Series], published: Sequence[Series]) -> Figure:
     figure = style.new(2.2 if alone else 0.2 + 3.0 * rows)
     axes_of = style.panels(figure, len(panels), columns)
     for (title, lines), (axes,) in zip(panels.items(), axes_of, strict=True):
-        _panel(axes, lines)
+        draw_series(axes, lines)
         style.legend_beside(axes, alone=alone)
         stand_in = any(line.stand_in for line in lines)
         axes.set_title(title + (" (CPU processes in place of GPUs)" if stand_in else ""))
@@ -86,7 +86,8 @@ def _in_units(costs: pd.DataFrame, name: str, *columns: str) -> tuple[str, float
     return columns[0], 10.0**-exponent, f"10{digits} {name}" if exponent else name
 
 
-def _panel(axes: Axes, lines: Sequence[Series]) -> None:
+def draw_series(axes: Axes, lines: Sequence[Series]) -> None:
+    """Draw the speedups of series against devices, their fitted laws, and the ideal."""
     most = max(line.spec.devices for line in lines)
     shifts = np.linspace(-0.03, 0.03, len(lines)) if len(lines) > 1 else np.zeros(1)
     for shift, line in zip(shifts, lines, strict=True):

@@ -1,0 +1,1 @@
+"""The chapter synthesis: speed and accuracy of all runs of all studies together."""

@@ -1,0 +1,97 @@
+"""The largest loss of accuracy: what the run changes, and which runs tell the causes apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medscale.base.errors import MedscaleError
+from medscale.engine.run import RunSpec
+from medscale.report.names import label
+from medscale.report.result.reading import records
+from medscale.report.synthesis.runs import ALPHA, StudyRuns, changed, compared
+
+
+def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, Any] | None:
+    """Return the facts of the run with the largest loss of accuracy; None where no run loses.
+
+    The rules: a loss is established where its interval excludes zero and the adjusted exact test
+    rejects at 5 %. Among the other runs of the study, those that change a proper part of the
+    factors (``runs.changed``) tell causes apart; for a factor that no run changes alone, the run
+    that would is named.
+    """
+    runs = compared(runs)
+    losses = runs[runs["change"] < 0]
+    if losses.empty:
+        return None
+    row = min(records(losses), key=lambda row: float(row["change"]))
+    study = next(study for study in studies if study.name == row["study"])
+    factors = changed(study, row["run"])
+    others = runs[(runs["study"] == study.name) & (runs["run"] != row["run"])]
+    return {
+        **_facts(row),
+        "title": study.title,
+        "name": study.name,
+        "baseline": label(study.baseline),
+        "established": bool(row["change_high"] < 0 and row["p"] < ALPHA),
+        "factors": list(factors.values()),
+        "seed_sd": _seed_sd(study, row["run"]),
+        "parts": _parts(study, others, set(factors)),
+        "lacking": _lacking(study, row["run"], factors, set(others["run"])),
+    }
+
+
+def _facts(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's difference in accuracy, in percentage points, with interval and p."""
+    ends = {key: float(row[f"change{end}"]) for key, end in zip(KEYS, ENDS, strict=True)}
+    p = float(row["p"])
+    return {"run": row["run"], "label": label(row["run"]), **ends, "p": p if p == p else None}
+
+
+KEYS, ENDS = ("mean", "low", "high"), ("", "_low", "_high")
+
+
+def _parts(study: StudyRuns, others: pd.DataFrame, factors: set[str]) -> list[dict[str, Any]]:
+    """Return the other runs that change some, but not all, of the factors, and nothing further."""
+    parts = []
+    for row in records(others):
+        own = changed(study, row["run"])
+        if own and set(own) < factors:
+            parts.append({**_facts(row), "factors": list(own.values())})
+    return parts
+
+
+def _lacking(
+    study: StudyRuns, run: str, factors: dict[str, str], runs: set[str]
+) -> list[dict[str, str]]:
+    """Return runs that would change one factor alone and were not made, each with its factor."""
+    spec, base = RunSpec.parse(run), RunSpec.parse(study.baseline)
+    candidates = {"precision": base.model_copy(update={"amp": spec.amp})}
+    candidates["strategy"] = spec.model_copy(update={"amp": base.amp})
+    if base.devices == 1:
+        batch = study.summaries[run]["global_batch"]
+        candidates["batch"] = base.model_copy(update={"batch": batch})
+    lacking = []
+    for factor, candidate in candidates.items():
+        if factor not in factors or len(factors) == 1:
+            continue
+        try:
+            name = RunSpec.parse(candidate.name).name
+        except MedscaleError:
+            continue
+        if name not in runs and name not in (run, study.baseline):
+            lacking.append({"factor": factors[factor], "run": name})
+    return lacking
+
+
+def _seed_sd(study: StudyRuns, run: str) -> float | None:
+    """Return the larger standard deviation over seeds of run and baseline, in points."""
+    deviations = [
+        study.summaries[name]["metrics"]["test"]["accuracy"]["seed_sd"]
+        for name in (run, study.baseline)
+    ]
+    known = [100 * value for value in deviations if value is not None and not np.isnan(value)]
+    return max(known) if known else None

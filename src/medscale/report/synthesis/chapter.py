@@ -1,0 +1,72 @@
+"""Declaration of the chapter synthesis: speed and accuracy of all runs of all studies together."""
+
+from typing import Any
+
+from medscale.config.configuration import Config
+from medscale.report import sources
+from medscale.report.chapter import Chapter, Inputs
+
+TABLES = ("timing", "tests", "parity", "cost", "reported")  # of each study, read as CSV
+DATA = "Each study's images, patients, split, network, batch and number of replicates."
+RUNS = (
+    "Every run of every study that is compared with another: speedup and efficiency against the "
+    "serial run on the same kind of device, and the difference in accuracy from the study's "
+    "baseline with its paired 95 % interval."
+)
+
+
+def inputs(config: Config, study: str) -> Inputs:
+    """Return the results, tables and audits of the studies to carry out."""
+    results = [f for name in config.active for f in sources.classifications(config, name)]
+    variants = [name for name in config.active if config.variants(name)]
+    return {
+        "results": results,
+        "audits": [sources.audit(name) for name in config.active],
+        "tables": [f"tables/{name}/{table}.csv" for name in config.active for table in TABLES],
+        "variants": [f"tables/{name}/variants.csv" for name in variants],
+        "reported": sources.REPORTED,
+    }
+
+
+def settings(config: Config, study: str) -> dict[str, Any]:
+    """Return title, baseline, margin and split of each study, and the currency."""
+    sections = {}
+    for name in config.active:
+        section = config.study(name)
+        sections[name] = {
+            "title": section.title,
+            "baseline": section.baseline,
+            "margin": section.evaluate.margin,
+            "split": section.split.mode,
+            "personal": section.source.kind == sources.PERSONAL,
+            "variants": {
+                variant: {
+                    "title": config.study(variant).title,
+                    "split": config.study(variant).split.mode,
+                }
+                for variant in config.variants(name)
+            },
+        }
+    return {"studies": sections, "currency": config.cost.currency}
+
+
+CHAPTER = Chapter(
+    "synthesis",
+    inputs,
+    settings,
+    figures={
+        "how_far": "Speedup against devices, a panel for each study: measured (filled), published "
+        "(hollow), ideal (dotted), and the laws that were fitted.",
+        "at_what_cost": "Difference in accuracy from the baseline, with its paired 95 % interval, "
+        "against speedup: every run of every study.",
+        "why": "Shares of an epoch's time by activity, for every run of every study.",
+        "what_to_buy": "Time and money until the target accuracy of each study. Of the joined runs "
+        "no other run is both faster and cheaper.",
+        "leakage": "Change of accuracy by another split (leakage), beside the largest change by "
+        "parallel training of the same study.",
+        "published": "Published speedups beside those measured here, for the same configurations.",
+    },
+    tables={"studies": DATA, "verdicts": RUNS},
+    facts="synthesis",
+    spans_studies=True,
+)

@@ -1,0 +1,121 @@
+"""Effects compared across studies: another split, parallel training, published speedups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medscale.measure.scaling.series import Series
+from medscale.report.names import label
+from medscale.report.result.reading import records
+from medscale.report.synthesis.runs import StudyRuns, compared
+
+EFFECTS = ["title", "kind", "words", "accuracy", "accuracy_other"]
+EFFECTS += ["change", "change_low", "change_high"]
+PAIRS = ["title", "run", "speedup_reported", "speedup", "speedup_low", "speedup_high"]
+ENDS = ("", "_low", "_high")
+
+
+def split_effects(
+    studies: Sequence[StudyRuns], runs: pd.DataFrame, variants: Sequence[str]
+) -> pd.DataFrame:
+    """Return the change of accuracy by another split and the largest by parallel training.
+
+    Each study with another split as a variant has a row for each such variant (``kind`` split:
+    the variant's accuracy minus the study's, of the same run; the test images differ, so that the
+    interval is that of two independent samples) and one for its parallel run with the largest
+    change of accuracy (``kind`` parallel; the same test images, a paired interval).
+
+    Args:
+        variants: the tables variants.csv.
+    """
+    tables = {Path(path).parent.name: pd.read_csv(path) for path in variants}
+    rows: list[dict[str, Any]] = []
+    for study in studies:
+        splits = {n: v for n, v in study.variants.items() if v["split"] != study.split}
+        if study.name in tables and splits:
+            rows += _of_splits(study, tables[study.name], splits)
+            rows += _of_parallel(study, runs)
+    return pd.DataFrame(rows, columns=EFFECTS)
+
+
+def published_pairs(
+    studies: Sequence[StudyRuns], runs: pd.DataFrame, series: Mapping[str, list[Series]]
+) -> pd.DataFrame:
+    """Return the published speedups of runs that were carried out here, with ours.
+
+    Args:
+        series: measured series by study, which give the interval of our speedup.
+    """
+    rows = []
+    for study in studies:
+        ours = {
+            row["run"]: row for line in series[study.name] for row in records(line.table().iloc[1:])
+        }
+        table = study.tables["reported"]
+        if not len(table):
+            continue
+        for row in records(table[table["speedup_reported"].notna()].drop_duplicates("run")):
+            own = ours.get(row["run"])
+            if own is None or row["run"] != row["meant"] or row["speedup_reported"] <= 0:
+                continue
+            ends = {"": own["speedup"], "_low": own["speedup_ci_low"]}
+            ends["_high"] = own["speedup_ci_high"]
+            values = {f"speedup{end}": value for end, value in ends.items()}
+            rows.append({"title": study.title, **{k: row[k] for k in PAIRS[1:3]}, **values})
+    return pd.DataFrame(rows, columns=PAIRS)
+
+
+def _of_splits(
+    study: StudyRuns, table: pd.DataFrame, splits: Mapping[str, dict[str, str]]
+) -> list[dict[str, Any]]:
+    rows = []
+    own = table[table["study"] == study.name].set_index("run")
+    for row in records(table[table["study"].isin(list(splits))]):
+        base = own.loc[row["run"]]
+        change = row["accuracy_mean"] - base["accuracy_mean"]
+        # Half widths of independent intervals add as variances do.
+        low, high = (
+            np.hypot(row["accuracy_mean"] - row[f"accuracy_{a}"], base[f"accuracy_{b}"] - base_mean)
+            for a, b, base_mean in (
+                ("low", "high", base["accuracy_mean"]),
+                ("high", "low", base["accuracy_mean"]),
+            )
+        )
+        split = splits[row["study"]]["split"]
+        rows.append(
+            {
+                "title": study.title,
+                "kind": "split",
+                "words": f"{split} split in place of the {study.split} one",
+                "accuracy": base["accuracy_mean"],
+                "accuracy_other": row["accuracy_mean"],
+                "change": 100 * change,
+                "change_low": 100 * (change - low),
+                "change_high": 100 * (change + high),
+            }
+        )
+    return rows
+
+
+def _of_parallel(study: StudyRuns, runs: pd.DataFrame) -> list[dict[str, Any]]:
+    own = runs[(runs["study"] == study.name) & (runs["devices"] > 1)]
+    own = compared(own[own["change"].notna()])
+    if own.empty:
+        return []
+    row = max(records(own), key=lambda row: abs(float(row["change"])))
+    base = study.summaries[study.baseline]["metrics"]["test"]["accuracy"]["mean"]
+    return [
+        {
+            "title": study.title,
+            "kind": "parallel",
+            "words": f"{label(row['run'])} in place of {label(study.baseline)}",
+            "accuracy": base,
+            "accuracy_other": base + row["change"] / 100,
+            **{f"change{end}": row[f"change{end}"] for end in ENDS},
+        }
+    ]

@@ -1,0 +1,132 @@
+"""Facts of the synthesis: what the paper's abstract, results and conclusion state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medscale.evaluate.summary import plain
+from medscale.report.names import label
+from medscale.report.result.reading import records
+from medscale.report.synthesis.causes import largest_loss
+from medscale.report.synthesis.runs import BETTER, UNSURE, WORSE, StudyRuns, compared
+
+# Verdicts in the order of the text, as they end "the accuracy is …".
+ORDER = {
+    "equal": "equal within the margin",
+    "differs, within the margin": "different, but within the margin",
+    WORSE: "lower",
+    BETTER: "higher",
+    UNSURE: "different by its interval, but not by the exact test (not established)",
+    "inconclusive": "inconclusive (the interval includes zero and exceeds the margin)",
+}
+
+
+def facts(
+    studies: Sequence[StudyRuns], runs: pd.DataFrame, effects: pd.DataFrame, pairs: pd.DataFrame
+) -> dict[str, Any]:
+    """Return the facts; a fact about nothing (no parallel run, no other split) is null or 0.
+
+    Args:
+        runs: of ``runs.all_runs``.
+        effects: of ``effects.split_effects``.
+        pairs: of ``effects.published_pairs``.
+    """
+    parallel = runs[(runs["devices"] > 1) & runs["speedup"].notna()]
+    tested = compared(runs)
+    margins = sorted({study.margin for study in studies})
+    return plain(
+        {
+            "margins": margins,
+            "fastest": _fastest(parallel),
+            "parallel": len(parallel),
+            "faster": _count(parallel["speedup_low"] > 1),
+            "slower": _count(parallel["speedup_high"] < 1),
+            "unrepeated": _count(parallel["replicates"] < 2),
+            "tested": len(tested),
+            "verdicts": _verdicts(tested),
+            "lower": [_named(row) for row in records(tested[tested["verdict"] == WORSE])],
+            "loss": largest_loss(studies, runs),
+            "leakage": _leakage(effects),
+            "parallel_effect": _largest(effects[effects["kind"] == "parallel"]),
+            "published": _published(pairs),
+            "studies": {study.name: _study(study, runs) for study in studies},
+        }
+    )
+
+
+def _verdicts(tested: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return how many runs have each verdict, without verdicts that no run has."""
+    counts = tested["verdict"].value_counts()
+    return [
+        {"words": words, "runs": int(counts[verdict])}
+        for verdict, words in ORDER.items()
+        if verdict in counts
+    ]
+
+
+def _study(study: StudyRuns, runs: pd.DataFrame) -> dict[str, Any]:
+    """Return the best parallel run of a study, and how many of its runs lose accuracy."""
+    own = runs[runs["study"] == study.name]
+    parallel = own[(own["devices"] > 1) & own["speedup"].notna()]
+    tested = compared(own)
+    return {
+        "title": study.title,
+        "fastest": _fastest(parallel),
+        "tested": len(tested),
+        "lower": _count(tested["verdict"] == WORSE),
+        "margin": study.margin,
+    }
+
+
+def _fastest(parallel: pd.DataFrame) -> dict[str, Any] | None:
+    """Return the run with the largest speedup; its interval is null with one replicate."""
+    if parallel.empty:
+        return None
+    row = max(records(parallel), key=lambda row: float(row["speedup"]))
+    ends = {key: row[f"speedup{end}"] for key, end in (("low", "_low"), ("high", "_high"))}
+    return {
+        **_named(row),
+        "speedup": row["speedup"],
+        **{key: None if np.isnan(value) else value for key, value in ends.items()},
+        "efficiency": row["efficiency"],
+        "devices": int(row["devices"]),
+        "device": row["device"],
+        "stand_in": bool(row["stand_in"]),
+        "verdict": row["verdict"],
+        "change": {"mean": row["change"], "low": row["change_low"], "high": row["change_high"]},
+    }
+
+
+def _named(row: dict[str, Any]) -> dict[str, Any]:
+    return {"title": row["title"], "label": label(row["run"])}
+
+
+def _leakage(effects: pd.DataFrame) -> dict[str, Any] | None:
+    """Return the largest change of accuracy by another split; None without one."""
+    return _largest(effects[effects["kind"] == "split"])
+
+
+def _largest(effects: pd.DataFrame) -> dict[str, Any] | None:
+    if effects.empty:
+        return None
+    row = max(records(effects), key=lambda row: abs(float(row["change"])))
+    keys = ("title", "words", "accuracy", "accuracy_other", "change", "change_low", "change_high")
+    return {key: row[key] for key in keys}
+
+
+def _published(pairs: pd.DataFrame) -> dict[str, Any]:
+    """Return how many published speedups are inside the interval of ours."""
+    inside = pairs["speedup_reported"].between(pairs["speedup_low"], pairs["speedup_high"])
+    return {
+        "pairs": len(pairs),
+        "inside": _count(inside),
+        "higher": _count(pairs["speedup_reported"] > pairs["speedup"]),
+    }
+
+
+def _count(chosen: pd.Series) -> int:
+    return int(chosen.sum())

@@ -1,0 +1,260 @@
+"""Figures over all studies: how far, at what cost, why, what to buy, leakage, published."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from medscale.evaluate.summary import KINDS
+from medscale.measure.scaling.series import Series
+from medscale.measure.scaling.target import frontier
+from medscale.report import style
+from medscale.report.names import BLUE, GREY, LOOKS, TIME_LOOKS, VERMILION, family, label, look
+from medscale.report.scaling.figures import draw_series
+from medscale.report.synthesis.runs import StudyRuns, compared
+
+PANELS = 3  # in a row
+NAMED = 30  # letters in a line of a panel's title
+
+
+def how_far(
+    studies: Sequence[StudyRuns], series: dict[str, tuple[list[Series], list[Series]]]
+) -> Figure:
+    """Draw the speedup of each series against devices, a panel for each study that has one.
+
+    ``series``: measured and published series by study.
+    """
+    shown = [study for study in studies if any(series[study.name])]
+    if not shown:
+        return style.only_text("no run on several devices has a counterpart on one")
+    rows, columns = style.grid(len(shown), PANELS)
+    figure = style.new(0.5 + 2.1 * rows)
+    handles: dict[str, Any] = {}
+    for study, (axes,) in zip(shown, style.panels(figure, len(shown), columns), strict=True):
+        ours, published = series[study.name]
+        _published(axes, published)
+        draw_series(axes, ours or published)
+        if not ours:
+            _hollow(axes)
+        axes.set_title(style.broken(study.title, NAMED))
+        for line in ours:
+            handles.setdefault(family(line.spec.name), _handle(look(line.spec.name)))
+    if any(published for _, published in series.values()):
+        handles["published"] = Line2D([], [], color=GREY, marker="o", mfc="white", linestyle="")
+    handles["ideal"] = Line2D([], [], linestyle=":", **style.REFERENCE)
+    style.legend_below(figure, list(handles.values()), list(handles), ncols=4)
+    return figure
+
+
+def at_what_cost(runs: pd.DataFrame, margin: float) -> Figure:
+    """Draw the difference in accuracy of each run against its speedup, a look for each study."""
+    drawn = compared(runs[runs["speedup"].notna()])
+    if drawn.empty:
+        return style.only_text("no run is compared with a baseline in both speed and accuracy")
+    figure = style.new(3.6)
+    axes = figure.subplots()
+    axes.axhspan(-margin, margin, color="#EEEEEE", zorder=0)
+    axes.axhline(0, **style.REFERENCE)
+    axes.axvline(1, **style.REFERENCE)
+    handles = []
+    for number, (title, part) in enumerate(drawn.groupby("title", sort=False)):
+        shape = LOOKS[number % len(LOOKS)]
+        for _, row in part.iterrows():
+            apart = row["change_low"] > 0 or row["change_high"] < 0
+            bars = style.errors(*(np.array([row[f"change{e}"]]) for e in ("", "_low", "_high")))
+            face = shape.colour if apart else "white"
+            options = style.of_look(shape, linestyle="", capsize=2, markerfacecolor=face)
+            axes.errorbar(row["speedup"], row["change"], bars, elinewidth=0.7, **options)
+        handles.append(_handle(shape, label=style.broken(str(title), 50)))
+    style.binary(axes, "x", _powers(drawn["speedup"]))
+    axes.set(xlabel="speedup over the serial run on the same kind of device")
+    axes.set(ylabel="accuracy minus the baseline's (points)")
+    style.legend_below(figure, handles, ncols=2)
+    return figure
+
+
+def why(studies: Sequence[StudyRuns]) -> Figure:
+    """Draw the shares of an epoch's time by activity, a bar for each run."""
+    count = sum(len(study.summaries) + 1 for study in studies)
+    figure = style.new(0.7 + 0.135 * count)
+    axes = figure.subplots()
+    names, height = [], 0.0
+    for study in studies:
+        axes.text(0, -height, study.title, size=6.5, weight="bold", va="center")
+        height += 1
+        for run, summary in study.summaries.items():
+            seconds = summary["timing"]["seconds_by_kind"]
+            _bar(axes, -height, np.array([seconds[kind]["mean"] for kind in KINDS]))
+            names.append((-height, label(run)))
+            height += 1
+    axes.set_yticks([place for place, _ in names], [name for _, name in names], size=6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.set(xlabel="share of an epoch's time (%)", xlim=(0, 100), ylim=(0.6 - height, 0.6))
+    figure.legend(
+        handles=[
+            axes.barh(0, 0, color=colour, hatch=hatch, ec="white", label=words)
+            for colour, hatch, words in (TIME_LOOKS[kind] for kind in KINDS)
+        ],
+        loc="outside upper center",
+        ncols=len(KINDS),
+        columnspacing=1.2,
+        handlelength=1.4,
+    )
+    return figure
+
+
+def what_to_buy(studies: Sequence[StudyRuns], currency: str) -> Figure:
+    """Draw time and money until the target accuracy, a panel for each study that has a target."""
+    costs = {study.title: study.tables["cost"] for study in studies}
+    costs = {title: part for title, part in costs.items() if len(part) and _reached(part).any()}
+    if not costs:
+        return style.only_text("no run reaches a target accuracy")
+    rows, columns = style.grid(len(costs), PANELS)
+    figure = style.new(0.6 + 2.0 * rows)
+    handles: dict[str, Any] = {}
+    panels = style.panels(figure, len(costs), columns)
+    for (title, part), (axes,) in zip(costs.items(), panels, strict=True):
+        part = part[_reached(part)].sort_values("seconds")
+        seconds, unit = time_unit(part["seconds"].max())
+        money, sum_of = money_unit(part["money"].max(), currency)
+        best = part[part["run"].isin(frontier(part))]
+        axes.plot(best["seconds"] * seconds, best["money"] * money, color=GREY, linewidth=0.8)
+        for _, row in part.iterrows():
+            drawn = look(row["run"])
+            axes.plot(row["seconds"] * seconds, row["money"] * money, **style.of_look(drawn))
+            handles.setdefault(family(row["run"]), _handle(drawn))
+        axes.set_title(style.broken(title, NAMED))
+        most = 1.1 * part["seconds"].max() * seconds, 1.1 * part["money"].max() * money
+        axes.set(xlim=(0, most[0]), ylim=(0, most[1]))
+        axes.set(xlabel=f"{unit} to the target", ylabel=sum_of)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(4))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    style.legend_below(figure, list(handles.values()), list(handles), ncols=4)
+    return figure
+
+
+def leakage(effects: pd.DataFrame) -> Figure:
+    """Draw the change of accuracy by another split beside the largest by parallel training.
+
+    Args:
+        effects: ``title, kind`` (split or parallel)``, words, change, change_low, change_high``.
+    """
+    if not (effects["kind"] == "split").any():
+        return style.only_text("no study has another split as a variant")
+    figure = style.new(0.9 + 0.3 * len(effects))
+    axes = figure.subplots()
+    names = [f"{row['title']}\n{row['words']}" for _, row in effects.iterrows()]
+    heights = style.rows(axes, names)
+    for height, (_, row) in zip(heights, effects.iterrows(), strict=True):
+        chosen = LOOKS[1] if row["kind"] == "split" else LOOKS[0]
+        style.interval(axes, height, [row[f"change{e}"] for e in ("", "_low", "_high")], chosen)
+    axes.axvline(0, **style.REFERENCE)
+    axes.set(xlabel="change of accuracy (points)")
+    axes.grid(visible=False, axis="y")
+    handles = [
+        _handle(LOOKS[1], label="another split (different test images)"),
+        _handle(LOOKS[0], label="parallel training: largest change (same test images)"),
+    ]
+    style.legend_below(figure, handles, ncols=2)
+    return figure
+
+
+def published(pairs: pd.DataFrame) -> Figure:
+    """Draw published speedups beside those measured here, a row for each run of each study.
+
+    Args:
+        pairs: ``title, run, speedup_reported, speedup, speedup_low, speedup_high``.
+    """
+    if pairs.empty:
+        return style.only_text("no run that was published with a speedup was carried out")
+    figure = style.new(0.9 + 0.17 * (len(pairs) + pairs["title"].nunique()))
+    axes = figure.subplots()
+    places, names, height = [], [], 0.0
+    for title, part in pairs.groupby("title", sort=False):
+        axes.text(0.01, -height, str(title), size=6.5, weight="bold", va="center", **_left(axes))
+        height += 1
+        for _, row in part.iterrows():
+            ends = [row[f"speedup{e}"] for e in ("", "_low", "_high")]
+            axes.plot(row["speedup_reported"], -height, "D", color=VERMILION, mfc="white")
+            axes.errorbar(ends[0], -height, xerr=_bars(ends), color=BLUE, marker="o", capsize=2)
+            places.append(-height)
+            names.append(label(row["run"]))
+            height += 1
+    axes.set_yticks(places, names, size=6.5)
+    axes.axvline(1, **style.REFERENCE)
+    both = pd.concat([pairs["speedup"], pairs["speedup_reported"]])
+    style.binary(axes, "x", _powers(both))
+    axes.set(xlabel="speedup over one device", ylim=(0.6 - height, 0.6))
+    handles = [
+        Line2D([], [], color=VERMILION, marker="D", mfc="white", linestyle="", label="published"),
+        Line2D([], [], color=BLUE, marker="o", label="measured here, 95 % interval"),
+    ]
+    style.legend_below(figure, handles, ncols=2)
+    return figure
+
+
+def time_unit(longest: float) -> tuple[float, str]:
+    """Return the factor from seconds to a unit that suits ``longest``, and the unit's name."""
+    if longest < 120:
+        return 1.0, "seconds"
+    return (1 / 60, "minutes") if longest < 7200 else (1 / 3600, "hours")
+
+
+def money_unit(largest: float, currency: str) -> tuple[float, str]:
+    """Return the factor from a sum of money to one that a person would say, and its name."""
+    if largest >= 0.1:
+        return 1.0, currency
+    return 1000.0, f"{currency} for 1,000 trainings"
+
+
+def _published(axes: Axes, series: Sequence[Series]) -> None:
+    for line in series:
+        table = line.table()
+        options = style.of_look(look(line.spec.name), linestyle="", mfc="white", alpha=0.7)
+        axes.plot(table["devices"], table["speedup"], **options)
+
+
+def _hollow(axes: Axes) -> None:
+    for line in axes.lines:
+        line.set_markerfacecolor("white")
+
+
+def _handle(drawn: Any, **options: Any) -> Line2D:
+    return Line2D([], [], **style.of_look(drawn, linestyle="", **options))
+
+
+def _bar(axes: Axes, height: float, seconds: np.ndarray) -> None:
+    start, shares = 0.0, 100 * seconds / seconds.sum()
+    for kind, part in zip(KINDS, shares, strict=True):
+        colour, hatch, _ = TIME_LOOKS[kind]
+        axes.barh(height, part, 0.75, start, color=colour, hatch=hatch, ec="white", linewidth=0.3)
+        start += part
+
+
+def _bars(ends: Sequence[float]) -> np.ndarray:
+    value, low, high = (np.array([end], dtype=float) for end in ends)
+    return np.nan_to_num(style.errors(value, low, high))
+
+
+def _left(axes: Axes) -> dict[str, Any]:
+    """Return the options of a text whose horizontal place is a share of the panel."""
+    return {"transform": axes.get_yaxis_transform()}
+
+
+def _powers(values: pd.Series) -> np.ndarray:
+    """Return the powers of two around some ratios."""
+    low, high = np.log2([float(values.min()), float(values.max())])
+    return 2.0 ** np.arange(min(np.floor(low), -1), max(np.ceil(high), 1) + 1)
+
+
+def _reached(costs: pd.DataFrame) -> pd.Series:
+    return costs["seconds"].notna() & (costs["reached"] == costs["replicates"])

@@ -1,0 +1,159 @@
+"""The table of all runs of all studies: speed, difference in accuracy, and what a run changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medscale.base.files import read_json, read_table
+from medscale.engine.run import RunSpec
+from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
+
+VERDICTS = {
+    SAME: "equal",
+    APART_WITHIN: "differs, within the margin",
+    OPEN: "inconclusive",
+}
+WORSE, BETTER = "lower", "higher"  # the interval excludes zero, and the exact test rejects
+UNSURE = "not established"  # the interval excludes zero, and the exact test does not reject
+ALPHA = 0.05  # of the adjusted exact test
+BASELINE, NETWORK = "baseline", "another network"  # rows that are no comparison of training
+TEXT = ["run", "baseline", "note", "reading", "meant", "against", "quantity", "unit"]
+
+
+@dataclass(frozen=True)
+class StudyRuns:
+    """A study: its settings, its results' summaries by run, and its tables by name."""
+
+    name: str
+    title: str
+    baseline: str
+    margin: float  # percentage points within which accuracies count as equal
+    split: str
+    personal: bool
+    variants: dict[str, dict[str, str]]  # title and split of each variant
+    summaries: dict[str, dict[str, Any]]
+    audit: dict[str, Any]
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+
+def read_studies(
+    studies: Mapping[str, dict[str, Any]],
+    results: Sequence[str],
+    audits: Sequence[str],
+    tables: Sequence[str],
+) -> list[StudyRuns]:
+    """Read the inputs of the chapter; MedscaleError when a file is missing or damaged."""
+    summaries = [read_json(Path(folder) / "summary.json") for folder in results]
+    by_study: dict[str, dict[str, pd.DataFrame]] = {name: {} for name in studies}
+    for path in map(Path, tables):
+        by_study[path.parent.name][path.stem] = _read(path)
+    return [
+        StudyRuns(
+            name,
+            **section,
+            summaries={s["run"]["name"]: s for s in summaries if s["study"] == name},
+            audit=read_json(audit),
+            tables=by_study[name],
+        )
+        for (name, section), audit in zip(studies.items(), audits, strict=True)
+    ]
+
+
+def all_runs(studies: Sequence[StudyRuns]) -> pd.DataFrame:
+    """Return a row for each classification run of each study.
+
+    Columns: ``study, title, run, baseline`` (of the speedup), ``devices, device, amp, stand_in,
+    replicates``, ``speedup, efficiency`` and ``change`` (accuracy minus the study's baseline's, in
+    points), each with ``_low`` and ``_high`` (speedup: 95 % interval, NaN with one replicate;
+    change: paired bootstrap), ``p`` (exact test, adjusted by Holm's method) and ``verdict``:
+    one of ``VERDICTS``, ``WORSE``, ``BETTER``, ``UNSURE``, or why the row compares no training.
+    """
+    rows = [row for study in studies for row in _rows(study)]
+    return pd.DataFrame(rows)
+
+
+def _rows(study: StudyRuns) -> list[dict[str, Any]]:
+    tests = study.tables["tests"]
+    by_run = tests.set_index("run") if len(tests) else pd.DataFrame()
+    rows = []
+    for _, timing in study.tables["timing"].iterrows():
+        run = str(timing["run"])
+        row = {
+            "study": study.name,
+            "title": study.title,
+            **{key: timing[key] for key in ("run", "baseline", "devices", "device", "amp")},
+            "stand_in": bool(timing["stand_in"]),
+            "replicates": len(study.summaries[run]["seeds"]),
+            "seconds": timing["seconds"],
+        }
+        for key in ("speedup", "efficiency"):
+            ends = {"": key, "_low": f"{key}_ci_low", "_high": f"{key}_ci_high"}
+            row |= {f"{key}{end}": timing[column] for end, column in ends.items()}
+        rows.append(row | _change(by_run, study, run))
+    return rows
+
+
+def _change(tests: pd.DataFrame, study: StudyRuns, run: str) -> dict[str, Any]:
+    """Return the difference in accuracy from the study's baseline, in percentage points."""
+    if run == study.baseline:
+        zero = dict.fromkeys(("change", "change_low", "change_high"), 0.0)
+        return {**zero, "p": np.nan, "verdict": BASELINE}
+    test = tests.loc[run]
+    low, high = test["accuracy_low"], test["accuracy_high"]
+    reading = str(test["reading"])
+    verdict = VERDICTS.get(reading) or (WORSE if high < 0 else BETTER)
+    if verdict in (WORSE, BETTER) and not test["accuracy_p_holm"] < ALPHA:
+        verdict = UNSURE
+    if study.summaries[run]["model"] != study.summaries[study.baseline]["model"]:
+        verdict = NETWORK
+    change = {"change": test["accuracy"], "change_low": low, "change_high": high}
+    return {**change, "p": test["accuracy_p_holm"], "verdict": verdict}
+
+
+def compared(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of ``all_runs`` that compare ways of training the same network."""
+    return runs[~runs["verdict"].isin([BASELINE, NETWORK])]
+
+
+def changed(study: StudyRuns, run: str) -> dict[str, str]:
+    """Return what a run changes in comparison with the baseline, by factor, in words.
+
+    Factors: ``strategy``, ``precision``, ``batch`` (global batch or learning rate),
+    and ``statistics`` (images that batch normalization takes together).
+    """
+    spec, base = RunSpec.parse(run), RunSpec.parse(study.baseline)
+    ours, theirs = study.summaries[run], study.summaries[study.baseline]
+    factors = {}
+    if (spec.strategy, spec.devices, spec.mp) != (base.strategy, base.devices, base.mp):
+        factors["strategy"] = "the strategy and the number of devices"
+    if spec.amp != base.amp:
+        factors["precision"] = "the precision"
+    if any(ours[key] != theirs[key] for key in ("global_batch", "learning_rate")):
+        sizes = f"{theirs['global_batch']} to {ours['global_batch']}"
+        factors["batch"] = f"the global batch ({sizes} images) or the learning rate"
+    images = study.tables["parity"].set_index("run")["images"]
+    if images[run] != images[study.baseline] and images.notna()[[run, study.baseline]].any():
+        factors["statistics"] = (
+            f"the images that batch normalization takes together ({images[study.baseline]:g} to "
+            f"{images[run]:g})"
+        )
+    return factors
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """Read a table of a chapter; one without rows can be an empty file."""
+    if path.is_file() and not path.read_text(encoding="utf-8").strip():
+        return pd.DataFrame()
+    table = read_table(path, "make it again")
+    text = table.columns.intersection(TEXT)
+    table[text] = table[text].astype(object).fillna("")
+    return table
+
+
+assert {*VERDICTS, APART} == {SAME, OPEN, APART, APART_WITHIN}

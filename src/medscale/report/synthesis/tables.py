@@ -1,0 +1,88 @@
+"""Tables over all studies: what each study is, and the verdict on each of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from medscale.report.latex import escape, number, p_value, span
+from medscale.report.names import STATES
+from medscale.report.result.reading import records
+from medscale.report.synthesis.runs import BASELINE, StudyRuns
+from medscale.report.tables import around, by_run, left, right, table
+
+
+def studies_table(studies: Sequence[StudyRuns]) -> tuple[str, pd.DataFrame]:
+    """Return images, patients, split, network, batch and replicates of each study."""
+    rows = pd.DataFrame([_study(study) for study in studies])
+    columns = [
+        left("study", lambda row: escape(row["title"])),
+        right("classes", lambda row: str(row["classes"])),
+        right("images", lambda row: f"{row['images']:,}"),
+        right(r"test\\images", lambda row: f"{row['test_images']:,}"),
+        right(r"test\\groups", lambda row: f"{row['test_groups']:,}"),
+        left("patients", lambda row: escape(row["patients"])),
+        left("split", lambda row: escape(row["split"])),
+        left("network", lambda row: rf"\texttt{{{escape(row['network'])}}}"),
+        right("batch", lambda row: escape(row["batch"])),
+        right(r"repli-\\cates", lambda row: str(row["replicates"])),
+        right("runs", lambda row: str(row["runs"])),
+    ]
+    return table(records(rows), columns), rows
+
+
+def verdicts_table(runs: pd.DataFrame) -> str:
+    """Return speedup, efficiency, difference in accuracy and verdict of each run."""
+    rows: list[Any] = []
+    rules = []
+    for title, part in runs.groupby("title", sort=False):
+        rows += [escape(str(title)), *records(part)]
+        rules.append(len(rows) - 1)
+    columns = [
+        left("run", by_run()),
+        right(r"repli-\\cates", lambda row: str(row["replicates"])),
+        right(r"speedup\\(95\,\% interval)", _speedup),
+        right(r"effi-\\ciency", _efficiency),
+        right(r"accuracy minus baseline's\\(points, 95\,\% interval)", _change),
+        right("p", lambda row: p_value(row["p"])),
+        left("accuracy", lambda row: escape(row["verdict"])),
+    ]
+    return table(rows, columns, rules_after=rules)
+
+
+def _study(study: StudyRuns) -> dict[str, Any]:
+    summary = study.summaries[study.baseline]
+    counts = summary["counts"]["test"]
+    held = summary["recipe"]["batch_is"] == "global"
+    return {
+        "study": study.name,
+        "title": study.title,
+        "classes": len(summary["classes"]),
+        "images": int(study.audit["used"]),
+        "test_images": int(counts["images"]),
+        "test_groups": int(counts["groups"]),
+        "patients": STATES[summary["patients"]].removeprefix("the patients are "),
+        "split": study.split,
+        "network": summary["model"]["name"],
+        "batch": f"{summary['recipe']['batch_size']} {'in all' if held else 'a device'}",
+        "replicates": len(summary["seeds"]),
+        "runs": len(study.summaries),
+    }
+
+
+def _speedup(row: dict[str, Any]) -> str:
+    if row["speedup"] != row["speedup"] or row["baseline"] == row["run"]:
+        return "--" if row["speedup"] != row["speedup"] else "1"
+    value = number(row["speedup"], 2)
+    low, high = row["speedup_low"], row["speedup_high"]
+    return value if low != low else f"{value} ({span(low, high, 2)})"
+
+
+def _efficiency(row: dict[str, Any]) -> str:
+    return number(row["efficiency"], 2) if row["devices"] > 1 else "--"
+
+
+def _change(row: dict[str, Any]) -> str:
+    return "--" if row["verdict"] == BASELINE else around(row, "change", 1)

@@ -1,0 +1,180 @@
+"""The synthesis over all studies: verdicts, causes of the largest loss, effects of the split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
+from medscale.report.synthesis.causes import largest_loss
+from medscale.report.synthesis.effects import published_pairs, split_effects
+from medscale.report.synthesis.facts import facts
+from medscale.report.synthesis.figures import money_unit, time_unit
+from medscale.report.synthesis.runs import StudyRuns, all_runs, changed, compared
+
+MODEL = {"name": "medical_cnn"}
+# run: accuracy minus the baseline's in points, half width, adjusted p, reading, speedup, images
+# that batch normalization takes together
+RUNS: dict[str, tuple[float, float, float, str, float, float]] = {
+    "serial_1gpu": (0.0, 0.0, np.nan, "", 1.0, 32),
+    "ddp_2gpu": (-1.0, 0.5, 0.4, APART_WITHIN, 1.8, 16),
+    "ddp_amp_2gpu": (-10.0, 4.0, 0.02, APART, 2.1, 16),
+    "serial_1gpu_bs64": (-4.0, 3.0, 0.3, APART, 1.1, 64),
+    "serial_1gpu_resnet50": (-30.0, 3.0, 0.001, APART, 1.0, 32),
+}
+
+
+def study(runs: list[str], **changes: Any) -> StudyRuns:
+    """Return a study whose tables hold ``runs``."""
+    rows = [{"run": run, "row": RUNS[run]} for run in runs]
+    timing = pd.DataFrame(
+        {
+            "run": row["run"],
+            "baseline": "serial_1gpu",
+            "devices": 2 if "2gpu" in row["run"] else 1,
+            "device": "gpu",
+            "amp": "amp" in row["run"],
+            "stand_in": False,
+            "seconds": 1.0,
+            "speedup": row["row"][4],
+            "speedup_ci_low": row["row"][4] - 0.1,
+            "speedup_ci_high": row["row"][4] + 0.1,
+            "efficiency": row["row"][4] / 2,
+            "efficiency_ci_low": np.nan,
+            "efficiency_ci_high": np.nan,
+        }
+        for row in rows
+    )
+    tests = pd.DataFrame(
+        {
+            "run": row["run"],
+            "accuracy": row["row"][0],
+            "accuracy_low": row["row"][0] - row["row"][1],
+            "accuracy_high": row["row"][0] + row["row"][1],
+            "accuracy_p_holm": row["row"][2],
+            "reading": row["row"][3],
+        }
+        for row in rows[1:]
+    )
+    parity = pd.DataFrame({"run": runs, "images": [RUNS[run][5] for run in runs]})
+    summaries = {
+        run: {
+            "seeds": [1, 2],
+            "model": {"name": "resnet50"} if "resnet50" in run else MODEL,
+            "global_batch": 64 if "bs64" in run else 32,
+            "learning_rate": 1e-3,
+            "metrics": {"test": {"accuracy": {"mean": 0.8, "seed_sd": 0.02}}},
+        }
+        for run in runs
+    }
+    tables = {"timing": timing, "tests": tests, "parity": parity, "reported": pd.DataFrame()}
+    settings: dict[str, Any] = {
+        "name": "glaucoma",
+        "title": "Glaucoma",
+        "baseline": "serial_1gpu",
+        "margin": 2.0,
+        "split": "grouped",
+        "personal": False,
+        "variants": {},
+    }
+    return StudyRuns(**settings | changes, summaries=summaries, audit={}, tables=tables)
+
+
+def test_a_difference_is_established_only_by_interval_and_test_together():
+    runs = all_runs([study(list(RUNS))]).set_index("run")
+    assert runs["verdict"].to_dict() == {
+        "serial_1gpu": "baseline",
+        "ddp_2gpu": "differs, within the margin",
+        "ddp_amp_2gpu": "lower",
+        "serial_1gpu_bs64": "not established",
+        "serial_1gpu_resnet50": "another network",
+    }
+    assert set(compared(runs.reset_index())["run"]) == {
+        "ddp_2gpu",
+        "ddp_amp_2gpu",
+        "serial_1gpu_bs64",
+    }
+
+
+@pytest.mark.parametrize(
+    ("reading", "verdict"), [(SAME, "equal"), (OPEN, "inconclusive"), (APART, "lower")]
+)
+def test_readings_of_the_test_become_verdicts(reading: str, verdict: str):
+    member = study(["serial_1gpu", "ddp_amp_2gpu"])
+    member.tables["tests"]["reading"] = reading
+    assert all_runs([member])["verdict"].iloc[1] == verdict
+
+
+def test_the_largest_loss_names_its_factors_and_the_runs_that_tell_them_apart():
+    member = study(list(RUNS))
+    assert list(changed(member, "ddp_amp_2gpu")) == ["strategy", "precision", "statistics"]
+    loss = largest_loss([member], all_runs([member]))
+    assert loss is not None
+    assert (loss["run"], loss["mean"], loss["established"]) == ("ddp_amp_2gpu", -10.0, True)
+    assert [part["run"] for part in loss["parts"]] == ["ddp_2gpu"]
+    assert [missing["run"] for missing in loss["lacking"]] == ["serial_amp_1gpu"]
+    assert loss["seed_sd"] == pytest.approx(2.0)
+
+
+def test_a_run_that_changes_one_thing_lacks_no_other():
+    member = study(["serial_1gpu", "serial_1gpu_bs64"])
+    loss = largest_loss([member], all_runs([member]))
+    assert loss is not None
+    assert (len(loss["factors"]), loss["parts"], loss["lacking"]) == (2, [], [])
+    assert not loss["established"]
+
+
+def test_a_study_of_one_run_claims_nothing():
+    member = study(["serial_1gpu"])
+    runs, effects = all_runs([member]), split_effects([member], pd.DataFrame(), [])
+    claims = facts([member], runs, effects, published_pairs([member], runs, {"glaucoma": []}))
+    assert (claims["fastest"], claims["loss"], claims["leakage"]) == (None, None, None)
+    assert (claims["parallel"], claims["tested"], claims["verdicts"]) == (0, 0, [])
+
+
+def test_the_facts_count_what_intervals_show():
+    member = study(list(RUNS))
+    runs, effects = all_runs([member]), split_effects([member], pd.DataFrame(), [])
+    counted = facts([member], runs, effects, published_pairs([member], runs, {"glaucoma": []}))
+    assert (counted["parallel"], counted["faster"], counted["slower"]) == (2, 2, 0)
+    assert counted["fastest"]["label"] == "DDP + AMP, 2 GPU"
+    assert {v["words"].split(",")[0]: v["runs"] for v in counted["verdicts"]} == {
+        "different": 1,
+        "lower": 1,
+        "different by its interval": 1,
+    }
+
+
+def test_another_split_is_compared_by_independent_intervals(tmp_path: Path):
+    member = study(
+        ["serial_1gpu", "ddp_2gpu"], variants={"random": {"title": "Random", "split": "random"}}
+    )
+    path = tmp_path / "glaucoma" / "variants.csv"
+    path.parent.mkdir()
+    pd.DataFrame(
+        {
+            "study": ["glaucoma", "random"],
+            "run": ["serial_1gpu"] * 2,
+            "accuracy_mean": [0.5, 0.7],
+            "accuracy_low": [0.47, 0.66],
+            "accuracy_high": [0.53, 0.74],
+        }
+    ).to_csv(path, index=False)
+    effects = split_effects([member], all_runs([member]), [str(path)])
+    assert effects["kind"].tolist() == ["split", "parallel"]
+    assert effects["change"].tolist() == pytest.approx([20.0, -1.0])
+    # half widths of 3 and 4 points are one of 5
+    assert effects["change_low"].iloc[0] == pytest.approx(15.0)
+    assert effects["change_high"].iloc[0] == pytest.approx(25.0)
+
+
+def test_units_are_those_that_a_person_would_say():
+    assert time_unit(90) == (1.0, "seconds")
+    assert time_unit(600)[1] == "minutes"
+    assert time_unit(30_000)[1] == "hours"
+    assert money_unit(3.0, "USD") == (1.0, "USD")
+    assert money_unit(2e-6, "USD") == (1000.0, "USD for 1,000 trainings")
