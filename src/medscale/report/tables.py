@@ -18,6 +18,12 @@ class Column(NamedTuple):
     cell: Callable[[Any], str]
 
 
+class Heading(NamedTuple):
+    """A row that is a heading (LaTeX) over all columns."""
+
+    text: str
+
+
 def left(heading: str, cell: Callable[[Any], str]) -> Column:
     """Return a column of text."""
     return Column("l", heading, cell)
@@ -39,13 +45,14 @@ def table(
     """Return a booktabs table.
 
     Args:
-        rows: a row each, as the cells of the columns take it; text (LaTeX) is a heading.
+        rows: a row each, as the cells of the columns take it, or a ``Heading``.
         otherwise: text of the first cell where there are no rows.
         further: cells (LaTeX) of rows at the end.
         rules_after: numbers of rows below which a thin rule is drawn.
     """
     cells = [
-        [row] if isinstance(row, str) else [column.cell(row) for column in columns] for row in rows
+        [row.text] if isinstance(row, Heading) else [column.cell(row) for column in columns]
+        for row in rows
     ]
     cells += [list(row) for row in further]
     if not cells and otherwise:

@@ -11,7 +11,7 @@ from medscale.report.latex import escape, number, p_value, span
 from medscale.report.names import STATES
 from medscale.report.result.reading import records
 from medscale.report.synthesis.runs import BASELINE, StudyRuns
-from medscale.report.tables import around, by_run, left, right, table
+from medscale.report.tables import Heading, around, by_run, left, right, table
 
 
 def studies_table(studies: Sequence[StudyRuns]) -> tuple[str, pd.DataFrame]:
@@ -38,7 +38,7 @@ def verdicts_table(runs: pd.DataFrame) -> str:
     rows: list[Any] = []
     rules = []
     for title, part in runs.groupby("title", sort=False):
-        rows += [escape(str(title)), *records(part)]
+        rows += [Heading(escape(str(title))), *records(part)]
         rules.append(len(rows) - 1)
     columns = [
         left("run", by_run()),
