@@ -181,12 +181,10 @@ def test_comparisons_grow_with_the_images_not_with_their_pairs(
     assert sum(comparisons) < 8 * 3300
 
 
-def moved(
-    image: np.ndarray, shift: tuple[float, float], scale: float, degrees: float
-) -> np.ndarray:
-    """Return an image photographed in another frame (``shift`` in pixels of 120 x 90)."""
-    warp = cv2.getRotationMatrix2D((60, 45), degrees, scale)
-    warp[:, 2] += shift
+def moved(image: np.ndarray) -> np.ndarray:
+    """Return an image photographed in another frame: shifted, larger and turned a little."""
+    warp = cv2.getRotationMatrix2D((60, 45), 2, 1.04)
+    warp[:, 2] += (6, -4)
     return cv2.warpAffine(image, warp, (120, 90), borderMode=cv2.BORDER_REFLECT)
 
 
