@@ -11,7 +11,7 @@ PYTEST ?=
 RESULTS ?= work/demo/results
 BASE ?=
 
-.PHONY: help setup setup-latex setup-test setup-bench study report serve test test-cluster test-faults test-load check format bench lock image image-apptainer clean distclean
+.PHONY: help setup setup-latex setup-test setup-bench study report serve test test-cluster test-faults test-load check settings format bench lock dist image image-apptainer clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -49,17 +49,20 @@ test-load: setup ## 200 callers of the service for a minute, while its processes
 check: setup ## ruff, format, snakefmt, snakemake --lint, types
 	@ruff check .
 	@ruff format --check .
-	@snakefmt --check Snakefile rules
+	@snakefmt --check Snakefile rules workflow
 	@snakemake --lint
 	@mypy
 
+settings: setup ## docs/settings.md and config.schema.json, from the sections of the configuration
+	@python -m medscale.config.reference
+
 format: setup ## put code and rules into shape
-	@ruff check --fix . ; ruff format . ; snakefmt Snakefile rules
+	@ruff check --fix . ; ruff format . ; snakefmt Snakefile rules workflow
 
 setup-bench: ## the same, and in .venv-bench what the engine is measured against
 	@tools/setup.sh bench
 
-bench: bench-data bench-parallel ## measured ratios, side by side in one run
+bench: bench-start bench-data bench-parallel ## measured ratios, side by side in one run
 
 bench-%: setup-bench
 	@.venv-bench/bin/python -m bench.$*
@@ -70,6 +73,9 @@ lock: setup ## resolve the requirements again (versions measured with stay: cons
 	@$(LOCK) --upgrade --extra dev --extra detect --extra export --extra serve -c constraints.txt -o requirements.lock
 	@$(LOCK) --upgrade --extra dev --extra detect --extra export --extra serve --extra bench -c requirements.lock -o requirements-bench.lock
 
+dist: setup ## wheel and source archive, in dist/
+	@.tools/bin/uv build -q --out-dir dist
+
 image: ## the image that jobs run in, as containers/medscale-<digest>.sif (needs docker and Apptainer; BASE=image: from another base)
 	@tools/image.sh docker $(BASE)
 
@@ -77,7 +83,7 @@ image-apptainer: ## the same without docker (BASE=image or a folder)
 	@tools/image.sh apptainer $(BASE)
 
 clean: ## remove what the demo made (full-scale outputs and downloads stay)
-	@rm -rf work .pytest_cache .mypy_cache .ruff_cache .hypothesis; find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
+	@rm -rf work dist .test/work .pytest_cache .mypy_cache .ruff_cache .hypothesis; find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean ## also the virtual environment
 	@rm -rf .venv .venv-bench .tools src/*.egg-info

@@ -5,14 +5,20 @@
 import sys
 from functools import partial
 
-from medscale.resources.submit import Submission
-from medscale.workflow.chapters import Report
-from medscale.workflow.datasets import Datasets
-from medscale.workflow.graph import Graph
-from medscale.workflow.runs import ALONE, Runs
-from medscale.workflow.stages import complete, record_code
+try:
+    from medscale.resources.submit import Submission
+    from medscale.workflow.chapters import Report
+    from medscale.workflow.datasets import Datasets
+    from medscale.workflow.graph import Graph
+    from medscale.workflow.runs import ALONE, Runs
+    from medscale.workflow.stages import complete, record_code
+except ModuleNotFoundError as error:
+    sys.exit(
+        f"medscale: error: this Python has no module {error.name!r}; run `make setup` in the "
+        "project's folder, then `source .venv/bin/activate`, and Snakemake again"
+    )
 
-GRAPH = Graph(config, targets=sys.argv[1:], directory=workflow.overwrite_workdir)
+GRAPH = Graph(config, arguments=sys.argv[1:], directory=workflow.overwrite_workdir)
 GRAPH.equip_jobs()
 DATASETS, RUNS, REPORT = Datasets(GRAPH), Runs(GRAPH), Report(GRAPH)
 IMAGE = GRAPH.container(workflow.deployment_settings.deployment_method)

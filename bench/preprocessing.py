@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.contest import alone, ratio, take_turns
-from medscale.data.build import read_image
 from medscale.data.demo.retina import photograph
+from medscale.data.prepare import read_image
 from medscale.data.settings import Clahe, Preprocess
 
 RECIPES = {

@@ -59,6 +59,7 @@ rule shards:
     resources:
         start=SLURM.start_dask(),
         dask=DATASETS.dask,
+        limits=DATASETS.limits,
     params:
         raw=DATASETS.raw,
         preprocess=DATASETS.shard_preprocessing,
@@ -67,7 +68,7 @@ rule shards:
     shell:
         "{resources.start}python {params.script:q} --index {input.index:q} --raw {params.raw:q}"
         " --preprocess {params.preprocess:q} --dask {resources.dask:q}"
-        " {params.boxes:q} {params.siblings:q}"
+        " --limits {resources.limits:q} {params.boxes:q} {params.siblings:q}"
         " --out data/{wildcards.study:q}/{wildcards.shards:q} --log {log:q}"
 
 

@@ -7,13 +7,14 @@ import typer
 from medscale.base import log
 from medscale.base.errors import tell_user
 from medscale.data.build import build_shards
-from medscale.data.settings import Dask, Preprocess
+from medscale.data.settings import Dask, Limits, Preprocess
 
 
 def main(
     index: Path = typer.Option(..., help="the study's index.parquet"),
     raw: Path = typer.Option(..., help="the raw folder, to which the index's paths are relative"),
     preprocess: str = typer.Option(..., help="the study's section preprocess as JSON"),
+    limits: str = typer.Option("{}", help="the source's section limits as JSON"),
     dask: str = typer.Option("{}", help="the section dask as JSON"),
     boxes: bool = typer.Option(False, "--boxes", help="write the index's boxes as well"),
     beside: list[Path] = typer.Option(
@@ -25,7 +26,14 @@ def main(
     log.set_up(log_file)
     settings = Preprocess.model_validate_json(preprocess)
     build_shards(
-        index, raw, settings, Dask.model_validate_json(dask), out, with_boxes=boxes, siblings=beside
+        index,
+        raw,
+        settings,
+        Dask.model_validate_json(dask),
+        out,
+        limits=Limits.model_validate_json(limits),
+        with_boxes=boxes,
+        siblings=beside,
     )
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 from PIL import Image
 
 from medscale.base.files import sha256
-from medscale.data import audit
 from medscale.data.index import make_index, summarize
+from medscale.data.inspection import FACTS, inspect
 from medscale.data.inventory import Inventory
 from medscale.data.settings import Split
 
@@ -77,8 +77,8 @@ def indexed(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The index of a listed raw folder, and its summary (audit.json)."""
     division = division or Split()
-    facts = [audit.inspect(str(root), path)[0] for path in inventory.rows["path"]]
-    index, left_out = make_index(inventory, pd.DataFrame(facts, columns=audit.FACTS), division)
+    facts = [inspect(str(root), path)[0] for path in inventory.rows["path"]]
+    index, left_out = make_index(inventory, pd.DataFrame(facts, columns=FACTS), division)
     return index, summarize(index, left_out, inventory, division)
 
 

@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 
+import imagecodecs
 import numpy as np
 from PIL import Image
 
@@ -13,6 +14,7 @@ from medscale.data.demo.xray import dicom_file
 from served import picture
 
 BOUNDARY = "x-boundary"
+JPEG, JPEG_LS, JPEG_2000 = (f"1.2.840.10008.1.2.4.{number}" for number in (50, 80, 90))
 RLE, DEFLATED, EXPLICIT = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.1"
 
 
@@ -79,7 +81,9 @@ def webp(width: int, height: int) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def dicom(rows: int, columns: int, pixels: bytes, syntax: str = EXPLICIT, **more: object) -> bytes:
+def dicom(
+    rows: int, columns: int, pixels: bytes | list[bytes], syntax: str = EXPLICIT, **more: object
+) -> bytes:
     about = {
         "SOPInstanceUID": "1.2.3",
         "SamplesPerPixel": 1,
@@ -89,12 +93,65 @@ def dicom(rows: int, columns: int, pixels: bytes, syntax: str = EXPLICIT, **more
     return dicom_file(about | {"PixelRepresentation": 0} | more, pixels, syntax)
 
 
-def deflated_dicom() -> bytes:
+def deflated(plain: bytes, *content: bytes) -> bytes:
+    """A DICOM file with its data set deflated, or with other content, deflated, in its place."""
+    uid = plain.index(EXPLICIT.encode())
+    length = struct.unpack_from("<I", plain, 140)[0]  # of the file's meta information after it
+    end = 144 + length
+    meta = bytearray(plain[: uid - 8] + struct.pack("<HH2sH", 2, 0x10, b"UI", 22))
+    meta += DEFLATED.encode() + plain[uid + len(EXPLICIT) + 1 : end]
+    struct.pack_into("<I", meta, 140, len(meta) - 144)
+    stream = zlib.compressobj(9, zlib.DEFLATED, -15)
+    parts = [stream.compress(part) for part in content or (plain[end:],)]
+    return bytes(meta) + b"".join(parts) + stream.flush()
+
+
+def deflated_dicom(size: int = 60_000_000) -> bytes:
     """A DICOM file whose data set, all zeros when inflated, is far larger than the file."""
-    plain = dicom(8, 8, bytes(64))
-    start = plain.index(b"1.2.840.10008.1.2.1")
-    meta = plain[: start - 8] + struct.pack("<HH2sH", 2, 0x10, b"UI", 22) + DEFLATED.encode()
-    return meta + zeros(60_000_000)[2:-4]
+    return deflated(dicom(8, 8, bytes(64)), *[bytes(10_000_000)] * (size // 10_000_000))
+
+
+def compressed_dicom(syntax: str, stream: bytes) -> bytes:
+    """A DICOM file that says 8 x 8 pixels, with the stream of a larger image."""
+    return dicom(8, 8, [stream], syntax)
+
+
+def with_size(stream: bytes, marker: bytes, offset: int, form: str) -> bytes:
+    """A stream whose own header says 60,000 x 60,000 pixels."""
+    data = bytearray(stream)
+    struct.pack_into(form, data, data.index(marker) + offset, 60_000, 60_000)
+    return bytes(data)
+
+
+def strips_tiff(size: int) -> bytes:
+    """A TIFF of 64 x 64 pixels with extra samples, whose strip holds ``size`` zeros."""
+    image = Image.fromarray(np.zeros((64, 64, 4), np.uint8))
+    file = io.BytesIO()
+    image.save(file, "TIFF", compression="tiff_adobe_deflate")
+    data = bytearray(file.getvalue())
+    strip = zeros(size)
+    first = struct.unpack_from("<I", data, 4)[0]
+    for entry in range(struct.unpack_from("<H", data, first)[0]):
+        at = first + 2 + 12 * entry
+        tag = struct.unpack_from("<H", data, at)[0]
+        if tag in (273, 279):  # offset and bytes of the strip
+            value = {273: len(data), 279: len(strip)}[tag]
+            struct.pack_into("<HII", data, at + 2, 4, 1, value)
+    return bytes(data) + strip
+
+
+def pages_tiff(count: int) -> bytes:
+    """A TIFF of very many pages."""
+    pages = [
+        struct.pack("<HHHIII", 1, 256, 4, 1, 8, 8 + 18 * (number + 1)) for number in range(count)
+    ]
+    return b"II*\0" + struct.pack("<I", 8) + b"".join(pages)[:-4] + bytes(4)
+
+
+def frames_gif(count: int) -> bytes:
+    """A GIF of very many frames of one pixel."""
+    frame = b",\0\0\0\0\1\0\1\0\0\2\2D\1\0"
+    return b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0x80, 0, 0) + bytes(6) + frame * count + b";"
 
 
 def bombs() -> dict[str, bytes]:
@@ -102,6 +159,8 @@ def bombs() -> dict[str, bytes]:
     profile = chunk(b"iCCP", b"bomb\0\0" + zeros(100_000_000))
     text = chunk(b"zTXt", b"bomb\0\0" + zeros(100_000_000))
     row = bytes(1 + 20_000 // 8)
+    small = np.zeros((8, 8), np.uint8)
+    jpeg_ls, jpeg_2000 = imagecodecs.jpegls_encode(small), imagecodecs.jpeg2k_encode(small)
     return {
         "png of 400 megapixels": png(20_000, 20_000, zlib.compress(row * 20_000, 1)),
         "png that says 4 gigapixels": png(65_535, 65_535, zeros(100)),
@@ -117,6 +176,16 @@ def bombs() -> dict[str, bytes]:
         "dicom that says 4 gigapixels": dicom(65_535, 65_535, bytes(64)),
         "dicom of a million frames": dicom(64, 64, bytes(64), NumberOfFrames="1000000"),
         "dicom deflated": deflated_dicom(),
+        "dicom of JPEG, 4 gigapixels": compressed_dicom(JPEG, jpeg(65_500, 65_500)),
+        "dicom of JPEG-LS, 4 gigapixels": compressed_dicom(
+            JPEG_LS, with_size(jpeg_ls, b"\xff\xf7", 5, ">HH")
+        ),
+        "dicom of JPEG 2000, 4 gigapixels": compressed_dicom(
+            JPEG_2000, with_size(jpeg_2000, b"\xff\x51", 6, ">II")
+        ),
+        "tiff with a strip of 400 MB": strips_tiff(400_000_000),
+        "tiff of 20,000 pages": pages_tiff(20_000),
+        "gif of 20,000 frames": frames_gif(20_000),
     }
 
 

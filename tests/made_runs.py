@@ -153,7 +153,7 @@ def make_run(
         took = seconds * (1 + 0.03 * rng.random(epochs))
         took[0] *= 1.6
         train_images = int((index["split"] == "train").sum())
-        history = _history(rng, took, train_images)
+        history = _history(rng, took, train_images).assign(processes=planned.run.devices)
         write_csv(one / "history.csv", history)
         write_json(one / "timing.json", _timing(planned, history, train_images))
         used = index[index["split"] != "train"]
@@ -230,7 +230,6 @@ def _environment(planned: Any) -> dict[str, Any]:
         "python": "3.11",
         "versions": {"medscale": "0.1.0", "torch": "2.14.0", "snakemake": "9.27.1"},
         "system": "Linux",
-        "host": "made",
         "cpu": "Made CPU @ 2 GHz",
         "cpus": 2,
         "gpus": [],

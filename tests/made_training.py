@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from medscale.base.files import write_json
-from medscale.config.configuration import load, merge
+from medscale.config.configuration import load
+from medscale.config.layers import merge
 from medscale.config.planning import plan
 from medscale.engine.run import RunSpec
 

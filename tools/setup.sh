@@ -29,11 +29,11 @@ apt_install() { # $1: what for; rest: packages
     apt-get install $*"
 }
 
-find_python() {
-  for p in python3.11 python3.12 python3.13 python3; do
+find_python() { # PYTHON names another one than the oldest that fits
+  for p in ${PYTHON:-python3.11 python3.12 python3.13 python3}; do
     if command -v "$p" >/dev/null && "$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo "$p"; return; fi
   done
-  die "Python 3.11 or newer is needed and none was found on PATH. On Debian 12: apt-get install python3 python3-venv"
+  die "Python 3.11 or newer is needed and none was found on PATH${PYTHON:+ as $PYTHON}. On Debian 12: apt-get install python3 python3-venv"
 }
 
 setup_latex() {

@@ -15,6 +15,9 @@ def load(
     folder: str | Path, seed: int | Literal["all"] | None = None, device: str | None = None
 ) -> Predictor:
     """Load a trained run from its result folder; see ``medscale.serve.predict.load``."""
+    from medscale.base.paths import usable
+
+    usable(folder)
     from medscale.serve.predict import load as load_result  # PyTorch is imported when it is needed
 
     return load_result(folder, seed, device)

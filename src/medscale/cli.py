@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
@@ -15,11 +17,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from medscale.base import paths
 from medscale.base.code import ROOT, shown_path
 from medscale.base.errors import MedscaleError, tell_user
 from medscale.data.kind import kind_names
-from medscale.serve.formats.registry import FORMATS
+from medscale.serve.formats.registry import FORMATS, by_name
 
+if TYPE_CHECKING:
+    from medscale.config.layers import Layer
+
+COMMAND_LINE = "command line"
 Scale = Annotated[str, typer.Option(help="full or demo; a configfile that names one wins")]
 Only = Annotated[str | None, typer.Option(help="active studies, separated by commas; default: all")]
 ConfigFile = Annotated[
@@ -56,9 +63,11 @@ def check(
 ) -> None:
     """Check data, settings, disk, memory and devices for the planned runs; seconds, offline."""
     from medscale.workflow.graph import Graph
+
+    graph = Graph(_changes(scale, only, configfile, cluster))
     from medscale.workflow.preflight import examine
 
-    findings = examine(Graph(_changes(scale, only, configfile, cluster)), on_cluster=cluster)
+    findings = examine(graph, on_cluster=cluster)
     _print_findings((finding.level, finding.subject, finding.text) for finding in findings)
     if any(finding.level == "error" for finding in findings):
         raise MedscaleError(
@@ -79,6 +88,36 @@ def study(scale: Scale = "demo", only: Only = None, configfile: ConfigFile = Non
     summary(scale, only, configfile, since=start)
 
 
+@main.command("config")
+def show_config(
+    study: Annotated[str | None, typer.Option(help="settings of this study alone")] = None,
+    scale: Annotated[str | None, typer.Option(help="full or demo")] = None,
+    only: Only = None,
+    configfile: ConfigFile = None,
+    cluster: Cluster = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="a mapping of each setting to value and origin")
+    ] = False,
+) -> None:
+    """Print the settings in force and the origin of each value: a file, another study, a default.
+
+    All settings and their limits are described in docs/settings.md.
+    """
+    from medscale.config.origins import in_force
+
+    settings = in_force(ROOT / "config.yaml", _layers(scale, only, configfile, cluster), study)
+    if as_json:
+        rows = {
+            setting.name: {"value": setting.value, "origin": setting.origin} for setting in settings
+        }
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    texts = [(setting.name, setting.text, setting.origin) for setting in settings]
+    widths = [min(max(len(row[column]) for row in texts), 50) for column in (0, 1)]
+    for name, value, origin in texts:
+        print(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {origin}")
+
+
 @main.command()
 def why(
     target: Annotated[str, typer.Argument(help="such as results/skin/ddp_amp_4gpu, or paper")],
@@ -91,9 +130,9 @@ def why(
     ] = False,
 ) -> None:
     """Say why a target would be made again: what changed, what follows, what it costs."""
+    changes = _changes(scale, only, configfile, cluster)
     from medscale.workflow.why import explain
 
-    changes = _changes(scale, only, configfile, cluster)
     for line in explain(changes, target, in_image=image or cluster).lines():
         out.print(escape(line))
 
@@ -126,6 +165,7 @@ def serve(
 ) -> None:
     """A web page and an HTTP API for trained runs, on this machine alone unless told otherwise."""
     given = dict(locals())
+    paths.usable_below(results)
     from medscale.serve.http.start import serve as start
 
     start(given | {"hosts": given.pop("name") or ()}, out.print)
@@ -134,15 +174,17 @@ def serve(
 @main.command()
 def profile(study: str, run: str, scale: Scale = "full", configfile: ConfigFile = None) -> None:
     """Profile a run's training steps: where their time goes, and what bounds it."""
-    changes = _changes(scale, None, configfile)
-    if not _snakemake([f"profiled/{study}/{run}"], changes, configfile):
+    from medscale.workflow.graph import Graph
+
+    changes, target = _changes(scale, None, configfile), f"profiled/{study}/{run}"
+    graph = Graph(changes, arguments=[target])
+    if not _snakemake([target], changes, configfile):
         raise MedscaleError(
             f"{study} {run} was not profiled: the lines above name the job and its log"
         )
     from medscale.report.profiling.reading import read_profiled
-    from medscale.workflow.graph import Graph
 
-    folder = Graph(changes).workdir / "profiled" / study / run
+    folder = graph.workdir / "profiled" / study / run
     profiled = read_profiled(folder)
     ranks = [f"rank {rank}" for rank in range(profiled.ranks)]
     shares = Table("kind", *ranks, title="Share of the time, %", box=None)
@@ -161,9 +203,11 @@ def summary(
 ) -> None:
     """Name the paper, figures and results of a study, and how long each stage took."""
     from medscale.workflow.graph import Graph
+
+    graph = Graph(_changes(scale, only, configfile))
     from medscale.workflow.summary import summarize
 
-    for part in summarize(Graph(_changes(scale, only, configfile)), since):
+    for part in summarize(graph, since):
         out.print(part)
 
 
@@ -179,6 +223,12 @@ def crate(
     weights: Annotated[
         bool, typer.Option("--weights", help="pack the trained networks too")
     ] = False,
+    images: Annotated[
+        bool, typer.Option("--images", help="pack figures with images and the paper too")
+    ] = False,
+    file_names: Annotated[
+        bool, typer.Option("--file-names", help="pack the audit, which names image files, too")
+    ] = False,
     agent: Annotated[
         str | None, typer.Option(help="name of who ran the study, to be published with it")
     ] = None,
@@ -186,15 +236,52 @@ def crate(
         bool, typer.Option("--check", help="validate it against its profiles (roc-validator)")
     ] = False,
 ) -> None:
-    """Pack code, records, results and paper as a Workflow Run RO-Crate; images stay out."""
-    from medscale.workflow.crate import export
+    """Pack code, records and results as a Workflow Run RO-Crate; refused with data of patients.
+
+    Weights, figures with images, and file names stay out unless an option names them.
+    """
     from medscale.workflow.graph import Graph
 
     graph = Graph(_changes(scale, only, configfile))
+    from medscale.workflow.crate import export
+    from medscale.workflow.crate.describe import counted
+    from medscale.workflow.crate.kinds import ON_REQUEST
+
     folder = to or graph.workdir / "crate"
-    files = export(graph, folder, weights=weights, agent=agent, check=verify)
+    flags = dict(zip(ON_REQUEST, (weights, images, file_names), strict=True))
+    request = [kind for kind, is_requested in flags.items() if is_requested]
+    files, left_out = export(graph, folder, request=request, agent=agent, check=verify)
     valid = "; it conforms to Workflow Run Crate 0.5" if verify else ""
-    out.print(f"[bold]{shown_path(folder)}[/]: {files} files{valid}")
+    stays = f"; left out: {counted(left_out)}" if left_out else ""
+    out.print(f"[bold]{shown_path(folder)}[/]: {files} files{stays}{valid}")
+
+
+@main.command()
+def leaks(
+    paths: Annotated[list[Path], typer.Argument(help="files or folders that are to be published")],
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="a study's data folder, such as data/skin: its patients and files"),
+    ] = None,
+) -> None:
+    """Look for ids of DICOM and of patients, addresses, home folders and hosts before publishing.
+
+    For result folders, model cards, environment.json and whatever else leaves the machine.
+    """
+    from medscale.workflow.crate import scan
+
+    for folder in data or []:
+        if not (folder / "index.parquet").is_file():
+            raise MedscaleError(f"{folder} has no index.parquet; name the data folder of a study")
+    names = scan.names_of_studies(data or [], file_names=False)
+    for path in paths:
+        if not path.exists():
+            raise MedscaleError(f"{path} does not exist")
+        environments = sorted(path.rglob("environment.json")) if path.is_dir() else []
+        scan.refuse(scan.scan(path, [*names, scan.hosts(environments)]), str(path))
+        out.print(escape(f"{shown_path(path)}: nothing found"))
+    if too_short := sum(group.too_short for group in names):
+        out.print(f"{too_short} names are too short to be told from other words")
 
 
 @main.command()
@@ -216,6 +303,12 @@ def predict(
     batch: Annotated[int, typer.Option(min=1, help="images at a time")] = 32,
 ) -> None:
     """Predict classes and probabilities, or boxes, of new images by a trained run."""
+    paths.usable(result)
+    for image in images:
+        paths.existing_image(image)
+    if metadata is not None and "=" not in metadata:
+        advice = "--metadata is neither a CSV table nor facts such as age=61"
+        paths.existing(Path(metadata), advice)
     from medscale.base.files import write_csv
     from medscale.base.log import set_up
     from medscale.serve import predict_command as command
@@ -255,6 +348,10 @@ def export(
     seed: Seed = None,
 ) -> None:
     """Write a trained run as an ONNX file, checked against PyTorch."""
+    paths.usable(result)
+    by_name(to)
+    if images is not None:
+        paths.existing(images, paths.IMAGES)
     from medscale.base.log import set_up
     from medscale.serve.export_command import export as write
     from medscale.serve.predict_command import load_result
@@ -278,10 +375,11 @@ def size(
     gpus: Annotated[int, typer.Option(help="… on so many GPUs")] = 64,
 ) -> None:
     """Print what the study needs (hours, money, disk, jobs), and the limits of its growth."""
-    from medscale.resources import sizing
     from medscale.workflow.graph import Graph
 
     config = Graph(_changes(scale, only, configfile)).config
+    from medscale.resources import sizing
+
     machines = [sizing.Machine.parse(text) for text in machine or ("a100:4", "h200:1")]
     print(sizing.text(config, machines, ROOT / "docs" / "scale.csv", images, gpus), end="")
 
@@ -291,6 +389,8 @@ def show(
     results: Annotated[list[Path], typer.Argument(help="result folders, results/<study>/<run>")],
 ) -> None:
     """Print results: metrics with intervals, classes, operating points, subgroups, times."""
+    for folder in results:
+        paths.evaluated(folder)
     from medscale.report.show import show as parts
 
     for number, folder in enumerate(results):
@@ -375,16 +475,28 @@ def _snakemake(targets: list[str], changes: dict[str, Any], configfile: Path | N
 def _changes(
     scale: str, only: str | None, configfile: Path | None, cluster: bool = False
 ) -> dict[str, Any]:
-    """Return the changes to config.yaml as Snakemake would read them.
+    """Return the changes to config.yaml as Snakemake would read them."""
+    from medscale.config.layers import merge
+
+    layers = _layers(scale, only, configfile, cluster)
+    return reduce(merge, (layer.tree for layer in layers), {})
+
+
+def _layers(
+    scale: str | None, only: str | None, configfile: Path | None, cluster: bool = False
+) -> list[Layer]:
+    """Return the layers of settings above config.yaml, the highest last.
 
     A scale in the file wins over the option, and the file over the cluster's settings.
     """
-    from medscale.config.configuration import merge
+    from medscale.config.layers import Layer
     from medscale.resources.slurm import SITE
 
-    changes = _read(configfile) if configfile is not None else {}
-    changes = {"scale": scale} | changes | ({"only": only} if only else {})
-    return merge(_read(ROOT / SITE), changes) if cluster else changes
+    layers = [Layer(str(SITE), _read(ROOT / SITE))] if cluster else []
+    layers += [Layer(COMMAND_LINE, {"scale": scale})] if scale is not None else []
+    if configfile is not None:
+        layers.append(Layer(str(configfile), _read(configfile)))
+    return layers + ([Layer(COMMAND_LINE, {"only": only})] if only else [])
 
 
 def _read(configfile: Path) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class Box:
 
     side: int = 3
     """Its side."""
+    height: int = Field(3, title="Height", ge=1)
 
 
 def area(box: Box) -> int:
@@ -46,6 +47,8 @@ def written(folder: Path, text: str) -> Path:
         ('"""A module."""', '"""Another text."""', False),
         ('"""Return the area."""', '"""Return\n\n    the area."""', False),
         ('"""Its side."""', "", False),
+        ('title="Height"', 'title="How high", description="of the box"', False),
+        ("ge=1", "ge=2", True),
         ("return box.side**2", "return (\n        box.side ** 2\n    )", False),
         ("import pandas as pd", "import torch", False),
         ("box.side**2", "box.side**3", True),
@@ -97,7 +100,7 @@ def test_a_file_that_cannot_be_followed_is_named(tmp_path):
 def test_parsed_files_are_kept_for_the_next_process(tmp_path):
     text = (
         "from medscale.base import code\n"
-        f"print(code.code_digest({str(SCRIPTS / 'demo_data.py')!r}), len(code._cache()))\n"
+        f"print(code.code_digest({str(SCRIPTS / 'demo_data.py')!r}), len(code._cache().files))\n"
         "code.ast.parse = None\n"
         f"print(code.code_digest({str(SCRIPTS / 'write_json.py')!r}))\n"
     )
@@ -117,6 +120,35 @@ def test_parsed_files_are_kept_for_the_next_process(tmp_path):
     assert cold.stdout.split()[::2] == warm.stdout.split()[::2]
     stored.write_text("{", encoding="utf-8")
     assert run(first).stdout == cold.stdout
+
+
+def test_digests_are_computed_once_per_state_of_the_code(monkeypatch):
+    counted = iter("abc")
+    cache = code.Cache()
+    monkeypatch.setattr(cache, "_save", lambda: None)
+    monkeypatch.setattr(code, "_cache", lambda: cache)
+    for state, parts, expected in (
+        ("1", ["train"], "a"),
+        ("1", ["train"], "a"),
+        ("1", ["index"], "b"),
+        ("2", ["train"], "c"),
+    ):
+        monkeypatch.setattr(code, "_state", lambda state=state: state)
+        assert code.kept("test", parts, lambda: next(counted)) == expected
+
+
+def test_the_state_of_the_code_covers_modules_scripts_and_templates(tmp_path, monkeypatch):
+    package, scripts = tmp_path / "package", tmp_path / "scripts"
+    for name in ("package/a/module.py", "package/card.md.j2", "scripts/train.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x = 1\n")
+    monkeypatch.setattr(code, "PACKAGE", package)
+    monkeypatch.setattr(code, "SCRIPTS", scripts)
+    states = [code._state.__wrapped__()]
+    for name in ("package/a/module.py", "package/card.md.j2", "scripts/train.py"):
+        (tmp_path / name).write_text("x = 2\n")  # of the same size
+        states.append(code._state.__wrapped__())
+    assert len(set(states)) == 4
 
 
 def test_the_core_of_a_module_has_neither_looks_nor_the_list_of_a_registry(tmp_path):

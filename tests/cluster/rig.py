@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from medscale.config.configuration import merge
+from medscale.config.layers import merge
 from medscale.resources import containers
 
 ROOT = Path(__file__).parents[2]

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from medscale.base.errors import MedscaleError
 from medscale.config import configuration as config
+from medscale.config import layers
+from medscale.config.layers import merge
 from medscale.config.planning import plan
 from medscale.engine.plan import RunPlan
 from medscale.engine.train.loop import step_seed
@@ -54,13 +56,13 @@ def placed(path: Path_, value: Any) -> dict[str, Any]:
 @pytest.fixture(autouse=True, scope="module")
 def _read_once():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config, "_read_yaml", lambda path: copy.deepcopy(TREE))
+        patch.setattr(layers, "read_yaml", lambda path: copy.deepcopy(TREE))
         yield
 
 
 def load(changes: dict[str, Any]) -> config.Config:
-    below = {"only": ["mine"], "studies": {"mine": config.merge(MINE, COMPLETE)}}
-    return config.load(BASE, config.merge(below, changes))
+    below = {"only": ["mine"], "studies": {"mine": merge(MINE, COMPLETE)}}
+    return config.load(BASE, merge(below, changes))
 
 
 FULL = load({}).model_dump(mode="json")

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_trees import encoded, picture
-from medscale.data import audit
 from medscale.data.decoding.png import chunk_names, plain_size
 from medscale.data.images import (
     EMPTY,
@@ -25,6 +24,7 @@ from medscale.data.images import (
     jpeg_size,
     read_bytes,
 )
+from medscale.data.inspection import FACTS, inspect
 from medscale.data.preprocess import preprocess, reduction, resize
 from medscale.data.settings import Clahe, Preprocess
 from medscale.data.signature import signature, unpacked
@@ -189,7 +189,7 @@ def test_the_audit_sees_a_large_jpeg_as_if_it_were_decoded_whole(tmp_path: Path)
     ):
         assert jpeg_size(data) == size, name
         (tmp_path / name).write_bytes(data)
-        fact = dict(zip(audit.FACTS, audit.inspect(str(tmp_path), name)[0], strict=True))
+        fact = dict(zip(FACTS, inspect(str(tmp_path), name)[0], strict=True))
         assert (fact["width"], fact["height"], fact["_reason"]) == (*size, None), name
         signatures = b"".join([signature(decode(data)), fact["_signature"]])
         details = unpacked(np.frombuffer(signatures, np.uint8).reshape(2, -1))[0].reshape(2, -1)
@@ -201,7 +201,7 @@ def test_the_audit_sees_a_large_jpeg_as_if_it_were_decoded_whole(tmp_path: Path)
 def test_the_audit_sees_that_a_large_jpeg_ends_early(tmp_path: Path, kept: float) -> None:
     data = large()
     (tmp_path / "cut.jpg").write_bytes(data[: int(kept * len(data))])
-    assert audit.inspect(str(tmp_path), "cut.jpg")[0][4] == TRUNCATED
+    assert inspect(str(tmp_path), "cut.jpg")[0][4] == TRUNCATED
 
 
 @pytest.mark.parametrize("data", [encoded(RGB), b"\xff\xd8\xff", b"", large()[:100]])

@@ -18,8 +18,9 @@ from PIL import Image, ImageOps
 from dask_scheduler import running
 from data_trees import class_tree, encoded, fundus_pytorch, picture, write
 from medscale.base.errors import MedscaleError
-from medscale.data import audit
+from medscale.data import audit, inspection
 from medscale.data.index import build_index, make_index, summarize
+from medscale.data.inspection import FACTS, inspect
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.data.settings import Dask, Source, Split
@@ -32,7 +33,7 @@ NOT_KNOWN = (
 def facts(root: Path, inventory: Inventory) -> pd.DataFrame:
     """What ``audit.read_all`` gives, without Dask."""
     return pd.DataFrame(
-        [audit.inspect(str(root), path)[0] for path in inventory.rows["path"]], columns=audit.FACTS
+        [inspect(str(root), path)[0] for path in inventory.rows["path"]], columns=FACTS
     )
 
 
@@ -448,7 +449,8 @@ def test_no_signatures_are_computed_where_near_duplicates_are_not_searched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "x.png").write_bytes(encoded(picture(0)))
-    signature = audit.FACTS.index("_signature")
-    assert audit.inspect(str(tmp_path), "x.png")[0][signature] is not None
-    monkeypatch.setattr(audit, "signature", None)  # would not be callable
-    assert audit.inspect(str(tmp_path), "x.png", near_duplicates=False)[0][signature] is None
+    signature = FACTS.index("_signature")
+    assert inspect(str(tmp_path), "x.png")[0][signature] is not None
+    monkeypatch.setattr(inspection, "signature", None)  # would not be callable
+    facts = inspect(str(tmp_path), "x.png", near_duplicates=False)
+    assert facts[0][signature] is None

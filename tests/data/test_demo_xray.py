@@ -11,12 +11,12 @@ from pydicom import dcmread
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import sha256
-from medscale.data import audit
 from medscale.data.demo import xray
 from medscale.data.demo.chest import Anatomy, Opacity, radiograph
 from medscale.data.demo.generate import generate
 from medscale.data.images import read_rgb
 from medscale.data.index import make_index, summarize
+from medscale.data.inspection import FACTS, inspect
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.data.kinds.rsna import DETAILS, LABELS, MAPPING, TRAIN
@@ -48,7 +48,7 @@ def digests(folder: Path) -> dict[str, str]:
 def test_the_source_module_of_the_real_download_reads_it(demo: Path) -> None:
     inventory, division = listed(demo), Split(balance=True)
     facts = pd.DataFrame(
-        [audit.inspect(str(demo), path)[0] for path in inventory.rows["path"]], columns=audit.FACTS
+        [inspect(str(demo), path)[0] for path in inventory.rows["path"]], columns=FACTS
     )
     index, left_out = make_index(inventory, facts, division)
     summary = summarize(index, left_out, inventory, division)
@@ -73,7 +73,7 @@ def test_the_source_module_of_the_real_download_reads_it(demo: Path) -> None:
 def test_an_implausible_age_is_kept_without_it(demo: Path) -> None:
     inventory = listed(demo)
     facts = pd.DataFrame(
-        [audit.inspect(str(demo), path)[0] for path in inventory.rows["path"]], columns=audit.FACTS
+        [inspect(str(demo), path)[0] for path in inventory.rows["path"]], columns=FACTS
     )
     index, left_out = make_index(inventory, facts, Split())
     odd = left_out[left_out["reason"] == "odd header"]

@@ -21,12 +21,12 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8B
 
 from data_trees import encoded, indexed, picture
 from medscale.base.files import sha256
-from medscale.data import audit
 from medscale.data.build import make_chunk
 from medscale.data.decoding.dicom import dicom_facts
 from medscale.data.demo.xray import dicom_file
 from medscale.data.images import NOT_AN_IMAGE, TRUNCATED, UNREADABLE, Unreadable, decode, kind_of
 from medscale.data.index import make_index
+from medscale.data.inspection import FACTS, inspect
 from medscale.data.inventory import make_inventory
 from medscale.data.kind import scan
 from medscale.data.preprocess import preprocess
@@ -330,12 +330,11 @@ def test_ages(age: str, years: float | None, remark: str | None) -> None:
     assert facts == expected
 
 
-def test_headers_are_read_from_a_path_and_without_pixels(tmp_path: Path) -> None:
-    path = tmp_path / "x.dcm"
+def test_headers_are_read_without_pixels() -> None:
     headers = {"PatientAge": "051Y", "PatientSex": "M", "PatientID": " MRN 7 "}
-    path.write_bytes(dicom(GREY, **headers)[:-1000])
+    data = dicom(GREY, **headers)[:-1000]
     facts = {"age": 51, "sex": "male", "view": None, "patient": "MRN 7", "remark": None}
-    assert dicom_facts(path) == facts
+    assert dicom_facts(data) == facts
     with pytest.raises(Unreadable):
         dicom_facts(b"\0" * 200)
 
@@ -362,9 +361,7 @@ def dicom_tree(root: Path) -> pd.DataFrame:
 def test_headers_become_columns_of_the_index(tmp_path: Path) -> None:
     rows = dicom_tree(tmp_path)
     listed = make_inventory(rows.to_dict("records"), [], ["a", "b"], [])
-    facts = pd.DataFrame(
-        [audit.inspect(str(tmp_path), path)[0] for path in rows["path"]], columns=audit.FACTS
-    )
+    facts = pd.DataFrame([inspect(str(tmp_path), path)[0] for path in rows["path"]], columns=FACTS)
     index, left_out = make_index(listed, facts, Split())
     index = index.set_index("path")
     assert list(index.columns[-3:]) == ["age", "sex", "view"]

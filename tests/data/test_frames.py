@@ -14,11 +14,11 @@ from test_decoding import dicom, smooth, tiff
 from data_trees import class_tree, encoded, picture
 from medscale.base.files import sha256
 from medscale.config.sections import Preprocess, Source, Split
-from medscale.data import audit
 from medscale.data.build import make_chunk
 from medscale.data.frames import chosen, file_of, read_frame
 from medscale.data.images import decode
 from medscale.data.index import make_index, summarize
+from medscale.data.inspection import FACTS, inspect
 from medscale.data.kind import scan
 from medscale.data.preprocess import preprocess
 
@@ -38,8 +38,8 @@ def tree(root: Path) -> Path:
 
 def indexed(root: Path, which: str) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     found = scan(Source(kind="folder", path=root), None)
-    facts = [fact for path in found.rows["path"] for fact in audit.inspect(str(root), path, which)]
-    table = pd.DataFrame(facts, columns=audit.FACTS)
+    facts = [fact for path in found.rows["path"] for fact in inspect(str(root), path, which)]
+    table = pd.DataFrame(facts, columns=FACTS)
     index, left_out = make_index(found, table, Split())
     return index, left_out, summarize(index, left_out, found, Split())
 

@@ -12,8 +12,8 @@ import pytest
 from data_trees import encoded, picture
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_parquet
-from medscale.data import audit
 from medscale.data.index import _schema, make_index, summarize
+from medscale.data.inspection import FACTS, inspect
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.data.kinds.rsna import DETAILS, LABELS, MAPPING, TEST, TRAIN
@@ -226,7 +226,7 @@ def test_boxes_reach_the_index(tmp_path: Path) -> None:
     root = challenge(tmp_path / "raw", exams)
     inventory = rsna(root)
     facts = pd.DataFrame(
-        [audit.inspect(str(root), path)[0] for path in inventory.rows["path"]], columns=audit.FACTS
+        [inspect(str(root), path)[0] for path in inventory.rows["path"]], columns=FACTS
     )
     index, left_out = make_index(inventory, facts, Split())
     assert "header" not in index

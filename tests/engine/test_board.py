@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 from pathlib import Path
 
 import pandas as pd
@@ -45,6 +46,9 @@ def test_what_was_written_after_the_checkpoint_does_not_count(tmp_path: Path) ->
     with board(tmp_path / "logs", 0) as note:
         note({"epoch": 1, "train_loss": 5.0})
     assert scalars(tmp_path / "logs") == {"loss/train": {1: 5.0}}
+    files = [file.name for file in (tmp_path / "logs").iterdir()]
+    assert files
+    assert not any(socket.gethostname() in name for name in files)
 
 
 def test_a_training_writes_its_history_where_that_is_asked_for(training: Training) -> None:

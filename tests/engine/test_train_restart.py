@@ -12,6 +12,7 @@ import random
 import resource
 import shutil
 import signal
+import statistics
 import time
 from pathlib import Path
 
@@ -22,12 +23,16 @@ import torch
 from test_train_parity import WEIGHTS, distance
 from torch.distributed.checkpoint import CheckpointException
 
+from medscale.base.errors import MedscaleError
+from medscale.base.files import write_json
 from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.engine.parallel.failures import STOPPED
 from medscale.engine.parallel.join import join
 from medscale.engine.parallel.rendezvous import STORE
+from medscale.engine.plan import RunPlan
 from medscale.engine.train.checkpoint import Checkpoints
+from medscale.engine.train.fewer import plan_here
 from medscale.engine.train.progress import Progress
 
 ROOT = Path(__file__).parents[2]
@@ -126,6 +131,48 @@ def test_a_run_goes_on_with_another_number_of_processes_or_strategy(training, fi
     assert "goes on from epoch" in (training.folder / "moved.log").read_text()
     reference = training.reference(recipe={"epochs": 6})
     assert distance(reference, training.folder / "moved")[0] < 3 * WEIGHTS
+
+
+def test_a_run_goes_on_with_fewer_devices_than_its_name_has(training):
+    recipe, folder = {"epochs": 40}, training.folder / "fewer"
+    stop = {"checkpoint_every_steps": 1000, "stop_after_s": 0.2}
+    for _ in range(20):  # until an epoch is complete
+        training.fork("ddp_4cpu", "fewer", status=STOPPED, recipe=recipe, parallel=stop)
+        newest = max(folder.glob("checkpoints/step-*/progress.json"))
+        if json.loads(newest.read_text())["history"]:
+            break
+    training("ddp_4cpu", "fewer", recipe=recipe, node={"cpus": 2})
+    log = (training.folder / "fewer.log").read_text()
+    assert "goes on with 2 of its 4 devices" in log
+    assert "2 processes of" in log
+    history = pd.read_csv(folder / "history.csv")
+    assert history["epoch"].tolist() == list(range(1, 41))
+    assert history["processes"].is_monotonic_decreasing
+    assert set(history["processes"]) == {4, 2}
+    timing = json.loads((folder / "timing.json").read_text())
+    own = history.loc[history["processes"] == 4, "seconds"].tolist()
+    assert timing["seconds_per_epoch"] == pytest.approx(statistics.median(own[1:] or own))
+    assert (timing["world_size"], timing["global_batch"]) == (4, 20)
+
+
+def test_where_it_cannot_go_on_the_message_says_what_to_type(tmp_path):
+    def planned(run: str, cpus: int) -> RunPlan:
+        return plan(load(ROOT / "config.yaml", {"node": {"cpus": cpus}}), "glaucoma", run, 1)
+
+    ddp = planned("ddp_4cpu", 2)
+    assert plan_here(ddp, tmp_path) == ddp  # nothing was interrupted
+    progress = tmp_path / "checkpoints" / "step-000000005" / "progress.json"
+    write_json(progress, {"history": []})
+    with pytest.raises(MedscaleError, match=r"before an epoch was complete.*train ddp_2cpu"):
+        plan_here(ddp, tmp_path)
+    write_json(progress, {"history": [{"processes": 4}]})
+    here = plan_here(ddp, tmp_path)
+    assert (here.nodes, here.processes, here.replicas, here.recipe.accumulate) == (1, 2, 2, 2)
+    assert here.training_digest == ddp.training_digest
+    assert here.global_batch == ddp.global_batch
+    assert plan_here(planned("ddp_4cpu", 8), tmp_path).processes == 4
+    with pytest.raises(MedscaleError, match=r"pipeline of 4 devices.*node=\{cpus: 4\}"):
+        plan_here(planned("mp_4cpu", 2), tmp_path)
 
 
 def test_signals_stop_in_order_and_the_same_command_goes_on(training):

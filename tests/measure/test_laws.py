@@ -266,11 +266,12 @@ def test_devices_are_not_recommended_by_a_speedup_that_is_not_told_from_one():
 
 
 def test_time_and_money_until_the_target():
-    def history(*accuracy: float) -> pd.DataFrame:
+    def history(*accuracy: float, processes: int = 1, fewer: int = 0) -> pd.DataFrame:
+        """Return a history whose last ``fewer`` epochs ran on half of the processes."""
         times = {"seconds": 10.0, "validation_s": 1.0, "checkpoint_s": 0.5}
-        return pd.DataFrame(
-            {"val_accuracy": accuracy, **{key: [one] * len(accuracy) for key, one in times.items()}}
-        )
+        columns = {key: [value] * len(accuracy) for key, value in times.items()}
+        counts = [processes] * (len(accuracy) - fewer) + [processes // 2] * fewer
+        return pd.DataFrame({"val_accuracy": accuracy, **columns, "processes": counts})
 
     base = [history(0.5, 0.7, 0.8), history(0.6, 0.6, 0.9)]
     target = level(base, 0.9)
@@ -281,14 +282,20 @@ def test_time_and_money_until_the_target():
     marks = {"stand_in": False}
     runs = {
         "serial_1cpu": base,
-        "ddp_2cpu": [history(0.8, 0.9), history(0.2, 0.3)],
-        "ddp_4cpu": [history(0.9)] * 2,
+        "ddp_2cpu": [history(0.8, 0.9, processes=2), history(0.2, 0.3, processes=2)],
+        "ddp_4cpu": [history(0.9, processes=4)] * 2,
+        "ddp_8cpu": [history(0.1, 0.9, processes=8, fewer=1)] * 2,
     }
     summaries = [
         {"run": {"name": run}, "timing": clock, "marks": marks, "backend": "cpu"} for run in runs
     ]
     table = costs(summaries, runs, target, {"cpu": 2.0}).set_index("run")
-    assert table["reached"].to_dict() == {"serial_1cpu": 2, "ddp_2cpu": 1, "ddp_4cpu": 2}
+    reached = {"serial_1cpu": 2, "ddp_2cpu": 1, "ddp_4cpu": 2, "ddp_8cpu": 2}
+    assert table["reached"].to_dict() == reached
+    # It went on with fewer devices, so neither time nor money is known of its name's devices.
+    unknown = ["seconds", "money", "whole_seconds", "whole_money"]
+    assert table.loc["ddp_8cpu", unknown].isna().all()
+    assert table.loc["ddp_4cpu", unknown].notna().all()
     assert table.loc["ddp_4cpu", "device_hours"] == pytest.approx(4 * 11.5 / 3600)
     assert table.loc["ddp_4cpu", "money"] == pytest.approx(2 * 4 * 11.5 / 3600)
     assert table.loc["serial_1cpu", "energy_kwh"] == pytest.approx(2.0)

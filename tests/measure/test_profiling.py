@@ -24,7 +24,8 @@ from medscale import cli
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
-from medscale.config.configuration import load, merge
+from medscale.config.configuration import load
+from medscale.config.layers import merge
 from medscale.config.planning import plan
 from medscale.config.sections import Profile
 from medscale.measure.profiling import bottleneck, ceilings, spans

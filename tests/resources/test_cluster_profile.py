@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from medscale.base.errors import MedscaleError
-from medscale.config.configuration import Config, load, merge
+from medscale.config.configuration import Config, load
+from medscale.config.layers import merge
 from medscale.config.planning import plan
 from medscale.engine.parallel.rendezvous import first_host, meeting_point
 from medscale.resources import cost, jobs, slurm

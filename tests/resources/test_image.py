@@ -243,7 +243,7 @@ def test_a_record_names_the_image_that_it_was_made_in(project, monkeypatch):
 def test_containers_without_an_image_are_refused_in_one_message():
     if containers.link(ROOT).exists():
         pytest.skip("this checkout has an image")
-    done = snakemake("-n", "--sdm", "apptainer", "--", "paper")
+    done = snakemake("--sdm", "apptainer", "--", "paper")
     assert done.returncode != 0
     assert "medscale: error: " in done.stderr
     assert "make image" in done.stderr

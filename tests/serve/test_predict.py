@@ -30,12 +30,11 @@ from medscale.base.log import log
 from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.data import boxes as data_boxes
-from medscale.data.build import read_image
 from medscale.data.demo.xray import dicom_file
 from medscale.data.images import Unreadable
 from medscale.data.inventory import make_inventory
 from medscale.data.metadata import Encoding, apply
-from medscale.data.prepare import prepare
+from medscale.data.prepare import prepare, read_image
 from medscale.data.settings import Preprocess, Split
 from medscale.data.shards import Shards, seal, write_chunk
 from medscale.engine.detect.task import Detection

@@ -231,7 +231,8 @@ def test_bombs_and_noise_are_refused_and_leave_no_memory_behind(served: Served) 
     assert max(map(len, bombs.values())) < 500_000
     for name, data in bombs.items():  # the first time libraries are loaded
         status = served.post(data).status_code
-        assert 400 <= status < 500 or (status == 200 and name.startswith("png with")), name
+        harmless = name.startswith(("png with", "gif of"))  # the first frame is of one pixel
+        assert 400 <= status < 500 or (status == 200 and harmless), name
     for data in hostile.fuzzed(70):
         assert served.post(data).status_code in (200, 413, 415, 422)
     lost, before = served.counter("medscale_processes_lost_total"), served.resident()

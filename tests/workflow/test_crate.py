@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
+from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from safetensors.numpy import save_file
 
+import hostile
 from made_runs import make_study, report, report_shared
 from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json, sha256, write_text
+from medscale.base.files import read_json, sha256, write_json, write_parquet, write_text
+from medscale.cli import leaks
 from medscale.workflow.crate import export
+from medscale.workflow.crate.kinds import FILE_NAMES, IMAGES, WEIGHTS
+from medscale.workflow.crate.scan import Finding, Names, hosts, names_of_studies, scan
 from medscale.workflow.graph import Graph
 
 METADATA = "ro-crate-metadata.json"
@@ -41,9 +52,13 @@ def made(tmp_path_factory) -> SimpleNamespace:
     study = Graph(
         {"scale": "demo", "workdir": str(folder), "only": ["glaucoma"], "studies": studies}
     )
+    for run in RUNS:
+        for name in ("gradcam.pdf", "gradcam_heat.npy", "gradcam_images.npy", "seed2.safetensors"):
+            (folder / "results" / "glaucoma" / run / name).write_bytes(b"pixels or weights")
+        (folder / "results" / "glaucoma" / run / "notes.txt").write_text("of Ada Lovelace")
     crate = folder / "crate"
-    export(study, crate)
-    return SimpleNamespace(folder=folder, study=study, crate=crate)
+    _, left_out = export(study, crate)
+    return SimpleNamespace(folder=folder, study=study, crate=crate, left_out=left_out)
 
 
 def graph(crate: Path) -> dict[str, dict]:
@@ -59,16 +74,197 @@ def test_each_file_described_is_there_with_its_digest_and_images_are_not(made):
     assert len(files) > 20
     for one in files:
         assert one["sha256"] == sha256(made.crate / one["@id"]), one["@id"]
-    there = {path.name for path in made.crate.rglob("*")}
+    names = {path.name for path in made.crate.rglob("*")}
     assert {
-        "paper.pdf",
-        "summary.json",
-        "predictions.parquet",
-        "datasheet.md",
-        "train.py",
-        "roc.pdf",
-    } <= there
-    assert not {"index.parquet", "model.safetensors", "images-00000.npy", "__pycache__"} & there
+        *("summary.json", "predictions.parquet", "datasheet.md", "audit.json", "train.py"),
+        *("roc.pdf", "accuracy.pdf", "how_far.pdf", "model_card.md"),
+    } <= names
+    assert not {"index.parquet", "images-00000.npy", "__pycache__", "notes.txt"} & names
+
+
+def paths(crate: Path) -> set[str]:
+    return {file.relative_to(crate).as_posix() for file in crate.rglob("*") if file.is_file()}
+
+
+def test_weights_images_and_file_names_stay_out_unless_they_are_requested(made, tmp_path):
+    packed = paths(made.crate)
+    results = [f"results/glaucoma/{run}" for run in RUNS]
+    gallery = ("gradcam.pdf", "gradcam_heat.npy", "gradcam_images.npy")
+    private = {
+        WEIGHTS: {f"runs/glaucoma/{run}/seed{n}/model.safetensors" for run in RUNS for n in (1, 2)},
+        IMAGES: {f"{result}/{name}" for result in results for name in gallery},
+        FILE_NAMES: {"data/glaucoma/audit.csv"},
+    }
+    private[WEIGHTS] |= {f"{result}/seed{n}.safetensors" for result in results for n in (1, 2)}
+    private[IMAGES] |= {"paper/paper.pdf", "figures/glaucoma/samples.pdf"}
+    assert not set().union(*private.values()) & packed
+    assert made.left_out == {WEIGHTS: 8, IMAGES: 8, FILE_NAMES: 1, "other": 2}
+    description = graph(made.crate)["./"]["description"]
+    assert "Left out: 1 of file names, 8 of images, 2 of other, 8 of weights." in description
+    for kind, files in private.items():
+        export(made.study, tmp_path / "crate", request=[kind])
+        assert paths(tmp_path / "crate") == packed | files
+
+
+def plant(file: Path, secret: str) -> None:
+    """Write a secret into a file as a file of this kind would hold it."""
+    if file.suffix == ".parquet":
+        table = pd.read_parquet(file)
+        write_parquet(file, table.assign(note=secret))
+    elif file.suffix == ".json":
+        write_json(file, read_json(file) | {"note": [{"of": secret}]})
+    elif file.suffix == ".pdf":
+        figure = Figure()
+        figure.text(0.1, 0.1, f"of {secret}")
+        figure.savefig(file)
+    elif file.suffix == ".safetensors":
+        save_file({"x": np.zeros(2)}, file, {"note": secret})
+    else:
+        file.write_text(file.read_text(encoding="utf-8") + f"\nof {secret}\n", encoding="utf-8")
+
+
+SECRETS = {
+    "1.2.840.113619.2.55.3.604688119.971": "a DICOM id",
+    "ada.lovelace@clinic.example": "an e-mail address",
+    "/home/ada/images": "a home folder",
+    "PAT-0815": "a patient id",
+    "Doe^Jane": "a patient id",
+    "4711_left.png": "a file name",
+    "gpu-node-17": "a host",
+    "PatientName: Lovelace": "a DICOM header of the patient",
+}
+FILES = (
+    "results/glaucoma/serial_1cpu/model_card.md",
+    "results/glaucoma/serial_1cpu/roc.pdf",
+    "results/glaucoma/serial_1cpu/seed1.safetensors",
+    "results/glaucoma/serial_1cpu/metrics.csv",
+    "tables/glaucoma/facts.json",
+    "tables/runs.tex",
+    "data/glaucoma/datasheet.md",
+    "runs/glaucoma/serial_1cpu/seed1/environment.json",
+    "runs/glaucoma/serial_1cpu/seed1/predictions.parquet",
+    "config.resolved.json",
+)
+
+
+@pytest.fixture
+def private(made, monkeypatch) -> Iterator[SimpleNamespace]:
+    """The study, whose index names patients and files; files are as before afterwards."""
+    index = made.folder / "data" / "glaucoma" / "index.parquet"
+    before = {made.folder / name: (made.folder / name).read_bytes() for name in FILES}
+    before[index] = index.read_bytes()
+    table = pd.read_parquet(index)
+    table.loc[0, ["patient", "path"]] = "PAT-0815", "a/4711_left.png"
+    table.loc[1, "group"] = "Doe^Jane"
+    write_parquet(index, table)
+    monkeypatch.setattr("platform.node", lambda: "gpu-node-17.cluster.example")
+    yield made
+    for file, content in before.items():
+        file.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_ids_are_found_in_any_kind_of_file(private, tmp_path, name):
+    file = tmp_path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes((private.folder / name).read_bytes())
+    names = [*names_of_studies([private.folder / "data" / "glaucoma"], file_names=False), hosts([])]
+    assert list(scan(tmp_path, names)) == []
+    for secret, kind in SECRETS.items():
+        content = file.read_bytes()
+        plant(file, secret)
+        kinds = {finding.kind for finding in scan(tmp_path, names)}
+        assert kinds == {kind}, secret
+        file.write_bytes(content)
+
+
+def test_a_crate_with_ids_is_refused_with_all_places_and_without_the_ids(private, tmp_path):
+    secrets = [item for item in SECRETS.items() if item[1] != "a home folder"]
+    planted = list(zip(FILES, cycle(secrets)))
+    for name, (secret, _) in planted:
+        plant(private.folder / name, secret)
+    with pytest.raises(MedscaleError, match="must not leave this machine") as error:
+        export(private.study, tmp_path / "out", request=[WEIGHTS])
+    assert list(tmp_path.iterdir()) == []
+    for name, (_, kind) in planted:
+        assert re.search(f"{name}, .*: {kind}", str(error.value))
+    assert not any(secret in str(error.value) for secret in SECRETS)
+
+
+def test_home_folders_in_settings_are_written_as_a_tilde(private, tmp_path):
+    write_json(private.folder / "config.resolved.json", {"path": "/home/ada/images"})
+    export(private.study, tmp_path / "crate")
+    assert read_json(tmp_path / "crate" / "config.resolved.json") == {"path": "~/images"}
+
+
+def test_hosts_of_earlier_records_are_dropped(private, tmp_path):
+    record = private.folder / FILES[7]
+    write_json(record, read_json(record) | {"host": "another-node-3"})
+    summary = private.folder / "results" / "glaucoma" / "serial_1cpu" / "summary.json"
+    content = summary.read_bytes()
+    changed = read_json(summary)
+    changed["provenance"]["replicates"][0]["host"] = "another-node-3"
+    write_json(summary, changed)
+    try:
+        export(private.study, tmp_path / "crate")
+    finally:
+        summary.write_bytes(content)
+    for file in (tmp_path / "crate").rglob("*.json"):
+        assert "another-node-3" not in file.read_text(encoding="utf-8")
+    table = private.folder / "tables" / "runs.csv"
+    content = table.read_bytes()
+    plant(table, "another-node-3")
+    with pytest.raises(MedscaleError, match=r"runs\.csv, line \d+: a host"):
+        export(private.study, tmp_path / "out")
+    table.write_bytes(content)
+
+
+def test_file_names_may_be_packed_but_not_those_with_patients_in_them(private, tmp_path):
+    audit = private.folder / "data" / "glaucoma" / "audit.csv"
+    content = audit.read_bytes()
+    export(private.study, tmp_path / "crate", request=[FILE_NAMES])
+    audit.write_bytes(content + b"x/PAT-0815_left.png,excluded,unreadable,\n")
+    try:
+        with pytest.raises(MedscaleError, match=r"audit\.csv, line 6: a patient id"):
+            export(private.study, tmp_path / "out", request=[FILE_NAMES])
+    finally:
+        audit.write_bytes(content)
+
+
+def test_what_is_to_be_published_by_other_means_is_searched_as_well(private, capsys):
+    result = private.folder / "results" / "glaucoma" / "serial_1cpu"
+    data = private.folder / "data" / "glaucoma"
+    record = private.folder / FILES[7]
+    leaks([result, record], [data])
+    assert "nothing found" in capsys.readouterr().out
+    for file, secret in ((result / "model_card.md", "PAT-0815"), (record, "/home/ada/images")):
+        content = file.read_bytes()
+        plant(file, secret)
+        with pytest.raises(MedscaleError, match=f"{file.name}, line"):
+            leaks([result, record], [data])
+        file.write_bytes(content)
+    with pytest.raises(MedscaleError, match="does not exist"):
+        leaks([result / "absent"], [data])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1.2.840.10008.1.2.4.50 is JPEG, torch 2.11.0, 192.168.0.1, 0.123456789",
+        "see @article and the folder home/ of /srv/homework; patients: column PatientID of x.csv",
+        "PAT-08150 and XPAT-0815X, 47110_left.png",
+    ],
+)
+def test_what_only_looks_alike_is_no_finding(tmp_path, text):
+    (tmp_path / "x.md").write_text(text)
+    names = Names("a name", ["PAT-0815", "12", "123456", "4711_left.png"])
+    assert list(scan(tmp_path, [names])) == []
+    assert names.too_short == 1
+
+
+def test_a_dicom_file_under_any_name_is_found(tmp_path):
+    (tmp_path / "x.txt").write_bytes(hostile.dicom(8, 8, bytes(64)))
+    assert list(scan(tmp_path)) == [Finding("x.txt", "whole file", "a DICOM file")]
 
 
 def test_a_training_is_described_by_what_went_in_what_came_out_and_its_circumstances(made):
@@ -117,7 +313,7 @@ def test_the_crate_conforms_to_its_profiles_and_a_broken_one_does_not(made, tmp_
 
 
 def test_an_archive_holds_the_same_and_weights_where_they_are_wanted(made, tmp_path):
-    count = export(made.study, tmp_path / "study.zip", weights=True)
+    count, _ = export(made.study, tmp_path / "study.zip", request=[WEIGHTS])
     names = zipfile.ZipFile(tmp_path / "study.zip").namelist()
     assert METADATA in names
     assert "runs/glaucoma/ddp_2gpu/seed1/model.safetensors" in names
@@ -131,7 +327,7 @@ def test_what_is_missing_is_named_and_nothing_half_written_stays(made, tmp_path)
     paper.unlink()
     try:
         with pytest.raises(MedscaleError, match=r"paper\.pdf is missing"):
-            export(made.study, tmp_path / "out")
+            export(made.study, tmp_path / "out", request=[IMAGES])
     finally:
         paper.write_bytes(content)
     assert list(tmp_path.iterdir()) == []

@@ -1,7 +1,8 @@
 """Digests of code: they change when a script, or a module it imports, computes something else.
 
-A digest covers the parsed code without comments, docstrings and formatting, so an edit of those
-reruns nothing. Files are parsed once per content; the results are kept beside the byte code.
+A digest covers the parsed code without comments, docstrings, descriptions of settings and
+formatting, so an edit of those reruns nothing. Files are parsed once per content, and digests are
+computed once per state of the checkout; the results are kept in the folder of the byte code.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.util import cache_from_source
@@ -24,10 +25,13 @@ from medscale.base.files import digest, sha256
 
 PACKAGE = Path(__file__).parents[1]
 ROOT = PACKAGE.parent.parent
+SCRIPTS = ROOT / "scripts"
 CACHE = Path(cache_from_source(__file__)).with_name("code-digests.json")
 CACHE_LIMIT = 2000  # parsed files; the package has about 200, so old contents go now and then
 MODULE_NAME = re.compile(r"medscale(\.\w+)+")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+# Arguments that only describe: titles of settings and what they mean.
+DESCRIPTIONS = {"Field": ("title", "description")}
 # Arguments that decide no result: how figures draw a strategy and what the cost model assumes.
 WITHOUT_EFFECT = {"Strategy": ("title", "looks", "costs")}
 # Lists of modules of which each run depends on those that it uses, and the files of these lists.
@@ -67,7 +71,41 @@ def code_digest(
         core: leave out what changes no result: lists of registries and ``WITHOUT_EFFECT``.
         unused: names of modules that a registry lists and this stage does not use.
     """
+    parts = [*map(str, files), f"{core=}", *sorted(unused)]
+    if all(_is_watched(Path(file)) for file in files):
+        return kept("code", parts, lambda: digest(module_digests(*files, core=core, unused=unused)))
     return digest(module_digests(*files, core=core, unused=unused))
+
+
+def kept(kind: str, parts: list[str], compute: Callable[[], str]) -> str:
+    """Return what ``compute`` returns, from an earlier process of this checkout if possible.
+
+    It is computed again when the size or a time of any script, module or template has changed.
+
+    Args:
+        kind: what is computed.
+        parts: all that the result depends on in addition to the code.
+        compute: returns a digest of scripts, modules and templates.
+    """
+    digests, key = _cache().of_state(), digest([kind, *parts])
+    if key not in digests:
+        digests[key] = compute()
+    return digests[key]
+
+
+def _is_watched(file: Path) -> bool:
+    return file.is_relative_to(PACKAGE) or file.parent == SCRIPTS
+
+
+@cache
+def _state() -> str:
+    """Return a digest of size and times of all scripts, modules and templates."""
+    files = []
+    for top in (SCRIPTS, PACKAGE):
+        for folder, _, names in os.walk(top):
+            files += [os.path.join(folder, n) for n in names if n.endswith((".py", ".j2"))]
+    states = ((file, os.stat(file)) for file in sorted(files))
+    return digest([(file, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for file, s in states])
 
 
 def module_digests(
@@ -168,13 +206,13 @@ def _parsed(path: Path) -> Parsed:
 @cache
 def _parsed_at(path: Path, _time: int, _size: int) -> Parsed:
     content = path.read_bytes()
-    key, kept = hashlib.sha256(content).hexdigest(), _cache()
-    if key not in kept:
+    key, files = hashlib.sha256(content).hexdigest(), _cache().files
+    if key not in files:
         try:
-            kept[key] = _parse(ast.parse(content))
+            files[key] = _parse(ast.parse(content))
         except (SyntaxError, MedscaleError) as error:
             raise MedscaleError(f"{path}: {error}") from None
-    return Parsed(*kept[key])
+    return Parsed(*files[key])
 
 
 def _parse(tree: ast.Module) -> Parsed:
@@ -238,10 +276,10 @@ def _canonical(node: object, core: bool) -> Iterator[str]:
 
 
 def _fields(node: ast.AST) -> Iterator[tuple[str, object]]:
-    """Yield the fields of a node without docstrings and what only type checkers read."""
+    """Yield the fields of a node without descriptions and what only type checkers read."""
     for name, value in ast.iter_fields(node):
         if isinstance(value, list):
-            value = [item for item in value if not _is_docstring(item)]
+            value = [item for item in value if not _is_description(item, node)]
         if isinstance(node, ast.JoinedStr):  # Python 3.12 adds an empty string to some f-strings
             value = [item for item in node.values if getattr(item, "value", None) != ""]
         if name == "body" and isinstance(node, ast.If) and _is_for_type_checkers(node.test):
@@ -254,17 +292,25 @@ def _is_without_effect(item: object, parent: ast.AST) -> bool:
     if isinstance(item, ast.Assign | ast.AnnAssign):
         target = item.targets[0] if isinstance(item, ast.Assign) else item.target
         return getattr(target, "id", None) == REGISTRY
-    if isinstance(item, ast.keyword) and isinstance(parent, ast.Call):
-        return item.arg in WITHOUT_EFFECT.get(getattr(parent.func, "id", ""), ())
-    return False
+    return _is_argument(item, parent, WITHOUT_EFFECT)
 
 
-def _is_docstring(node: object) -> bool:
-    """Whether a statement is a string alone: a docstring, or a text that describes a variable."""
+def _is_description(item: object, parent: ast.AST) -> bool:
+    """Whether a part of a node is a string alone, as a docstring is, or describes a setting."""
+    is_docstring = (
+        isinstance(item, ast.Expr)
+        and isinstance(item.value, ast.Constant)
+        and isinstance(item.value.value, str)
+    )
+    return is_docstring or _is_argument(item, parent, DESCRIPTIONS)
+
+
+def _is_argument(item: object, parent: ast.AST, names: Mapping[str, tuple[str, ...]]) -> bool:
+    """Whether a part of a node is a keyword argument that ``names`` lists by function."""
     return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
+        isinstance(item, ast.keyword)
+        and isinstance(parent, ast.Call)
+        and item.arg in names.get(getattr(parent.func, "id", ""), ())
     )
 
 
@@ -272,27 +318,50 @@ def _is_for_type_checkers(test: ast.expr) -> bool:
     return getattr(test, "id", getattr(test, "attr", None)) == "TYPE_CHECKING"
 
 
+class Cache:
+    """Results of earlier processes; saved at the end of the process where they grew.
+
+    Attributes:
+        files: parsed files by the SHA-256 of their content.
+        digests: digests of ``kept``, of the state of the checkout that ``state`` names.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, Parsed] = {}
+        self.digests: dict[str, str] = {}
+        self.state = ""
+        self._scheme = sha256(__file__)  # another version of this module may parse otherwise
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            stored = json.loads(CACHE.read_text(encoding="utf-8"))
+            if stored["scheme"] == self._scheme:
+                files = {key: Parsed(*value) for key, value in stored["files"].items()}
+                self.digests, self.state = dict(stored["digests"]), str(stored["state"])
+                self.files = files if len(files) <= CACHE_LIMIT else {}
+        self._before = self._size()
+        atexit.register(self._save)
+
+    def of_state(self) -> dict[str, str]:
+        """Return the digests of the present state of the checkout."""
+        if self.state != _state():
+            self.digests, self.state = {}, _state()
+        return self.digests
+
+    def _size(self) -> tuple[int, int, str]:
+        return len(self.files), len(self.digests), self.state
+
+    def _save(self) -> None:
+        """Write the cache for later processes; a folder that cannot be written has none."""
+        if self._size() == self._before:
+            return
+        content = {"scheme": self._scheme, "files": self.files}
+        content |= {"state": self.state, "digests": self.digests}
+        temporary = CACHE.with_name(f".{CACHE.name}.{os.getpid()}")
+        with suppress(OSError):
+            CACHE.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(content), encoding="utf-8")
+            temporary.replace(CACHE)
+
+
 @cache
-def _cache() -> dict[str, Parsed]:
-    """What is known by the SHA-256 of files; saved at the end of the process where it grew."""
-    scheme = sha256(__file__)  # another version of this module may parse otherwise
-    entries: dict[str, Parsed] = {}
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        stored = json.loads(CACHE.read_text(encoding="utf-8"))
-        if stored["scheme"] == scheme:
-            entries = {key: Parsed(*value) for key, value in stored["files"].items()}
-    if len(entries) > CACHE_LIMIT:
-        entries = {}
-    atexit.register(_save, scheme, entries, len(entries))
-    return entries
-
-
-def _save(scheme: str, entries: dict[str, Parsed], before: int) -> None:
-    """Write the cache for later processes; a folder that cannot be written has none."""
-    if len(entries) == before:
-        return
-    temporary = CACHE.with_name(f".{CACHE.name}.{os.getpid()}")
-    with suppress(OSError):
-        CACHE.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({"scheme": scheme, "files": entries}), encoding="utf-8")
-        temporary.replace(CACHE)
+def _cache() -> Cache:
+    return Cache()

@@ -39,7 +39,7 @@ VERSIONS = (
 UNKNOWN = "unknown"
 IMAGE_NAME = re.compile(r"medscale-([0-9a-f]{12})\.sif")
 
-# Keys that are equal in all replicates of a run made alike; seeds, hosts and times may differ.
+# Keys that are equal in all replicates of a run made alike; seeds and times may differ.
 SAME = (
     "commit",
     "dirty",
@@ -93,13 +93,13 @@ def environment(plan: RunPlan, inputs: dict[str, Any]) -> dict[str, Any]:
 def machine() -> dict[str, Any]:
     """Return the record of this machine and this code.
 
-    Versions, system, processor, usable cores, memory (GB), container, git commit.
+    Versions, system, processor, usable cores, memory (GB), container, git commit; not the host's
+    name, since results are published.
     """
     return {
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in VERSIONS},
         "system": f"{platform.system()} {platform.release()}",
-        "host": platform.node(),
         "cpu": _cpu_name(),
         "cpus": len(os.sched_getaffinity(0)),
         "cpus_machine": os.cpu_count(),
@@ -158,6 +158,9 @@ def container() -> dict[str, str | None] | None:
 def now() -> str:
     """Return the time in UTC, as ISO 8601 to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+UNKNOWN_STATE: dict[str, Any] = {"commit": None, "dirty": None}
 
 
 def git_state() -> dict[str, Any]:

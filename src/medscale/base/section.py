@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -12,10 +12,27 @@ from medscale.base.files import expanded
 T = TypeVar("T")
 
 
+TITLE_WORDS = {
+    "gpu": "GPU",
+    "lr": "learning rate",
+    "clahe": "CLAHE",
+    "gradcam": "Grad-CAM",
+    "tensorboard": "TensorBoard",
+}
+
+
+def _title(name: str, _field: object) -> str:
+    """Return the title of a setting that gives none: its name as words."""
+    title = " ".join(TITLE_WORDS.get(word, word) for word in name.split("_"))
+    return title[0].upper() + title[1:]
+
+
 class Strict(BaseModel):
     """A section of the configuration; unknown keys and infinite numbers are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, field_title_generator=_title
+    )
 
 
 def _unique(values: list[T]) -> list[T]:
@@ -30,10 +47,19 @@ def _without_null(path: Path) -> Path:
     return path
 
 
+def unit(name: str) -> Any:
+    """Return the mark of a setting's unit, for the schema of config.yaml and docs/settings.md."""
+    return Field(json_schema_extra={"unit": name})
+
+
 LARGEST_SEED = 10**8 - 1
 LARGEST_COUNT = 10**9
 # The seed of a step (engine.train.loop.step_seed) is made from it and must fit into 64 bits.
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
 FilePath = Annotated[Path, AfterValidator(_without_null), AfterValidator(expanded)]
-Unique = Annotated[list[T], AfterValidator(_unique)]
+Unique = Annotated[list[T], AfterValidator(_unique), Field(json_schema_extra={"uniqueItems": True})]
+Seconds = Annotated[float, unit("seconds")]
+Pixels = Annotated[int, unit("pixels")]
+Probability = Annotated[float, unit("probability")]
+Share = Annotated[float, unit("share")]

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from medscale.base.errors import MedscaleError
 from medscale.base.section import FilePath, Seed, Strict, Unique
+from medscale.config.layers import Layer, Layers
 from medscale.config.sections import Study
 from medscale.data.kind import check_kind
 from medscale.data.settings import Dask
 from medscale.resources.machines import Cluster, Cost, Node
 from medscale.serve.formats.registry import PYTORCH_WAYS, check_benchmarked
 
-# Settings that `like: other` takes from the other study: its runs and what is about them. Network,
-# recipe and preprocessing suit the other study's images, and come from the defaults instead.
-LIKE = ("runs", "baseline", "seeds", "models", "parallel", "evaluate")
-
 
 class Config(Strict):
     """The whole configuration after overlay and changes."""
 
-    scale: Literal["full", "demo"] = "full"
-    workdir: FilePath = Path(".")
-    only: Unique[str] | None = Field(None, min_length=1)
-    seeds: Unique[Seed] = Field([1, 2, 3], min_length=1)
+    scale: Literal["full", "demo"] = Field(
+        "full", description="full: as the sections say; demo: with the overlay `scales.demo`"
+    )
+    workdir: FilePath = Field(
+        Path("."), description="folder of all outputs; relative: from the project's root"
+    )
+    only: Unique[str] | None = Field(
+        None, min_length=1, description="names of the active studies; null: all"
+    )
+    seeds: Unique[Seed] = Field(
+        [1, 2, 3], min_length=1, description="one replicate a seed, of each run"
+    )
     stand_in_gpu: bool = Field(
         False, description="demo only: GPU runs are carried out on CPU processes"
     )
@@ -38,7 +41,9 @@ class Config(Strict):
         None, description="jobs go through SLURM (profiles/slurm/site.yaml)"
     )
     cost: Cost = Cost()
-    studies: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")], Study] = Field(min_length=1)
+    studies: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")], Study] = Field(
+        min_length=1, description="the studies by name"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
@@ -116,101 +121,15 @@ def load(base: str | Path, changes: dict[str, Any] | None = None) -> Config:
         base: path of config.yaml.
         changes: settings of ``--configfile`` and ``--config``; their ``scale`` chooses the overlay.
     """
-    tree = _read_yaml(Path(base))
-    changes = copy.deepcopy(changes or {})
-    if not isinstance(changes, dict):
-        raise MedscaleError(f"the changes are no mapping of settings: {changes!r}")
-    scales = tree.pop("scales", {})
-    scale = changes.get("scale", tree.get("scale", "full"))
-    if scale not in ("full", *scales):
-        raise MedscaleError(f"there is no scale {scale!r}; there are: full, {', '.join(scales)}")
-    if isinstance(changes.get("only"), str):
-        changes["only"] = changes["only"].split(",")
-    for layer in (scales.get(scale, {}), changes):
-        tree = merge(tree, layer)
-    defaults, listed = tree.pop("defaults", {}), tree.get("studies") or {}
-    _refuse_no_mapping(base, "defaults", defaults)
-    _refuse_no_mapping(base, "studies", listed)
-    studies = {name: study for name, study in listed.items() if study is not None}
-    for name, study in studies.items():
-        _refuse_no_mapping(base, f"studies.{name}", study)
-    tree["studies"] = {name: _complete(studies, name, defaults, base) for name in studies}
+    return validate(Layers(base, [Layer("the changes", changes or {})]), base)
+
+
+def validate(layers: Layers, base: str | Path) -> Config:
+    """Return the configuration that layers of settings make; see ``load``."""
     try:
-        return Config.model_validate(tree)
+        return Config.model_validate(layers.whole())
     except ValidationError as error:
         raise MedscaleError(_explain(error, base)) from None
-
-
-def merge(below: Any, above: Any) -> Any:
-    """Lay one tree of settings over another: mappings are merged, other values replaced."""
-    if isinstance(below, dict) and isinstance(above, dict):
-        return below | {key: merge(below.get(key), value) for key, value in above.items()}
-    return copy.deepcopy(above)
-
-
-def _refuse_no_mapping(base: str | Path, setting: str, value: Any) -> None:
-    if not isinstance(value, dict):
-        raise MedscaleError(f"{base}: {setting} must be a mapping of settings, not {value!r}")
-
-
-def _complete(
-    studies: dict[str, Any],
-    name: str,
-    defaults: dict[str, Any],
-    base: str | Path,
-    seen: tuple[str, ...] = (),
-) -> dict[str, Any]:
-    """Return a study with the settings that it takes from another study and from the defaults.
-
-    ``variant_of: other`` takes all settings but the title. ``like: other`` takes those of ``LIKE``.
-    A study that is like another, or whose images are a folder, takes all others from ``defaults``.
-    """
-    study = {"title": str(name), **studies[name]}
-    like, variant_of = study.pop("like", None), study.get("variant_of")
-    if like is not None and variant_of is not None:
-        raise MedscaleError(f"{base}: studies.{name} has like and variant_of; give one of them")
-    parent: dict[str, Any] = {}
-    for key, other in (("like", like), ("variant_of", variant_of)):
-        if other is None:
-            continue
-        if not isinstance(other, str) or other not in studies or other in (*seen, name):
-            raise MedscaleError(
-                f"{base}: studies.{name}.{key} is {other!r}; "
-                "it must name another study that ends the chain"
-            )
-        parent = _complete(studies, other, defaults, base, (*seen, name))
-        parent = {k: v for k, v in parent.items() if (k != "title" if key != "like" else k in LIKE)}
-    source = study.get("source")
-    is_folder = isinstance(source, dict) and source.get("kind") == "folder"
-    if variant_of is None and (like is not None or is_folder):
-        parent = merge(_fitting(defaults, study), parent)
-    return dict(merge(parent, study))
-
-
-def _fitting(defaults: dict[str, Any], study: dict[str, Any]) -> dict[str, Any]:
-    """Return the defaults without the options of a network that the study replaces."""
-    own, model = study.get("model"), defaults.get("model")
-    names = [part.get("name") if isinstance(part, dict) else None for part in (own, model)]
-    replaced = names[0] is not None and names[0] != names[1]
-    return {key: value for key, value in defaults.items() if key != "model" or not replaced}
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MedscaleError(f"{path} does not exist; run from the project's root") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise MedscaleError(
-            f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}"
-        ) from None
-    except ValueError as error:  # not UTF-8, or a number of too many digits
-        raise MedscaleError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise MedscaleError(f"{path}: expected a mapping of settings, found {type(tree).__name__}")
-    return tree
 
 
 def _explain(error: ValidationError, base: str | Path) -> str:

@@ -7,10 +7,21 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from medscale.base.errors import MedscaleError
-from medscale.base.section import Count, Seed, Strict, Unique
+from medscale.base.section import Count, Seed, Strict, Unique, unit
 from medscale.data.settings import Datasheet, Preprocess, Source, Split
+from medscale.engine.parallel.strategies.registry import STRATEGIES
 from medscale.engine.plan import Augment, Detect, Model, Parallel, Recipe, is_detector
 from medscale.engine.run import RunSpec
+
+# For editors; RunSpec.parse says which part of a name is wrong.
+RUN_NAME = (
+    rf"^({'|'.join(STRATEGIES)})(_amp)?(_mp)?_[1-9][0-9]*(cpu|gpu)(_bs[1-9][0-9]*)?"
+    r"(_[a-z][a-z0-9_]*)?$"
+)
+RunName = Annotated[str, Field(json_schema_extra={"pattern": RUN_NAME})]
+Repeats = Annotated[
+    int, Field(ge=1, description="measurements of each point, of which the paper shows the spread")
+]
 
 
 class Evaluate(Strict):
@@ -20,15 +31,19 @@ class Evaluate(Strict):
         [0.9, 0.95],
         description="operating points: sensitivity where validation has these specificities",
     )
-    margin: float = Field(
-        2.0, gt=0, description="percentage points of accuracy; runs within it count as equally good"
+    margin: Annotated[float, unit("percentage points")] = Field(
+        2.0, gt=0, description="of accuracy; runs within it count as equally good"
     )
     subgroups: Unique[str] = Field(
         ["age", "sex", "view", "source"],
         description="columns of the index; missing ones are left out",
     )
-    age_bands: Unique[float] = Field([40, 60, 80], description="years at which a band begins")
-    smallest: int = Field(10, ge=1, description="images a subgroup needs to be evaluated")
+    age_bands: Unique[Annotated[float, unit("years")]] = Field(
+        [40, 60, 80], description="ages at which a band begins"
+    )
+    smallest: Annotated[int, unit("images")] = Field(
+        10, ge=1, description="that a subgroup needs to be evaluated"
+    )
     gradcam: Literal["all", "baseline", "none"] = Field(
         "all",
         description="runs whose results show where the network looked (PyTorch starts for each)",
@@ -46,40 +61,50 @@ class Evaluate(Strict):
 class Enhance(Strict):
     """Benchmark of preprocessing under Dask: time of all splits by number of workers."""
 
-    workers: Unique[Count] = Field([1, 2, 4, 8], min_length=1)
-    repeats: int = Field(3, ge=1)
+    workers: Unique[Count] = Field(
+        [1, 2, 4, 8], min_length=1, description="numbers of Dask workers that are compared"
+    )
+    repeats: Repeats = 3
 
 
 class Loading(Strict):
     """Benchmark of loading training batches: time by way and number of processes."""
 
-    processes: Unique[Count] = Field([1, 2, 4], min_length=1)
-    images: int = Field(2048, ge=8, description="images a repetition, over all processes")
-    batch_size: int = Field(32, ge=1)
-    repeats: int = Field(3, ge=1)
+    processes: Unique[Count] = Field(
+        [1, 2, 4], min_length=1, description="numbers of processes that are compared"
+    )
+    images: Annotated[int, unit("images")] = Field(
+        2048, ge=8, description="a repetition, over all processes"
+    )
+    batch_size: Annotated[int, unit("images")] = Field(
+        32, ge=1, description="per batch and process"
+    )
+    repeats: Repeats = 3
 
 
 class Export(Strict):
     """Export of trained runs as ONNX files, each compared with PyTorch on test images."""
 
-    runs: Unique[str] = Field(
+    runs: Unique[RunName] = Field(
         min_length=1, description="classifications, whose chosen replicates are exported"
     )
     formats: Unique[str] = Field(
         ["fp16", "int8"],
-        description="of medscale.serve.formats, besides ONNX in 32 bit; Config checks the names",
+        description="in addition to ONNX in 32 bit, which is always exported",
     )
     devices: Unique[Literal["cpu", "cuda", "tensorrt"]] = Field(
         ["cpu", "cuda", "tensorrt"],
         min_length=1,
         description="of ONNX Runtime; missing devices are named in the results",
     )
-    images: int = Field(2048, ge=1, description="test images at most")
-    calibration: int = Field(
-        512, ge=1, description="validation images at most, for the ranges of INT8"
+    images: Annotated[int, unit("images")] = Field(
+        2048, ge=1, description="of the test split, at most"
     )
-    batch_size: int = Field(32, ge=1)
-    repeats: int = Field(3, ge=1)
+    calibration: Annotated[int, unit("images")] = Field(
+        512, ge=1, description="of the validation split, at most, for the ranges of INT8"
+    )
+    batch_size: Annotated[int, unit("images")] = Field(32, ge=1, description="per call")
+    repeats: Repeats = 3
 
 
 class Latency(Strict):
@@ -88,18 +113,24 @@ class Latency(Strict):
     ways: Unique[str] = Field(
         ["eager", "compiled", "onnx", "fp16", "int8"],
         min_length=1,
-        description="PyTorch, and formats of the export; Config checks the names",
+        description="of running a network: by PyTorch, or an exported format",
     )
     devices: Unique[Literal["cpu", "cuda", "tensorrt"]] = Field(
-        ["cpu", "cuda", "tensorrt"], min_length=1
+        ["cpu", "cuda", "tensorrt"],
+        min_length=1,
+        description="that are compared; missing devices are named in the results",
     )
     threads: Unique[Annotated[int, Field(ge=0, le=1024)]] = Field(
         [1, 0], min_length=1, description="of a CPU; 0 is all cores"
     )
-    batches: Unique[Count] = Field([1, 8, 32, 128], min_length=1)
+    batches: Unique[Annotated[Count, unit("images")]] = Field(
+        [1, 8, 32, 128], min_length=1, description="sizes of batches that are compared"
+    )
     calls: int = Field(200, ge=20, description="of one image, a repetition")
-    images: int = Field(512, ge=1, description="test images at most")
-    repeats: int = Field(3, ge=1)
+    images: Annotated[int, unit("images")] = Field(
+        512, ge=1, description="of the test split, at most"
+    )
+    repeats: Repeats = 3
 
     @model_validator(mode="after")
     def _with_eager(self) -> Latency:
@@ -128,13 +159,13 @@ class Benchmarks(Strict):
 class Profile(Strict):
     """Profiling of a run's steps: ``snakemake profiled/<study>/<run>`` for any run."""
 
-    runs: Unique[str] = Field([], description="runs that the study's report shows")
-    warmup: int = Field(
+    runs: Unique[RunName] = Field([], description="runs that the study's report shows")
+    warmup: Annotated[int, unit("steps")] = Field(
         5,
         ge=2,
-        description="steps before anything is timed; in the second, FLOPs and bytes are counted",
+        description="before anything is timed; in the second, FLOPs and bytes are counted",
     )
-    steps: int = Field(
+    steps: Annotated[int, unit("steps")] = Field(
         10,
         ge=1,
         le=100,
@@ -147,7 +178,7 @@ class Profile(Strict):
 class Study(Strict):
     """A dataset with its preprocessing, model, recipe and runs."""
 
-    title: str
+    title: str = Field(description="as the paper names it")
     source: Source
     datasheet: Datasheet = Field(
         Datasheet(), description="answers for your own images; a dataset kind has its own"
@@ -176,10 +207,13 @@ class Study(Strict):
         None,
         description="study of the same raw images, in whose section this one is shown",
     )
-    baseline: str = Field(
+    baseline: RunName = Field(
         "serial_1cpu", description="run against which differences in accuracy are shown"
     )
-    runs: Unique[str] = Field(min_length=1)
+    runs: Unique[RunName] = Field(
+        min_length=1,
+        description="of the paper; others are trained on demand: snakemake results/STUDY/RUN",
+    )
 
     @model_validator(mode="after")
     def _valid_runs(self) -> Study:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,12 @@ import numpy as np
 import pandas as pd
 from distributed import Client
 
-from medscale.data import frames, lookalike, patients
+from medscale.data import frames, guard, lookalike, patients
 from medscale.data.cluster import run_all
-from medscale.data.images import (
-    Unreadable,
-    frame_count,
-    header,
-    read_bytes,
-)
+from medscale.data.images import Unreadable
+from medscale.data.inspection import FACTS, Fact, fault, inspect
 from medscale.data.inventory import CONFLICT
-from medscale.data.prepare import decode_reduced
-from medscale.data.signature import SIDE, signature
+from medscale.data.settings import Limits, Source
 
 LARGEST = 256  # images a Dask task
 SMALLEST = 32  # images for which another local worker is started
@@ -38,55 +32,23 @@ ODD_HEADER = "odd header"
 HEADER_TYPES = {"age": "float64", "sex": "str", "view": "str", "remark": "str"}
 NO_PATIENT = "image:"  # begins the group's name of an image whose patient is not known
 
-Fact = tuple[
-    str, str | None, int, int, str | None, str | None, dict[str, Any] | None, bytes | None, int, int
-]
-# Columns with an underscore are temporary: a dataset's metadata may have columns of the same name.
-FACTS = [
-    *("path", "sha256", "width", "height"),
-    *("_reason", "_detail", "_header", "_signature", "_frame", "_frames"),
-]
 
-
-def inspect(
-    root: str, path: str, which: str = frames.FIRST, near_duplicates: bool = True
+def inspect_safely(
+    limits: Limits, root: str, path: str, which: str, near_duplicates: bool
 ) -> list[Fact]:
-    """Read and decode the frames of an image file that are used; runs on a Dask worker.
-
-    Args:
-        root: the raw folder.
-        path: a file's path below it.
-        which: the frames that are used of a file with several (``source.frames``).
-        near_duplicates: similar images are searched, which needs a signature of each.
-
-    Returns:
-        A ``FACTS`` tuple for each frame: digest (``frames.frame_digest``); width and height in
-        pixels as displayed (EXIF applied); reason and detail if the file gives no pixels; the facts
-        in the headers of a DICOM file; the signature, None without a search; the frame's number;
-        and the number of the file's frames.
-    """
-    sha256 = None
+    """Inspect a file in a process with limits, which a hostile file may end; on a Dask worker."""
     try:
-        data = read_bytes(Path(root, path))
-        sha256 = hashlib.sha256(data).hexdigest()
-        count, facts = frame_count(data), header(data)
-        frame_facts: list[Fact] = []
-        for frame in frames.chosen(which, count):
-            pixels, width, height = decode_reduced(data, 2 * SIDE, frame=frame)
-            size, digest = (width, height), frames.frame_digest(sha256, frame)
-            packed = signature(pixels) if near_duplicates else None
-            frame_facts.append((path, digest, *size, None, None, facts, packed, frame, count))
-        return frame_facts
+        return guard.call(limits, inspect, root, path, which, near_duplicates)
     except Unreadable as error:
-        return [(path, sha256, 0, 0, error.reason, error.detail, None, None, 0, 1)]
+        return [fault(path, None, error)]
 
 
 def read_all(
     connection: Client,
     root: Path,
     paths: list[str],
+    source: Source,
     workers: int | None = None,
-    which: str = frames.FIRST,
     near_duplicates: bool = True,
 ) -> pd.DataFrame:
     """Inspect all images under Dask.
@@ -95,15 +57,15 @@ def read_all(
         connection: to a scheduler with workers.
         root: the raw folder.
         paths: paths below it.
+        source: which frames of a file are used (``frames``), and ``limits``.
         workers: expected number of workers, see ``cluster.run_all``.
-        which: the frames that are used of a file with several (``source.frames``).
-        near_duplicates: see ``inspect``.
+        near_duplicates: see ``inspection.inspect``.
 
     Returns:
         The columns ``FACTS``, ordered by path and frame.
     """
-    arguments = [(str(root), path, which, near_duplicates) for path in paths]
-    facts = run_all(connection, inspect, arguments, "reading images", workers, LARGEST)
+    arguments = [(source.limits, str(root), path, source.frames, near_duplicates) for path in paths]
+    facts = run_all(connection, inspect_safely, arguments, "reading images", workers, LARGEST)
     table = pd.DataFrame((fact for of_file in facts for fact in of_file), columns=FACTS)
     return table.sort_values(["path", "_frame"], ignore_index=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,19 +15,18 @@ import pandas as pd
 from medscale.base.errors import MedscaleError
 from medscale.base.files import digest, read_json, sha256, write_json, write_parquet
 from medscale.base.log import log
-from medscale.data import boxes
+from medscale.data import boxes, guard
 from medscale.data.cluster import client, run_all
-from medscale.data.frames import frame_digest, read_frame
 from medscale.data.images import Unreadable
 from medscale.data.index import INDEX_COLUMNS
 from medscale.data.limits import chunk_size
-from medscale.data.prepare import from_file
-from medscale.data.settings import Dask, Preprocess
+from medscale.data.prepare import IndexedImage, read_image
+from medscale.data.settings import LIMITS, Dask, Limits, Preprocess
 from medscale.data.shards import BOXES, HASHING, META, ROWS, chunk_name, seal, write_chunk
 from medscale.data.versions import versions
 
-Image = tuple[str, str, int, int]  # path, sha256, width, height as in the index
-Work = tuple[str, int, str, str, list[Image], Preprocess]  # the arguments of make_chunk
+# the arguments of make_chunk
+Work = tuple[str, int, str, str, list[IndexedImage], Preprocess, Limits]
 IMAGE = ["path", "sha256", "width", "height"]
 
 
@@ -39,6 +37,7 @@ def build_shards(
     dask: Dask,
     out: Path,
     *,
+    limits: Limits = LIMITS,
     with_boxes: bool = False,
     siblings: Sequence[Path] = (),
 ) -> None:
@@ -55,19 +54,22 @@ def build_shards(
         settings: the preprocessing.
         dask: where chunks are made.
         out: folder of the shard set.
+        limits: of decoding an image; they change no byte of a shard.
         with_boxes: write the boxes of the index as shares of the images' sides (boxes.parquet).
         siblings: other shard sets, such as of the same images with another split; their chunks are
             linked where the keys agree.
     """
     table, raw = read_index(index), raw.resolve()
     relative_boxes = boxes.relative(table, index) if with_boxes else None
-    work = chunks(table, raw, settings, out, settings.chunk or chunk_size(len(table)))
+    size = settings.chunk or chunk_size(len(table))
+    work = chunks(table, raw, settings, out, size, limits)
     keys = [key for _, _, key, *_ in work]
     out.mkdir(parents=True, exist_ok=True)
     todo = [work[number] for number in _link_chunks(out, siblings, keys, _clear_stale(out, keys))]
     log.info("%d of %d chunks are finished already", len(work) - len(todo), len(work))
     if todo:
-        with client(dask, make_chunk, tasks=len(todo), folder=raw) as connection:
+        decoding = limits, read_image
+        with client(dask, make_chunk, decoding=decoding, tasks=len(todo), folder=raw) as connection:
             for _ in run_all(connection, make_chunk, todo, "preprocessing chunks", dask.workers):
                 pass
     rows = table[["id", "label", "split", "group", *_scalar_metadata(table)]]
@@ -81,7 +83,12 @@ def build_shards(
 
 
 def chunks(
-    table: pd.DataFrame, raw: Path, settings: Preprocess, out: Path, size: int
+    table: pd.DataFrame,
+    raw: Path,
+    settings: Preprocess,
+    out: Path,
+    size: int,
+    limits: Limits = LIMITS,
 ) -> list[Work]:
     """Return the arguments of ``make_chunk`` for each chunk of ``size`` rows of an index."""
     recipe = _recipe(settings)
@@ -90,20 +97,29 @@ def chunks(
         rows = table.iloc[start : start + size]
         images = list(rows[IMAGE].itertuples(index=False, name=None))
         key = digest({**recipe, "inputs": rows["sha256"].tolist()})
-        work.append((str(out.resolve()), number, key, str(raw), images, settings))
+        work.append((str(out.resolve()), number, key, str(raw), images, settings, limits))
     return work
 
 
 def make_chunk(
-    out: str, number: int, key: str, raw: str, images: list[Image], settings: Preprocess
+    out: str,
+    number: int,
+    key: str,
+    raw: str,
+    images: list[IndexedImage],
+    settings: Preprocess,
+    limits: Limits = LIMITS,
 ) -> int | MedscaleError:
     """Make one chunk and then its key file; runs on a Dask worker.
+
+    Images are decoded in a process with limits, which a hostile file may end.
 
     Returns:
         The chunk's number, or the error that ends the work (see ``run_all``).
     """
     try:
-        write_chunk(Path(out), number, np.stack([read_image(raw, i, settings) for i in images]))
+        pixels = [read_safely(limits, raw, image, settings) for image in images]
+        write_chunk(Path(out), number, np.stack(pixels))
         digests = {"key": key, "sha256": sha256(Path(out, chunk_name(number)))}
         write_json(_key_file(Path(out), number), digests)
     except MedscaleError as error:
@@ -111,21 +127,14 @@ def make_chunk(
     return number
 
 
-def read_image(raw: str, image: Image, settings: Preprocess) -> np.ndarray:
-    """Read, verify, decode and preprocess one image: uint8 RGB, shape size,size,3.
-
-    Raises MedscaleError if it cannot be read, or has changed since it was indexed.
-    """
-    path, expected, width, height = image
+def read_safely(limits: Limits, raw: str, image: IndexedImage, settings: Preprocess) -> np.ndarray:
+    """Call ``read_image`` in a process with limits; raise MedscaleError for a file beyond them."""
     try:
-        data, frame = read_frame(os.path.join(raw, path))
-        if frame_digest(hashlib.sha256(data).hexdigest(), frame) == expected:
-            return from_file(data, settings, (width, height), frame)
+        return guard.call(limits, read_image, raw, image, settings)
     except Unreadable as error:
         raise MedscaleError(
-            f"{Path(raw, path)} cannot be read any more ({error}); make the index again"
+            f"{Path(raw, image[0])} breaks a limit ({error}); see source.limits"
         ) from None
-    raise MedscaleError(f"{Path(raw, path)} has changed since it was indexed; make the index again")
 
 
 def read_index(path: Path) -> pd.DataFrame:

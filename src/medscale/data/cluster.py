@@ -26,7 +26,8 @@ from distributed.comm import CommClosedError
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log, track
 from medscale.base.scratch import scratch
-from medscale.data.settings import Dask
+from medscale.data import guard
+from medscale.data.settings import Dask, Limits
 from medscale.data.versions import versions
 
 CONNECT_S = 10
@@ -45,15 +46,7 @@ DASK_SETTINGS = {
     "distributed.admin.system-monitor.interval": "5s",
     "distributed.scheduler.active-memory-manager.start": False,
     "distributed.worker.memory.terminate": False,
-    # By Dask's default, workers return freed memory to the system at once, which then zeroes the
-    # pages of the next image again: a quarter of the time.
-    "distributed.nanny.pre-spawn-environ": {
-        "MALLOC_TRIM_THRESHOLD_": str(2**28),
-        "MALLOC_MMAP_THRESHOLD_": str(2**25),
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-    },
+    "distributed.nanny.pre-spawn-environ": guard.ENVIRONMENT,
     # Pages of the HTTP servers, which Dask starts with or without its dashboard: none.
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
@@ -63,8 +56,12 @@ DASK_SETTINGS = {
 }
 
 
+# Limits, and the function that decodes a file in a worker's child process (``guard.call``)
+Decoding = tuple[Limits, Callable[..., Any]]
+
+
 class WarmUp(WorkerPlugin):
-    """Warms a worker up before its first task, and limits OpenCV and BLAS to one thread.
+    """Warms a worker up before its first task, and limits BLAS to one thread.
 
     One thread per worker, since the workers fill the cores. The plugin carries the functions that
     the worker will call: unpickling them imports their modules.
@@ -72,24 +69,23 @@ class WarmUp(WorkerPlugin):
 
     name = "medscale-warm-up"
 
-    def __init__(self, functions: Sequence[Callable[..., Any]]) -> None:
-        self.functions = functions
+    def __init__(self, functions: Sequence[Callable[..., Any]], decoding: Decoding | None) -> None:
+        self.functions, self.decoding = functions, decoding
 
     def setup(self, worker: Any) -> None:
         """Set the worker's threads; Dask calls this when the plugin reaches a worker."""
-        import cv2
         from threadpoolctl import threadpool_limits
 
-        cv2.setNumThreads(1)
-        # The audit reports faulty images, so OpenCV need not.
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         self.limits = threadpool_limits(1)
+        if self.decoding is not None:
+            guard.warm_up(*self.decoding)
 
 
 @contextmanager
 def client(
     settings: Dask,
     *functions: Callable[..., Any],
+    decoding: Decoding | None = None,
     tasks: int | None = None,
     folder: Path | None = None,
 ) -> Iterator[Client]:
@@ -101,6 +97,7 @@ def client(
     Args:
         settings: the section ``dask`` of the configuration.
         functions: functions that the workers will call; their modules are imported beforehand.
+        decoding: limits and function of the child processes that the workers will use.
         tasks: number of tasks; no more local workers are started.
         folder: a folder that every worker must see, such as the raw images.
     """
@@ -111,7 +108,7 @@ def client(
     ):
         if settings.scheduler != "local":
             _await_worker(connection, settings)
-        _warm_up(connection, functions)
+        _warm_up(connection, WarmUp(functions, decoding))
         if settings.scheduler != "local":
             _check_versions(connection)
         if folder is not None:
@@ -335,9 +332,9 @@ def _await_worker(connection: Client, settings: Dask) -> None:
         ) from None
 
 
-def _warm_up(connection: Client, functions: Sequence[Callable[..., Any]]) -> None:
+def _warm_up(connection: Client, plugin: WarmUp) -> None:
     try:
-        connection.register_plugin(WarmUp(functions))
+        connection.register_plugin(plugin)
     except Exception as error:  # a worker's error arrives as an Exception with the original's text
         raise MedscaleError(
             f"the Dask workers cannot load medscale ({error}); start them in an environment with "

@@ -19,6 +19,8 @@ from medscale.data import audit, patients, split
 from medscale.data.audit import EXCLUDED, KEPT, audit_rows
 from medscale.data.cluster import client
 from medscale.data.frames import SEVERAL
+from medscale.data.images import TOO_LARGE, UNDECODABLE
+from medscale.data.inspection import inspect
 from medscale.data.inventory import COLUMNS, CONFLICT, Inventory
 from medscale.data.kind import scan
 from medscale.data.settings import Dask, Source, Split
@@ -66,9 +68,12 @@ def build_index(
         len(inventory.excluded),
     )
     tasks = -(-len(paths) // audit.SMALLEST)
-    with client(dask, audit.inspect, tasks=tasks, folder=root) as connection:
+    decoding = source.limits, inspect
+    with client(
+        dask, audit.inspect_safely, decoding=decoding, tasks=tasks, folder=root
+    ) as connection:
         facts = audit.read_all(
-            connection, root, paths, dask.workers, source.frames, division.near_duplicates
+            connection, root, paths, source, dask.workers, division.near_duplicates
         )
     index, left_out = make_index(inventory, facts, division)
     summary = summarize(index, left_out, inventory, division)
@@ -164,6 +169,7 @@ def summarize(
             *(inventory.patient_notes if index["patient"].isna().all() else []),
             *_note_on_headers(patient_counts),
             *_note_on_frames(kept),
+            *_note_on_limits(excluded),
             *_note_on_look_alikes(similar),
             *_notes_on_published_split(index, left_out, division),
             *_notes_on_leaks(index, division),
@@ -226,6 +232,18 @@ def _note_on_frames(kept: pd.DataFrame) -> list[str]:
     every = int(several.str.startswith("all").sum())
     used = "all are used as images of one patient" if every else "one of each is used"
     return [f"{len(several)} files have several frames or pages: {used} (source.frames)."]
+
+
+def _note_on_limits(excluded: pd.DataFrame) -> list[str]:
+    """Return a note on files that take more than is allowed, where there are any."""
+    broken = int(excluded["reason"].isin((TOO_LARGE, UNDECODABLE)).sum())
+    if not broken:
+        return []
+    verb = "file takes" if broken == 1 else "files take"
+    return [
+        f"{broken} {verb} more pixels, memory or time than is allowed (source.limits), or end the "
+        "process that decodes them."
+    ]
 
 
 def _notes_on_published_split(

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from medscale.data.images import decode, frame_count, jpeg_size
+from medscale.base.errors import MedscaleError
+from medscale.data.frames import frame_digest, read_frame
+from medscale.data.images import Unreadable, decode, frame_count, jpeg_size
 from medscale.data.preprocess import preprocess, reduction
 from medscale.data.settings import Preprocess
+
+IndexedImage = tuple[str, str, int, int]  # path, sha256, width, height as in the index
 
 
 class Prepared(NamedTuple):
@@ -84,3 +91,20 @@ def prepare(data: bytes, settings: Preprocess, frame: int = 0) -> Prepared:
         # The JPEG's header has a wrong size: decode at the scale at which shards are made.
         return Prepared(from_file(data, settings, (width, height)), width, height)
     return Prepared(preprocess(pixels, settings), width, height, note)
+
+
+def read_image(raw: str, image: IndexedImage, settings: Preprocess) -> np.ndarray:
+    """Read, verify, decode and preprocess one image: uint8 RGB, shape size,size,3.
+
+    Raises MedscaleError if it cannot be read, or has changed since it was indexed.
+    """
+    path, expected, width, height = image
+    try:
+        data, frame = read_frame(os.path.join(raw, path))
+        if frame_digest(hashlib.sha256(data).hexdigest(), frame) == expected:
+            return from_file(data, settings, (width, height), frame)
+    except Unreadable as error:
+        raise MedscaleError(
+            f"{Path(raw, path)} cannot be read any more ({error}); make the index again"
+        ) from None
+    raise MedscaleError(f"{Path(raw, path)} has changed since it was indexed; make the index again")

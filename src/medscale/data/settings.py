@@ -9,7 +9,26 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from medscale.base.section import FilePath, Seed, Strict
+from medscale.base.section import FilePath, Pixels, Seed, Share, Strict
+
+
+class Limits(Strict):
+    """What decoding one image file may take; a file that takes more is left out by the audit."""
+
+    megapixels: float = Field(
+        50, gt=0, le=1000, description="most pixels of an image; memory is limited to match"
+    )
+    seconds: float = Field(
+        20, gt=0, le=3600, description="of computing for a file (for each 100 of its frames)"
+    )
+
+    @property
+    def most_pixels(self) -> int:
+        """Most pixels of an image."""
+        return int(self.megapixels * 10**6)
+
+
+LIMITS = Limits()  # of the service as well
 
 
 class Source(Strict):
@@ -17,7 +36,7 @@ class Source(Strict):
 
     kind: str = Field(description="dataset kind: name of a module of medscale.data.kinds")
     path: FilePath | None = Field(
-        None, description="None: data/raw/<study> below the workdir; relative: from the root"
+        None, description="null: data/raw/<study> below the workdir; relative: from the root"
     )
     of: str | None = Field(None, description="another study whose raw images these are")
     synthetic: bool = Field(
@@ -27,6 +46,7 @@ class Source(Strict):
         "first",
         description="of a file of several frames or pages; all: each is an image of one patient",
     )
+    limits: Limits = LIMITS
     options: dict[str, Any] = Field({}, description="options of the kind, or of its generator")
     patient: str | None = Field(
         None,
@@ -47,17 +67,25 @@ class Source(Strict):
 class Split(Strict):
     """Division of images: grouped by patient and near-duplicate, at random, or as published."""
 
-    mode: Literal["grouped", "random", "published"] = "grouped"
+    mode: Literal["grouped", "random", "published"] = Field(
+        "grouped",
+        description="grouped: a patient's images and near-duplicates stay together; random: each "
+        "image alone; published: as the dataset's folders or tables say",
+    )
     balance: bool = Field(
         False, description="each class is cut, at random by `seed`, to the size of the smallest"
     )
     near_duplicates: bool = Field(
         True, description="images that look alike (perceptual hash) share a group"
     )
-    train: float = Field(0.7, gt=0, lt=1)
-    val: float = Field(0.1, gt=0, lt=1)
-    test: float = Field(0.2, gt=0, lt=1)
-    seed: Seed = 0
+    train: Share = Field(
+        0.7, gt=0, lt=1, description="of the images, for training; the three shares sum to 1"
+    )
+    val: Share = Field(
+        0.1, gt=0, lt=1, title="Validation", description="of the images, for validation"
+    )
+    test: Share = Field(0.2, gt=0, lt=1, description="of the images, for the test")
+    seed: Seed = Field(0, description="of the random division; all replicates have the same one")
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> Split:
@@ -71,21 +99,27 @@ class Split(Strict):
 class Clahe(Strict):
     """Contrast-limited adaptive histogram equalization on L of LAB (Zuiderveld 1994)."""
 
-    clip_limit: float = Field(2.0, gt=0, le=10_000)
-    tiles: int = Field(8, ge=1, le=256)
+    clip_limit: float = Field(
+        2.0, gt=0, le=10_000, description="limit of the contrast: a higher one amplifies more noise"
+    )
+    tiles: int = Field(8, ge=1, le=256, description="tiles per side of the image")
 
 
 class Preprocess(Strict):
     """Processing of each image before training; all become uint8 RGB of size x size."""
 
-    size: int = Field(224, ge=8, le=8192)
+    size: Pixels = Field(224, ge=8, le=8192, description="per side of the images that are stored")
     fit: Literal["stretch", "cover"] = Field(
         "stretch",
         description="stretch: the whole image; cover: short side to size, keep the middle square",
     )
     clahe: Clahe | None = None
-    gamma: float | None = Field(None, gt=0, le=100)
-    median: int | None = Field(None, ge=3, le=255)
+    gamma: float | None = Field(
+        None, gt=0, le=100, description="correction; above 1 brightens dark parts; null: none"
+    )
+    median: Pixels | None = Field(
+        None, ge=3, le=255, description="odd side of the median filter's window; null: no filter"
+    )
     margin: float = Field(
         1.0,
         ge=1,
@@ -96,7 +130,7 @@ class Preprocess(Strict):
         None,
         ge=1,
         le=1_000_000,
-        description="images a shard chunk; None: as many as make 256 chunks, from 16 to 1024",
+        description="images a shard chunk; null: as many as make 256 chunks, from 16 to 1024",
     )
 
     @model_validator(mode="after")
@@ -107,32 +141,36 @@ class Preprocess(Strict):
 
 
 class Datasheet(Strict):
-    """Answers of a datasheet (Gebru et al. 2021); None is unknown."""
+    """Answers of a datasheet (Gebru et al. 2021); null is unknown."""
 
-    name: str | None = None
-    origin: str | None = None
-    creators: str | None = None
-    citation: str | None = None
-    purpose: str | None = None
-    instances: str | None = None
-    labels: str | None = None
+    name: str | None = Field(None, description="name of the dataset")
+    origin: str | None = Field(None, description="where and when the images were taken")
+    creators: str | None = Field(None, description="who collected the dataset, and for whom")
+    citation: str | None = Field(None, description="publication to cite")
+    purpose: str | None = Field(None, description="task that the dataset was made for")
+    instances: str | None = Field(None, description="what an image shows, and how it was taken")
+    labels: str | None = Field(None, description="who labelled the images, and by which rule")
     people: str | None = Field(
         None, description="consent of the people shown, review by an ethics board"
     )
-    licence: str | None = None
-    known_problems: list[str] | None = None
+    licence: str | None = Field(None, description="licence or terms of use")
+    known_problems: list[str] | None = Field(
+        None, description="errors, biases and confounders that are known, one a sentence"
+    )
 
 
 class Dask(Strict):
     """Workers of preprocessing: processes here, a scheduler's address, or SLURM jobs."""
 
     workers: int | None = Field(
-        None, ge=1, description="None: one a core (local), required for slurm"
+        None, ge=1, description="null: one a core (local), required for slurm"
     )
     scheduler: str = Field(
         "local", description="'local', 'slurm', or an address such as tls://host:8786"
     )
-    slurm: dict[str, Any] = {}
+    slurm: dict[str, Any] = Field(
+        {}, title="SLURM", description="further arguments of dask-jobqueue's SLURMCluster"
+    )
     dashboard: bool = Field(
         False, description="Dask's page of progress at a free port, which anyone here can read"
     )

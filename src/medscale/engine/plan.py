@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from medscale.base.files import digest
-from medscale.base.section import LARGEST_COUNT, Seed, Strict
+from medscale.base.section import (
+    LARGEST_COUNT,
+    Pixels,
+    Probability,
+    Seconds,
+    Seed,
+    Share,
+    Strict,
+    unit,
+)
 from medscale.engine.run import RunSpec
 
 KEPT_CHECKPOINTS = 2  # of a replicate in training; an older one serves if the newest is damaged
@@ -22,26 +32,30 @@ def is_detector(model: str) -> bool:
 class Crop(Strict):
     """Crop of training images; evaluation uses the central square of ``size`` pixels."""
 
-    size: int = Field(
-        ge=8, le=8192, description="pixels per side of the crop; at most preprocess.size"
-    )
+    size: Pixels = Field(ge=8, le=8192, description="per side of the crop; at most preprocess.size")
     mode: Literal["random", "resized"] = Field(
         "random",
         description="random: a square of size; resized: a random part, resized to size "
         "(RandomResizedCrop)",
     )
-    smallest: float = Field(0.08, gt=0, le=1, description="resized: smallest part of the area")
+    smallest: Share = Field(0.08, gt=0, le=1, description="resized: smallest part of the area")
     ratio: float = Field(4 / 3, ge=1, le=1000, description="resized: largest ratio of the sides")
 
 
 class Augment(Strict):
     """Random changes of training images; 0 turns a change off."""
 
-    rotate: float = Field(0.0, ge=0, le=180, description="largest angle in degrees, to both sides")
-    hflip: float = Field(0.0, ge=0, le=1, description="probability")
-    vflip: float = Field(0.0, ge=0, le=1, description="probability")
-    brightness: float = Field(0.0, ge=0, le=1, description="largest relative change")
-    contrast: float = Field(0.0, ge=0, le=1, description="largest relative change")
+    rotate: Annotated[float, unit("degrees")] = Field(
+        0.0, ge=0, le=180, title="Rotation", description="largest angle, to both sides"
+    )
+    hflip: Probability = Field(
+        0.0, ge=0, le=1, title="Horizontal flip", description="that left and right are exchanged"
+    )
+    vflip: Probability = Field(
+        0.0, ge=0, le=1, title="Vertical flip", description="that top and bottom are exchanged"
+    )
+    brightness: Share = Field(0.0, ge=0, le=1, description="largest relative change")
+    contrast: Share = Field(0.0, ge=0, le=1, description="largest relative change")
     gamma: float = Field(0.0, ge=0, le=1, description="exponent from 1/(1+gamma) to 1+gamma")
     noise: float = Field(
         0.0, ge=0, le=1, description="largest standard deviation of normal noise, if white is 1"
@@ -58,8 +72,11 @@ class Augment(Strict):
 class Model(Strict):
     """The network: its name, its options, and the part of it that is trained."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][\w.\-]*$")
-    options: dict[str, Any] = {}
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][\w.\-]*$",
+        description="a network of medscale.engine.models.own, or any of timm",
+    )
+    options: dict[str, Any] = Field({}, description="arguments of the network, such as its width")
     pretrained: str | None = Field(
         None, description="a .safetensors path, or 'hub' for timm's published weights"
     )
@@ -74,12 +91,21 @@ class Model(Strict):
 class Recipe(Strict):
     """Optimization settings, independent of the parallel strategy."""
 
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    lr: float = Field(1e-3, gt=0, le=1000)
-    weight_decay: float = Field(0.0, ge=0, le=1000)
-    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
-    warmup_epochs: float = Field(0.0, ge=0, le=100_000)
-    epochs: int = Field(20, ge=1, le=100_000)
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(
+        "adam", description="sgd has Nesterov momentum 0.9"
+    )
+    lr: float = Field(1e-3, gt=0, le=1000, description="peak, before `lr_scaling`")
+    weight_decay: float = Field(0.0, ge=0, le=1000, description="factor of the optimizer")
+    schedule: Literal["cosine", "plateau", "constant"] = Field(
+        "cosine",
+        description="of the learning rate; plateau: a tenth when the validation loss stays",
+    )
+    warmup_epochs: Annotated[float, unit("epochs")] = Field(
+        0.0, ge=0, le=100_000, description="in which the learning rate rises from 0"
+    )
+    epochs: Annotated[int, unit("epochs")] = Field(
+        20, ge=1, le=100_000, description="passes over the training images"
+    )
     steps: int | None = Field(
         None,
         ge=1,
@@ -87,19 +113,28 @@ class Recipe(Strict):
         exclude_if=lambda steps: steps is None,
         description="optimizer steps in place of `epochs`, rounded up to whole epochs",
     )
-    batch_size: int = Field(32, ge=1, le=1_000_000)
-    batch_is: Literal["per_device", "global"] = "per_device"
+    batch_size: Annotated[int, unit("images")] = Field(
+        32, ge=1, le=1_000_000, description="per optimizer step; see `batch_is`"
+    )
+    batch_is: Literal["per_device", "global"] = Field(
+        "per_device",
+        description="per_device: each device takes `batch_size`; global: the devices share it",
+    )
     lr_scaling: Literal["none", "linear"] = Field(
         "none", description="linear: proportional to the global batch over batch_size"
     )
-    clip_norm: float | None = Field(1.0, gt=0)
-    patience: int | None = Field(
+    clip_norm: float | None = Field(
+        1.0, gt=0, description="largest norm of the gradient; null: any"
+    )
+    patience: Annotated[int, unit("epochs")] | None = Field(
         None,
         ge=1,
         le=LARGEST_COUNT,
-        description="epochs without a smaller validation loss until training stops",
+        description="without a smaller validation loss until training stops",
     )
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: Share = Field(
+        0.0, ge=0, lt=1, description="of the target that all classes share (Szegedy et al. 2016)"
+    )
     class_weights: bool | Literal["auto"] = Field(
         False, description="auto: if the largest class has more than 3 times the smallest"
     )
@@ -110,45 +145,65 @@ class Recipe(Strict):
         description="micro-batches per optimizer step; the global batch stays the same",
     )
     ema: float | None = Field(
-        None, gt=0, lt=1, description="decay of an exponential moving average of the weights"
+        None,
+        gt=0,
+        lt=1,
+        title="EMA",
+        description="decay of an exponential moving average of the weights; null: no average",
     )
-    sync_batchnorm: bool = False
-    channels_last: bool = True
-    compile: bool = False
-    fused: bool = True
-    deterministic: bool = True
+    sync_batchnorm: bool = Field(
+        False, description="batch normalization over the images of all devices"
+    )
+    channels_last: bool = Field(True, description="memory layout NHWC, faster for convolutions")
+    compile: bool = Field(False, description="torch.compile: slower start, faster steps")
+    fused: bool = Field(True, description="the optimizer's fused kernels")
+    deterministic: bool = Field(
+        True, description="algorithms whose results are the same in each run"
+    )
 
 
 class Parallel(Strict):
     """Pipeline schedule, time limits and checkpoints of a run."""
 
-    schedule: Literal["gpipe", "1f1b"] = "1f1b"
-    microbatches: int = Field(4, ge=1, le=100_000)
-    timeout_s: float = Field(60.0, gt=0, description="a collective that takes longer ends the run")
-    checkpoint_every_s: float = Field(
-        60.0, gt=0, description="smallest interval; it grows if writing takes over 2 % of the time"
+    schedule: Literal["gpipe", "1f1b"] = Field(
+        "1f1b", description="order of a pipeline's micro-batches"
+    )
+    microbatches: int = Field(
+        4, ge=1, le=100_000, description="parts of a batch that pass through a pipeline"
+    )
+    timeout_s: Seconds = Field(
+        60.0, gt=0, title="Timeout", description="a collective that takes longer ends the run"
+    )
+    checkpoint_every_s: Seconds = Field(
+        60.0,
+        gt=0,
+        title="Checkpoint interval",
+        description="smallest interval; it grows if writing takes over 2 % of the time",
     )
     checkpoint_every_steps: int | None = Field(
         None, ge=1, le=LARGEST_COUNT, description="replaces checkpoint_every_s"
     )
-    stop_after_s: float | None = Field(
-        None, gt=0, description="stop with a checkpoint; the same command continues"
+    stop_after_s: Seconds | None = Field(
+        None,
+        gt=0,
+        title="Stop after",
+        description="stop with a checkpoint; the same command continues",
     )
 
 
 class Detect(Strict):
     """Settings of runs that train a YOLOv8 detector (ultralytics, AGPL, optional)."""
 
-    size: int = Field(
-        416, ge=32, le=8192, multiple_of=32, description="pixels per side of the images"
+    size: Pixels = Field(416, ge=32, le=8192, multiple_of=32, description="per side of the images")
+    epochs: Annotated[int, unit("epochs")] = Field(
+        20, ge=1, le=100_000, description="passes over the training images"
     )
-    epochs: int = Field(20, ge=1, le=100_000)
-    batch_size: int = Field(
-        16, ge=1, le=1_000_000, description="images per optimizer step over all devices"
+    batch_size: Annotated[int, unit("images")] = Field(
+        16, ge=1, le=1_000_000, description="per optimizer step over all devices"
     )
-    lr: float = Field(1e-3, gt=0)
+    lr: float = Field(1e-3, gt=0, description="peak")
     augment: Augment = Augment()
-    pretrained: str | None = Field(None, description="a .safetensors path; None: random weights")
+    pretrained: str | None = Field(None, description="a .safetensors path; null: random weights")
     images: Literal["all", "with_boxes"] = Field(
         "with_boxes",
         description="images for training and validation loss; all images are predicted and tested",
@@ -184,6 +239,27 @@ class RunPlan(Strict):
     parallel: Parallel
     detect: Detect | None = None
     tensorboard: bool = False
+
+    @property
+    def processes(self) -> int:
+        """Processes that carry the run out: the devices of its name, or fewer (``on_fewer``)."""
+        return self.nodes * self.procs_per_node
+
+    @property
+    def replicas(self) -> int:
+        """Copies of the network that each train on a share of the global batch."""
+        return self.processes // self.run.stages
+
+    def on_fewer(self, processes: int) -> RunPlan:
+        """Return the plan of the same training on fewer processes of one node.
+
+        The global batch stays, and accumulation keeps the images of a device at a time. The
+        ``training_digest`` is the same.
+        """
+        share = math.ceil(self.run.devices / processes)
+        recipe = self.recipe.model_copy(update={"accumulate": self.recipe.accumulate * share})
+        changes = {"nodes": 1, "procs_per_node": processes, "recipe": recipe}
+        return self.model_copy(update=changes)
 
     @property
     def global_batch(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -81,37 +82,7 @@ class RunSpec(BaseModel):
 
         Raises MedscaleError stating which part of the name is wrong and what is allowed there.
         """
-        tokens = name.split("_")
-        fields: dict[str, object] = {"strategy": tokens.pop(0)}
-        if fields["strategy"] not in STRATEGIES:
-            strategies = ", ".join(STRATEGIES)
-            raise _wrong(
-                name, f"it begins with {fields['strategy']!r}; a strategy is one of {strategies}"
-            )
-        for flag in ("amp", "mp"):
-            if tokens and tokens[0] == flag:
-                fields[flag] = bool(tokens.pop(0))
-        devices = tokens.pop(0) if tokens else ""
-        if not (match := re.fullmatch(r"([1-9][0-9]{0,17})(cpu|gpu)", devices)):
-            raise _wrong(
-                name,
-                "after the strategy comes a number of devices such as 2gpu or 8cpu, "
-                f"not {devices!r}",
-            )
-        fields |= {"devices": int(match[1]), "device": match[2]}
-        if tokens and tokens[0].startswith("bs"):
-            token = tokens.pop(0)
-            if not (batch := re.fullmatch(r"bs([1-9][0-9]{0,17})", token)):
-                raise _wrong(
-                    name, f"{token!r} is no batch size; write bs and a whole number, such as bs64"
-                )
-            fields["batch"] = int(batch[1])
-        if tokens:
-            fields["model"] = "_".join(tokens)
-        try:
-            return cls.model_validate(fields)
-        except ValueError as error:
-            raise _wrong(name, _first_message(error)) from None
+        return _parse(name)
 
     @property
     def stages(self) -> int:
@@ -122,6 +93,40 @@ class RunSpec(BaseModel):
     def replicas(self) -> int:
         """Copies of the network that each train on a share of the global batch."""
         return self.devices // self.stages
+
+
+@cache  # the same few names are parsed thousands of times to plan a study
+def _parse(name: str) -> RunSpec:
+    tokens = name.split("_")
+    fields: dict[str, object] = {"strategy": tokens.pop(0)}
+    if fields["strategy"] not in STRATEGIES:
+        strategies = ", ".join(STRATEGIES)
+        raise _wrong(
+            name, f"it begins with {fields['strategy']!r}; a strategy is one of {strategies}"
+        )
+    for flag in ("amp", "mp"):
+        if tokens and tokens[0] == flag:
+            fields[flag] = bool(tokens.pop(0))
+    devices = tokens.pop(0) if tokens else ""
+    if not (match := re.fullmatch(r"([1-9][0-9]{0,17})(cpu|gpu)", devices)):
+        raise _wrong(
+            name,
+            f"after the strategy comes a number of devices such as 2gpu or 8cpu, not {devices!r}",
+        )
+    fields |= {"devices": int(match[1]), "device": match[2]}
+    if tokens and tokens[0].startswith("bs"):
+        token = tokens.pop(0)
+        if not (batch := re.fullmatch(r"bs([1-9][0-9]{0,17})", token)):
+            raise _wrong(
+                name, f"{token!r} is no batch size; write bs and a whole number, such as bs64"
+            )
+        fields["batch"] = int(batch[1])
+    if tokens:
+        fields["model"] = "_".join(tokens)
+    try:
+        return RunSpec.model_validate(fields)
+    except ValueError as error:
+        raise _wrong(name, _first_message(error)) from None
 
 
 def _wrong(name: str, reason: str) -> MedscaleError:

@@ -16,11 +16,13 @@ from distributed import Client
 
 from medscale.base.log import log
 from medscale.config.sections import Enhance
+from medscale.data import guard
 from medscale.data.build import Work, chunks, make_chunk, read_index
 from medscale.data.cluster import client, run_all
 from medscale.data.limits import SMALLEST_CHUNK
+from medscale.data.prepare import read_image
 from medscale.data.preprocess import preprocess
-from medscale.data.settings import Dask, Preprocess
+from medscale.data.settings import LIMITS, Dask, Preprocess
 from medscale.measure.record import cores, in_turns, warm
 
 SPLITS = ("train", "val", "test")
@@ -91,13 +93,21 @@ def task_size(images: int, workers: int, settings: Preprocess) -> int:
 
 @contextmanager
 def cluster(workers: int, raw: Path, settings: Preprocess) -> Iterator[Client]:
-    """Start a local cluster, pin its workers to cores, and have each preprocess one image."""
+    """Start a local cluster, pin its workers to cores, and have each preprocess one image.
+
+    A worker and the process that decodes for it take turns and share a core.
+    """
     blank = np.zeros((2 * settings.size, 2 * settings.size, 3), np.uint8)
-    with client(Dask(workers=workers), make_chunk, tasks=workers, folder=raw) as connection:
+    decoding = LIMITS, read_image
+    with client(
+        Dask(workers=workers), make_chunk, decoding=decoding, tasks=workers, folder=raw
+    ) as connection:
         own = cores()
         for number, worker in enumerate(sorted(connection.scheduler_info(n_workers=-1)["workers"])):
-            connection.run(stay_on, own[number % len(own)], workers=[worker])
-        connection.run(preprocess, blank, settings)
+            core = own[number % len(own)]
+            connection.run(stay_on, core, workers=[worker])
+            connection.run(guard.call, LIMITS, stay_on, core, workers=[worker])
+        connection.run(guard.call, LIMITS, preprocess, blank, settings)
         yield connection
 
 
@@ -124,4 +134,9 @@ def time_tasks(connection: Client, work: list[Work], files: list[Path]) -> float
 
 
 def _peak_mb() -> float:
+    """Return the largest memory of a worker and of the process that decodes for it, in MiB."""
+    return _peak_mb_of_process() + guard.call(LIMITS, _peak_mb_of_process)
+
+
+def _peak_mb_of_process() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -7,8 +7,8 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
+from medscale.base.paths import SUMMARY, evaluated
 from medscale.data.patients import NOT_KNOWN
 from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.calibration import CALIBRATED
@@ -25,12 +25,8 @@ def show(folder: str | Path) -> Iterator[str | Table]:
 
     Raises MedscaleError when it is no result folder.
     """
-    folder = Path(folder)
-    if not (folder / "summary.json").is_file():
-        raise MedscaleError(
-            f"{folder} is no result: it has no summary.json; results are results/<study>/<run>"
-        )
-    summary = read_json(folder / "summary.json")
+    folder = evaluated(folder)
+    summary = read_json(folder / SUMMARY)
     name = f"{summary['study']}: {summary['model']['name']}"
     yield f"[bold]{escape(name)}, {label(summary['run']['name'])}[/]"
     if words := mark([summary["marks"]]):

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from medscale.base.section import Strict
+from medscale.base.section import Seconds, Share, Strict, unit
 from medscale.engine.parallel.strategies.registry import STRATEGIES
+
+Megabytes = Annotated[float, unit("MB")]
+Gigabytes = Annotated[float, unit("GB")]
+GigabytesPerSecond = Annotated[float, unit("GB/s")]
+Teraflops = Annotated[float, unit("TFLOP/s")]
+Milliseconds = Annotated[float, unit("ms")]
+Minutes = Annotated[int, unit("minutes")]
+Millions = Annotated[float, unit("millions")]
 
 
 class Node(Strict):
     """One node of the cluster, or this machine."""
 
-    gpus: int = Field(4, ge=0)
-    cpus: int = Field(32, ge=1)
-    memory_mb: int | None = Field(
-        None, ge=1, description="largest request of a job; None: no limit"
+    gpus: int = Field(4, ge=0, title="GPUs", description="cards of a node; more take more nodes")
+    cpus: int = Field(32, ge=1, title="CPUs", description="cores of a node")
+    memory_mb: Annotated[int, unit("MB")] | None = Field(
+        None, ge=1, title="Memory", description="largest request of a job; null: no limit"
     )
 
 
@@ -34,58 +42,78 @@ class Cluster(Strict):
     binds: list[Path] = Field(
         [], description="folders that jobs in the image see in addition to the project's"
     )
-    max_minutes: int = Field(
+    max_minutes: Minutes = Field(
         1440, ge=2, description="time limit of the partition; longer jobs run in several turns"
     )
     safety: float = Field(1.5, ge=1, description="factor on the wall time of the cost model")
-    least_minutes: int = Field(20, ge=1, description="smallest requested wall time")
-    least_mb: int = Field(3000, ge=1, description="smallest requested memory")
-    save_s: int = Field(
+    least_minutes: Minutes = Field(20, ge=1, description="smallest requested wall time")
+    least_mb: Annotated[int, unit("MB")] = Field(
+        3000, ge=1, title="Least memory", description="smallest requested memory"
+    )
+    save_s: Annotated[int, unit("seconds")] = Field(
         180,
         ge=1,
-        description="seconds before the limit at which SIGUSR1 tells training to save",
+        title="Time to save",
+        description="before the limit, when SIGUSR1 tells training to save",
     )
 
 
 class DeviceKind(Strict):
     """One kind of device: its data sheet, and the share of it that training reaches."""
 
-    title: str
-    tflops: float = Field(
-        gt=0, description="peak of full precision in PyTorch's convolutions (TF32 on newer GPUs)"
+    title: str = Field(description="as the paper names it")
+    tflops: Teraflops = Field(
+        gt=0,
+        title="Speed",
+        description="peak of full precision in PyTorch's convolutions (TF32 on newer GPUs)",
     )
-    tflops_amp: float = Field(gt=0, description="peak of mixed precision")
-    memory_gb_s: float = Field(gt=0, description="peak bandwidth of its memory")
-    memory_gb: float = Field(gt=0)
-    share: float = Field(
+    tflops_amp: Teraflops = Field(
+        gt=0, title="Speed with AMP", description="peak of mixed precision"
+    )
+    memory_gb_s: GigabytesPerSecond = Field(
+        gt=0, title="Memory bandwidth", description="peak bandwidth of its memory"
+    )
+    memory_gb: Gigabytes = Field(gt=0, title="Memory", description="of the device")
+    share: Share = Field(
         gt=0, le=1, description="sum of the times at both peaks, divided by the time of training"
     )
-    step_ms: float = Field(
-        0.0, ge=0, description="shortest optimizer step: the launch of its kernels"
+    step_ms: Milliseconds = Field(
+        0.0,
+        ge=0,
+        title="Step",
+        description="shortest optimizer step: the launch of its kernels",
     )
-    sync_ms: float = Field(0.0, ge=0, description="one synchronization of the devices")
-    link_gb_s: float = Field(gt=0, description="all-reduce bandwidth between devices of a node")
-    contention: float = Field(
+    sync_ms: Milliseconds = Field(
+        0.0, ge=0, title="Synchronization", description="one synchronization of the devices"
+    )
+    link_gb_s: GigabytesPerSecond = Field(
+        gt=0, title="Link", description="all-reduce bandwidth between devices of a node"
+    )
+    contention: Share = Field(
         ge=0, description="relative loss for each further device (serial part)"
     )
-    watts: float = Field(gt=0)
+    watts: Annotated[float, unit("W")] = Field(gt=0, title="Power", description="under load")
     price: float = Field(ge=0, description="of a device-hour, in cost.currency")
 
 
 class StrategyCost(Strict):
     """Cost of distributing the work, in addition to the transfer of bytes."""
 
-    share: float = Field(1.0, gt=0, le=1, description="share of the speed that remains")
-    syncs: float = Field(0, ge=0, description="synchronizations of a step, `sync_ms` each")
+    share: Share = Field(1.0, gt=0, le=1, description="of the speed, that remains")
+    syncs: float = Field(0, ge=0, title="Synchronizations", description="of a step, `sync_ms` each")
 
 
 class Network(Strict):
     """Cost of one image's forward pass; counted by `python -m bench.networks`."""
 
-    size: int = Field(ge=1, description="pixels of a side of the counted image")
-    gflops: float = Field(gt=0, description="operations; a multiply-add counts two")
-    activations_m: float = Field(gt=0, description="elements of all layers' outputs, millions")
-    parameters_m: float = Field(gt=0, description="millions")
+    size: Annotated[int, unit("pixels")] = Field(ge=1, description="of a side of the counted image")
+    gflops: Annotated[float, unit("10^9 operations")] = Field(
+        gt=0, title="Operations", description="a multiply-add counts two"
+    )
+    activations_m: Millions = Field(
+        gt=0, title="Activations", description="elements of all layers' outputs"
+    )
+    parameters_m: Millions = Field(gt=0, title="Parameters", description="of the network")
     share: float = Field(
         1.0, gt=0, description="factor on the device's share for this kind of layers"
     )
@@ -94,13 +122,13 @@ class Network(Strict):
 class Expected(Strict):
     """Expected images of a study that is not indexed yet."""
 
-    images: int = Field(ge=1, description="used images of all splits")
-    mb_each: float = Field(gt=0, description="of a raw file")
-    per_core: float = Field(
-        gt=0, description="images per second that a core decodes and preprocesses"
+    images: Annotated[int, unit("images")] = Field(ge=1, description="used, of all splits")
+    mb_each: Megabytes = Field(gt=0, title="Size", description="of a raw file")
+    per_core: Annotated[float, unit("images/s")] = Field(
+        gt=0, description="that a core decodes and preprocesses"
     )
-    with_boxes: float = Field(
-        1.0, gt=0, le=1, description="share of the images that detection is trained on"
+    with_boxes: Share = Field(
+        1.0, gt=0, le=1, description="of the images, that detection is trained on"
     )
 
 
@@ -109,51 +137,76 @@ class Cost(Strict):
 
     gpu: str = Field("a100", description="kind of `devices` of runs on GPUs")
     cpu: str = Field("core", description="kind of `devices` of runs on CPUs")
-    currency: str = "USD"
-    devices: dict[str, DeviceKind] = {}
-    networks: dict[str, Network] = {}
+    currency: str = Field("USD", description="of all prices")
+    devices: dict[str, DeviceKind] = Field({}, description="kinds of devices by name")
+    networks: dict[str, Network] = Field({}, description="counted networks by name")
     unknown: Network = Field(
         Network(size=224, gflops=10, activations_m=80, parameters_m=40, share=0.6),
         description="used for networks that `networks` lacks; such estimates have a note",
     )
     expected: dict[str, Expected] = Field({}, description="by the study that owns the raw images")
-    unknown_images: Expected = Expected(images=10_000, mb_each=1.0, per_core=50)
-    network_gb_s: float = Field(20.0, gt=0, description="all-reduce bandwidth between nodes")
-    exposed: float = Field(
-        0.3, ge=0, le=1, description="share of the all-reduce that backward does not hide"
+    unknown_images: Expected = Field(
+        Expected(images=10_000, mb_each=1.0, per_core=50),
+        description="used for studies that `expected` lacks",
+    )
+    network_gb_s: GigabytesPerSecond = Field(
+        20.0, gt=0, title="Network", description="all-reduce bandwidth between nodes"
+    )
+    exposed: Share = Field(
+        0.3, ge=0, le=1, description="of the all-reduce, that backward does not hide"
     )
     trained: dict[Literal["all", "last_block", "last_layer"], float] = Field(
         {"all": 3.0, "last_block": 1.6, "last_layer": 1.1},
         description="cost of a training step in forward passes",
     )
-    strategies: dict[str, StrategyCost] = {
-        name: StrategyCost(share=strategy.costs.share, syncs=strategy.costs.syncs)
-        for name, strategy in STRATEGIES.items()
-    }
-    load_per_process: float = Field(
-        10_000, gt=0, description="images per second that a process reads from shards"
+    strategies: dict[str, StrategyCost] = Field(
+        {
+            name: StrategyCost(share=strategy.costs.share, syncs=strategy.costs.syncs)
+            for name, strategy in STRATEGIES.items()
+        },
+        description="costs of strategies by name",
     )
-    start_s: float = Field(
-        30, ge=0, description="start of a training job with container and imports"
+    load_per_process: Annotated[float, unit("images/s")] = Field(
+        10_000, gt=0, description="that a process reads from shards"
     )
-    index_per_core: float = Field(
-        300, gt=0, description="small files per second that a core hashes and checks"
+    start_s: Seconds = Field(
+        30,
+        ge=0,
+        title="Start",
+        description="start of a training job with container and imports",
     )
-    hash_mb_s: float = Field(100, gt=0, description="that one core reads and hashes")
-    evaluate_us: float = Field(100, gt=0, description="evaluation of a test image, class and seed")
-    report_us: float = Field(
-        100, gt=0, description="report, of each image, plus a minute for figures"
+    index_per_core: Annotated[float, unit("files/s")] = Field(
+        300, gt=0, description="small files that a core hashes and checks"
     )
-    rank_mb: float = Field(
-        900, gt=0, description="host memory of a training process without its network"
+    hash_mb_s: Annotated[float, unit("MB/s")] = Field(
+        100, gt=0, title="Hashing", description="that one core reads and hashes"
     )
-    cuda_mb: float = Field(3000, ge=0, description="host memory that CUDA adds to a process")
-    launcher_mb: float = Field(700, ge=0)
-    host_gb: float = Field(256, gt=0, description="memory of a node")
-    file_system_gb_s: float = Field(
-        5, gt=0, description="that all nodes together read from shared storage"
+    evaluate_us: Annotated[float, unit("µs")] = Field(
+        100, gt=0, title="Evaluation", description="of a test image, class and seed"
+    )
+    report_us: Annotated[float, unit("µs")] = Field(
+        100, gt=0, title="Report", description="of each image, plus a minute for figures"
+    )
+    rank_mb: Megabytes = Field(
+        900,
+        gt=0,
+        title="Memory of a process",
+        description="host memory of a training process without its network",
+    )
+    cuda_mb: Megabytes = Field(
+        3000, ge=0, title="Memory of CUDA", description="host memory that CUDA adds to a process"
+    )
+    launcher_mb: Megabytes = Field(
+        700, ge=0, title="Memory of the launcher", description="host memory of the launcher"
+    )
+    host_gb: Gigabytes = Field(256, gt=0, title="Memory of a node", description="host memory")
+    file_system_gb_s: GigabytesPerSecond = Field(
+        5,
+        gt=0,
+        title="File system",
+        description="that all nodes together read from shared storage",
     )
     margin: float = Field(1.25, ge=1, description="requested memory divided by the estimate")
-    target: float = Field(
-        0.95, gt=0, le=1, description="share of the best validation accuracy that is the target"
+    target: Share = Field(
+        0.95, gt=0, le=1, description="of the best validation accuracy, that is the target"
     )

@@ -23,12 +23,12 @@ class Submission:
 
     Args:
         graph: the checked configuration; a section ``cluster`` turns SLURM on.
-        image: path of the container image of the jobs.
+        image: path of the container image of the jobs; None in a dry run without one.
         deployment: Snakemake's deployment settings: whether jobs run in the image, and further
             arguments of Apptainer.
     """
 
-    def __init__(self, graph: Graph, image: str, deployment: Any) -> None:
+    def __init__(self, graph: Graph, image: str | None, deployment: Any) -> None:
         in_image = any(method.name == "APPTAINER" for method in deployment.deployment_method)
         self._graph, self._config = graph, graph.config
         self._link, self._image = image, image if in_image else None
@@ -45,7 +45,8 @@ class Submission:
 
         ``start`` starts a container on each node, since ``srun`` cannot run in one.
         """
-        return None if self._graph.several_nodes(wildcards.study, wildcards.run) else self._link
+        several = self._graph.several_nodes(wildcards.study, wildcards.run)
+        return None if several and self._config.cluster is not None else self._link
 
     def start(self, wildcards: Any) -> str:
         """Return the prefix of a training's command: ``srun`` and the image for several nodes."""

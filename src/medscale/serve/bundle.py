@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json
+from medscale.base.paths import INFERENCE, usable
 from medscale.base.section import Strict
 from medscale.data import metadata
 from medscale.data.metadata import Encoding
@@ -23,8 +24,6 @@ from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards
 from medscale.engine.plan import Crop, Model
 from medscale.evaluate.replicates import Replicate
-
-INFERENCE = "inference.json"
 
 
 class Weights(Strict):
@@ -134,19 +133,7 @@ def read(folder: str | Path) -> Inference:
 
     Raises MedscaleError when the folder is no result folder, or another version wrote it.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise MedscaleError(
-            f"{folder} does not exist; name a result folder, such as results/<study>/<run>"
-        )
-    if not (folder / INFERENCE).is_file():
-        older = ""
-        if (folder / "summary.json").is_file():
-            older = "; it was made by an earlier version: evaluate it again"
-        raise MedscaleError(
-            f"{folder} has no {INFERENCE}, so it is no result folder as results/<study>/<run>"
-            f" is{older}"
-        )
+    folder = usable(folder)
     try:
         return Inference.model_validate(read_json(folder / INFERENCE))
     except ValidationError as error:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from medscale.base.errors import MedscaleError
 from medscale.base.log import track
-from medscale.data.frames import file_of
+from medscale.base.paths import existing_image
 from medscale.data.patients import is_missing
 from medscale.serve import inputs
 from medscale.serve.inputs import Facts, NamedImage
@@ -69,10 +69,7 @@ def predict(
     The images of a single folder are named by their paths within it. Raises MedscaleError for a
     path that does not exist, and as ``Predictor.predict``.
     """
-    images = [path.expanduser() for path in images]
-    for path in images:
-        if not path.exists() and not Path(file_of(str(path))).exists():
-            raise MedscaleError(f"{path} does not exist; name image files, or folders of them")
+    images = [existing_image(path) for path in images]
     items = (
         inputs.name_images(images[0])
         if len(images) == 1

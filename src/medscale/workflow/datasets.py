@@ -6,6 +6,7 @@ import ast
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from medscale.base.code import (
     PACKAGE,
     ROOT,
     code_digest,
+    kept,
     module_digest,
     modules,
     tree_digest,
@@ -57,7 +59,8 @@ class Datasets:
 
         The script's own digest does not cover it: a new kind must not rerun the other studies.
         """
-        return _layout_digest(kind_file(self.kind(wildcards)))
+        kind = kind_file(self.kind(wildcards))
+        return kept("layout", [kind.name], partial(_layout_digest, kind))
 
     def generator_code(self, wildcards: Any) -> str:
         """Return the digest of the kind's module and of all generators of synthetic images."""
@@ -128,6 +131,10 @@ class Datasets:
     def dask(self, _wildcards: Any) -> str:
         """Return the section ``dask``; a function, so that braces in it are no wildcards."""
         return self._config.dask.model_dump_json()
+
+    def limits(self, wildcards: Any) -> str:
+        """Return the limits of decoding an image, which change no shard."""
+        return self._config.study(wildcards.study).source.limits.model_dump_json()
 
     def box_option(self, wildcards: Any) -> list[str]:
         """Return the option for boxes, which only shard sets for detection hold."""

@@ -5,23 +5,26 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from medscale.base.code import ROOT, code_digest
 from medscale.base.errors import EXIT_USER, MedscaleError
-from medscale.base.provenance import git_state
+from medscale.base.provenance import UNKNOWN_STATE, git_state
 from medscale.config import configuration, planning
 from medscale.config.configuration import Config
-from medscale.engine.plan import RunPlan
+from medscale.engine.plan import RunPlan, is_detector
+from medscale.engine.run import RunSpec
 from medscale.resources import containers
 from medscale.workflow.targets import check_target
 
 T = TypeVar("T")
 SHARDS, DETECT_SHARDS = "shards", "shards_detect"
 PLAIN_PATH = re.compile(r"[\w./+@%-]+")  # characters that neither Snakemake nor a shell interprets
+# Options of Snakemake for a dry run: -n, also among other letters, as in -np; --dry-run.
+DRY_RUN = re.compile(r"-[npqkFR]*n[npqkFR]*|--dry-?run")
 CHECKOUT_LINK = Path(".medscale-checkout")  # below the workdir
 
 
@@ -29,13 +32,14 @@ class Graph:
     """The configuration as the rules see it; every mistake ends Snakemake with one message."""
 
     def __init__(
-        self, changes: Mapping[str, Any], targets: Iterable[str] = (), directory: object = None
+        self, changes: Mapping[str, Any], arguments: Sequence[str] = (), directory: object = None
     ) -> None:
         """Read config.yaml and check the command line.
 
         Args:
             changes: settings that are laid over config.yaml.
-            targets: arguments of Snakemake; those that name a study or a run are checked.
+            arguments: command line of Snakemake; targets in it that name a study or a run are
+                checked.
             directory: value of ``--directory``, which is refused: jobs would not find scripts.
         """
         _or_end(partial(_refuse_directory, directory))
@@ -43,8 +47,10 @@ class Graph:
             partial(configuration.load, ROOT / "config.yaml", dict(changes))
         )
         self._plan = cache(partial(planning.plan, self.config))
-        for target in targets:
-            _or_end(partial(check_target, self.config, target))
+        self._full_workdir = self.workdir.resolve()
+        self._is_dry_run = any(map(DRY_RUN.fullmatch, arguments))
+        for argument in arguments:
+            _or_end(partial(check_target, self.config, argument))
 
     @property
     def workdir(self) -> Path:
@@ -68,17 +74,20 @@ class Graph:
         path = self.config.study(study).source.path
         return (self.workdir / "data" / "raw" / study if path is None else ROOT / path).resolve()
 
-    def container(self, methods: Iterable[Any]) -> str:
+    def container(self, methods: Iterable[Any]) -> str | None:
         """Return the image file that jobs run in, as jobs name it.
 
-        A missing image ends Snakemake where Apptainer is asked for; otherwise its link's name
-        serves as documentation. ``methods``: Snakemake's deployment methods (``--sdm``).
+        A missing image ends Snakemake where Apptainer is asked for, except a dry run, which prints
+        a note and goes without an image (None). Without Apptainer the link's name serves as
+        documentation. ``methods``: Snakemake's deployment methods (``--sdm``).
         """
-        in_image = "APPTAINER" in {method.name for method in methods}
-        if in_image:
-            _or_end(partial(containers.check_home, self.workdir.resolve()))
-        file = _or_end(partial(containers.image, ROOT)) if in_image else containers.link(ROOT)
-        return self.relative(file)
+        if "APPTAINER" not in {method.name for method in methods}:
+            return self.relative(containers.link(ROOT))
+        _or_end(partial(containers.check_home, self.workdir.resolve()))
+        if self._is_dry_run and not containers.link(ROOT).exists():
+            _say("note: jobs will need an image, which is missing yet: `make image`")
+            return None
+        return self.relative(_or_end(partial(containers.image, ROOT)))
 
     def equip_jobs(self) -> None:
         """Set the environment of jobs.
@@ -88,7 +97,8 @@ class Graph:
         """
         folders = [self.workdir, *(self.raw(study) for study in self.config.studies)]
         folders += self.config.cluster.binds if self.config.cluster is not None else []
-        environment = _or_end(partial(containers.environment, ROOT, folders, git_state()))
+        commit = UNKNOWN_STATE if self._is_dry_run else git_state()  # two processes less
+        environment = _or_end(partial(containers.environment, ROOT, folders, commit))
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         os.environ |= environment | {"PATH": path}
 
@@ -126,8 +136,10 @@ class Graph:
 
         Detection has a folder of its own: its images have another size, and boxes.
         """
-        detects = self.plan(study, run).detect is not None
-        return f"data/{study}/{DETECT_SHARDS if detects else SHARDS}"
+        # Not by the plan, which fails where a node's devices do not divide those of the run: a run
+        # that is not made would then stop all others.
+        model = RunSpec.parse(run).model or self.config.study(study).model.name
+        return f"data/{study}/{DETECT_SHARDS if is_detector(model) else SHARDS}"
 
     def shard_sets(self, study: str) -> list[str]:
         """Return the folders of all shard sets that a study's configured runs need."""
@@ -169,7 +181,7 @@ class Graph:
         Snakemake takes braces in it for wildcards, and does not quote the image's path. Where the
         path has such characters, it leads through a link in the workdir.
         """
-        workdir = self.workdir.resolve()
+        workdir = self._full_workdir
         path = os.path.relpath(file, workdir)
         if PLAIN_PATH.fullmatch(path):
             return path
@@ -194,5 +206,9 @@ def _or_end(function: Callable[[], T]) -> T:
     try:
         return function()
     except MedscaleError as error:
-        print(f"medscale: error: {error}", file=sys.stderr, flush=True)
+        _say(f"error: {error}")
         raise SystemExit(EXIT_USER) from None
+
+
+def _say(message: str) -> None:
+    print(f"medscale: {message}", file=sys.stderr, flush=True)

@@ -76,7 +76,7 @@ def explain(changes: Mapping[str, Any], target: str, *, in_image: bool = False) 
         target: a file, folder or rule as Snakemake takes it.
         in_image: whether jobs run in the image (``--sdm apptainer``, ``--profile slurm``).
     """
-    graph = Graph(changes, targets=[target])
+    graph = Graph(changes, arguments=[target])
     explanation = Explanation(target, currency=graph.config.cost.currency)
     with _snakemake_graph(changes, target, in_image) as dag:
         needed = [job for level in dag.toposorted() for job in level if dag.needrun(job)]

@@ -6,6 +6,9 @@ imagecodecs (BSD) has CharLS and libjpeg-turbo, and decodes TIFF for this packag
 
 from __future__ import annotations
 
+import re
+import struct
+
 import imagecodecs
 from pydicom.pixels import get_decoder
 from pydicom.pixels.decoders.base import DecodeRunner
@@ -20,6 +23,16 @@ from pydicom.uid import (
 PLUGIN = "imagecodecs"
 JPEG_LS = (JPEGLSLossless, JPEGLSNearLossless)
 JPEG = (JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1)
+JPEG_START = b"\xff\xd8"
+# SOF0 to SOF15 but DHT, JPG and DAC (ISO/IEC 10918-1, table B.1), SOF55 (ISO/IEC 14495-1)
+FRAME_HEADERS = frozenset(bytes([code]) for code in (*range(0xC0, 0xD0), 0xF7)) - {
+    b"\xc4",
+    b"\xc8",
+    b"\xcc",
+}
+# SOC, SIZ, its length and capabilities, then sizes of the reference grid (ISO/IEC 15444-1, A.5.1);
+# a JP2 file has boxes before it.
+JPEG_2000 = re.compile(rb"(?:\0\0\0\x0cjP  .*?)?\xff\x4f\xff\x51.{4}(?P<size>.{16})", re.DOTALL)
 DECODER_DEPENDENCIES = dict.fromkeys((*JPEG_LS, *JPEG), (PLUGIN,))  # pydicom asks for it
 
 
@@ -42,6 +55,24 @@ def decode_frame(stream: bytes, runner: DecodeRunner) -> bytes:
     if samples.ndim == 3:
         runner.set_option("planar_configuration", 0)
     return bytes(samples.tobytes())
+
+
+def stream_size(stream: bytes) -> tuple[int, int] | None:
+    """Return width and height that a JPEG, JPEG-LS or JPEG 2000 stream gives in its own header.
+
+    Decoders allocate by it, whatever the DICOM headers say. None for other streams (RLE).
+    """
+    if start := JPEG_2000.match(stream):
+        right, bottom, left, top = struct.unpack(">4I", start["size"])
+        return right - left, bottom - top
+    at = 2
+    while stream[:2] == JPEG_START and stream[at : at + 1] == b"\xff":
+        marker = stream[at + 1 : at + 2]
+        if marker in FRAME_HEADERS and len(stream) >= at + 9:
+            height, width = struct.unpack_from(">HH", stream, at + 5)
+            return width, height
+        at += 1 if marker == b"\xff" else 2 + int.from_bytes(stream[at + 2 : at + 4])
+    return None
 
 
 def register() -> None:

@@ -7,9 +7,9 @@ import logging
 import re
 import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset
 from pydicom.encaps import get_frame
+from pydicom.filereader import read_dataset
 from pydicom.pixels import (
     apply_color_lut,
     apply_modality_lut,
@@ -24,10 +25,24 @@ from pydicom.pixels import (
     apply_windowing,
     pixel_array,
 )
-from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+)
 
-from medscale.data.decoding import codecs, jpeg
-from medscale.data.decoding.formats import NOT_AN_IMAGE, TRUNCATED, UNREADABLE, Unreadable
+from medscale.data.decoding import bounds, codecs, jpeg
+from medscale.data.decoding.formats import (
+    NOT_AN_IMAGE,
+    PREAMBLE,
+    TOO_LARGE,
+    TRUNCATED,
+    UNREADABLE,
+    Unreadable,
+    check_frames,
+    check_size,
+)
 
 OLDEST = 110  # years; a higher age is a typing error
 PER_YEAR = {"Y": 1, "M": 12, "W": 365.25 / 7, "D": 365.25}  # units of an age string (PS3.5, 6.2)
@@ -40,6 +55,7 @@ COLOUR = (  # pydicom converts all of these to RGB
 )
 SEXES = {"M": "male", "F": "female", "O": "other"}
 HEADERS = ["PatientAge", "PatientSex", "ViewPosition", "PatientID"]
+SIZE = ("Columns", "Rows", "SamplesPerPixel")  # a missing one is reported by pydicom
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 PADDING = ("", "Float", "DoubleFloat")  # prefixes of PixelPaddingValue for each of `PIXELS`
 UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -68,6 +84,8 @@ def decode(data: bytes, frame: int = 0) -> np.ndarray:
     dataset = _read(data)
     with _unreadable("the pixels", dataset):
         _check_pixels(dataset, len(data))
+        width, height, samples = (int(dataset.get(name) or 1) for name in SIZE)
+        check_size(width, height, samples)
         return _shown(_frame(dataset, frame), dataset)
 
 
@@ -79,14 +97,14 @@ def frame_count(data: bytes) -> int:
     """
     dataset = _read(data, stop_before_pixels=True, specific_tags=["NumberOfFrames"])
     with _unreadable("the headers"):
-        return int(dataset.get("NumberOfFrames") or 1)
+        return check_frames(int(dataset.get("NumberOfFrames") or 1))
 
 
-def dicom_facts(source: bytes | str | Path) -> dict[str, Any]:
+def dicom_facts(data: bytes) -> dict[str, Any]:
     """Return the facts of patient and exposure in a DICOM file's headers; no pixels are read.
 
     Args:
-        source: a file's bytes or path.
+        data: the file's bytes.
 
     Returns:
         ``age`` in years (float), ``sex`` (male, female or other), ``view`` (such as PA or AP) and
@@ -97,12 +115,43 @@ def dicom_facts(source: bytes | str | Path) -> dict[str, Any]:
     Raises:
         Unreadable: as for ``decode``.
     """
-    dataset = _read(source, stop_before_pixels=True, specific_tags=HEADERS)
+    dataset = _read(data, stop_before_pixels=True, specific_tags=HEADERS)
     with _unreadable("the headers"):
         age, sex, view, patient = (str(dataset.get(name) or "").strip() for name in HEADERS)
     years, remark = _years(age.upper())
     facts = {"age": years, "sex": SEXES.get(sex.upper()), "view": view.upper() or None}
     return facts | {"patient": patient or None, "remark": remark}
+
+
+def inflated(data: bytes) -> bytes:
+    """Return a DICOM file with its data set inflated where it is deflated (PS3.5, A.5).
+
+    pydicom would inflate it to whatever size, and again for each read of the headers.
+
+    Raises:
+        Unreadable: too large when inflated (``bounds.MOST_INFLATED``), truncated, or damaged.
+    """
+    deflated = str(DeflatedExplicitVRLittleEndian).encode()
+    if deflated not in data:
+        return data
+    file = io.BytesIO(data)
+    file.seek(PREAMBLE)
+    meta = read_dataset(file, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return data
+    start = file.tell()
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        content = stream.decompress(data[start:], bounds.MOST_INFLATED)
+    except zlib.error as error:
+        raise Unreadable(UNREADABLE, f"the deflated DICOM file: {error}") from None
+    if stream.unconsumed_tail:
+        most = f"{bounds.MOST_INFLATED // 2**20} MiB"
+        raise Unreadable(TOO_LARGE, f"a deflated DICOM file; at most {most} of it are inflated")
+    if not stream.eof:
+        raise Unreadable(TRUNCATED, f"the deflated DICOM file ends after {len(data)} bytes")
+    plain = str(ExplicitVRLittleEndian).encode().ljust(len(deflated), b"\0")
+    return data[:start].replace(deflated, plain) + content
 
 
 def _years(age: str) -> tuple[float | None, str | None]:
@@ -116,9 +165,9 @@ def _years(age: str) -> tuple[float | None, str | None]:
     return (years, None) if years <= OLDEST else (None, f"PatientAge {age} is over {OLDEST} years")
 
 
-def _read(source: bytes | str | Path, **options: Any) -> FileDataset:
+def _read(data: bytes, **options: Any) -> FileDataset:
     with _unreadable("the headers"):
-        return dcmread(io.BytesIO(source) if isinstance(source, bytes) else source, **options)
+        return dcmread(io.BytesIO(inflated(data)), **options)
 
 
 @contextmanager
@@ -167,9 +216,13 @@ def _frame(dataset: FileDataset, number: int) -> np.ndarray:
     pydicom decodes 8-bit JPEG by Pillow, which does not report libjpeg's warnings of lost data.
     """
     syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if syntax is not None and syntax.is_compressed:
+        frames = check_frames(int(dataset.get("NumberOfFrames") or 1))
+        stream = get_frame(dataset.PixelData, number, number_of_frames=frames)
+        if size := codecs.stream_size(stream):
+            check_size(*size)
     if syntax == JPEGBaseline8Bit or (syntax == JPEGExtended12Bit and dataset.BitsStored == 8):
-        frames = int(dataset.get("NumberOfFrames") or 1)
-        grey = jpeg.decode_grey(get_frame(dataset.PixelData, number, number_of_frames=frames))
+        grey = jpeg.decode_grey(stream)
         stored = (dataset.Rows, dataset.Columns, dataset.BitsAllocated, dataset.PixelRepresentation)
         if grey is not None and (*grey.shape, 8, 0) == stored:
             return grey

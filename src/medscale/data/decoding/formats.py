@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
 from medscale.base.errors import MedscaleError
+from medscale.data.decoding import bounds
 
 # First bytes of the formats that are read; a file's name plays no part. DICOM: see `kind_of`.
 MAGIC = {
@@ -30,6 +29,7 @@ IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix i
 PREAMBLE = 132  # bytes of a DICOM file up to and including its mark
 
 EMPTY, TRUNCATED, UNREADABLE, NOT_AN_IMAGE = "zero bytes", "truncated", "unreadable", "not an image"
+TOO_LARGE, UNDECODABLE = "too large", "undecodable"  # breaks a limit of ``bounds``; ends a process
 
 
 class Unreadable(MedscaleError):
@@ -38,6 +38,10 @@ class Unreadable(MedscaleError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason, self.detail = reason, detail
+
+    def __reduce__(self) -> tuple[type[Unreadable], tuple[str, str]]:
+        """Return how the error is made again in another process."""
+        return type(self), (self.reason, self.detail)
 
 
 def kind_of(data: bytes) -> str | None:
@@ -54,15 +58,36 @@ def kind_of(data: bytes) -> str | None:
     return None
 
 
-def check_size(width: int, height: int) -> None:
-    """Refuse an image of more pixels than OpenCV would decode (2**30, or its environment setting).
+def check_size(width: int, height: int, samples: int = 1) -> None:
+    """Refuse an image of more pixels than this process may decode (``bounds.most_pixels``).
+
+    Args:
+        width: in pixels.
+        height: in pixels.
+        samples: of each pixel; more than four count as further pixels.
 
     Raises:
-        Unreadable: unreadable, with width and height.
+        Unreadable: too large, with width and height.
     """
-    limit = int(os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS") or 2**30)
-    if width * height > limit:
-        raise Unreadable(UNREADABLE, f"{width} x {height} pixels; at most {limit} are read")
+    if width * height * max(1, samples / 4) > bounds.most_pixels:
+        raise too_many_pixels(f"{width} x {height} pixels")
+
+
+def too_many_pixels(pixels: str) -> Unreadable:
+    """Return the fault of an image with more pixels than may be decoded."""
+    most = f"{bounds.most_pixels / 1e6:g} megapixels"
+    return Unreadable(TOO_LARGE, f"{pixels}; at most {most} are read")
+
+
+def check_frames(count: int) -> int:
+    """Return a file's number of frames.
+
+    Raises:
+        Unreadable: too large: more than ``bounds.MOST_FRAMES``.
+    """
+    if count > bounds.MOST_FRAMES:
+        raise Unreadable(TOO_LARGE, f"more than {bounds.MOST_FRAMES} frames")
+    return count
 
 
 def to_uint8(samples: np.ndarray, bits: int) -> np.ndarray:

@@ -68,7 +68,9 @@ def decode_grey(data: bytes) -> np.ndarray | None:
         Unreadable: truncated or unreadable, with libjpeg's words.
     """
     try:
-        grey = simplejpeg.decode_jpeg_header(data)[2] == "Gray"
+        height, width, space, _ = simplejpeg.decode_jpeg_header(data)
+        check_size(width, height)
+        grey = space == "Gray"
         # At 1/8 of its size a JPEG is checked as well as at its full size, in half the time.
         options = {"colorspace": "GRAY"} if grey else {"min_factor": 8}
         pixels = simplejpeg.decode_jpeg(data, fastdct=False, fastupsample=False, **options)

@@ -9,7 +9,7 @@ import kornia_rs.io
 import numpy as np
 
 from medscale.data.decoding import raster
-from medscale.data.decoding.formats import TRUNCATED, UNREADABLE, Unreadable
+from medscale.data.decoding.formats import TRUNCATED, UNREADABLE, Unreadable, check_size
 
 NOT_PLAIN = {b"tRNS", b"eXIf", b"acTL"}  # transparency, orientation, animation
 MANY_PIXELS = 2**28  # more is left to OpenCV, which refuses a billion
@@ -39,6 +39,7 @@ def plain_size(data: bytes, chunks: set[bytes]) -> tuple[int, int] | None:
 
 
 def _plain(data: bytes, size: tuple[int, int]) -> np.ndarray:
+    check_size(size[1], size[0])
     try:
         return np.asarray(kornia_rs.io.decode_image_png_u8(data, size, "rgb"))
     except Exception as error:  # the library raises no narrower class

@@ -9,9 +9,18 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from medscale.data.decoding.formats import TRUNCATED, UNREADABLE, Unreadable, to_uint8
+from medscale.data.decoding.formats import (
+    TRUNCATED,
+    UNREADABLE,
+    Unreadable,
+    check_frames,
+    check_size,
+    to_uint8,
+    too_many_pixels,
+)
 from medscale.data.decoding.orientation import exif_orientation, upright
 
+OPENCVS_LIMITS = "CV_IO_MAX_IMAGE_"  # in the message on an image of too many pixels
 REDUCED = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -37,6 +46,8 @@ def decode(data: bytes, kind: str, reduce: int = 1, flags: int = 0) -> np.ndarra
             np.frombuffer(data, np.uint8), REDUCED[reduce] | cv2.IMREAD_ANYDEPTH | flags
         )
     except cv2.error as error:
+        if OPENCVS_LIMITS in error.err:
+            raise too_many_pixels(f"a {kind} image of too many pixels") from None
         raise Unreadable(UNREADABLE, f"the {kind} decoder: {error.err}") from None
     if image is None:
         ended = kind != "jpeg" or b"\xff\xd9" in data[-1024:]
@@ -67,10 +78,14 @@ def webp(data: bytes) -> np.ndarray:
 
 
 def frame_count(data: bytes) -> int:
-    """Return the number of frames of an animated GIF, PNG or WebP, without decoding them."""
+    """Return the number of frames of an animated GIF, PNG or WebP, without decoding them.
+
+    Raises:
+        Unreadable: too many.
+    """
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return int(getattr(image, "n_frames", 1))
+            return check_frames(int(getattr(image, "n_frames", 1)))
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
         return 1  # damaged after the first frame, which is decoded without it
 
@@ -83,6 +98,7 @@ def later_frame(data: bytes, kind: str, frame: int) -> np.ndarray:
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
+            check_size(*image.size)
             image.seek(frame)
             pixels = np.asarray(image.convert("RGBA"))[..., :3]
             return upright(pixels, exif_orientation(image))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +11,12 @@ from contextlib import contextmanager
 import numpy as np
 from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG, SAMPLEFORMAT, TiffFile, TiffPage
 
-from medscale.data.decoding import jpeg, raster
+from medscale.data.decoding import bounds, jpeg, raster
 from medscale.data.decoding.formats import (
     TRUNCATED,
     UNREADABLE,
     Unreadable,
+    check_frames,
     check_size,
     to_uint8,
 )
@@ -64,7 +66,7 @@ def decode(data: bytes, frame: int = 0) -> np.ndarray:
     """
     with _opened(data) as pages:
         page = pages[frame]
-        check_size(page.imagewidth, page.imagelength)
+        check_size(page.imagewidth, page.imagelength, page.samplesperpixel)
         if page.compression == COMPRESSION.JPEG:
             _check_streams(page, data)
         trusted = page.index == 0 and not page.parent.is_bigtiff and _is_opencvs(page)
@@ -90,7 +92,9 @@ def _opened(data: bytes) -> Iterator[list[TiffPage]]:
     """Yield a file's pages that are images; errors within become Unreadable."""
     try:
         with TiffFile(io.BytesIO(data)) as file:
-            pages = [page.aspage() for page in file.pages]
+            first = itertools.islice(file.pages, bounds.MOST_FRAMES + 1)
+            pages = [page.aspage() for page in first]
+            check_frames(len(pages))
             images = [page for page in pages if not page.subfiletype & REDUCED_OR_MASK]
             if not pages:
                 raise Unreadable(TRUNCATED, "the TIFF has no page")

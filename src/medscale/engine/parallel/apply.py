@@ -33,7 +33,7 @@ def apply_strategy(
         precision: number format of forward and backward passes.
         chain: return the network as a chain of blocks and where to cut it; called by pipelines.
     """
-    if plan.recipe.sync_batchnorm and plan.run.replicas > 1:
+    if plan.recipe.sync_batchnorm and plan.replicas > 1:
         network = _synchronize_statistics(network, plan, world)
     if plan.run.stages > 1 and (plan.model.metadata or plan.model.trained != "all"):
         raise MedscaleError(

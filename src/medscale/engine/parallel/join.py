@@ -32,9 +32,9 @@ def join(plan: RunPlan) -> Iterator[World]:
     rank, size, local_rank, local_size = (
         int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     )
-    if size != plan.run.devices:
+    if size != plan.processes:
         raise MedscaleError(
-            f"{plan.run.name} needs {plan.run.devices} processes, the launcher started {size}"
+            f"{plan.run.name} needs {plan.processes} processes, the launcher started {size}"
         )
     device = _device(plan, local_rank)
     threads = pin(local_rank, local_size, one_core=device.type == "cpu")
@@ -86,7 +86,7 @@ def _mesh(plan: RunPlan, device: torch.device, timeout: timedelta) -> DeviceMesh
 
     ``init_device_mesh`` would give its groups timeouts of many minutes.
     """
-    ranks = torch.arange(plan.run.devices).view(plan.run.replicas, plan.run.stages)
+    ranks = torch.arange(plan.processes).view(plan.replicas, plan.run.stages)
     groups = []
     for lines in (ranks.T, ranks):
         group, _ = dist.new_subgroups_by_enumeration(lines.tolist(), timeout=timeout)

@@ -74,7 +74,8 @@ def launch(
         if rendezvous is None or node is None:
             raise MedscaleError(
                 f"{plan.run.name} runs on {plan.nodes} nodes: start it once on each, with "
-                "--rendezvous HOST:PORT of the first and --node 0, 1, …, or by srun"
+                "--rendezvous HOST:PORT of the first and --node 0, 1, …, or by srun; or train "
+                f"{plan.run.model_copy(update={'devices': plan.procs_per_node}).name} on one"
             )
         meeting = place(rendezvous)
     cuda = plan.backend == "cuda"
@@ -154,7 +155,7 @@ def _rank_environment(plan: RunPlan, rank: int, local: int) -> dict[str, str]:
     """Return a rank's place among the processes, in the variables that PyTorch's tools use."""
     numbers = {
         "RANK": rank,
-        "WORLD_SIZE": plan.run.devices,
+        "WORLD_SIZE": plan.processes,
         "LOCAL_RANK": local,
         "LOCAL_WORLD_SIZE": plan.procs_per_node,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,9 @@ def board(folder: Path, epochs_done: int) -> Iterator[Callable[[Row], None]]:
             writer.flush()
 
         yield log_row
+    for file in folder.glob(f"events.out.tfevents.*.{socket.gethostname()}.*"):
+        # TensorBoard reads any name; the machine's is not published with the logs.
+        file.rename(file.with_name(file.name.replace(f".{socket.gethostname()}.", ".host.")))
 
 
 def tag(column: str) -> str:

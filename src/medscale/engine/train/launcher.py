@@ -9,13 +9,17 @@ from pathlib import Path
 import typer
 
 from medscale.base.errors import MedscaleError, Stopped
-from medscale.base.files import read_json
+from medscale.base.files import read_json, write_json
 from medscale.base.log import log, set_up
+from medscale.base.scratch import scratch
 from medscale.data.shards import Shards
 from medscale.engine.parallel.failures import STOPPED
 from medscale.engine.parallel.launch import Reserve, launch
 from medscale.engine.plan import RunPlan
+from medscale.engine.train.fewer import plan_here
 from medscale.engine.train.guard import LOSS_NOT_FINITE
+
+SCRATCH = "medscale-plan-"
 
 
 def command(worker: str, reserve: Reserve) -> Callable[[Path, Path, Path, Path, str, int], None]:
@@ -42,8 +46,13 @@ def command(worker: str, reserve: Reserve) -> Callable[[Path, Path, Path, Path, 
         # Read once a run and node: seconds a gigabyte, before any GPU is held.
         shard_set = Shards.open(shards)
         shard_set.verify(out / "checkpoints" / f"verified-{socket.gethostname()}.json")
+        if rendezvous is None:
+            plan = plan_here(plan, out)
         try:
-            launch(plan, worker, options, reserve, rendezvous, node)
+            with scratch(SCRATCH) as folder:
+                write_json(folder / "spec.json", plan.model_dump(mode="json"))
+                options["--spec"] = folder / "spec.json"
+                launch(plan, worker, options, reserve, rendezvous, node)
         except Stopped as stopped:
             log.warning("%s", stopped)
             raise SystemExit(STOPPED) from None

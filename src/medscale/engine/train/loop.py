@@ -164,7 +164,7 @@ class Trainer:
         if self.world.is_main:
             log_epoch(progress, recipe.epochs)
             if self.log_row is not None:
-                self.log_row(row)
+                self.log_row(progress.history[-1])
 
     def _save(self, clock: Clock, stop: bool) -> None:
         """Write a checkpoint; if asked to stop, end the training."""

@@ -24,11 +24,20 @@ class Progress(BaseModel):
     precision: dict[str, float] = {}  # state of the loss scaling
     wall_s: float = 0.0  # seconds of training until the last checkpoint
     restarts: int = 0  # how often training was continued from a checkpoint
+    processes: int = 0  # that train now
+    fewest: int = 0  # smallest number of processes that trained a part of the epoch so far
     stopped: str = ""  # why training ended, "epochs" or "patience"; empty while it runs
 
     def steps_done(self, steps_per_epoch: int) -> int:
         """Return the number of optimizer steps since the beginning."""
         return self.epoch * steps_per_epoch + self.step
+
+    def go_on(self, processes: int) -> None:
+        """Continue from a checkpoint with a number of processes, maybe other than before."""
+        self.restarts += 1
+        begun = any((self.step, *self.sums))
+        self.processes = processes
+        self.fewest = min(self.fewest or processes, processes) if begun else processes
 
     def close_epoch(
         self, row: dict[str, Any], patience: int | None, epochs: int, *, ranks: bool = True
@@ -44,7 +53,8 @@ class Progress(BaseModel):
         Returns:
             Whether the epoch is the best so far.
         """
-        self.history.append(row)
+        self.history.append({**row, "processes": self.fewest})
+        self.fewest = self.processes
         smaller = not ranks or self.best_loss is None or row["val_loss"] < self.best_loss
         better = math.isfinite(row["val_loss"]) and smaller
         if better:

@@ -13,9 +13,11 @@ from torch import Tensor
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import atomic, write_csv, write_json, write_parquet
+from medscale.base.log import log
 from medscale.base.provenance import now
 from medscale.engine.plan import RunPlan
 from medscale.engine.train.clock import KINDS
+from medscale.engine.train.fewer import own_epochs
 from medscale.engine.train.progress import Progress
 
 
@@ -78,9 +80,16 @@ def write(
 def timing(
     plan: RunPlan, progress: Progress, train_images: int, measured: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the content of timing.json: epochs, throughput, seconds by kind, and ``measured``."""
+    """Return the content of timing.json: epochs, throughput, seconds by kind, and ``measured``.
+
+    Times of an epoch are those of the epochs on the devices that the run's name has.
+    """
     rows = progress.history
-    seconds = [row["seconds"] for row in rows]
+    named = own_epochs(rows, plan.run.devices)
+    if not named:
+        log.warning("no epoch ran on %d processes: times are of fewer", plan.run.devices)
+    timed = named or rows
+    seconds = [row["seconds"] for row in timed]
     # The first epoch is slower, since caches and buffers are set up.
     per_epoch = statistics.median(seconds[1:] or seconds)
     return {
@@ -89,12 +98,12 @@ def timing(
         "train_images": train_images,
         "epochs": len(rows),
         "best_epoch": progress.best_epoch,
-        "epoch_seconds": seconds,
+        "epoch_seconds": [row["seconds"] for row in rows],
         "first_epoch_seconds": seconds[0],
         "seconds_per_epoch": per_epoch,
         "images_per_second": train_images / per_epoch,
         "images_per_second_first_epoch": train_images / seconds[0],
-        "seconds": {kind: sum(row[f"{kind}_s"] for row in rows) for kind in KINDS},
+        "seconds": {kind: sum(row[f"{kind}_s"] for row in timed) for kind in KINDS},
         "restarts": progress.restarts,
         "stopped": progress.stopped,
         **measured,

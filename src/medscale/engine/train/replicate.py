@@ -121,7 +121,7 @@ def assemble(
         validation=validation,
         tensors=Tensors(model, optimizer, average),
         checkpoints=Checkpoints(out / "checkpoints", world, key),
-        progress=Progress(),
+        progress=Progress(processes=world.size, fewest=world.size),
         guard=Guard(world, plan.parallel, watch),
         watchdog=watchdog,
         started=start,
@@ -131,7 +131,7 @@ def assemble(
 def _check_shares(plan: RunPlan, training: Loader) -> None:
     """Fail if a micro-batch can be empty on a replica: SyncBatchNorm would wait for it forever."""
     recipe, smallest = plan.recipe, training.smallest_share
-    if recipe.sync_batchnorm and plan.run.replicas > 1 and smallest < recipe.accumulate:
+    if recipe.sync_batchnorm and plan.replicas > 1 and smallest < recipe.accumulate:
         raise MedscaleError(
             f"{plan.run.name}: the smallest share of a step is {smallest} image(s) a replica, "
             f"which recipe.accumulate {recipe.accumulate} cannot divide, as recipe.sync_batchnorm "
@@ -148,7 +148,7 @@ def restore(trainer: Trainer) -> bool:
     tensors = trainer.tensors.collect(with_best=progress.best_epoch > 0)
     trainer.checkpoints.read(folder, tensors)
     trainer.tensors.restore(tensors)
-    progress.restarts += 1
+    progress.go_on(trainer.world.size)
     trainer.progress = progress
     trainer.precision.load(progress.precision)
     return True
@@ -170,7 +170,7 @@ def _chain(
         if file.is_file() and (content := read_json(file)).pop("key", None) == key:
             cut = Cut(**content)
         if cut is None:
-            each = max(1, plan.global_batch // plan.run.replicas // plan.parallel.microbatches)
+            each = max(1, plan.global_batch // plan.replicas // plan.parallel.microbatches)
             images = training.blank(each)
             assert isinstance(images, torch.Tensor)  # a pipeline has no metadata
             cut = measure(blocks, images.normal_(), precision, plan.run.stages)
@@ -226,7 +226,7 @@ def _headline(trainer: Trainer, resumed: bool) -> str:
     text = (
         f"{plan.study} {plan.run.name} seed {plan.seed}{stand_in}: {plan.model.name}, "
         f"{trainer.training.images} training images, global batch {plan.global_batch}, "
-        f"{plan.run.devices} processes of {trainer.world.threads} threads"
+        f"{plan.processes} processes of {trainer.world.threads} threads"
     )
     if resumed:
         text += f"; goes on from epoch {progress.epoch + 1}, step {progress.step}"
@@ -244,11 +244,11 @@ def explained(error: Exception, plan: RunPlan) -> Exception:
     if "Expected more than 1 value per channel" in str(cause):
         return MedscaleError(
             f"batch normalization got a micro-batch of one image ({plan.global_batch} images a "
-            f"step, {plan.run.replicas} replicas, {plan.parallel.microbatches} micro-batches "
+            f"step, {plan.replicas} replicas, {plan.parallel.microbatches} micro-batches "
             "each): raise recipe.batch_size or lower parallel.microbatches"
         )
     if isinstance(cause, torch.OutOfMemoryError) or "can't allocate memory" in str(cause):
-        images = plan.global_batch // plan.run.replicas
+        images = plan.global_batch // plan.replicas
         half = plan.run.model_copy(update={"batch": max(1, plan.recipe.batch_size // 2)})
         return MedscaleError(
             f"out of memory with {images} images a device. Try {half.name}, or recipe.accumulate: "

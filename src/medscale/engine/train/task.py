@@ -88,7 +88,7 @@ def loader(
         shards,
         split,
         global_batch=plan.global_batch,
-        replicas=plan.run.replicas,
+        replicas=plan.replicas,
         replica=world.replica,
         accumulate=plan.recipe.accumulate if training else 1,
         seed=plan.seed,

@@ -18,12 +18,15 @@ def level(histories: Sequence[pd.DataFrame], share: float) -> float:
 
 
 def seconds_to(history: pd.DataFrame, target: float) -> float:
-    """Return the seconds until the end of the first epoch that reaches the target; else NaN.
+    """Return the seconds until the end of the first epoch that reaches the target.
 
-    ``history``: of a replicate, with columns ``val_accuracy, seconds, validation_s, checkpoint_s``.
+    NaN if none does, or if another number of processes trained some of the epochs until then.
+
+    ``history``: of a replicate, with columns ``val_accuracy, seconds, validation_s, checkpoint_s,
+    processes``.
     """
     reached = np.flatnonzero(history["val_accuracy"].to_numpy() >= target)
-    if not len(reached):
+    if not len(reached) or history["processes"][: reached[0] + 1].nunique() > 1:
         return float("nan")
     return float(history[list(SPENT)].to_numpy()[: reached[0] + 1].sum())
 
@@ -50,21 +53,24 @@ def costs(
     for summary in summaries:
         name, clock = summary["run"]["name"], summary["timing"]
         times = np.array([seconds_to(history, target) for history in histories[name]])
-        reached = times[~np.isnan(times)]
+        measured = times[~np.isnan(times)]
         devices, price = RunSpec.parse(name).devices, prices[summary["backend"]]
         mean, low, high = (
-            (float(reached.mean()), float(reached.min()), float(reached.max()))
-            if len(reached)
+            (float(measured.mean()), float(measured.min()), float(measured.max()))
+            if len(measured)
             else (float("nan"),) * 3
         )
-        whole, energy = clock["wall_seconds"]["mean"], clock["energy_joules"]
+        # Not measured where a replicate went on with fewer devices.
+        alike = all((history["processes"] == devices).all() for history in histories[name])
+        whole = clock["wall_seconds"]["mean"] if alike else float("nan")
+        energy = clock["energy_joules"]
         rows.append(
             {
                 "run": name,
                 "devices": devices,
                 "stand_in": summary["marks"]["stand_in"],
                 "replicates": len(times),
-                "reached": len(reached),
+                "reached": sum((h["val_accuracy"] >= target).any() for h in histories[name]),
                 "seconds": mean,
                 "seconds_low": low,
                 "seconds_high": high,

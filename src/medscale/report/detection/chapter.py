@@ -25,6 +25,7 @@ CHAPTER = Chapter(
         "detection": "True and predicted boxes on test images of *{study}*, and the scores of the "
         "runs that localize."
     },
+    with_images=frozenset({"detection"}),
     tables={"detection": TABLE},
     present=present,
     remedy="name runs of a detector, such as serial_1gpu_yolov8n, in its runs in config.yaml",

@@ -47,6 +47,7 @@ CHAPTER = Chapter(
         "time": "Seconds of an epoch of *{study}* by what they are spent on: mean over epochs "
         "without the first, and over replicates.",
     },
+    with_images=frozenset({"samples"}),
     tables=dict.fromkeys(
         ("data", "audit", "results", "parity", "per_class", "timing", "reported"), TABLE
     ),

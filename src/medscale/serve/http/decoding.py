@@ -3,41 +3,24 @@
 from __future__ import annotations
 
 import io
-import os
-import resource
 import warnings
 
+from medscale.data.decoding import bounds
 from medscale.serve.http.messages import DecodedImage, EncodedImage, RefusedImage
 
 PREVIEW = 768  # pixels of a preview's longer side
 QUALITY = 85  # of a preview's JPEG
-BYTES_PER_PIXEL = 40  # most memory that decoding needs: DICOM's look-up tables are in 64 bit
-SPARE = 512 * 2**20  # bytes of memory for libraries
 DEFLATED = b"1.2.840.10008.1.2.1.99"  # DICOM transfer syntax that is inflated as a whole
-
-_most_pixels = 0  # in an image; set by ``start`` in the decoding process
 
 
 def start(most_pixels: int) -> None:
-    """Prepare this process: limit the pixels that libraries decode, and its memory."""
-    global _most_pixels
-    _most_pixels = most_pixels
-    # OpenCV reads these variables when it is imported, which must therefore come after.
-    os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(most_pixels)
-    os.environ["OPENCV_LOG_LEVEL"] = "SILENT"
-    import cv2
-    from PIL import Image
-
+    """Prepare this process: load the decoders and limit it; see ``bounds.limit_process``."""
+    bounds.limit_process(most_pixels)
     import medscale.data.decoding.dicom
     import medscale.data.decoding.tiff
     import medscale.serve.inputs  # noqa: F401
 
-    cv2.setNumThreads(1)
-    Image.MAX_IMAGE_PIXELS = most_pixels
     warnings.simplefilter("ignore")
-    memory = _data_bytes() + SPARE + BYTES_PER_PIXEL * most_pixels
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would keep the image
 
 
 def decode_all(_: None, uploads: list[EncodedImage]) -> list[DecodedImage | RefusedImage]:
@@ -47,7 +30,7 @@ def decode_all(_: None, uploads: list[EncodedImage]) -> list[DecodedImage | Refu
 
 def decode(upload: EncodedImage) -> DecodedImage | RefusedImage:
     """Check an upload's format and size by its headers, then decode and preprocess it."""
-    from medscale.data.images import NOT_AN_IMAGE, Unreadable, kind_of
+    from medscale.data.images import NOT_AN_IMAGE, TOO_LARGE, Unreadable, kind_of
     from medscale.serve.inputs import read
 
     kind = kind_of(upload.data)
@@ -57,11 +40,12 @@ def decode(upload: EncodedImage) -> DecodedImage | RefusedImage:
         images = [read(upload.data, settings) for settings in upload.preprocessings]
         preview = _preview(upload.data) if upload.preview else None
     except Unreadable as error:
+        if error.reason == TOO_LARGE:
+            return RefusedImage(413, error.reason, error.detail)
         unknown = error.reason == NOT_AN_IMAGE and kind is None
         return RefusedImage(415 if unknown else 422, error.reason, error.detail)
     except MemoryError:
-        detail = "decoding it takes more memory than an image of the allowed size needs"
-        return RefusedImage(413, "too large", detail)
+        return RefusedImage(413, TOO_LARGE, bounds.NO_MEMORY)
     first, facts = images[0]
     pixels = [image.pixels for image, _ in images]
     return DecodedImage(pixels, first.width, first.height, facts, preview, first.note)
@@ -73,12 +57,14 @@ def _too_large(data: bytes, kind: str | None) -> RefusedImage | None:
     if isinstance(size, RefusedImage) or size is None:
         return size
     width, height = size
-    return _too_many(f"{width} x {height} pixels") if width * height > _most_pixels else None
+    if width * height <= bounds.most_pixels:
+        return None
+    return _too_many(f"{width} x {height} pixels")
 
 
 def _too_many(pixels: str) -> RefusedImage:
     return RefusedImage(
-        413, "too large", f"{pixels}; at most {_most_pixels / 1e6:g} megapixels are taken"
+        413, "too large", f"{pixels}; at most {bounds.most_pixels / 1e6:g} megapixels are taken"
     )
 
 
@@ -93,7 +79,7 @@ def _size(data: bytes) -> tuple[int, int] | RefusedImage | None:
         with Image.open(io.BytesIO(data)) as image:
             return image.size
     except Image.DecompressionBombError:
-        return _too_many(f"over {2 * _most_pixels / 1e6:g} megapixels")
+        return _too_many(f"over {2 * bounds.most_pixels / 1e6:g} megapixels")
     except MemoryError:
         raise
     except Exception:  # Pillow raises many kinds for damaged headers; decoding finds the fault
@@ -135,9 +121,3 @@ def _preview(data: bytes) -> bytes:
         image = cv2.resize(image, sides, interpolation=cv2.INTER_AREA)
     colours = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     return bytes(cv2.imencode(".jpg", colours, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1])
-
-
-def _data_bytes() -> int:
-    """Return the bytes of memory that this process holds for data (VmData)."""
-    with open("/proc/self/status", encoding="ascii") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmData"))

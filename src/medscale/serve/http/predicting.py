@@ -13,9 +13,10 @@ import torch
 from medscale import load
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
+from medscale.base.paths import INFERENCE, usable_below
 from medscale.data.settings import Preprocess
 from medscale.report.marks import mark
-from medscale.serve.bundle import INFERENCE, Inference
+from medscale.serve.bundle import Inference
 from medscale.serve.http.answers import Calibration, Column, Finding, Model, Score
 from medscale.serve.http.heatmap import heatmaps, region_of
 from medscale.serve.http.messages import ModelInput, ModelOutput, Offer
@@ -28,23 +29,6 @@ SCORES = {
 }
 
 _models: dict[str, list[Predictor]] = {}  # the members of each model; set by ``start``
-
-
-def result_folders(paths: Sequence[Path]) -> list[Path]:
-    """Return the result folders among the paths and below them.
-
-    Raises MedscaleError for a path without a result folder.
-    """
-    folders: list[Path] = []
-    for path in paths:
-        below = sorted(file.parent for file in path.rglob(INFERENCE))
-        if not (result := [path] if (path / INFERENCE).is_file() else below):
-            raise MedscaleError(
-                f"{path} holds no result that can be used (no {INFERENCE}); name a result folder,"
-                " or a folder that contains some"
-            )
-        folders += result
-    return folders
 
 
 def start(number: int, paths: Sequence[Path], seed: str, device: str, threads: int) -> list[Offer]:
@@ -68,7 +52,7 @@ def start(number: int, paths: Sequence[Path], seed: str, device: str, threads: i
         )
     folders: dict[str, Path] = {}
     _models.clear()
-    for folder in result_folders(paths):
+    for folder in usable_below(paths):
         predictor = load(folder, _seed(seed, folder), f"cuda:{number % gpus}" if gpus else "cpu")
         name = predictor.name
         if name in folders:

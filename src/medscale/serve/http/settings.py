@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from medscale.data.settings import LIMITS
+
 MB = 10**6  # bytes in a megabyte, pixels in a megapixel
 
 
@@ -41,7 +43,9 @@ class Settings(BaseModel):
     batch: int = Field(32, ge=1, le=1024, description="most images in a batch")
 
     megabytes: float = Field(32, gt=0, le=1000, description="largest request")
-    megapixels: float = Field(50, gt=0, le=1000, description="largest image, decoded")
+    megapixels: float = Field(
+        LIMITS.megapixels, gt=0, le=1000, description="largest image, decoded"
+    )
     images: int = Field(16, ge=1, le=1000, description="most images in a request")
     queue: int = Field(
         256, ge=1, le=100_000, description="most images accepted and not yet answered"
@@ -54,7 +58,9 @@ class Settings(BaseModel):
     )
     burst: int = Field(40, ge=1, description="requests of one caller at once")
     body_seconds: float = Field(30, gt=0, description="time in which a request must have arrived")
-    decode_seconds: float = Field(20, gt=0, description="time in which an image must be decoded")
+    decode_seconds: float = Field(
+        LIMITS.seconds, gt=0, description="time in which an image must be decoded"
+    )
     predict_seconds: float = Field(120, gt=0, description="time in which a batch must be predicted")
     answer_seconds: float = Field(
         300, gt=0, description="time in which an accepted request must be answered"

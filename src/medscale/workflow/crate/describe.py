@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from medscale.base.code import package_digest
 from medscale.base.files import read_json, sha256
 from medscale.report.marks import mark
 from medscale.report.result.origin import container_name
-from medscale.workflow.crate.pack import OF_REPLICATE, OF_STUDY, WEIGHTS
+from medscale.workflow.crate.kinds import MODEL, PAPER, REPLICATE
+from medscale.workflow.crate.pack import OF_STUDY
 
 SPECIFICATION = "1.1"
 TERMS = "https://w3id.org/ro/terms/workflow-run"
@@ -59,16 +60,20 @@ class Description:
             for name in dict.fromkeys(summary["study"] for summary in self.results)
         }
 
-    def write(self) -> None:
-        """Describe all files of the folder and write the metadata into it."""
+    def write(self, left_out: Mapping[str, int]) -> None:
+        """Describe all files of the folder and write the metadata into it.
+
+        Args:
+            left_out: number of files of the study that the crate does not have, by kind.
+        """
         trained = [
             self._trained(summary, at)
             for summary in self.results
             for at in range(len(summary["seeds"]))
         ]
         evaluated = [self._evaluated(summary) for summary in self.results]
-        workflow = self._workflow()
-        action = self._workflow_run(workflow, trained)
+        workflow = self._workflow(left_out)
+        action = self._workflow_run(workflow, trained, evaluated)
         root = self.crate.root_dataset
         root["conformsTo"] = [
             self._add(url, "CreativeWork", name=n, version=v) for url, n, v in PROFILES
@@ -76,7 +81,7 @@ class Description:
         root["mentions"] = [action, *trained, *evaluated]
         self.crate.write(self.folder)
 
-    def _workflow(self) -> Entity:
+    def _workflow(self, left_out: Mapping[str, int]) -> Entity:
         """Return the Snakefile with the scripts that it runs."""
         root, environment = self.crate.root_dataset, self.results[0]["environment"]
         marks = mark(summary["marks"] for summary in self.results)
@@ -87,8 +92,9 @@ class Description:
         root["description"] = " ".join(
             [
                 f"{len(self.results)} runs of {', '.join(self.datasets)}: code, specifications, "
-                "predictions, results, figures, tables and paper. Images are not part of it; "
-                "datasheets say where they come from.",
+                "predictions, results, figures and tables. Images that were trained on are not "
+                "part of it; datasheets say where they come from.",
+                *([f"Left out: {counted(left_out)}."] if left_out else []),
                 *([f"This is a demonstration ({marks})."] if marks else []),
                 *self._other_code(),
             ]
@@ -128,16 +134,20 @@ class Description:
             "the one packed here; each one's action names its commit and the package's digest."
         ]
 
-    def _workflow_run(self, workflow: Entity, trained: list[Entity]) -> Entity:
+    def _workflow_run(
+        self, workflow: Entity, trained: list[Entity], evaluated: list[Entity]
+    ) -> Entity:
         """Return the action of the whole study, from configuration and images to the paper."""
-        config, paper = self._file("config.resolved.json"), self._file("paper/paper.pdf")
+        config = self._file("config.resolved.json")
+        papers = [self._file(PAPER)] if (self.folder / PAPER).is_file() else []
         folders = [self._folder(name) for name in ("results", "figures", "tables")]
         for name, entity in self.datasets.items():
             self._parameter(workflow, "input", f"images of {name}", "Dataset", entity)
         self._parameter(workflow, "input", "configuration", "File", config)
         for entity in folders:
             self._parameter(workflow, "output", entity.id.rstrip("/"), "Dataset", entity)
-        self._parameter(workflow, "output", "paper", "File", paper)
+        for paper in papers:
+            self._parameter(workflow, "output", "paper", "File", paper)
         starts = [action["startTime"] for action in trained if action.get("startTime")]
         return self._action(
             "#study",
@@ -146,9 +156,9 @@ class Description:
             "Snakemake made every file of this crate that is not code; "
             "the first training's start stands for its own.",
             [config, *self.datasets.values()],
-            [*folders, paper],
+            [*folders, *papers],
             min(starts) if starts else None,
-            self._written("paper/paper.pdf"),
+            self._written(PAPER) if papers else max(a["endTime"] for a in evaluated),
         )
 
     def _trained(self, summary: dict[str, Any], at: int) -> Entity:
@@ -159,7 +169,7 @@ class Description:
         start = (
             None if summary["timing"]["restarts"]["values"][at] else record.get("started")
         )  # the record has the start of the last process only
-        weights = [WEIGHTS] if (self.folder / place / WEIGHTS).is_file() else []
+        weights = [MODEL] if (self.folder / place / MODEL).is_file() else []
         action = self._action(
             f"#{place}",
             self._software(_training_script(summary)),
@@ -168,7 +178,7 @@ class Description:
             f"{summary['run']['devices']} processes "
             f"({mark([summary['marks']]) or 'real images and devices'}).",
             [self._file(f"{place}/spec.json"), self.datasets[study]],
-            [self._file(f"{place}/{name}") for name in (*OF_REPLICATE[1:], *weights)],
+            [self._file(f"{place}/{name}") for name in (*REPLICATE[1:], *weights)],
             start,
             end,
         )
@@ -253,7 +263,8 @@ class Description:
         dataset = self._folder(
             f"data/{study}", name=f"Images: {self.titles[study]}", description=description
         )
-        dataset["hasPart"] = [self._file(f"data/{study}/{name}") for name in OF_STUDY]
+        files = [f"data/{study}/{name}" for name in OF_STUDY]
+        dataset["hasPart"] = [self._file(f) for f in files if (self.folder / f).is_file()]
         return dataset
 
     def _parameter(self, workflow: Entity, way: str, name: str, kind: str, example: Entity) -> None:
@@ -296,6 +307,11 @@ class Description:
         return datetime.fromtimestamp((self.folder / path).stat().st_mtime, UTC).isoformat(
             "T", "seconds"
         )
+
+
+def counted(files: Mapping[str, int]) -> str:
+    """Return numbers of files by kind in words."""
+    return ", ".join(f"{count} of {kind}" for kind, count in sorted(files.items()))
 
 
 def _training_script(summary: dict[str, Any]) -> str:

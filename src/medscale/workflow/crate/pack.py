@@ -1,13 +1,25 @@
-"""Copying of a study's files into its crate: all but images, rows of patients and weights."""
+"""Copying of a study's files into its crate, by kind; nothing that names or shows patients."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
+from medscale.workflow.crate import scan
+from medscale.workflow.crate.clean import SETTINGS, copy
+from medscale.workflow.crate.kinds import (
+    FILE_NAMES,
+    IMAGES,
+    MODEL,
+    PAPER,
+    RECORD,
+    REPLICATE,
+    WEIGHTS,
+    publishable,
+)
 from medscale.workflow.graph import Graph
 
 CODE = (
@@ -17,9 +29,10 @@ CODE = (
     "src/medscale/**/*.py",
     "profiles/**/*.yaml",
     "report/*.rst",
-    "paper/*.*",
-    "paper/sections/*",
-    "config.yaml",
+    "paper/*.j2",
+    "paper/*.bib",
+    "paper/sections/*.j2",
+    *SETTINGS,
     "reported.yaml",
     "requirements.lock",
     "pyproject.toml",
@@ -27,40 +40,59 @@ CODE = (
     "LICENSE",
     "README.md",
 )
-OF_STUDY = ("audit.csv", "audit.json", "datasheet.md")
-OF_REPLICATE = (
-    "spec.json",
-    "environment.json",
-    "history.csv",
-    "timing.json",
-    "predictions.parquet",
-)
-WEIGHTS = "model.safetensors"
+OF_STUDY = {"audit.json": RECORD, "datasheet.md": RECORD, "audit.csv": FILE_NAMES}
 
 
-def pack(graph: Graph, folder: Path, weights: bool) -> None:
+def pack(graph: Graph, folder: Path, request: Collection[str]) -> Counter[str]:
     """Copy code, records and results into ``folder``, under their paths in the study.
 
     Raises MedscaleError when a file of a run is missing, or there is no result at all.
+
+    Args:
+        graph: the study.
+        folder: of the crate.
+        request: kinds of files to pack besides records: weights, images, file names.
+
+    Returns:
+        Number of existing files that were left out, by kind; ``other``: of no known kind.
     """
-    for pattern in CODE:
-        for file in sorted(ROOT.glob(pattern)):
-            _copy(file, folder / file.relative_to(ROOT))
-    workdir = graph.workdir
-    for name in _of_study(graph, weights):
-        if not (workdir / name).is_file():
-            raise MedscaleError(
-                f"{workdir / name} is missing, so the study cannot be packed; "
-                "make it: snakemake paper"
-            )
-        _copy(workdir / name, folder / name)
-    for place in ("results", "figures", "tables", "measured"):
-        for study in graph.with_variants:
-            for file in sorted((workdir / place / study).rglob("*")):
-                if file.is_file() and not file.name.startswith("."):
-                    _copy(file, folder / file.relative_to(workdir))
-    for file in sorted((workdir / "tables").glob("*.*")):
-        _copy(file, folder / "tables" / file.name)
+    for file in _code():
+        copy(file, folder / file.relative_to(ROOT))
+    workdir, wanted = graph.workdir, {RECORD, *request}
+    required = _required(graph)
+    for path, kind in required:
+        if kind in wanted:
+            if not (workdir / path).is_file():
+                raise MedscaleError(
+                    f"{workdir / path} is missing, so the study cannot be packed; "
+                    "make it: snakemake paper"
+                )
+            copy(workdir / path, folder / path)
+    optional = list(publishable(workdir, list(graph.with_variants)))
+    for path, _ in (file for file in optional if file[1] in wanted):
+        copy(workdir / path, folder / path)
+    existing = [kind for path, kind in required if (workdir / path).is_file()]
+    kinds = [*existing, *(kind for _, kind in optional)]
+    return Counter(kind or "other" for kind in kinds if kind not in wanted)
+
+
+def check_disclosure(graph: Graph, folder: Path, request: Collection[str]) -> None:
+    """Raise MedscaleError if the files of a crate hold what must not leave the machine.
+
+    Args:
+        graph: the study, whose patients, files and hosts are looked for.
+        folder: of the crate.
+        request: kinds of files that were packed besides records.
+    """
+    data = [graph.workdir / "data" / study for study in graph.with_variants]
+    environments = [
+        graph.workdir / "runs" / study / run / f"seed{seed}" / "environment.json"
+        for study, run, seed in replicates(graph)
+    ]
+    code = {f.relative_to(ROOT).as_posix() for f in _code() if f.name not in SETTINGS}
+    file_names = FILE_NAMES in request
+    names = [*scan.names_of_studies(data, file_names=file_names), scan.hosts(environments)]
+    scan.refuse(scan.scan(folder, names, code), "the crate")
 
 
 def replicates(graph: Graph) -> Iterator[tuple[str, str, int]]:
@@ -71,25 +103,27 @@ def replicates(graph: Graph) -> Iterator[tuple[str, str, int]]:
                 yield name, result.parent.name, int(Path(folder).name.removeprefix("seed"))
 
 
-def _of_study(graph: Graph, weights: bool) -> list[str]:
-    """Return the paths below the workdir of the files that the crate must have."""
+def _code() -> list[Path]:
+    """Return the files of the program and its settings."""
+    return [file for pattern in CODE for file in sorted(ROOT.glob(pattern))]
+
+
+def _required(graph: Graph) -> list[tuple[str, str]]:
+    """Return path below the workdir and kind of the files that belong to each result."""
     runs = list(replicates(graph))
     if not runs:
         raise MedscaleError(
             f"{graph.workdir / 'results'} holds no result to pack; make them first: snakemake paper"
         )
-    required = [*OF_REPLICATE, *([WEIGHTS] if weights else [])]
+    kinds = dict.fromkeys(REPLICATE, RECORD) | {MODEL: WEIGHTS}
     files = [
-        f"runs/{name}/{run}/seed{seed}/{file}" for name, run, seed in runs for file in required
+        (f"runs/{name}/{run}/seed{seed}/{file}", kind)
+        for name, run, seed in runs
+        for file, kind in kinds.items()
     ]
     files += [
-        f"data/{name}/{file}"
+        (f"data/{name}/{file}", kind)
         for name in dict.fromkeys(name for name, _, _ in runs)
-        for file in OF_STUDY
+        for file, kind in OF_STUDY.items()
     ]
-    return ["config.resolved.json", "paper/paper.pdf", *files]
-
-
-def _copy(file: Path, to: Path) -> None:
-    to.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(file, to)
+    return [("config.resolved.json", RECORD), (PAPER, IMAGES), *files]

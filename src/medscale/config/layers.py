@@ -1,0 +1,165 @@
+"""Layers of settings: config.yaml, the overlay of a scale, changes, and what studies inherit."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from functools import reduce
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from medscale.base.errors import MedscaleError
+
+# Settings that `like: other` takes from the other study: its runs and what is about them. Network,
+# recipe and preprocessing suit the other study's images, and come from the defaults instead.
+LIKE = ("runs", "baseline", "seeds", "models", "parallel", "evaluate")
+# libyaml's, which takes a tenth of the time, where PyYAML was built with it.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+FULL = "full"  # the scale that has no overlay
+
+
+class Layer(NamedTuple):
+    """Settings of one origin, such as a file, as a tree of mappings."""
+
+    origin: str
+    tree: dict[str, Any]
+
+
+class Layers:
+    """All settings before validation, from the lowest layer to the highest.
+
+    Attributes:
+        files: config.yaml, the overlay of the scale, and the changes.
+        tree: the merged settings, with neither ``studies`` nor ``defaults``.
+        studies: the settings that each study gives itself, by name.
+    """
+
+    def __init__(self, base: str | Path, changes: Iterable[Layer] = ()) -> None:
+        """Read config.yaml and lay the overlay and the changes over it.
+
+        Raises MedscaleError for a file that is no tree of settings, and an unknown scale.
+
+        Args:
+            base: path of config.yaml.
+            changes: further layers; the last ``scale`` in them chooses the overlay.
+        """
+        self._base = base
+        tree = read_yaml(Path(base))
+        changes = [Layer(origin, copy.deepcopy(layer)) for origin, layer in changes]
+        scales = tree.pop("scales", {})
+        scale = tree.get("scale", FULL)
+        for origin, layer in changes:
+            if not isinstance(layer, dict):
+                raise MedscaleError(f"{origin}: no mapping of settings: {layer!r}")
+            scale = layer.get("scale", scale)
+            if isinstance(layer.get("only"), str):
+                layer["only"] = layer["only"].split(",")
+        if scale not in (FULL, *scales):
+            raise MedscaleError(
+                f"there is no scale {scale!r}; there are: {', '.join((FULL, *scales))}"
+            )
+        name = Path(base).name
+        overlay = Layer(f"{name}, scales.{scale}", scales.get(scale, {}))
+        self.files = [Layer(name, tree), overlay, *changes]
+        self.tree: dict[str, Any] = reduce(merge, (layer.tree for layer in self.files))
+        self._defaults = self._section("defaults", self.tree.pop("defaults", {}))
+        listed = self._section("studies", self.tree.pop("studies", None) or {})
+        self.studies = {name: study for name, study in listed.items() if study is not None}
+        for name, study in self.studies.items():
+            self._section(f"studies.{name}", study)
+
+    def whole(self) -> dict[str, Any]:
+        """Return all settings, those of each study completed by what it inherits."""
+        return {**self.tree, "studies": {name: self.study(name) for name in self.studies}}
+
+    def study(self, name: str) -> dict[str, Any]:
+        """Return the settings of a study, completed by what it inherits."""
+        return dict(reduce(merge, (layer.tree for layer in self.of_study(name))))
+
+    def of_study(self, name: str, chain: tuple[str, ...] = ()) -> list[Layer]:
+        """Return the layers of a study; the highest, with an empty origin, are its own settings.
+
+        ``variant_of: other`` takes all settings but the title. ``like: other`` takes those of
+        ``LIKE``. A study that is like another, or whose images are a folder, takes all others from
+        ``defaults``. Raises MedscaleError if the other study is missing or leads back to this one.
+        """
+        study = {"title": str(name), **self.studies[name]}
+        like, variant_of = study.pop("like", None), study.get("variant_of")
+        if like is not None and variant_of is not None:
+            raise MedscaleError(
+                f"{self._base}: studies.{name} has like and variant_of; give one of them"
+            )
+        inherited = []
+        for key, other in (("like", like), ("variant_of", variant_of)):
+            if other is None:
+                continue
+            if not isinstance(other, str) or other not in self.studies or other in (*chain, name):
+                raise MedscaleError(
+                    f"{self._base}: studies.{name}.{key} is {other!r}; "
+                    "it must name another study that ends the chain"
+                )
+            layers = (layer.tree for layer in self.of_study(other, (*chain, name)))
+            parent = {
+                setting: value
+                for setting, value in reduce(merge, layers).items()
+                if (setting != "title" if key == "variant_of" else setting in LIKE)
+            }
+            inherited.append(Layer(f"{key}: {other}", parent))
+        source = study.get("source")
+        is_folder = isinstance(source, dict) and source.get("kind") == "folder"
+        if variant_of is None and (like is not None or is_folder):
+            inherited.insert(0, Layer("defaults", _fitting(self._defaults, study)))
+        return [*inherited, Layer("", study)]
+
+    def _section(self, setting: str, value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise MedscaleError(
+                f"{self._base}: {setting} must be a mapping of settings, not {value!r}"
+            )
+        return value
+
+
+def merge(below: Any, above: Any) -> Any:
+    """Lay one tree of settings over another: mappings are merged, other values replaced."""
+    if isinstance(below, dict) and isinstance(above, dict):
+        return below | {key: merge(below.get(key), value) for key, value in above.items()}
+    return copy.deepcopy(above)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the tree of settings in a file.
+
+    Raises MedscaleError for a missing file, and one that is no mapping in YAML.
+    """
+    try:
+        tree = _parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MedscaleError(f"{path} does not exist; run from the project's root") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise MedscaleError(
+            f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}"
+        ) from None
+    except ValueError as error:  # not UTF-8, or a number of too many digits
+        raise MedscaleError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise MedscaleError(f"{path}: expected a mapping of settings, found {type(tree).__name__}")
+    return tree
+
+
+def _parse(text: str) -> Any:
+    try:
+        return yaml.load(text, Loader=LOADER)
+    except yaml.YAMLError:
+        return yaml.safe_load(text)  # names the line of an error more exactly
+
+
+def _fitting(defaults: dict[str, Any], study: dict[str, Any]) -> dict[str, Any]:
+    """Return the defaults without the options of a network that the study replaces."""
+    own, model = study.get("model"), defaults.get("model")
+    names = [part.get("name") if isinstance(part, dict) else None for part in (own, model)]
+    replaced = names[0] is not None and names[0] != names[1]
+    return {key: value for key, value in defaults.items() if key != "model" or not replaced}

@@ -1,0 +1,180 @@
+"""Decoding of files in a child process with limits, so that a hostile file ends the child alone.
+
+A Dask worker has one child for each thread that decodes, and sends it one call at a time through
+pipes. A child that dies is replaced, and the file that it read is reported as undecodable.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import IO, Any, ParamSpec, TypeVar, cast
+
+from medscale.data.decoding import bounds
+from medscale.data.decoding.formats import TOO_LARGE, UNDECODABLE, Unreadable
+from medscale.data.settings import Limits
+
+LENGTH = struct.Struct("<Q")  # of a message's bytes, before the message
+ENVIRONMENT = {
+    # By default, glibc returns freed memory to the system at once, which then zeroes the pages of
+    # the next image again: a quarter of the time (bench/workers.py).
+    "MALLOC_TRIM_THRESHOLD_": str(2**28),
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+_idle: list[Child] = []  # of this process; a thread takes one for a call
+
+
+class Child:
+    """A process that answers calls within limits."""
+
+    def __init__(self, limits: Limits) -> None:
+        """Start the process; its modules are loaded meanwhile."""
+        self.limits, self._owner = limits, os.getpid()
+        path = os.pathsep.join(folder for folder in sys.path if folder)
+        # -P: modules of the working folder, which may hold files of others, are not imported.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "medscale.data.guard", limits.model_dump_json()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": path},
+        )
+        self._requests = cast("IO[bytes]", self._process.stdin)
+        self._answers = cast("IO[bytes]", self._process.stdout)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can take a call, which a fork of its owner cannot: it shares the pipes."""
+        return self._owner == os.getpid() and self._process.poll() is None
+
+    def ask(self, request: Any) -> tuple[bool, Any]:
+        """Send a request and return whether it succeeded, and its result or its exception.
+
+        Raises:
+            EOFError: the process has ended.
+        """
+        try:
+            _send(self._requests, request)
+        except BrokenPipeError:
+            raise EOFError from None
+        return cast("tuple[bool, Any]", _receive(self._answers))
+
+    def close(self) -> int:
+        """End the process; return its exit status, or minus the signal that has ended it."""
+        if self._owner != os.getpid():
+            return 0
+        with suppress(BrokenPipeError):
+            self._requests.close()
+        status = self._process.wait()
+        self._answers.close()
+        return status
+
+
+def call(
+    limits: Limits,
+    function: Callable[Parameters, Result],
+    *arguments: Parameters.args,
+    **named: Parameters.kwargs,
+) -> Result:
+    """Call a function of a module in this thread's child process and return its result.
+
+    Args:
+        limits: of the child.
+        function: decodes one file; result and exceptions can be pickled.
+        arguments: of the function.
+        named: further arguments of the function.
+
+    Raises:
+        Unreadable: the file takes more memory or time than is allowed, or ended the process.
+        Exception: as the function.
+    """
+    child = _take(limits)
+    try:
+        succeeded, result = child.ask((function, arguments, named))
+    except EOFError:
+        raise _fault(child.close(), limits) from None
+    _idle.append(child)
+    if not succeeded:
+        raise result
+    return cast(Result, result)
+
+
+def warm_up(limits: Limits, function: Callable[..., Any]) -> None:
+    """Start a child process and have it import what a function needs."""
+    call(limits, _load, function)
+
+
+def _load(function: Callable[..., Any]) -> None:
+    """Do nothing: the modules of ``function`` are imported when it arrives in the child."""
+
+
+def _take(limits: Limits) -> Child:
+    """Return an idle child process with these limits, or a new one."""
+    while _idle:
+        child = _idle.pop()  # list.pop is atomic, so that threads share no child
+        if child.limits == limits and child.is_alive:
+            return child
+        child.close()
+    return Child(limits)
+
+
+def _fault(status: int, limits: Limits) -> Unreadable:
+    """Return the fault of a file whose decoding ended the process."""
+    if status == -signal.SIGPROF:
+        detail = f"decoding it takes more than {limits.seconds:g} s of computing"
+        return Unreadable(UNDECODABLE, detail)
+    cause = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+    return Unreadable(UNDECODABLE, f"decoding it ended the process that reads it ({cause})")
+
+
+def _work(limits: Limits) -> None:
+    """Answer calls until the parent closes its pipe; runs in the child."""
+    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print must not be among the answers
+    bounds.limit_process(limits.most_pixels, limits.seconds)
+    while True:
+        try:
+            function, arguments, named = _receive(requests)
+        except EOFError:
+            return
+        try:
+            bounds.start_clock()
+            answer: tuple[bool, Any] = True, function(*arguments, **named)
+        except MemoryError:
+            answer = False, Unreadable(TOO_LARGE, bounds.NO_MEMORY)
+        except Exception as error:  # is raised by the parent
+            answer = False, error
+        finally:
+            bounds.stop_clock()
+        _send(answers, answer)
+
+
+def _send(pipe: IO[bytes], message: Any) -> None:
+    content = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    pipe.write(LENGTH.pack(len(content)) + content)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes]) -> Any:
+    """Return the next message; raise EOFError where the other process has ended."""
+    head = pipe.read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        raise EOFError
+    content = pipe.read(LENGTH.unpack(head)[0])
+    # Of this package's own process, which runs as the same user.
+    return pickle.loads(content)
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt, BrokenPipeError):  # the parent ends as well
+        _work(Limits.model_validate_json(sys.argv[1]))

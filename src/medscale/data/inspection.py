@@ -1,0 +1,62 @@
+"""Inspection of one image file for the audit: digest, size, headers, signature, or its fault."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from medscale.data import frames
+from medscale.data.decoding import bounds
+from medscale.data.images import Unreadable, frame_count, header, read_bytes
+from medscale.data.prepare import decode_reduced
+from medscale.data.signature import SIDE, signature
+
+Fact = tuple[
+    str, str | None, int, int, str | None, str | None, dict[str, Any] | None, bytes | None, int, int
+]
+# Columns with an underscore are temporary: a dataset's metadata may have columns of the same name.
+FACTS = [
+    *("path", "sha256", "width", "height"),
+    *("_reason", "_detail", "_header", "_signature", "_frame", "_frames"),
+]
+
+
+def inspect(
+    root: str, path: str, which: str = frames.FIRST, near_duplicates: bool = True
+) -> list[Fact]:
+    """Read and decode the frames of an image file that are used.
+
+    Args:
+        root: the raw folder.
+        path: a file's path below it.
+        which: the frames that are used of a file with several (``source.frames``).
+        near_duplicates: similar images are searched, which needs a signature of each.
+
+    Returns:
+        A ``FACTS`` tuple for each frame: digest (``frames.frame_digest``); width and height in
+        pixels as displayed (EXIF applied); reason and detail if the file gives no pixels; the facts
+        in the headers of a DICOM file; the signature, None without a search; the frame's number;
+        and the number of the file's frames.
+    """
+    sha256 = None
+    try:
+        data = read_bytes(Path(root, path))
+        sha256 = hashlib.sha256(data).hexdigest()
+        count, facts = frame_count(data), header(data)
+        numbers = frames.chosen(which, count)
+        bounds.start_clock(len(numbers))
+        frame_facts: list[Fact] = []
+        for frame in numbers:
+            pixels, width, height = decode_reduced(data, 2 * SIDE, frame=frame)
+            size, digest = (width, height), frames.frame_digest(sha256, frame)
+            packed = signature(pixels) if near_duplicates else None
+            frame_facts.append((path, digest, *size, None, None, facts, packed, frame, count))
+        return frame_facts
+    except Unreadable as error:
+        return [fault(path, sha256, error)]
+
+
+def fault(path: str, sha256: str | None, error: Unreadable) -> Fact:
+    """Return the ``FACTS`` of a file that gives no pixels."""
+    return (path, sha256, 0, 0, error.reason, error.detail, None, None, 0, 1)

@@ -1,0 +1,90 @@
+"""The files of a study that may be published, by kind; a file that no pattern names stays at home.
+
+Weights, images and file names can show or name patients, and are published only when they are
+asked for by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from medscale.report.chapters import CHAPTERS
+
+RECORD, WEIGHTS, IMAGES, FILE_NAMES = "record", "weights", "images", "file names"
+ON_REQUEST = (WEIGHTS, IMAGES, FILE_NAMES)  # each with an option: --weights, --images, …
+
+PAPER = "paper/paper.pdf"  # shows images of each study
+MODEL = "model.safetensors"
+RESULT_TABLES = (
+    *("metrics", "per_class", "confusion", "confusions", "roc", "pr", "reliability"),
+    *("operating", "subgroups", "curves", "resamples", "boxes", "gradcam"),
+)
+RESULT_FIGURES = ("curves", "confusion", "roc", "quality", "pr")
+RESULT_FIGURES_WITH_IMAGES = ("boxes", "gradcam")
+REPLICATE = (
+    "spec.json",
+    "environment.json",
+    "history.csv",
+    "timing.json",
+    "predictions.parquet",
+)
+
+# Pattern of a path in the workdir and the kind of such files; ``*`` stands for no ``/``.
+PATTERNS: tuple[tuple[str, str], ...] = (
+    ("config.resolved.json", RECORD),
+    (PAPER, IMAGES),
+    ("data/*/audit.json", RECORD),
+    ("data/*/datasheet.md", RECORD),
+    ("data/*/audit.csv", FILE_NAMES),
+    *((f"runs/*/*/seed*/{name}", RECORD) for name in REPLICATE),
+    (f"runs/*/*/seed*/{MODEL}", WEIGHTS),
+    *((f"results/*/*/{name}.csv", RECORD) for name in RESULT_TABLES),
+    *((f"results/*/*/{name}.pdf", RECORD) for name in RESULT_FIGURES),
+    *((f"results/*/*/{name}.pdf", IMAGES) for name in RESULT_FIGURES_WITH_IMAGES),
+    *((f"results/*/*/{name}", RECORD) for name in ("summary.json", "inference.json")),
+    ("results/*/*/model_card.md", RECORD),
+    ("results/*/*/gradcam_heat.npy", IMAGES),
+    ("results/*/*/gradcam_images.npy", IMAGES),
+    ("results/*/*/seed*.safetensors", WEIGHTS),
+    *((f"tables/*.{ending}", RECORD) for ending in ("csv", "json", "tex")),
+    *((f"tables/*/*.{ending}", RECORD) for ending in ("csv", "json", "tex")),
+    *((f"measured/*/*.{ending}", RECORD) for ending in ("csv", "json")),
+    *(
+        (
+            chapter.figure_path(name).replace("{study}", "*"),
+            IMAGES if name in chapter.with_images else RECORD,
+        )
+        for chapter in CHAPTERS
+        for name in chapter.figures
+    ),
+)
+
+
+def kind_of(path: str) -> str | None:
+    """Return the kind of a file by its path in the workdir; None where it is not published."""
+    parts = path.split("/")
+    for pattern, kind in PATTERNS:
+        names = pattern.split("/")
+        if len(names) == len(parts) and all(map(fnmatchcase, parts, names)):
+            return kind
+    return None
+
+
+def publishable(workdir: Path, studies: Collection[str]) -> Iterator[tuple[str, str | None]]:
+    """Yield path and kind of each file in the folders of the workdir that crates are made from.
+
+    Args:
+        workdir: of the study.
+        studies: names of the studies, with variants.
+    """
+    places = ("results", "figures", "tables", "measured")
+    folders = [workdir / place / study for place in places for study in studies]
+    files = [file for folder in folders for file in sorted(folder.rglob("*"))]
+    # Chapters about all studies have no folder of a study.
+    files += [file for place in places for file in sorted((workdir / place).glob("*.*"))]
+    for file in files:
+        if file.is_file() and not file.name.startswith("."):
+            path = file.relative_to(workdir).as_posix()
+            yield path, kind_of(path)

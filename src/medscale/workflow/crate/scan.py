@@ -1,0 +1,197 @@
+"""Search for what must not leave the machine: DICOM ids, addresses, home folders, patients, hosts.
+
+A search by patterns and known names finds what it looks for and nothing else: names of people that
+no table of the study lists, and text burned into images, stay unseen.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json, read_table
+from medscale.workflow.crate.contents import texts
+
+PREAMBLE, DICOM = 128, b"DICM"  # bytes before the mark of a DICOM file, and the mark
+# Six numbers or more, and not one of the standard itself, such as a transfer syntax (PS3.6, A).
+UID = re.compile(r"(?<![\w.])(?!1\.2\.840\.10008\.)[0-2](?:\.(?:0|[1-9]\d*)){5,}(?![\w.]\d)")
+SHORTEST_UID = 16  # characters
+HEADERS = re.compile(  # with a value, not as the name of a column in prose
+    r"\b(?:Patient(?:ID|Name|BirthDate|sName)|OtherPatientIDs|AccessionNumber"
+    r"|StudyInstanceUID)\b[\"']?\s*[:=]|\(0010,\s?00[0-9a-fA-F]{2}\)"
+)
+MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}")
+HOME = re.compile(
+    r"/(?:home|Users)/[^/\s\"'<>|:;,)]+|[A-Za-z]:\\+Users\\+[^\\\s\"']+|(?<![\w.])/root(?=/)"
+)
+TOKEN = re.compile(r"[^\W_](?:[\w.-]*[^\W_])?")
+ATOM, LETTER = re.compile(r"[^._-]+"), re.compile(r"[^\W\d_]")
+MOST_ATOMS = 8  # of a name within a longer word
+SHORTEST = 4  # characters of a name that is looked for; of digits alone, SHORTEST_NUMBER
+SHORTEST_NUMBER = 6
+NO_PATIENT = "image:"  # begins the group's name of an image whose patient is not known
+MOST = 100  # lines of a message
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something in a file that must not be published; its value is not repeated."""
+
+    path: str
+    place: str
+    kind: str
+
+
+class Names:
+    """Names of one kind that a study's files may not hold, as whole words."""
+
+    def __init__(self, kind: str, names: Iterable[str]) -> None:
+        """Sort the names; those that are too short to be told from other words are not looked for.
+
+        Args:
+            kind: what they are, for messages.
+            names: such as the patients' ids.
+        """
+        distinct = {name.strip() for name in names}
+        telling = {name for name in distinct if _is_telling(name)}
+        self.kind, self.too_short = kind, len(distinct) - len(telling)
+        self._words = {name for name in telling if TOKEN.fullmatch(name)}
+        # Names of several words by their first, so that a text is searched for few of them.
+        self._phrases: dict[str, list[str]] = {}
+        for name in telling - self._words:
+            if first := TOKEN.search(name):
+                self._phrases.setdefault(first[0], []).append(name)
+
+    def are_in(self, text: str, words: Collection[str]) -> bool:
+        """Whether a text, of which the words are given, holds one of the names."""
+        if not self._words.isdisjoint(words):
+            return True
+        firsts = self._phrases.keys() & set(words)
+        return any(name in text for first in firsts for name in self._phrases[first])
+
+
+def names_of_studies(folders: Iterable[Path], *, file_names: bool) -> list[Names]:
+    """Return the ids of the patients of studies, and the names of their files.
+
+    Args:
+        folders: the studies' data folders, with index.parquet and audit.csv where they exist.
+        file_names: whether names of files are published, and are not looked for.
+    """
+    patients: set[str] = set()
+    files: set[str] = set()
+    for folder in folders:
+        if (folder / "index.parquet").is_file():
+            index = read_table(folder / "index.parquet")
+            for column in ("patient", "group"):
+                values = index[column].dropna().astype(str) if column in index else pd.Series([])
+                patients |= {value for value in values if not value.startswith(NO_PATIENT)}
+            files |= set(index["path"])
+        if (folder / "audit.csv").is_file():
+            files |= set(read_table(folder / "audit.csv", dtype=str)["path"].dropna())
+    names = [Names("a patient id", patients)]
+    if not file_names:
+        paths = [Path(file) for file in files]
+        parts = {part for path in paths for part in (path.name, path.stem)}
+        names.append(Names("a file name", parts))
+    return names
+
+
+def hosts(environments: Iterable[Path]) -> Names:
+    """Return the names of this machine and of those in records of earlier versions."""
+    names = {platform.node(), platform.node().partition(".")[0]}
+    for file in environments:
+        names.add(str(read_json(file).get("host") or ""))
+    # A host named by a word, such as "login", cannot be told from the word.
+    return Names("a host", {name for name in names if re.search(r"[\d.-]", name)})
+
+
+def scan(
+    folder: Path, names: Collection[Names] = (), code: Collection[str] = ()
+) -> Iterator[Finding]:
+    """Yield what must not be published in the files below a folder, or in one file.
+
+    Args:
+        folder: folder or file.
+        names: that are looked for as whole words.
+        code: paths of files of the program, in which the names of DICOM headers are no data.
+    """
+    home = str(Path.home())
+    for file in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
+        if not file.is_file():
+            continue
+        path = file.relative_to(folder).as_posix() if folder.is_dir() else file.name
+        if _is_dicom(file):
+            yield Finding(path, "whole file", "a DICOM file")
+            continue
+        for place, text in [("its name", path), *texts(file)]:
+            kinds = _patterns(text, home, is_code=path in code)
+            if path not in code:
+                kinds += _names(text, names)
+            yield from (Finding(path, place, kind) for kind in kinds)
+
+
+def refuse(findings: Iterable[Finding], subject: str) -> None:
+    """Raise MedscaleError with the places of all findings, if there are any."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for finding in findings:
+        places.setdefault((finding.path, finding.kind), []).append(finding.place)
+    if not places:
+        return
+    lines = [
+        f"{path}, {of_kind[0]}: {kind}" + (f" (and {len(of_kind) - 1} more)" * (len(of_kind) > 1))
+        for (path, kind), of_kind in places.items()
+    ]
+    more = [f"and {len(lines) - MOST} more"] if len(lines) > MOST else []
+    listed = "\n  ".join([*lines[:MOST], *more])
+    raise MedscaleError(
+        f"{subject} holds what must not leave this machine; remove it at its source and make the "
+        f"files again:\n  {listed}"
+    )
+
+
+def _is_telling(name: str) -> bool:
+    """Whether a name is long enough to be looked for."""
+    return len(name) >= (SHORTEST_NUMBER if name.isdigit() else SHORTEST)
+
+
+def _is_dicom(file: Path) -> bool:
+    with open(file, "rb") as opened:
+        return opened.read(PREAMBLE + len(DICOM))[PREAMBLE:] == DICOM
+
+
+def _patterns(text: str, home: str, is_code: bool) -> list[str]:
+    """Return the kinds of data that patterns find in a text."""
+    kinds = []
+    if any(len(match[0]) >= SHORTEST_UID for match in UID.finditer(text)):
+        kinds.append("a DICOM id")
+    if not is_code and HEADERS.search(text):
+        kinds.append("a DICOM header of the patient")
+    if "@" in text and MAIL.search(text):
+        kinds.append("an e-mail address")
+    if HOME.search(text) or (len(home) > 1 and f"{home}/" in text):
+        kinds.append("a home folder")
+    return kinds
+
+
+def _names(text: str, names: Collection[Names]) -> list[str]:
+    """Return the kinds of the names that a text holds as whole words."""
+    words: set[str] = set()
+    for token in set(TOKEN.findall(text)):
+        words.add(token)
+        if LETTER.search(token):  # parts of a number are no words
+            words.update(_parts(token))
+    return [group.kind for group in names if group.are_in(text, words)]
+
+
+def _parts(token: str) -> Iterator[str]:
+    """Yield all parts of a word between its marks, such as ``P-1`` of ``P-1_left.png``."""
+    atoms = list(ATOM.finditer(token))
+    for start, first in enumerate(atoms):
+        for last in atoms[start : start + MOST_ATOMS]:
+            yield token[first.start() : last.end()]

@@ -1,0 +1,58 @@
+"""A missing path on the command line is refused before anything heavy is imported."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+COMMANDS = {
+    "predict nowhere a.jpg": "nowhere does not exist; name a result folder",
+    "predict {result} a.jpg": "a.jpg does not exist; name image files",
+    "predict {result} {result} --metadata age.csv": "age.csv does not exist",
+    "export nowhere": "nowhere does not exist; name a result folder",
+    "export {result} --to onxx": "there is no export format",
+    "export {result} --images b": "b does not exist; name image files",
+    "show nowhere": "nowhere is no result",
+    "serve nowhere": "nowhere holds no result",
+    "check --configfile c.yaml": "c.yaml cannot be read",
+    "summary --configfile c.yaml": "c.yaml cannot be read",
+    "crate --configfile c.yaml": "c.yaml cannot be read",
+    "size --configfile c.yaml": "c.yaml cannot be read",
+    "config --configfile c.yaml": "c.yaml cannot be read",
+    "why paper --configfile c.yaml": "c.yaml cannot be read",
+}
+HEAVY = ("torch", "scipy", "sklearn", "pandas", "fastapi", "snakemake", "matplotlib")
+CODE = """
+import json, sys
+from typer.testing import CliRunner
+from medscale.cli import main
+told = {}
+for command in json.loads(sys.argv[1]):
+    told[command] = str(CliRunner().invoke(main, command.split()).exception)
+try:
+    import medscale
+    medscale.load("nowhere")
+except medscale.base.errors.MedscaleError as error:
+    told["load"] = str(error)
+heavy = [name for name in json.loads(sys.argv[2]) if name in sys.modules]
+print(json.dumps([told, heavy]))
+"""
+
+
+def test_a_missing_path_is_refused_before_anything_heavy_is_imported(tmp_path):
+    (tmp_path / "inference.json").write_text("{}")
+    commands = {key.format(result=tmp_path): value for key, value in COMMANDS.items()}
+    arguments = [json.dumps(list(commands)), json.dumps(HEAVY)]
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    told, heavy = json.loads(done.stdout)
+    for command, message in (commands | {"load": "nowhere does not exist"}).items():
+        assert message in told[command], command
+    assert heavy == []

@@ -1,0 +1,62 @@
+"""The workflow where others look for it, in an environment without medscale, and without image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from medscale.resources import containers
+from medscale.workflow.graph import DRY_RUN, Graph
+from snakemake_command import ROOT, snakemake
+
+APPTAINER = [SimpleNamespace(name="APPTAINER")]
+
+
+def test_the_catalog_finds_workflow_configuration_and_test_case():
+    catalog = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())
+    assert catalog["usage"]["software-stack-deployment"]["apptainer"] is True
+    text = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
+    (command,) = [line for line in text.splitlines() if "--snakefile workflow/Snakefile" in line]
+    planned = snakemake(*command.split()[1:], "-n", "--quiet", "host")
+    assert planned.returncode == 0, planned.stderr
+    assert "results/glaucoma/ddp_2cpu" in planned.stdout + planned.stderr
+
+
+@pytest.mark.parametrize("option", ["--lint", "-n"])
+def test_without_the_package_one_sentence_names_make_setup(tmp_path, monkeypatch, option):
+    missing = 'raise ModuleNotFoundError("No module named medscale", name="medscale")\n'
+    (tmp_path / "medscale.py").write_text(missing)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = snakemake(option)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("Using ")]
+    assert "no module 'medscale'" in line
+    assert "`make setup`" in line
+
+
+@pytest.mark.parametrize(
+    ("argument", "is_dry"),
+    [("-n", True), ("-np", True), ("-pn", True), ("--dry-run", True), ("--dryrun", True)]
+    + [(other, False) for other in ("-p", "results", "--notemp", "-c2", "--unlock", "-", "n")],
+)
+def test_a_dry_run_is_told_by_its_option(argument, is_dry):
+    assert bool(DRY_RUN.fullmatch(argument)) is is_dry
+
+
+def test_a_dry_run_needs_no_image_and_says_that_jobs_will(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(containers, "link", lambda root: Path(tmp_path) / "medscale.sif")
+    assert Graph({}, arguments=["-n"]).container(APPTAINER) is None
+    assert "`make image`" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        Graph({}).container(APPTAINER)
+    assert "there is no image to run jobs in" in capsys.readouterr().err
+
+
+def test_a_run_that_fits_no_node_stops_no_other():
+    graph = Graph({"node": {"gpus": 2}})
+    assert "fsdp_3gpu" in graph.config.study("pneumonia").runs
+    assert "data/pneumonia/shards_detect/meta.json" in graph.shard_files()
+    assert graph.shards("pneumonia", "fsdp_3gpu") == "data/pneumonia/shards"
