@@ -55,8 +55,8 @@ def main(
     formats = [name for name in BENCHMARKED if name != ONNX.name]
     with tempfile.TemporaryDirectory(prefix="medscale-bench-") as folder:
         files = write(predictor, opened, opened.positions("val"), formats, Path(folder, "network"))
-        eager = runtime.eager(predictor)
-        fast = runtime.eager(predictor, compiled=True) if compiled else None
+        eager = runtime.pytorch(predictor)
+        fast = runtime.pytorch(predictor, compiled=True) if compiled else None
         for threads in sorted({1, len(cores())}):
             torch.set_num_threads(threads)
             ways: dict[str, Run] = {EAGER: eager} | (

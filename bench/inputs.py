@@ -9,18 +9,20 @@ import numpy as np
 import pandas as pd
 
 from medscale.base.code import ROOT
-from medscale.base.files import write_json
+from medscale.base.files import write_json, write_parquet
 from medscale.config.configuration import load
 from medscale.config.planning import plan
+from medscale.data.boxes import SIDES
 from medscale.data.loader import Loader
-from medscale.data.shards import Shards, seal, write_chunk
+from medscale.data.shards import BOXES, Shards, seal, write_chunk
 from medscale.engine.plan import RunPlan
 
 
-def make_shards(folder: Path, train: int, size: int) -> Path:
+def make_shards(folder: Path, train: int, size: int, *, boxes: bool = False) -> Path:
     """Write shards of random images of ``size`` pixels.
 
-    The splits have ``train`` images for training, and 8 each for validation and test.
+    The splits have ``train`` images for training, and 8 each for validation and test. With
+    ``boxes`` each image has a box.
     """
     rng = np.random.default_rng(0)
     split = np.repeat(["train", "val", "test"], [train, 8, 8])
@@ -31,6 +33,9 @@ def make_shards(folder: Path, train: int, size: int) -> Path:
         )
     rows = pd.DataFrame({"id": np.arange(total), "label": np.arange(total) % 2, "split": split})
     rows["group"] = rows["id"].astype(str)
+    if boxes:
+        quarter = pd.DataFrame({"id": rows["id"], **dict.fromkeys(SIDES, 0.25)})
+        write_parquet(folder / BOXES, quarter)
     seal(folder, rows, ["a", "b"], {"preprocess": {}})
     return folder
 

@@ -20,7 +20,7 @@ system) # LaTeX, a compiler (for torch.compile and Triton), Python if the base h
   ;;
 uv)
   python -m venv "$uv"
-  "$uv/bin/pip" install -q --no-cache-dir --disable-pip-version-check -r "$here/tools/uv.txt"
+  "$uv/bin/pip" install -q --no-cache-dir --disable-pip-version-check --require-hashes -r "$here/tools/uv.txt"
   ;;
 requirements) # the cache is on the same file system, so that files are linked, and is then removed
   python -m venv --without-pip "$venv"

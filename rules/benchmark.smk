@@ -42,3 +42,25 @@ rule loading:
         " --shards data/{wildcards.study:q}/shards --preprocess {params.preprocess:q}"
         " --augment {params.augment:q} --settings {params.settings:q}"
         " --marks {params.marks:q} --out measured/{wildcards.study:q} --log {log:q}"
+
+
+# One training for each number format and seed; finished ones are kept until all are measured.
+rule formats:
+    input:
+        shards="data/{study}/shards/meta.json",
+    output:
+        rows="measured/{study}/formats.csv",
+        about="measured/{study}/formats.json",
+    threads: RUNS.formats_cpus
+    resources:
+        timed=ALONE,
+        gpu=RUNS.formats_gpus,
+    params:
+        plan=RUNS.formats_plan,
+        seeds=RUNS.seed_options,
+        settings=DATASETS.benchmark("formats"),
+        marks=DATASETS.marks,
+    shell:
+        "python {params.script:q} --plan {params.plan:q} {params.seeds:q}"
+        " --settings {params.settings:q} --shards data/{wildcards.study:q}/shards"
+        " --marks {params.marks:q} --out measured/{wildcards.study:q} --log {log:q}"

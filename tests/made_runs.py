@@ -38,6 +38,7 @@ def configuration(
     raw = {"kind": "folder", "path": "raw", "synthetic": False, "options": {}}
     changes: dict[str, Any] = {"like": "glaucoma", "source": raw} if study != "glaucoma" else {}
     changes["evaluate"] = {"gradcam": "none"}  # made runs have no weights
+    changes["benchmarks"] = {"formats": None}  # and nothing is measured
     return load(
         ROOT / "config.yaml",
         {
@@ -233,6 +234,7 @@ def _environment(planned: Any) -> dict[str, Any]:
         "cpu": "Made CPU @ 2 GHz",
         "cpus": 2,
         "gpus": [],
+        "format": "bf16" if planned.run.amp else "fp32",
         "cuda": None,
         "container": None,
         "slurm_job": None,
@@ -249,11 +251,16 @@ def make_study(
     *,
     images: int = 240,
     metadata: Mapping[str, Sequence[Any]] | None = None,
+    index: pd.DataFrame | None = None,
     **settings: Any,
 ) -> list[Path]:
-    """Write a study below ``folder`` as the workflow does; return its result folders."""
+    """Write a study below ``folder`` as the workflow does; return its result folders.
+
+    ``index``: that of the study's data folder, if it is made already.
+    """
     config = configuration(study, runs, **settings)
-    index = make_index(folder / "data" / study, classes, images=images, metadata=metadata)
+    if index is None:
+        index = make_index(folder / "data" / study, classes, images=images, metadata=metadata)
     make_shards(folder / "data" / study / "shards", index)
     shards = Shards.open(folder / "data" / study / "shards")
     summary, resamples = reference(study, shards, index, resamples=100)
@@ -301,11 +308,19 @@ def report(folder: Path, study: str, results: Sequence[Path]) -> Path:
     return folder / "tables" / study / "facts.json"
 
 
+def report_provenance(folder: Path, results: Sequence[Path]) -> Path:
+    """Write the chapter on the origin of results below ``folder``; return provenance.json."""
+    titles = {result.parent.name: f"Study {result.parent.name}" for result in results}
+    arguments = {"results": [str(result) for result in results], "titles": titles}
+    write_chapter("provenance", "", arguments, folder)
+    return folder / "tables" / "provenance.json"
+
+
 def report_shared(folder: Path, results: Sequence[Path]) -> list[Path]:
     """Write the chapters about all studies below ``folder``; return their files of facts."""
-    titles = {result.parent.name: f"Study {result.parent.name}" for result in results}
+    provenance = report_provenance(folder, results)
+    titles = dict.fromkeys(result.parent.name for result in results)
     arguments: dict[str, Any] = {"results": [str(result) for result in results]}
-    write_chapter("provenance", "", {**arguments, "titles": titles}, folder)
     settings: dict[str, Any] = {"studies": {}}
     for study in titles:
         config = Config.model_validate(read_json(folder / f"{study}.resolved.json"))
@@ -320,4 +335,4 @@ def report_shared(folder: Path, results: Sequence[Path]) -> list[Path]:
         "reported": str(sources.REPORTED),
     }
     write_chapter("synthesis", "", {**arguments, **settings}, folder)
-    return [tables / "provenance.json", tables / "synthesis.json"]
+    return [provenance, tables / "synthesis.json"]

@@ -28,6 +28,12 @@ TINY = {
     "augment": {"rotate": 15, "brightness": 0.2},
     "recipe": {"epochs": 1, "batch_size": 20, "batch_is": "global", "lr": 1e-2, "warmup_epochs": 0},
 }
+# Batch norm, dropout, EMA, a plateau and patience: everything that a restart could lose.
+WHOLE = {
+    "model": {"name": "medical_cnn", "options": {"width": 4}},
+    "recipe": {"epochs": 4, "schedule": "plateau", "patience": 3, "ema": 0.9, "batch_size": 8},
+    "parallel": {"checkpoint_every_steps": 3, "microbatches": 2},
+}
 _references: dict[str, Path] = {}
 
 

@@ -26,10 +26,14 @@ need_docker() {
   "$docker" version >/dev/null 2>&1 || die "no docker daemon answers at ${DOCKER_HOST:-its usual socket}. Start it (systemctl start docker; without systemd: eval \"\$(tools/cluster/docker-up.sh FOLDER)\"), ask to join the group docker, or build without it: tools/image.sh apptainer"
 }
 
+own_repository() { # whether git's top level is this checkout, and not a repository around it
+  [ "$(git rev-parse --show-toplevel 2>/dev/null)" = "$(pwd -P)" ]
+}
+
 what_it_is() { # of this checkout, as NAME=VALUE
   printf 'VERSION=%s\n' "$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)"
-  printf 'COMMIT=%s\n' "$(git rev-parse HEAD 2>/dev/null || echo unknown)"
-  printf 'DIRTY=%s\n' "$(git diff --quiet HEAD 2>/dev/null && echo false || echo true)"
+  printf 'COMMIT=%s\n' "$(own_repository && git rev-parse HEAD 2>/dev/null || echo unknown)"
+  printf 'DIRTY=%s\n' "$(own_repository && git diff --quiet HEAD 2>/dev/null && echo false || echo true)"
   printf 'LOCK=%s\n' "$(sha256sum requirements.lock | cut -d' ' -f1)"
 }
 

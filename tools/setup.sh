@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Sets up the virtual environment from the hash-locked requirements. Arguments add to it: "latex" the
 # system's LaTeX, "browser" Chromium for the tests of the web page, "bench" .venv-bench with the
-# packages that benchmarks compare against.
+# packages that benchmarks compare against, "audit" .venv-audit with what looks for known faults.
 # Every missing prerequisite is answered with what to do, before anything heavy is downloaded.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+[ -z "${MEDSCALE_BUNDLE:-}" ] || exit 0 # run.sh of `make gpu-bundle` has put the packages on the paths
 
-UV=$(cat tools/uv.txt)
 NEED_DISK_MB=9000
 LATEX_PACKAGES=$(cat tools/latex.txt)
 LATEX_PROGRAMS="latexmk pdflatex biber pdftotext"
@@ -60,7 +60,7 @@ setup_venv() { # $1: folder; $2: lock file
   free=$(df -Pm . | awk 'NR==2 {print $4}')
   [ -d "$venv" ] || [ "$free" -ge $NEED_DISK_MB ] || die "$PWD has $free MB free; the environment and the demo need $NEED_DISK_MB MB. Free some disk, or clone onto a larger one."
   "$python" -c 'import venv, ensurepip' 2>/dev/null || apt_install "Python's venv module" python3-venv
-  [ -x .tools/bin/uv ] || { say "installing $UV"; "$python" -m venv .tools && .tools/bin/python -m pip install -q --disable-pip-version-check "$UV"; } \
+  [ -x .tools/bin/uv ] || { say "installing uv"; "$python" -m venv .tools && .tools/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r tools/uv.txt; } \
     || die "uv could not be installed: is a Python package index reachable?"
   say "installing the locked requirements into $venv (5.5 GB; a few minutes the first time)"
   [ -x "$venv/bin/python" ] || .tools/bin/uv venv -q --python "$python" "$venv"
@@ -71,10 +71,20 @@ setup_venv() { # $1: folder; $2: lock file
   echo "$want" > "$stamp"
 }
 
+setup_audit() { # what looks for known faults, in an environment of its own
+  cmp -s tools/audit.txt .venv-audit/.medscale-setup && return
+  say "installing what looks for known faults into .venv-audit (100 MB)"
+  .tools/bin/uv venv -q --clear --python .venv/bin/python .venv-audit
+  .tools/bin/uv pip sync -q --python .venv-audit/bin/python --require-hashes tools/audit.txt \
+    || die "pip-audit and zizmor could not be installed (see the message above)."
+  cp tools/audit.txt .venv-audit/.medscale-setup
+}
+
 has_argument() { [[ " $arguments " == *" $1 "* ]]; }
 
 arguments=$*
 ! has_argument latex || setup_latex
 ! has_argument browser || setup_browser
 setup_venv .venv requirements.lock
+! has_argument audit || setup_audit
 ! has_argument bench || setup_venv .venv-bench requirements-bench.lock

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from medscale.base import paths
 from medscale.base.code import ROOT, shown_path
 from medscale.base.errors import MedscaleError, tell_user
+from medscale.base.log import Terminal, plain
+from medscale.base.text import terminal
 from medscale.data.kind import kind_names
 from medscale.serve.formats.registry import FORMATS, by_name
 
@@ -45,7 +45,7 @@ main = typer.Typer(
 )
 data = typer.Typer(no_args_is_help=True, help="Downloads: are they complete, how to get them.")
 main.add_typer(data, name="data")
-out = Console(highlight=False, soft_wrap=True)
+out = Terminal()
 MARK = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "error": "[red bold]error[/]"}
 
 
@@ -110,12 +110,12 @@ def show_config(
         rows = {
             setting.name: {"value": setting.value, "origin": setting.origin} for setting in settings
         }
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        print(terminal(json.dumps(rows, indent=2, ensure_ascii=False), lines=True))
         return
     texts = [(setting.name, setting.text, setting.origin) for setting in settings]
     widths = [min(max(len(row[column]) for row in texts), 50) for column in (0, 1)]
     for name, value, origin in texts:
-        print(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {origin}")
+        print(terminal(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {origin}"))
 
 
 @main.command()
@@ -134,7 +134,7 @@ def why(
     from medscale.workflow.why import explain
 
     for line in explain(changes, target, in_image=image or cluster).lines():
-        out.print(escape(line))
+        out.print(line, markup=False)
 
 
 @main.command()
@@ -150,6 +150,10 @@ def serve(
     name: Annotated[
         list[str] | None, typer.Option(help="a name of this machine that callers may use")
     ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(help="address of a proxy whose X-Forwarded-For names the caller"),
+    ] = None,
     seed: Annotated[
         str, typer.Option(help="replicates that predict: best, all (their mean), or a number")
     ] = "best",
@@ -161,6 +165,7 @@ def serve(
     megapixels: Annotated[float, typer.Option(help="largest image")] = 50,
     images: Annotated[int, typer.Option(help="most images in a request")] = 16,
     queue: Annotated[int, typer.Option(help="most images accepted and not yet answered")] = 256,
+    connections: Annotated[int, typer.Option(help="most open connections")] = 512,
     rate: Annotated[float, typer.Option(help="requests a second of one caller; 0: no limit")] = 20,
 ) -> None:
     """A web page and an HTTP API for trained runs, on this machine alone unless told otherwise."""
@@ -168,7 +173,8 @@ def serve(
     paths.usable_below(results)
     from medscale.serve.http.start import serve as start
 
-    start(given | {"hosts": given.pop("name") or ()}, out.print)
+    options = given | {"hosts": given.pop("name") or (), "proxies": given.pop("proxy") or ()}
+    start(options, lambda text: out.print(text, markup=False))
 
 
 @main.command()
@@ -192,9 +198,9 @@ def profile(study: str, run: str, scale: Scale = "full", configfile: ConfigFile 
         shares.add_row(kind, *[f"{100 * share:.1f}" for share in profiled.share(kind)])
     out.print(shares)
     milliseconds, images = 1e3 * profiled.numbers.seconds, profiled.images_per_second
-    bound = escape(profiled.about["bottleneck"]["says"])
+    bound = plain(profiled.about["bottleneck"]["says"])
     out.print(f"\n{milliseconds:.1f} ms a step, {images:.0f} images/s: {bound}")
-    out.print(f"traces for Perfetto and tables: {shown_path(folder)}/")
+    out.print(f"traces for Perfetto and tables: {shown_path(folder)}/", markup=False)
 
 
 @main.command()
@@ -253,7 +259,7 @@ def crate(
     files, left_out = export(graph, folder, request=request, agent=agent, check=verify)
     valid = "; it conforms to Workflow Run Crate 0.5" if verify else ""
     stays = f"; left out: {counted(left_out)}" if left_out else ""
-    out.print(f"[bold]{shown_path(folder)}[/]: {files} files{stays}{valid}")
+    out.print(f"[bold]{plain(shown_path(folder))}[/]: {files} files{stays}{valid}")
 
 
 @main.command()
@@ -279,7 +285,7 @@ def leaks(
             raise MedscaleError(f"{path} does not exist")
         environments = sorted(path.rglob("environment.json")) if path.is_dir() else []
         scan.refuse(scan.scan(path, [*names, scan.hosts(environments)]), str(path))
-        out.print(escape(f"{shown_path(path)}: nothing found"))
+        out.print(plain(f"{shown_path(path)}: nothing found"))
     if too_short := sum(group.too_short for group in names):
         out.print(f"{too_short} names are too short to be told from other words")
 
@@ -322,10 +328,10 @@ def predict(
     table = predictor.table(predictions)
     out.print(command.result_table(predictor, predictions))
     if note := command.sentence_on_frames(predictions):
-        out.print(escape(note))
+        out.print(plain(note))
     if csv is not None:
         write_csv(csv, table)
-        out.print(f"{len(predictions)} images in {escape(str(csv))}")
+        out.print(f"{len(predictions)} images in {plain(str(csv))}")
     if failed := sum(prediction.error is not None for prediction in predictions):
         raise MedscaleError(
             f"{failed} of {len(predictions)} images could not be read; the column `error` says why"
@@ -358,7 +364,7 @@ def export(
 
     set_up()
     for line in write(load_result(result, seed, "cpu"), to, to_file, images):
-        out.print(escape(line))
+        out.print(line, markup=False)
 
 
 @main.command()
@@ -381,7 +387,8 @@ def size(
     from medscale.resources import sizing
 
     machines = [sizing.Machine.parse(text) for text in machine or ("a100:4", "h200:1")]
-    print(sizing.text(config, machines, ROOT / "docs" / "scale.csv", images, gpus), end="")
+    text = sizing.text(config, machines, ROOT / "docs" / "scale.csv", images, gpus)
+    print(terminal(text, lines=True), end="")
 
 
 @main.command()
@@ -409,10 +416,10 @@ def data_check(kind: Kind, folder: Path) -> None:
     for count in report.counts:
         expected = "" if count.expected is None else f"{count.expected:,}"
         images = f"{count.images:,}" if count.complete else f"[red bold]{count.images:,}[/]"
-        counts.add_row(count.split, escape(count.label), images, expected)
+        counts.add_row(count.split, plain(count.label), images, expected)
     if report.counts:
         out.print(counts, "")
-    _print_findings((finding.level, escape(finding.message)) for finding in report.findings)
+    _print_findings((finding.level, finding.message) for finding in report.findings)
     if not report.complete:
         raise MedscaleError(
             f"{folder} is not complete for dataset kind {kind}; see the lines above"
@@ -431,7 +438,7 @@ def data_fetch(
 
     folder = to or _raw_folder(kind)
     if not run:
-        out.print(escape(instructions(kind, folder)))
+        out.print(instructions(kind, folder), markup=False)
         return
     set_up()
     fetch(kind, folder)
@@ -459,7 +466,7 @@ def _print_findings(rows: Iterable[tuple[str, ...]]) -> None:
     """Print lines that begin with their level: ok, note or error."""
     table = Table(box=None, show_header=False, pad_edge=False)
     for level, *texts in rows:
-        table.add_row(MARK[level], *texts)
+        table.add_row(MARK[level], *(plain(text, lines=True) for text in texts))
     out.print(table)
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -20,7 +26,7 @@ from made_runs import (
     make_study,
     report_provenance,
 )
-from medscale.base.code import package_digest
+from medscale.base.code import PACKAGE, package_digest
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json
 from medscale.base.provenance import SAME, environment, gather
@@ -81,6 +87,26 @@ def test_a_replicate_s_record_names_spec_code_machine_seed_and_inputs(tmp_path):
     } <= set(record)
     assert record["versions"]["torch"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", record["started"])
+
+
+def test_the_commit_of_a_repository_around_the_package_is_not_recorded(tmp_path, monkeypatch):
+    monkeypatch.delenv("MEDSCALE_COMMIT", raising=False)
+    outer, unpacked = tmp_path / "project", tmp_path / "project" / "medscale"
+    shutil.copytree(PACKAGE, unpacked / "src" / "medscale", ignore=lambda *_: ["__pycache__"])
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C"]
+
+    def recorded() -> dict[str, Any]:
+        text = "import json; from medscale.base.provenance import git_state as g; print(json.dumps("
+        environment = {**os.environ, "PYTHONPATH": str(unpacked / "src")}
+        line = [sys.executable, "-c", f"{text}g()))"]
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)
+
+    for folder, known in ((outer, False), (unpacked, True)):
+        subprocess.run([*git, folder, "init", "-q"], check=True)
+        subprocess.run([*git, folder, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+        head = subprocess.check_output([*git, folder, "rev-parse", "HEAD"], text=True).strip()
+        assert recorded()["commit"] == (head if known else None)
 
 
 def test_a_result_s_summary_has_all_replicates_records_and_digests_of_what_was_read(study):

@@ -136,10 +136,15 @@ def _environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT / 'tests'}"}
 
 
-def trained(made, run: str, name: str, toy: bool = True, **settings) -> Path:
-    """Train a run as the rule does; with ``toy`` a small network in place of YOLOv8, forked."""
+def trained(made, run: str, name: str, toy: bool = True, gpu: bool = False, **settings) -> Path:
+    """Train a run as the rule does; with ``toy`` a small network in place of YOLOv8, forked.
+
+    With ``gpu`` the run is trained on this machine's GPU, and no CPU process stands in for it.
+    """
     out = made.folder / name / "seed1"
     planned = plan(configured(**settings), "glaucoma", run, 1)
+    if gpu:
+        planned = planned.model_copy(update={"stand_in": False, "backend": "cuda"})
     write_json(out / "spec.json", planned.model_dump(mode="json"))
     paths = (out / "spec.json", made.folder / "shards_detect", out, made.folder / f"{name}.log")
     if toy:
@@ -680,6 +685,22 @@ def test_weights_are_read_from_safetensors_and_a_pickle_is_refused(tmp_path):
     save_file({"else": torch.zeros(1)}, path)
     with pytest.raises(MedscaleError, match="does not fit the network"):
         build(Model(name="yolov8n", pretrained=str(path)))
+
+
+@ULTRALYTICS
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
+@pytest.mark.parametrize(
+    ("run", "number_format"),
+    [("serial_1gpu_yolov8n", "fp32"), ("ddp_amp_1gpu_yolov8n", "bf16")],
+)
+def test_yolov8n_trains_and_predicts_boxes_on_a_gpu(made, run, number_format):
+    folder = trained(made, run, f"{run}-cuda", toy=False, gpu=True, epochs=2, batch_size=8)
+    assert pd.read_csv(folder / "history.csv")["val_loss"].notna().all()
+    assert read_json(folder / "environment.json")["format"] == number_format
+    assert read_json(folder / "timing.json")["peak_memory_mb"]["device"][0] > 0
+    boxes = pd.read_parquet(folder / "predictions.parquet")
+    assert boxes[["x", "y", "width", "height"]].to_numpy().min() >= 0
 
 
 @ULTRALYTICS

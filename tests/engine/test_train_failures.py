@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -15,10 +16,11 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from medscale.base.errors import MedscaleError
+from medscale.base.errors import EXIT_USER, MedscaleError
 from medscale.engine.parallel.failures import explain
 from medscale.engine.parallel.launch import launch
 from medscale.engine.plan import RunPlan
+from medscale.engine.train import worker
 from medscale.engine.train.replicate import explained
 from medscale.engine.train.worker import locked
 from medscale.resources import cards
@@ -153,6 +155,20 @@ def test_a_run_whose_launcher_is_gone_is_taken_over(tmp_path):
             assert orphan.wait(10) == -signal.SIGKILL
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "bug"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x"), EXIT_USER, False),
+        (MedscaleError("wrong"), EXIT_USER, False),
+        (ValueError("x"), 1, True),
+    ],
+)
+def test_only_bugs_have_a_traceback(caplog, monkeypatch, error, status, bug):
+    monkeypatch.setattr(worker.log, "propagate", True)
+    assert worker._report(error, 0) == status
+    assert ("a bug or a fault of the system" in caplog.text) == bug
+
+
 def test_killing_the_launcher_leaves_no_rank_behind(training):
     running = training.start("ddp_2cpu", recipe={"epochs": 100000})
     training.wait_for("epoch 1/", "ddp_2cpu")
@@ -166,7 +182,9 @@ def test_killing_the_launcher_leaves_no_rank_behind(training):
 
 
 def test_two_nodes_meet_and_give_the_serial_runs_weights(training, free_port):
-    from test_train_parity import WEIGHTS, distance
+    from test_train_parity import WEIGHTS
+
+    from compared_runs import distance
 
     settings = {"node": {"cpus": 1, "gpus": 0}}
     command = [*training.command("ddp_2cpu", **settings), "--rendezvous", f"localhost:{free_port}"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 from torch import nn
 
+from compared_runs import distance
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_json
 from medscale.engine.parallel.apply import apply_strategy
@@ -20,24 +20,6 @@ WEIGHTS, LOSS = 2e-6, 1e-6
 LOW_WEIGHTS, LOW_LOSS = 2e-2, 5e-3  # under bf16
 
 
-def distance(one: Path, other: Path) -> tuple[float, float, float]:
-    """Largest differences of weights, of losses in the history, and of predicted probabilities."""
-    weights = [load_file(folder / "model.safetensors") for folder in (one, other)]
-    assert weights[0].keys() == weights[1].keys()
-    history = [
-        pd.read_csv(folder / "history.csv")[["train_loss", "val_loss"]].to_numpy()
-        for folder in (one, other)
-    ]
-    predicted = [pd.read_parquet(folder / "predictions.parquet") for folder in (one, other)]
-    assert predicted[0][["id", "split", "label"]].equals(predicted[1][["id", "split", "label"]])
-    chances = [table.filter(like="p_").to_numpy() for table in predicted]
-    return (
-        max(float(np.abs(weights[0][name] - weights[1][name]).max()) for name in weights[0]),
-        float(np.abs(history[0] - history[1]).max()),
-        float(np.abs(chances[0] - chances[1]).max()),
-    )
-
-
 @pytest.mark.parametrize(
     ("run", "changes"),
     [
@@ -46,6 +28,7 @@ def distance(one: Path, other: Path) -> tuple[float, float, float]:
         ("ddp_2cpu", {"recipe": {"accumulate": 2}}),
         ("ddp_4cpu", {}),
         ("fsdp_2cpu", {}),
+        ("fsdp_2cpu", {"recipe": {"optimizer": "sgd"}}),
         ("fsdp_4cpu", {"recipe": {"accumulate": 2}}),
         ("mp_2cpu", {"parallel": {"schedule": "gpipe", "microbatches": 4}}),
         ("mp_2cpu", {"parallel": {"microbatches": 1}}),

@@ -20,9 +20,11 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from test_train_parity import WEIGHTS, distance
+from test_train_parity import WEIGHTS
 from torch.distributed.checkpoint import CheckpointException
 
+from compared_runs import distance, same
+from made_training import WHOLE
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_json
 from medscale.config.configuration import load
@@ -36,25 +38,6 @@ from medscale.engine.train.fewer import plan_here
 from medscale.engine.train.progress import Progress
 
 ROOT = Path(__file__).parents[2]
-# Batch norm, dropout, EMA, a plateau and patience: everything that a restart could lose.
-WHOLE = {
-    "model": {"name": "medical_cnn", "options": {"width": 4}},
-    "recipe": {"epochs": 4, "schedule": "plateau", "patience": 3, "ema": 0.9, "batch_size": 8},
-    "parallel": {"checkpoint_every_steps": 3, "microbatches": 2},
-}
-NUMBERS = ["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr"]
-
-
-def same(one: Path, other: Path) -> bool:
-    """Whether weights, history and predictions are equal bit by bit."""
-    history = [pd.read_csv(folder / "history.csv")[NUMBERS] for folder in (one, other)]
-    predicted = [pd.read_parquet(folder / "predictions.parquet") for folder in (one, other)]
-    weights = [(folder / "model.safetensors").read_bytes() for folder in (one, other)]
-    return (
-        history[0].equals(history[1])
-        and predicted[0].equals(predicted[1])
-        and weights[0] == weights[1]
-    )
 
 
 def kill_once(training, run: str, name: str, chance: random.Random) -> int:

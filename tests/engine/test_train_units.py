@@ -157,7 +157,7 @@ def test_every_stage_of_a_cut_has_parameters_and_too_many_stages_are_refused():
     blocks, images = stages(network), torch.randn(2, 3, 16, 16)
     before = [p.clone() for p in network.parameters()]
     for count in (1, 2, 3, 4):
-        cut = measure(blocks, images, Precision(None, CPU), count)
+        cut = measure(blocks, images, Precision("fp32", CPU), count)
         for first, last in pairwise(cut.bounds):
             assert any(list(block.parameters()) for _, block in blocks[first:last])
         assert cut.shapes[0] == [3, 16, 16]
@@ -165,21 +165,25 @@ def test_every_stage_of_a_cut_has_parameters_and_too_many_stages_are_refused():
     assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
     assert all(p.grad is None for p in network.parameters())
     with pytest.raises(MedscaleError, match="4 blocks with parameters, which cannot make 5 stages"):
-        measure(blocks, images, Precision(None, CPU), 5)
+        measure(blocks, images, Precision("fp32", CPU), 5)
 
 
 def test_fp16_scaling_skips_an_overflow_and_grows_again():
-    precision = Precision(torch.float16, CPU)
-    start = precision.scale
-    assert not precision.update(torch.tensor(math.inf))
+    precision = Precision("fp16", CPU)
+    start = float(precision.scale)
+    precision.update(torch.tensor(math.inf))
+    assert precision.overflow == 1
     assert precision.scale == start / 2
-    assert all(precision.update(torch.tensor(1.0)) for _ in range(GROW_EVERY))
+    for _ in range(GROW_EVERY):
+        precision.update(torch.tensor(1.0))
+        assert precision.overflow == 0
     assert precision.scale == start
-    again = Precision(torch.float16, CPU)
+    for _ in range(40):
+        precision.update(torch.tensor(math.nan))
+    assert precision.scale == 2.0**-14, "the scale has a lower limit"
+    again = Precision("fp16", CPU)
     again.load(precision.state())
-    assert again.scale == precision.scale
-    assert Precision.of(True, CPU).dtype is torch.bfloat16
-    assert Precision.of(False, CPU).dtype is None
+    assert again.state() == precision.state()
 
 
 def test_ema_is_used_within_and_gone_after():

@@ -359,6 +359,8 @@ def test_a_study_with_benchmarks_plans_them(tmp_path: Path) -> None:
         "export",
         "inference",
         "inference_report",
+        "formats_report",
+        "formats",
         "shards",
         "evaluate",
     ):

@@ -287,7 +287,8 @@ def test_time_and_money_until_the_target():
         "ddp_8cpu": [history(0.1, 0.9, processes=8, fewer=1)] * 2,
     }
     summaries = [
-        {"run": {"name": run}, "timing": clock, "marks": marks, "backend": "cpu"} for run in runs
+        {"run": {"name": run}, "timing": clock, "marks": marks, "backend": "cpu", "format": "fp32"}
+        for run in runs
     ]
     table = costs(summaries, runs, target, {"cpu": 2.0}).set_index("run")
     reached = {"serial_1cpu": 2, "ddp_2cpu": 1, "ddp_4cpu": 2, "ddp_8cpu": 2}

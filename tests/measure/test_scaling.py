@@ -31,6 +31,7 @@ def summary(
         "run": {"name": run},
         "marks": {"synthetic": True, "stand_in": stand_in, "scale": "demo"},
         "backend": "cuda" if spec.device == "gpu" and not stand_in else "cpu",
+        "format": "bf16" if spec.amp else "fp32",
         "model": {"name": "medical_cnn"},
         "recipe": {"batch_is": "global"},
         "environment": {"cpu": "a CPU", "gpus": []},
@@ -92,7 +93,7 @@ def test_what_differs_but_can_be_compared_is_noted():
         summary("ddp_amp_2gpu", [0.5], global_batch=64, threads_per_rank=2),
     )
     note = found.loc["ddp_amp_2gpu", "note"]
-    assert "the gain of AMP is in the speedup" in note
+    assert "the gain of AMP (bf16 over fp32) is in the speedup" in note
     assert "global batch 64 against 32" in note
     assert "2 threads a process against 1" in note
     assert found.loc["ddp_amp_2gpu", "amp_gain"] == pytest.approx(2.0)

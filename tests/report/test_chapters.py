@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from made_runs import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.config.configuration import load
+from medscale.config.sections import Benchmarks
 from medscale.report import writer
 from medscale.report.chapter import Chapter
 from medscale.report.chapters import CHAPTERS, chapters_of, refuse_absent, settings_of
@@ -98,7 +99,7 @@ BARE = load(
         "studies": {
             "glaucoma": {
                 "evaluate": {"gradcam": "none"},
-                "benchmarks": dict.fromkeys(("enhance", "loading", "export", "inference")),
+                "benchmarks": dict.fromkeys(Benchmarks.model_fields),
                 "profile": {"runs": []},
                 "runs": ["serial_1cpu"],
             },

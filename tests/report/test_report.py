@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from made_runs import ROOT, make_chapter, make_study, report
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
+from medscale.base.text import latex as escaped
 from medscale.config.configuration import load
 from medscale.engine.run import RunSpec
 from medscale.report import latex, names, style
@@ -194,7 +195,7 @@ def test_many_classes_with_odd_names(tmp_path, classes):
     assert not facts["reported"] or facts["name"] == "skin"
     data = (tmp_path / "tables" / "skin" / "data.tex").read_text(encoding="utf-8")
     for name in classes:
-        assert latex.escape(name) in data
+        assert escaped(name) in data
 
 
 def test_every_published_figure_of_glaucoma_stands_in_the_table(study):
@@ -240,10 +241,14 @@ def test_other_studies_published_figures_can_be_read(name):
         ("ệ", "e"),
         ("肺", "{[}U+80BA{]}"),
         ("[1]*", "{[}1{]}{*}"),
+        ("a\x07b", "a{[}U+0007{]}b"),
+        ("two\nlines", "two lines"),
+        (" ", "{[}U+0020{]}"),
+        ("x" * 41, "x" * 39 + r"\allowbreak{}xx"),
     ],
 )
 def test_escape(text, expected):
-    assert latex.escape(text) == expected
+    assert escaped(text) == expected
 
 
 def test_numbers_as_text():

@@ -39,6 +39,7 @@ def study(runs: list[str], **changes: Any) -> StudyRuns:
             "device": "gpu",
             "amp": "amp" in row["run"],
             "stand_in": False,
+            "format": "fp32",
             "seconds": 1.0,
             "speedup": row["row"][4],
             "speedup_ci_low": row["row"][4] - 0.1,

@@ -84,7 +84,7 @@ PRESENT = {
     "one": (
         "We train one network to classify medical images in one configuration: serial, 1 CPU",
         "in full precision", "Where the time goes", "nothing is compared",
-        "the run (serial, 1 CPU) reaches",
+        "the run (serial, 1 CPU, fp32) reaches",
         "The only strategy of this document is serial training in one process",
         "No run uses several devices: this study says nothing about scaling.",
         "no runs are compared", r"make study CONFIG=\textless file\textgreater",
@@ -115,10 +115,10 @@ def study(request, tmp_path_factory) -> SimpleNamespace:
     faults: dict[str, list[str]] = {}
     save = style.save
 
-    def checked(figure: Figure, path: str | Path, mark: str = "") -> None:
+    def checked(figure: Figure, path: str | Path, mark: str = "", formats: str = "") -> None:
         if found := figure_texts.faults(figure):
             faults[str(path)] = found
-        save(figure, path, mark)
+        save(figure, path, mark, formats)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(style, "save", checked)

@@ -64,7 +64,7 @@ def test_published_trainings_of_resnet50_are_met(full: Config) -> None:
     # one V100 (FP32, AMP)
     study = full.studies["melanoma_all"]
     settings = study.model_copy(
-        update={"recipe": study.recipe.model_copy(update={"batch_size": 256})}
+        update={"recipe": study.recipe.model_copy(update={"batch_size": 256, "tf32": True})}
     )
     full = full.model_copy(update={"studies": {**full.studies, "melanoma_all": settings}})
     for gpu, run, published in (

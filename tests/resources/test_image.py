@@ -66,6 +66,7 @@ def test_each_list_stands_in_one_place():
         assert "tools/uv.txt" in text(name)
         assert "texlive" not in text(name)
         assert "uv==" not in text(name)
+        assert re.search(r"--require-hashes -r \S*tools/uv.txt", text(name))
     conda = yaml.safe_load(text("envs/environment.yaml"))
     assert conda["dependencies"][-1]["pip"] == [
         "--require-hashes",

@@ -118,7 +118,7 @@ def test_a_file_says_what_the_predictor_says_for_any_number_of_images(made) -> N
     for count in (1, 5, COUNT):
         found = runtime.onnx(made.whole)(made.pixels[:count], made.features[:count])
         np.testing.assert_allclose(found, wanted[:count], atol=1e-5)
-        eager = runtime.eager(made.predictor)(made.pixels[:count], made.features[:count])
+        eager = runtime.pytorch(made.predictor)(made.pixels[:count], made.features[:count])
         np.testing.assert_allclose(eager, wanted[:count], atol=1e-5)
     about = runtime.description(made.whole)
     assert about["preprocess"]["size"] == SIZE
@@ -299,43 +299,24 @@ def export_rows() -> pd.DataFrame:
 
 
 def inference_rows() -> pd.DataFrame:
-    rows = []
+    cpu = {"eager": 8.0, "compiled": 5.0, "onnx": 3.0, "fp16": 3.2, "int8": 1.8}
+    gpu = {"eager": 4.0, "captured": 0.8, "captured_compiled": 0.5}
+    formats = {"fp16": "fp16", "int8": "int8"}
+    none, rows = (np.nan,) * 3, []
     for repeat in range(2):
-        for threads in (1, 2):
-            for n, way in enumerate(inference.WAYS):
-                each = (8.0, 5.0, 3.0, 3.2, 1.8)[n] / threads * (1 + 0.03 * repeat)
-                about = ("serial_1gpu", way, "cpu", threads)
-                rows.append(
-                    (*about, "latency", 1, repeat, 50, each / 20, each, 1.3 * each, 1.9 * each)
-                )
+        for device, threads, times in (("cuda", 0, gpu), ("cpu", 1, cpu), ("cpu", 2, cpu)):
+            for way, ms in times.items():
+                each = ms / max(threads, 1) * (1 + 0.03 * repeat)
+                about = ("serial_1gpu", way, device, formats.get(way, "fp32"), threads)
+                percentiles = each, 1.3 * each, 1.9 * each
+                rows.append((*about, "latency", 1, repeat, 50, each / 20, *percentiles))
                 for batch in (1, 8, 32):
-                    none = (np.nan,) * 3
-                    rows.append(
-                        (
-                            *about,
-                            "throughput",
-                            batch,
-                            repeat,
-                            64,
-                            64 * each / 1e3 / batch**0.3,
-                            *none,
-                        )
-                    )
+                    seconds = 64 * each / 1e3 / batch**0.3
+                    rows.append((*about, "throughput", batch, repeat, 64, seconds, *none))
                 rows.append((*about, "decoded", 32, repeat, 64, 64 * (each + 2) / 1e3, *none))
-            rows.append(
-                (
-                    "serial_1gpu",
-                    "decode",
-                    "cpu",
-                    threads,
-                    "decode",
-                    1,
-                    repeat,
-                    64,
-                    0.1 / threads,
-                    *none,
-                )
-            )
+            if threads:
+                about = ("serial_1gpu", "decode", "cpu", "uint8", threads, "decode")
+                rows.append((*about, 1, repeat, 64, 0.1 / threads, *none))
     return pd.DataFrame(rows, columns=inference.COLUMNS)
 
 
@@ -367,6 +348,8 @@ def test_figure_table_and_numbers_say_what_was_measured(
         assert row["difference"] == pytest.approx(-0.9, abs=0.05)
         assert "accuracy less PyTorch" in shown
     else:
+        captured = rows[(rows["way"] == "captured") & (rows["kind"] == "latency")]
+        assert captured["gain"].item() == pytest.approx(5), "of a GPU, over eager on the GPU"
         int8 = rows[(rows["way"] == "int8") & (rows["kind"] == "throughput")]
         assert int8.sort_values("batch")["gain"].iloc[-1] == pytest.approx(4.44, abs=0.005)
         assert "reported: 600 images/s" in shown

@@ -12,15 +12,22 @@ import pytest
 
 from medscale.base.errors import MedscaleError
 from medscale.serve.http import pool as pool_module
-from medscale.serve.http.pool import Lost, Pool, Work
+from medscale.serve.http.pool import Lost, OverBudget, Pool, Work
+from medscale.serve.http.queue import Budget, FairQueue, Job
 
 
 def run(
-    task: Callable[[Pool], Awaitable[Any]], size: int = 1, seconds: float = 20, **watched: Any
+    task: Callable[[Pool], Awaitable[Any]],
+    size: int = 1,
+    seconds: float = 20,
+    batch: int = 4,
+    **watched: Any,
 ) -> Any:
     async def main() -> Any:
         pool = Pool(
-            Work("doubling", "pool_work", "start", "carry_out", 4, seconds), [()] * size, **watched
+            Work("doubling", "pool_work", "start", "carry_out", batch, seconds),
+            [()] * size,
+            **watched,
         )
         facts = await pool.start()
         assert sorted(facts) == sorted(pool.pids)
@@ -137,3 +144,99 @@ def test_what_cannot_start_says_why() -> None:
 
     with pytest.raises(MedscaleError, match="no weights"):
         asyncio.run(start())
+
+
+def test_a_job_that_takes_too_long_is_not_repeated() -> None:
+    losses: list[int] = []
+
+    async def task(pool: Pool) -> float:
+        start = asyncio.get_running_loop().time()
+        with pytest.raises(Lost):
+            await pool.do("a", 30.0)
+        return asyncio.get_running_loop().time() - start
+
+    assert run(task, seconds=0.6, on_loss=lambda: losses.append(1)) < 1.2  # one time, not two
+    assert len(losses) == 1
+
+
+def test_a_request_has_a_budget_and_other_requests_have_theirs() -> None:
+    async def task(pool: Pool) -> list[Any]:
+        budget = Budget(0.5)
+        jobs = [pool.do("a", value, "x", budget) for value in (0.3, 30.0, 0.3)]
+        return await asyncio.gather(*jobs, pool.do("b", 1, "x", Budget(5)), return_exceptions=True)
+
+    first, cut, over, other = run(task, batch=1)
+    assert first[0] == 0.6
+    assert isinstance(cut, Lost)  # after what was left
+    assert isinstance(over, OverBudget)
+    assert other[0] == 2
+
+
+def test_callers_are_served_in_turn() -> None:
+    order: list[str] = []
+
+    async def call(pool: Pool, caller: str, seconds: float) -> None:
+        await pool.do("a", seconds, caller)
+        order.append(caller)
+
+    async def task(pool: Pool) -> None:
+        many = [asyncio.create_task(call(pool, "many", 0.1)) for _ in range(8)]
+        await asyncio.sleep(0.15)
+        await asyncio.gather(*(call(pool, "few", 0.1) for _ in range(2)), *many)
+
+    run(task, batch=1)
+    assert order.index("few") <= 3
+    assert [at for at, caller in enumerate(order) if caller == "few"][1] <= 5
+
+
+def queue_of(**jobs: list[float]) -> tuple[FairQueue, dict[Job, float]]:
+    """A queue with jobs of callers, and how long each takes."""
+    queue, seconds = FairQueue(), {}
+    loop = asyncio.new_event_loop()
+    for caller, values in jobs.items():
+        for value in values:
+            job = Job("key", value, loop.create_future(), caller)
+            seconds[job] = value
+            queue.put(job)
+    loop.close()
+    return queue, seconds
+
+
+def test_time_counts_and_not_the_number_of_jobs() -> None:
+    queue, seconds = queue_of(slow=[10.0] * 4, fast=[0.1] * 40)
+    order = []
+    while batch := queue.take(1):
+        order.append(batch[0].caller)
+        queue.charge(batch[0], seconds[batch[0]])
+    assert order.index("fast") <= 1
+    assert order[2:].count("fast") >= 38
+    assert "slow" not in order[2:40]  # its first job took as long as all of the other's
+
+
+def test_one_caller_does_not_get_all_free_processes_at_once() -> None:
+    queue, _ = queue_of(a=[1.0] * 5, b=[1.0] * 5)
+    assert {queue.take(1)[0].caller for _ in range(2)} == {"a", "b"}
+
+
+def test_a_caller_saves_no_time_up() -> None:
+    queue, seconds = queue_of(steady=[1.0] * 30)
+    loop = asyncio.new_event_loop()
+    for _ in range(10):
+        queue.charge(queue.take(1)[0], 1.0)
+    for _ in range(10):
+        job = Job("key", 1.0, loop.create_future(), "late")
+        seconds[job] = 1.0
+        queue.put(job)
+    loop.close()
+    order = []
+    for _ in range(8):
+        job = queue.take(1)[0]
+        order.append(job.caller)
+        queue.charge(job, seconds[job])
+    assert 3 <= order.count("late") <= 5
+
+
+def test_a_batch_is_filled_in_turn() -> None:
+    queue, _ = queue_of(a=[1.0] * 9, b=[1.0] * 2, c=[1.0])
+    assert [job.caller for job in queue.take(6)] == ["a", "b", "c", "a", "b", "a"]
+    assert len(queue) == 6

@@ -568,7 +568,7 @@ def test_boxes_equal_those_of_the_evaluation_in_pixels_of_the_image(tmp_path: Pa
     save_file(net.state_dict(), run / "model.safetensors")
     out.mkdir()
     said = {
-        "marks": {},
+        "marks": {"synthetic": True, "stand_in": True, "scale": "demo"},
         "thresholds": [least, 0.9],
         "metrics": {"val": {"map50": {"values": [0.5, 0.4]}}},
     }

@@ -5,24 +5,31 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
+import socket
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
 import hostile
 import medscale
 from medscale.base.errors import MedscaleError
-from medscale.serve.http import server
+from medscale.serve.http import server, start
 from medscale.serve.http.app import PAGE
 from medscale.serve.http.settings import Settings
 from medscale.serve.http.start import serve
 from served import CLASSES, Served, make_results, picture, resident, serving
+from slow_images import in_dicom, in_tiff, many_parts, progressive
 
 FORM = f"multipart/form-data; boundary={hostile.BOUNDARY}"
 
@@ -226,6 +233,43 @@ def test_a_request_that_is_too_large_is_told_so_while_it_is_being_sent(served: S
     assert "32,000,000" in answer.json()["detail"]
 
 
+def test_images_that_take_long_are_refused_at_once(served: Served) -> None:
+    """A file of 400 scans, or of 40,000 parts, takes seconds to decode where it has many pixels."""
+    files = [progressive(64, 400), in_dicom(progressive(64, 400), 64)]
+    files += [in_tiff(progressive(64, 400), 64), *many_parts(40_000).values()]
+    for data in files:
+        answer = served.post(data)
+        assert answer.status_code in (413, 422)
+        assert "more than" in answer.json()["detail"]
+
+
+def test_text_that_cannot_be_written_is_refused_in_words(served: Served) -> None:
+    for metadata in (r'{"sex": "\ud800"}', r'{"\ud800": 1}', '{"age": 1' + "0" * 400 + "}"):
+        answer = served.post(picture(), model="made/ddp_2cpu", metadata=metadata)
+        assert answer.status_code == 422, answer.text
+        assert len(answer.json()["detail"].split()) > 2
+    page = {"Origin": "http://attacker.example"}
+    assert served.client().get("/v1/models", headers=page).status_code == 403
+
+
+def test_one_caller_holds_half_of_the_connections(served: Served) -> None:
+    """Half-sent headers of one address leave room for another; 512 connections are the default."""
+    place = urlsplit(served.address)
+    half = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+    with ExitStack() as stack:
+        for _ in range(300):
+            connection = socket.create_connection((place.hostname, place.port), 10)
+            stack.enter_context(connection)
+            connection.sendall(half)
+        time.sleep(0.5)
+        files = psutil.Process(served.process.pid).net_connections("tcp")
+        assert sum(file.status == psutil.CONN_ESTABLISHED for file in files) <= 260
+        other = socket.create_connection((place.hostname, place.port), 10, ("127.0.0.2", 0))
+        stack.enter_context(other)
+        other.sendall(half + b"\r\n")
+        assert other.recv(100).startswith(b"HTTP/1.1 200")
+
+
 def test_bombs_and_noise_are_refused_and_leave_no_memory_behind(served: Served) -> None:
     bombs = hostile.bombs()
     assert max(map(len, bombs.values())) < 500_000
@@ -262,15 +306,45 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(MedscaleError, match="set a key with --key-file"):
         serve(options | {"host": "0.0.0.0"}, print)
     (tmp_path / "key").write_text("short")
+    (tmp_path / "key").chmod(0o600)
     with pytest.raises(MedscaleError, match="at least 16 characters"):
         serve(options | {"key_file": tmp_path / "key"}, print)
     with pytest.raises(MedscaleError, match="--workers"):
         serve(options | {"workers": 0}, print)
+    with pytest.raises(MedscaleError, match="--proxies"):
+        serve(options | {"proxies": ("*",)}, print)
     taken = server.listen(Settings(results=(tmp_path,), port=0))
     with taken:
         taken.listen()
         with pytest.raises(MedscaleError, match="choose another with --port"):
             serve(options | {"port": taken.getsockname()[1]}, print)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o622, 0o644, 0o777])
+def test_a_key_file_that_others_can_read_or_change_is_refused(tmp_path: Path, mode: int) -> None:
+    key = tmp_path / "key"
+    key.write_text("k" * 32)
+    key.chmod(mode)
+    options = {"results": [tmp_path], "host": "127.0.0.1", "port": 0, "hosts": ()}
+    with pytest.raises(MedscaleError, match="chmod 600"):
+        serve(options | {"key_file": key}, print)
+    key.chmod(0o400)
+    with pytest.raises(MedscaleError, match="no result that can be used"):
+        serve(options | {"key_file": key}, print)
+
+
+def test_a_key_file_of_another_user_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("k" * 32)
+    key.chmod(0o600)
+    real = key.stat()
+    monkeypatch.setattr(
+        start.os, "fstat", lambda _: os.stat_result((*real[:4], 12345, *real[5:10]))
+    )
+    with pytest.raises(MedscaleError, match="another user"):
+        start._read_key(key)
 
 
 def test_its_processes_are_small_where_they_only_decode(served: Served) -> None:

@@ -14,60 +14,26 @@ from pydantic import SecretStr
 
 import hostile
 from medscale.serve.http.admission import CALLERS, Admission
-from medscale.serve.http.answers import Calibration, Column, Model, Region
 from medscale.serve.http.app import create_app
-from medscale.serve.http.messages import DecodedImage, ModelOutput, Offer
 from medscale.serve.http.pool import Lost
 from medscale.serve.http.problems import Problem
 from medscale.serve.http.service import Service
 from medscale.serve.http.settings import Settings
+from medscale.serve.http.share import Refusal, Room, caller_of
+from stub_service import stubbed
 
 FORM = f"multipart/form-data; boundary={hostile.BOUNDARY}"
-MODEL = Model(
-    id="made/one",
-    study="made",
-    run="one",
-    task="classification",
-    classes=["a", "b"],
-    networks=1,
-    members=[],
-    metadata=[Column(name="age", words=None), Column(name="sex", words=["f", "m"])],
-    calibration=Calibration(calibrated=False, says="not calibrated"),
-    explains=False,
-    scores=[],
-    mark="",
-)
 
 
-class Stub:
-    """A pool without processes."""
-
-    def __init__(self, result: Any) -> None:
-        self.result, self.alive, self.asked, self.free = result, 1, [], asyncio.Event()
-        self.free.set()
-
-    async def do(self, key: Any, content: Any) -> Any:
-        self.asked.append((key, content))
-        await self.free.wait()
-        if isinstance(self.result, Exception):
-            raise self.result
-        return self.result
+def client(service: Service, address: str = "127.0.0.1", **options: Any) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(create_app(service), client=(address, 1))
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost", **options)
 
 
-def stubbed(**settings: Any) -> Service:
-    """A service whose processes are played."""
-    service = Service(Settings(results=(Path(),), **({"rate": 0} | settings)))
-    service.offers = {MODEL.id: Offer(MODEL, ())}
-    service.decoders = Stub(DecodedImage([], 4, 3, {}, None))  # type: ignore[assignment]
-    said = ModelOutput({"a": 0.25, "b": 0.75}, None, Region(x=0, y=0, width=4, height=3), None)
-    service.predictors = Stub(said)  # type: ignore[assignment]
-    return service
-
-
-def client(service: Service, **options: Any) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        transport=httpx.ASGITransport(create_app(service)), base_url="http://localhost", **options
-    )
+async def wait_for_images(service: Service, count: int) -> None:
+    async with asyncio.timeout(5):
+        while service.admission.images < count:
+            await asyncio.sleep(0.01)
 
 
 def one(data: bytes = b"x") -> list[tuple[str, tuple[str, bytes]]]:
@@ -114,18 +80,23 @@ def test_a_caller_has_a_rate_and_others_have_theirs() -> None:
 
 def test_when_it_is_full_others_are_sent_away_and_accepted_ones_answered() -> None:
     async def main() -> None:
-        service = stubbed(queue=3)
+        service = stubbed(queue=6)
         service.predictors.free.clear()  # type: ignore[attr-defined]
-        async with client(service) as caller:
+        async with client(service) as caller, client(service, "192.0.2.1") as other:
             held = [asyncio.create_task(caller.post("/v1/predict", files=one())) for _ in range(3)]
-            while service.admission.images < 3:
-                await asyncio.sleep(0.01)
-            full = await caller.post("/v1/predict", files=one())
+            await wait_for_images(service, 3)
+            share = await caller.post("/v1/predict", files=one())
+            assert (share.status_code, share.headers["retry-after"]) == (429, "2")
+            held.append(asyncio.create_task(other.post("/v1/predict", files=one())))
+            await wait_for_images(service, 4)
+            assert (await other.post("/v1/predict", files=one() * 2)).status_code == 429
+            async with client(service, "192.0.2.2") as third:
+                full = await third.post("/v1/predict", files=one() * 3)
             assert (full.status_code, full.headers["retry-after"]) == (503, "2")
             service.predictors.free.set()  # type: ignore[attr-defined]
             assert {(await one).status_code for one in held} == {200}
             assert (await caller.post("/v1/predict", files=one() * 3)).status_code == 200
-            assert (await caller.post("/v1/predict", files=one() * 4)).status_code == 503
+            assert (await caller.post("/v1/predict", files=one() * 4)).status_code == 429
             assert service.admission.images == service.admission.bytes == 0
 
     asyncio.run(main())
@@ -135,10 +106,9 @@ def test_requests_that_wait_fill_a_limited_memory() -> None:
     async def main() -> None:
         service = stubbed(pending_megabytes=1)
         async with client(service) as caller:
-            assert (
-                await caller.post("/v1/predict", files=one(bytes(1_000_001)))
-            ).status_code == 503
-            assert (await caller.post("/v1/predict", files=one(bytes(900_000)))).status_code == 200
+            for size, status in ((1_000_001, 503), (600_000, 429), (400_000, 200)):
+                answer = await caller.post("/v1/predict", files=one(bytes(size)))
+                assert answer.status_code == status
 
     asyncio.run(main())
 
@@ -210,3 +180,83 @@ def test_faults_are_told_without_their_insides() -> None:
             assert 'medscale_requests_total{path="/v1/predict",status="503"} 1.0' in metrics
 
     asyncio.run(main())
+
+
+def test_a_lone_surrogate_and_a_giant_number_are_refused_in_words() -> None:
+    async def main() -> None:
+        async with client(stubbed()) as caller:
+            for metadata in (
+                r'{"sex": "\ud800"}',
+                r'{"\udfff": 1}',
+                r'{"sex": {"a": ["\ud800"]}}',
+                '{"age": 1' + "0" * 400 + "}",
+                '{"age": 1' + "0" * 5000 + "}",
+                '{"age": NaN}',
+                '{"age": 1e999}',
+            ):
+                answer = await caller.post(
+                    "/v1/predict", files=one(), data={"metadata": metadata.encode()}
+                )
+                assert answer.status_code in (400, 422), metadata
+                assert len(answer.json()["detail"].split()) > 3
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Origin": "http://localhost"}, 200),
+        ({"Origin": "https://localhost"}, 200),  # a proxy has the certificate
+        ({"Origin": "https://scan.example"}, 200),  # --name
+        ({"Origin": "http://attacker.example"}, 403),
+        ({"Origin": "http://localhost:81"}, 403),
+        ({"Origin": "http://localhost@attacker.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": ""}, 403),
+        ({"Origin": "http://[::1"}, 403),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"}, 200),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost"}, 403),
+    ],
+)
+def test_pages_of_other_sites_are_refused(headers: dict[str, str], status: int) -> None:
+    async def main() -> None:
+        async with client(stubbed(hosts=("scan.example",))) as caller:
+            answer = await caller.post("/v1/predict", files=one(), headers=headers)
+            assert answer.status_code == status
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("host", "caller"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::"),
+        ("fe80::1%eth0", "fe80::"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_a_network_of_ipv6_is_one_caller(host: str, caller: str) -> None:
+    assert caller_of(host) == caller
+
+
+def test_no_caller_takes_the_room_of_others() -> None:
+    room = Room(60)
+    callers = [f"caller {number}" for number in range(3)]
+    for _ in range(60):
+        for caller in callers:
+            room.take(caller, 1)
+    assert room.held <= 45 + 1  # each of three holds as much as is free
+    assert room.take("a late one", 1) is None
+    for caller in callers:
+        while room._by_caller[caller]:
+            room.give_back(caller, 1)
+    room.give_back("a late one", 1)
+    assert room.held == 0
+    assert not room._by_caller
+    assert [room.take(None, 1) for _ in range(61)].count(Refusal.FULL) == 1

@@ -133,7 +133,7 @@ def test_killed_processes_cost_nobody_an_answer_and_a_stop_is_in_order(
 
 @pytest.mark.load
 def test_two_hundred_callers_for_a_minute(results: Path, tmp_path: Path) -> None:
-    with serving(results, tmp_path, "--rate", "0") as served:
+    with serving(results, tmp_path, "--rate", "0", "--queue", "600") as served:
         idle = served.resident()
         figures = asyncio.run(with_kills(served, 200, 60, [10, 15, 20]))
         wait_for(served, 3)

@@ -12,7 +12,8 @@ import pytest
 from playwright import sync_api
 
 import hostile
-from served import Served, make_results, picture, serving
+from medscale.base.text import visible
+from served import Served, make_result, make_results, picture, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -62,12 +63,16 @@ DROP = """([name, kind, data]) => {
 }"""
 
 
+ODD_RUN = "serial_1cpu_bs8"  # whose classes have these names
+ODD = ["<img src=x onerror=alert(1)>", "\x1b[31m\u202ered", "{{x}} $y$ &lt; 😀"]
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("page")
-    with serving(
-        make_results(folder / "results"), folder, "--rate", "0", "--decoders", "1"
-    ) as made:
+    results = make_results(folder / "results")
+    make_result(results / "made" / ODD_RUN, ODD_RUN, ODD, 3, [], None)
+    with serving(results, folder, "--rate", "0", "--decoders", "1") as made:
         yield made
 
 
@@ -116,6 +121,15 @@ def choose(page: Page, *images: tuple[str, bytes]) -> None:
 
 def answered(page: Page) -> None:
     page.wait_for_selector("#results:not([hidden])")
+
+
+def test_names_of_classes_are_text_whatever_their_letters_are(page: Page) -> None:
+    page.get_by_role("combobox", name="Model").select_option(f"made/{ODD_RUN}")
+    choose(page, ("photo.jpg", picture((64, 40))))
+    answered(page)
+    labels = page.locator(".bars .label").all_inner_texts()
+    assert sorted(labels) == sorted(map(visible, ODD))
+    assert page.locator(".bars img").count() == 0
 
 
 @pytest.mark.parametrize(

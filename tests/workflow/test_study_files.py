@@ -21,13 +21,14 @@ from medscale.data.shards import Shards
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.gallery import gallery
 from medscale.evaluate.replicates import read as read_replicate
-from medscale.measure import enhance, exporting, inference, loading
+from medscale.measure import enhance, exporting, formats, inference, loading
 from medscale.measure.record import Marks, write
 from medscale.report.result.folder import write_result
 from medscale.serve import bundle
 
 STUDY, RUN = "glaucoma", "serial_1cpu"
-LISTS = {"enhance": enhance, "export": exporting, "inference": inference, "loading": loading}
+LISTS = {"enhance": enhance, "export": exporting, "formats": formats}
+LISTS |= {"inference": inference, "loading": loading}
 # Files that no stage of this test writes; the study of tests/cluster and a real one have them.
 NOT_MADE = (
     "data/<study>/datasheet.md",
@@ -38,6 +39,7 @@ NOT_MADE = (
     "exported/<study>/<run>.<format>.onnx",
     "measured/<study>/reference.json",
     *(f"measured/<study>/{name}.csv" for name in ("loading", "export", "inference", "reference")),
+    "measured/<study>/formats.csv",
 )
 
 

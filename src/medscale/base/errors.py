@@ -11,6 +11,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
+from medscale.base.text import terminal
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -50,10 +52,16 @@ def tell_user(command: Callable[P, R]) -> Callable[P, R]:
             if (fault := storage_fault(error)) is None:
                 raise
             message = fault
-        print(f"medscale: error: {message}", file=sys.stderr, flush=True)
+        print_error(message)
         raise SystemExit(EXIT_USER)
 
     return wrapped
+
+
+def print_error(message: object) -> None:
+    """Print an error on stderr as users see it; file names in it cannot control the terminal."""
+    text = terminal(str(message), lines=True)
+    print(f"medscale: error: {text}", file=sys.stderr, flush=True)
 
 
 def storage_fault(error: BaseException) -> str | None:

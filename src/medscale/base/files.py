@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medscale.base.errors import MedscaleError, storage_fault
+from medscale.base.text import csv_cell, csv_text
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+
+MOST_JSON_BYTES, MOST_JSON_DEPTH = 16 * 10**6, 32  # of files that others may have written
+_JSON_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
 @contextmanager
@@ -78,7 +85,7 @@ def sync_folder(folder: Path) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` atomically as UTF-8."""
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -90,9 +97,14 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_csv(path: str | Path, table: pd.DataFrame) -> None:
-    """Write a table atomically as CSV; floats keep every digit."""
-    with atomic(path) as temporary:
-        table.to_csv(temporary, index=False)
+    """Write a table atomically as CSV; floats keep every digit, texts are no formulas."""
+    cells = _each_text(table, csv_cell)
+    text = cells.to_csv(index=False)
+    if (
+        "\r" in text
+    ):  # which Python's writer leaves without quotes, so that readers end a line at it
+        text = cells.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
+    write_text(path, text)
 
 
 def write_parquet(path: str | Path, table: pd.DataFrame, schema: pa.Schema | None = None) -> None:
@@ -102,7 +114,9 @@ def write_parquet(path: str | Path, table: pd.DataFrame, schema: pa.Schema | Non
 
 
 def read_table(path: str | Path, remedy: str = "delete it and run again", **options: Any) -> Any:
-    """Read a table; MedscaleError with the remedy when it is missing or damaged.
+    """Read a table; texts of a CSV file are those that ``write_csv`` was given.
+
+    Raises MedscaleError with the remedy when the table is missing or damaged.
 
     Args:
         path: of a CSV or Parquet file, by its ending.
@@ -111,9 +125,11 @@ def read_table(path: str | Path, remedy: str = "delete it and run again", **opti
     """
     import pandas as pd  # takes a second, which users of the other functions need not wait for
 
-    read: Any = pd.read_csv if Path(path).suffix == ".csv" else pd.read_parquet
+    is_csv = Path(path).suffix == ".csv"
+    read: Any = pd.read_csv if is_csv else pd.read_parquet
     try:
-        return read(path, **options)
+        table = read(path, **options)
+        return _each_text(table, csv_text) if is_csv else table
     except (OSError, ValueError) as error:
         raise MedscaleError(f"{path} cannot be read ({error}); {remedy}") from None
 
@@ -127,10 +143,49 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MedscaleError(f"{path} does not exist") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MedscaleError(
             f"{path} is not valid JSON ({error}); delete it and run again"
         ) from None
+
+
+def read_foreign_json(path: str | Path) -> Any:
+    """Read a JSON file that a stranger may have written.
+
+    Raises MedscaleError when the file is missing or not JSON (RFC 8259, so that NaN and Infinity
+    are refused), is larger than ``MOST_JSON_BYTES``, or nested deeper than ``MOST_JSON_DEPTH``.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MOST_JSON_BYTES + 1)
+        if len(data) > MOST_JSON_BYTES:
+            raise MedscaleError(f"{path} has more than {MOST_JSON_BYTES:,} bytes")
+        text = data.decode("utf-8")
+        if _json_depth(text) > MOST_JSON_DEPTH:
+            raise MedscaleError(f"{path} is nested more than {MOST_JSON_DEPTH} levels deep")
+        value = json.loads(text, parse_constant=_refuse_constant)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # 1e999, lone surrogates
+    except OSError as error:
+        raise MedscaleError(f"{path} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise MedscaleError(f"{path} is not valid JSON ({error})") from None
+    return value
+
+
+def _json_depth(text: str) -> int:
+    """Return how deep the brackets of a JSON text are nested."""
+    depth = deepest = 0
+    for match in _JSON_BRACKET.finditer(text):
+        if (letter := match[0]) in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif letter in "]}":
+            depth -= 1
+    return deepest
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def sha256(path: str | Path) -> str:
@@ -144,6 +199,26 @@ def digest(value: Any) -> str:
     return hashlib.sha256(
         json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
     ).hexdigest()
+
+
+def _each_text(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    """Return a table with ``change`` applied to the texts of its cells and of its head."""
+
+    def changed(value: Any) -> Any:
+        return change(value) if isinstance(value, str) else value
+
+    columns = [changed(name) for name in table.columns]
+    texts = {
+        place: table.iloc[:, place].astype(object).map(changed)
+        for place, kind in enumerate(table.dtypes)
+        if kind.kind == "O"  # objects, texts and categories; not numbers and times
+    }
+    if not texts and columns == list(table.columns):
+        return table
+    result = table.copy(deep=False)
+    for place, column in texts.items():
+        result.isetitem(place, column.to_numpy())
+    return result.set_axis(columns, axis="columns")
 
 
 def _umask() -> int:

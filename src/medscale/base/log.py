@@ -6,10 +6,11 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,9 +19,36 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
+
+from medscale.base.text import terminal
 
 T = TypeVar("T")
 log = logging.getLogger("medscale")
+
+
+class Terminal(Console):
+    """rich's console without the control characters of what it prints."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return the text of a line or a cell; rich calls this for each."""
+        return super().render_str(terminal(text, lines=True), **options)
+
+
+class Formatter(logging.Formatter):
+    """Format messages of a log without the control characters of file names in them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a record."""
+        return terminal(super().format(record), lines=True)
+
+
+def plain(text: str, *, lines: bool = False) -> str:
+    """Return markup, for ``Terminal``, that prints ``text`` as it is; ``lines`` as ``terminal``."""
+    return escape(terminal(text, lines=lines))
 
 
 def set_up(file: str | Path | None = None, *, quiet: bool = False) -> logging.Logger:
@@ -34,7 +62,7 @@ def set_up(file: str | Path | None = None, *, quiet: bool = False) -> logging.Lo
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(file, encoding="utf-8")
         handler.setFormatter(
-            logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
+            Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
         )
         log.addHandler(handler)
     logging.captureWarnings(True)
@@ -66,7 +94,7 @@ def track(items: Iterable[T], name: str, total: int) -> Iterator[T]:
             TimeElapsedColumn(),
         )
         with Progress(
-            *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True
+            *columns, TimeRemainingColumn(), console=Terminal(stderr=True), transient=True
         ) as bar:
             yield from bar.track(items, total=total, description=name)
         return
@@ -79,9 +107,10 @@ def track(items: Iterable[T], name: str, total: int) -> Iterator[T]:
 
 def _terminal() -> logging.Handler:
     if sys.stderr.isatty():
-        return RichHandler(
-            console=Console(stderr=True), show_path=False, show_level=False, markup=False
+        handler: logging.Handler = RichHandler(
+            console=Terminal(stderr=True), show_path=False, show_level=False, markup=False
         )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Formatter("%(message)s"))
     return handler

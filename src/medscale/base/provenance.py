@@ -49,6 +49,7 @@ SAME = (
     "python",
     "cpu",
     "gpus",
+    "format",
     "cuda",
     "inputs",
 )
@@ -166,10 +167,14 @@ UNKNOWN_STATE: dict[str, Any] = {"commit": None, "dirty": None}
 def git_state() -> dict[str, Any]:
     """Return the code's git commit and whether files differ from it; both None if unknown.
 
-    An image has neither git nor the checkout's history. There the environment has both, set by
-    Snakemake on the host (``containers.environment``) or else when the image was built.
+    A repository that merely contains the folder of this code, such as that of a person's own
+    project, is not this code's: git's top level is compared. An image has neither git nor the
+    checkout's history. There the environment has both, set by Snakemake on the host
+    (``containers.environment``) or else when the image was built.
     """
-    commit = _git("rev-parse", "HEAD")
+    top = _git("rev-parse", "--show-toplevel")
+    own = top is not None and Path(top).resolve() == ROOT.resolve()
+    commit = _git("rev-parse", "HEAD") if own else None
     if commit is None:
         stated = os.environ.get("MEDSCALE_COMMIT", UNKNOWN)
         dirty = {"true": True, "false": False}.get(os.environ.get("MEDSCALE_DIRTY", ""))
@@ -180,7 +185,10 @@ def git_state() -> dict[str, Any]:
 def _git(*arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=20
+            ["git", "-C", str(ROOT), *arguments],  # noqa: S607 (the git that the user calls)
+            capture_output=True,
+            text=True,
+            timeout=20,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -126,8 +126,10 @@ def load(base: str | Path, changes: dict[str, Any] | None = None) -> Config:
 
 def validate(layers: Layers, base: str | Path) -> Config:
     """Return the configuration that layers of settings make; see ``load``."""
+    tree = layers.whole()
+    _refuse_surrogates(base, tree)
     try:
-        return Config.model_validate(layers.whole())
+        return Config.model_validate(tree)
     except ValidationError as error:
         raise MedscaleError(_explain(error, base)) from None
 
@@ -145,3 +147,18 @@ def _explain(error: ValidationError, base: str | Path) -> str:
             message, value = "there is no such setting", ""
         lines.append(f"  {where}: {message}{value}")
     return "\n".join(lines)
+
+
+def _refuse_surrogates(base: str | Path, value: Any, setting: str = "") -> None:
+    r"""Refuse text that no file in UTF-8 can hold, such as YAML's escape \ud800."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            _refuse_surrogates(base, str(key), setting)
+            _refuse_surrogates(base, part, f"{setting}.{key}" if setting else str(key))
+    elif isinstance(value, list | tuple):
+        for part in value:
+            _refuse_surrogates(base, part, setting)
+    elif isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise MedscaleError(
+            f"{base}: {setting}: {value!r} has a surrogate, which is no character: remove it"
+        )

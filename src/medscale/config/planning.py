@@ -76,6 +76,11 @@ def _detection(
         possible = " or ".join(s.name for s in STRATEGIES.values() if s.detection)
         raise MedscaleError(f"{spec.name}: detection runs are {possible}, such as ddp_4gpu_{name}")
     recipe = Recipe(
-        epochs=detect.epochs, batch_size=detect.batch_size, batch_is="global", lr=detect.lr
+        epochs=detect.epochs,
+        batch_size=detect.batch_size,
+        batch_is="global",
+        lr=detect.lr,
+        tf32=settings.recipe.tf32,
+        half=settings.recipe.half,
     )
     return Model(name=name, pretrained=detect.pretrained), recipe, detect.augment, detect

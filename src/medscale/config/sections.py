@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from medscale.base.errors import MedscaleError
 from medscale.base.section import Count, Seed, Strict, Unique, unit
 from medscale.data.settings import Datasheet, Preprocess, Source, Split
+from medscale.engine.formats import FORMATS, NumberFormat
 from medscale.engine.parallel.strategies.registry import STRATEGIES
 from medscale.engine.plan import Augment, Detect, Model, Parallel, Recipe, is_detector
 from medscale.engine.run import RunSpec
@@ -111,9 +112,10 @@ class Latency(Strict):
     """Benchmark of inference of exported runs: latency and throughput by way, threads, batch."""
 
     ways: Unique[str] = Field(
-        ["eager", "compiled", "onnx", "fp16", "int8"],
+        ["eager", "compiled", "captured", "captured_compiled", "onnx", "fp16", "int8"],
         min_length=1,
-        description="of running a network: by PyTorch, or an exported format",
+        description="of running a network: by PyTorch (captured: as CUDA graphs), or an exported "
+        "format",
     )
     devices: Unique[Literal["cpu", "cuda", "tensorrt"]] = Field(
         ["cpu", "cuda", "tensorrt"],
@@ -139,6 +141,16 @@ class Latency(Strict):
         return self
 
 
+class Formats(Strict):
+    """Benchmark of number formats: the same training in each, with speed and accuracy."""
+
+    run: str = Field(description="classification without `_amp` whose precision is replaced")
+    formats: Unique[NumberFormat] = Field(
+        list(FORMATS), min_length=1, description="those that the device lacks are named"
+    )
+    epochs: int | None = Field(None, ge=1, le=100_000, description="instead of the recipe's")
+
+
 class Benchmarks(Strict):
     """Benchmarks of a study."""
 
@@ -146,6 +158,7 @@ class Benchmarks(Strict):
     loading: Loading | None = None
     export: Export | None = None
     inference: Latency | None = None
+    formats: Formats | None = None
 
     @model_validator(mode="after")
     def _exported_first(self) -> Benchmarks:
@@ -223,14 +236,16 @@ class Study(Strict):
             except MedscaleError as error:
                 raise ValueError(str(error)) from None
         for name in self.benchmarks.export.runs if self.benchmarks.export else ():
-            try:
-                model = RunSpec.parse(name).model
-            except MedscaleError as error:
-                raise ValueError(f"benchmarks.export.runs: {error}") from None
-            if is_detector(model or ""):
+            if is_detector(_spec("benchmarks.export.runs", name).model or ""):
                 raise ValueError(
                     f"benchmarks.export.runs: {name} is a detector; "
                     "`medscale export` writes its file"
+                )
+        if (formats := self.benchmarks.formats) is not None:
+            spec = _spec("benchmarks.formats.run", formats.run)
+            if spec.amp or is_detector(spec.model or ""):
+                raise ValueError(
+                    f"benchmarks.formats.run: {formats.run} is not a classification without _amp"
                 )
         if is_detector(self.model.name) or is_detector(RunSpec.parse(self.baseline).model or ""):
             raise ValueError(
@@ -243,3 +258,11 @@ class Study(Strict):
     def detection_runs(self) -> list[str]:
         """Runs of detection, whose names end with a detector's name."""
         return [name for name in self.runs if is_detector(RunSpec.parse(name).model or "")]
+
+
+def _spec(setting: str, name: str) -> RunSpec:
+    """Return a run's fields; ValueError with the setting for what is no run's name."""
+    try:
+        return RunSpec.parse(name)
+    except MedscaleError as error:
+        raise ValueError(f"{setting}: {error}") from None

@@ -212,7 +212,7 @@ def leaks(rows: pd.DataFrame, column: str, reason: str) -> pd.DataFrame:
     leaked = rows[rows.groupby("group")[column].transform("nunique") > 1]
     pairs = leaked[["group", column]].astype(str).drop_duplicates().sort_values(column)
     splits = pairs.groupby("group")[column].agg(", ".join)
-    detail = leaked["group"] + " stands in " + leaked["group"].map(splits)
+    detail = leaked["group"] + " stands in " + leaked["group"].map(splits).astype("str")
     return audit_rows(leaked.assign(reason=reason, detail=detail), KEPT)
 
 

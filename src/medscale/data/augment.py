@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from medscale.data.ahead import upload
 from medscale.data.random import AUGMENT, uniform
 from medscale.engine.plan import Augment
 
@@ -40,9 +41,7 @@ class Changes:
 
     def to(self, device: torch.device) -> Changes:
         """Return the changes on another device."""
-        return Changes(
-            **{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
-        )
+        return Changes(**{f.name: upload(getattr(self, f.name), device) for f in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -269,7 +268,7 @@ def sample(images: Tensor, matrix: Tensor, side: tuple[int, int]) -> Tensor:
     y, x = (torch.arange(length, device=images.device, dtype=torch.float32) for length in side)
     column_x, column_y, shift = (column[..., None, None] for column in matrix.unbind(-1))
     position = column_x * x + column_y * y[:, None] + shift  # n,2,h,w
-    scale = torch.tensor([2 / width, 2 / height], device=images.device)
+    scale = _constant((2 / width, 2 / height), images.device)
     grid = (position.permute(0, 2, 3, 1) + 0.5) * scale - 1
     return functional.grid_sample(
         images, grid, mode="bilinear", padding_mode="reflection", align_corners=False
@@ -278,7 +277,7 @@ def sample(images: Tensor, matrix: Tensor, side: tuple[int, int]) -> Tensor:
 
 def normalize(pixels: Tensor) -> Tensor:
     """Normalize float RGB in [0, 1], shape n,3,H,W, in place, by ImageNet's mean and deviation."""
-    mean, std = (torch.tensor(v, device=pixels.device).view(3, 1, 1) for v in (MEAN, STD))
+    mean, std = (_constant(v, pixels.device).view(3, 1, 1) for v in (MEAN, STD))
     return pixels.sub_(mean).div_(std)
 
 
@@ -323,6 +322,12 @@ def _warped(image: np.ndarray, matrix: np.ndarray, height: int, width: int) -> n
         four, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT
     )
     return cv2.cvtColor(moved, cv2.COLOR_RGBA2RGB)
+
+
+@lru_cache(64)
+def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return numbers as a tensor; they are copied to a device once, since the host waits for it."""
+    return torch.tensor(values, device=device)
 
 
 def _tensor(values: np.ndarray) -> Tensor:

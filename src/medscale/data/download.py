@@ -15,7 +15,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.log import log
 from medscale.data.kind import Download, kind_names, load_kind
 
-TOKEN = "~/.kaggle/kaggle.json"
+TOKEN = "~/.kaggle/kaggle.json"  # noqa: S105 (a path, not a token)
 NO_TOKEN = (
     "Kaggle wants a token: sign in at kaggle.com, Settings, API, create a token, and put the file "
     f"at {TOKEN} (chmod 600), or set KAGGLE_USERNAME and KAGGLE_KEY"

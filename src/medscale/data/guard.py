@@ -172,7 +172,7 @@ def _receive(pipe: IO[bytes]) -> Any:
         raise EOFError
     content = pipe.read(LENGTH.unpack(head)[0])
     # Of this package's own process, which runs as the same user.
-    return pickle.loads(content)
+    return pickle.loads(content)  # noqa: S301
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from medscale.data.decoding import jpeg, png, raster
+from medscale.data.decoding import jpeg, png, raster, structure
 from medscale.data.decoding.formats import (
     EMPTY,
     IMAGE_SUFFIXES,
@@ -93,9 +93,10 @@ def decode(data: bytes, reduce: int = 1, frame: int = 0) -> np.ndarray:
 
     Raises:
         Unreadable: with the reason (zero bytes, not an image, truncated, unreadable) and what the
-            file has.
+            file has; unreadable as well if decoding would take too long, see ``structure.check``.
     """
     kind = _kind(data)
+    structure.check(data, kind)
     if kind == "jpeg":
         return jpeg.decode(data, reduce)
     # The libraries for DICOM and TIFF take long to import and most studies need neither.

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from medscale.base.errors import MedscaleError
+from medscale.data.ahead import ahead, upload
 from medscale.data.augment import Augmenter
 from medscale.data.limits import RESIDENT_SHARE
 from medscale.data.random import permutation
@@ -39,6 +40,19 @@ class Batch:
         """The network's arguments: the images, and the metadata if there are any."""
         return self.images if self.metadata is None else (self.images, self.metadata)
 
+    @property
+    def arguments(self) -> list[Tensor]:
+        """The tensors of ``inputs``."""
+        return [self.images, *([] if self.metadata is None else [self.metadata])]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The numbers of images that decide the shapes of all tensors of a step."""
+
+    micros: tuple[int, ...]  # images of each micro-batch of the replica
+    size: int  # images of the step over all replicas
+
 
 @dataclass(frozen=True)
 class Step:
@@ -46,6 +60,11 @@ class Step:
 
     batches: list[Batch]  # the replica's micro-batches, one per accumulation step
     size: int  # number of images of the step over all replicas
+
+    @property
+    def shape(self) -> Shape:
+        """The numbers of images."""
+        return Shape(tuple(len(batch.labels) for batch in self.batches), self.size)
 
 
 class Loader:
@@ -128,18 +147,45 @@ class Loader:
         """Number of images of the smallest share of a step that a replica has."""
         return self.images // self.steps() // self._replicas
 
-    def blank(self, count: int) -> Inputs:
-        """Return ``count`` inputs of the network that are zero, in the form of ``Batch.inputs``."""
+    def shapes(self) -> dict[Shape, int]:
+        """Return this replica's shapes of steps, at most two, with the number of steps of each.
+
+        The larger steps come first, as in an epoch.
+        """
+        steps = self.steps()
+        whole, larger = divmod(self.images, steps)
+        sizes = {whole + 1: larger, whole: steps - larger}
+        return {self._shape(size): count for size, count in sizes.items() if count}
+
+    def _shape(self, size: int) -> Shape:
+        share = np.array_split(np.arange(size), self._replicas)[self._replica]
+        micros = np.array_split(share, self._accumulate)
+        return Shape(tuple(len(micro) for micro in micros), size)
+
+    def blank(self, count: int) -> Batch:
+        """Return a batch of ``count`` images of zeros, in the form and memory format of others."""
         height, width, channels = self._shards.shape
-        images = torch.zeros(
-            count, channels, *self._augmenter.side((height, width)), device=self._device
-        )
-        if self._metadata is None:
-            return images
-        return images, torch.zeros(count, self._metadata.shape[1], device=self._device)
+        pixels = torch.zeros(
+            count, *self._augmenter.side((height, width)), channels, device=self._device
+        ).permute(0, 3, 1, 2)
+        features = None
+        if self._metadata is not None:
+            features = torch.zeros(count, self._metadata.shape[1], device=self._device)
+        labels = torch.zeros(count, dtype=torch.int64, device=self._device)
+        return Batch(self._formatted(pixels), labels, torch.zeros(count).long(), features)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Step]:
-        """Yield the steps of an epoch from step ``start`` on, as after a restart."""
+        """Yield the steps of an epoch from step ``start`` on, as after a restart.
+
+        On a GPU, a thread prepares the next step meanwhile, on a stream of the loader.
+        """
+        return ahead(
+            self._steps(epoch, start),
+            self._stream,
+            lambda step: [t for batch in step.batches for t in (*batch.arguments, batch.labels)],
+        )
+
+    def _steps(self, epoch: int, start: int) -> Iterator[Step]:
         order = (
             permutation(self._seed, epoch, self.images)
             if self._training
@@ -147,10 +193,14 @@ class Loader:
         )
         steps = np.array_split(order, self.steps())[start:]
         shares = [np.array_split(step, self._replicas)[self._replica] for step in steps]
-        for step, share, images in zip(steps, shares, self._ahead(shares), strict=True):
+        for step, share, images in zip(steps, shares, self._read_ahead(shares), strict=True):
             yield Step(self._batches(epoch, share, images), len(step))
 
-    def _ahead(self, shares: list[np.ndarray]) -> Iterator[Tensor]:
+    @cached_property
+    def _stream(self) -> torch.cuda.Stream | None:
+        return torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+
+    def _read_ahead(self, shares: list[np.ndarray]) -> Iterator[Tensor]:
         """Yield the images (uint8, n,H,W,C) of each share on the device.
 
         For CUDA, a thread reads the next share meanwhile.
@@ -161,17 +211,17 @@ class Loader:
         if not shares:  # a restart at the very end of an epoch
             return
         with ThreadPoolExecutor(1, "loader") as thread:
-            ahead = [thread.submit(self._read, share) for share in shares[:1]]
+            reads = [thread.submit(self._read, share) for share in shares[:1]]
             for next_share in [*shares[1:], None]:
-                images = ahead.pop().result()
+                images = reads.pop().result()
                 if next_share is not None:
-                    ahead.append(thread.submit(self._read, next_share))
+                    reads.append(thread.submit(self._read, next_share))
                 yield images.to(self._device, non_blocking=True)
 
     def _read(self, share: np.ndarray) -> Tensor:
         """Return a share from device memory, or from the shards (in pinned memory for CUDA)."""
         if self._on_device is not None:
-            return self._on_device[torch.from_numpy(share).to(self._device)]
+            return self._on_device[upload(torch.from_numpy(share), self._device)]
         images = torch.from_numpy(self._shards.gather(self._positions[share]))
         return images.pin_memory() if self._device.type == "cuda" else images
 
@@ -198,18 +248,21 @@ class Loader:
         else:
             changes = self._augmenter.neutral(len(ids), (height, width))
         pixels = self._augmenter.apply(images, changes.to(self._device), training=self._training)
-        form = torch.channels_last if self._channels_last else torch.contiguous_format
         columns = [
-            pixels.contiguous(memory_format=form),
-            torch.from_numpy(labels).to(self._device),
+            self._formatted(pixels),
+            upload(torch.from_numpy(labels), self._device),
             torch.from_numpy(ids),
             *(
                 []
                 if self._metadata is None
-                else [self._metadata[torch.from_numpy(positions)].to(self._device)]
+                else [upload(self._metadata[torch.from_numpy(positions)], self._device)]
             ),
         ]
         cuts = zip(
             *(torch.tensor_split(column, self._accumulate) for column in columns), strict=True
         )
         return [Batch(*cut) for cut in cuts]
+
+    def _formatted(self, pixels: Tensor) -> Tensor:
+        form = torch.channels_last if self._channels_last else torch.contiguous_format
+        return pixels.contiguous(memory_format=form)

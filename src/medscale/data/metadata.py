@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from medscale.base.errors import MedscaleError
 from medscale.base.section import Strict
@@ -24,7 +25,7 @@ class Encoding(Strict):
 
     column: str
     mean: float = 0.0
-    scale: float = 1.0
+    scale: float = Field(1.0, gt=0)
     words: list[str] | None = None
 
     @property
@@ -130,4 +131,6 @@ def _features(encoding: Encoding, column: pd.Series) -> np.ndarray:
     words = pd.Index([None if pd.isna(value) else word(value) for value in column], dtype=object)
     codes = pd.Index(encoding.words).get_indexer(words)
     codes = np.where(codes < 0, len(encoding.words), codes)  # -1: not among the known words
-    return np.eye(encoding.features, dtype=np.float32)[codes]
+    encoded = np.zeros((len(codes), encoding.features), np.float32)
+    encoded[np.arange(len(codes)), codes] = 1
+    return encoded

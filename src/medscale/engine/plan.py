@@ -6,7 +6,7 @@ import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from medscale.base.files import digest
 from medscale.base.section import (
@@ -19,9 +19,39 @@ from medscale.base.section import (
     Strict,
     unit,
 )
+from medscale.engine.formats import Half
 from medscale.engine.run import RunSpec
 
+Choice = Literal["auto", "on", "off"]
 KEPT_CHECKPOINTS = 2  # of a replicate in training; an older one serves if the newest is damaged
+
+
+# Of a network's options: more would be a mistake, or an attack by a result folder of a stranger.
+MOST_OPTIONS, LARGEST_OPTION, LONGEST_OPTION = 100, 100_000, 200
+
+
+def _possible_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Refuse options that are large numbers, long texts or lists, or lists of lists of lists."""
+    if not _is_small(options, depth=3):
+        raise ValueError(
+            f"at most {MOST_OPTIONS} options: numbers up to {LARGEST_OPTION:,}, texts up to"
+            f" {LONGEST_OPTION} characters, and lists of them"
+        )
+    return options
+
+
+def _is_small(value: Any, depth: int) -> bool:
+    if isinstance(value, str):
+        return len(value) <= LONGEST_OPTION
+    if isinstance(value, bool) or value is None:
+        return True
+    if isinstance(value, int | float):
+        return abs(value) <= LARGEST_OPTION  # false for NaN
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+        return len(value) <= 2 * MOST_OPTIONS and all(_is_small(v, depth - 1) for v in value)
+    is_list = isinstance(value, list | tuple) and depth > 0 and len(value) <= MOST_OPTIONS
+    return is_list and all(_is_small(part, depth - 1) for part in value)
 
 
 def is_detector(model: str) -> bool:
@@ -74,9 +104,12 @@ class Model(Strict):
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9][\w.\-]*$",
+        max_length=200,
         description="a network of medscale.engine.models.own, or any of timm",
     )
-    options: dict[str, Any] = Field({}, description="arguments of the network, such as its width")
+    options: Annotated[dict[str, Any], AfterValidator(_possible_options)] = Field(
+        {}, description="arguments of the network, such as its width"
+    )
     pretrained: str | None = Field(
         None, description="a .safetensors path, or 'hub' for timm's published weights"
     )
@@ -154,12 +187,35 @@ class Recipe(Strict):
     sync_batchnorm: bool = Field(
         False, description="batch normalization over the images of all devices"
     )
+    tf32: bool = Field(
+        False,
+        title="TF32",
+        description="runs without `_amp` compute in TF32 where the GPU has it; otherwise in fp32",
+    )
+    half: Half = Field(
+        "auto",
+        description="format of runs with `_amp`; auto: bf16, or fp16 where the GPU has no bf16",
+    )
     channels_last: bool = Field(True, description="memory layout NHWC, faster for convolutions")
-    compile: bool = Field(False, description="torch.compile: slower start, faster steps")
-    fused: bool = Field(True, description="the optimizer's fused kernels")
+    compile: Choice = Field(
+        "auto",
+        description="compile the network (torch.compile); auto: on a GPU, if the planned images "
+        "save more time than compiling takes",
+    )
+    graph: Choice = Field(
+        "auto",
+        description="replay the optimizer step as a CUDA graph; auto: on a GPU, if the network "
+        "allows it; on: fail if it does not. A CPU has no graphs",
+    )
     deterministic: bool = Field(
         True, description="algorithms whose results are the same in each run"
     )
+
+    @field_validator("compile", "graph", mode="before")
+    @classmethod
+    def _spell_out(cls, choice: Any) -> Any:
+        """Accept true and false, which are what YAML reads ``on`` and ``off`` as."""
+        return {True: "on", False: "off"}[choice] if isinstance(choice, bool) else choice
 
 
 class Parallel(Strict):
@@ -283,10 +339,12 @@ class RunPlan(Strict):
         """SHA-256 over the settings that decide the trained weights.
 
         It leaves out the number of devices and the times of checkpoints, so that a checkpoint can
-        be continued with another strategy or number of processes.
+        be continued with another strategy or number of processes, and CUDA graphs, which repeat the
+        same operations.
         """
         recipe = self.recipe.model_dump(
-            mode="json", exclude={"batch_size", "batch_is", "lr_scaling", "lr", "accumulate"}
+            mode="json",
+            exclude={"batch_size", "batch_is", "lr_scaling", "lr", "accumulate", "graph"},
         )
         fields = self.model_dump(
             mode="json", include={"study", "seed", "synthetic", "model", "augment", "detect"}

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from medscale.base.log import log
+from medscale.engine import compiling
 from medscale.engine.plan import Model, Recipe, RunPlan
 
 AUTO = "auto"
@@ -20,17 +22,26 @@ DROPOUT = ((2_000, 0.0), (20_000, 0.1))
 LARGE_DROPOUT = 0.3
 
 
-def resolve(plan: RunPlan, counts: np.ndarray) -> RunPlan:
+def resolve(plan: RunPlan, counts: np.ndarray, side: int) -> RunPlan:
     """Return a plan without settings that depend on the images; others are returned unchanged.
+
+    ``recipe.graph`` stays ``auto`` until the step is captured.
 
     Args:
         plan: the plan as configured.
         counts: training images by class, shape K.
+        side: pixels per side of the stored images.
     """
     images, model, recipe = int(counts.sum()), plan.model, plan.recipe
     changes: dict[str, Any] = {}
     if recipe.steps is not None:
         changes |= {"epochs": epochs(recipe, images, plan.global_batch), "steps": None}
+    if recipe.compile == AUTO:
+        trained = images * changes.get("epochs", recipe.epochs)
+        pays, reason = compiling.pays(plan, trained, side)
+        changes["compile"] = "on" if pays else "off"
+        if plan.backend == "cuda":
+            log.info("recipe.compile: auto is %s: %s", changes["compile"], reason)
     if recipe.class_weights == AUTO:
         present = counts[counts > 0]
         changes["class_weights"] = bool(present.max() > IMBALANCE * present.min())

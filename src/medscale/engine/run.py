@@ -30,7 +30,7 @@ class RunSpec(BaseModel):
     strategy: str  # how training is spread over processes; a name of ``STRATEGIES``
     devices: int  # number of devices, which is the world size
     device: Device  # the kind of device
-    # automatic mixed precision (bf16, or fp16 with loss scaling where bf16 is missing)
+    # automatic mixed precision; recipe.half names its format
     amp: bool = False
     mp: bool = False  # each replica is a pipeline of two devices
     batch: int | None = None  # batch size per device instead of the recipe's; None: the recipe's

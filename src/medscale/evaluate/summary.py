@@ -14,6 +14,7 @@ from medscale.evaluate.replicates import Replicate
 
 # Columns of history.csv, in seconds; the first three add up to an epoch's training time.
 KINDS = ("data", "compute", "communication", "checkpoint", "validation")
+NOT_RECORDED = "format not recorded"  # by versions before 2026-11
 LISTED = 10  # most frequent confusions
 CLOCKS = ["seconds_per_epoch", "first_epoch_seconds", "images_per_second"]
 CLOCKS += ["images_per_second_first_epoch", "wall_seconds", "epochs", "best_epoch", "restarts"]
@@ -52,6 +53,7 @@ def describe(evaluation: Any) -> dict[str, Any]:
         "run": {"name": plan.run.name, **plan.run.model_dump(mode="json")},
         "marks": {"synthetic": plan.synthetic, "stand_in": plan.stand_in, "scale": plan.scale},
         "backend": plan.backend,
+        "format": format_of(replicates),
         "nodes": plan.nodes,
         "model": plan.model.model_dump(mode="json"),
         "recipe": plan.recipe.model_dump(mode="json"),
@@ -77,6 +79,14 @@ def describe(evaluation: Any) -> dict[str, Any]:
             [replicate.environment for replicate in replicates], evaluation.inputs
         ),
     }
+
+
+def format_of(replicates: list[Replicate]) -> str:
+    """Return the number format of a run's training: fp32, tf32, bf16 or fp16.
+
+    Several are joined by a slash, where replicates were trained on unlike devices.
+    """
+    return "/".join(sorted({r.environment.get("format", NOT_RECORDED) for r in replicates}))
 
 
 def timing(replicates: list[Replicate]) -> dict[str, Any]:
@@ -116,7 +126,7 @@ def one_line(summary: dict[str, Any]) -> str:
         names = {"accuracy": "accuracy", "balanced_accuracy": "balanced", "auroc": "AUROC"}
     parts = [_score(name, test[metric], metric) for metric, name in names.items()]
     parts.append(f"{clock:.3g} s an epoch")
-    text = f"{summary['run']['name']:<18} {', '.join(parts)}"
+    text = f"{summary['run']['name']:<18} {', '.join(parts)} in {summary['format']}"
     words = {"synthetic": "synthetic", "stand_in": "stand-in"}
     flags = [word for key, word in words.items() if summary["marks"][key]]
     return f"{text}  [{', '.join(flags)}]" if flags else text

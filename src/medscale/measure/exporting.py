@@ -20,7 +20,7 @@ from medscale.serve.formats.registry import BENCHMARKED, ONNX, by_name
 from medscale.serve.predict import Predictor, load
 from medscale.serve.runtime import Run
 
-WAYS = {"eager": ("PyTorch, eager", "the trained network in PyTorch, 32 bit")} | {
+WAYS = {"eager": ("PyTorch, eager", "the trained network in PyTorch, fp32")} | {
     name: (form.title, form.description) for name, form in BENCHMARKED.items()
 }
 RESAMPLES, SEED = 1000, 20170  # of the bootstrap, the same as for the accuracy of runs
@@ -62,7 +62,7 @@ def measure_export(
         predictor = load(result, device="cpu")
         files = write(predictor, opened, validation, settings.formats, out / result.name)
         pixels, features = opened.gather(test), _features(predictor, opened, test)
-        runs: dict[Way, Run] = {("eager", "cpu"): runtime.eager(predictor)}
+        runs: dict[Way, Run] = {("eager", "cpu"): runtime.pytorch(predictor)}
         for device in devices:
             runs |= {(name, device): runtime.onnx(file, device) for name, file in files.items()}
         probabilities = {

@@ -19,20 +19,26 @@ from medscale.config.sections import Latency
 from medscale.data.build import read_index
 from medscale.measure.record import cores, in_turns, spread, warm
 from medscale.serve import runtime
-from medscale.serve.formats.registry import BENCHMARKED, PYTORCH_WAYS
+from medscale.serve.formats.registry import BENCHMARKED, ONNX, PYTORCH_WAYS
 from medscale.serve.predict import Predictor, load
 from medscale.serve.runtime import Run
 
 WAYS = {
-    "eager": ("PyTorch, eager", "PyTorch, 32 bit, in inference mode"),
+    "eager": ("PyTorch, eager", "PyTorch, fp32 or tf32, in inference mode"),
     "compiled": (
         "PyTorch, compiled",
         "the same, compiled by inductor: once for one image, once for larger batches",
     ),
+    "captured": ("PyTorch, CUDA graph", "the same, captured as a CUDA graph for each batch size"),
+    "captured_compiled": (
+        "PyTorch, compiled, CUDA graph",
+        "the same, compiled for each batch size and captured as a CUDA graph",
+    ),
 } | {name: (form.way, form.way_description) for name, form in BENCHMARKED.items()}
 WARM_UP = 5  # calls before those that are timed
 PERCENTILES = (50, 95, 99)
-COLUMNS = ["run", "way", "device", "threads", "kind", "batch", "repeat", "images", "seconds"]
+COLUMNS = ["run", "way", "device", "format", "threads", "kind", "batch", "repeat", "images"]
+COLUMNS += ["seconds"]
 COLUMNS += [f"p{percentile}_ms" for percentile in PERCENTILES]
 
 
@@ -42,6 +48,7 @@ class Way:
 
     name: str  # a key of ``WAYS``
     device: str  # cpu, cuda or tensorrt
+    format: str  # number format; of an export that of its file
     threads: int  # of a CPU; 0 for a GPU
     run: Run  # from images and features to probabilities
 
@@ -66,7 +73,8 @@ def measure_inference(
     Calls go from host memory to host memory: preprocessed uint8 images in, probabilities out. Kinds
     of rows: ``latency`` of single calls with one image; ``throughput`` of passes over the images in
     batches; ``decode``, reading, decoding and preprocessing the raw files; and ``decoded``, both,
-    one after the other for each batch. Raises MedscaleError when an input is missing or damaged.
+    one after the other for each batch; on a GPU the next batch is decoded meanwhile. Raises
+    MedscaleError when an input is missing or damaged.
 
     Args:
         exported: folder of the files ``<run>.<format>.onnx``.
@@ -83,8 +91,12 @@ def measure_inference(
     try:
         for result in results:
             predictor = load(result, device="cpu")
+            on_gpu = load(result, device="cuda") if _has_gpu(settings) else None
             images = _read(predictor, _files(index, raw, settings.images))
-            ways = list(_ways(predictor, exported / result.name, settings, missing))
+            ways = [
+                *_pytorch(predictor, on_gpu, settings, missing),
+                *_exported(on_gpu, exported / result.name, settings, missing),
+            ]
             for repeat in range(settings.repeats):
                 for row in _repetition(predictor, ways, images, settings, repeat):
                     rows.append({"run": result.name, "repeat": repeat} | row)
@@ -99,33 +111,57 @@ def _repetition(
 ) -> Iterator[dict[str, Any]]:
     """Time each way once, then decoding on each number of threads."""
     for way in in_turns(ways, repeat):
-        where = {"way": way.name, "device": way.device, "threads": way.threads}
+        where = {"way": way.name, "device": way.device, "format": way.format}
+        where |= {"threads": way.threads}
         torch.set_num_threads(max(way.threads, 1))
         yield where | _latency(way, images, settings.calls)
         for batch in settings.batches:
             yield where | _throughput(way, images, batch)
         yield where | _decoded(predictor, way, images, max(settings.batches))
     for threads in _threads(settings):
-        where = {"way": "decode", "device": "cpu", "threads": threads}
+        where = {"way": "decode", "device": "cpu", "format": "uint8", "threads": threads}
         yield where | _decode(predictor, threads, images.files)
 
 
-def _ways(
-    predictor: Predictor, stem: Path, settings: Latency, missing: dict[str, str]
+def _has_gpu(settings: Latency) -> bool:
+    return {"cuda", "tensorrt"} & {*settings.devices} != set() and torch.cuda.is_available()
+
+
+def _pytorch(
+    on_cpu: Predictor, on_gpu: Predictor | None, settings: Latency, missing: dict[str, str]
 ) -> Iterator[Way]:
-    """Yield the ways that are available; the reasons for the others go into ``missing``."""
-    for threads in _threads(settings):
+    """Yield the ways in PyTorch that are available; see ``_exported``."""
+    sizes = sorted({1, *settings.batches})
+    places = [(on_cpu, threads) for threads in _threads(settings)]
+    places = ([] if on_gpu is None else [(on_gpu, 0)]) + places
+    for predictor, threads in places:
         for name in (way for way in settings.ways if way in PYTORCH_WAYS):
+            captured = name.startswith("captured")
+            if captured and predictor is on_cpu and on_gpu is not None:
+                continue
             try:
-                torch.set_num_threads(threads)
-                run = runtime.eager(predictor, compiled=name == "compiled")
-                yield Way(name, "cpu", threads, run)
+                torch.set_num_threads(max(threads, 1))
+                run = runtime.pytorch(
+                    predictor,
+                    compiled=name.endswith("compiled"),
+                    captured=sizes if captured else (),
+                )
             except MedscaleError as error:
                 missing[name] = str(error)
+                continue
+            form = runtime.form_of(predictor)
+            yield Way(name, predictor.device.type, form, threads, run)
+
+
+def _exported(
+    on_gpu: Predictor | None, stem: Path, settings: Latency, missing: dict[str, str]
+) -> Iterator[Way]:
+    """Yield the exported ways that are available; the reasons for others go into ``missing``."""
     for device in settings.devices:
         if (reason := runtime.absent(device)) is not None:
             missing[device] = reason
             continue
+        form = "fp32" if device == "cpu" or on_gpu is None else runtime.form_of(on_gpu)
         for threads in _threads(settings) if device == "cpu" else [0]:
             for name in (way for way in settings.ways if way not in PYTORCH_WAYS):
                 file = stem.with_name(f"{stem.name}.{name}.onnx")
@@ -133,7 +169,10 @@ def _ways(
                     raise MedscaleError(
                         f"{file} does not exist; add {name} to benchmarks.export.formats"
                     )
-                yield Way(name, device, threads, runtime.onnx(file, device, threads))
+                run = runtime.onnx(file, device, threads, tf32=form == "tf32")
+                # TensorRT chooses fp16 where it is faster (``runtime``).
+                computed = {"tensorrt": "fp16"}.get(device, form) if name == ONNX.name else name
+                yield Way(name, device, computed, threads, run)
 
 
 def _latency(way: Way, images: Images, calls: int) -> dict[str, Any]:
@@ -177,11 +216,15 @@ def _decode(predictor: Predictor, threads: int, files: list[Path]) -> dict[str, 
 def _decoded(predictor: Predictor, way: Way, images: Images, batch: int) -> dict[str, Any]:
     """Time the way from raw files to probabilities."""
     files, features = images.files, images.features
+    ahead = batch * (way.device != "cpu")  # on a CPU both would take more than its threads
     with _decoders(way.threads or len(cores())) as pool:
         start = perf_counter()
+        decoding = [pool.submit(predictor.prepare, file) for file in files[:ahead]]
         for at in range(0, len(files), batch):
-            part = pool.map(predictor.prepare, files[at : at + batch])
-            pixels = np.stack([prepared.pixels for prepared, _ in part])
+            following = files[at + len(decoding) : at + batch + ahead]
+            decoding += [pool.submit(predictor.prepare, file) for file in following]
+            pixels = np.stack([future.result()[0].pixels for future in decoding[:batch]])
+            decoding = decoding[batch:]
             way.run(pixels, None if features is None else features[at : at + batch])
         seconds = perf_counter() - start
     return {"kind": "decoded", "batch": batch, "images": len(files), "seconds": seconds}

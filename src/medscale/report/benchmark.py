@@ -1,4 +1,4 @@
-"""The declaration that the chapters of the four benchmarks share."""
+"""The declaration that the chapters of the benchmarks share."""
 
 from collections.abc import Mapping
 from functools import partial

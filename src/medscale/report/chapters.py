@@ -9,6 +9,7 @@ from medscale.report.datasheet.chapter import CHAPTER as DATASHEET
 from medscale.report.detection.chapter import CHAPTER as DETECTION
 from medscale.report.enhance.chapter import CHAPTER as ENHANCE
 from medscale.report.export.chapter import CHAPTER as EXPORT
+from medscale.report.formats.chapter import CHAPTER as FORMATS
 from medscale.report.gradcam.chapter import CHAPTER as GRADCAM
 from medscale.report.inference.chapter import CHAPTER as INFERENCE
 from medscale.report.loading.chapter import CHAPTER as LOADING
@@ -30,6 +31,7 @@ CHAPTERS = (
     DETECTION,
     ENHANCE,
     LOADING,
+    FORMATS,
     EXPORT,
     INFERENCE,
     PROFILING,

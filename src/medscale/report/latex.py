@@ -1,60 +1,9 @@
-"""LaTeX of text, numbers and tables; escaped text is printed as it is written."""
+"""LaTeX of numbers and tables."""
 
-import unicodedata
 from collections.abc import Sequence
 from itertools import compress
 
-SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_\allowbreak{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "[": "{[}",  # at the start of a table's row it would be read as an option of the row before
-    "]": "{]}",
-    "*": "{*}",
-    '"': r"\textquotedbl{}",
-    "'": r"\textquotesingle{}",
-    "`": r"\textasciigrave{}",
-    "\u00a0": "~",
-    "–": "--",
-    "—": "---",
-    "−": r"\ensuremath{-}",
-    "×": r"\ensuremath{\times}",
-    "±": r"\ensuremath{\pm}",
-    "≤": r"\ensuremath{\leq}",
-    "≥": r"\ensuremath{\geq}",
-    "µ": r"\textmu{}",
-    "…": r"\ldots{}",
-    "†": r"\textdagger{}",
-}
 EMPTY = ("", "--")  # cells without a value
-# Greek letters that look like Latin ones and have no command.
-LATIN = dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΧο", "ABEZHIKMNOPTXo", strict=True))
-# Letters beyond ASCII that the paper's fonts (encoding T1) have.
-T1 = set(
-    "¡¿ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõöøùúûüýþÿ«»"
-    "ĂăĄąĆćČčĎďĐđĘęĚěĞğİıĹĺĽľŁłŃńŇňŊŋŐőŒœŔŕŘřŚśŞşŠšŢţŤťŮůŰűŸŹźŻżŽž"
-)
-
-
-def escape(text: str) -> str:
-    """Return LaTeX that prints ``text``.
-
-    A letter that the paper's fonts lack is printed without its accents, or by its code, as
-    [U+80BA].
-    """
-    return "".join(
-        SPECIAL.get(letter) or _letter(letter) for letter in unicodedata.normalize("NFC", str(text))
-    )
 
 
 def tabular(
@@ -161,25 +110,3 @@ def span(low: float | None, high: float | None, digits: int, scale: float = 1.0)
 def between(low: str, high: str) -> str:
     """Join the formatted ends of an interval: by a dash, or by "to" where an end has a minus."""
     return (" to " if "ensuremath" in low + high else "--").join((low, high))
-
-
-def _letter(letter: str) -> str:
-    """Return LaTeX for a letter that is not special: itself, or the nearest printable text."""
-    if letter in "\n\t":
-        return " "
-    if " " <= letter <= "~" or letter in T1:
-        return letter
-    if letter.isalpha() and ("Α" <= letter <= "Ω" or "α" <= letter <= "ω"):
-        return _greek(letter)
-    plain = "".join(part for part in unicodedata.normalize("NFKD", letter) if part <= "~")
-    return "".join(SPECIAL.get(part, part) for part in plain) or f"{{[}}U+{ord(letter):04X}{{]}}"
-
-
-def _greek(letter: str) -> str:
-    """Return the command of a Greek letter, or the Latin letter that it looks like."""
-    if letter in LATIN:
-        return LATIN[letter]
-    name = unicodedata.name(letter).split()[-1].lower().replace("lamda", "lambda")
-    if letter == "ς":
-        name = "varsigma"
-    return rf"\ensuremath{{\{name if letter.islower() else name.capitalize()}}}"

@@ -1,12 +1,23 @@
-"""The mark of figures, tables and pages that show stand-ins: synthetic images, CPUs for GPUs."""
+"""The marks of figures, tables and pages: stand-ins for images or GPUs, and number formats."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 SYNTHETIC = "synthetic images"
 STAND_IN = "CPU processes in place of GPUs"
 REDUCED = "reduced network and images"
-Marks = dict[str, Any]  # `synthetic, stand_in, scale` of summary.json
+DEVICES = {"cpu": "CPU", "cuda": "GPU"}
+# `synthetic, stand_in, scale` of summary.json; what ``marks_of`` returns has further keys
+Marks = Mapping[str, Any]
+
+
+def marks_of(summary: dict[str, Any]) -> dict[str, Any]:
+    """Return the marks of a result (summary.json) with its number format."""
+    return summary["marks"] | {
+        "amp": summary["run"]["amp"],
+        "backend": summary["backend"],
+        "format": summary["format"],
+    }
 
 
 def mark(marks: Iterable[Marks]) -> str:
@@ -20,6 +31,21 @@ def mark(marks: Iterable[Marks]) -> str:
     if any(of_result["scale"] == "demo" for of_result in marks):
         return "demo: " + "; ".join(parts or [REDUCED])
     return "; ".join(parts)
+
+
+def formats(marks: Iterable[Marks]) -> str:
+    """Return the number formats of results: "fp32 (CPU), tf32 (GPU); AMP: bf16".
+
+    Marks without a format are left out; the text is empty if none has one.
+    """
+    marks = [of_result for of_result in marks if "format" in of_result]
+    plain = {(m["format"], m["backend"]) for m in marks if not m["amp"]}
+    mixed = sorted({m["format"] for m in marks if m["amp"]})
+    if len({name for name, _ in plain}) > 1:
+        words = [f"{name} ({DEVICES[backend]})" for name, backend in sorted(plain)]
+    else:
+        words = sorted({name for name, _ in plain})
+    return "; ".join(filter(None, [", ".join(words), "AMP: " * bool(mixed) + ", ".join(mixed)]))
 
 
 def distinct(summaries: Sequence[dict[str, Any]]) -> list[Marks]:

@@ -1,4 +1,4 @@
-"""What the chapters of the four benchmarks share: reading, pages, and curves by processes."""
+"""What the chapters of the benchmarks share: reading, pages, and curves by processes."""
 
 from typing import Any, NamedTuple
 

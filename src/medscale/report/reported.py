@@ -16,9 +16,19 @@ from medscale.report.names import SPLITS_IN_WORDS
 from medscale.report.result.reading import Result, records
 
 Place = tuple[str, ...]  # keys that lead to a figure in the file
-NOT_MEASURED = ("hardware", "epochs", "runs", "batch_held")
+NOT_MEASURED = ("hardware", "format", "epochs", "runs", "batch_held")
 IN_BENCHMARKS = ("loader_speedup", "inference_images_per_second")  # compared in those tables
-COLUMNS = ["item", "quantity", "unit", "reported", "reported_high", "meant", "run", "ours"]
+COLUMNS = [
+    "item",
+    "quantity",
+    "unit",
+    "reported",
+    "reported_high",
+    "meant",
+    "run",
+    "ours",
+    "format",
+]
 FIVE = "5 epochs, ours 5 times one"
 TIMES = ("whole training", "time an epoch", FIVE)
 SECONDS = {"min": 60.0, "s": 1.0}
@@ -65,7 +75,8 @@ def compare(reported: dict[str, Any], results: Sequence[Result]) -> pd.DataFrame
     Returns:
         ``item`` (keys in reported.yaml), ``quantity, unit, reported, reported_high`` (NaN except
         for ranges), ``meant`` (the published run's name here, or empty), ``run`` (the run that is
-        compared with it), ``ours`` (in the same unit; NaN where not measured), and for times
+        compared with it), ``ours`` (in the same unit; NaN where not measured), ``format`` (of
+        our run; of a gain, also of the run that it is over), and for times
         ``speedup_reported`` and ``speedup_ours`` (of an epoch) with ``against``, the run on one
         device that they count from.
     """
@@ -73,7 +84,7 @@ def compare(reported: dict[str, Any], results: Sequence[Result]) -> pd.DataFrame
     by_name = {result.name: result for result in results}
     measured = _in_series([point_of(summary) for summary in summaries])
     theirs = _in_series(times(reported))
-    gains = {row["run"]: row["amp_gain"] for row in records(speedups(summaries))}
+    gains = {row["run"]: row for row in records(speedups(summaries))}
     rows = []
     for place, low, high in _figures(reported):
         if place[0] in IN_BENCHMARKS:
@@ -82,18 +93,19 @@ def compare(reported: dict[str, Any], results: Sequence[Result]) -> pd.DataFrame
         names = _runs(reported, place)
         meant = names[0] if names else ""
         run = next((name for name in names if name in by_name), meant)
-        key = _key(place)
+        key, form = _key(place), by_name[run].summary["format"] if run in by_name else ""
         if key == "speedup":
             ours = measured.get(run, NO_SERIES)[0]
         elif key == "amp_gain_1gpu_percent":
-            ours = 100 * (gains.get(run, NAN) - 1)
+            ours = 100 * (gains[run]["amp_gain"] - 1) if run in gains else NAN
+            form = " over ".join(filter(None, [form, gains.get(run, {}).get("amp_gain_over")]))
         else:
             ours = _ours(by_name[run], key, place[-1]) if run in by_name else NAN
         timed = quantity in TIMES
         published = theirs.get(meant, NO_SERIES) if timed else NO_SERIES
         own = measured.get(run, NO_SERIES) if timed else NO_SERIES
         speeds = (published[0], own[0], published[1] or own[1])
-        rows.append((" / ".join(place), quantity, unit, low, high, meant, run, ours, *speeds))
+        rows.append((" / ".join(place), quantity, unit, low, high, meant, run, ours, form, *speeds))
     speed_columns = ["speedup_reported", "speedup_ours", "against"]
     return pd.DataFrame(rows, columns=[*COLUMNS, *speed_columns])
 

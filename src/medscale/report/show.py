@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from medscale.base.files import read_json
+from medscale.base.log import plain
 from medscale.base.paths import SUMMARY, evaluated
 from medscale.data.patients import NOT_KNOWN
 from medscale.evaluate.boxes import NAMES as BOX_NAMES
@@ -28,9 +28,9 @@ def show(folder: str | Path) -> Iterator[str | Table]:
     folder = evaluated(folder)
     summary = read_json(folder / SUMMARY)
     name = f"{summary['study']}: {summary['model']['name']}"
-    yield f"[bold]{escape(name)}, {label(summary['run']['name'])}[/]"
+    yield f"[bold]{plain(name)}, {label(summary['run']['name'])}[/]"
     if words := mark([summary["marks"]]):
-        yield f"[yellow]{escape(words)}[/]"
+        yield f"[yellow]{plain(words)}[/]"
     state = summary.get("patients", NOT_KNOWN)  # results of earlier versions do not say it
     groups = GROUPS[state]
     counts, seeds = summary["counts"], ", ".join(map(str, summary["seeds"]))
@@ -42,15 +42,15 @@ def show(folder: str | Path) -> Iterator[str | Table]:
     yield f"95 % intervals are over {OVER[state]}: {STATES[state]}\n"
     yield _metrics(summary)
     if left_out := summary.get("not_averaged"):
-        yield f"averages over classes leave out {escape(', '.join(left_out))}: {TOO_FEW}"
+        yield f"averages over classes leave out {plain(', '.join(left_out))}: {TOO_FEW}"
     yield from _reference(folder, summary)
     if "classes" in summary:
         yield from _classification(summary)
     yield _speed(summary)
     environment = summary["environment"]
     changes = ", with changes" if environment["dirty"] else ""
-    yield f"code {(environment['commit'] or 'without a git commit')[:12]}{changes}"
-    yield f"figures: {', '.join(sorted(file.name for file in folder.glob('*.pdf')))}"
+    yield plain(f"code {(environment['commit'] or 'without a git commit')[:12]}{changes}")
+    yield plain(f"figures: {', '.join(sorted(file.name for file in folder.glob('*.pdf')))}")
 
 
 def _table(*columns: str) -> Table:
@@ -61,7 +61,7 @@ def _speed(summary: dict[str, Any]) -> str:
     timing, devices = summary["timing"], summary["run"]["devices"]
     unit = ("process", "processes") if summary["backend"] == "cpu" else ("GPU", "GPUs")
     return (
-        f"\n{_number(timing['seconds_per_epoch']['mean'])} s an epoch, "
+        f"\nin {summary['format']}, {_number(timing['seconds_per_epoch']['mean'])} s an epoch, "
         f"{_number(timing['images_per_second']['mean'])} images/s, {devices} {unit[devices > 1]}; "
         f"global batch {summary['global_batch']}"
     )
@@ -92,7 +92,7 @@ def _reference(folder: Path, summary: dict[str, Any]) -> Iterator[str]:
     auroc, most = linear["metrics"]["test"]["auroc"], linear["majority"]
     mean, low, high = (_number(auroc[key]) for key in ("mean", "low", "high"))
     accuracy = _number(linear["metrics"]["test"]["accuracy"]["mean"], 100)
-    share = f"{escape(most['class'])} is {_number(most['share'], 100)} % of the test images"
+    share = f"{plain(most['class'])} is {_number(most['share'], 100)} % of the test images"
     yield f"\nlinear reference: AUROC {mean} ({low} to {high}), accuracy {accuracy} %; {share}"
 
 
@@ -106,13 +106,13 @@ def _classification(summary: dict[str, Any]) -> Iterator[str | Table]:
         for rate in ("sensitivity", "specificity"):
             value, low, high = (_number(row[f"{rate}{end}"], 100) for end in ("", "_low", "_high"))
             rates.append(f"{value} % ({low} to {high})")
-        points.add_row(escape(row["class"]), f"{100 * row['wanted']:g} %", *rates)
+        points.add_row(plain(row["class"]), f"{100 * row['wanted']:g} %", *rates)
     yield points
     groups = _table("subgroup", "images", "accuracy", "95 % interval")
     for row in summary["subgroups"]:
         if row["by"] != "all" and row["metric"] == "accuracy":
             mean, low, high = (_number(row[key], 100) for key in ("mean", "low", "high"))
-            name = f"{row['by']}: {escape(row['part'])}"
+            name = plain(f"{row['by']}: {row['part']}")
             groups.add_row(name, str(row["images"]), mean, f"{low} to {high}")
     if groups.row_count:
         yield ""
@@ -132,10 +132,10 @@ def _classes(summary: dict[str, Any]) -> Table:
         confusion = ""
         if wrong:
             count, predicted = max(wrong, key=lambda pair: pair[0])
-            confusion = f"{escape(predicted)} ({100 * count / images:.0f} %)"
+            confusion = f"{plain(predicted)} ({100 * count / images:.0f} %)"
         recall = f"{100 * share:.1f} %" if images else "–"
         bar = f"[blue]{'█' * round(BAR * share):<{BAR}}[/]"
-        table.add_row(escape(name), f"{images / replicates:g}", recall, bar, confusion)
+        table.add_row(plain(name), f"{images / replicates:g}", recall, bar, confusion)
     return table
 
 

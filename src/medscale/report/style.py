@@ -1,5 +1,6 @@
 """The look of all figures: vector PDF with embedded fonts, the same bytes for the same data."""
 
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
 from medscale.base.files import atomic
+from medscale.base.text import truncate, visible
 from medscale.report.names import GREY, VERMILION, Look
 
 WIDTH = 6.5  # inches: the paper's text width, so that letters have the size of the text's
@@ -69,14 +71,17 @@ def new(height: float, width: float = WIDTH) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: str | Path, mark: str = "") -> None:
-    """Write a figure as PDF or PNG, by the ending of ``path``; ``mark`` is printed below it."""
+def save(figure: Figure, path: str | Path, mark: str = "", formats: str = "") -> None:
+    """Write a figure as PDF or PNG, by the ending of ``path``.
+
+    ``mark`` is printed below it at the right, the number ``formats`` at the left.
+    """
     width, height = figure.get_size_inches()
-    strip = STRIP if mark else 0
+    strip = STRIP if mark or formats else 0
     with house():
-        figure.text(
-            0.995, (0.02 - strip) / height, mark, ha="right", va="bottom", size=7, color=VERMILION
-        )
+        place: dict[str, Any] = {"y": (0.02 - strip) / height, "va": "bottom", "size": 7}
+        figure.text(x=0.995, s=mark, ha="right", color=VERMILION, **place)
+        figure.text(x=0.005, s=formats, ha="left", color=GREY, **place)
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         for legend in figure.legends:  # otherwise they would move into the strip
@@ -209,10 +214,15 @@ def only_text(reason: str) -> Figure:
 
 def shorten(text: str, length: int = 26) -> str:
     """Shorten a class name; letters that the font lacks become their code, as [U+80BA]."""
-    text = "".join(
-        letter if ord(letter) in _glyphs() else f"[U+{ord(letter):04X}]" for letter in text
+    shown = (
+        letter if ord(letter) in _glyphs() else f"[U+{ord(letter):04X}]" for letter in visible(text)
     )
-    return text if len(text) <= length else text[: length - 1] + "…"
+    return truncate("".join(shown), length)
+
+
+def legend_entry(text: str) -> str:
+    """Return a class name for a legend, from which Matplotlib leaves out names such as _a."""
+    return re.sub("^_", " _", shorten(text))
 
 
 def wrapped(text: str, length: int) -> str:

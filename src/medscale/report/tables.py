@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from medscale.report.latex import escape, number, significant, span, stacked, tabular
+from medscale.base.text import latex, truncate, visible
+from medscale.report.latex import number, significant, span, stacked, tabular
 from medscale.report.names import label
 
+LONGEST_NAME = 60  # letters of a class name in a table, which has no lines to break it into
 DAGGER = r"\textsuperscript{\textdagger}"  # CPU processes in place of GPUs
 Row = Mapping[str, Any]
 
@@ -18,10 +20,8 @@ class Column(NamedTuple):
     cell: Callable[[Any], str]
 
 
-class Heading(NamedTuple):
-    """A row that is a heading (LaTeX) over all columns."""
-
-    text: str
+class Heading(str):
+    """A row of a table that is one heading over all columns (LaTeX)."""
 
 
 def left(heading: str, cell: Callable[[Any], str]) -> Column:
@@ -45,13 +45,13 @@ def table(
     """Return a booktabs table.
 
     Args:
-        rows: a row each, as the cells of the columns take it, or a ``Heading``.
+        rows: a row each, as the cells of the columns take it; a ``Heading`` stands over them.
         otherwise: text of the first cell where there are no rows.
         further: cells (LaTeX) of rows at the end.
         rules_after: numbers of rows below which a thin rule is drawn.
     """
     cells = [
-        [row.text] if isinstance(row, Heading) else [column.cell(row) for column in columns]
+        [row] if isinstance(row, Heading) else [column.cell(row) for column in columns]
         for row in rows
     ]
     cells += [list(row) for row in further]
@@ -60,11 +60,17 @@ def table(
     return tabular([(column.align, column.heading) for column in columns], cells, rules_after)
 
 
+def short_name(text: Any) -> str:
+    """Return the LaTeX of a user's name in a table's cell, shortened if it is very long."""
+    return latex(truncate(visible(str(text)), LONGEST_NAME))
+
+
 def by_run(cell: Callable[[str], Any] = label) -> Callable[[Row], str]:
-    """Return a cell that names the run of a row, with a dagger where its devices are stand-ins."""
+    """Return a cell that names the run of a row, its number format, and stand-ins by a dagger."""
 
     def named(row: Row) -> str:
-        return escape(cell(row["run"])) + (DAGGER if row.get("stand_in") else "")
+        words = ", ".join([str(cell(row["run"])), *filter(None, [row.get("format")])])
+        return latex(words) + (DAGGER if row.get("stand_in") else "")
 
     return named
 

@@ -13,14 +13,14 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import write_csv, write_json, write_text
 from medscale.report import style
 from medscale.report.chapter import Chapter
-from medscale.report.marks import Marks, mark
+from medscale.report.marks import Marks, formats, mark
 
 
 @dataclass
 class Pages:
     """The content of a chapter, by the names that its declaration has."""
 
-    # ``synthetic, stand_in, scale`` of the results that the figures show
+    # of the results that the figures show (``marks.marks_of``)
     marks: Iterable[Marks] = ()
     # each alone, or with marks of its own
     figures: Mapping[str, Figure | tuple[Figure, Iterable[Marks]]] = field(default_factory=dict)
@@ -60,7 +60,8 @@ def write(chapter: Chapter, pages: Pages, study: str, folder: Path) -> None:
     usual = list(pages.marks)
     for name, content in pages.figures.items():
         figure, marks = content if isinstance(content, tuple) else (content, usual)
-        style.save(figure, path(chapter.figure_path(name)), mark(marks))
+        marks = list(marks)
+        style.save(figure, path(chapter.figure_path(name)), mark(marks), formats(marks))
     for name, (text, table) in pages.tables.items():
         write_text(path(chapter.table_path(name, "tex")), text)
         write_csv(path(chapter.table_path(name, "csv")), table)

@@ -14,8 +14,9 @@ from medscale.base.errors import MedscaleError
 from medscale.base.log import log
 
 # One folder for all users of a machine; containers mount /tmp and see it too. As in /tmp, only the
-# owner of a file can remove it (sticky bit): a lock whose file is replaced would hold nothing.
-FOLDER = Path("/tmp/medscale-cards")
+# owner of a file can remove it (sticky bit): a lock whose file is replaced would hold nothing. A
+# planted folder, link or file is refused (_prepare).
+FOLDER = Path("/tmp/medscale-cards")  # noqa: S108
 FOLDER_MODE = 0o1777
 QUEUE = "queue"
 POLL_S = 0.5

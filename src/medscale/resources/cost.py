@@ -1,6 +1,7 @@
 """The cost model: minutes, memory, disk and device-hours of planned work, before it is done.
 
-Its numbers are the section ``cost`` of the configuration. The training time of an image is the
+Its numbers are the section ``cost`` of the configuration. Where docs/gpu.csv has the card, network
+and number format, the rate measured there counts; otherwise the training time of an image is the
 time of its operations at the device's peak plus that of its memory traffic at its bandwidth
 (the ceilings of Williams, Waterman & Patterson, CACM 2009; added, since layers limited by either
 alternate), divided by the share of both that training reaches. Data parallel steps add the part of
@@ -22,10 +23,13 @@ from medscale.base.files import read_json
 from medscale.config import planning
 from medscale.config.configuration import Config
 from medscale.data.limits import RESIDENT_SHARE
+from medscale.engine.formats import NumberFormat
 from medscale.engine.parallel.strategies.registry import STRATEGIES
 from medscale.engine.plan import KEPT_CHECKPOINTS, RunPlan
 from medscale.engine.resolve import epochs
 from medscale.resources.machines import DeviceKind, Expected, Network
+from medscale.resources.measured import Rate
+from medscale.resources.measured import rate as rate_of
 
 # Transfers of an activation: forward writes and reads it, backward moves about twice as much.
 TRAFFIC = 6
@@ -134,14 +138,39 @@ def expected(config: Config, study: str) -> Expected:
     return config.cost.expected.get(config.owner(study), config.cost.unknown_images)
 
 
+def number_format(config: Config, plan: RunPlan) -> NumberFormat:
+    """Return the number format in which a plan is expected to be trained."""
+    has_tf32 = device(config, plan).tflops_tf32 is not None
+    if not plan.run.amp:
+        return "tf32" if plan.recipe.tf32 and has_tf32 else "fp32"
+    if plan.recipe.half != "auto":
+        return plan.recipe.half
+    return "bf16" if has_tf32 or plan.backend == "cpu" else "fp16"  # both came with the A100
+
+
+def measured_rate(config: Config, plan: RunPlan) -> Rate | None:
+    """Return the rate that ``make bench-gpu`` measured of such a training on such a card."""
+    card = device(config, plan).card
+    if card is None:
+        return None
+    batch = math.ceil(plan.global_batch / plan.run.replicas)
+    return rate_of(card, plan.model.name, number_format(config, plan), batch)
+
+
 def image_seconds(config: Config, plan: RunPlan) -> float:
     """Return the seconds of training on one image, on one device in long steps."""
     kind, net = device(config, plan), network(config, plan)
-    tflops = kind.tflops_amp if plan.run.amp else kind.tflops
+    trained = config.cost.trained[plan.model.trained]
+    if (rate := measured_rate(config, plan)) is not None:
+        area = (pixels(config, plan) / rate.size) ** 2
+        return area / rate.images_per_second * trained / config.cost.trained["all"]
+    form = number_format(config, plan)
+    peaks = {"fp32": kind.tflops, "tf32": kind.tflops_tf32}
+    tflops = peaks.get(form) or kind.tflops_amp
     width = 2 if plan.run.amp else 4  # bytes of a number
     traffic = TRAFFIC / 3 * width * net.activations_m
     forward = net.gflops / (1e3 * tflops) + traffic / (1e3 * kind.memory_gb_s)
-    return config.cost.trained[plan.model.trained] * forward / (kind.share * net.share)
+    return trained * forward / (kind.share * net.share)
 
 
 def allreduce_seconds(config: Config, plan: RunPlan) -> float:
@@ -170,8 +199,10 @@ def step_seconds(config: Config, plan: RunPlan) -> float:
     if run.mp:
         pipeline = cost.strategies["mp"]
         compute, syncs = compute / pipeline.share, syncs + pipeline.syncs
-    # Neither the launch of kernels nor the loading of images can be faster than these limits.
-    compute = max(compute, kind.step_ms / 1000, share / run.stages / cost.load_per_process)
+    # Neither the launch of kernels nor the loading of images can be faster than these limits; a
+    # measured rate contains the launches.
+    launch = 0.0 if measured_rate(config, plan) is not None else kind.step_ms / 1000
+    compute = max(compute, launch, share / run.stages / cost.load_per_process)
     compute *= 1 + kind.contention * (run.devices - 1)
     return compute + syncs * kind.sync_ms / 1000 + cost.exposed * allreduce_seconds(config, plan)
 
@@ -312,6 +343,10 @@ def _notes(config: Config, plan: RunPlan) -> list[str]:
             plan.model.name not in config.cost.networks,
         ),
         ("images as expected, not counted yet", not counted),
+        (
+            f"rate of {device(config, plan).card} as measured (docs/gpu.csv)",
+            measured_rate(config, plan) is not None,
+        ),
         ("images of unknown number", not counted and unknown_images),
         ("early stopping may end it sooner", plan.recipe.patience is not None),
     )

@@ -6,7 +6,7 @@ import math
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +85,22 @@ def request(config: Config, rule: str, wildcards: Mapping[str, str], cpus: int =
             minutes=estimate.minutes,
             memory_mb=estimate.memory_mb,
         )
+    if rule == "formats":
+        return _formats(config, wildcards["study"])
     cpus = _cpus(config, rule, wildcards) or cpus
     stage = {"study_report": "report"}.get(rule, rule)
     minutes = cost.preparation(config, wildcards["study"], cpus) if "study" in wildcards else {}
     memory = DASK_WORKER_MB * cpus if rule in DASK_RULES else 0
     return Request(nodes=1, gpus=0, cpus=cpus, minutes=minutes.get(stage, 0.0), memory_mb=memory)
+
+
+def _formats(config: Config, study: str) -> Request:
+    """Return the needs of the benchmark of number formats: one training for each and each seed."""
+    settings = config.study(study).benchmarks.formats
+    assert settings is not None
+    needs = request(config, "train", {"study": study, "run": settings.run})
+    trainings = len(settings.formats) * len(config.seeds_of(study))
+    return replace(needs, minutes=trainings * needs.minutes)
 
 
 def _cpus(config: Config, rule: str, wildcards: Mapping[str, str]) -> int | None:

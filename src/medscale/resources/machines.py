@@ -62,13 +62,18 @@ class DeviceKind(Strict):
     """One kind of device: its data sheet, and the share of it that training reaches."""
 
     title: str = Field(description="as the paper names it")
-    tflops: Teraflops = Field(
+    card: str | None = Field(
+        None, description="name by the driver, by which docs/gpu.csv has measured rates"
+    )
+    tflops: Teraflops = Field(gt=0, title="Speed", description="peak of fp32")
+    tflops_tf32: Teraflops | None = Field(
+        None,
         gt=0,
-        title="Speed",
-        description="peak of full precision in PyTorch's convolutions (TF32 on newer GPUs)",
+        title="Speed with TF32",
+        description="peak of TF32; null: the device has neither TF32 nor bf16",
     )
     tflops_amp: Teraflops = Field(
-        gt=0, title="Speed with AMP", description="peak of mixed precision"
+        gt=0, title="Speed with AMP", description="peak of mixed precision (bf16 or fp16)"
     )
     memory_gb_s: GigabytesPerSecond = Field(
         gt=0, title="Memory bandwidth", description="peak bandwidth of its memory"

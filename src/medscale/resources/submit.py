@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from medscale.base.code import ROOT
-from medscale.base.errors import EXIT_USER, MedscaleError
+from medscale.base.errors import EXIT_USER, MedscaleError, print_error
+from medscale.base.text import terminal
 from medscale.resources import jobs, slurm
 
 if TYPE_CHECKING:
@@ -80,9 +81,9 @@ class Submission:
                 slurm.complete(self._config.cluster)
                 for job in slurm.end_orphans(ROOT, self._place):
                     message = f"medscale: ended, left over from an earlier Snakemake: {job}"
-                    print(message, file=sys.stderr, flush=True)
+                    print(terminal(message), file=sys.stderr, flush=True)
         except MedscaleError as error:
-            print(f"medscale: error: {error}", file=sys.stderr, flush=True)
+            print_error(error)
             raise SystemExit(EXIT_USER) from None
 
     def _resource(self, rule: str, name: str) -> Callable[..., Any]:

@@ -9,60 +9,90 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
+from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
 
 from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json, sha256, write_json
+from medscale.base.files import read_foreign_json, sha256, write_json
 from medscale.base.paths import INFERENCE, usable
-from medscale.base.section import Strict
+from medscale.base.section import LARGEST_SEED, Seed, Strict, Unique
 from medscale.data import metadata
 from medscale.data.metadata import Encoding
 from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards
-from medscale.engine.plan import Crop, Model
+from medscale.engine.formats import Half
+from medscale.engine.plan import Crop, Model, is_detector
 from medscale.evaluate.replicates import Replicate
+
+# Limits for folders of strangers, far beyond what this package writes.
+LONGEST_NAME = 1000  # characters
+MOST_CLASSES, MOST_COLUMNS, MOST_REPLICATES, MOST_VERSIONS = 10_000, 100, 1000, 1000
+
+Name = Annotated[str, Field(max_length=LONGEST_NAME)]
+
+
+class Marks(TypedDict):
+    """What a result is not: made from real images, on GPUs, at full scale."""
+
+    synthetic: bool
+    stand_in: bool
+    scale: Literal["full", "demo"]
 
 
 class Weights(Strict):
     """One replicate's network."""
 
-    seed: int  # of the replicate
+    seed: Seed  # of the replicate
     # its weights
     file: str = Field(
-        pattern=r"^[A-Za-z0-9_-]+\.safetensors$", description="below the result folder"
+        pattern=r"^[A-Za-z0-9_-]{1,200}\.safetensors$", description="below the result folder"
     )
-    sha256: str  # digest of the file
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of the file")
     # its value on the validation split of the metric ``Inference.judged_by``
     validation: float | None
     # of a detector, the confidence from which a box counts, chosen on the validation split
     threshold: float | None = None
     # divides logits for calibrated probabilities (Guo et al., ICML 2017); None where none was
     # fitted
-    temperature: float | None = Field(None, gt=0)
+    temperature: float | None = Field(None, ge=0.001, le=1000)
 
 
 class Inference(Strict):
     """The content of inference.json."""
 
     format: Literal[1] = 1
-    study: str
-    run: str
+    study: Name
+    run: Name
     task: Literal["classification", "detection"]
-    classes: list[str] = Field(min_length=1)
-    marks: dict[str, Any]
+    classes: Unique[Name] = Field(min_length=1, max_length=MOST_CLASSES)
+    marks: Marks
     preprocess: Preprocess
     crop: Crop | None
     model: Model
     amp: bool
+    tf32: bool = False  # of results by earlier versions it is not known
+    half: Half = "auto"
     channels_last: bool
-    metadata: list[Encoding]
-    replicates: list[Weights] = Field(min_length=1)
-    judged_by: str
-    chosen: int = Field(description="seed of the replicate that did best on the validation split")
-    versions: dict[str, str]
+    metadata: list[Encoding] = Field(max_length=MOST_COLUMNS)
+    replicates: list[Weights] = Field(min_length=1, max_length=MOST_REPLICATES)
+    judged_by: Name
+    chosen: int = Field(
+        ge=0,
+        le=LARGEST_SEED,
+        description="seed of the replicate that did best on the validation split",
+    )
+    versions: dict[Name, Name] = Field(max_length=MOST_VERSIONS)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Inference:
+        if (self.task == "detection") != is_detector(self.model.name):
+            raise ValueError(f"{self.model.name} is no network for {self.task}")
+        if self.crop is not None and self.crop.size > self.preprocess.size:
+            raise ValueError(f"a crop of {self.crop.size} pixels of {self.preprocess.size}")
+        return self
 
     def weights(self, seed: int | Literal["all"] | None) -> list[Weights]:
         """Return the replicates to use.
@@ -113,6 +143,8 @@ def put(
         crop=plan.augment.crop,
         model=plan.model,
         amp=plan.run.amp,
+        tf32=plan.recipe.tf32,
+        half=plan.recipe.half,
         channels_last=plan.recipe.channels_last,
         metadata=metadata.fit(shards.rows, plan.model.metadata),
         replicates=[
@@ -135,7 +167,7 @@ def read(folder: str | Path) -> Inference:
     """
     folder = usable(folder)
     try:
-        return Inference.model_validate(read_json(folder / INFERENCE))
+        return Inference.model_validate(read_foreign_json(folder / INFERENCE))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

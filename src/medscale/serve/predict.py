@@ -21,9 +21,11 @@ from medscale.data import metadata as encodings
 from medscale.data.augment import Augmenter
 from medscale.data.images import Unreadable
 from medscale.data.prepare import Prepared
+from medscale.engine.formats import number_format, use
 from medscale.engine.parallel.precision import Precision
 from medscale.engine.plan import Augment
 from medscale.serve import bundle, inputs
+from medscale.serve.batches import FixedBatches
 from medscale.serve.bundle import Inference, Weights
 from medscale.serve.inputs import Facts, Images, Metadata, NamedImage
 from medscale.serve.networks import network
@@ -87,13 +89,22 @@ class Predictor:
         layout = torch.channels_last if inference.channels_last else torch.contiguous_format
         self.inference, self.weights, self.device = inference, weights, device
         self.networks = [net.to(device).to(memory_format=layout) for net in networks]
-        self._layout, self._precision = layout, Precision.of(inference.amp, device)
+        self._layout = layout
+        name = number_format(inference.amp, inference.tf32, inference.half, device)
+        self._precision = Precision(name, device)
+        # Captured on GPUs alone: a CPU starts no kernels.
+        self._forward = FixedBatches(self._networks, 1) if device.type == "cuda" else self._networks
         self._augmenter = Augmenter(Augment(crop=inference.crop), np.zeros(0), 0)
 
     @property
     def classes(self) -> list[str]:
         """Names of the classes."""
         return self.inference.classes
+
+    @property
+    def format(self) -> str:
+        """The number format of the networks on this device: fp32, tf32, bf16 or fp16."""
+        return self._precision.format
 
     @property
     def name(self) -> str:
@@ -203,9 +214,18 @@ class Predictor:
     @torch.inference_mode()
     def logits(self, pixels: np.ndarray, features: np.ndarray | None = None) -> Tensor:
         """Return the raw outputs of each network, float32, shape S,n,…; see ``network_inputs``."""
-        network_inputs = self.network_inputs(pixels, features)
+        inputs = self.network_inputs(pixels, features)
+        outputs = self._forward(*([inputs] if isinstance(inputs, Tensor) else inputs))
+        if not torch.isfinite(outputs).all():
+            raise MedscaleError(f"{self.name}: the network's outputs are not finite")
+        return outputs
+
+    def _networks(self, *inputs: Tensor) -> Tensor:
+        """Return the raw outputs of each network; inputs as those of ``network_inputs``."""
+        use(self._precision.format)
         with self._precision.autocast():
-            return torch.stack([net(network_inputs).float() for net in self.networks])
+            together = inputs[0] if len(inputs) == 1 else inputs
+            return torch.stack([net(together).float() for net in self.networks])
 
     def probabilities(
         self, pixels: np.ndarray, features: np.ndarray | None = None, calibrated: bool = False

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from rich.markup import escape
 from rich.table import Table
 
 from medscale.base.errors import MedscaleError
-from medscale.base.log import track
+from medscale.base.log import plain, track
 from medscale.base.paths import existing_image
 from medscale.data.patients import is_missing
 from medscale.serve import inputs
@@ -81,12 +80,12 @@ def predict(
 
 def result_table(predictor: Predictor, predictions: Sequence[Prediction]) -> Table:
     """Return the first predictions as a table for the terminal, a row an image."""
-    title = f"{predictor.name}, not a medical device"
+    title = f"{plain(predictor.name)}, not a medical device"
     if predictor.inference.marks.get("synthetic"):
         title += "; trained on synthetic images"
     table = Table("image", "prediction", box=None, title=title, title_justify="left")
     for prediction in predictions[:TABLE_ROWS]:
-        table.add_row(escape(prediction.source), _in_words(prediction))
+        table.add_row(plain(prediction.source), _in_words(prediction))
     if len(predictions) > TABLE_ROWS:
         table.add_row(f"and {len(predictions) - TABLE_ROWS} more", "--csv FILE writes all")
     return table
@@ -107,7 +106,7 @@ def sentence_on_frames(predictions: Sequence[Prediction]) -> str:
 
 def _in_words(prediction: Prediction) -> str:
     if prediction.error is not None:
-        return f"[red]{escape(prediction.error)}[/]"
+        return f"[red]{plain(prediction.error)}[/]"
     if (boxes := prediction.boxes) is not None:
         places = [
             f"{b.confidence:.2f} at {b.x:.0f},{b.y:.0f} ({b.width:.0f}x{b.height:.0f})"
@@ -116,9 +115,7 @@ def _in_words(prediction: Prediction) -> str:
         more = f" and {len(boxes) - MOST_RESULTS} more" if len(boxes) > MOST_RESULTS else ""
         return f"{len(boxes)} boxes: {'; '.join(places)}{more}" if boxes else "no boxes"
     ranking = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])
-    best, *others = [
-        f"{escape(name)} {100 * value:.1f} %" for name, value in ranking[:MOST_RESULTS]
-    ]
+    best, *others = [f"{plain(name)} {100 * value:.1f} %" for name, value in ranking[:MOST_RESULTS]]
     return ", ".join([f"[bold]{best}[/]", *others])
 
 

@@ -1,10 +1,10 @@
-"""Ways to run a trained network under one interface: PyTorch eager or compiled, ONNX Runtime."""
+"""Ways to run a trained network: PyTorch eager, compiled or captured, and ONNX Runtime."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from medscale.base.errors import MedscaleError
+from medscale.engine.formats import NumberFormat, number_format, use
+from medscale.serve.batches import FixedBatches
 from medscale.serve.export import Exportable
 from medscale.serve.formats.format import PROPERTY, Inputs, inputs_of
 from medscale.serve.predict import Predictor
@@ -46,7 +48,7 @@ def absent(provider: str) -> str | None:
     return None
 
 
-def onnx(path: Path, provider: str = "cpu", threads: int = 0) -> Run:
+def onnx(path: Path, provider: str = "cpu", threads: int = 0, *, tf32: bool = False) -> Run:
     """Load an ONNX file of this package into ONNX Runtime.
 
     TensorRT builds its engine at the first call, and keeps it in the file's folder. Raises
@@ -56,8 +58,9 @@ def onnx(path: Path, provider: str = "cpu", threads: int = 0) -> Run:
         path: the file.
         provider: cpu, cuda or tensorrt.
         threads: of a CPU; 0 for all cores.
+        tf32: CUDA may compute fp32 operations in TF32, where the GPU has it.
     """
-    session = _session(path, provider, threads)
+    session = _session(path, provider, threads, tf32=tf32)
 
     def run(pixels: np.ndarray, features: np.ndarray | None) -> np.ndarray:
         return session.run(None, inputs_of(pixels, features))[0]
@@ -81,30 +84,46 @@ def description(path: Path) -> dict[str, Any]:
     return dict(json.loads(text))
 
 
-def eager(predictor: Predictor, *, compiled: bool = False) -> Run:
-    """Return the network in PyTorch in 32 bit, on the predictor's device.
+def pytorch(predictor: Predictor, *, compiled: bool = False, captured: Sequence[int] = ()) -> Run:
+    """Return the network in PyTorch on the predictor's device, in fp32 or tf32 (``form_of``).
 
-    Raises MedscaleError when compiling for a CPU needs a C++ compiler and there is none.
+    Raises MedscaleError when compiling for a CPU needs a C++ compiler and there is none, or
+    capturing needs a GPU.
 
     Args:
         predictor: the loaded run.
-        compiled: compile by inductor, for any batch size and number of threads.
+        compiled: compile by inductor, for any batch size and number of threads; with ``captured``
+            for each of its sizes.
+        captured: batch sizes, each of which is captured as a CUDA graph.
     """
     on_cpu = predictor.device.type == "cpu"
     if compiled and on_cpu and not (shutil.which("g++") or shutil.which("clang++")):
         raise MedscaleError("torch.compile needs a C++ compiler (g++), which is not installed")
+    if captured and on_cpu:
+        raise MedscaleError("CUDA graphs need a GPU, and there is none here")
     module: Any = Exportable(predictor)
-    if compiled:
+    if compiled and captured:
+        module = torch.compile(module, dynamic=False)
+    elif compiled:
         # Without dynamic_threads, code would be compiled again for each number of threads.
         module = torch.compile(module, dynamic=True, options={"cpp.dynamic_threads": True})
+
+    if captured:
+        module = FixedBatches(module, 0, sorted(captured))
 
     @torch.inference_mode()
     def run(pixels: np.ndarray, features: np.ndarray | None) -> np.ndarray:
         inputs = inputs_of(pixels, features).values()
+        use(form_of(predictor))
         tensors = [torch.from_numpy(values).to(predictor.device) for values in inputs]
         return module(*tensors).cpu().numpy()
 
     return run
+
+
+def form_of(predictor: Predictor) -> NumberFormat:
+    """Return the number format of ``pytorch``: tf32 if the run asks for it and the GPU has it."""
+    return number_format(False, predictor.inference.tf32, "auto", predictor.device)
 
 
 def in_batches(run: Run, pixels: np.ndarray, features: np.ndarray | None, size: int) -> np.ndarray:
@@ -117,14 +136,14 @@ def in_batches(run: Run, pixels: np.ndarray, features: np.ndarray | None, size: 
     )
 
 
-def _session(path: Path, provider: str, threads: int) -> Any:
+def _session(path: Path, provider: str, threads: int, *, tf32: bool = False) -> Any:
     import onnxruntime
 
     if (reason := absent(provider)) is not None:
         raise MedscaleError(f"ONNX Runtime on {provider}: {reason}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"use_tf32": int(tf32)} if provider == "cuda" else {}
     if provider == "tensorrt":
         settings = {
             "trt_engine_cache_enable": True,

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from medscale.base.code import ROOT, code_digest
-from medscale.base.errors import EXIT_USER, MedscaleError
+from medscale.base.errors import EXIT_USER, MedscaleError, print_error
 from medscale.base.provenance import UNKNOWN_STATE, git_state
+from medscale.base.text import terminal
 from medscale.config import configuration, planning
 from medscale.config.configuration import Config
 from medscale.engine.plan import RunPlan, is_detector
@@ -206,9 +207,9 @@ def _or_end(function: Callable[[], T]) -> T:
     try:
         return function()
     except MedscaleError as error:
-        _say(f"error: {error}")
+        print_error(error)
         raise SystemExit(EXIT_USER) from None
 
 
 def _say(message: str) -> None:
-    print(f"medscale: {message}", file=sys.stderr, flush=True)
+    print(f"medscale: {terminal(message)}", file=sys.stderr, flush=True)

@@ -97,5 +97,31 @@ class Runs:
         """Return what the profiler records, as JSON."""
         return self._config.study(wildcards.study).profile.model_dump_json(exclude={"runs"})
 
+    def formats_plan(self, wildcards: Any) -> str:
+        """Return the plan of the run whose number formats are compared as JSON."""
+        return self._formats_plan(wildcards).model_dump_json()
+
+    def formats_gpus(self, wildcards: Any) -> int:
+        """Return the GPUs per node of that run."""
+        plan = self._formats_plan(wildcards)
+        return plan.procs_per_node if plan.run.device == "gpu" else 0
+
+    def formats_cpus(self, wildcards: Any) -> int:
+        """Return the CPU cores that the run uses on each node."""
+        return jobs.training_cpus(self._config, self._formats_plan(wildcards))
+
+    def seed_options(self, wildcards: Any) -> list[str]:
+        """Return the option ``--seed`` for each replicate."""
+        return [
+            part
+            for seed in self._config.seeds_of(wildcards.study)
+            for part in ("--seed", str(seed))
+        ]
+
+    def _formats_plan(self, wildcards: Any) -> RunPlan:
+        settings = self._config.study(wildcards.study).benchmarks.formats
+        assert settings is not None, "check_target refuses studies without this benchmark"
+        return self._graph.plan(wildcards.study, settings.run)
+
     def _plan(self, wildcards: Any, seed: int | str = 0) -> RunPlan:
         return self._graph.plan(wildcards.study, wildcards.run, seed)

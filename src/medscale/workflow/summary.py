@@ -10,6 +10,7 @@ from rich.table import Table
 
 from medscale.base.code import shown_path
 from medscale.base.files import read_json
+from medscale.base.log import plain
 from medscale.base.timing import stage_times
 from medscale.evaluate.summary import one_line
 from medscale.workflow.graph import Graph
@@ -27,15 +28,15 @@ def summarize(graph: Graph, since: float) -> Iterator[RenderableType]:
         times.add_row(str(row.study), str(row.stage), str(row.jobs), f"{row.seconds:.1f}")
     yield times
     for name in graph.studies:
-        yield f"\n[bold]{graph.config.study(name).title}[/]"
+        yield f"\n[bold]{plain(graph.config.study(name).title)}[/]"
         for result in sorted((graph.workdir / "results" / name).glob("*/summary.json")):
-            yield f"  {one_line(read_json(result))}"
+            yield f"  {plain(one_line(read_json(result)))}"
         folder = graph.workdir / "figures" / name
         figures = ", ".join(figure.stem for figure in sorted(folder.glob("*.pdf")))
-        yield f"  figures  {shown_path(folder)}/: {figures}"
+        yield f"  figures  {plain(f'{shown_path(folder)}/: {figures}')}"
     paper = graph.workdir / "paper" / "paper.pdf"
     if paper.exists():
-        yield f"\n[bold]Paper    {shown_path(paper)}[/]"
+        yield f"\n[bold]Paper    {plain(shown_path(paper))}[/]"
         if since:
             state = (
                 "made" if paper.stat().st_mtime >= since else "nothing was left to do; looked at"

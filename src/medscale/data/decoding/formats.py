@@ -95,4 +95,6 @@ def to_uint8(samples: np.ndarray, bits: int) -> np.ndarray:
     if bits == 8:
         return samples.astype(np.uint8, copy=False)
     most = 2**bits - 1
-    return ((samples.astype(np.uint32) * 255 + most // 2) // most).astype(np.uint8)
+    # By a table: dividing each sample takes ten times as long, and four times the memory.
+    values = np.minimum(np.arange(2 ** (8 * samples.itemsize), dtype=np.uint32), most)
+    return ((values * 255 + most // 2) // most).astype(np.uint8)[samples]

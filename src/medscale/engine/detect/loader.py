@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +12,8 @@ from torch import Tensor
 
 from medscale.base.errors import MedscaleError
 from medscale.data import boxes
-from medscale.data.loader import Batch, Loader, Step
+from medscale.data.ahead import upload
+from medscale.data.loader import Batch, Loader
 from medscale.data.random import uniform
 from medscale.data.shards import Shards
 from medscale.engine.plan import Augment
@@ -45,22 +45,23 @@ class BoxLoader(Loader):
         self._rows = pd.Index(shards.ids)
         self._boxes = boxes.padded(boxes.read(shards), shards.ids)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Step]:
-        """See ``Loader.epoch``."""
-        for step in super().epoch(epoch, start):
-            yield replace(step, batches=[self._with_boxes(epoch, batch) for batch in step.batches])
+    def blank(self, count: int) -> Batch:
+        """See ``Loader.blank``: no image has a box."""
+        boxes = torch.zeros(count, *self._boxes.shape[1:], device=self._device)
+        return replace(super().blank(count), labels=boxes)
+
+    def _batches(self, epoch: int, share: np.ndarray, images: Tensor) -> list[Batch]:
+        batches = super()._batches(epoch, share, images)
+        return [self._with_boxes(epoch, batch) for batch in batches]
 
     def _with_boxes(self, epoch: int, batch: Batch) -> Batch:
         ids = batch.ids.numpy()
-        targets = self._to_device(self._boxes[self._rows.get_indexer(ids)])
+        targets = upload(torch.from_numpy(self._boxes[self._rows.get_indexer(ids)]), self._device)
         images = batch.images
         if self._flip:
             flipped = uniform(self._seed, FLIP, epoch, ids, 1)[:, 0] < self._flip
-            images, targets = flip(images, targets, self._to_device(flipped))
+            images, targets = flip(images, targets, upload(torch.from_numpy(flipped), self._device))
         return replace(batch, images=images, labels=targets)
-
-    def _to_device(self, values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values).to(self._device, non_blocking=True)
 
 
 def flip(images: Tensor, targets: Tensor, flipped: Tensor) -> tuple[Tensor, Tensor]:

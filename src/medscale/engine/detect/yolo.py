@@ -120,7 +120,7 @@ def build(model: Model) -> Yolo:
         )
     if model.options:
         raise MedscaleError(f"{model.name} has no options; leave {', '.join(model.options)} out")
-    network: Any = DetectionModel(f"{model.name}.yaml", ch=3, nc=1, verbose=False)
+    network: Any = DetectionModel(_description(model.name), ch=3, nc=1, verbose=False)
     network.args = get_cfg()  # the loss reads its weights there
     if model.pretrained is not None:
         load_weights(network, model.pretrained)
@@ -157,6 +157,17 @@ def load_weights(network: nn.Module, path: str) -> None:
             "unknown or of another shape"
         )
     network.load_state_dict(fitting, strict=False)
+
+
+def _description(name: str) -> dict[str, Any]:
+    """Return ultralytics' own description of YOLOv8 of a size.
+
+    By name, ultralytics would take a file of the working directory, and run code that it contains.
+    """
+    from ultralytics.utils import ROOT, YAML
+
+    description = YAML.load(ROOT / "cfg" / "models" / "v8" / "yolov8.yaml")
+    return {**description, "scale": name[-1], "yaml_file": f"{name}.yaml"}
 
 
 def _prepare() -> None:

@@ -124,7 +124,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
 def read_weights(path: str | Path, setting: str = "") -> dict[str, torch.Tensor]:
     """Return the tensors of a .safetensors file by name.
 
-    Raises MedscaleError when it is missing or damaged.
+    Raises MedscaleError when it is missing or damaged, or a value is not finite.
 
     Args:
         path: the file.
@@ -133,9 +133,16 @@ def read_weights(path: str | Path, setting: str = "") -> dict[str, torch.Tensor]
     if not Path(path).is_file():
         raise MedscaleError(f"{setting}{path} does not exist")
     try:
-        return load_file(path)
+        weights = load_file(path)
     except (SafetensorError, OSError) as error:
         raise MedscaleError(f"{setting}{path} is no valid .safetensors file ({error})") from None
+    faulty = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+    if faulty:
+        raise MedscaleError(
+            f"{setting}{path} has values that are not finite, in {listed(faulty)}; "
+            "use other weights"
+        )
+    return weights
 
 
 def stages(network: nn.Module) -> list[Block]:

@@ -40,8 +40,9 @@ def apply_strategy(
             f"{plan.run.name}: a pipeline (mp) trains the whole network on images alone; "
             "model.metadata and model.trained go with serial, DDP and FSDP"
         )
-    if plan.recipe.compile and plan.run.stages == 1:  # a pipeline compiles its blocks
-        network.compile()
+    compiled = plan.recipe.compile == "on"
+    if compiled and plan.run.stages == 1:  # a pipeline compiles its blocks
+        network.compile(dynamic=False)
     setup = Setup(
         network=network,
         world=world,
@@ -50,7 +51,7 @@ def apply_strategy(
         schedule=plan.parallel.schedule,
         microbatches=plan.parallel.microbatches,
         channels_last=plan.recipe.channels_last,
-        compile=plan.recipe.compile,
+        compile=compiled,
         chain=chain,
     )
     model: ParallelModel = STRATEGIES[plan.run.strategy].wrap(setup)

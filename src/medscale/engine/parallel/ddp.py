@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from medscale.engine.parallel.model import Inputs, WholeModel
 from medscale.engine.parallel.precision import Precision
+from medscale.engine.parallel.waits import Mark
 from medscale.engine.parallel.world import World
 
 
@@ -30,14 +30,13 @@ class DDP(WholeModel):
         )
         super().__init__(network, world, precision, wrapped)
         self._no_sync = wrapped.no_sync
-        self.waited_s = None if cuda else 0.0
-        self._bucket_ready = 0.0
+        self._bucket_ready: Mark | None = None
         # A lambda, since DDP does not accept a hook whose annotations are strings.
         wrapped.register_comm_hook(None, lambda _, bucket: self._sum_bucket(bucket))
 
     def _sum_bucket(self, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-        """Sum a bucket over replicas; the time from here to the end of the pass is waiting."""
-        self._bucket_ready = perf_counter()
+        """Sum a bucket over replicas; from the last one to the end of the pass a rank waits."""
+        self._bucket_ready = self.waits.mark()
         work = dist.all_reduce(
             bucket.buffer(), group=self.world.mesh["dp"].get_group(), async_op=True
         )
@@ -48,11 +47,11 @@ class DDP(WholeModel):
         return nullcontext() if last else self._no_sync()
 
     def _after_backward(self) -> None:
-        if self._bucket_ready:
-            self.count_wait(self._bucket_ready)
-        self._bucket_ready = 0.0
+        if self._bucket_ready is not None:
+            self.waits.add(self._bucket_ready)
+        self._bucket_ready = None
 
     def logits(self, inputs: Inputs) -> Tensor | None:
         """Call the network without DDP, whose forward pass would prepare a backward pass."""
-        with torch.no_grad(), self.precision.autocast():
+        with torch.no_grad(), self.uncompiled(), self.precision.autocast():
             return self.network(inputs).float()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -17,9 +16,12 @@ from medscale.engine.parallel.model import WholeModel
 from medscale.engine.parallel.precision import Precision
 from medscale.engine.parallel.world import World
 
-# A block with fewer parameters is sharded together with its parent: its own collective would take
+# A unit with fewer parameters is sharded together with its parent: its own collective would take
 # longer than its computation.
 SMALLEST = 100_000
+# Units of about equal size that a network is divided into, at most. Each has a fixed cost, so few
+# large ones are faster; the memory of two of them is gathered at a time.
+UNITS = 8
 
 
 class FSDP(WholeModel):
@@ -30,8 +32,9 @@ class FSDP(WholeModel):
 
     def __init__(self, network: nn.Module, world: World, precision: Precision) -> None:
         super().__init__(network, world, precision)
-        self.waited_s = 0.0 if world.device.type == "cpu" else None
-        if self.waited_s is not None:
+        # On a GPU the collectives of FSDP2 run beside computation, on streams of their own.
+        self.waits.measured = world.device.type == "cpu"
+        if self.waits.measured:
             gather = _TimedCollective(self, dist.all_gather_into_tensor)
             scatter = _TimedCollective(self, dist.reduce_scatter_tensor)
             for part in network.modules():
@@ -41,8 +44,9 @@ class FSDP(WholeModel):
 
     def train(self, mode: bool) -> None:
         """See ``ParallelModel.train``; also release gathered parameters: EMA may change shards."""
-        assert isinstance(self.network, FSDPModule)
-        self.network.reshard()
+        for part in self.network.modules():
+            if isinstance(part, FSDPModule):
+                part.reshard()
         super().train(mode)
 
     @contextmanager
@@ -82,32 +86,51 @@ class _TimedCollective:
         **kwargs: Any,
     ) -> None:
         """Exchange tensors, wait, and count the seconds."""
-        start = perf_counter()
+        start = self._model.waits.mark()
         kwargs["async_op"] = False
         self._collective(output_tensor, input_tensor, *args, group=group, **kwargs)
-        self._model.count_wait(start)
+        self._model.waits.add(start)
 
 
 def shard(network: nn.Module, world: World, precision: Precision) -> FSDP:
-    """Shard a network over all ranks, block by block.
+    """Shard a network over all ranks, unit by unit.
 
     Under mixed precision, parameters are gathered in the low format and gradients are reduced in
-    fp32. Normalization layers stay in fp32, as their running statistics are.
+    fp32. Normalization layers stay in fp32, as their running statistics are; they form one unit, as
+    they are small. The last unit keeps its parameters between forward and backward, which would
+    gather them again at once, and so do all units where a single rank holds everything.
     """
     # FSDP2 shards contiguous parameters only.
     network = network.to(memory_format=torch.contiguous_format)
     mesh = world.mesh["dp"]
-    if precision.dtype is not None:
+    norms: list[nn.Module] = [
+        part for part in network.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)
+    ]
+    if precision.dtype is not None and norms:
         full = MixedPrecisionPolicy(cast_forward_inputs=False)
-        for part in network.modules():
-            if isinstance(part, nn.modules.batchnorm._BatchNorm):
-                fully_shard(part, mesh=mesh, mp_policy=full)
+        fully_shard(norms, mesh=mesh, mp_policy=full)
     policy = MixedPrecisionPolicy(
         param_dtype=precision.dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
-    for block in [*_blocks(network), network]:
-        fully_shard(block, mesh=mesh, mp_policy=policy)
+    units = list(_units(network))
+    for unit in units:
+        again = mesh.size() > 1 and unit is not units[-1]
+        fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=again)
+    fully_shard(network, mesh=mesh, mp_policy=policy)
     return FSDP(network, world, precision)
+
+
+def _units(network: nn.Module) -> Iterator[list[nn.Module]]:
+    """Yield consecutive blocks of a network that are sharded together, at most UNITS times."""
+    least = max(SMALLEST, _size(network) // UNITS)
+    unit: list[nn.Module] = []
+    for block in _blocks(network):
+        unit.append(block)
+        if sum(map(_size, unit)) >= least:
+            yield unit
+            unit = []
+    if unit:
+        yield unit
 
 
 def _blocks(network: nn.Module) -> Iterator[nn.Module]:
@@ -123,4 +146,8 @@ def _blocks(network: nn.Module) -> Iterator[nn.Module]:
 
 
 def _is_large(module: nn.Module) -> bool:
-    return sum(parameter.numel() for parameter in module.parameters()) >= SMALLEST
+    return _size(module) >= SMALLEST
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -37,6 +37,9 @@ KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
     "MALLOC_TOP_PAD_": str(2**26),
 }
+# NCCL's own watchdog does not look at collectives within CUDA graphs; PyTorch's rules for capture
+# turn it off. A rank that hangs is ended by ``train.guard.Watchdog``.
+CAPTURED_COLLECTIVES = {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "0"}
 Reserve = Callable[[str, int], AbstractContextManager[None]]
 
 
@@ -167,7 +170,7 @@ def _environment(plan: RunPlan, scratch: Path) -> dict[str, str]:
     cores = len(os.sched_getaffinity(0))
     threads = 1 if plan.backend == "cpu" else max(1, cores // plan.procs_per_node)
     return {
-        **(KEEP_MEMORY if plan.backend == "cpu" else {}),
+        **(KEEP_MEMORY if plan.backend == "cpu" else CAPTURED_COLLECTIVES),
         FOLDER: str(scratch),
         LAUNCHER: str(os.getpid()),
         "OMP_NUM_THREADS": str(threads),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from time import perf_counter
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from medscale.engine.parallel.precision import Precision
+from medscale.engine.parallel.waits import Waits
 from medscale.engine.parallel.world import World
 
 Inputs = Tensor | tuple[Tensor, ...]  # images (n,C,H,W), or images and further inputs
@@ -43,16 +44,17 @@ class ParallelModel(ABC):
     Attributes:
         network: the plain module, or this rank's part of it, with the parameter names of the whole
             network.
-        waited_s: seconds that this rank waited for others since the value was set to 0; None: not
-            measured.
+        waits: the time in which this rank waits for others.
         shares_forward: whether all ranks must call ``logits`` together.
+        not_captured: why a step cannot be a CUDA graph; empty if it can.
     """
 
-    waited_s: float | None = 0.0
     shares_forward = False
+    not_captured = ""
 
     def __init__(self, network: nn.Module, world: World, precision: Precision) -> None:
         self.network, self.world, self.precision = network, world, precision
+        self.waits = Waits(world.device)
 
     @abstractmethod
     def backward(self, micros: Sequence[Micro], criterion: Criterion, size: int) -> Tensor:
@@ -110,19 +112,25 @@ class ParallelModel(ABC):
             buffer.mul_(share)
         self.sum_over_replicas(buffers)
 
+    def uncompiled(self) -> AbstractContextManager[Any]:
+        """Return the context of passes that are not compiled, as they are of other shapes.
+
+        Each shape is compiled by itself, which takes longer than these passes save.
+        """
+        return torch.compiler.set_stance("force_eager") if self._is_compiled else nullcontext()
+
+    @cached_property
+    def _is_compiled(self) -> bool:
+        return any(part._compiled_call_impl is not None for part in self.network.modules())
+
     def sum_over_replicas(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their sums over replicas, in one collective."""
-        start = perf_counter()
+        start = self.waits.mark()
         flat = torch.cat([t.flatten() for t in tensors])
         dist.all_reduce(flat, group=self.world.mesh["dp"].get_group())
         for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
-        self.count_wait(start)
-
-    def count_wait(self, start: float) -> None:
-        """Add the time since ``start`` (``perf_counter``) to the time that this rank waited."""
-        if self.waited_s is not None:
-            self.waited_s += perf_counter() - start
+        self.waits.add(start)
 
 
 class WholeModel(ParallelModel):
@@ -171,13 +179,14 @@ class WholeModel(ParallelModel):
     def warm_up(self, inputs: Inputs) -> None:
         """See ``ParallelModel.warm_up``: a pass that adds 0 to gradients and keeps statistics."""
         self.train(False)
-        (self._forward(inputs).sum() * 0).backward()
+        with self.uncompiled():
+            (self._forward(inputs).sum() * 0).backward()
         self._after_backward()
         self.train(True)
 
     def logits(self, inputs: Inputs) -> Tensor | None:
         """See ``ParallelModel.logits``."""
-        with torch.no_grad():
+        with torch.no_grad(), self.uncompiled():
             return self._forward(inputs)
 
     def _forward(self, inputs: Inputs) -> Tensor:

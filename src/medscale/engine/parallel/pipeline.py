@@ -14,7 +14,13 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from medscale.base.errors import MedscaleError
 from medscale.engine.parallel.cut import Block
-from medscale.engine.parallel.model import Criterion, Inputs, Micro, ParallelModel, loss_sums
+from medscale.engine.parallel.model import (
+    Criterion,
+    Inputs,
+    Micro,
+    ParallelModel,
+    loss_sums,
+)
 from medscale.engine.parallel.precision import Precision
 from medscale.engine.parallel.strategies.strategy import Setup
 
@@ -85,6 +91,8 @@ class Pipeline(ParallelModel):
     runs two schedules, one for each of the two sizes, so that no image is padded or counted twice.
     """
 
+    not_captured = "the stages of a pipeline seed dropout and exchange activations from the host"
+
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup.network, setup.world, setup.precision)
         blocks, self.cut = setup.chain()
@@ -94,7 +102,7 @@ class Pipeline(ParallelModel):
             )
         if setup.compile:
             for _, block in blocks:
-                block.compile()
+                block.compile(dynamic=False)
         # Numbers of the parameters in the whole network, before other stages are removed.
         names = [name for name, _ in self.network.named_parameters()]
         self._order = {name: number for number, name in enumerate(names)}
@@ -112,7 +120,7 @@ class Pipeline(ParallelModel):
         self._is_last = rank == setup.stages - 1
         self._schedules: dict[tuple[int, int], tuple[TimedStage, Any]] = {}
         self._step: tuple[Criterion, int, Tensor] | None = None
-        self.waited_s = 0.0 if self.world.device.type == "cpu" else None
+        self.waits.measured = self.world.device.type == "cpu"
 
     def warm_up(self, inputs: Inputs) -> None:
         """See ``ParallelModel.warm_up``: a pipeline needs none."""
@@ -146,7 +154,7 @@ class Pipeline(ParallelModel):
             target=labels if self._is_last else None,
             return_outputs=False,
         )
-        self.count_wait(start + stage.computed_s)
+        self.waits.add(start + stage.computed_s)
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return a micro-batch's part of the mean loss over the global batch."""
@@ -212,7 +220,7 @@ class Pipeline(ParallelModel):
     def logits(self, inputs: Inputs) -> Tensor | None:
         """See ``ParallelModel.logits``: activations are sent from stage to stage."""
         ranks, stage = dist.get_process_group_ranks(self._group), self.world.stage
-        with torch.no_grad():
+        with torch.no_grad(), self.uncompiled():
             x = inputs
             if stage > 0:
                 received = self._activation(self._first, len(inputs), grad=False)

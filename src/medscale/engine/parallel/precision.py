@@ -1,4 +1,4 @@
-"""Number formats of training: full precision, or mixed precision in bf16 or in scaled fp16."""
+"""Autocast and loss scaling: fp32 and tf32, or mixed precision in bf16 or in scaled fp16."""
 
 from __future__ import annotations
 
@@ -8,34 +8,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from medscale.engine.formats import NumberFormat
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # of autocast
 GROW_EVERY = 2000  # steps without overflow until the scale doubles, as in torch.amp.GradScaler
+FIRST, SMALLEST = 2.0**16, 2.0**-14  # the scale of the first step, and its lower limit
 
 
 class Precision:
     """Autocast and loss scaling for one rank (Micikevicius et al., ICLR 2018).
 
-    Mixed precision uses bf16 where the hardware has it, otherwise fp16 with dynamic loss scaling.
-    The scale follows the norm of the whole gradient, which every rank knows, so that all ranks skip
-    the same steps under any strategy. torch.amp.GradScaler would not do: it checks the gradients of
-    its own rank only, which differ between ranks under FSDP and in pipelines.
+    In fp16 the loss is scaled dynamically. The scale follows the norm of the whole gradient, which
+    every rank knows, so that all ranks skip the same steps under any strategy. torch.amp.GradScaler
+    would not do: it checks the gradients of its own rank only, which differ between ranks under
+    FSDP and in pipelines.
 
     Attributes:
-        dtype: torch.bfloat16, torch.float16, or None for full precision.
-        scale: factor on the loss; 1 unless dtype is fp16.
+        format: the number format.
+        dtype: torch.bfloat16, torch.float16, or None without mixed precision.
+        scale: factor on the loss; 1 unless the format is fp16. A scalar on the device, as is
+            ``overflow``, so that the host decides nothing in a step.
+        overflow: 1 if the gradient of the last step was not finite, which the optimizer skips.
     """
 
-    def __init__(self, dtype: torch.dtype | None, device: torch.device) -> None:
-        self.dtype, self._device = dtype, device
-        self.scale = 2.0**16 if dtype is torch.float16 else 1.0
-        self._good_steps = 0
-
-    @classmethod
-    def of(cls, amp: bool, device: torch.device) -> Precision:
-        """Return the format for a run with or without ``_amp`` on a device."""
-        if not amp:
-            return cls(None, device)
-        native = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
-        return cls(torch.bfloat16 if native else torch.float16, device)
+    def __init__(self, name: NumberFormat, device: torch.device) -> None:
+        self.format, self._device = name, device
+        self.dtype = DTYPES.get(name)
+        self.scale = torch.tensor(FIRST if self.scaling else 1.0, device=device)
+        self.overflow = torch.tensor(0.0, device=device)
+        self._good_steps = torch.tensor(0, dtype=torch.int32, device=device)
 
     @property
     def scaling(self) -> bool:
@@ -52,22 +53,25 @@ class Precision:
         """Return the loss to start the backward pass from."""
         return loss * self.scale if self.scaling else loss
 
-    def update(self, norm: Tensor) -> bool:
-        """Adapt the scale to the gradient's norm; return False if the step must be skipped."""
-        if not self.scaling:
-            return True
-        if not bool(torch.isfinite(norm)):
-            self.scale, self._good_steps = max(self.scale / 2, 2.0**-14), 0
-            return False
-        self._good_steps += 1
-        if self._good_steps >= GROW_EVERY:
-            self.scale, self._good_steps = self.scale * 2, 0
-        return True
+    def update(self, norm: Tensor) -> None:
+        """Adapt the scale to the gradient's norm, and note whether the step is to be skipped."""
+        if self.scaling:
+            self.overflow.copy_(~torch.isfinite(norm))
+            torch._amp_update_scale_(
+                self.scale, self._good_steps, self.overflow, 2.0, 0.5, GROW_EVERY
+            )
+            self.scale.clamp_(min=SMALLEST)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The tensors that a step changes."""
+        return [self.scale, self.overflow, self._good_steps]
 
     def state(self) -> dict[str, float]:
-        """Return the state that a checkpoint keeps."""
-        return {"scale": self.scale, "good_steps": self._good_steps}
+        """Return the state that a checkpoint keeps; the host waits for the device."""
+        return {"scale": float(self.scale), "good_steps": int(self._good_steps)}
 
     def load(self, state: dict[str, float]) -> None:
         """Restore the state from a checkpoint."""
-        self.scale, self._good_steps = float(state["scale"]), int(state["good_steps"])
+        self.scale.fill_(state["scale"])
+        self._good_steps.fill_(int(state["good_steps"]))

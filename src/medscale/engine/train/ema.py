@@ -22,11 +22,21 @@ class Average:
             self.weights = {name: p.detach().clone() for name, p in self._parameters.items()}
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Update the average with the weights after an optimizer step."""
-        if self._decay is not None:
-            for name, average in self.weights.items():
-                average.lerp_(self._parameters[name].detach(), 1 - self._decay)
+    def update(self, skipped: Tensor | None = None) -> None:
+        """Update the average with the weights after an optimizer step.
+
+        Args:
+            skipped: scalar on the device, not 0 if the step was skipped; None: no step is.
+        """
+        if self._decay is None:
+            return
+        weights = [self._parameters[name].detach() for name in self.weights]
+        averages = list(self.weights.values())
+        before = [average.clone() for average in averages] if skipped is not None else []
+        torch._foreach_lerp_(averages, weights, 1 - self._decay)
+        if skipped is not None:
+            for average, kept in zip(averages, before, strict=True):
+                average.copy_(torch.where(skipped.bool(), kept, average))
 
     @contextmanager
     def used(self) -> Iterator[None]:

@@ -17,15 +17,19 @@ from medscale.base.log import log
 from medscale.data.loader import Loader, Step
 from medscale.engine.parallel.model import Criterion, ParallelModel, blank, loss_sums
 from medscale.engine.parallel.precision import Precision
+from medscale.engine.parallel.waits import Spans
 from medscale.engine.parallel.world import World
 from medscale.engine.plan import RunPlan
+from medscale.engine.train.capture import Recorder
 from medscale.engine.train.checkpoint import Checkpoints
 from medscale.engine.train.clock import Clock
 from medscale.engine.train.ema import Average
 from medscale.engine.train.guard import Guard, Watchdog
 from medscale.engine.train.progress import Progress, means
-from medscale.engine.train.recipe import learning_rate, plateau
+from medscale.engine.train.recipe import learning_rate, plateau, set_rate
+from medscale.engine.train.shapes import FixedShapes
 from medscale.engine.train.state import Tensors
+from medscale.engine.train.step import OptimizerStep
 
 
 @dataclass
@@ -51,9 +55,27 @@ class Trainer:
     log_row: Callable[[dict[str, Any]], None] | None = None
     # yield the steps of an epoch from a given one on; profiling replaces it
     steps: Callable[[int, int], Iterator[Step]] = field(init=False)
+    update: OptimizerStep = field(init=False)  # an optimizer step, and the sums of its losses
+    optimize: FixedShapes[Spans] = field(init=False)  # call ``update``, or replay it
+    logits: FixedShapes[Tensor | None] = field(init=False)  # the outputs of a step's images
+    recorder: Recorder | None = None  # captures graphs; None: nothing is captured
 
     def __post_init__(self) -> None:
         self.steps = self.training.epoch
+        self.update = OptimizerStep(
+            self.model,
+            self.optimizer,
+            self.average,
+            self.precision,
+            self.criterion,
+            self.plan.recipe.clip_norm,
+        )
+        self.optimize = FixedShapes(self.update, self.training.blank)
+        self.logits = FixedShapes(
+            lambda batches, _: self.model.logits(batches[0].inputs),
+            self.validation.blank,
+            labelled=False,
+        )
 
     def run(self) -> None:
         """Train until the recipe's epochs, its patience or a request to stop ends it."""
@@ -69,75 +91,91 @@ class Trainer:
 
     def _train_epoch(self, clock: Clock) -> tuple[bool, bool]:
         """Train for the rest of an epoch; return whether to stop and whether to save after it."""
-        progress = self.progress
+        progress, sums = self.progress, self.update.sums
         self.model.train(True)
-        self._take_wait()  # the wait of validation and warm-up is not part of the epoch
-        sums = torch.zeros(3, dtype=torch.int64, device=self.world.device)
-        images = 0
+        self.model.waits.take(0)  # the wait of validation and warm-up is not part of the epoch
+        sums.zero_()
+        images = steps = 0
         for step in clock.waiting(self.steps(progress.epoch, progress.step)):
-            sums += self._step(step)
-            images += step.size
+            self._step(step)
+            images, steps = images + step.size, steps + 1
             progress.step += 1
             stop, save = self.guard.after(step, sums, self._steps_done(), self._position())
             if stop or save:
-                self._add_to_progress(sums, images, clock)
-                images = 0
+                self._add_to_progress(images, steps, clock)
+                images = steps = 0
                 # The decision is about the step before. If the loss of this step is not finite,
                 # this call ends the run, so that such weights are never saved.
                 stop_later, _ = self.guard.settle()
                 self._save(clock, stop or stop_later)
-            clock.moved(self._take_wait())
             self.watchdog.pet()
         decision = self.guard.settle()
-        self._add_to_progress(sums, images, clock)
+        self._add_to_progress(images, steps, clock)
         return decision
 
-    def _step(self, step: Step) -> Tensor:
-        """Do one optimizer step; return this rank's sums as ``ParallelModel.backward`` does."""
-        plan, done = self.plan, self._steps_done()
-        torch.manual_seed(step_seed(plan.seed, done, self.world.replica))
-        self.optimizer.zero_grad(set_to_none=True)
-        micros = [(batch.inputs, batch.labels) for batch in step.batches]
-        sums = self.model.backward(micros, self.criterion, step.size)
-        self.model.average_buffers(sum(len(labels) for _, labels in micros) / step.size)
-        rate = learning_rate(plan, done, self.training.steps())
-        if plan.recipe.schedule == "plateau":
+    def _step(self, step: Step) -> None:
+        """Do one optimizer step; the host does not wait for it."""
+        done = self._steps_done()
+        torch.manual_seed(step_seed(self.plan.seed, done, self.world.replica))
+        set_rate(self.optimizer, self._rate(done))
+        self.model.waits.spans = self.optimize(step)
+
+    def _rate(self, done: int) -> float:
+        """Return the learning rate of the step after ``done`` steps."""
+        rate = learning_rate(self.plan, done, self.training.steps())
+        if self.plan.recipe.schedule == "plateau":
             rate *= plateau([row["val_loss"] for row in self.progress.history])
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        if self._clip_gradients():
-            self.optimizer.step()
-            self.average.update()
-        return sums
+        return rate
 
-    def _clip_gradients(self) -> bool:
-        """Undo loss scaling and limit the gradient's norm; return False to skip the step."""
-        limit = self.plan.recipe.clip_norm
-        if limit is None and not self.precision.scaling:
-            return True
-        scale = self.precision.scale
-        norm = self.model.grad_norm() / scale
-        if not self.precision.update(norm):
-            return False
-        factor = 1 / scale if limit is None else (limit / (norm + 1e-6)).clamp(max=1.0) / scale
-        torch._foreach_mul_(self.model.gradients(), factor)
-        return True
-
-    def _add_to_progress(self, sums: Tensor, images: int, clock: Clock) -> None:
-        """Add sums over all ranks to the progress, and set them to zero."""
-        loss, correct, _ = self.world.total(sums).tolist()
+    def _add_to_progress(self, images: int, steps: int, clock: Clock) -> None:
+        """Add sums over all ranks to the progress, and set them to zero; wait for the device."""
+        loss, correct, _ = self.world.total(self.update.sums).tolist()
         before = self.progress.sums
         self.progress.sums = [before[0] + loss, before[1] + correct, before[2] + images]
+        clock.moved(self.model.waits.take(steps))
         self.progress.spent = dict(clock.settle())
-        sums.zero_()
+        self.update.sums.zero_()
 
     def _validate(self) -> tuple[float, float]:
         """Return loss and accuracy over the validation split; NaN if images are not judged."""
         with self.average.used():
-            sums = evaluate(self.model, self.validation, self.criterion, self.watchdog)
+            sums = self._evaluate()
         loss, correct, not_finite, images = self.world.from_main(self.world.total(sums).tolist())
         mean, accuracy = means([loss, correct, images])
         return math.nan if not_finite else mean, self._if_judged(accuracy)
+
+    def _evaluate(self) -> Tensor:
+        """Return sums over this rank's share of the validation split, int64, shape 4.
+
+        They are those of ``ParallelModel.backward``, and the number of images.
+        """
+        sums = torch.zeros(4, dtype=torch.int64, device=self.world.device)
+        for logits, labels, _ in self.outputs(self.validation):
+            correct = self.criterion.correct(logits, labels)
+            sums[:3] += loss_sums(self.criterion(logits, labels), correct)
+            sums[3] += len(labels)
+        return sums
+
+    def outputs(self, loader: Loader) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
+        """Yield logits (n,K), labels (n) and ids (n) of this rank's share of a split.
+
+        Ranks that do not compute the output yield nothing. The next logits are computed before some
+        are yielded, so that a GPU works while the host reads them.
+        """
+        self.model.train(False)
+        before: list[tuple[Tensor, Tensor, np.ndarray]] = []
+        for step in loader.epoch(0):
+            self.watchdog.pet()
+            batch = step.batches[0]
+            if len(batch.labels) == 0 and self.model.shares_forward:
+                self.model.logits(blank(batch.inputs, 1))
+            elif len(batch.labels) > 0:
+                logits = self.logits(Step(step.batches, 0))
+                yield from before
+                before = []
+                if logits is not None:
+                    before = [(logits.clone(), batch.labels, batch.ids.numpy())]
+        yield from before
 
     def _close_epoch(self, clock: Clock, val_loss: float, val_accuracy: float) -> None:
         """Add the epoch to the history, keep its weights if it is the best, and log it."""
@@ -151,7 +189,7 @@ class Trainer:
             "train_accuracy": self._if_judged(accuracy),
             "val_loss": val_loss,
             "val_accuracy": val_accuracy,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": self._rate(self._steps_done() - 1),
             "seconds": seconds,
             "images_per_second": self.training.images / seconds,
             **{f"{kind}_s": value for kind, value in spent.items()},
@@ -190,13 +228,6 @@ class Trainer:
         """Return the duration of the training, with earlier starts up to their checkpoints."""
         return self.progress.wall_s + time.monotonic() - self.started
 
-    def _take_wait(self) -> float:
-        """Return the seconds that this rank waited for others since the last call."""
-        waited = self.model.waited_s
-        if waited is not None:
-            self.model.waited_s = 0.0
-        return waited or 0.0
-
     def _if_judged(self, accuracy: float) -> float:
         return accuracy if self.criterion.judges else math.nan
 
@@ -209,39 +240,6 @@ class Trainer:
         return (
             f"in epoch {progress.epoch + 1} after step {progress.step} of {self.training.steps()}"
         )
-
-
-def evaluate(
-    model: ParallelModel, loader: Loader, criterion: Criterion, watchdog: Watchdog
-) -> Tensor:
-    """Return sums over this rank's share of a split, int64, shape 4.
-
-    They are those of ``ParallelModel.backward``, and the number of images.
-    """
-    sums = torch.zeros(4, dtype=torch.int64, device=model.world.device)
-    for logits, labels, _ in outputs(model, loader, watchdog):
-        sums[:3] += loss_sums(criterion(logits, labels), criterion.correct(logits, labels))
-        sums[3] += len(labels)
-    return sums
-
-
-def outputs(
-    model: ParallelModel, loader: Loader, watchdog: Watchdog
-) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
-    """Yield logits (n,K), labels (n) and ids (n) of this rank's share of a split.
-
-    Ranks that do not compute the output yield nothing.
-    """
-    model.train(False)
-    for step in loader.epoch(0):
-        watchdog.pet()
-        for batch in step.batches:
-            if len(batch.labels) == 0 and model.shares_forward:
-                model.logits(blank(batch.inputs, 1))
-            elif len(batch.labels) > 0:
-                logits = model.logits(batch.inputs)
-                if logits is not None:
-                    yield logits, batch.labels, batch.ids.numpy()
 
 
 def step_seed(seed: int, step: int, replica: int) -> int:

@@ -8,29 +8,77 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn import functional
+from torch.optim.sgd import sgd
 
+from medscale.engine.parallel.precision import Precision
 from medscale.engine.plan import Recipe, RunPlan
 
+SGD_SETTINGS = ("weight_decay", "momentum", "lr", "dampening", "nesterov", "maximize")
 PLATEAU_FACTOR, PLATEAU_PATIENCE, PLATEAU_THRESHOLD = 0.1, 2, 1e-4
 
 
-def optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer for the parameters of this rank that are trained."""
+class SGD(torch.optim.SGD):
+    """Fused SGD, also for the sharded parameters of FSDP, for which PyTorch has none.
+
+    An update is element by element, so each rank updates its own part.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """See ``torch.optim.SGD``."""
+        for group in self.param_groups:
+            trained = [p for p in group["params"] if p.grad is not None]
+            sgd(
+                [_local(p) for p in trained],
+                [_local(p.grad) for p in trained],
+                [_local(self.state[p]["momentum_buffer"]) for p in trained],
+                fused=True,
+                found_inf=getattr(self, "found_inf", None),
+                **{name: group[name] for name in SGD_SETTINGS},
+            )
+
+
+def _local(values: Tensor) -> Tensor:
+    return values.to_local() if isinstance(values, DTensor) else values
+
+
+def optimizer(network: nn.Module, recipe: Recipe, precision: Precision) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer for the parameters of this rank that are trained.
+
+    It is one that a CUDA graph can hold: the learning rate is a tensor (``set_rate``), and a step
+    whose gradient overflows in fp16 is skipped on the device, which only PyTorch's fused
+    optimizers do.
+    """
     kinds: dict[str, type[torch.optim.Optimizer]] = {
         "adam": torch.optim.Adam,
         "adamw": torch.optim.AdamW,
-        "sgd": torch.optim.SGD,
+        "sgd": SGD,
     }
-    options: dict[str, Any] = {
-        "lr": recipe.lr,
-        "weight_decay": recipe.weight_decay,
-        "fused": recipe.fused,
-    }
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    cuda = precision.scale.device.type == "cuda"
+    # The kernels read fp32 on a GPU; on a CPU a rate in fp64 is the number itself.
+    rate = precision.scale.new_zeros((), dtype=torch.float32 if cuda else torch.float64)
+    options: dict[str, Any] = {"lr": rate, "weight_decay": recipe.weight_decay, "fused": True}
     if recipe.optimizer == "sgd":
         options |= {"momentum": 0.9, "nesterov": True}
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    return kinds[recipe.optimizer](trained, **options)
+    else:
+        options["capturable"] = cuda
+    made = kinds[recipe.optimizer](trained, **options)
+    if recipe.optimizer == "sgd":
+        # PyTorch leaves them without values if the very first step is skipped.
+        for parameter in trained:
+            made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    if precision.scaling:
+        made.found_inf = precision.overflow  # type: ignore[attr-defined]
+    return made
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of the next step, in the tensor that a captured step reads."""
+    for group in optimizer.param_groups:
+        group["lr"].fill_(rate)
 
 
 def learning_rate(plan: RunPlan, step: int, steps_per_epoch: int) -> float:

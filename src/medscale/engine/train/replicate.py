@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,7 @@ from medscale.base.log import log
 from medscale.base.provenance import environment
 from medscale.data.loader import Loader
 from medscale.data.shards import Shards
+from medscale.engine.formats import format_of, use
 from medscale.engine.models.registry import stages
 from medscale.engine.parallel.apply import apply_strategy
 from medscale.engine.parallel.cut import Chain, Cut, measure
@@ -25,13 +27,15 @@ from medscale.engine.parallel.precision import Precision
 from medscale.engine.parallel.world import World
 from medscale.engine.plan import RunPlan
 from medscale.engine.resolve import record
-from medscale.engine.train import records
+from medscale.engine.train import compiled, records
 from medscale.engine.train.board import board
+from medscale.engine.train.capture import NotCaptured
 from medscale.engine.train.checkpoint import Checkpoints
 from medscale.engine.train.clock import Meter, device_memory_mb, host_memory_mb
 from medscale.engine.train.ema import Average
+from medscale.engine.train.graphs import capture, capture_prediction, release
 from medscale.engine.train.guard import Guard, Watch, Watchdog
-from medscale.engine.train.loop import Trainer, outputs
+from medscale.engine.train.loop import Trainer
 from medscale.engine.train.progress import Progress
 from medscale.engine.train.recipe import optimizer as make_optimizer
 from medscale.engine.train.state import Tensors
@@ -48,23 +52,25 @@ def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, wa
     start, meter = monotonic(), Meter(world.device)
     # The provenance is taken first, as code and machine can change while training runs.
     inputs = {"shards": shards.meta["digest"]}
-    provenance = environment(plan, inputs) | {"resolved": record(plan)} if world.is_main else {}
-    trainer = assemble(plan, shards, task, out, world, watch, start)
-    resumed = restore(trainer)
-    if world.is_main:
-        log.info("%s", _headline(trainer, resumed))
+    decided = {"format": format_of(plan, world.device)}
+    provenance = environment(plan, inputs) | decided if world.is_main else {}
     try:
-        with ExitStack() as logs:
+        with ExitStack() as stack:
+            trainer, resumed = ready(plan, shards, task, out, world, watch, start)
+            stack.callback(release, trainer)
+            plan = trainer.plan
+            if world.is_main:
+                log.info("%s", _headline(trainer, resumed))
             if plan.tensorboard and world.is_main:
                 folder, epoch = out / "tensorboard", trainer.progress.epoch
-                trainer.log_row = logs.enter_context(board(folder, epoch))
+                trainer.log_row = stack.enter_context(board(folder, epoch))
             trainer.run()
-        trainer.watchdog.rest()
-        trainer.tensors.use_best()
-        tables = [_predict(trainer, shards, task, split) for split in ("val", "test")]
-        trainer.watchdog.rest()
-        weights = trainer.tensors.whole(world)
-        measured = _measured(trainer, meter)
+            trainer.watchdog.rest()
+            trainer.tensors.use_best()
+            tables = [_predict(trainer, shards, task, split) for split in ("val", "test")]
+            trainer.watchdog.rest()
+            weights = trainer.tensors.whole(world)
+            measured = _measured(trainer, meter)
     except (torch.OutOfMemoryError, RuntimeError) as error:
         raise explained(error, plan) from error
     if weights is not None and measured is not None:  # on rank 0
@@ -74,10 +80,49 @@ def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, wa
             weights=weights,
             predicted=pd.concat([t for t in tables if t is not None], ignore_index=True),
             timing=records.timing(plan, trainer.progress, trainer.training.images, measured),
-            provenance=provenance,
+            provenance=provenance | {"resolved": record(plan)},
         )
     trainer.checkpoints.discard()
     trainer.watchdog.dismiss()
+
+
+def ready(
+    plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, watch: Watch, start: float
+) -> tuple[Trainer, bool]:
+    """Build a replicate, restore its last checkpoint, and capture its steps as CUDA graphs.
+
+    Steps that cannot be captured are called, which is logged with the cause.
+
+    Returns:
+        The trainer, whose plan says whether there are graphs, and whether there was a checkpoint.
+
+    Raises:
+        MedscaleError: if steps cannot be captured and ``recipe.graph`` is ``on``.
+    """
+    trainer = assemble(plan, shards, task, out, world, watch, start)
+    resumed = restore(trainer)
+    try:
+        captured = capture(trainer)
+    except NotCaptured as cause:
+        message = f"{plan.run.name}: the step cannot be a CUDA graph: {cause}"
+        if plan.recipe.graph == "on":
+            raise MedscaleError(f"{message}; set recipe.graph: auto or off") from None
+        log.info("%s; its operations are started by the host, which is slower", message)
+    else:
+        trainer.plan = with_graph(plan, captured)
+        return trainer, resumed
+    # A capture that failed leaves hooks and buffers of the strategy in between. They are in circles
+    # of references, and hold memory of the GPU until they are collected.
+    release(trainer)
+    del trainer
+    gc.collect()
+    return ready(with_graph(plan, False), shards, task, out, world, watch, start)
+
+
+def with_graph(plan: RunPlan, captured: bool) -> RunPlan:
+    """Return a plan that says whether its steps are CUDA graphs."""
+    graph = {"graph": "on" if captured else "off"}
+    return plan.model_copy(update={"recipe": plan.recipe.model_copy(update=graph)})
 
 
 def assemble(
@@ -94,7 +139,8 @@ def assemble(
     network = task.network().to(world.device)
     if recipe.channels_last:
         network = network.to(memory_format=torch.channels_last)
-    precision = Precision.of(plan.run.amp, world.device)
+    precision = Precision(format_of(plan, world.device), world.device)
+    use(precision.format)
     training, validation = task.loader("train", world), task.loader("val", world)
     _check_shares(plan, training)
     key = digest([plan.training_digest, shards.meta["digest"]])
@@ -103,9 +149,11 @@ def assemble(
         file = out / "checkpoints" / "cut.json"
         return _chain(network, training, plan, file, key, world, precision)
 
+    if recipe.compile == "on":
+        compiled.keep(out.parent, world.device)
     model = apply_strategy(network, plan, world, precision, chain)
-    model.warm_up(training.blank(2))
-    optimizer = make_optimizer(model.network, recipe)
+    model.warm_up(training.blank(2).inputs)
+    optimizer = make_optimizer(model.network, recipe, precision)
     # PyTorch does not prepare an empty optimizer state for reading while there are gradients.
     optimizer.zero_grad(set_to_none=True)
     average = Average(model.network, recipe.ema)
@@ -171,9 +219,8 @@ def _chain(
             cut = Cut(**content)
         if cut is None:
             each = max(1, plan.global_batch // plan.replicas // plan.parallel.microbatches)
-            images = training.blank(each)
-            assert isinstance(images, torch.Tensor)  # a pipeline has no metadata
-            cut = measure(blocks, images.normal_(), precision, plan.run.stages)
+            images = training.blank(each).images.normal_()
+            cut = measure(blocks, images, precision, plan.run.stages)
             write_json(file, {"key": key, **asdict(cut)})
     cut = world.from_main(cut)
     assert cut is not None
@@ -183,9 +230,10 @@ def _chain(
 def _predict(trainer: Trainer, shards: Shards, task: Task, split: str) -> pd.DataFrame | None:
     """Return the predictions of all images of a split on rank 0; None on other ranks."""
     split_loader = loader(trainer.plan, shards, split, trainer.world, metadata=task.metadata)
+    capture_prediction(trainer, split_loader)
     parts = [
         task.part(trainer.criterion, logits, labels, ids)
-        for logits, labels, ids in outputs(trainer.model, split_loader, trainer.watchdog)
+        for logits, labels, ids in trainer.outputs(split_loader)
     ]
     gathered = trainer.world.gather(parts)
     if gathered is None:
@@ -215,7 +263,7 @@ def _measured(trainer: Trainer, meter: Meter) -> dict[str, Any] | None:
         "peak_memory_mb": {"host": host, "device": None if None in device else device},
         "energy_joules": None if None in joules or trainer.progress.restarts else sum(joules),
         "gpu_use_percent": None if None in use else use,
-        "communication_measured": trainer.model.waited_s is not None,
+        "communication_measured": trainer.model.waits.measured,
     }
 
 
@@ -224,9 +272,10 @@ def _headline(trainer: Trainer, resumed: bool) -> str:
     plan, progress = trainer.plan, trainer.progress
     stand_in = " (CPU processes stand in for GPUs)" if plan.stand_in else ""
     text = (
-        f"{plan.study} {plan.run.name} seed {plan.seed}{stand_in}: {plan.model.name}, "
-        f"{trainer.training.images} training images, global batch {plan.global_batch}, "
-        f"{plan.processes} processes of {trainer.world.threads} threads"
+        f"{plan.study} {plan.run.name} seed {plan.seed}{stand_in}: {plan.model.name} in "
+        f"{trainer.precision.format}, {trainer.training.images} training images, "
+        f"global batch {plan.global_batch}, {plan.processes} processes of "
+        f"{trainer.world.threads} threads"
     )
     if resumed:
         text += f"; goes on from epoch {progress.epoch + 1}, step {progress.step}"

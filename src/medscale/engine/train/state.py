@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from torch.distributed.tensor import DTensor
 from medscale.engine.parallel.model import ParallelModel
 from medscale.engine.parallel.world import World
 from medscale.engine.train.ema import Average
+from medscale.engine.train.step import OptimizerStep
 
 FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 
@@ -32,6 +35,12 @@ class Tensors:
         self, model: ParallelModel, optimizer: torch.optim.Optimizer, average: Average
     ) -> None:
         self._network, self._optimizer, self._average = model.network, optimizer, average
+        # The tensor of the learning rate, and whether a graph can hold the optimizer, are those of
+        # this device, not of the one that wrote a checkpoint.
+        self._groups = [
+            {key: value for key, value in group.items() if key in ("lr", "capturable")}
+            for group in optimizer.param_groups
+        ]
         self.best: dict[str, Tensor] = {}
 
     def keep_best(self) -> None:
@@ -55,6 +64,8 @@ class Tensors:
         set_optimizer_state_dict(
             self._network, self._optimizer, collected["optimizer"], options=FLAT
         )
+        for group, fixed in zip(self._optimizer.param_groups, self._groups, strict=True):
+            group.update(fixed)
 
     def use_best(self) -> None:
         """Load the best weights into the network."""
@@ -78,6 +89,21 @@ class Tensors:
     def _weights(self) -> dict[str, Tensor]:
         state = get_model_state_dict(self._network)
         return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+@contextmanager
+def unchanged(step: OptimizerStep) -> Iterator[None]:
+    """Give all tensors that a step changes their values back after the context."""
+    before = [(tensor, tensor.detach().clone()) for tensor in step.state()]
+    known = {id(tensor) for tensor, _ in before}
+    try:
+        yield
+    finally:
+        for tensor, value in before:
+            tensor.detach().copy_(value)
+        for tensor in step.state():
+            if id(tensor) not in known:
+                tensor.zero_()  # the optimizer's state, as it is before the first step
 
 
 def _full(value: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import psutil
 import typer
 from filelock import FileLock, Timeout
 
-from medscale.base.errors import EXIT_USER, MedscaleError, Stopped, end_quickly
+from medscale.base.errors import EXIT_USER, MedscaleError, Stopped, end_quickly, storage_fault
 from medscale.base.files import read_json
 from medscale.base.log import log, set_up
 from medscale.data.shards import Shards
@@ -97,7 +97,8 @@ def run_rank(
 def _resolved(plan: RunPlan, shards: Shards) -> RunPlan:
     """Return the plan with the settings that depend on the training images."""
     labels = shards.labels[shards.positions("train")]
-    return resolve(plan, np.bincount(labels, minlength=len(shards.classes)))
+    counts = np.bincount(labels, minlength=len(shards.classes))
+    return resolve(plan, counts, shards.shape[0])
 
 
 @contextmanager
@@ -162,9 +163,10 @@ def _report(error: BaseException, rank: int) -> int:
         isinstance(error, RuntimeError) and PEER_GONE.search(str(error)) is not None
     )
     report(error, rank, stopped=stopped, consequence=consequence)
-    if not isinstance(error, MedscaleError | SystemExit | KeyboardInterrupt) and not consequence:
+    of_user = isinstance(error, MedscaleError) or storage_fault(error) is not None
+    if not of_user and not consequence and not isinstance(error, SystemExit | KeyboardInterrupt):
         log.error("rank %d: a bug or a fault of the system", rank, exc_info=error)
-    return STOPPED if stopped else EXIT_USER if isinstance(error, MedscaleError) else 1
+    return STOPPED if stopped else EXIT_USER if of_user else 1
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-FORMATS = {
+DTYPES = {
     "fp32": torch.float32,
     "tf32": torch.float32,
     "bf16": torch.bfloat16,
@@ -24,22 +24,15 @@ SECONDS = 0.3  # of repetitions; the fastest counts
 def measure(device: torch.device, name: str) -> dict[str, float]:
     """Measure ``flops`` (FLOP/s) and ``bytes`` (bytes/s) with the threads of this process.
 
-    ``name``: number format of the product, of ``FORMATS``.
+    ``name``: number format of the product, of ``DTYPES``.
     """
     allowed = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = name == "tf32"
     try:
-        products = [_product(device, FORMATS[name], side) for side in SIDES[device.type]]
+        products = [_product(device, DTYPES[name], side) for side in SIDES[device.type]]
         return {"flops": max(products), "bytes": _triad(device)}
     finally:
         torch.backends.cuda.matmul.allow_tf32 = allowed
-
-
-def used_format(device: torch.device, amp: torch.dtype | None) -> str:
-    """Return the number format of a run's convolutions and products, of ``FORMATS``."""
-    if amp is not None:
-        return next(name for name, dtype in FORMATS.items() if dtype is amp)
-    return "tf32" if device.type == "cuda" and torch.backends.cudnn.allow_tf32 else "fp32"
 
 
 def _product(device: torch.device, dtype: torch.dtype, side: int) -> float:

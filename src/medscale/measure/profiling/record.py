@@ -19,8 +19,9 @@ from medscale.config.sections import Profile
 from medscale.data.shards import Shards
 from medscale.engine.parallel.world import World
 from medscale.engine.plan import RunPlan
+from medscale.engine.train.graphs import release
 from medscale.engine.train.guard import Watch
-from medscale.engine.train.replicate import assemble, explained
+from medscale.engine.train.replicate import explained, ready
 from medscale.engine.train.task import Task
 from medscale.measure.profiling import bottleneck, ceilings
 from medscale.measure.profiling.bottleneck import Numbers
@@ -56,8 +57,8 @@ def profile_run(
     Raises MedscaleError when the loss is not finite, memory runs out, or the plan does not fit the
     shards.
     """
-    trainer = assemble(_unsaved(plan), shards, task, out, world, watch, monotonic())
-    window = Window(trainer.training, settings, world.device)
+    trainer, _ = ready(_unsaved(plan), shards, task, out, world, watch, monotonic())
+    window = Window(trainer.training, settings, world.device, trainer.optimize.eager)
     trainer.steps = window.steps
     if world.is_main:
         log.info(
@@ -74,7 +75,7 @@ def profile_run(
         trainer.watchdog.rest()
     except (torch.OutOfMemoryError, RuntimeError) as error:
         raise explained(error, plan) from error
-    form = ceilings.used_format(world.device, trainer.precision.dtype)
+    form = trainer.precision.format
     # A barrier: all ranks measure at the same time, as they share the machine's memory bandwidth.
     world.total(torch.zeros(1))
     ceiling = ceilings.measure(world.device, form)
@@ -83,6 +84,7 @@ def profile_run(
     ranks = world.gather(Rank(window.measurements, timeline, ceiling, world.threads))
     if ranks is not None:
         write(out, plan, settings, form, ranks, {"shards": shards.meta["digest"]})
+    release(trainer)
     trainer.watchdog.dismiss()
 
 
@@ -117,7 +119,7 @@ def write(
     Raises MedscaleError when no FLOPs were counted, so that there is no roofline.
 
     Args:
-        form: number format of convolutions and products, of ``ceilings.FORMATS``.
+        form: number format of convolutions and products, of ``ceilings.DTYPES``.
         ranks: results in the order of the ranks.
         inputs: digests of the inputs, by name.
     """

@@ -2,8 +2,8 @@
 
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from itertools import count, pairwise
 from pathlib import Path
@@ -47,10 +47,19 @@ class Window:
     Args:
         loader: this rank's share of the training images.
         settings: numbers of steps, and settings of the profiler.
+        device: where this rank computes.
+        eager: return the context of steps that are no CUDA graph, whose operations can be counted.
     """
 
-    def __init__(self, loader: Loader, settings: Profile, device: torch.device) -> None:
+    def __init__(
+        self,
+        loader: Loader,
+        settings: Profile,
+        device: torch.device,
+        eager: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._loader, self._settings, self._device = loader, settings, device
+        self._eager = eager
         self.measurements = Measurements()
 
     def steps(self, epoch: int, start: int = 0) -> Iterator[Step]:
@@ -63,6 +72,7 @@ class Window:
         for number in range(self._settings.warmup):
             with ExitStack() as stack:
                 if number == COUNTED:
+                    stack.enter_context(self._eager())
                     stack.enter_context(counted(self.measurements.work))
                 yield next(source)
         yield from self._timed(source)

@@ -121,21 +121,54 @@ def by_format(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
+def by_number_format(rows: pd.DataFrame) -> pd.DataFrame:
+    """Compute speed and accuracy of a training by number format, with its gains.
+
+    Returns:
+        A row for each format: ``run, format, hardware, devices, global_batch, epochs, images,
+        replicates``;
+        ``images_per_second`` with ``_low, _high`` (range), ``over_fp32`` and ``over_tf32`` (gain in
+        speed, NaN where that format was not measured) with the ends of ``speedup.ratio``;
+        ``device_mb``, ``millijoules`` (an image of training, NaN where not reported); and
+        ``accuracy, balanced_accuracy, auroc`` (means over seeds) with ``_low, _high`` (range).
+    """
+    columns = ("run", "format", "hardware", "devices", "global_batch", "epochs", "images")
+    times = {name: part["seconds"].tolist() for name, part in rows.groupby("format")}
+    table = []
+    for name, group in rows.groupby("format", sort=False):
+        joules = group["joules"] / (group["images"] * group["epochs"])
+        row = {
+            **{column: group[column].iloc[0] for column in columns},
+            "replicates": len(group),
+            **_rate(group),
+            "device_mb": group["device_mb"].max(),
+            "millijoules": 1000 * joules.mean(),
+        }
+        for base in ("fp32", "tf32"):
+            gain = relative(times.get(base, []), times[name], same=name == base)
+            row |= _named(f"over_{base}", gain)
+        for score in ("accuracy", "balanced_accuracy", "auroc"):
+            row |= _spread(score, group[score])
+        table.append(row)
+    return pd.DataFrame(table)
+
+
 def by_inference(rows: pd.DataFrame) -> pd.DataFrame:
     """Compute latency and throughput of each way of inference, and its gain over eager PyTorch.
 
     Returns:
-        A row for each run, way, device, threads, kind and batch: ``images, repeats,
+        A row for each run, way, device, format, threads, kind and batch: ``images, repeats,
         images_per_second`` and ``LATENCIES`` (mean of the repetitions; NaN in rows of another kind
         than latency), each with ``_low, _high`` (range), and ``gain`` with the ends of
-        ``speedup.ratio``: in the time of an image, over eager PyTorch with as many threads (of a
-        GPU: with most threads).
+        ``speedup.ratio``: in the time of an image, over eager PyTorch with as many threads; of a
+        GPU, over eager PyTorch on the GPU, or, where that was not measured, with most threads.
     """
-    keys = ["run", "way", "device", "threads", "kind", "batch"]
+    keys = ["run", "way", "device", "format", "threads", "kind", "batch"]
     eager, table = rows[rows["way"] == EAGER], []
     for values, group in rows.groupby(keys, sort=False):
         key = dict(zip(keys, values, strict=True))
-        threads = key["threads"] or eager["threads"].max()
+        on_gpu = not key["threads"] and (eager["threads"] == 0).any()
+        threads = 0 if on_gpu else key["threads"] or eager["threads"].max()
         base = eager[(eager["run"] == key["run"]) & (eager["threads"] == threads)]
         base = base[(base["kind"] == key["kind"]) & (base["batch"] == key["batch"])]
         theirs, ours = ((part["seconds"] / part["images"]).tolist() for part in (base, group))

@@ -24,6 +24,7 @@ class Point:
     global_batch: int | None = None  # images of a step; None if unknown
     work: str = ""  # key that must be equal for times to be compared
     stand_in: bool = False  # whether CPU processes stood in for GPUs
+    format: str = ""  # number format; empty if unknown
     held: Held = ""  # the batch that a publication held constant, if ``global_batch`` is unknown
 
     @property
@@ -78,8 +79,8 @@ class Series:
         """Compute the speedup over the run on one device.
 
         Returns:
-            A row for each run: ``run, devices, replicates, seconds, seconds_low, seconds_high``
-            (range), ``throughput``; ``speedup`` and ``efficiency`` with the ends of
+            A row for each run: ``run, format, devices, replicates, seconds, seconds_low,
+            seconds_high`` (range), ``throughput``; ``speedup`` and ``efficiency`` with the ends of
             ``speedup.ratio``; ``serial_fraction`` (Karp & Flatt 1990; NaN on one device).
         """
         single, rows = self.points[0], []
@@ -90,6 +91,7 @@ class Series:
             rows.append(
                 {
                     "run": point.run,
+                    "format": point.format,
                     "devices": n,
                     "replicates": len(seconds),
                     "seconds": mean,
@@ -138,6 +140,7 @@ def point_of(summary: dict[str, Any]) -> Point:
     work = [
         summary["marks"],
         summary["backend"],
+        summary["format"],
         summary["model"],
         clock["train_images"],
         clock["threads_per_rank"],
@@ -149,6 +152,7 @@ def point_of(summary: dict[str, Any]) -> Point:
         global_batch=clock["global_batch"],
         work=str(work),
         stand_in=summary["marks"]["stand_in"],
+        format=summary["format"],
     )
 
 

@@ -20,18 +20,20 @@ def speedups(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
     Speedup is the baseline's seconds per epoch divided by the run's (means over replicates of the
     median epoch without the first); efficiency is speedup divided by devices (Amdahl 1967; Grama et
-    al. 2003, ch. 5). The baseline is the serial run on the same kind of device in full precision
-    with the same network and images. Runs that stand in for GPUs are compared only with such runs.
+    al. 2003, ch. 5). The baseline is the serial run on the same kind of device without mixed
+    precision with the same network and images. Runs that stand in for GPUs are compared only with
+    such runs.
     Raises MedscaleError when the summaries are of several studies or a run occurs twice.
 
     Returns:
-        A row for each run: ``run, strategy, device, devices, amp, stand_in, hardware, threads,
-        global_batch, batch_held, train_images, seconds, seconds_low, seconds_high`` (range over
-        replicates), ``images_per_second, baseline, speedup, efficiency``, each of the last two with
-        ``_low, _high`` (range over all pairs of replicates) and ``_ci_low, _ci_high`` (95 %,
-        Welch's t on log seconds; NaN with fewer than two replicates), ``amp_gain`` (seconds of the
-        same run without AMP, if it exists, divided by this run's) and ``note``. Without a baseline
-        speedup is NaN, and the note gives the reason.
+        A row for each run: ``run, strategy, device, devices, amp, stand_in, format, hardware,
+        threads, global_batch, batch_held, train_images, seconds, seconds_low, seconds_high``
+        (range over replicates), ``images_per_second, baseline, speedup, efficiency``, each of the
+        last two with ``_low, _high`` (range over all pairs of replicates) and ``_ci_low, _ci_high``
+        (95 %, Welch's t on log seconds; NaN with fewer than two replicates), ``amp_gain`` (seconds
+        of the same run without AMP, if it exists, divided by this run's), ``amp_gain_over`` (the
+        format of that run) and ``note``. Without a baseline speedup is NaN, and the note gives the
+        reason.
     """
     by_name = _by_name(summaries)
     rows = [_row(summary, by_name) for summary in by_name.values()]
@@ -39,7 +41,7 @@ def speedups(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def baseline_of(spec: RunSpec) -> str:
-    """Return the name of a run's baseline: serial, same kind of device, full precision."""
+    """Return the name of a run's baseline: serial, same kind of device, no mixed precision."""
     return RunSpec(strategy="serial", devices=1, device=spec.device, model=spec.model).name
 
 
@@ -109,6 +111,7 @@ def _row(summary: dict[str, Any], by_name: dict[str, dict[str, Any]]) -> dict[st
         "devices": spec.devices,
         "amp": spec.amp,
         "stand_in": summary["marks"]["stand_in"],
+        "format": summary["format"],
         "hardware": hardware(summary),
         "threads": clock["threads_per_rank"],
         "global_batch": clock["global_batch"],
@@ -121,7 +124,7 @@ def _row(summary: dict[str, Any], by_name: dict[str, dict[str, Any]]) -> dict[st
         "baseline": name if base else "",
         **{f"speedup{key}": value for key, value in speedup.items()},
         **{f"efficiency{key}": value / spec.devices for key, value in speedup.items()},
-        "amp_gain": _amp_gain(spec, summary, by_name),
+        **_amp_gain(spec, summary, by_name),
         "note": _note(summary, base, spec) if base else reason,
     }
 
@@ -139,8 +142,10 @@ def _different(summary: dict[str, Any], baseline: dict[str, Any]) -> str:
 def _note(summary: dict[str, Any], baseline: dict[str, Any], spec: RunSpec) -> str:
     """Name the differences in batch size, precision, threads and machines from the baseline."""
     clock, base = summary["timing"], baseline["timing"]
+    ours, theirs = summary["format"], baseline["format"]
     remarks = (
-        ("the gain of AMP is in the speedup", spec.amp),
+        (f"the gain of AMP ({ours} over {theirs}) is in the speedup", spec.amp),
+        (f"in {ours}, the baseline in {theirs}", ours != theirs and not spec.amp),
         (
             f"global batch {clock['global_batch']} against {base['global_batch']}",
             clock["global_batch"] != base["global_batch"],
@@ -157,11 +162,15 @@ def _note(summary: dict[str, Any], baseline: dict[str, Any], spec: RunSpec) -> s
     return "; ".join(text for text, applies in remarks if applies)
 
 
-def _amp_gain(spec: RunSpec, summary: dict[str, Any], by_name: dict[str, dict[str, Any]]) -> float:
+def _amp_gain(
+    spec: RunSpec, summary: dict[str, Any], by_name: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Return ``amp_gain`` and ``amp_gain_over`` of a row of ``speedups``."""
     twin = by_name.get(spec.model_copy(update={"amp": False}).name) if spec.amp else None
     if twin is None or _different(summary, twin):
-        return math.nan
-    return float(np.mean(_seconds(twin)) / np.mean(_seconds(summary)))
+        return {"amp_gain": math.nan, "amp_gain_over": ""}
+    gain = float(np.mean(_seconds(twin)) / np.mean(_seconds(summary)))
+    return {"amp_gain": gain, "amp_gain_over": twin["format"]}
 
 
 def hardware(summary: dict[str, Any]) -> str:

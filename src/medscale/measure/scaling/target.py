@@ -43,9 +43,9 @@ def costs(
         prices: price of a device-hour by backend (cpu, cuda).
 
     Returns:
-        A row for each run: ``run, devices, stand_in, replicates, reached`` (replicates that reach
-        the target), ``seconds, seconds_low, seconds_high`` (until the target; mean and range of
-        these replicates), ``device_hours, money`` (until the target), ``whole_seconds,
+        A row for each run: ``run, devices, stand_in, format, replicates, reached`` (replicates that
+        reach the target), ``seconds, seconds_low, seconds_high`` (until the target; mean and
+        range of these replicates), ``device_hours, money`` (until the target), ``whole_seconds,
         whole_device_hours, whole_money`` (of the training), ``energy_kwh`` (of the training; NaN if
         the devices do not measure it).
     """
@@ -69,6 +69,7 @@ def costs(
                 "run": name,
                 "devices": devices,
                 "stand_in": summary["marks"]["stand_in"],
+                "format": summary["format"],
                 "replicates": len(times),
                 "reached": sum((h["val_accuracy"] >= target).any() for h in histories[name]),
                 "seconds": mean,

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
 
 from medscale.base.files import read_json, sha256
+from medscale.base.text import latex
 from medscale.config.sections import Study
 from medscale.data.download import command_line
 from medscale.data.kind import load_kind
@@ -14,7 +14,7 @@ from medscale.data.patients import NOT_KNOWN, sentence
 from medscale.data.settings import Datasheet
 from medscale.evaluate.replicates import read_index
 from medscale.report.datasheet.chapter import PATH
-from medscale.report.latex import escape
+from medscale.report.markdown import fill
 from medscale.report.marks import SYNTHETIC
 from medscale.report.names import GROUPS, SPLITS, SPLITS_IN_WORDS
 from medscale.report.sources import PERSONAL
@@ -37,19 +37,17 @@ DIVIDED = {
     FOLDERS: "that of the folders or of index.csv",
 }
 UNKNOWN_GROUPED = ("grouped", NOT_KNOWN)  # mode of the split, state of the patients
-# A backslash at the end of a line joins it with the next one.
-TEMPLATE = Path(__file__).with_suffix(".md.j2").read_text(encoding="utf-8").replace("\\\n", "")
+TEMPLATE = Path(__file__).with_suffix(".md.j2")
 
 
 def make(study: str, *, index: str, counts: str, kind: str, section: dict[str, Any]) -> Pages:
     """Return the chapter's pages."""
     settings = Study.model_validate(section)
     content = _content(study, settings, description(settings), counts, index)
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     answers = _answers(content)
     rows = pd.DataFrame(answers.items(), columns=["question", "answer"])
     return Pages(
-        documents={PATH: environment.from_string(TEMPLATE).render(content) + "\n"},
+        documents={PATH: fill(TEMPLATE, content, trim_blocks=True, lstrip_blocks=True)},
         tables={"datasheet": (_table(answers), rows)},
     )
 
@@ -138,10 +136,10 @@ def _table(answers: dict[str, str]) -> str:
 
     def answer(row: tuple[int, tuple[str, str]]) -> str:
         number, (_, text) = row
-        return rf"\texttt{{{text}}}" if number == digest else escape(text)
+        return rf"\texttt{{{text}}}" if number == digest else latex(text)
 
     columns = [
-        Column(r">{\raggedright}p{0.18\linewidth}", "about", lambda row: escape(row[1][0])),
+        Column(r">{\raggedright}p{0.18\linewidth}", "about", lambda row: latex(row[1][0])),
         Column(r"p{0.78\linewidth}", "what is known", answer),
     ]
     return table(enumerate(answers.items()), columns)

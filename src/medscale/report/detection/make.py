@@ -15,6 +15,7 @@ from medscale.evaluate.boxes import NAMES
 from medscale.measure.scaling.speedup import speedups
 from medscale.report import style
 from medscale.report.latex import number, significant
+from medscale.report.marks import marks_of
 from medscale.report.names import GREY, label, look
 from medscale.report.result import boxes
 from medscale.report.result.detection import images
@@ -45,7 +46,7 @@ def make(study: str, *, results: Sequence[str], shards: str) -> Pages:
     drawn = images(Shards.open(Path(shards).parent), pd.concat([run.boxes for run in runs]))
     scores = _scores([run.summary for run in runs])
     return Pages(
-        marks=[run.summary["marks"] for run in runs],
+        marks=[marks_of(run.summary) for run in runs],
         figures={"detection": _figure(runs, drawn)},
         tables={"detection": (_table(scores), scores)},
     )
@@ -100,6 +101,7 @@ def _scores(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:
             keys = ("mean", "low", "high", "seed_sd")
             row |= {f"{metric}_{key}": test[metric][key] for key in keys}
         row["stand_in"] = summary["marks"]["stand_in"]
+        row["format"] = summary["format"]
         rows.append(row | {key: times[name][key] for key in TIMES})
     return pd.DataFrame(rows)
 

@@ -5,10 +5,11 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from medscale.base.text import latex
 from medscale.measure.scaling.measured import by_format
 from medscale.report import measured as benchmark
 from medscale.report import style
-from medscale.report.latex import escape, number, significant, span
+from medscale.report.latex import number, significant, span
 from medscale.report.names import GREY, label
 from medscale.report.result.reading import records
 from medscale.report.tables import left, ranged, right
@@ -67,8 +68,8 @@ def _table(table: pd.DataFrame, labels: dict[str, str], missing: dict[str, str])
         return f"{number(row['difference'], 1)} ({span(row['low'], row['high'], 1)})"
 
     columns = [
-        left("run", lambda row: "" if row["run"] == row["above"] else escape(label(row["run"]))),
-        left("format", lambda row: escape(_name(row, labels))),
+        left("run", lambda row: "" if row["run"] == row["above"] else latex(label(row["run"]))),
+        left("format", lambda row: latex(_name(row, labels))),
         right("MB", lambda row: number(row["bytes"] / 1e6, 2)),
         right("images/s", lambda row: significant(row["images_per_second"])),
         right(r"against\\eager", lambda row: unless_eager(row, ranged(row, "gain", 2), eager="1")),
@@ -76,7 +77,7 @@ def _table(table: pd.DataFrame, labels: dict[str, str], missing: dict[str, str])
         right(r"difference\\(points)", lambda row: unless_eager(row, change(row))),
         right(r"images\\changed", lambda row: unless_eager(row, f"{row['changed']:.0f}")),
     ]
-    without = [["not measured", escape(f"ONNX, {name}"), *[benchmark.NONE] * 6] for name in missing]
+    without = [["not measured", latex(f"ONNX, {name}"), *[benchmark.NONE] * 6] for name in missing]
     ends = table.groupby("run", sort=False).size().cumsum() - 1
     rows = records(table.assign(above=table["run"].shift()))
     return latex_table(rows, columns, further=without, rules_after=ends.tolist())

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from medscale.base.files import read_json
+from medscale.report.marks import marks_of
 from medscale.report.result.gallery import of_run, read_gallery
 from medscale.report.writer import Pages
 
@@ -14,4 +15,4 @@ def make(study: str, *, result: str) -> Pages:
     """
     summary = read_json(Path(result) / "summary.json")
     figure = of_run(read_gallery(Path(result), summary), summary)
-    return Pages(marks=[summary["marks"]], figures={"gradcam": figure})
+    return Pages(marks=[marks_of(summary)], figures={"gradcam": figure})

@@ -9,10 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from medscale.base.text import latex
 from medscale.measure.scaling.measured import by_inference
 from medscale.report import measured as benchmark
 from medscale.report import style
-from medscale.report.latex import escape, number, significant
+from medscale.report.latex import number, significant
 from medscale.report.measured import NONE
 from medscale.report.names import GREY, label
 from medscale.report.result.reading import records
@@ -38,7 +39,8 @@ def _figure(table: pd.DataFrame, labels: dict[str, str], published: float | None
     ``published``: the reported images a second, drawn as a dashed line.
     """
     runs = list(dict.fromkeys(table["run"]))
-    threads = sorted(set(table.loc[table["way"] == "eager", "threads"]))
+    counts = table.loc[table["way"] == "eager", "threads"]
+    threads = sorted(set(counts[counts > 0])) + [0] * bool((table["device"] != "cpu").any())
     ways = [way for way in labels if way in set(table["way"])]
     figure = style.new(0.7 + 2.2 * len(runs))
     axes = figure.subplots(len(runs), 1 + len(threads), squeeze=False)
@@ -46,9 +48,9 @@ def _figure(table: pd.DataFrame, labels: dict[str, str], published: float | None
         of_run = table[table["run"] == run]
         _draw_latency(row[0], of_run[of_run["kind"] == "latency"], ways, threads)
         for panel, count in zip(row[1:], threads, strict=True):
-            batches = (of_run["kind"] == "throughput") & of_run["threads"].isin([count, 0])
+            batches = (of_run["kind"] == "throughput") & (of_run["threads"] == count)
             _draw_throughput(panel, of_run[batches], ways, published)
-            panel.set_title(f"{count} thread{'s' * (count > 1)}")
+            panel.set_title(f"{count} thread{'s' * (count > 1)}" if count else "GPU")
         row[0].set_title(label(run) if len(runs) > 1 else "one image at a time")
     first = axes[0][0]
     for way in ways:
@@ -73,7 +75,8 @@ def _draw_latency(
                 axes.plot([x, x], ends, color=look.colour, linewidth=0.9)
                 axes.plot(x, ends[1], "_", color=look.colour)
                 axes.plot(x, ends[0], look.marker, color=look.colour)
-    axes.set(xticks=range(len(threads)), xticklabels=threads, xlim=(-0.5, len(threads) - 0.5))
+    words = [str(count) if count else "GPU" for count in threads]
+    axes.set(xticks=range(len(threads)), xticklabels=words, xlim=(-0.5, len(threads) - 0.5))
     axes.set(xlabel="threads", ylabel="ms an image (bar: 99th percentile)")
     axes.set_yscale("log")
     style.logarithmic(axes.yaxis)
@@ -83,10 +86,10 @@ def _draw_latency(
 def _draw_throughput(
     axes: Axes, table: pd.DataFrame, ways: Sequence[str], published: float | None
 ) -> None:
-    """Draw images a second against batch size."""
-    for way in ways:
-        part = table[table["way"] == way].sort_values("batch")
-        ends, options = style.column_ends(part, "images_per_second"), style.of_look(WAYS[way])
+    """Draw images a second against batch size; a way has a line for each device."""
+    for (way, _), rows in table[table["way"].isin(ways)].groupby(["way", "device"], sort=False):
+        part = rows.sort_values("batch")
+        ends, options = style.column_ends(part, "images_per_second"), style.of_look(WAYS[str(way)])
         axes.errorbar(part["batch"], ends[0], style.errors(*ends), capsize=2, **options)
     if published is not None:
         axes.axhline(published, linestyle="--", **style.REFERENCE)
@@ -109,24 +112,27 @@ def _table(
     rules = []
     for _, of_run in table.groupby("run", sort=False):
         networks = of_run[of_run["way"] != "decode"]
-        for (way, device, threads), part in networks.groupby(
-            ["way", "device", "threads"], sort=False
+        for (way, device, form, threads), part in networks.groupby(
+            ["way", "device", "format", "threads"], sort=False
         ):
             name = labels[str(way)] + ("" if device == "cpu" else f", {device}")
             kinds = {kind: _largest(part, kind) for kind in ("latency", "throughput", "decoded")}
-            rows.append({"name": name, "way": way, "threads": threads or NONE, **kinds})
+            row = {"name": name, "way": way, "format": form, "threads": threads or NONE}
+            rows.append(row | kinds)
         for row in records(of_run[of_run["way"] == "decode"]):
-            rows.append({"name": "decoding alone", "threads": row["threads"], "decoded": row})
+            alone = {"name": "decoding alone", "format": NONE, "threads": row["threads"]}
+            rows.append(alone | {"decoded": row})
         rules.append(len(rows) - 1)
     further = [
-        [escape(f"{labels.get(name, f'ONNX, {name}')}: not measured"), *[NONE] * 8]
+        [latex(f"{labels.get(name, f'ONNX, {name}')}: not measured"), *[NONE] * 9]
         for name in missing
     ]
     if published is not None:
-        further.append(["reported", *[NONE] * 5, significant(published), *[NONE] * 2])
+        further.append(["reported", *[NONE] * 6, significant(published), *[NONE] * 2])
     batch = int(table.loc[table["kind"] == "throughput", "batch"].max())
     columns = [
-        left("way of running", lambda row: escape(row["name"])),
+        left("way of running", lambda row: latex(row["name"])),
+        left("format", lambda row: row["format"]),
         right("threads", lambda row: str(row["threads"])),
         *[_percentile(name) for name in ("p50", "p95", "p99")],
         right(r"against\\eager", lambda row: _gain(row, "latency")),

@@ -7,10 +7,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, StrMethodFormatter
 
+from medscale.base.text import latex
 from medscale.measure.scaling.measured import by_way
 from medscale.report import measured as benchmark
 from medscale.report import style
-from medscale.report.latex import escape, number, significant
+from medscale.report.latex import number, significant
 from medscale.report.result.reading import records
 from medscale.report.tables import left, ranged, right
 from medscale.report.tables import table as latex_table
@@ -60,7 +61,7 @@ def _figure(table: pd.DataFrame, labels: dict[str, str], published: float | None
 
 def _table(table: pd.DataFrame, labels: dict[str, str], published: float | None) -> str:
     columns = [
-        left("way of loading", lambda row: escape(labels[row["way"]])),
+        left("way of loading", lambda row: latex(labels[row["way"]])),
         right(
             "processes", lambda row: benchmark.processes(row["processes"], row["oversubscribed"])
         ),

@@ -10,6 +10,7 @@ from medscale.data.kind import load_kind
 from medscale.engine.resolve import AUTO
 from medscale.engine.run import RunSpec
 from medscale.evaluate.summary import plain
+from medscale.report.marks import formats, marks_of
 from medscale.report.names import GROUPS, OVER, label
 from medscale.report.overview.linear import Linear
 from medscale.report.overview.linear import facts as linear_facts
@@ -66,6 +67,7 @@ def facts(
             "repeated": len(summaries[0]["seeds"]) > 1,
             "baseline": _baseline(results, settings.baseline),
             "runs": [_run(result) for result in results],
+            "formats": formats(marks_of(summary) for summary in summaries),
             "linear": linear_facts(results, linear),
             "different": _different(results, settings.baseline),
             "collapsed": [label(result.name) for result in results if result.collapsed],
@@ -100,6 +102,7 @@ def _run(result: Result) -> dict[str, Any]:
         "device": spec.device,
         "devices": spec.devices,
         "amp": spec.amp,
+        "format": result.summary["format"],
         "stand_in": result.summary["marks"]["stand_in"],
         "accuracy": result.score("accuracy")["mean"],
     }
@@ -114,7 +117,8 @@ def _networks(results: Sequence[Result]) -> list[str]:
 def _baseline(results: Sequence[Result], name: str) -> dict[str, Any]:
     """Return the scores of the baseline's test images; of two classes, also by class."""
     result = next(result for result in results if result.name == name)
-    facts = {"label": label(name), "scores": result.summary["metrics"]["test"]}
+    words = f"{label(name)}, {result.summary['format']}"
+    facts = {"label": words, "scores": result.summary["metrics"]["test"]}
     if len(result.classes) == 2:  # recall of the negative, then of the positive class
         recall = records(result.per_class[result.per_class["metric"] == "recall"])
         for key, row in zip(("specificity", "sensitivity"), recall, strict=True):

@@ -7,18 +7,19 @@ from typing import Any
 import pandas as pd
 
 from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json
+from medscale.base.files import read_json, read_table
 from medscale.config.sections import Study
 from medscale.data.shards import Shards
 from medscale.evaluate.replicates import read_index
 from medscale.measure.scaling.speedup import speedups
+from medscale.report.marks import marks_of
 from medscale.report.names import SPLITS
 from medscale.report.overview import data, figures, tables
 from medscale.report.overview.facts import facts
 from medscale.report.overview.linear import read_linear
 from medscale.report.overview.parity import parity
 from medscale.report.reported import compare, read_reported
-from medscale.report.result.reading import Result, read_result, records
+from medscale.report.result.reading import Result, in_format, read_result, records
 from medscale.report.writer import Pages
 
 
@@ -43,9 +44,10 @@ def make(
     _check_classes(runs, pixels)
     by_class, reasons = _by_class(images), _reasons(Path(audit), files, len(images))
     times = speedups([result.summary for result in runs])
-    published = compare(read_reported(reported, study), runs)
-    marks = [result.summary["marks"] for result in runs]
-    of_data = [marks_of_run | {"stand_in": False} for marks_of_run in marks]
+    theirs = read_reported(reported, study)
+    published = compare(theirs, runs)
+    marks = [marks_of(result.summary) for result in runs]
+    of_data = [result.summary["marks"] | {"stand_in": False} for result in runs]
     baseline = next(result for result in runs if result.name == settings.baseline)
     linear = read_linear(reference)
     steps = parity(runs, baseline.name)
@@ -70,11 +72,12 @@ def make(
             "audit": (tables.audit(reasons), reasons),
             "results": tables.results(runs, baseline.name, linear),
             "parity": (tables.parity(steps), steps),
-            "per_class": (tables.per_class(baseline), baseline.per_class),
+            "per_class": (tables.per_class(baseline), in_format(baseline, baseline.per_class)),
             "timing": (tables.timing(times), times),
             "reported": (tables.reported(published), published),
         },
-        facts=facts(study, settings, runs, linear, times, by_class, files, published, chapters),
+        facts=facts(study, settings, runs, linear, times, by_class, files, published, chapters)
+        | {"published": {key: theirs.get(key) for key in ("hardware", "format")}},
     )
 
 
@@ -109,7 +112,7 @@ def _reasons(path: Path, counts: dict[str, Any], used: int) -> pd.DataFrame:
 
     Raises MedscaleError when audit.json counts files that audit.csv and the index do not have.
     """
-    lines = pd.read_csv(path, dtype=str, keep_default_na=False)
+    lines = read_table(path, dtype=str, keep_default_na=False)
     excluded = int((lines["action"] == "excluded").sum())
     if counts["used"] != used or counts["found"] != used + excluded:
         raise MedscaleError(

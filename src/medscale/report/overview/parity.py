@@ -10,9 +10,11 @@ from medscale.report.result.reading import Result
 
 NOT_STEPS = (  # settings of the recipe that change how fast a step is, or are in other terms below
     "accumulate",
-    "fused",
     "compile",
+    "graph",
     "channels_last",
+    "tf32",
+    "half",
     "batch_size",
     "batch_is",
     "lr",
@@ -30,7 +32,7 @@ def parity(results: Sequence[Result], baseline: str) -> pd.DataFrame:
     global batch in a serial run, its own share in a replica, a micro-batch in a pipeline.
 
     Returns:
-        ``run, same_steps, images`` (NaN where the network has no batch normalization), and
+        ``run, format, same_steps, images`` (NaN where the network has no batch normalization), and
         differences from the baseline, NaN where the steps are not the same: of the training loss
         in the ``first`` epoch, the ``largest`` of it over epochs, and of the test ``accuracy`` in
         percentage points.
@@ -43,8 +45,10 @@ def parity(results: Sequence[Result], baseline: str) -> pd.DataFrame:
         apart = np.array([abs(loss - of_base) for loss, of_base in pairs] if same else [np.nan])
         points = 100 * (result.score("accuracy")["mean"] - base.score("accuracy")["mean"])
         images = _normalized_together(result) if result.normalizes else np.nan
-        rows.append((result.name, same, images, apart[0], apart.max(), points if same else np.nan))
-    columns = ["run", "same_steps", "images", "first", "largest", "accuracy"]
+        losses = apart[0], apart.max()
+        name = result.name, result.summary["format"]
+        rows.append((*name, same, images, *losses, points if same else np.nan))
+    columns = ["run", "format", "same_steps", "images", "first", "largest", "accuracy"]
     return pd.DataFrame(rows, columns=columns)
 
 

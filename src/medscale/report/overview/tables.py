@@ -5,14 +5,15 @@ from typing import Any
 
 import pandas as pd
 
+from medscale.base.text import latex
 from medscale.data.patients import NOT_KNOWN
-from medscale.report.latex import escape, number, significant, tabular
+from medscale.report.latex import number, significant, tabular
 from medscale.report.names import SPLITS, SPLITS_IN_WORDS, label
 from medscale.report.overview.linear import Linear
 from medscale.report.overview.linear import rows as reference_rows
 from medscale.report.reported import in_words
 from medscale.report.result.reading import Result, differences, records
-from medscale.report.tables import Column, by_run, interval, left, ranged, right, table
+from medscale.report.tables import Column, by_run, interval, left, ranged, right, short_name, table
 
 Scores = dict[tuple[str, str], Any]  # of classes, by class and metric
 SCORES = (  # metric, heading, scale, decimals
@@ -38,7 +39,7 @@ def data(counts: pd.DataFrame, groups: dict[str, int], patients: str) -> str:
         patients: whether the patients are known.
     """
     name_of_groups = "groups" if patients == NOT_KNOWN else "patients or groups"
-    lines = [(escape(str(name)), [*row, row.sum()]) for name, row in counts[[*SPLITS]].iterrows()]
+    lines = [(short_name(name), [*row, row.sum()]) for name, row in counts[[*SPLITS]].iterrows()]
     total = counts[[*SPLITS]].sum()
     lines.append(("all images", [*total, total.sum()]))
     lines.append((name_of_groups, [groups[part] for part in (*SPLITS, "all")]))
@@ -50,8 +51,8 @@ def data(counts: pd.DataFrame, groups: dict[str, int], patients: str) -> str:
 def audit(reasons: pd.DataFrame) -> str:
     """Return the number of files by action and reason."""
     columns = [
-        left("what", lambda row: escape(row["action"])),
-        left("reason", lambda row: escape(row["reason"])),
+        left("what", lambda row: latex(row["action"])),
+        left("reason", lambda row: latex(row["reason"])),
         Column("r", "files", lambda row: str(row["files"])),
     ]
     nothing = [] if len(reasons) else [["nothing was left out", "", "0"]]
@@ -68,6 +69,7 @@ def results(runs: Sequence[Result], baseline: str, linear: Linear) -> tuple[str,
     rows = []
     for result, difference in zip(runs, records(differences(runs, baseline)), strict=True):
         row = {"run": result.name, "stand_in": result.summary["marks"]["stand_in"]}
+        row["format"] = result.summary["format"]
         for metric, *_ in SCORES:
             score = result.score(metric)
             row |= {f"{metric}_{key}": score[key] for key in ("mean", "low", "high", "seed_sd")}
@@ -90,7 +92,7 @@ def results(runs: Sequence[Result], baseline: str, linear: Linear) -> tuple[str,
     references = reference_rows(linear, [metric for metric, *_ in SCORES])
     cells = [
         [
-            escape(row["run"]),
+            latex(row["run"]),
             *[_reference_cell(row, metric, digits, scale) for metric, _, scale, digits in SCORES],
             "",
             "",
@@ -114,7 +116,7 @@ def per_class(result: Result) -> str:
     """Return precision, recall, F1 and AUROC of each class in one run."""
     by_metric = {(row["class"], row["metric"]): row for row in records(result.per_class)}
     columns = [
-        left("class", escape),
+        left("class", short_name),
         Column("r", "images", lambda name: str(by_metric[name, "f1"]["support"])),
         *[
             Column("r", heading, _class_cell(by_metric, metric, digits, scale))
@@ -142,13 +144,18 @@ def timing(speedups: pd.DataFrame) -> str:
         right("images/s", lambda row: significant(row["images_per_second"])),
         right("speedup", compared(lambda row: ranged(row, "speedup", 2))),
         right(r"effi-\\ciency", compared(lambda row: number(row["efficiency"], 2))),
-        right(r"AMP\\gain", lambda row: number(row["amp_gain"], 2)),
+        right(r"AMP gain\\(over)", _amp_gain),
         left(
             "baseline",
-            compared(lambda row: escape(label(row["baseline"])) if row["baseline"] else "none"),
+            compared(lambda row: latex(label(row["baseline"])) if row["baseline"] else "none"),
         ),
     ]
     return table(records(speedups), columns)
+
+
+def _amp_gain(row: dict[str, Any]) -> str:
+    gain = number(row["amp_gain"], 2)
+    return gain + (f" ({row['amp_gain_over']})" if row["amp_gain_over"] else "")
 
 
 def parity(steps: pd.DataFrame) -> str:
@@ -158,7 +165,7 @@ def parity(steps: pd.DataFrame) -> str:
         return significant(row[column], 2) if row["same_steps"] else "--"
 
     columns = [
-        left("run", lambda row: escape(label(row["run"]))),
+        left("run", by_run()),
         right(
             r"images that a\\normalization sees",
             lambda row: f"{row['images']:.4g}" if row["images"] == row["images"] else "--",
@@ -174,7 +181,7 @@ def reported(published: pd.DataFrame) -> str:
     """Return the published figures and those of the same runs here."""
 
     def quantity(row: dict[str, Any]) -> str:
-        return escape(row["quantity"]) + (f" ({escape(row['unit'])})" if row["unit"] else "")
+        return latex(row["quantity"]) + (f" ({latex(row['unit'])})" if row["unit"] else "")
 
     def value(row: dict[str, Any]) -> str:
         high = row["reported_high"]
@@ -182,19 +189,18 @@ def reported(published: pd.DataFrame) -> str:
 
     def against(row: dict[str, Any]) -> str:
         plain = row["against"] in ("", row["meant"], row["run"])
-        return "" if plain else escape(label(row["against"]))
+        return "" if plain else latex(label(row["against"]))
 
     columns = [
         left(
             "published of",
-            lambda row: escape(label(row["meant"]) if row["meant"] else in_words(row["item"])),
+            lambda row: latex(label(row["meant"]) if row["meant"] else in_words(row["item"])),
         ),
         left("quantity", quantity),
         Column("r", "reported", value),
         Column("r", "ours", lambda row: significant(row["ours"])),
-        left(
-            "ours of", lambda row: escape(label(row["run"])) if row["run"] != row["meant"] else ""
-        ),
+        left("format", lambda row: latex(row["format"])),
+        left("ours of", lambda row: latex(label(row["run"])) if row["run"] != row["meant"] else ""),
         right(r"speedup\\reported", lambda row: number(row["speedup_reported"], 2)),
         right(r"speedup\\ours", lambda row: number(row["speedup_ours"], 2)),
         left("against", against),

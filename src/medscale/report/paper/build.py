@@ -61,7 +61,7 @@ def fill(sources: Path, name: Path, variables: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,
+        autoescape=False,  # noqa: S701 (printed escapes, for LaTeX)
         finalize=printed,
     )
     environment.filters |= FILTERS

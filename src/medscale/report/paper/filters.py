@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Undefined
 
+from medscale.base import text
 from medscale.report import latex
 
 Score = Mapping[str, float | None]
@@ -28,7 +29,7 @@ def printed(value: Any) -> str:
     if isinstance(value, Latex):
         return value
     if isinstance(value, str | int | Undefined) and not isinstance(value, bool):
-        return latex.escape(str(value))
+        return text.latex(str(value))
     raise TypeError(f"{value!r} needs a filter that formats it ({', '.join(sorted(FILTERS))})")
 
 
@@ -76,7 +77,7 @@ def milliseconds(seconds: float | None) -> Latex:
 
 def setting(value: Any) -> Latex:
     """Format a configured value with as many digits as it has."""
-    return Latex(f"{value:g}" if isinstance(value, float) else latex.escape(str(value)))
+    return Latex(f"{value:g}" if isinstance(value, float) else text.latex(str(value)))
 
 
 def share(value: float) -> Latex:

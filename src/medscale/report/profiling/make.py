@@ -12,7 +12,7 @@ def make(study: str, *, folders: Sequence[str]) -> Pages:
     """Return the chapter's pages; MedscaleError when a folder is missing or damaged."""
     runs = [read_profiled(folder) for folder in folders]
     return Pages(
-        marks=[run.about["marks"] for run in runs],
+        marks=[run.marks for run in runs],
         figures={
             "profile": figures.kinds(runs),
             "operators": figures.operators(runs),

@@ -9,7 +9,9 @@ from typing import Any
 import pandas as pd
 
 from medscale.base.files import read_json, read_table
+from medscale.engine.run import RunSpec
 from medscale.measure.profiling.bottleneck import Numbers
+from medscale.report.marks import Marks
 from medscale.report.names import label
 
 TABLES = ("kinds", "operators", "kernels", "memory")
@@ -31,6 +33,16 @@ class Profiled:
     def cuda(self) -> bool:
         """Whether the run used GPUs, not CPU processes."""
         return self.about["device"] == "cuda"
+
+    @property
+    def marks(self) -> Marks:
+        """The marks of its figures, with the number format."""
+        amp, about = RunSpec.parse(self.name).amp, self.about
+        return about["marks"] | {
+            "amp": amp,
+            "backend": about["device"],
+            "format": about["format"],
+        }
 
     @property
     def ranks(self) -> int:

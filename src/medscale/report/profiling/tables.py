@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medscale.base.text import latex
 from medscale.measure.profiling.kinds import KINDS
 from medscale.report import style
-from medscale.report.latex import escape, number, significant, span, stacked, tabular
+from medscale.report.latex import number, significant, span, stacked, tabular
 from medscale.report.names import label
 from medscale.report.profiling.reading import Profiled, by_name, device
 from medscale.report.result.reading import records
@@ -24,7 +25,7 @@ def kinds(runs: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
     lines = [
         (
             "measured on",
-            lambda run: escape(f"{'GPU' if run.cuda else 'CPU'}, {run.about['format']}"),
+            lambda run: latex(f"{'GPU' if run.cuda else 'CPU'}, {run.about['format']}"),
         ),
         ("threads a process", lambda run: str(run.about["threads"])),
         ("ms a step", lambda run: significant(1e3 * run.numbers.seconds)),
@@ -34,10 +35,10 @@ def kinds(runs: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
     idle = " or ".join(dict.fromkeys(IDLE[run.cuda] for run in runs))
     rules = [1, len(lines) - 1, len(lines) - 1 + len(KINDS)]
     for kind in KINDS:
-        lines.append((escape(idle if kind == "idle" else kind) + r" (\%)", _share(kind)))
+        lines.append((latex(idle if kind == "idle" else kind) + r" (\%)", _share(kind)))
     lines += [
         ("communication, hidden or not (ms)", lambda run: significant(1e3 * run.communication_s)),
-        ("what bounds it", lambda run: escape(run.about["bottleneck"]["rule"])),
+        ("what bounds it", lambda run: latex(run.about["bottleneck"]["rule"])),
     ]
     heads = [("r", stacked(_run(run).replace(", ", r",\\", 1))) for run in runs]
     cells = [[name, *[cell(run) for run in runs]] for name, cell in lines]
@@ -67,7 +68,7 @@ def operators(runs: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
     columns = [
         left(
             "operator or kernel",
-            lambda row: escape(style.shorten(row["name"], 40)) if row["first"] else "",
+            lambda row: latex(style.shorten(row["name"], 40)) if row["first"] else "",
         ),
         left("kind", lambda row: row["kind"] if row["first"] else ""),
         left("run", lambda row: names[row["run"]]),
@@ -166,4 +167,4 @@ def _numbers(run: Profiled) -> dict[str, Any]:
 
 
 def _run(run: Profiled) -> str:
-    return escape(label(run.name)) + (DAGGER if run.about["marks"]["stand_in"] else "")
+    return latex(label(run.name)) + (DAGGER if run.about["marks"]["stand_in"] else "")

@@ -7,8 +7,10 @@ from typing import Any
 import pandas as pd
 
 from medscale.base.files import read_json
+from medscale.base.text import latex
+from medscale.evaluate.summary import NOT_RECORDED
 from medscale.measure.scaling.speedup import hardware
-from medscale.report.latex import escape, longtable, number, significant
+from medscale.report.latex import longtable, number, significant
 from medscale.report.provenance.facts import facts
 from medscale.report.result.origin import SHORT, container_name, origins
 from medscale.report.result.reading import records
@@ -62,6 +64,7 @@ def _replicates(summary: dict[str, Any]) -> list[dict[str, Any]]:
                 },
                 "wall_seconds": seconds,
                 "device_hours": seconds * summary["run"]["devices"] / 3600,
+                "format": environment.get("format", NOT_RECORDED),
                 "specification": environment["plan_digest"],
                 "shards": environment.get("inputs", {}).get("shards"),
                 "hardware": hardware({"environment": environment}),
@@ -84,6 +87,7 @@ def _runs(runs: pd.DataFrame, titles: dict[str, str]) -> str:
     columns = [
         Column(r"p{0.28\linewidth}", "run", _run),
         Column("r", "seed", lambda row: str(row["seed"])),
+        left("format", lambda row: latex(row["format"])),
         Column("r", r"score (\%)", _score),
         Column("r", "epochs", lambda row: f"{row['epochs']:.0f}"),
         Column("r", "best", lambda row: f"{row['best_epoch']:.0f}"),
@@ -94,7 +98,7 @@ def _runs(runs: pd.DataFrame, titles: dict[str, str]) -> str:
     ]
     groups = [
         (
-            rf"{escape(titles[str(study)])} (\texttt{{{escape(str(study))}}})",
+            rf"{latex(titles[str(study)])} (\texttt{{{latex(str(study))}}})",
             [[column.cell(row) for column in columns] for row in records(part)],
         )
         for study, part in runs.groupby("study", sort=False)
@@ -104,7 +108,7 @@ def _runs(runs: pd.DataFrame, titles: dict[str, str]) -> str:
 
 def _run(row: dict[str, Any]) -> str:
     dagger = DAGGER if row["stand_in"] else ""
-    return rf"\raggedright\texttt{{{escape(row['run'])}}}{dagger}"
+    return rf"\raggedright\texttt{{{latex(row['run'])}}}{dagger}"
 
 
 def _score(row: dict[str, Any]) -> str:
@@ -115,12 +119,12 @@ def _score(row: dict[str, Any]) -> str:
 def _machines(machines: pd.DataFrame) -> str:
     """Return machines and code, each combination once."""
     columns = [
-        left("hardware", lambda row: escape(row["hardware"])),
+        left("hardware", lambda row: latex(row["hardware"])),
         Column("r", "cores", lambda row: str(row["cores"])),
         Column("r", "memory (GB)", lambda row: number(row["memory_gb"], 0)),
-        left("container", lambda row: escape(row["container"])),
-        left("commit", lambda row: rf"\texttt{{{escape(row['commit'])}}}"),
-        left("Python / PyTorch", lambda row: escape(f"{row['python']} / {row['torch']}")),
+        left("container", lambda row: latex(row["container"])),
+        left("commit", lambda row: rf"\texttt{{{latex(row['commit'])}}}"),
+        left("Python / PyTorch", lambda row: latex(f"{row['python']} / {row['torch']}")),
         Column("r", "replicates", lambda row: str(row["replicates"])),
     ]
     return table(records(machines), columns)

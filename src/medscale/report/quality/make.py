@@ -10,9 +10,10 @@ from medscale.evaluate.ensembles import METRICS, Member, ensembles
 from medscale.evaluate.evaluation import draws
 from medscale.evaluate.paired import compare
 from medscale.evaluate.replicates import read, read_index, same_run, together
+from medscale.report.marks import marks_of
 from medscale.report.quality import figures, tables
 from medscale.report.quality.facts import facts
-from medscale.report.result.reading import Result, check_paired, read_result
+from medscale.report.result.reading import Result, check_paired, in_format, read_result
 from medscale.report.sources import by_run
 from medscale.report.writer import Pages
 
@@ -34,19 +35,21 @@ def make(
     names, tested = [m.name for m in members], [m.predicted for m in members]
     resamples = draws(tested[0], runs[0].summary["bootstrap"]["resamples"])
     tests = compare(names, tested, place, margin, resamples)
+    formats = {result.name: result.summary["format"] for result in runs}
+    tests = tests.assign(format=[formats[run] for run in tests.get("run", ())])
     gains = ensembles(members, resamples)
     subgroups = figures.subgroups(base.subgroups, baseline)
     return Pages(
-        marks=[result.summary["marks"] for result in runs],
+        marks=[marks_of(result.summary) for result in runs],
         figures={
             "pr": figures.precision_recall(runs),
             "calibration": figures.calibration(runs, base),
-            "subgroups": (subgroups, [base.summary["marks"]]),
+            "subgroups": (subgroups, [marks_of(base.summary)]),
         },
         tables={
             "tests": (tables.tests(tests), tests),
-            "operating": (tables.operating(base.operating), base.operating),
-            "confusions": (tables.confusions(base.confusions), base.confusions),
+            "operating": (tables.operating(base.operating), in_format(base, base.operating)),
+            "confusions": (tables.confusions(base.confusions), in_format(base, base.confusions)),
             "ensemble": (tables.ensemble(gains), gains),
         },
         facts=facts(base, tests, gains, margin),

@@ -4,11 +4,12 @@ from typing import Any
 
 import pandas as pd
 
+from medscale.base.text import latex
 from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
-from medscale.report.latex import escape, number, p_value, span
+from medscale.report.latex import number, p_value, span
 from medscale.report.names import label
 from medscale.report.result.reading import records
-from medscale.report.tables import Column, around, left, right, table
+from medscale.report.tables import Column, around, by_run, left, right, short_name, table
 
 FEW = 8  # classes up to which each has its operating points in the table
 WORST = 5  # classes of the lowest sensitivity that have them otherwise
@@ -24,7 +25,7 @@ ENSEMBLES = {
 def tests(comparisons: pd.DataFrame) -> str:
     """Return the comparison of each run with the baseline (``paired.compare``); p is adjusted."""
     columns = [
-        left("run", lambda row: escape(label(row["run"]))),
+        left("run", by_run()),
         right(
             r"right in one alone\\run / baseline",
             lambda row: f"{row['only_run']} / {row['only_baseline']}",
@@ -47,7 +48,7 @@ def operating(points: pd.DataFrame) -> str:
         rates = [number(part[rate].mean(), 1, 100) for rate in ("sensitivity", "specificity")]
         means.append(["mean over all classes", number(float(str(wanted)), 0, 100), "", "", *rates])
     columns = [
-        left("class", lambda row: escape(row["class"])),
+        left("class", lambda row: short_name(row["class"])),
         right(r"specificity in\\validation (\%)", lambda row: number(row["wanted"], 0, 100)),
         right("threshold", lambda row: number(row["threshold"], 3)),
         right(r"images of\\the class", lambda row: str(int(row["positives"]))),
@@ -71,8 +72,8 @@ def shown_classes(points: pd.DataFrame) -> list[str]:
 def confusions(counts: pd.DataFrame) -> str:
     """Return the most frequent confusions: ``true, predicted, images, share``."""
     columns = [
-        left("true class", lambda row: escape(row["true"])),
-        left("taken for", lambda row: escape(row["predicted"])),
+        left("true class", lambda row: short_name(row["true"])),
+        left("taken for", lambda row: short_name(row["predicted"])),
         Column("r", "images", lambda row: f"{row['images']:.4g}"),
         Column("r", r"of the class (\%)", lambda row: number(row["share"], 1, 100)),
     ]
@@ -83,7 +84,7 @@ def confusions(counts: pd.DataFrame) -> str:
 def ensemble(gains: pd.DataFrame) -> str:
     """Return the gains of averaging probabilities (``ensembles.ensembles``)."""
     columns = [
-        left("mean probability of", lambda row: escape(_members(row["kind"], row["of"]))),
+        left("mean probability of", lambda row: latex(_members(row["kind"], row["of"]))),
         right("members", lambda row: str(row["members"])),
         right(r"accuracy\\(\%)", lambda row: number(row["accuracy"], 1, 100)),
         right(r"gain in\\points", lambda row: _gain(row, "accuracy", 1, 100)),

@@ -4,17 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
 
 from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES
+from medscale.report.markdown import fill
 from medscale.report.marks import mark
 from medscale.report.names import GROUPS, OVER, STATES, TOO_FEW, label
 from medscale.report.result.origin import origins
 
-# A backslash at the end of a line joins it with the next one.
-TEMPLATE = Path(__file__).with_suffix(".md.j2").read_text(encoding="utf-8").replace("\\\n", "")
+TEMPLATE = Path(__file__).with_suffix(".md.j2")
 
 
 def model_card(summary: dict[str, Any], per_class: pd.DataFrame | None) -> str:
@@ -23,25 +22,22 @@ def model_card(summary: dict[str, Any], per_class: pd.DataFrame | None) -> str:
     ``per_class``: per_class.csv; None for a detection run.
     """
     machine = summary["environment"]
-    return (
-        Environment(undefined=StrictUndefined, keep_trailing_newline=True)
-        .from_string(TEMPLATE)
-        .render(
-            s=summary,
-            label=label(summary["run"]["name"]),
-            mark=mark([summary["marks"]]),
-            state=STATES[summary["patients"]],
-            over=OVER[summary["patients"]],
-            groups=GROUPS[summary["patients"]],
-            too_few=TOO_FEW,
-            names=NAMES | CALIBRATED | BOX_NAMES,
-            classes=[] if per_class is None else _classes(summary, per_class),
-            p={"differ": summary["provenance"]["differ"], "replicates": origins(summary)},
-            thresholds=", ".join(f"{threshold:.2f}" for threshold in summary.get("thresholds", [])),
-            hardware=machine["gpus"][0] if machine.get("gpus") else machine.get("cpu"),
-            n=_number,
-        )
-    )
+    variables = {
+        "s": summary,
+        "label": label(summary["run"]["name"]),
+        "mark": mark([summary["marks"]]),
+        "state": STATES[summary["patients"]],
+        "over": OVER[summary["patients"]],
+        "groups": GROUPS[summary["patients"]],
+        "too_few": TOO_FEW,
+        "names": NAMES | CALIBRATED | BOX_NAMES,
+        "classes": [] if per_class is None else _classes(summary, per_class),
+        "p": {"differ": summary["provenance"]["differ"], "replicates": origins(summary)},
+        "thresholds": ", ".join(f"{threshold:.2f}" for threshold in summary.get("thresholds", [])),
+        "hardware": machine["gpus"][0] if machine.get("gpus") else machine.get("cpu"),
+        "n": _number,
+    }
+    return fill(TEMPLATE, variables)
 
 
 def _classes(summary: dict[str, Any], per_class: pd.DataFrame) -> list[dict[str, Any]]:

@@ -170,7 +170,7 @@ def draw_curve(
         for seed, part in points[points["curve"] == name].groupby("seed", dropna=False):
             options: dict[str, Any] = {"linestyle": "-", "linewidth": 0.5, "alpha": 0.4}
             if pd.isna(seed) or seed == "":
-                words = style.shorten(name) + area
+                words = style.legend_entry(name) + area
                 options = {"linestyle": line, "linewidth": 1.4, "alpha": 1, "label": words}
             axes.plot(part[columns[0]], part[columns[1]], color=colour, **options)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")

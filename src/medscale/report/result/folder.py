@@ -18,7 +18,7 @@ from medscale.evaluate.evaluation import Evaluation
 from medscale.evaluate.replicates import Gallery
 from medscale.evaluate.summary import summarise
 from medscale.report import style
-from medscale.report.marks import mark
+from medscale.report.marks import formats, mark, marks_of
 from medscale.report.result import figures, quality
 from medscale.report.result import gallery as gradcam
 from medscale.report.result.card import model_card
@@ -71,8 +71,9 @@ def fill(
     """Write figures with their mark, tables, model card and summary into a new result folder."""
     for name, table in tables.items():
         write_csv(folder / f"{name}.csv", table)
+    marks = [marks_of(summary)]
     for name, figure in drawings.items():
-        style.save(figure, folder / f"{name}.pdf", mark([summary["marks"]]))
+        style.save(figure, folder / f"{name}.pdf", mark(marks), formats(marks))
     write_text(folder / "model_card.md", model_card(summary, per_class))
     write_json(folder / "summary.json", summary)
     if further is not None:

@@ -5,12 +5,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medscale.base.errors import MedscaleError
+from medscale.base.files import read_table
 from medscale.evaluate.replicates import Gallery
 from medscale.report import style
 from medscale.report.names import label
@@ -27,7 +27,8 @@ def read_gallery(folder: Path, summary: dict[str, Any]) -> Gallery:
     """
     try:
         text = {"true": str, "predicted": str}
-        cases = pd.read_csv(folder / "gradcam.csv", dtype=text, keep_default_na=False)
+        remedy = f"delete {folder} and run again"
+        cases = read_table(folder / "gradcam.csv", remedy, dtype=text, keep_default_na=False)
         heat, images = (
             np.load(folder / f"gradcam_{name}.npy", allow_pickle=False)
             for name in ("heat", "images")

@@ -76,7 +76,7 @@ def draw_subgroups(panels: Sequence[Axes], table: pd.DataFrame) -> None:
     judged = table.groupby(["by", "part"])["mean"].transform(lambda values: values.notna().any())
     parts = records(table.assign(judged=judged).drop_duplicates(["by", "part"]))
     words = [
-        ("" if part["by"] == "all" else f"{part['by']}: ")
+        ("" if part["by"] == "all" else f"{style.shorten(str(part['by']), 28)}: ")
         + f"{style.shorten(str(part['part']), 28)} ({part['images']})"
         for part in parts
     ]

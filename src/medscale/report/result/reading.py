@@ -86,6 +86,11 @@ def _read_table(path: Path) -> pd.DataFrame:
     return table
 
 
+def in_format(result: Result, table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table about one run with the columns ``run`` and ``format``."""
+    return table.assign(run=result.name, format=result.summary["format"])
+
+
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return a table's rows as dictionaries by column name."""
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]

@@ -6,6 +6,7 @@ from typing import Any
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
+from medscale.report.marks import marks_of
 from medscale.report.reported import read_reported
 from medscale.report.scaling import figures, tables
 from medscale.report.scaling.analysis import analyse
@@ -37,7 +38,7 @@ def make(
     published = read_reported(reported, study)
     analysis = analyse(summaries, by_run(histories), published, baseline, target, prices)
     sources = {"ours": analysis.ours, "published": analysis.published}
-    marks = [summary["marks"] for summary in summaries]
+    marks = [marks_of(summary) for summary in summaries]
     speedups = figures.speedups(analysis.ours, analysis.published)
     cost = analysis.cost, analysis.best, currency
     marked = analysis.best if len(analysis.cost) > 1 else []  # a single run is not the best of any

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medscale.base.text import latex
 from medscale.measure.scaling.advice import undecided
 from medscale.measure.scaling.laws import Fit, Value
 from medscale.measure.scaling.series import Series
-from medscale.report.latex import escape, number, significant, span
-from medscale.report.names import family, label
+from medscale.report.latex import number, significant, span
+from medscale.report.names import family
 from medscale.report.result.reading import records
 from medscale.report.tables import DAGGER, by_run, left, ranged, right, table
 
@@ -36,7 +37,7 @@ def series(several: Sequence[Series]) -> tuple[str, pd.DataFrame]:
     columns = [
         left("series", lambda row: row["series"]),
         left("scaling", lambda row: row["scaling"]),
-        left("run", lambda row: escape(label(row["run"]))),
+        left("run", by_run()),
         right(r"repli-\\cates", lambda row: str(row["replicates"])),
         right(r"s an epoch\\(range)", lambda row: ranged(row, "seconds")),
         right(r"speedup\\(range)", lambda row: ranged(row, "speedup", 2)),
@@ -100,7 +101,7 @@ def cost(costs: pd.DataFrame, best: Sequence[str], currency: str) -> str:
             lambda row: significant(row["device_hours"] / 10**hours),
         ),
         right(
-            rf"{_times(price)}{escape(currency)}\\to target",
+            rf"{_times(price)}{latex(currency)}\\to target",
             lambda row: significant(row["money"] / 10**price, 2),
         ),
         right(r"whole\\minutes", lambda row: significant(row["whole_seconds"] / 60)),
@@ -128,7 +129,7 @@ def _times(exponent: int) -> str:
 
 def _name(line: Series, source: str = "") -> str:
     words = f"{source}{family(line.spec.name)}, {line.spec.device.upper()}"
-    return escape(words) + (DAGGER if line.stand_in else "")
+    return latex(words) + (DAGGER if line.stand_in else "")
 
 
 def _law_rows(source: str, line: Series) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medscale.base.files import read_table
 from medscale.measure.scaling.series import Series
 from medscale.report.names import label
 from medscale.report.result.reading import records
@@ -33,7 +34,7 @@ def split_effects(
     Args:
         variants: the tables variants.csv.
     """
-    tables = {Path(path).parent.name: pd.read_csv(path) for path in variants}
+    tables = {Path(path).parent.name: read_table(path) for path in variants}
     rows: list[dict[str, Any]] = []
     for study in studies:
         splits = {n: v for n, v in study.variants.items() if v["split"] != study.split}

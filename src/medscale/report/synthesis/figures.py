@@ -22,6 +22,7 @@ from medscale.report.synthesis.runs import StudyRuns, compared
 
 PANELS = 3  # in a row
 NAMED = 30  # letters in a line of a panel's title
+NAME = 80  # letters of a study's title above rows
 
 
 def how_far(
@@ -87,7 +88,9 @@ def why(studies: Sequence[StudyRuns]) -> Figure:
     axes = figure.subplots()
     names, height = [], 0.0
     for study in studies:
-        axes.text(0, -height, study.title, size=6.5, weight="bold", va="center")
+        axes.text(
+            0, -height, style.shorten(study.title, NAME), size=6.5, weight="bold", va="center"
+        )
         height += 1
         for run, summary in study.summaries.items():
             seconds = summary["timing"]["seconds_by_kind"]
@@ -152,7 +155,9 @@ def leakage(effects: pd.DataFrame) -> Figure:
         return style.only_text("no study has another split as a variant")
     figure = style.new(0.9 + 0.3 * len(effects))
     axes = figure.subplots()
-    names = [f"{row['title']}\n{row['words']}" for _, row in effects.iterrows()]
+    names = [
+        f"{style.shorten(row['title'], NAME)}\n{row['words']}" for _, row in effects.iterrows()
+    ]
     heights = style.rows(axes, names)
     for height, (_, row) in zip(heights, effects.iterrows(), strict=True):
         chosen = LOOKS[1] if row["kind"] == "split" else LOOKS[0]
@@ -180,7 +185,15 @@ def published(pairs: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     places, names, height = [], [], 0.0
     for title, part in pairs.groupby("title", sort=False):
-        axes.text(0.01, -height, str(title), size=6.5, weight="bold", va="center", **_left(axes))
+        axes.text(
+            0.01,
+            -height,
+            style.shorten(str(title), NAME),
+            size=6.5,
+            weight="bold",
+            va="center",
+            **_left(axes),
+        )
         height += 1
         for _, row in part.iterrows():
             ends = [row[f"speedup{e}"] for e in ("", "_low", "_high")]

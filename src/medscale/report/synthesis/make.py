@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from medscale.measure.scaling.series import Series, gather, point_of
+from medscale.report.marks import marks_of
 from medscale.report.reported import read_reported, times
 from medscale.report.synthesis import figures
 from medscale.report.synthesis.effects import published_pairs, split_effects
@@ -34,7 +35,7 @@ def make(
     effects = split_effects(members, runs, variants)
     pairs = published_pairs(members, runs, measured)
     return Pages(
-        marks=[s["marks"] for member in members for s in member.summaries.values()],
+        marks=[marks_of(s) for member in members for s in member.summaries.values()],
         figures={
             "how_far": figures.how_far(members, series),
             "at_what_cost": figures.at_what_cost(runs, min(m.margin for m in members)),

@@ -69,10 +69,11 @@ def all_runs(studies: Sequence[StudyRuns]) -> pd.DataFrame:
     """Return a row for each classification run of each study.
 
     Columns: ``study, title, run, baseline`` (of the speedup), ``devices, device, amp, stand_in,
-    replicates``, ``speedup, efficiency`` and ``change`` (accuracy minus the study's baseline's, in
-    points), each with ``_low`` and ``_high`` (speedup: 95 % interval, NaN with one replicate;
-    change: paired bootstrap), ``p`` (exact test, adjusted by Holm's method) and ``verdict``:
-    one of ``VERDICTS``, ``WORSE``, ``BETTER``, ``UNSURE``, or why the row compares no training.
+    format, replicates``, ``speedup, efficiency`` and ``change`` (accuracy minus the study's
+    baseline's, in points), each with ``_low`` and ``_high`` (speedup: 95 % interval, NaN with one
+    replicate; change: paired bootstrap), ``p`` (exact test, adjusted by Holm's method) and
+    ``verdict``: one of ``VERDICTS``, ``WORSE``, ``BETTER``, ``UNSURE``, or why the row compares no
+    training.
     """
     rows = [row for study in studies for row in _rows(study)]
     return pd.DataFrame(rows)
@@ -89,6 +90,7 @@ def _rows(study: StudyRuns) -> list[dict[str, Any]]:
             "title": study.title,
             **{key: timing[key] for key in ("run", "baseline", "devices", "device", "amp")},
             "stand_in": bool(timing["stand_in"]),
+            "format": timing["format"],
             "replicates": len(study.summaries[run]["seeds"]),
             "seconds": timing["seconds"],
         }

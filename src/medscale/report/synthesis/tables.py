@@ -7,26 +7,27 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.report.latex import escape, number, p_value, span
+from medscale.base.text import latex
+from medscale.report.latex import number, p_value, span
 from medscale.report.names import STATES
 from medscale.report.result.reading import records
 from medscale.report.synthesis.runs import BASELINE, StudyRuns
-from medscale.report.tables import Heading, around, by_run, left, right, table
+from medscale.report.tables import Heading, around, by_run, left, right, short_name, table
 
 
 def studies_table(studies: Sequence[StudyRuns]) -> tuple[str, pd.DataFrame]:
     """Return images, patients, split, network, batch and replicates of each study."""
     rows = pd.DataFrame([_study(study) for study in studies])
     columns = [
-        left("study", lambda row: escape(row["title"])),
+        left("study", lambda row: short_name(row["title"])),
         right("classes", lambda row: str(row["classes"])),
         right("images", lambda row: f"{row['images']:,}"),
         right(r"test\\images", lambda row: f"{row['test_images']:,}"),
         right(r"test\\groups", lambda row: f"{row['test_groups']:,}"),
-        left("patients", lambda row: escape(row["patients"])),
-        left("split", lambda row: escape(row["split"])),
-        left("network", lambda row: rf"\texttt{{{escape(row['network'])}}}"),
-        right("batch", lambda row: escape(row["batch"])),
+        left("patients", lambda row: latex(row["patients"])),
+        left("split", lambda row: latex(row["split"])),
+        left("network", lambda row: rf"\texttt{{{latex(row['network'])}}}"),
+        right("batch", lambda row: latex(row["batch"])),
         right(r"repli-\\cates", lambda row: str(row["replicates"])),
         right("runs", lambda row: str(row["runs"])),
     ]
@@ -38,7 +39,7 @@ def verdicts_table(runs: pd.DataFrame) -> str:
     rows: list[Any] = []
     rules = []
     for title, part in runs.groupby("title", sort=False):
-        rows += [Heading(escape(str(title))), *records(part)]
+        rows += [Heading(short_name(title)), *records(part)]
         rules.append(len(rows) - 1)
     columns = [
         left("run", by_run()),
@@ -47,7 +48,7 @@ def verdicts_table(runs: pd.DataFrame) -> str:
         right(r"effi-\\ciency", _efficiency),
         right(r"accuracy minus baseline's\\(points, 95\,\% interval)", _change),
         right("p", lambda row: p_value(row["p"])),
-        left("accuracy", lambda row: escape(row["verdict"])),
+        left("accuracy", lambda row: latex(row["verdict"])),
     ]
     return table(rows, columns, rules_after=rules)
 

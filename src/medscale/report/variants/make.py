@@ -6,8 +6,9 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from medscale.base.text import latex
 from medscale.report import style
-from medscale.report.latex import escape
+from medscale.report.marks import marks_of
 from medscale.report.names import LOOKS, label
 from medscale.report.result.reading import Result, read_result, records
 from medscale.report.tables import left, right, scored, table
@@ -35,7 +36,7 @@ def make(
     titles = {name: section["title"] for name, section in sections.items()}
     names, rows = _names(study, titles, runs), _rows(sections, runs)
     return Pages(
-        marks=[result.summary["marks"] for result in runs],
+        marks=[marks_of(result.summary) for result in runs],
         figures={"variants": _figure(names, runs)},
         tables={"variants": (_table(names, rows), rows)},
         facts=facts(titles, study, runs, changed),
@@ -49,7 +50,8 @@ def _names(study: str, titles: dict[str, str], runs: Sequence[Result]) -> list[s
     for result in runs:
         owner = result.summary["study"]
         name = "as configured" if owner == study else titles[owner]
-        names.append(f"{name} ({label(result.name)})" if several else name)
+        form = result.summary["format"]
+        names.append(f"{name} ({label(result.name)}, {form})" if several else f"{name}, {form}")
     return names
 
 
@@ -61,6 +63,7 @@ def _rows(sections: dict[str, dict[str, Any]], runs: Sequence[Result]) -> pd.Dat
         row = {
             "study": result.summary["study"],
             "run": result.name,
+            "format": result.summary["format"],
             "test_images": result.summary["counts"]["test"]["images"],
             "replicates": len(result.summary["seeds"]),
             "split": section["split"],
@@ -94,10 +97,10 @@ def _table(names: Sequence[str], rows: pd.DataFrame) -> str:
     same = {column for column in shown if rows[column].nunique() == 1}
 
     def cell(column: str) -> Any:
-        return lambda row: "" if column in same else escape(str(row[column]))
+        return lambda row: "" if column in same else latex(str(row[column]))
 
     columns = [
-        left("variant", lambda row: escape(row["name"])),
+        left("variant", lambda row: latex(row["name"])),
         *[left(column, cell(column)) for column in SETTINGS],
         right(r"test\\images", cell("test_images")),
         right(r"repli-\\cates", cell("replicates")),

@@ -37,7 +37,7 @@ class Benchmarked:
     description: str  # explanation that export.json records
     way: str  # name in the figure and table of inference
     way_description: str  # explanation that inference.json records
-    look: int  # place in the palette ``report.names.LOOKS``; 0 and 1 belong to PyTorch
+    look: int  # place in the palette ``report.names.LOOKS``; 0, 1, 8 and 9 belong to PyTorch
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ FORMATS: dict[str, Format] = {
 BENCHMARKED: dict[str, Benchmarked] = {
     name: form.benchmarked for name, form in FORMATS.items() if form.benchmarked is not None
 }
-PYTORCH_WAYS = ("eager", "compiled")  # ways of running a network without an exported file
+# Ways of running a network without an exported file, and their places in ``report.names.LOOKS``.
+PYTORCH_WAYS = {"eager": 0, "compiled": 1, "captured": 8, "captured_compiled": 9}
 ONNX = FORMATS["onnx"]  # the file in 32 bit, from which all others are converted
 
 
@@ -49,5 +50,4 @@ def check_benchmarked(setting: str, names: Iterable[str], further: Iterable[str]
 
 def looks() -> dict[str, int]:
     """Return each way's place in the palette ``report.names.LOOKS``."""
-    pytorch = {way: place for place, way in enumerate(PYTORCH_WAYS)}
-    return pytorch | {name: shown.look for name, shown in BENCHMARKED.items()}
+    return PYTORCH_WAYS | {name: shown.look for name, shown in BENCHMARKED.items()}

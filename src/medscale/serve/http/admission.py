@@ -10,23 +10,30 @@ from contextlib import contextmanager
 
 from medscale.serve.http.problems import Problem
 from medscale.serve.http.settings import MB, Settings
+from medscale.serve.http.share import Refusal, Room
 
 CALLERS = 10_000  # whose rates are kept; the caller with the oldest request is forgotten first
 RETRY_S = 2  # Retry-After when the service is full
 
 
 class Admission:
-    """Counts unanswered images and bytes, and limits each caller's rate (token bucket).
-
-    Attributes:
-        images: accepted and not yet answered; a request counts as one image until it is read.
-        bytes: of the accepted requests that are not yet answered.
-    """
+    """Counts unanswered images and bytes, and limits each caller's rate (token bucket)."""
 
     def __init__(self, settings: Settings, now: Callable[[], float] = time.monotonic) -> None:
         self._settings, self._now = settings, now
         self._callers: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        self.images = self.bytes = 0
+        self._images = Room(settings.queue)
+        self._bytes = Room(int(settings.pending_megabytes * MB))
+
+    @property
+    def images(self) -> int:
+        """Images accepted and not yet answered; a request counts as one until it is read."""
+        return self._images.held
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the accepted requests that are not yet answered."""
+        return self._bytes.held
 
     def count(self, caller: str) -> None:
         """Count a request against its caller's rate.
@@ -47,32 +54,35 @@ class Admission:
             raise Problem(429, f"more than {rate:g} requests a second", "rate", wait)
 
     @contextmanager
-    def enter(self, length: int) -> Iterator[Callable[[int], None]]:
+    def enter(self, caller: str, length: int) -> Iterator[Callable[[int], None]]:
         """Hold room for one image and ``length`` bytes until the request is answered.
 
         Yields:
             A function that holds room for further images of the request.
 
         Raises:
-            Problem: 503 when there is no room.
+            Problem: 503 when there is no room, 429 when the caller holds its share of it.
         """
         held = 0
 
         def take(images: int) -> None:
             nonlocal held
-            if self.images + images > self._settings.queue:
-                raise Problem(503, f"{self.images} images are waiting; try again", "queue", RETRY_S)
-            self.images += images
+            _check(self._images.take(caller, images), f"{self.images} images are waiting", "queue")
             held += images
 
-        if self.bytes + length > self._settings.pending_megabytes * MB:
-            raise Problem(
-                503, "the memory for waiting requests is full; try again", "memory", RETRY_S
-            )
-        take(1)
-        self.bytes += length
+        _check(self._bytes.take(caller, length), "the memory for requests is full", "memory")
         try:
+            take(1)
             yield take
         finally:
-            self.images -= held
-            self.bytes -= length
+            self._images.give_back(caller, held)
+            self._bytes.give_back(caller, length)
+
+
+def _check(refusal: Refusal | None, full: str, reason: str) -> None:
+    """Raise the Problem for a refusal."""
+    if refusal is Refusal.FULL:
+        raise Problem(503, f"{full}; try again", reason, RETRY_S)
+    if refusal is Refusal.SHARE:
+        detail = "your requests that wait take all that one caller may; send more when some are"
+        raise Problem(429, f"{detail} answered", "share", RETRY_S)

@@ -20,6 +20,7 @@ from medscale.serve.http.answers import NOTICE, Health, Models, Predictions
 from medscale.serve.http.gate import Gate
 from medscale.serve.http.problems import MEDIA_TYPE, Problem, ProblemDetails, to_response
 from medscale.serve.http.service import Service
+from medscale.serve.http.share import caller_of
 
 PAGE = Path(__file__).with_name("page")
 FAULT = "the service has a fault; its log says more"
@@ -57,7 +58,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         413: "the request has too many bytes, or its image too many pixels",
         415: "the file is no image, or of an unsupported format",
         422: "the image is damaged, or the metadata do not fit the model",
-        429: "more requests than the caller's rate allows; try again after Retry-After seconds",
+        429: "more requests than a caller may send; try again after Retry-After seconds",
         503: "the service is full, or restarts a process; try again after Retry-After seconds",
     }.items()
 }
@@ -117,13 +118,14 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
     ) -> Predictions:
         """An unreadable image has an `error`; if no image is readable, the request is refused."""
         settings = service.settings
-        service.admission.count(request.client.host if request.client else "")
+        caller = caller_of(request.client.host) if request.client else ""
+        service.admission.count(caller)
         offer = service.offer(model)
         size = upload.length(request, settings)
-        with service.admission.enter(size) as take:
+        with service.admission.enter(caller, size) as take:
             content = await upload.read(request, settings, offer.model)
             take(len(content.images) - 1)
-            return await service.predict(content, offer, explain=explain, preview=preview)
+            return await service.predict(content, offer, caller, explain=explain, preview=preview)
 
 
 def _add_state(app: FastAPI, service: Service) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 
 from medscale.data.decoding import bounds
@@ -10,6 +11,7 @@ from medscale.serve.http.messages import DecodedImage, EncodedImage, RefusedImag
 
 PREVIEW = 768  # pixels of a preview's longer side
 QUALITY = 85  # of a preview's JPEG
+STDERR = 2  # file descriptor
 DEFLATED = b"1.2.840.10008.1.2.1.99"  # DICOM transfer syntax that is inflated as a whole
 
 
@@ -21,6 +23,8 @@ def start(most_pixels: int) -> None:
     import medscale.serve.inputs  # noqa: F401
 
     warnings.simplefilter("ignore")
+    # Libraries in C print a line for each damaged image, which would fill the service's log.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), STDERR)
 
 
 def decode_all(_: None, uploads: list[EncodedImage]) -> list[DecodedImage | RefusedImage]:
@@ -30,11 +34,14 @@ def decode_all(_: None, uploads: list[EncodedImage]) -> list[DecodedImage | Refu
 
 def decode(upload: EncodedImage) -> DecodedImage | RefusedImage:
     """Check an upload's format and size by its headers, then decode and preprocess it."""
+    from medscale.data.decoding import structure
     from medscale.data.images import NOT_AN_IMAGE, TOO_LARGE, Unreadable, kind_of
     from medscale.serve.inputs import read
 
     kind = kind_of(upload.data)
     try:
+        if kind is not None:
+            structure.check(upload.data, kind)  # before libraries parse the headers
         if refusal := _too_large(upload.data, kind):
             return refusal
         images = [read(upload.data, settings) for settings in upload.preprocessings]

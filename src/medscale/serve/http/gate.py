@@ -7,6 +7,7 @@ import hmac
 import time
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.routing import Match
@@ -84,7 +85,7 @@ class Gate:
         """Raise a Problem for a request from another site's page, or without the key."""
         if not path.startswith(GUARDED):
             return
-        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        if not self._is_own_page(headers):
             raise Problem(403, "pages of other sites may not use this service", "site")
         if (key := self._settings.key) is None:
             return
@@ -94,6 +95,25 @@ class Gate:
             raise Problem(
                 401, "send the service's key as X-API-Key, or as Authorization: Bearer", "key"
             )
+
+    def _is_own_page(self, headers: Headers) -> bool:
+        """Return whether a request comes from no page of another site.
+
+        Browsers say so by ``Sec-Fetch-Site``; older ones, and those that do not trust the
+        connection, only by ``Origin``, which programs do not send.
+        """
+        site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+        if site is not None:
+            return site in ("none", "same-origin")
+        if origin is None:
+            return True
+        try:
+            page, service = urlsplit(origin), urlsplit(f"//{headers.get('host', '')}")
+        except ValueError:
+            return False
+        # A proxy may put its own name into Host, so that the names that users know count as well.
+        known = page.hostname in self._settings.hosts
+        return bool(page.netloc) and (known or page.netloc.lower() == service.netloc.lower())
 
     def _path(self, scope: Scope) -> str:
         """Return the path of a route: metrics must not have labels that a caller invents."""

@@ -6,19 +6,18 @@ import asyncio
 import multiprocessing
 import os
 import signal
-from collections import deque
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
-from itertools import islice
 from typing import Any
 
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log
 from medscale.engine.parallel.orphan import die_with_parent
+from medscale.serve.http.queue import Budget, FairQueue, Job
 
 CHECK_S = 2.0  # interval at which an idle process is asked for a sign of life
 RETRY_S = 1.0  # wait between attempts to replace a process
@@ -26,17 +25,11 @@ TRIES = 2  # a job whose process dies is tried once more, in a batch by itself
 
 
 class Lost(Exception):
-    """A job that ended its process, or took too long, twice."""
+    """A job that took too long, or ended its process twice."""
 
 
-@dataclass(eq=False)
-class Job:
-    """A piece of work; jobs with equal keys may share a batch."""
-
-    key: Hashable
-    content: Any
-    done: asyncio.Future[Any]
-    tries: int = 0
+class OverBudget(Exception):
+    """A job of a request whose other jobs used up its time."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,7 @@ class Pool:
     """Processes for one kind of work.
 
     A batch holds the jobs that wait with the same key when a process becomes free; no job is
-    delayed to fill a batch.
+    delayed to fill a batch. Callers are served in turn, see ``FairQueue``.
     """
 
     work: Work  # of the processes
@@ -64,7 +57,7 @@ class Pool:
     # called after each batch with its key, its number of jobs and its seconds
     on_batch: Callable[[Any, int, float], None] = lambda key, size, seconds: None
     on_loss: Callable[[], None] = lambda: None  # called when a process has died or was killed
-    waiting: deque[Job] = field(default_factory=deque)
+    waiting: FairQueue = field(default_factory=FairQueue)
     _processes: dict[int, Process] = field(default_factory=dict)
     _slots: list[asyncio.Task[None]] = field(default_factory=list)
     _arrival: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -94,13 +87,22 @@ class Pool:
         """Their process ids."""
         return [process.pid for process in self._processes.values()]
 
-    async def do(self, key: Hashable, content: Any) -> Any:
+    async def do(
+        self, key: Hashable, content: Any, caller: str = "", budget: Budget | None = None
+    ) -> Any:
         """Queue a job, and return its result.
 
+        Args:
+            key: jobs with equal keys may share a batch.
+            content: of the job.
+            caller: whose job it is.
+            budget: of the request that it is a part of; None: no limit but that of a batch.
+
         Raises:
-            Lost: when it ended its process, or took too long, twice.
+            Lost: when it took too long, or ended its process twice.
+            OverBudget: when the request's other jobs used up its time.
         """
-        job = Job(key, content, asyncio.get_running_loop().create_future())
+        job = Job(key, content, asyncio.get_running_loop().create_future(), caller, budget)
         await self._put(job)
         return await job.done
 
@@ -141,32 +143,22 @@ class Pool:
                 await self._replace(number, batch)
 
     async def _take(self) -> list[Job]:
-        """Wait for jobs, and return the oldest with others of its key, up to a batch.
-
-        A job that was tried before is a batch by itself, so that no other job is lost with it.
-        """
+        """Wait for jobs, and return a batch; jobs beyond their request's budget are refused."""
         async with self._arrival:
             while True:
-                while self.waiting and self.waiting[0].done.done():  # its caller has gone
-                    self.waiting.popleft()
-                if self.waiting:
-                    break
-                await self._arrival.wait()
-            first = self.waiting[0]
-            batch = [first]
-            if not first.tries:
-                alike = (
-                    job
-                    for job in self.waiting
-                    if job.key == first.key and not job.tries and not job.done.done()
-                )
-                batch = list(islice(alike, self.work.batch))
-            taken = set(map(id, batch))
-            self.waiting = deque(job for job in self.waiting if id(job) not in taken)
-            return batch
+                while not (batch := self.waiting.take(self.work.batch)):
+                    await self._arrival.wait()
+                over = [job for job in batch if job.budget and job.budget.seconds <= 0]
+                for job in over:
+                    self.waiting.charge(job, 0.0)
+                self._settle(over, [OverBudget()] * len(over))
+                if within := [job for job in batch if job not in over]:
+                    return within
 
     async def _carry_out(self, process: Process, batch: list[Job]) -> bool:
         """Give a process a batch; without one, ask for a sign of life.
+
+        A batch that takes too long is not repeated: it would take as long again.
 
         Returns:
             Whether the process is alive afterwards.
@@ -176,13 +168,17 @@ class Pool:
             if not batch:
                 await process.call("os", "getpid")
                 return True
-            async with asyncio.timeout(self.work.seconds):
+            left = [job.budget.seconds for job in batch if job.budget]
+            async with asyncio.timeout(min([self.work.seconds, *left])):
                 contents = [job.content for job in batch]
                 results = await process.call(
                     self.work.module, self.work.carry_out, batch[0].key, contents
                 )
             self._settle(batch, results)
-        except (BrokenProcessPool, TimeoutError):
+        except BrokenProcessPool:
+            return False
+        except TimeoutError:
+            self._settle(batch, [Lost()] * len(batch))
             return False
         except Exception as error:  # raised by one job; the process is alive
             if len(batch) == 1:
@@ -191,10 +187,14 @@ class Pool:
             else:  # only the job that raised it must fail
                 await self._put_back(batch)
             return True
-        self.on_batch(batch[0].key, len(batch), asyncio.get_running_loop().time() - start)
+        finally:
+            seconds = asyncio.get_running_loop().time() - start
+            for job in batch:
+                self.waiting.charge(job, seconds / len(batch))
+        self.on_batch(batch[0].key, len(batch), seconds)
         return True
 
-    def _settle(self, batch: list[Job], results: list[Any]) -> None:
+    def _settle(self, batch: Sequence[Job], results: Sequence[Any]) -> None:
         for job, result in zip(batch, results, strict=True):
             if job.done.done():
                 continue
@@ -217,17 +217,19 @@ class Pool:
                 await asyncio.sleep(RETRY_S)
 
     async def _put_back(self, batch: list[Job]) -> None:
-        """Queue jobs again before all others; those that were tried ``TRIES`` times are lost."""
+        """Queue jobs again before those of their callers, unless tried ``TRIES`` times or done."""
         for job in reversed(batch):
             job.tries += 1
+            if job.done.done():
+                continue
             if job.tries < TRIES:
                 await self._put(job, first=True)
-            elif not job.done.done():
+            else:
                 job.done.set_exception(Lost())
 
     async def _put(self, job: Job, *, first: bool = False) -> None:
         async with self._arrival:
-            (self.waiting.appendleft if first else self.waiting.append)(job)
+            self.waiting.put(job, first=first)
             self._arrival.notify()
 
 

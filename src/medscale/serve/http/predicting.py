@@ -9,13 +9,15 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from medscale import load
 from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json
-from medscale.base.paths import INFERENCE, usable_below
+from medscale.base.files import read_foreign_json
+from medscale.base.paths import usable_below
 from medscale.data.settings import Preprocess
 from medscale.report.marks import mark
+from medscale.serve import bundle
 from medscale.serve.bundle import Inference
 from medscale.serve.http.answers import Calibration, Column, Finding, Model, Score
 from medscale.serve.http.heatmap import heatmaps, region_of
@@ -108,7 +110,7 @@ def _seed(seed: str, folder: Path) -> Any:
 
 
 def _detects(folder: Path) -> bool:
-    return bool(read_json(folder / INFERENCE).get("task") == "detection")
+    return bundle.read(folder).task == "detection"
 
 
 def _ensembles(predictors: Sequence[Predictor]) -> dict[str, list[Predictor]]:
@@ -193,12 +195,20 @@ def _calibration(members: Sequence[Predictor]) -> Calibration:
 
 
 def _scores(folder: Path, inference: Inference) -> list[Score]:
-    """Return metrics on the test images, if the result folder has a summary."""
-    if not (folder / "summary.json").is_file():
+    """Return metrics on the test images, if the result folder has a summary.
+
+    Raises MedscaleError when the summary is not as ``evaluate`` writes it.
+    """
+    path = folder / "summary.json"
+    if not path.is_file():
         return []
-    test = read_json(folder / "summary.json")["metrics"]["test"]
-    return [
-        Score(name=name, mean=test[key]["mean"], low=test[key]["low"], high=test[key]["high"])
-        for key, name in SCORES[inference.task].items()
-        if key in test and test[key]["mean"] is not None
-    ]
+    try:
+        test = read_foreign_json(path)["metrics"]["test"]
+        return [
+            Score(name=name, mean=test[key]["mean"], low=test[key]["low"], high=test[key]["high"])
+            for key, name in SCORES[inference.task].items()
+            if key in test and test[key]["mean"] is not None
+        ]
+    except (LookupError, TypeError, ValidationError) as error:
+        reason = type(error).__name__
+        raise MedscaleError(f"{path} does not have the metrics of a result ({reason})") from None

@@ -6,13 +6,17 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
+from typing import cast
 
 import uvicorn
 
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log
 from medscale.serve.http.app import create_app
+from medscale.serve.http.connections import Connection, Connections, allow_open_files
+from medscale.serve.http.repeats import limit_repeats
 from medscale.serve.http.service import Service
 from medscale.serve.http.settings import Settings
 
@@ -25,8 +29,8 @@ KEEP_ALIVE_S = 75
 def run(settings: Settings, tell: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Raises MedscaleError when the port is taken, a model cannot be loaded, or other machines could
-    use the service without a key.
+    Raises MedscaleError when the port is taken, a model cannot be loaded, other machines could use
+    the service without a key, or the system does not allow as many connections.
 
     Args:
         settings: of the service.
@@ -37,6 +41,8 @@ def run(settings: Settings, tell: Callable[[str], None]) -> None:
             f"on {settings.host} anyone in the network could use the service; set a key with"
             " --key-file, or stay on 127.0.0.1"
         )
+    allow_open_files(settings)
+    limit_repeats()
     with listen(settings) as listener:
         asyncio.run(_serve(settings, listener, tell))
 
@@ -64,19 +70,7 @@ def listen(settings: Settings) -> socket.socket:
 async def _serve(settings: Settings, listener: socket.socket, tell: Callable[[str], None]) -> None:
     service = Service(settings)
     await service.start()
-    config = uvicorn.Config(
-        create_app(service),
-        lifespan="off",  # the service is started above
-        log_config=None,
-        access_log=False,  # callers and their requests are not recorded
-        server_header=False,
-        ws="none",
-        proxy_headers=False,
-        backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=settings.stop_seconds,
-    )
-    server = Server(config, service)
+    server = Server(configure(service), service)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     tell(f"http://{host}:{listener.getsockname()[1]}")
     # After it has stopped, uvicorn raises the signals again; they have done their work and are
@@ -90,6 +84,26 @@ async def _serve(settings: Settings, listener: socket.socket, tell: Callable[[st
         await service.stop()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def configure(service: Service) -> uvicorn.Config:
+    """Return the configuration of uvicorn; the caller starts and stops the service."""
+    settings = service.settings
+    limits = Connections(settings, service.metrics)
+    return uvicorn.Config(
+        create_app(service),
+        http=cast("type[asyncio.Protocol]", partial(Connection, limits)),
+        lifespan="off",
+        log_config=None,
+        access_log=False,  # callers and their requests are not recorded
+        server_header=False,
+        ws="none",
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=[str(network) for network in settings.trusted],
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=settings.stop_seconds,
+    )
 
 
 class Server(uvicorn.Server):

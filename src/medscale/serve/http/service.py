@@ -18,14 +18,18 @@ from medscale.serve.http.messages import (
     RefusedImage,
 )
 from medscale.serve.http.metrics import Metrics
-from medscale.serve.http.pool import Lost, Pool, Work, together
+from medscale.serve.http.pool import Lost, OverBudget, Pool, Work, together
 from medscale.serve.http.problems import Problem
+from medscale.serve.http.queue import Budget
 from medscale.serve.http.settings import Settings
 from medscale.serve.http.upload import Upload
 
 KINDS = ["jpeg", "png", "tiff", "webp", "gif", "bmp", "dicom"]
 RETRY_S = 10  # Retry-After when an accepted request could not be answered
 UNDECODED = RefusedImage(422, "undecodable", "decoding it did not end well, or not in time")
+OVER_BUDGET = RefusedImage(
+    422, "over budget", "the request's other images took all of its time; send fewer at once"
+)
 
 
 class Service:
@@ -114,13 +118,14 @@ class Service:
         return self.offers[name]
 
     async def predict(
-        self, upload: Upload, offer: Offer, *, explain: bool, preview: bool
+        self, upload: Upload, offer: Offer, caller: str = "", *, explain: bool, preview: bool
     ) -> Predictions:
         """Return the predictions for all images of a request, in order.
 
         Args:
             upload: the request's images and facts.
             offer: the model.
+            caller: who sent the request; callers are served in turn.
             explain: add heat maps, if the model has them.
             preview: add the displayed images.
 
@@ -129,11 +134,18 @@ class Service:
                 lost or the time was up.
         """
         explain = explain and offer.model.explains
+        budget = Budget(self.settings.request_decode_seconds)
+
+        async def answer(number: int, data: bytes) -> Result:
+            encoded = EncodedImage(data, offer.preprocessings, preview)
+            image = await self._decode(encoded, caller, budget)
+            return await self._predict_image(number, image, upload, offer, caller, explain)
+
         try:
             async with asyncio.timeout(self.settings.answer_seconds), asyncio.TaskGroup() as group:
                 tasks = [
-                    group.create_task(self._predict_image(n, data, upload, offer, explain, preview))
-                    for n, data in enumerate(upload.images, start=1)
+                    group.create_task(answer(number, data))
+                    for number, data in enumerate(upload.images, start=1)
                 ]
         except TimeoutError:
             raise Problem(503, "the answer took too long; try again", "time", RETRY_S) from None
@@ -149,10 +161,15 @@ class Service:
         )
 
     async def _predict_image(
-        self, number: int, data: bytes, upload: Upload, offer: Offer, explain: bool, preview: bool
+        self,
+        number: int,
+        image: DecodedImage | RefusedImage,
+        upload: Upload,
+        offer: Offer,
+        caller: str,
+        explain: bool,
     ) -> Result:
-        """Decode and predict one image; facts from the caller win over those in its headers."""
-        image = await self._decode(EncodedImage(data, offer.preprocessings, preview))
+        """Predict one image; facts from the caller win over those in its headers."""
         if isinstance(image, RefusedImage):
             self.metrics.refused.labels(f"image: {image.reason}").inc()
             refusal = Refusal(status=image.status, detail=f"{image.reason}: {image.detail}")
@@ -160,9 +177,11 @@ class Service:
         facts = {**image.facts, **upload.facts}
         model_input = ModelInput(image.pixels, image.width, image.height, facts)
         try:
-            output: ModelOutput = await self.predictors.do((offer.model.id, explain), model_input)
+            output: ModelOutput = await self.predictors.do(
+                (offer.model.id, explain), model_input, caller
+            )
         except Lost:
-            raise Problem(503, "the prediction failed twice; try again", "lost", RETRY_S) from None
+            raise Problem(503, "the prediction failed; try again", "lost", RETRY_S) from None
         self.metrics.images.labels(offer.model.id).inc()
         return Result(
             number=number,
@@ -177,12 +196,18 @@ class Service:
             preview=_data_url(image.preview, "jpeg"),
         )
 
-    async def _decode(self, image: EncodedImage) -> DecodedImage | RefusedImage:
+    async def _decode(
+        self, image: EncodedImage, caller: str, budget: Budget
+    ) -> DecodedImage | RefusedImage:
         try:
-            decoded: DecodedImage | RefusedImage = await self.decoders.do(None, image)
+            decoded: DecodedImage | RefusedImage = await self.decoders.do(
+                None, image, caller, budget
+            )
             return decoded
         except Lost:
             return UNDECODED
+        except OverBudget:
+            return OVER_BUDGET
 
     def _pool(self, work: Work, arguments: Sequence[tuple[object, ...]]) -> Pool:
         sizes, busy = self.metrics.sizes.labels(work.name), self.metrics.busy.labels(work.name)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr
 
 from medscale.data.settings import LIMITS
 
@@ -33,6 +33,10 @@ class Settings(BaseModel):
         (), description="further host names that callers may use for this machine"
     )
 
+    proxies: tuple[IPvAnyNetwork, ...] = Field(
+        (), description="addresses of trusted proxies, whose X-Forwarded-For names the caller"
+    )
+
     workers: int = Field(
         1, ge=1, le=64, description="processes that predict; each holds all models"
     )
@@ -48,18 +52,33 @@ class Settings(BaseModel):
     )
     images: int = Field(16, ge=1, le=1000, description="most images in a request")
     queue: int = Field(
-        256, ge=1, le=100_000, description="most images accepted and not yet answered"
+        256,
+        ge=2,
+        le=100_000,
+        description="most images accepted and not yet answered; at most half are of one caller",
     )
     pending_megabytes: float = Field(
         512, gt=0, description="most bytes of requests accepted and not yet answered"
+    )
+    connections: int = Field(
+        512, ge=2, le=100_000, description="most open connections; at most half are of one caller"
     )
     rate: float = Field(
         20, ge=0, description="requests a second of one caller, in the long run; 0: no limit"
     )
     burst: int = Field(40, ge=1, description="requests of one caller at once")
+    header_seconds: float = Field(
+        10, gt=0, description="time in which a request's headers must have arrived"
+    )
+    send_seconds: float = Field(
+        60, gt=0, description="time in which a caller must have received an answer"
+    )
     body_seconds: float = Field(30, gt=0, description="time in which a request must have arrived")
     decode_seconds: float = Field(
         LIMITS.seconds, gt=0, description="time in which an image must be decoded"
+    )
+    request_decode_seconds: float = Field(
+        60, gt=0, description="time of processes for decoding all images of a request"
     )
     predict_seconds: float = Field(120, gt=0, description="time in which a batch must be predicted")
     answer_seconds: float = Field(
@@ -76,6 +95,16 @@ class Settings(BaseModel):
             return self.host == "localhost" or ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+    @property
+    def trusted(self) -> list[IPv4Network | IPv6Network]:
+        """Networks of trusted proxies, also as a socket for both kinds of addresses has them."""
+        mapped = [
+            IPv6Network((f"::ffff:{network.network_address}", 96 + network.prefixlen))
+            for network in self.proxies
+            if isinstance(network, IPv4Network)
+        ]
+        return [*self.proxies, *mapped]
 
     @property
     def most_bytes(self) -> int:

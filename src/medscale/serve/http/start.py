@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +16,8 @@ from medscale.base.log import set_up
 from medscale.serve.http.settings import Settings
 
 REQUIRED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
-SHORTEST_KEY = 16  # characters
+SHORTEST_KEY, LONGEST_KEY = 16, 1024  # characters
+ROOT = 0  # user id; root's files are trusted
 
 
 def serve(options: dict[str, Any], tell: Callable[[str], None]) -> None:
@@ -45,14 +48,28 @@ def serve(options: dict[str, Any], tell: Callable[[str], None]) -> None:
 
 
 def _read_key(file: Path) -> SecretStr:
-    """Read the key from a file; other users of the machine could see one on the command line."""
+    """Read the key from a file; other users of the machine could see one on the command line.
+
+    Raises MedscaleError when others may read or change the file, or the key is short.
+    """
     try:
-        key = file.read_text(encoding="utf-8").strip()
+        with open(file, encoding="utf-8") as opened:
+            status = os.fstat(opened.fileno())
+            key = opened.read(LONGEST_KEY + 1).strip()
     except (OSError, UnicodeError) as error:
         raise MedscaleError(f"--key-file {file} cannot be read ({error})") from None
+    if status.st_uid not in (os.getuid(), ROOT):
+        raise MedscaleError(f"--key-file {file} belongs to another user; make a file of your own")
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise MedscaleError(
+            f"--key-file {file}: others on this machine may read or change it; chmod 600 {file},"
+            " and make a new key if others have accounts here"
+        )
+    if len(key) > LONGEST_KEY:
+        raise MedscaleError(f"--key-file {file}: a key has at most {LONGEST_KEY} characters")
     if len(key) < SHORTEST_KEY:
         raise MedscaleError(
             f"--key-file {file}: a key has at least {SHORTEST_KEY} characters;"
-            " openssl rand -hex 32 makes one"
+            " (umask 077; openssl rand -hex 32 > FILE) makes one"
         )
     return SecretStr(key)

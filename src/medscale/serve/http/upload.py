@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
@@ -128,6 +127,8 @@ def _facts(text: str, model: Model) -> dict[str, Any]:
         facts = None
     if not isinstance(facts, dict):
         raise Problem(400, f"{METADATA!r} is a JSON object", "form")
+    if not _is_text(facts):
+        raise Problem(422, f"{METADATA!r} has characters that are no text (surrogates)", "metadata")
     columns = {column.name: column for column in model.metadata}
     if set(facts) - set(columns):
         takes = f"{model.id} takes {', '.join(columns) or 'images alone'}"
@@ -144,4 +145,16 @@ def _facts(text: str, model: Model) -> dict[str, Any]:
 
 def _is_number(value: Any) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and abs(value) < LARGEST_NUMBER
+    return number and abs(value) < LARGEST_NUMBER  # false for NaN
+
+
+def _is_text(facts: dict[str, Any]) -> bool:
+    """Return whether all texts can be written as UTF-8, which a lone surrogate cannot.
+
+    JSON can hold one (RFC 8259, 8.2), and libraries fail on it.
+    """
+    try:
+        json.dumps(facts, ensure_ascii=False).encode()
+    except (UnicodeError, RecursionError):
+        return False
+    return True

@@ -14,8 +14,13 @@ function plural(count, singular, many = `${singular}s`) {
   return `${count} ${count === 1 ? singular : many}`;
 }
 
+// Control characters and changes of the writing direction become their code, as base/text.py does.
+function visible(text) {
+  return text.replace(/(?![\u200c\u200d])[\p{C}\p{Zl}\p{Zp}]/gu, (letter) => `[U+${letter.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}]`);
+}
+
 function words(name) {
-  return name.replaceAll("_", " ");
+  return visible(name.replaceAll("_", " "));
 }
 
 function percent(value) {
@@ -23,11 +28,11 @@ function percent(value) {
 }
 
 function say(text) {
-  $("status").textContent = text;
+  $("status").textContent = visible(text);
 }
 
 function complain(text) {
-  $("alert").textContent = text;
+  $("alert").textContent = visible(text);
   $("alert").hidden = !text;
 }
 
@@ -68,7 +73,7 @@ function describe(model) {
 }
 
 function column({ name, words: values }) {
-  const options = [new Option("unknown", ""), ...(values ?? []).map((word) => new Option(word, word))];
+  const options = [new Option("unknown", ""), ...(values ?? []).map((word) => new Option(visible(word), word))];
   const field = values
     ? element("select", { name }, ...options)
     : element("input", { name, type: "number", step: "any", placeholder: "unknown" });
@@ -147,7 +152,7 @@ function show() {
 }
 
 function tab(result, at) {
-  const button = element("button", { type: "button", textContent: state.files[at].name, className: result.error ? "bad" : "" });
+  const button = element("button", { type: "button", textContent: visible(state.files[at].name), className: result.error ? "bad" : "" });
   button.setAttribute("aria-current", String(at === state.at));
   button.addEventListener("click", () => {
     Object.assign(state, { at, all: false });
@@ -246,7 +251,7 @@ async function begin() {
   complain("");
   $("key-form").hidden = true;
   $("ask").hidden = false;
-  $("model").replaceChildren(...state.models.map((model) => new Option(model.id, model.id)));
+  $("model").replaceChildren(...state.models.map((model) => new Option(visible(model.id), model.id)));
   const { images, megabytes, megapixels } = state.limits;
   $("limits").textContent =
     `JPEG, PNG, TIFF, WebP, GIF, BMP or DICOM; ${plural(images, "image")}, ${megabytes} MB and ${megapixels} megapixels at most`;

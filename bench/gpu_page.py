@@ -1,0 +1,99 @@
+"""docs/gpu.md from docs/gpu.csv: what the package and other loops reach on the cards measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from medscale.engine.formats import FORMATS
+
+HEAD = """# Measured on GPUs
+
+Images a second of training: medians over rounds in which all ways take turns, with their range.
+`make bench-gpu` measures the card at hand and writes this page and `docs/gpu.csv`; the cost model
+takes the engine's rate from there for cards that it has.
+
+- *engine*: a training as the workflow starts it, on random shards of the published size, with
+  loading, augmentation, clipping and statistics. Its energy is that of the whole training.
+- *plain loop*: forward, loss, backward and Adam (fused) on one synthetic batch in the card's
+  memory.
+- *roofline*: the time of a step at the measured ceilings of the card (matrix product in the format,
+  triad), divided by the measured time. Bytes are those of single operators: code that fuses them
+  can pass 100 %.
+- *gaps*: share of the time in which no kernel runs.
+- *of graph*: the rate divided by that of the plain loop whose whole step is a CUDA graph, compiled
+  ones by the compiled one.
+"""
+GRAPHS = {"engine_compiled": "compiled_graph", "compiled": "compiled_graph"}
+NONE = "–"
+
+
+def page(table: pd.DataFrame, titles: Mapping[str, str]) -> str:
+    """Return the page.
+
+    Args:
+        table: docs/gpu.csv.
+        titles: of the ways, in the order of the tables.
+    """
+    if table.empty:
+        return HEAD + "\nNo card has been measured yet.\n"
+    parts = [HEAD]
+    for card, of_card in table.groupby("card", sort=True):
+        parts.append(f"\n## {card}\n\n{_origin(of_card)}\n")
+        for (network, size), rows in of_card.groupby(["network", "size"], sort=True):
+            parts.append(f"\n### {network}, {size} px\n\n{_table(rows, titles)}\n")
+    return "".join(parts)
+
+
+def _origin(rows: pd.DataFrame) -> str:
+    """Return a line for each combination of driver, versions, date and source."""
+    columns = ["driver", "torch", "cuda", "date", "source"]
+    lines = [
+        f"- driver {row.driver}, PyTorch {row.torch}, CUDA {row.cuda}; {row.date}; {row.source}"
+        for row in rows[columns]
+        .astype(object)
+        .fillna("not recorded")
+        .drop_duplicates()
+        .itertuples()
+    ]
+    return "\n".join(lines)
+
+
+def _table(rows: pd.DataFrame, titles: Mapping[str, str]) -> str:
+    """Return a row for each batch size, format and way."""
+    heads = ["batch", "format", "way", "images/s (range)", "of graph", "peak MB", "J an image"]
+    heads += ["roofline", "gaps", "first step after"]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    order = {way: place for place, way in enumerate(titles)}
+    places = rows.assign(
+        place=rows["way"].map(order), rank=rows["format"].map(list(FORMATS).index)
+    ).sort_values(["batch", "rank", "place"])
+    rows_in_order = places.to_dict("records")
+    rates = {
+        (row["batch"], row["format"], row["way"]): row["images_per_second"] for row in rows_in_order
+    }
+    for row in rows_in_order:
+        graph = rates.get((row["batch"], row["format"], GRAPHS.get(row["way"], "graph")))
+        cells = [str(row["batch"]), row["format"], titles.get(row["way"], row["way"])]
+        if row["images_per_second"] != row["images_per_second"]:
+            cells += [f"{NONE} ({row['note']})", *[NONE] * 6]
+        else:
+            rate, ends = row["images_per_second"], (row["low"], row["high"])
+            spread = f" ({ends[0]:,.0f} to {ends[1]:,.0f})" if row["rounds"] > 1 else ""
+            share = rate / graph if graph else float("nan")
+            cells += [
+                f"{rate:,.0f}{spread}",
+                _cell(share, "{:.2f}"),
+                _cell(row["peak_mb"], "{:,.0f}"),
+                _cell(row["joules_image"], "{:.3f}"),
+                _cell(row["roofline"], "{:.0%}"),
+                _cell(row["gap"], "{:.0%}"),
+                _cell(row["setup_s"], "{:.0f} s"),
+            ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(value: float, form: str) -> str:
+    return NONE if value != value else form.format(value)

@@ -1,0 +1,192 @@
+"""Escapes of text: one function for each of LaTeX, Markdown, CSV and terminals.
+
+Names of classes, titles, file names, metadata and error messages come from users' files. Whoever
+writes such text to a document passes it through the function of that document's format. HTML is
+written by the service's page alone, as text of elements: ``serve/http/page/app.js``.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+
+JOINERS = "\u200c\u200d"  # spelling of Persian and Hindi, and emoji of several parts, need them
+BLANK = set("\u034f\u115f\u1160\u2800\u3164\uffa0")  # letters and symbols that print nothing
+# Control, format, surrogate, private and unassigned characters; separators of lines, paragraphs.
+UNPRINTABLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+LONGEST_WORD = 40  # letters that LaTeX may have to print in one line
+LAYOUT = re.compile(r"[\t\n\r]+")
+
+# A spreadsheet takes a cell that begins with one of these for a formula (OWASP, "CSV Injection").
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)?")  # a sign alone is harmless, too
+_MARKDOWN = re.compile(r"[\\`*\[\]|~$^]|(?<![^\W_])_|_(?![^\W_])")
+_HTML = re.compile(r"[<>]|&(?=#?\w+;)")  # which Markdown passes on
+# What makes a heading, a line below one, or an item of a list at the beginning of a line.
+_LINE_START = re.compile(r"[#+\-=:]+(?= |$)|\d+(?=[.)](?: |$))")
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_\allowbreak{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "[": "{[}",  # at the start of a table's row it would be read as an option of the row before
+    "]": "{]}",
+    "*": "{*}",
+    '"': r"\textquotedbl{}",
+    "'": r"\textquotesingle{}",
+    "`": r"\textasciigrave{}",
+    "\u00a0": "~",
+    "–": "--",
+    "—": "---",
+    "−": r"\ensuremath{-}",
+    "×": r"\ensuremath{\times}",
+    "±": r"\ensuremath{\pm}",
+    "≤": r"\ensuremath{\leq}",
+    "≥": r"\ensuremath{\geq}",
+    "µ": r"\textmu{}",
+    "…": r"\ldots{}",
+    "†": r"\textdagger{}",
+}
+# Greek letters that look like Latin ones and have no command.
+_LATIN = dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΧο", "ABEZHIKMNOPTXo", strict=True))
+# Letters beyond ASCII that the paper's fonts (encoding T1) have.
+_T1 = set(
+    "¡¿ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõöøùúûüýþÿ«»"
+    "ĂăĄąĆćČčĎďĐđĘęĚěĞğİıĹĺĽľŁłŃńŇňŊŋŐőŒœŔŕŘřŚśŞşŠšŢţŤťŮůŰűŸŹźŻżŽž"
+)
+
+
+def visible(text: str, keep: str = "") -> str:
+    """Return text whose letters can all be seen: others become their code, as [U+001B].
+
+    These are control characters, changes of the writing direction, zero-width and unassigned
+    characters, and lone surrogates. Blanks become codes where the text is nothing but blanks.
+
+    Args:
+        text: any string.
+        keep: characters that stay, such as line breaks.
+    """
+    if text and not text.strip():
+        return "".join(letter if letter in keep else _code(letter) for letter in text)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        letter if letter in keep or _printable(letter) else _code(letter) for letter in text
+    )
+
+
+def terminal(text: str, *, lines: bool = False) -> str:
+    """Return text that a terminal or a log prints as it is: it holds no control characters.
+
+    Args:
+        text: any string.
+        lines: whether line breaks and tabs stay, as in a message; in a name they would forge lines.
+    """
+    return visible(text, "\n\t" if lines else "")
+
+
+def latex(text: str) -> str:
+    """Return LaTeX that prints ``text`` in one paragraph; very long words are broken.
+
+    A letter that the paper's fonts lack is printed without its accents, or by its code, as
+    [U+80BA].
+    """
+    parts = []
+    word = 0  # letters since the last blank
+    for letter in unicodedata.normalize("NFC", _line(text)):
+        word = 0 if letter == " " else word + 1
+        if word and word % LONGEST_WORD == 0:
+            parts.append(r"\allowbreak{}")
+        parts.append(_LATEX.get(letter) or _latex_letter(letter))
+    return "".join(parts)
+
+
+def markdown(text: str) -> str:
+    """Return Markdown (CommonMark, and the tables of GitHub) that shows ``text`` in one line."""
+    escaped = _MARKDOWN.sub(r"\\\g<0>", _line(text).lstrip(" "))
+    escaped = _HTML.sub(lambda match: html.escape(match[0]), escaped)
+    start = _LINE_START.match(escaped)
+    if start is None:
+        return escaped
+    place = len(start[0]) if start[0].isdigit() else 0  # after a number its point is escaped
+    return f"{escaped[:place]}\\{escaped[place:]}"
+
+
+def markdown_code(text: str) -> str:
+    """Return a code span of Markdown that shows ``text`` in one line, outside of tables."""
+    line = _line(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    blank = " " if "`" in (line[:1], line[-1:]) else ""
+    return f"{fence}{blank}{line}{blank}{fence}"
+
+
+def csv_cell(text: str) -> str:
+    """Return the cell of a CSV file that stands for ``text``, which no spreadsheet computes.
+
+    Texts that a spreadsheet would take for a formula begin with an apostrophe, as OWASP advises;
+    ``csv_text`` takes it away. Numbers stay as they are. A lone surrogate, which UTF-8 cannot
+    write, becomes its code.
+    """
+    encodable = "".join(
+        _code(letter) if "\ud800" <= letter <= "\udfff" else letter for letter in text
+    )
+    formula = _FORMULA.match(encodable) and not _NUMBER.fullmatch(encodable)
+    return f"'{encodable}" if formula else encodable
+
+
+def csv_text(cell: str) -> str:
+    """Return the text that ``csv_cell`` wrote as ``cell``."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def truncate(text: str, length: int) -> str:
+    """Return text of at most ``length`` letters; an ellipsis ends what is cut off."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _line(text: str) -> str:
+    """Return text in one line, all of whose letters can be seen."""
+    return visible(LAYOUT.sub(" ", str(text)))
+
+
+def _printable(letter: str) -> bool:
+    if letter in JOINERS:
+        return True
+    return letter not in BLANK and unicodedata.category(letter) not in UNPRINTABLE
+
+
+def _code(letter: str) -> str:
+    return f"[U+{ord(letter):04X}]"
+
+
+def _latex_letter(letter: str) -> str:
+    """Return LaTeX for a letter that is not special: itself, or the nearest printable text."""
+    if " " <= letter <= "~" or letter in _T1:
+        return letter
+    if letter.isalpha() and ("Α" <= letter <= "Ω" or "α" <= letter <= "ω"):
+        return _greek(letter)
+    if unicodedata.category(letter) == "Zs":
+        return " "
+    plain = "".join(part for part in unicodedata.normalize("NFKD", letter) if " " <= part <= "~")
+    return "".join(_LATEX.get(part, part) for part in plain.strip() or _code(letter))
+
+
+def _greek(letter: str) -> str:
+    """Return the command of a Greek letter, or the Latin letter that it looks like."""
+    if letter in _LATIN:
+        return _LATIN[letter]
+    name = unicodedata.name(letter).split()[-1].lower().replace("lamda", "lambda")
+    if letter == "ς":
+        name = "varsigma"
+    return rf"\ensuremath{{\{name if letter.islower() else name.capitalize()}}}"

@@ -1,0 +1,54 @@
+"""Work of the host and copies to a GPU that run while the GPU trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+def upload(values: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the host to a device; the host does not wait for the copy to a GPU."""
+    if device.type == "cuda":
+        values = values.pin_memory()  # a copy from other memory waits for the GPU
+    return values.to(device, non_blocking=True)
+
+
+def ahead(
+    items: Iterator[T], stream: torch.cuda.Stream | None, tensors: Callable[[T], list[Tensor]]
+) -> Iterator[T]:
+    """Yield items; on a GPU the next one is made meanwhile, by a thread on a stream.
+
+    On a CPU, where the host is the device, nothing is made ahead.
+
+    Args:
+        items: makes one item after the other.
+        stream: the stream that items are made on; None on a CPU.
+        tensors: return the tensors of an item in the memory of the GPU.
+    """
+    if stream is None:
+        yield from items
+        return
+
+    def make() -> tuple[list[T], torch.cuda.Event]:
+        with torch.cuda.stream(stream):
+            return list(islice(items, 1)), stream.record_event()
+
+    with ThreadPoolExecutor(1, "ahead") as thread:
+        future = thread.submit(make)
+        while True:
+            made, ready = future.result()
+            if not made:
+                return
+            future = thread.submit(make)
+            user = torch.cuda.current_stream()
+            user.wait_event(ready)
+            for tensor in tensors(made[0]):
+                tensor.record_stream(user)  # its memory is not given away before the user is done
+            yield made[0]

@@ -1,0 +1,223 @@
+"""Limits on the structure of image files, checked before anything is decoded.
+
+The time for an image usually follows from its pixels and bytes. A hostile file can make it far
+longer: each scan of a progressive JPEG passes over all pixels, and parsers take microseconds for
+each of millions of empty parts. Scans and parts are counted here without decoding.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from medscale.data.decoding import bounds
+from medscale.data.decoding.formats import UNREADABLE, Unreadable, check_frames
+
+if TYPE_CHECKING:
+    from pydicom.dataset import FileDataset
+
+# libjpeg writes 10 scans of a progressive JPEG; mozjpeg, which searches for the best, about 20.
+MOST_SCANS = 50
+# A file of more parts than this has as many bytes a part as ``PARTS`` says: animations of a few
+# pixels have small parts, large files have many, but none has many that are small.
+MANY_PARTS = 10_000
+MOST_ELEMENTS = 20_000  # of a DICOM file outside sequences
+SHORTEST_ELEMENT = 8  # bytes
+DEFLATED, LONGEST_PREFIX = b"1.2.840.10008.1.2.1.99", 2**16  # DICOM syntax; where it is named
+
+START_OF_SCAN, END = b"\xff\xda", b"\xff\xd9"
+# In the data of a scan, 0xFF is followed by zero or a restart mark; anything else ends the scan.
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_WITHOUT_LENGTH = re.compile(rb"\xff[\x01\xd0-\xd8]")
+_PIXEL_DATA = re.compile(rb"\xe0\x7f\x10\x00|\x7f\xe0\x00\x10")  # its tag, in both byte orders
+
+
+def check(data: bytes, kind: str) -> None:
+    """Refuse a file whose decoding would take far longer than its pixels and bytes need.
+
+    Args:
+        data: the file's bytes.
+        kind: its format, see ``formats.kind_of``.
+
+    Raises:
+        Unreadable: with the number and the limit. Damage is left to the decoders.
+    """
+    if kind == "jpeg":
+        check_scans(data)
+    elif kind == "dicom":
+        _check_dicom(data)
+    elif kind == "tiff":
+        _check_tiff(data)
+    if kind not in PARTS or len(data) < MANY_PARTS:  # a part has a byte at least
+        return
+    parts, smallest = PARTS[kind]
+    most = max(MANY_PARTS, len(data) // smallest)
+    if sum(1 for _ in islice(parts(data), most + 1)) > most:
+        raise _refusal(kind, f"more than {most:,} parts in {len(data):,} bytes")
+
+
+def check_scans(jpeg: bytes) -> None:
+    """Refuse a JPEG of more than ``MOST_SCANS`` scans.
+
+    Raises:
+        Unreadable: with the limit.
+    """
+    if jpeg.count(START_OF_SCAN) <= MOST_SCANS:  # as in almost all files; also counts thumbnails
+        return
+    scans = (jpeg[at : at + 2] == START_OF_SCAN for at in _segments(jpeg))
+    if sum(islice(filter(None, scans), MOST_SCANS + 1)) > MOST_SCANS:
+        raise _refusal("jpeg", f"more than {MOST_SCANS} scans")
+
+
+def _segments(jpeg: bytes) -> Iterator[int]:
+    """Yield where each marker of a JPEG begins (ITU T.81, B.1.1), as libjpeg finds them."""
+    at = 2
+    while (match := _MARKER.search(jpeg, at)) is not None:
+        at = match.start()
+        if jpeg.startswith(END, at):
+            return
+        yield at
+        at += 2
+        if not _WITHOUT_LENGTH.match(jpeg, at - 2):
+            at += max(int.from_bytes(jpeg[at : at + 2], "big"), 2)
+
+
+def _jpeg_parts(data: bytes) -> Iterator[int]:
+    """Yield the markers before the first scan, and the bytes between them that fill.
+
+    Parsers pass over filling bytes one by one.
+    """
+    end = 2
+    for at in _segments(data):
+        yield from range(end, at)
+        yield at
+        if data.startswith(START_OF_SCAN, at):
+            return
+        has_length = not _WITHOUT_LENGTH.match(data, at)
+        end = at + 2 + (int.from_bytes(data[at + 2 : at + 4], "big") if has_length else 0)
+
+
+def _png_parts(data: bytes) -> Iterator[int]:
+    """Yield where each chunk of a PNG begins."""
+    at = 8
+    while at + 12 <= len(data):
+        yield at
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+
+
+def _gif_parts(data: bytes) -> Iterator[int]:
+    """Yield where each block and sub-block of a GIF begins (GIF89a, 15 to 26)."""
+    if len(data) < 13:
+        return
+    at = 13 + _colours(data[10])
+    while at < len(data) and data[at] in b"!,":
+        yield at
+        if data[at] == ord(","):
+            if at + 10 > len(data):
+                return
+            at += 11 + _colours(data[at + 9])  # the descriptor, its colours, the code size
+        else:
+            at += 2
+        while at < len(data) and data[at]:
+            yield at
+            at += 1 + data[at]
+        at += 1
+
+
+def _colours(flags: int) -> int:
+    """Return the bytes of a GIF's table of colours."""
+    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+# How the parts of a format are counted, and the bytes that each has on average where they are many.
+PARTS: dict[str, tuple[Callable[[bytes], Iterator[int]], int]] = {
+    "jpeg": (_jpeg_parts, 2**16),  # as large as a segment can be; scans are not counted
+    "png": (_png_parts, 64),
+    "gif": (_gif_parts, 64),
+}
+
+
+def _check_tiff(data: bytes) -> None:
+    """Refuse a TIFF of too many pages, or with a JPEG of too many scans in it."""
+    # Counted here as well as by the decoder, which would need a second to find so many.
+    check_frames(sum(1 for _ in islice(_pages(data), bounds.MOST_FRAMES + 1)))
+    if data.count(START_OF_SCAN) <= MOST_SCANS:
+        return
+    from tifffile import COMPRESSION, TiffFile
+
+    try:
+        with TiffFile(io.BytesIO(data)) as file:
+            parts = [
+                data[start : start + length]
+                for page in (page.aspage() for page in file.pages)
+                if page.compression in (COMPRESSION.OJPEG, COMPRESSION.JPEG)
+                for start, length in zip(page.dataoffsets, page.databytecounts, strict=False)
+            ]
+    except Exception:  # damage makes tifffile raise almost any class; the decoder reports it
+        return
+    for part in parts:
+        check_scans(part)
+
+
+def _pages(data: bytes) -> Iterator[int]:
+    """Yield where each directory of a TIFF begins (TIFF 6.0, section 2; BigTIFF)."""
+    order = "<" if data[:1] == b"I" else ">"
+    large = data[2:3] == b"+" or data[3:4] == b"+"
+    count, entry, offset = ("Q", 20, "Q") if large else ("H", 12, "I")
+    at = 8 if large else 4
+    try:
+        while at := struct.unpack_from(order + offset, data, at)[0]:
+            yield at
+            at += struct.calcsize(count) + entry * struct.unpack_from(order + count, data, at)[0]
+    except struct.error:  # the file ends; the decoder reports it
+        return
+
+
+def _check_dicom(data: bytes) -> None:
+    """Refuse a DICOM file of too many elements, or with a JPEG of too many scans in it."""
+    from pydicom.filereader import read_partial
+
+    pixels = _PIXEL_DATA.search(data)
+    headers = pixels.start() if pixels else len(data)
+    many_scans = data.count(START_OF_SCAN) > MOST_SCANS
+    few = headers <= MOST_ELEMENTS * SHORTEST_ELEMENT
+    # A deflated file is inflated as a whole before it is parsed, within bounds of its decoder.
+    if (few and not many_scans) or DEFLATED in data[:LONGEST_PREFIX]:
+        return
+    elements = 0
+
+    def stop(*_: object) -> bool:
+        nonlocal elements
+        elements += 1
+        return elements > MOST_ELEMENTS
+
+    try:
+        dataset = read_partial(io.BytesIO(data), stop_when=stop)
+        if elements > MOST_ELEMENTS:
+            raise _refusal("dicom", f"more than {MOST_ELEMENTS:,} elements")
+        if many_scans:
+            _check_frames(dataset)
+    except (Unreadable, MemoryError):
+        raise
+    except Exception:  # pydicom raises many classes on damaged data; the decoder reports it
+        return
+
+
+def _check_frames(dataset: FileDataset) -> None:
+    """Refuse a DICOM file with a JPEG of too many scans among its frames."""
+    from pydicom.encaps import generate_frames
+    from pydicom.uid import JPEGTransferSyntaxes
+
+    if dataset.file_meta.get("TransferSyntaxUID") not in JPEGTransferSyntaxes:
+        return
+    count = int(dataset.get("NumberOfFrames") or 1)
+    for frame in generate_frames(dataset.PixelData, number_of_frames=count):
+        check_scans(frame)
+
+
+def _refusal(kind: str, fault: str) -> Unreadable:
+    return Unreadable(UNREADABLE, f"the {kind} has {fault}, which no program writes")

@@ -1,0 +1,92 @@
+"""Capture of work on a GPU as a CUDA graph: the only code of a training that needs a GPU.
+
+The rules are those of https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+SYNCHRONIZES = "called a synchronizing CUDA operation"  # PyTorch's warning
+
+
+class NotCaptured(Exception):
+    """Work that cannot be a CUDA graph; the message is the cause, without a full stop."""
+
+
+class Recorder:
+    """Captures work on the current stream, which must not be the default stream.
+
+    All graphs share one pool of memory, so their memory is that of the largest one. That is safe,
+    since they are replayed one after the other, and no result in the pool is used after the next
+    replay.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._stream = device, torch.cuda.current_stream(device)
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def check(self, work: Callable[[], object]) -> str | None:
+        """Do work that has been done before, and watch it.
+
+        Return the place where the host waits for the device, as a cause; None if it does not. A
+        capture would fail there, and not name it.
+        """
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                work()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        for warning in caught:
+            if SYNCHRONIZES in str(warning.message):
+                place = f"{warning.filename}:{warning.lineno}"
+                return f"the host waits for the GPU in {place}"
+        return None
+
+    def capture(self, work: Callable[[], T]) -> Callable[[], T]:
+        """Capture work that has been done before; return its replay, with the same result.
+
+        Raises:
+            NotCaptured: with the first line of the error. The objects that did the work may be left
+                in between, and should be made anew.
+        """
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # Other threads, such as NCCL's watchdog, may use the GPU meanwhile.
+            with torch.cuda.graph(
+                graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+            ):
+                result = work()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            self._recover()
+            raise NotCaptured(first_line(error)) from error
+
+        def replay() -> T:
+            graph.replay()
+            return result
+
+        return replay
+
+    def _recover(self) -> None:
+        """Give the device a generator of random numbers that no capture has begun with."""
+        fresh = torch.Generator(self._device)
+        torch.cuda.default_generators[self._device.index].graphsafe_set_state(
+            fresh.graphsafe_get_state()
+        )
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of the error that came first; ending a broken capture fails too."""
+    while error.__context__ is not None:
+        error = error.__context__
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".")

@@ -1,0 +1,136 @@
+"""The same training in each number format: its throughput, memory, energy and accuracy."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json, read_table, write_json
+from medscale.base.log import log
+from medscale.config.sections import Formats
+from medscale.engine.formats import NumberFormat, lacking
+from medscale.engine.plan import RunPlan
+from medscale.evaluate import metrics
+from medscale.measure.record import in_turns, start_method
+from medscale.measure.scaling.speedup import hardware
+
+WAYS = {
+    "fp32": ("fp32", "IEEE single precision"),
+    "tf32": ("tf32", "fp32 tensors, of which products round the inputs to 10 bits of mantissa"),
+    "bf16": ("bf16", "mixed precision in bfloat16"),
+    "fp16": ("fp16", "mixed precision in half precision, with loss scaling"),
+}
+SCORES = ("accuracy", "balanced_accuracy", "auroc")
+COLUMNS = ["run", "format", "seed", "devices", "global_batch", "epochs", "images", "seconds"]
+COLUMNS += ["hardware", "wall_seconds", "device_mb", "joules", *SCORES]
+Train = Callable[[RunPlan, Path], None]  # train a plan into a run folder
+
+
+def measure_formats(
+    plan: RunPlan, seeds: Sequence[int], settings: Formats, work: Path, train: Train
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Train a run in each format with each seed, in turns, and evaluate it on the test images.
+
+    Replicates that were finished below ``work`` by the same plan are not trained again. Raises
+    MedscaleError when a training fails.
+
+    Args:
+        plan: of the run; its precision is replaced.
+        seeds: of the replicates.
+        settings: formats, and epochs instead of the recipe's.
+        work: folder of the run folders.
+        train: train a plan.
+
+    Returns:
+        A row for each format and seed with the columns ``COLUMNS``: ``images`` of an epoch and its
+        ``seconds`` (median without the first), ``device_mb`` (largest over the devices; NaN on
+        CPUs), ``joules`` (NaN where the device does not report them), and scores of the test images
+        as shares; and, by format that the device lacks, why.
+    """
+    missing = _missing(plan, settings.formats)
+    present = [name for name in settings.formats if name not in missing]
+    rows = []
+    for repeat, seed in enumerate(seeds):
+        for name in in_turns(present, repeat):
+            replicate = in_format(plan, name, seed, settings.epochs)
+            folder = work / name / f"seed{seed}"
+            if not _finished(replicate, folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                write_json(folder / "spec.json", replicate.model_dump(mode="json"))
+                train(replicate, folder)
+            rows.append(_row(name, replicate, folder))
+            rate = rows[-1]["images"] / rows[-1]["seconds"]
+            log.info("%s, seed %d: %.0f images/s", name, seed, rate)
+    return pd.DataFrame(rows, columns=COLUMNS), missing
+
+
+def in_format(plan: RunPlan, name: NumberFormat, seed: int, epochs: int | None) -> RunPlan:
+    """Return a replicate's plan that is computed in a format; ``epochs``: None for the recipe's."""
+    amp = name in ("bf16", "fp16")
+    changes: dict[str, Any] = {"tf32": name == "tf32", "half": name if amp else "auto"}
+    if epochs is not None:
+        changes |= {"epochs": epochs, "steps": None}
+    return plan.model_copy(
+        update={
+            "seed": seed,
+            "run": plan.run.model_copy(update={"amp": amp}),
+            "recipe": plan.recipe.model_copy(update=changes),
+        }
+    )
+
+
+def _missing(plan: RunPlan, names: Sequence[NumberFormat]) -> dict[str, str]:
+    """Return the formats that the device lacks, with reasons."""
+    # In a process of its own: this one must not hold memory of a GPU while others are timed.
+    with ProcessPoolExecutor(1, start_method(__name__)) as pool:
+        reasons = pool.submit(_reasons, plan.backend, list(names)).result()
+    return {name: reason for name, reason in reasons.items() if reason is not None}
+
+
+def _reasons(backend: str, names: list[NumberFormat]) -> dict[str, str | None]:
+    return {name: lacking(name, torch.device(backend)) for name in names}
+
+
+def _finished(plan: RunPlan, folder: Path) -> bool:
+    if not all((folder / name).is_file() for name in ("spec.json", "timing.json")):
+        return False
+    # Through JSON, as the file has it: tuples become lists.
+    return read_json(folder / "spec.json") == json.loads(plan.model_dump_json())
+
+
+def _row(name: str, plan: RunPlan, folder: Path) -> dict[str, Any]:
+    environment, timing = (read_json(folder / f"{file}.json") for file in ("environment", "timing"))
+    if environment["format"] != name:
+        raise MedscaleError(
+            f"{folder}: {name} was asked for, and {environment['format']} was computed; "
+            "this is a bug"
+        )
+    predictions = read_table(folder / "predictions.parquet")
+    test = predictions[predictions["split"] == "test"]
+    columns = [column for column in test if str(column).startswith("p_")]
+    scores = metrics.point(test["label"].to_numpy(np.int64), test[columns].to_numpy())
+    memory, joules = timing["peak_memory_mb"]["device"], timing["energy_joules"]
+    return {
+        "run": plan.run.model_copy(update={"amp": False}).name,
+        "format": name,
+        "seed": plan.seed,
+        "devices": plan.run.devices,
+        "global_batch": timing["global_batch"],
+        "epochs": timing["epochs"],
+        "images": timing["train_images"],
+        "seconds": timing["seconds_per_epoch"],
+        "hardware": hardware({"environment": environment}),
+        "wall_seconds": timing["wall_seconds"],
+        "device_mb": np.nan if memory is None else max(memory),
+        "joules": np.nan if joules is None else joules,
+        **{score: scores[score] for score in SCORES},
+    }

@@ -1,0 +1,47 @@
+"""A limit on messages that repeat in the log: callers must not be able to fill the disk."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from medscale.base.log import log
+
+MOST, PERIOD_S = 10, 60.0  # of one message in the log
+MESSAGES = 1000  # that are told apart
+LOGGERS = ("asyncio", "uvicorn.error", "uvicorn.asgi", log.name)
+
+
+class Repeats(logging.Filter):
+    """Lets a message pass ``MOST`` times in ``PERIOD_S`` seconds; the last one says so.
+
+    Messages are the same if their template's first line is: what follows differs by caller.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._now = now
+        self._counts: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record goes to the log."""
+        message = str(record.msg).partition("\n")[0]
+        key, now = (record.name, message), self._now()
+        since, count = self._counts.get(key, (now, 0))
+        if now - since >= PERIOD_S:
+            since, count = now, 0
+        if len(self._counts) >= MESSAGES:
+            self._counts.clear()
+        self._counts[key] = since, count + 1
+        if count + 1 == MOST:
+            record.msg = f"{record.msg} (not logged again within {PERIOD_S:.0f} s)"
+        return count < MOST
+
+
+def limit_repeats() -> None:
+    """Limit what this process logs, once."""
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        if not any(isinstance(part, Repeats) for part in logger.filters):
+            logger.addFilter(Repeats())

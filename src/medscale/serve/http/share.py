@@ -1,0 +1,74 @@
+"""Room that callers share: nobody can take so much of it that nothing is left for others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import Enum, auto
+from ipaddress import IPv6Address, ip_address
+
+NETWORK = 64  # bits of an IPv6 address that are the network's; a host may choose the others
+
+
+class Refusal(Enum):
+    """Why there is no room."""
+
+    FULL = auto()  # for anyone
+    SHARE = auto()  # for this caller, who holds as much as is free for others
+
+
+class Room:
+    """A number of places, such as connections, images or bytes.
+
+    A caller may hold as much as stays free (dynamic thresholds, Choudhury and Hahne, IEEE/ACM
+    Transactions on Networking 1998): a single one half of the room, each of two a third. A caller
+    that comes later therefore always finds room, unless there are as many callers as places.
+
+    Args:
+        size: number of places.
+
+    Attributes:
+        held: places that are taken.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size, self.held = size, 0
+        self._by_caller: Counter[str] = Counter()
+
+    def take(self, caller: str | None, amount: int) -> Refusal | None:
+        """Take places, or return why there are none.
+
+        Args:
+            caller: who holds them; None for one that stands for many, such as a proxy.
+            amount: number of places.
+        """
+        free = self.size - self.held - amount
+        if free < 0:
+            return Refusal.FULL
+        if caller is not None and self._by_caller[caller] + amount > max(free, 1):
+            return Refusal.SHARE
+        self.held += amount
+        if caller is not None:
+            self._by_caller[caller] += amount
+        return None
+
+    def give_back(self, caller: str | None, amount: int) -> None:
+        """Give places back."""
+        self.held -= amount
+        if caller is None:
+            return
+        self._by_caller[caller] -= amount
+        if not self._by_caller[caller]:
+            del self._by_caller[caller]
+
+
+def caller_of(host: str) -> str:
+    """Return who counts as one caller: an IPv4 address, or the network of an IPv6 address."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:  # a name, or a proxy's word for an address that it does not tell
+        return host
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(IPv6Address(int(address) >> (128 - NETWORK) << (128 - NETWORK)))
+    return str(address)

@@ -1,0 +1,487 @@
+"""What a CUDA graph needs of a step, tested on the CPU: shapes, buffers, tensors, skipped steps."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from medscale.base.errors import MedscaleError
+from medscale.config.configuration import load
+from medscale.config.planning import plan
+from medscale.data.ahead import ahead
+from medscale.data.loader import Loader, Step
+from medscale.data.shards import Shards
+from medscale.engine import compiling
+from medscale.engine.models.registry import build
+from medscale.engine.parallel.fsdp import SMALLEST, UNITS, _units
+from medscale.engine.parallel.precision import Precision
+from medscale.engine.parallel.waits import Waits
+from medscale.engine.plan import Model, Recipe
+from medscale.engine.train import capture, compiled, graphs, replicate
+from medscale.engine.train.capture import NotCaptured, Recorder, first_line
+from medscale.engine.train.loop import Trainer
+from medscale.engine.train.recipe import optimizer, set_rate
+from small_training import Pretended, Small, equal, overflow
+
+ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def shards(make_shards):
+    return make_shards(train=37, val=23, test=9, size=16)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small tensors on several threads are slow where other processes use the cores too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+# --- shapes and buffers
+
+
+@pytest.mark.parametrize("batch", [7, 10, 37, 50])
+@pytest.mark.parametrize("replicas", [1, 3])
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_a_split_has_at_most_two_shapes(shards, batch, replicas, accumulate):
+    for replica in range(replicas):
+        loader = Loader(
+            Shards.open(shards),
+            "train",
+            global_batch=batch,
+            replicas=replicas,
+            replica=replica,
+            accumulate=accumulate,
+            training=True,
+        )
+        steps = [step.shape for step in loader.epoch(0)]
+        shapes = loader.shapes()
+        assert len(shapes) <= 2
+        assert steps == [shape for shape, count in shapes.items() for _ in range(count)]
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_a_blank_batch_has_the_form_of_a_real_one(shards, channels_last):
+    opened = Shards.open(shards)
+    loader = Loader(
+        opened,
+        "train",
+        global_batch=10,
+        replicas=1,
+        replica=0,
+        training=True,
+        metadata=np.ones((len(opened.labels), 3), np.float32),
+        channels_last=channels_last,
+    )
+    real = next(loader.epoch(0)).batches[0]
+    blank = loader.blank(len(real.labels))
+    for name in ("images", "labels", "ids", "metadata"):
+        one, other = getattr(real, name), getattr(blank, name)
+        assert (one.shape, one.dtype, one.stride()) == (other.shape, other.dtype, other.stride())
+        assert not other.any()
+
+
+def test_each_shape_has_buffers_that_do_not_move(shards):
+    small = Small(shards, "cpu")
+    places = {}
+    small.optimize._work = lambda batches, size: places.setdefault(size, []).append(
+        (batches[0].images.data_ptr(), batches[0].labels.data_ptr(), batches[0].images.sum())
+    )
+    steps = [*small.training.epoch(0), *small.training.epoch(1)]
+    for step in steps:
+        small.optimize(step)
+    assert sorted(places) == [9, 10]
+    for size, calls in places.items():
+        assert len({call[:2] for call in calls}) == 1
+        wanted = [step.batches[0].images.sum() for step in steps if step.size == size]
+        assert [call[2] for call in calls] == wanted
+
+
+# --- warm-up, capture, and giving it up
+
+
+def pretend(small, monkeypatch, **settings):
+    """Capture with a pretended recorder; return the recorder."""
+    recorder = Pretended(**settings)
+    monkeypatch.setattr(graphs, "Recorder", lambda device: recorder)
+    small.capture()
+    return recorder
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "adam"},
+        {"optimizer": "adamw", "ema": 0.9, "accumulate": 3},
+        {"optimizer": "sgd", "number_format": "bf16"},
+        {"optimizer": "adam", "number_format": "fp16", "clip_norm": None},
+    ],
+)
+def test_a_captured_training_has_the_bits_of_another(shards, monkeypatch, settings):
+    plain, captured = Small(shards, "cpu", **settings), Small(shards, "cpu", **settings)
+    before = captured.state()
+    recorder = pretend(captured, monkeypatch)
+    assert equal(before, captured.state()[: len(before)]), "the warm-up has trained"
+    assert not any(tensor.any() for tensor in captured.state()[len(before) :])
+    assert recorder.calls[:4] == ["check", "check", "capture", "capture"]
+    assert plain.train(9) == captured.train(9)
+    assert equal(plain.state(), captured.state())
+    graphs.release(captured)
+    assert captured.recorder is None
+    assert not captured.optimize._slots
+
+
+@pytest.mark.parametrize(("epochs", "captured"), [(1, 0), (10, 1), (20, 2)])
+def test_evaluation_is_captured_for_shapes_of_many_steps(shards, monkeypatch, epochs, captured):
+    small = Small(shards, "cpu", batch=4, epochs=epochs)
+    assert list(small.validation.shapes().values()) == [5, 1]  # steps in each epoch
+    recorder = pretend(small, monkeypatch)
+    assert recorder.calls.count("capture") == len(small.training.shapes()) + captured
+    small.model.shares_forward = True  # as FSDP's, whose passes keep gathered weights
+    graphs.release(small)
+    recorder = pretend(small, monkeypatch)
+    assert recorder.calls.count("capture") == len(small.training.shapes())
+
+
+@pytest.mark.parametrize(
+    ("settings", "cause"),
+    [
+        ({"cause": "the host waits for the GPU in a.py:3"}, "waits for the GPU in a.py:3"),
+        ({"fails": True}, "operation not permitted"),
+    ],
+)
+def test_what_cannot_be_captured_is_named_and_leaves_the_weights(
+    shards, monkeypatch, settings, cause
+):
+    small = Small(shards, "cpu")
+    before = small.state()
+    with pytest.raises(NotCaptured, match=cause):
+        pretend(small, monkeypatch, **settings)
+    assert equal(before, small.state()[: len(before)])
+
+
+def test_one_rank_that_cannot_ends_the_capture_on_all(shards, monkeypatch):
+    small = Small(shards, "cpu")
+    small.world.total = lambda values: values + 1  # another rank's
+    with pytest.raises(NotCaptured, match="another rank"):
+        pretend(small, monkeypatch)
+
+
+def test_a_pipeline_and_a_cpu_are_not_captured(shards):
+    small = Small(shards, "cpu")
+    assert graphs.capture(small) is False
+    small.world.device = SimpleNamespace(type="cuda")
+    small.model.not_captured = "stages of a pipeline"
+    with pytest.raises(NotCaptured, match="stages of a pipeline"):
+        graphs.capture(small)
+    small.plan.recipe = Recipe(graph="off")
+    assert graphs.capture(small) is False
+
+
+@pytest.mark.parametrize("graph", ["auto", "on"])
+def test_a_replicate_is_built_again_without_graphs_or_refused(monkeypatch, caplog, graph):
+    made = plan(load(ROOT / "config.yaml"), "glaucoma", "serial_1gpu", 1)
+    made = made.model_copy(update={"recipe": made.recipe.model_copy(update={"graph": graph})})
+    built = []
+
+    def assemble(plan, *_):
+        built.append(plan.recipe.graph)
+        return SimpleNamespace(plan=plan)
+
+    def refuse(trainer):
+        if trainer.plan.recipe.graph == "off":
+            return False
+        raise NotCaptured("the host waits for the GPU in loss.py:88")
+
+    monkeypatch.setattr(replicate, "assemble", assemble)
+    monkeypatch.setattr(replicate, "restore", lambda trainer: True)
+    monkeypatch.setattr(replicate, "capture", refuse)
+    released = []
+    monkeypatch.setattr(replicate, "release", released.append)
+    arguments = (made, None, None, None, None, None, 0.0)
+    if graph == "on":
+        with pytest.raises(MedscaleError, match=r"loss.py:88; set recipe.graph: auto or off"):
+            replicate.ready(*arguments)
+        return
+    with caplog.at_level("INFO", logger="medscale"):
+        trainer, resumed = replicate.ready(*arguments)
+    assert (built, trainer.plan.recipe.graph, resumed) == (["auto", "off"], "off", True)
+    assert len(released) == 1
+    assert (
+        "the step cannot be a CUDA graph: the host waits for the GPU in loss.py:88" in caplog.text
+    )
+
+
+def test_the_place_where_the_host_waits_is_found(monkeypatch):
+    modes = []
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    recorder = object.__new__(Recorder)
+
+    def waits():
+        warnings.warn("called a synchronizing CUDA operation (Triggered internally)", stacklevel=1)
+
+    assert recorder.check(waits).startswith(f"the host waits for the GPU in {__file__}:")
+    assert recorder.check(lambda: warnings.warn("something else", stacklevel=1)) is None
+    assert modes == ["warn", "default"] * 2
+
+
+def test_the_first_error_is_the_cause():
+    first = RuntimeError("operation not permitted when stream is capturing.\nCUDA kernel …")
+    last = RuntimeError("capture was invalidated")
+    last.__context__ = first
+    assert first_line(last) == "operation not permitted when stream is capturing"
+    assert first_line(ValueError()) == "ValueError"
+
+
+def test_a_failed_capture_gives_the_device_another_generator(monkeypatch):
+    class Broken:
+        def __init__(self, *_, **__):
+            pass
+
+        def __enter__(self):
+            raise RuntimeError("operation not permitted")
+
+        def __exit__(self, *_):
+            return None
+
+    states = []
+    generator = SimpleNamespace(graphsafe_set_state=states.append)
+    monkeypatch.setattr(torch.cuda, "graph", Broken)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "default_generators", [generator])
+    monkeypatch.setattr(
+        torch, "Generator", lambda device: SimpleNamespace(graphsafe_get_state=lambda: device)
+    )
+    recorder = object.__new__(capture.Recorder)
+    recorder._device, recorder._stream, recorder._pool = torch.device("cuda", 0), None, None
+    with pytest.raises(NotCaptured, match="operation not permitted"):
+        recorder.capture(lambda: None)
+    assert states == [torch.device("cuda", 0)]
+
+
+# --- tensors instead of the host's decisions
+
+
+def test_an_overflow_is_skipped_without_the_host(shards):
+    for settings in ({"optimizer": "adam", "ema": 0.9}, {"optimizer": "sgd"}):
+        small = Small(shards, "cpu", number_format="fp16", **settings)
+        before, after = overflow(small)
+        parameters = len(list(small.model.network.parameters()))
+        assert equal(before[:parameters], after[:parameters])
+        assert small.precision.scale == 2.0**126
+        kept = [equal([one], [other]) for one, other in zip(before, after, strict=True)]
+        averages, states = len(small.average.weights), len(small.update.state()) - parameters
+        buffers = len(list(small.model.network.buffers()))
+        start = parameters + buffers
+        assert all(kept[start : start + averages]), "the average has moved"
+        assert all(kept[start + averages + 4 :]), "the optimizer's state has changed"
+        assert states > averages
+        small.precision.scale.fill_(2.0**10)
+        small.train(1)
+        assert not equal(after[:parameters], small.state()[:parameters])
+
+
+def test_a_first_step_that_overflows_leaves_no_trace(shards):
+    for kind in ("adam", "sgd"):
+        small = Small(shards, "cpu", number_format="fp16", optimizer=kind)
+        small.precision.scale.fill_(2.0**127)
+        small.train(1)
+        assert all(tensor.isfinite().all() for tensor in small.state())
+        assert not any(tensor.any() for tensor in small.update.state()[-2:])
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
+def test_a_rate_in_a_tensor_trains_as_a_number_does(kind):
+    rates = [1e-3, 3e-4 / 7, 2e-2]
+
+    def weights(made, change):
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(17, 9)
+        chosen = made(layer)
+        for rate in rates:
+            change(chosen, rate)
+            chosen.zero_grad()
+            layer(torch.randn(5, 17)).square().sum().backward()
+            chosen.step()
+        return [parameter.detach() for parameter in layer.parameters()]
+
+    def number(chosen, rate):
+        for group in chosen.param_groups:
+            group["lr"] = rate
+
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    extra = {"momentum": 0.9, "nesterov": True} if kind == "sgd" else {}
+    recipe = Recipe(optimizer=kind, weight_decay=0.01)
+    ours = weights(lambda layer: optimizer(layer, recipe, Precision("fp32", CPU)), set_rate)
+    plain = weights(
+        lambda layer: kinds[kind](layer.parameters(), 1.0, weight_decay=0.01, fused=True, **extra),
+        number,
+    )
+    assert equal(ours, plain)
+
+
+def test_logits_are_read_one_batch_later(shards):
+    order = []
+    small = Small(shards, "cpu")
+    small.criterion = None
+    real = small.model.logits
+
+    def logits(inputs):
+        order.append("computed")
+        return real(inputs)
+
+    small.model.logits = logits
+    small.watchdog = SimpleNamespace(pet=lambda: None)
+    ids = []
+    for outputs, labels, numbers in Trainer.outputs(small, small.validation):
+        order.append("read")
+        assert len(outputs) == len(labels) == len(numbers)
+        ids += numbers.tolist()
+    assert order == ["computed", "computed", "read", "computed", "read", "read"]
+    assert len(set(ids)) == 23
+
+
+# --- batches ahead
+
+
+@pytest.fixture
+def stream(monkeypatch):
+    """A pretended stream, to run the thread of a GPU on the CPU."""
+    waits = []
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+    user = SimpleNamespace(wait_event=waits.append)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: user)
+    return SimpleNamespace(record_event=lambda: "ready", waits=waits)
+
+
+def test_one_item_is_made_ahead_and_waited_for(stream):
+    made, used = [], []
+
+    def items():
+        for number in range(4):
+            made.append(number)
+            yield number
+
+    for number in ahead(items(), stream, lambda item: []):
+        end = time.monotonic() + 5
+        while len(made) < min(number + 2, 4) and time.monotonic() < end:
+            time.sleep(0.001)
+        assert len(made) == min(number + 2, 4), "the next item is made meanwhile, and no other"
+        used.append(number)
+    assert used == [0, 1, 2, 3]
+    assert stream.waits == ["ready"] * 4
+
+
+def test_an_error_of_the_thread_comes_where_the_item_is_used(stream):
+    def items():
+        yield 1
+        raise MedscaleError("the disk is gone")
+
+    iterator = ahead(items(), stream, lambda item: [])
+    assert next(iterator) == 1
+    with pytest.raises(MedscaleError, match="the disk is gone"):
+        next(iterator)
+    early = ahead(iter(range(9)), stream, lambda item: [])
+    assert next(early) == 0
+    early.close()
+
+
+# --- waiting, sharding, compilation, settings
+
+
+def test_events_of_the_last_step_stand_for_all(monkeypatch):
+    waits = Waits(CPU)
+    waits.add(waits.mark() - 0.5)
+    assert 0.5 <= waits.take(3) < 0.6
+    assert waits.take(0) == 0
+    times = iter([1.0, 2.0])
+    event = lambda **_: SimpleNamespace(  # noqa: E731
+        record=lambda: None, elapsed_time=lambda other: next(times)
+    )
+    gpu = Waits(torch.device("cuda", 0))
+    gpu.spans = [(event(), event()), (event(), event())]
+    assert gpu.take(100) == pytest.approx(0.3)  # 3 ms a step
+    gpu.begin_step()
+    assert gpu.take(100) == 0
+
+
+def test_units_of_fsdp_hold_every_large_block_once():
+    network = build(Model(name="medical_cnn"), 2)
+    units = list(_units(network))
+    assert 2 <= len(units) <= UNITS
+    blocks = [block for unit in units for block in unit]
+    assert len(set(map(id, blocks))) == len(blocks)
+    total = sum(p.numel() for p in network.parameters())
+    for unit in units[:-1]:
+        assert sum(p.numel() for block in unit for p in block.parameters()) >= total // UNITS
+    assert not list(_units(build(Model(name="tiny_cnn"), 2))), f"all are below {SMALLEST}"
+
+
+def test_compilation_pays_for_long_runs_of_measured_networks():
+    def decided(run, images, side=224, study="glaucoma"):
+        made = plan(load(ROOT / "config.yaml"), study, run, 1)
+        return compiling.pays(made, images, side)
+
+    pays, reason = decided("serial_amp_1gpu", 10_000_000)
+    assert pays
+    assert reason == "it saves 509 s and takes 48 s by the figures of one H200"
+    assert not decided("serial_amp_1gpu", 20 * 8621)[0], "it takes longer than it saves"
+    assert not decided("serial_amp_1gpu", 10_000_000, side=64)[0], "small images are fast"
+    assert not decided("ddp_amp_16gpu", 10_000_000)[0], "devices share the images"
+    assert decided("serial_1gpu", 10**9) == (
+        False,
+        "there are no figures for medical_cnn without mixed precision",
+    )
+    assert not decided("serial_amp_1cpu", 10**9)[0]
+
+
+def test_compiled_code_is_kept_beside_the_replicates_of_a_run(tmp_path, monkeypatch):
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    folder = compiled.keep(tmp_path / "run", CPU)
+    assert folder == compiled.keep(tmp_path / "run", CPU)
+    assert folder.parent == tmp_path / "run" / "compiled"
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(folder.resolve())
+    assert folder.stat().st_mode & 0o077 == 0
+    monkeypatch.setattr(torch, "__version__", "another")
+    assert compiled.keep(tmp_path / "run", CPU) != folder
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(MedscaleError, match="belongs to another user"):
+        compiled.keep(tmp_path / "run", CPU)
+
+
+def test_on_and_off_may_be_written_as_yaml_reads_them():
+    assert (Recipe(graph=True).graph, Recipe(compile=False).compile) == ("on", "off")
+    assert (Recipe().graph, Recipe().compile) == ("auto", "auto")
+    with pytest.raises(ValidationError, match="'auto', 'on' or 'off'"):
+        Recipe(graph="never")
+
+
+def test_graphs_do_not_decide_the_weights_and_compilation_does():
+    def digest(**recipe):
+        studies = {"studies": {"glaucoma": {"recipe": recipe}}}
+        return plan(
+            load(ROOT / "config.yaml", studies), "glaucoma", "serial_1gpu", 1
+        ).training_digest
+
+    assert digest(graph="off") == digest(graph="on")
+    assert digest(compile="off") != digest(compile="on")
+
+
+def test_a_step_says_its_shape(shards):
+    step = next(Small(shards, "cpu", accumulate=3).training.epoch(0))
+    assert isinstance(step, Step)
+    assert step.shape.micros == (4, 3, 3)
+    assert step.shape.size == 10

@@ -1,0 +1,43 @@
+"""Fixtures of the tests on a CUDA card.
+
+Without a card they are skipped. MEDSCALE_TEST_DEVICE=cpu runs them on the CPU with pretended graphs
+instead, which tests the tests and says nothing about a card.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from medscale.engine.train import graphs
+from small_training import Pretended
+
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as the launcher sets it
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
+    """The card, with all work on a stream that can be captured, as ``parallel.join`` sets it."""
+    if os.environ.get("MEDSCALE_TEST_DEVICE") == "cpu":
+        monkeypatch.setattr(graphs, "Recorder", lambda device: Pretended())
+        yield torch.device("cpu")
+        return
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA card")
+    card = torch.device("cuda", 0)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    with torch.cuda.stream(torch.cuda.Stream(card)):
+        yield card
+        torch.cuda.synchronize()
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def kind(device: torch.device) -> str:
+    """The kind of device in the names of runs."""
+    return "gpu" if device.type == "cuda" else "cpu"

@@ -1,0 +1,206 @@
+"""Steps on a card: a graph trains as calls do, without waiting for the card or taking memory."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from medscale.engine.formats import FORMATS
+from medscale.engine.models.registry import build
+from medscale.engine.plan import Model
+from medscale.engine.train.capture import NotCaptured
+from medscale.engine.train.loop import Trainer
+from small_training import Small, equal, overflow, small_network
+
+pytestmark = pytest.mark.gpu
+
+STEPS = 20
+
+
+@pytest.fixture
+def shards(make_shards):
+    return make_shards(train=66, val=41, test=9, size=32)
+
+
+def pair(shards: Any, device: torch.device, **settings: Any) -> tuple[Small, Small]:
+    """The same training, by calls and by graphs."""
+    called, captured = Small(shards, device, **settings), Small(shards, device, **settings)
+    captured.capture()
+    return called, captured
+
+
+@pytest.mark.parametrize("number_format", FORMATS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "adam"},
+        {"optimizer": "adamw", "weight_decay": 0.01, "ema": 0.9, "clip_norm": None},
+        {"optimizer": "sgd", "accumulate": 3, "class_weights": True, "label_smoothing": 0.1},
+        {"resident": False},
+    ],
+)
+def test_a_graph_has_the_bits_of_calls(shards, device, number_format, settings):
+    called, captured = pair(shards, device, number_format=number_format, **settings)
+    assert called.train(STEPS) == captured.train(STEPS)
+    assert equal(called.state(), captured.state())
+    assert not equal(
+        called.state(), Small(shards, device, number_format=number_format, **settings).state()
+    )
+
+
+@pytest.mark.parametrize("name", ["medical_cnn", "resnet18", "efficientnet_b0", "densenet121"])
+def test_networks_of_the_studies_are_captured(shards, device, name):
+    options = {"drop_path_rate": 0.2} if name == "efficientnet_b0" else {}
+
+    def network() -> nn.Module:
+        return build(Model(name=name, options=options), 2)
+
+    called, captured = pair(shards, device, network=network, number_format="bf16")
+    assert called.train(5) == captured.train(5)
+    assert equal(called.state(), captured.state())
+
+
+def test_capture_changes_nothing(shards, device):
+    small = Small(shards, device, ema=0.9, number_format="fp16")
+    before = small.state()
+    small.capture()
+    assert equal(before, small.state()[: len(before)])
+    small.train(3)
+    trained = small.state()
+    again = Small(shards, device, ema=0.9, number_format="fp16")
+    again.train(3)
+    again.capture()  # as after a restart
+    assert equal(trained, again.state())
+
+
+def test_dropout_follows_the_seed_of_the_step(shards, device):
+    small = Small(shards, device)
+    small.capture()
+    step = next(small.training.epoch(0))
+    small.model.train(True)
+
+    def loss(seed: int) -> int:
+        small.update.sums.zero_()
+        torch.manual_seed(seed)
+        small.optimize(step)
+        return int(small.update.sums[0])
+
+    first, other, again = loss(1), loss(2), loss(1)
+    assert len({first, other}) == 2
+    assert first == again, "with a rate of 0 the weights stay, so equal seeds give equal losses"
+
+
+@pytest.mark.parametrize("settings", [{"optimizer": "adam", "ema": 0.9}, {"optimizer": "sgd"}])
+def test_an_overflow_is_skipped_by_a_graph_too(shards, device, settings):
+    called, captured = pair(shards, device, number_format="fp16", **settings)
+    results = [overflow(small) for small in (called, captured)]
+    assert equal(results[0][1], results[1][1])
+    parameters = len(list(captured.model.network.parameters()))
+    before, after = results[1]
+    assert equal(before[:parameters], after[:parameters]), "the step was not skipped"
+    assert captured.precision.scale == 2.0**126
+    for small in (called, captured):
+        small.precision.scale.fill_(2.0**10)
+    assert called.train(5) == captured.train(5)
+    assert equal(called.state(), captured.state())
+
+
+def test_evaluation_replays_with_the_average(shards, device):
+    called, captured = pair(shards, device, batch=4, epochs=20, ema=0.9)
+    outputs = []
+    for small in (called, captured):
+        small.train(5)
+        small.watchdog.pet = lambda: None
+        with small.average.used():
+            outputs.append(
+                [logits.cpu() for logits, *_ in Trainer.outputs(small, small.validation)]
+            )
+        small.train(5)
+    assert equal(*outputs)
+    assert equal(called.state(), captured.state())
+
+
+def test_each_split_has_at_most_two_graphs(shards, device):
+    small = Small(shards, device)
+    small.capture()
+    small.train(2 * small.training.steps())
+    slots = small.optimize._slots
+    assert len(slots) == len(small.training.shapes()) == 2
+    assert all(slot.call is not slot.eager for slot in slots.values())
+
+
+def test_no_step_waits_for_the_card(shards, device):
+    for resident in (True, False):
+        small = Small(shards, device, number_format="fp16", ema=0.9, resident=resident)
+        small.capture()
+        small.train(2 * small.training.steps())
+        if device.type == "cuda":
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            steps = itertools.islice(small.training.epoch(2), 4)
+            for number, step in enumerate(steps):
+                torch.manual_seed(number)
+                small.optimize(step)
+        finally:
+            if device.type == "cuda":
+                torch.cuda.set_sync_debug_mode("default")
+
+
+def test_memory_is_flat_over_500_steps(shards, device):
+    small = Small(shards, device, ema=0.9)
+    small.capture()
+
+    def memory() -> tuple[int, int]:
+        if device.type != "cuda":
+            return 0, 0
+        torch.cuda.synchronize()
+        return torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+
+    small.train(50)
+    early = memory()
+    small.train(450)
+    late = memory()
+    assert late[0] == early[0]
+    assert late[1] <= early[1]
+
+
+class Reading(nn.Module):
+    """A layer that reads the device from the host."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * float(x.detach().mean() > -1e9)
+
+
+def test_a_network_that_reads_the_device_is_named_and_goes_on(shards, device):
+    if device.type != "cuda":
+        pytest.skip("a CPU waits for nothing")
+    small = Small(shards, device, network=lambda: nn.Sequential(Reading(), *small_network()))
+    with pytest.raises(NotCaptured, match=rf"waits for the GPU in {re.escape(__file__)}:\d+"):
+        small.capture()
+    plain = Small(shards, device)
+    assert small.train(5) == plain.train(5)
+
+
+class Breaking(nn.Module):
+    """A layer that cannot be captured, though the host does not wait in it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.is_cuda and torch.cuda.is_current_stream_capturing():
+            raise RuntimeError("this layer refuses capture")
+        return x
+
+
+def test_after_a_capture_that_failed_training_goes_on(shards, device):
+    if device.type != "cuda":
+        pytest.skip("a CPU captures nothing")
+    small = Small(shards, device, network=lambda: nn.Sequential(Breaking(), *small_network()))
+    with pytest.raises(NotCaptured, match="this layer refuses capture"):
+        small.capture()
+    fresh = Small(shards, device, network=lambda: nn.Sequential(Breaking(), *small_network()))
+    plain = Small(shards, device)
+    assert fresh.train(STEPS) == plain.train(STEPS), "dropout draws other numbers"

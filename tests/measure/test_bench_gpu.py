@@ -1,0 +1,128 @@
+"""`make bench-gpu` without a GPU: plans, table, page, and the cost model that reads the table."""
+
+from __future__ import annotations
+
+import subprocess
+from itertools import cycle, product
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from bench import gpu
+from bench.gpu_loops import WAYS, covered
+from bench.gpu_page import page
+from made_training import ROOT
+from medscale.base.errors import MedscaleError
+from medscale.config.configuration import load
+from medscale.config.planning import plan
+from medscale.resources import cost, measured
+from medscale.resources.measured import COLUMNS
+
+# Seen on one H200 on 2026-11-26 with the engine as it was then and a plain timm loop (images/s).
+SEEN = (
+    ("medical_cnn", 32, "bf16", "engine", 1136),
+    ("medical_cnn", 32, "bf16", "nhwc", 1547),
+    ("medical_cnn", 32, "bf16", "graph", 5778),
+    ("medical_cnn", 32, "bf16", "compiled_graph", 8182),
+    ("medical_cnn", 32, "tf32", "graph", 4711),
+    ("medical_cnn", 32, "fp32", "graph", 1832),
+    ("efficientnet_b3", 64, "bf16", "engine", 1012),
+    ("efficientnet_b3", 64, "tf32", "engine", 1199),
+    ("efficientnet_b3", 256, "bf16", "graph", 2806),
+)
+
+
+def rows(card: str = "NVIDIA H200") -> pd.DataFrame:
+    about = {"card": card, "torch": "2.11.0", "cuda": "13.0", "date": "2026-11-26", "size": 224}
+    names = ("network", "batch", "format", "way", "images_per_second")
+    table = pd.DataFrame([about | dict(zip(names, row, strict=True)) for row in SEEN])
+    table["low"] = table["high"] = table["images_per_second"]
+    return table.assign(rounds=1, source="a hand measurement").reindex(columns=list(COLUMNS))
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    gpu.save(rows(), tmp_path / "gpu.csv")
+    return tmp_path / "gpu.csv"
+
+
+def test_new_rows_replace_those_of_the_same_cell_and_keep_the_others(table: Path):
+    new = rows().query("network == 'medical_cnn' and way == 'engine'")
+    gpu.save(new.assign(images_per_second=5600.0), table)
+    gpu.save(rows("NVIDIA H100 80GB HBM3"), table)
+    kept = pd.read_csv(table)
+    assert len(kept) == 2 * len(SEEN)
+    engine = kept.query("network == 'medical_cnn' and way == 'engine'")
+    assert engine["images_per_second"].tolist() == [1136, 5600]
+    assert engine["card"].tolist() == ["NVIDIA H100 80GB HBM3", "NVIDIA H200"]
+
+
+def test_the_page_says_where_rates_are_from_and_what_was_not_measured(table: Path):
+    failed = rows().tail(1).assign(way="lightning", images_per_second=None, rounds=0, note="absent")
+    gpu.save(failed, table)
+    text = page(pd.read_csv(table), gpu.TITLES)
+    assert "## NVIDIA H200" in text
+    assert "PyTorch 2.11.0, CUDA 13.0; 2026-11-26; a hand measurement" in text
+    assert "| 32 | bf16 | engine | 1,136 | 0.20 |" in text  # of the plain loop's graph
+    assert "| 32 | fp32 | plain loop, whole step as a CUDA graph | 1,832 | 1.00 |" in text
+    assert "| Lightning | – (absent) |" in text
+    assert "No card has been measured" in page(pd.DataFrame(columns=list(COLUMNS)), gpu.TITLES)
+
+
+def test_a_row_is_the_median_of_its_rounds_or_says_why_there_is_none():
+    rounds = [{"images_per_second": rate, "gap": 0.1} for rate in (90.0, 100.0, 130.0)]
+    row = gpu.summary([*rounds, {"note": "not finished within 420 s"}], 50, 0.25)
+    assert (row["images_per_second"], row["low"], row["high"], row["rounds"]) == (100, 90, 130, 3)
+    assert row["roofline"] == pytest.approx(0.25 / 0.5)
+    assert row["note"] == "not finished within 420 s"
+    assert gpu.summary([{"note": "no fp16"}], 50, None) == {"rounds": 0, "note": "no fp16"}
+
+
+def test_every_cell_of_the_engine_has_a_plan_or_says_why_not():
+    formats = cycle(("fp32", "tf32", "bf16", "fp16"))
+    for (network, (study, size, _)), way in product(gpu.NETWORKS.items(), gpu.ENGINE):
+        name = next(formats)
+        if network == "yolov8n" and way in ("engine_compiled", "engine_fsdp"):
+            with pytest.raises(MedscaleError, match="detection"):
+                gpu.planned(study, network, 64, name, way)
+            continue
+        made = gpu.planned(study, network, 64, name, way)
+        assert (made.model.name, made.global_batch, made.backend) == (network, 64, "cuda")
+        assert made.run.amp == (name in ("bf16", "fp16"))
+        assert made.recipe.tf32 == (name == "tf32")
+        assert made.recipe.epochs == gpu.EPOCHS
+        assert made.model.pretrained is None
+        assert cost.pixels(load(ROOT / "config.yaml"), made) == size
+    assert set(gpu.TITLES) == {*gpu.ENGINE, *WAYS}
+
+
+def test_kernels_that_overlap_are_counted_once():
+    assert covered([(0, 2), (1, 3), (5, 6)]) == 4
+    assert covered([]) == 0
+
+
+def test_the_cost_model_takes_the_rate_of_a_card_that_was_measured(table: Path, monkeypatch):
+    monkeypatch.setattr(cost, "rate_of", lambda *key: measured.rate(*key, table))
+    config = load(ROOT / "config.yaml", {"cost": {"gpu": "h200"}})
+    made = plan(config, "skin", "serial_amp_1gpu", 1)
+    assert cost.images_per_second(config, made) == pytest.approx(1012)
+    assert cost.images_per_second(config, plan(config, "skin", "serial_1gpu", 1)) == pytest.approx(
+        1199
+    ), "the study asks for tf32"
+    assert "as measured (docs/gpu.csv)" in cost.estimate(config, made).note
+    fp32 = made.model_copy(update={"run": made.run.model_copy(update={"amp": False})})
+    fp32 = fp32.model_copy(update={"recipe": fp32.recipe.model_copy(update={"tf32": False})})
+    assert "as measured" not in cost.estimate(config, fp32).note, "fp32 was not measured"
+    a100 = load(ROOT / "config.yaml")
+    assert "as measured" not in cost.estimate(a100, made).note
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_without_a_card_one_sentence_is_said_and_nothing_is_written():
+    before = {file: file.read_bytes() for file in (ROOT / "docs").glob("gpu.*")}
+    done = subprocess.run(["make", "-s", "bench-gpu"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "bench-gpu: nothing is measured, as this machine has no NVIDIA GPU\n"
+    assert {file: file.read_bytes() for file in (ROOT / "docs").glob("gpu.*")} == before

@@ -1,0 +1,75 @@
+"""`make gpu-bundle`: source and packages for a GPU machine without network."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from made_training import ROOT
+
+SCRIPT = ROOT / "tools" / "gpu_bundle.py"
+spec = importlib.util.spec_from_file_location("gpu_bundle", SCRIPT)
+assert spec is not None
+assert spec.loader is not None
+bundle = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(bundle)
+
+
+@pytest.fixture
+def wheels(tmp_path: Path) -> Path:
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "pulp-1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("pulp/__init__.py", "VALUE = 7\n")
+        wheel.writestr("pulp/solverdir/cbc/linux/i64/cbc", "kept")
+        wheel.writestr("pulp/solverdir/cbc/win/i64/cbc.exe", "left out")
+    return folder
+
+
+def test_the_bundle_runs_a_command_with_its_source_and_packages(wheels: Path, tmp_path: Path):
+    file = tmp_path / "bundle.tar.gz"
+    line = [sys.executable, SCRIPT, "--wheels", wheels, "--out", file]
+    subprocess.run(line, check=True, capture_output=True)
+    with tarfile.open(file) as archive:
+        names = archive.getnames()
+        archive.extractall(tmp_path, filter="data")
+    assert "medscale-gpu/site/pulp/solverdir/cbc/linux/i64/cbc" in names
+    assert "medscale-gpu/site/connection_pool/__init__.py" in names
+    assert not any(name.endswith((".exe", ".lock")) for name in names)
+    code = "import pulp, medscale; print(pulp.VALUE, medscale.__file__)"
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    done = subprocess.run(
+        [tmp_path / "medscale-gpu" / "run.sh", "python", "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    unpacked = tmp_path / "medscale-gpu" / "medscale" / "src" / "medscale" / "__init__.py"
+    assert done.stdout.split() == ["7", str(unpacked)]
+
+
+def test_every_listed_package_has_a_locked_version(monkeypatch, tmp_path: Path):
+    pinned = bundle.pinned()
+    assert "snakemake==" in "\n".join(pinned)
+    assert not any(name.startswith("connection-pool") for name in pinned)
+    monkeypatch.setattr(bundle, "LIST", tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_text("# comment\nno-such-package\n")
+    with pytest.raises(SystemExit, match=r"no-such-package of list.txt are not in"):
+        bundle.pinned()
+
+
+def test_a_bundle_that_is_too_large_is_refused(wheels: Path, monkeypatch, tmp_path: Path):
+    monkeypatch.setattr(bundle, "LARGEST_MB", 0.1)
+    out = tmp_path / "b.tar.gz"
+    with pytest.raises(SystemExit, match="MB are more than"):
+        bundle.main(["--wheels", str(wheels), "--out", str(out)])
+    assert not out.exists()

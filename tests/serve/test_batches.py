@@ -1,0 +1,74 @@
+"""Predictions by batches of fixed sizes, as CUDA graphs take them; here without a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from medscale.engine.train.capture import NotCaptured
+from medscale.serve.batches import FixedBatches
+
+
+def recorder() -> SimpleNamespace:
+    """Return a stand-in for ``capture``: outputs keep their place, as those of a graph do."""
+    calls: list[int] = []
+
+    def record(function: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        outputs = function()
+        calls.append(len(outputs))
+        return lambda: outputs.copy_(function())
+
+    return SimpleNamespace(record=record, calls=calls)
+
+
+def twice(images: Tensor, features: Tensor) -> Tensor:
+    return 2 * images.flatten(1).sum(1, keepdim=True) + features
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 8, 11])
+def test_a_batch_of_any_size_is_computed_by_a_few_fixed_ones(rows):
+    recorded = recorder()
+    run = FixedBatches(twice, sizes=(1, 2, 4), record=recorded.record)
+    images, features = torch.randn(rows, 3, 5, 5), torch.randn(rows, 2)
+    first = run(images, features)
+    torch.testing.assert_close(first, twice(images, features))
+    kept = first.clone()
+    run(images + 1, features)
+    assert torch.equal(first, kept), "a later batch overwrites no earlier result"
+    assert set(recorded.calls) <= {1, 2, 4}
+    assert len(recorded.calls) == len(set(recorded.calls)), "each size is captured once"
+
+
+def test_rows_of_an_earlier_batch_do_not_reach_a_smaller_one():
+    run = FixedBatches(lambda x: torch.stack([x, x]), 1, (4,), recorder().record)
+    run(torch.full((4, 2), torch.nan))
+    outputs = run(torch.ones(3, 2))
+    assert outputs.shape == (2, 3, 2)
+    assert (outputs == 1).all()
+
+
+def test_channels_last_images_stay_so():
+    seen = []
+
+    def function(images: Tensor) -> Tensor:
+        seen.append(images.is_contiguous(memory_format=torch.channels_last))
+        return images.mean((2, 3))
+
+    run = FixedBatches(function, sizes=(4,), record=recorder().record)
+    run(torch.randn(3, 3, 8, 8).contiguous(memory_format=torch.channels_last))
+    assert all(seen)
+
+
+def test_a_function_that_cannot_be_captured_runs_as_it_is(caplog):
+    def refuse(function: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        raise NotCaptured("operation not permitted when stream is capturing")
+
+    run = FixedBatches(lambda x: x + 1, sizes=(2,), record=refuse)
+    assert run(torch.zeros(3, 1)).tolist() == [[1], [1], [1]]
+    assert caplog.messages == [
+        "batches of 2 run without a CUDA graph: operation not permitted when stream is capturing"
+    ]
