@@ -15,7 +15,8 @@ from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError, tell_user
 from medscale.base.files import write_csv
 from medscale.data.images import read_rgb
-from medscale.data.lookalike import BYTES, RELIEF, analysed, components, pairs, signature
+from medscale.data.lookalike import RELIEF, analysed, components, pairs
+from medscale.data.signature import signature
 
 
 def encoded(image: np.ndarray, quality: int = 90) -> np.ndarray:
@@ -49,11 +50,6 @@ CROPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def signatures(images: list[np.ndarray]) -> np.ndarray:
-    """Return signatures of images, uint8, shape (N, BYTES)."""
-    return np.frombuffer(b"".join(map(signature, images)), np.uint8).reshape(-1, BYTES)
-
-
 def merged(links: np.ndarray, count: int) -> set[tuple[int, int]]:
     """Return the pairs of different originals; positions n and n + count are one original."""
     both = np.sort(links % count, axis=1)
@@ -70,12 +66,12 @@ def measure(name: str, images: list[np.ndarray]) -> pd.DataFrame:
     stripes are never joined.
     ``merged`` counts pairs besides those joined among the originals alone (``merged_originals``).
     """
-    originals = signatures(images)
+    originals = [signature(image) for image in images]
     comparable = analysed(originals)[0] >= RELIEF
     merged_originals = merged(pairs(originals), len(images))
     rows = []
     for kind, copied in {**COPIES, **CROPS}.items():
-        both = np.concatenate([originals, signatures([copied(image) for image in images])])
+        both = originals + [signature(copied(image)) for image in images]
         links = pairs(both)
         part = components(len(both), links)
         joined = (part[: len(images)] == part[len(images) :])[comparable]

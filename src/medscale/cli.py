@@ -311,7 +311,7 @@ def predict(
     """Predict classes and probabilities, or boxes, of new images by a trained run."""
     paths.usable(result)
     for image in images:
-        paths.existing(image, paths.IMAGES)
+        paths.existing_image(image)
     if metadata is not None and "=" not in metadata:
         advice = "--metadata is neither a CSV table nor facts such as age=61"
         paths.existing(Path(metadata), advice)
@@ -327,6 +327,8 @@ def predict(
     )
     table = predictor.table(predictions)
     out.print(command.result_table(predictor, predictions))
+    if note := command.sentence_on_frames(predictions):
+        out.print(plain(note))
     if csv is not None:
         write_csv(csv, table)
         out.print(f"{len(predictions)} images in {plain(str(csv))}")

@@ -25,9 +25,9 @@ from medscale.data.images import (
     read_bytes,
 )
 from medscale.data.inspection import FACTS, inspect
-from medscale.data.lookalike import signature, unpacked
 from medscale.data.preprocess import preprocess, reduction, resize
 from medscale.data.settings import Clahe, Preprocess
+from medscale.data.signature import signature, unpacked
 
 RGB = picture(1)
 PIXELS = np.asarray(RGB)

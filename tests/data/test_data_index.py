@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from dask_scheduler import running
 from data_trees import class_tree, encoded, fundus_pytorch, picture, write
 from medscale.base.errors import MedscaleError
-from medscale.data import audit
+from medscale.data import audit, inspection
 from medscale.data.index import build_index, make_index, summarize
 from medscale.data.inspection import FACTS, inspect
 from medscale.data.inventory import Inventory
@@ -443,3 +443,14 @@ def test_a_missing_split_is_told_before_anything_is_read(tmp_path: Path) -> None
             Dask(),
             tmp_path / "out",
         )
+
+
+def test_no_signatures_are_computed_where_near_duplicates_are_not_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.png").write_bytes(encoded(picture(0)))
+    signature = FACTS.index("_signature")
+    assert inspect(str(tmp_path), "x.png")[0][signature] is not None
+    monkeypatch.setattr(inspection, "signature", None)  # would not be callable
+    facts = inspect(str(tmp_path), "x.png", near_duplicates=False)
+    assert facts[0][signature] is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.data.images import read_rgb
 from medscale.data.kind import scan
+from medscale.data.lookalike import components, pairs
 from medscale.data.preprocess import preprocess
 from medscale.data.settings import Preprocess, Source
+from medscale.data.signature import signature
 
 SAMPLES = Path(os.environ.get("MEDSCALE_SAMPLES") or ROOT.parent / "shared" / "data")
 pytestmark = pytest.mark.skipif(
@@ -49,12 +52,15 @@ def test_chest_xrays_are_split_by_patient() -> None:
 
 @pytest.mark.parametrize(
     ("name", "least", "most", "known"),
-    [("cxr-nih", 0.99, 0, 0), ("dermoscopy-uda1", 0.9, 1, 2)],
+    [("cxr-nih", 0.99, 0, 1), ("dermoscopy-uda1", 0.9, 1, 1)],
 )
 def test_copies_are_found_and_no_two_patients_are_merged(
     name: str, least: float, most: int, known: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every kind of copy but crops; two dermoscopic images are repeated, many are only stripes."""
+    """Every kind of copy but crops; many dermoscopic images are only stripes.
+
+    One of them is repeated, and of one patient two chest radiographs are alike.
+    """
     monkeypatch.setattr(lookalike, "CROPS", {})
     images = [
         read_rgb(path)
@@ -65,6 +71,36 @@ def test_copies_are_found_and_no_two_patients_are_merged(
     assert (table["merged"] <= most).all(), table
     assert set(table["merged_originals"]) == {known}
     assert (table["comparable"] > 0.7 * len(images)).all()
+
+
+def signatures_below(folder: Path) -> tuple[list[Path], list[bytes]]:
+    paths = sorted(folder.glob("*/*.jpg"))
+    return paths, [signature(read_rgb(path)) for path in paths]
+
+
+def test_the_same_eye_and_the_same_lesion_are_joined_and_no_others() -> None:
+    """Scenes are known by the sample's table; also one lesion photographed in two frames."""
+    folder = sample("near-duplicates")
+    paths, signatures = signatures_below(folder)
+    table = pd.read_csv(folder / "truth.csv").set_index("path")["scene"]
+    scenes = pd.Series([table[path.relative_to(folder).as_posix()] for path in paths])
+    part = components(len(paths), pairs(signatures))
+    for kind, count in (("fundus", 174), ("dermoscopy", 58)):
+        known = [n for n in scenes.dropna().index if paths[n].parent.name == kind]
+        same = [(a, b) for a, b in combinations(known, 2) if scenes[a] == scenes[b]]
+        assert len(same) == count
+        assert sum(part[a] == part[b] for a, b in same) >= 0.95 * count
+    groups = scenes.groupby(part)
+    assert (groups.nunique() <= 1).all()
+    assert (groups.count().eq(groups.size()) | groups.size().eq(1)).all()
+
+
+def test_chest_xrays_of_different_patients_are_never_joined() -> None:
+    paths, signatures = signatures_below(sample("cxr-nih"))
+    patients = np.array([path.name.split("_")[0] for path in paths])
+    links = pairs(signatures)
+    assert (patients[links[:, 0]] == patients[links[:, 1]]).all()
+    assert len(links) <= 8  # of 437 pairs of one patient
 
 
 def test_published_originals_become_like_the_prepared_copies() -> None:

@@ -155,6 +155,33 @@ def test_a_tiff_that_lost_a_strip_is_truncated() -> None:
     assert caught.value.reason == TRUNCATED
 
 
+def jpeg_tiff(pixels: np.ndarray, writer: str) -> bytes:
+    """Return a TIFF of JPEG strips or tiles; libtiff keeps their tables once for all of them."""
+    if writer == "libtiff":
+        return encoded(Image.fromarray(pixels), "TIFF", compression="jpeg")
+    kind = "rgb" if pixels.ndim == 3 else "minisblack"
+    container = ">+" if writer == "bigtiff" else "<"
+    return tiff(pixels, container=container, tile=(80, 80), compression="jpeg", photometric=kind)
+
+
+@pytest.mark.parametrize("writer", ["tifffile", "bigtiff", "libtiff"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_jpeg_within_a_tiff_that_lost_data_is_refused(writer: str, channels: int) -> None:
+    pixels = smooth(1, 160, 160, channels, 8).squeeze()
+    data = jpeg_tiff(pixels, writer)
+    assert decode(data).shape == (160, 160, 3)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0]
+        place = len(page.dataoffsets) // 2
+        start, length = page.dataoffsets[place], page.databytecounts[place]
+        assert bool(page.jpegtables) == (writer == "libtiff")
+    hole = slice(start + length * 6 // 10, start + length - 2)  # the end mark stays
+    lost = bytearray(data)
+    lost[hole] = bytes(hole.stop - hole.start)
+    with pytest.raises(Unreadable, match="libjpeg"):
+        decode(bytes(lost))
+
+
 def test_a_smaller_copy_is_no_page() -> None:
     file = io.BytesIO()
     large, small = smooth(1, 40, 40, 3, 8), smooth(2, 10, 10, 3, 8)

@@ -19,7 +19,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1
 
-from data_trees import encoded, picture
+from data_trees import encoded, indexed, picture
 from medscale.base.files import sha256
 from medscale.data.build import make_chunk
 from medscale.data.decoding.dicom import dicom_facts
@@ -28,8 +28,9 @@ from medscale.data.images import NOT_AN_IMAGE, TRUNCATED, UNREADABLE, Unreadable
 from medscale.data.index import make_index
 from medscale.data.inspection import FACTS, inspect
 from medscale.data.inventory import make_inventory
+from medscale.data.kind import scan
 from medscale.data.preprocess import preprocess
-from medscale.data.settings import Clahe, Preprocess, Split
+from medscale.data.settings import Clahe, Preprocess, Source, Split
 
 COLOUR = np.asarray(picture(1))
 GREY = np.asarray(picture(1).convert("L"))
@@ -325,12 +326,15 @@ def test_damage_is_told_or_not_seen_but_never_crashes(data: st.DataObject) -> No
 )
 def test_ages(age: str, years: float | None, remark: str | None) -> None:
     facts = dicom_facts(dicom(GREY, PatientAge=age, PatientSex="F", ViewPosition="PA"))
-    assert facts == {"age": years, "sex": "female", "view": "PA", "remark": remark}
+    expected = {"age": years, "sex": "female", "view": "PA", "patient": None, "remark": remark}
+    assert facts == expected
 
 
 def test_headers_are_read_without_pixels() -> None:
-    data = dicom(GREY, PatientAge="051Y", PatientSex="M")[:-1000]
-    assert dicom_facts(data) == {"age": 51, "sex": "male", "view": None, "remark": None}
+    headers = {"PatientAge": "051Y", "PatientSex": "M", "PatientID": " MRN 7 "}
+    data = dicom(GREY, **headers)[:-1000]
+    facts = {"age": 51, "sex": "male", "view": None, "patient": "MRN 7", "remark": None}
+    assert dicom_facts(data) == facts
     with pytest.raises(Unreadable):
         dicom_facts(b"\0" * 200)
 
@@ -373,6 +377,82 @@ def test_headers_become_columns_of_the_index(tmp_path: Path) -> None:
     ]
     own = make_inventory(rows.assign(age=7.0).to_dict("records"), [], ["a", "b"], [], ["age"])
     assert set(make_index(own, facts, Split())[0]["age"]) == {7.0}  # the tables' own column stays
+
+
+def study_of(root: Path, numbers: list[str | None], column: str = "", values: str = "") -> Path:
+    """Write a DICOM file for each PatientID, of the classes a and b in turn, and index.csv."""
+    root.mkdir()
+    lines = [f"path,label{',' if column else ''}{column}"]
+    for place, number in enumerate(numbers):
+        pixels = np.asarray(picture(place).convert("L"))
+        headers = {} if number is None else {"PatientID": number}
+        (root / f"{place:02d}.dcm").write_bytes(dicom(pixels, **headers))
+        value = f",{values[place]}" if column else ""
+        lines.append(f"{place:02d}.dcm,{'ab'[place % 2]}{value}")
+    (root / "index.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def index_of(root: Path, patient: str | None = None) -> tuple[pd.DataFrame, dict[str, Any]]:
+    listed = scan(Source(kind="folder", path=root, patient=patient), None)
+    return indexed(root, listed, Split(near_duplicates=False, train=0.5, val=0.25, test=0.25))
+
+
+def test_patients_of_the_headers_are_not_divided(tmp_path: Path) -> None:
+    root = study_of(tmp_path / "raw", [f"MRN{n // 3}" for n in range(24)])
+    index, summary = index_of(root)
+    assert index["patient"].nunique() == index["group"].nunique() == 8
+    assert index.groupby("patient")["split"].nunique().max() == 1
+    assert not index["patient"].str.contains("MRN").any()  # hospitals' numbers stay in the files
+    assert "patient" not in index.columns[11:]
+    assert summary["patients"] == {
+        "state": "known",
+        "patients": 8,
+        "images_of_patients": 24,
+        "images_without": 0,
+        "from": "a digest of PatientID in the DICOM headers",
+    }
+    assert any("PatientID in the headers of 24" in note for note in summary["notes"])
+    known, sentences = scan(Source(kind="folder", path=root), None).patient_sentences()
+    assert not known
+    assert "The index will read PatientID" in sentences[-1]
+
+
+def test_a_column_and_an_expression_come_before_the_headers(tmp_path: Path) -> None:
+    numbers = [f"MRN{n // 3}" for n in range(24)]
+    root = study_of(tmp_path / "raw", numbers, "patient", "ABCDEFGHIJKLMNOPQRSTUVWX")
+    assert index_of(root)[0]["patient"].tolist() == list("ABCDEFGHIJKLMNOPQRSTUVWX")
+    (root / "index.csv").write_text((root / "index.csv").read_text().replace("patient", "extra"))
+    index, summary = index_of(root, r"^\d")
+    assert set(index["patient"]) == {"0", "1", "2"}
+    assert summary["patients"]["from"] == r"the expression ^\d"
+
+
+@pytest.mark.parametrize(
+    "number", [None, "", "Anonymous", "ANONYMIZED", "00000", "xxx", "REMOVED", "NA", "CONSTANT17"]
+)
+def test_an_empty_or_constant_number_is_not_known(tmp_path: Path, number: str | None) -> None:
+    index, summary = index_of(study_of(tmp_path / "raw", [number] * 12))
+    assert index["patient"].isna().all()
+    assert index["group"].nunique() == 12
+    assert summary["patients"]["state"] == "not known"
+
+
+def test_some_numbers_are_partly_known(tmp_path: Path) -> None:
+    numbers = [f"MRN{n // 2}" if n < 12 else "ANON" for n in range(24)]
+    index, summary = index_of(study_of(tmp_path / "raw", numbers))
+    assert summary["patients"]["state"] == "partly"
+    assert index["patient"].isna().sum() == 12
+    assert index["group"].nunique() == 6 + 12
+
+
+def test_lesions_are_joined_with_the_patients_of_the_headers(tmp_path: Path) -> None:
+    numbers = ["P1", "P2", "P2", "P3", "", "P4", "P4", "P5", "P6", "P7", "P8", "P9"]
+    root = study_of(tmp_path / "raw", numbers, "lesion_id", "AABBBCDEFGHI")
+    index, _ = index_of(root)
+    assert index["group"].nunique() == 7  # P1, P2, P3 and lesion B are one group
+    assert index["group"][:5].nunique() == 1
+    assert index["patient"].isna().sum() == 1
 
 
 def test_shards_are_made_from_dicom(tmp_path: Path) -> None:

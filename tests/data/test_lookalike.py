@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import combinations
 
 import cv2
 import numpy as np
 import pytest
 
-from bench.lookalike import COPIES, CROPS, signatures
-from medscale.data import lookalike
-from medscale.data.lookalike import (
-    BYTES,
-    SIDE,
-    analysed,
-    components,
-    descriptors,
-    near_duplicates,
-    pairs,
-    signature,
-    turned,
-    unpacked,
-)
+from bench.lookalike import COPIES, CROPS
+from medscale.data import lookalike, neighbours, spectrum
+from medscale.data.lookalike import analysed, components, near_duplicates, pairs, same_scene
+from medscale.data.neighbours import nearest_pairs
+from medscale.data.signature import BYTES, SIDE, signature, turned, unpacked
 
 
 def photograph(seed: int, cells: int = 12) -> np.ndarray:
@@ -42,6 +34,15 @@ def fundus(seed: int, border: int = 0) -> np.ndarray:
     return np.pad(disc.astype(np.uint8), [(border, border), (border, border), (0, 0)])
 
 
+def signatures(images: list[np.ndarray]) -> list[bytes]:
+    return [signature(image) for image in images]
+
+
+def details_of(images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return details and masks of images, see ``unpacked``."""
+    return unpacked(np.frombuffer(b"".join(signatures(images)), np.uint8).reshape(-1, BYTES))
+
+
 def clusters(links: np.ndarray, count: int) -> list[list[int]]:
     """Return the members of each cluster of several images, in order."""
     part = components(count, links)
@@ -56,14 +57,20 @@ def originals() -> list[np.ndarray]:
 
 @pytest.fixture
 def comparisons(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return the numbers of signatures that each call of ``near_duplicates`` compares."""
+    """Return the numbers of pairs that each call of a comparison of signatures takes."""
     counts = []
 
-    def counted(codes: np.ndarray, spectra: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        counts.append(len(candidates))
-        return near_duplicates(codes, spectra, candidates)
+    def counted(
+        compare: Callable[[list[bytes], np.ndarray, np.ndarray], np.ndarray],
+    ) -> Callable[[list[bytes], np.ndarray, np.ndarray], np.ndarray]:
+        def compared(codes: list[bytes], spectra: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+            counts.append(len(candidates))
+            return compare(codes, spectra, candidates)
 
-    monkeypatch.setattr(lookalike, "near_duplicates", counted)
+        return compared
+
+    for compare in (near_duplicates, same_scene):
+        monkeypatch.setattr(lookalike, compare.__name__, counted(compare))
     return counts
 
 
@@ -79,7 +86,7 @@ def test_each_copy_is_joined_with_its_original_alone(
 def test_few_images_are_compared_with_each_other(originals: list[np.ndarray]) -> None:
     images = [*originals[:20], *(image[:, ::-1] for image in originals[:20])]
     assert clusters(pairs(signatures(images)), 40) == [[n, n + 20] for n in range(20)]
-    assert pairs(np.empty((0, BYTES), np.uint8)).shape == (0, 2)
+    assert pairs([]).shape == (0, 2)
     assert pairs(signatures(originals[:1])).shape == (0, 2)
 
 
@@ -105,14 +112,14 @@ def test_blank_and_striped_images_are_no_near_duplicates() -> None:
 
 
 def test_a_signature_ignores_brightness_and_contrast(originals: list[np.ndarray]) -> None:
-    first = unpacked(signatures(originals[:1]))[0]
-    second = unpacked(signatures([cv2.convertScaleAbs(originals[0], alpha=0.8, beta=20)]))[0]
+    first = details_of(originals[:1])[0]
+    second = details_of([cv2.convertScaleAbs(originals[0], alpha=0.8, beta=20)])[0]
     assert np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.98
     assert len(signature(originals[0])) == BYTES
 
 
 def test_dark_pixels_are_not_compared() -> None:
-    details, mask = unpacked(signatures([fundus(0)]))
+    details, mask = details_of([fundus(0)])
     assert mask[0, 0, 0] == 0
     assert mask[0, SIDE // 2, SIDE // 2] == 1
     assert not details[mask == 0].any()
@@ -134,7 +141,7 @@ def test_descriptors_do_not_change_under_the_symmetries(originals: list[np.ndarr
     image = cv2.resize(originals[0], (SIDE, SIDE))
     versions = [np.ascontiguousarray(turned(image[None], s)[0]) for s in range(4)]
     versions += [np.ascontiguousarray(version.transpose(1, 0, 2)) for version in versions]
-    values = descriptors(analysed(signatures(versions))[1])
+    values = spectrum.descriptors(analysed(signatures(versions))[1])
     scale = np.abs(values).max()
     assert np.abs(values - values[0]).max() < 0.05 * scale
 
@@ -159,7 +166,7 @@ def test_a_dataset_of_copies_is_one_cluster_with_few_comparisons(
     ]
     codes = signatures([*originals[1:60], *(copy.astype(np.uint8) for copy in copies)])
     assert clusters(pairs(codes), 1559) == [list(range(59, 1559))]
-    assert sum(comparisons) < 20 * 1559  # a million pairs are alike
+    assert sum(comparisons) < 8 * 1559  # a million pairs are alike
 
 
 def test_comparisons_grow_with_the_images_not_with_their_pairs(
@@ -171,4 +178,49 @@ def test_comparisons_grow_with_the_images_not_with_their_pairs(
     planted = [picture[:, ::-1] for picture in pictures[:300]]
     codes = signatures([*pictures, *planted])
     assert clusters(pairs(codes), 3300) == [[n, n + 3000] for n in range(300)]
-    assert sum(comparisons) < 10 * 3300
+    assert sum(comparisons) < 8 * 3300
+
+
+def moved(image: np.ndarray) -> np.ndarray:
+    """Return an image photographed in another frame: shifted, larger and turned a little."""
+    warp = cv2.getRotationMatrix2D((60, 45), 2, 1.04)
+    warp[:, 2] += (6, -4)
+    return cv2.warpAffine(image, warp, (120, 90), borderMode=cv2.BORDER_REFLECT)
+
+
+def test_one_scene_in_two_frames_is_joined(originals: list[np.ndarray]) -> None:
+    scenes = originals[:80]
+    frames = [moved(image[:, ::-1]) for image in scenes]
+    codes = signatures([*scenes, *frames])
+    shifted = np.column_stack([np.arange(80), np.arange(80, 160)])
+    assert near_duplicates(codes, analysed(codes)[1], shifted).mean() < 0.1
+    assert clusters(pairs(codes), 160) == [[n, n + 80] for n in range(80)]
+
+
+def test_clusters_of_several_copies_in_two_frames_become_one(originals: list[np.ndarray]) -> None:
+    scene = originals[0]
+    frame = moved(scene)
+    copies = [COPIES[kind](image) for image in (scene, frame) for kind in list(COPIES)[:7]]
+    assert clusters(pairs(signatures([*originals[1:60], *copies])), 73) == [list(range(59, 73))]
+
+
+def test_the_nearest_pairs_of_a_few_points_are_exact() -> None:
+    points = np.random.default_rng(0).standard_normal((200, 8), np.float32)
+    apart = ((points[:, None] - points) ** 2).sum(axis=2) + np.diag(np.full(200, np.inf))
+    expected = {
+        (min(row, int(other)), max(row, int(other)))
+        for row in range(200)
+        for other in apart[row].argsort()[:3]
+    }
+    assert set(map(tuple, nearest_pairs(points, 3, seed=0).tolist())) == expected
+    assert len(nearest_pairs(points[:1], 3, seed=0)) == 0
+    assert nearest_pairs(points[:2], 3, seed=0).tolist() == [[0, 1]]
+
+
+def test_near_pairs_are_found_among_many_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "LEAF", 128)
+    points = np.random.default_rng(0).standard_normal((2000, 8), np.float32)
+    both = np.concatenate([points, points + 0.01])
+    found = set(map(tuple, nearest_pairs(both, 3, seed=0).tolist()))
+    assert sum((n, n + 2000) in found for n in range(2000)) > 0.98 * 2000
+    assert len(found) <= 3 * 4000

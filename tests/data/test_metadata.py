@@ -1,11 +1,16 @@
 """Metadata as features: fitted on training images alone; unknown has its own feature."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from data_trees import indexed, write
 from medscale.base.errors import MedscaleError
-from medscale.data.metadata import encode
+from medscale.data.kind import scan
+from medscale.data.metadata import Encoding, apply, encode, fit
+from medscale.data.settings import Source, Split
 
 
 def rows(**columns: list[object]) -> pd.DataFrame:
@@ -41,3 +46,23 @@ def test_one_value_alone_divides_by_nothing() -> None:
 def test_a_column_that_cannot_serve_is_told(columns: list[str], message: str) -> None:
     with pytest.raises(MedscaleError, match=message):
         encode(rows(age=[None, None, None, 3.0, 4.0]).astype({"age": "float64"}), columns)
+
+
+def test_own_numbers_stay_numbers_from_the_table_to_the_prediction(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    lines = ["path,label,patient,age"]
+    for number in range(24):
+        path = write(root / "images" / f"im{number:02d}.png", number)
+        lines.append(f"images/{path.name},{'ab'[number % 2]},P{number // 2},{30 + number}")
+    (root / "index.csv").write_text("\n".join(lines) + "\n")
+    division = Split(train=0.5, val=0.25, test=0.25, near_duplicates=False)
+    index, _ = indexed(root, scan(Source(kind="folder", path=root), None), division)
+    assert index["age"].tolist() == list(range(30, 54))
+    (encoding,) = fit(index, ["age"])
+    training = index.loc[index["split"] == "train", "age"]
+    assert (encoding.words, encoding.features) == (None, 2)
+    assert encoding.mean == pytest.approx(training.mean())
+    assert encoding.scale == pytest.approx(training.std(ddof=0))
+    stored = Encoding.model_validate_json(encoding.model_dump_json())
+    features = apply([stored], pd.DataFrame({"age": ["33"]}))
+    np.testing.assert_allclose(features, [[(33 - encoding.mean) / encoding.scale, 1]], rtol=1e-6)

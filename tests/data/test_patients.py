@@ -103,7 +103,7 @@ CHEST = [
 def test_names_that_share_a_prefix_are_noticed(tmp_path: Path) -> None:
     for number, path in enumerate(CHEST):
         write(tmp_path / path, number + 1)
-    assert listed(tmp_path).notes == [
+    assert listed(tmp_path).patient_notes == [
         "12 names repeat 3 prefixes such as person3_: are these patients? Then set source.patient."
     ]
     inventory = listed(tmp_path, r"person(\d+)_")

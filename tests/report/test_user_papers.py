@@ -65,7 +65,7 @@ NEVER = (  # sentences about the project's own five studies
 )  # fmt: skip
 ABSENT = {
     "one": (
-        "mixed precision.", "on several, in", "At what cost", "beside the published",
+        "mixed precision.", "on several, in", "At what cost", "Why", "beside the published",
         "on CPUs and GPUs", "speedup is", "How much faster",
         "distributed data parallel (DDP)", "Speedups of mixed-precision", "of the baseline",
         "small (", "lowest sensitivity",
@@ -83,7 +83,7 @@ ABSENT = {
 PRESENT = {
     "one": (
         "We train one network to classify medical images in one configuration: serial, 1 CPU",
-        "in full precision", "where the time goes", "nothing is compared",
+        "in full precision", "Where the time goes", "nothing is compared",
         "the run (serial, 1 CPU, fp32) reaches",
         "The only strategy of this document is serial training in one process",
         "No run uses several devices: this study says nothing about scaling.",
@@ -165,6 +165,22 @@ def test_the_datasheet_and_the_cards_are_about_these_images(study):
         assert "its publishers'" not in text
     if study.name == "nine":
         assert "Split: that of the folders or of index.csv" in sheet
+
+
+def test_tables_of_a_single_run_have_no_columns_of_comparisons(study):
+    tables = {path.stem: path.read_text(encoding="utf-8") for path in study.folder.rglob("*.tex")}
+    comparisons = {"results": ("difference", "baseline"), "timing": ("speedup", "ciency")}
+    for name, headings in comparisons.items():
+        for heading in headings:
+            assert (heading in tables[name]) == (study.name != "one")
+
+
+def test_the_table_of_classes_has_the_scores_of_each(study):
+    path = next(study.folder.rglob("per_class.tex"))
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [line for name in STUDIES[study.name]["classes"] for line in lines if name in line]
+    assert len(rows) == len(STUDIES[study.name]["classes"])
+    assert all(line.count("&") == 5 and "(" in line for line in rows)
 
 
 @needs_latex

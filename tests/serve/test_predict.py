@@ -42,7 +42,7 @@ from medscale.engine.detect.task import Detection
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.replicates import read
 from medscale.report.result.folder import write_result
-from medscale.serve import bundle, inputs
+from medscale.serve import bundle, inputs, predict_command
 from medscale.serve.predict import Prediction
 
 ROOT = Path(__file__).parents[2]
@@ -291,6 +291,7 @@ def test_a_bad_image_is_an_error_alone_and_a_row_among_others(made, tmp_path: Pa
         "probability",
         *(f"p_{name}" for name in CLASSES),
         "error",
+        "note",
     ]
     assert table["error"].isna().tolist() == [True, False, False, False]
     with pytest.raises(Unreadable, match="not an image"):
@@ -328,18 +329,23 @@ def test_metadata_is_given_or_read_from_headers_or_unknown(made) -> None:
             predictor.predict(image, wrong)
 
 
-def test_a_table_of_metadata_must_name_the_images(made, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_table_of_metadata_must_name_the_images(
+    made, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     predictor, image = medscale.load(made.result), np.asarray(picture(3, (60, 60)))
-    names = ["im00.png", "im01.png"]
-    table = pd.DataFrame({"path": ["data/im00.png", "data/im01.png"], "age": ["30", "31"]})
+    names = [f"im{number:02d}.png" for number in range(24)]
+    lines = [f"data/images/{name},{30 + number}" for number, name in enumerate(names)]
+    (tmp_path / "facts.csv").write_text("\n".join(["path,age", *lines]) + "\n")
+    table = predict_command.parse_metadata(str(tmp_path / "facts.csv"))
     says = (
-        r"names none of the 2 images \(its first path: data/im00.png; the first image: im00.png\)"
+        r"names none of the 24 images \(its first path: data/images/im00.png; the first image: "
+        r"im00.png\)"
     )
     with pytest.raises(MedscaleError, match=says):
         list(predictor.stream([(name, image) for name in names], table))
-    table["path"] = ["./im00.png", "other.png"]
+    table = table[:2].assign(path=["./im00.png", "other.png"])
     with medscale_log(caplog):
-        facts = inputs.metadata_by_image(names, table)
+        facts = inputs.metadata_by_image(names[:2], table)
     assert facts == [{"age": "30"}, {}]
     assert "names 1 of the 2 images; 1 of its 2 paths are of no image" in caplog.text
 
@@ -358,12 +364,20 @@ def test_files_left_out_of_a_folder_are_named(
     made, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "photo.png").write_bytes(encoded(picture(1)))
-    for name in ("phone.heic", "scan.jp2.part"):
+    radiograph = xray(np.asarray(picture(2).convert("L")), 40, "F")
+    for name in ("IM00001", "1.2.840.5"):  # DICOM names of media, and by UID
+        (tmp_path / name).write_bytes(radiograph)
+    for name in ("phone.heic", "scan.jp2"):
         (tmp_path / name).write_bytes(b"x")
     with medscale_log(caplog):
-        assert len(medscale.load(made.result).predict(tmp_path)) == 1
+        predictions = medscale.load(made.result).predict(tmp_path)
+    names = [prediction.source for prediction in predictions]
+    assert names == ["1.2.840.5", "IM00001", "photo.png"]
+    assert all(prediction.label for prediction in predictions)
     assert "2 files were left out by name" in caplog.text
-    assert "phone.heic (not an image by its name)" in caplog.text
+    assert "phone.heic (not an image by its name), scan.jp2 (not an image by its name)" in (
+        caplog.text
+    )
 
 
 # What is refused
@@ -473,6 +487,28 @@ def test_the_command_prints_and_writes(made, tmp_path: Path) -> None:
         (["--seed", "two"], "--seed is a number"),
     ):
         assert says in str(run([*arguments, *wrong]).exception)
+
+
+def test_the_used_frame_of_several_is_named(made, tmp_path: Path) -> None:
+    first, second, third = (picture(number, (150, 110)) for number in range(3))
+    pages = {"save_all": True, "append_images": [second, third]}
+    (tmp_path / "pages.tif").write_bytes(encoded(first, "TIFF", **pages))
+    (tmp_path / "single.tif").write_bytes(encoded(second, "TIFF"))
+    predictor = medscale.load(made.result)
+    both = predictor.predict(tmp_path)
+    note = "frame 1 of the file's 3 frames was used"
+    assert [prediction.note for prediction in both] == [note, None]
+    other = predictor.predict(tmp_path / "pages.tif[2]")
+    assert other.note == "frame 2 of the file's 3 frames was used"
+    np.testing.assert_allclose(values([other]), values(both[1:]), atol=FP32)
+    arguments = ["predict", str(made.result), str(tmp_path), "--csv", str(tmp_path / "out.csv")]
+    done = CliRunner().invoke(cli.main, arguments)
+    words = " ".join(done.output.split())
+    assert f"1 file has several frames or pages, of which one was used (pages.tif: {note})" in words
+    assert pd.read_csv(tmp_path / "out.csv")["note"].fillna("").tolist() == [note, ""]
+    arguments[2] = str(tmp_path / "pages.tif[3]")
+    assert CliRunner().invoke(cli.main, arguments).exit_code == 0
+    assert pd.read_csv(tmp_path / "out.csv")["note"].tolist() == [note.replace("1", "3", 1)]
 
 
 # Boxes

@@ -118,6 +118,14 @@ def test_a_heat_map_lies_over_what_the_network_saw(served: Served) -> None:
     assert "heatmap" not in served.post(picture()).json()["results"][0]
 
 
+def test_the_answer_names_the_frame_that_was_used(served: Served) -> None:
+    pages, stream = [Image.open(io.BytesIO(picture(seed=seed))) for seed in (1, 2)], io.BytesIO()
+    pages[0].save(stream, "TIFF", save_all=True, append_images=pages[1:])
+    several, single = served.post(stream.getvalue(), picture()).json()["results"]
+    assert several["note"] == "frame 1 of the file's 2 frames was used"
+    assert single.get("note") is None
+
+
 def content(url: str) -> bytes:
     return base64.b64decode(url.partition(",")[2])
 

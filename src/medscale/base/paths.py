@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from medscale.base.errors import MedscaleError
 INFERENCE = "inference.json"  # of a result folder: what a prediction needs besides the weights
 SUMMARY = "summary.json"  # of a result folder: what was trained, and how well it does
 IMAGES = "name image files, or folders of them"
+# The name of a frame of a file with several, counted from 1: scan.dcm[2]
+FRAME = re.compile(r"(?P<file>.+)\[(?P<number>[1-9]\d*)\]", re.DOTALL)
 
 
 def existing(path: Path, advice: str) -> Path:
@@ -21,6 +24,18 @@ def existing(path: Path, advice: str) -> Path:
     if not full.exists():
         raise MedscaleError(f"{path} does not exist; {advice}")
     return full
+
+
+def existing_image(path: Path) -> Path:
+    """Return the path of an image, of a frame of a file, or of a folder, with ``~`` replaced.
+
+    Raises MedscaleError if nothing is there.
+    """
+    full = path.expanduser()
+    if not full.exists() and (match := FRAME.fullmatch(str(path))):
+        existing(Path(match["file"]), IMAGES)
+        return full
+    return existing(path, IMAGES)
 
 
 def evaluated(folder: str | Path) -> Path:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from distributed import Client
 
-from medscale.data import frames, guard, lookalike
+from medscale.data import frames, guard, lookalike, patients
 from medscale.data.cluster import run_all
 from medscale.data.images import Unreadable
 from medscale.data.inspection import FACTS, Fact, fault, inspect
@@ -33,10 +33,12 @@ HEADER_TYPES = {"age": "float64", "sex": "str", "view": "str", "remark": "str"}
 NO_PATIENT = "image:"  # begins the group's name of an image whose patient is not known
 
 
-def inspect_safely(limits: Limits, root: str, path: str, which: str) -> list[Fact]:
+def inspect_safely(
+    limits: Limits, root: str, path: str, which: str, near_duplicates: bool
+) -> list[Fact]:
     """Inspect a file in a process with limits, which a hostile file may end; on a Dask worker."""
     try:
-        return guard.call(limits, inspect, root, path, which)
+        return guard.call(limits, inspect, root, path, which, near_duplicates)
     except Unreadable as error:
         return [fault(path, None, error)]
 
@@ -47,6 +49,7 @@ def read_all(
     paths: list[str],
     source: Source,
     workers: int | None = None,
+    near_duplicates: bool = True,
 ) -> pd.DataFrame:
     """Inspect all images under Dask.
 
@@ -56,11 +59,12 @@ def read_all(
         paths: paths below it.
         source: which frames of a file are used (``frames``), and ``limits``.
         workers: expected number of workers, see ``cluster.run_all``.
+        near_duplicates: see ``inspection.inspect``.
 
     Returns:
         The columns ``FACTS``, ordered by path and frame.
     """
-    arguments = [(source.limits, str(root), path, source.frames) for path in paths]
+    arguments = [(source.limits, str(root), path, source.frames, near_duplicates) for path in paths]
     facts = run_all(connection, inspect_safely, arguments, "reading images", workers, LARGEST)
     table = pd.DataFrame((fact for of_file in facts for fact in of_file), columns=FACTS)
     return table.sort_values(["path", "_frame"], ignore_index=True)
@@ -105,9 +109,8 @@ def _similarity(rows: pd.DataFrame, near_duplicates: bool) -> np.ndarray:
     images = pd.factorize(rows["sha256"])[0]
     if not near_duplicates or rows.empty:
         return images
-    signatures = b"".join(rows.loc[~rows.duplicated("sha256"), "_signature"])
-    packed = np.frombuffer(signatures, np.uint8).reshape(-1, lookalike.BYTES)
-    return lookalike.components(len(packed), lookalike.pairs(packed))[images]
+    signatures = rows.loc[~rows.duplicated("sha256"), "_signature"].tolist()
+    return lookalike.components(len(signatures), lookalike.pairs(signatures))[images]
 
 
 def grouped(rows: pd.DataFrame) -> pd.DataFrame:
@@ -132,6 +135,28 @@ def grouped(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(group=[name_of_part[part] for part in parts[group_codes]])
 
 
+def name_patients(rows: pd.DataFrame) -> pd.DataFrame:
+    """Fill ``patient`` by the files' headers, and ``group`` so that a patient's images share it.
+
+    A group (a lesion or an exam) whose images are of several patients joins these.
+    """
+    files = rows.drop_duplicates("path")
+    numbers = [(header or {}).get("patient") for header in files["_header"]]
+    by_path = dict(zip(files["path"], patients.from_headers(numbers), strict=True))
+    names = rows["path"].map(by_path).astype(object)
+    groups, group_names = pd.factorize(rows["group"])  # -1 where missing
+    owners, owner_names = pd.factorize(names)
+    both = (groups >= 0) & (owners >= 0)
+    links = np.column_stack([groups, len(group_names) + owners])[both]
+    part = lookalike.components(len(group_names) + len(owner_names), links)
+    node = np.where(owners >= 0, len(group_names) + owners, groups)
+    labels = [*map(str, group_names), *map(str, owner_names)]
+    # A patient's name where a part has one: those stand after the names of groups.
+    name_of_part = dict(zip(part, labels, strict=True))
+    joined = [name_of_part[part[number]] if number >= 0 else None for number in node]
+    return rows.assign(patient=names, group=pd.Series(joined, rows.index, dtype=object))
+
+
 def from_headers(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Make metadata columns (age, sex, view) from the files' headers.
 
@@ -141,6 +166,7 @@ def from_headers(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         The rows without the column ``_header``, and audit rows (kept) of odd headers.
     """
     facts = pd.DataFrame([header or {} for header in rows["_header"]], index=rows.index)
+    facts = facts.drop(columns="patient", errors="ignore")  # see ``name_patients``
     facts = facts.astype({name: type_ for name, type_ in HEADER_TYPES.items() if name in facts})
     remarks = pd.Series(None, index=rows.index, dtype="str")
     if "remark" in facts:

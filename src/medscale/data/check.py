@@ -11,7 +11,6 @@ from typing import Literal
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
-from medscale.data import patients
 from medscale.data.demo.common import MARKER
 from medscale.data.download import interrupted_download
 from medscale.data.inventory import Inventory
@@ -84,9 +83,8 @@ def check(kind: str, folder: Path) -> Report:
         findings.append(Finding("ok", f"compared with the complete {edition.name}"))
         findings += _missing_files(edition, inventory)
     findings += [Finding("note", note) for note in inventory.notes]
-    counts = patients.summary(inventory.patient_names, inventory.patients)
-    level: Literal["ok", "note"] = "ok" if counts["state"] == patients.KNOWN else "note"
-    findings.append(Finding(level, patients.sentence(counts)))
+    known, sentences = inventory.patient_sentences()
+    findings += [Finding("ok" if known else "note", text) for text in sentences]
     return Report(_counts(inventory, edition), [*findings, *_oddities(folder, inventory)])
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medscale.base.paths import FRAME
 from medscale.data.images import read_bytes
 
 if TYPE_CHECKING:
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 FIRST, MIDDLE, ALL = "first", "middle", "all"  # values of source.frames
 SEVERAL = "several frames"  # reason of the audit's row
-NUMBERED = re.compile(r"(?P<file>.+)\[(?P<number>[1-9]\d*)\]", re.DOTALL)
 
 
 def chosen(which: str, count: int) -> list[int]:
@@ -41,7 +40,7 @@ def read_frame(path: str | Path) -> tuple[bytes, int]:
     Raises:
         Unreadable: as ``images.read_bytes``.
     """
-    match = NUMBERED.fullmatch(str(path))
+    match = FRAME.fullmatch(str(path))
     if match is None or Path(path).exists():
         return read_bytes(path), 0
     return read_bytes(match["file"]), int(match["number"]) - 1
@@ -49,7 +48,7 @@ def read_frame(path: str | Path) -> tuple[bytes, int]:
 
 def file_of(path: str) -> str:
     """Return the path of the file of a frame that the index names; see ``read_frame``."""
-    match = NUMBERED.fullmatch(path)
+    match = FRAME.fullmatch(path)
     return match["file"] if match else path
 
 

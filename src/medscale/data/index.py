@@ -76,7 +76,9 @@ def build_index(
     with client(
         dask, audit.inspect_safely, decoding=decoding, tasks=tasks, folder=root
     ) as connection:
-        facts = audit.read_all(connection, root, paths, source, dask.workers)
+        facts = audit.read_all(
+            connection, root, paths, source, dask.workers, division.near_duplicates
+        )
     index, left_out = make_index(inventory, facts, division)
     summary = summarize(index, left_out, inventory, division)
     write_csv(out / AUDIT_CSV, left_out)
@@ -103,6 +105,8 @@ def make_index(
     shadowed = {name: f"\0{name}" for name in inventory.rows if str(name).startswith("_")}
     rows = inventory.rows.rename(columns=shadowed).assign(patient=inventory.patient_names)
     rows = rows.merge(facts, on="path", validate="one_to_many")
+    if inventory.patients is None and inventory.reads_headers:
+        rows = audit.name_patients(rows)
     rows, several_frames = audit.name_frames(rows)
     rows, unusable = audit.clean(
         rows, published=published, near_duplicates=division.near_duplicates
@@ -142,23 +146,22 @@ def summarize(
     kept = left_out[left_out["action"] == KEPT]
     published = inventory.rows[inventory.rows["split_published"].notna()]
     similar = _count_look_alikes(index)
-    external = division.mode == "external"
-    patient_counts = patients.summary(index["patient"], inventory.patients)
+    # Without another origin the names of patients are those of ``audit.name_patients``.
+    origin = inventory.patients or patients.HEADERS
+    patient_counts = patients.summary(index["patient"], origin)
     counts = _cross_table(index, "split", inventory.classes)
-    notes = [
-        *inventory.notes,
+    of_files = [
+        *_note_on_headers(patient_counts),
         *_note_on_frames(kept),
         *_note_on_limits(excluded),
         *_note_on_look_alikes(similar),
     ]
-    if not external:  # external images are not divided
-        known = patient_counts["state"] == patients.KNOWN
+    notes = [*inventory.notes, *of_files]
+    if division.mode != "external":  # external images are not divided
         notes = [
             *inventory.notes,
-            *([] if known else [patients.sentence(patient_counts)]),
-            *_note_on_frames(kept),
-            *_note_on_limits(excluded),
-            *_note_on_look_alikes(similar),
+            *_notes_on_patients(index, inventory, patient_counts),
+            *of_files,
             *_notes_on_published_split(index, left_out, division),
             *_notes_on_leaks(index, division),
             *_notes_on_conflicts(left_out),
@@ -183,6 +186,17 @@ def summarize(
         "split": division.model_dump(mode="json"),
         "notes": notes,
     }
+
+
+def _notes_on_patients(
+    index: pd.DataFrame, inventory: Inventory, counts: dict[str, Any]
+) -> list[str]:
+    """Return notes on patients that are not known, and on names that may be those of patients."""
+    known = counts["state"] == patients.KNOWN
+    return [
+        *([] if known else [patients.sentence(counts)]),
+        *(inventory.patient_notes if index["patient"].isna().all() else []),
+    ]
 
 
 def _notes_on_conflicts(left_out: pd.DataFrame) -> list[str]:
@@ -218,6 +232,16 @@ def _notes_on_small_classes(
             if not count
         ]
     return notes
+
+
+def _note_on_headers(counts: dict[str, Any]) -> list[str]:
+    """Return a note on patients that the headers of DICOM files name."""
+    if counts["from"] != patients.HEADERS:
+        return []
+    return [
+        f"The patients are those of PatientID in the headers of {counts['images_of_patients']} "
+        "DICOM images; source.patient sets others."
+    ]
 
 
 def _note_on_frames(kept: pd.DataFrame) -> list[str]:

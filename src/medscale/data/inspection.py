@@ -6,10 +6,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from medscale.data import frames, lookalike
+from medscale.data import frames
 from medscale.data.decoding import bounds
 from medscale.data.images import Unreadable, frame_count, header, read_bytes
 from medscale.data.prepare import decode_reduced
+from medscale.data.signature import SIDE, signature
 
 Fact = tuple[
     str, str | None, int, int, str | None, str | None, dict[str, Any] | None, bytes | None, int, int
@@ -21,14 +22,22 @@ FACTS = [
 ]
 
 
-def inspect(root: str, path: str, which: str = frames.FIRST) -> list[Fact]:
+def inspect(
+    root: str, path: str, which: str = frames.FIRST, near_duplicates: bool = True
+) -> list[Fact]:
     """Read and decode the frames of an image file that are used.
+
+    Args:
+        root: the raw folder.
+        path: a file's path below it.
+        which: the frames that are used of a file with several (``source.frames``).
+        near_duplicates: similar images are searched, which needs a signature of each.
 
     Returns:
         A ``FACTS`` tuple for each frame: digest (``frames.frame_digest``); width and height in
         pixels as displayed (EXIF applied); reason and detail if the file gives no pixels; the facts
-        in the headers of a DICOM file; the signature; the frame's number; and the number of the
-        file's frames.
+        in the headers of a DICOM file; the signature, None without a search; the frame's number;
+        and the number of the file's frames.
     """
     sha256 = None
     try:
@@ -39,10 +48,10 @@ def inspect(root: str, path: str, which: str = frames.FIRST) -> list[Fact]:
         bounds.start_clock(len(numbers))
         frame_facts: list[Fact] = []
         for frame in numbers:
-            pixels, width, height = decode_reduced(data, 2 * lookalike.SIDE, frame=frame)
-            size = width, height
-            signature, digest = lookalike.signature(pixels), frames.frame_digest(sha256, frame)
-            frame_facts.append((path, digest, *size, None, None, facts, signature, frame, count))
+            pixels, width, height = decode_reduced(data, 2 * SIDE, frame=frame)
+            size, digest = (width, height), frames.frame_digest(sha256, frame)
+            packed = signature(pixels) if near_duplicates else None
+            frame_facts.append((path, digest, *size, None, None, facts, packed, frame, count))
         return frame_facts
     except Unreadable as error:
         return [fault(path, sha256, error)]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 import pandas as pd
+
+from medscale.data import patients
 
 # Columns of Inventory.rows; any further column is the dataset's own metadata.
 COLUMNS = ("path", "label", "split_published", "group", "source")
@@ -33,6 +36,9 @@ OTHER_CLASS = "class not in the study"
 CONFLICT = "conflicting label"
 CONTRADICTION = "contradicting entries"
 
+# Endings of names that only DICOM files have, besides numbers and none at all.
+DICOM_ENDINGS = ("", ".", ".dcm", ".dicom", ".ima")
+
 Row = dict[str, Any]
 Excluded = tuple[str, str, str]  # path, reason, detail
 
@@ -53,12 +59,36 @@ class Inventory:
     # where the names of patients in ``group`` come from, such as ``column patient of index.csv``;
     # None if groups are no patients, but copies of an image or lesions
     patients: str | None = None
+    # PatientID in the headers of DICOM files names the patients if nothing else does
+    reads_headers: bool = False
+    # sentences that hold only while the patients are not known
+    patient_notes: list[str] = field(default_factory=list)
 
     @property
     def patient_names(self) -> pd.Series:
         """The patient of each row; None where it is not known."""
         groups = self.rows["group"]
         return groups if self.patients is not None else pd.Series(None, groups.index, dtype=object)
+
+    def patient_sentences(self) -> tuple[bool, list[str]]:
+        """Return whether the patients are known before an image is read, and sentences on them."""
+        counts = patients.summary(self.patient_names, self.patients)
+        text = patients.sentence(counts)
+        if counts["state"] == patients.KNOWN:
+            return True, [f"{text} From: {counts['from']}"]
+        notes = list(self.patient_notes)
+        if self.patients is None and self.reads_headers and self.rows["path"].map(is_dicom).any():
+            notes.append(
+                "The index will read PatientID in the headers of the DICOM files; unless it is "
+                "missing or a placeholder, it is the patient."
+            )
+        return False, [text, *notes]
+
+
+def is_dicom(path: str) -> bool:
+    """Whether a listed image is a DICOM file by its name."""
+    ending = PurePosixPath(path).suffix.lower()
+    return ending in DICOM_ENDINGS or ending[1:].isdigit()
 
 
 def image_row(
@@ -81,11 +111,15 @@ def make_inventory(
     notes: list[str],
     metadata: Iterable[str] = (),
     patients: str | None = None,
+    **more: Any,
 ) -> Inventory:
-    """Return the inventory, ordered by path; its columns exist without rows as well."""
+    """Return the inventory, ordered by path; its columns exist without rows as well.
+
+    ``more``: further fields of the inventory.
+    """
     table = pd.DataFrame(rows, columns=[*COLUMNS, *metadata]).sort_values("path", ignore_index=True)
     for column in COLUMNS:
         table[column] = table[column].astype(object).where(table[column].notna(), None)
     left_out = pd.DataFrame(list(excluded), columns=["path", "reason", "detail"])
     left_out = left_out.sort_values("path", ignore_index=True)
-    return Inventory(table, left_out, classes, notes, patients)
+    return Inventory(table, left_out, classes, notes, patients, **more)

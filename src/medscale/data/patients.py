@@ -6,6 +6,7 @@ is therefore used or refused, and a study whose patients are not known says so e
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from collections import Counter
@@ -27,6 +28,14 @@ PATIENT = "patient"  # the documented column of index.csv, and the column of the
 MISSING = frozenset(("", "na", "n/a", "#n/a", "nan", "none", "null", "<na>", "nat", "#null!"))
 # Further texts that name no patient.
 NO_NAME = MISSING | frozenset(("unknown", "unk", "?", "-", "--", "."))
+
+# Texts in the place of a patient's number that programs for de-identification write.
+PLACEHOLDER = re.compile(
+    r"(?:anon(?:ym(?:ous|i[sz]ed?))?|de-?identified|removed|redacted|deleted|hidden|patient|test"
+    r"|no[ _-]?(?:id|name)|x+|0+|\*+)",
+    re.IGNORECASE,
+)
+HEADERS = "a digest of PatientID in the DICOM headers"  # an origin of patients' names
 
 _IDENTIFIER = r"(?:ids?|no|nos|nr|nb|num|number|identifier|code|key|name|uid|uuid|hash|idx|nummer)"
 _PREFIX = r"(?:anon|anonymi[sz]ed|deidentified|deid|pseudo|study|the|id|dicom)?"
@@ -101,6 +110,21 @@ def by_pattern(paths: Sequence[str], pattern: str) -> list[str | None]:
             f"it matches none of the {len(paths)} paths (first: {paths[0]})"
         )
     return patients
+
+
+def from_headers(identifiers: Sequence[str | None]) -> list[str | None]:
+    """Return the patient of each file by PatientID in its DICOM headers; None where not known.
+
+    Names are digests, since results are published and hospitals' numbers must not be. Placeholders
+    are not known, nor is a number that all files share: a constant of a de-identification.
+    """
+    named = [
+        None if is_missing(text, name=True) or PLACEHOLDER.fullmatch(str(text)) else str(text)
+        for text in identifiers
+    ]
+    if len(named) > 1 and len(set(named)) == 1:
+        return [None] * len(named)
+    return [name and hashlib.sha256(name.encode()).hexdigest()[:16] for name in named]
 
 
 def _patient(match: re.Match[str] | None) -> str | None:

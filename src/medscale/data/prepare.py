@@ -11,7 +11,7 @@ import numpy as np
 
 from medscale.base.errors import MedscaleError
 from medscale.data.frames import frame_digest, read_frame
-from medscale.data.images import Unreadable, decode, jpeg_size
+from medscale.data.images import Unreadable, decode, frame_count, jpeg_size
 from medscale.data.preprocess import preprocess, reduction
 from medscale.data.settings import Preprocess
 
@@ -24,6 +24,7 @@ class Prepared(NamedTuple):
     pixels: np.ndarray  # uint8 RGB, shape size,size,3
     width: int  # of the original as displayed, pixels
     height: int  # of the original as displayed, pixels
+    note: str | None = None  # which frame of how many, where a file has several frames or pages
 
 
 def from_file(
@@ -83,11 +84,13 @@ def prepare(data: bytes, settings: Preprocess, frame: int = 0) -> Prepared:
         Unreadable: as ``images.decode``.
     """
     pixels, width, height = decode_reduced(data, settings.size, settings.margin, frame)
+    count = frame_count(data)
+    note = f"frame {frame + 1} of the file's {count} frames was used" if count > 1 else None
     whole = pixels.shape[:2] == (height, width)
     if whole and jpeg_size(data) and reduction(width, height, settings.size, settings.margin) > 1:
         # The JPEG's header has a wrong size: decode at the scale at which shards are made.
         return Prepared(from_file(data, settings, (width, height)), width, height)
-    return Prepared(preprocess(pixels, settings), width, height)
+    return Prepared(preprocess(pixels, settings), width, height, note)
 
 
 def read_image(raw: str, image: IndexedImage, settings: Preprocess) -> np.ndarray:

@@ -89,7 +89,9 @@ def read(image: ImageInput, settings: Preprocess) -> tuple[Prepared, Facts]:
         prepared = prepare(image, settings, frame)
         facts = header(image) or {}
         return prepared, {
-            key: value for key, value in facts.items() if key != "remark" and value is not None
+            key: value
+            for key, value in facts.items()
+            if key not in ("patient", "remark") and value is not None
         }
     if isinstance(image, Image.Image):
         try:

@@ -52,6 +52,7 @@ class Prediction:
     probabilities: dict[str, float] = field(default_factory=dict)
     boxes: list[Box] | None = None  # of a detector, most confident first; otherwise None
     error: str | None = None  # why there is no prediction, or None
+    note: str | None = None  # which frame of how many was used, or None for a file of one
 
     @property
     def label(self) -> str | None:
@@ -261,22 +262,23 @@ class Predictor:
         """Return predictions as a table.
 
         Returns:
-            A row an image, ``path, label, probability, p_<class> …, error``; of a detector a row a
-            box, ``path, label, x, y, width, height, confidence, error``, and one row for an image
-            without boxes.
+            A row an image, ``path, label, probability, p_<class> …, error, note``; of a detector a
+            row a box, ``path, label, x, y, width, height, confidence, error, note``, and one row
+            for an image without boxes.
         """
         if self.inference.task == "detection":
-            columns = ["path", *Box.__annotations__, "error"]
+            columns = ["path", *Box.__annotations__, "error", "note"]
             rows = [
-                {"path": image.source, "error": image.error, **(vars(box) if box else {})}
+                {"path": image.source, "error": image.error, "note": image.note}
+                | (vars(box) if box else {})
                 for image in predictions
                 for box in image.boxes or (None,)
             ]
         else:
             names = [f"p_{name}" for name in self.classes]
-            columns = ["path", "label", "probability", *names, "error"]
+            columns = ["path", "label", "probability", *names, "error", "note"]
             rows = [
-                {"path": image.source, "error": image.error}
+                {"path": image.source, "error": image.error, "note": image.note}
                 | {"label": image.label, "probability": image.probability}
                 | {f"p_{name}": value for name, value in image.probabilities.items()}
                 for image in predictions
@@ -330,8 +332,8 @@ class Predictor:
                 [{**self.accepted(header), **facts[n]} for n, (_, header) in readable.items()],
                 calibrated,
             )
-            for number, result in zip(readable, results, strict=True):
-                predictions[number] = Prediction(names[number], **result)
+            for (number, (prepared, _)), result in zip(readable.items(), results, strict=True):
+                predictions[number] = Prediction(names[number], note=prepared.note, **result)
         return [predictions[number] for number in range(len(names))]
 
     def _results(

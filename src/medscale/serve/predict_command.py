@@ -10,7 +10,7 @@ from rich.table import Table
 
 from medscale.base.errors import MedscaleError
 from medscale.base.log import plain, track
-from medscale.base.paths import IMAGES, existing
+from medscale.base.paths import existing_image
 from medscale.data.patients import is_missing
 from medscale.serve import inputs
 from medscale.serve.inputs import Facts, NamedImage
@@ -68,7 +68,7 @@ def predict(
     The images of a single folder are named by their paths within it. Raises MedscaleError for a
     path that does not exist, and as ``Predictor.predict``.
     """
-    images = [existing(path, IMAGES) for path in images]
+    images = [existing_image(path) for path in images]
     items = (
         inputs.name_images(images[0])
         if len(images) == 1
@@ -89,6 +89,19 @@ def result_table(predictor: Predictor, predictions: Sequence[Prediction]) -> Tab
     if len(predictions) > TABLE_ROWS:
         table.add_row(f"and {len(predictions) - TABLE_ROWS} more", "--csv FILE writes all")
     return table
+
+
+def sentence_on_frames(predictions: Sequence[Prediction]) -> str:
+    """Return a sentence on files of several frames or pages; empty without such files."""
+    several = [prediction for prediction in predictions if prediction.note]
+    if not several:
+        return ""
+    first, count = several[0], len(several)
+    files = f"{count} files have" if count > 1 else "1 file has"
+    return (
+        f"{files} several frames or pages, of which one was used ({first.source}: {first.note}); "
+        "name others as FILE[2]."
+    )
 
 
 def _in_words(prediction: Prediction) -> str:

@@ -14,7 +14,7 @@ import psutil
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.config.sections import Study
-from medscale.data import patients, split
+from medscale.data import split
 from medscale.data.demo.generate import parse_options
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
@@ -111,13 +111,9 @@ def _data(graph: Graph, name: str) -> tuple[int, list[Finding]]:
 
 def _patients(inventory: Inventory, name: str) -> Iterator[Finding]:
     """Yield whether the patients are known, and the notes on the raw folder."""
-    counts = patients.summary(inventory.patient_names, inventory.patients)
-    subject, text = f"patients of {name}", patients.sentence(counts)
-    if counts["state"] == patients.KNOWN:
-        yield Finding("ok", subject, f"{text} From: {counts['from']}")
-    else:
-        yield Finding("note", subject, text)
-    for note in inventory.notes:
+    known, (sentence, *notes) = inventory.patient_sentences()
+    yield Finding("ok" if known else "note", f"patients of {name}", sentence)
+    for note in (*notes, *inventory.notes):
         yield Finding("note", f"data of {name}", note)
 
 

@@ -54,7 +54,7 @@ COLOUR = (  # pydicom converts all of these to RGB
     "YBR_RCT",
 )
 SEXES = {"M": "male", "F": "female", "O": "other"}
-HEADERS = ["PatientAge", "PatientSex", "ViewPosition"]
+HEADERS = ["PatientAge", "PatientSex", "ViewPosition", "PatientID"]
 SIZE = ("Columns", "Rows", "SamplesPerPixel")  # a missing one is reported by pydicom
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 PADDING = ("", "Float", "DoubleFloat")  # prefixes of PixelPaddingValue for each of `PIXELS`
@@ -107,18 +107,20 @@ def dicom_facts(data: bytes) -> dict[str, Any]:
         data: the file's bytes.
 
     Returns:
-        ``age`` in years (float), ``sex`` (male, female or other) and ``view`` (such as PA or AP),
-        each None where it is not recorded, and ``remark``: why a recorded age was not taken, or
-        None. Ages are recorded as the standard's ``051Y`` or as a bare ``51``.
+        ``age`` in years (float), ``sex`` (male, female or other), ``view`` (such as PA or AP) and
+        ``patient`` (the recorded number), each None where it is not recorded; and ``remark``: why a
+        recorded age was not taken, or None. Ages are recorded as the standard's ``051Y`` or as a
+        bare ``51``.
 
     Raises:
         Unreadable: as for ``decode``.
     """
     dataset = _read(data, stop_before_pixels=True, specific_tags=HEADERS)
     with _unreadable("the headers"):
-        age, sex, view = (str(dataset.get(name) or "").strip().upper() for name in HEADERS)
-    years, remark = _years(age)
-    return {"age": years, "sex": SEXES.get(sex), "view": view or None, "remark": remark}
+        age, sex, view, patient = (str(dataset.get(name) or "").strip() for name in HEADERS)
+    years, remark = _years(age.upper())
+    facts = {"age": years, "sex": SEXES.get(sex.upper()), "view": view.upper() or None}
+    return facts | {"patient": patient or None, "remark": remark}
 
 
 def inflated(data: bytes) -> bytes:

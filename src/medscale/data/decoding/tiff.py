@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG, SAMPLEFORMAT, TiffFile, TiffPage
 
-from medscale.data.decoding import bounds, raster
+from medscale.data.decoding import bounds, jpeg, raster
 from medscale.data.decoding.formats import (
     TRUNCATED,
     UNREADABLE,
@@ -61,11 +61,14 @@ def decode(data: bytes, frame: int = 0) -> np.ndarray:
         frame: number of the page, from 0, smaller copies and masks not counted.
 
     Raises:
-        Unreadable: truncated; unreadable, with what the file has that is not read.
+        Unreadable: truncated; unreadable, with what the file has that is not read, or with
+            libjpeg's words on a damaged JPEG within.
     """
     with _opened(data) as pages:
         page = pages[frame]
         check_size(page.imagewidth, page.imagelength, page.samplesperpixel)
+        if page.compression == COMPRESSION.JPEG:
+            _check_streams(page, data)
         trusted = page.index == 0 and not page.parent.is_bigtiff and _is_opencvs(page)
         if not trusted:
             _check(page, len(data))
@@ -145,6 +148,18 @@ def _check(page: TiffPage, size: int) -> None:
     missing = len(page.databytecounts) < int(np.prod(parts)) or 0 in page.databytecounts
     if missing or any(start + length > size for start, length in ends):
         raise Unreadable(TRUNCATED, "the TIFF lacks some of its strips or tiles")
+
+
+def _check_streams(page: TiffPage, data: bytes) -> None:
+    """Raise Unreadable where libjpeg warns of a strip or tile: OpenCV and tifffile do not say so.
+
+    A stream lacks the tables that the page holds for all of them (TIFF Technical Note 2).
+    """
+    tables = page.jpegtables or b""
+    for start, length in zip(page.dataoffsets, page.databytecounts, strict=True):
+        stream = data[start : start + length]
+        if stream:
+            jpeg.decode_grey(tables[:-2] + stream[2:] if tables else stream)
 
 
 def _not_read(content: str) -> Unreadable:

@@ -84,14 +84,15 @@ def scan(source: Source, classes: list[str] | None) -> Inventory:
         names = sorted({*names, *class_folders(listing)})
     rows, other_classes = select_classes(rows, names)
     check_classes(listing, names, rows, EXPECTED)
-    origin, more_notes = _name_patients(rows, table, source.patient)
+    origin, patient_notes = _name_patients(rows, table, source.patient)
     metadata = table.metadata if table is not None else []
-    notes += [*more_notes, *_find_types(rows, metadata)]
+    notes += _find_types(rows, metadata)
     excluded_files = [
         file for file in listing.excluded if table is None or not _is_table(file, table)
     ]
     excluded = [*excluded_files, *left_out, *other_classes]
-    return make_inventory(rows, excluded, names, notes, metadata, origin)
+    more = {"reads_headers": True, "patient_notes": patient_notes}
+    return make_inventory(rows, excluded, names, notes, metadata, origin, **more)
 
 
 def _is_table(file: Excluded, table: _Table) -> bool:

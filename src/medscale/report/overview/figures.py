@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from medscale.evaluate.summary import KINDS
 from medscale.report import style
@@ -38,6 +39,7 @@ def accuracy(results: Sequence[Result], baseline: str) -> Figure:
             if others and result.name == baseline:
                 axes.axvline(scale * score["mean"], linestyle="--", **style.REFERENCE)
         axes.set(xlabel=unit)
+        axes.xaxis.set_major_locator(MaxNLocator(4))  # more decimals would touch each other
     for right in others:
         right.axvline(0, linestyle="--", **style.REFERENCE)
         for height, row in zip(heights, records(differences(results, baseline)), strict=True):

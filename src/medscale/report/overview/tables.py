@@ -1,6 +1,6 @@
 """Tables of a study's data, scores and times, as LaTeX."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -62,8 +62,10 @@ def audit(reasons: pd.DataFrame) -> str:
 def results(runs: Sequence[Result], baseline: str, linear: Linear) -> tuple[str, pd.DataFrame]:
     """Return the scores of each run on the test images and its difference from the baseline.
 
-    The last rows are the linear reference and the most frequent class.
+    The last rows are the linear reference and the most frequent class. A single run has no column
+    of differences.
     """
+    several = len(runs) > 1
     rows = []
     for result, difference in zip(runs, records(differences(runs, baseline)), strict=True):
         row = {"run": result.name, "stand_in": result.summary["marks"]["stand_in"]}
@@ -74,7 +76,9 @@ def results(runs: Sequence[Result], baseline: str, linear: Linear) -> tuple[str,
         rows.append(row | {f"difference_{key}": difference[key] for key in ("mean", "low", "high")})
 
     def apart(row: dict[str, Any]) -> str:
-        return "baseline" if row["run"] == baseline else interval(row, 1, prefix="difference_")
+        if row["run"] == baseline:
+            return "baseline" if several else ""
+        return interval(row, 1, prefix="difference_")
 
     columns = [
         left("run", by_run()),
@@ -124,17 +128,28 @@ def per_class(result: Result) -> str:
 
 
 def timing(speedups: pd.DataFrame) -> str:
-    """Return seconds an epoch, throughput, speedup and efficiency of each run."""
+    """Return seconds an epoch, throughput, speedup and efficiency of each run.
+
+    Where each run is its own baseline, nothing was sped up, and those columns are left out.
+    """
+    is_compared = bool((speedups["baseline"] != speedups["run"]).any())
+
+    def compared(cell: Callable[[dict[str, Any]], str]) -> Callable[[dict[str, Any]], str]:
+        return cell if is_compared else lambda row: ""
+
     columns = [
         left("run", by_run()),
         right(r"global\\batch", lambda row: str(row["global_batch"])),
         right("threads", lambda row: str(row["threads"])),
         right("s an epoch", lambda row: ranged(row, "seconds")),
         right("images/s", lambda row: significant(row["images_per_second"])),
-        right("speedup", lambda row: ranged(row, "speedup", 2)),
-        right(r"effi-\\ciency", lambda row: number(row["efficiency"], 2)),
+        right("speedup", compared(lambda row: ranged(row, "speedup", 2))),
+        right(r"effi-\\ciency", compared(lambda row: number(row["efficiency"], 2))),
         right(r"AMP gain\\(over)", _amp_gain),
-        left("baseline", lambda row: latex(label(row["baseline"])) if row["baseline"] else "none"),
+        left(
+            "baseline",
+            compared(lambda row: latex(label(row["baseline"])) if row["baseline"] else "none"),
+        ),
     ]
     return table(records(speedups), columns)
 

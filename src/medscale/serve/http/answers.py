@@ -114,6 +114,9 @@ class Result(BaseModel):
         description="Grad-CAM for the most probable class, a PNG (data URL) that covers the whole"
         " image",
     )
+    note: str | None = Field(
+        None, description="which frame was used, of a file with several frames or pages"
+    )
     preview: str | None = Field(None, description="the displayed image, a JPEG (data URL)")
 
 

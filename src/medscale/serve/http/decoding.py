@@ -53,8 +53,9 @@ def decode(upload: EncodedImage) -> DecodedImage | RefusedImage:
         return RefusedImage(415 if unknown else 422, error.reason, error.detail)
     except MemoryError:
         return RefusedImage(413, TOO_LARGE, bounds.NO_MEMORY)
-    (_, width, height), facts = images[0]
-    return DecodedImage([image.pixels for image, _ in images], width, height, facts, preview)
+    first, facts = images[0]
+    pixels = [image.pixels for image, _ in images]
+    return DecodedImage(pixels, first.width, first.height, facts, preview, first.note)
 
 
 def _too_large(data: bytes, kind: str | None) -> RefusedImage | None:

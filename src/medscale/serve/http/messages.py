@@ -34,6 +34,7 @@ class DecodedImage:
     # on the patient, from the headers (DICOM: age, sex, view)
     facts: Mapping[str, Any] = field(repr=False)
     preview: bytes | None = field(repr=False)  # a JPEG of the whole image, or None
+    note: str | None = None  # which frame of how many was used, or None for a file of one
 
 
 @dataclass(frozen=True)

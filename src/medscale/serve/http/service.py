@@ -191,6 +191,7 @@ class Service:
             probabilities=output.probabilities,
             boxes=output.boxes,
             seen=output.region,
+            note=image.note,
             heatmap=_data_url(output.heatmap, "png"),
             preview=_data_url(image.preview, "jpeg"),
         )

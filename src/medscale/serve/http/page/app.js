@@ -146,7 +146,7 @@ function show() {
   complain(result.error ? `${file.name}: ${result.error.detail}.` : "");
   if (result.error) return;
   picture(result, file);
-  $("answer-name").textContent = inWords(result);
+  $("answer-name").textContent = result.note ? `${inWords(result)} (${result.note})` : inWords(result);
   $("found").replaceChildren(result.boxes ? boxes(result) : bars(result));
   $("calibration").textContent = calibration.says;
 }
