@@ -42,7 +42,7 @@ def make_result(
     metadata: list[Encoding],
     temperature: float | None,
 ) -> Path:
-    """Write a result of the study `made`: a tiny network with random weights, cropped images."""
+    """Write a result of the study that the folder is in: a tiny network with random weights."""
     torch.manual_seed(seed)
     model = Model(name="tiny_cnn", options={"width": 8}, metadata=[one.column for one in metadata])
     network = build(model, len(classes), 3, sum(one.features for one in metadata))
@@ -60,7 +60,7 @@ def make_result(
         temperature=temperature,
     )
     made = Inference(
-        study="made",
+        study=folder.parent.name,
         run=run,
         task="classification",
         classes=classes,

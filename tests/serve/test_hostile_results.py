@@ -32,7 +32,7 @@ Change = Callable[[dict[str, Any]], None]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return make_result(tmp_path / "result", "serial_1cpu", CLASSES, 1, AGE_AND_SEX, 1.5)
+    return make_result(tmp_path / "made" / "result", "serial_1cpu", CLASSES, 1, AGE_AND_SEX, 1.5)
 
 
 def change(folder: Path, function: Change) -> None:

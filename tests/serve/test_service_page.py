@@ -71,7 +71,7 @@ ODD = ["<img src=x onerror=alert(1)>", "\x1b[31m\u202ered", "{{x}} $y$ &lt; 😀
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("page")
     results = make_results(folder / "results")
-    make_result(results / "made" / ODD_RUN, ODD_RUN, ODD, 3, [], None)
+    make_result(results / "odd" / ODD_RUN, ODD_RUN, ODD, 3, [], None)
     with serving(results, folder, "--rate", "0", "--decoders", "1") as made:
         yield made
 
@@ -124,7 +124,7 @@ def answered(page: Page) -> None:
 
 
 def test_names_of_classes_are_text_whatever_their_letters_are(page: Page) -> None:
-    page.get_by_role("combobox", name="Model").select_option(f"made/{ODD_RUN}")
+    page.get_by_role("combobox", name="Model").select_option(f"odd/{ODD_RUN}")
     choose(page, ("photo.jpg", picture((64, 40))))
     answered(page)
     labels = page.locator(".bars .label").all_inner_texts()
