@@ -26,7 +26,7 @@ HEAVY = ("torch", "scipy", "sklearn", "pandas", "fastapi", "snakemake", "matplot
 CODE = """
 import json, sys
 from typer.testing import CliRunner
-from medscale.cli import main
+from medscale.cli.main import main
 told = {}
 for command in json.loads(sys.argv[1]):
     told[command] = str(CliRunner().invoke(main, command.split()).exception)

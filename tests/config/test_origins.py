@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from medscale.base.errors import MedscaleError
-from medscale.cli import main
+from medscale.cli.main import main
 from medscale.config.configuration import load
 from medscale.config.layers import Layer
 from medscale.config.origins import in_force

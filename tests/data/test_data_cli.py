@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from data_trees import class_tree, fundus_pytorch, write
 from medscale.base.errors import EXIT_USER, MedscaleError
-from medscale.cli import app, main
+from medscale.cli.main import app, main
 from medscale.data import download
 from medscale.data.check import Report, check
 from medscale.data.demo.generate import generate

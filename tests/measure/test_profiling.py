@@ -20,10 +20,10 @@ from typer.testing import CliRunner
 
 from made_profiles import CPU_TRACE, GPU_TRACE, allocation, event, make_profiled, text_of
 from made_training import TINY, Training
-from medscale import cli
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
+from medscale.cli import main as cli
 from medscale.config.configuration import load
 from medscale.config.layers import merge
 from medscale.config.planning import plan
@@ -458,7 +458,7 @@ def test_a_person_is_told_where_the_time_goes(
     (tmp_path / "mine.yaml").write_text(f"workdir: {tmp_path}")
     asked: list[list[str]] = []
     done = subprocess.CompletedProcess([], 0)
-    monkeypatch.setattr(cli.subprocess, "run", lambda command, **_: asked.append(command) or done)
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: asked.append(command) or done)
     arguments = [
         "profile",
         "skin",

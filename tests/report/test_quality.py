@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from made_runs import configuration, make_index, make_run, make_shards, probabilities
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_parquet
-from medscale.cli import main
+from medscale.cli.main import main
 from medscale.config.sections import Evaluate
 from medscale.data.shards import Shards
 from medscale.evaluate import bootstrap, calibration, metrics

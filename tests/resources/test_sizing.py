@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from medscale.base.errors import MedscaleError
-from medscale.cli import main
+from medscale.cli.main import main
 from medscale.config.configuration import Config, load
 from medscale.resources.growth import growth
 from medscale.resources.sizing import text

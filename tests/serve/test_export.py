@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 
 import medscale
 from data_trees import encoded, picture
-from medscale import cli
 from medscale.base.errors import MedscaleError
 from medscale.base.files import sha256, write_parquet
+from medscale.cli import main as cli
 from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.config.sections import Export, Latency

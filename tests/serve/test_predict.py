@@ -24,10 +24,10 @@ from typer.testing import CliRunner
 import medscale
 from data_trees import encoded, indexed, picture
 from file_tables import read as described
-from medscale import cli
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json, write_parquet
 from medscale.base.log import log
+from medscale.cli import main as cli
 from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.data import boxes as data_boxes
@@ -322,6 +322,7 @@ def test_metadata_is_given_or_read_from_headers_or_unknown(made) -> None:
     np.testing.assert_allclose(values(hidden[1:]), values(own[1:]), atol=FP32)
     for wrong, says in (
         ({"site": "arm"}, "site is not known; this network takes age, sex"),
+        ({"sex": "femal"}, "sex is 'femal'; the training images have female, male. Leave out"),
         ({"age": "old"}, "age is a number"),
         ([{}, {}], "metadata of 2 images were given with 1"),
     ):

@@ -21,7 +21,7 @@ import hostile
 from made_runs import make_study, report, report_shared
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json, write_parquet, write_text
-from medscale.cli import leaks
+from medscale.cli.results import leaks
 from medscale.workflow.crate import export
 from medscale.workflow.crate.kinds import FILE_NAMES, IMAGES, WEIGHTS
 from medscale.workflow.crate.scan import Finding, Names, hosts, names_of_studies, scan

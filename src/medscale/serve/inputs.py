@@ -16,7 +16,7 @@ from medscale.data.frames import read_frame
 from medscale.data.images import UNREADABLE, Unreadable, header
 from medscale.data.inventory import Excluded
 from medscale.data.listing import Listing, normalized_path
-from medscale.data.metadata import Encoding
+from medscale.data.metadata import Encoding, word
 from medscale.data.prepare import Prepared, prepare
 from medscale.data.preprocess import preprocess
 from medscale.data.settings import Preprocess
@@ -152,6 +152,27 @@ def metadata_by_image(names: Sequence[str], metadata: Metadata) -> list[Facts]:
             f"metadata of {len(metadata)} images were given with {len(names)} images"
         )
     return list(metadata)
+
+
+def check_words(facts: Sequence[Facts], encodings: Sequence[Encoding]) -> None:
+    """Refuse words that no training image has, which would count as unknown without a sign.
+
+    Raises MedscaleError with the words of the training images.
+
+    Args:
+        facts: as the caller gave them; headers of images are not among them.
+        encodings: of the columns that the network takes.
+    """
+    for encoding in encodings:
+        values = [of_image.get(encoding.column) for of_image in facts]
+        words = {word(value) for value in values if value is not None}
+        if encoding.words is None or not (foreign := sorted(words - set(encoding.words))):
+            continue
+        raise MedscaleError(
+            f"metadata: {encoding.column} is {', '.join(map(repr, foreign))}; the training images "
+            f"have {', '.join(encoding.words)}. Leave out a value that is none of these: it is "
+            "unknown to the network"
+        )
 
 
 def _check_matches(names: Sequence[str], keys: Sequence[str], metadata: pd.DataFrame) -> None:

@@ -146,6 +146,7 @@ class Predictor:
         if inputs.is_single(images):
             name, image = items[0]
             facts = inputs.metadata_by_image([name], metadata)
+            inputs.check_words(facts, self.inference.metadata)
             return self._predict_batch([name], [self.prepare(image)], facts, calibrated)[0]
         return list(
             track(self.stream(items, metadata, batch_size, calibrated), progress, len(items))
@@ -160,6 +161,7 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """Yield the predictions of named images in order, decoding the next batch meanwhile."""
         facts = inputs.metadata_by_image([name for name, _ in items], metadata)
+        inputs.check_words(facts, self.inference.metadata)
         with ThreadPoolExecutor(len(sched_getaffinity(0)), "decode") as threads:
             following = [threads.submit(self._read, item) for item in items[:batch_size]]
             for start in range(0, len(items), batch_size):

@@ -138,8 +138,10 @@ def _facts(text: str, model: Model) -> dict[str, Any]:
         words = columns[name].words
         if words is None and not _is_number(value):
             raise Problem(422, f"{name} is a number", "metadata")
-        if words is not None and not isinstance(value, str):
-            raise Problem(422, f"{name} is a word, such as {', '.join(words[:5])}", "metadata")
+        if words is not None and value not in words:
+            listed = ", ".join(words)
+            detail = f"{name} is one of {listed}; leave it out if it is none of them"
+            raise Problem(422, detail, "metadata")
     return facts
 
 

@@ -1,0 +1,94 @@
+"""Options, messages and calls of Snakemake that the commands share."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+from rich.table import Table
+
+from medscale.base.code import ROOT
+from medscale.base.errors import MedscaleError
+from medscale.base.log import Terminal, plain
+from medscale.data.kind import kind_names
+
+if TYPE_CHECKING:
+    from medscale.config.layers import Layer
+
+COMMAND_LINE = "command line"
+Scale = Annotated[str, typer.Option(help="full or demo; a configfile that names one wins")]
+Only = Annotated[str | None, typer.Option(help="active studies, separated by commas; default: all")]
+ConfigFile = Annotated[
+    Path | None, typer.Option(help="a YAML file of changes to config.yaml, such as your own data")
+]
+Cluster = Annotated[bool, typer.Option("--cluster", help="for jobs on the SLURM cluster")]
+Since = Annotated[float, typer.Option(hidden=True)]
+Kind = Annotated[str, typer.Argument(help=f"dataset kind: {', '.join(kind_names())}")]
+Result = Annotated[Path, typer.Argument(help="a result folder, such as results/skin/ddp_amp_4gpu")]
+Seed = Annotated[
+    str | None, typer.Option(help="a replicate's seed, or 'all' for the mean of all replicates")
+]
+out = Terminal()
+MARK = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "error": "[red bold]error[/]"}
+
+
+def print_findings(rows: Iterable[tuple[str, ...]]) -> None:
+    """Print lines that begin with their level: ok, note or error."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for level, *texts in rows:
+        table.add_row(MARK[level], *(plain(text, lines=True) for text in texts))
+    out.print(table)
+
+
+def run_snakemake(targets: list[str], changes: dict[str, Any], configfile: Path | None) -> bool:
+    """Run Snakemake in the project's root; return whether it succeeded."""
+    command = [sys.executable, "-m", "snakemake", *targets]
+    command += ["--quiet", "rules", "reason", "host"]
+    command += ["--configfile", str(configfile.resolve())] if configfile else []
+    settings = [f"{key}={changes[key]}" for key in ("scale", "only") if key in changes]
+    return subprocess.run([*command, "--config", *settings], cwd=ROOT).returncode == 0
+
+
+def changes_of(
+    scale: str, only: str | None, configfile: Path | None, cluster: bool = False
+) -> dict[str, Any]:
+    """Return the changes to config.yaml as Snakemake would read them."""
+    from medscale.config.layers import merge
+
+    layers = layers_of(scale, only, configfile, cluster)
+    return reduce(merge, (layer.tree for layer in layers), {})
+
+
+def layers_of(
+    scale: str | None, only: str | None, configfile: Path | None, cluster: bool = False
+) -> list[Layer]:
+    """Return the layers of settings above config.yaml, the highest last.
+
+    A scale in the file wins over the option, and the file over the cluster's settings.
+    """
+    from medscale.config.layers import Layer
+    from medscale.resources.slurm import SITE
+
+    layers = [Layer(str(SITE), _read(ROOT / SITE))] if cluster else []
+    layers += [Layer(COMMAND_LINE, {"scale": scale})] if scale is not None else []
+    if configfile is not None:
+        layers.append(Layer(str(configfile), _read(configfile)))
+    return layers + ([Layer(COMMAND_LINE, {"only": only})] if only else [])
+
+
+def _read(configfile: Path) -> dict[str, Any]:
+    try:
+        changes = yaml.safe_load(configfile.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise MedscaleError(f"{configfile} cannot be read: {error}") from None
+    if not isinstance(changes, dict):
+        raise MedscaleError(
+            f"{configfile}: expected a mapping of settings, found {type(changes).__name__}"
+        )
+    return changes
