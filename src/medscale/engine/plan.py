@@ -26,7 +26,7 @@ Choice = Literal["auto", "on", "off"]
 KEPT_CHECKPOINTS = 2  # of a replicate in training; an older one serves if the newest is damaged
 
 
-# Of a network's options: more would be a mistake, or an attack by a result folder of a stranger.
+# Limits of a network's options; larger ones are a mistake, or an attack by a stranger's folder.
 MOST_OPTIONS, LARGEST_OPTION, LONGEST_OPTION = 100, 100_000, 200
 
 

@@ -114,8 +114,8 @@ def shard(network: nn.Module, world: World, precision: Precision) -> FSDP:
     )
     units = list(_units(network))
     for unit in units:
-        again = mesh.size() > 1 and unit is not units[-1]
-        fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=again)
+        reshards = mesh.size() > 1 and unit is not units[-1]
+        fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=reshards)
     fully_shard(network, mesh=mesh, mp_policy=policy)
     return FSDP(network, world, precision)
 
