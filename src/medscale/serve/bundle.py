@@ -35,7 +35,7 @@ Name = Annotated[str, Field(max_length=LONGEST_NAME)]
 
 
 class Marks(TypedDict):
-    """What a result is not: made from real images, on GPUs, at full scale."""
+    """Restrictions of a result: synthetic images, CPUs in place of GPUs, a reduced scale."""
 
     synthetic: bool
     stand_in: bool

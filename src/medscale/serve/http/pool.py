@@ -148,12 +148,12 @@ class Pool:
             while True:
                 while not (batch := self.waiting.take(self.work.batch)):
                     await self._arrival.wait()
-                over = [job for job in batch if job.budget and job.budget.seconds <= 0]
-                for job in over:
+                beyond_budget = [job for job in batch if job.budget and job.budget.seconds <= 0]
+                for job in beyond_budget:
                     self.waiting.charge(job, 0.0)
-                self._settle(over, [OverBudget()] * len(over))
-                if within := [job for job in batch if job not in over]:
-                    return within
+                self._settle(beyond_budget, [OverBudget()] * len(beyond_budget))
+                if within_budget := [job for job in batch if job not in beyond_budget]:
+                    return within_budget
 
     async def _carry_out(self, process: Process, batch: list[Job]) -> bool:
         """Give a process a batch; without one, ask for a sign of life.
