@@ -78,13 +78,13 @@ def code_digest(
 
 
 def kept(kind: str, parts: list[str], compute: Callable[[], str]) -> str:
-    """Return what ``compute`` returns, from an earlier process of this checkout if possible.
+    """Return the result of ``compute``, from an earlier process of this checkout if possible.
 
     It is computed again when the size or a time of any script, module or template has changed.
 
     Args:
-        kind: what is computed.
-        parts: all that the result depends on in addition to the code.
+        kind: kind of the result.
+        parts: everything that the result depends on in addition to the code.
         compute: returns a digest of scripts, modules and templates.
     """
     digests, key = _cache().of_state(), digest([kind, *parts])
