@@ -1,4 +1,4 @@
-"""What the chapters of the benchmarks share: reading, pages, and curves by processes."""
+"""Shared parts of the chapters of the benchmarks: reading, pages, and curves by processes."""
 
 from typing import Any, NamedTuple
 

@@ -82,7 +82,7 @@ def shown_classes(points: pd.DataFrame) -> list[str]:
 
 
 def predictive(points: pd.DataFrame) -> str:
-    """Return what the thresholds of ``operating`` mean at the prevalence, and their cost."""
+    """Return predictive values and costs of the thresholds of ``operating`` at the prevalence."""
     columns = [
         left("class", lambda row: short_name(row["class"])),
         right(r"specificity in\\validation (\%)", lambda row: number(row["wanted"], 0, 100)),
@@ -121,9 +121,9 @@ def calibration(results: Sequence[Result]) -> tuple[str, pd.DataFrame]:
 
 
 def gaps(parts: pd.DataFrame, classes: Sequence[str]) -> str:
-    """Return subgroups at the first operating point of ``classes``, and gaps to the rest."""
-    shown = parts[parts["class"].isin(classes)]
-    shown = shown[shown["wanted"] == shown["wanted"].min()]
+    """Return subgroups at the first operating point of ``classes``, and gaps to all others."""
+    points = parts[parts["class"].isin(classes)]
+    points = points[points["wanted"] == points["wanted"].min()]
     columns = [
         left("subgroup", lambda row: short_name(f"{row['by']}: {row['part']}")),
         left("class", lambda row: short_name(row["class"]) if len(classes) > 1 else ""),
@@ -132,7 +132,7 @@ def gaps(parts: pd.DataFrame, classes: Sequence[str]) -> str:
         right(r"value\\(\%)", lambda row: _with_ends(row, ("value", "low", "high"))),
         right(r"gap to all others\\(points)", lambda row: around(row, "gap", 1, 100)),
     ]
-    return table(records(shown), columns, otherwise="no subgroups")
+    return table(records(points), columns, otherwise="no subgroups")
 
 
 def _with_ends(row: Row, names: tuple[str, str, str]) -> str:

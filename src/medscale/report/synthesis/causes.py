@@ -30,7 +30,7 @@ def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, 
     row = min(records(losses), key=lambda row: float(row["change"]))
     study = next(study for study in studies if study.name == row["study"])
     factors = changed(study, row["run"])
-    others = runs[(runs["study"] == study.name) & (runs["run"] != row["run"])]
+    other_runs = runs[(runs["study"] == study.name) & (runs["run"] != row["run"])]
     return {
         **_facts(row),
         "title": study.title,
@@ -39,8 +39,8 @@ def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, 
         "established": bool(row["change_high"] < 0 and row["p"] < ALPHA),
         "factors": list(factors.values()),
         "seed_sd": _seed_sd(study, row["run"]),
-        "parts": _parts(study, others, set(factors)),
-        "lacking": _lacking(study, row["run"], factors, set(others["run"])),
+        "parts": _parts(study, other_runs, set(factors)),
+        "lacking": _lacking(study, row["run"], factors, set(other_runs["run"])),
     }
 
 
@@ -54,10 +54,10 @@ def _facts(row: dict[str, Any]) -> dict[str, Any]:
 KEYS, ENDS = ("mean", "low", "high"), ("", "_low", "_high")
 
 
-def _parts(study: StudyRuns, others: pd.DataFrame, factors: set[str]) -> list[dict[str, Any]]:
+def _parts(study: StudyRuns, other_runs: pd.DataFrame, factors: set[str]) -> list[dict[str, Any]]:
     """Return the other runs that change some, but not all, of the factors, and nothing further."""
     parts = []
-    for row in records(others):
+    for row in records(other_runs):
         changes = changed(study, row["run"])
         if changes and set(changes) < factors:
             parts.append({**_facts(row), "factors": list(changes.values())})
