@@ -74,8 +74,8 @@ def storage_fault(error: BaseException) -> str | None:
     number, name = getattr(error, "errno", None), getattr(error, "filename", None)
     for fault, (text, advice) in _STORAGE.items():
         if number == fault or text in str(error):
-            where = f"{name}: " if name else ""
-            return f"{where}{text.lower()}; {advice}, and start again: what was finished is kept"
+            place = f"{name}: " if name else ""
+            return f"{place}{text.lower()}; {advice}, and start again: what was finished is kept"
     return None
 
 

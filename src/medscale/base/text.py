@@ -151,7 +151,7 @@ def csv_text(cell: str) -> str:
 
 
 def truncate(text: str, length: int) -> str:
-    """Return text of at most ``length`` letters; an ellipsis ends what is cut off."""
+    """Return text of at most ``length`` letters; an ellipsis replaces the rest."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
