@@ -73,7 +73,7 @@ class Layers:
             self._section(f"studies.{name}", study)
 
     def whole(self) -> dict[str, Any]:
-        """Return all settings, those of each study completed by what it inherits.
+        """Return all settings, each study completed by its inherited settings.
 
         An entry that stands for several (``expand``) is replaced by them.
         """
@@ -81,7 +81,7 @@ class Layers:
         return {**self.tree, "studies": expand(complete)}
 
     def study(self, name: str) -> dict[str, Any]:
-        """Return the settings of a study, completed by what it inherits."""
+        """Return the settings of a study, completed by the inherited ones."""
         return dict(reduce(merge, (layer.tree for layer in self.of_study(name))))
 
     def of_study(self, name: str, chain: tuple[str, ...] = ()) -> list[Layer]:

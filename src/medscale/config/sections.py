@@ -285,7 +285,7 @@ class Study(Strict):
 
 
 def _spec(setting: str, name: str) -> RunSpec:
-    """Return a run's fields; ValueError with the setting for what is no run's name."""
+    """Return a run's fields; ValueError with the setting if the name is not valid."""
     try:
         return RunSpec.parse(name)
     except MedscaleError as error:
