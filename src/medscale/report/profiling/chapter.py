@@ -1,4 +1,4 @@
-"""Declaration of the chapter profiling: what the time and the memory of a step are spent on."""
+"""Declaration of the chapter profiling: time and memory of a training step, by kind of work."""
 
 from medscale.config.configuration import Config
 from medscale.report.chapter import TABLE, Chapter, Inputs

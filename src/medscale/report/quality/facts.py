@@ -1,4 +1,4 @@
-"""Facts of the chapter on quality: what the tests between runs find, and the calibration."""
+"""Facts of the chapter on quality: results of the tests between runs, and the calibration."""
 
 from typing import Any
 

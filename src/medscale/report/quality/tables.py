@@ -54,11 +54,13 @@ def tests(comparisons: pd.DataFrame) -> str:
 def operating(points: pd.DataFrame) -> str:
     """Return sensitivity and specificity at thresholds chosen on the validation images."""
     classes = points["class"].nunique()
-    chosen_points = points[points["class"].isin(shown_classes(points))]
+    points_of_classes = points[points["class"].isin(shown_classes(points))]
     means = []
-    for wanted, part in points.groupby("wanted") if classes > 1 else ():
+    for specificity, part in points.groupby("wanted") if classes > 1 else ():
         rates = [number(part[rate].mean(), 1, 100) for rate in ("sensitivity", "specificity")]
-        means.append(["mean over all classes", number(float(str(wanted)), 0, 100), "", "", *rates])
+        means.append(
+            ["mean over all classes", number(float(str(specificity)), 0, 100), "", "", *rates]
+        )
     columns = [
         left("class", lambda row: short_name(row["class"])),
         right(r"specificity in\\validation (\%)", lambda row: number(row["wanted"], 0, 100)),
@@ -68,7 +70,7 @@ def operating(points: pd.DataFrame) -> str:
         right(r"specificity\\(\%)", lambda row: around(row, "specificity", 1, 100)),
     ]
     return table(
-        records(chosen_points), columns, further=means, rules_after=[len(chosen_points) - 1]
+        records(points_of_classes), columns, further=means, rules_after=[len(points_of_classes) - 1]
     )
 
 

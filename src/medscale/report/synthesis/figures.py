@@ -146,7 +146,7 @@ def what_to_buy(studies: Sequence[StudyRuns], currency: str) -> Figure:
 
 
 def leakage(effects: pd.DataFrame) -> Figure:
-    """Draw the change of accuracy by another split beside the largest by parallel training.
+    """Draw the change of accuracy by another split and the largest one by parallel training.
 
     Args:
         effects: ``title, kind`` (split or parallel)``, words, change, change_low, change_high``.
@@ -174,7 +174,7 @@ def leakage(effects: pd.DataFrame) -> Figure:
 
 
 def published(pairs: pd.DataFrame) -> Figure:
-    """Draw published speedups beside those measured here, a row for each run of each study.
+    """Draw published speedups next to those measured here, a row for each run of each study.
 
     Args:
         pairs: ``title, run, speedup_reported, speedup, speedup_low, speedup_high``.
