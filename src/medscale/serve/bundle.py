@@ -170,9 +170,9 @@ def read(folder: str | Path) -> Inference:
         return Inference.model_validate(read_foreign_json(folder / INFERENCE))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        setting = ".".join(map(str, first["loc"]))
         raise MedscaleError(
-            f"{folder / INFERENCE} is not valid here: {where}: {first['msg']}"
+            f"{folder / INFERENCE} is not valid here: {setting}: {first['msg']}"
         ) from None
 
 

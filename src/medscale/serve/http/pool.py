@@ -94,7 +94,7 @@ class Pool:
 
         Args:
             key: jobs with equal keys may share a batch.
-            content: of the job.
+            content: data of the job.
             caller: whose job it is.
             budget: of the request that it is a part of; None: no limit but that of a batch.
 
@@ -168,8 +168,8 @@ class Pool:
             if not batch:
                 await process.call("os", "getpid")
                 return True
-            left = [job.budget.seconds for job in batch if job.budget]
-            async with asyncio.timeout(min([self.work.seconds, *left])):
+            budgets = [job.budget.seconds for job in batch if job.budget]
+            async with asyncio.timeout(min([self.work.seconds, *budgets])):
                 contents = [job.content for job in batch]
                 results = await process.call(
                     self.work.module, self.work.carry_out, batch[0].key, contents
