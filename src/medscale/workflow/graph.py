@@ -208,7 +208,7 @@ def _refuse_directory(directory: object) -> None:
 
 
 def _or_end(function: Callable[[], T]) -> T:
-    """Return what a function returns; its MedscaleError ends Snakemake with one message."""
+    """Return the result of a function; its MedscaleError ends Snakemake with one message."""
     try:
         return function()
     except MedscaleError as error:

@@ -107,7 +107,7 @@ def hosts(environments: Iterable[Path]) -> Names:
     names = {platform.node(), platform.node().partition(".")[0]}
     for file in environments:
         names.add(str(read_json(file).get("host") or ""))
-    # A host named by a word, such as "login", cannot be told from the word.
+    # A host named by a word, such as "login", cannot be distinguished from the word.
     return Names("a host", {name for name in names if re.search(r"[\d.-]", name)})
 
 
