@@ -108,7 +108,7 @@ def leaks(
 ) -> None:
     """Look for ids of DICOM and of patients, addresses, home folders and hosts before publishing.
 
-    For result folders, model cards, environment.json and whatever else leaves the machine.
+    For result folders, model cards, environment.json and other files that leave the machine.
     """
     from medscale.workflow.crate import scan
 

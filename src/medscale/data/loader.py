@@ -73,7 +73,7 @@ class Loader:
     An epoch's N images are divided into ``ceil(N / global_batch)`` steps, each step among the
     replicas, and each share into ``accumulate`` micro-batches; in each division the sizes differ by
     at most one. The order depends on (seed, epoch) alone, so that the steps hold the same images
-    whatever the number of replicas. Raises MedscaleError if the split has no images, or the global
+    for any number of replicas. Raises MedscaleError if the split has no images, or the global
     batch is smaller than the number of replicas.
 
     Args:

@@ -22,7 +22,7 @@ class Pages:
 
     # of the results that the figures show (``marks.marks_of``)
     marks: Iterable[Marks] = ()
-    # each alone, or with marks of its own
+    # each alone, or with its marks
     figures: Mapping[str, Figure | tuple[Figure, Iterable[Marks]]] = field(default_factory=dict)
     # each as LaTeX and as a table with every digit
     tables: Mapping[str, tuple[str, pd.DataFrame]] = field(default_factory=dict)

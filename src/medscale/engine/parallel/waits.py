@@ -18,7 +18,7 @@ class Waits:
     the last step alone; ``take`` multiplies them by the number of steps.
 
     Attributes:
-        measured: whether waiting can be told apart from computing.
+        measured: whether waiting can be separated from computing.
         spans: pairs of events of the last step on a GPU.
     """
 

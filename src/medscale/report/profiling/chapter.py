@@ -19,7 +19,7 @@ CHAPTER = Chapter(
     "profiling",
     inputs,
     figures={
-        "profile": "Time of a training step of *{study}* by what it is spent on, a bar for each "
+        "profile": "Time of a training step of *{study}* by kind of work, a bar for each "
         "run and rank.",
         "operators": "The operators that take most of a training step of *{study}*.",
         "memory": "Memory that PyTorch allocated in the first traced steps of *{study}*.",

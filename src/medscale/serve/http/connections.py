@@ -69,7 +69,7 @@ class Connection(H11Protocol):
 
     A request's headers must arrive within ``header_seconds``, and what the service sends must be
     received within ``send_seconds``. ``upload.read`` limits the time for a body, and the service
-    the time for an answer. A body that nobody reads has as much time as headers.
+    the time for an answer. A body that the application does not read has as much time as headers.
 
     Args:
         limits: shared by all connections of the service.
