@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from bench.contest import Contestant, hold, ratio
 from bench.inputs import make_shards, planned
@@ -12,6 +13,7 @@ from bench.loops import Epochs, bare
 from medscale.base.errors import MedscaleError
 from medscale.data.shards import Shards
 from medscale.engine.models.registry import build
+from medscale.engine.parallel.precision import Precision
 from medscale.engine.train.recipe import optimizer
 
 
@@ -46,6 +48,7 @@ def test_the_bare_loop_learns_and_is_timed_by_epoch(tmp_path: Path) -> None:
     network = build(plan.model, 2)
     before = [p.detach().clone() for p in network.parameters()]
     data = Epochs(plan, shards)
-    assert len(bare(network, optimizer(network, plan.recipe), data, plan)) == 2
+    precision = Precision("fp32", torch.device("cpu"))
+    assert len(bare(network, optimizer(network, plan.recipe, precision), data, plan)) == 2
     assert len(data) == 2
     assert all((p != b).any() for p, b in zip(network.parameters(), before, strict=True))

@@ -169,7 +169,6 @@ def test_the_paper_of_two_studies_is_built_marked_and_the_same_each_time(two):
     targets = "".join(whole.split())
     assert "figures/at_what_cost.pdf" in targets
     assert "figures/user_s/curves.pdf" in targets
-    assert "figures/how_far.pdf" not in targets  # no parallel run has a counterpart on one device
     assert "Where a step’s time goes" in whole
     assert "tables/user_s/roofline.tex" in targets
     accuracy = read_json(two.facts[0])["baseline"]["scores"]["accuracy"]["mean"]

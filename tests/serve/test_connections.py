@@ -226,7 +226,7 @@ except MedscaleError as error:
 
 def test_what_repeats_is_logged_a_few_times_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     clock = [0.0]
-    logger = logging.getLogger("asyncio")
+    logger = logging.getLogger("repeated")  # one that no service of another test has limited
     limit = Repeats(lambda: clock[0])
     logger.addFilter(limit)
     try:
