@@ -64,7 +64,7 @@ check: setup-audit ## ruff (with bandit's rules), format, snakefmt, snakemake --
 	@mypy
 	@.venv-audit/bin/zizmor --offline -q .github/workflows
 
-setup-audit: ## the same, and what looks for known faults
+setup-audit: ## the same, and scanners for known faults
 	@tools/setup.sh audit
 
 audit: setup-audit ## known faults of the locked packages (asks PyPI) and of the GitHub Actions (asks GitHub)
