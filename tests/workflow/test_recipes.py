@@ -72,7 +72,9 @@ def run(folder: Path, *command: str, text: str | None = None) -> str:
 
 
 def test_the_index_names_each_recipe() -> None:
-    pages = set(re.findall(r"\]\(([a-z-]+)\.md\)", (FOLDER / "README.md").read_text(encoding="utf-8")))
+    pages = set(
+        re.findall(r"\]\(([a-z-]+)\.md\)", (FOLDER / "README.md").read_text(encoding="utf-8"))
+    )
     assert pages == set(ALLOWED) == {page.stem for page in FOLDER.glob("*.md")} - {"README"}
 
 
