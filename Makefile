@@ -53,7 +53,7 @@ test-gpu: setup ## CUDA graphs, formats, restarts, synchronization and memory on
 test-load: setup ## 200 callers of the service for a minute, while its processes are killed (2 minutes)
 	@python -m pytest -q -s -m load $(PYTEST)
 
-test-attack: setup ## long attacks: hostile files and requests, kills; a table of how many were survived
+test-attack: setup ## long attacks: hostile files and requests, kills; a table of those that the program survives
 	@python -m pytest -q -m attack $(PYTEST)
 
 check: setup-audit ## ruff (with bandit's rules), format, snakefmt, snakemake --lint, types, zizmor
@@ -64,7 +64,7 @@ check: setup-audit ## ruff (with bandit's rules), format, snakefmt, snakemake --
 	@mypy
 	@.venv-audit/bin/zizmor --offline -q .github/workflows
 
-setup-audit: ## the same, and what looks for known faults
+setup-audit: ## the same, and scanners for known faults
 	@tools/setup.sh audit
 
 audit: setup-audit ## known faults of the locked packages (asks PyPI) and of the GitHub Actions (asks GitHub)

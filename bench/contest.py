@@ -133,11 +133,11 @@ def show(table: pd.DataFrame, base: str, title: str, images: int | None = None) 
     Console().print(output)
 
 
-def judge(what: str, interval: tuple[float, float, float], reached: bool) -> None:
+def judge(subject: str, interval: tuple[float, float, float], reached: bool) -> None:
     """Print a ratio with its range over rounds, and whether it reaches the aim."""
     middle, low, high = interval
     verdict = "[green]reached" if reached else "[red]missed"
-    Console().print(f"{what}: {middle:.3f} ({low:.3f} to {high:.3f})  {verdict}")
+    Console().print(f"{subject}: {middle:.3f} ({low:.3f} to {high:.3f})  {verdict}")
 
 
 def listed(table: pd.DataFrame) -> None:

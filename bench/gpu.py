@@ -1,4 +1,4 @@
-"""The engine against other loops on this machine's GPU: docs/gpu.csv and docs/gpu.md.
+"""Compare the engine with other loops on this machine's GPU: docs/gpu.csv and docs/gpu.md.
 
 `make bench-gpu ARGS="--network medical_cnn --batch 32 --format bf16"` measures a part of the table;
 rows of other cells and other cards stay. Each round starts the engine and the loops again, in
@@ -106,7 +106,7 @@ def card() -> Row:
 def measure(
     network: str, batch: int, name: str, ways: list[str], rounds: int, folder: Path
 ) -> Iterator[Row]:
-    """Yield a row for each way: median and range over the rounds, or why there is none."""
+    """Yield a row for each way: median and range over the rounds, or a note with the reason."""
     rounds_of: dict[str, list[Row]] = {way: [] for way in ways}
     for number in range(rounds):
         loops = [way for way in in_turns(ways, number) if way in WAYS]
@@ -148,20 +148,20 @@ def summary(rows: list[Row], batch: int, roofline_s: float | None) -> Row:
 def _loops(
     network: str, batch: int, name: str, ways: list[str], folder: Path
 ) -> Iterator[tuple[str, Row]]:
-    """Yield a row of each plain loop and package; a process that ends early is told."""
+    """Yield a row of each plain loop and package; a note names a process that ends early."""
     line = [sys.executable, "-m", "bench.gpu_loops", network, str(NETWORKS[network][1])]
-    left = list(ways)
+    unmeasured = list(ways)
     try:
-        done = _run([*line, str(batch), name, *ways])
-        for text in done.stdout.splitlines():
+        process = _run([*line, str(batch), name, *ways])
+        for text in process.stdout.splitlines():
             if text.startswith("{"):
                 row = json.loads(text)
-                left.remove(row["way"])
+                unmeasured.remove(row["way"])
                 yield row["way"], row
-        reason = f"the process ended with status {done.returncode}"
+        reason = f"the process ended with status {process.returncode}"
     except subprocess.TimeoutExpired:
         reason = f"not finished within {LIMIT_S:g} s"
-    for way in left:
+    for way in unmeasured:
         yield way, {"way": way, "note": reason}
 
 
@@ -202,12 +202,12 @@ def _engine(network: str, batch: int, name: str, way: str, folder: Path) -> Row:
         *(str(p) for pair in options.items() for p in pair),
     ]
     _run(["rm", "-rf", str(out)])
-    done = _run(line)
-    if done.returncode:
-        return {"note": (done.stderr.strip().splitlines() or ["failed"])[-1][:200]}
+    process = _run(line)
+    if process.returncode:
+        return {"note": (process.stderr.strip().splitlines() or ["failed"])[-1][:200]}
     timing = read_json(out / "timing.json")
-    if (form := read_json(out / "environment.json")["format"]) != name:
-        raise MedscaleError(f"the engine computed in {form}, not in {name}")
+    if (number_format := read_json(out / "environment.json")["format"]) != name:
+        raise MedscaleError(f"the engine computed in {number_format}, not in {name}")
     joules, memory = timing["energy_joules"], timing["peak_memory_mb"]["device"]
     return {
         "images_per_second": timing["images_per_second"],
@@ -252,11 +252,13 @@ def _run(line: list[str]) -> subprocess.CompletedProcess[str]:
 def save(rows: pd.DataFrame, table: Path = TABLE) -> None:
     """Write rows into the table, in place of those of the same cells."""
     rows = rows.reindex(columns=list(COLUMNS))
-    kept = _read(table)
-    if not kept.empty:
+    old = _read(table)
+    if not old.empty:
         new = set(rows[list(KEY)].itertuples(index=False, name=None))
-        same = [tuple(row) in new for row in kept[list(KEY)].itertuples(index=False, name=None)]
-        rows = pd.concat([kept[[not s for s in same]], rows], ignore_index=True)
+        is_replaced = [
+            tuple(row) in new for row in old[list(KEY)].itertuples(index=False, name=None)
+        ]
+        rows = pd.concat([old[[not s for s in is_replaced]], rows], ignore_index=True)
     write_csv(table, rows.sort_values(list(KEY), ignore_index=True, kind="stable"))
 
 

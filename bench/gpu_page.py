@@ -1,4 +1,4 @@
-"""docs/gpu.md from docs/gpu.csv: what the package and other loops reach on the cards measured."""
+"""docs/gpu.md from docs/gpu.csv: speed of the engine and of other loops on the measured cards."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ def _table(rows: pd.DataFrame, titles: Mapping[str, str]) -> str:
     heads += ["roofline", "gaps", "first step after"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     order = {way: place for place, way in enumerate(titles)}
-    places = rows.assign(
+    ordered = rows.assign(
         place=rows["way"].map(order), rank=rows["format"].map(list(FORMATS).index)
     ).sort_values(["batch", "rank", "place"])
-    rows_in_order = places.to_dict("records")
+    rows_in_order = ordered.to_dict("records")
     rates = {
         (row["batch"], row["format"], row["way"]): row["images_per_second"] for row in rows_in_order
     }

@@ -125,7 +125,7 @@ def make_inputs(folder: Path, images: int) -> None:
 
 
 def contest(folder: Path, rounds: int, images: int) -> None:
-    """Compare the loaders on the same images, each in a process of its own, and print ratios."""
+    """Compare the loaders on the same images, each in a separate process, and print ratios."""
     make_inputs(folder, images)
     with ExitStack() as stack:
         own = {kind: stack.enter_context(alone()) for kind in KINDS}

@@ -121,7 +121,7 @@ def apart(folder: str, files: list[File], recipe: str) -> tuple[float, int]:
     """Return mean and largest difference in grey levels from the plain loop with OpenCV."""
     steps = RECIPES[recipe]
     pairs = [(by_medscale(folder, file, steps), by_opencv(folder, file, steps)) for file in files]
-    differences = np.abs(np.stack([one.astype(int) - other for one, other in pairs]))
+    differences = np.abs(np.stack([first.astype(int) - second for first, second in pairs]))
     return float(differences.mean()), int(differences.max())
 
 
@@ -137,14 +137,16 @@ def contest(folder: Path, rounds: int, images: int) -> None:
     title = f"Preprocessing to 224 px, one core, {images} images, medians over {rounds} rounds"
     output = Table("file", "recipe", *heads, title=title, box=None, title_justify="left")
     with alone() as process:
-        for kind, here in files.items():
+        for kind, inputs in files.items():
             for recipe in RECIPES:
-                process.submit(apart, str(folder), here, recipe).result()  # warms files and code up
+                process.submit(
+                    apart, str(folder), inputs, recipe
+                ).result()  # warms files and code up
                 ways = {
-                    way: partial(_once, process, way, str(folder), here, recipe) for way in WAYS
+                    way: partial(_once, process, way, str(folder), inputs, recipe) for way in WAYS
                 }
                 table = take_turns(ways, rounds, quiet=True)
-                mean, largest = process.submit(apart, str(folder), here, recipe).result()
+                mean, largest = process.submit(apart, str(folder), inputs, recipe).result()
                 output.add_row(
                     kind, recipe, *_cells(table, images), *_verdict(table, mean, largest)
                 )

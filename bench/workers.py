@@ -28,15 +28,19 @@ EFFICIENCY, BEHIND = 0.95, 1.05  # aims
 def contest(folder: Path, rounds: int, images: int) -> None:
     """Preprocess the same images in each way; print seconds, efficiency and ratio to the pool."""
     recipe, kind = RECIPES["glaucoma"], "PNG 512"
-    drawn = make_files(folder, min(images, 32), [kind])[kind]
-    files = [drawn[number % len(drawn)] for number in range(images)]
+    originals = make_files(folder, min(images, 32), [kind])[kind]
+    files = [originals[number % len(originals)] for number in range(images)]
     table = pd.DataFrame(files, columns=["path", "sha256", "width", "height"])
     work = chunks(table, folder, recipe, folder / "out", chunk_size(images))
-    paths = [folder / file[0] for file in drawn]
-    with cluster(1, folder, recipe) as one, cluster(2, folder, recipe) as two, pool(2) as processes:
+    paths = [folder / file[0] for file in originals]
+    with (
+        cluster(1, folder, recipe) as single,
+        cluster(2, folder, recipe) as double,
+        pool(2) as processes,
+    ):
         ways = {
-            ONE: partial(_by_dask, one, work, paths),
-            TWO: partial(_by_dask, two, work, paths),
+            ONE: partial(_by_dask, single, work, paths),
+            TWO: partial(_by_dask, double, work, paths),
             POOL: partial(_by_pool, processes, work),
         }
         for way in ways.values():  # the first pass warms up

@@ -40,8 +40,8 @@ def main(
     run = RunPlan.model_validate_json(plan)
     rows, missing = measure_formats(run, seeds, benchmark, work, train)
     record = benchmark.model_dump() | {"seeds": seeds}
-    told = Marks.model_validate_json(marks).model_copy(update={"stand_in": run.stand_in})
-    write(out, "formats", rows, record, told, WAYS, missing)
+    run_marks = Marks.model_validate_json(marks).model_copy(update={"stand_in": run.stand_in})
+    write(out, "formats", rows, record, run_marks, WAYS, missing)
     shutil.rmtree(work)
 
 

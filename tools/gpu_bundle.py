@@ -1,4 +1,4 @@
-"""Packs what a GPU machine without network needs to run `make test-gpu` and `make bench-gpu`.
+"""Packs source and packages for `make test-gpu` and `make bench-gpu` without a network.
 
 The archive holds the tracked source without lock files, the packages of tools/gpu-packages.txt for
 Python 3.12 on x86-64 (unpacked wheels), and `run.sh`, which puts both on the paths of a command:

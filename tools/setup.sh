@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up the virtual environment from the hash-locked requirements. Arguments add to it: "latex" the
 # system's LaTeX, "browser" Chromium for the tests of the web page, "bench" .venv-bench with the
-# packages that benchmarks compare against, "audit" .venv-audit with what looks for known faults.
+# packages that benchmarks compare against, "audit" .venv-audit with scanners for known faults.
 # Every missing prerequisite is answered with what to do, before anything heavy is downloaded.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -71,9 +71,9 @@ setup_venv() { # $1: folder; $2: lock file
   echo "$want" > "$stamp"
 }
 
-setup_audit() { # what looks for known faults, in an environment of its own
+setup_audit() { # scanners for known faults, in a separate environment
   cmp -s tools/audit.txt .venv-audit/.medscale-setup && return
-  say "installing what looks for known faults into .venv-audit (100 MB)"
+  say "installing scanners for known faults into .venv-audit (100 MB)"
   .tools/bin/uv venv -q --clear --python .venv/bin/python .venv-audit
   .tools/bin/uv pip sync -q --python .venv-audit/bin/python --require-hashes tools/audit.txt \
     || die "pip-audit and zizmor could not be installed (see the message above)."

@@ -154,7 +154,7 @@ def test_the_command_prints_a_table_and_fails_where_it_should(
     )
     assert shown.exit_code == 0
     assert [line.split() for line in shown.output.splitlines()[:3]] == [
-        ["split", "class", "there", "expected"],
+        ["split", "class", "present", "expected"],
         ["all", "a", "2"],
         ["all", "b", "3"],
     ]

@@ -30,9 +30,9 @@ CACHE = Path(cache_from_source(__file__)).with_name("code-digests.json")
 CACHE_LIMIT = 2000  # parsed files; the package has about 200, so old contents go now and then
 MODULE_NAME = re.compile(r"medscale(\.\w+)+")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-# Arguments that only describe: titles of settings and what they mean.
+# Arguments that only describe: titles and descriptions of settings.
 DESCRIPTIONS = {"Field": ("title", "description")}
-# Arguments that decide no result: how figures draw a strategy and what the cost model assumes.
+# Arguments that decide no result: looks of a strategy in figures, assumptions of the cost model.
 WITHOUT_EFFECT = {"Strategy": ("title", "looks", "costs")}
 # Lists of modules of which each run depends on those that it uses, and the files of these lists.
 REGISTRY, REGISTRIES = "MODULES", ("registry.py", "own.py")
@@ -78,13 +78,13 @@ def code_digest(
 
 
 def kept(kind: str, parts: list[str], compute: Callable[[], str]) -> str:
-    """Return what ``compute`` returns, from an earlier process of this checkout if possible.
+    """Return the result of ``compute``, from an earlier process of this checkout if possible.
 
     It is computed again when the size or a time of any script, module or template has changed.
 
     Args:
-        kind: what is computed.
-        parts: all that the result depends on in addition to the code.
+        kind: kind of the result.
+        parts: everything that the result depends on in addition to the code.
         compute: returns a digest of scripts, modules and templates.
     """
     digests, key = _cache().of_state(), digest([kind, *parts])
@@ -121,7 +121,7 @@ def module_digests(
 
 
 def module_digest(path: str | Path, core: bool = False) -> str:
-    """Return the SHA-256 over the code of one file and its template, not of what it imports.
+    """Return the SHA-256 over the code of one file and its template, without its imports.
 
     The template of ``card.py`` is ``card.md.j2`` in the same folder. ``core``: see ``code_digest``.
     """

@@ -67,15 +67,15 @@ def print_error(message: object) -> None:
 def storage_fault(error: BaseException) -> str | None:
     """Return one sentence on a full or read-only disk; None for any other error.
 
-    Libraries written in other languages raise errors of their own, with the system's text.
+    Libraries written in other languages raise their own classes of errors, with the system's text.
     """
     if isinstance(error, OSError) and _SHORT_WRITE.fullmatch(str(error)):
         return f"no space left on device; {_SPACE}, and start again: what was finished is kept"
     number, name = getattr(error, "errno", None), getattr(error, "filename", None)
     for fault, (text, advice) in _STORAGE.items():
         if number == fault or text in str(error):
-            where = f"{name}: " if name else ""
-            return f"{where}{text.lower()}; {advice}, and start again: what was finished is kept"
+            place = f"{name}: " if name else ""
+            return f"{place}{text.lower()}; {advice}, and start again: what was finished is kept"
     return None
 
 

@@ -98,11 +98,10 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def write_csv(path: str | Path, table: pd.DataFrame) -> None:
     """Write a table atomically as CSV; floats keep every digit, texts are no formulas."""
-    cells = _each_text(table, csv_cell)
+    cells = _map_texts(table, csv_cell)
     text = cells.to_csv(index=False)
-    if (
-        "\r" in text
-    ):  # which Python's writer leaves without quotes, so that readers end a line at it
+    # Python's writer leaves "\r" without quotes, so that readers would end a line at it.
+    if "\r" in text:
         text = cells.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
     write_text(path, text)
 
@@ -114,7 +113,7 @@ def write_parquet(path: str | Path, table: pd.DataFrame, schema: pa.Schema | Non
 
 
 def read_table(path: str | Path, remedy: str = "delete it and run again", **options: Any) -> Any:
-    """Read a table; texts of a CSV file are those that ``write_csv`` was given.
+    """Read a table; texts of a CSV file are those that were passed to ``write_csv``.
 
     Raises MedscaleError with the remedy when the table is missing or damaged.
 
@@ -129,7 +128,7 @@ def read_table(path: str | Path, remedy: str = "delete it and run again", **opti
     read: Any = pd.read_csv if is_csv else pd.read_parquet
     try:
         table = read(path, **options)
-        return _each_text(table, csv_text) if is_csv else table
+        return _map_texts(table, csv_text) if is_csv else table
     except (OSError, ValueError) as error:
         raise MedscaleError(f"{path} cannot be read ({error}); {remedy}") from None
 
@@ -201,23 +200,23 @@ def digest(value: Any) -> str:
     ).hexdigest()
 
 
-def _each_text(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+def _map_texts(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
     """Return a table with ``change`` applied to the texts of its cells and of its head."""
 
-    def changed(value: Any) -> Any:
+    def convert(value: Any) -> Any:
         return change(value) if isinstance(value, str) else value
 
-    columns = [changed(name) for name in table.columns]
+    columns = [convert(name) for name in table.columns]
     texts = {
-        place: table.iloc[:, place].astype(object).map(changed)
-        for place, kind in enumerate(table.dtypes)
+        position: table.iloc[:, position].astype(object).map(convert)
+        for position, kind in enumerate(table.dtypes)
         if kind.kind == "O"  # objects, texts and categories; not numbers and times
     }
     if not texts and columns == list(table.columns):
         return table
     result = table.copy(deep=False)
-    for place, column in texts.items():
-        result.isetitem(place, column.to_numpy())
+    for position, column in texts.items():
+        result.isetitem(position, column.to_numpy())
     return result.set_axis(columns, axis="columns")
 
 

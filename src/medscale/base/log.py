@@ -28,7 +28,7 @@ log = logging.getLogger("medscale")
 
 
 class Terminal(Console):
-    """rich's console without the control characters of what it prints."""
+    """rich's console, which prints no control characters of texts."""
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)

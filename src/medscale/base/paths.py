@@ -1,4 +1,4 @@
-"""Paths on the command line that are missing are refused here, before PyTorch is imported."""
+"""Checks of the paths on the command line, made before PyTorch is imported."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 from medscale.base.errors import MedscaleError
 
-INFERENCE = "inference.json"  # of a result folder: what a prediction needs besides the weights
-SUMMARY = "summary.json"  # of a result folder: what was trained, and how well it does
+INFERENCE = "inference.json"  # of a result folder: settings that a prediction needs
+SUMMARY = "summary.json"  # of a result folder: the run and its metrics
 IMAGES = "name image files, or folders of them"
 # The name of a frame of a file with several, counted from 1: scan.dcm[2]
 FRAME = re.compile(r"(?P<file>.+)\[(?P<number>[1-9]\d*)\]", re.DOTALL)
@@ -18,7 +18,7 @@ FRAME = re.compile(r"(?P<file>.+)\[(?P<number>[1-9]\d*)\]", re.DOTALL)
 def existing(path: Path, advice: str) -> Path:
     """Return a path with ``~`` replaced.
 
-    Raises MedscaleError, which ends with the advice, if nothing is there.
+    Raises MedscaleError, which ends with the advice, if the path does not exist.
     """
     full = path.expanduser()
     if not full.exists():
@@ -29,7 +29,7 @@ def existing(path: Path, advice: str) -> Path:
 def existing_image(path: Path) -> Path:
     """Return the path of an image, of a frame of a file, or of a folder, with ``~`` replaced.
 
-    Raises MedscaleError if nothing is there.
+    Raises MedscaleError if it does not exist.
     """
     full = path.expanduser()
     if not full.exists() and (match := FRAME.fullmatch(str(path))):
@@ -41,7 +41,7 @@ def existing_image(path: Path) -> Path:
 def evaluated(folder: str | Path) -> Path:
     """Return a result folder whose metrics can be shown.
 
-    Raises MedscaleError if it is none.
+    Raises MedscaleError if the folder holds no metrics.
     """
     if not (Path(folder) / SUMMARY).is_file():
         raise MedscaleError(
@@ -51,9 +51,9 @@ def evaluated(folder: str | Path) -> Path:
 
 
 def usable(folder: str | Path) -> Path:
-    """Return a result folder that predicts.
+    """Return a result folder whose networks can predict.
 
-    Raises MedscaleError if it is none, or an earlier version wrote it.
+    Raises MedscaleError if the folder is no such folder, or an earlier version wrote it.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -72,7 +72,7 @@ def usable(folder: str | Path) -> Path:
 
 
 def usable_below(paths: Iterable[Path]) -> list[Path]:
-    """Return the result folders that predict, among the paths and below them.
+    """Return the result folders whose networks can predict, among the paths and below them.
 
     Raises MedscaleError for a path without one.
     """

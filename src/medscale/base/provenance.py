@@ -170,11 +170,11 @@ def git_state() -> dict[str, Any]:
     A repository that merely contains the folder of this code, such as that of a person's own
     project, is not this code's: git's top level is compared. An image has neither git nor the
     checkout's history. There the environment has both, set by Snakemake on the host
-    (``containers.environment``) or else when the image was built.
+    (``containers.environment``) or when the image was built.
     """
     top = _git("rev-parse", "--show-toplevel")
-    own = top is not None and Path(top).resolve() == ROOT.resolve()
-    commit = _git("rev-parse", "HEAD") if own else None
+    is_own = top is not None and Path(top).resolve() == ROOT.resolve()
+    commit = _git("rev-parse", "HEAD") if is_own else None
     if commit is None:
         stated = os.environ.get("MEDSCALE_COMMIT", UNKNOWN)
         dirty = {"true": True, "false": False}.get(os.environ.get("MEDSCALE_DIRTY", ""))

@@ -23,7 +23,7 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)?")  # a sign alone is harmless, too
 _MARKDOWN = re.compile(r"[\\`*\[\]|~$^]|(?<![^\W_])_|_(?![^\W_])")
 _HTML = re.compile(r"[<>]|&(?=#?\w+;)")  # which Markdown passes on
-# What makes a heading, a line below one, or an item of a list at the beginning of a line.
+# Marks at the beginning of a line that make a heading, its underline, or an item of a list.
 _LINE_START = re.compile(r"[#+\-=:]+(?= |$)|\d+(?=[.)](?: |$))")
 
 _LATEX = {
@@ -151,7 +151,7 @@ def csv_text(cell: str) -> str:
 
 
 def truncate(text: str, length: int) -> str:
-    """Return text of at most ``length`` letters; an ellipsis ends what is cut off."""
+    """Return text of at most ``length`` letters; an ellipsis replaces the rest."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 

@@ -18,7 +18,7 @@ def check(kind: Kind, folder: Path) -> None:
     from medscale.data.check import check as compare
 
     report = compare(kind, folder)
-    counts = Table("split", "class", "there", "expected", box=None, pad_edge=False)
+    counts = Table("split", "class", "present", "expected", box=None, pad_edge=False)
     for count in report.counts:
         expected = "" if count.expected is None else f"{count.expected:,}"
         images = f"{count.images:,}" if count.complete else f"[red bold]{count.images:,}[/]"
@@ -57,12 +57,12 @@ def _raw_folder(kind: str) -> Path:
 
     graph = Graph({})
     names = [
-        n
-        for n, s in graph.config.studies.items()
-        if s.source.kind == kind and graph.config.owner(n) == n
+        name
+        for name, study in graph.config.studies.items()
+        if study.source.kind == kind and graph.config.owner(name) == name
     ]
     if not names:
         raise MedscaleError(
-            f"no study in config.yaml reads dataset kind {kind!r}: say the raw folder with --to"
+            f"no study in config.yaml reads dataset kind {kind!r}: name the raw folder with --to"
         )
     return graph.raw(names[0])

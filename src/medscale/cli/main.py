@@ -9,7 +9,7 @@ main = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Check what is planned, run a study, show and serve what it made.",
+    help="Check the plans of a study, run it, show and serve its results.",
 )
 for command in (
     study.check,

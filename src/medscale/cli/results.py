@@ -47,11 +47,11 @@ def serve(
     rate: Annotated[float, typer.Option(help="requests a second of one caller; 0: no limit")] = 20,
 ) -> None:
     """A web page and an HTTP API for trained runs, on this machine alone unless told otherwise."""
-    given = dict(locals())
+    values = dict(locals())
     paths.usable_below(results)
     from medscale.serve.http.start import serve as start
 
-    options = given | {"hosts": given.pop("name") or (), "proxies": given.pop("proxy") or ()}
+    options = values | {"hosts": values.pop("name") or (), "proxies": values.pop("proxy") or ()}
     start(options, lambda text: out.print(text, markup=False))
 
 
@@ -73,7 +73,7 @@ def crate(
         bool, typer.Option("--file-names", help="pack the audit, which names image files, too")
     ] = False,
     agent: Annotated[
-        str | None, typer.Option(help="name of who ran the study, to be published with it")
+        str | None, typer.Option(help="name of the person who ran the study, published with it")
     ] = None,
     verify: Annotated[
         bool, typer.Option("--check", help="validate it against its profiles (roc-validator)")
@@ -108,7 +108,7 @@ def leaks(
 ) -> None:
     """Look for ids of DICOM and of patients, addresses, home folders and hosts before publishing.
 
-    For result folders, model cards, environment.json and whatever else leaves the machine.
+    For result folders, model cards, environment.json and other files that leave the machine.
     """
     from medscale.workflow.crate import scan
 
@@ -123,7 +123,7 @@ def leaks(
         scan.refuse(scan.scan(path, [*names, scan.hosts(environments)]), str(path))
         out.print(plain(f"{shown_path(path)}: nothing found"))
     if too_short := sum(group.too_short for group in names):
-        out.print(f"{too_short} names are too short to be told from other words")
+        out.print(f"{too_short} names are too short to distinguish from ordinary words")
 
 
 def predict(
@@ -175,7 +175,7 @@ def predict(
 
 def evaluate(
     result: Result,
-    folder: Annotated[Path, typer.Argument(help="labelled images that the run never saw")],
+    folder: Annotated[Path, typer.Argument(help="labelled images from outside the study")],
     to: Annotated[Path | None, typer.Option("--out", help="the new folder")] = None,
     kind: Annotated[str, typer.Option(help=f"layout: {', '.join(kind_names())}")] = "folder",
     patient: Annotated[str | None, typer.Option(help="as source.patient of a study")] = None,
@@ -193,12 +193,12 @@ def evaluate(
     ] = None,
     device: Annotated[str | None, typer.Option(help="such as cpu or cuda:0")] = None,
 ) -> None:
-    """Evaluate a trained run on images of another origin, with nothing fitted again."""
+    """Evaluate a trained run on images of another origin, without a new fit."""
     from medscale.base.log import set_up
     from medscale.serve import evaluate_command as command
 
     set_up()
-    path, written = command.evaluate(
+    path, summary = command.evaluate(
         result,
         folder,
         to,
@@ -210,7 +210,7 @@ def evaluate(
         training_index=index,
         device=device,
     )
-    for part in command.lines(written):
+    for part in command.lines(summary):
         out.print(part)
     out.print(f"figures, tables and predictions: {plain(shown_path(path))}/")
 

@@ -1,4 +1,4 @@
-"""Commands on a whole study: check, run, explain, and name what was made."""
+"""Commands on a whole study: check, run, explain, and list the outputs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def check(
 
 
 def study(scale: Scale = "demo", only: Only = None, configfile: ConfigFile = None) -> None:
-    """Check, run everything from raw images to the paper, and name what was made."""
+    """Check, run everything from raw images to the paper, and list the outputs."""
     start = time.time()
     changes = changes_of(scale, only, configfile)
     check(changes["scale"], only, configfile)
@@ -98,7 +98,7 @@ def why(
         bool, typer.Option("--image", help="for jobs in the image (--sdm apptainer)")
     ] = False,
 ) -> None:
-    """Say why a target would be made again: what changed, what follows, what it costs."""
+    """Explain why a target would be made again: the changes, the jobs that follow, their cost."""
     changes = changes_of(scale, only, configfile, cluster)
     from medscale.workflow.why import explain
 
@@ -152,11 +152,11 @@ def size(
         list[str] | None, typer.Option(help="kind of cost.devices and number: a100:4")
     ] = None,
     images: Annotated[
-        int, typer.Option(help="what a study of so many images would need")
+        int, typer.Option(help="number of images of a large study, whose needs are printed")
     ] = 10_000_000,
-    gpus: Annotated[int, typer.Option(help="… on so many GPUs")] = 64,
+    gpus: Annotated[int, typer.Option(help="number of GPUs for these images")] = 64,
 ) -> None:
-    """Print what the study needs (hours, money, disk, jobs), and the limits of its growth."""
+    """Print the needs of the study (hours, money, disk, jobs), and the limits of its growth."""
     from medscale.workflow.graph import Graph
 
     config = Graph(changes_of(scale, only, configfile)).config

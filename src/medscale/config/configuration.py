@@ -148,12 +148,12 @@ def _explain(error: ValidationError, base: str | Path) -> str:
         f"has {error.error_count()} mistake(s):"
     ]
     for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"]) or "(whole file)"
+        setting = ".".join(str(part) for part in item["loc"]) or "(whole file)"
         message = item["msg"].removeprefix("Value error, ")
         value = "" if item["type"] in ("missing", "value_error") else f" (found {item['input']!r})"
         if item["type"] == "extra_forbidden":
             message, value = "there is no such setting", ""
-        lines.append(f"  {where}: {message}{value}")
+        lines.append(f"  {setting}: {message}{value}")
     return "\n".join(lines)
 
 

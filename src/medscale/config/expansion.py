@@ -17,8 +17,8 @@ def expand(studies: dict[str, Any]) -> dict[str, Any]:
     ``external`` of a study makes entries ``<study>_external<n>`` with ``external_of``: their images
     are listed and audited like those of a study, and all are test images. A variant whose
     ``split.held_out`` is a list makes a variant ``<name>_<value>`` for each value. Raises
-    MedscaleError for a list outside a variant, an empty one, and names that are used twice. What is
-    no valid setting is left to the validation.
+    MedscaleError for a list outside a variant, an empty one, and names that are used twice. Invalid
+    settings are left to the validation.
     """
     entries: dict[str, Any] = {}
     for name, study in studies.items():
@@ -68,11 +68,15 @@ def _external(name: str, study: dict[str, Any]) -> list[tuple[str, Any]]:
     for number, external in enumerate(sets if isinstance(sets, list) else (), start=1):
         if not isinstance(external, dict):
             continue  # refused by the validation of ``external``
-        own = {key: value for key, value in study.items() if key not in NOT_EXTERNAL}
+        settings = {key: value for key, value in study.items() if key not in NOT_EXTERNAL}
         runs = external.get("runs") or [study.get("baseline", "serial_1cpu")]
-        own |= {"title": external.get("title", ""), "source": external.get("source"), "runs": runs}
-        own |= {"split": {"mode": "external"}, "external_of": name}
-        entries.append((f"{name}_external{number}", own))
+        settings |= {
+            "title": external.get("title", ""),
+            "source": external.get("source"),
+            "runs": runs,
+        }
+        settings |= {"split": {"mode": "external"}, "external_of": name}
+        entries.append((f"{name}_external{number}", settings))
     return entries
 
 

@@ -1,4 +1,4 @@
-"""Layers of settings: config.yaml, the overlay of a scale, changes, and what studies inherit."""
+"""Layers of settings: config.yaml, the overlay of a scale, changes, and inherited settings."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import yaml
 from medscale.base.errors import MedscaleError
 from medscale.config.expansion import expand
 
-# Settings that `like: other` takes from the other study: its runs and what is about them. Network,
+# Settings that `like: other` takes from the other study: its runs and their comparison. Network,
 # recipe and preprocessing suit the other study's images, and come from the defaults instead.
 LIKE = ("runs", "baseline", "seeds", "models", "parallel", "evaluate")
-OWN = ("title", "external")  # settings that a variant does not take from its study
-# libyaml's, which takes a tenth of the time, where PyYAML was built with it.
+OWN = ("title", "external")  # settings that a variant does not inherit
+# libyaml's loader, which takes a tenth of the time, if PyYAML was built with it.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 FULL = "full"  # the scale that has no overlay
 
@@ -73,7 +73,7 @@ class Layers:
             self._section(f"studies.{name}", study)
 
     def whole(self) -> dict[str, Any]:
-        """Return all settings, those of each study completed by what it inherits.
+        """Return all settings, each study completed by its inherited settings.
 
         An entry that stands for several (``expand``) is replaced by them.
         """
@@ -81,7 +81,7 @@ class Layers:
         return {**self.tree, "studies": expand(complete)}
 
     def study(self, name: str) -> dict[str, Any]:
-        """Return the settings of a study, completed by what it inherits."""
+        """Return the settings of a study, completed by the inherited ones."""
         return dict(reduce(merge, (layer.tree for layer in self.of_study(name))))
 
     def of_study(self, name: str, chain: tuple[str, ...] = ()) -> list[Layer]:
@@ -150,9 +150,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise MedscaleError(f"{path} does not exist; run from the project's root") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise MedscaleError(
-            f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}"
+            f"{path}{place}: not valid YAML: {getattr(error, 'problem', error)}"
         ) from None
     except ValueError as error:  # not UTF-8, or a number of too many digits
         raise MedscaleError(f"{path}: not valid YAML: {error}") from None

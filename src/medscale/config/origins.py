@@ -1,4 +1,4 @@
-"""The settings in force, each with the origin of its value."""
+"""The settings in force, each with the origin of its value, for ``medscale config``."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from medscale.config.schema import Schema, schema, unit_of
 
 WIDTH = 100
 STUDY = "studies.<name>"
-# What people change first, in the order of docs/settings.md.
+# Settings that users change first, in the order of docs/settings.md.
 FIRST = (
     "only",
     "seeds",
@@ -74,16 +74,16 @@ KINDS = {
 
 def page() -> str:
     """Return docs/settings.md."""
-    made = schema()
-    sections = list(_sections(made, made, "", {}))
-    described = {
+    document = schema()
+    sections = list(_sections(document, document, "", {}))
+    descriptions = {
         f"{path}.{name}".lstrip("."): text
         for path, _, settings in sections
         for name, text in settings
     }
-    parts = [INTRODUCTION, FIRST_HEADING, _items((path, described[path]) for path in FIRST)]
-    for path, about, settings in sections:
-        parts += [f"## `{path}`" if path else "## General", fill(about, WIDTH)]
+    parts = [INTRODUCTION, FIRST_HEADING, _items((path, descriptions[path]) for path in FIRST)]
+    for path, description, settings in sections:
+        parts += [f"## `{path}`" if path else "## General", fill(description, WIDTH)]
         parts += [_items(settings)] if settings else []
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
@@ -94,11 +94,11 @@ def schema_text() -> str:
 
 
 def _sections(
-    made: Schema, section: Schema, path: str, places: dict[str, str]
+    document: Schema, section: Schema, path: str, places: dict[str, str]
 ) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
     """Yield path, description and settings of a section and of all sections in it.
 
-    A section that stands at two places is described at the first one; ``places`` holds the first
+    A section that occurs at two places is described at the first; ``places`` holds the first
     place of each, and is filled.
     """
     prefix = f"{path}." if path else ""
@@ -111,18 +111,18 @@ def _sections(
             settings.append((name, _description(setting)))
         else:
             below.append((f"{prefix}{name}{inner}", target))
-    about = section["description"] if path else f"Settings of the whole. {OWN_IMAGES}"
-    yield path, about, settings
+    description = section["description"] if path else f"Settings of the whole. {OWN_IMAGES}"
+    yield path, description, settings
     for place, target in sorted(below, key=lambda entry: not entry[0].startswith("studies")):
         if target in places:
             yield place, f"As `{places[target]}`.", []
         else:
             places[target] = place
-            yield from _sections(made, made["$defs"][target], place, places)
+            yield from _sections(document, document["$defs"][target], place, places)
 
 
 def _target(setting: Schema) -> tuple[str, str | None]:
-    """Return the section that a setting holds, and what stands between their names."""
+    """Return the text between the names of a setting and of the section in it, and that section."""
     below = [*setting.get("patternProperties", {}).values(), setting.get("additionalProperties")]
     places = [("", setting), *((".<name>", part) for part in below)]
     places += [("[]", setting["items"])] if "items" in setting else []

@@ -21,13 +21,13 @@ DESCRIPTION = (
 def schema() -> Schema:
     """Return the schema of a file with any part of the settings.
 
-    Nothing is required in it: other files, ``defaults`` and ``like`` give the rest, and
+    It requires no setting: other files, ``defaults`` and ``like`` give the rest, and
     ``medscale check`` examines the whole.
     """
-    made = Config.model_json_schema()
-    sections, settings = made["$defs"], made["properties"]
+    document = Config.model_json_schema()
+    sections, settings = document["$defs"], document["properties"]
     study = {"$ref": "#/$defs/Study"}
-    for section in (made, *sections.values()):
+    for section in (document, *sections.values()):
         section.pop("required", None)
         _add_units(section)
     _name_values(sections)
@@ -56,7 +56,7 @@ def schema() -> Schema:
         "description": "changes by the name of a scale, in force where `scale` names it",
         "additionalProperties": {"$ref": "#"},
     }
-    return {"$schema": DRAFT, **made, "title": TITLE, "description": DESCRIPTION}
+    return {"$schema": DRAFT, **document, "title": TITLE, "description": DESCRIPTION}
 
 
 def _add_units(section: Schema) -> None:

@@ -41,7 +41,7 @@ class Evaluate(Strict):
         1.0, gt=0, description="cost of a missed case in units of a false alarm"
     )
     margin: Annotated[float, unit("percentage points")] = Field(
-        2.0, gt=0, description="of accuracy; runs within it count as equally good"
+        2.0, gt=0, description="difference in accuracy within which runs count as equally good"
     )
     subgroups: Unique[str] = Field(
         ["age", "sex", "view", "source"],
@@ -51,7 +51,7 @@ class Evaluate(Strict):
         [40, 60, 80], description="ages at which a band begins"
     )
     smallest: Annotated[int, unit("images")] = Field(
-        10, ge=1, description="that a subgroup needs to be evaluated"
+        10, ge=1, description="least images of a subgroup that is evaluated"
     )
     gradcam: Literal["all", "baseline", "none"] = Field(
         "all",
@@ -86,7 +86,7 @@ class Loading(Strict):
         2048, ge=8, description="a repetition, over all processes"
     )
     batch_size: Annotated[int, unit("images")] = Field(
-        32, ge=1, description="per batch and process"
+        32, ge=1, description="images of a batch of each process"
     )
     repeats: Repeats = 3
 
@@ -104,15 +104,15 @@ class Export(Strict):
     devices: Unique[Literal["cpu", "cuda", "tensorrt"]] = Field(
         ["cpu", "cuda", "tensorrt"],
         min_length=1,
-        description="of ONNX Runtime; missing devices are named in the results",
+        description="devices of ONNX Runtime; missing ones are named in the results",
     )
     images: Annotated[int, unit("images")] = Field(
-        2048, ge=1, description="of the test split, at most"
+        2048, ge=1, description="most images of the test split"
     )
     calibration: Annotated[int, unit("images")] = Field(
-        512, ge=1, description="of the validation split, at most, for the ranges of INT8"
+        512, ge=1, description="most images of the validation split, for the ranges of INT8"
     )
-    batch_size: Annotated[int, unit("images")] = Field(32, ge=1, description="per call")
+    batch_size: Annotated[int, unit("images")] = Field(32, ge=1, description="images of a call")
     repeats: Repeats = 3
 
 
@@ -122,23 +122,23 @@ class Latency(Strict):
     ways: Unique[str] = Field(
         ["eager", "compiled", "captured", "captured_compiled", "onnx", "fp16", "int8"],
         min_length=1,
-        description="of running a network: by PyTorch (captured: as CUDA graphs), or an exported "
+        description="ways to run a network: by PyTorch (captured: as CUDA graphs), or an exported "
         "format",
     )
     devices: Unique[Literal["cpu", "cuda", "tensorrt"]] = Field(
         ["cpu", "cuda", "tensorrt"],
         min_length=1,
-        description="that are compared; missing devices are named in the results",
+        description="devices that are compared; missing ones are named in the results",
     )
     threads: Unique[Annotated[int, Field(ge=0, le=1024)]] = Field(
-        [1, 0], min_length=1, description="of a CPU; 0 is all cores"
+        [1, 0], min_length=1, description="threads on a CPU; 0: all cores"
     )
     batches: Unique[Annotated[Count, unit("images")]] = Field(
         [1, 8, 32, 128], min_length=1, description="sizes of batches that are compared"
     )
-    calls: int = Field(200, ge=20, description="of one image, a repetition")
+    calls: int = Field(200, ge=20, description="calls with one image in each repetition")
     images: Annotated[int, unit("images")] = Field(
-        512, ge=1, description="of the test split, at most"
+        512, ge=1, description="most images of the test split"
     )
     repeats: Repeats = 3
 
@@ -156,7 +156,9 @@ class Formats(Strict):
     formats: Unique[NumberFormat] = Field(
         list(FORMATS), min_length=1, description="those that the device lacks are named"
     )
-    epochs: int | None = Field(None, ge=1, le=100_000, description="instead of the recipe's")
+    epochs: int | None = Field(
+        None, ge=1, le=100_000, description="epochs; null: those of the recipe"
+    )
 
 
 class Benchmarks(Strict):
@@ -184,7 +186,7 @@ class Profile(Strict):
     warmup: Annotated[int, unit("steps")] = Field(
         5,
         ge=2,
-        description="before anything is timed; in the second, FLOPs and bytes are counted",
+        description="steps before the timed ones; in the second, FLOPs and bytes are counted",
     )
     steps: Annotated[int, unit("steps")] = Field(
         10,
@@ -199,7 +201,7 @@ class Profile(Strict):
 class External(Strict):
     """A set of labelled images of another origin, on which trained runs are evaluated."""
 
-    title: str = Field(description="of the set, in figures and in the paper")
+    title: str = Field(description="name of the set, in figures and in the paper")
     source: Source = Field(description="the folder of its images, as that of a study")
     runs: Unique[RunName] | None = Field(
         None, min_length=1, description="runs to evaluate on it; None: the baseline"
@@ -209,7 +211,7 @@ class External(Strict):
 class Study(Strict):
     """A dataset with its preprocessing, model, recipe and runs."""
 
-    title: str = Field(description="as the paper names it")
+    title: str = Field(description="name of the study in the paper")
     source: Source
     datasheet: Datasheet = Field(
         Datasheet(), description="answers for your own images; a dataset kind has its own"
@@ -225,7 +227,7 @@ class Study(Strict):
     recipe: Recipe = Recipe()
     parallel: Parallel = Parallel()
     seeds: Unique[Seed] | None = Field(
-        None, min_length=1, description="instead of the configuration's seeds"
+        None, min_length=1, description="seeds; null: those of the configuration"
     )
     detect: Detect | None = None
     evaluate: Evaluate = Evaluate()
@@ -249,7 +251,7 @@ class Study(Strict):
     )
     runs: Unique[RunName] = Field(
         min_length=1,
-        description="of the paper; others are trained on demand: snakemake results/STUDY/RUN",
+        description="runs in the paper; others are trained on demand: snakemake results/STUDY/RUN",
     )
 
     @model_validator(mode="after")
@@ -285,7 +287,7 @@ class Study(Strict):
 
 
 def _spec(setting: str, name: str) -> RunSpec:
-    """Return a run's fields; ValueError with the setting for what is no run's name."""
+    """Return a run's fields; ValueError with the setting if the name is not valid."""
     try:
         return RunSpec.parse(name)
     except MedscaleError as error:

@@ -23,12 +23,12 @@ def upload(values: Tensor, device: torch.device) -> Tensor:
 def ahead(
     items: Iterator[T], stream: torch.cuda.Stream | None, tensors: Callable[[T], list[Tensor]]
 ) -> Iterator[T]:
-    """Yield items; on a GPU the next one is made meanwhile, by a thread on a stream.
+    """Yield items; on a GPU a thread makes the next item meanwhile, on a stream.
 
-    On a CPU, where the host is the device, nothing is made ahead.
+    On a CPU, where the host is the device, no item is made ahead.
 
     Args:
-        items: makes one item after the other.
+        items: iterator that makes the items.
         stream: the stream that items are made on; None on a CPU.
         tensors: return the tensors of an item in the memory of the GPU.
     """
@@ -43,12 +43,12 @@ def ahead(
     with ThreadPoolExecutor(1, "ahead") as thread:
         future = thread.submit(make)
         while True:
-            made, ready = future.result()
-            if not made:
+            batch, ready = future.result()
+            if not batch:
                 return
             future = thread.submit(make)
-            user = torch.cuda.current_stream()
-            user.wait_event(ready)
-            for tensor in tensors(made[0]):
-                tensor.record_stream(user)  # its memory is not given away before the user is done
-            yield made[0]
+            current = torch.cuda.current_stream()
+            current.wait_event(ready)
+            for tensor in tensors(batch[0]):
+                tensor.record_stream(current)  # its memory is not reused before this stream is done
+            yield batch[0]

@@ -146,15 +146,15 @@ def name_patients(rows: pd.DataFrame) -> pd.DataFrame:
     names = rows["path"].map(by_path).astype(object)
     groups, group_names = pd.factorize(rows["group"])  # -1 where missing
     owners, owner_names = pd.factorize(names)
-    both = (groups >= 0) & (owners >= 0)
-    links = np.column_stack([groups, len(group_names) + owners])[both]
+    has_both = (groups >= 0) & (owners >= 0)
+    links = np.column_stack([groups, len(group_names) + owners])[has_both]
     part = lookalike.components(len(group_names) + len(owner_names), links)
     node = np.where(owners >= 0, len(group_names) + owners, groups)
     labels = [*map(str, group_names), *map(str, owner_names)]
-    # A patient's name where a part has one: those stand after the names of groups.
+    # A part with a patient takes the patient's name, since these follow the names of groups.
     name_of_part = dict(zip(part, labels, strict=True))
-    joined = [name_of_part[part[number]] if number >= 0 else None for number in node]
-    return rows.assign(patient=names, group=pd.Series(joined, rows.index, dtype=object))
+    groups_of_rows = [name_of_part[part[number]] if number >= 0 else None for number in node]
+    return rows.assign(patient=names, group=pd.Series(groups_of_rows, rows.index, dtype=object))
 
 
 def from_headers(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

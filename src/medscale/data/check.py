@@ -83,8 +83,8 @@ def check(kind: str, folder: Path) -> Report:
         findings.append(Finding("ok", f"compared with the complete {edition.name}"))
         findings += _missing_files(edition, inventory)
     findings += [Finding("note", note) for note in inventory.notes]
-    known, sentences = inventory.patient_sentences()
-    findings += [Finding("ok" if known else "note", text) for text in sentences]
+    is_known, sentences = inventory.patient_sentences()
+    findings += [Finding("ok" if is_known else "note", text) for text in sentences]
     return Report(_counts(inventory, edition), [*findings, *_oddities(folder, inventory)])
 
 

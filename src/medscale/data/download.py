@@ -1,4 +1,4 @@
-"""The official downloads of the datasets: their commands, what they need, and their execution."""
+"""The official downloads of the datasets: their commands, requirements and execution."""
 
 from __future__ import annotations
 

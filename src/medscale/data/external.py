@@ -19,7 +19,7 @@ def external_inventory(source: Source, classes: Sequence[str]) -> Inventory:
     """List external images by the classes of a study.
 
     The folder's class names are matched without regard to capitals, spaces and punctuation;
-    ``source.labels`` names the others. Images of further classes are left out, and the notes say
+    ``source.labels`` matches further names. Images of other classes are left out, and the notes say
     which classes are missing. Raises MedscaleError where no class of the folder is one of the
     study, and as ``scan``.
 
@@ -27,35 +27,35 @@ def external_inventory(source: Source, classes: Sequence[str]) -> Inventory:
         source: kind and path of the folder, as a study has them.
         classes: classes of the study in their order.
     """
-    listed = scan(source, None, fewest=1)
-    names = match_classes(listed.classes, classes, source.labels)
-    labels = listed.rows["label"].map(names)
+    inventory = scan(source, None, fewest=1)
+    names = match_classes(inventory.classes, classes, source.labels)
+    labels = inventory.rows["label"].map(names)
     if not labels.notna().any():
         raise MedscaleError(
-            f"{source.path}: its classes are {', '.join(listed.classes)}, the study's are "
-            f"{', '.join(classes)}; say which is which by source.labels (or --label THEIRS=OURS)"
+            f"{source.path}: its classes are {', '.join(inventory.classes)}, the study's are "
+            f"{', '.join(classes)}; match them by source.labels (or --label THEIRS=OURS)"
         )
-    unmatched = listed.rows[labels.isna()]
+    unmatched = inventory.rows[labels.isna()]
     details = "class " + unmatched["label"].astype(str)
-    further = pd.DataFrame(
+    other_classes = pd.DataFrame(
         {"path": unmatched["path"], "reason": OTHER_CLASS, "detail": details}, dtype=object
     )
-    rows = listed.rows.assign(label=labels)[labels.notna()].reset_index(drop=True)
+    rows = inventory.rows.assign(label=labels)[labels.notna()].reset_index(drop=True)
     notes = [f"Class {name} is read as {ours}." for name, ours in names.items() if name != ours]
-    if other := [name for name in listed.classes if name not in names]:
+    if extra := [name for name in inventory.classes if name not in names]:
         counts = unmatched["label"].value_counts()
-        listing = ", ".join(f"{name} {counts.get(name, 0)}" for name in other)
+        listing = ", ".join(f"{name} {counts.get(name, 0)}" for name in extra)
         notes.append(f"Classes that the study does not have are left out: {listing}.")
     if missing := [name for name in classes if not (rows["label"] == name).any()]:
         notes.append(
             f"No image is of class {', '.join(missing)}, so that nothing can be estimated for it."
         )
     return replace(
-        listed,
+        inventory,
         rows=rows,
-        excluded=pd.concat([listed.excluded, further], ignore_index=True),
+        excluded=pd.concat([inventory.excluded, other_classes], ignore_index=True),
         classes=list(classes),
-        notes=[*listed.notes, *notes],
+        notes=[*inventory.notes, *notes],
     )
 
 
@@ -70,9 +70,9 @@ def match_classes(
         raise MedscaleError(
             f"labels names the class {unknown[0]!r}; the folder has: {', '.join(names)}"
         )
-    if wrong := [name for name in labels.values() if name not in classes]:
+    if absent := [name for name in labels.values() if name not in classes]:
         raise MedscaleError(
-            f"labels names the class {wrong[0]!r}; the study has: {', '.join(classes)}"
+            f"labels names the class {absent[0]!r}; the study has: {', '.join(classes)}"
         )
     keys = [_key(name) for name in classes]
     # Of classes that differ by punctuation alone, only the exact name matches.

@@ -64,7 +64,7 @@ def name_frames(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         whose patient is not known share a group. And a row for each file of several frames with
         ``path`` (of the file) and ``detail``.
     """
-    import pandas as pd  # takes 0.3 s, which processes that decode need not wait for
+    import pandas as pd  # takes 0.3 s, for which processes that decode need not wait
 
     several = rows["_frames"] > 1
     every = rows.duplicated("path", keep=False)

@@ -20,7 +20,7 @@ from medscale.data.decoding import bounds
 from medscale.data.decoding.formats import TOO_LARGE, UNDECODABLE, Unreadable
 from medscale.data.settings import Limits
 
-LENGTH = struct.Struct("<Q")  # of a message's bytes, before the message
+LENGTH = struct.Struct("<Q")  # number of a message's bytes, sent before the message
 ENVIRONMENT = {
     # By default, glibc returns freed memory to the system at once, which then zeroes the pages of
     # the next image again: a quarter of the time (bench/workers.py).
@@ -32,7 +32,7 @@ ENVIRONMENT = {
 }
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
-_idle: list[Child] = []  # of this process; a thread takes one for a call
+_idle: list[Child] = []  # children of this process; a thread takes a child for a call
 
 
 class Child:
@@ -42,7 +42,7 @@ class Child:
         """Start the process; its modules are loaded meanwhile."""
         self.limits, self._owner = limits, os.getpid()
         path = os.pathsep.join(folder for folder in sys.path if folder)
-        # -P: modules of the working folder, which may hold files of others, are not imported.
+        # -P: modules of the working folder, which may hold files of other users, are not imported.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "medscale.data.guard", limits.model_dump_json()],
             stdin=subprocess.PIPE,
@@ -54,7 +54,7 @@ class Child:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can take a call, which a fork of its owner cannot: it shares the pipes."""
+        """Whether this process can call it; a fork of its owner shares its pipes and cannot."""
         return self._owner == os.getpid() and self._process.poll() is None
 
     def ask(self, request: Any) -> tuple[bool, Any]:
@@ -152,7 +152,7 @@ def _work(limits: Limits) -> None:
             answer: tuple[bool, Any] = True, function(*arguments, **named)
         except MemoryError:
             answer = False, Unreadable(TOO_LARGE, bounds.NO_MEMORY)
-        except Exception as error:  # is raised by the parent
+        except Exception as error:  # raised again by the parent
             answer = False, error
         finally:
             bounds.stop_clock()
@@ -171,7 +171,7 @@ def _receive(pipe: IO[bytes]) -> Any:
     if len(head) < LENGTH.size:
         raise EOFError
     content = pipe.read(LENGTH.unpack(head)[0])
-    # Of this package's own process, which runs as the same user.
+    # The message comes from this package's own process, which runs as the same user.
     return pickle.loads(content)  # noqa: S301
 
 

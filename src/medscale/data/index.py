@@ -191,10 +191,10 @@ def summarize(
 def _notes_on_patients(
     index: pd.DataFrame, inventory: Inventory, counts: dict[str, Any]
 ) -> list[str]:
-    """Return notes on patients that are not known, and on names that may be those of patients."""
-    known = counts["state"] == patients.KNOWN
+    """Return notes on unknown patients, and on names that may be those of patients."""
+    is_known = counts["state"] == patients.KNOWN
     return [
-        *([] if known else [patients.sentence(counts)]),
+        *([] if is_known else [patients.sentence(counts)]),
         *(inventory.patient_notes if index["patient"].isna().all() else []),
     ]
 

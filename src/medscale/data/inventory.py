@@ -59,7 +59,7 @@ class Inventory:
     # where the names of patients in ``group`` come from, such as ``column patient of index.csv``;
     # None if groups are no patients, but copies of an image or lesions
     patients: str | None = None
-    # PatientID in the headers of DICOM files names the patients if nothing else does
+    # PatientID in the headers of DICOM files names the patients if no column or expression does
     reads_headers: bool = False
     # sentences that hold only while the patients are not known
     patient_notes: list[str] = field(default_factory=list)

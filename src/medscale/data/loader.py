@@ -48,7 +48,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Shape:
-    """The numbers of images that decide the shapes of all tensors of a step."""
+    """Numbers of images, which determine the shapes of all tensors of a step."""
 
     micros: tuple[int, ...]  # images of each micro-batch of the replica
     size: int  # images of the step over all replicas
@@ -73,7 +73,7 @@ class Loader:
     An epoch's N images are divided into ``ceil(N / global_batch)`` steps, each step among the
     replicas, and each share into ``accumulate`` micro-batches; in each division the sizes differ by
     at most one. The order depends on (seed, epoch) alone, so that the steps hold the same images
-    whatever the number of replicas. Raises MedscaleError if the split has no images, or the global
+    for any number of replicas. Raises MedscaleError if the split has no images, or the global
     batch is smaller than the number of replicas.
 
     Args:
@@ -163,7 +163,7 @@ class Loader:
         return Shape(tuple(len(micro) for micro in micros), size)
 
     def blank(self, count: int) -> Batch:
-        """Return a batch of ``count`` images of zeros, in the form and memory format of others."""
+        """Return a batch of ``count`` images of zeros, in the size and memory format of others."""
         height, width, channels = self._shards.shape
         pixels = torch.zeros(
             count, *self._augmenter.side((height, width)), channels, device=self._device
@@ -179,10 +179,10 @@ class Loader:
 
         On a GPU, a thread prepares the next step meanwhile, on a stream of the loader.
         """
-        left = start < self.steps()  # none after a restart at the very end of an epoch
+        has_steps = start < self.steps()  # false after a restart at the very end of an epoch
         return ahead(
             self._steps(epoch, start),
-            self._stream if left else None,
+            self._stream if has_steps else None,
             lambda step: [t for batch in step.batches for t in (*batch.arguments, batch.labels)],
         )
 

@@ -13,18 +13,17 @@ from medscale.data.neighbours import nearest_pairs
 from medscale.data.registration import registered
 from medscale.data.signature import BYTES, SIDE, turned, unpacked
 
-CORRELATION = 0.70  # of the signatures of near-duplicates, at least
+CORRELATION = 0.70  # least correlation of the signatures of near-duplicates
 OVERLAP = 0.25  # share of the pixels that must be visible in both images
-# Of signatures after registration, at least: the same lesion in two frames reaches 0.90, chest
-# radiographs of different patients 0.75.
+# Least correlation of signatures after registration: the same lesion in two frames reaches 0.90,
+# chest radiographs of different patients 0.75.
 REGISTERED = 0.85
 # Correlation of blurred signatures under the best shift, from which a registration is tried: two
 # frames of one lesion reach 0.81, nine in ten pairs of different images less than 0.7.
 SHIFTED = 0.75
-RELIEF = (
-    0.6  # share of the variance within rows and within columns: stripes have less in one of them
-)
-NEIGHBOURS = 3  # nearest others that an image is compared with
+# Share of the variance within rows and within columns, at least: stripes have less in one of them.
+RELIEF = 0.6
+NEIGHBOURS = 3  # nearest neighbours that an image is compared with
 CHUNK = 256  # signatures that are unpacked at a time
 
 
@@ -92,7 +91,7 @@ def near_duplicates(
 ) -> np.ndarray:
     """Return whether the signatures of pairs correlate under any of the 8 symmetries.
 
-    The lowest frequencies tell which symmetry fits best; the signatures are compared under it.
+    The lowest frequencies give the symmetry that fits best; the signatures are compared under it.
 
     Args:
         signatures: packed signatures of all images.

@@ -1,25 +1,25 @@
-"""Finds each point's nearest other points; time and memory an image do not grow with the number."""
+"""Nearest neighbours, approximate among many points: time and memory per point hardly grow."""
 
 from __future__ import annotations
 
 import numpy as np
 
-LEAF = 4096  # points that are compared with each other: up to so many, the result is exact
+LEAF = 4096  # points in a leaf, at most; for so many points the result is exact
 TREES = 4  # random partitions into leaves
 ROWS = 512  # points whose distances to all points of a leaf are held at a time
 
 
 def nearest_pairs(points: np.ndarray, neighbours: int, seed: int) -> np.ndarray:
-    """Pair each point with its nearest others.
+    """Pair each point with its nearest neighbours.
 
     Points are divided at the median of random directions until a leaf has at most ``LEAF`` of them
     (random projection trees, Dasgupta and Freund 2008); within a leaf the distances are exact. The
-    nearest of several such divisions are kept.
+    nearest neighbours of several such divisions are kept.
 
     Args:
         points: float32, shape (N, D).
-        neighbours: others that each point is paired with, at most.
-        seed: of the random directions.
+        neighbours: number of neighbours that each point is paired with, at most.
+        seed: seed of the random directions.
 
     Returns:
         int64, shape (M, 2), each pair once, the smaller position first.
@@ -55,7 +55,7 @@ def _leaves(points: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
 
 
 def _within(points: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the nearest others of each point, and their squared distances, shape (N, count)."""
+    """Return the nearest neighbours of each point and their squared distances, shape (N, count)."""
     count = min(count, len(points) - 1)
     squares = (points**2).sum(axis=1)
     nearest = np.empty((len(points), count), np.int64)
@@ -63,13 +63,13 @@ def _within(points: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     for start in range(0, len(points), ROWS):
         rows = np.arange(start, min(start + ROWS, len(points)))
         # a matrix product, and few passes for the smallest values, take less time than sorting
-        apart = squares - 2 * (points[rows] @ points.T)
-        apart[rows - start, rows] = np.inf
-        for place in range(count):
-            best = apart.argmin(axis=1)
-            nearest[rows, place] = best
-            distances[rows, place] = apart[rows - start, best] + squares[rows]
-            apart[rows - start, best] = np.inf
+        squared = squares - 2 * (points[rows] @ points.T)
+        squared[rows - start, rows] = np.inf
+        for rank in range(count):
+            best = squared.argmin(axis=1)
+            nearest[rows, rank] = best
+            distances[rows, rank] = squared[rows - start, best] + squares[rows]
+            squared[rows - start, best] = np.inf
     return nearest, distances
 
 
@@ -77,15 +77,15 @@ def _keep_nearest(
     nearest: np.ndarray,
     distances: np.ndarray,
     leaf: np.ndarray,
-    others: np.ndarray,
-    apart: np.ndarray,
+    leaf_neighbours: np.ndarray,
+    leaf_distances: np.ndarray,
 ) -> None:
     """Merge the neighbours within a leaf into the rows of ``nearest`` and ``distances``."""
     count = nearest.shape[1]
-    candidates = np.concatenate([nearest[leaf], leaf[others]], axis=1)
-    candidate_distances = np.concatenate([distances[leaf], apart], axis=1)
-    same = nearest[leaf][:, :, None] == leaf[others][:, None, :]
-    candidate_distances[:, count:][same.any(axis=1)] = np.inf
+    candidates = np.concatenate([nearest[leaf], leaf[leaf_neighbours]], axis=1)
+    candidate_distances = np.concatenate([distances[leaf], leaf_distances], axis=1)
+    repeated = nearest[leaf][:, :, None] == leaf[leaf_neighbours][:, None, :]
+    candidate_distances[:, count:][repeated.any(axis=1)] = np.inf
     order = np.argsort(candidate_distances, axis=1)[:, :count]
     nearest[leaf] = np.take_along_axis(candidates, order, axis=1)
     distances[leaf] = np.take_along_axis(candidate_distances, order, axis=1)

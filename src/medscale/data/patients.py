@@ -118,13 +118,13 @@ def from_headers(identifiers: Sequence[str | None]) -> list[str | None]:
     Names are digests, since results are published and hospitals' numbers must not be. Placeholders
     are not known, nor is a number that all files share: a constant of a de-identification.
     """
-    named = [
+    names = [
         None if is_missing(text, name=True) or PLACEHOLDER.fullmatch(str(text)) else str(text)
         for text in identifiers
     ]
-    if len(named) > 1 and len(set(named)) == 1:
-        return [None] * len(named)
-    return [name and hashlib.sha256(name.encode()).hexdigest()[:16] for name in named]
+    if len(names) > 1 and len(set(names)) == 1:
+        return [None] * len(names)
+    return [name and hashlib.sha256(name.encode()).hexdigest()[:16] for name in names]
 
 
 def _patient(match: re.Match[str] | None) -> str | None:

@@ -24,7 +24,7 @@ class Prepared(NamedTuple):
     pixels: np.ndarray  # uint8 RGB, shape size,size,3
     width: int  # of the original as displayed, pixels
     height: int  # of the original as displayed, pixels
-    note: str | None = None  # which frame of how many, where a file has several frames or pages
+    note: str | None = None  # the frame that was used, of a file with several frames or pages
 
 
 def from_file(

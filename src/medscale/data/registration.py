@@ -1,4 +1,4 @@
-"""Registers two signatures: one lesion or eye photographed in two frames."""
+"""Registration of two signatures, such as two photographs of the same lesion or eye."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from medscale.data.signature import SIDE
 
 COARSE_BLUR = 2.0  # standard deviation in pixels of the filter before the images are halved
-COARSE_STEPS, FINE_STEPS = 12, 20  # of a registration, at most
+COARSE_STEPS, FINE_STEPS = 12, 20  # iterations of a registration, at most
 PRECISION = 1e-4  # gain of the correlation at which a registration ends
 # Correlation of the halved images after registration from which the details are registered: the
 # same scene reaches 0.91, 19 of 20 chest radiographs of different patients stay below 0.87.
@@ -30,40 +30,38 @@ def registered(
     both.
 
     Args:
-        details: of the first, float32, shape (SIDE, SIDE), 0 where not visible.
+        details: of the first signature, float32, shape (SIDE, SIDE), 0 where not visible.
         mask: 1 where visible, as float32.
-        other: of the second, already turned to the first.
+        other: details of the second signature, already turned to the first.
         other_mask: as ``mask``.
-        shift: of the second to begin with, pixels down and right.
+        shift: initial shift of the second signature, pixels down and right.
     """
     visible = other_mask.astype(np.uint8)
     start = np.array([[1, 0, -shift[1] / 2], [0, 1, -shift[0] / 2]], np.float32)
-    coarse, warp = _aligned(
-        _halved(details), _halved(other), visible[::2, ::2], COARSE_STEPS, start
-    )
+    coarse, warp = _align(_half(details), _half(other), visible[::2, ::2], COARSE_STEPS, start)
     if coarse < COARSE_CORRELATION:
         return 0.0
     # The position p of a pixel of the halved image lies at 2 p + 1/2.
     linear = warp[:, :2]
     warp = np.column_stack([linear, 2 * warp[:, 2] + 0.5 - linear.sum(axis=1) / 2])
-    fine, warp = _aligned(details, other, visible, FINE_STEPS, warp.astype(np.float32))
+    fine, warp = _align(details, other, visible, FINE_STEPS, warp.astype(np.float32))
     return _correlation(details, mask, other, other_mask, warp) if fine else 0.0
 
 
-def _halved(details: np.ndarray) -> np.ndarray:
+def _half(details: np.ndarray) -> np.ndarray:
     size = (SIDE // 2, SIDE // 2)
     blurred = cv2.GaussianBlur(details, (0, 0), COARSE_BLUR)
     return cv2.resize(blurred, size, interpolation=cv2.INTER_AREA)
 
 
-def _aligned(
+def _align(
     image: np.ndarray,
     other: np.ndarray,
     visible: np.ndarray,
     steps: int,
     start: np.ndarray,
 ) -> tuple[float, np.ndarray]:
-    """Return the correlation and the affine map that aligns ``other``; 0 where there is none."""
+    """Return the correlation and the affine map that aligns ``other``; 0 if that fails."""
     criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, steps, PRECISION)
     visible = np.ascontiguousarray(visible)
     try:

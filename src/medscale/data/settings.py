@@ -19,7 +19,7 @@ class Limits(Strict):
         50, gt=0, le=1000, description="most pixels of an image; memory is limited to match"
     )
     seconds: float = Field(
-        20, gt=0, le=3600, description="of computing for a file (for each 100 of its frames)"
+        20, gt=0, le=3600, description="most computing time for a file (for each 100 of its frames)"
     )
 
     @property
@@ -44,7 +44,7 @@ class Source(Strict):
     )
     frames: Literal["first", "middle", "all"] = Field(
         "first",
-        description="of a file of several frames or pages; all: each is an image of one patient",
+        description="used frames of a file with several; all: each is an image of one patient",
     )
     limits: Limits = LIMITS
     options: dict[str, Any] = Field({}, description="options of the kind, or of its generator")
@@ -83,7 +83,7 @@ class Split(Strict):
         "image alone; published: as the dataset's folders or tables say; source: the images of one "
         "value of `column` are the test split; external: all are test images",
     )
-    column: str = Field("source", min_length=1, description="of the index, for mode source")
+    column: str = Field("source", min_length=1, description="column of the index, for mode source")
     held_out: str | None = Field(
         None,
         min_length=1,
@@ -97,13 +97,15 @@ class Split(Strict):
         True, description="images that look alike (perceptual hash) share a group"
     )
     train: Share = Field(
-        0.7, gt=0, lt=1, description="of the images, for training; the three shares sum to 1"
+        0.7, gt=0, lt=1, description="share of the images for training; the three shares sum to 1"
     )
     val: Share = Field(
-        0.1, gt=0, lt=1, title="Validation", description="of the images, for validation"
+        0.1, gt=0, lt=1, title="Validation", description="share of the images for validation"
     )
-    test: Share = Field(0.2, gt=0, lt=1, description="of the images, for the test")
-    seed: Seed = Field(0, description="of the random division; all replicates have the same one")
+    test: Share = Field(0.2, gt=0, lt=1, description="share of the images for the test")
+    seed: Seed = Field(
+        0, description="seed of the random division; all replicates have the same one"
+    )
 
     @model_validator(mode="after")
     def _holds_out(self) -> Split:
@@ -132,7 +134,7 @@ class Clahe(Strict):
 class Preprocess(Strict):
     """Processing of each image before training; all become uint8 RGB of size x size."""
 
-    size: Pixels = Field(224, ge=8, le=8192, description="per side of the images that are stored")
+    size: Pixels = Field(224, ge=8, le=8192, description="side of the stored images")
     fit: Literal["stretch", "cover"] = Field(
         "stretch",
         description="stretch: the whole image; cover: short side to size, keep the middle square",

@@ -1,4 +1,4 @@
-"""Signatures of images: small and filtered, of 4 bits a pixel, to find near-duplicates by."""
+"""Signatures of images, from which near-duplicates are found: small, filtered, 4 bits a pixel."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import cv2
 import numpy as np
 
 SIDE = 64  # pixels a side of a signature
-BYTES = SIDE * SIDE // 2  # of a packed signature: two pixels a byte
-UNSEEN = 0  # value of a pixel that is not compared; 1 to 15 are -2 to 2 local standard deviations
+BYTES = SIDE * SIDE // 2  # size of a packed signature: two pixels a byte
+# Value of a pixel that is not compared; 1 to 15 stand for -2 to 2 local standard deviations.
+INVISIBLE = 0
 ZERO, STEP = 8, 2 / 7
 CLIP = 2.0  # local standard deviations; larger differences count no more than this
 DARK = 10  # grey levels: darker pixels are background and are not compared
 # The band of details that is compared. Coarser structure is shared by all images of a body part;
-# finer structure does not survive compression. Found on fundus, dermoscopy and chest images:
+# finer structure does not survive compression. Chosen on fundus, dermoscopy and chest images:
 # copies correlate by 0.71 or more, different chest radiographs by 0.65 at most.
 FINE, COARSE = 0.7, 2.0  # standard deviations of the two Gaussian filters, in pixels
 WINDOW = 37  # pixels a side of the window whose standard deviation normalizes the details
@@ -36,7 +37,7 @@ def signature(image: np.ndarray) -> bytes:
     energy = cv2.blur(details * details, box) / np.maximum(cv2.blur(visible, box), 1e-3)
     deviation = np.sqrt(np.maximum(energy, LEAST_DEVIATION**2))
     steps = np.rint(np.clip(details / deviation, -CLIP, CLIP) / STEP).astype(np.int8) + ZERO
-    values = np.where(visible > 0, steps, UNSEEN).astype(np.uint8).ravel()
+    values = np.where(visible > 0, steps, INVISIBLE).astype(np.uint8).ravel()
     return (values[::2] << 4 | values[1::2]).tobytes()
 
 
@@ -54,7 +55,7 @@ def _inside_rim(grey: np.ndarray) -> np.ndarray:
 
 
 def _blurred(grey: np.ndarray, visible: np.ndarray, deviation: float) -> np.ndarray:
-    """Return a Gaussian mean over the pixels that are seen."""
+    """Return a Gaussian mean over the visible pixels."""
     if visible.all():
         return cv2.GaussianBlur(grey, (0, 0), deviation)
     weight = cv2.GaussianBlur(visible, (0, 0), deviation)
@@ -64,13 +65,15 @@ def _blurred(grey: np.ndarray, visible: np.ndarray, deviation: float) -> np.ndar
 # The two values and the two mask pixels of each byte of a signature, as tables for look-up. A
 # pair is one complex number, which numpy looks up several times faster than two floats.
 _NIBBLES = np.stack([np.arange(256) >> 4, np.arange(256) & 15], axis=1)
-_MASKS = (_NIBBLES != UNSEEN).astype(np.float32)
+_MASKS = (_NIBBLES != INVISIBLE).astype(np.float32)
 _VALUES = ((_NIBBLES - ZERO) * STEP).astype(np.float32) * _MASKS
 _MASKS, _VALUES = _MASKS.view(np.complex64).ravel(), _VALUES.view(np.complex64).ravel()
 
 
 def unpacked(signatures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return details (float32, 0 where unseen) and masks (float32, 0 or 1), shape (N, SIDE, SIDE).
+    """Return details and masks, float32, shape (N, SIDE, SIDE).
+
+    Masks are 1 where a pixel is visible and 0 elsewhere, where details are 0.
 
     ``signatures``: uint8, shape (N, BYTES).
     """

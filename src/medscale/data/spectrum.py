@@ -7,7 +7,7 @@ import numpy as np
 from medscale.data.signature import SIDE
 
 FREQUENCIES = 10  # lowest frequencies of the Fourier transform, an axis
-DIMENSIONS = 32  # of a reduced descriptor
+DIMENSIONS = 32  # of a reduced descriptor, at most
 # Share of the largest variance that is added to the variance of each component of a descriptor.
 # Components that vary less than copies of one image do are not amplified.
 NOISE = 0.3
@@ -155,7 +155,7 @@ def reduced(spectra: np.ndarray, members: np.ndarray) -> np.ndarray:
 
 
 def descriptors(spectra: np.ndarray) -> np.ndarray:
-    """Return values that mirroring and turning by 90 degrees do not change, and shifts hardly do.
+    """Return values that mirroring and turning by 90 degrees leave as they are, shifts nearly so.
 
     A shift changes only the phases of a Fourier transform; mirroring exchanges the magnitudes at
     (u, v) and (-u, v), turning those at (u, v) and (v, u): sums and magnitudes of differences stay.
@@ -171,10 +171,10 @@ def descriptors(spectra: np.ndarray) -> np.ndarray:
     u, v = u[band], v[band]
     positive, negative = (np.abs(plane) for plane in _planes(spectra))
     values = []
-    for magnitudes, differ in (
+    for magnitudes, distinct in (
         (positive + negative, u >= 0),
         (np.abs(positive - negative), u > 0),
     ):
-        upper, lower = magnitudes[:, u, v][:, differ], magnitudes[:, v, u][:, differ]
-        values += [upper + lower, np.abs(upper - lower)[:, (u != v)[differ]]]
+        upper, lower = magnitudes[:, u, v][:, distinct], magnitudes[:, v, u][:, distinct]
+        values += [upper + lower, np.abs(upper - lower)[:, (u != v)[distinct]]]
     return np.concatenate(values, axis=1)

@@ -1,4 +1,4 @@
-"""Whether it pays to compile a network for a run, by measured speeds."""
+"""Decides from measured speeds whether compiling a network saves time in a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SIDE = 224  # pixels per side of the images that the figures were measured with
 
 @dataclass(frozen=True)
 class Figures:
-    """Training speeds of a network on one GPU, whole step as a CUDA graph."""
+    """Training speeds of a network on one GPU, with the whole step as a CUDA graph."""
 
     batch: int  # images a step
     captured: float  # images/s
@@ -29,8 +29,8 @@ FIGURES: dict[str, tuple[Figures, ...]] = {
 def pays(plan: RunPlan, images: int, side: int) -> tuple[bool, str]:
     """Return whether a run saves more time by a compiled network than compiling takes, and why.
 
-    Figures are those of the nearest measured batch; time is taken as proportional to an image's
-    area. A network or format without figures is not compiled.
+    The figures are those of the nearest measured batch; time is assumed proportional to the area
+    of an image. A network or format without figures is not compiled.
 
     Args:
         plan: the run.
@@ -43,11 +43,11 @@ def pays(plan: RunPlan, images: int, side: int) -> tuple[bool, str]:
     if measured is None or not plan.run.amp:
         amp = "with" if plan.run.amp else "without"
         return False, f"there are no figures for {plan.model.name} {amp} mixed precision"
-    each = plan.global_batch // plan.run.replicas
-    nearest = min(measured, key=lambda figures: abs(figures.batch - each))
+    batch = plan.global_batch // plan.run.replicas
+    nearest = min(measured, key=lambda figures: abs(figures.batch - batch))
     side = plan.augment.crop.size if plan.augment.crop else side
-    share = images / plan.run.devices * (side / SIDE) ** 2
-    saved = share * (1 / nearest.captured - 1 / nearest.compiled)
+    images_per_device = images / plan.run.devices * (side / SIDE) ** 2
+    saved = images_per_device * (1 / nearest.captured - 1 / nearest.compiled)
     return saved > nearest.seconds, (
         f"it saves {saved:.0f} s and takes {nearest.seconds:.0f} s by the figures of one H200"
     )

@@ -1,4 +1,4 @@
-"""Number formats of convolutions and matrix products: their names, and which of them a device has.
+"""Number formats of convolutions and matrix products: their names, and those that a device has.
 
 fp32 is IEEE single precision. tf32 is TensorFloat-32: inputs are rounded to 10 bits of mantissa and
 sums are fp32 (NVIDIA A100 white paper, 2020). bf16 and fp16 are the formats of mixed precision.
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NumberFormat = Literal["fp32", "tf32", "bf16", "fp16"]
 FORMATS: tuple[NumberFormat, ...] = get_args(NumberFormat)
 Half = Literal["auto", "bf16", "fp16"]
-FIRST_WITH_TF32 = (8, 0)  # compute capability: Ampere
+FIRST_WITH_TF32 = (8, 0)  # compute capability of Ampere
 
 
 def format_of(plan: RunPlan, device: torch.device) -> NumberFormat:

@@ -26,7 +26,7 @@ Choice = Literal["auto", "on", "off"]
 KEPT_CHECKPOINTS = 2  # of a replicate in training; an older one serves if the newest is damaged
 
 
-# Of a network's options: more would be a mistake, or an attack by a result folder of a stranger.
+# Limits of a network's options; larger ones are a mistake, or an attack by a stranger's folder.
 MOST_OPTIONS, LARGEST_OPTION, LONGEST_OPTION = 100, 100_000, 200
 
 
@@ -62,7 +62,7 @@ def is_detector(model: str) -> bool:
 class Crop(Strict):
     """Crop of training images; evaluation uses the central square of ``size`` pixels."""
 
-    size: Pixels = Field(ge=8, le=8192, description="per side of the crop; at most preprocess.size")
+    size: Pixels = Field(ge=8, le=8192, description="side of the crop; at most preprocess.size")
     mode: Literal["random", "resized"] = Field(
         "random",
         description="random: a square of size; resized: a random part, resized to size "
@@ -79,10 +79,18 @@ class Augment(Strict):
         0.0, ge=0, le=180, title="Rotation", description="largest angle, to both sides"
     )
     hflip: Probability = Field(
-        0.0, ge=0, le=1, title="Horizontal flip", description="that left and right are exchanged"
+        0.0,
+        ge=0,
+        le=1,
+        title="Horizontal flip",
+        description="probability of exchanging left and right",
     )
     vflip: Probability = Field(
-        0.0, ge=0, le=1, title="Vertical flip", description="that top and bottom are exchanged"
+        0.0,
+        ge=0,
+        le=1,
+        title="Vertical flip",
+        description="probability of exchanging top and bottom",
     )
     brightness: Share = Field(0.0, ge=0, le=1, description="largest relative change")
     contrast: Share = Field(0.0, ge=0, le=1, description="largest relative change")
@@ -131,10 +139,10 @@ class Recipe(Strict):
     weight_decay: float = Field(0.0, ge=0, le=1000, description="factor of the optimizer")
     schedule: Literal["cosine", "plateau", "constant"] = Field(
         "cosine",
-        description="of the learning rate; plateau: a tenth when the validation loss stays",
+        description="course of the learning rate; plateau: a tenth when the validation loss stays",
     )
     warmup_epochs: Annotated[float, unit("epochs")] = Field(
-        0.0, ge=0, le=100_000, description="in which the learning rate rises from 0"
+        0.0, ge=0, le=100_000, description="epochs in which the learning rate rises from 0"
     )
     epochs: Annotated[int, unit("epochs")] = Field(
         20, ge=1, le=100_000, description="passes over the training images"
@@ -147,7 +155,7 @@ class Recipe(Strict):
         description="optimizer steps in place of `epochs`, rounded up to whole epochs",
     )
     batch_size: Annotated[int, unit("images")] = Field(
-        32, ge=1, le=1_000_000, description="per optimizer step; see `batch_is`"
+        32, ge=1, le=1_000_000, description="images of an optimizer step; see `batch_is`"
     )
     batch_is: Literal["per_device", "global"] = Field(
         "per_device",
@@ -163,10 +171,13 @@ class Recipe(Strict):
         None,
         ge=1,
         le=LARGEST_COUNT,
-        description="without a smaller validation loss until training stops",
+        description="epochs without a smaller validation loss after which training stops",
     )
     label_smoothing: Share = Field(
-        0.0, ge=0, lt=1, description="of the target that all classes share (Szegedy et al. 2016)"
+        0.0,
+        ge=0,
+        lt=1,
+        description="part of the target that all classes share (Szegedy et al. 2016)",
     )
     class_weights: bool | Literal["auto"] = Field(
         False, description="auto: if the largest class has more than 3 times the smallest"
@@ -250,12 +261,12 @@ class Parallel(Strict):
 class Detect(Strict):
     """Settings of runs that train a YOLOv8 detector (ultralytics, AGPL, optional)."""
 
-    size: Pixels = Field(416, ge=32, le=8192, multiple_of=32, description="per side of the images")
+    size: Pixels = Field(416, ge=32, le=8192, multiple_of=32, description="side of the images")
     epochs: Annotated[int, unit("epochs")] = Field(
         20, ge=1, le=100_000, description="passes over the training images"
     )
     batch_size: Annotated[int, unit("images")] = Field(
-        16, ge=1, le=1_000_000, description="per optimizer step over all devices"
+        16, ge=1, le=1_000_000, description="images of an optimizer step, over all devices"
     )
     lr: float = Field(1e-3, gt=0, description="peak")
     augment: Augment = Augment()

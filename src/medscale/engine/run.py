@@ -101,7 +101,7 @@ def _parse(name: str) -> RunSpec:
     fields: dict[str, object] = {"strategy": tokens.pop(0)}
     if fields["strategy"] not in STRATEGIES:
         strategies = ", ".join(STRATEGIES)
-        raise _wrong(
+        raise _invalid_name(
             name, f"it begins with {fields['strategy']!r}; a strategy is one of {strategies}"
         )
     for flag in ("amp", "mp"):
@@ -109,7 +109,7 @@ def _parse(name: str) -> RunSpec:
             fields[flag] = bool(tokens.pop(0))
     devices = tokens.pop(0) if tokens else ""
     if not (match := re.fullmatch(r"([1-9][0-9]{0,17})(cpu|gpu)", devices)):
-        raise _wrong(
+        raise _invalid_name(
             name,
             f"after the strategy comes a number of devices such as 2gpu or 8cpu, not {devices!r}",
         )
@@ -117,7 +117,7 @@ def _parse(name: str) -> RunSpec:
     if tokens and tokens[0].startswith("bs"):
         token = tokens.pop(0)
         if not (batch := re.fullmatch(r"bs([1-9][0-9]{0,17})", token)):
-            raise _wrong(
+            raise _invalid_name(
                 name, f"{token!r} is no batch size; write bs and a whole number, such as bs64"
             )
         fields["batch"] = int(batch[1])
@@ -126,10 +126,10 @@ def _parse(name: str) -> RunSpec:
     try:
         return RunSpec.model_validate(fields)
     except ValueError as error:
-        raise _wrong(name, _first_message(error)) from None
+        raise _invalid_name(name, _first_message(error)) from None
 
 
-def _wrong(name: str, reason: str) -> MedscaleError:
+def _invalid_name(name: str, reason: str) -> MedscaleError:
     return MedscaleError(
         f"{name!r} is no run name: {reason}.\n  A run's name is {GRAMMAR}, for example {EXAMPLES}."
     )

@@ -26,7 +26,7 @@ PAIRED = ("accuracy", "balanced_accuracy", "auroc", "nll", "ece")
 
 @dataclass(frozen=True)
 class Fitted:
-    """What was fitted on the validation split, and is applied unchanged to other images."""
+    """Temperatures and thresholds of the validation split, applied unchanged to other images."""
 
     # by replicate, divides the logits; NaN without validation images
     temperatures: list[float]
@@ -42,7 +42,7 @@ class Assessment:
 
     settings: Evaluate  # prevalences, costs and subgroups
     classes: list[str]  # class names in the order of their codes
-    # by split (of images from elsewhere ``test`` alone), the numbers of images and groups
+    # by split (of external images ``test`` alone), the numbers of images and groups
     counts: dict[str, dict[str, int]]
     patients: patients.State  # whether the patients of the images are known
     # classes that averages over classes leave out, since the images have fewer than
@@ -149,7 +149,7 @@ def draws(predicted: Predicted, resamples: int) -> np.ndarray:
 
 
 def pairing(test: Predicted, resamples: int) -> str:
-    """Return the digest of test images, groups and resampling: equal ones can be paired."""
+    """Return a digest of test images, groups and resampling; runs with equal ones can be paired."""
     return digest([test.ids.tolist(), test.groups.tolist(), test.labels.tolist(), resamples, SEED])
 
 
@@ -269,7 +269,7 @@ def _confusion(predicted: Predicted) -> np.ndarray:
 
 
 def _confusions(counts: np.ndarray, classes: list[str], replicates: int) -> pd.DataFrame:
-    """Return ``Evaluation.confusions`` from the confusion matrix (K,K) of all replicates."""
+    """Return ``Assessment.confusions`` from the confusion matrix (K,K) of all replicates."""
     wrong = counts * ~np.eye(len(counts), dtype=bool)
     order = np.argsort(-wrong.ravel(), kind="stable")[: np.count_nonzero(wrong)]
     true, predicted = np.unravel_index(order, counts.shape)

@@ -129,7 +129,7 @@ def decisions(
 
 
 def headline(by_class: np.ndarray, averaged: np.ndarray | None = None) -> np.ndarray:
-    """Return the area that stands for the task: that of the last of two classes, else the mean.
+    """Return the area that represents the task: that of the last of two classes, or the mean.
 
     Args:
         by_class: areas of each class against the rest, shape R,K; NaN is left out of the mean.
@@ -174,17 +174,17 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
 
 
-def _correlation(right: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+def _correlation(correct: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Return Matthews' correlation for several classes (Gorodkin 2004), shape R.
 
     It is 0 where all images are of one class, or are predicted to be.
 
     Args:
-        right: images that are classified rightly, shape R.
+        correct: number of correctly classified images, shape R.
         true, predicted: images by true and by predicted class, shape R,K.
     """
     images = true.sum(axis=1)
-    covariance = right * images - (true * predicted).sum(axis=1)
+    covariance = correct * images - (true * predicted).sum(axis=1)
     variances = [images**2 - (side**2).sum(axis=1) for side in (true, predicted)]
     return _ratio(covariance, np.sqrt(variances[0] * variances[1]))
 

@@ -68,7 +68,7 @@ def point(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     distance between confidence (largest probability) and accuracy in ``BINS`` bins of equal width,
     weighted by their number of images (Naeini et al., AAAI 2015). Slope and intercept
     (``recalibration``) are those of the positive class for two classes, and for more those of the
-    confidence that the predicted class is right.
+    confidence that the predicted class is correct.
 
     Args:
         labels: true class codes, int64, shape N.
@@ -130,7 +130,7 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
 def _event(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return whether the predicted event occurred (bool, N), and its logits (N).
 
-    The event is the positive class for two classes, and a right prediction for more.
+    The event is the positive class for two classes, and a correct prediction for more.
     """
     if probabilities.shape[1] == 2:
         logs = _log(probabilities)

@@ -11,7 +11,7 @@ from medscale.evaluate.bootstrap import interval
 from medscale.evaluate.operating import positive_classes
 from medscale.evaluate.replicates import Predicted
 
-THRESHOLDS = np.arange(1, 50) / 50  # probabilities from which one would act
+THRESHOLDS = np.arange(1, 50) / 50  # probabilities from which a patient would be treated
 
 
 def decision_curve(
@@ -23,7 +23,7 @@ def decision_curve(
     of the threshold probability. An image whose probability reaches the threshold is positive.
 
     Args:
-        test: predictions of the test images, by probabilities as calibrated as they can be.
+        test: predictions of the test images, by calibrated probabilities if there are any.
         classes: class names; of two the last is positive, of more each against the rest.
         settings: prevalence by class; that of the images where none is stated.
         drawn: resamples of the groups, from ``bootstrap.draw``, shape R,G.
@@ -61,11 +61,15 @@ def _sums(
     scores: np.ndarray, positive: np.ndarray, groups: np.ndarray, size: int
 ) -> list[np.ndarray]:
     """Return by group the true and false positives (G,T) and all positives and negatives (G,1)."""
-    called = np.mean([seed[:, None] >= THRESHOLDS for seed in scores], axis=0)
+    positive_calls = np.mean([seed[:, None] >= THRESHOLDS for seed in scores], axis=0)
     ones = np.ones((len(positive), 1))
     images = np.arange(len(groups))
     by_group = coo_array((np.ones(len(groups)), (groups, images)), (size, len(groups))).tocsr()
-    parts = [part[:, None] * values for values in (called, ones) for part in (positive, ~positive)]
+    parts = [
+        part[:, None] * values
+        for values in (positive_calls, ones)
+        for part in (positive, ~positive)
+    ]
     return [np.asarray(by_group @ part) for part in parts]
 
 
@@ -76,5 +80,5 @@ def _net_benefit(sums: Sequence[np.ndarray], stated: float | None) -> np.ndarray
     weights = THRESHOLDS / (1 - THRESHOLDS)
     if stated is None:
         return np.asarray((true - weights * false) / images)
-    with np.errstate(invalid="ignore"):  # undefined in a resample without one of both
+    with np.errstate(invalid="ignore"):  # undefined in a resample without positives or negatives
         return np.asarray(stated * true / positives - (1 - stated) * weights * false / negatives)

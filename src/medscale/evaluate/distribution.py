@@ -13,7 +13,7 @@ REST = "all others"  # true class of images of the other classes, where there ar
 
 
 def score_distribution(test: Predicted, classes: Sequence[str]) -> pd.DataFrame:
-    """Count the images by predicted probability of a class, apart by true class.
+    """Count the images by predicted probability of a class, separately by true class.
 
     Returns:
         A row for each class, true class and bin of equal width: ``class`` (whose probability),

@@ -1,4 +1,4 @@
-"""Subgroups at the operating points: their sensitivity and specificity, and gaps to the rest."""
+"""Subgroups at the operating points: sensitivity, specificity, and gaps to all other images."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ def gaps(
     """Compare each subgroup with all other images at the operating points.
 
     Equal sensitivities and specificities are equalized odds (Hardt et al., NeurIPS 2016). Each
-    resample draws the same patients for the subgroup and the others.
+    resample draws the same patients for the subgroup and the other images.
 
     Args:
         test: predictions of the test images.
@@ -40,25 +40,27 @@ def gaps(
         A row for each subgroup, operating point and rate (sensitivity, specificity), with the
         columns ``COLUMNS``: ``images`` that the rate is of, ``value`` with its interval, and
         ``gap``, the value minus that of all other images, with its interval. NaN where the
-        subgroup, or for the gap the others, have fewer than ``settings.smallest`` such images.
+        subgroup, or for the gap the other images, have fewer than ``settings.smallest`` of them.
     """
-    drawn = drawn.astype(np.float64)  # once, and not in every product
+    drawn = drawn.astype(np.float64)  # once instead of in every product
     lines = []
     for by, part, selected in parts(rows, settings):
-        for row, code, called in calls(test, limits, classes):
+        for row, code, positive_calls in calls(test, limits, classes):
             positive = test.labels == code
             head = {"by": by, "part": part, "class": row["class"], "wanted": row["wanted"]}
             for name, hits, relevant in (
-                ("sensitivity", called, positive),
-                ("specificity", 1 - called, ~positive),
+                ("sensitivity", positive_calls, positive),
+                ("specificity", 1 - positive_calls, ~positive),
             ):
-                own, others = relevant & selected, relevant & ~selected
-                line = {"rate": name, "images": int(own.sum())}
-                value, resampled = rate(hits, own, test.groups, drawn)
-                rest, rest_resampled = rate(hits, others, test.groups, drawn)
-                enough = [int(side.sum()) >= settings.smallest for side in (own, others)]
+                subgroup, complement = relevant & selected, relevant & ~selected
+                line = {"rate": name, "images": int(subgroup.sum())}
+                value, resampled = rate(hits, subgroup, test.groups, drawn)
+                complement_value, complement_resampled = rate(hits, complement, test.groups, drawn)
+                enough = [int(side.sum()) >= settings.smallest for side in (subgroup, complement)]
                 line |= _interval("value", value, resampled, enough[0])
-                line |= _interval("gap", value - rest, resampled - rest_resampled, all(enough))
+                line |= _interval(
+                    "gap", value - complement_value, resampled - complement_resampled, all(enough)
+                )
                 lines.append(head | line)
     return pd.DataFrame(lines, columns=COLUMNS)
 

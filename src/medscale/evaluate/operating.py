@@ -1,4 +1,4 @@
-"""Operating points: thresholds from validation images, and what they do on other images."""
+"""Operating points: thresholds from validation images, and their rates on other images."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,7 +11,7 @@ from medscale.evaluate.bootstrap import interval
 from medscale.evaluate.predictive import ODDS, consequences, cost_without_test, odds
 from medscale.evaluate.replicates import Predicted
 
-LIMIT = "threshold_"  # columns of the replicates' thresholds begin with it
+LIMIT = "threshold_"  # prefix of the columns of the replicates' thresholds
 
 
 def threshold(scores: np.ndarray, specificity: float) -> float:
@@ -25,17 +25,19 @@ def threshold(scores: np.ndarray, specificity: float) -> float:
     """
     if not len(scores):
         return float("nan")
-    needed = int(np.ceil(specificity * len(scores) - 1e-9))
-    return float(np.sort(scores)[max(needed, 1) - 1])
+    rank = int(np.ceil(specificity * len(scores) - 1e-9))
+    return float(np.sort(scores)[max(rank, 1) - 1])
 
 
-def thresholds(val: Predicted, classes: Sequence[str], wanted: Sequence[float]) -> pd.DataFrame:
+def thresholds(
+    val: Predicted, classes: Sequence[str], specificities: Sequence[float]
+) -> pd.DataFrame:
     """Choose each replicate's threshold for each class and specificity on the validation split.
 
     Args:
         val: predictions of the validation split.
         classes: class names; of two the last is positive, of more each against the rest.
-        wanted: specificities that the thresholds give on the validation split.
+        specificities: on the validation split, at least, by the thresholds.
 
     Returns:
         ``class, wanted, threshold`` (mean over replicates) and ``threshold_<n>`` of the n-th
@@ -44,7 +46,7 @@ def thresholds(val: Predicted, classes: Sequence[str], wanted: Sequence[float]) 
     rows = []
     for code in positive_classes(classes):
         negatives = val.labels != code
-        for specificity in wanted:
+        for specificity in specificities:
             limits = [threshold(odds[negatives, code], specificity) for odds in val.probabilities]
             row = {"class": classes[code], "wanted": specificity}
             row |= {"threshold": float(np.mean(limits))}
@@ -64,7 +66,9 @@ def operating_points(
     settings: Evaluate,
     drawn: np.ndarray,
 ) -> pd.DataFrame:
-    """Compute what fixed thresholds do on the test images, and would do at a stated prevalence.
+    """Compute rates and predictive values of fixed thresholds on the test images.
+
+    Predictive values and costs are those at a stated prevalence, or at that of the images.
 
     Each replicate has its own threshold, and rates are means over replicates. Intervals are over
     patients, with fixed thresholds and, where it is stated, a fixed prevalence. Raises
@@ -85,14 +89,14 @@ def operating_points(
         NaN where a class or the validation split has no images.
     """
     check_prevalence(settings, classes)
-    drawn = drawn.astype(np.float64)  # once, and not in every product
+    drawn = drawn.astype(np.float64)  # once instead of in every product
     rows = []
-    for row, code, called in calls(test, limits, classes):
+    for row, code, positive_calls in calls(test, limits, classes):
         positive = test.labels == code
         points, resampled = {}, {}
         for name, hits, part in (
-            ("sensitivity", called, positive),
-            ("specificity", 1 - called, ~positive),
+            ("sensitivity", positive_calls, positive),
+            ("specificity", 1 - positive_calls, ~positive),
         ):
             points[name], resampled[name] = rate(hits, part, test.groups, drawn)
         stated = settings.prevalence.get(classes[code])
@@ -122,10 +126,10 @@ def calls(
         code = list(classes).index(row["class"])
         values = row[columns].to_numpy(np.float64)
         above = test.probabilities[:, :, code] > values[:, None]
-        called = above.mean(axis=0)
+        positive_calls = above.mean(axis=0)
         if not np.isfinite(values).all():
-            called = np.full(len(called), np.nan)
-        yield {str(key): value for key, value in row.items()}, code, called
+            positive_calls = np.full(len(positive_calls), np.nan)
+        yield {str(key): value for key, value in row.items()}, code, positive_calls
 
 
 def rate(

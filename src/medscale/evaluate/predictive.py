@@ -18,9 +18,9 @@ ODDS = ("lr_positive", "lr_negative")  # computed as shares x, since odds x/(1-x
 def consequences(
     sensitivity: Any, specificity: Any, prevalence: Any, miss_cost: float
 ) -> dict[str, Any]:
-    """Compute what a test means for the patients to whom it is applied.
+    """Compute predictive values, likelihood ratios, MCC and expected cost of a test.
 
-    Predictive values are the shares of right answers among positive and negative ones, by Bayes'
+    Predictive values are the shares of correct answers among positive and negative ones, by Bayes'
     theorem at the prevalence. Likelihood ratios (Deeks & Altman, BMJ 2004) do not depend on it.
     MCC is Matthews' correlation (Chicco & Jurman 2020), 0 where all answers are equal. The expected
     cost (Ferrer 2022; Metrics Reloaded, Maier-Hein et al., Nature Methods 2024) is that of a
@@ -34,18 +34,19 @@ def consequences(
         A value by name of ``NAMES``; NaN for a share of no patients. The likelihood ratios are
         given as shares, of which ``odds`` are the ratios.
     """
-    caught, missed = prevalence * sensitivity, prevalence * (1 - sensitivity)
-    cleared, alarms = (1 - prevalence) * specificity, (1 - prevalence) * (1 - specificity)
-    called, passed = caught + alarms, cleared + missed
-    spread = np.sqrt(called * passed * prevalence * (1 - prevalence))
-    mcc = _ratio(caught * cleared - alarms * missed, spread)
+    true_positives, false_negatives = prevalence * sensitivity, prevalence * (1 - sensitivity)
+    true_negatives = (1 - prevalence) * specificity
+    false_positives = (1 - prevalence) * (1 - specificity)
+    positives, negatives = true_positives + false_positives, true_negatives + false_negatives
+    denominator = np.sqrt(positives * negatives * prevalence * (1 - prevalence))
+    mcc = _ratio(true_positives * true_negatives - false_positives * false_negatives, denominator)
     return {
-        "ppv": _ratio(caught, called),
-        "npv": _ratio(cleared, passed),
+        "ppv": _ratio(true_positives, positives),
+        "npv": _ratio(true_negatives, negatives),
         "lr_positive": _ratio(sensitivity, sensitivity + 1 - specificity),
         "lr_negative": _ratio(1 - sensitivity, 1 - sensitivity + specificity),
-        "mcc": np.where(spread == 0, 0.0, mcc),
-        "cost": miss_cost * missed + alarms,
+        "mcc": np.where(denominator == 0, 0.0, mcc),
+        "cost": miss_cost * false_negatives + false_positives,
     }
 
 

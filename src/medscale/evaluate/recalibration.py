@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import expit
 
 BLOCK_SIZE = 500_000  # weights in memory at once, as in ``bootstrap``
-STEPS = 60  # Newton's; about 8 are needed where the values exist
+STEPS = 60  # of Newton's method; about 8 suffice where the values exist
 LARGEST_STEP = 2.0  # of a parameter, so that flat parts of the likelihood are not overshot
 TOLERANCE = 1e-9
 

@@ -50,7 +50,7 @@ class Gallery:
     # network's last feature maps
     heat: np.ndarray
     images: np.ndarray  # the network's inputs as images, uint8, shape n,H,W,3
-    why: str = ""  # the reason why there are no heat maps; empty if there are
+    why: str = ""  # the reason for missing heat maps; empty if none is missing
 
 
 def read(folder: str | Path) -> Replicate:

@@ -27,7 +27,7 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def assessed(assessment: Assessment) -> dict[str, Any]:
-    """Return the part of summary.json on the predictions for a set of images."""
+    """Return the part of summary.json that assesses the predictions for a set of images."""
     summary: dict[str, Any] = {
         **measured(assessment),
         "classes": assessment.classes,
@@ -124,8 +124,10 @@ def timing(replicates: list[Replicate]) -> dict[str, Any]:
     )
     memory = [r.timing["peak_memory_mb"] for r in replicates]
     clocks["peak_memory_mb"] = {
-        where: _spread([max(m[where]) for m in memory]) if all(m[where] for m in memory) else None
-        for where in ("host", "device")
+        memory_kind: _spread([max(m[memory_kind]) for m in memory])
+        if all(m[memory_kind] for m in memory)
+        else None
+        for memory_kind in ("host", "device")
     }
     energy = [r.timing["energy_joules"] for r in replicates]
     clocks["energy_joules"] = None if None in energy else _spread(energy)

@@ -60,9 +60,9 @@ def measure_enhance(
                 works[split] = work, [raw / path for path in part["path"]]
         for repeat in range(benchmark.repeats):
             for workers in in_turns(benchmark.workers, repeat):
-                where = {"repeat": repeat, "workers": workers}
-                where["oversubscribed"] = workers > len(cores())
-                rows += [where | row for row in _measure(works, workers, raw, settings)]
+                columns = {"repeat": repeat, "workers": workers}
+                columns["oversubscribed"] = workers > len(cores())
+                rows += [columns | row for row in _measure(works, workers, raw, settings)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -102,9 +102,9 @@ def cluster(workers: int, raw: Path, settings: Preprocess) -> Iterator[Client]:
     with client(
         Dask(workers=workers), make_chunk, decoding=decoding, tasks=workers, folder=raw
     ) as connection:
-        own = cores()
+        core_numbers = cores()
         for number, worker in enumerate(sorted(connection.scheduler_info(n_workers=-1)["workers"])):
-            core = own[number % len(own)]
+            core = core_numbers[number % len(core_numbers)]
             connection.run(stay_on, core, workers=[worker])
             connection.run(guard.call, LIMITS, stay_on, core, workers=[worker])
         connection.run(guard.call, LIMITS, preprocess, blank, settings)

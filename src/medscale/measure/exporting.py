@@ -76,9 +76,9 @@ def measure_export(
         for repeat in range(settings.repeats):
             for way in in_turns(list(runs), repeat):
                 seconds = _seconds(runs[way], pixels, features, settings.batch_size)
-                where = {"run": result.name, "format": way[0], "device": way[1], "repeat": repeat}
+                columns = {"run": result.name, "format": way[0], "device": way[1], "repeat": repeat}
                 measured = {"images": len(test), "seconds": seconds, "bytes": sizes[way[0]]}
-                rows.append(where | measured | facts[way])
+                rows.append(columns | measured | facts[way])
     return pd.DataFrame(rows, columns=COLUMNS), missing
 
 

@@ -54,7 +54,7 @@ def measure_formats(
         A row for each format and seed with the columns ``COLUMNS``: ``images`` of an epoch and its
         ``seconds`` (median without the first), ``device_mb`` (largest over the devices; NaN on
         CPUs), ``joules`` (NaN where the device does not report them), and scores of the test images
-        as shares; and, by format that the device lacks, why.
+        as shares; and the reason for each format that the device lacks.
     """
     missing = _missing(plan, settings.formats)
     present = [name for name in settings.formats if name not in missing]
@@ -63,7 +63,7 @@ def measure_formats(
         for name in in_turns(present, repeat):
             replicate = in_format(plan, name, seed, settings.epochs)
             folder = work / name / f"seed{seed}"
-            if not _finished(replicate, folder):
+            if not _is_finished(replicate, folder):
                 shutil.rmtree(folder, ignore_errors=True)
                 write_json(folder / "spec.json", replicate.model_dump(mode="json"))
                 train(replicate, folder)
@@ -90,7 +90,7 @@ def in_format(plan: RunPlan, name: NumberFormat, seed: int, epochs: int | None) 
 
 def _missing(plan: RunPlan, names: Sequence[NumberFormat]) -> dict[str, str]:
     """Return the formats that the device lacks, with reasons."""
-    # In a process of its own: this one must not hold memory of a GPU while others are timed.
+    # In another process, since this one must not hold memory of the GPU during the trainings.
     with ProcessPoolExecutor(1, start_method(__name__)) as pool:
         reasons = pool.submit(_reasons, plan.backend, list(names)).result()
     return {name: reason for name, reason in reasons.items() if reason is not None}
@@ -100,10 +100,10 @@ def _reasons(backend: str, names: list[NumberFormat]) -> dict[str, str | None]:
     return {name: lacking(name, torch.device(backend)) for name in names}
 
 
-def _finished(plan: RunPlan, folder: Path) -> bool:
+def _is_finished(plan: RunPlan, folder: Path) -> bool:
     if not all((folder / name).is_file() for name in ("spec.json", "timing.json")):
         return False
-    # Through JSON, as the file has it: tuples become lists.
+    # Compared as JSON, in which tuples are lists.
     return read_json(folder / "spec.json") == json.loads(plan.model_dump_json())
 
 
@@ -111,7 +111,7 @@ def _row(name: str, plan: RunPlan, folder: Path) -> dict[str, Any]:
     environment, timing = (read_json(folder / f"{file}.json") for file in ("environment", "timing"))
     if environment["format"] != name:
         raise MedscaleError(
-            f"{folder}: {name} was asked for, and {environment['format']} was computed; "
+            f"{folder}: {name} was requested, but the run computed in {environment['format']}; "
             "this is a bug"
         )
     predictions = read_table(folder / "predictions.parquet")

@@ -111,16 +111,16 @@ def _repetition(
 ) -> Iterator[dict[str, Any]]:
     """Time each way once, then decoding on each number of threads."""
     for way in in_turns(ways, repeat):
-        where = {"way": way.name, "device": way.device, "format": way.format}
-        where |= {"threads": way.threads}
+        columns = {"way": way.name, "device": way.device, "format": way.format}
+        columns |= {"threads": way.threads}
         torch.set_num_threads(max(way.threads, 1))
-        yield where | _latency(way, images, settings.calls)
+        yield columns | _latency(way, images, settings.calls)
         for batch in settings.batches:
-            yield where | _throughput(way, images, batch)
-        yield where | _decoded(predictor, way, images, max(settings.batches))
+            yield columns | _throughput(way, images, batch)
+        yield columns | _decoded(predictor, way, images, max(settings.batches))
     for threads in _threads(settings):
-        where = {"way": "decode", "device": "cpu", "format": "uint8", "threads": threads}
-        yield where | _decode(predictor, threads, images.files)
+        columns = {"way": "decode", "device": "cpu", "format": "uint8", "threads": threads}
+        yield columns | _decode(predictor, threads, images.files)
 
 
 def _has_gpu(settings: Latency) -> bool:

@@ -49,7 +49,7 @@ WAYS = {
         "preprocessed once; each process takes its share of each batch from mapped memory",
     ),
 }
-ALONE = "simple"  # runs in one process only, and is what the other ways are compared with
+ALONE = "simple"  # runs in one process only; the other ways are compared with it
 WARM_UP = 2  # batches of each process before the timing begins
 WAIT_S = 300.0  # longest wait for all processes to be ready
 COLUMNS = ["repeat", "way", "processes", "cores", "oversubscribed"]

@@ -1,4 +1,4 @@
-"""The declaration that the chapters of the benchmarks share."""
+"""The shared declaration of the chapters of the benchmarks."""
 
 from collections.abc import Mapping
 from functools import partial

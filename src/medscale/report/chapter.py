@@ -1,4 +1,4 @@
-"""The declaration of a chapter: what it reads, what it shows, and which studies have it.
+"""The declaration of a chapter: its inputs, its outputs, and the studies that have it.
 
 Snakemake reads the declarations of all chapters at each start, so they import nothing heavy. The
 function that makes a chapter is ``make`` in the module ``make`` of its folder.

@@ -1,4 +1,4 @@
-"""Markdown documents: templates whose values are printed as text, whatever their letters are."""
+"""Markdown documents: templates whose values are printed as plain text."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the chapters of the benchmarks share: reading, pages, and curves by processes."""
+"""Shared parts of the chapters of the benchmarks: reading, pages, and curves by processes."""
 
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ MANY_PROCESSES = "more processes than cores"
 
 
 class Measured(NamedTuple):
-    """A benchmark: its rows, what they were measured on, and the study's published figures."""
+    """A benchmark: its rows, settings and machine, and the study's published figures."""
 
     rows: pd.DataFrame
     about: dict[str, Any]
@@ -39,7 +39,7 @@ class Measured(NamedTuple):
 
 
 def read(study: str, measured: str, about: str, reported: str) -> Measured:
-    """Read a benchmark: rows (CSV), settings and machine (JSON), and what was published."""
+    """Read a benchmark: rows (CSV), settings and machine (JSON), and published figures."""
     return Measured(read_table(measured), read_json(about), read_reported(reported, study))
 
 

@@ -8,7 +8,7 @@ from medscale.engine.parallel.strategies.strategy import Look
 from medscale.engine.run import RunSpec
 from medscale.evaluate.bootstrap import FEWEST_GROUPS
 
-# Okabe & Ito (2008): colours that can be told apart with every kind of colour vision.
+# Okabe & Ito (2008): colours that are distinct for every kind of colour vision.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY, BROWN, WINE, OLIVE = "#7F7F7F", "#8C510A", "#882255", "#999933"
@@ -28,7 +28,7 @@ LINES: tuple[str | tuple[int, tuple[int, ...]], ...] = (
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 VARIANT_MARKERS = ("p", "d", "h", "1", "8", "2", "H", "3")  # of another batch size or network
 
-# Over what intervals go, and what a group of images is, by whether the patients are known.
+# The units of intervals and of groups of images, by whether the patients are known.
 STATES = {
     KNOWN: "the patients are known",
     PARTLY: "the patients are known of a part of the images",

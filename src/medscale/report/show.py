@@ -1,4 +1,4 @@
-"""A result in the terminal: what was trained, how well it does, how long an epoch took."""
+"""A result in the terminal: training, metrics, and time of an epoch."""
 
 from collections.abc import Iterator
 from pathlib import Path

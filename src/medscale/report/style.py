@@ -57,7 +57,7 @@ REFERENCE: dict[str, Any] = {"color": GREY, "linewidth": 0.8}  # lines of no mea
 
 @contextmanager
 def house() -> Iterator[None]:
-    """Apply this style, whatever the caller's settings of Matplotlib are."""
+    """Apply this style in place of the caller's settings of Matplotlib."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(RC)
@@ -74,7 +74,7 @@ def new(height: float, width: float = WIDTH) -> Figure:
 def save(figure: Figure, path: str | Path, mark: str = "", formats: str = "") -> None:
     """Write a figure as PDF or PNG, by the ending of ``path``.
 
-    ``mark`` is printed below it at the right, the number ``formats`` at the left.
+    ``mark`` is printed below the figure at the right, the number ``formats`` at the left.
     """
     width, height = figure.get_size_inches()
     strip = STRIP if mark or formats else 0

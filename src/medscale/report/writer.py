@@ -22,12 +22,12 @@ class Pages:
 
     # of the results that the figures show (``marks.marks_of``)
     marks: Iterable[Marks] = ()
-    # each alone, or with marks of its own
+    # each alone, or with its marks
     figures: Mapping[str, Figure | tuple[Figure, Iterable[Marks]]] = field(default_factory=dict)
     # each as LaTeX and as a table with every digit
     tables: Mapping[str, tuple[str, pd.DataFrame]] = field(default_factory=dict)
     documents: Mapping[str, str] = field(default_factory=dict)  # text by path pattern
-    facts: dict[str, Any] | None = None  # what the paper says of the chapter
+    facts: dict[str, Any] | None = None  # facts of the chapter for the paper
 
 
 def write_chapter(
@@ -72,16 +72,16 @@ def write(chapter: Chapter, pages: Pages, study: str, folder: Path) -> None:
 
 
 def _check(chapter: Chapter, pages: Pages) -> None:
-    where = f"medscale/report/{chapter.name}"
-    for kind, declared, made in (
+    place = f"medscale/report/{chapter.name}"
+    for kind, declared, actual in (
         ("figure", chapter.figures, pages.figures),
         ("table", chapter.tables, pages.tables),
         ("document", chapter.documents, pages.documents),
         ("facts", {chapter.facts} - {""}, [] if pages.facts is None else [chapter.facts]),
     ):
-        for name in made:
+        for name in actual:
             if name not in declared:
-                raise MedscaleError(f"{where}/make.py makes the {kind} {name!r}: declare it")
+                raise MedscaleError(f"{place}/make.py makes the {kind} {name!r}: declare it")
         for name in declared:
-            if name not in made:
-                raise MedscaleError(f"{where}/chapter.py declares the {kind} {name!r}: make it")
+            if name not in actual:
+                raise MedscaleError(f"{place}/chapter.py declares the {kind} {name!r}: make it")

@@ -99,18 +99,18 @@ def lease(run: str, count: int, pool: Sequence[str], folder: Path = FOLDER) -> I
     _prepare(folder, [_lock_file(folder, name) for name in (QUEUE, *pool)])
     with ExitStack() as held:
         with _turn(run, folder):
-            mine = _take(held, count, pool, folder)
-            if not mine:
+            names = _take(held, count, pool, folder)
+            if not names:
                 log.info(
                     "%s waits for %d of this machine's %d GPUs: other runs have them",
                     run,
                     count,
                     len(pool),
                 )
-            while not mine:
+            while not names:
                 time.sleep(POLL_S)
-                mine = _take(held, count, pool, folder)
-        yield mine
+                names = _take(held, count, pool, folder)
+        yield names
 
 
 def _prepare(folder: Path, files: Sequence[Path]) -> None:
@@ -187,34 +187,34 @@ def _lock(file: Path) -> int | None:
     return descriptor
 
 
-def _take(held: ExitStack, count: int, pool: Sequence[str], folder: Path) -> list[str]:
+def _take(locks: ExitStack, count: int, pool: Sequence[str], folder: Path) -> list[str]:
     """Lock and return the first ``count`` free cards; nothing if fewer are free."""
-    with ExitStack() as taken:
-        mine: list[str] = []
+    with ExitStack() as attempt:
+        names: list[str] = []
         for card in pool:
             lock = _lock(_lock_file(folder, card))
             if lock is None:
                 continue
-            taken.callback(os.close, lock)
-            mine.append(card)
-            if len(mine) == count:
-                held.enter_context(taken.pop_all())
-                return mine
+            attempt.callback(os.close, lock)
+            names.append(card)
+            if len(names) == count:
+                locks.enter_context(attempt.pop_all())
+                return names
     return []
 
 
-def cores(mine: Sequence[str], pool: Sequence[str], all_cores: Sequence[int]) -> list[int]:
+def cores(names: Sequence[str], pool: Sequence[str], all_cores: Sequence[int]) -> list[int]:
     """Return the cores of leased cards: as large a share of all as the cards of the pool."""
     share = len(all_cores) // len(pool)
-    if share == 0 or len(mine) == len(pool):
+    if share == 0 or len(names) == len(pool):
         return list(all_cores)
-    return [core for card in mine for core in all_cores[pool.index(card) * share :][:share]]
+    return [core for card in names for core in all_cores[pool.index(card) * share :][:share]]
 
 
-def too_few(run: str, needed: int, present: int) -> MedscaleError:
+def too_few(run: str, count: int, present: int) -> MedscaleError:
     """Return the error for a machine with fewer GPUs than a run needs."""
     return MedscaleError(
-        f"{run} needs {needed} GPUs on this machine, {present} found; ask for fewer devices, "
+        f"{run} needs {count} GPUs on this machine, {present} found; ask for fewer devices, "
         "or use --profile slurm, or --profile demo, where CPU processes stand in and everything "
         "says so"
     )

@@ -54,14 +54,14 @@ class Cluster(Strict):
         180,
         ge=1,
         title="Time to save",
-        description="before the limit, when SIGUSR1 tells training to save",
+        description="time before the limit at which SIGUSR1 tells training to save",
     )
 
 
 class DeviceKind(Strict):
     """One kind of device: its data sheet, and the share of it that training reaches."""
 
-    title: str = Field(description="as the paper names it")
+    title: str = Field(description="name in the paper")
     card: str | None = Field(
         None, description="name by the driver, by which docs/gpu.csv has measured rates"
     )
@@ -78,7 +78,7 @@ class DeviceKind(Strict):
     memory_gb_s: GigabytesPerSecond = Field(
         gt=0, title="Memory bandwidth", description="peak bandwidth of its memory"
     )
-    memory_gb: Gigabytes = Field(gt=0, title="Memory", description="of the device")
+    memory_gb: Gigabytes = Field(gt=0, title="Memory", description="memory of the device")
     share: Share = Field(
         gt=0, le=1, description="sum of the times at both peaks, divided by the time of training"
     )
@@ -98,27 +98,31 @@ class DeviceKind(Strict):
         ge=0, description="relative loss for each further device (serial part)"
     )
     watts: Annotated[float, unit("W")] = Field(gt=0, title="Power", description="under load")
-    price: float = Field(ge=0, description="of a device-hour, in cost.currency")
+    price: float = Field(ge=0, description="price of a device-hour, in cost.currency")
 
 
 class StrategyCost(Strict):
     """Cost of distributing the work, in addition to the transfer of bytes."""
 
-    share: Share = Field(1.0, gt=0, le=1, description="of the speed, that remains")
-    syncs: float = Field(0, ge=0, title="Synchronizations", description="of a step, `sync_ms` each")
+    share: Share = Field(1.0, gt=0, le=1, description="share of the speed that remains")
+    syncs: float = Field(
+        0, ge=0, title="Synchronizations", description="synchronizations of a step, `sync_ms` each"
+    )
 
 
 class Network(Strict):
     """Cost of one image's forward pass; counted by `python -m bench.networks`."""
 
-    size: Annotated[int, unit("pixels")] = Field(ge=1, description="of a side of the counted image")
+    size: Annotated[int, unit("pixels")] = Field(ge=1, description="side of the counted image")
     gflops: Annotated[float, unit("10^9 operations")] = Field(
         gt=0, title="Operations", description="a multiply-add counts two"
     )
     activations_m: Millions = Field(
         gt=0, title="Activations", description="elements of all layers' outputs"
     )
-    parameters_m: Millions = Field(gt=0, title="Parameters", description="of the network")
+    parameters_m: Millions = Field(
+        gt=0, title="Parameters", description="parameters of the network"
+    )
     share: float = Field(
         1.0, gt=0, description="factor on the device's share for this kind of layers"
     )
@@ -128,12 +132,12 @@ class Expected(Strict):
     """Expected images of a study that is not indexed yet."""
 
     images: Annotated[int, unit("images")] = Field(ge=1, description="used, of all splits")
-    mb_each: Megabytes = Field(gt=0, title="Size", description="of a raw file")
+    mb_each: Megabytes = Field(gt=0, title="Size", description="size of a raw file")
     per_core: Annotated[float, unit("images/s")] = Field(
-        gt=0, description="that a core decodes and preprocesses"
+        gt=0, description="images that a core decodes and preprocesses"
     )
     with_boxes: Share = Field(
-        1.0, gt=0, le=1, description="of the images, that detection is trained on"
+        1.0, gt=0, le=1, description="share of the images that detection is trained on"
     )
 
 
@@ -142,14 +146,16 @@ class Cost(Strict):
 
     gpu: str = Field("a100", description="kind of `devices` of runs on GPUs")
     cpu: str = Field("core", description="kind of `devices` of runs on CPUs")
-    currency: str = Field("USD", description="of all prices")
+    currency: str = Field("USD", description="currency of all prices")
     devices: dict[str, DeviceKind] = Field({}, description="kinds of devices by name")
     networks: dict[str, Network] = Field({}, description="counted networks by name")
     unknown: Network = Field(
         Network(size=224, gflops=10, activations_m=80, parameters_m=40, share=0.6),
         description="used for networks that `networks` lacks; such estimates have a note",
     )
-    expected: dict[str, Expected] = Field({}, description="by the study that owns the raw images")
+    expected: dict[str, Expected] = Field(
+        {}, description="expected images by the study that owns the raw images"
+    )
     unknown_images: Expected = Field(
         Expected(images=10_000, mb_each=1.0, per_core=50),
         description="used for studies that `expected` lacks",
@@ -158,7 +164,7 @@ class Cost(Strict):
         20.0, gt=0, title="Network", description="all-reduce bandwidth between nodes"
     )
     exposed: Share = Field(
-        0.3, ge=0, le=1, description="of the all-reduce, that backward does not hide"
+        0.3, ge=0, le=1, description="share of the all-reduce that the backward pass does not hide"
     )
     trained: dict[Literal["all", "last_block", "last_layer"], float] = Field(
         {"all": 3.0, "last_block": 1.6, "last_layer": 1.1},
@@ -172,7 +178,7 @@ class Cost(Strict):
         description="costs of strategies by name",
     )
     load_per_process: Annotated[float, unit("images/s")] = Field(
-        10_000, gt=0, description="that a process reads from shards"
+        10_000, gt=0, description="images that a process reads from shards"
     )
     start_s: Seconds = Field(
         30,
@@ -184,13 +190,13 @@ class Cost(Strict):
         300, gt=0, description="small files that a core hashes and checks"
     )
     hash_mb_s: Annotated[float, unit("MB/s")] = Field(
-        100, gt=0, title="Hashing", description="that one core reads and hashes"
+        100, gt=0, title="Hashing", description="data that one core reads and hashes"
     )
     evaluate_us: Annotated[float, unit("µs")] = Field(
-        100, gt=0, title="Evaluation", description="of a test image, class and seed"
+        100, gt=0, title="Evaluation", description="time of a test image, class and seed"
     )
     report_us: Annotated[float, unit("µs")] = Field(
-        100, gt=0, title="Report", description="of each image, plus a minute for figures"
+        100, gt=0, title="Report", description="time of each image, besides a minute for figures"
     )
     rank_mb: Megabytes = Field(
         900,
@@ -209,9 +215,9 @@ class Cost(Strict):
         5,
         gt=0,
         title="File system",
-        description="that all nodes together read from shared storage",
+        description="data that all nodes together read from shared storage",
     )
     margin: float = Field(1.25, ge=1, description="requested memory divided by the estimate")
     target: Share = Field(
-        0.95, gt=0, le=1, description="of the best validation accuracy, that is the target"
+        0.95, gt=0, le=1, description="share of the best validation accuracy that is the target"
     )

@@ -11,16 +11,8 @@ from torch import Tensor
 from medscale.base.log import log
 from medscale.engine.train.capture import NotCaptured, Recorder
 
-SIZES = (
-    1,
-    2,
-    4,
-    8,
-    16,
-    32,
-    64,
-    128,
-)  # a batch is filled up to the next size, at most twice as many
+# A batch is filled up to the next size, which is less than twice its own.
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 WARM_UP = 3  # calls before the capture, in which libraries choose algorithms and allocate memory
 Function = Callable[..., Tensor]
 T = TypeVar("T")
@@ -33,7 +25,7 @@ def capture(function: Callable[[], T]) -> Callable[[], T]:
     Each replay writes the same output tensors, which are returned.
 
     Raises:
-        NotCaptured: when the function does what cannot be captured, such as waiting for the GPU.
+        NotCaptured: if the function cannot be captured, such as one that waits for the GPU.
     """
     # The default stream cannot be captured; the function's earlier work is on the caller's stream.
     caller, stream = torch.cuda.current_stream(), torch.cuda.Stream()
@@ -51,7 +43,7 @@ class FixedBatches:
     """A function of batches whose rows do not depend on each other.
 
     A batch is copied into the first rows of fixed inputs of the next larger size; the other rows
-    keep what they had, and their outputs are dropped. Batches larger than the largest size are
+    keep earlier values, and their outputs are dropped. Batches larger than the largest size are
     divided. A function that cannot be captured is called as it is, and a warning names the cause.
 
     Args:
@@ -86,8 +78,8 @@ class FixedBatches:
         if size not in self._fixed:
             self._fixed[size] = self._prepare(size, inputs)
         fixed, replay = self._fixed[size]
-        for own, tensor in zip(fixed, inputs, strict=True):
-            own[:rows].copy_(tensor, non_blocking=True)
+        for buffer, tensor in zip(fixed, inputs, strict=True):
+            buffer[:rows].copy_(tensor, non_blocking=True)
         # A copy, since the next replay overwrites the outputs.
         return replay().narrow(self._dim, 0, rows).clone()
 

@@ -35,7 +35,7 @@ Name = Annotated[str, Field(max_length=LONGEST_NAME)]
 
 
 class Marks(TypedDict):
-    """What a result is not: made from real images, on GPUs, at full scale."""
+    """Restrictions of a result: synthetic images, CPUs in place of GPUs, a reduced scale."""
 
     synthetic: bool
     stand_in: bool
@@ -170,9 +170,9 @@ def read(folder: str | Path) -> Inference:
         return Inference.model_validate(read_foreign_json(folder / INFERENCE))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        setting = ".".join(map(str, first["loc"]))
         raise MedscaleError(
-            f"{folder / INFERENCE} is not valid here: {where}: {first['msg']}"
+            f"{folder / INFERENCE} is not valid here: {setting}: {first['msg']}"
         ) from None
 
 

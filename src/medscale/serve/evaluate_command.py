@@ -1,4 +1,4 @@
-"""`medscale evaluate`: a trained run on a folder of labelled images that it never saw."""
+"""`medscale evaluate`: a trained run on a folder of external, labelled images."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def evaluate(
     source = Source(kind=kind, path=folder, patient=patient, labels=dict(_pairs("--label", labels)))
     out = out or Path(f"{inference.study}-{inference.run}-on-{folder.resolve().name}")
     if training_index is None:
-        beside = result.resolve().parents[1].parent / "data" / inference.study / INDEX
-        training_index = beside if beside.is_file() else None
+        default_index = result.resolve().parents[1].parent / "data" / inference.study / INDEX
+        training_index = default_index if default_index.is_file() else None
     with tempfile.TemporaryDirectory(prefix="medscale-external-") as temporary:
         work = Path(temporary)
         division = Split(mode="external")
@@ -134,8 +134,8 @@ def _settings(result: Path, prevalence: dict[str, float]) -> Evaluate:
 
 def _pairs(option: str, texts: Sequence[str]) -> list[tuple[str, str]]:
     pairs = [text.rpartition("=") for text in texts]
-    if wrong := [text for text, pair in zip(texts, pairs, strict=True) if not pair[0]]:
-        raise MedscaleError(f"{option} {wrong[0]!r}: write it as NAME=VALUE")
+    if malformed := [text for text, pair in zip(texts, pairs, strict=True) if not pair[0]]:
+        raise MedscaleError(f"{option} {malformed[0]!r}: write it as NAME=VALUE")
     return [(name.strip(), value.strip()) for name, _, value in pairs]
 
 

@@ -1,4 +1,4 @@
-"""Predictions of a result's replicates for external images, assessed with nothing fitted again."""
+"""Predictions of a result's replicates for external images, assessed without a new fit."""
 
 from __future__ import annotations
 
@@ -132,12 +132,12 @@ def probabilities(
                 images = list(threads.map(predictor.prepare, paths[start:end]))
             except Unreadable as error:
                 raise MedscaleError(f"an image of {raw} cannot be read any more: {error}") from None
-            given = [
-                {**predictor.accepted(header), **known}
-                for (_, header), known in zip(images, facts[start:end], strict=True)
+            metadata = [
+                {**predictor.accepted(header), **indexed}
+                for (_, header), indexed in zip(images, facts[start:end], strict=True)
             ]
             pixels = np.stack([prepared.pixels for prepared, _ in images])
-            logits = predictor.logits(pixels, predictor.features(given))
+            logits = predictor.logits(pixels, predictor.features(metadata))
             parts.append(torch.softmax(logits.double(), 2).cpu().numpy())
     return np.concatenate(parts, axis=1)
 
@@ -146,13 +146,15 @@ def _predictions(
     rows: pd.DataFrame, odds: np.ndarray, seeds: Sequence[int], training: pd.DataFrame | None
 ) -> pd.DataFrame:
     """Return the table predictions.csv: a row for each image and replicate."""
-    known = set() if training is None else set(training.loc[training["split"] == "train", "sha256"])
+    training_digests = (
+        set() if training is None else set(training.loc[training["split"] == "train", "sha256"])
+    )
     head = pd.DataFrame(
         {
             "path": rows["path"],
             "label": rows["label"].astype(str),
             "group": rows["group"],
-            "copy": rows["sha256"].isin(known) if training is not None else None,
+            "copy": rows["sha256"].isin(training_digests) if training is not None else None,
         }
     )
     tables = []

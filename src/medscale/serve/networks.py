@@ -24,7 +24,7 @@ TYPES = {
     "I64": torch.int64, "I32": torch.int32, "BOOL": torch.bool,
 }  # fmt: skip
 Shapes = dict[str, tuple[tuple[int, ...], torch.dtype | None]]  # of tensors by name
-# A network has modules without weights, such as activations: no known one has more than these.
+# Networks have modules without weights, such as activations; no known network has more than these.
 MODULES_PER_TENSOR, MODULES = 20, 1000
 
 
@@ -42,11 +42,11 @@ def network(inference: Inference, folder: Path, weights: Weights) -> nn.Module:
     if inference.task == "detection":
         from medscale.engine.detect import yolo  # imports ultralytics, an optional package
 
-        # One of five networks without options, and ultralytics cannot build it without memory.
+        # One of five detectors without options, which ultralytics cannot build without memory.
         module: nn.Module = yolo.build(model)
         _compare(module, shapes, path)
     else:
-        # Without memory first: its size is only known to fit the file's afterwards.
+        # First without memory, to compare its size with that of the file.
         with torch.device("meta"), _few_modules(MODULES + MODULES_PER_TENSOR * len(shapes), path):
             outline = _build(inference, model)
         _compare(outline, shapes, path)

@@ -115,8 +115,10 @@ def _in_words(prediction: Prediction) -> str:
         more = f" and {len(boxes) - MOST_RESULTS} more" if len(boxes) > MOST_RESULTS else ""
         return f"{len(boxes)} boxes: {'; '.join(places)}{more}" if boxes else "no boxes"
     ranking = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])
-    best, *others = [f"{plain(name)} {100 * value:.1f} %" for name, value in ranking[:MOST_RESULTS]]
-    return ", ".join([f"[bold]{best}[/]", *others])
+    best, *further = [
+        f"{plain(name)} {100 * value:.1f} %" for name, value in ranking[:MOST_RESULTS]
+    ]
+    return ", ".join([f"[bold]{best}[/]", *further])
 
 
 def _with_folder(path: Path) -> list[NamedImage]:

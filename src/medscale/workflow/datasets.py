@@ -47,7 +47,7 @@ class Datasets:
         return [f"data/raw/{owner}/{DEMO_MARKER}"] if synthetic else []
 
     def index_inputs(self, wildcards: Any) -> list[str]:
-        """Return what an index waits for: generated images, the classes of external ones."""
+        """Return the inputs of an index: generated images, the classes of external ones."""
         owner = self._config.study(wildcards.study).external_of
         classes = [] if owner is None else [f"data/{owner}/audit.json"]
         return [*self.demo_marker(wildcards), *classes]

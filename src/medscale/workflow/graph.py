@@ -140,7 +140,7 @@ class Graph:
     def shards(self, study: str, run: str) -> str:
         """Return the folder of the images that a run is trained on.
 
-        Detection has a folder of its own: its images have another size, and boxes.
+        Detection has a separate folder, since its images have another size, and boxes.
         """
         # Not by the plan, which fails where a node's devices do not divide those of the run: a run
         # that is not made would then stop all others.
@@ -208,7 +208,7 @@ def _refuse_directory(directory: object) -> None:
 
 
 def _or_end(function: Callable[[], T]) -> T:
-    """Return what a function returns; its MedscaleError ends Snakemake with one message."""
+    """Return the result of a function; its MedscaleError ends Snakemake with one message."""
     try:
         return function()
     except MedscaleError as error:

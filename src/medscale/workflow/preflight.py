@@ -33,7 +33,7 @@ FEW_IMAGES = 10  # of a class: below it a split can leave none for the test
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report: what was examined, its state, and what to do about an error."""
+    """One line of the report: the subject, its state, and the remedy of an error."""
 
     level: Level
     subject: str
@@ -71,7 +71,7 @@ def examine(graph: Graph, *, on_cluster: bool = False) -> list[Finding]:
 
 
 def _attempt(subject: str, function: Callable[[], str]) -> Finding:
-    """Return what a check says, or the error that it raises."""
+    """Return the findings of a check, or the error that it raises."""
     try:
         return Finding("ok", subject, function())
     except MedscaleError as error:
@@ -111,8 +111,8 @@ def _data(graph: Graph, name: str) -> tuple[int, list[Finding]]:
 
 def _patients(inventory: Inventory, name: str) -> Iterator[Finding]:
     """Yield whether the patients are known, and the notes on the raw folder."""
-    known, (sentence, *notes) = inventory.patient_sentences()
-    yield Finding("ok" if known else "note", f"patients of {name}", sentence)
+    is_known, (sentence, *notes) = inventory.patient_sentences()
+    yield Finding("ok" if is_known else "note", f"patients of {name}", sentence)
     for note in (*notes, *inventory.notes):
         yield Finding("note", f"data of {name}", note)
 

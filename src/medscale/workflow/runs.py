@@ -10,7 +10,8 @@ from medscale.resources import jobs
 from medscale.workflow.graph import Graph
 from medscale.workflow.stages import code_files, train_script, training_code
 
-ALONE = 1000  # of the resource `timed`: Snakemake cuts it to the total, so nothing runs beside it
+# Of the resource `timed`: Snakemake cuts it to the total, so that no job runs at the same time.
+ALONE = 1000
 REPLICATE_FILES = (
     "spec.json",
     "history.csv",
@@ -94,7 +95,7 @@ class Runs:
         return self._plan(wildcards, seed).model_dump_json()
 
     def profile_settings(self, wildcards: Any) -> str:
-        """Return what the profiler records, as JSON."""
+        """Return the settings of the profiler, as JSON."""
         return self._config.study(wildcards.study).profile.model_dump_json(exclude={"runs"})
 
     def formats_plan(self, wildcards: Any) -> str:

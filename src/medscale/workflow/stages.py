@@ -23,7 +23,7 @@ from medscale.report.chapter import Chapter
 from medscale.workflow.graph import Graph
 
 FOLDERS = ("study", "run")
-RECORDS = Path(".snakemake", "code")  # below the workdir, beside Snakemake's own records
+RECORDS = Path(".snakemake", "code")  # below the workdir, next to Snakemake's own records
 
 
 def complete(rules: Iterable[Any], graph: Graph) -> None:
@@ -58,7 +58,7 @@ def code_files(script: str, chapter: str | None = None) -> list[Path]:
 
 
 def training_code(plan: RunPlan) -> dict[str, Any]:
-    """Return the arguments of ``code_digest`` that tell what a training does not depend on.
+    """Return the arguments of ``code_digest`` that exclude code without influence on a training.
 
     A training depends on its own strategy and network, and on nothing that only draws it.
     """

@@ -24,11 +24,11 @@ from medscale.workflow.graph import Graph
 
 
 def summarize(graph: Graph, since: float) -> Iterator[RenderableType]:
-    """Yield what the terminal shows.
+    """Yield the lines and tables for the terminal.
 
     Args:
         graph: the study.
-        since: when the command was started that made the study (Unix time); 0 for no such line.
+        since: start of the command that made the study (Unix time); 0 for no such line.
     """
     for name in graph.studies:
         yield f"\n[bold]{plain(graph.config.study(name).title)}[/]"

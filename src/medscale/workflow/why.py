@@ -27,7 +27,7 @@ from medscale.workflow.graph import Graph
 from medscale.workflow.stages import RECORDS, code_files, training_code
 
 WHOLE_PARAMS = ("text", "plan")  # params that hold a whole configuration: their name says nothing
-DIGESTS = {  # params that are digests: what a change of them means
+DIGESTS = {  # params that are digests, and the meaning of their change
     "state": "files were added to the raw images of {study} or removed",
     "layout": "the code that lists the raw images of {study} has changed (its dataset kind)",
     "generator": "the generator of the synthetic images of {study} has changed",
@@ -79,9 +79,9 @@ def explain(changes: Mapping[str, Any], target: str, *, in_image: bool = False) 
     graph = Graph(changes, arguments=[target])
     explanation = Explanation(target, currency=graph.config.cost.currency)
     with _snakemake_graph(changes, target, in_image) as dag:
-        needed = [job for level in dag.toposorted() for job in level if dag.needrun(job)]
-        needed = [job for job in needed if not job.rule.norun]
-        for job in needed:
+        jobs = [job for level in dag.toposorted() for job in level if dag.needrun(job)]
+        jobs = [job for job in jobs if not job.rule.norun]
+        for job in jobs:
             for cause in _causes(dag, job, graph):
                 explanation.causes.setdefault(cause, Counter())[job.rule.name] += 1
             explanation.stages[job.rule.name] += 1
@@ -117,7 +117,7 @@ def _snakemake_graph(changes: Mapping[str, Any], target: str, in_image: bool) ->
             )
             workflow_api.dag(settings)
             workflow = workflow_api._workflow
-            # The public functions print what they find; these two are how they all begin.
+            # The public functions print their findings; all of them begin with these two calls.
             workflow._prepare_dag(forceall=False, ignore_incomplete=False, lock_warn_only=True)
             workflow._build_dag()
             yield workflow.dag
@@ -252,7 +252,7 @@ def _likeness(new: Any, old: Any) -> float:
 
 
 def _parsed(value: Any) -> Any:
-    """Return what a param holds: the content of JSON, other values as they are."""
+    """Return the value of a param: the content of JSON, other values as they are."""
     try:
         return json.loads(value)
     except (TypeError, ValueError):

@@ -1,8 +1,8 @@
 """Bounds on one image file: pixels, frames, inflated bytes, memory, time.
 
-Files of others may be small and take any memory or time to decode. The service, the audit and the
-making of shards decode in processes with these limits (``limit_process``); other processes have
-the bounds on pixels, frames and inflated bytes alone. The default limits are those of
+A small hostile file can take any amount of memory or time to decode. The service, the audit and
+the writing of shards decode in processes with these limits (``limit_process``); other processes
+have the bounds on pixels, frames and inflated bytes alone. The default limits are those of
 ``data.settings.Limits``.
 """
 
@@ -12,11 +12,11 @@ import os
 import resource
 import signal
 
-FRAMES_PER_TURN = 100  # a file of several frames has the time of one image for so many frames
-MOST_FRAMES = 10_000  # of a file
+FRAMES_PER_TURN = 100  # frames of a file that have, together, the time of one image
+MOST_FRAMES = 10_000  # frames of a file
 MOST_INFLATED = 2**28  # bytes of a deflated DICOM file's data set
 BYTES_PER_PIXEL = 40  # most memory that decoding needs: DICOM's look-up tables are in 64 bit
-SPARE = 512 * 2**20  # bytes of memory for libraries, and for the file
+SPARE = 512 * 2**20  # bytes of memory for libraries and for the file
 NO_MEMORY = "decoding it takes more memory than an image of the allowed size needs"
 
 most_pixels = 2**30  # of a frame, in this process; OpenCV's own limit
@@ -24,10 +24,10 @@ _seconds = 0.0  # of computing for a file in this process; 0: no limit
 
 
 def limit_process(pixels: int, seconds: float = 0) -> None:
-    """Limit this process, which decodes files of others, for the rest of its life.
+    """Limit this process, which decodes untrusted files, for the rest of its life.
 
-    Beyond its memory an allocation fails, which Python reports as MemoryError. Call it before
-    OpenCV is imported, which reads its own limit from the environment.
+    An allocation beyond the limit of memory fails, which Python reports as MemoryError. Call it
+    before OpenCV is imported, which reads its own limit from the environment.
 
     Args:
         pixels: most pixels of a frame; memory is limited to what so many pixels need.
@@ -48,7 +48,7 @@ def limit_process(pixels: int, seconds: float = 0) -> None:
 
 
 def start_clock(frames: int = 1) -> None:
-    """Begin the time of a file; SIGPROF ends the process when the time is over.
+    """Start the clock of a file; SIGPROF ends the process when the time is over.
 
     Without a handler the signal also ends a decoder that runs no Python code.
     """
@@ -58,7 +58,7 @@ def start_clock(frames: int = 1) -> None:
 
 
 def stop_clock() -> None:
-    """End the time of a file."""
+    """Stop the clock of a file."""
     signal.setitimer(signal.ITIMER_PROF, 0)
 
 

@@ -24,7 +24,7 @@ PLUGIN = "imagecodecs"
 JPEG_LS = (JPEGLSLossless, JPEGLSNearLossless)
 JPEG = (JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1)
 JPEG_START = b"\xff\xd8"
-# SOF0 to SOF15 but DHT, JPG and DAC (ISO/IEC 10918-1, table B.1), SOF55 (ISO/IEC 14495-1)
+# SOF0 to SOF15 except DHT, JPG and DAC (ISO/IEC 10918-1, table B.1), SOF55 (ISO/IEC 14495-1)
 FRAME_HEADERS = frozenset(bytes([code]) for code in (*range(0xC0, 0xD0), 0xF7)) - {
     b"\xc4",
     b"\xc8",
@@ -60,18 +60,19 @@ def decode_frame(stream: bytes, runner: DecodeRunner) -> bytes:
 def stream_size(stream: bytes) -> tuple[int, int] | None:
     """Return width and height that a JPEG, JPEG-LS or JPEG 2000 stream gives in its own header.
 
-    Decoders allocate by it, whatever the DICOM headers say. None for other streams (RLE).
+    Decoders allocate memory by it and not by the DICOM headers. None for other streams (RLE).
     """
     if start := JPEG_2000.match(stream):
         right, bottom, left, top = struct.unpack(">4I", start["size"])
         return right - left, bottom - top
-    at = 2
-    while stream[:2] == JPEG_START and stream[at : at + 1] == b"\xff":
-        marker = stream[at + 1 : at + 2]
-        if marker in FRAME_HEADERS and len(stream) >= at + 9:
-            height, width = struct.unpack_from(">HH", stream, at + 5)
+    position = 2
+    while stream[:2] == JPEG_START and stream[position : position + 1] == b"\xff":
+        marker = stream[position + 1 : position + 2]
+        if marker in FRAME_HEADERS and len(stream) >= position + 9:
+            height, width = struct.unpack_from(">HH", stream, position + 5)
             return width, height
-        at += 1 if marker == b"\xff" else 2 + int.from_bytes(stream[at + 2 : at + 4])
+        length = 2 + int.from_bytes(stream[position + 2 : position + 4])
+        position += 1 if marker == b"\xff" else length
     return None
 
 

@@ -126,7 +126,7 @@ def dicom_facts(data: bytes) -> dict[str, Any]:
 def inflated(data: bytes) -> bytes:
     """Return a DICOM file with its data set inflated where it is deflated (PS3.5, A.5).
 
-    pydicom would inflate it to whatever size, and again for each read of the headers.
+    pydicom would inflate it without a limit, and again at each read of the headers.
 
     Raises:
         Unreadable: too large when inflated (``bounds.MOST_INFLATED``), truncated, or damaged.

@@ -40,7 +40,7 @@ class Unreadable(MedscaleError):
         self.reason, self.detail = reason, detail
 
     def __reduce__(self) -> tuple[type[Unreadable], tuple[str, str]]:
-        """Return how the error is made again in another process."""
+        """Return the class and arguments from which pickle makes the error in another process."""
         return type(self), (self.reason, self.detail)
 
 

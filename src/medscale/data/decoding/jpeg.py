@@ -53,7 +53,7 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
     except ValueError as error:
         _check_damage(str(error), data)
         return raster.decode(data, "jpeg", reduce)
-    # OpenCV converts CMYK; below 16 pixels a reduced size does not tell which factor was used.
+    # OpenCV converts CMYK; below 16 pixels a reduced size does not determine the factor.
     if cmyk or (reduce > 1 and max(width, height) < 16):
         return raster.decode(data, "jpeg", reduce)
     return upright(pixels, _orientation(data))

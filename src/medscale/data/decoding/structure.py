@@ -22,18 +22,19 @@ if TYPE_CHECKING:
 
 # libjpeg writes 10 scans of a progressive JPEG; mozjpeg, which searches for the best, about 20.
 MOST_SCANS = 50
-# A file of more parts than this has as many bytes a part as ``PARTS`` says: animations of a few
-# pixels have small parts, large files have many, but none has many that are small.
+# A file with more parts than this must have as many bytes a part, on average, as ``PARTS`` says:
+# small animations have small parts and large files have many, but no file has many small parts.
 MANY_PARTS = 10_000
-MOST_ELEMENTS = 20_000  # of a DICOM file outside sequences
+MOST_ELEMENTS = 20_000  # elements of a DICOM file outside sequences
 SHORTEST_ELEMENT = 8  # bytes
-DEFLATED, LONGEST_PREFIX = b"1.2.840.10008.1.2.1.99", 2**16  # DICOM syntax; where it is named
+DEFLATED = b"1.2.840.10008.1.2.1.99"  # transfer syntax of a deflated DICOM file
+LONGEST_PREFIX = 2**16  # bytes of a DICOM file in which its transfer syntax is named
 
 START_OF_SCAN, END = b"\xff\xda", b"\xff\xd9"
 # In the data of a scan, 0xFF is followed by zero or a restart mark; anything else ends the scan.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _WITHOUT_LENGTH = re.compile(rb"\xff[\x01\xd0-\xd8]")
-_PIXEL_DATA = re.compile(rb"\xe0\x7f\x10\x00|\x7f\xe0\x00\x10")  # its tag, in both byte orders
+_PIXEL_DATA = re.compile(rb"\xe0\x7f\x10\x00|\x7f\xe0\x00\x10")  # tag, in both byte orders
 
 
 def check(data: bytes, kind: str) -> None:
@@ -68,64 +69,66 @@ def check_scans(jpeg: bytes) -> None:
     """
     if jpeg.count(START_OF_SCAN) <= MOST_SCANS:  # as in almost all files; also counts thumbnails
         return
-    scans = (jpeg[at : at + 2] == START_OF_SCAN for at in _segments(jpeg))
+    scans = (jpeg[position : position + 2] == START_OF_SCAN for position in _segments(jpeg))
     if sum(islice(filter(None, scans), MOST_SCANS + 1)) > MOST_SCANS:
         raise _refusal("jpeg", f"more than {MOST_SCANS} scans")
 
 
 def _segments(jpeg: bytes) -> Iterator[int]:
     """Yield where each marker of a JPEG begins (ITU T.81, B.1.1), as libjpeg finds them."""
-    at = 2
-    while (match := _MARKER.search(jpeg, at)) is not None:
-        at = match.start()
-        if jpeg.startswith(END, at):
+    position = 2
+    while (match := _MARKER.search(jpeg, position)) is not None:
+        position = match.start()
+        if jpeg.startswith(END, position):
             return
-        yield at
-        at += 2
-        if not _WITHOUT_LENGTH.match(jpeg, at - 2):
-            at += max(int.from_bytes(jpeg[at : at + 2], "big"), 2)
+        yield position
+        position += 2
+        if not _WITHOUT_LENGTH.match(jpeg, position - 2):
+            position += max(int.from_bytes(jpeg[position : position + 2], "big"), 2)
 
 
 def _jpeg_parts(data: bytes) -> Iterator[int]:
-    """Yield the markers before the first scan, and the bytes between them that fill.
+    """Yield the markers before the first scan and the fill bytes between them.
 
-    Parsers pass over filling bytes one by one.
+    Parsers pass over fill bytes one by one.
     """
     end = 2
-    for at in _segments(data):
-        yield from range(end, at)
-        yield at
-        if data.startswith(START_OF_SCAN, at):
+    for position in _segments(data):
+        yield from range(end, position)
+        yield position
+        if data.startswith(START_OF_SCAN, position):
             return
-        has_length = not _WITHOUT_LENGTH.match(data, at)
-        end = at + 2 + (int.from_bytes(data[at + 2 : at + 4], "big") if has_length else 0)
+        end = position + 2
+        if not _WITHOUT_LENGTH.match(data, position):
+            end += int.from_bytes(data[end : end + 2], "big")
 
 
 def _png_parts(data: bytes) -> Iterator[int]:
     """Yield where each chunk of a PNG begins."""
-    at = 8
-    while at + 12 <= len(data):
-        yield at
-        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    position = 8
+    while position + 12 <= len(data):
+        yield position
+        position += 12 + int.from_bytes(data[position : position + 4], "big")
 
 
 def _gif_parts(data: bytes) -> Iterator[int]:
     """Yield where each block and sub-block of a GIF begins (GIF89a, 15 to 26)."""
     if len(data) < 13:
         return
-    at = 13 + _colours(data[10])
-    while at < len(data) and data[at] in b"!,":
-        yield at
-        if data[at] == ord(","):
-            if at + 10 > len(data):
+    position = 13 + _colours(data[10])
+    while position < len(data) and data[position] in b"!,":
+        yield position
+        if data[position] == ord(","):
+            if position + 10 > len(data):
                 return
-            at += 11 + _colours(data[at + 9])  # the descriptor, its colours, the code size
+            # the image's descriptor, its colours and its code size
+            position += 11 + _colours(data[position + 9])
         else:
-            at += 2
-        while at < len(data) and data[at]:
-            yield at
-            at += 1 + data[at]
-        at += 1
+            position += 2
+        while position < len(data) and data[position]:
+            yield position
+            position += 1 + data[position]
+        position += 1
 
 
 def _colours(flags: int) -> int:
@@ -133,7 +136,7 @@ def _colours(flags: int) -> int:
     return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
 
 
-# How the parts of a format are counted, and the bytes that each has on average where they are many.
+# Function that yields the parts of a format, and the least mean bytes of a part if there are many.
 PARTS: dict[str, tuple[Callable[[bytes], Iterator[int]], int]] = {
     "jpeg": (_jpeg_parts, 2**16),  # as large as a segment can be; scans are not counted
     "png": (_png_parts, 64),
@@ -142,7 +145,7 @@ PARTS: dict[str, tuple[Callable[[bytes], Iterator[int]], int]] = {
 
 
 def _check_tiff(data: bytes) -> None:
-    """Refuse a TIFF of too many pages, or with a JPEG of too many scans in it."""
+    """Refuse a TIFF of too many pages, or with an embedded JPEG of too many scans."""
     # Counted here as well as by the decoder, which would need a second to find so many.
     check_frames(sum(1 for _ in islice(_pages(data), bounds.MOST_FRAMES + 1)))
     if data.count(START_OF_SCAN) <= MOST_SCANS:
@@ -168,17 +171,18 @@ def _pages(data: bytes) -> Iterator[int]:
     order = "<" if data[:1] == b"I" else ">"
     large = data[2:3] == b"+" or data[3:4] == b"+"
     count, entry, offset = ("Q", 20, "Q") if large else ("H", 12, "I")
-    at = 8 if large else 4
+    position = 8 if large else 4
     try:
-        while at := struct.unpack_from(order + offset, data, at)[0]:
-            yield at
-            at += struct.calcsize(count) + entry * struct.unpack_from(order + count, data, at)[0]
+        while position := struct.unpack_from(order + offset, data, position)[0]:
+            yield position
+            entries = struct.unpack_from(order + count, data, position)[0]
+            position += struct.calcsize(count) + entry * entries
     except struct.error:  # the file ends; the decoder reports it
         return
 
 
 def _check_dicom(data: bytes) -> None:
-    """Refuse a DICOM file of too many elements, or with a JPEG of too many scans in it."""
+    """Refuse a DICOM file of too many elements, or with an embedded JPEG of too many scans."""
     from pydicom.filereader import read_partial
 
     pixels = _PIXEL_DATA.search(data)

@@ -47,7 +47,7 @@ FORMATS: dict[int, str] = {
 }
 REDUCED_OR_MASK = 0b101  # bits of NewSubfileType: a smaller copy, a transparency mask
 
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong is told in the audit
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # faults are in the audit
 
 
 def decode(data: bytes, frame: int = 0) -> np.ndarray:

@@ -20,7 +20,7 @@ from medscale.data.demo.brush import (
     to_uint8,
 )
 
-AIR, SOFT, LUNG, DENSE = 14.0, 150.0, 62.0, 205.0  # grey levels of what the rays cross
+AIR, SOFT, LUNG, DENSE = 14.0, 150.0, 62.0, 205.0  # grey levels of the tissues
 BOX_SIGMAS = 1.5  # half a side of an opacity's box in standard deviations of its density
 
 
@@ -113,7 +113,8 @@ def radiograph(
     Returns:
         uint8 grey, shape size,size; air is dark.
     """
-    findings = rng.spawn(1)[0]  # of its own, so that the other parts do not depend on findings
+    # A separate generator, so that the other parts do not depend on findings.
+    findings = rng.spawn(1)[0]
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size
     x, y = axis[None, :], axis[:, None]
     lungs = _lungs(x, y, anatomy)

@@ -58,7 +58,7 @@ def write_dataset(
 ) -> None:
     """Write a synthetic raw folder.
 
-    The same options give the same pixels with the same version of OpenCV, whatever the number of
+    The same options give the same pixels with the same version of OpenCV, for any number of
     processes: the pixels of a drawing depend on its plan and the seed alone. The marker is written
     last, so that an unfinished folder lacks it. Raises MedscaleError if ``out`` holds files that no
     generator has written.

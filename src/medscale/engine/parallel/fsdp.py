@@ -32,7 +32,7 @@ class FSDP(WholeModel):
 
     def __init__(self, network: nn.Module, world: World, precision: Precision) -> None:
         super().__init__(network, world, precision)
-        # On a GPU the collectives of FSDP2 run beside computation, on streams of their own.
+        # On a GPU the collectives of FSDP2 overlap with computation, on other streams.
         self.waits.measured = world.device.type == "cpu"
         if self.waits.measured:
             gather = _TimedCollective(self, dist.all_gather_into_tensor)
@@ -114,8 +114,8 @@ def shard(network: nn.Module, world: World, precision: Precision) -> FSDP:
     )
     units = list(_units(network))
     for unit in units:
-        again = mesh.size() > 1 and unit is not units[-1]
-        fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=again)
+        reshards = mesh.size() > 1 and unit is not units[-1]
+        fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=reshards)
     fully_shard(network, mesh=mesh, mp_policy=policy)
     return FSDP(network, world, precision)
 

@@ -106,7 +106,7 @@ def _device(plan: RunPlan, local_rank: int) -> torch.device:
         )
     device = torch.device("cuda", local_rank)
     torch.cuda.set_device(device)
-    # All work of this process is on one stream of its own: the default stream cannot be captured as
-    # a CUDA graph, and autograd repeats each operation on the stream of its forward pass.
+    # All work of this process is on one stream besides the default one, which cannot be captured
+    # as a CUDA graph. Autograd repeats each operation on the stream of its forward pass.
     torch.cuda.set_stream(torch.cuda.Stream(device))
     return device

@@ -86,7 +86,7 @@ def launch(
     command = [sys.executable, "-m", "medscale.engine.parallel.orphan", module]
     command += [str(part) for option in options.items() for part in option]
     with devices, scratch(SCRATCH) as folder:
-        # Only this user can enter the folder, so that nobody else can write to the store.
+        # Only this user can enter the folder, so that no other user can write to the store.
         meeting = meeting or {STORE: str(folder / "store")}
         _run_ranks(plan, command, folder, meeting, (node or 0) * plan.procs_per_node)
 

@@ -20,7 +20,7 @@ class Precision:
 
     In fp16 the loss is scaled dynamically. The scale follows the norm of the whole gradient, which
     every rank knows, so that all ranks skip the same steps under any strategy. torch.amp.GradScaler
-    would not do: it checks the gradients of its own rank only, which differ between ranks under
+    does not suffice: it checks the gradients of its own rank only, which differ between ranks under
     FSDP and in pipelines.
 
     Attributes:

@@ -14,11 +14,11 @@ class Waits:
     """The time between pairs of marks in the steps of a training.
 
     On a CPU the clock is read. A GPU works later than the host, so events are recorded on its
-    stream. A captured graph records the same events in each replay, and so they hold the times of
+    stream. A captured graph records the same events in each replay, so that they hold the times of
     the last step alone; ``take`` multiplies them by the number of steps.
 
     Attributes:
-        measured: whether waiting can be told apart from computing.
+        measured: whether waiting can be separated from computing.
         spans: pairs of events of the last step on a GPU.
     """
 
@@ -52,7 +52,7 @@ class Waits:
     def take(self, steps: int) -> float:
         """Return the seconds since the last call, in which there were ``steps`` steps.
 
-        The device must have done its work.
+        Call it when the device has finished its work.
         """
         seconds, self._seconds = self._seconds, 0.0
         last = sum(start.elapsed_time(end) for start, end in self.spans) / 1000 if steps else 0.0

@@ -1,4 +1,4 @@
-"""Capture of work on a GPU as a CUDA graph: the only code of a training that needs a GPU.
+"""Capture of work on a GPU as a CUDA graph: the only part of training that needs a GPU.
 
 The rules are those of https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs.
 """
@@ -32,19 +32,18 @@ class Recorder:
         self._pool = torch.cuda.graph_pool_handle()
 
     def check(self, work: Callable[[], object]) -> str | None:
-        """Do work that has been done before, and watch it.
+        """Repeat work and return, as a cause, where the host waits for the device; None if nowhere.
 
-        Return the place where the host waits for the device, as a cause; None if it does not. A
-        capture would fail there, and not name it.
+        A capture would fail at that place without naming it. The work has been done once before.
         """
         torch.cuda.set_sync_debug_mode("warn")
         try:
-            with warnings.catch_warnings(record=True) as caught:
+            with warnings.catch_warnings(record=True) as messages:
                 warnings.simplefilter("always")
                 work()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-        for warning in caught:
+        for warning in messages:
             if SYNCHRONIZES in str(warning.message):
                 place = f"{warning.filename}:{warning.lineno}"
                 return f"the host waits for the GPU in {place}"
@@ -55,7 +54,7 @@ class Recorder:
 
         Raises:
             NotCaptured: with the first line of the error. The objects that did the work may be left
-                in between, and should be made anew.
+                in an intermediate state; make new ones.
         """
         graph = torch.cuda.CUDAGraph()
         try:
@@ -85,7 +84,7 @@ class Recorder:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of the error that came first; ending a broken capture fails too."""
+    """Return the first line of the first error in a chain; ending a broken capture fails, too."""
     while error.__context__ is not None:
         error = error.__context__
     text = str(error).strip() or type(error).__name__

@@ -1,4 +1,4 @@
-"""Where the code of compiled networks is kept, for the replicates and restarts of a run."""
+"""The folder of compiled networks, which the replicates and restarts of a run share."""
 
 from __future__ import annotations
 

@@ -32,11 +32,11 @@ class Average:
             return
         weights = [self._parameters[name].detach() for name in self.weights]
         averages = list(self.weights.values())
-        before = [average.clone() for average in averages] if skipped is not None else []
+        previous = [average.clone() for average in averages] if skipped is not None else []
         torch._foreach_lerp_(averages, weights, 1 - self._decay)
         if skipped is not None:
-            for average, kept in zip(averages, before, strict=True):
-                average.copy_(torch.where(skipped.bool(), kept, average))
+            for average, value in zip(averages, previous, strict=True):
+                average.copy_(torch.where(skipped.bool(), value, average))
 
     @contextmanager
     def used(self) -> Iterator[None]:

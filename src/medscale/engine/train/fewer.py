@@ -1,4 +1,4 @@
-"""A training that was interrupted goes on with fewer devices than its name has."""
+"""Continues an interrupted training on fewer devices than the run's name says."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from medscale.engine.plan import RunPlan
 
 
 def plan_here(plan: RunPlan, out: Path) -> RunPlan:
-    """Return the plan that this node carries out alone, if a training on more was interrupted.
+    """Return the plan for this node's devices alone, if they continue an interrupted training.
 
-    That is where a node has fewer devices than the run's name, no further node takes part, and
-    there is a checkpoint. Otherwise the plan is returned as it is.
+    They do so if the node has fewer devices than the run's name says, no further node takes part,
+    and there is a checkpoint. Otherwise the plan is returned as it is.
 
-    The result keeps its name, since its times are those of the epochs on all devices. Therefore
-    one such epoch must be complete. Raises MedscaleError, saying what to type, if none is, or the
-    devices cannot be divided into replicas.
+    The result keeps its name, since its times are those of the epochs on all devices. Therefore at
+    least one such epoch must be complete. Raises MedscaleError, which names a way out, if there is
+    none, or if the devices cannot be divided into replicas.
 
     Args:
         plan: of the run; ``procs_per_node`` is the number of devices here.
@@ -33,27 +33,27 @@ def plan_here(plan: RunPlan, out: Path) -> RunPlan:
     checkpoints = sorted((out / "checkpoints").glob("step-*/progress.json"))
     if not checkpoints:
         return plan
-    here, named = plan.procs_per_node, plan.run.devices
-    if here % plan.run.stages:
-        setting = f"--config node={{{plan.run.device}s: {named}}}"
+    present, devices = plan.procs_per_node, plan.run.devices
+    if present % plan.run.stages:
+        setting = f"--config node={{{plan.run.device}s: {devices}}}"
         raise MedscaleError(
             f"{plan.run.name} is a pipeline of {plan.run.stages} devices and cannot go on with "
-            f"{here}: continue it on {named} devices ({setting}), or train another run, such as "
-            "one of DDP"
+            f"{present}: continue it on {devices} devices ({setting}), or train another run, such "
+            "as one of DDP"
         )
-    if not own_epochs(read_json(checkpoints[-1])["history"], named):
-        fewer = plan.run.model_copy(update={"devices": here}).name
+    if not own_epochs(read_json(checkpoints[-1])["history"], devices):
+        fewer = plan.run.model_copy(update={"devices": present}).name
         raise MedscaleError(
             f"{plan.run.name} was interrupted before an epoch was complete, so nothing was "
-            f"measured on {named} devices: train {fewer} instead, or go on with {named} devices"
+            f"measured on {devices} devices: train {fewer} instead, or go on with {devices} devices"
         )
     log.warning(
         "%s goes on with %d of its %d devices; times are those of the epochs on all of them",
         plan.run.name,
-        here,
-        named,
+        present,
+        devices,
     )
-    return plan.on_fewer(here)
+    return plan.on_fewer(present)
 
 
 def own_epochs(history: Sequence[dict[str, Any]], devices: int) -> list[dict[str, Any]]:

@@ -20,21 +20,22 @@ from medscale.engine.train.state import unchanged
 # the device to do so.
 WARM_UP = 11
 EVALUATION_WARM_UP = 2
-# Steps of a split's shape from which on capture takes less time than it saves: it takes about that
-# of ten steps.
+# Steps of a shape from which on its capture saves more time than it takes, which is the time of
+# about ten steps.
 FEWEST = 16
 
 
 def capture(trainer: Trainer) -> bool:
     """Capture the optimizer step and the validation, each for its (at most two) shapes.
 
-    Weights and all other state stay as they are, as a step is only tried. All ranks call this.
+    Weights and all other state are restored after the trial steps. All ranks call this.
 
     Returns:
         Whether there are graphs: not on a CPU, and not if ``recipe.graph`` is off.
 
     Raises:
-        NotCaptured: with the cause, on all ranks. The trainer should be made anew then.
+        NotCaptured: with the cause, on all ranks. The trainer cannot be used afterwards; make a new
+            one.
     """
     if trainer.world.device.type != "cuda" or trainer.plan.recipe.graph == "off":
         return False
@@ -64,7 +65,7 @@ def capture(trainer: Trainer) -> bool:
 
 
 def warm_up(trainer: Trainer, shapes: dict[Shape, int]) -> None:
-    """Do steps of each shape on zeros; kernels are loaded, compiled and chosen by them."""
+    """Train on zeros of each shape, which loads, compiles and chooses kernels."""
     trainer.model.train(True)
     for shape in shapes:
         torch.manual_seed(trainer.plan.seed)
@@ -74,8 +75,8 @@ def warm_up(trainer: Trainer, shapes: dict[Shape, int]) -> None:
 def capture_evaluation(trainer: Trainer, loader: Loader, epochs: int = 1) -> None:
     """Capture the evaluation of a split for each shape with many steps; see ``capture``.
 
-    That of FSDP is not captured: shapes differ between the ranks of a collective, and a graph would
-    keep weights that an earlier pass has gathered.
+    The evaluation of FSDP is not captured: shapes differ between the ranks of a collective, and a
+    graph would keep weights that an earlier pass has gathered.
 
     Args:
         trainer: the replicate, with a recorder.
@@ -86,18 +87,18 @@ def capture_evaluation(trainer: Trainer, loader: Loader, epochs: int = 1) -> Non
     if trainer.model.shares_forward:
         return
     trainer.model.train(False)
-    many = [
+    frequent = [
         Shape(shape.micros, 0)
         for shape, steps in loader.shapes().items()
         if sum(shape.micros) and steps * epochs >= FEWEST
     ]
-    for shape in many:
+    for shape in frequent:
         trainer.logits.warm_up(shape, EVALUATION_WARM_UP)
-    _capture_all(trainer.logits, many, trainer.recorder)
+    _capture_all(trainer.logits, frequent, trainer.recorder)
 
 
 def capture_prediction(trainer: Trainer, loader: Loader) -> None:
-    """Capture the prediction of a split, if the steps were captured; otherwise it is called."""
+    """Capture the prediction of a split, if the training was; otherwise it runs without a graph."""
     if trainer.recorder is None:
         return
     try:
@@ -125,7 +126,7 @@ def _raise_first(causes: list[str | None]) -> None:
 
 
 def _together(world: World, work: Callable[[], None]) -> None:
-    """Do work; if it cannot be captured on one rank, fail on all.
+    """Do work; if it cannot be captured on one rank, raise NotCaptured on all.
 
     NCCL requires that a collective is captured on all ranks or on none.
     """
@@ -135,4 +136,4 @@ def _together(world: World, work: Callable[[], None]) -> None:
     except NotCaptured as error:
         cause = str(error)
     if int(world.total(torch.tensor([int(bool(cause))]))):
-        raise NotCaptured(cause or "another rank cannot")
+        raise NotCaptured(cause or "another rank cannot capture it")

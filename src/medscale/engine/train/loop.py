@@ -159,11 +159,11 @@ class Trainer:
     def outputs(self, loader: Loader) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
         """Yield logits (n,K), labels (n) and ids (n) of this rank's share of a split.
 
-        Ranks that do not compute the output yield nothing. The next logits are computed before some
-        are yielded, so that a GPU works while the host reads them.
+        Ranks that do not compute the output yield nothing. Logits are yielded after the next ones
+        are requested, so that a GPU works while the host reads them.
         """
         self.model.train(False)
-        before: list[tuple[Tensor, Tensor, np.ndarray]] = []
+        pending: list[tuple[Tensor, Tensor, np.ndarray]] = []
         for step in loader.epoch(0):
             self.watchdog.pet()
             batch = step.batches[0]
@@ -171,11 +171,11 @@ class Trainer:
                 self.model.logits(blank(batch.inputs, 1))
             elif len(batch.labels) > 0:
                 logits = self.logits(Step(step.batches, 0))
-                yield from before
-                before = []
+                yield from pending
+                pending = []
                 if logits is not None:
-                    before = [(logits.clone(), batch.labels, batch.ids.numpy())]
-        yield from before
+                    pending = [(logits.clone(), batch.labels, batch.ids.numpy())]
+        yield from pending
 
     def _close_epoch(self, clock: Clock, val_loss: float, val_accuracy: float) -> None:
         """Add the epoch to the history, keep its weights if it is the best, and log it."""

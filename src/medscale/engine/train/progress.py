@@ -33,11 +33,11 @@ class Progress(BaseModel):
         return self.epoch * steps_per_epoch + self.step
 
     def go_on(self, processes: int) -> None:
-        """Continue from a checkpoint with a number of processes, maybe other than before."""
+        """Continue from a checkpoint with a number of processes, which may differ from before."""
         self.restarts += 1
-        begun = any((self.step, *self.sums))
+        has_begun = any((self.step, *self.sums))
         self.processes = processes
-        self.fewest = min(self.fewest or processes, processes) if begun else processes
+        self.fewest = min(self.fewest or processes, processes) if has_begun else processes
 
     def close_epoch(
         self, row: dict[str, Any], patience: int | None, epochs: int, *, ranks: bool = True

@@ -29,11 +29,11 @@ class SGD(torch.optim.SGD):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """See ``torch.optim.SGD``."""
         for group in self.param_groups:
-            trained = [p for p in group["params"] if p.grad is not None]
+            parameters = [p for p in group["params"] if p.grad is not None]
             sgd(
-                [_local(p) for p in trained],
-                [_local(p.grad) for p in trained],
-                [_local(self.state[p]["momentum_buffer"]) for p in trained],
+                [_local(p) for p in parameters],
+                [_local(p.grad) for p in parameters],
+                [_local(self.state[p]["momentum_buffer"]) for p in parameters],
                 fused=True,
                 found_inf=getattr(self, "found_inf", None),
                 **{name: group[name] for name in SGD_SETTINGS},
@@ -47,7 +47,7 @@ def _local(values: Tensor) -> Tensor:
 def optimizer(network: nn.Module, recipe: Recipe, precision: Precision) -> torch.optim.Optimizer:
     """Return the recipe's optimizer for the parameters of this rank that are trained.
 
-    It is one that a CUDA graph can hold: the learning rate is a tensor (``set_rate``), and a step
+    A CUDA graph can capture it: the learning rate is a tensor (``set_rate``), and a step
     whose gradient overflows in fp16 is skipped on the device, which only PyTorch's fused
     optimizers do.
     """
@@ -56,7 +56,7 @@ def optimizer(network: nn.Module, recipe: Recipe, precision: Precision) -> torch
         "adamw": torch.optim.AdamW,
         "sgd": SGD,
     }
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     cuda = precision.scale.device.type == "cuda"
     # The kernels read fp32 on a GPU; on a CPU a rate in fp64 is the number itself.
     rate = precision.scale.new_zeros((), dtype=torch.float32 if cuda else torch.float64)
@@ -65,14 +65,14 @@ def optimizer(network: nn.Module, recipe: Recipe, precision: Precision) -> torch
         options |= {"momentum": 0.9, "nesterov": True}
     else:
         options["capturable"] = cuda
-    made = kinds[recipe.optimizer](trained, **options)
+    result = kinds[recipe.optimizer](parameters, **options)
     if recipe.optimizer == "sgd":
-        # PyTorch leaves them without values if the very first step is skipped.
-        for parameter in trained:
-            made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        # PyTorch leaves the momentum without values if the very first step is skipped.
+        for parameter in parameters:
+            result.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     if precision.scaling:
-        made.found_inf = precision.overflow  # type: ignore[attr-defined]
-    return made
+        result.found_inf = precision.overflow  # type: ignore[attr-defined]
+    return result
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -1,4 +1,4 @@
-"""Work on batches of few shapes, each in fixed buffers, as CUDA graphs need it."""
+"""Functions of batches of few shapes, each in fixed buffers, as CUDA graphs need them."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class FixedShapes(Generic[T]):
     """A function of a step that is called with few shapes, each in buffers that do not move.
 
     A CUDA graph reads and writes the memory that it was captured with, so each shape has buffers,
-    which a step is copied into. A CPU does the same, and calls the function.
+    which a step is copied into. On a CPU the function is called on such buffers, too.
 
     Args:
         work: the function of micro-batches and the images of the step over all replicas.
         blank: return a batch of a number of images, to be a buffer.
-        labelled: whether the function reads labels.
+        labelled: whether the function reads the labels.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class FixedShapes(Generic[T]):
 
     @contextmanager
     def eager(self) -> Iterator[None]:
-        """Call the function within the context, also where there is a graph."""
+        """Call the function within the context, even if it has a graph."""
         self._eager = True
         try:
             yield

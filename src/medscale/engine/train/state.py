@@ -95,14 +95,14 @@ class Tensors:
 def unchanged(step: OptimizerStep) -> Iterator[None]:
     """Give all tensors that a step changes their values back after the context."""
     before = [(tensor, tensor.detach().clone()) for tensor in step.state()]
-    known = {id(tensor) for tensor, _ in before}
+    tensor_ids = {id(tensor) for tensor, _ in before}
     try:
         yield
     finally:
         for tensor, value in before:
             tensor.detach().copy_(value)
         for tensor in step.state():
-            if id(tensor) not in known:
+            if id(tensor) not in tensor_ids:
                 tensor.zero_()  # the optimizer's state, as it is before the first step
 
 

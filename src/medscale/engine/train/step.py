@@ -46,7 +46,7 @@ class OptimizerStep:
             size: images of the step over all replicas.
 
         Returns:
-            The events between which this rank waits for others in the step, on a GPU.
+            The events between which this rank waits for other ranks in the step, on a GPU.
         """
         self._model.waits.begin_step()
         self._optimizer.zero_grad(set_to_none=True)
@@ -65,8 +65,8 @@ class OptimizerStep:
             return
         scale = self._precision.scale
         norm = self._model.grad_norm() / scale
-        limited = 1 if self._limit is None else (self._limit / (norm + 1e-6)).clamp(max=1.0)
-        torch._foreach_mul_(self._model.gradients(), limited / scale)
+        factor = 1 if self._limit is None else (self._limit / (norm + 1e-6)).clamp(max=1.0)
+        torch._foreach_mul_(self._model.gradients(), factor / scale)
         self._precision.update(norm)
 
     def state(self) -> list[torch.Tensor]:

@@ -18,12 +18,12 @@ def length(spans: np.ndarray) -> float:
     return float((spans[:, 1] - spans[:, 0]).sum())
 
 
-def overlap(spans: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return the length of each interval (n,2) within ``others`` (disjoint, ordered), shape n."""
-    if not len(others):
+def overlap(spans: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Return the length of each interval (n,2) in ``reference`` (disjoint, ordered), shape n."""
+    if not len(reference):
         return np.zeros(len(spans))
-    ends = np.r_[0.0, np.cumsum(others[:, 1] - others[:, 0])]
-    times, covered = others.ravel(), np.c_[ends[:-1], ends[1:]].ravel()
+    ends = np.r_[0.0, np.cumsum(reference[:, 1] - reference[:, 0])]
+    times, covered = reference.ravel(), np.c_[ends[:-1], ends[1:]].ravel()
     return np.interp(spans[:, 1], times, covered) - np.interp(spans[:, 0], times, covered)
 
 

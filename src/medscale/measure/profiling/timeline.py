@@ -65,12 +65,12 @@ def analyse(events: pd.DataFrame) -> Timeline:
     inside[["start", "end"]] = inside[["start", "end"]].clip(begin, end)
     host = inside[inside["category"].isin(["operator", "range"])]
     exchanging = host["name"].map(is_exchange).astype(bool)
-    host, others = host[~exchanging], host[exchanging]
-    own = _kinds_of_host(host[host["thread"] == trainer])
+    host, exchange_events = host[~exchanging], host[exchanging]
+    thread_events = _kinds_of_host(host[host["thread"] == trainer])
     kernels = inside[inside["category"] == "kernel"]
-    data = spans.merged(_spans(own[own["name"] == DATA]))
+    data = spans.merged(_spans(thread_events[thread_events["name"] == DATA]))
     if kernels.empty:
-        seconds, exchanges, operators = _on_cpu(own, others)
+        seconds, exchanges, operators = _on_cpu(thread_events, exchange_events)
         launched = _table(kernels.assign(kind=""))
     else:
         kernels = kernels.assign(kind=_kinds_of_kernels(kernels, _kinds_of_host_threads(host)))
@@ -95,23 +95,27 @@ def analyse(events: pd.DataFrame) -> Timeline:
 
 
 def _on_cpu(
-    own: pd.DataFrame, others: pd.DataFrame
+    thread_events: pd.DataFrame, exchange_events: pd.DataFrame
 ) -> tuple[dict[str, float], np.ndarray, pd.DataFrame]:
     """Return µs by kind but idle, spans of communication, and operators of the training thread."""
-    pieces, owners = spans.innermost(own["start"].to_numpy(), own["end"].to_numpy())
-    kinds = own["kind"].to_numpy()[owners]
+    pieces, owners = spans.innermost(
+        thread_events["start"].to_numpy(), thread_events["end"].to_numpy()
+    )
+    kinds = thread_events["kind"].to_numpy()[owners]
     lengths = pieces[:, 1] - pieces[:, 0]
     seconds = {str(kind): float(lengths[kinds == kind].sum()) for kind in np.unique(kinds)}
     idle = pieces[kinds == "idle"]
     seconds.pop("idle", None)
-    elsewhere = spans.merged(_spans(others))
-    waited = float(spans.overlap(idle, elsewhere).sum())
+    exchange_spans = spans.merged(_spans(exchange_events))
+    waited = float(spans.overlap(idle, exchange_spans).sum())
     seconds["communication"] = seconds.get("communication", 0.0) + waited
     exchanges = spans.merged(
-        np.concatenate([elsewhere, _spans(own[own["kind"] == "communication"])])
+        np.concatenate(
+            [exchange_spans, _spans(thread_events[thread_events["kind"] == "communication"])]
+        )
     )
-    alone = np.bincount(owners, lengths, minlength=len(own))
-    operators = own.assign(end=own["start"] + alone)
+    alone = np.bincount(owners, lengths, minlength=len(thread_events))
+    operators = thread_events.assign(end=thread_events["start"] + alone)
     return seconds, exchanges, _table(operators[operators["category"] == "operator"])
 
 
@@ -134,16 +138,18 @@ def _on_gpu(
     return seconds, exchanges
 
 
-def _kinds_of_host(own: pd.DataFrame) -> pd.DataFrame:
+def _kinds_of_host(thread_events: pd.DataFrame) -> pd.DataFrame:
     """Add the kind to a thread's operators and ranges; a range passes its kind to those within."""
-    around = spans.parents(own["start"].to_numpy(), own["end"].to_numpy())
+    around = spans.parents(thread_events["start"].to_numpy(), thread_events["end"].to_numpy())
     kinds: list[str] = []
     inherited: list[str | None] = []
-    for name, category, parent in zip(own["name"], own["category"], around.tolist(), strict=True):
+    for name, category, parent in zip(
+        thread_events["name"], thread_events["category"], around.tolist(), strict=True
+    ):
         outer = inherited[parent] if parent >= 0 else None
         inherited.append(outer or (of_range(name) if category == "range" else None))
         kinds.append(inherited[-1] or of_operator(name))
-    return own.assign(kind=kinds)
+    return thread_events.assign(kind=kinds)
 
 
 def _kinds_of_host_threads(host: pd.DataFrame) -> pd.Series:
@@ -163,9 +169,11 @@ def _kinds_of_kernels(kernels: pd.DataFrame, launchers: pd.Series) -> pd.Series:
 
     A kernel's own name decides if its launcher has no kind that says more.
     """
-    own, launcher = kernels["name"].map(of_kernel), kernels["operator"].map(launchers)
-    decisive = launcher.notna() & ~launcher.isin(["other", "idle"]) & (own != "communication")
-    return own.where(~decisive, launcher)
+    thread_events, launcher = kernels["name"].map(of_kernel), kernels["operator"].map(launchers)
+    decisive = (
+        launcher.notna() & ~launcher.isin(["other", "idle"]) & (thread_events != "communication")
+    )
+    return thread_events.where(~decisive, launcher)
 
 
 def _table(events: pd.DataFrame) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from medscale.report.writer import Pages
 
 UNKNOWN = "not known to this study"
 FREQUENT = 6  # values of a column of text that the datasheet lists
-# Columns of the index that tell nothing of a patient.
+# Columns of the index that do not describe a patient.
 NO_METADATA = {"id", "path", "label", "split", "split_published", "group", "width", "height"}
 NO_METADATA |= {"sha256", "source", "alike", "boxes", "patient"}
 FOLDERS = "folders"  # a split that a person's own images come with

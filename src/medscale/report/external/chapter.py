@@ -42,7 +42,7 @@ CHAPTER = Chapter(
         "external": "Runs of *{study}* inside (test images of the same origin) and outside (images "
         "of another origin), with 95 % bootstrap intervals.",
         "external_scores": "Distribution of the predicted probabilities of *{study}* by true "
-        "class, inside and on each external set, and the reliability there.",
+        "class, inside and on each external set, and the reliability outside.",
     },
     tables={"external": TABLE, "external_points": TABLE},
     facts="external",

@@ -23,7 +23,7 @@ METRICS = {"auroc": ("AUROC", 1), "balanced_accuracy": ("balanced accuracy (%)",
 
 @dataclass(frozen=True)
 class Outside:
-    """An external evaluation, read back."""
+    """An external evaluation, as its folder holds it."""
 
     summary: dict[str, Any]
     inside: Result  # the result of the same run on its test split

@@ -79,8 +79,8 @@ def _held_out_row(
     for metric in METRICS:
         score = variant.score(metric)
         for ending, key in ENDS.items():
-            known = metric in of_source.index
-            row[f"{metric}_inside{ending}"] = of_source.loc[metric, key] if known else np.nan
+            is_evaluated = metric in of_source.index
+            row[f"{metric}_inside{ending}"] = of_source.loc[metric, key] if is_evaluated else np.nan
             row[f"{metric}_outside{ending}"] = _float(score[key])
             row[f"{metric}_difference{ending}"] = np.nan
         row[f"{metric}_difference"] = row[f"{metric}_outside"] - row[f"{metric}_inside"]
@@ -102,19 +102,19 @@ def _point_rows(outside: Outside) -> list[dict[str, Any]]:
     """Return sensitivity and specificity inside and outside at the same thresholds."""
     rows = []
     pairs = zip(records(outside.inside.operating), records(outside.operating), strict=True)
-    for own, other in pairs:
+    for inside, row_outside in pairs:
         row = {"set": outside.summary["title"], "run": outside.inside.name}
-        row |= {name: own[name] for name in ("class", "wanted", "threshold")}
+        row |= {name: inside[name] for name in ("class", "wanted", "threshold")}
         for rate in ("sensitivity", "specificity"):
             for ending in ENDS:
-                row[f"{rate}_inside{ending}"] = own[f"{rate}{ending}"]
-                row[f"{rate}_outside{ending}"] = other[f"{rate}{ending}"]
+                row[f"{rate}_inside{ending}"] = inside[f"{rate}{ending}"]
+                row[f"{rate}_outside{ending}"] = row_outside[f"{rate}{ending}"]
         rows.append(row)
     return rows
 
 
 def _facts(outside: Outside) -> dict[str, Any]:
-    """Return what the paper says of an external set."""
+    """Return the facts of an external set for the paper."""
     summary = outside.summary
     shifts = {line["metric"]: line for line in summary["shift"]}
     names = ("auroc", "balanced_accuracy", "ece", "ece_calibrated", "calibration_slope")
@@ -137,11 +137,11 @@ def _facts(outside: Outside) -> dict[str, Any]:
 
 
 def _summary(rows: pd.DataFrame) -> dict[str, Any]:
-    """Return the held-out sources and the one that loses most."""
+    """Return the held-out sources, and the source with the largest loss of AUROC."""
     held_out = rows[rows["kind"] == "held out"]
-    known = held_out.dropna(subset=["auroc_difference"])
-    differences = known["auroc_difference"].to_numpy()
-    worst = known.iloc[differences.argmin()] if len(known) else None
+    compared = held_out.dropna(subset=["auroc_difference"])
+    differences = compared["auroc_difference"].to_numpy()
+    worst = compared.iloc[differences.argmin()] if len(compared) else None
     return {
         "held_out": len(held_out),
         "sources": held_out["set"].tolist(),

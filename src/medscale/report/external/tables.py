@@ -32,7 +32,7 @@ def external(rows: pd.DataFrame) -> str:
 
 
 def points(rows: pd.DataFrame) -> str:
-    """Return what the thresholds from validation do inside and outside."""
+    """Return the rates inside and outside at the thresholds of the validation split."""
     columns = [
         left("images from", lambda row: short_name(row["set"])),
         left("class", lambda row: short_name(row["class"])),

@@ -51,7 +51,7 @@ def _table(table: pd.DataFrame, missing: dict[str, str]) -> str:
     """Return speed, gains, memory, energy and accuracy; ``missing`` formats have their reasons."""
     base = table.loc[table["format"] == "fp32", "accuracy"]
 
-    def apart(row: dict[str, Any]) -> str:
+    def difference(row: dict[str, Any]) -> str:
         return number(100 * (row["accuracy"] - base.item()), 1) if len(base) else NONE
 
     columns = [
@@ -63,7 +63,7 @@ def _table(table: pd.DataFrame, missing: dict[str, str]) -> str:
         right(r"memory of a\\device (MB)", lambda row: significant(row["device_mb"])),
         right(r"energy an\\image (mJ)", lambda row: significant(row["millijoules"])),
         right(r"accuracy\\(\%)", lambda row: ranged(_percent(row), "accuracy", 1)),
-        right(r"points over\\fp32", apart),
+        right(r"points over\\fp32", difference),
         right("AUROC", lambda row: ranged(row, "auroc", 3)),
     ]
     further = [

@@ -44,7 +44,7 @@ CHAPTER = Chapter(
         "bars are ranges over pairs of replicates.",
         "efficiency": "Parallel efficiency of *{study}*: speedup divided by devices. Values above "
         "1 in mixed precision contain its gain.",
-        "time": "Seconds of an epoch of *{study}* by what they are spent on: mean over epochs "
+        "time": "Seconds of an epoch of *{study}* by activity: mean over epochs "
         "without the first, and over replicates.",
     },
     with_images=frozenset({"samples"}),

@@ -94,7 +94,7 @@ def _decided(settings: Study, results: Sequence[Result]) -> dict[str, Any]:
 
 
 def _run(result: Result) -> dict[str, Any]:
-    """Return a run's name in words, what it trained on, and its accuracy."""
+    """Return a run's name in words, its devices and format, and its accuracy."""
     spec = RunSpec.parse(result.name)
     return {
         "label": label(result.name),

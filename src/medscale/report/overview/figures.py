@@ -168,7 +168,7 @@ def efficiency(times: pd.DataFrame) -> Figure:
 
 
 def time(results: Sequence[Result]) -> Figure:
-    """Draw the seconds of an epoch by what they are spent on, a bar for each run."""
+    """Draw the seconds of an epoch by activity, a bar for each run."""
     figure = style.new(0.9 + 0.2 * len(results))
     axes = figure.subplots()
     heights, start = np.arange(len(results))[::-1], np.zeros(len(results))

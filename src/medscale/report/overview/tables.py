@@ -55,8 +55,8 @@ def audit(reasons: pd.DataFrame) -> str:
         left("reason", lambda row: latex(row["reason"])),
         Column("r", "files", lambda row: str(row["files"])),
     ]
-    nothing = [] if len(reasons) else [["nothing was left out", "", "0"]]
-    return table(records(reasons), columns, further=nothing)
+    placeholder = [] if len(reasons) else [["nothing was left out", "", "0"]]
+    return table(records(reasons), columns, further=placeholder)
 
 
 def results(runs: Sequence[Result], baseline: str, linear: Linear) -> tuple[str, pd.DataFrame]:

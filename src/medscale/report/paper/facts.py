@@ -48,7 +48,7 @@ def read_facts(paths: Sequence[Path], shared: Sequence[Path]) -> dict[str, Any]:
 
 
 def scope(studies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what the studies together have and lack, for sentences about all of them.
+    """Return the facts that hold for all studies together, for sentences about them.
 
     ``project`` are titles of the project's own studies, whose experiments others published;
     ``personal`` those of a person's own images. ``parallel`` tells whether any run has several

@@ -65,7 +65,7 @@ def run_latexmk(folder: Path, name: str) -> None:
 
 
 def _errors(log: str, biber_log: Path) -> list[str]:
-    """Return the errors of LaTeX, with file and line, or else those of biber."""
+    """Return the errors of LaTeX, with file and line, or those of biber."""
     errors = [" … ".join(filter(None, match.groups())) for match in ERROR.finditer(log)]
     if not errors and biber_log.is_file():
         lines = biber_log.read_text(errors="replace").splitlines()

@@ -1,1 +1,1 @@
-"""The chapter profiling: what the time and the memory of a step are spent on."""
+"""The chapter profiling: time and memory of a training step, by kind of work."""

@@ -1,4 +1,4 @@
-"""Declaration of the chapter profiling: what the time and the memory of a step are spent on."""
+"""Declaration of the chapter profiling: time and memory of a training step, by kind of work."""
 
 from medscale.config.configuration import Config
 from medscale.report.chapter import TABLE, Chapter, Inputs
@@ -19,7 +19,7 @@ CHAPTER = Chapter(
     "profiling",
     inputs,
     figures={
-        "profile": "Time of a training step of *{study}* by what it is spent on, a bar for each "
+        "profile": "Time of a training step of *{study}* by kind of work, a bar for each "
         "run and rank.",
         "operators": "The operators that take most of a training step of *{study}*.",
         "memory": "Memory that PyTorch allocated in the first traced steps of *{study}*.",

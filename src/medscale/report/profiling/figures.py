@@ -77,15 +77,15 @@ def kinds(runs: Sequence[Profiled]) -> Figure:
 def operators(runs: Sequence[Profiled]) -> Figure:
     """Draw time, calls and mean duration of the operators or kernels that take most time."""
     groups = [
-        (title, chosen, what)
-        for title, cuda, what in GROUPS
-        if (chosen := [run for run in runs if run.cuda == cuda])
+        (title, members, kind)
+        for title, cuda, kind in GROUPS
+        if (members := [run for run in runs if run.cuda == cuda])
     ]
     figure = style.new(0.55 + 2.25 * len(groups))
     rows = figure.subplots(len(groups), 3, squeeze=False)
-    for (title, chosen, what), panels in zip(groups, rows, strict=True):
-        counts = "calls" if what == "operators" and not chosen[0].cuda else "launches"
-        _draw_operators(panels, runs, by_name(chosen, what, MOST), counts)
+    for (title, members, kind), panels in zip(groups, rows, strict=True):
+        counts = "calls" if kind == "operators" and not members[0].cuda else "launches"
+        _draw_operators(panels, runs, by_name(members, kind, MOST), counts)
         panels[0].set_title(title, loc="left")
     _draw_legend(figure, runs)
     return figure

@@ -1,4 +1,4 @@
-"""The chapter profiling: what the time and the memory of a training step are spent on."""
+"""The chapter profiling: time and memory of a training step, by kind of work."""
 
 from collections.abc import Sequence
 

@@ -95,11 +95,11 @@ def read_profiled(folder: str | Path) -> Profiled:
     return Profiled(profile["run"], profile, **tables)
 
 
-def by_name(runs: Sequence[Profiled], what: str, most: int) -> pd.DataFrame:
+def by_name(runs: Sequence[Profiled], kind: str, most: int) -> pd.DataFrame:
     """Return the operators or kernels that take most time over all runs, for each run.
 
     Args:
-        what: ``operators`` or ``kernels``.
+        kind: ``operators`` or ``kernels``.
         most: how many names are returned.
 
     Returns:
@@ -109,7 +109,7 @@ def by_name(runs: Sequence[Profiled], what: str, most: int) -> pd.DataFrame:
     """
     parts = []
     for run in runs:
-        table = getattr(run, what).assign(run=run.name)
+        table = getattr(run, kind).assign(run=run.name)
         table["name"] = table["name"].map(short)
         sums = table.groupby(["run", "name", "kind"], as_index=False)[["seconds", "calls"]].sum()
         each = run.ranks * run.steps

@@ -1,4 +1,4 @@
-"""Facts of the chapter on quality: what the tests between runs find, and the calibration."""
+"""Facts of the chapter on quality: results of the tests between runs, and the calibration."""
 
 from typing import Any
 
@@ -31,20 +31,20 @@ def facts(
     tests = tests.reindex(columns=COLUMNS)  # a study of one run has a table without columns
     accuracy = tests["accuracy_p_holm"].astype(float) < ALPHA
     auroc = tests["auroc_p_holm"].astype(float) < ALPHA
-    apart = tests["reading"].isin([APART_WITHIN, APART])
+    differs = tests["reading"].isin([APART_WITHIN, APART])
     return {
         "slope": _score(baseline, "calibration_slope"),
         "mcc": _score(baseline, "mcc"),
         "prevalence_stated": bool(baseline.operating["stated"].any()),
         "point": _point(baseline) if len(baseline.classes) == 2 else None,
         "useful": _useful(baseline) if len(baseline.classes) == 2 else None,
-        "apart_subgroups": _apart(baseline.gaps),
+        "apart_subgroups": _gaps_without_zero(baseline.gaps),
         "temperature": baseline.summary["calibration"]["temperature"],
         "margin": margin,
         "tests": len(tests),
         "readings": {key: labels(tests["reading"] == words) for key, words in READINGS.items()},
         "significant": labels(accuracy | auroc),
-        "interval_alone": labels(apart & ~accuracy),
+        "interval_alone": labels(differs & ~accuracy),
         "subgroups": [by for by in dict.fromkeys(baseline.subgroups["by"]) if by != "all"],
         "ensembles": not ensembles.empty,
         "operating_classes": len(shown_classes(baseline.operating)),
@@ -83,12 +83,12 @@ def _useful(result: Result) -> dict[str, float] | None:
     return ends | {"count": len(best), "all": len(table)}
 
 
-def _apart(table: pd.DataFrame) -> list[dict[str, Any]]:
+def _gaps_without_zero(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the subgroups whose gap to all other images has an interval without zero."""
-    apart = table[(table["gap_low"] > 0) | (table["gap_high"] < 0)]
+    rows = table[(table["gap_low"] > 0) | (table["gap_high"] < 0)]
     names = ["by", "part", "class", "wanted", "rate"]
     return [
         {name: row[name] for name in names}
         | {"mean": row["gap"], "low": row["gap_low"], "high": row["gap_high"]}
-        for row in records(apart)
+        for row in records(rows)
     ]

@@ -54,11 +54,13 @@ def tests(comparisons: pd.DataFrame) -> str:
 def operating(points: pd.DataFrame) -> str:
     """Return sensitivity and specificity at thresholds chosen on the validation images."""
     classes = points["class"].nunique()
-    chosen_points = points[points["class"].isin(shown_classes(points))]
+    points_of_classes = points[points["class"].isin(shown_classes(points))]
     means = []
-    for wanted, part in points.groupby("wanted") if classes > 1 else ():
+    for specificity, part in points.groupby("wanted") if classes > 1 else ():
         rates = [number(part[rate].mean(), 1, 100) for rate in ("sensitivity", "specificity")]
-        means.append(["mean over all classes", number(float(str(wanted)), 0, 100), "", "", *rates])
+        means.append(
+            ["mean over all classes", number(float(str(specificity)), 0, 100), "", "", *rates]
+        )
     columns = [
         left("class", lambda row: short_name(row["class"])),
         right(r"specificity in\\validation (\%)", lambda row: number(row["wanted"], 0, 100)),
@@ -68,7 +70,7 @@ def operating(points: pd.DataFrame) -> str:
         right(r"specificity\\(\%)", lambda row: around(row, "specificity", 1, 100)),
     ]
     return table(
-        records(chosen_points), columns, further=means, rules_after=[len(chosen_points) - 1]
+        records(points_of_classes), columns, further=means, rules_after=[len(points_of_classes) - 1]
     )
 
 
@@ -82,7 +84,7 @@ def shown_classes(points: pd.DataFrame) -> list[str]:
 
 
 def predictive(points: pd.DataFrame) -> str:
-    """Return what the thresholds of ``operating`` mean at the prevalence, and their cost."""
+    """Return predictive values and costs of the thresholds of ``operating`` at the prevalence."""
     columns = [
         left("class", lambda row: short_name(row["class"])),
         right(r"specificity in\\validation (\%)", lambda row: number(row["wanted"], 0, 100)),
@@ -121,9 +123,9 @@ def calibration(results: Sequence[Result]) -> tuple[str, pd.DataFrame]:
 
 
 def gaps(parts: pd.DataFrame, classes: Sequence[str]) -> str:
-    """Return subgroups at the first operating point of ``classes``, and gaps to the rest."""
-    shown = parts[parts["class"].isin(classes)]
-    shown = shown[shown["wanted"] == shown["wanted"].min()]
+    """Return subgroups at the first operating point of ``classes``, and gaps to all others."""
+    points = parts[parts["class"].isin(classes)]
+    points = points[points["wanted"] == points["wanted"].min()]
     columns = [
         left("subgroup", lambda row: short_name(f"{row['by']}: {row['part']}")),
         left("class", lambda row: short_name(row["class"]) if len(classes) > 1 else ""),
@@ -132,7 +134,7 @@ def gaps(parts: pd.DataFrame, classes: Sequence[str]) -> str:
         right(r"value\\(\%)", lambda row: _with_ends(row, ("value", "low", "high"))),
         right(r"gap to all others\\(points)", lambda row: around(row, "gap", 1, 100)),
     ]
-    return table(records(shown), columns, otherwise="no subgroups")
+    return table(records(points), columns, otherwise="no subgroups")
 
 
 def _with_ends(row: Row, names: tuple[str, str, str]) -> str:

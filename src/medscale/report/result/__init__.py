@@ -1,1 +1,1 @@
-"""Result folders of runs: what they hold, how they are written and read back."""
+"""Result folders of runs: their content, and how it is written and read."""

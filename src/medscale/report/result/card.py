@@ -1,4 +1,4 @@
-"""The model card of a result: what was trained, how well it does, what it must not be used for."""
+"""The model card of a result: training, performance, and uses that are excluded."""
 
 from pathlib import Path
 from typing import Any

@@ -107,6 +107,6 @@ def draw_distribution(axes: Axes, table: pd.DataFrame) -> None:
     for look, (name, part) in zip(LOOKS, table.groupby("true", sort=False), strict=False):
         edges = [*part["low"], part["high"].iloc[-1]]
         shares = (100 * part["share"]).fillna(0)
-        drawn: dict[str, Any] = {"color": look.colour, "linestyle": look.line}
-        axes.stairs(shares, edges, label=style.shorten(str(name)), **drawn)
+        options: dict[str, Any] = {"color": look.colour, "linestyle": look.line}
+        axes.stairs(shares, edges, label=style.shorten(str(name)), **options)
     axes.set(xlim=(0, 1))

@@ -51,16 +51,16 @@ def write_result(
     )
     with whole_folder(Path(folder)) as new, style.house():
         run = summary["run"]["name"]
-        shown = {"curves": figures.curves(evaluation.curves, run)}
-        shown |= drawings(evaluation, summary, run)
+        figure_by_name = {"curves": figures.curves(evaluation.curves, run)}
+        figure_by_name |= drawings(evaluation, summary, run)
         if gallery is not None:
-            shown["gradcam"] = gradcam.of_run(gallery, summary)
+            figure_by_name["gradcam"] = gradcam.of_run(gallery, summary)
             write_csv(new / "gradcam.csv", gallery.cases)
             for name in ("heat", "images"):
                 with atomic(new / f"gradcam_{name}.npy") as path, open(path, "wb") as file:
                     np.save(file, getattr(gallery, name), allow_pickle=False)
         content = tables(evaluation) | {"curves": evaluation.curves}
-        fill(new, summary, shown, content, evaluation.per_class, further)
+        fill(new, summary, figure_by_name, content, evaluation.per_class, further)
     return summary
 
 

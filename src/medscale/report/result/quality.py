@@ -97,7 +97,7 @@ def draw_subgroups(panels: Sequence[Axes], table: pd.DataFrame) -> None:
 
 
 def undefined(axes: Axes, height: float, reason: str) -> None:
-    """Print in a row of ``style.rows`` why it has no value."""
+    """Print the reason for a missing value in a row of ``style.rows``."""
     text = axes.text(0.5, height, reason, ha="center", va="center", color=BLACK, size=6)
     text.set(transform=axes.get_yaxis_transform())
     text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})

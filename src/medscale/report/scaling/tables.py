@@ -45,8 +45,8 @@ def series(several: Sequence[Series]) -> tuple[str, pd.DataFrame]:
         right(r"effi-\\ciency", lambda row: number(row["efficiency"], 2)),
         right(r"serial\\fraction", lambda row: number(row["serial_fraction"], 3)),
     ]
-    none = "no run on several devices has a counterpart on one"
-    text = table(rows, columns, otherwise=none, rules_after=rules)
+    otherwise = "no run on several devices has a counterpart on one"
+    text = table(rows, columns, otherwise=otherwise, rules_after=rules)
     empty = pd.DataFrame({"series": [], "held": [], "run": []})
     return text, pd.concat(flat, ignore_index=True) if flat else empty
 
@@ -80,8 +80,8 @@ def laws(sources: Mapping[str, Sequence[Series]]) -> tuple[str, pd.DataFrame]:
         ),
         right(r"error\\(\%)", lambda row: number(row["fit"].error, 1, 100)),
     ]
-    none = "no series has enough different numbers of devices for a law"
-    return table(rows, columns, otherwise=none, rules_after=rules), pd.DataFrame(flat)
+    otherwise = "no series has enough different numbers of devices for a law"
+    return table(rows, columns, otherwise=otherwise, rules_after=rules), pd.DataFrame(flat)
 
 
 def cost(costs: pd.DataFrame, best: Sequence[str], currency: str) -> str:

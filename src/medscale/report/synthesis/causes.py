@@ -1,4 +1,4 @@
-"""The largest loss of accuracy: what the run changes, and which runs tell the causes apart."""
+"""The largest loss of accuracy: its possible causes, and the runs that separate them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, 
 
     The rules: a loss is established where its interval excludes zero and the adjusted exact test
     rejects at 5 %. Among the other runs of the study, those that change a proper part of the
-    factors (``runs.changed``) tell causes apart; for a factor that no run changes alone, the run
-    that would is named.
+    factors (``runs.changed``) separate causes; for a factor that no run changes alone, the facts
+    name a run that would do so.
     """
     runs = compared(runs)
     losses = runs[runs["change"] < 0]
@@ -30,7 +30,7 @@ def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, 
     row = min(records(losses), key=lambda row: float(row["change"]))
     study = next(study for study in studies if study.name == row["study"])
     factors = changed(study, row["run"])
-    others = runs[(runs["study"] == study.name) & (runs["run"] != row["run"])]
+    other_runs = runs[(runs["study"] == study.name) & (runs["run"] != row["run"])]
     return {
         **_facts(row),
         "title": study.title,
@@ -39,8 +39,8 @@ def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, 
         "established": bool(row["change_high"] < 0 and row["p"] < ALPHA),
         "factors": list(factors.values()),
         "seed_sd": _seed_sd(study, row["run"]),
-        "parts": _parts(study, others, set(factors)),
-        "lacking": _lacking(study, row["run"], factors, set(others["run"])),
+        "parts": _parts(study, other_runs, set(factors)),
+        "lacking": _lacking(study, row["run"], factors, set(other_runs["run"])),
     }
 
 
@@ -54,20 +54,20 @@ def _facts(row: dict[str, Any]) -> dict[str, Any]:
 KEYS, ENDS = ("mean", "low", "high"), ("", "_low", "_high")
 
 
-def _parts(study: StudyRuns, others: pd.DataFrame, factors: set[str]) -> list[dict[str, Any]]:
+def _parts(study: StudyRuns, other_runs: pd.DataFrame, factors: set[str]) -> list[dict[str, Any]]:
     """Return the other runs that change some, but not all, of the factors, and nothing further."""
     parts = []
-    for row in records(others):
-        own = changed(study, row["run"])
-        if own and set(own) < factors:
-            parts.append({**_facts(row), "factors": list(own.values())})
+    for row in records(other_runs):
+        changes = changed(study, row["run"])
+        if changes and set(changes) < factors:
+            parts.append({**_facts(row), "factors": list(changes.values())})
     return parts
 
 
 def _lacking(
     study: StudyRuns, run: str, factors: dict[str, str], runs: set[str]
 ) -> list[dict[str, str]]:
-    """Return runs that would change one factor alone and were not made, each with its factor."""
+    """Return runs that would change one factor alone but do not exist, each with its factor."""
     spec, base = RunSpec.parse(run), RunSpec.parse(study.baseline)
     candidates = {"precision": base.model_copy(update={"amp": spec.amp})}
     candidates["strategy"] = spec.model_copy(update={"amp": base.amp})
@@ -93,5 +93,5 @@ def _seed_sd(study: StudyRuns, run: str) -> float | None:
         study.summaries[name]["metrics"]["test"]["accuracy"]["seed_sd"]
         for name in (run, study.baseline)
     ]
-    known = [100 * value for value in deviations if value is not None and not np.isnan(value)]
-    return max(known) if known else None
+    points = [100 * value for value in deviations if value is not None and not np.isnan(value)]
+    return max(points) if points else None

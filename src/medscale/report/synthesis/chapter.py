@@ -62,9 +62,9 @@ CHAPTER = Chapter(
         "why": "Shares of an epoch's time by activity, for every run of every study.",
         "what_to_buy": "Time and money until the target accuracy of each study. Of the joined runs "
         "no other run is both faster and cheaper.",
-        "leakage": "Change of accuracy by another split (leakage), beside the largest change by "
+        "leakage": "Change of accuracy by another split (leakage), next to the largest change by "
         "parallel training of the same study.",
-        "published": "Published speedups beside those measured here, for the same configurations.",
+        "published": "Published speedups next to those measured here, for the same configurations.",
     },
     tables={"studies": DATA, "verdicts": RUNS},
     facts="synthesis",

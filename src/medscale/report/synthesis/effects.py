@@ -47,25 +47,25 @@ def split_effects(
 def published_pairs(
     studies: Sequence[StudyRuns], runs: pd.DataFrame, series: Mapping[str, list[Series]]
 ) -> pd.DataFrame:
-    """Return the published speedups of runs that were carried out here, with ours.
+    """Return the published speedups of runs that were carried out here, with the measured ones.
 
     Args:
-        series: measured series by study, which give the interval of our speedup.
+        series: measured series by study, which give the interval of the measured speedup.
     """
     rows = []
     for study in studies:
-        ours = {
+        measured = {
             row["run"]: row for line in series[study.name] for row in records(line.table().iloc[1:])
         }
         table = study.tables["reported"]
         if not len(table):
             continue
         for row in records(table[table["speedup_reported"].notna()].drop_duplicates("run")):
-            own = ours.get(row["run"])
-            if own is None or row["run"] != row["meant"] or row["speedup_reported"] <= 0:
+            measurement = measured.get(row["run"])
+            if measurement is None or row["run"] != row["meant"] or row["speedup_reported"] <= 0:
                 continue
-            ends = {"": own["speedup"], "_low": own["speedup_ci_low"]}
-            ends["_high"] = own["speedup_ci_high"]
+            ends = {"": measurement["speedup"], "_low": measurement["speedup_ci_low"]}
+            ends["_high"] = measurement["speedup_ci_high"]
             values = {f"speedup{end}": value for end, value in ends.items()}
             rows.append({"title": study.title, **{k: row[k] for k in PAIRS[1:3]}, **values})
     return pd.DataFrame(rows, columns=PAIRS)

@@ -1,4 +1,4 @@
-"""Facts of the synthesis: what the paper's abstract, results and conclusion state."""
+"""Facts of the synthesis, for the paper's abstract, results and conclusion."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def facts(
             "unrepeated": _count(parallel["replicates"] < 2),
             "tested": len(tested),
             "verdicts": _verdicts(tested),
-            "lower": [_named(row) for row in records(tested[tested["verdict"] == WORSE])],
+            "lower": [_title_and_label(row) for row in records(tested[tested["verdict"] == WORSE])],
             "loss": largest_loss(studies, runs),
             "leakage": _leakage(effects),
             "parallel_effect": _largest(effects[effects["kind"] == "parallel"]),
@@ -70,9 +70,9 @@ def _verdicts(tested: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _study(study: StudyRuns, runs: pd.DataFrame) -> dict[str, Any]:
     """Return the best parallel run of a study, and how many of its runs lose accuracy."""
-    own = runs[runs["study"] == study.name]
-    parallel = own[(own["devices"] > 1) & own["speedup"].notna()]
-    tested = compared(own)
+    runs_of_study = runs[runs["study"] == study.name]
+    parallel = runs_of_study[(runs_of_study["devices"] > 1) & runs_of_study["speedup"].notna()]
+    tested = compared(runs_of_study)
     return {
         "title": study.title,
         "fastest": _fastest(parallel),
@@ -89,7 +89,7 @@ def _fastest(parallel: pd.DataFrame) -> dict[str, Any] | None:
     row = max(records(parallel), key=lambda row: float(row["speedup"]))
     ends = {key: row[f"speedup{end}"] for key, end in (("low", "_low"), ("high", "_high"))}
     return {
-        **_named(row),
+        **_title_and_label(row),
         "speedup": row["speedup"],
         **{key: None if np.isnan(value) else value for key, value in ends.items()},
         "efficiency": row["efficiency"],
@@ -101,7 +101,7 @@ def _fastest(parallel: pd.DataFrame) -> dict[str, Any] | None:
     }
 
 
-def _named(row: dict[str, Any]) -> dict[str, Any]:
+def _title_and_label(row: dict[str, Any]) -> dict[str, Any]:
     return {"title": row["title"], "label": label(row["run"])}
 
 
@@ -119,7 +119,7 @@ def _largest(effects: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def _published(pairs: pd.DataFrame) -> dict[str, Any]:
-    """Return how many published speedups are inside the interval of ours."""
+    """Return how many published speedups are inside the interval of the measured ones."""
     inside = pairs["speedup_reported"].between(pairs["speedup_low"], pairs["speedup_high"])
     return {
         "pairs": len(pairs),
@@ -128,5 +128,5 @@ def _published(pairs: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _count(chosen: pd.Series) -> int:
-    return int(chosen.sum())
+def _count(selection: pd.Series) -> int:
+    return int(selection.sum())

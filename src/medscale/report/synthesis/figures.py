@@ -21,8 +21,8 @@ from medscale.report.scaling.figures import draw_series
 from medscale.report.synthesis.runs import StudyRuns, compared
 
 PANELS = 3  # in a row
-NAMED = 30  # letters in a line of a panel's title
-NAME = 80  # letters of a study's title above rows
+PANEL_TITLE = 30  # letters in a line of a panel's title
+ROW_TITLE = 80  # letters of a study's title above rows
 
 
 def how_far(
@@ -32,19 +32,19 @@ def how_far(
 
     ``series``: measured and published series by study.
     """
-    shown = [study for study in studies if any(series[study.name])]
-    if not shown:
+    members = [study for study in studies if any(series[study.name])]
+    if not members:
         return style.only_text("no run on several devices has a counterpart on one")
-    rows, columns = style.grid(len(shown), PANELS)
+    rows, columns = style.grid(len(members), PANELS)
     figure = style.new(0.5 + 2.1 * rows)
     handles: dict[str, Any] = {}
-    for study, (axes,) in zip(shown, style.panels(figure, len(shown), columns), strict=True):
+    for study, (axes,) in zip(members, style.panels(figure, len(members), columns), strict=True):
         ours, published = series[study.name]
         _published(axes, published)
         draw_series(axes, ours or published)
         if not ours:
             _hollow(axes)
-        axes.set_title(style.broken(study.title, NAMED))
+        axes.set_title(style.broken(study.title, PANEL_TITLE))
         for line in ours:
             handles.setdefault(family(line.spec.name), _handle(look(line.spec.name)))
     if any(published for _, published in series.values()):
@@ -56,8 +56,8 @@ def how_far(
 
 def at_what_cost(runs: pd.DataFrame, margin: float) -> Figure:
     """Draw the difference in accuracy of each run against its speedup, a look for each study."""
-    drawn = compared(runs[runs["speedup"].notna()])
-    if drawn.empty:
+    points = compared(runs[runs["speedup"].notna()])
+    if points.empty:
         return style.only_text("no run is compared with a baseline in both speed and accuracy")
     figure = style.new(3.6)
     axes = figure.subplots()
@@ -65,16 +65,16 @@ def at_what_cost(runs: pd.DataFrame, margin: float) -> Figure:
     axes.axhline(0, **style.REFERENCE)
     axes.axvline(1, **style.REFERENCE)
     handles = []
-    for number, (title, part) in enumerate(drawn.groupby("title", sort=False)):
+    for number, (title, part) in enumerate(points.groupby("title", sort=False)):
         shape = LOOKS[number % len(LOOKS)]
         for _, row in part.iterrows():
-            apart = row["change_low"] > 0 or row["change_high"] < 0
+            differs = row["change_low"] > 0 or row["change_high"] < 0
             bars = style.errors(*(np.array([row[f"change{e}"]]) for e in ("", "_low", "_high")))
-            face = shape.colour if apart else "white"
+            face = shape.colour if differs else "white"
             options = style.of_look(shape, linestyle="", capsize=2, markerfacecolor=face)
             axes.errorbar(row["speedup"], row["change"], bars, elinewidth=0.7, **options)
         handles.append(_handle(shape, label=style.broken(str(title), 50)))
-    style.binary(axes, "x", _powers(drawn["speedup"]))
+    style.binary(axes, "x", _powers(points["speedup"]))
     axes.set(xlabel="speedup over the serial run on the same kind of device")
     axes.set(ylabel="accuracy minus the baseline's (points)")
     style.legend_below(figure, handles, ncols=2)
@@ -89,7 +89,7 @@ def why(studies: Sequence[StudyRuns]) -> Figure:
     names, height = [], 0.0
     for study in studies:
         axes.text(
-            0, -height, style.shorten(study.title, NAME), size=6.5, weight="bold", va="center"
+            0, -height, style.shorten(study.title, ROW_TITLE), size=6.5, weight="bold", va="center"
         )
         height += 1
         for run, summary in study.summaries.items():
@@ -134,7 +134,7 @@ def what_to_buy(studies: Sequence[StudyRuns], currency: str) -> Figure:
             drawn = look(row["run"])
             axes.plot(row["seconds"] * seconds, row["money"] * money, **style.of_look(drawn))
             handles.setdefault(family(row["run"]), _handle(drawn))
-        axes.set_title(style.broken(title, NAMED))
+        axes.set_title(style.broken(title, PANEL_TITLE))
         most = 1.1 * part["seconds"].max() * seconds, 1.1 * part["money"].max() * money
         axes.set(xlim=(0, most[0]), ylim=(0, most[1]))
         axes.set(xlabel=f"{unit} to the target", ylabel=sum_of)
@@ -146,7 +146,7 @@ def what_to_buy(studies: Sequence[StudyRuns], currency: str) -> Figure:
 
 
 def leakage(effects: pd.DataFrame) -> Figure:
-    """Draw the change of accuracy by another split beside the largest by parallel training.
+    """Draw the change of accuracy by another split and the largest one by parallel training.
 
     Args:
         effects: ``title, kind`` (split or parallel)``, words, change, change_low, change_high``.
@@ -156,12 +156,12 @@ def leakage(effects: pd.DataFrame) -> Figure:
     figure = style.new(0.9 + 0.3 * len(effects))
     axes = figure.subplots()
     names = [
-        f"{style.shorten(row['title'], NAME)}\n{row['words']}" for _, row in effects.iterrows()
+        f"{style.shorten(row['title'], ROW_TITLE)}\n{row['words']}" for _, row in effects.iterrows()
     ]
     heights = style.rows(axes, names)
     for height, (_, row) in zip(heights, effects.iterrows(), strict=True):
-        chosen = LOOKS[1] if row["kind"] == "split" else LOOKS[0]
-        style.interval(axes, height, [row[f"change{e}"] for e in ("", "_low", "_high")], chosen)
+        row_look = LOOKS[1] if row["kind"] == "split" else LOOKS[0]
+        style.interval(axes, height, [row[f"change{e}"] for e in ("", "_low", "_high")], row_look)
     axes.axvline(0, **style.REFERENCE)
     axes.set(xlabel="change of accuracy (points)")
     axes.grid(visible=False, axis="y")
@@ -174,7 +174,7 @@ def leakage(effects: pd.DataFrame) -> Figure:
 
 
 def published(pairs: pd.DataFrame) -> Figure:
-    """Draw published speedups beside those measured here, a row for each run of each study.
+    """Draw published speedups next to those measured here, a row for each run of each study.
 
     Args:
         pairs: ``title, run, speedup_reported, speedup, speedup_low, speedup_high``.
@@ -188,7 +188,7 @@ def published(pairs: pd.DataFrame) -> Figure:
         axes.text(
             0.01,
             -height,
-            style.shorten(str(title), NAME),
+            style.shorten(str(title), ROW_TITLE),
             size=6.5,
             weight="bold",
             va="center",
@@ -204,8 +204,8 @@ def published(pairs: pd.DataFrame) -> Figure:
             height += 1
     axes.set_yticks(places, names, size=6.5)
     axes.axvline(1, **style.REFERENCE)
-    both = pd.concat([pairs["speedup"], pairs["speedup_reported"]])
-    style.binary(axes, "x", _powers(both))
+    speedups = pd.concat([pairs["speedup"], pairs["speedup_reported"]])
+    style.binary(axes, "x", _powers(speedups))
     axes.set(xlabel="speedup over one device", ylim=(0.6 - height, 0.6))
     handles = [
         Line2D([], [], color=VERMILION, marker="D", mfc="white", linestyle="", label="published"),
@@ -223,7 +223,7 @@ def time_unit(longest: float) -> tuple[float, str]:
 
 
 def money_unit(largest: float, currency: str) -> tuple[float, str]:
-    """Return the factor from a sum of money to one that a person would say, and its name."""
+    """Return the factor from a sum of money to a readable unit, and its name."""
     if largest >= 0.1:
         return 1.0, currency
     return 1000.0, f"{currency} for 1,000 trainings"

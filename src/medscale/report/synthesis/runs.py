@@ -1,4 +1,4 @@
-"""The table of all runs of all studies: speed, difference in accuracy, and what a run changes."""
+"""The table of all runs of all studies: speed, and accuracy compared with the baseline."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VERDICTS = {
 WORSE, BETTER = "lower", "higher"  # the interval excludes zero, and the exact test rejects
 UNSURE = "not established"  # the interval excludes zero, and the exact test does not reject
 ALPHA = 0.05  # of the adjusted exact test
-BASELINE, NETWORK = "baseline", "another network"  # rows that are no comparison of training
+BASELINE, NETWORK = "baseline", "another network"  # verdicts of rows that compare no training
 TEXT = ["run", "baseline", "note", "reading", "meant", "against", "quantity", "unit"]
 
 
@@ -72,8 +72,8 @@ def all_runs(studies: Sequence[StudyRuns]) -> pd.DataFrame:
     format, replicates``, ``speedup, efficiency`` and ``change`` (accuracy minus the study's
     baseline's, in points), each with ``_low`` and ``_high`` (speedup: 95 % interval, NaN with one
     replicate; change: paired bootstrap), ``p`` (exact test, adjusted by Holm's method) and
-    ``verdict``: one of ``VERDICTS``, ``WORSE``, ``BETTER``, ``UNSURE``, or why the row compares no
-    training.
+    ``verdict``: one of ``VERDICTS``, ``WORSE``, ``BETTER``, ``UNSURE``, or the reason why the row
+    is no comparison of training.
     """
     rows = [row for study in studies for row in _rows(study)]
     return pd.DataFrame(rows)
@@ -124,20 +124,20 @@ def compared(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def changed(study: StudyRuns, run: str) -> dict[str, str]:
-    """Return what a run changes in comparison with the baseline, by factor, in words.
+    """Return the differences of a run from the baseline, by factor, in words.
 
     Factors: ``strategy``, ``precision``, ``batch`` (global batch or learning rate),
     and ``statistics`` (images that batch normalization takes together).
     """
     spec, base = RunSpec.parse(run), RunSpec.parse(study.baseline)
-    ours, theirs = study.summaries[run], study.summaries[study.baseline]
+    summary, base_summary = study.summaries[run], study.summaries[study.baseline]
     factors = {}
     if (spec.strategy, spec.devices, spec.mp) != (base.strategy, base.devices, base.mp):
         factors["strategy"] = "the strategy and the number of devices"
     if spec.amp != base.amp:
         factors["precision"] = "the precision"
-    if any(ours[key] != theirs[key] for key in ("global_batch", "learning_rate")):
-        sizes = f"{theirs['global_batch']} to {ours['global_batch']}"
+    if any(summary[key] != base_summary[key] for key in ("global_batch", "learning_rate")):
+        sizes = f"{base_summary['global_batch']} to {summary['global_batch']}"
         factors["batch"] = f"the global batch ({sizes} images) or the learning rate"
     images = study.tables["parity"].set_index("run")["images"]
     if images[run] != images[study.baseline] and images.notna()[[run, study.baseline]].any():

@@ -1,4 +1,4 @@
-"""Tables over all studies: what each study is, and the verdict on each of its runs."""
+"""Tables over all studies: the studies, and the verdict on each of their runs."""
 
 from __future__ import annotations
 

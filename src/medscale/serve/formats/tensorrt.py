@@ -1,4 +1,4 @@
-"""An engine of TensorRT, built beside the ONNX file in 32 bit for the GPU of this machine.
+"""An engine of TensorRT, built next to the ONNX file in 32 bit for the GPU of this machine.
 
 The benchmarks measure TensorRT as a device (``benchmarks.*.devices``), not as a format.
 """

@@ -84,5 +84,5 @@ def _check(refusal: Refusal | None, full: str, reason: str) -> None:
     if refusal is Refusal.FULL:
         raise Problem(503, f"{full}; try again", reason, RETRY_S)
     if refusal is Refusal.SHARE:
-        detail = "your requests that wait take all that one caller may; send more when some are"
-        raise Problem(429, f"{detail} answered", "share", RETRY_S)
+        detail = "your waiting requests fill a caller's share; send more when some are answered"
+        raise Problem(429, detail, "share", RETRY_S)

@@ -1,4 +1,4 @@
-"""Connections of the service: how many there may be, and how long each may keep it waiting.
+"""Limits on connections: how many may be open, and how long each may keep the service waiting.
 
 Uvicorn limits neither the time for headers nor the number of connections before a request is read.
 """
@@ -42,11 +42,11 @@ LATE = _message("408 Request Timeout", "the request did not arrive in time; send
 
 
 class Connections:
-    """Room for connections, and the time that each of them has.
+    """The limits that all connections share: their number and their times.
 
     Args:
         settings: of the service.
-        metrics: that count refused connections.
+        metrics: which count refused connections.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
@@ -54,7 +54,7 @@ class Connections:
         self.room = Room(settings.connections)
 
     def caller(self, host: str) -> str | None:
-        """Return who counts as one caller; None for a trusted proxy, which stands for many."""
+        """Return the name of a caller; None for a trusted proxy, which stands for many callers."""
         try:
             address = ip_address(host)
         except ValueError:
@@ -65,11 +65,11 @@ class Connections:
 
 
 class Connection(H11Protocol):
-    """A connection of uvicorn's that is closed when its caller keeps the service waiting.
+    """A connection of uvicorn that is closed when its caller keeps the service waiting.
 
     A request's headers must arrive within ``header_seconds``, and what the service sends must be
     received within ``send_seconds``. ``upload.read`` limits the time for a body, and the service
-    the time for an answer. A body that nobody reads has as much time as headers.
+    the time for an answer. A body that the application does not read has as much time as headers.
 
     Args:
         limits: shared by all connections of the service.
@@ -83,7 +83,7 @@ class Connection(H11Protocol):
         self._sending: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Admit a connection, or close it where there are too many."""
+        """Admit a connection, or close it if too many are open."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=0)  # so that unsent bytes pause writing at once
         self._caller = self._limits.caller(self.client[0] if self.client else "")
@@ -96,8 +96,8 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give the connection's place back."""
-        self._received()
-        self._sent()
+        self._stop_receiving()
+        self._stop_sending()
         if self._is_admitted:
             self._is_admitted = False
             self._limits.room.give_back(self._caller, 1)
@@ -107,7 +107,7 @@ class Connection(H11Protocol):
         """Receive bytes; a caller that has begun a request must go on."""
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
-            self._received()
+            self._stop_receiving()
         elif not self.transport.is_closing():
             self._await_request()
 
@@ -119,16 +119,16 @@ class Connection(H11Protocol):
             self._sending = self.loop.call_later(seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Note that all has been sent."""
-        self._sent()
+        """Stop the clock, since everything has been sent."""
+        self._stop_sending()
         super().resume_writing()
 
     def _await_request(self) -> None:
         if self._receiving is None:
             seconds = self._limits.settings.header_seconds
-            self._receiving = self.loop.call_later(seconds, self._late)
+            self._receiving = self.loop.call_later(seconds, self._time_out)
 
-    def _late(self) -> None:
+    def _time_out(self) -> None:
         self._receiving = None
         self._limits.metrics.refused.labels("slow").inc()
         self._end(LATE if self.conn.our_state is h11.IDLE else b"")
@@ -143,12 +143,12 @@ class Connection(H11Protocol):
         else:
             self.transport.close()
 
-    def _received(self) -> None:
+    def _stop_receiving(self) -> None:
         if self._receiving is not None:
             self._receiving.cancel()
             self._receiving = None
 
-    def _sent(self) -> None:
+    def _stop_sending(self) -> None:
         if self._sending is not None:
             self._sending.cancel()
             self._sending = None

@@ -96,7 +96,7 @@ def _size(data: bytes) -> tuple[int, int] | RefusedImage | None:
 def _dicom_size(data: bytes) -> tuple[int, int] | RefusedImage | None:
     from pydicom import dcmread
 
-    # Searched in the whole file: reading the headers would inflate it, to whatever size.
+    # Searched in the whole file, since reading the headers would inflate it without a limit.
     if DEFLATED in data:
         return RefusedImage(
             415, "not taken", "a deflated DICOM file; send it in another transfer syntax"

@@ -112,8 +112,10 @@ class Gate:
         except ValueError:
             return False
         # A proxy may put its own name into Host, so that the names that users know count as well.
-        known = page.hostname in self._settings.hosts
-        return bool(page.netloc) and (known or page.netloc.lower() == service.netloc.lower())
+        is_public_name = page.hostname in self._settings.hosts
+        return bool(page.netloc) and (
+            is_public_name or page.netloc.lower() == service.netloc.lower()
+        )
 
     def _path(self, scope: Scope) -> str:
         """Return the path of a route: metrics must not have labels that a caller invents."""

@@ -94,7 +94,7 @@ class Pool:
 
         Args:
             key: jobs with equal keys may share a batch.
-            content: of the job.
+            content: data of the job.
             caller: whose job it is.
             budget: of the request that it is a part of; None: no limit but that of a batch.
 
@@ -148,12 +148,12 @@ class Pool:
             while True:
                 while not (batch := self.waiting.take(self.work.batch)):
                     await self._arrival.wait()
-                over = [job for job in batch if job.budget and job.budget.seconds <= 0]
-                for job in over:
+                beyond_budget = [job for job in batch if job.budget and job.budget.seconds <= 0]
+                for job in beyond_budget:
                     self.waiting.charge(job, 0.0)
-                self._settle(over, [OverBudget()] * len(over))
-                if within := [job for job in batch if job not in over]:
-                    return within
+                self._settle(beyond_budget, [OverBudget()] * len(beyond_budget))
+                if within_budget := [job for job in batch if job not in beyond_budget]:
+                    return within_budget
 
     async def _carry_out(self, process: Process, batch: list[Job]) -> bool:
         """Give a process a batch; without one, ask for a sign of life.
@@ -168,8 +168,8 @@ class Pool:
             if not batch:
                 await process.call("os", "getpid")
                 return True
-            left = [job.budget.seconds for job in batch if job.budget]
-            async with asyncio.timeout(min([self.work.seconds, *left])):
+            budgets = [job.budget.seconds for job in batch if job.budget]
+            async with asyncio.timeout(min([self.work.seconds, *budgets])):
                 contents = [job.content for job in batch]
                 results = await process.call(
                     self.work.module, self.work.carry_out, batch[0].key, contents

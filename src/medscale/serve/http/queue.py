@@ -1,4 +1,4 @@
-"""Jobs that wait for the processes of a pool, handed out to callers in turn."""
+"""Jobs that wait for the processes of a pool, which serve the callers in turn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 from typing import Any
 
-CALLERS = 10_000  # whose used time is kept; the caller that was served longest ago is forgotten
+CALLERS = 10_000  # callers whose used time is kept; the one served longest ago is dropped first
 FIRST_GUESS_S = 0.1  # time of a job, before any has ended
 SMOOTHING = 0.1  # weight of the latest job in the mean time of a job
 
@@ -39,7 +39,7 @@ class FairQueue:
 
     Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996) of equal weights. As the time of a
     job is not known before its end, the mean time of recent jobs is counted in advance and
-    corrected afterwards. A caller without jobs saves no time up: it comes back as if it had used as
+    corrected afterwards. A caller without jobs gains no credit: it comes back as if it had used as
     much as the caller that was served last.
     """
 
@@ -47,7 +47,7 @@ class FairQueue:
         self._lines: dict[str, deque[Job]] = {}  # of the callers that wait
         self._used: OrderedDict[str, float] = OrderedDict()  # seconds by caller, latest last
         self._now = 0.0  # used seconds of the caller that was served last
-        self._mean = FIRST_GUESS_S  # seconds of a job
+        self._mean = FIRST_GUESS_S  # mean seconds of a job
 
     def __len__(self) -> int:
         return sum(map(len, self._lines.values()))
@@ -64,7 +64,7 @@ class FairQueue:
         (line.appendleft if first else line.append)(job)
 
     def take(self, most: int) -> list[Job]:
-        """Return the next job, with others of its key in turn by caller; nothing if none waits.
+        """Return a batch: the next job, then jobs of its key in turn by caller; empty if none wait.
 
         A job that was tried before is a batch by itself, so that no other job is lost with it.
         """
@@ -104,9 +104,9 @@ class FairQueue:
             self._used.popitem(last=False)
 
     def _remove(self, jobs: Sequence[Job]) -> None:
-        taken = set(map(id, jobs))
+        removed = set(map(id, jobs))
         for caller in {job.caller for job in jobs}:
-            line = deque(job for job in self._lines.pop(caller) if id(job) not in taken)
+            line = deque(job for job in self._lines.pop(caller) if id(job) not in removed)
             if line:
                 self._lines[caller] = line
 

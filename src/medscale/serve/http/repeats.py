@@ -8,15 +8,15 @@ from collections.abc import Callable
 
 from medscale.base.log import log
 
-MOST, PERIOD_S = 10, 60.0  # of one message in the log
-MESSAGES = 1000  # that are told apart
+MOST, PERIOD_S = 10, 60.0  # repetitions of a message within a period
+MESSAGES = 1000  # distinct messages that are counted
 LOGGERS = ("asyncio", "uvicorn.error", "uvicorn.asgi", log.name)
 
 
 class Repeats(logging.Filter):
     """Lets a message pass ``MOST`` times in ``PERIOD_S`` seconds; the last one says so.
 
-    Messages are the same if their template's first line is: what follows differs by caller.
+    Messages are the same if their templates have the same first line; later lines differ by caller.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:

@@ -27,7 +27,7 @@ class Settings(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
-    # that callers must send; None: anyone who reaches the port may use the service
+    # that callers must send; None: every caller that reaches the port may use the service
     key: SecretStr | None = None
     hosts: tuple[str, ...] = Field(
         (), description="further host names that callers may use for this machine"

@@ -1,4 +1,4 @@
-"""Room that callers share: nobody can take so much of it that nothing is left for others."""
+"""Places that callers share, so that no caller can take all of them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections import Counter
 from enum import Enum, auto
 from ipaddress import IPv6Address, ip_address
 
-NETWORK = 64  # bits of an IPv6 address that are the network's; a host may choose the others
+NETWORK = 64  # bits of an IPv6 address that are the network's; a host may choose the rest
 
 
 class Refusal(Enum):
-    """Why there is no room."""
+    """Reasons for which places are refused."""
 
-    FULL = auto()  # for anyone
-    SHARE = auto()  # for this caller, who holds as much as is free for others
+    FULL = auto()  # no place is free for any caller
+    SHARE = auto()  # this caller holds as many places as are free for other callers
 
 
 class Room:
@@ -38,7 +38,7 @@ class Room:
         """Take places, or return why there are none.
 
         Args:
-            caller: who holds them; None for one that stands for many, such as a proxy.
+            caller: who holds them; None for an address of many callers, such as a proxy's.
             amount: number of places.
         """
         free = self.size - self.held - amount
@@ -62,10 +62,10 @@ class Room:
 
 
 def caller_of(host: str) -> str:
-    """Return who counts as one caller: an IPv4 address, or the network of an IPv6 address."""
+    """Return the name of a caller: an IPv4 address, or the network of an IPv6 address."""
     try:
         address = ip_address(host.partition("%")[0])
-    except ValueError:  # a name, or a proxy's word for an address that it does not tell
+    except ValueError:  # a name, or a proxy's placeholder for an address that it hides
         return host
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:

@@ -53,9 +53,9 @@ def _read_key(file: Path) -> SecretStr:
     Raises MedscaleError when others may read or change the file, or the key is short.
     """
     try:
-        with open(file, encoding="utf-8") as opened:
-            status = os.fstat(opened.fileno())
-            key = opened.read(LONGEST_KEY + 1).strip()
+        with open(file, encoding="utf-8") as stream:
+            status = os.fstat(stream.fileno())
+            key = stream.read(LONGEST_KEY + 1).strip()
     except (OSError, UnicodeError) as error:
         raise MedscaleError(f"--key-file {file} cannot be read ({error})") from None
     if status.st_uid not in (os.getuid(), ROOT):

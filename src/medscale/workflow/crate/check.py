@@ -30,7 +30,7 @@ OF_RUN = (
 
 
 def problems(folder: str | Path, recommended: bool = False) -> list[str]:
-    """Return what a crate lacks of the profile Workflow Run Crate and those that it extends.
+    """Return the faults of a crate by the profile Workflow Run Crate and those that it extends.
 
     The addresses of terms come from the context in the library rocrate, so nothing is fetched.
     Raises MedscaleError when roc-validator is not installed, or there is no crate.

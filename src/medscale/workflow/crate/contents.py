@@ -14,13 +14,13 @@ PRINTABLE = re.compile(rb"[\x20-\x7e]{4,}")
 PDF_STREAM = re.compile(rb"stream\r?\n(.*?)\r?\n?endstream", re.DOTALL)
 PDF_TEXT = re.compile(rb"\[((?:[^\[\]\\]|\\.)*)\]\s*TJ|(\((?:[^()\\]|\\.)*\))\s*Tj", re.DOTALL)
 PDF_STRING = re.compile(rb"\(((?:[^()\\]|\\.)*)\)|(-?\d+(?:\.\d+)?)", re.DOTALL)
-WORD_SPACE = -200  # thousandths of the font's size: a larger step is a blank
+WORD_SPACE = -200  # thousandths of the font's size: a larger step is a space
 
 
 def texts(path: Path) -> Iterator[tuple[str, str]]:
     """Yield the place and the text of each part of a file: a line, a column, a page's stream.
 
-    Pixels are not read: text that is burned into images stays unseen.
+    Pixels are not read, so that text burned into images is missed.
     """
     if path.suffix == ".parquet":
         yield from _cells(path)
@@ -61,12 +61,12 @@ def _of_pdf(data: bytes) -> Iterator[tuple[str, str]]:
         content = match[1]
         with suppress(zlib.error):  # a stream that is not deflated
             content = zlib.decompressobj().decompress(content, MOST_INFLATED)
-        shown = [_shown(text[0] or text[1]) for text in PDF_TEXT.findall(content)]
-        yield f"stream {number}", "\n".join(shown) if shown else _printable(content)
+        lines = [_shown(text[0] or text[1]) for text in PDF_TEXT.findall(content)]
+        yield f"stream {number}", "\n".join(lines) if lines else _printable(content)
 
 
 def _shown(operand: bytes) -> str:
-    """Return the text that an operator shows: strings, and numbers that move what follows."""
+    """Return the text of an operator's strings; its numbers move the following text."""
     parts = []
     for string, step in PDF_STRING.findall(operand):
         if step:

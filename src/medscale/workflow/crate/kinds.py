@@ -1,7 +1,7 @@
-"""The files of a study that may be published, by kind; a file that no pattern names stays at home.
+"""The files of a study that may be published, by kind; files without a pattern are left out.
 
-Weights, images and file names can show or name patients, and are published only when they are
-asked for by name.
+Weights, images and file names can show or name patients, and are published only if the options
+of the same names request them.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def kind_of(path: str) -> str | None:
 
 
 def publishable(workdir: Path, studies: Collection[str]) -> Iterator[tuple[str, str | None]]:
-    """Yield path and kind of each file in the folders of the workdir that crates are made from.
+    """Yield path and kind of each file in the folders of the workdir that a crate is made from.
 
     Args:
         workdir: of the study.

@@ -1,4 +1,4 @@
-"""Copying of a study's files into its crate, by kind; nothing that names or shows patients."""
+"""Copies a study's files into its crate, by kind: records, and further kinds on request."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def pack(graph: Graph, folder: Path, request: Collection[str]) -> Counter[str]:
     """
     for file in _code():
         copy(file, folder / file.relative_to(ROOT))
-    workdir, wanted = graph.workdir, {RECORD, *request}
+    workdir, selection = graph.workdir, {RECORD, *request}
     required = _required(graph)
     for path, kind in required:
-        if kind in wanted:
+        if kind in selection:
             if not (workdir / path).is_file():
                 raise MedscaleError(
                     f"{workdir / path} is missing, so the study cannot be packed; "
@@ -69,18 +69,18 @@ def pack(graph: Graph, folder: Path, request: Collection[str]) -> Counter[str]:
                 )
             copy(workdir / path, folder / path)
     optional = list(publishable(workdir, list(graph.with_variants)))
-    for path, _ in (file for file in optional if file[1] in wanted):
+    for path, _ in (file for file in optional if file[1] in selection):
         copy(workdir / path, folder / path)
     existing = [kind for path, kind in required if (workdir / path).is_file()]
     kinds = [*existing, *(kind for _, kind in optional)]
-    return Counter(kind or "other" for kind in kinds if kind not in wanted)
+    return Counter(kind or "other" for kind in kinds if kind not in selection)
 
 
 def check_disclosure(graph: Graph, folder: Path, request: Collection[str]) -> None:
     """Raise MedscaleError if the files of a crate hold what must not leave the machine.
 
     Args:
-        graph: the study, whose patients, files and hosts are looked for.
+        graph: the study, whose patients, files and hosts are searched for.
         folder: of the crate.
         request: kinds of files that were packed besides records.
     """

@@ -1,7 +1,7 @@
 """Search for what must not leave the machine: DICOM ids, addresses, home folders, patients, hosts.
 
-A search by patterns and known names finds what it looks for and nothing else: names of people that
-no table of the study lists, and text burned into images, stay unseen.
+A search by patterns and known names finds these and nothing else: it misses
+names of people that no table of the study lists, and text burned into images.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ HOME = re.compile(
 )
 TOKEN = re.compile(r"[^\W_](?:[\w.-]*[^\W_])?")
 ATOM, LETTER = re.compile(r"[^._-]+"), re.compile(r"[^\W\d_]")
-MOST_ATOMS = 8  # of a name within a longer word
-SHORTEST = 4  # characters of a name that is looked for; of digits alone, SHORTEST_NUMBER
+MOST_ATOMS = 8  # parts of a name within a longer word
+SHORTEST = 4  # characters of a name that is searched for; SHORTEST_NUMBER for digits alone
 SHORTEST_NUMBER = 6
-NO_PATIENT = "image:"  # begins the group's name of an image whose patient is not known
+NO_PATIENT = "image:"  # begins the name of the group of an image whose patient is unknown
 MOST = 100  # lines of a message
 
 
@@ -52,19 +52,19 @@ class Names:
     """Names of one kind that a study's files may not hold, as whole words."""
 
     def __init__(self, kind: str, names: Iterable[str]) -> None:
-        """Sort the names; those that are too short to be told from other words are not looked for.
+        """Sort the names; those too short to distinguish from ordinary words are not searched for.
 
         Args:
-            kind: what they are, for messages.
+            kind: their kind, for messages.
             names: such as the patients' ids.
         """
         distinct = {name.strip() for name in names}
-        telling = {name for name in distinct if _is_telling(name)}
-        self.kind, self.too_short = kind, len(distinct) - len(telling)
-        self._words = {name for name in telling if TOKEN.fullmatch(name)}
+        distinctive = {name for name in distinct if _is_distinctive(name)}
+        self.kind, self.too_short = kind, len(distinct) - len(distinctive)
+        self._words = {name for name in distinctive if TOKEN.fullmatch(name)}
         # Names of several words by their first, so that a text is searched for few of them.
         self._phrases: dict[str, list[str]] = {}
-        for name in telling - self._words:
+        for name in distinctive - self._words:
             if first := TOKEN.search(name):
                 self._phrases.setdefault(first[0], []).append(name)
 
@@ -81,7 +81,7 @@ def names_of_studies(folders: Iterable[Path], *, file_names: bool) -> list[Names
 
     Args:
         folders: the studies' data folders, with index.parquet and audit.csv where they exist.
-        file_names: whether names of files are published, and are not looked for.
+        file_names: whether names of files are published and therefore not searched for.
     """
     patients: set[str] = set()
     files: set[str] = set()
@@ -107,7 +107,7 @@ def hosts(environments: Iterable[Path]) -> Names:
     names = {platform.node(), platform.node().partition(".")[0]}
     for file in environments:
         names.add(str(read_json(file).get("host") or ""))
-    # A host named by a word, such as "login", cannot be told from the word.
+    # A host named by a word, such as "login", cannot be distinguished from the word.
     return Names("a host", {name for name in names if re.search(r"[\d.-]", name)})
 
 
@@ -118,8 +118,8 @@ def scan(
 
     Args:
         folder: folder or file.
-        names: that are looked for as whole words.
-        code: paths of files of the program, in which the names of DICOM headers are no data.
+        names: names to search for as whole words.
+        code: paths of source files, in which the names of DICOM headers are no data.
     """
     home = str(Path.home())
     for file in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
@@ -155,14 +155,14 @@ def refuse(findings: Iterable[Finding], subject: str) -> None:
     )
 
 
-def _is_telling(name: str) -> bool:
-    """Whether a name is long enough to be looked for."""
+def _is_distinctive(name: str) -> bool:
+    """Whether a name is long enough to be searched for."""
     return len(name) >= (SHORTEST_NUMBER if name.isdigit() else SHORTEST)
 
 
 def _is_dicom(file: Path) -> bool:
-    with open(file, "rb") as opened:
-        return opened.read(PREAMBLE + len(DICOM))[PREAMBLE:] == DICOM
+    with open(file, "rb") as stream:
+        return stream.read(PREAMBLE + len(DICOM))[PREAMBLE:] == DICOM
 
 
 def _patterns(text: str, home: str, is_code: bool) -> list[str]:
