@@ -153,7 +153,7 @@ def pairing(test: Predicted, resamples: int) -> str:
     return digest([test.ids.tolist(), test.groups.tolist(), test.labels.tolist(), resamples, SEED])
 
 
-def over_seeds(values: Sequence[float], level: float = bootstrap.LEVEL) -> dict[str, float]:
+def over_seeds(values: Sequence[float]) -> dict[str, float]:
     """Return mean, standard deviation and Student's t interval of the mean over replicates.
 
     All but the mean are NaN for a single replicate.
