@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medscale.base.files import write_json
 from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
 from medscale.report.synthesis.causes import largest_loss
 from medscale.report.synthesis.effects import published_pairs, split_effects
 from medscale.report.synthesis.facts import facts
 from medscale.report.synthesis.figures import money_unit, time_unit
-from medscale.report.synthesis.runs import StudyRuns, all_runs, changed, compared
+from medscale.report.synthesis.runs import StudyRuns, all_runs, changed, compared, read_studies
 
 MODEL = {"name": "medical_cnn"}
 # run: accuracy minus the baseline's in points, half width, adjusted p, reading, speedup, images
@@ -68,7 +69,15 @@ def study(runs: list[str], **changes: Any) -> StudyRuns:
             "model": {"name": "resnet50"} if "resnet50" in run else MODEL,
             "global_batch": 64 if "bs64" in run else 32,
             "learning_rate": 1e-3,
-            "metrics": {"test": {"accuracy": {"mean": 0.8, "seed_sd": 0.02}}},
+            "metrics": {
+                "test": {
+                    "accuracy": {
+                        "mean": 0.8,
+                        "seed_sd": 0.02,
+                        "values": [0.8 + RUNS[run][0] / 100 + shift for shift in (0.01, -0.01)],
+                    }
+                }
+            },
         }
         for run in runs
     }
@@ -99,6 +108,20 @@ def test_a_difference_is_established_only_by_interval_and_test_together():
         "ddp_amp_2gpu",
         "serial_1gpu_bs64",
     }
+
+
+def test_a_difference_within_the_spread_over_seeds_is_not_established():
+    member = study(["serial_1gpu", "ddp_amp_2gpu"])
+    accuracy = member.summaries["ddp_amp_2gpu"]["metrics"]["test"]["accuracy"]
+    accuracy["values"] = [0.81, 0.58]  # one seed loses nothing, one 21 points
+    runs = all_runs([member])
+    assert runs["verdict"].iloc[1] == "not established"
+    loss = largest_loss([member], runs)
+    assert loss is not None
+    assert (loss["established"], loss["rejected"]) == (False, True)
+    member.summaries["ddp_amp_2gpu"]["seeds"] = [1]
+    accuracy["values"] = [0.7]  # with one seed the spread is not known
+    assert all_runs([member])["verdict"].iloc[1] == "lower"
 
 
 @pytest.mark.parametrize(
@@ -171,6 +194,17 @@ def test_another_split_is_compared_by_independent_intervals(tmp_path: Path):
     # half widths of 3 and 4 points are one of 5
     assert effects["change_low"].iloc[0] == pytest.approx(15.0)
     assert effects["change_high"].iloc[0] == pytest.approx(25.0)
+
+
+def test_studies_keep_the_order_of_the_configuration_and_their_own_audits(tmp_path: Path):
+    sections = {}
+    for name in ("a", "b"):
+        section = {"title": name, "baseline": "x", "margin": 2.0, "split": "grouped"}
+        sections[name] = section | {"personal": False, "variants": {}}
+        write_json(tmp_path / name / "audit.json", {"used": ord(name)})
+    audits = [str(tmp_path / name / "audit.json") for name in ("b", "a")]
+    read = read_studies(sections, [], audits, [])
+    assert [(member.name, member.audit["used"]) for member in read] == [("b", 98), ("a", 97)]
 
 
 def test_units_are_those_that_a_person_would_say():

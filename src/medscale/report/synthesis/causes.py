@@ -12,14 +12,16 @@ from medscale.base.errors import MedscaleError
 from medscale.engine.run import RunSpec
 from medscale.report.names import label
 from medscale.report.result.reading import records
-from medscale.report.synthesis.runs import ALPHA, StudyRuns, changed, compared
+from medscale.report.synthesis.runs import ALPHA, WORSE, StudyRuns, changed, compared
 
 
 def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, Any] | None:
     """Return the facts of the run with the largest loss of accuracy; None where no run loses.
 
-    The rules: a loss is established where its interval excludes zero and the adjusted exact test
-    rejects at 5 %. Among the other runs of the study, those that change a proper part of the
+    The rules: a loss is established where its interval excludes zero, the adjusted exact test
+    rejects at 5 %, and the spread over seeds does not explain it.
+
+    Among the other runs of the study, those that change a proper part of the
     factors (``runs.changed``) separate causes; for a factor that no run changes alone, the facts
     name a run that would do so.
     """
@@ -36,7 +38,8 @@ def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, 
         "title": study.title,
         "name": study.name,
         "baseline": label(study.baseline),
-        "established": bool(row["change_high"] < 0 and row["p"] < ALPHA),
+        "established": row["verdict"] == WORSE,
+        "rejected": bool(row["p"] < ALPHA),
         "factors": list(factors.values()),
         "seed_sd": _seed_sd(study, row["run"]),
         "parts": _parts(study, other_runs, set(factors)),

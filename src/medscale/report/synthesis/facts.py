@@ -20,7 +20,7 @@ ORDER = {
     "differs, within the margin": "different, but within the margin",
     WORSE: "lower",
     BETTER: "higher",
-    UNSURE: "different by its interval, but not by the exact test (not established)",
+    UNSURE: "different by its interval, but not beyond the exact test or the spread over seeds",
     "inconclusive": "inconclusive (the interval includes zero and exceeds the margin)",
 }
 

@@ -20,7 +20,9 @@ VERDICTS = {
     OPEN: "inconclusive",
 }
 WORSE, BETTER = "lower", "higher"  # the interval excludes zero, and the exact test rejects
-UNSURE = "not established"  # the interval excludes zero, and the exact test does not reject
+# The interval excludes zero, but the exact test does not reject, or the spread over seeds is wide.
+UNSURE = "not established"
+ERRORS_OF_SEEDS = 2  # standard errors over seeds that an established difference exceeds
 ALPHA = 0.05  # of the adjusted exact test
 BASELINE, NETWORK = "baseline", "another network"  # verdicts of rows that compare no training
 TEXT = ["run", "baseline", "note", "reading", "meant", "against", "quantity", "unit"]
@@ -48,7 +50,10 @@ def read_studies(
     audits: Sequence[str],
     tables: Sequence[str],
 ) -> list[StudyRuns]:
-    """Read the inputs of the chapter; MedscaleError when a file is missing or damaged."""
+    """Read the inputs of the chapter; MedscaleError when a file is missing or damaged.
+
+    The studies are in the order of ``audits``, as the settings have lost theirs.
+    """
     summaries = [read_json(Path(folder) / "summary.json") for folder in results]
     by_study: dict[str, dict[str, pd.DataFrame]] = {name: {} for name in studies}
     for path in map(Path, tables):
@@ -56,12 +61,12 @@ def read_studies(
     return [
         StudyRuns(
             name,
-            **section,
+            **studies[name],
             summaries={s["run"]["name"]: s for s in summaries if s["study"] == name},
             audit=read_json(audit),
             tables=by_study[name],
         )
-        for (name, section), audit in zip(studies.items(), audits, strict=True)
+        for name, audit in ((Path(audit).parent.name, audit) for audit in audits)
     ]
 
 
@@ -110,12 +115,30 @@ def _change(tests: pd.DataFrame, study: StudyRuns, run: str) -> dict[str, Any]:
     low, high = test["accuracy_low"], test["accuracy_high"]
     reading = str(test["reading"])
     verdict = VERDICTS.get(reading) or (WORSE if high < 0 else BETTER)
-    if verdict in (WORSE, BETTER) and not test["accuracy_p_holm"] < ALPHA:
+    if verdict in (WORSE, BETTER) and not (
+        test["accuracy_p_holm"] < ALPHA and _beyond_seeds(study, run)
+    ):
         verdict = UNSURE
     if study.summaries[run]["model"] != study.summaries[study.baseline]["model"]:
         verdict = NETWORK
     change = {"change": test["accuracy"], "change_low": low, "change_high": high}
     return {**change, "p": test["accuracy_p_holm"], "verdict": verdict}
+
+
+def _beyond_seeds(study: StudyRuns, run: str) -> bool:
+    """Tell whether the mean difference by seed exceeds its standard error, as far as it is known.
+
+    With one seed there is no standard error, and the answer is yes.
+    """
+    values, base = (
+        dict(zip(summary["seeds"], summary["metrics"]["test"]["accuracy"]["values"], strict=True))
+        for summary in (study.summaries[run], study.summaries[study.baseline])
+    )
+    changes = np.array([values[seed] - base[seed] for seed in values if seed in base])
+    if len(changes) < 2:
+        return True
+    error = changes.std(ddof=1) / np.sqrt(len(changes))
+    return bool(abs(changes.mean()) > ERRORS_OF_SEEDS * error)
 
 
 def compared(runs: pd.DataFrame) -> pd.DataFrame:
