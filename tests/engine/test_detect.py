@@ -31,7 +31,8 @@ from medscale.data.shards import Shards
 from medscale.engine.detect import extra
 from medscale.engine.detect.loader import BoxLoader, flip, with_boxes
 from medscale.engine.detect.task import MOST_BOXES, SMALLEST_CONFIDENCE, suppress
-from medscale.engine.plan import Augment, Detect, RunPlan
+from medscale.engine.detect.yolo import build
+from medscale.engine.plan import Augment, Detect, Model, RunPlan
 from medscale.engine.train.progress import Progress
 from medscale.evaluate import boxes
 from medscale.evaluate.boxes import Matched
@@ -716,3 +717,10 @@ def test_yolov8n_trains_serially_and_on_two_processes(made):
             .notna()
             .any()
         )
+
+
+@ULTRALYTICS
+def test_ultralytics_leaves_the_libraries_of_others_as_they_are():
+    build(Model(name="yolov8n"))
+    assert Image.open.__module__ == "PIL.Image"
+    assert torch.save.__module__ == "torch.serialization"

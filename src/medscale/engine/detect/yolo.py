@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+from importlib import import_module
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from medscale.base.errors import MedscaleError
@@ -171,10 +173,17 @@ def _description(name: str) -> dict[str, Any]:
 
 
 def _prepare() -> None:
-    """Keep ultralytics from downloading, installing, and writing outside a temporary folder."""
+    """Keep ultralytics from downloading, installing, writing elsewhere, and changing libraries.
+
+    It writes to a temporary folder alone. Its import replaces ``PIL.Image.open`` by a function that
+    installs a package where an image is damaged, and ``torch.save``: both are put back.
+    """
     global _home
     require()
     if _home is None and "YOLO_CONFIG_DIR" not in os.environ:
         _home = tempfile.TemporaryDirectory(prefix="medscale-yolo-")
         os.environ["YOLO_CONFIG_DIR"] = _home.name
     os.environ |= {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
+    opens, saves = Image.open, torch.save
+    import_module("ultralytics.utils.patches")
+    Image.open, torch.save = opens, saves
