@@ -194,6 +194,7 @@ def evaluate(
     device: Annotated[str | None, typer.Option(help="such as cpu or cuda:0")] = None,
 ) -> None:
     """Evaluate a trained run on images of another origin, without a new fit."""
+    paths.usable(result)
     from medscale.base.log import set_up
     from medscale.serve import evaluate_command as command
 

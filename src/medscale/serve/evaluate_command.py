@@ -19,8 +19,7 @@ from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES, in_percent
 from medscale.report.marks import mark
 from medscale.report.names import OVER
-from medscale.serve import bundle
-from medscale.serve.external import evaluate_external
+from medscale.serve.external import classification, evaluate_external
 
 SHOWN = 10  # operating points on the terminal
 
@@ -55,11 +54,9 @@ def evaluate(
         training_index: index.parquet of the study; None for the one in the result's working folder.
         device: of the networks.
     """
-    inference, folder = bundle.read(result), folder.expanduser()
+    inference, folder = classification(result), folder.expanduser()
     if not folder.is_dir():
         raise MedscaleError(f"{folder} is no folder; name a folder of labelled images")
-    if inference.task != "classification":
-        raise MedscaleError(f"{result} is a detection; only classifications are evaluated outside")
     stated = {name: _share(name, value) for name, value in _pairs("--prevalence", prevalence)}
     settings = _settings(result, stated)
     source = Source(kind=kind, path=folder, patient=patient, labels=dict(_pairs("--label", labels)))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from os import sched_getaffinity
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +15,15 @@ from medscale.base.files import sha256
 from medscale.base.log import track
 from medscale.config.sections import Evaluate
 from medscale.data.images import Unreadable
+from medscale.data.prepare import Prepared
 from medscale.evaluate.assessment import RESAMPLES, assess
 from medscale.evaluate.external import copies, fitted, shift
 from medscale.evaluate.replicates import Predicted, read_index
 from medscale.report.result.external import External, write_external
 from medscale.report.result.reading import read_result
 from medscale.serve import bundle
+from medscale.serve.bundle import Inference
+from medscale.serve.inputs import Facts
 from medscale.serve.predict import Predictor, load
 
 
@@ -66,17 +67,9 @@ def evaluate_external(
     Returns:
         The content of summary.json.
     """
-    if bundle.read(result).task != "classification":
-        raise MedscaleError(f"{result} is a detection; only classifications are evaluated outside")
-    predictor = load(result, "all", device)
-    inside, table = read_result(result), read_index(index)
-    classes = [str(name) for name in table["label"].cat.categories]
-    if classes != predictor.classes:
-        raise MedscaleError(
-            f"{index} has the classes {', '.join(classes)}, {predictor.name} has "
-            f"{', '.join(predictor.classes)}"
-        )
-    rows = table.sort_values("id", ignore_index=True)
+    classification(result)
+    predictor, inside = load(result, "all", device), read_result(result)
+    rows, classes = _rows(index, predictor), predictor.classes
     groups = pd.factorize(rows["group"].astype(str), sort=True)[0].astype(np.int64)
     labels = rows["label"].cat.codes.to_numpy(np.int64)
     odds = probabilities(predictor, raw, rows, batch_size)
@@ -111,6 +104,26 @@ def evaluate_external(
     return write_external(external, out, further or {})
 
 
+def classification(result: Path) -> Inference:
+    """Return the settings of a result folder; MedscaleError if it is one of detection."""
+    inference = bundle.read(result)
+    if inference.task != "classification":
+        raise MedscaleError(f"{result} is a detection; only classifications are evaluated outside")
+    return inference
+
+
+def _rows(index: Path, predictor: Predictor) -> pd.DataFrame:
+    """Return the external images by id; MedscaleError if they have other classes."""
+    table = read_index(index)
+    classes = [str(name) for name in table["label"].cat.categories]
+    if classes != predictor.classes:
+        raise MedscaleError(
+            f"{index} has the classes {', '.join(classes)}, {predictor.name} has "
+            f"{', '.join(predictor.classes)}"
+        )
+    return table.sort_values("id", ignore_index=True)
+
+
 def probabilities(
     predictor: Predictor, raw: Path, rows: pd.DataFrame, batch_size: int
 ) -> np.ndarray:
@@ -123,23 +136,28 @@ def probabilities(
         {name: row[name] for name in encoded if name in row and not pd.isna(row[name])}
         for row in rows.to_dict("records")
     ]
-    paths, parts = [str(raw / path) for path in rows["path"]], []
-    with ThreadPoolExecutor(len(sched_getaffinity(0)), "decode") as threads:
-        starts = range(0, len(paths), batch_size)
-        for start in track(starts, "predicting", len(starts)):
-            end = start + batch_size
-            try:
-                images = list(threads.map(predictor.prepare, paths[start:end]))
-            except Unreadable as error:
-                raise MedscaleError(f"an image of {raw} cannot be read any more: {error}") from None
-            metadata = [
-                {**predictor.accepted(header), **indexed}
-                for (_, header), indexed in zip(images, facts[start:end], strict=True)
-            ]
-            pixels = np.stack([prepared.pixels for prepared, _ in images])
-            logits = predictor.logits(pixels, predictor.features(metadata))
-            parts.append(torch.softmax(logits.double(), 2).cpu().numpy())
+    paths, parts, start = [str(raw / path) for path in rows["path"]], [], 0
+    batches = predictor.read_batches(paths, batch_size)
+    for batch in track(batches, "predicting", -(-len(paths) // batch_size)):
+        images = list(_readable(batch, raw))
+        metadata = [
+            {**predictor.accepted(header), **indexed}
+            for (_, header), indexed in zip(images, facts[start : start + len(batch)], strict=True)
+        ]
+        pixels = np.stack([prepared.pixels for prepared, _ in images])
+        logits = predictor.logits(pixels, predictor.features(metadata))
+        parts.append(torch.softmax(logits.double(), 2).cpu().numpy())
+        start += len(batch)
     return np.concatenate(parts, axis=1)
+
+
+def _readable(
+    batch: Sequence[tuple[Prepared, Facts] | Unreadable], raw: Path
+) -> Iterator[tuple[Prepared, Facts]]:
+    for image in batch:
+        if isinstance(image, Unreadable):
+            raise MedscaleError(f"an image of {raw} cannot be read any more: {image}")
+        yield image
 
 
 def _predictions(

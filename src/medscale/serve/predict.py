@@ -162,16 +162,28 @@ class Predictor:
         """Yield the predictions of named images in order, decoding the next batch meanwhile."""
         facts = inputs.metadata_by_image([name for name, _ in items], metadata)
         inputs.check_words(facts, self.inference.metadata)
+        start = 0
+        for batch in self.read_batches([image for _, image in items], batch_size):
+            end = start + len(batch)
+            names = [name for name, _ in items[start:end]]
+            yield from self._predict_batch(names, batch, facts[start:end], calibrated)
+            start = end
+
+    def read_batches(
+        self, images: Sequence[inputs.ImageInput], batch_size: int
+    ) -> Iterator[list[tuple[Prepared, Facts] | Unreadable]]:
+        """Yield batches of prepared images, with the facts in their headers, in order.
+
+        The next batch is decoded meanwhile. An image that cannot be read is its error.
+        """
         with ThreadPoolExecutor(len(sched_getaffinity(0)), "decode") as threads:
-            following = [threads.submit(self._read, item) for item in items[:batch_size]]
-            for start in range(0, len(items), batch_size):
-                reading, end = following, start + batch_size
+            following = [threads.submit(self._read, image) for image in images[:batch_size]]
+            for end in range(batch_size, len(images) + batch_size, batch_size):
+                reading = following
                 following = [
-                    threads.submit(self._read, item) for item in items[end : end + batch_size]
+                    threads.submit(self._read, image) for image in images[end : end + batch_size]
                 ]
-                names = [name for name, _ in items[start:end]]
-                images = [future.result() for future in reading]
-                yield from self._predict_batch(names, images, facts[start:end], calibrated)
+                yield [future.result() for future in reading]
 
     def prepare(self, image: inputs.ImageInput) -> tuple[Prepared, Facts]:
         """Read one image: pixels preprocessed as for training, and the facts in its headers.
@@ -301,9 +313,9 @@ class Predictor:
             raise MedscaleError(f"no temperature was fitted for {self.name}")
         return torch.tensor(values, device=self.device)
 
-    def _read(self, item: NamedImage) -> tuple[Prepared, Facts] | Unreadable:
+    def _read(self, image: inputs.ImageInput) -> tuple[Prepared, Facts] | Unreadable:
         try:
-            return self.prepare(item[1])
+            return self.prepare(image)
         except Unreadable as error:
             return error
 
