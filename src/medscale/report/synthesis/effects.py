@@ -80,12 +80,13 @@ def _of_splits(
         base = own.loc[row["run"]]
         change = row["accuracy_mean"] - base["accuracy_mean"]
         # Half widths of independent intervals add as variances do.
-        low, high = (
-            np.hypot(row["accuracy_mean"] - row[f"accuracy_{a}"], base[f"accuracy_{b}"] - base_mean)
-            for a, b, base_mean in (
-                ("low", "high", base["accuracy_mean"]),
-                ("high", "low", base["accuracy_mean"]),
-            )
+        low = np.hypot(
+            row["accuracy_mean"] - row["accuracy_low"],
+            base["accuracy_high"] - base["accuracy_mean"],
+        )
+        high = np.hypot(
+            row["accuracy_high"] - row["accuracy_mean"],
+            base["accuracy_mean"] - base["accuracy_low"],
         )
         split = splits[row["study"]]["split"]
         rows.append(

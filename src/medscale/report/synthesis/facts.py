@@ -48,12 +48,10 @@ def facts(
             "unrepeated": _count(parallel["replicates"] < 2),
             "tested": len(tested),
             "verdicts": _verdicts(tested),
-            "lower": [_title_and_label(row) for row in records(tested[tested["verdict"] == WORSE])],
             "loss": largest_loss(studies, runs),
-            "leakage": _leakage(effects),
+            "leakage": _largest(effects[effects["kind"] == "split"]),
             "parallel_effect": _largest(effects[effects["kind"] == "parallel"]),
             "published": _published(pairs),
-            "studies": {study.name: _study(study, runs) for study in studies},
         }
     )
 
@@ -68,20 +66,6 @@ def _verdicts(tested: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _study(study: StudyRuns, runs: pd.DataFrame) -> dict[str, Any]:
-    """Return the best parallel run of a study, and how many of its runs lose accuracy."""
-    runs_of_study = runs[runs["study"] == study.name]
-    parallel = runs_of_study[(runs_of_study["devices"] > 1) & runs_of_study["speedup"].notna()]
-    tested = compared(runs_of_study)
-    return {
-        "title": study.title,
-        "fastest": _fastest(parallel),
-        "tested": len(tested),
-        "lower": _count(tested["verdict"] == WORSE),
-        "margin": study.margin,
-    }
-
-
 def _fastest(parallel: pd.DataFrame) -> dict[str, Any] | None:
     """Return the run with the largest speedup; its interval is null with one replicate."""
     if parallel.empty:
@@ -89,28 +73,17 @@ def _fastest(parallel: pd.DataFrame) -> dict[str, Any] | None:
     row = max(records(parallel), key=lambda row: float(row["speedup"]))
     ends = {key: row[f"speedup{end}"] for key, end in (("low", "_low"), ("high", "_high"))}
     return {
-        **_title_and_label(row),
+        "title": row["title"],
+        "label": label(row["run"]),
         "speedup": row["speedup"],
         **{key: None if np.isnan(value) else value for key, value in ends.items()},
         "efficiency": row["efficiency"],
         "devices": int(row["devices"]),
-        "device": row["device"],
-        "stand_in": bool(row["stand_in"]),
-        "verdict": row["verdict"],
-        "change": {"mean": row["change"], "low": row["change_low"], "high": row["change_high"]},
     }
 
 
-def _title_and_label(row: dict[str, Any]) -> dict[str, Any]:
-    return {"title": row["title"], "label": label(row["run"])}
-
-
-def _leakage(effects: pd.DataFrame) -> dict[str, Any] | None:
-    """Return the largest change of accuracy by another split; None without one."""
-    return _largest(effects[effects["kind"] == "split"])
-
-
 def _largest(effects: pd.DataFrame) -> dict[str, Any] | None:
+    """Return the largest change of accuracy; None without one."""
     if effects.empty:
         return None
     row = max(records(effects), key=lambda row: abs(float(row["change"])))

@@ -40,9 +40,10 @@ def how_far(
     handles: dict[str, Any] = {}
     for study, (axes,) in zip(members, style.panels(figure, len(members), columns), strict=True):
         ours, published = series[study.name]
-        _published(axes, published)
         draw_series(axes, ours or published)
-        if not ours:
+        if ours:
+            _published(axes, published)
+        else:
             _hollow(axes)
         axes.set_title(style.broken(study.title, PANEL_TITLE))
         for line in ours:
