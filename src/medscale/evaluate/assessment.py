@@ -35,7 +35,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Assessment:
-    """Metrics, curves and tables of the predictions of a run's replicates for a set of images.
+    """The evaluation of all replicates of a run on one set of images: metrics, curves, tables.
 
     Two intervals are kept apart: that of the bootstrap over patients, and that over seeds.
     """
@@ -141,9 +141,10 @@ def count(predicted: Predicted) -> dict[str, int]:
 
 
 def draws(predicted: Predicted, resamples: int) -> np.ndarray:
-    """Draw the resamples of a split's patients, int64, shape R,G.
+    """Draw bootstrap resamples of the patients or groups of a split.
 
-    They are the same for every run of a study, so that runs can be compared in pairs.
+    Return how often each of G groups is drawn in each of R resamples, int64, shape R,G. The draws
+    are the same for every run of a study, so that runs can be compared in pairs.
     """
     return bootstrap.draw(int(predicted.groups.max()) + 1, resamples, SEED)
 

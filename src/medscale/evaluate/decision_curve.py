@@ -17,7 +17,7 @@ THRESHOLDS = np.arange(1, 50) / 50  # probabilities from which a patient would b
 def decision_curve(
     test: Predicted, classes: Sequence[str], settings: Evaluate, drawn: np.ndarray
 ) -> pd.DataFrame:
-    """Compute the net benefit (Vickers & Elkin, Medical Decision Making 2006).
+    """Compute decision curves: net benefit by threshold (Vickers & Elkin, Med Decis Making 2006).
 
     Net benefit is the share of true positives minus that of false positives, weighed by the odds
     of the threshold probability. An image whose probability reaches the threshold is positive.

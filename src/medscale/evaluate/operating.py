@@ -55,7 +55,7 @@ def thresholds(
 
 
 def positive_classes(classes: Sequence[str]) -> list[int]:
-    """Return the classes that count as positive: the last of two, each of more."""
+    """Return the codes of the classes to detect: of two classes the last, of more every class."""
     return [len(classes) - 1] if len(classes) == 2 else list(range(len(classes)))
 
 

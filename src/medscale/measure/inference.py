@@ -156,7 +156,10 @@ def _pytorch(
 def _exported(
     on_gpu: Predictor | None, stem: Path, settings: Latency, missing: dict[str, str]
 ) -> Iterator[Way]:
-    """Yield the exported ways that are available; the reasons for others go into ``missing``."""
+    """Yield the ways to run exported files that this machine offers.
+
+    ``missing`` receives the reason for each other way.
+    """
     for device in settings.devices:
         if (reason := runtime.absent(device)) is not None:
             missing[device] = reason

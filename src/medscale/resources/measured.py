@@ -22,7 +22,7 @@ ENGINE = "engine"  # the way of the rows that the cost model takes
 
 
 class Rate(NamedTuple):
-    """A measured training on one card."""
+    """The measured training speed of a network on one GPU."""
 
     size: int  # pixels of a side
     batch: int

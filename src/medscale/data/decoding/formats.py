@@ -80,7 +80,7 @@ def too_many_pixels(pixels: str) -> Unreadable:
 
 
 def check_frames(count: int) -> int:
-    """Return a file's number of frames.
+    """Return the number of frames of a file, after checking it against the limit.
 
     Raises:
         Unreadable: too large: more than ``bounds.MOST_FRAMES``.

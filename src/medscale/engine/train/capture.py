@@ -16,7 +16,7 @@ SYNCHRONIZES = "called a synchronizing CUDA operation"  # PyTorch's warning
 
 
 class NotCaptured(Exception):
-    """Work that cannot be a CUDA graph; the message is the cause, without a full stop."""
+    """Raised for work that cannot be captured as a CUDA graph; the message is the cause alone."""
 
 
 class Recorder:

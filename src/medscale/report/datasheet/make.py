@@ -43,7 +43,7 @@ TEMPLATE = Path(__file__).with_suffix(".md.j2")
 
 
 def make(study: str, *, index: str, counts: str, kind: str, section: dict[str, Any]) -> Pages:
-    """Return the chapter's pages."""
+    """Return the figures, tables and facts of the chapter."""
     settings = Study.model_validate(section)
     content = _content(study, settings, description(settings), counts, index)
     answers = _answers(content)

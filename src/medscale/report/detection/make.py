@@ -41,7 +41,7 @@ class Detected(NamedTuple):
 
 
 def make(study: str, *, results: Sequence[str], shards: str) -> Pages:
-    """Return the chapter's pages; MedscaleError when a result folder is missing a file."""
+    """Return figures, tables and facts; raise MedscaleError for an incomplete result."""
     runs = [_read(Path(folder)) for folder in results]
     drawn = images(Shards.open(Path(shards).parent), pd.concat([run.boxes for run in runs]))
     scores = _scores([run.summary for run in runs])

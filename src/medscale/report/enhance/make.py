@@ -19,7 +19,7 @@ from medscale.report.writer import Pages
 
 
 def make(study: str, *, measured: str, about: str, reported: str) -> Pages:
-    """Return the chapter's pages; the files are those of ``measured.read``."""
+    """Return figures, tables and facts; the arguments are those of ``measured.read``."""
     content = benchmark.read(study, measured, about, reported)
     table = by_workers(content.rows)
     return content.pages("enhance", table, _figure(table), _table(table))

@@ -21,7 +21,7 @@ MARGIN = 0.5  # points of accuracy within which an export counts as harmless
 
 
 def make(study: str, *, measured: str, about: str, reported: str) -> Pages:
-    """Return the chapter's pages; the files are those of ``measured.read``."""
+    """Return figures, tables and facts; the arguments are those of ``measured.read``."""
     content = benchmark.read(study, measured, about, reported)
     table, labels = by_format(content.rows), content.labels("format")
     table = table.reset_index(drop=True)

@@ -26,7 +26,7 @@ def make(
     held_out: Sequence[str],
     splits: Mapping[str, Sequence[str]],
 ) -> Pages:
-    """Return the chapter's pages."""
+    """Return the figures, tables and facts of the chapter."""
     results = {result.name: result for result in map(read_result, inside)}
     sets = [_read(Path(folder), results) for folder in external]
     variants = [read_result(folder) for folder in held_out]

@@ -26,7 +26,7 @@ UNITS = {
 
 
 def make(study: str, *, measured: str, about: str, reported: str) -> Pages:
-    """Return the chapter's pages; the files are those of ``measured.read``."""
+    """Return figures, tables and facts; the arguments are those of ``measured.read``."""
     content = benchmark.read(study, measured, about, reported)
     table, labels = by_way(content.rows, SIMPLE), content.labels("way")
     published = content.reported.get("loader_speedup")

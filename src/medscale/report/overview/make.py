@@ -37,7 +37,7 @@ def make(
     section: dict[str, Any],
     chapters: Sequence[str],
 ) -> Pages:
-    """Return the chapter's pages."""
+    """Return the figures, tables and facts of the chapter."""
     settings = Study.model_validate(section)
     runs, images = [read_result(folder) for folder in results], read_index(index)
     pixels, files = Shards.open(Path(shards).parent), read_json(counts)

@@ -9,7 +9,7 @@ from medscale.report.writer import Pages
 
 
 def make(study: str, *, folders: Sequence[str]) -> Pages:
-    """Return the chapter's pages; MedscaleError when a folder is missing or damaged."""
+    """Return figures, tables and facts; raise MedscaleError when a folder is missing or damaged."""
     runs = [read_profiled(folder) for folder in folders]
     return Pages(
         marks=[run.marks for run in runs],

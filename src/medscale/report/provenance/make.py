@@ -31,7 +31,7 @@ ORIGIN = [  # columns that name a combination of machine and code
 
 
 def make(study: str, *, results: Sequence[str], titles: dict[str, str]) -> Pages:
-    """Return the chapter's pages; MedscaleError when a summary is missing or damaged."""
+    """Return figures, tables and facts; raise MedscaleError for a damaged summary."""
     summaries = [read_json(Path(result) / "summary.json") for result in results]
     runs = pd.DataFrame([row for summary in summaries for row in _replicates(summary)])
     groups = runs.groupby(ORIGIN, dropna=False, sort=False)

@@ -27,7 +27,7 @@ def make(
     baseline: str,
     margin: float,
 ) -> Pages:
-    """Return the chapter's pages."""
+    """Return the figures, tables and facts of the chapter."""
     runs = [read_result(folder) for folder in results]
     place = next(number for number, result in enumerate(runs) if result.name == baseline)
     base = runs[place]

@@ -26,7 +26,7 @@ def make(
     currency: str,
     devices: dict[str, dict[str, Any]],
 ) -> Pages:
-    """Return the chapter's pages.
+    """Return the figures, tables and facts of the chapter.
 
     Raises MedscaleError when an input is missing or damaged, or a price is missing.
     """

@@ -27,7 +27,7 @@ def make(
     studies: dict[str, dict[str, Any]],
     currency: str,
 ) -> Pages:
-    """Return the chapter's pages; MedscaleError when an input is missing or damaged."""
+    """Return figures, tables and facts; raise MedscaleError when an input is missing or damaged."""
     members = read_studies(studies, results, audits, tables)
     runs = all_runs(members)
     series = {member.name: _series(member, reported) for member in members}

@@ -31,7 +31,7 @@ def make(
     sections: dict[str, dict[str, Any]],
     changed: dict[str, bool],
 ) -> Pages:
-    """Return the chapter's pages."""
+    """Return the figures, tables and facts of the chapter."""
     runs = [read_result(folder) for folder in results]
     titles = {name: section["title"] for name, section in sections.items()}
     names, rows = _names(study, titles, runs), _rows(sections, runs)

@@ -11,7 +11,7 @@ from typing import Any
 
 CALLERS = 10_000  # callers whose used time is kept; the one served longest ago is dropped first
 FIRST_GUESS_S = 0.1  # time of a job, before any has ended
-SMOOTHING = 0.1  # weight of the latest job in the mean time of a job
+SMOOTHING = 0.1  # weight of the newest job in the moving average of job durations
 
 
 @dataclass(eq=False)

@@ -17,17 +17,17 @@ class Refusal(Enum):
 
 
 class Room:
-    """A number of places, such as connections, images or bytes.
+    """A limited resource that callers share: connections, images or bytes.
 
     A caller may hold as much as stays free (dynamic thresholds, Choudhury and Hahne, IEEE/ACM
     Transactions on Networking 1998): a single one half of the room, each of two a third. A caller
-    that comes later therefore always finds room, unless there are as many callers as places.
+    that comes later therefore always finds room, unless there are as many callers as units.
 
     Args:
-        size: number of places.
+        size: units of the resource.
 
     Attributes:
-        held: places that are taken.
+        held: units that callers hold.
     """
 
     def __init__(self, size: int) -> None:
