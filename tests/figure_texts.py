@@ -18,7 +18,7 @@ def faults(figure: Figure) -> list[str]:
     figure.draw_without_rendering()
     page = figure.bbox
     boxes = [(text, box) for text, box in _boxes(figure)]
-    found = [
+    descriptions = [
         f"{text.get_text()!r} leaves the page"
         for text, box in boxes
         if box.x0 < page.x0 - SLACK or box.x1 > page.x1 + SLACK or box.y1 > page.y1 + SLACK
@@ -27,8 +27,8 @@ def faults(figure: Figure) -> list[str]:
     straight = [(text, box) for text, box in boxes if text.get_rotation() % 90 == 0]
     for (text, box), (other, another) in combinations(straight, 2):
         if _overlap(box, another) > SHARE * min(_area(box), _area(another)):
-            found.append(f"{text.get_text()!r} overlaps {other.get_text()!r}")
-    return found
+            descriptions.append(f"{text.get_text()!r} overlaps {other.get_text()!r}")
+    return descriptions
 
 
 def _boxes(figure: Figure) -> Iterator[tuple[Text, Bbox]]:

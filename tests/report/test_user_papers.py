@@ -116,8 +116,8 @@ def study(request, tmp_path_factory) -> SimpleNamespace:
     save = style.save
 
     def checked(figure: Figure, path: str | Path, mark: str = "", formats: str = "") -> None:
-        if found := figure_texts.faults(figure):
-            faults[str(path)] = found
+        if descriptions := figure_texts.faults(figure):
+            faults[str(path)] = descriptions
         save(figure, path, mark, formats)
 
     with pytest.MonkeyPatch.context() as patch:
