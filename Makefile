@@ -97,8 +97,8 @@ gpu-bundle: setup ## what a GPU machine without network needs to measure and tes
 
 
 lock: setup ## resolve the requirements again (versions measured with stay: constraints.txt)
-	@$(LOCK) --upgrade --extra dev --extra detect --extra export --extra serve -c constraints.txt -o requirements.lock
-	@$(LOCK) --upgrade --extra dev --extra detect --extra export --extra serve --extra bench -c requirements.lock -o requirements-bench.lock
+	@$(LOCK) --upgrade --extra dev --extra detect --extra export --extra exchange --extra docs --extra serve -c constraints.txt -o requirements.lock
+	@$(LOCK) --upgrade --extra dev --extra detect --extra export --extra exchange --extra docs --extra serve --extra bench -c requirements.lock -o requirements-bench.lock
 	@$(COMPILE) --upgrade --group setup -o tools/uv.txt
 	@$(COMPILE) --upgrade --group audit -o tools/audit.txt
 

@@ -9,6 +9,7 @@ BLOCK_SIZE = 500_000  # weights in memory at once, as in ``bootstrap``
 STEPS = 60  # of Newton's method; about 8 suffice where the values exist
 LARGEST_STEP = 2.0  # of a parameter, so that flat parts of the likelihood are not overshot
 TOLERANCE = 1e-9
+SMALLEST_OVERLAP = 1e-9  # of the logits of both outcomes, so that rounding decides nothing
 
 
 def recalibration(
@@ -38,9 +39,27 @@ def recalibration(
     for first in range(0, len(drawn), step):
         weights = drawn[first : first + step][:, groups].astype(np.float64)
         slopes = _fit(outcome, logits, weights, np.tile(start, (len(weights), 1)))[:, 1]
+        slopes[~_overlap(outcome, logits, weights)] = np.nan
         blocks.append((slopes, _fit_intercept(outcome, logits, weights)))
     slopes, intercepts = zip(*blocks, strict=True)
     return np.concatenate(slopes), np.concatenate(intercepts)
+
+
+def _overlap(outcome: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return whether a finite slope maximizes the likelihood of each resample, bool, shape R.
+
+    It does where the logits of events and non-events overlap (Albert and Anderson, Biometrika
+    1984). Newton's method alone decides this by rounding where the likelihood is almost flat.
+    """
+    drawn = weights > 0
+    (low_event, high_event), (low_other, high_other) = (
+        (
+            np.where(drawn & chosen, logits, np.inf).min(axis=1),
+            np.where(drawn & chosen, logits, -np.inf).max(axis=1),
+        )
+        for chosen in (outcome, ~outcome)
+    )
+    return np.asarray(np.minimum(high_other - low_event, high_event - low_other) > SMALLEST_OVERLAP)
 
 
 def _fit(
