@@ -111,6 +111,15 @@ class Config(Strict):
         """Return the seeds of a study's replicates."""
         return self.study(study).seeds or self.seeds
 
+    def replicates_of(self, study: str) -> list[tuple[int, int | None]]:
+        """Return seed and fold of each replicate of a study's runs; the fold is None without any.
+
+        The replicates of a seed follow each other.
+        """
+        folds = self.study(study).split.folds
+        numbers = [None] if folds is None else range(1, folds + 1)
+        return [(seed, fold) for seed in self.seeds_of(study) for fold in numbers]
+
     def externals(self, study: str) -> list[str]:
         """Return the names of a study's external sets."""
         return [name for name, settings in self.studies.items() if settings.external_of == study]

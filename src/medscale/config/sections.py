@@ -273,12 +273,26 @@ class Study(Strict):
                 raise ValueError(
                     f"benchmarks.formats.run: {formats.run} is not a classification without _amp"
                 )
+        if self.split.folds is not None:
+            self._refuse_with_folds()
         if is_detector(self.model.name) or is_detector(RunSpec.parse(self.baseline).model or ""):
             raise ValueError(
                 "a detector is the model of runs such as serial_1gpu_yolov8n, "
                 "not of study or baseline"
             )
         return self
+
+    def _refuse_with_folds(self) -> None:
+        """Raise ValueError for settings that cross-validation does not have."""
+        if self.detection_runs:
+            raise ValueError(
+                f"split.folds is for classification: remove the run {self.detection_runs[0]}"
+            )
+        if metadata := [m.name for m in (self.model, *self.models.values()) if m.metadata]:
+            raise ValueError(
+                f"split.folds is for images alone: remove model.metadata of {metadata[0]}, whose "
+                "encoding would differ between the folds"
+            )
 
     @property
     def detection_runs(self) -> list[str]:

@@ -59,6 +59,11 @@ def is_detector(model: str) -> bool:
     return re.fullmatch(r"yolov8[nsmlx]", model) is not None
 
 
+def replicate_name(seed: int, fold: int | None = None) -> str:
+    """Return the name of a replicate: ``seed<k>``, or ``seed<k>_fold<n>`` of a study with folds."""
+    return f"seed{seed}" + ("" if fold is None else f"_fold{fold}")
+
+
 class Crop(Strict):
     """Crop of training images; evaluation uses the central square of ``size`` pixels."""
 
@@ -294,6 +299,12 @@ class RunPlan(Strict):
     study: str
     run: RunSpec
     seed: Seed
+    fold: int | None = Field(
+        None,
+        ge=1,
+        exclude_if=lambda fold: fold is None,
+        description="fold whose images this replicate tests, from 1; null without folds",
+    )
     scale: Literal["full", "demo"]
     synthetic: bool = Field(description="the images are generated, not real")
     stand_in: bool = Field(description="CPU processes stand in for the GPUs of the run's name")
@@ -306,6 +317,11 @@ class RunPlan(Strict):
     parallel: Parallel
     detect: Detect | None = None
     tensorboard: bool = False
+
+    @property
+    def replicate(self) -> str:
+        """Name of the replicate, which is that of its run folder."""
+        return replicate_name(self.seed, self.fold)
 
     @property
     def processes(self) -> int:
@@ -357,7 +373,6 @@ class RunPlan(Strict):
             mode="json",
             exclude={"batch_size", "batch_is", "lr_scaling", "lr", "accumulate", "graph"},
         )
-        fields = self.model_dump(
-            mode="json", include={"study", "seed", "synthetic", "model", "augment", "detect"}
-        )
+        names = {"study", "seed", "fold", "synthetic", "model", "augment", "detect"}
+        fields = self.model_dump(mode="json", include=names)
         return digest([fields, recipe, self.run.amp, self.global_batch, self.learning_rate])

@@ -34,13 +34,25 @@ def show(folder: str | Path) -> Iterator[str | Table]:
     state = summary.get("patients", NOT_KNOWN)  # results of earlier versions do not say it
     groups = GROUPS[state]
     counts, seeds = summary["counts"], ", ".join(map(str, summary["seeds"]))
-    yield (
-        f"{summary['timing']['train_images']} training, {counts['val']['images']} validation, "
-        f"{counts['test']['images']} test images of {counts['test']['groups']} {groups}; "
-        f"seeds {seeds}"
-    )
+    folds = summary.get("folds")
+    if folds is None:
+        yield (
+            f"{summary['timing']['train_images']} training, {counts['val']['images']} validation, "
+            f"{counts['test']['images']} test images of {counts['test']['groups']} {groups}; "
+            f"seeds {seeds}"
+        )
+    else:
+        yield (
+            f"{folds['count']}-fold cross-validation, pooled out-of-fold: "
+            f"{counts['test']['images']} images of {counts['test']['groups']} {groups}, each "
+            "tested by networks that were not trained on its patient; about "
+            f"{summary['timing']['train_images']} training images a fold; seeds {seeds}"
+        )
     yield f"95 % intervals are over {OVER[state]}: {STATES[state]}\n"
     yield _metrics(summary)
+    if folds is not None:
+        yield "\nmean over folds, interval for other training images too (Nadeau & Bengio 2003)"
+        yield _folds(folds)
     if left_out := summary.get("not_averaged"):
         yield f"averages over classes leave out {plain(', '.join(left_out))}: {TOO_FEW}"
     yield from _reference(folder, summary)
@@ -80,6 +92,20 @@ def _metrics(summary: dict[str, Any]) -> Table:
         of_val = _number(val[metric]["mean"], scale) if metric in val else ""
         words = names[metric] + (" (%)" if scale == 100 else "")
         table.add_row(words, f"[bold]{mean}[/]", f"{low} to {high}", sd, of_val)
+    return table
+
+
+def _folds(folds: dict[str, Any]) -> Table:
+    """Return each metric's mean over folds, its interval and its value in each fold."""
+    numbers = [f"fold {fold}" for fold in range(1, folds["count"] + 1)]
+    table = _table("metric", "mean", "95 % interval", "sd over folds", *numbers)
+    for metric, score in folds["metrics"].items():
+        scale = 100 if in_percent(metric) else 1
+        names = ("mean", "low", "high", "sd")
+        mean, low, high, sd = (_number(score[name], scale) for name in names)
+        values = [_number(value, scale) for value in score["values"]]
+        words = NAMES[metric] + (" (%)" if scale == 100 else "")
+        table.add_row(words, f"[bold]{mean}[/]", f"{low} to {high}", sd, *values)
     return table
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from medscale.base.code import ROOT
 from medscale.config.configuration import Config
+from medscale.engine.plan import replicate_name
 
 REPORTED = ROOT / "reported.yaml"
 PERSONAL = "folder"  # dataset kind of a person's own images
@@ -83,7 +84,7 @@ def section(config: Config, study: str) -> dict[str, Any]:
 def in_replicates(config: Config, study: str, folders: Iterable[str], file: str) -> list[str]:
     """Return the paths of a file in the run folders of all replicates of some results."""
     return [
-        f"runs/{study}/{Path(folder).name}/seed{seed}/{file}"
+        f"runs/{study}/{Path(folder).name}/{replicate_name(*replicate)}/{file}"
         for folder in folders
-        for seed in config.seeds_of(study)
+        for replicate in config.replicates_of(study)
     ]

@@ -61,7 +61,7 @@ def estimate(config: Config, plan: RunPlan, *, measured: bool = True) -> Estimat
 
     Args:
         config: the configuration with the section ``cost``.
-        plan: the replicate; its seed does not matter.
+        plan: the replicate; its seed and fold do not matter.
         measured: whether to use trained replicates.
     """
     kind = device(config, plan)
@@ -222,7 +222,10 @@ def preparation(config: Config, study: str, workers: int) -> dict[str, float]:
     total, cost = sum(images(config, study).values()), config.cost
     raw = expected(config, study)
     read = total * raw.mb_each / cost.hash_mb_s / workers  # whole files are hashed
+    split = config.study(study).split
     tested = total - images(config, study)["train"]
+    if split.folds is not None:  # each image is tested, and some validate several folds
+        tested = round(total * (1 + split.folds * split.val))
     classes = _classes(config, study)
     seconds = {
         "index": total / cost.index_per_core / workers + read,
@@ -249,7 +252,7 @@ def storage(config: Config, study: str) -> dict[str, float]:
     return {
         "raw": total * expected(config, study).mb_each if config.owner(study) == study else 0.0,
         "shards": total * 3 * (settings.preprocess.size**2 + localized**2) / 1e6,
-        "runs": len(config.seeds_of(study)) * sum(size + rows for size in weights),
+        "runs": len(config.replicates_of(study)) * sum(size + rows for size in weights),
         "checkpoints": KEPT_CHECKPOINTS * STORED_STATES * max(weights),
     }
 
@@ -302,11 +305,11 @@ def _measured(config: Config, plan: RunPlan) -> dict[str, float] | None:
     Replicates that were restarted do not count. None if there are no others.
     """
     folder = _workdir(config) / "runs" / plan.study / plan.run.name
-    planned = plan.model_dump(mode="json", exclude={"seed"})
+    planned = plan.model_dump(mode="json", exclude={"seed", "fold"})
     rows = []
     for path in sorted(folder.glob("seed*/timing.json")):
         spec, timing = read_json(path.with_name("spec.json")), read_json(path)
-        spec.pop("seed", None)
+        spec = {key: value for key, value in spec.items() if key not in ("seed", "fold")}
         if spec == planned and timing["restarts"] == 0:
             memory = sum(timing["peak_memory_mb"]["host"])
             rows.append((timing["wall_seconds"], timing["images_per_second"], memory))

@@ -52,10 +52,10 @@ def studies(config: Config) -> pd.DataFrame:
     rows = []
     for name in _all(config):
         settings, disk = config.study(name), cost.storage(config, name)
-        total, seeds = sum(cost.images(config, name).values()), len(config.seeds_of(name))
+        total, each = sum(cost.images(config, name).values()), len(config.replicates_of(name))
         chunks = math.ceil(total / (settings.preprocess.chunk or chunk_size(total)))
         sets = 2 if settings.detect is not None and settings.detection_runs else 1
-        runs, replicates = len(settings.runs), len(settings.runs) * seeds
+        runs, replicates = len(settings.runs), len(settings.runs) * each
         raw_files = total if config.owner(name) == name else 0
         rows.append(
             {
@@ -89,20 +89,20 @@ def trainings(config: Config, machine: Machine) -> pd.DataFrame:
     for name in _all(config):
         for run in config.study(name).runs:
             plan = planning.plan(config, name, run, 0)
-            estimate, seeds = cost.estimate(config, plan), len(config.seeds_of(name))
+            estimate, each = cost.estimate(config, plan), len(config.replicates_of(name))
             gpus = plan.run.devices if plan.backend == "cuda" else 0
             cpus = min(gpus * share, config.node.cpus) if gpus else plan.run.devices
             rows.append(
                 {
                     "study": name,
                     "run": run,
-                    "replicates": seeds,
+                    "replicates": each,
                     "gpus": gpus,
                     "cpus": cpus,
                     "minutes": estimate.minutes,
-                    "hours": seeds * estimate.device_hours,
-                    "energy_kwh": seeds * estimate.energy_kwh,
-                    "money": seeds * estimate.money,
+                    "hours": each * estimate.device_hours,
+                    "energy_kwh": each * estimate.energy_kwh,
+                    "money": each * estimate.money,
                     "measured": estimate.measured,
                     "fits": gpus <= machine.gpus and cpus <= config.node.cpus,
                 }

@@ -364,7 +364,10 @@ class Predictor:
 
 
 def load(
-    folder: str | Path, seed: int | Literal["all"] | None = None, device: str | None = None
+    folder: str | Path,
+    seed: int | Literal["all"] | None = None,
+    device: str | None = None,
+    fold: int | None = None,
 ) -> Predictor:
     """Load a trained run from its result folder, or from a copy of that folder.
 
@@ -374,12 +377,14 @@ def load(
     Args:
         folder: ``results/<study>/<run>``.
         seed: of the replicate; None for the best on the validation split, 'all' for the mean over
-            all replicates.
+            all replicates. With folds a seed has a network for each, and predictions are the mean
+            over them.
         device: such as ``cpu`` or ``cuda:0``; None for a GPU if there is one.
+        fold: the network of one fold alone, which was not trained on the fold's images.
     """
     folder = Path(folder)
     inference = bundle.read(folder)
-    weights = inference.weights(seed)
+    weights = inference.weights(seed, fold)
     if inference.task == "detection" and len(weights) > 1:
         raise MedscaleError("boxes of several detectors cannot be combined; load one seed")
     networks = [network(inference, folder, replicate) for replicate in weights]

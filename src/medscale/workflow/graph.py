@@ -16,7 +16,7 @@ from medscale.base.provenance import UNKNOWN_STATE, git_state
 from medscale.base.text import terminal
 from medscale.config import configuration, planning
 from medscale.config.configuration import Config
-from medscale.engine.plan import RunPlan, is_detector
+from medscale.engine.plan import RunPlan, is_detector, replicate_name
 from medscale.engine.run import RunSpec
 from medscale.resources import containers
 from medscale.workflow.targets import check_target
@@ -121,13 +121,14 @@ class Graph:
         files = sorted(file for pattern in patterns for file in ROOT.glob(pattern))
         return [self.relative(file) for file in files]
 
-    def plan(self, study: str, run: str, seed: int | str = 0) -> RunPlan:
+    def plan(self, study: str, run: str, seed: int = 0, fold: int | None = None) -> RunPlan:
         """Return a replicate's complete plan; without a seed, what all its replicates share."""
-        return self._plan(study, run, int(seed))
+        return self._plan(study, run, seed, fold)
 
     def replicates(self, study: str, run: str) -> list[str]:
-        """Return the folders of a run's replicates, one per seed."""
-        return [f"runs/{study}/{run}/seed{seed}" for seed in self.config.seeds_of(study)]
+        """Return the folders of a run's replicates, one per seed and fold."""
+        names = [replicate_name(*replicate) for replicate in self.config.replicates_of(study)]
+        return [f"runs/{study}/{run}/{name}" for name in names]
 
     def resolved(self, _wildcards: object) -> str:
         """Return the whole configuration as JSON.

@@ -52,10 +52,10 @@ def examine(graph: Graph, *, on_cluster: bool = False) -> list[Finding]:
         Finding("ok", "configuration", f"{config.scale} scale, studies {', '.join(graph.studies)}")
     ]
     plans = [
-        graph.plan(s, run, seed)
+        graph.plan(s, run, *replicate)
         for s in graph.with_variants
         for run in dict.fromkeys([*config.study(s).runs, *config.study(s).profile.runs])
-        for seed in config.seeds_of(s)
+        for replicate in config.replicates_of(s)
     ]
     images = {}
     for name in graph.studies:

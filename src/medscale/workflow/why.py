@@ -269,7 +269,7 @@ def _value(text: str) -> Any:
 def _add_cost(explanation: Explanation, config: Config, job: Any) -> None:
     """Add the expected cost of a job by the cost model; a stage it does not know costs nothing."""
     wildcards = dict(job.wildcards.items())
-    if "seed" in wildcards:
+    if "replicate" in wildcards:
         if job.rule.ruleinfo.localrule:
             return
         plan = planning.plan(config, wildcards["study"], wildcards["run"], 0)

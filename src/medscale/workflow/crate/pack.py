@@ -86,8 +86,8 @@ def check_disclosure(graph: Graph, folder: Path, request: Collection[str]) -> No
     """
     data = [graph.workdir / "data" / study for study in graph.with_variants]
     environments = [
-        graph.workdir / "runs" / study / run / f"seed{seed}" / "environment.json"
-        for study, run, seed in replicates(graph)
+        graph.workdir / "runs" / study / run / name / "environment.json"
+        for study, run, name in replicates(graph)
     ]
     code = {f.relative_to(ROOT).as_posix() for f in _code() if f.name not in SETTINGS}
     file_names = FILE_NAMES in request
@@ -95,12 +95,12 @@ def check_disclosure(graph: Graph, folder: Path, request: Collection[str]) -> No
     scan.refuse(scan.scan(folder, names, code), "the crate")
 
 
-def replicates(graph: Graph) -> Iterator[tuple[str, str, int]]:
-    """Yield study, run and seed of each replicate of the existing results."""
-    for name in graph.with_variants:
-        for result in sorted((graph.workdir / "results" / name).glob("*/summary.json")):
-            for folder in graph.replicates(name, result.parent.name):
-                yield name, result.parent.name, int(Path(folder).name.removeprefix("seed"))
+def replicates(graph: Graph) -> Iterator[tuple[str, str, str]]:
+    """Yield study, run and name of each replicate of the existing results."""
+    for study in graph.with_variants:
+        for result in sorted((graph.workdir / "results" / study).glob("*/summary.json")):
+            for folder in graph.replicates(study, result.parent.name):
+                yield study, result.parent.name, Path(folder).name
 
 
 def _code() -> list[Path]:
@@ -117,8 +117,8 @@ def _required(graph: Graph) -> list[tuple[str, str]]:
         )
     kinds = dict.fromkeys(REPLICATE, RECORD) | {MODEL: WEIGHTS}
     files = [
-        (f"runs/{name}/{run}/seed{seed}/{file}", kind)
-        for name, run, seed in runs
+        (f"runs/{study}/{run}/{name}/{file}", kind)
+        for study, run, name in runs
         for file, kind in kinds.items()
     ]
     files += [
