@@ -15,6 +15,7 @@ from medscale.base.files import read_json, write_csv, write_json, write_parquet
 from medscale.config.configuration import Config, load
 from medscale.config.planning import plan
 from medscale.data import patients
+from medscale.data.folds import PREFIX
 from medscale.data.shards import Shards, seal, write_chunk
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.reference import reference
@@ -119,9 +120,8 @@ def make_shards(folder: Path, index: pd.DataFrame, size: int = 32) -> None:
         + 40 * np.cos(4 * yy + rng.random((len(codes), 1, 1)))
     )
     write_chunk(folder, 0, np.repeat(images[..., None], 3, axis=3).clip(0, 255).astype(np.uint8))
-    rows = pd.DataFrame(
-        {"id": index["id"], "label": codes, "split": index["split"], "group": index["group"]}
-    )
+    folds = [name for name in index if str(name).startswith(PREFIX)]
+    rows = index[["id", "split", "group", *folds]].assign(label=codes)
     seal(folder, rows, list(index["label"].cat.categories), {"preprocess": {"size": size}})
 
 

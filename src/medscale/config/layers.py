@@ -87,7 +87,8 @@ class Layers:
     def of_study(self, name: str, chain: tuple[str, ...] = ()) -> list[Layer]:
         """Return the layers of a study; the highest, with an empty origin, are its own settings.
 
-        ``variant_of: other`` takes all settings but those of ``OWN``. ``like: other`` takes those
+        ``variant_of: other`` takes all settings but those of ``OWN``, and no folds where its split
+        has another mode. ``like: other`` takes those
         of ``LIKE``. A study that is like another, or whose images are a folder, takes all others
         from ``defaults``. Raises MedscaleError if the other study is missing or leads back to this
         one.
@@ -117,6 +118,8 @@ class Layers:
                 # Prevalences are those of the other study's classes.
                 evaluate = parent["evaluate"].items()
                 parent["evaluate"] = {k: v for k, v in evaluate if k != "prevalence"}
+            if key == "variant_of" and isinstance(parent.get("split"), dict):
+                parent["split"] = _fitting_split(parent["split"], study.get("split"))
             inherited.append(Layer(f"{key}: {other}", parent))
         source = study.get("source")
         is_folder = isinstance(source, dict) and source.get("kind") == "folder"
@@ -166,6 +169,15 @@ def _parse(text: str) -> Any:
         return yaml.load(text, Loader=LOADER)  # noqa: S506 (a safe loader)
     except yaml.YAMLError:
         return yaml.safe_load(text)  # names the line of an error more exactly
+
+
+def _fitting_split(inherited: dict[str, Any], own: Any) -> dict[str, Any]:
+    """Return the split of a study for its variant: without folds, if its mode has none."""
+    modes = {"mode", "held_out"} & own.keys() if isinstance(own, dict) else set()
+    if inherited.get("folds") is None or not modes or own.get("mode") == "grouped":
+        return inherited
+    of_folds = ("folds", "train", "val", "test")
+    return {key: value for key, value in inherited.items() if key not in of_folds}
 
 
 def _fitting(defaults: dict[str, Any], study: dict[str, Any]) -> dict[str, Any]:

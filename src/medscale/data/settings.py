@@ -121,20 +121,21 @@ class Split(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _shares_of_folds(cls, values: Any) -> Any:
-        """Fill in the shares that are not stated: with k folds the test split is 1/k."""
-        folds = values.get("folds") if isinstance(values, dict) else None
-        if not isinstance(folds, int) or folds < 2:
+    def _unstated_shares(cls, values: Any) -> Any:
+        """Fill in shares that are not stated, or null: with k folds the test split is 1/k."""
+        if not isinstance(values, dict):
             return values
         names = ("train", "val", "test")
-        stated = {name: values[name] for name in names if values.get(name) is not None}
-        shares = {"test": 1 / folds} | stated
-        if "train" not in shares:
-            shares.setdefault("val", FOLD_VALIDATION)
-        for name in {"train", "val"} - shares.keys():  # one of them at most
-            if all(isinstance(share, int | float) for share in shares.values()):
-                shares[name] = 1 - sum(shares.values())
-        return values | shares
+        shares = {name: values[name] for name in names if values.get(name) is not None}
+        folds = values.get("folds")
+        if isinstance(folds, int) and folds >= 2:
+            shares.setdefault("test", 1 / folds)
+            if "train" not in shares:
+                shares.setdefault("val", FOLD_VALIDATION)
+            for name in {"train", "val"} - shares.keys():  # one of them at most
+                if all(isinstance(share, int | float) for share in shares.values()):
+                    shares[name] = 1 - sum(shares.values())
+        return {key: value for key, value in values.items() if key not in names} | shares
 
     @model_validator(mode="after")
     def _folds_are_grouped(self) -> Split:

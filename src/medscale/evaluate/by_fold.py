@@ -116,13 +116,14 @@ def compare_folds(
         percentage points), from ``corrected``.
     """
     base = predicted[baseline]
+    for name, run in zip(names, predicted, strict=True):
+        _same_folds(name, run, names[baseline], base)
     averaged = bootstrap.averaged_classes(base.labels, base.groups, base.probabilities.shape[2])
     of_base = [_tested(part, averaged) for part in _parts(base)]
     rows = []
     for number, (name, run) in enumerate(zip(names, predicted, strict=True)):
         if number == baseline:
             continue
-        _same_folds(name, run, names[baseline], base)
         of_run = [_tested(part, averaged) for part in _parts(run)]
         for metric in TESTED:
             scale = 100 if metric == "accuracy" else 1
