@@ -183,9 +183,7 @@ def test_result_says_that_its_predictions_are_out_of_fold(result: Path) -> None:
     assert any(line.startswith("3-fold cross-validation, pooled out-of-fold: 42") for line in texts)
 
 
-def test_reference_is_fitted_for_each_fold(
-    study: Path, evaluations: dict[str, Evaluation]
-) -> None:
+def test_reference_is_fitted_for_each_fold(study: Path, evaluations: dict[str, Evaluation]) -> None:
     index = read_index(study / "data" / "index.parquet")
     shards = Shards.open(study / "data" / "shards")
     summary, _ = reference("glaucoma", shards, index, resamples=50)

@@ -10,6 +10,7 @@ from medscale.report.detection.chapter import CHAPTER as DETECTION
 from medscale.report.enhance.chapter import CHAPTER as ENHANCE
 from medscale.report.export.chapter import CHAPTER as EXPORT
 from medscale.report.external.chapter import CHAPTER as EXTERNAL
+from medscale.report.folds.chapter import CHAPTER as FOLDS
 from medscale.report.formats.chapter import CHAPTER as FORMATS
 from medscale.report.gradcam.chapter import CHAPTER as GRADCAM
 from medscale.report.inference.chapter import CHAPTER as INFERENCE
@@ -26,6 +27,7 @@ CHAPTERS = (
     OVERVIEW,
     DATASHEET,
     QUALITY,
+    FOLDS,
     GRADCAM,
     SCALING,
     VARIANTS,
