@@ -144,7 +144,7 @@ def make_run(
     skill: float = 2.0,
     epochs: int = 6,
 ) -> list[Path]:
-    """Write a run folder for each seed and fold; ``seconds`` is the time of an epoch after the first."""
+    """Write a run folder for each seed and fold; ``seconds``: of an epoch after the first."""
     study = config.active[0]
     made = []
     for seed, fold in config.replicates_of(study):

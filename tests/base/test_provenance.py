@@ -118,7 +118,7 @@ def test_a_result_s_summary_has_all_replicates_records_and_digests_of_what_was_r
     read = made["evaluation"]["inputs"]
     assert read["index"] == sha256(study.folder / "data" / "glaucoma" / "index.parquet")
     assert read["predictions"] == {
-        str(n): sha256(f / "predictions.parquet") for n, f in enumerate(folders, start=1)
+        folder.name: sha256(folder / "predictions.parquet") for folder in folders
     }
     assert made["evaluation"]["code"] == package_digest()
 

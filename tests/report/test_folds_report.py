@@ -7,8 +7,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from made_runs import ROOT, configuration, make_chapter, make_index, make_study, report
-from made_runs import report_shared
+from made_runs import (
+    ROOT,
+    configuration,
+    make_chapter,
+    make_index,
+    make_study,
+    report,
+    report_shared,
+)
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_parquet
 from medscale.data.settings import Split
@@ -79,10 +86,7 @@ def test_tables_and_text_say_that_scores_are_pooled(folder: Path) -> None:
 
 
 def test_only_a_study_with_folds_has_the_chapter() -> None:
-    names = {
-        study: [c.name for c in chapters_of(configuration(STUDY, RUNS, split=split), STUDY)]
-        for study, split in ((STUDY, SPLIT),)
-    }
-    assert "folds" in names[STUDY]
+    config = configuration(STUDY, RUNS, split=SPLIT)
+    assert "folds" in [chapter.name for chapter in chapters_of(config, STUDY)]
     with pytest.raises(MedscaleError, match=r"split\.folds"):
         refuse_absent(configuration(STUDY, RUNS), STUDY, "figures", "folds")

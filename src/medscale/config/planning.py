@@ -92,6 +92,11 @@ def _detection(
         raise MedscaleError(
             f"the study {study} has no section `detect`, so {name} cannot be trained on it"
         )
+    if settings.split.folds is not None:
+        raise MedscaleError(
+            f"{spec.name} is a detection, but {study} is a cross-validation (split.folds), which is "
+            "for classification"
+        )
     if not STRATEGIES[spec.strategy].detection or spec.mp:
         possible = " or ".join(s.name for s in STRATEGIES.values() if s.detection)
         raise MedscaleError(f"{spec.name}: detection runs are {possible}, such as ddp_4gpu_{name}")

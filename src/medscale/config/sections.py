@@ -273,6 +273,12 @@ class Study(Strict):
                 raise ValueError(
                     f"benchmarks.formats.run: {formats.run} is not a classification without _amp"
                 )
+        crop = self.augment.crop
+        if crop is not None and crop.size > self.preprocess.size:
+            raise ValueError(
+                f"augment.crop.size is {crop.size}, but images have {self.preprocess.size} pixels a "
+                "side (preprocess.size): set a smaller crop, or augment.crop: null"
+            )
         if self.split.folds is not None:
             self._refuse_with_folds()
         if is_detector(self.model.name) or is_detector(RunSpec.parse(self.baseline).model or ""):

@@ -1,0 +1,71 @@
+"""A cross-validation through Snakemake: folds become replicates of a run, images are stored once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from data_trees import class_tree
+from medscale.base.files import read_json
+from snakemake_command import snakemake
+
+RUN = "serial_1cpu"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    """Settings of a study of 24 small images in 2 folds."""
+    class_tree(tmp_path / "raw", {"a": 12, "b": 12})
+    study = {
+        "source": {"kind": "folder", "path": str(tmp_path / "raw")},
+        "classes": ["a", "b"],
+        "split": {"folds": 2, "val": 0.2},
+        "preprocess": {"size": 16},
+        "augment": {"crop": None},
+        "model": {"name": "tiny_cnn", "options": {"width": 4}},
+        "recipe": {"epochs": 1, "batch_size": 8, "warmup_epochs": 0},
+        "evaluate": {"gradcam": "all"},
+        "seeds": [3],
+        "runs": [RUN],
+    }
+    changes = {"workdir": str(tmp_path / "work"), "only": ["mine"], "dask": {"workers": 1}}
+    file = tmp_path / "folds.yaml"
+    file.write_text(yaml.safe_dump({**changes, "studies": {"mine": study}}))
+    return file
+
+
+@pytest.mark.slow
+def test_a_cross_validation_is_trained_and_evaluated(settings: Path, tmp_path: Path) -> None:
+    target, work = f"results/mine/{RUN}", tmp_path / "work"
+    done = snakemake(target, "--cores", "2", "--configfile", str(settings))
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = read_json(work / target / "summary.json")
+    assert summary["replicates"] == ["seed3_fold1", "seed3_fold2"]
+    assert summary["counts"]["test"]["images"] == 24
+    index = pd.read_parquet(work / "data/mine/index.parquet")
+    assert sorted(index["fold"].unique()) == [1, 2]
+    assert len(list((work / "data/mine/shards").glob("images-*.npy"))) == 1
+    notes = read_json(work / "data/mine/audit.json")["notes"]
+    assert any(note.startswith("2 folds of whole groups") for note in notes)
+    for fold in (1, 2):
+        replicate = work / f"runs/mine/{RUN}/seed3_fold{fold}"
+        assert read_json(replicate / "spec.json")["fold"] == fold
+        table = pd.read_parquet(replicate / "predictions.parquet")
+        tested = table.loc[table["split"] == "test", "id"]
+        assert set(tested) == set(index.loc[index["fold"] == fold, "id"])
+        assert (work / f"logs/mine/{RUN}/seed3_fold{fold}.train.log").is_file()
+    again = snakemake("-n", target, "--configfile", str(settings))
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_a_fold_can_be_asked_for_by_its_name(settings: Path) -> None:
+    options = ("-n", "--profile", "slurm", "--configfile", str(settings))
+    done = snakemake(f"runs/mine/{RUN}/seed3_fold2/timing.json", *options)
+    assert done.returncode == 0, done.stderr
+    assert "seed3_fold2" in done.stdout
+    done = snakemake(f"runs/mine/{RUN}/seed3_fold3/timing.json", *options)
+    assert done.returncode != 0
+    assert "mine has no fold 3: split.folds is 2" in done.stdout + done.stderr
