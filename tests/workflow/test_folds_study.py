@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from data_trees import class_tree
+from file_tables import differences
 from medscale.base.files import read_json
 from snakemake_command import snakemake
 
@@ -47,7 +48,7 @@ def test_a_cross_validation_is_trained_and_evaluated(settings: Path, tmp_path: P
     assert summary["counts"]["test"]["images"] == 24
     index = pd.read_parquet(work / "data/mine/index.parquet")
     assert sorted(index["fold"].unique()) == [1, 2]
-    assert len(list((work / "data/mine/shards").glob("images-*.npy"))) == 1
+    assert read_json(work / "data/mine/shards/meta.json")["images"] == 24
     notes = read_json(work / "data/mine/audit.json")["notes"]
     assert any(note.startswith("2 folds of whole groups") for note in notes)
     for fold in (1, 2):
@@ -57,6 +58,7 @@ def test_a_cross_validation_is_trained_and_evaluated(settings: Path, tmp_path: P
         tested = table.loc[table["split"] == "test", "id"]
         assert set(tested) == set(index.loc[index["fold"] == fold, "id"])
         assert (work / f"logs/mine/{RUN}/seed3_fold{fold}.train.log").is_file()
+    assert differences(work)[0] == []  # docs/files.md describes all files
     again = snakemake("-n", target, "--configfile", str(settings))
     assert "Nothing to be done" in again.stdout + again.stderr
 

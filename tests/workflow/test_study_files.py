@@ -34,9 +34,10 @@ LISTS |= {"inference": inference, "loading": loading}
 NOT_MADE = (
     "data/<study>/datasheet.md",
     "data/<study>/shards_detect/boxes.parquet",
-    "runs/<study>/<detection run>/seed<k>/predictions.parquet",
+    "runs/<study>/<detection run>/<replicate>/predictions.parquet",
     "profiled/<study>/<run>/spec.json",
     "results/<study>/<run>/boxes.csv",
+    "results/<study>/<run>/folds.csv",  # compared in test_folds_study.py
     "exported/<study>/<run>.<format>.onnx",
     *(f"external/<set>/<run>/{name}" for name in ("summary.json", "shift.csv", "predictions.csv")),
     "measured/<study>/reference.json",

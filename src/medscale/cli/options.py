@@ -32,7 +32,7 @@ Since = Annotated[float, typer.Option(hidden=True)]
 Kind = Annotated[str, typer.Argument(help=f"dataset kind: {', '.join(kind_names())}")]
 Result = Annotated[Path, typer.Argument(help="a result folder, such as results/skin/ddp_amp_4gpu")]
 Seed = Annotated[
-    str | None, typer.Option(help="a replicate's seed, or 'all' for the mean of all replicates")
+    str | None, typer.Option(help="a seed (with folds, the mean of its networks), or 'all' for all")
 ]
 out = Terminal()
 MARK = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "error": "[red bold]error[/]"}

@@ -33,7 +33,7 @@ def serve(
         typer.Option(help="address of a proxy whose X-Forwarded-For names the caller"),
     ] = None,
     seed: Annotated[
-        str, typer.Option(help="replicates that predict: best, all (their mean), or a number")
+        str, typer.Option(help="seeds that predict: best, all (their mean), or a number")
     ] = "best",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     workers: Annotated[int, typer.Option(help="processes that predict; each holds all models")] = 1,
