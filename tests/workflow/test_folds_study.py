@@ -41,7 +41,7 @@ def settings(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_a_cross_validation_is_trained_and_evaluated(settings: Path, tmp_path: Path) -> None:
     target, work = f"results/mine/{RUN}", tmp_path / "work"
-    done = snakemake(target, "--cores", "2", "--configfile", str(settings))
+    done = snakemake(target, "--cores", "2", "--configfile", str(settings), seconds=400)
     assert done.returncode == 0, done.stdout + done.stderr
     summary = read_json(work / target / "summary.json")
     assert summary["replicates"] == ["seed3_fold1", "seed3_fold2"]
