@@ -185,7 +185,7 @@ def test_a_datasheet_answers_the_questions_from_audit_index_and_what_is_known(tm
 def test_a_user_s_own_images_have_the_user_s_facts(tmp_path):
     make_index(tmp_path / "data", ["a", "b"], images=20)
     own = {"name": "Ward 7", "known_problems": ["Two scanners"]}
-    said = sheet(tmp_path, kind="folder", datasheet=own)
+    said = sheet(tmp_path, kind="folder", datasheet=own, augment={"crop": None})
     assert "Dataset: Ward 7" in said
     assert "- Two scanners." in said
     assert f"Licence: {UNKNOWN}" in said

@@ -1,4 +1,4 @@
-"""A cross-validation through Snakemake: folds become replicates of a run, images are stored once."""
+"""A cross-validation through Snakemake: folds are replicates of a run."""
 
 from __future__ import annotations
 

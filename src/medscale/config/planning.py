@@ -94,8 +94,8 @@ def _detection(
         )
     if settings.split.folds is not None:
         raise MedscaleError(
-            f"{spec.name} is a detection, but {study} is a cross-validation (split.folds), which is "
-            "for classification"
+            f"{spec.name} is a detection, but {study} is a cross-validation (split.folds), which "
+            "is for classification"
         )
     if not STRATEGIES[spec.strategy].detection or spec.mp:
         possible = " or ".join(s.name for s in STRATEGIES.values() if s.detection)

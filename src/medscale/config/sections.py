@@ -276,8 +276,8 @@ class Study(Strict):
         crop = self.augment.crop
         if crop is not None and crop.size > self.preprocess.size:
             raise ValueError(
-                f"augment.crop.size is {crop.size}, but images have {self.preprocess.size} pixels a "
-                "side (preprocess.size): set a smaller crop, or augment.crop: null"
+                f"augment.crop.size is {crop.size}, but images have {self.preprocess.size} pixels "
+                "a side (preprocess.size): set a smaller crop, or augment.crop: null"
             )
         if self.split.folds is not None:
             self._refuse_with_folds()
