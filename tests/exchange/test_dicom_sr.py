@@ -82,12 +82,9 @@ def test_a_report_names_the_frame_and_a_series_holds_a_study(result: Path, tmp_p
     evidence = dicom_sr.headers(items)
     items = [("third.dcm", items[0][1]), ("first.dcm", items[1][1])]
     reports = [
-        read(path)
-        for path in dicom_sr.write(tmp_path, predictor, items, evidence, predictions)
+        read(path) for path in dicom_sr.write(tmp_path, predictor, items, evidence, predictions)
     ]
-    numbers = [
-        groups(report)[0].source_images[0].referenced_frame_numbers for report in reports
-    ]
+    numbers = [groups(report)[0].source_images[0].referenced_frame_numbers for report in reports]
     assert numbers == [[3], [1]]
     assert len({report.SeriesInstanceUID for report in reports}) == 1
     assert [report.InstanceNumber for report in reports] == [1, 2]
@@ -150,7 +147,9 @@ def test_faults_are_named_and_nothing_is_written(result: Path, tmp_path: Path, m
 
 
 def test_private_codes_are_those_of_every_study_and_differ() -> None:
-    first, second = (dicom_sr.coded(names)["melanoma"] for names in (["melanoma"], ["a", "melanoma"]))
+    first, second = (
+        dicom_sr.coded(names)["melanoma"] for names in (["melanoma"], ["a", "melanoma"])
+    )
     assert first == second
     assert (first.scheme_designator, first.meaning) == ("99MEDSCALE", "melanoma")
     assert len({c.value for c in dicom_sr.coded(["a b", "a_b", "A b"]).values()}) == 3

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from medscale.base.code import shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.log import plain
-from medscale.cli.options import Kind, out, print_findings
+from medscale.cli.options import ConfigFile, Kind, Scale, changes_of, out, print_findings
 
 
 def check(kind: Kind, folder: Path) -> None:
@@ -49,6 +50,21 @@ def fetch(
     set_up()
     download(kind, folder)
     check(kind, folder)
+
+
+def croissant(
+    study: Annotated[str, typer.Argument(help="a study of the configuration")],
+    scale: Scale = "full",
+    configfile: ConfigFile = None,
+) -> None:
+    """Describe a study's images in Croissant: data/<study>/croissant.json, validated; offline."""
+    from medscale.workflow.graph import Graph
+
+    graph = Graph(changes_of(scale, None, configfile))
+    from medscale.exchange.croissant import write
+
+    path = write(study, graph.config.study(study), graph.workdir / "data" / study)
+    out.print(f"{plain(shown_path(path))} conforms to Croissant 1.1")
 
 
 def _raw_folder(kind: str) -> Path:

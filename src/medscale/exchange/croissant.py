@@ -102,7 +102,9 @@ def describe(study: str, settings: Study, folder: Path) -> dict[str, Any]:
                 **_responsible(settings, answers, folder),
             )
         except mlc.ValidationError as error:
-            raise MedscaleError(f"the Croissant metadata of {study} are not valid: {error}") from None
+            raise MedscaleError(
+                f"the Croissant metadata of {study} are not valid: {error}"
+            ) from None
         return dict(metadata.to_json())
 
 
@@ -241,7 +243,7 @@ def _responsible(settings: Study, answers: Datasheet, folder: Path) -> dict[str,
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence mlcroissant's warnings of recommended answers that no datasheet has, such as dates."""
+    """Silence warnings of recommended answers that no datasheet has, such as dates."""
     logger = logging.getLogger("absl")
     level = logger.level
     try:

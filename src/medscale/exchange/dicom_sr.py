@@ -36,8 +36,8 @@ SCHEME = "99MEDSCALE"  # private coding schemes begin with 99 (PS3.16, 8.2)
 LONGEST_MEANING, LONGEST_VALUE = 64, 16  # characters of the value representations LO and SH
 IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 # Attributes of type 2: a file may leave them empty, and they are empty where a file lacks them.
-OPTIONAL = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber")
-OPTIONAL += ("StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName")
+OPTIONAL = ["PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber"]
+OPTIONAL += ["StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"]
 RESEARCH = "Research only: not a medical device, not verified by a person"
 SERIES_NUMBER = 9000  # far from the numbers of a scanner's series
 LISTED = 5  # files that a message names
@@ -190,14 +190,17 @@ def _measurements(prediction: Prediction) -> list[sr.Measurement]:
     unit = codes.UCUM.NoUnits
     if prediction.boxes is not None:
         return [sr.Measurement(_private("Number of boxes"), len(prediction.boxes), unit)]
-    others = [name for name in prediction.probabilities if name != prediction.label]
     return [
-        sr.Measurement(codes.DCM.Probability, prediction.probability, unit),
-        *(
-            sr.Measurement(_private(f"Probability of {name}"), value, unit)
-            for name, value in prediction.probabilities.items()
-            if name in others
-        ),
+        sr.Measurement(
+            codes.DCM.Probability
+            if name == prediction.label
+            else _private(f"Probability of {name}"),
+            value,
+            unit,
+        )
+        for name, value in sorted(
+            prediction.probabilities.items(), key=lambda pair: pair[0] != prediction.label
+        )
     ]
 
 
@@ -227,9 +230,7 @@ def _region(
         referenced_region=region,
         finding_type=code,
         algorithm_id=algorithm,
-        measurements=[
-            sr.Measurement(codes.DCM.Probability, box.confidence, codes.UCUM.NoUnits)
-        ],
+        measurements=[sr.Measurement(codes.DCM.Probability, box.confidence, codes.UCUM.NoUnits)],
     )
 
 

@@ -86,9 +86,7 @@ def _replicates(folder: Path) -> Iterator[Tracked]:
     study, run = summary["study"], summary["run"]["name"]
     runs = folder.resolve().parents[2] / "runs" / study / run
     environments = summary["provenance"]["replicates"]
-    for number, (seed, environment) in enumerate(
-        zip(summary["seeds"], environments, strict=True)
-    ):
+    for number, (seed, environment) in enumerate(zip(summary["seeds"], environments, strict=True)):
         files = runs / f"seed{seed}"
         remedy = f"{folder} is tracked where it was made, beside the folder `runs` of its study"
         if not (files / "history.csv").is_file():
