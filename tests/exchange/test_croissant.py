@@ -57,6 +57,24 @@ def test_records_of_the_index_are_read_back(tmp_path: Path) -> None:
     assert [record["name"] for record in records(path, "splits")] == ["train", "val", "test"]
 
 
+def test_columns_and_classes_of_any_name_are_described(tmp_path: Path) -> None:
+    facts = {"Größe (cm)": [1.5], "a b": ["x"], "a_b": ["y"], 'q"#%20/': ["z"], "ü": [1], "ß": [2]}
+    index = make_index(tmp_path, ["not dark", "a/ä"], images=20, metadata=facts)
+    path = croissant.write("wide", configuration().study("glaucoma"), tmp_path)
+    record = records(path, "images")[0]
+    assert record["label"] == index["label"][0]
+    values = [record[name] for name in ("Gr__e__cm_", "a_b", "a_b_2", "q___20_", "_", "__2")]
+    assert values == [1.5, "x", "y", "z", 1, 2]
+
+
+def test_metadata_that_are_not_valid_are_not_written(tmp_path: Path, monkeypatch) -> None:
+    make_index(tmp_path, CLASSES, images=20)
+    monkeypatch.setattr(croissant, "_identifiers", lambda names: {n: f"{n} x" for n in names})
+    with pytest.raises(MedscaleError, match=r"(?s)Croissant metadata of wide: .*whitespace"):
+        croissant.write("wide", configuration().study("glaucoma"), tmp_path)
+    assert not (tmp_path / "croissant.json").exists()
+
+
 def test_answers_are_those_of_the_datasheet_or_not_known(tmp_path: Path) -> None:
     for study, synthetic in (("glaucoma", True), ("hospital", False)):
         data = tmp_path / study
@@ -84,7 +102,7 @@ def test_faults_are_named(tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(MedscaleError, match=r"index\.parquet does not exist; make it: snakemake"):
         croissant.write("glaucoma", settings, tmp_path)
     with pytest.raises(MedscaleError, match="there is no study 'glaucomas'"):
-        datasets.croissant("glaucomas", "demo", None)
+        datasets.croissant(["glaucomas"], "demo", None)
     make_index(tmp_path, CLASSES, images=20)
     monkeypatch.setattr(extras, "find_spec", lambda name: None)
     with pytest.raises(MedscaleError, match=r"need mlcroissant.*'medscale\[exchange\]'"):

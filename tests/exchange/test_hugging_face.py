@@ -21,7 +21,8 @@ from medscale.base import extras
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
 from medscale.cli import main as cli
-from medscale.exchange.hugging_face import publish
+from medscale.exchange.hugging_face import LINES, publish
+from medscale.serve.predict import Box, Prediction
 
 EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 FILES = {"README.md", "config.json", "inference.json", "model.safetensors"}
@@ -85,6 +86,12 @@ def test_the_example_of_the_card_runs_and_predicts_as_the_result(
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == expected.label
     assert printed[1:] == [f"{p:.3f} {name}" for name, p in expected.probabilities.items()]
+
+
+def test_the_example_of_a_detector_lists_boxes(capsys) -> None:
+    prediction = Prediction("image.png", boxes=[Box("opacity", 1.0, 2.0, 3.0, 4.0, 0.5)])
+    exec(compile(LINES["detection"], "README.md", "exec"), {"prediction": prediction})
+    assert capsys.readouterr().out == "opacity 0.5 1.0 2.0 3.0 4.0\n"
 
 
 def test_the_configuration_lists_classes_and_preprocessing(result: Path, tmp_path: Path) -> None:

@@ -104,6 +104,10 @@ def test_faults_are_named_before_anything_is_written(
         exchange.track([result, copy], tmp_path / "mlruns")
     with pytest.raises(MedscaleError, match=r"no result: it has no summary\.json"):
         exchange.track([tmp_path], tmp_path / "mlruns")
+    with pytest.raises(MedscaleError, match="is no file store of MLflow"):
+        exchange.track([result], result)
+    with pytest.raises(MedscaleError, match="is no file store of MLflow"):
+        exchange.track([result], result / "summary.json")
     monkeypatch.setattr(extras, "find_spec", lambda name: None)
     with pytest.raises(MedscaleError, match=r"need mlflow.*pip install 'medscale\[exchange\]'"):
         exchange.track([result], tmp_path / "mlruns")

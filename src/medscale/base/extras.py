@@ -19,7 +19,8 @@ def require(purpose: str, extra: str, *packages: str, note: str = "") -> None:
         note: a further part of the sentence, such as the licence.
     """
     if absent := [name for name in packages if find_spec(name) is None]:
+        verb = "is" if len(absent) == 1 else "are"
         raise MedscaleError(
-            f"{purpose} need {', '.join(absent)}, which is not installed: "
+            f"{purpose} need {', '.join(absent)}, which {verb} not installed: "
             f"pip install 'medscale[{extra}]'{note}"
         )

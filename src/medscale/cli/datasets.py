@@ -53,18 +53,22 @@ def fetch(
 
 
 def croissant(
-    study: Annotated[str, typer.Argument(help="a study of the configuration")],
+    studies: Annotated[
+        list[str] | None, typer.Argument(help="studies of the configuration; default: the active")
+    ] = None,
     scale: Scale = "full",
     configfile: ConfigFile = None,
 ) -> None:
-    """Describe a study's images in Croissant: data/<study>/croissant.json, validated; offline."""
+    """Describe the images of studies in Croissant: data/<study>/croissant.json; offline."""
     from medscale.workflow.graph import Graph
 
     graph = Graph(changes_of(scale, None, configfile))
+    settings = {name: graph.config.study(name) for name in studies or graph.studies}
     from medscale.exchange.croissant import write
 
-    path = write(study, graph.config.study(study), graph.workdir / "data" / study)
-    out.print(f"{plain(shown_path(path))} conforms to Croissant 1.1")
+    for name, section in settings.items():
+        path = write(name, section, graph.workdir / "data" / name)
+        out.print(f"{plain(shown_path(path))} conforms to Croissant 1.1")
 
 
 def _raw_folder(kind: str) -> Path:

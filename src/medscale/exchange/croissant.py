@@ -8,7 +8,8 @@ relies on it (the licence).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ INDEX, AUDIT, CROISSANT = "index.parquet", "audit.json", "croissant.json"
 IMAGES, CLASSES, SPLIT_NAMES = "images", "classes", "splits"  # record sets
 VERSION = "http://mlcommons.org/croissant/1.1"
 PARQUET = "application/x-parquet"
+OTHER = re.compile(r"[^A-Za-z0-9_.-]")  # characters that identifiers do not have here
 SIDES = 4  # numbers of a box: x, y, width, height
 # Terms that Croissant 1.0 (section ML-specific features) gives to the splits.
 SPLIT_TERMS = {"train": "TrainingSplit", "val": "ValidationSplit", "test": "TestSplit"}
@@ -88,24 +90,24 @@ def describe(study: str, settings: Study, folder: Path) -> dict[str, Any]:
 
     answers = description(settings)
     ctx = mlc.Context(conforms_to=VERSION)
+    metadata = mlc.Metadata(
+        ctx=ctx,
+        name=study,
+        description=_sentences(settings, answers),
+        license=[answers.licence or UNKNOWN],
+        cite_as=answers.citation,
+        creators=[mlc.Organization(name=answers.creators)] if answers.creators else [],
+        distribution=[_index(ctx, folder)],
+        record_sets=_record_sets(ctx, folder),
+        **_responsible(settings, answers, folder),
+    )
+    content = dict(metadata.to_json())
     with _quiet():
         try:
-            metadata = mlc.Metadata(
-                ctx=ctx,
-                name=study,
-                description=_sentences(settings, answers),
-                license=[answers.licence or UNKNOWN],
-                cite_as=answers.citation,
-                creators=[mlc.Organization(name=answers.creators)] if answers.creators else [],
-                distribution=[_index(ctx, folder)],
-                record_sets=_record_sets(ctx, folder),
-                **_responsible(settings, answers, folder),
-            )
+            mlc.Dataset(jsonld=content)
         except mlc.ValidationError as error:
-            raise MedscaleError(
-                f"the Croissant metadata of {study} are not valid: {error}"
-            ) from None
-        return dict(metadata.to_json())
+            raise MedscaleError(f"Croissant metadata of {study}: {error}") from None
+    return content
 
 
 def _index(ctx: mlc.Context, folder: Path) -> mlc.FileObject:
@@ -148,7 +150,10 @@ def _record_sets(ctx: mlc.Context, folder: Path) -> list[mlc.RecordSet]:
             name=IMAGES,
             description="The images of the study, a record each.",
             key=[f"{IMAGES}/id"],
-            fields=[_field(ctx, name, kind) for name, kind in types.items()],
+            fields=[
+                _field(ctx, name, identifier, types[name])
+                for name, identifier in _identifiers(types).items()
+            ],
         ),
     ]
 
@@ -173,7 +178,20 @@ def _enumeration(ctx: mlc.Context, name: str, rows: list[dict[str, str]]) -> mlc
     )
 
 
-def _field(ctx: mlc.Context, name: str, kind: str) -> mlc.Field:
+def _identifiers(columns: Iterable[str]) -> dict[str, str]:
+    """Return a distinct identifier of each column, as Croissant takes them: without spaces."""
+    identifiers: dict[str, str] = {}
+    for name in columns:
+        plain = candidate = OTHER.sub("_", name) or "_"
+        number = 1
+        while candidate in identifiers.values():
+            number += 1
+            candidate = f"{plain}_{number}"
+        identifiers[name] = candidate
+    return identifiers
+
+
+def _field(ctx: mlc.Context, name: str, identifier: str, kind: str) -> mlc.Field:
     """Return the field of a column of the index."""
     import mlcroissant as mlc
 
@@ -182,9 +200,9 @@ def _field(ctx: mlc.Context, name: str, kind: str) -> mlc.Field:
     reference = {"references": mlc.Source(field=references[name])} if name in references else {}
     return mlc.Field(
         ctx=ctx,
-        id=f"{IMAGES}/{name}",
-        name=f"{IMAGES}/{name}",
-        description=MEANINGS.get(name, "further fact of the dataset"),
+        id=f"{IMAGES}/{identifier}",
+        name=f"{IMAGES}/{identifier}",
+        description=MEANINGS.get(name, f"column {name} of the dataset"),
         data_types=[getattr(mlc.DataType, kind)],
         source=mlc.Source(file_object=INDEX, extract=mlc.Extract(column=name)),
         **reference,
@@ -236,7 +254,7 @@ def _responsible(settings: Study, answers: Datasheet, folder: Path) -> dict[str,
         "data_preprocessing_protocol": [
             f"Of {audit['found']} files {audit['used']} are used; left out: {reasons or 'none'}."
         ],
-        "data_use_cases": [settings.title],
+        "data_use_cases": [f"Training and test of networks in the study {settings.title!r}"],
         "personal_sensitive_information": [*personal, *people] or None,
     }
 

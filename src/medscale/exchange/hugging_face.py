@@ -189,7 +189,7 @@ def _front_matter(
             + (" (synthetic)" if marks["synthetic"] else ""),
             dataset_split="test",
             metric_type=METRICS.get(name, name),
-            metric_name=f"{words[name]}, {_interval(score, summary)}",
+            metric_name=f"{words.get(name, name)}, {_interval(score, summary)}",
             metric_value=score["mean"],
         )
         for name, score in metrics.items()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 CARD = "model_card.md"
 KEY = "medscale.replicate"  # tag: digest of the replicate and its metrics, which a run has once
+TRASH = ".trash"  # a folder of each file store
 FINISHED = "FINISHED"  # a status of MLflow
 # MLflow 3 refuses its file store, and reports its use over the network, unless these say otherwise.
 ENVIRONMENT = {"MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -58,17 +59,24 @@ def track(folders: Sequence[Path], store: Path) -> tuple[int, int]:
     interrupted call left unfinished is made again. All files are read before the first is written.
 
     Raises MedscaleError when MLflow is not installed, or a file of a result or of its replicates is
-    missing.
+    missing, or ``store`` holds other files.
 
     Args:
         folders: ``results/<study>/<run>``, beside which ``runs/<study>/<run>`` lies.
         store: folder of the store, such as ``mlruns``.
     """
     require("MLflow stores", "exchange", "mlflow")
+    store = store.expanduser().resolve()
+    if store.exists() and not (store / TRASH).is_dir() and not _is_empty(store):
+        raise MedscaleError(f"{store} is no file store of MLflow; name another folder by --to")
     replicates = [replicate for folder in folders for replicate in _replicates(evaluated(folder))]
     client = _client(store)
     added = sum(_record(client, replicate) for replicate in replicates)
     return added, len(replicates) - added
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
 
 
 def _client(store: Path) -> MlflowClient:
@@ -76,7 +84,7 @@ def _client(store: Path) -> MlflowClient:
     os.environ |= ENVIRONMENT
     from mlflow.tracking import MlflowClient
 
-    address = store.expanduser().resolve().as_uri()
+    address = store.as_uri()
     return MlflowClient(tracking_uri=address, registry_uri=address)
 
 
