@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -17,6 +19,18 @@ from medscale.serve import bundle
 
 RUN = "serial_1cpu"
 CLASSES = ["normal", "glaucoma"]
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each use of the network is an error."""
+
+    def refuse(*arguments: object, **options: object) -> NoReturn:
+        pytest.fail(f"the network is used: {arguments}")
+
+    for name in ("getaddrinfo", "create_connection"):
+        monkeypatch.setattr(socket, name, refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
 @pytest.fixture(scope="session")

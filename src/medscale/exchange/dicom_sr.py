@@ -52,9 +52,9 @@ def headers(items: Sequence[NamedImage]) -> list[pydicom.Dataset]:
     """
     require("DICOM reports", "exchange", "highdicom")
     files = [Path(file_of(str(image))).expanduser() for _, image in items]
-    if others := [name for (name, _), file in zip(items, files, strict=True) if not _dicom(file)]:
-        listed = ", ".join(others[:LISTED])
-        more = f" and {len(others) - LISTED} more" if len(others) > LISTED else ""
+    if foreign := [name for (name, _), file in zip(items, files, strict=True) if not _dicom(file)]:
+        listed = ", ".join(foreign[:LISTED])
+        more = f" and {len(foreign) - LISTED} more" if len(foreign) > LISTED else ""
         raise MedscaleError(
             f"--sr is for DICOM images; of another format: {listed}{more}. Predict them without it"
         )
@@ -240,7 +240,10 @@ def _algorithm(predictor: Predictor, calibrated: bool) -> sr.AlgorithmIdentifica
 
     record = predictor.inference
     restrictions = mark([record.marks])
-    weights = [f"seed {one.seed}, weights SHA-256 {one.sha256}" for one in predictor.weights]
+    weights = [
+        f"seed {replicate.seed}, weights SHA-256 {replicate.sha256}"
+        for replicate in predictor.weights
+    ]
     return sr.AlgorithmIdentification(
         name=f"{record.model.name}, run {predictor.name}",
         version=f"medscale {medscale.__version__}",

@@ -40,12 +40,13 @@ NAMED = "OWNER/NAME"
 LICENCES = {"synthetic": "mit", "detection": "agpl-3.0", "other": "unknown"}
 # Names of metrics on the Hub; the others keep their own.
 METRICS = {"auroc": "roc_auc", "mcc": "matthews_correlation", "f1_macro": "f1"}
+MAIN = ("accuracy", "balanced_accuracy", "auroc", "map50")  # metrics that the text repeats
 WARNING = "> **Research only. Not a medical device**: not for diagnosis or treatment.\n"
 MARKED = "> **{mark}.** The figures show that the workflow works, and nothing about patients.\n"
 USE = """## Use
 
 The folder is loaded by the Python package medscale, without code of the folder being run. Weights
-are those of seed {seed}, {chosen}.
+are those of seed {seed}, {chosen}; on the test images they alone have: {alone}.
 
 ```python
 import medscale
@@ -111,7 +112,8 @@ def publish(
         write_json(new / CONFIG, _config(record, kept))
         matter = _front_matter(record, summary, licence, datasets)
         text = (result / CARD).read_text(encoding="utf-8")
-        write_text(new / README, _readme(record, kept, matter, text, upload or NAMED))
+        alone = _alone(summary, kept.seed)
+        write_text(new / README, _readme(record, kept, matter, text, alone, upload or NAMED))
         scan.refuse(scan.scan(new, [*names, scan.hosts([])]), str(to))
     lines = [f"{to}: {record.model.name} of {record.study}/{record.run}, licence {licence}", *note]
     return [*lines, _upload(to, upload)] if upload else lines
@@ -216,16 +218,33 @@ def _interval(score: dict[str, Any], summary: dict[str, Any]) -> str:
     return f"{mean}, 95 % interval {score['low']:.3f} to {score['high']:.3f} over {over}"
 
 
+def _alone(summary: dict[str, Any], seed: int) -> str:
+    """Return the main test metrics of one replicate in words."""
+    number, metrics = summary["seeds"].index(seed), summary["metrics"]["test"]
+    values = {name: metrics[name]["values"][number] for name in MAIN if name in metrics}
+    words = NAMES | BOX_NAMES
+    return ", ".join(
+        f"{words[name]} {'not defined' if value is None else format(value, '.3f')}"
+        for name, value in values.items()
+    )
+
+
 def _readme(
-    record: Inference, weights: Weights, matter: ModelCardData, card: str, repository: str
+    record: Inference,
+    weights: Weights,
+    matter: ModelCardData,
+    card: str,
+    alone: str,
+    repository: str,
 ) -> str:
-    """Return README.md: front matter, warnings, use, and the model card of the result."""
+    """Return README.md: front matter, warnings, the model card of the result, and use."""
     restrictions = mark([record.marks])
     columns = ", ".join(markdown_code(encoding.column) for encoding in record.metadata)
     chosen = "the best on the validation images"
     use = USE.format(
         seed=weights.seed,
         chosen=chosen if weights.seed == record.chosen else "named by who published it",
+        alone=alone,
         repository=repository,
         lines=LINES[record.task],
         metadata=f"The network also takes {columns}: `predict(image, metadata={{…}})`.\n"
