@@ -95,16 +95,20 @@ def test_boxes_are_regions_with_confidence(result: Path, tmp_path: Path) -> None
     items, predictor = [("ct.dcm", image)], medscale.load(result)
     evidence = dicom_sr.headers(items)
     boxes = [Box("glaucoma", 10.5, 20, 30, 40, 0.75), Box("glaucoma", 0, 0, 5, 5, 0.5)]
-    for number, found in enumerate((boxes, [])):
+    for number, predicted in enumerate((boxes, [])):
         (path,) = dicom_sr.write(
-            tmp_path / str(number), predictor, items, evidence, [Prediction("ct.dcm", boxes=found)]
+            tmp_path / str(number),
+            predictor,
+            items,
+            evidence,
+            [Prediction("ct.dcm", boxes=predicted)],
         )
         report = read(path)
         (whole,) = groups(report)
-        assert [m.value for m in whole.get_measurements()] == [len(found)]
+        assert [m.value for m in whole.get_measurements()] == [len(predicted)]
         regions = report.content.get_planar_roi_measurement_groups()
-        assert [r.get_measurements()[0].value for r in regions] == [b.confidence for b in found]
-        if found:
+        assert [r.get_measurements()[0].value for r in regions] == [b.confidence for b in predicted]
+        if predicted:
             outline = regions[0].roi.value
             np.testing.assert_allclose(outline.min(axis=0), [10.5, 20])
             np.testing.assert_allclose(outline.max(axis=0), [40.5, 60])

@@ -225,7 +225,7 @@ def _value_type(kind: pa.DataType) -> str:
 
 def _sentences(settings: Study, answers: Datasheet) -> str:
     """Return the description: what the images are, and how they are obtained."""
-    known = [answers.name, answers.purpose, answers.instances]
+    facts = [answers.name, answers.purpose, answers.instances]
     download = load_kind(settings.source.kind).download
     synthetic = (
         "All images are synthetic, drawn by a program in the layout of the dataset named below; "
@@ -234,7 +234,7 @@ def _sentences(settings: Study, answers: Datasheet) -> str:
     parts = [
         *([synthetic] if settings.source.synthetic else []),
         f"Images of the study {settings.title!r}.",
-        *(f"{text.rstrip('.')}." for text in known if text),
+        *(f"{text.rstrip('.')}." for text in facts if text),
         *([f"Obtained by: {command_line(download)}."] if download else []),
     ]
     return " ".join(parts)
