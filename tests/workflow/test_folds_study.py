@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from data_trees import class_tree
 from file_tables import differences
 from medscale.base.files import read_json
+from medscale.cli import main as cli
+from medscale.serve.predict import load
 from snakemake_command import snakemake
 
 RUN = "serial_1cpu"
@@ -61,6 +65,35 @@ def test_a_cross_validation_is_trained_and_evaluated(settings: Path, tmp_path: P
     assert differences(work)[0] == []  # docs/files.md describes all files
     again = snakemake("-n", target, "--configfile", str(settings))
     assert "Nothing to be done" in again.stdout + again.stderr
+    _leaves(work / target, tmp_path)
+
+
+def _leaves(result: Path, folder: Path) -> None:
+    """Evaluate the result on the study's own images, record it and publish it."""
+    outside = folder / "outside"
+    commands = [
+        ["evaluate", str(result), str(folder / "raw"), "--out", str(outside)],
+        ["track", str(result), "--to", str(folder / "mlruns")],
+        ["publish", str(result), "--to", str(folder / "model")],
+    ]
+    for command in commands:
+        answer = CliRunner().invoke(cli.main, command)
+        assert answer.exit_code == 0, answer.output
+    # Each image trained the network of another fold.
+    assert read_json(outside / "summary.json")["copies"] == {"train": 24, "val": 0, "test": 0}
+    table = pd.read_csv(outside / "predictions.csv")
+    assert table.groupby(["seed", "fold"]).size().to_dict() == {(3, 1): 24, (3, 2): 24}
+    scores = pd.read_csv(outside / "metrics.csv")
+    assert {"seed_3_fold1_value", "seed_3_fold2_value"} <= set(scores)
+    runs = folder.glob("mlruns/*/*/tags/mlflow.runName")
+    assert sorted(run.read_text() for run in runs) == [
+        f"{RUN} seed 3 fold {fold}" for fold in (1, 2)
+    ]
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    published, original = (load(path, device="cpu") for path in (folder / "model", result))
+    assert len(published.networks) == 2
+    assert np.array_equal(published.probabilities(pixels), original.probabilities(pixels))
+    assert "a network for each of 2 folds" in (folder / "model" / "README.md").read_text()
 
 
 def test_a_fold_can_be_asked_for_by_its_name(settings: Path) -> None:

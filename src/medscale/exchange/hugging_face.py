@@ -242,8 +242,8 @@ def _alone(summary: dict[str, Any], seed: int) -> str:
     if (folds := summary.get("folds")) is None:
         return f"on the test images they alone have: {listed}"
     return (
-        f"there is a network for each of {folds['count']} folds, and predictions are their mean; on "
-        f"images that they were not trained on, single networks have: {listed}"
+        f"there is a network for each of {folds['count']} folds, and predictions are their mean; "
+        f"on images that they were not trained on, single networks have: {listed}"
     )
 
 
