@@ -75,6 +75,9 @@ audit: setup-audit ## known faults of the locked packages (asks PyPI) and of the
 docs: setup ## the docs site, in site/ (without a network; warnings are errors)
 	@python -m sphinx -q -W --keep-going -b html docs site
 
+readme: setup-test ## table and pictures of README.md, from what `make study` made
+	@python tools/readme.py
+
 settings: setup ## docs/settings.md and config.schema.json, from the sections of the configuration
 	@python -m medscale.config.reference
 

@@ -37,6 +37,7 @@ ROOT_PAGES = {
     "reference/architecture": "ARCHITECTURE.md",
     "reference/changes": "CHANGELOG.md",
     "reference/contributing": "CONTRIBUTING.md",
+    "reference/conduct": "CODE_OF_CONDUCT.md",
     "reference/security": "SECURITY.md",
 }
 COMMANDS = "reference/commands"
@@ -50,9 +51,9 @@ def text_of_root(name: str) -> str:
         path = link[1]
         if path in pages:
             return f"]({pages[path]}"
-        return (
-            f"](../{path.removeprefix('docs/')}" if path.startswith("docs/") else f"](../../{path}"
-        )
+        if path.startswith("docs/"):
+            return f"](../{path.removeprefix('docs/')}"
+        return f"](../../{path}"
 
     text = (ROOT / ROOT_PAGES[name]).read_text(encoding="utf-8")
     return re.sub(r"\]\((?!\w+:)([^)#]+)", moved, text)
