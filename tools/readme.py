@@ -32,9 +32,11 @@ BEGIN = "<!-- demo table: `make readme` writes these lines from the tables of th
 END = "<!-- end of the demo table -->"
 COLUMNS = ["study", "title", "run", "devices", "stand_in", "verdict"]
 COLUMNS += [f"{name}{end}" for name in ("speedup", "change") for end in ("", "_low", "_high")]
-RESULT = "results/glaucoma/serial_1gpu"  # of two classes, with a heat map
-IMAGES = "data/raw/glaucoma/test/1"
+# The first test image of class normal, and a network of two classes, which draws a heat map.
+RESULT = "results/glaucoma/serial_1gpu"
+IMAGES = "data/raw/glaucoma/test/0"
 WIDTH, HEIGHT = 900, 760  # of the browser's window, pixels
+EDGE = 16  # pixels around the prediction
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 LARGEST = 300_000  # bytes of a picture
 
@@ -117,7 +119,15 @@ def picture_of_page(workdir: Path, path: Path) -> None:
             page.set_input_files("#files", image)
             page.wait_for_selector("#results:not([hidden])")
             page.wait_for_timeout(500)  # fading in
-            page.screenshot(path=path, full_page=True)
+            box = page.locator("#results").bounding_box()
+            assert box is not None
+            clip = {
+                "x": 0,
+                "y": box["y"] - EDGE,
+                "width": WIDTH,
+                "height": box["height"] + 2 * EDGE,
+            }
+            page.screenshot(path=path, full_page=True, clip=clip)
             opened.close()
     finally:
         service.send_signal(signal.SIGTERM)
