@@ -32,9 +32,8 @@ BEGIN = "<!-- demo table: `make readme` writes these lines from the tables of th
 END = "<!-- end of the demo table -->"
 COLUMNS = ["study", "title", "run", "devices", "stand_in", "verdict"]
 COLUMNS += [f"{name}{end}" for name in ("speedup", "change") for end in ("", "_low", "_high")]
-# The first test image of class normal, and a network of two classes, which draws a heat map.
-RESULT = "results/glaucoma/serial_1gpu"
-IMAGES = "data/raw/glaucoma/test/0"
+# The first test image of a class, and a network of two classes, which draws a heat map.
+STUDY, CLASS, RESULT = "glaucoma", "glaucoma", "results/glaucoma/serial_1gpu"
 WIDTH, HEIGHT = 900, 760  # of the browser's window, pixels
 EDGE = 16  # pixels around the prediction
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -98,7 +97,9 @@ def picture_of_page(workdir: Path, path: Path) -> None:
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         raise MedscaleError("Chromium is missing: `make setup-test` installs it")
-    image = min((workdir / IMAGES).iterdir())
+    index = pd.read_parquet(workdir / "data" / STUDY / "index.parquet")
+    chosen = index[(index["split"] == "test") & (index["label"] == CLASS)]
+    image = workdir / "data" / "raw" / STUDY / chosen["path"].iloc[0]
     command = [sys.executable, "-u", "-m", "medscale.cli", "serve", str(workdir / RESULT)]
     service = subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, text=True)
     try:
