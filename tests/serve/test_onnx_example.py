@@ -1,4 +1,4 @@
-"""The example examples/predict_onnx.py predicts what medscale predicts, without medscale and PyTorch."""
+"""examples/predict_onnx.py predicts what medscale predicts, without medscale and PyTorch."""
 
 from __future__ import annotations
 
