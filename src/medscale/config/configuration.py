@@ -94,7 +94,7 @@ class Config(Strict):
         return [
             name
             for name in self.only or self.studies
-            if self.studies[name].variant_of is None and self.studies[name].external_of is None
+            if not self.studies[name].belongs_to
         ]
 
     @property
@@ -105,15 +105,39 @@ class Config(Strict):
     def owner(self, study: str) -> str:
         """Return the study whose raw images a study uses, mostly itself."""
         settings = self.study(study)
-        return settings.source.of or settings.variant_of or study
+        return settings.source.of or settings.variant_of or settings.sweep_of or study
+
+    def data_of(self, study: str) -> str:
+        """Return the study whose index and shards a study uses, mostly itself."""
+        return self.study(study).sweep_of or study
 
     def seeds_of(self, study: str) -> list[int]:
         """Return the seeds of a study's replicates."""
         return self.study(study).seeds or self.seeds
 
+    def convergence_seeds(self, study: str) -> list[int]:
+        """Return the seeds of the replicates whose convergence is compared."""
+        return self.study(study).convergence.seeds or self.seeds_of(study)
+
+    def convergence_runs(self, study: str) -> list[str]:
+        """Return the runs whose convergence is compared, the baseline first."""
+        settings = self.study(study)
+        runs = settings.convergence.runs or settings.classifications
+        return list(dict.fromkeys([settings.baseline, *runs]))
+
+    def trained_seeds(self, study: str, run: str) -> list[int]:
+        """Return the seeds that a run is trained with, those for its convergence at the end."""
+        is_compared = self.study(study).convergence.seeds and run in self.convergence_runs(study)
+        further = self.convergence_seeds(study) if is_compared else []
+        return list(dict.fromkeys([*self.seeds_of(study), *further]))
+
     def externals(self, study: str) -> list[str]:
         """Return the names of a study's external sets."""
         return [name for name, settings in self.studies.items() if settings.external_of == study]
+
+    def points(self, study: str) -> list[str]:
+        """Return the names of the points of a study's sweep that differ from the study."""
+        return [name for name, settings in self.studies.items() if settings.sweep_of == study]
 
     def variants(self, study: str) -> list[str]:
         """Return the names of a study's variants."""

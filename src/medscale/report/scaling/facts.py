@@ -12,6 +12,7 @@ from medscale.measure.scaling.advice import (
     verdict,
 )
 from medscale.measure.scaling.series import Series
+from medscale.measure.scaling.target import METRICS
 from medscale.report.names import family, label
 from medscale.report.scaling.analysis import Analysis
 
@@ -36,7 +37,7 @@ def facts(
 
     Args:
         analysis: series and costs.
-        share: of the baseline's best validation accuracy that is the target.
+        share: of the worst of the best values of the baseline's replicates that is the target.
         devices: title and price of an hour of each kind of device, by backend.
     """
     return {
@@ -59,7 +60,8 @@ def facts(
             for series in analysis.published
             for _, row in superlinear(series.table()).iterrows()
         ],
-        "target": None if math.isnan(analysis.target) else analysis.target,
+        "target": None if math.isnan(analysis.target.value) else analysis.target.value,
+        "metric": METRICS[analysis.target.metric],
         "share": share,
         "best": [label(run) for run in analysis.best],
         "currency": currency,
