@@ -91,11 +91,7 @@ class Config(Strict):
     @property
     def active(self) -> list[str]:
         """Names of the active studies, each a section of the paper."""
-        return [
-            name
-            for name in self.only or self.studies
-            if not self.studies[name].belongs_to
-        ]
+        return [name for name in self.only or self.studies if not self.studies[name].belongs_to]
 
     @property
     def titles(self) -> dict[str, str]:
@@ -120,9 +116,16 @@ class Config(Strict):
         return self.study(study).convergence.seeds or self.seeds_of(study)
 
     def convergence_runs(self, study: str) -> list[str]:
-        """Return the runs whose convergence is compared, the baseline first."""
+        """Return the runs whose convergence is compared, the baseline first.
+
+        Without a list in the configuration they are those that train the baseline's network.
+        """
         settings = self.study(study)
-        runs = settings.convergence.runs or settings.classifications
+        runs = settings.convergence.runs or [
+            run
+            for run in settings.classifications
+            if settings.network(run) == settings.network(settings.baseline)
+        ]
         return list(dict.fromkeys([settings.baseline, *runs]))
 
     def trained_seeds(self, study: str, run: str) -> list[int]:

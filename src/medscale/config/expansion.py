@@ -45,11 +45,7 @@ def expand(studies: dict[str, Any]) -> dict[str, Any]:
 
 def makers(studies: dict[str, Any]) -> dict[str, str]:
     """Return, by name of an entry of ``expand``, the study that it is made from."""
-    return {
-        key: name
-        for name, study in studies.items()
-        for key, _ in _entries(name, study)
-    }
+    return {key: name for name, study in studies.items() for key, _ in _entries(name, study)}
 
 
 def _entries(name: str, study: dict[str, Any]) -> list[tuple[str, Any]]:

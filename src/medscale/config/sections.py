@@ -221,7 +221,9 @@ class Convergence(Strict):
         description="relative difference in mean epochs within which convergence counts as equal",
     )
     runs: Unique[RunName] | None = Field(
-        None, min_length=1, description="classifications to compare; null: all of the study's"
+        None,
+        min_length=1,
+        description="classifications to compare; null: those that train the baseline's network",
     )
     seeds: Unique[Seed] | None = Field(
         None,
@@ -361,6 +363,10 @@ class Study(Strict):
         """Runs of classification, and the baseline."""
         runs = [name for name in self.runs if name not in self.detection_runs]
         return list(dict.fromkeys([*runs, self.baseline]))
+
+    def network(self, run: str) -> str:
+        """Return the name of the network that a run trains."""
+        return RunSpec.parse(run).model or self.model.name
 
     @property
     def detection_runs(self) -> list[str]:

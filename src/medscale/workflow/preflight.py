@@ -58,7 +58,9 @@ def examine(graph: Graph, *, on_cluster: bool = False) -> list[Finding]:
         for entry, run, seeds in trainings(config, s)
         for seed in seeds
     ]
-    plans += [graph.plan(s, run) for s in graph.with_variants for run in config.study(s).profile.runs]
+    plans += [
+        graph.plan(s, run) for s in graph.with_variants for run in config.study(s).profile.runs
+    ]
     images = {}
     for name in graph.studies:
         images[name], lines = _data(graph, name)

@@ -22,6 +22,7 @@ from medscale.base.errors import MedscaleError
 from medscale.measure.scaling.target import METRICS, Target, best, seconds_of
 
 FEWEST = 5  # replicates of a verdict: those that MLPerf asks of image classification
+NAN = float("nan")
 ALPHA = 0.05  # of each test
 # Variance of the rounding to whole epochs (Sheppard 1898), the least that replicates can have.
 ROUNDING = 1 / 12
@@ -115,12 +116,10 @@ def compare(run: Times, reference: Times, margin: float) -> Comparison:
     """
     mean = float(reference.epochs.mean())
     difference = float(run.epochs.mean()) / mean - 1
-    nan = float("nan")
     fewest = min(len(run.epochs), len(reference.epochs))
     if fewest < FEWEST:
         seeds = f"{fewest} seed" + ("s" if fewest > 1 else "")
-        unknown = Comparison(difference, *[nan] * 6, verdict="")
-        return unknown._replace(verdict=f"not established ({seeds})")
+        return untested(f"not established ({seeds})", difference)
     slower_p, faster_p = (
         float(
             stats.mannwhitneyu(
@@ -135,18 +134,23 @@ def compare(run: Times, reference: Times, margin: float) -> Comparison:
     is_complete = bool(run.reached.all() and reference.reached.all())
     error, freedom = _welch(run.epochs, reference.epochs)
     law = stats.t(freedom, scale=error / mean)
-    half = float(law.ppf(1 - ALPHA)) if is_complete else nan
+    half = float(law.ppf(1 - ALPHA)) if is_complete else NAN
     equal_p = max(float(law.cdf(difference - margin)), float(law.sf(difference + margin)))
     return Comparison(
         difference,
         difference - half,
         difference + half,
-        equal_p if is_complete else nan,
+        equal_p if is_complete else NAN,
         slower_p,
         faster_p,
-        float(law.cdf(difference)) if is_complete else nan,
+        float(law.cdf(difference)) if is_complete else NAN,
         _verdict(run, is_complete and equal_p < ALPHA, slower_p, faster_p),
     )
+
+
+def untested(verdict: str, difference: float = NAN) -> Comparison:
+    """Return a comparison without interval and p-values."""
+    return Comparison(difference, NAN, NAN, NAN, NAN, NAN, NAN, verdict)
 
 
 def _welch(run: np.ndarray, reference: np.ndarray) -> tuple[float, float]:

@@ -24,6 +24,13 @@ class Target:
     metric: str  # a column of history.csv, one of ``METRICS``
     value: float  # NaN: no target, which nothing reaches
 
+    @property
+    def words(self) -> str:
+        """The target in words: "validation accuracy of at least 93.1 %"."""
+        if self.metric in SMALLER_IS_BETTER:
+            return f"{METRICS[self.metric]} of at most {self.value:.3g}"
+        return f"{METRICS[self.metric]} of at least {100 * self.value:.3g} %"
+
     def epoch(self, history: pd.DataFrame) -> int | None:
         """Return the first epoch, counted from 1, that reaches the target; None if none does."""
         values = history[self.metric].to_numpy(float)

@@ -12,7 +12,6 @@ from medscale.measure.scaling.advice import (
     verdict,
 )
 from medscale.measure.scaling.series import Series
-from medscale.measure.scaling.target import METRICS
 from medscale.report.names import family, label
 from medscale.report.scaling.analysis import Analysis
 
@@ -29,7 +28,7 @@ def plural(series: Series, *, published: bool = False) -> str:
 def facts(
     summaries: Sequence[dict[str, Any]],
     analysis: Analysis,
-    share: float,
+    share: float | None,
     currency: str,
     devices: Mapping[str, dict[str, Any]],
 ) -> dict[str, Any]:
@@ -37,7 +36,8 @@ def facts(
 
     Args:
         analysis: series and costs.
-        share: of the worst of the best values of the baseline's replicates that is the target.
+        share: of the worst of the best values of the baseline's replicates that is the target;
+            None where the configuration gives the target.
         devices: title and price of an hour of each kind of device, by backend.
     """
     return {
@@ -61,7 +61,7 @@ def facts(
             for _, row in superlinear(series.table()).iterrows()
         ],
         "target": None if math.isnan(analysis.target.value) else analysis.target.value,
-        "metric": METRICS[analysis.target.metric],
+        "target_words": analysis.target.words,
         "share": share,
         "best": [label(run) for run in analysis.best],
         "currency": currency,

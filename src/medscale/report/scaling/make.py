@@ -55,5 +55,11 @@ def make(
             "laws": tables.laws(sources),
             "cost": (tables.cost(analysis.cost, marked, currency), analysis.cost),
         },
-        facts=facts(summaries, analysis, target["share"], currency, devices),
+        facts=facts(
+            summaries,
+            analysis,
+            target["share"] if target["value"] is None else None,
+            currency,
+            devices,
+        ),
     )
