@@ -51,7 +51,7 @@ def make(
     rows.loc[chosen(rows, level.metric), "chosen"] = True
     return Pages(
         marks=[marks],
-        figures={"sweep": _figure(rows, level.metric)},
+        figures={"sweep": sweep(rows, level.metric)},
         tables={"sweep": (_table(rows, level.metric), rows)},
         facts=_facts(study, rows, level),
     )
@@ -86,7 +86,7 @@ def _row(
     }
 
 
-def _figure(rows: pd.DataFrame, metric: str) -> Figure:
+def sweep(rows: pd.DataFrame, metric: str) -> Figure:
     """Draw the best value against the peak learning rate, a line for each run."""
     scale, unit = (1, "") if metric in SMALLER_IS_BETTER else (100, " (%)")
     figure = style.new(2.4)
