@@ -130,9 +130,15 @@ class Config(Strict):
 
     def trained_seeds(self, study: str, run: str) -> list[int]:
         """Return the seeds that a run is trained with, those for its convergence at the end."""
-        is_compared = self.study(study).convergence.seeds and run in self.convergence_runs(study)
+        is_compared = run in self.compared_anew(study)
         further = self.convergence_seeds(study) if is_compared else []
         return list(dict.fromkeys([*self.seeds_of(study), *further]))
+
+    def compared_anew(self, study: str) -> list[str]:
+        """Return the runs that the comparison of convergence adds trainings to."""
+        settings = self.study(study).convergence
+        is_configured = settings.runs is not None or settings.seeds is not None
+        return self.convergence_runs(study) if is_configured else []
 
     def externals(self, study: str) -> list[str]:
         """Return the names of a study's external sets."""

@@ -338,14 +338,11 @@ class Study(Strict):
                 raise ValueError(
                     f"benchmarks.formats.run: {formats.run} is not a classification without _amp"
                 )
-        for name in self.convergence.runs or []:
-            if name not in self.classifications:
-                raise ValueError(
-                    f"convergence.runs: {name} is no classification among the study's runs"
-                )
-        for name in self.sweep.runs if self.sweep is not None else ():
-            if is_detector(_spec("sweep.runs", name).model or ""):
-                raise ValueError(f"sweep.runs: {name} is a detector, which has its own recipe")
+        compared = [("convergence.runs", name) for name in self.convergence.runs or []]
+        swept = [("sweep.runs", name) for name in (self.sweep.runs if self.sweep else [])]
+        for setting, name in (*compared, *swept):
+            if is_detector(_spec(setting, name).model or ""):
+                raise ValueError(f"{setting}: {name} is a detector, which has its own recipe")
         if is_detector(self.model.name) or is_detector(RunSpec.parse(self.baseline).model or ""):
             raise ValueError(
                 "a detector is the model of runs such as serial_1gpu_yolov8n, "

@@ -57,7 +57,8 @@ def trainings(config: Config, study: str) -> list[tuple[str, str, list[int]]]:
     They are those of its runs, with the seeds that the comparison of convergence adds, and those of
     the points of its sweep.
     """
-    seeds = {(study, run): config.trained_seeds(study, run) for run in config.study(study).runs}
+    runs = dict.fromkeys([*config.study(study).runs, *config.compared_anew(study)])
+    seeds = {(study, run): config.trained_seeds(study, run) for run in runs}
     for point in points(config, study):
         known = seeds.setdefault((point.study, point.run), [])
         known += [seed for seed in point.seeds if seed not in known]
