@@ -9,6 +9,7 @@ import pandas as pd
 
 from medscale.base.files import read_json
 from medscale.measure.scaling.convergence import (
+    ALPHA,
     FEWEST,
     Comparison,
     Times,
@@ -120,6 +121,7 @@ def _facts(
         "margin": margin,
         "baseline": label(baseline),
         "fewest": FEWEST,
+        "level": 1 - 2 * ALPHA,
         "replicates": int(rows["replicates"].max()),
         "is_established": bool((rows["replicates"] >= FEWEST).all()),
         "verdicts": [
