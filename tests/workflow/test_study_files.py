@@ -34,6 +34,7 @@ LISTS |= {"inference": inference, "loading": loading}
 # tests/report.
 NOT_MADE = (
     "data/<study>/datasheet.md",
+    "data/<study>/croissant.json",
     "data/<study>/shards_detect/boxes.parquet",
     "runs/<study>/<detection run>/seed<k>/predictions.parquet",
     "profiled/<study>/<run>/spec.json",
