@@ -369,18 +369,9 @@ def load(
     device: str | None = None,
     fold: int | None = None,
 ) -> Predictor:
-    """Load a trained run from its result folder, or from a copy of that folder.
+    """Load a trained run; see ``medscale.load``.
 
-    Nothing is unpickled: weights are safetensors, everything else is JSON. Raises MedscaleError
-    when the folder is no result folder or incomplete, or has no such replicate.
-
-    Args:
-        folder: ``results/<study>/<run>``.
-        seed: of the replicate; None for the best on the validation split, 'all' for the mean over
-            all replicates. With folds a seed has a network for each, and predictions are the mean
-            over them.
-        device: such as ``cpu`` or ``cuda:0``; None for a GPU if there is one.
-        fold: the network of one fold alone, which was not trained on the fold's images.
+    ``fold``: the network of one fold alone, which was not trained on the fold's images.
     """
     folder = Path(folder)
     inference = bundle.read(folder)
