@@ -2,34 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import RenderableType
 from rich.table import Table
 
+from medscale.base import paths
 from medscale.base.errors import MedscaleError
 from medscale.base.log import plain
-from medscale.cli.options import Kind, out, print_findings
+from medscale.cli.options import Kind
+from medscale.cli.printing import AsJson, findings_text, out, print_facts
+from medscale.data.kind import check_kind
+
+if TYPE_CHECKING:
+    from medscale.data.check import Report
 
 
-def check(kind: Kind, folder: Path) -> None:
+def check(
+    kind: Kind,
+    folder: Annotated[Path, typer.Argument(help="raw folder, as unpacked")],
+    as_json: AsJson = False,
+) -> None:
     """Check whether a download is complete, by names and tables only; seconds, offline."""
+    check_kind(kind)
+    folder = paths.folder(folder, "name the raw folder of the download")
     from medscale.data.check import check as compare
 
     report = compare(kind, folder)
+    facts = {"kind": kind, "folder": folder, "complete": report.complete, **vars(report)}
+    print_facts(facts, _report(report), as_json)
+    if not report.complete:
+        raise MedscaleError(
+            f"{folder} is not complete for dataset kind {kind}; see the lines above"
+        )
+
+
+def _report(report: Report) -> Iterator[RenderableType]:
     counts = Table("split", "class", "present", "expected", box=None, pad_edge=False)
     for count in report.counts:
         expected = "" if count.expected is None else f"{count.expected:,}"
         images = f"{count.images:,}" if count.complete else f"[red bold]{count.images:,}[/]"
         counts.add_row(count.split, plain(count.label), images, expected)
     if report.counts:
-        out.print(counts, "")
-    print_findings((finding.level, finding.message) for finding in report.findings)
-    if not report.complete:
-        raise MedscaleError(
-            f"{folder} is not complete for dataset kind {kind}; see the lines above"
-        )
+        yield counts
+        yield ""
+    yield from findings_text((finding.level, finding.message) for finding in report.findings)
 
 
 def fetch(

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterable
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
-from rich.table import Table
 
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
-from medscale.base.log import Terminal, plain
+from medscale.cli.completion import results_like, studies_like
 from medscale.data.kind import kind_names
 
 if TYPE_CHECKING:
@@ -23,36 +21,42 @@ if TYPE_CHECKING:
 
 COMMAND_LINE = "command line"
 Scale = Annotated[str, typer.Option(help="full or demo; a configfile that names one wins")]
-Only = Annotated[str | None, typer.Option(help="active studies, separated by commas; default: all")]
+Only = Annotated[
+    str | None,
+    typer.Option(
+        help="active studies, separated by commas; default: all", autocompletion=studies_like
+    ),
+]
 ConfigFile = Annotated[
     Path | None, typer.Option(help="a YAML file of changes to config.yaml, such as your own data")
 ]
 Cluster = Annotated[bool, typer.Option("--cluster", help="for jobs on the SLURM cluster")]
 Since = Annotated[float, typer.Option(hidden=True)]
 Kind = Annotated[str, typer.Argument(help=f"dataset kind: {', '.join(kind_names())}")]
-Result = Annotated[Path, typer.Argument(help="a result folder, such as results/skin/ddp_amp_4gpu")]
+Result = Annotated[
+    Path,
+    typer.Argument(
+        help="a result folder, such as results/skin/ddp_amp_4gpu", autocompletion=results_like
+    ),
+]
 Seed = Annotated[
     str | None, typer.Option(help="a replicate's seed, or 'all' for the mean of all replicates")
 ]
-out = Terminal()
-MARK = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "error": "[red bold]error[/]"}
 
 
-def print_findings(rows: Iterable[tuple[str, ...]]) -> None:
-    """Print lines that begin with their level: ok, note or error."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for level, *texts in rows:
-        table.add_row(MARK[level], *(plain(text, lines=True) for text in texts))
-    out.print(table)
+def run_snakemake(
+    targets: list[str], changes: dict[str, Any], configfile: Path | None, *arguments: str
+) -> bool:
+    """Run Snakemake in the project's root; return whether it succeeded.
 
-
-def run_snakemake(targets: list[str], changes: dict[str, Any], configfile: Path | None) -> bool:
-    """Run Snakemake in the project's root; return whether it succeeded."""
+    Its output goes to stderr, so that stdout holds nothing but the facts of the command.
+    """
     command = [sys.executable, "-m", "snakemake", *targets]
     command += ["--quiet", "rules", "reason", "host"]
     command += ["--configfile", str(configfile.resolve())] if configfile else []
     settings = [f"{key}={changes[key]}" for key in ("scale", "only") if key in changes]
-    return subprocess.run([*command, "--config", *settings], cwd=ROOT).returncode == 0
+    command += [*arguments, "--config", *settings]
+    return subprocess.run(command, cwd=ROOT, stdout=sys.stderr).returncode == 0
 
 
 def changes_of(

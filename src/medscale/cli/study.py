@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
+from rich.console import RenderableType
 from rich.table import Table
 
 from medscale.base.code import ROOT, shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.log import plain
-from medscale.base.text import terminal
+from medscale.cli.completion import runs_like, studies_like
 from medscale.cli.options import (
     Cluster,
     ConfigFile,
@@ -21,10 +22,9 @@ from medscale.cli.options import (
     Since,
     changes_of,
     layers_of,
-    out,
-    print_findings,
     run_snakemake,
 )
+from medscale.cli.printing import AsJson, findings_text, print_facts
 
 
 def check(
@@ -32,6 +32,7 @@ def check(
     only: Only = None,
     configfile: ConfigFile = None,
     cluster: Cluster = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check data, settings, disk, memory and devices for the planned runs; seconds, offline."""
     from medscale.workflow.graph import Graph
@@ -40,8 +41,11 @@ def check(
     from medscale.workflow.preflight import examine
 
     findings = examine(graph, on_cluster=cluster)
-    print_findings((finding.level, finding.subject, finding.text) for finding in findings)
-    if any(finding.level == "error" for finding in findings):
+    stopped = any(finding.level == "error" for finding in findings)
+    facts = {"scale": graph.config.scale, "studies": graph.studies, "ready": not stopped}
+    rows = ((finding.level, finding.subject, finding.text) for finding in findings)
+    print_facts(facts | {"findings": findings}, findings_text(rows), as_json)
+    if stopped:
         raise MedscaleError(
             "the planned runs cannot be carried out here; see the lines marked error above"
         )
@@ -60,14 +64,15 @@ def study(scale: Scale = "demo", only: Only = None, configfile: ConfigFile = Non
 
 
 def config(
-    study: Annotated[str | None, typer.Option(help="settings of this study alone")] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(help="settings of this study alone", autocompletion=studies_like),
+    ] = None,
     scale: Annotated[str | None, typer.Option(help="full or demo")] = None,
     only: Only = None,
     configfile: ConfigFile = None,
     cluster: Cluster = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="a mapping of each setting to value and origin")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print the settings in force and the origin of each value: a file, another study, a default.
 
@@ -76,16 +81,16 @@ def config(
     from medscale.config.origins import in_force
 
     settings = in_force(ROOT / "config.yaml", layers_of(scale, only, configfile, cluster), study)
-    if as_json:
-        rows = {
-            setting.name: {"value": setting.value, "origin": setting.origin} for setting in settings
-        }
-        print(terminal(json.dumps(rows, indent=2, ensure_ascii=False), lines=True))
-        return
     texts = [(setting.name, setting.text, setting.origin) for setting in settings]
     widths = [min(max(len(row[column]) for row in texts), 50) for column in (0, 1)]
-    for name, value, origin in texts:
-        print(terminal(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {origin}"))
+    lines = (
+        plain(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {origin}")
+        for name, value, origin in texts
+    )
+    facts = {
+        setting.name: {"value": setting.value, "origin": setting.origin} for setting in settings
+    }
+    print_facts(facts, lines, as_json)
 
 
 def why(
@@ -97,16 +102,26 @@ def why(
     image: Annotated[
         bool, typer.Option("--image", help="for jobs in the image (--sdm apptainer)")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Explain why a target would be made again: the changes, the jobs that follow, their cost."""
     changes = changes_of(scale, only, configfile, cluster)
     from medscale.workflow.why import explain
 
-    for line in explain(changes, target, in_image=image or cluster).lines():
-        out.print(line, markup=False)
+    explanation = explain(changes, target, in_image=image or cluster)
+    facts = {"up_to_date": not explanation.stages, **vars(explanation)}
+    print_facts(facts, map(plain, explanation.lines()), as_json)
 
 
-def profile(study: str, run: str, scale: Scale = "full", configfile: ConfigFile = None) -> None:
+def profile(
+    study: Annotated[str, typer.Argument(help="its study", autocompletion=studies_like)],
+    run: Annotated[
+        str, typer.Argument(help="a run, such as ddp_amp_4gpu", autocompletion=runs_like)
+    ],
+    scale: Scale = "full",
+    configfile: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
     """Profile a run's training steps: where their time goes, and what bounds it."""
     from medscale.workflow.graph import Graph
 
@@ -120,28 +135,47 @@ def profile(study: str, run: str, scale: Scale = "full", configfile: ConfigFile 
 
     folder = graph.workdir / "profiled" / study / run
     profiled = read_profiled(folder)
-    ranks = [f"rank {rank}" for rank in range(profiled.ranks)]
-    shares = Table("kind", *ranks, title="Share of the time, %", box=None)
-    for kind in profiled.kinds["kind"].unique():
-        shares.add_row(kind, *[f"{100 * share:.1f}" for share in profiled.share(kind)])
-    out.print(shares)
-    milliseconds, images = 1e3 * profiled.numbers.seconds, profiled.images_per_second
-    bound = plain(profiled.about["bottleneck"]["says"])
-    out.print(f"\n{milliseconds:.1f} ms a step, {images:.0f} images/s: {bound}")
-    out.print(f"traces for Perfetto and tables: {shown_path(folder)}/", markup=False)
+    kinds = profiled.kinds["kind"].unique()
+    facts = {
+        "study": study,
+        "run": run,
+        "folder": shown_path(folder),
+        "seconds_per_step": profiled.numbers.seconds,
+        "images_per_second": profiled.images_per_second,
+        "bottleneck": profiled.about["bottleneck"]["says"],
+        # Shares of the traced time, a value for each rank.
+        "shares": {kind: profiled.share(kind).tolist() for kind in kinds},
+    }
+    print_facts(facts, _profile_lines(facts), as_json)
+
+
+def _profile_lines(facts: dict[str, Any]) -> Iterator[RenderableType]:
+    ranks = max(len(shares) for shares in facts["shares"].values())
+    columns = [f"rank {rank}" for rank in range(ranks)]
+    table = Table("kind", *columns, title="Share of the time, %", box=None)
+    for kind, shares in facts["shares"].items():
+        table.add_row(kind, *[f"{100 * share:.1f}" for share in shares])
+    yield table
+    speed = f"{1e3 * facts['seconds_per_step']:.1f} ms a step, "
+    speed += f"{facts['images_per_second']:.0f} images/s"
+    yield f"\n{speed}: {plain(facts['bottleneck'])}"
+    yield f"traces for Perfetto and tables: {plain(facts['folder'])}/"
 
 
 def summary(
-    scale: Scale = "full", only: Only = None, configfile: ConfigFile = None, since: Since = 0
+    scale: Scale = "full",
+    only: Only = None,
+    configfile: ConfigFile = None,
+    since: Since = 0,
+    as_json: AsJson = False,
 ) -> None:
-    """Name the paper, figures and results of a study, and how long each stage took."""
+    """Name the results, figures and paper of a study, and how long each stage took."""
     from medscale.workflow.graph import Graph
 
     graph = Graph(changes_of(scale, only, configfile))
-    from medscale.workflow.summary import summarize
+    from medscale.workflow import summary
 
-    for part in summarize(graph, since):
-        out.print(part)
+    print_facts(summary.facts(graph) if as_json else {}, summary.lines(graph, since), as_json)
 
 
 def size(
@@ -155,6 +189,7 @@ def size(
         int, typer.Option(help="number of images of a large study, whose needs are printed")
     ] = 10_000_000,
     gpus: Annotated[int, typer.Option(help="number of GPUs for these images")] = 64,
+    as_json: AsJson = False,
 ) -> None:
     """Print the needs of the study (hours, money, disk, jobs), and the limits of its growth."""
     from medscale.workflow.graph import Graph
@@ -163,5 +198,6 @@ def size(
     from medscale.resources import sizing
 
     machines = [sizing.Machine.parse(text) for text in machine or ("a100:4", "h200:1")]
-    text = sizing.text(config, machines, ROOT / "docs" / "scale.csv", images, gpus)
-    print(terminal(text, lines=True), end="")
+    arguments = (config, machines, ROOT / "docs" / "scale.csv", images, gpus)
+    text = (plain(make(*arguments).rstrip("\n"), lines=True) for make in [sizing.text])
+    print_facts(sizing.facts(*arguments), text, as_json)

@@ -1,6 +1,6 @@
 """A result in the terminal: training, metrics, and time of an epoch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from medscale.data.patients import NOT_KNOWN
 from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES, in_percent
+from medscale.evaluate.summary import one_line
 from medscale.report.marks import mark
 from medscale.report.names import GROUPS, OVER, STATES, TOO_FEW, label
 
@@ -51,6 +52,12 @@ def show(folder: str | Path) -> Iterator[str | Table]:
     changes = ", with changes" if environment["dirty"] else ""
     yield plain(f"code {(environment['commit'] or 'without a git commit')[:12]}{changes}")
     yield plain(f"figures: {', '.join(sorted(file.name for file in folder.glob('*.pdf')))}")
+
+
+def listing(folders: Iterable[Path]) -> Iterator[str]:
+    """Yield a line for each result folder: its path and its main metrics."""
+    for folder in folders:
+        yield f"[bold]{plain(str(folder))}[/]: {plain(one_line(read_json(folder / SUMMARY)))}"
 
 
 def _table(*columns: str) -> Table:
