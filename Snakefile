@@ -18,7 +18,12 @@ except ModuleNotFoundError as error:
         "project's folder, then `source .venv/bin/activate`, and Snakemake again"
     )
 
-GRAPH = Graph(config, arguments=sys.argv[1:], directory=workflow.overwrite_workdir)
+GRAPH = Graph(
+    config,
+    arguments=sys.argv[1:],
+    directory=workflow.overwrite_workdir,
+    files=workflow.configfiles,
+)
 GRAPH.equip_jobs()
 DATASETS, RUNS, REPORT = Datasets(GRAPH), Runs(GRAPH), Report(GRAPH)
 IMAGE = GRAPH.container(workflow.deployment_settings.deployment_method)

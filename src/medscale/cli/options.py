@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
+from medscale.base import paths
 from medscale.base.code import ROOT
-from medscale.base.errors import MedscaleError
 from medscale.cli.completion import results_like, studies_like
 from medscale.data.kind import kind_names
 
 if TYPE_CHECKING:
     from medscale.config.layers import Layer
+    from medscale.workflow.graph import Graph
 
 COMMAND_LINE = "command line"
 Scale = Annotated[str, typer.Option(help="full or demo; a configfile that names one wins")]
@@ -69,6 +70,31 @@ def changes_of(
     return reduce(merge, (layer.tree for layer in layers), {})
 
 
+def study_graph(
+    scale: str,
+    only: str | None,
+    configfile: Path | None,
+    cluster: bool = False,
+    arguments: Sequence[str] = (),
+) -> Graph:
+    """Return the checked configuration as Snakemake's rules see it.
+
+    Raises MedscaleError on all mistakes of the configuration, and for a target in ``arguments``
+    that does not exist.
+    """
+    from medscale.workflow.graph import Graph
+
+    changes = changes_of(scale, only, configfile, cluster)
+    return Graph(changes, arguments, files=files_of(configfile, cluster))
+
+
+def files_of(configfile: Path | None, cluster: bool = False) -> list[Path]:
+    """Return the YAML files of the layers above config.yaml, the highest last."""
+    from medscale.resources.slurm import SITE
+
+    return [ROOT / SITE] * cluster + ([configfile] if configfile is not None else [])
+
+
 def layers_of(
     scale: str | None, only: str | None, configfile: Path | None, cluster: bool = False
 ) -> list[Layer]:
@@ -87,12 +113,6 @@ def layers_of(
 
 
 def _read(configfile: Path) -> dict[str, Any]:
-    try:
-        changes = yaml.safe_load(configfile.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise MedscaleError(f"{configfile} cannot be read: {error}") from None
-    if not isinstance(changes, dict):
-        raise MedscaleError(
-            f"{configfile}: expected a mapping of settings, found {type(changes).__name__}"
-        )
-    return changes
+    from medscale.config.layers import read_yaml
+
+    return read_yaml(paths.existing(configfile, "name a YAML file of changes to config.yaml"))

@@ -14,7 +14,7 @@ from medscale.base.code import shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.log import plain
 from medscale.cli.completion import results_like
-from medscale.cli.options import ConfigFile, Only, Result, Scale, Seed, changes_of
+from medscale.cli.options import ConfigFile, Only, Result, Scale, Seed, study_graph
 from medscale.cli.printing import AsJson, out, print_facts
 from medscale.data.kind import check_kind, kind_names
 from medscale.serve.formats.registry import FORMATS, by_name
@@ -91,9 +91,7 @@ def crate(
 
     Weights, figures with images, and file names stay out unless an option names them.
     """
-    from medscale.workflow.graph import Graph
-
-    graph = Graph(changes_of(scale, only, configfile))
+    graph = study_graph(scale, only, configfile)
     from medscale.workflow.crate import export
     from medscale.workflow.crate.describe import counted
     from medscale.workflow.crate.kinds import ON_REQUEST

@@ -21,8 +21,10 @@ from medscale.cli.options import (
     Scale,
     Since,
     changes_of,
+    files_of,
     layers_of,
     run_snakemake,
+    study_graph,
 )
 from medscale.cli.printing import AsJson, findings_text, print_facts
 
@@ -35,9 +37,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check data, settings, disk, memory and devices for the planned runs; seconds, offline."""
-    from medscale.workflow.graph import Graph
-
-    graph = Graph(changes_of(scale, only, configfile, cluster))
+    graph = study_graph(scale, only, configfile, cluster)
     from medscale.workflow.preflight import examine
 
     findings = examine(graph, on_cluster=cluster)
@@ -106,9 +106,10 @@ def why(
 ) -> None:
     """Explain why a target would be made again: the changes, the jobs that follow, their cost."""
     changes = changes_of(scale, only, configfile, cluster)
+    files = files_of(configfile, cluster)
     from medscale.workflow.why import explain
 
-    explanation = explain(changes, target, in_image=image or cluster)
+    explanation = explain(changes, target, in_image=image or cluster, files=files)
     facts = {"up_to_date": not explanation.stages, **vars(explanation)}
     print_facts(facts, map(plain, explanation.lines()), as_json)
 
@@ -123,10 +124,8 @@ def profile(
     as_json: AsJson = False,
 ) -> None:
     """Profile a run's training steps: where their time goes, and what bounds it."""
-    from medscale.workflow.graph import Graph
-
     changes, target = changes_of(scale, None, configfile), f"profiled/{study}/{run}"
-    graph = Graph(changes, arguments=[target])
+    graph = study_graph(scale, None, configfile, arguments=[target])
     if not run_snakemake([target], changes, configfile):
         raise MedscaleError(
             f"{study} {run} was not profiled: the lines above name the job and its log"
@@ -170,9 +169,7 @@ def summary(
     as_json: AsJson = False,
 ) -> None:
     """Name the results, figures and paper of a study, and how long each stage took."""
-    from medscale.workflow.graph import Graph
-
-    graph = Graph(changes_of(scale, only, configfile))
+    graph = study_graph(scale, only, configfile)
     from medscale.workflow import summary
 
     print_facts(summary.facts(graph) if as_json else {}, summary.lines(graph, since), as_json)
@@ -192,9 +189,7 @@ def size(
     as_json: AsJson = False,
 ) -> None:
     """Print the needs of the study (hours, money, disk, jobs), and the limits of its growth."""
-    from medscale.workflow.graph import Graph
-
-    config = Graph(changes_of(scale, only, configfile)).config
+    config = study_graph(scale, only, configfile).config
     from medscale.resources import sizing
 
     machines = [sizing.Machine.parse(text) for text in machine or ("a100:4", "h200:1")]

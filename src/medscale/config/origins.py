@@ -44,7 +44,7 @@ def in_force(base: str | Path, changes: list[Layer], study: str | None = None) -
         study: name of the study; None for all settings.
     """
     layers = Layers(base, changes)
-    config = validate(layers, base)
+    config = validate(layers)
     if study is not None:
         config.study(study)
     return [

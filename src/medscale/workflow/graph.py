@@ -33,7 +33,11 @@ class Graph:
     """The configuration as the rules see it; every mistake ends Snakemake with one message."""
 
     def __init__(
-        self, changes: Mapping[str, Any], arguments: Sequence[str] = (), directory: object = None
+        self,
+        changes: Mapping[str, Any],
+        arguments: Sequence[str] = (),
+        directory: object = None,
+        files: Sequence[str | Path] = (),
     ) -> None:
         """Read config.yaml and check the command line.
 
@@ -42,10 +46,11 @@ class Graph:
             arguments: command line of Snakemake; targets in it that name a study or a run are
                 checked.
             directory: value of ``--directory``, which is refused: jobs would not find scripts.
+            files: YAML files that the changes come from, the highest last; messages name them.
         """
         _or_end(partial(_refuse_directory, directory))
         self.config: Config = _or_end(
-            partial(configuration.load, ROOT / "config.yaml", dict(changes))
+            partial(configuration.load, ROOT / "config.yaml", dict(changes), files)
         )
         self._plan = cache(partial(planning.plan, self.config))
         self._full_workdir = self.workdir.resolve()

@@ -12,6 +12,7 @@ from medscale.base.errors import MedscaleError
 from medscale.config import planning
 from medscale.config.configuration import Config
 from medscale.config.sections import Benchmarks
+from medscale.engine.models.names import check_name
 from medscale.engine.plan import is_detector
 from medscale.engine.run import RunSpec
 from medscale.report.chapters import refuse_absent
@@ -55,12 +56,9 @@ def check_target(config: Config, target: str) -> None:
 def check_model(name: str | None) -> None:
     """Refuse the name of a network that no registry has.
 
-    timm is imported only for names that are not this package's own. For a detector nothing is
-    checked here: the plan knows whether the study has detection, and ``medscale check`` and the run
-    itself whether ultralytics is installed, which may differ between this machine and the jobs'
-    machines. Raises MedscaleError with names that are close.
+    For a detector nothing is checked here: the plan knows whether the study has detection, and
+    ``medscale check`` and the run itself whether ultralytics is installed, which may differ between
+    this machine and the jobs' machines. Raises MedscaleError with names that are close.
     """
     if name is not None and not is_detector(name):
-        from medscale.engine.models.registry import check_name
-
         check_name(name)

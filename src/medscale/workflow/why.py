@@ -11,7 +11,7 @@ import ast
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,7 +66,13 @@ class Explanation:
         )
 
 
-def explain(changes: Mapping[str, Any], target: str, *, in_image: bool = False) -> Explanation:
+def explain(
+    changes: Mapping[str, Any],
+    target: str,
+    *,
+    in_image: bool = False,
+    files: Sequence[str | Path] = (),
+) -> Explanation:
     """Explain why a target would be made again.
 
     Raises MedscaleError when the target names no study, run or file of the workflow.
@@ -75,8 +81,9 @@ def explain(changes: Mapping[str, Any], target: str, *, in_image: bool = False) 
         changes: settings that are laid over config.yaml, as for Snakemake.
         target: a file, folder or rule as Snakemake takes it.
         in_image: whether jobs run in the image (``--sdm apptainer``, ``--profile slurm``).
+        files: YAML files that the changes come from, for messages.
     """
-    graph = Graph(changes, arguments=[target])
+    graph = Graph(changes, arguments=[target], files=files)
     explanation = Explanation(target, currency=graph.config.cost.currency)
     with _snakemake_graph(changes, target, in_image) as dag:
         jobs = [job for level in dag.toposorted() for job in level if dag.needrun(job)]
