@@ -10,6 +10,7 @@ try:
     from medscale.workflow.chapters import Report
     from medscale.workflow.datasets import Datasets
     from medscale.workflow.graph import Graph
+    from medscale.workflow.outlook import at_exit
     from medscale.workflow.runs import ALONE, Runs
     from medscale.workflow.stages import complete, record_code
 except ModuleNotFoundError as error:
@@ -67,3 +68,7 @@ rule all:
     input:
         "paper/paper.pdf",
         "config.resolved.json",
+
+
+GRAPH.check_targets(workflow.rules, sys.argv)
+at_exit(GRAPH, workflow)

@@ -75,18 +75,19 @@ class Layers:
             text = f"there is no scale {scale!r}; {suggestion(scale, (FULL, *scales))}"
             text += f"there are: {', '.join((FULL, *scales))}"
             self.faults.append(LayerFault(("scale",), text))
-            scale = FULL
+            scale = FULL  # so that the other mistakes are found too
         self.base, self.scale = base, scale
         name = Path(base).name
         overlay = Layer(f"{name}, scales.{scale}", scales.get(scale, {}))
         self.files = [Layer(name, tree), overlay, *changes]
         self.tree: dict[str, Any] = reduce(merge, (layer.tree for layer in self.files))
+        self.tree["scale"] = scale
         self._defaults = self._section("defaults", self.tree.pop("defaults", {}))
         listed = self._section("studies", self.tree.pop("studies", None) or {})
         self.studies = {
-            name: self._section(f"studies.{name}", study)
+            name: study
             for name, study in listed.items()
-            if study is not None
+            if study is not None and self._is_section(f"studies.{name}", study)
         }
 
     @property
@@ -167,11 +168,14 @@ class Layers:
         return [*inherited, Layer("", study)]
 
     def _section(self, setting: str, value: Any) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            text = f"{setting} must be a mapping of settings, not {value!r}"
-            self.faults.append(LayerFault(tuple(setting.split(".", 1)), text))
-            return {}
-        return value
+        return value if self._is_section(setting, value) else {}
+
+    def _is_section(self, setting: str, value: Any) -> bool:
+        if isinstance(value, dict):
+            return True
+        text = f"{setting} must be a mapping of settings, not {value!r}"
+        self.faults.append(LayerFault(tuple(setting.split(".", 1)), text))
+        return False
 
 
 def merge(below: Any, above: Any) -> Any:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from medscale.base.errors import MedscaleError
 from medscale.base.suggest import suggestion
 from medscale.config.layers import Layers
-from medscale.config.places import Keys, Places
+from medscale.config.places import Keys, Place, Places
 from medscale.data.kind import check_kind
 from medscale.engine.models.names import check_name
 from medscale.engine.models.own import MODULES
@@ -60,10 +60,8 @@ def explain(
         if not any(text.split(GRAMMAR)[0] in mistake.text for text in texts)
     ]
     places = Places(layers, files)
-    lines = dict.fromkeys(
-        _line(places, mistake)
-        for mistake in sorted({*named, *others}, key=lambda m: [str(part) for part in m.path])
-    )
+    placed = [(*places.of(mistake.path), mistake.text) for mistake in {*named, *others}]
+    lines = dict.fromkeys(_line(*each) for each in sorted(placed, key=_order))
     number = f"{len(lines)} mistakes" if len(lines) > 1 else "a mistake"
     end = [GRAMMAR.strip() + _grammar(texts)] if any(GRAMMAR in text for text in texts) else []
     return "\n  ".join([f"the configuration has {number}:", *lines, *end])
@@ -87,10 +85,13 @@ def _grammar(texts: tuple[str, ...]) -> str:
     return next(text.split(GRAMMAR)[1] for text in texts if GRAMMAR in text)
 
 
-def _line(places: Places, mistake: Mistake) -> str:
-    place, path = places.of(mistake.path)
-    setting = ".".join(str(part) for part in path)
-    text = mistake.text.split(GRAMMAR)[0]
+def _order(placed: tuple[Place, Keys, str]) -> tuple[Place, list[str], str]:
+    place, path, text = placed
+    return place, [str(part) for part in path], text
+
+
+def _line(place: Place, path: Keys, text: str) -> str:
+    setting, text = ".".join(str(part) for part in path), text.split(GRAMMAR)[0]
     if not setting or text.startswith(f"{setting} "):
         return f"{place}: {text}"
     return f"{place}: {setting}: {text.removeprefix(f'{setting}: ')}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -13,6 +13,16 @@ from medscale.base.code import shown_path
 from medscale.config.layers import Layers
 
 Keys = tuple[str | int, ...]
+
+
+class Place(NamedTuple):
+    """Where settings come from: a file, or words for something else; its line, or 0."""
+
+    origin: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.origin}, line {self.line}" if self.line else self.origin
 
 
 class Places:
@@ -38,7 +48,7 @@ class Places:
             (first.tree, [base], (), first.origin),
         ]
 
-    def of(self, path: Keys) -> tuple[str, Keys]:
+    def of(self, path: Keys) -> tuple[Place, Keys]:
         """Return the place of a setting, and the setting as it is written there.
 
         A setting that a study inherits is written in another study, or in ``defaults``. A setting
@@ -50,7 +60,7 @@ class Places:
                     if _has(tree, written):
                         rest = path[length:]
                         return self._place(files, above, written, origin), (*written, *rest)
-        return str(shown_path(self._layers.base)), path
+        return Place(shown_path(self._layers.base), 0), path
 
     def _inherited(self, path: Keys) -> Iterator[Keys]:
         """Yield the paths by which a setting of a study can be written: its own first."""
@@ -69,11 +79,11 @@ class Places:
             if isinstance(other, str) and other != name and rest:
                 yield from (("studies", other, *rest), ("defaults", *rest))
 
-    def _place(self, files: list[Path], above: Keys, path: Keys, origin: str) -> str:
+    def _place(self, files: list[Path], above: Keys, path: Keys, origin: str) -> Place:
         for file in files:
             if (line := _line(file, (*above, *path))) is not None:
-                return f"{shown_path(file)}, line {line}"
-        return origin
+                return Place(shown_path(file), line)
+        return Place(origin, 0)
 
 
 def _is_file(origin: str) -> bool:
@@ -82,12 +92,10 @@ def _is_file(origin: str) -> bool:
 
 def _has(tree: Any, path: Keys) -> bool:
     for key in path:
-        if (isinstance(tree, list) and isinstance(key, int) and key < len(tree)) or (
-            isinstance(tree, dict) and key in tree
-        ):
-            tree = tree[key]
-        else:
+        entries = dict(enumerate(tree)) if isinstance(tree, list) else tree
+        if not isinstance(entries, dict) or key not in entries:
             return False
+        tree = entries[key]
     return True
 
 

@@ -19,7 +19,7 @@ from medscale.config.configuration import Config
 from medscale.engine.plan import RunPlan, is_detector
 from medscale.engine.run import RunSpec
 from medscale.resources import containers
-from medscale.workflow.targets import check_target
+from medscale.workflow.targets import check_target, refuse_unknown
 
 T = TypeVar("T")
 SHARDS, DETECT_SHARDS = "shards", "shards_detect"
@@ -57,6 +57,16 @@ class Graph:
         self._is_dry_run = any(map(DRY_RUN.fullmatch, arguments))
         for argument in arguments:
             _or_end(partial(check_target, self.config, argument))
+
+    def check_targets(self, rules: Iterable[Any], program: Sequence[str]) -> None:
+        """End Snakemake with one message where a target on its command line does not exist.
+
+        Args:
+            rules: all rules of the workflow.
+            program: the command line with its program, which may be another one than Snakemake.
+        """
+        if "snakemake" in Path(program[0]).parts[-2:]:
+            _or_end(partial(refuse_unknown, self.config, rules, program[1:]))
 
     @property
     def workdir(self) -> Path:

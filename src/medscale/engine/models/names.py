@@ -15,7 +15,7 @@ from medscale.engine.models.own import MODULES
 _REGISTERED = re.compile(r"^@register_model\b[^\n]*\n(?:@[^\n]*\n)*def (\w+)", re.MULTILINE)
 _RENAMED = re.compile(r"register_model_deprecations\(__name__, \{(.*?)\}\)", re.DOTALL)
 _KEY = re.compile(r"['\"](\w+)['\"]\s*:")
-CLOSE = 5  # names of a suggestion
+CLOSE = 3  # names of a suggestion
 
 
 @cache
