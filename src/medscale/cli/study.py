@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import RenderableType
@@ -27,6 +27,9 @@ from medscale.cli.options import (
     study_graph,
 )
 from medscale.cli.printing import AsJson, findings_text, print_facts
+
+if TYPE_CHECKING:
+    from medscale.workflow.graph import Graph
 
 
 def check(
@@ -51,16 +54,35 @@ def check(
         )
 
 
-def study(scale: Scale = "demo", only: Only = None, configfile: ConfigFile = None) -> None:
+def study(
+    scale: Scale = "demo",
+    only: Only = None,
+    configfile: ConfigFile = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="print jobs, cost and causes, and run nothing")
+    ] = False,
+) -> None:
     """Check, run everything from raw images to the paper, and list the outputs."""
     start = time.time()
     changes = changes_of(scale, only, configfile)
+    if dry_run:
+        print_facts({}, _outlook(study_graph(scale, only, configfile), changes), as_json=False)
+        return
     check(changes["scale"], only, configfile)
     if not run_snakemake([], changes, configfile):
         raise MedscaleError(
             "the study stopped: the lines above name the job and its log. The same command goes on"
         )
     summary(scale, only, configfile, since=start)
+
+
+def _outlook(graph: Graph, changes: dict[str, Any]) -> Iterator[str]:
+    from medscale.workflow.dag import planned
+    from medscale.workflow.outlook import lines
+    from medscale.workflow.why import explanation_of
+
+    with planned(graph, changes, "all", in_image=False) as dag:
+        yield from map(plain, lines(graph, explanation_of(graph, dag, "all")))
 
 
 def config(
