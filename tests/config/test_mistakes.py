@@ -10,6 +10,7 @@ import yaml
 from medscale.base.errors import MedscaleError
 from medscale.config.configuration import load, validate
 from medscale.config.layers import Layer, Layers
+from medscale.engine.models.names import check_model
 from snakemake_command import snakemake
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +63,7 @@ def mine(tmp_path: Path) -> Path:
 def test_all_mistakes_are_in_one_message_each_with_its_line(mine: Path) -> None:
     layer = Layer(str(mine), yaml.safe_load(MINE))
     with pytest.raises(MedscaleError) as raised:
-        validate(Layers(ROOT / "config.yaml", [layer]))
+        validate(Layers(ROOT / "config.yaml", [layer]), check_network=check_model)
     first, *lines, grammar = str(raised.value).splitlines()
     assert first == f"the configuration has {len(MISTAKES)} mistakes:"
     assert grammar.startswith("  A run's name is <strategy>")
@@ -77,7 +78,7 @@ def test_a_mistake_that_others_inherit_is_named_once_where_it_is_written() -> No
     with pytest.raises(MedscaleError) as raised:
         load(ROOT / "config.yaml", changes)  # skin_random and dermatology inherit it
     assert str(raised.value).count("studies.") == 1
-    assert "the command line (--config): studies.skin.recipe.epochs" in str(raised.value)
+    assert "command line: studies.skin.recipe.epochs" in str(raised.value)
 
 
 def test_a_mistake_in_config_yaml_has_its_line(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def _seeded() -> torch.nn.Module:
 @pytest.mark.parametrize(
     ("model", "told"),
     [
-        (Model(name="resnt18"), "there is no model 'resnt18'; close to it: .*resnet18"),
+        (Model(name="resnt18"), "there is no model 'resnt18'; did you mean 'resnet18'"),
         (Model(name="tiny_cnn", options={"depth": 3}), "unknown option depth; it has width"),
         (Model(name="medical_cnn", options={"width": 2}), "width is at least 4"),
         (Model(name="medical_cnn", options={"width": "wide"}), "its options .* are not possible"),

@@ -12,6 +12,7 @@ from medscale.base.errors import MedscaleError
 
 INFERENCE = "inference.json"  # of a result folder: settings that a prediction needs
 SUMMARY = "summary.json"  # of a result folder: the run and its metrics
+CRATE = "ro-crate-metadata.json"  # of a crate: its description
 RESULT_ADVICE = "name a result folder, results/<study>/<run>"
 SUGGESTED = 3  # names of a suggestion
 IMAGES = "name image files, or folders of them"
@@ -54,6 +55,43 @@ def folder(path: Path, advice: str) -> Path:
     if not os.access(full, os.R_OK | os.X_OK):
         raise MedscaleError(f"{path} cannot be read: permission denied; change its permissions")
     return full
+
+
+def new_file(path: Path) -> Path:
+    """Return the path of a file to be written, with ``~`` replaced.
+
+    Raises MedscaleError if it is a folder, or a file stands where one of its folders would.
+    """
+    full = path.expanduser()
+    if full.is_dir():
+        raise MedscaleError(f"{path} is a folder; name a file")
+    _check_parents(path, full)
+    return full
+
+
+def new_folder(path: Path, mark: str) -> Path:
+    """Return the path of a folder to be written whole, which replaces one with a file ``mark``.
+
+    Raises MedscaleError if it is a file, or a folder with files of another kind, which would be
+    lost.
+    """
+    full = path.expanduser()
+    if full.is_file():
+        raise MedscaleError(f"{path} is a file; name a new folder")
+    if full.is_dir() and not (full / mark).is_file() and any(full.iterdir()):
+        raise MedscaleError(f"{path} holds other files, which would be lost; name a new folder")
+    _check_parents(path, full)
+    return full
+
+
+def _check_parents(path: Path, full: Path) -> None:
+    for parent in full.parents:
+        if parent.is_dir():
+            if not os.access(parent, os.W_OK | os.X_OK):
+                raise MedscaleError(f"{path} cannot be written: {parent} is not writable")
+            return
+        if parent.exists():
+            raise MedscaleError(f"{path} cannot be written: {parent} is a file")
 
 
 def evaluated(path: str | Path) -> Path:
@@ -112,9 +150,9 @@ def _no_result(path: str | Path, file: str) -> MedscaleError:
         return MedscaleError(f"{path} is a file; {RESULT_ADVICE}")
     if (full / SUMMARY).is_file():
         return MedscaleError(
-            f"{path} has no {file}: it was made by an earlier version; evaluate it again"
+            f"{path} has no {file}: it was made by an earlier version; evaluate the run again"
         )
-    return MedscaleError(f"{path} holds no result (no {file}); {RESULT_ADVICE}")
+    return MedscaleError(f"{path} holds no file {file}, so it is no result; {_nearest(full, file)}")
 
 
 def _below(folder: Path, file: str) -> list[Path]:
@@ -125,10 +163,10 @@ def _below(folder: Path, file: str) -> list[Path]:
 def _nearest(path: Path, file: str) -> str:
     """Return a sentence with the results whose names are closest to a path that is none.
 
-    They are searched in the next folder above that exists, two levels down (study, run).
+    They are searched two levels (study, run) below it, or below the next folder above that exists.
     """
-    parents = [parent for parent in path.parents if parent.is_dir()]
-    if not parents or path.exists():
+    parents = [parent for parent in (path, *path.parents) if parent.is_dir()]
+    if not parents:
         return RESULT_ADVICE
     results = [*parents[0].glob(f"*/{file}"), *parents[0].glob(f"*/*/{file}")]
     names = sorted(str(result.parent) for result in results)

@@ -58,6 +58,9 @@ def fetch(
     run: Annotated[bool, typer.Option("--run", help="download, unpack and check")] = False,
 ) -> None:
     """Print how to download a dataset, and what that needs; with --run carry it out."""
+    check_kind(kind)
+    if to is not None and to.is_file():
+        raise MedscaleError(f"{to} is a file; name the raw folder")
     from medscale.base.log import set_up
     from medscale.data.download import fetch as download
     from medscale.data.download import instructions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import typer
 
 from medscale.base import paths
 from medscale.base.code import ROOT
+from medscale.base.errors import MedscaleError
 from medscale.cli.completion import results_like, studies_like
 from medscale.data.kind import kind_names
 
@@ -40,9 +42,27 @@ Result = Annotated[
         help="a result folder, such as results/skin/ddp_amp_4gpu", autocompletion=results_like
     ),
 ]
+
+
+def _checked_seed(text: str | None) -> str | None:
+    if text is not None and text != "all" and not text.isdecimal():
+        raise MedscaleError(f"--seed is a number or 'all', not {text!r}")
+    return text
+
+
+def _checked_device(text: str | None) -> str | None:
+    if text is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", text):
+        raise MedscaleError(f"--device is cpu, cuda or a GPU by its number as cuda:0, not {text!r}")
+    return text
+
+
 Seed = Annotated[
-    str | None, typer.Option(help="a replicate's seed, or 'all' for the mean of all replicates")
+    str | None,
+    typer.Option(
+        help="a replicate's seed, or 'all' for the mean of all replicates", callback=_checked_seed
+    ),
 ]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:0", callback=_checked_device)]
 
 
 def run_snakemake(

@@ -14,7 +14,7 @@ from medscale.base.code import shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.log import plain
 from medscale.cli.completion import results_like
-from medscale.cli.options import ConfigFile, Only, Result, Scale, Seed, study_graph
+from medscale.cli.options import ConfigFile, Device, Only, Result, Scale, Seed, study_graph
 from medscale.cli.printing import AsJson, out, print_facts
 from medscale.data.kind import check_kind, kind_names
 from medscale.serve.formats.registry import FORMATS, by_name
@@ -92,6 +92,8 @@ def crate(
     Weights, figures with images, and file names stay out unless an option names them.
     """
     graph = study_graph(scale, only, configfile)
+    if to is not None and to.suffix == ".zip":
+        paths.new_file(to)
     from medscale.workflow.crate import export
     from medscale.workflow.crate.describe import counted
     from medscale.workflow.crate.kinds import ON_REQUEST
@@ -128,7 +130,9 @@ def leaks(
     For result folders, model cards, environment.json and other files that leave the machine.
     """
     for path in files:
-        paths.existing(path, "name files or folders that are to be published")
+        full = paths.existing(path, "name files or folders that are to be published")
+        if full.is_dir() and not any(file.is_file() for file in full.rglob("*")):
+            raise MedscaleError(f"{path} holds no file; name files or folders with files")
     for folder in data or []:
         if not (folder / "index.parquet").is_file():
             raise MedscaleError(f"{folder} has no index.parquet; name the data folder of a study")
@@ -176,7 +180,7 @@ def predict(
     calibrated: Annotated[
         bool, typer.Option(help="probabilities by the fitted temperature")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="such as cpu or cuda:0")] = None,
+    device: Device = None,
     batch: Annotated[int, typer.Option(min=1, help="images at a time")] = 32,
     as_json: AsJson = False,
 ) -> None:
@@ -184,6 +188,8 @@ def predict(
     paths.usable(result)
     for image in images:
         paths.existing_image(image)
+    if csv is not None:
+        paths.new_file(csv)
     if metadata is not None and "=" not in metadata:
         advice = "--metadata is neither a CSV table nor facts such as age=61"
         paths.existing(Path(metadata), advice)
@@ -225,15 +231,18 @@ def evaluate(
     index: Annotated[
         Path | None, typer.Option(help="index.parquet of the training, to search copies")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="such as cpu or cuda:0")] = None,
+    device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a trained run on images of another origin, without a new fit."""
     paths.usable(result)
     paths.folder(folder, "name a folder of labelled images")
+    if to is not None:
+        paths.new_folder(to, paths.SUMMARY)
     check_kind(kind)
     if index is not None:
         paths.existing(index, "name the index.parquet of the study")
+    paths.evaluated(result)
     from medscale.base.log import set_up
     from medscale.serve import evaluate_command as command
 
@@ -273,7 +282,9 @@ def export(
     paths.usable(result)
     by_name(to)
     if images is not None:
-        paths.existing(images, paths.IMAGES)
+        paths.folder(images, "name a folder of images")
+    if to_file is not None:
+        paths.new_file(to_file)
     from medscale.base.log import set_up
     from medscale.serve.export_command import export as write
     from medscale.serve.predict_command import load_result
@@ -295,8 +306,7 @@ def show(
 ) -> None:
     """Print results: metrics with intervals, classes, operating points, subgroups, times."""
     folders = {folder: paths.evaluated_below(folder) for folder in results}
-    from medscale.base.files import read_json
-    from medscale.report.show import listing
+    from medscale.report.show import listing, read_summary
     from medscale.report.show import show as parts
 
     def text() -> Iterator[RenderableType]:
@@ -304,9 +314,5 @@ def show(
             yield from ["\n"] * (number > 0)
             yield from parts(folder) if runs == [folder] else listing(runs)
 
-    summaries = (
-        {"folder": run, **read_json(run / paths.SUMMARY)}
-        for runs in folders.values()
-        for run in runs
-    )
+    summaries = ({"folder": run, **read_summary(run)} for runs in folders.values() for run in runs)
     print_facts({"results": list(summaries)}, text(), as_json)

@@ -101,8 +101,10 @@ def config(
     All settings and their limits are described in docs/settings.md.
     """
     from medscale.config.origins import in_force
+    from medscale.engine.models.names import check_model
 
-    settings = in_force(ROOT / "config.yaml", layers_of(scale, only, configfile, cluster), study)
+    layers = layers_of(scale, only, configfile, cluster)
+    settings = in_force(ROOT / "config.yaml", layers, study, check_model)
     texts = [(setting.name, setting.text, setting.origin) for setting in settings]
     widths = [min(max(len(row[column]) for row in texts), 50) for column in (0, 1)]
     lines = (
@@ -205,9 +207,9 @@ def size(
         list[str] | None, typer.Option(help="kind of cost.devices and number: a100:4")
     ] = None,
     images: Annotated[
-        int, typer.Option(help="number of images of a large study, whose needs are printed")
+        int, typer.Option(min=1, help="number of images of a large study, whose needs are printed")
     ] = 10_000_000,
-    gpus: Annotated[int, typer.Option(help="number of GPUs for these images")] = 64,
+    gpus: Annotated[int, typer.Option(min=1, help="number of GPUs for these images")] = 64,
     as_json: AsJson = False,
 ) -> None:
     """Print the needs of the study (hours, money, disk, jobs), and the limits of its growth."""

@@ -11,8 +11,8 @@ from pydantic import Field, ValidationError, model_validator
 from medscale.base.errors import MedscaleError
 from medscale.base.section import FilePath, Seed, Strict, Unique
 from medscale.base.suggest import suggestion
-from medscale.config.layers import Layer, Layers
-from medscale.config.mistakes import explain, unknown_networks
+from medscale.config.layers import Layer, LayerFault, Layers
+from medscale.config.mistakes import NetworkCheck, explain, unknown_networks
 from medscale.config.sections import Study
 from medscale.data.kind import check_kind
 from medscale.data.settings import Dask
@@ -20,7 +20,7 @@ from medscale.engine.run import RunSpec
 from medscale.resources.machines import Cluster, Cost, Node
 from medscale.serve.formats.registry import PYTORCH_WAYS, check_benchmarked
 
-CHANGES = "the command line (--config)"  # origin of changes that no known file has
+CHANGES = "command line"  # origin of changes that no known file has
 
 
 class Config(Strict):
@@ -58,7 +58,9 @@ class Config(Strict):
                 "stand_in_gpu is for scale demo only: at full scale a GPU run needs GPUs"
             )
         for name in self.only or []:
-            self.study(name)
+            if (owner := self.study(name).variant_of or self.study(name).external_of) is not None:
+                text = f"{name} is carried out together with {owner}; name {owner}"
+                raise LayerFault(("only",), text)
         for name, study in self.studies.items():
             try:
                 check_kind(study.source.kind)
@@ -127,8 +129,15 @@ class Config(Strict):
         return [name for name, settings in self.studies.items() if settings.variant_of == study]
 
 
+def accept_network(_name: str) -> None:
+    """Accept any name of a network: no check, for those who train nothing."""
+
+
 def load(
-    base: str | Path, changes: dict[str, Any] | None = None, files: Sequence[str | Path] = ()
+    base: str | Path,
+    changes: dict[str, Any] | None = None,
+    files: Sequence[str | Path] = (),
+    check_network: NetworkCheck = accept_network,
 ) -> Config:
     """Read config.yaml, apply the chosen scale and then the user's changes, and validate the whole.
 
@@ -138,22 +147,30 @@ def load(
         base: path of config.yaml.
         changes: settings of ``--configfile`` and ``--config``; their ``scale`` chooses the overlay.
         files: the YAML files that the changes come from, which messages name.
+        check_network: raises MedscaleError for the name of a network that does not exist.
     """
-    return validate(Layers(base, [Layer(CHANGES, changes or {})]), files)
+    return validate(Layers(base, [Layer(CHANGES, changes or {})]), files, check_network)
 
 
-def validate(layers: Layers, files: Sequence[str | Path] = ()) -> Config:
+def validate(
+    layers: Layers,
+    files: Sequence[str | Path] = (),
+    check_network: NetworkCheck = accept_network,
+) -> Config:
     """Return the configuration that layers of settings make; see ``load``."""
     tree = layers.whole()
     _refuse_surrogates(layers.base, tree)
     errors: list[Exception] = list(layers.faults)
     try:
         config = Config.model_validate(tree)
-        if not errors and not any(unknown_networks(_networks(config), {*config.cost.networks})):
+        known = {*config.cost.networks}
+        if not errors and not any(unknown_networks(_networks(config), known, check_network)):
             return config
     except (ValidationError, MedscaleError) as error:
         errors.append(error)
-    raise MedscaleError(explain(layers, Config, errors, [Path(file) for file in files]))
+    raise MedscaleError(
+        explain(layers, Config, errors, [Path(file) for file in files], check_network)
+    )
 
 
 def _networks(config: Config) -> set[str]:

@@ -8,7 +8,7 @@ faults of the layers are collected.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -19,11 +19,11 @@ from medscale.base.suggest import suggestion
 from medscale.config.layers import Layers
 from medscale.config.places import Keys, Place, Places
 from medscale.data.kind import check_kind
-from medscale.engine.models.names import check_name
-from medscale.engine.models.own import MODULES
-from medscale.engine.plan import is_detector
 from medscale.engine.run import RunSpec
 
+# Raises MedscaleError for a network that does not exist. The report reads the configuration and
+# must not depend on the list of networks, which the callers know.
+NetworkCheck = Callable[[str], None]
 BEFORE_VALIDATION = {  # settings that are resolved before the validation, by the section's depth
     0: ("defaults", "scales"),
     2: ("like",),
@@ -41,7 +41,11 @@ class Mistake(NamedTuple):
 
 
 def explain(
-    layers: Layers, model: type[BaseModel], errors: list[Exception], files: list[Path]
+    layers: Layers,
+    model: type[BaseModel],
+    errors: list[Exception],
+    files: list[Path],
+    check_network: NetworkCheck,
 ) -> str:
     """Return one message on all mistakes.
 
@@ -50,8 +54,9 @@ def explain(
         model: the class of the whole configuration.
         errors: those of the validation, and of the layers.
         files: YAML files that the changes come from, the highest last.
+        check_network: raises MedscaleError for the name of a network that does not exist.
     """
-    named = list(dict.fromkeys(_names(layers)))
+    named = list(dict.fromkeys(_names(layers, check_network)))
     texts = tuple(mistake.text for mistake in named)
     others = [
         mistake
@@ -67,16 +72,16 @@ def explain(
     return "\n  ".join([f"the configuration has {number}:", *lines, *end])
 
 
-def unknown_networks(names: set[str], known: set[str]) -> Iterator[tuple[str, str]]:
-    """Yield each name of a network that nobody has, and the message on it.
+def unknown_networks(
+    names: set[str], known: set[str], check_network: NetworkCheck
+) -> Iterator[tuple[str, str]]:
+    """Yield each name of a network that does not exist, and the message on it.
 
-    timm's files are read only for names that are neither the package's own nor ``known``.
+    Names in ``known`` are not checked, since the check can take a tenth of a second.
     """
-    for name in sorted(names - known - {*MODULES}):
-        if is_detector(name):
-            continue
+    for name in sorted(names - known):
         try:
-            check_name(name)
+            check_network(name)
         except MedscaleError as error:
             yield name, str(error)
 
@@ -138,18 +143,20 @@ def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _sections(part)
 
 
-def _names(layers: Layers) -> Iterator[Mistake]:
+def _names(layers: Layers, check_network: NetworkCheck) -> Iterator[Mistake]:
     """Yield the names in the settings that nothing has."""
     only = layers.tree.get("only")
     for number, name in enumerate(only if isinstance(only, list) else ()):
         if name not in layers.names:
             yield Mistake(("only", number), layers.no_study(name))
     for study, settings in layers.studies.items():
-        for path, text in _names_of_study(layers, settings):
+        for path, text in _names_of_study(layers, settings, check_network):
             yield Mistake(("studies", study, *path), text)
 
 
-def _names_of_study(layers: Layers, study: dict[str, Any]) -> Iterator[tuple[Keys, str]]:
+def _names_of_study(
+    layers: Layers, study: dict[str, Any], check_network: NetworkCheck
+) -> Iterator[tuple[Keys, str]]:
     source = _at(study, ("source",))
     if isinstance(kind := _at(source, ("kind",)), str):
         try:
@@ -173,7 +180,9 @@ def _names_of_study(layers: Layers, study: dict[str, Any]) -> Iterator[tuple[Key
             networks[path] = spec.model
     known = _at(layers.tree, ("cost", "networks"))
     wrong = dict(
-        unknown_networks({*networks.values()}, {*known} if isinstance(known, dict) else set())
+        unknown_networks(
+            {*networks.values()}, {*known} if isinstance(known, dict) else set(), check_network
+        )
     )
     yield from ((path, wrong[name]) for path, name in networks.items() if name in wrong)
 

@@ -16,6 +16,7 @@ from medscale.base.provenance import UNKNOWN_STATE, git_state
 from medscale.base.text import terminal
 from medscale.config import configuration, planning
 from medscale.config.configuration import Config
+from medscale.engine.models.names import check_model
 from medscale.engine.plan import RunPlan, is_detector
 from medscale.engine.run import RunSpec
 from medscale.resources import containers
@@ -50,7 +51,7 @@ class Graph:
         """
         _or_end(partial(_refuse_directory, directory))
         self.config: Config = _or_end(
-            partial(configuration.load, ROOT / "config.yaml", dict(changes), files)
+            partial(configuration.load, ROOT / "config.yaml", dict(changes), files, check_model)
         )
         self._plan = cache(partial(planning.plan, self.config))
         self._full_workdir = self.workdir.resolve()

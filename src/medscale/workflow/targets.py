@@ -17,8 +17,7 @@ from medscale.base.suggest import suggestion
 from medscale.config import planning
 from medscale.config.configuration import Config
 from medscale.config.sections import Benchmarks
-from medscale.engine.models.names import check_name
-from medscale.engine.plan import is_detector
+from medscale.engine.models.names import check_model
 from medscale.engine.run import RunSpec
 from medscale.report.chapters import CHAPTERS, refuse_absent
 
@@ -47,6 +46,7 @@ def check_target(config: Config, target: str) -> None:
     Raises MedscaleError, naming the part of the target that is wrong and what is allowed.
     """
     if match := RUN_TARGET.fullmatch(target):
+        _check_run(config, match[2], match[3])
         planning.plan(config, match[2], match[3], config.seeds[0])
         check_model(RunSpec.parse(match[3]).model)
     elif match := EXTERNAL_TARGET.fullmatch(target):
@@ -55,6 +55,7 @@ def check_target(config: Config, target: str) -> None:
             raise MedscaleError(
                 f"{target}: {match[1]} is no external set; give a study `external` in config.yaml"
             )
+        _check_run(config, owner, match[2])
         planning.plan(config, owner, match[2], config.seeds[0])
     elif match := STUDY_TARGET.fullmatch(target):
         folder, study, name = match[1], match[2], Path(match[3]).stem
@@ -70,6 +71,15 @@ def check_target(config: Config, target: str) -> None:
             )
         if folder in ("figures", "tables"):
             refuse_absent(config, study, folder, name)
+
+
+def _check_run(config: Config, study: str, run: str) -> None:
+    """Refuse a run's name that is not valid; the message names the study's run that is closest."""
+    try:
+        RunSpec.parse(run)
+    except MedscaleError as error:
+        likely = suggestion(run, config.study(study).runs).strip()
+        raise MedscaleError(f"{error}  {likely}".rstrip()) from None
 
 
 def refuse_unknown(config: Config, rules: Iterable[Any], arguments: Sequence[str]) -> None:
@@ -122,14 +132,3 @@ def _files(config: Config) -> Iterator[str]:
             patterns += [chapter.table_path(n, end) for n in chapter.tables for end in TABLE_FILES]
             patterns += chapter.documents
             yield from (pattern.format(study=study) for pattern in patterns)
-
-
-def check_model(name: str | None) -> None:
-    """Refuse the name of a network that no registry has.
-
-    For a detector nothing is checked here: the plan knows whether the study has detection, and
-    ``medscale check`` and the run itself whether ultralytics is installed, which may differ between
-    this machine and the jobs' machines. Raises MedscaleError with names that are close.
-    """
-    if name is not None and not is_detector(name):
-        check_name(name)

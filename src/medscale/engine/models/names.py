@@ -10,6 +10,7 @@ from pathlib import Path
 
 from medscale.base.errors import MedscaleError
 from medscale.engine.models.own import MODULES
+from medscale.engine.plan import is_detector
 
 # timm registers a network by a decorator of its function, or as an old name of another network.
 _REGISTERED = re.compile(r"^@register_model\b[^\n]*\n(?:@[^\n]*\n)*def (\w+)", re.MULTILINE)
@@ -53,3 +54,14 @@ def check_name(name: str) -> None:
         else f"; there are {', '.join(MODULES)} and the models of timm"
     )
     raise MedscaleError(f"there is no model {name!r}{hint}")
+
+
+def check_model(name: str | None) -> None:
+    """Refuse the name of a network that no registry has.
+
+    For a detector nothing is checked here: the plan knows whether the study has detection, and
+    ``medscale check`` and the run itself whether ultralytics is installed, which may differ between
+    this machine and the jobs' machines. Raises MedscaleError with names that are close.
+    """
+    if name is not None and not is_detector(name):
+        check_name(name)
