@@ -11,9 +11,11 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from medscale.base import paths
+from medscale.base.code import shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.log import plain
-from medscale.cli.options import Kind
+from medscale.cli.completion import studies_like
+from medscale.cli.options import ConfigFile, Kind, Scale, study_graph
 from medscale.cli.printing import AsJson, findings_text, out, print_facts
 from medscale.data.kind import check_kind
 
@@ -72,6 +74,28 @@ def fetch(
     set_up()
     download(kind, folder)
     check(kind, folder)
+
+
+def croissant(
+    studies: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="studies of the configuration; default: the active", autocompletion=studies_like
+        ),
+    ] = None,
+    scale: Scale = "full",
+    configfile: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Describe the images of studies in Croissant: data/<study>/croissant.json; offline."""
+    graph = study_graph(scale, None, configfile)
+    settings = {name: graph.config.study(name) for name in studies or graph.studies}
+    from medscale.exchange.croissant import write
+
+    folder = graph.workdir / "data"
+    files = [shown_path(write(name, section, folder / name)) for name, section in settings.items()]
+    lines = (f"{plain(file)} conforms to Croissant 1.1" for file in files)
+    print_facts({"files": files, "conforms_to": "Croissant 1.1"}, lines, as_json)
 
 
 def _raw_folder(kind: str) -> Path:

@@ -6,7 +6,7 @@ import typer
 
 from medscale import __version__
 from medscale.base.errors import tell_user
-from medscale.cli import datasets, results, study
+from medscale.cli import datasets, exchange, results, study
 
 main = typer.Typer(
     no_args_is_help=True,
@@ -45,6 +45,8 @@ for command in (
     results.predict,
     results.evaluate,
     results.export,
+    exchange.publish,
+    exchange.track,
     study.size,
     results.show,
 ):
@@ -52,6 +54,7 @@ for command in (
 data = typer.Typer(no_args_is_help=True, help="Downloads: are they complete, how to get them.")
 data.command()(datasets.check)
 data.command()(datasets.fetch)
+data.command()(datasets.croissant)
 main.add_typer(data, name="data")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -182,6 +183,13 @@ def predict(
     ] = False,
     device: Device = None,
     batch: Annotated[int, typer.Option(min=1, help="images at a time")] = 32,
+    sr: Annotated[
+        Path | None, typer.Option(help="DICOM images: write a DICOM SR of each to this folder")
+    ] = None,
+    code: Annotated[
+        list[str] | None,
+        typer.Option(help="--sr: the code of a class, CLASS=SCHEME:VALUE:MEANING"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict classes and probabilities, or boxes, of new images by a trained run."""
@@ -190,6 +198,8 @@ def predict(
         paths.existing_image(image)
     if csv is not None:
         paths.new_file(csv)
+    if code and sr is None:
+        raise MedscaleError("--code is for the reports that --sr writes")
     if metadata is not None and "=" not in metadata:
         advice = "--metadata is neither a CSV table nor facts such as age=61"
         paths.existing(Path(metadata), advice)
@@ -198,15 +208,24 @@ def predict(
     from medscale.serve import predict_command as command
 
     set_up()
+    items = command.named_images(images)
+    if sr is not None:
+        from medscale.exchange import dicom_sr
+
+        headers = dicom_sr.headers(items)
     predictor = command.load_result(result, seed, device)
     values = command.parse_metadata(metadata)
-    predictions = command.predict(
-        predictor, images, values, batch_size=batch, calibrated=calibrated
-    )
+    predictions = command.predict(predictor, items, values, batch_size=batch, calibrated=calibrated)
     if csv is not None:
         write_csv(csv, predictor.table(predictions))
     facts = command.facts(predictor, predictions, calibrated=calibrated)
-    print_facts(facts, command.lines(predictor, predictions, csv), as_json)
+    text = command.lines(predictor, predictions, csv)
+    if sr is not None:
+        reports = dicom_sr.write(sr, predictor, items, headers, predictions, code or (), calibrated)
+        facts["reports"] = reports
+        line = f"{len(reports)} reports in {plain(str(sr))}: {dicom_sr.RESEARCH}"
+        text = chain(text, [line])
+    print_facts(facts, text, as_json)
     if failed := sum(prediction.error is not None for prediction in predictions):
         raise MedscaleError(
             f"{failed} of {len(predictions)} images could not be read; the column `error` says why"

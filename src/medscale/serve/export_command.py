@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from medscale.base.errors import MedscaleError
+from medscale.base.extras import require
 from medscale.serve import export as onnx_export
 from medscale.serve import inputs, runtime
 from medscale.serve.export import Exportable
@@ -61,6 +62,7 @@ def export(predictor: Predictor, to: str, path: Path | None, images: Path | None
         path: the new file; None for ``<study>-<run>.<format>.onnx`` here.
         images: a folder of images; None for noise.
     """
+    require("ONNX exports", "export", "onnx", "onnxscript", "onnxruntime")
     form = by_name(to)
     if form.calibrated and images is None:
         raise MedscaleError(
