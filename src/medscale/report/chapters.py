@@ -5,6 +5,7 @@ from typing import Any
 from medscale.base.errors import MedscaleError
 from medscale.config.configuration import Config
 from medscale.report.chapter import Chapter
+from medscale.report.convergence.chapter import CHAPTER as CONVERGENCE
 from medscale.report.datasheet.chapter import CHAPTER as DATASHEET
 from medscale.report.detection.chapter import CHAPTER as DETECTION
 from medscale.report.enhance.chapter import CHAPTER as ENHANCE
@@ -19,6 +20,7 @@ from medscale.report.profiling.chapter import CHAPTER as PROFILING
 from medscale.report.provenance.chapter import CHAPTER as PROVENANCE
 from medscale.report.quality.chapter import CHAPTER as QUALITY
 from medscale.report.scaling.chapter import CHAPTER as SCALING
+from medscale.report.sweep.chapter import CHAPTER as SWEEP
 from medscale.report.synthesis.chapter import CHAPTER as SYNTHESIS
 from medscale.report.variants.chapter import CHAPTER as VARIANTS
 
@@ -28,6 +30,8 @@ CHAPTERS = (
     QUALITY,
     GRADCAM,
     SCALING,
+    CONVERGENCE,
+    SWEEP,
     VARIANTS,
     EXTERNAL,
     DETECTION,
