@@ -1,11 +1,12 @@
 """A result in the terminal: training, metrics, and time of an epoch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.base.log import plain
 from medscale.base.paths import SUMMARY, evaluated
@@ -13,9 +14,11 @@ from medscale.data.patients import NOT_KNOWN
 from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES, in_percent
+from medscale.evaluate.summary import one_line
 from medscale.report.marks import mark
 from medscale.report.names import GROUPS, OVER, STATES, TOO_FEW, label
 
+KEYS = ("study", "run", "model", "metrics", "timing", "counts", "seeds", "marks", "format")
 BAR = 20  # letters of a full bar
 POINTS = 10  # operating points that are shown
 
@@ -26,7 +29,7 @@ def show(folder: str | Path) -> Iterator[str | Table]:
     Raises MedscaleError when it is no result folder.
     """
     folder = evaluated(folder)
-    summary = read_json(folder / SUMMARY)
+    summary = read_summary(folder)
     name = f"{summary['study']}: {summary['model']['name']}"
     yield f"[bold]{plain(name)}, {label(summary['run']['name'])}[/]"
     if words := mark([summary["marks"]]):
@@ -63,6 +66,26 @@ def show(folder: str | Path) -> Iterator[str | Table]:
     changes = ", with changes" if environment["dirty"] else ""
     yield plain(f"code {(environment['commit'] or 'without a git commit')[:12]}{changes}")
     yield plain(f"figures: {', '.join(sorted(file.name for file in folder.glob('*.pdf')))}")
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return the content of a result's summary.json.
+
+    Raises MedscaleError when it is damaged, or another version wrote it.
+    """
+    summary = read_json(folder / SUMMARY)
+    if not isinstance(summary, dict) or (missing := [key for key in KEYS if key not in summary]):
+        lacks = f" (no {missing[0]!r})" if isinstance(summary, dict) else ""
+        raise MedscaleError(
+            f"{folder / SUMMARY} is no summary of this version{lacks}; evaluate the run again"
+        )
+    return summary
+
+
+def listing(folders: Iterable[Path]) -> Iterator[str]:
+    """Yield a line for each result folder: its path and its main metrics."""
+    for folder in folders:
+        yield f"[bold]{plain(str(folder))}[/]: {plain(one_line(read_summary(folder)))}"
 
 
 def _table(*columns: str) -> Table:

@@ -186,7 +186,8 @@ def read(folder: str | Path) -> Inference:
         first = error.errors()[0]
         setting = ".".join(map(str, first["loc"]))
         raise MedscaleError(
-            f"{folder / INFERENCE} is not valid here: {setting}: {first['msg']}"
+            f"{folder / INFERENCE} is not valid here: {setting}: {first['msg']}; if another version"
+            " of medscale wrote it, evaluate the run again with this one"
         ) from None
 
 

@@ -16,10 +16,11 @@ from medscale.base.provenance import UNKNOWN_STATE, git_state
 from medscale.base.text import terminal
 from medscale.config import configuration, planning
 from medscale.config.configuration import Config
+from medscale.engine.models.names import check_model
 from medscale.engine.plan import RunPlan, is_detector, replicate_name
 from medscale.engine.run import RunSpec
 from medscale.resources import containers
-from medscale.workflow.targets import check_target
+from medscale.workflow.targets import check_target, refuse_unknown
 
 T = TypeVar("T")
 SHARDS, DETECT_SHARDS = "shards", "shards_detect"
@@ -33,7 +34,11 @@ class Graph:
     """The configuration as the rules see it; every mistake ends Snakemake with one message."""
 
     def __init__(
-        self, changes: Mapping[str, Any], arguments: Sequence[str] = (), directory: object = None
+        self,
+        changes: Mapping[str, Any],
+        arguments: Sequence[str] = (),
+        directory: object = None,
+        files: Sequence[str | Path] = (),
     ) -> None:
         """Read config.yaml and check the command line.
 
@@ -42,16 +47,27 @@ class Graph:
             arguments: command line of Snakemake; targets in it that name a study or a run are
                 checked.
             directory: value of ``--directory``, which is refused: jobs would not find scripts.
+            files: YAML files that the changes come from, the highest last; messages name them.
         """
         _or_end(partial(_refuse_directory, directory))
         self.config: Config = _or_end(
-            partial(configuration.load, ROOT / "config.yaml", dict(changes))
+            partial(configuration.load, ROOT / "config.yaml", dict(changes), files, check_model)
         )
         self._plan = cache(partial(planning.plan, self.config))
         self._full_workdir = self.workdir.resolve()
         self._is_dry_run = any(map(DRY_RUN.fullmatch, arguments))
         for argument in arguments:
             _or_end(partial(check_target, self.config, argument))
+
+    def check_targets(self, rules: Iterable[Any], program: Sequence[str]) -> None:
+        """End Snakemake with one message where a target on its command line does not exist.
+
+        Args:
+            rules: all rules of the workflow.
+            program: the command line with its program, which may be another one than Snakemake.
+        """
+        if "snakemake" in Path(program[0]).parts[-2:]:
+            _or_end(partial(refuse_unknown, self.config, rules, program[1:]))
 
     @property
     def workdir(self) -> Path:

@@ -20,10 +20,10 @@ from medscale.data.demo.generate import parse_options
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.engine.detect import extra
+from medscale.engine.models.names import check_model
 from medscale.engine.plan import RunPlan
 from medscale.resources import cards, containers, cost, slurm
 from medscale.workflow.graph import Graph
-from medscale.workflow.targets import check_model
 
 Level = Literal["ok", "note", "error"]
 
