@@ -14,8 +14,8 @@ from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
 from medscale.report.synthesis.causes import largest_loss
 from medscale.report.synthesis.effects import published_pairs, split_effects
 from medscale.report.synthesis.facts import facts
-from medscale.report.synthesis.figures import money_unit, time_unit
 from medscale.report.synthesis.runs import StudyRuns, all_runs, changed, compared, read_studies
+from medscale.report.units import money_unit, time_unit
 
 MODEL = {"name": "medical_cnn"}
 # run: accuracy minus the baseline's in points, half width, adjusted p, reading, speedup, images
@@ -212,4 +212,5 @@ def test_units_are_those_that_a_person_would_say():
     assert time_unit(600)[1] == "minutes"
     assert time_unit(30_000)[1] == "hours"
     assert money_unit(3.0, "USD") == (1.0, "USD")
-    assert money_unit(2e-6, "USD") == (1000.0, "USD for 1,000 trainings")
+    assert money_unit(2e-5, "USD") == (1000.0, "USD for 1,000 trainings")
+    assert money_unit(2e-6, "USD") == (1e6, "USD for 1,000,000 trainings")

@@ -1,5 +1,6 @@
-"""Names and looks of runs: one label, colour, marker and line each, the same in all figures."""
+"""Names of runs and classes for readers, and looks of runs: the same in all figures."""
 
+import re
 from zlib import crc32
 
 from medscale.data.patients import KNOWN, NOT_KNOWN, PARTLY
@@ -59,6 +60,14 @@ TIME_LOOKS = {
     "checkpoint": (GREEN, "....", "checkpoint"),
     "validation": (SKY, "\\\\\\\\", "validation"),
 }
+
+
+def class_name(text: str) -> str:
+    """Return a class name for readers: "acne_vulgaris" is "acne vulgaris".
+
+    An underscore at either end stays: without it the name could be empty.
+    """
+    return re.sub(r"(?<=[^\s_])_+(?=[^\s_])", " ", text)
 
 
 def family(run: str) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from medscale.base.text import latex, truncate, visible
 from medscale.report.latex import number, significant, span, stacked, tabular
-from medscale.report.names import label
+from medscale.report.names import class_name, label
 
 LONGEST_NAME = 60  # letters of a class name in a table, which has no lines to break it into
 DAGGER = r"\textsuperscript{\textdagger}"  # CPU processes in place of GPUs
@@ -65,6 +65,11 @@ def table(
 def short_name(text: Any) -> str:
     """Return the LaTeX of a user's name in a table's cell, shortened if it is very long."""
     return latex(truncate(visible(str(text)), LONGEST_NAME))
+
+
+def class_cell(text: Any) -> str:
+    """Return the LaTeX of a class name for readers (``class_name``) in a table's cell."""
+    return short_name(class_name(str(text)))
 
 
 def by_run(cell: Callable[[str], Any] = label) -> Callable[[Row], str]:

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Undefined
 
 from medscale.base import text
-from medscale.report import latex
+from medscale.report import latex, names
 
 Score = Mapping[str, float | None]
 
@@ -91,8 +91,14 @@ def interval(value: Score, form: str) -> Latex:
     return Latex(latex.between(low, high))
 
 
+def class_name(value: str) -> Latex:
+    """Format a class name for readers, without underscores between words."""
+    return Latex(text.latex(names.class_name(value)))
+
+
 FILTERS: dict[str, Callable[..., Latex]] = {
     "latex": Latex,
+    "class_name": class_name,
     "percent": percent,
     "score": score,
     "ratio": ratio,

@@ -43,7 +43,9 @@ def decision(result: Result, classes: Sequence[str]) -> Figure:
     panels = style.panels(figure, len(classes), columns)
     for name, (axes,) in zip(classes, panels, strict=True):
         draw_decision(axes, result.decision[result.decision["class"] == name])
-        axes.set(xlabel="threshold probability", ylabel="net benefit", title=style.shorten(name))
+        axes.set(
+            xlabel="threshold probability", ylabel="net benefit", title=style.short_class(name)
+        )
     style.legend_below(figure, panels[0][0].get_legend_handles_labels()[0])
     return figure
 
@@ -74,7 +76,7 @@ def gaps(result: Result, classes: Sequence[str]) -> Figure:
     several = len(classes) > 1
     names = [
         f"{row['by']}: {style.shorten(str(row['part']), 28)}"
-        + (f" ({style.shorten(str(row['class']), 20)})" if several else "")
+        + (f" ({style.short_class(str(row['class']), 20)})" if several else "")
         for row in parts
     ]
     heights = style.rows(panels[0], names)

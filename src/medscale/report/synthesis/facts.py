@@ -14,14 +14,24 @@ from medscale.report.result.reading import records
 from medscale.report.synthesis.causes import largest_loss
 from medscale.report.synthesis.runs import BETTER, UNSURE, WORSE, StudyRuns, compared
 
-# Verdicts in the order of the text, as they end "the accuracy is …".
+# Verdicts in the order of the text: as they end "the accuracy is …", short and with their reason.
 ORDER = {
-    "equal": "equal within the margin",
-    "differs, within the margin": "different, but within the margin",
-    WORSE: "lower",
-    BETTER: "higher",
-    UNSURE: "different by its interval, but not beyond the exact test or the spread over seeds",
-    "inconclusive": "inconclusive (the interval includes zero and exceeds the margin)",
+    "equal": ("equal", "equal within the margin"),
+    "differs, within the margin": (
+        "different within the margin",
+        "different, but by less than the margin",
+    ),
+    WORSE: ("lower", "lower"),
+    BETTER: ("higher", "higher"),
+    UNSURE: (
+        "not established to differ",
+        "not established to differ (the interval excludes zero, but the exact test does not reject "
+        "or the difference does not exceed the spread over seeds)",
+    ),
+    "inconclusive": (
+        "inconclusive",
+        "inconclusive (the interval contains zero and extends beyond the margin)",
+    ),
 }
 
 
@@ -60,8 +70,8 @@ def _verdicts(tested: pd.DataFrame) -> list[dict[str, Any]]:
     """Return how many runs have each verdict, without verdicts that no run has."""
     counts = tested["verdict"].value_counts()
     return [
-        {"words": words, "runs": int(counts[verdict])}
-        for verdict, words in ORDER.items()
+        {"short": short, "words": words, "runs": int(counts[verdict])}
+        for verdict, (short, words) in ORDER.items()
         if verdict in counts
     ]
 
