@@ -202,7 +202,10 @@ def parity(steps: pd.DataFrame) -> str:
 
 
 def reported(published: pd.DataFrame) -> str:
-    """Return the published figures and those of the same runs here."""
+    """Return the published figures that have a counterpart here, with it; all if none has one."""
+    paired = published[["ours", "speedup_ours"]].notna().any(axis=1)
+    if paired.any():
+        published = published[paired]
 
     def quantity(row: dict[str, Any]) -> str:
         return latex(row["quantity"]) + (f" ({latex(row['unit'])})" if row["unit"] else "")

@@ -25,13 +25,12 @@ RATES = ("sensitivity", "specificity")
 ERRORS = {"ece": "calibration error (ECE)", "brier": "Brier score"}
 
 
-def subgroups(table: pd.DataFrame, run: str) -> Figure:
-    """Draw accuracy, balanced accuracy and AUROC of a run by subgroup of the test images."""
+def subgroups(table: pd.DataFrame) -> Figure:
+    """Draw accuracy, balanced accuracy and AUROC by subgroup of the test images."""
     parts = table.drop_duplicates(["by", "part"])
     if len(parts) < 2:
         return style.only_text("no age, sex, view or source set tells the test images apart")
-    figure = style.new(1.0 + 0.2 * len(parts))
-    figure.suptitle(f"{label(run)}: test images by subgroup", size=9)
+    figure = style.new(0.5 + 0.17 * len(parts))
     draw_subgroups(list(figure.subplots(1, len(METRICS), sharey=True)), table)
     return figure
 

@@ -39,7 +39,7 @@ def make(
     formats = {result.name: result.summary["format"] for result in runs}
     tests = tests.assign(format=[formats[run] for run in tests.get("run", ())])
     gains = ensembles(members, resamples)
-    subgroups = figures.subgroups(base.subgroups, baseline)
+    subgroups = figures.subgroups(base.subgroups)
     classes = tables.shown_classes(base.operating)
     return Pages(
         marks=[marks_of(result.summary) for result in runs],

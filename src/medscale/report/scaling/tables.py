@@ -85,8 +85,13 @@ def laws(sources: Mapping[str, Sequence[Series]]) -> tuple[str, pd.DataFrame]:
     return table(rows, columns, otherwise=otherwise, rules_after=rules), pd.DataFrame(flat)
 
 
-def cost(costs: pd.DataFrame, best: Sequence[str], currency: str) -> str:
-    """Return the table of time, device-hours and money: until the target, and of all epochs."""
+def cost(
+    costs: pd.DataFrame, best: Sequence[str], currency: str, timings: Mapping[str, dict[str, Any]]
+) -> str:
+    """Return the table of time, device-hours and money: until the target, and of all epochs.
+
+    ``timings``: ``timing`` of summary.json by run.
+    """
     until, until_unit = time_unit(_largest(costs, "seconds"))
     whole, whole_unit = time_unit(_largest(costs, "whole_seconds"))
     used, used_unit = time_unit(3600 * _largest(costs, *HOURS))
@@ -97,12 +102,17 @@ def cost(costs: pd.DataFrame, best: Sequence[str], currency: str) -> str:
     def run(row: dict[str, Any]) -> str:
         return named(row) + (CHOSEN if row["run"] in best else "")
 
+    def mean(row: dict[str, Any], quantity: str) -> str:
+        return significant(timings[row["run"]][quantity]["mean"])
+
     def hours(value: float) -> str:
         return significant(value * 3600 * used)
 
     columns = [
         left("run", run),
-        right(r"replicates that\\reach it", lambda row: f"{row['reached']} of {row['replicates']}"),
+        right(r"s an\\epoch", lambda row: mean(row, "seconds_per_epoch")),
+        right("images/s", lambda row: mean(row, "images_per_second")),
+        right(r"reach the\\target", lambda row: f"{row['reached']} of {row['replicates']}"),
         right(rf"{until_unit}\\to target", lambda row: significant(row["seconds"] * until)),
         right(rf"device-{used_unit}\\to target", lambda row: hours(row["device_hours"])),
         right(rf"{money}\\to target", lambda row: significant(row["money"] * price, 2)),
