@@ -19,7 +19,7 @@ def assessment(result: Result) -> Figure:
 
     Up to ``MANY`` classes have a curve each; of more, the averages alone are drawn.
     """
-    figure = style.new(3.45)
+    figure = style.new(3.25)
     first, second = figure.subplots(2, 3)
     confusion, roc, precision_recall = first
     reliability, benefit, legend = second

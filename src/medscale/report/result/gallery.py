@@ -46,7 +46,7 @@ def some_cases(gallery: Gallery) -> Figure:
 
     An image stands above the same with its heat map.
     """
-    figure = style.new(2.5)
+    figure = style.new(2.3)
     if gallery.why:
         style.empty(figure.subplots(), gallery.why)
         return figure
