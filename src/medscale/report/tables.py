@@ -9,7 +9,7 @@ from medscale.base.text import latex, truncate, visible
 from medscale.report.latex import number, significant, span, stacked, tabular
 from medscale.report.names import class_name, label
 
-LONGEST_NAME = 60  # letters of a class name in a table, which has no lines to break it into
+LONGEST_NAME = 100  # letters of a class name in a table, which has no lines to break it into
 DAGGER = r"\textsuperscript{\textdagger}"  # CPU processes in place of GPUs
 Row = Mapping[str, Any]
 
@@ -65,6 +65,11 @@ def table(
 def short_name(text: Any) -> str:
     """Return the LaTeX of a user's name in a table's cell, shortened if it is very long."""
     return latex(truncate(visible(str(text)), LONGEST_NAME))
+
+
+def wrapped(heading: str, width: str, cell: Callable[[Any], str]) -> Column:
+    """Return a column of text that is broken into lines at a width, such as "4cm"."""
+    return Column(rf">{{\raggedright\arraybackslash}}p{{{width}}}", heading, cell)
 
 
 def class_cell(text: Any) -> str:

@@ -24,7 +24,7 @@ def samples(shards: Shards) -> Figure:
     few = len(classes) <= COLUMNS
     rows = len(classes) if few else -(-len(classes) // COLUMNS)
     # Few classes have a half of the paper's width, beside the tables of the data.
-    figure = style.new(rows * 0.48 + 0.1, 3.1) if few else style.new(rows * 1.3 + 0.1)
+    figure = style.new(rows * 0.6 + 0.1, 3.1) if few else style.new(rows * 1.3 + 0.1)
     panels = figure.subplots(rows, COLUMNS, squeeze=False)
     for axes in panels.flat:
         axes.set(xticks=[], yticks=[])
@@ -36,7 +36,7 @@ def samples(shards: Shards) -> Figure:
             colours = "gray" if image.shape[2] == 1 else None
             axes.imshow(image.squeeze(), cmap=colours, interpolation="nearest")
         if few:
-            row[0].set_ylabel(style.wrapped(name, 14), size=5.5)
+            row[0].set_title(style.short_class(name, 50), size=6.5, loc="left", pad=2)
         else:
             row[0].set_title(style.short_class(name, 18), size=6.5)
     return figure

@@ -43,7 +43,10 @@ def data(counts: pd.DataFrame, groups: dict[str, int], patients: str) -> str:
     total = counts[[*SPLITS]].sum()
     lines.append(("all images", [*total, total.sum()]))
     lines.append((name_of_groups, [groups[part] for part in (*SPLITS, "all")]))
-    columns = [("l", "class"), *[("r", SPLITS_IN_WORDS[part]) for part in (*SPLITS, "all")]]
+    longest = max(len(str(name)) for name in counts.index)
+    # Beside the samples there is half of the page: long names are broken into lines.
+    of_names = "l" if longest <= 24 else r">{\raggedright\arraybackslash}p{3.4cm}"
+    columns = [(of_names, "class"), *[("r", SPLITS_IN_WORDS[part]) for part in (*SPLITS, "all")]]
     cells = [[name, *[str(int(value)) for value in values]] for name, values in lines]
     return tabular(columns, cells, rules_after=[len(counts) - 1])
 
@@ -90,7 +93,7 @@ def results(runs: Sequence[Result], baseline: str, linear: Linear) -> tuple[str,
 
     def named(row: dict[str, Any]) -> str:
         same = first[row["run"]]
-        return by_run()(row) + ("" if same == row["run"] else f": as {latex(label(same))}")
+        return by_run()(row) + ("" if same == row["run"] else f": scores as {latex(label(same))}")
 
     columns = [
         left("run", named),
@@ -214,6 +217,11 @@ def reported(published: pd.DataFrame) -> str:
         high = row["reported_high"]
         return f"{row['reported']:g}" + (f"--{high:g}" if high == high else "")
 
+    def ours(row: dict[str, Any]) -> str:
+        if row["unit"] == "min" and row["ours"] < 1:
+            return rf"{significant(60 * row['ours'])}\,s"
+        return significant(row["ours"])
+
     def against(row: dict[str, Any]) -> str:
         plain = row["against"] in ("", row["meant"], row["run"])
         return "" if plain else latex(label(row["against"]))
@@ -225,7 +233,7 @@ def reported(published: pd.DataFrame) -> str:
         ),
         left("quantity", quantity),
         Column("r", "reported", value),
-        Column("r", "ours", lambda row: significant(row["ours"])),
+        Column("r", "ours", ours),
         left("format", lambda row: latex(row["format"])),
         left("ours of", lambda row: latex(label(row["run"])) if row["run"] != row["meant"] else ""),
         right(r"speedup\\reported", lambda row: number(row["speedup_reported"], 2)),

@@ -44,7 +44,7 @@ def assessment(result: Result) -> Figure:
 
 def _confusion(axes: Axes, result: Result) -> None:
     classes = result.classes
-    size = 7 if len(classes) <= MANY else 0
+    size = 7 if len(classes) <= NAMED else 5.5 if len(classes) <= MANY else 0
     draw_confusion(axes, result.confusion, classes, names=False, digits=size)
     places = range(len(classes))
     if len(classes) <= NAMED:
@@ -97,4 +97,6 @@ def _legend(axes: Axes, panels: list[Axes]) -> None:
             if label not in labels:
                 handles.append(handle)
                 labels.append(label)
-    axes.legend(handles, labels, loc="center left", borderaxespad=0, handlelength=1.8)
+    place: dict[str, Any] = {"loc": "center left", "borderaxespad": 0, "handlelength": 1.8}
+    legend = axes.legend(handles, labels, fontsize=6 if len(labels) > 8 else 7, **place)
+    legend.set_in_layout(False)  # a high legend would make the panels of its row low

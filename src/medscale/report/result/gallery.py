@@ -46,7 +46,7 @@ def some_cases(gallery: Gallery) -> Figure:
 
     An image stands above the same with its heat map.
     """
-    figure = style.new(2.3)
+    figure = style.new(2.45)
     if gallery.why:
         style.empty(figure.subplots(), gallery.why)
         return figure
@@ -64,7 +64,7 @@ def some_cases(gallery: Gallery) -> Figure:
             image = gallery.images[number]
             above.imshow(image, interpolation="nearest")
             below.imshow(overlay(image, gallery.heat[number]), interpolation="nearest")
-            above.set_title(_caption(cases[number], 2 * SOME), size=6)
+            above.set_title(_names(cases[number]), size=5.5)
     return figure
 
 
@@ -123,6 +123,15 @@ def _caption(case: dict[str, Any], columns: int) -> str:
     true, predicted = (style.short_class(str(case[key]), length) for key in ("true", "predicted"))
     sure = f"({100 * float(case['probability']):.0f} %)"
     return f"{true}\n{sure}" if case["right"] else f"{true}\ntaken for\n{predicted}\n{sure}"
+
+
+def _names(case: dict[str, Any]) -> str:
+    """Return the true class, a wrong answer, and its probability, with whole names of classes."""
+    true, predicted = (
+        style.broken(style.short_class(str(case[key]), 60), 24) for key in ("true", "predicted")
+    )
+    sure = f"({100 * float(case['probability']):.0f} %)"
+    return f"{true}\n{sure}" if case["right"] else f"{true},\ntaken for\n{predicted} {sure}"
 
 
 def _bare(axes: Axes) -> None:

@@ -112,7 +112,7 @@ def cost(
         left("run", run),
         right(r"s an\\epoch", lambda row: mean(row, "seconds_per_epoch")),
         right("images/s", lambda row: mean(row, "images_per_second")),
-        right(r"reach the\\target", lambda row: f"{row['reached']} of {row['replicates']}"),
+        right(r"replicates\\at target", lambda row: f"{row['reached']} of {row['replicates']}"),
         right(rf"{until_unit}\\to target", lambda row: significant(row["seconds"] * until)),
         right(rf"device-{used_unit}\\to target", lambda row: hours(row["device_hours"])),
         right(rf"{money}\\to target", lambda row: significant(row["money"] * price, 2)),
