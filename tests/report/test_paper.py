@@ -159,7 +159,7 @@ def test_the_paper_of_two_studies_is_built_marked_and_the_same_each_time(two):
         assert "demo: synthetic images; CPU processes in place of GPUs" in page, number
     whole = " ".join(" ".join(pages).split())
     for said in (
-        "a_b & 50 %",
+        "a b & 50 %",
         "mélanome",
         "#x {y}~",
         "\\end{document}",

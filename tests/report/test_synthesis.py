@@ -166,10 +166,10 @@ def test_the_facts_count_what_intervals_show():
     counted = facts([member], runs, effects, published_pairs([member], runs, {"glaucoma": []}))
     assert (counted["parallel"], counted["faster"], counted["slower"]) == (2, 2, 0)
     assert counted["fastest"]["label"] == "DDP + AMP, 2 GPU"
-    assert {v["words"].split(",")[0]: v["runs"] for v in counted["verdicts"]} == {
-        "different": 1,
+    assert {v["short"]: v["runs"] for v in counted["verdicts"]} == {
+        "different within the margin": 1,
         "lower": 1,
-        "different by its interval": 1,
+        "not established to differ": 1,
     }
 
 

@@ -227,7 +227,7 @@ def shorten(text: str, length: int = 26) -> str:
 
 def legend_entry(text: str) -> str:
     """Return a class name for a legend, from which Matplotlib leaves out names such as _a."""
-    return re.sub("^_", " _", wrapped(text, 26))
+    return re.sub("^_", " _", broken(short_class(text, 60), 30))
 
 
 def wrapped(text: str, length: int) -> str:

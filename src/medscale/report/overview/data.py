@@ -36,7 +36,9 @@ def samples(shards: Shards) -> Figure:
             colours = "gray" if image.shape[2] == 1 else None
             axes.imshow(image.squeeze(), cmap=colours, interpolation="nearest")
         if few:
-            row[0].set_title(style.short_class(name, 50), size=6.5, loc="left", pad=2)
+            row[0].set_title(" ", size=6)  # room for the name, which is wider than the image
+            place: dict[str, Any] = {"transform": row[0].transAxes, "va": "bottom", "size": 6}
+            row[0].text(0, 1.04, style.short_class(name, 60), **place).set_in_layout(False)
         else:
             row[0].set_title(style.short_class(name, 18), size=6.5)
     return figure

@@ -11,6 +11,7 @@ from medscale.report.result.figures import MANY, draw_confusion, draw_curve, dra
 from medscale.report.result.quality import draw_reliability
 from medscale.report.result.reading import Result
 
+LONG_LEGEND = 8  # labels above which a legend is set more narrowly
 NAMED = 3  # classes up to which a small matrix names them
 
 
@@ -98,5 +99,8 @@ def _legend(axes: Axes, panels: list[Axes]) -> None:
                 handles.append(handle)
                 labels.append(label)
     place: dict[str, Any] = {"loc": "center left", "borderaxespad": 0, "handlelength": 1.8}
-    legend = axes.legend(handles, labels, fontsize=6 if len(labels) > 8 else 7, **place)
+    if len(labels) > LONG_LEGEND:
+        place |= {"loc": "lower left", "bbox_to_anchor": (-0.15, -0.35), "fontsize": 6}
+        place |= {"labelspacing": 0.15}
+    legend = axes.legend(handles, labels, **place)
     legend.set_in_layout(False)  # a high legend would make the panels of its row low
