@@ -102,7 +102,7 @@ def look(run: str) -> Look:
     if not (variant := _variant(spec)):
         return plain
     chosen = (crc32(", ".join(variant).encode()) + place) % len(VARIANT_MARKERS)
-    share, towards = 0.3 + 0.1 * (chosen % 4), 255 if plain.colour == BLACK else 0
+    share, towards = 0.45 + 0.1 * (chosen % 4), 255 if plain.colour == BLACK else 0
     channels = [int(plain.colour[at : at + 2], 16) for at in (1, 3, 5)]
     mixed = [round((1 - share) * channel + share * towards) for channel in channels]
     colour = "#" + "".join(f"{channel:02X}" for channel in mixed)
