@@ -69,6 +69,14 @@ def study(runs: list[str], **changes: Any) -> StudyRuns:
             "model": {"name": "resnet50"} if "resnet50" in run else MODEL,
             "global_batch": 64 if "bs64" in run else 32,
             "learning_rate": 1e-3,
+            "timing": {
+                "communication_measured": True,
+                "seconds_by_kind": {
+                    "data": {"mean": 1.0},
+                    "compute": {"mean": 8.0 if "2gpu" in run else 9.0},
+                    "communication": {"mean": 1.0 if "2gpu" in run else 0.0},
+                },
+            },
             "metrics": {
                 "test": {
                     "accuracy": {
@@ -166,6 +174,9 @@ def test_the_facts_count_what_intervals_show():
     counted = facts([member], runs, effects, published_pairs([member], runs, {"glaucoma": []}))
     assert (counted["parallel"], counted["faster"], counted["slower"]) == (2, 2, 0)
     assert counted["fastest"]["label"] == "DDP + AMP, 2 GPU"
+    assert counted["shares"]["data"] == {"low": 0.1, "high": 0.1}
+    assert counted["shares"]["communication"] == {"low": 0.1, "high": 0.1}
+    assert counted["tested_once"] == 0
     assert {v["short"]: v["runs"] for v in counted["verdicts"]} == {
         "different within the margin": 1,
         "lower": 1,

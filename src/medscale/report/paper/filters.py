@@ -62,7 +62,8 @@ def magnitude(value: float | None) -> Latex:
 def p_value(value: float | None) -> Latex:
     """Format a p-value with its sign of comparison: three decimals."""
     text = latex.p_value(value)
-    return Latex(text if text.startswith(r"\ensuremath") else f"= {text}")
+    sign, bound = r"\ensuremath{<}", text.removeprefix(r"\ensuremath{<}")
+    return Latex(f"{sign}~{bound}" if bound != text else f"=~{text}")
 
 
 def significant(value: float | None, digits: int = 3) -> Latex:
