@@ -95,7 +95,7 @@ PRESENT = {
         "on one device and on several, in 1 study and 2 runs (CPUs; one seed each)",
         "The split is that of the folder.",
         "The images are a folder that the user gave: Our clinic", "The test set is small",
-        "those of each class",
+        "those of each class", "the 5 classes of the lowest sensitivity",
         "How much faster is it than one device", r"make study CONFIG=\textless file\textgreater",
     ),
     "seven": (

@@ -24,7 +24,7 @@ def samples(shards: Shards) -> Figure:
     few = len(classes) <= COLUMNS
     rows = len(classes) if few else -(-len(classes) // COLUMNS)
     # Few classes have a half of the paper's width, beside the tables of the data.
-    figure = style.new(rows * 0.6 + 0.1, 3.1) if few else style.new(rows * 1.3 + 0.1)
+    figure = style.new(rows * 0.6 + 0.1, 3.1) if few else style.new(rows * 1.4 + 0.1)
     panels = figure.subplots(rows, COLUMNS, squeeze=False)
     for axes in panels.flat:
         axes.set(xticks=[], yticks=[])
@@ -40,7 +40,7 @@ def samples(shards: Shards) -> Figure:
             place: dict[str, Any] = {"transform": row[0].transAxes, "va": "bottom", "size": 6}
             row[0].text(0, 1.04, style.short_class(name, 60), **place).set_in_layout(False)
         else:
-            row[0].set_title(style.short_class(name, 18), size=6.5)
+            row[0].set_title(style.broken(style.short_class(name, 60), 18), size=6)
     return figure
 
 

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from medscale.report import style
 from medscale.report.names import BLACK, COLOURS, LINES, VERMILION
+from medscale.report.quality.tables import shown_classes
 from medscale.report.result.figures import MANY, draw_confusion, draw_curve, draw_roc
 from medscale.report.result.quality import draw_reliability
 from medscale.report.result.reading import Result
@@ -18,7 +19,8 @@ NAMED = 3  # classes up to which a small matrix names them
 def assessment(result: Result) -> Figure:
     """Draw confusion, ROC, precision-recall, reliability and net benefit; the sixth is the legend.
 
-    Up to ``MANY`` classes have a curve each; of more, the averages alone are drawn.
+    Up to ``MANY`` classes have an ROC curve each; of more, the averages alone are drawn, and net
+    benefit of the classes that the table of operating points shows.
     """
     figure = style.new(3.25)
     first, second = figure.subplots(2, 3)
@@ -62,15 +64,15 @@ def _confusion(axes: Axes, result: Result) -> None:
 def _net_benefit(axes: Axes, result: Result) -> None:
     """Draw the net benefit of acting on each class; of two classes, on the positive one."""
     table = result.decision
-    names = list(dict.fromkeys(table["class"]))
+    names = shown_classes(result.operating)
     alone = len(names) == 1
     highest = 0.01
-    for number, name in enumerate(names if len(names) <= MANY else ()):
+    for number, name in enumerate(names):
         rows = table[table["class"] == name]
         drawn: dict[str, Any] = {
             "color": COLOURS[number % len(COLOURS)],
             "linestyle": LINES[number % len(LINES)],
-            "label": "act on the answer" if alone else None,
+            "label": "act on the answer" if alone else style.legend_entry(name),
         }
         axes.plot(rows["threshold"], rows["net_benefit"], **drawn)
         highest = max(highest, rows["net_benefit"].max())
@@ -80,9 +82,6 @@ def _net_benefit(axes: Axes, result: Result) -> None:
             always: dict[str, Any] = {"color": VERMILION, "linestyle": "--", "label": "act always"}
             axes.plot(rows["threshold"], rows["treat_all"], **always)
             highest = max(highest, rows["high"].max())
-    if not axes.lines:
-        style.empty(axes, "net benefit: a table\nhas these many classes")
-        return
     axes.axhline(0, color=BLACK, linewidth=0.8, label="act never")
     # Below, the curve of acting always falls without limit.
     axes.set(xlim=(0, 1), ylim=(-0.3 * highest, 1.15 * highest))
