@@ -19,7 +19,8 @@ from medscale.data.shards import Shards, seal, write_chunk
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.reference import reference
 from medscale.report import sources
-from medscale.report.chapters import CHAPTERS, settings_of
+from medscale.report.chapters import CHAPTERS, outputs, settings_of
+from medscale.report.claims import chapter as claims
 from medscale.report.result.folder import write_result
 from medscale.report.synthesis import chapter as synthesis
 from medscale.report.writer import write_chapter
@@ -336,4 +337,18 @@ def report_shared(folder: Path, results: Sequence[Path]) -> list[Path]:
         "reported": str(sources.REPORTED),
     }
     write_chapter("synthesis", "", {**arguments, **settings}, folder)
-    return [provenance, tables / "synthesis.json"]
+    return [provenance, tables / "synthesis.json", report_claims(folder, list(titles))]
+
+
+def report_claims(folder: Path, studies: Sequence[str]) -> Path:
+    """Write the chapter of claims below ``folder``; return its file of facts."""
+    planned, paths = [], []
+    for study in studies:
+        config = Config.model_validate(read_json(folder / f"{study}.resolved.json"))
+        settings = claims.settings(config, "")
+        planned += [c for c in settings["claims"] if c not in planned]
+        paths += settings["paths"]
+    files = [str(folder / path) for path in paths]
+    arguments = {"source": "", "files": files, "claims": planned, "paths": paths}
+    write_chapter("claims", "", {**arguments, "shown": outputs()}, folder)
+    return folder / "tables" / "claims.json"

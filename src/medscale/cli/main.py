@@ -3,7 +3,7 @@
 import typer
 
 from medscale.base.errors import tell_user
-from medscale.cli import datasets, results, study
+from medscale.cli import datasets, results, study, verify
 
 main = typer.Typer(
     no_args_is_help=True,
@@ -19,6 +19,7 @@ for command in (
     results.serve,
     study.profile,
     study.summary,
+    verify.verify,
     results.crate,
     results.leaks,
     results.predict,

@@ -9,19 +9,20 @@ import numpy as np
 import pandas as pd
 
 from medscale.evaluate.summary import plain
+from medscale.evaluate.verdicts import BETTER, EQUAL, INCONCLUSIVE, UNSURE, WITHIN, WORSE
 from medscale.report.names import label
 from medscale.report.result.reading import records
 from medscale.report.synthesis.causes import largest_loss
-from medscale.report.synthesis.runs import BETTER, UNSURE, WORSE, StudyRuns, compared
+from medscale.report.synthesis.runs import StudyRuns, compared
 
 # Verdicts in the order of the text, as they end "the accuracy is …".
 ORDER = {
-    "equal": "equal within the margin",
-    "differs, within the margin": "different, but within the margin",
+    EQUAL: "equal within the margin",
+    WITHIN: "different, but within the margin",
     WORSE: "lower",
     BETTER: "higher",
     UNSURE: "different by its interval, but not beyond the exact test or the spread over seeds",
-    "inconclusive": "inconclusive (the interval includes zero and exceeds the margin)",
+    INCONCLUSIVE: "inconclusive (the interval includes zero and exceeds the margin)",
 }
 
 
