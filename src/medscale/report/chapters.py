@@ -5,6 +5,7 @@ from typing import Any
 from medscale.base.errors import MedscaleError
 from medscale.config.configuration import Config
 from medscale.report.chapter import Chapter
+from medscale.report.checklists.chapter import CHAPTER as CHECKLISTS
 from medscale.report.claims.chapter import CHAPTER as CLAIMS
 from medscale.report.datasheet.chapter import CHAPTER as DATASHEET
 from medscale.report.detection.chapter import CHAPTER as DETECTION
@@ -41,6 +42,7 @@ CHAPTERS = (
     SYNTHESIS,
     PROVENANCE,
     CLAIMS,
+    CHECKLISTS,
 )
 
 

@@ -20,6 +20,7 @@ from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.engine.detect import extra
 from medscale.engine.plan import RunPlan
+from medscale.report.checklists import items
 from medscale.resources import cards, containers, cost, slurm
 from medscale.workflow.graph import Graph
 from medscale.workflow.targets import check_model
@@ -64,7 +65,7 @@ def examine(graph: Graph, *, on_cluster: bool = False) -> list[Finding]:
     for name in graph.externals:
         findings += _data(graph, name)[1]
     findings += [*_models(plans), *(_cluster(graph) if on_cluster else _latex()), *_dask(graph)]
-    findings += [_disk(graph, images), *_devices(plans, on_cluster)]
+    findings += [*_checklists(graph), _disk(graph, images), *_devices(plans, on_cluster)]
     if on_cluster:
         return [*findings, _attempt("image", lambda: containers.image(ROOT).name)]
     return [*findings, _memory(graph, plans)]
@@ -138,6 +139,19 @@ def _latex() -> Iterator[Finding]:
         yield Finding("error", "LaTeX", text)
     else:
         yield Finding("ok", "LaTeX", shutil.which(LATEX[0]) or "")
+
+
+def _checklists(graph: Graph) -> Iterator[Finding]:
+    """Yield whether the paper will stop at items of checklists without an answer."""
+    try:
+        lists = {path.stem: items.read_listing(path) for path in items.files()}
+        studies = items.study_answers(graph.config)
+        items.check_names(lists, studies)
+    except MedscaleError as error:
+        yield Finding("error", "checklists", str(error))
+        return
+    if missing := items.stopping(lists, studies):
+        yield Finding("note", "checklists", f"the paper will not be built: {items.remedy(missing)}")
 
 
 def _dask(graph: Graph) -> Iterator[Finding]:
