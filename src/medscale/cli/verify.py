@@ -76,7 +76,7 @@ def _cost(config: Config, claim: Planned, row: dict[str, Any]) -> str:
     """Return the targets that make missing inputs and their time by the cost model."""
     from medscale.report.claims.costs import minutes, trainings
 
-    if not row["missing"] or not claim.at_scale:
+    if not row["missing"] or not claim.measurable:
         return ""
     missing = [
         (study, run)

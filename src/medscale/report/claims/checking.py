@@ -26,7 +26,7 @@ def check(claim: Planned, files: Files, *, run_tests: bool = False) -> dict[str,
         not measured) and ``missing``, the files that are missing.
     """
     missing = [path for path in claim.files if not files.exists(path)]
-    if not claim.at_scale or (claim.test and not run_tests):
+    if not claim.measurable or (claim.test and not run_tests):
         measured = Measured.nothing(claim.absent)
     elif missing:
         measured = Measured.nothing(claim.absent or f"{missing[0]} does not exist")

@@ -50,7 +50,7 @@ class Planned(Strict):
     minutes: float
     hardware: str
     absent: str  # why this configuration does not measure it; empty if it does
-    at_scale: bool  # whether it is about the scale of the configuration
+    measurable: bool  # whether this scale can measure it, and its studies exist
     targets: list[str]  # targets of Snakemake that make its inputs
     files: list[str]  # without which it is not measured
     family: list[str]  # runs among which its test is adjusted by Holm's method
@@ -125,15 +125,16 @@ def _check_names(config: Config, claim: Claim) -> None:
 
 
 def _planned(config: Config, name: str, claim: Claim, reported: Mapping[str, Any]) -> Planned:
-    absent, at_scale = "", True
+    absent, measurable = "", True
     if config.scale == "demo":
         if isinstance(claim.demo, str):
-            absent, at_scale = f"not at demo scale: {claim.demo}", False
+            absent, measurable = f"not at demo scale: {claim.demo}", False
         else:
             changes = claim.demo.model_dump(exclude_none=True)
             claim = claim.model_copy(update=changes)
     study, measure = claim.study or "", MEASURES[claim.measure]
     baseline = claim.baseline or (config.study(study).baseline if study else "")
+    measurable = measurable and claim.variant in (None, *config.studies)
     absent = absent or _not_configured(config, claim, baseline)
     expected, tolerance = _bounds(config, claim, reported)
     low, high = accepted(claim.compare, expected, tolerance)
@@ -161,7 +162,7 @@ def _planned(config: Config, name: str, claim: Claim, reported: Mapping[str, Any
         minutes=claim.minutes,
         hardware=claim.hardware,
         absent=absent,
-        at_scale=at_scale,
+        measurable=measurable,
         targets=_targets(claim, baseline, series),
         files=_files(config, claim, baseline, series),
         family=_family(config, study) if measure.paired else [],
