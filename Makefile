@@ -72,8 +72,9 @@ audit: setup-audit ## known faults of the locked packages (asks PyPI) and of the
 	  echo "$$list"; .venv-audit/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r $$list; done
 	@.venv-audit/bin/zizmor -q .github/workflows
 
-settings: setup ## docs/settings.md and config.schema.json, from the sections of the configuration
+settings: setup ## docs/settings.md and the schemas of config.yaml and claims.yaml, from the code
 	@python -m medscale.config.reference
+	@python -m medscale.report.claims.schema
 
 format: setup ## put code and rules into shape
 	@ruff check --fix . ; ruff format . ; snakefmt Snakefile rules workflow

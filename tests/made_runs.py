@@ -23,6 +23,7 @@ from medscale.report.chapters import CHAPTERS, outputs, settings_of
 from medscale.report.checklists import chapter as checklists
 from medscale.report.checklists import items
 from medscale.report.claims import chapter as claims
+from medscale.report.claims.planned import Planned, plan_claims
 from medscale.report.result.folder import write_result
 from medscale.report.synthesis import chapter as synthesis
 from medscale.report.writer import write_chapter
@@ -358,13 +359,11 @@ def report_checklists(folder: Path, studies: Sequence[str], shared: Sequence[Pat
 
 def report_claims(folder: Path, studies: Sequence[str]) -> Path:
     """Write the chapter of claims below ``folder``; return its file of facts."""
-    planned, paths = [], []
+    planned: list[Planned] = []
     for study in studies:
         config = Config.model_validate(read_json(folder / f"{study}.resolved.json"))
-        settings = claims.settings(config, "")
-        planned += [c for c in settings["claims"] if c not in planned]
-        paths += settings["paths"]
-    files = [str(folder / path) for path in paths]
-    arguments = {"source": "", "files": files, "claims": planned, "paths": paths}
+        planned += [claim for claim in plan_claims(config) if claim not in planned]
+    files = [str(folder / path) for path in claims.paths(planned)]
+    arguments = {"files": files, "claims": [claim.model_dump() for claim in planned]}
     write_chapter("claims", "", {**arguments, "shown": outputs()}, folder)
     return folder / "tables" / "claims.json"

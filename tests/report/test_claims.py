@@ -350,7 +350,7 @@ def test_a_claim_about_a_test_runs_it_where_it_is_named(
         ({"expected": {"value": "a", "ratio": ["a", "b"]}}, "one of value, ratio"),
         ({"demo": {"run": "ddp_2gpu", "reason": "x"}}, "needs another statement"),
         ({"colour": "red"}, "Extra inputs"),
-        ({"measure": "software_test", "test": "tests/no.py", "study": None}, "does not exist"),
+        ({"measure": "software_test", "test": None, "study": None}, "needs test"),
     ],
 )
 def test_wrong_claims_are_refused(changes, message):
@@ -373,6 +373,9 @@ def test_the_projects_claims_name_what_exists(config: Config):
     for each in claims:
         assert shown_by(each, outputs()).startswith(("figures/", "tables/"))
         assert each.lowest is not None or each.highest is not None
+        if each.test:
+            file, _, name = each.test.partition("::")
+            assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8")
     if config.scale == "full":
         assert [each.name for each in claims if each.absent] == ["exact_restart"]
 

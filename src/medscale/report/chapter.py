@@ -11,7 +11,7 @@ from typing import Any
 
 from medscale.config.configuration import Config
 
-Inputs = Mapping[str, str | Path | list[str]]
+Inputs = Mapping[str, str | Path | list[str] | list[Path]]
 TABLE = "A table of the study *{study}* with every digit; the paper prints it rounded."
 
 

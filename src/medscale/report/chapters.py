@@ -6,7 +6,9 @@ from medscale.base.errors import MedscaleError
 from medscale.config.configuration import Config
 from medscale.report.chapter import Chapter
 from medscale.report.checklists.chapter import CHAPTER as CHECKLISTS
+from medscale.report.checklists.items import check_names, files, read_listing, study_answers
 from medscale.report.claims.chapter import CHAPTER as CLAIMS
+from medscale.report.claims.planned import plan_claims, shown_by
 from medscale.report.datasheet.chapter import CHAPTER as DATASHEET
 from medscale.report.detection.chapter import CHAPTER as DETECTION
 from medscale.report.enhance.chapter import CHAPTER as ENHANCE
@@ -68,6 +70,18 @@ def settings_of(chapter: Chapter, config: Config, study: str) -> dict[str, Any]:
     if chapter.cites_outputs:
         settings["shown"] = outputs()
     return settings
+
+
+def refuse_mistakes(config: Config) -> None:
+    """Refuse claims and answers to checklists that name what does not exist.
+
+    Raises MedscaleError naming the claim or item, and the closest name.
+    """
+    shown = outputs()
+    for claim in plan_claims(config):
+        shown_by(claim, shown)
+    listings = {path.stem: read_listing(path) for path in files()}
+    check_names(listings, study_answers(config))
 
 
 def refuse_absent(config: Config, study: str, kind: str, name: str) -> None:

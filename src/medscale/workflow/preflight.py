@@ -20,6 +20,7 @@ from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.engine.detect import extra
 from medscale.engine.plan import RunPlan
+from medscale.report.chapters import refuse_mistakes
 from medscale.report.checklists import items
 from medscale.resources import cards, containers, cost, slurm
 from medscale.workflow.graph import Graph
@@ -142,15 +143,14 @@ def _latex() -> Iterator[Finding]:
 
 
 def _checklists(graph: Graph) -> Iterator[Finding]:
-    """Yield whether the paper will stop at items of checklists without an answer."""
+    """Yield whether claims are in order, and which items of checklists will stop the paper."""
     try:
-        lists = {path.stem: items.read_listing(path) for path in items.files()}
-        studies = items.study_answers(graph.config)
-        items.check_names(lists, studies)
+        refuse_mistakes(graph.config)
     except MedscaleError as error:
-        yield Finding("error", "checklists", str(error))
+        yield Finding("error", "claims and checklists", str(error))
         return
-    if missing := items.stopping(lists, studies):
+    lists = {path.stem: items.read_listing(path) for path in items.files()}
+    if missing := items.stopping(lists, items.study_answers(graph.config)):
         yield Finding("note", "checklists", f"the paper will not be built: {items.remedy(missing)}")
 
 

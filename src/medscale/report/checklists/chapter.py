@@ -29,7 +29,7 @@ def inputs(config: Config, study: str) -> Inputs:
         if chapter.present(config, name)
     ]
     shared = [chapter.table_path(chapter.facts, "json") for chapter in SHARED]
-    return {"listings": [str(path) for path in files()], "facts": facts, "shared": shared}
+    return {"listings": files(), "facts": facts, "shared": shared}
 
 
 def settings(config: Config, study: str) -> dict[str, Any]:

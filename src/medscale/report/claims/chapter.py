@@ -1,10 +1,11 @@
 """Declaration of the chapter claims: statements of the paper, measured anew, with verdicts."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from medscale.config.configuration import Config
 from medscale.report.chapter import Chapter, Inputs
-from medscale.report.claims.planned import Planned, claims_file, plan_claims, replicate_files
+from medscale.report.claims.planned import Planned, plan_claims
 
 VERDICTS = (
     "Each statement of the paper and each conclusion of the published projects that it repeats: "
@@ -14,31 +15,18 @@ ARTEFACT = "For each claim the target that makes its inputs, and its time and ha
 
 
 def inputs(config: Config, study: str) -> Inputs:
-    """Return the file of claims and the files that the claims are measured from."""
-    return {"source": claims_file(config), "files": paths(plan_claims(config))}
+    """Return the files that the claims are measured from."""
+    return {"files": paths(plan_claims(config))}
 
 
 def settings(config: Config, study: str) -> dict[str, Any]:
-    """Return the claims with their runs and accepted values, and the paths of their files."""
-    claims = plan_claims(config)
-    return {"claims": [claim.model_dump() for claim in claims], "paths": paths(claims)}
+    """Return the claims with their runs and accepted values."""
+    return {"claims": [claim.model_dump() for claim in plan_claims(config)]}
 
 
-def paths(claims: list[Planned]) -> list[str]:
+def paths(claims: Sequence[Planned]) -> list[str]:
     """Return the files that claims are measured from, where the configuration makes them."""
-    files = [
-        path
-        for claim in claims
-        if not claim.absent
-        for path in (
-            *claim.files,
-            *(
-                path
-                for run in claim.family
-                for path in replicate_files(claim.study, run, claim.seeds[claim.study])
-            ),
-        )
-    ]
+    files = [path for claim in claims if not claim.absent for path in claim.inputs]
     return list(dict.fromkeys(files))
 
 

@@ -12,9 +12,10 @@ from medscale.base.files import read_json
 from medscale.base.text import latex
 from medscale.evaluate.summary import plain
 from medscale.measure.scaling.speedup import hardware
+from medscale.report.claims.chapter import paths
 from medscale.report.claims.checking import checked, words_of_bounds, words_of_value
 from medscale.report.claims.measures import MEASURES
-from medscale.report.claims.planned import Planned, shown_by
+from medscale.report.claims.planned import LAST, Planned, shown_by
 from medscale.report.claims.quantities import Files
 from medscale.report.claims.statements import OURS, PUBLISHED
 from medscale.report.claims.verdicts import MISSING, ORDER
@@ -22,6 +23,7 @@ from medscale.report.latex import longtable, significant
 from medscale.report.tables import Column
 from medscale.report.writer import Pages
 
+NOWHERE = Path("not-an-input")  # of no file that exists
 WHOSE = {
     OURS: "Statements of this document",
     PUBLISHED: "Conclusions of the published projects",
@@ -34,10 +36,8 @@ COLUMNS += ["minutes", "measured_minutes", "hardware", "measured_hardware"]
 def make(
     study: str,
     *,
-    source: str,
     files: Sequence[str],
     claims: Sequence[dict[str, Any]],
-    paths: Sequence[str],
     shown: Mapping[str, Mapping[str, str]],
 ) -> Pages:
     """Return tables and facts of the claims.
@@ -45,14 +45,14 @@ def make(
     Raises MedscaleError for a damaged input, and for a claim whose figure or table does not exist.
 
     Args:
-        source: the file of claims, whose content ``claims`` has.
-        files: where the files ``paths`` lie, in the same order.
+        claims: fields of ``planned.Planned``.
+        files: where the files of ``chapter.paths`` lie, in the same order.
         shown: pattern of the path of each figure and table, by name.
     """
-    places = dict(zip(paths, map(Path, files), strict=True))
-    # A file that the configuration does not make is no input, and counts as missing.
-    read = Files(lambda path: places.get(path, Path("/dev/null")))
     planned = [Planned.model_validate(claim) for claim in claims]
+    places = dict(zip(paths(planned), map(Path, files), strict=True))
+    # A file that the configuration does not make is no input, and counts as missing.
+    read = Files(lambda path: places.get(path, NOWHERE))
     rows = checked(planned, read)
     for claim, row in zip(planned, rows, strict=True):
         row |= {"shown": shown_by(claim, shown), "target": " ".join(claim.targets)}
@@ -67,7 +67,7 @@ def make(
 def _origin(claim: Planned, row: Mapping[str, Any], files: Files) -> dict[str, Any]:
     """Return how long the trainings of a measured claim took, and on which hardware."""
     seconds, machines = 0.0, []
-    folders = [path for path in claim.files if path.endswith("timing.json")]
+    folders = [path for path in claim.files if path.endswith(LAST)]
     for path in folders if row["verdict"] != MISSING else ():
         file = files.locate(path)
         seconds += read_json(file)["wall_seconds"]

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-REPLICATE = ("spec.json", "environment.json", "timing.json", "history.csv", "predictions.parquet")
-
 
 @dataclass(frozen=True)
 class Measure:
@@ -23,7 +21,7 @@ class Measure:
     baseline: bool = False  # whether the baseline's replicates are read
     index: bool = True  # whether the index is read, by which predictions are joined
     series: bool = False  # whether the runs on other numbers of devices are read
-    further: tuple[str, ...] = ()  # patterns of further files; {study} and {run} are replaced
+    further: tuple[str, ...] = ()  # patterns of further outputs; {study} and {run} are replaced
     replicates: bool = True  # whether the run's replicates are read
 
 
@@ -54,7 +52,7 @@ MEASURES = {
         "largest difference between a metric of summary.json and the same from the predictions",
         "",
         9,
-        further=("results/{study}/{run}/summary.json",),
+        further=("results/{study}/{run}",),
     ),
     "loading_gain": Measure(
         "images a second of the fastest way of loading over simple loading",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from medscale.config.configuration import Config
 from medscale.config.layers import read_yaml
 from medscale.engine.run import RunSpec
 from medscale.report import sources
-from medscale.report.claims.measures import MEASURES, REPLICATE
+from medscale.report.claims.measures import MEASURES
 from medscale.report.claims.statements import (
     Claim,
     Published,
@@ -23,6 +23,7 @@ from medscale.report.claims.statements import (
     unknown,
 )
 
+LAST = "timing.json"  # the file of a replicate that is written last
 PROJECT = Path("claims.yaml")  # which is about the project's studies
 
 
@@ -52,10 +53,31 @@ class Planned(Strict):
     absent: str  # why this configuration does not measure it; empty if it does
     measurable: bool  # whether this scale can measure it, and its studies exist
     targets: list[str]  # targets of Snakemake that make its inputs
-    files: list[str]  # without which it is not measured
     family: list[str]  # runs among which its test is adjusted by Holm's method
     series: list[str]  # runs that a law is fitted to
-    seeds: dict[str, list[int]]  # by study
+    seeds: dict[str, list[int]]  # of the study and of the variant
+
+    @property
+    def files(self) -> list[str]:
+        """Return the files and folders without which it is not measured."""
+        measure = MEASURES[self.measure]
+        files = [pattern.format(study=self.study, run=self.run) for pattern in measure.further]
+        for study in self.seeds:
+            files += [sources.index(study)] if measure.index else []
+            runs = dict.fromkeys(filter(None, [self.run, self.baseline, *self.series]))
+            for run in runs if measure.replicates else []:
+                files += self.replicates(study, run)
+        return list(dict.fromkeys(files))
+
+    @property
+    def inputs(self) -> list[str]:
+        """Return all files that its measurement reads where they exist."""
+        family = [path for run in self.family for path in self.replicates(self.study, run)]
+        return list(dict.fromkeys([*self.files, *family]))
+
+    def replicates(self, study: str, run: str) -> list[str]:
+        """Return the file of each replicate of a run that training writes last."""
+        return [f"runs/{study}/{run}/seed{seed}/{LAST}" for seed in self.seeds[study]]
 
 
 def claims_file(config: Config) -> Path:
@@ -66,8 +88,8 @@ def claims_file(config: Config) -> Path:
 def plan_claims(config: Config) -> list[Planned]:
     """Return the claims about the studies to carry out, in the order of the file.
 
-    Raises MedscaleError for a claim that names a study, run, test or published figure that does
-    not exist; the message names the closest one.
+    Raises MedscaleError for a claim that names a study, run or published figure that does not
+    exist; the message names the closest one.
     """
     path, planned = claims_file(config), []
     reported = read_yaml(sources.REPORTED)
@@ -120,8 +142,6 @@ def _check_names(config: Config, claim: Claim) -> None:
     for run in (claim.run, claim.baseline, change and change.run, change and change.baseline):
         if run:
             RunSpec.parse(run)
-    if claim.test is not None and not (ROOT / claim.test.partition("::")[0]).is_file():
-        raise MedscaleError(f"test: {claim.test.partition('::')[0]} does not exist")
 
 
 def _planned(config: Config, name: str, claim: Claim, reported: Mapping[str, Any]) -> Planned:
@@ -164,7 +184,6 @@ def _planned(config: Config, name: str, claim: Claim, reported: Mapping[str, Any
         absent=absent,
         measurable=measurable,
         targets=_targets(claim, baseline, series),
-        files=_files(config, claim, baseline, series),
         family=_family(config, study) if measure.paired else [],
         series=series,
         seeds={each: config.seeds_of(each) for each in studies},
@@ -218,26 +237,6 @@ def _targets(claim: Claim, baseline: str, series: list[str]) -> list[str]:
     targets = [f"results/{study}/{run}" for run in runs]
     targets += [f"results/{claim.variant}/{claim.run}"] if claim.variant else []
     return list(dict.fromkeys([*targets, *further]))
-
-
-def _files(config: Config, claim: Claim, baseline: str, series: list[str]) -> list[str]:
-    """Return the files without which a claim is not measured."""
-    study, measure = claim.study, MEASURES[claim.measure]
-    if study is None:
-        return []
-    files = [pattern.format(study=study, run=claim.run) for pattern in measure.further]
-    variants = [claim.variant] if claim.variant in config.studies else []
-    for each in [study, *variants]:
-        files += [sources.index(each)] if measure.index else []
-        runs = [claim.run or "", *([baseline] if measure.baseline else []), *series]
-        for run in dict.fromkeys(runs) if measure.replicates else []:
-            files += replicate_files(each, run, config.seeds_of(each))
-    return list(dict.fromkeys(files))
-
-
-def replicate_files(study: str, run: str, seeds: Iterable[int]) -> list[str]:
-    """Return the files of all replicates of a run that a measurement reads."""
-    return [f"runs/{study}/{run}/seed{seed}/{file}" for seed in seeds for file in REPLICATE]
 
 
 def _family(config: Config, study: str) -> list[str]:

@@ -33,7 +33,7 @@ from medscale.evaluate.verdicts import beyond_seeds, independent_difference, ver
 from medscale.measure.scaling.laws import FEWEST, fit
 from medscale.measure.scaling.measured import by_inference, by_way
 from medscale.measure.scaling.speedup import ratio
-from medscale.report.claims.planned import Planned, replicate_files
+from medscale.report.claims.planned import LAST, Planned
 from medscale.report.claims.statements import unknown
 from medscale.report.claims.verdicts import Measured
 from medscale.report.result.reading import records
@@ -58,11 +58,11 @@ class Files:
         self.predicted = cache(self._predicted)
 
     def exists(self, path: str) -> bool:
-        """Tell whether a file exists."""
-        return self.locate(path).is_file()
+        """Tell whether a file or folder exists."""
+        return self.locate(path).exists()
 
     def _replicates(self, study: str, run: str, seeds: tuple[int, ...]) -> list[Replicate]:
-        folders = [f"runs/{study}/{run}/seed{seed}/spec.json" for seed in seeds]
+        folders = [f"runs/{study}/{run}/seed{seed}/{LAST}" for seed in seeds]
         replicates = [read(self.locate(path).parent) for path in folders]
         same_run(replicates)
         return replicates
@@ -91,7 +91,7 @@ def _accuracy_difference(claim: Planned, files: Files) -> Measured:
     family = [
         run
         for run in dict.fromkeys([claim.baseline, claim.run, *claim.family])
-        if all(map(files.exists, replicate_files(claim.study, run, seeds)))
+        if all(map(files.exists, claim.replicates(claim.study, run)))
     ]
     predicted = [files.predicted(claim.study, run, seeds) for run in family]
     margin = claim.tolerance if claim.compare == "equivalent" else 0.0
@@ -173,8 +173,8 @@ def _memory_ratio(claim: Planned, files: Files) -> Measured:
 
 def _recomputed_difference(claim: Planned, files: Files) -> Measured:
     """Compare the metrics of summary.json with those recomputed from the predictions."""
-    path = f"results/{claim.study}/{claim.run}/summary.json"
-    stated = read_json(files.locate(path))["metrics"]["test"]
+    folder = files.locate(f"results/{claim.study}/{claim.run}")
+    stated = read_json(folder / "summary.json")["metrics"]["test"]
     predicted = files.predicted(claim.study, claim.run, _seeds(claim))
     averaged = _averaged(predicted)
     points = [metrics.point(predicted.labels, p, averaged) for p in predicted.probabilities]
