@@ -3,7 +3,7 @@
 import typer
 
 from medscale.base.errors import tell_user
-from medscale.cli import datasets, results, study, verify
+from medscale.cli import datasets, exchange, results, study, verify
 
 main = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +25,8 @@ for command in (
     results.predict,
     results.evaluate,
     results.export,
+    exchange.publish,
+    exchange.track,
     study.size,
     results.show,
 ):
@@ -32,6 +34,7 @@ for command in (
 data = typer.Typer(no_args_is_help=True, help="Downloads: are they complete, how to get them.")
 data.command()(datasets.check)
 data.command()(datasets.fetch)
+data.command()(datasets.croissant)
 main.add_typer(data, name="data")
 
 
