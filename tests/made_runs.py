@@ -44,6 +44,8 @@ def configuration(
     changes["evaluate"] = {"gradcam": "none"}  # made runs have no weights
     changes["external"] = []  # nor can they predict other images
     changes["benchmarks"] = {"formats": None}  # and nothing is measured
+    changes["convergence"] = {"runs": None, "seeds": None}
+    changes["sweep"] = None
     return load(
         ROOT / "config.yaml",
         {

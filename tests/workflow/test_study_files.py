@@ -30,7 +30,8 @@ STUDY, RUN = "glaucoma", "serial_1cpu"
 LISTS = {"enhance": enhance, "export": exporting, "formats": formats}
 LISTS |= {"inference": inference, "loading": loading}
 # Files that no stage of this test writes; the study of tests/cluster and a real one have them.
-# Those of external images are compared in tests/serve/test_predict.py.
+# Those of external images are compared in tests/serve/test_predict.py, tables of the report in
+# tests/report.
 NOT_MADE = (
     "data/<study>/datasheet.md",
     "data/<study>/croissant.json",
@@ -43,6 +44,7 @@ NOT_MADE = (
     "measured/<study>/reference.json",
     *(f"measured/<study>/{name}.csv" for name in ("loading", "export", "inference", "reference")),
     "measured/<study>/formats.csv",
+    *(f"tables/<study>/{name}.csv" for name in ("convergence", "sweep")),
 )
 
 

@@ -96,11 +96,7 @@ class Config(Strict):
     @property
     def active(self) -> list[str]:
         """Names of the active studies, each a section of the paper."""
-        return [
-            name
-            for name in self.only or self.studies
-            if self.studies[name].variant_of is None and self.studies[name].external_of is None
-        ]
+        return [name for name in self.only or self.studies if not self.studies[name].belongs_to]
 
     @property
     def titles(self) -> dict[str, str]:
@@ -110,15 +106,52 @@ class Config(Strict):
     def owner(self, study: str) -> str:
         """Return the study whose raw images a study uses, mostly itself."""
         settings = self.study(study)
-        return settings.source.of or settings.variant_of or study
+        return settings.source.of or settings.variant_of or settings.sweep_of or study
+
+    def data_of(self, study: str) -> str:
+        """Return the study whose index and shards a study uses, mostly itself."""
+        return self.study(study).sweep_of or study
 
     def seeds_of(self, study: str) -> list[int]:
         """Return the seeds of a study's replicates."""
         return self.study(study).seeds or self.seeds
 
+    def convergence_seeds(self, study: str) -> list[int]:
+        """Return the seeds of the replicates whose convergence is compared."""
+        return self.study(study).convergence.seeds or self.seeds_of(study)
+
+    def convergence_runs(self, study: str) -> list[str]:
+        """Return the runs whose convergence is compared, the baseline first.
+
+        Without a list in the configuration they are those that train the baseline's network.
+        """
+        settings = self.study(study)
+        runs = settings.convergence.runs or [
+            run
+            for run in settings.classifications
+            if settings.network(run) == settings.network(settings.baseline)
+        ]
+        return list(dict.fromkeys([settings.baseline, *runs]))
+
+    def trained_seeds(self, study: str, run: str) -> list[int]:
+        """Return the seeds that a run is trained with, those for its convergence at the end."""
+        is_compared = run in self.compared_anew(study)
+        further = self.convergence_seeds(study) if is_compared else []
+        return list(dict.fromkeys([*self.seeds_of(study), *further]))
+
+    def compared_anew(self, study: str) -> list[str]:
+        """Return the runs that the comparison of convergence adds trainings to."""
+        settings = self.study(study).convergence
+        is_configured = settings.runs is not None or settings.seeds is not None
+        return self.convergence_runs(study) if is_configured else []
+
     def externals(self, study: str) -> list[str]:
         """Return the names of a study's external sets."""
         return [name for name, settings in self.studies.items() if settings.external_of == study]
+
+    def points(self, study: str) -> list[str]:
+        """Return the names of the points of a study's sweep that differ from the study."""
+        return [name for name, settings in self.studies.items() if settings.sweep_of == study]
 
     def variants(self, study: str) -> list[str]:
         """Return the names of a study's variants."""

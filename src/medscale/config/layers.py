@@ -16,7 +16,8 @@ from medscale.config.expansion import expand
 # Settings that `like: other` takes from the other study: its runs and their comparison. Network,
 # recipe and preprocessing suit the other study's images, and come from the defaults instead.
 LIKE = ("runs", "baseline", "seeds", "models", "parallel", "evaluate")
-OWN = ("title", "external")  # settings that a variant does not inherit
+# Settings that a variant does not inherit.
+OWN = ("title", "external", "convergence", "sweep")
 # libyaml's loader, which takes a tenth of the time, if PyYAML was built with it.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 FULL = "full"  # the scale that has no overlay

@@ -23,6 +23,7 @@ from medscale.engine.formats import Half
 from medscale.engine.run import RunSpec
 
 Choice = Literal["auto", "on", "off"]
+SCALING_POWERS = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}  # of the batch in the learning rate
 KEPT_CHECKPOINTS = 2  # of a replicate in training; an older one serves if the newest is damaged
 
 
@@ -161,8 +162,9 @@ class Recipe(Strict):
         "per_device",
         description="per_device: each device takes `batch_size`; global: the devices share it",
     )
-    lr_scaling: Literal["none", "linear"] = Field(
-        "none", description="linear: proportional to the global batch over batch_size"
+    lr_scaling: Literal["none", "sqrt", "linear"] = Field(
+        "none",
+        description="linear: proportional to the global batch over batch_size; sqrt: to its root",
     )
     clip_norm: float | None = Field(
         1.0, gt=0, description="largest norm of the gradient; null: any"
@@ -336,9 +338,12 @@ class RunPlan(Strict):
 
     @property
     def learning_rate(self) -> float:
-        """Peak learning rate after scaling with the global batch (Goyal et al. 2017)."""
-        scaled = self.recipe.lr_scaling == "linear"
-        return self.recipe.lr * (self.global_batch / self.recipe.batch_size if scaled else 1.0)
+        """Peak learning rate after scaling with the global batch.
+
+        Linear as in Goyal et al. (2017), or by the square root as in Krizhevsky (2014).
+        """
+        ratio = self.global_batch / self.recipe.batch_size
+        return self.recipe.lr * ratio ** SCALING_POWERS[self.recipe.lr_scaling]
 
     @property
     def digest(self) -> str:

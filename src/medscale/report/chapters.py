@@ -9,6 +9,7 @@ from medscale.report.checklists.chapter import CHAPTER as CHECKLISTS
 from medscale.report.checklists.items import check_names, files, read_listing, study_answers
 from medscale.report.claims.chapter import CHAPTER as CLAIMS
 from medscale.report.claims.planned import plan_claims, shown_by
+from medscale.report.convergence.chapter import CHAPTER as CONVERGENCE
 from medscale.report.datasheet.chapter import CHAPTER as DATASHEET
 from medscale.report.detection.chapter import CHAPTER as DETECTION
 from medscale.report.enhance.chapter import CHAPTER as ENHANCE
@@ -23,6 +24,7 @@ from medscale.report.profiling.chapter import CHAPTER as PROFILING
 from medscale.report.provenance.chapter import CHAPTER as PROVENANCE
 from medscale.report.quality.chapter import CHAPTER as QUALITY
 from medscale.report.scaling.chapter import CHAPTER as SCALING
+from medscale.report.sweep.chapter import CHAPTER as SWEEP
 from medscale.report.synthesis.chapter import CHAPTER as SYNTHESIS
 from medscale.report.variants.chapter import CHAPTER as VARIANTS
 
@@ -32,6 +34,8 @@ CHAPTERS = (
     QUALITY,
     GRADCAM,
     SCALING,
+    CONVERGENCE,
+    SWEEP,
     VARIANTS,
     EXTERNAL,
     DETECTION,

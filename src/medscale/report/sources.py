@@ -83,6 +83,22 @@ def section(config: Config, study: str) -> dict[str, Any]:
     return {"section": config.study(study).model_dump(mode="json", exclude={"checklist"})}
 
 
+def reference_histories(config: Config, study: str) -> list[str]:
+    """Return the histories of the baseline's replicates that a target is derived from."""
+    return histories(study, config.study(study).baseline, config.convergence_seeds(study))
+
+
+def histories(study: str, run: str, seeds: Iterable[int]) -> list[str]:
+    """Return the paths of the histories of a run's replicates with these seeds."""
+    return [f"runs/{study}/{run}/seed{seed}/history.csv" for seed in seeds]
+
+
+def target(config: Config, study: str) -> dict[str, Any]:
+    """Return the settings of a study's target, as a chapter's setting."""
+    settings = config.study(study).convergence
+    return {"metric": settings.metric, "value": settings.target, "share": settings.share}
+
+
 def in_replicates(config: Config, study: str, folders: Iterable[str], file: str) -> list[str]:
     """Return the paths of a file in the run folders of all replicates of some results."""
     return [

@@ -22,6 +22,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.config import planning
 from medscale.config.configuration import Config
+from medscale.config.sweep import trainings
 from medscale.data.limits import RESIDENT_SHARE
 from medscale.engine.formats import NumberFormat
 from medscale.engine.parallel.strategies.registry import STRATEGIES
@@ -243,13 +244,15 @@ def storage(config: Config, study: str) -> dict[str, float]:
     localized = (
         settings.detect.size if settings.detect is not None and settings.detection_runs else 0
     )
-    plans = [planning.plan(config, study, run, 0) for run in settings.runs]
+    trained = trainings(config, study)
+    plans = [planning.plan(config, entry, run, 0) for entry, run, _ in trained]
+    counts = [len(seeds) for *_, seeds in trained]
     weights = [4 * network(config, plan).parameters_m for plan in plans]
     rows = total * 8 * (_classes(config, study) + 3) / 1e6  # of predictions.parquet
     return {
         "raw": total * expected(config, study).mb_each if config.owner(study) == study else 0.0,
         "shards": total * 3 * (settings.preprocess.size**2 + localized**2) / 1e6,
-        "runs": len(config.seeds_of(study)) * sum(size + rows for size in weights),
+        "runs": sum(n * (size + rows) for n, size in zip(counts, weights, strict=True)),
         "checkpoints": KEPT_CHECKPOINTS * STORED_STATES * max(weights),
     }
 
@@ -318,7 +321,7 @@ def _measured(config: Config, plan: RunPlan) -> dict[str, float] | None:
 
 def _counted(config: Config, study: str) -> dict[str, int] | None:
     """Return the images by split from the study's audit.json; None before it is indexed."""
-    path = _workdir(config) / "data" / study / "audit.json"
+    path = _workdir(config) / "data" / config.data_of(study) / "audit.json"
     try:
         counts = json.loads(path.read_text(encoding="utf-8"))["counts"]
     except (OSError, ValueError, KeyError):

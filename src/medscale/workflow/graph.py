@@ -70,6 +70,12 @@ class Graph:
         return [*self.studies, *variants]
 
     @property
+    def trained(self) -> list[str]:
+        """Names of the active studies, of their variants, and of the points of their sweeps."""
+        points = [name for study in self.studies for name in self.config.points(study)]
+        return [*self.with_variants, *points]
+
+    @property
     def externals(self) -> list[str]:
         """Names of the external sets of the active studies."""
         return [name for study in self.studies for name in self.config.externals(study)]
@@ -145,7 +151,11 @@ class Graph:
         # Not by the plan, which fails where a node's devices do not divide those of the run: a run
         # that is not made would then stop all others.
         model = RunSpec.parse(run).model or self.config.study(study).model.name
-        return f"data/{study}/{DETECT_SHARDS if is_detector(model) else SHARDS}"
+        return f"{self.data(study)}/{DETECT_SHARDS if is_detector(model) else SHARDS}"
+
+    def data(self, study: str) -> str:
+        """Return the folder of a study's index and shards; points of a sweep use its study's."""
+        return f"data/{self.config.data_of(study)}"
 
     def shard_sets(self, study: str) -> list[str]:
         """Return the folders of all shard sets that a study's configured runs need."""

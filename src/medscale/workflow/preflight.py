@@ -14,6 +14,7 @@ import psutil
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.config.sections import Study
+from medscale.config.sweep import trainings
 from medscale.data import split
 from medscale.data.demo.generate import parse_options
 from medscale.data.inventory import Inventory
@@ -54,10 +55,13 @@ def examine(graph: Graph, *, on_cluster: bool = False) -> list[Finding]:
         Finding("ok", "configuration", f"{config.scale} scale, studies {', '.join(graph.studies)}")
     ]
     plans = [
-        graph.plan(s, run, seed)
+        graph.plan(entry, run, seed)
         for s in graph.with_variants
-        for run in dict.fromkeys([*config.study(s).runs, *config.study(s).profile.runs])
-        for seed in config.seeds_of(s)
+        for entry, run, seeds in trainings(config, s)
+        for seed in seeds
+    ]
+    plans += [
+        graph.plan(s, run) for s in graph.with_variants for run in config.study(s).profile.runs
     ]
     images = {}
     for name in graph.studies:

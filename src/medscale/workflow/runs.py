@@ -48,6 +48,10 @@ class Runs:
         """Return the folder of the images that a run is trained on."""
         return self._graph.shards(wildcards.study, wildcards.run)
 
+    def index(self, wildcards: Any) -> str:
+        """Return the index of the images that a run is trained on."""
+        return f"{self._graph.data(wildcards.study)}/index.parquet"
+
     def shards_file(self, wildcards: Any) -> str:
         """Return the file that is written last into that folder."""
         return f"{self.shards(wildcards)}/meta.json"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
+from medscale.config.sweep import trainings
 from medscale.workflow.crate import scan
 from medscale.workflow.crate.clean import SETTINGS, copy
 from medscale.workflow.crate.kinds import (
@@ -70,7 +71,7 @@ def pack(graph: Graph, folder: Path, request: Collection[str]) -> Counter[str]:
                     "make it: snakemake paper"
                 )
             copy(workdir / path, folder / path)
-    optional = list(publishable(workdir, list(graph.with_variants)))
+    optional = [*publishable(workdir, graph.trained), *_further_histories(graph)]
     for path, _ in (file for file in optional if file[1] in selection):
         copy(workdir / path, folder / path)
     existing = [kind for path, kind in required if (workdir / path).is_file()]
@@ -99,10 +100,22 @@ def check_disclosure(graph: Graph, folder: Path, request: Collection[str]) -> No
 
 def replicates(graph: Graph) -> Iterator[tuple[str, str, int]]:
     """Yield study, run and seed of each replicate of the existing results."""
-    for name in graph.with_variants:
+    for name in graph.trained:
         for result in sorted((graph.workdir / "results" / name).glob("*/summary.json")):
             for folder in graph.replicates(name, result.parent.name):
                 yield name, result.parent.name, int(Path(folder).name.removeprefix("seed"))
+
+
+def _further_histories(graph: Graph) -> Iterator[tuple[str, str]]:
+    """Yield path and kind of the histories that chapters read besides those of results."""
+    known = {folder for name, run, _ in replicates(graph) for folder in graph.replicates(name, run)}
+    for study in graph.studies:
+        for entry, run, seeds in trainings(graph.config, study):
+            for seed in seeds:
+                folder = f"runs/{entry}/{run}/seed{seed}"
+                path = f"{folder}/history.csv"
+                if folder not in known and (graph.workdir / path).is_file():
+                    yield path, RECORD
 
 
 def _code() -> list[Path]:
@@ -125,7 +138,7 @@ def _required(graph: Graph) -> list[tuple[str, str]]:
     ]
     files += [
         (f"data/{name}/{file}", kind)
-        for name in dict.fromkeys(name for name, _, _ in runs)
+        for name in dict.fromkeys(graph.config.data_of(name) for name, _, _ in runs)
         for file, kind in OF_STUDY.items()
     ]
     return [("config.resolved.json", RECORD), (PAPER, IMAGES), *files]
