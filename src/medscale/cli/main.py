@@ -6,7 +6,7 @@ import typer
 
 from medscale import __version__
 from medscale.base.errors import tell_user
-from medscale.cli import datasets, exchange, results, study
+from medscale.cli import datasets, exchange, results, study, verify
 
 main = typer.Typer(
     no_args_is_help=True,
@@ -40,6 +40,7 @@ for command in (
     results.serve,
     study.profile,
     study.summary,
+    verify.verify,
     results.crate,
     results.leaks,
     results.predict,
