@@ -111,11 +111,16 @@ def test_a_killed_run_ends_as_one_left_alone(runs, kind, run):
     assert same(left, killed)
 
 
-def test_ddp_tells_waiting_from_computing(runs, kind):
-    folder = runs.fork(f"ddp_1{kind}", recipe=RECIPE)
+@pytest.mark.parametrize("run", ["ddp_1", "ddp_2", "fsdp_1", "fsdp_2", "mp_2"])
+@pytest.mark.parametrize("graph", ["off", "auto"])
+def test_waiting_is_measured_apart_from_computing(runs, kind, run, graph):
+    processes = int(run[-1])
+    needs(processes)
+    folder = runs.fork(f"{run}{kind}", recipe=RECIPE | {"graph": graph})
     timing = json.loads((folder / "timing.json").read_text())
     assert timing["communication_measured"]
-    assert 0 <= timing["seconds"]["communication"] < timing["seconds"]["compute"]
+    waiting = timing["seconds"]["communication"]
+    assert (0 < waiting) if processes > 1 else (0 <= waiting < timing["seconds"]["compute"])
 
 
 def test_compiled_graphs_repeat_and_reuse_their_code(runs, kind):
