@@ -652,6 +652,7 @@ def test_yolov8n_gives_one_tensor_and_a_loss_that_teaches_every_parameter():
     network = build(Model(name="yolov8n"))
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(3.01e6, rel=0.01)
     criterion = BoxLoss(network, SIZE)
+    assert "as many rows as there are boxes" in criterion.not_captured
     images = torch.randn(2, 3, SIZE, SIZE)
     targets = torch.tensor([[[0.2, 0.3, 0.4, 0.4]], [[0.0, 0.0, 0.0, 0.0]]])
     raw = network(images)

@@ -74,7 +74,6 @@ class FSDP(WholeModel):
         norm = super().grad_norm()
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
-
     def _measure_waits(self, groups: list[Any]) -> None:
         """Time the exchanges of groups of parameters, by the clock or by events on the stream.
 

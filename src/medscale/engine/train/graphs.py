@@ -90,7 +90,9 @@ def capture_evaluation(trainer: Trainer, loader: Loader, epochs: int = 1) -> Non
         frequent = list(shapes) if worthwhile else []
     else:
         frequent = [
-            shape for shape, steps in shapes.items() if sum(shape.micros) and steps * epochs >= FEWEST
+            shape
+            for shape, steps in shapes.items()
+            if sum(shape.micros) and steps * epochs >= FEWEST
         ]
     trainer.model.train(False)
     for shape in frequent:
