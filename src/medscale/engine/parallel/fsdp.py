@@ -83,7 +83,7 @@ class FSDP(WholeModel):
         if not groups or not all(hasattr(group, name) for group in groups for name in EXCHANGES):
             self.waits.measured = False
             log.info(
-                "FSDP2 of PyTorch %s has no methods %s: waiting for other ranks counts as computing",
+                "FSDP2 of PyTorch %s lacks one of %s: waiting for other ranks counts as computing",
                 torch.__version__,
                 ", ".join(EXCHANGES),
             )

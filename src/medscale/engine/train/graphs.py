@@ -86,14 +86,10 @@ def capture_evaluation(trainer: Trainer, loader: Loader, epochs: int = 1) -> Non
     assert trainer.recorder is not None
     shapes = loader.shapes()
     if trainer.model.shares_forward:
-        worthwhile = loader.steps() * epochs >= FEWEST and loader.smallest_share > 0
-        frequent = list(shapes) if worthwhile else []
-    else:
-        frequent = [
-            shape
-            for shape, steps in shapes.items()
-            if sum(shape.micros) and steps * epochs >= FEWEST
-        ]
+        shapes = dict.fromkeys(shapes, loader.steps() if loader.smallest_share else 0)
+    frequent = [
+        shape for shape, steps in shapes.items() if sum(shape.micros) and steps * epochs >= FEWEST
+    ]
     trainer.model.train(False)
     for shape in frequent:
         trainer.logits.warm_up(shape, EVALUATION_WARM_UP)
