@@ -38,12 +38,16 @@ container: IMAGE
 
 
 include: "rules/common.smk"
-include: "rules/data.smk"
-include: "rules/train.smk"
-include: "rules/evaluate.smk"
-include: "rules/benchmark.smk"
-include: "rules/export.smk"
-include: "rules/profile.smk"
+if GRAPH.restored is None:  # a study restored from a crate has no images
+
+    include: "rules/data.smk"
+    include: "rules/train.smk"
+    include: "rules/evaluate.smk"
+    include: "rules/benchmark.smk"
+    include: "rules/export.smk"
+    include: "rules/profile.smk"
+
+
 include: "rules/report.smk"
 include: "rules/paper.smk"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import zipfile
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -18,10 +19,11 @@ from matplotlib.figure import Figure
 from safetensors.numpy import save_file
 
 import hostile
-from made_runs import make_study, report, report_shared
+from made_runs import changes, make_study, report, report_shared
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json, write_parquet, write_text
 from medscale.cli.results import leaks
+from medscale.evaluate.replicates import index_digest
 from medscale.workflow.crate import export
 from medscale.workflow.crate.kinds import FILE_NAMES, IMAGES, WEIGHTS
 from medscale.workflow.crate.scan import Finding, Names, hosts, names_of_studies, scan
@@ -38,7 +40,10 @@ needs_validator = pytest.mark.skipif(
 def made(tmp_path_factory) -> SimpleNamespace:
     """A study of two runs made to its end, and its crate."""
     folder = tmp_path_factory.mktemp("study")
-    results = make_study(folder, "glaucoma", ["normal", "glaucoma"], RUNS, images=80)
+    metadata = {"age": [61, None, 47.5], "clinic": [f"ward {n}" for n in range(9)]}
+    results = make_study(
+        folder, "glaucoma", ["normal", "glaucoma"], RUNS, images=80, metadata=metadata
+    )
     report(folder, "glaucoma", results)
     report_shared(folder, results)
     for run in RUNS:
@@ -46,12 +51,9 @@ def made(tmp_path_factory) -> SimpleNamespace:
             (folder / "runs" / "glaucoma" / run / f"seed{seed}" / "model.safetensors").write_bytes(
                 b"weights"
             )
-    write_text(folder / "config.resolved.json", "{}\n")
+    shutil.copyfile(folder / "glaucoma.resolved.json", folder / "config.resolved.json")
     write_text(folder / "paper" / "paper.pdf", "a paper\n")
-    studies = {"glaucoma": {"runs": RUNS}, "glaucoma_published": None}
-    study = Graph(
-        {"scale": "demo", "workdir": str(folder), "only": ["glaucoma"], "studies": studies}
-    )
+    study = Graph(changes("glaucoma", RUNS) | {"workdir": str(folder)})
     for run in RUNS:
         for name in ("gradcam.pdf", "gradcam_heat.npy", "gradcam_images.npy", "seed2.safetensors"):
             (folder / "results" / "glaucoma" / run / name).write_bytes(b"pixels or weights")
@@ -79,7 +81,7 @@ def test_each_file_described_is_there_with_its_digest_and_images_are_not(made):
         *("summary.json", "predictions.parquet", "datasheet.md", "audit.json", "train.py"),
         *("roc.pdf", "accuracy.pdf", "how_far.pdf", "model_card.md"),
     } <= names
-    assert not {"index.parquet", "images-00000.npy", "__pycache__", "notes.txt"} & names
+    assert not {"images-00000.npy", "__pycache__", "notes.txt"} & names
 
 
 def paths(crate: Path) -> set[str]:
@@ -93,7 +95,7 @@ def test_weights_images_and_file_names_stay_out_unless_they_are_requested(made, 
     private = {
         WEIGHTS: {f"runs/glaucoma/{run}/seed{n}/model.safetensors" for run in RUNS for n in (1, 2)},
         IMAGES: {f"{result}/{name}" for result in results for name in gallery},
-        FILE_NAMES: {"data/glaucoma/audit.csv"},
+        FILE_NAMES: set(),  # the audit has the names then
     }
     private[WEIGHTS] |= {f"{result}/seed{n}.safetensors" for result in results for n in (1, 2)}
     private[IMAGES] |= {"paper/paper.pdf", "figures/glaucoma/samples.pdf"}
@@ -101,9 +103,37 @@ def test_weights_images_and_file_names_stay_out_unless_they_are_requested(made, 
     assert made.left_out == {WEIGHTS: 8, IMAGES: 8, FILE_NAMES: 1, "other": 2}
     description = graph(made.crate)["./"]["description"]
     assert "Left out: 1 of file names, 8 of images, 2 of other, 8 of weights." in description
+    audit = "data/glaucoma/audit.csv"
+    original = (made.folder / audit).read_bytes()
     for kind, files in private.items():
         export(made.study, tmp_path / "crate", request=[kind])
         assert paths(tmp_path / "crate") == packed | files
+        is_original = (tmp_path / "crate" / audit).read_bytes() == original
+        assert is_original == (kind == FILE_NAMES)
+
+
+def test_the_index_of_a_crate_names_nobody_and_gives_the_same_datasheet(private, tmp_path):
+    export(private.study, tmp_path / "crate")
+    original, copy = (
+        folder / "data" / "glaucoma" / "index.parquet"
+        for folder in (private.folder, tmp_path / "crate")
+    )
+    before, after = pd.read_parquet(original), pd.read_parquet(copy)
+    assert set(after) == {"id", "label", "split", "group", "width", "height", "age", "clinic"}
+    for column in ("id", "label", "split"):
+        assert after[column].tolist() == before[column].tolist()
+    codes = [pd.factorize(table["group"], sort=True)[0].tolist() for table in (before, after)]
+    assert codes[0] == codes[1]
+    assert not set(before["group"]) & set(after["group"])
+    assert after["age"].value_counts().to_dict() == {47.5: 27, 61.0: 26}  # not: in whose row
+    assert after["age"].dropna().tolist() == sorted(after["age"].dropna())
+    wards = after["clinic"].value_counts()
+    assert sorted(wards) == sorted(before["clinic"].value_counts())
+    assert sum(ward.startswith("ward") for ward in wards.index) == 6  # that the datasheet names
+    assert index_digest(original) == index_digest(copy) == sha256(original) != sha256(copy)
+    audit = pd.read_csv(tmp_path / "crate" / "data" / "glaucoma" / "audit.csv")
+    assert audit["path"].str.fullmatch(r"anonymous\d{8}").all()
+    assert audit["detail"].isna().all()
 
 
 def plant(file: Path, secret: str) -> None:

@@ -3,7 +3,7 @@
 import typer
 
 from medscale.base.errors import tell_user
-from medscale.cli import datasets, results, study
+from medscale.cli import crate, datasets, results, study
 
 main = typer.Typer(
     no_args_is_help=True,
@@ -19,7 +19,6 @@ for command in (
     results.serve,
     study.profile,
     study.summary,
-    results.crate,
     results.leaks,
     results.predict,
     results.evaluate,
@@ -32,6 +31,7 @@ data = typer.Typer(no_args_is_help=True, help="Downloads: are they complete, how
 data.command()(datasets.check)
 data.command()(datasets.fetch)
 main.add_typer(data, name="data")
+main.add_typer(crate.crate, name="crate")
 
 
 def app() -> None:

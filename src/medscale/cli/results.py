@@ -56,6 +56,7 @@ def serve(
 
 
 def crate(
+    context: typer.Context,
     scale: Scale = "full",
     only: Only = None,
     configfile: ConfigFile = None,
@@ -83,6 +84,8 @@ def crate(
 
     Weights, figures with images, and file names stay out unless an option names them.
     """
+    if context.invoked_subcommand is not None:
+        return
     from medscale.workflow.graph import Graph
 
     graph = Graph(changes_of(scale, only, configfile))

@@ -4,6 +4,7 @@ from typing import Any
 
 from medscale.base.errors import MedscaleError
 from medscale.config.configuration import Config
+from medscale.report.boxes.chapter import CHAPTER as BOXES
 from medscale.report.chapter import Chapter
 from medscale.report.datasheet.chapter import CHAPTER as DATASHEET
 from medscale.report.detection.chapter import CHAPTER as DETECTION
@@ -18,12 +19,14 @@ from medscale.report.overview.chapter import CHAPTER as OVERVIEW
 from medscale.report.profiling.chapter import CHAPTER as PROFILING
 from medscale.report.provenance.chapter import CHAPTER as PROVENANCE
 from medscale.report.quality.chapter import CHAPTER as QUALITY
+from medscale.report.samples.chapter import CHAPTER as SAMPLES
 from medscale.report.scaling.chapter import CHAPTER as SCALING
 from medscale.report.synthesis.chapter import CHAPTER as SYNTHESIS
 from medscale.report.variants.chapter import CHAPTER as VARIANTS
 
 CHAPTERS = (
     OVERVIEW,
+    SAMPLES,
     DATASHEET,
     QUALITY,
     GRADCAM,
@@ -31,6 +34,7 @@ CHAPTERS = (
     VARIANTS,
     EXTERNAL,
     DETECTION,
+    BOXES,
     ENHANCE,
     LOADING,
     FORMATS,

@@ -19,6 +19,7 @@ from medscale.config.configuration import Config
 from medscale.engine.plan import RunPlan, is_detector
 from medscale.engine.run import RunSpec
 from medscale.resources import containers
+from medscale.workflow import restored
 from medscale.workflow.targets import check_target
 
 T = TypeVar("T")
@@ -47,10 +48,15 @@ class Graph:
         self.config: Config = _or_end(
             partial(configuration.load, ROOT / "config.yaml", dict(changes))
         )
+        self.restored = restored.find(self.workdir)
+        if self.restored is not None:
+            self.config = _or_end(partial(self.restored.config, changes))
         self._plan = cache(partial(planning.plan, self.config))
         self._full_workdir = self.workdir.resolve()
         self._is_dry_run = any(map(DRY_RUN.fullmatch, arguments))
         for argument in arguments:
+            if self.restored is not None:
+                _or_end(partial(self.restored.check_target, argument))
             _or_end(partial(check_target, self.config, argument))
 
     @property
