@@ -306,6 +306,17 @@ def test_what_only_looks_alike_is_no_finding(tmp_path, text):
     assert names.too_short == 1
 
 
+def test_the_stem_of_a_file_that_is_no_image_is_a_word(tmp_path):
+    rows = ["demo.json,excluded,not an image by its name,", "demo_7.png,excluded,zero bytes,"]
+    (tmp_path / "audit.csv").write_text("\n".join(["path,action,reason,detail", *rows]) + "\n")
+    names = names_of_studies([tmp_path], file_names=False)
+    text = tmp_path / "text" / "x.md"
+    text.parent.mkdir()
+    for content, count in (("a demo", 0), ("see demo.json", 1), ("see demo_7", 1)):
+        text.write_text(content)
+        assert len(list(scan(text.parent, names))) == count, content
+
+
 def test_a_dicom_file_under_any_name_is_found(tmp_path):
     (tmp_path / "x.txt").write_bytes(hostile.dicom(8, 8, bytes(64)))
     assert list(scan(tmp_path)) == [Finding("x.txt", "whole file", "a DICOM file")]

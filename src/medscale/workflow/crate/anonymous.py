@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 from medscale.base.files import atomic, read_json, read_table, write_csv
 from medscale.evaluate.replicates import ORIGINAL, index_digest, read_index
 from medscale.report.datasheet.make import FREQUENT, metadata_columns
+from medscale.workflow.crate.scan import ANONYMOUS
 
 # Patterns of paths below the workdir of the files that a crate has as such copies.
 INDEX, AUDIT, EXTERNAL = (
     "data/*/index.parquet", "data/*/audit.csv", "external/*/*/predictions.csv",
 )  # fmt: skip
 LINKED = ["id", "label", "split"]  # columns of the index that stay in one row with the group
-NAME = "anonymous{:08d}"  # sorts by its number
 
 
 def is_copied(path: str) -> bool:
@@ -64,12 +64,12 @@ def _copy_index(file: Path, to: Path) -> None:
 
 def _ranked(names: pd.Series) -> pd.Series:
     """Return names by their rank in the alphabet: bootstrap draws depend on the order of groups."""
-    return pd.Series(pd.factorize(names, sort=True)[0], index=names.index).map(NAME.format)
+    return pd.Series(pd.factorize(names, sort=True)[0], index=names.index).map(ANONYMOUS.format)
 
 
 def _numbered(names: pd.Series) -> pd.Series:
     """Return names by their first occurrence."""
-    return pd.Series(pd.factorize(names)[0], index=names.index).map(NAME.format)
+    return pd.Series(pd.factorize(names)[0], index=names.index).map(ANONYMOUS.format)
 
 
 def _distribution(values: pd.Series) -> list[float | str | None]:

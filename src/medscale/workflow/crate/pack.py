@@ -144,7 +144,7 @@ def _code() -> list[Path]:
 
 def _missing(path: Path) -> MedscaleError:
     return MedscaleError(
-        f"{path} is missing, so the study cannot be packed; make it: snakemake paper"
+        f"{path} is missing, so the study cannot be packed; make it: snakemake all"
     )
 
 
