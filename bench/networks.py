@@ -31,6 +31,8 @@ def main(scale: str = "full") -> None:
     config = load(ROOT / "config.yaml", {"scale": scale})
     rows: dict[str, Network] = {}
     for study, settings in config.studies.items():
+        if settings.external_of is not None:  # nothing is trained on external images
+            continue
         for run in settings.runs:
             run_plan = plan(config, study, run, 1)
             if run_plan.model.name not in rows:

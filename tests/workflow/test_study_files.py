@@ -33,6 +33,7 @@ LISTS |= {"inference": inference, "loading": loading}
 # Those of external images are compared in tests/serve/test_predict.py.
 NOT_MADE = (
     "data/<study>/datasheet.md",
+    "data/<study>/croissant.json",
     "data/<study>/shards_detect/boxes.parquet",
     "runs/<study>/<detection run>/seed<k>/predictions.parquet",
     "profiled/<study>/<run>/spec.json",

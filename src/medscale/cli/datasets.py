@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from medscale.base.code import shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.log import plain
-from medscale.cli.options import Kind, out, print_findings
+from medscale.cli.options import ConfigFile, Kind, Scale, changes_of, out, print_findings
 
 
 def check(kind: Kind, folder: Path) -> None:
@@ -49,6 +50,25 @@ def fetch(
     set_up()
     download(kind, folder)
     check(kind, folder)
+
+
+def croissant(
+    studies: Annotated[
+        list[str] | None, typer.Argument(help="studies of the configuration; default: the active")
+    ] = None,
+    scale: Scale = "full",
+    configfile: ConfigFile = None,
+) -> None:
+    """Describe the images of studies in Croissant: data/<study>/croissant.json; offline."""
+    from medscale.workflow.graph import Graph
+
+    graph = Graph(changes_of(scale, None, configfile))
+    settings = {name: graph.config.study(name) for name in studies or graph.studies}
+    from medscale.exchange.croissant import write
+
+    for name, section in settings.items():
+        path = write(name, section, graph.workdir / "data" / name)
+        out.print(f"{plain(shown_path(path))} conforms to Croissant 1.1")
 
 
 def _raw_folder(kind: str) -> Path:

@@ -3,7 +3,7 @@
 import typer
 
 from medscale.base.errors import tell_user
-from medscale.cli import crate, datasets, results, study
+from medscale.cli import crate, datasets, exchange, results, study
 
 main = typer.Typer(
     no_args_is_help=True,
@@ -23,6 +23,8 @@ for command in (
     results.predict,
     results.evaluate,
     results.export,
+    exchange.publish,
+    exchange.track,
     study.size,
     results.show,
 ):
@@ -30,6 +32,7 @@ for command in (
 data = typer.Typer(no_args_is_help=True, help="Downloads: are they complete, how to get them.")
 data.command()(datasets.check)
 data.command()(datasets.fetch)
+data.command()(datasets.croissant)
 main.add_typer(data, name="data")
 main.add_typer(crate.crate, name="crate")
 

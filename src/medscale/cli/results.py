@@ -145,11 +145,20 @@ def predict(
     ] = False,
     device: Annotated[str | None, typer.Option(help="such as cpu or cuda:0")] = None,
     batch: Annotated[int, typer.Option(min=1, help="images at a time")] = 32,
+    sr: Annotated[
+        Path | None, typer.Option(help="DICOM images: write a DICOM SR of each to this folder")
+    ] = None,
+    code: Annotated[
+        list[str] | None,
+        typer.Option(help="--sr: the code of a class, CLASS=SCHEME:VALUE:MEANING"),
+    ] = None,
 ) -> None:
     """Predict classes and probabilities, or boxes, of new images by a trained run."""
     paths.usable(result)
     for image in images:
         paths.existing_image(image)
+    if code and sr is None:
+        raise MedscaleError("--code is for the reports that --sr writes")
     if metadata is not None and "=" not in metadata:
         advice = "--metadata is neither a CSV table nor facts such as age=61"
         paths.existing(Path(metadata), advice)
@@ -158,11 +167,14 @@ def predict(
     from medscale.serve import predict_command as command
 
     set_up()
+    items = command.named_images(images)
+    if sr is not None:
+        from medscale.exchange import dicom_sr
+
+        headers = dicom_sr.headers(items)
     predictor = command.load_result(result, seed, device)
     values = command.parse_metadata(metadata)
-    predictions = command.predict(
-        predictor, images, values, batch_size=batch, calibrated=calibrated
-    )
+    predictions = command.predict(predictor, items, values, batch_size=batch, calibrated=calibrated)
     table = predictor.table(predictions)
     out.print(command.result_table(predictor, predictions))
     if note := command.sentence_on_frames(predictions):
@@ -170,6 +182,9 @@ def predict(
     if csv is not None:
         write_csv(csv, table)
         out.print(f"{len(predictions)} images in {plain(str(csv))}")
+    if sr is not None:
+        reports = dicom_sr.write(sr, predictor, items, headers, predictions, code or (), calibrated)
+        out.print(f"{len(reports)} reports in {plain(str(sr))}: {dicom_sr.RESEARCH}")
     if failed := sum(prediction.error is not None for prediction in predictions):
         raise MedscaleError(
             f"{failed} of {len(predictions)} images could not be read; the column `error` says why"

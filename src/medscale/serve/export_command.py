@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from medscale.base.errors import MedscaleError
+from medscale.base.extras import require
 from medscale.serve import export as onnx_export
 from medscale.serve import inputs, runtime
 from medscale.serve.export import Exportable
@@ -38,6 +39,7 @@ def export(predictor: Predictor, to: str, path: Path | None, images: Path | None
     Returns:
         Lines for the user: the file, and its difference from PyTorch.
     """
+    require("ONNX exports", "export", "onnx", "onnxscript", "onnxruntime")
     form = by_name(to)
     if form.calibrated and images is None:
         raise MedscaleError(

@@ -366,17 +366,7 @@ class Predictor:
 def load(
     folder: str | Path, seed: int | Literal["all"] | None = None, device: str | None = None
 ) -> Predictor:
-    """Load a trained run from its result folder, or from a copy of that folder.
-
-    Nothing is unpickled: weights are safetensors, everything else is JSON. Raises MedscaleError
-    when the folder is no result folder or incomplete, or has no such replicate.
-
-    Args:
-        folder: ``results/<study>/<run>``.
-        seed: of the replicate; None for the best on the validation split, 'all' for the mean over
-            all replicates.
-        device: such as ``cpu`` or ``cuda:0``; None for a GPU if there is one.
-    """
+    """Load a trained run; see ``medscale.load``."""
     folder = Path(folder)
     inference = bundle.read(folder)
     weights = inference.weights(seed)

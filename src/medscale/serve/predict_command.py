@@ -55,25 +55,30 @@ def parse_metadata(text: str | None) -> Facts | pd.DataFrame | None:
     return {column.strip(): None if is_missing(value) else value.strip() for column, value in pairs}
 
 
+def named_images(images: Sequence[Path]) -> list[NamedImage]:
+    """Return all images, and all in the folders, with their names.
+
+    The images of a single folder are named by their paths within it. Raises MedscaleError for a
+    path that does not exist.
+    """
+    images = [existing_image(path) for path in images]
+    if len(images) == 1:
+        return inputs.name_images(images[0])
+    return [item for path in images for item in _with_folder(path)]
+
+
 def predict(
     predictor: Predictor,
-    images: Sequence[Path],
+    items: Sequence[NamedImage],
     metadata: Facts | pd.DataFrame | None,
     *,
     batch_size: int,
     calibrated: bool,
 ) -> list[Prediction]:
-    """Predict all images, and all in the folders, with a progress bar.
+    """Predict named images with a progress bar.
 
-    The images of a single folder are named by their paths within it. Raises MedscaleError for a
-    path that does not exist, and as ``Predictor.predict``.
+    Raises MedscaleError as ``Predictor.predict``.
     """
-    images = [existing_image(path) for path in images]
-    items = (
-        inputs.name_images(images[0])
-        if len(images) == 1
-        else [item for path in images for item in _with_folder(path)]
-    )
     predictions = predictor.stream(items, metadata, batch_size, calibrated)
     return list(track(predictions, "predicting", len(items)))
 

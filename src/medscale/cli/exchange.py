@@ -1,0 +1,63 @@
+"""Commands that write results in formats of other programs: track and publish."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medscale.base import paths
+from medscale.base.code import shown_path
+from medscale.base.log import plain
+from medscale.cli.options import Result, out
+
+
+def track(
+    results: Annotated[list[Path], typer.Argument(help="result folders, results/<study>/<run>")],
+    to: Annotated[Path, typer.Option(help="folder of the store")] = Path("mlruns"),
+) -> None:
+    """Record the replicates of results as runs in a file store of MLflow, each once; offline."""
+    for folder in results:
+        paths.evaluated(folder)
+    from medscale.exchange.mlflow import track as record
+
+    added, earlier = record(results, to)
+    out.print(f"{plain(shown_path(to))}: {added} new runs, {earlier} present before")
+
+
+def publish(
+    result: Result,
+    to: Annotated[Path, typer.Option(help="the new folder")],
+    seed: Annotated[
+        int | None, typer.Option(help="a replicate's seed; default: the best on validation images")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="the study's data folder, whose patients and files are searched for"),
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="of the weights, as the Hub names it, such as cc-by-4.0")
+    ] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="the Hub's name of the training data")
+    ] = None,
+    upload: Annotated[
+        str | None, typer.Option(help="OWNER/NAME on the Hub; nothing is uploaded without it")
+    ] = None,
+) -> None:
+    """Write a trained run as a model folder of the Hugging Face Hub; refused with identifiers."""
+    paths.usable(result)
+    from medscale.exchange.hugging_face import publish as write
+
+    lines = write(
+        result,
+        to,
+        seed=seed,
+        data=data,
+        licence=licence,
+        datasets=dataset or (),
+        upload=upload,
+    )
+    for line in lines:
+        out.print(plain(line))
