@@ -38,6 +38,8 @@ container: IMAGE
 
 
 include: "rules/common.smk"
+
+
 if GRAPH.restored is None:  # a study restored from a crate has no images
 
     include: "rules/data.smk"

@@ -24,7 +24,7 @@ from medscale.workflow.crate.manifest import MANIFEST, METADATA, parse
 MOST_FILES = 200_000
 MOST_MANIFEST_BYTES = 64 * 2**20
 LONGEST_NAME = 500  # bytes of a path
-# Unpacked bytes for each packed byte of the whole archive. A crate of the demo has 4; a stream of
+# Unpacked bytes for each packed byte of the whole archive. A crate of the demo has 2; a stream of
 # zeros has 1000.
 MOST_RATIO = 100
 SMALL = 2**20  # unpacked bytes below which the ratio does not matter
