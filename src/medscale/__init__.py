@@ -22,7 +22,8 @@ def load(
     Args:
         folder: ``results/<study>/<run>``.
         seed: of the replicate; None for the best on the validation split, 'all' for the mean over
-            all replicates.
+            all replicates. With folds a seed has a network for each, and predictions are their
+            mean.
         device: such as ``cpu`` or ``cuda:0``; None for a GPU if there is one.
 
     Returns:

@@ -32,6 +32,7 @@ from medscale.data.shards import Shards
 from medscale.engine.detect.loader import BoxLoader, flip, with_boxes
 from medscale.engine.detect.task import MOST_BOXES, SMALLEST_CONFIDENCE, suppress
 from medscale.engine.detect.yolo import build
+from medscale.engine.models.names import check_model
 from medscale.engine.plan import Augment, Detect, Model, RunPlan
 from medscale.engine.train.progress import Progress
 from medscale.evaluate import boxes
@@ -46,7 +47,6 @@ from medscale.workflow.datasets import Datasets
 from medscale.workflow.graph import Graph
 from medscale.workflow.preflight import _models
 from medscale.workflow.runs import Runs
-from medscale.workflow.targets import check_model
 
 ROOT = Path(__file__).parents[2]
 SIZE = 64

@@ -64,7 +64,7 @@ def test_the_paper_is_made_again_without_images_and_networks(packed, tmp_path):
     assert not [name for name in names if name.endswith((".npy", ".safetensors", ".png"))]
     assert not (place / "data" / "raw").exists()
     workdir = f"workdir={place}"
-    done = snakemake("--cores", "2", "paper", "--config", workdir, timeout=600)
+    done = snakemake("--cores", "2", "paper", "--config", workdir, seconds=600)
     assert done.returncode == 0, done.stdout + done.stderr
     ran = jobs(done.stdout + done.stderr)
     assert {"overview_report", "quality_report", "synthesis_report", "paper_pdf"} <= ran
@@ -171,7 +171,7 @@ def test_the_command_says_what_to_type(packed, tmp_path):
     assert "left out, because they show images" in said
     assert "snakemake --cores all paper --config workdir=" in said
     assert read_json(place / MARKER)["left_out"] == [SAMPLES]
-    with pytest.raises(MedscaleError, match=r"are not made: data/glaucoma/datasheet\.md"):
+    with pytest.raises(MedscaleError, match=r"0 files differ, \d+ are not made"):
         CliRunner().invoke(
             main, ["crate", "compare", str(packed.crate), str(place)], catch_exceptions=False
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +13,7 @@ from medscale.base.code import ROOT, shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.log import plain
 from medscale.cli import results
-from medscale.cli.options import out
+from medscale.cli.printing import AsJson, print_facts
 
 SHOWN = 5  # names in a line, before the rest is counted
 ADVICE = "name a crate: the .zip archive or folder that `medscale crate` wrote"
@@ -27,6 +28,7 @@ def restore(
     to: Annotated[
         Path | None, typer.Option(help="new folder; default: work/restored in the project's folder")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Lay a crate out so that `snakemake paper` makes its report without images and GPUs.
 
@@ -39,25 +41,17 @@ def restore(
     folder = to or ROOT / "work" / "restored"
     restored = lay_out(source, folder)
     name = shown_path(folder)
-    out.print(
-        plain(f"{name}: {restored.files} files of {', '.join(restored.studies)}"), style="bold"
-    )
-    if restored.left_out:
-        listed = _listed(restored.left_out)
-        out.print(plain(f"left out, because they show images and are not in the crate: {listed}"))
-    if restored.code:
-        listed = _listed(restored.code)
-        out.print(plain(f"numbers can differ: {len(restored.code)} files of code do: {listed}"))
     full = name if folder.resolve().is_relative_to(ROOT) else str(folder.resolve())
-    out.print("make the report, in the project's folder, then compare it with the crate's:")
-    out.print(plain(f"  snakemake --cores all paper --config workdir={full}"))
-    out.print(plain(f"  medscale crate compare {path} {name}"))
+    facts = {"folder": name, **vars(restored)}
+    lines = _restored(facts, f"snakemake --cores all paper --config workdir={full}", str(path))
+    print_facts(facts, lines, as_json)
 
 
 @crate.command()
 def compare(
     path: Packed,
     folder: Annotated[Path, typer.Argument(help="the folder that it was restored to")],
+    as_json: AsJson = False,
 ) -> None:
     """Compare figures, tables and facts of a crate with those made from it, byte by byte."""
     source = paths.existing(path, ADVICE)
@@ -65,15 +59,39 @@ def compare(
     from medscale.workflow.crate.restore import compare as compare_with
 
     result = compare_with(source, folder)
-    out.print(plain(f"equal, byte by byte: {len(result.equal)} files of the report"))
-    if result.left_out:
-        out.print(plain(f"left out with the images: {_listed(result.left_out)}"))
-    differ = [f"{len(result.different)} differ: {_listed(result.different)}"] * bool(
-        result.different
-    )
-    differ += [f"{len(result.absent)} are not made: {_listed(result.absent)}"] * bool(result.absent)
-    if differ:
-        raise MedscaleError(f"the report in {shown_path(folder)} is another: {'; '.join(differ)}")
+    print_facts(vars(result), _compared(vars(result)), as_json)
+    if result.different or result.absent:
+        raise MedscaleError(
+            f"the report in {shown_path(folder)} is not that of the crate: {len(result.different)} "
+            f"files differ, {len(result.absent)} are not made"
+        )
+
+
+def _restored(facts: dict[str, Any], command: str, crate_path: str) -> Iterator[str]:
+    """Yield the text about a restored study."""
+    name, studies = facts["folder"], ", ".join(facts["studies"])
+    yield f"[bold]{plain(name)}[/]: {facts['files']} files of {plain(studies)}"
+    if facts["left_out"]:
+        listed = plain(_listed(facts["left_out"]))
+        yield f"left out, because they show images and are not in the crate: {listed}"
+    if facts["code"]:
+        listed = plain(_listed(facts["code"]))
+        yield f"numbers can differ, since {len(facts['code'])} files of code do: {listed}"
+    yield "make the report, in the project's folder, then compare it with the crate's:"
+    yield f"  {plain(command)}"
+    yield plain(f"  medscale crate compare {crate_path} {name}")
+
+
+def _compared(facts: dict[str, Any]) -> Iterator[str]:
+    """Yield the text about a comparison."""
+    yield f"equal, byte by byte: {len(facts['equal'])} files of the report"
+    for key, text in (
+        ("left_out", "left out with the images"),
+        ("different", "different"),
+        ("absent", "not made"),
+    ):
+        if facts[key]:
+            yield plain(f"{text}: {_listed(facts[key])}")
 
 
 def _listed(names: list[str]) -> str:

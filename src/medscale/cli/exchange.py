@@ -10,12 +10,18 @@ import typer
 from medscale.base import paths
 from medscale.base.code import shown_path
 from medscale.base.log import plain
-from medscale.cli.options import Result, out
+from medscale.cli.completion import results_like
+from medscale.cli.options import Result
+from medscale.cli.printing import AsJson, print_facts
 
 
 def track(
-    results: Annotated[list[Path], typer.Argument(help="result folders, results/<study>/<run>")],
+    results: Annotated[
+        list[Path],
+        typer.Argument(help="result folders, results/<study>/<run>", autocompletion=results_like),
+    ],
     to: Annotated[Path, typer.Option(help="folder of the store")] = Path("mlruns"),
+    as_json: AsJson = False,
 ) -> None:
     """Record the replicates of results as runs in a file store of MLflow, each once; offline."""
     for folder in results:
@@ -23,7 +29,9 @@ def track(
     from medscale.exchange.mlflow import track as record
 
     added, earlier = record(results, to)
-    out.print(f"{plain(shown_path(to))}: {added} new runs, {earlier} present before")
+    facts = {"store": shown_path(to), "new_runs": added, "present_before": earlier}
+    line = f"{plain(shown_path(to))}: {added} new runs, {earlier} present before"
+    print_facts(facts, [line], as_json)
 
 
 def publish(
@@ -45,19 +53,21 @@ def publish(
     upload: Annotated[
         str | None, typer.Option(help="OWNER/NAME on the Hub; nothing is uploaded without it")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a trained run as a model folder of the Hugging Face Hub; refused with identifiers."""
     paths.usable(result)
     from medscale.exchange.hugging_face import publish as write
 
-    lines = write(
-        result,
-        to,
-        seed=seed,
-        data=data,
-        licence=licence,
-        datasets=dataset or (),
-        upload=upload,
+    lines = list(
+        write(
+            result,
+            to,
+            seed=seed,
+            data=data,
+            licence=licence,
+            datasets=dataset or (),
+            upload=upload,
+        )
     )
-    for line in lines:
-        out.print(plain(line))
+    print_facts({"folder": to, "sentences": lines}, map(plain, lines), as_json)

@@ -46,7 +46,7 @@ MARKED = "> **{mark}.** The figures show that the workflow works, and nothing ab
 USE = """## Use
 
 The folder is loaded by the Python package medscale, without code of the folder being run. Weights
-are those of seed {seed}, {chosen}; on the test images they alone have: {alone}.
+are those of seed {seed}, {chosen}; {alone}.
 
 ```python
 import medscale
@@ -101,19 +101,21 @@ def publish(
     record, summary = bundle.read(usable(result)), read_json(evaluated(result) / SUMMARY)
     _check(to, upload)
     names, note = _names(result, record, data)
-    (weights,) = record.weights(seed)
-    network(record, result, weights)  # refuses damaged weights
+    networks = record.weights(seed)  # with folds one for each
+    for weights in networks:
+        network(record, result, weights)  # refuses damaged weights
     licence = licence or _licence(record)
     with whole_folder(to) as new:
-        shutil.copyfile(result / weights.file, new / WEIGHTS)
-        kept = weights.model_copy(update={"file": WEIGHTS})
-        published = record.model_copy(update={"replicates": [kept], "chosen": kept.seed})
+        kept = [w.model_copy(update={"file": _file(w, networks)}) for w in networks]
+        for weights, copied in zip(networks, kept, strict=True):
+            shutil.copyfile(result / weights.file, new / copied.file)
+        published = record.model_copy(update={"replicates": kept, "chosen": kept[0].seed})
         write_json(new / INFERENCE, published.model_dump(mode="json"))
         write_json(new / CONFIG, _config(record, kept))
         matter = _front_matter(record, summary, licence, datasets)
         text = (result / CARD).read_text(encoding="utf-8")
-        alone = _alone(summary, kept.seed)
-        write_text(new / README, _readme(record, kept, matter, text, alone, upload or NAMED))
+        alone = _alone(summary, kept[0].seed)
+        write_text(new / README, _readme(record, kept[0], matter, text, alone, upload or NAMED))
         scan.refuse(scan.scan(new, [*names, scan.hosts([])]), str(to))
     lines = [f"{to}: {record.model.name} of {record.study}/{record.run}, licence {licence}", *note]
     return [*lines, _upload(to, upload)] if upload else lines
@@ -151,7 +153,12 @@ def _licence(record: Inference) -> str:
     return LICENCES["synthetic" if record.marks["synthetic"] else "other"]
 
 
-def _config(record: Inference, weights: Weights) -> dict[str, Any]:
+def _file(weights: Weights, networks: Sequence[Weights]) -> str:
+    """Return the name of a network's weights; that of a fold keeps its own."""
+    return WEIGHTS if len(networks) == 1 else weights.file
+
+
+def _config(record: Inference, networks: Sequence[Weights]) -> dict[str, Any]:
     """Return the content of config.json: architecture, classes and preprocessing."""
     labels = dict(enumerate(record.classes))
     return {
@@ -167,10 +174,15 @@ def _config(record: Inference, weights: Weights) -> dict[str, Any]:
         "image_mean": MEAN,
         "image_std": STD,
         "metadata": [encoding.column for encoding in record.metadata],
-        "temperature": weights.temperature,
-        "threshold": weights.threshold,
+        "temperature": _one_or_all([weights.temperature for weights in networks]),
+        "threshold": networks[0].threshold,
         "marks": dict(record.marks),
     }
+
+
+def _one_or_all(values: list[float | None]) -> Any:
+    """Return the value of one network, or those of several in the order of inference.json."""
+    return values[0] if len(values) == 1 else values
 
 
 def _front_matter(
@@ -219,13 +231,19 @@ def _interval(score: dict[str, Any], summary: dict[str, Any]) -> str:
 
 
 def _alone(summary: dict[str, Any], seed: int) -> str:
-    """Return the main test metrics of one replicate in words."""
+    """Return the main test metrics of one replicate in words, with folds those out-of-fold."""
     number, metrics = summary["seeds"].index(seed), summary["metrics"]["test"]
     values = {name: metrics[name]["values"][number] for name in MAIN if name in metrics}
     words = NAMES | BOX_NAMES
-    return ", ".join(
+    listed = ", ".join(
         f"{words[name]} {'not defined' if value is None else format(value, '.3f')}"
         for name, value in values.items()
+    )
+    if (folds := summary.get("folds")) is None:
+        return f"on the test images they alone have: {listed}"
+    return (
+        f"there is a network for each of {folds['count']} folds, and predictions are their mean; "
+        f"on images that they were not trained on, single networks have: {listed}"
     )
 
 

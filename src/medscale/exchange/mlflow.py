@@ -22,6 +22,7 @@ from medscale.base.extras import require
 from medscale.base.files import digest, read_json, read_table
 from medscale.base.paths import evaluated
 from medscale.engine.train.board import tag
+from medscale.evaluate.summary import replicate_scores
 from medscale.report.marks import mark
 
 if TYPE_CHECKING:
@@ -94,16 +95,18 @@ def _replicates(folder: Path) -> Iterator[Tracked]:
     study, run = summary["study"], summary["run"]["name"]
     runs = folder.resolve().parents[2] / "runs" / study / run
     environments = summary["provenance"]["replicates"]
-    for number, (seed, environment) in enumerate(zip(summary["seeds"], environments, strict=True)):
-        files = runs / f"seed{seed}"
+    for number, (name, environment) in enumerate(
+        zip(summary["replicates"], environments, strict=True)
+    ):
+        files = runs / name
         remedy = f"{folder} is tracked where it was made, beside the folder `runs` of its study"
         if not (files / "history.csv").is_file():
             raise MedscaleError(f"{files / 'history.csv'} does not exist; {remedy}")
         history, plan = read_table(files / "history.csv"), read_json(files / "spec.json")
-        scores = _scores(summary["metrics"]["test"], number)
+        scores = _scores(summary, number)
         yield Tracked(
             study=study,
-            name=f"{run} seed {seed}",
+            name=f"{run} {name.replace('seed', 'seed ').replace('_fold', ' fold ')}",
             card=folder / CARD,
             started=_milliseconds(environment["started"]),
             finished=_milliseconds(environment["finished"]),
@@ -130,9 +133,14 @@ def _tags(summary: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[st
     return {name: _text(value) for name, value in values.items() if value is not None}
 
 
-def _scores(metrics: Mapping[str, Any], number: int) -> dict[str, float]:
-    """Return a replicate's test metrics, and mean and interval over all replicates."""
-    scores = {f"test/{name}": value["values"][number] for name, value in metrics.items()}
+def _scores(summary: dict[str, Any], number: int) -> dict[str, float]:
+    """Return a replicate's test metrics, and mean and interval over all replicates.
+
+    With folds the metrics of a replicate are those that are computed by fold.
+    """
+    metrics = summary["metrics"]["test"]
+    by_replicate = summary["folds"]["metrics"] if "folds" in summary else metrics
+    scores = {f"test/{name}": replicate_scores(summary, name)[number] for name in by_replicate}
     for name, value in metrics.items():
         scores |= {f"test/{name}_{limit}": value[limit] for limit in LIMITS}
     return {name: value for name, value in scores.items() if value is not None}

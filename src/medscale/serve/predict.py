@@ -364,12 +364,18 @@ class Predictor:
 
 
 def load(
-    folder: str | Path, seed: int | Literal["all"] | None = None, device: str | None = None
+    folder: str | Path,
+    seed: int | Literal["all"] | None = None,
+    device: str | None = None,
+    fold: int | None = None,
 ) -> Predictor:
-    """Load a trained run; see ``medscale.load``."""
+    """Load a trained run; see ``medscale.load``.
+
+    ``fold``: the network of one fold alone, which was not trained on the fold's images.
+    """
     folder = Path(folder)
     inference = bundle.read(folder)
-    weights = inference.weights(seed)
+    weights = inference.weights(seed, fold)
     if inference.task == "detection" and len(weights) > 1:
         raise MedscaleError("boxes of several detectors cannot be combined; load one seed")
     networks = [network(inference, folder, replicate) for replicate in weights]

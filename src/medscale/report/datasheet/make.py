@@ -9,6 +9,7 @@ from medscale.base.files import read_json
 from medscale.base.text import latex
 from medscale.config.sections import Study
 from medscale.data.download import command_line
+from medscale.data.folds import is_of_folds
 from medscale.data.kind import load_kind
 from medscale.data.patients import NOT_KNOWN, sentence
 from medscale.data.settings import Datasheet
@@ -108,7 +109,9 @@ def metadata_columns(index: pd.DataFrame, audit: dict[str, Any]) -> list[str]:
     return [
         name
         for name in index.columns
-        if name not in NO_METADATA and f"column {name} of index.csv" != source
+        if name not in NO_METADATA
+        and not is_of_folds(name)
+        and f"column {name} of index.csv" != source
     ]
 
 

@@ -33,7 +33,9 @@ def audit(fates: dict[str, int], counts: pd.DataFrame) -> Figure:
         part: dict[str, Any] = {"color": colour, "hatch": hatch, "ec": "white", "label": words}
         right.barh(heights, width, 0.65, start, **part)
         start += width
-    _finish(right, rows, heights, start, [style.shorten(str(name), 24) for name in counts.index])
+    _finish(
+        right, rows, heights, start, [style.short_class(str(name), 24) for name in counts.index]
+    )
     right.set(xlabel="images used")
     place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0)}
     right.legend(**place, ncols=3, columnspacing=1.2, handlelength=1.4)

@@ -141,6 +141,7 @@ def _offer(name: str, members: list[Predictor], folder: Path | None) -> Offer:
         task=inference.task,
         classes=inference.classes,
         networks=sum(len(member.networks) for member in members),
+        folds=inference.folds if folder is not None else 0,
         members=[member.name for member in members] if folder is None else [],
         metadata=[Column(name=column, words=words) for column, words in columns.items()],
         calibration=_calibration(members),

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medscale.base.files import atomic, read_json, read_table, write_csv
+from medscale.data.folds import is_of_folds
 from medscale.evaluate.replicates import ORIGINAL, index_digest, read_index
 from medscale.report.datasheet.make import FREQUENT, metadata_columns
 from medscale.workflow.crate.scan import ANONYMOUS
@@ -22,7 +23,11 @@ from medscale.workflow.crate.scan import ANONYMOUS
 INDEX, AUDIT, EXTERNAL = (
     "data/*/index.parquet", "data/*/audit.csv", "external/*/*/predictions.csv",
 )  # fmt: skip
-LINKED = ["id", "label", "split"]  # columns of the index that stay in one row with the group
+LINKED = [
+    "id",
+    "label",
+    "split",
+]  # columns that stay in one row with group and folds
 
 
 def is_copied(path: str) -> bool:
@@ -50,7 +55,8 @@ def _copy_index(file: Path, to: Path) -> None:
     the digest of the original.
     """
     index = read_index(file)
-    table = index[LINKED].assign(group=_ranked(index["group"].astype(str)))
+    folds = [name for name in index if is_of_folds(name)]
+    table = index[LINKED + folds].assign(group=_ranked(index["group"].astype(str)))
     for name in ("width", "height"):
         low, high = index[name].min(), index[name].max()
         table[name] = [low, *[high] * (len(index) - 1)]
