@@ -11,6 +11,7 @@ try:
     from medscale.workflow.datasets import Datasets
     from medscale.workflow.graph import Graph
     from medscale.workflow.outlook import at_exit
+    from medscale.workflow.progress.expectations import announce
     from medscale.workflow.runs import ALONE, Runs
     from medscale.workflow.stages import complete, record_code
 except ModuleNotFoundError as error:
@@ -43,21 +44,9 @@ report: "report/workflow.rst"
 container: IMAGE
 
 
-include: "rules/common.smk"
+for file in GRAPH.rule_files:
 
-
-if GRAPH.restored is None:  # a study restored from a crate has no images
-
-    include: "rules/data.smk"
-    include: "rules/train.smk"
-    include: "rules/evaluate.smk"
-    include: "rules/benchmark.smk"
-    include: "rules/export.smk"
-    include: "rules/profile.smk"
-
-
-include: "rules/report.smk"
-include: "rules/paper.smk"
+    include: file
 
 
 complete(workflow.rules, GRAPH)
@@ -67,6 +56,9 @@ SLURM.set_resources(workflow.rules)
 onstart:
     SLURM.ready(workflow.executor_plugin.name)
     record_code(REPORT.chapters, GRAPH)
+    announce(
+        workflow.dag.needrun_jobs(), GRAPH.config, workflow.executor_plugin.name
+    )
 
 
 rule all:

@@ -6,18 +6,17 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medscale.base.code import code_digest
 from medscale.base.files import write_text
 from medscale.config.configuration import Config
 from medscale.report.chapter import Chapter
-from medscale.report.chapters import CHAPTERS, chapters_of, settings_of
+from medscale.report.chapters import CHAPTERS, chapters_of, refuse_mistakes, settings_of
+from medscale.workflow.graph import Graph, or_end
 from medscale.workflow.stages import code_files
-
-if TYPE_CHECKING:
-    from medscale.workflow.graph import Graph
 
 ALL_STUDIES = "all studies"  # category, in Snakemake's report, of outputs of no single study
 
@@ -26,8 +25,12 @@ class Report:
     """The chapters of all studies of a configuration."""
 
     def __init__(self, graph: Graph) -> None:
-        """Take the configuration and the folders from ``graph``."""
+        """Take the configuration and the folders from ``graph``.
+
+        Claims and answers to checklists that name what does not exist end Snakemake.
+        """
         self.graph, self.config = graph, graph.config
+        or_end(partial(refuse_mistakes, self.config))
         # Figures with images are sources of a restored study; the crate has them, or says so.
         restored = graph.restored is not None
         self.chapters = [c for c in CHAPTERS if not (restored and c.shows_images)]
@@ -124,9 +127,13 @@ class Report:
 
     def _inputs(self, chapter: Chapter, wildcards: Any) -> dict[str, str | list[str]]:
         """Return a chapter's inputs; files of the checkout are named from the working folder."""
+
+        def named(path: str | Path) -> str:
+            return self.graph.relative(path) if isinstance(path, Path) else path
+
         return {
-            name: self.graph.relative(path) if isinstance(path, Path) else path
-            for name, path in chapter.inputs(self.config, _study(wildcards)).items()
+            name: [named(path) for path in paths] if isinstance(paths, list) else named(paths)
+            for name, paths in chapter.inputs(self.config, _study(wildcards)).items()
         }
 
     def _caption(self, path: str, caption: str) -> str | None:
@@ -149,8 +156,8 @@ def sources(config: Config) -> list[str]:
         patterns = [path for path, *_ in chapter.shown()] + chapter.unshown()
         made |= {pattern.format(study=study) for pattern in patterns}
         for paths in chapter.inputs(config, study).values():
-            if not isinstance(paths, Path):  # a file of the checkout
-                read += [paths] if isinstance(paths, str) else paths
+            listed = [paths] if isinstance(paths, str | Path) else paths
+            read += [path for path in listed if not Path(path).is_absolute()]  # not the checkout's
     return [path for path in dict.fromkeys(read) if path not in made]
 
 

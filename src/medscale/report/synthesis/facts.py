@@ -10,15 +10,16 @@ import pandas as pd
 
 from medscale.engine.run import RunSpec
 from medscale.evaluate.summary import plain
+from medscale.evaluate.verdicts import BETTER, EQUAL, INCONCLUSIVE, UNSURE, WITHIN, WORSE
 from medscale.report.names import label
 from medscale.report.result.reading import records
 from medscale.report.synthesis.causes import largest_loss
-from medscale.report.synthesis.runs import BETTER, UNSURE, WORSE, StudyRuns, compared
+from medscale.report.synthesis.runs import StudyRuns, compared
 
 # Verdicts in the order of the text: as they end "the accuracy is …", short and with their reason.
 ORDER = {
-    "equal": ("equal", "equal within the margin"),
-    "differs, within the margin": (
+    EQUAL: ("equal", "equal within the margin"),
+    WITHIN: (
         "different within the margin",
         "different, but by less than the margin",
     ),
@@ -29,7 +30,7 @@ ORDER = {
         "not established to differ (the interval excludes zero, but the exact test does not reject "
         "or the difference does not exceed the spread over seeds)",
     ),
-    "inconclusive": (
+    INCONCLUSIVE: (
         "inconclusive",
         "inconclusive (the interval contains zero and extends beyond the margin)",
     ),
