@@ -525,8 +525,10 @@ def test_results_and_report_of_detection_runs(made, toy):
     card = (results[0] / "model_card.md").read_text()
     assert "challenge mAP" in card
     assert "AUROC" not in card
-    inputs = {"results": list(map(str, results)), "shards": str(made.shards.folder / "meta.json")}
+    inputs = {"results": list(map(str, results))}
     write_chapter("detection", "glaucoma", inputs, made.folder)
+    shards = {"shards": str(made.shards.folder / "meta.json")}
+    write_chapter("boxes", "glaucoma", inputs | shards, made.folder)
     tables = made.folder / "tables" / "glaucoma"
     table = pd.read_csv(tables / "detection.csv").set_index("run")
     assert table.loc["serial_1cpu_yolov8n", "speedup"] == 1
