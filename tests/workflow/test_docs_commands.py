@@ -40,6 +40,11 @@ NOT_CARRIED_OUT = {
     "profile": "takes a minute: tests/measure/test_profiling.py",
     "serve": "runs until it is stopped: tests/serve/test_service.py",
     "crate": "needs a complete study: tests/workflow/test_crate.py",
+    "crate restore": "needs a crate: tests/workflow/test_restore.py",
+    "crate compare": "needs a crate: tests/workflow/test_restore.py",
+    "status": "needs a study that runs: tests/workflow/test_progress.py",
+    "logs": "needs a study that runs: tests/workflow/test_progress.py",
+    "verify": "needs a complete study: tests/report/test_claims.py",
 }
 # Errors that are the right answer here: the real data are missing.
 ANSWERS = {
@@ -97,6 +102,8 @@ def parsed(command: str) -> str:
     while hasattr(group, "commands"):
         if not rest or rest[0] == "--help" or is_pattern(rest[0]):
             return " ".join(name)
+        if not name and any(rest[0] in option.opts for option in group.params):
+            return ""
         if group.invoke_without_command and rest[0].startswith("-"):
             break
         assert rest[0] in group.commands, command

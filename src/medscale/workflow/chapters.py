@@ -157,7 +157,7 @@ def sources(config: Config) -> list[str]:
         made |= {pattern.format(study=study) for pattern in patterns}
         for paths in chapter.inputs(config, study).values():
             listed = [paths] if isinstance(paths, str | Path) else paths
-            read += [path for path in listed if not Path(path).is_absolute()]  # not the checkout's
+            read += [str(path) for path in listed if not Path(path).is_absolute()]  # not the checkout's
     return [path for path in dict.fromkeys(read) if path not in made]
 
 
