@@ -33,9 +33,8 @@ SETTINGS = SimpleNamespace(
 
 
 def training(number: int, run: str = "ddp_2gpu", expected: float = 10.0) -> Job:
-    return Job(
-        number, "train", {"study": "skin", "run": run, "replicate": f"seed{number}"}, expected
-    )
+    wildcards = {"study": "skin", "run": run, "replicate": f"seed{number}"}
+    return Job(number, "train", wildcards, expected)
 
 
 def finished(job: Job, start: float, seconds: float) -> Job:
