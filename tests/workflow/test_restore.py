@@ -39,7 +39,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         folder, "glaucoma", ["normal", "glaucoma"], RUNS, images=80, metadata=metadata
     )
     report(folder, "glaucoma", results)
-    for chapter in ("provenance", "synthesis"):
+    for chapter in ("provenance", "synthesis", "claims", "checklists"):
         make_chapter(folder, configuration("glaucoma", RUNS), "", chapter)
     shutil.copyfile(folder / "glaucoma.resolved.json", folder / "config.resolved.json")
     study = Graph(changes("glaucoma", RUNS) | {"workdir": str(folder)})

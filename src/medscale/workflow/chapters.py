@@ -157,7 +157,8 @@ def sources(config: Config) -> list[str]:
         made |= {pattern.format(study=study) for pattern in patterns}
         for paths in chapter.inputs(config, study).values():
             listed = [paths] if isinstance(paths, str | Path) else paths
-            read += [str(path) for path in listed if not Path(path).is_absolute()]  # not the checkout's
+            # absolute paths are files of the checkout
+            read += [str(path) for path in listed if not Path(path).is_absolute()]
     return [path for path in dict.fromkeys(read) if path not in made]
 
 

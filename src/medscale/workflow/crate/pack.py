@@ -39,7 +39,7 @@ CODE = (
     "scripts/*.py",
     "src/medscale/**/*.py",
     "src/medscale/**/*.j2",
-    "src/medscale/**/*.yaml",
+    "checklists/*.yaml",
     "profiles/**/*.yaml",
     "report/*.rst",
     "paper/*.j2",

@@ -24,14 +24,8 @@ from medscale.workflow.crate.manifest import MANIFEST
 from medscale.workflow.crate.pack import absent
 from medscale.workflow.restored import MARKER, RESOLVED, read_config
 
-CODE = (
-    "src/",
-    "scripts/",
-    "rules/",
-    "paper/",
-    "claims.yaml",
-    "reported.yaml",
-)  # of a crate; decides the report's numbers and text
+# of a crate; what decides the report's numbers and text
+CODE = ("src/", "scripts/", "rules/", "paper/", "checklists/", "claims.yaml", "reported.yaml")
 TEXT = (
     "This figure shows images of the study and is left out:\n"
     "the paper was rebuilt from a crate that was packed without images."
