@@ -17,6 +17,7 @@ from medscale.serve.http.messages import (
     Offer,
     RefusedImage,
 )
+from medscale.serve.http.decisions import decisions
 from medscale.serve.http.metrics import Metrics
 from medscale.serve.http.pool import Lost, OverBudget, Pool, Work, together
 from medscale.serve.http.problems import Problem
@@ -189,6 +190,7 @@ class Service:
             height=image.height,
             label=output.label,
             probabilities=output.probabilities,
+            decisions=decisions(output.probabilities, offer.model),
             boxes=output.boxes,
             seen=output.region,
             note=image.note,
