@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from medscale.serve.http.admission import Admission
 from medscale.serve.http.answers import Limits, Models, Predictions, Refusal, Result
+from medscale.serve.http.decisions import decisions
 from medscale.serve.http.messages import (
     DecodedImage,
     EncodedImage,
@@ -17,7 +18,6 @@ from medscale.serve.http.messages import (
     Offer,
     RefusedImage,
 )
-from medscale.serve.http.decisions import decisions
 from medscale.serve.http.metrics import Metrics
 from medscale.serve.http.pool import Lost, OverBudget, Pool, Work, together
 from medscale.serve.http.problems import Problem
