@@ -19,7 +19,7 @@ function percent(value) {
 }
 
 function whole(value) {
-  return `${Math.round(100 * value)} %`;
+  return `${Math.round(100 * value)}\u00a0%`;
 }
 
 function say(text) {
