@@ -14,7 +14,7 @@ ARGS ?=
 # Where Lightning and Accelerate are (make setup-bench), or else this project's environment, or the system's.
 GPU_PYTHON = $(if $(wildcard .venv-bench/bin/python),.venv-bench/bin/python,python)
 
-.PHONY: help setup setup-latex setup-test setup-audit setup-bench study report serve test test-cluster test-faults test-load test-attack check audit settings format bench lock dist image image-apptainer clean distclean test-gpu bench-gpu gpu-bundle
+.PHONY: help setup setup-latex setup-test setup-audit setup-bench study report serve test test-cluster test-faults test-load test-attack check audit docs readme settings format bench lock dist image image-apptainer clean distclean test-gpu bench-gpu gpu-bundle
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,7 @@ setup-test: ## the same, LaTeX, and Chromium for the tests of the web page
 
 study: setup-latex ## the demo study, raw images to paper (STUDY=name: one study; CONFIG=file: your own data)
 	@medscale study $(if $(STUDY),--only $(STUDY)) $(if $(CONFIG),--configfile $(CONFIG))
+	@medscale data croissant $(STUDY) --scale demo $(if $(CONFIG),--configfile $(CONFIG))
 
 report: setup ## what the demo study made as one web page, work/demo/report.html
 	@snakemake --profile demo --report report.html
@@ -72,6 +73,12 @@ audit: setup-audit ## known faults of the locked packages (asks PyPI) and of the
 	  echo "$$list"; .venv-audit/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r $$list; done
 	@.venv-audit/bin/zizmor -q .github/workflows
 
+docs: setup ## the docs site, in site/ (without a network; warnings are errors)
+	@python -m sphinx -q -W --keep-going -b html docs site
+
+readme: setup-test ## table and pictures of README.md, from what `make study` made
+	@python tools/readme.py
+
 settings: setup ## docs/settings.md and config.schema.json, from the sections of the configuration
 	@python -m medscale.config.reference
 
@@ -112,7 +119,7 @@ image-apptainer: ## the same without docker (BASE=image or a folder)
 	@tools/image.sh apptainer $(BASE)
 
 clean: ## remove what the demo made (full-scale outputs and downloads stay)
-	@rm -rf work dist .test/work .pytest_cache .mypy_cache .ruff_cache .hypothesis; find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
+	@rm -rf work dist site .test/work .pytest_cache .mypy_cache .ruff_cache .hypothesis; find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean ## also the virtual environment
 	@rm -rf .venv .venv-audit .venv-bench .tools src/*.egg-info

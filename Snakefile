@@ -10,6 +10,7 @@ try:
     from medscale.workflow.chapters import Report
     from medscale.workflow.datasets import Datasets
     from medscale.workflow.graph import Graph
+    from medscale.workflow.outlook import at_exit
     from medscale.workflow.runs import ALONE, Runs
     from medscale.workflow.stages import complete, record_code
 except ModuleNotFoundError as error:
@@ -18,7 +19,12 @@ except ModuleNotFoundError as error:
         "project's folder, then `source .venv/bin/activate`, and Snakemake again"
     )
 
-GRAPH = Graph(config, arguments=sys.argv[1:], directory=workflow.overwrite_workdir)
+GRAPH = Graph(
+    config,
+    arguments=sys.argv[1:],
+    directory=workflow.overwrite_workdir,
+    files=workflow.configfiles,
+)
 GRAPH.equip_jobs()
 DATASETS, RUNS, REPORT = Datasets(GRAPH), Runs(GRAPH), Report(GRAPH)
 IMAGE = GRAPH.container(workflow.deployment_settings.deployment_method)
@@ -62,3 +68,7 @@ rule all:
     input:
         "paper/paper.pdf",
         "config.resolved.json",
+
+
+GRAPH.check_targets(workflow.rules, sys.argv)
+at_exit(GRAPH, workflow)

@@ -1,7 +1,7 @@
 wildcard_constraints:
     study=r"[^/]+",
     run=r"[^/]+",
-    seed=r"\d+",
+    replicate=r"seed\d+(_fold\d+)?",
 
 
 # The configuration after overlay and changes, as a file for readers of the results.

@@ -3,7 +3,7 @@
 
 rule evaluate:
     input:
-        index="data/{study}/index.parquet",
+        index=RUNS.index,
         replicates=RUNS.replicate_files,
         shards=RUNS.shards_file,
     output:

@@ -3,7 +3,7 @@
 
 rule plan:
     output:
-        "runs/{study}/{run}/seed{seed}/spec.json",
+        "runs/{study}/{run}/{replicate}/spec.json",
     localrule: True
     params:
         text=RUNS.spec,
@@ -15,14 +15,14 @@ rule plan:
 # Checkpoints below the run's folder are not declared, so that a restarted job finds them.
 rule train:
     input:
-        spec="runs/{study}/{run}/seed{seed}/spec.json",
+        spec="runs/{study}/{run}/{replicate}/spec.json",
         shards=RUNS.shards_file,
     output:
-        history="runs/{study}/{run}/seed{seed}/history.csv",
-        timing="runs/{study}/{run}/seed{seed}/timing.json",
-        predictions="runs/{study}/{run}/seed{seed}/predictions.parquet",
-        model="runs/{study}/{run}/seed{seed}/model.safetensors",
-        environment="runs/{study}/{run}/seed{seed}/environment.json",
+        history="runs/{study}/{run}/{replicate}/history.csv",
+        timing="runs/{study}/{run}/{replicate}/timing.json",
+        predictions="runs/{study}/{run}/{replicate}/predictions.parquet",
+        model="runs/{study}/{run}/{replicate}/model.safetensors",
+        environment="runs/{study}/{run}/{replicate}/environment.json",
     # a training over several nodes enters the image on each of them
     container:
         SLURM.train_image
@@ -37,4 +37,4 @@ rule train:
         code=RUNS.train_code,
     shell:
         "{resources.start}python {params.script:q} --spec {input.spec:q} --shards {params.shards:q}"
-        " --out runs/{wildcards.study:q}/{wildcards.run:q}/seed{wildcards.seed:q} --log {log:q}"
+        " --out runs/{wildcards.study:q}/{wildcards.run:q}/{wildcards.replicate:q} --log {log:q}"

@@ -39,7 +39,8 @@ def main(
             # Imports PyTorch, which the other results do not need.
             from medscale.evaluate.gallery import gallery
 
-            heat_maps = gallery(evaluation.replicates[0], images)
+            first = evaluation.replicates[0]
+            heat_maps = gallery(first, images.of_fold(first.plan.fold))
         summary = write_result(evaluation, out, heat_maps, usable)
     else:
         summary = write_detection(localize(replicates, index), images, out, usable)

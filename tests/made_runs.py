@@ -15,7 +15,9 @@ from medscale.base.files import read_json, write_csv, write_json, write_parquet
 from medscale.config.configuration import Config, load
 from medscale.config.planning import plan
 from medscale.data import patients
+from medscale.data.folds import PREFIX, of_fold
 from medscale.data.shards import Shards, seal, write_chunk
+from medscale.engine.plan import replicate_name
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.reference import reference
 from medscale.report import sources
@@ -40,6 +42,8 @@ def configuration(
     changes["evaluate"] = {"gradcam": "none"}  # made runs have no weights
     changes["external"] = []  # nor can they predict other images
     changes["benchmarks"] = {"formats": None}  # and nothing is measured
+    changes["convergence"] = {"runs": None, "seeds": None}
+    changes["sweep"] = None
     return load(
         ROOT / "config.yaml",
         {
@@ -119,9 +123,8 @@ def make_shards(folder: Path, index: pd.DataFrame, size: int = 32) -> None:
         + 40 * np.cos(4 * yy + rng.random((len(codes), 1, 1)))
     )
     write_chunk(folder, 0, np.repeat(images[..., None], 3, axis=3).clip(0, 255).astype(np.uint8))
-    rows = pd.DataFrame(
-        {"id": index["id"], "label": codes, "split": index["split"], "group": index["group"]}
-    )
+    folds = [name for name in index if str(name).startswith(PREFIX)]
+    rows = index[["id", "split", "group", *folds]].assign(label=codes)
     seal(folder, rows, list(index["label"].cat.categories), {"preprocess": {"size": size}})
 
 
@@ -143,25 +146,28 @@ def make_run(
     skill: float = 2.0,
     epochs: int = 6,
 ) -> list[Path]:
-    """Write a run folder for each seed; ``seconds`` is the time of an epoch after the first."""
+    """Write a run folder for each seed and fold; ``seconds``: of an epoch after the first."""
     study = config.active[0]
     made = []
-    for seed in config.seeds_of(study):
-        one = folder / study / run / f"seed{seed}"
+    for seed, fold in config.replicates_of(study):
+        one = folder / study / run / replicate_name(seed, fold)
         made.append(one)
-        planned = plan(config, study, run, seed)
+        planned = plan(config, study, run, seed, fold)
+        rows = of_fold(index, fold)
         rng = np.random.default_rng([seed, len(run)])
         write_json(one / "spec.json", planned.model_dump(mode="json"))
         took = seconds * (1 + 0.03 * rng.random(epochs))
         took[0] *= 1.6
-        train_images = int((index["split"] == "train").sum())
+        train_images = int((rows["split"] == "train").sum())
         history = _history(rng, took, train_images).assign(processes=planned.run.devices)
         write_csv(one / "history.csv", history)
         write_json(one / "timing.json", _timing(planned, history, train_images))
-        used = index[index["split"] != "train"]
+        used = rows[rows["split"] != "train"]
         codes = used["label"].cat.codes.to_numpy(np.int64)
         table = pd.DataFrame({"id": used["id"], "split": used["split"], "label": codes})
-        odds = probabilities(codes, len(index["label"].cat.categories), skill, seed)
+        odds = probabilities(
+            codes, len(index["label"].cat.categories), skill, seed + 100 * (fold or 0)
+        )
         for code in range(odds.shape[1]):
             table[f"p_{code}"] = odds[:, code]
         write_parquet(one / "predictions.parquet", table)
@@ -223,6 +229,7 @@ def _environment(planned: Any) -> dict[str, Any]:
     return {
         "plan_digest": planned.digest,
         "seed": planned.seed,
+        **({} if planned.fold is None else {"fold": planned.fold}),
         "inputs": {"shards": "1" * 64, "weights": None},
         "code": "2" * 64,
         "started": "2026-01-01T11:59:00+00:00",
@@ -277,9 +284,10 @@ def make_study(
         write_result(
             evaluate(folders, folder / "data" / study / "index.parquet", resamples=100), made[-1]
         )
-        for seed in config.seeds_of(study):
+        for seed, fold in config.replicates_of(study):
             save_file(
-                {"norm.running_mean": np.zeros(1, np.float32)}, made[-1] / f"seed{seed}.safetensors"
+                {"norm.running_mean": np.zeros(1, np.float32)},
+                made[-1] / f"{replicate_name(seed, fold)}.safetensors",
             )
     return made
 

@@ -51,7 +51,7 @@ class Training:
 
     def paths(self, run: str, name: str | None = None, **changes: Any) -> list[str]:
         """Write the plan of a run; return its file, the shards, the run folder and the log."""
-        name = name or run
+        name, fold = name or run, changes.pop("fold", None)
         study = merge(
             self.settings, {key: value for key, value in changes.items() if key != "node"}
         )
@@ -60,7 +60,7 @@ class Training:
             ROOT / "config.yaml", {"scale": "demo", "studies": {"glaucoma": study}, **top}
         )
         spec = self.folder / f"{name}.json"
-        write_json(spec, plan(config, "glaucoma", run, 1).model_dump(mode="json"))
+        write_json(spec, plan(config, "glaucoma", run, 1, fold).model_dump(mode="json"))
         log = self.folder / f"{name}.log"
         return [str(path) for path in (spec, self.shards, self.folder / name, log)]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def snakemake(*arguments: str) -> subprocess.CompletedProcess[str]:
+def snakemake(*arguments: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
     """Run Snakemake in the project's root and return its exit code and output."""
     command = [sys.executable, "-m", "snakemake", *arguments]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=120, env=environment
+        command, cwd=ROOT, capture_output=True, text=True, timeout=seconds, env=environment
     )

@@ -18,6 +18,7 @@ MODEL = Model(
     task="classification",
     classes=["a", "b"],
     networks=1,
+    folds=0,
     members=[],
     metadata=[Column(name="age", words=None), Column(name="sex", words=["f", "m"])],
     calibration=Calibration(calibrated=False, says="not calibrated"),

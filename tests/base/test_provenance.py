@@ -118,7 +118,7 @@ def test_a_result_s_summary_has_all_replicates_records_and_digests_of_what_was_r
     read = made["evaluation"]["inputs"]
     assert read["index"] == sha256(study.folder / "data" / "glaucoma" / "index.parquet")
     assert read["predictions"] == {
-        str(n): sha256(f / "predictions.parquet") for n, f in enumerate(folders, start=1)
+        folder.name: sha256(folder / "predictions.parquet") for folder in folders
     }
     assert made["evaluation"]["code"] == package_digest()
 
@@ -185,7 +185,7 @@ def test_a_datasheet_answers_the_questions_from_audit_index_and_what_is_known(tm
 def test_a_user_s_own_images_have_the_user_s_facts(tmp_path):
     make_index(tmp_path / "data", ["a", "b"], images=20)
     own = {"name": "Ward 7", "known_problems": ["Two scanners"]}
-    said = sheet(tmp_path, kind="folder", datasheet=own)
+    said = sheet(tmp_path, kind="folder", datasheet=own, augment={"crop": None})
     assert "Dataset: Ward 7" in said
     assert "- Two scanners." in said
     assert f"Licence: {UNKNOWN}" in said

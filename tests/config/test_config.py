@@ -228,3 +228,49 @@ def test_a_study_like_another_does_not_take_the_prevalence_of_its_classes():
     assert made.study("glaucoma").evaluate.prevalence
     assert not made.study("mine").evaluate.prevalence
     assert made.study("glaucoma_published").evaluate.prevalence
+
+
+def test_a_crop_larger_than_the_images_is_refused():
+    study = {"preprocess": {"size": 16}, "augment": {"crop": {"size": 48}}}
+    with pytest.raises(MedscaleError, match=r"augment.crop.size is 48, but images have 16 pixels"):
+        config.load(BASE, {"studies": {"glaucoma": study}})
+
+
+FOLDS = {"folds": 3, "train": None, "test": None}
+
+
+def test_folds_are_replicates_of_a_run():
+    study = {"split": FOLDS, "seeds": [1, 2]}
+    folds = config.load(BASE, {"studies": {"glaucoma": study}})
+    replicates = folds.replicates_of("glaucoma")
+    assert replicates == [(seed, fold) for seed in (1, 2) for fold in (1, 2, 3)]
+    plans = [planning.plan(folds, "glaucoma", "serial_1cpu", *pair) for pair in replicates]
+    assert [plan.replicate for plan in plans][:4] == [
+        *(f"seed1_fold{fold}" for fold in (1, 2, 3)),
+        "seed2_fold1",
+    ]
+    assert len({plan.training_digest for plan in plans}) == 6
+    assert RunPlan.model_validate_json(plans[1].model_dump_json()) == plans[1]
+    with pytest.raises(MedscaleError, match="glaucoma has no fold 4"):
+        planning.plan(folds, "glaucoma", "serial_1cpu", 1, 4)
+    # A variant with the published split has no folds, and its plans stay as they are.
+    assert folds.replicates_of("glaucoma_published") == [
+        (seed, None) for seed in folds.seeds_of("glaucoma_published")
+    ]
+    plain = planning.plan(config.load(BASE), "glaucoma", "serial_1cpu", 1)
+    assert "fold" not in plain.model_dump()
+    with pytest.raises(MedscaleError, match="glaucoma has no fold 1"):
+        planning.plan(config.load(BASE), "glaucoma", "serial_1cpu", 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("study", "changes", "says"),
+    [
+        ("pneumonia", {}, "split.folds is for classification: remove the run"),
+        ("glaucoma", {"model": {"metadata": ["age"]}}, "remove model.metadata of"),
+        ("glaucoma", {"split": {**FOLDS, "mode": "published"}}, "folds need mode grouped"),
+    ],
+)
+def test_folds_are_refused_with_what_they_lack(study, changes, says):
+    with pytest.raises(MedscaleError, match=says):
+        config.load(BASE, {"studies": {study: {"split": FOLDS, **changes}}})

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
 from made_training import fork_ranks
+from medscale.base import extras
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json, write_parquet
 from medscale.config.configuration import Config, load
@@ -28,10 +29,10 @@ from medscale.data import boxes as data_boxes
 from medscale.data.boxes import SIDES, padded, relative
 from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards
-from medscale.engine.detect import extra
 from medscale.engine.detect.loader import BoxLoader, flip, with_boxes
 from medscale.engine.detect.task import MOST_BOXES, SMALLEST_CONFIDENCE, suppress
 from medscale.engine.detect.yolo import build
+from medscale.engine.models.names import check_model
 from medscale.engine.plan import Augment, Detect, Model, RunPlan
 from medscale.engine.train.progress import Progress
 from medscale.evaluate import boxes
@@ -46,7 +47,6 @@ from medscale.workflow.datasets import Datasets
 from medscale.workflow.graph import Graph
 from medscale.workflow.preflight import _models
 from medscale.workflow.runs import Runs
-from medscale.workflow.targets import check_model
 
 ROOT = Path(__file__).parents[2]
 SIZE = 64
@@ -601,11 +601,11 @@ def test_mistakes_are_told_before_anything_is_trained(monkeypatch):
     with pytest.raises(MedscaleError, match="a detector is the model of runs"):
         load(ROOT / "config.yaml", {"studies": {"glaucoma": {"model": {"name": "yolov8n"}}}})
     planned = plan(configured(), "glaucoma", "ddp_2cpu_yolov8n", 1)
-    monkeypatch.setattr(extra, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
     [finding] = _models([planned])
     assert finding.level == "error"
     assert "ultralytics, which is not installed" in finding.text
-    monkeypatch.setattr(extra, "find_spec", lambda name: object())
+    monkeypatch.setattr(extras, "find_spec", lambda name: object())
     [finding] = _models([planned])
     assert finding.level == "ok"
     for run in ("fsdp_2cpu_yolov8n", "mp_2cpu_yolov8n", "ddp_mp_4gpu_yolov8n"):

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from medscale.base.errors import MedscaleError
-from medscale.engine.models.registry import build, check_name, load_weights, stages
+from medscale.engine.models.names import check_name, timm_names
+from medscale.engine.models.registry import build, load_weights, stages
 from medscale.engine.plan import Model
 
 SMALL = [
@@ -70,7 +71,7 @@ def _seeded() -> torch.nn.Module:
 @pytest.mark.parametrize(
     ("model", "told"),
     [
-        (Model(name="resnt18"), "there is no model 'resnt18'; close to it: .*resnet18"),
+        (Model(name="resnt18"), "there is no model 'resnt18'; did you mean 'resnet18'"),
         (Model(name="tiny_cnn", options={"depth": 3}), "unknown option depth; it has width"),
         (Model(name="medical_cnn", options={"width": 2}), "width is at least 4"),
         (Model(name="medical_cnn", options={"width": "wide"}), "its options .* are not possible"),
@@ -143,7 +144,13 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     assert last in network.state_dict()
 
 
-def test_our_own_names_need_no_timm() -> None:
+def test_the_names_that_are_read_from_files_are_those_of_timm() -> None:
+    from timm.models import _registry
+
+    assert timm_names() == set(_registry._model_entrypoints)
+
+
+def test_known_names_need_no_pytorch() -> None:
     for name in ("medical_cnn", "xray_cnn", "tiny_cnn", "efficientnet_b3", "densenet121"):
         check_name(name)
 

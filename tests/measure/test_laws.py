@@ -22,7 +22,7 @@ from medscale.measure.scaling.advice import (
 )
 from medscale.measure.scaling.laws import capacity, fit, fits, preferred, serial_fraction
 from medscale.measure.scaling.series import Point, gather, without_one_device
-from medscale.measure.scaling.target import costs, frontier, level, seconds_to
+from medscale.measure.scaling.target import costs, frontier, target_of
 from medscale.report.reported import read_reported, times
 
 ROOT = Path(__file__).parents[2]
@@ -274,10 +274,10 @@ def test_time_and_money_until_the_target():
         return pd.DataFrame({"val_accuracy": accuracy, **columns, "processes": counts})
 
     base = [history(0.5, 0.7, 0.8), history(0.6, 0.6, 0.9)]
-    target = level(base, 0.9)
-    assert target == pytest.approx(0.9 * 0.85)
-    assert seconds_to(base[0], target) == pytest.approx(34.5)
-    assert math.isnan(seconds_to(history(0.1, 0.2), target))
+    target = target_of(base, "val_accuracy", None, 0.9)
+    assert target.value == pytest.approx(0.9 * 0.8)
+    assert target.seconds(base[0]) == pytest.approx(34.5)
+    assert math.isnan(target.seconds(history(0.1, 0.2)))
     clock = {"wall_seconds": {"mean": 60.0}, "energy_joules": {"mean": 7.2e6}}
     marks = {"stand_in": False}
     runs = {

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from made_profiles import make_profiled
-from made_runs import ROOT, configuration, make_study, report, report_shared
+from made_runs import ROOT, configuration, make_chapter, make_study, report, report_shared
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.report.paper.build import build, fill
@@ -52,6 +52,11 @@ def two(tmp_path_factory) -> SimpleNamespace:
     profiled = [make_profiled(folder, config, "user_s", run) for run in RUNS]
     write_chapter("profiling", "user_s", {"folders": list(map(str, profiled))}, folder)
     facts.append(folder / "tables" / "user_s" / "profile.json")
+    sweep = {"runs": ["serial_1cpu"], "lr": [1e-3]}  # the configured one, which is trained
+    config = configuration("glaucoma", RUNS, sweep=sweep)
+    for chapter in ("convergence", "sweep"):
+        make_chapter(folder, config, "glaucoma", chapter)
+        facts.append(folder / "tables" / "glaucoma" / f"{chapter}.json")
     return SimpleNamespace(folder=folder, facts=facts, made=report_shared(folder, results))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -299,8 +300,12 @@ def test_results_are_shown_in_the_terminal(tmp_path):
         f"temperature {summary['calibration']['temperature']:.2f}",
     ):
         assert said in done.output, said
-    with pytest.raises(MedscaleError, match="is no result"):
-        CliRunner().invoke(main, ["show", str(tmp_path)], catch_exceptions=False)
+    listed = CliRunner().invoke(main, ["show", str(tmp_path)])
+    assert listed.stdout.startswith(f"{tmp_path / 'out'}: ddp_amp_2gpu")
+    facts = json.loads(CliRunner().invoke(main, ["show", str(tmp_path), "--json"]).stdout)
+    assert facts["results"] == [{"folder": str(tmp_path / "out"), **summary}]
+    with pytest.raises(MedscaleError, match=r"olt does not exist; the nearest of 1 results.*/out"):
+        CliRunner().invoke(main, ["show", str(tmp_path / "olt")], catch_exceptions=False)
     assert read_json(tmp_path / "out" / "summary.json")["confusions"][0]["images"] > 0
 
 

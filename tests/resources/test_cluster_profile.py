@@ -60,7 +60,7 @@ def resources(needs: Request, failed: Failures = Failures(), **more: Any) -> dic
 def test_a_run_asks_for_what_its_name_says(
     config: Config, run: str, nodes: int, gpus: int, cpus: int
 ) -> None:
-    needs = jobs.request(config, "train", {"study": "glaucoma", "run": run, "seed": "1"})
+    needs = jobs.request(config, "train", {"study": "glaucoma", "run": run, "replicate": "seed1"})
     assert (needs.nodes, needs.gpus, needs.cpus) == (nodes, gpus, cpus)
     planned = plan(config, "glaucoma", run, 0)
     estimate = cost.estimate(config, planned)
@@ -136,7 +136,7 @@ def test_out_of_memory_in_our_own_words_is_understood() -> None:
 
 def test_names_are_for_people() -> None:
     assert jobs.description(
-        "train", {"study": "glaucoma", "run": "ddp_2gpu", "seed": "1"}, "work/demo"
+        "train", {"study": "glaucoma", "run": "ddp_2gpu", "replicate": "seed1"}, "work/demo"
     ) == ("train glaucoma/ddp_2gpu seed1 (work/demo)")
     assert (
         jobs.description("shards", {"study": "skin", "shards": "shards"}, ".")

@@ -287,11 +287,12 @@ def test_names_in_a_folder_cannot_control_the_terminal(
     change(folder, setting("study", evil))
     predictor = medscale.load(folder, device="cpu")
     prediction = predictor.predict([picture()])
-    table = predict_command.result_table(predictor, prediction)
+    parts = predict_command.lines(predictor, prediction, None)
     with pytest.raises(MedscaleError) as caught:
         medscale.load(folder, seed=7)
     console = Console(file=io.StringIO(), width=200)
-    console.print(table)
+    for part in parts:
+        console.print(part)
     print_error(caught.value)
     for text in (console.file.getvalue(), capsys.readouterr().err):
         assert "[U+001B]" in text

@@ -339,7 +339,7 @@ def test_what_is_missing_is_named_and_nothing_half_written_stays(made, tmp_path)
 def test_a_folder_with_other_files_is_left_alone_and_a_crate_is_replaced(made, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep me")
-    with pytest.raises(MedscaleError, match="no crate"):
+    with pytest.raises(MedscaleError, match="holds other files, which would be lost"):
         export(made.study, tmp_path / "mine")
     assert (tmp_path / "mine" / "notes.txt").read_text() == "keep me"
     (made.crate / "stale.txt").write_text("old")

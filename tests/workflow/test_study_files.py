@@ -30,18 +30,22 @@ STUDY, RUN = "glaucoma", "serial_1cpu"
 LISTS = {"enhance": enhance, "export": exporting, "formats": formats}
 LISTS |= {"inference": inference, "loading": loading}
 # Files that no stage of this test writes; the study of tests/cluster and a real one have them.
-# Those of external images are compared in tests/serve/test_predict.py.
+# Those of external images are compared in tests/serve/test_predict.py, tables of the report in
+# tests/report.
 NOT_MADE = (
     "data/<study>/datasheet.md",
+    "data/<study>/croissant.json",
     "data/<study>/shards_detect/boxes.parquet",
-    "runs/<study>/<detection run>/seed<k>/predictions.parquet",
+    "runs/<study>/<detection run>/<replicate>/predictions.parquet",
     "profiled/<study>/<run>/spec.json",
     "results/<study>/<run>/boxes.csv",
+    "results/<study>/<run>/folds.csv",  # compared in test_folds_study.py
     "exported/<study>/<run>.<format>.onnx",
     *(f"external/<set>/<run>/{name}" for name in ("summary.json", "shift.csv", "predictions.csv")),
     "measured/<study>/reference.json",
     *(f"measured/<study>/{name}.csv" for name in ("loading", "export", "inference", "reference")),
     "measured/<study>/formats.csv",
+    *(f"tables/<study>/{name}.csv" for name in ("convergence", "sweep")),
 )
 
 

@@ -1,13 +1,33 @@
 """The graph as a person meets it: targets, scales, profiles, and one message for each mistake."""
 
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from medscale.workflow.causes import FIRST_TIME
 from medscale.workflow.graph import Graph
+from medscale.workflow.outlook import lines
+from medscale.workflow.targets import unknown_target
+from medscale.workflow.why import Explanation
 from snakemake_command import snakemake
 
 ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Rule:
+    """A rule of Snakemake whose outputs begin with one of some texts."""
+
+    name: str
+    outputs: list[str]
+
+    def has_wildcards(self) -> bool:
+        return "/" in self.outputs[0] and self.outputs[0].endswith("/")
+
+    def is_producer(self, path: str) -> bool:
+        return any(path == out or (out[-1] == "/" and path.startswith(out)) for out in self.outputs)
 
 
 @pytest.mark.parametrize(
@@ -88,3 +108,68 @@ def test_a_changed_recipe_touches_exactly_the_runs_that_use_it():
         if before.plan("glaucoma", run, 1) == after.plan("glaucoma", run, 1)
     ]
     assert same == ["ddp_2cpu_densenet121"]
+
+
+@pytest.mark.parametrize(
+    ("target", "meant"),
+    [
+        ("papr", "paper"),
+        ("figures/glaucoma/formts.pdf", "figures/glaucoma/formats.pdf"),
+        ("tables/verdict.csv", "tables/verdicts.csv"),
+        ("figurs/glaucoma/formats.pdf", "figures/glaucoma/formats.pdf"),
+        ("result/skin/serial_1gpu", "results/skin/serial_1gpu"),
+        ("paper/papr.pdf", "paper/paper.pdf"),
+    ],
+)
+def test_a_misspelt_target_is_answered_in_words(target, meant):
+    rules = [
+        Rule("paper", ["paper/paper.pdf"]),
+        Rule("evaluate", ["results/"]),
+        Rule("formats_report", ["figures/glaucoma/formats.pdf"]),
+    ]
+    config = Graph({}).config
+    assert f"{target}: no rule makes it; did you mean {meant!r}?" in str(
+        unknown_target(config, target, rules)
+    )
+    assert unknown_target(config, "./results/skin/serial_1gpu/", rules) is None
+    assert unknown_target(config, "paper", rules) is None
+    assert unknown_target(config, str(ROOT / "config.yaml"), rules) is None
+
+
+def test_snakemake_answers_all_misspelt_targets_at_once_and_takes_no_option_for_one():
+    done = snakemake("-n", "--cores", "2", "--quiet", "rules", "--", "papr", "figurs", "all")
+    assert done.returncode != 0
+    assert "papr: no rule makes it; did you mean 'paper'?" in done.stderr
+    assert "figurs: no rule makes it; did you mean 'figures'?" in done.stderr
+    assert done.stderr.count("no rule makes it") == 2
+
+
+def test_a_dry_run_ends_with_jobs_cost_missing_data_and_causes(tmp_path):
+    done = snakemake("-n", "results/glaucoma/serial_1cpu", "--config", f"workdir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    start = lines.index("9 jobs would run; nothing was run")
+    words = [line.split(maxsplit=1) for line in lines[start + 1 :]]
+    facts = dict(words)
+    assert facts["jobs"].startswith("plan 3, train 3")
+    assert "device-hours" in facts["cost"]
+    assert "USD" in facts["cost"]
+    assert f"missing: {tmp_path}/data/raw/glaucoma (kind smdg)" in facts["data"]
+    assert facts["first"] == "9 jobs make outputs that were never made"
+    assert len(words) <= 14
+
+
+def test_the_outlook_has_at_most_15_lines_and_counts_the_causes_that_it_leaves_out():
+    explanation = Explanation("all", currency="USD", minutes=300)
+    for number in range(9):
+        explanation.causes[f"recipe.lr: {number}"] = Counter(train=2, skin_report=1)
+    explanation.causes[FIRST_TIME] = Counter(index=4)
+    explanation.stages = Counter(train=20, skin_report=2, export_report=1)
+    printed = list(lines(Graph({"scale": "demo"}), explanation))
+    assert len(printed) <= 15
+    assert "  jobs   train 20, report 3" in printed
+    assert any("about 5.0 hours" in line for line in printed)
+    assert "         - recipe.lr: 0 (train 2, report 1)" in printed
+    assert "         - and 3 more causes" in printed
+    assert "  first  4 jobs make outputs that were never made" in printed
+    assert next(lines(Graph({}), Explanation("all"))).startswith("nothing would run")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.logging import RichHandler
 from rich.markup import escape
 from rich.progress import (
@@ -19,6 +19,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from medscale.base.text import terminal
@@ -27,15 +29,48 @@ T = TypeVar("T")
 log = logging.getLogger("medscale")
 
 
+UNCROPPED = 100_000  # columns; wider than any table
+
+
 class Terminal(Console):
     """rich's console, which prints no control characters of texts."""
 
-    def __init__(self, *, stderr: bool = False) -> None:
-        super().__init__(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
+    def __init__(self, *, stderr: bool = False, cropped: bool = True) -> None:
+        """Open stdout or stderr.
+
+        Args:
+            stderr: whether it is stderr.
+            cropped: whether tables are fitted to the terminal's width. Otherwise lines are as long
+                as their texts, so that a path or a command in them can be copied.
+        """
+        width = None if cropped else UNCROPPED
+        super().__init__(stderr=stderr, highlight=False, soft_wrap=True, emoji=False, width=width)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich does; lines of a table end with their last letter."""
+        parts = (_Unpadded(part) if isinstance(part, Table) else part for part in objects)
+        super().print(*parts, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return the text of a line or a cell; rich calls this for each."""
         return super().render_str(terminal(text, lines=True), **options)
+
+
+class _Unpadded:
+    """A table whose lines end with their last letter; rich fills them with blanks."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in console.render_lines(self._table, options, pad=False):
+            while line and not line[-1].text.strip():
+                line.pop()
+            if line:
+                last = line.pop()
+                line.append(Segment(last.text.rstrip(), last.style))
+            yield from line
+            yield Segment.line()
 
 
 class Formatter(logging.Formatter):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 from medscale.base.errors import MedscaleError
 
 INFERENCE = "inference.json"  # of a result folder: settings that a prediction needs
 SUMMARY = "summary.json"  # of a result folder: the run and its metrics
+CRATE = "ro-crate-metadata.json"  # of a crate: its description
+RESULT_ADVICE = "name a result folder, results/<study>/<run>"
+SUGGESTED = 3  # names of a suggestion
 IMAGES = "name image files, or folders of them"
 # The name of a frame of a file with several, counted from 1: scan.dcm[2]
 FRAME = re.compile(r"(?P<file>.+)\[(?P<number>[1-9]\d*)\]", re.DOTALL)
@@ -38,37 +43,88 @@ def existing_image(path: Path) -> Path:
     return existing(path, IMAGES)
 
 
-def evaluated(folder: str | Path) -> Path:
+def folder(path: Path, advice: str) -> Path:
+    """Return the path of a folder with ``~`` replaced.
+
+    Raises MedscaleError, which ends with the advice, if it does not exist, is a file, or cannot be
+    read.
+    """
+    full = existing(path, advice)
+    if not full.is_dir():
+        raise MedscaleError(f"{path} is a file; {advice}")
+    if not os.access(full, os.R_OK | os.X_OK):
+        raise MedscaleError(f"{path} cannot be read: permission denied; change its permissions")
+    return full
+
+
+def new_file(path: Path) -> Path:
+    """Return the path of a file to be written, with ``~`` replaced.
+
+    Raises MedscaleError if it is a folder, or a file stands where one of its folders would.
+    """
+    full = path.expanduser()
+    if full.is_dir():
+        raise MedscaleError(f"{path} is a folder; name a file")
+    _check_parents(path, full)
+    return full
+
+
+def new_folder(path: Path, mark: str) -> Path:
+    """Return the path of a folder to be written whole, which replaces one with a file ``mark``.
+
+    Raises MedscaleError if it is a file, or a folder with files of another kind, which would be
+    lost.
+    """
+    full = path.expanduser()
+    if full.is_file():
+        raise MedscaleError(f"{path} is a file; name a new folder")
+    if full.is_dir() and not (full / mark).is_file() and any(full.iterdir()):
+        raise MedscaleError(f"{path} holds other files, which would be lost; name a new folder")
+    _check_parents(path, full)
+    return full
+
+
+def _check_parents(path: Path, full: Path) -> None:
+    for parent in full.parents:
+        if parent.is_dir():
+            if not os.access(parent, os.W_OK | os.X_OK):
+                raise MedscaleError(f"{path} cannot be written: {parent} is not writable")
+            return
+        if parent.exists():
+            raise MedscaleError(f"{path} cannot be written: {parent} is a file")
+
+
+def evaluated(path: str | Path) -> Path:
     """Return a result folder whose metrics can be shown.
 
-    Raises MedscaleError if the folder holds no metrics.
+    Raises MedscaleError, with the names that are closest, if the folder holds no metrics.
     """
-    if not (Path(folder) / SUMMARY).is_file():
-        raise MedscaleError(
-            f"{folder} is no result: it has no {SUMMARY}; results are results/<study>/<run>"
-        )
-    return Path(folder)
+    full = Path(path).expanduser()
+    if not (full / SUMMARY).is_file():
+        raise _no_result(path, SUMMARY)
+    return full
 
 
-def usable(folder: str | Path) -> Path:
+def evaluated_below(path: str | Path) -> list[Path]:
+    """Return a result folder whose metrics can be shown, or all those below a folder of results.
+
+    Raises MedscaleError as ``evaluated`` where there is none.
+    """
+    full = Path(path).expanduser()
+    if (full / SUMMARY).is_file():
+        return [full]
+    return _below(full, SUMMARY) or [evaluated(path)]
+
+
+def usable(path: str | Path) -> Path:
     """Return a result folder whose networks can predict.
 
     Raises MedscaleError if the folder is no such folder, or an earlier version wrote it.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise MedscaleError(
-            f"{folder} does not exist; name a result folder, such as results/<study>/<run>"
-        )
-    if not (folder / INFERENCE).is_file():
-        older = ""
-        if (folder / SUMMARY).is_file():
-            older = "; it was made by an earlier version: evaluate it again"
-        raise MedscaleError(
-            f"{folder} has no {INFERENCE}, so it is no result folder as results/<study>/<run>"
-            f" is{older}"
-        )
-    return folder
+    full = Path(path).expanduser()
+    if not (full / INFERENCE).is_file():
+        raise _no_result(path, INFERENCE)
+    return full
 
 
 def usable_below(paths: Iterable[Path]) -> list[Path]:
@@ -78,11 +134,43 @@ def usable_below(paths: Iterable[Path]) -> list[Path]:
     """
     folders: list[Path] = []
     for path in paths:
-        below = sorted(file.parent for file in path.rglob(INFERENCE))
-        if not (result := [path] if (path / INFERENCE).is_file() else below):
-            raise MedscaleError(
-                f"{path} holds no result that can be used (no {INFERENCE}); name a result folder,"
-                " or a folder that contains some"
-            )
+        full = path.expanduser()
+        if not (result := [full] if (full / INFERENCE).is_file() else _below(full, INFERENCE)):
+            raise _no_result(path, INFERENCE)
         folders += result
     return folders
+
+
+def _no_result(path: str | Path, file: str) -> MedscaleError:
+    """Return the error for a path that has no file of a result: the reason and the remedy."""
+    full = Path(path).expanduser()
+    if not full.exists():
+        return MedscaleError(f"{path} does not exist; {_nearest(full, file)}")
+    if full.is_file():
+        return MedscaleError(f"{path} is a file; {RESULT_ADVICE}")
+    if (full / SUMMARY).is_file():
+        return MedscaleError(
+            f"{path} has no {file}: it was made by an earlier version; evaluate the run again"
+        )
+    return MedscaleError(f"{path} holds no file {file}, so it is no result; {_nearest(full, file)}")
+
+
+def _below(folder: Path, file: str) -> list[Path]:
+    """Return the folders with a file, below a folder."""
+    return sorted(found.parent for found in folder.rglob(file)) if folder.is_dir() else []
+
+
+def _nearest(path: Path, file: str) -> str:
+    """Return a sentence with the results whose names are closest to a path that is none.
+
+    They are searched two levels (study, run) below it, or below the next folder above that exists.
+    """
+    parents = [parent for parent in (path, *path.parents) if parent.is_dir()]
+    if not parents:
+        return RESULT_ADVICE
+    results = [*parents[0].glob(f"*/{file}"), *parents[0].glob(f"*/*/{file}")]
+    names = sorted(str(result.parent) for result in results)
+    if not names:
+        return RESULT_ADVICE
+    close = get_close_matches(str(path), names, SUGGESTED, 0.0)
+    return f"the nearest of {len(names)} results there: {', '.join(close)}"

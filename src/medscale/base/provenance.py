@@ -71,6 +71,7 @@ def environment(plan: RunPlan, inputs: dict[str, Any]) -> dict[str, Any]:
     return {
         "plan_digest": plan.digest,
         "seed": plan.seed,
+        **({} if plan.fold is None else {"fold": plan.fold}),
         "stand_in": plan.stand_in,
         "synthetic": plan.synthetic,
         # weights from the hub are no file here: timm's version and the network's name decide them

@@ -2,57 +2,83 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
-from rich.table import Table
 
+from medscale.base import paths
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
-from medscale.base.log import Terminal, plain
+from medscale.cli.completion import results_like, studies_like
 from medscale.data.kind import kind_names
 
 if TYPE_CHECKING:
     from medscale.config.layers import Layer
+    from medscale.workflow.graph import Graph
 
 COMMAND_LINE = "command line"
 Scale = Annotated[str, typer.Option(help="full or demo; a configfile that names one wins")]
-Only = Annotated[str | None, typer.Option(help="active studies, separated by commas; default: all")]
+Only = Annotated[
+    str | None,
+    typer.Option(
+        help="active studies, separated by commas; default: all", autocompletion=studies_like
+    ),
+]
 ConfigFile = Annotated[
     Path | None, typer.Option(help="a YAML file of changes to config.yaml, such as your own data")
 ]
 Cluster = Annotated[bool, typer.Option("--cluster", help="for jobs on the SLURM cluster")]
 Since = Annotated[float, typer.Option(hidden=True)]
 Kind = Annotated[str, typer.Argument(help=f"dataset kind: {', '.join(kind_names())}")]
-Result = Annotated[Path, typer.Argument(help="a result folder, such as results/skin/ddp_amp_4gpu")]
-Seed = Annotated[
-    str | None, typer.Option(help="a replicate's seed, or 'all' for the mean of all replicates")
+Result = Annotated[
+    Path,
+    typer.Argument(
+        help="a result folder, such as results/skin/ddp_amp_4gpu", autocompletion=results_like
+    ),
 ]
-out = Terminal()
-MARK = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "error": "[red bold]error[/]"}
 
 
-def print_findings(rows: Iterable[tuple[str, ...]]) -> None:
-    """Print lines that begin with their level: ok, note or error."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for level, *texts in rows:
-        table.add_row(MARK[level], *(plain(text, lines=True) for text in texts))
-    out.print(table)
+def _checked_seed(text: str | None) -> str | None:
+    if text is not None and text != "all" and not text.isdecimal():
+        raise MedscaleError(f"--seed is a number or 'all', not {text!r}")
+    return text
 
 
-def run_snakemake(targets: list[str], changes: dict[str, Any], configfile: Path | None) -> bool:
-    """Run Snakemake in the project's root; return whether it succeeded."""
+def _checked_device(text: str | None) -> str | None:
+    if text is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", text):
+        raise MedscaleError(f"--device is cpu, cuda or a GPU by its number as cuda:0, not {text!r}")
+    return text
+
+
+Seed = Annotated[
+    str | None,
+    typer.Option(
+        help="a seed (with folds, the mean of its networks), or 'all' for all",
+        callback=_checked_seed,
+    ),
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:0", callback=_checked_device)]
+
+
+def run_snakemake(
+    targets: list[str], changes: dict[str, Any], configfile: Path | None, *arguments: str
+) -> bool:
+    """Run Snakemake in the project's root; return whether it succeeded.
+
+    Its output goes to stderr, so that stdout holds nothing but the facts of the command.
+    """
     command = [sys.executable, "-m", "snakemake", *targets]
     command += ["--quiet", "rules", "reason", "host"]
     command += ["--configfile", str(configfile.resolve())] if configfile else []
     settings = [f"{key}={changes[key]}" for key in ("scale", "only") if key in changes]
-    return subprocess.run([*command, "--config", *settings], cwd=ROOT).returncode == 0
+    command += [*arguments, "--config", *settings]
+    return subprocess.run(command, cwd=ROOT, stdout=sys.stderr).returncode == 0
 
 
 def changes_of(
@@ -63,6 +89,31 @@ def changes_of(
 
     layers = layers_of(scale, only, configfile, cluster)
     return reduce(merge, (layer.tree for layer in layers), {})
+
+
+def study_graph(
+    scale: str,
+    only: str | None,
+    configfile: Path | None,
+    cluster: bool = False,
+    arguments: Sequence[str] = (),
+) -> Graph:
+    """Return the checked configuration as Snakemake's rules see it.
+
+    Raises MedscaleError on all mistakes of the configuration, and for a target in ``arguments``
+    that does not exist.
+    """
+    from medscale.workflow.graph import Graph
+
+    changes = changes_of(scale, only, configfile, cluster)
+    return Graph(changes, arguments, files=files_of(configfile, cluster))
+
+
+def files_of(configfile: Path | None, cluster: bool = False) -> list[Path]:
+    """Return the YAML files of the layers above config.yaml, the highest last."""
+    from medscale.resources.slurm import SITE
+
+    return [ROOT / SITE] * cluster + ([configfile] if configfile is not None else [])
 
 
 def layers_of(
@@ -83,12 +134,6 @@ def layers_of(
 
 
 def _read(configfile: Path) -> dict[str, Any]:
-    try:
-        changes = yaml.safe_load(configfile.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise MedscaleError(f"{configfile} cannot be read: {error}") from None
-    if not isinstance(changes, dict):
-        raise MedscaleError(
-            f"{configfile}: expected a mapping of settings, found {type(changes).__name__}"
-        )
-    return changes
+    from medscale.config.layers import read_yaml
+
+    return read_yaml(paths.existing(configfile, "name a YAML file of changes to config.yaml"))

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.console import RenderableType
 
 from medscale.base import paths
 from medscale.base.code import shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.log import plain
-from medscale.cli.options import ConfigFile, Only, Result, Scale, Seed, changes_of, out
-from medscale.data.kind import kind_names
+from medscale.cli.completion import results_like
+from medscale.cli.options import ConfigFile, Device, Only, Result, Scale, Seed, study_graph
+from medscale.cli.printing import AsJson, out, print_facts
+from medscale.data.kind import check_kind, kind_names
 from medscale.serve.formats.registry import FORMATS, by_name
 
 
 def serve(
-    results: Annotated[list[Path], typer.Argument(help="result folders, or folders of them")],
+    results: Annotated[
+        list[Path],
+        typer.Argument(help="result folders, or folders of them", autocompletion=results_like),
+    ],
     host: Annotated[
         str, typer.Option(help="address to listen on; other machines reach it only with a key")
     ] = "127.0.0.1",
@@ -33,7 +41,7 @@ def serve(
         typer.Option(help="address of a proxy whose X-Forwarded-For names the caller"),
     ] = None,
     seed: Annotated[
-        str, typer.Option(help="replicates that predict: best, all (their mean), or a number")
+        str, typer.Option(help="seeds that predict: best, all (their mean), or a number")
     ] = "best",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     workers: Annotated[int, typer.Option(help="processes that predict; each holds all models")] = 1,
@@ -78,14 +86,15 @@ def crate(
     verify: Annotated[
         bool, typer.Option("--check", help="validate it against its profiles (roc-validator)")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Pack code, records and results as a Workflow Run RO-Crate; refused with data of patients.
 
     Weights, figures with images, and file names stay out unless an option names them.
     """
-    from medscale.workflow.graph import Graph
-
-    graph = Graph(changes_of(scale, only, configfile))
+    graph = study_graph(scale, only, configfile)
+    if to is not None and to.suffix == ".zip":
+        paths.new_file(to)
     from medscale.workflow.crate import export
     from medscale.workflow.crate.describe import counted
     from medscale.workflow.crate.kinds import ON_REQUEST
@@ -94,36 +103,68 @@ def crate(
     flags = dict(zip(ON_REQUEST, (weights, images, file_names), strict=True))
     request = [kind for kind, is_requested in flags.items() if is_requested]
     files, left_out = export(graph, folder, request=request, agent=agent, check=verify)
-    valid = "; it conforms to Workflow Run Crate 0.5" if verify else ""
+    facts = {
+        "crate": shown_path(folder),
+        "files": files,
+        "left_out": left_out,  # number of files by kind
+        "conforms_to": "Workflow Run Crate 0.5" if verify else None,  # null: not checked
+    }
+    valid = f"; it conforms to {facts['conforms_to']}" if verify else ""
     stays = f"; left out: {counted(left_out)}" if left_out else ""
-    out.print(f"[bold]{plain(shown_path(folder))}[/]: {files} files{stays}{valid}")
+    line = f"[bold]{plain(shown_path(folder))}[/]: {files} files{stays}{valid}"
+    print_facts(facts, [line], as_json)
 
 
 def leaks(
-    paths: Annotated[list[Path], typer.Argument(help="files or folders that are to be published")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="files or folders that are to be published", metavar="PATHS..."),
+    ],
     data: Annotated[
         list[Path] | None,
         typer.Option(help="a study's data folder, such as data/skin: its patients and files"),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Look for ids of DICOM and of patients, addresses, home folders and hosts before publishing.
 
     For result folders, model cards, environment.json and other files that leave the machine.
     """
-    from medscale.workflow.crate import scan
-
+    for path in files:
+        full = paths.existing(path, "name files or folders that are to be published")
+        if full.is_dir() and not any(file.is_file() for file in full.rglob("*")):
+            raise MedscaleError(f"{path} holds no file; name files or folders with files")
     for folder in data or []:
         if not (folder / "index.parquet").is_file():
             raise MedscaleError(f"{folder} has no index.parquet; name the data folder of a study")
+    from medscale.workflow.crate import scan
+
     names = scan.names_of_studies(data or [], file_names=False)
-    for path in paths:
-        if not path.exists():
-            raise MedscaleError(f"{path} does not exist")
+    findings = {}
+    for path in files:
         environments = sorted(path.rglob("environment.json")) if path.is_dir() else []
-        scan.refuse(scan.scan(path, [*names, scan.hosts(environments)]), str(path))
-        out.print(plain(f"{shown_path(path)}: nothing found"))
-    if too_short := sum(group.too_short for group in names):
-        out.print(f"{too_short} names are too short to distinguish from ordinary words")
+        findings[path] = list(scan.scan(path, [*names, scan.hosts(environments)]))
+    facts = {
+        "searched": files,
+        "findings": [
+            {"searched": path, **vars(finding)}
+            for path, rows in findings.items()
+            for finding in rows
+        ],
+        "names_too_short_to_search_for": sum(group.too_short for group in names),
+    }
+    print_facts(facts, _without_leaks(facts), as_json)
+    for path, rows in findings.items():
+        scan.refuse(rows, str(path))
+
+
+def _without_leaks(facts: dict[str, Any]) -> Iterator[str]:
+    leaking = {finding["searched"] for finding in facts["findings"]}
+    for path in facts["searched"]:
+        if path not in leaking:
+            yield plain(f"{shown_path(path)}: nothing found")
+    if too_short := facts["names_too_short_to_search_for"]:
+        yield f"{too_short} names are too short to distinguish from ordinary words"
 
 
 def predict(
@@ -140,13 +181,25 @@ def predict(
     calibrated: Annotated[
         bool, typer.Option(help="probabilities by the fitted temperature")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="such as cpu or cuda:0")] = None,
+    device: Device = None,
     batch: Annotated[int, typer.Option(min=1, help="images at a time")] = 32,
+    sr: Annotated[
+        Path | None, typer.Option(help="DICOM images: write a DICOM SR of each to this folder")
+    ] = None,
+    code: Annotated[
+        list[str] | None,
+        typer.Option(help="--sr: the code of a class, CLASS=SCHEME:VALUE:MEANING"),
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Predict classes and probabilities, or boxes, of new images by a trained run."""
     paths.usable(result)
     for image in images:
         paths.existing_image(image)
+    if csv is not None:
+        paths.new_file(csv)
+    if code and sr is None:
+        raise MedscaleError("--code is for the reports that --sr writes")
     if metadata is not None and "=" not in metadata:
         advice = "--metadata is neither a CSV table nor facts such as age=61"
         paths.existing(Path(metadata), advice)
@@ -155,18 +208,24 @@ def predict(
     from medscale.serve import predict_command as command
 
     set_up()
+    items = command.named_images(images)
+    if sr is not None:
+        from medscale.exchange import dicom_sr
+
+        headers = dicom_sr.headers(items)
     predictor = command.load_result(result, seed, device)
     values = command.parse_metadata(metadata)
-    predictions = command.predict(
-        predictor, images, values, batch_size=batch, calibrated=calibrated
-    )
-    table = predictor.table(predictions)
-    out.print(command.result_table(predictor, predictions))
-    if note := command.sentence_on_frames(predictions):
-        out.print(plain(note))
+    predictions = command.predict(predictor, items, values, batch_size=batch, calibrated=calibrated)
     if csv is not None:
-        write_csv(csv, table)
-        out.print(f"{len(predictions)} images in {plain(str(csv))}")
+        write_csv(csv, predictor.table(predictions))
+    facts = command.facts(predictor, predictions, calibrated=calibrated)
+    text = command.lines(predictor, predictions, csv)
+    if sr is not None:
+        reports = dicom_sr.write(sr, predictor, items, headers, predictions, code or (), calibrated)
+        facts["reports"] = reports
+        line = f"{len(reports)} reports in {plain(str(sr))}: {dicom_sr.RESEARCH}"
+        text = chain(text, [line])
+    print_facts(facts, text, as_json)
     if failed := sum(prediction.error is not None for prediction in predictions):
         raise MedscaleError(
             f"{failed} of {len(predictions)} images could not be read; the column `error` says why"
@@ -191,10 +250,18 @@ def evaluate(
     index: Annotated[
         Path | None, typer.Option(help="index.parquet of the training, to search copies")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="such as cpu or cuda:0")] = None,
+    device: Device = None,
+    as_json: AsJson = False,
 ) -> None:
     """Evaluate a trained run on images of another origin, without a new fit."""
     paths.usable(result)
+    paths.folder(folder, "name a folder of labelled images")
+    if to is not None:
+        paths.new_folder(to, paths.SUMMARY)
+    check_kind(kind)
+    if index is not None:
+        paths.existing(index, "name the index.parquet of the study")
+    paths.evaluated(result)
     from medscale.base.log import set_up
     from medscale.serve import evaluate_command as command
 
@@ -211,9 +278,8 @@ def evaluate(
         training_index=index,
         device=device,
     )
-    for part in command.lines(summary):
-        out.print(part)
-    out.print(f"figures, tables and predictions: {plain(shown_path(path))}/")
+    facts = {"folder": shown_path(path), **summary}
+    print_facts(facts, command.lines(summary, shown_path(path)), as_json)
 
 
 def export(
@@ -229,30 +295,43 @@ def export(
         ),
     ] = None,
     seed: Seed = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a trained run as an ONNX file, checked against PyTorch."""
     paths.usable(result)
     by_name(to)
     if images is not None:
-        paths.existing(images, paths.IMAGES)
+        paths.folder(images, "name a folder of images")
+    if to_file is not None:
+        paths.new_file(to_file)
     from medscale.base.log import set_up
     from medscale.serve.export_command import export as write
     from medscale.serve.predict_command import load_result
 
     set_up()
-    for line in write(load_result(result, seed, "cpu"), to, to_file, images):
-        out.print(line, markup=False)
+    file = write(load_result(result, seed, "cpu"), to, to_file, images)
+    print_facts(vars(file), map(plain, file.lines()), as_json)
 
 
 def show(
-    results: Annotated[list[Path], typer.Argument(help="result folders, results/<study>/<run>")],
+    results: Annotated[
+        list[Path],
+        typer.Argument(
+            help="result folders, results/<study>/<run>; a folder of them lists its runs",
+            autocompletion=results_like,
+        ),
+    ],
+    as_json: AsJson = False,
 ) -> None:
     """Print results: metrics with intervals, classes, operating points, subgroups, times."""
-    for folder in results:
-        paths.evaluated(folder)
+    folders = {folder: paths.evaluated_below(folder) for folder in results}
+    from medscale.report.show import listing, read_summary
     from medscale.report.show import show as parts
 
-    for number, folder in enumerate(results):
-        out.print("", end="\n" if number else "")
-        for part in parts(folder):
-            out.print(part)
+    def text() -> Iterator[RenderableType]:
+        for number, (folder, runs) in enumerate(folders.items()):
+            yield from ["\n"] * (number > 0)
+            yield from parts(folder) if runs == [folder] else listing(runs)
+
+    summaries = ({"folder": run, **read_summary(run)} for runs in folders.values() for run in runs)
+    print_facts({"results": list(summaries)}, text(), as_json)

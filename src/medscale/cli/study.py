@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import RenderableType
 from rich.table import Table
 
 from medscale.base.code import ROOT, shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.log import plain
-from medscale.base.text import terminal
+from medscale.cli.completion import runs_like, studies_like
 from medscale.cli.options import (
     Cluster,
     ConfigFile,
@@ -20,11 +21,15 @@ from medscale.cli.options import (
     Scale,
     Since,
     changes_of,
+    files_of,
     layers_of,
-    out,
-    print_findings,
     run_snakemake,
+    study_graph,
 )
+from medscale.cli.printing import AsJson, findings_text, print_facts
+
+if TYPE_CHECKING:
+    from medscale.workflow.graph import Graph
 
 
 def check(
@@ -32,25 +37,37 @@ def check(
     only: Only = None,
     configfile: ConfigFile = None,
     cluster: Cluster = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check data, settings, disk, memory and devices for the planned runs; seconds, offline."""
-    from medscale.workflow.graph import Graph
-
-    graph = Graph(changes_of(scale, only, configfile, cluster))
+    graph = study_graph(scale, only, configfile, cluster)
     from medscale.workflow.preflight import examine
 
     findings = examine(graph, on_cluster=cluster)
-    print_findings((finding.level, finding.subject, finding.text) for finding in findings)
-    if any(finding.level == "error" for finding in findings):
+    stopped = any(finding.level == "error" for finding in findings)
+    facts = {"scale": graph.config.scale, "studies": graph.studies, "ready": not stopped}
+    rows = ((finding.level, finding.subject, finding.text) for finding in findings)
+    print_facts(facts | {"findings": findings}, findings_text(rows), as_json)
+    if stopped:
         raise MedscaleError(
             "the planned runs cannot be carried out here; see the lines marked error above"
         )
 
 
-def study(scale: Scale = "demo", only: Only = None, configfile: ConfigFile = None) -> None:
+def study(
+    scale: Scale = "demo",
+    only: Only = None,
+    configfile: ConfigFile = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="print jobs, cost and causes, and run nothing")
+    ] = False,
+) -> None:
     """Check, run everything from raw images to the paper, and list the outputs."""
     start = time.time()
     changes = changes_of(scale, only, configfile)
+    if dry_run:
+        print_facts({}, _outlook(study_graph(scale, only, configfile), changes), as_json=False)
+        return
     check(changes["scale"], only, configfile)
     if not run_snakemake([], changes, configfile):
         raise MedscaleError(
@@ -59,33 +76,45 @@ def study(scale: Scale = "demo", only: Only = None, configfile: ConfigFile = Non
     summary(scale, only, configfile, since=start)
 
 
+def _outlook(graph: Graph, changes: dict[str, Any]) -> Iterator[str]:
+    from medscale.workflow.dag import planned
+    from medscale.workflow.outlook import lines
+    from medscale.workflow.why import explanation_of
+
+    with planned(graph, changes, "all", in_image=False) as dag:
+        yield from map(plain, lines(graph, explanation_of(graph, dag, "all")))
+
+
 def config(
-    study: Annotated[str | None, typer.Option(help="settings of this study alone")] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(help="settings of this study alone", autocompletion=studies_like),
+    ] = None,
     scale: Annotated[str | None, typer.Option(help="full or demo")] = None,
     only: Only = None,
     configfile: ConfigFile = None,
     cluster: Cluster = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="a mapping of each setting to value and origin")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print the settings in force and the origin of each value: a file, another study, a default.
 
     All settings and their limits are described in docs/settings.md.
     """
     from medscale.config.origins import in_force
+    from medscale.engine.models.names import check_model
 
-    settings = in_force(ROOT / "config.yaml", layers_of(scale, only, configfile, cluster), study)
-    if as_json:
-        rows = {
-            setting.name: {"value": setting.value, "origin": setting.origin} for setting in settings
-        }
-        print(terminal(json.dumps(rows, indent=2, ensure_ascii=False), lines=True))
-        return
+    layers = layers_of(scale, only, configfile, cluster)
+    settings = in_force(ROOT / "config.yaml", layers, study, check_model)
     texts = [(setting.name, setting.text, setting.origin) for setting in settings]
     widths = [min(max(len(row[column]) for row in texts), 50) for column in (0, 1)]
-    for name, value, origin in texts:
-        print(terminal(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {origin}"))
+    lines = (
+        plain(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {origin}")
+        for name, value, origin in texts
+    )
+    facts = {
+        setting.name: {"value": setting.value, "origin": setting.origin} for setting in settings
+    }
+    print_facts(facts, lines, as_json)
 
 
 def why(
@@ -97,21 +126,30 @@ def why(
     image: Annotated[
         bool, typer.Option("--image", help="for jobs in the image (--sdm apptainer)")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Explain why a target would be made again: the changes, the jobs that follow, their cost."""
     changes = changes_of(scale, only, configfile, cluster)
+    files = files_of(configfile, cluster)
     from medscale.workflow.why import explain
 
-    for line in explain(changes, target, in_image=image or cluster).lines():
-        out.print(line, markup=False)
+    explanation = explain(changes, target, in_image=image or cluster, files=files)
+    facts = {"up_to_date": not explanation.stages, **vars(explanation)}
+    print_facts(facts, map(plain, explanation.lines()), as_json)
 
 
-def profile(study: str, run: str, scale: Scale = "full", configfile: ConfigFile = None) -> None:
+def profile(
+    study: Annotated[str, typer.Argument(help="its study", autocompletion=studies_like)],
+    run: Annotated[
+        str, typer.Argument(help="a run, such as ddp_amp_4gpu", autocompletion=runs_like)
+    ],
+    scale: Scale = "full",
+    configfile: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
     """Profile a run's training steps: where their time goes, and what bounds it."""
-    from medscale.workflow.graph import Graph
-
     changes, target = changes_of(scale, None, configfile), f"profiled/{study}/{run}"
-    graph = Graph(changes, arguments=[target])
+    graph = study_graph(scale, None, configfile, arguments=[target])
     if not run_snakemake([target], changes, configfile):
         raise MedscaleError(
             f"{study} {run} was not profiled: the lines above name the job and its log"
@@ -120,28 +158,45 @@ def profile(study: str, run: str, scale: Scale = "full", configfile: ConfigFile 
 
     folder = graph.workdir / "profiled" / study / run
     profiled = read_profiled(folder)
-    ranks = [f"rank {rank}" for rank in range(profiled.ranks)]
-    shares = Table("kind", *ranks, title="Share of the time, %", box=None)
-    for kind in profiled.kinds["kind"].unique():
-        shares.add_row(kind, *[f"{100 * share:.1f}" for share in profiled.share(kind)])
-    out.print(shares)
-    milliseconds, images = 1e3 * profiled.numbers.seconds, profiled.images_per_second
-    bound = plain(profiled.about["bottleneck"]["says"])
-    out.print(f"\n{milliseconds:.1f} ms a step, {images:.0f} images/s: {bound}")
-    out.print(f"traces for Perfetto and tables: {shown_path(folder)}/", markup=False)
+    kinds = profiled.kinds["kind"].unique()
+    facts = {
+        "study": study,
+        "run": run,
+        "folder": shown_path(folder),
+        "seconds_per_step": profiled.numbers.seconds,
+        "images_per_second": profiled.images_per_second,
+        "bottleneck": profiled.about["bottleneck"]["says"],
+        # Shares of the traced time, a value for each rank.
+        "shares": {kind: profiled.share(kind).tolist() for kind in kinds},
+    }
+    print_facts(facts, _profile_lines(facts), as_json)
+
+
+def _profile_lines(facts: dict[str, Any]) -> Iterator[RenderableType]:
+    ranks = max(len(shares) for shares in facts["shares"].values())
+    columns = [f"rank {rank}" for rank in range(ranks)]
+    table = Table("kind", *columns, title="Share of the time, %", box=None)
+    for kind, shares in facts["shares"].items():
+        table.add_row(kind, *[f"{100 * share:.1f}" for share in shares])
+    yield table
+    speed = f"{1e3 * facts['seconds_per_step']:.1f} ms a step, "
+    speed += f"{facts['images_per_second']:.0f} images/s"
+    yield f"\n{speed}: {plain(facts['bottleneck'])}"
+    yield f"traces for Perfetto and tables: {plain(facts['folder'])}/"
 
 
 def summary(
-    scale: Scale = "full", only: Only = None, configfile: ConfigFile = None, since: Since = 0
+    scale: Scale = "full",
+    only: Only = None,
+    configfile: ConfigFile = None,
+    since: Since = 0,
+    as_json: AsJson = False,
 ) -> None:
-    """Name the paper, figures and results of a study, and how long each stage took."""
-    from medscale.workflow.graph import Graph
+    """Name the results, figures and paper of a study, and how long each stage took."""
+    graph = study_graph(scale, only, configfile)
+    from medscale.workflow import summary
 
-    graph = Graph(changes_of(scale, only, configfile))
-    from medscale.workflow.summary import summarize
-
-    for part in summarize(graph, since):
-        out.print(part)
+    print_facts(summary.facts(graph) if as_json else {}, summary.lines(graph, since), as_json)
 
 
 def size(
@@ -152,16 +207,16 @@ def size(
         list[str] | None, typer.Option(help="kind of cost.devices and number: a100:4")
     ] = None,
     images: Annotated[
-        int, typer.Option(help="number of images of a large study, whose needs are printed")
+        int, typer.Option(min=1, help="number of images of a large study, whose needs are printed")
     ] = 10_000_000,
-    gpus: Annotated[int, typer.Option(help="number of GPUs for these images")] = 64,
+    gpus: Annotated[int, typer.Option(min=1, help="number of GPUs for these images")] = 64,
+    as_json: AsJson = False,
 ) -> None:
     """Print the needs of the study (hours, money, disk, jobs), and the limits of its growth."""
-    from medscale.workflow.graph import Graph
-
-    config = Graph(changes_of(scale, only, configfile)).config
+    config = study_graph(scale, only, configfile).config
     from medscale.resources import sizing
 
     machines = [sizing.Machine.parse(text) for text in machine or ("a100:4", "h200:1")]
-    text = sizing.text(config, machines, ROOT / "docs" / "scale.csv", images, gpus)
-    print(terminal(text, lines=True), end="")
+    arguments = (config, machines, ROOT / "docs" / "scale.csv", images, gpus)
+    text = (plain(make(*arguments).rstrip("\n"), lines=True) for make in [sizing.text])
+    print_facts(sizing.facts(*arguments), text, as_json)

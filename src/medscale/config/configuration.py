@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,12 +10,17 @@ from pydantic import Field, ValidationError, model_validator
 
 from medscale.base.errors import MedscaleError
 from medscale.base.section import FilePath, Seed, Strict, Unique
-from medscale.config.layers import Layer, Layers
+from medscale.base.suggest import suggestion
+from medscale.config.layers import Layer, LayerFault, Layers
+from medscale.config.mistakes import NetworkCheck, explain, unknown_networks
 from medscale.config.sections import Study
 from medscale.data.kind import check_kind
 from medscale.data.settings import Dask
+from medscale.engine.run import RunSpec
 from medscale.resources.machines import Cluster, Cost, Node
 from medscale.serve.formats.registry import PYTORCH_WAYS, check_benchmarked
+
+CHANGES = "command line"  # origin of changes that no known file has
 
 
 class Config(Strict):
@@ -52,7 +58,9 @@ class Config(Strict):
                 "stand_in_gpu is for scale demo only: at full scale a GPU run needs GPUs"
             )
         for name in self.only or []:
-            self.study(name)
+            if (owner := self.study(name).variant_of or self.study(name).external_of) is not None:
+                text = f"{name} is carried out together with {owner}; name {owner}"
+                raise LayerFault(("only",), text)
         for name, study in self.studies.items():
             try:
                 check_kind(study.source.kind)
@@ -84,18 +92,15 @@ class Config(Strict):
         """
         if name not in self.studies:
             raise MedscaleError(
-                f"there is no study {name!r}; config.yaml has: {', '.join(self.studies)}"
+                f"there is no study {name!r}; {suggestion(name, self.studies)}"
+                f"config.yaml has: {', '.join(self.studies)}"
             )
         return self.studies[name]
 
     @property
     def active(self) -> list[str]:
         """Names of the active studies, each a section of the paper."""
-        return [
-            name
-            for name in self.only or self.studies
-            if self.studies[name].variant_of is None and self.studies[name].external_of is None
-        ]
+        return [name for name in self.only or self.studies if not self.studies[name].belongs_to]
 
     @property
     def titles(self) -> dict[str, str]:
@@ -105,22 +110,80 @@ class Config(Strict):
     def owner(self, study: str) -> str:
         """Return the study whose raw images a study uses, mostly itself."""
         settings = self.study(study)
-        return settings.source.of or settings.variant_of or study
+        return settings.source.of or settings.variant_of or settings.sweep_of or study
+
+    def data_of(self, study: str) -> str:
+        """Return the study whose index and shards a study uses, mostly itself."""
+        return self.study(study).sweep_of or study
 
     def seeds_of(self, study: str) -> list[int]:
         """Return the seeds of a study's replicates."""
         return self.study(study).seeds or self.seeds
 
+    def replicates_of(
+        self, study: str, seeds: Sequence[int] | None = None
+    ) -> list[tuple[int, int | None]]:
+        """Return seed and fold of each replicate of a study's runs; the fold is None without any.
+
+        The replicates of a seed follow each other. ``seeds``: None for those of the study.
+        """
+        folds = self.study(study).split.folds
+        numbers = [None] if folds is None else range(1, folds + 1)
+        seeds = self.seeds_of(study) if seeds is None else seeds
+        return [(seed, fold) for seed in seeds for fold in numbers]
+
+    def convergence_seeds(self, study: str) -> list[int]:
+        """Return the seeds of the replicates whose convergence is compared."""
+        return self.study(study).convergence.seeds or self.seeds_of(study)
+
+    def convergence_runs(self, study: str) -> list[str]:
+        """Return the runs whose convergence is compared, the baseline first.
+
+        Without a list in the configuration they are those that train the baseline's network.
+        """
+        settings = self.study(study)
+        runs = settings.convergence.runs or [
+            run
+            for run in settings.classifications
+            if settings.network(run) == settings.network(settings.baseline)
+        ]
+        return list(dict.fromkeys([settings.baseline, *runs]))
+
+    def trained_seeds(self, study: str, run: str) -> list[int]:
+        """Return the seeds that a run is trained with, those for its convergence at the end."""
+        is_compared = run in self.compared_anew(study)
+        further = self.convergence_seeds(study) if is_compared else []
+        return list(dict.fromkeys([*self.seeds_of(study), *further]))
+
+    def compared_anew(self, study: str) -> list[str]:
+        """Return the runs that the comparison of convergence adds trainings to."""
+        settings = self.study(study).convergence
+        is_configured = settings.runs is not None or settings.seeds is not None
+        return self.convergence_runs(study) if is_configured else []
+
     def externals(self, study: str) -> list[str]:
         """Return the names of a study's external sets."""
         return [name for name, settings in self.studies.items() if settings.external_of == study]
+
+    def points(self, study: str) -> list[str]:
+        """Return the names of the points of a study's sweep that differ from the study."""
+        return [name for name, settings in self.studies.items() if settings.sweep_of == study]
 
     def variants(self, study: str) -> list[str]:
         """Return the names of a study's variants."""
         return [name for name, settings in self.studies.items() if settings.variant_of == study]
 
 
-def load(base: str | Path, changes: dict[str, Any] | None = None) -> Config:
+def accept_network(_name: str) -> None:
+    """Accept any name of a network: no check, for those who train nothing."""
+
+
+def load(
+    base: str | Path,
+    changes: dict[str, Any] | None = None,
+    files: Sequence[str | Path] = (),
+    check_network: NetworkCheck = accept_network,
+) -> Config:
     """Read config.yaml, apply the chosen scale and then the user's changes, and validate the whole.
 
     Raises MedscaleError, naming each wrong key, its value, and the allowed values.
@@ -128,33 +191,39 @@ def load(base: str | Path, changes: dict[str, Any] | None = None) -> Config:
     Args:
         base: path of config.yaml.
         changes: settings of ``--configfile`` and ``--config``; their ``scale`` chooses the overlay.
+        files: the YAML files that the changes come from, which messages name.
+        check_network: raises MedscaleError for the name of a network that does not exist.
     """
-    return validate(Layers(base, [Layer("the changes", changes or {})]), base)
+    return validate(Layers(base, [Layer(CHANGES, changes or {})]), files, check_network)
 
 
-def validate(layers: Layers, base: str | Path) -> Config:
+def validate(
+    layers: Layers,
+    files: Sequence[str | Path] = (),
+    check_network: NetworkCheck = accept_network,
+) -> Config:
     """Return the configuration that layers of settings make; see ``load``."""
     tree = layers.whole()
-    _refuse_surrogates(base, tree)
+    _refuse_surrogates(layers.base, tree)
+    errors: list[Exception] = list(layers.faults)
     try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        raise MedscaleError(_explain(error, base)) from None
+        config = Config.model_validate(tree)
+        known = {*config.cost.networks}
+        if not errors and not any(unknown_networks(_networks(config), known, check_network)):
+            return config
+    except (ValidationError, MedscaleError) as error:
+        errors.append(error)
+    raise MedscaleError(
+        explain(layers, Config, errors, [Path(file) for file in files], check_network)
+    )
 
 
-def _explain(error: ValidationError, base: str | Path) -> str:
-    lines = [
-        f"the configuration ({base} with its overlay and your changes) "
-        f"has {error.error_count()} mistake(s):"
-    ]
-    for item in error.errors():
-        setting = ".".join(str(part) for part in item["loc"]) or "(whole file)"
-        message = item["msg"].removeprefix("Value error, ")
-        value = "" if item["type"] in ("missing", "value_error") else f" (found {item['input']!r})"
-        if item["type"] == "extra_forbidden":
-            message, value = "there is no such setting", ""
-        lines.append(f"  {setting}: {message}{value}")
-    return "\n".join(lines)
+def _networks(config: Config) -> set[str]:
+    """Return the names of all networks that the configuration names."""
+    studies = config.studies.values()
+    runs = (RunSpec.parse(run).model for study in studies for run in study.runs)
+    models = (model.name for study in studies for model in (study.model, *study.models.values()))
+    return {name for name in (*runs, *models) if name is not None}
 
 
 def _refuse_surrogates(base: str | Path, value: Any, setting: str = "") -> None:

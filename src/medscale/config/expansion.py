@@ -1,28 +1,39 @@
-"""Entries of ``studies`` that stand for several: external sets, and held-out sources."""
+"""Entries of ``studies`` that stand for several: external sets, held-out sources, sweeps."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
-from medscale.base.errors import MedscaleError
+from pydantic import ValidationError
 
-# Settings of a study that its external sets do not take.
-NOT_EXTERNAL = ("external", "variant_of", "benchmarks", "profile", "detect", "datasheet")
+from medscale.base.errors import MedscaleError
+from medscale.config.sections import Sweep
+from medscale.engine.plan import Recipe
+
+# Settings of a study that neither its external sets nor the points of its sweep take.
+NOT_TAKEN = (
+    *("external", "variant_of", "benchmarks", "profile", "detect", "datasheet"),
+    *("convergence", "sweep"),
+)
 
 
 def expand(studies: dict[str, Any]) -> dict[str, Any]:
-    """Return the studies with an entry for each external set and each held-out source.
+    """Return the studies with an entry for each external set, held-out source and sweep's point.
 
     ``external`` of a study makes entries ``<study>_external<n>`` with ``external_of``: their images
     are listed and audited like those of a study, and all are test images. A variant whose
-    ``split.held_out`` is a list makes a variant ``<name>_<value>`` for each value. Raises
-    MedscaleError for a list outside a variant, an empty one, and names that are used twice. Invalid
+    ``split.held_out`` is a list makes a variant ``<name>_<value>`` for each value. ``sweep`` of a
+    study makes entries ``<study>_lr_<value>`` with ``sweep_of``, which use the study's index and
+    shards; a point that equals the study's own recipe makes none. Raises MedscaleError for a list
+    outside a variant, an empty one, a sweep in a variant, and names that are used twice. Invalid
     settings are left to the validation.
     """
     entries: dict[str, Any] = {}
     for name, study in studies.items():
-        for key, entry in [*_held_out(name, study), *_external(name, study)]:
+        for key, entry in _entries(name, study):
             if key in entries or (key in studies and key != name):
                 raise MedscaleError(
                     f"studies.{name}: its entry {key} has the name of another study; "
@@ -34,11 +45,12 @@ def expand(studies: dict[str, Any]) -> dict[str, Any]:
 
 def makers(studies: dict[str, Any]) -> dict[str, str]:
     """Return, by name of an entry of ``expand``, the study that it is made from."""
-    return {
-        key: name
-        for name, study in studies.items()
-        for key, _ in [*_held_out(name, study), *_external(name, study)]
-    }
+    return {key: name for name, study in studies.items() for key, _ in _entries(name, study)}
+
+
+def _entries(name: str, study: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return the entries that a study stands for, itself or its held-out sources first."""
+    return [*_held_out(name, study), *_external(name, study), *_points(name, study)]
 
 
 def _held_out(name: str, study: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -68,7 +80,7 @@ def _external(name: str, study: dict[str, Any]) -> list[tuple[str, Any]]:
     for number, external in enumerate(sets if isinstance(sets, list) else (), start=1):
         if not isinstance(external, dict):
             continue  # refused by the validation of ``external``
-        settings = {key: value for key, value in study.items() if key not in NOT_EXTERNAL}
+        settings = {key: value for key, value in study.items() if key not in NOT_TAKEN}
         runs = external.get("runs") or [study.get("baseline", "serial_1cpu")]
         settings |= {
             "title": external.get("title", ""),
@@ -78,6 +90,33 @@ def _external(name: str, study: dict[str, Any]) -> list[tuple[str, Any]]:
         settings |= {"split": {"mode": "external"}, "external_of": name}
         entries.append((f"{name}_external{number}", settings))
     return entries
+
+
+def _points(name: str, study: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield an entry for each point of a study's sweep that differs from the study's recipe."""
+    if study.get("sweep") is None:
+        return
+    if study.get("variant_of") is not None:
+        raise MedscaleError(
+            f"studies.{name}.sweep: a variant has no section in the paper that could show it; "
+            f"give the sweep to {study['variant_of']}"
+        )
+    try:
+        sweep = Sweep.model_validate(study["sweep"])
+        recipe = Recipe.model_validate(study.get("recipe") or {})
+    except ValidationError:
+        return  # refused by the validation of ``sweep`` or ``recipe``
+    taken = {key: value for key, value in study.items() if key not in NOT_TAKEN}
+    for lr, scaling in product(sweep.lr or [recipe.lr], sweep.lr_scaling or [recipe.lr_scaling]):
+        changes = {"lr": lr, "lr_scaling": scaling}
+        if recipe.model_copy(update=changes) == recipe:
+            continue
+        varied = [("lr", lr)] * bool(sweep.lr) + [("scaling", scaling)] * bool(sweep.lr_scaling)
+        words = ", ".join(f"{setting} {value}" for setting, value in varied)
+        own: dict[str, Any] = {"title": words, "runs": sweep.runs, "sweep_of": name}
+        own["recipe"] = {**(study.get("recipe") or {}), **changes}
+        own |= {"seeds": sweep.seeds} if sweep.seeds is not None else {}
+        yield f"{name}_{_slug(words)}", taken | own
 
 
 def _slug(value: Any) -> str:

@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 import yaml
 
 from medscale.base.errors import MedscaleError
+from medscale.base.suggest import suggestion
 from medscale.config.expansion import expand
 
 # Settings that `like: other` takes from the other study: its runs and their comparison. Network,
 # recipe and preprocessing suit the other study's images, and come from the defaults instead.
 LIKE = ("runs", "baseline", "seeds", "models", "parallel", "evaluate")
-OWN = ("title", "external")  # settings that a variant does not inherit
+# Settings that a variant does not inherit.
+OWN = ("title", "external", "convergence", "sweep")
 # libyaml's loader, which takes a tenth of the time, if PyYAML was built with it.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 FULL = "full"  # the scale that has no overlay
@@ -29,6 +31,14 @@ class Layer(NamedTuple):
     tree: dict[str, Any]
 
 
+class LayerFault(MedscaleError):
+    """A setting, by its path, that the layers cannot be put together with."""
+
+    def __init__(self, path: tuple[str, ...], message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
 class Layers:
     """All settings before validation, from the lowest layer to the highest.
 
@@ -36,18 +46,21 @@ class Layers:
         files: config.yaml, the overlay of the scale, and the changes.
         tree: the merged settings, with neither ``studies`` nor ``defaults``.
         studies: the settings that each study gives itself, by name.
+        base: path of config.yaml.
+        scale: the scale in force.
+        faults: mistakes in the layers, for one message on all mistakes of the configuration.
     """
 
     def __init__(self, base: str | Path, changes: Iterable[Layer] = ()) -> None:
         """Read config.yaml and lay the overlay and the changes over it.
 
-        Raises MedscaleError for a file that is no tree of settings, and an unknown scale.
+        Raises MedscaleError for a file that is no tree of settings. Other mistakes, such as an
+        unknown scale, are added to ``faults``.
 
         Args:
             base: path of config.yaml.
             changes: further layers; the last ``scale`` in them chooses the overlay.
         """
-        self._base = base
         tree = read_yaml(Path(base))
         changes = [Layer(origin, copy.deepcopy(layer)) for origin, layer in changes]
         scales = tree.pop("scales", {})
@@ -58,27 +71,57 @@ class Layers:
             scale = layer.get("scale", scale)
             if isinstance(layer.get("only"), str):
                 layer["only"] = layer["only"].split(",")
+        self.faults: list[LayerFault] = []
         if scale not in (FULL, *scales):
-            raise MedscaleError(
-                f"there is no scale {scale!r}; there are: {', '.join((FULL, *scales))}"
-            )
+            text = f"there is no scale {scale!r}; {suggestion(scale, (FULL, *scales))}"
+            text += f"there are: {', '.join((FULL, *scales))}"
+            self.faults.append(LayerFault(("scale",), text))
+            scale = FULL  # so that the other mistakes are found too
+        self.base, self.scale = base, scale
         name = Path(base).name
         overlay = Layer(f"{name}, scales.{scale}", scales.get(scale, {}))
         self.files = [Layer(name, tree), overlay, *changes]
         self.tree: dict[str, Any] = reduce(merge, (layer.tree for layer in self.files))
+        self.tree["scale"] = scale
         self._defaults = self._section("defaults", self.tree.pop("defaults", {}))
         listed = self._section("studies", self.tree.pop("studies", None) or {})
-        self.studies = {name: study for name, study in listed.items() if study is not None}
-        for name, study in self.studies.items():
-            self._section(f"studies.{name}", study)
+        self.studies = {
+            name: study
+            for name, study in listed.items()
+            if study is not None and self._is_section(f"studies.{name}", study)
+        }
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all studies, of those too that an entry stands for (``expand``)."""
+        return list(self.whole()["studies"])
+
+    def no_study(self, name: object) -> str:
+        """Return the message on the name of a study that does not exist."""
+        hint = suggestion(name, self.studies)
+        return f"there is no study {name!r}; {hint}config.yaml has: {', '.join(self.studies)}"
 
     def whole(self) -> dict[str, Any]:
         """Return all settings, each study completed by its inherited settings.
 
-        An entry that stands for several (``expand``) is replaced by them.
+        An entry that stands for several (``expand``) is replaced by them. A study that cannot be
+        completed is left out, and the reason is added to ``faults``.
         """
-        complete = {name: self.study(name) for name in self.studies}
-        return {**self.tree, "studies": expand(complete)}
+        complete = {}
+        for name in self.studies:
+            try:
+                complete[name] = self.study(name)
+            except LayerFault as fault:
+                self._add(fault)
+        try:
+            complete = expand(complete)
+        except MedscaleError as error:
+            self._add(LayerFault(("studies",), str(error)))
+        return {**self.tree, "studies": complete}
+
+    def _add(self, fault: LayerFault) -> None:
+        if str(fault) not in map(str, self.faults):
+            self.faults.append(fault)
 
     def study(self, name: str) -> dict[str, Any]:
         """Return the settings of a study, completed by the inherited ones."""
@@ -87,26 +130,28 @@ class Layers:
     def of_study(self, name: str, chain: tuple[str, ...] = ()) -> list[Layer]:
         """Return the layers of a study; the highest, with an empty origin, are its own settings.
 
-        ``variant_of: other`` takes all settings but those of ``OWN``. ``like: other`` takes those
+        ``variant_of: other`` takes all settings but those of ``OWN``, and no folds where its split
+        has another mode. ``like: other`` takes those
         of ``LIKE``. A study that is like another, or whose images are a folder, takes all others
-        from ``defaults``. Raises MedscaleError if the other study is missing or leads back to this
+        from ``defaults``. Raises LayerFault if the other study is missing or leads back to this
         one.
         """
         study = {"title": str(name), **self.studies[name]}
         like, variant_of = study.pop("like", None), study.get("variant_of")
         if like is not None and variant_of is not None:
-            raise MedscaleError(
-                f"{self._base}: studies.{name} has like and variant_of; give one of them"
+            raise LayerFault(
+                ("studies", name, "like"),
+                f"studies.{name} has like and variant_of; give one of them",
             )
         inherited = []
         for key, other in (("like", like), ("variant_of", variant_of)):
             if other is None:
                 continue
             if not isinstance(other, str) or other not in self.studies or other in (*chain, name):
-                raise MedscaleError(
-                    f"{self._base}: studies.{name}.{key} is {other!r}; "
-                    "it must name another study that ends the chain"
-                )
+                hint = suggestion(other, {*self.studies} - {name})
+                text = f"studies.{name}.{key} is {other!r}; {hint}"
+                text += "it must name another study that ends the chain"
+                raise LayerFault(("studies", name, key), text)
             layers = (layer.tree for layer in self.of_study(other, (*chain, name)))
             parent = {
                 setting: value
@@ -117,6 +162,8 @@ class Layers:
                 # Prevalences are those of the other study's classes.
                 evaluate = parent["evaluate"].items()
                 parent["evaluate"] = {k: v for k, v in evaluate if k != "prevalence"}
+            if key == "variant_of" and isinstance(parent.get("split"), dict):
+                parent["split"] = _fitting_split(parent["split"], study.get("split"))
             inherited.append(Layer(f"{key}: {other}", parent))
         source = study.get("source")
         is_folder = isinstance(source, dict) and source.get("kind") == "folder"
@@ -125,11 +172,14 @@ class Layers:
         return [*inherited, Layer("", study)]
 
     def _section(self, setting: str, value: Any) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise MedscaleError(
-                f"{self._base}: {setting} must be a mapping of settings, not {value!r}"
-            )
-        return value
+        return value if self._is_section(setting, value) else {}
+
+    def _is_section(self, setting: str, value: Any) -> bool:
+        if isinstance(value, dict):
+            return True
+        text = f"{setting} must be a mapping of settings, not {value!r}"
+        self.faults.append(LayerFault(tuple(setting.split(".", 1)), text))
+        return False
 
 
 def merge(below: Any, above: Any) -> Any:
@@ -140,9 +190,10 @@ def merge(below: Any, above: Any) -> Any:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the tree of settings in a file.
+    """Return the tree of settings in a file, which is empty for an empty file.
 
-    Raises MedscaleError for a missing file, and one that is no mapping in YAML.
+    Raises MedscaleError for a file that is missing or cannot be read, and one that is no mapping in
+    YAML.
     """
     try:
         tree = _parse(path.read_text(encoding="utf-8"))
@@ -154,8 +205,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise MedscaleError(
             f"{path}{place}: not valid YAML: {getattr(error, 'problem', error)}"
         ) from None
+    except OSError as error:
+        raise MedscaleError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:  # not UTF-8, or a number of too many digits
         raise MedscaleError(f"{path}: not valid YAML: {error}") from None
+    if tree is None:
+        return {}
     if not isinstance(tree, dict):
         raise MedscaleError(f"{path}: expected a mapping of settings, found {type(tree).__name__}")
     return tree
@@ -166,6 +221,15 @@ def _parse(text: str) -> Any:
         return yaml.load(text, Loader=LOADER)  # noqa: S506 (a safe loader)
     except yaml.YAMLError:
         return yaml.safe_load(text)  # names the line of an error more exactly
+
+
+def _fitting_split(inherited: dict[str, Any], own: Any) -> dict[str, Any]:
+    """Return the split of a study for its variant: without folds, if its mode has none."""
+    modes = {"mode", "held_out"} & own.keys() if isinstance(own, dict) else set()
+    if inherited.get("folds") is None or not modes or own.get("mode") == "grouped":
+        return inherited
+    of_folds = ("folds", "train", "val", "test")
+    return {key: value for key, value in inherited.items() if key not in of_folds}
 
 
 def _fitting(defaults: dict[str, Any], study: dict[str, Any]) -> dict[str, Any]:

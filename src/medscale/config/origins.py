@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medscale.config.configuration import validate
+from medscale.config.configuration import accept_network, validate
 from medscale.config.expansion import makers
 from medscale.config.layers import Layer, Layers
+from medscale.config.mistakes import NetworkCheck
 
 DEFAULT = "default"  # origin of values that no file and no command line gives
 
@@ -33,7 +34,12 @@ class Setting(NamedTuple):
         return self.value if is_plain else json.dumps(self.value, ensure_ascii=False)
 
 
-def in_force(base: str | Path, changes: list[Layer], study: str | None = None) -> list[Setting]:
+def in_force(
+    base: str | Path,
+    changes: list[Layer],
+    study: str | None = None,
+    check_network: NetworkCheck = accept_network,
+) -> list[Setting]:
     """Return all settings, or those of one study, with their origins.
 
     Raises MedscaleError where the configuration is not valid, or has no such study.
@@ -42,9 +48,10 @@ def in_force(base: str | Path, changes: list[Layer], study: str | None = None) -
         base: path of config.yaml.
         changes: layers above config.yaml, the highest last.
         study: name of the study; None for all settings.
+        check_network: as for ``load``.
     """
     layers = Layers(base, changes)
-    config = validate(layers, base)
+    config = validate(layers, check_network=check_network)
     if study is not None:
         config.study(study)
     return [

@@ -10,13 +10,26 @@ from medscale.engine.plan import Augment, Detect, Model, Recipe, RunPlan, is_det
 from medscale.engine.run import RunSpec
 
 
-def plan(config: Config, study: str, run: str | RunSpec, seed: int) -> RunPlan:
+def plan(
+    config: Config, study: str, run: str | RunSpec, seed: int, fold: int | None = None
+) -> RunPlan:
     """Complete a run with the study's configuration.
 
-    Raises MedscaleError for an unknown study or run name, and for external images, on which
-    nothing is trained.
+    Raises MedscaleError for an unknown study or run name, for a fold that the study does not have,
+    and for external images, on which nothing is trained.
+
+    Args:
+        seed: of the replicate.
+        fold: of the replicate; None in a study with folds is the first, as in the index.
     """
     settings = config.study(study)
+    folds = settings.split.folds
+    if fold is None and folds is not None:
+        fold = 1
+    if fold is not None and not 1 <= fold <= (folds or 0):
+        raise MedscaleError(
+            f"{study} has no fold {fold}: split.folds is {folds or 'not set'} in config.yaml"
+        )
     if settings.external_of is not None:
         raise MedscaleError(
             f"{study} holds external images of {settings.external_of}, on which nothing is trained;"
@@ -47,6 +60,7 @@ def plan(config: Config, study: str, run: str | RunSpec, seed: int) -> RunPlan:
         study=study,
         run=spec,
         seed=seed,
+        fold=fold,
         scale=config.scale,
         synthetic=settings.source.synthetic,
         stand_in=stand_in,
@@ -77,6 +91,11 @@ def _detection(
     if detect is None:
         raise MedscaleError(
             f"the study {study} has no section `detect`, so {name} cannot be trained on it"
+        )
+    if settings.split.folds is not None:
+        raise MedscaleError(
+            f"{spec.name} is a detection, but {study} is a cross-validation (split.folds), which "
+            "is for classification"
         )
     if not STRATEGIES[spec.strategy].detection or spec.mp:
         possible = " or ".join(s.name for s in STRATEGIES.values() if s.detection)

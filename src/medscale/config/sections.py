@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from medscale.base.errors import MedscaleError
-from medscale.base.section import Count, Seed, Strict, Unique, unit
+from medscale.base.section import Count, Seed, Share, Strict, Unique, unit
 from medscale.data.settings import Datasheet, Preprocess, Source, Split
 from medscale.engine.formats import FORMATS, NumberFormat
 from medscale.engine.parallel.strategies.registry import STRATEGIES
@@ -198,6 +198,64 @@ class Profile(Strict):
     shapes: bool = Field(False, description="trace the shapes of operands: larger traces")
 
 
+class Convergence(Strict):
+    """Comparison of epochs and seconds to a target with those of the baseline."""
+
+    metric: Literal["val_accuracy", "val_loss"] = Field(
+        "val_accuracy", description="column of history.csv that reaches the target"
+    )
+    target: float | None = Field(
+        None, description="value that counts as reached; null: derived by `share`"
+    )
+    share: Share = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="of the worst of the best values of the baseline's replicates: the target is "
+        "their product; of a loss, their quotient",
+    )
+    margin: Share = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="relative difference in mean epochs within which convergence counts as equal",
+    )
+    runs: Unique[RunName] | None = Field(
+        None,
+        min_length=1,
+        description="classifications to compare; null: those that train the baseline's network",
+    )
+    seeds: Unique[Seed] | None = Field(
+        None,
+        min_length=1,
+        description="seeds of these runs and of the baseline; those that the study lacks are "
+        "trained for this comparison alone. null: the study's. A verdict needs five",
+    )
+
+
+class Sweep(Strict):
+    """Search for the learning rate of each batch size; each point is trained, none is tested."""
+
+    runs: Unique[RunName] = Field(
+        min_length=1, description="classifications, such as ddp_2gpu_bs64, that are trained"
+    )
+    lr: Unique[Annotated[float, Field(gt=0, le=1000)]] | None = Field(
+        None, min_length=1, description="values of recipe.lr; null: that of the study"
+    )
+    lr_scaling: Unique[Literal["none", "sqrt", "linear"]] | None = Field(
+        None, min_length=1, description="values of recipe.lr_scaling; null: that of the study"
+    )
+    seeds: Unique[Seed] | None = Field(
+        None, min_length=1, description="seeds of each point; null: those of the study"
+    )
+
+    @model_validator(mode="after")
+    def _has_values(self) -> Sweep:
+        if self.lr is None and self.lr_scaling is None:
+            raise ValueError("give values of lr, of lr_scaling, or of both")
+        return self
+
+
 class External(Strict):
     """A set of labelled images of another origin, on which trained runs are evaluated."""
 
@@ -246,6 +304,13 @@ class Study(Strict):
     external_of: str | None = Field(
         None, description="set by `external`: the study whose runs are evaluated on these images"
     )
+    convergence: Convergence = Convergence()
+    sweep: Sweep | None = Field(
+        None, description="search for the learning rate; each point becomes an entry of `studies`"
+    )
+    sweep_of: str | None = Field(
+        None, description="set by `sweep`: the study whose learning rate this point changes"
+    )
     baseline: RunName = Field(
         "serial_1cpu", description="run against which differences in accuracy are shown"
     )
@@ -273,12 +338,52 @@ class Study(Strict):
                 raise ValueError(
                     f"benchmarks.formats.run: {formats.run} is not a classification without _amp"
                 )
+        crop = self.augment.crop
+        if crop is not None and crop.size > self.preprocess.size:
+            raise ValueError(
+                f"augment.crop.size is {crop.size}, but images have {self.preprocess.size} pixels "
+                "a side (preprocess.size): set a smaller crop, or augment.crop: null"
+            )
+        if self.split.folds is not None:
+            self._refuse_with_folds()
+        compared = [("convergence.runs", name) for name in self.convergence.runs or []]
+        swept = [("sweep.runs", name) for name in (self.sweep.runs if self.sweep else [])]
+        for setting, name in (*compared, *swept):
+            if is_detector(_spec(setting, name).model or ""):
+                raise ValueError(f"{setting}: {name} is a detector, which has its own recipe")
         if is_detector(self.model.name) or is_detector(RunSpec.parse(self.baseline).model or ""):
             raise ValueError(
                 "a detector is the model of runs such as serial_1gpu_yolov8n, "
                 "not of study or baseline"
             )
         return self
+
+    def _refuse_with_folds(self) -> None:
+        """Raise ValueError for settings that cross-validation does not have."""
+        if self.detection_runs:
+            raise ValueError(
+                f"split.folds is for classification: remove the run {self.detection_runs[0]}"
+            )
+        if metadata := [m.name for m in (self.model, *self.models.values()) if m.metadata]:
+            raise ValueError(
+                f"split.folds is for images alone: remove model.metadata of {metadata[0]}, whose "
+                "encoding would differ between the folds"
+            )
+
+    @property
+    def belongs_to(self) -> str | None:
+        """The study that this entry is a variant, an external set or a point of; None: a study."""
+        return self.variant_of or self.external_of or self.sweep_of
+
+    @property
+    def classifications(self) -> list[str]:
+        """Runs of classification, and the baseline."""
+        runs = [name for name in self.runs if name not in self.detection_runs]
+        return list(dict.fromkeys([*runs, self.baseline]))
+
+    def network(self, run: str) -> str:
+        """Return the name of the network that a run trains."""
+        return RunSpec.parse(run).model or self.model.name
 
     @property
     def detection_runs(self) -> list[str]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_csv, write_json, write_parquet
 from medscale.base.log import log
-from medscale.data import audit, patients, split
+from medscale.data import audit, folds, patients, split
 from medscale.data.audit import EXCLUDED, KEPT, audit_rows
 from medscale.data.cluster import client
 from medscale.data.external import external_inventory
@@ -124,7 +124,11 @@ def make_index(
         parts.append(removed)
     rows, odd_headers = audit.from_headers(rows)
     rows, similar = audit.look_alikes(rows)
-    rows["split"] = split.assign(rows, division)
+    if division.folds is None:
+        rows["split"] = split.assign(rows, division)
+    else:  # readers of one division take that of the first fold
+        rows = pd.concat([rows, split.assign_folds(rows, division)], axis=1)
+        rows["split"] = rows[f"{folds.PREFIX}1"]
     parts += [odd_headers, similar, audit.leaks(rows, "split", audit.LEAK)]
     if not published:
         parts.append(audit.leaks(rows, "split_published", audit.LEAK_PUBLISHED))
@@ -163,6 +167,7 @@ def summarize(
             *_notes_on_patients(index, inventory, patient_counts),
             *of_files,
             *_notes_on_published_split(index, left_out, division),
+            *_note_on_folds(index, division),
             *_notes_on_leaks(index, division),
             *_notes_on_conflicts(left_out),
             *_notes_on_small_classes(counts, inventory, left_out),
@@ -291,6 +296,18 @@ def _notes_on_published_split(
     if of_patients := int((~leaked.isin(similar)).sum()):
         notes.append(f"{of_patients} images are of patients in two published splits.")
     return notes
+
+
+def _note_on_folds(index: pd.DataFrame, division: Split) -> list[str]:
+    """Return a note on the folds, where there are any."""
+    if division.folds is None:
+        return []
+    sizes = index[folds.FOLD].value_counts()
+    return [
+        f"{division.folds} folds of whole groups, stratified by class (seed {division.seed}): each "
+        f"image is a test image in one of them ({sizes.min()} to {sizes.max()} images a fold); "
+        "counts by split are those of the first fold."
+    ]
 
 
 def _notes_on_leaks(index: pd.DataFrame, division: Split) -> list[str]:

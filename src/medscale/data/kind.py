@@ -9,7 +9,6 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from unicodedata import normalize
 
 from medscale.base.errors import MedscaleError
+from medscale.base.suggest import suggestion
 
 if TYPE_CHECKING:
     from medscale.data.inventory import Inventory
@@ -91,10 +91,9 @@ def kind_file(name: str) -> Path:
 def check_kind(name: str) -> None:
     """Raise MedscaleError if there is no such dataset kind; the message lists the kinds."""
     if name not in kind_names():
-        close = get_close_matches(name, kind_names(), 1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
         raise MedscaleError(
-            f"there is no dataset kind {name!r}; {hint}there are: {', '.join(kind_names())}"
+            f"there is no dataset kind {name!r}; {suggestion(name, kind_names())}"
+            f"there are: {', '.join(kind_names())}"
         )
 
 

@@ -118,13 +118,22 @@ def word(value: Any) -> str:
     return str(int(value)) if is_whole else str(value)
 
 
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return value is None or value is pd.NA
+    return True
+
+
 def _features(encoding: Encoding, column: pd.Series) -> np.ndarray:
     if encoding.words is None:
         try:
             values = column.astype("float64")  # reads texts of numbers as well
         except (TypeError, ValueError):
+            wrong = next(value for value in column if not _is_number(value))
             raise MedscaleError(
-                f"metadata: {encoding.column} is a number, which {column.tolist()} are not all"
+                f"metadata: {encoding.column} is {wrong!r}, where the network takes a number"
             ) from None
         scaled = (values - encoding.mean) / encoding.scale
         return np.stack([scaled.fillna(0.0), values.notna()], axis=1).astype(np.float32)

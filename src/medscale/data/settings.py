@@ -70,11 +70,15 @@ class Source(Strict):
         return self
 
 
+FOLD_VALIDATION = 0.1  # share of the images for validation where folds are set and it is not
+
+
 class Split(Strict):
     """Division of images: grouped by patient and near-duplicate, at random, or as published.
 
     ``source`` holds out one value of a column as the test split; the other images are divided
-    into train and val, by groups. ``external`` makes all images test images.
+    into train and val, by groups. ``external`` makes all images test images. With ``folds`` each
+    image is a test image in one fold.
     """
 
     mode: Literal["grouped", "random", "published", "source", "external"] = Field(
@@ -106,6 +110,48 @@ class Split(Strict):
     seed: Seed = Field(
         0, description="seed of the random division; all replicates have the same one"
     )
+    folds: int | None = Field(
+        None,
+        ge=2,
+        le=50,
+        exclude_if=lambda folds: folds is None,
+        description="mode grouped: parts of a cross-validation; each is the test split once, with "
+        "networks of its own, and `test` is 1/folds (val: 0.1)",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unstated_shares(cls, values: Any) -> Any:
+        """Fill in shares that are not stated, or null: with k folds the test split is 1/k."""
+        if not isinstance(values, dict):
+            return values
+        names = ("train", "val", "test")
+        shares = {name: values[name] for name in names if values.get(name) is not None}
+        folds = values.get("folds")
+        if isinstance(folds, int) and folds >= 2:
+            shares.setdefault("test", 1 / folds)
+            if "train" not in shares:
+                shares.setdefault("val", FOLD_VALIDATION)
+            for name in {"train", "val"} - shares.keys():  # one of them at most
+                if all(isinstance(share, int | float) for share in shares.values()):
+                    shares[name] = 1 - sum(shares.values())
+        return {key: value for key, value in values.items() if key not in names} | shares
+
+    @model_validator(mode="after")
+    def _folds_are_grouped(self) -> Split:
+        if self.folds is None:
+            return self
+        if self.mode != "grouped":
+            raise ValueError(
+                f"folds need mode grouped, not {self.mode}: each image is tested once, by networks "
+                "that have not seen its patient"
+            )
+        if abs(self.test - 1 / self.folds) > 1e-6:
+            raise ValueError(
+                f"test is {self.test:g}, but each of {self.folds} folds tests 1/{self.folds} of "
+                "the images: remove train and test, or set them to null"
+            )
+        return self
 
     @model_validator(mode="after")
     def _holds_out(self) -> Split:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import atomic, digest, read_json, sha256, write_json, write_parquet
+from medscale.data import folds
 
 META = "meta.json"
 ROWS = "rows.parquet"
@@ -158,6 +159,13 @@ class Shards:
     def ids(self) -> np.ndarray:
         """Ids of the index, int64, shape N."""
         return self.rows["id"].to_numpy(np.int64)
+
+    def of_fold(self, fold: int | None) -> Shards:
+        """Return the same images with the splits of a fold; None: with those of the index.
+
+        Raises MedscaleError where there is no such fold.
+        """
+        return replace(self, rows=folds.of_fold(self.rows, fold))
 
     def positions(self, split: str) -> np.ndarray:
         """Return the positions (int64, ascending) of the images of a split: train, val or test."""

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from medscale.base.errors import MedscaleError
+from medscale.data import folds
 from medscale.data.settings import Split
 
 SPLITS = ("train", "val", "test")
@@ -36,12 +37,8 @@ def assign(rows: pd.DataFrame, settings: Split) -> pd.Series:
         else:
             splits = _hold_out(rows, settings)
         if not (splits == "val").any():
-            training = rows[splits == "train"]
-            kept = {split: shares[split] for split in ("train", "val")}
-            total = sum(kept.values())
-            kept = {split: share / total for split, share in kept.items()}
-            divided = _divide(training["label"], training["group"], kept, settings.seed)
-            splits = splits.where(splits != "train", pd.Series(divided, index=training.index))
+            training = _without_test(rows[splits == "train"], settings)
+            splits = splits.where(splits != "train", training)
     else:
         images = pd.Series(range(len(rows)), index=rows.index)
         groups = rows["group"] if settings.mode == "grouped" else images
@@ -49,6 +46,32 @@ def assign(rows: pd.DataFrame, settings: Split) -> pd.Series:
         splits = pd.Series(divided, index=rows.index, dtype=object)
     _check(rows["label"], splits)
     return splits
+
+
+def assign_folds(rows: pd.DataFrame, settings: Split) -> pd.DataFrame:
+    """Return the folds of each row and its split in each, see ``folds.divide``.
+
+    The images that a fold does not test are divided into train and val by groups, in the proportion
+    of these shares. Raises MedscaleError as ``assign``, naming the fold.
+    """
+    assert settings.folds is not None
+    table = folds.divide(
+        rows, settings.folds, settings.seed, lambda rest: _without_test(rest, settings)
+    )
+    for fold in range(1, settings.folds + 1):
+        try:
+            _check(rows["label"], table[f"{folds.PREFIX}{fold}"])
+        except MedscaleError as error:
+            raise MedscaleError(f"fold {fold}: {error}") from None
+    return table
+
+
+def _without_test(rows: pd.DataFrame, settings: Split) -> pd.Series:
+    """Divide images into train and val, by groups, in the proportion of these shares."""
+    total = settings.train + settings.val
+    shares = {"train": settings.train / total, "val": settings.val / total}
+    divided = _divide(rows["label"], rows["group"], shares, settings.seed)
+    return pd.Series(divided, index=rows.index, dtype=object)
 
 
 def balanced(labels: pd.Series, seed: int) -> np.ndarray:
@@ -124,7 +147,11 @@ def check_listed(rows: pd.DataFrame, settings: Split) -> None:
         rows = rows[rows["split_published"].notna()]
     if settings.balance:
         rows = rows[balanced(rows["label"], settings.seed)]
-    assign(rows.assign(group=rows["group"].where(rows["group"].notna(), rows["path"])), settings)
+    rows = rows.assign(group=rows["group"].where(rows["group"].notna(), rows["path"]))
+    if settings.folds is None:
+        assign(rows, settings)
+    else:
+        assign_folds(rows, settings)
 
 
 def _divide(

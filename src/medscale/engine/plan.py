@@ -23,6 +23,7 @@ from medscale.engine.formats import Half
 from medscale.engine.run import RunSpec
 
 Choice = Literal["auto", "on", "off"]
+SCALING_POWERS = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}  # of the batch in the learning rate
 KEPT_CHECKPOINTS = 2  # of a replicate in training; an older one serves if the newest is damaged
 
 
@@ -57,6 +58,11 @@ def _is_small(value: Any, depth: int) -> bool:
 def is_detector(model: str) -> bool:
     """Return whether a model's name is that of a detector (YOLOv8 of any size)."""
     return re.fullmatch(r"yolov8[nsmlx]", model) is not None
+
+
+def replicate_name(seed: int, fold: int | None = None) -> str:
+    """Return the name of a replicate: ``seed<k>``, or ``seed<k>_fold<n>`` of a study with folds."""
+    return f"seed{seed}" + ("" if fold is None else f"_fold{fold}")
 
 
 class Crop(Strict):
@@ -161,8 +167,9 @@ class Recipe(Strict):
         "per_device",
         description="per_device: each device takes `batch_size`; global: the devices share it",
     )
-    lr_scaling: Literal["none", "linear"] = Field(
-        "none", description="linear: proportional to the global batch over batch_size"
+    lr_scaling: Literal["none", "sqrt", "linear"] = Field(
+        "none",
+        description="linear: proportional to the global batch over batch_size; sqrt: to its root",
     )
     clip_norm: float | None = Field(
         1.0, gt=0, description="largest norm of the gradient; null: any"
@@ -294,6 +301,12 @@ class RunPlan(Strict):
     study: str
     run: RunSpec
     seed: Seed
+    fold: int | None = Field(
+        None,
+        ge=1,
+        exclude_if=lambda fold: fold is None,
+        description="fold whose images this replicate tests, from 1; null without folds",
+    )
     scale: Literal["full", "demo"]
     synthetic: bool = Field(description="the images are generated, not real")
     stand_in: bool = Field(description="CPU processes stand in for the GPUs of the run's name")
@@ -306,6 +319,11 @@ class RunPlan(Strict):
     parallel: Parallel
     detect: Detect | None = None
     tensorboard: bool = False
+
+    @property
+    def replicate(self) -> str:
+        """Name of the replicate, which is that of its run folder."""
+        return replicate_name(self.seed, self.fold)
 
     @property
     def processes(self) -> int:
@@ -336,9 +354,12 @@ class RunPlan(Strict):
 
     @property
     def learning_rate(self) -> float:
-        """Peak learning rate after scaling with the global batch (Goyal et al. 2017)."""
-        scaled = self.recipe.lr_scaling == "linear"
-        return self.recipe.lr * (self.global_batch / self.recipe.batch_size if scaled else 1.0)
+        """Peak learning rate after scaling with the global batch.
+
+        Linear as in Goyal et al. (2017), or by the square root as in Krizhevsky (2014).
+        """
+        ratio = self.global_batch / self.recipe.batch_size
+        return self.recipe.lr * ratio ** SCALING_POWERS[self.recipe.lr_scaling]
 
     @property
     def digest(self) -> str:
@@ -357,7 +378,6 @@ class RunPlan(Strict):
             mode="json",
             exclude={"batch_size", "batch_is", "lr_scaling", "lr", "accumulate", "graph"},
         )
-        fields = self.model_dump(
-            mode="json", include={"study", "seed", "synthetic", "model", "augment", "detect"}
-        )
+        names = {"study", "seed", "fold", "synthetic", "model", "augment", "detect"}
+        fields = self.model_dump(mode="json", include=names)
         return digest([fields, recipe, self.run.amp, self.global_batch, self.learning_rate])

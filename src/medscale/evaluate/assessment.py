@@ -19,6 +19,7 @@ from medscale.evaluate.operating import operating_points
 from medscale.evaluate.replicates import Predicted
 from medscale.evaluate.subgroups import subgroups
 
+Names = Sequence[int | str]  # seeds of replicates, or their names
 RESAMPLES = 1000
 SEED = 20170
 PAIRED = ("accuracy", "balanced_accuracy", "auroc", "nll", "ece")
@@ -28,7 +29,7 @@ PAIRED = ("accuracy", "balanced_accuracy", "auroc", "nll", "ece")
 class Fitted:
     """Temperatures and thresholds of the validation split, applied unchanged to other images."""
 
-    # by replicate, divides the logits; NaN without validation images
+    # of each network, divides the logits; NaN without validation images
     temperatures: list[float]
     thresholds: pd.DataFrame  # ``operating.thresholds``
 
@@ -78,7 +79,7 @@ def assess(
     test: Predicted,
     rows: pd.DataFrame,
     classes: list[str],
-    seeds: list[int],
+    seeds: Names,
     fitted: Fitted,
     settings: Evaluate,
     resamples: int = RESAMPLES,
@@ -91,7 +92,7 @@ def assess(
         test: the predictions; at least one image.
         rows: the index's rows of the same images in the same order.
         classes: class names in the order of their codes.
-        seeds: of the replicates.
+        seeds: of the replicates, or their names.
         fitted: temperatures and thresholds from the validation split.
         settings: prevalences, costs and subgroups.
         resamples: of the bootstrap.
@@ -137,7 +138,7 @@ def assess(
 
 def count(predicted: Predicted) -> dict[str, int]:
     """Return the numbers of images and groups of a set of images."""
-    return {"images": len(predicted.ids), "groups": len(np.unique(predicted.groups))}
+    return {"images": len(np.unique(predicted.ids)), "groups": len(np.unique(predicted.groups))}
 
 
 def draws(predicted: Predicted, resamples: int) -> np.ndarray:
@@ -150,8 +151,13 @@ def draws(predicted: Predicted, resamples: int) -> np.ndarray:
 
 
 def pairing(test: Predicted, resamples: int) -> str:
-    """Return a digest of test images, groups and resampling; runs with equal ones can be paired."""
-    return digest([test.ids.tolist(), test.groups.tolist(), test.labels.tolist(), resamples, SEED])
+    """Return a digest of test images, groups and resampling; runs with equal ones can be paired.
+
+    With folds it covers the fold that tests each image.
+    """
+    columns = [test.ids.tolist(), test.groups.tolist(), test.labels.tolist()]
+    folds = [] if test.folds is None else [test.folds.tolist()]
+    return digest([*columns, resamples, SEED, *folds])
 
 
 def over_seeds(values: Sequence[float]) -> dict[str, float]:
@@ -169,7 +175,7 @@ def over_seeds(values: Sequence[float]) -> dict[str, float]:
     return {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
 
 
-def row(values: list[float], resampled: list[np.ndarray], seeds: list[int]) -> dict[str, float]:
+def row(values: list[float], resampled: list[np.ndarray], seeds: Names) -> dict[str, float]:
     """Return one line of metrics.csv.
 
     Args:
@@ -186,7 +192,7 @@ def row(values: list[float], resampled: list[np.ndarray], seeds: list[int]) -> d
 def score_rows(
     points: Sequence[Mapping[str, float]],
     resampled: Sequence[Mapping[str, np.ndarray]],
-    seeds: list[int],
+    seeds: Names,
     split: str,
     names: Mapping[str, str],
 ) -> pd.DataFrame:
@@ -200,8 +206,8 @@ def score_rows(
 
 
 def _tempered(predicted: Predicted, temperatures: Sequence[float]) -> Predicted:
-    """Return the predictions with each replicate's probabilities at its own temperature."""
-    pairs = zip(predicted.probabilities, temperatures, strict=True)
+    """Return the predictions with each network's probabilities at its own temperature."""
+    pairs = zip(predicted.probabilities, predicted.by_row(temperatures), strict=True)
     tempered = np.stack([calibration.tempered(odds, by) for odds, by in pairs])
     return replace(predicted, probabilities=tempered)
 
@@ -219,7 +225,7 @@ def resample(
 def split_scores(
     predicted: Predicted,
     resampled: list[bootstrap.Resampled],
-    seeds: list[int],
+    seeds: Names,
     split: str,
     averaged: np.ndarray | None,
 ) -> pd.DataFrame:
@@ -229,7 +235,7 @@ def split_scores(
     return score_rows(points, [r.overall for r in resampled], seeds, split, names)
 
 
-def _calibrated(calibrated: Predicted, drawn: np.ndarray, seeds: list[int]) -> pd.DataFrame:
+def _calibrated(calibrated: Predicted, drawn: np.ndarray, seeds: Names) -> pd.DataFrame:
     """Return rows ``<metric>_calibrated`` of the test split at the fitted temperatures."""
     labels, groups = calibrated.labels, calibrated.groups
     points = [calibration.point(labels, odds) for odds in calibrated.probabilities]
@@ -250,7 +256,7 @@ def _reliability(test: Predicted, calibrated: Predicted | None) -> pd.DataFrame:
 
 
 def _per_class(
-    predicted: Predicted, resampled: list[bootstrap.Resampled], seeds: list[int], classes: list[str]
+    predicted: Predicted, resampled: list[bootstrap.Resampled], seeds: Names, classes: list[str]
 ) -> pd.DataFrame:
     points = [metrics.per_class(predicted.labels, odds) for odds in predicted.probabilities]
     support = np.bincount(predicted.labels, minlength=len(classes))
@@ -287,7 +293,7 @@ def _confusions(counts: np.ndarray, classes: list[str], replicates: int) -> pd.D
 
 def _curves(
     predicted: Predicted,
-    seeds: list[int],
+    seeds: Names,
     classes: list[str],
     points: Callable[[np.ndarray, np.ndarray], np.ndarray | None],
     axes: tuple[str, str],

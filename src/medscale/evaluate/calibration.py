@@ -47,12 +47,15 @@ def temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float(np.exp(best.x))
 
 
-def tempered(probabilities: np.ndarray, by: float) -> np.ndarray:
+def tempered(probabilities: np.ndarray, by: float | np.ndarray) -> np.ndarray:
     """Return the probabilities (N,K) after division of the logits by a temperature.
 
-    The order of the classes does not change. With NaN the probabilities do not change.
+    The order of the classes does not change. With NaN the probabilities do not change. ``by``: the
+    temperature, or that of each row, shape N.
     """
-    return probabilities if np.isnan(by) else softmax(_log(probabilities) / by, axis=1)
+    if np.isnan(by).any():
+        return probabilities
+    return np.asarray(softmax(_log(probabilities) / np.reshape(by, (-1, 1)), axis=1))
 
 
 def once(images: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """Evaluation of one classification run: metrics over its replicates, and its figures' data."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 from medscale.base.errors import MedscaleError
 from medscale.config.sections import Evaluate
 from medscale.data import patients
+from medscale.data.folds import test_to_train
 from medscale.evaluate import calibration
 from medscale.evaluate.assessment import (
     RESAMPLES,
@@ -21,8 +23,17 @@ from medscale.evaluate.assessment import (
     resample,
     split_scores,
 )
+from medscale.evaluate.by_fold import Folds, by_fold
 from medscale.evaluate.operating import thresholds
-from medscale.evaluate.replicates import Replicate, digests, read, read_index, same_run, together
+from medscale.evaluate.replicates import (
+    Replicate,
+    digests,
+    read,
+    read_index,
+    same_run,
+    test_rows,
+    together,
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,7 @@ class Evaluation(Assessment):
 
     replicates: list[Replicate]  # the run folders
     curves: pd.DataFrame  # ``learning_curves`` of the replicates
+    folds: Folds | None  # scores of each fold; None without folds
     inputs: dict[str, Any]  # digests of the files that were read
 
 
@@ -42,6 +54,11 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate the replicates of a run.
 
+    With folds, test images are all images of the study, each with its out-of-fold prediction (see
+    ``Predicted``). Temperatures and thresholds are those of the network that predicts an image, and
+    come from the validation images of its fold. The intervals of the pooled scores are over
+    patients; ``by_fold`` says what they do not cover.
+
     ``settings``: operating points and subgroups; None takes the defaults of the section. Raises
     MedscaleError when the folders are not replicates of one run, the predictions do not fit the
     index, or the test split is empty.
@@ -51,16 +68,16 @@ def evaluate(
     same_run(replicates)
     table = read_index(index)
     classes = [str(name) for name in table["label"].cat.categories]
-    seeds = [replicate.plan.seed for replicate in replicates]
+    seeds = list(dict.fromkeys(replicate.plan.seed for replicate in replicates))
     val, test = (together(replicates, table, split) for split in ("val", "test"))
     if not len(test.ids):
         raise MedscaleError(f"{index}: no image is in the test split, so nothing can be evaluated")
     fitted = Fitted(
-        [calibration.temperature(val.labels, odds) for odds in val.probabilities],
+        [calibration.temperature(labels, odds) for labels, odds in val.networks()],
         thresholds(val, classes, settings.specificities),
     )
-    rows = table[table["split"] == "test"].sort_values("id")
-    assessment = assess(test, rows, classes, seeds, fitted, settings, resamples)
+    ratio = test_to_train(table) if test.folds is not None else math.nan
+    assessment = assess(test, test_rows(table), classes, seeds, fitted, settings, resamples)
     content = {field.name: getattr(assessment, field.name) for field in fields(assessment)}
     content["patients"] = patients.state(table.get(patients.PATIENT))
     content["counts"] = {"val": count(val)} | assessment.counts
@@ -72,6 +89,7 @@ def evaluate(
         **content,
         replicates=replicates,
         curves=learning_curves(replicates),
+        folds=None if test.folds is None else by_fold(test, seeds, resamples, ratio),
         inputs=digests(replicates, index),
     )
 

@@ -41,13 +41,16 @@ def thresholds(
 
     Returns:
         ``class, wanted, threshold`` (mean over replicates) and ``threshold_<n>`` of the n-th
-        replicate; NaN without validation images of other classes.
+        replicate, with folds each from its own validation images; NaN without validation images of
+        other classes.
     """
     rows = []
     for code in positive_classes(classes):
-        negatives = val.labels != code
         for specificity in specificities:
-            limits = [threshold(odds[negatives, code], specificity) for odds in val.probabilities]
+            limits = [
+                threshold(odds[labels != code, code], specificity)
+                for labels, odds in val.networks()
+            ]
             row = {"class": classes[code], "wanted": specificity}
             row |= {"threshold": float(np.mean(limits))}
             rows.append(row | {f"{LIMIT}{n}": limit for n, limit in enumerate(limits, start=1)})
@@ -125,7 +128,7 @@ def calls(
         row = limits.iloc[number]
         code = list(classes).index(row["class"])
         values = row[columns].to_numpy(np.float64)
-        above = test.probabilities[:, :, code] > values[:, None]
+        above = test.probabilities[:, :, code] > test.by_row(values)
         positive_calls = above.mean(axis=0)
         if not np.isfinite(values).all():
             positive_calls = np.full(len(positive_calls), np.nan)

@@ -4,7 +4,7 @@ A network that does not beat it has learned nothing that needs a network. The re
 the study's own split, so that its scores can be compared with those of the runs in pairs.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -13,10 +13,11 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 
 from medscale.base.errors import MedscaleError
+from medscale.data import folds
 from medscale.data.shards import Shards
 from medscale.evaluate import bootstrap, metrics
 from medscale.evaluate.assessment import PAIRED, RESAMPLES, draws, pairing
-from medscale.evaluate.replicates import Predicted
+from medscale.evaluate.replicates import Predicted, test_rows
 from medscale.evaluate.summary import plain
 
 SIDE = 32  # pixels; a larger side costs time and gained no AUROC on chest radiographs
@@ -27,12 +28,26 @@ BLOCK = 1024  # images that are read at a time
 GREY = 3  # grey levels that JPEG and colour spaces add between the channels of a grey image
 
 
+class _Fitted(NamedTuple):
+    """The reference fitted on the training images of a division, and its test predictions."""
+
+    ids: np.ndarray  # of the test images, shape N
+    odds: np.ndarray  # their probabilities, shape N,K
+    images: int  # training images that were fitted
+    colour: bool  # whether the images have colours
+    components: int
+    variance: float  # share that the components explain
+    penalty: float  # C of scikit-learn
+    majority: int  # code of the most frequent training class
+
+
 def reference(
     study: str, shards: Shards, index: pd.DataFrame, resamples: int = RESAMPLES
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Fit the reference of a study and evaluate it on the test split.
 
-    The validation split chooses the strength of regularization by its cross-entropy. Raises
+    The validation split chooses the strength of regularization by its cross-entropy. With folds it
+    is fitted for each, and its out-of-fold predictions are pooled, as those of the runs are. Raises
     MedscaleError when no image is in the test split, or training has one class alone.
 
     Args:
@@ -41,42 +56,36 @@ def reference(
         resamples: number of bootstrap resamples, the same ones as those of the study's runs.
 
     Returns:
-        The content of reference.json, and the metrics ``PAIRED`` of each resample.
+        The content of reference.json (``method`` and ``majority`` are of the first fold), and the
+        metrics ``PAIRED`` of each resample.
     """
-    test = index[index["split"] == "test"].sort_values("id")
-    train = shards.positions("train")
-    labels, classes = shards.labels, shards.classes
-    if not len(test) or len(np.unique(labels[train])) < 2:
-        raise MedscaleError(
-            f"{study}: the linear reference needs test images, and training images of two classes"
-        )
-    place = pd.Series(np.arange(len(shards)), shards.ids)
-    positions = place.reindex(test["id"].to_numpy()).to_numpy()
-    if np.isnan(positions).any():
+    count = folds.count(index)
+    fits = [_fit(study, shards.of_fold(fold)) for fold in [*range(1, count + 1)] or [None]]
+    test, classes = test_rows(index), shards.classes
+    ids = np.concatenate([fit.ids for fit in fits])
+    order = np.argsort(ids, kind="stable")
+    if not np.array_equal(ids[order], test["id"].to_numpy(np.int64)):
         raise MedscaleError(f"{shards.folder} lacks test images of the index; delete the folder")
-    fitted = train[np.linspace(0, len(train) - 1, min(len(train), MOST)).astype(int)]
-    colour = _has_colour(shards, fitted)
-    pixels = _pixels(shards, fitted, colour)
-    components = min(COMPONENTS, len(fitted) - 1, pixels.shape[1])
-    pca = PCA(components, whiten=True, svd_solver="randomized", random_state=0).fit(pixels)
-    model = _best(pca, pixels, labels[fitted], shards, colour)
     codes = test["label"].cat.codes.to_numpy(np.int64)
     groups = pd.factorize(test["group"].astype(str), sort=True)[0].astype(np.int64)
-    odds = _probabilities(model, _project(pca, shards, positions.astype(np.int64), colour), classes)
-    predicted = Predicted(test["id"].to_numpy(np.int64), codes, groups, odds[None])
+    odds = np.concatenate([fit.odds for fit in fits])[order]
+    number = np.repeat(np.arange(len(fits)), [len(fit.ids) for fit in fits])[order]
+    predicted = Predicted(ids[order], codes, groups, odds[None], number if count else None)
     values = bootstrap.resample(codes, odds, groups, draws(predicted, resamples)).overall
-    points = metrics.point(codes, odds)
-    largest = int(np.bincount(labels[train], minlength=len(classes)).argmax())
+    points, first = metrics.point(codes, odds), fits[0]
     summary = {
         "study": study,
         "method": {
-            "features": f"{SIDE} x {SIDE} pixels, {'colour' if colour else 'grey'}",
-            "components": components,
-            "variance": float(pca.explained_variance_ratio_.sum()),
-            "penalty": float(model.C),
+            "features": f"{SIDE} x {SIDE} pixels, {'colour' if first.colour else 'grey'}",
+            "components": first.components,
+            "variance": first.variance,
+            "penalty": first.penalty,
         },
-        "images": {"train": len(fitted), "test": len(test)},
-        "majority": {"class": classes[largest], "share": float((codes == largest).mean())},
+        "images": {"train": first.images, "test": len(test)},
+        "majority": {
+            "class": classes[first.majority],
+            "share": float((codes == first.majority).mean()),
+        },
         "metrics": {
             "test": {
                 name: _score(points[name], values[name]) for name in metrics.names(len(classes))
@@ -85,6 +94,32 @@ def reference(
         "paired_with": pairing(predicted, resamples),
     }
     return plain(summary), pd.DataFrame({name: values[name] for name in PAIRED})
+
+
+def _fit(study: str, shards: Shards) -> _Fitted:
+    """Fit the reference on the training images of a division, and predict its test images."""
+    train, test = shards.positions("train"), shards.positions("test")
+    labels, classes = shards.labels, shards.classes
+    if not len(test) or len(np.unique(labels[train])) < 2:
+        raise MedscaleError(
+            f"{study}: the linear reference needs test images, and training images of two classes"
+        )
+    fitted = train[np.linspace(0, len(train) - 1, min(len(train), MOST)).astype(int)]
+    colour = _has_colour(shards, fitted)
+    pixels = _pixels(shards, fitted, colour)
+    components = min(COMPONENTS, len(fitted) - 1, pixels.shape[1])
+    pca = PCA(components, whiten=True, svd_solver="randomized", random_state=0).fit(pixels)
+    model = _best(pca, pixels, labels[fitted], shards, colour)
+    return _Fitted(
+        shards.ids[test],
+        _probabilities(model, _project(pca, shards, test, colour), classes),
+        len(fitted),
+        colour,
+        components,
+        float(pca.explained_variance_ratio_.sum()),
+        float(model.C),
+        int(np.bincount(labels[train], minlength=len(classes)).argmax()),
+    )
 
 
 def _score(value: float, resampled: np.ndarray) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Run folders of one run, read and checked against the index: the only input of the metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table, sha256
+from medscale.data.folds import check, count, of_fold
 from medscale.engine.plan import RunPlan
 from medscale.engine.resolve import recorded
 
@@ -19,7 +20,7 @@ SPLITS = ("val", "test")
 
 @dataclass(frozen=True)
 class Replicate:
-    """The files of one seed of a run, as training wrote them."""
+    """The files of one seed of a run, and with folds of one fold, as training wrote them."""
 
     folder: Path
     plan: RunPlan
@@ -31,12 +32,36 @@ class Replicate:
 
 @dataclass(frozen=True)
 class Predicted:
-    """The predictions of all replicates for a split, ordered by id."""
+    """The predictions of all seeds for a split, ordered by id.
+
+    With folds they are out-of-fold predictions: each test image has those of the one network of
+    each seed that was not trained on the image's fold. An image that validates several folds has a
+    row for each.
+    """
 
     ids: np.ndarray  # row ids of the index, int64, shape N
     labels: np.ndarray  # true class codes, int64, shape N
     groups: np.ndarray  # patient (or near-duplicate cluster) codes 0..G-1, int64, shape N
     probabilities: np.ndarray  # float64, shape S,N,K for S seeds and K classes
+    # fold that each row is predicted in, 0..F-1, int64, shape N; None without folds
+    folds: np.ndarray | None = None
+
+    def networks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the labels (n) and probabilities (n,K) of each network's rows, seed by seed."""
+        for odds in self.probabilities:
+            if self.folds is None:
+                yield self.labels, odds
+            else:
+                for fold in range(int(self.folds.max(initial=-1)) + 1):
+                    yield self.labels[self.folds == fold], odds[self.folds == fold]
+
+    def by_row(self, values: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Return the value of the network that predicts each row, float64, shape S,N or S,1.
+
+        ``values``: of the networks, in the order of ``networks``.
+        """
+        by_seed = np.array(values, dtype=np.float64).reshape(len(self.probabilities), -1)
+        return by_seed if self.folds is None else by_seed[:, self.folds]
 
 
 @dataclass(frozen=True)
@@ -92,24 +117,69 @@ def read_index(path: str | Path) -> pd.DataFrame:
 
 
 def together(replicates: Sequence[Replicate], index: pd.DataFrame, split: str) -> Predicted:
-    """Join the replicates' predictions of a split with the index.
+    """Join the replicates' predictions of a split with the index; those of folds are pooled.
 
     Raises MedscaleError when an image is missing, occurs twice, is unknown or has another label
-    than in the index, or when probabilities are not finite or do not sum to 1.
+    than in the index, when probabilities are not finite or do not sum to 1, or when the replicates
+    are not those of the index's folds.
     """
-    rows = index[index["split"] == split].sort_values("id")
-    ids = rows["id"].to_numpy(np.int64)
-    labels = rows["label"].cat.codes.to_numpy(np.int64)
-    classes = len(rows["label"].cat.categories)
-    parts = [_probabilities(replicate, split, ids, labels, classes) for replicate in replicates]
-    group = rows["group"].astype(str)
+    folds = _folds(replicates, index)
+    tables = [of_fold(index, fold) for fold in folds]
+    rows = [table[table["split"] == split].sort_values("id") for table in tables]
+    ids = [part["id"].to_numpy(np.int64) for part in rows]
+    labels = [part["label"].cat.codes.to_numpy(np.int64) for part in rows]
+    classes = len(index["label"].cat.categories)
+    place = {fold: number for number, fold in enumerate(folds)}
+    parts: dict[int, list[np.ndarray]] = {}
+    for replicate in sorted(replicates, key=lambda r: r.plan.fold or 0):  # stable: seeds in order
+        at = place[replicate.plan.fold]
+        odds = _probabilities(replicate, split, ids[at], labels[at], classes)
+        parts.setdefault(replicate.plan.seed, []).append(odds)
+    pooled_ids = np.concatenate(ids)
+    number = np.repeat(np.arange(len(folds)), [len(part) for part in ids])
+    order = np.lexsort((number, pooled_ids))
+    group = pd.concat([part["group"].astype(str) for part in rows])
     return Predicted(
-        ids, labels, pd.factorize(group, sort=True)[0].astype(np.int64), np.stack(parts)
+        pooled_ids[order],
+        np.concatenate(labels)[order],
+        pd.factorize(group, sort=True)[0].astype(np.int64)[order],
+        np.stack([np.concatenate(odds)[order] for odds in parts.values()]),
+        None if folds == [None] else number[order],
     )
 
 
+def test_rows(index: pd.DataFrame) -> pd.DataFrame:
+    """Return the index's rows of the test images by id: with folds, all of its images."""
+    tested = index if count(index) else index[index["split"] == "test"]
+    return tested.sort_values("id")
+
+
+def _folds(replicates: Sequence[Replicate], index: pd.DataFrame) -> list[int | None]:
+    """Return the folds of the index, [None] without folds, after a check of the replicates.
+
+    Raises MedscaleError where the folds of the index leak, or a seed has not each of them once.
+    """
+    folds: list[int | None] = [*range(1, count(index) + 1)] or [None]
+    check(index)
+    trained: dict[int, list[int | None]] = {}
+    for replicate in replicates:
+        trained.setdefault(replicate.plan.seed, []).append(replicate.plan.fold)
+    for seed, present in trained.items():
+        if sorted(present, key=lambda fold: fold or 0) != folds:
+            name = replicates[0].plan.run.name
+            raise MedscaleError(
+                f"{name}: seed {seed} has the folds {_listed(present)}, the index has "
+                f"{_listed(folds)}; train this run again"
+            )
+    return folds
+
+
+def _listed(folds: Sequence[int | None]) -> str:
+    return ", ".join("none" if fold is None else str(fold) for fold in folds)
+
+
 def same_run(replicates: Sequence[Replicate]) -> None:
-    """Refuse folders that are not replicates of one run, or that have the same seed.
+    """Refuse folders that are not replicates of one run, or that have the same seed and fold.
 
     Raises MedscaleError, naming the folder that differs.
     """
@@ -117,22 +187,23 @@ def same_run(replicates: Sequence[Replicate]) -> None:
         raise MedscaleError("there is no run folder to evaluate")
     first = replicates[0]
     for other in replicates[1:]:
-        if other.plan.model_copy(update={"seed": first.plan.seed}) != first.plan:
+        identity = {"seed": first.plan.seed, "fold": first.plan.fold}
+        if other.plan.model_copy(update=identity) != first.plan:
             raise MedscaleError(
                 f"{other.folder} is not a replicate of {first.folder}: their plans differ by more "
-                "than the seed"
+                "than seed and fold"
             )
-    seeds = [replicate.plan.seed for replicate in replicates]
-    if len(set(seeds)) != len(seeds):
+    names = [replicate.plan.replicate for replicate in replicates]
+    if len(set(names)) != len(names):
         raise MedscaleError(
-            f"the run folders of {first.plan.run.name} have the same seed twice: {seeds}"
+            f"the run folders of {first.plan.run.name} have the same seed twice: {names}"
         )
 
 
 def digests(replicates: Sequence[Replicate], index: str | Path) -> dict[str, Any]:
-    """Return the SHA-256 of the index, and of the predictions by seed."""
+    """Return the SHA-256 of the index, and of the predictions by name of the replicate."""
     predicted = {
-        str(replicate.plan.seed): sha256(replicate.folder / "predictions.parquet")
+        replicate.plan.replicate: sha256(replicate.folder / "predictions.parquet")
         for replicate in replicates
     }
     return {"index": sha256(index), "predictions": predicted}

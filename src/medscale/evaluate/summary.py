@@ -9,6 +9,7 @@ import pandas as pd
 from medscale.base.provenance import gather
 from medscale.evaluate.assessment import SEED, Assessment, over_seeds
 from medscale.evaluate.bootstrap import LEVEL
+from medscale.evaluate.by_fold import Folds
 from medscale.evaluate.calibration import BINS
 from medscale.evaluate.evaluation import Evaluation
 from medscale.evaluate.replicates import Replicate
@@ -23,7 +24,8 @@ CLOCKS += ["images_per_second_first_epoch", "wall_seconds", "epochs", "best_epoc
 
 def summarise(evaluation: Evaluation) -> dict[str, Any]:
     """Return the content of summary.json of a classification; undefined values are None."""
-    return plain(describe(evaluation) | assessed(evaluation))
+    folds = {} if evaluation.folds is None else {"folds": _folds(evaluation.folds)}
+    return plain(describe(evaluation) | assessed(evaluation) | folds)
 
 
 def assessed(assessment: Assessment) -> dict[str, Any]:
@@ -86,7 +88,8 @@ def describe(evaluation: Any) -> dict[str, Any]:
         "detect": plan.detect.model_dump(mode="json") if plan.detect is not None else None,
         "global_batch": plan.global_batch,
         "learning_rate": plan.learning_rate,
-        "seeds": [replicate.plan.seed for replicate in replicates],
+        "seeds": list(dict.fromkeys(replicate.plan.seed for replicate in replicates)),
+        "replicates": [replicate.plan.replicate for replicate in replicates],
         **measured(evaluation),
         "timing": timing(replicates),
         "environment": replicates[0].environment,
@@ -105,7 +108,7 @@ def format_of(replicates: list[Replicate]) -> str:
 
 
 def timing(replicates: list[Replicate]) -> dict[str, Any]:
-    """Return each clock's ``values`` by seed and their ``mean, sd, low, high`` (Student's t).
+    """Return each clock's ``values`` by replicate and their ``mean, sd, low, high`` (Student's t).
 
     ``seconds_by_kind`` are means over the epochs after the first, in which the device warms up; a
     training of one epoch has only that one. Memory is in MB, energy in joules.
@@ -149,6 +152,14 @@ def one_line(summary: dict[str, Any]) -> str:
     return f"{text}  [{', '.join(flags)}]" if flags else text
 
 
+def replicate_scores(summary: dict[str, Any], metric: str) -> list[float | None]:
+    """Return a metric of the test images of each replicate, with folds of those of its fold."""
+    folds = summary.get("folds")
+    if folds is not None:
+        return list(folds["metrics"][metric]["replicates"])
+    return list(summary["metrics"]["test"][metric]["values"])
+
+
 def plain(value: Any) -> Any:
     """Replace NaN and infinity by None in nested dictionaries and lists, since JSON lacks them."""
     if isinstance(value, dict):
@@ -167,6 +178,22 @@ def _metrics(scores: pd.DataFrame) -> dict[str, dict[str, Any]]:
         values |= {"values": [float(row[seed]) for seed in seeds]}
         by_split.setdefault(str(row["split"]), {})[str(row["metric"])] = values
     return by_split
+
+
+def _folds(folds: Folds) -> dict[str, Any]:
+    """Return the number of folds, and of each metric their spread and values by fold.
+
+    ``replicates``: the values of each seed and fold, in the order of the summary's replicates.
+    """
+    seeds = [name for name in folds.scores if str(name).endswith("_value")]
+    spread = folds.spread.set_index("metric").to_dict("index")
+    by_metric: dict[str, Any] = {}
+    for metric, rows in folds.scores.groupby("metric", sort=False):
+        by_metric[str(metric)] = spread[metric] | {
+            "values": rows["value"].tolist(),
+            "replicates": rows[seeds].to_numpy().T.ravel().tolist(),
+        }
+    return {"count": int(folds.scores["fold"].max()), "metrics": by_metric}
 
 
 def _spread(values: list[float]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pandas as pd
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log
 from medscale.config.sections import Export
-from medscale.data import metadata
+from medscale.data import folds, metadata
 from medscale.data.shards import Shards
 from medscale.evaluate import bootstrap
 from medscale.measure.record import in_turns, spread
@@ -35,6 +35,7 @@ def measure_export(
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Export each result's chosen replicate in each format, and compare it with PyTorch.
 
+    With folds it is the network of the first fold, whose test images the shards have.
     The images are test images of the shards; formats are calibrated on validation images. Times
     include copies to and from a GPU, and no decoding. Raises MedscaleError when a file's outputs
     differ from PyTorch's by more than its format allows, or an input is missing.
@@ -58,8 +59,10 @@ def measure_export(
         _positions(opened, split, most)
         for split, most in (("test", settings.images), ("val", settings.calibration))
     )
+    # With folds, the networks of the other folds were trained on these test images.
+    fold = 1 if folds.count(opened.rows) else None
     for result in results:
-        predictor = load(result, device="cpu")
+        predictor = load(result, device="cpu", fold=fold)
         files = write(predictor, opened, validation, settings.formats, out / result.name)
         pixels, features = opened.gather(test), _features(predictor, opened, test)
         runs: dict[Way, Run] = {("eager", "cpu"): runtime.pytorch(predictor)}

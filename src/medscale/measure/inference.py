@@ -18,7 +18,7 @@ from medscale.base.log import log
 from medscale.config.sections import Latency
 from medscale.data.build import read_index
 from medscale.measure.record import cores, in_turns, spread, warm
-from medscale.serve import runtime
+from medscale.serve import bundle, runtime
 from medscale.serve.formats.registry import BENCHMARKED, ONNX, PYTORCH_WAYS
 from medscale.serve.predict import Predictor, load
 from medscale.serve.runtime import Run
@@ -90,8 +90,9 @@ def measure_inference(
     rows, before = [], torch.get_num_threads()
     try:
         for result in results:
-            predictor = load(result, device="cpu")
-            on_gpu = load(result, device="cuda") if _has_gpu(settings) else None
+            fold = 1 if bundle.read(result).folds else None  # the network that was exported
+            predictor = load(result, device="cpu", fold=fold)
+            on_gpu = load(result, device="cuda", fold=fold) if _has_gpu(settings) else None
             images = _read(predictor, _files(index, raw, settings.images))
             ways = [
                 *_pytorch(predictor, on_gpu, settings, missing),

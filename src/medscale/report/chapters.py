@@ -5,11 +5,13 @@ from typing import Any
 from medscale.base.errors import MedscaleError
 from medscale.config.configuration import Config
 from medscale.report.chapter import Chapter
+from medscale.report.convergence.chapter import CHAPTER as CONVERGENCE
 from medscale.report.datasheet.chapter import CHAPTER as DATASHEET
 from medscale.report.detection.chapter import CHAPTER as DETECTION
 from medscale.report.enhance.chapter import CHAPTER as ENHANCE
 from medscale.report.export.chapter import CHAPTER as EXPORT
 from medscale.report.external.chapter import CHAPTER as EXTERNAL
+from medscale.report.folds.chapter import CHAPTER as FOLDS
 from medscale.report.formats.chapter import CHAPTER as FORMATS
 from medscale.report.gradcam.chapter import CHAPTER as GRADCAM
 from medscale.report.inference.chapter import CHAPTER as INFERENCE
@@ -19,6 +21,7 @@ from medscale.report.profiling.chapter import CHAPTER as PROFILING
 from medscale.report.provenance.chapter import CHAPTER as PROVENANCE
 from medscale.report.quality.chapter import CHAPTER as QUALITY
 from medscale.report.scaling.chapter import CHAPTER as SCALING
+from medscale.report.sweep.chapter import CHAPTER as SWEEP
 from medscale.report.synthesis.chapter import CHAPTER as SYNTHESIS
 from medscale.report.variants.chapter import CHAPTER as VARIANTS
 
@@ -26,8 +29,11 @@ CHAPTERS = (
     OVERVIEW,
     DATASHEET,
     QUALITY,
+    FOLDS,
     GRADCAM,
     SCALING,
+    CONVERGENCE,
+    SWEEP,
     VARIANTS,
     EXTERNAL,
     DETECTION,

@@ -1,11 +1,12 @@
 """A result in the terminal: training, metrics, and time of an epoch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.base.log import plain
 from medscale.base.paths import SUMMARY, evaluated
@@ -13,9 +14,11 @@ from medscale.data.patients import NOT_KNOWN
 from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES, in_percent
+from medscale.evaluate.summary import one_line
 from medscale.report.marks import mark
 from medscale.report.names import GROUPS, OVER, STATES, TOO_FEW, label
 
+KEYS = ("study", "run", "model", "metrics", "timing", "counts", "seeds", "marks", "format")
 BAR = 20  # letters of a full bar
 POINTS = 10  # operating points that are shown
 
@@ -26,7 +29,7 @@ def show(folder: str | Path) -> Iterator[str | Table]:
     Raises MedscaleError when it is no result folder.
     """
     folder = evaluated(folder)
-    summary = read_json(folder / SUMMARY)
+    summary = read_summary(folder)
     name = f"{summary['study']}: {summary['model']['name']}"
     yield f"[bold]{plain(name)}, {label(summary['run']['name'])}[/]"
     if words := mark([summary["marks"]]):
@@ -34,13 +37,25 @@ def show(folder: str | Path) -> Iterator[str | Table]:
     state = summary.get("patients", NOT_KNOWN)  # results of earlier versions do not say it
     groups = GROUPS[state]
     counts, seeds = summary["counts"], ", ".join(map(str, summary["seeds"]))
-    yield (
-        f"{summary['timing']['train_images']} training, {counts['val']['images']} validation, "
-        f"{counts['test']['images']} test images of {counts['test']['groups']} {groups}; "
-        f"seeds {seeds}"
-    )
+    folds = summary.get("folds")
+    if folds is None:
+        yield (
+            f"{summary['timing']['train_images']} training, {counts['val']['images']} validation, "
+            f"{counts['test']['images']} test images of {counts['test']['groups']} {groups}; "
+            f"seeds {seeds}"
+        )
+    else:
+        yield (
+            f"{folds['count']}-fold cross-validation, pooled out-of-fold: "
+            f"{counts['test']['images']} images of {counts['test']['groups']} {groups}, each "
+            "tested by networks that were not trained on its patient; about "
+            f"{summary['timing']['train_images']} training images a fold; seeds {seeds}"
+        )
     yield f"95 % intervals are over {OVER[state]}: {STATES[state]}\n"
     yield _metrics(summary)
+    if folds is not None:
+        yield "\nmean over folds, interval for other training images too (Nadeau & Bengio 2003)"
+        yield _folds(folds)
     if left_out := summary.get("not_averaged"):
         yield f"averages over classes leave out {plain(', '.join(left_out))}: {TOO_FEW}"
     yield from _reference(folder, summary)
@@ -51,6 +66,26 @@ def show(folder: str | Path) -> Iterator[str | Table]:
     changes = ", with changes" if environment["dirty"] else ""
     yield plain(f"code {(environment['commit'] or 'without a git commit')[:12]}{changes}")
     yield plain(f"figures: {', '.join(sorted(file.name for file in folder.glob('*.pdf')))}")
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return the content of a result's summary.json.
+
+    Raises MedscaleError when it is damaged, or another version wrote it.
+    """
+    summary = read_json(folder / SUMMARY)
+    if not isinstance(summary, dict) or (missing := [key for key in KEYS if key not in summary]):
+        lacks = f" (no {missing[0]!r})" if isinstance(summary, dict) else ""
+        raise MedscaleError(
+            f"{folder / SUMMARY} is no summary of this version{lacks}; evaluate the run again"
+        )
+    return summary
+
+
+def listing(folders: Iterable[Path]) -> Iterator[str]:
+    """Yield a line for each result folder: its path and its main metrics."""
+    for folder in folders:
+        yield f"[bold]{plain(str(folder))}[/]: {plain(one_line(read_summary(folder)))}"
 
 
 def _table(*columns: str) -> Table:
@@ -80,6 +115,20 @@ def _metrics(summary: dict[str, Any]) -> Table:
         of_val = _number(val[metric]["mean"], scale) if metric in val else ""
         words = names[metric] + (" (%)" if scale == 100 else "")
         table.add_row(words, f"[bold]{mean}[/]", f"{low} to {high}", sd, of_val)
+    return table
+
+
+def _folds(folds: dict[str, Any]) -> Table:
+    """Return each metric's mean over folds, its interval and its value in each fold."""
+    numbers = [f"fold {fold}" for fold in range(1, folds["count"] + 1)]
+    table = _table("metric", "mean", "95 % interval", "sd over folds", *numbers)
+    for metric, score in folds["metrics"].items():
+        scale = 100 if in_percent(metric) else 1
+        names = ("mean", "low", "high", "sd")
+        mean, low, high, sd = (_number(score[name], scale) for name in names)
+        values = [_number(value, scale) for value in score["values"]]
+        words = NAMES[metric] + (" (%)" if scale == 100 else "")
+        table.add_row(words, f"[bold]{mean}[/]", f"{low} to {high}", sd, *values)
     return table
 
 

@@ -1,11 +1,12 @@
 """Paths of what chapters read, relative to the folder of a configuration's outputs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from medscale.base.code import ROOT
 from medscale.config.configuration import Config
+from medscale.engine.plan import replicate_name
 
 REPORTED = ROOT / "reported.yaml"
 PERSONAL = "folder"  # dataset kind of a person's own images
@@ -80,10 +81,27 @@ def section(config: Config, study: str) -> dict[str, Any]:
     return {"section": config.study(study).model_dump(mode="json")}
 
 
+def reference_histories(config: Config, study: str) -> list[str]:
+    """Return the histories of the baseline's replicates that a target is derived from."""
+    return histories(config, study, config.study(study).baseline, config.convergence_seeds(study))
+
+
+def histories(config: Config, study: str, run: str, seeds: Sequence[int]) -> list[str]:
+    """Return the paths of the histories of a run's replicates with these seeds."""
+    names = [replicate_name(*replicate) for replicate in config.replicates_of(study, seeds)]
+    return [f"runs/{study}/{run}/{name}/history.csv" for name in names]
+
+
+def target(config: Config, study: str) -> dict[str, Any]:
+    """Return the settings of a study's target, as a chapter's setting."""
+    settings = config.study(study).convergence
+    return {"metric": settings.metric, "value": settings.target, "share": settings.share}
+
+
 def in_replicates(config: Config, study: str, folders: Iterable[str], file: str) -> list[str]:
     """Return the paths of a file in the run folders of all replicates of some results."""
     return [
-        f"runs/{study}/{Path(folder).name}/seed{seed}/{file}"
+        f"runs/{study}/{Path(folder).name}/{replicate_name(*replicate)}/{file}"
         for folder in folders
-        for seed in config.seeds_of(study)
+        for replicate in config.replicates_of(study)
     ]

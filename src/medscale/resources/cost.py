@@ -22,6 +22,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.config import planning
 from medscale.config.configuration import Config
+from medscale.config.sweep import trainings
 from medscale.data.limits import RESIDENT_SHARE
 from medscale.engine.formats import NumberFormat
 from medscale.engine.parallel.strategies.registry import STRATEGIES
@@ -61,7 +62,7 @@ def estimate(config: Config, plan: RunPlan, *, measured: bool = True) -> Estimat
 
     Args:
         config: the configuration with the section ``cost``.
-        plan: the replicate; its seed does not matter.
+        plan: the replicate; its seed and fold do not matter.
         measured: whether to use trained replicates.
     """
     kind = device(config, plan)
@@ -222,7 +223,10 @@ def preparation(config: Config, study: str, workers: int) -> dict[str, float]:
     total, cost = sum(images(config, study).values()), config.cost
     raw = expected(config, study)
     read = total * raw.mb_each / cost.hash_mb_s / workers  # whole files are hashed
+    split = config.study(study).split
     tested = total - images(config, study)["train"]
+    if split.folds is not None:  # each image is tested, and some validate several folds
+        tested = round(total * (1 + split.folds * split.val))
     classes = _classes(config, study)
     seconds = {
         "index": total / cost.index_per_core / workers + read,
@@ -243,13 +247,15 @@ def storage(config: Config, study: str) -> dict[str, float]:
     localized = (
         settings.detect.size if settings.detect is not None and settings.detection_runs else 0
     )
-    plans = [planning.plan(config, study, run, 0) for run in settings.runs]
+    trained = trainings(config, study)
+    plans = [planning.plan(config, entry, run, 0) for entry, run, _ in trained]
+    counts = [len(config.replicates_of(entry, seeds)) for entry, _, seeds in trained]
     weights = [4 * network(config, plan).parameters_m for plan in plans]
     rows = total * 8 * (_classes(config, study) + 3) / 1e6  # of predictions.parquet
     return {
         "raw": total * expected(config, study).mb_each if config.owner(study) == study else 0.0,
         "shards": total * 3 * (settings.preprocess.size**2 + localized**2) / 1e6,
-        "runs": len(config.seeds_of(study)) * sum(size + rows for size in weights),
+        "runs": sum(n * (size + rows) for n, size in zip(counts, weights, strict=True)),
         "checkpoints": KEPT_CHECKPOINTS * STORED_STATES * max(weights),
     }
 
@@ -302,11 +308,11 @@ def _measured(config: Config, plan: RunPlan) -> dict[str, float] | None:
     Replicates that were restarted do not count. None if there are no others.
     """
     folder = _workdir(config) / "runs" / plan.study / plan.run.name
-    planned = plan.model_dump(mode="json", exclude={"seed"})
+    planned = plan.model_dump(mode="json", exclude={"seed", "fold"})
     rows = []
     for path in sorted(folder.glob("seed*/timing.json")):
         spec, timing = read_json(path.with_name("spec.json")), read_json(path)
-        spec.pop("seed", None)
+        spec = {key: value for key, value in spec.items() if key not in ("seed", "fold")}
         if spec == planned and timing["restarts"] == 0:
             memory = sum(timing["peak_memory_mb"]["host"])
             rows.append((timing["wall_seconds"], timing["images_per_second"], memory))
@@ -318,7 +324,7 @@ def _measured(config: Config, plan: RunPlan) -> dict[str, float] | None:
 
 def _counted(config: Config, study: str) -> dict[str, int] | None:
     """Return the images by split from the study's audit.json; None before it is indexed."""
-    path = _workdir(config) / "data" / study / "audit.json"
+    path = _workdir(config) / "data" / config.data_of(study) / "audit.json"
     try:
         counts = json.loads(path.read_text(encoding="utf-8"))["counts"]
     except (OSError, ValueError, KeyError):

@@ -204,8 +204,7 @@ def description(rule: str, wildcards: Mapping[str, str], workdir: str) -> str:
     """Describe a job for a person: ``train glaucoma/ddp_2gpu seed1 (work/demo)``."""
     rest = dict(wildcards)
     run = "/".join(rest.pop(key) for key in ("study", "run") if key in rest)
-    seed = f"seed{rest.pop('seed')}" if "seed" in rest else ""
-    return " ".join(part for part in (rule, run, seed, *rest.values(), f"({workdir})") if part)
+    return " ".join(part for part in (rule, run, *rest.values(), f"({workdir})") if part)
 
 
 def _gres(cluster: Cluster, gpus: int) -> str:

@@ -218,6 +218,3 @@ class Cost(Strict):
         description="data that all nodes together read from shared storage",
     )
     margin: float = Field(1.25, ge=1, description="requested memory divided by the estimate")
-    target: Share = Field(
-        0.95, gt=0, le=1, description="share of the best validation accuracy that is the target"
-    )

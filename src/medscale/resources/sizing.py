@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -27,9 +28,8 @@ def text(
         images: images of a grown study.
         gpus: GPUs of its training.
     """
+    _check_kinds(config, machines)
     devices = config.cost.devices
-    if unknown := [machine.gpu for machine in machines if machine.gpu not in devices]:
-        raise MedscaleError(f"cost.devices has no {unknown[0]!r}; there are: {', '.join(devices)}")
     sums = {f"{m.gpus} x {devices[m.gpu].title}": totals(config, m) for m in machines}
     grown = growth(on(config, machines[0]), measured, images, gpus).drop(columns="reached")
     units = zip(grown["breaks"], grown.pop("of"), strict=True)
@@ -45,6 +45,40 @@ def text(
         _markdown(grown),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def facts(
+    config: Config, machines: Sequence[Machine], measured: Path, images: int, gpus: int
+) -> dict[str, Any]:
+    """Return the numbers of the page for JSON; arguments and errors are those of ``text``."""
+    _check_kinds(config, machines)
+    names = [f"{machine.gpu}:{machine.gpus}" for machine in machines]
+    grown = growth(on(config, machines[0]), measured, images, gpus)
+    runs = [
+        trainings(config, machine).assign(machine=name)
+        for name, machine in zip(names, machines, strict=True)
+    ]
+    return {
+        "currency": config.cost.currency,
+        "studies": studies(config).to_dict("records"),
+        "machines": [
+            {"machine": name, **totals(config, machine)}
+            for name, machine in zip(names, machines, strict=True)
+        ],
+        "runs": pd.concat(runs).to_dict("records"),
+        "growth": {
+            "images": images,
+            "gpus": gpus,
+            "machine": names[0],
+            "stages": grown.to_dict("records"),
+        },
+    }
+
+
+def _check_kinds(config: Config, machines: Sequence[Machine]) -> None:
+    devices = config.cost.devices
+    if unknown := [machine.gpu for machine in machines if machine.gpu not in devices]:
+        raise MedscaleError(f"cost.devices has no {unknown[0]!r}; there are: {', '.join(devices)}")
 
 
 def _machines(config: Config, sums: dict[str, dict[str, float]]) -> str:

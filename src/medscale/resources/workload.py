@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from medscale.base.errors import MedscaleError
-from medscale.config import planning
+from medscale.config import planning, sweep
 from medscale.config.configuration import Config
 from medscale.data.limits import chunk_size
 from medscale.resources import cost
@@ -52,10 +52,14 @@ def studies(config: Config) -> pd.DataFrame:
     rows = []
     for name in _all(config):
         settings, disk = config.study(name), cost.storage(config, name)
-        total, seeds = sum(cost.images(config, name).values()), len(config.seeds_of(name))
+        total = sum(cost.images(config, name).values())
         chunks = math.ceil(total / (settings.preprocess.chunk or chunk_size(total)))
         sets = 2 if settings.detect is not None and settings.detection_runs else 1
-        runs, replicates = len(settings.runs), len(settings.runs) * seeds
+        runs = len(settings.runs)
+        replicates = sum(
+            len(config.replicates_of(entry, seeds))
+            for entry, _, seeds in sweep.trainings(config, name)
+        )
         raw_files = total if config.owner(name) == name else 0
         rows.append(
             {
@@ -77,7 +81,7 @@ def studies(config: Config) -> pd.DataFrame:
 
 
 def trainings(config: Config, machine: Machine) -> pd.DataFrame:
-    """Estimate every configured run on a machine.
+    """Estimate every configured run, and every point of a sweep, on a machine.
 
     Returns:
         A row for each run: ``study, run, replicates, gpus, cpus, minutes`` (of a replicate),
@@ -87,22 +91,23 @@ def trainings(config: Config, machine: Machine) -> pd.DataFrame:
     config, rows = on(config, machine), []
     share = max(1, config.node.cpus // machine.gpus)
     for name in _all(config):
-        for run in config.study(name).runs:
-            plan = planning.plan(config, name, run, 0)
-            estimate, seeds = cost.estimate(config, plan), len(config.seeds_of(name))
+        for entry, run, numbers in sweep.trainings(config, name):
+            plan = planning.plan(config, entry, run, 0)
+            estimate = cost.estimate(config, plan)
+            each = len(config.replicates_of(entry, numbers))
             gpus = plan.run.devices if plan.backend == "cuda" else 0
             cpus = min(gpus * share, config.node.cpus) if gpus else plan.run.devices
             rows.append(
                 {
-                    "study": name,
+                    "study": entry,
                     "run": run,
-                    "replicates": seeds,
+                    "replicates": each,
                     "gpus": gpus,
                     "cpus": cpus,
                     "minutes": estimate.minutes,
-                    "hours": seeds * estimate.device_hours,
-                    "energy_kwh": seeds * estimate.energy_kwh,
-                    "money": seeds * estimate.money,
+                    "hours": each * estimate.device_hours,
+                    "energy_kwh": each * estimate.energy_kwh,
+                    "money": each * estimate.money,
                     "measured": estimate.measured,
                     "fits": gpus <= machine.gpus and cpus <= config.node.cpus,
                 }

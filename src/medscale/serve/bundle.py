@@ -46,6 +46,8 @@ class Weights(Strict):
     """One replicate's network."""
 
     seed: Seed  # of the replicate
+    # fold whose images the network was not trained on; None without folds
+    fold: int | None = Field(None, ge=1, le=1000, exclude_if=lambda fold: fold is None)
     # its weights
     file: str = Field(
         pattern=r"^[A-Za-z0-9_-]{1,200}\.safetensors$", description="below the result folder"
@@ -97,18 +99,31 @@ class Inference(Strict):
             raise ValueError(f"a crop of {self.crop.size} pixels of {self.preprocess.size}")
         return self
 
-    def weights(self, seed: int | Literal["all"] | None) -> list[Weights]:
+    @property
+    def folds(self) -> int:
+        """Number of folds of the study that the networks are of; 0 without folds."""
+        return len({replicate.fold for replicate in self.replicates} - {None})
+
+    def weights(self, seed: int | Literal["all"] | None, fold: int | None = None) -> list[Weights]:
         """Return the replicates to use.
 
-        ``seed``: of one replicate; None for the chosen one, 'all' for all. Raises MedscaleError
-        when no replicate has the seed.
+        Raises MedscaleError when no replicate has the seed, or the fold.
+
+        Args:
+            seed: None for the chosen one, 'all' for all. With folds a seed has a network for each.
+            fold: None for all folds.
         """
-        if seed == "all":
-            return self.replicates
+        of_folds = [r for r in self.replicates if fold is None or r.fold == fold]
+        if seed == "all" and of_folds:
+            return of_folds
         replicate_seed = self.chosen if seed is None else seed
-        weights = [replicate for replicate in self.replicates if replicate.seed == replicate_seed]
+        weights = [replicate for replicate in of_folds if replicate.seed == replicate_seed]
+        if not of_folds:
+            raise MedscaleError(
+                f"{self.study}/{self.run} has no fold {fold}: it has {self.folds or 'no'} folds"
+            )
         if not weights:
-            seeds = ", ".join(str(replicate.seed) for replicate in self.replicates)
+            seeds = ", ".join(map(str, dict.fromkeys(r.seed for r in self.replicates)))
             raise MedscaleError(
                 f"{self.study}/{self.run} has no replicate of seed {replicate_seed}; "
                 f"there are {seeds}, or"
@@ -141,7 +156,6 @@ def put(
     """
     plan = replicates[0].plan
     judged_by, values = _validation(replicates, summary)
-    best = np.argmin(values) if judged_by == "loss" else np.argmax(values)
     absent = [None] * len(replicates)
     thresholds = summary.get("thresholds") or absent
     temperatures = (summary.get("calibration") or {}).get("temperatures") or absent
@@ -168,7 +182,7 @@ def put(
             )
         ],
         judged_by=judged_by,
-        chosen=replicates[int(best)].plan.seed,
+        chosen=_chosen(replicates, values, smallest=judged_by == "loss"),
         versions=shards.meta.get("versions", {}),
     )
     write_json(folder / INFERENCE, inference.model_dump(mode="json"))
@@ -186,7 +200,8 @@ def read(folder: str | Path) -> Inference:
         first = error.errors()[0]
         setting = ".".join(map(str, first["loc"]))
         raise MedscaleError(
-            f"{folder / INFERENCE} is not valid here: {setting}: {first['msg']}"
+            f"{folder / INFERENCE} is not valid here: {setting}: {first['msg']}; if another version"
+            " of medscale wrote it, evaluate the run again with this one"
         ) from None
 
 
@@ -202,6 +217,15 @@ def _validation(
     return "loss", [float(replicate.history["val_loss"].min()) for replicate in replicates]
 
 
+def _chosen(replicates: Sequence[Replicate], values: Sequence[float], *, smallest: bool) -> int:
+    """Return the seed of the best validation score, with folds of its mean over them."""
+    by_seed: dict[int, list[float]] = {}
+    for replicate, value in zip(replicates, values, strict=True):
+        by_seed.setdefault(replicate.plan.seed, []).append(value)
+    means = {seed: float(np.mean(scores)) for seed, scores in by_seed.items()}
+    return (min if smallest else max)(means, key=means.__getitem__)
+
+
 def _put_weights(
     replicate: Replicate,
     folder: Path,
@@ -209,7 +233,7 @@ def _put_weights(
     threshold: float | None,
     temperature: float | None,
 ) -> Weights:
-    source, name = replicate.folder / "model.safetensors", f"seed{replicate.plan.seed}.safetensors"
+    source, name = replicate.folder / "model.safetensors", f"{replicate.plan.replicate}.safetensors"
     if not source.is_file():
         raise MedscaleError(f"{source} does not exist; train this run again")
     try:
@@ -218,6 +242,7 @@ def _put_weights(
         shutil.copyfile(source, folder / name)
     return Weights(
         seed=replicate.plan.seed,
+        fold=replicate.plan.fold,
         file=name,
         sha256=sha256(folder / name),
         validation=validation,

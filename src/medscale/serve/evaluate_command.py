@@ -83,8 +83,8 @@ def evaluate(
     return out, summary
 
 
-def lines(summary: dict[str, Any]) -> Iterator[str | Table]:
-    """Yield lines and tables, for rich, of an external evaluation."""
+def lines(summary: dict[str, Any], folder: str) -> Iterator[str | Table]:
+    """Yield lines and tables, for rich, of an external evaluation and its folder."""
     name = f"{summary['study']}/{summary['run']['name']} on {summary['title']}"
     yield f"[bold]{plain(name)}[/], not a medical device"
     if words := mark([summary["marks"]]):
@@ -107,6 +107,7 @@ def lines(summary: dict[str, Any]) -> Iterator[str | Table]:
         points.add_row(plain(row["class"]), f"{100 * row['wanted']:g} %", *rates)
     yield points
     yield "thresholds and temperatures are those of the result, from its validation images"
+    yield f"figures, tables and predictions: {plain(folder)}/"
 
 
 def copies_sentence(copies: dict[str, int] | None) -> str:

@@ -91,6 +91,8 @@ def _description(predictor: Predictor) -> str:
         mode="json", exclude={"replicates", "chosen", "judged_by"}
     )
     record["seeds"] = [weights.seed for weights in predictor.weights]
+    if predictor.inference.folds:
+        record["folds"] = [weights.fold for weights in predictor.weights]
     record["temperatures"] = [weights.temperature for weights in predictor.weights]
     record["thresholds"] = [weights.threshold for weights in predictor.weights]
     record["input"] = (

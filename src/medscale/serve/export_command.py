@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from medscale.base.errors import MedscaleError
+from medscale.base.extras import require
 from medscale.serve import export as onnx_export
 from medscale.serve import inputs, runtime
 from medscale.serve.export import Exportable
@@ -22,7 +25,31 @@ MOST_IMAGES = 256  # read for calibration and comparison
 NOISE_IMAGES = 16  # compared where no images are given
 
 
-def export(predictor: Predictor, to: str, path: Path | None, images: Path | None) -> list[str]:
+@dataclass(frozen=True)
+class ExportedFile:
+    """A written ONNX file and its comparison with PyTorch."""
+
+    file: Path
+    format: str
+    megabytes: float
+    largest_difference: float  # of the outputs (logits) from PyTorch's
+    compared_inputs: int
+    compared_on: str  # "images" or "noise"
+    engine: str | None  # whose compiled engine lies beside the file, or None
+
+    def lines(self) -> Iterator[str]:
+        """Yield the facts as sentences."""
+        noise = "images of noise; name real ones with --images"
+        yield (
+            f"{self.file} ({self.megabytes:.1f} MB): outputs within {self.largest_difference:.2g}"
+            f" of PyTorch's on {self.compared_inputs}"
+            f" {noise if self.compared_on == 'noise' else self.compared_on}"
+        )
+        if self.engine is not None:
+            yield f"the engine of {self.engine} is in {self.file.parent}"
+
+
+def export(predictor: Predictor, to: str, path: Path | None, images: Path | None) -> ExportedFile:
     """Write a run as an ONNX file and compare it with PyTorch on images, or on noise without them.
 
     The file is written under a temporary name, checked, and only then put in place. Raises
@@ -34,10 +61,8 @@ def export(predictor: Predictor, to: str, path: Path | None, images: Path | None
         to: name of a format.
         path: the new file; None for ``<study>-<run>.<format>.onnx`` here.
         images: a folder of images; None for noise.
-
-    Returns:
-        Lines for the user: the file, and its difference from PyTorch.
     """
+    require("ONNX exports", "export", "onnx", "onnxscript", "onnxruntime")
     form = by_name(to)
     if form.calibrated and images is None:
         raise MedscaleError(
@@ -49,16 +74,18 @@ def export(predictor: Predictor, to: str, path: Path | None, images: Path | None
     path = path or Path(f"{record.study}-{record.run}.{to}.onnx")
     samples = _samples(predictor, images)
     difference = _write(predictor, form, path, samples)
-    source = "images" if images else "images of noise; name real ones with --images"
-    lines = [
-        f"{path} ({path.stat().st_size / 1e6:.1f} MB): outputs within {difference:.2g} of"
-        f" PyTorch's on {len(samples[PIXELS])} {source}"
-    ]
     if form.engine is not None:
         features = samples[FEATURES][:1] if FEATURES in samples else None
         runtime.onnx(path, form.engine)(samples[PIXELS][:1], features)
-        lines.append(f"the engine of {form.engine} is in {path.parent}")
-    return lines
+    return ExportedFile(
+        file=path,
+        format=to,
+        megabytes=path.stat().st_size / 1e6,
+        largest_difference=difference,
+        compared_inputs=len(samples[PIXELS]),
+        compared_on="images" if images else "noise",
+        engine=form.engine,
+    )
 
 
 def _write(predictor: Predictor, form: Format, path: Path, samples: Inputs) -> float:

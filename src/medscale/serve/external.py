@@ -16,13 +16,14 @@ from medscale.base.log import track
 from medscale.config.sections import Evaluate
 from medscale.data.images import Unreadable
 from medscale.data.prepare import Prepared
+from medscale.engine.plan import replicate_name
 from medscale.evaluate.assessment import RESAMPLES, assess
 from medscale.evaluate.external import copies, fitted, shift
 from medscale.evaluate.replicates import Predicted, read_index
 from medscale.report.result.external import External, write_external
 from medscale.report.result.reading import read_result
 from medscale.serve import bundle
-from medscale.serve.bundle import Inference
+from medscale.serve.bundle import Inference, Weights
 from medscale.serve.inputs import Facts
 from medscale.serve.predict import Predictor, load
 
@@ -74,23 +75,27 @@ def evaluate_external(
     labels = rows["label"].cat.codes.to_numpy(np.int64)
     odds = probabilities(predictor, raw, rows, batch_size)
     predicted = Predicted(rows["id"].to_numpy(np.int64), labels, groups, odds)
-    seeds = [weights.seed for weights in predictor.weights]
+    weights = predictor.weights
+    # Each network of a fold is a replicate, as inside, where one of a seed predicts an image.
+    names = [replicate_name(w.seed, w.fold).removeprefix("seed") for w in weights]
     assessment = assess(
         predicted,
         rows,
         classes,
-        seeds,
+        names,
         fitted(inside.summary, inside.operating),
         settings,
         resamples,
     )
     training = None if training_index is None else read_index(training_index)
+    if training is not None and predictor.inference.folds:
+        training = training.assign(split="train")  # each image trained networks of other folds
     marks = dict(inside.summary["marks"])
     external = External(
         title=title,
         study=predictor.inference.study,
         run=inside.summary["run"],
-        seeds=seeds,
+        seeds=list(dict.fromkeys(w.seed for w in weights)),
         marks=marks | {"synthetic": marks["synthetic"] or synthetic},
         missing=[name for code, name in enumerate(classes) if not (labels == code).any()],
         notes=list(notes),
@@ -99,7 +104,7 @@ def evaluate_external(
         assessment=assessment,
         inside=inside,
         shift=shift(inside.summary, inside.resamples, assessment),
-        predictions=_predictions(rows, odds, seeds, training),
+        predictions=_predictions(rows, odds, weights, training),
     )
     return write_external(external, out, further or {})
 
@@ -161,7 +166,7 @@ def _readable(
 
 
 def _predictions(
-    rows: pd.DataFrame, odds: np.ndarray, seeds: Sequence[int], training: pd.DataFrame | None
+    rows: pd.DataFrame, odds: np.ndarray, weights: list[Weights], training: pd.DataFrame | None
 ) -> pd.DataFrame:
     """Return the table predictions.csv: a row for each image and replicate."""
     training_digests = (
@@ -176,7 +181,8 @@ def _predictions(
         }
     )
     tables = []
-    for seed, values in zip(seeds, odds, strict=True):
+    for network, values in zip(weights, odds, strict=True):
+        fold = {} if network.fold is None else {"fold": network.fold}
         columns = {f"p_{code}": values[:, code] for code in range(values.shape[1])}
-        tables.append(head.assign(seed=seed, **columns))
+        tables.append(head.assign(seed=network.seed, **fold, **columns))
     return pd.concat(tables, ignore_index=True)

@@ -364,22 +364,18 @@ class Predictor:
 
 
 def load(
-    folder: str | Path, seed: int | Literal["all"] | None = None, device: str | None = None
+    folder: str | Path,
+    seed: int | Literal["all"] | None = None,
+    device: str | None = None,
+    fold: int | None = None,
 ) -> Predictor:
-    """Load a trained run from its result folder, or from a copy of that folder.
+    """Load a trained run; see ``medscale.load``.
 
-    Nothing is unpickled: weights are safetensors, everything else is JSON. Raises MedscaleError
-    when the folder is no result folder or incomplete, or has no such replicate.
-
-    Args:
-        folder: ``results/<study>/<run>``.
-        seed: of the replicate; None for the best on the validation split, 'all' for the mean over
-            all replicates.
-        device: such as ``cpu`` or ``cuda:0``; None for a GPU if there is one.
+    ``fold``: the network of one fold alone, which was not trained on the fold's images.
     """
     folder = Path(folder)
     inference = bundle.read(folder)
-    weights = inference.weights(seed)
+    weights = inference.weights(seed, fold)
     if inference.task == "detection" and len(weights) > 1:
         raise MedscaleError("boxes of several detectors cannot be combined; load one seed")
     networks = [network(inference, folder, replicate) for replicate in weights]

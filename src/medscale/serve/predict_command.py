@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.table import Table
@@ -55,40 +56,72 @@ def parse_metadata(text: str | None) -> Facts | pd.DataFrame | None:
     return {column.strip(): None if is_missing(value) else value.strip() for column, value in pairs}
 
 
+def named_images(images: Sequence[Path]) -> list[NamedImage]:
+    """Return all images, and all in the folders, with their names.
+
+    The images of a single folder are named by their paths within it. Raises MedscaleError for a
+    path that does not exist.
+    """
+    images = [existing_image(path) for path in images]
+    if len(images) == 1:
+        return inputs.name_images(images[0])
+    return [item for path in images for item in _with_folder(path)]
+
+
 def predict(
     predictor: Predictor,
-    images: Sequence[Path],
+    items: Sequence[NamedImage],
     metadata: Facts | pd.DataFrame | None,
     *,
     batch_size: int,
     calibrated: bool,
 ) -> list[Prediction]:
-    """Predict all images, and all in the folders, with a progress bar.
+    """Predict named images with a progress bar.
 
-    The images of a single folder are named by their paths within it. Raises MedscaleError for a
-    path that does not exist, and as ``Predictor.predict``.
+    Raises MedscaleError as ``Predictor.predict``.
     """
-    images = [existing_image(path) for path in images]
-    items = (
-        inputs.name_images(images[0])
-        if len(images) == 1
-        else [item for path in images for item in _with_folder(path)]
-    )
     predictions = predictor.stream(items, metadata, batch_size, calibrated)
     return list(track(predictions, "predicting", len(items)))
 
 
-def result_table(predictor: Predictor, predictions: Sequence[Prediction]) -> Table:
-    """Return the first predictions as a table for the terminal, a row an image."""
-    title = f"{plain(predictor.name)}, not a medical device"
+def facts(
+    predictor: Predictor, predictions: Sequence[Prediction], *, calibrated: bool
+) -> dict[str, Any]:
+    """Return the predictions for JSON: by class probabilities, or boxes in pixels."""
+    inference = predictor.inference
+    return {
+        "result": predictor.name,
+        "task": inference.task,
+        "marks": inference.marks,
+        "seeds": [weights.seed for weights in predictor.weights],
+        "calibrated": calibrated,
+        "predictions": [
+            {"path": image.source, "label": image.label, **vars(image)} for image in predictions
+        ],
+    }
+
+
+def lines(
+    predictor: Predictor, predictions: Sequence[Prediction], csv: Path | None
+) -> Iterator[str | Table]:
+    """Yield lines and a table, for rich: the first predictions, a row an image.
+
+    ``csv`` is the file of all predictions, or None without one.
+    """
+    title = f"{predictor.name}, not a medical device"
     if predictor.inference.marks.get("synthetic"):
         title += "; trained on synthetic images"
-    table = Table("image", "prediction", box=None, title=title, title_justify="left")
+    yield plain(title)
+    table = Table("image", "prediction", box=None, pad_edge=False)
     for prediction in predictions[:TABLE_ROWS]:
         table.add_row(plain(prediction.source), _in_words(prediction))
     if len(predictions) > TABLE_ROWS:
         table.add_row(f"and {len(predictions) - TABLE_ROWS} more", "--csv FILE writes all")
-    return table
+    yield table
+    if note := sentence_on_frames(predictions):
+        yield plain(note)
+    if csv is not None:
+        yield f"{len(predictions)} images in {plain(str(csv))}"
 
 
 def sentence_on_frames(predictions: Sequence[Prediction]) -> str:

@@ -165,7 +165,9 @@ class Datasets:
         siblings = [
             name
             for name in self._config.studies
-            if name != study and self._config.owner(name) == owner
+            if name != study
+            and self._config.owner(name) == owner
+            and self._config.data_of(name) == name
         ]
         return [
             part for name in siblings for part in ("--beside", f"data/{name}/{wildcards.shards}")

@@ -16,10 +16,11 @@ from medscale.base.provenance import UNKNOWN_STATE, git_state
 from medscale.base.text import terminal
 from medscale.config import configuration, planning
 from medscale.config.configuration import Config
-from medscale.engine.plan import RunPlan, is_detector
+from medscale.engine.models.names import check_model
+from medscale.engine.plan import RunPlan, is_detector, replicate_name
 from medscale.engine.run import RunSpec
 from medscale.resources import containers
-from medscale.workflow.targets import check_target
+from medscale.workflow.targets import check_target, refuse_unknown
 
 T = TypeVar("T")
 SHARDS, DETECT_SHARDS = "shards", "shards_detect"
@@ -33,7 +34,11 @@ class Graph:
     """The configuration as the rules see it; every mistake ends Snakemake with one message."""
 
     def __init__(
-        self, changes: Mapping[str, Any], arguments: Sequence[str] = (), directory: object = None
+        self,
+        changes: Mapping[str, Any],
+        arguments: Sequence[str] = (),
+        directory: object = None,
+        files: Sequence[str | Path] = (),
     ) -> None:
         """Read config.yaml and check the command line.
 
@@ -42,16 +47,27 @@ class Graph:
             arguments: command line of Snakemake; targets in it that name a study or a run are
                 checked.
             directory: value of ``--directory``, which is refused: jobs would not find scripts.
+            files: YAML files that the changes come from, the highest last; messages name them.
         """
         _or_end(partial(_refuse_directory, directory))
         self.config: Config = _or_end(
-            partial(configuration.load, ROOT / "config.yaml", dict(changes))
+            partial(configuration.load, ROOT / "config.yaml", dict(changes), files, check_model)
         )
         self._plan = cache(partial(planning.plan, self.config))
         self._full_workdir = self.workdir.resolve()
         self._is_dry_run = any(map(DRY_RUN.fullmatch, arguments))
         for argument in arguments:
             _or_end(partial(check_target, self.config, argument))
+
+    def check_targets(self, rules: Iterable[Any], program: Sequence[str]) -> None:
+        """End Snakemake with one message where a target on its command line does not exist.
+
+        Args:
+            rules: all rules of the workflow.
+            program: the command line with its program, which may be another one than Snakemake.
+        """
+        if "snakemake" in Path(program[0]).parts[-2:]:
+            _or_end(partial(refuse_unknown, self.config, rules, program[1:]))
 
     @property
     def workdir(self) -> Path:
@@ -68,6 +84,12 @@ class Graph:
         """Names of the active studies and of their variants."""
         variants = [name for study in self.studies for name in self.config.variants(study)]
         return [*self.studies, *variants]
+
+    @property
+    def trained(self) -> list[str]:
+        """Names of the active studies, of their variants, and of the points of their sweeps."""
+        points = [name for study in self.studies for name in self.config.points(study)]
+        return [*self.with_variants, *points]
 
     @property
     def externals(self) -> list[str]:
@@ -121,13 +143,14 @@ class Graph:
         files = sorted(file for pattern in patterns for file in ROOT.glob(pattern))
         return [self.relative(file) for file in files]
 
-    def plan(self, study: str, run: str, seed: int | str = 0) -> RunPlan:
+    def plan(self, study: str, run: str, seed: int = 0, fold: int | None = None) -> RunPlan:
         """Return a replicate's complete plan; without a seed, what all its replicates share."""
-        return self._plan(study, run, int(seed))
+        return self._plan(study, run, seed, fold)
 
     def replicates(self, study: str, run: str) -> list[str]:
-        """Return the folders of a run's replicates, one per seed."""
-        return [f"runs/{study}/{run}/seed{seed}" for seed in self.config.seeds_of(study)]
+        """Return the folders of a run's replicates, one per seed and fold."""
+        names = [replicate_name(*replicate) for replicate in self.config.replicates_of(study)]
+        return [f"runs/{study}/{run}/{name}" for name in names]
 
     def resolved(self, _wildcards: object) -> str:
         """Return the whole configuration as JSON.
@@ -145,7 +168,11 @@ class Graph:
         # Not by the plan, which fails where a node's devices do not divide those of the run: a run
         # that is not made would then stop all others.
         model = RunSpec.parse(run).model or self.config.study(study).model.name
-        return f"data/{study}/{DETECT_SHARDS if is_detector(model) else SHARDS}"
+        return f"{self.data(study)}/{DETECT_SHARDS if is_detector(model) else SHARDS}"
+
+    def data(self, study: str) -> str:
+        """Return the folder of a study's index and shards; points of a sweep use its study's."""
+        return f"data/{self.config.data_of(study)}"
 
     def shard_sets(self, study: str) -> list[str]:
         """Return the folders of all shard sets that a study's configured runs need."""

@@ -14,15 +14,16 @@ import psutil
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.config.sections import Study
+from medscale.config.sweep import trainings
 from medscale.data import split
 from medscale.data.demo.generate import parse_options
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.engine.detect import extra
+from medscale.engine.models.names import check_model
 from medscale.engine.plan import RunPlan
 from medscale.resources import cards, containers, cost, slurm
 from medscale.workflow.graph import Graph
-from medscale.workflow.targets import check_model
 
 Level = Literal["ok", "note", "error"]
 
@@ -52,10 +53,13 @@ def examine(graph: Graph, *, on_cluster: bool = False) -> list[Finding]:
         Finding("ok", "configuration", f"{config.scale} scale, studies {', '.join(graph.studies)}")
     ]
     plans = [
-        graph.plan(s, run, seed)
+        graph.plan(entry, run, *replicate)
         for s in graph.with_variants
-        for run in dict.fromkeys([*config.study(s).runs, *config.study(s).profile.runs])
-        for seed in config.seeds_of(s)
+        for entry, run, seeds in trainings(config, s)
+        for replicate in config.replicates_of(entry, seeds)
+    ]
+    plans += [
+        graph.plan(s, run) for s in graph.with_variants for run in config.study(s).profile.runs
     ]
     images = {}
     for name in graph.studies:

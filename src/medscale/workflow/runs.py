@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from medscale.base.code import code_digest
@@ -12,6 +13,7 @@ from medscale.workflow.stages import code_files, train_script, training_code
 
 # Of the resource `timed`: Snakemake cuts it to the total, so that no job runs at the same time.
 ALONE = 1000
+REPLICATE = re.compile(r"seed(?P<seed>\d+)(_fold(?P<fold>\d+))?")  # ``engine.plan.replicate_name``
 REPLICATE_FILES = (
     "spec.json",
     "history.csv",
@@ -25,7 +27,7 @@ REPLICATE_FILES = (
 class Runs:
     """Inputs, settings and resources of a run's jobs.
 
-    Each method takes a rule's wildcards: ``study`` and ``run``, of a replicate also ``seed``.
+    Each method takes a rule's wildcards: ``study`` and ``run``, of a replicate also ``replicate``.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -33,7 +35,10 @@ class Runs:
 
     def spec(self, wildcards: Any) -> str:
         """Return the plan of a replicate as JSON."""
-        return self._plan(wildcards, wildcards.seed).model_dump_json()
+        match = REPLICATE.fullmatch(wildcards.replicate)
+        assert match is not None, "the rules constrain the names of replicates"
+        fold = None if match["fold"] is None else int(match["fold"])
+        return self._plan(wildcards, int(match["seed"]), fold).model_dump_json()
 
     def train_script(self, wildcards: Any) -> str:
         """Return the script of a training."""
@@ -48,12 +53,16 @@ class Runs:
         """Return the folder of the images that a run is trained on."""
         return self._graph.shards(wildcards.study, wildcards.run)
 
+    def index(self, wildcards: Any) -> str:
+        """Return the index of the images that a run is trained on."""
+        return f"{self._graph.data(wildcards.study)}/index.parquet"
+
     def shards_file(self, wildcards: Any) -> str:
         """Return the file that is written last into that folder."""
         return f"{self.shards(wildcards)}/meta.json"
 
     def replicates(self, wildcards: Any) -> list[str]:
-        """Return the folders of a run's replicates, one per seed."""
+        """Return the folders of a run's replicates, one per seed and fold."""
         return self._graph.replicates(wildcards.study, wildcards.run)
 
     def replicate_files(self, wildcards: Any) -> list[str]:
@@ -124,5 +133,5 @@ class Runs:
         assert settings is not None, "check_target refuses studies without this benchmark"
         return self._graph.plan(wildcards.study, settings.run)
 
-    def _plan(self, wildcards: Any, seed: int | str = 0) -> RunPlan:
-        return self._graph.plan(wildcards.study, wildcards.run, seed)
+    def _plan(self, wildcards: Any, seed: int = 0, fold: int | None = None) -> RunPlan:
+        return self._graph.plan(wildcards.study, wildcards.run, seed, fold)

@@ -93,5 +93,5 @@ def _name(rule: Any) -> str:
     """Return the path of a rule's log and times below their folders, with wildcards."""
     folders = [f"{{{name}}}/" for name in FOLDERS if name in rule.wildcard_names]
     prefix_names = sorted(rule.wildcard_names - set(FOLDERS))
-    prefixes = ["seed{seed}." if name == "seed" else f"{{{name}}}." for name in prefix_names]
+    prefixes = [f"{{{name}}}." for name in prefix_names]
     return "".join([*folders, *prefixes, rule.name])

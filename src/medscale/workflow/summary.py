@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from rich.console import RenderableType
 from rich.table import Table
 
-from medscale.base.code import shown_path
+from medscale.base.code import ROOT, shown_path
 from medscale.base.files import read_json, read_table
 from medscale.base.log import plain
+from medscale.base.paths import SUMMARY
 from medscale.base.timing import stage_times
 from medscale.evaluate.summary import one_line
 from medscale.report.marks import STAND_IN
@@ -22,51 +23,89 @@ from medscale.report.result.reading import records
 from medscale.report.synthesis.runs import BASELINE
 from medscale.workflow.graph import Graph
 
+PAPER = Path("paper", "paper.pdf")  # below the workdir
 
-def summarize(graph: Graph, since: float) -> Iterator[RenderableType]:
-    """Yield the lines and tables for the terminal.
+
+def facts(graph: Graph) -> dict[str, Any]:
+    """Return what exists of the active studies: results, verdicts, files and times of stages.
+
+    ``speedup`` is over one device of the same kind, ``change`` the difference in accuracy from the
+    baseline in percentage points, both with the ends of their 95 % intervals (``_low, _high``).
+    """
+    verdicts, paper = graph.workdir / "tables" / "verdicts.csv", graph.workdir / PAPER
+    rows = records(read_table(verdicts)) if verdicts.exists() else []
+    times = stage_times(graph.workdir)
+    named = {"", *graph.with_variants, *graph.externals}  # the paper belongs to no single study
+    return {
+        "workdir": shown_path(graph.workdir),
+        "studies": [_study(graph, name) for name in graph.studies],
+        "runs": [row for row in rows if row["study"] in graph.studies],
+        "stages": times[times["study"].isin(named)].to_dict("records"),
+        "paper": shown_path(paper) if paper.exists() else None,
+    }
+
+
+def lines(graph: Graph, since: float) -> Iterator[RenderableType]:
+    """Yield the lines and tables for the terminal; results come first, times last.
 
     Args:
         graph: the study.
         since: start of the command that made the study (Unix time); 0 for no such line.
     """
-    for name in graph.studies:
-        yield f"\n[bold]{plain(graph.config.study(name).title)}[/]"
-        for result in sorted((graph.workdir / "results" / name).glob("*/summary.json")):
-            yield f"  {plain(one_line(read_json(result)))}"
-        folder = graph.workdir / "figures" / name
-        figures = ", ".join(figure.stem for figure in sorted(folder.glob("*.pdf")))
-        yield f"  figures  {plain(f'{shown_path(folder)}/: {figures}')}"
-    times = Table("study", "stage", "jobs", "seconds", title="\nTime by stage", box=None)
-    for row in stage_times(graph.workdir).itertuples():
-        times.add_row(str(row.study), str(row.stage), str(row.jobs), f"{row.seconds:.1f}")
-    yield times
-    verdicts = graph.workdir / "tables" / "verdicts.csv"
-    if verdicts.exists():
-        yield from _verdicts(read_table(verdicts), graph.studies)
-    paper = graph.workdir / "paper" / "paper.pdf"
-    if paper.exists():
-        yield f"\n[bold]Paper    {plain(shown_path(paper))}[/]"
+    known = facts(graph)
+    for study in known["studies"]:
+        yield f"\n[bold]{plain(study['title'])}[/]"
+        for result in study["results"]:
+            yield f"  {plain(one_line(read_json(ROOT / result['folder'] / SUMMARY)))}"
+        if not study["results"]:
+            yield f"  no results yet in {plain(study['results_folder'])}/"
+        if study["figures"]:
+            names = ", ".join(Path(figure).stem for figure in study["figures"])
+            yield f"  figures  {plain(study['figures_folder'])}/: {plain(names)}"
+    if known["runs"]:
+        yield from _verdicts(known["runs"])
+    if known["stages"]:
+        times = Table("study", "stage", "jobs", "seconds", box=None)
+        for row in known["stages"]:
+            times.add_row(row["study"], row["stage"], str(row["jobs"]), f"{row['seconds']:.1f}")
+        yield from ("\n[bold]Time by stage[/]", times)
+    if known["paper"] is not None:
+        yield f"\n[bold]Paper    {plain(known['paper'])}[/]"
         if since:
-            state = (
-                "made" if paper.stat().st_mtime >= since else "nothing was left to do; looked at"
-            )
+            is_new = (graph.workdir / PAPER).stat().st_mtime >= since
+            state = "made" if is_new else "nothing was left to do; looked at"
             yield f"{state} in {time.time() - since:.0f} s"
 
 
-def _verdicts(runs: pd.DataFrame, studies: Sequence[str]) -> Iterator[RenderableType]:
-    """Yield speedup and difference in accuracy of each run of the studies (``verdicts.csv``)."""
-    table = Table(
-        "run", "speedup", "accuracy (points)", box=None, title="\nHow far, and at what cost"
-    )
-    for title, part in runs[runs["study"].isin(studies)].groupby("title", sort=False):
+def _study(graph: Graph, name: str) -> dict[str, Any]:
+    """Return the title of a study, and the paths of its results and figures."""
+    results, figures = (graph.workdir / folder / name for folder in ("results", "figures"))
+    return {
+        "study": name,
+        "title": graph.config.study(name).title,
+        "results_folder": shown_path(results),
+        "results": [
+            {"run": file.parent.name, "folder": shown_path(file.parent)}
+            for file in sorted(results.glob(f"*/{SUMMARY}"))
+        ],
+        "figures_folder": shown_path(figures),
+        "figures": [shown_path(file) for file in sorted(figures.glob("*.pdf"))],
+    }
+
+
+def _verdicts(runs: Sequence[dict[str, Any]]) -> Iterator[RenderableType]:
+    """Yield speedup and difference in accuracy of each run (rows of ``verdicts.csv``)."""
+    yield "\n[bold]How far, and at what cost[/]"
+    table = Table("run", "speedup", "accuracy (points)", box=None)
+    for title in dict.fromkeys(row["title"] for row in runs):
         table.add_row(f"[bold]{plain(str(title))}[/]")
-        for row in records(part):
-            name = label(row["run"]) + ("†" if row["stand_in"] else "")
-            table.add_row(f"  {plain(name)}", _interval(row, "speedup", ".2f"), _accuracy(row))
+        for row in runs:
+            if row["title"] == title:
+                name = label(row["run"]) + ("†" if row["stand_in"] else "")
+                table.add_row(f"  {plain(name)}", _interval(row, "speedup", ".2f"), _accuracy(row))
     yield table
     yield "Speedup over one device of the same kind; accuracy minus the baseline's; 95 % intervals."
-    if runs["stand_in"].any():
+    if any(row["stand_in"] for row in runs):
         yield f"† {STAND_IN}: its speedup says nothing about GPUs."
 
 

@@ -5,19 +5,38 @@ Without the check Snakemake would say that no rule makes the file, and not which
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from medscale.base.errors import MedscaleError
+from medscale.base.suggest import suggestion
 from medscale.config import planning
 from medscale.config.configuration import Config
 from medscale.config.sections import Benchmarks
-from medscale.engine.plan import is_detector
+from medscale.engine.models.names import check_model
 from medscale.engine.run import RunSpec
-from medscale.report.chapters import refuse_absent
+from medscale.report.chapters import CHAPTERS, refuse_absent
 
 RUN_TARGET = re.compile(r"(?:\./)?(results|runs|profiled)/([^/]+)/([^/]+)(/.*)?")
 EXTERNAL_TARGET = re.compile(r"(?:\./)?external/([^/]+)/([^/]+)(/.*)?")
+FOLDERS_OF_RUNS = ("results", "runs", "profiled")
+TABLE_FILES = ("csv", "tex")
+TARGETS = ("all", "paper", "figures", "results", "data")  # rules that a person asks for
+# Options whose value is no target; Snakemake's parser is not needed to know it.
+OPTIONS_WITH_ONE_VALUE = (
+    "--profile",
+    "--cores",
+    "-c",
+    "--jobs",
+    "-j",
+    "--sdm",
+    "--snakefile",
+    "-s",
+)
 STUDY_TARGET = re.compile(r"(?:\./)?(data/raw|data|measured|figures|tables)/([^/]+)/(.+)")
 
 
@@ -27,6 +46,7 @@ def check_target(config: Config, target: str) -> None:
     Raises MedscaleError, naming the part of the target that is wrong and what is allowed.
     """
     if match := RUN_TARGET.fullmatch(target):
+        _check_run(config, match[2], match[3])
         planning.plan(config, match[2], match[3], config.seeds[0])
         check_model(RunSpec.parse(match[3]).model)
     elif match := EXTERNAL_TARGET.fullmatch(target):
@@ -35,6 +55,7 @@ def check_target(config: Config, target: str) -> None:
             raise MedscaleError(
                 f"{target}: {match[1]} is no external set; give a study `external` in config.yaml"
             )
+        _check_run(config, owner, match[2])
         planning.plan(config, owner, match[2], config.seeds[0])
     elif match := STUDY_TARGET.fullmatch(target):
         folder, study, name = match[1], match[2], Path(match[3]).stem
@@ -52,15 +73,62 @@ def check_target(config: Config, target: str) -> None:
             refuse_absent(config, study, folder, name)
 
 
-def check_model(name: str | None) -> None:
-    """Refuse the name of a network that no registry has.
+def _check_run(config: Config, study: str, run: str) -> None:
+    """Refuse a run's name that is not valid; the message names the study's run that is closest."""
+    try:
+        RunSpec.parse(run)
+    except MedscaleError as error:
+        likely = suggestion(run, config.study(study).runs).strip()
+        raise MedscaleError(f"{error}  {likely}".rstrip()) from None
 
-    timm is imported only for names that are not this package's own. For a detector nothing is
-    checked here: the plan knows whether the study has detection, and ``medscale check`` and the run
-    itself whether ultralytics is installed, which may differ between this machine and the jobs'
-    machines. Raises MedscaleError with names that are close.
+
+def refuse_unknown(config: Config, rules: Iterable[Any], arguments: Sequence[str]) -> None:
+    """Refuse targets on Snakemake's command line that are neither rules nor files of any rule.
+
+    Snakemake's parser, which takes time, decides which words are targets; it is asked only where a
+    word is suspicious. Raises MedscaleError for all of them together.
     """
-    if name is not None and not is_detector(name):
-        from medscale.engine.models.registry import check_name
+    rules = list(rules)
+    values = {
+        word for option, word in pairwise(["", *arguments]) if option in OPTIONS_WITH_ONE_VALUE
+    }
+    words = [word for word in arguments if not word.startswith("-") and "=" not in word]
+    suspicious = [word for word in words if word not in values]
+    if not any(unknown_target(config, word, rules) for word in suspicious):
+        return
+    from snakemake.cli import get_argument_parser
 
-        check_name(name)
+    targets = get_argument_parser().parse_known_args(list(arguments))[0].targets
+    reasons = [unknown_target(config, target, rules) for target in targets]
+    if any(reasons):
+        raise MedscaleError("\n  ".join(reason for reason in reasons if reason))
+
+
+def unknown_target(config: Config, target: str, rules: Iterable[Any]) -> str | None:
+    """Return a message on a target that no rule makes, with what may be meant; None if one does."""
+    rules = list(rules)
+    path = os.path.normpath(target)
+    names = [rule.name for rule in rules if not rule.has_wildcards()]
+    if target in names or any(rule.is_producer(path) for rule in rules) or os.path.exists(path):
+        return None
+    advice = f"targets are {', '.join(n for n in TARGETS if n in names)}, and files such as "
+    advice += "results/<study>/<run> (top of the Snakefile)"
+    likely = suggestion(path, _files(config) if "/" in path else names)
+    return f"{target}: no rule makes it; {likely}{advice}"
+
+
+def _files(config: Config) -> Iterator[str]:
+    """Yield the files of the active studies that a person asks for by name."""
+    yield "paper/paper.pdf"
+    for study in config.studies:
+        runs = config.study(study).runs
+        yield from (f"{folder}/{study}/{run}" for folder in FOLDERS_OF_RUNS for run in runs)
+        for name in Benchmarks.model_fields:
+            yield f"measured/{study}/{name}.csv"
+    for chapter in CHAPTERS:
+        studies = [""] if chapter.spans_studies else config.studies
+        for study in studies:
+            patterns = [chapter.figure_path(name) for name in chapter.figures]
+            patterns += [chapter.table_path(n, end) for n in chapter.tables for end in TABLE_FILES]
+            patterns += chapter.documents
+            yield from (pattern.format(study=study) for pattern in patterns)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
-from medscale.base.errors import MedscaleError
+from medscale.base import extras
 
 
 def require() -> None:
@@ -12,9 +10,9 @@ def require() -> None:
 
     Raises MedscaleError with the command that installs it.
     """
-    if find_spec("ultralytics") is None:
-        raise MedscaleError(
-            "detection runs (yolov8) need ultralytics, which is not installed. It is under "
-            "AGPL-3.0 and so an optional extra: pip install -e '.[detect]', or leave the yolov8 "
-            "runs out of `runs`"
-        )
+    extras.require(
+        "detection runs (yolov8)",
+        "detect",
+        "ultralytics",
+        note=" (under AGPL-3.0 and so an optional extra), or leave the yolov8 runs out of `runs`",
+    )

@@ -6,7 +6,6 @@ A new network is a module in this folder and one line of ``own.MODULES``. The mo
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -21,6 +20,7 @@ from torch import nn
 from medscale.base.errors import MedscaleError
 from medscale.engine.models.freeze import Block, freeze
 from medscale.engine.models.metadata import WithMetadata
+from medscale.engine.models.names import check_name
 from medscale.engine.models.own import MODULES
 from medscale.engine.plan import Model
 
@@ -39,25 +39,6 @@ NOT_OPTIONS = (
     "cache_dir",
     "scriptable",
 )
-
-
-def check_name(name: str) -> None:
-    """Fail for a network that neither this package nor timm has.
-
-    Raises MedscaleError with the names that come closest.
-    """
-    if name in OWN:
-        return
-    import timm  # takes seconds, so only for names that are not in OWN
-
-    if not timm.is_model(name):
-        close = difflib.get_close_matches(name, [*OWN, *timm.list_models()], n=5)
-        hint = (
-            f"; close to it: {', '.join(close)}"
-            if close
-            else f"; there are {', '.join(OWN)} and the models of timm"
-        )
-        raise MedscaleError(f"there is no model {name!r}{hint}")
 
 
 def build(model: Model, num_classes: int, in_channels: int = 3, features: int = 0) -> nn.Module:

@@ -272,7 +272,7 @@ def _headline(trainer: Trainer, resumed: bool) -> str:
     plan, progress = trainer.plan, trainer.progress
     stand_in = " (CPU processes stand in for GPUs)" if plan.stand_in else ""
     text = (
-        f"{plan.study} {plan.run.name} seed {plan.seed}{stand_in}: {plan.model.name} in "
+        f"{plan.study} {plan.run.name} {plan.replicate}{stand_in}: {plan.model.name} in "
         f"{trainer.precision.format}, {trainer.training.images} training images, "
         f"global batch {plan.global_batch}, {plan.processes} processes of "
         f"{trainer.world.threads} threads"

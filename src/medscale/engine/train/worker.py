@@ -87,7 +87,7 @@ def run_rank(
     try:
         plan = RunPlan.model_validate(read_json(spec))
         with locked(out, alone=rank == 0), join(plan) as world:
-            shard_set = Shards.open(shards)
+            shard_set = Shards.open(shards).of_fold(plan.fold)
             plan = _resolved(plan, shard_set)
             work(plan, shard_set, make_task(plan, shard_set), out, world, watch)
     except BaseException as error:

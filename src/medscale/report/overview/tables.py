@@ -59,6 +59,12 @@ def audit(reasons: pd.DataFrame) -> str:
     return table(records(reasons), columns, further=placeholder)
 
 
+def _folds_note(result: Result) -> str:
+    """Return how the scores of a cross-validation are made; empty without folds."""
+    folds = result.summary.get("folds")
+    return "" if folds is None else f" ({folds['count']}-fold, pooled out-of-fold)"
+
+
 def results(runs: Sequence[Result], baseline: str, linear: Linear) -> tuple[str, pd.DataFrame]:
     """Return the scores of each run on the test images and its difference from the baseline.
 
@@ -81,7 +87,7 @@ def results(runs: Sequence[Result], baseline: str, linear: Linear) -> tuple[str,
         return interval(row, 1, prefix="difference_")
 
     columns = [
-        left("run", by_run()),
+        left(f"run{_folds_note(runs[0])}", by_run()),
         *[
             right(heading, _score_cell(f"{metric}_", digits, scale))
             for metric, heading, scale, digits in SCORES

@@ -8,7 +8,7 @@ import pandas as pd
 
 from medscale.base.files import read_json
 from medscale.base.text import latex
-from medscale.evaluate.summary import NOT_RECORDED
+from medscale.evaluate.summary import NOT_RECORDED, replicate_scores
 from medscale.measure.scaling.speedup import hardware
 from medscale.report.latex import longtable, number, significant
 from medscale.report.provenance.facts import facts
@@ -44,10 +44,11 @@ def make(study: str, *, results: Sequence[str], titles: dict[str, str]) -> Pages
 
 def _replicates(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the rows of runs.csv: scores, times and origin of each replicate of a run."""
-    timing, test = summary["timing"], summary["metrics"]["test"]
+    timing = summary["timing"]
     score = "map50" if summary.get("detect") else "accuracy"
     environments = summary["provenance"]["replicates"]
     rows = []
+    values = replicate_scores(summary, score)
     for place, (origin, environment) in enumerate(zip(origins(summary), environments, strict=True)):
         seconds = timing["wall_seconds"]["values"][place]
         rows.append(
@@ -55,9 +56,10 @@ def _replicates(summary: dict[str, Any]) -> list[dict[str, Any]]:
                 "study": summary["study"],
                 "run": summary["run"]["name"],
                 "seed": origin["seed"],
+                "fold": origin["fold"],
                 **summary["marks"],
                 "score": score,
-                "value": test[score]["values"][place],
+                "value": values[place],
                 **{
                     key: timing[key]["values"][place]
                     for key in ("epochs", "best_epoch", "restarts", "seconds_per_epoch")
@@ -86,7 +88,7 @@ def _runs(runs: pd.DataFrame, titles: dict[str, str]) -> str:
     """Return the appendix's table: a row for each replicate, below its study's title."""
     columns = [
         Column(r"p{0.28\linewidth}", "run", _run),
-        Column("r", "seed", lambda row: str(row["seed"])),
+        Column("r", "seed", _seed),
         left("format", lambda row: latex(row["format"])),
         Column("r", r"score (\%)", _score),
         Column("r", "epochs", lambda row: f"{row['epochs']:.0f}"),
@@ -109,6 +111,11 @@ def _runs(runs: pd.DataFrame, titles: dict[str, str]) -> str:
 def _run(row: dict[str, Any]) -> str:
     dagger = DAGGER if row["stand_in"] else ""
     return rf"\raggedright\texttt{{{latex(row['run'])}}}{dagger}"
+
+
+def _seed(row: dict[str, Any]) -> str:
+    fold = row["fold"]
+    return str(row["seed"]) + ("" if pd.isna(fold) else f", fold {fold:.0f}")
 
 
 def _score(row: dict[str, Any]) -> str:

@@ -60,6 +60,8 @@ def write_result(
                 with atomic(new / f"gradcam_{name}.npy") as path, open(path, "wb") as file:
                     np.save(file, getattr(gallery, name), allow_pickle=False)
         content = tables(evaluation) | {"curves": evaluation.curves}
+        if evaluation.folds is not None:
+            content["folds"] = evaluation.folds.scores
         fill(new, summary, figure_by_name, content, evaluation.per_class, further)
     return summary
 

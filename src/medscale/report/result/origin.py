@@ -8,18 +8,18 @@ LOCAL = "with local changes"
 
 
 def origins(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return seed, digests and code of each replicate of a result (summary.json)."""
-    replicates = summary["provenance"]["replicates"]
+    """Return seed, fold, digests and code of each replicate of a result (summary.json)."""
     return [
         {
-            "seed": seed,
+            "seed": environment["seed"],
+            "fold": environment.get("fold"),
             "plan_digest": environment["plan_digest"],
             "commit": _commit(environment),
             "code": (environment.get("code") or "–")[:SHORT],
             "container": container_name(environment),
             "shards": (environment.get("inputs", {}).get("shards") or "–")[:SHORT],
         }
-        for seed, environment in zip(summary["seeds"], replicates, strict=True)
+        for environment in summary["provenance"]["replicates"]
     ]
 
 

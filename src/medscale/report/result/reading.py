@@ -56,7 +56,7 @@ class Result:
     @property
     def normalizes(self) -> bool:
         """Whether the network has batch normalization: its weights have running statistics."""
-        path = self.folder / f"seed{self.summary['seeds'][0]}.safetensors"
+        path = self.folder / f"{self.summary['replicates'][0]}.safetensors"
         try:
             with safe_open(path, "np") as weights:
                 names = list(weights.keys())

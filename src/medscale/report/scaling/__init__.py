@@ -1,1 +1,1 @@
-"""The chapter scaling: speedup laws, and the cost until a target accuracy."""
+"""The chapter scaling: speedup laws, and the cost until a target."""

@@ -1,4 +1,4 @@
-"""A study's scaling analysis: series of runs, and what each run costs until a target accuracy."""
+"""A study's scaling analysis: series of runs, and what each run costs until a target."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,10 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.base.files import read_table
 from medscale.engine.plan import is_detector
 from medscale.measure.scaling.series import Series, gather, point_of, without_one_device
-from medscale.measure.scaling.target import costs, frontier, level
+from medscale.measure.scaling.target import Target, costs, frontier, read_history
 from medscale.report.reported import times
 
 
@@ -22,10 +21,8 @@ class Analysis:
     published: list[Series]  # series of published times
     alone: list[str]  # measured runs on several devices without a comparable run on one
     published_alone: list[str]  # the same among the published times
-    # a row for each classification run (``scaling.target.costs``); empty where the baseline has no
-    # validation accuracy
-    cost: pd.DataFrame
-    target: float  # validation accuracy that counts as reached; NaN where there is none
+    cost: pd.DataFrame  # a row for each classification run (``scaling.target.costs``)
+    target: Target
     best: list[str]  # runs that no other run beats in both time and money
 
 
@@ -33,8 +30,7 @@ def analyse(
     summaries: Sequence[dict[str, Any]],
     histories: Mapping[str, Sequence[Path]],
     reported: dict[str, Any],
-    baseline: str,
-    share: float,
+    target: Target,
     prices: Mapping[str, float],
 ) -> Analysis:
     """Analyse the scaling of a study.
@@ -42,17 +38,14 @@ def analyse(
     Raises MedscaleError when a history cannot be read.
 
     Args:
-        baseline: the run whose validation accuracy sets the target.
-        share: of the baseline's best validation accuracy that is the target.
+        target: what the costs are counted to.
         prices: of a device-hour, by backend.
     """
     points, theirs = [point_of(summary) for summary in summaries], times(reported)
     ours, published = gather(points), gather(theirs)
     classified = [s for s in summaries if not is_detector(s["model"]["name"])]
     names = [summary["run"]["name"] for summary in classified]
-    remedy = "run the training again"
-    by_run = {name: [read_table(path, remedy) for path in histories[name]] for name in names}
-    target = level(by_run[baseline], share) if baseline in by_run else float("nan")
+    by_run = {name: [read_history(path) for path in histories[name]] for name in names}
     cost = costs(classified, by_run, target, dict(prices))
     return Analysis(
         ours=ours,

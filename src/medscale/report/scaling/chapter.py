@@ -1,4 +1,4 @@
-"""Declaration of the chapter scaling: speedup laws, and the cost until a target accuracy."""
+"""Declaration of the chapter scaling: speedup laws, and the cost until a target."""
 
 from typing import Any
 
@@ -13,17 +13,17 @@ def inputs(config: Config, study: str) -> Inputs:
     return {
         "results": results,
         "histories": sources.in_replicates(config, study, results, "history.csv"),
+        "reference": sources.reference_histories(config, study),
         "reported": sources.reported(config, study),
     }
 
 
 def settings(config: Config, study: str) -> dict[str, Any]:
-    """Return the baseline, the target, and the prices of the kinds of devices."""
+    """Return the settings of the target, and the prices of the kinds of devices."""
     cost = config.cost
     kinds = {"cuda": cost.devices.get(cost.gpu), "cpu": cost.devices.get(cost.cpu)}
     return {
-        "baseline": config.study(study).baseline,
-        "target": cost.target,
+        "target": sources.target(config, study),
         "currency": cost.currency,
         "devices": {
             backend: {"title": kind.title, "price": kind.price}
@@ -40,7 +40,7 @@ CHAPTER = Chapter(
     figures={
         "scaling": "Speedup of *{study}* by series, with the laws that were fitted; published "
         "times, where there are any, have panels of their own.",
-        "cost": "Minutes, device-hours and money until the target accuracy of *{study}*.",
+        "cost": "Minutes, device-hours and money until the target of *{study}*.",
     },
     tables=dict.fromkeys(("scaling", "laws", "cost"), TABLE),
     facts="scaling",

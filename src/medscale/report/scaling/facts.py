@@ -28,7 +28,7 @@ def plural(series: Series, *, published: bool = False) -> str:
 def facts(
     summaries: Sequence[dict[str, Any]],
     analysis: Analysis,
-    share: float,
+    share: float | None,
     currency: str,
     devices: Mapping[str, dict[str, Any]],
 ) -> dict[str, Any]:
@@ -36,7 +36,8 @@ def facts(
 
     Args:
         analysis: series and costs.
-        share: of the baseline's best validation accuracy that is the target.
+        share: of the worst of the best values of the baseline's replicates that is the target;
+            None where the configuration gives the target.
         devices: title and price of an hour of each kind of device, by backend.
     """
     return {
@@ -59,7 +60,8 @@ def facts(
             for series in analysis.published
             for _, row in superlinear(series.table()).iterrows()
         ],
-        "target": None if math.isnan(analysis.target) else analysis.target,
+        "target": None if math.isnan(analysis.target.value) else analysis.target.value,
+        "target_words": analysis.target.words,
         "share": share,
         "best": [label(run) for run in analysis.best],
         "currency": currency,

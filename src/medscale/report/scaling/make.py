@@ -6,6 +6,7 @@ from typing import Any
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
+from medscale.measure.scaling.target import read_history, target_of
 from medscale.report.marks import marks_of
 from medscale.report.reported import read_reported
 from medscale.report.scaling import figures, tables
@@ -20,9 +21,9 @@ def make(
     *,
     results: Sequence[str],
     histories: Sequence[str],
+    reference: Sequence[str],
     reported: str,
-    baseline: str,
-    target: float,
+    target: dict[str, Any],
     currency: str,
     devices: dict[str, dict[str, Any]],
 ) -> Pages:
@@ -36,7 +37,8 @@ def make(
         raise MedscaleError(f"cost.devices in config.yaml describes no device of {missing.pop()}")
     prices = {backend: devices[backend]["price"] for backend in backends}
     published = read_reported(reported, study)
-    analysis = analyse(summaries, by_run(histories), published, baseline, target, prices)
+    level = target_of([read_history(path) for path in reference], **target)
+    analysis = analyse(summaries, by_run(histories), published, level, prices)
     sources = {"ours": analysis.ours, "published": analysis.published}
     marks = [marks_of(summary) for summary in summaries]
     speedups = figures.speedups(analysis.ours, analysis.published)
@@ -53,5 +55,11 @@ def make(
             "laws": tables.laws(sources),
             "cost": (tables.cost(analysis.cost, marked, currency), analysis.cost),
         },
-        facts=facts(summaries, analysis, target, currency, devices),
+        facts=facts(
+            summaries,
+            analysis,
+            target["share"] if target["value"] is None else None,
+            currency,
+            devices,
+        ),
     )

@@ -60,7 +60,7 @@ CHAPTER = Chapter(
         "at_what_cost": "Difference in accuracy from the baseline, with its paired 95 % interval, "
         "against speedup: every run of every study.",
         "why": "Shares of an epoch's time by activity, for every run of every study.",
-        "what_to_buy": "Time and money until the target accuracy of each study. Of the joined runs "
+        "what_to_buy": "Time and money until the target of each study. Of the joined runs "
         "no other run is both faster and cheaper.",
         "leakage": "Change of accuracy by another split (leakage), next to the largest change by "
         "parallel training of the same study.",

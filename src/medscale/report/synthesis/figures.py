@@ -116,11 +116,11 @@ def why(studies: Sequence[StudyRuns]) -> Figure:
 
 
 def what_to_buy(studies: Sequence[StudyRuns], currency: str) -> Figure:
-    """Draw time and money until the target accuracy, a panel for each study that has a target."""
+    """Draw time and money until the target, a panel for each study that has a target."""
     costs = {study.title: study.tables["cost"] for study in studies}
     costs = {title: part for title, part in costs.items() if len(part) and _reached(part).any()}
     if not costs:
-        return style.only_text("no run reaches a target accuracy")
+        return style.only_text("no run reaches a target")
     rows, columns = style.grid(len(costs), PANELS)
     figure = style.new(0.6 + 2.0 * rows)
     handles: dict[str, Any] = {}

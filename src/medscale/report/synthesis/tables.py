@@ -68,7 +68,7 @@ def _study(study: StudyRuns) -> dict[str, Any]:
         "split": study.split,
         "network": summary["model"]["name"],
         "batch": f"{summary['recipe']['batch_size']} {'in all' if held else 'a device'}",
-        "replicates": len(summary["seeds"]),
+        "replicates": len(summary["replicates"]),
         "runs": len(study.summaries),
     }
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from medscale.config.configuration import Config
+from medscale.data.settings import Split
 from medscale.report import sources
 from medscale.report.chapter import TABLE, Chapter, Inputs
 
@@ -27,7 +28,7 @@ def settings(config: Config, study: str) -> dict[str, Any]:
         "sections": {
             name: {
                 "title": section.title,
-                "split": section.split.mode,
+                "split": _split(section.split),
                 "trained": section.model.trained,
                 "metadata": list(section.model.metadata),
             }
@@ -35,6 +36,11 @@ def settings(config: Config, study: str) -> dict[str, Any]:
         },
         "changed": changed(config, study),
     }
+
+
+def _split(split: Split) -> str:
+    """Return the mode of a split, and the number of its folds."""
+    return split.mode if split.folds is None else f"{split.mode}, {split.folds} folds"
 
 
 def changed(config: Config, study: str) -> dict[str, bool]:

@@ -65,7 +65,7 @@ def _rows(sections: dict[str, dict[str, Any]], runs: Sequence[Result]) -> pd.Dat
             "run": result.name,
             "format": result.summary["format"],
             "test_images": result.summary["counts"]["test"]["images"],
-            "replicates": len(result.summary["seeds"]),
+            "replicates": len(result.summary["replicates"]),
             "split": section["split"],
             "trained": TRAINED[section["trained"]],
             "metadata": ", ".join(section["metadata"]) or "none",

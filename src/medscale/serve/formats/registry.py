@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from importlib import import_module
 
 from medscale.base.errors import MedscaleError
+from medscale.base.suggest import suggestion
 from medscale.serve.formats.format import Benchmarked, Format
 
 # In the order of tables and figures; full names, so that digests of code follow them.
@@ -29,7 +30,10 @@ ONNX = FORMATS["onnx"]  # the file in 32 bit, from which all others are converte
 def by_name(name: str) -> Format:
     """Return a format; MedscaleError when no format has this name; the message lists the names."""
     if name not in FORMATS:
-        raise MedscaleError(f"there is no export format {name!r}; there are {', '.join(FORMATS)}")
+        raise MedscaleError(
+            f"there is no export format {name!r}; {suggestion(name, FORMATS)}"
+            f"there are {', '.join(FORMATS)}"
+        )
     return FORMATS[name]
 
 

@@ -76,6 +76,7 @@ class Model(BaseModel):
     task: Literal["classification", "detection"]
     classes: list[str]
     networks: int = Field(description="number of networks whose probabilities are averaged")
+    folds: int = Field(description="folds that the networks are of; 0 without cross-validation")
     members: list[str] = Field(description="of an ensemble of runs: the ids of their models")
     metadata: list[Column]
     calibration: Calibration

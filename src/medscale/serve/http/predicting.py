@@ -138,8 +138,7 @@ def _offer(name: str, members: list[Predictor], folder: Path | None) -> Offer:
     }
     scores, operating = [], []
     if folder is not None:
-        scores, operating = summary.read(folder, inference, members[0].weights[0].seed)
-    single = len(members[0].networks) == 1  # a mean of networks has no threshold of its own
+        scores, operating = summary.read(folder, inference, members[0].weights)
     model = Model(
         id=name,
         name=_in_words(members, folder is None),
@@ -148,12 +147,13 @@ def _offer(name: str, members: list[Predictor], folder: Path | None) -> Offer:
         task=inference.task,
         classes=inference.classes,
         networks=sum(len(member.networks) for member in members),
+        folds=inference.folds if folder is not None else 0,
         members=[member.name for member in members] if folder is None else [],
         metadata=[Column(name=column, words=words) for column, words in columns.items()],
         calibration=_calibration(members),
         explains=_explains(name, members),
         scores=scores,
-        operating=operating if single else [],
+        operating=operating,
         examples=_examples(inference.kind),
         mark=mark([member.inference.marks for member in members]),
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr, ValidationError
 
 from medscale.base.errors import MedscaleError
+from medscale.base.extras import require
 from medscale.base.log import set_up
 from medscale.serve.http.settings import Settings
 
@@ -29,8 +29,7 @@ def serve(options: dict[str, Any], tell: Callable[[str], None]) -> None:
         options: fields of ``Settings``, and ``key_file``.
         tell: is called with each message to the user.
     """
-    if absent := [name for name in REQUIRED if find_spec(name) is None]:
-        raise MedscaleError(f"the service needs {', '.join(absent)}: pip install -e '.[serve]'")
+    require("web services", "serve", *REQUIRED)
     from medscale.serve.http.server import run
 
     set_up()

@@ -5,6 +5,7 @@ The folder may be a stranger's: each value is checked before it is used.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_foreign_json
 from medscale.base.paths import SUMMARY
-from medscale.serve.bundle import Inference
+from medscale.serve.bundle import Inference, Weights
 from medscale.serve.http.answers import OperatingPoint, Rate, Score
 
 SCORES = {
@@ -22,7 +23,9 @@ SCORES = {
 }
 
 
-def read(folder: Path, inference: Inference, seed: int) -> tuple[list[Score], list[OperatingPoint]]:
+def read(
+    folder: Path, inference: Inference, weights: Sequence[Weights]
+) -> tuple[list[Score], list[OperatingPoint]]:
     """Return scores and operating points on the test images; both are empty without a summary.
 
     Raises MedscaleError when the summary is not as ``evaluate`` writes it.
@@ -30,14 +33,14 @@ def read(folder: Path, inference: Inference, seed: int) -> tuple[list[Score], li
     Args:
         folder: the result folder.
         inference: the content of its inference.json.
-        seed: of the replicate whose thresholds are wanted.
+        weights: the replicates in use; a mean of several has no operating points of its own.
     """
     path = folder / SUMMARY
     if not path.is_file():
         return [], []
     try:
         summary = read_foreign_json(path)
-        return _scores(summary, inference), _operating(summary, inference, seed)
+        return _scores(summary, inference), _operating(summary, inference, weights)
     except (LookupError, TypeError, AttributeError, ValidationError) as error:
         reason = type(error).__name__
         raise MedscaleError(f"{path} does not have the metrics of a result ({reason})") from None
@@ -52,9 +55,13 @@ def _scores(summary: Any, inference: Inference) -> list[Score]:
     ]
 
 
-def _operating(summary: Any, inference: Inference, seed: int) -> list[OperatingPoint]:
+def _operating(
+    summary: Any, inference: Inference, weights: Sequence[Weights]
+) -> list[OperatingPoint]:
     """Return the operating points whose rates are defined, with the replicate's thresholds."""
-    number = [replicate.seed for replicate in inference.replicates].index(seed) + 1
+    if len(weights) > 1:
+        return []
+    number = inference.replicates.index(weights[0]) + 1
     points = []
     for row in summary.get("operating", []):
         threshold = row[f"threshold_{number}"]

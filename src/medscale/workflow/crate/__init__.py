@@ -39,18 +39,14 @@ def export(
         Number of files, and how many were left out by kind.
     """
     from medscale.base.files import atomic
+    from medscale.base.paths import CRATE, new_folder
     from medscale.report.result.folder import whole_folder
     from medscale.workflow.crate.check import problems
     from medscale.workflow.crate.describe import Description
     from medscale.workflow.crate.pack import check_disclosure, pack
 
-    if (
-        out.exists()
-        and out.is_dir()
-        and not (out / "ro-crate-metadata.json").is_file()
-        and any(out.iterdir())
-    ):
-        raise MedscaleError(f"{out} holds files that are no crate; name another place")
+    if out.suffix != ".zip":
+        new_folder(out, CRATE)
     with tempfile.TemporaryDirectory(prefix="medscale-crate-") as scratch:
         zipped = out.suffix == ".zip"
         with whole_folder(Path(scratch) / "crate" if zipped else out) as folder:

@@ -34,7 +34,7 @@ LICENCE = "https://spdx.org/licenses/MIT"
 EVALUATION = "scripts/evaluate.py"
 # Keys of a replicate's record that the crate repeats, besides versions.
 CIRCUMSTANCES = (
-    "seed", "plan_digest", "commit", "dirty", "code", "python",
+    "seed", "fold", "plan_digest", "commit", "dirty", "code", "python",
     "cpu", "cpus", "gpus", "driver", "cuda", "system",
 )  # fmt: skip
 
@@ -69,7 +69,7 @@ class Description:
         trained = [
             self._trained(summary, at)
             for summary in self.results
-            for at in range(len(summary["seeds"]))
+            for at in range(len(summary["replicates"]))
         ]
         evaluated = [self._evaluated(summary) for summary in self.results]
         workflow = self._workflow(left_out)
@@ -163,8 +163,8 @@ class Description:
 
     def _trained(self, summary: dict[str, Any], at: int) -> Entity:
         """Return the action of the training of one replicate."""
-        study, run, seed = summary["study"], summary["run"]["name"], summary["seeds"][at]
-        record, place = summary["provenance"]["replicates"][at], f"runs/{study}/{run}/seed{seed}"
+        study, run, name = summary["study"], summary["run"]["name"], summary["replicates"][at]
+        record, place = summary["provenance"]["replicates"][at], f"runs/{study}/{run}/{name}"
         end = record.get("finished") or self._written(f"{place}/timing.json")
         start = (
             None if summary["timing"]["restarts"]["values"][at] else record.get("started")
@@ -173,7 +173,7 @@ class Description:
         action = self._action(
             f"#{place}",
             self._software(_training_script(summary)),
-            f"Training of {study}/{run}, seed {seed}",
+            f"Training of {study}/{run}, {name}",
             f"{summary['model']['name']} on {summary['timing']['train_images']} images by "
             f"{summary['run']['devices']} processes "
             f"({mark([summary['marks']]) or 'real images and devices'}).",
@@ -206,8 +206,8 @@ class Description:
         study, run = summary["study"], summary["run"]["name"]
         place = f"results/{study}/{run}"
         predictions = [
-            self._file(f"runs/{study}/{run}/seed{seed}/predictions.parquet")
-            for seed in summary["seeds"]
+            self._file(f"runs/{study}/{run}/{name}/predictions.parquet")
+            for name in summary["replicates"]
         ]
         result = self._folder(place, name=f"Result of {study}/{run}")
         result["hasPart"] = [

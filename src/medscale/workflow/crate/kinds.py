@@ -20,7 +20,7 @@ MODEL = "model.safetensors"
 RESULT_TABLES = (
     *("metrics", "per_class", "confusion", "confusions", "roc", "pr", "reliability"),
     *("operating", "subgroups", "curves", "resamples", "boxes", "gradcam"),
-    *("decision", "distribution", "gaps"),
+    *("decision", "distribution", "gaps", "folds"),
 )
 RESULT_FIGURES = ("curves", "confusion", "roc", "quality", "pr")
 RESULT_FIGURES_WITH_IMAGES = ("boxes", "gradcam")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
+from medscale.config.sweep import trainings
+from medscale.engine.plan import replicate_name
 from medscale.workflow.crate import scan
 from medscale.workflow.crate.clean import SETTINGS, copy
 from medscale.workflow.crate.kinds import (
@@ -68,7 +70,7 @@ def pack(graph: Graph, folder: Path, request: Collection[str]) -> Counter[str]:
                     "make it: snakemake paper"
                 )
             copy(workdir / path, folder / path)
-    optional = list(publishable(workdir, list(graph.with_variants)))
+    optional = [*publishable(workdir, graph.trained), *_further_histories(graph)]
     for path, _ in (file for file in optional if file[1] in selection):
         copy(workdir / path, folder / path)
     existing = [kind for path, kind in required if (workdir / path).is_file()]
@@ -86,8 +88,8 @@ def check_disclosure(graph: Graph, folder: Path, request: Collection[str]) -> No
     """
     data = [graph.workdir / "data" / study for study in graph.with_variants]
     environments = [
-        graph.workdir / "runs" / study / run / f"seed{seed}" / "environment.json"
-        for study, run, seed in replicates(graph)
+        graph.workdir / "runs" / study / run / name / "environment.json"
+        for study, run, name in replicates(graph)
     ]
     code = {f.relative_to(ROOT).as_posix() for f in _code() if f.name not in SETTINGS}
     file_names = FILE_NAMES in request
@@ -95,12 +97,24 @@ def check_disclosure(graph: Graph, folder: Path, request: Collection[str]) -> No
     scan.refuse(scan.scan(folder, names, code), "the crate")
 
 
-def replicates(graph: Graph) -> Iterator[tuple[str, str, int]]:
-    """Yield study, run and seed of each replicate of the existing results."""
-    for name in graph.with_variants:
-        for result in sorted((graph.workdir / "results" / name).glob("*/summary.json")):
-            for folder in graph.replicates(name, result.parent.name):
-                yield name, result.parent.name, int(Path(folder).name.removeprefix("seed"))
+def replicates(graph: Graph) -> Iterator[tuple[str, str, str]]:
+    """Yield study, run and name of each replicate of the existing results."""
+    for study in graph.trained:
+        for result in sorted((graph.workdir / "results" / study).glob("*/summary.json")):
+            for folder in graph.replicates(study, result.parent.name):
+                yield study, result.parent.name, Path(folder).name
+
+
+def _further_histories(graph: Graph) -> Iterator[tuple[str, str]]:
+    """Yield path and kind of the histories that chapters read besides those of results."""
+    known = {folder for name, run, _ in replicates(graph) for folder in graph.replicates(name, run)}
+    for study in graph.studies:
+        for entry, run, seeds in trainings(graph.config, study):
+            for replicate in graph.config.replicates_of(entry, seeds):
+                folder = f"runs/{entry}/{run}/{replicate_name(*replicate)}"
+                path = f"{folder}/history.csv"
+                if folder not in known and (graph.workdir / path).is_file():
+                    yield path, RECORD
 
 
 def _code() -> list[Path]:
@@ -117,13 +131,13 @@ def _required(graph: Graph) -> list[tuple[str, str]]:
         )
     kinds = dict.fromkeys(REPLICATE, RECORD) | {MODEL: WEIGHTS}
     files = [
-        (f"runs/{name}/{run}/seed{seed}/{file}", kind)
-        for name, run, seed in runs
+        (f"runs/{study}/{run}/{name}/{file}", kind)
+        for study, run, name in runs
         for file, kind in kinds.items()
     ]
     files += [
         (f"data/{name}/{file}", kind)
-        for name in dict.fromkeys(name for name, _, _ in runs)
+        for name in dict.fromkeys(graph.config.data_of(name) for name, _, _ in runs)
         for file, kind in OF_STUDY.items()
     ]
     return [("config.resolved.json", RECORD), (PAPER, IMAGES), *files]

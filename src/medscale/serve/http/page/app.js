@@ -41,8 +41,10 @@ function describe(model) {
     return `${score.name} ${score.mean.toFixed(3)}${spread}`;
   });
   const parts = [model.task === "detection" ? "finds boxes" : plural(model.classes.length, "class", "classes")];
-  if (model.networks > 1) parts.push(`mean of ${model.networks} networks`);
-  if (scores.length) parts.push(`on its test images: ${scores.join(", ")}`);
+  const ofFolds = model.folds ? ` of ${model.folds} folds` : "";
+  if (model.networks > 1) parts.push(`mean of ${model.networks} networks${ofFolds}`);
+  const tested = model.folds ? "single networks on images that they were not trained on" : "on its test images";
+  if (scores.length) parts.push(`${tested}: ${scores.join(", ")}`);
   $("about").textContent = parts.join("; ");
   $("model-id").textContent = visible(model.id);
   $("examples").hidden = model.examples.length === 0;

@@ -1,0 +1,75 @@
+"""Settings of the docs site, which `make docs` builds into site/ without the network."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import medscale
+
+ROOT = Path(__file__).parent.parent
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+project = "medscale"
+author = copyright = "The medscale authors"
+version = release = medscale.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+root_doc = "index"
+html_theme = "furo"
+html_title = f"medscale {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_copy_source = False
+pygments_style, pygments_dark_style = "tango", "monokai"
+myst_heading_anchors = 4  # headings down to this level can be linked to
+highlight_language = "text"  # of blocks that name no language
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+python_use_unqualified_type_names = True
+copybutton_exclude = ".linenos, .gp, .go"
+# Files of the root that the site shows as pages, by the page's name.
+ROOT_PAGES = {
+    "reference/architecture": "ARCHITECTURE.md",
+    "reference/changes": "CHANGELOG.md",
+    "reference/contributing": "CONTRIBUTING.md",
+    "reference/conduct": "CODE_OF_CONDUCT.md",
+    "reference/security": "SECURITY.md",
+}
+COMMANDS = "reference/commands"
+
+
+def text_of_root(name: str) -> str:
+    """Return the text of a page's file in the root, with its links as those of the page."""
+    pages = {file: f"{Path(page).name}.md" for page, file in ROOT_PAGES.items()}
+
+    def moved(link: re.Match[str]) -> str:
+        path = link[1]
+        if path in pages:
+            return f"]({pages[path]}"
+        if path.startswith("docs/"):
+            return f"](../{path.removeprefix('docs/')}"
+        return f"](../../{path}"
+
+    text = (ROOT / ROOT_PAGES[name]).read_text(encoding="utf-8")
+    return re.sub(r"\]\((?!\w+:)([^)#]+)", moved, text)
+
+
+def setup(app: Sphinx) -> None:
+    """Fill the pages whose text is made at each build: commands, and files of the root."""
+    sys.path.insert(0, str(ROOT / "docs"))
+    from command_pages import markdown
+
+    def fill(app: Sphinx, name: str, source: list[str]) -> None:
+        if name == COMMANDS:
+            source[0] += "\n" + markdown()
+        elif name in ROOT_PAGES:
+            source[0] = text_of_root(name)
+            app.env.note_dependency(ROOT / ROOT_PAGES[name])
+
+    app.connect("source-read", fill)

@@ -1,0 +1,222 @@
+"""All mistakes of a configuration in one message, each with its place and the nearest right name.
+
+Pydantic stops at the first wrong field of a section before it checks what sections have in common.
+Names of studies, runs, networks and dataset kinds are therefore checked here once more, and the
+faults of the layers are collected.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from medscale.base.errors import MedscaleError
+from medscale.base.suggest import suggestion
+from medscale.config.layers import Layers
+from medscale.config.places import Keys, Place, Places
+from medscale.data.kind import check_kind
+from medscale.engine.run import RunSpec
+
+# Raises MedscaleError for a network that does not exist. The report reads the configuration and
+# must not depend on the list of networks, which the callers know.
+NetworkCheck = Callable[[str], None]
+BEFORE_VALIDATION = {  # settings that are resolved before the validation, by the section's depth
+    0: ("defaults", "scales"),
+    2: ("like",),
+}
+LISTS_OF_RUNS = (("runs",), ("profile", "runs"), ("benchmarks", "export", "runs"))
+SINGLE_RUNS = (("baseline",), ("benchmarks", "formats", "run"))
+GRAMMAR = "\n  A run's name is"  # begins the second line of RunSpec's messages
+
+
+class Mistake(NamedTuple):
+    """A wrong setting."""
+
+    path: Keys
+    text: str
+
+
+def explain(
+    layers: Layers,
+    model: type[BaseModel],
+    errors: list[Exception],
+    files: list[Path],
+    check_network: NetworkCheck,
+) -> str:
+    """Return one message on all mistakes.
+
+    Args:
+        layers: the settings before validation.
+        model: the class of the whole configuration.
+        errors: those of the validation, and of the layers.
+        files: YAML files that the changes come from, the highest last.
+        check_network: raises MedscaleError for the name of a network that does not exist.
+    """
+    named = list(dict.fromkeys(_names(layers, check_network)))
+    texts = tuple(mistake.text for mistake in named)
+    others = [
+        mistake
+        for error in errors
+        for mistake in _of(error, model)
+        if not any(text.split(GRAMMAR)[0] in mistake.text for text in texts)
+    ]
+    places = Places(layers, files)
+    placed = [(*places.of(mistake.path), mistake.text) for mistake in {*named, *others}]
+    lines = dict.fromkeys(_line(*each) for each in sorted(placed, key=_order))
+    number = f"{len(lines)} mistakes" if len(lines) > 1 else "a mistake"
+    end = [GRAMMAR.strip() + _grammar(texts)] if any(GRAMMAR in text for text in texts) else []
+    return "\n  ".join([f"the configuration has {number}:", *lines, *end])
+
+
+def unknown_networks(
+    names: set[str], known: set[str], check_network: NetworkCheck
+) -> Iterator[tuple[str, str]]:
+    """Yield each name of a network that does not exist, and the message on it.
+
+    Names in ``known`` are not checked, since the check can take a tenth of a second.
+    """
+    for name in sorted(names - known):
+        try:
+            check_network(name)
+        except MedscaleError as error:
+            yield name, str(error)
+
+
+def _grammar(texts: tuple[str, ...]) -> str:
+    return next(text.split(GRAMMAR)[1] for text in texts if GRAMMAR in text)
+
+
+def _order(placed: tuple[Place, Keys, str]) -> tuple[Place, list[str], str]:
+    place, path, text = placed
+    return place, [str(part) for part in path], text
+
+
+def _line(place: Place, path: Keys, text: str) -> str:
+    setting, text = ".".join(str(part) for part in path), text.split(GRAMMAR)[0]
+    if not setting or text.startswith(f"{setting} "):
+        return f"{place}: {text}"
+    return f"{place}: {setting}: {text.removeprefix(f'{setting}: ')}"
+
+
+def _of(error: Exception, model: type[BaseModel]) -> Iterator[Mistake]:
+    if not isinstance(error, ValidationError):
+        yield Mistake(getattr(error, "path", ()), str(error))
+        return
+    for item in error.errors():
+        path, kind = item["loc"], item["type"]
+        text = item["msg"].removeprefix("Value error, ")
+        if kind == "extra_forbidden":
+            names = _fields(model, path[:-1])
+            text = f"there is no such setting; {suggestion(path[-1], names)}".rstrip("; ")
+        elif kind == "literal_error":
+            words = re.findall(r"'([^']+)'", str(item.get("ctx", {}).get("expected", "")))
+            text += f" (found {item['input']!r}); {suggestion(item['input'], words)}".rstrip("; ")
+        elif kind not in ("missing", "value_error"):
+            text += f" (found {item['input']!r})"
+        yield Mistake(path, text)
+
+
+def _fields(model: type[BaseModel], path: Keys) -> list[str]:
+    """Return the names of the settings of a section."""
+    names = list(BEFORE_VALIDATION.get(len(path), ()))
+    sections = [model]
+    for part in path:
+        inner = [
+            section.model_fields[str(part)].annotation
+            for section in sections
+            if str(part) in section.model_fields
+        ]
+        if inner:
+            sections = [section for annotation in inner for section in _sections(annotation)]
+    return names + [name for section in sections for name in section.model_fields]
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the sections that an annotation, such as ``dict[str, Study]``, consists of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)
+
+
+def _names(layers: Layers, check_network: NetworkCheck) -> Iterator[Mistake]:
+    """Yield the names in the settings that nothing has."""
+    only = layers.tree.get("only")
+    for number, name in enumerate(only if isinstance(only, list) else ()):
+        if name not in layers.names:
+            yield Mistake(("only", number), layers.no_study(name))
+    for study, settings in layers.studies.items():
+        for path, text in _names_of_study(layers, settings, check_network):
+            yield Mistake(("studies", study, *path), text)
+
+
+def _names_of_study(
+    layers: Layers, study: dict[str, Any], check_network: NetworkCheck
+) -> Iterator[tuple[Keys, str]]:
+    source = _at(study, ("source",))
+    if isinstance(kind := _at(source, ("kind",)), str):
+        try:
+            check_kind(kind)
+        except MedscaleError as error:
+            yield ("source", "kind"), str(error)
+    if isinstance(other := _at(source, ("of",)), str) and other not in layers.studies:
+        yield ("source", "of"), layers.no_study(other)
+    runs = {run for each in layers.studies.values() for run in _runs(each).values()}
+    networks = _networks(study)
+    for path, name in _runs(study).items():
+        try:
+            spec = RunSpec.parse(name)
+        except MedscaleError as error:
+            reason, *grammar = str(error).split(GRAMMAR)
+            right = [run for run in runs if run != name and _is_run(run)]
+            end = GRAMMAR.join(["", *grammar])
+            yield path, f"{reason.rstrip('.')}; {suggestion(name, right)}".rstrip("; ") + end
+            continue
+        if spec.model is not None:
+            networks[path] = spec.model
+    known = _at(layers.tree, ("cost", "networks"))
+    wrong = dict(
+        unknown_networks(
+            {*networks.values()}, {*known} if isinstance(known, dict) else set(), check_network
+        )
+    )
+    yield from ((path, wrong[name]) for path, name in networks.items() if name in wrong)
+
+
+def _runs(study: dict[str, Any]) -> dict[Keys, str]:
+    """Return the names of runs in a study's settings by their paths."""
+    names: dict[Keys, Any] = {path: _at(study, path) for path in SINGLE_RUNS}
+    for path in LISTS_OF_RUNS:
+        values = _at(study, path)
+        if isinstance(values, list):
+            names |= {(*path, number): name for number, name in enumerate(values)}
+    return {path: name for path, name in names.items() if isinstance(name, str)}
+
+
+def _networks(study: dict[str, Any]) -> dict[Keys, str]:
+    models = _at(study, ("models",))
+    names: dict[Keys, Any] = {("model", "name"): _at(study, ("model", "name"))}
+    if isinstance(models, dict):
+        names |= {("models", key, "name"): _at(model, ("name",)) for key, model in models.items()}
+    return {path: name for path, name in names.items() if isinstance(name, str)}
+
+
+def _is_run(name: str) -> bool:
+    try:
+        RunSpec.parse(name)
+    except MedscaleError:
+        return False
+    return True
+
+
+def _at(tree: Any, path: Keys) -> Any:
+    """Return the value of a setting, or None."""
+    for part in path:
+        if not isinstance(tree, dict):
+            return None
+        tree = tree.get(part)
+    return tree

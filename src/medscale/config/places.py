@@ -1,0 +1,124 @@
+"""Where a setting is written: its file and line, from YAML files read again for a message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from medscale.base.code import shown_path
+from medscale.config.layers import Layers
+
+Keys = tuple[str | int, ...]
+
+
+class Place(NamedTuple):
+    """Where settings come from: a file, or words for something else; its line, or 0."""
+
+    origin: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.origin}, line {self.line}" if self.line else self.origin
+
+
+class Places:
+    """The places of the settings of some layers."""
+
+    def __init__(self, layers: Layers, files: list[Path]) -> None:
+        """Take the layers, and the YAML files that changes without a file come from."""
+        self._layers = layers
+        base = Path(layers.base)
+        first, overlay, *changes = layers.files
+        # By layer, the highest first: its settings, its file, and the keys above them in the file.
+        self._levels: list[tuple[Any, list[Path], Keys, str]] = [
+            *(
+                (
+                    layer.tree,
+                    [Path(layer.origin)] if _is_file(layer.origin) else files[::-1],
+                    (),
+                    layer.origin,
+                )
+                for layer in reversed(changes)
+            ),
+            (overlay.tree, [base], ("scales", layers.scale), overlay.origin),
+            (first.tree, [base], (), first.origin),
+        ]
+
+    def of(self, path: Keys) -> tuple[Place, Keys]:
+        """Return the place of a setting, and the setting as it is written there.
+
+        A setting that a study inherits is written in another study, or in ``defaults``. A setting
+        that is missing has the place of its section.
+        """
+        for length in range(len(path), 0, -1):
+            for written in self._inherited(path[:length]):
+                for tree, files, above, origin in self._levels:
+                    if _has(tree, written):
+                        rest = path[length:]
+                        return self._place(files, above, written, origin), (*written, *rest)
+        return Place(shown_path(self._layers.base), 0), path
+
+    def _inherited(self, path: Keys) -> Iterator[Keys]:
+        """Yield the paths by which a setting of a study can be written: its own first."""
+        yield path
+        if len(path) < 2 or path[0] != "studies":
+            return
+        name, rest = str(path[1]), path[2:]
+        study = self._layers.studies.get(name)
+        if study is None:
+            for other in self._layers.studies:
+                if name.startswith(f"{other}_"):  # an entry that ``expand`` made
+                    yield from self._inherited(("studies", other, *rest))
+            return
+        for key in ("variant_of", "like"):
+            other = study.get(key)
+            if isinstance(other, str) and other != name and rest:
+                yield from (("studies", other, *rest), ("defaults", *rest))
+
+    def _place(self, files: list[Path], above: Keys, path: Keys, origin: str) -> Place:
+        for file in files:
+            if (line := _line(file, (*above, *path))) is not None:
+                return Place(shown_path(file), line)
+        return Place(origin, 0)
+
+
+def _is_file(origin: str) -> bool:
+    return origin.endswith((".yaml", ".yml")) and Path(origin).is_file()
+
+
+def _has(tree: Any, path: Keys) -> bool:
+    for key in path:
+        entries = dict(enumerate(tree)) if isinstance(tree, list) else tree
+        if not isinstance(entries, dict) or key not in entries:
+            return False
+        tree = entries[key]
+    return True
+
+
+@cache
+def _nodes(file: Path) -> Any:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        return yaml.compose(file.read_text(encoding="utf-8"), Loader=loader)
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+
+
+def _line(file: Path, path: Keys) -> int | None:
+    """Return the line of a setting, counted from 1, or None if the file does not have it."""
+    node, line = _nodes(file), None
+    for key in path:
+        if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            node = node.value[key]
+            line = node.start_mark.line + 1
+            continue
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        matches = [pair for pair in pairs if pair[0].value == str(key)]
+        if not matches:
+            return None
+        line, node = matches[-1][0].start_mark.line + 1, matches[-1][1]
+    return line

@@ -1,0 +1,1 @@
+"""Formats of other programs: MLflow, Hugging Face, Croissant, DICOM SR (extra `exchange`)."""

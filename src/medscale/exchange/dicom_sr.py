@@ -1,0 +1,342 @@
+"""Predictions of DICOM images as DICOM Structured Reports (PS3.16, TID 1500) by highdicom.
+
+A report is a Comprehensive SR (PS3.3, A.35.3) with one measurement group: the most probable class
+as finding, the probability of each class as number, and the image as source. Of a detector each box
+is a further group with its region. Codes that a study has not named come from a private coding
+scheme (PS3.16, chapter 8).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pydicom
+
+import medscale
+from medscale.base.errors import MedscaleError
+from medscale.base.extras import require
+from medscale.base.files import atomic
+from medscale.base.paths import FRAME
+from medscale.data.decoding.formats import PREAMBLE, kind_of
+from medscale.data.frames import file_of
+from medscale.report.marks import mark
+from medscale.serve.inputs import NamedImage
+from medscale.serve.predict import Box, Prediction, Predictor
+
+if TYPE_CHECKING:
+    from highdicom import sr
+
+SCHEME = "99MEDSCALE"  # private coding schemes begin with 99 (PS3.16, 8.2)
+LONGEST_MEANING, LONGEST_VALUE = 64, 16  # characters of the value representations LO and SH
+IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+# Attributes of type 2: a file may leave them empty, and they are empty where a file lacks them.
+OPTIONAL = ["PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber"]
+OPTIONAL += ["StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"]
+RESEARCH = "Research only: not a medical device, not verified by a person"
+SERIES_NUMBER = 9000  # far from the numbers of a scanner's series
+LISTED = 5  # files that a message names
+
+Codes = Mapping[str, "sr.CodedConcept"]
+
+
+def headers(items: Sequence[NamedImage]) -> list[pydicom.Dataset]:
+    """Return the headers of DICOM images, which reports refer to.
+
+    Raises MedscaleError that names files of other formats, or a file without its identity.
+    """
+    require("DICOM reports", "exchange", "highdicom")
+    files = [Path(file_of(str(image))).expanduser() for _, image in items]
+    if foreign := [name for (name, _), file in zip(items, files, strict=True) if not _dicom(file)]:
+        listed = ", ".join(foreign[:LISTED])
+        more = f" and {len(foreign) - LISTED} more" if len(foreign) > LISTED else ""
+        raise MedscaleError(
+            f"--sr is for DICOM images; of another format: {listed}{more}. Predict them without it"
+        )
+    return [_header(file) for file in files]
+
+
+def write(
+    folder: Path,
+    predictor: Predictor,
+    items: Sequence[NamedImage],
+    evidence: Sequence[pydicom.Dataset],
+    predictions: Sequence[Prediction],
+    codes: Sequence[str] = (),
+    calibrated: bool = False,
+) -> list[Path]:
+    """Write a report for each image that was predicted, and return the reports' paths.
+
+    All reports are made before the first is written. Raises MedscaleError for a code that is not
+    valid, for a class whose name does not fit into a code, and for images of the same name.
+
+    Args:
+        folder: of the reports, named by their images, such as ``scan.dcm.sr.dcm``.
+        predictor: the loaded run.
+        items: the images.
+        evidence: their headers.
+        predictions: of the images, in the same order.
+        codes: ``CLASS=SCHEME:VALUE:MEANING`` in place of a private code.
+        calibrated: whether a fitted temperature gave the probabilities.
+    """
+    concepts = coded(predictor.classes, codes)
+    series: dict[str, str] = {}
+    numbers: Counter[str] = Counter()
+    paths = _paths(folder, [name for name, _ in items])
+    reports = {}
+    for path, (_, image), header, prediction in zip(
+        paths, items, evidence, predictions, strict=True
+    ):
+        if prediction.error is None:
+            study = str(header.StudyInstanceUID)
+            numbers[study] += 1
+            uid = series.setdefault(study, _uid())
+            content = _content(predictor, prediction, header, image, concepts, calibrated)
+            reports[path] = _document(header, content, uid, numbers[study])
+    for path, report in reports.items():
+        with atomic(path) as temporary:
+            report.save_as(temporary)
+    return list(reports)
+
+
+def coded(classes: Sequence[str], codes: Iterable[str] = ()) -> dict[str, sr.CodedConcept]:
+    """Return the code of each class: one of ``codes``, or a private one.
+
+    A private code is made from the class's name alone, so that all studies have the same.
+
+    Raises MedscaleError for a code that is not valid, and for a name that is too long.
+    """
+    stated = dict(_stated(text, classes) for text in codes)
+    return {name: stated.get(name) or _private(name) for name in classes}
+
+
+def _stated(text: str, classes: Sequence[str]) -> tuple[str, sr.CodedConcept]:
+    from highdicom import sr
+
+    name, _, code = text.partition("=")
+    parts = code.split(":", 2)
+    fits = len(parts) == 3 and all(parts) and max(map(len, parts[:2])) <= LONGEST_VALUE
+    if name not in classes or not fits or len(parts[2]) > LONGEST_MEANING:
+        raise MedscaleError(
+            f"--code {text!r}: write CLASS=SCHEME:VALUE:MEANING, such as "
+            f"glaucoma=SCT:23986001:Glaucoma; the classes are {', '.join(classes)}"
+        )
+    scheme, value, meaning = parts
+    return name, sr.CodedConcept(value, scheme, meaning)
+
+
+def _private(meaning: str) -> sr.CodedConcept:
+    """Return the code of the private scheme for a meaning."""
+    from highdicom import sr
+
+    if len(meaning) > LONGEST_MEANING:
+        raise MedscaleError(
+            f"{meaning!r} is longer than the {LONGEST_MEANING} characters of a DICOM code's "
+            "meaning; give the class a shorter name"
+        )
+    value = hashlib.sha256(meaning.encode()).hexdigest()[:LONGEST_VALUE].upper()
+    return sr.CodedConcept(value, SCHEME, meaning)
+
+
+def _content(
+    predictor: Predictor,
+    prediction: Prediction,
+    header: pydicom.Dataset,
+    image: Any,
+    concepts: Codes,
+    calibrated: bool,
+) -> sr.MeasurementReport:
+    """Return the content of an image's report."""
+    from highdicom import sr
+    from pydicom.sr.codedict import codes
+
+    frames = _frames(header, image)
+    algorithm = _algorithm(predictor, calibrated)
+    source = sr.SourceImageForMeasurementGroup(
+        header.SOPClassUID, header.SOPInstanceUID, referenced_frame_numbers=frames
+    )
+    group: Any = sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(identifier=predictor.name),
+        finding_type=None if prediction.label is None else concepts[prediction.label],
+        algorithm_id=algorithm,
+        measurements=_measurements(prediction),
+        source_images=[source],
+    )
+    boxes = [
+        _region(number, box, header, frames, algorithm, concepts[box.label])
+        for number, box in enumerate(prediction.boxes or (), start=1)
+    ]
+    device = sr.DeviceObserverIdentifyingAttributes(
+        uid=_device(predictor), name="medscale", model_name=predictor.name
+    )
+    observer = sr.ObserverContext(codes.DCM.Device, device)
+    return sr.MeasurementReport(
+        observation_context=sr.ObservationContext(observer_device_context=observer),
+        procedure_reported=codes.SCT.ImagingProcedure,
+        imaging_measurements=[group, *boxes],
+    )
+
+
+def _measurements(prediction: Prediction) -> list[sr.Measurement]:
+    """Return the probabilities of an image, that of the finding first, or its number of boxes."""
+    from highdicom import sr
+    from pydicom.sr.codedict import codes
+
+    unit = codes.UCUM.NoUnits
+    if prediction.boxes is not None:
+        return [sr.Measurement(_private("Number of boxes"), len(prediction.boxes), unit)]
+    return [
+        sr.Measurement(
+            codes.DCM.Probability
+            if name == prediction.label
+            else _private(f"Probability of {name}"),
+            value,
+            unit,
+        )
+        for name, value in sorted(
+            prediction.probabilities.items(), key=lambda pair: pair[0] != prediction.label
+        )
+    ]
+
+
+def _region(
+    number: int,
+    box: Box,
+    header: pydicom.Dataset,
+    frames: list[int] | None,
+    algorithm: sr.AlgorithmIdentification,
+    code: sr.CodedConcept,
+) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
+    """Return the group of a box: its outline in columns and rows of the image, its confidence."""
+    from highdicom import sr
+    from pydicom.sr.codedict import codes
+
+    right, bottom = box.x + box.width, box.y + box.height
+    corners = [(box.x, box.y), (right, box.y), (right, bottom), (box.x, bottom), (box.x, box.y)]
+    region = sr.ImageRegion(
+        sr.GraphicTypeValues.POLYLINE,
+        np.array(corners),
+        sr.SourceImageForRegion(
+            header.SOPClassUID, header.SOPInstanceUID, referenced_frame_numbers=frames
+        ),
+    )
+    return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(identifier=f"box {number}"),
+        referenced_region=region,
+        finding_type=code,
+        algorithm_id=algorithm,
+        measurements=[sr.Measurement(codes.DCM.Probability, box.confidence, codes.UCUM.NoUnits)],
+    )
+
+
+def _algorithm(predictor: Predictor, calibrated: bool) -> sr.AlgorithmIdentification:
+    """Return the identification of the network: run, version, weights, and its restrictions."""
+    from highdicom import sr
+
+    record = predictor.inference
+    restrictions = mark([record.marks])
+    weights = [
+        f"seed {replicate.seed}, weights SHA-256 {replicate.sha256}"
+        for replicate in predictor.weights
+    ]
+    return sr.AlgorithmIdentification(
+        name=f"{record.model.name}, run {predictor.name}",
+        version=f"medscale {medscale.__version__}",
+        parameters=[
+            RESEARCH,
+            *([f"Trained as {restrictions}"] if restrictions else []),
+            *weights,
+            f"probabilities {'with' if calibrated else 'without'} a fitted temperature",
+        ],
+    )
+
+
+def _document(
+    header: pydicom.Dataset, content: sr.MeasurementReport, series: str, number: int
+) -> sr.ComprehensiveSR:
+    """Return the report with the patient and the study of its image."""
+    from highdicom.coding_schemes import CodingSchemeIdentificationItem
+    from highdicom.sr import ComprehensiveSR
+
+    scheme = CodingSchemeIdentificationItem(
+        SCHEME, name="Classes of medscale; a code is made from its meaning"
+    )
+    return ComprehensiveSR(
+        evidence=[header],
+        content=content[0],
+        series_instance_uid=series,
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=_uid(),
+        instance_number=number,
+        manufacturer="medscale",
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+        coding_schemes=[scheme],
+        series_description=RESEARCH,
+        software_versions=medscale.__version__,
+        specific_character_set="ISO_IR 192",  # UTF-8, whatever names the classes have
+    )
+
+
+def _frames(header: pydicom.Dataset, image: Any) -> list[int] | None:
+    """Return the number, from 1, of the frame that was predicted; None for an image of one."""
+    if int(header.get("NumberOfFrames") or 1) == 1:
+        return None
+    match = FRAME.fullmatch(str(image))
+    return [1 if match is None or Path(image).exists() else int(match["number"])]
+
+
+def _dicom(file: Path) -> bool:
+    try:
+        with open(file, "rb") as stream:
+            return kind_of(stream.read(PREAMBLE)) == "dicom"
+    except OSError as error:
+        raise MedscaleError(f"{file} cannot be read: {error.strerror or error}") from None
+
+
+def _header(file: Path) -> pydicom.Dataset:
+    """Read a file's header; attributes that may be empty and are missing become empty."""
+    try:
+        header = pydicom.dcmread(file, stop_before_pixels=True)
+        header.decode()
+    except Exception as error:  # pydicom raises errors of many types on damaged files
+        raise MedscaleError(f"{file}: the DICOM header cannot be read ({error})") from None
+    if absent := [name for name in IDENTITY if not header.get(name)]:
+        raise MedscaleError(
+            f"{file} has no {', '.join(absent)}, so no report can refer to it; predict it "
+            "without --sr"
+        )
+    for name in OPTIONAL:
+        if name not in header:
+            setattr(header, name, "")
+    return header
+
+
+def _paths(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Return the path of each report: below the folder as its image was below its own."""
+    parts = [PurePath(name) for name in names]
+    relative = [
+        path.name if path.is_absolute() or ".." in path.parts else str(path) for path in parts
+    ]
+    if repeated := [name for name, count in Counter(relative).items() if count > 1]:
+        raise MedscaleError(
+            f"--sr: several images are named {repeated[0]}; name the folder that holds them all"
+        )
+    return [folder / f"{name}.sr.dcm" for name in relative]
+
+
+def _device(predictor: Predictor) -> str:
+    """Return the UID of the networks in use as an observer: the same in all reports of them."""
+    digests = "".join(weights.sha256 for weights in predictor.weights)
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, digests).int}"
+
+
+def _uid() -> str:
+    """Return a new UID (PS3.5, B.2)."""
+    return f"2.25.{uuid.uuid4().int}"

@@ -1,0 +1,299 @@
+"""A result as a model folder of the Hugging Face Hub: card, weights and configuration.
+
+The folder is usable by ``medscale.load`` and passes the search for identifiers
+(``medscale.workflow.crate.scan``), or it is not made. It leaves the machine only on request.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medscale.base.errors import MedscaleError
+from medscale.base.extras import require
+from medscale.base.files import read_json, write_json, write_text
+from medscale.base.paths import INFERENCE, SUMMARY, evaluated, usable
+from medscale.base.text import markdown_code
+from medscale.data.augment import MEAN, STD
+from medscale.evaluate.boxes import NAMES as BOX_NAMES
+from medscale.evaluate.calibration import CALIBRATED
+from medscale.evaluate.metrics import NAMES
+from medscale.report.marks import mark
+from medscale.report.names import OVER
+from medscale.report.result.folder import whole_folder
+from medscale.serve import bundle
+from medscale.serve.bundle import Inference, Weights
+from medscale.serve.networks import network
+from medscale.workflow.crate import scan
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
+
+CARD, README, CONFIG, WEIGHTS = "model_card.md", "README.md", "config.json", "model.safetensors"
+TASKS = {"classification": "image-classification", "detection": "object-detection"}
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+NAMED = "OWNER/NAME"
+# Identifiers of licences on the Hub; "unknown" is one of them.
+LICENCES = {"synthetic": "mit", "detection": "agpl-3.0", "other": "unknown"}
+# Names of metrics on the Hub; the others keep their own.
+METRICS = {"auroc": "roc_auc", "mcc": "matthews_correlation", "f1_macro": "f1"}
+MAIN = ("accuracy", "balanced_accuracy", "auroc", "map50")  # metrics that the text repeats
+WARNING = "> **Research only. Not a medical device**: not for diagnosis or treatment.\n"
+MARKED = "> **{mark}.** The figures show that the workflow works, and nothing about patients.\n"
+USE = """## Use
+
+The folder is loaded by the Python package medscale, without code of the folder being run. Weights
+are those of seed {seed}, {chosen}; {alone}.
+
+```python
+import medscale
+
+# From the Hub: folder = huggingface_hub.snapshot_download("{repository}")
+folder = "."
+predictor = medscale.load(folder)
+prediction = predictor.predict("image.png")  # a file, bytes, a PIL image or an array; DICOM too
+{lines}
+```
+
+Images are prepared as for training; `config.json` says how, and lists the classes.
+{metadata}
+"""
+LINES = {
+    "classification": """print(prediction.label)
+for name, probability in prediction.probabilities.items():
+    print(f"{probability:.3f} {name}")""",
+    "detection": """for box in prediction.boxes:  # in pixels of the image
+    print(box.label, box.confidence, box.x, box.y, box.width, box.height)""",
+}
+
+
+def publish(
+    result: Path,
+    to: Path,
+    *,
+    seed: int | None = None,
+    data: Path | None = None,
+    licence: str | None = None,
+    datasets: Sequence[str] = (),
+    upload: str | None = None,
+) -> list[str]:
+    """Write a result as a model folder, upload it on request, and return lines for the user.
+
+    The folder is written whole or not at all. Raises MedscaleError when huggingface_hub is not
+    installed, the result is not complete, ``to`` holds other files, the folder would hold
+    identifiers of patients or machines, or the upload fails.
+
+    Args:
+        result: ``results/<study>/<run>``.
+        to: the new folder; an earlier one that this function made is replaced.
+        seed: of the replicate; None for the best on the validation split.
+        data: ``data/<study>``, whose names of patients and files are searched for; None for the
+            folder beside ``results``.
+        licence: the Hub's identifier; None for MIT of synthetic images, AGPL-3.0 of detectors, and
+            otherwise unknown.
+        datasets: the Hub's names of the training data.
+        upload: the repository ``OWNER/NAME`` to upload to; None for none.
+    """
+    require("folders for the Hugging Face Hub", "exchange", "huggingface_hub")
+    record, summary = bundle.read(usable(result)), read_json(evaluated(result) / SUMMARY)
+    _check(to, upload)
+    names, note = _names(result, record, data)
+    networks = record.weights(seed)  # with folds one for each
+    for weights in networks:
+        network(record, result, weights)  # refuses damaged weights
+    licence = licence or _licence(record)
+    with whole_folder(to) as new:
+        kept = [w.model_copy(update={"file": _file(w, networks)}) for w in networks]
+        for weights, copied in zip(networks, kept, strict=True):
+            shutil.copyfile(result / weights.file, new / copied.file)
+        published = record.model_copy(update={"replicates": kept, "chosen": kept[0].seed})
+        write_json(new / INFERENCE, published.model_dump(mode="json"))
+        write_json(new / CONFIG, _config(record, kept))
+        matter = _front_matter(record, summary, licence, datasets)
+        text = (result / CARD).read_text(encoding="utf-8")
+        alone = _alone(summary, kept[0].seed)
+        write_text(new / README, _readme(record, kept[0], matter, text, alone, upload or NAMED))
+        scan.refuse(scan.scan(new, [*names, scan.hosts([])]), str(to))
+    lines = [f"{to}: {record.model.name} of {record.study}/{record.run}, licence {licence}", *note]
+    return [*lines, _upload(to, upload)] if upload else lines
+
+
+def _check(to: Path, upload: str | None) -> None:
+    """Refuse a place with other files, and a repository without owner and name."""
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        earlier = to / CONFIG
+        if not earlier.is_file() or read_json(earlier).get("library_name") != "medscale":
+            raise MedscaleError(f"{to} holds files that are no published model; name another place")
+    if upload is not None and not REPOSITORY.fullmatch(upload):
+        raise MedscaleError(f"--upload {upload!r}: name a repository of the Hub, {NAMED}")
+
+
+def _names(
+    result: Path, record: Inference, data: Path | None
+) -> tuple[list[scan.Names], list[str]]:
+    """Return the names that must not be published, and a line where a study's are not known."""
+    folder = data or result.resolve().parents[2] / "data" / record.study
+    if (folder / "index.parquet").is_file():
+        return scan.names_of_studies([folder], file_names=False), []
+    if data is not None:
+        raise MedscaleError(f"{data} has no index.parquet; name the data folder of the study")
+    return [], [
+        f"names of patients and files were not searched for: {folder} has no index; name it by"
+        " --data"
+    ]
+
+
+def _licence(record: Inference) -> str:
+    """Return the identifier of the weights' licence as far as the result tells it."""
+    if record.task == "detection":  # ultralytics puts trained weights under its own licence
+        return LICENCES["detection"]
+    return LICENCES["synthetic" if record.marks["synthetic"] else "other"]
+
+
+def _file(weights: Weights, networks: Sequence[Weights]) -> str:
+    """Return the name of a network's weights; that of a fold keeps its own."""
+    return WEIGHTS if len(networks) == 1 else weights.file
+
+
+def _config(record: Inference, networks: Sequence[Weights]) -> dict[str, Any]:
+    """Return the content of config.json: architecture, classes and preprocessing."""
+    labels = dict(enumerate(record.classes))
+    return {
+        "library_name": "medscale",
+        "architectures": [record.model.name],
+        "model": record.model.model_dump(mode="json"),
+        "task": TASKS[record.task],
+        "num_labels": len(labels),
+        "id2label": {str(number): name for number, name in labels.items()},
+        "label2id": {name: number for number, name in labels.items()},
+        "preprocess": record.preprocess.model_dump(mode="json"),
+        "crop": record.crop.model_dump(mode="json") if record.crop else None,
+        "image_mean": MEAN,
+        "image_std": STD,
+        "metadata": [encoding.column for encoding in record.metadata],
+        "temperature": _one_or_all([weights.temperature for weights in networks]),
+        "threshold": networks[0].threshold,
+        "marks": dict(record.marks),
+    }
+
+
+def _one_or_all(values: list[float | None]) -> Any:
+    """Return the value of one network, or those of several in the order of inference.json."""
+    return values[0] if len(values) == 1 else values
+
+
+def _front_matter(
+    record: Inference, summary: dict[str, Any], licence: str, datasets: Sequence[str]
+) -> ModelCardData:
+    """Return the card's metadata, with the test metrics as model-index."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    words, metrics = NAMES | CALIBRATED | BOX_NAMES, summary["metrics"]["test"]
+    marks = record.marks
+    tags = ["medical-imaging", record.model.name, "research-only"]
+    tags += [name for name in ("synthetic", "stand_in") if marks[name]]
+    results = [
+        EvalResult(
+            task_type=TASKS[record.task],
+            dataset_type=datasets[0] if datasets else record.study,
+            dataset_name=f"test images of {record.study}"
+            + (" (synthetic)" if marks["synthetic"] else ""),
+            dataset_split="test",
+            metric_type=METRICS.get(name, name),
+            metric_name=f"{words.get(name, name)}, {_interval(score, summary)}",
+            metric_value=score["mean"],
+        )
+        for name, score in metrics.items()
+        if score["mean"] is not None
+    ]
+    return ModelCardData(
+        license=licence,
+        library_name="medscale",
+        pipeline_tag=TASKS[record.task],
+        tags=tags,
+        datasets=list(datasets) or None,
+        metrics=[result.metric_type for result in results],
+        model_name=f"{record.study}-{record.run}",
+        eval_results=results,
+    )
+
+
+def _interval(score: dict[str, Any], summary: dict[str, Any]) -> str:
+    """Return what a metric's value is, and its interval, in words."""
+    count, over = len(summary["seeds"]), OVER[summary["patients"]]
+    mean = f"mean of {count} replicates" if count > 1 else "one replicate"
+    if score["low"] is None or score["high"] is None:
+        return f"{mean}, interval not defined"
+    return f"{mean}, 95 % interval {score['low']:.3f} to {score['high']:.3f} over {over}"
+
+
+def _alone(summary: dict[str, Any], seed: int) -> str:
+    """Return the main test metrics of one replicate in words, with folds those out-of-fold."""
+    number, metrics = summary["seeds"].index(seed), summary["metrics"]["test"]
+    values = {name: metrics[name]["values"][number] for name in MAIN if name in metrics}
+    words = NAMES | BOX_NAMES
+    listed = ", ".join(
+        f"{words[name]} {'not defined' if value is None else format(value, '.3f')}"
+        for name, value in values.items()
+    )
+    if (folds := summary.get("folds")) is None:
+        return f"on the test images they alone have: {listed}"
+    return (
+        f"there is a network for each of {folds['count']} folds, and predictions are their mean; "
+        f"on images that they were not trained on, single networks have: {listed}"
+    )
+
+
+def _readme(
+    record: Inference,
+    weights: Weights,
+    matter: ModelCardData,
+    card: str,
+    alone: str,
+    repository: str,
+) -> str:
+    """Return README.md: front matter, warnings, the model card of the result, and use."""
+    restrictions = mark([record.marks])
+    columns = ", ".join(markdown_code(encoding.column) for encoding in record.metadata)
+    chosen = "the best on the validation images"
+    use = USE.format(
+        seed=weights.seed,
+        chosen=chosen if weights.seed == record.chosen else "named by who published it",
+        alone=alone,
+        repository=repository,
+        lines=LINES[record.task],
+        metadata=f"The network also takes {columns}: `predict(image, metadata={{…}})`.\n"
+        if columns
+        else "",
+    )
+    warning = (MARKED.format(mark=restrictions) + ">\n" if restrictions else "") + WARNING
+    terms = (
+        "The licence of the weights is not known: the terms of the training images can bind them.\n"
+    )
+    unknown = f"{terms}\n" if matter.license == LICENCES["other"] else ""
+    return f"---\n{matter.to_yaml()}\n---\n\n{warning}\n{unknown}{card.rstrip()}\n\n{use}"
+
+
+def _upload(folder: Path, repository: str) -> str:
+    """Upload a folder with the login of the Hub's own tools, and return a line for the user.
+
+    A new repository is private: who published it decides on the Hub who reads it.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    try:
+        api.create_repo(repository, private=True, exist_ok=True)
+        address = api.upload_folder(
+            folder_path=folder, repo_id=repository, commit_message="Published by medscale"
+        )
+    except Exception as error:  # of the Hub, and of the HTTP library that its version uses
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise MedscaleError(
+            f"{folder} is complete, but was not uploaded to {repository}: {first}; log in with"
+            " `hf auth login`, and publish it again"
+        ) from None
+    return f"uploaded: {address}; a new repository is private until its settings say otherwise"

@@ -1,0 +1,199 @@
+"""Replicates of results as runs in a file store of MLflow, without a server or the network.
+
+A replicate is a run of the experiment named by its study: the plan as parameters, the history by
+epoch and the test metrics with their intervals as metrics, the model card as only artefact.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from medscale.base.errors import MedscaleError
+from medscale.base.extras import require
+from medscale.base.files import digest, read_json, read_table
+from medscale.base.paths import evaluated
+from medscale.engine.train.board import tag
+from medscale.evaluate.summary import replicate_scores
+from medscale.report.marks import mark
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+CARD = "model_card.md"
+KEY = "medscale.replicate"  # tag: digest of the replicate and its metrics, which a run has once
+TRASH = ".trash"  # a folder of each file store
+FINISHED = "FINISHED"  # a status of MLflow
+# MLflow 3 refuses its file store, and reports its use over the network, unless these say otherwise.
+ENVIRONMENT = {"MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
+MOST_METRICS, MOST_PARAMETERS = 1000, 100  # that MLflow takes in a call
+LIMITS = ("mean", "low", "high")  # of a metric over the replicates
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """A replicate as MLflow records it."""
+
+    study: str
+    name: str
+    card: Path
+    started: int  # milliseconds since 1970
+    finished: int
+    parameters: dict[str, str]
+    tags: dict[str, str]
+    history: pd.DataFrame  # history.csv
+    scores: dict[str, float]  # test metrics
+
+
+def track(folders: Sequence[Path], store: Path) -> tuple[int, int]:
+    """Record the replicates of results in a file store, and return the numbers of new and old runs.
+
+    A replicate that the store has is left alone, so that a second call adds nothing. A run that an
+    interrupted call left unfinished is made again. All files are read before the first is written.
+
+    Raises MedscaleError when MLflow is not installed, or a file of a result or of its replicates is
+    missing, or ``store`` holds other files.
+
+    Args:
+        folders: ``results/<study>/<run>``, beside which ``runs/<study>/<run>`` lies.
+        store: folder of the store, such as ``mlruns``.
+    """
+    require("MLflow stores", "exchange", "mlflow")
+    store = store.expanduser().resolve()
+    if store.exists() and not (store / TRASH).is_dir() and not _is_empty(store):
+        raise MedscaleError(f"{store} is no file store of MLflow; name another folder by --to")
+    replicates = [replicate for folder in folders for replicate in _replicates(evaluated(folder))]
+    client = _client(store)
+    added = sum(_record(client, replicate) for replicate in replicates)
+    return added, len(replicates) - added
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _client(store: Path) -> MlflowClient:
+    """Return the client of a file store; nothing of it uses the network."""
+    os.environ |= ENVIRONMENT
+    from mlflow.tracking import MlflowClient
+
+    address = store.as_uri()
+    return MlflowClient(tracking_uri=address, registry_uri=address)
+
+
+def _replicates(folder: Path) -> Iterator[Tracked]:
+    """Yield the replicates of a result."""
+    summary = read_json(folder / "summary.json")
+    study, run = summary["study"], summary["run"]["name"]
+    runs = folder.resolve().parents[2] / "runs" / study / run
+    environments = summary["provenance"]["replicates"]
+    for number, (name, environment) in enumerate(
+        zip(summary["replicates"], environments, strict=True)
+    ):
+        files = runs / name
+        remedy = f"{folder} is tracked where it was made, beside the folder `runs` of its study"
+        if not (files / "history.csv").is_file():
+            raise MedscaleError(f"{files / 'history.csv'} does not exist; {remedy}")
+        history, plan = read_table(files / "history.csv"), read_json(files / "spec.json")
+        scores = _scores(summary, number)
+        yield Tracked(
+            study=study,
+            name=f"{run} {name.replace('seed', 'seed ').replace('_fold', ' fold ')}",
+            card=folder / CARD,
+            started=_milliseconds(environment["started"]),
+            finished=_milliseconds(environment["finished"]),
+            parameters=dict(_flat(plan)),
+            tags=_tags(summary, environment) | {KEY: digest([environment, scores])},
+            history=history,
+            scores=scores,
+        )
+
+
+def _tags(summary: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, str]:
+    """Return origin and restrictions of a replicate; what is not known has no tag."""
+    marks = summary["marks"]
+    gpus = environment.get("gpus")
+    values = {
+        "commit": environment.get("commit"),
+        "dirty": environment.get("dirty"),
+        "hardware": gpus[0] if gpus else environment.get("cpu"),
+        "format": environment.get("format"),
+        "medscale": environment.get("versions", {}).get("medscale"),
+        **marks,
+        "mlflow.note.content": mark([marks]) or None,
+    }
+    return {name: _text(value) for name, value in values.items() if value is not None}
+
+
+def _scores(summary: dict[str, Any], number: int) -> dict[str, float]:
+    """Return a replicate's test metrics, and mean and interval over all replicates.
+
+    With folds the metrics of a replicate are those that are computed by fold.
+    """
+    metrics = summary["metrics"]["test"]
+    by_replicate = summary["folds"]["metrics"] if "folds" in summary else metrics
+    scores = {f"test/{name}": replicate_scores(summary, name)[number] for name in by_replicate}
+    for name, value in metrics.items():
+        scores |= {f"test/{name}_{limit}": value[limit] for limit in LIMITS}
+    return {name: value for name, value in scores.items() if value is not None}
+
+
+def _record(client: MlflowClient, replicate: Tracked) -> bool:
+    """Record a replicate unless the store has it; return whether it is new."""
+    from mlflow.entities import Metric, Param
+
+    experiment = client.get_experiment_by_name(replicate.study)
+    number = experiment.experiment_id if experiment else client.create_experiment(replicate.study)
+    for earlier in client.search_runs([number], f"tags.`{KEY}` = '{replicate.tags[KEY]}'"):
+        if earlier.info.status == FINISHED:
+            return False
+        client.delete_run(earlier.info.run_id)
+    run = client.create_run(
+        number, start_time=replicate.started, tags=replicate.tags, run_name=replicate.name
+    ).info.run_id
+    end = replicate.finished
+    metrics = [Metric(name, value, end, 0) for name, value in replicate.scores.items()]
+    metrics += [Metric(*row) for row in _epochs(replicate)]
+    for start in range(0, len(metrics), MOST_METRICS):
+        client.log_batch(run, metrics[start : start + MOST_METRICS])
+    parameters = [Param(name, value) for name, value in replicate.parameters.items()]
+    for start in range(0, len(parameters), MOST_PARAMETERS):
+        client.log_batch(run, params=parameters[start : start + MOST_PARAMETERS])
+    client.log_artifact(run, str(replicate.card))
+    client.set_terminated(run, FINISHED, end)
+    return True
+
+
+def _epochs(replicate: Tracked) -> Iterator[tuple[str, float, int, int]]:
+    """Yield name, value, time in milliseconds and epoch of each finite number of the history."""
+    seconds = replicate.history["seconds"].cumsum()
+    for row, passed in zip(replicate.history.to_dict("records"), seconds, strict=True):
+        time, epoch = replicate.started + int(1000 * passed), int(row["epoch"])
+        for column, value in row.items():
+            if column != "epoch" and math.isfinite(value):
+                yield tag(str(column)), float(value), time, epoch
+
+
+def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the settings of a plan with dotted names; lists are JSON."""
+    for name, value in section.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, _text(value)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _milliseconds(time: str) -> int:
+    return round(1000 * datetime.fromisoformat(time).timestamp())

@@ -1,0 +1,169 @@
+"""Convergence of a run against the baseline's: epochs and seconds to a target, with tests.
+
+The rules are those of MLPerf Training (Mattson et al. 2020; training_rules.adoc of
+mlcommons/training_policies): the target is fixed before the comparison, a result has several
+replicates, and a replicate that does not reach the target counts. The comparison of mean epochs by
+a one-sided t-test is the idea of its reference convergence points (``rcp_checker`` of
+mlcommons/logging). In addition, equality is tested as equality: by two one-sided tests within a
+margin (Schuirmann 1987).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from medscale.base.errors import MedscaleError
+from medscale.measure.scaling.target import METRICS, Target, best, seconds_of
+
+FEWEST = 5  # replicates of a verdict: those that MLPerf asks of image classification
+NAN = float("nan")
+ALPHA = 0.05  # of each test
+# Variance of the rounding to whole epochs (Sheppard 1898), the least that replicates can have.
+ROUNDING = 1 / 12
+# Divisions of the replicates into two groups: with up to eight in each, all are enumerated.
+DIVISIONS = stats.PermutationMethod(n_resamples=20_000, rng=0)
+
+EQUAL, OPEN, NEVER = "equal within the margin", "undecided", "target not reached"
+SLOWER, FASTER = "slower", "faster"
+WITHIN = "{}, within the margin"
+
+
+@dataclass(frozen=True)
+class Times:
+    """Epochs and seconds to the target of a run's replicates.
+
+    Those of a replicate that does not reach the target are censored on the right: the planned
+    epochs, and the seconds of its whole training. A training that stops early counts with all
+    planned epochs.
+    """
+
+    epochs: np.ndarray  # int64, shape S for S replicates
+    seconds: np.ndarray  # float64, shape S; NaN if the number of processes changed until then
+    reached: np.ndarray  # bool, shape S
+
+    @property
+    def last_if_censored(self) -> np.ndarray:
+        """Epochs in which censored replicates come after all others, float64, shape S."""
+        return np.where(self.reached, self.epochs, np.inf)
+
+
+class Comparison(NamedTuple):
+    """Epochs to the target of a run against the baseline's."""
+
+    # relative difference of the restricted mean epochs, with the ends of its 90 % interval
+    difference: float
+    low: float
+    high: float
+    # p-values; each line names what is shown where the p-value is small
+    equal_p: float  # difference within the margin: two one-sided t-tests; NaN if censored
+    slower_p: float  # more epochs: Mann-Whitney, one-sided, censored replicates last
+    faster_p: float  # fewer epochs: the same test
+    rcp_p: float  # fewer epochs: one-sided t-test of MLPerf's checker; NaN if censored
+    verdict: str
+
+
+def times_to(histories: Sequence[pd.DataFrame], target: Target, planned: int) -> Times:
+    """Return the epochs and seconds that each replicate needs to the target.
+
+    Args:
+        histories: of the replicates (history.csv).
+        target: what counts as reached.
+        planned: epochs of a whole training.
+    """
+    epochs = [target.epoch(history) for history in histories]
+    return Times(
+        np.array([planned if epoch is None else epoch for epoch in epochs], dtype=np.int64),
+        np.array(
+            [
+                seconds_of(history, len(history) if epoch is None else epoch)
+                for history, epoch in zip(histories, epochs, strict=True)
+            ]
+        ),
+        np.array([epoch is not None for epoch in epochs]),
+    )
+
+
+def refuse_unreachable(
+    reference: Sequence[pd.DataFrame], target: Target, study: str, baseline: str
+) -> None:
+    """Raise MedscaleError if no replicate of the baseline reaches the target."""
+    if any(target.epoch(history) is not None for history in reference):
+        return
+    values = ", ".join(f"{best(target.metric, history):.4g}" for history in reference)
+    raise MedscaleError(
+        f"studies.{study}.convergence.target: no replicate of the baseline {baseline} reaches a "
+        f"{METRICS[target.metric]} of {target.value:g}; their best values are {values}. Set a "
+        "target that the baseline reaches, or null to derive one from these values"
+    )
+
+
+def compare(run: Times, reference: Times, margin: float) -> Comparison:
+    """Compare the epochs to the target of a run with those of the baseline.
+
+    With fewer than ``FEWEST`` replicates of either there are neither p-values nor an interval, and
+    the verdict says so.
+
+    Args:
+        run: the replicates of the run.
+        reference: the replicates of the baseline.
+        margin: relative difference of the means within which convergence counts as equal.
+    """
+    mean = float(reference.epochs.mean())
+    difference = float(run.epochs.mean()) / mean - 1
+    fewest = min(len(run.epochs), len(reference.epochs))
+    if fewest < FEWEST:
+        seeds = f"{fewest} seed" + ("s" if fewest > 1 else "")
+        return untested(f"not established ({seeds})", difference)
+    slower_p, faster_p = (
+        float(
+            stats.mannwhitneyu(
+                run.last_if_censored,
+                reference.last_if_censored,
+                alternative=alternative,
+                method=DIVISIONS,
+            ).pvalue
+        )
+        for alternative in ("greater", "less")
+    )
+    is_complete = bool(run.reached.all() and reference.reached.all())
+    error, freedom = _welch(run.epochs, reference.epochs)
+    law = stats.t(freedom, scale=error / mean)
+    half = float(law.ppf(1 - ALPHA)) if is_complete else NAN
+    equal_p = max(float(law.cdf(difference - margin)), float(law.sf(difference + margin)))
+    return Comparison(
+        difference,
+        difference - half,
+        difference + half,
+        equal_p if is_complete else NAN,
+        slower_p,
+        faster_p,
+        float(law.cdf(difference)) if is_complete else NAN,
+        _verdict(run, is_complete and equal_p < ALPHA, slower_p, faster_p),
+    )
+
+
+def untested(verdict: str, difference: float = NAN) -> Comparison:
+    """Return a comparison without interval and p-values."""
+    return Comparison(difference, NAN, NAN, NAN, NAN, NAN, NAN, verdict)
+
+
+def _welch(run: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
+    """Return standard error and degrees of freedom of a difference of means (Welch 1947)."""
+    parts = np.array([max(float(x.var(ddof=1)), ROUNDING) / len(x) for x in (run, reference)])
+    freedom = parts.sum() ** 2 / (parts**2 / [len(run) - 1, len(reference) - 1]).sum()
+    return float(np.sqrt(parts.sum())), float(freedom)
+
+
+def _verdict(run: Times, is_equal: bool, slower_p: float, faster_p: float) -> str:
+    if not run.reached.any():
+        return NEVER
+    apart = SLOWER if slower_p < ALPHA else FASTER if faster_p < ALPHA else ""
+    if is_equal:
+        return WITHIN.format(apart) if apart else EQUAL
+    return apart or OPEN

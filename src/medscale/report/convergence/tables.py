@@ -1,0 +1,38 @@
+"""Table of the chapter convergence, as LaTeX."""
+
+from typing import Any
+
+import pandas as pd
+
+from medscale.base.text import latex
+from medscale.report.latex import number, p_value, significant
+from medscale.report.result.reading import records
+from medscale.report.tables import around, by_run, left, right, table
+
+AT_LEAST = r"\ensuremath{\geq}"
+
+
+def convergence(rows: pd.DataFrame) -> str:
+    """Return epochs, minutes and tests of each run; means over censored replicates are bounds."""
+    columns = [
+        left("run", by_run()),
+        right("batch", lambda row: str(row["global_batch"])),
+        right(r"replicates\\that reach it", lambda row: f"{row['reached']} of {row['replicates']}"),
+        right(r"epochs\\(mean)", lambda row: _bound(row) + number(row["epochs"], 1)),
+        right(r"minutes\\(mean)", lambda row: _bound(row) + significant(row["seconds"] / 60)),
+        right(r"difference in\\epochs (\%)", _difference),
+        right(r"p: more\\epochs", lambda row: p_value(row["slower_p"])),
+        right(r"p: fewer\\epochs", lambda row: p_value(row["faster_p"])),
+        right(r"p: fewer\\(RCP)", lambda row: p_value(row["rcp_p"])),
+        right(r"p: equal\\(margin)", lambda row: p_value(row["equal_p"])),
+        left("verdict", lambda row: latex(row["verdict"])),
+    ]
+    return table(records(rows), columns)
+
+
+def _bound(row: dict[str, Any]) -> str:
+    return AT_LEAST if row["reached"] < row["replicates"] else ""
+
+
+def _difference(row: dict[str, Any]) -> str:
+    return around(row, "difference", 0, 100)

@@ -1,0 +1,1 @@
+"""The chapter sweep: the learning rate of each batch size, chosen by validation images."""

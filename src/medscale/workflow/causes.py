@@ -1,0 +1,165 @@
+"""Why a job would run: changed settings, inputs and code, from Snakemake's records of outputs.
+
+The records of code (``stages.record_code``) tell which modules a digest of code stands for.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from medscale.base.code import PACKAGE, ROOT, module_digests, shown_path
+from medscale.base.files import read_json
+from medscale.workflow.graph import Graph
+from medscale.workflow.stages import RECORDS, code_files, training_code
+
+WHOLE_PARAMS = ("text", "plan")  # params that hold a whole configuration: their name says nothing
+DIGESTS = {  # params that are digests, and the meaning of their change
+    "state": "files were added to the raw images of {study} or removed",
+    "layout": "the code that lists the raw images of {study} has changed (its dataset kind)",
+    "generator": "the generator of the synthetic images of {study} has changed",
+}
+FIRST_TIME = "outputs were never made"
+SHOWN = 8  # files in a sentence, before the rest is counted
+
+
+def causes(dag: Any, job: Any, graph: Graph) -> Iterator[str]:
+    """Yield why a job itself would run, apart from other jobs that run before it."""
+    reason, records = dag.reason(job), dag.workflow.persistence
+    recorded_files = [file for file in job.output if records.metadata(file) is not None]
+    missing = [str(file) for file in job.output if not os.path.lexists(file)]
+    if missing and not recorded_files:
+        yield FIRST_TIME
+    elif missing:
+        yield f"{shortened(missing)} is missing, though it was made before"
+    for file in sorted(reason.incomplete_output):
+        yield f"{file} is incomplete: its job was interrupted"
+    for file in sorted(reason.updated_input):
+        yield f"{shown_path(file)} has changed since"
+    if not recorded_files:
+        return
+    if any(records.code_changed(job)):
+        rules_file = shown_path(job.rule.snakefile)
+        yield f"the command of rule {job.rule.name} has changed in {rules_file}"
+    if any(records.software_stack_changed(job)):
+        yield "jobs run in another image"
+    yield from _changed_inputs(records.input(recorded_files[0]), job)
+    yield from _changed_params(records.params(recorded_files[0]), job, graph)
+
+
+def _changed_inputs(recorded: list[str] | None, job: Any) -> Iterator[str]:
+    before, now = set(recorded or job.input), {str(file) for file in job.input}
+    if before - now:
+        yield f"{shortened(sorted(before - now))} is no input of {job.rule.name} any more"
+    if now - before:
+        yield f"{shortened(sorted(now - before))} is a new input of {job.rule.name}"
+
+
+def _changed_params(recorded: list[str] | None, job: Any, graph: Graph) -> Iterator[str]:
+    """Yield the settings and modules that differ from those an output was made with.
+
+    Snakemake records values of params without their names, so each new value is compared with
+    the old value that resembles it most.
+    """
+    if recorded is None:
+        return
+    named = {name: value for name, value in job.params.items() if name}
+    changed = {name: value for name, value in named.items() if repr(value) not in recorded}
+    current = {repr(value) for value in job.params}
+    old = [_value(text) for text in recorded if text not in current]
+    for name, value in changed.items():
+        if name == "code":
+            recorded_code = [text for text in old if _record(graph.workdir, text).is_file()]
+            yield from _changed_modules(recorded_code, job, graph)
+            continue
+        if name in DIGESTS:
+            yield DIGESTS[name].format(study=job.wildcards.study)
+            continue
+        partner = max(old, key=lambda other: _likeness(value, other), default=None)
+        if partner is not None and _likeness(value, partner) > 0:
+            old.remove(partner)
+        else:
+            partner = None
+        prefix = "" if name in WHOLE_PARAMS else name
+        yield from _differences(prefix, _parsed(partner), _parsed(value))
+
+
+def _record(workdir: Path, digest: Any) -> Path:
+    return workdir / RECORDS / f"{digest}.json"
+
+
+def _changed_modules(old_digests: list[Any], job: Any, graph: Graph) -> Iterator[str]:
+    script = f"scripts/{Path(job.params.script).name}"
+    if not old_digests:
+        yield f"{script} or a module it imports has changed; which one was not recorded"
+        return
+    before = read_json(_record(graph.workdir, old_digests[0]))
+    options = {}
+    if job.rule.name == "train":
+        options = training_code(graph.plan(job.wildcards.study, job.wildcards.run))
+    files = code_files(job.params.script, job.params.get("chapter"))
+    now = module_digests(*files, **options)
+    for module in sorted(before.keys() | now.keys()):
+        if before.get(module) != now.get(module):
+            verb = "has changed"
+            if module not in before:
+                verb = f"is used by {script} since"
+            elif module not in now:
+                verb = f"is used by {script} no more"
+            yield f"{_module_path(module)} {verb}"
+
+
+def _module_path(module: str) -> str:
+    """Return the path of a module as a person types it; scripts have a path already."""
+    if module.endswith(".py"):
+        return module
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return str(path.relative_to(ROOT))
+
+
+def _differences(name: str, old: Any, new: Any) -> Iterator[str]:
+    """Yield the keys whose values differ between two settings: ``split.train: 0.7 -> 0.8``."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys([*old, *new]):
+            if old.get(key) != new.get(key):
+                yield from _differences(
+                    f"{name}.{key}" if name else key, old.get(key), new.get(key)
+                )
+    else:
+        yield f"{name or 'settings'}: {json.dumps(old)} -> {json.dumps(new)}"
+
+
+def _likeness(new: Any, old: Any) -> float:
+    """Return how much two values of params resemble each other: keys in common, form, type."""
+    first, second = _parsed(new), _parsed(old)
+    if isinstance(first, dict) and isinstance(second, dict):
+        return 1 + len(first.keys() & second.keys())
+    if isinstance(first, dict) or isinstance(second, dict):
+        return 0
+    return 0.5 if type(first) is type(second) else 0.1
+
+
+def _parsed(value: Any) -> Any:
+    """Return the value of a param: the content of JSON, other values as they are."""
+    try:
+        return json.loads(value)
+    except (TypeError, ValueError):
+        return value
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
+
+
+def shortened(files: list[str]) -> str:
+    """Return the first files of a list and the number of the others."""
+    more = len(files) - SHOWN
+    return ", ".join(files[:SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,106 @@
+"""The end of a dry run in at most 15 lines: jobs, cost, missing data, outputs to be made again."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from medscale.base.code import shown_path
+from medscale.base.errors import MedscaleError, print_error
+from medscale.base.text import terminal
+from medscale.workflow.causes import FIRST_TIME
+from medscale.workflow.graph import Graph
+from medscale.workflow.why import Explanation, counted, explanation_of
+
+MOST_CAUSES = 6  # that are shown; the others are counted
+MINUTES_OF_HOURS = 120  # from which a duration is given in hours
+
+
+def at_exit(graph: Graph, workflow: Any) -> None:
+    """Print the outlook when Snakemake's process ends, if it was a dry run.
+
+    Snakemake calls its own hooks (``onstart``, ``onsuccess``) in no dry run.
+    """
+    atexit.register(_print, graph, workflow)
+
+
+def lines(graph: Graph, explanation: Explanation) -> Iterator[str]:
+    """Yield the lines on the jobs that would run."""
+    first, again = _first_and_again(explanation)
+    total = explanation.stages.total()
+    if total:
+        yield f"{total} jobs would run; nothing was run"
+        yield f"  jobs   {counted(_stages(explanation.stages))}"
+        yield f"  cost   {_cost(explanation)}, by the cost model (medscale size)"
+    else:
+        yield "nothing would run: all outputs are up to date"
+    yield f"  data   {_data(graph)}"
+    if first:
+        yield f"  first  {first} jobs make outputs that were never made"
+    if again:
+        yield "  again  outputs are made again, with all that depends on them, because"
+        for cause, stages in list(again.items())[:MOST_CAUSES]:
+            yield f"         - {cause} ({counted(_stages(stages))})"
+        if len(again) > MOST_CAUSES:
+            yield f"         - and {len(again) - MOST_CAUSES} more causes"
+    if total:
+        yield "  more   medscale why TARGET names all causes; medscale check tests this machine"
+
+
+def _print(graph: Graph, workflow: Any) -> None:
+    # Snakemake makes its scheduler when the graph of jobs is complete.
+    if not workflow.dryrun or getattr(workflow, "scheduler", None) is None:
+        return
+    os.chdir(graph.workdir)  # as in the rules; Snakemake has left the folder
+    try:
+        explanation = explanation_of(graph, workflow.dag, "all")
+    except MedscaleError as error:
+        print_error(error)
+        return
+    sys.stdout.flush()
+    for line in lines(graph, explanation):
+        print(terminal(line), file=sys.stderr)
+
+
+def _first_and_again(explanation: Explanation) -> tuple[int, dict[str, Counter[str]]]:
+    """Return how many jobs run for the first time, and the causes of the others."""
+    again = dict(explanation.causes)
+    first = again.pop(FIRST_TIME, Counter())
+    return first.total(), again
+
+
+def _stages(stages: Counter[str]) -> Counter[str]:
+    """Return the numbers of jobs with all chapters of the report as one stage, the most first."""
+    merged: Counter[str] = Counter()
+    for name, count in stages.items():
+        merged["report" if name.endswith("_report") else name] += count
+    return Counter(dict(merged.most_common()))
+
+
+def _cost(explanation: Explanation) -> str:
+    minutes = explanation.minutes
+    time = f"{minutes:.1f} minutes" if minutes < MINUTES_OF_HOURS else f"{minutes / 60:,.1f} hours"
+    return (
+        f"about {time} one after the other, {explanation.device_hours:,.2f} device-hours, "
+        f"{explanation.money:,.2f} {explanation.currency}"
+    )
+
+
+def _data(graph: Graph) -> str:
+    """Return which raw folders are missing, and how to get them."""
+    sources = {
+        graph.raw(name): graph.config.study(graph.config.owner(name)).source
+        for name in [*graph.studies, *graph.externals]
+    }
+    needed = {folder: source.kind for folder, source in sources.items() if not source.synthetic}
+    missing = {folder: kind for folder, kind in needed.items() if not folder.exists()}
+    if missing:
+        folders = ", ".join(f"{shown_path(folder)} (kind {k})" for folder, k in missing.items())
+        return f"missing: {folders}; medscale data fetch KIND says how to get it"
+    if len(needed) < len(sources):
+        return "synthetic images are generated" + (", real ones are present" if needed else "")
+    return "all raw folders are present"

@@ -1,0 +1,96 @@
+"""All mistakes of a configuration in one message: place, setting, reason, nearest right name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from medscale.base.errors import MedscaleError
+from medscale.config.configuration import load, validate
+from medscale.config.layers import Layer, Layers
+from medscale.engine.models.names import check_model
+from snakemake_command import snakemake
+
+ROOT = Path(__file__).parents[2]
+MINE = """\
+scale: dem
+only: [glaucom, mine]
+cost: {gpu: a100, curency: EUR}
+studies:
+  mine:
+    like: glaucoma
+    source: {kind: foldr, path: images}
+    recpie: {epochs: 3}
+    runs: [serial_1cpu, ddp_gpu2, dpp_2cpu, ddp_2gpu_densnet121]
+    profile: {runs: [serail_1cpu]}
+  skin:
+    recipe: {epochs: 0, optimzer: adam, batch_size: many}
+    model: {name: efficientnet_c3}
+    evaluate: {gradcam: non}
+  skin2:
+    variant_of: skn
+  other: 7
+"""
+# Line of the file, setting, and a part of the reason.
+MISTAKES = [
+    (1, "scale", "there is no scale 'dem'; did you mean 'demo'?"),
+    (2, "only.0", "there is no study 'glaucom'; did you mean 'glaucoma'?"),
+    (3, "cost.curency", "there is no such setting; did you mean 'currency'?"),
+    (7, "studies.mine.source.kind", "there is no dataset kind 'foldr'; did you mean 'folder'?"),
+    (8, "studies.mine.recpie", "there is no such setting; did you mean 'recipe'?"),
+    (9, "studies.mine.runs.1", "'ddp_gpu2' is no run name"),
+    (9, "studies.mine.runs.2", "it begins with 'dpp'"),
+    (9, "studies.mine.runs.3", "there is no model 'densnet121'; did you mean 'densenet121'"),
+    (10, "studies.mine.profile.runs.0", "did you mean 'serial_1cpu'?"),
+    (12, "studies.skin.recipe.batch_size", "(found 'many')"),
+    (12, "studies.skin.recipe.epochs", "greater than or equal to 1 (found 0)"),
+    (12, "studies.skin.recipe.optimzer", "there is no such setting; did you mean 'optimizer'?"),
+    (13, "studies.skin.model.name", "did you mean 'efficientnet_b3'"),
+    (14, "studies.skin.evaluate.gradcam", "did you mean 'none'?"),
+    (16, "studies.skin2.variant_of", "did you mean 'skin'?"),
+    (17, "studies.other", "must be a mapping of settings, not 7"),
+]
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    (tmp_path / "mine.yaml").write_text(MINE)
+    return tmp_path / "mine.yaml"
+
+
+def test_all_mistakes_are_in_one_message_each_with_its_line(mine: Path) -> None:
+    layer = Layer(str(mine), yaml.safe_load(MINE))
+    with pytest.raises(MedscaleError) as raised:
+        validate(Layers(ROOT / "config.yaml", [layer]), check_network=check_model)
+    first, *lines, grammar = str(raised.value).splitlines()
+    assert first == f"the configuration has {len(MISTAKES)} mistakes:"
+    assert grammar.startswith("  A run's name is <strategy>")
+    assert len(lines) == len(MISTAKES)
+    for text, (line, setting, reason) in zip(lines, MISTAKES, strict=True):
+        assert text.startswith(f"  {mine}, line {line}: {setting}")
+        assert reason in text
+
+
+def test_a_mistake_that_others_inherit_is_named_once_where_it_is_written() -> None:
+    changes = {"studies": {"skin": {"recipe": {"epochs": 0}}}}
+    with pytest.raises(MedscaleError) as raised:
+        load(ROOT / "config.yaml", changes)  # skin_random and dermatology inherit it
+    assert str(raised.value).count("studies.") == 1
+    assert "command line: studies.skin.recipe.epochs" in str(raised.value)
+
+
+def test_a_mistake_in_config_yaml_has_its_line(tmp_path: Path) -> None:
+    text = (ROOT / "config.yaml").read_text(encoding="utf-8")
+    line = text.splitlines().index("seeds: [1, 2, 3]       # one replicate a seed") + 1
+    (tmp_path / "config.yaml").write_text(text.replace("seeds: [1, 2, 3]", "seeds: [1, 2, x]"))
+    with pytest.raises(MedscaleError, match=rf"config\.yaml, line {line}: seeds\.2: .*found 'x'"):
+        load(tmp_path / "config.yaml")
+
+
+def test_snakemake_names_the_file_and_line_too(mine: Path) -> None:
+    done = snakemake("-n", "--configfile", str(mine))
+    assert done.returncode != 0
+    assert f"{mine}, line 8: studies.mine.recpie: there is no such setting" in done.stderr
+    assert f"the configuration has {len(MISTAKES)} mistakes" in done.stderr

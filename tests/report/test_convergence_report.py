@@ -1,0 +1,166 @@
+"""The chapters convergence and sweep: their tables, verdicts and facts from run folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from figure_texts import faults
+from file_tables import read
+from made_runs import ROOT, configuration, make_chapter, make_study
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json, write_csv
+from medscale.config.configuration import load
+from medscale.measure.scaling.convergence import Times
+from medscale.report import style
+from medscale.report.chapters import chapters_of
+from medscale.report.convergence.figures import epochs_to_target
+from medscale.report.sweep.make import chosen
+from medscale.report.sweep.make import sweep as sweep_figure
+
+RUNS = ["serial_1cpu", "ddp_2cpu", "ddp_amp_2gpu"]
+FIVE = {"runs": RUNS, "seeds": [1, 2, 3, 4, 5], "target": 0.8}
+
+
+def write_history(
+    folder: Path, run: str, seed: int, reached: int | None, epochs: int = 12, best: float = 0.85
+) -> None:
+    """Write the history of a replicate that reaches ``best`` in the epoch ``reached``."""
+    epoch = np.arange(1, epochs + 1)
+    high = np.zeros(epochs, bool) if reached is None else epoch >= reached
+    times = {"seconds": 5.0, "validation_s": 1.0, "checkpoint_s": 0.0, "processes": 2}
+    table = pd.DataFrame({"epoch": epoch, "val_accuracy": np.where(high, best, 0.5)})
+    table = table.assign(val_loss=1 - table["val_accuracy"], **times)
+    write_csv(folder / run / f"seed{seed}" / "history.csv", table)
+
+
+def write_replicates(folder: Path, run: str, epochs: Sequence[int | None]) -> None:
+    for seed, reached in enumerate(epochs, start=1):
+        write_history(folder / "runs" / "glaucoma", run, seed, reached)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study with two replicates of each run."""
+    path = tmp_path_factory.mktemp("convergence")
+    make_study(path, "glaucoma", ["normal", "glaucoma"], RUNS, recipe={"epochs": 12})
+    return path
+
+
+def table_of(folder: Path, name: str) -> pd.DataFrame:
+    table = pd.read_csv(folder / "tables" / "glaucoma" / f"{name}.csv")
+    (described,) = [d for d in read() if d.pattern == f"tables/<study>/{name}.csv"]
+    assert list(table) == [entry.name for entry in described.entries]
+    return table
+
+
+def test_two_seeds_establish_nothing(folder: Path) -> None:
+    make_chapter(folder, configuration("glaucoma", RUNS), "glaucoma", "convergence")
+    table = table_of(folder, "convergence").set_index("run")
+    assert list(table.index) == RUNS
+    assert table["verdict"].tolist() == ["baseline", *["not established (2 seeds)"] * 2]
+    assert table.loc["serial_1cpu", "reached"] == 2  # the target is derived from these replicates
+    assert table["equal_p"].isna().all()
+    facts = read_json(folder / "tables" / "glaucoma" / "convergence.json")
+    assert not facts["is_established"]
+    (verdict,) = facts["verdicts"]
+    assert verdict["runs"] == ["DDP, 2 CPU", "DDP + AMP, 2 GPU"]
+
+
+def test_five_seeds_have_verdicts_and_censored_replicates_count(folder: Path) -> None:
+    write_replicates(folder, "serial_1cpu", [6, 6, 7, 5, 6])
+    write_replicates(folder, "ddp_2cpu", [6, 7, 6, 6, 5])
+    write_replicates(folder, "ddp_amp_2gpu", [9, None, 8, None, 9])
+    config = configuration("glaucoma", RUNS, convergence=FIVE, recipe={"epochs": 12})
+    make_chapter(folder, config, "glaucoma", "convergence")
+    table = table_of(folder, "convergence").set_index("run")
+    assert table["verdict"].tolist() == ["baseline", "equal within the margin", "slower"]
+    slow = table.loc["ddp_amp_2gpu"]
+    assert (slow["reached"], slow["replicates"]) == (3, 5)
+    assert slow["planned"] == 12
+    assert slow["epochs_by_replicate"] == "9 >12 8 >12 9"
+    assert slow["epochs"] == pytest.approx((9 + 8 + 9 + 2 * 12) / 5)
+    assert slow["seconds"] == pytest.approx(6.0 * (9 + 8 + 9 + 2 * 12) / 5)
+    text = (folder / "tables" / "glaucoma" / "convergence.tex").read_text(encoding="utf-8")
+    assert text.count(r"\ensuremath{\geq}") == 2  # epochs and minutes of the censored run
+    facts = read_json(folder / "tables" / "glaucoma" / "convergence.json")
+    assert facts["target"] == "validation accuracy of at least 80 %"
+    assert (facts["is_derived"], facts["is_established"]) == (False, True)
+    assert facts["censored"] == ["DDP + AMP, 2 GPU"]
+    assert (folder / "figures" / "glaucoma" / "convergence.pdf").stat().st_size > 1000
+
+
+def test_a_censored_replicate_is_drawn_at_its_last_epoch() -> None:
+    reached = np.array([True, True, False])
+    slow = Times(np.array([9, 10, 12]), np.array([9.0, 10.0, 12.0]) * 60, reached)
+    fast = Times(np.array([5, 6, 6]), np.array([5.0, 6.0, 6.0]) * 60, np.full(3, True))
+    with style.house():
+        figure = epochs_to_target({"serial_1cpu": fast, "ddp_2cpu": slow}, "serial_1cpu", 0.2)
+        assert not faults(figure)
+    hollow = [line for line in figure.axes[0].lines if line.get_marker() == ">"]
+    assert [list(line.get_xdata()) for line in hollow] == [[], [12.0]]
+    means = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() == "|"]
+    assert means == pytest.approx([17 / 3, 31 / 3])
+
+
+def test_a_target_beyond_the_baseline_stops_the_chapter(folder: Path) -> None:
+    config = configuration("glaucoma", RUNS, convergence={"target": 0.999})
+    with pytest.raises(MedscaleError, match="no replicate of the baseline serial_1cpu reaches"):
+        make_chapter(folder, config, "glaucoma", "convergence")
+
+
+def sweep_settings() -> dict[str, Any]:
+    sweep = {"runs": ["ddp_2cpu", "serial_1cpu_bs64"], "lr": [5e-4, 1e-3, 2e-3], "seeds": [1, 2]}
+    return {"runs": ["serial_1cpu"], "sweep": {**sweep, "lr_scaling": None}}
+
+
+def test_the_learning_rate_of_each_batch_is_chosen_by_validation(tmp_path: Path) -> None:
+    config = load(
+        ROOT / "config.yaml", {"scale": "demo", "studies": {"glaucoma": sweep_settings()}}
+    )
+    best = {"glaucoma_lr_0_0005": 0.8, "glaucoma": 0.9, "glaucoma_lr_0_002": 0.7}
+    for study, accuracy in best.items():
+        for seed in (1, 2):
+            runs = tmp_path / "runs" / study
+            write_history(runs, "ddp_2cpu", seed, 4, best=accuracy + 0.02 * seed)
+            write_history(runs, "serial_1cpu_bs64", seed, 4, best=1.6 - accuracy)
+    for seed in (1, 2):
+        write_history(tmp_path / "runs" / "glaucoma", "serial_1cpu", seed, 4)
+    make_chapter(tmp_path, config, "glaucoma", "sweep")
+    table = table_of(tmp_path, "sweep")
+    assert len(table) == 6
+    picked = table[table["chosen"]].set_index("run")
+    assert picked["lr"].to_dict() == {"ddp_2cpu": 1e-3, "serial_1cpu_bs64": 2e-3}
+    assert picked.loc["ddp_2cpu", "value"] == pytest.approx(0.93)
+    assert picked.loc["serial_1cpu_bs64", "global_batch"] == 64
+    facts = read_json(tmp_path / "tables" / "glaucoma" / "sweep.json")
+    assert [choice["is_configured"] for choice in facts["chosen"]] == [True, False]
+    assert facts["chosen"][1]["result"] == "results/glaucoma_lr_0_002/serial_1cpu_bs64"
+    with style.house():
+        figure = sweep_figure(table, "val_accuracy")
+        assert not faults(figure)
+    (legend,) = [axes.get_legend() for axes in figure.axes]
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels == ["DDP, 2 CPU: 32 images a step", "serial, 1 CPU, batch 64: 64 images a step"]
+
+
+def test_equal_values_are_told_apart_by_the_validation_loss() -> None:
+    rows = pd.DataFrame({"run": list("aab"), "value": [0.9, 0.9, 0.5], "loss": [0.4, 0.3, 0.9]})
+    assert sorted(chosen(rows, "val_accuracy")) == [1, 2]
+    assert sorted(chosen(rows.assign(value=rows["loss"]), "val_loss")) == [1, 2]
+
+
+def test_a_sweep_reads_no_result(tmp_path: Path) -> None:
+    config = load(
+        ROOT / "config.yaml", {"scale": "demo", "studies": {"glaucoma": sweep_settings()}}
+    )
+    (chapter,) = [c for c in chapters_of(config, "glaucoma") if c.name == "sweep"]
+    paths = [path for paths in chapter.inputs(config, "glaucoma").values() for path in paths]
+    assert paths
+    assert {Path(path).name for path in paths} == {"history.csv"}
+    assert "convergence" not in [c.name for c in chapters_of(config, "glaucoma")]  # one run alone

@@ -1,0 +1,92 @@
+"""The report of a cross-validation: the chapter folds, and what the other chapters say of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from made_runs import (
+    ROOT,
+    configuration,
+    make_chapter,
+    make_index,
+    make_study,
+    report,
+    report_shared,
+)
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json, write_parquet
+from medscale.data.settings import Split
+from medscale.data.split import assign_folds
+from medscale.report.chapters import chapters_of, refuse_absent
+from medscale.report.paper.build import fill
+from medscale.report.paper.facts import read_facts
+
+STUDY, RUNS = "photos", ["serial_1cpu", "ddp_2cpu"]
+SPLIT = {"folds": 4, "train": None, "test": None}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of two runs with two seeds and four folds, and its report."""
+    folder = tmp_path_factory.mktemp("folds")
+    index = make_index(folder / "data" / STUDY, ["a", "b"], images=120)
+    index = index.join(assign_folds(index, Split(folds=4)))
+    write_parquet(folder / "data" / STUDY / "index.parquet", index)
+    settings = {"split": SPLIT, "seeds": [1, 2]}
+    results = make_study(folder, STUDY, ["a", "b"], RUNS, index=index, **settings)
+    report(folder, STUDY, results)
+    config = configuration(STUDY, RUNS, **settings)
+    make_chapter(folder, config, STUDY, "folds")
+    report_shared(folder, results)
+    return folder
+
+
+def test_the_chapter_has_each_run_pooled_and_by_fold(folder: Path) -> None:
+    table = pd.read_csv(folder / "tables" / STUDY / "folds.csv")
+    assert table["run"].tolist() == [run for run in RUNS for _ in range(2)]
+    summary = read_json(folder / "results" / STUDY / RUNS[0] / "summary.json")
+    (row,) = table[(table["run"] == RUNS[0]) & (table["metric"] == "accuracy")].to_dict("records")
+    assert row["pooled_mean"] == summary["metrics"]["test"]["accuracy"]["mean"]
+    values = [row[f"fold_{fold}"] for fold in range(1, 5)]
+    assert row["folds_mean"] == pytest.approx(sum(values) / 4)
+    assert row["folds_low"] < row["folds_mean"] < row["folds_high"]
+    tests = pd.read_csv(folder / "tables" / STUDY / "fold_tests.csv")
+    assert tests["run"].tolist() == [RUNS[1]] * 2
+    assert (folder / "figures" / STUDY / "folds.pdf").stat().st_size > 1000
+
+
+def test_folds_are_replicates_of_times_and_seeds_are_of_scores(folder: Path) -> None:
+    summary = read_json(folder / "results" / STUDY / RUNS[0] / "summary.json")
+    assert len(summary["timing"]["seconds_per_epoch"]["values"]) == 8
+    assert len(summary["metrics"]["test"]["accuracy"]["values"]) == 2
+    speedups = pd.read_csv(folder / "tables" / STUDY / "scaling.csv")
+    assert set(speedups["replicates"]) == {8}
+    runs = pd.read_csv(folder / "tables" / "runs.csv")
+    assert list(zip(runs["seed"], runs["fold"], strict=True))[:5] == [
+        *((1, fold) for fold in range(1, 5)),
+        (2, 1),
+    ]
+    scores = pd.read_csv(folder / "results" / STUDY / RUNS[0] / "folds.csv")
+    first = scores[(scores["metric"] == "accuracy") & (scores["fold"] == 3)]
+    assert runs["value"].iloc[2] == pytest.approx(first["seed_1_value"].item())
+
+
+def test_tables_and_text_say_that_scores_are_pooled(folder: Path) -> None:
+    results = (folder / "tables" / STUDY / "results.tex").read_text()
+    assert "4-fold, pooled out-of-fold" in results
+    facts = [folder / "tables" / STUDY / f"{name}.json" for name in ("facts", "scaling", "folds")]
+    made = read_facts(facts, [folder / "tables" / "provenance.json"])
+    made["studies"][0]["chapters"].append("folds")
+    text = fill(ROOT / "paper", Path("sections/folds.tex.j2"), made)
+    assert "4 folds, 120 images of 60" in text
+    assert r"\studytable{photos}{fold_tests}" in text
+
+
+def test_only_a_study_with_folds_has_the_chapter() -> None:
+    config = configuration(STUDY, RUNS, split=SPLIT)
+    assert "folds" in [chapter.name for chapter in chapters_of(config, STUDY)]
+    with pytest.raises(MedscaleError, match=r"split\.folds"):
+        refuse_absent(configuration(STUDY, RUNS), STUDY, "figures", "folds")

@@ -1,0 +1,244 @@
+"""Every command, code example, setting and link of README.md and docs/ is true.
+
+``medscale`` commands with local inputs are carried out, targets of ``snakemake`` are planned, and
+commands that take minutes, a network or another machine are checked by their names. Commands of
+docs/recipes are carried out by test_recipes.py.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from docs_commands import (
+    PAGES,
+    ROOT,
+    anchors,
+    commands,
+    fences,
+    links,
+    make_workspace,
+    words,
+)
+from medscale.base.errors import MedscaleError
+from medscale.cli.main import main
+from medscale.config.configuration import load
+from snakemake_command import snakemake
+
+COMMANDS = commands()
+# Why a command of medscale is not carried out; its options are checked all the same.
+NOT_CARRIED_OUT = {
+    "study": "takes minutes: `make study` in the demo's job on GitHub",
+    "profile": "takes a minute: tests/measure/test_profiling.py",
+    "serve": "runs until it is stopped: tests/serve/test_service.py",
+    "crate": "needs a complete study: tests/workflow/test_crate.py",
+}
+# Errors that are the right answer here: the real data are missing.
+ANSWERS = {
+    "check": "the planned runs cannot be carried out here",
+    "data check": "is not complete for dataset kind",
+}
+# Commands that are complete without arguments. Others without arguments are mentioned by name.
+COMPLETE = {"medscale check", "medscale size"}
+# Other programs, which the tests do not start.
+OTHER_PROGRAMS = {
+    "source": "the shell's",
+    "python": "tests/serve/test_onnx_example.py runs predict_onnx.py",
+    "pip": "asks a package index",
+    **dict.fromkeys(("squeue", "apptainer", "docker"), "needs a cluster or an image"),
+    **dict.fromkeys(("openssl", "chmod", "export", "dask", "$EDITOR"), "the user's own"),
+    "curl": "needs a service: tests/serve/test_service.py sends such requests",
+    "sed": "applies a recipe, as test_recipes.py does",
+}
+# Options with which Snakemake plans nothing, or needs what is not here.
+NOT_PLANNED = {"--report": "a report needs results", "--unlock": "there is no lock"}
+LANGUAGES = {"sh", "text", "python", "yaml", "diff", "nginx", "bibtex"}
+
+
+def of(program: str) -> list[str]:
+    """The commands of a program."""
+    return [command for command in COMMANDS if words(command)[0] == program]
+
+
+def is_pattern(command: str) -> bool:
+    """Whether a command stands for several: it has a placeholder instead of a value."""
+    return bool(re.search(r"<\w+>|…|\.\.\.|\b(COMMAND|TARGET|FOLDER)\b", command))
+
+
+def test_every_command_is_of_a_known_program() -> None:
+    programs = {words(command)[0] for command in COMMANDS}
+    assert programs - {"make", "medscale", "snakemake"} == set(OTHER_PROGRAMS)
+
+
+@pytest.mark.parametrize("command", of("make"))
+def test_make_has_the_target(command: str) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for part in words(command)[1:]:
+        if "=" in part:
+            assert re.search(rf"^{part.split('=')[0]} \?=", makefile, re.M), part
+        else:
+            pattern = rf"^({re.escape(part)}|{re.sub('-.*', '-%', part)}):"
+            assert re.search(pattern, makefile, re.M), part
+            if bench := re.fullmatch(r"bench-(\w+)", part):
+                assert (ROOT / "bench" / f"{bench[1]}.py").is_file()
+
+
+def parsed(command: str) -> str:
+    """Parse a command of medscale as the command line does; return its name."""
+    group, rest, name = get_command(main), words(command)[1:], []
+    while hasattr(group, "commands"):
+        if not rest or rest[0] == "--help" or is_pattern(rest[0]):
+            return " ".join(name)
+        assert rest[0] in group.commands, command
+        name.append(rest[0])
+        group, rest = group.commands[rest[0]], rest[1:]
+    if rest and rest != ["--help"] and not is_pattern(command):
+        group.make_context(" ".join(name), list(rest))  # refuses unknown options
+    return " ".join(name)
+
+
+@pytest.mark.parametrize("command", of("medscale"))
+def test_medscale_has_the_command_and_its_options(command: str) -> None:
+    parsed(command)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("docs")
+    make_workspace(folder)
+    return folder
+
+
+def carried_out() -> list[str]:
+    """The commands of medscale with their arguments, without those that are not carried out."""
+    return [
+        command
+        for command in of("medscale")
+        if not is_pattern(command)
+        and parsed(command) not in NOT_CARRIED_OUT
+        and (len(words(command)) > 1 + len(parsed(command).split()) or command in COMPLETE)
+    ]
+
+
+@pytest.mark.parametrize("command", carried_out())
+def test_a_command_with_local_inputs_works(
+    command: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace)
+    done = CliRunner().invoke(main, words(command)[1:])
+    if isinstance(done.exception, MedscaleError):
+        assert ANSWERS.get(parsed(command), "no error") in str(done.exception)
+    else:
+        assert done.exit_code == 0, done.output
+        assert done.output.strip()
+
+
+@pytest.mark.parametrize(
+    "command", ["medscale predikt", "medscale show results --seed 1", "medscale size --colour red"]
+)
+def test_a_command_that_does_not_exist_is_refused(command: str) -> None:
+    with pytest.raises(Exception, match=r"predikt|No such option"):
+        parsed(command)
+
+
+def planned() -> dict[tuple[str, ...], list[str]]:
+    """The targets of Snakemake's commands, by the options that they are planned with."""
+    by_options = defaultdict(list)
+    for command in of("snakemake"):
+        rest = words(command)[1:]
+        if is_pattern(command) or set(rest) & set(NOT_PLANNED):
+            continue
+        options, targets = [], []
+        while rest:
+            part = rest.pop(0)
+            if not part.startswith("-"):
+                targets.append(part)
+            elif part != "-n":
+                options.append(part)
+                options += [rest.pop(0)] if part != "--config" else rest
+                rest = [] if part == "--config" else rest
+        by_options[tuple(part for part in options if part != "-n")] += targets
+    return by_options
+
+
+@pytest.mark.parametrize("options", planned(), ids=" ".join)
+def test_targets_are_planned(options: tuple[str, ...], workspace: Path) -> None:
+    mine = str(workspace / "mine.yaml")
+    arguments = [mine if part == "mine.yaml" else part for part in options]
+    if "slurm" in arguments and "--sdm" not in arguments:
+        arguments += ["--sdm", "env-modules"]  # otherwise Snakemake looks for Apptainer
+    done = snakemake("-n", *sorted(set(planned()[options])), *arguments, "--quiet", "rules")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_commands_that_are_not_planned_have_options_of_snakemake() -> None:
+    from snakemake.cli import get_argument_parser
+
+    options = get_argument_parser()._option_string_actions
+    for command in of("snakemake"):
+        for part in words(command):
+            assert not part.startswith("-") or part in options, command
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_blocks_of_a_page(page: Path) -> None:
+    for target in links(page):
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+    for fence in fences(page):
+        assert fence.language in LANGUAGES or fence.language.startswith("{"), fence
+        if fence.language == "yaml":
+            load(ROOT / "config.yaml", yaml.safe_load(fence.text))
+
+
+def test_the_site_is_built_without_warnings_and_without_the_network(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
+    done = subprocess.run(
+        [*build, str(ROOT / "docs"), str(tmp_path)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    pages = {page: page.read_text(encoding="utf-8") for page in tmp_path.rglob("*.html")}
+    assert {page.stem for page in PAGES[1:]} <= {page.stem for page in pages}
+    for page, text in pages.items():
+        assert not re.search(r'<(script|link|img|iframe)[^>]+(src|href)="https?:', text), page
+    reference = (tmp_path / "reference" / "commands.html").read_text(encoding="utf-8")
+    for command in get_command(main).commands:
+        assert f"medscale {command}" in reference
+
+
+def python_examples() -> list[str]:
+    return [fence.text for page in PAGES for fence in fences(page) if fence.language == "python"]
+
+
+@pytest.mark.parametrize("number", range(len(python_examples())))
+def test_a_python_example_runs(
+    number: int, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace)
+    names: dict[str, object] = {}
+    exec(python_examples()[number], names)
+    assert names["answer"].label  # type: ignore[attr-defined]
+
+
+def test_the_table_of_the_demo_is_that_of_its_file() -> None:
+    from tools.readme import TABLE, filled, read_table
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert filled(readme, read_table(TABLE)) == readme
+
+
+def test_the_first_screen_and_the_length_of_the_readme() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 200
+    assert "docs/demo.png" in "\n".join(lines[:20])
+    assert (ROOT / "docs" / "page.png").stat().st_size < 300_000
