@@ -24,6 +24,8 @@ from medscale.serve.http.answers import (
     Column,
     Finding,
     Model,
+    OperatingPoint,
+    Score,
 )
 from medscale.serve.http.heatmap import heatmaps, region_of
 from medscale.serve.http.messages import ModelInput, ModelOutput, Offer
@@ -136,7 +138,8 @@ def _offer(name: str, members: list[Predictor], folder: Path | None) -> Offer:
         for member in members
         for encoding in member.inference.metadata
     }
-    scores, operating = [], []
+    scores: list[Score] = []
+    operating: list[OperatingPoint] = []
     if folder is not None:
         scores, operating = summary.read(folder, inference, members[0].weights)
     model = Model(
