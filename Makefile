@@ -79,8 +79,9 @@ docs: setup ## the docs site, in site/ (without a network; warnings are errors)
 readme: setup-test ## table and pictures of README.md, from what `make study` made
 	@python tools/readme.py
 
-settings: setup ## docs/settings.md and config.schema.json, from the sections of the configuration
+settings: setup ## docs/settings.md and the schemas of config.yaml and claims.yaml, from the code
 	@python -m medscale.config.reference
+	@python -m medscale.report.claims.schema
 
 format: setup ## put code and rules into shape
 	@ruff check --fix . ; ruff format . ; snakefmt Snakefile rules workflow

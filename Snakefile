@@ -11,6 +11,7 @@ try:
     from medscale.workflow.datasets import Datasets
     from medscale.workflow.graph import Graph
     from medscale.workflow.outlook import at_exit
+    from medscale.workflow.progress.expectations import announce
     from medscale.workflow.runs import ALONE, Runs
     from medscale.workflow.stages import complete, record_code
 except ModuleNotFoundError as error:
@@ -61,6 +62,7 @@ SLURM.set_resources(workflow.rules)
 onstart:
     SLURM.ready(workflow.executor_plugin.name)
     record_code(REPORT.chapters, GRAPH)
+    announce(workflow.dag.needrun_jobs(), GRAPH.config, workflow.executor_plugin.name)
 
 
 rule all:

@@ -21,7 +21,11 @@ from medscale.engine.plan import replicate_name
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.reference import reference
 from medscale.report import sources
-from medscale.report.chapters import CHAPTERS, settings_of
+from medscale.report.chapters import CHAPTERS, outputs, settings_of
+from medscale.report.checklists import chapter as checklists
+from medscale.report.checklists import items
+from medscale.report.claims import chapter as claims
+from medscale.report.claims.planned import Planned, plan_claims
 from medscale.report.result.folder import write_result
 from medscale.report.synthesis import chapter as synthesis
 from medscale.report.writer import write_chapter
@@ -344,4 +348,30 @@ def report_shared(folder: Path, results: Sequence[Path]) -> list[Path]:
         "reported": str(sources.REPORTED),
     }
     write_chapter("synthesis", "", {**arguments, **settings}, folder)
-    return [provenance, tables / "synthesis.json"]
+    shared = [provenance, tables / "synthesis.json", report_claims(folder, list(titles))]
+    return [*shared, report_checklists(folder, list(titles), shared)]
+
+
+def report_checklists(folder: Path, studies: Sequence[str], shared: Sequence[Path]) -> Path:
+    """Write the chapter of checklists below ``folder``; return its file of facts."""
+    settings: dict[str, Any] = {}
+    for study in studies:
+        config = Config.model_validate(read_json(folder / f"{study}.resolved.json"))
+        settings |= checklists.settings(config, "")["studies"]
+    tables = [folder / "tables" / study for study in studies]
+    facts = [str(table / f"{n}.json") for table in tables for n in ("facts", "quality", "scaling")]
+    arguments = {"listings": list(map(str, items.files())), "facts": facts, "studies": settings}
+    write_chapter("checklists", "", {**arguments, "shared": list(map(str, shared))}, folder)
+    return folder / "tables" / "checklists.json"
+
+
+def report_claims(folder: Path, studies: Sequence[str]) -> Path:
+    """Write the chapter of claims below ``folder``; return its file of facts."""
+    planned: list[Planned] = []
+    for study in studies:
+        config = Config.model_validate(read_json(folder / f"{study}.resolved.json"))
+        planned += [claim for claim in plan_claims(config) if claim not in planned]
+    files = [str(folder / path) for path in claims.paths(planned)]
+    arguments = {"files": files, "claims": [claim.model_dump() for claim in planned]}
+    write_chapter("claims", "", {**arguments, "shown": outputs()}, folder)
+    return folder / "tables" / "claims.json"

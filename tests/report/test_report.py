@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,8 +21,10 @@ from medscale.engine.run import RunSpec
 from medscale.report import latex, names, style
 from medscale.report.chapters import CHAPTERS
 from medscale.report.marks import mark
-from medscale.report.names import family, look
+from medscale.report.names import class_name, family, look
+from medscale.report.overview.linear import read_linear
 from medscale.report.overview.parity import parity
+from medscale.report.overview.tables import results as results_table
 from medscale.report.reported import compare, read_reported
 from medscale.report.result.reading import differences, read_result
 from medscale.report.tables import with_range
@@ -165,6 +168,30 @@ def test_published_figures_are_told_apart():
     assert not table["quantity"].str.contains("_").any()
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("acne_vulgaris", "acne vulgaris"),
+        ("BCC", "BCC"),
+        ("_a__b_", "_a b_"),
+        ("___", "___"),
+    ],
+)
+def test_names_of_classes_have_no_underscores_between_words(name, expected):
+    assert class_name(name) == expected
+
+
+def test_a_run_with_the_scores_of_another_is_named_without_numbers(study):
+    runs = [read_result(folder) for folder in study.results]
+    twin = replace(runs[0], name="serial_1gpu")
+    linear = read_linear(study.folder / "measured" / "glaucoma" / "reference.json")
+    text, _ = results_table([runs[0], twin, runs[1]], runs[0].name, linear)
+    lines = [line for line in text.splitlines() if "serial, 1 GPU" in line]
+    assert len(lines) == 1
+    assert "scores as serial, 1 CPU" in lines[0]
+    assert "(" not in lines[0].split("&", 1)[1]
+
+
 def test_no_two_families_of_runs_are_drawn_alike():
     studies = load(ROOT / "config.yaml").studies.values()
     for study in studies:
@@ -195,7 +222,7 @@ def test_many_classes_with_odd_names(tmp_path, classes):
     assert not facts["reported"] or facts["name"] == "skin"
     data = (tmp_path / "tables" / "skin" / "data.tex").read_text(encoding="utf-8")
     for name in classes:
-        assert escaped(name) in data
+        assert escaped(class_name(name)) in data
 
 
 def test_every_published_figure_of_glaucoma_stands_in_the_table(study):

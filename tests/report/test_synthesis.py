@@ -14,8 +14,8 @@ from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
 from medscale.report.synthesis.causes import largest_loss
 from medscale.report.synthesis.effects import published_pairs, split_effects
 from medscale.report.synthesis.facts import facts
-from medscale.report.synthesis.figures import money_unit, time_unit
 from medscale.report.synthesis.runs import StudyRuns, all_runs, changed, compared, read_studies
+from medscale.report.units import money_unit, time_unit
 
 MODEL = {"name": "medical_cnn"}
 # run: accuracy minus the baseline's in points, half width, adjusted p, reading, speedup, images
@@ -69,6 +69,14 @@ def study(runs: list[str], **changes: Any) -> StudyRuns:
             "model": {"name": "resnet50"} if "resnet50" in run else MODEL,
             "global_batch": 64 if "bs64" in run else 32,
             "learning_rate": 1e-3,
+            "timing": {
+                "communication_measured": True,
+                "seconds_by_kind": {
+                    "data": {"mean": 1.0},
+                    "compute": {"mean": 8.0 if "2gpu" in run else 9.0},
+                    "communication": {"mean": 1.0 if "2gpu" in run else 0.0},
+                },
+            },
             "metrics": {
                 "test": {
                     "accuracy": {
@@ -166,10 +174,13 @@ def test_the_facts_count_what_intervals_show():
     counted = facts([member], runs, effects, published_pairs([member], runs, {"glaucoma": []}))
     assert (counted["parallel"], counted["faster"], counted["slower"]) == (2, 2, 0)
     assert counted["fastest"]["label"] == "DDP + AMP, 2 GPU"
-    assert {v["words"].split(",")[0]: v["runs"] for v in counted["verdicts"]} == {
-        "different": 1,
+    assert counted["shares"]["data"] == {"low": 0.1, "high": 0.1}
+    assert counted["shares"]["communication"] == {"low": 0.1, "high": 0.1}
+    assert counted["tested_once"] == 0
+    assert {v["short"]: v["runs"] for v in counted["verdicts"]} == {
+        "different within the margin": 1,
         "lower": 1,
-        "different by its interval": 1,
+        "not established to differ": 1,
     }
 
 
@@ -212,4 +223,5 @@ def test_units_are_those_that_a_person_would_say():
     assert time_unit(600)[1] == "minutes"
     assert time_unit(30_000)[1] == "hours"
     assert money_unit(3.0, "USD") == (1.0, "USD")
-    assert money_unit(2e-6, "USD") == (1000.0, "USD for 1,000 trainings")
+    assert money_unit(2e-5, "USD") == (1000.0, "USD for 1,000 trainings")
+    assert money_unit(2e-6, "USD") == (1e6, "USD for 1,000,000 trainings")

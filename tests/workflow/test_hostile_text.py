@@ -18,8 +18,8 @@ from medscale.resources.containers import check_home
 
 ROOT = Path(__file__).parents[2]
 CHECKOUT = (
-    *("Snakefile", "config.yaml", "reported.yaml", "requirements.lock"),
-    *("containers", "demo", "paper", "profiles", "report", "rules", "scripts", "src"),
+    *("Snakefile", "config.yaml", "reported.yaml", "claims.yaml", "requirements.lock"),
+    *("checklists", "containers", "demo", "paper", "profiles", "report", "rules", "scripts", "src"),
 )
 HOSTILE = "A {word} of $(touch attacked) `touch attacked` \"'; touch attacked #"
 

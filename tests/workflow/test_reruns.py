@@ -20,8 +20,8 @@ import pytest
 
 from medscale.base.code import ROOT
 
-CODE = ("Snakefile", "config.yaml", "reported.yaml", "requirements.lock")
-FOLDERS = ("rules", "scripts", "src", "report", "profiles", "paper")
+CODE = ("Snakefile", "config.yaml", "reported.yaml", "claims.yaml", "requirements.lock")
+FOLDERS = ("rules", "scripts", "src", "report", "profiles", "paper", "checklists")
 CLASSIFIER, DETECTOR = "results/pneumonia/serial_1gpu", "results/pneumonia/serial_1gpu_yolov8n"
 FIGURE = "figures/pneumonia/gradcam.pdf"
 TARGETS = (CLASSIFIER, DETECTOR, FIGURE)

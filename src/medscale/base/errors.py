@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import errno
 import gc
+import logging
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -17,6 +19,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 EXIT_USER = 2
+FAULT = "a fault of medscale itself"  # precedes a traceback in the log of a job
+# Set for the jobs of a study whose progress is displayed: with a log file they print nothing.
+QUIET_VARIABLE = "MEDSCALE_QUIET_JOBS"
 _SPACE = "free some space on this disk (df), or name another folder by workdir or TMPDIR"
 _RIGHTS = "make the folder writable, or name another one by workdir or TMPDIR"
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # NumPy's text for a full disk
@@ -50,6 +55,7 @@ def tell_user(command: Callable[P, R]) -> Callable[P, R]:
             message = str(error)
         except Exception as error:
             if (fault := storage_fault(error)) is None:
+                _log_file(FAULT, error)
                 raise
             message = fault
         print_error(message)
@@ -59,9 +65,25 @@ def tell_user(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def print_error(message: object) -> None:
-    """Print an error on stderr as users see it; file names in it cannot control the terminal."""
-    text = terminal(str(message), lines=True)
-    print(f"medscale: error: {text}", file=sys.stderr, flush=True)
+    """Print an error on stderr as users see it, and append it to the log file of a job.
+
+    File names in it cannot control the terminal. Where the progress of a study is displayed, the
+    display shows the error from the log, and nothing is printed.
+    """
+    text = f"medscale: error: {terminal(str(message), lines=True)}"
+    if not (_log_file(text) and QUIET_VARIABLE in os.environ):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _log_file(text: str, error: BaseException | None = None) -> bool:
+    """Append a text, and an error's traceback, to the log file; return whether there is one."""
+    logger = logging.getLogger("medscale")
+    files = [h for h in logger.handlers if isinstance(h, logging.FileHandler)]
+    details = None if error is None else (type(error), error, error.__traceback__)
+    record = logger.makeRecord(logger.name, logging.ERROR, "", 0, text, (), details)
+    for handler in files:
+        handler.handle(record)
+    return bool(files)
 
 
 def storage_fault(error: BaseException) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from medscale.base.errors import QUIET_VARIABLE
 from medscale.base.text import terminal
 
 T = TypeVar("T")
@@ -87,11 +89,14 @@ def plain(text: str, *, lines: bool = False) -> str:
 
 
 def set_up(file: str | Path | None = None, *, quiet: bool = False) -> logging.Logger:
-    """Send the package's log to stderr and append it to ``file``; return the logger."""
+    """Send the package's log to stderr and append it to ``file``; return the logger.
+
+    Nothing is sent to stderr if ``quiet``, or if there is a file and ``QUIET_VARIABLE`` is set.
+    """
     log.handlers.clear()
     log.setLevel(logging.INFO)
     log.propagate = False
-    if not quiet:
+    if not quiet and not (file is not None and is_quiet()):
         log.addHandler(_terminal())
     if file is not None:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +115,11 @@ def set_up(file: str | Path | None = None, *, quiet: bool = False) -> logging.Lo
     return log
 
 
+def is_quiet() -> bool:
+    """Whether this process is a job of a study whose progress is displayed."""
+    return QUIET_VARIABLE in os.environ
+
+
 def track(items: Iterable[T], name: str, total: int) -> Iterator[T]:
     """Iterate with a progress bar on a terminal, and a line for each tenth in a log.
 
@@ -121,7 +131,7 @@ def track(items: Iterable[T], name: str, total: int) -> Iterator[T]:
     if not name:
         yield from items
         return
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not is_quiet():
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),

@@ -6,7 +6,7 @@ import typer
 
 from medscale import __version__
 from medscale.base.errors import tell_user
-from medscale.cli import datasets, exchange, results, study
+from medscale.cli import datasets, exchange, progress, results, study, verify
 
 main = typer.Typer(
     no_args_is_help=True,
@@ -35,11 +35,14 @@ def options(
 for command in (
     study.check,
     study.study,
+    progress.status,
+    progress.logs,
     study.config,
     study.why,
     results.serve,
     study.profile,
     study.summary,
+    verify.verify,
     results.crate,
     results.leaks,
     results.predict,

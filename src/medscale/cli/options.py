@@ -74,7 +74,7 @@ def run_snakemake(
     Its output goes to stderr, so that stdout holds nothing but the facts of the command.
     """
     command = [sys.executable, "-m", "snakemake", *targets]
-    command += ["--quiet", "rules", "reason", "host"]
+    command += ["--logger", "medscale"]
     command += ["--configfile", str(configfile.resolve())] if configfile else []
     settings = [f"{key}={changes[key]}" for key in ("scale", "only") if key in changes]
     command += [*arguments, "--config", *settings]

@@ -38,6 +38,11 @@ class Config(Strict):
     seeds: Unique[Seed] = Field(
         [1, 2, 3], min_length=1, description="one replicate a seed, of each run"
     )
+    claims: FilePath = Field(
+        Path("claims.yaml"),
+        description="file of statements that `medscale verify` and the paper check "
+        "(docs/claims.md); relative: from the project's root",
+    )
     stand_in_gpu: bool = Field(
         False, description="demo only: GPU runs are carried out on CPU processes"
     )

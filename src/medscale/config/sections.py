@@ -266,6 +266,19 @@ class External(Strict):
     )
 
 
+class Checklist(Strict):
+    """Answers to the items of reporting checklists, which the paper prints (docs/claims.md)."""
+
+    unanswered: Literal["stop", "print"] = Field(
+        "stop",
+        description="an item without an answer: stop the paper at full scale, or print it as not "
+        "answered; your own images: print",
+    )
+    answers: dict[str, str] = Field(
+        {}, description="your answers by item, such as `claim.12`: text, or `not done, because …`"
+    )
+
+
 class Study(Strict):
     """A dataset with its preprocessing, model, recipe and runs."""
 
@@ -291,6 +304,7 @@ class Study(Strict):
     evaluate: Evaluate = Evaluate()
     benchmarks: Benchmarks = Benchmarks()
     profile: Profile = Profile()
+    checklist: Checklist = Checklist()
     tensorboard: bool = Field(
         False, description="write the history also as TensorBoard logs, below the run's folder"
     )

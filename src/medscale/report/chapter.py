@@ -11,7 +11,7 @@ from typing import Any
 
 from medscale.config.configuration import Config
 
-Inputs = Mapping[str, str | Path | list[str]]
+Inputs = Mapping[str, str | Path | list[str] | list[Path]]
 TABLE = "A table of the study *{study}* with every digit; the paper prints it rounded."
 
 
@@ -38,6 +38,8 @@ class Chapter:
     spans_studies: bool = False  # whether one chapter is about all studies together
     # whether ``make`` has an argument ``chapters``, the names of the study's
     lists_chapters: bool = False
+    # whether ``make`` has an argument ``shown``, the paths of all figures and tables
+    cites_outputs: bool = False
 
     def figure_path(self, name: str) -> str:
         """Return the pattern of a figure's file."""

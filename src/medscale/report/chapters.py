@@ -5,6 +5,10 @@ from typing import Any
 from medscale.base.errors import MedscaleError
 from medscale.config.configuration import Config
 from medscale.report.chapter import Chapter
+from medscale.report.checklists.chapter import CHAPTER as CHECKLISTS
+from medscale.report.checklists.items import check_names, files, read_listing, study_answers
+from medscale.report.claims.chapter import CHAPTER as CLAIMS
+from medscale.report.claims.planned import plan_claims, shown_by
 from medscale.report.convergence.chapter import CHAPTER as CONVERGENCE
 from medscale.report.datasheet.chapter import CHAPTER as DATASHEET
 from medscale.report.detection.chapter import CHAPTER as DETECTION
@@ -45,6 +49,8 @@ CHAPTERS = (
     PROFILING,
     SYNTHESIS,
     PROVENANCE,
+    CLAIMS,
+    CHECKLISTS,
 )
 
 
@@ -53,12 +59,35 @@ def chapters_of(config: Config, study: str) -> list[Chapter]:
     return [c for c in CHAPTERS if not c.spans_studies and c.present(config, study)]
 
 
+def outputs() -> dict[str, dict[str, str]]:
+    """Return the pattern of the path of each figure and table of all chapters, by name."""
+    paths: dict[str, dict[str, str]] = {"figures": {}, "tables": {}}
+    for chapter in CHAPTERS:
+        paths["figures"] |= {name: chapter.figure_path(name) for name in chapter.figures}
+        paths["tables"] |= {name: chapter.table_path(name, "csv") for name in chapter.tables}
+    return paths
+
+
 def settings_of(chapter: Chapter, config: Config, study: str) -> dict[str, Any]:
-    """Return the settings of a chapter; where it lists the study's chapters, their names too."""
+    """Return the settings of a chapter, with names of chapters and outputs where it needs them."""
     settings = dict(chapter.settings(config, study))
     if chapter.lists_chapters:
         settings["chapters"] = [other.name for other in chapters_of(config, study)]
+    if chapter.cites_outputs:
+        settings["shown"] = outputs()
     return settings
+
+
+def refuse_mistakes(config: Config) -> None:
+    """Refuse claims and answers to checklists that name what does not exist.
+
+    Raises MedscaleError naming the claim or item, and the closest name.
+    """
+    shown = outputs()
+    for claim in plan_claims(config):
+        shown_by(claim, shown)
+    listings = {path.stem: read_listing(path) for path in files()}
+    check_names(listings, study_answers(config))
 
 
 def refuse_absent(config: Config, study: str, kind: str, name: str) -> None:

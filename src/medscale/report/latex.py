@@ -50,7 +50,7 @@ def longtable(
 
     Args:
         columns: alignment and heading of each column, as of ``tabular``.
-        groups: a heading over the whole width and the rows below it, as LaTeX.
+        groups: a heading over the whole width (none if empty) and the rows below it, as LaTeX.
     """
     head = " & ".join(heading for _, heading in columns) + r" \\"
     lines = [
@@ -61,9 +61,9 @@ def longtable(
     ]
     lines += [r"\midrule", r"\endfirsthead", r"\toprule", head, r"\midrule", r"\endhead"]
     for heading, rows in groups:
-        lines.append(
-            rf"\multicolumn{{{len(columns)}}}{{l}}{{\rule{{0pt}}{{3ex}}\textit{{{heading}}}}} \\*"
-        )
+        if heading:
+            across = rf"\multicolumn{{{len(columns)}}}{{l}}"
+            lines.append(rf"{across}{{\rule{{0pt}}{{3ex}}\textit{{{heading}}}}} \\*")
         lines += [" & ".join(row) + r" \\" for row in rows]
     return "\n".join([*lines, r"\bottomrule", r"\end{longtable}", ""])
 

@@ -1,5 +1,6 @@
-"""Names and looks of runs: one label, colour, marker and line each, the same in all figures."""
+"""Names of runs and classes for readers, and looks of runs: the same in all figures."""
 
+import re
 from zlib import crc32
 
 from medscale.data.patients import KNOWN, NOT_KNOWN, PARTLY
@@ -61,6 +62,14 @@ TIME_LOOKS = {
 }
 
 
+def class_name(text: str) -> str:
+    """Return a class name for readers: "acne_vulgaris" is "acne vulgaris".
+
+    An underscore at either end stays: without it the name could be empty.
+    """
+    return re.sub(r"(?<=[^\s_])_+(?=[^\s_])", " ", text)
+
+
 def family(run: str) -> str:
     """Return a run's strategy and precision in words: "DDP + AMP"."""
     spec = RunSpec.parse(run)
@@ -93,7 +102,7 @@ def look(run: str) -> Look:
     if not (variant := _variant(spec)):
         return plain
     chosen = (crc32(", ".join(variant).encode()) + place) % len(VARIANT_MARKERS)
-    share, towards = 0.3 + 0.1 * (chosen % 4), 255 if plain.colour == BLACK else 0
+    share, towards = 0.45 + 0.1 * (chosen % 4), 255 if plain.colour == BLACK else 0
     channels = [int(plain.colour[at : at + 2], 16) for at in (1, 3, 5)]
     mixed = [round((1 - share) * channel + share * towards) for channel in channels]
     colour = "#" + "".join(f"{channel:02X}" for channel in mixed)

@@ -77,8 +77,11 @@ def by_run(files: Iterable[str]) -> dict[str, list[Path]]:
 
 
 def section(config: Config, study: str) -> dict[str, Any]:
-    """Return a study's section of the configuration, as a chapter's setting."""
-    return {"section": config.study(study).model_dump(mode="json")}
+    """Return a study's section of the configuration, as a chapter's setting.
+
+    Answers to checklists are left out, as they change one chapter alone.
+    """
+    return {"section": config.study(study).model_dump(mode="json", exclude={"checklist"})}
 
 
 def reference_histories(config: Config, study: str) -> list[str]:

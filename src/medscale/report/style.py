@@ -20,7 +20,7 @@ from matplotlib.transforms import Bbox
 
 from medscale.base.files import atomic
 from medscale.base.text import truncate, visible
-from medscale.report.names import GREY, VERMILION, Look
+from medscale.report.names import GREY, VERMILION, Look, class_name
 
 WIDTH = 6.5  # inches: the paper's text width, so that letters have the size of the text's
 STRIP = 0.18  # inches below a figure for its mark
@@ -212,8 +212,13 @@ def only_text(reason: str) -> Figure:
     return figure
 
 
+def short_class(text: str, length: int = 26) -> str:
+    """Return a class name for readers (``class_name``), shortened as by ``shorten``."""
+    return shorten(class_name(text), length)
+
+
 def shorten(text: str, length: int = 26) -> str:
-    """Shorten a class name; letters that the font lacks become their code, as [U+80BA]."""
+    """Shorten a text; letters that the font lacks become their code, as [U+80BA]."""
     shown = (
         letter if ord(letter) in _glyphs() else f"[U+{ord(letter):04X}]" for letter in visible(text)
     )
@@ -222,12 +227,12 @@ def shorten(text: str, length: int = 26) -> str:
 
 def legend_entry(text: str) -> str:
     """Return a class name for a legend, from which Matplotlib leaves out names such as _a."""
-    return re.sub("^_", " _", shorten(text))
+    return re.sub("^_", " _", broken(short_class(text, 60), 30))
 
 
 def wrapped(text: str, length: int) -> str:
     """Break a class name into at most two lines of ``length`` letters."""
-    lines = textwrap.wrap(shorten(text, 10 * length), length)
+    lines = textwrap.wrap(short_class(text, 10 * length), length)
     return "\n".join([*lines[:1], *([shorten(" ".join(lines[1:]), length)] if lines[1:] else [])])
 
 

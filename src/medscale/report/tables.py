@@ -7,7 +7,7 @@ import pandas as pd
 
 from medscale.base.text import latex, truncate, visible
 from medscale.report.latex import number, significant, span, stacked, tabular
-from medscale.report.names import label
+from medscale.report.names import class_name, label
 
 LONGEST_NAME = 60  # letters of a class name in a table, which has no lines to break it into
 DAGGER = r"\textsuperscript{\textdagger}"  # CPU processes in place of GPUs
@@ -62,9 +62,19 @@ def table(
     return tabular([(column.align, column.heading) for column in columns], cells, rules_after)
 
 
-def short_name(text: Any) -> str:
+def short_name(text: Any, longest: int = LONGEST_NAME) -> str:
     """Return the LaTeX of a user's name in a table's cell, shortened if it is very long."""
-    return latex(truncate(visible(str(text)), LONGEST_NAME))
+    return latex(truncate(visible(str(text)), longest))
+
+
+def wrapped(heading: str, width: str, cell: Callable[[Any], str]) -> Column:
+    """Return a column of text that is broken into lines at a width, such as "4cm"."""
+    return Column(rf">{{\raggedright\arraybackslash}}p{{{width}}}", heading, cell)
+
+
+def class_cell(text: Any) -> str:
+    """Return the LaTeX of a class name for readers (``class_name``) in a table's cell."""
+    return short_name(class_name(str(text)))
 
 
 def by_run(cell: Callable[[str], Any] = label) -> Callable[[Row], str]:

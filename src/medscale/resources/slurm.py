@@ -6,6 +6,7 @@ import getpass
 import shutil
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from medscale.base.errors import MedscaleError
@@ -93,18 +94,36 @@ def end_orphans(root: Path, workdir: str) -> list[str]:
     return list(orphans.values())
 
 
-def _orphans(root: Path, workdir: str) -> dict[str, str]:
-    """Return the names, by id, of queued jobs that were submitted from ``root`` for a workdir."""
-    lines = [
-        line.split("|", 3) for line in _ask("squeue", "--me", "--noheader", "--format=%i|%j|%Z|%k")
-    ]
-    return {
-        job: comment
-        for job, name, folder, comment in lines
+@dataclass(frozen=True)
+class QueuedJob:
+    """A job in SLURM's queue."""
+
+    number: str
+    state: str  # as SLURM names it: PENDING, RUNNING, …
+    passed: str  # time since its start, as SLURM writes it
+    place: str  # nodes, or the reason why it waits
+    title: str  # stage, study and run
+
+
+def queue(root: Path, workdir: str) -> list[QueuedJob]:
+    """Return the queued jobs that were submitted from ``root`` for a workdir.
+
+    Raises MedscaleError when SLURM does not answer.
+    """
+    form = "--format=%i|%j|%Z|%T|%M|%R|%k"
+    lines = [line.split("|", 6) for line in _ask("squeue", "--me", "--noheader", form)]
+    return [
+        QueuedJob(number, state, passed, place, comment)
+        for number, name, folder, state, passed, place, comment in lines
         if name.startswith(f"{PREFIX}_")
         and Path(folder) == root
         and comment.endswith(f"({workdir})")
-    }
+    ]
+
+
+def _orphans(root: Path, workdir: str) -> dict[str, str]:
+    """Return the titles, by number, of the queued jobs of a workdir."""
+    return {job.number: job.title for job in queue(root, workdir)}
 
 
 def _ask(*command: str) -> list[str]:

@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medscale.base.code import ROOT
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from medscale.workflow.graph import Graph
 
 DASK_SCRIPT = ROOT / "scripts" / "dask_workers.py"
+
+
+def place_of(workdir: Path) -> str:
+    """Return a workdir as the titles of its SLURM jobs name it: relative to the project's root."""
+    return str(workdir.relative_to(ROOT) if workdir.is_relative_to(ROOT) else workdir)
 
 
 class Submission:
@@ -34,8 +40,7 @@ class Submission:
         self._graph, self._config = graph, graph.config
         self._link, self._image = image, image if in_image else None
         self._arguments = deployment.apptainer_args
-        inside = graph.workdir.is_relative_to(ROOT)
-        self._place = str(graph.workdir.relative_to(ROOT) if inside else graph.workdir)
+        self._place = place_of(graph.workdir)
         if self._config.cluster is not None:
             # SLURM's signal before the time limit reaches all processes of a job. Training handles
             # it; Snakemake and its shells, which inherit this setting, would end.

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medscale.base.code import code_digest
 from medscale.base.files import write_text
 from medscale.report.chapter import Chapter
-from medscale.report.chapters import CHAPTERS, chapters_of, settings_of
+from medscale.report.chapters import CHAPTERS, chapters_of, refuse_mistakes, settings_of
+from medscale.workflow.graph import Graph, or_end
 from medscale.workflow.stages import code_files
-
-if TYPE_CHECKING:
-    from medscale.workflow.graph import Graph
 
 ALL_STUDIES = "all studies"  # category, in Snakemake's report, of outputs of no single study
 
@@ -26,8 +25,12 @@ class Report:
     chapters = CHAPTERS
 
     def __init__(self, graph: Graph) -> None:
-        """Take the configuration and the folders from ``graph``."""
+        """Take the configuration and the folders from ``graph``.
+
+        Claims and answers to checklists that name what does not exist end Snakemake.
+        """
         self.graph, self.config = graph, graph.config
+        or_end(partial(refuse_mistakes, self.config))
         # Snakemake reads captions from files, and only to make a report.
         reporting = any(argument.startswith("--report") for argument in sys.argv[1:])
         self._captions = tempfile.TemporaryDirectory(prefix="captions-") if reporting else None
@@ -121,9 +124,13 @@ class Report:
 
     def _inputs(self, chapter: Chapter, wildcards: Any) -> dict[str, str | list[str]]:
         """Return a chapter's inputs; files of the checkout are named from the working folder."""
+
+        def named(path: str | Path) -> str:
+            return self.graph.relative(path) if isinstance(path, Path) else path
+
         return {
-            name: self.graph.relative(path) if isinstance(path, Path) else path
-            for name, path in chapter.inputs(self.config, _study(wildcards)).items()
+            name: [named(path) for path in paths] if isinstance(paths, list) else named(paths)
+            for name, paths in chapter.inputs(self.config, _study(wildcards)).items()
         }
 
     def _caption(self, path: str, caption: str) -> str | None:

@@ -49,15 +49,15 @@ class Graph:
             directory: value of ``--directory``, which is refused: jobs would not find scripts.
             files: YAML files that the changes come from, the highest last; messages name them.
         """
-        _or_end(partial(_refuse_directory, directory))
-        self.config: Config = _or_end(
+        or_end(partial(_refuse_directory, directory))
+        self.config: Config = or_end(
             partial(configuration.load, ROOT / "config.yaml", dict(changes), files, check_model)
         )
         self._plan = cache(partial(planning.plan, self.config))
         self._full_workdir = self.workdir.resolve()
         self._is_dry_run = any(map(DRY_RUN.fullmatch, arguments))
         for argument in arguments:
-            _or_end(partial(check_target, self.config, argument))
+            or_end(partial(check_target, self.config, argument))
 
     def check_targets(self, rules: Iterable[Any], program: Sequence[str]) -> None:
         """End Snakemake with one message where a target on its command line does not exist.
@@ -67,7 +67,7 @@ class Graph:
             program: the command line with its program, which may be another one than Snakemake.
         """
         if "snakemake" in Path(program[0]).parts[-2:]:
-            _or_end(partial(refuse_unknown, self.config, rules, program[1:]))
+            or_end(partial(refuse_unknown, self.config, rules, program[1:]))
 
     @property
     def workdir(self) -> Path:
@@ -111,11 +111,11 @@ class Graph:
         """
         if "APPTAINER" not in {method.name for method in methods}:
             return self.relative(containers.link(ROOT))
-        _or_end(partial(containers.check_home, self.workdir.resolve()))
+        or_end(partial(containers.check_home, self.workdir.resolve()))
         if self._is_dry_run and not containers.link(ROOT).exists():
             _say("note: jobs will need an image, which is missing yet: `make image`")
             return None
-        return self.relative(_or_end(partial(containers.image, ROOT)))
+        return self.relative(or_end(partial(containers.image, ROOT)))
 
     def equip_jobs(self) -> None:
         """Set the environment of jobs.
@@ -126,7 +126,7 @@ class Graph:
         folders = [self.workdir, *(self.raw(study) for study in self.config.studies)]
         folders += self.config.cluster.binds if self.config.cluster is not None else []
         commit = UNKNOWN_STATE if self._is_dry_run else git_state()  # two processes less
-        environment = _or_end(partial(containers.environment, ROOT, folders, commit))
+        environment = or_end(partial(containers.environment, ROOT, folders, commit))
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         os.environ |= environment | {"PATH": path}
 
@@ -234,7 +234,7 @@ def _refuse_directory(directory: object) -> None:
         )
 
 
-def _or_end(function: Callable[[], T]) -> T:
+def or_end(function: Callable[[], T]) -> T:
     """Return the result of a function; its MedscaleError ends Snakemake with one message."""
     try:
         return function()

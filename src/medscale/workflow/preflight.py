@@ -22,6 +22,8 @@ from medscale.data.kind import scan
 from medscale.engine.detect import extra
 from medscale.engine.models.names import check_model
 from medscale.engine.plan import RunPlan
+from medscale.report.chapters import refuse_mistakes
+from medscale.report.checklists import items
 from medscale.resources import cards, containers, cost, slurm
 from medscale.workflow.graph import Graph
 
@@ -68,7 +70,7 @@ def examine(graph: Graph, *, on_cluster: bool = False) -> list[Finding]:
     for name in graph.externals:
         findings += _data(graph, name)[1]
     findings += [*_models(plans), *(_cluster(graph) if on_cluster else _latex()), *_dask(graph)]
-    findings += [_disk(graph, images), *_devices(plans, on_cluster)]
+    findings += [*_checklists(graph), _disk(graph, images), *_devices(plans, on_cluster)]
     if on_cluster:
         return [*findings, _attempt("image", lambda: containers.image(ROOT).name)]
     return [*findings, _memory(graph, plans)]
@@ -142,6 +144,18 @@ def _latex() -> Iterator[Finding]:
         yield Finding("error", "LaTeX", text)
     else:
         yield Finding("ok", "LaTeX", shutil.which(LATEX[0]) or "")
+
+
+def _checklists(graph: Graph) -> Iterator[Finding]:
+    """Yield whether claims are in order, and which items of checklists will stop the paper."""
+    try:
+        refuse_mistakes(graph.config)
+    except MedscaleError as error:
+        yield Finding("error", "claims and checklists", str(error))
+        return
+    lists = {path.stem: items.read_listing(path) for path in items.files()}
+    if missing := items.stopping(lists, items.study_answers(graph.config)):
+        yield Finding("note", "checklists", f"the paper will not be built: {items.remedy(missing)}")
 
 
 def _dask(graph: Graph) -> Iterator[Finding]:

@@ -25,8 +25,8 @@ from medscale.measure.scaling.series import Series
 
 ENOUGH = 0.5  # efficiency
 LAWS = {
-    "amdahl": "the law of Amdahl",
-    "gustafson": "the law of Gustafson",
+    "amdahl": "Amdahl's law",
+    "gustafson": "Gustafson's law",
     "usl": "the Universal Scalability Law",
 }
 
@@ -62,7 +62,8 @@ def speedup_of(series: Series, devices: str) -> str:
     """Return speedup and efficiency on the largest number of devices, and the law, in words."""
     last = series.table().iloc[-1]
     text = f"{_times(last['speedup'])} on {int(last['devices'])} {devices}"
-    law = _by_law(series, devices)
+    fit = series.law()
+    law = "" if fit is None or undecided(fit) else _by_law(series, devices)
     return f"{text} (efficiency {_share(last)}{'; ' + law[0].lower() + law[1:-1] if law else ''})"
 
 
@@ -88,14 +89,15 @@ def _advice(table: pd.DataFrame, devices: str) -> str:
     row = table[table["devices"] == use].iloc[0]
     if use == 1:
         following = table.iloc[1]
+        unsure = " (one replicate, so no interval)" if _alone(following) else ""
         return (
-            f"One device is the better use of {devices}: {int(following['devices'])} have an "
-            f"efficiency of {_share(following)}, below one half, so that further devices serve "
-            "better for further seeds"
+            f"Use one device. The efficiency of {int(following['devices'])} {devices} is "
+            f"{_share(following)}{unsure}, below one half, so a further device is better used for "
+            "another seed"
         )
     if reason := _unsure(row):
         return (
-            f"Whether {use} {devices} are worth using is undecided: their efficiency is "
+            f"Whether {use} {devices} are worth using is not decided: their efficiency is "
             f"{_share(row)}, but {reason}"
         )
     if use == most:
@@ -113,16 +115,19 @@ def _advice(table: pd.DataFrame, devices: str) -> str:
 def _unsure(row: pd.Series) -> str:
     """Return why a speedup is not distinguished from 1 (rule 3); empty if it is."""
     low, high = row["speedup_ci_low"], row["speedup_ci_high"]
-    if math.isnan(low):
-        return (
-            f"the speedup of {row['speedup']:.2f} rests on one replicate, which gives no interval"
-        )
+    if _alone(row):
+        return f"the speedup of {row['speedup']:.2f} is that of one replicate and has no interval"
     if low <= 1:
         return (
             f"the speedup of {row['speedup']:.2f} has a 95 % interval of {low:.2f} to {high:.2f}, "
-            "which holds 1"
+            "which includes 1"
         )
     return ""
+
+
+def _alone(row: pd.Series) -> bool:
+    """Tell whether a speedup has no interval, because there is one replicate."""
+    return math.isnan(row["speedup_ci_low"])
 
 
 def _by_law(series: Series, devices: str) -> str:
@@ -130,13 +135,13 @@ def _by_law(series: Series, devices: str) -> str:
     if fit is None:  # too few different numbers of devices
         return ""
     if undecided(fit):
-        return f"The serial part by {LAWS[fit.law]} is undecided ({_span(fit.serial, 2)})."
+        return f"{_law(fit)} leaves the serial part undecided ({_span(fit.serial, 2)})."
     serial = f"{fit.serial.value:.3f} ({_span(fit.serial, 3)})"
-    text = f"By {LAWS[fit.law]} a part of {serial} is not shared"
+    text = f"By {LAWS[fit.law]}, the serial part is {serial}"
     if math.isfinite(fit.best.value):
         return (
             f"{text}, and the time is shortest at {fit.best.value:.0f} {devices} "
-            f"({_span(fit.best, 0)}): more than that make it longer."
+            f"({_span(fit.best, 0)})."
         )
     if math.isfinite(fit.half.value):
         return (
@@ -144,6 +149,11 @@ def _by_law(series: Series, devices: str) -> str:
             f"({_span(fit.half, 0)})."
         )
     return f"{text}, and efficiency stays above one half."
+
+
+def _law(fit: Fit) -> str:
+    name = LAWS[fit.law]
+    return name[0].upper() + name[1:]
 
 
 def _share(row: pd.Series) -> str:

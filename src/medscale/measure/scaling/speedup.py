@@ -144,7 +144,7 @@ def _note(summary: dict[str, Any], baseline: dict[str, Any], spec: RunSpec) -> s
     clock, base = summary["timing"], baseline["timing"]
     ours, theirs = summary["format"], baseline["format"]
     remarks = (
-        (f"the gain of AMP ({ours} over {theirs}) is in the speedup", spec.amp),
+        (f"the speedup contains the gain of AMP ({ours} over {theirs})", spec.amp),
         (f"in {ours}, the baseline in {theirs}", ours != theirs and not spec.amp),
         (
             f"global batch {clock['global_batch']} against {base['global_batch']}",

@@ -62,7 +62,7 @@ def scores(sets: Sequence[Outside]) -> Figure:
         titles = ("inside", style.shorten(outside.summary["title"], 30))
         for axes, table, title in zip(row, tables, titles, strict=False):
             draw_distribution(axes, table[table["class"] == name])
-            axes.set(xlabel=f"probability of {style.shorten(name, 20)}", title=title)
+            axes.set(xlabel=f"probability of {style.short_class(name, 20)}", title=title)
         row[0].set_ylabel("share of the class (%)")
         draw_reliability(row[2], outside.reliability, outside.summary["metrics"]["test"])
         row[2].set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02))

@@ -5,7 +5,7 @@ import pandas as pd
 from medscale.report.latex import number
 from medscale.report.names import label
 from medscale.report.result.reading import records
-from medscale.report.tables import Column, around, left, right, short_name, table
+from medscale.report.tables import Column, around, class_cell, left, right, short_name, table
 
 SIDES = ("inside", "outside")
 
@@ -35,7 +35,7 @@ def points(rows: pd.DataFrame) -> str:
     """Return the rates inside and outside at the thresholds of the validation split."""
     columns = [
         left("images from", lambda row: short_name(row["set"])),
-        left("class", lambda row: short_name(row["class"])),
+        left("class", lambda row: class_cell(row["class"])),
         right(r"specificity in\\validation (\%)", lambda row: number(row["wanted"], 0, 100)),
         *(_rate(rate, side) for rate in ("sensitivity", "specificity") for side in SIDES),
     ]

@@ -14,7 +14,7 @@ from medscale.report.latex import number, significant
 from medscale.report.measured import NONE
 from medscale.report.names import LOOKS, label
 from medscale.report.result.reading import records
-from medscale.report.tables import left, ranged, right
+from medscale.report.tables import left, ranged, right, wrapped
 from medscale.report.tables import table as latex_table
 from medscale.report.writer import Pages
 
@@ -56,7 +56,7 @@ def _table(table: pd.DataFrame, missing: dict[str, str]) -> str:
 
     columns = [
         left("format", lambda row: row["format"]),
-        left("run", lambda row: latex(label(row["run"]))),
+        wrapped("run", "4.4cm", lambda row: latex(label(row["run"]))),
         right("images/s", lambda row: ranged(row, "images_per_second")),
         right(r"over\\fp32", lambda row: ranged(row, "over_fp32", 2)),
         right(r"over\\tf32", lambda row: ranged(row, "over_tf32", 2)),

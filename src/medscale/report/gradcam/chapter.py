@@ -19,8 +19,8 @@ CHAPTER = Chapter(
     "gradcam",
     inputs,
     figures={
-        "gradcam": "The baseline's most confident right and wrong test images of *{study}*, and "
-        "what in them speaks for the predicted class (Grad-CAM)."
+        "gradcam": "Some of the baseline's most confident right and wrong test images of "
+        "*{study}*, and what in them speaks for the predicted class (Grad-CAM)."
     },
     with_images=frozenset({"gradcam"}),
     present=present,

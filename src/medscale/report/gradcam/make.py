@@ -4,7 +4,7 @@ from pathlib import Path
 
 from medscale.base.files import read_json
 from medscale.report.marks import marks_of
-from medscale.report.result.gallery import of_run, read_gallery
+from medscale.report.result.gallery import read_gallery, some_cases
 from medscale.report.writer import Pages
 
 
@@ -14,5 +14,5 @@ def make(study: str, *, result: str) -> Pages:
     Raises MedscaleError when the folder has no Grad-CAM.
     """
     summary = read_json(Path(result) / "summary.json")
-    figure = of_run(read_gallery(Path(result), summary), summary)
+    figure = some_cases(read_gallery(Path(result), summary))
     return Pages(marks=[marks_of(summary)], figures={"gradcam": figure})

@@ -30,8 +30,8 @@ CHAPTER = Chapter(
         "Where classes are few, there is a row for each.",
         "audit": "Files of *{study}* found, used and left out by reason; images used by class and "
         "split. ``data/{study}/audit.csv`` names each file that was left out.",
-        "curves": "Loss and accuracy of training and validation by epoch and run of *{study}*. "
-        "Bands are ranges over replicates.",
+        "curves": "Training loss, validation loss and validation accuracy by epoch and run of "
+        "*{study}*. Bands are ranges over replicates.",
         "accuracy": "Accuracy and AUROC of each run of *{study}* on the test images: markers are "
         "means over seeds, bars 95 % bootstrap intervals, ticks single seeds; and "
         "the difference in accuracy from the baseline with its paired interval.",

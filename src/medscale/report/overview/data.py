@@ -23,7 +23,8 @@ def samples(shards: Shards) -> Figure:
     classes = shards.classes
     few = len(classes) <= COLUMNS
     rows = len(classes) if few else -(-len(classes) // COLUMNS)
-    figure = style.new(rows * (1.12 if few else 1.3) + 0.1)
+    # Few classes have a half of the paper's width, beside the tables of the data.
+    figure = style.new(rows * 0.6 + 0.1, 3.1) if few else style.new(rows * 1.4 + 0.1)
     panels = figure.subplots(rows, COLUMNS, squeeze=False)
     for axes in panels.flat:
         axes.set(xticks=[], yticks=[])
@@ -35,9 +36,11 @@ def samples(shards: Shards) -> Figure:
             colours = "gray" if image.shape[2] == 1 else None
             axes.imshow(image.squeeze(), cmap=colours, interpolation="nearest")
         if few:
-            row[0].set_ylabel(style.wrapped(name, 18), size=7)
+            row[0].set_title(" ", size=6)  # room for the name, which is wider than the image
+            place: dict[str, Any] = {"transform": row[0].transAxes, "va": "bottom", "size": 6}
+            row[0].text(0, 1.04, style.short_class(name, 60), **place).set_in_layout(False)
         else:
-            row[0].set_title(style.shorten(name, 18), size=6.5)
+            row[0].set_title(style.broken(style.short_class(name, 60), 18), size=6)
     return figure
 
 
@@ -61,7 +64,9 @@ def audit(fates: dict[str, int], counts: pd.DataFrame) -> Figure:
         part: dict[str, Any] = {"color": colour, "hatch": hatch, "ec": "white", "label": words}
         right.barh(heights, width, 0.65, start, **part)
         start += width
-    _finish(right, rows, heights, start, [style.shorten(str(name), 24) for name in counts.index])
+    _finish(
+        right, rows, heights, start, [style.short_class(str(name), 24) for name in counts.index]
+    )
     right.set(xlabel="images used")
     place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0)}
     right.legend(**place, ncols=3, columnspacing=1.2, handlelength=1.4)

@@ -11,11 +11,16 @@ from matplotlib.ticker import MaxNLocator
 
 from medscale.evaluate.summary import KINDS
 from medscale.report import style
-from medscale.report.names import BLACK, TIME_LOOKS, family, label, look, title
+from medscale.report.names import BLACK, LOOKS, TIME_LOOKS, family, label, look, title
 from medscale.report.result import figures as of_run
 from medscale.report.result.reading import Result, differences, records
 
 COLUMNS = 5
+CURVES = {
+    "train_loss": "training loss (cross-entropy)",
+    "val_loss": "validation loss (cross-entropy)",
+    "val_accuracy": "validation accuracy",
+}
 NAMED = 4  # classes up to which a matrix names them on both sides
 
 
@@ -49,34 +54,50 @@ def accuracy(results: Sequence[Result], baseline: str) -> Figure:
 
 
 def curves(results: Sequence[Result]) -> Figure:
-    """Draw loss and accuracy by epoch, a column for each run; the band is the range of replicates.
+    """Draw loss and accuracy by epoch, a line for each run; the band is the range of replicates.
 
-    All losses have one axis. It ends at the 98th percentile where single losses are much higher;
-    a panel that it cuts prints its highest loss.
+    The losses have one axis. It ends at the 98th percentile where single losses are much higher;
+    a panel that it cuts prints its highest loss. Runs whose curves are equal digit for digit share
+    a line.
     """
-    bands, columns = style.grid(len(results), COLUMNS)
-    figure = style.new(0.4 + 2.5 * bands)
-    axes = style.panels(figure, len(results), columns, rows_each=2)
-    highest = [float(_losses(result).max()) for result in results]
-    usual = max(float(_losses(result).quantile(0.98)) for result in results)
-    top = 1.05 * (usual if max(highest) > 2 * usual else max(highest))
-    for number, (result, (loss, share)) in enumerate(zip(results, axes, strict=True)):
-        of_run.draw_curves(loss, result.curves, "loss")
-        of_run.draw_curves(share, result.curves, "accuracy")
-        loss.set_title(title(result.name), size=7)
-        loss.set(ylim=(0, top))
-        if highest[number] > top:
-            place: dict[str, Any] = {"transform": loss.transAxes, "ha": "right", "va": "top"}
-            loss.text(0.97, 0.97, f"up to {highest[number]:.2g}", size=6.5, **place)
-        share.set(xlabel="epoch")
-        if number % columns == 0:
-            loss.set(ylabel="loss (cross-entropy)")
-            share.set(ylabel="accuracy")
-        else:
-            loss.set_yticklabels([])
-            share.set_yticklabels([])
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    groups = _equal_curves(results)
+    figure = style.new(1.95 + 0.14 * -(-len(groups) // 4))
+    panels = figure.subplots(1, len(CURVES))
+    losses = pd.concat([_losses(result) for result in results])
+    usual = float(losses.quantile(0.98))
+    top = 1.05 * (usual if losses.max() > 2 * usual else float(losses.max()))
+    for axes, (quantity, words) in zip(panels, CURVES.items(), strict=True):
+        highest = 0.0
+        for number, group in enumerate(groups):
+            part = group[0].curves[group[0].curves["quantity"] == quantity].sort_values("epoch")
+            drawn = LOOKS[number % len(LOOKS)]
+            options = style.of_look(drawn, marker="", label="; ".join(label(r.name) for r in group))
+            axes.plot(part["epoch"], part["mean"], **options)
+            ends = part["low"], part["high"]
+            axes.fill_between(part["epoch"], *ends, color=drawn.colour, alpha=0.15, linewidth=0)
+            highest = max(highest, float(part["high"].max()))
+        is_loss = quantity.endswith("_loss")
+        axes.set(xlabel="epoch", title=words, ylim=(0, top if is_loss else 1.02))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+        if is_loss and highest > top:
+            place: dict[str, Any] = {"transform": axes.transAxes, "ha": "right", "va": "top"}
+            axes.text(0.97, 0.97, f"up to {highest:.2g}", size=6.5, **place)
+    handles = panels[0].get_legend_handles_labels()[0]
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    style.legend_below(figure, handles, ncols=4 if longest < 28 else 2)
     return figure
+
+
+def _equal_curves(results: Sequence[Result]) -> list[list[Result]]:
+    """Group the results whose curves are equal digit for digit."""
+    groups: list[list[Result]] = []
+    for result in results:
+        known = [group for group in groups if group[0].curves.equals(result.curves)]
+        if known:
+            known[0].append(result)
+        else:
+            groups.append([result])
+    return groups
 
 
 def roc(results: Sequence[Result]) -> Figure:
@@ -109,7 +130,7 @@ def confusion(results: Sequence[Result]) -> Figure:
     classes = results[0].classes
     named = len(classes) <= NAMED
     columns, side = _matrix_layout(len(results), len(classes))
-    names = [style.shorten(name, 18) for name in classes]
+    names = [style.short_class(name, 18) for name in classes]
     numbers = [str(number) for number in range(1, len(classes) + 1)]
     below = 0.055 * max(map(len, names)) if named else 0.15  # inches of the longest slanted name
     figure = style.new(0.6 + below + (side + 0.45) * -(-len(results) // columns))

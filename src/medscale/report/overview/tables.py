@@ -13,7 +13,7 @@ from medscale.report.overview.linear import Linear
 from medscale.report.overview.linear import rows as reference_rows
 from medscale.report.reported import in_words
 from medscale.report.result.reading import Result, differences, records
-from medscale.report.tables import Column, by_run, interval, left, ranged, right, short_name, table
+from medscale.report.tables import Column, by_run, class_cell, interval, left, ranged, right, table
 
 Scores = dict[tuple[str, str], Any]  # of classes, by class and metric
 SCORES = (  # metric, heading, scale, decimals
@@ -39,11 +39,14 @@ def data(counts: pd.DataFrame, groups: dict[str, int], patients: str) -> str:
         patients: whether the patients are known.
     """
     name_of_groups = "groups" if patients == NOT_KNOWN else "patients or groups"
-    lines = [(short_name(name), [*row, row.sum()]) for name, row in counts[[*SPLITS]].iterrows()]
+    lines = [(class_cell(name), [*row, row.sum()]) for name, row in counts[[*SPLITS]].iterrows()]
     total = counts[[*SPLITS]].sum()
     lines.append(("all images", [*total, total.sum()]))
     lines.append((name_of_groups, [groups[part] for part in (*SPLITS, "all")]))
-    columns = [("l", "class"), *[("r", SPLITS_IN_WORDS[part]) for part in (*SPLITS, "all")]]
+    longest = max(len(str(name)) for name in counts.index)
+    # Beside the samples there is half of the page: long names are broken into lines.
+    of_names = "l" if longest <= 24 else r">{\raggedright\arraybackslash}p{3.4cm}"
+    columns = [(of_names, "class"), *[("r", SPLITS_IN_WORDS[part]) for part in (*SPLITS, "all")]]
     cells = [[name, *[str(int(value)) for value in values]] for name, values in lines]
     return tabular(columns, cells, rules_after=[len(counts) - 1])
 
@@ -69,7 +72,8 @@ def results(runs: Sequence[Result], baseline: str, linear: Linear) -> tuple[str,
     """Return the scores of each run on the test images and its difference from the baseline.
 
     The last rows are the linear reference and the most frequent class. A single run has no column
-    of differences.
+    of differences. A run whose scores are equal to those of an earlier one, digit for digit, as of
+    a stand-in, is named with that run and without numbers.
     """
     several = len(runs) > 1
     rows = []
@@ -81,18 +85,29 @@ def results(runs: Sequence[Result], baseline: str, linear: Linear) -> tuple[str,
             row |= {f"{metric}_{key}": score[key] for key in ("mean", "low", "high", "seed_sd")}
         rows.append(row | {f"difference_{key}": difference[key] for key in ("mean", "low", "high")})
 
+    first = _first_of_equals(runs)
+
     def apart(row: dict[str, Any]) -> str:
+        if first[row["run"]] != row["run"]:
+            return ""
         if row["run"] == baseline:
             return "baseline" if several else ""
         return interval(row, 1, prefix="difference_")
 
+    def of_first(cell: Callable[[dict[str, Any]], str]) -> Callable[[dict[str, Any]], str]:
+        return lambda row: cell(row) if first[row["run"]] == row["run"] else ""
+
+    def named(row: dict[str, Any]) -> str:
+        same = first[row["run"]]
+        return by_run()(row) + ("" if same == row["run"] else f": scores as {latex(label(same))}")
+
     columns = [
-        left(f"run{_folds_note(runs[0])}", by_run()),
+        left(f"run{_folds_note(runs[0])}", named),
         *[
-            right(heading, _score_cell(f"{metric}_", digits, scale))
+            right(heading, of_first(_score_cell(f"{metric}_", digits, scale)))
             for metric, heading, scale, digits in SCORES
         ],
-        right(r"sd over\\seeds", lambda row: number(row["accuracy_seed_sd"], 1, 100)),
+        right(r"sd over\\seeds", of_first(lambda row: number(row["accuracy_seed_sd"], 1, 100))),
         right(r"difference\\(points)", apart),
     ]
     references = reference_rows(linear, [metric for metric, *_ in SCORES])
@@ -109,6 +124,17 @@ def results(runs: Sequence[Result], baseline: str, linear: Linear) -> tuple[str,
     return text, pd.DataFrame([*rows, *references])
 
 
+def _first_of_equals(runs: Sequence[Result]) -> dict[str, str]:
+    """Return, for each run, the first run with the same scores of each seed."""
+    by_scores: dict[str, str] = {}
+    return {
+        result.name: by_scores.setdefault(
+            str([result.score(metric)["values"] for metric, *_ in SCORES]), result.name
+        )
+        for result in runs
+    }
+
+
 def _reference_cell(row: dict[str, Any], metric: str, digits: int, scale: float) -> str:
     """Return a score of a reference, with its interval if it has one."""
     if f"{metric}_mean" not in row:
@@ -122,7 +148,7 @@ def per_class(result: Result) -> str:
     """Return precision, recall, F1 and AUROC of each class in one run."""
     by_metric = {(row["class"], row["metric"]): row for row in records(result.per_class)}
     columns = [
-        left("class", lambda row: short_name(row["class"])),
+        left("class", lambda row: class_cell(row["class"])),
         Column("r", "images", lambda row: str(by_metric[row["class"], "f1"]["support"])),
         *[
             Column("r", heading, _class_cell(by_metric, metric, digits, scale))
@@ -185,7 +211,10 @@ def parity(steps: pd.DataFrame) -> str:
 
 
 def reported(published: pd.DataFrame) -> str:
-    """Return the published figures and those of the same runs here."""
+    """Return the published figures that have a counterpart here, with it; all if none has one."""
+    paired = published[["ours", "speedup_ours"]].notna().any(axis=1)
+    if paired.any():
+        published = published[paired]
 
     def quantity(row: dict[str, Any]) -> str:
         return latex(row["quantity"]) + (f" ({latex(row['unit'])})" if row["unit"] else "")
@@ -193,6 +222,11 @@ def reported(published: pd.DataFrame) -> str:
     def value(row: dict[str, Any]) -> str:
         high = row["reported_high"]
         return f"{row['reported']:g}" + (f"--{high:g}" if high == high else "")
+
+    def ours(row: dict[str, Any]) -> str:
+        if row["unit"] == "min" and row["ours"] < 1:
+            return rf"{significant(60 * row['ours'])}\,s"
+        return significant(row["ours"])
 
     def against(row: dict[str, Any]) -> str:
         plain = row["against"] in ("", row["meant"], row["run"])
@@ -205,7 +239,7 @@ def reported(published: pd.DataFrame) -> str:
         ),
         left("quantity", quantity),
         Column("r", "reported", value),
-        Column("r", "ours", lambda row: significant(row["ours"])),
+        Column("r", "ours", ours),
         left("format", lambda row: latex(row["format"])),
         left("ours of", lambda row: latex(label(row["run"])) if row["run"] != row["meant"] else ""),
         right(r"speedup\\reported", lambda row: number(row["speedup_reported"], 2)),

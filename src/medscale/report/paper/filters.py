@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Undefined
 
 from medscale.base import text
-from medscale.report import latex
+from medscale.report import latex, names
 
 Score = Mapping[str, float | None]
 
@@ -62,7 +62,8 @@ def magnitude(value: float | None) -> Latex:
 def p_value(value: float | None) -> Latex:
     """Format a p-value with its sign of comparison: three decimals."""
     text = latex.p_value(value)
-    return Latex(text if text.startswith(r"\ensuremath") else f"= {text}")
+    sign, bound = r"\ensuremath{<}", text.removeprefix(r"\ensuremath{<}")
+    return Latex(f"{sign}~{bound}" if bound != text else f"=~{text}")
 
 
 def significant(value: float | None, digits: int = 3) -> Latex:
@@ -91,8 +92,14 @@ def interval(value: Score, form: str) -> Latex:
     return Latex(latex.between(low, high))
 
 
+def class_name(value: str) -> Latex:
+    """Format a class name for readers, without underscores between words."""
+    return Latex(text.latex(names.class_name(value)))
+
+
 FILTERS: dict[str, Callable[..., Latex]] = {
     "latex": Latex,
+    "class_name": class_name,
     "percent": percent,
     "score": score,
     "ratio": ratio,

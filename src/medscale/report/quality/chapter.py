@@ -28,6 +28,9 @@ CHAPTER = Chapter(
     inputs,
     settings,
     figures={
+        "assessment": "The baseline of *{study}* on the test images: confusion (percent of the "
+        "true class), ROC and precision-recall curves (thick: mean over seeds), accuracy against "
+        "confidence, and net benefit by threshold probability.",
         "pr": "Precision against recall of each run of *{study}* on the test images. Thick: mean "
         "over seeds; thin: each seed.",
         "calibration": "How far probabilities of *{study}* can be trusted: accuracy against "

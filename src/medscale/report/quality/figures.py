@@ -25,13 +25,12 @@ RATES = ("sensitivity", "specificity")
 ERRORS = {"ece": "calibration error (ECE)", "brier": "Brier score"}
 
 
-def subgroups(table: pd.DataFrame, run: str) -> Figure:
-    """Draw accuracy, balanced accuracy and AUROC of a run by subgroup of the test images."""
+def subgroups(table: pd.DataFrame) -> Figure:
+    """Draw accuracy, balanced accuracy and AUROC by subgroup of the test images."""
     parts = table.drop_duplicates(["by", "part"])
     if len(parts) < 2:
         return style.only_text("no age, sex, view or source set tells the test images apart")
-    figure = style.new(1.0 + 0.2 * len(parts))
-    figure.suptitle(f"{label(run)}: test images by subgroup", size=9)
+    figure = style.new(0.5 + 0.17 * len(parts))
     draw_subgroups(list(figure.subplots(1, len(METRICS), sharey=True)), table)
     return figure
 
@@ -43,7 +42,9 @@ def decision(result: Result, classes: Sequence[str]) -> Figure:
     panels = style.panels(figure, len(classes), columns)
     for name, (axes,) in zip(classes, panels, strict=True):
         draw_decision(axes, result.decision[result.decision["class"] == name])
-        axes.set(xlabel="threshold probability", ylabel="net benefit", title=style.shorten(name))
+        axes.set(
+            xlabel="threshold probability", ylabel="net benefit", title=style.short_class(name)
+        )
     style.legend_below(figure, panels[0][0].get_legend_handles_labels()[0])
     return figure
 
@@ -74,7 +75,7 @@ def gaps(result: Result, classes: Sequence[str]) -> Figure:
     several = len(classes) > 1
     names = [
         f"{row['by']}: {style.shorten(str(row['part']), 28)}"
-        + (f" ({style.shorten(str(row['class']), 20)})" if several else "")
+        + (f" ({style.short_class(str(row['class']), 20)})" if several else "")
         for row in parts
     ]
     heights = style.rows(panels[0], names)

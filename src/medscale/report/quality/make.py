@@ -12,6 +12,7 @@ from medscale.evaluate.paired import compare
 from medscale.evaluate.replicates import read, read_index, same_run, together
 from medscale.report.marks import marks_of
 from medscale.report.quality import figures, tables
+from medscale.report.quality.assessment import assessment
 from medscale.report.quality.facts import facts
 from medscale.report.result.reading import Result, check_paired, in_format, read_result
 from medscale.report.sources import by_run
@@ -38,11 +39,12 @@ def make(
     formats = {result.name: result.summary["format"] for result in runs}
     tests = tests.assign(format=[formats[run] for run in tests.get("run", ())])
     gains = ensembles(members, resamples)
-    subgroups = figures.subgroups(base.subgroups, baseline)
+    subgroups = figures.subgroups(base.subgroups)
     classes = tables.shown_classes(base.operating)
     return Pages(
         marks=[marks_of(result.summary) for result in runs],
         figures={
+            "assessment": (assessment(base), [marks_of(base.summary)]),
             "pr": figures.precision_recall(runs),
             "calibration": figures.calibration(runs, base),
             "subgroups": (subgroups, [marks_of(base.summary)]),

@@ -15,6 +15,7 @@ from medscale.report.tables import (
     Row,
     around,
     by_run,
+    class_cell,
     left,
     right,
     scored,
@@ -62,7 +63,7 @@ def operating(points: pd.DataFrame) -> str:
             ["mean over all classes", number(float(str(specificity)), 0, 100), "", "", *rates]
         )
     columns = [
-        left("class", lambda row: short_name(row["class"])),
+        left("class", lambda row: class_cell(row["class"])),
         right(r"specificity in\\validation (\%)", lambda row: number(row["wanted"], 0, 100)),
         right("threshold", lambda row: number(row["threshold"], 3)),
         right(r"images of\\the class", lambda row: str(int(row["positives"]))),
@@ -86,7 +87,7 @@ def shown_classes(points: pd.DataFrame) -> list[str]:
 def predictive(points: pd.DataFrame) -> str:
     """Return predictive values and costs of the thresholds of ``operating`` at the prevalence."""
     columns = [
-        left("class", lambda row: short_name(row["class"])),
+        left("class", lambda row: class_cell(row["class"])),
         right(r"specificity in\\validation (\%)", lambda row: number(row["wanted"], 0, 100)),
         right(r"prevalence\\(\%)", lambda row: number(row["prevalence"], 1, 100)),
         right(r"PPV\\(\%)", lambda row: around(row, "ppv", 1, 100)),
@@ -128,7 +129,7 @@ def gaps(parts: pd.DataFrame, classes: Sequence[str]) -> str:
     points = points[points["wanted"] == points["wanted"].min()]
     columns = [
         left("subgroup", lambda row: short_name(f"{row['by']}: {row['part']}")),
-        left("class", lambda row: short_name(row["class"]) if len(classes) > 1 else ""),
+        left("class", lambda row: class_cell(row["class"]) if len(classes) > 1 else ""),
         left("rate", lambda row: row["rate"]),
         right("images", lambda row: str(row["images"])),
         right(r"value\\(\%)", lambda row: _with_ends(row, ("value", "low", "high"))),
@@ -145,8 +146,8 @@ def _with_ends(row: Row, names: tuple[str, str, str]) -> str:
 def confusions(counts: pd.DataFrame) -> str:
     """Return the most frequent confusions: ``true, predicted, images, share``."""
     columns = [
-        left("true class", lambda row: short_name(row["true"])),
-        left("taken for", lambda row: short_name(row["predicted"])),
+        left("true class", lambda row: class_cell(row["true"])),
+        left("taken for", lambda row: class_cell(row["predicted"])),
         Column("r", "images", lambda row: f"{row['images']:.4g}"),
         Column("r", r"of the class (\%)", lambda row: number(row["share"], 1, 100)),
     ]

@@ -94,7 +94,7 @@ def distributions(external: External) -> Figure:
         row[0].set_ylabel("share of the class (%)")
     for axes in panels[-1]:
         axes.set_xlabel(
-            f"probability of {style.shorten(classes[-1])}"
+            f"probability of {style.short_class(classes[-1])}"
             if len(classes) == 1
             else "probability of the class"
         )
@@ -108,5 +108,5 @@ def draw_distribution(axes: Axes, table: pd.DataFrame) -> None:
         edges = [*part["low"], part["high"].iloc[-1]]
         shares = (100 * part["share"]).fillna(0)
         options: dict[str, Any] = {"color": look.colour, "linestyle": look.line}
-        axes.stairs(shares, edges, label=style.shorten(str(name)), **options)
+        axes.stairs(shares, edges, label=style.short_class(str(name)), **options)
     axes.set(xlim=(0, 1))

@@ -125,7 +125,7 @@ def draw_confusion(
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5 if many else 1, 0, 100))
     axes.grid(visible=False)
     ticks = range(len(classes)) if names else []
-    words = [style.shorten(name, 18) for name in classes] if names else []
+    words = [style.short_class(name, 18) for name in classes] if names else []
     tick_size, usual = (5, 4) if len(classes) > 15 else (7, 7)
     size = usual if digits is None else digits
     axes.set_xticks(ticks, words, rotation=90 if len(classes) > 3 else 0, fontsize=tick_size)

@@ -17,6 +17,7 @@ from medscale.report.names import label
 from medscale.report.result.reading import records
 
 HEAT = "inferno"  # colours that grow lighter in grey, too
+SOME = 3  # right and wrong cases each in a small figure
 SHARE = 0.45  # of the heat map in the overlaid picture
 
 
@@ -38,6 +39,33 @@ def read_gallery(folder: Path, summary: dict[str, Any]) -> Gallery:
             f"{folder} has no whole Grad-CAM ({error}); delete it and run again"
         ) from None
     return Gallery(cases, heat, images, str((summary["gradcam"] or {}).get("why_none", "")))
+
+
+def some_cases(gallery: Gallery) -> Figure:
+    """Draw the first right and wrong cases of a gallery side by side, in two rows.
+
+    An image stands above the same with its heat map.
+    """
+    figure = style.new(2.45)
+    if gallery.why:
+        style.empty(figure.subplots(), gallery.why)
+        return figure
+    right = gallery.cases["right"].to_numpy(bool)
+    sides = [np.flatnonzero(chosen)[:SOME] for chosen in (right, ~right)]
+    panels, cases = figure.subplots(2, 2 * SOME), records(gallery.cases)
+    for axes in panels.flat:
+        axes.set_axis_off()
+    for side, (numbers, words) in enumerate(zip(sides, ("right", "wrong"), strict=True)):
+        first = panels[0, side * SOME]
+        if not len(numbers):
+            first.text(0, 0.5, f"no image is {words}", size=7, transform=first.transAxes)
+        for place, number in enumerate(numbers):
+            above, below = panels[:, side * SOME + place]
+            image = gallery.images[number]
+            above.imshow(image, interpolation="nearest")
+            below.imshow(overlay(image, gallery.heat[number]), interpolation="nearest")
+            above.set_title(_names(cases[number]), size=5.5)
+    return figure
 
 
 def of_run(gallery: Gallery, summary: dict[str, Any]) -> Figure:
@@ -92,9 +120,18 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
 def _caption(case: dict[str, Any], columns: int) -> str:
     length = 18 if columns > 4 else 26
-    true, predicted = (style.shorten(str(case[key]), length) for key in ("true", "predicted"))
+    true, predicted = (style.short_class(str(case[key]), length) for key in ("true", "predicted"))
     sure = f"({100 * float(case['probability']):.0f} %)"
     return f"{true}\n{sure}" if case["right"] else f"{true}\ntaken for\n{predicted}\n{sure}"
+
+
+def _names(case: dict[str, Any]) -> str:
+    """Return the true class, a wrong answer, and its probability, with whole names of classes."""
+    true, predicted = (
+        style.broken(style.short_class(str(case[key]), 60), 24) for key in ("true", "predicted")
+    )
+    sure = f"({100 * float(case['probability']):.0f} %)"
+    return f"{true}\n{sure}" if case["right"] else f"{true},\ntaken for\n{predicted} {sure}"
 
 
 def _bare(axes: Axes) -> None:

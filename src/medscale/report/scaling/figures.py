@@ -13,9 +13,8 @@ from medscale.measure.scaling.advice import undecided
 from medscale.measure.scaling.series import Series
 from medscale.report import style
 from medscale.report.names import family, label, look
-from medscale.report.scaling.tables import HOURS, LAWS, power
-
-SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+from medscale.report.scaling.tables import LAWS
+from medscale.report.units import money_unit, time_unit
 
 
 def speedups(ours: Sequence[Series], published: Sequence[Series]) -> Figure:
@@ -52,10 +51,12 @@ def cost(costs: pd.DataFrame, best: Sequence[str], currency: str) -> Figure:
     if costs.empty:
         return style.only_text("no run tells a validation accuracy")
     figure = style.new(0.9 + 0.21 * len(costs))
+    time, time_name = time_unit(costs["seconds_high"].max())
+    used, used_name = time_unit(3600 * costs["device_hours"].max())
     quantities = (
-        ("seconds", 1 / 60, "minutes to the target"),
-        _in_units(costs, "device-hours", *HOURS),
-        _in_units(costs, currency, "money"),
+        ("seconds", time, f"{time_name} to the target"),
+        ("device_hours", 3600 * used, f"device-{used_name}"),
+        ("money", *money_unit(costs["money"].max(), currency)),
     )
     panels = figure.subplots(1, 3, sharey=True)
     heights = style.rows(panels[0], [label(run) for run in costs["run"]])
@@ -77,13 +78,6 @@ def cost(costs: pd.DataFrame, best: Sequence[str], currency: str) -> Figure:
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.set(xlabel=unit)
     return figure
-
-
-def _in_units(costs: pd.DataFrame, name: str, *columns: str) -> tuple[str, float, str]:
-    """Return the first column, its scale and its name, in units that suit all the columns."""
-    exponent = power(costs, *columns)
-    digits = str(exponent).translate(SUPERSCRIPTS)
-    return columns[0], 10.0**-exponent, f"10{digits} {name}" if exponent else name
 
 
 def draw_series(axes: Axes, lines: Sequence[Series]) -> None:

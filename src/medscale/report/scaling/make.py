@@ -43,6 +43,7 @@ def make(
     marks = [marks_of(summary) for summary in summaries]
     speedups = figures.speedups(analysis.ours, analysis.published)
     cost = analysis.cost, analysis.best, currency
+    timings = {summary["run"]["name"]: summary["timing"] for summary in summaries}
     marked = analysis.best if len(analysis.cost) > 1 else []  # a single run is not the best of any
     return Pages(
         marks=marks,
@@ -53,7 +54,7 @@ def make(
         tables={
             "scaling": tables.series(analysis.ours),
             "laws": tables.laws(sources),
-            "cost": (tables.cost(analysis.cost, marked, currency), analysis.cost),
+            "cost": (tables.cost(analysis.cost, marked, currency, timings), analysis.cost),
         },
         facts=facts(
             summaries,

@@ -15,6 +15,7 @@ from medscale.report.latex import number, significant, span
 from medscale.report.names import family
 from medscale.report.result.reading import records
 from medscale.report.tables import DAGGER, by_run, left, ranged, right, table
+from medscale.report.units import money_unit, time_unit
 
 KEPT = ("global", "per_device", "other", "")  # which batch a series keeps; order of the table
 SCALING = {"global": "strong", "per_device": "weak", "other": "--", "": "--"}
@@ -84,47 +85,48 @@ def laws(sources: Mapping[str, Sequence[Series]]) -> tuple[str, pd.DataFrame]:
     return table(rows, columns, otherwise=otherwise, rules_after=rules), pd.DataFrame(flat)
 
 
-def cost(costs: pd.DataFrame, best: Sequence[str], currency: str) -> str:
-    """Return the table of time, device-hours and money: until the target, and of all epochs."""
-    hours, price = power(costs, *HOURS), power(costs, "money")
+def cost(
+    costs: pd.DataFrame, best: Sequence[str], currency: str, timings: Mapping[str, dict[str, Any]]
+) -> str:
+    """Return the table of time, device-hours and money: until the target, and of all epochs.
+
+    ``timings``: ``timing`` of summary.json by run.
+    """
+    until, until_unit = time_unit(_largest(costs, "seconds"))
+    whole, whole_unit = time_unit(_largest(costs, "whole_seconds"))
+    used, used_unit = time_unit(3600 * _largest(costs, *HOURS))
+    price, sum_unit = money_unit(_largest(costs, "money"), currency)
+    money = latex(sum_unit).replace(" for ", r"\\ for ")
     named = by_run()
 
     def run(row: dict[str, Any]) -> str:
         return named(row) + (CHOSEN if row["run"] in best else "")
 
+    def mean(row: dict[str, Any], quantity: str) -> str:
+        return significant(timings[row["run"]][quantity]["mean"])
+
+    def hours(value: float) -> str:
+        return significant(value * 3600 * used)
+
     columns = [
         left("run", run),
-        right(r"replicates that\\reach it", lambda row: f"{row['reached']} of {row['replicates']}"),
-        right(r"minutes\\to target", lambda row: significant(row["seconds"] / 60)),
-        right(
-            rf"{_times(hours)}device-hours\\to target",
-            lambda row: significant(row["device_hours"] / 10**hours),
-        ),
-        right(
-            rf"{_times(price)}{latex(currency)}\\to target",
-            lambda row: significant(row["money"] / 10**price, 2),
-        ),
-        right(r"whole\\minutes", lambda row: significant(row["whole_seconds"] / 60)),
-        right(
-            rf"whole\\{_times(hours)}device-hours",
-            lambda row: significant(row["whole_device_hours"] / 10**hours),
-        ),
+        right(r"s an\\epoch", lambda row: mean(row, "seconds_per_epoch")),
+        right("images/s", lambda row: mean(row, "images_per_second")),
+        right(r"replicates\\at target", lambda row: f"{row['reached']} of {row['replicates']}"),
+        right(rf"{until_unit}\\to target", lambda row: significant(row["seconds"] * until)),
+        right(rf"device-{used_unit}\\to target", lambda row: hours(row["device_hours"])),
+        right(rf"{money}\\to target", lambda row: significant(row["money"] * price, 2)),
+        right(rf"whole\\{whole_unit}", lambda row: significant(row["whole_seconds"] * whole)),
+        right(rf"whole\\device-{used_unit}", lambda row: hours(row["whole_device_hours"])),
         right(r"energy\\(kWh)", lambda row: significant(row["energy_kwh"])),
     ]
     return table(records(costs), columns)
 
 
-def power(costs: pd.DataFrame, *columns: str) -> int:
-    """Return the power of ten (0, -3, -6, …) in whose units the largest value can be read."""
-    largest = costs[list(columns)].to_numpy(float)
-    largest = largest[np.isfinite(largest) & (largest > 0)]
-    return (
-        3 * math.floor(math.log10(largest.max()) / 3) if largest.size and largest.max() < 0.1 else 0
-    )
-
-
-def _times(exponent: int) -> str:
-    return rf"\ensuremath{{10^{{{exponent}}}}} " if exponent else ""
+def _largest(costs: pd.DataFrame, *columns: str) -> float:
+    """Return the largest finite value of some columns, 0 without any."""
+    values = costs[list(columns)].to_numpy(float)
+    return float(max(values[np.isfinite(values)], default=0))
 
 
 def _name(line: Series, source: str = "") -> str:

@@ -10,9 +10,10 @@ import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.engine.run import RunSpec
+from medscale.evaluate.verdicts import ALPHA, WORSE
 from medscale.report.names import label
 from medscale.report.result.reading import records
-from medscale.report.synthesis.runs import ALPHA, WORSE, StudyRuns, changed, compared
+from medscale.report.synthesis.runs import StudyRuns, changed, compared
 
 
 def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, Any] | None:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from medscale.base.files import read_table
+from medscale.evaluate.verdicts import independent_difference
 from medscale.measure.scaling.series import Series
 from medscale.report.names import label
 from medscale.report.result.reading import records
@@ -19,6 +19,7 @@ EFFECTS = ["title", "kind", "words", "accuracy", "accuracy_other"]
 EFFECTS += ["change", "change_low", "change_high"]
 PAIRS = ["title", "run", "speedup_reported", "speedup", "speedup_low", "speedup_high"]
 ENDS = ("", "_low", "_high")
+SCORE = ("mean", "low", "high")
 
 
 def split_effects(
@@ -78,16 +79,8 @@ def _of_splits(
     own = table[table["study"] == study.name].set_index("run")
     for row in records(table[table["study"].isin(list(splits))]):
         base = own.loc[row["run"]]
-        change = row["accuracy_mean"] - base["accuracy_mean"]
-        # Half widths of independent intervals add as variances do.
-        low = np.hypot(
-            row["accuracy_mean"] - row["accuracy_low"],
-            base["accuracy_high"] - base["accuracy_mean"],
-        )
-        high = np.hypot(
-            row["accuracy_high"] - row["accuracy_mean"],
-            base["accuracy_mean"] - base["accuracy_low"],
-        )
+        scores = ({end: of[f"accuracy_{end}"] for end in SCORE} for of in (row, base))
+        change = independent_difference(*scores)
         split = splits[row["study"]]["split"]
         rows.append(
             {
@@ -96,9 +89,9 @@ def _of_splits(
                 "words": f"{split} split in place of the {study.split} one",
                 "accuracy": base["accuracy_mean"],
                 "accuracy_other": row["accuracy_mean"],
-                "change": 100 * change,
-                "change_low": 100 * (change - low),
-                "change_high": 100 * (change + high),
+                "change": 100 * change["mean"],
+                "change_low": 100 * change["low"],
+                "change_high": 100 * change["high"],
             }
         )
     return rows

@@ -8,20 +8,32 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medscale.engine.run import RunSpec
 from medscale.evaluate.summary import plain
+from medscale.evaluate.verdicts import BETTER, EQUAL, INCONCLUSIVE, UNSURE, WITHIN, WORSE
 from medscale.report.names import label
 from medscale.report.result.reading import records
 from medscale.report.synthesis.causes import largest_loss
-from medscale.report.synthesis.runs import BETTER, UNSURE, WORSE, StudyRuns, compared
+from medscale.report.synthesis.runs import StudyRuns, compared
 
-# Verdicts in the order of the text, as they end "the accuracy is …".
+# Verdicts in the order of the text: as they end "the accuracy is …", short and with their reason.
 ORDER = {
-    "equal": "equal within the margin",
-    "differs, within the margin": "different, but within the margin",
-    WORSE: "lower",
-    BETTER: "higher",
-    UNSURE: "different by its interval, but not beyond the exact test or the spread over seeds",
-    "inconclusive": "inconclusive (the interval includes zero and exceeds the margin)",
+    EQUAL: ("equal", "equal within the margin"),
+    WITHIN: (
+        "different within the margin",
+        "different, but by less than the margin",
+    ),
+    WORSE: ("lower", "lower"),
+    BETTER: ("higher", "higher"),
+    UNSURE: (
+        "not established to differ",
+        "not established to differ (the interval excludes zero, but the exact test does not reject "
+        "or the difference does not exceed the spread over seeds)",
+    ),
+    INCONCLUSIVE: (
+        "inconclusive",
+        "inconclusive (the interval contains zero and extends beyond the margin)",
+    ),
 }
 
 
@@ -47,6 +59,11 @@ def facts(
             "slower": _count(parallel["speedup_high"] < 1),
             "unrepeated": _count(parallel["replicates"] < 2),
             "tested": len(tested),
+            "tested_once": _count(tested["replicates"] < 2),
+            "shares": {
+                "communication": _shares(studies, "communication", parallel_only=True),
+                "data": _shares(studies, "data"),
+            },
             "verdicts": _verdicts(tested),
             "loss": largest_loss(studies, runs),
             "leakage": _largest(effects[effects["kind"] == "split"]),
@@ -60,8 +77,8 @@ def _verdicts(tested: pd.DataFrame) -> list[dict[str, Any]]:
     """Return how many runs have each verdict, without verdicts that no run has."""
     counts = tested["verdict"].value_counts()
     return [
-        {"words": words, "runs": int(counts[verdict])}
-        for verdict, words in ORDER.items()
+        {"short": short, "words": words, "runs": int(counts[verdict])}
+        for verdict, (short, words) in ORDER.items()
         if verdict in counts
     ]
 
@@ -99,6 +116,25 @@ def _published(pairs: pd.DataFrame) -> dict[str, Any]:
         "inside": _count(inside),
         "higher": _count(pairs["speedup_reported"] > pairs["speedup"]),
     }
+
+
+def _shares(
+    studies: Sequence[StudyRuns], kind: str, *, parallel_only: bool = False
+) -> dict[str, float] | None:
+    """Return the smallest and largest share of an epoch's time of a kind; None without a run.
+
+    Runs whose communication was not measured are left out of the shares of communication.
+    """
+    shares = []
+    for study in studies:
+        for run, summary in study.summaries.items():
+            timing = summary["timing"]
+            measured = kind != "communication" or timing["communication_measured"]
+            if not measured or (parallel_only and RunSpec.parse(run).devices < 2):
+                continue
+            seconds = {name: part["mean"] for name, part in timing["seconds_by_kind"].items()}
+            shares.append(seconds[kind] / sum(seconds.values()))
+    return {"low": min(shares), "high": max(shares)} if shares else None
 
 
 def _count(selection: pd.Series) -> int:

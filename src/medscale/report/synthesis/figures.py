@@ -19,6 +19,7 @@ from medscale.report import style
 from medscale.report.names import BLUE, GREY, LOOKS, TIME_LOOKS, VERMILION, family, label, look
 from medscale.report.scaling.figures import draw_series
 from medscale.report.synthesis.runs import StudyRuns, compared
+from medscale.report.units import money_unit, time_unit
 
 PANELS = 3  # in a row
 PANEL_TITLE = 30  # letters in a line of a panel's title
@@ -214,20 +215,6 @@ def published(pairs: pd.DataFrame) -> Figure:
     ]
     style.legend_below(figure, handles, ncols=2)
     return figure
-
-
-def time_unit(longest: float) -> tuple[float, str]:
-    """Return the factor from seconds to a unit that suits ``longest``, and the unit's name."""
-    if longest < 120:
-        return 1.0, "seconds"
-    return (1 / 60, "minutes") if longest < 7200 else (1 / 3600, "hours")
-
-
-def money_unit(largest: float, currency: str) -> tuple[float, str]:
-    """Return the factor from a sum of money to a readable unit, and its name."""
-    if largest >= 0.1:
-        return 1.0, currency
-    return 1000.0, f"{currency} for 1,000 trainings"
 
 
 def _published(axes: Axes, series: Sequence[Series]) -> None:

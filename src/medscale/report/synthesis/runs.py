@@ -12,18 +12,8 @@ import pandas as pd
 
 from medscale.base.files import read_json, read_table
 from medscale.engine.run import RunSpec
-from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
+from medscale.evaluate.verdicts import beyond_seeds, verdict
 
-VERDICTS = {
-    SAME: "equal",
-    APART_WITHIN: "differs, within the margin",
-    OPEN: "inconclusive",
-}
-WORSE, BETTER = "lower", "higher"  # the interval excludes zero, and the exact test rejects
-# The interval excludes zero, but the exact test does not reject, or the spread over seeds is wide.
-UNSURE = "not established"
-ERRORS_OF_SEEDS = 2  # standard errors over seeds that an established difference exceeds
-ALPHA = 0.05  # of the adjusted exact test
 BASELINE, NETWORK = "baseline", "another network"  # verdicts of rows that compare no training
 TEXT = ["run", "baseline", "note", "reading", "meant", "against", "quantity", "unit"]
 
@@ -77,8 +67,8 @@ def all_runs(studies: Sequence[StudyRuns]) -> pd.DataFrame:
     format, replicates``, ``speedup, efficiency`` and ``change`` (accuracy minus the study's
     baseline's, in points), each with ``_low`` and ``_high`` (speedup: 95 % interval, NaN with one
     replicate; change: paired bootstrap), ``p`` (exact test, adjusted by Holm's method) and
-    ``verdict``: one of ``VERDICTS``, ``WORSE``, ``BETTER``, ``UNSURE``, or the reason why the row
-    is no comparison of training.
+    ``verdict``: that of ``medscale.evaluate.verdicts``, or the reason why the row is no comparison
+    of training.
     """
     rows = [row for study in studies for row in _rows(study)]
     return pd.DataFrame(rows)
@@ -111,34 +101,23 @@ def _change(tests: pd.DataFrame, study: StudyRuns, run: str) -> dict[str, Any]:
     if run == study.baseline:
         zero = dict.fromkeys(("change", "change_low", "change_high"), 0.0)
         return {**zero, "p": np.nan, "verdict": BASELINE}
-    test = tests.loc[run]
-    low, high = test["accuracy_low"], test["accuracy_high"]
-    reading = str(test["reading"])
-    verdict = VERDICTS.get(reading) or (WORSE if high < 0 else BETTER)
-    if verdict in (WORSE, BETTER) and not (
-        test["accuracy_p_holm"] < ALPHA and _beyond_seeds(study, run)
-    ):
-        verdict = UNSURE
+    test: Any = tests.loc[run]
+    low, high = float(test["accuracy_low"]), float(test["accuracy_high"])
+    p, beyond = float(test["accuracy_p_holm"]), _beyond_seeds(study, run)
+    words = verdict(str(test["reading"]), high, p, beyond=beyond)
     if study.summaries[run]["model"] != study.summaries[study.baseline]["model"]:
-        verdict = NETWORK
+        words = NETWORK
     change = {"change": test["accuracy"], "change_low": low, "change_high": high}
-    return {**change, "p": test["accuracy_p_holm"], "verdict": verdict}
+    return {**change, "p": p, "verdict": words}
 
 
 def _beyond_seeds(study: StudyRuns, run: str) -> bool:
-    """Tell whether the mean difference by seed exceeds its standard error, as far as it is known.
-
-    With one seed there is no standard error, and the answer is yes.
-    """
+    """Tell whether the difference in accuracy exceeds the spread over seeds."""
     values, base = (
         dict(zip(summary["seeds"], summary["metrics"]["test"]["accuracy"]["values"], strict=True))
         for summary in (study.summaries[run], study.summaries[study.baseline])
     )
-    changes = np.array([values[seed] - base[seed] for seed in values if seed in base])
-    if len(changes) < 2:
-        return True
-    error = changes.std(ddof=1) / np.sqrt(len(changes))
-    return bool(abs(changes.mean()) > ERRORS_OF_SEEDS * error)
+    return beyond_seeds(values, base)
 
 
 def compared(runs: pd.DataFrame) -> pd.DataFrame:
@@ -179,6 +158,3 @@ def _read(path: Path) -> pd.DataFrame:
     text = table.columns.intersection(TEXT)
     table[text] = table[text].astype(object).fillna("")
     return table
-
-
-assert {*VERDICTS, APART} == {SAME, OPEN, APART, APART_WITHIN}

@@ -12,14 +12,16 @@ from medscale.report.latex import number, p_value, span
 from medscale.report.names import STATES
 from medscale.report.result.reading import records
 from medscale.report.synthesis.runs import BASELINE, StudyRuns
-from medscale.report.tables import Heading, around, by_run, left, right, short_name, table
+from medscale.report.tables import Heading, around, by_run, left, right, short_name, table, wrapped
+
+LONGEST_TITLE = 100  # letters of a study's title
 
 
 def studies_table(studies: Sequence[StudyRuns]) -> tuple[str, pd.DataFrame]:
     """Return images, patients, split, network, batch and replicates of each study."""
     rows = pd.DataFrame([_study(study) for study in studies])
     columns = [
-        left("study", lambda row: short_name(row["title"])),
+        wrapped("study", "4.4cm", lambda row: short_name(row["title"], LONGEST_TITLE)),
         right("classes", lambda row: str(row["classes"])),
         right("images", lambda row: f"{row['images']:,}"),
         right(r"test\\images", lambda row: f"{row['test_images']:,}"),
@@ -39,7 +41,7 @@ def verdicts_table(runs: pd.DataFrame) -> str:
     rows: list[Any] = []
     rules = []
     for title, part in runs.groupby("title", sort=False):
-        rows += [Heading(short_name(title)), *records(part)]
+        rows += [Heading(short_name(title, LONGEST_TITLE)), *records(part)]
         rules.append(len(rows) - 1)
     columns = [
         left("run", by_run()),

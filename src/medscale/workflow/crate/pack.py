@@ -36,6 +36,8 @@ CODE = (
     "paper/sections/*.j2",
     *SETTINGS,
     "reported.yaml",
+    "claims.yaml",
+    "checklists/*.yaml",
     "requirements.lock",
     "pyproject.toml",
     "CITATION.cff",

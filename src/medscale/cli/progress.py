@@ -1,0 +1,140 @@
+"""Commands on a running study: how far it is, and the logs that belong to a target."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import RenderableType
+from rich.table import Table
+
+from medscale.base.code import ROOT, shown_path
+from medscale.base.errors import MedscaleError
+from medscale.base.log import plain
+from medscale.cli.options import ConfigFile, Only, Scale, changes_of
+from medscale.cli.printing import AsJson, print_facts
+
+if TYPE_CHECKING:
+    from medscale.resources.slurm import QueuedJob
+    from medscale.workflow.progress.state import Recorded
+
+
+def status(
+    scale: Scale = "full",
+    only: Only = None,
+    configfile: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how far a running study is: stages, running jobs, time left, failures, SLURM jobs."""
+    from medscale.resources import slurm
+    from medscale.resources.submit import place_of
+    from medscale.workflow.graph import Graph
+    from medscale.workflow.progress.state import read
+
+    workdir = Graph(changes_of(scale, only, configfile)).workdir
+    recorded = read(workdir)
+    queued: list[QueuedJob] = []
+    if shutil.which("squeue"):
+        try:
+            queued = slurm.queue(ROOT, place_of(workdir))
+        except MedscaleError as error:  # SLURM's programs are installed, and no cluster is reached
+            note = str(error).splitlines()[0]
+            typer.echo(f"medscale: note: SLURM's queue is not known: {note}", err=True)
+    if recorded is None and not queued:
+        raise MedscaleError(
+            f"no study has been started in {shown_path(workdir)}; `medscale study` starts the demo"
+        )
+    print_facts(_facts(recorded, queued), _text(recorded, queued, workdir), as_json)
+
+
+def logs(
+    target: Annotated[
+        str, typer.Argument(help="such as results/skin/ddp_2gpu, skin, or paper")
+    ] = "",
+    scale: Scale = "full",
+    configfile: ConfigFile = None,
+    lines: Annotated[int, typer.Option(min=1, help="last lines of each log")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Show the last lines of the logs that belong to a target, the newest log last."""
+    from medscale.resources.jobs import LOGS
+    from medscale.workflow.graph import Graph
+    from medscale.workflow.progress.logs import logs_of, tail
+
+    workdir = Graph(changes_of(scale, None, configfile), arguments=[target]).workdir
+    files = list(logs_of(workdir, ROOT / LOGS, target))
+    if not files:
+        raise MedscaleError(
+            f"no log belongs to {target or 'this study'} below {shown_path(workdir / 'logs')}; "
+            "nothing has been started for it"
+        )
+    parts = {shown_path(file): tail(file)[-lines:] for file in files}
+    print_facts({"logs": parts}, _log_text(parts), as_json)
+
+
+def _log_text(parts: dict[str, list[str]]) -> Iterator[str]:
+    for name, texts in parts.items():
+        yield f"\n[bold]{plain(name)}[/]"
+        yield from (f"  {plain(text)}" for text in texts or ["(empty)"])
+
+
+def _facts(recorded: Recorded | None, queued: list[QueuedJob]) -> dict[str, Any]:
+    """Return the document of ``--json``; times in seconds, ``begun`` and ``ended`` Unix times."""
+    facts: dict[str, Any] = {"slurm_jobs": queued}
+    if recorded is not None:
+        from medscale.workflow.progress.display import running_lines
+
+        state, now = recorded.state, time.time()
+        facts |= state.facts() | {"host": recorded.host, "process": recorded.process}
+        facts |= {
+            "is_running": recorded.is_alive,
+            "left_s": state.left_s(now) if state.ended is None else 0.0,
+            "running": list(running_lines(state, now)),
+            "stages": {
+                stage: {"jobs": len(jobs), "finished": sum(job.is_finished for job in jobs)}
+                for stage, jobs in state.stages().items()
+            },
+        }
+    return facts
+
+
+def _text(
+    recorded: Recorded | None, queued: list[QueuedJob], workdir: Path
+) -> Iterator[RenderableType]:
+    """Yield the lines for a person."""
+    if recorded is not None:
+        yield from _recorded_text(recorded, workdir)
+    if queued:
+        yield "\n[bold]SLURM jobs[/]"
+        for job in queued:
+            texts = (job.number, job.state.lower(), job.passed, job.place, job.title)
+            yield plain("  " + "  ".join(texts))
+
+
+def _recorded_text(recorded: Recorded, workdir: Path) -> Iterator[RenderableType]:
+    from medscale.workflow.progress.display import (
+        failure_lines,
+        headline,
+        left_text,
+        running_lines,
+    )
+
+    state, now = recorded.state, time.time()
+    yield f"[bold]{plain(shown_path(workdir))}: {plain(headline(state, now))}[/]"
+    if state.ended is None and recorded.is_alive is False:
+        yield "Its process is gone without an end: it was killed. The same command goes on."
+    elif state.ended is None and recorded.is_alive is None:
+        yield plain(f"It was started on {recorded.host}; whether it runs cannot be seen from here.")
+    table = Table.grid(padding=(0, 2))
+    for stage, jobs in state.stages().items():
+        done = sum(job.is_finished for job in jobs)
+        table.add_row(f"  {stage}", f"{done} of {len(jobs)}", left_text(state, jobs, now))
+    yield table
+    if state.ended is None:
+        yield from (plain(f"  now: {line}") for line in running_lines(state, now))
+    for job in state.failed():
+        yield from (plain(f"  {line}") for line in failure_lines(job))

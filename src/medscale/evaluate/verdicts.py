@@ -1,0 +1,73 @@
+"""The verdict on a difference in accuracy between a run and its baseline: the rules, in one place.
+
+A difference is established where its interval excludes zero, the adjusted exact test rejects, and
+the spread over seeds does not explain it. Equality is established where the whole interval lies
+within the margin (``paired.reading``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
+
+EQUAL, WITHIN, INCONCLUSIVE = "equal", "differs, within the margin", "inconclusive"
+VERDICTS = {SAME: EQUAL, APART_WITHIN: WITHIN, OPEN: INCONCLUSIVE}
+WORSE, BETTER = "lower", "higher"  # the interval excludes zero, and the exact test rejects
+# The interval excludes zero, but the exact test does not reject, or the spread over seeds is wide.
+UNSURE = "not established"
+ERRORS_OF_SEEDS = 2  # standard errors over seeds that an established difference exceeds
+ALPHA = 0.05  # of the adjusted exact test
+
+
+def verdict(reading: str, high: float, p: float, *, beyond: bool) -> str:
+    """Return the verdict on a difference: a value of ``VERDICTS``, or WORSE, BETTER, UNSURE.
+
+    Args:
+        reading: of the interval (``paired.reading``).
+        high: upper end of the interval of run minus baseline.
+        p: of the exact test, adjusted by Holm's method.
+        beyond: whether the difference exceeds the spread over seeds (``beyond_seeds``).
+    """
+    if reading in VERDICTS:
+        return VERDICTS[reading]
+    if not (p < ALPHA and beyond):
+        return UNSURE
+    return WORSE if high < 0 else BETTER
+
+
+def beyond_seeds(values: Mapping[int, float], base: Mapping[int, float]) -> bool:
+    """Tell whether the mean difference by seed exceeds its standard error, as far as it is known.
+
+    With one seed there is no standard error, and the answer is yes.
+
+    Args:
+        values: accuracy of the run by seed.
+        base: accuracy of the baseline by seed.
+    """
+    changes = np.array([values[seed] - base[seed] for seed in values if seed in base])
+    if len(changes) < 2:
+        return True
+    error = changes.std(ddof=1) / np.sqrt(len(changes))
+    return bool(abs(changes.mean()) > ERRORS_OF_SEEDS * error)
+
+
+def independent_difference(
+    score: Mapping[str, float], base: Mapping[str, float]
+) -> dict[str, float]:
+    """Return the difference of two independent scores: ``mean, low, high``.
+
+    Half widths of independent intervals add as variances do.
+
+    Args:
+        score, base: each ``mean`` with the ends ``low`` and ``high`` of its interval.
+    """
+    change = score["mean"] - base["mean"]
+    low = np.hypot(score["mean"] - score["low"], base["high"] - base["mean"])
+    high = np.hypot(score["high"] - score["mean"], base["mean"] - base["low"])
+    return {"mean": change, "low": change - float(low), "high": change + float(high)}
+
+
+assert {*VERDICTS, APART} == {SAME, OPEN, APART, APART_WITHIN}

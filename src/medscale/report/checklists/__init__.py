@@ -1,0 +1,1 @@
+"""The chapter checklists: the items of reporting checklists, each with its answer."""

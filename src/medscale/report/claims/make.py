@@ -1,0 +1,167 @@
+"""The chapter claims: statements of the paper, measured anew, each with a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medscale.base.files import read_json
+from medscale.base.text import latex
+from medscale.evaluate.summary import plain
+from medscale.measure.scaling.speedup import hardware
+from medscale.report.claims.chapter import paths
+from medscale.report.claims.checking import checked, words_of_bounds, words_of_value
+from medscale.report.claims.measures import MEASURES
+from medscale.report.claims.planned import LAST, Planned, shown_by
+from medscale.report.claims.quantities import Files
+from medscale.report.claims.statements import OURS, PUBLISHED
+from medscale.report.claims.verdicts import MISSING, ORDER
+from medscale.report.latex import longtable, significant
+from medscale.report.tables import Column
+from medscale.report.writer import Pages
+
+NOWHERE = Path("not-an-input")  # of no file that exists
+WHOSE = {
+    OURS: "Statements of this document",
+    PUBLISHED: "Conclusions of the published projects",
+}
+COLUMNS = ["name", "statement", "whose", "study", "measure", "value", "low", "high"]
+COLUMNS += ["lowest", "highest", "verdict", "note", "reason", "shown", "target"]
+COLUMNS += ["minutes", "measured_minutes", "hardware", "measured_hardware"]
+
+
+def make(
+    study: str,
+    *,
+    files: Sequence[str],
+    claims: Sequence[dict[str, Any]],
+    shown: Mapping[str, Mapping[str, str]],
+) -> Pages:
+    """Return tables and facts of the claims.
+
+    Raises MedscaleError for a damaged input, and for a claim whose figure or table does not exist.
+
+    Args:
+        claims: fields of ``planned.Planned``.
+        files: where the files of ``chapter.paths`` lie, in the same order.
+        shown: pattern of the path of each figure and table, by name.
+    """
+    planned = [Planned.model_validate(claim) for claim in claims]
+    places = dict(zip(paths(planned), map(Path, files), strict=True))
+    # A file that the configuration does not make is no input, and counts as missing.
+    read = Files(lambda path: places.get(path, NOWHERE))
+    rows = checked(planned, read)
+    for claim, row in zip(planned, rows, strict=True):
+        row |= {"shown": shown_by(claim, shown), "target": " ".join(claim.targets)}
+        row |= _origin(claim, row, read)
+    table = pd.DataFrame(rows, columns=COLUMNS).assign(test=[row["test"] for row in rows])
+    return Pages(
+        tables={"claims": (_claims(rows), table), "artefact": (_artefact(rows), table)},
+        facts=plain(_facts(rows)),
+    )
+
+
+def _origin(claim: Planned, row: Mapping[str, Any], files: Files) -> dict[str, Any]:
+    """Return how long the trainings of a measured claim took, and on which hardware."""
+    seconds, machines = 0.0, []
+    folders = [path for path in claim.files if path.endswith(LAST)]
+    for path in folders if row["verdict"] != MISSING else ():
+        file = files.locate(path)
+        seconds += read_json(file)["wall_seconds"]
+        machines.append(hardware({"environment": read_json(file.with_name("environment.json"))}))
+    return {
+        "measured_minutes": seconds / 60 if machines else None,
+        "measured_hardware": "; ".join(dict.fromkeys(machines)),
+    }
+
+
+def _facts(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the number of claims by verdict, and each claim with its verdict."""
+    counts = {
+        whose: {verdict: _count(rows, whose, verdict) for verdict in ORDER} for whose in WHOSE
+    }
+    keys = ("name", "statement", "whose", "verdict", "value", "low", "high", "note")
+    return {
+        "claims": [{key: row[key] for key in keys} for row in rows],
+        "counts": counts,
+        "all": {whose: sum(of.values()) for whose, of in counts.items()},
+    }
+
+
+def _count(rows: Sequence[dict[str, Any]], whose: str, verdict: str) -> int:
+    return sum(row["whose"] == whose and row["verdict"] == verdict for row in rows)
+
+
+def _claims(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the verdicts: statement and quantity, value, accepted values, verdict."""
+    columns = [
+        Column(r"p{0.42\linewidth}", "claim", _statement),
+        Column(r"p{0.15\linewidth}", r"measured (95\,\% interval)", _value),
+        Column(r"p{0.14\linewidth}", "accepted", lambda row: latex(words_of_bounds(row))),
+        Column(r"p{0.19\linewidth}", "verdict", _verdict),
+    ]
+    return _long(columns, rows)
+
+
+def _artefact(rows: Sequence[dict[str, Any]]) -> str:
+    """Return what an evaluation of the artefact needs: target, time, hardware, where shown."""
+    columns = [
+        Column(r"p{0.19\linewidth}", "claim", lambda row: rf"\texttt{{{latex(row['name'])}}}"),
+        Column(r"p{0.34\linewidth}", "made by (and shown in)", _made_by),
+        Column(
+            r"p{0.09\linewidth}",
+            "minutes here",
+            _minutes,
+        ),
+        Column(r"p{0.13\linewidth}", "full scale (model)", _expected),
+        Column(r"p{0.15\linewidth}", "hardware here", _hardware),
+    ]
+    return _long(columns, rows)
+
+
+def _long(columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> str:
+    groups = [
+        (heading, [[column.cell(row) for column in columns] for row in rows if row["whose"] == key])
+        for key, heading in WHOSE.items()
+        if any(row["whose"] == key for row in rows)
+    ]
+    heads = [(rf">{{\raggedright\arraybackslash}}{c.align}", c.heading) for c in columns]
+    return longtable(heads, groups)
+
+
+def _statement(row: dict[str, Any]) -> str:
+    words = MEASURES[row["measure"]].words
+    runs = ", ".join(dict.fromkeys(filter(None, [row["run"], row["baseline"], row["variant"]])))
+    about = f" {row['study']}: {words} ({runs})" if runs else f" {row['study']} {words}"
+    text = rf"\texttt{{{latex(row['name'])}}}: {latex(row['statement'])}"
+    return rf"{text} \emph{{{latex(about.strip())}}}"
+
+
+def _value(row: dict[str, Any]) -> str:
+    return latex(words_of_value(row)) or "--"
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    note = f" ({latex(row['note'])})" if row["note"] else ""
+    return rf"\textbf{{{latex(row['verdict'])}}}{note}"
+
+
+def _made_by(row: dict[str, Any]) -> str:
+    targets = ", ".join(rf"\texttt{{{latex(t)}}}" for t in row["target"].split())
+    targets = targets or rf"\texttt{{medscale verify {latex(row['name'])}}}"
+    return rf"{targets} (\texttt{{{latex(row['shown'])}}})"
+
+
+def _minutes(row: dict[str, Any]) -> str:
+    return significant(row["measured_minutes"], 2)
+
+
+def _expected(row: dict[str, Any]) -> str:
+    return latex(f"{row['minutes']:.3g} on {row['hardware']}")
+
+
+def _hardware(row: dict[str, Any]) -> str:
+    return latex(row["measured_hardware"] or "--")

@@ -1,0 +1,297 @@
+"""Measurement of the quantities that claims are about, from predictions, histories and benchmarks.
+
+Nothing is read from the tables and figures that a claim is to check.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medscale.base.code import ROOT
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json, read_table
+from medscale.evaluate import bootstrap, metrics
+from medscale.evaluate.assessment import RESAMPLES, draws, resample
+from medscale.evaluate.paired import compare
+from medscale.evaluate.replicates import (
+    Predicted,
+    Replicate,
+    read,
+    read_index,
+    same_run,
+    together,
+)
+from medscale.evaluate.verdicts import beyond_seeds, independent_difference, verdict
+from medscale.measure.scaling.laws import FEWEST, fit
+from medscale.measure.scaling.measured import by_inference, by_way
+from medscale.measure.scaling.speedup import ratio
+from medscale.report.claims.planned import LAST, Planned
+from medscale.report.claims.statements import unknown
+from medscale.report.claims.verdicts import Measured
+from medscale.report.result.reading import records
+from medscale.report.sources import index
+
+POINTS = 100  # a share in percentage points
+SIMPLE = "simple"  # the way of loading that the others are compared with
+TEST_SECONDS = 900
+
+
+class Files:
+    """The files of a study's outputs, read once each.
+
+    Args:
+        locate: returns where a file lies, by its path in the folder of all outputs.
+        resamples: number of bootstrap resamples of the patients.
+    """
+
+    def __init__(self, locate: Callable[[str], Path], resamples: int = RESAMPLES) -> None:
+        self.locate, self.resamples = locate, resamples
+        self.replicates = cache(self._replicates)
+        self.predicted = cache(self._predicted)
+
+    def exists(self, path: str) -> bool:
+        """Tell whether a file or folder exists."""
+        return self.locate(path).exists()
+
+    def _replicates(self, study: str, run: str, seeds: tuple[int, ...]) -> list[Replicate]:
+        folders = [f"runs/{study}/{run}/seed{seed}/{LAST}" for seed in seeds]
+        replicates = [read(self.locate(path).parent) for path in folders]
+        same_run(replicates)
+        return replicates
+
+    def _predicted(self, study: str, run: str, seeds: tuple[int, ...]) -> Predicted:
+        table = read_index(self.locate(index(study)))
+        return together(self.replicates(study, run, seeds), table, "test")
+
+
+def measure(claim: Planned, files: Files) -> Measured:
+    """Measure the quantity of a claim.
+
+    Raises MedscaleError for a damaged file. A quantity that its files cannot give has no value but
+    a note.
+    """
+    return FUNCTIONS[claim.measure](claim, files)
+
+
+def _seeds(claim: Planned, study: str | None = None) -> tuple[int, ...]:
+    return tuple(claim.seeds[study or claim.study])
+
+
+def _accuracy_difference(claim: Planned, files: Files) -> Measured:
+    """Compare accuracies in pairs; the exact test is adjusted for all runs of the study."""
+    seeds = _seeds(claim)
+    family = [
+        run
+        for run in dict.fromkeys([claim.baseline, claim.run, *claim.family])
+        if all(map(files.exists, claim.replicates(claim.study, run)))
+    ]
+    predicted = [files.predicted(claim.study, run, seeds) for run in family]
+    margin = claim.tolerance if claim.compare == "equivalent" else 0.0
+    table = compare(family, predicted, 0, margin, draws(predicted[0], files.resamples))
+    row = next(row for row in records(table) if row["run"] == claim.run)
+    run, base = (_accuracies(predicted[family.index(n)]) for n in (claim.run, claim.baseline))
+    by_seed = dict(zip(seeds, run, strict=True)), dict(zip(seeds, base, strict=True))
+    high, p = float(row["accuracy_high"]), float(row["accuracy_p_holm"])
+    words = verdict(str(row["reading"]), high, p, beyond=beyond_seeds(*by_seed))
+    note = f"p = {p:.3g} (exact test, adjusted for {len(table)} run{'s' * (len(table) > 1)})"
+    return Measured(float(row["accuracy"]), float(row["accuracy_low"]), high, words, note)
+
+
+def _speedup(claim: Planned, files: Files) -> Measured:
+    """Return the ratio of epoch times with Welch's interval over replicates."""
+    run, base = (
+        files.replicates(claim.study, name, _seeds(claim)) for name in (claim.run, claim.baseline)
+    )
+    if difference := _incomparable(run[0], base[0]):
+        return Measured.nothing(difference)
+    ends = ratio(list(map(_seconds, base)), list(map(_seconds, run)))
+    note = "" if len(run) > 1 else "one replicate has no interval"
+    return Measured(ends[""], ends["_ci_low"], ends["_ci_high"], note=note)
+
+
+def _score(claim: Planned, files: Files) -> Measured:
+    score = _metric(files.predicted(claim.study, claim.run, _seeds(claim)), claim, files)
+    scale = POINTS if metrics.in_percent(claim.metric) else 1
+    return _scaled(score, scale)
+
+
+def _split_effect(claim: Planned, files: Files) -> Measured:
+    """Compare accuracies on different test images, as independent samples."""
+    scores = [
+        _metric(files.predicted(study, claim.run, _seeds(claim, study)), claim, files)
+        for study in (claim.variant, claim.study)
+    ]
+    change = independent_difference(*scores)
+    return _scaled(change, POINTS)
+
+
+def _serial_part(claim: Planned, files: Files) -> Measured:
+    pairs = [
+        (replicate.plan.run.devices, replicate.timing["train_images"] / _seconds(replicate))
+        for run in claim.series
+        for replicate in files.replicates(claim.study, run, _seeds(claim))
+    ]
+    devices, rates = zip(*pairs, strict=True)
+    if len(set(devices)) < FEWEST["amdahl"]:
+        return Measured.nothing(
+            f"Amdahl's law is fitted to at least {FEWEST['amdahl']} numbers of devices"
+        )
+    serial = fit("amdahl", devices, rates).serial
+    return Measured(serial.value, serial.low, serial.high)
+
+
+def _first_loss_difference(claim: Planned, files: Files) -> Measured:
+    run, base = (
+        files.replicates(claim.study, name, _seeds(claim)) for name in (claim.run, claim.baseline)
+    )
+    if run[0].plan.global_batch != base[0].plan.global_batch:
+        return Measured.nothing("the global batches differ, so that the steps do too")
+    pairs = zip(run, base, strict=True)  # replicates of the same seed see the same images
+    losses = [[float(r.history["train_loss"].iloc[0]) for r in pair] for pair in pairs]
+    return Measured.exact(max(abs(loss - of_base) for loss, of_base in losses))
+
+
+def _memory_ratio(claim: Planned, files: Files) -> Measured:
+    memory = []
+    for name in (claim.baseline, claim.run):
+        replicates = files.replicates(claim.study, name, _seeds(claim))
+        peaks = [replicate.timing["peak_memory_mb"]["device"] for replicate in replicates]
+        if not all(peaks):
+            return Measured.nothing(f"no GPU memory was recorded of {name}")
+        memory.append([float(max(peak)) for peak in peaks])
+    ends = ratio(*memory)
+    return Measured(ends[""], ends["_low"], ends["_high"], note="range over replicates")
+
+
+def _recomputed_difference(claim: Planned, files: Files) -> Measured:
+    """Compare the metrics of summary.json with those recomputed from the predictions."""
+    folder = files.locate(f"results/{claim.study}/{claim.run}")
+    stated = read_json(folder / "summary.json")["metrics"]["test"]
+    predicted = files.predicted(claim.study, claim.run, _seeds(claim))
+    averaged = _averaged(predicted)
+    points = [metrics.point(predicted.labels, p, averaged) for p in predicted.probabilities]
+    worst = 0.0
+    for name in metrics.names(predicted.probabilities.shape[2]):
+        value = float(np.mean([point[name] for point in points]))
+        in_file = stated[name]["mean"]
+        if in_file is not None or value == value:
+            apart = abs(value - (np.nan if in_file is None else in_file))
+            worst = max(worst, float("inf") if apart != apart else apart)
+    return Measured.exact(worst, note=f"{len(stated)} metrics")
+
+
+def _loading_gain(claim: Planned, files: Files) -> Measured:
+    table = by_way(read_table(files.locate(f"measured/{claim.study}/loading.csv")), SIMPLE)
+    return _best(table[table["way"] != SIMPLE], "gain", ("gain_ci_low", "gain_ci_high"), "way")
+
+
+def _inference_rate(claim: Planned, files: Files) -> Measured:
+    table = by_inference(read_table(files.locate(f"measured/{claim.study}/inference.csv")))
+    ends = ("images_per_second_low", "images_per_second_high")
+    return _best(table[table["kind"] == "throughput"], "images_per_second", ends, "way")
+
+
+def _software_test(claim: Planned, files: Files) -> Measured:
+    """Run a test of the software with pytest."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", claim.test]
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=TEST_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return Measured.nothing(f"{claim.test} took longer than {TEST_SECONDS} s")
+    lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or [""]
+    if done.returncode not in (0, 1):  # pytest is missing, or collected no test
+        return Measured.nothing(f"{claim.test} did not run: {lines[-1]}")
+    return Measured.exact(float(done.returncode == 0), note=lines[-1])
+
+
+FUNCTIONS: Mapping[str, Callable[[Planned, Files], Measured]] = {
+    "accuracy_difference": _accuracy_difference,
+    "speedup": _speedup,
+    "score": _score,
+    "split_effect": _split_effect,
+    "serial_part": _serial_part,
+    "first_loss_difference": _first_loss_difference,
+    "memory_ratio": _memory_ratio,
+    "recomputed_difference": _recomputed_difference,
+    "loading_gain": _loading_gain,
+    "inference_rate": _inference_rate,
+    "software_test": _software_test,
+}
+
+
+def _seconds(replicate: Replicate) -> float:
+    """Return the median seconds of an epoch on all devices, without the first (history.csv)."""
+    history = replicate.history
+    own = history[history["processes"] == replicate.plan.run.devices]
+    seconds = (own if len(own) else history)["seconds"].tolist()
+    return statistics.median(seconds[1:] or seconds)
+
+
+def _incomparable(run: Replicate, base: Replicate) -> str:
+    """Return why the times of two runs cannot be compared; empty if they can."""
+    checks: dict[str, Callable[[Replicate], Any]] = {
+        "the network": lambda replicate: replicate.plan.model,
+        "the kind of device": lambda replicate: (replicate.plan.backend, replicate.plan.stand_in),
+        "the number of training images": lambda replicate: replicate.timing["train_images"],
+    }
+    for words, value in checks.items():
+        if value(run) != value(base):
+            return f"{words} differs between the runs"
+    return ""
+
+
+def _accuracies(predicted: Predicted) -> list[float]:
+    right = predicted.probabilities.argmax(axis=2) == predicted.labels
+    return [float(value) for value in right.mean(axis=1)]
+
+
+def _averaged(predicted: Predicted) -> np.ndarray:
+    classes = predicted.probabilities.shape[2]
+    return bootstrap.averaged_classes(predicted.labels, predicted.groups, classes)
+
+
+def _metric(predicted: Predicted, claim: Planned, files: Files) -> dict[str, float]:
+    """Return a metric's mean over replicates with its bootstrap interval, as a share."""
+    names = metrics.names(predicted.probabilities.shape[2])
+    if claim.metric not in names:
+        raise MedscaleError(f"claims.{claim.name}: metric: {unknown(claim.metric, names)}")
+    drawn, averaged = draws(predicted, files.resamples), _averaged(predicted)
+    points = [metrics.point(predicted.labels, p, averaged) for p in predicted.probabilities]
+    quick = bootstrap.decisions(
+        predicted.labels, predicted.probabilities[0], predicted.groups, drawn[:1], averaged
+    ).overall
+    if claim.metric in quick:  # the areas take most of the time
+        resampled = [
+            bootstrap.decisions(predicted.labels, odds, predicted.groups, drawn, averaged)
+            for odds in predicted.probabilities
+        ]
+    else:
+        resampled = resample(predicted, drawn, averaged)
+    values = np.mean([each.overall[claim.metric] for each in resampled], axis=0)
+    low, high = bootstrap.interval(values)
+    mean = float(np.mean([point[claim.metric] for point in points]))
+    return {"mean": mean, "low": low, "high": high}
+
+
+def _best(table: Any, column: str, ends: tuple[str, str], name: str) -> Measured:
+    """Return the largest value of a column with its interval and the name of its row."""
+    if table.empty:
+        return Measured.nothing("the benchmark has no such row")
+    row = max(records(table), key=lambda row: float(row[column]))
+    low, high = (float(row[end]) for end in ends)
+    return Measured(float(row[column]), low, high, note=str(row[name]))
+
+
+def _scaled(score: Mapping[str, float], scale: float) -> Measured:
+    """Return a score, of which ``mean, low, high`` are given, in another unit."""
+    return Measured(scale * score["mean"], scale * score["low"], scale * score["high"])

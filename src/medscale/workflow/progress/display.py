@@ -1,0 +1,167 @@
+"""Display of a running study: live lines on a terminal, plain lines in a file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from medscale.base.log import Terminal, plain
+from medscale.workflow.progress.logs import epoch
+from medscale.workflow.progress.state import Job, State
+
+BAR_WIDTH = 24
+LINE_EVERY_S = 30.0  # between plain lines of a stage that is not complete
+MOST_RUNNING = 3  # jobs that are shown by name
+
+
+class Display(Protocol):
+    """What the logger plugin calls."""
+
+    def finished(self, job: Job) -> None:
+        """Show that a job ended."""
+
+    def failed(self, job: Job) -> None:
+        """Show the last sentence of a failed job, and its log."""
+
+    def say(self, text: str) -> None:
+        """Show a warning or an error of Snakemake."""
+
+    def close(self) -> None:
+        """End the display."""
+
+
+def display(state: State) -> Display:
+    """Return the display for the terminal, or for a file where stderr is none."""
+    return LiveDisplay(state) if sys.stderr.isatty() else LineDisplay(state)
+
+
+class LiveDisplay:
+    """A line for each stage with a bar, redrawn in place."""
+
+    def __init__(self, state: State) -> None:
+        self._state, self._terminal = state, Terminal(stderr=True)
+        self._live = Live(
+            console=self._terminal, get_renderable=self._lines, refresh_per_second=2, transient=True
+        )
+        self._live.start()
+
+    def finished(self, job: Job) -> None:
+        """See ``Display``; the next redraw shows the job."""
+
+    def failed(self, job: Job) -> None:
+        """See ``Display``."""
+        for line in failure_lines(job):
+            self._terminal.print(plain(line))
+
+    def say(self, text: str) -> None:
+        """See ``Display``."""
+        self._terminal.print(plain(text, lines=True))
+
+    def close(self) -> None:
+        """See ``Display``."""
+        self._live.stop()
+        self._terminal.print(plain(headline(self._state, time.time())))
+
+    def _lines(self) -> RenderableType:
+        now, state = time.time(), self._state
+        table = Table.grid(padding=(0, 2))
+        for stage, jobs in state.stages().items():
+            done = sum(job.is_finished for job in jobs)
+            table.add_row(
+                f" {stage}",
+                ProgressBar(total=len(jobs), completed=done, width=BAR_WIDTH),
+                f"{done} of {len(jobs)}",
+                left_text(state, jobs, now),
+            )
+        running = [plain(f" now: {line}") for line in running_lines(state, now)]
+        return Group(f"[bold]{plain(headline(state, now))}[/]", table, *running)
+
+
+class LineDisplay:
+    """A line with the time of day for each finished stage, and at times for an unfinished one."""
+
+    def __init__(self, state: State) -> None:
+        self._state, self._said = state, 0.0
+        self.say(headline(state, time.time()))
+
+    def finished(self, job: Job) -> None:
+        """See ``Display``."""
+        jobs, now = self._state.stages().get(job.stage, []), time.time()
+        if not jobs:
+            return
+        done = sum(other.is_finished for other in jobs)
+        if done == len(jobs) or now - self._said >= LINE_EVERY_S:
+            self._said = now
+            seconds = (job.ended or now) - (job.started or now)
+            left = duration(self._state.left_s(now))
+            self.say(
+                f"{job.stage} {done} of {len(jobs)}, last {job.name} in {duration(seconds)}; "
+                f"{left} left in all"
+            )
+
+    def failed(self, job: Job) -> None:
+        """See ``Display``."""
+        for line in failure_lines(job):
+            self.say(line)
+
+    def say(self, text: str) -> None:
+        """See ``Display``."""
+        clock = time.strftime("%H:%M:%S")
+        print(f"{clock} {text}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """See ``Display``."""
+        self.say(headline(self._state, time.time()))
+
+
+def headline(state: State, now: float) -> str:
+    """Return one line on the whole study."""
+    done, total = len(state.finished()), len(state.jobs)
+    passed = duration((state.ended or now) - state.begun)
+    failures = f", {len(state.failed())} failed" if state.failed() else ""
+    if state.ended is not None:
+        end = "done" if done == total else "stopped"
+        return f"{end}: {done} of {total} jobs in {passed}{failures}"
+    return f"{done} of {total} jobs in {passed}, {duration(state.left_s(now))} left{failures}"
+
+
+def left_text(state: State, jobs: list[Job], now: float) -> str:
+    """Return the time that a stage's jobs will still take, or their time where all have ended."""
+    if all(job.ended is not None for job in jobs):
+        return duration(sum((job.ended or 0) - (job.started or 0) for job in jobs))
+    return f"{duration(state.left_s(now, jobs))} left"
+
+
+def running_lines(state: State, now: float) -> Iterator[str]:
+    """Yield a line for each running job, and how far it is where its log says so."""
+    running = state.running()
+    for job in running[:MOST_RUNNING]:
+        progress = epoch(state.workdir / job.log) if job.rule == "train" and job.log else ""
+        texts = [job.name, duration(now - (job.started or now)), progress]
+        yield ", ".join(text for text in texts if text)
+    if len(running) > MOST_RUNNING:
+        yield f"and {len(running) - MOST_RUNNING} more"
+
+
+def failure_lines(job: Job) -> Iterator[str]:
+    """Yield what a person needs to know of a failed job."""
+    yield f"failed: {job.name}: {job.failure}"
+    if job.log:
+        yield f"  its log: {job.log}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration as a person would say it; "an unknown time" for None."""
+    if seconds is None:
+        return "an unknown time"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

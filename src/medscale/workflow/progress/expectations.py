@@ -1,0 +1,68 @@
+"""Expected seconds of each job of a study, by the cost model."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from medscale.base.errors import QUIET_VARIABLE, MedscaleError
+from medscale.workflow.progress.state import Job
+
+if TYPE_CHECKING:
+    from medscale.config.configuration import Config
+
+# Seconds of jobs that the cost model does not describe, measured in the demo on two cores. Only
+# their ratios matter after the first finished jobs, since the estimate is corrected by them.
+SECONDS = {
+    "plan": 0.5,
+    "config": 0.5,
+    "demo_data": 10,
+    "external": 8,
+    "reference": 8,
+    "enhance": 60,
+    "loading": 15,
+    "export": 20,
+    "inference": 40,
+    "paper_pdf": 40,
+}
+SECONDS_OF_OTHERS = 5.0  # of a chapter of the report
+
+
+def announce(jobs: Iterable[Any], config: Config, executor: str) -> None:
+    """Send the jobs that Snakemake will carry out, with their expected seconds, to its loggers.
+
+    Call it before the first job. Medscale's display takes the list from the record; others print
+    the number of jobs.
+
+    Args:
+        jobs: Snakemake's jobs, from ``dag.needrun_jobs()``.
+        config: the configuration of the studies.
+        executor: name of Snakemake's executor. Only local jobs are silent: the messages of SLURM's
+            jobs go to SLURM's logs, in which the causes of failures are looked up.
+    """
+    if executor != "local":
+        os.environ.pop(QUIET_VARIABLE, None)
+    expected = [
+        Job(job.jobid, job.rule.name, dict(job.wildcards_dict), seconds_of(config, job))
+        for job in jobs
+        if not job.rule.norun
+    ]
+    logging.getLogger("snakemake.logging").info(
+        f"Jobs to carry out: {len(expected)}", extra={"medscale_jobs": expected}
+    )
+
+
+def seconds_of(config: Config, job: Any) -> float:
+    """Return the expected wall time of a job in seconds."""
+    from medscale.resources.jobs import request
+
+    rule, wildcards = job.rule.name, dict(job.wildcards_dict)
+    if rule in SECONDS:
+        return SECONDS[rule]
+    try:
+        minutes = request(config, rule, wildcards, max(1, job.threads)).minutes
+    except MedscaleError:  # the configuration does not describe the job's device
+        minutes = 0.0
+    return 60 * minutes or SECONDS_OF_OTHERS

@@ -1,0 +1,145 @@
+"""The logger plugin: it turns Snakemake's events into the state of a study and its display."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from logging import WARNING, LogRecord
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
+
+from medscale.base.errors import QUIET_VARIABLE
+
+if TYPE_CHECKING:
+    from medscale.workflow.progress.display import Display
+    from medscale.workflow.progress.state import State
+
+WRITE_EVERY_S = 2.0
+# Messages of Snakemake that repeat a failure which the display has shown.
+REPEATED = ("RuleException:", "Exiting because a job execution failed", "WorkflowError:\nAt least")
+
+
+class Handler(LogHandlerBase):
+    """Shows a line for each stage; a dry run is printed as Snakemake prints it.
+
+    Snakemake writes its own messages to ``.snakemake/log`` in any case. Warnings, errors and the
+    notes of the workflow itself are printed above the lines.
+    """
+
+    def __post_init__(self) -> None:
+        self._state: State | None = None
+        self._display: Display | None = None
+        self._written = 0.0
+        self._plain: Any = None
+        if self.common_settings.dryrun:
+            from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter
+
+            settings = self.common_settings
+            filter_options = (
+                settings.quiet,
+                settings.debug_dag,
+                settings.verbose,
+                True,
+                settings.printshellcmds,
+            )
+            self._plain = ColorizingTextHandler(
+                nocolor=settings.nocolor,
+                stream=sys.stdout if settings.stdout else sys.stderr,
+                formatter=DefaultFormatter(settings.quiet, settings.show_failed_logs),
+                filter=DefaultFilter(*filter_options),
+            )
+        else:
+            os.environ[QUIET_VARIABLE] = "1"
+
+    @property
+    def writes_to_stream(self) -> bool:
+        """The display takes the place of Snakemake's own messages."""
+        return True
+
+    @property
+    def writes_to_file(self) -> bool:
+        """Snakemake writes the log file itself."""
+        return False
+
+    @property
+    def has_filter(self) -> bool:
+        """All records arrive, whatever ``--quiet`` says."""
+        return True
+
+    @property
+    def has_formatter(self) -> bool:
+        """Records become lines of the display."""
+        return True
+
+    @property
+    def needs_rulegraph(self) -> bool:
+        """The graph of rules is not shown."""
+        return False
+
+    def emit(self, record: LogRecord) -> None:
+        """Take a record of Snakemake; an error of the display itself never stops a study."""
+        if self._plain is not None:
+            self._plain.handle(record)
+            return
+        try:
+            self._take(record)
+        except Exception:
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Write the final state, and take the display away."""
+        if self._state is not None:
+            self._state.ended = time.time()
+            self._state.write()
+        if self._display is not None:
+            self._display.close()
+            self._display = None
+        super().close()
+
+    def _take(self, record: LogRecord) -> None:
+        event, values = getattr(record, "event", None), record.__dict__
+        if (jobs := values.get("medscale_jobs")) is not None:
+            self._begin(jobs)
+        elif self._state is None or self._display is None:
+            if record.levelno >= WARNING:
+                print(record.getMessage(), file=sys.stderr)
+        elif event == LogEvent.JOB_INFO:
+            log = next(iter(values["log"] or ()), None)
+            self._state.start(values["jobid"], values["rule_name"], values["wildcards"], log)
+        elif event == LogEvent.JOB_FINISHED:
+            if (job := self._state.finish(values["job_id"])) is not None:
+                self._display.finished(job)
+        elif event == LogEvent.JOB_ERROR:
+            self._fail(values)
+        elif record.levelno >= WARNING and not record.getMessage().startswith(REPEATED):
+            self._display.say(record.getMessage())
+        self._record()
+
+    def _begin(self, jobs: Any) -> None:
+        from medscale.workflow.progress.display import display
+        from medscale.workflow.progress.state import State
+
+        self._state = State(Path.cwd())
+        self._state.expect(jobs)
+        self._display = display(self._state)
+
+    def _fail(self, values: dict[str, Any]) -> None:
+        from medscale.workflow.progress.logs import last_sentence
+
+        assert self._state is not None
+        assert self._display is not None
+        log = next(iter(values["log"] or ()), None)
+        sentence = last_sentence(self._state.workdir / log) if log else "it has no log"
+        if (job := self._state.finish(values["jobid"], sentence)) is not None:
+            job.log = job.log or log
+            self._display.failed(job)
+
+    def _record(self) -> None:
+        """Write the state, at most every ``WRITE_EVERY_S`` seconds."""
+        if self._state is not None and time.monotonic() - self._written > WRITE_EVERY_S:
+            self._state.write()
+            self._written = time.monotonic()

@@ -1,0 +1,206 @@
+"""State of a running study: its jobs by stage, the time left, and the file that others read."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medscale.base.files import read_json, write_json
+
+FILE = Path("logs", "progress.json")  # below the workdir
+# The stages in the order of their lines; a rule that no stage names is a chapter of the report.
+# Rules of small files have no line.
+STAGES: dict[str, tuple[str, ...]] = {
+    "data": ("demo_data", "index", "shards"),
+    "trainings": ("train",),
+    "results": ("evaluate", "external", "reference"),
+    "benchmarks": ("enhance", "loading", "formats", "export", "inference", "profile"),
+    "figures": (),
+    "paper": ("paper_pdf",),
+    "": ("plan", "config"),
+}
+OTHERS = "figures"
+NAMES = ("study", "run", "replicate")  # wildcards in the order of a job's name
+PRIOR_S = 20.0  # expected seconds that weigh as much as the estimate before a rule's first job ends
+
+
+@dataclass
+class Job:
+    """A job of Snakemake."""
+
+    number: int  # jobid
+    rule: str
+    wildcards: dict[str, str] = field(default_factory=dict)
+    expected_s: float = 0.0
+    log: str | None = None  # path below the workdir
+    started: float | None = None  # Unix time
+    ended: float | None = None  # Unix time; None while it waits or runs
+    failure: str | None = None  # last sentence of its log
+
+    @property
+    def name(self) -> str:
+        """Study, run and seed of the job, as a person would say them."""
+        known = [key for key in NAMES if key in self.wildcards]
+        order = known + sorted(self.wildcards.keys() - set(NAMES))
+        title = self.rule.removesuffix("_report").replace("_", " ")
+        texts = [
+            self.wildcards[key].replace("seed", "seed ").replace("_fold", " fold ")
+            if key == "replicate"
+            else self.wildcards[key]
+            for key in order
+            if self.wildcards[key] != title
+        ]
+        return " ".join(texts if self.rule == "train" else [title, *texts])
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it ended without a failure."""
+        return self.ended is not None and self.failure is None
+
+    @property
+    def stage(self) -> str:
+        """Stage of the job's rule."""
+        return stage_of(self.rule)
+
+
+def stage_of(rule: str) -> str:
+    """Return the stage of a rule."""
+    return next((stage for stage, rules in STAGES.items() if rule in rules), OTHERS)
+
+
+class State:
+    """All jobs of one call of Snakemake; ``now`` are Unix times in seconds."""
+
+    def __init__(self, workdir: Path, targets: str = "", now: float | None = None) -> None:
+        self.workdir, self.targets = workdir, targets
+        self.begun = time.time() if now is None else now
+        self.ended: float | None = None
+        self.jobs: dict[int, Job] = {}
+
+    def expect(self, jobs: Iterable[Job]) -> None:
+        """Take the list of all jobs to carry out."""
+        self.jobs.update({job.number: job for job in jobs})
+
+    def start(self, number: int, rule: str, wildcards: Mapping[str, str], log: str | None) -> Job:
+        """Record the start of a job, also of one that a failed attempt precedes."""
+        job = self.jobs.setdefault(number, Job(number, rule, dict(wildcards)))
+        job.log, job.started, job.ended, job.failure = log, time.time(), None, None
+        return job
+
+    def finish(self, number: int, failure: str | None = None) -> Job | None:
+        """Record the end of a job; ``failure``: the last sentence of its log, if it failed."""
+        job = self.jobs.get(number)
+        if job is not None:
+            job.ended, job.failure = time.time(), failure
+        return job
+
+    def running(self) -> list[Job]:
+        """Return the jobs that run, the first started first."""
+        active = [
+            job for job in self.jobs.values() if job.started is not None and job.ended is None
+        ]
+        return sorted(active, key=lambda job: job.started or 0.0)
+
+    def finished(self) -> list[Job]:
+        """Return the jobs that ended without a failure."""
+        return [job for job in self.jobs.values() if job.is_finished]
+
+    def failed(self) -> list[Job]:
+        """Return the jobs whose last attempt failed."""
+        return [job for job in self.jobs.values() if job.failure is not None]
+
+    def stages(self) -> dict[str, list[Job]]:
+        """Return the jobs of each stage that has some."""
+        grouped = {stage: [j for j in self.jobs.values() if j.stage == stage] for stage in STAGES}
+        return {stage: jobs for stage, jobs in grouped.items() if stage and jobs}
+
+    def left_s(self, now: float, jobs: Iterable[Job] | None = None) -> float | None:
+        """Return the seconds that jobs (all, by default) will still take; None if unknown.
+
+        The expected seconds of each rule are corrected by the ratio of measured to expected time of
+        its finished jobs, and of all finished jobs where a rule has few. The sum is divided by the
+        mean number of jobs that ran at a time.
+        """
+        if not self.jobs:
+            return None
+        done = self.finished()
+        general = _ratio(done, 1.0)
+        by_rule: dict[str, list[Job]] = {}
+        for job in done:
+            by_rule.setdefault(job.rule, []).append(job)
+        left = 0.0
+        for job in self.jobs.values() if jobs is None else jobs:
+            if job.ended is None:
+                total = job.expected_s * _ratio(by_rule.get(job.rule, []), general)
+                passed = now - job.started if job.started is not None else 0.0
+                left += max(total - passed, 0.1 * total)
+        return left / self._at_a_time(now)
+
+    def _at_a_time(self, now: float) -> float:
+        """Return the mean number of jobs that ran at a time, at least 1."""
+        times = [(job.started, job.ended or now) for job in self.jobs.values()]
+        spans = [(start, end) for start, end in times if start is not None]
+        if not spans:
+            return 1.0
+        busy = sum(end - start for start, end in spans)
+        return max(1.0, busy / max(now - min(start for start, _ in spans), 1.0))
+
+    def facts(self) -> dict[str, Any]:
+        """Return what ``FILE`` holds."""
+        return {
+            "workdir": str(self.workdir),
+            "targets": self.targets,
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "begun": self.begun,
+            "ended": self.ended,
+            "jobs": [asdict(job) for job in self.jobs.values()],
+        }
+
+    def write(self) -> None:
+        """Write ``FILE``."""
+        file = self.workdir / FILE
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, self.facts())
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A state that another process has written."""
+
+    state: State
+    host: str
+    process: int
+
+    @property
+    def is_alive(self) -> bool | None:
+        """Whether the process that wrote it still runs; None where that was another host's."""
+        if self.state.ended is not None:
+            return False
+        if self.host != socket.gethostname():
+            return None
+        return Path("/proc", str(self.process)).exists()
+
+
+def read(workdir: Path) -> Recorded | None:
+    """Return the last state that was written below a workdir; None if there is none."""
+    file = workdir / FILE
+    if not file.is_file():
+        return None
+    facts = read_json(file)
+    state = State(Path(facts["workdir"]), facts["targets"], facts["begun"])
+    state.ended = facts["ended"]
+    state.expect(Job(**job) for job in facts["jobs"])
+    return Recorded(state, facts["host"], facts["process"])
+
+
+def _ratio(jobs: list[Job], prior: float) -> float:
+    """Return measured over expected seconds of finished jobs; few of them weigh less."""
+    expected = sum(job.expected_s for job in jobs)
+    measured = sum((job.ended or 0.0) - (job.started or 0.0) for job in jobs)
+    return (measured + PRIOR_S * prior) / (expected + PRIOR_S)

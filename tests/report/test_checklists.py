@@ -1,0 +1,123 @@
+"""Checklists: each item has an answer at full scale, and the answers are those of the facts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from made_runs import ROOT, configuration
+from medscale.base.errors import MedscaleError
+from medscale.config.configuration import load
+from medscale.report.checklists import chapter
+from medscale.report.checklists.answers import answer
+from medscale.report.checklists.items import (
+    Item,
+    StudyAnswers,
+    check_names,
+    files,
+    read_listing,
+    remedy,
+    stopping,
+    study_answers,
+    unanswered,
+)
+from medscale.report.checklists.make import make
+
+LISTS = {path.stem: read_listing(path) for path in files()}
+OWN = {"kind": "folder", "path": "raw", "synthetic": False, "options": {}}
+PROJECT = StudyAnswers(personal=False, answers={}, stops=True)
+PERSONAL = StudyAnswers(personal=True, answers={}, stops=False)
+A = {"name": "a", "title": "Study A", "images": {"test": 12}, "share": 0.12345}
+B = {"name": "b", "title": "Study B", "images": {"test": 30}, "share": None}
+
+
+def said(item: dict[str, Any], studies: dict[str, StudyAnswers], *facts: dict[str, Any]) -> str:
+    content = Item.model_validate({"asks": "What?", **item})
+    return answer("claim.1", content, studies, {"studies": list(facts), "count": 3})
+
+
+def test_the_checklists_have_the_items_of_their_publications():
+    assert list(LISTS) == ["acm", "claim", "reproducibility", "tripod"]
+    assert list(LISTS["claim"].items) == [str(number) for number in range(1, 45)]
+    assert list(LISTS["reproducibility"].items) == [str(number) for number in range(1, 22)]
+    numbers = {int(re.match(r"\d+", item)[0]) for item in LISTS["tripod"].items}  # type: ignore[index]
+    assert numbers == set(range(1, 28))
+    assert len(LISTS["tripod"].items) == 52
+    library = (ROOT / "paper" / "references.bib").read_text(encoding="utf-8")
+    for listing in LISTS.values():
+        assert f"{{{listing.cite}," in library
+
+
+def test_at_full_scale_every_item_of_the_projects_own_studies_is_answered():
+    studies = study_answers(load(ROOT / "config.yaml"))
+    assert len(studies) == 5
+    assert all(of_study.stops for of_study in studies.values())
+    assert stopping(LISTS, studies) == {}
+
+
+def test_an_item_without_an_answer_stops_full_scale_with_one_message(tmp_path: Path):
+    settings = {"checklist": {"unanswered": "stop"}, "source": OWN, "scale": "full"}
+    config = configuration("mine", ["serial_1cpu"], **settings)
+    missing = stopping(LISTS, study_answers(config))
+    assert "claim.11" in missing
+    message = remedy(missing)
+    assert "claim.11 (mine)" in message
+    assert "studies.mine.checklist.answers" in message
+    declared = chapter.settings(config, "")
+    listings = [str(path) for path in files()]
+    with pytest.raises(MedscaleError, match=r"claim\.11 \(mine\)"):
+        make("", listings=listings, facts=[], shared=[], **declared)
+    answers = dict.fromkeys(missing, "as said in the protocol")
+    settings["checklist"] = {"unanswered": "stop", "answers": answers}
+    config = configuration("mine", ["serial_1cpu"], **settings)
+    assert stopping(LISTS, study_answers(config)) == {}
+
+
+@pytest.mark.parametrize(("scale", "checklist"), [("full", {}), ("demo", {"unanswered": "stop"})])
+def test_ones_own_folder_and_the_demo_stop_at_nothing(scale, checklist):
+    config = configuration("mine", ["serial_1cpu"], scale=scale, source=OWN, checklist=checklist)
+    studies = study_answers(config)
+    assert stopping(LISTS, studies) == {}
+    assert unanswered(LISTS["claim"].items["11"], "claim.11", studies) == ["mine"]
+
+
+def test_an_answer_to_an_unknown_item_is_refused():
+    studies = {"a": StudyAnswers(personal=True, answers={"claim.45": "x"}, stops=False)}
+    with pytest.raises(MedscaleError, match=r"'claim\.45'; did you mean 'claim\.\d"):
+        check_names(LISTS, studies)
+
+
+def test_answers_are_filled_by_hand():
+    both, one = {"a": PROJECT, "b": PROJECT}, {"a": PROJECT}
+    assert said({"answer": "<< count >> runs"}, both, A, B) == "3 runs"
+    by_study = {"by_study": "<< s.images.test >> images"}
+    assert said(by_study, both, A, B) == "Study A: 12 images; Study B: 30 images"
+    assert said(by_study, one, A) == "12 images"
+    assert said({"by_study": "the same"}, both, A, B) == "the same"
+    assert said({"by_study": "<< s.share >>"}, both, A, B) == "Study A: 0.1235; Study B: not known"
+    assert said({"not_done": "nobody can"}, both, A, B) == "not done, because nobody can"
+    mixed = {"a": PROJECT, "b": PERSONAL}
+    assert said({"project": "By them."}, mixed, A, B) == "Study A: By them.; Study B: not answered"
+    assert said({}, one, A) == "not answered"
+
+
+def test_a_studys_own_answer_comes_first():
+    own = StudyAnswers(personal=True, answers={"claim.1": "Ours."}, stops=False)
+    assert said({"project": "By them."}, {"a": own}, A) == "Ours."
+    both = {"a": PROJECT, "b": own}
+    assert said({"project": "By them."}, both, A, B) == "Study B: Ours.; Study A: By them."
+    assert said({"answer": "All."}, both, A, B) == "All.; Study B: Ours."
+
+
+def test_wrong_facts_and_fields_name_the_item(tmp_path: Path):
+    with pytest.raises(MedscaleError, match=r"claim\.1: .*no attribute 'shoes'"):
+        said({"by_study": "<< s.shoes >>"}, {"a": PROJECT}, A)
+    with pytest.raises(ValueError, match="one of answer"):
+        Item(asks="What?", answer="a", not_done="b")
+    path = tmp_path / "x.yaml"
+    path.write_text("title: X\ncite: y\nitems: {'1': {ask: What}}\n", encoding="utf-8")
+    with pytest.raises(MedscaleError, match=r"items\.1\.asks"):
+        read_listing(path)

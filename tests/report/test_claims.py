@@ -1,0 +1,465 @@
+"""Claims: each verdict by hand, planted data that makes a claim fail, names that do not exist."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from made_runs import ROOT, configuration, make_index, make_run, make_study
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json, write_csv, write_json, write_parquet
+from medscale.cli.main import main
+from medscale.config.configuration import Config, load
+from medscale.evaluate import verdicts as differences
+from medscale.report.chapters import outputs
+from medscale.report.claims import quantities
+from medscale.report.claims.chapter import paths
+from medscale.report.claims.checking import check, failed, words_of_bounds, words_of_value
+from medscale.report.claims.costs import minutes, trainings
+from medscale.report.claims.measures import MEASURES
+from medscale.report.claims.planned import Planned, plan_claims, shown_by
+from medscale.report.claims.quantities import FUNCTIONS, Files
+from medscale.report.claims.schema import PATH, schema_text
+from medscale.report.claims.statements import (
+    Claim,
+    Published,
+    accepted,
+    published,
+    read_claims,
+)
+from medscale.report.claims.verdicts import FAILS, HOLDS, MISSING, OPEN, Measured, judge
+
+RUNS = ["serial_1cpu", "ddp_2cpu", "serial_1gpu", "ddp_2gpu"]
+NAN = math.nan
+ALL = load(ROOT / "config.yaml")
+DEMO = load(ROOT / "config.yaml", {"scale": "demo"})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The outputs of a small glaucoma study, whose runs have falling skill and rising speed."""
+    folder = tmp_path_factory.mktemp("claims")
+    make_study(folder, "glaucoma", ["normal", "glaucoma"], RUNS)
+    return folder
+
+
+def claim(**changes: Any) -> Planned:
+    """A claim about the made study."""
+    fields: dict[str, Any] = {
+        "statement": "It is so.",
+        "figure": "how_far",
+        "study": "glaucoma",
+        "measure": "speedup",
+        "run": "ddp_2cpu",
+        "baseline": "serial_1cpu",
+        "compare": "at_least",
+        "expected": 1,
+        "tolerance": 0,
+        "reason": "by hand",
+        "minutes": 1,
+        "hardware": "a core",
+        "demo": {"reason": "the same"},
+    }
+    return planned({"it": fields | changes})[0]
+
+
+def planned(claims: dict[str, Any], config: Config | None = None) -> list[Planned]:
+    """Return the claims of a file with this content."""
+    config = config or configuration("glaucoma", RUNS)
+    path = ROOT / "work" / "claims-of-a-test.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump({"claims": claims}), encoding="utf-8")
+    try:
+        return plan_claims(config.model_copy(update={"claims": path}))
+    finally:
+        path.unlink()
+
+
+def files(folder: Path) -> Files:
+    return Files(lambda path: folder / path, resamples=100)
+
+
+def test_each_measure_has_a_function_and_the_project_claims_each_but_none_other():
+    assert set(FUNCTIONS) == set(MEASURES)
+    claims = read_claims(ROOT / "claims.yaml")
+    assert {claim.measure for claim in claims.values()} == set(MEASURES)
+
+
+@pytest.mark.parametrize(
+    ("ends", "bounds", "verdict"),
+    [
+        ((3.1, 2.9, 3.3), (2.0, None), HOLDS),
+        ((3.1, 1.9, 3.3), (2.0, None), OPEN),
+        ((1.5, 1.2, 1.9), (2.0, None), FAILS),
+        ((0.5, 0.4, 0.6), (None, 0.7), HOLDS),
+        ((0.8, 0.71, 0.9), (None, 0.7), FAILS),
+        ((3.3, 3.0, 3.6), (2.8, 3.8), HOLDS),
+        ((3.3, 2.7, 3.6), (2.8, 3.8), OPEN),
+        ((4.0, 3.9, 4.1), (2.8, 3.8), FAILS),
+        ((2.0, 2.0, 2.0), (2.0, None), HOLDS),  # exact, on the bound
+        ((3.1, NAN, NAN), (2.0, None), OPEN),  # without an interval nothing is established
+        ((NAN, NAN, NAN), (2.0, None), MISSING),
+    ],
+)
+def test_an_interval_and_the_accepted_values_give_the_verdict(ends, bounds, verdict):
+    assert judge(Measured(*ends), *bounds, equality=False) == verdict
+
+
+@pytest.mark.parametrize(
+    ("reading", "high", "p", "beyond", "words", "verdict"),
+    [
+        ("equal within the margin", 1.0, 0.9, True, "equal", HOLDS),
+        ("interval leaves out 0, within the margin", 1.9, 0.01, True, differences.WITHIN, HOLDS),
+        ("undecided", 4.0, 0.5, True, "inconclusive", OPEN),
+        ("interval leaves out 0", -0.5, 0.01, True, "lower", FAILS),
+        ("interval leaves out 0", 5.0, 0.01, True, "higher", FAILS),
+        ("interval leaves out 0", -0.5, 0.2, True, "not established", OPEN),
+        ("interval leaves out 0", -0.5, 0.01, False, "not established", OPEN),
+    ],
+)
+def test_a_claim_of_equality_takes_the_verdict_of_the_paper(
+    reading, high, p, beyond, words, verdict
+):
+    assert differences.verdict(reading, high, p, beyond=beyond) == words
+    measured = Measured(0.0, -1.0, high, words)
+    assert judge(measured, -2.0, 2.0, equality=True) == verdict
+
+
+def test_accepted_values_are_bounded_on_the_side_that_matters():
+    assert accepted("at_least", 3.0, 0.5) == (2.5, None)
+    assert accepted("at_most", 3.0, 0.5) == (None, 3.5)
+    assert accepted("near", 3.0, 0.5) == (2.5, 3.5)
+
+
+def test_published_figures_by_hand():
+    figures = {"minutes": {1: 8.0, 4: 2.0}, "seconds": {1: [360, 430]}, "speedup": 3.3}
+    assert published(Published(ratio=["minutes / 1", "minutes / 4"]), figures) == 4.0
+    assert published(Published(difference=["minutes / 4", "minutes / 1"]), figures) == 6.0
+    assert published(Published(value="seconds / 1"), figures) == 395.0
+    with pytest.raises(MedscaleError, match="did you mean 'speedup'"):
+        published(Published(value="speedupp"), figures)
+    with pytest.raises(MedscaleError, match="is no number"):
+        published(Published(value="minutes"), figures)
+
+
+def test_a_speedup_is_that_of_the_histories(made: Path):
+    verdict = check(claim(), files(made))
+    # an epoch takes 4 s and 2 s, each up to 3 % longer
+    assert verdict["value"] == pytest.approx(2.0, rel=0.04)
+    assert verdict["low"] < verdict["value"] < verdict["high"]
+    assert check(claim(expected=1.5), files(made))["verdict"] == HOLDS
+    assert check(claim(expected=4), files(made))["verdict"] == FAILS
+    other = check(claim(run="ddp_2gpu"), files(made))
+    assert (other["verdict"], other["note"]) == (
+        MISSING,
+        "the kind of device differs between the runs",
+    )
+
+
+def test_a_score_is_that_of_the_predictions_and_one_away_from_it_fails(made: Path):
+    summary = read_json(made / "results" / "glaucoma" / "serial_1cpu" / "summary.json")
+    score = summary["metrics"]["test"]["accuracy"]
+    near = {"measure": "score", "run": "serial_1cpu", "compare": "near"}
+    row = check(claim(**near, expected=100 * score["mean"], tolerance=20), files(made))
+    assert row["verdict"] == HOLDS
+    assert row["value"] == pytest.approx(100 * score["mean"], abs=1e-9)
+    assert row["low"] == pytest.approx(100 * score["low"], abs=1e-9)
+    assert check(claim(**near, expected=20, tolerance=2), files(made))["verdict"] == FAILS
+    area = check(claim(**near, metric="auroc", expected=0.99, tolerance=0.5), files(made))
+    assert area["value"] == pytest.approx(summary["metrics"]["test"]["auroc"]["mean"], abs=1e-9)
+    with pytest.raises(MedscaleError, match="did you mean 'auroc'"):
+        check(claim(**near, metric="aurocc", expected=0.99, tolerance=0.5), files(made))
+
+
+def worse(folder: Path, run: str) -> None:
+    """Turn a third of the test predictions of a run into their opposite."""
+    for path in (folder / "runs" / "glaucoma" / run).glob("seed*/predictions.parquet"):
+        table = pd.read_parquet(path)
+        chosen = table["id"] % 3 == 0
+        table.loc[chosen, ["p_0", "p_1"]] = table.loc[chosen, ["p_1", "p_0"]].to_numpy()
+        write_parquet(path, table)
+
+
+@pytest.fixture
+def copied(made: Path, tmp_path: Path) -> Path:
+    """A copy of the made study that a test may damage."""
+    shutil.copytree(made, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_planted_damage_makes_claims_of_accuracy_and_of_the_tables_fail(copied: Path):
+    equal = claim(
+        measure="accuracy_difference",
+        run="ddp_2gpu",
+        baseline="serial_1gpu",
+        compare="equivalent",
+        expected=None,
+        tolerance=None,
+    )
+    loss = claim(
+        measure="accuracy_difference",
+        run="ddp_2gpu",
+        baseline="serial_1gpu",
+        expected=-10,
+    )
+    same = claim(
+        measure="recomputed_difference",
+        run="ddp_2gpu",
+        baseline=None,
+        compare="at_most",
+        expected=0,
+        tolerance=1e-9,
+    )
+    before = [check(each, files(copied)) for each in (equal, loss, same)]
+    assert [row["verdict"] for row in before][1:] == [HOLDS, HOLDS]
+    assert before[0]["verdict"] != FAILS
+    assert before[2]["value"] < 1e-12
+    worse(copied, "ddp_2gpu")
+    after = [check(each, files(copied)) for each in (equal, loss, same)]
+    assert [row["verdict"] for row in after] == [FAILS, FAILS, FAILS]
+    assert after[0]["value"] == pytest.approx(-25, abs=10)
+
+
+def test_the_first_loss_and_the_memory_are_those_of_the_records(copied: Path):
+    steps = claim(measure="first_loss_difference", compare="at_most", expected=0, tolerance=0.02)
+    assert check(steps, files(copied))["verdict"] == HOLDS
+    memory = claim(measure="memory_ratio", compare="near", expected=2, tolerance=0.3)
+    row = check(memory, files(copied))
+    assert (row["verdict"], row["note"]) == (MISSING, "no GPU memory was recorded of serial_1cpu")
+    for run, peak in (("serial_1cpu", 8200.0), ("ddp_2cpu", 4100.0)):
+        for seed in (1, 2):
+            folder = copied / "runs" / "glaucoma" / run / f"seed{seed}"
+            timing = read_json(folder / "timing.json")
+            timing["peak_memory_mb"]["device"] = [peak]
+            write_json(folder / "timing.json", timing)
+            history = pd.read_csv(folder / "history.csv")
+            history["train_loss"] += 0.5 * (run == "ddp_2cpu")
+            write_csv(folder / "history.csv", history)
+    assert check(memory, files(copied))["value"] == 2.0
+    row = check(steps, files(copied))
+    assert row["verdict"] == FAILS
+    assert row["value"] == pytest.approx(0.5, abs=0.02)
+
+
+def test_benchmarks_are_read_by_their_best_way(tmp_path: Path):
+    rows = [
+        {"repeat": r, "way": way, "processes": n, "cores": n, "oversubscribed": False}
+        | {"images": 100, "startup_s": 0.0, "seconds": s + 0.01 * r, "wait_s": 0.0, "batches": 4}
+        for r in (1, 2)
+        for way, n, s in (("simple", 1, 8.0), ("loader", 2, 4.0), ("loader", 4, 2.0))
+    ]
+    write_csv(tmp_path / "measured" / "skin" / "loading.csv", pd.DataFrame(rows))
+    gain = next(c for c in plan_claims(ALL) if c.name == "faster_loading_skin")
+    row = check(gain, files(tmp_path))
+    assert row["value"] == pytest.approx(4.0, rel=0.01)
+    assert (row["verdict"], row["note"]) == (HOLDS, "loader")
+    theirs = next(c for c in plan_claims(ALL) if c.name == "published_skin_loading")
+    assert check(theirs, files(tmp_path))["verdict"] in (HOLDS, OPEN)
+    slow = pd.DataFrame(rows).assign(seconds=8.0)
+    write_csv(tmp_path / "measured" / "skin" / "loading.csv", slow)
+    assert check(theirs, files(tmp_path))["verdict"] == FAILS
+
+
+def test_the_serial_part_of_a_series_by_hand(tmp_path: Path):
+    runs = ["serial_1cpu", "ddp_2cpu", "ddp_4cpu"]
+    config = configuration("glaucoma", runs)
+    index = make_index(tmp_path / "data" / "glaucoma", ["normal", "glaucoma"], images=60)
+    for run, devices in zip(runs, (1, 2, 4), strict=True):
+        make_run(tmp_path / "runs", config, run, index)
+        for seed in (1, 2):  # Amdahl's law with a serial part of 0.1
+            path = tmp_path / "runs" / "glaucoma" / run / f"seed{seed}" / "history.csv"
+            history = pd.read_csv(path).assign(seconds=10 * (0.1 + 0.9 / devices))
+            write_csv(path, history)
+    fields = yaml.safe_load((ROOT / "claims.yaml").read_text())["claims"]
+    law = fields["serial_part_glaucoma_cpu"] | {"run": "ddp_4cpu", "demo": {"reason": "made"}}
+    (low,) = planned({"it": law}, config)
+    assert low.series == runs
+    assert check(low, files(tmp_path))["value"] == pytest.approx(0.1, abs=1e-3)
+    assert check(low, files(tmp_path))["verdict"] == FAILS
+    (high,) = planned({"it": law | {"expected": 0.2}}, config)
+    assert check(high, files(tmp_path))["verdict"] == HOLDS
+
+
+def test_a_leaking_split_is_compared_by_independent_intervals(made: Path, tmp_path: Path):
+    shutil.copytree(made, tmp_path / "two")
+    for place in ("data", "runs"):
+        shutil.copytree(made / place / "glaucoma", tmp_path / "two" / place / "glaucoma_published")
+    config = load(ROOT / "config.yaml", {"scale": "demo"})
+    leak = next(c for c in plan_claims(config) if c.name == "leak_glaucoma")
+    leak = leak.model_copy(update={"seeds": {"glaucoma": [1, 2], "glaucoma_published": [1]}})
+    row = check(leak, files(tmp_path / "two"))
+    assert row["verdict"] == OPEN  # the same predictions: no effect
+    assert row["low"] < 0 < row["high"]
+    worse(tmp_path / "two", "serial_1cpu")
+    row = check(leak, files(tmp_path / "two"))
+    assert row["verdict"] == HOLDS
+    score = {"mean": 0.7, "low": 0.66, "high": 0.74}
+    base = {"mean": 0.5, "low": 0.47, "high": 0.53}
+    change = differences.independent_difference(score, base)
+    assert [change[end] for end in ("mean", "low", "high")] == pytest.approx([0.2, 0.15, 0.25])
+
+
+def test_what_is_not_measured_names_target_and_reason(made: Path):
+    missing = check(claim(run="ddp_4cpu", demo="another reason"), files(made))
+    assert (missing["verdict"], missing["note"]) == (
+        MISSING,
+        "not at demo scale: another reason",
+    )
+    other = claim(run="ddp_4cpu")
+    row = check(other, files(made))
+    assert (row["verdict"], row["note"]) == (MISSING, "ddp_4cpu not among the runs of the study")
+    assert other.targets == ["results/glaucoma/ddp_4cpu", "results/glaucoma/serial_1cpu"]
+    assert paths([other]) == []
+
+
+def test_a_claim_about_a_test_runs_it_where_it_is_named(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+):
+    passing = "tests/engine/test_run.py"
+    sound = claim(study=None, measure="software_test", test=passing, run=None, baseline=None)
+    assert check(sound, files(made))["verdict"] == MISSING
+    row = check(sound, files(made), run_tests=True)
+    assert (row["verdict"], row["value"]) == (HOLDS, 1.0)
+    for status, verdict in ((1, FAILS), (4, MISSING)):  # 4: pytest does not know the test
+        done = subprocess.CompletedProcess([], status, stdout="the last line", stderr="")
+        monkeypatch.setattr(quantities.subprocess, "run", lambda *_, done=done, **__: done)
+        assert check(sound, files(made), run_tests=True)["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"measure": "sped"}, "did you mean 'speedup'"),
+        ({"study": "glaukoma"}, "did you mean 'glaucoma'"),
+        ({"run": "dpp_2cpu"}, "dpp"),
+        ({"figure": None}, "figure or the table"),
+        ({"run": None}, "needs run"),
+        ({"expected": None}, "needs expected and tolerance"),
+        ({"compare": "equivalent"}, "neither expected nor tolerance"),
+        ({"expected": {"value": "minutes"}}, "no number"),
+        ({"expected": {"value": "minuts"}}, "did you mean 'minutes'"),
+        ({"expected": {"value": "a", "ratio": ["a", "b"]}}, "one of value, ratio"),
+        ({"demo": {"run": "ddp_2gpu", "reason": "x"}}, "needs another statement"),
+        ({"colour": "red"}, "Extra inputs"),
+        ({"measure": "software_test", "test": None, "study": None}, "needs test"),
+    ],
+)
+def test_wrong_claims_are_refused(changes, message):
+    with pytest.raises(MedscaleError, match=message):
+        claim(**changes)
+
+
+def test_an_unknown_figure_or_table_is_refused_with_the_closest_name():
+    with pytest.raises(MedscaleError, match="did you mean 'at_what_cost'"):
+        shown_by(claim(figure="at_what_costs"), outputs())
+    with pytest.raises(MedscaleError, match="did you mean 'verdicts'"):
+        shown_by(claim(figure=None, table="verdict"), outputs())
+    assert shown_by(claim(figure=None, table="timing"), outputs()) == "tables/glaucoma/timing.csv"
+
+
+@pytest.mark.parametrize("config", [ALL, DEMO], ids=["full", "demo"])
+def test_the_projects_claims_name_what_exists(config: Config):
+    claims = plan_claims(config)
+    assert len(claims) == len(read_claims(ROOT / "claims.yaml"))
+    for each in claims:
+        assert shown_by(each, outputs()).startswith(("figures/", "tables/"))
+        assert each.lowest is not None or each.highest is not None
+        if each.test:
+            file, _, name = each.test.partition("::")
+            assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8")
+    if config.scale == "full":
+        assert [each.name for each in claims if each.absent] == ["exact_restart"]
+
+
+def test_stated_minutes_are_those_of_the_cost_model():
+    for each in plan_claims(ALL):
+        if runs := trainings(each):
+            model = minutes(ALL, runs)
+            assert each.minutes == pytest.approx(model, rel=0.5), (each.name, model)
+
+
+def test_a_persons_study_has_none_of_the_projects_claims():
+    own = {"kind": "folder", "path": "raw", "synthetic": False, "options": {}}
+    config = configuration("glaucoma", RUNS, source=own)
+    assert plan_claims(config) == []
+    fields = claim().model_dump()
+    assert fields["name"] == "it"
+    assert len(planned({"it": yaml.safe_load(yaml.safe_dump(CLAIM))}, config)) == 1
+
+
+CLAIM: dict[str, Any] = {
+    "statement": "It is faster.",
+    "figure": "how_far",
+    "study": "glaucoma",
+    "measure": "speedup",
+    "run": "ddp_2cpu",
+    "baseline": "serial_1cpu",
+    "compare": "at_least",
+    "expected": 4,
+    "tolerance": 0,
+    "reason": "by hand",
+    "minutes": 1,
+    "hardware": "a core",
+    "demo": {"reason": "the same"},
+}
+
+
+def test_the_command_prints_verdicts_and_fails_where_a_claim_does(made: Path, tmp_path: Path):
+    claims = {
+        "slow": CLAIM,
+        "fast": CLAIM | {"expected": 1},
+        "theirs": CLAIM | {"whose": "published"},
+        "later": CLAIM | {"run": "ddp_4cpu"},
+    }
+    file, settings = tmp_path / "claims.yaml", tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({"claims": claims}), encoding="utf-8")
+    changes = {"scale": "demo", "only": ["glaucoma"], "workdir": str(made), "claims": str(file)}
+    settings.write_text(yaml.safe_dump(changes), encoding="utf-8")
+
+    def verify(*arguments: str) -> tuple[int, str]:
+        done = CliRunner().invoke(main, ["verify", "--configfile", str(settings), *arguments])
+        return done.exit_code, done.output
+
+    code, text = verify()
+    assert code == 1
+    assert "3 claim(s) of this paper: 1 holds, 1 does not hold, 1 not measured" in text
+    assert "snakemake results/glaucoma/ddp_4cpu results/glaucoma/serial_1cpu" in text
+    assert "min by the cost model" in " ".join(text.split())
+    code, text = verify("--json", "fast", "theirs")
+    assert code == 0  # a published conclusion does not count
+    rows = {row["name"]: row for row in json.loads(text)["claims"]}
+    assert {name: row["verdict"] for name, row in rows.items()} == {
+        "fast": HOLDS,
+        "theirs": FAILS,
+    }
+    assert rows["fast"]["lowest"] == 1
+    assert rows["fast"]["value"] == pytest.approx(2.0, rel=0.04)
+    done = CliRunner().invoke(main, ["verify", "--configfile", str(settings), "fats"])
+    assert "did you mean 'fast'" in str(done.exception)
+
+
+def test_only_claims_of_the_paper_fail_and_values_have_words():
+    row = claim().model_dump() | {"verdict": FAILS, "value": 1.234, "low": 1.0, "high": 1.5}
+    assert failed(row)
+    assert not failed(row | {"whose": "published"})
+    assert words_of_value(row) == "1.23 (1.00 to 1.50)"
+    assert words_of_value(row | {"low": NAN}) == "1.23"
+    assert words_of_value(row | {"value": NAN}) == ""
+    assert words_of_bounds(row) == "at least 1"
+    near = claim(measure="score", compare="near", expected=90, tolerance=2).model_dump()
+    assert words_of_bounds(near) == "88 to 92"
+
+
+def test_the_schema_is_that_of_the_file():
+    text = PATH.read_text(encoding="utf-8")
+    assert text == schema_text(), "make settings"
+    assert set(json.loads(text)["$defs"]["Claim"]["properties"]) == set(Claim.model_fields)

@@ -1,0 +1,200 @@
+"""Progress of a study: time left, lines, failures, `medscale status` and `medscale logs`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from snakemake_interface_logger_plugins.common import LogEvent
+from typer.testing import CliRunner
+
+from medscale.base.errors import QUIET_VARIABLE, MedscaleError, tell_user
+from medscale.base.log import log, set_up
+from medscale.cli.main import main
+from medscale.engine.train.loop import log_epoch
+from medscale.workflow.progress import handler as plugin
+from medscale.workflow.progress.display import duration
+from medscale.workflow.progress.logs import epoch, last_sentence
+from medscale.workflow.progress.state import FILE, STAGES, Job, State, read, stage_of
+from snakemake_command import ROOT, snakemake
+
+SETTINGS = SimpleNamespace(
+    dryrun=False, quiet=set(), nocolor=True, stdout=False, debug_dag=False, verbose=False,
+    printshellcmds=False, show_failed_logs=False,
+)  # fmt: skip
+
+
+def training(number: int, run: str = "ddp_2gpu", expected: float = 10.0) -> Job:
+    wildcards = {"study": "skin", "run": run, "replicate": f"seed{number}"}
+    return Job(number, "train", wildcards, expected)
+
+
+def finished(job: Job, start: float, seconds: float) -> Job:
+    job.started, job.ended = start, start + seconds
+    return job
+
+
+def test_time_left_is_the_cost_models_corrected_by_the_measured_times(tmp_path: Path) -> None:
+    state = State(tmp_path, now=0.0)
+    state.expect([finished(training(1), 0, 20), finished(training(2), 20, 20), training(3)])
+    state.jobs[3].started = 40.0
+    # 40 s were measured where 20 s were expected; the prior has the weight of 20 s.
+    general = (40 + 20) / (20 + 20)
+    ratio = (40 + 20 * general) / (20 + 20)
+    assert state.left_s(44.0) == pytest.approx(10 * ratio - 4)
+    assert state.left_s(1000.0) == pytest.approx(ratio, rel=0.01)  # late: a tenth, never below 0
+    assert State(tmp_path).left_s(0.0) is None
+
+
+def test_jobs_that_run_at_a_time_divide_the_time_left(tmp_path: Path) -> None:
+    state = State(tmp_path, now=0.0)
+    state.expect([finished(training(1), 0, 10), finished(training(2), 0, 10), training(3)])
+    assert state.left_s(10.0) == pytest.approx(5)
+
+
+def test_every_rule_has_a_stage() -> None:
+    text = "".join(file.read_text(encoding="utf-8") for file in ROOT.glob("rules/*.smk"))
+    rules = set(re.findall(r"^rule (\w+):", text, re.M)) - {"data", "results", "paper", "figures"}
+    named = {rule for names in STAGES.values() for rule in names}
+    assert rules == named
+    assert stage_of("overview_report") == "figures"
+
+
+def test_a_trainings_log_tells_its_epoch(tmp_path: Path) -> None:
+    file = tmp_path / "train.log"
+    set_up(file, quiet=True)
+    row = {f"{split}_{name}": 0.5 for split in ("train", "val") for name in ("loss", "accuracy")}
+    row |= {"epoch": 3, "seconds": 2.0, "validation_s": 1.0, "images_per_second": 530.4}
+    log_epoch(SimpleNamespace(history=[row], stopped=False, epoch=3, best_epoch=3), 20)  # type: ignore[arg-type]
+    assert epoch(file) == "epoch 3 of 20, 530 images/s, 51 s left"
+    assert epoch(tmp_path / "missing.log") == ""
+    log.handlers.clear()
+
+
+def test_the_reason_of_a_failure_is_that_of_the_last_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(error: Exception) -> None:
+        raise error
+
+    file = tmp_path / "job.log"
+    set_up(file, quiet=True)
+    assert "its log is empty" in last_sentence(file)
+    with pytest.raises(SystemExit):
+        tell_user(fail)(MedscaleError("the disk is full; free some space"))
+    assert last_sentence(file) == "the disk is full; free some space"
+    assert "the disk is full" in capsys.readouterr().err
+    monkeypatch.setenv(QUIET_VARIABLE, "1")
+    with pytest.raises(SystemExit):
+        tell_user(fail)(MedscaleError("the card is gone"))
+    assert last_sentence(file) == "the card is gone"
+    assert capsys.readouterr().err == ""
+    log.info("epoch 1/20 of the next attempt")
+    assert last_sentence(file).endswith(
+        "the last line of its log is: epoch 1/20 of the next attempt"
+    )
+    with pytest.raises(ZeroDivisionError):
+        tell_user(fail)(ZeroDivisionError("division by zero"))
+    assert last_sentence(file) == "a fault of medscale itself: ZeroDivisionError: division by zero"
+    log.handlers.clear()
+
+
+def record(
+    event: LogEvent | None, message: str = "", level: int = logging.INFO, **values: Any
+) -> Any:
+    made = logging.LogRecord("snakemake.logging", level, "", 0, message, (), None)
+    made.__dict__.update(values, event=event)
+    return made
+
+
+def test_events_become_lines_and_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(QUIET_VARIABLE, "1")  # so that it is restored
+    handler = plugin.Handler(SETTINGS, None)  # type: ignore[arg-type]
+    (tmp_path / "b.log").write_text("2026-11-26 12:00:00 ERROR medscale: error: no card is free\n")
+    jobs = [training(1), training(2), Job(3, "paper_pdf", {}, 30)]
+    handler.emit(record(None, "Jobs to carry out: 3", medscale_jobs=jobs))
+    for job, text in ((jobs[0], "a.log"), (jobs[1], "b.log")):
+        values = {"rule_name": job.rule, "wildcards": job.wildcards, "log": [text]}
+        handler.emit(record(LogEvent.JOB_INFO, jobid=job.number, **values))
+    handler.emit(record(LogEvent.JOB_FINISHED, job_id=1))
+    handler.emit(record(LogEvent.JOB_ERROR, level=logging.ERROR, jobid=2, log=["b.log"]))
+    handler.emit(record(None, "RuleException:\nCalledProcessError", logging.ERROR))
+    handler.emit(record(None, "a warning of Snakemake", logging.WARNING))
+    handler.close()
+    lines = [line[9:] for line in capsys.readouterr().err.splitlines()]
+    assert lines[0].startswith("0 of 3 jobs in 0 s, ")
+    assert lines[1].startswith("trainings 1 of 2, last skin ddp_2gpu seed 1 in 0 s")
+    assert lines[2:] == [
+        "failed: skin ddp_2gpu seed 2: no card is free",
+        "  its log: b.log",
+        "a warning of Snakemake",
+        "stopped: 1 of 3 jobs in 0 s, 1 failed",
+    ]
+    recorded = read(tmp_path)
+    assert recorded is not None
+    assert recorded.is_alive is False
+    assert [job.number for job in recorded.state.finished()] == [1]
+    assert [job.failure for job in recorded.state.failed()] == ["no card is free"]
+
+
+def test_a_killed_study_is_told_from_a_running_one(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    state = State(tmp_path)
+    state.expect([training(1)])
+    state.write()
+    facts = json.loads((tmp_path / FILE).read_text())
+    (tmp_path / FILE).write_text(json.dumps(facts | {"process": child.pid}))
+    assert read(tmp_path).is_alive is True  # type: ignore[union-attr]
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert read(tmp_path).is_alive is False  # type: ignore[union-attr]
+    (tmp_path / FILE).write_text(json.dumps(facts | {"host": "elsewhere"}))
+    assert read(tmp_path).is_alive is None  # type: ignore[union-attr]
+
+
+def test_durations_are_those_of_a_person() -> None:
+    texts = [duration(seconds) for seconds in (None, 0, 89, 600, 5400, 90_000)]
+    assert texts == ["an unknown time", "0 s", "89 s", "10 min", "1 h 30 min", "25 h 00 min"]
+
+
+def test_snakemake_finds_the_plugin_and_the_commands_read_what_it_wrote(tmp_path: Path) -> None:
+    changes = tmp_path / "changes.yaml"
+    changes.write_text(f"scale: demo\nworkdir: {tmp_path / 'out'}\nonly: skin\n")
+    options = ("--configfile", str(changes), "--cores", "1", "--logger", "medscale")
+    done = snakemake("config.resolved.json", "runs/skin/serial_1gpu/seed1/spec.json", *options)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^\d\d:\d\d:\d\d done: 2 of 2 jobs in ", done.stderr, re.M)
+    assert "localrule" not in done.stderr
+    dry = snakemake("-n", "results/skin/serial_1gpu", *options)
+    assert "rule train:" in dry.stdout + dry.stderr
+    runner = CliRunner()
+    shown = runner.invoke(main, ["status", "--configfile", str(changes)])
+    assert "done: 2 of 2 jobs" in shown.stdout
+    facts = json.loads(
+        runner.invoke(main, ["status", "--configfile", str(changes), "--json"]).stdout
+    )
+    assert {job["rule"] for job in facts["jobs"]} == {"plan", "config"}
+    assert facts["is_running"] is False
+    text = runner.invoke(main, ["logs", "results/skin/serial_1gpu", "--configfile", str(changes)])
+    assert "seed1.plan.log" in text.stdout
+    wrong = runner.invoke(main, ["logs", "results/skin/fsdp_2gpu", "--configfile", str(changes)])
+    assert isinstance(wrong.exception, MedscaleError)
+    assert "no log belongs to results/skin/fsdp_2gpu" in str(wrong.exception)
+
+
+def test_what_has_not_begun_is_said(tmp_path: Path) -> None:
+    changes = tmp_path / "changes.yaml"
+    changes.write_text(f"scale: demo\nworkdir: {tmp_path / 'out'}\n")
+    wrong = CliRunner().invoke(main, ["status", "--configfile", str(changes)])
+    assert "no study has been started in" in str(wrong.exception)
