@@ -44,15 +44,9 @@ report: "report/workflow.rst"
 container: IMAGE
 
 
-include: "rules/common.smk"
-include: "rules/data.smk"
-include: "rules/train.smk"
-include: "rules/evaluate.smk"
-include: "rules/benchmark.smk"
-include: "rules/export.smk"
-include: "rules/profile.smk"
-include: "rules/report.smk"
-include: "rules/paper.smk"
+for file in GRAPH.rule_files:
+
+    include: file
 
 
 complete(workflow.rules, GRAPH)
@@ -62,7 +56,9 @@ SLURM.set_resources(workflow.rules)
 onstart:
     SLURM.ready(workflow.executor_plugin.name)
     record_code(REPORT.chapters, GRAPH)
-    announce(workflow.dag.needrun_jobs(), GRAPH.config, workflow.executor_plugin.name)
+    announce(
+        workflow.dag.needrun_jobs(), GRAPH.config, workflow.executor_plugin.name
+    )
 
 
 rule all:

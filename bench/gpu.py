@@ -29,6 +29,7 @@ from medscale.base.errors import MedscaleError, tell_user
 from medscale.base.files import read_json, write_csv, write_text
 from medscale.config.configuration import load
 from medscale.config.planning import plan
+from medscale.config.sections import Profile
 from medscale.engine.formats import FORMATS, lacking
 from medscale.engine.plan import is_detector
 from medscale.engine.run import RunSpec
@@ -181,7 +182,7 @@ def _engines(
 def _engine(network: str, batch: int, name: str, way: str, folder: Path) -> Row:
     """Train a run on random shards, and return its row.
 
-    Energy is that of the whole training; gaps and FLOPs are not measured here.
+    Energy is that of the whole training. Gaps are those of a profile, once for each cell.
     """
     import torch
 
@@ -214,7 +215,28 @@ def _engine(network: str, batch: int, name: str, way: str, folder: Path) -> Row:
         "peak_mb": max(memory) if memory else None,
         "joules_image": joules / (images * timing["epochs"]) if joules else None,
         "setup_s": timing["wall_seconds"] - sum(timing["epoch_seconds"]),
-    }
+    } | _gap(spec, shards, folder / f"profile-{network}-{batch}-{name}-{way}")
+
+
+def _gap(spec: Path, shards: Path, out: Path) -> Row:
+    """Profile the steps of a plan; return the share of time in which the GPU runs no kernel.
+
+    Nothing is returned if ``out`` exists, as the plan was profiled before.
+    """
+    if out.exists():
+        return {}
+    options = {"--plan": spec.read_text(), "--settings": Profile(memory=False).model_dump_json()}
+    paths = {"--shards": shards, "--out": out, "--log": out.with_suffix(".txt")}
+    parts = [str(part) for pair in (options | paths).items() for part in pair]
+    try:
+        process = _run([sys.executable, "scripts/profile_run.py", *parts])
+    except subprocess.TimeoutExpired:
+        return {"note": f"gaps: not profiled within {LIMIT_S:g} s"}
+    if process.returncode:
+        lines = process.stderr.strip().splitlines() or ["failed"]
+        return {"note": f"gaps: {lines[-1][:200]}"}
+    shares = read_json(out / "profile.json")["numbers"]
+    return {"gap": shares["idle"] + shares["data"]}
 
 
 def planned(study: str, network: str, batch: int, name: str, way: str) -> Any:

@@ -19,6 +19,8 @@ def commands(group: Any = None, name: str = PROGRAM) -> Iterator[tuple[str, Any]
         if getattr(command, "hidden", False):
             continue
         if hasattr(command, "commands"):
+            if command.invoke_without_command:
+                yield f"{name} {part}", command
             yield from commands(command, f"{name} {part}")
         else:
             yield f"{name} {part}", command

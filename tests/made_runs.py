@@ -41,24 +41,31 @@ def configuration(
     **settings: Any,
 ) -> Config:
     """The configuration of a scale with one study of these runs."""
+    return load(ROOT / "config.yaml", changes(study, runs, scale, **settings))
+
+
+def changes(
+    study: str = "glaucoma",
+    runs: Sequence[str] = ("serial_1cpu",),
+    scale: str = "demo",
+    **settings: Any,
+) -> dict[str, Any]:
+    """The settings of a made study that differ from config.yaml."""
     raw = {"kind": "folder", "path": "raw", "synthetic": False, "options": {}}
-    changes: dict[str, Any] = {"like": "glaucoma", "source": raw} if study != "glaucoma" else {}
-    changes["evaluate"] = {"gradcam": "none"}  # made runs have no weights
-    changes["external"] = []  # nor can they predict other images
-    changes["benchmarks"] = {"formats": None}  # and nothing is measured
-    changes["convergence"] = {"runs": None, "seeds": None}
-    changes["sweep"] = None
-    return load(
-        ROOT / "config.yaml",
-        {
-            "scale": scale,
-            "only": [study],
-            "studies": {
-                study: {**changes, "runs": list(runs), **settings},
-                "glaucoma_published": None,
-            },
+    own: dict[str, Any] = {"like": "glaucoma", "source": raw} if study != "glaucoma" else {}
+    own["evaluate"] = {"gradcam": "none"}  # made runs have no weights
+    own["external"] = []  # nor can they predict other images
+    own["benchmarks"] = {"formats": None}  # and nothing is measured
+    own["convergence"] = {"runs": None, "seeds": None}
+    own["sweep"] = None
+    return {
+        "scale": scale,
+        "only": [study],
+        "studies": {
+            study: {**own, "runs": list(runs), **settings},
+            "glaucoma_published": None,
         },
-    )
+    }
 
 
 def make_index(
@@ -176,7 +183,7 @@ def make_run(
             table[f"p_{code}"] = odds[:, code]
         write_parquet(one / "predictions.parquet", table)
         write_json(one / "environment.json", _environment(planned))
-        (one / "model.safetensors").write_bytes(b"")
+        save_file({"norm.running_mean": np.zeros(1, np.float32)}, one / "model.safetensors")
     return made
 
 
@@ -317,7 +324,8 @@ def report(folder: Path, study: str, results: Sequence[Path]) -> Path:
     folders = [str(result) for result in results]
     for name in ("quality", "overview", "scaling"):
         make_chapter(folder, config, study, name, results=folders)
-    make_chapter(folder, config, study, "datasheet")
+    for name in ("datasheet", "samples"):
+        make_chapter(folder, config, study, name)
     return folder / "tables" / study / "facts.json"
 
 

@@ -83,13 +83,13 @@ class Small:
         self.model = WholeModel(built, alone(self.device), self.precision)
         self.optimizer = optimizer(built, settings, self.precision)
         self.average = Average(built, settings.ema)
-        criterion = CrossEntropy(settings, np.array([1, 1]), self.device)
+        self.criterion = CrossEntropy(settings, np.array([1, 1]), self.device)
         self.update = OptimizerStep(
             self.model,
             self.optimizer,
             self.average,
             self.precision,
-            criterion,
+            self.criterion,
             settings.clip_norm,
         )
         self.training, self.validation = (

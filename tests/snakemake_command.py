@@ -11,7 +11,10 @@ ROOT = Path(__file__).parents[1]
 
 
 def snakemake(*arguments: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake in the project's root and return its exit code and output."""
+    """Run Snakemake in the project's root and return its exit code and output.
+
+    ``seconds``: after which it is killed and the test fails.
+    """
     command = [sys.executable, "-m", "snakemake", *arguments]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     return subprocess.run(

@@ -525,8 +525,10 @@ def test_results_and_report_of_detection_runs(made, toy):
     card = (results[0] / "model_card.md").read_text()
     assert "challenge mAP" in card
     assert "AUROC" not in card
-    inputs = {"results": list(map(str, results)), "shards": str(made.shards.folder / "meta.json")}
+    inputs = {"results": list(map(str, results))}
     write_chapter("detection", "glaucoma", inputs, made.folder)
+    shards = {"shards": str(made.shards.folder / "meta.json")}
+    write_chapter("boxes", "glaucoma", inputs | shards, made.folder)
     tables = made.folder / "tables" / "glaucoma"
     table = pd.read_csv(tables / "detection.csv").set_index("run")
     assert table.loc["serial_1cpu_yolov8n", "speedup"] == 1
@@ -652,6 +654,7 @@ def test_yolov8n_gives_one_tensor_and_a_loss_that_teaches_every_parameter():
     network = build(Model(name="yolov8n"))
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(3.01e6, rel=0.01)
     criterion = BoxLoss(network, SIZE)
+    assert "as many rows as there are boxes" in criterion.not_captured
     images = torch.randn(2, 3, SIZE, SIZE)
     targets = torch.tensor([[[0.2, 0.3, 0.4, 0.4]], [[0.0, 0.0, 0.0, 0.0]]])
     raw = network(images)
@@ -699,6 +702,8 @@ def test_yolov8n_trains_and_predicts_boxes_on_a_gpu(made, run, number_format):
     folder = trained(made, run, f"{run}-cuda", toy=False, gpu=True, epochs=2, batch_size=8)
     assert pd.read_csv(folder / "history.csv")["val_loss"].notna().all()
     assert read_json(folder / "environment.json")["format"] == number_format
+    text = (made.folder / f"{run}-cuda.log").read_text()
+    assert "cannot be a CUDA graph: YOLOv8's loss" in text, text
     assert read_json(folder / "timing.json")["peak_memory_mb"]["device"][0] > 0
     boxes = pd.read_parquet(folder / "predictions.parquet")
     assert boxes[["x", "y", "width", "height"]].to_numpy().min() >= 0

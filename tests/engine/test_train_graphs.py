@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from torch.distributed.pipelining import PipelineStage
 
 from medscale.base.errors import MedscaleError
 from medscale.config.configuration import load
@@ -22,7 +23,8 @@ from medscale.data.loader import Loader, Step
 from medscale.data.shards import Shards
 from medscale.engine import compiling
 from medscale.engine.models.registry import build
-from medscale.engine.parallel.fsdp import SMALLEST, UNITS, _units
+from medscale.engine.parallel.fsdp import EXCHANGES, FSDP, SMALLEST, UNITS, _units
+from medscale.engine.parallel.pipeline import TimedStage
 from medscale.engine.parallel.precision import Precision
 from medscale.engine.parallel.waits import Waits
 from medscale.engine.plan import Model, Recipe
@@ -150,10 +152,37 @@ def test_evaluation_is_captured_for_shapes_of_many_steps(shards, monkeypatch, ep
     assert list(small.validation.shapes().values()) == [5, 1]  # steps in each epoch
     recorder = pretend(small, monkeypatch)
     assert recorder.calls.count("capture") == len(small.training.shapes()) + captured
-    small.model.shares_forward = True  # as FSDP's, whose passes keep gathered weights
+    small.model.shares_forward = True  # as FSDP's, whose graphs must be those of all ranks
     graphs.release(small)
     recorder = pretend(small, monkeypatch)
-    assert recorder.calls.count("capture") == len(small.training.shapes())
+    assert recorder.calls.count("capture") == len(small.training.shapes()) + 2 * (epochs > 1)
+    assert set(small.logits._slots) <= set(small.validation.shapes())
+
+
+def test_ranks_of_fsdp_capture_the_same_evaluation(shards, monkeypatch):
+    """In each step all ranks replay a graph, or none does, though their shares differ in size."""
+
+    def captured(images: int, replica: int) -> list[bool]:
+        small = Small(shards, "cpu", batch=4, epochs=20)
+        small.model.shares_forward = True
+        small.validation = Loader(
+            Shards.open(shards), "val", global_batch=images, replicas=2, replica=replica
+        )
+        pretend(small, monkeypatch)
+        slots = [small.logits._slots.get(step.shape) for step in small.validation.epoch(0)]
+        return [slot is not None and slot.call is not slot.eager for slot in slots]
+
+    assert captured(4, 0) == captured(4, 1) == [True] * 6
+    assert captured(2, 0) == captured(2, 1) == [False] * 12, "a rank has no image in a step"
+
+
+def test_a_prediction_that_one_rank_cannot_capture_is_called_on_all(shards, monkeypatch):
+    small = Small(shards, "cpu", batch=4, epochs=20)
+    pretend(small, monkeypatch)
+    assert small.logits._slots
+    small.world.total = lambda values: values + 1  # another rank's
+    graphs.capture_prediction(small, small.validation)
+    assert not small.logits._slots
 
 
 @pytest.mark.parametrize(
@@ -186,6 +215,9 @@ def test_a_pipeline_and_a_cpu_are_not_captured(shards):
     small.world.device = SimpleNamespace(type="cuda")
     small.model.not_captured = "stages of a pipeline"
     with pytest.raises(NotCaptured, match="stages of a pipeline"):
+        graphs.capture(small)
+    small.model.not_captured, small.criterion.not_captured = "", "a loss of many shapes"
+    with pytest.raises(NotCaptured, match="a loss of many shapes"):
         graphs.capture(small)
     small.plan.recipe = Recipe(graph="off")
     assert graphs.capture(small) is False
@@ -416,6 +448,74 @@ def test_events_of_the_last_step_stand_for_all(monkeypatch):
     assert gpu.take(100) == pytest.approx(0.3)  # 3 ms a step
     gpu.begin_step()
     assert gpu.take(100) == 0
+
+
+class Ticks:
+    """A pretended CUDA event: each recording is 1 ms after the one before."""
+
+    count = 0
+
+    def __init__(self, **_):
+        self.time = None
+
+    def record(self):
+        Ticks.count += 1
+        self.time = Ticks.count
+
+    def elapsed_time(self, end):
+        return float(end.time - self.time)
+
+
+def test_events_are_recorded_within_a_step_alone(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "Event", Ticks)
+    waits = Waits(torch.device("cuda", 0))
+    waits.add(waits.mark())  # as an evaluation does
+    assert (waits.spans, waits.take(1)) == ([], 0)
+    waits.begin_step()
+    for _ in range(3):
+        waits.add(waits.mark())
+    spans = waits.end_step()
+    waits.add(waits.mark())
+    assert len(spans) == 3
+    assert waits.take(100) == pytest.approx(0.3)
+
+
+def test_a_stage_waits_between_its_micro_batches(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "Event", Ticks)
+    monkeypatch.setattr(PipelineStage, "forward_one_chunk", lambda *_: Ticks().record())
+    monkeypatch.setattr(PipelineStage, "backward_one_chunk", lambda *_: Ticks().record())
+    stage = object.__new__(TimedStage)
+    stage.submod = SimpleNamespace(chunk=0)
+    stage.waits = Waits(torch.device("cuda", 0))
+    stage.waits.begin_step()
+    stage.idle = stage.waits.mark()
+    stage.forward_one_chunk(0)
+    stage.forward_one_chunk(1)
+    stage.backward_one_chunk(0)
+    stage.waits.add(stage.idle)
+    assert len(stage.waits.end_step()) == 4, "before, between and after three micro-batches"
+    assert stage.waits.take(1) == pytest.approx(0.004), "computing is left out"
+
+
+def test_the_exchanges_of_fsdp_are_timed_by_events(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "Event", Ticks)
+    model = object.__new__(FSDP)
+    model.waits = Waits(torch.device("cuda", 0))
+    group = SimpleNamespace(**{name: lambda value=None: value for name in EXCHANGES})
+    model._measure_waits([group])
+    model.waits.begin_step()
+    assert [getattr(group, name)(name) for name in EXCHANGES] == list(EXCHANGES)
+    assert len(model.waits.end_step()) == len(EXCHANGES)
+    assert model.waits.measured
+
+
+def test_an_fsdp_of_other_names_is_not_measured_and_says_so(caplog):
+    model = object.__new__(FSDP)
+    model.waits = Waits(CPU)
+    with caplog.at_level("INFO", logger="medscale"):
+        model._measure_waits([SimpleNamespace(unshard=print)])
+    assert not model.waits.measured
+    assert "counts as computing" in caplog.text
 
 
 def test_units_of_fsdp_hold_every_large_block_once():

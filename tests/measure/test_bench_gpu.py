@@ -15,8 +15,10 @@ from bench.gpu_loops import WAYS, covered
 from bench.gpu_page import page
 from made_training import ROOT
 from medscale.base.errors import MedscaleError
+from medscale.base.files import write_json
 from medscale.config.configuration import load
 from medscale.config.planning import plan
+from medscale.config.sections import Profile
 from medscale.resources import cost, measured
 from medscale.resources.measured import COLUMNS
 
@@ -96,6 +98,31 @@ def test_every_cell_of_the_engine_has_a_plan_or_says_why_not():
         assert made.model.pretrained is None
         assert cost.pixels(load(ROOT / "config.yaml"), made) == size
     assert set(gpu.TITLES) == {*gpu.ENGINE, *WAYS}
+
+
+def test_gaps_of_the_engine_are_those_of_its_profile_once_a_cell(tmp_path, monkeypatch):
+    (tmp_path / "spec.json").write_text("{}")
+    lines = []
+
+    def run(line):
+        lines.append(line)
+        options = dict(zip(line[2::2], line[3::2], strict=True))
+        script = (ROOT / line[1]).read_text()
+        for name in options:
+            assert f"    {name.removeprefix('--')}: " in script or f'"{name}")' in script, name
+        Profile.model_validate_json(options["--settings"])
+        if "broken" in options["--out"]:
+            return subprocess.CompletedProcess(line, 2, "", "first\nthe shards are gone")
+        shares = {"idle": 0.25, "data": 0.01}
+        write_json(Path(options["--out"]) / "profile.json", {"numbers": shares})
+        return subprocess.CompletedProcess(line, 0, "", "")
+
+    monkeypatch.setattr(gpu, "_run", run)
+    arguments = (tmp_path / "spec.json", tmp_path / "shards")
+    assert gpu._gap(*arguments, tmp_path / "profile") == {"gap": 0.26}
+    assert gpu._gap(*arguments, tmp_path / "profile") == {}
+    assert len(lines) == 1
+    assert gpu._gap(*arguments, tmp_path / "broken") == {"note": "gaps: the shards are gone"}
 
 
 def test_kernels_that_overlap_are_counted_once():

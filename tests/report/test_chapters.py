@@ -120,7 +120,7 @@ BARE = load(
 
 def test_a_study_has_the_chapters_that_its_section_asks_for():
     names = [chapter.name for chapter in chapters_of(BARE, "glaucoma")]
-    assert names == ["overview", "datasheet", "quality", "scaling"]
+    assert names == ["overview", "samples", "datasheet", "quality", "scaling"]
     for kind, name, remedy in (
         ("figures", "gradcam", "evaluate.gradcam"),
         ("tables", "loading", "benchmarks.loading"),

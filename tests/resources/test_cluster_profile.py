@@ -230,10 +230,10 @@ def test_jobs_of_a_dead_snakemake_are_ended_and_others_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     queue = [
-        f"1|medscale_a|{ROOT}|train glaucoma/ddp_2gpu seed1 (work/demo)",
-        f"2|medscale_b|{ROOT}|train glaucoma/ddp_2gpu seed1 (.)",
-        "3|medscale_c|/elsewhere|train glaucoma/ddp_2gpu seed1 (work/demo)",
-        f"4|other|{ROOT}|(work/demo)",
+        f"1|medscale_a|{ROOT}|RUNNING|1:00|node1|train glaucoma/ddp_2gpu seed1 (work/demo)",
+        f"2|medscale_b|{ROOT}|PENDING|0:00|(Priority)|train glaucoma/ddp_2gpu seed1 (.)",
+        "3|medscale_c|/elsewhere|RUNNING|1:00|node1|train glaucoma/ddp_2gpu seed1 (work/demo)",
+        f"4|other|{ROOT}|RUNNING|1:00|node1|(work/demo)",
     ]
     cancelled = []
 
@@ -242,6 +242,8 @@ def test_jobs_of_a_dead_snakemake_are_ended_and_others_left(
         return [line for line in queue if line[0] not in cancelled]
 
     monkeypatch.setattr(slurm, "_ask", answer)
+    [job] = slurm.queue(ROOT, "work/demo")
+    assert (job.number, job.state, job.passed, job.place) == ("1", "RUNNING", "1:00", "node1")
     assert slurm.end_orphans(ROOT, "work/demo") == ["train glaucoma/ddp_2gpu seed1 (work/demo)"]
     assert cancelled == ["1"]
 

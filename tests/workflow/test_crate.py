@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import zipfile
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -18,10 +19,12 @@ from matplotlib.figure import Figure
 from safetensors.numpy import save_file
 
 import hostile
-from made_runs import make_study, report, report_shared
+from made_runs import changes, make_study, report, report_shared
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json, write_parquet, write_text
 from medscale.cli.results import leaks
+from medscale.evaluate.replicates import index_digest
+from medscale.report.datasheet.make import make as make_datasheet
 from medscale.workflow.crate import export
 from medscale.workflow.crate.kinds import FILE_NAMES, IMAGES, WEIGHTS
 from medscale.workflow.crate.scan import Finding, Names, hosts, names_of_studies, scan
@@ -38,7 +41,10 @@ needs_validator = pytest.mark.skipif(
 def made(tmp_path_factory) -> SimpleNamespace:
     """A study of two runs made to its end, and its crate."""
     folder = tmp_path_factory.mktemp("study")
-    results = make_study(folder, "glaucoma", ["normal", "glaucoma"], RUNS, images=80)
+    metadata = {"age": [61, None, 47.5], "clinic": [f"ward {n}" for n in range(9)]}
+    results = make_study(
+        folder, "glaucoma", ["normal", "glaucoma"], RUNS, images=80, metadata=metadata
+    )
     report(folder, "glaucoma", results)
     report_shared(folder, results)
     for run in RUNS:
@@ -46,12 +52,9 @@ def made(tmp_path_factory) -> SimpleNamespace:
             (folder / "runs" / "glaucoma" / run / f"seed{seed}" / "model.safetensors").write_bytes(
                 b"weights"
             )
-    write_text(folder / "config.resolved.json", "{}\n")
+    shutil.copyfile(folder / "glaucoma.resolved.json", folder / "config.resolved.json")
     write_text(folder / "paper" / "paper.pdf", "a paper\n")
-    studies = {"glaucoma": {"runs": RUNS}, "glaucoma_published": None}
-    study = Graph(
-        {"scale": "demo", "workdir": str(folder), "only": ["glaucoma"], "studies": studies}
-    )
+    study = Graph(changes("glaucoma", RUNS) | {"workdir": str(folder)})
     for run in RUNS:
         for name in ("gradcam.pdf", "gradcam_heat.npy", "gradcam_images.npy", "seed2.safetensors"):
             (folder / "results" / "glaucoma" / run / name).write_bytes(b"pixels or weights")
@@ -79,7 +82,7 @@ def test_each_file_described_is_there_with_its_digest_and_images_are_not(made):
         *("summary.json", "predictions.parquet", "datasheet.md", "audit.json", "train.py"),
         *("roc.pdf", "accuracy.pdf", "how_far.pdf", "model_card.md"),
     } <= names
-    assert not {"index.parquet", "images-00000.npy", "__pycache__", "notes.txt"} & names
+    assert not {"images-00000.npy", "__pycache__", "notes.txt"} & names
 
 
 def paths(crate: Path) -> set[str]:
@@ -93,7 +96,7 @@ def test_weights_images_and_file_names_stay_out_unless_they_are_requested(made, 
     private = {
         WEIGHTS: {f"runs/glaucoma/{run}/seed{n}/model.safetensors" for run in RUNS for n in (1, 2)},
         IMAGES: {f"{result}/{name}" for result in results for name in gallery},
-        FILE_NAMES: {"data/glaucoma/audit.csv"},
+        FILE_NAMES: set(),  # the audit has the names then
     }
     private[WEIGHTS] |= {f"{result}/seed{n}.safetensors" for result in results for n in (1, 2)}
     private[IMAGES] |= {"paper/paper.pdf", "figures/glaucoma/samples.pdf"}
@@ -101,9 +104,49 @@ def test_weights_images_and_file_names_stay_out_unless_they_are_requested(made, 
     assert made.left_out == {WEIGHTS: 8, IMAGES: 8, FILE_NAMES: 1, "other": 2}
     description = graph(made.crate)["./"]["description"]
     assert "Left out: 1 of file names, 8 of images, 2 of other, 8 of weights." in description
+    audit = "data/glaucoma/audit.csv"
+    original = (made.folder / audit).read_bytes()
     for kind, files in private.items():
         export(made.study, tmp_path / "crate", request=[kind])
         assert paths(tmp_path / "crate") == packed | files
+        is_original = (tmp_path / "crate" / audit).read_bytes() == original
+        assert is_original == (kind == FILE_NAMES)
+
+
+def test_the_index_of_a_crate_names_nobody_and_gives_the_same_datasheet(private, tmp_path):
+    export(private.study, tmp_path / "crate")
+    original, copy = (
+        folder / "data" / "glaucoma" / "index.parquet"
+        for folder in (private.folder, tmp_path / "crate")
+    )
+    before, after = pd.read_parquet(original), pd.read_parquet(copy)
+    assert set(after) == {"id", "label", "split", "group", "width", "height", "age", "clinic"}
+    for column in ("id", "label", "split"):
+        assert after[column].tolist() == before[column].tolist()
+    codes = [pd.factorize(table["group"], sort=True)[0].tolist() for table in (before, after)]
+    assert codes[0] == codes[1]
+    assert not set(before["group"]) & set(after["group"])
+    assert not after["age"].equals(before["age"])
+    assert after["clinic"].nunique() == before["clinic"].nunique() == 9
+    assert sum(ward.startswith("ward") for ward in after["clinic"].unique()) == 6
+    sheets = [datasheet(private.study, path) for path in (original, copy)]
+    assert "age" in sheets[0]
+    assert sheets[0] == sheets[1]
+    assert index_digest(original) == index_digest(copy) == sha256(original) != sha256(copy)
+    audit = pd.read_csv(tmp_path / "crate" / "data" / "glaucoma" / "audit.csv")
+    assert audit["path"].str.fullmatch(r"anonymous\d{8}").all()
+    assert audit["detail"].isna().all()
+
+
+def datasheet(study: Graph, index: Path) -> str:
+    (text,) = make_datasheet(
+        "glaucoma",
+        index=str(index),
+        counts=str(index.with_name("audit.json")),
+        kind="",
+        section=study.config.study("glaucoma").model_dump(mode="json"),
+    ).documents.values()
+    return text
 
 
 def plant(file: Path, secret: str) -> None:
@@ -194,7 +237,8 @@ def test_a_crate_with_ids_is_refused_with_all_places_and_without_the_ids(private
 def test_home_folders_in_settings_are_written_as_a_tilde(private, tmp_path):
     write_json(private.folder / "config.resolved.json", {"path": "/home/ada/images"})
     export(private.study, tmp_path / "crate")
-    assert read_json(tmp_path / "crate" / "config.resolved.json") == {"path": "~/images"}
+    resolved = read_json(tmp_path / "crate" / "config.resolved.json")
+    assert resolved == {"path": "~/images", "only": ["glaucoma"]}
 
 
 def test_hosts_of_earlier_records_are_dropped(private, tmp_path):
@@ -260,6 +304,17 @@ def test_what_only_looks_alike_is_no_finding(tmp_path, text):
     names = Names("a name", ["PAT-0815", "12", "123456", "4711_left.png"])
     assert list(scan(tmp_path, [names])) == []
     assert names.too_short == 1
+
+
+def test_the_stem_of_a_file_that_is_no_image_is_a_word(tmp_path):
+    rows = ["demo.json,excluded,not an image by its name,", "demo_7.png,excluded,zero bytes,"]
+    (tmp_path / "audit.csv").write_text("\n".join(["path,action,reason,detail", *rows]) + "\n")
+    names = names_of_studies([tmp_path], file_names=False)
+    text = tmp_path / "text" / "x.md"
+    text.parent.mkdir()
+    for content, count in (("a demo", 0), ("see demo.json", 1), ("see demo_7", 1)):
+        text.write_text(content)
+        assert len(list(scan(text.parent, names))) == count, content
 
 
 def test_a_dicom_file_under_any_name_is_found(tmp_path):

@@ -97,6 +97,8 @@ def parsed(command: str) -> str:
     while hasattr(group, "commands"):
         if not rest or rest[0] == "--help" or is_pattern(rest[0]):
             return " ".join(name)
+        if group.invoke_without_command and rest[0].startswith("-"):
+            break
         assert rest[0] in group.commands, command
         name.append(rest[0])
         group, rest = group.commands[rest[0]], rest[1:]

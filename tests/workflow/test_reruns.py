@@ -22,7 +22,7 @@ from medscale.base.code import ROOT
 
 CODE = ("Snakefile", "config.yaml", "reported.yaml", "claims.yaml", "requirements.lock")
 FOLDERS = ("rules", "scripts", "src", "report", "profiles", "paper", "checklists")
-CLASSIFIER, DETECTOR = "results/pneumonia/serial_1gpu", "results/pneumonia/serial_1gpu_yolov8n"
+CLASSIFIER, DETECTOR = "results/pneumonia/serial_1cpu", "results/pneumonia/serial_1gpu_yolov8n"
 FIGURE = "figures/pneumonia/gradcam.pdf"
 TARGETS = (CLASSIFIER, DETECTOR, FIGURE)
 
@@ -136,16 +136,16 @@ def test_why_names_settings_missing_files_and_wrong_targets(checkout, tmp_path):
     changes = tmp_path / "changes.yaml"
     changes.write_text("studies: {pneumonia: {split: {train: 0.6, test: 0.3}, recipe: {lr: 0.5}}}")
     text = checkout.why(CLASSIFIER, "--configfile", str(changes))
-    for line in ("split.train: 0.7 -> 0.6", "split.test: 0.2 -> 0.3", "recipe.lr: 0.001 -> 0.5"):
+    for line in ("split.train: 0.7 -> 0.6", "split.test: 0.2 -> 0.3", "recipe.lr: 0.002 -> 0.5"):
         assert line in text
     assert f"{CLASSIFIER} is up to date." in checkout.why(CLASSIFIER)
     never = checkout.why("results/pneumonia/ddp_2gpu")
     assert "outputs were never made (directly concerned: plan 1, train 1, evaluate 1)" in never
-    weights = checkout.root / "work/demo/runs/pneumonia/serial_1gpu/seed1/model.safetensors"
+    weights = checkout.root / "work/demo/runs/pneumonia/serial_1cpu/seed1/model.safetensors"
     shutil.rmtree(checkout.root / "work/demo" / CLASSIFIER)
     kept = weights.rename(weights.with_suffix(".kept"))
     missing = checkout.why(CLASSIFIER)
     kept.rename(weights)
     assert "model.safetensors is missing, though it was made before" in missing
-    assert "no rule makes such a file" in checkout.why("figures/typo", code=2)
+    assert "figures/typo: no rule makes it; did you mean" in checkout.why("figures/typo", code=2)
     assert "there is no study 'nix'" in checkout.why("results/nix/serial_1cpu", code=2)

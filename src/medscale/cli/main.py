@@ -6,7 +6,7 @@ import typer
 
 from medscale import __version__
 from medscale.base.errors import tell_user
-from medscale.cli import datasets, exchange, progress, results, study, verify
+from medscale.cli import crate, datasets, exchange, progress, results, study, verify
 
 main = typer.Typer(
     no_args_is_help=True,
@@ -43,7 +43,6 @@ for command in (
     study.profile,
     study.summary,
     verify.verify,
-    results.crate,
     results.leaks,
     results.predict,
     results.evaluate,
@@ -59,6 +58,7 @@ data.command()(datasets.check)
 data.command()(datasets.fetch)
 data.command()(datasets.croissant)
 main.add_typer(data, name="data")
+main.add_typer(crate.crate, name="crate")
 
 
 def app() -> None:

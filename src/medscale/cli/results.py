@@ -64,6 +64,7 @@ def serve(
 
 
 def crate(
+    context: typer.Context,
     scale: Scale = "full",
     only: Only = None,
     configfile: ConfigFile = None,
@@ -92,6 +93,8 @@ def crate(
 
     Weights, figures with images, and file names stay out unless an option names them.
     """
+    if context.invoked_subcommand is not None:
+        return
     graph = study_graph(scale, only, configfile)
     if to is not None and to.suffix == ".zip":
         paths.new_file(to)

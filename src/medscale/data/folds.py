@@ -19,6 +19,11 @@ FOLD, PREFIX = "fold", "split_fold_"
 Divide = Callable[[pd.DataFrame], pd.Series]
 
 
+def is_of_folds(column: object) -> bool:
+    """Return whether a column of the index says which fold tests an image, or a fold's split."""
+    return column == FOLD or str(column).startswith(PREFIX)
+
+
 def divide(rows: pd.DataFrame, folds: int, seed: int, divide_rest: Divide) -> pd.DataFrame:
     """Divide images into folds of whole groups, stratified by class.
 
@@ -37,7 +42,7 @@ def divide(rows: pd.DataFrame, folds: int, seed: int, divide_rest: Divide) -> pd
     Returns:
         Columns ``fold`` (int64, 1 to k) and ``split_fold_<n>`` for each fold.
     """
-    if taken := [str(name) for name in rows if name == FOLD or str(name).startswith(PREFIX)]:
+    if taken := [str(name) for name in rows if is_of_folds(name)]:
         raise MedscaleError(
             f"the images have a column {taken[0]!r}, which split.folds writes itself; rename it in "
             "the table of the images"

@@ -1,5 +1,6 @@
 """Run folders of one run, read and checked against the index: the only input of the metrics."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table, sha256
@@ -16,6 +19,7 @@ from medscale.engine.plan import RunPlan
 from medscale.engine.resolve import recorded
 
 SPLITS = ("val", "test")
+ORIGINAL = b"medscale.original"  # key of a Parquet file's metadata: SHA-256 of what it is a copy of
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,22 @@ class Replicate:
     environment: dict[str, Any]
     history: pd.DataFrame
     predictions: pd.DataFrame
+
+    @property
+    def batch_norm(self) -> bool:
+        """Whether the network has batch normalization: its weights have running statistics.
+
+        Raises MedscaleError when the weights are missing or damaged.
+        """
+        path = self.folder / "model.safetensors"
+        try:
+            with safe_open(path, "np") as weights:
+                names = list(weights.keys())
+        except (OSError, SafetensorError) as error:
+            raise MedscaleError(
+                f"{path} cannot be read ({error}); delete {self.folder} and train again"
+            ) from None
+        return any(name.endswith("running_mean") for name in names)
 
 
 @dataclass(frozen=True)
@@ -114,6 +134,19 @@ def read_index(path: str | Path) -> pd.DataFrame:
             "index again"
         )
     return index
+
+
+def index_digest(path: str | Path) -> str:
+    """Return the SHA-256 of index.parquet; a copy without names has that of its original.
+
+    Raises MedscaleError when a copy has something else in its place.
+    """
+    original = (pq.read_schema(path).metadata or {}).get(ORIGINAL)
+    if original is None:
+        return sha256(path)
+    if re.fullmatch(rb"[0-9a-f]{64}", original) is None:
+        raise MedscaleError(f"{path}: the digest of its original is no SHA-256; restore it again")
+    return original.decode()
 
 
 def together(replicates: Sequence[Replicate], index: pd.DataFrame, split: str) -> Predicted:
@@ -206,7 +239,7 @@ def digests(replicates: Sequence[Replicate], index: str | Path) -> dict[str, Any
         replicate.plan.replicate: sha256(replicate.folder / "predictions.parquet")
         for replicate in replicates
     }
-    return {"index": sha256(index), "predictions": predicted}
+    return {"index": index_digest(index), "predictions": predicted}
 
 
 def _probabilities(

@@ -82,6 +82,7 @@ def describe(evaluation: Any) -> dict[str, Any]:
         "format": format_of(replicates),
         "nodes": plan.nodes,
         "model": plan.model.model_dump(mode="json"),
+        "batch_norm": replicates[0].batch_norm,
         "recipe": plan.recipe.model_dump(mode="json"),
         "parallel": plan.parallel.model_dump(mode="json"),
         "augment": plan.augment.model_dump(mode="json"),

@@ -41,7 +41,9 @@ class Chapter:
     settings: Callable[[Config, str], Mapping[str, Any]] = lambda config, study: {}
     # caption by name, in reStructuredText; ``{study}`` is replaced
     figures: Mapping[str, str] = field(default_factory=dict)
-    with_images: frozenset[str] = frozenset()  # names of the figures that show the study's images
+    # whether its figures, which are then all that it has, show the study's images. Such a chapter
+    # cannot be made from a crate, and its figures leave the machine only on request
+    shows_images: bool = False
     tables: Mapping[str, str] = field(default_factory=dict)  # the same for tables
     documents: Mapping[str, str] = field(default_factory=dict)  # the same for text files, by path
     # name of the JSON file in which the paper finds the chapter's numbers; empty if none

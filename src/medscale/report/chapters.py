@@ -4,6 +4,7 @@ from typing import Any
 
 from medscale.base.errors import MedscaleError
 from medscale.config.configuration import Config
+from medscale.report.boxes.chapter import CHAPTER as BOXES
 from medscale.report.chapter import Chapter
 from medscale.report.checklists.chapter import CHAPTER as CHECKLISTS
 from medscale.report.checklists.items import check_names, files, read_listing, study_answers
@@ -24,6 +25,7 @@ from medscale.report.overview.chapter import CHAPTER as OVERVIEW
 from medscale.report.profiling.chapter import CHAPTER as PROFILING
 from medscale.report.provenance.chapter import CHAPTER as PROVENANCE
 from medscale.report.quality.chapter import CHAPTER as QUALITY
+from medscale.report.samples.chapter import CHAPTER as SAMPLES
 from medscale.report.scaling.chapter import CHAPTER as SCALING
 from medscale.report.sweep.chapter import CHAPTER as SWEEP
 from medscale.report.synthesis.chapter import CHAPTER as SYNTHESIS
@@ -31,6 +33,7 @@ from medscale.report.variants.chapter import CHAPTER as VARIANTS
 
 CHAPTERS = (
     OVERVIEW,
+    SAMPLES,
     DATASHEET,
     QUALITY,
     FOLDS,
@@ -41,6 +44,7 @@ CHAPTERS = (
     VARIANTS,
     EXTERNAL,
     DETECTION,
+    BOXES,
     ENHANCE,
     LOADING,
     FORMATS,

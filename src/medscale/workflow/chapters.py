@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from medscale.base.code import code_digest
 from medscale.base.files import write_text
+from medscale.config.configuration import Config
 from medscale.report.chapter import Chapter
 from medscale.report.chapters import CHAPTERS, chapters_of, refuse_mistakes, settings_of
 from medscale.workflow.graph import Graph, or_end
@@ -22,8 +24,6 @@ ALL_STUDIES = "all studies"  # category, in Snakemake's report, of outputs of no
 class Report:
     """The chapters of all studies of a configuration."""
 
-    chapters = CHAPTERS
-
     def __init__(self, graph: Graph) -> None:
         """Take the configuration and the folders from ``graph``.
 
@@ -31,6 +31,9 @@ class Report:
         """
         self.graph, self.config = graph, graph.config
         or_end(partial(refuse_mistakes, self.config))
+        # Figures with images are sources of a restored study; the crate has them, or says so.
+        restored = graph.restored is not None
+        self.chapters = [c for c in CHAPTERS if not (restored and c.shows_images)]
         # Snakemake reads captions from files, and only to make a report.
         reporting = any(argument.startswith("--report") for argument in sys.argv[1:])
         self._captions = tempfile.TemporaryDirectory(prefix="captions-") if reporting else None
@@ -140,6 +143,44 @@ class Report:
         file = Path(self._captions.name) / path.replace("{study}/", "").replace("/", "_")
         write_text(f"{file}.rst", caption.replace("{study}", "{{ snakemake.wildcards.study }}"))
         return f"{file}.rst"
+
+
+def sources(config: Config) -> list[str]:
+    """Return what chapters without images read and no chapter makes, as paths below the workdir.
+
+    From these files and folders the report can be made again, besides figures with images.
+    """
+    made: set[str] = set()
+    read: list[str] = []
+    for study, chapter in _without_images(config):
+        patterns = [path for path, *_ in chapter.shown()] + chapter.unshown()
+        made |= {pattern.format(study=study) for pattern in patterns}
+        for paths in chapter.inputs(config, study).values():
+            listed = [paths] if isinstance(paths, str | Path) else paths
+            read += [path for path in listed if not Path(path).is_absolute()]  # not the checkout's
+    return [path for path in dict.fromkeys(read) if path not in made]
+
+
+def image_figures(config: Config) -> list[str]:
+    """Return the figures of the active studies that show images."""
+    return [
+        chapter.figure_path(name).format(study=study)
+        for study in config.active
+        for chapter in chapters_of(config, study)
+        if chapter.shows_images
+        for name in chapter.figures
+    ]
+
+
+def _without_images(config: Config) -> Iterator[tuple[str, Chapter]]:
+    """Yield study and chapter of all reports; the study is empty for chapters about all."""
+    for name in config.active:
+        for chapter in chapters_of(config, name):
+            if not chapter.shows_images:
+                yield name, chapter
+                variants = config.variants(name) if chapter.variants else []
+                yield from ((variant, chapter) for variant in variants)
+    yield from (("", chapter) for chapter in CHAPTERS if chapter.spans_studies)
 
 
 def _study(wildcards: Any) -> str:

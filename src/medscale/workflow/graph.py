@@ -20,6 +20,7 @@ from medscale.engine.models.names import check_model
 from medscale.engine.plan import RunPlan, is_detector, replicate_name
 from medscale.engine.run import RunSpec
 from medscale.resources import containers
+from medscale.workflow import restored
 from medscale.workflow.targets import check_target, refuse_unknown
 
 T = TypeVar("T")
@@ -53,10 +54,15 @@ class Graph:
         self.config: Config = or_end(
             partial(configuration.load, ROOT / "config.yaml", dict(changes), files, check_model)
         )
+        self.restored = restored.find(self.workdir)
+        if self.restored is not None:
+            self.config = or_end(partial(self.restored.config, changes))
         self._plan = cache(partial(planning.plan, self.config))
         self._full_workdir = self.workdir.resolve()
         self._is_dry_run = any(map(DRY_RUN.fullmatch, arguments))
         for argument in arguments:
+            if self.restored is not None:
+                or_end(partial(self.restored.check_target, argument))
             or_end(partial(check_target, self.config, argument))
 
     def check_targets(self, rules: Iterable[Any], program: Sequence[str]) -> None:
@@ -68,6 +74,12 @@ class Graph:
         """
         if "snakemake" in Path(program[0]).parts[-2:]:
             or_end(partial(refuse_unknown, self.config, rules, program[1:]))
+
+    @property
+    def rule_files(self) -> list[str]:
+        """Paths of the files of rules; a restored study has those of the report alone."""
+        names = ["common", *([] if self.restored else restored.ABSENT), "report", "paper"]
+        return [f"rules/{name}.smk" for name in names]
 
     @property
     def workdir(self) -> Path:

@@ -61,6 +61,9 @@ class BoxLoss:
     """
 
     judges = ranks = False
+    not_captured = (
+        "YOLOv8's loss has tensors of as many rows as there are boxes, which the host reads"
+    )
 
     def __init__(self, network: nn.Module, size: int) -> None:
         _prepare()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from medscale.engine.parallel.model import WholeModel
+from medscale.base.log import log
+from medscale.engine.parallel.model import Inputs, WholeModel
 from medscale.engine.parallel.precision import Precision
 from medscale.engine.parallel.world import World
 
@@ -22,6 +23,9 @@ SMALLEST = 100_000
 # Units of about equal size that a network is divided into, at most. Each has a fixed cost, so few
 # large ones are faster; the memory of two of them is gathered at a time.
 UNITS = 8
+# The methods of FSDP2's groups of parameters that exchange tensors, or let the stream of
+# computation wait for an exchange. No two of them are nested.
+EXCHANGES = ("unshard", "wait_for_unshard", "post_backward", "finalize_backward")
 
 
 class FSDP(WholeModel):
@@ -32,22 +36,19 @@ class FSDP(WholeModel):
 
     def __init__(self, network: nn.Module, world: World, precision: Precision) -> None:
         super().__init__(network, world, precision)
-        # On a GPU the collectives of FSDP2 overlap with computation, on other streams.
-        self.waits.measured = world.device.type == "cpu"
-        if self.waits.measured:
-            gather = _TimedCollective(self, dist.all_gather_into_tensor)
-            scatter = _TimedCollective(self, dist.reduce_scatter_tensor)
-            for part in network.modules():
-                if isinstance(part, FSDPModule):
-                    part.set_custom_all_gather(gather)  # type: ignore[arg-type]
-                    part.set_custom_reduce_scatter(scatter)  # type: ignore[arg-type]
+        if world.mesh["dp"].size() > 1:  # a single rank waits for nobody
+            self._measure_waits(list(_groups(network)))
 
     def train(self, mode: bool) -> None:
         """See ``ParallelModel.train``; also release gathered parameters: EMA may change shards."""
+        self._reshard()
+        super().train(mode)
+
+    def _reshard(self) -> None:
+        """Release all gathered parameters."""
         for part in self.network.modules():
             if isinstance(part, FSDPModule):
                 part.reshard()
-        super().train(mode)
 
     @contextmanager
     def exchange(self, last: bool) -> Iterator[None]:
@@ -56,6 +57,13 @@ class FSDP(WholeModel):
         self.network.set_requires_gradient_sync(last)
         self.network.set_is_last_backward(last)
         yield
+
+    def logits(self, inputs: Inputs) -> Tensor | None:
+        """See ``ParallelModel.logits``: each call gathers all weights, as its graph has to."""
+        self._reshard()
+        outputs = super().logits(inputs)
+        self._reshard()
+        return outputs
 
     def gradients(self) -> list[Tensor]:
         """See ``ParallelModel.gradients``: the local shards."""
@@ -66,30 +74,44 @@ class FSDP(WholeModel):
         norm = super().grad_norm()
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
+    def _measure_waits(self, groups: list[Any]) -> None:
+        """Time the exchanges of groups of parameters, by the clock or by events on the stream.
 
-class _TimedCollective:
-    """A blocking collective on the CPU that is timed, with FSDP's interface for communication."""
+        On a GPU collectives run on other streams. The stream of computation has only the waits for
+        them, and copies into and out of their buffers, so that hidden exchange is not counted.
+        """
+        if not groups or not all(hasattr(group, name) for group in groups for name in EXCHANGES):
+            self.waits.measured = False
+            log.info(
+                "FSDP2 of PyTorch %s lacks one of %s: waiting for other ranks counts as computing",
+                torch.__version__,
+                ", ".join(EXCHANGES),
+            )
+            return
+        for group in groups:
+            for name in EXCHANGES:
+                setattr(group, name, self._timed(getattr(group, name)))
 
-    def __init__(self, model: FSDP, collective: Callable[..., Any]) -> None:
-        self._model, self._collective = model, collective
+    def _timed(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = self.waits.mark()
+            result = method(*args, **kwargs)
+            self.waits.add(start)
+            return result
 
-    def allocate(self, size: Sequence[int], *, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Return memory for the result."""
-        return torch.empty(*size, dtype=dtype, device=device)
+        return timed
 
-    def __call__(
-        self,
-        output_tensor: Tensor,
-        input_tensor: Tensor,
-        group: dist.ProcessGroup,
-        *args: Any,
-        **kwargs: Any,
-    ) -> None:
-        """Exchange tensors, wait, and count the seconds."""
-        start = self._model.waits.mark()
-        kwargs["async_op"] = False
-        self._collective(output_tensor, input_tensor, *args, group=group, **kwargs)
-        self._model.waits.add(start)
+
+def _groups(network: nn.Module) -> Iterator[Any]:
+    """Yield FSDP2's groups of parameters, by names that are not part of PyTorch's interface."""
+    for part in network.modules():
+        if isinstance(part, FSDPModule):
+            state = part._get_fsdp_state()
+            groups = getattr(state, "_fsdp_param_groups", None)
+            if groups is None:  # PyTorch before 2.12
+                groups = [getattr(state, "_fsdp_param_group", None)]
+            yield from (group for group in groups if group is not None)
 
 
 def shard(network: nn.Module, world: World, precision: Precision) -> FSDP:

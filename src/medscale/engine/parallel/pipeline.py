@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from medscale.engine.parallel.model import (
 )
 from medscale.engine.parallel.precision import Precision
 from medscale.engine.parallel.strategies.strategy import Setup
+from medscale.engine.parallel.waits import Mark, Waits
 
 # Huang et al. (NeurIPS 2019) and Narayanan et al. (SOSP 2019)
 SCHEDULES = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}
@@ -64,23 +64,24 @@ class Stage(nn.Module):
 
 
 class TimedStage(PipelineStage):
-    """Count the seconds in which a stage computes; the rest of a step it waits for neighbours."""
+    """Measure the time between micro-batches, in which a stage waits for its neighbours."""
 
-    computed_s = 0.0
+    waits: Waits
+    idle: Mark  # the end of the last micro-batch, or the start of the schedule
 
     def forward_one_chunk(self, fwd_chunk_id: int, *args: Any, **kwargs: Any) -> Any:
         """See ``PipelineStage``."""
-        start = perf_counter()
+        self.waits.add(self.idle)
         self.submod.chunk = fwd_chunk_id  # type: ignore[assignment]
         output = super().forward_one_chunk(fwd_chunk_id, *args, **kwargs)
-        self.computed_s += perf_counter() - start
+        self.idle = self.waits.mark()
         return output
 
     def backward_one_chunk(self, *args: Any, **kwargs: Any) -> Any:
         """See ``PipelineStage``."""
-        start = perf_counter()
+        self.waits.add(self.idle)
         output = super().backward_one_chunk(*args, **kwargs)
-        self.computed_s += perf_counter() - start
+        self.idle = self.waits.mark()
         return output
 
 
@@ -120,7 +121,6 @@ class Pipeline(ParallelModel):
         self._is_last = rank == setup.stages - 1
         self._schedules: dict[tuple[int, int], tuple[TimedStage, Any]] = {}
         self._step: tuple[Criterion, int, Tensor] | None = None
-        self.waits.measured = self.world.device.type == "cpu"
 
     def warm_up(self, inputs: Inputs) -> None:
         """See ``ParallelModel.warm_up``: a pipeline needs none."""
@@ -148,13 +148,13 @@ class Pipeline(ParallelModel):
     def _run(self, images: Tensor, labels: Tensor, each: int, count: int) -> None:
         """Run a schedule of ``count`` micro-batches of ``each`` images."""
         stage, schedule = self._schedule(each, count)
-        start, stage.computed_s = perf_counter(), 0.0
+        stage.idle = self.waits.mark()
         schedule.step(
             *([images] if self.world.stage == 0 else []),
             target=labels if self._is_last else None,
             return_outputs=False,
         )
-        self.waits.add(start + stage.computed_s)
+        self.waits.add(stage.idle)
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return a micro-batch's part of the mean loss over the global batch."""
@@ -177,6 +177,7 @@ class Pipeline(ParallelModel):
                 output_args=self._activation(self._end, each, grad=True),
                 group=self._group,
             )
+            stage.waits = self.waits
             # With fewer micro-batches than stages, 1F1B equals GPipe, and PyTorch refuses 1F1B.
             kind = ScheduleGPipe if count < stages else SCHEDULES[self._setup.schedule]
             schedule = kind(stage, count, loss_fn=self._loss, scale_grads=False)

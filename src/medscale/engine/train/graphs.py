@@ -39,8 +39,8 @@ def capture(trainer: Trainer) -> bool:
     """
     if trainer.world.device.type != "cuda" or trainer.plan.recipe.graph == "off":
         return False
-    if trainer.model.not_captured:
-        raise NotCaptured(trainer.model.not_captured)
+    if cause := trainer.model.not_captured or trainer.criterion.not_captured:
+        raise NotCaptured(cause)
     start = monotonic()
     trainer.recorder = recorder = Recorder(trainer.world.device)
     shapes = trainer.training.shapes()
@@ -75,8 +75,8 @@ def warm_up(trainer: Trainer, shapes: dict[Shape, int]) -> None:
 def capture_evaluation(trainer: Trainer, loader: Loader, epochs: int = 1) -> None:
     """Capture the evaluation of a split for each shape with many steps; see ``capture``.
 
-    The evaluation of FSDP is not captured: shapes differ between the ranks of a collective, and a
-    graph would keep weights that an earlier pass has gathered.
+    NCCL requires that a collective is captured on all ranks or on none. With FSDP all shapes are
+    therefore captured, or none where the split has few steps or a rank has no image in some step.
 
     Args:
         trainer: the replicate, with a recorder.
@@ -84,14 +84,13 @@ def capture_evaluation(trainer: Trainer, loader: Loader, epochs: int = 1) -> Non
         epochs: how often the split is evaluated.
     """
     assert trainer.recorder is not None
+    shapes = loader.shapes()
     if trainer.model.shares_forward:
-        return
-    trainer.model.train(False)
+        shapes = dict.fromkeys(shapes, loader.steps() if loader.smallest_share else 0)
     frequent = [
-        Shape(shape.micros, 0)
-        for shape, steps in loader.shapes().items()
-        if sum(shape.micros) and steps * epochs >= FEWEST
+        shape for shape, steps in shapes.items() if sum(shape.micros) and steps * epochs >= FEWEST
     ]
+    trainer.model.train(False)
     for shape in frequent:
         trainer.logits.warm_up(shape, EVALUATION_WARM_UP)
     _capture_all(trainer.logits, frequent, trainer.recorder)
@@ -102,8 +101,9 @@ def capture_prediction(trainer: Trainer, loader: Loader) -> None:
     if trainer.recorder is None:
         return
     try:
-        capture_evaluation(trainer, loader)
+        _together(trainer.world, lambda: capture_evaluation(trainer, loader))
     except NotCaptured as cause:
+        trainer.logits.discard()  # all ranks call the network, or none does
         log.info("the prediction cannot be a CUDA graph: %s", cause)
 
 

@@ -170,7 +170,7 @@ class Trainer:
             if len(batch.labels) == 0 and self.model.shares_forward:
                 self.model.logits(blank(batch.inputs, 1))
             elif len(batch.labels) > 0:
-                logits = self.logits(Step(step.batches, 0))
+                logits = self.logits(step)
                 yield from pending
                 pending = []
                 if logits is not None:

@@ -57,7 +57,7 @@ class OptimizerStep:
         self._optimizer.step()
         self._average.update(self._precision.overflow if self._precision.scaling else None)
         self.sums += sums
-        return self._model.waits.spans
+        return self._model.waits.end_step()
 
     def _limit_gradients(self) -> None:
         """Undo loss scaling and limit the gradient's norm."""

@@ -5,14 +5,15 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.base.files import read_json, sha256
+from medscale.base.files import read_json
 from medscale.base.text import latex
 from medscale.config.sections import Study
 from medscale.data.download import command_line
+from medscale.data.folds import is_of_folds
 from medscale.data.kind import load_kind
 from medscale.data.patients import NOT_KNOWN, sentence
 from medscale.data.settings import Datasheet
-from medscale.evaluate.replicates import read_index
+from medscale.evaluate.replicates import index_digest, read_index
 from medscale.report.datasheet.chapter import PATH
 from medscale.report.markdown import fill
 from medscale.report.marks import SYNTHETIC
@@ -73,12 +74,7 @@ def _content(
     download = load_kind(settings.source.kind).download
     shares = [f"{100 * getattr(split, name):g} % {SPLITS_IN_WORDS[name]}" for name in SPLITS]
     described = dataset.model_dump()
-    names_patient = {audit["patients"].get("from")}
-    metadata = [
-        name
-        for name in index.columns
-        if name not in NO_METADATA and f"column {name} of index.csv" not in names_patient
-    ]
+    metadata = metadata_columns(index, audit)
     return {
         "study": study,
         "title": settings.title,
@@ -100,8 +96,23 @@ def _content(
         "shares": ", ".join(shares),
         "preprocess": settings.preprocess,
         "steps": _steps(settings),
-        "digest": sha256(index_path),
+        "digest": index_digest(index_path),
     }
+
+
+def metadata_columns(index: pd.DataFrame, audit: dict[str, Any]) -> list[str]:
+    """Return the columns of an index that describe patients and do not name them.
+
+    ``audit``: the content of audit.json, which says where the patients' names come from.
+    """
+    source = audit["patients"].get("from")
+    return [
+        name
+        for name in index.columns
+        if name not in NO_METADATA
+        and not is_of_folds(name)
+        and f"column {name} of index.csv" != source
+    ]
 
 
 def _answers(content: dict[str, Any]) -> dict[str, str]:

@@ -7,10 +7,7 @@ from medscale.report.chapter import TABLE, Chapter, Inputs
 
 def inputs(config: Config, study: str) -> Inputs:
     """Return the files that the chapter is made from."""
-    return {
-        "results": sources.detections(config, study),
-        "shards": sources.shards(study, "shards_detect"),
-    }
+    return {"results": sources.detections(config, study)}
 
 
 def present(config: Config, study: str) -> bool:
@@ -21,11 +18,6 @@ def present(config: Config, study: str) -> bool:
 CHAPTER = Chapter(
     "detection",
     inputs,
-    figures={
-        "detection": "True and predicted boxes on test images of *{study}*, and the scores of the "
-        "runs that localize."
-    },
-    with_images=frozenset({"detection"}),
     tables={"detection": TABLE},
     present=present,
     remedy="name runs of a detector, such as serial_1gpu_yolov8n, in its runs in config.yaml",

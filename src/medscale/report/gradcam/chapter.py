@@ -22,7 +22,7 @@ CHAPTER = Chapter(
         "gradcam": "Some of the baseline's most confident right and wrong test images of "
         "*{study}*, and what in them speaks for the predicted class (Grad-CAM)."
     },
-    with_images=frozenset({"gradcam"}),
+    shows_images=True,
     present=present,
     remedy="set its evaluate.gradcam to baseline or all in config.yaml",
 )

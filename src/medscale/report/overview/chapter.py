@@ -12,7 +12,6 @@ def inputs(config: Config, study: str) -> Inputs:
         "index": sources.index(study),
         "audit": f"data/{study}/audit.csv",
         "counts": sources.audit(study),
-        "shards": sources.shards(study),
         "results": sources.classifications(config, study),
         "reference": sources.reference(study),
         "reported": sources.reported(config, study),
@@ -26,8 +25,6 @@ CHAPTER = Chapter(
     sources.section,
     lists_chapters=True,
     figures={
-        "samples": "Images of the study *{study}* after preprocessing and before augmentation. "
-        "Where classes are few, there is a row for each.",
         "audit": "Files of *{study}* found, used and left out by reason; images used by class and "
         "split. ``data/{study}/audit.csv`` names each file that was left out.",
         "curves": "Training loss, validation loss and validation accuracy by epoch and run of "
@@ -47,7 +44,6 @@ CHAPTER = Chapter(
         "time": "Seconds of an epoch of *{study}* by activity: mean over epochs "
         "without the first, and over replicates.",
     },
-    with_images=frozenset({"samples"}),
     tables=dict.fromkeys(
         ("data", "audit", "results", "parity", "per_class", "timing", "reported"), TABLE
     ),

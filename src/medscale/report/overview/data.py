@@ -1,4 +1,4 @@
-"""Figures of a study's data: examples after preprocessing, and the counts of the audit."""
+"""The figure of the counts of a study's audit."""
 
 from typing import Any
 
@@ -7,41 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from medscale.data.shards import Shards
 from medscale.report import style
 from medscale.report.names import BLUE, GREY, ORANGE, SPLITS_IN_WORDS, VERMILION
 
-COLUMNS = 6
 SPLIT_LOOK = {"train": (BLUE, ""), "val": (ORANGE, "////"), "test": (VERMILION, "....")}
-
-
-def samples(shards: Shards) -> Figure:
-    """Draw images as the network sees them before augmentation.
-
-    Few classes have a row each, many classes one image each.
-    """
-    classes = shards.classes
-    few = len(classes) <= COLUMNS
-    rows = len(classes) if few else -(-len(classes) // COLUMNS)
-    # Few classes have a half of the paper's width, beside the tables of the data.
-    figure = style.new(rows * 0.6 + 0.1, 3.1) if few else style.new(rows * 1.4 + 0.1)
-    panels = figure.subplots(rows, COLUMNS, squeeze=False)
-    for axes in panels.flat:
-        axes.set(xticks=[], yticks=[])
-        axes.set_frame_on(False)
-    for code, name in enumerate(classes):
-        row = panels[code] if few else [panels[code // COLUMNS, code % COLUMNS]]
-        images = shards.gather(_first(shards, code, len(row)))
-        for axes, image in zip(row, images, strict=False):
-            colours = "gray" if image.shape[2] == 1 else None
-            axes.imshow(image.squeeze(), cmap=colours, interpolation="nearest")
-        if few:
-            row[0].set_title(" ", size=6)  # room for the name, which is wider than the image
-            place: dict[str, Any] = {"transform": row[0].transAxes, "va": "bottom", "size": 6}
-            row[0].text(0, 1.04, style.short_class(name, 60), **place).set_in_layout(False)
-        else:
-            row[0].set_title(style.broken(style.short_class(name, 60), 18), size=6)
-    return figure
 
 
 def audit(fates: dict[str, int], counts: pd.DataFrame) -> Figure:
@@ -82,14 +51,3 @@ def _finish(axes: Axes, rows: int, heights: np.ndarray, values: Any, names: list
     count = len(names)
     axes.set(xlim=(0, 1.2 * max(values)), ylim=(count - rows - 0.6, count - 0.4))
     axes.grid(visible=False, axis="y")
-
-
-def _first(shards: Shards, code: int, count: int) -> np.ndarray:
-    """Return positions of the first training images of a class, by id.
-
-    A class without training images shows those of any split.
-    """
-    of_class = shards.labels == code
-    training = np.flatnonzero(of_class & (shards.rows["split"].to_numpy() == "train"))
-    positions = training if len(training) else np.flatnonzero(of_class)
-    return positions[np.argsort(shards.ids[positions], kind="stable")][:count]

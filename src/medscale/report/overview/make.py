@@ -9,7 +9,6 @@ import pandas as pd
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table
 from medscale.config.sections import Study
-from medscale.data.shards import Shards
 from medscale.evaluate.replicates import read_index
 from medscale.measure.scaling.speedup import speedups
 from medscale.report.marks import marks_of
@@ -29,7 +28,6 @@ def make(
     index: str,
     audit: str,
     counts: str,
-    shards: str,
     results: Sequence[str],
     reference: str,
     reported: str,
@@ -40,8 +38,8 @@ def make(
     """Return the figures, tables and facts of the chapter."""
     settings = Study.model_validate(section)
     runs, images = [read_result(folder) for folder in results], read_index(index)
-    pixels, files = Shards.open(Path(shards).parent), read_json(counts)
-    _check_classes(runs, pixels)
+    _check_classes(runs, index, list(images["label"].cat.categories))
+    files = read_json(counts)
     by_class, reasons = _by_class(images), _reasons(Path(audit), files, len(images))
     times = speedups([result.summary for result in runs])
     theirs = read_reported(reported, study)
@@ -54,7 +52,6 @@ def make(
     return Pages(
         marks=marks,
         figures={
-            "samples": (data.samples(pixels), of_data),
             "audit": (data.audit(_fates(files, reasons), by_class), of_data),
             "curves": figures.curves(runs),
             "accuracy": figures.accuracy(runs, baseline.name),
@@ -81,11 +78,11 @@ def make(
     )
 
 
-def _check_classes(runs: Sequence[Result], shards: Shards) -> None:
+def _check_classes(runs: Sequence[Result], index: str, classes: list[str]) -> None:
     for result in runs:
-        if result.classes != shards.classes:
+        if result.classes != classes:
             raise MedscaleError(
-                f"{result.folder} was evaluated for other classes than {shards.folder} has; "
+                f"{result.folder} was evaluated for other classes than {index} has; "
                 f"delete {result.folder.parent}"
             )
 

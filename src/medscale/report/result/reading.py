@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors import SafetensorError, safe_open
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table
@@ -55,16 +54,8 @@ class Result:
 
     @property
     def normalizes(self) -> bool:
-        """Whether the network has batch normalization: its weights have running statistics."""
-        path = self.folder / f"{self.summary['replicates'][0]}.safetensors"
-        try:
-            with safe_open(path, "np") as weights:
-                names = list(weights.keys())
-        except (OSError, SafetensorError) as error:
-            raise MedscaleError(
-                f"{path} cannot be read ({error}); delete {self.folder} and run again"
-            ) from None
-        return any(name.endswith("running_mean") for name in names)
+        """Whether the network has batch normalization."""
+        return bool(self.summary["batch_norm"])
 
     def score(self, metric: str, split: str = "test") -> dict[str, Any]:
         """Return a metric's ``mean, low, high, seed_sd, values``."""

@@ -41,6 +41,7 @@ def export(
     from medscale.base.files import atomic
     from medscale.base.paths import CRATE, new_folder
     from medscale.report.result.folder import whole_folder
+    from medscale.workflow.crate import manifest
     from medscale.workflow.crate.check import problems
     from medscale.workflow.crate.describe import Description
     from medscale.workflow.crate.pack import check_disclosure, pack
@@ -51,6 +52,7 @@ def export(
         zipped = out.suffix == ".zip"
         with whole_folder(Path(scratch) / "crate" if zipped else out) as folder:
             left_out = pack(graph, folder, request)
+            manifest.write(folder)
             Description(folder, graph.config.titles, agent).write(left_out)
             check_disclosure(graph, folder, request)
             if check and (wrong := problems(folder)):

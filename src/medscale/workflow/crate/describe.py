@@ -19,6 +19,7 @@ from medscale.base.files import read_json, sha256
 from medscale.report.marks import mark
 from medscale.report.result.origin import container_name
 from medscale.workflow.crate.kinds import MODEL, PAPER, REPLICATE
+from medscale.workflow.crate.manifest import MANIFEST
 from medscale.workflow.crate.pack import OF_STUDY
 
 SPECIFICATION = "1.1"
@@ -79,6 +80,7 @@ class Description:
             self._add(url, "CreativeWork", name=n, version=v) for url, n, v in PROFILES
         ]
         root["mentions"] = [action, *trained, *evaluated]
+        self._file(MANIFEST, description="SHA-256 of each file of the crate")
         self.crate.write(self.folder)
 
     def _workflow(self, left_out: Mapping[str, int]) -> Entity:
@@ -258,7 +260,8 @@ class Description:
         }
         description = (
             "The images are not part of the crate. SHA-256 of their index: "
-            f"{', '.join(sorted(digests))}."
+            f"{', '.join(sorted(digests))}. The crate's copy of the index has no names of files or "
+            "patients, and of metadata only the distribution that the datasheet prints."
         )
         dataset = self._folder(
             f"data/{study}", name=f"Images: {self.titles[study]}", description=description

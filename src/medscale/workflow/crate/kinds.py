@@ -11,11 +11,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from medscale.report.chapters import CHAPTERS
+from medscale.report.profiling.reading import TABLES
+from medscale.workflow.restored import RESOLVED
 
 RECORD, WEIGHTS, IMAGES, FILE_NAMES = "record", "weights", "images", "file names"
 ON_REQUEST = (WEIGHTS, IMAGES, FILE_NAMES)  # each with an option: --weights, --images, …
 
 PAPER = "paper/paper.pdf"  # shows images of each study
+LEFT_OUT = "left_out.json"  # of a crate: page sizes of the figures that it does not have
 MODEL = "model.safetensors"
 RESULT_TABLES = (
     *("metrics", "per_class", "confusion", "confusions", "roc", "pr", "reliability"),
@@ -23,6 +26,7 @@ RESULT_TABLES = (
     *("decision", "distribution", "gaps", "folds"),
 )
 RESULT_FIGURES = ("curves", "confusion", "roc", "quality", "pr")
+EXTERNAL_FIGURES = ("confusion", "distribution", "quality", "roc")
 RESULT_FIGURES_WITH_IMAGES = ("boxes", "gradcam")
 REPLICATE = (
     "spec.json",
@@ -34,8 +38,9 @@ REPLICATE = (
 
 # Pattern of a path in the workdir and the kind of such files; ``*`` stands for no ``/``.
 PATTERNS: tuple[tuple[str, str], ...] = (
-    ("config.resolved.json", RECORD),
+    (RESOLVED, RECORD),
     (PAPER, IMAGES),
+    ("data/*/index.parquet", RECORD),  # without names, see ``anonymous``
     ("data/*/audit.json", RECORD),
     ("data/*/datasheet.md", RECORD),
     ("data/*/audit.csv", FILE_NAMES),
@@ -49,13 +54,18 @@ PATTERNS: tuple[tuple[str, str], ...] = (
     ("results/*/*/gradcam_heat.npy", IMAGES),
     ("results/*/*/gradcam_images.npy", IMAGES),
     ("results/*/*/seed*.safetensors", WEIGHTS),
+    *((f"external/*/*/{name}.csv", RECORD) for name in (*RESULT_TABLES, "shift", "predictions")),
+    *((f"external/*/*/{name}.pdf", RECORD) for name in EXTERNAL_FIGURES),
+    ("external/*/*/summary.json", RECORD),
+    *((f"profiled/*/*/{name}.parquet", RECORD) for name in TABLES),
+    *((f"profiled/*/*/{name}.json", RECORD) for name in ("profile", "spec")),
     *((f"tables/*.{ending}", RECORD) for ending in ("csv", "json", "tex")),
     *((f"tables/*/*.{ending}", RECORD) for ending in ("csv", "json", "tex")),
     *((f"measured/*/*.{ending}", RECORD) for ending in ("csv", "json")),
     *(
         (
             chapter.figure_path(name).replace("{study}", "*"),
-            IMAGES if name in chapter.with_images else RECORD,
+            IMAGES if chapter.shows_images else RECORD,
         )
         for chapter in CHAPTERS
         for name in chapter.figures
@@ -78,9 +88,9 @@ def publishable(workdir: Path, studies: Collection[str]) -> Iterator[tuple[str, 
 
     Args:
         workdir: of the study.
-        studies: names of the studies, with variants.
+        studies: names of the studies, with variants and external sets.
     """
-    places = ("results", "figures", "tables", "measured")
+    places = ("results", "figures", "tables", "measured", "external", "profiled")
     folders = [workdir / place / study for place in places for study in studies]
     files = [file for folder in folders for file in sorted(folder.rglob("*"))]
     # Chapters about all studies have no folder of a study.

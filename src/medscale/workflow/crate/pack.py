@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json, write_json
+from medscale.config.configuration import Config
 from medscale.config.sweep import trainings
 from medscale.engine.plan import replicate_name
-from medscale.workflow.crate import scan
+from medscale.workflow.chapters import image_figures, sources
+from medscale.workflow.crate import anonymous, scan
 from medscale.workflow.crate.clean import SETTINGS, copy
 from medscale.workflow.crate.kinds import (
     FILE_NAMES,
     IMAGES,
+    LEFT_OUT,
     MODEL,
     PAPER,
     RECORD,
@@ -23,18 +28,25 @@ from medscale.workflow.crate.kinds import (
     publishable,
 )
 from medscale.workflow.graph import Graph
+from medscale.workflow.restored import RESOLVED
+
+PAGE = re.compile(rb"/MediaBox \[ ?0 0 ([\d.]+) ([\d.]+) ?\]")  # of a PDF, in points
+POINTS = 72  # an inch
 
 CODE = (
     "Snakefile",
     "rules/*.smk",
     "scripts/*.py",
     "src/medscale/**/*.py",
+    "src/medscale/**/*.j2",
+    "src/medscale/**/*.yaml",
     "profiles/**/*.yaml",
     "report/*.rst",
     "paper/*.j2",
     "paper/*.bib",
     "paper/sections/*.j2",
     *SETTINGS,
+    "claims.yaml",
     "reported.yaml",
     "claims.yaml",
     "checklists/*.yaml",
@@ -44,7 +56,12 @@ CODE = (
     "LICENSE",
     "README.md",
 )
-OF_STUDY = {"audit.json": RECORD, "datasheet.md": RECORD, "audit.csv": FILE_NAMES}
+OF_STUDY = {
+    "audit.json": RECORD,
+    "datasheet.md": RECORD,
+    "index.parquet": RECORD,
+    "audit.csv": FILE_NAMES,
+}
 
 
 def pack(graph: Graph, folder: Path, request: Collection[str]) -> Counter[str]:
@@ -64,20 +81,41 @@ def pack(graph: Graph, folder: Path, request: Collection[str]) -> Counter[str]:
         copy(file, folder / file.relative_to(ROOT))
     workdir, selection = graph.workdir, {RECORD, *request}
     required = _required(graph)
-    for path, kind in required:
-        if kind in selection:
+    names = [*graph.trained, *graph.externals]
+    optional = [*publishable(workdir, names), *_further_histories(graph)]
+    for path, kind in dict.fromkeys([*required, *optional]):
+        nameless = anonymous.is_copied(path) and not (kind == FILE_NAMES and kind in selection)
+        if kind in selection or nameless:
             if not (workdir / path).is_file():
-                raise MedscaleError(
-                    f"{workdir / path} is missing, so the study cannot be packed; "
-                    "make it: snakemake paper"
-                )
-            copy(workdir / path, folder / path)
-    optional = [*publishable(workdir, graph.trained), *_further_histories(graph)]
-    for path, _ in (file for file in optional if file[1] in selection):
-        copy(workdir / path, folder / path)
+                raise _missing(workdir / path)
+            if nameless:
+                anonymous.copy(workdir / path, folder / path, path)
+            else:
+                copy(workdir / path, folder / path)
+    _write_settings(graph, folder)
+    if lacking := absent(graph.config, folder):
+        raise _missing(workdir / lacking[0])
+    sizes = {path: page_size(workdir / path) for path in image_figures(graph.config)}
+    write_json(folder / LEFT_OUT, {p: s for p, s in sizes.items() if not (folder / p).is_file()})
     existing = [kind for path, kind in required if (workdir / path).is_file()]
     kinds = [*existing, *(kind for _, kind in optional)]
     return Counter(kind or "other" for kind in kinds if kind not in selection)
+
+
+def absent(config: Config, folder: Path) -> list[str]:
+    """Return what the report of a study is made from and a folder does not have."""
+    paths = [folder / path for path in sources(config)]
+    return [
+        path.relative_to(folder).as_posix()
+        for path in paths
+        if not (any(path.iterdir()) if path.is_dir() else path.is_file())
+    ]
+
+
+def page_size(figure: Path) -> list[float] | None:
+    """Return width and height (inches) of a figure that Matplotlib wrote; None for other files."""
+    match = PAGE.search(figure.read_bytes()) if figure.is_file() else None
+    return match and [float(points) / POINTS for points in match.groups()]
 
 
 def check_disclosure(graph: Graph, folder: Path, request: Collection[str]) -> None:
@@ -88,7 +126,7 @@ def check_disclosure(graph: Graph, folder: Path, request: Collection[str]) -> No
         folder: of the crate.
         request: kinds of files that were packed besides records.
     """
-    data = [graph.workdir / "data" / study for study in graph.with_variants]
+    data = [graph.workdir / "data" / name for name in [*graph.trained, *graph.externals]]
     environments = [
         graph.workdir / "runs" / study / run / name / "environment.json"
         for study, run, name in replicates(graph)
@@ -124,6 +162,19 @@ def _code() -> list[Path]:
     return [file for pattern in CODE for file in sorted(ROOT.glob(pattern))]
 
 
+def _missing(path: Path) -> MedscaleError:
+    return MedscaleError(
+        f"{path} is missing, so the study cannot be packed; make it: snakemake all"
+    )
+
+
+def _write_settings(graph: Graph, folder: Path) -> None:
+    """Narrow the recorded configuration to the active studies, which are those of the crate."""
+    tree = read_json(folder / RESOLVED)
+    if tree.get("only") != graph.config.only:
+        write_json(folder / RESOLVED, tree | {"only": graph.config.only})
+
+
 def _required(graph: Graph) -> list[tuple[str, str]]:
     """Return path below the workdir and kind of the files that belong to each result."""
     runs = list(replicates(graph))
@@ -142,4 +193,5 @@ def _required(graph: Graph) -> list[tuple[str, str]]:
         for name in dict.fromkeys(graph.config.data_of(name) for name, _, _ in runs)
         for file, kind in OF_STUDY.items()
     ]
-    return [("config.resolved.json", RECORD), (PAPER, IMAGES), *files]
+    audits = [(f"data/{name}/audit.json", RECORD) for name in graph.externals]
+    return [(RESOLVED, RECORD), (PAPER, IMAGES), *audits, *files]

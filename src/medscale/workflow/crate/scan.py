@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table
+from medscale.data.inventory import NO_IMAGE_NAME
 from medscale.workflow.crate.contents import texts
 
 PREAMBLE, DICOM = 128, b"DICM"  # bytes before the mark of a DICOM file, and the mark
@@ -35,6 +37,8 @@ ATOM, LETTER = re.compile(r"[^._-]+"), re.compile(r"[^\W\d_]")
 MOST_ATOMS = 8  # parts of a name within a longer word
 SHORTEST = 4  # characters of a name that is searched for; SHORTEST_NUMBER for digits alone
 SHORTEST_NUMBER = 6
+ANONYMOUS = "anonymous{:08d}"  # a name in a crate's copy of a table; names nobody
+IS_ANONYMOUS = re.compile(r"anonymous\d{8}")
 NO_PATIENT = "image:"  # begins the name of the group of an image whose patient is unknown
 MOST = 100  # lines of a message
 
@@ -58,7 +62,7 @@ class Names:
             kind: their kind, for messages.
             names: such as the patients' ids.
         """
-        distinct = {name.strip() for name in names}
+        distinct = {name.strip() for name in names if not IS_ANONYMOUS.fullmatch(name)}
         distinctive = {name for name in distinct if _is_distinctive(name)}
         self.kind, self.too_short = kind, len(distinct) - len(distinctive)
         self._words = {name for name in distinctive if TOKEN.fullmatch(name)}
@@ -85,20 +89,25 @@ def names_of_studies(folders: Iterable[Path], *, file_names: bool) -> list[Names
     """
     patients: set[str] = set()
     files: set[str] = set()
+    no_images: set[str] = set()  # such as README.md: the stem is a word, which names nobody
     for folder in folders:
         if (folder / "index.parquet").is_file():
             index = read_table(folder / "index.parquet")
             for column in ("patient", "group"):
                 values = index[column].dropna().astype(str) if column in index else pd.Series([])
                 patients |= {value for value in values if not value.startswith(NO_PATIENT)}
-            files |= set(index["path"])
+            files |= set(index["path"]) if "path" in index else set()  # a crate's copy has none
         if (folder / "audit.csv").is_file():
-            files |= set(read_table(folder / "audit.csv", dtype=str)["path"].dropna())
+            audit = read_table(folder / "audit.csv", dtype=str).dropna(subset="path")
+            is_other = audit["reason"] == NO_IMAGE_NAME
+            files |= set(audit["path"][~is_other])
+            no_images |= {Path(file).name for file in audit["path"][is_other]}
     names = [Names("a patient id", patients)]
     if not file_names:
         paths = [Path(file) for file in files]
         parts = {part for path in paths for part in (path.name, path.stem)}
-        names.append(Names("a file name", parts))
+        own = {file.name for file in ROOT.iterdir()}
+        names.append(Names("a file name", parts | (no_images - own)))
     return names
 
 

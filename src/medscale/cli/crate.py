@@ -1,0 +1,99 @@
+"""The commands on crates: ``medscale crate`` packs; ``restore`` and ``compare`` are below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medscale.base import paths
+from medscale.base.code import ROOT, shown_path
+from medscale.base.errors import MedscaleError
+from medscale.base.log import plain
+from medscale.cli import results
+from medscale.cli.printing import AsJson, print_facts
+
+SHOWN = 5  # names in a line, before the rest is counted
+ADVICE = "name a crate: the .zip archive or folder that `medscale crate` wrote"
+Packed = Annotated[Path, typer.Argument(help="the crate: .zip archive or folder", metavar="CRATE")]
+crate = typer.Typer(invoke_without_command=True)
+crate.callback()(results.crate)
+
+
+@crate.command()
+def restore(
+    path: Packed,
+    to: Annotated[
+        Path | None, typer.Option(help="new folder; default: work/restored in the project's folder")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lay a crate out so that `snakemake paper` makes its report without images and GPUs.
+
+    Files are checked against the crate's checksums. Code in the crate is not run: the report is
+    made by the code of this checkout.
+    """
+    source = paths.existing(path, ADVICE)
+    from medscale.workflow.crate.restore import restore as lay_out
+
+    folder = to or ROOT / "work" / "restored"
+    restored = lay_out(source, folder)
+    name = shown_path(folder)
+    full = name if folder.resolve().is_relative_to(ROOT) else str(folder.resolve())
+    facts = {"folder": name, **vars(restored)}
+    lines = _restored(facts, f"snakemake --cores all paper --config workdir={full}", str(path))
+    print_facts(facts, lines, as_json)
+
+
+@crate.command()
+def compare(
+    path: Packed,
+    folder: Annotated[Path, typer.Argument(help="the folder that it was restored to")],
+    as_json: AsJson = False,
+) -> None:
+    """Compare figures, tables and facts of a crate with those made from it, byte by byte."""
+    source = paths.existing(path, ADVICE)
+    paths.existing(folder, "name the folder that the crate was restored to")
+    from medscale.workflow.crate.restore import compare as compare_with
+
+    result = compare_with(source, folder)
+    print_facts(vars(result), _compared(vars(result)), as_json)
+    if result.different or result.absent:
+        raise MedscaleError(
+            f"the report in {shown_path(folder)} is not that of the crate: {len(result.different)} "
+            f"files differ, {len(result.absent)} are not made"
+        )
+
+
+def _restored(facts: dict[str, Any], command: str, crate_path: str) -> Iterator[str]:
+    """Yield the text about a restored study."""
+    name, studies = facts["folder"], ", ".join(facts["studies"])
+    yield f"[bold]{plain(name)}[/]: {facts['files']} files of {plain(studies)}"
+    if facts["left_out"]:
+        listed = plain(_listed(facts["left_out"]))
+        yield f"left out, because they show images and are not in the crate: {listed}"
+    if facts["code"]:
+        listed = plain(_listed(facts["code"]))
+        yield f"numbers can differ, since {len(facts['code'])} files of code do: {listed}"
+    yield "make the report, in the project's folder, then compare it with the crate's:"
+    yield f"  {plain(command)}"
+    yield plain(f"  medscale crate compare {crate_path} {name}")
+
+
+def _compared(facts: dict[str, Any]) -> Iterator[str]:
+    """Yield the text about a comparison."""
+    yield f"equal, byte by byte: {len(facts['equal'])} files of the report"
+    for key, text in (
+        ("left_out", "left out with the images"),
+        ("different", "different"),
+        ("absent", "not made"),
+    ):
+        if facts[key]:
+            yield plain(f"{text}: {_listed(facts[key])}")
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,1 @@
+"""The chapter samples: images of a study after preprocessing."""

@@ -1,0 +1,320 @@
+"""A study restored from its crate: the same report without images, and no way to train again."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import stat
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from made_runs import changes, configuration, make_chapter, make_study, report
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json, sha256, write_json
+from medscale.cli.main import main
+from medscale.workflow.crate import archive, export
+from medscale.workflow.crate.kinds import WEIGHTS
+from medscale.workflow.crate.manifest import MANIFEST, METADATA
+from medscale.workflow.crate.restore import compare, restore
+from medscale.workflow.graph import Graph
+from medscale.workflow.restored import MARKER, Restored, absent_rules
+from snakemake_command import snakemake
+
+RUNS = ["serial_1cpu", "ddp_2gpu"]
+SAMPLES = "figures/glaucoma/samples.pdf"
+needs_latex = pytest.mark.skipif(shutil.which("latexmk") is None, reason="latexmk is not installed")
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A study of two runs, made to its end, and its crate with the private default."""
+    folder = tmp_path_factory.mktemp("packed") / "study"
+    metadata = {"age": [61, None, 47.5], "sex": ["female", "male"]}
+    results = make_study(
+        folder, "glaucoma", ["normal", "glaucoma"], RUNS, images=80, metadata=metadata
+    )
+    report(folder, "glaucoma", results)
+    for chapter in ("provenance", "synthesis"):
+        make_chapter(folder, configuration("glaucoma", RUNS), "", chapter)
+    shutil.copyfile(folder / "glaucoma.resolved.json", folder / "config.resolved.json")
+    study = Graph(changes("glaucoma", RUNS) | {"workdir": str(folder)})
+    crate = folder.parent / "study.zip"
+    export(study, crate)
+    return SimpleNamespace(folder=folder, crate=crate, study=study)
+
+
+def jobs(output: str) -> set[str]:
+    """Names of the rules that Snakemake started."""
+    return set(re.findall(r"^(?:local)?rule (\w+):", output, re.MULTILINE))
+
+
+@needs_latex
+@pytest.mark.slow
+def test_the_paper_is_made_again_without_images_and_networks(packed, tmp_path):
+    place = tmp_path / "restored"
+    restoration = restore(packed.crate, place)
+    assert restoration.left_out == [SAMPLES]
+    assert restoration.code == []
+    names = {path.name for path in place.rglob("*") if path.is_file()}
+    assert not [name for name in names if name.endswith((".npy", ".safetensors", ".png"))]
+    assert not (place / "data" / "raw").exists()
+    workdir = f"workdir={place}"
+    done = snakemake("--cores", "2", "paper", "--config", workdir, seconds=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    ran = jobs(done.stdout + done.stderr)
+    assert {"overview_report", "quality_report", "synthesis_report", "paper_pdf"} <= ran
+    assert not ran & absent_rules()
+    assert "samples_report" not in ran
+
+    compared = compare(packed.crate, place)
+    assert compared.different == []
+    assert compared.absent == []
+    assert len(compared.equal) > 50
+    assert {
+        "tables/glaucoma/facts.json",
+        "tables/verdicts.csv",
+        "tables/glaucoma/tests.tex",
+    } <= set(compared.equal)
+    for name in compared.equal:  # and of the study itself, not only of its crate
+        assert sha256(place / name) == sha256(packed.folder / name), name
+    text = (place / "paper" / "build" / "sections" / "studies.tex").read_text(encoding="utf-8")
+    assert "glaucoma:samples" in text
+    assert (place / "paper" / "paper.pdf").stat().st_size > 50_000
+
+    again = snakemake("-n", "paper", "--config", workdir)
+    assert "Nothing to be done" in again.stdout + again.stderr
+    facts = place / "tables" / "glaucoma" / "facts.json"
+    write_json(facts, read_json(facts) | {"title": "another"})
+    assert compare(packed.crate, place).different == ["tables/glaucoma/facts.json"]
+
+
+@pytest.fixture(scope="module")
+def restored(packed: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("restored") / "place"
+    restore(packed.crate, folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "results/glaucoma/serial_1gpu",
+        "runs/glaucoma/serial_1cpu/seed1/model.safetensors",
+        "data/glaucoma/shards/meta.json",
+        "./measured/glaucoma/formats.csv",
+        "results",
+        "train",
+        "data",
+    ],
+)
+def test_a_target_that_needs_images_is_refused(restored, target):
+    with pytest.raises(MedscaleError, match="without the images; its report can be made"):
+        Restored(restored).check_target(target)
+
+
+@pytest.mark.parametrize(
+    "target", ["paper", "figures", "--cores", "4", "results/glaucoma/serial_1cpu/", SAMPLES]
+)
+def test_a_target_of_the_report_is_not_refused(restored, target):
+    Restored(restored).check_target(target)
+
+
+def test_snakemake_ends_with_one_sentence_where_a_training_would_start(restored):
+    done = snakemake("results", "--cores", "1", "--config", f"workdir={restored}")
+    assert done.returncode != 0
+    (*_, last) = done.stderr.splitlines()
+    assert last.startswith("medscale: error: results cannot be made: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_the_configuration_is_that_of_the_crate(restored):
+    graph = Graph({"workdir": str(restored), "scale": "demo"})
+    assert graph.studies == ["glaucoma"]
+    assert graph.config.study("glaucoma").runs == RUNS
+    assert graph.workdir == restored
+    with pytest.raises(MedscaleError, match="leave the setting 'seeds' out"):
+        Restored(restored).config({"seeds": [7]})
+
+
+def test_a_restored_study_can_be_packed_again(packed, restored, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    export(packed.study, first)
+    for folder in ("figures", "tables"):  # as Snakemake makes them
+        shutil.copytree(packed.folder / folder, restored / folder, dirs_exist_ok=True)
+    shutil.copyfile(
+        packed.folder / "data" / "glaucoma" / "datasheet.md",
+        restored / "data" / "glaucoma" / "datasheet.md",
+    )
+    export(Graph({"workdir": str(restored)}), second)
+    index = "data/glaucoma/index.parquet"
+    assert sha256(first / index) == sha256(second / index)
+    assert restore(second, tmp_path / "third").files == restore(first, tmp_path / "fourth").files
+
+
+def test_files_of_a_folder_are_not_overwritten(packed, tmp_path):
+    (tmp_path / "mine.txt").write_text("keep me")
+    with pytest.raises(MedscaleError, match="holds files already: name another folder"):
+        restore(packed.crate, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_the_command_says_what_to_type(packed, tmp_path):
+    place = tmp_path / "place"
+    result = CliRunner().invoke(main, ["crate", "restore", str(packed.crate), "--to", str(place)])
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert "left out, because they show images" in said
+    assert "snakemake --cores all paper --config workdir=" in said
+    assert read_json(place / MARKER)["left_out"] == [SAMPLES]
+    with pytest.raises(MedscaleError, match=r"0 files differ, \d+ are not made"):
+        CliRunner().invoke(
+            main, ["crate", "compare", str(packed.crate), str(place)], catch_exceptions=False
+        )
+    with pytest.raises(MedscaleError, match="was not restored from"):
+        compare(packed.crate, tmp_path)
+
+
+def test_networks_are_laid_out_where_the_crate_has_them(packed, tmp_path):
+    export(packed.study, tmp_path / "crate", request=[WEIGHTS])
+    restore(tmp_path / "crate", tmp_path / "place")
+    weights = "runs/glaucoma/ddp_2gpu/seed1/model.safetensors"
+    assert sha256(tmp_path / "place" / weights) == sha256(packed.folder / weights)
+
+
+# Crates that a stranger made
+
+
+def rewritten(crate: Path, to: Path, change) -> Path:
+    """A copy of an archive; ``change`` is given the files (name: content) and changes them."""
+    with zipfile.ZipFile(crate) as old:
+        files = {name: old.read(name) for name in old.namelist() if not name.endswith("/")}
+    change(files)
+    with zipfile.ZipFile(to, "w", zipfile.ZIP_DEFLATED) as new:
+        for name, content in files.items():
+            new.writestr(name, content)
+    return to
+
+
+TABLE = "results/glaucoma/serial_1cpu/roc.csv"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda files: files.update({TABLE: b"changed"}), "is not the file that was packed"),
+        (lambda files: files.pop(TABLE), f"{TABLE} is missing"),
+        (lambda files: files.update({"more.txt": b""}), "more.txt has no checksum"),
+        (lambda files: files.pop(MANIFEST), f"it has no {MANIFEST}"),
+        (lambda files: files.pop(METADATA), f"it has no {METADATA}"),
+        (lambda files: files.update({MANIFEST: b"nonsense"}), "a line that is no checksum"),
+    ],
+)
+def test_a_damaged_crate_leaves_nothing_behind(packed, tmp_path, change, message):
+    crate = rewritten(packed.crate, tmp_path / "bad.zip", change)
+    with pytest.raises(MedscaleError, match=re.escape(message)):
+        restore(crate, tmp_path / "place")
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.zip"]
+
+
+def without(name: str):
+    """Remove a file and its checksum from a crate."""
+
+    def change(files: dict[str, bytes]) -> None:
+        del files[name]
+        lines = files[MANIFEST].decode().splitlines()
+        kept = [line for line in lines if not line.endswith(f"  {name}")]
+        files[MANIFEST] = ("\n".join(kept) + "\n").encode()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.resolved.json",
+        "data/glaucoma/index.parquet",
+        "runs/glaucoma/ddp_2gpu/seed2/predictions.parquet",
+        "measured/glaucoma/reference.json",
+    ],
+)
+def test_a_crate_that_lacks_a_source_of_the_report_is_refused(packed, tmp_path, name):
+    crate = rewritten(packed.crate, tmp_path / "bad.zip", without(name))
+    with pytest.raises(MedscaleError, match=re.escape(f"lacks {name}, so the paper cannot")):
+        restore(crate, tmp_path / "place")
+    assert not (tmp_path / "place").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../evil.txt",
+        "/etc/evil",
+        "a/../../evil",
+        "a//b",
+        "./a",
+        "c:evil",
+        "a\\b",
+        "a\x1b[2J",
+        "x" * 501,
+    ],
+)
+def test_a_name_that_leads_elsewhere_is_refused(packed, tmp_path, name):
+    crate = rewritten(packed.crate, tmp_path / "bad.zip", lambda files: files.update({name: b"x"}))
+    with pytest.raises(MedscaleError, match="could lead out of the folder"):
+        restore(crate, tmp_path / "place")
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.zip"]
+
+
+def test_links_bombs_and_other_archives_are_refused(packed, tmp_path, monkeypatch):
+    link = zipfile.ZipInfo("results/link")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    shutil.copyfile(packed.crate, tmp_path / "link.zip")
+    with zipfile.ZipFile(tmp_path / "link.zip", "a") as file:
+        file.writestr(link, "/etc/passwd")
+    with pytest.raises(MedscaleError, match="'results/link' is a link or a device"):
+        restore(tmp_path / "link.zip", tmp_path / "place")
+    with zipfile.ZipFile(tmp_path / "twice.zip", "w") as file:
+        file.writestr(MANIFEST, "")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            file.writestr(MANIFEST, "")
+    with pytest.raises(MedscaleError, match="twice under one name"):
+        restore(tmp_path / "twice.zip", tmp_path / "place")
+    zeros = rewritten(
+        packed.crate, tmp_path / "zeros.zip", lambda files: files.update(zeros=bytes(2**29))
+    )
+    with pytest.raises(MedscaleError, match="no crate of a study does"):
+        restore(zeros, tmp_path / "place")
+    (tmp_path / "text.zip").write_text("no archive")
+    with pytest.raises(MedscaleError, match="neither a crate's folder nor a ZIP archive"):
+        restore(tmp_path / "text.zip", tmp_path / "place")
+    monkeypatch.setattr(archive, "MOST_FILES", 10)
+    with pytest.raises(MedscaleError, match="more than 10 files"):
+        restore(packed.crate, tmp_path / "place")
+    assert not (tmp_path / "place").exists()
+
+
+def test_a_link_in_a_folder_is_refused(packed, tmp_path):
+    export(packed.study, tmp_path / "crate")
+    (tmp_path / "crate" / "results" / "link").symlink_to("/etc")
+    with pytest.raises(MedscaleError, match="is a link or a device"):
+        restore(tmp_path / "crate", tmp_path / "place")
+
+
+def test_code_of_a_crate_is_not_laid_out_and_its_changes_are_named(packed, tmp_path):
+    script = "scripts/chapter.py"
+
+    def change(files: dict[str, bytes]) -> None:
+        old = files[script]
+        files[script] = b"raise SystemExit"
+        digests = [hashlib.sha256(text).hexdigest() for text in (old, files[script])]
+        files[MANIFEST] = files[MANIFEST].replace(*(digest.encode() for digest in digests))
+
+    crate = rewritten(packed.crate, tmp_path / "changed.zip", change)
+    assert restore(crate, tmp_path / "place").code == [script]
+    assert not list((tmp_path / "place").rglob("*.py"))
+    assert not (tmp_path / "place" / "config.yaml").exists()
