@@ -20,9 +20,12 @@ rule evaluate:
         shards=RUNS.shards,
         gradcam=RUNS.gradcam_option,
         settings=DATASETS.section("evaluate"),
+        title=DATASETS.title,
+        kind=DATASETS.kind,
     shell:
         "python {params.script:q} {params.folders:q} --index {input.index:q}"
         " --settings {params.settings:q} --shards {params.shards:q} {params.gradcam:q}"
+        " --title {params.title:q} --kind {params.kind:q}"
         " --out {output:q} --log {log:q}"
 
 

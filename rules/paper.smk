@@ -16,7 +16,7 @@ rule paper_pdf:
             caption="../report/paper.rst",
             category="all studies",
             subcategory="paper",
-            labels={"shows": "paper"},
+            labels={"shows": "Paper"},
         ),
     log:
         "logs/paper.log",

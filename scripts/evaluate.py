@@ -23,13 +23,15 @@ def main(
     index: Path = typer.Option(...),
     settings: str = typer.Option(..., help="the section evaluate, as JSON"),
     shards: Path = typer.Option(..., help="shards that the replicates were trained on"),
+    title: str = typer.Option("", help="name of the study, in words"),
+    kind: str = typer.Option("", help="kind of its dataset"),
     gradcam: bool = typer.Option(False, help="compute Grad-CAM for the first replicate"),
     out: Path = typer.Option(...),
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
     set_up(log_file)
     images, runs = Shards.open(shards), [read(folder) for folder in replicates]
-    usable = partial(bundle.put, runs, images)
+    usable = partial(bundle.put, runs, images, title=title, kind=kind)
     if runs[0].plan.detect is None:
         evaluation = evaluate(replicates, index, Evaluate.model_validate_json(settings))
         heat_maps = None

@@ -41,6 +41,9 @@ def make_result(
     seed: int,
     metadata: list[Encoding],
     temperature: float | None,
+    *,
+    title: str = "",
+    kind: str = "",
 ) -> Path:
     """Write a result of the study that the folder is in: a tiny network with random weights."""
     torch.manual_seed(seed)
@@ -62,6 +65,8 @@ def make_result(
     made = Inference(
         study=folder.parent.name,
         run=run,
+        title=title,
+        kind=kind,
         task="classification",
         classes=classes,
         marks={"synthetic": True, "stand_in": True, "scale": "demo"},
@@ -81,10 +86,29 @@ def make_result(
 
 
 def make_results(folder: Path) -> Path:
-    """Two runs of one study, of which one takes metadata and is calibrated."""
+    """Two runs of one study; one takes metadata, is calibrated, and has operating points."""
     make_result(folder / "made" / "serial_1cpu", "serial_1cpu", CLASSES, 1, [], None)
-    make_result(folder / "made" / "ddp_2cpu", "ddp_2cpu", CLASSES, 2, AGE_AND_SEX, 1.5)
+    full = folder / "made" / "ddp_2cpu"
+    title = "Made of random weights"
+    make_result(full, "ddp_2cpu", CLASSES, 2, AGE_AND_SEX, 1.5, title=title, kind="skin")
+    write_json(full / "summary.json", summary())
     return folder
+
+
+def summary() -> dict[str, object]:
+    """The part of summary.json that the service shows: a threshold for each class, and its rates.
+
+    The thresholds are such that the classes are found never, always, and always.
+    """
+    accuracy = {"mean": 0.75, "low": 0.6, "high": 0.85}
+    rates = {"sensitivity": 0.88, "sensitivity_low": 0.77, "sensitivity_high": 0.97}
+    rates |= {"specificity": 0.85, "specificity_low": None, "specificity_high": None}
+    operating = [
+        {"class": name, "wanted": 0.9, "threshold_1": threshold, "positives": 34, "negatives": 54}
+        | rates
+        for name, threshold in zip(CLASSES, (1.0, 0.0, 0.0), strict=True)
+    ]
+    return {"metrics": {"test": {"accuracy": accuracy}}, "operating": operating}
 
 
 def picture(size: tuple[int, int] = (320, 200), seed: int = 0, kind: str = "JPEG") -> bytes:

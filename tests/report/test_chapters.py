@@ -85,6 +85,12 @@ def test_a_chapter_gets_the_arguments_that_it_declares(scale):
             assert set(given) == wanted, chapter.name
 
 
+def test_a_report_shows_titles_instead_of_names_of_files():
+    titles = {title for chapter in CHAPTERS for _, title, _, _ in chapter.shown()}
+    assert {"How far", "ROC curves"} <= titles
+    assert all(title[0].isupper() and "_" not in title for title in titles)
+
+
 def test_no_file_is_written_by_two_chapters():
     paths = [path for chapter in CHAPTERS for path, *_ in chapter.shown()]
     paths += [path for chapter in CHAPTERS for path in chapter.unshown()]

@@ -24,10 +24,14 @@ from PIL import Image
 import hostile
 import medscale
 from medscale.base.errors import MedscaleError
+from medscale.data.kind import kind_names, load_kind
 from medscale.serve.http import server, start
+from medscale.serve.http.answers import Model
 from medscale.serve.http.app import PAGE
+from medscale.serve.http.decisions import decisions
 from medscale.serve.http.settings import Settings
 from medscale.serve.http.start import serve
+from medscale.serve.predict import Prediction
 from served import CLASSES, Served, make_results, picture, resident, serving
 from slow_images import in_dicom, in_tiff, many_parts, progressive
 
@@ -69,9 +73,44 @@ def test_models_are_named_with_what_they_take(served: Served) -> None:
     models = {model["id"]: model for model in served.client().get("/v1/models").json()["models"]}
     assert list(models) == ["made/ddp_2cpu", "made/serial_1cpu", "made/ensemble"]
     assert models["made/ddp_2cpu"]["metadata"][1] == {"name": "sex", "words": ["female", "male"]}
-    assert "temperature of 1.5" in models["made/ddp_2cpu"]["calibration"]["says"]
+    first, second, ensemble = models.values()
+    assert first["name"] == "Made of random weights: DDP, 2 CPU"
+    assert second["name"] == "made: serial, 1 CPU"
+    assert ensemble["name"] == "Made of random weights: ensemble of 2 runs"
+    assert first["calibration"]["temperature"] == 1.5
+    assert "about 80 %" in first["calibration"]["says"]
+    assert first["examples"] == ["/static/examples/skin-1.jpg", "/static/examples/skin-2.jpg"]
+    assert second["examples"] == second["operating"] == ensemble["operating"] == []
     assert models["made/ensemble"]["members"] == ["made/ddp_2cpu", "made/serial_1cpu"]
     assert all(model["explains"] and model["classes"] == CLASSES for model in models.values())
+
+
+def test_thresholds_decide_as_before_calibration(served: Served, folder: Path) -> None:
+    result = served.post(picture(), model="made/ddp_2cpu").json()["results"][0]
+    assert [decision["label"] for decision in result["decisions"]] == CLASSES
+    assert [decision["positive"] for decision in result["decisions"]] == [False, True, True]
+    assert "decisions" not in served.post(picture(), model="made/serial_1cpu").json()["results"][0]
+    predictor = medscale.load(folder / "results" / "made" / "ddp_2cpu", device="cpu")
+    raw, calibrated = (predictor.predict(picture(), calibrated=c) for c in (False, True))
+    assert isinstance(raw, Prediction)
+    assert isinstance(calibrated, Prediction)
+    model = next(m for m in served.client().get("/v1/models").json()["models"] if m["operating"])
+    point = model["operating"][0]
+    for name, probability in raw.probabilities.items():
+        for change, positive in ((-1e-4, True), (1e-4, False)):
+            limit = {"label": name, "threshold": probability + change}
+            changed = Model.model_validate(model | {"operating": [point | limit]})
+            decided = decisions(calibrated.probabilities, changed)
+            assert decided is not None
+            assert decided[0].positive is positive
+
+
+def test_every_kind_with_synthetic_images_has_small_examples() -> None:
+    images = {path.stem: path for path in (PAGE / "examples").iterdir()}
+    kinds = [kind for kind in kind_names() if load_kind(kind).demo]
+    assert sorted(images) == sorted(f"{kind}-{number}" for kind in kinds for number in (1, 2))
+    for path in images.values():
+        assert path.stat().st_size <= 12_000
 
 
 def test_an_ensemble_is_the_mean_of_its_members(served: Served) -> None:
@@ -160,7 +199,8 @@ def test_pages_and_state_carry_the_headers_and_load_nothing_from_elsewhere(serve
         described = caller.get("/openapi.json").json()["paths"]["/v1/predict"]["post"]
         assert {"429", "503", "413"} <= set(described["responses"])
         assert "images" in str(described["requestBody"])
-    for file in PAGE.iterdir():
+        assert caller.get("/healthz").json() == {"status": "ok"}
+    for file in (path for path in PAGE.iterdir() if path.is_file()):
         outside = re.findall(
             r"(?:https?:)?//[a-z0-9.]+\.[a-z]{2,}", file.read_text(encoding="utf-8")
         )
@@ -329,7 +369,7 @@ def test_a_key_file_that_others_can_read_or_change_is_refused(tmp_path: Path, mo
     with pytest.raises(MedscaleError, match="chmod 600"):
         serve(options | {"key_file": key}, print)
     key.chmod(0o400)
-    with pytest.raises(MedscaleError, match="no result that can be used"):
+    with pytest.raises(MedscaleError, match="no result"):
         serve(options | {"key_file": key}, print)
 
 

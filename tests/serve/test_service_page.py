@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +17,7 @@ from playwright import sync_api
 
 import hostile
 from medscale.base.text import visible
-from served import Served, make_result, make_results, picture, serving
+from served import CLASSES, Served, make_result, make_results, picture, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -53,6 +57,10 @@ CONTRASTS = """() => {
   }
   return found.sort((x, y) => x.share - y.share);
 }"""
+# Elements that reach beyond the right edge of the window, without those that scroll by themselves.
+WIDER = """() => [...document.querySelectorAll("body *")]
+  .filter((node) => node.getBoundingClientRect().right > innerWidth + 0.5)
+  .map((node) => node.outerHTML.slice(0, 80))"""
 DROP = """([name, kind, data]) => {
   const given = new DataTransfer();
   given.items.add(new File([Uint8Array.from(data)], name, { type: kind }));
@@ -64,7 +72,7 @@ DROP = """([name, kind, data]) => {
 
 
 ODD_RUN = "serial_1cpu_bs8"  # whose classes have these names
-ODD = ["<img src=x onerror=alert(1)>", "\x1b[31m\u202ered", "{{x}} $y$ &lt; 😀"]
+ODD = ['=1+1, "x"', "<img src=x onerror=alert(1)>", "\x1b[31m\u202ered", "{{x}} $y$ &lt; 😀"]
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +138,8 @@ def test_names_of_classes_are_text_whatever_their_letters_are(page: Page) -> Non
     labels = page.locator(".bars .label").all_inner_texts()
     assert sorted(labels) == sorted(map(visible, ODD))
     assert page.locator(".bars img").count() == 0
+    assert page.is_hidden("#examples")  # its kind of dataset is not known,
+    assert page.is_hidden("#operating")  # nor are thresholds
 
 
 @pytest.mark.parametrize(
@@ -163,9 +173,19 @@ def test_it_shows_what_the_api_says_legibly(
         ".fill", "fills => fills.map((f) => f.offsetWidth / f.parentElement.offsetWidth)"
     )
     assert widths == pytest.approx(sorted(probabilities.values(), reverse=True), abs=0.02)
-    assert "temperature of 1.5" in page.inner_text("#calibration")
+    assert "about 80 % should belong" in page.inner_text("#calibration")
+    first, second = (page.locator(f"#{name}").bounding_box() for name in ("original", "picture"))
+    assert first
+    assert second
+    if name == "narrow":
+        assert first["x"] == second["x"]
+        assert first["y"] + first["height"] <= second["y"]
+    else:
+        assert first["y"] == second["y"]
+        assert first["x"] + first["width"] <= second["x"]
+    assert "not show that the answer is right" in page.inner_text("#limits-of-map")
     assert page.evaluate("document.querySelector('.heat').naturalWidth") == 256
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate(WIDER) == []
     lowest = page.evaluate(CONTRASTS)[0]
     assert lowest["share"] >= 1, lowest
     choose(page, ("harmful.png", hostile.png(65_535, 65_535, hostile.zeros(100))))
@@ -190,7 +210,7 @@ def test_it_is_used_with_the_keyboard_alone(page: Page) -> None:
     answered(page)
     first = page.inner_text("#answer-name")
     reached = []
-    for _ in range(8):
+    for _ in range(12):
         page.keyboard.press("Tab")
         reached.append(
             page.evaluate("document.activeElement.id || document.activeElement.textContent")
@@ -226,6 +246,8 @@ def test_it_can_be_heard(page: Page) -> None:
         ("combobox", "Model"),
         ("link", "API"),
         ("combobox", "sex"),
+        ("group", "Try an example (synthetic)"),
+        ("button", "Example 1"),
         ("spinbutton", "age"),
     ):
         assert page.get_by_role(role, name=name).is_visible(), name  # type: ignore[arg-type]
@@ -238,8 +260,10 @@ def test_it_can_be_heard(page: Page) -> None:
     assert page.inner_text("#answer-name") in status.inner_text()
     assert page.get_by_role("switch", name="Heat map").is_checked()
     assert page.get_by_role("slider", name="Strength").is_visible()
-    assert page.get_by_role("img", name="photo.jpg").is_visible()
-    assert page.get_by_role("img").count() == 1  # what only decorates is not read out
+    assert page.get_by_role("img", name="photo.jpg", exact=True).is_visible()
+    assert page.get_by_role("img", name="Heat map over photo.jpg").is_visible()
+    assert page.get_by_role("list", name="As a yes or no").is_visible()
+    assert page.get_by_role("img").count() == 2  # what only decorates is not read out
     assert page.locator("[role=alert]").count() == 1
     assert (
         page.evaluate("getComputedStyle(document.querySelector('.fill')).transitionDuration")
@@ -254,21 +278,19 @@ def test_it_can_be_heard(page: Page) -> None:
 def test_images_are_dropped_models_changed_and_facts_told(page: Page) -> None:
     page.evaluate(DROP, ["dropped.jpg", "image/jpeg", list(picture((200, 120)))])
     answered(page)
-    from playwright.sync_api import expect
-
     unknown = page.text_content(".bars") or ""
     page.get_by_role("spinbutton", name="age").fill("85")
     page.keyboard.press("Tab")
-    expect(page.locator(".bars")).not_to_have_text(unknown)
+    sync_api.expect(page.locator(".bars")).not_to_have_text(unknown)
     answered(page)
     page.get_by_role("combobox", name="Model").select_option("made/ensemble")
-    expect(page.locator("#calibration")).to_contain_text("not calibrated")
+    sync_api.expect(page.locator("#calibration")).to_contain_text("Not calibrated")
     answered(page)
     assert "mean of 2 networks" in page.inner_text("#about")
     page.get_by_role("combobox", name="Model").select_option("made/serial_1cpu")
     page.wait_for_selector("#metadata", state="hidden")
     answered(page)
-    assert page.get_by_role("img", name="dropped.jpg").is_visible()
+    assert page.get_by_role("img", name="dropped.jpg", exact=True).is_visible()
     assert "dashed line" in page.inner_text("#caption")
     choose(page, *((f"{number}.jpg", b"x") for number in range(17)))
     assert "At most 16 images" in page.inner_text("#alert")
@@ -276,7 +298,7 @@ def test_images_are_dropped_models_changed_and_facts_told(page: Page) -> None:
 
 def test_its_description_is_read_from_the_service(page: Page, served: Served) -> None:
     page.get_by_role("link", name="API").click()
-    page.wait_for_selector("section")
+    page.wait_for_selector("h2 code")
     assert page.get_by_role("heading", name="/v1/predict").is_visible()
     text = page.inner_text("body")
     assert served.address in text
@@ -284,3 +306,104 @@ def test_its_description_is_read_from_the_service(page: Page, served: Served) ->
     lowest = page.evaluate(CONTRASTS)[0]
     assert lowest["share"] >= 1, lowest
     kept(page, "api")
+
+
+def test_models_have_names_for_people_and_examples(page: Page) -> None:
+    model = page.get_by_role("combobox", name="Model")
+    names = model.locator("option").all_inner_texts()
+    assert names[0] == "Made of random weights: DDP, 2 CPU"
+    assert "Made of random weights: ensemble of 2 runs" in names
+    assert model.input_value() == page.inner_text("#model-id") == "made/ddp_2cpu"
+    page.get_by_role("button", name="Example 2").press("Enter")
+    answered(page)
+    assert "synthetic example 2.jpg" in page.inner_text("#original-caption")
+    model.select_option("made/serial_1cpu")
+    answered(page)
+    assert page.is_hidden("#examples")
+
+
+def test_a_threshold_says_what_it_decides_and_what_it_costs(page: Page) -> None:
+    choose(page, ("photo.jpg", picture()))
+    answered(page)
+    label = page.inner_text("#answer-name").split(",")[0]
+    points = [text.replace("\xa0", " ") for text in page.locator("#points li").all_inner_texts()]
+    assert len(points) == 1  # of the most probable class
+    limit, counts = ("100.0 %", "does not count") if label == CLASSES[0] else ("0.0 %", "counts")
+    assert f"bove {limit}: this image {counts} as “{label}”" in points[0]
+    assert "exceeded by at most 10 % of the validation images without" in points[0]
+    assert "finds 88 % (95 % interval 77 % to 97 %) of 34" in points[0]
+    assert "passes 85 % of 54 without" in points[0]  # an interval is not known
+
+
+def test_the_answer_is_a_file_for_programs_and_for_spreadsheets(page: Page, served: Served) -> None:
+    page.get_by_role("combobox", name="Model").select_option(f"odd/{ODD_RUN}")
+    image = picture()
+    choose(page, ('=cmd|"a", b.jpg', image), ("damaged.jpg", b"nothing"))
+    answered(page)
+    row, damaged = csv.DictReader(downloaded(page, "CSV").splitlines())
+    wanted = served.post(image, model=f"odd/{ODD_RUN}").json()["results"][0]
+    assert row["path"] == """'=cmd|"a", b.jpg"""
+    label = wanted["label"]
+    assert row["label"] == (f"'{label}" if label.startswith("=") else label)
+    shares = {name: float(row[f"p_{name}"]) for name in ODD}
+    assert shares == pytest.approx(wanted["probabilities"])
+    assert "synthetic" in row["mark"]
+    assert damaged["path"] == "damaged.jpg"
+    assert "not an image" in damaged["error"]
+    answer = json.loads(downloaded(page, "JSON"))
+    assert answer["results"][0]["path"] == '=cmd|"a", b.jpg'
+    assert answer["results"][0]["probabilities"] == pytest.approx(wanted["probabilities"])
+    assert "heatmap" not in answer["results"][0]
+    assert "not a medical device" in answer["notice"]
+
+
+def downloaded(page: Page, kind: str) -> str:
+    with page.expect_download() as download:
+        page.get_by_role("button", name=f"Download {kind}").click()
+    assert download.value.suggested_filename == f"medscale-prediction.{kind.lower()}"
+    return Path(download.value.path()).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"color_scheme": "dark", "viewport": {"width": 1100, "height": 900}},
+        {"color_scheme": "light", "viewport": {"width": 320, "height": 700}},
+    ],
+    indirect=True,
+    ids=["dark", "narrow"],
+)
+def test_the_api_is_tried_on_its_page(
+    page: Page, served: Served, request: pytest.FixtureRequest
+) -> None:
+    image = picture()
+    page.goto(f"{served.address}/docs")
+    page.wait_for_selector("h2 code")
+    file = {"name": "it's.jpg", "mimeType": "image/jpeg", "buffer": image}
+    page.get_by_label("Image").set_input_files(file)
+    page.get_by_role("combobox", name="Model").select_option("made/serial_1cpu")
+    page.get_by_role("checkbox", name="Heat map").check()
+    page.get_by_role("button", name="Send").press("Enter")
+    page.wait_for_selector("#tried:not([hidden])")
+    address = f"{served.address}/v1/predict?model=made%2Fserial_1cpu&explain=true"
+    assert page.inner_text("#request") == f"curl -F 'images=@it'\\''s.jpg' '{address}'"
+    shown = json.loads(page.inner_text("#answer"))["results"][0]
+    wanted = served.post(image, model="made/serial_1cpu").json()["results"][0]
+    assert shown["probabilities"] == pytest.approx(wanted["probabilities"])
+    assert shown["heatmap"].endswith("letters)")
+    assert page.evaluate(WIDER) == []
+    lowest = page.evaluate(CONTRASTS)[0]
+    assert lowest["share"] >= 1, lowest
+    kept(page, f"{request.node.callspec.id}-api")
+
+
+def test_the_example_in_python_runs(page: Page, served: Served, tmp_path: Path) -> None:
+    page.goto(f"{served.address}/docs")
+    page.wait_for_selector("h2 code")
+    (tmp_path / "photo.jpg").write_bytes(picture())
+    program = page.locator("pre", has_text="import httpx").inner_text()
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[0] in CLASSES

@@ -14,6 +14,21 @@ from medscale.config.configuration import Config
 Inputs = Mapping[str, str | Path | list[str] | list[Path]]
 TABLE = "A table of the study *{study}* with every digit; the paper prints it rounded."
 
+WORDS = {  # names that are not read as they are written
+    "checklist_acm": "Checklist: ACM artefact badges",
+    "checklist_claim": "Checklist: CLAIM",
+    "checklist_reproducibility": "Checklist: reproducibility of machine learning",
+    "checklist_tripod": "Checklist: TRIPOD+AI",
+    "gradcam": "Grad-CAM",
+    "pr": "Precision and recall",
+    "roc": "ROC curves",
+}
+
+
+def in_words(name: str) -> str:
+    """Return the name of a figure, table or document as a title for people."""
+    return WORDS.get(name, name.replace("_", " ").capitalize())
+
 
 @dataclass(frozen=True)
 class Chapter:
@@ -54,11 +69,11 @@ class Chapter:
     def shown(self) -> Iterator[tuple[str, str, str, str]]:
         """Yield path, label, kind and caption of each file that ``snakemake --report`` shows."""
         for name, caption in self.figures.items():
-            yield self.figure_path(name), name, "figures", caption
+            yield self.figure_path(name), in_words(name), "figures", caption
         for name, caption in self.tables.items():
-            yield self.table_path(name, "csv"), name, "tables", caption
+            yield self.table_path(name, "csv"), in_words(name), "tables", caption
         for path, caption in self.documents.items():
-            yield path, Path(path).stem, Path(path).parts[0], caption
+            yield path, in_words(Path(path).stem), Path(path).parts[0], caption
 
     def unshown(self) -> list[str]:
         """Return the patterns of the files that only the paper reads: LaTeX tables and facts."""

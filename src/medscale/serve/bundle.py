@@ -68,6 +68,9 @@ class Inference(Strict):
     format: Literal[1] = 1
     study: Name
     run: Name
+    # of results by earlier versions, title and kind are not known
+    title: Name = Field("", description="name of the study, in words")
+    kind: Name = Field("", description="kind of its dataset (``data/kinds``)")
     task: Literal["classification", "detection"]
     classes: Unique[Name] = Field(min_length=1, max_length=MOST_CLASSES)
     marks: Marks
@@ -130,7 +133,13 @@ class Inference(Strict):
 
 
 def put(
-    replicates: Sequence[Replicate], shards: Shards, folder: Path, summary: dict[str, Any]
+    replicates: Sequence[Replicate],
+    shards: Shards,
+    folder: Path,
+    summary: dict[str, Any],
+    *,
+    title: str = "",
+    kind: str = "",
 ) -> None:
     """Write inference.json and each replicate's weights into a new result folder.
 
@@ -141,6 +150,9 @@ def put(
         replicates: the run folders, read.
         shards: the images that they were trained on.
         folder: the result folder that is being written.
+        summary: the content of its summary.json.
+        title: name of the study in words; empty if it is not known.
+        kind: kind of its dataset; empty if it is not known.
     """
     plan = replicates[0].plan
     judged_by, values = _validation(replicates, summary)
@@ -150,6 +162,8 @@ def put(
     inference = Inference(
         study=plan.study,
         run=plan.run.name,
+        title=title,
+        kind=kind,
         task="classification" if plan.detect is None else "detection",
         classes=shards.classes,
         marks=summary["marks"],

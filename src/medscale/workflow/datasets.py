@@ -63,6 +63,12 @@ class Datasets:
         """Return the kind of source that lists the raw images."""
         return self._config.study(wildcards.study).source.kind
 
+    def title(self, wildcards: Any) -> str:
+        """Return the study's name in words; of a variant, after the title of its study."""
+        settings = self._config.study(wildcards.study)
+        of = settings.variant_of
+        return f"{self._config.study(of).title}, {settings.title}" if of else settings.title
+
     def kind_module(self, wildcards: Any) -> list[str]:
         """Return the module of the dataset kind, which holds the answers of the datasheet."""
         return self._graph.own(str(kind_file(self.kind(wildcards)).relative_to(ROOT)))

@@ -25,7 +25,10 @@ class Calibration(BaseModel):
     """Whether and how probabilities are calibrated."""
 
     calibrated: bool
-    says: str
+    says: str = Field(description="what that means for a reader of the probabilities")
+    temperature: float | None = Field(
+        None, description="divides the network's outputs before the softmax; null: none"
+    )
 
 
 class Score(BaseModel):
@@ -37,10 +40,37 @@ class Score(BaseModel):
     high: float | None
 
 
+class Rate(BaseModel):
+    """A share of test images, 0 to 1."""
+
+    value: float = Field(ge=0, le=1)
+    low: float | None = Field(ge=0, le=1, description="lower end of the 95 % interval")
+    high: float | None = Field(ge=0, le=1)
+    images: int = Field(ge=0, description="number of test images that it is a share of")
+
+
+class OperatingPoint(BaseModel):
+    """A threshold from which an image is called positive, and its rates on the test images."""
+
+    label: str = Field(description="the class to detect, against all other classes")
+    validation_specificity: float = Field(
+        ge=0, le=1, description="share of other validation images at or below the threshold"
+    )
+    threshold: float = Field(
+        ge=0, le=1, description="for the class's probability before calibration"
+    )
+    sensitivity: Rate
+    specificity: Rate
+    replicates: int = Field(
+        ge=1, description="of the run; rates are means over them, each with its own threshold"
+    )
+
+
 class Model(BaseModel):
     """A model that the service offers."""
 
     id: str
+    name: str = Field(description="study and run in words")
     study: str
     run: str
     task: Literal["classification", "detection"]
@@ -52,6 +82,11 @@ class Model(BaseModel):
     calibration: Calibration
     explains: bool = Field(description="whether heat maps (Grad-CAM) are available")
     scores: list[Score]
+    operating: list[OperatingPoint] = Field(description="empty where none is known")
+    examples: list[str] = Field(
+        description="addresses of synthetic example images; empty unless the kind of dataset is"
+        " known and has some"
+    )
     mark: str = Field(
         description="a limit to state with every result, such as training on synthetic images"
     )
@@ -90,6 +125,14 @@ class Finding(Region):
     confidence: float
 
 
+class Decision(BaseModel):
+    """What an operating point of the model decides for an image."""
+
+    label: str
+    validation_specificity: float
+    positive: bool = Field(description="whether the threshold is exceeded")
+
+
 class Refusal(BaseModel):
     """Why an image has no prediction."""
 
@@ -107,6 +150,9 @@ class Result(BaseModel):
     label: str | None = Field(None, description="the most probable class")
     probabilities: dict[str, float] | None = Field(
         None, description="by class; null for a detector"
+    )
+    decisions: list[Decision] | None = Field(
+        None, description="at the model's operating points, in their order"
     )
     boxes: list[Finding] | None = Field(None, description="of a detector, most confident first")
     seen: Region | None = Field(None, description="the part that the network received")

@@ -131,7 +131,7 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
 def _add_state(app: FastAPI, service: Service) -> None:
     @app.get("/healthz", summary="Does the service run?")
     async def health() -> Health:
-        return Health(status="there")
+        return Health(status="ok")
 
     @app.get("/readyz", summary="Would a request be answered?", responses={503: {"model": Health}})
     async def ready(response: Response) -> Health:

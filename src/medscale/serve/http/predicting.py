@@ -9,26 +9,30 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from pydantic import ValidationError
 
 from medscale import load
 from medscale.base.errors import MedscaleError
-from medscale.base.files import read_foreign_json
 from medscale.base.paths import usable_below
 from medscale.data.settings import Preprocess
+from medscale.engine.run import RunSpec
+from medscale.report import names
 from medscale.report.marks import mark
 from medscale.serve import bundle
-from medscale.serve.bundle import Inference
-from medscale.serve.http.answers import Calibration, Column, Finding, Model, Score
+from medscale.serve.http import summary
+from medscale.serve.http.answers import (
+    Calibration,
+    Column,
+    Finding,
+    Model,
+    OperatingPoint,
+    Score,
+)
 from medscale.serve.http.heatmap import heatmaps, region_of
 from medscale.serve.http.messages import ModelInput, ModelOutput, Offer
 from medscale.serve.predict import Predictor
 
 ENSEMBLE = "ensemble"  # the run in the name of a model that averages a study's runs
-SCORES = {
-    "classification": {"accuracy": "accuracy", "auroc": "AUROC"},
-    "detection": {"map50": "mAP50"},
-}
+EXAMPLES = Path(__file__).with_name("page") / "examples"  # <kind>-<number>.jpg
 
 _models: dict[str, list[Predictor]] = {}  # the members of each model; set by ``start``
 
@@ -134,8 +138,13 @@ def _offer(name: str, members: list[Predictor], folder: Path | None) -> Offer:
         for member in members
         for encoding in member.inference.metadata
     }
+    scores: list[Score] = []
+    operating: list[OperatingPoint] = []
+    if folder is not None:
+        scores, operating = summary.read(folder, inference, members[0].weights)
     model = Model(
         id=name,
+        name=_in_words(members, folder is None),
         study=inference.study,
         run=ENSEMBLE if folder is None else inference.run,
         task=inference.task,
@@ -146,10 +155,31 @@ def _offer(name: str, members: list[Predictor], folder: Path | None) -> Offer:
         metadata=[Column(name=column, words=words) for column, words in columns.items()],
         calibration=_calibration(members),
         explains=_explains(name, members),
-        scores=[] if folder is None else _scores(folder, inference),
+        scores=scores,
+        operating=operating,
+        examples=_examples(inference.kind),
         mark=mark([member.inference.marks for member in members]),
     )
     return Offer(model, tuple(preprocessings))
+
+
+def _in_words(members: Sequence[Predictor], ensemble: bool) -> str:
+    """Return the name of a model for people: the study's title, and the run in words."""
+    inference = members[0].inference
+    study = inference.title or inference.study.replace("_", " ")
+    if ensemble:
+        return f"{study}: ensemble of {len(members)} runs"
+    try:
+        RunSpec.parse(inference.run)
+    except MedscaleError:  # a stranger's name
+        return f"{study}: {inference.run}"
+    return f"{study}: {names.label(inference.run)}"
+
+
+def _examples(kind: str) -> list[str]:
+    """Return the addresses of the example images of a dataset kind, in order."""
+    paths = sorted(EXAMPLES.glob("*.jpg"))
+    return [f"/static/examples/{p.name}" for p in paths if p.stem.rpartition("-")[0] == kind]
 
 
 def _explains(name: str, members: list[Predictor]) -> bool:
@@ -179,37 +209,21 @@ def _calibration(members: Sequence[Predictor]) -> Calibration:
     if members[0].inference.task == "detection":
         return Calibration(calibrated=False, says="Confidences of boxes are not calibrated.")
     if not _calibrated(members):
-        says = "Probabilities are not calibrated: no temperature was fitted."
-        return Calibration(calibrated=False, says=says)
-    if sum(len(member.networks) for member in members) > 1:
-        says = (
-            "Each network's probabilities are calibrated by a temperature; their mean, which is"
-            " shown, is not."
+        return Calibration(
+            calibrated=False,
+            says="Not calibrated: of images that are given 80 %, more or fewer than 80 % may belong"
+            " to the class.",
         )
-        return Calibration(calibrated=False, says=says)
-    temperature = members[0].weights[0].temperature
-    says = (
-        f"Probabilities are calibrated by a temperature of {temperature:.3g}, fitted on"
-        " validation images."
+    if sum(len(member.networks) for member in members) > 1:
+        return Calibration(
+            calibrated=False,
+            says="Not calibrated as a whole: each network's probabilities are, but not their mean,"
+            " which is shown. Of images that are given 80 %, more or fewer than 80 % may belong to"
+            " the class.",
+        )
+    return Calibration(
+        calibrated=True,
+        says="Of images that are given 80 %, about 80 % should belong to the class: probabilities"
+        " were calibrated on validation images.",
+        temperature=members[0].weights[0].temperature,
     )
-    return Calibration(calibrated=True, says=says)
-
-
-def _scores(folder: Path, inference: Inference) -> list[Score]:
-    """Return metrics on the test images, if the result folder has a summary.
-
-    Raises MedscaleError when the summary is not as ``evaluate`` writes it.
-    """
-    path = folder / "summary.json"
-    if not path.is_file():
-        return []
-    try:
-        test = read_foreign_json(path)["metrics"]["test"]
-        return [
-            Score(name=name, mean=test[key]["mean"], low=test[key]["low"], high=test[key]["high"])
-            for key, name in SCORES[inference.task].items()
-            if key in test and test[key]["mean"] is not None
-        ]
-    except (LookupError, TypeError, ValidationError) as error:
-        reason = type(error).__name__
-        raise MedscaleError(f"{path} does not have the metrics of a result ({reason})") from None

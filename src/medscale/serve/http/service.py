@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from medscale.serve.http.admission import Admission
 from medscale.serve.http.answers import Limits, Models, Predictions, Refusal, Result
+from medscale.serve.http.decisions import decisions
 from medscale.serve.http.messages import (
     DecodedImage,
     EncodedImage,
@@ -189,6 +190,7 @@ class Service:
             height=image.height,
             label=output.label,
             probabilities=output.probabilities,
+            decisions=decisions(output.probabilities, offer.model),
             boxes=output.boxes,
             seen=output.region,
             note=image.note,

@@ -1,22 +1,13 @@
 // The page: lists the service's models, sends images, and shows the predictions.
+import { $, call, element, modelOptions, visible } from "./common.js";
+import { csv, json, save } from "./download.js";
+
 const FIRST = 8; // classes that are shown before "Show all"
 const TALLEST = 34; // largest height of a picture, in rem
-const $ = (id) => document.getElementById(id);
-const state = { models: [], limits: null, key: "", files: [], answer: null, at: 0, all: false, request: null };
-
-function element(tag, properties = {}, ...children) {
-  const node = Object.assign(document.createElement(tag), properties);
-  node.append(...children);
-  return node;
-}
+const state = { models: [], limits: null, key: "", files: [], answer: null, metadata: {}, at: 0, all: false, request: null };
 
 function plural(count, singular, many = `${singular}s`) {
   return `${count} ${count === 1 ? singular : many}`;
-}
-
-// Control characters and changes of the writing direction become their code, as base/text.py does.
-function visible(text) {
-  return text.replace(/(?![\u200c\u200d])[\p{C}\p{Zl}\p{Zp}]/gu, (letter) => `[U+${letter.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}]`);
 }
 
 function words(name) {
@@ -27,6 +18,10 @@ function percent(value) {
   return `${(100 * value).toFixed(1)} %`;
 }
 
+function whole(value) {
+  return `${Math.round(100 * value)}\u00a0%`;
+}
+
 function say(text) {
   $("status").textContent = visible(text);
 }
@@ -34,23 +29,6 @@ function say(text) {
 function complain(text) {
   $("alert").textContent = visible(text);
   $("alert").hidden = !text;
-}
-
-async function call(path, options = {}) {
-  const headers = state.key ? { "X-API-Key": state.key } : {};
-  let response;
-  try {
-    response = await fetch(path, { ...options, headers });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw Object.assign(new Error("The service does not answer. Is it still running?"), { status: 0 });
-  }
-  if (response.ok) return response.json();
-  const problem = await response.json().catch(() => ({}));
-  const again = response.headers.get("Retry-After");
-  const detail = problem.detail ?? `the service answered ${response.status}`;
-  const text = `${detail}${again ? ` (try again in ${again} s)` : ""}.`;
-  throw Object.assign(new Error(text), { status: response.status });
 }
 
 function currentModel() {
@@ -68,10 +46,23 @@ function describe(model) {
   const tested = model.folds ? "single networks on images that they were not trained on" : "on its test images";
   if (scores.length) parts.push(`${tested}: ${scores.join(", ")}`);
   $("about").textContent = parts.join("; ");
+  $("model-id").textContent = visible(model.id);
+  $("examples").hidden = model.examples.length === 0;
+  $("example-buttons").replaceChildren(...model.examples.map(example));
   $("mark").textContent = model.mark;
   $("mark").hidden = !model.mark;
   $("metadata").hidden = model.metadata.length === 0;
   $("columns").replaceChildren(...model.metadata.map(column));
+}
+
+function example(address, at) {
+  const button = element("button", { type: "button" }, element("img", { src: address, alt: "" }), `Example ${at + 1}`);
+  button.addEventListener("click", async () => {
+    const response = await fetch(address);
+    if (!response.ok) return complain("The example cannot be read.");
+    choose([new File([await response.blob()], `synthetic example ${at + 1}.jpg`, { type: "image/jpeg" })]);
+  });
+  return button;
 }
 
 function column({ name, words: values }) {
@@ -115,9 +106,10 @@ async function predict() {
   $("busy").hidden = false;
   const query = new URLSearchParams({ model: model.id, explain: model.explains, preview: true });
   const begun = performance.now();
+  const metadata = facts();
   try {
-    const answer = await call(`/v1/predict?${query}`, { method: "POST", body: form(), signal: request.signal });
-    Object.assign(state, { answer, at: 0, all: false });
+    const answer = await call(`/v1/predict?${query}`, state.key, { method: "POST", body: form(), signal: request.signal });
+    Object.assign(state, { answer, metadata, at: 0, all: false });
     show();
     const first = answer.results.find((result) => !result.error);
     say(`Done in ${((performance.now() - begun) / 1000).toFixed(1)} s. Image ${first.number}: ${inWords(first)}`);
@@ -151,6 +143,7 @@ function show() {
   $("answer-name").textContent = result.note ? `${inWords(result)} (${result.note})` : inWords(result);
   $("found").replaceChildren(result.boxes ? boxes(result) : bars(result));
   $("calibration").textContent = calibration.says;
+  operating(result);
 }
 
 function tab(result, at) {
@@ -166,27 +159,62 @@ function tab(result, at) {
 }
 
 function picture(result, file) {
-  const parts = [element("img", { src: result.preview, alt: file.name })];
-  if (result.heatmap) parts.push(element("img", { src: result.heatmap, alt: "", className: "heat layer" }));
+  const { heatmap } = result;
+  const alt = heatmap ? `Heat map over ${file.name}` : file.name;
+  const parts = [element("img", { src: result.preview, alt })];
+  if (heatmap) parts.push(element("img", { src: heatmap, alt: "", className: "heat layer" }));
   for (const [number, box] of (result.boxes ?? []).entries()) {
     const frame = element("div", { className: "box layer" }, element("span", { textContent: number + 1 }));
     frame.classList.toggle("low", box.y < 0.06 * result.height);
     parts.push(placed(frame, box, result));
   }
-  const whole = result.seen.width >= result.width && result.seen.height >= result.height;
-  if (!whole) parts.push(placed(element("div", { className: "seen" }), result.seen, result));
-  $("picture").replaceChildren(...parts);
-  $("picture").style.aspectRatio = `${result.width} / ${result.height}`;
-  $("picture").style.maxWidth = `${(TALLEST * result.width) / result.height}rem`;
-  const layered = Boolean(result.heatmap || result.boxes?.length);
-  document.querySelector(".controls").hidden = !layered;
-  $("layer-name").textContent = result.heatmap ? "Heat map" : "Boxes";
-  $("strength-label").hidden = !result.heatmap;
-  const caption = result.heatmap
-    ? [`Image areas that support “${words(result.label)}” (Grad-CAM).`, whole ? "" : " The network received the part within the dashed line.", scale()]
-    : [whole ? "" : "The network received the part within the dashed line."];
+  const entire = result.seen.width >= result.width && result.seen.height >= result.height;
+  if (!entire) parts.push(placed(element("div", { className: "seen" }), result.seen, result));
+  framed($("picture"), result, parts);
+  framed($("original"), result, heatmap ? [element("img", { src: result.preview, alt: file.name })] : []);
+  $("original-figure").hidden = !heatmap;
+  document.querySelector(".answer").classList.toggle("pair", Boolean(heatmap));
+  document.querySelector(".controls").hidden = !(heatmap || result.boxes?.length);
+  $("layer-name").textContent = heatmap ? "Heat map" : "Boxes";
+  $("strength-label").hidden = !heatmap;
+  $("original-caption").textContent = `Original: ${visible(file.name)}`;
+  const part = entire ? "" : "The network received the part within the dashed line. ";
+  const caption = heatmap ? [`Image areas that raise the score of “${words(result.label)}” (Grad-CAM). `, part, scale()] : [part];
   $("caption").replaceChildren(...caption);
+  $("limits-of-map").hidden = !heatmap;
   layer();
+}
+
+function framed(frame, { width, height }, parts) {
+  frame.replaceChildren(...parts);
+  frame.style.aspectRatio = `${width} / ${height}`;
+  frame.style.maxWidth = `${(TALLEST * width) / height}rem`;
+}
+
+// Thresholds of the class to detect; of several classes, those of the most probable one.
+function operating({ label, decisions }) {
+  const points = currentModel().operating.map((point, at) => ({ ...point, positive: decisions?.[at]?.positive }));
+  const single = new Set(points.map((point) => point.label)).size === 1;
+  const some = decisions ? points.filter((point) => single || point.label === label) : [];
+  $("operating").hidden = some.length === 0;
+  $("points").replaceChildren(...some.map(operatingPoint));
+}
+
+function operatingPoint({ label, threshold, validation_specificity, sensitivity, specificity, replicates, positive }) {
+  const name = `“${words(label)}”`;
+  const before = state.answer.calibration.calibrated ? " before calibration" : "";
+  const decision = positive
+    ? `Above ${percent(threshold)}: this image counts as ${name}.`
+    : `Not above ${percent(threshold)}: this image does not count as ${name}.`;
+  const means = replicates > 1 ? ` Both are means over ${replicates} replicates of the run.` : "";
+  return element("li", {}, element("strong", { textContent: decision }),
+    ` The threshold, a probability${before}, was chosen so that it is exceeded by at most ${whole(1 - validation_specificity)} of`
+    + ` the validation images without ${name}. On the test images it finds ${rate(sensitivity)} of ${sensitivity.images} with`
+    + ` ${name} (sensitivity), and passes ${rate(specificity)} of ${specificity.images} without (specificity).${means}`);
+}
+
+function rate({ value, low, high }) {
+  return low == null || high == null ? whole(value) : `${whole(value)} (95 % interval ${whole(low)} to ${whole(high)})`;
 }
 
 function placed(part, region, { width, height }) {
@@ -241,7 +269,7 @@ function askForKey() {
 
 async function begin() {
   try {
-    const { models, limits } = await call("/v1/models");
+    const { models, limits } = await call("/v1/models", state.key);
     Object.assign(state, { models, limits });
   } catch (error) {
     if (error.status === 401) {
@@ -253,7 +281,7 @@ async function begin() {
   complain("");
   $("key-form").hidden = true;
   $("ask").hidden = false;
-  $("model").replaceChildren(...state.models.map((model) => new Option(visible(model.id), model.id)));
+  $("model").replaceChildren(...modelOptions(state.models));
   const { images, megabytes, megapixels } = state.limits;
   $("limits").textContent =
     `JPEG, PNG, TIFF, WebP, GIF, BMP or DICOM; ${plural(images, "image")}, ${megabytes} MB and ${megapixels} megapixels at most`;
@@ -282,6 +310,12 @@ $("strength").addEventListener("input", layer);
 $("more").addEventListener("click", () => {
   state.all = !state.all;
   $("found").replaceChildren(bars(state.answer.results[state.at]));
+});
+$("save-json").addEventListener("click", () => {
+  save(json(state.answer, state.files, state.metadata), "application/json", "medscale-prediction.json");
+});
+$("save-csv").addEventListener("click", () => {
+  save(csv(state.answer, state.files), "text/csv;charset=utf-8", "medscale-prediction.csv");
 });
 document.addEventListener("paste", (event) => {
   const pasted = [...event.clipboardData.files];

@@ -1,11 +1,7 @@
-// The description of the API, from openapi.json.
-const main = document.getElementById("paths");
+// The description of the API, from openapi.json, and a form that sends a request.
+import { $, call, element, modelOptions, visible } from "./common.js";
 
-function element(tag, properties = {}, ...children) {
-  const node = Object.assign(document.createElement(tag), properties);
-  node.append(...children);
-  return node;
-}
+const LONGEST = 60; // letters of a picture (data URL) that are shown
 
 function table(caption, head, rows) {
   if (!rows.length) return "";
@@ -31,6 +27,33 @@ function fields(schema) {
   return Object.entries(schema.properties ?? {}).map(([name, field]) => [code(name), kind(field), field.description ?? ""]);
 }
 
+function sample(title, text) {
+  return [element("h3", { textContent: title }), element("pre", { textContent: text })];
+}
+
+// A word for the shell, whatever its letters are.
+function quoted(text) {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+function curl(name, path, key = "") {
+  return `curl ${key ? '-H "X-API-Key: $KEY" ' : ""}-F ${quoted(`images=@${name}`)} ${quoted(location.origin + path)}`;
+}
+
+function python(path) {
+  return `import httpx
+
+with open("photo.jpg", "rb") as image:
+    answer = httpx.post(
+        "${location.origin}${path}",
+        files={"images": image},
+        timeout=60,
+    )
+answer.raise_for_status()
+for result in answer.json()["results"]:
+    print(result.get("label"), result.get("probabilities") or result.get("boxes"))`;
+}
+
 function operation(path, verb, details) {
   const form = Object.entries(details.requestBody?.content ?? {});
   const parameters = (details.parameters ?? []).map((parameter) => [code(parameter.name), kind(parameter.schema), parameter.description ?? ""]);
@@ -42,11 +65,52 @@ function operation(path, verb, details) {
   return element("section", { className: "card" },
     element("h2", {}, element("span", { className: "verb", textContent: verb.toUpperCase() }), code(path)),
     element("p", { textContent: [details.summary, details.description].filter(Boolean).join(". ") }),
-    verb === "post" ? element("pre", { textContent: `curl -F images=@photo.jpg '${location.origin}${path}'` }) : "",
+    ...(verb === "post" ? sample("curl", curl("photo.jpg", path)).concat(sample("Python", python(path))) : []),
     table("In the address", ["name", "kind", "meaning"], parameters),
     ...form.map(([type, body]) => table(`Body: ${type}`, ["field", "kind", "meaning"], fields(body.schema))),
     table("Answers", ["status", "content", "when"], answers));
 }
+
+async function listModels() {
+  const form = $("try");
+  try {
+    const { models } = await call("/v1/models", form.key.value);
+    form.model.replaceChildren(...modelOptions(models));
+    $("try-status").textContent = "";
+  } catch (error) {
+    if (error.status === 401) $("key-label").hidden = false;
+    $("try-status").textContent = visible(error.message);
+  }
+}
+
+async function send(event) {
+  event.preventDefault();
+  const form = $("try");
+  const image = form.image.files[0];
+  const path = `/v1/predict?${new URLSearchParams({ model: form.model.value, explain: form.explain.checked })}`;
+  const body = new FormData();
+  body.append("images", image);
+  $("tried").hidden = true;
+  $("try-status").textContent = "Sending …";
+  try {
+    const answer = await call(path, form.key.value, { method: "POST", body });
+    $("try-status").textContent = "Answered.";
+    $("request").textContent = visible(curl(image.name, path, form.key.value));
+    $("answer").textContent = JSON.stringify(answer, shortened, 2).split("\n").map(visible).join("\n");
+    $("tried").hidden = false;
+  } catch (error) {
+    $("try-status").textContent = visible(error.message);
+  }
+}
+
+function shortened(name, value) {
+  const isPicture = typeof value === "string" && value.startsWith("data:");
+  return isPicture ? `${value.slice(0, LONGEST)}… (${value.length} letters)` : value;
+}
+
+$("try").addEventListener("submit", send);
+$("try").key.addEventListener("change", listModels);
+listModels();
 
 try {
   const response = await fetch("/openapi.json");
@@ -56,7 +120,7 @@ try {
   const schemas = Object.entries(api.components.schemas).filter(([name]) => !/ValidationError/.test(name)).map(([name, schema]) =>
     element("section", { className: "card", id: name }, element("h2", {}, code(name)),
       element("p", { textContent: schema.description ?? "" }), table("Fields", ["name", "kind", "meaning"], fields(schema))));
-  main.replaceChildren(...operations, ...schemas);
+  $("paths").replaceChildren(...operations, ...schemas);
 } catch {
-  document.getElementById("wait").textContent = "openapi.json cannot be read; is the service still running?";
+  $("wait").textContent = "openapi.json cannot be read; is the service still running?";
 }

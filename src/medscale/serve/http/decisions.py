@@ -1,0 +1,35 @@
+"""What the operating points of a model decide for an image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from medscale.serve.http.answers import Decision, Model
+
+
+def decisions(probabilities: Mapping[str, float] | None, model: Model) -> list[Decision] | None:
+    """Return the decision at each operating point of a model; None where it has none.
+
+    Thresholds were chosen for probabilities before calibration, and operating points are known of
+    single networks alone. Their probabilities before calibration, softmax(z), follow from the
+    calibrated ones, p = softmax(z / T): z is T log p, but for a summand that softmax ignores.
+
+    Args:
+        probabilities: by class, calibrated if the model is; None for a detector.
+        model: the model that gave them.
+    """
+    if probabilities is None or not model.operating:
+        return None
+    temperature = model.calibration.temperature or 1.0
+    highest = max(probabilities.values())
+    powers = {name: (p / highest) ** temperature for name, p in probabilities.items()}
+    total = math.fsum(powers.values())
+    return [
+        Decision(
+            label=point.label,
+            validation_specificity=point.validation_specificity,
+            positive=powers[point.label] / total > point.threshold,
+        )
+        for point in model.operating
+    ]
