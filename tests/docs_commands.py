@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import yaml
+from pydicom.data import get_testdata_file
 
 from data_trees import class_tree, write
 from made_training import TINY, Training, fork_ranks
 from medscale.base.code import ROOT
+from medscale.config.configuration import load
 from medscale.data.build import build_shards
 from medscale.data.index import build_index
 from medscale.data.settings import Dask, Preprocess, Source, Split
 from medscale.data.shards import Shards
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.replicates import read
+from medscale.exchange import croissant
 from medscale.report.result.folder import write_result
 from medscale.serve import bundle
 from served import AGE_AND_SEX, make_result
@@ -129,12 +132,15 @@ def make_workspace(folder: Path) -> None:
     metadata = folder / "results" / "melanoma_metadata" / "serial_1gpu"
     make_result(metadata, "serial_1gpu", ["benign", "melanoma"], 1, AGE_AND_SEX, 1.5)
     shutil.copytree(data, folder / "data" / "skin")
+    settings = load(ROOT / "config.yaml").study("skin")
+    croissant.write("skin", settings, folder / "data" / "skin")
     _write_images(folder)
     _write_configuration(folder)
 
 
 def _write_images(folder: Path) -> None:
     write(folder / "photo.jpg", 900)
+    shutil.copy2(get_testdata_file("CT_small.dcm"), folder / "scan.dcm")
     class_tree(folder / "chest-xrays", {"normal": 12, "pneumonia": 12}, seed=100)
     shutil.copytree(folder / "images" / "normal", folder / "xrays")
     class_tree(folder / "clinic", {"normal": 6, "healthy": 2, "glaucoma": 6}, seed=200)

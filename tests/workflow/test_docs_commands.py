@@ -44,6 +44,8 @@ NOT_CARRIED_OUT = {
     "crate compare": "needs a crate: tests/workflow/test_restore.py",
     "status": "needs a study that runs: tests/workflow/test_progress.py",
     "logs": "needs a study that runs: tests/workflow/test_progress.py",
+    "data croissant": "describes the data of this checkout: tests/exchange/test_croissant.py",
+    "track": "needs the runs beside the results: tests/exchange/test_mlflow.py",
     "verify": "needs a complete study: tests/report/test_claims.py",
 }
 # Errors that are the right answer here: the real data are missing.
@@ -236,7 +238,9 @@ def test_a_python_example_runs(
     monkeypatch.chdir(workspace)
     names: dict[str, object] = {}
     exec(python_examples()[number], names)
-    assert names["answer"].label  # type: ignore[attr-defined]
+    assert {"answer", "record"} & names.keys()
+    if "answer" in names:
+        assert names["answer"].label  # type: ignore[attr-defined]
 
 
 def test_the_table_of_the_demo_is_that_of_its_file() -> None:
