@@ -28,6 +28,7 @@ GRAPH = Graph(
 )
 GRAPH.equip_jobs()
 DATASETS, RUNS, REPORT = Datasets(GRAPH), Runs(GRAPH), Report(GRAPH)
+config["thumbnails"] = REPORT.thumbnails()
 IMAGE = GRAPH.container(workflow.deployment_settings.deployment_method)
 SLURM = Submission(GRAPH, IMAGE, workflow.deployment_settings)
 # One timed job at a time, unless a profile says more. profiles/default would win over the others.

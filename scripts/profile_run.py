@@ -30,6 +30,8 @@ def main(
     paths = {"--spec": spec, "--shards": shards, "--out": out, "--log": log_file}
     # Without it the tracer warns of GPUs that are missing.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    # Without it PyTorch warns of memory that is older than the trace.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         worker = "medscale.measure.profiling.worker"
         launch(run_plan, worker, {**paths, "--settings": settings}, cards.reserve)

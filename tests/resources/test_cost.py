@@ -19,7 +19,7 @@ SERIAL = {
     "dermatology/serial_1gpu": 67,
     "glaucoma/serial_1cpu": 567,
     "melanoma/serial_1gpu": 505,
-    "pneumonia/serial_1cpu": 520,
+    "pneumonia/serial_1cpu": 200,
     "pneumonia/serial_1gpu_yolov8n": 65,
     "skin/serial_1gpu": 1168,
     "skin/serial_amp_1gpu": 776,
@@ -31,7 +31,7 @@ SPREAD = {
     "glaucoma/mp_2gpu": 316,
     "melanoma/ddp_2gpu": 680,
     "pneumonia/ddp_2gpu_yolov8n": 69,
-    "pneumonia/ddp_2cpu": 920,
+    "pneumonia/ddp_2cpu": 335,
     "skin/ddp_2gpu": 1080,
 }
 

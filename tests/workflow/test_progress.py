@@ -176,6 +176,8 @@ def test_snakemake_finds_the_plugin_and_the_commands_read_what_it_wrote(tmp_path
     assert done.returncode == 0, done.stderr
     assert re.search(r"^\d\d:\d\d:\d\d done: 2 of 2 jobs in ", done.stderr, re.M)
     assert "localrule" not in done.stderr
+    again = snakemake("config.resolved.json", *options)
+    assert "Nothing to be done" in again.stderr
     dry = snakemake("-n", "results/skin/serial_1gpu", *options)
     assert "rule train:" in dry.stdout + dry.stderr
     runner = CliRunner()

@@ -17,6 +17,7 @@ from medscale.report.chapter import Chapter
 from medscale.report.chapters import CHAPTERS, chapters_of, refuse_mistakes, settings_of
 from medscale.workflow.graph import Graph, or_end
 from medscale.workflow.stages import code_files
+from medscale.workflow.thumbnails import Thumbnail, thumbnails
 
 ALL_STUDIES = "all studies"  # category, in Snakemake's report, of outputs of no single study
 
@@ -37,6 +38,10 @@ class Report:
         # Snakemake reads captions from files, and only to make a report.
         reporting = any(argument.startswith("--report") for argument in sys.argv[1:])
         self._captions = tempfile.TemporaryDirectory(prefix="captions-") if reporting else None
+
+    def thumbnails(self) -> list[Thumbnail]:
+        """Return pictures of the figures over all studies where Snakemake makes a report."""
+        return thumbnails(self.chapters, self.graph.workdir) if self._captions else []
 
     def inputs(self, chapter: Chapter, wildcards: Any) -> list[str]:
         """Return the files that a chapter reads."""

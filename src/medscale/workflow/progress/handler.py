@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from medscale.workflow.progress.state import State
 
 WRITE_EVERY_S = 2.0
+NOTHING = "Nothing to be done"  # begin of Snakemake's message
 # Messages of Snakemake that repeat a failure which the display has shown.
 REPEATED = ("RuleException:", "Exiting because a job execution failed", "WorkflowError:\nAt least")
 
@@ -105,7 +106,7 @@ class Handler(LogHandlerBase):
         if (jobs := values.get("medscale_jobs")) is not None:
             self._begin(jobs)
         elif self._state is None or self._display is None:
-            if record.levelno >= WARNING:
+            if record.levelno >= WARNING or record.getMessage().startswith(NOTHING):
                 print(record.getMessage(), file=sys.stderr)
         elif event == LogEvent.JOB_INFO:
             log = next(iter(values["log"] or ()), None)
