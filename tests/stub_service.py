@@ -13,6 +13,7 @@ from medscale.serve.http.settings import Settings
 
 MODEL = Model(
     id="made/one",
+    name="made: one",
     study="made",
     run="one",
     task="classification",
@@ -24,6 +25,8 @@ MODEL = Model(
     calibration=Calibration(calibrated=False, says="not calibrated"),
     explains=False,
     scores=[],
+    operating=[],
+    examples=[],
     mark="",
 )
 

@@ -37,6 +37,7 @@ from medscale.evaluate.metrics import NAMES
 from medscale.report.chapters import CHAPTERS
 from medscale.report.datasheet.make import UNKNOWN
 from medscale.report.result.card import model_card
+from medscale.workflow.thumbnails import Thumbnail
 
 RUNS = ["serial_1cpu", "ddp_2gpu"]
 # Mitchell et al. (2019), figure 1; Gebru et al. (2021), section 3.
@@ -253,7 +254,9 @@ def test_all_captions_can_be_printed():
     for chapter in CHAPTERS:
         for path, _, _, caption in chapter.shown():
             texts[path] = caption.replace("{study}", "{{ snakemake.wildcards.study }}")
-    names = SimpleNamespace(wildcards=SimpleNamespace(**words), config={"scale": "demo"})
+    thumbnail = Thumbnail("How far", "Speedup of *{study}*.", "data:image/svg+xml;base64,AAAA")
+    settings = {"scale": "demo", "thumbnails": [thumbnail]}
+    names = SimpleNamespace(wildcards=SimpleNamespace(**words), config=settings)
     for name, source in texts.items():
         template = Environment(undefined=StrictUndefined).from_string(source)
         settings = {"halt_level": 2, "report_level": 5}

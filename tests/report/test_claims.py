@@ -389,7 +389,7 @@ def test_stated_minutes_are_those_of_the_cost_model():
 
 def test_a_persons_study_has_none_of_the_projects_claims():
     own = {"kind": "folder", "path": "raw", "synthetic": False, "options": {}}
-    config = configuration("glaucoma", RUNS, source=own)
+    config = configuration("glaucoma", RUNS, source=own, preprocess={"size": 96})
     assert plan_claims(config) == []
     fields = claim().model_dump()
     assert fields["name"] == "it"

@@ -194,7 +194,7 @@ def test_the_paper_is_built(study):
 
 def test_a_folder_has_no_published_figures_whatever_its_study_is_called():
     own = {"kind": "folder", "path": "raw", "synthetic": False, "options": {}}
-    config = configuration("glaucoma", ["serial_1cpu"], source=own)
+    config = configuration("glaucoma", ["serial_1cpu"], source=own, preprocess={"size": 96})
     assert read_reported(reported(config, "glaucoma"), "glaucoma") == {}
     assert reported(configuration("glaucoma", ["serial_1cpu"]), "glaucoma") == REPORTED
 

@@ -324,7 +324,7 @@ def test_metadata_is_given_or_read_from_headers_or_unknown(made) -> None:
     for wrong, says in (
         ({"site": "arm"}, "site is not known; this network takes age, sex"),
         ({"sex": "femal"}, "sex is 'femal'; the training images have female, male. Leave out"),
-        ({"age": "old"}, "age is a number"),
+        ({"age": "old"}, "age is 'old', where the network takes a number"),
         ([{}, {}], "metadata of 2 images were given with 1"),
     ):
         with pytest.raises(MedscaleError, match=says):
@@ -431,7 +431,7 @@ def test_damaged_or_hostile_folders_are_refused_in_words(made, tmp_path: Path) -
     timm = {"name": "test_resnet", "options": {"checkpoint_path": "evil.pth"}, "metadata": []}
     for folder, says in (
         (tmp_path / "none", "does not exist"),
-        (made.raw, "no result folder"),
+        (made.raw, "so it is no result"),
         (changed(format=2), "format"),
         (changed(replicates=[part | {"file": "../seed1.safetensors"}]), "replicates.0.file"),
         (

@@ -116,17 +116,17 @@ def test_a_figure_is_made_again_by_its_chapter_alone(checkout):
 
 def test_a_line_of_the_training_loop_trains_again_and_why_says_so(checkout):
     with checkout.edited(engine__train__loop=("\n\n\n", "\n\nCHANGED = 1\n\n\n")):
-        assert checkout.planned()["train"] == 2
+        assert checkout.planned()["train"] == 4
         text = checkout.why(CLASSIFIER)
-    assert "src/medscale/engine/train/loop.py has changed (directly concerned: train 1)" in text
-    assert "Jobs that would run: train 1, evaluate 1; 2 in all." in text
+    assert "src/medscale/engine/train/loop.py has changed (directly concerned: train 2)" in text
+    assert "Jobs that would run: train 2, evaluate 1; 3 in all." in text
     assert re.search(r"Expected cost: [\d.]+ min .* [\d.]+ device-hours, [\d.]+ USD", text)
     assert not [line for line in text.splitlines() if "has changed" in line and "loop" not in line]
 
 
 def test_detection_and_classification_are_trained_by_their_own_code(checkout):
     with checkout.edited(engine__detect__task=("\n\n\n", "\n\nCHANGED = 1\n\n\n")):
-        assert checkout.planned()["train"] == 1
+        assert checkout.planned()["train"] == 2
         assert "engine/detect/task.py has changed" in checkout.why(DETECTOR)
     with checkout.edited(engine__models__small=("\n\n\n", "\n\nCHANGED = 1\n\n\n")):
         assert "up to date" not in checkout.why(CLASSIFIER)
@@ -140,7 +140,7 @@ def test_why_names_settings_missing_files_and_wrong_targets(checkout, tmp_path):
         assert line in text
     assert f"{CLASSIFIER} is up to date." in checkout.why(CLASSIFIER)
     never = checkout.why("results/pneumonia/ddp_2gpu")
-    assert "outputs were never made (directly concerned: plan 1, train 1, evaluate 1)" in never
+    assert "outputs were never made (directly concerned: plan 2, train 2, evaluate 1)" in never
     weights = checkout.root / "work/demo/runs/pneumonia/serial_1cpu/seed1/model.safetensors"
     shutil.rmtree(checkout.root / "work/demo" / CLASSIFIER)
     kept = weights.rename(weights.with_suffix(".kept"))
