@@ -7,6 +7,7 @@ import math
 import shutil
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -75,13 +76,10 @@ def claim(**changes: Any) -> Planned:
 def planned(claims: dict[str, Any], config: Config | None = None) -> list[Planned]:
     """Return the claims of a file with this content."""
     config = config or configuration("glaucoma", RUNS)
-    path = ROOT / "work" / "claims-of-a-test.yaml"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(yaml.safe_dump({"claims": claims}), encoding="utf-8")
-    try:
+    with TemporaryDirectory() as folder:  # of its own for each of the processes of the tests
+        path = Path(folder) / "claims.yaml"
+        path.write_text(yaml.safe_dump({"claims": claims}), encoding="utf-8")
         return plan_claims(config.model_copy(update={"claims": path}))
-    finally:
-        path.unlink()
 
 
 def files(folder: Path) -> Files:
