@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 import stat
@@ -17,6 +18,7 @@ from made_runs import changes, configuration, make_chapter, make_study, report
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json
 from medscale.cli.main import main
+from medscale.config.configuration import Config
 from medscale.workflow.crate import archive, export
 from medscale.workflow.crate.kinds import WEIGHTS
 from medscale.workflow.crate.manifest import MANIFEST, METADATA
@@ -318,3 +320,10 @@ def test_code_of_a_crate_is_not_laid_out_and_its_changes_are_named(packed, tmp_p
     assert restore(crate, tmp_path / "place").code == [script]
     assert not list((tmp_path / "place").rglob("*.py"))
     assert not (tmp_path / "place" / "config.yaml").exists()
+
+
+def test_a_restored_study_has_the_order_of_the_studies() -> None:
+    graph = Graph({"scale": "demo"})
+    written = json.loads(json.dumps(json.loads(graph.resolved(None)), sort_keys=True))
+    assert Config.model_validate(written).active == graph.config.active
+    assert list(written["studies"]) != list(graph.config.studies)

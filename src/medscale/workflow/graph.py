@@ -168,9 +168,9 @@ class Graph:
         """Return the whole configuration as JSON.
 
         A function and not a text, in which Snakemake would take a title's ``{word}`` for a
-        wildcard.
+        wildcard. It names the active studies in their order, which the file of sorted keys loses.
         """
-        return self.config.model_dump_json()
+        return self.config.model_copy(update={"only": self.config.active}).model_dump_json()
 
     def shards(self, study: str, run: str) -> str:
         """Return the folder of the images that a run is trained on.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medscale.base.code import ROOT
+from medscale.base.code import PACKAGE, ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table
 from medscale.data.inventory import NO_IMAGE_NAME
@@ -106,9 +106,19 @@ def names_of_studies(folders: Iterable[Path], *, file_names: bool) -> list[Names
     if not file_names:
         paths = [Path(file) for file in files]
         parts = {part for path in paths for part in (path.name, path.stem)}
-        own = {file.name for file in ROOT.iterdir()}
-        names.append(Names("a file name", parts | (no_images - own)))
+        own = {file.name for file in ROOT.iterdir()} | published()
+        names.append(Names("a file name", (parts | no_images) - own))
     return names
+
+
+def published() -> set[str]:
+    """Return the words of the modules of dataset kinds, which are published with this package.
+
+    Among them are names of files of the official downloads, such as known duplicates of ISIC 2017,
+    which datasheets and audits repeat.
+    """
+    modules = sorted((PACKAGE / "data" / "kinds").glob("*.py"))
+    return {word for module in modules for word in TOKEN.findall(module.read_text("utf-8"))}
 
 
 def hosts(environments: Iterable[Path]) -> Names:
