@@ -21,7 +21,7 @@ import psutil
 import pytest
 import torch
 from test_train_parity import WEIGHTS
-from torch.distributed.checkpoint import CheckpointException
+from torch.distributed.checkpoint import CheckpointException, metadata
 
 from compared_runs import distance, same
 from made_training import WHOLE
@@ -33,6 +33,7 @@ from medscale.engine.parallel.failures import STOPPED
 from medscale.engine.parallel.join import join
 from medscale.engine.parallel.rendezvous import STORE
 from medscale.engine.plan import RunPlan
+from medscale.engine.train import reading
 from medscale.engine.train.checkpoint import Checkpoints
 from medscale.engine.train.fewer import plan_here
 from medscale.engine.train.progress import Progress
@@ -349,3 +350,22 @@ def test_links_and_checkpoints_of_another_user_are_skipped(checkpoints, tmp_path
     user = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: user + 1)
     assert checkpoints.latest() is None
+
+
+class _ByName:
+    """Pickles as the call ``getattr(owner, name)``."""
+
+    def __init__(self, owner: object, name: str) -> None:
+        self.owner, self.name = owner, name
+
+    def __reduce__(self):
+        return getattr, (self.owner, self.name)
+
+
+def test_members_of_enumerations_are_read_as_python_3_11_2_pickles_them():
+    kind = metadata._MEM_FORMAT_ENCODING
+    by_name = pickle.dumps(_ByName(kind, "TORCH_CONTIGUOUS_FORMAT"))
+    assert reading._Unpickler(io.BytesIO(by_name)).load() is kind.TORCH_CONTIGUOUS_FORMAT
+    for owner, name in ((kind, "__init_subclass__"), (metadata.Metadata, "__init__")):
+        with pytest.raises(MedscaleError, match="no part of a checkpoint"):
+            reading._Unpickler(io.BytesIO(pickle.dumps(_ByName(owner, name)))).load()

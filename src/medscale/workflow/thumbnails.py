@@ -13,6 +13,7 @@ from medscale.report.chapter import Chapter, in_words
 
 PROGRAM = "pdftocairo"  # of poppler, which LaTeX's packages bring
 LARGEST_BYTES = 500_000  # of a picture; a larger one is left out, so that the page opens at once
+LINE = 5000  # characters; docutils takes at most 10,000, and joins the lines of an address
 
 
 class Thumbnail(NamedTuple):
@@ -33,7 +34,9 @@ def thumbnails(chapters: Sequence[Chapter], workdir: Path) -> list[Thumbnail]:
             file = workdir / chapter.figure_path(name)
             content = _svg(file) if file.is_file() else b""
             if 0 < len(content) <= LARGEST_BYTES:
-                address = f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"
+                text = f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"
+                parts = [text[at : at + LINE] for at in range(0, len(text), LINE)]
+                address = "\n   ".join(parts)
                 pictures.append(Thumbnail(in_words(name), caption, address))
     return pictures
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,24 @@ _CLASSES = {
 }
 
 
+def _member(owner: Any, name: str) -> Any:
+    """Return a member of an enumeration, which Python before 3.11.4 pickles as a call of getattr.
+
+    Debian 12 has such a Python. Any other use of getattr is refused.
+    """
+    if isinstance(owner, type) and issubclass(owner, Enum) and name in owner.__members__:
+        return owner[name]
+    raise MedscaleError(f"{METADATA} names {name} of {owner!r}, which is no part of a checkpoint")
+
+
 class _Unpickler(pickle.Unpickler):
     """Load DCP's own classes and PyTorch's data types, and refuse all other names."""
 
     def find_class(self, module: str, name: str) -> Any:
         if name in _CLASSES.get(module, ()):
             return super().find_class(module, name)
+        if (module, name) == ("builtins", "getattr"):
+            return _member
         if module == "torch" and isinstance(value := getattr(torch, name, None), torch.dtype):
             return value
         raise MedscaleError(f"{METADATA} names {module}.{name}, which is no part of a checkpoint")
