@@ -157,7 +157,7 @@ def _no_result(path: str | Path, file: str) -> MedscaleError:
 
 def _below(folder: Path, file: str) -> list[Path]:
     """Return the folders with a file, below a folder."""
-    return sorted(found.parent for found in folder.rglob(file)) if folder.is_dir() else []
+    return sorted(path.parent for path in folder.rglob(file)) if folder.is_dir() else []
 
 
 def _nearest(path: Path, file: str) -> str:

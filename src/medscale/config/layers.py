@@ -6,13 +6,17 @@ import copy
 from collections.abc import Iterable
 from functools import reduce
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
+from pydantic import ValidationError
 
 from medscale.base.errors import MedscaleError
+from medscale.base.section import Strict
 from medscale.base.suggest import suggestion
 from medscale.config.expansion import expand
+
+T = TypeVar("T", bound=Strict)
 
 # Settings that `like: other` takes from the other study: its runs and their comparison. Network,
 # recipe and preprocessing suit the other study's images, and come from the defaults instead.
@@ -187,6 +191,21 @@ def merge(below: Any, above: Any) -> Any:
     if isinstance(below, dict) and isinstance(above, dict):
         return below | {key: merge(below.get(key), value) for key, value in above.items()}
     return copy.deepcopy(above)
+
+
+def read_section(path: Path, schema: type[T]) -> T:
+    """Return the content of a YAML file of a schema.
+
+    Raises MedscaleError as ``read_yaml``, and for wrong fields, each named.
+    """
+    try:
+        return schema.model_validate(read_yaml(path))
+    except ValidationError as error:
+        lines = [f"{path} has {error.error_count()} mistake(s):"]
+        for item in error.errors():
+            message = item["msg"].removeprefix("Value error, ")
+            lines.append(f"  {'.'.join(map(str, item['loc']))}: {message}")
+        raise MedscaleError("\n".join(lines)) from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

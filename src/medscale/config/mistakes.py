@@ -172,7 +172,7 @@ def _names_of_study(
             spec = RunSpec.parse(name)
         except MedscaleError as error:
             reason, *grammar = str(error).split(GRAMMAR)
-            right = [run for run in runs if run != name and _is_run(run)]
+            right = [run for run in runs if run != name and RunSpec.is_name(run)]
             end = GRAMMAR.join(["", *grammar])
             yield path, f"{reason.rstrip('.')}; {suggestion(name, right)}".rstrip("; ") + end
             continue
@@ -203,14 +203,6 @@ def _networks(study: dict[str, Any]) -> dict[Keys, str]:
     if isinstance(models, dict):
         names |= {("models", key, "name"): _at(model, ("name",)) for key, model in models.items()}
     return {path: name for path, name in names.items() if isinstance(name, str)}
-
-
-def _is_run(name: str) -> bool:
-    try:
-        RunSpec.parse(name)
-    except MedscaleError:
-        return False
-    return True
 
 
 def _at(tree: Any, path: Keys) -> Any:

@@ -84,6 +84,15 @@ class RunSpec(BaseModel):
         """
         return _parse(name)
 
+    @classmethod
+    def is_name(cls, name: str) -> bool:
+        """Whether a text is a run's name."""
+        try:
+            _parse(name)
+        except MedscaleError:
+            return False
+        return True
+
     @property
     def stages(self) -> int:
         """Devices that one replica is spread over as a pipeline; 1: no pipeline."""

@@ -231,7 +231,7 @@ def _interval(score: dict[str, Any], summary: dict[str, Any]) -> str:
 
 
 def _alone(summary: dict[str, Any], seed: int) -> str:
-    """Return the main test metrics of one replicate in words, with folds those out-of-fold."""
+    """Return a replicate's main test metrics in words; with folds, of out-of-fold predictions."""
     number, metrics = summary["seeds"].index(seed), summary["metrics"]["test"]
     values = {name: metrics[name]["values"][number] for name in MAIN if name in metrics}
     words = NAMES | BOX_NAMES

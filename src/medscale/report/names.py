@@ -1,4 +1,4 @@
-"""Names of runs and classes for readers, and looks of runs: the same in all figures."""
+"""Readable names of runs and classes, and the colour, line and marker of each run in figures."""
 
 import re
 from zlib import crc32

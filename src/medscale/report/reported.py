@@ -183,7 +183,7 @@ def _runs(reported: dict[str, Any], place: Place) -> list[str]:
         if named is not None:
             names = [named] if isinstance(named, str) else named
             return [name.replace("{}", place[-1]) for name in names]
-    return [name for name in _candidates(place) if _is_run(name)]
+    return [name for name in _candidates(place) if RunSpec.is_name(name)]
 
 
 def _candidates(place: Place) -> list[str]:
@@ -201,14 +201,6 @@ def _candidates(place: Place) -> list[str]:
         else:
             names.append(part)
     return names
-
-
-def _is_run(name: str) -> bool:
-    try:
-        RunSpec.parse(name)
-    except MedscaleError:
-        return False
-    return True
 
 
 def _ours(result: Result, key: str, split: str) -> float:

@@ -101,6 +101,16 @@ def target(config: Config, study: str) -> dict[str, Any]:
     return {"metric": settings.metric, "value": settings.target, "share": settings.share}
 
 
+def predictions(config: Config, study: str) -> dict[str, str | list[str]]:
+    """Return the index, the results of classifications, and the predictions of their replicates."""
+    results = classifications(config, study)
+    return {
+        "index": index(study),
+        "results": results,
+        "predictions": in_replicates(config, study, results, "predictions.parquet"),
+    }
+
+
 def in_replicates(config: Config, study: str, folders: Iterable[str], file: str) -> list[str]:
     """Return the paths of a file in the run folders of all replicates of some results."""
     return [

@@ -102,7 +102,7 @@ class QueuedJob:
     state: str  # as SLURM names it: PENDING, RUNNING, …
     passed: str  # time since its start, as SLURM writes it
     place: str  # nodes, or the reason why it waits
-    title: str  # stage, study and run
+    title: str  # the job's comment in SLURM: stage, study, run and workdir
 
 
 def queue(root: Path, workdir: str) -> list[QueuedJob]:

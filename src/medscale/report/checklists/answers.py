@@ -9,6 +9,7 @@ from jinja2 import Environment, StrictUndefined, TemplateError, Undefined
 
 from medscale.base.errors import MedscaleError
 from medscale.report.checklists.items import Item, StudyAnswers
+from medscale.report.syntax import SYNTAX
 
 NOT_ANSWERED = "not answered"
 NOT_DONE = "not done, because"
@@ -18,14 +19,9 @@ def environment() -> Environment:
     """Return the environment of answers: plain text, with the marks of the paper's templates."""
     return Environment(
         undefined=StrictUndefined,
-        block_start_string="<%",
-        block_end_string="%>",
-        variable_start_string="<<",
-        variable_end_string=">>",
-        comment_start_string="<#",
-        comment_end_string="#>",
         autoescape=False,  # noqa: S701 (the table escapes the text, for LaTeX)
         finalize=_plain,
+        **SYNTAX,
     )
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.section import Strict
+from medscale.base.suggest import suggestion
 from medscale.config.configuration import Config
-from medscale.config.layers import read_yaml
+from medscale.config.layers import read_section
 from medscale.report import sources
 
 FOLDER = ROOT / "checklists"
@@ -65,14 +65,7 @@ def files() -> list[Path]:
 
 def read_listing(path: Path) -> Listing:
     """Read a checklist; MedscaleError for a missing file and wrong fields, each named."""
-    try:
-        return Listing.model_validate(read_yaml(path))
-    except ValidationError as error:
-        lines = [f"{path} has {error.error_count()} mistake(s):"]
-        for item in error.errors():
-            message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"  {'.'.join(map(str, item['loc']))}: {message}")
-        raise MedscaleError("\n".join(lines)) from None
+    return read_section(path, Listing)
 
 
 def study_answers(config: Config) -> dict[str, StudyAnswers]:
@@ -93,11 +86,9 @@ def check_names(listings: Mapping[str, Listing], studies: Mapping[str, StudyAnsw
     for study, of_study in studies.items():
         for item in of_study.answers:
             if item not in known:
-                close = get_close_matches(item, known, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
-                raise MedscaleError(
-                    f"studies.{study}.checklist.answers: no checklist has the item {item!r}{hint}"
-                )
+                text = f"studies.{study}.checklist.answers: no checklist has the item {item!r}"
+                hint = suggestion(item, known).strip()
+                raise MedscaleError("; ".join(filter(None, [text, hint])))
 
 
 def unanswered(item: Item, name: str, studies: Mapping[str, StudyAnswers]) -> list[str]:

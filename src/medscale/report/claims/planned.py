@@ -24,7 +24,7 @@ from medscale.report.claims.statements import (
 )
 
 LAST = "timing.json"  # the file of a replicate that is written last
-PROJECT = Path("claims.yaml")  # which is about the project's studies
+PROJECT = Path("claims.yaml")  # claims about the studies of config.yaml
 
 
 class Planned(Strict):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from medscale.base.errors import MedscaleError
 from medscale.base.section import Strict
-from medscale.config.layers import read_yaml
+from medscale.base.suggest import suggestion
+from medscale.config.layers import read_section
 from medscale.report.claims.measures import MEASURES
 
 OURS, PUBLISHED = "ours", "published"
@@ -117,8 +117,7 @@ class Claims(Strict):
 def unknown(name: str, known: Iterable[str]) -> str:
     """Return a message on an unknown name, with the known name that is closest."""
     names = sorted(set(known))
-    close = get_close_matches(name, names, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names)}"
+    hint = suggestion(name, names).strip() or f"there are: {', '.join(names)}"
     return f"there is no {name!r}; {hint}"
 
 
@@ -127,14 +126,7 @@ def read_claims(path: Path) -> dict[str, Claim]:
 
     Raises MedscaleError for a file that is missing or no YAML, and for wrong fields, each named.
     """
-    try:
-        return Claims.model_validate(read_yaml(path)).claims
-    except ValidationError as error:
-        lines = [f"{path} has {error.error_count()} mistake(s):"]
-        for item in error.errors():
-            message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"  {'.'.join(map(str, item['loc']))}: {message}")
-        raise MedscaleError("\n".join(lines)) from None
+    return read_section(path, Claims).claims
 
 
 def accepted(compare: str, expected: float, tolerance: float) -> tuple[float | None, float | None]:

@@ -1,4 +1,4 @@
-"""The figure of the counts of a study's audit."""
+"""Figure of the audit: numbers of files that a study uses and leaves out, by reason."""
 
 from typing import Any
 

@@ -16,6 +16,7 @@ from medscale.base.files import atomic, write_text
 from medscale.report.paper.facts import read_facts
 from medscale.report.paper.filters import FILTERS, printed
 from medscale.report.paper.latexmk import run_latexmk
+from medscale.report.syntax import SYNTAX
 
 MAIN = "paper"
 
@@ -52,17 +53,12 @@ def fill(sources: Path, name: Path, variables: dict[str, Any]) -> str:
     environment = Environment(
         loader=FileSystemLoader(sources),
         undefined=StrictUndefined,
-        block_start_string="<%",
-        block_end_string="%>",
-        variable_start_string="<<",
-        variable_end_string=">>",
-        comment_start_string="<#",
-        comment_end_string="#>",
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 (printed escapes, for LaTeX)
         finalize=printed,
+        **SYNTAX,
     )
     environment.filters |= FILTERS
     try:

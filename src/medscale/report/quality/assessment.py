@@ -12,7 +12,7 @@ from medscale.report.result.figures import MANY, draw_confusion, draw_curve, dra
 from medscale.report.result.quality import draw_reliability
 from medscale.report.result.reading import Result
 
-LONG_LEGEND = 8  # labels above which a legend is set more narrowly
+LONG_LEGEND = 8  # most labels of a legend in letters and lines of normal size
 NAMED = 3  # classes up to which a small matrix names them
 
 

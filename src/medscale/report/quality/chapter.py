@@ -9,12 +9,7 @@ from medscale.report.chapter import TABLE, Chapter, Inputs
 
 def inputs(config: Config, study: str) -> Inputs:
     """Return the files that the chapter is made from."""
-    results = sources.classifications(config, study)
-    return {
-        "index": sources.index(study),
-        "results": results,
-        "predictions": sources.in_replicates(config, study, results, "predictions.parquet"),
-    }
+    return sources.predictions(config, study)
 
 
 def settings(config: Config, study: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from medscale.serve.http.answers import Decision, Model
 
 
 def decisions(probabilities: Mapping[str, float] | None, model: Model) -> list[Decision] | None:
-    """Return the decision at each operating point of a model; None where it has none.
+    """Return the decision for an image at each operating point of a model; None without points.
 
     Thresholds were chosen for probabilities before calibration, and operating points are known of
     single networks alone. Their probabilities before calibration, softmax(z), follow from the

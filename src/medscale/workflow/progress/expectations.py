@@ -63,6 +63,6 @@ def seconds_of(config: Config, job: Any) -> float:
         return SECONDS[rule]
     try:
         minutes = request(config, rule, wildcards, max(1, job.threads)).minutes
-    except MedscaleError:  # the configuration does not describe the job's device
+    except MedscaleError:  # `cost` has no entry for the device that the job needs
         minutes = 0.0
     return 60 * minutes or SECONDS_OF_OTHERS

@@ -76,8 +76,8 @@ def stage_of(rule: str) -> str:
 class State:
     """All jobs of one call of Snakemake; ``now`` are Unix times in seconds."""
 
-    def __init__(self, workdir: Path, targets: str = "", now: float | None = None) -> None:
-        self.workdir, self.targets = workdir, targets
+    def __init__(self, workdir: Path, now: float | None = None) -> None:
+        self.workdir = workdir
         self.begun = time.time() if now is None else now
         self.ended: float | None = None
         self.jobs: dict[int, Job] = {}
@@ -111,7 +111,7 @@ class State:
         return [job for job in self.jobs.values() if job.is_finished]
 
     def failed(self) -> list[Job]:
-        """Return the jobs whose last attempt failed."""
+        """Return the jobs that failed and were not started again."""
         return [job for job in self.jobs.values() if job.failure is not None]
 
     def stages(self) -> dict[str, list[Job]]:
@@ -154,7 +154,6 @@ class State:
         """Return what ``FILE`` holds."""
         return {
             "workdir": str(self.workdir),
-            "targets": self.targets,
             "host": socket.gethostname(),
             "process": os.getpid(),
             "begun": self.begun,
@@ -171,7 +170,7 @@ class State:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A state that another process has written."""
+    """The content of ``FILE``: a state, and the process that wrote it."""
 
     state: State
     host: str
@@ -193,7 +192,7 @@ def read(workdir: Path) -> Recorded | None:
     if not file.is_file():
         return None
     facts = read_json(file)
-    state = State(Path(facts["workdir"]), facts["targets"], facts["begun"])
+    state = State(Path(facts["workdir"]), facts["begun"])
     state.ended = facts["ended"]
     state.expect(Job(**job) for job in facts["jobs"])
     return Recorded(state, facts["host"], facts["process"])
