@@ -57,15 +57,15 @@ def test_a_missing_path_is_refused_before_anything_heavy_is_imported(tmp_path):
     (tmp_path / "inference.json").write_text("{}")
     commands = {key.format(result=tmp_path): value for key, value in COMMANDS.items()}
     arguments = [json.dumps(list(commands)), json.dumps(HEAVY)]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", CODE, *arguments],
         capture_output=True,
         text=True,
         timeout=120,
         cwd=tmp_path,
     )
-    assert done.returncode == 0, done.stderr
-    told, heavy = json.loads(done.stdout)
+    assert process.returncode == 0, process.stderr
+    error_text, heavy = json.loads(process.stdout)
     for command, message in (commands | {"load": "nowhere does not exist"}).items():
-        assert message in told[command], command
+        assert message in error_text[command], command
     assert heavy == []

@@ -81,14 +81,14 @@ def test_the_scratch_folder_of_a_killed_process_is_cleared_and_no_other(tmp_path
         f"with scratch('medscale-run-', Path({str(tmp_path)!r})) as folder: os._exit(1)"
     )
     subprocess.run([sys.executable, "-c", program], timeout=60)
-    (left,) = tmp_path.iterdir()
+    (remaining_folder,) = tmp_path.iterdir()
     strange = tmp_path / "medscale-run-link"
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / LOCK).touch()
     strange.symlink_to(elsewhere)
     with scratch("medscale-run-", tmp_path) as first:
-        assert not left.exists()
+        assert not remaining_folder.exists()
         assert first.stat().st_mode & 0o077 == 0
         with scratch("medscale-run-", tmp_path) as second:
             assert first.exists()

@@ -12,8 +12,6 @@ import pytest
 from scipy import stats
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from made_runs import make_index, make_shards
-from made_training import TINY, Training
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_parquet
 from medscale.config.sections import Evaluate
@@ -31,6 +29,8 @@ from medscale.report.result.folder import write_result
 from medscale.report.show import show
 from medscale.serve import bundle
 from medscale.serve.predict import load
+from synthetic_runs import make_index, make_shards
+from training_runs import TINY, Training
 
 FOLDS, CLASSES = 3, ["normal", "glaucoma"]
 RUNS = ("serial_1cpu", "ddp_2cpu")
@@ -81,13 +81,13 @@ def test_each_image_is_predicted_once_by_a_network_without_its_group(study: Path
     assert pooled.ids.tolist() == index["id"].tolist()
     for run in runs:
         rows = shards.of_fold(run.plan.fold).rows
-        tested = run.predictions[run.predictions["split"] == "test"]
+        test_predictions = run.predictions[run.predictions["split"] == "test"]
         trained = rows[rows["split"] == "train"]
-        assert not set(tested["id"]) & set(trained["id"])
+        assert not set(test_predictions["id"]) & set(trained["id"])
         groups = index.set_index("id")["group"]
-        assert not set(groups[tested["id"]]) & set(trained["group"])
+        assert not set(groups[test_predictions["id"]]) & set(trained["group"])
         odds = pooled.probabilities[0, pooled.folds == run.plan.fold - 1]
-        assert np.array_equal(odds, tested[["p_0", "p_1"]].to_numpy(np.float64))
+        assert np.array_equal(odds, test_predictions[["p_0", "p_1"]].to_numpy(np.float64))
     assert len(list((study / "data" / "shards").glob("images-*.npy"))) == 1  # stored once
 
 
@@ -103,9 +103,11 @@ def test_pooled_scores_use_the_temperature_and_threshold_of_each_fold(
 ) -> None:
     evaluation = evaluations[RUNS[0]]
     tables = [read(folder).predictions for folder in replicates(study, RUNS[0])]
-    tested = pd.concat([table[table["split"] == "test"] for table in tables])
+    test_predictions = pd.concat([table[table["split"] == "test"] for table in tables])
     scores = evaluation.scores.set_index(["split", "metric"])["mean"]
-    assert scores["test", "auroc"] == pytest.approx(roc_auc_score(tested["label"], tested["p_1"]))
+    assert scores["test", "auroc"] == pytest.approx(
+        roc_auc_score(test_predictions["label"], test_predictions["p_1"])
+    )
     tempered, sensitive = [], []
     for table, temperature in zip(tables, evaluation.temperatures, strict=True):
         val, test = (table[table["split"] == split] for split in ("val", "test"))
@@ -114,7 +116,7 @@ def test_pooled_scores_use_the_temperature_and_threshold_of_each_fold(
         tempered.append(calibration.tempered(odds[1], temperature))
         limit = threshold(val.loc[val["label"] == 0, "p_1"].to_numpy(np.float64), 0.8)
         sensitive.append(test.loc[test["label"] == 1, "p_1"].to_numpy(np.float64) > limit)
-    point = calibration.point(tested["label"].to_numpy(), np.concatenate(tempered))
+    point = calibration.point(test_predictions["label"].to_numpy(), np.concatenate(tempered))
     assert scores["test", "nll_calibrated"] == pytest.approx(point["nll"])
     (row,) = evaluation.operating.to_dict("records")
     assert row["sensitivity"] == pytest.approx(np.concatenate(sensitive).mean())
@@ -205,7 +207,7 @@ def test_corrected_t_test_by_hand() -> None:
     assert corrected(values, 0.25)["p"] > plain  # overlapping training sets are no new evidence
 
 
-def made(correct: list[bool], folds: np.ndarray | None) -> Predicted:
+def predictions_of(correct: list[bool], folds: np.ndarray | None) -> Predicted:
     """Predictions of one seed that are correct or not; the labels 0 and 1 take turns."""
     ids = np.arange(len(correct))
     positive = np.where(correct, ids % 2, 1 - ids % 2)
@@ -215,8 +217,8 @@ def made(correct: list[bool], folds: np.ndarray | None) -> Predicted:
 
 def test_runs_are_compared_by_fold() -> None:
     folds = np.repeat([0, 1, 2], 4)
-    base = made([True] * 12, folds)
-    run = made([True, True, True, False, *[True] * 4, False, False, True, True], folds)
+    base = predictions_of([True] * 12, folds)
+    run = predictions_of([True, True, True, False, *[True] * 4, False, False, True, True], folds)
     table = compare_folds(["run", "base"], [run, base], 1, 0.5).set_index("metric")
     changes = np.array([-25.0, 0.0, -50.0])
     assert table.loc["accuracy", "mean"] == pytest.approx(-25)
@@ -224,11 +226,11 @@ def test_runs_are_compared_by_fold() -> None:
     error = 25 * math.sqrt(1 / 3 + 0.5)
     assert table.loc["accuracy", "p"] == pytest.approx(2 * stats.t.sf(25 / error, 2))
     assert corrected(changes, 0.5)["p"] == table.loc["accuracy", "p"]
-    other = made([True] * 12, np.tile([0, 1, 2], 4))
+    runs_by_fold = predictions_of([True] * 12, np.tile([0, 1, 2], 4))
     with pytest.raises(MedscaleError, match="other folds"):
-        compare_folds(["run", "other"], [run, other], 1, 0.5)
+        compare_folds(["run", "other"], [run, runs_by_fold], 1, 0.5)
     with pytest.raises(MedscaleError, match="other folds"):
-        compare_folds(["run", "other"], [run, made([True] * 12, None)], 1, 0.5)
+        compare_folds(["run", "other"], [run, predictions_of([True] * 12, None)], 1, 0.5)
 
 
 def test_a_fold_that_is_not_there_is_refused(study: Path) -> None:

@@ -26,7 +26,7 @@ from medscale.engine.plan import Model
 from medscale.serve import predict_command
 from medscale.serve.bundle import INFERENCE
 from medscale.serve.http.predicting import start
-from served import AGE_AND_SEX, CLASSES, make_result, picture
+from service_process import AGE_AND_SEX, CLASSES, make_result, picture
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -53,13 +53,13 @@ def change_weights(folder: Path, function: Callable[[dict[str, torch.Tensor]], N
 def setting(place: str, value: Any) -> Change:
     """A change of one value of inference.json, such as ``model.name``."""
 
-    def put(content: Any) -> None:
+    def set_value(content: Any) -> None:
         *path, last = place.split(".")
         for key in path:
             content = content[int(key) if key.isdigit() else key]
         content[last] = value
 
-    return put
+    return set_value
 
 
 def refusal(folder: Path) -> str:
