@@ -59,7 +59,9 @@ class Long:
     def lines(self, pattern: str) -> list[re.Match[str]]:
         """Matches in what the training said in all its turns: SLURM's logs of its jobs."""
         logs = [
-            f for f in (LOGS / f"glaucoma_{RUN}_1").glob("*.log") if f.stat().st_mtime > self.start_time
+            f
+            for f in (LOGS / f"glaucoma_{RUN}_1").glob("*.log")
+            if f.stat().st_mtime > self.start_time
         ]
         logs.sort(key=lambda file: int(file.stem))
         return [
@@ -78,7 +80,9 @@ class Long:
 
         await_(f"turn {turns} of the training", has_started, seconds)
         since = time.time()
-        await_("a checkpoint", lambda: any(f.stat().st_mtime > since for f in self.checkpoints()), 60)
+        await_(
+            "a checkpoint", lambda: any(f.stat().st_mtime > since for f in self.checkpoints()), 60
+        )
         resumptions = self.lines(r"goes on from epoch (\d+), step")
         assert len(resumptions) == turns - 1, "it began from scratch"
         return int(resumptions[-1][1]) if resumptions else 1

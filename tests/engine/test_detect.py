@@ -35,7 +35,7 @@ from medscale.engine.models.names import check_model
 from medscale.engine.plan import Augment, Detect, Model, RunPlan
 from medscale.engine.train.progress import Progress
 from medscale.evaluate import boxes
-from medscale.evaluate.boxes import Matched
+from medscale.evaluate.boxes import BoxMatches
 from medscale.evaluate.detection import localize
 from medscale.report.chapters import chapters_of
 from medscale.report.detection.chapter import CHAPTER as DETECTION
@@ -323,10 +323,10 @@ def test_the_less_confident_of_two_boxes_that_overlap_goes():
 # Scores, against cases worked out by hand
 
 
-def matched(truth, image, confidence, limits) -> Matched:
+def matched(truth, image, confidence, limits) -> BoxMatches:
     """Boxes with given hits; ``limits``: challenge limits that each hits (9: also COCO's)."""
     hits = np.array([[k < n for k in range(8)] + [n > 2] for n in limits], bool).reshape(-1, 9)
-    return Matched(np.array(truth), np.array(image, int), np.array(confidence, float), hits)
+    return BoxMatches(np.array(truth), np.array(image, int), np.array(confidence, float), hits)
 
 
 def test_overlap_is_intersection_over_union():
@@ -410,7 +410,7 @@ def test_average_precision_of_random_boxes_is_that_of_cocos_procedure_step_by_st
     ranked = np.empty((36, flags.shape[2]), bool)
     for n in range(12):
         ranked[3 * n + np.argsort(-confidence[3 * n : 3 * n + 3])] = flags[n]
-    ours_ = Matched(
+    ours_ = BoxMatches(
         np.array([len(image_boxes) for image_boxes in true]),
         image[order],
         confidence[order],
@@ -436,7 +436,7 @@ def test_weights_are_copies_of_images(seed):
     rows = [(c, k, n) for n, k in enumerate(copies) for c in np.flatnonzero(by_weight.image == k)]
     rows.sort(key=lambda row: row[0])
     at = np.array([c for c, _, _ in rows], int)
-    many = Matched(
+    many = BoxMatches(
         truth[copies],
         np.array([n for *_, n in rows], int),
         by_weight.confidence[at],

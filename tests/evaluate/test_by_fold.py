@@ -20,11 +20,11 @@ from medscale.data.settings import Split
 from medscale.data.shards import Shards
 from medscale.data.split import assign_folds
 from medscale.evaluate import calibration
-from medscale.evaluate.by_fold import compare_folds, corrected
+from medscale.evaluate.by_fold import compare_folds, corrected_t_test
 from medscale.evaluate.evaluation import Evaluation, evaluate
 from medscale.evaluate.operating import threshold
 from medscale.evaluate.reference import reference
-from medscale.evaluate.replicates import Predicted, read, read_index, together
+from medscale.evaluate.replicates import Predictions, join_predictions, read, read_index
 from medscale.report.result.folder import write_result
 from medscale.report.show import show
 from medscale.serve import bundle
@@ -77,7 +77,7 @@ def test_each_image_is_predicted_once_by_a_network_without_its_group(study: Path
     index = read_index(study / "data" / "index.parquet")
     shards = Shards.open(study / "data" / "shards")
     runs = [read(folder) for folder in replicates(study, RUNS[0])]
-    pooled = together(runs, index, "test")
+    pooled = join_predictions(runs, index, "test")
     assert pooled.ids.tolist() == index["id"].tolist()
     for run in runs:
         rows = shards.of_fold(run.plan.fold).rows
@@ -108,15 +108,17 @@ def test_pooled_scores_use_the_temperature_and_threshold_of_each_fold(
     assert scores["test", "auroc"] == pytest.approx(
         roc_auc_score(test_predictions["label"], test_predictions["p_1"])
     )
-    tempered, sensitive = [], []
+    apply_temperature, sensitive = [], []
     for table, temperature in zip(tables, evaluation.temperatures, strict=True):
         val, test = (table[table["split"] == split] for split in ("val", "test"))
         odds = [part[["p_0", "p_1"]].to_numpy(np.float64) for part in (val, test)]
         assert temperature == calibration.temperature(val["label"].to_numpy(), odds[0])
-        tempered.append(calibration.tempered(odds[1], temperature))
+        apply_temperature.append(calibration.apply_temperature(odds[1], temperature))
         limit = threshold(val.loc[val["label"] == 0, "p_1"].to_numpy(np.float64), 0.8)
         sensitive.append(test.loc[test["label"] == 1, "p_1"].to_numpy(np.float64) > limit)
-    point = calibration.point(test_predictions["label"].to_numpy(), np.concatenate(tempered))
+    point = calibration.point(
+        test_predictions["label"].to_numpy(), np.concatenate(apply_temperature)
+    )
     assert scores["test", "nll_calibrated"] == pytest.approx(point["nll"])
     (row,) = evaluation.operating.to_dict("records")
     assert row["sensitivity"] == pytest.approx(np.concatenate(sensitive).mean())
@@ -196,23 +198,25 @@ def test_reference_is_fitted_for_each_fold(study: Path, evaluations: dict[str, E
 def test_corrected_t_test_by_hand() -> None:
     # Nadeau & Bengio (2003), equation 9, in numbers: mean 3, sd 2, 1/5 + 1/4 = 0.45.
     values = np.array([1.0, 1.0, 3.0, 5.0, 5.0])
-    line = corrected(values, 0.25)
+    line = corrected_t_test(values, 0.25)
     error = math.sqrt(0.45) * 2
     half = 2.7764451051977987 * error  # Student's t, 97.5 %, 4 degrees of freedom
     assert line["sd"] == 2
     assert (line["low"], line["high"]) == pytest.approx((3 - half, 3 + half))
     assert line["p"] == pytest.approx(2 * stats.t.sf(3 / error, 4))
     plain = stats.ttest_1samp(values, 0).pvalue
-    assert corrected(values, 0)["p"] == pytest.approx(plain)
-    assert corrected(values, 0.25)["p"] > plain  # overlapping training sets are no new evidence
+    assert corrected_t_test(values, 0)["p"] == pytest.approx(plain)
+    assert (
+        corrected_t_test(values, 0.25)["p"] > plain
+    )  # overlapping training sets are no new evidence
 
 
-def predictions_of(correct: list[bool], folds: np.ndarray | None) -> Predicted:
+def predictions_of(correct: list[bool], folds: np.ndarray | None) -> Predictions:
     """Predictions of one seed that are correct or not; the labels 0 and 1 take turns."""
     ids = np.arange(len(correct))
     positive = np.where(correct, ids % 2, 1 - ids % 2)
     odds = np.stack([np.where(positive, 0.2, 0.8), np.where(positive, 0.8, 0.2)], axis=1)
-    return Predicted(ids, ids % 2, ids, odds[None], folds)
+    return Predictions(ids, ids % 2, ids, odds[None], folds)
 
 
 def test_runs_are_compared_by_fold() -> None:
@@ -225,11 +229,11 @@ def test_runs_are_compared_by_fold() -> None:
     assert table.loc["accuracy", "sd"] == pytest.approx(25)
     error = 25 * math.sqrt(1 / 3 + 0.5)
     assert table.loc["accuracy", "p"] == pytest.approx(2 * stats.t.sf(25 / error, 2))
-    assert corrected(changes, 0.5)["p"] == table.loc["accuracy", "p"]
+    assert corrected_t_test(changes, 0.5)["p"] == table.loc["accuracy", "p"]
     runs_by_fold = predictions_of([True] * 12, np.tile([0, 1, 2], 4))
-    with pytest.raises(MedscaleError, match="other folds"):
+    with pytest.raises(MedscaleError, match="different folds"):
         compare_folds(["run", "other"], [run, runs_by_fold], 1, 0.5)
-    with pytest.raises(MedscaleError, match="other folds"):
+    with pytest.raises(MedscaleError, match="different folds"):
         compare_folds(["run", "other"], [run, predictions_of([True] * 12, None)], 1, 0.5)
 
 

@@ -245,11 +245,11 @@ def test_a_single_replicate_has_no_spread_over_seeds(make_replicates):
     ("edit", "message"),
     [
         (lambda t: t[t["id"] != t["id"].max()], "1 images of test are missing"),
-        (lambda t: pd.concat([t, t.tail(1)]), "1 images of test stand twice"),
+        (lambda t: pd.concat([t, t.tail(1)]), "1 images of test occur twice"),
         (lambda t: t.assign(id=t["id"].where(t["id"] != t["id"].max(), 10**6)), "are missing"),
         (lambda t: t.assign(label=1 - t["label"]), "labels of val differ from the index"),
-        (lambda t: t.assign(p_0=np.nan), "are no probabilities"),
-        (lambda t: t.assign(p_0=t["p_0"] + 0.5), "are no probabilities"),
+        (lambda t: t.assign(p_0=np.nan), "are not probabilities"),
+        (lambda t: t.assign(p_0=t["p_0"] + 0.5), "are not probabilities"),
         (lambda t: t.assign(p_2=0.0), "3 classes, but the index has 2"),
     ],
 )
@@ -273,7 +273,7 @@ def test_folders_that_are_no_replicates_of_one_run_are_refused(make_replicates, 
         evaluate(folders, index)
     spec = read_json(folders[1] / "spec.json")
     write_json(folders[1] / "spec.json", spec | {"backend": "abacus"})
-    with pytest.raises(MedscaleError, match="no plan of a run"):
+    with pytest.raises(MedscaleError, match="not the plan of a run"):
         evaluate(folders[1:], index)
 
 

@@ -10,12 +10,12 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from medscale.evaluate import bootstrap, paired
-from medscale.evaluate.replicates import Predicted
+from medscale.evaluate.replicates import Predictions
 
 
-def predicted(labels, *odds, groups=None) -> Predicted:
+def predicted(labels, *odds, groups=None) -> Predictions:
     groups = np.arange(len(labels)) if groups is None else groups
-    return Predicted(np.arange(len(labels)), np.asarray(labels), groups, np.stack(odds))
+    return Predictions(np.arange(len(labels)), np.asarray(labels), groups, np.stack(odds))
 
 
 def scored(labels, skill, rng, classes=2) -> np.ndarray:

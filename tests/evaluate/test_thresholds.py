@@ -24,30 +24,32 @@ from medscale.evaluate.distribution import score_distribution
 from medscale.evaluate.gaps import gaps, largest
 from medscale.evaluate.operating import operating_points, thresholds
 from medscale.evaluate.predictive import consequences, cost_without_test, odds
-from medscale.evaluate.replicates import Predicted
+from medscale.evaluate.replicates import Predictions
 
 TWO = ["well", "ill"]
 
 
-def cases(images: int, seed: int, sharpness: float = 1.0) -> Predicted:
+def cases(images: int, seed: int, sharpness: float = 1.0) -> Predictions:
     """Return predictions of two replicates whose logits are ``sharpness`` times the true ones."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(-0.5, 1.5, images)
     labels = (rng.random(images) < expit(logits)).astype(np.int64)
     positive = expit(sharpness * logits + rng.normal(0, 0.2, (2, images)))
     odds = np.stack([1 - positive, positive], axis=2)
-    return Predicted(np.arange(images), labels, np.arange(images) // 2, odds)
+    return Predictions(np.arange(images), labels, np.arange(images) // 2, odds)
 
 
-def evaluated(settings: Evaluate, test: Predicted | None = None) -> pd.DataFrame:
+def evaluated(settings: Evaluate, test: Predictions | None = None) -> pd.DataFrame:
     test = test or cases(400, 2)
     limits = thresholds(cases(300, 1), TWO, settings.specificities)
     draws = bootstrap.draw(int(test.groups.max()) + 1, 200, 0)
     return operating_points(test, limits, TWO, settings, draws)
 
 
-def first_replicate(predicted: Predicted) -> Predicted:
-    return Predicted(predicted.ids, predicted.labels, predicted.groups, predicted.probabilities[:1])
+def first_replicate(predicted: Predictions) -> Predictions:
+    return Predictions(
+        predicted.ids, predicted.labels, predicted.groups, predicted.probabilities[:1]
+    )
 
 
 @pytest.mark.parametrize("prevalences", [None, 0.04])
@@ -168,7 +170,7 @@ def test_net_benefit_is_that_of_dcurves(prevalence):
     labels = ((number * 7 % 10 < 3) | (scores > 0.8)).astype(np.int64)
     odds = np.stack([1 - scores, scores], axis=1)[None]
     settings = Evaluate(prevalence={} if prevalence is None else {"ill": prevalence})
-    test = Predicted(number, labels, number, odds)
+    test = Predictions(number, labels, number, odds)
     table = decision_curve(test, TWO, settings, bootstrap.draw(40, 500, 0))
     at = table[np.isin(table["threshold"].round(6), [0.1, 0.3, 0.5, 0.7, 0.9])]
     expected, treat_all = DCURVES[prevalence]
@@ -178,7 +180,7 @@ def test_net_benefit_is_that_of_dcurves(prevalence):
     assert (table["net_benefit"] <= table["high"]).all()
     assert len(table) == len(THRESHOLDS)
     # A probability that equals the threshold counts as positive, as in dcurves.
-    equal = Predicted(number, labels, number, np.full((1, 40, 2), 0.5))
+    equal = Predictions(number, labels, number, np.full((1, 40, 2), 0.5))
     acts = decision_curve(equal, TWO, Evaluate(), bootstrap.draw(40, 9, 0))
     half = acts[acts["threshold"] == 0.5].iloc[0]
     assert half["net_benefit"] == pytest.approx(half["treat_all"])

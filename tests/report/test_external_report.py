@@ -13,7 +13,7 @@ from medscale.config.configuration import load
 from medscale.config.sections import Evaluate
 from medscale.evaluate.assessment import assess
 from medscale.evaluate.external import fitted, shift
-from medscale.evaluate.replicates import Predicted
+from medscale.evaluate.replicates import Predictions
 from medscale.report.result.external import External, write_external
 from medscale.report.result.reading import read_result
 from synthetic_runs import ROOT, make_chapter, make_index, make_study, probabilities
@@ -28,7 +28,7 @@ def make_external(folder: Path, result: Path, name: str) -> None:
     odds = np.stack([probabilities(labels, 2, 0.5, seed) for seed in (8, 9)]).astype(np.float64)
     groups = pd.factorize(index["group"])[0].astype(np.int64)
     outside = assess(
-        Predicted(index["id"].to_numpy(), labels, groups, odds),
+        Predictions(index["id"].to_numpy(), labels, groups, odds),
         index,
         TWO,
         [1, 2],

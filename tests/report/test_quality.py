@@ -26,7 +26,7 @@ from medscale.evaluate import bootstrap, calibration, metrics
 from medscale.evaluate.ensembles import METRICS, Member, ensembles
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.operating import operating_points, threshold, thresholds
-from medscale.evaluate.replicates import Predicted, read
+from medscale.evaluate.replicates import Predictions, read
 from medscale.evaluate.subgroups import subgroups
 from medscale.report.chapters import chapters_of
 from medscale.report.result.folder import write_result
@@ -44,8 +44,8 @@ def cases(
     return labels, odds / odds.sum(axis=1, keepdims=True)
 
 
-def predicted(labels: np.ndarray, *odds: np.ndarray) -> Predicted:
-    return Predicted(np.arange(len(labels)), labels, np.arange(len(labels)), np.stack(odds))
+def predicted(labels: np.ndarray, *odds: np.ndarray) -> Predictions:
+    return Predictions(np.arange(len(labels)), labels, np.arange(len(labels)), np.stack(odds))
 
 
 @pytest.mark.parametrize("classes", [2, 5])
@@ -80,13 +80,15 @@ def test_a_temperature_finds_what_made_probabilities_too_sure():
     sharp = softmax(2.5 * logits, axis=1)
     fitted_temperature = calibration.temperature(labels, sharp)
     assert fitted_temperature == pytest.approx(2.5, rel=0.08)
-    mended = calibration.tempered(sharp, fitted_temperature)
+    mended = calibration.apply_temperature(sharp, fitted_temperature)
     assert (mended.argmax(1) == sharp.argmax(1)).all()
     before, after = calibration.point(labels, sharp), calibration.point(labels, mended)
     assert all(after[name] < before[name] for name in calibration.ERRORS)
     assert after["ece"] < 0.03 < before["ece"]
     losses = [
-        calibration.point(labels, calibration.tempered(sharp, fitted_temperature * by))["nll"]
+        calibration.point(labels, calibration.apply_temperature(sharp, fitted_temperature * by))[
+            "nll"
+        ]
         for by in (0.97, 1.03)
     ]
     assert after["nll"] < min(losses)
@@ -101,7 +103,7 @@ def test_temperatures_at_the_ends():
         calibration.RANGE[1], rel=1e-3
     )
     assert np.isnan(calibration.temperature(labels[:0], odds[:0]))
-    assert calibration.tempered(odds, float("nan")) is odds
+    assert calibration.apply_temperature(odds, float("nan")) is odds
 
 
 def test_reliability_counts_every_image_once():
@@ -251,13 +253,13 @@ def run(tmp_path) -> SimpleNamespace:
 
 
 def test_a_gallery_shows_right_and_wrong_cases_of_the_weights_that_predicted(run, tmp_path):
-    from medscale.evaluate.gallery import EACH, gallery
+    from medscale.evaluate.gallery import CASES_PER_KIND, gallery
 
     evaluation = evaluate([run.folder], run.index, resamples=50)
     case_gallery = gallery(evaluation.replicates[0], run.shards)
     is_correct = case_gallery.cases["right"].to_numpy()
-    assert 0 < (~is_correct).sum() <= EACH
-    assert is_correct.sum() <= EACH
+    assert 0 < (~is_correct).sum() <= CASES_PER_KIND
+    assert is_correct.sum() <= CASES_PER_KIND
     np.testing.assert_allclose(
         case_gallery.cases["probability"], run.odds[case_gallery.cases["id"]].max(axis=1)
     )

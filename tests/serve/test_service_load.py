@@ -152,8 +152,7 @@ def test_two_hundred_callers_for_a_minute(results: Path, tmp_path: Path) -> None
 def test_two_hundred_callers_where_there_is_room_for_fifty(results: Path, tmp_path: Path) -> None:
     with running_service(results, tmp_path, "--rate", "100", "--queue", "50") as service:
         figures = asyncio.run(with_kills(service, 200, 20, []))
-        print(
-            f"\n200 callers, 20 s, at most 50 images and 100 requests a second: {figures.summary_line(20)}"
-        )
+        limits = "at most 50 images and 100 requests a second"
+        print(f"\n200 callers, 20 s, {limits}: {figures.summary_line(20)}")
         assert not figures.errors
         assert set(figures.statuses) == {200, *LIMITS}
