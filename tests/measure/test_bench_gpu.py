@@ -19,7 +19,7 @@ from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.config.sections import Profile
 from medscale.resources import cost, measured
-from medscale.resources.measured import COLUMNS
+from medscale.resources.card_rates import COLUMNS
 from training_runs import ROOT
 
 # Seen on one H200 on 2026-11-26 with the engine as it was then and a plain timm loop (images/s).

@@ -31,7 +31,7 @@ from medscale.measure.enhance import measure_enhance, task_size
 from medscale.measure.loaders import Photographs, changes
 from medscale.measure.loading import WAYS, Team, choose, measure_loading, source
 from medscale.measure.record import Marks, cores, in_turns, warm, write
-from medscale.measure.scaling.measured import by_way, by_workers
+from medscale.measure.scaling.benchmarks import by_way, by_workers
 from medscale.report.writer import write_chapter
 from medscale.workflow.graph import Graph
 from medscale.workflow.targets import check_target

@@ -20,7 +20,7 @@ from medscale.measure.scaling.advice import (
     verdict,
     worthwhile,
 )
-from medscale.measure.scaling.laws import capacity, fit, fits, preferred, serial_fraction
+from medscale.measure.scaling.laws import capacity, fit, fits, preferred_law, serial_fraction
 from medscale.measure.scaling.series import Point, gather, without_one_device
 from medscale.measure.scaling.target import costs, frontier, target_of
 from medscale.report.reported import read_reported, times
@@ -88,7 +88,7 @@ def test_two_points_make_no_law_and_three_no_usl():
         fit("usl", [1, 2, 4], [1, 2, 3])
     assert fits([1, 2, 2], [1, 2, 2]) == {}
     assert set(fits([1, 2, 4], [1, 2, 3])) == {"amdahl", "gustafson"}
-    assert preferred({}) is None
+    assert preferred_law({}) is None
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ def test_odd_series_stay_within_bounds():
 
 def test_the_law_with_fewer_parameters_is_preferred_where_the_other_adds_nothing():
     noise = np.exp(np.random.default_rng(1).normal(0, 0.02, len(COUNTS)))
-    assert preferred(fits(COUNTS, capacity("amdahl", COUNTS, 0.1, 0.0) * noise)).law == "amdahl"
-    assert preferred(fits(COUNTS, capacity("usl", COUNTS, 0.02, 0.004) * noise)).law == "usl"
+    assert preferred_law(fits(COUNTS, capacity("amdahl", COUNTS, 0.1, 0.0) * noise)).law == "amdahl"
+    assert preferred_law(fits(COUNTS, capacity("usl", COUNTS, 0.02, 0.004) * noise)).law == "usl"
 
 
 def test_the_serial_fraction_of_karp_and_flatt():
@@ -240,7 +240,10 @@ def test_intervals_over_replicates_stand_in_the_table():
 @pytest.mark.parametrize(
     ("times_", "begins"),
     [
-        ((8.0, 4.4, 2.4), "The 4 GPUs that were tried are worth using: their efficiency is 0.83"),
+        (
+            (8.0, 4.4, 2.4),
+            "All 4 GPUs of the largest run are worth using: their efficiency is 0.83",
+        ),
         (
             (8.0, 4.4, 4.2),
             "Up to 2 GPUs are worth using: their efficiency is 0.91, "

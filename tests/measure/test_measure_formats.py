@@ -18,7 +18,7 @@ from medscale.engine.plan import RunPlan
 from medscale.measure import formats
 from medscale.measure.formats import measure_formats
 from medscale.measure.record import Marks, write
-from medscale.measure.scaling.measured import by_number_format
+from medscale.measure.scaling.benchmarks import by_number_format
 from medscale.report.writer import write_chapter
 from medscale.resources.jobs import request
 from training_runs import ROOT, TINY, Training, fork_ranks

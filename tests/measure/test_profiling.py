@@ -140,10 +140,10 @@ def test_unions_and_overlaps_are_those_of_their_points(
         return np.array([any(a < x < b for a, b in pairs) for x in at])
 
     first, second = (np.array(pairs, dtype=float).reshape(-1, 2) for pairs in (spans_a, spans_b))
-    union = spans.merged(first)
+    union = spans.union(first)
     assert spans.length(union) == points(spans_a).sum()
     assert (union[1:, 0] >= union[:-1, 1]).all()
-    shared_time = spans.overlap(union, spans.merged(second)).sum()
+    shared_time = spans.overlap(union, spans.union(second)).sum()
     assert shared_time == pytest.approx((points(spans_a) & points(spans_b)).sum())
 
 

@@ -33,7 +33,7 @@ from medscale.evaluate.assessment import RESAMPLES as OF_RUNS
 from medscale.evaluate.assessment import SEED as SEED_OF_RUNS
 from medscale.measure import exporting, inference
 from medscale.measure.record import Marks, write
-from medscale.measure.scaling.measured import by_format, by_inference
+from medscale.measure.scaling.benchmarks import by_format, by_inference
 from medscale.report.writer import write_chapter
 from medscale.serve import bundle, export, runtime
 from medscale.serve.formats.format import inputs_of
@@ -236,14 +236,16 @@ def test_exports_are_measured_in_pairs_on_the_test_images(
 def test_an_interval_is_of_pairs_and_of_patients() -> None:
     groups = np.repeat(np.arange(50), 4)
     is_correct = np.random.default_rng(0).random(200) < 0.8
-    assert exporting.paired(is_correct, is_correct, groups) == (0, 0, 0)
+    assert exporting.accuracy_difference(is_correct, is_correct, groups) == (0, 0, 0)
     better = is_correct.copy()
     better[np.flatnonzero(~is_correct)[:10]] = True
-    difference, low, high = exporting.paired(better, is_correct, groups)
+    difference, low, high = exporting.accuracy_difference(better, is_correct, groups)
     assert difference == pytest.approx(5)
     assert 0 < low < 5 < high < 12
-    alone = exporting.paired(better, is_correct, np.arange(200))
-    together = exporting.paired(np.repeat(better[:50], 4), np.repeat(is_correct[:50], 4), groups)
+    alone = exporting.accuracy_difference(better, is_correct, np.arange(200))
+    together = exporting.accuracy_difference(
+        np.repeat(better[:50], 4), np.repeat(is_correct[:50], 4), groups
+    )
     assert together[2] - together[1] > 1.5 * (alone[2] - alone[1]), (
         "copies of an image count as one patient"
     )

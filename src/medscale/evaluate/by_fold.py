@@ -125,9 +125,9 @@ def compare_folds(
         test_to_train: number of test images per training image of a fold.
 
     Returns:
-        One row for each run but the baseline and each of ``TESTED_METRICS``: ``run, metric, folds``,
-        and ``mean, sd, low, high, p`` from ``corrected_t_test`` of the differences by fold, run
-        minus baseline (accuracy in percentage points).
+        One row for each run but the baseline and each of ``TESTED_METRICS``: ``run, metric,
+        folds``, and ``mean, sd, low, high, p`` from ``corrected_t_test`` of the differences by
+        fold, run minus baseline (accuracy in percentage points).
 
     Raises:
         MedscaleError: when a run has other folds than the baseline.

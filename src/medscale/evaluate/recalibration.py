@@ -7,9 +7,8 @@ from scipy.special import expit
 
 BLOCK_SIZE = 500_000  # weights in memory at once, as in ``bootstrap``
 STEPS = 60  # limit of Newton's method; about 8 steps suffice if a maximum exists
-LARGEST_STEP = (
-    2.0  # limit of a parameter's change; flat parts of the likelihood suggest larger ones
-)
+# Limit of a step: where the likelihood is almost flat, Newton's step would be far too long.
+LARGEST_STEP = 2.0
 TOLERANCE = 1e-9  # change of the parameters that counts as convergence
 SMALLEST_OVERLAP = 1e-9  # of the logits of both outcomes; a smaller one could be due to rounding
 

@@ -73,7 +73,7 @@ def reference(
         raise MedscaleError(f"{shards.folder} lacks test images of the index; delete the folder")
     codes = test["label"].cat.codes.to_numpy(np.int64)
     groups = pd.factorize(test["group"].astype(str), sort=True)[0].astype(np.int64)
-    probabilities = np.concatenate([fit.odds for fit in fits])[order]
+    probabilities = np.concatenate([fit.probabilities for fit in fits])[order]
     number = np.repeat(np.arange(len(fits)), [len(fit.ids) for fit in fits])[order]
     predictions = Predictions(
         ids[order], codes, groups, probabilities[None], number if count else None

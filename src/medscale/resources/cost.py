@@ -28,9 +28,9 @@ from medscale.engine.formats import NumberFormat
 from medscale.engine.parallel.strategies.registry import STRATEGIES
 from medscale.engine.plan import KEPT_CHECKPOINTS, RunPlan
 from medscale.engine.resolve import epochs
+from medscale.resources.card_rates import Rate
+from medscale.resources.card_rates import rate as rate_of
 from medscale.resources.machines import DeviceKind, Expected, Network
-from medscale.resources.measured import Rate
-from medscale.resources.measured import rate as rate_of
 
 # Transfers of an activation: forward writes and reads it, backward moves about twice as much.
 TRAFFIC = 6

@@ -30,8 +30,8 @@ from medscale.evaluate.replicates import (
     same_run,
 )
 from medscale.evaluate.verdicts import beyond_seeds, independent_difference, verdict
+from medscale.measure.scaling.benchmarks import by_inference, by_way
 from medscale.measure.scaling.laws import FEWEST, fit
-from medscale.measure.scaling.measured import by_inference, by_way
 from medscale.measure.scaling.speedup import ratio
 from medscale.report.claims.planned import LAST, Planned
 from medscale.report.claims.statements import unknown
