@@ -134,7 +134,7 @@ def test_digests_are_computed_once_per_state_of_the_code(monkeypatch):
         ("2", ["train"], "c"),
     ):
         monkeypatch.setattr(code, "_state", lambda state=state: state)
-        assert code.kept("test", parts, lambda: next(digests)) == expected
+        assert code.from_cache("test", parts, lambda: next(digests)) == expected
 
 
 def test_the_state_of_the_code_covers_modules_scripts_and_templates(tmp_path, monkeypatch):
@@ -153,13 +153,13 @@ def test_the_state_of_the_code_covers_modules_scripts_and_templates(tmp_path, mo
 
 def test_the_core_of_a_module_has_neither_looks_nor_the_list_of_a_registry(tmp_path):
     text = 'MODULES = ("medscale.base.log",)\nS = Strategy(name="a", looks={"": 1}, wrap=f)\n'
-    parsed = code._parsed(write_file(tmp_path, text))
+    parsed = code._parse_file(write_file(tmp_path, text))
     for new, code_changes, core_changes in (
         (text.replace("1}", "22}"), True, False),
         (text.replace('log",', 'log", "medscale.base.files",'), True, False),
         (text.replace("wrap=f", "wrap=other"), True, True),
     ):
-        changed = code._parsed(write_file(tmp_path, new))
+        changed = code._parse_file(write_file(tmp_path, new))
         assert (changed.code != parsed.code, changed.core != parsed.core) == (
             code_changes,
             core_changes,

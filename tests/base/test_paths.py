@@ -12,7 +12,7 @@ COMMANDS = {
     "predict {result} {result} --metadata age.csv": "age.csv does not exist",
     "export nowhere": "nowhere does not exist; name a result folder",
     "export {result}/inference.json": "inference.json is a file; name a result folder",
-    "show {result}": "holds no file summary.json",
+    "show {result}": "has no summary.json",
     "evaluate nowhere images": "nowhere does not exist; name a result folder",
     "evaluate {result} images": "images does not exist; name a folder of labelled images",
     "evaluate {result} {result}/inference.json": "inference.json is a file; name a folder",

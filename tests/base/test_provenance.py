@@ -21,7 +21,7 @@ from jinja2 import Environment, StrictUndefined
 from medscale.base.code import PACKAGE, package_digest
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json
-from medscale.base.provenance import SAME, environment, gather
+from medscale.base.provenance import COMMON_KEYS, environment, gather
 from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.data.kind import load_kind
@@ -126,9 +126,9 @@ def test_a_result_s_summary_has_all_replicates_records_and_digests_of_what_was_r
     assert provenance["evaluation"]["code"] == package_digest()
 
 
-@pytest.mark.parametrize("key", SAME)
+@pytest.mark.parametrize("key", COMMON_KEYS)
 def test_replicates_that_were_not_made_alike_are_told(key):
-    record = dict.fromkeys(SAME, "same") | {"seed": 1}
+    record = dict.fromkeys(COMMON_KEYS, "same") | {"seed": 1}
     assert gather([record, record | {"seed": 2}], {})["differ"] == []
     assert gather([record, record | {key: "other"}], {})["differ"] == [key]
 

@@ -40,7 +40,7 @@ def test_a_command_ends_with_one_sentence(error, capsys):
     assert end.value.code == 2
     message = capsys.readouterr().err.strip()
     assert message.startswith("medscale: error: ")
-    assert "start again: what was finished is kept" in message
+    assert "start again: finished outputs are kept" in message
     assert len(message.splitlines()) == 1
 
 
@@ -99,6 +99,6 @@ def test_the_scratch_folder_of_a_killed_process_is_cleared_and_no_other(tmp_path
 
 def test_a_folder_of_temporary_files_that_cannot_be_written_is_one_message(tmp_path):
     (tmp_path / "file").touch()
-    message = "no temporary folder can be made in .*set TMPDIR"
+    message = "no temporary folder can be created in .*set TMPDIR"
     with pytest.raises(MedscaleError, match=message), scratch("x", tmp_path / "file"):
         pass

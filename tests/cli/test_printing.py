@@ -109,7 +109,7 @@ def test_a_table_is_no_wider_than_its_cells() -> None:
 
     from medscale.base.log import Terminal
 
-    console = Terminal(cropped=False)
+    console = Terminal(fits_terminal=False)
     console.file = StringIO()
     table = Table("a", "b", box=None, pad_edge=False)
     table.add_row("1", "x" * 300)

@@ -262,7 +262,7 @@ def test_snakemake_is_killed_and_started_again(long: Long, outcome: list[str]) -
     after = long.job()
     assert after is not None
     assert after["id"] != before["id"]
-    assert f"ended, left over from an earlier Snakemake: {long.comment}" in long.log.read_text(
+    assert f"cancelled a job of an earlier Snakemake: {long.comment}" in long.log.read_text(
         encoding="utf-8"
     )
     outcome += [

@@ -102,7 +102,7 @@ def test_faults_are_named_before_anything_is_written(
     shutil.copytree(result, copy)
     with pytest.raises(MedscaleError, match=r"history\.csv does not exist; .* is tracked where"):
         exchange.track([result, copy], tmp_path / "mlruns")
-    with pytest.raises(MedscaleError, match=r"holds no file summary\.json"):
+    with pytest.raises(MedscaleError, match=r"has no summary\.json"):
         exchange.track([tmp_path], tmp_path / "mlruns")
     with pytest.raises(MedscaleError, match="is no file store of MLflow"):
         exchange.track([result], result)

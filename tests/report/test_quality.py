@@ -313,7 +313,9 @@ def test_results_are_shown_in_the_terminal(tmp_path):
     assert listing.stdout.startswith(f"{tmp_path / 'out'}: ddp_amp_2gpu")
     facts = json.loads(CliRunner().invoke(main, ["show", str(tmp_path), "--json"]).stdout)
     assert facts["results"] == [{"folder": str(tmp_path / "out"), **summary}]
-    with pytest.raises(MedscaleError, match=r"olt does not exist; the nearest of 1 results.*/out"):
+    with pytest.raises(
+        MedscaleError, match=r"olt does not exist; similar names among 1 results.*/out"
+    ):
         CliRunner().invoke(main, ["show", str(tmp_path / "olt")], catch_exceptions=False)
     assert read_json(tmp_path / "out" / "summary.json")["confusions"][0]["images"] > 0
 

@@ -84,7 +84,7 @@ def test_cards_of_a_killed_run_are_free(tmp_path):
 
 
 def test_more_cards_than_there_are_is_said_at_once(tmp_path):
-    with pytest.raises(MedscaleError, match="ddp_4gpu needs 4 GPUs on this machine, 2 found"):
+    with pytest.raises(MedscaleError, match="ddp_4gpu needs 4 GPUs, but this machine has 2"):
         cards.lease("ddp_4gpu", 4, POOL[:2], tmp_path).__enter__()
 
 
@@ -156,7 +156,7 @@ def test_a_planted_folder_or_link_is_one_message_and_nothing_is_touched(tmp_path
     target = tmp_path / "target"
     target.mkdir()
     plant(tmp_path / "cards", target)
-    with pytest.raises(MedscaleError, match="is not what medscale makes there"):
+    with pytest.raises(MedscaleError, match="was not created by medscale"):
         cards.lease("run", 1, POOL, tmp_path / "cards").__enter__()
     assert not list(target.iterdir())
 
@@ -165,5 +165,5 @@ def test_a_folder_of_another_user_whose_files_anyone_can_remove_is_refused(tmp_p
     tmp_path.chmod(0o777)
     user = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: user + 1)
-    with pytest.raises(MedscaleError, match="is not what medscale makes there"):
+    with pytest.raises(MedscaleError, match="was not created by medscale"):
         cards.lease("run", 1, POOL, tmp_path).__enter__()

@@ -113,7 +113,7 @@ def test_time_and_memory_have_margins_steps_and_limits() -> None:
     assert resources(Request(1, 0, 1, 61, 10))["runtime"] == 125
     assert resources(Request(1, 0, 1, 5000, 10))["runtime"] == 600
     assert resources(Request(1, 0, 1, 1, 10))["mem_mb"] == 1000 + jobs.SNAKEMAKE_MB
-    assert resources(Request(1, 0, 1, 1, 90_000), most_mb=64_000)["mem_mb"] == 64_000
+    assert resources(Request(1, 0, 1, 1, 90_000), limit_mb=64_000)["mem_mb"] == 64_000
 
 
 def test_only_a_failure_that_says_so_asks_for_more(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_dask_workers_are_started_in_the_image_by_the_host(monkeypatch: pytest.M
 
 
 def test_what_the_site_does_not_say_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(MedscaleError, match="does not say your account and partition yet"):
+    with pytest.raises(MedscaleError, match="does not have your account and partition yet"):
         slurm.complete(Graph(SITE).config.cluster)
     with pytest.raises(MedscaleError, match="no section `cluster`"):
         slurm.complete(None)

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 import medscale
 from medscale.base.errors import MedscaleError, print_error
-from medscale.base.files import MOST_JSON_BYTES, sha256
+from medscale.base.files import MAX_JSON_BYTES, sha256
 from medscale.engine.plan import Model
 from medscale.serve import predict_command
 from medscale.serve.bundle import INFERENCE
@@ -132,7 +132,7 @@ def test_values_beyond_the_schema_are_refused(folder: Path, place: str, value: A
         ("[" * 100_000, "nested more than"),
         ('{"study": ' + "[" * 900 + "]" * 900 + "}", "nested more than"),
         ('{"study": "' + "[" * 900 + '"}', "is not valid here"),  # brackets in a text
-        ('{"format": 1' + " " * MOST_JSON_BYTES + "}", "more than"),
+        ('{"format": 1' + " " * MAX_JSON_BYTES + "}", "more than"),
         ('{"format": NaN}', "NaN"),
         ('{"format": 1e999}', "not valid JSON"),
         ('{"study": "\\ud800"}', "not valid JSON"),

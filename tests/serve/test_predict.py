@@ -445,7 +445,7 @@ def test_damaged_or_hostile_folders_are_refused_in_words(study_result, tmp_path:
     timm = {"name": "test_resnet", "options": {"checkpoint_path": "evil.pth"}, "metadata": []}
     for folder, says in (
         (tmp_path / "none", "does not exist"),
-        (study_result.raw, "so it is no result"),
+        (study_result.raw, "so it is not a result"),
         (change_record(format=2), "format"),
         (change_record(replicates=[part | {"file": "../seed1.safetensors"}]), "replicates.0.file"),
         (
