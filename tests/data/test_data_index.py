@@ -31,7 +31,7 @@ NOT_KNOWN = (
 
 
 def facts(root: Path, inventory: Inventory) -> pd.DataFrame:
-    """What ``audit.read_all`` gives, without Dask."""
+    """What ``audit.inspect_all`` gives, without Dask."""
     return pd.DataFrame(
         [inspect(str(root), path)[0] for path in inventory.rows["path"]], columns=FACTS
     )
@@ -189,11 +189,11 @@ def test_patients_are_joined_however_many_images_they_share() -> None:
         {"sha256": [*shared, *shared, "f" * 64], "group": ["p"] * 256 + ["q"] * 256 + [None]}
     )
     rows["alike"] = pd.factorize(rows["sha256"])[0]
-    assert audit.grouped(rows)["group"].tolist() == ["p"] * 512 + ["image:" + "f" * 16]
+    assert audit.fill_groups(rows)["group"].tolist() == ["p"] * 512 + ["image:" + "f" * 16]
     copy = pd.DataFrame(
         {"sha256": ["a" * 64, "a" * 64, "b" * 64], "group": [None, "z", "z"], "alike": [0, 0, 1]}
     )
-    assert audit.grouped(copy)["group"].tolist() == ["z"] * 3
+    assert audit.fill_groups(copy)["group"].tolist() == ["z"] * 3
 
 
 def test_a_random_split_tells_its_leaks(tmp_path: Path) -> None:

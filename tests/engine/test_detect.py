@@ -25,7 +25,7 @@ from medscale.base.files import read_json, sha256, write_json, write_parquet
 from medscale.config.configuration import Config, load
 from medscale.config.planning import plan
 from medscale.data import boxes as data_boxes
-from medscale.data.boxes import SIDES, padded, relative
+from medscale.data.boxes import SIDES, pad, relative
 from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards
 from medscale.engine.detect.loader import BoxLoader, flip, with_boxes
@@ -226,10 +226,10 @@ def test_padding_follows_the_order_of_the_images():
     table = pd.DataFrame(
         {"id": [5, 2, 5], "x": [0.1, 0.2, 0.3], "y": 0.0, "width": 0.1, "height": 0.1}
     )
-    out = padded(table, np.array([2, 3, 5]))
+    out = pad(table, np.array([2, 3, 5]))
     assert out.shape == (3, 2, 4)
     assert out[:, :, 0].tolist() == [pytest.approx([0.2, 0]), [0, 0], pytest.approx([0.1, 0.3])]
-    assert padded(table.iloc[:0], np.array([1])).shape == (1, 1, 4)
+    assert pad(table.iloc[:0], np.array([1])).shape == (1, 1, 4)
 
 
 # Flips

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from medscale.base.errors import MedscaleError
 from medscale.measure.scaling.advice import (
     recommendation,
-    speaker,
+    representative,
     speedup_of,
     superlinear,
     verdict,
@@ -263,7 +263,7 @@ def test_recommendations_follow_from_the_rules(times_, begins):
         ]
     )
     assert recommendation(series[0], "GPUs").startswith(begins)
-    assert speaker(series) is series[0]
+    assert representative(series) is series[0]
 
 
 def test_devices_are_not_recommended_by_a_speedup_that_is_not_told_from_one():

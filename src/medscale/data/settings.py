@@ -23,7 +23,7 @@ class Limits(Strict):
     )
 
     @property
-    def most_pixels(self) -> int:
+    def max_pixels(self) -> int:
         """Most pixels of an image."""
         return int(self.megapixels * 10**6)
 
