@@ -125,7 +125,7 @@ def test_the_index_has_the_contracts_columns(tmp_path: Path) -> None:
 
 
 def test_val_and_test_that_are_train_again(tmp_path: Path) -> None:
-    root = fundus_pytorch(tmp_path, each=6)
+    root = fundus_pytorch(tmp_path, per_class=6)
     shutil.rmtree(root / "train")
     for path in sorted(root.glob("*/*/*.png")):
         copy = root / "train" / path.parent.name / f"BEH-{1000 + int(path.stem.split('-')[1])}.png"
