@@ -137,7 +137,7 @@ def test_val_and_test_that_are_train_again(tmp_path: Path) -> None:
     assert left_out["detail"].str.contains("leak between published splits").all()
     message = "24 images stand in two published splits: the published split would have leaked them."
     assert summary["notes"] == [
-        "48 images are there of the 17242 of the complete fundus-pytorch.",
+        "48 images are present of the 17242 of the complete fundus-pytorch.",
         NOT_KNOWN,
         message,
     ]
