@@ -204,7 +204,7 @@ def test_boxes_are_shares_of_the_image_and_stand_beside_the_shards(detection_stu
         ([[200.0, 0.0, 5.0, 5.0]], "no area inside their image"),
         ([[0.0, 0.0, float("nan"), 5.0]], "no area"),
         ([[0.0, 0.0, 5.0]], "four numbers"),
-        (None, "no list of boxes"),
+        (None, "must hold lists of boxes"),
     ],
 )
 def test_a_wrong_box_is_named(box_list, says):
@@ -583,7 +583,7 @@ def test_boxes_of_another_index_are_refused(detection_study, toy, tmp_path):
         split=detection_study.index["split"].replace({"val": "test", "test": "val"})
     )
     write_parquet(tmp_path / "index.parquet", other_index)
-    with pytest.raises(MedscaleError, match="are of no image of that split"):
+    with pytest.raises(MedscaleError, match="belong to no image of that split"):
         localize([toy["ddp_2cpu_yolov8n"]], tmp_path / "index.parquet", resamples=10)
 
 
