@@ -246,14 +246,14 @@ def _conflicts(rows: pd.DataFrame, is_conflict: pd.Series) -> pd.DataFrame:
     return table.assign(detail=details)
 
 
-def _same_bytes(kept: pd.DataFrame, left_out: pd.DataFrame, reason: str) -> pd.DataFrame:
+def _same_bytes(candidates: pd.DataFrame, left_out: pd.DataFrame, reason: str) -> pd.DataFrame:
     """Return audit rows that name another file with the same bytes.
 
     The detail gives label and published split of the other file if they differ. Of several files,
     one with another label is preferred.
     """
     by_digest: dict[str, list[Any]] = {}
-    for row in kept[kept["sha256"].isin(left_out["sha256"])].itertuples():
+    for row in candidates[candidates["sha256"].isin(left_out["sha256"])].itertuples():
         by_digest.setdefault(str(row.sha256), []).append(row)
     details = []
     for row in left_out.itertuples():

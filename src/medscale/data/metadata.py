@@ -136,9 +136,9 @@ def _features(encoding: Encoding, column: pd.Series) -> np.ndarray:
         try:
             values = column.astype("float64")  # reads texts of numbers as well
         except (TypeError, ValueError):
-            wrong = next(value for value in column if not _is_number(value))
+            faulty_value = next(value for value in column if not _is_number(value))
             raise MedscaleError(
-                f"metadata: {encoding.column} is {wrong!r}, where the network takes a number"
+                f"metadata: {encoding.column} is {faulty_value!r}, where the network takes a number"
             ) from None
         scaled = (values - encoding.mean) / encoding.scale
         return np.stack([scaled.fillna(0.0), values.notna()], axis=1).astype(np.float32)

@@ -137,13 +137,13 @@ def _hold_out(rows: pd.DataFrame, settings: Split) -> pd.Series:
             f"{', '.join(map(str, rows.columns))}"
         )
     values = rows[settings.column].astype(str)
-    selected = values == settings.held_out
-    if not selected.any():
+    is_held_out = values == settings.held_out
+    if not is_held_out.any():
         raise MedscaleError(
             f"split.held_out is {settings.held_out!r}, but no image has this {settings.column}; "
             f"there are: {', '.join(sorted(values.unique()))}"
         )
-    held_out = rows["group"].isin(set(rows.loc[selected, "group"]))
+    held_out = rows["group"].isin(set(rows.loc[is_held_out, "group"]))
     return pd.Series(np.where(held_out, "test", "train"), index=rows.index, dtype=object)
 
 

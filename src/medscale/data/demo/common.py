@@ -81,8 +81,8 @@ def write_dataset(
     _clear(out, dict.fromkeys([*tables, *faulty, *images, MARKER]))
     workers = len(os.sched_getaffinity(0))
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
-        done = pool.map(partial(write, options, out), drawings, chunksize=8)
-        for _ in track(done, "drawing images", len(drawings)):
+        results = pool.map(partial(write, options, out), drawings, chunksize=8)
+        for _ in track(results, "drawing images", len(drawings)):
             pass
     _write_faulty(out, faulty, (out / whole).read_bytes())
     for path, text in tables.items():

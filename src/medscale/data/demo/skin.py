@@ -96,11 +96,11 @@ def plan(settings: Options) -> list[Original]:
     for label, name in enumerate(list(CLASSES)[: settings.classes]):
         share = 1 / 2 - 1 / 3 * label / max(1, settings.classes - 1)
         count = round(share * settings.each)
-        copied = np.sort(rng.integers(0, count, settings.each - count))
+        copy_counts = np.sort(rng.integers(0, count, settings.each - count))
         for index in range(count):
             stem = f"{name.split()[-1].lower()}-{label + 1:02d} ({index + 1})"
             suffix = str(rng.choice(SUFFIXES)) if originals else SUFFIXES[0]
-            tags = rng.integers(0, 10_000, int((copied == index).sum()))
+            tags = rng.integers(0, 10_000, int((copy_counts == index).sum()))
             copies = tuple(
                 f"{ROOT}/{name}/aug_{k}{tag:04d}_{stem}.jpg" for k, tag in enumerate(tags.tolist())
             )
@@ -151,10 +151,10 @@ def augmented_copy(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     if rng.random() < 0.3:
         pixels = cv2.flip(pixels, 0)
     rotation = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-25, 25), 1)
-    turned = cv2.warpAffine(
+    rotated = cv2.warpAffine(
         pixels, rotation, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
     )
-    return cv2.convertScaleAbs(turned, alpha=rng.uniform(0.8, 1.2))
+    return cv2.convertScaleAbs(rotated, alpha=rng.uniform(0.8, 1.2))
 
 
 def _write(settings: Options, out: Path, plan: Original) -> None:

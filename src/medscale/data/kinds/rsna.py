@@ -157,11 +157,11 @@ def _read_tables(listing: Listing) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _check_lines(path: Path, table: pd.DataFrame, valid: pd.Series) -> None:
     """Raise MedscaleError for a line that is not valid or has no image; it names the first."""
-    wrong = table[~(valid & table["patientId"].notna())]
-    if len(wrong):
-        cells = wrong.drop(columns="box", errors="ignore").iloc[0].items()
+    faulty_lines = table[~(valid & table["patientId"].notna())]
+    if len(faulty_lines):
+        cells = faulty_lines.drop(columns="box", errors="ignore").iloc[0].items()
         entry = ", ".join(f"{name} {value}" for name, value in cells)
-        line = wrong.index[0] + 2  # the header is line 1
+        line = faulty_lines.index[0] + 2  # the header is line 1
         raise MedscaleError(
             f"{path}, line {line}, is not a line of the challenge's table: {entry}; download the "
             "table again"
