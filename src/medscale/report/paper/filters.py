@@ -95,9 +95,9 @@ def interval(value: Score, form: str) -> Latex:
     return Latex(latex.between(low, high))
 
 
-def class_name(value: str) -> Latex:
-    """Format a class name for readers, without underscores between words."""
-    return Latex(text.latex(names.class_name(value)))
+def class_name(value: str, titles: Mapping[str, str]) -> Latex:
+    """Format a class name for readers (``names.class_name``) by the titles of its study."""
+    return Latex(text.latex(names.class_name(value, titles)))
 
 
 def listed(values: Iterable[str]) -> str:
