@@ -57,7 +57,8 @@ def show(folder: str | Path) -> Iterator[str | Table]:
         yield "\nmean over folds, interval for other training images too (Nadeau & Bengio 2003)"
         yield _folds(folds)
     if left_out := summary.get("not_averaged"):
-        yield f"averages over classes leave out {plain(', '.join(class_name(name, titles) for name in left_out))}: {TOO_FEW}"
+        names = ", ".join(class_name(name, titles) for name in left_out)
+        yield f"averages over classes leave out {plain(names)}: {TOO_FEW}"
     yield from _reference(folder, summary, titles)
     if "classes" in summary:
         yield from _classification(summary, titles)
@@ -141,7 +142,8 @@ def _reference(folder: Path, summary: dict[str, Any], titles: Mapping[str, str])
     auroc, most = linear["metrics"]["test"]["auroc"], linear["majority"]
     mean, low, high = (_number(auroc[key]) for key in ("mean", "low", "high"))
     accuracy = _number(linear["metrics"]["test"]["accuracy"]["mean"], 100)
-    share = f"{plain(class_name(most['class'], titles))} is {_number(most['share'], 100)} % of the test images"
+    name = plain(class_name(most["class"], titles))
+    share = f"{name} is {_number(most['share'], 100)} % of the test images"
     yield f"\nlinear reference: AUROC {mean} ({low} to {high}), accuracy {accuracy} %; {share}"
 
 

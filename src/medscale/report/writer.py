@@ -41,8 +41,8 @@ def write_chapter(
 
     Args:
         study: the study's; empty for a chapter about all studies.
-        arguments: of the chapter's ``make``: its inputs and settings; and ``class_titles``, by which
-            the chapter prints classes.
+        arguments: of the chapter's ``make``: its inputs and settings; and ``class_titles``, by
+            which the chapter prints classes.
         folder: below which the files are written.
     """
     chapter: Chapter = importlib.import_module(f"medscale.report.{name}.chapter").CHAPTER

@@ -120,8 +120,8 @@ def _against(row: pd.Series, devices: str) -> str:
             f"{_share(row)} {reason}"
         )
     return (
-        f"Use one device. The efficiency of {count} {devices} is {_share(row)}, below one half with "
-        "its interval, so a further device is better used for another seed"
+        f"Use one device. The efficiency of {count} {devices} is {_share(row)}, below one half "
+        "with its interval, so a further device is better used for another seed"
     )
 
 

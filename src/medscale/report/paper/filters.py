@@ -16,7 +16,8 @@ from medscale.report import latex, names
 
 Score = Mapping[str, float | None]
 PERCENT = re.compile(r"(?<=\d) (?=\\%)")  # no line ends between a number and its percent sign
-NUMERALS = "no one two three four five six seven eight nine ten eleven twelve".split()
+NUMERALS = ["no", "one", "two", "three", "four", "five", "six"]
+NUMERALS += ["seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 
 class Latex(str):

@@ -13,7 +13,7 @@ from medscale.report.result.quality import draw_reliability
 from medscale.report.result.reading import Result
 
 LONG_LEGEND = 8  # most labels of a legend in letters and lines of normal size
-NAMED = 3  # classes up to which a small matrix names them
+NAMED = 2  # classes up to which a small matrix names them: three names overlap below it
 
 
 def assessment(result: Result) -> Figure:
