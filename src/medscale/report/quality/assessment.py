@@ -26,7 +26,7 @@ def assessment(result: Result) -> Figure:
     first, second = figure.subplots(2, 3)
     confusion, roc, precision_recall = first
     reliability, benefit, legend = second
-    _confusion(confusion, result)
+    confusion_panel(confusion, result)
     ticks: dict[str, Any] = {"xticks": [0, 0.5, 1], "yticks": [0, 0.5, 1]}
     if result.roc.empty:
         for axes in (roc, precision_recall):
@@ -45,7 +45,8 @@ def assessment(result: Result) -> Figure:
     return figure
 
 
-def _confusion(axes: Axes, result: Result) -> None:
+def confusion_panel(axes: Axes, result: Result) -> None:
+    """Draw the confusion matrix; more than ``NAMED`` classes are numbered."""
     classes = result.classes
     size = 7 if len(classes) <= NAMED else 5.5 if len(classes) <= MANY else 0
     draw_confusion(axes, result.confusion, classes, names=False, digits=size)
