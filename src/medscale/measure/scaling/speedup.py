@@ -101,7 +101,8 @@ def _row(summary: dict[str, Any], by_name: dict[str, dict[str, Any]]) -> dict[st
     seconds = clock["seconds_per_epoch"]["values"]
     name = baseline_of(spec)
     baseline = by_name.get(name)
-    reason = f"baseline {name} was not made" if baseline is None else _different(summary, baseline)
+    missing = f"no speedup is given, since the study has no run {name}"
+    reason = missing if baseline is None else _different(summary, baseline)
     base = None if reason else baseline
     speedup = relative(_seconds(base) if base else [], seconds, same=name == spec.name)
     return {

@@ -67,11 +67,10 @@ def words_of_value(row: dict[str, Any]) -> str:
     digits = MEASURES[row["measure"]].digits
     if math.isnan(row["value"]):
         return ""
-    value, low, high = (
-        "0" if row[key] == 0 else _signed(f"{row[key]:.{digits}f}")
-        for key in ("value", "low", "high")
-    )
+    value, low, high = (_signed(f"{row[key]:.{digits}f}") for key in ("value", "low", "high"))
     if math.isnan(row["low"]) or row["low"] == row["high"]:
+        if float(f"{row['value']:.{digits}f}") == 0:
+            return "0" if row["value"] == 0 else f"below {10**-digits:.{digits}f}"
         return value
     return f"{value} ({low} to {high})"
 

@@ -100,7 +100,7 @@ def _legend(axes: Axes, panels: list[Axes]) -> None:
                 labels.append(label)
     place: dict[str, Any] = {"loc": "center left", "borderaxespad": 0, "handlelength": 1.8}
     if len(labels) > LONG_LEGEND:
-        place |= {"loc": "lower left", "bbox_to_anchor": (-0.15, -0.35), "fontsize": 6}
+        place |= {"loc": "lower left", "bbox_to_anchor": (-0.06, -0.35), "fontsize": 6}
         place |= {"labelspacing": 0.15}
     legend = axes.legend(handles, labels, **place)
     legend.set_in_layout(False)  # a high legend would make the panels of its row low
