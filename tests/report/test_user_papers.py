@@ -48,6 +48,7 @@ NINE: dict[str, Any] = {
     "classes": LESIONS,
     "runs": ["serial_1cpu", "ddp_2cpu"],
     "title": "Nine kinds of lesions",
+    "class_titles": {"nevus": "nevus (mole)"},
     "split": {"mode": "published"},
     "datasheet": {"name": "Our clinic's lesions"},
     "seeds": [1],
@@ -185,6 +186,16 @@ def test_the_datasheet_and_the_cards_are_about_these_images(study):
         assert "its publishers'" not in text
     if study.name == "nine":
         assert "Split: that of the folders or of index.csv" in sheet
+        assert "| nevus (mole) |" in sheet
+
+
+def test_classes_are_printed_by_their_titles_and_stored_by_their_names(study):
+    if study.name == "nine":
+        tables = study.folder / "tables" / "nine"
+        for name in ("data", "per_class"):
+            text = (tables / f"{name}.tex").read_text(encoding="utf-8")
+            assert "nevus (mole)" in text
+            assert "nevus (mole)" not in (tables / f"{name}.csv").read_text(encoding="utf-8")
 
 
 def test_tables_of_a_single_run_have_no_columns_of_comparisons(study):
