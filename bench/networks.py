@@ -43,7 +43,9 @@ def main(scale: str = "full") -> None:
     for name, row in rows.items():
         print(
             f"    {name}: {{"
-            + ", ".join(f"{key}: {value:.4g}" for key, value in row if key != "share")
+            + ", ".join(
+                f"{key}: {value:.4g}" for key, value in row if key not in ("share", "width")
+            )
             + "}"
         )
 
