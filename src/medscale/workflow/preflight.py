@@ -235,8 +235,9 @@ def _devices(plans: list[RunPlan], on_cluster: bool) -> Iterator[Finding]:
         runs = sorted({plan.run.name for plan in large})
         text = (
             f"{len(runs)} of the runs need up to {most} GPUs, this machine has {gpus}: "
-            f"{', '.join(runs[:4])} …; use --profile slurm on a cluster, or --profile demo, where "
-            "CPU processes stand in and everything says so"
+            f"{', '.join(runs[:4])}{' …' if len(runs) > 4 else ''}; leave them out of `runs`, use "
+            "--profile slurm on a cluster, or scale demo (--profile demo, or `scale: demo` in your "
+            "file), where CPU processes stand in and everything says so"
         )
         yield Finding("error", "GPUs", text)
     elif most:
