@@ -191,3 +191,14 @@ def test_counts_of_networks_are_what_the_configuration_says(full: Config, demo: 
         row = config.cost.networks[made.model.name]
         for key in ("gflops", "activations_m", "parameters_m"):
             assert getattr(row, key) == pytest.approx(getattr(counted, key), rel=0.1), (name, key)
+
+
+def test_a_narrower_network_costs_less(full: Config) -> None:
+    from bench.networks import count
+
+    made = of(full, "glaucoma/serial_1cpu")
+    narrow = made.model.model_copy(update={"options": made.model.options | {"width": 16}})
+    scaled = cost.network(full, made.model_copy(update={"model": narrow}))
+    counted = count(narrow, cost.pixels(full, made), 2)
+    for key in ("gflops", "activations_m", "parameters_m"):
+        assert getattr(scaled, key) == pytest.approx(getattr(counted, key), rel=0.2), key

@@ -9,7 +9,6 @@ import os
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from posixpath import normpath
 from typing import Any
 from unicodedata import normalize
 
@@ -46,7 +45,6 @@ class ImageTable:
     file: Path  # its path
     entries: pd.DataFrame  # its lines as text; a missing value is None
     metadata: list[str]  # names of its columns of metadata
-    label: str | None  # the setting source.label, if it is one of its columns
     patient: str | None  # its column that names patients, or parts of patients; None without one
 
     @property
@@ -71,12 +69,15 @@ class ImageTable:
         return notes
 
 
-def read_image_table(listing: Listing, source: Source) -> ImageTable | None:
+def read_image_table(listing: Listing, source: Source) -> tuple[ImageTable | None, list[str]]:
     """Read the table that ``source.table`` names, or index.csv if there is one.
 
     The columns path, label, split and source may be written in capitals. ``source.image``,
     ``source.label`` and ``source.patient`` name other columns. Raises MedscaleError if the table is
     missing, is not a CSV file, or lacks a column.
+
+    Returns:
+        The table, None without one, and the names of all columns of the file.
     """
     file = _table_file(listing, source.table)
     if file is None:
@@ -85,9 +86,9 @@ def read_image_table(listing: Listing, source: Source) -> ImageTable | None:
                 f"source.image names a column of a table, but {listing.root} has no {INDEX}; set "
                 "source.table"
             )
-        return None
+        return None, []
     entries = read_table(file, [])
-    label = source.label if source.label in entries else None
+    columns = [str(name) for name in entries.columns]
     entries = _with_meanings(file, entries, source)
     names = [str(name) for name in entries.columns]
     column = source.patient if source.patient in names else None
@@ -101,7 +102,7 @@ def read_image_table(listing: Listing, source: Source) -> ImageTable | None:
     if column is not None:
         no_name = entries[column].map(lambda text: patients.is_missing(text, name=True))
         entries[column] = entries[column].where(~no_name, None)
-    return ImageTable(file, entries, metadata, label, column)
+    return ImageTable(file, entries, metadata, column), columns
 
 
 def _table_file(listing: Listing, name: str | None) -> Path | None:
@@ -120,7 +121,7 @@ def _table_file(listing: Listing, name: str | None) -> Path | None:
 def _with_meanings(file: Path, entries: pd.DataFrame, source: Source) -> pd.DataFrame:
     """Return a table whose columns of image and label are called path and label.
 
-    A column path or label in whose place the settings name another is dropped.
+    A column path or label in whose place the settings name another, or an expression, is dropped.
     """
     columns_by_name = {name.lower(): name for name in reversed(entries.columns)}
     renamed = {
@@ -130,14 +131,13 @@ def _with_meanings(file: Path, entries: pd.DataFrame, source: Source) -> pd.Data
     }
     entries = entries.rename(columns=renamed)
     for meaning, column in (("path", source.image), ("label", source.label)):
-        if column is not None and column in entries and column != meaning:
-            entries = entries.drop(columns=meaning, errors="ignore").rename(
-                columns={column: meaning}
-            )
-        elif meaning == "path" and column is not None and column not in entries:
+        if column is None or column == meaning:
+            continue
+        if meaning == "path" and column not in entries:
             raise MedscaleError(
                 f"{file}: no column {column} (source.image); it has: {', '.join(entries.columns)}"
             )
+        entries = entries.drop(columns=meaning, errors="ignore").rename(columns={column: meaning})
     if "path" not in entries:
         raise MedscaleError(
             f"{file}: no column path; it has: {', '.join(entries.columns)}; name the column of the "
@@ -151,11 +151,11 @@ def rows_by_table(
 ) -> tuple[list[Row], list[Excluded]]:
     """Return rows, and left-out files and entries, according to a table.
 
-    An entry names an image by its path relative to the table's folder, or by its file name with or
-    without the ending, where only one image has it. An image may have several entries: values that
-    one of them lacks are those of the others. If label, patient or split differ, the image is left
-    out; metadata that differ are missing. Raises MedscaleError if no entry names an image, an entry
-    names several, or a split has another name.
+    An entry names an image by its path relative to the table's folder, or by its file name where
+    only one image has it, with or without the ending. An image may have several entries: values
+    that one of them lacks are those of the others. If label, patient or split differ, the image is
+    left out; metadata that differ are missing. Raises MedscaleError if no entry names an image, an
+    entry names several, or a split has another name.
     """
     names = _Names(table, listing)
     other_files = {normalized_path(path) for path, _, _ in listing.excluded}
@@ -186,31 +186,41 @@ def rows_by_table(
     return rows, list(left_out.values())
 
 
+def short_names(path: str) -> set[str]:
+    """Return the names of an image besides its path: without ending, without folders."""
+    pure = PurePosixPath(path)
+    return {str(pure.with_suffix("")), pure.name, pure.stem} - {path}
+
+
 class _Names:
     """The images of a raw folder by the names that a table may give them."""
 
     def __init__(self, table: ImageTable, listing: Listing) -> None:
         self._file = table.file
-        self._folder = os.path.relpath(table.file.parent, listing.root)
+        root, folder = listing.root.resolve(), table.file.parent.resolve()
+        inside = folder.is_relative_to(root)
+        self._folder = folder.relative_to(root) if inside else Path()
+        # of paths in a table outside the raw folder; it stands in them before each image's
+        self._above = "" if inside else f"{os.path.relpath(root, folder)}/"
         self._paths = {normalized_path(path): path for path in listing.images}
         self._short: dict[str, list[str]] = {}
         for name, path in self._paths.items():
-            pure = PurePosixPath(name)
-            for short in {pure.name, pure.stem}:
+            for short in short_names(name):
                 self._short.setdefault(short, []).append(path)
 
     def full(self, name: str) -> str:
         """Return the path below the raw folder that an entry's path stands for."""
-        return normalized_path(normpath(PurePosixPath(self._folder, normalized_path(name))))
+        below = normalized_path(name).removeprefix(self._above)
+        return normalized_path(str(PurePosixPath(self._folder, below)))
 
     def image(self, name: str) -> str | None:
         """Return the path of the image that an entry names; None where there is none.
 
-        Raises MedscaleError where a name without folders is that of several images.
+        Raises MedscaleError where the name is that of several images.
         """
         if (path := self._paths.get(self.full(name))) is not None:
             return path
-        paths = self._short.get(normalized_path(name), [])
+        paths = self._short.get(normalized_path(name), []) or self._short.get(self.full(name), [])
         if len(paths) > 1:
             raise MedscaleError(
                 f"{self._file}: {name} is the name of {len(paths)} images ({paths[0]}, {paths[1]});"

@@ -11,6 +11,7 @@ import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.data import patients
+from medscale.data.image_table import short_names
 from medscale.data.inventory import Row
 from medscale.data.listing import Listing, normalized_path, read_table
 
@@ -78,8 +79,7 @@ def _sentence(
     """Return the sentence on a table with a column of images; none for another table."""
     names = {normalized_path(image): image for image in images}
     for image in images:
-        pure = PurePosixPath(normalized_path(image))
-        names |= {pure.name: image, pure.stem: image}
+        names |= dict.fromkeys(short_names(normalized_path(image)), image)
     for column in table.columns:
         cells = table[column].map(lambda cell: names.get(normalized_path(cell or "")))
         count = cells.nunique()

@@ -5,6 +5,9 @@ A table (``index.csv``, or ``source.table``) may give labels, patients, splits a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from unicodedata import normalize
+
 from medscale.data import patients
 from medscale.data.class_folders import (
     check_classes,
@@ -44,13 +47,13 @@ def scan(source: Source, classes: list[str] | None) -> Inventory:
     """
     listing = list_folder(source.path, EXPECTED)
     by_folder, left_out = rows_by_folder(listing, "folder")
+    table, columns = read_image_table(listing, source)
+    if source.label is not None and source.label not in columns:
+        by_folder, left_out = _label_by_pattern(listing, by_folder, source.label, columns)
     rows, notes = list(by_folder.values()), list[str]()
-    table = read_image_table(listing, source)
     if table is not None:
         rows, left_out = rows_by_table(table, listing, by_folder)
         notes = table.notes()
-    if source.label is not None and not _is_column(source.label, table):
-        rows, left_out = _label_by_pattern(rows, left_out, source.label, table)
     tables = unread_tables(listing, by_folder) if table is None else []
     if not rows:
         raise no_usable_images(listing, EXPECTED, [*label_hints(listing, classes), *tables])
@@ -61,7 +64,7 @@ def scan(source: Source, classes: list[str] | None) -> Inventory:
     rows, other_classes = select_classes(rows, names)
     hints = [*label_hints(listing, names), *tables]
     check_classes(listing, names, rows, EXPECTED, labels, hints)
-    origin, patient_notes = _name_patients(rows, table, source.patient)
+    origin, patient_notes = _name_patients(rows, table, source.patient, columns)
     notes += tables
     notes += find_types(rows, table) if table is not None else []
     excluded_files = [
@@ -73,43 +76,35 @@ def scan(source: Source, classes: list[str] | None) -> Inventory:
     return make_inventory(rows, excluded, names, notes, metadata, origin, **more)
 
 
-def _is_column(setting: str, table: ImageTable | None) -> bool:
-    """Return whether ``source.label`` names a column, which ``read_image_table`` has renamed."""
-    return table is not None and table.label == setting
-
-
 def _is_table(file: Excluded, table: ImageTable, listing: Listing) -> bool:
     """Return whether a file that is no image is the table itself."""
     return listing.root / file[0] == table.file
 
 
 def _label_by_pattern(
-    rows: list[Row], left_out: list[Excluded], pattern: str, table: ImageTable | None
-) -> tuple[list[Row], list[Excluded]]:
-    """Return rows labelled by the expression ``source.label``, and left-out files.
+    listing: Listing, by_folder: dict[str, Row], pattern: str, columns: Sequence[str]
+) -> tuple[dict[str, Row], list[Excluded]]:
+    """Return the rows of all images that an expression labels, and the other images as left out.
 
-    Without a table, these are all images, whatever their folder.
+    Args:
+        listing: the raw folder.
+        by_folder: rows of the images in class folders, for their splits.
+        pattern: the setting ``source.label``.
+        columns: of the table, in which the name may have been meant.
     """
-    if table is None:
-        listed = {str(row["path"]): row for row in rows}
-        outside = [path for path, _, _ in left_out]
-        rows = [*rows, *(image_row(path, None, "folder") for path in outside if path not in listed)]
-        left_out = []
-    columns = list(table.entries.columns) if table is not None else []
-    paths = [str(row["path"]) for row in rows]
-    labels = patients.by_pattern(paths, pattern, "label", columns)
-    labelled = [
-        row | {"label": label} for row, label in zip(rows, labels, strict=True) if label is not None
-    ]
-    detail = f"the expression {pattern} does not match it"
-    without = [
-        (path, NO_LABEL, detail) for path, label in zip(paths, labels, strict=True) if label is None
-    ]
-    return labelled, [*left_out, *without]
+    rows, left_out = {}, []
+    labels = patients.by_pattern(listing.images, pattern, "label", columns)
+    for path, label in zip(listing.images, labels, strict=True):
+        if label is None:
+            left_out.append((path, NO_LABEL, f"the expression {pattern} does not match it"))
+        else:
+            row = by_folder.get(path) or image_row(path, None, "folder")
+            rows[path] = row | {"label": normalize("NFC", label)}
+    return rows, left_out
 
 
 def _name_patients(
-    rows: list[Row], table: ImageTable | None, setting: str | None
+    rows: list[Row], table: ImageTable | None, setting: str | None, columns: Sequence[str]
 ) -> tuple[str | None, list[str]]:
     """Set each row's group by source.patient where it is an expression.
 
@@ -121,8 +116,7 @@ def _name_patients(
         if setting is None:
             return None, patients.note_on_names(rows)
         paths = [str(row["path"]) for row in rows]
-        columns = list(table.entries.columns) if table is not None else []
-        names = patients.by_pattern(paths, setting, columns=columns)
+        names = patients.by_pattern(paths, setting, "patient", columns)
         for row, name in zip(rows, names, strict=True):
             row["group"] = name
         return f"the expression {setting}", []
