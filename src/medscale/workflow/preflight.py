@@ -33,6 +33,7 @@ Level = Literal["ok", "note", "error"]
 
 LATEX = ("latexmk", "pdflatex", "biber")
 WORKER_MB = 400  # resident memory of a Dask worker
+PARTS = ("train", "val", "test")  # that each class has images in
 FEW_IMAGES = 10  # of a class: below it a split can leave none for the test
 
 
@@ -115,7 +116,16 @@ def _split(inventory: Inventory, settings: Split, name: str) -> Iterator[Finding
     """Yield what the split of a study makes of the listed images."""
     subject, rows = f"split of {name}", inventory.rows
     counts, is_published = rows["label"].value_counts(), settings.mode == "published"
-    if not is_published and counts.min() < FEW_IMAGES:
+    groups = rows["group"].where(rows["group"].notna(), rows["path"])
+    apart = groups.groupby(rows["label"]).nunique()
+    if settings.mode in ("grouped", "random") and apart.min() < len(PARTS):
+        text = (
+            f"class {apart.idxmin()} has {counts[apart.idxmin()]} images of {apart.min()} patients "
+            "or groups, so that it cannot be in training, validation and test: add images, or "
+            "leave it out of `classes`"
+        )
+        yield Finding("error", subject, text)
+    elif not is_published and counts.min() < FEW_IMAGES:
         text = f"class {counts.idxmin()} has only {counts.min()} images"
         yield Finding("note", subject, text)
     if settings.mode in ("grouped", "random") and rows["split_published"].notna().any():
