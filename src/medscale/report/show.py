@@ -20,6 +20,7 @@ from medscale.report.names import GROUPS, OVER, STATES, TOO_FEW, label
 
 KEYS = ("study", "run", "model", "metrics", "timing", "counts", "seeds", "marks", "format")
 BAR = 20  # letters of a full bar
+TOO_SMALL = "too few images"  # in place of a subgroup's interval
 POINTS = 10  # operating points that are shown
 
 
@@ -85,7 +86,9 @@ def read_summary(folder: Path) -> dict[str, Any]:
 def listing(folders: Iterable[Path]) -> Iterator[str]:
     """Yield a line for each result folder: its path and its main metrics."""
     for folder in folders:
-        yield f"[bold]{plain(str(folder))}[/]: {plain(one_line(read_summary(folder)))}"
+        summary = read_summary(folder)
+        words = one_line(summary).removeprefix(summary["run"]["name"]).lstrip()
+        yield f"[bold]{plain(str(folder))}[/]: {plain(words)}"
 
 
 def _table(*columns: str) -> Table:
@@ -167,7 +170,8 @@ def _classification(summary: dict[str, Any]) -> Iterator[str | Table]:
         if row["by"] != "all" and row["metric"] == "accuracy":
             mean, low, high = (_number(row[key], 100) for key in ("mean", "low", "high"))
             name = plain(f"{row['by']}: {row['part']}")
-            groups.add_row(name, str(row["images"]), mean, f"{low} to {high}")
+            interval = f"{low} to {high}" if row["mean"] is not None else TOO_SMALL
+            groups.add_row(name, str(row["images"]), mean, interval)
     if groups.row_count:
         yield ""
         yield groups
@@ -196,4 +200,4 @@ def _classes(summary: dict[str, Any]) -> Table:
 def _number(value: float | None, scale: float = 1) -> str:
     if value is None:
         return "–"
-    return f"{scale * value:.1f}" if scale == 100 else f"{value:#.3g}"
+    return f"{scale * value:.1f}" if scale == 100 else f"{value:#.3g}".removesuffix(".")
