@@ -43,7 +43,7 @@ from medscale.engine.detect.task import Detection
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.replicates import read
 from medscale.report.result.folder import write_result
-from medscale.serve import bundle, inputs, predict_command
+from medscale.serve import bundle, inputs
 from medscale.serve.predict import Prediction
 
 ROOT = Path(__file__).parents[2]
@@ -313,13 +313,17 @@ def test_metadata_is_given_or_read_from_headers_or_unknown(made) -> None:
         predictor.predict(image),
         predictor.predict(image, {"age": 61, "sex": "female"}),
     )
-    assert unknown != known
+    assert values([unknown]).tolist() != values([known]).tolist()
+    assert (unknown.unknown, known.unknown) == (["age", "sex"], [])
+    assert predictor.predict(image, {"sex": "male"}).unknown == ["age"]
     both = predictor.predict([image, image], [{}, {"age": 61, "sex": "female"}])
     np.testing.assert_allclose(values(both), values([unknown, known]), atol=FP32)
     named = [made.raw / path for path in made.index["path"] if path.endswith(".dcm")][:2]
     table = pd.DataFrame({"path": [str(named[0])], "age": [None], "sex": [None]})
     hidden, own = predictor.predict(named, table), predictor.predict(named)
-    assert hidden[0] != own[0], "what is said wins over the header, also that it is unknown"
+    assert (hidden[0].unknown, own[0].unknown) == (["age", "sex"], [])
+    # the table wins over the header, also where it has no value
+    assert hidden[0].probabilities != own[0].probabilities
     np.testing.assert_allclose(values(hidden[1:]), values(own[1:]), atol=FP32)
     for wrong, says in (
         ({"site": "arm"}, "site is not known; this network takes age, sex"),
@@ -338,7 +342,7 @@ def test_a_table_of_metadata_must_name_the_images(
     names = [f"im{number:02d}.png" for number in range(24)]
     lines = [f"data/images/{name},{30 + number}" for number, name in enumerate(names)]
     (tmp_path / "facts.csv").write_text("\n".join(["path,age", *lines]) + "\n")
-    table = predict_command.parse_metadata(str(tmp_path / "facts.csv"))
+    table = inputs.parse_metadata(str(tmp_path / "facts.csv"))
     says = (
         r"names none of the 24 images \(its first path: data/images/im00.png; the first image: "
         r"im00.png\)"
