@@ -20,6 +20,7 @@ from medscale.report.names import GROUPS, OVER, STATES, TOO_FEW, label
 
 KEYS = ("study", "run", "model", "metrics", "timing", "counts", "seeds", "marks", "format")
 BAR = 20  # letters of a full bar
+WITH_TEMPERATURE = ", with the temperature"  # end of a metric's name
 TOO_SMALL = "too few images"  # in place of a subgroup's interval
 POINTS = 10  # operating points that are shown
 
@@ -100,14 +101,14 @@ def _speed(summary: dict[str, Any]) -> str:
     unit = ("process", "processes") if summary["backend"] == "cpu" else ("GPU", "GPUs")
     return (
         f"\nin {summary['format']}, {_number(timing['seconds_per_epoch']['mean'])} s an epoch, "
-        f"{_number(timing['images_per_second']['mean'])} images/s, {devices} {unit[devices > 1]}; "
+        f"{timing['images_per_second']['mean']:,.0f} images/s, {devices} {unit[devices > 1]}; "
         f"global batch {summary['global_batch']}"
     )
 
 
 def _metrics(summary: dict[str, Any]) -> Table:
     names = NAMES | CALIBRATED | BOX_NAMES
-    table = _table("metric", "test", "95 % interval", "sd over seeds", "validation")
+    table = _table("metric", "test", "95 % interval", "seed sd", "val.")
     test, val = summary["metrics"]["test"], summary["metrics"].get("val", {})
     for metric in sorted(test, key=list(names).index):
         score = test[metric]
@@ -116,7 +117,8 @@ def _metrics(summary: dict[str, Any]) -> Table:
             _number(score[key], scale) for key in ("mean", "low", "high", "seed_sd")
         )
         of_val = _number(val[metric]["mean"], scale) if metric in val else ""
-        words = names[metric] + (" (%)" if scale == 100 else "")
+        words = names[metric].replace(WITH_TEMPERATURE, ", calibrated")
+        words += " (%)" if scale == 100 else ""
         table.add_row(words, f"[bold]{mean}[/]", f"{low} to {high}", sd, of_val)
     return table
 
@@ -152,19 +154,8 @@ def _classification(summary: dict[str, Any]) -> Iterator[str | Table]:
     yield ""
     yield _classes(summary)
     yield ""
-    names = ("sensitivity", "specificity", "ppv", "npv")
-    points = _table("class", "validation specificity", *names[:2], "PPV", "NPV", "prevalence")
     for row in summary["operating"][:POINTS]:
-        rates = []
-        for rate in names:
-            if rate not in row:  # results of earlier versions have no predictive values
-                rates.append("–")
-                continue
-            value, low, high = (_number(row[f"{rate}{end}"], 100) for end in ("", "_low", "_high"))
-            rates.append(f"{value} % ({low} to {high})")
-        prevalence = _number(row.get("prevalence"), 100) + " %"
-        points.add_row(plain(row["class"]), f"{100 * row['wanted']:g} %", *rates, prevalence)
-    yield points
+        yield from operating_point(row)
     groups = _table("subgroup", "images", "accuracy", "95 % interval")
     for row in summary["subgroups"]:
         if row["by"] != "all" and row["metric"] == "accuracy":
@@ -176,7 +167,23 @@ def _classification(summary: dict[str, Any]) -> Iterator[str | Table]:
         yield ""
         yield groups
     if (temperature := summary["calibration"]["temperature"]) is not None:
-        yield f"\ntemperature {temperature:.2f}, fitted on the validation images"
+        yield f"\ncalibrated: by the temperature {temperature:.2f}, fitted on the validation images"
+
+
+def operating_point(row: dict[str, Any]) -> Iterator[str]:
+    """Yield lines, of at most 80 letters for short names of classes, on an operating point."""
+
+    def rate(name: str) -> str:
+        if name not in row:  # results of earlier versions have no predictive values
+            return "–"
+        value, low, high = (_number(row[f"{name}{end}"], 100) for end in ("", "_low", "_high"))
+        return f"{value} % ({low} to {high})"
+
+    wanted = f"{100 * row['wanted']:g} %"
+    yield f"[bold]{plain(row['class'])}[/], at a validation specificity of {wanted}"
+    yield f"  sensitivity {rate('sensitivity')}, specificity {rate('specificity')}"
+    prevalence = _number(row.get("prevalence"), 100)
+    yield f"  PPV {rate('ppv')}, NPV {rate('npv')} at prevalence {prevalence} %"
 
 
 def _classes(summary: dict[str, Any]) -> Table:

@@ -210,8 +210,8 @@ function operatingPoint({ label, threshold, validation_specificity, sensitivity,
     ? `Above ${percent(threshold)}: this image counts as ${name}.`
     : `Not above ${percent(threshold)}: this image does not count as ${name}.`;
   return element("li", {}, element("strong", { textContent: decision }),
-    ` The threshold is exceeded by at most ${whole(1 - validation_specificity)} of the validation images without ${name}. On the test images it finds ${rate(sensitivity)} of ${sensitivity.images} with`
-    + ` ${name} (sensitivity), and passes ${rate(specificity)} of ${specificity.images} without (specificity).`);
+    ` The threshold is exceeded by at most ${whole(1 - validation_specificity)} of the validation images without ${name}.`
+    + ` On the test images it finds ${rate(sensitivity)} of ${sensitivity.images} with ${name} (sensitivity), and passes ${rate(specificity)} of ${specificity.images} without (specificity).`);
 }
 
 function rate({ value, low, high }) {
