@@ -97,7 +97,7 @@ def test_the_first_page_shows_each_study_by_its_title(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["snakemake", "--report", "report.html"])
     settings = {"scale": "demo", "workdir": str(tmp_path)}
     report = Report(Graph({**settings, "studies": {"glaucoma": {"title": HOSTILE}}}))
-    for path in ("figures/how_far.pdf", "figures/glaucoma/roc.pdf", "figures/skin/roc.pdf"):
+    for path in ("figures/how_far.pdf", "figures/glaucoma/roc.pdf", "figures/skin/audit.pdf"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         line(tmp_path / "line.pdf")
         shutil.copy(tmp_path / "line.pdf", tmp_path / path)
@@ -112,6 +112,7 @@ def test_the_first_page_shows_each_study_by_its_title(tmp_path, monkeypatch):
     assert safe(HOSTILE) in html
     assert "<b>|" not in html
     assert "of <em>glaucoma</em>" not in html
+    assert "data/skin/audit.csv" in html.replace('</span><span class="pre">', "")
 
 
 def test_the_report_lists_tables_and_documents_and_no_figure():

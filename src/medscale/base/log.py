@@ -36,6 +36,11 @@ UNCROPPED = 100_000  # columns; wider than any table
 # Of the 256-colour palette, with a contrast above 3.5 on black and on white: a terminal's own
 # yellow and green are not legible on white, nor its blue on black.
 COLOURS = {"green": "color(28)", "yellow": "color(130)", "red": "color(160)", "blue": "color(31)"}
+COLOURS |= {  # of the parts of a progress bar
+    "progress.download": COLOURS["green"],
+    "progress.elapsed": COLOURS["yellow"],
+    "progress.remaining": COLOURS["blue"],
+}
 
 
 class Terminal(Console):

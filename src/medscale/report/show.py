@@ -88,7 +88,9 @@ def listing(folders: Iterable[Path]) -> Iterator[str]:
     """Yield a line for each result folder: its path and its main metrics."""
     for folder in folders:
         summary = read_summary(folder)
-        words = one_line(summary).removeprefix(summary["run"]["name"]).lstrip()
+        words, name = one_line(summary), summary["run"]["name"]
+        if folder.name == name:  # not twice
+            words = words.removeprefix(name).lstrip()
         yield f"[bold]{plain(str(folder))}[/]: {plain(words)}"
 
 

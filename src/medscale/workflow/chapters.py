@@ -69,7 +69,7 @@ class Report:
         return [
             Figure(
                 in_words(name),
-                caption.replace("{study}", title),
+                caption.replace("*{study}*", f"*{title}*").replace("{study}", study),
                 chapter.figure_path(name).format(study=study),
                 vector=not study,
             )

@@ -59,7 +59,7 @@ class Headings:
         return {"title": title}
 
     def run_labels(self, wildcards: Any) -> dict[str, str]:
-        """Return the title of a run's output: the run in words, and its name as a target."""
+        """Return the title of a run's output: the run in words, and its name."""
         from medscale.report.names import label  # imports pandas, which a start does not need
 
-        return {"run": label(wildcards.run), "target": f"results/{wildcards.study}/{wildcards.run}"}
+        return {"run": label(wildcards.run), "name": wildcards.run}
