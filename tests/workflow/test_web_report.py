@@ -13,7 +13,6 @@ import pytest
 from docutils.core import publish_parts
 from jinja2 import Environment, StrictUndefined
 
-from made_runs import ROOT
 from medscale.config.configuration import load
 from medscale.report import style
 from medscale.report.chapters import CHAPTERS
@@ -21,6 +20,7 @@ from medscale.workflow.chapters import Report
 from medscale.workflow.graph import Graph
 from medscale.workflow.headings import ALL_STUDIES, Headings, safe
 from medscale.workflow.pictures import Figure, Picture, are_possible, pictures
+from synthetic_runs import ROOT
 
 HOSTILE = "</script> <b>|</b> `x`__ :y: {z} ${a} 'q' \"p\" _u_ v_ \\ *w* \x1b[0m"
 poppler = pytest.mark.skipif(not are_possible(), reason="poppler is not installed")
