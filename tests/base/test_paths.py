@@ -10,7 +10,7 @@ import pytest
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_json
-from medscale.base.paths import SUMMARY, evaluated_below
+from medscale.base.paths import SUMMARY, evaluated_results
 
 COMMANDS = {
     "predict nowhere a.jpg": "nowhere does not exist; name a result folder",
@@ -89,4 +89,4 @@ def test_a_result_of_another_scale_is_suggested(tmp_path, monkeypatch, path, mea
     write_json(tmp_path / "work/demo/results/skin/ddp_2gpu" / SUMMARY, {})
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MedscaleError, match=rf"does not exist; did you mean {meant}\?"):
-        evaluated_below(path)
+        evaluated_results(path)
