@@ -28,7 +28,7 @@ GRAPH = Graph(
 )
 GRAPH.equip_jobs()
 DATASETS, RUNS, REPORT = Datasets(GRAPH), Runs(GRAPH), Report(GRAPH)
-config["thumbnails"] = REPORT.thumbnails()
+config["first_page"] = REPORT.first_page()
 IMAGE = GRAPH.container(workflow.deployment_settings.deployment_method)
 SLURM = Submission(GRAPH, IMAGE, workflow.deployment_settings)
 # One timed job at a time, unless a profile says more. profiles/default would win over the others.

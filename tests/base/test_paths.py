@@ -6,6 +6,12 @@ import json
 import subprocess
 import sys
 
+import pytest
+
+from medscale.base.errors import MedscaleError
+from medscale.base.files import write_json
+from medscale.base.paths import SUMMARY, evaluated_results
+
 COMMANDS = {
     "predict nowhere a.jpg": "nowhere does not exist; name a result folder",
     "predict {result} a.jpg": "a.jpg does not exist; name image files",
@@ -69,3 +75,18 @@ def test_a_missing_path_is_refused_before_anything_heavy_is_imported(tmp_path):
     for command, message in (commands | {"load": "nowhere does not exist"}).items():
         assert message in error_text[command], command
     assert heavy == []
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("results/skin/ddp_2gpu", "work/demo/results/skin/ddp_2gpu"),
+        ("results/skin", "work/demo/results/skin"),
+        ("results/skni/dpp_2gpu", "work/demo/results/skin/ddp_2gpu"),
+    ],
+)
+def test_a_result_of_another_scale_is_suggested(tmp_path, monkeypatch, path, meant):
+    write_json(tmp_path / "work/demo/results/skin/ddp_2gpu" / SUMMARY, {})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MedscaleError, match=rf"does not exist; did you mean {meant}\?"):
+        evaluated_results(path)

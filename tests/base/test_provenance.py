@@ -29,7 +29,7 @@ from medscale.evaluate.metrics import NAMES
 from medscale.report.chapters import CHAPTERS
 from medscale.report.datasheet.make import UNKNOWN
 from medscale.report.result.card import model_card
-from medscale.workflow.thumbnails import Thumbnail
+from medscale.workflow.pictures import Picture
 from synthetic_runs import (
     ROOT,
     configuration,
@@ -256,8 +256,10 @@ def test_all_captions_can_be_printed():
     for chapter in CHAPTERS:
         for path, _, _, caption in chapter.shown():
             texts[path] = caption.replace("{study}", "{{ snakemake.wildcards.study }}")
-    thumbnail = Thumbnail("How far", "Speedup of *{study}*.", "data:image/svg+xml;base64,AAAA")
-    settings = {"scale": "demo", "thumbnails": [thumbnail]}
+    picture = Picture("How far", "Speedup of *Skin*.", "a.pdf", "data:image/svg+xml;base64,AAAA")
+    sections = [{"title": "All studies", "pictures": [picture, picture]}] * 2
+    page = {"sections": sections, "are_possible": False}
+    settings = {"scale": "demo", "first_page": page}
     names = SimpleNamespace(wildcards=SimpleNamespace(**words), config=settings)
     for name, source in texts.items():
         template = Environment(undefined=StrictUndefined).from_string(source)

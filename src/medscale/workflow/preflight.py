@@ -119,8 +119,9 @@ def _split(inventory: Inventory, settings: Split, name: str) -> Iterator[Finding
     groups = rows["group"].where(rows["group"].notna(), rows["path"])
     apart = groups.groupby(rows["label"]).nunique()
     if settings.mode in ("grouped", "random") and apart.min() < len(PARTS):
+        smallest = str(apart.idxmin())
         text = (
-            f"class {apart.idxmin()} has {counts[apart.idxmin()]} images of {apart.min()} patients "
+            f"class {smallest} has {counts[smallest]} images of {apart.min()} patients "
             "or groups, so that it cannot be in training, validation and test: add images, or "
             "leave it out of `classes`"
         )
