@@ -58,7 +58,10 @@ onstart:
     SLURM.ready(workflow.executor_plugin.name)
     record_code(REPORT.chapters, GRAPH)
     announce(
-        workflow.dag.needrun_jobs(), GRAPH.config, workflow.executor_plugin.name
+        workflow.dag.needrun_jobs(),
+        GRAPH.config,
+        workflow.executor_plugin.name,
+        SLURM.place,
     )
 
 

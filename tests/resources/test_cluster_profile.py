@@ -16,7 +16,7 @@ from medscale.config.configuration import Config, load
 from medscale.config.layers import merge
 from medscale.config.planning import plan
 from medscale.engine.parallel.rendezvous import first_host, meeting_point
-from medscale.resources import cost, jobs, slurm
+from medscale.resources import cost, jobs, site, slurm
 from medscale.resources.jobs import Failures, Request
 from medscale.resources.machines import Cluster
 from medscale.resources.submit import Submission
@@ -217,9 +217,9 @@ def test_dask_workers_are_started_in_the_image_by_the_host(monkeypatch: pytest.M
 
 def test_what_the_site_does_not_say_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(MedscaleError, match="does not say your account and partition yet"):
-        slurm.complete(Graph(SITE).config.cluster)
+        site.complete(Graph(SITE).config.cluster)
     with pytest.raises(MedscaleError, match="no section `cluster`"):
-        slurm.complete(None)
+        site.complete(None)
     with pytest.raises(SystemExit):
         Submission(Graph({}), "", IN_IMAGE).ready("slurm")
     assert "medscale: error: jobs go through SLURM, but" in capsys.readouterr().err
@@ -241,7 +241,7 @@ def test_jobs_of_a_dead_snakemake_are_ended_and_others_left(
         cancelled.extend(command[1:] if command[0] == "scancel" else [])
         return [line for line in queue if line[0] not in cancelled]
 
-    monkeypatch.setattr(slurm, "_ask", answer)
+    monkeypatch.setattr(slurm, "ask", answer)
     [job] = slurm.queue(ROOT, "work/demo")
     assert (job.number, job.state, job.passed, job.place) == ("1", "RUNNING", "1:00", "node1")
     assert slurm.end_orphans(ROOT, "work/demo") == ["train glaucoma/ddp_2gpu seed1 (work/demo)"]
@@ -279,7 +279,7 @@ def test_the_profile_says_all_that_the_mechanisms_need() -> None:
     assert profile["executor"] == "slurm"
     assert profile["software-deployment-method"] == "apptainer"
     assert "--nv" in profile["apptainer-args"]
-    assert (ROOT / "profiles/slurm" / profile["configfile"]).samefile(ROOT / slurm.SITE)
+    assert (ROOT / "profiles/slurm" / profile["configfile"]).samefile(ROOT / site.FILE)
     assert (ROOT / profile["precommand"].removeprefix(". ")).is_file()
     assert "$" not in profile["precommand"]  # it would be the submitting shell's
     assert profile["slurm-jobname-prefix"] == slurm.PREFIX

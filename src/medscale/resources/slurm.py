@@ -1,75 +1,16 @@
-"""Queries to SLURM: account and partition of the site, and jobs left by an earlier Snakemake."""
+"""Queries to SLURM: its queue, and jobs left by an earlier Snakemake."""
 
 from __future__ import annotations
 
-import getpass
-import shutil
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from medscale.base.errors import MedscaleError
-from medscale.resources.machines import Cluster
 
 PREFIX = "medscale"  # of job names, as set in profiles/slurm
-SITE = "profiles/slurm/site.yaml"
 CANCEL_TIMEOUT_S = 120.0
-
-
-def complete(cluster: Cluster | None) -> Cluster:
-    """Return the section ``cluster`` of the configuration if it is complete.
-
-    Raises MedscaleError, naming the settings that profiles/slurm/site.yaml does not have yet.
-    """
-    if cluster is None:
-        raise MedscaleError(
-            "jobs go through SLURM, but the configuration has no section `cluster`: --configfile "
-            f"replaces the profile's own file, so name both: --configfile {SITE} and yours"
-        )
-    missing = [name for name in ("account", "partition") if getattr(cluster, name) is None]
-    if missing:
-        raise MedscaleError(
-            f"{SITE} does not say your {' and '.join(missing)} yet: set "
-            f"cluster.{' and cluster.'.join(missing)} there (`sacctmgr show assoc "
-            f"user={getpass.getuser()} format=account` and `sinfo` list them)"
-        )
-    return cluster
-
-
-def check(cluster: Cluster | None) -> str:
-    """Return one line on the account and the partition.
-
-    Raises MedscaleError when SLURM does not answer, or has no such account or partition.
-    """
-    cluster = complete(cluster)
-    if shutil.which("sbatch") is None:
-        raise MedscaleError(
-            "there is no sbatch: run this where jobs are submitted, on the cluster's login node"
-        )
-    partitions = dict(
-        line.split("|", 1) for line in _ask("sinfo", "--noheader", "--format=%R|%l %D %c %m %G")
-    )
-    if cluster.partition not in partitions:
-        raise MedscaleError(
-            f"{SITE}: SLURM has no partition {cluster.partition!r}; there are: "
-            f"{', '.join(sorted(partitions))}"
-        )
-    user = getpass.getuser()
-    accounts = {
-        name.strip()
-        for name in _ask("sacctmgr", "-nP", "list", "assoc", f"user={user}", "format=account")
-    }
-    if accounts and cluster.account not in accounts:
-        raise MedscaleError(
-            f"{SITE}: you have no account {cluster.account!r}; there are: "
-            f"{', '.join(sorted(accounts))}"
-        )
-    limit, nodes, cpus, memory, gpus = partitions[str(cluster.partition)].split()
-    return (
-        f"account {cluster.account}, partition {cluster.partition}: {nodes} nodes of {cpus} cores, "
-        f"{memory} MB and {gpus}; its time limit is {limit}"
-    )
 
 
 def end_orphans(root: Path, workdir: str) -> list[str]:
@@ -82,7 +23,7 @@ def end_orphans(root: Path, workdir: str) -> list[str]:
     """
     orphans = _orphans(root, workdir)
     if orphans:
-        _ask("scancel", *orphans)
+        ask("scancel", *orphans)
         deadline = time.monotonic() + CANCEL_TIMEOUT_S
         while left := sorted(_orphans(root, workdir).keys() & orphans.keys()):
             if time.monotonic() > deadline:
@@ -111,7 +52,7 @@ def queue(root: Path, workdir: str) -> list[QueuedJob]:
     Raises MedscaleError when SLURM does not answer.
     """
     form = "--format=%i|%j|%Z|%T|%M|%R|%k"
-    lines = [line.split("|", 6) for line in _ask("squeue", "--me", "--noheader", form)]
+    lines = [line.split("|", 6) for line in ask("squeue", "--me", "--noheader", form)]
     return [
         QueuedJob(number, state, passed, place, comment)
         for number, name, folder, state, passed, place, comment in lines
@@ -126,8 +67,11 @@ def _orphans(root: Path, workdir: str) -> dict[str, str]:
     return {job.number: job.title for job in queue(root, workdir)}
 
 
-def _ask(*command: str) -> list[str]:
-    """Return the lines that a SLURM program prints."""
+def ask(*command: str) -> list[str]:
+    """Return the lines that a SLURM program prints.
+
+    Raises MedscaleError when it fails or does not answer within a minute.
+    """
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:

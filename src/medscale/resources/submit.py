@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from medscale.base.code import ROOT
 from medscale.base.errors import EXIT_USER, MedscaleError, print_error
 from medscale.base.text import terminal
-from medscale.resources import jobs, slurm
+from medscale.resources import jobs, site, slurm
 
 if TYPE_CHECKING:
     from medscale.workflow.graph import Graph
@@ -40,7 +40,7 @@ class Submission:
         self._graph, self._config = graph, graph.config
         self._link, self._image = image, image if in_image else None
         self._arguments = deployment.apptainer_args
-        self._place = place_of(graph.workdir)
+        self.place = place_of(graph.workdir)
         if self._config.cluster is not None:
             # SLURM's signal before the time limit reaches all processes of a job. Training handles
             # it; Snakemake and its shells, which inherit this setting, would end.
@@ -83,8 +83,8 @@ class Submission:
         """Check the settings before the first job, and end jobs of a killed earlier Snakemake."""
         try:
             if executor == "slurm":
-                slurm.complete(self._config.cluster)
-                for job in slurm.end_orphans(ROOT, self._place):
+                site.check_partition(site.complete(self._config.cluster), self._config.node)
+                for job in slurm.end_orphans(ROOT, self.place):
                     message = f"medscale: ended, left over from an earlier Snakemake: {job}"
                     print(terminal(message), file=sys.stderr, flush=True)
         except MedscaleError as error:
@@ -103,7 +103,7 @@ class Submission:
                 cluster,
                 jobs.request(self._config, rule, names, threads),
                 jobs.failures(folder, attempt - 1),
-                jobs.description(rule, names, self._place),
+                jobs.description(rule, names, self.place),
                 warn=rule == "train",
                 most_mb=self._config.node.memory_mb,
             )

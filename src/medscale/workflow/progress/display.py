@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -140,14 +141,19 @@ def left_text(state: State, jobs: list[Job], now: float) -> str:
 
 
 def running_lines(state: State, now: float) -> Iterator[str]:
-    """Yield a line for each running job, and how far it is where its log says so."""
-    running = state.running()
+    """Yield a line for each running job, with its progress by its log, and one on the queue."""
+    running = [job for job in state.running() if job.waits is None]
+    waiting = [job for job in state.running() if job.waits is not None]
     for job in running[:MOST_RUNNING]:
         progress = epoch(state.workdir / job.log) if job.rule == "train" and job.log else ""
         texts = [job.name, duration(now - (job.started or now)), progress]
         yield ", ".join(text for text in texts if text)
     if len(running) > MOST_RUNNING:
         yield f"and {len(running) - MOST_RUNNING} more"
+    if waiting:
+        counts = Counter(job.waits for job in waiting)
+        reasons = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
+        yield f"{len(waiting)} in SLURM's queue: {reasons}"
 
 
 def failure_lines(job: Job) -> Iterator[str]:

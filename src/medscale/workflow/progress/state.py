@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -40,7 +41,9 @@ class Job:
     log: str | None = None  # path below the workdir
     started: float | None = None  # Unix time
     ended: float | None = None  # Unix time; None while it waits or runs
-    failure: str | None = None  # last sentence of its log
+    failure: str | None = None  # the reason, such as the last sentence of its log
+    title: str = ""  # name of its SLURM job; empty without SLURM
+    waits: str | None = None  # SLURM's reason why it does not run yet
 
     @property
     def name(self) -> str:
@@ -81,6 +84,7 @@ class State:
         self.begun = time.time() if now is None else now
         self.ended: float | None = None
         self.jobs: dict[int, Job] = {}
+        self._lock = threading.Lock()  # several threads write the file: the last one's state stays
 
     def expect(self, jobs: Iterable[Job]) -> None:
         """Take the list of all jobs to carry out."""
@@ -90,17 +94,18 @@ class State:
         """Record the start of a job, also of one that a failed attempt precedes."""
         job = self.jobs.setdefault(number, Job(number, rule, dict(wildcards)))
         job.log, job.started, job.ended, job.failure = log, time.time(), None, None
+        job.waits = None
         return job
 
     def finish(self, number: int, failure: str | None = None) -> Job | None:
         """Record the end of a job; ``failure``: the last sentence of its log, if it failed."""
         job = self.jobs.get(number)
         if job is not None:
-            job.ended, job.failure = time.time(), failure
+            job.ended, job.failure, job.waits = time.time(), failure, None
         return job
 
     def running(self) -> list[Job]:
-        """Return the jobs that run, the first started first."""
+        """Return the jobs that run or wait in SLURM's queue, the first started first."""
         active = [
             job for job in self.jobs.values() if job.started is not None and job.ended is None
         ]
@@ -165,7 +170,8 @@ class State:
         """Write ``FILE``."""
         file = self.workdir / FILE
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, self.facts())
+        with self._lock:
+            write_json(file, self.facts())
 
 
 @dataclass(frozen=True)
