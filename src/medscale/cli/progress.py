@@ -137,4 +137,4 @@ def _recorded_text(recorded: Recorded, workdir: Path) -> Iterator[RenderableType
     if state.ended is None:
         yield from (plain(f"  now: {line}") for line in running_lines(state, now))
     for job in state.failed():
-        yield from (plain(f"  {line}") for line in failure_lines(job))
+        yield from (plain(f"  {line}") for line in failure_lines(state, job))

@@ -15,6 +15,7 @@ from medscale.base.provenance import IMAGE_NAME, UNKNOWN
 
 FOLDER, LINK, LOCK = "containers", "medscale.sif", "requirements.lock"
 BUILD = "`make image` builds one"
+BOUND = "MEDSCALE_BIND"  # the folders that a parent process has put into APPTAINER_BIND
 
 
 def link(root: Path) -> Path:
@@ -64,8 +65,10 @@ def environment(root: Path, folders: Iterable[Path], commit: dict[str, Any]) -> 
 
     In an image, jobs run the code of this checkout on the files of this machine. The image brings
     the dependencies, and a copy of the package for use without a checkout; in jobs the checkout's
-    ``src`` precedes that copy, since the digests of the rules are digests of the checkout. Raises
-    MedscaleError for a folder whose name Apptainer's list of folders cannot hold.
+    ``src`` precedes that copy, since the digests of the rules are digests of the checkout. The
+    folders are those of this machine: a login node's may be missing on a node, and Apptainer
+    refuses to start with a missing one. Raises MedscaleError for a folder whose name Apptainer's
+    list of folders cannot hold.
 
     Args:
         root: the project's root.
@@ -73,7 +76,8 @@ def environment(root: Path, folders: Iterable[Path], commit: dict[str, Any]) -> 
         commit: ``commit`` and ``dirty`` of the checkout; the image has no git to find them.
     """
     mounted = [root.resolve()]
-    for folder in (*folders, Path(tempfile.gettempdir())):
+    hub = _hub()
+    for folder in (*folders, Path(tempfile.gettempdir()), hub):
         if folder.exists() and not any(folder.resolve().is_relative_to(outer) for outer in mounted):
             mounted.append(folder.resolve())
     if odd := [str(folder) for folder in mounted if re.search("[,:]", str(folder))]:
@@ -86,13 +90,28 @@ def environment(root: Path, folders: Iterable[Path], commit: dict[str, Any]) -> 
         "MEDSCALE_COMMIT": commit["commit"] or UNKNOWN,
         "MEDSCALE_DIRTY": UNKNOWN if commit["dirty"] is None else str(commit["dirty"]).lower(),
     }
-    binds = _first(",".join(map(str, mounted)), os.environ.get("APPTAINER_BIND", ""), ",")
+    binds = ",".join(map(str, mounted))
+    inherited = os.environ.get("APPTAINER_BIND", "")
+    own = os.environ.get(BOUND, "")
+    if own and inherited.startswith(own):
+        inherited = inherited.removeprefix(own).removeprefix(",")
+    if hub.is_dir():
+        inside["HF_HOME"] = str(hub)
     # Apptainer prefers the image's variables to the host's, except under APPTAINERENV_ names.
     return (
         inside
         | {f"APPTAINERENV_{name}": value for name, value in inside.items()}
-        | {"APPTAINER_BIND": binds}
+        | {"APPTAINER_BIND": f"{binds},{inherited}".removesuffix(","), BOUND: binds}
     )
+
+
+def _hub() -> Path:
+    """Return the folder in which huggingface_hub keeps weights.
+
+    It follows from the home folder, which is another one in a container.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("HF_HOME") or Path(cache, "huggingface"))
 
 
 def _first(new: str, old: str, separator: str) -> str:

@@ -123,12 +123,12 @@ def read_partitions(lines: list[str]) -> dict[str, Partition]:
     partitions: dict[str, Partition] = {}
     for line in lines:
         name, limit, count, cpus, memory, gres = line.split("|")
-        kinds = {}
+        kinds: dict[str, int] = {}
         for model, number in GPUS.findall(gres):
             kinds[model] = kinds.get(model, 0) + int(number)
         partition = partitions.setdefault(name, Partition(name, _minutes(limit), []))
-        numbers = (int(text.rstrip("+")) for text in (count, cpus, memory))
-        partition.nodes.append(NodeKind(*numbers, kinds))
+        sizes = [int(text.rstrip("+")) for text in (count, cpus, memory)]
+        partition.nodes.append(NodeKind(sizes[0], sizes[1], sizes[2], kinds))
     return partitions
 
 

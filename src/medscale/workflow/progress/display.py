@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from medscale.base.code import shown_path
 from medscale.base.log import Terminal, plain
 from medscale.workflow.progress.logs import epoch
 from medscale.workflow.progress.state import Job, State
@@ -58,7 +59,7 @@ class LiveDisplay:
 
     def failed(self, job: Job) -> None:
         """See ``Display``."""
-        for line in failure_lines(job):
+        for line in failure_lines(self._state, job):
             self._terminal.print(plain(line))
 
     def say(self, text: str) -> None:
@@ -109,7 +110,7 @@ class LineDisplay:
 
     def failed(self, job: Job) -> None:
         """See ``Display``."""
-        for line in failure_lines(job):
+        for line in failure_lines(self._state, job):
             self.say(line)
 
     def say(self, text: str) -> None:
@@ -156,11 +157,11 @@ def running_lines(state: State, now: float) -> Iterator[str]:
         yield f"{len(waiting)} in SLURM's queue: {reasons}"
 
 
-def failure_lines(job: Job) -> Iterator[str]:
+def failure_lines(state: State, job: Job) -> Iterator[str]:
     """Yield what a person needs to know of a failed job."""
     yield f"failed: {job.name}: {job.failure}"
     if job.log:
-        yield f"  its log: {job.log}"
+        yield f"  its log: {shown_path(state.workdir / job.log)}"
 
 
 def duration(seconds: float | None) -> str:

@@ -24,12 +24,12 @@ WRITE_EVERY_S = 2.0
 NOTHING = "Nothing to be done"  # begin of Snakemake's message
 # Messages of Snakemake that repeat a failure which the display has shown.
 REPEATED = ("RuleException:", "Exiting because a job execution failed", "WorkflowError:\nAt least")
-# Messages that are no warnings, of what follows a signal or a failure, and what to add to each.
-# Snakemake looks at SLURM's jobs less and less often, at most 3 minutes apart, and ends thereafter.
+# Messages of Snakemake that are no warnings and answer a signal or a failure, in other words.
+# Its executor asks for SLURM's jobs ever less often, at most 3 minutes apart, and ends thereafter.
 SHOWN = {
-    "Terminating processes on user request": "with SLURM up to 3 minutes; do not interrupt it",
-    "Will exit after finishing": "Ctrl-C ends them too",
-    "Trying to restart job": "",
+    "Terminating processes on user request": "ending the running jobs; SLURM's take 3 minutes",
+    "Will exit after finishing": "starting no more jobs, awaiting those that run; Ctrl-C ends them",
+    "Trying to restart job": "  it is started again",
 }
 
 
@@ -132,9 +132,8 @@ class Handler(LogHandlerBase):
             self._fail(values)
         elif record.levelno >= WARNING and not record.getMessage().startswith(REPEATED):
             self._display.say(record.getMessage())
-        elif addition := next(filter(record.getMessage().startswith, SHOWN), None):
-            texts = (record.getMessage().rstrip("."), SHOWN[addition])
-            self._display.say("; ".join(filter(None, texts)))
+        elif begin := next(filter(record.getMessage().startswith, SHOWN), None):
+            self._display.say(SHOWN[begin])
         self._record()
 
     def _begin(self, jobs: Any, place: str | None) -> None:
@@ -161,7 +160,7 @@ class Handler(LogHandlerBase):
         logs = [self._state.workdir / name for name in values["log"] or ()]
         sentence, log = reason(logs, values.get("rule_msg") or "", job.started if job else None)
         if (job := self._state.finish(values["jobid"], sentence)) is not None:
-            job.log = os.path.relpath(log, self._state.workdir) if log is not None else None
+            job.log = str(log) if log is not None else None
             self._display.failed(job)
 
     def _record(self) -> None:

@@ -77,21 +77,21 @@ def reason(logs: list[Path], message: str, started: float | None) -> tuple[str, 
         return f"sbatch refused the job: {_last_error(match[1].splitlines())}", None
     written = [log for log in logs if _is_of_attempt(log, started)]
     # An error of the stage itself, wherever it is, tells more than how SLURM ended the job.
-    for log in written[:1]:
+    stages = [log for log in written if log == logs[0]]
+    for log in stages:
         if (sentence := last_sentence(log)) and not sentence.startswith(NO_MESSAGE):
             return sentence, log
     texts = ["\n".join(tail(log)) for log in written]
     for pattern, sentence in ENDS:
         if found := [log for log, text in zip(written, texts, strict=True) if pattern.search(text)]:
             return sentence, found[-1]
-    host = [log for log in written[1:] if _of_host(log)]
-    if host:
+    if host := [log for log in written if log not in stages and _of_host(log)]:
         return _of_host(host[-1]), host[-1]
     if state := STATE.search(message):
         return f"SLURM ended it: {state[1]}", written[-1] if written else None
-    if not written:
+    if not stages:
         return f"{NO_MESSAGE}, and without a log", None
-    return last_sentence(written[0]), written[0]
+    return last_sentence(stages[0]), stages[0]
 
 
 def _is_of_attempt(log: Path, started: float | None) -> bool:

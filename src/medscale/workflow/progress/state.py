@@ -38,7 +38,7 @@ class Job:
     rule: str
     wildcards: dict[str, str] = field(default_factory=dict)
     expected_s: float = 0.0
-    log: str | None = None  # path below the workdir
+    log: str | None = None  # path relative to the workdir, or absolute
     started: float | None = None  # Unix time
     ended: float | None = None  # Unix time; None while it waits or runs
     failure: str | None = None  # the reason, such as the last sentence of its log
