@@ -26,6 +26,7 @@ GRAPH = Graph(
     directory=workflow.overwrite_workdir,
     files=workflow.configfiles,
 )
+GRAPH.check_writable()
 GRAPH.equip_jobs()
 DATASETS, RUNS, REPORT = Datasets(GRAPH), Runs(GRAPH), Report(GRAPH)
 config["thumbnails"] = REPORT.thumbnails()

@@ -342,6 +342,6 @@ def test_the_profile_says_all_that_the_mechanisms_need() -> None:
     assert (ROOT / profile["precommand"].removeprefix(". ")).is_file()
     assert "$" not in profile["precommand"]  # it would be the submitting shell's
     assert profile["slurm-jobname-prefix"] == slurm.PREFIX
-    assert Path(profile["slurm-logdir"]) == jobs.LOGS
+    assert Path(profile["slurm-logdir"]) == slurm.LOGS
     assert profile["slurm-requeue"] is True
     assert "retries" not in (ROOT / "rules/train.smk").read_text(encoding="utf-8")

@@ -154,6 +154,15 @@ REFUSED = (
             BROKEN,
             "/bin/bash:",
         ),
+        (None, "WorkflowError:\nThe apptainer command\nsrun: error: n1", BROKEN, "srun: error"),
+        (
+            None,
+            "WorkflowError:\nThe apptainer command has to be available\nWorkflowError:\n"
+            "At least one job did not complete\nsrun: error: n1: task 0: Exited with exit code 1",
+            BROKEN,
+            "The apptainer command has to be available",
+        ),
+        (None, "died with <Signals.SIGKILL: 9>", BROKEN, "it was killed"),
         (None, "FATAL:   container creation failed: no /scratch", BROKEN, "FATAL:   container"),
         (None, "Building DAG of jobs...", BROKEN, "SLURM ended it: FAILED"),
         (None, None, BROKEN, "SLURM ended it: FAILED"),
@@ -286,6 +295,12 @@ def test_a_killed_study_is_told_from_a_running_one(tmp_path: Path) -> None:
     assert read(tmp_path).is_alive is False  # type: ignore[union-attr]
     (tmp_path / FILE).write_text(json.dumps(facts | {"host": "elsewhere"}))
     assert read(tmp_path).is_alive is None  # type: ignore[union-attr]
+
+
+def test_a_disk_that_takes_no_file_does_not_end_the_display(tmp_path: Path) -> None:
+    (tmp_path / "logs").touch()  # in the place of the folder
+    State(tmp_path).write()
+    assert read(tmp_path) is None
 
 
 def test_durations_are_those_of_a_person() -> None:

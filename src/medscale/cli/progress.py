@@ -61,7 +61,7 @@ def logs(
     as_json: AsJson = False,
 ) -> None:
     """Show the last lines of the logs that belong to a target, the newest log last."""
-    from medscale.resources.jobs import LOGS
+    from medscale.resources.slurm import LOGS
     from medscale.workflow.graph import Graph
     from medscale.workflow.progress.logs import logs_of, tail
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,7 @@ from medscale.base.provenance import IMAGE_NAME, UNKNOWN
 
 FOLDER, LINK, LOCK = "containers", "medscale.sif", "requirements.lock"
 BUILD = "`make image` builds one"
+WITHOUT = "Jobs without an image: `--sdm env-modules` (docs/cluster.md)"
 BOUND = "MEDSCALE_BIND"  # the folders that a parent process has put into APPTAINER_BIND
 
 
@@ -33,7 +35,10 @@ def image(root: Path) -> Path:
     image, or it was built from other requirements than those of the checkout.
     """
     if not link(root).exists():
-        raise MedscaleError(f"{link(root)}: there is no image to run jobs in; {BUILD}")
+        text = f"{link(root)}: there is no image to run jobs in; {BUILD}"
+        if copies := sorted(link(root).parent.glob("medscale-*.sif")):
+            text += f", and `ln -s {copies[-1].name} {FOLDER}/{LINK}` uses the copied one"
+        raise MedscaleError(f"{text}. {WITHOUT}")
     file = link(root).resolve()
     if not IMAGE_NAME.fullmatch(file.name):
         raise MedscaleError(
@@ -44,6 +49,20 @@ def image(root: Path) -> Path:
             f"{file} was built from another {LOCK} than this checkout's; {BUILD} that fits"
         )
     return file
+
+
+def program() -> str | None:
+    """Return the path of Apptainer, or None."""
+    return shutil.which("apptainer")
+
+
+def check_program() -> None:
+    """Raise MedscaleError if Apptainer is not on PATH."""
+    if program() is None:
+        raise MedscaleError(
+            "Apptainer, which runs the image, is not on PATH; load its module (`module load "
+            f"apptainer`) or install it, here and on every node. {WITHOUT}"
+        )
 
 
 def check_home(workdir: Path) -> None:

@@ -16,7 +16,6 @@ from medscale.engine.plan import RunPlan
 from medscale.resources import cost
 from medscale.resources.machines import Cluster
 
-LOGS = Path("logs/slurm")  # below the project's root, as set in profiles/slurm
 SNAKEMAKE_MB = 800  # measured: a job contains the Snakemake processes that start its command
 DASK_WORKER_MB = 1500
 DASK_RULES = ("index", "shards", "enhance", "loading")

@@ -9,11 +9,12 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from medscale.base import provenance
 from medscale.base.errors import MedscaleError
 from medscale.resources import slurm
 from medscale.resources.machines import Cluster, Node
 
-FILE = "profiles/slurm/site.yaml"
+FILE = provenance.SITE
 # Partition, time limit, nodes, and the CPUs, memory (MB) and GRES of each of these nodes.
 FORMAT = "%R|%l|%D|%c|%m|%G"
 DURATION = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")

@@ -10,6 +10,7 @@ from pathlib import Path
 from medscale.base.errors import MedscaleError
 
 PREFIX = "medscale"  # of job names, as set in profiles/slurm
+LOGS = Path("logs/slurm")  # below the project's root, as set in profiles/slurm
 CANCEL_TIMEOUT_S = 120.0
 
 

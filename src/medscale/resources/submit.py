@@ -98,7 +98,7 @@ class Submission:
             cluster = self._config.cluster
             assert cluster is not None
             names = dict(wildcards.items())
-            folder = ROOT / jobs.LOGS / f"rule_{rule}" / "_".join(names.values()).replace("/", "_")
+            folder = ROOT / slurm.LOGS / f"rule_{rule}" / "_".join(names.values()).replace("/", "_")
             resources = jobs.resources(
                 cluster,
                 jobs.request(self._config, rule, names, threads),
@@ -131,5 +131,5 @@ class Submission:
             "memory": f"{jobs.DASK_WORKER_MB * workers}MB",
             "walltime": str(cluster.max_minutes),
             "job_name": f"{slurm.PREFIX}-dask",
-            "log_directory": str(ROOT / jobs.LOGS / "dask"),
+            "log_directory": str(ROOT / slurm.LOGS / "dask"),
         }

@@ -13,6 +13,7 @@ import psutil
 
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
+from medscale.base.paths import refuse_unwritable
 from medscale.config.sections import Study
 from medscale.config.sweep import trainings
 from medscale.data import split
@@ -31,7 +32,6 @@ Level = Literal["ok", "note", "error"]
 
 LATEX = ("latexmk", "pdflatex", "biber")
 WORKER_MB = 400  # resident memory of a Dask worker
-WITHOUT_IMAGE = "Without the image: `snakemake --profile slurm --sdm env-modules`"
 FEW_IMAGES = 10  # of a class: below it a split can leave none for the test
 
 
@@ -181,9 +181,10 @@ def _dask(graph: Graph) -> Iterator[Finding]:
 def _cluster(graph: Graph) -> Iterator[Finding]:
     """Yield whether SLURM accepts account and partition, and whether Apptainer is installed."""
     yield _attempt("SLURM", lambda: site.check(graph.config.cluster, graph.config.node))
-    if shutil.which("apptainer") is None:
-        text = "not found; it runs the image, here and on every node: `module load apptainer`?"
-        yield Finding("error", "Apptainer", f"{text} {WITHOUT_IMAGE}")
+    try:
+        containers.check_program()
+    except MedscaleError as error:
+        yield Finding("error", "Apptainer", str(error))
 
 
 def _disk(graph: Graph, images: dict[str, int]) -> Finding:
@@ -191,6 +192,10 @@ def _disk(graph: Graph, images: dict[str, int]) -> Finding:
     folder = graph.workdir
     while not folder.exists():
         folder = folder.parent
+    try:
+        refuse_unwritable(graph.workdir / ".snakemake" / "locks")
+    except MedscaleError as error:
+        return Finding("error", "disk", str(error))
     free = shutil.disk_usage(folder).free / 2**20
     sizes = [count * _shard_bytes(graph.config.study(name)) for name, count in images.items()]
     stored = [cost.storage(graph.config, name) for name in graph.with_variants]

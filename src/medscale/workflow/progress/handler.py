@@ -27,7 +27,7 @@ REPEATED = ("RuleException:", "Exiting because a job execution failed", "Workflo
 # Messages of Snakemake that are no warnings and answer a signal or a failure, in other words.
 # Its executor asks for SLURM's jobs ever less often, at most 3 minutes apart, and ends thereafter.
 SHOWN = {
-    "Terminating processes on user request": "ending the running jobs; SLURM's take 3 minutes",
+    "Terminating processes on user request": "ending the running jobs (in SLURM up to 3 minutes)",
     "Will exit after finishing": "starting no more jobs, awaiting those that run; Ctrl-C ends them",
     "Trying to restart job": "  it is started again",
 }

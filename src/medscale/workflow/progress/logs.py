@@ -26,13 +26,16 @@ ENDS = (
     (re.compile(r"CANCELLED AT \S+ DUE TO NODE FAILURE"), "its node failed"),
     (re.compile(r"CANCELLED AT \S+ DUE TO PREEMPTION"), "it was preempted"),
     (re.compile(r"\*\*\* (JOB|STEP) \S+ ON \S+ CANCELLED AT"), "it was cancelled"),
+    (re.compile(r"died with <Signals.SIGKILL"), "it was killed, mostly for lack of memory"),
 )
-# Errors of what starts a job on a node: Apptainer, srun, the shell, the module system.
+# Errors of what starts a job on a node: Apptainer, srun, the shell, the module system, Snakemake.
 HOST = re.compile(
     r"^(FATAL|.*\b(srun|slurmstepd|Lmod|module)\b.*error|.*command not found|"
-    r".*: No such file or directory|.*: not found|WorkflowError)",
+    r".*: No such file or directory|.*: not found)",
     re.I,
 )
+SNAKEMAKE = "WorkflowError:"  # the message is on the next line
+FOLLOWING = ("Exited with exit code", "At least one job did not complete")  # say that it failed
 STUDY_TARGET = re.compile(r"(?:\./)?(?:data|measured|figures|tables)/(?:raw/)?([^/]+)")
 
 
@@ -100,8 +103,15 @@ def _is_of_attempt(log: Path, started: float | None) -> bool:
 
 
 def _of_host(log: Path) -> str:
-    """Return the last error of the shell, Apptainer or srun in a log of SLURM; or nothing."""
-    return next((line.strip() for line in reversed(tail(log)) if HOST.search(line)), "")
+    """Return the last error of what starts a job in a log of SLURM; empty without one."""
+    lines = tail(log)
+    for before, line in zip(reversed(["", *lines]), reversed([*lines, ""]), strict=True):
+        if match := ERROR.match(line):
+            return match[1]
+        is_error = HOST.search(line) or before.strip() == SNAKEMAKE
+        if is_error and not any(text in line for text in FOLLOWING):
+            return line.strip()
+    return ""
 
 
 def _last_error(lines: list[str]) -> str:

@@ -7,10 +7,12 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
 
 FILE = Path("logs", "progress.json")  # below the workdir
@@ -167,10 +169,10 @@ class State:
         }
 
     def write(self) -> None:
-        """Write ``FILE``."""
+        """Write ``FILE``, for other processes; a full disk is left to the jobs, which tell of it."""
         file = self.workdir / FILE
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock:
+        with self._lock, suppress(MedscaleError, OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
             write_json(file, self.facts())
 
 
