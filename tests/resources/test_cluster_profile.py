@@ -228,6 +228,7 @@ SINFO = [
         ({}, {"gpus": 4, "cpus": 32, "memory_mb": 256_000}, None),
         ({"partition": "cpu", "max_minutes": 100_000}, {"gpus": 0, "cpus": 128}, None),
         ({"gpu_model": "v100"}, {"gpus": 2, "cpus": 64}, None),
+        ({"partition": "gpu,cpu", "max_minutes": 100_000}, {"gpus": 0}, None),
         ({"max_minutes": 1441}, {}, "cluster.max_minutes: 1441 must be at most 1440"),
         ({}, {"gpus": 8}, "node.gpus: 8 must be at most 4"),
         ({"gpu_model": "v100"}, {"gpus": 4}, "node.gpus: 4 must be at most 2 of kind v100"),
@@ -248,10 +249,11 @@ def test_settings_that_would_wait_for_ever_are_refused(
     settings = OURS.model_copy(update={"max_minutes": 1440} | cluster)
     size = Node(**{"gpus": 1, "cpus": 8, "memory_mb": None, **node})
     if fault is None:
-        assert site.check_partition(settings, size).name == settings.partition
+        found = site.check_partitions(settings, size)
+        assert ",".join(partition.name for partition in found) == settings.partition
     else:
         with pytest.raises(MedscaleError) as caught:
-            site.check_partition(settings, size)
+            site.check_partitions(settings, size)
         assert fault in str(caught.value)
 
 
@@ -266,7 +268,7 @@ def test_a_cluster_without_accounting_takes_any_account(monkeypatch: pytest.Monk
     accounts: list[str] | None = None
     assert "account physics (not checked" in site.check(OURS, Node(gpus=1, cpus=8))
     accounts = ["physics", "biology"]
-    assert "account physics, partition gpu: 8 nodes of 32 CPUs, 256000 MB, 4 GPUs a100; 2" in (
+    assert "account physics, partition gpu: 8 nodes of 32 CPUs, 256000 MB, 4 GPUs a100 and 2" in (
         site.check(OURS, Node(gpus=1, cpus=8))
     )
     accounts = ["biology"]

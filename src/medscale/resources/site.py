@@ -48,6 +48,11 @@ class Partition:
     limit: float
     nodes: list[NodeKind]
 
+    def __str__(self) -> str:
+        limit = "none" if math.isinf(self.limit) else f"{self.limit:.0f} minutes"
+        nodes = " and ".join(map(str, self.nodes))
+        return f"partition {self.name}: {nodes}, time limit {limit}"
+
 
 def complete(cluster: Cluster | None) -> Cluster:
     """Return the section ``cluster`` of the configuration if it is complete.
@@ -76,7 +81,7 @@ def check(cluster: Cluster | None, node: Node) -> str:
     never start a job of that size or time limit.
     """
     cluster = complete(cluster)
-    partition = check_partition(cluster, node)
+    partitions = check_partitions(cluster, node)
     user = getpass.getuser()
     # A cluster without accounting has no sacctmgr, or one that fails, and takes any account.
     accounts = _accounts(user)
@@ -85,38 +90,34 @@ def check(cluster: Cluster | None, node: Node) -> str:
             f"{FILE}: you have no account {cluster.account!r}; there are: "
             f"{', '.join(sorted(accounts))}"
         )
-    limit = "none" if math.isinf(partition.limit) else f"{partition.limit:.0f} minutes"
     unknown = "" if accounts else " (not checked: sacctmgr does not answer)"
-    return (
-        f"account {cluster.account}{unknown}, partition {partition.name}: "
-        f"{'; '.join(map(str, partition.nodes))}; its time limit: {limit}"
-    )
+    return f"account {cluster.account}{unknown}, {'; '.join(map(str, partitions))}"
 
 
-def check_partition(cluster: Cluster, node: Node) -> Partition:
-    """Return the partition of the site's settings.
+def check_partitions(cluster: Cluster, node: Node) -> list[Partition]:
+    """Return the partitions of the site's settings, of which SLURM takes the first free one.
 
-    SLURM accepts a job that no node of the partition can hold, or whose time limit is above the
-    partition's, and lets it wait for ever. Raises MedscaleError for such settings, or when SLURM
-    has no such partition.
+    SLURM accepts a job that no node of a partition can hold, or whose time limit is above the
+    partition's, and lets it wait for ever. Raises MedscaleError for settings that no partition
+    fulfils, or when SLURM has no such partition.
     """
     if shutil.which("sinfo") is None:
         raise MedscaleError(
             "there is no sinfo: run this where jobs are submitted, on the cluster's login node"
         )
-    partitions = read_partitions(slurm.ask("sinfo", "--noheader", "--exact", f"--format={FORMAT}"))
-    if cluster.partition not in partitions:
+    present = read_partitions(slurm.ask("sinfo", "--noheader", "--exact", f"--format={FORMAT}"))
+    names = str(cluster.partition).split(",")
+    if missing := [name for name in names if name not in present]:
         raise MedscaleError(
-            f"{FILE}: SLURM has no partition {cluster.partition!r}; there are: "
-            f"{', '.join(sorted(partitions))}"
+            f"{FILE}: SLURM has no partition {missing[0]!r}; there are: "
+            f"{', '.join(sorted(present))}"
         )
-    partition = partitions[cluster.partition]
-    if faults := list(_faults(cluster, node, partition)):
+    faults = [list(_faults(cluster, node, present[name])) for name in names]
+    if all(faults):
         raise MedscaleError(
-            f"{FILE}: jobs would wait for ever: {'; '.join(faults)} (partition {partition.name} "
-            f"has {'; '.join(map(str, partition.nodes))})"
+            f"{FILE}: jobs would wait for ever: {'; '.join(faults[0])} ({present[names[0]]})"
         )
-    return partition
+    return [present[name] for name in names]
 
 
 def read_partitions(lines: list[str]) -> dict[str, Partition]:

@@ -83,7 +83,7 @@ class Submission:
         """Check the settings before the first job, and end jobs of a killed earlier Snakemake."""
         try:
             if executor == "slurm":
-                site.check_partition(site.complete(self._config.cluster), self._config.node)
+                site.check_partitions(site.complete(self._config.cluster), self._config.node)
                 for job in slurm.end_orphans(ROOT, self.place):
                     message = f"medscale: ended, left over from an earlier Snakemake: {job}"
                     print(terminal(message), file=sys.stderr, flush=True)

@@ -169,7 +169,7 @@ class State:
         }
 
     def write(self) -> None:
-        """Write ``FILE``, for other processes; a full disk is left to the jobs, which tell of it."""
+        """Write ``FILE``, for other processes; the jobs tell of a full disk."""
         file = self.workdir / FILE
         with self._lock, suppress(MedscaleError, OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
