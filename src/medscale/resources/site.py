@@ -57,7 +57,8 @@ class Partition:
 def complete(cluster: Cluster | None) -> Cluster:
     """Return the section ``cluster`` of the configuration if it is complete.
 
-    Raises MedscaleError, naming the settings that the site's file does not have yet.
+    Raises:
+        MedscaleError: otherwise; the message names the missing settings.
     """
     if cluster is None:
         raise MedscaleError(
@@ -67,7 +68,7 @@ def complete(cluster: Cluster | None) -> Cluster:
     missing = [name for name in ("account", "partition") if getattr(cluster, name) is None]
     if missing:
         raise MedscaleError(
-            f"{FILE} does not say your {' and '.join(missing)} yet: set "
+            f"{FILE} does not have your {' and '.join(missing)} yet: set "
             f"cluster.{' and cluster.'.join(missing)} there (`sacctmgr show assoc "
             f"user={getpass.getuser()} format=account` and `sinfo` list them)"
         )
@@ -77,8 +78,9 @@ def complete(cluster: Cluster | None) -> Cluster:
 def check(cluster: Cluster | None, node: Node) -> str:
     """Return one line on the account and the partition.
 
-    Raises MedscaleError when SLURM does not answer, has no such account or partition, or would
-    never start a job of that size or time limit.
+    Raises:
+        MedscaleError: when SLURM does not answer, has no such account or partition, or would never
+            start a job of that size or time limit.
     """
     cluster = complete(cluster)
     partitions = check_partitions(cluster, node)
@@ -98,8 +100,10 @@ def check_partitions(cluster: Cluster, node: Node) -> list[Partition]:
     """Return the partitions of the site's settings, of which SLURM takes the first free one.
 
     SLURM accepts a job that no node of a partition can hold, or whose time limit is above the
-    partition's, and lets it wait for ever. Raises MedscaleError for settings that no partition
-    fulfils, or when SLURM has no such partition.
+    partition's, and lets it wait for ever.
+
+    Raises:
+        MedscaleError: for settings that no partition fulfils, or when SLURM has no such partition.
     """
     if shutil.which("sinfo") is None:
         raise MedscaleError(
@@ -145,14 +149,14 @@ def _faults(cluster: Cluster, node: Node, partition: Partition) -> Iterator[str]
         "memory_mb": max(kind.memory_mb for kind in kinds),
         "gpus": max(kind.gpus_of(model) for kind in kinds),
     }
-    wanted = {"cpus": node.cpus, "memory_mb": node.memory_mb or 0, "gpus": node.gpus}
-    for name, number in wanted.items():
+    required = {"cpus": node.cpus, "memory_mb": node.memory_mb or 0, "gpus": node.gpus}
+    for name, number in required.items():
         if number > most[name]:
             of_model = f" of kind {model}" if model is not None and name == "gpus" else ""
             yield f"node.{name}: {number} must be at most {most[name]}{of_model}"
-    if all(wanted[name] <= most[name] for name in wanted) and not any(
+    if all(required[name] <= most[name] for name in required) and not any(
         kind.cpus >= node.cpus
-        and kind.memory_mb >= wanted["memory_mb"]
+        and kind.memory_mb >= required["memory_mb"]
         and kind.gpus_of(model) >= node.gpus
         for kind in kinds
     ):

@@ -15,22 +15,24 @@ CANCEL_TIMEOUT_S = 120.0
 
 
 def end_orphans(root: Path, workdir: str) -> list[str]:
-    """Cancel the jobs that an earlier Snakemake left for a workdir; wait and return their names.
+    """Cancel the jobs of an earlier Snakemake for a workdir, and return their titles.
 
-    That Snakemake was killed or lost its connection: nothing would collect the outputs of its jobs,
-    and they would conflict with new jobs for the same runs, which continue from their checkpoints.
-    Call this while Snakemake's lock on the workdir is held, so that no running Snakemake owns them.
-    Raises MedscaleError when the jobs do not end within two minutes.
+    If a Snakemake was killed or lost its connection, nothing collects the outputs of its jobs. They
+    would conflict with new jobs for the same runs, which continue from the checkpoints. Call this
+    while Snakemake's lock on the workdir is held, so that no running Snakemake owns the jobs.
+
+    Raises:
+        MedscaleError: when the jobs do not end within two minutes.
     """
     orphans = _orphans(root, workdir)
     if orphans:
         ask("scancel", *orphans)
         deadline = time.monotonic() + CANCEL_TIMEOUT_S
-        while left := sorted(_orphans(root, workdir).keys() & orphans.keys()):
+        while remaining := sorted(_orphans(root, workdir).keys() & orphans.keys()):
             if time.monotonic() > deadline:
                 raise MedscaleError(
                     "SLURM jobs of an earlier Snakemake do not end: "
-                    f"{', '.join(left)}; scancel them"
+                    f"{', '.join(remaining)}; cancel them with scancel"
                 )
             time.sleep(1)
     return list(orphans.values())
@@ -40,23 +42,24 @@ def end_orphans(root: Path, workdir: str) -> list[str]:
 class QueuedJob:
     """A job in SLURM's queue."""
 
-    number: str
-    state: str  # as SLURM names it: PENDING, RUNNING, …
-    passed: str  # time since its start, as SLURM writes it
-    place: str  # nodes, or the reason why it waits
-    title: str  # the job's comment in SLURM: stage, study, run and workdir
+    number: str  # id of the job
+    state: str  # name by SLURM: PENDING, RUNNING, …
+    elapsed: str  # time since its start, in SLURM's form
+    place: str  # nodes, or the reason for waiting
+    title: str  # comment of the job in SLURM: stage, study, run and workdir
 
 
 def queue(root: Path, workdir: str) -> list[QueuedJob]:
     """Return the queued jobs that were submitted from ``root`` for a workdir.
 
-    Raises MedscaleError when SLURM does not answer.
+    Raises:
+        MedscaleError: when SLURM does not answer.
     """
     form = "--format=%i|%j|%Z|%T|%M|%R|%k"
     lines = [line.split("|", 6) for line in ask("squeue", "--me", "--noheader", form)]
     return [
-        QueuedJob(number, state, passed, place, comment)
-        for number, name, folder, state, passed, place, comment in lines
+        QueuedJob(number, state, elapsed, place, comment)
+        for number, name, folder, state, elapsed, place, comment in lines
         if name.startswith(f"{PREFIX}_")
         and Path(folder) == root
         and comment.endswith(f"({workdir})")
@@ -71,12 +74,15 @@ def _orphans(root: Path, workdir: str) -> dict[str, str]:
 def ask(*command: str) -> list[str]:
     """Return the lines that a SLURM program prints.
 
-    Raises MedscaleError when it fails or does not answer within a minute.
+    Raises:
+        MedscaleError: when it fails or does not answer within a minute.
     """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MedscaleError(f"{command[0]} does not answer: {error}") from None
-    if done.returncode != 0:
-        raise MedscaleError(f"{' '.join(command)} failed: {done.stderr.strip() or done.returncode}")
-    return [line for line in done.stdout.splitlines() if line.strip()]
+    if process.returncode != 0:
+        raise MedscaleError(
+            f"{' '.join(command)} failed: {process.stderr.strip() or process.returncode}"
+        )
+    return [line for line in process.stdout.splitlines() if line.strip()]

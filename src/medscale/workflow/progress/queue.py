@@ -1,4 +1,4 @@
-"""Watch of SLURM's queue: which jobs of a study wait there, since when others run."""
+"""Watch of SLURM's queue: the jobs of a study that wait in it, and the starts of the others."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ CLOCK = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
 
 
 class Watch:
-    """A thread that asks for the queue twice a minute and notes in a state which jobs wait.
+    """A thread that asks for the queue twice a minute and records the waiting jobs in a state.
 
     Args:
         state: the state of the study.
         ask: returns the queued jobs; may raise MedscaleError when SLURM does not answer.
-        say: shows a line to the person, once for each job that waits without an end.
+        say: shows a line; called once for each job that will not start by itself.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class Watch:
 
 
 def note(state: State, queued: Iterable[QueuedJob], now: float) -> list[str]:
-    """Note in a state which jobs wait in the queue, and since when others run.
+    """Record the waiting jobs and the starts of the running ones in a state.
 
-    Returns a sentence for each job that will wait without an end.
+    Return a sentence for each job that will not start by itself.
     """
     jobs = {job.title: job for job in queued}
     sentences = []
@@ -77,21 +77,21 @@ def note(state: State, queued: Iterable[QueuedJob], now: float) -> list[str]:
                 sentences.append(endless(job.name, entry))
         else:
             job.waits = None
-            if (seconds := passed(entry.passed)) is not None:
+            if (seconds := seconds_of(entry.elapsed)) is not None:
                 job.started = now - seconds
     return sentences
 
 
 def endless(name: str, entry: QueuedJob) -> str:
-    """Return a sentence on a job that waits for what will not come by itself."""
+    """Return a sentence on a job that will not start by itself."""
     return (
         f"{name} waits in SLURM's queue and will not start by itself: {entry.place.strip('()')} "
         f"(scontrol show job {entry.number}; docs/cluster.md, Waiting)"
     )
 
 
-def passed(clock: str) -> float | None:
-    """Return the seconds of a time that SLURM writes as [[days-]hours:]minutes:seconds."""
+def seconds_of(clock: str) -> float | None:
+    """Return a time of SLURM in seconds; its form is [[days-]hours:]minutes:seconds."""
     if (match := CLOCK.fullmatch(clock)) is None:
         return None
     days, hours, minutes, seconds = (int(text or 0) for text in match.groups())
