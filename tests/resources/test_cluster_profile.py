@@ -317,7 +317,7 @@ def test_jobs_of_a_dead_snakemake_are_ended_and_others_left(
 
     monkeypatch.setattr(slurm, "ask", answer)
     [job] = slurm.queue(ROOT, "work/demo")
-    assert (job.number, job.state, job.passed, job.place) == ("1", "RUNNING", "1:00", "node1")
+    assert (job.number, job.state, job.elapsed, job.place) == ("1", "RUNNING", "1:00", "node1")
     assert slurm.end_orphans(ROOT, "work/demo") == ["train glaucoma/ddp_2gpu seed1 (work/demo)"]
     assert cancelled == ["1"]
 
