@@ -41,7 +41,7 @@ def config() -> Config:
 
 
 def resources(needs: Request, failed: Failures = Failures(), **more: Any) -> dict[str, Any]:
-    fields = {"name": "train a/b seed1 (.)", "warn": True, "most_mb": None, **more}
+    fields = {"name": "train a/b seed1 (.)", "warn": True, "limit_mb": None, **more}
     return jobs.resources(OURS, needs, failed, **fields)
 
 
