@@ -126,7 +126,8 @@ def _recorded_text(recorded: Recorded, workdir: Path) -> Iterator[RenderableType
     state, now = recorded.state, time.time()
     yield f"[bold]{plain(shown_path(workdir))}: {plain(headline(state, now))}[/]"
     if state.ended is None and recorded.is_alive is False:
-        yield "Its process is gone without an end: it was killed. The same command goes on."
+        yield "Its process is gone without an end: it was killed. The same command goes on;"
+        yield "where Snakemake finds a lock, give it once with --unlock before."
     elif state.ended is None and recorded.is_alive is None:
         yield plain(f"It was started on {recorded.host}; whether it runs cannot be seen from here.")
     table = Table.grid(padding=(0, 2))
