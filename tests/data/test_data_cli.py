@@ -222,7 +222,9 @@ def token(home: Path) -> None:
 
 
 def test_each_download_belongs_to_a_source() -> None:
-    message = "no download for dataset kind 'folder'; there are for: isic2017, rsna, skin, smdg"
+    message = (
+        "dataset kind 'folder' has no download; kinds with a download: isic2017, rsna, skin, smdg"
+    )
     with pytest.raises(MedscaleError, match=message):
         download.find_download("folder")
 
@@ -233,7 +235,7 @@ def test_without_credentials_it_is_said_what_to_do(tmp_path: Path) -> None:
     assert "kaggle competitions download -c rsna-pneumonia-detection-challenge -p" in text
     assert "rules must be accepted" in text
     assert "~/.kaggle/kaggle.json" in text
-    assert "`kaggle` is not found" in text
+    assert "`kaggle` was not found" in text
     with pytest.raises(MedscaleError, match="cannot run here") as caught:
         fetch("rsna", tmp_path / "raw")
     assert "rules must be accepted" in str(caught.value)

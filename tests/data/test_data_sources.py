@@ -145,7 +145,7 @@ def test_fundus_pytorch_takes_patients_from_the_parents_table(tmp_path: Path) ->
     ("text", "message"),
     [
         ("names,types\nA-1,0\n", "no column fundus"),
-        ("names,types,fundus\nA-1,0,a\nA-1,1,b\n", "A-1 stands in 2 rows"),
+        ("names,types,fundus\nA-1,0,a\nA-1,1,b\n", "A-1 occurs in 2 rows"),
         ("\0\x89PNG,,\n", "no column names"),
         ("", "cannot be read as a CSV"),
     ],

@@ -324,7 +324,7 @@ def test_damage_is_told_or_not_seen_but_never_crashes(data: st.DataObject) -> No
         ("018M", 1.5, None),
         ("000Y", 0, None),
         ("148", None, "PatientAge 148 is over 110 years"),
-        ("ABC", None, "PatientAge 'ABC' is no age"),
+        ("ABC", None, "PatientAge 'ABC' is not an age"),
         ("", None, None),
     ],
 )

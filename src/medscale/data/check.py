@@ -1,4 +1,4 @@
-"""Compares a raw folder with the complete download of its dataset; no image is opened."""
+"""Comparison of a raw folder with the complete download of its dataset; no image is opened."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Report:
 
     @property
     def complete(self) -> bool:
-        """No count is too small and nothing is missing."""
+        """Whether all counts and required files are complete."""
         return all(count.complete for count in self.counts) and all(
             finding.level != "error" for finding in self.findings
         )
@@ -59,14 +59,17 @@ class Report:
 def check(kind: str, folder: Path) -> Report:
     """Compare a raw folder with the complete download of a dataset kind.
 
-    Kinds without a download and synthetic images have no expected numbers: for them the report
-    counts images and lists oddities. Raises MedscaleError if there is no such kind.
+    Kinds without a download, and synthetic images, have no expected numbers. For them the report
+    counts images and lists unusual files.
+
+    Raises:
+        MedscaleError: when the kind does not exist.
     """
     dataset = load_kind(kind)
     source = Source(kind=kind, path=folder, options=dict(dataset.check_options))
     findings = []
     if partial := interrupted_download(folder):
-        message = f"an interrupted download is in {partial}; fetch goes on with it"
+        message = f"an interrupted download is in {partial}; `medscale data fetch` continues it"
         findings.append(Finding("error", message))
     if synthetic := (folder / MARKER).is_file():
         options = read_json(folder / MARKER).get("options", {})
@@ -94,7 +97,7 @@ def _matching_edition(editions: tuple[Edition, ...], inventory: Inventory) -> Ed
 
 
 def _counts(inventory: Inventory, edition: Edition | None) -> list[Count]:
-    """Return counts by split and class, and the sums that the complete download is known for."""
+    """Return counts by split and class, with the expected numbers of the edition."""
     splits = inventory.rows["split_published"].fillna(ALL)
     images = Counter(zip(splits, inventory.rows["label"], strict=True))
     expected = dict(edition.images) if edition else {}
@@ -125,7 +128,7 @@ def _missing_files(edition: Edition, inventory: Inventory) -> list[Finding]:
 
 
 def _oddities(folder: Path, inventory: Inventory) -> list[Finding]:
-    """Return notes on files that are left out, and on files that look damaged or forgotten."""
+    """Return notes on files that are left out, and on files that may be damaged or unpacked."""
     left_out, images = inventory.excluded, inventory.rows["path"]
     excluded_paths = list(left_out["path"])
     groups = {f"left out, {reason}": list(p) for reason, p in left_out.groupby("reason")["path"]}

@@ -1,4 +1,4 @@
-"""The common layout of raw folders: a folder per class, below train, val and test or directly."""
+"""The common layout of raw folders: a folder for each class, with or without split folders."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from medscale.data.listing import Listing
 
 
 def rows_by_folder(listing: Listing, source: str) -> tuple[dict[str, Row], list[Excluded]]:
-    """Return the rows of the images in class folders, and the images outside them as left out.
+    """Return the rows of the images in class folders; other images are left out.
 
     Args:
-        listing: the raw folder.
+        listing: listing of the raw folder.
         source: name of the source set.
 
     Returns:
-        Rows by path, and left-out images.
+        Rows by path, and the images that are left out.
     """
     splits = _split_folders(listing)
     depth = 1 if splits else 0  # position of the class folder in a path
@@ -43,7 +43,7 @@ def class_folders(listing: Listing) -> list[str]:
 
 
 def select_classes(rows: list[Row], classes: Sequence[str]) -> tuple[list[Row], list[Excluded]]:
-    """Divide rows into those of the study's classes, and the others as left out."""
+    """Return the rows of the study's classes, and the other images as left out."""
     left_out = [
         (str(row["path"]), OTHER_CLASS, f"class {row['label']}")
         for row in rows
@@ -53,13 +53,23 @@ def select_classes(rows: list[Row], classes: Sequence[str]) -> tuple[list[Row], 
 
 
 def check_classes(listing: Listing, classes: list[str], rows: list[Row], expected: str) -> None:
-    """Raise MedscaleError for a class without images."""
+    """Check that each class has images.
+
+    Args:
+        listing: listing of the raw folder.
+        classes: classes of the study.
+        rows: rows of its images.
+        expected: expected contents of the folder, for the message.
+
+    Raises:
+        MedscaleError: for a class without images.
+    """
     labels = {row["label"] for row in rows}
     if empty := [name for name in classes if name not in labels]:
         raise MedscaleError(
             f"{listing.root}: no images of class {', '.join(map(repr, empty))} "
-            f"(found: {listing.summary()}); add images, remove the folder, or name the classes "
-            f"that you want with `classes`.\n  {expected}"
+            f"(found: {listing.summary()}); add images, remove the folder, or name the study's "
+            f"classes with `classes`.\n  {expected}"
         )
 
 
@@ -73,8 +83,8 @@ def no_usable_images(listing: Listing, expected: str) -> MedscaleError:
 def _split_folders(listing: Listing) -> list[str]:
     """Return the folders that are published splits; none if the folders are classes.
 
-    A class may be called "test": folders are splits if one is the training split, or if all have
-    names of splits.
+    A class may have the name "test". Folders are splits if one of them is the training split, or if
+    all have names of splits.
     """
     names = [name for name in listing.folders if name.lower() in SPLITS]
     has_train = any(SPLITS[name.lower()] == "train" for name in names)
