@@ -26,6 +26,7 @@ GRAPH = Graph(
     directory=workflow.overwrite_workdir,
     files=workflow.configfiles,
 )
+GRAPH.check_writable()
 GRAPH.equip_jobs()
 DATASETS, RUNS, REPORT = Datasets(GRAPH), Runs(GRAPH), Report(GRAPH)
 config["first_page"] = REPORT.first_page()
@@ -58,7 +59,10 @@ onstart:
     SLURM.ready(workflow.executor_plugin.name)
     record_code(REPORT.chapters, GRAPH)
     announce(
-        workflow.dag.needrun_jobs(), GRAPH.config, workflow.executor_plugin.name
+        workflow.dag.needrun_jobs(),
+        GRAPH.config,
+        workflow.executor_plugin.name,
+        SLURM.place,
     )
 
 

@@ -21,6 +21,27 @@ IMAGES = "name image files, or folders of them"
 FRAME = re.compile(r"(?P<file>.+)\[(?P<number>[1-9]\d*)\]", re.DOTALL)
 
 
+def refuse_unwritable(folder: Path) -> None:
+    """Check that this user may write to a folder, or may create it.
+
+    Raises:
+        MedscaleError: otherwise; the message names the owner.
+    """
+    place = folder
+    while not os.path.exists(place):  # false, too, below a folder that this user may not enter
+        place = place.parent
+    if os.access(place, os.W_OK | os.X_OK):
+        return
+    try:
+        owner = place.owner()
+    except KeyError:  # a user whom this system does not know
+        owner = f"user {place.stat().st_uid}"
+    raise MedscaleError(
+        f"you may not write to {place}, which belongs to {owner}: work in your own clone, or name "
+        "another folder by `workdir`; raw images (source.path) may be another user's"
+    )
+
+
 def existing_path(path: Path, advice: str) -> Path:
     """Return a path with ``~`` replaced.
 
