@@ -171,7 +171,7 @@ def test_signals_stop_in_order_and_the_same_command_goes_on(training):
         running = training.start("ddp_2cpu", "signalled", **settings)
         training.wait_for(f"epoch {epoch}/", "signalled")
         running.send_signal(number)
-        assert running.wait(60) == STOPPED
+        assert running.wait(300) == STOPPED
         assert f"stopped by {number.name} in epoch" in log.read_text()
         assert list((training.folder / "signalled" / "checkpoints").glob("step-*"))
     training.fork("ddp_2cpu", "signalled", **settings)
