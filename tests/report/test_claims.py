@@ -23,7 +23,7 @@ from medscale.config.configuration import Config, load
 from medscale.config.layers import read_yaml
 from medscale.evaluate import verdicts as differences
 from medscale.report.chapters import outputs
-from medscale.report.claims import planned, quantities
+from medscale.report.claims import quantities
 from medscale.report.claims.chapter import paths
 from medscale.report.claims.checking import check, failed, words_of_bounds, words_of_value
 from medscale.report.claims.costs import minutes, trainings
@@ -472,6 +472,6 @@ def test_no_file_is_read_again_for_each_claim(monkeypatch: pytest.MonkeyPatch):
         paths.append(path)
         return read_yaml(path)
 
-    monkeypatch.setattr(planned, "read_yaml", counted)
+    monkeypatch.setattr("medscale.report.claims.planned.read_yaml", counted)
     assert len(plan_claims(ALL)) > 5
     assert len(paths) == len(set(paths))
