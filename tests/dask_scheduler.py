@@ -13,7 +13,7 @@ from medscale.data.cluster import event_loop
 
 
 @contextmanager
-def running(workers: int, folder: Path) -> Iterator[str]:
+def running_scheduler(workers: int, folder: Path) -> Iterator[str]:
     """Yield the address of a scheduler, whose certificate Dask's settings name."""
     security = Security.temporary()
     key, certificate = folder / "key.pem", folder / "certificate.pem"

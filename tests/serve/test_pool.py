@@ -66,10 +66,10 @@ def test_what_waits_goes_together_by_key(tmp_path: Path) -> None:
     async def task(pool: Pool) -> list[Any]:
         slow = await occupy(pool, tmp_path / "end")  # meanwhile the others gather
         keys = ["a", "b", "a", "b", "a", "a", "a"]
-        rest = asyncio.gather(*(pool.do(key, n) for n, key in enumerate(keys)))
+        results = asyncio.gather(*(pool.do(key, n) for n, key in enumerate(keys)))
         await queued(pool, len(keys))
         (tmp_path / "end").touch()
-        return [await slow, *await rest]
+        return [await slow, *await results]
 
     batches: list[tuple[Any, int]] = []
     results = run(task, on_batch=lambda key, size, _: batches.append((key, size)))
@@ -106,45 +106,47 @@ def test_an_idle_process_that_is_killed_is_replaced(monkeypatch: pytest.MonkeyPa
 def test_a_job_that_kills_is_lost_alone(tmp_path: Path) -> None:
     async def task(pool: Pool) -> list[Any]:
         slow = await occupy(pool, tmp_path / "end")
-        rest = asyncio.gather(*(pool.do("a", job) for job in (1, "die", 2)), return_exceptions=True)
+        results = asyncio.gather(
+            *(pool.do("a", job) for job in (1, "die", 2)), return_exceptions=True
+        )
         await queued(pool, 3)
         (tmp_path / "end").touch()
-        return [await slow, *await rest]
+        return [await slow, *await results]
 
-    slow, one, lost, two = run(task)
-    assert (slow[0], one[0], two[0]) == (2, 2, 4)
-    assert isinstance(lost, Lost)
+    slow, second_job, killed_job, last_job = run(task)
+    assert (slow[0], second_job[0], last_job[0]) == (2, 2, 4)
+    assert isinstance(killed_job, Lost)
 
 
 def test_a_job_that_raises_or_hangs_spares_the_others(tmp_path: Path) -> None:
     async def task(pool: Pool) -> list[Any]:
         slow = await occupy(pool, tmp_path / "end")
         jobs = ("raise", 1, 300.0)
-        rest = asyncio.gather(*(pool.do("a", job) for job in jobs), return_exceptions=True)
+        results = asyncio.gather(*(pool.do("a", job) for job in jobs), return_exceptions=True)
         await queued(pool, len(jobs))
         (tmp_path / "end").touch()
-        return [await slow, *await rest]
+        return [await slow, *await results]
 
-    _, raised, one, hung = run(task, seconds=2)
-    assert isinstance(raised, ValueError)
-    assert one[0] == 2
+    _, failed_job, next_job, hung = run(task, seconds=2)
+    assert isinstance(failed_job, ValueError)
+    assert next_job[0] == 2
     assert isinstance(hung, Lost)
 
 
 def test_a_caller_that_has_gone_is_not_worked_for(tmp_path: Path) -> None:
-    done: list[int] = []
+    finished_jobs: list[int] = []
 
     async def task(pool: Pool) -> None:
         slow = await occupy(pool, tmp_path / "end")
-        gone = asyncio.create_task(pool.do("a", 1))
+        cancelled_task = asyncio.create_task(pool.do("a", 1))
         await queued(pool, 1)
-        gone.cancel()
+        cancelled_task.cancel()
         (tmp_path / "end").touch()
         await slow
         await pool.do("a", 2)
 
-    run(task, on_batch=lambda _, size, __: done.append(size))
-    assert done == [1, 1]
+    run(task, on_batch=lambda _, size, __: finished_jobs.append(size))
+    assert finished_jobs == [1, 1]
 
 
 def test_what_cannot_start_says_why() -> None:
@@ -174,11 +176,11 @@ def test_a_request_has_a_budget_and_other_requests_have_theirs() -> None:
         jobs = [pool.do("a", value, "x", budget) for value in (0.3, 300.0, 0.3)]
         return await asyncio.gather(*jobs, pool.do("b", 1, "x", Budget(20)), return_exceptions=True)
 
-    first, cut, over, other = run(task, batch=1)
+    first, shortened, over, other_request = run(task, batch=1)
     assert first[0] == 0.6
-    assert isinstance(cut, Lost)  # after what was left
+    assert isinstance(shortened, Lost)  # after what was left
     assert isinstance(over, OverBudget)
-    assert other[0] == 2
+    assert other_request[0] == 2
 
 
 def test_callers_are_served_in_turn() -> None:
