@@ -335,7 +335,7 @@ def test_the_job_asks_for_another_turn_only_where_training_says_so(tmp_path: Pat
 
     def job(command: str) -> int:
         return subprocess.run(
-            ["sh", "-c", script % command], cwd=tmp_path, env=environment, timeout=20
+            ["sh", "-c", script % command], cwd=tmp_path, env=environment, timeout=120
         ).returncode
 
     assert job("true") == 0
