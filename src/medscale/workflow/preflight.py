@@ -118,9 +118,10 @@ def _split(inventory: Inventory, settings: Split, name: str) -> Iterator[Finding
     counts, is_published = rows["label"].value_counts(), settings.mode == "published"
     groups = rows["group"].where(rows["group"].notna(), rows["path"])
     apart = groups.groupby(rows["label"]).nunique()
+    label = str(apart.idxmin())  # class with the fewest groups
     if settings.mode in ("grouped", "random") and apart.min() < len(PARTS):
         text = (
-            f"class {apart.idxmin()} has {counts[apart.idxmin()]} images of {apart.min()} patients "
+            f"class {label} has {counts[label]} images of {apart.min()} patients "
             "or groups, so that it cannot be in training, validation and test: add images, or "
             "leave it out of `classes`"
         )
