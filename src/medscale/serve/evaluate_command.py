@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +84,11 @@ def evaluate(
     return out, summary
 
 
-def lines(summary: dict[str, Any], folder: str) -> Iterator[str | Table]:
-    """Yield lines and tables, for rich, of an external evaluation and its folder."""
+def lines(summary: dict[str, Any], folder: str, titles: Mapping[str, str]) -> Iterator[str | Table]:
+    """Yield lines and tables, for rich, of an external evaluation and its folder.
+
+    ``titles``: of the classes, by name.
+    """
     name = f"{summary['study']}/{summary['run']['name']} on {summary['title']}"
     yield f"[bold]{plain(name)}[/], not a medical device"
     if words := mark([summary["marks"]]):
@@ -103,7 +106,7 @@ def lines(summary: dict[str, Any], folder: str) -> Iterator[str | Table]:
         table.add_row(words, *cells)
     yield table
     for row in summary["operating"][:SHOWN]:
-        yield from operating_point(row)
+        yield from operating_point(row, titles)
     yield "thresholds and temperatures are those of the result, from its validation images"
     yield f"figures, tables and predictions: {plain(folder)}/"
 
