@@ -18,7 +18,7 @@ from medscale.base.files import write_json
 from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.config.sections import Profile
-from medscale.resources import cost, measured
+from medscale.resources import card_rates, cost
 from medscale.resources.card_rates import COLUMNS
 from training_runs import ROOT
 
@@ -135,7 +135,7 @@ def test_kernels_that_overlap_are_counted_once():
 
 
 def test_the_cost_model_takes_the_rate_of_a_card_that_was_measured(table: Path, monkeypatch):
-    monkeypatch.setattr(cost, "rate_of", lambda *key: measured.rate(*key, table))
+    monkeypatch.setattr(cost, "rate_of", lambda *key: card_rates.rate(*key, table))
     config = load(ROOT / "config.yaml", {"cost": {"gpu": "h200"}})
     run_plan = plan(config, "skin", "serial_amp_1gpu", 1)
     assert cost.images_per_second(config, run_plan) == pytest.approx(1012)

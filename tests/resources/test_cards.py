@@ -101,7 +101,7 @@ def test_more_cards_than_there_are_is_said_at_once(tmp_path):
     ],
 )
 def test_only_cards_that_cuda_may_see_are_taken(visible_devices, expected_cards, monkeypatch):
-    monkeypatch.setattr(cards, "installed", lambda: POOL[:3])
+    monkeypatch.setattr(cards, "installed_cards", lambda: POOL[:3])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible_devices is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible_devices)

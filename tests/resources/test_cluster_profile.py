@@ -41,7 +41,7 @@ def config() -> Config:
 
 
 def resources(needs: Request, failed: Failures = Failures(), **more: Any) -> dict[str, Any]:
-    fields = {"name": "train a/b seed1 (.)", "warn": True, "most_mb": None, **more}
+    fields = {"name": "train a/b seed1 (.)", "warn": True, "limit_mb": None, **more}
     return jobs.resources(OURS, needs, failed, **fields)
 
 
@@ -256,7 +256,7 @@ def test_jobs_of_a_dead_snakemake_are_ended_and_others_left(
 
     monkeypatch.setattr(slurm, "_ask", answer)
     [job] = slurm.queue(ROOT, "work/demo")
-    assert (job.number, job.state, job.passed, job.place) == ("1", "RUNNING", "1:00", "node1")
+    assert (job.number, job.state, job.elapsed, job.place) == ("1", "RUNNING", "1:00", "node1")
     assert slurm.end_orphans(ROOT, "work/demo") == ["train glaucoma/ddp_2gpu seed1 (work/demo)"]
     assert cancelled == ["1"]
 

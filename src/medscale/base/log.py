@@ -149,10 +149,10 @@ def track(items: Iterable[T], name: str, total: int) -> Iterator[T]:
             yield from bar.track(items, total=total, description=name)
         return
     step = max(1, total // 10)
-    for done, item in enumerate(items, start=1):
+    for number, item in enumerate(items, start=1):
         yield item
-        if done % step == 0 or done == total:
-            log.info("%s: %d of %d", name, done, total)
+        if number % step == 0 or number == total:
+            log.info("%s: %d of %d", name, number, total)
 
 
 def _terminal() -> logging.Handler:

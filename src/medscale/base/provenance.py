@@ -127,7 +127,7 @@ def gather(environments: Sequence[dict[str, Any]], inputs: dict[str, Any]) -> di
     differ = [
         key
         for key in COMMON_KEYS
-        if any(other.get(key) != environments[0].get(key) for other in environments[1:])
+        if any(record.get(key) != environments[0].get(key) for record in environments[1:])
     ]
     return {
         "replicates": list(environments),

@@ -47,7 +47,7 @@ def check(cluster: Cluster | None) -> str:
     cluster = complete(cluster)
     if shutil.which("sbatch") is None:
         raise MedscaleError(
-            "the program sbatch was not found; run this on the cluster's login node, from which jobs "
+            "the program sbatch was not found; run this on the cluster's login node, where jobs "
             "are submitted"
         )
     partitions = dict(

@@ -15,7 +15,7 @@ from medscale.base.files import sha256
 from medscale.base.log import track
 from medscale.config.sections import Evaluate
 from medscale.data.images import Unreadable
-from medscale.data.prepare import Prepared
+from medscale.data.prepare import PreparedImage
 from medscale.engine.plan import replicate_name
 from medscale.evaluate.assessment import RESAMPLES, assess
 from medscale.evaluate.external import copies, shift, validation_fit
@@ -159,8 +159,8 @@ def probabilities(
 
 
 def _readable(
-    batch: Sequence[tuple[Prepared, Facts] | Unreadable], raw: Path
-) -> Iterator[tuple[Prepared, Facts]]:
+    batch: Sequence[tuple[PreparedImage, Facts] | Unreadable], raw: Path
+) -> Iterator[tuple[PreparedImage, Facts]]:
     for image in batch:
         if isinstance(image, Unreadable):
             raise MedscaleError(f"an image of {raw} cannot be read any more: {image}")
