@@ -9,6 +9,8 @@ from pathlib import Path
 import dask as dask_library
 from distributed import LocalCluster, Security
 
+from medscale.data.cluster import event_loop
+
 
 @contextmanager
 def running_scheduler(workers: int, folder: Path) -> Iterator[str]:
@@ -30,6 +32,7 @@ def running_scheduler(workers: int, folder: Path) -> Iterator[str]:
             dashboard_address="127.0.0.1:0",
             host="127.0.0.1",
             security=security,
+            loop=event_loop(),
         ) as cluster_,
     ):
         yield cluster_.scheduler_address

@@ -77,7 +77,7 @@ class Training:
             self.command(run, name, **changes), stderr=subprocess.DEVNULL, text=True
         )
 
-    def wait_for(self, text: str, name: str, seconds: float = 60) -> None:
+    def wait_for(self, text: str, name: str, seconds: float = 300) -> None:
         """Wait until a run's log contains a text."""
         log, end = self.folder / f"{name}.log", time.monotonic() + seconds
         while not (log.exists() and text in log.read_text()):

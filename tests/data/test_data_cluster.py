@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 
 import dask as dask_library
@@ -83,7 +86,10 @@ def test_a_scheduler_without_workers_is_one_message(
         connect(Dask(scheduler=lonely))
 
 
-def test_workers_without_the_package_are_one_message(lonely: str, tmp_path: Path) -> None:
+def test_workers_without_the_package_are_one_message(
+    lonely: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "WORKER_S", 600)  # however busy the machine is
     (tmp_path / "medscale.py").write_text("raise ImportError('not this one')\n")
     line = [
         sys.executable,
@@ -159,6 +165,24 @@ def test_tasks_hold_all_calls_and_shrink_to_one(calls: int, workers: int) -> Non
     assert all(1 <= size <= 8 for size in sizes)
     assert calls < 4 * workers or len(sizes) >= 4 * workers  # all workers have several
     assert sizes[-1:] in ([], [1])
+
+
+def test_an_event_loop_that_starts_late_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take longer than the ten seconds that Dask waits for its own loop."""
+    run, wait = asyncio.run, threading.Event.wait
+
+    def late(main: Coroutine[object, object, None]) -> None:
+        time.sleep(0.5)
+        run(main)
+
+    def impatient(event: threading.Event, timeout: float | None = None) -> bool:
+        return wait(event, None if timeout is None else min(timeout, 0.1))
+
+    monkeypatch.setattr(cluster.asyncio, "run", late)
+    monkeypatch.setattr(threading.Event, "wait", impatient)
+    loop = cluster._event_loop.__wrapped__(os.getpid())
+    assert loop.asyncio_loop.is_running()  # type: ignore[attr-defined]
+    assert cluster.event_loop() is cluster.event_loop()
 
 
 class Attack:

@@ -12,7 +12,7 @@ import pytest
 from bench.lookalike import COPIES, CROPS
 from medscale.data import lookalike, neighbours, spectrum
 from medscale.data.lookalike import analysed, components, near_duplicates, pairs, same_scene
-from medscale.data.neighbours import nearest_pairs
+from medscale.data.neighbours import nearest, pairs_of
 from medscale.data.signature import BYTES, SIDE, signature, turned, unpacked
 
 
@@ -206,23 +206,65 @@ def test_clusters_of_several_copies_in_two_frames_become_one(originals: list[np.
     assert clusters(pairs(signatures([*originals[1:60], *copies])), 73) == [list(range(59, 73))]
 
 
-def test_the_nearest_pairs_of_a_few_points_are_exact() -> None:
+def nearest_pairs(points: np.ndarray) -> set[tuple[int, int]]:
+    near = nearest(points, 3, seed=0)
+    return set(map(tuple, pairs_of(np.arange(len(points)), near).tolist()))
+
+
+def test_the_nearest_neighbours_of_a_few_points_are_exact() -> None:
     points = np.random.default_rng(0).standard_normal((200, 8), np.float32)
     apart = ((points[:, None] - points) ** 2).sum(axis=2) + np.diag(np.full(200, np.inf))
-    expected = {
+    expected = apart.argsort(axis=1)[:, :3]
+    assert (nearest(points, 3, seed=0) == expected).all()
+    queries = np.array([3, 17, 150])
+    assert (nearest(points, 3, seed=0, queries=queries) == expected[queries]).all()
+    assert nearest_pairs(points) == {
         (min(row, int(neighbour)), max(row, int(neighbour)))
         for row in range(200)
-        for neighbour in apart[row].argsort()[:3]
+        for neighbour in expected[row]
     }
-    assert set(map(tuple, nearest_pairs(points, 3, seed=0).tolist())) == expected
-    assert len(nearest_pairs(points[:1], 3, seed=0)) == 0
-    assert nearest_pairs(points[:2], 3, seed=0).tolist() == [[0, 1]]
+    assert nearest_pairs(points[:1]) == set()
+    assert nearest_pairs(points[:2]) == {(0, 1)}
 
 
 def test_near_pairs_are_found_among_many_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbours, "LEAF", 128)
+    monkeypatch.setattr(neighbours, "EXACT", 128)
     points = np.random.default_rng(0).standard_normal((2000, 8), np.float32)
     doubled_points = np.concatenate([points, points + 0.01])
-    pairs = set(map(tuple, nearest_pairs(doubled_points, 3, seed=0).tolist()))
-    assert sum((n, n + 2000) in pairs for n in range(2000)) > 0.98 * 2000
-    assert len(pairs) <= 3 * 4000
+    near_pairs = nearest_pairs(doubled_points)
+    assert sum((n, n + 2000) in near_pairs for n in range(2000)) > 0.98 * 2000
+    assert len(near_pairs) <= 3 * 4000
+    queries = np.arange(0, 4000, 40)
+    near = nearest(doubled_points, 3, seed=0, queries=queries)
+    partners = (queries + 2000) % 4000
+    assert (near == partners[:, None]).any(axis=1).mean() > 0.95
+
+
+def test_a_scene_is_joined_where_copies_fill_its_neighbours(
+    originals: list[np.ndarray],
+) -> None:
+    """Four copies of each frame are nearer than the other frame: clusters are searched again."""
+    kinds = list(COPIES)[:4]
+    frames = [frame for image in originals[:20] for frame in (image, move(image))]
+    images = [COPIES[kind](frame) for frame in frames for kind in kinds]
+    expected = [list(range(8 * n, 8 * n + 8)) for n in range(20)]
+    assert clusters(pairs(signatures(images)), 160) == expected
+
+
+def test_shifts_are_those_of_the_symmetry_with_the_largest_correlation(
+    originals: list[np.ndarray],
+) -> None:
+    image = cv2.resize(originals[0], (120, 120))
+    moved_image = np.roll(image, (6, -8), (0, 1))  # 120 pixels are 64 of a signature
+    for symmetry in range(8):
+        turned_image = np.ascontiguousarray(
+            turned(moved_image.transpose(2, 0, 1), symmetry).transpose(1, 2, 0)
+        )
+        codes = signatures([image, turned_image])
+        pair = np.array([[0, 1]])
+        peaks, symmetries, shifts = spectrum.shifted(analysed(codes)[1], pair)
+        restored = turned(turned(np.arange(16).reshape(1, 4, 4), symmetry), symmetries[0])
+        assert (restored[0] == np.arange(16).reshape(4, 4)).all()
+        assert peaks[0] > 0.8
+        assert np.abs(np.abs(shifts[0]) - [3.2, 4.3]).max() < 1

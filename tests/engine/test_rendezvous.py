@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
@@ -14,6 +13,7 @@ import torch.distributed as dist
 
 from medscale.base.errors import MedscaleError
 from medscale.engine.parallel import orphan, rendezvous
+from waiting import until
 
 
 def test_a_run_listens_on_loopback_alone_and_has_no_launchers_store(training):
@@ -106,13 +106,15 @@ def test_a_rank_whose_launcher_is_gone_ends_before_it_imports_anything(tmp_path)
 
 
 def test_a_launcher_killed_while_its_rank_imports_leaves_none(tmp_path):
-    (tmp_path / "slow.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)")
+    (tmp_path / "slow.py").write_text(
+        "import time\nprint('importing', flush=True)\ntime.sleep(600)"
+    )
     start = (
         "import os, subprocess, sys, time\n"
         f"os.environ['{orphan.LAUNCHER}'] = str(os.getpid())\n"
         "command = [sys.executable, '-m', 'medscale.engine.parallel.orphan', 'slow']\n"
         "child = subprocess.Popen(command, start_new_session=True)\n"
-        "print(child.pid, flush=True)\ntime.sleep(60)"
+        "print(child.pid, flush=True)\ntime.sleep(600)"
     )
     search = os.pathsep.join([str(tmp_path), *sys.path])
     with subprocess.Popen(
@@ -125,7 +127,11 @@ def test_a_launcher_killed_while_its_rank_imports_leaves_none(tmp_path):
         assert launcher.stdout.readline() == "importing\n"
         launcher.kill()
         launcher.wait()
-        limit = time.monotonic() + 5
-        while psutil.pid_exists(rank) and psutil.Process(rank).status() != psutil.STATUS_ZOMBIE:
-            assert time.monotonic() < limit, "the rank outlived its launcher"
-            time.sleep(0.02)
+        until(lambda: has_ended(rank), "the rank ends after its launcher")
+
+
+def has_ended(process: int) -> bool:
+    try:
+        return psutil.Process(process).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

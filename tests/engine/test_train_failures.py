@@ -24,6 +24,7 @@ from medscale.engine.train import worker
 from medscale.engine.train.replicate import explained
 from medscale.engine.train.worker import locked
 from medscale.resources import cards
+from waiting import until
 
 LAUNCH = """
 import sys
@@ -78,7 +79,7 @@ def test_one_rank_that_fails_ends_the_run_and_is_named(training, fault, run, say
     process = run_faulty(training, fault, run, parallel={"timeout_s": 5})
     assert process.returncode != 0
     assert says in process.stderr.strip().splitlines()[-1]
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 180
     assert not left_behind(training.folder)
 
 
@@ -174,11 +175,7 @@ def test_killing_the_launcher_leaves_no_rank_behind(training):
     training.wait_for("epoch 1/", "ddp_2cpu")
     running.send_signal(signal.SIGKILL)
     running.wait()
-    for _ in range(50):
-        if not left_behind(training.folder):
-            return
-        time.sleep(0.1)
-    pytest.fail("\n".join(left_behind(training.folder)))
+    until(lambda: not left_behind(training.folder), "the ranks end after their launcher")
 
 
 def test_two_nodes_meet_and_give_the_serial_runs_weights(training, free_port):

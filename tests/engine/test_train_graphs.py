@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -33,6 +32,7 @@ from medscale.engine.train.capture import NotCaptured, Recorder, first_line
 from medscale.engine.train.loop import Trainer
 from medscale.engine.train.recipe import optimizer, set_rate
 from small_training import FakeGraphs, Small, equal, overflow
+from waiting import until
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -417,9 +417,7 @@ def test_one_item_is_made_ahead_and_waited_for(stream):
             yield number
 
     for number in ahead(items(), stream, lambda item: []):
-        end = time.monotonic() + 5
-        while len(prepared_items) < min(number + 2, 4) and time.monotonic() < end:
-            time.sleep(0.001)
+        until(lambda: len(prepared_items) >= min(number + 2, 4), "the next item")  # noqa: B023
         assert len(prepared_items) == min(number + 2, 4), (
             "the next item is made meanwhile, and no other"
         )

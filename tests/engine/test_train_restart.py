@@ -41,17 +41,19 @@ from training_runs import WHOLE
 ROOT = Path(__file__).parents[2]
 
 
-def kill_once(training, run: str, name: str, chance: random.Random) -> int:
-    """Start a run; kill one of its processes or its launcher after the first checkpoint.
+def kill_once(training, run: str, name: str, chance: random.Random) -> bool:
+    """Start a run; kill one of its processes or its launcher after a random checkpoint.
+
+    The step is random, not the time: a time after the first checkpoint is often after the end.
 
     Returns:
-        1 when it was killed in its work, 0 when it had ended before.
+        Whether it was killed in its work, not after its end.
     """
+    last = chance.randrange(3, 13, 3)  # of 20 steps, with a checkpoint every three
     running = training.start(run, name, **WHOLE)
     folder = training.folder / name / "checkpoints"
-    while not list(folder.glob("step-*")) and running.poll() is None:
-        time.sleep(0.01)
-    time.sleep(chance.uniform(0, 1.0))
+    while newest_step(folder) < last and running.poll() is None:
+        time.sleep(0.002)
     ranks = (
         [c for c in psutil.Process(running.pid).children() if "-m" in c.cmdline()]
         if running.poll() is None
@@ -60,7 +62,11 @@ def kill_once(training, run: str, name: str, chance: random.Random) -> int:
     victim = chance.choice([running, *ranks])
     victim.send_signal(signal.SIGKILL)
     running.wait()
-    return int(not (training.folder / name / "timing.json").exists())
+    return not (training.folder / name / "timing.json").exists()
+
+
+def newest_step(folder: Path) -> int:
+    return max((int(path.name.removeprefix("step-")) for path in folder.glob("step-*")), default=0)
 
 
 def trial(training, run: str, number: int) -> bool:
@@ -172,7 +178,7 @@ def test_signals_stop_in_order_and_the_same_command_goes_on(training):
         running = training.start("ddp_2cpu", "signalled", **settings)
         training.wait_for(f"epoch {epoch}/", "signalled")
         running.send_signal(number)
-        assert running.wait(60) == STOPPED
+        assert running.wait(300) == STOPPED
         assert f"stopped by {number.name} in epoch" in log.read_text()
         assert list((training.folder / "signalled" / "checkpoints").glob("step-*"))
     training.fork("ddp_2cpu", "signalled", **settings)

@@ -209,18 +209,18 @@ def test_class_weights_have_mean_one_over_the_training_images():
 
 
 def test_the_clocks_kinds_add_up_to_the_wall():
-    import time
-
-    start = time.perf_counter()
+    before = time.perf_counter()
     clock = Clock(CPU, {})
+    start = time.perf_counter()
     for _ in clock.waiting([1, 2]):
         time.sleep(0.02)
     with clock.kind("validation"):
         time.sleep(0.03)
     clock.moved(0.01)
+    end = time.perf_counter()
     seconds = clock.settle()
-    wall = time.perf_counter() - start
-    assert sum(seconds.values()) == pytest.approx(wall, abs=0.005)
+    after = time.perf_counter()
+    assert end - start <= sum(seconds.values()) <= after - before
     assert seconds["validation"] >= 0.03
     assert seconds["communication"] == 0.01
     carried = Clock(CPU, seconds)
@@ -252,7 +252,7 @@ def test_energy_and_use_come_from_nvml(monkeypatch):
     monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", lambda handle: next(energy))
     monkeypatch.setattr(pynvml, "nvmlDeviceGetUtilizationRates", use)
     meter = Meter(torch.device("cuda", 0), every_s=0.001)
-    assert wakeup.wait(10)
+    assert wakeup.wait(120)
     assert meter.joules() == 7.0
     while meter.use_percent() is None:
         time.sleep(0.001)
@@ -276,7 +276,8 @@ def test_a_checkpoint_that_is_due_is_asked_for_once(monkeypatch):
     monkeypatch.setattr(dist, "all_reduce", lambda *_, **__: SimpleNamespace(wait=lambda: None))
     world = SimpleNamespace(is_main=True, control=None)
     guard = Guard(world, Parallel(checkpoint_every_s=0.2), Watch())
-    time.sleep(0.25)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 0.25)
     step, sums = (
         Step([Batch(torch.zeros(1), torch.zeros(1), torch.zeros(1))], 1),
         torch.zeros(3, dtype=torch.int64),

@@ -19,6 +19,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_csv, write_json, write_parquet
 from medscale.cli.main import main
 from medscale.config.configuration import Config, load
+from medscale.config.layers import read_yaml
 from medscale.evaluate import verdicts as differences
 from medscale.report.chapters import outputs
 from medscale.report.claims import quantities
@@ -470,3 +471,16 @@ def test_the_schema_is_that_of_the_file():
     text = PATH.read_text(encoding="utf-8")
     assert text == schema_text(), "make settings"
     assert set(json.loads(text)["$defs"]["Claim"]["properties"]) == set(Claim.model_fields)
+
+
+def test_no_file_is_read_again_for_each_claim(monkeypatch: pytest.MonkeyPatch):
+    """Each process of Snakemake plans the claims: on a cluster that is each job."""
+    paths: list[Path] = []
+
+    def counted(path: Path) -> dict[str, object]:
+        paths.append(path)
+        return read_yaml(path)
+
+    monkeypatch.setattr("medscale.report.claims.planned.read_yaml", counted)
+    assert len(plan_claims(ALL)) > 5
+    assert len(paths) == len(set(paths))

@@ -12,6 +12,7 @@ import pytest
 
 from medscale.base.errors import MedscaleError
 from medscale.resources import cards
+from waiting import until
 
 POOL = ["GPU-a", "GPU-b", "GPU-c", "MIG-GPU-d/1/0"]
 
@@ -27,7 +28,7 @@ def later(folder, count, lease_names, release):
     def run():
         with cards.lease("later", count, POOL, folder) as mine:
             lease_names.append(mine)
-            release.wait(10)
+            release.wait(120)
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -52,14 +53,11 @@ def test_who_finds_too_few_free_waits_and_is_not_passed_by(tmp_path):
         behind = later(tmp_path, 1, small, release)  # a card is free for it, but it came later
         time.sleep(0.1)
         assert (big, small) == ([], [])
-    for _ in range(500):
-        time.sleep(0.01)
-        if big:
-            break
+    until(lambda: big, "the run that waits first gets its cards")
     assert (big, small) == ([POOL], [])
     release.set()
-    waits.join(10)
-    behind.join(10)
+    waits.join(120)
+    behind.join(120)
     assert small == [POOL[:1]]
 
 
@@ -79,7 +77,7 @@ def test_cards_of_a_killed_run_are_free(tmp_path):
         assert lease_names == []
         process.kill()
         release.set()
-        waits.join(10)
+        waits.join(120)
     assert lease_names == [POOL[:1]]
 
 

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,6 +33,7 @@ from medscale.serve.http.start import serve
 from medscale.serve.predict import Prediction
 from service_process import CLASSES, Service, make_results, picture, resident, running_service
 from slow_images import in_dicom, in_tiff, many_parts, progressive
+from waiting import until
 
 FORM = f"multipart/form-data; boundary={hostile.BOUNDARY}"
 
@@ -310,9 +310,13 @@ def test_one_caller_holds_half_of_the_connections(service: Service) -> None:
             connection = socket.create_connection((place.hostname, place.port), 10)
             stack.enter_context(connection)
             connection.sendall(half)
-        time.sleep(0.5)
-        files = psutil.Process(service.process.pid).net_connections("tcp")
-        assert sum(file.status == psutil.CONN_ESTABLISHED for file in files) <= 260
+        process = psutil.Process(service.process.pid)
+
+        def established() -> int:
+            files = process.net_connections("tcp")
+            return sum(file.status == psutil.CONN_ESTABLISHED for file in files)
+
+        until(lambda: established() <= 260, "the caller's connections beyond half are closed")
         second_caller = socket.create_connection((place.hostname, place.port), 10, ("127.0.0.2", 0))
         stack.enter_context(second_caller)
         second_caller.sendall(half + b"\r\n")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
-from functools import partial
+from functools import cache, partial
 from itertools import accumulate, chain, islice
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import dask
@@ -22,6 +25,7 @@ from distributed import (
 )
 from distributed.client import CancelledError
 from distributed.comm import CommClosedError
+from tornado.ioloop import IOLoop
 
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log, track
@@ -30,7 +34,8 @@ from medscale.data import guard
 from medscale.data.settings import Dask, Limits
 from medscale.data.versions import versions
 
-CONNECT_S = 10
+CONNECT_S = 10  # to the scheduler of an address, which may be wrong
+ANSWER_S = 30  # from processes that run, as Dask's default: a busy machine answers late
 WORKER_S = 60
 SCHEDULER = "MEDSCALE_DASK"  # environment variable: address of a scheduler of a running job
 CERTIFICATES = "MEDSCALE_DASK_TLS"  # environment variable: folder of its key and certificate
@@ -51,7 +56,7 @@ DASK_SETTINGS = {
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
     "distributed.nanny.http.routes": [],
-    "distributed.comm.timeouts.connect": f"{CONNECT_S}s",
+    "distributed.comm.timeouts.connect": f"{ANSWER_S}s",
     "distributed.admin.log-format": "%(name)s: %(message)s",
 }
 
@@ -213,6 +218,29 @@ def _call_each(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -
     return results
 
 
+def event_loop() -> IOLoop:
+    """Return this process's event loop, which runs in a thread until the process ends.
+
+    Dask starts a loop for each cluster and client otherwise, and fails where a busy machine takes
+    more than ten seconds for that.
+    """
+    return _event_loop(os.getpid())
+
+
+@cache
+def _event_loop(pid: int) -> IOLoop:
+    """Start the event loop of a process; a forked process needs another."""
+    started: Future[IOLoop] = Future()
+
+    async def serve() -> None:
+        started.set_result(IOLoop.current())
+        await asyncio.Event().wait()
+
+    name = f"event loop of Dask in process {pid}"
+    Thread(target=asyncio.run, args=(serve(),), name=name, daemon=True).start()
+    return started.result()
+
+
 @contextmanager
 def _start_cluster(settings: Dask, tasks: int | None) -> Iterator[str | Any]:
     """Yield a running cluster (local, SLURM) or the address of one."""
@@ -229,6 +257,7 @@ def _start_cluster(settings: Dask, tasks: int | None) -> Iterator[str | Any]:
             security=Security.temporary(),
             memory_limit=0,
             silence_logs=logging.CRITICAL,
+            loop=event_loop(),
         ) as cluster:
             yield cluster
     elif settings.scheduler == "slurm" and SCHEDULER in os.environ:
@@ -273,6 +302,7 @@ def workers_by_slurm(settings: Dask, python: str | None = None) -> Iterator[None
         page = {"dashboard": settings.dashboard, "dashboard_address": ":0"}
         encryption = {
             "security": security_of(str(folder)),
+            "loop": event_loop(),
             "scheduler_options": page | dict(settings.slurm.get("scheduler_options", {})),
         }
         try:
@@ -317,7 +347,13 @@ def _connect(address: str | Any) -> Iterator[Client]:
         # For the scheduler of a user, Dask reads its own settings (distributed.comm.tls).
         folder = os.environ.get(CERTIFICATES) if isinstance(address, str) else None
         security = None if folder is None else security_of(folder)
-        connection = Client(address, timeout=CONNECT_S, set_as_default=False, security=security)
+        connection = Client(
+            address,
+            timeout=CONNECT_S if isinstance(address, str) else ANSWER_S,
+            set_as_default=False,
+            security=security,
+            loop=event_loop(),
+        )
     except (OSError, ValueError, TypeError) as error:
         raise MedscaleError(
             f"no Dask scheduler answers at {address} ({type(error).__name__}); "

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from medscale.data import spectrum
-from medscale.data.neighbours import nearest_pairs
+from medscale.data.neighbours import nearest, pairs_of
 from medscale.data.registration import registered
 from medscale.data.signature import BYTES, SIDE, turned, unpacked
 
@@ -21,10 +21,13 @@ REGISTERED = 0.85
 # Correlation of blurred signatures under the best shift, from which a registration is tried: two
 # frames of one lesion reach 0.81, nine in ten pairs of different images less than 0.7.
 SHIFTED = 0.75
+# Correlation of the lowest frequencies under the best symmetry, from which the signatures are
+# compared: near-duplicates reach 0.85, nine in ten pairs of different images less than 0.8.
+FIT = 0.75
 # Share of the variance within rows and within columns, at least: stripes have less in one of them.
 RELIEF = 0.6
 NEIGHBOURS = 3  # nearest neighbours that an image is compared with
-CHUNK = 256  # signatures that are unpacked at a time
+CHUNK = 64  # signatures that are unpacked at a time: 1 MiB fits the cache of a core
 
 
 def pairs(signatures: Sequence[bytes]) -> np.ndarray:
@@ -48,13 +51,38 @@ def pairs(signatures: Sequence[bytes]) -> np.ndarray:
     if not len(textured):
         return np.empty((0, 2), np.int64)
     points = spectrum.reduced(spectra, textured)
-    candidates = textured[nearest_pairs(points, NEIGHBOURS, seed=0)]
+    near = nearest(points, NEIGHBOURS, seed=0)
+    candidates = textured[pairs_of(np.arange(len(points)), near)]
     links = candidates[near_duplicates(signatures, spectra, candidates)]
     part = components(len(signatures), links)[textured]
-    first = np.unique(part, return_index=True)[1]
-    candidates = textured[first][nearest_pairs(points[first], NEIGHBOURS, seed=1)]
+    candidates = textured[_between_clusters(points, near, part)]
     alike = same_scene(signatures, spectra, candidates)
     return np.concatenate([links, candidates[alike]])
+
+
+def _between_clusters(points: np.ndarray, near: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Pair the first image of each cluster with its nearest neighbours in other clusters.
+
+    Args:
+        points: descriptors, shape (N, D).
+        near: the nearest neighbours of each point, shape (N, K).
+        part: the cluster of each point, shape N.
+
+    Returns:
+        Positions, shape (M, 2).
+    """
+    _, first, cluster = np.unique(part, return_index=True, return_inverse=True)
+    others = np.sort(cluster[near[first]], axis=1)
+    numbers = np.arange(len(first))
+    crowded = (others == numbers[:, None]).any(axis=1)
+    crowded |= (others[:, 1:] == others[:, :-1]).any(axis=1)
+    # Where copies of one image are among the neighbours, other clusters are searched again.
+    again = nearest(points[first], NEIGHBOURS, seed=1, queries=numbers[crowded])
+    pairs = [
+        pairs_of(numbers[~crowded], others[~crowded]),
+        pairs_of(numbers[crowded], again),
+    ]
+    return first[np.unique(np.concatenate(pairs), axis=0)]
 
 
 def components(count: int, links: np.ndarray) -> np.ndarray:
@@ -71,19 +99,25 @@ def analysed(signatures: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
         whichever is smaller; 0 for a blank image. Spectra: see ``spectrum.spectra``.
     """
     relief = np.empty(len(signatures), np.float32)
-    side = 2 * spectrum.FREQUENCIES
-    spectra = np.empty((len(signatures), side, side), np.float16)
-    for start in range(0, len(signatures), CHUNK):
-        chunk = slice(start, start + CHUNK)
-        details, mask = _details(signatures, np.arange(len(signatures))[chunk])
+    side, ones = 2 * spectrum.FREQUENCIES, np.ones(SIDE, np.float32)
+    spectra = np.empty((len(signatures), side, side), np.int16)
+    for chunk in _chunks(np.arange(len(signatures)), CHUNK):
+        details, mask = _details(signatures, chunk)
         total = np.einsum("nij,nij->n", details, details)
+        # products with ones take less time than sums along an axis
         between = [
-            (details.sum(axis) ** 2 / np.maximum(mask.sum(axis), 1)).sum(1) for axis in (1, 2)
+            (values**2 / np.maximum(pixels, 1)).sum(axis=1)
+            for values, pixels in ((ones @ details, ones @ mask), (details @ ones, mask @ ones))
         ]
         share = 1 - np.maximum(*between) / np.maximum(total, 1e-6)
         relief[chunk] = np.where(total > 0.05 * SIDE * SIDE, share, 0)
         spectra[chunk] = spectrum.spectra(details)
     return relief, spectra
+
+
+def _chunks(positions: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Divide positions into chunks of ``size`` at most."""
+    return (positions[start : start + size] for start in range(0, len(positions), size))
 
 
 def near_duplicates(
@@ -101,23 +135,25 @@ def near_duplicates(
     Returns:
         bool, shape M.
     """
-    decisions = np.empty(len(candidates), bool)
-    for start in range(0, len(candidates), CHUNK):
-        first, second = candidates[start : start + CHUNK].T
-        details, mask = _details(signatures, first)
-        other, other_mask = _details(signatures, second)
-        symmetries = spectrum.best_symmetries(spectra[first], spectra[second])
-        for symmetry in np.unique(symmetries):
-            rows = symmetries == symmetry
-            other[rows] = turned(other[rows], symmetry)
-            other_mask[rows] = turned(other_mask[rows], symmetry)
-        product = np.einsum("nij,nij->n", details, other)
-        energy = np.einsum("nij,nij->n", details**2, other_mask)
-        energy *= np.einsum("nij,nij->n", other**2, mask)
-        overlap = np.einsum("nij,nij->n", mask, other_mask)
-        alike = product >= CORRELATION * np.sqrt(np.maximum(energy, 1e-6))
-        decisions[start : start + CHUNK] = alike & (overlap >= OVERLAP * SIDE * SIDE)
+    decisions = np.zeros(len(candidates), bool)
+    symmetries, fits = spectrum.best_symmetries(spectra, candidates)
+    for rows in _chunks(np.flatnonzero(fits >= FIT), CHUNK):
+        decisions[rows] = _alike(signatures, candidates[rows], symmetries[rows])
     return decisions
+
+
+def _alike(
+    signatures: Sequence[bytes], candidates: np.ndarray, symmetries: np.ndarray
+) -> np.ndarray:
+    """Return whether the signatures of pairs correlate under a given symmetry of each pair."""
+    details, mask = _details(signatures, candidates[:, 0])
+    other, other_mask = _turned_details(signatures, candidates[:, 1], symmetries)
+    product = np.einsum("nij,nij->n", details, other)
+    energy = np.einsum("nij,nij->n", details**2, other_mask)
+    energy *= np.einsum("nij,nij->n", other**2, mask)
+    overlap = np.einsum("nij,nij->n", mask, other_mask)
+    alike = product >= CORRELATION * np.sqrt(np.maximum(energy, 1e-6))
+    return alike & (overlap >= OVERLAP * SIDE * SIDE)
 
 
 def same_scene(
@@ -136,15 +172,12 @@ def same_scene(
         bool, shape M.
     """
     decisions = np.zeros(len(candidates), bool)
-    for start in range(0, len(candidates), CHUNK):
-        first, second = candidates[start : start + CHUNK].T
-        peaks, symmetries, shifts = spectrum.shifted(spectra[first], spectra[second])
-        for row in np.flatnonzero(peaks >= SHIFTED):
-            details, mask = _details(signatures, first[row : row + 1])
-            other = [turned(a, symmetries[row]) for a in _details(signatures, second[[row]])]
-            turned_other, turned_mask = (np.ascontiguousarray(a[0]) for a in other)
-            correlation = registered(details[0], mask[0], turned_other, turned_mask, shifts[row])
-            decisions[start + row] = correlation >= REGISTERED
+    peaks, symmetries, shifts = spectrum.shifted(spectra, candidates)
+    for rows in _chunks(np.flatnonzero(peaks >= SHIFTED), CHUNK):
+        first, second = candidates[rows].T
+        details = _details(signatures, first)
+        other = _turned_details(signatures, second, symmetries[rows])
+        decisions[rows] = registered(*details, *other, shifts[rows]) >= REGISTERED
     return decisions
 
 
@@ -152,3 +185,15 @@ def _details(signatures: Sequence[bytes], positions: np.ndarray) -> tuple[np.nda
     """Return details and masks of some signatures, see ``signature.unpacked``."""
     packed = b"".join(signatures[position] for position in positions)
     return unpacked(np.frombuffer(packed, np.uint8).reshape(-1, BYTES))
+
+
+def _turned_details(
+    signatures: Sequence[bytes], positions: np.ndarray, symmetries: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return details and masks of some signatures, each under a symmetry."""
+    details, mask = _details(signatures, positions)
+    for symmetry in np.unique(symmetries):
+        rows = symmetries == symmetry
+        details[rows] = turned(details[rows], symmetry)
+        mask[rows] = turned(mask[rows], symmetry)
+    return details, mask

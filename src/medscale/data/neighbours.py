@@ -4,40 +4,59 @@ from __future__ import annotations
 
 import numpy as np
 
-LEAF = 4096  # points in a leaf, at most; for so many points the result is exact
-TREES = 4  # random partitions into leaves
-ROWS = 512  # points whose distances to all points of a leaf are held at a time
+EXACT = 4096  # for so many points the result is exact
+LEAF = 1024  # points in a leaf, at most, of more points
+TREES = 5  # random partitions into leaves
+MIXED = 32  # random points of which a direction is a mixture
+HELD = 1 << 17  # distances that are held at a time: 512 KiB fit the cache of a core
 
 
-def nearest_pairs(points: np.ndarray, neighbours: int, seed: int) -> np.ndarray:
-    """Pair each point with its nearest neighbours.
+def nearest(
+    points: np.ndarray, neighbours: int, seed: int, queries: np.ndarray | None = None
+) -> np.ndarray:
+    """Find the nearest neighbours of points.
 
-    Points are divided at the median of random directions until a leaf has at most ``LEAF`` of them
-    (random projection trees, Dasgupta and Freund 2008); within a leaf the distances are exact. The
-    nearest neighbours of several such divisions are kept.
+    More than ``EXACT`` points are divided at the median of random directions until a leaf has at
+    most ``LEAF`` of them (random projection trees, Dasgupta and Freund 2008); within a leaf the
+    distances are exact. The nearest neighbours of several such divisions are kept.
 
     Args:
         points: float32, shape (N, D).
-        neighbours: number of neighbours that each point is paired with, at most.
+        neighbours: number of neighbours that are searched for each point.
         seed: seed of the random directions.
+        queries: positions of the points whose neighbours are searched, shape Q; all by default.
 
     Returns:
-        int64, shape (M, 2), each pair once, the smaller position first.
+        int64, shape (Q, K): positions of neighbours; K is the smaller of ``neighbours`` and N - 1.
     """
-    count = min(neighbours, len(points) - 1)
-    if count < 1:
-        return np.empty((0, 2), np.int64)
+    count = max(min(neighbours, len(points) - 1), 0)
     rng = np.random.default_rng(seed)
-    nearest = np.full((len(points), count), -1, np.int32)
+    closest = np.full((len(points), count), -1, np.int32)
     distances = np.full((len(points), count), np.inf, np.float32)
-    for _ in range(TREES if len(points) > LEAF else 1):
-        for leaf in _leaves(points, rng):
-            _keep_nearest(nearest, distances, leaf, *_within(points[leaf], count))
-    first = np.repeat(np.arange(len(points)), count)
-    second = nearest.ravel().astype(np.int64)
-    pairs = np.sort(np.column_stack([first, second])[second >= 0], axis=1)
-    codes = np.unique(pairs[:, 0] * len(points) + pairs[:, 1])
-    return np.column_stack(np.divmod(codes, len(points)))
+    is_query = np.ones(len(points), bool)
+    if queries is not None:
+        is_query[:] = False
+        is_query[queries] = True
+    everything = [np.arange(len(points))]
+    for _ in range(TREES if len(points) > EXACT else 1):
+        for leaf in _leaves(points, rng) if len(points) > EXACT else everything:
+            rows = np.flatnonzero(is_query[leaf])
+            if count and len(rows):
+                near = _within(points[leaf], rows, count)
+                _keep_nearest(closest, distances, leaf[rows], leaf[near[0]], near[1])
+    return (closest if queries is None else closest[queries]).astype(np.int64)
+
+
+def pairs_of(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Pair ``first`` (shape N) with each of ``second`` (shape (N, K)).
+
+    Returns:
+        int64, shape (M, 2), each pair once and in order, the smaller number first.
+    """
+    pairs = np.column_stack([np.repeat(first, second.shape[1]), second.ravel()])
+    pairs = np.sort(pairs, axis=1)
+    step = int(pairs.max(initial=0)) + 1
+    return np.column_stack(np.divmod(np.unique(pairs[:, 0] * step + pairs[:, 1]), step))
 
 
 def _leaves(points: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
@@ -48,44 +67,51 @@ def _leaves(points: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
         if len(part) <= LEAF:
             leaves.append(part)
             continue
-        heights = points[part] @ rng.standard_normal(points.shape[1], dtype=np.float32)
+        # A mixture of points lies where they vary most, so that near ones are seldom divided.
+        mixed = points[part[rng.integers(0, len(part), MIXED)]]
+        heights = points[part] @ (rng.standard_normal(MIXED, dtype=np.float32) @ mixed)
         order = np.argpartition(heights, len(part) // 2)
         parts += [part[order[: len(part) // 2]], part[order[len(part) // 2 :]]]
     return leaves
 
 
-def _within(points: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the nearest neighbours of each point and their squared distances, shape (N, count)."""
+def _within(points: np.ndarray, rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return neighbours of some rows of points and their squared distances, shape (Q, count)."""
     count = min(count, len(points) - 1)
     squares = (points**2).sum(axis=1)
-    nearest = np.empty((len(points), count), np.int64)
-    distances = np.empty((len(points), count), np.float32)
-    for start in range(0, len(points), ROWS):
-        rows = np.arange(start, min(start + ROWS, len(points)))
-        # a matrix product, and few passes for the smallest values, take less time than sorting
-        squared = squares - 2 * (points[rows] @ points.T)
-        squared[rows - start, rows] = np.inf
-        for rank in range(count):
+    # One product of matrices gives squared distances, without those from the origin to a row.
+    left = np.column_stack([points[rows], np.ones(len(rows), np.float32)])
+    right = np.vstack([-2 * points.T, squares])
+    closest = np.empty((len(rows), count), np.int64)
+    distances = np.empty((len(rows), count), np.float32)
+    step = max(HELD // len(points), 1)
+    held = np.empty((step, len(points)), np.float32)
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        squared = np.matmul(left[start : start + step], right, out=held[: len(part)])
+        numbers = np.arange(len(part))
+        squared[numbers, part] = np.inf
+        for rank in range(count):  # few passes take less time than sorting
             best = squared.argmin(axis=1)
-            nearest[rows, rank] = best
-            distances[rows, rank] = squared[rows - start, best] + squares[rows]
-            squared[rows - start, best] = np.inf
-    return nearest, distances
+            closest[start + numbers, rank] = best
+            distances[start + numbers, rank] = squared[numbers, best] + squares[part]
+            squared[numbers, best] = np.inf
+    return closest, distances
 
 
 def _keep_nearest(
-    nearest: np.ndarray,
+    closest: np.ndarray,
     distances: np.ndarray,
-    leaf: np.ndarray,
-    leaf_neighbours: np.ndarray,
+    rows: np.ndarray,
+    leaf_closest: np.ndarray,
     leaf_distances: np.ndarray,
 ) -> None:
-    """Merge the neighbours within a leaf into the rows of ``nearest`` and ``distances``."""
-    count = nearest.shape[1]
-    candidates = np.concatenate([nearest[leaf], leaf[leaf_neighbours]], axis=1)
-    candidate_distances = np.concatenate([distances[leaf], leaf_distances], axis=1)
-    repeated = nearest[leaf][:, :, None] == leaf[leaf_neighbours][:, None, :]
+    """Merge the neighbours within a leaf into ``rows`` of ``closest`` and ``distances``."""
+    count = closest.shape[1]
+    candidates = np.concatenate([closest[rows], leaf_closest], axis=1)
+    candidate_distances = np.concatenate([distances[rows], leaf_distances], axis=1)
+    repeated = closest[rows][:, :, None] == leaf_closest[:, None, :]
     candidate_distances[:, count:][repeated.any(axis=1)] = np.inf
     order = np.argsort(candidate_distances, axis=1)[:, :count]
-    nearest[leaf] = np.take_along_axis(candidates, order, axis=1)
-    distances[leaf] = np.take_along_axis(candidate_distances, order, axis=1)
+    closest[rows] = np.take_along_axis(candidates, order, axis=1)
+    distances[rows] = np.take_along_axis(candidate_distances, order, axis=1)

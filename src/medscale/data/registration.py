@@ -8,50 +8,85 @@ import numpy as np
 from medscale.data.signature import SIDE
 
 COARSE_BLUR = 2.0  # standard deviation in pixels of the filter before the images are halved
-COARSE_STEPS, FINE_STEPS = 12, 20  # iterations of a registration, at most
+FIRST_STEPS, COARSE_STEPS, FINE_STEPS = 2, 5, 10  # iterations of a registration, at most
 PRECISION = 1e-4  # gain of the correlation at which a registration ends
+# Correlation of the halved images after ``FIRST_STEPS``, from which they are registered further:
+# the same scene reaches 0.88, two thirds of the pairs of different images less than 0.8.
+FIRST_CORRELATION = 0.8
 # Correlation of the halved images after registration from which the details are registered: the
 # same scene reaches 0.91, 19 of 20 chest radiographs of different patients stay below 0.87.
 COARSE_CORRELATION = 0.87
+# Correlation of the details from which they are registered: the same scene reaches 0.82, nine in
+# ten pairs of different images less than 0.67.
+START_CORRELATION = 0.67
 COMMON = 0.5  # share of the pixels that must be visible in both images after registration
+
+
+def _halving() -> np.ndarray:
+    """Return the matrix, shape (SIDE / 2, SIDE), that blurs a column and averages two pixels."""
+    width = 2 * round(4 * COARSE_BLUR) + 1
+    reflected = np.pad(np.arange(SIDE), width // 2, mode="reflect")
+    blur = np.zeros((SIDE, SIDE), np.float32)
+    for place, weight in enumerate(cv2.getGaussianKernel(width, COARSE_BLUR).ravel()):
+        blur[np.arange(SIDE), reflected[place : place + SIDE]] += weight
+    return (blur[::2] + blur[1::2]) / 2
+
+
+HALVING = _halving()
 
 
 def registered(
     details: np.ndarray,
-    mask: np.ndarray,
-    other: np.ndarray,
-    other_mask: np.ndarray,
-    shift: np.ndarray,
-) -> float:
-    """Return the correlation of two signatures after an affine registration.
+    masks: np.ndarray,
+    others: np.ndarray,
+    other_masks: np.ndarray,
+    shifts: np.ndarray,
+) -> np.ndarray:
+    """Return the correlation of pairs of signatures after an affine registration of each.
 
     The registration maximizes the correlation (ECC, Evangelidis and Psarakis 2008, in OpenCV), of
     halved images first. The result is 0 where it fails, or where too few pixels are visible in
     both.
 
     Args:
-        details: of the first signature, float32, shape (SIDE, SIDE), 0 where not visible.
-        mask: 1 where visible, as float32.
-        other: details of the second signature, already turned to the first.
-        other_mask: as ``mask``.
-        shift: initial shift of the second signature, pixels down and right.
+        details: of the first signatures, float32, shape (N, SIDE, SIDE), 0 where not visible.
+        masks: 1 where visible, as float32.
+        others: details of the second signatures, already turned to the first.
+        other_masks: as ``masks``.
+        shifts: initial shifts of the second signatures, shape (N, 2), pixels down and right.
+
+    Returns:
+        float64, shape N.
     """
+    halves = (HALVING @ (images @ HALVING.T) for images in (details, others))
+    pairs = zip(details, masks, others, other_masks, *halves, shifts, strict=True)
+    return np.array([_registered(*pair) for pair in pairs])
+
+
+def _registered(
+    details: np.ndarray,
+    mask: np.ndarray,
+    other: np.ndarray,
+    other_mask: np.ndarray,
+    half: np.ndarray,
+    other_half: np.ndarray,
+    shift: np.ndarray,
+) -> float:
+    """Return the correlation of one pair after a registration, see ``registered``."""
     visible = other_mask.astype(np.uint8)
-    start = np.array([[1, 0, -shift[1] / 2], [0, 1, -shift[0] / 2]], np.float32)
-    coarse, warp = _align(_half(details), _half(other), visible[::2, ::2], COARSE_STEPS, start)
-    if coarse < COARSE_CORRELATION:
-        return 0.0
+    warp = np.array([[1, 0, -shift[1] / 2], [0, 1, -shift[0] / 2]], np.float32)
+    for steps, least in ((FIRST_STEPS, FIRST_CORRELATION), (COARSE_STEPS, COARSE_CORRELATION)):
+        coarse, warp = _align(half, other_half, visible[::2, ::2], steps, warp)
+        if coarse < least:
+            return 0.0
     # The position p of a pixel of the halved image lies at 2 p + 1/2.
     linear = warp[:, :2]
     warp = np.column_stack([linear, 2 * warp[:, 2] + 0.5 - linear.sum(axis=1) / 2])
-    fine, warp = _align(details, other, visible, FINE_STEPS, warp.astype(np.float32))
+    warp = warp.astype(np.float32)
+    if _correlation(details, mask, other, other_mask, warp) < START_CORRELATION:
+        return 0.0
+    fine, warp = _align(details, other, visible, FINE_STEPS, warp)
     return _correlation(details, mask, other, other_mask, warp) if fine else 0.0
-
-
-def _half(details: np.ndarray) -> np.ndarray:
-    size = (SIDE // 2, SIDE // 2)
-    blurred = cv2.GaussianBlur(details, (0, 0), COARSE_BLUR)
-    return cv2.resize(blurred, size, interpolation=cv2.INTER_AREA)
 
 
 def _align(

@@ -6,6 +6,7 @@ import numpy as np
 
 from medscale.data.signature import SIDE
 
+RESOLUTION = 8  # steps of a unit in which coefficients are stored; 16 bits hold the largest
 FREQUENCIES = 10  # lowest frequencies of the Fourier transform, an axis
 DIMENSIONS = 32  # of a reduced descriptor, at most
 # Share of the largest variance that is added to the variance of each component of a descriptor.
@@ -25,12 +26,17 @@ def _basis() -> np.ndarray:
     return (np.concatenate([np.cos(angles), np.sin(angles)]) * window).astype(np.float32)
 
 
-def _shifts() -> tuple[np.ndarray, np.ndarray]:
-    """Return phase factors of shifts along columns, and along rows for both signs."""
+def _shifts() -> np.ndarray:
+    """Return the real matrix (4 FREQUENCIES^2, shifts) from cross spectra to correlations.
+
+    Rows are the real and imaginary parts at (u, v), then those at (-u, v); columns are the shifts
+    along rows, then along columns.
+    """
     steps = np.arange(-REACH, REACH + 1)
     phases = np.exp(2j * np.pi / SIDE * np.arange(FREQUENCIES)[:, None] * steps)
-    columns = phases.astype(np.complex64)
-    return columns, np.concatenate([columns.T, columns.T.conj()], axis=1)
+    signs = np.stack([phases, phases.conj()])[:, :, None, :, None]
+    products = (signs * phases[None, None, :, None, :]).reshape(-1, len(steps) ** 2)
+    return np.stack([products.real, -products.imag], axis=1).reshape(-1, len(steps) ** 2)
 
 
 def _weights() -> np.ndarray:
@@ -42,7 +48,9 @@ def _weights() -> np.ndarray:
 
 
 BASIS, WEIGHTS = _basis(), _weights()
-COLUMN_SHIFTS, ROW_SHIFTS = _shifts()
+SHIFTS = _shifts().astype(np.float32)
+# Symmetries of which no two differ by a turn by 180 degrees, which changes no magnitude.
+QUARTER_TURNS = (0, 1, 4, 5)
 # Mirroring changes the signs of the sines along one axis.
 _SINES = np.repeat(np.array([1, -1], np.float32), FREQUENCIES)
 
@@ -51,83 +59,121 @@ def spectra(details: np.ndarray) -> np.ndarray:
     """Return the lowest frequencies of details (float32, shape (N, SIDE, SIDE)).
 
     Returns:
-        float16, shape (N, 2 FREQUENCIES, 2 FREQUENCIES): products with cosines, then sines, along
-        rows and columns, under a Hann window.
+        int16, shape (N, 2 FREQUENCIES, 2 FREQUENCIES): products with cosines, then sines, along
+        rows and columns, under a Hann window; in steps of 1 / ``RESOLUTION``.
     """
-    return np.matmul(np.matmul(BASIS, details), BASIS.T).astype(np.float16)
+    along_rows = (details.reshape(-1, SIDE) @ BASIS.T).reshape(-1, SIDE, 2 * FREQUENCIES)
+    return np.rint(RESOLUTION * np.matmul(BASIS, along_rows)).astype(np.int16)
 
 
-def _planes(spectra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return complex coefficients at (u, v) and at (-u, v) of spectra, each (N, u, v)."""
+def _planes(spectra: np.ndarray) -> np.ndarray:
+    """Return complex coefficients at (u, v), then at (-u, v), of spectra: shape (N, 2, u, v)."""
     blocks = spectra.astype(np.float32).reshape(-1, 2, FREQUENCIES, 2, FREQUENCIES)
     cosines, mixed = blocks[:, 0, :, 0], blocks[:, 0, :, 1]
     other_mixed, sines = blocks[:, 1, :, 0], blocks[:, 1, :, 1]
-    return cosines - sines - 1j * (mixed + other_mixed), cosines + sines + 1j * (
-        other_mixed - mixed
-    )
+    planes = np.empty((len(blocks), 2, FREQUENCIES, FREQUENCIES), np.complex64)
+    np.subtract(cosines, sines, out=planes.real[:, 0])
+    np.add(cosines, sines, out=planes.real[:, 1])
+    np.add(mixed, other_mixed, out=planes.imag[:, 0])
+    np.negative(planes.imag[:, 0], out=planes.imag[:, 0])
+    np.subtract(other_mixed, mixed, out=planes.imag[:, 1])
+    return planes
 
 
-def best_symmetries(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the symmetry (0 to 7, see ``signature.turned``) of ``second`` that fits ``first``.
+def best_symmetries(spectra: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the symmetry of each second image that fits the first, and the correlation under it.
 
     Args:
-        first: spectra, shape (N, 2 FREQUENCIES, 2 FREQUENCIES).
-        second: as ``first``.
+        spectra: shape (N, 2 FREQUENCIES, 2 FREQUENCIES), see ``spectra``.
+        pairs: positions of two images each, shape (M, 2).
+
+    Returns:
+        Symmetries (int64, shape M, 0 to 7, see ``signature.turned``) and correlations of the
+        spectra (float32, shape M).
     """
-    first, second = first.astype(np.float32), second.astype(np.float32)
+    symmetries, correlations = np.empty(len(pairs), np.int64), np.empty(len(pairs), np.float32)
     ones = np.ones_like(_SINES)
     signs = np.stack(
         [np.outer(row, column).ravel() for column in (ones, _SINES) for row in (ones, _SINES)]
     ).T
-    shape = (len(first), -1)
-    plain = (first * second).reshape(shape) @ signs
-    transposed = (first.transpose(0, 2, 1) * second).reshape(shape) @ signs
-    return np.concatenate([plain, transposed], axis=1).argmax(axis=1)
+    for start in range(0, len(pairs), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        first, second = (spectra[side].astype(np.float32) for side in pairs[chunk].T)
+        shape = (len(first), -1)
+        plain = (first * second).reshape(shape) @ signs
+        transposed = (first.transpose(0, 2, 1) * second).reshape(shape) @ signs
+        products = np.concatenate([plain, transposed], axis=1)
+        energy = np.einsum("nij,nij->n", first, first) * np.einsum("nij,nij->n", second, second)
+        symmetries[chunk] = products.argmax(axis=1)
+        correlations[chunk] = products.max(axis=1) / np.sqrt(np.maximum(energy, 1e-6))
+    return symmetries, correlations
 
 
-def shifted(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Correlate blurred images under the 8 symmetries and all shifts up to ``REACH`` pixels.
+def shifted(spectra: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Correlate pairs of blurred images under symmetries and all shifts up to ``REACH`` pixels.
+
+    The magnitudes bound the correlation under any shift. They are the same under a symmetry and
+    the one that also turns by 180 degrees: the two symmetries with the largest bound are tried.
 
     Args:
-        first: spectra, shape (N, 2 FREQUENCIES, 2 FREQUENCIES).
-        second: as ``first``.
+        spectra: shape (N, 2 FREQUENCIES, 2 FREQUENCIES), see ``spectra``.
+        pairs: positions of two images each, shape (M, 2).
 
     Returns:
-        The largest correlation (float32, shape N), its symmetry of ``second``, and the shift of
-        ``second`` after it (int64, shape (N, 2), pixels down and right).
+        The largest correlation (float32, shape M), its symmetry of the second image, and the shift
+        of the second image after it (int64, shape (M, 2), pixels down and right).
     """
-    (positive, negative), (other, other_negative) = _planes(first), _planes(second)
-    energy = _energy(positive, negative) * _energy(other, other_negative)
-    positive, negative = positive * WEIGHTS, negative * WEIGHTS
-    correlations = np.empty((8, len(first), 2 * REACH + 1, 2 * REACH + 1), np.float32)
-    for symmetry in range(8):
-        turned, turned_negative = _turned(other, other_negative, symmetry)
-        cross = np.concatenate(
-            [positive * turned.conj(), negative * turned_negative.conj()], axis=1
-        )
-        correlations[symmetry] = np.matmul(ROW_SHIFTS, cross @ COLUMN_SHIFTS).real
-    by_pair = correlations.swapaxes(0, 1).reshape(len(first), -1)
-    best = by_pair.argmax(axis=1)
-    symmetries, down, right = np.unravel_index(best, (8, 2 * REACH + 1, 2 * REACH + 1))
-    largest = by_pair[np.arange(len(first)), best] / np.sqrt(np.maximum(energy, 1e-6))
+    largest, symmetries = np.empty(len(pairs), np.float32), np.empty(len(pairs), np.int64)
+    shifts = np.empty((len(pairs), 2), np.int64)
+    for start in range(0, len(pairs), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        first, second = (_planes(spectra[side]) for side in pairs[chunk].T)
+        largest[chunk], symmetries[chunk], shifts[chunk] = _best_shifts(first, second)
+    return largest, symmetries, shifts
+
+
+def _best_shifts(
+    planes: np.ndarray, other: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the values of ``shifted`` for coefficients, shape (N, 2, u, v); change both."""
+    magnitudes, other_magnitudes = _magnitudes(planes), _magnitudes(other)
+    energy = _energy(magnitudes) * _energy(other_magnitudes)
+    weighted = WEIGHTS * magnitudes
+    bounds = [
+        np.einsum("nkuv,nkuv->n", weighted, _turned(other_magnitudes, symmetry))
+        for symmetry in QUARTER_TURNS
+    ]
+    best_bounds = np.argmax(bounds, axis=0)
+    for number, symmetry in enumerate(QUARTER_TURNS):
+        rows = best_bounds == number
+        other[rows] = _turned(other[rows], symmetry)
+    planes *= WEIGHTS
+    # One product of large matrices takes less time than many products of small ones.
+    cross = np.concatenate([planes * other.conj(), planes * other]).reshape(2, len(planes), -1)
+    correlations = (cross.view(np.float32) @ SHIFTS).swapaxes(0, 1).reshape(len(planes), -1)
+    best = correlations.argmax(axis=1)
+    half_turns, down, right = np.unravel_index(best, (2, 2 * REACH + 1, 2 * REACH + 1))
+    largest = correlations[np.arange(len(planes)), best] / np.sqrt(np.maximum(energy, 1e-6))
+    symmetries = np.array(QUARTER_TURNS)[best_bounds] ^ (3 * half_turns)
     return largest, symmetries, np.column_stack([down, right]) - REACH
 
 
-def _energy(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
-    return (WEIGHTS * (np.abs(positive) ** 2 + np.abs(negative) ** 2)).sum(axis=(1, 2))
+def _magnitudes(planes: np.ndarray) -> np.ndarray:
+    return np.sqrt(planes.real**2 + planes.imag**2)  # np.abs guards against overflow and is slower
 
 
-def _turned(
-    positive: np.ndarray, negative: np.ndarray, symmetry: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return coefficients at (u, v) and (-u, v) under a symmetry, see ``signature.turned``."""
+def _energy(magnitudes: np.ndarray) -> np.ndarray:
+    return np.einsum("nkuv,nkuv->n", WEIGHTS * magnitudes, magnitudes)
+
+
+def _turned(planes: np.ndarray, symmetry: int) -> np.ndarray:
+    """Return coefficients under one of ``QUARTER_TURNS``, see ``signature.turned``."""
     if symmetry & 1:
-        positive, negative = negative, positive
-    if symmetry & 2:
-        positive, negative = negative.conj(), positive.conj()
+        planes = planes[:, ::-1]
     if symmetry & 4:
-        return positive.transpose(0, 2, 1), negative.conj().transpose(0, 2, 1)
-    return positive, negative
+        planes = planes.transpose(0, 1, 3, 2)
+        return np.stack([planes[:, 0], planes[:, 1].conj()], axis=1)
+    return planes
 
 
 def reduced(spectra: np.ndarray, members: np.ndarray) -> np.ndarray:
@@ -169,7 +215,7 @@ def descriptors(spectra: np.ndarray) -> np.ndarray:
     u, v = np.triu_indices(FREQUENCIES)
     band = (u**2 + v**2 >= 4) & (u**2 + v**2 <= FREQUENCIES**2)
     u, v = u[band], v[band]
-    positive, negative = (np.abs(plane) for plane in _planes(spectra))
+    positive, negative = _magnitudes(_planes(spectra)).swapaxes(0, 1)
     values = []
     for magnitudes, distinct in (
         (positive + negative, u >= 0),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +93,10 @@ def plan_claims(config: Config) -> list[Planned]:
     """
     path, planned = claims_file(config), []
     reported = read_yaml(sources.REPORTED)
+    studies = {*config.studies, *read_yaml(ROOT / "config.yaml")["studies"]}
     for name, claim in read_claims(path).items():
         try:
-            _check_names(config, claim)
+            _check_names(studies, claim)
             if _concerns(config, claim):
                 planned.append(_planned(config, name, claim, reported))
         except MedscaleError as error:
@@ -133,8 +134,7 @@ def _personal(config: Config, study: str) -> bool:
     return config.study(study).source.kind == sources.PERSONAL
 
 
-def _check_names(config: Config, claim: Claim) -> None:
-    studies = {*config.studies, *read_yaml(ROOT / "config.yaml")["studies"]}
+def _check_names(studies: Collection[str], claim: Claim) -> None:
     for field, study in (("study", claim.study), ("variant", claim.variant)):
         if study is not None and study not in studies:
             raise MedscaleError(f"{field}: {unknown(study, studies)}")
