@@ -297,10 +297,18 @@ def export(
             help="a folder of images, to check the file on, and to calibrate a format that needs it"
         ),
     ] = None,
+    preprocessed: Annotated[
+        bool,
+        typer.Option(
+            "--preprocessed",
+            help="the file takes preprocessed images of one size: without resizing, CLAHE, gamma"
+            " and median",
+        ),
+    ] = False,
     seed: Seed = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a trained run as an ONNX file, checked against PyTorch."""
+    """Write a trained run as an ONNX file that takes decoded images, checked against PyTorch."""
     paths.usable(result)
     by_name(to)
     if images is not None:
@@ -312,7 +320,8 @@ def export(
     from medscale.serve.predict_command import load_result
 
     set_up()
-    file = write(load_result(result, seed, "cpu"), to, to_file, images)
+    predictor = load_result(result, seed, "cpu")
+    file = write(predictor, to, to_file, images, preprocessed=preprocessed)
     print_facts(vars(file), map(plain, file.lines()), as_json)
 
 
