@@ -16,9 +16,9 @@ from bench.gpu_page import page
 from made_training import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_json
+from medscale.config.benchmarks import Profile
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.config.sections import Profile
 from medscale.resources import cost, measured
 from medscale.resources.measured import COLUMNS
 

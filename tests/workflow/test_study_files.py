@@ -13,7 +13,8 @@ from file_tables import Described, Entry, differences, read
 from made_profiles import make_profiled
 from made_runs import configuration
 from made_training import TINY, Training, fork_ranks
-from medscale.config.sections import Enhance, Evaluate
+from medscale.config.benchmarks import Enhance
+from medscale.config.sections import Evaluate
 from medscale.data.build import build_shards
 from medscale.data.index import build_index
 from medscale.data.settings import Dask, Preprocess, Source, Split

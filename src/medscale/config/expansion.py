@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Sweep
+from medscale.config.comparisons import Sweep
 from medscale.engine.plan import Recipe
 
 # Settings of a study that neither its external sets nor the points of its sweep take.

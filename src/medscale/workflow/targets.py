@@ -15,8 +15,8 @@ from typing import Any
 from medscale.base.errors import MedscaleError
 from medscale.base.suggest import suggestion
 from medscale.config import planning
+from medscale.config.benchmarks import Benchmarks
 from medscale.config.configuration import Config
-from medscale.config.sections import Benchmarks
 from medscale.engine.models.names import check_model
 from medscale.engine.run import RunSpec
 from medscale.report.chapters import CHAPTERS, refuse_absent
