@@ -14,6 +14,7 @@ from torch import Tensor
 
 from medscale.base.errors import MedscaleError
 from medscale.base.extras import require
+from medscale.data.settings import Preprocess
 from medscale.serve import export as onnx_export
 from medscale.serve import inputs, runtime
 from medscale.serve.export import Exportable
@@ -86,19 +87,9 @@ def export(
         preprocessed: write a file that takes preprocessed images, without the preprocessing.
     """
     require("ONNX exports", "export", "onnx", "onnxscript", "onnxruntime")
-    form = by_name(to)
-    if form.calibrated and images is None:
-        raise MedscaleError(
-            f"{to} is calibrated on images: name a folder with --images (not of the test split)"
-        )
-    if form.engine is not None and (reason := runtime.absent(form.engine)) is not None:
-        raise MedscaleError(f"--to {to}: {reason}")
-    record = predictor.inference
+    form, record = by_name(to), predictor.inference
     preprocessed = preprocessed or form.preprocessed
-    if not preprocessed:
-        from medscale.serve.onnx_preprocess import check_median
-
-        check_median(record.preprocess)
+    _check(form, images, None if preprocessed else record.preprocess)
     path = path or Path(f"{record.study}-{record.run}.{to}.onnx")
     samples = _samples(predictor, images)
     decoded = [] if preprocessed else _decoded(predictor, images)
@@ -117,6 +108,27 @@ def export(
         compared_on="images" if images else "noise",
         engine=form.engine,
     )
+
+
+def _check(form: Format, images: Path | None, preprocess: Preprocess | None) -> None:
+    """Refuse a format that cannot be written here.
+
+    Args:
+        form: the format.
+        images: a folder of images, or None.
+        preprocess: the preprocessing that the file is to contain, or None.
+    """
+    if form.calibrated and images is None:
+        raise MedscaleError(
+            f"{form.name} is calibrated on images: name a folder with --images (not of the test"
+            " split)"
+        )
+    if form.engine is not None and (reason := runtime.absent(form.engine)) is not None:
+        raise MedscaleError(f"--to {form.name}: {reason}")
+    if preprocess is not None:
+        from medscale.serve.onnx_preprocess import check_median
+
+        check_median(preprocess)
 
 
 def _write(
