@@ -56,7 +56,7 @@ def _folders(incomplete: str) -> Iterator[Path]:
 
 def _studies() -> dict[str, Any]:
     from medscale.base.errors import MedscaleError
-    from medscale.config.layers import read_yaml
+    from medscale.config.yaml_file import read_yaml
 
     try:
         studies = read_yaml(ROOT / "config.yaml").get("studies")
