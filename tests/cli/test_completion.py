@@ -74,6 +74,7 @@ def test_the_version_is_printed() -> None:
         "config --study skin",
         "size --only melanoma",
         "summary --scale demo --only skin",
+        "study -n --only skin",
         "check --scale demo --only skin",
         "leaks config.yaml",
     ],

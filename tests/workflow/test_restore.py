@@ -126,6 +126,18 @@ def test_a_target_of_the_report_is_not_refused(restored, target):
     Restored(restored).check_target(target)
 
 
+def test_the_check_asks_for_no_images(restored: Path, tmp_path: Path) -> None:
+    (tmp_path / "changes.yaml").write_text(f"workdir: {restored}\n")
+    options = ["--configfile", str(tmp_path / "changes.yaml"), "--json"]
+    refused = CliRunner().invoke(main, ["check", *options])
+    assert "where 'scale' is 'demo'" in refused.stderr
+    done = CliRunner().invoke(main, ["check", "--scale", "demo", *options])
+    findings = {finding["subject"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert findings.keys() <= {"configuration", "data", "LaTeX", "claims and checklists"}
+    assert "needs no raw images" in findings["data"]["text"]
+    assert "error" not in {findings[name]["level"] for name in ("configuration", "data")}
+
+
 def test_snakemake_ends_with_one_sentence_where_a_training_would_start(restored):
     done = snakemake("results", "--cores", "1", "--config", f"workdir={restored}")
     assert done.returncode != 0

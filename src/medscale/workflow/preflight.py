@@ -11,7 +11,7 @@ from typing import Literal
 
 import psutil
 
-from medscale.base.code import ROOT
+from medscale.base.code import ROOT, shown_path
 from medscale.base.errors import MedscaleError
 from medscale.config.sections import Study
 from medscale.config.sweep import trainings
@@ -54,6 +54,8 @@ def examine(graph: Graph, *, on_cluster: bool = False) -> list[Finding]:
     findings = [
         Finding("ok", "configuration", f"{config.scale} scale, studies {', '.join(graph.studies)}")
     ]
+    if graph.restored is not None:
+        return [*findings, _restored(graph), *_latex(), *_checklists(graph)]
     plans = [
         graph.plan(entry, run, *replicate)
         for s in graph.with_variants
@@ -74,6 +76,14 @@ def examine(graph: Graph, *, on_cluster: bool = False) -> list[Finding]:
     if on_cluster:
         return [*findings, _attempt("image", lambda: containers.image(ROOT).name)]
     return [*findings, _memory(graph, plans)]
+
+
+def _restored(graph: Graph) -> Finding:
+    text = (
+        f"{shown_path(graph.workdir)} was restored from a crate: it needs no raw images and trains "
+        "nothing; `snakemake paper` makes its report from the recorded results"
+    )
+    return Finding("note", "data", text)
 
 
 def _attempt(subject: str, function: Callable[[], str]) -> Finding:

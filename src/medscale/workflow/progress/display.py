@@ -37,8 +37,13 @@ class Display(Protocol):
         """End the display."""
 
 
-def display(state: State) -> Display:
-    """Return the display for the terminal, or for a file where stderr is none."""
+def display(state: State, *, quiet: bool = False) -> Display:
+    """Return the display for the terminal, or for a file where stderr is none.
+
+    ``quiet``: only failures, warnings and errors are shown.
+    """
+    if quiet:
+        return QuietDisplay()
     return LiveDisplay(state) if sys.stderr.isatty() else LineDisplay(state)
 
 
@@ -119,6 +124,25 @@ class LineDisplay:
     def close(self) -> None:
         """See ``Display``."""
         self.say(headline(self._state, time.time()))
+
+
+class QuietDisplay:
+    """Failures, warnings and errors alone."""
+
+    def finished(self, job: Job) -> None:
+        """See ``Display``; nothing is shown."""
+
+    def failed(self, job: Job) -> None:
+        """See ``Display``."""
+        for line in failure_lines(job):
+            self.say(line)
+
+    def say(self, text: str) -> None:
+        """See ``Display``."""
+        print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """See ``Display``; nothing is shown."""
 
 
 def headline(state: State, now: float) -> str:
