@@ -43,8 +43,12 @@ def check(
     """Check data, settings, disk, memory and devices for the planned runs; seconds, offline."""
     graph = study_graph(scale, only, configfile, cluster)
     findings = _findings(graph, cluster)
-    facts = {"scale": graph.config.scale, "studies": graph.studies}
-    facts |= {"ready": not _has_errors(findings), "findings": findings}
+    facts = {
+        "scale": graph.config.scale,
+        "studies": graph.studies,
+        "ready": not _has_errors(findings),
+        "findings": findings,
+    }
     print_facts(facts, _findings_text(findings), as_json)
     _refuse_errors(findings)
 

@@ -213,8 +213,8 @@ def validate(
     errors: list[Exception] = list(layers.faults)
     try:
         config = Config.model_validate(tree)
-        known = {*config.cost.networks}
-        if not errors and not any(unknown_networks(_networks(config), known, check_network)):
+        measured = {*config.cost.networks}
+        if not errors and not any(unknown_networks(_networks(config), measured, check_network)):
             return config
     except (ValidationError, MedscaleError) as error:
         errors.append(error)

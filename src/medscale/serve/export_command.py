@@ -37,7 +37,7 @@ class ExportedFile:
     file: Path
     format: str
     megabytes: float
-    takes: str  # "decoded images" or "preprocessed images"
+    input: str  # "decoded images" or "preprocessed images"
     largest_difference: float  # of the network's outputs from PyTorch's
     # of the file's outputs from those of ``medscale predict``, from decoded images on; None for a
     # file that takes preprocessed images
@@ -101,7 +101,7 @@ def export(
         file=path,
         format=to,
         megabytes=path.stat().st_size / 1e6,
-        takes="decoded images" if decoded else "preprocessed images",
+        input="decoded images" if decoded else "preprocessed images",
         largest_difference=differences[0],
         largest_difference_decoded=differences[1],
         compared_inputs=len(samples[PIXELS]),

@@ -123,9 +123,9 @@ def metadata_rows(facts: Sequence[Facts], encodings: Sequence[Encoding]) -> pd.D
     columns = [encoding.column for encoding in encodings]
     unknown = sorted({column for of_image in facts for column in of_image if column not in columns})
     if unknown:
-        takes = ", ".join(columns) if columns else "images alone"
+        expected = ", ".join(columns) if columns else "images alone"
         raise MedscaleError(
-            f"metadata: {', '.join(unknown)} is not known; this network takes {takes}"
+            f"metadata: {', '.join(unknown)} is not known; this network takes {expected}"
         )
     return pd.DataFrame(
         [[of_image.get(column) for column in columns] for of_image in facts],

@@ -61,11 +61,11 @@ class Graph:
             start: the first total.
         """
         flag = helper.make_tensor_value_info(body.input("go_on").name, TensorProto.BOOL, [])
-        same = body.node("Identity", body.input("go_on"))
+        go_on = body.node("Identity", body.input("go_on"))
         step = helper.make_tensor_value_info(body.input("step").name, TensorProto.INT64, [])
         old = helper.make_tensor_value_info(body.input("total").name, TensorProto.FLOAT, None)
         new = helper.make_tensor_value_info(total.name, TensorProto.FLOAT, None)
-        ahead = helper.make_tensor_value_info(same.name, TensorProto.BOOL, [])
+        ahead = helper.make_tensor_value_info(go_on.name, TensorProto.BOOL, [])
         inner = helper.make_graph(
             body.nodes, "loop", [step, flag, old], [ahead, new], initializer=body.constants
         )

@@ -121,9 +121,9 @@ def averaged(graph: Graph, images: Tensor, lengths: Sequence[Tensor]) -> Tensor:
         sums = _weighted_sums(graph, sums, axis, *pairs[axis - HEIGHT], whole)
     # By whole factors, OpenCV adds up integers and divides once. It rounds halves to the even
     # number, but up where it halves both sides.
-    one, half = graph.constant(np.float32(1)), graph.constant(np.float32(0.5))
+    unit, half = graph.constant(np.float32(1)), graph.constant(np.float32(0.5))
     factors = (sides[0] / lengths[0]) * (sides[1] / lengths[1])
-    means = sums * graph.node("Where", whole, one / factors.largest(1).to(np.float32), one)
+    means = sums * graph.node("Where", whole, unit / factors.largest(1).to(np.float32), unit)
     halved = sides[0].equals(lengths[0] * 2) & sides[1].equals(lengths[1] * 2)
     up = graph.node("Floor", means + half)
     return graph.node("Where", halved, up, graph.node("Round", means)).to(np.int64)
@@ -137,8 +137,8 @@ def _weighted_sums(
     Pixels are added in OpenCV's order, in 32 bit. A pixel's weight is its share of the part, or 1
     where ``whole`` is true; parts of pixels below 0.001 are left out.
     """
-    one, least = graph.constant(1.0), graph.constant(1e-3)
-    scale = one / (length.to(np.float64) / side.to(np.float64))
+    pixel_share, least = graph.constant(1.0), graph.constant(1e-3)
+    scale = pixel_share / (length.to(np.float64) / side.to(np.float64))
     count = graph.node("Squeeze", length)
     places = graph.node("Range", graph.constant(0), count, graph.constant(1))
     start = places.to(np.float64) * scale
@@ -148,7 +148,7 @@ def _weighted_sums(
     lead = first.to(np.float64) - start  # share of the pixel before the first whole pixel
     has_lead = lead >= least
     rest = end - last.to(np.float64)
-    last_weight = rest.least(one).least(width) * (rest >= least).to(np.float64)
+    last_weight = rest.least(pixel_share).least(width) * (rest >= least).to(np.float64)
     leads = has_lead.to(np.int64)
     first = first - leads
 
@@ -197,8 +197,10 @@ def _weights(graph: Graph, side: Tensor, size: int, *, clamped: bool) -> tuple[T
     if clamped:
         inside = (first >= 0) & ((side - 2) >= first)
         share = share * inside.to(np.float32)
-    one, unit = graph.constant(np.float32(1)), graph.constant(np.float32(2**LINEAR_BITS))
-    high, low = (graph.node("Round", weight * unit).to(np.int64) for weight in (share, one - share))
+    unit, scale = (graph.constant(np.float32(value)) for value in (1, 2**LINEAR_BITS))
+    high, low = (
+        graph.node("Round", weight * scale).to(np.int64) for weight in (share, unit - share)
+    )
     last = side - 1
     neighbours = [(first + step).largest(0).least(last) for step in (0, 1)]
     return *neighbours, low, high

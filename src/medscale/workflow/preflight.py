@@ -202,7 +202,7 @@ def _disk(graph: Graph, images: dict[str, int]) -> Finding:
     free = shutil.disk_usage(folder).free / 2**20
     sizes = [count * _shard_bytes(graph.config.study(name)) for name, count in images.items()]
     stored = [cost.storage(graph.config, name) for name in graph.with_variants]
-    need = sum(sizes) / 2**20 + sum(each["runs"] + each["checkpoints"] for each in stored)
+    need = sum(sizes) / 2**20 + sum(disk["runs"] + disk["checkpoints"] for disk in stored)
     text = f"{free / 1024:.1f} GB free in {folder}, at most about {need / 1024:.1f} GB needed"
     if free > need:
         return Finding("ok", "disk", text)

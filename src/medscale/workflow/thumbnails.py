@@ -44,5 +44,5 @@ def thumbnails(chapters: Sequence[Chapter], workdir: Path) -> list[Thumbnail]:
 def _svg(file: Path) -> bytes:
     """Return the first page of a PDF as SVG; empty where it cannot be read."""
     command = [PROGRAM, "-svg", "-f", "1", "-l", "1", str(file.resolve()), "-"]
-    done = subprocess.run(command, capture_output=True, check=False)
-    return done.stdout if done.returncode == 0 else b""
+    process = subprocess.run(command, capture_output=True, check=False)
+    return process.stdout if process.returncode == 0 else b""

@@ -36,7 +36,7 @@ class Handler(LogHandlerBase):
     def __post_init__(self) -> None:
         self._state: State | None = None
         self._display: Display | None = None
-        self._written = 0.0
+        self._write_time = 0.0
         self._plain: Any = None
         quiet = {value.name for value in self.common_settings.quiet or ()}
         self._is_quiet = bool(quiet & {"ALL", "PROGRESS"})
@@ -147,6 +147,6 @@ class Handler(LogHandlerBase):
 
     def _record(self) -> None:
         """Write the state, at most every ``WRITE_EVERY_S`` seconds."""
-        if self._state is not None and time.monotonic() - self._written > WRITE_EVERY_S:
+        if self._state is not None and time.monotonic() - self._write_time > WRITE_EVERY_S:
             self._state.write()
-            self._written = time.monotonic()
+            self._write_time = time.monotonic()
