@@ -96,9 +96,10 @@ class Config(Strict):
         Raises MedscaleError if there is none; the message lists the studies.
         """
         if name not in self.studies:
+            studies = [study for study, section in self.studies.items() if not section.sweep_of]
             raise MedscaleError(
                 f"there is no study {name!r}; {suggestion(name, self.studies)}"
-                f"config.yaml has: {', '.join(self.studies)}"
+                f"config.yaml has: {', '.join(studies)}"
             )
         return self.studies[name]
 
