@@ -115,6 +115,7 @@ def test_a_changed_recipe_touches_exactly_the_runs_that_use_it():
     ("target", "meant"),
     [
         ("papr", "paper"),
+        ("paper.pdf", "paper"),
         ("figures/glaucoma/formts.pdf", "figures/glaucoma/formats.pdf"),
         ("tables/verdict.csv", "tables/verdicts.csv"),
         ("figurs/glaucoma/formats.pdf", "figures/glaucoma/formats.pdf"),
@@ -138,6 +139,15 @@ def test_a_misspelt_target_is_answered_in_words(target, meant):
     assert unknown_target(config, "./results/skin/serial_1gpu/", rules) is None
     assert unknown_target(config, "paper", rules) is None
     assert unknown_target(config, str(ROOT / "config.yaml"), rules) is None
+
+
+def test_rules_of_many_files_and_the_report_are_answered_in_words():
+    config, rules = Graph({"scale": "demo"}).config, [Rule("train", ["runs/"])]
+    assert "name a file, or a result such as results/" in str(
+        unknown_target(config, "train", rules)
+    )
+    assert "make report" in str(unknown_target(config, "report.html", rules))
+    assert "snakemake --profile demo results" in str(unknown_target(config, "glaucoma", rules))
 
 
 @pytest.mark.parametrize(

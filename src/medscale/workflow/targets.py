@@ -131,11 +131,19 @@ def unknown_target(config: Config, target: str, rules: Iterable[Any]) -> str | N
         return None
     if advice := _whole_study(config, path):
         return f"{target}: no rule makes it; {advice}"
+    if Path(path).stem == "report":
+        return f"{target}: no rule makes it; type snakemake --report report.html, or make report"
     if os.path.exists(target):
         return None
+    if target in (rule.name for rule in rules):
+        example = f"results/{config.active[0]}/{config.study(config.active[0]).runs[0]}"
+        return f"{target} is the rule of many files: name a file, or a result such as {example}"
     advice = f"targets are {', '.join(n for n in TARGETS if n in names)}, and files such as "
     advice += "results/<study>/<run> (top of the Snakefile)"
-    likely = suggestion(_result(config, path), _files(config) if "/" in path else names)
+    if "/" in path:
+        likely = suggestion(_result(config, path), _files(config))
+    else:
+        likely = suggestion(path, TARGETS) or suggestion(path, names)
     if not likely and RunSpec.is_name(path):
         likely = f"did you mean 'results/{config.active[0]}/{path}'? "
     return f"{target}: no rule makes it; {likely}{advice}"
@@ -148,7 +156,9 @@ def _whole_study(config: Config, path: str) -> str | None:
         return None
     first = f"results/{study}/{config.study(study).runs[0]}"
     rule = FOLDERS_OF_STUDIES.get(folder, "results")
-    return f"all {rule} of {study}: snakemake {rule} --config only={study}; one result: {first}"
+    profile = " --profile demo" if config.scale == "demo" else ""
+    command = f"snakemake{profile} {rule} --config only={study}"
+    return f"all {rule} of {study}: {command}; one result: {first}"
 
 
 def _result(config: Config, path: str) -> str:
