@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from medscale.base.errors import MedscaleError
 from medscale.data.settings import Split
-from medscale.data.split import SPLITS, assign, balanced
+from medscale.data.split import SPLITS, assign, balanced_rows
 
 SHARES = st.sampled_from([(0.7, 0.1, 0.2), (0.6, 0.2, 0.2), (0.34, 0.33, 0.33), (0.8, 0.1, 0.1)])
 
@@ -22,9 +22,9 @@ def tables(draw: st.DrawFn) -> pd.DataFrame:
     classes, largest = draw(st.integers(2, 4)), draw(st.integers(1, 8))
     sizes = rng.integers(1, largest + 1, draw(st.integers(30, 60)))
     groups = np.repeat(np.arange(len(sizes)), sizes)
-    own = rng.integers(0, classes, len(sizes))
+    image_labels = rng.integers(0, classes, len(sizes))
     labels = np.where(
-        rng.random(len(groups)) < 0.1, rng.integers(0, classes, len(groups)), own[groups]
+        rng.random(len(groups)) < 0.1, rng.integers(0, classes, len(groups)), image_labels[groups]
     )
     return pd.DataFrame(
         {
@@ -52,9 +52,11 @@ def test_grouped_keeps_groups_whole_and_shares_near(
     for share, split in zip(shares, SPLITS, strict=True):
         assert abs((splits == split).sum() - share * len(rows)) <= largest + rows["label"].nunique()
     groups = rows.drop_duplicates(["label", "group"])["label"].value_counts()
-    where = splits.groupby(rows["label"]).nunique()
+    splits_per_label = splits.groupby(rows["label"]).nunique()
     one_class = rows.groupby("group")["label"].nunique().max() == 1
-    assert all(where[label] == 3 for label in groups.index if one_class and groups[label] >= 3)
+    assert all(
+        splits_per_label[label] == 3 for label in groups.index if one_class and groups[label] >= 3
+    )
     assert splits.equals(assign(rows, settings_of(shares, seed=seed)))
 
 
@@ -71,9 +73,9 @@ def test_random_is_within_one_image_a_class(
     rows = pd.DataFrame({"label": labels, "group": "all", "split_published": None})
     splits = assign(rows, settings_of(shares, "random", seed))
     for number, count in enumerate(counts):
-        here = splits[rows["label"] == f"c{number}"].value_counts()
+        class_counts = splits[rows["label"] == f"c{number}"].value_counts()
         for share, split in zip(shares, SPLITS, strict=True):
-            assert abs(here[split] - share * count) <= 1
+            assert abs(class_counts[split] - share * count) <= 1
 
 
 def test_the_seed_decides() -> None:
@@ -150,16 +152,16 @@ def test_balanced_classes_have_the_size_of_the_smallest(
 ) -> None:
     ordered = [f"c{number}" for number, count in enumerate(counts) for _ in range(count)]
     labels = pd.Series(data.draw(st.permutations(ordered)))
-    stay = balanced(labels, seed)
+    stay = balanced_rows(labels, seed)
     assert labels[stay].value_counts().to_dict() == {
         f"c{number}": min(counts) for number in range(len(counts))
     }
-    assert np.array_equal(stay, balanced(labels, seed))
+    assert np.array_equal(stay, balanced_rows(labels, seed))
 
 
 def test_balancing_chooses_at_random_by_the_seed() -> None:
     labels = pd.Series(["a"] * 100 + ["b"] * 50)
-    first, second = balanced(labels, 0), balanced(labels, 1)
+    first, second = balanced_rows(labels, 0), balanced_rows(labels, 1)
     assert first[100:].all()
     assert not np.array_equal(first, second)
     assert 15 <= first[:50].sum() <= 35  # not the first 50 by path

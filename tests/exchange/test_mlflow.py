@@ -78,8 +78,8 @@ def test_an_interrupted_run_is_made_again(result: Path, tmp_path: Path, monkeypa
         raise KeyboardInterrupt
 
     store = tmp_path / "mlruns"
-    with monkeypatch.context() as patched:
-        patched.setattr("mlflow.tracking.MlflowClient.log_artifact", stop)
+    with monkeypatch.context() as patch:
+        patch.setattr("mlflow.tracking.MlflowClient.log_artifact", stop)
         with pytest.raises(KeyboardInterrupt):
             exchange.track([result], store)
     assert [run.info.status for run in runs(store)] == ["RUNNING"]
@@ -90,9 +90,9 @@ def test_an_interrupted_run_is_made_again(result: Path, tmp_path: Path, monkeypa
 def test_nothing_goes_over_the_network(result: Path, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in TESTING}
     command = [sys.executable, "-c", OFFLINE, str(result), str(tmp_path / "mlruns")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [[2, 0], []]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout.splitlines()[-1]) == [[2, 0], []]
 
 
 def test_faults_are_named_before_anything_is_written(
@@ -100,13 +100,13 @@ def test_faults_are_named_before_anything_is_written(
 ) -> None:
     copy = tmp_path / "results" / "glaucoma" / "serial_1cpu"
     shutil.copytree(result, copy)
-    with pytest.raises(MedscaleError, match=r"history\.csv does not exist; .* is tracked where"):
+    with pytest.raises(MedscaleError, match=r"history\.csv does not exist; track .* in the study"):
         exchange.track([result, copy], tmp_path / "mlruns")
-    with pytest.raises(MedscaleError, match=r"holds no file summary\.json"):
+    with pytest.raises(MedscaleError, match=r"has no summary\.json"):
         exchange.track([tmp_path], tmp_path / "mlruns")
-    with pytest.raises(MedscaleError, match="is no file store of MLflow"):
+    with pytest.raises(MedscaleError, match="is not a file store of MLflow"):
         exchange.track([result], result)
-    with pytest.raises(MedscaleError, match="is no file store of MLflow"):
+    with pytest.raises(MedscaleError, match="is not a file store of MLflow"):
         exchange.track([result], result / "summary.json")
     monkeypatch.setattr(extras, "find_spec", lambda name: None)
     with pytest.raises(MedscaleError, match=r"need mlflow.*pip install 'medscale\[exchange\]'"):
@@ -120,7 +120,7 @@ def test_a_result_that_was_evaluated_again_is_a_further_run(result: Path, tmp_pa
     file = tmp_path / "study" / "runs" / "glaucoma" / "serial_1cpu" / "seed1" / "history.csv"
     history = pd.read_csv(file)
     long = pd.concat([history] * 20).assign(epoch=range(1, 20 * len(history) + 1))
-    assert long.size > exchange.MOST_METRICS
+    assert long.size > exchange.MAX_METRICS
     long.to_csv(file, index=False)
     exchange.track([copy], store)
     (first, *_) = [run for run in runs(store) if run.info.run_name.endswith("seed 1")]

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from medscale.engine.train import graphs
-from small_training import Pretended
+from small_training import FakeGraphs
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as the launcher sets it
 
@@ -22,7 +22,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as the launcher s
 def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     """The card, with all work on a stream that can be captured, as ``parallel.join`` sets it."""
     if os.environ.get("MEDSCALE_TEST_DEVICE") == "cpu":
-        monkeypatch.setattr(graphs, "Recorder", lambda device: Pretended())
+        monkeypatch.setattr(graphs, "Recorder", lambda device: FakeGraphs())
         yield torch.device("cpu")
         return
     if not torch.cuda.is_available():

@@ -17,7 +17,7 @@ from medscale.base.files import read_json, write_json
 from medscale.serve.bundle import INFERENCE
 from medscale.serve.export_command import export
 from medscale.serve.predict import Predictor
-from served import CLASSES, make_result
+from service_process import CLASSES, make_result
 
 EXAMPLE = ROOT / "examples" / "predict_onnx.py"
 # Runs the example, and fails if it imports a package that onnxruntime does not bring.
@@ -69,8 +69,8 @@ def test_the_example_predicts_what_medscale_predicts(steps: str, tmp_path: Path)
         image = grid.resize(sides, Image.Resampling.BICUBIC)
         image.convert("L" if name == "grey" else "RGB").save(path)
         command = [sys.executable, "-I", "-c", ALONE, EXAMPLE, tmp_path / "network.onnx", path]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        process = subprocess.run(command, capture_output=True, text=True, check=True)
         expected = predictor.predict(path).probabilities
-        printed = json.loads(done.stdout)
+        printed = json.loads(process.stdout)
         assert list(printed) == list(expected)
         np.testing.assert_allclose(list(printed.values()), list(expected.values()), atol=1e-4)

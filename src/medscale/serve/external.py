@@ -15,11 +15,12 @@ from medscale.base.files import sha256
 from medscale.base.log import track
 from medscale.config.sections import Evaluate
 from medscale.data.images import Unreadable
-from medscale.data.prepare import Prepared
+from medscale.data.prepare import PreparedImage
 from medscale.engine.plan import replicate_name
 from medscale.evaluate.assessment import RESAMPLES, Assessment, assess
-from medscale.evaluate.external import copies, fitted, shift
-from medscale.evaluate.replicates import Predicted, read_index
+from medscale.evaluate.external import copies, shift, validation_fit
+from medscale.evaluate.replicates import Predictions, read_index
+from medscale.report.names import class_titles
 from medscale.report.result.external import External, write_external
 from medscale.report.result.reading import Result, read_result
 from medscale.serve import bundle
@@ -71,8 +72,8 @@ def evaluate_external(
     classification(result)
     predictor, inside = load(result, "all", device), read_result(result)
     rows = _rows(index, predictor)
-    odds = probabilities(predictor, raw, rows, batch_size)
-    assessment = _assess(predictor, inside, rows, odds, settings, resamples)
+    class_probabilities = probabilities(predictor, raw, rows, batch_size)
+    assessment = _assess(predictor, inside, rows, class_probabilities, settings, resamples)
     training = _training_images(training_index, predictor)
     marks = dict(inside.summary["marks"])
     external = External(
@@ -88,9 +89,10 @@ def evaluate_external(
         assessment=assessment,
         inside=inside,
         shift=shift(inside.summary, inside.resamples, assessment),
-        predictions=_predictions(rows, odds, predictor.weights, training),
+        predictions=_predictions(rows, class_probabilities, predictor.weights, training),
     )
-    return write_external(external, out, further or {})
+    with class_titles(predictor.inference.class_titles):
+        return write_external(external, out, further or {})
 
 
 def classification(result: Path) -> Inference:
@@ -117,18 +119,18 @@ def _assess(
     predictor: Predictor,
     inside: Result,
     rows: pd.DataFrame,
-    odds: np.ndarray,
+    class_probabilities: np.ndarray,
     settings: Evaluate,
     resamples: int,
 ) -> Assessment:
     """Assess the probabilities (S,N,K) of external images with the result's own thresholds."""
     groups = pd.factorize(rows["group"].astype(str), sort=True)[0].astype(np.int64)
     labels = rows["label"].cat.codes.to_numpy(np.int64)
-    predicted = Predicted(rows["id"].to_numpy(np.int64), labels, groups, odds)
+    predictions = Predictions(rows["id"].to_numpy(np.int64), labels, groups, class_probabilities)
     # Each network of a fold is a replicate, as inside, where one of a seed predicts an image.
     names = [replicate_name(w.seed, w.fold).removeprefix("seed") for w in predictor.weights]
-    thresholds = fitted(inside.summary, inside.operating)
-    return assess(predicted, rows, predictor.classes, names, thresholds, settings, resamples)
+    thresholds = validation_fit(inside.summary, inside.operating)
+    return assess(predictions, rows, predictor.classes, names, thresholds, settings, resamples)
 
 
 def _training_images(index: Path | None, predictor: Predictor) -> pd.DataFrame | None:
@@ -168,8 +170,8 @@ def probabilities(
 
 
 def _readable(
-    batch: Sequence[tuple[Prepared, Facts] | Unreadable], raw: Path
-) -> Iterator[tuple[Prepared, Facts]]:
+    batch: Sequence[tuple[PreparedImage, Facts] | Unreadable], raw: Path
+) -> Iterator[tuple[PreparedImage, Facts]]:
     for image in batch:
         if isinstance(image, Unreadable):
             raise MedscaleError(f"an image of {raw} cannot be read any more: {image}")
@@ -177,7 +179,10 @@ def _readable(
 
 
 def _predictions(
-    rows: pd.DataFrame, odds: np.ndarray, weights: list[Weights], training: pd.DataFrame | None
+    rows: pd.DataFrame,
+    class_probabilities: np.ndarray,
+    weights: list[Weights],
+    training: pd.DataFrame | None,
 ) -> pd.DataFrame:
     """Return the table predictions.csv: a row for each image and replicate."""
     training_digests = (
@@ -192,7 +197,7 @@ def _predictions(
         }
     )
     tables = []
-    for network, values in zip(weights, odds, strict=True):
+    for network, values in zip(weights, class_probabilities, strict=True):
         fold = {} if network.fold is None else {"fold": network.fold}
         columns = {f"p_{code}": values[:, code] for code in range(values.shape[1])}
         tables.append(head.assign(seed=network.seed, **fold, **columns))

@@ -17,7 +17,7 @@ from medscale.data.images import UNREADABLE, Unreadable, decode, header
 from medscale.data.inventory import Excluded
 from medscale.data.listing import Listing, normalized_path
 from medscale.data.metadata import Encoding, word
-from medscale.data.prepare import Prepared, prepare
+from medscale.data.prepare import PreparedImage, prepare
 from medscale.data.preprocess import preprocess
 from medscale.data.settings import Preprocess
 
@@ -71,7 +71,7 @@ def _left_out(folder: Path, files: Sequence[Excluded]) -> str:
     return f"{len(files)} {verb} left out by name in {folder}: {', '.join(names)}{more}"
 
 
-def read(image: ImageInput, settings: Preprocess) -> tuple[Prepared, Facts]:
+def read(image: ImageInput, settings: Preprocess) -> tuple[PreparedImage, Facts]:
     """Return an image preprocessed as for training, and the facts in its headers.
 
     The bytes of a file are read as the shards were made; headers of DICOM files give age, sex and
@@ -94,7 +94,7 @@ def read(image: ImageInput, settings: Preprocess) -> tuple[Prepared, Facts]:
             if key not in ("patient", "remark") and value is not None
         }
     pixels = pixels_of(image)
-    return Prepared(preprocess(pixels, settings), pixels.shape[1], pixels.shape[0]), {}
+    return PreparedImage(preprocess(pixels, settings), pixels.shape[1], pixels.shape[0]), {}
 
 
 def pixels_of(image: ImageInput) -> np.ndarray:

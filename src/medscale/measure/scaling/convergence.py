@@ -2,10 +2,10 @@
 
 The rules are those of MLPerf Training (Mattson et al. 2020; training_rules.adoc of
 mlcommons/training_policies): the target is fixed before the comparison, a result has several
-replicates, and a replicate that does not reach the target counts. The comparison of mean epochs by
-a one-sided t-test is the idea of its reference convergence points (``rcp_checker`` of
-mlcommons/logging). In addition, equality is tested as equality: by two one-sided tests within a
-margin (Schuirmann 1987).
+replicates, and a replicate that does not reach the target counts. The one-sided t-test of mean
+epochs is that of MLPerf's reference convergence points (``rcp_checker`` of mlcommons/logging). In
+addition, two one-sided tests within a margin establish equality (Schuirmann 1987); a difference
+that is not significant does not.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from scipy import stats
 from medscale.base.errors import MedscaleError
 from medscale.measure.scaling.target import METRICS, Target, best, seconds_of
 
-FEWEST = 5  # replicates of a verdict: those that MLPerf asks of image classification
+FEWEST = 5  # seeds that a verdict needs, as in MLPerf's image classification
 NAN = float("nan")
 ALPHA = 0.05  # of each test
-# Variance of the rounding to whole epochs (Sheppard 1898), the least that replicates can have.
+# Variance of the rounding to whole epochs (Sheppard 1898): the smallest that replicates can have.
 ROUNDING = 1 / 12
-# Divisions of the replicates into two groups: with up to eight in each, all are enumerated.
+# Permutations of the Mann-Whitney test: all of them for up to eight replicates in each group, and
+# otherwise a sample of this size with a fixed seed.
 DIVISIONS = stats.PermutationMethod(n_resamples=20_000, rng=0)
 
 EQUAL, OPEN, NEVER = "equal within the margin", "undecided", "target not reached"
@@ -36,14 +37,13 @@ WITHIN = "{}, within the margin"
 
 @dataclass(frozen=True)
 class Times:
-    """Epochs and seconds to the target of a run's replicates.
+    """Epochs and seconds to the target of a run's replicates; of a cross-validation, by seed.
 
-    Those of a replicate that does not reach the target are censored on the right: the planned
-    epochs, and the seconds of its whole training. A training that stops early counts with all
-    planned epochs.
+    A replicate that does not reach the target is censored on the right: it has the planned epochs,
+    even if its training stopped early, and the seconds of its whole training.
     """
 
-    epochs: np.ndarray  # int64, shape S for S replicates
+    epochs: np.ndarray  # float64, shape S for S replicates
     seconds: np.ndarray  # float64, shape S; NaN if the number of processes changed until then
     reached: np.ndarray  # bool, shape S
 
@@ -60,25 +60,25 @@ class Comparison(NamedTuple):
     difference: float
     low: float
     high: float
-    # p-values; each line names what is shown where the p-value is small
-    equal_p: float  # difference within the margin: two one-sided t-tests; NaN if censored
-    slower_p: float  # more epochs: Mann-Whitney, one-sided, censored replicates last
-    faster_p: float  # fewer epochs: the same test
-    rcp_p: float  # fewer epochs: one-sided t-test of MLPerf's checker; NaN if censored
+    # p-values, each with the statement that a small value establishes, and its test
+    equal_p: float  # the difference is within the margin: two one-sided t-tests; NaN if censored
+    slower_p: float  # the run needs more epochs: one-sided Mann-Whitney, censored replicates last
+    faster_p: float  # the run needs fewer epochs: the same test
+    rcp_p: float  # the run needs fewer epochs: t-test of MLPerf's checker; NaN if censored
     verdict: str
 
 
 def times_to(histories: Sequence[pd.DataFrame], target: Target, planned: int) -> Times:
-    """Return the epochs and seconds that each replicate needs to the target.
+    """Return the epochs and seconds that each replicate needs to reach the target.
 
     Args:
-        histories: of the replicates (history.csv).
-        target: what counts as reached.
-        planned: epochs of a whole training.
+        histories: history.csv of each replicate.
+        target: value of a validation metric.
+        planned: number of epochs of a whole training.
     """
     epochs = [target.epoch(history) for history in histories]
     return Times(
-        np.array([planned if epoch is None else epoch for epoch in epochs], dtype=np.int64),
+        np.array([planned if epoch is None else epoch for epoch in epochs], dtype=np.float64),
         np.array(
             [
                 seconds_of(history, len(history) if epoch is None else epoch)
@@ -86,6 +86,25 @@ def times_to(histories: Sequence[pd.DataFrame], target: Target, planned: int) ->
             ]
         ),
         np.array([epoch is not None for epoch in epochs]),
+    )
+
+
+def by_seed(times: Times, seeds: Sequence[int]) -> Times:
+    """Return the times of each seed: of a cross-validation the means over the seed's folds.
+
+    Folds of one seed share training images, so only seeds are independent replicates. A seed
+    reaches the target where the trainings on all of its folds do.
+
+    Args:
+        times: of all trainings of a run.
+        seeds: the seed of each training, in the same order.
+    """
+    numbers = np.array(seeds)
+    trainings = [numbers == seed for seed in dict.fromkeys(seeds)]
+    return Times(
+        np.array([times.epochs[of_seed].mean() for of_seed in trainings]),
+        np.array([times.seconds[of_seed].mean() for of_seed in trainings]),
+        np.array([times.reached[of_seed].all() for of_seed in trainings]),
     )
 
 
@@ -106,12 +125,12 @@ def refuse_unreachable(
 def compare(run: Times, reference: Times, margin: float) -> Comparison:
     """Compare the epochs to the target of a run with those of the baseline.
 
-    With fewer than ``FEWEST`` replicates of either there are neither p-values nor an interval, and
-    the verdict says so.
+    With fewer than ``FEWEST`` seeds on either side there are neither p-values nor an interval, and
+    the verdict is "not established".
 
     Args:
-        run: the replicates of the run.
-        reference: the replicates of the baseline.
+        run: the times of the run, by seed.
+        reference: the times of the baseline, by seed.
         margin: relative difference of the means within which convergence counts as equal.
     """
     mean = float(reference.epochs.mean())
@@ -119,7 +138,7 @@ def compare(run: Times, reference: Times, margin: float) -> Comparison:
     fewest = min(len(run.epochs), len(reference.epochs))
     if fewest < FEWEST:
         seeds = f"{fewest} seed" + ("s" if fewest > 1 else "")
-        return untested(f"not established ({seeds})", difference)
+        return untested_comparison(f"not established ({seeds})", difference)
     slower_p, faster_p = (
         float(
             stats.mannwhitneyu(
@@ -148,7 +167,7 @@ def compare(run: Times, reference: Times, margin: float) -> Comparison:
     )
 
 
-def untested(verdict: str, difference: float = NAN) -> Comparison:
+def untested_comparison(verdict: str, difference: float = NAN) -> Comparison:
     """Return a comparison without interval and p-values."""
     return Comparison(difference, NAN, NAN, NAN, NAN, NAN, NAN, verdict)
 

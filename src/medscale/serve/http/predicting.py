@@ -12,7 +12,7 @@ import torch
 
 from medscale import load
 from medscale.base.errors import MedscaleError
-from medscale.base.paths import usable_below
+from medscale.base.paths import usable_results
 from medscale.data.settings import Preprocess
 from medscale.engine.run import RunSpec
 from medscale.report import names
@@ -58,7 +58,7 @@ def start(number: int, paths: Sequence[Path], seed: str, device: str, threads: i
         )
     folders: dict[str, Path] = {}
     _models.clear()
-    for folder in usable_below(paths):
+    for folder in usable_results(paths):
         predictor = load(folder, _seed(seed, folder), f"cuda:{number % gpus}" if gpus else "cpu")
         name = predictor.name
         if name in folders:
@@ -149,6 +149,7 @@ def _offer(name: str, members: list[Predictor], folder: Path | None) -> Offer:
         run=ENSEMBLE if folder is None else inference.run,
         task=inference.task,
         classes=inference.classes,
+        class_titles=inference.class_titles,
         networks=sum(len(member.networks) for member in members),
         folds=inference.folds if folder is not None else 0,
         members=[member.name for member in members] if folder is None else [],
