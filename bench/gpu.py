@@ -27,9 +27,9 @@ from bench.inputs import make_shards, write_plan
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError, tell_user
 from medscale.base.files import read_json, write_csv, write_text
+from medscale.config.benchmarks import Profile
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.config.sections import Profile
 from medscale.engine.formats import FORMATS, lacking
 from medscale.engine.plan import is_detector
 from medscale.engine.run import RunSpec

@@ -24,7 +24,6 @@ from medscale.cli.printing import findings_text, json_text
 # Commands that print no facts about a study or a result.
 WITHOUT_FACTS = {
     "serve": "runs until it is stopped",
-    "study": "carries a study out; `summary` prints what it made",
     "data fetch": "prints commands to type, or downloads",
 }
 PATH = Path("/data") / ("very_long_folder_" * 12) / "image.png"

@@ -15,9 +15,9 @@ from bench.gpu_loops import WAYS, covered
 from bench.gpu_page import page
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_json
+from medscale.config.benchmarks import Profile
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.config.sections import Profile
 from medscale.resources import card_rates, cost
 from medscale.resources.card_rates import COLUMNS
 from training_runs import ROOT

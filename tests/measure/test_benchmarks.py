@@ -19,7 +19,7 @@ from data_trees import image_bytes, picture
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
-from medscale.config.sections import Enhance, Loading
+from medscale.config.benchmarks import Enhance, Loading
 from medscale.data.augment import MEAN, STD
 from medscale.data.build import build_shards, read_index
 from medscale.data.index import build_index

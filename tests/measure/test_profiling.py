@@ -22,10 +22,10 @@ from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.cli import main as cli
+from medscale.config.benchmarks import Profile
 from medscale.config.configuration import load
 from medscale.config.layers import merge
 from medscale.config.planning import plan
-from medscale.config.sections import Profile
 from medscale.measure.profiling import bottleneck, ceilings, spans
 from medscale.measure.profiling.bottleneck import Numbers
 from medscale.measure.profiling.kinds import KINDS, RULES, of_kernel, of_operator, of_range

@@ -13,8 +13,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from medscale.base.errors import MedscaleError
+from medscale.config.benchmarks import Benchmarks
 from medscale.config.configuration import load
-from medscale.config.sections import Benchmarks
 from medscale.report import writer
 from medscale.report.chapter import Chapter
 from medscale.report.chapters import CHAPTERS, chapters_of, refuse_absent, settings_of

@@ -21,9 +21,9 @@ from data_trees import image_bytes, picture
 from medscale.base.errors import MedscaleError
 from medscale.base.files import sha256, write_parquet
 from medscale.cli import main as cli
+from medscale.config.benchmarks import Export, Latency
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.config.sections import Export, Latency
 from medscale.data import metadata
 from medscale.data.prepare import prepare
 from medscale.data.settings import Preprocess

@@ -259,12 +259,12 @@ def test_no_caller_takes_the_room_of_others() -> None:
     for _ in range(60):
         for caller in callers:
             room.take(caller, 1)
-    assert room.held <= 45 + 1  # each of three holds as much as is free
+    assert room.in_use <= 45 + 1  # each of three holds as much as is free
     assert room.take("a late one", 1) is None
     for caller in callers:
         while room._by_caller[caller]:
             room.give_back(caller, 1)
     room.give_back("a late one", 1)
-    assert room.held == 0
+    assert room.in_use == 0
     assert not room._by_caller
     assert [room.take(None, 1) for _ in range(61)].count(Refusal.FULL) == 1

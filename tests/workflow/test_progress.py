@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.common import LogEvent
 from typer.testing import CliRunner
 
@@ -280,6 +281,43 @@ def test_events_become_lines_and_a_file(
     assert events.is_alive is False
     assert [job.number for job in events.state.finished()] == [1]
     assert [job.failure for job in events.state.failed()] == ["no card is free"]
+
+
+@pytest.mark.parametrize(
+    ("quiet", "lines"),
+    [
+        (Quietness.ALL, ["failed: skin ddp_2gpu seed 1: no card is free", "  its log: a.log"]),
+        (
+            Quietness.PROGRESS,
+            [
+                "a warning of Snakemake",
+                "failed: skin ddp_2gpu seed 1: no card is free",
+                "  its log: a.log",
+            ],
+        ),
+    ],
+)
+def test_quiet_leaves_failures(
+    quiet: Quietness,
+    lines: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(QUIET_VARIABLE, "1")  # so that it is restored
+    settings = SimpleNamespace(**{**vars(SETTINGS), "quiet": {quiet}})
+    handler = plugin.Handler(settings, None)  # type: ignore[arg-type]
+    (tmp_path / "a.log").write_text("2026-11-26 12:00:00 ERROR medscale: error: no card is free\n")
+    handler.emit(record(None, f"{plugin.NOTHING} (all requested files are present)"))
+    job = training(1)
+    handler.emit(record(None, "Jobs to carry out: 1", medscale_jobs=[job]))
+    values = {"rule_name": job.rule, "wildcards": job.wildcards, "log": ["a.log"]}
+    handler.emit(record(LogEvent.JOB_INFO, jobid=1, **values))
+    handler.emit(record(None, "a warning of Snakemake", logging.WARNING))
+    handler.emit(record(LogEvent.JOB_ERROR, level=logging.ERROR, jobid=1, log=["a.log"]))
+    handler.close()
+    assert capsys.readouterr().err.splitlines() == lines
 
 
 def test_a_killed_study_is_told_from_a_running_one(tmp_path: Path) -> None:

@@ -50,7 +50,9 @@ def existing_path(path: Path, advice: str) -> Path:
     """
     full = path.expanduser()
     if not full.exists():
-        raise MedscaleError(f"{path} does not exist; {advice}")
+        in_demo = Path("work", "demo", path)  # absolute paths stay as they are
+        likely = f"did you mean {in_demo}? " if in_demo.exists() else ""
+        raise MedscaleError(f"{path} does not exist; {likely}{advice}")
     return full
 
 

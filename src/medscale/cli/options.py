@@ -157,6 +157,6 @@ def layers_of(
 
 
 def _read(configfile: Path) -> dict[str, Any]:
-    from medscale.config.layers import read_yaml
+    from medscale.config.yaml_file import read_yaml
 
     return read_yaml(paths.existing_path(configfile, "name a YAML file of changes to config.yaml"))

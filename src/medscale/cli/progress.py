@@ -132,8 +132,8 @@ def _recorded_text(recorded: Recorded, workdir: Path) -> Iterator[RenderableType
         yield plain(f"It was started on {recorded.host}; whether it runs cannot be seen from here.")
     table = Table.grid(padding=(0, 2))
     for stage, jobs in state.stages().items():
-        done = sum(job.is_finished for job in jobs)
-        table.add_row(f"  {stage}", f"{done} of {len(jobs)}", left_text(state, jobs, now))
+        finished = sum(job.is_finished for job in jobs)
+        table.add_row(f"  {stage}", f"{finished} of {len(jobs)}", left_text(state, jobs, now))
     yield table
     if state.ended is None:
         yield from (plain(f"  now: {line}") for line in running_lines(state, now))

@@ -56,30 +56,30 @@ def explain(
         files: YAML files that the changes come from, the highest last.
         check_network: raises MedscaleError for the name of a network that does not exist.
     """
-    named = list(dict.fromkeys(_names(layers, check_network)))
-    texts = tuple(mistake.text for mistake in named)
-    others = [
+    misspelt = list(dict.fromkeys(_names(layers, check_network)))
+    texts = tuple(mistake.text for mistake in misspelt)
+    further = [
         mistake
         for error in errors
         for mistake in _of(error, model, layers.studies)
         if not any(text.split(GRAMMAR)[0] in mistake.text for text in texts)
     ]
     places = Places(layers, files)
-    placed = [(*places.of(mistake.path), mistake.text) for mistake in {*named, *others}]
-    lines = dict.fromkeys(_line(*each) for each in sorted(placed, key=_order))
+    placed = [(*places.of(mistake.path), mistake.text) for mistake in {*misspelt, *further}]
+    lines = dict.fromkeys(_line(*row) for row in sorted(placed, key=_order))
     number = f"{len(lines)} mistakes" if len(lines) > 1 else "a mistake"
     end = [GRAMMAR.strip() + _grammar(texts)] if any(GRAMMAR in text for text in texts) else []
     return "\n  ".join([f"the configuration has {number}:", *lines, *end])
 
 
 def unknown_networks(
-    names: set[str], known: set[str], check_network: NetworkCheck
+    names: set[str], valid: set[str], check_network: NetworkCheck
 ) -> Iterator[tuple[str, str]]:
     """Yield each name of a network that does not exist, and the message on it.
 
-    Names in ``known`` are not checked, since the check can take a tenth of a second.
+    Names in ``valid`` are not checked, since the check can take a tenth of a second.
     """
-    for name in sorted(names - known):
+    for name in sorted(names - valid):
         try:
             check_network(name)
         except MedscaleError as error:
@@ -170,7 +170,7 @@ def _names_of_study(
             yield ("source", "kind"), str(error)
     if isinstance(other := _at(source, ("of",)), str) and other not in layers.studies:
         yield ("source", "of"), layers.no_study(other)
-    runs = {run for each in layers.studies.values() for run in _runs(each).values()}
+    runs = {run for study in layers.studies.values() for run in _runs(study).values()}
     networks = _networks(study)
     for path, name in _runs(study).items():
         try:
@@ -183,10 +183,12 @@ def _names_of_study(
             continue
         if spec.model is not None:
             networks[path] = spec.model
-    known = _at(layers.tree, ("cost", "networks"))
+    measured = _at(layers.tree, ("cost", "networks"))
     wrong = dict(
         unknown_networks(
-            {*networks.values()}, {*known} if isinstance(known, dict) else set(), check_network
+            {*networks.values()},
+            {*measured} if isinstance(measured, dict) else set(),
+            check_network,
         )
     )
     yield from ((path, wrong[name]) for path, name in networks.items() if name in wrong)

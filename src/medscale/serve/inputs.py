@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log
 from medscale.data.frames import read_frame
-from medscale.data.images import UNREADABLE, Unreadable, header
+from medscale.data.images import UNREADABLE, Unreadable, decode, header
 from medscale.data.inventory import Excluded
 from medscale.data.listing import Listing, normalized_path
 from medscale.data.metadata import Encoding, apply, word
@@ -94,14 +94,26 @@ def read(image: ImageInput, settings: Preprocess) -> tuple[PreparedImage, Facts]
             for key, value in facts.items()
             if key not in ("patient", "remark") and value is not None
         }
+    pixels = pixels_of(image)
+    return PreparedImage(preprocess(pixels, settings), pixels.shape[1], pixels.shape[0]), {}
+
+
+def pixels_of(image: ImageInput) -> np.ndarray:
+    """Return an image's decoded pixels, uint8 RGB, shape H,W,3; a JPEG is decoded whole.
+
+    Raises as ``read``.
+    """
+    frame = 0
+    if isinstance(image, str | Path):
+        image, frame = read_frame(image)
+    if isinstance(image, bytes):
+        return decode(image, frame=frame)
     if isinstance(image, Image.Image):
         try:
-            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
         except (OSError, ValueError) as error:
             raise Unreadable(UNREADABLE, f"the PIL image: {error}") from None
-    else:
-        pixels = _rgb(image)
-    return PreparedImage(preprocess(pixels, settings), pixels.shape[1], pixels.shape[0]), {}
+    return _rgb(image)
 
 
 def parse_metadata(text: str | None) -> Facts | pd.DataFrame | None:
@@ -135,9 +147,9 @@ def metadata_rows(facts: Sequence[Facts], encodings: Sequence[Encoding]) -> pd.D
     columns = [encoding.column for encoding in encodings]
     unknown = sorted({column for of_image in facts for column in of_image if column not in columns})
     if unknown:
-        takes = ", ".join(columns) if columns else "images alone"
+        expected = ", ".join(columns) if columns else "images alone"
         raise MedscaleError(
-            f"metadata: {', '.join(unknown)} is not known; this network takes {takes}"
+            f"metadata: {', '.join(unknown)} is not known; this network takes {expected}"
         )
     return pd.DataFrame(
         [[of_image.get(column) for column in columns] for of_image in facts],

@@ -117,6 +117,14 @@ def sentence_on_unknown(predictions: Sequence[Prediction]) -> str:
     return f"metadata that the network takes and that are unknown: {', '.join(parts)}"
 
 
+def check_readable(predictions: Sequence[Prediction]) -> None:
+    """Raise a MedscaleError where images could not be read."""
+    if failed := sum(prediction.error is not None for prediction in predictions):
+        raise MedscaleError(
+            f"{failed} of {len(predictions)} images could not be read; the column `error` says why"
+        )
+
+
 def sentence_on_frames(predictions: Sequence[Prediction]) -> str:
     """Return a sentence on files of several frames or pages; empty without such files."""
     several = [prediction for prediction in predictions if prediction.note]

@@ -71,8 +71,8 @@ def _changed_params(recorded: list[str] | None, job: Any, graph: Graph) -> Itera
     """
     if recorded is None:
         return
-    named = {name: value for name, value in job.params.items() if name}
-    changed = {name: value for name, value in named.items() if repr(value) not in recorded}
+    parameters = {name: value for name, value in job.params.items() if name}
+    changed = {name: value for name, value in parameters.items() if repr(value) not in recorded}
     current = {repr(value) for value in job.params}
     old = [_value(text) for text in recorded if text not in current]
     for name, value in changed.items():

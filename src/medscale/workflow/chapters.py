@@ -92,7 +92,7 @@ class Report:
         from snakemake.io import report
 
         # Figures are pictures on the report's first page.
-        shown = [
+        files = [
             path
             if kind == FIGURES
             else report(
@@ -104,7 +104,7 @@ class Report:
             )
             for path, title, kind, caption in chapter.shown()
         ]
-        return [*shown, *chapter.unshown()]
+        return [*files, *chapter.unshown()]
 
     def code(self, chapter: Chapter) -> str:
         """Return the digest of the code that makes a chapter, without other chapters' code."""
@@ -169,11 +169,13 @@ class Report:
     def _inputs(self, chapter: Chapter, wildcards: Any) -> dict[str, str | list[str]]:
         """Return a chapter's inputs; files of the checkout are named from the working folder."""
 
-        def named(path: str | Path) -> str:
+        def from_workdir(path: str | Path) -> str:
             return self.graph.relative(path) if isinstance(path, Path) else path
 
         return {
-            name: [named(path) for path in paths] if isinstance(paths, list) else named(paths)
+            name: [from_workdir(path) for path in paths]
+            if isinstance(paths, list)
+            else from_workdir(paths)
             for name, paths in chapter.inputs(self.config, _study(wildcards)).items()
         }
 
@@ -191,16 +193,16 @@ def sources(config: Config) -> list[str]:
 
     From these files and folders the report can be made again, besides figures with images.
     """
-    made: set[str] = set()
+    outputs: set[str] = set()
     read: list[str] = []
     for study, chapter in _without_images(config):
         patterns = [path for path, *_ in chapter.shown()] + chapter.unshown()
-        made |= {pattern.format(study=study) for pattern in patterns}
+        outputs |= {pattern.format(study=study) for pattern in patterns}
         for paths in chapter.inputs(config, study).values():
             listed = [paths] if isinstance(paths, str | Path) else paths
             # absolute paths are files of the checkout
             read += [str(path) for path in listed if not Path(path).is_absolute()]
-    return [path for path in dict.fromkeys(read) if path not in made]
+    return [path for path in dict.fromkeys(read) if path not in outputs]
 
 
 def image_figures(config: Config) -> list[str]:

@@ -17,6 +17,7 @@ from medscale.base.provenance import UNKNOWN_STATE, git_state
 from medscale.base.text import terminal
 from medscale.config import configuration, planning
 from medscale.config.configuration import Config
+from medscale.config.yaml_file import read_yaml
 from medscale.engine.models.names import check_model
 from medscale.engine.plan import RunPlan, is_detector, replicate_name
 from medscale.engine.run import RunSpec
@@ -53,6 +54,9 @@ class Graph:
             files: YAML files that the changes come from, the highest last; messages name them.
         """
         or_end(partial(_refuse_directory, directory))
+        for file in map(Path, files):
+            if file.suffix != ".json":  # Snakemake has read it, but takes a key written twice
+                or_end(partial(read_yaml, file))
         self.config: Config = or_end(
             partial(configuration.load, ROOT / "config.yaml", dict(changes), files, check_model)
         )

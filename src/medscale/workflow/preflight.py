@@ -11,7 +11,7 @@ from typing import Literal
 
 import psutil
 
-from medscale.base.code import ROOT
+from medscale.base.code import ROOT, shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.paths import refuse_unwritable
 from medscale.config.sections import Study
@@ -58,6 +58,8 @@ def examine(graph: Graph, *, on_cluster: bool = False) -> list[Finding]:
     findings = [
         Finding("ok", "configuration", f"{config.scale} scale, studies {', '.join(graph.studies)}")
     ]
+    if graph.restored is not None:
+        return [*findings, _restored(graph), *_latex(), *_checklists(graph)]
     plans = [
         graph.plan(entry, run, *replicate)
         for s in graph.with_variants
@@ -78,6 +80,14 @@ def examine(graph: Graph, *, on_cluster: bool = False) -> list[Finding]:
     if on_cluster:
         return [*findings, _nodes(plans), _attempt("image", lambda: containers.image(ROOT).name)]
     return [*findings, *_devices(plans), _memory(graph, plans)]
+
+
+def _restored(graph: Graph) -> Finding:
+    text = (
+        f"{shown_path(graph.workdir)} was restored from a crate: it needs no raw images and trains "
+        "nothing; `snakemake paper` makes its report from the recorded results"
+    )
+    return Finding("note", "data", text)
 
 
 def _attempt(subject: str, function: Callable[[], str]) -> Finding:
@@ -120,9 +130,9 @@ def _split(inventory: Inventory, settings: Split, name: str) -> Iterator[Finding
     groups = rows["group"].where(rows["group"].notna(), rows["path"])
     apart = groups.groupby(rows["label"]).nunique()
     if settings.mode in ("grouped", "random") and apart.min() < len(PARTS):
-        smallest = str(apart.idxmin())
+        label = str(apart.idxmin())
         text = (
-            f"class {smallest} has {counts[smallest]} images of {apart.min()} patients "
+            f"class {label} has {counts[label]} images of {apart.min()} patients "
             "or groups, so that it cannot be in training, validation and test: add images, or "
             "leave it out of `classes`"
         )
@@ -225,7 +235,7 @@ def _disk(graph: Graph, images: dict[str, int]) -> Finding:
     free = shutil.disk_usage(folder).free / 2**20
     sizes = [count * _shard_bytes(graph.config.study(name)) for name, count in images.items()]
     stored = [cost.storage(graph.config, name) for name in graph.with_variants]
-    need = sum(sizes) / 2**20 + sum(each["runs"] + each["checkpoints"] for each in stored)
+    need = sum(sizes) / 2**20 + sum(disk["runs"] + disk["checkpoints"] for disk in stored)
     text = f"{free / 1024:.1f} GB free in {folder}, at most about {need / 1024:.1f} GB needed"
     if free > need:
         return Finding("ok", "disk", text)

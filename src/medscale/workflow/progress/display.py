@@ -39,8 +39,13 @@ class Display(Protocol):
         """End the display."""
 
 
-def display(state: State) -> Display:
-    """Return the display for the terminal, or for a file where stderr is none."""
+def display(state: State, *, quiet: bool = False) -> Display:
+    """Return the display for the terminal, or for a file where stderr is none.
+
+    ``quiet``: only failures, warnings and errors are shown.
+    """
+    if quiet:
+        return QuietDisplay(state)
     return LiveDisplay(state) if sys.stderr.isatty() else LineDisplay(state)
 
 
@@ -75,11 +80,11 @@ class LiveDisplay:
         now, state = time.time(), self._state
         table = Table.grid(padding=(0, 2))
         for stage, jobs in state.stages().items():
-            done = sum(job.is_finished for job in jobs)
+            finished = sum(job.is_finished for job in jobs)
             table.add_row(
                 f" {stage}",
-                ProgressBar(total=len(jobs), completed=done, width=BAR_WIDTH),
-                f"{done} of {len(jobs)}",
+                ProgressBar(total=len(jobs), completed=finished, width=BAR_WIDTH),
+                f"{finished} of {len(jobs)}",
                 left_text(state, jobs, now),
             )
         running = [plain(f" now: {line}") for line in running_lines(state, now)]
@@ -90,7 +95,7 @@ class LineDisplay:
     """A line with the time of day for each finished stage, and at times for an unfinished one."""
 
     def __init__(self, state: State) -> None:
-        self._state, self._said = state, 0.0
+        self._state, self._line_time = state, 0.0
         self.say(headline(state, time.time()))
 
     def finished(self, job: Job) -> None:
@@ -98,14 +103,14 @@ class LineDisplay:
         jobs, now = self._state.stages().get(job.stage, []), time.time()
         if not jobs:
             return
-        done = sum(other.is_finished for other in jobs)
-        if done == len(jobs) or now - self._said >= LINE_EVERY_S:
-            self._said = now
+        finished = sum(other.is_finished for other in jobs)
+        if finished == len(jobs) or now - self._line_time >= LINE_EVERY_S:
+            self._line_time = now
             seconds = (job.ended or now) - (job.started or now)
-            left = duration(self._state.left_s(now))
+            time_left = duration(self._state.left_s(now))
             self.say(
-                f"{job.stage} {done} of {len(jobs)}, last {job.name} in {duration(seconds)}; "
-                f"{left} left in all"
+                f"{job.stage} {finished} of {len(jobs)}, last {job.name} in {duration(seconds)}; "
+                f"{time_left} left in all"
             )
 
     def failed(self, job: Job) -> None:
@@ -123,15 +128,37 @@ class LineDisplay:
         self.say(headline(self._state, time.time()))
 
 
+class QuietDisplay:
+    """Failures, warnings and errors alone."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def finished(self, job: Job) -> None:
+        """See ``Display``; nothing is shown."""
+
+    def failed(self, job: Job) -> None:
+        """See ``Display``."""
+        for line in failure_lines(self._state, job):
+            self.say(line)
+
+    def say(self, text: str) -> None:
+        """See ``Display``."""
+        print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """See ``Display``; nothing is shown."""
+
+
 def headline(state: State, now: float) -> str:
     """Return one line on the whole study."""
-    done, total = len(state.finished()), len(state.jobs)
-    passed = duration((state.ended or now) - state.begun)
+    finished, total = len(state.finished()), len(state.jobs)
+    passed = duration((state.ended or now) - state.start_time)
     failures = f", {len(state.failed())} failed" if state.failed() else ""
     if state.ended is not None:
-        end = "done" if done == total else "stopped"
-        return f"{end}: {done} of {total} jobs in {passed}{failures}"
-    return f"{done} of {total} jobs in {passed}, {duration(state.left_s(now))} left{failures}"
+        end = "done" if finished == total else "stopped"
+        return f"{end}: {finished} of {total} jobs in {passed}{failures}"
+    return f"{finished} of {total} jobs in {passed}, {duration(state.left_s(now))} left{failures}"
 
 
 def left_text(state: State, jobs: list[Job], now: float) -> str:

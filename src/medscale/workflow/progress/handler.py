@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from logging import WARNING, LogRecord
+from logging import ERROR, WARNING, LogRecord
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,9 @@ class Handler(LogHandlerBase):
     """Shows a line for each stage; a dry run is printed as Snakemake prints it.
 
     Snakemake writes its own messages to ``.snakemake/log`` in any case. Warnings, errors and the
-    notes of the workflow itself are printed above the lines.
+    notes of the workflow itself are printed above the lines. ``--quiet all`` and ``--quiet
+    progress`` leave out the lines: failures and errors remain, since a study that stops without a
+    word helps nobody; ``progress`` leaves warnings too.
     """
 
     def __post_init__(self) -> None:
@@ -46,6 +48,9 @@ class Handler(LogHandlerBase):
         self._writer: threading.Timer | None = None
         self._watch: Watch | None = None
         self._plain: Any = None
+        quiet = {value.name for value in self.common_settings.quiet or ()}
+        self._is_quiet = bool(quiet & {"ALL", "PROGRESS"})
+        self._least_level = ERROR if "ALL" in quiet else WARNING
         if self.common_settings.dryrun:
             from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter
 
@@ -120,7 +125,8 @@ class Handler(LogHandlerBase):
         if (jobs := values.get("medscale_jobs")) is not None:
             self._begin(jobs, values.get("medscale_place"))
         elif self._state is None or self._display is None:
-            if record.levelno >= WARNING or record.getMessage().startswith(NOTHING):
+            is_notice = record.getMessage().startswith(NOTHING) and not self._is_quiet
+            if record.levelno >= self._least_level or is_notice:
                 print(record.getMessage(), file=sys.stderr)
         elif event == LogEvent.JOB_INFO:
             log = next(iter(values["log"] or ()), None)
@@ -130,7 +136,7 @@ class Handler(LogHandlerBase):
                 self._display.finished(job)
         elif event == LogEvent.JOB_ERROR:
             self._fail(values)
-        elif record.levelno >= WARNING and not record.getMessage().startswith(REPEATED):
+        elif record.levelno >= self._least_level and not record.getMessage().startswith(REPEATED):
             self._display.say(record.getMessage())
         elif begin := next(filter(record.getMessage().startswith, SHOWN), None):
             self._display.say(SHOWN[begin])
@@ -143,7 +149,7 @@ class Handler(LogHandlerBase):
         self._state = State(Path.cwd())
         self._state.expect(jobs)
         self._state.write()
-        self._display = display(self._state)
+        self._display = display(self._state, quiet=self._is_quiet)
         if place is not None:
             from medscale.base.code import ROOT
             from medscale.resources import slurm

@@ -50,8 +50,8 @@ class Job:
     @property
     def name(self) -> str:
         """Study, run and seed of the job, as a person would say them."""
-        known = [key for key in NAMES if key in self.wildcards]
-        order = known + sorted(self.wildcards.keys() - set(NAMES))
+        keys = [key for key in NAMES if key in self.wildcards]
+        order = keys + sorted(self.wildcards.keys() - set(NAMES))
         title = self.rule.removesuffix("_report").replace("_", " ")
         texts = [
             self.wildcards[key].replace("seed", "seed ").replace("_fold", " fold ")
@@ -83,7 +83,7 @@ class State:
 
     def __init__(self, workdir: Path, now: float | None = None) -> None:
         self.workdir = workdir
-        self.begun = time.time() if now is None else now
+        self.start_time = time.time() if now is None else now
         self.ended: float | None = None
         self.jobs: dict[int, Job] = {}
         self._lock = threading.Lock()  # several threads write the file: the last one's state stays
@@ -135,18 +135,18 @@ class State:
         """
         if not self.jobs:
             return None
-        done = self.finished()
-        general = _ratio(done, 1.0)
+        finished = self.finished()
+        general = _ratio(finished, 1.0)
         by_rule: dict[str, list[Job]] = {}
-        for job in done:
+        for job in finished:
             by_rule.setdefault(job.rule, []).append(job)
-        left = 0.0
+        seconds = 0.0
         for job in self.jobs.values() if jobs is None else jobs:
             if job.ended is None:
                 total = job.expected_s * _ratio(by_rule.get(job.rule, []), general)
                 passed = now - job.started if job.started is not None else 0.0
-                left += max(total - passed, 0.1 * total)
-        return left / self._at_a_time(now)
+                seconds += max(total - passed, 0.1 * total)
+        return seconds / self._at_a_time(now)
 
     def _at_a_time(self, now: float) -> float:
         """Return the mean number of jobs that ran at a time, at least 1."""
@@ -163,7 +163,7 @@ class State:
             "workdir": str(self.workdir),
             "host": socket.gethostname(),
             "process": os.getpid(),
-            "begun": self.begun,
+            "begun": self.start_time,
             "ended": self.ended,
             "jobs": [asdict(job) for job in self.jobs.values()],
         }
