@@ -49,8 +49,8 @@ class Yolo(nn.Module):
         numbers that it copies from the host for each shape of images. Its layers follow ``mode``.
         """
         super().train(mode)
-        head = self.network.model[-1]  # type: ignore[index, union-attr]
-        head.training = True
+        head: Any = self.network.get_submodule("model")
+        head[-1].training = True
         return self
 
 
@@ -166,13 +166,12 @@ def _assigner(settings: Any) -> Any:
     """
     from ultralytics.utils.tal import TaskAlignedAssigner
 
-    class FixedAssigner(TaskAlignedAssigner):  # type: ignore[misc]
-        def get_box_metrics(
-            self, scores: Tensor, boxes: Tensor, labels: Tensor, truth: Tensor, candidates: Tensor
+    class FixedAssigner(TaskAlignedAssigner):
+        def get_box_metrics(  # type: ignore[override]
+            self, scores: Tensor, boxes: Tensor, _: Tensor, truth: Tensor, candidates: Tensor
         ) -> tuple[Tensor, Tensor]:
             """Return alignments and overlaps of boxes and anchors, shape n,M,A."""
-            overlaps = self.iou_calculation(truth[:, :, None], boxes[:, None])
-            overlaps = overlaps * candidates
+            overlaps = self.iou_calculation(truth[:, :, None], boxes[:, None]) * candidates
             return scores[:, None, :, 0].pow(self.alpha) * overlaps.pow(self.beta), overlaps
 
         def select_candidates_in_gts(

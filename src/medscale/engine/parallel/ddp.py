@@ -35,7 +35,7 @@ class DDP(WholeModel):
             device_ids=[world.device.index] if cuda else None,
             process_group=world.mesh["dp"].get_group(),
             gradient_as_bucket_view=True,
-            **{COPIES_BUFFERS: False},
+            **{COPIES_BUFFERS: False},  # type: ignore[arg-type]
         )
         super().__init__(network, world, precision, wrapped)
         self._no_sync = wrapped.no_sync

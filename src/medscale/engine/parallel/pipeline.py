@@ -189,10 +189,18 @@ class Pipeline(ParallelModel):
         return self._schedules[each, count]
 
     def _activation(self, number: int, images: int, *, grad: bool) -> Tensor:
-        """Return the activation before block ``number`` as a tensor without data."""
-        dtype = getattr(torch, self.cut.dtypes[number])
+        """Return the activation before block ``number`` as a tensor without data.
+
+        Images have the loader's memory format, which PyTorch 2.11 compares; a stage sends
+        contiguous activations.
+        """
+        channels_last = number == 0 and self._setup.channels_last
         return torch.empty(
-            images, *self.cut.shapes[number], dtype=dtype, device="meta", requires_grad=grad
+            (images, *self.cut.shapes[number]),
+            dtype=getattr(torch, self.cut.dtypes[number]),
+            device="meta",
+            requires_grad=grad,
+            memory_format=torch.channels_last if channels_last else torch.contiguous_format,
         )
 
     def _sum_gradients(self) -> None:
