@@ -49,7 +49,7 @@ test-faults: setup ## many kill-and-restart trials, and 100 clean runs (about 45
 
 test-gpu: setup ## CUDA graphs, formats, restarts, synchronization and memory on a CUDA card (10 minutes)
 	@if python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; \
-	then python -m pytest -q -m gpu -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true tests/gpu tests/engine/test_detect.py $(PYTEST); else echo "no CUDA card: nothing was tested"; fi
+	then python -m pytest -q -m gpu -o faulthandler_timeout=240 -o faulthandler_exit_on_timeout=true tests/gpu tests/engine/test_detect.py $(PYTEST); else echo "no CUDA card: nothing was tested"; fi
 
 test-load: setup ## 200 callers of the service for a minute, while its processes are killed (2 minutes)
 	@python -m pytest -q -s -m load $(PYTEST)

@@ -32,7 +32,7 @@ from medscale.resources.measured import TABLE
 
 LEAST_S = 20.0  # a step is not begun with less time left
 TAIL = 30  # last lines of a step's output in session.json
-HANGS = ("-o", "faulthandler_timeout=120", "-o", "faulthandler_exit_on_timeout=true")
+HANGS = ("-o", "faulthandler_timeout=240", "-o", "faulthandler_exit_on_timeout=true")
 TESTS = ("-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *HANGS)
 
 

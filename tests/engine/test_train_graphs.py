@@ -15,7 +15,9 @@ import torch
 from pydantic import ValidationError
 from torch.distributed.pipelining import PipelineStage
 
+from made_training import Training
 from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json
 from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.data.ahead import ahead
@@ -311,6 +313,13 @@ def test_a_failed_capture_leaves_a_device_that_goes_on(monkeypatch):
             recorder.capture(lambda: None)
     assert states == [torch.device("cuda", 0)] * 2
     assert ended == released == [(0, (0, 1))]
+
+
+def test_runs_of_the_tests_on_a_card_are_on_the_card(tmp_path):
+    for on_cards, backend in ((True, "cuda"), (False, "cpu")):
+        training = Training(tmp_path, tmp_path, {}, on_cards=on_cards)
+        spec = read_json(training.paths("serial_1gpu")[0])
+        assert (spec["backend"], spec["stand_in"]) == (backend, not on_cards)
 
 
 # --- tensors instead of the host's decisions
