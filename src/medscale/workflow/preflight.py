@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import socket
@@ -24,7 +25,7 @@ from medscale.engine.models.names import check_model
 from medscale.engine.plan import RunPlan
 from medscale.report.chapters import refuse_mistakes
 from medscale.report.checklists import items
-from medscale.resources import cards, containers, cost, slurm
+from medscale.resources import cards, containers, cost, gpus, slurm
 from medscale.workflow.graph import Graph
 
 Level = Literal["ok", "note", "error"]
@@ -70,7 +71,7 @@ def examine(graph: Graph, *, on_cluster: bool = False) -> list[Finding]:
     for name in graph.externals:
         findings += _data(graph, name)[1]
     findings += [*_models(plans), *(_cluster(graph) if on_cluster else _latex()), *_dask(graph)]
-    findings += [*_checklists(graph), _disk(graph, images), *_devices(plans, on_cluster)]
+    findings += [*_checklists(graph), _disk(graph, images), *_devices(graph, plans, on_cluster)]
     if on_cluster:
         return [*findings, _attempt("image", lambda: containers.image(ROOT).name)]
     return [*findings, _memory(graph, plans)]
@@ -206,26 +207,29 @@ def _shard_bytes(settings: Study) -> int:
     return 3 * (settings.preprocess.size**2 + size**2)
 
 
-def _devices(plans: list[RunPlan], on_cluster: bool) -> Iterator[Finding]:
+def _devices(graph: Graph, plans: list[RunPlan], on_cluster: bool) -> Iterator[Finding]:
     """Compare the devices that the runs' names ask for with those of this machine."""
-    cores, gpus = len(os.sched_getaffinity(0)), len(cards.visible())
+    cores, visible = len(os.sched_getaffinity(0)), cards.visible()
     most = max((plan.procs_per_node for plan in plans if plan.backend == "cuda"), default=0)
     nodes = max(plan.nodes for plan in plans)
     if on_cluster:
         text = f"checked by SLURM: up to {nodes} node(s), {most} GPUs a node"
         yield Finding("note", "devices", text)
         return
-    if most > gpus:
-        large = [p for p in plans if p.backend == "cuda" and p.procs_per_node > gpus]
+    if most > len(visible):
+        large = [p for p in plans if p.backend == "cuda" and p.procs_per_node > len(visible)]
         runs = sorted({plan.run.name for plan in large})
         text = (
-            f"{len(runs)} of the runs need up to {most} GPUs, this machine has {gpus}: "
+            f"{len(runs)} of the runs need up to {most} GPUs, this machine has {len(visible)}: "
             f"{', '.join(runs[:4])} …; use --profile slurm on a cluster, or --profile demo, where "
             "CPU processes stand in and everything says so"
         )
         yield Finding("error", "GPUs", text)
+    if most and visible:
+        yield from _cards(graph, [plan for plan in plans if plan.backend == "cuda"], visible)
     elif most:
-        yield Finding("ok", "GPUs", f"{gpus}, up to {most} needed")
+        text = "NVIDIA's driver lists none; nvidia-smi says whether it is installed and running"
+        yield Finding("note", "GPUs", text)
     if stand_ins := sorted({plan.run.name for plan in plans if plan.stand_in}):
         text = f"CPU processes stand in for GPUs, marked as such: {', '.join(stand_ins)}"
         yield Finding("note", "GPUs", text)
@@ -235,6 +239,30 @@ def _devices(plans: list[RunPlan], on_cluster: bool) -> Iterator[Finding]:
         yield Finding("note", "CPU", text)
     else:
         yield Finding("ok", "CPU", f"{cores} cores, up to {ranks} processes a run")
+
+
+def _cards(graph: Graph, plans: list[RunPlan], visible: list[str]) -> Iterator[Finding]:
+    """Say what the GPUs are, whether PyTorch can use them, and whether their memory suffices."""
+    present = gpus.describe(visible)
+    names = sorted({f"{card.name}, {card.memory_mb / 1024:.0f} GB" for card in present})
+    most = max(plan.procs_per_node for plan in plans)
+    text = f"{len(visible)} ({'; '.join(names)}), up to {most} needed"
+    if reason := gpus.unusable():
+        yield Finding("error", "GPUs", f"{text}: {reason}")
+        return
+    yield Finding("ok", "GPUs", text)
+    if len(names) > 1 and most > 1:
+        text = "the GPUs differ: a run on several of them takes the time of the slowest"
+        yield Finding("note", "GPUs", text)
+    needs = {plan.run.name: cost.estimate(graph.config, plan).device_mb for plan in plans}
+    name, need = max(needs.items(), key=lambda item: item[1])
+    smallest = min((card.memory_mb for card in present), default=math.inf)
+    if need > smallest:
+        text = (
+            f"{name} needs about {need / 1024:.0f} GB of a GPU by the cost model, the smallest "
+            f"has {smallest / 1024:.0f} GB: lower recipe.batch_size or raise recipe.accumulate"
+        )
+        yield Finding("note", "GPUs", text)
 
 
 def _memory(graph: Graph, plans: list[RunPlan]) -> Finding:
