@@ -34,7 +34,7 @@ from medscale.engine.formats import FORMATS, lacking
 from medscale.engine.plan import is_detector
 from medscale.engine.run import RunSpec
 from medscale.measure.record import in_turns
-from medscale.resources.measured import COLUMNS, KEY, TABLE
+from medscale.resources.card_rates import COLUMNS, KEY, TABLE
 
 PAGE = ROOT / "docs" / "gpu.md"
 # Network: the study that trains it, pixels of its input, pixels of its shards.

@@ -24,7 +24,7 @@ from medscale.engine.parallel.precision import DTYPES
 from medscale.engine.plan import Model, is_detector
 from medscale.engine.train.clock import Meter
 from medscale.measure.profiling import ceilings
-from medscale.measure.profiling.work import Work, counted
+from medscale.measure.profiling.work import Work, count_work
 from medscale.serve.batches import capture
 
 CLASSES = 35
@@ -221,7 +221,7 @@ def efficiency(
     ceiling that is lower at their ratio counts (Williams, Waterman & Patterson 2009).
     """
     ceiling, work = ceilings.measure(device, name), Work()
-    with counted(work), parts.autocast():
+    with count_work(work), parts.autocast():
         parts.loss(parts.network(parts.images), parts.targets).backward()
     flops, traffic = sum(work.flops.values()), sum(work.bytes.values())
     least = max(flops / ceiling["flops"], traffic / ceiling["bytes"])

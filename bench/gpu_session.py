@@ -28,7 +28,7 @@ from medscale.base.errors import MedscaleError, tell_user
 from medscale.base.files import read_json, write_json
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.resources.measured import TABLE
+from medscale.resources.card_rates import TABLE
 
 LEAST_S = 20.0  # a step is not begun with less time left
 TAIL = 30  # last lines of a step's output in session.json

@@ -19,7 +19,7 @@ from bench.contest import judge, ratio, show, take_turns
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError, tell_user
 from medscale.data.shards import Shards
-from medscale.measure.exporting import paired, write
+from medscale.measure.exporting import accuracy_difference, write
 from medscale.measure.record import cores
 from medscale.serve import runtime
 from medscale.serve.formats.registry import BENCHMARKED, ONNX
@@ -71,7 +71,7 @@ def main(
         right = runtime.in_batches(eager, pixels, None, 32).argmax(1) == labels
         for name, file in files.items():
             ours = runtime.in_batches(runtime.onnx(file), pixels, None, 32).argmax(1) == labels
-            difference, low, high = paired(ours, right, groups)
+            difference, low, high = accuracy_difference(ours, right, groups)
             title = (
                 f"{name}: accuracy minus eager's on {len(test)} images (aim: within {NEAR} points)"
             )

@@ -24,7 +24,7 @@ from medscale.data.loader import Loader
 from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards
 from medscale.engine.plan import Augment, Crop
-from medscale.measure.loaders import Batch, Photographs, Preprocessed, by_dataloader
+from medscale.measure.loaders import Batch, Photographs, PreprocessedImages, by_dataloader
 
 RECIPES = {
     "glaucoma": (224, Augment(rotate=15, hflip=0.5, vflip=0.5, brightness=0.2, contrast=0.2)),
@@ -67,7 +67,9 @@ def by_files(folder: Path, augment: Augment) -> Epoch:
 def by_torchvision(folder: Path, augment: Augment) -> Epoch:
     """Return a loader of the shards' images, augmented in ``__getitem__``."""
     shards = Shards.open(folder / "shards")
-    return _shuffled(by_dataloader(Preprocessed(shards, augment), BATCH), shards.positions("train"))
+    return _shuffled(
+        by_dataloader(PreprocessedImages(shards, augment), BATCH), shards.positions("train")
+    )
 
 
 def _shuffled(batches: Callable[[np.ndarray], Iterator[Batch]], images: np.ndarray) -> Epoch:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from medscale.data.augment import MEAN, STD
 from medscale.data.shards import Shards
 from medscale.engine.plan import Augment
-from medscale.measure.loaders import Batch, Preprocessed, Sample, TorchvisionAugmenter
+from medscale.measure.loaders import Batch, PreprocessedImages, Sample, TorchvisionAugmenter
 
 BATCH = 32
 Epoch = Callable[[int], Iterator[Batch]]
@@ -109,7 +109,7 @@ def with_torchdata(folder: Path, augment: Augment) -> Epoch:
     from torch.utils.data import RandomSampler, default_collate
     from torchdata import nodes
 
-    data = Preprocessed(Shards.open(folder / "shards"), augment)
+    data = PreprocessedImages(Shards.open(folder / "shards"), augment)
     node = nodes.MapStyleWrapper(data, RandomSampler(data))
     loader = nodes.Loader(
         nodes.Mapper(nodes.Batcher(node, BATCH, drop_last=False), default_collate)
@@ -134,7 +134,7 @@ def with_albumentations(folder: Path, augment: Augment) -> Epoch:
     if augment.brightness or augment.contrast:
         steps.append(album.RandomBrightnessContrast(augment.brightness, augment.contrast, p=1))
     change = album.Compose([*steps, album.Normalize(MEAN, STD), ToTensorV2()])
-    data = Preprocessed(
+    data = PreprocessedImages(
         Shards.open(folder / "shards"), Augment(), lambda image: change(image=image)["image"]
     )
     loader = DataLoader(data, BATCH, shuffle=True)

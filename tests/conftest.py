@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from made_training import TINY, Training
 from medscale.data.shards import seal, write_chunk
+from training_runs import TINY, Training
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from distributed import LocalCluster, Security
 
 
 @contextmanager
-def running(workers: int, folder: Path) -> Iterator[str]:
+def running_scheduler(workers: int, folder: Path) -> Iterator[str]:
     """Yield the address of a scheduler, whose certificate Dask's settings name."""
     security = Security.temporary()
     key, certificate = folder / "key.pem", folder / "certificate.pem"

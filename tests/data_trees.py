@@ -25,7 +25,7 @@ def picture(
     return Image.fromarray(small).resize(size, Image.Resampling.BILINEAR)
 
 
-def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+def image_bytes(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     """An image file's bytes."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
@@ -37,7 +37,7 @@ def write(path: Path, seed: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = "JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG"
     # enough cells that no two pictures look alike
-    path.write_bytes(encoded(picture(seed, cells=(12, 16)), kind))
+    path.write_bytes(image_bytes(picture(seed, cells=(12, 16)), kind))
     return path
 
 
@@ -49,11 +49,11 @@ def class_tree(root: Path, counts: dict[str, int], seed: int = 0) -> Path:
     return root
 
 
-def fundus_pytorch(root: Path, each: int = 4, seed: int = 0) -> Path:
+def fundus_pytorch(root: Path, per_class: int = 4, seed: int = 0) -> Path:
     """``train|val|test/0|1/BEH-<n>.png`` with different pictures everywhere."""
     for split in ("train", "val", "test"):
         for label in ("0", "1"):
-            for _ in range(each):
+            for _ in range(per_class):
                 write(root / split / label / f"BEH-{(seed := seed + 1)}.png", seed)
     return root
 
@@ -72,7 +72,7 @@ def check_complete(root: Path, inventory: Inventory) -> None:
     )
 
 
-def indexed(
+def index_and_summary(
     root: Path, inventory: Inventory, division: Split | None = None
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The index of a listed raw folder, and its summary (audit.json)."""

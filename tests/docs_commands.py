@@ -13,7 +13,6 @@ import yaml
 from pydicom.data import get_testdata_file
 
 from data_trees import class_tree, write
-from made_training import TINY, Training, fork_ranks
 from medscale.base.code import ROOT
 from medscale.config.configuration import load
 from medscale.data.build import build_shards
@@ -25,7 +24,8 @@ from medscale.evaluate.replicates import read
 from medscale.exchange import croissant
 from medscale.report.result.folder import write_result
 from medscale.serve import bundle
-from served import AGE_AND_SEX, make_result
+from service_process import AGE_AND_SEX, make_result
+from training_runs import TINY, Training, fork_ranks
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RECIPES = set((ROOT / "docs" / "recipes").glob("[a-z]*.md"))  # carried out by test_recipes.py
@@ -64,17 +64,17 @@ def prose(page: Path) -> str:
 
 def commands() -> dict[str, Path]:
     """Return every command of the documents, with the first page that has it."""
-    everything: dict[str, Path] = {}
+    commands_by_page: dict[str, Path] = {}
     for page in PAGES:
         for fence in fences(page):
             if fence.language == "sh" and page not in RECIPES:
                 for command in _split(fence.text):
-                    everything.setdefault(command, page)
+                    commands_by_page.setdefault(command, page)
         for span in re.findall(r"`([^`]+)`", prose(page)):
             text = " ".join(span.split())
             if text.startswith(tuple(f"{program} " for program in PROGRAMS)):
-                everything.setdefault(text, page)
-    return everything
+                commands_by_page.setdefault(text, page)
+    return commands_by_page
 
 
 def _split(text: str) -> Iterator[str]:
@@ -121,14 +121,14 @@ def make_workspace(folder: Path) -> None:
     replicate.mkdir(parents=True)
     shutil.copy2(spec, replicate / "spec.json")
     fork_ranks([str(replicate / "spec.json"), shards, str(replicate), log], 1)
-    made, images = folder / "made", Shards.open(data / "shards")
+    training_folder, images = folder / "made", Shards.open(data / "shards")
     write_result(
         evaluate([replicate], index, resamples=20),
-        made,
+        training_folder,
         further=lambda *arguments: bundle.put([read(replicate)], images, *arguments),
     )
     for name in RESULTS:
-        shutil.copytree(made, folder / name)
+        shutil.copytree(training_folder, folder / name)
     metadata = folder / "results" / "melanoma_metadata" / "serial_1gpu"
     make_result(metadata, "serial_1gpu", ["benign", "melanoma"], 1, AGE_AND_SEX, 1.5)
     shutil.copytree(data, folder / "data" / "skin")

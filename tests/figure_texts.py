@@ -25,9 +25,9 @@ def faults(figure: Figure) -> list[str]:
     ]
     # the box of a slanted text is larger than the text
     straight = [(text, box) for text, box in boxes if text.get_rotation() % 90 == 0]
-    for (text, box), (other, another) in combinations(straight, 2):
-        if _overlap(box, another) > SHARE * min(_area(box), _area(another)):
-            descriptions.append(f"{text.get_text()!r} overlaps {other.get_text()!r}")
+    for (text, box), (neighbour, neighbour_box) in combinations(straight, 2):
+        if _overlap(box, neighbour_box) > SHARE * min(_area(box), _area(neighbour_box)):
+            descriptions.append(f"{text.get_text()!r} overlaps {neighbour.get_text()!r}")
     return descriptions
 
 
@@ -57,9 +57,9 @@ def _texts(figure: Figure) -> Iterator[Text]:
                     yield from (tick.label1, tick.label2)
 
 
-def _overlap(box: Bbox, other: Bbox) -> float:
-    width = min(box.x1, other.x1) - max(box.x0, other.x0)
-    height = min(box.y1, other.y1) - max(box.y0, other.y0)
+def _overlap(box: Bbox, neighbour: Bbox) -> float:
+    width = min(box.x1, neighbour.x1) - max(box.x0, neighbour.x0)
+    height = min(box.y1, neighbour.y1) - max(box.y0, neighbour.y0)
     return max(width, 0.0) * max(height, 0.0)
 
 

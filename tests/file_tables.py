@@ -55,7 +55,7 @@ class Described:
         return re.sub(r"<[^>]+>", "*", self.pattern)
 
 
-def read(document: Path = DOCUMENT) -> list[Described]:
+def read_tables(document: Path = DOCUMENT) -> list[Described]:
     """The sections of the document that describe a file."""
     sections = re.split(r"^### ", document.read_text(encoding="utf-8"), flags=re.M)[1:]
     described = []
@@ -75,20 +75,20 @@ def differences(workdir: Path) -> tuple[list[str], set[str]]:
     Returns:
         What differs, and the patterns of which the study has a file.
     """
-    described = read()
-    wrong, present = [], set()
+    described = read_tables()
+    faults, present = [], set()
     for file in sorted(_files(workdir)):
         path = file.relative_to(workdir)
         tables = [table for table in described if _matches(path, table.glob)]
         if not tables:
             if file.suffix in (".csv", ".json", ".parquet"):
-                wrong.append(f"{path} has no section")
+                faults.append(f"{path} has no section")
             continue
         attempts = {table.pattern: _compare(file, table.entries) for table in tables}
         best = min(attempts, key=lambda pattern: len(attempts[pattern]))
         present.add(best)
-        wrong += [f"{path}: {difference}" for difference in attempts[best]]
-    return wrong, present
+        faults += [f"{path}: {difference}" for difference in attempts[best]]
+    return faults, present
 
 
 def _files(workdir: Path) -> Iterator[Path]:
@@ -117,18 +117,18 @@ def _compare(file: Path, entries: tuple[Entry, ...]) -> list[str]:
     else:
         columns = pq.read_table(file)
         fields = {name: _parquet_fault(columns[name]) for name in columns.column_names}
-    wrong = []
+    faults = []
     for name, fault in fields.items():
         entry = next((e for e in entries if e.fits(name)), None)
         if entry is None:
             if not any(e.name == ANY for e in entries):
-                wrong.append(f"{name} is not in the table")
+                faults.append(f"{name} is not in the table")
         elif text := fault(entry):
-            wrong.append(f"{name} {text}")
+            faults.append(f"{name} {text}")
     for entry in entries:
         if entry.name != ANY and not entry.optional and not any(map(entry.fits, fields)):
-            wrong.append(f"{entry.name} is missing")
-    return wrong
+            faults.append(f"{entry.name} is missing")
+    return faults
 
 
 def _json_fault(value: Any) -> Any:
@@ -171,21 +171,21 @@ def _csv_fault(column: pd.Series) -> Any:
 
 
 def _parquet_fault(column: pa.ChunkedArray) -> Any:
-    stored = column.type
+    column_type = column.type
     names = {
-        "category": pa.types.is_dictionary(stored),
-        "string": pa.types.is_string(stored) or pa.types.is_large_string(stored),
-        "list": pa.types.is_list(stored) or pa.types.is_large_list(stored),
+        "category": pa.types.is_dictionary(column_type),
+        "string": pa.types.is_string(column_type) or pa.types.is_large_string(column_type),
+        "list": pa.types.is_list(column_type) or pa.types.is_large_list(column_type),
         "any": True,
     }
 
     def fault(entry: Entry) -> str:
         if column.null_count and not entry.nullable:
             return "has null values"
-        if pa.types.is_null(stored) and entry.nullable:
+        if pa.types.is_null(column_type) and entry.nullable:
             return ""
         exact = {"float64": "double", "float32": "float"}.get(entry.type, entry.type)
-        fits = names.get(entry.type, str(stored) == exact)
-        return "" if fits else f"is {stored}, not {entry.type}"
+        fits = names.get(entry.type, str(column_type) == exact)
+        return "" if fits else f"is {column_type}, not {entry.type}"
 
     return fault

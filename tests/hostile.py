@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from medscale.data.demo.xray import dicom_file
-from served import picture
+from service_process import picture
 
 BOUNDARY = "x-boundary"
 JPEG, JPEG_LS, JPEG_2000 = (f"1.2.840.10008.1.2.4.{number}" for number in (50, 80, 90))
@@ -208,14 +208,16 @@ def damaged() -> dict[str, bytes]:
     }
 
 
-def fuzzed(count: int) -> list[bytes]:
+def random_files(count: int) -> list[bytes]:
     """Images of all kinds with some bytes changed."""
     rng = np.random.default_rng(1)
-    made = [picture((60, 40), kind=kind) for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP")]
-    made.append(dicom(8, 8, bytes(64)))
+    originals = [
+        picture((60, 40), kind=kind) for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP")
+    ]
+    originals.append(dicom(8, 8, bytes(64)))
     files = []
     for number in range(count):
-        data = bytearray(made[number % len(made)])
+        data = bytearray(originals[number % len(originals)])
         for at in rng.integers(10 if data[128:132] != b"DICM" else 132, len(data), 8):
             data[at] = rng.integers(256)
         files.append(bytes(data))

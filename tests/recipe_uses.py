@@ -15,8 +15,8 @@ import pandas as pd
 
 def figure(folder: Path) -> None:
     """Make the chapter that has the new figure from made results."""
-    from made_runs import configuration, make_chapter, make_study
     from medscale.report.chapters import chapters_of
+    from synthetic_runs import configuration, make_chapter, make_study
 
     runs = ["serial_1cpu", "ddp_2cpu"]
     config = configuration("glaucoma", runs, baseline="serial_1cpu")
@@ -76,9 +76,9 @@ def network(folder: Path) -> None:
     from medscale.engine.plan import Model
 
     model = {"name": "plain_cnn", "options": {"width": 4}}
-    built = build(Model(**model), 3)
-    assert built(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
-    assert len(stages(built)) == 9
+    network_module = build(Model(**model), 3)
+    assert network_module(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
+    assert len(stages(network_module)) == 9
     assert np.isfinite(_train(folder, "serial_1cpu", model=model)).all()
 
 
@@ -102,15 +102,15 @@ def prepare(recipe: str) -> None:
             label = ("benign", "malignant")[number % 2]
             write(Path("raw", label, f"p{number // 4}{label[0]}_{number}.png"), number)
     elif recipe == "export_format":
-        from served import make_results
+        from service_process import make_results
 
         make_results(Path("results"))
 
 
 def _train(folder: Path, run: str, **changes: object) -> np.ndarray:
     """Train for an epoch; return the training and validation loss."""
-    from made_training import TINY, Training
     from medscale.data.shards import seal, write_chunk
+    from training_runs import TINY, Training
 
     shards = folder / "shards"
     if not shards.exists():

@@ -6,7 +6,7 @@ import struct
 import zlib
 
 from hostile import chunk, dicom, png
-from served import picture
+from service_process import picture
 
 COEFFICIENTS = 63  # of a JPEG's block, without the first
 LONGEST_RUN = 2**15 - 1  # blocks that one code of a progressive scan passes over
@@ -27,11 +27,11 @@ def progressive(side: int, scans: int) -> bytes:
         segment(0xC4, b"\0" + one_code + b"\0"),
         segment(0xC4, b"\x10" + one_code + b"\xe0"),
         _scan(0, 0, 0),
-        _stuffed("0" * blocks),
+        _padded("0" * blocks),
     ]
     passes = [(k, 0, 13) for k in range(1, COEFFICIENTS + 1)]
     passes += [(k, low + 1, low) for low in range(12, -1, -1) for k in range(1, COEFFICIENTS + 1)]
-    empty = _stuffed(_runs(blocks))
+    empty = _padded(_runs(blocks))
     for coefficient, high, low in passes[: scans - 1]:
         file += [_scan(coefficient, high, low), empty]
     return b"".join(file) + b"\xff\xd9"
@@ -55,7 +55,7 @@ def _runs(blocks: int) -> str:
     return bits
 
 
-def _stuffed(bits: str) -> bytes:
+def _padded(bits: str) -> bytes:
     """Bits as bytes, filled up by ones, with a zero after each byte of ones."""
     bits += "1" * (-len(bits) % 8)
     return int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")

@@ -75,14 +75,14 @@ class Small:
         settings = Recipe(**{"batch_size": batch, "clip_norm": 1.0, **recipe})
         self.plan = SimpleNamespace(recipe=settings, seed=3)
         self.world = alone(self.device)
-        opened = Shards.open(shards)
+        shard_set = Shards.open(shards)
         torch.manual_seed(3)
-        built = network().to(self.device, memory_format=torch.channels_last)
+        network_module = network().to(self.device, memory_format=torch.channels_last)
         use(number_format)
         self.precision = Precision(number_format, self.device)
-        self.model = WholeModel(built, alone(self.device), self.precision)
-        self.optimizer = optimizer(built, settings, self.precision)
-        self.average = Average(built, settings.ema)
+        self.model = WholeModel(network_module, alone(self.device), self.precision)
+        self.optimizer = optimizer(network_module, settings, self.precision)
+        self.average = Average(network_module, settings.ema)
         self.criterion = CrossEntropy(settings, np.array([1, 1]), self.device)
         self.update = OptimizerStep(
             self.model,
@@ -94,7 +94,7 @@ class Small:
         )
         self.training, self.validation = (
             Loader(
-                opened,
+                shard_set,
                 split,
                 global_batch=batch,
                 replicas=1,
@@ -151,7 +151,7 @@ class Small:
         return [tensor.detach().cpu().clone() for tensor in self.update.state()]
 
 
-class Pretended:
+class FakeGraphs:
     """A recorder whose graphs call the work, and which can find a cause or fail."""
 
     def __init__(self, *, cause: str | None = None, fails: bool = False) -> None:
@@ -170,9 +170,9 @@ class Pretended:
         return lambda: work()
 
 
-def equal(one: list[Tensor], other: list[Tensor]) -> bool:
+def equal(tensors_a: list[Tensor], tensors_b: list[Tensor]) -> bool:
     """Whether tensors are equal bit for bit."""
-    return len(one) == len(other) and all(map(torch.equal, one, other))
+    return len(tensors_a) == len(tensors_b) and all(map(torch.equal, tensors_a, tensors_b))
 
 
 def overflow(small: Small) -> tuple[list[Tensor], list[Tensor]]:

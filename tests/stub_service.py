@@ -46,11 +46,11 @@ class Stub:
         return self.result
 
 
-def stubbed(**settings: Any) -> Service:
+def stub_service(**settings: Any) -> Service:
     """A service whose processes are played."""
     service = Service(Settings(results=(Path(),), **({"rate": 0} | settings)))
     service.offers = {MODEL.id: Offer(MODEL, ())}
     service.decoders = Stub(DecodedImage([], 4, 3, {}, None))  # type: ignore[assignment]
-    said = ModelOutput({"a": 0.25, "b": 0.75}, None, Region(x=0, y=0, width=4, height=3), None)
-    service.predictors = Stub(said)  # type: ignore[assignment]
+    output = ModelOutput({"a": 0.25, "b": 0.75}, None, Region(x=0, y=0, width=4, height=3), None)
+    service.predictors = Stub(output)  # type: ignore[assignment]
     return service

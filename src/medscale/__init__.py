@@ -29,9 +29,9 @@ def load(
     Returns:
         The loaded run, whose ``predict`` takes images.
     """
-    from medscale.base.paths import usable
+    from medscale.base.paths import usable_result
 
-    usable(folder)
+    usable_result(folder)
     from medscale.serve.predict import load as load_result  # PyTorch is imported when it is needed
 
     return load_result(folder, seed, device)

@@ -26,9 +26,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.write_line(f"{'attack':<{width}}  {'tried':>6}  {'survived':>8}")
     for report in reports:
         counts = dict(report.user_properties)
-        tried = counts.get("tried", 1)
-        survived = counts.get("survived", tried if report.passed else 0)
-        terminalreporter.write_line(f"{_name(report):<{width}}  {tried:>6}  {survived:>8}")
+        trials = counts.get("tried", 1)
+        successes = counts.get("survived", trials if report.passed else 0)
+        terminalreporter.write_line(f"{_name(report):<{width}}  {trials:>6}  {successes:>8}")
 
 
 def _name(report: Any) -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from compared_runs import same
-from made_training import WHOLE
+from run_comparison import equal_runs
+from training_runs import WHOLE
 
 pytestmark = pytest.mark.attack
 TRIALS = 20
@@ -22,13 +22,13 @@ ORPHANS_S = 30  # after which no process of a killed run is alive
 
 @pytest.mark.parametrize("run", ["serial_1cpu", "ddp_2cpu", "fsdp_2cpu", "mp_2cpu"])
 def test_killed_at_random_times(training, run, record_property):
-    begun = time.monotonic()
+    start = time.monotonic()
     reference = training(run, "undisturbed", **WHOLE)
-    seconds = time.monotonic() - begun
-    survived = [trial(training, run, number, seconds, reference) for number in range(TRIALS)]
+    seconds = time.monotonic() - start
+    outcomes = [trial(training, run, number, seconds, reference) for number in range(TRIALS)]
     record_property("tried", TRIALS)
-    record_property("survived", sum(survived))
-    assert survived == [True] * TRIALS
+    record_property("survived", sum(outcomes))
+    assert outcomes == [True] * TRIALS
 
 
 def trial(training, run: str, number: int, seconds: float, reference: Path) -> bool:
@@ -52,9 +52,9 @@ def trial(training, run: str, number: int, seconds: float, reference: Path) -> b
             kill(training.start(run, name, **WHOLE), chance, seconds)
     if not (folder / "timing.json").exists():
         training(run, name, **WHOLE)
-    survived = same(reference, folder) and not left_over(folder)
+    success = equal_runs(reference, folder) and not left_over(folder)
     shutil.rmtree(folder)
-    return survived
+    return success
 
 
 def kill(running, chance: random.Random, seconds: float) -> None:

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from compared_runs import same
+from run_comparison import equal_runs
 
 pytestmark = pytest.mark.attack
 SIZES = (0, 300, 2000, 8000, 32000)  # bytes that a file can have
@@ -14,13 +14,13 @@ SIZES = (0, 300, 2000, 8000, 32000)  # bytes that a file can have
 
 def test_full_disk_at_any_write(training, record_property):
     reference = training.fork("serial_1cpu", "undisturbed")
-    survived = [full(training, size) for size in SIZES]
+    outcomes = [full(training, size) for size in SIZES]
     for size in SIZES:
         training.fork("serial_1cpu", f"full{size}")
-    equal = [same(reference, training.folder / f"full{size}") for size in SIZES]
+    equal = [equal_runs(reference, training.folder / f"full{size}") for size in SIZES]
     record_property("tried", len(SIZES))
-    record_property("survived", sum(map(all, zip(survived, equal, strict=True))))
-    assert survived == equal == [True] * len(SIZES)
+    record_property("survived", sum(map(all, zip(outcomes, equal, strict=True))))
+    assert outcomes == equal == [True] * len(SIZES)
 
 
 def full(training, size: int) -> bool:
@@ -32,13 +32,15 @@ def full(training, size: int) -> bool:
     name = f"full{size}"
     command = training.command("serial_1cpu", name)
     limits = f"{size}:{size}"
-    done = subprocess.run(
+    process = subprocess.run(
         ["prlimit", f"--fsize={limits}", *command], capture_output=True, text=True, timeout=300
     )
-    errors = [line for line in done.stderr.splitlines() if line.startswith("medscale: error")]
-    one_sentence = done.returncode == 2 and len(errors) == 1 and "Traceback" not in done.stderr
+    errors = [line for line in process.stderr.splitlines() if line.startswith("medscale: error")]
+    one_sentence = (
+        process.returncode == 2 and len(errors) == 1 and "Traceback" not in process.stderr
+    )
     partial = [file for file in training.folder.glob(f"{name}/.*") if file.is_file()]
-    if partial or not (one_sentence or done.returncode == 0):
-        print(size, done.returncode, partial, done.stderr[-1000:])
+    if partial or not (one_sentence or process.returncode == 0):
+        print(size, process.returncode, partial, process.stderr[-1000:])
         return False
     return True

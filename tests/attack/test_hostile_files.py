@@ -32,8 +32,8 @@ def hostile_files() -> dict[str, bytes]:
     """Bombs, damaged files and images with changed bytes, by name."""
     files = hostile.bombs() | hostile.damaged()
     files |= {f"deflated {size} GB": hostile.deflated_dicom(size * 10**9) for size in (1, 2, 4, 8)}
-    fuzzed = hostile.fuzzed(COUNT - len(files))
-    return files | {f"fuzzed {number}": data for number, data in enumerate(fuzzed)}
+    random_files = hostile.random_files(COUNT - len(files))
+    return files | {f"fuzzed {number}": data for number, data in enumerate(random_files)}
 
 
 def test_hostile_files_are_rows_and_the_other_images_are_used(
@@ -49,18 +49,18 @@ def test_hostile_files_are_rows_and_the_other_images_are_used(
     with open(raw / "a" / "sparse.png", "r+b") as file:
         file.truncate(10**12)
     line = [sys.executable, "-c", INDEX, str(raw), str(tmp_path / "out")]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=1800)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "Traceback" not in done.stderr
-    assert json.loads(done.stdout) < LARGEST_MB
+    process = subprocess.run(line, capture_output=True, text=True, timeout=1800)
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert "Traceback" not in process.stderr
+    assert json.loads(process.stdout) < LARGEST_MB
     index = pd.read_parquet(tmp_path / "out" / "index.parquet")
     audit = pd.read_csv(tmp_path / "out" / "audit.csv")
     left_out = set(audit.loc[audit["action"] == "excluded", "path"])
-    used = {path.partition("[")[0] for path in index["path"]}
-    assert {f"{label}/{number}.png" for label in "ab" for number in range(40)} <= used
-    listed = used | left_out
-    record_property("survived", len(listed) - 80)
-    assert len(listed) == COUNT + 81
+    used_paths = {path.partition("[")[0] for path in index["path"]}
+    assert {f"{label}/{number}.png" for label in "ab" for number in range(40)} <= used_paths
+    listed_paths = used_paths | left_out
+    record_property("survived", len(listed_paths) - 80)
+    assert len(listed_paths) == COUNT + 81
     reasons = audit.set_index("path")["reason"]
     assert reasons["a/sparse.png"] == "too large"
     assert set(reasons[reasons.index.str.contains("deflated . GB")]) == {"too large"}

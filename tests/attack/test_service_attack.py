@@ -20,11 +20,11 @@ import psutil
 import pytest
 
 import hostile
-from served import Served, make_results, picture, serving
+from service_process import Service, make_results, picture, running_service
 from slow_images import many_parts, progressive
 
 pytestmark = pytest.mark.attack
-OTHER = "127.0.0.2"  # address of the caller that attacks nobody
+OTHER_ADDRESS = "127.0.0.2"  # address of the caller that attacks nobody
 LARGEST = 7000  # pixels a side: 49 of the 50 megapixels that are taken
 PATIENCE_S = 25.0  # an answer needs 20 s at most for an image of another caller, and its own
 FULL_LOG = 100_000  # bytes
@@ -32,7 +32,7 @@ IMAGES = 16
 
 
 @dataclass
-class Other:
+class OtherCaller:
     """What the caller that attacks nobody got."""
 
     answers: list[tuple[int, float]] = field(default_factory=list)  # status, seconds
@@ -45,35 +45,35 @@ class Other:
 
 
 @contextmanager
-def other_caller(served: Served) -> Iterator[Other]:
+def other_caller(service: Service) -> Iterator[OtherCaller]:
     """Send an image a second from another address until the block ends, at least twice."""
-    other, end = Other(), threading.Event()
+    caller, end = OtherCaller(), threading.Event()
 
     def run() -> None:
-        transport = httpx.HTTPTransport(local_address=OTHER)
-        with httpx.Client(base_url=served.address, transport=transport, timeout=120) as client:
-            while len(other.answers) < 2 or not end.wait(1):
+        transport = httpx.HTTPTransport(local_address=OTHER_ADDRESS)
+        with httpx.Client(base_url=service.address, transport=transport, timeout=120) as client:
+            while len(caller.answers) < 2 or not end.wait(1):
                 begin, status = time.monotonic(), 0
                 with suppress(httpx.HTTPError):
                     files = [("images", ("a.jpg", picture()))]
                     status = client.post("/v1/predict", files=files).status_code
-                other.answers.append((status, time.monotonic() - begin))
+                caller.answers.append((status, time.monotonic() - begin))
 
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        yield other
+        yield caller
     finally:
         end.set()
         thread.join()
 
 
 @contextmanager
-def service(tmp_path: Path) -> Iterator[Served]:
-    with serving(make_results(tmp_path / "results"), tmp_path) as served:
-        yield served
-        assert served.process.poll() is None
-        assert served.post(picture()).status_code == 200
+def small_service(tmp_path: Path) -> Iterator[Service]:
+    with running_service(make_results(tmp_path / "results"), tmp_path) as service:
+        yield service
+        assert service.process.poll() is None
+        assert service.post(picture()).status_code == 200
     assert (tmp_path / "serve.log").stat().st_size < FULL_LOG
 
 
@@ -84,15 +84,15 @@ Record = Callable[[str, object], None]
 def test_images_of_many_scans(tmp_path: Path, record_property: Record, scans: int) -> None:
     """One caller sends requests of sixteen such images; 50 scans are the most that are decoded."""
     images = [progressive(LARGEST, scans)] * IMAGES
-    with service(tmp_path) as served, other_caller(served) as other:
+    with small_service(tmp_path) as service, other_caller(service) as caller:
         begin = time.monotonic()
         with ThreadPoolExecutor(2) as threads:
-            attacks = [threads.submit(served.post, *images, preview=True) for _ in range(2)]
+            attacks = [threads.submit(service.post, *images, preview=True) for _ in range(2)]
             statuses = [attack.result().status_code for attack in attacks]
         seconds = time.monotonic() - begin
-    record_property("tried", len(other.answers))
-    record_property("survived", len(other.answers) - len(other.bad))
-    assert not other.bad
+    record_property("tried", len(caller.answers))
+    record_property("survived", len(caller.answers) - len(caller.bad))
+    assert not caller.bad
     assert set(statuses) <= {200, 422}
     assert seconds < (30 if scans > 50 else 200)
 
@@ -102,21 +102,21 @@ def test_images_of_many_parts(tmp_path: Path, record_property: Record) -> None:
     files = {name: data for name, data in many_parts(400_000).items() if len(data) < 30_000_000}
     assert len(files) >= 6
     slow = []
-    with service(tmp_path) as served, other_caller(served) as other:
+    with small_service(tmp_path) as service, other_caller(service) as caller:
         for name, data in files.items():
             begin = time.monotonic()
-            status = served.post(data).status_code
+            status = service.post(data).status_code
             if status not in (413, 422) or time.monotonic() - begin > 5:
                 slow.append((name, status, time.monotonic() - begin))
     record_property("tried", len(files))
     record_property("survived", len(files) - len(slow))
     assert not slow
-    assert not other.bad
+    assert not caller.bad
 
 
-def connections_of(served: Served) -> int:
-    all_of_it = psutil.Process(served.process.pid).net_connections("tcp")
-    return sum(connection.status == psutil.CONN_ESTABLISHED for connection in all_of_it)
+def connections_of(service: Service) -> int:
+    connections = psutil.Process(service.process.pid).net_connections("tcp")
+    return sum(connection.status == psutil.CONN_ESTABLISHED for connection in connections)
 
 
 def wait_for(state: Callable[[], bool], seconds: float = 150) -> None:
@@ -146,26 +146,26 @@ def test_slow_requests(tmp_path: Path, record_property: Record, kind: str) -> No
     with ExitStack() as stack:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
-        served = stack.enter_context(service(tmp_path))
+        service = stack.enter_context(small_service(tmp_path))
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        other = stack.enter_context(other_caller(served))
-        most = asyncio.run(trickle(served, SLOW[kind], TRICKLE.get(kind, b""), count, seconds))
-    record_property("tried", count + len(other.answers))
-    record_property("survived", count + len(other.answers) - len(other.bad) - most["late"])
-    assert not other.bad
-    assert most["held"] <= 256 + 10  # half of the room is the most for an address
-    assert most["late"] == 0  # all were closed, and none opened again
+        caller = stack.enter_context(other_caller(service))
+        peak = asyncio.run(trickle(service, SLOW[kind], TRICKLE.get(kind, b""), count, seconds))
+    record_property("tried", count + len(caller.answers))
+    record_property("survived", count + len(caller.answers) - len(caller.bad) - peak["late"])
+    assert not caller.bad
+    assert peak["held"] <= 256 + 10  # half of the room is the most for an address
+    assert peak["late"] == 0  # all were closed, and none opened again
 
 
 async def trickle(
-    served: Served, data: bytes, further: bytes, count: int, seconds: float
+    service: Service, data: bytes, further: bytes, count: int, seconds: float
 ) -> dict[str, int]:
     """Hold connections; return the most that were open at once, and those left at the end."""
-    place = urlsplit(served.address)
-    held = 0
+    place = urlsplit(service.address)
+    peak = 0
 
-    async def one() -> bool:
+    async def send_slowly() -> bool:
         """Return whether the connection is still open at the end."""
         try:
             reader, writer = await asyncio.open_connection(place.hostname, place.port)
@@ -186,22 +186,22 @@ async def trickle(
                 writer.close()
 
     async def watch() -> None:
-        nonlocal held
+        nonlocal peak
         while True:
             await asyncio.sleep(1)
-            held = max(held, await asyncio.to_thread(connections_of, served))
+            peak = max(peak, await asyncio.to_thread(connections_of, service))
 
-    watching = asyncio.create_task(watch())
-    late = sum(await asyncio.gather(*(one() for _ in range(count))))
-    watching.cancel()
-    return {"held": held, "late": late}
+    watcher = asyncio.create_task(watch())
+    late = sum(await asyncio.gather(*(send_slowly() for _ in range(count))))
+    watcher.cancel()
+    return {"held": peak, "late": late}
 
 
 def test_callers_that_do_not_read(tmp_path: Path, record_property: Record) -> None:
     """Connections that ask for the page again and again, and receive nothing."""
     request, count = b"GET /static/app.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 60, 100
-    with service(tmp_path) as served, other_caller(served) as other, ExitStack() as stack:
-        place = urlsplit(served.address)
+    with small_service(tmp_path) as service, other_caller(service) as caller, ExitStack() as stack:
+        place = urlsplit(service.address)
         for _ in range(count):
             connection = socket.socket()
             stack.enter_context(connection)
@@ -210,10 +210,10 @@ def test_callers_that_do_not_read(tmp_path: Path, record_property: Record) -> No
             connection.settimeout(1)
             with suppress(OSError):
                 connection.sendall(request)
-        wait_for(lambda: connections_of(served) >= count)  # all are accepted
-        wait_for(lambda: connections_of(served) <= 5)
-        left = connections_of(served)
+        wait_for(lambda: connections_of(service) >= count)  # all are accepted
+        wait_for(lambda: connections_of(service) <= 5)
+        open_connections = connections_of(service)
     record_property("tried", count)
-    record_property("survived", count - max(left - 5, 0))
-    assert not other.bad
-    assert left <= 5
+    record_property("survived", count - max(open_connections - 5, 0))
+    assert not caller.bad
+    assert open_connections <= 5

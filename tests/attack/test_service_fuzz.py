@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 import hostile
-from served import CLASSES, Served, make_results, picture, serving
+from service_process import CLASSES, Service, make_results, picture, running_service
 
 pytestmark = pytest.mark.attack
 REQUESTS = 3000
@@ -46,35 +46,35 @@ METADATA = [
 def requests() -> list[tuple[bytes, bool]]:
     """Return requests, the same in each run, and whether the sender ends after each."""
     chance = random.Random(18)
-    images = [*hostile.damaged().values(), *hostile.fuzzed(300)]
+    images = [*hostile.damaged().values(), *hostile.random_files(300)]
     images += [picture((60, 40), seed) for seed in range(20)]
     forms = [
         *hostile.FORMS.values(),
         *(hostile.part(name) + hostile.END for name in hostile.NAMES.values()),
     ]
-    right = hostile.part(b"a.png", picture((60, 40)))
-    made = [(with_image(data), False) for data in hostile.bombs().values()]
-    for number in range(REQUESTS - len(made)):
+    valid_part = hostile.part(b"a.png", picture((60, 40)))
+    odd_requests = [(with_image(data), False) for data in hostile.bombs().values()]
+    for number in range(REQUESTS - len(odd_requests)):
         kind = number % 5
         if kind == 0:
-            made.append((odd_line(chance), True))
+            odd_requests.append((odd_line(chance), True))
         elif kind == 1:
-            made.append((form(chance.choice(forms)), False))
+            odd_requests.append((form(chance.choice(forms)), False))
         elif kind == 2:
             text = hostile.part(b"", chance.choice(METADATA).encode("latin-1"), b"metadata")
             text = text.replace(b'; filename=""', b"")
             model = chance.choice(["made/ddp_2cpu", ""])
-            made.append((form(right + text + hostile.END, model), False))
+            odd_requests.append((form(valid_part + text + hostile.END, model), False))
         elif kind == 3:
-            made.append((with_image(chance.choice(images)), False))
+            odd_requests.append((with_image(chance.choice(images)), False))
         else:  # a right request with bytes changed, or cut short
-            whole = bytearray(form(right + hostile.END))
+            whole = bytearray(form(valid_part + hostile.END))
             for _ in range(chance.randint(1, 8)):
                 whole[chance.randrange(min(len(whole), 400))] = chance.randrange(256)
             end = chance.choice([len(whole), chance.randrange(len(whole))])
-            made.append((bytes(whole[:end]), True))
-    chance.shuffle(made)
-    return made
+            odd_requests.append((bytes(whole[:end]), True))
+    chance.shuffle(odd_requests)
+    return odd_requests
 
 
 def odd_line(chance: random.Random) -> bytes:
@@ -128,37 +128,37 @@ async def send(host: str, port: int, request: bytes, *, end: bool) -> str:
         writer.close()
 
 
-async def send_all(served: Served, made: list[tuple[bytes, bool]]) -> list[str]:
+async def send_all(service: Service, odd_requests: list[tuple[bytes, bool]]) -> list[str]:
     """Return the answer of each request."""
-    place = urlsplit(served.address)
+    place = urlsplit(service.address)
     free = asyncio.Semaphore(CALLERS)
 
-    async def one(request: bytes, end: bool) -> str:
+    async def send_request(request: bytes, end: bool) -> str:
         async with free:
             return await send(str(place.hostname), int(place.port or 0), request, end=end)
 
-    return list(await asyncio.gather(*(one(*request) for request in made)))
+    return list(await asyncio.gather(*(send_request(*request) for request in odd_requests)))
 
 
 def test_odd_requests(tmp_path: Path, record_property) -> None:
-    made = requests()
-    assert len(made) == REQUESTS
+    odd_requests = requests()
+    assert len(odd_requests) == REQUESTS
     results = make_results(tmp_path / "results")
-    with serving(results, tmp_path, "--rate", "0", "--megapixels", "20") as served:
+    with running_service(results, tmp_path, "--rate", "0", "--megapixels", "20") as service:
         with httpx.Client(transport=httpx.HTTPTransport(retries=5)) as client:
-            assert client.get(f"{served.address}/readyz").status_code == 200
-        answers = asyncio.run(send_all(served, made))
+            assert client.get(f"{service.address}/readyz").status_code == 200
+        answers = asyncio.run(send_all(service, odd_requests))
         faults = [
             (number, answer, request[:300])
-            for number, (answer, (request, _)) in enumerate(zip(answers, made, strict=True))
+            for number, (answer, (request, _)) in enumerate(zip(answers, odd_requests, strict=True))
             if answer not in (CLOSED, BUSY) and not "100" <= answer < "500"
         ]
-        record_property("tried", len(made))
-        record_property("survived", len(made) - len(faults))
+        record_property("tried", len(odd_requests))
+        record_property("survived", len(odd_requests) - len(faults))
         print(Counter(answers))
         assert not faults, faults[:5]
-        assert served.process.poll() is None
-        right = served.post(picture(), model="made/ddp_2cpu", metadata=json.dumps({"age": 61}))
-        assert set(right.json()["results"][0]["probabilities"]) == set(CLASSES)
-        assert served.resident() < LARGEST_MB
+        assert service.process.poll() is None
+        response = service.post(picture(), model="made/ddp_2cpu", metadata=json.dumps({"age": 61}))
+        assert set(response.json()["results"][0]["probabilities"]) == set(CLASSES)
+        assert service.resident() < LARGEST_MB
     assert "Traceback" not in (tmp_path / "serve.log").read_text(encoding="utf-8")

@@ -34,7 +34,7 @@ def area(box: Box) -> int:
 '''
 
 
-def written(folder: Path, text: str) -> Path:
+def write_file(folder: Path, text: str) -> Path:
     path = folder / "module.py"
     path.write_text(text, encoding="utf-8")
     return path
@@ -57,14 +57,14 @@ def written(folder: Path, text: str) -> Path:
     ],
 )
 def test_only_what_is_executed_changes_the_digest(tmp_path, old, new, changes):
-    before = code.module_digest(written(tmp_path, PLAIN))
+    before = code.module_digest(write_file(tmp_path, PLAIN))
     assert old in PLAIN
-    after = code.module_digest(written(tmp_path, PLAIN.replace(old, new)))
+    after = code.module_digest(write_file(tmp_path, PLAIN.replace(old, new)))
     assert (before != after) is changes
 
 
 def test_modules_are_those_that_are_imported_or_started(tmp_path):
-    script = written(
+    script = write_file(
         tmp_path,
         '"""Not medscale.serve.predict."""\n'
         "from typing import TYPE_CHECKING\n"
@@ -92,9 +92,9 @@ def test_the_file_of_each_stage_is_followed():
 
 def test_a_file_that_cannot_be_followed_is_named(tmp_path):
     with pytest.raises(MedscaleError, match=r"module\.py: line 1: .*relative import"):
-        code.modules(written(tmp_path, "from . import sibling\n"))
+        code.modules(write_file(tmp_path, "from . import sibling\n"))
     with pytest.raises(MedscaleError, match=r"module\.py: invalid syntax"):
-        code.modules(written(tmp_path, "a b\n"))
+        code.modules(write_file(tmp_path, "a b\n"))
 
 
 def test_parsed_files_are_kept_for_the_next_process(tmp_path):
@@ -113,17 +113,17 @@ def test_parsed_files_are_kept_for_the_next_process(tmp_path):
     first = text.replace("code.ast.parse = None\n", "")
     cold = run(first)
     assert cold.returncode == 0, cold.stderr
-    (stored,) = tmp_path.rglob(code.CACHE.name)
-    assert len(json.loads(stored.read_text(encoding="utf-8"))["files"]) > 5
+    (cache_file,) = tmp_path.rglob(code.CACHE.name)
+    assert len(json.loads(cache_file.read_text(encoding="utf-8"))["files"]) > 5
     warm = run(text)
     assert warm.returncode == 0, warm.stderr
     assert cold.stdout.split()[::2] == warm.stdout.split()[::2]
-    stored.write_text("{", encoding="utf-8")
+    cache_file.write_text("{", encoding="utf-8")
     assert run(first).stdout == cold.stdout
 
 
 def test_digests_are_computed_once_per_state_of_the_code(monkeypatch):
-    counted = iter("abc")
+    digests = iter("abc")
     cache = code.Cache()
     monkeypatch.setattr(cache, "_save", lambda: None)
     monkeypatch.setattr(code, "_cache", lambda: cache)
@@ -134,7 +134,7 @@ def test_digests_are_computed_once_per_state_of_the_code(monkeypatch):
         ("2", ["train"], "c"),
     ):
         monkeypatch.setattr(code, "_state", lambda state=state: state)
-        assert code.kept("test", parts, lambda: next(counted)) == expected
+        assert code.from_cache("test", parts, lambda: next(digests)) == expected
 
 
 def test_the_state_of_the_code_covers_modules_scripts_and_templates(tmp_path, monkeypatch):
@@ -153,13 +153,13 @@ def test_the_state_of_the_code_covers_modules_scripts_and_templates(tmp_path, mo
 
 def test_the_core_of_a_module_has_neither_looks_nor_the_list_of_a_registry(tmp_path):
     text = 'MODULES = ("medscale.base.log",)\nS = Strategy(name="a", looks={"": 1}, wrap=f)\n'
-    parsed = code._parsed(written(tmp_path, text))
+    parsed = code._parse_file(write_file(tmp_path, text))
     for new, code_changes, core_changes in (
         (text.replace("1}", "22}"), True, False),
         (text.replace('log",', 'log", "medscale.base.files",'), True, False),
         (text.replace("wrap=f", "wrap=other"), True, True),
     ):
-        changed = code._parsed(written(tmp_path, new))
+        changed = code._parse_file(write_file(tmp_path, new))
         assert (changed.code != parsed.code, changed.core != parsed.core) == (
             code_changes,
             core_changes,
@@ -170,10 +170,12 @@ def test_a_training_depends_on_its_own_strategy_and_network_alone():
     folder = "medscale.engine.parallel.strategies"
     unused = frozenset({f"{folder}.fsdp", f"{folder}.mp", "medscale.engine.models.small"})
     every = code.module_digests(SCRIPTS / "train.py", core=True)
-    own = code.module_digests(SCRIPTS / "train.py", core=True, unused=unused)
+    dependencies = code.module_digests(SCRIPTS / "train.py", core=True, unused=unused)
     assert {f"{folder}.fsdp", f"{folder}.ddp"} <= set(every)
-    assert f"{folder}.ddp" in own
-    assert f"{folder}.fsdp" not in own
-    assert "medscale.engine.parallel.fsdp" not in own
-    assert "medscale.engine.models.small" not in own
-    assert f"{folder}.mp" in own  # the strategy ddp imports it, for replicas that are pipelines
+    assert f"{folder}.ddp" in dependencies
+    assert f"{folder}.fsdp" not in dependencies
+    assert "medscale.engine.parallel.fsdp" not in dependencies
+    assert "medscale.engine.models.small" not in dependencies
+    assert (
+        f"{folder}.mp" in dependencies
+    )  # the strategy ddp imports it, for replicas that are pipelines

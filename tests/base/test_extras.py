@@ -26,17 +26,17 @@ def calls() -> Iterator[tuple[str, str]]:
 
 
 def test_extras_that_messages_name_exist() -> None:
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    found = list(calls())
-    assert len(found) >= 7
-    assert {extra for _, extra in found} <= declared["optional-dependencies"].keys()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named_extras = list(calls())
+    assert len(named_extras) >= 7
+    assert {extra for _, extra in named_extras} <= project["optional-dependencies"].keys()
 
 
 def test_the_missing_packages_are_named_in_one_sentence() -> None:
     extras.require("things", "serve", "json", "pathlib")
-    with pytest.raises(MedscaleError) as raised:
+    with pytest.raises(MedscaleError) as error:
         extras.require("things", "serve", "json", "no_such_a", "no_such_b", note=", or do without")
-    assert str(raised.value) == (
+    assert str(error.value) == (
         "things need no_such_a, no_such_b, which are not installed: "
         "pip install 'medscale[serve]', or do without"
     )

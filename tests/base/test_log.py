@@ -21,10 +21,10 @@ def test_a_terminal_prints_names_as_they_are(capsys, monkeypatch):
     table.add_row(log.plain(NAME), log.plain(NAME))
     log.Terminal().print(table)
     log.Terminal().print(f"[bold]{log.plain(NAME)}[/]")
-    printed = capsys.readouterr().out
-    assert printed.count(SHOWN) == 4
-    assert "\x1b" not in printed
-    assert "\x9b" not in printed
+    output = capsys.readouterr().out
+    assert output.count(SHOWN) == 4
+    assert "\x1b" not in output
+    assert "\x9b" not in output
 
 
 def test_an_error_message_does_not_control_the_terminal(capsys):
@@ -34,9 +34,9 @@ def test_an_error_message_does_not_control_the_terminal(capsys):
 
     with pytest.raises(SystemExit):
         command()
-    printed = capsys.readouterr().err
-    assert printed.startswith("medscale: error: first line\n  [U+001B]]0;title[U+0007]")
-    assert not {"\x1b", "\x9b", "\x07", "\u202e"} & set(printed)
+    output = capsys.readouterr().err
+    assert output.startswith("medscale: error: first line\n  [U+001B]]0;title[U+0007]")
+    assert not {"\x1b", "\x9b", "\x07", "\u202e"} & set(output)
 
 
 @pytest.mark.parametrize("tty", [False, True])
@@ -50,8 +50,8 @@ def test_a_log_does_not_control_the_terminal(tmp_path, capsys, monkeypatch, tty)
         log.set_up(quiet=True)
     text = (tmp_path / "x.log").read_text(encoding="utf-8")
     assert text.count("[U+001B]]0;title[U+0007]") == 2
-    printed = capsys.readouterr().err
-    assert "U+001B" in printed
-    for shown in (text, printed):
-        assert not {"\x07", "\x9b", "\u202e"} & set(shown)
-        assert "\x1b]" not in shown  # which sets the title; colours of rich stay
+    output = capsys.readouterr().err
+    assert "U+001B" in output
+    for line_text in (text, output):
+        assert not {"\x07", "\x9b", "\u202e"} & set(line_text)
+        assert "\x1b]" not in line_text  # which sets the title; colours of rich stay

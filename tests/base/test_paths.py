@@ -12,7 +12,7 @@ COMMANDS = {
     "predict {result} {result} --metadata age.csv": "age.csv does not exist",
     "export nowhere": "nowhere does not exist; name a result folder",
     "export {result}/inference.json": "inference.json is a file; name a result folder",
-    "show {result}": "holds no file summary.json",
+    "show {result}": "has no summary.json",
     "evaluate nowhere images": "nowhere does not exist; name a result folder",
     "evaluate {result} images": "images does not exist; name a folder of labelled images",
     "evaluate {result} {result}/inference.json": "inference.json is a file; name a folder",
@@ -57,15 +57,15 @@ def test_a_missing_path_is_refused_before_anything_heavy_is_imported(tmp_path):
     (tmp_path / "inference.json").write_text("{}")
     commands = {key.format(result=tmp_path): value for key, value in COMMANDS.items()}
     arguments = [json.dumps(list(commands)), json.dumps(HEAVY)]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", CODE, *arguments],
         capture_output=True,
         text=True,
         timeout=120,
         cwd=tmp_path,
     )
-    assert done.returncode == 0, done.stderr
-    told, heavy = json.loads(done.stdout)
+    assert process.returncode == 0, process.stderr
+    error_text, heavy = json.loads(process.stdout)
     for command, message in (commands | {"load": "nowhere does not exist"}).items():
-        assert message in told[command], command
+        assert message in error_text[command], command
     assert heavy == []

@@ -18,18 +18,10 @@ from docutils.core import publish_parts
 from docutils.utils import SystemMessage
 from jinja2 import Environment, StrictUndefined
 
-from made_runs import (
-    ROOT,
-    configuration,
-    make_chapter,
-    make_index,
-    make_study,
-    report_provenance,
-)
 from medscale.base.code import PACKAGE, package_digest
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json
-from medscale.base.provenance import SAME, environment, gather
+from medscale.base.provenance import COMMON_KEYS, environment, gather
 from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.data.kind import load_kind
@@ -38,6 +30,14 @@ from medscale.report.chapters import CHAPTERS
 from medscale.report.datasheet.make import UNKNOWN
 from medscale.report.result.card import model_card
 from medscale.workflow.thumbnails import Thumbnail
+from synthetic_runs import (
+    ROOT,
+    configuration,
+    make_chapter,
+    make_index,
+    make_study,
+    report_provenance,
+)
 
 RUNS = ["serial_1cpu", "ddp_2gpu"]
 # Mitchell et al. (2019), figure 1; Gebru et al. (2021), section 3.
@@ -65,12 +65,12 @@ def test_a_replicate_s_record_names_spec_code_machine_seed_and_inputs(tmp_path):
     config = load(
         ROOT / "config.yaml", {"scale": "demo", "studies": {"glaucoma": {"model": model}}}
     )
-    planned = plan(config, "glaucoma", "ddp_2gpu", 3)
-    record = environment(planned, {"shards": "abc"})
+    run_plan = plan(config, "glaucoma", "ddp_2gpu", 3)
+    record = environment(run_plan, {"shards": "abc"})
     assert record["inputs"] == {"shards": "abc", "weights": sha256(weights)}
     assert (record["seed"], record["plan_digest"], record["code"]) == (
         3,
-        planned.digest,
+        run_plan.digest,
         package_digest(),
     )
     assert record["stand_in"]
@@ -92,43 +92,45 @@ def test_a_replicate_s_record_names_spec_code_machine_seed_and_inputs(tmp_path):
 
 def test_the_commit_of_a_repository_around_the_package_is_not_recorded(tmp_path, monkeypatch):
     monkeypatch.delenv("MEDSCALE_COMMIT", raising=False)
-    outer, unpacked = tmp_path / "project", tmp_path / "project" / "medscale"
-    shutil.copytree(PACKAGE, unpacked / "src" / "medscale", ignore=lambda *_: ["__pycache__"])
+    outer, archive_folder = tmp_path / "project", tmp_path / "project" / "medscale"
+    shutil.copytree(PACKAGE, archive_folder / "src" / "medscale", ignore=lambda *_: ["__pycache__"])
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C"]
 
-    def recorded() -> dict[str, Any]:
+    def recorded_code() -> dict[str, Any]:
         text = "import json; from medscale.base.provenance import git_state as g; print(json.dumps("
-        environment = {**os.environ, "PYTHONPATH": str(unpacked / "src")}
+        environment = {**os.environ, "PYTHONPATH": str(archive_folder / "src")}
         line = [sys.executable, "-c", f"{text}g()))"]
-        done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
-        return json.loads(done.stdout)
+        process = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
+        return json.loads(process.stdout)
 
-    for folder, known in ((outer, False), (unpacked, True)):
+    for folder, has_commit in ((outer, False), (archive_folder, True)):
         subprocess.run([*git, folder, "init", "-q"], check=True)
         subprocess.run([*git, folder, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
         head = subprocess.check_output([*git, folder, "rev-parse", "HEAD"], text=True).strip()
-        assert recorded()["commit"] == (head if known else None)
+        assert recorded_code()["commit"] == (head if has_commit else None)
 
 
 def test_a_result_s_summary_has_all_replicates_records_and_digests_of_what_was_read(study):
     result = study.results[1]
-    made = read_json(result / "summary.json")["provenance"]
+    provenance = read_json(result / "summary.json")["provenance"]
     folders = [study.folder / "runs" / "glaucoma" / "ddp_2gpu" / f"seed{seed}" for seed in (1, 2)]
-    assert made["replicates"] == [read_json(folder / "environment.json") for folder in folders]
-    assert made["differ"] == []
-    read = made["evaluation"]["inputs"]
-    assert read["index"] == sha256(study.folder / "data" / "glaucoma" / "index.parquet")
-    assert read["predictions"] == {
+    assert provenance["replicates"] == [
+        read_json(folder / "environment.json") for folder in folders
+    ]
+    assert provenance["differ"] == []
+    inputs = provenance["evaluation"]["inputs"]
+    assert inputs["index"] == sha256(study.folder / "data" / "glaucoma" / "index.parquet")
+    assert inputs["predictions"] == {
         folder.name: sha256(folder / "predictions.parquet") for folder in folders
     }
-    assert made["evaluation"]["code"] == package_digest()
+    assert provenance["evaluation"]["code"] == package_digest()
 
 
-@pytest.mark.parametrize("key", SAME)
+@pytest.mark.parametrize("key", COMMON_KEYS)
 def test_replicates_that_were_not_made_alike_are_told(key):
-    one = dict.fromkeys(SAME, "same") | {"seed": 1}
-    assert gather([one, one | {"seed": 2}], {})["differ"] == []
-    assert gather([one, one | {key: "other"}], {})["differ"] == [key]
+    record = dict.fromkeys(COMMON_KEYS, "same") | {"seed": 1}
+    assert gather([record, record | {"seed": 2}], {})["differ"] == []
+    assert gather([record, record | {key: "other"}], {})["differ"] == [key]
 
 
 def test_a_model_card_has_all_sections_and_tells_what_is_odd(study):
@@ -163,21 +165,21 @@ def test_a_datasheet_answers_the_questions_from_audit_index_and_what_is_known(tm
     index = make_index(tmp_path / "data", ["a_1", "b & c"], images=40)
     index["age"] = [None, *range(39)]
     index.to_parquet(tmp_path / "data" / "index.parquet")
-    said = sheet(tmp_path)
-    assert headings(said) == SHEET
+    datasheet = sheet(tmp_path)
+    assert headings(datasheet) == SHEET
     counts = index["label"].value_counts()
     for name in ("a_1", "b & c"):
         row = re.search(
-            rf"^\| {re.escape(name)} \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", said, flags=re.M
+            rf"^\| {re.escape(name)} \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", datasheet, flags=re.M
         )
         assert sum(map(int, row.groups()[:3])) == int(row[4]) == counts[name]
-    assert "43 found, 40 used, of 20 patients or groups, 3 left out" in said
-    assert "age: known of 39 of 40 images; 0 to 38, median 19" in said
-    assert "| duplicate | 2 |" in said
-    assert sha256(tmp_path / "data" / "index.parquet") in said
-    assert "doi:10.34740/kaggle/ds/2329670" in said
-    assert "ethics board: not known" in said
-    assert "synthetic" not in said
+    assert "43 found, 40 used, of 20 patients or groups, 3 left out" in datasheet
+    assert "age: known of 39 of 40 images; 0 to 38, median 19" in datasheet
+    assert "| duplicate | 2 |" in datasheet
+    assert sha256(tmp_path / "data" / "index.parquet") in datasheet
+    assert "doi:10.34740/kaggle/ds/2329670" in datasheet
+    assert "ethics board: not known" in datasheet
+    assert "synthetic" not in datasheet
     table = (tmp_path / "tables" / "glaucoma" / "datasheet.tex").read_text(encoding="utf-8")
     assert "43 found, 40 used, 3 left out (duplicate 2, unreadable 1)" in table
     assert "EyePACS" in table
@@ -185,20 +187,20 @@ def test_a_datasheet_answers_the_questions_from_audit_index_and_what_is_known(tm
 
 def test_a_user_s_own_images_have_the_user_s_facts(tmp_path):
     make_index(tmp_path / "data", ["a", "b"], images=20)
-    own = {"name": "Ward 7", "known_problems": ["Two scanners"]}
-    said = sheet(tmp_path, kind="folder", datasheet=own, augment={"crop": None})
-    assert "Dataset: Ward 7" in said
-    assert "- Two scanners." in said
-    assert f"Licence: {UNKNOWN}" in said
-    assert "Obtained by" not in said
+    answers = {"name": "Ward 7", "known_problems": ["Two scanners"]}
+    datasheet = sheet(tmp_path, kind="folder", datasheet=answers, augment={"crop": None})
+    assert "Dataset: Ward 7" in datasheet
+    assert "- Two scanners." in datasheet
+    assert f"Licence: {UNKNOWN}" in datasheet
+    assert "Obtained by" not in datasheet
     with pytest.raises(MedscaleError, match=r"datasheet\.colour"):
         sheet(tmp_path, datasheet={"colour": "red"})
 
 
 def test_a_synthetic_study_s_datasheet_says_so(tmp_path):
     make_index(tmp_path / "data", ["a", "b"], images=20)
-    said = sheet(tmp_path, source={"kind": "smdg", "synthetic": True})
-    assert "**All images are synthetic**" in said
+    datasheet = sheet(tmp_path, source={"kind": "smdg", "synthetic": True})
+    assert "**All images are synthetic**" in datasheet
     assert "synthetic images, in this dataset" in (
         tmp_path / "tables" / "glaucoma" / "datasheet.csv"
     ).read_text(encoding="utf-8")
@@ -239,12 +241,12 @@ def test_code_with_local_changes_and_unlike_replicates_reach_the_paper(study, tm
     }
     summary["provenance"]["differ"] = ["dirty"]
     write_json(tmp_path / "results" / "glaucoma" / "serial_1cpu" / "summary.json", summary)
-    said = read_json(
+    facts = read_json(
         report_provenance(tmp_path, [tmp_path / "results" / "glaucoma" / "serial_1cpu"])
     )
-    assert said["local_changes"]
-    assert said["mixed"] == ["glaucoma/serial_1cpu"]
-    assert said["containers"] == ["medscale-1.sif"]
+    assert facts["local_changes"]
+    assert facts["mixed"] == ["glaucoma/serial_1cpu"]
+    assert facts["containers"] == ["medscale-1.sif"]
     assert len((tmp_path / "tables" / "provenance.csv").read_text().splitlines()) == 3
 
 

@@ -40,7 +40,7 @@ def test_a_command_ends_with_one_sentence(error, capsys):
     assert end.value.code == 2
     message = capsys.readouterr().err.strip()
     assert message.startswith("medscale: error: ")
-    assert "start again: what was finished is kept" in message
+    assert "start again: finished outputs are kept" in message
     assert len(message.splitlines()) == 1
 
 
@@ -81,14 +81,14 @@ def test_the_scratch_folder_of_a_killed_process_is_cleared_and_no_other(tmp_path
         f"with scratch('medscale-run-', Path({str(tmp_path)!r})) as folder: os._exit(1)"
     )
     subprocess.run([sys.executable, "-c", program], timeout=60)
-    (left,) = tmp_path.iterdir()
+    (remaining_folder,) = tmp_path.iterdir()
     strange = tmp_path / "medscale-run-link"
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / LOCK).touch()
     strange.symlink_to(elsewhere)
     with scratch("medscale-run-", tmp_path) as first:
-        assert not left.exists()
+        assert not remaining_folder.exists()
         assert first.stat().st_mode & 0o077 == 0
         with scratch("medscale-run-", tmp_path) as second:
             assert first.exists()
@@ -99,6 +99,6 @@ def test_the_scratch_folder_of_a_killed_process_is_cleared_and_no_other(tmp_path
 
 def test_a_folder_of_temporary_files_that_cannot_be_written_is_one_message(tmp_path):
     (tmp_path / "file").touch()
-    message = "no temporary folder can be made in .*set TMPDIR"
+    message = "no temporary folder can be created in .*set TMPDIR"
     with pytest.raises(MedscaleError, match=message), scratch("x", tmp_path / "file"):
         pass

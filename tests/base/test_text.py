@@ -40,7 +40,7 @@ def hostile(function):
     return settings(max_examples=300, deadline=None, database=None)(given(TEXTS)(function))
 
 
-def squeezed(value: str) -> str:
+def without_spaces(value: str) -> str:
     """The text with runs of blanks of all kinds as one."""
     return " ".join(value.split())
 
@@ -69,35 +69,35 @@ def words(page: str) -> Words:
 @hostile
 def test_a_terminal_prints_no_control_characters(value):
     for lines in (False, True):
-        printed = text.terminal(value, lines=lines)
-        printed.encode()
-        categories = {unicodedata.category(x) for x in printed if x not in text.JOINERS}
+        output = text.terminal(value, lines=lines)
+        output.encode()
+        categories = {unicodedata.category(x) for x in output if x not in text.JOINERS}
         assert categories.isdisjoint(text.UNPRINTABLE - {"Cc"})
-        assert not any(unicodedata.category(x) == "Cc" and x not in "\n\t" for x in printed)
-        assert lines or not set(printed) & {"\n", "\t"}
-        assert printed.strip() or lines or not value
+        assert not any(unicodedata.category(x) == "Cc" and x not in "\n\t" for x in output)
+        assert lines or not set(output) & {"\n", "\t"}
+        assert output.strip() or lines or not value
 
 
 @hostile
 def test_markdown_shows_the_text_in_heading_list_and_table(value):
-    shown = text.markdown(value)
-    assert "\n" not in shown
-    source = f"# x {shown}\n\n- {shown}\n\n| a | b |\n|---|---|\n| {shown} | 1 |\n"
+    output = text.markdown(value)
+    assert "\n" not in output
+    source = f"# x {output}\n\n- {output}\n\n| a | b |\n|---|---|\n| {output} | 1 |\n"
     page = words(MarkdownIt("commonmark").enable("table").render(source))
     allowed = ["h1", "ul", "li", "table", "thead", "tbody", "tr", "th", "td"]
     assert all(tag in allowed and not attributes for tag, attributes in page.tags), page.tags
-    expected = squeezed(text.visible(text.LAYOUT.sub(" ", value)))
+    expected = without_spaces(text.visible(text.LAYOUT.sub(" ", value)))
     counts = [sum(tag == name for tag, _ in page.tags) for name in ("li", "td")]
     assert counts == [1, 2]
-    assert squeezed(page.text) == squeezed(f"x {expected} {expected} a b {expected} 1")
+    assert without_spaces(page.text) == without_spaces(f"x {expected} {expected} a b {expected} 1")
 
 
 @hostile
 def test_a_code_span_of_markdown_shows_the_text(value):
     page = words(MarkdownIt("commonmark").render(f"x {text.markdown_code(value)} y"))
     assert [tag for tag, _ in page.tags] == (["p", "code"] if value else ["p"])
-    expected = squeezed(text.visible(text.LAYOUT.sub(" ", value)))
-    assert not value or squeezed(page.text) == squeezed(f"x {expected} y")
+    expected = without_spaces(text.visible(text.LAYOUT.sub(" ", value)))
+    assert not value or without_spaces(page.text) == without_spaces(f"x {expected} y")
 
 
 @hostile
@@ -114,11 +114,11 @@ def test_a_spreadsheet_computes_no_cell_and_reading_gives_the_text(value):
 
 @hostile
 def test_latex_is_printable_and_balanced(value):
-    printed = text.latex(value)
-    assert all(" " <= letter <= "~" or letter in text._T1 for letter in printed)
-    plain = printed.replace("\\{", "").replace("\\}", "")
+    output = text.latex(value)
+    assert all(" " <= letter <= "~" or letter in text._T1 for letter in output)
+    plain = output.replace("\\{", "").replace("\\}", "")
     assert plain.count("{") == plain.count("}")
-    assert printed.strip() or not value
+    assert output.strip() or not value
 
 
 @pytest.mark.parametrize("name", ["per_class.csv"])
@@ -128,10 +128,10 @@ def test_tables_come_back_as_they_were(tmp_path, name):
     table["kind"] = pd.Categorical(texts)
     write_csv(tmp_path / name, table)
     options = {"dtype": {"=class": str, "kind": str}, "keep_default_na": False}
-    again = read_table(tmp_path / name, **options)
-    assert list(again["=class"]) == list(again["kind"]) == texts
-    assert list(again.columns) == list(table.columns)
-    assert list(again["-1"]) == [-1.5] * len(texts)  # numbers are numbers
+    restored_table = read_table(tmp_path / name, **options)
+    assert list(restored_table["=class"]) == list(restored_table["kind"]) == texts
+    assert list(restored_table.columns) == list(table.columns)
+    assert list(restored_table["-1"]) == [-1.5] * len(texts)  # numbers are numbers
     raw = io.StringIO((tmp_path / name).read_text(encoding="utf-8"))
     cells = pd.read_csv(raw, dtype=str, keep_default_na=False)["'=class"]
     assert "'=1+1" in set(cells)

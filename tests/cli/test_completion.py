@@ -25,10 +25,10 @@ def test_studies_are_completed_in_a_list_too() -> None:
 
 def test_runs_are_those_of_the_study_before() -> None:
     of_skin = runs_like(SimpleNamespace(params={"study": "skin"}), "ddp")
-    of_all = runs_like(SimpleNamespace(params={}), "ddp")
+    completions = runs_like(SimpleNamespace(params={}), "ddp")
     assert of_skin
-    assert set(of_skin) < set(of_all)
-    assert all(run.startswith("ddp") for run in of_all)
+    assert set(of_skin) < set(completions)
+    assert all(run.startswith("ddp") for run in completions)
 
 
 def test_results_are_the_folders_with_a_summary(
@@ -49,7 +49,7 @@ def test_the_shell_is_answered_without_pytorch() -> None:
     code += (
         "try: main(prog_name='medscale')\nfinally: print('torch' in sys.modules, file=sys.stderr)"
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
@@ -60,8 +60,8 @@ def test_the_shell_is_answered_without_pytorch() -> None:
             "COMP_CWORD": "3",
         },
     )
-    assert done.stdout.split() == ["glaucoma", "glaucoma_published"], done.stderr
-    assert done.stderr.split()[-1] == "False"
+    assert process.stdout.split() == ["glaucoma", "glaucoma_published"], process.stderr
+    assert process.stderr.split()[-1] == "False"
 
 
 def test_the_version_is_printed() -> None:
@@ -79,8 +79,8 @@ def test_the_version_is_printed() -> None:
     ],
 )
 def test_stdout_holds_one_json_document(command: str) -> None:
-    done = CliRunner().invoke(main, [*command.split(), "--json"])
-    assert isinstance(json.loads(done.stdout), dict)
+    result = CliRunner().invoke(main, [*command.split(), "--json"])
+    assert isinstance(json.loads(result.stdout), dict)
 
 
 def test_the_summary_of_a_study_is_about_that_study_and_results_come_first(

@@ -61,15 +61,15 @@ def test_each_command_that_prints_facts_has_json(words: str) -> None:
 
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_a_path_is_printed_whole_and_in_one_line(columns: int) -> None:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", PRINT.format(path=PATH)],
         capture_output=True,
         text=True,
         env=os.environ | {"COLUMNS": str(columns)},
     )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert done.stdout.count(str(PATH)) == 5
+    assert process.returncode == 0, process.stderr
+    lines = process.stdout.splitlines()
+    assert process.stdout.count(str(PATH)) == 5
     assert [line for line in lines if line != line.rstrip()] == []
 
 
@@ -109,7 +109,7 @@ def test_a_table_is_no_wider_than_its_cells() -> None:
 
     from medscale.base.log import Terminal
 
-    console = Terminal(cropped=False)
+    console = Terminal(fits_terminal=False)
     console.file = StringIO()
     table = Table("a", "b", box=None, pad_edge=False)
     table.add_row("1", "x" * 300)

@@ -29,13 +29,13 @@ def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     """The pretended cluster, running."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         pytest.skip("the pretended cluster needs root on Debian")
-    kept = request.config.getoption("--cluster-folder", None)
-    folder = Path(kept or tempfile.mkdtemp(prefix="mc-", dir="/tmp"))
+    cluster_folder = request.config.getoption("--cluster-folder", None)
+    folder = Path(cluster_folder or tempfile.mkdtemp(prefix="mc-", dir="/tmp"))
     rig = rigs.start(folder)
-    LINES.extend((what, "ready", seconds) for what, seconds in rig.seconds.items())
+    LINES.extend((phase, "ready", seconds) for phase, seconds in rig.seconds.items())
     LINES.append(("image", rig.image, 0.0))
     yield rig
-    if kept is None:
+    if cluster_folder is None:
         rigs.stop(rig)
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -47,7 +47,7 @@ def local(rig: Rig) -> Path:
     configfile = rig.configure(
         workdir, cluster=None, dask={"scheduler": "local", "workers": 2, "slurm": {}}
     )
-    begun = time.monotonic()
+    start = time.monotonic()
     command = [
         sys.executable,
         "-m",
@@ -58,11 +58,11 @@ def local(rig: Rig) -> Path:
         rig.software,
     ]
     with open(configfile.with_suffix(".log"), "ab") as log:
-        done = subprocess.run(
+        process = subprocess.run(
             [*command, "--", "results"], cwd=ROOT, env=rig.environment, stdout=log, stderr=log
         )
-    assert done.returncode == 0, rigs.tail(configfile.with_suffix(".log"))
-    LINES.append(("the study without SLURM", "complete", time.monotonic() - begun))
+    assert process.returncode == 0, rigs.tail(configfile.with_suffix(".log"))
+    LINES.append(("the study without SLURM", "complete", time.monotonic() - start))
     return workdir
 
 
@@ -71,30 +71,30 @@ def study(rig: Rig) -> Path:
     """Workdir of the small study, carried out through SLURM."""
     workdir = rig.folder / "study"
     configfile = rig.configure(workdir)
-    begun = time.monotonic()
+    start = time.monotonic()
     process = rig.snakemake(configfile, "results")
     try:
         rigs.finish(process, configfile.with_suffix(".log"), 1200)
     finally:
         process.kill()
-    LINES.append(("the study through SLURM", "complete", time.monotonic() - begun))
+    LINES.append(("the study through SLURM", "complete", time.monotonic() - start))
     return workdir
 
 
 @pytest.fixture
 def outcome() -> Iterator[list[str]]:
     """Put here what was done and what happened: it is printed with its seconds at the end."""
-    told: list[str] = []
-    begun = time.monotonic()
-    yield told
-    if len(told) == 2:
-        LINES.append((told[0], told[1], time.monotonic() - begun))
+    lines: list[str] = []
+    start = time.monotonic()
+    yield lines
+    if len(lines) == 2:
+        LINES.append((lines[0], lines[1], time.monotonic() - start))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if LINES:
         terminalreporter.section("on the pretended cluster")
-        for what, happened, seconds in LINES:
+        for phase, event, seconds in LINES:
             terminalreporter.write_line(
-                f"{what:34}  {happened:76}  {f'{seconds:.0f} s' if seconds else '':>6}"
+                f"{phase:34}  {event:76}  {f'{seconds:.0f} s' if seconds else '':>6}"
             )

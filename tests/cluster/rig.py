@@ -48,11 +48,11 @@ class Rig:
 
     def ask(self, *command: str) -> str:
         """What one of SLURM's programs answers."""
-        done = subprocess.run(
+        process = subprocess.run(
             command, env=self.environment, capture_output=True, text=True, timeout=60
         )
-        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
-        return done.stdout.strip()
+        assert process.returncode == 0, f"{' '.join(command)}: {process.stderr}"
+        return process.stdout.strip()
 
     def accounts(self, **fields: str) -> list[dict[str, str]]:
         """Records (sacct) of all jobs whose comment or name has the given text, in their order."""
@@ -102,49 +102,49 @@ class Rig:
 def start(folder: Path) -> Rig:
     """Start the cluster and find or build the image; what is missing is told by the scripts."""
     seconds = {}
-    begun = time.monotonic()
+    start = time.monotonic()
     line = subprocess.run(
         [TOOLS / "up.sh", folder], check=True, stdout=subprocess.PIPE, text=True
     ).stdout
     assert line.startswith("export PATH=")
-    seconds["cluster"] = time.monotonic() - begun
+    seconds["cluster"] = time.monotonic() - start
     path = [str(Path(sys.executable).parent), str(folder / "bin"), os.environ["PATH"]]
     rig = Rig(folder, {**os.environ, "PATH": os.pathsep.join(path)}, "apptainer", "", seconds)
     rig.environment["PYTHONPATH"] = str(ROOT / "src")
-    given = os.environ.get(IMAGE, "")
-    if given == "none":
+    image_path = os.environ.get(IMAGE, "")
+    if image_path == "none":
         rig.software, rig.image = (
             "env-modules",
             "none: jobs run in the virtual environment, NOT in an image",
         )
         return rig
     if shutil.which("apptainer") is None:
-        begun = time.monotonic()
+        start = time.monotonic()
         subprocess.run(
             [TOOLS / "install-apptainer.sh", folder / "apptainer"],
             check=True,
             stdout=subprocess.DEVNULL,
         )
         rig.environment["PATH"] += f"{os.pathsep}{folder / 'apptainer/usr/bin'}"
-        seconds["Apptainer"] = time.monotonic() - begun
-    begun = time.monotonic()
-    if given:
-        _use(Path(given).resolve())
+        seconds["Apptainer"] = time.monotonic() - start
+    start = time.monotonic()
+    if image_path:
+        _use(Path(image_path).resolve())
     elif not containers.link(ROOT).exists():
         subprocess.run(
             [ROOT / "tests/cluster/build_image.sh", folder], check=True, env=rig.environment
         )
-        seconds["image"] = time.monotonic() - begun
-    rig.image = containers.image(ROOT).name + (f", from {IMAGE}" if given else "")
+        seconds["image"] = time.monotonic() - start
+    rig.image = containers.image(ROOT).name + (f", from {IMAGE}" if image_path else "")
     return rig
 
 
 def _use(file: Path) -> None:
     """Let the checkout's link point to an image that lies elsewhere."""
-    for one in (file, file.with_suffix(".json")):
-        here = containers.link(ROOT).parent / one.name
-        if not here.exists():
-            here.symlink_to(one)
+    for source_file in (file, file.with_suffix(".json")):
+        link_path = containers.link(ROOT).parent / source_file.name
+        if not link_path.exists():
+            link_path.symlink_to(source_file)
     link = containers.link(ROOT)
     link.unlink(missing_ok=True)
     link.symlink_to(file.name)
@@ -165,13 +165,13 @@ def finish(process: subprocess.Popen[bytes], log: Path, seconds: float) -> None:
     assert status == 0, tail(log)
 
 
-def await_(what: str, there: Callable[[], Any], seconds: float = 120) -> Any:
+def await_(description: str, condition: Callable[[], Any], seconds: float = 120) -> Any:
     """Wait until ``there`` gives something true, and give it."""
     until = time.monotonic() + seconds
-    while not (found := there()):
-        assert time.monotonic() < until, f"not within {seconds:g} s: {what}"
+    while not (outcome := condition()):
+        assert time.monotonic() < until, f"not within {seconds:g} s: {description}"
         time.sleep(0.5)
-    return found
+    return outcome
 
 
 def tail(log: Path, characters: int = 4000) -> str:
@@ -183,7 +183,7 @@ def tail(log: Path, characters: int = 4000) -> str:
     )
 
 
-def read(path: Path) -> Mapping[str, Any]:
+def read_document(path: Path) -> Mapping[str, Any]:
     """A JSON file."""
     value: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return value

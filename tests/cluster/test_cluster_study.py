@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from rig import Rig, finish, read
+from rig import Rig, finish, read_document
 
 from file_tables import differences
 
 pytestmark = pytest.mark.cluster
 # Nodes, tasks, CPUs and GPUs of all nodes. A node has two GPUs, so four GPUs take both nodes.
-ASKED = {
+REQUESTED = {
     "serial_1cpu": (1, 1, 1, 0),
     "ddp_2gpu": (1, 1, 2, 2),
     "fsdp_2gpu": (1, 1, 2, 2),
@@ -21,15 +21,19 @@ ASKED = {
 }
 
 
-@pytest.mark.parametrize("run", ASKED)
+@pytest.mark.parametrize("run", REQUESTED)
 def test_sacct_shows_what_the_run_asked_for(
     rig: Rig, study: Path, run: str, outcome: list[str]
 ) -> None:
-    nodes, tasks, cpus, gpus = ASKED[run]
+    nodes, tasks, cpus, gpus = REQUESTED[run]
     (job,) = rig.accounts(Comment=f"train glaucoma/{run} seed1 ({study})", State="COMPLETED")
-    given = dict(part.split("=") for part in job["AllocTRES"].split(","))
-    assert (job["AllocNodes"], given["node"], given["cpu"]) == (str(nodes), str(nodes), str(cpus))
-    assert given.get("gres/gpu", "0") == str(gpus)
+    allocation = dict(part.split("=") for part in job["AllocTRES"].split(","))
+    assert (job["AllocNodes"], allocation["node"], allocation["cpu"]) == (
+        str(nodes),
+        str(nodes),
+        str(cpus),
+    )
+    assert allocation.get("gres/gpu", "0") == str(gpus)
     steps = [
         row
         for row in rig.accounts(JobIDRaw=f"{job['JobIDRaw']}.")
@@ -42,13 +46,15 @@ def test_sacct_shows_what_the_run_asked_for(
     ]
 
 
-@pytest.mark.parametrize("run", ASKED)
+@pytest.mark.parametrize("run", REQUESTED)
 def test_training_ran_where_it_was_to_run(rig: Rig, study: Path, run: str) -> None:
-    there = read(study / f"runs/glaucoma/{run}/seed1/environment.json")
-    assert there["slurm_job"] is not None
-    assert (there["container"] is None) == (rig.software != "apptainer")
-    assert there["stand_in"] == ("gpu" in run)
-    assert read(study / f"runs/glaucoma/{run}/seed1/spec.json")["nodes"] == ASKED[run][0]
+    environment = read_document(study / f"runs/glaucoma/{run}/seed1/environment.json")
+    assert environment["slurm_job"] is not None
+    assert (environment["container"] is None) == (rig.software != "apptainer")
+    assert environment["stand_in"] == ("gpu" in run)
+    assert (
+        read_document(study / f"runs/glaucoma/{run}/seed1/spec.json")["nodes"] == REQUESTED[run][0]
+    )
 
 
 def test_preprocessing_ran_on_workers_that_were_jobs(
@@ -56,9 +62,11 @@ def test_preprocessing_ran_on_workers_that_were_jobs(
 ) -> None:
     workers = [row for row in rig.accounts(JobName="medscale-dask") if "." not in row["JobIDRaw"]]
     assert len(workers) >= 2  # for the index, and for the shards
-    there, here = (read(folder / "data/glaucoma/shards/meta.json") for folder in (study, local))
-    assert there["digest"] == here["digest"]
-    assert there["chunks"] == here["chunks"]
+    on_cluster, on_host = (
+        read_document(folder / "data/glaucoma/shards/meta.json") for folder in (study, local)
+    )
+    assert on_cluster["digest"] == on_host["digest"]
+    assert on_cluster["chunks"] == on_host["chunks"]
     nodes = ", ".join(sorted({row["NodeList"] for row in workers}))
     outcome += [
         "Dask workers by SLURM",
@@ -79,20 +87,24 @@ def test_a_serial_run_is_the_local_one_bit_by_bit(
     outcome += ["serial_1cpu against without SLURM", "equal bit by bit"]
 
 
-@pytest.mark.parametrize("run", [run for run in ASKED if run != "serial_1cpu"])
+@pytest.mark.parametrize("run", [run for run in REQUESTED if run != "serial_1cpu"])
 def test_a_parallel_run_is_the_local_one_within_rounding(
     study: Path, local: Path, run: str, outcome: list[str]
 ) -> None:
-    there, here = (predictions(folder / f"runs/glaucoma/{run}/seed1") for folder in (study, local))
-    assert (there["id"] == here["id"]).all()
-    off = float(np.abs(there[["p_0", "p_1"]].to_numpy() - here[["p_0", "p_1"]].to_numpy()).max())
+    on_cluster, on_host = (
+        predictions(folder / f"runs/glaucoma/{run}/seed1") for folder in (study, local)
+    )
+    assert (on_cluster["id"] == on_host["id"]).all()
+    off = float(
+        np.abs(on_cluster[["p_0", "p_1"]].to_numpy() - on_host[["p_0", "p_1"]].to_numpy()).max()
+    )
     assert off < 1e-4
     outcome += [f"{run} against without SLURM", f"probabilities differ by at most {off:.1e}"]
 
 
 def test_files_have_the_columns_and_keys_of_their_tables(study: Path) -> None:
-    wrong, present = differences(study)
-    assert not wrong, "docs/files.md differs from the files:\n" + "\n".join(wrong)
+    faults, present = differences(study)
+    assert not faults, "docs/files.md differs from the files:\n" + "\n".join(faults)
     assert "results/<study>/<run>/summary.json" in present
 
 

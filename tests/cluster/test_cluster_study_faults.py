@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from rig import ROOT, TOOLS, Rig, await_, finish, read, tail
+from rig import ROOT, TOOLS, Rig, await_, finish, read_document, tail
 
 pytestmark = pytest.mark.cluster
 RUN = "serial_1cpu_bs16"
@@ -35,11 +35,11 @@ class Long:
             }
         }
         self.rig, self.study, self.epochs = rig, study, epochs
-        self.begun, self.hurried = time.time(), 0.0
+        self.start_time, self.hurried = time.time(), 0.0
         self.folder = study / f"runs/glaucoma/{RUN}/seed1"
         self.comment = f"train glaucoma/{RUN} seed1 ({study})"
-        other = rig.configure(study, "long", **changes)
-        self.configfile, self.log = other, other.with_suffix(".log")
+        settings = rig.configure(study, "long", **changes)
+        self.configfile, self.log = settings, settings.with_suffix(".log")
         self.snakemake = self.start()
 
     def start(self, *extra: str) -> subprocess.Popen[bytes]:
@@ -51,15 +51,17 @@ class Long:
     def job(self) -> dict[str, str] | None:
         """The training's job that is in the queue: its id, state, nodes and time so far."""
         for line in self.rig.ask("squeue", "-h", "-o", "%i|%T|%N|%M|%k").splitlines():
-            number, state, nodes, spent, comment = line.split("|", 4)
+            number, state, nodes, elapsed, comment = line.split("|", 4)
             if comment == self.comment:
-                return {"id": number, "state": state, "nodes": nodes, "time": spent}
+                return {"id": number, "state": state, "nodes": nodes, "time": elapsed}
         return None
 
     def lines(self, pattern: str) -> list[re.Match[str]]:
         """Matches in what the training said in all its turns: SLURM's logs of its jobs."""
         logs = [
-            f for f in (LOGS / f"glaucoma_{RUN}_1").glob("*.log") if f.stat().st_mtime > self.begun
+            f
+            for f in (LOGS / f"glaucoma_{RUN}_1").glob("*.log")
+            if f.stat().st_mtime > self.start_time
         ]
         logs.sort(key=lambda file: int(file.stem))
         return [
@@ -71,19 +73,21 @@ class Long:
     def trains(self, turns: int, seconds: float = 150) -> int:
         """Wait until a turn (from 1) has saved a checkpoint; return the epoch it began with."""
 
-        def begun() -> bool:
+        def has_started() -> bool:
             assert self.snakemake.poll() is None, tail(self.log)
             self.hurry()
             return len(self.lines(r"training images, global batch")) >= turns
 
-        await_(f"turn {turns} of the training", begun, seconds)
+        await_(f"turn {turns} of the training", has_started, seconds)
         since = time.time()
-        await_("a checkpoint", lambda: any(f.stat().st_mtime > since for f in self.saved()), 60)
-        again = self.lines(r"goes on from epoch (\d+), step")
-        assert len(again) == turns - 1, "it began from scratch"
-        return int(again[-1][1]) if again else 1
+        await_(
+            "a checkpoint", lambda: any(f.stat().st_mtime > since for f in self.checkpoints()), 60
+        )
+        resumptions = self.lines(r"goes on from epoch (\d+), step")
+        assert len(resumptions) == turns - 1, "it began from scratch"
+        return int(resumptions[-1][1]) if resumptions else 1
 
-    def saved(self) -> list[Path]:
+    def has_checkpoint(self) -> list[Path]:
         """Its checkpoints' manifests."""
         return list((self.folder / "checkpoints").glob("*/manifest.json"))
 
@@ -104,7 +108,7 @@ def long(rig: Rig, study: Path, local: Path) -> Iterator[Long]:
 
 
 @pytest.fixture(scope="module")
-def unharmed(rig: Rig, study: Path, long: Long) -> Callable[[], Path]:
+def undisturbed_run(rig: Rig, study: Path, long: Long) -> Callable[[], Path]:
     """The same training without SLURM and faults, beside it; a function that waits for it."""
     spec, out = long.folder / "spec.json", rig.folder / "unharmed"
     await_("the long training's plan", spec.exists, 60)
@@ -142,7 +146,7 @@ def complete(study: Path) -> dict[Path, int]:
 
 
 def test_a_job_is_cancelled(
-    long: Long, complete: dict[Path, int], unharmed: object, outcome: list[str]
+    long: Long, complete: dict[Path, int], undisturbed_run: object, outcome: list[str]
 ) -> None:
     long.trains(1)
     first = long.job()
@@ -217,7 +221,7 @@ def test_the_controller_is_started_again(long: Long, outcome: list[str]) -> None
     time.sleep(8)
     subprocess.run([TOOLS / "up.sh", long.rig.folder], check=True, stdout=subprocess.DEVNULL)
     since = time.time()
-    await_("a checkpoint", lambda: any(f.stat().st_mtime > since for f in long.saved()), 60)
+    await_("a checkpoint", lambda: any(f.stat().st_mtime > since for f in long.checkpoints()), 60)
     after = long.job()
     assert after is not None
     assert after["id"] == before["id"]
@@ -258,7 +262,7 @@ def test_snakemake_is_killed_and_started_again(long: Long, outcome: list[str]) -
     after = long.job()
     assert after is not None
     assert after["id"] != before["id"]
-    assert f"ended, left over from an earlier Snakemake: {long.comment}" in long.log.read_text(
+    assert f"cancelled a job of an earlier Snakemake: {long.comment}" in long.log.read_text(
         encoding="utf-8"
     )
     outcome += [
@@ -268,30 +272,32 @@ def test_snakemake_is_killed_and_started_again(long: Long, outcome: list[str]) -
 
 
 def test_in_the_end_all_is_as_without_faults(
-    long: Long, unharmed: Callable[[], Path], complete: dict[Path, int], outcome: list[str]
+    long: Long, undisturbed_run: Callable[[], Path], complete: dict[Path, int], outcome: list[str]
 ) -> None:
     while long.snakemake.poll() is None:  # further turns, where it takes them
         long.hurry()
         time.sleep(1)
     finish(long.snakemake, long.log, 1)
-    timing = read(long.folder / "timing.json")
+    timing = read_document(long.folder / "timing.json")
     assert timing["epochs"] == long.epochs
     assert timing["restarts"] == len(long.lines(r"goes on from epoch")) >= 5
     epochs = [int(match[1]) for match in long.lines(r"epoch (\d+)/")]
     assert set(epochs) == set(range(1, long.epochs + 1))
     assert (long.folder / "model.safetensors").read_bytes() == (
-        unharmed() / "model.safetensors"
+        undisturbed_run() / "model.safetensors"
     ).read_bytes()
     assert {file: file.stat().st_mtime_ns for file in complete} == complete
-    again = len(epochs) - long.epochs
-    told = f"{timing['restarts']} restarts, {again} of {long.epochs} epochs twice; "
-    told += "equal bit by bit to a run without faults"
-    outcome += ["all of it", told]
+    repeated_epochs = len(epochs) - long.epochs
+    summary_text = (
+        f"{timing['restarts']} restarts, {repeated_epochs} of {long.epochs} epochs twice; "
+    )
+    summary_text += "equal bit by bit to a run without faults"
+    outcome += ["all of it", summary_text]
 
 
 def descendants(pid: int) -> list[int]:
     """All processes below one."""
-    listed = subprocess.run(
+    process = subprocess.run(
         ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True
     ).stdout
-    return [below for child in listed.split() for below in [*descendants(int(child)), int(child)]]
+    return [below for child in process.split() for below in [*descendants(int(child)), int(child)]]

@@ -39,11 +39,14 @@ def test_full_scale_is_the_default_and_lists_the_glaucoma_runs_of_the_study():
 def test_scales_never_share_a_folder_and_changes_win_over_the_overlay():
     full, demo = config.load(BASE), config.load(BASE, {"scale": "demo"})
     assert full.workdir != demo.workdir
-    changed = config.load(
+    config_with_changes = config.load(
         BASE, {"scale": "demo", "studies": {"glaucoma": {"recipe": {"epochs": 3}}}}
     )
-    assert changed.study("glaucoma").recipe.epochs == 3
-    assert changed.study("glaucoma").recipe.batch_is == demo.study("glaucoma").recipe.batch_is
+    assert config_with_changes.study("glaucoma").recipe.epochs == 3
+    assert (
+        config_with_changes.study("glaucoma").recipe.batch_is
+        == demo.study("glaucoma").recipe.batch_is
+    )
 
 
 def test_a_study_like_another_takes_its_runs_and_not_its_preprocessing():
@@ -51,15 +54,15 @@ def test_a_study_like_another_takes_its_runs_and_not_its_preprocessing():
         BASE,
         {"studies": {"mine": {"like": "glaucoma", "title": "Mine", "source": {"kind": "folder"}}}},
     )
-    own, other = mine.study("mine"), mine.study("glaucoma")
-    assert (own.runs, own.baseline) == (other.runs, other.baseline)
-    assert (own.preprocess.gamma, own.preprocess.median) == (None, None)
-    assert (own.recipe.class_weights, own.recipe.epochs) == ("auto", 20)
-    assert own.recipe.steps is not None
-    assert own.source.kind == "folder"
-    both = {"like": "glaucoma", "variant_of": "glaucoma"}
+    new_study, original = mine.study("mine"), mine.study("glaucoma")
+    assert (new_study.runs, new_study.baseline) == (original.runs, original.baseline)
+    assert (new_study.preprocess.gamma, new_study.preprocess.median) == (None, None)
+    assert (new_study.recipe.class_weights, new_study.recipe.epochs) == ("auto", 20)
+    assert new_study.recipe.steps is not None
+    assert new_study.source.kind == "folder"
+    contradictory = {"like": "glaucoma", "variant_of": "glaucoma"}
     with pytest.raises(MedscaleError, match="like and variant_of"):
-        config.load(BASE, {"studies": {"b": both}})
+        config.load(BASE, {"studies": {"b": contradictory}})
     with pytest.raises(MedscaleError, match=r"studies\.b\.like is 'a'"):
         config.load(BASE, {"studies": {"a": {"like": "b"}, "b": {"like": "a"}}})
 
@@ -144,28 +147,28 @@ def test_another_model_drops_the_options_of_the_studys_own():
 
 def test_a_plan_survives_its_file():
     plan = planning.plan(config.load(BASE), "glaucoma", RunSpec.parse("ddp_2cpu"), 1)
-    again = RunPlan.model_validate_json(plan.model_dump_json())
-    assert again == plan
-    assert again.digest == plan.digest
+    restored_plan = RunPlan.model_validate_json(plan.model_dump_json())
+    assert restored_plan == plan
+    assert restored_plan.digest == plan.digest
     assert plan.digest != planning.plan(config.load(BASE), "glaucoma", "ddp_2cpu", 2).digest
 
 
 def test_a_variant_takes_all_but_its_title_and_shares_the_raw_images():
-    made = config.load(
+    expanded = config.load(
         BASE, {"studies": {"other": {"variant_of": "skin", "split": {"mode": "random"}}}}
     )
-    other, skin = made.study("other"), made.study("skin")
-    assert (other.title, other.recipe, other.source) == ("other", skin.recipe, skin.source)
-    assert made.owner("other") == made.owner("dermatology") == "skin"
-    assert "other" in made.variants("skin")
-    assert "other" not in made.active
+    variant, skin = expanded.study("other"), expanded.study("skin")
+    assert (variant.title, variant.recipe, variant.source) == ("other", skin.recipe, skin.source)
+    assert expanded.owner("other") == expanded.owner("dermatology") == "skin"
+    assert "other" in expanded.variants("skin")
+    assert "other" not in expanded.active
 
 
 def test_a_study_set_to_nothing_is_gone_and_one_can_have_its_own_seeds():
-    made = config.load(BASE, {"studies": {"melanoma_all": None, "skin": {"seeds": [7]}}})
-    assert "melanoma_all" not in made.studies
-    assert made.seeds_of("skin") == [7]
-    assert made.seeds_of("glaucoma") == made.seeds
+    expanded = config.load(BASE, {"studies": {"melanoma_all": None, "skin": {"seeds": [7]}}})
+    assert "melanoma_all" not in expanded.studies
+    assert expanded.seeds_of("skin") == [7]
+    assert expanded.seeds_of("glaucoma") == expanded.seeds
     with pytest.raises(MedscaleError, match="duplicates"):
         config.load(BASE, {"studies": {"skin": {"seeds": [7, 7]}}})
 
@@ -194,19 +197,19 @@ def test_held_out_sources_and_external_sets_become_entries():
         "runs": ["ddp_2cpu"],
     }
     changes = {"glaucoma": {"external": sets, "runs": ["serial_1cpu"]}, "sites": variant}
-    made = config.load(ROOT / "config.yaml", {"studies": changes})
-    assert "sites" not in made.studies
-    assert made.variants("glaucoma") == ["glaucoma_published", "sites_a_set", "sites_b"]
-    split = made.study("sites_a_set").split
+    expanded = config.load(ROOT / "config.yaml", {"studies": changes})
+    assert "sites" not in expanded.studies
+    assert expanded.variants("glaucoma") == ["glaucoma_published", "sites_a_set", "sites_b"]
+    split = expanded.study("sites_a_set").split
     assert (split.mode, split.column, split.held_out) == ("source", "source", "A set")
-    assert made.externals("glaucoma") == ["glaucoma_external1"]
-    external = made.study("glaucoma_external1")
+    assert expanded.externals("glaucoma") == ["glaucoma_external1"]
+    external = expanded.study("glaucoma_external1")
     assert external.split.mode == "external"
-    assert external.runs == [made.study("glaucoma").baseline]
-    assert "glaucoma_external1" not in made.active
-    assert not made.externals("sites_b")
+    assert external.runs == [expanded.study("glaucoma").baseline]
+    assert "glaucoma_external1" not in expanded.active
+    assert not expanded.externals("sites_b")
     with pytest.raises(MedscaleError, match="on which nothing is trained"):
-        planning.plan(made, "glaucoma_external1", "serial_1cpu", 1)
+        planning.plan(expanded, "glaucoma_external1", "serial_1cpu", 1)
 
 
 @pytest.mark.parametrize(
@@ -223,11 +226,11 @@ def test_wrong_external_sets_and_held_out_sources_are_refused(study, message):
 
 
 def test_a_study_like_another_does_not_take_the_prevalence_of_its_classes():
-    own = {"like": "glaucoma", "source": {"kind": "folder", "path": "x"}}
-    made = config.load(ROOT / "config.yaml", {"studies": {"mine": own}})
-    assert made.study("glaucoma").evaluate.prevalence
-    assert not made.study("mine").evaluate.prevalence
-    assert made.study("glaucoma_published").evaluate.prevalence
+    new_study = {"like": "glaucoma", "source": {"kind": "folder", "path": "x"}}
+    expanded = config.load(ROOT / "config.yaml", {"studies": {"mine": new_study}})
+    assert expanded.study("glaucoma").evaluate.prevalence
+    assert not expanded.study("mine").evaluate.prevalence
+    assert expanded.study("glaucoma_published").evaluate.prevalence
 
 
 def test_a_crop_larger_than_the_images_is_refused():

@@ -62,9 +62,9 @@ def mine(tmp_path: Path) -> Path:
 
 def test_all_mistakes_are_in_one_message_each_with_its_line(mine: Path) -> None:
     layer = Layer(str(mine), yaml.safe_load(MINE))
-    with pytest.raises(MedscaleError) as raised:
+    with pytest.raises(MedscaleError) as error:
         validate(Layers(ROOT / "config.yaml", [layer]), check_network=check_model)
-    first, *lines, grammar = str(raised.value).splitlines()
+    first, *lines, grammar = str(error.value).splitlines()
     assert first == f"the configuration has {len(MISTAKES)} mistakes:"
     assert grammar.startswith("  A run's name is <strategy>")
     assert len(lines) == len(MISTAKES)
@@ -75,10 +75,10 @@ def test_all_mistakes_are_in_one_message_each_with_its_line(mine: Path) -> None:
 
 def test_a_mistake_that_others_inherit_is_named_once_where_it_is_written() -> None:
     changes = {"studies": {"skin": {"recipe": {"epochs": 0}}}}
-    with pytest.raises(MedscaleError) as raised:
+    with pytest.raises(MedscaleError) as error:
         load(ROOT / "config.yaml", changes)  # skin_random and dermatology inherit it
-    assert str(raised.value).count("studies.") == 1
-    assert "command line: studies.skin.recipe.epochs" in str(raised.value)
+    assert str(error.value).count("studies.") == 1
+    assert "command line: studies.skin.recipe.epochs" in str(error.value)
 
 
 def test_a_mistake_in_config_yaml_has_its_line(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_mistake_in_config_yaml_has_its_line(tmp_path: Path) -> None:
 
 
 def test_snakemake_names_the_file_and_line_too(mine: Path) -> None:
-    done = snakemake("-n", "--configfile", str(mine))
-    assert done.returncode != 0
-    assert f"{mine}, line 8: studies.mine.recpie: there is no such setting" in done.stderr
-    assert f"the configuration has {len(MISTAKES)} mistakes" in done.stderr
+    process = snakemake("-n", "--configfile", str(mine))
+    assert process.returncode != 0
+    assert f"{mine}, line 8: studies.mine.recpie: there is no such setting" in process.stderr
+    assert f"the configuration has {len(MISTAKES)} mistakes" in process.stderr

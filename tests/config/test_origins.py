@@ -83,9 +83,12 @@ def test_the_values_are_those_of_the_configuration():
 def test_the_command_prints_lines_or_json():
     options = ["config", "--study", "skin", "--scale", "demo"]
     lines = CliRunner().invoke(main, options).stdout.splitlines()
-    made = json.loads(CliRunner().invoke(main, [*options, "--json"]).stdout)
-    assert len(lines) == len(made)
-    assert made["studies.skin.recipe.lr"] == {"value": 0.003, "origin": "config.yaml, scales.demo"}
+    entries = json.loads(CliRunner().invoke(main, [*options, "--json"]).stdout)
+    assert len(lines) == len(entries)
+    assert entries["studies.skin.recipe.lr"] == {
+        "value": 0.003,
+        "origin": "config.yaml, scales.demo",
+    }
     (line,) = [line for line in lines if line.startswith("studies.skin.recipe.lr ")]
     assert line.split(maxsplit=2)[1:] == ["0.003", "config.yaml, scales.demo"]
     whole = json.loads(CliRunner().invoke(main, ["config", "--cluster", "--json"]).stdout)

@@ -36,11 +36,11 @@ def settings() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize(
-    ("path", "made"),
+    ("path", "content"),
     [("config.schema.json", reference.schema_text), ("docs/settings.md", reference.page)],
 )
-def test_the_files_are_those_of_the_sections(path, made):
-    assert (ROOT / path).read_text(encoding="utf-8") == made(), "run `make settings`"
+def test_the_files_are_those_of_the_sections(path, content):
+    assert (ROOT / path).read_text(encoding="utf-8") == content(), "run `make settings`"
 
 
 def test_each_setting_has_a_title_and_a_description():

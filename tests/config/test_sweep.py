@@ -22,12 +22,12 @@ BASE = ROOT / "config.yaml"
 SWEEP = {"runs": ["ddp_4gpu"], "lr": [1e-3, "2e-3"], "lr_scaling": ["sqrt", "linear"], "seeds": [7]}
 
 
-def changed(study: str = "glaucoma", **settings: Any) -> Config:
+def config_with(study: str = "glaucoma", **settings: Any) -> Config:
     return load(BASE, {"studies": {study: settings}})
 
 
 def test_a_sweep_becomes_entries_that_share_the_images_of_their_study() -> None:
-    config = changed(sweep=SWEEP)
+    config = config_with(sweep=SWEEP)
     names = ["lr_0_001_scaling_sqrt", "lr_0_002_scaling_sqrt", "lr_0_002_scaling_linear"]
     assert config.points("glaucoma") == [f"glaucoma_{name}" for name in names]
     study, point = config.study("glaucoma"), config.study("glaucoma_lr_0_002_scaling_sqrt")
@@ -42,7 +42,7 @@ def test_a_sweep_becomes_entries_that_share_the_images_of_their_study() -> None:
 
 
 def test_points_of_one_learning_rate_are_one_training() -> None:
-    config = changed(sweep={**SWEEP, "runs": ["serial_1gpu", "ddp_4gpu"]})
+    config = config_with(sweep={**SWEEP, "runs": ["serial_1gpu", "ddp_4gpu"]})
     rates = {
         run: [p.learning_rate for p in points(config, "glaucoma") if p.run == run]
         for run in ("serial_1gpu", "ddp_4gpu")
@@ -52,23 +52,23 @@ def test_points_of_one_learning_rate_are_one_training() -> None:
         "serial_1gpu": [1e-3, 2e-3],
         "ddp_4gpu": pytest.approx([4e-3, 2e-3, 8e-3]),  # 0.001 linear, 0.001 sqrt, 0.002 linear
     }
-    own = [p for p in points(config, "glaucoma") if p.study == "glaucoma"]
-    assert [(p.run, p.lr, p.global_batch) for p in own] == [
+    study_points = [p for p in points(config, "glaucoma") if p.study == "glaucoma"]
+    assert [(p.run, p.lr, p.global_batch) for p in study_points] == [
         ("serial_1gpu", 1e-3, 32),
         ("ddp_4gpu", 1e-3, 128),
     ]
-    planned = planning.plan(config, "glaucoma_lr_0_002_scaling_sqrt", "ddp_4gpu", 7)
-    assert planned.learning_rate == pytest.approx(2e-3 * 2)
+    run_plan = planning.plan(config, "glaucoma_lr_0_002_scaling_sqrt", "ddp_4gpu", 7)
+    assert run_plan.learning_rate == pytest.approx(2e-3 * 2)
 
 
 def test_a_configured_learning_rate_outside_the_sweep_is_no_point() -> None:
-    config = changed(sweep={"runs": ["serial_1gpu"], "lr": [3e-3], "lr_scaling": None})
+    config = config_with(sweep={"runs": ["serial_1gpu"], "lr": [3e-3], "lr_scaling": None})
     assert [p.study for p in points(config, "glaucoma")] == ["glaucoma_lr_0_003"]
     assert not points(config, "skin")
 
 
 def test_seeds_of_a_comparison_and_of_points_are_trainings_of_these_runs_alone() -> None:
-    config = changed(
+    config = config_with(
         runs=["serial_1gpu", "ddp_2gpu", "ddp_4gpu"],
         convergence={"runs": ["ddp_2gpu"], "seeds": [1, 2, 3, 4, 5]},
         sweep={"runs": ["ddp_4gpu"], "lr": [1e-3, 2e-3], "lr_scaling": None, "seeds": [3, 9]},
@@ -87,16 +87,18 @@ def test_runs_of_another_network_are_compared_only_on_request() -> None:
     config = load(BASE)
     assert all("efficientnet" not in run for run in config.convergence_runs("dermatology"))
     assert "ddp_amp_4gpu_bs64" in config.convergence_runs("dermatology")
-    named = changed("dermatology", convergence={"runs": ["serial_1gpu_efficientnet_b3"]})
-    assert "serial_1gpu_efficientnet_b3" in named.convergence_runs("dermatology")
+    config_with_run = config_with(
+        "dermatology", convergence={"runs": ["serial_1gpu_efficientnet_b3"]}
+    )
+    assert "serial_1gpu_efficientnet_b3" in config_with_run.convergence_runs("dermatology")
 
 
 def test_points_read_the_index_and_the_shards_of_their_study() -> None:
     graph = Graph({"studies": {"glaucoma": {"sweep": SWEEP}}})
     point = SimpleNamespace(study="glaucoma_lr_0_001_scaling_sqrt", run="ddp_4gpu")
-    own = SimpleNamespace(study="glaucoma", run="ddp_4gpu")
+    job = SimpleNamespace(study="glaucoma", run="ddp_4gpu")
     runs = Runs(graph)
-    assert runs.shards(point) == runs.shards(own) == "data/glaucoma/shards"
+    assert runs.shards(point) == runs.shards(job) == "data/glaucoma/shards"
     assert runs.index(point) == "data/glaucoma/index.parquet"
     # A sweep must not make the shards of its study again.
     siblings = Datasets(graph).sibling_options(SimpleNamespace(study="glaucoma", shards="shards"))
@@ -133,4 +135,4 @@ def test_wrong_sweeps_and_comparisons_are_refused(
     study: str, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(MedscaleError, match=message):
-        changed(study, **settings)
+        config_with(study, **settings)

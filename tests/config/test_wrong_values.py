@@ -48,9 +48,9 @@ def settings_below(tree: Any, path: Path_ = ()) -> Iterator[Path_]:
             yield from settings_below(value, (*path, str(key)))
 
 
-def placed(path: Path_, value: Any) -> dict[str, Any]:
+def nested_settings(path: Path_, value: Any) -> dict[str, Any]:
     """Return the tree that has a value at a path."""
-    return {path[0]: placed(path[1:], value) if len(path) > 1 else value}
+    return {path[0]: nested_settings(path[1:], value) if len(path) > 1 else value}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -95,7 +95,7 @@ VALUES = st.recursive(
 @given(path=st.sampled_from(PATHS), value=VALUES)
 def test_a_wrong_value_is_one_message_or_a_valid_plan(path, value):
     try:
-        loaded = load(placed(path, value))
+        loaded = load(nested_settings(path, value))
         plans = [
             plan(loaded, name, run, seed)
             for name in loaded.only or loaded.studies
@@ -104,9 +104,9 @@ def test_a_wrong_value_is_one_message_or_a_valid_plan(path, value):
         ]
     except MedscaleError:
         return
-    for each in plans:
-        assert RunPlan.model_validate_json(each.model_dump_json()) == each
-        assert step_seed(each.seed, 10**9, 1000) < 2**64
+    for run_plan in plans:
+        assert RunPlan.model_validate_json(run_plan.model_dump_json()) == run_plan
+        assert step_seed(run_plan.seed, 10**9, 1000) < 2**64
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dask_scheduler import running
+from dask_scheduler import running_scheduler
 from data_trees import class_tree, write
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
@@ -32,7 +32,7 @@ SETTINGS = Preprocess(size=16, clahe=Clahe(tiles=2), gamma=1.2, median=3, chunk=
 @pytest.fixture(scope="module")
 def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dask]:
     """A Dask scheduler that runs already, with one worker process."""
-    with running(1, tmp_path_factory.mktemp("certificates")) as address:
+    with running_scheduler(1, tmp_path_factory.mktemp("certificates")) as address:
         yield Dask(scheduler=address)
 
 
@@ -69,8 +69,8 @@ def test_shards_hold_the_preprocessed_images_in_the_order_of_the_index(
     assert shards.labels.tolist() == index["label"].cat.codes.tolist()
     assert shards.rows["split"].tolist() == index["split"].tolist()
     assert shards.classes == ["a", "b"]
-    wanted = [preprocess(read_rgb(study / "raw" / path), SETTINGS) for path in index["path"]]
-    assert np.array_equal(shards.gather(np.arange(30)), np.stack(wanted))
+    expected = [preprocess(read_rgb(study / "raw" / path), SETTINGS) for path in index["path"]]
+    assert np.array_equal(shards.gather(np.arange(30)), np.stack(expected))
     assert shards.meta["preprocess"] == SETTINGS.model_dump(mode="json")
 
 
@@ -79,7 +79,8 @@ def test_the_same_bytes_for_any_number_of_workers(study: Path, dask: Dask, worke
     build(study, dask)
     build(study, Dask(workers=workers), out="local")
     digests = [
-        {name: one[1] for name, one in state(study / out).items()} for out in ("shards", "local")
+        {name: entry[1] for name, entry in state(study / out).items()}
+        for out in ("shards", "local")
     ]
     assert digests[0] == digests[1]
 
@@ -88,15 +89,15 @@ def test_only_unfinished_chunks_are_made_again(study: Path, dask: Dask) -> None:
     build(study, dask)
     out = study / "shards"
     whole = state(out)
-    for gone in ("images-00001.npy", "images-00002.json", "meta.json"):
-        (out / gone).unlink()
+    for file_name in ("images-00001.npy", "images-00002.json", "meta.json"):
+        (out / file_name).unlink()
     (out / "images-00003.npy").write_bytes((out / "images-00003.npy").read_bytes()[:-1] + b"\0")
     (out / ".images-00001.npy.abc.npy").write_bytes(b"half written")
     build(study, dask)
     after = state(out)
     assert remade(whole, after) == {"images-00001.npy", "images-00002.npy", "images-00003.npy"}
-    assert {name: one[1] for name, one in after.items()} == {
-        name: one[1] for name, one in whole.items()
+    assert {name: entry[1] for name, entry in after.items()} == {
+        name: entry[1] for name, entry in whole.items()
     }
 
 
@@ -179,7 +180,7 @@ def test_the_scripts_from_raw_to_shards_with_a_kill_between(tmp_path: Path) -> N
     class_tree(tmp_path / "raw", {"a": 30, "b": 30})
     source = '{"kind":"folder","path":"raw","synthetic":false,"options":{}}'
     split = Split().model_dump_json()
-    done = run_script(
+    process = run_script(
         tmp_path,
         "index.py",
         source=source,
@@ -188,7 +189,7 @@ def test_the_scripts_from_raw_to_shards_with_a_kill_between(tmp_path: Path) -> N
         dask='{"workers":1}',
         out="d",
     )
-    assert done.wait(60) == 0, done.communicate()
+    assert process.wait(60) == 0, process.communicate()
     settings = Preprocess(size=512, median=9, chunk=4).model_dump_json()
     options = {
         "index": "d/index.parquet",
@@ -209,35 +210,35 @@ def test_the_scripts_from_raw_to_shards_with_a_kill_between(tmp_path: Path) -> N
     before = state(tmp_path / "d/shards")
     finished = [name for name in before if name.endswith(".json")]
     assert 2 <= len(finished) < 15
-    again = run_script(tmp_path, "shards.py", **options)
-    _, said = again.communicate(timeout=120)
-    assert again.returncode == 0, said
-    assert f"{len(finished)} of 15 chunks are finished already" in said
+    repetition = run_script(tmp_path, "shards.py", **options)
+    _, log_text = repetition.communicate(timeout=120)
+    assert repetition.returncode == 0, log_text
+    assert f"{len(finished)} of 15 chunks are finished already" in log_text
     after = state(tmp_path / "d/shards")
     assert len(remade(before, after)) == 15 - len(finished)
     assert json.loads((tmp_path / "d/shards/meta.json").read_text())["images"] == 60
     refused = run_script(tmp_path, "shards.py", **{**options, "index": "gone.parquet"})
-    _, said = refused.communicate(timeout=60)
+    _, log_text = refused.communicate(timeout=60)
     assert refused.returncode == 2
-    assert said.startswith("medscale: error: gone.parquet does not exist")
+    assert log_text.startswith("medscale: error: gone.parquet does not exist")
 
 
 def test_chunks_that_a_set_beside_has_are_linked(study: Path, dask: Dask) -> None:
     build(study, dask)
     table = pd.read_parquet(study / "index.parquet")
     table.assign(split=table["split"].iloc[::-1].to_numpy()).to_parquet(study / "other.parquet")
-    other = study / "other"
+    neighbour = study / "other"
     build_shards(
         study / "other.parquet",
         study / "raw",
         SETTINGS,
         dask,
-        other,
+        neighbour,
         siblings=[study / "shards", study / "nix"],
     )
-    for file in sorted(other.glob("images-*")):
+    for file in sorted(neighbour.glob("images-*")):
         assert file.samefile(study / "shards" / file.name)
-    assert Shards.open(other).rows["split"].tolist() == table["split"].tolist()[::-1]
+    assert Shards.open(neighbour).rows["split"].tolist() == table["split"].tolist()[::-1]
     damaged = study / "shards" / "images-00000.npy"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
     build_shards(

@@ -138,22 +138,22 @@ def test_synthetic_images_are_not_taken_for_a_download(tmp_path: Path) -> None:
 
 def test_no_image_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = class_tree(tmp_path, {"a": 20, "b": 20})
-    opened: list[str] = []
-    monkeypatch.setattr(Path, "open", lambda path, *_, **__: opened.append(str(path)))
-    monkeypatch.setattr(Path, "read_bytes", lambda path: opened.append(str(path)))
-    monkeypatch.setattr(cv2, "imdecode", lambda *_: opened.append("decoded"))
+    opened_paths: list[str] = []
+    monkeypatch.setattr(Path, "open", lambda path, *_, **__: opened_paths.append(str(path)))
+    monkeypatch.setattr(Path, "read_bytes", lambda path: opened_paths.append(str(path)))
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: opened_paths.append("decoded"))
     assert check("folder", root).complete
-    assert not opened
+    assert not opened_paths
 
 
 def test_the_command_prints_a_table_and_fails_where_it_should(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shown = CliRunner().invoke(
+    result = CliRunner().invoke(
         main, ["data", "check", "folder", str(class_tree(tmp_path / "ok", {"a": 2, "b": 3}))]
     )
-    assert shown.exit_code == 0
-    assert [line.split() for line in shown.output.splitlines()[:3]] == [
+    assert result.exit_code == 0
+    assert [line.split() for line in result.output.splitlines()[:3]] == [
         ["split", "class", "present", "expected"],
         ["all", "a", "2"],
         ["all", "b", "3"],
@@ -184,7 +184,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return programs
 
 
-def zipped(folder: Path, archive: Path) -> Path:
+def zip_bytes(folder: Path, archive: Path) -> Path:
     with zipfile.ZipFile(archive, "w") as file:
         for path in sorted(folder.rglob("*")):
             file.write(path, path.relative_to(folder))
@@ -203,7 +203,7 @@ def install_kaggle(programs: Path, archive: Path, status: int = 0) -> None:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
+def file_server(folder: Path) -> Iterator[str]:
     """A web server of this machine that offers a folder; its address."""
     handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -258,13 +258,13 @@ def test_credentials_are_a_file_or_the_environment(
 @pytest.mark.usefixtures("small")
 def test_run_downloads_unpacks_and_checks(bare: Path, tmp_path: Path) -> None:
     (fundus_pytorch(tmp_path / "made") / "metadata.csv").write_text("names,types,fundus\n")
-    install_kaggle(bare, zipped(tmp_path / "made", tmp_path / "fundus-pytorch.zip"))
+    install_kaggle(bare, zip_bytes(tmp_path / "made", tmp_path / "fundus-pytorch.zip"))
     token(tmp_path / "home")
-    shown = CliRunner().invoke(
+    result = CliRunner().invoke(
         main, ["data", "fetch", "smdg", "--to", str(tmp_path / "raw/glaucoma"), "--run"]
     )
-    assert shown.exit_code == 0, shown.exception
-    assert "compared with the complete small one" in shown.output
+    assert result.exit_code == 0, result.exception
+    assert "compared with the complete small one" in result.output
     assert sorted(os.listdir(tmp_path / "raw")) == ["glaucoma"]
     assert len(list((tmp_path / "raw/glaucoma").rglob("*.png"))) == 24
     with pytest.raises(MedscaleError, match="already holds files"):
@@ -274,25 +274,25 @@ def test_run_downloads_unpacks_and_checks(bare: Path, tmp_path: Path) -> None:
 def test_without_run_only_the_command_is_printed(bare: Path, tmp_path: Path) -> None:
     install_kaggle(bare, tmp_path / "nothing.zip")
     token(tmp_path / "home")
-    shown = CliRunner().invoke(main, ["data", "fetch", "smdg", "--to", str(tmp_path / "raw")])
-    assert shown.exit_code == 0
+    result = CliRunner().invoke(main, ["data", "fetch", "smdg", "--to", str(tmp_path / "raw")])
+    assert result.exit_code == 0
     assert (
-        f"kaggle datasets download -d sabari50312/fundus-pytorch -p {tmp_path}/raw" in shown.output
+        f"kaggle datasets download -d sabari50312/fundus-pytorch -p {tmp_path}/raw" in result.output
     )
-    assert "first:" not in shown.output
+    assert "first:" not in result.output
     assert not (tmp_path / "raw").exists()
 
 
 def test_without_to_it_goes_to_the_raw_folder_of_the_study() -> None:
-    shown = CliRunner().invoke(main, ["data", "fetch", "smdg"])
-    assert "data/raw/glaucoma" in shown.output
+    result = CliRunner().invoke(main, ["data", "fetch", "smdg"])
+    assert "data/raw/glaucoma" in result.output
 
 
 @pytest.mark.parametrize("fault", ["damaged", "failed"])
 def test_a_failed_download_leaves_no_raw_folder_and_goes_on(
     bare: Path, tmp_path: Path, fault: str
 ) -> None:
-    archive = zipped(fundus_pytorch(tmp_path / "made"), tmp_path / "fundus-pytorch.zip")
+    archive = zip_bytes(fundus_pytorch(tmp_path / "made"), tmp_path / "fundus-pytorch.zip")
     data = archive.read_bytes()
     if fault == "damaged":
         archive.write_bytes(data[: len(data) // 2])
@@ -313,7 +313,7 @@ def test_a_failed_download_leaves_no_raw_folder_and_goes_on(
 def test_a_disk_that_is_too_small_is_told_before_unpacking(
     bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install_kaggle(bare, zipped(fundus_pytorch(tmp_path / "made"), tmp_path / "x.zip"))
+    install_kaggle(bare, zip_bytes(fundus_pytorch(tmp_path / "made"), tmp_path / "x.zip"))
     token(tmp_path / "home")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))  # type: ignore[attr-defined]
     with pytest.raises(MedscaleError, match=r"needs .* GB unpacked"):
@@ -325,15 +325,15 @@ def test_a_disk_that_is_too_small_is_told_before_unpacking(
 def test_open_archives_come_through_curl_or_wget(
     bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
 ) -> None:
-    where = shutil.which(program, path=os.defpath)
-    if where is None:
+    program_path = shutil.which(program, path=os.defpath)
+    if program_path is None:
         pytest.skip(f"{program} is not installed")
     server = tmp_path / "server"
     server.mkdir()
-    zipped(class_tree(tmp_path / "made/Part", {"a": 2}), server / "X-1_Data.zip")
+    zip_bytes(class_tree(tmp_path / "made/Part", {"a": 2}), server / "X-1_Data.zip")
     (server / "X-1_Truth.csv").write_text("image_id\n")
-    (bare / program).symlink_to(where)
-    with serving(server) as address:
+    (bare / program).symlink_to(program_path)
+    with file_server(server) as address:
         archives = Archives(f"{address}/X-", (("1",), ("_Data.zip", "_Truth.csv")))
         monkeypatch.setattr(isic2017, "KIND", replace(isic2017.KIND, download=archives))
         fetch("isic2017", tmp_path / "raw")

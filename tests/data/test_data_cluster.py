@@ -13,7 +13,7 @@ import psutil
 import pytest
 from distributed import Client, Security
 
-from dask_scheduler import running
+from dask_scheduler import running_scheduler
 from medscale.base.errors import MedscaleError
 from medscale.data import cluster
 from medscale.data.cluster import client, run_all
@@ -24,14 +24,14 @@ from medscale.data.versions import versions
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a Dask scheduler that runs already, with one worker process."""
-    with running(1, tmp_path_factory.mktemp("certificates")) as address:
+    with running_scheduler(1, tmp_path_factory.mktemp("certificates")) as address:
         yield address
 
 
 @pytest.fixture
 def lonely(tmp_path: Path) -> Iterator[str]:
     """Address of a scheduler without workers."""
-    with running(0, tmp_path) as address:
+    with running_scheduler(0, tmp_path) as address:
         yield address
 
 
@@ -182,13 +182,13 @@ def test_who_has_no_certificate_runs_nothing_on_the_workers(tmp_path: Path) -> N
                 Client(attempt, security=security, timeout=2, set_as_default=False) as attacker,
             ):
                 attacker.submit(str, Attack(tmp_path / "attacked")).result()
-        served = [
+        connections = [
             connection.laddr.ip
             for process in psutil.Process().children(recursive=True)
             for connection in process.net_connections()
             if connection.status == psutil.CONN_LISTEN
         ]
-        assert set(served) <= {"127.0.0.1"}
+        assert set(connections) <= {"127.0.0.1"}
     assert not (tmp_path / "attacked").exists()
 
 

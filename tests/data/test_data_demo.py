@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_trees import digests, indexed
+from data_trees import digests, index_and_summary
 from medscale.base.errors import MedscaleError
 from medscale.data.demo.generate import generate
 from medscale.data.demo.retina import photograph
@@ -29,7 +29,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_source_module_of_the_real_download_reads_it(demo: Path) -> None:
     source = Source(kind="smdg", synthetic=True, options=OPTIONS).model_copy(update={"path": demo})
-    index, summary = indexed(demo, scan(source, None))
+    index, summary = index_and_summary(demo, scan(source, None))
     assert summary["used"] == summary["unique"] == 30
     assert summary["by_reason"] == {
         "duplicate": 30,
@@ -53,20 +53,20 @@ def test_val_and_test_together_are_train(demo: Path) -> None:
         )
 
     assert not set(of("val")) & set(of("test"))
-    both, train = of("val", "test"), of("train")
+    val_and_test, train = of("val", "test"), of("train")
     odd = {"truncated": 1, "empty": 1}
-    assert sum((both & train).values()) == 30
-    assert sum((both - train).values()) == sum(odd.values())
-    assert sum((train - both).values()) == 5  # two images under both labels, and a text
+    assert sum((val_and_test & train).values()) == 30
+    assert sum((val_and_test - train).values()) == sum(odd.values())
+    assert sum((train - val_and_test).values()) == 5  # two images under both labels, and a text
 
 
 def test_the_seed_decides_every_byte(demo: Path, tmp_path: Path) -> None:
     generate("smdg", OPTIONS, tmp_path / "again")
     assert digests(demo) == digests(tmp_path / "again")
     generate("smdg", {**OPTIONS, "seed": 8}, tmp_path / "again")
-    other = digests(tmp_path / "again")
-    assert len(other) == len(digests(demo))
-    assert not {d for p, d in other.items() if p.endswith(".png")} & {
+    other_digests = digests(tmp_path / "again")
+    assert len(other_digests) == len(digests(demo))
+    assert not {d for p, d in other_digests.items() if p.endswith(".png")} & {
         d for p, d in digests(demo).items() if p.endswith(".png") and "10000" not in p
     }
 

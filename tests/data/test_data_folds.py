@@ -56,8 +56,8 @@ def test_folds_are_grouped_stratified_and_the_same_each_time(
 
 def test_another_seed_gives_other_folds() -> None:
     rows = table(90)
-    one, other = (assign_folds(rows, Split(folds=5, seed=seed))["fold"] for seed in (0, 1))
-    assert not one.equals(other)
+    folds_a, folds_b = (assign_folds(rows, Split(folds=5, seed=seed))["fold"] for seed in (0, 1))
+    assert not folds_a.equals(folds_b)
 
 
 def test_leaks_are_found() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_trees import encoded, picture
+from data_trees import image_bytes, picture
 from medscale.data.decoding.png import chunk_names, plain_size
 from medscale.data.images import (
     EMPTY,
@@ -33,44 +33,49 @@ RGB = picture(1)
 PIXELS = np.asarray(RGB)
 
 
-def turned() -> bytes:
+def rotated_photo() -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned by 90 degrees
-    return encoded(RGB, "JPEG", quality=95, subsampling=0, exif=exif)
+    return image_bytes(RGB, "JPEG", quality=95, subsampling=0, exif=exif)
 
 
 @pytest.mark.parametrize(
     ("data", "wanted", "tolerance"),
     [
-        pytest.param(encoded(RGB), PIXELS, 0, id="png"),
-        pytest.param(encoded(RGB, "JPEG", quality=95, subsampling=0), PIXELS, 8, id="jpeg"),
+        pytest.param(image_bytes(RGB), PIXELS, 0, id="png"),
+        pytest.param(image_bytes(RGB, "JPEG", quality=95, subsampling=0), PIXELS, 8, id="jpeg"),
         pytest.param(
-            encoded(RGB, "JPEG", quality=95, subsampling=0, progressive=True),
+            image_bytes(RGB, "JPEG", quality=95, subsampling=0, progressive=True),
             PIXELS,
             8,
             id="progressive jpeg",
         ),
-        pytest.param(encoded(RGB.convert("CMYK"), "JPEG", quality=98), PIXELS, 8, id="cmyk jpeg"),
-        pytest.param(encoded(RGB.convert("CMYK"), "TIFF"), PIXELS, 2, id="cmyk tiff"),
-        pytest.param(encoded(RGB.convert("RGBA")), PIXELS, 0, id="rgba"),
         pytest.param(
-            encoded(RGB.quantize(32)), np.asarray(RGB.quantize(32).convert("RGB")), 0, id="palette"
+            image_bytes(RGB.convert("CMYK"), "JPEG", quality=98), PIXELS, 8, id="cmyk jpeg"
+        ),
+        pytest.param(image_bytes(RGB.convert("CMYK"), "TIFF"), PIXELS, 2, id="cmyk tiff"),
+        pytest.param(image_bytes(RGB.convert("RGBA")), PIXELS, 0, id="rgba"),
+        pytest.param(
+            image_bytes(RGB.quantize(32)),
+            np.asarray(RGB.quantize(32).convert("RGB")),
+            0,
+            id="palette",
         ),
         pytest.param(
-            encoded(RGB.convert("L")), np.asarray(RGB.convert("L").convert("RGB")), 0, id="grey"
+            image_bytes(RGB.convert("L")), np.asarray(RGB.convert("L").convert("RGB")), 0, id="grey"
         ),
-        pytest.param(encoded(RGB, "WEBP", lossless=True), PIXELS, 0, id="webp"),
-        pytest.param(encoded(RGB, "BMP"), PIXELS, 0, id="bmp"),
-        pytest.param(encoded(RGB, "TIFF"), PIXELS, 0, id="tiff"),
-        pytest.param(turned(), np.rot90(PIXELS, -1), 8, id="exif-rotated"),
-        pytest.param(encoded(RGB) + b"trailing bytes", PIXELS, 0, id="trailing bytes"),
+        pytest.param(image_bytes(RGB, "WEBP", lossless=True), PIXELS, 0, id="webp"),
+        pytest.param(image_bytes(RGB, "BMP"), PIXELS, 0, id="bmp"),
+        pytest.param(image_bytes(RGB, "TIFF"), PIXELS, 0, id="tiff"),
+        pytest.param(rotated_photo(), np.rot90(PIXELS, -1), 8, id="exif-rotated"),
+        pytest.param(image_bytes(RGB) + b"trailing bytes", PIXELS, 0, id="trailing bytes"),
     ],
 )
 def test_every_form_becomes_rgb(data: bytes, wanted: np.ndarray, tolerance: int) -> None:
-    got = decode(data)
-    assert got.dtype == np.uint8
-    assert got.shape == wanted.shape
-    assert np.abs(got.astype(int) - wanted).max() <= tolerance
+    actual = decode(data)
+    assert actual.dtype == np.uint8
+    assert actual.shape == wanted.shape
+    assert np.abs(actual.astype(int) - wanted).max() <= tolerance
 
 
 @settings(deadline=None, max_examples=40)
@@ -104,8 +109,8 @@ def test_a_damaged_plain_png_is_told() -> None:
 
 def test_16_bit_is_scaled_by_its_full_range() -> None:
     ramp = np.linspace(0, 65535, 30 * 40).round().astype(np.uint16).reshape(30, 40)
-    got = decode(encoded(Image.fromarray(ramp)))
-    assert np.abs(got.astype(float) - ramp[..., None] / 257).max() <= 0.5
+    actual = decode(image_bytes(Image.fromarray(ramp)))
+    assert np.abs(actual.astype(float) - ramp[..., None] / 257).max() <= 0.5
     colour = decode(cv2.imencode(".png", (PIXELS.astype(np.uint16) * 257)[..., ::-1])[1].tobytes())
     assert np.array_equal(colour, PIXELS)
 
@@ -113,16 +118,16 @@ def test_16_bit_is_scaled_by_its_full_range() -> None:
 def test_transparent_pixels_keep_their_recorded_colour() -> None:
     image = RGB.convert("RGBA")
     image.putalpha(0)
-    assert np.array_equal(decode(encoded(image)), PIXELS)
+    assert np.array_equal(decode(image_bytes(image)), PIXELS)
 
 
-def cut(kind: str, share: float, **options: object) -> bytes:
-    data = encoded(RGB, kind, **options)
+def truncated_image(kind: str, share: float, **options: object) -> bytes:
+    data = image_bytes(RGB, kind, **options)
     return data[: int(len(data) * share)]
 
 
 def damaged() -> bytes:
-    data = bytearray(encoded(RGB))
+    data = bytearray(image_bytes(RGB))
     data[len(data) // 2] ^= 255
     return bytes(data)
 
@@ -132,14 +137,16 @@ def damaged() -> bytes:
     [
         pytest.param(b"", EMPTY, id="zero bytes"),
         pytest.param(b"hello, I am text\n", NOT_AN_IMAGE, id="text"),
-        pytest.param(cut("PNG", 0.5), TRUNCATED, id="png cut"),
-        pytest.param(encoded(RGB)[:-1], TRUNCATED, id="png without its last byte"),
-        pytest.param(cut("JPEG", 0.3), TRUNCATED, id="jpeg cut"),
-        pytest.param(encoded(RGB, "JPEG")[:-2], TRUNCATED, id="jpeg without its end mark"),
-        pytest.param(cut("JPEG", 0.7, progressive=True), TRUNCATED, id="progressive jpeg cut"),
+        pytest.param(truncated_image("PNG", 0.5), TRUNCATED, id="png cut"),
+        pytest.param(image_bytes(RGB)[:-1], TRUNCATED, id="png without its last byte"),
+        pytest.param(truncated_image("JPEG", 0.3), TRUNCATED, id="jpeg cut"),
+        pytest.param(image_bytes(RGB, "JPEG")[:-2], TRUNCATED, id="jpeg without its end mark"),
+        pytest.param(
+            truncated_image("JPEG", 0.7, progressive=True), TRUNCATED, id="progressive jpeg cut"
+        ),
         pytest.param(b"\xff\xd8\xff", TRUNCATED, id="jpeg of three bytes"),
-        pytest.param(cut("TIFF", 0.5), UNREADABLE, id="tiff cut"),
-        pytest.param(cut("WEBP", 0.5), UNREADABLE, id="webp cut"),
+        pytest.param(truncated_image("TIFF", 0.5), UNREADABLE, id="tiff cut"),
+        pytest.param(truncated_image("WEBP", 0.5), UNREADABLE, id="webp cut"),
         pytest.param(damaged(), UNREADABLE, id="png with a wrong byte"),
     ],
 )
@@ -159,7 +166,7 @@ def test_a_missing_file_has_a_reason(tmp_path: Path) -> None:
 def test_reduced_decoding_is_close_to_the_whole(
     margin: float, factor: int, mean: float, largest: int
 ) -> None:
-    data = encoded(picture(3, (800, 600)), "JPEG", quality=95, subsampling=0)
+    data = image_bytes(picture(3, (800, 600)), "JPEG", quality=95, subsampling=0)
     settings = Preprocess(size=64, margin=margin)
     assert reduction(800, 600, settings.size, settings.margin) == factor
     whole, reduced = (preprocess(decode(data, by), settings).astype(int) for by in (1, factor))
@@ -170,11 +177,11 @@ def test_reduced_decoding_is_close_to_the_whole(
 def test_reduced_decoding_applies_exif() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert decode(encoded(picture(3, (160, 80)), "JPEG", exif=exif), 2).shape == (80, 40, 3)
+    assert decode(image_bytes(picture(3, (160, 80)), "JPEG", exif=exif), 2).shape == (80, 40, 3)
 
 
 def large(**options: object) -> bytes:
-    return encoded(picture(3, (1003, 517)), "JPEG", quality=95, **options)
+    return image_bytes(picture(3, (1003, 517)), "JPEG", quality=95, **options)
 
 
 def test_the_audit_sees_a_large_jpeg_as_if_it_were_decoded_whole(tmp_path: Path) -> None:
@@ -184,8 +191,8 @@ def test_the_audit_sees_a_large_jpeg_as_if_it_were_decoded_whole(tmp_path: Path)
         ("plain", large(), (1003, 517)),
         ("turned", large(exif=exif), (517, 1003)),
         ("progressive", large(progressive=True), (1003, 517)),
-        ("grey", encoded(picture(3, (1003, 517)).convert("L"), "JPEG"), (1003, 517)),
-        ("cmyk", encoded(picture(3, (1003, 517)).convert("CMYK"), "JPEG"), (1003, 517)),
+        ("grey", image_bytes(picture(3, (1003, 517)).convert("L"), "JPEG"), (1003, 517)),
+        ("cmyk", image_bytes(picture(3, (1003, 517)).convert("CMYK"), "JPEG"), (1003, 517)),
     ):
         assert jpeg_size(data) == size, name
         (tmp_path / name).write_bytes(data)
@@ -197,14 +204,14 @@ def test_the_audit_sees_a_large_jpeg_as_if_it_were_decoded_whole(tmp_path: Path)
         assert decode(data, 4).shape[:2] == (-(-size[1] // 4), -(-size[0] // 4)), name
 
 
-@pytest.mark.parametrize("kept", [0.3, 0.9, 0.999])
-def test_the_audit_sees_that_a_large_jpeg_ends_early(tmp_path: Path, kept: float) -> None:
+@pytest.mark.parametrize("kept_share", [0.3, 0.9, 0.999])
+def test_the_audit_sees_that_a_large_jpeg_ends_early(tmp_path: Path, kept_share: float) -> None:
     data = large()
-    (tmp_path / "cut.jpg").write_bytes(data[: int(kept * len(data))])
+    (tmp_path / "cut.jpg").write_bytes(data[: int(kept_share * len(data))])
     assert inspect(str(tmp_path), "cut.jpg")[0][4] == TRUNCATED
 
 
-@pytest.mark.parametrize("data", [encoded(RGB), b"\xff\xd8\xff", b"", large()[:100]])
+@pytest.mark.parametrize("data", [image_bytes(RGB), b"\xff\xd8\xff", b"", large()[:100]])
 def test_no_size_is_told_where_there_is_none(data: bytes) -> None:
     assert jpeg_size(data) is None
 

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from dask_scheduler import running
-from data_trees import class_tree, encoded, fundus_pytorch, picture, write
+from dask_scheduler import running_scheduler
+from data_trees import class_tree, fundus_pytorch, image_bytes, picture, write
 from medscale.base.errors import MedscaleError
 from medscale.data import audit, inspection
 from medscale.data.index import build_index, make_index, summarize
@@ -59,15 +59,15 @@ def reasons(left_out: pd.DataFrame, action: str = "excluded") -> dict[str, str]:
 def nasty_tree(root: Path) -> Path:
     """Ten good images a class, and one of each kind of file that a real folder should not have."""
     class_tree(root, {"a": 10, "b": 10})
-    good = encoded(picture(500))
+    good = image_bytes(picture(500))
     for name, data in {
         "a/zero.png": b"",
         "a/text.png": b"only text\n",
         "a/cut.png": good[: len(good) // 2],
-        "b/cut.jpg": encoded(picture(501), "JPEG")[:400],
-        "a/grey.PNG": encoded(picture(502).convert("L")),
-        "a/CMYK image.JPG": encoded(picture(503).convert("CMYK"), "JPEG"),
-        "b/é (2).jpeg": encoded(picture(504), "JPEG"),
+        "b/cut.jpg": image_bytes(picture(501), "JPEG")[:400],
+        "a/grey.PNG": image_bytes(picture(502).convert("L")),
+        "a/CMYK image.JPG": image_bytes(picture(503).convert("CMYK"), "JPEG"),
+        "b/é (2).jpeg": image_bytes(picture(504), "JPEG"),
         "b/Thumbs.db": b"x",
         "a/same.png": (root / "a/3.png").read_bytes(),
         "a/both.png": good,
@@ -168,9 +168,9 @@ def test_a_patient_in_two_published_splits_is_told_and_not_divided(tmp_path: Pat
         patients(tmp_path, ["a/10.png,a,p,train", "b/10.png,b,p,test"]), near_duplicates=False
     )
     assert index.loc[index["group"] == "p", "split"].nunique() == 1
-    kept = left_out[left_out["action"] == "kept"]
-    assert kept["path"].tolist() == ["a/10.png", "b/10.png"]
-    assert set(kept["detail"]) == {"p stands in test, train"}
+    kept_rows = left_out[left_out["action"] == "kept"]
+    assert kept_rows["path"].tolist() == ["a/10.png", "b/10.png"]
+    assert set(kept_rows["detail"]) == {"p stands in test, train"}
     assert summary["notes"] == ["2 images are of patients in two published splits."]
 
 
@@ -233,11 +233,11 @@ def test_a_class_without_usable_images_is_one_message(tmp_path: Path) -> None:
         index_of(tmp_path)
 
 
-def looks_like(path: Path, other: Path) -> Path:
+def looks_like(path: Path, original: Path) -> Path:
     """Write the mirrored image, encoded again, under another name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with Image.open(other) as image:
-        path.write_bytes(encoded(ImageOps.mirror(image), "JPEG", quality=60))
+    with Image.open(original) as image:
+        path.write_bytes(image_bytes(ImageOps.mirror(image), "JPEG", quality=60))
     return path
 
 
@@ -251,7 +251,7 @@ def detailed_tree(root: Path, counts: dict[str, int]) -> Path:
             path = root / label / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(
-                encoded(Image.fromarray(pixels).resize((120, 90), Image.Resampling.BICUBIC))
+                image_bytes(Image.fromarray(pixels).resize((120, 90), Image.Resampling.BICUBIC))
             )
     return root
 
@@ -322,8 +322,8 @@ def test_look_alikes_in_two_published_splits_are_leaks(tmp_path: Path) -> None:
         assert message["detail"].str.endswith("stands in test, train").all()
         assert "2 images look like one in another published split." in summary["notes"]
         assert not any("of patients" in note for note in summary["notes"])
-        both = index.set_index("path").loc[["a/3.png", "a/z.jpg"], "split"]
-        assert both.nunique() == (1 if mode == "grouped" else 2)
+        leak_splits = index.set_index("path").loc[["a/3.png", "a/z.jpg"], "split"]
+        assert leak_splits.nunique() == (1 if mode == "grouped" else 2)
     message = (
         "1 of the 7 test images are in the training split too, or look like one in it, or are of a "
         "patient who is: "
@@ -393,13 +393,15 @@ def test_found_is_used_plus_excluded(files: list[tuple[str, str]], balance: bool
         for number, (kind, label) in enumerate(files):
             ending = {"upper": "PNG", "thumbs": "db"}.get(kind, "png")
             path = root / label / f"extra {number}.{ending}"
-            other = "b" if label == "a" else "a"
-            source = {"copy": root / label / "0.png", "conflict": root / other / "1.png"}.get(kind)
+            opposite = "b" if label == "a" else "a"
+            source = {"copy": root / label / "0.png", "conflict": root / opposite / "1.png"}.get(
+                kind
+            )
             data = {"zero": b"", "text": b"text", "thumbs": b"x"}.get(kind)
             path.write_bytes(
                 source.read_bytes()
                 if source
-                else encoded(picture(900 + number))
+                else image_bytes(picture(900 + number))
                 if data is None
                 else data
             )
@@ -414,18 +416,18 @@ def test_found_is_used_plus_excluded(files: list[tuple[str, str]], balance: bool
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a Dask scheduler that runs already, with one worker process."""
-    with running(1, tmp_path_factory.mktemp("certificates")) as address:
+    with running_scheduler(1, tmp_path_factory.mktemp("certificates")) as address:
         yield address
 
 
 def test_build_index_on_a_running_scheduler(tmp_path: Path, scheduler: str) -> None:
     root, out = nasty_tree(tmp_path / "raw"), tmp_path / "data"
     source, division = Source(kind="folder", path=root), Split()
-    built = build_index(source, division, None, Dask(scheduler=scheduler), out)
+    result = build_index(source, division, None, Dask(scheduler=scheduler), out)
     index = pd.read_parquet(out / "index.parquet")
     alone, _, summary = index_of(root)
     pd.testing.assert_frame_equal(index, alone)
-    pd.testing.assert_frame_equal(index, built)
+    pd.testing.assert_frame_equal(index, result)
     table = pd.read_csv(out / "audit.csv")
     assert list(table.columns) == ["path", "action", "reason", "detail"]
     assert reasons(table) == NASTY
@@ -448,7 +450,7 @@ def test_a_missing_split_is_told_before_anything_is_read(tmp_path: Path) -> None
 def test_no_signatures_are_computed_where_near_duplicates_are_not_searched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "x.png").write_bytes(encoded(picture(0)))
+    (tmp_path / "x.png").write_bytes(image_bytes(picture(0)))
     signature = FACTS.index("_signature")
     assert inspect(str(tmp_path), "x.png")[0][signature] is not None
     monkeypatch.setattr(inspection, "signature", None)  # would not be callable

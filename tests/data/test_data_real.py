@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from bench import lookalike
-from data_trees import indexed
+from data_trees import index_and_summary
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.data.images import read_rgb
@@ -35,7 +35,7 @@ def sample(name: str) -> Path:
 
 def test_chest_xrays_are_split_by_patient() -> None:
     root = sample("cxr-nih")
-    index, summary = indexed(root, scan(Source(kind="folder", path=root), None))
+    index, summary = index_and_summary(root, scan(Source(kind="folder", path=root), None))
     assert index["label"].value_counts().to_dict() == {"normal": 301, "pneumonia": 300}
     assert summary["groups"] == 402
     assert index.groupby("group")["split"].nunique().max() == 1
@@ -51,11 +51,11 @@ def test_chest_xrays_are_split_by_patient() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "least", "most", "known"),
+    ("name", "min_pairs", "max_pairs", "known_pairs"),
     [("cxr-nih", 0.99, 0, 1), ("dermoscopy-uda1", 0.9, 1, 1)],
 )
 def test_copies_are_found_and_no_two_patients_are_merged(
-    name: str, least: float, most: int, known: int, monkeypatch: pytest.MonkeyPatch
+    name: str, min_pairs: float, max_pairs: int, known_pairs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every kind of copy but crops; many dermoscopic images are only stripes.
 
@@ -67,9 +67,9 @@ def test_copies_are_found_and_no_two_patients_are_merged(
         for path in sorted(sample(name).glob("*/*.jpg"))[:: 2 if name == "cxr-nih" else 1]
     ]
     table = lookalike.measure(name, images)
-    assert (table["recall"] >= least).all(), table
-    assert (table["merged"] <= most).all(), table
-    assert set(table["merged_originals"]) == {known}
+    assert (table["recall"] >= min_pairs).all(), table
+    assert (table["merged"] <= max_pairs).all(), table
+    assert set(table["merged_originals"]) == {known_pairs}
     assert (table["comparable"] > 0.7 * len(images)).all()
 
 
@@ -86,10 +86,10 @@ def test_the_same_eye_and_the_same_lesion_are_joined_and_no_others() -> None:
     scenes = pd.Series([table[path.relative_to(folder).as_posix()] for path in paths])
     part = components(len(paths), pairs(signatures))
     for kind, count in (("fundus", 174), ("dermoscopy", 58)):
-        known = [n for n in scenes.dropna().index if paths[n].parent.name == kind]
-        same = [(a, b) for a, b in combinations(known, 2) if scenes[a] == scenes[b]]
-        assert len(same) == count
-        assert sum(part[a] == part[b] for a, b in same) >= 0.95 * count
+        labelled = [n for n in scenes.dropna().index if paths[n].parent.name == kind]
+        scene_pairs = [(a, b) for a, b in combinations(labelled, 2) if scenes[a] == scenes[b]]
+        assert len(scene_pairs) == count
+        assert sum(part[a] == part[b] for a, b in scene_pairs) >= 0.95 * count
     groups = scenes.groupby(part)
     assert (groups.nunique() <= 1).all()
     assert (groups.count().eq(groups.size()) | groups.size().eq(1)).all()
@@ -158,7 +158,7 @@ def test_what_is_there_of_isic_2017_is_indexed() -> None:
     """Each label is compared with the published tables, which are read in another way."""
     root = sample("isic2017")
     inventory = scan(Source(kind="isic2017", path=root, options={"allow_missing": True}), None)
-    index, summary = indexed(root, inventory)
+    index, summary = index_and_summary(root, inventory)
     assert (len(index), summary["by_reason"]["listed but missing"]) == (60, 1940)
     assert index["label"].value_counts().to_dict() == {"nevus": 49, "melanoma": 11}
     truth = pd.read_csv(root / "ISIC-2017_Training_Part3_GroundTruth.csv").set_index("image_id")

@@ -66,7 +66,7 @@ def test_incomplete_fundus_pytorch_names_what_and_how(tmp_path: Path, missing: s
     assert "kaggle datasets download -d sabari50312/fundus-pytorch" in str(caught.value)
 
 
-def parent_set(root: Path, name: str, doubled: bool, stored: str) -> Path:
+def parent_set(root: Path, name: str, repeats_images: bool, storage: str) -> Path:
     table = pd.DataFrame(
         [
             ("BEH-1", 0, "IM1.JPG", None, None, None, None),
@@ -78,19 +78,22 @@ def parent_set(root: Path, name: str, doubled: bool, stored: str) -> Path:
         ],
         columns=["names", "types", "original_name", "patient_id", "sex", "age", "eye"],
     )
-    table["fundus"] = [stored.format(n) for n in table["names"]]
+    table["fundus"] = [storage.format(n) for n in table["names"]]
     for number, image in enumerate(table["names"]):
-        write(root / "full-fundus" / ("full-fundus" if doubled else "") / f"{image}.png", number)
+        write(
+            root / "full-fundus" / ("full-fundus" if repeats_images else "") / f"{image}.png",
+            number,
+        )
     write(root / "optic-disc" / "optic-disc" / "BEH-1.png", 77)
     table.to_csv(root / name, index=False)
     return root
 
 
 @pytest.mark.parametrize("name", ["metadata.csv", "metadata - standardized.csv"])
-@pytest.mark.parametrize("stored", ["/full-fundus/{}.png", "/full-fundus/full-fundus/{}.png"])
-@pytest.mark.parametrize("doubled", [True, False])
-def test_parent_set(tmp_path: Path, name: str, stored: str, doubled: bool) -> None:
-    inventory = smdg(parent_set(tmp_path, name, doubled, stored))
+@pytest.mark.parametrize("storage", ["/full-fundus/{}.png", "/full-fundus/full-fundus/{}.png"])
+@pytest.mark.parametrize("repeats_images", [True, False])
+def test_parent_set(tmp_path: Path, name: str, storage: str, repeats_images: bool) -> None:
+    inventory = smdg(parent_set(tmp_path, name, repeats_images, storage))
     rows = inventory.rows.assign(name=[Path(p).stem for p in inventory.rows["path"]]).set_index(
         "name"
     )

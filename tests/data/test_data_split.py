@@ -22,9 +22,9 @@ def tables(draw: st.DrawFn) -> pd.DataFrame:
     classes, largest = draw(st.integers(2, 4)), draw(st.integers(1, 8))
     sizes = rng.integers(1, largest + 1, draw(st.integers(30, 60)))
     groups = np.repeat(np.arange(len(sizes)), sizes)
-    own = rng.integers(0, classes, len(sizes))
+    image_labels = rng.integers(0, classes, len(sizes))
     labels = np.where(
-        rng.random(len(groups)) < 0.1, rng.integers(0, classes, len(groups)), own[groups]
+        rng.random(len(groups)) < 0.1, rng.integers(0, classes, len(groups)), image_labels[groups]
     )
     return pd.DataFrame(
         {
@@ -52,9 +52,11 @@ def test_grouped_keeps_groups_whole_and_shares_near(
     for share, split in zip(shares, SPLITS, strict=True):
         assert abs((splits == split).sum() - share * len(rows)) <= largest + rows["label"].nunique()
     groups = rows.drop_duplicates(["label", "group"])["label"].value_counts()
-    where = splits.groupby(rows["label"]).nunique()
+    splits_per_label = splits.groupby(rows["label"]).nunique()
     one_class = rows.groupby("group")["label"].nunique().max() == 1
-    assert all(where[label] == 3 for label in groups.index if one_class and groups[label] >= 3)
+    assert all(
+        splits_per_label[label] == 3 for label in groups.index if one_class and groups[label] >= 3
+    )
     assert splits.equals(assign(rows, settings_of(shares, seed=seed)))
 
 
@@ -71,9 +73,9 @@ def test_random_is_within_one_image_a_class(
     rows = pd.DataFrame({"label": labels, "group": "all", "split_published": None})
     splits = assign(rows, settings_of(shares, "random", seed))
     for number, count in enumerate(counts):
-        here = splits[rows["label"] == f"c{number}"].value_counts()
+        class_counts = splits[rows["label"] == f"c{number}"].value_counts()
         for share, split in zip(shares, SPLITS, strict=True):
-            assert abs(here[split] - share * count) <= 1
+            assert abs(class_counts[split] - share * count) <= 1
 
 
 def test_the_seed_decides() -> None:

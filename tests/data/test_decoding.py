@@ -25,7 +25,7 @@ from pydicom.uid import (
     JPEGLSLossless,
 )
 
-from data_trees import encoded
+from data_trees import image_bytes
 from medscale.data.demo.xray import dicom_file
 from medscale.data.images import TRUNCATED, UNREADABLE, Unreadable, decode, frame_count
 
@@ -40,7 +40,7 @@ def smooth(seed: int, height: int, width: int, channels: int, bits: int) -> np.n
     return np.rint(values * (2**bits - 1)).astype(np.uint8 if bits <= 8 else np.uint16)
 
 
-def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+def rotate(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Pixels turned by Pillow, whose EXIF orientation is the reference."""
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -53,10 +53,10 @@ def in_8_bits(values: np.ndarray, bits: int) -> np.ndarray:
     return np.rint(values * (255 / (2**bits - 1))).astype(np.uint8)
 
 
-def check(data: bytes, wanted: np.ndarray, tolerance: int = 0, frame: int = 0) -> None:
+def check(data: bytes, expected: np.ndarray, tolerance: int = 0, frame: int = 0) -> None:
     pixels = decode(data, frame=frame)
-    assert (pixels.dtype, pixels.shape) == (np.uint8, wanted.shape)
-    assert np.abs(pixels.astype(int) - wanted).max() <= tolerance
+    assert (pixels.dtype, pixels.shape) == (np.uint8, expected.shape)
+    assert np.abs(pixels.astype(int) - expected).max() <= tolerance
 
 
 def tiff(
@@ -96,10 +96,10 @@ def test_a_tiff_has_the_pixels_that_were_written(
     if kind == "palette":
         table = np.random.default_rng(seed).integers(0, 2**16, (3, 2**bits)).astype(np.uint16)
         options["colormap"] = table
-        wanted = np.rint(table.T[colour[..., 0]] / 257).astype(np.uint8)
+        expected = np.rint(table.T[colour[..., 0]] / 257).astype(np.uint8)
     else:
-        wanted = np.repeat(in_8_bits(colour, bits), 3 // colour.shape[2], axis=2)
-        wanted = 255 - wanted if kind == "miniswhite" else wanted
+        expected = np.repeat(in_8_bits(colour, bits), 3 // colour.shape[2], axis=2)
+        expected = 255 - expected if kind == "miniswhite" else expected
     if extra:
         colour = np.dstack([colour, np.full((height, width), 2 ** (bits - 1), colour.dtype)])
         options["extrasamples"] = [extra]
@@ -115,7 +115,7 @@ def test_a_tiff_has_the_pixels_that_were_written(
         options["tile"] = (16, 16)
     data = tiff(colour, orientation, pages, container, **options)
     # Palettes have 16 bits, which the decoders round differently.
-    check(data, turned(wanted, orientation), kind == "palette", frame=pages - 1)
+    check(data, rotate(expected, orientation), kind == "palette", frame=pages - 1)
     assert frame_count(data) == pages
 
 
@@ -158,7 +158,7 @@ def test_a_tiff_that_lost_a_strip_is_truncated() -> None:
 def jpeg_tiff(pixels: np.ndarray, writer: str) -> bytes:
     """Return a TIFF of JPEG strips or tiles; libtiff keeps their tables once for all of them."""
     if writer == "libtiff":
-        return encoded(Image.fromarray(pixels), "TIFF", compression="jpeg")
+        return image_bytes(Image.fromarray(pixels), "TIFF", compression="jpeg")
     kind = "rgb" if pixels.ndim == 3 else "minisblack"
     container = ">+" if writer == "bigtiff" else "<"
     return tiff(pixels, container=container, tile=(80, 80), compression="jpeg", photometric=kind)
@@ -176,10 +176,10 @@ def test_a_jpeg_within_a_tiff_that_lost_data_is_refused(writer: str, channels: i
         start, length = page.dataoffsets[place], page.databytecounts[place]
         assert bool(page.jpegtables) == (writer == "libtiff")
     hole = slice(start + length * 6 // 10, start + length - 2)  # the end mark stays
-    lost = bytearray(data)
-    lost[hole] = bytes(hole.stop - hole.start)
+    truncated = bytearray(data)
+    truncated[hole] = bytes(hole.stop - hole.start)
     with pytest.raises(Unreadable, match="libjpeg"):
-        decode(bytes(lost))
+        decode(bytes(truncated))
 
 
 def test_a_smaller_copy_is_no_page() -> None:
@@ -208,7 +208,7 @@ def test_a_png_of_any_depth(bits: int, channels: int, seed: int, orientation: in
         exif = Image.Exif()
         exif[0x0112] = orientation
         image = Image.fromarray(np.ascontiguousarray(colour))
-        check(encoded(image, "PNG", exif=exif), turned(colour, orientation))
+        check(image_bytes(image, "PNG", exif=exif), rotate(colour, orientation))
 
 
 @many
@@ -229,25 +229,25 @@ def test_every_mode_of_pillow(kind: str, mode: str, colours: int, seed: int) -> 
         options |= {"transparency": 1} if "transparent" in mode else {}
     else:
         image = image.convert(mode)
-    data = encoded(image, kind, **options)
-    with Image.open(io.BytesIO(data)) as opened:
-        wanted = np.asarray(opened.convert("RGBA"))[..., :3]
-    check(data, wanted)
+    data = image_bytes(image, kind, **options)
+    with Image.open(io.BytesIO(data)) as image_file:
+        expected = np.asarray(image_file.convert("RGBA"))[..., :3]
+    check(data, expected)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_frames_of_animations_and_pages(kind: str) -> None:
     images = [Image.fromarray(smooth(seed, 30, 40, 3, 8)) for seed in range(3)]
     options: dict[str, Any] = {"lossless": True} if kind == "WEBP" else {}
-    data = encoded(images[0], kind, save_all=True, append_images=images[1:], **options)
+    data = image_bytes(images[0], kind, save_all=True, append_images=images[1:], **options)
     assert frame_count(data) == 3
     for number, image in enumerate(images):
-        wanted = np.asarray(image)
+        expected = np.asarray(image)
         if kind == "GIF":
-            with Image.open(io.BytesIO(data)) as opened:
-                opened.seek(number)
-                wanted = np.asarray(opened.convert("RGB"))
-        check(data, wanted, frame=number)
+            with Image.open(io.BytesIO(data)) as image_file:
+                image_file.seek(number)
+                expected = np.asarray(image_file.convert("RGB"))
+        check(data, expected, frame=number)
 
 
 @many
@@ -264,7 +264,7 @@ def test_a_jpeg_has_the_pixels_that_opencv_and_pillow_give(
 ) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encoded(
+    data = image_bytes(
         Image.fromarray(smooth(seed, 37, 43, 3, 8)).convert(mode),
         "JPEG",
         quality=60 + seed % 40,
@@ -275,8 +275,8 @@ def test_a_jpeg_has_the_pixels_that_opencv_and_pillow_give(
     )
     bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     check(data, cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
-    with Image.open(io.BytesIO(data)) as opened:
-        check(data, np.asarray(ImageOps.exif_transpose(opened).convert("RGB")), 2)
+    with Image.open(io.BytesIO(data)) as image_file:
+        check(data, np.asarray(ImageOps.exif_transpose(image_file).convert("RGB")), 2)
     for reduce, flag in ((2, cv2.IMREAD_REDUCED_COLOR_2), (8, cv2.IMREAD_REDUCED_COLOR_8)):
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
         assert np.array_equal(decode(data, reduce), cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
@@ -297,15 +297,15 @@ def test_exif_of_a_webp(orientation: int, mark: bytes) -> None:
     pixels = smooth(1, 21, 17, 3, 8)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    plain = encoded(Image.fromarray(pixels), "WEBP", lossless=True)
+    plain = image_bytes(Image.fromarray(pixels), "WEBP", lossless=True)
     data = with_exif(plain, (17, 21), mark + exif.tobytes().removeprefix(b"Exif\0\0"))
-    check(data, turned(pixels, orientation))
+    check(data, rotate(pixels, orientation))
 
 
 def lossy(**options: Any) -> bytes:
     texture = np.uint8(np.indices((200, 300)).sum(0) % 7)[..., None]
     pixels = smooth(3, 200, 300, 3, 8) // 2 + texture
-    return encoded(Image.fromarray(pixels), "JPEG", quality=90, **options)
+    return image_bytes(Image.fromarray(pixels), "JPEG", quality=90, **options)
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
@@ -318,7 +318,9 @@ def lossy(**options: Any) -> bytes:
 def test_a_jpeg_that_lost_data_but_not_its_end_is_refused(
     share: float, progressive: bool, mode: str, reduce: int
 ) -> None:
-    data = encoded(Image.open(io.BytesIO(lossy())).convert(mode), "JPEG", progressive=progressive)
+    data = image_bytes(
+        Image.open(io.BytesIO(lossy())).convert(mode), "JPEG", progressive=progressive
+    )
     with pytest.raises(Unreadable) as caught:
         decode(data[: int(len(data) * share)] + b"\xff\xd9", reduce)
     # A progressive file may be cut within a table between its scans, which is an error.
@@ -377,7 +379,7 @@ def as_pydicom_shows(data: bytes, frame: int) -> np.ndarray:
     dataset = dcmread(io.BytesIO(data))
     stored = pixel_array(dataset, index=frame)
     values = apply_modality_lut(stored, dataset)
-    shown = apply_voi_lut(values, dataset).astype(float)
+    windowed = apply_voi_lut(values, dataset).astype(float)
     bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
     if "WindowCenter" in dataset:
         ends = np.array([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if signed else [0, 2**bits - 1])
@@ -392,9 +394,9 @@ def as_pydicom_shows(data: bytes, frame: int) -> np.ndarray:
             last = dataset.get("PixelPaddingRangeLimit", first)
             padding = (stored >= min(first, last)) & (stored <= max(first, last))
         low, high = values[~padding].min(), values[~padding].max()
-        shown[padding] = high if dataset.PhotometricInterpretation == "MONOCHROME1" else low
+        windowed[padding] = high if dataset.PhotometricInterpretation == "MONOCHROME1" else low
     # With a negative slope pydicom gives the window's dark end the larger number.
-    share = np.clip((shown - float(low)) / ((float(high) - float(low)) or 1), 0, 1)
+    share = np.clip((windowed - float(low)) / ((float(high) - float(low)) or 1), 0, 1)
     inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
     return 255 * (1 - share if inverted else share)
 
@@ -445,10 +447,10 @@ def test_grey_dicom_is_shown_as_pydicom_shows_it(
     if window:
         headers |= {"WindowCenter": str(2 ** (bits - 2)), "WindowWidth": str(2 ** (bits - 1))}
     data = dicom(values, syntax, **headers)
-    wanted = as_pydicom_shows(data, frames - 1)
+    expected = as_pydicom_shows(data, frames - 1)
     pixels = decode(data, frame=frames - 1)
     assert frame_count(data) == frames
-    assert np.abs(pixels - wanted[..., None]).max() <= 0.51
+    assert np.abs(pixels - expected[..., None]).max() <= 0.51
 
 
 @many
@@ -463,10 +465,10 @@ def test_colour_dicom_has_the_pixels_that_were_written(
     allocated: int, syntax: str, planar: bool, frames: int, seed: int
 ) -> None:
     values = np.stack([smooth(seed + n, 21, 18, 3, allocated) for n in range(frames)])
-    wanted = in_8_bits(values[-1], allocated)
+    expected = in_8_bits(values[-1], allocated)
     if planar and syntax == ExplicitVRLittleEndian:
         stored = np.ascontiguousarray(np.moveaxis(values, 3, 1)).reshape(values.shape)
         data = dicom(stored, syntax, PlanarConfiguration=1)
     else:
         data = dicom(values, syntax)
-    check(data, wanted, frame=frames - 1)
+    check(data, expected, frame=frames - 1)

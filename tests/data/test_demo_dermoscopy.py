@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_trees import digests, indexed
+from data_trees import digests, index_and_summary
 from medscale.data.demo import dermoscopy
 from medscale.data.demo.generate import generate
 from medscale.data.images import read_rgb
@@ -27,7 +27,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def listed(root: Path) -> Inventory:
+def inventory_of(root: Path) -> Inventory:
     return scan(
         Source(kind="isic2017", synthetic=True, options=OPTIONS).model_copy(update={"path": root}),
         None,
@@ -35,8 +35,8 @@ def listed(root: Path) -> Inventory:
 
 
 def test_the_source_module_of_the_real_download_reads_it(demo: Path) -> None:
-    inventory = listed(demo)
-    index, summary = indexed(demo, inventory, Split(mode="published"))
+    inventory = inventory_of(demo)
+    index, summary = index_and_summary(demo, inventory, Split(mode="published"))
     assert inventory.classes == CLASSES
     assert summary["by_reason"] == {
         "superpixels, not a photograph": len(index),
@@ -62,7 +62,7 @@ def test_the_duplicates_are_those_of_the_real_set(demo: Path) -> None:
     for first, second in DUPLICATES:
         images = [read_rgb(next(demo.rglob(f"{name}.jpg"))).astype(int) for name in (first, second)]
         assert 0 < np.abs(images[0] - images[1]).mean() < 4
-    inventory = listed(demo)
+    inventory = inventory_of(demo)
     assert all(
         any(name in note for note in inventory.notes) for pair in DUPLICATES for name in pair
     )
@@ -84,9 +84,9 @@ def test_the_seed_decides_every_byte(demo: Path, tmp_path: Path) -> None:
 
 def test_age_tells_a_little_of_melanoma() -> None:
     plan = pd.DataFrame(dermoscopy.plan(dermoscopy.Options(unique=5000)))
-    known = plan[plan["age"] != "unknown"]
-    assert 1 - len(known) / len(plan) == pytest.approx(256 / 2000, abs=0.02)
-    ages, melanoma = known["age"].astype(int), known["label"] == 2
+    known_age = plan[plan["age"] != "unknown"]
+    assert 1 - len(known_age) / len(plan) == pytest.approx(256 / 2000, abs=0.02)
+    ages, melanoma = known_age["age"].astype(int), known_age["label"] == 2
     assert set(ages % 5) == {0}
     ranks = ages.rank()
     area = (ranks[melanoma].mean() - (melanoma.sum() + 1) / 2) / (~melanoma).sum()
@@ -96,7 +96,7 @@ def test_age_tells_a_little_of_melanoma() -> None:
 def test_names_are_unique_at_any_size() -> None:
     for unique in (110, 30_000):
         lesions = dermoscopy.plan(dermoscopy.Options(unique=unique))
-        assert len({one.name for one in lesions}) == len(lesions)
+        assert len({lesion.name for lesion in lesions}) == len(lesions)
 
 
 def test_no_classifier_can_be_perfect() -> None:
@@ -104,18 +104,21 @@ def test_no_classifier_can_be_perfect() -> None:
     rng = np.random.default_rng(0)
     counts = np.sum(list(COMPLETE.values()), axis=0)
     labels = rng.choice(3, 5000, p=counts / counts.sum())
-    seen = np.stack([dermoscopy.appearance(rng, label) for label in labels])
+    appearances = np.stack([dermoscopy.appearance(rng, label) for label in labels])
     distance = (
-        ((seen[:, None] - np.array(dermoscopy.APPEARANCE)) / np.array(dermoscopy.SPREAD)) ** 2
+        ((appearances[:, None] - np.array(dermoscopy.APPEARANCE)) / np.array(dermoscopy.SPREAD))
+        ** 2
     ).sum(-1)
     chosen = (np.log(counts) - distance / 2).argmax(1)
     assert (chosen == labels).mean() == pytest.approx(0.90, abs=0.02)
 
 
 def test_what_the_lesion_shows_is_in_the_pixels() -> None:
-    def part(seen: tuple[float, ...], test: str) -> float:
+    def part(appearances: tuple[float, ...], test: str) -> float:
         images = [
-            dermoscopy.photograph(np.random.default_rng(k), np.array(seen), 96, 128).astype(int)
+            dermoscopy.photograph(np.random.default_rng(k), np.array(appearances), 96, 128).astype(
+                int
+            )
             for k in range(8)
         ]
         red, green, blue = np.moveaxis(np.stack(images), -1, 0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 
-from data_trees import digests, indexed
+from data_trees import digests, index_and_summary
 from medscale.base.errors import MedscaleError
 from medscale.data.demo import skin
 from medscale.data.demo.generate import generate
@@ -28,15 +28,15 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def listed(root: Path) -> Inventory:
+def inventory_of(root: Path) -> Inventory:
     return scan(
         Source(kind="skin", synthetic=True, options=OPTIONS).model_copy(update={"path": root}), None
     )
 
 
 def test_the_source_module_of_the_real_download_reads_it(demo: Path) -> None:
-    inventory = listed(demo)
-    index, summary = indexed(demo, inventory)
+    inventory = inventory_of(demo)
+    index, summary = index_and_summary(demo, inventory)
     assert sorted(inventory.classes) == sorted(
         " ".join(name.split()) for name in list(skin.CLASSES)[:4]
     )
@@ -54,7 +54,7 @@ def test_the_source_module_of_the_real_download_reads_it(demo: Path) -> None:
 
 
 def test_classes_are_balanced_by_copies(demo: Path) -> None:
-    rows = indexed(demo, listed(demo))[0]
+    rows = index_and_summary(demo, inventory_of(demo))[0]
     assert rows.groupby("label", observed=True)["group"].nunique().to_dict() == {
         "Acne And Rosacea Photos": 12,
         "Ba Cellulitis": 9,
@@ -64,25 +64,25 @@ def test_classes_are_balanced_by_copies(demo: Path) -> None:
 
 
 def test_copies_have_the_tone_of_their_original_and_others_do_not(demo: Path) -> None:
-    rows = indexed(demo, listed(demo))[0]
+    rows = index_and_summary(demo, inventory_of(demo))[0]
     pixels = {path: read_rgb(demo / path).astype(float) for path in rows["path"]}
     tones = {path: np.median(image / image.mean(), axis=(0, 1)) for path, image in pixels.items()}
-    own, others = [], []
+    copy_distances, other_distances = [], []
     for _, part in rows.groupby("group"):
-        first, *rest = part["path"]
-        own += [np.abs(tones[first] - tones[path]).max() for path in rest]
-        others += [
+        first, *copies = part["path"]
+        copy_distances += [np.abs(tones[first] - tones[path]).max() for path in copies]
+        other_distances += [
             np.abs(tones[first] - tones[path]).max()
             for path in rows["path"]
             if path not in set(part["path"])
         ]
-    assert np.median(own) < np.median(others) / 3
+    assert np.median(copy_distances) < np.median(other_distances) / 3
 
 
 def test_a_random_split_leaks(demo: Path) -> None:
-    index, _ = indexed(demo, listed(demo), Split(mode="random"))
+    index, _ = index_and_summary(demo, inventory_of(demo), Split(mode="random"))
     assert index.groupby("group")["split"].nunique().max() > 1
-    index, _ = indexed(demo, listed(demo))
+    index, _ = index_and_summary(demo, inventory_of(demo))
     assert index.groupby("group")["split"].nunique().max() == 1
 
 
@@ -101,9 +101,9 @@ def test_no_classifier_can_be_perfect(classes: int) -> None:
     """Best possible accuracy, by the densities from which the appearance is drawn (Bayes' rule)."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, classes, 5000)
-    seen = np.stack([skin.appearance(rng, label) for label in labels])
+    appearances = np.stack([skin.appearance(rng, label) for label in labels])
     means = np.array(list(skin.CLASSES.values())[:classes])
-    chosen = (((seen[:, None] - means) / np.array(skin.SPREAD)) ** 2).sum(-1).argmin(1)
+    chosen = (((appearances[:, None] - means) / np.array(skin.SPREAD)) ** 2).sum(-1).argmin(1)
     assert 0.85 < (chosen == labels).mean() < 0.98
     if classes == 6:
         assert (chosen == labels).mean() == pytest.approx(0.91, abs=0.015)

@@ -32,7 +32,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def listed(demo: Path, **options: object) -> Inventory:
+def inventory_of(demo: Path, **options: object) -> Inventory:
     source = Source(kind="rsna", synthetic=True, options={**OPTIONS, **options})
     return scan(source.model_copy(update={"path": demo}), None)
 
@@ -46,7 +46,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_the_source_module_of_the_real_download_reads_it(demo: Path) -> None:
-    inventory, division = listed(demo), Split(balance=True)
+    inventory, division = inventory_of(demo), Split(balance=True)
     facts = pd.DataFrame(
         [inspect(str(demo), path)[0] for path in inventory.rows["path"]], columns=FACTS
     )
@@ -71,7 +71,7 @@ def test_the_source_module_of_the_real_download_reads_it(demo: Path) -> None:
 
 
 def test_an_implausible_age_is_kept_without_it(demo: Path) -> None:
-    inventory = listed(demo)
+    inventory = inventory_of(demo)
     facts = pd.DataFrame(
         [inspect(str(demo), path)[0] for path in inventory.rows["path"]], columns=FACTS
     )
@@ -82,7 +82,7 @@ def test_an_implausible_age_is_kept_without_it(demo: Path) -> None:
 
 
 def test_detailed_classes(demo: Path) -> None:
-    counts = listed(demo, classes="detailed").rows["label"].value_counts()
+    counts = inventory_of(demo, classes="detailed").rows["label"].value_counts()
     assert counts.to_dict() == {xray.OPACITY: 24, xray.NORMAL: 18, xray.NOT_NORMAL: 18}
 
 
@@ -90,9 +90,11 @@ def test_files_are_like_the_challenges(demo: Path) -> None:
     headers = [
         dcmread(path, stop_before_pixels=True) for path in sorted((demo / TRAIN).glob("*.dcm"))
     ]
-    assert {str(one.file_meta.TransferSyntaxUID) for one in headers} == {"1.2.840.10008.1.2.4.50"}
-    assert {one.PhotometricInterpretation for one in headers} == {"MONOCHROME2"}
-    assert all(str(one.PatientAge).isdigit() for one in headers)
+    assert {str(header.file_meta.TransferSyntaxUID) for header in headers} == {
+        "1.2.840.10008.1.2.4.50"
+    }
+    assert {header.PhotometricInterpretation for header in headers} == {"MONOCHROME2"}
+    assert all(str(header.PatientAge).isdigit() for header in headers)
     labels, details = pd.read_csv(demo / LABELS), pd.read_csv(demo / DETAILS)
     assert labels["patientId"].tolist() == details["patientId"].tolist()
     assert labels["patientId"].duplicated().any()
@@ -107,10 +109,10 @@ def test_the_seed_decides_every_byte_and_an_option_the_mapping(demo: Path, tmp_p
     generate("rsna", OPTIONS, tmp_path / "again")
     assert digests(demo) == digests(tmp_path / "again")
     generate("rsna", {**OPTIONS, "seed": 8, "mapping": False}, tmp_path / "again")
-    other = digests(tmp_path / "again")
-    assert not set(digests(demo).values()) & set(other.values())
-    assert len(other) == len(digests(demo)) - 1
-    assert MAPPING not in other
+    other_digests = digests(tmp_path / "again")
+    assert not set(digests(demo).values()) & set(other_digests.values())
+    assert len(other_digests) == len(digests(demo)) - 1
+    assert MAPPING not in other_digests
     source = Source(kind="rsna", synthetic=True).model_copy(update={"path": tmp_path / "again"})
     assert [MAPPING in note for note in scan(source, None).notes] == [True]
 
@@ -121,8 +123,8 @@ def test_opacities_are_where_their_boxes_say() -> None:
     )
     opacity = Opacity(0.3, 0.5, 0.05, 0.07, 50)
     bare, ill = (
-        radiograph(np.random.default_rng(3), anatomy, 256, opacities=what).astype(int)
-        for what in ((), (opacity,))
+        radiograph(np.random.default_rng(3), anatomy, 256, opacities=opacities).astype(int)
+        for opacities in ((), (opacity,))
     )
     added = ill - bare
     x, y, width, height = map(int, opacity.box(256))
@@ -136,7 +138,9 @@ def test_opacities_are_where_their_boxes_say() -> None:
 
 def test_findings_differ_in_strength_and_views_in_share() -> None:
     exams = xray.plan(xray.Options(exams=2000))
-    greys = np.array([max(one.grey for one in exam.opacities) for exam in exams if exam.opacities])
+    greys = np.array(
+        [max(opacity.grey for opacity in exam.opacities) for exam in exams if exam.opacities]
+    )
     assert 0.03 < (greys < 20).mean() < 0.2  # hardly to be seen among ribs and noise
     share = {d: np.mean([e.view == "AP" for e in exams if e.detail == d]) for d in xray.SHARES}
     ages = {d: np.mean([e.age for e in exams[1:] if e.detail == d]) for d in xray.SHARES}

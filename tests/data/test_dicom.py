@@ -19,7 +19,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1
 
-from data_trees import encoded, indexed, picture
+from data_trees import image_bytes, index_and_summary, picture
 from medscale.base.files import sha256
 from medscale.data.build import make_chunk
 from medscale.data.decoding.dicom import dicom_facts
@@ -90,7 +90,7 @@ def test_the_kind_is_told_by_content() -> None:
     assert (
         kind_of(b"II*\0" + data[4:]) == "dicom"
     )  # the preamble may be that of a TIFF (PS3.10, 7.1)
-    assert kind_of(encoded(picture(1))) == "png"
+    assert kind_of(image_bytes(picture(1))) == "png"
 
 
 def test_8_bit_is_taken_as_stored() -> None:
@@ -105,32 +105,34 @@ def test_8_bit_with_a_window_is_windowed() -> None:
     whole = {"WindowCenter": "128", "WindowWidth": "256"}
     assert np.array_equal(decode(dicom(GREY, **whole))[..., 0], GREY)
     window = {"WindowCenter": "100.5", "WindowWidth": "51"}
-    shown = decode(dicom(GREY, **window))[..., 0].astype(int)
-    assert np.abs(shown - spread(GREY, 75, 125)).max() <= 1
+    pixels = decode(dicom(GREY, **window))[..., 0].astype(int)
+    assert np.abs(pixels - spread(GREY, 75, 125)).max() <= 1
 
 
 def test_jpeg_baseline_as_in_the_challenge() -> None:
-    got = decode(dicom(GREY, jpeg(GREY), JPEGBaseline8Bit))
-    assert got.shape == (30, 40, 3)
-    assert got.dtype == np.uint8
-    assert np.abs(got[..., 0].astype(int) - GREY).max() <= 8
-    colour = dicom(COLOUR, encoded(picture(1), "JPEG", quality=95, subsampling=0), JPEGBaseline8Bit)
+    actual = decode(dicom(GREY, jpeg(GREY), JPEGBaseline8Bit))
+    assert actual.shape == (30, 40, 3)
+    assert actual.dtype == np.uint8
+    assert np.abs(actual[..., 0].astype(int) - GREY).max() <= 8
+    colour = dicom(
+        COLOUR, image_bytes(picture(1), "JPEG", quality=95, subsampling=0), JPEGBaseline8Bit
+    )
     assert np.abs(decode(colour).astype(int) - COLOUR).max() <= 10
 
 
 def test_monochrome1_is_inverted() -> None:
-    shown = decode(dicom(GREY, PhotometricInterpretation="MONOCHROME1"))
-    assert np.array_equal(shown, 255 - np.dstack([GREY] * 3))
+    pixels = decode(dicom(GREY, PhotometricInterpretation="MONOCHROME1"))
+    assert np.array_equal(pixels, 255 - np.dstack([GREY] * 3))
 
 
 def test_15_bit_monochrome1_jpeg_2000() -> None:
     stream = jpeg2000_of_15_bits(DEEP)
-    shown = decode(
+    pixels = decode(
         dicom(
             DEEP, stream, JPEG2000Lossless, BitsStored=15, PhotometricInterpretation="MONOCHROME1"
         )
     )
-    assert np.array_equal(shown[..., 0], 255 - spread(DEEP, DEEP.min(), DEEP.max()))
+    assert np.array_equal(pixels[..., 0], 255 - spread(DEEP, DEEP.min(), DEEP.max()))
 
 
 def test_deep_grey_takes_its_own_range_without_a_window() -> None:
@@ -165,17 +167,17 @@ def test_padding_is_black_and_no_part_of_the_range(
     for row in range(5):
         values[row] = filled[row % len(filled)]
     data = dicom(values, PhotometricInterpretation=kind, **headers)
-    shown = decode(data)[..., 0]
+    pixels = decode(data)[..., 0]
     # Some writers record a negative value as the unsigned one of the same 16 bits.
-    assert np.array_equal(decode(data.replace(b"\x20\x01SS", b"\x20\x01US"))[..., 0], shown)
-    assert np.array_equal(shown[5:], 255 - inside if kind == "MONOCHROME1" else inside)
-    assert not shown[:5].any()
+    assert np.array_equal(decode(data.replace(b"\x20\x01SS", b"\x20\x01US"))[..., 0], pixels)
+    assert np.array_equal(pixels[5:], 255 - inside if kind == "MONOCHROME1" else inside)
+    assert not pixels[:5].any()
 
 
 def test_unused_bits_play_no_part() -> None:
     overlay = DEEP.astype(np.uint16) & 0xFFF
-    shown = decode(dicom(overlay | 0x8000, BitsStored=12))[..., 0]
-    assert np.array_equal(shown, spread(overlay, overlay.min(), overlay.max()))
+    pixels = decode(dicom(overlay | 0x8000, BitsStored=12))[..., 0]
+    assert np.array_equal(pixels, spread(overlay, overlay.min(), overlay.max()))
 
 
 def test_floating_point_pixels() -> None:
@@ -186,40 +188,40 @@ def test_floating_point_pixels() -> None:
     data.BitsAllocated, data.FloatPixelData = 32, values.tobytes()
     file = io.BytesIO()
     data.save_as(file)
-    shown = decode(file.getvalue())[..., 0]
+    pixels = decode(file.getvalue())[..., 0]
     finite = values[np.isfinite(values)]
-    wanted = spread(values[1:], float(finite.min()), float(finite.max()))
-    assert np.abs(shown[1:] - wanted).max() <= 1
-    assert shown[0, :3].tolist() == [0, 255, 0]
+    expected = spread(values[1:], float(finite.min()), float(finite.max()))
+    assert np.abs(pixels[1:] - expected).max() <= 1
+    assert pixels[0, :3].tolist() == [0, 255, 0]
 
 
 def test_a_jpeg_within_that_lost_data_is_refused() -> None:
     pixels = np.asarray(picture(3, (400, 300)))
     for values, stream in (
-        (pixels, encoded(Image.fromarray(pixels), "JPEG")),
+        (pixels, image_bytes(Image.fromarray(pixels), "JPEG")),
         (pixels[..., 0], jpeg(pixels[..., 0])),
     ):
-        lost = stream[: len(stream) * 6 // 10] + b"\xff\xd9"
+        truncated = stream[: len(stream) * 6 // 10] + b"\xff\xd9"
         with pytest.raises(Unreadable, match="libjpeg") as caught:
-            decode(dicom(values, lost, JPEGBaseline8Bit))
+            decode(dicom(values, truncated, JPEGBaseline8Bit))
         assert caught.value.reason == TRUNCATED
 
 
 def test_the_window_applies_after_the_rescale() -> None:
     rescale = {"RescaleSlope": "2", "RescaleIntercept": "-1000"}
     window = {"WindowCenter": ["24000", "1"], "WindowWidth": ["8000", "1"]}
-    shown = decode(dicom(DEEP, **rescale, **window))[..., 0].astype(int)
-    assert np.abs(shown - spread(DEEP.astype(float) * 2 - 1000, 20_000, 28_000)).max() <= 1
-    assert (shown.min(), shown.max()) == (0, 255)
-    assert 10 < np.median(shown) < 245
+    pixels = decode(dicom(DEEP, **rescale, **window))[..., 0].astype(int)
+    assert np.abs(pixels - spread(DEEP.astype(float) * 2 - 1000, 20_000, 28_000)).max() <= 1
+    assert (pixels.min(), pixels.max()) == (0, 255)
+    assert 10 < np.median(pixels) < 245
 
 
 def test_a_voi_table_goes_before_the_window() -> None:
     item = Dataset()
     item.add(DataElement("LUTDescriptor", "US", [1024, 2000, 12]))
     item.add(DataElement("LUTData", "US", list(range(0, 4096, 4))))
-    shown = decode(dicom(DEEP, VOILUTSequence=[item], WindowCenter="1", WindowWidth="2"))[..., 0]
-    assert np.array_equal(shown, spread(np.clip(DEEP.astype(int) - 2000, 0, 1023) * 4, 0, 4095))
+    pixels = decode(dicom(DEEP, VOILUTSequence=[item], WindowCenter="1", WindowWidth="2"))[..., 0]
+    assert np.array_equal(pixels, spread(np.clip(DEEP.astype(int) - 2000, 0, 1023) * 4, 0, 4095))
 
 
 def test_few_bits_fill_the_range() -> None:
@@ -240,10 +242,12 @@ def test_colour_and_palette() -> None:
 def test_the_first_of_several_frames() -> None:
     frames = np.stack([GREY, 255 - GREY])
     data = dicom(GREY, NumberOfFrames="2")
-    both = data.replace(GREY.tobytes(), frames.tobytes())
+    two_frames = data.replace(GREY.tobytes(), frames.tobytes())
     length = data.index(GREY.tobytes()) - 4
-    both = both[:length] + (2 * GREY.size).to_bytes(4, "little") + both[length + 4 :]
-    assert np.array_equal(decode(both)[..., 0], GREY)
+    two_frames = (
+        two_frames[:length] + (2 * GREY.size).to_bytes(4, "little") + two_frames[length + 4 :]
+    )
+    assert np.array_equal(decode(two_frames)[..., 0], GREY)
 
 
 def whole() -> bytes:
@@ -345,13 +349,15 @@ def dicom_tree(root: Path) -> pd.DataFrame:
     for number in range(21):
         name = f"{number:02d}.{'png' if number == 20 else 'dcm'}"
         pixels = np.asarray(picture(number).convert("L"))
-        told = {
+        header_fields = {
             "PatientAge": "148" if number == 1 else str(40 + number),
             "PatientSex": "MF"[number % 2],
             "ViewPosition": "AP",
         }
         data = (
-            encoded(picture(20)) if number == 20 else dicom(pixels, **(told if number % 4 else {}))
+            image_bytes(picture(20))
+            if number == 20
+            else dicom(pixels, **(header_fields if number % 4 else {}))
         )
         (root / name).write_bytes(data)
         rows.append({"path": name, "label": "ab"[number % 2], "source": "x"})
@@ -360,9 +366,9 @@ def dicom_tree(root: Path) -> pd.DataFrame:
 
 def test_headers_become_columns_of_the_index(tmp_path: Path) -> None:
     rows = dicom_tree(tmp_path)
-    listed = make_inventory(rows.to_dict("records"), [], ["a", "b"], [])
+    inventory = make_inventory(rows.to_dict("records"), [], ["a", "b"], [])
     facts = pd.DataFrame([inspect(str(tmp_path), path)[0] for path in rows["path"]], columns=FACTS)
-    index, left_out = make_index(listed, facts, Split())
+    index, left_out = make_index(inventory, facts, Split())
     index = index.set_index("path")
     assert list(index.columns[-3:]) == ["age", "sex", "view"]
     assert index["age"].dtype == np.float64
@@ -371,12 +377,16 @@ def test_headers_become_columns_of_the_index(tmp_path: Path) -> None:
     assert np.isnan(index["age"]["01.dcm"])
     assert index["sex"]["01.dcm"] == "female"
     assert set(zip(index["width"], index["height"], strict=True)) == {(40, 30)}
-    kept = left_out[left_out["action"] == "kept"]
-    assert kept[["path", "reason", "detail"]].to_numpy().tolist() == [
+    kept_rows = left_out[left_out["action"] == "kept"]
+    assert kept_rows[["path", "reason", "detail"]].to_numpy().tolist() == [
         ["01.dcm", "odd header", "PatientAge 148 is over 110 years; taken as not known"]
     ]
-    own = make_inventory(rows.assign(age=7.0).to_dict("records"), [], ["a", "b"], [], ["age"])
-    assert set(make_index(own, facts, Split())[0]["age"]) == {7.0}  # the tables' own column stays
+    inventory_with_age = make_inventory(
+        rows.assign(age=7.0).to_dict("records"), [], ["a", "b"], [], ["age"]
+    )
+    assert set(make_index(inventory_with_age, facts, Split())[0]["age"]) == {
+        7.0
+    }  # the tables' own column stays
 
 
 def study_of(root: Path, numbers: list[str | None], column: str = "", values: str = "") -> Path:
@@ -394,8 +404,10 @@ def study_of(root: Path, numbers: list[str | None], column: str = "", values: st
 
 
 def index_of(root: Path, patient: str | None = None) -> tuple[pd.DataFrame, dict[str, Any]]:
-    listed = scan(Source(kind="folder", path=root, patient=patient), None)
-    return indexed(root, listed, Split(near_duplicates=False, train=0.5, val=0.25, test=0.25))
+    inventory = scan(Source(kind="folder", path=root, patient=patient), None)
+    return index_and_summary(
+        root, inventory, Split(near_duplicates=False, train=0.5, val=0.25, test=0.25)
+    )
 
 
 def test_patients_of_the_headers_are_not_divided(tmp_path: Path) -> None:
@@ -413,8 +425,8 @@ def test_patients_of_the_headers_are_not_divided(tmp_path: Path) -> None:
         "from": "a digest of PatientID in the DICOM headers",
     }
     assert any("PatientID in the headers of 24" in note for note in summary["notes"])
-    known, sentences = scan(Source(kind="folder", path=root), None).patient_sentences()
-    assert not known
+    patients_known, sentences = scan(Source(kind="folder", path=root), None).patient_sentences()
+    assert not patients_known
     assert "The index will read PatientID" in sentences[-1]
 
 
@@ -461,5 +473,5 @@ def test_shards_are_made_from_dicom(tmp_path: Path) -> None:
     recipe = Preprocess(size=32, clahe=Clahe(tiles=2), chunk=4)
     image = ("x.dcm", sha256(tmp_path / "x.dcm"), 400, 300)
     assert make_chunk(str(tmp_path), 0, "key", str(tmp_path), [image], recipe) == 0
-    wanted = preprocess(decode((tmp_path / "x.dcm").read_bytes()), recipe)
-    assert np.array_equal(np.load(tmp_path / "images-00000.npy")[0], wanted)
+    expected = preprocess(decode((tmp_path / "x.dcm").read_bytes()), recipe)
+    assert np.array_equal(np.load(tmp_path / "images-00000.npy")[0], expected)

@@ -21,7 +21,7 @@ FOLDERS = [
     Path(next(iter(data_store.__path__))),
 ]
 # Files that pydicom's tests damage on purpose, and why each is refused.
-REFUSED = {
+REFUSED_FILES = {
     "JPEG2000-embedded-sequence-delimiter.dcm": "3722445056 x 1024 pixels",
     "MR_truncated.dcm": "8130 of 8192 bytes",
     "badVR.dcm": "1A",
@@ -42,7 +42,7 @@ def images() -> dict[str, Path]:
     """Files with the mark of DICOM and pixels, by name."""
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     paths = [p for folder in FOLDERS for p in sorted(folder.rglob("*")) if p.is_file()]
-    found = {}
+    files = {}
     for path in paths:
         data = path.read_bytes()
         if kind_of(data) != "dicom":
@@ -54,14 +54,14 @@ def images() -> dict[str, Path]:
             except (InvalidDicomError, EOFError):
                 continue
         if "PixelData" in dataset:
-            found[f"{path.parent.name}/{path.name}"] = path
-    return found
+            files[f"{path.parent.name}/{path.name}"] = path
+    return files
 
 
 FILES = images()
 
 
-def shown(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
+def as_pydicom_shows(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
     """Values of 0 to 255 by pydicom's functions, shape H,W,3."""
     kind, bits = dataset.PhotometricInterpretation, int(dataset.BitsStored)
     if kind == "PALETTE COLOR":
@@ -88,7 +88,7 @@ def shown(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
 
 def test_there_are_files_of_every_kind() -> None:
     assert len(FILES) > 120
-    assert set(REFUSED) <= {path.name for path in FILES.values()}
+    assert set(REFUSED_FILES) <= {path.name for path in FILES.values()}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -96,7 +96,7 @@ def test_there_are_files_of_every_kind() -> None:
 def test_a_file_is_shown_as_pydicom_shows_it(name: str) -> None:
     path = FILES[name]
     data = path.read_bytes()
-    if words := REFUSED.get(path.name):
+    if words := REFUSED_FILES.get(path.name):
         with pytest.raises(Unreadable, match=words):
             decode(data)
         return
@@ -104,8 +104,8 @@ def test_a_file_is_shown_as_pydicom_shows_it(name: str) -> None:
     last = frame_count(data) - 1
     assert last + 1 == int(dataset.get("NumberOfFrames") or 1)
     for frame in {0, last}:
-        wanted = shown(dataset, pixel_array(dataset, index=frame))
-        assert np.abs(decode(data, frame=frame) - wanted).max() <= 0.51
+        expected = as_pydicom_shows(dataset, pixel_array(dataset, index=frame))
+        assert np.abs(decode(data, frame=frame) - expected).max() <= 0.51
 
 
 @pytest.mark.parametrize("name", [*ORIGINALS, *LOSSY])

@@ -19,11 +19,11 @@ CLASSES = ["normal", "pneumonia", "nail fungus"]
 
 def test_class_names_match_without_capitals_spaces_and_punctuation(tmp_path: Path) -> None:
     class_tree(tmp_path, {"NORMAL": 2, "Nail_Fungus": 3, "covid": 1})
-    found = external_inventory(Source(kind="folder", path=tmp_path), CLASSES)
-    assert found.classes == CLASSES
-    assert found.rows["label"].value_counts().to_dict() == {"nail fungus": 3, "normal": 2}
-    assert found.excluded["path"].tolist() == ["covid/0.png"]
-    assert found.notes == [
+    inventory = external_inventory(Source(kind="folder", path=tmp_path), CLASSES)
+    assert inventory.classes == CLASSES
+    assert inventory.rows["label"].value_counts().to_dict() == {"nail fungus": 3, "normal": 2}
+    assert inventory.excluded["path"].tolist() == ["covid/0.png"]
+    assert inventory.notes == [
         "Class NORMAL is read as normal.",
         "Class Nail_Fungus is read as nail fungus.",
         "Classes that the study does not have are left out: covid 1.",
@@ -74,9 +74,9 @@ def test_a_held_out_source_is_the_test_split_with_its_groups() -> None:
     splits = assign(table, Split(mode="source", held_out="a"))
     expected = (table["source"] == "a") | (table.index == 1)  # the same patient as image 0
     assert ((splits == "test") == expected).all()
-    rest = splits[~expected].value_counts(normalize=True)
-    assert rest["train"] == pytest.approx(0.7 / 0.8, abs=0.03)
-    assert rest["val"] == pytest.approx(0.1 / 0.8, abs=0.03)
+    shares = splits[~expected].value_counts(normalize=True)
+    assert shares["train"] == pytest.approx(0.7 / 0.8, abs=0.03)
+    assert shares["val"] == pytest.approx(0.1 / 0.8, abs=0.03)
 
 
 @pytest.mark.parametrize(

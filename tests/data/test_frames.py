@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from test_decoding import dicom, smooth, tiff
 
-from data_trees import class_tree, encoded, picture
+from data_trees import class_tree, image_bytes, picture
 from medscale.base.files import sha256
 from medscale.config.sections import Preprocess, Source, Split
 from medscale.data.build import make_chunk
@@ -36,12 +36,12 @@ def tree(root: Path) -> Path:
     return root
 
 
-def indexed(root: Path, which: str) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    found = scan(Source(kind="folder", path=root), None)
-    facts = [fact for path in found.rows["path"] for fact in inspect(str(root), path, which)]
+def frame_index(root: Path, frames: str) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    inventory = scan(Source(kind="folder", path=root), None)
+    facts = [fact for path in inventory.rows["path"] for fact in inspect(str(root), path, frames)]
     table = pd.DataFrame(facts, columns=FACTS)
-    index, left_out = make_index(found, table, Split())
-    return index, left_out, summarize(index, left_out, found, Split())
+    index, left_out = make_index(inventory, table, Split())
+    return index, left_out, summarize(index, left_out, inventory, Split())
 
 
 def notes(left_out: pd.DataFrame) -> dict[str, str]:
@@ -51,21 +51,21 @@ def notes(left_out: pd.DataFrame) -> dict[str, str]:
 
 
 def test_the_first_frame_is_used_and_the_audit_says_so(tmp_path: Path) -> None:
-    index, left_out, summary = indexed(tree(tmp_path), "first")
+    index, left_out, summary = frame_index(tree(tmp_path), "first")
     assert notes(left_out) == {
         "a/scan.dcm": "first of 3 frames is used",
         "b/pages.tif": "first of 2 frames is used",
     }
     assert summary["kept_by_reason"]["several frames"] == 2
     assert summary["found"] == summary["used"] == 22
-    told = "2 files have several frames or pages: one of each is used (source.frames)."
-    assert told in summary["notes"]
+    sentence = "2 files have several frames or pages: one of each is used (source.frames)."
+    assert sentence in summary["notes"]
     row = index.set_index("path").loc["a/scan.dcm"]
     assert row["sha256"] == sha256(tmp_path / "a" / "scan.dcm")
 
 
 def test_the_middle_frame_has_its_number_in_its_path(tmp_path: Path) -> None:
-    index, left_out, _ = indexed(tree(tmp_path), "middle")
+    index, left_out, _ = frame_index(tree(tmp_path), "middle")
     assert notes(left_out) == {
         "a/scan.dcm": "number 2 of 3 frames is used",
         "b/pages.tif": "number 2 of 2 frames is used",
@@ -74,7 +74,7 @@ def test_the_middle_frame_has_its_number_in_its_path(tmp_path: Path) -> None:
 
 
 def test_all_frames_are_images_of_one_patient(tmp_path: Path) -> None:
-    index, left_out, summary = indexed(tree(tmp_path), "all")
+    index, left_out, summary = frame_index(tree(tmp_path), "all")
     assert notes(left_out)["a/scan.dcm"] == "all 3 frames are used"
     scans = index[index["path"].str.startswith("a/scan.dcm")]
     assert scans["path"].tolist() == [f"a/scan.dcm[{number}]" for number in (1, 2, 3)]
@@ -88,26 +88,26 @@ def test_a_known_patient_stays_the_group_of_all_frames(tmp_path: Path) -> None:
     listing = "".join(f"{label}/{n}.png,p{label}{n}\n" for label in "ab" for n in range(10))
     table = f"path,patient\n{listing}a/scan.dcm,ann\nb/pages.tif,bob\n"
     (tmp_path / "index.csv").write_text(table)
-    index, _, _ = indexed(tmp_path, "all")
+    index, _, _ = frame_index(tmp_path, "all")
     assert set(index.loc[index["path"].str.startswith("a/scan"), "group"]) == {"ann"}
 
 
-@pytest.mark.parametrize("which", ["first", "middle", "all"])
-def test_shards_hold_the_frames(tmp_path: Path, which: str) -> None:
-    index, _, _ = indexed(tree(tmp_path / "raw"), which)
+@pytest.mark.parametrize("frames", ["first", "middle", "all"])
+def test_shards_hold_the_frames(tmp_path: Path, frames: str) -> None:
+    index, _, _ = frame_index(tree(tmp_path / "raw"), frames)
     rows = index[index["path"].str.startswith("a/scan")]
     images = list(rows[["path", "sha256", "width", "height"]].itertuples(index=False, name=None))
     settings = Preprocess(size=32)
     assert make_chunk(str(tmp_path), 0, "key", str(tmp_path / "raw"), images, settings) == 0
-    wanted = [preprocess(decode(SCAN, frame=frame), settings) for frame in chosen(which, 3)]
-    assert np.array_equal(np.load(tmp_path / "images-00000.npy"), wanted)
+    expected = [preprocess(decode(SCAN, frame=frame), settings) for frame in chosen(frames, 3)]
+    assert np.array_equal(np.load(tmp_path / "images-00000.npy"), expected)
 
 
 def test_a_file_whose_name_looks_like_a_frame_is_meant_itself(tmp_path: Path) -> None:
-    (tmp_path / "x.png").write_bytes(encoded(picture(1)))
+    (tmp_path / "x.png").write_bytes(image_bytes(picture(1)))
     (tmp_path / "x.png[2]").write_bytes(b"other")
     assert read_frame(tmp_path / "x.png[2]") == (b"other", 0)
-    assert read_frame(tmp_path / "x.png[3]") == (encoded(picture(1)), 2)
+    assert read_frame(tmp_path / "x.png[3]") == (image_bytes(picture(1)), 2)
     assert (file_of("a/x.png[3]"), file_of("a/x[y].png")) == ("a/x.png", "a/x[y].png")
     assert [chosen("middle", count) for count in (1, 2, 3, 4)] == [[0], [1], [1], [2]]
 
@@ -121,7 +121,7 @@ def test_dicom_files_without_an_ending_are_images(tmp_path: Path) -> None:
         (folder / name).write_bytes(dicom(pixels))
     (tmp_path / "a" / "README").write_text("not an image")
     Image.fromarray(smooth(1, 9, 9, 3, 8)).save(tmp_path / "a" / "other.png")
-    found = scan(Source(kind="folder", path=tmp_path), None)
-    names = {Path(path).name for path in found.rows["path"]}
+    inventory = scan(Source(kind="folder", path=tmp_path), None)
+    names = {Path(path).name for path in inventory.rows["path"]}
     assert names == {*(f"IM{n:05d}" for n in range(4)), "1.2.840.4", "1.2.840.5", "other.png"}
-    assert found.excluded["path"].tolist() == ["a/README"]
+    assert inventory.excluded["path"].tolist() == ["a/README"]

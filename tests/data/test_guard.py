@@ -21,7 +21,7 @@ from medscale.data.images import TOO_LARGE, UNDECODABLE, UNREADABLE, Unreadable,
 from medscale.data.index import build_index
 from medscale.data.inspection import inspect
 from medscale.data.settings import Dask, Limits, Preprocess, Source, Split
-from served import picture
+from service_process import picture
 
 QUICK = Limits(megapixels=1, seconds=0.5)
 

@@ -104,6 +104,6 @@ def test_one_module_makes_a_kind(tmp_path: Path) -> None:
             (tmp_path / "raw" / label / f"{number}.png").write_bytes(b"x" * 200)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src")}
     line = [sys.executable, "-m", "medscale.cli", "data", "check", "tiny", "raw"]
-    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "compared with the complete Tiny" in done.stdout
+    process = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert "compared with the complete Tiny" in process.stdout

@@ -33,16 +33,16 @@ def test_a_restart_at_the_end_of_an_epoch_has_nothing_left(shards: Shards) -> No
 
 
 @pytest.fixture(scope="module")
-def sized(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Shards]:
+def shards_of_size(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Shards]:
     """Return shard sets of up to LARGEST images: the first images of one large set."""
     import pandas as pd
 
     from medscale.data.shards import seal, write_chunk
 
-    made: dict[int, Shards] = {}
+    sets: dict[int, Shards] = {}
 
     def of(size: int) -> Shards:
-        if size not in made:
+        if size not in sets:
             folder = tmp_path_factory.mktemp(f"shards{size}")
             write_chunk(folder, 0, np.arange(size * 12, dtype=np.uint8).reshape(size, 2, 2, 3))
             ids = np.arange(size) * 3 + 5
@@ -50,8 +50,8 @@ def sized(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Shards]:
                 {"id": ids, "label": ids % 2, "split": "test", "group": ids.astype(str)}
             )
             seal(folder, rows, ["a", "b"], {"preprocess": {}})
-            made[size] = Shards.open(folder)
-        return made[size]
+            sets[size] = Shards.open(folder)
+        return sets[size]
 
     return of
 
@@ -75,7 +75,7 @@ def ids(loader: Loader, epoch: int = 1, start: int = 0) -> list[list[int]]:
     epoch=st.integers(0, 5),
 )
 def test_each_sample_once_for_any_size_and_world_size(
-    sized: Callable[[int], Shards],
+    shards_of_size: Callable[[int], Shards],
     size: int,
     replicas: int,
     extra: int,
@@ -83,7 +83,7 @@ def test_each_sample_once_for_any_size_and_world_size(
     training: bool,
     epoch: int,
 ) -> None:
-    shards, batch = sized(size), replicas + extra
+    shards, batch = shards_of_size(size), replicas + extra
     loaders = [
         Loader(
             shards,
@@ -97,19 +97,21 @@ def test_each_sample_once_for_any_size_and_world_size(
         for r in range(replicas)
     ]
     steps = [list(loader.epoch(epoch)) for loader in loaders]
-    seen = [int(i) for of_one in steps for step in of_one for b in step.batches for i in b.ids]
-    assert sorted(seen) == sorted(shards.ids)  # none twice, none left out, none padded
+    sample_ids = [
+        int(i) for rank_steps in steps for step in rank_steps for b in step.batches for i in b.ids
+    ]
+    assert sorted(sample_ids) == sorted(shards.ids)  # none twice, none left out, none padded
     for number, step in enumerate(zip(*steps, strict=True)):
-        counts = [sum(len(b.ids) for b in one.batches) for one in step]
+        counts = [sum(len(b.ids) for b in rank_step.batches) for rank_step in step]
         assert sum(counts) == step[0].size <= batch
         assert min(counts) >= loaders[0].smallest_share
         assert max(counts) - min(counts) <= 1
-        assert all(len(one.batches) == accumulate for one in step), number
+        assert all(len(rank_step.batches) == accumulate for rank_step in step), number
     alone = ids(
         Loader(shards, "test", global_batch=batch, replicas=1, replica=0, training=training), epoch
     )
     together = [
-        [i for one in step for b in one.batches for i in b.ids.tolist()]
+        [i for rank_step in step for b in rank_step.batches for i in b.ids.tolist()]
         for step in zip(*steps, strict=True)
     ]
     assert together == alone
@@ -159,7 +161,7 @@ def test_augmentation_is_the_samples_own(shards: Shards) -> None:
     augment = Augment(rotate=25, hflip=0.5, vflip=0.5, brightness=0.3, contrast=0.3, minority=1.5)
 
     def images(replicas: int, batch: int, accumulate: int) -> torch.Tensor:
-        found = {}
+        augmented = {}
         for replica in range(replicas):
             loader = Loader(
                 shards, "train", global_batch=batch, replicas=replicas, replica=replica,
@@ -167,8 +169,8 @@ def test_augmentation_is_the_samples_own(shards: Shards) -> None:
             )  # fmt: skip
             for step in loader.epoch(1):
                 for b in step.batches:
-                    found.update(zip(b.ids.tolist(), b.images, strict=True))
-        return torch.stack([found[i] for i in sorted(found)])
+                    augmented.update(zip(b.ids.tolist(), b.images, strict=True))
+        return torch.stack([augmented[i] for i in sorted(augmented)])
 
     alone = images(1, 37, 1)
     for replicas, batch, accumulate in ((2, 20, 1), (4, 9, 2), (3, 37, 3)):

@@ -60,17 +60,19 @@ def comparisons(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return the numbers of pairs that each call of a comparison of signatures takes."""
     counts = []
 
-    def counted(
+    def counted_comparisons(
         compare: Callable[[list[bytes], np.ndarray, np.ndarray], np.ndarray],
     ) -> Callable[[list[bytes], np.ndarray, np.ndarray], np.ndarray]:
-        def compared(codes: list[bytes], spectra: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        def count_compared(
+            codes: list[bytes], spectra: np.ndarray, candidates: np.ndarray
+        ) -> np.ndarray:
             counts.append(len(candidates))
             return compare(codes, spectra, candidates)
 
-        return compared
+        return count_compared
 
     for compare in (near_duplicates, same_scene):
-        monkeypatch.setattr(lookalike, compare.__name__, counted(compare))
+        monkeypatch.setattr(lookalike, compare.__name__, counted_comparisons(compare))
     return counts
 
 
@@ -175,13 +177,13 @@ def test_comparisons_grow_with_the_images_not_with_their_pairs(
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (3000, 14, 14, 3), np.uint8)
     pictures = [cv2.resize(cells, (64, 64), interpolation=cv2.INTER_CUBIC) for cells in coarse]
-    planted = [picture[:, ::-1] for picture in pictures[:300]]
-    codes = signatures([*pictures, *planted])
+    copies = [picture[:, ::-1] for picture in pictures[:300]]
+    codes = signatures([*pictures, *copies])
     assert clusters(pairs(codes), 3300) == [[n, n + 3000] for n in range(300)]
     assert sum(comparisons) < 8 * 3300
 
 
-def moved(image: np.ndarray) -> np.ndarray:
+def move(image: np.ndarray) -> np.ndarray:
     """Return an image photographed in another frame: shifted, larger and turned a little."""
     warp = cv2.getRotationMatrix2D((60, 45), 2, 1.04)
     warp[:, 2] += (6, -4)
@@ -190,7 +192,7 @@ def moved(image: np.ndarray) -> np.ndarray:
 
 def test_one_scene_in_two_frames_is_joined(originals: list[np.ndarray]) -> None:
     scenes = originals[:80]
-    frames = [moved(image[:, ::-1]) for image in scenes]
+    frames = [move(image[:, ::-1]) for image in scenes]
     codes = signatures([*scenes, *frames])
     shifted = np.column_stack([np.arange(80), np.arange(80, 160)])
     assert near_duplicates(codes, analysed(codes)[1], shifted).mean() < 0.1
@@ -199,7 +201,7 @@ def test_one_scene_in_two_frames_is_joined(originals: list[np.ndarray]) -> None:
 
 def test_clusters_of_several_copies_in_two_frames_become_one(originals: list[np.ndarray]) -> None:
     scene = originals[0]
-    frame = moved(scene)
+    frame = move(scene)
     copies = [COPIES[kind](image) for image in (scene, frame) for kind in list(COPIES)[:7]]
     assert clusters(pairs(signatures([*originals[1:60], *copies])), 73) == [list(range(59, 73))]
 
@@ -208,9 +210,9 @@ def test_the_nearest_pairs_of_a_few_points_are_exact() -> None:
     points = np.random.default_rng(0).standard_normal((200, 8), np.float32)
     apart = ((points[:, None] - points) ** 2).sum(axis=2) + np.diag(np.full(200, np.inf))
     expected = {
-        (min(row, int(other)), max(row, int(other)))
+        (min(row, int(neighbour)), max(row, int(neighbour)))
         for row in range(200)
-        for other in apart[row].argsort()[:3]
+        for neighbour in apart[row].argsort()[:3]
     }
     assert set(map(tuple, nearest_pairs(points, 3, seed=0).tolist())) == expected
     assert len(nearest_pairs(points[:1], 3, seed=0)) == 0
@@ -220,7 +222,7 @@ def test_the_nearest_pairs_of_a_few_points_are_exact() -> None:
 def test_near_pairs_are_found_among_many_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbours, "LEAF", 128)
     points = np.random.default_rng(0).standard_normal((2000, 8), np.float32)
-    both = np.concatenate([points, points + 0.01])
-    found = set(map(tuple, nearest_pairs(both, 3, seed=0).tolist()))
-    assert sum((n, n + 2000) in found for n in range(2000)) > 0.98 * 2000
-    assert len(found) <= 3 * 4000
+    doubled_points = np.concatenate([points, points + 0.01])
+    pairs = set(map(tuple, nearest_pairs(doubled_points, 3, seed=0).tolist()))
+    assert sum((n, n + 2000) in pairs for n in range(2000)) > 0.98 * 2000
+    assert len(pairs) <= 3 * 4000

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_trees import indexed, write
+from data_trees import index_and_summary, write
 from medscale.base.errors import MedscaleError
 from medscale.data.kind import scan
 from medscale.data.metadata import Encoding, apply, encode, fit
@@ -56,13 +56,13 @@ def test_own_numbers_stay_numbers_from_the_table_to_the_prediction(tmp_path: Pat
         lines.append(f"images/{path.name},{'ab'[number % 2]},P{number // 2},{30 + number}")
     (root / "index.csv").write_text("\n".join(lines) + "\n")
     division = Split(train=0.5, val=0.25, test=0.25, near_duplicates=False)
-    index, _ = indexed(root, scan(Source(kind="folder", path=root), None), division)
+    index, _ = index_and_summary(root, scan(Source(kind="folder", path=root), None), division)
     assert index["age"].tolist() == list(range(30, 54))
     (encoding,) = fit(index, ["age"])
     training = index.loc[index["split"] == "train", "age"]
     assert (encoding.words, encoding.features) == (None, 2)
     assert encoding.mean == pytest.approx(training.mean())
     assert encoding.scale == pytest.approx(training.std(ddof=0))
-    stored = Encoding.model_validate_json(encoding.model_dump_json())
-    features = apply([stored], pd.DataFrame({"age": ["33"]}))
+    restored_encoding = Encoding.model_validate_json(encoding.model_dump_json())
+    features = apply([restored_encoding], pd.DataFrame({"age": ["33"]}))
     np.testing.assert_allclose(features, [[(33 - encoding.mean) / encoding.scale, 1]], rtol=1e-6)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data_trees import class_tree, indexed, reasons, write
+from data_trees import class_tree, index_and_summary, reasons, write
 from medscale.base.errors import MedscaleError
 from medscale.data import patients
 from medscale.data.inventory import Inventory
@@ -18,7 +18,9 @@ from medscale.data.settings import Source, Split
 APART = Split(near_duplicates=False, train=0.5, val=0.25, test=0.25)
 
 
-def listed(root: Path, patient: str | None = None, classes: list[str] | None = None) -> Inventory:
+def inventory_of(
+    root: Path, patient: str | None = None, classes: list[str] | None = None
+) -> Inventory:
     return scan(Source(kind="folder", path=root, patient=patient), classes)
 
 
@@ -41,7 +43,7 @@ def study(root: Path, header: str, values: list[str], extra: str = "") -> Path:
 )
 def test_a_column_that_looks_like_a_patients_is_read(tmp_path: Path, column: str) -> None:
     root = study(tmp_path, column, [f"P{n // 4}" for n in range(24)])
-    index, summary = indexed(root, listed(root), APART)
+    index, summary = index_and_summary(root, inventory_of(root), APART)
     assert index["group"].nunique() == 6
     assert index.groupby("patient")["split"].nunique().max() == 1
     assert summary["patients"] == {
@@ -63,7 +65,7 @@ def test_a_fact_of_a_patient_is_not_the_patient(column: str) -> None:
 
 def test_lesions_are_kept_together_but_are_no_patients(tmp_path: Path) -> None:
     root = study(tmp_path, "lesion_id", [f"L{n // 4}" for n in range(24)])
-    index, summary = indexed(root, listed(root), APART)
+    index, summary = index_and_summary(root, inventory_of(root), APART)
     assert index["group"].nunique() == 6
     assert index["patient"].isna().all()
     assert summary["patients"]["state"] == "not known"
@@ -75,15 +77,15 @@ def test_patients_come_before_lesions_and_two_columns_are_refused(tmp_path: Path
     assert patients.patient_column(columns, "index.csv") == "patient_id"
     root = study(tmp_path, "patient_id,subject", [f"P{n // 2},S{n // 4}" for n in range(12)])
     with pytest.raises(MedscaleError, match=r"patient_id, subject .* source\.patient"):
-        listed(root)
-    assert listed(root, "subject").rows["group"].nunique() == 3
+        inventory_of(root)
+    assert inventory_of(root, "subject").rows["group"].nunique() == 3
 
 
 @pytest.mark.parametrize("missing", ["NA", "nan", "None", "NULL", "n/a", "unknown", "?", ""])
 def test_a_missing_patient_is_not_a_patient(tmp_path: Path, missing: str) -> None:
     values = [missing if n % 2 else f"P{n // 2}" for n in range(24)]
     root = study(tmp_path, "patient", values)
-    index, summary = indexed(root, listed(root), APART)
+    index, summary = index_and_summary(root, inventory_of(root), APART)
     assert index["group"].nunique() == 24
     assert summary["patients"]["state"] == "partly"
     assert summary["patients"]["images_without"] == 12
@@ -103,12 +105,12 @@ CHEST = [
 def test_names_that_share_a_prefix_are_noticed(tmp_path: Path) -> None:
     for number, path in enumerate(CHEST):
         write(tmp_path / path, number + 1)
-    assert listed(tmp_path).patient_notes == [
+    assert inventory_of(tmp_path).patient_notes == [
         "12 names repeat 3 prefixes such as person3_: are these patients? Then set source.patient."
     ]
-    inventory = listed(tmp_path, r"person(\d+)_")
+    inventory = inventory_of(tmp_path, r"person(\d+)_")
     assert inventory.rows["group"].nunique() == 3
-    index, summary = indexed(tmp_path, inventory, APART)
+    index, summary = index_and_summary(tmp_path, inventory, APART)
     assert index.groupby("patient")["split"].nunique().max() == 1
     assert (summary["patients"]["state"], summary["patients"]["patients"]) == ("partly", 3)
 
@@ -135,7 +137,7 @@ def test_an_expression_finds_the_patient(expression: str, path: str, patient: st
 def test_a_wrong_setting_is_one_message(tmp_path: Path, setting: str, message: str) -> None:
     class_tree(tmp_path, {"a": 2, "b": 2})
     with pytest.raises(MedscaleError, match=message):
-        listed(tmp_path, setting)
+        inventory_of(tmp_path, setting)
 
 
 def test_another_kind_refuses_the_setting(tmp_path: Path) -> None:
@@ -155,9 +157,9 @@ def test_a_dataset_whose_groups_are_copies_has_no_patients(tmp_path: Path) -> No
 def test_contradicting_entries_are_left_out_and_their_patients_joined(tmp_path: Path) -> None:
     splits = ["train"] * 12 + ["val", "test"] * 6
     values = [f"P{n // 2},{split}" for n, split in enumerate(splits)]
-    again = "images/im00.png,a,P5,test\nimages/im03.png,b,P1,train\nimages/im05.png,b,,\n"
-    root = study(tmp_path, "patient,split", values, again)
-    inventory = listed(root)
+    repeated_rows = "images/im00.png,a,P5,test\nimages/im03.png,b,P1,train\nimages/im05.png,b,,\n"
+    root = study(tmp_path, "patient,split", values, repeated_rows)
+    inventory = inventory_of(root)
     assert reasons(inventory) == {"images/im00.png": "contradicting entries"}
     detail = inventory.excluded["detail"].iloc[0]
     assert detail == "index.csv names it with patient P0 and P5, with split train and test"
@@ -165,22 +167,22 @@ def test_contradicting_entries_are_left_out_and_their_patients_joined(tmp_path: 
     assert groups["images/im01.png"] == groups["images/im10.png"] == "P0"
     assert groups["images/im03.png"] == "P1"
     assert groups["images/im05.png"] == "P2"
-    index, summary = indexed(root, inventory, APART)
+    index, summary = index_and_summary(root, inventory, APART)
     assert summary["found"] == 24
     assert index[index["patient"] == "P0"]["split"].nunique() == 1
 
 
 def test_metadata_that_differ_are_missing(tmp_path: Path) -> None:
-    again = "images/im00.png,a,P0,44\n"
-    root = study(tmp_path, "patient,age", [f"P{n // 2},{30 + n}" for n in range(8)], again)
-    ages = listed(root).rows.set_index("path")["age"]
+    repeated_rows = "images/im00.png,a,P0,44\n"
+    root = study(tmp_path, "patient,age", [f"P{n // 2},{30 + n}" for n in range(8)], repeated_rows)
+    ages = inventory_of(root).rows.set_index("path")["age"]
     assert math.isnan(ages["images/im00.png"])
     assert ages["images/im01.png"] == 31
 
 
 def test_numbers_of_index_csv_are_numbers(tmp_path: Path) -> None:
     values = [f"{30 + n},{['NA', '2.5'][n % 2]},00{n},{['4', 'x'][n % 2]}" for n in range(8)]
-    inventory = listed(study(tmp_path, "age,dose,code,mixed", values))
+    inventory = inventory_of(study(tmp_path, "age,dose,code,mixed", values))
     rows = inventory.rows
     assert rows["age"].tolist() == [float(30 + n) for n in range(8)]
     assert rows["dose"].isna().tolist() == [True, False] * 4
@@ -198,28 +200,28 @@ def test_paths_that_lead_nowhere_are_about_the_table(tmp_path: Path, path: str) 
     (tmp_path / "index.csv").write_text("\n".join(lines))
     message = rf"index.csv names 4 images, none .*first: {path.format(0)}\).*images/im00\.png"
     with pytest.raises(MedscaleError, match=message):
-        listed(tmp_path)
+        inventory_of(tmp_path)
 
 
 def test_lines_that_end_in_a_comma_are_read(tmp_path: Path) -> None:
     study(tmp_path, "patient", [f"P{n // 2}," for n in range(4)])
-    assert listed(tmp_path).rows["group"].tolist() == ["P0", "P0", "P1", "P1"]
+    assert inventory_of(tmp_path).rows["group"].tolist() == ["P0", "P0", "P1", "P1"]
     study(tmp_path, "patient", [f"P{n // 2},Smith" for n in range(4)])
     with pytest.raises(MedscaleError, match="row 2 has more values than the 3 columns"):
-        listed(tmp_path)
+        inventory_of(tmp_path)
 
 
 def test_capitals_and_underscores_in_the_header(tmp_path: Path) -> None:
     study(tmp_path, "_reason,_detail,_frame,Split", [f"r{n},d,{n},train" for n in range(4)])
     text = (tmp_path / "index.csv").read_text().replace("path,label", "Path,Label", 1)
     (tmp_path / "index.csv").write_text(text)
-    inventory = listed(tmp_path)
+    inventory = inventory_of(tmp_path)
     assert set(inventory.rows["split_published"]) == {"train"}
     for number in range(4, 12):
         write(tmp_path / f"images/im{number:02d}.png", number + 1)
     lines = [f"images/im{n:02d}.png,{'ab'[n % 2]},r{n},d,{n},train" for n in range(4, 12)]
     (tmp_path / "index.csv").write_text(text + "\n".join(lines))
-    index, _ = indexed(tmp_path, listed(tmp_path), APART)
+    index, _ = index_and_summary(tmp_path, inventory_of(tmp_path), APART)
     assert index["_reason"].tolist() == [f"r{n}" for n in range(12)]
     assert index["_frame"].tolist() == list(range(12))
 
@@ -229,7 +231,7 @@ def test_classes_match_in_any_unicode_form(tmp_path: Path) -> None:
     for number, folder in enumerate((composed, decomposed, "b")):
         write(tmp_path / folder / f"{number}.png", number + 1)
     for name in (composed, decomposed):
-        inventory = listed(tmp_path, classes=[name, "b"])
+        inventory = inventory_of(tmp_path, classes=[name, "b"])
         assert inventory.classes == [composed, "b"]
         assert inventory.rows["label"].tolist().count(composed) == 2
 
@@ -238,7 +240,7 @@ def test_the_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("HOME", str(tmp_path))
     class_tree(tmp_path / "images", {"a": 2, "b": 2})
     assert Source(kind="folder", path=Path("~/images")).path == tmp_path / "images"
-    assert len(listed(Path("~/images")).rows) == 4
+    assert len(inventory_of(Path("~/images")).rows) == 4
 
 
 def test_validation_is_taken_from_training_where_none_is_published(tmp_path: Path) -> None:
@@ -249,16 +251,16 @@ def test_validation_is_taken_from_training_where_none_is_published(tmp_path: Pat
                 write(tmp_path / split / label / f"p{number // 2}_{number}.png", number + 1)
                 number += 1
     division = Split(mode="published", near_duplicates=False, train=0.6, val=0.2, test=0.2)
-    inventory = listed(tmp_path, r"^p(\d+)_")
-    index, summary = indexed(tmp_path, inventory, division)
+    inventory = inventory_of(tmp_path, r"^p(\d+)_")
+    index, summary = index_and_summary(tmp_path, inventory, division)
     assert index["split"].value_counts().to_dict() == {"train": 24, "val": 8, "test": 12}
     assert (index["path"].str.startswith("test") == (index["split"] == "test")).all()
     assert index.groupby("patient")["split"].nunique().max() == 1
     assert index.groupby("label", observed=True)["split"].value_counts().min() == 4
     note = "The published split has no validation images: 8 of its training images are taken"
     assert any(note in text for text in summary["notes"])
-    again, _ = indexed(tmp_path, inventory, division)
-    assert again["split"].equals(index["split"])
+    index_again, _ = index_and_summary(tmp_path, inventory, division)
+    assert index_again["split"].equals(index["split"])
 
 
 def test_conflicting_images_are_searched_before_they_are_left_out(tmp_path: Path) -> None:
@@ -271,7 +273,7 @@ def test_conflicting_images_are_searched_before_they_are_left_out(tmp_path: Path
             (tmp_path / f"train/a/{number}.png").read_bytes()
         )
     division = Split(mode="published", near_duplicates=False)
-    _, summary = indexed(tmp_path, listed(tmp_path), division)
+    _, summary = index_and_summary(tmp_path, inventory_of(tmp_path), division)
     assert summary["by_reason"]["conflicting label"] == 6
     notes = "\n".join(summary["notes"])
     assert "2 of the 6 images with conflicting labels, which are left out" in notes

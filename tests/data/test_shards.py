@@ -32,18 +32,18 @@ def test_a_flipped_bit_is_found_and_its_file_named(make_shards, name):
 
 
 def test_files_are_read_once_and_again_when_they_change(make_shards, tmp_path, monkeypatch):
-    shards, memory, read = Shards.open(make_shards()), tmp_path / "memory.json", []
+    shards, memory, read_files = Shards.open(make_shards()), tmp_path / "memory.json", []
     monkeypatch.setattr(
-        module, "sha256", lambda f, real=module.sha256: read.append(f.name) or real(f)
+        module, "sha256", lambda f, real=module.sha256: read_files.append(f.name) or real(f)
     )
     shards.verify(memory)
-    assert "images-00000.npy" in read
-    read.clear()
+    assert "images-00000.npy" in read_files
+    read_files.clear()
     shards.verify(memory)
-    assert not [name for name in read if name.startswith("images")]
+    assert not [name for name in read_files if name.startswith("images")]
     os.utime(shards.folder / "images-00000.npy")
     shards.verify(memory)
-    assert [name for name in read if name.startswith("images")] == ["images-00000.npy"]
+    assert [name for name in read_files if name.startswith("images")] == ["images-00000.npy"]
     memory.write_text("damaged")
     shards.verify(memory)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from data_trees import check_complete, indexed, reasons, write
+from data_trees import check_complete, index_and_summary, reasons, write
 from medscale.base.errors import MedscaleError
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
@@ -23,7 +23,7 @@ def isic(root: Path, classes: list[str] | None = None, **options: object) -> Inv
     return scan(Source(kind="isic2017", path=root, options=options), classes)
 
 
-def archives(root: Path, each: int = 2, nested: bool = False, beside: bool = False) -> Path:
+def archives(root: Path, per_class: int = 2, nested: bool = False, beside: bool = False) -> Path:
     """Write ``each`` images per class and split; a third of ages, half of sexes are unknown."""
     for part, first in FIRST.items():
         name = f"ISIC-2017_{part}_Data"
@@ -32,7 +32,7 @@ def archives(root: Path, each: int = 2, nested: bool = False, beside: bool = Fal
             "image_id,melanoma,seborrheic_keratosis\n",
             "image_id,age_approximate,sex\n",
         )
-        for place, label in enumerate(CLASSES * each):
+        for place, label in enumerate(CLASSES * per_class):
             number = f"ISIC_{first + place:07d}"
             write(folder / f"{number}.jpg", first + place)
             write(folder / f"{number}_superpixels.png", 5000 + first + place)
@@ -80,13 +80,13 @@ def test_the_archives_as_they_unpack(
 
 
 def test_the_index_has_null_for_unknown(tmp_path: Path) -> None:
-    index, summary = indexed(
+    index, summary = index_and_summary(
         archives(tmp_path / "raw"), isic(tmp_path / "raw"), Split(mode="published")
     )
     index.to_parquet(tmp_path / "index.parquet")
-    read = pd.read_parquet(tmp_path / "index.parquet")
-    assert read["age"].isna().sum() == 6
-    assert read["sex"].isna().sum() == 9
+    index_table = pd.read_parquet(tmp_path / "index.parquet")
+    assert index_table["age"].isna().sum() == 6
+    assert index_table["sex"].isna().sum() == 9
     assert summary["counts"]["melanoma"] == {"train": 2, "val": 2, "test": 2}
 
 
@@ -123,12 +123,12 @@ def test_metadata_reach_the_sorted_folders_too(tmp_path: Path) -> None:
     rows = isic(tmp_path).rows.assign(
         number=lambda rows: [Path(path).stem for path in rows["path"]]
     )
-    known = rows.set_index("number")[["age", "sex"]].dropna()
-    assert known.to_dict("index") == {"ISIC_0000003": {"age": 55.0, "sex": "male"}}
+    known_metadata = rows.set_index("number")[["age", "sex"]].dropna()
+    assert known_metadata.to_dict("index") == {"ISIC_0000003": {"age": 55.0, "sex": "male"}}
 
 
 def test_a_few_missing_images_are_listed(tmp_path: Path) -> None:
-    root = archives(tmp_path, each=5)
+    root = archives(tmp_path, per_class=5)
     (root / "ISIC-2017_Training_Data/ISIC_0000004.jpg").unlink()
     inventory = isic(root)
     assert len(inventory.rows) == 44
@@ -137,15 +137,17 @@ def test_a_few_missing_images_are_listed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gone", "message"),
+    ("missing_file", "message"),
     [
         ("ISIC-2017_Validation_Part3_GroundTruth.csv", "no ground truth table of the val split"),
         ("ISIC-2017_Test_v2_Data", "15 of the 15 images of the test split are missing"),
     ],
 )
-def test_an_incomplete_download_names_what_and_how(tmp_path: Path, gone: str, message: str) -> None:
-    root = archives(tmp_path, each=5)
-    path = root / gone
+def test_an_incomplete_download_names_what_and_how(
+    tmp_path: Path, missing_file: str, message: str
+) -> None:
+    root = archives(tmp_path, per_class=5)
+    path = root / missing_file
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(MedscaleError, match=message) as caught:
         isic(root)
@@ -182,7 +184,7 @@ def test_nothing_there_is_an_error_whatever_is_allowed(tmp_path: Path, state: st
 
 
 def test_the_listed_duplicates_share_a_group(tmp_path: Path) -> None:
-    root = archives(tmp_path, each=5)
+    root = archives(tmp_path, per_class=5)
     pairs = {"ISIC_0012271": "ISIC_0012152", "ISIC_0012175": "ISIC_0012216"}
     for part, numbers in (("Training", pairs.keys()), ("Test_v2", pairs.values())):
         with open(root / f"ISIC-2017_{part}_Part3_GroundTruth.csv", "a") as table:
@@ -202,14 +204,16 @@ def test_the_listed_duplicates_share_a_group(tmp_path: Path) -> None:
     assert groups.notna().sum() == 4
     pairs_told = "ISIC_0012271 and ISIC_0012152; ISIC_0012175 and ISIC_0012216."
     assert [pairs_told in note for note in inventory.notes if "duplicates" in note] == [True]
-    _, published = indexed(root, inventory, Split(mode="published", near_duplicates=False))
+    _, published = index_and_summary(
+        root, inventory, Split(mode="published", near_duplicates=False)
+    )
     assert published["kept_by_reason"] == {"leak between splits": 4}
-    index, _ = indexed(root, inventory)
+    index, _ = index_and_summary(root, inventory)
     assert index.groupby("group")["split"].nunique().max() == 1
 
 
 def test_what_the_tables_contradict_or_lack_is_left_out(tmp_path: Path) -> None:
-    root = archives(tmp_path, each=5)
+    root = archives(tmp_path, per_class=5)
     truth = root / "ISIC-2017_Training_Part3_GroundTruth.csv"
     truth.write_text(
         truth.read_text()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from data_trees import encoded, picture
+from data_trees import image_bytes, picture
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_parquet
 from medscale.data.index import _schema, make_index, summarize
@@ -46,12 +46,12 @@ def challenge(root: Path, exams: dict[str, str] = EXAMS, mapping: bool = True) -
         (root / folder).mkdir(parents=True)
     labels, details = ["patientId,x,y,width,height,Target"], ["patientId,class"]
     for number, (exam, detail) in enumerate(exams.items()):
-        (root / TRAIN / f"{exam}.dcm").write_bytes(encoded(picture(number)))
+        (root / TRAIN / f"{exam}.dcm").write_bytes(image_bytes(picture(number)))
         for box in BOXES.get(exam, ["100.0,100.0,50.0,60.0"]) if detail == OPACITY else [",,,"]:
             labels.append(f"{exam},{box},{int(detail == OPACITY)}")
             details.append(f"{exam},{detail}")
     for number in (1, 2):
-        (root / TEST / f"t{number}.dcm").write_bytes(encoded(picture(100 + number)))
+        (root / TEST / f"t{number}.dcm").write_bytes(image_bytes(picture(100 + number)))
     (root / LABELS).write_text("\n".join(labels) + "\n")
     (root / DETAILS).write_text("\n".join(details) + "\n")
     if mapping:
@@ -120,9 +120,9 @@ def test_detailed_classes(tmp_path: Path) -> None:
         NOT_NORMAL: 2,
         OPACITY: 2,
     }
-    two = rsna(root, [OPACITY, NORMAL], classes="detailed")
-    assert two.classes == [OPACITY, NORMAL]
-    assert two.excluded["reason"].value_counts()["class not in the study"] == 2
+    two_images = rsna(root, [OPACITY, NORMAL], classes="detailed")
+    assert two_images.classes == [OPACITY, NORMAL]
+    assert two_images.excluded["reason"].value_counts()["class not in the study"] == 2
 
 
 def test_without_the_mapping_the_reader_is_told(tmp_path: Path) -> None:
@@ -163,15 +163,17 @@ def test_what_the_tables_contradict_or_lack_is_left_out(tmp_path: Path) -> None:
     assert left_out["detail"][f"{TRAIN}/n2.dcm"] == f"Target 0, but class {OPACITY}"
 
 
-@pytest.mark.parametrize("gone", [LABELS, DETAILS, TRAIN, f"{TRAIN}/n1.dcm"])
-def test_an_incomplete_download_names_what_and_how(tmp_path: Path, gone: str) -> None:
+@pytest.mark.parametrize("missing_file", [LABELS, DETAILS, TRAIN, f"{TRAIN}/n1.dcm"])
+def test_an_incomplete_download_names_what_and_how(tmp_path: Path, missing_file: str) -> None:
     root = challenge(tmp_path)
-    path = root / gone
+    path = root / missing_file
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(MedscaleError, match="holds no complete RSNA challenge") as caught:
         rsna(root)
     assert "kaggle competitions download -c rsna-pneumonia-detection-challenge" in str(caught.value)
-    assert ("of the 6 images" if gone.startswith(TRAIN) else f"no {gone}") in str(caught.value)
+    assert ("of the 6 images" if missing_file.startswith(TRAIN) else f"no {missing_file}") in str(
+        caught.value
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_trees import check_complete, class_tree, indexed, reasons, write
+from data_trees import check_complete, class_tree, index_and_summary, reasons, write
 from medscale.base.errors import MedscaleError
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
@@ -90,12 +90,14 @@ def test_a_random_split_leaks_where_a_grouped_one_does_not(tmp_path: Path) -> No
     for seed, (label, number, copy) in enumerate(names):
         write(tmp_path / label / f"{copy}{number}.png", seed)
     splits = {
-        mode: indexed(tmp_path, skin(tmp_path), Split(mode=mode))[0]
+        mode: index_and_summary(tmp_path, skin(tmp_path), Split(mode=mode))[0]
         for mode in ("random", "grouped")
     }
-    most = {mode: index.groupby("group")["split"].nunique().max() for mode, index in splits.items()}
-    assert most["grouped"] == 1
-    assert most["random"] > 1
+    splits_per_group = {
+        mode: index.groupby("group")["split"].nunique().max() for mode, index in splits.items()
+    }
+    assert splits_per_group["grouped"] == 1
+    assert splits_per_group["random"] > 1
 
 
 def test_without_copies_no_note_of_them(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hostile import damaged, fuzzed
+from hostile import damaged, random_files
 from medscale.data.decoding import structure
 from medscale.data.images import Unreadable, decode, kind_of
-from served import picture
+from service_process import picture
 from slow_images import in_dicom, in_tiff, many_parts, progressive
 
 
@@ -73,7 +73,7 @@ def test_whole_images_pass() -> None:
 
 
 def test_damage_is_left_to_the_decoders() -> None:
-    files = [*damaged().values(), *fuzzed(140)]
+    files = [*damaged().values(), *random_files(140)]
     files += [data[: len(data) // 2] for data in many_parts(50).values()]
     files += [picture()[:n] for n in (3, 4, 5, 20)]
     for data in files:
@@ -85,7 +85,7 @@ def test_samples_of_16_bits_are_scaled_as_by_division() -> None:
     from medscale.data.decoding.formats import to_uint8
 
     for bits, dtype in ((1, np.uint8), (4, np.uint8), (12, np.uint16), (16, np.uint16)):
-        most = 2**bits - 1
-        samples = np.arange(most + 1, dtype=dtype)
-        expected = (samples.astype(np.int64) * 255 + most // 2) // most
+        highest = 2**bits - 1
+        samples = np.arange(highest + 1, dtype=dtype)
+        expected = (samples.astype(np.int64) * 255 + highest // 2) // highest
         np.testing.assert_array_equal(to_uint8(samples, bits), expected)

@@ -10,16 +10,17 @@ import pandas as pd
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from made_training import Training
 from medscale.engine.train.board import board, tag
+from training_runs import Training
 
 
 def scalars(folder: Path) -> dict[str, dict[int, float]]:
     """Value by epoch of each tag."""
-    read = EventAccumulator(str(folder), purge_orphaned_data=True)
-    read.Reload()
+    accumulator = EventAccumulator(str(folder), purge_orphaned_data=True)
+    accumulator.Reload()
     return {
-        name: {one.step: one.value for one in read.Scalars(name)} for name in read.Tags()["scalars"]
+        name: {scalar.step: scalar.value for scalar in accumulator.Scalars(name)}
+        for name in accumulator.Tags()["scalars"]
     }
 
 

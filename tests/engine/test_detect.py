@@ -21,7 +21,6 @@ from safetensors.numpy import load_file
 from safetensors.torch import save_file
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
-from made_training import fork_ranks
 from medscale.base import extras
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json, write_parquet
@@ -38,7 +37,7 @@ from medscale.engine.models.names import check_model
 from medscale.engine.plan import Augment, Detect, Model, RunPlan
 from medscale.engine.train.progress import Progress
 from medscale.evaluate import boxes
-from medscale.evaluate.boxes import Matched
+from medscale.evaluate.boxes import BoxMatches
 from medscale.evaluate.detection import localize
 from medscale.report.chapters import chapters_of
 from medscale.report.detection.chapter import CHAPTER as DETECTION
@@ -49,6 +48,7 @@ from medscale.workflow.datasets import Datasets
 from medscale.workflow.graph import Graph
 from medscale.workflow.preflight import _models
 from medscale.workflow.runs import Runs
+from training_runs import fork_ranks
 
 ROOT = Path(__file__).parents[2]
 SIZE = 64
@@ -74,23 +74,32 @@ def configured(**settings) -> Config:
     )
 
 
-def made_index(folder: Path, train: int = 24, val: int = 8, test: int = 10) -> pd.DataFrame:
+def make_index(folder: Path, train: int = 24, val: int = 8, test: int = 10) -> pd.DataFrame:
     """Write PNG files of noise with up to two bright rectangles each; return their index."""
     rng, rows = np.random.default_rng(0), []
     (folder / "raw").mkdir()
     for number, split in enumerate(np.repeat(["train", "val", "test"], [train, val, test])):
-        pixels, found = rng.integers(0, 90, (SIZE, 2 * SIZE, 3), dtype=np.uint8), []
+        pixels, boxes_of_image = rng.integers(0, 90, (SIZE, 2 * SIZE, 3), dtype=np.uint8), []
         for part in range((0, 1, 2, 1)[number % 4]):
             x, y = int(rng.integers(0, 30)) + 62 * part, int(rng.integers(0, 30))
             width, height = int(rng.integers(20, 36)), int(rng.integers(18, 34))
             pixels[y : y + height, x : x + width] = 230
-            found.append(
+            boxes_of_image.append(
                 [float(x), float(y), float(min(width, 2 * SIZE - x)), float(min(height, SIZE - y))]
             )
         path = folder / "raw" / f"{number}.png"
         Image.fromarray(pixels).save(path)
         rows.append(
-            (number, path.name, split, f"g{number // 2}", 2 * SIZE, SIZE, sha256(path), found)
+            (
+                number,
+                path.name,
+                split,
+                f"g{number // 2}",
+                2 * SIZE,
+                SIZE,
+                sha256(path),
+                boxes_of_image,
+            )
         )
     index = pd.DataFrame(
         rows, columns=["id", "path", "split", "group", "width", "height", "sha256", "boxes"]
@@ -103,10 +112,10 @@ def made_index(folder: Path, train: int = 24, val: int = 8, test: int = 10) -> p
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> SimpleNamespace:
+def detection_study(tmp_path_factory) -> SimpleNamespace:
     """A study's index and its shards for detection, made by the stage's own script."""
     folder = tmp_path_factory.mktemp("detect")
-    index = made_index(folder)
+    index = make_index(folder)
     script, settings = ROOT / "scripts" / "shards.py", Preprocess(size=SIZE).model_dump_json()
     arguments = [
         "--index",
@@ -125,13 +134,13 @@ def made(tmp_path_factory) -> SimpleNamespace:
         "--log",
         folder / "shards.log",
     ]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(script), *map(str, arguments)],
         capture_output=True,
         text=True,
         env=_environment(),
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     return SimpleNamespace(folder=folder, index=index, shards=Shards.open(folder / "shards_detect"))
 
 
@@ -139,50 +148,59 @@ def _environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT / 'tests'}"}
 
 
-def trained(made, run: str, name: str, toy: bool = True, gpu: bool = False, **settings) -> Path:
+def train(
+    detection_study, run: str, name: str, toy: bool = True, gpu: bool = False, **settings
+) -> Path:
     """Train a run as the rule does; with ``toy`` a small network in place of YOLOv8, forked.
 
     With ``gpu`` the run is trained on this machine's GPU, and no CPU process stands in for it.
     """
-    out = made.folder / name / "seed1"
-    planned = plan(configured(**settings), "glaucoma", run, 1)
+    out = detection_study.folder / name / "seed1"
+    run_plan = plan(configured(**settings), "glaucoma", run, 1)
     if gpu:
-        planned = planned.model_copy(update={"stand_in": False, "backend": "cuda"})
-    write_json(out / "spec.json", planned.model_dump(mode="json"))
-    paths = (out / "spec.json", made.folder / "shards_detect", out, made.folder / f"{name}.log")
+        run_plan = run_plan.model_copy(update={"stand_in": False, "backend": "cuda"})
+    write_json(out / "spec.json", run_plan.model_dump(mode="json"))
+    paths = (
+        out / "spec.json",
+        detection_study.folder / "shards_detect",
+        out,
+        detection_study.folder / f"{name}.log",
+    )
     if toy:
-        fork_ranks([*map(str, paths)], planned.run.devices, "toy_detector:Detection")
+        fork_ranks([*map(str, paths)], run_plan.run.devices, "toy_detector:Detection")
         return out
     options = zip(("--spec", "--shards", "--out", "--log"), map(str, paths), strict=True)
     script = str(ROOT / "scripts" / "train_detector.py")
     command = [sys.executable, script, *(part for option in options for part in option)]
-    done = subprocess.run(
+    process = subprocess.run(
         command, env=_environment(), stderr=subprocess.PIPE, text=True, timeout=200
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     return out
 
 
 # Boxes beside images
 
 
-def test_boxes_are_shares_of_the_image_and_stand_beside_the_shards(made):
-    found = data_boxes.read(made.shards)
-    assert len(found) == sum(len(one) for one in made.index["boxes"])
-    x, y, width, height = made.index["boxes"][2][1]
-    second = found[found["id"] == 2].iloc[1]
+def test_boxes_are_shares_of_the_image_and_stand_beside_the_shards(detection_study):
+    box_table = data_boxes.read(detection_study.shards)
+    assert len(box_table) == sum(len(image_boxes) for image_boxes in detection_study.index["boxes"])
+    x, y, width, height = detection_study.index["boxes"][2][1]
+    second = box_table[box_table["id"] == 2].iloc[1]
     assert second[SIDES].tolist() == pytest.approx(
         [x / (2 * SIZE), y / SIZE, width / (2 * SIZE), height / SIZE]
     )
-    assert made.shards.meta["boxes"] == sha256(made.shards.folder / "boxes.parquet")
-    image = made.shards.gather(np.array([2]))[0]
+    assert detection_study.shards.meta["boxes"] == sha256(
+        detection_study.shards.folder / "boxes.parquet"
+    )
+    image = detection_study.shards.gather(np.array([2]))[0]
     left, top, wide, high = (second[SIDES] * SIZE).tolist()
     inside = image[int(top) + 2 : int(top + high) - 2, int(left) + 2 : int(left + wide) - 2]
     assert inside.min() > 200, "the box is not where its rectangle is"
 
 
 @pytest.mark.parametrize(
-    ("found", "says"),
+    ("box_list", "says"),
     [
         ([[0.0, 0.0, 0.0, 5.0]], "no area"),
         ([[200.0, 0.0, 5.0, 5.0]], "no area inside their image"),
@@ -191,8 +209,8 @@ def test_boxes_are_shares_of_the_image_and_stand_beside_the_shards(made):
         (None, "no list of boxes"),
     ],
 )
-def test_a_wrong_box_is_named(found, says):
-    index = pd.DataFrame({"id": [7], "width": [100], "height": [50], "boxes": [found]})
+def test_a_wrong_box_is_named(box_list, says):
+    index = pd.DataFrame({"id": [7], "width": [100], "height": [50], "boxes": [box_list]})
     with pytest.raises(MedscaleError, match=says):
         relative(index, "index.parquet")
 
@@ -224,38 +242,44 @@ def test_a_flipped_box_holds_the_same_pixels(x, width, y, height):
     image = torch.zeros(1, 3, 64, 64)
     image[:, :, y : y + height, x : x + width] = 1
     box = torch.tensor([[[x, y, width, height], [0, 0, 0, 0]]]) / 64
-    images, found = flip(image, box, torch.tensor([True]))
-    left, top, wide, high = (found[0, 0] * 64).round().int().tolist()
+    images, flipped_boxes = flip(image, box, torch.tensor([True]))
+    left, top, wide, high = (flipped_boxes[0, 0] * 64).round().int().tolist()
     assert images[0, :, top : top + high, left : left + wide].min() == 1
     assert images.sum() == image.sum()
-    assert found[0, 1].tolist() == [0, 0, 0, 0], "padding has become a box"
+    assert flipped_boxes[0, 1].tolist() == [0, 0, 0, 0], "padding has become a box"
     assert all(
         torch.equal(a, b)
-        for a, b in zip(flip(images, found, torch.tensor([False])), (images, found), strict=True)
+        for a, b in zip(
+            flip(images, flipped_boxes, torch.tensor([False])), (images, flipped_boxes), strict=True
+        )
     )
-    assert torch.allclose(flip(images, found, torch.tensor([True]))[1], box)
+    assert torch.allclose(flip(images, flipped_boxes, torch.tensor([True]))[1], box)
 
 
-def test_flips_depend_on_the_sample_alone_and_move_image_and_box(made):
+def test_flips_depend_on_the_sample_alone_and_move_image_and_box(detection_study):
     def epoch(replicas: int, replica: int, hflip: float = 0.5):
         augment = Augment(hflip=hflip, brightness=0.1)
         common = {"global_batch": 8, "seed": 3, "training": True, "augment": augment}
-        loader = BoxLoader(made.shards, "train", replicas=replicas, replica=replica, **common)
+        loader = BoxLoader(
+            detection_study.shards, "train", replicas=replicas, replica=replica, **common
+        )
         for step in loader.epoch(4):
             for batch in step.batches:
                 yield from zip(batch.ids.tolist(), batch.images, batch.labels, strict=True)
 
-    whole = {number: (image, found) for number, image, found in epoch(1, 0)}
+    whole = {number: (image, image_boxes) for number, image, image_boxes in epoch(1, 0)}
     shared = {
-        number: (image, found) for replica in (0, 1) for number, image, found in epoch(2, replica)
+        number: (image, image_boxes)
+        for replica in (0, 1)
+        for number, image, image_boxes in epoch(2, replica)
     }
     assert whole.keys() == shared.keys()
     assert all(torch.equal(whole[n][k], shared[n][k]) for n in whole for k in (0, 1))
-    plain = {number: found for number, _, found in epoch(1, 0, hflip=0.0)}
-    moved = [number for number in whole if not torch.equal(whole[number][1], plain[number])]
-    assert 0 < len(moved) < sum(bool(found.any()) for found in plain.values())
-    for number, (image, found) in whole.items():
-        for left, top, wide, high in (found[found[:, 2] > 0] * SIZE).tolist():
+    plain = {number: image_boxes for number, _, image_boxes in epoch(1, 0, hflip=0.0)}
+    flipped_ids = [number for number in whole if not torch.equal(whole[number][1], plain[number])]
+    assert 0 < len(flipped_ids) < sum(bool(image_boxes.any()) for image_boxes in plain.values())
+    for number, (image, image_boxes) in whole.items():
+        for left, top, wide, high in (image_boxes[image_boxes[:, 2] > 0] * SIZE).tolist():
             inside = image[
                 :, int(top) + 2 : int(top + high) - 2, int(left) + 2 : int(left + wide) - 2
             ]
@@ -263,22 +287,22 @@ def test_flips_depend_on_the_sample_alone_and_move_image_and_box(made):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"rotate": 5}, {"vflip": 0.5}, {"minority": 2}, {"crop": {"size": 32}}]
+    "change", [{"rotate": 5}, {"vflip": 0.5}, {"minority": 2}, {"crop": {"size": 32}}]
 )
-def test_changes_that_would_leave_boxes_behind_are_refused(wrong):
-    with pytest.raises(ValueError, match=f"augment.{next(iter(wrong))} is not for detection"):
-        Detect(augment=wrong)
+def test_changes_that_would_leave_boxes_behind_are_refused(change):
+    with pytest.raises(ValueError, match=f"augment.{next(iter(change))} is not for detection"):
+        Detect(augment=change)
 
 
-def test_images_without_boxes_are_left_out_of_training_and_never_of_the_test(made):
-    used = with_boxes(made.shards)
-    there = set(data_boxes.read(made.shards)["id"])
+def test_images_without_boxes_are_left_out_of_training_and_never_of_the_test(detection_study):
+    train_ids = with_boxes(detection_study.shards)
+    ids_with_boxes = set(data_boxes.read(detection_study.shards)["id"])
     for split in ("train", "val"):
-        assert set(used.ids[used.positions(split)]) == there & set(
-            made.shards.ids[made.shards.positions(split)]
+        assert set(train_ids.ids[train_ids.positions(split)]) == ids_with_boxes & set(
+            detection_study.shards.ids[detection_study.shards.positions(split)]
         )
-    assert len(used.positions("test")) == len(made.shards.positions("test"))
-    assert len(used.positions("train")) < len(made.shards.positions("train"))
+    assert len(train_ids.positions("test")) == len(detection_study.shards.positions("test"))
+    assert len(train_ids.positions("train")) < len(detection_study.shards.positions("train"))
 
 
 # Suppression
@@ -288,9 +312,9 @@ def test_the_less_confident_of_two_boxes_that_overlap_goes():
     corners = torch.tensor(
         [[0, 0, 0.5, 0.5], [0.02, 0, 0.5, 0.5], [0.6, 0.6, 0.9, 0.9], [0.3, 0.3, 0.3, 0.9]]
     )
-    kept = suppress(corners, torch.tensor([0.6, 0.8, 0.3, 0.9]))
-    assert kept[:, 4].tolist() == pytest.approx([0.8, 0.3])
-    assert kept[1].tolist() == pytest.approx([0.6, 0.6, 0.3, 0.3, 0.3])
+    remaining = suppress(corners, torch.tensor([0.6, 0.8, 0.3, 0.9]))
+    assert remaining[:, 4].tolist() == pytest.approx([0.8, 0.3])
+    assert remaining[1].tolist() == pytest.approx([0.6, 0.6, 0.3, 0.3, 0.3])
     assert len(suppress(corners, torch.full((4,), SMALLEST_CONFIDENCE / 2))) == 0
     start = torch.linspace(0, 0.99, 200)[:, None] * torch.ones(1, 2)
     assert (
@@ -301,31 +325,31 @@ def test_the_less_confident_of_two_boxes_that_overlap_goes():
 # Scores, against cases worked out by hand
 
 
-def matched(truth, image, confidence, limits) -> Matched:
+def matched(truth, image, confidence, limits) -> BoxMatches:
     """Boxes with given hits; ``limits``: challenge limits that each hits (9: also COCO's)."""
     hits = np.array([[k < n for k in range(8)] + [n > 2] for n in limits], bool).reshape(-1, 9)
-    return Matched(np.array(truth), np.array(image, int), np.array(confidence, float), hits)
+    return BoxMatches(np.array(truth), np.array(image, int), np.array(confidence, float), hits)
 
 
 def test_overlap_is_intersection_over_union():
-    one = np.array([[0.0, 0.0, 0.4, 0.4]])
-    other = np.array([[0.2, 0.0, 0.4, 0.4], [0.0, 0.0, 0.4, 0.4], [0.5, 0.5, 0.1, 0.1]])
-    assert boxes.overlap(one, other)[0].tolist() == pytest.approx([1 / 3, 1, 0])
+    boxes_a = np.array([[0.0, 0.0, 0.4, 0.4]])
+    boxes_b = np.array([[0.2, 0.0, 0.4, 0.4], [0.0, 0.0, 0.4, 0.4], [0.5, 0.5, 0.1, 0.1]])
+    assert boxes.overlap(boxes_a, boxes_b)[0].tolist() == pytest.approx([1 / 3, 1, 0])
 
 
 def test_a_true_box_is_hit_once_by_the_most_confident():
     true = np.array([[0.0, 0.0, 0.4, 0.4], [0.5, 0.5, 0.4, 0.4]])
     predicted = np.array([[0.0, 0.0, 0.4, 0.3], [0.0, 0.0, 0.4, 0.4], [0.5, 0.5, 0.4, 0.25]])
-    found = boxes.hits(predicted, true)  # IoU 0.75, 1 and 0.625
-    assert found[0].tolist() == [True] * 7 + [False, True], "0.75 is not above 0.75"
-    assert found[1].tolist() == [False] * 7 + [True, False], "what the first box took is taken"
-    assert found[2].tolist() == [True] * 5 + [False] * 3 + [True]
+    box_hits = boxes.hits(predicted, true)  # IoU 0.75, 1 and 0.625
+    assert box_hits[0].tolist() == [True] * 7 + [False, True], "0.75 is not above 0.75"
+    assert box_hits[1].tolist() == [False] * 7 + [True, False], "what the first box took is taken"
+    assert box_hits[2].tolist() == [True] * 5 + [False] * 3 + [True]
     assert not boxes.hits(predicted, np.empty((0, 4))).any()
 
 
 def test_half_an_overlap_is_a_hit_for_coco_and_none_for_the_challenge():
-    found = boxes.hits(np.array([[0.0, 0.0, 0.5, 0.25]]), np.array([[0.0, 0.0, 0.5, 0.5]]))
-    assert found[0].tolist() == [True, True, False, False, False, False, False, False, True]
+    box_hits = boxes.hits(np.array([[0.0, 0.0, 0.5, 0.25]]), np.array([[0.0, 0.0, 0.5, 0.5]]))
+    assert box_hits[0].tolist() == [True, True, False, False, False, False, False, False, True]
 
 
 def test_average_precision_by_hand():
@@ -350,13 +374,18 @@ def test_average_precision_of_random_boxes_is_that_of_cocos_procedure_step_by_st
         np.hstack([rng.random((n, 2)) / 2, 0.2 + 0.3 * rng.random((n, 2))])
         for n in rng.integers(0, 4, 12)
     ]
-    near = [one[rng.integers(0, len(one), 3)] if len(one) else np.full((3, 4), 0.3) for one in true]
-    guessed = [np.abs(one + rng.normal(0, 0.05, one.shape)) for one in near]
+    near = [
+        image_boxes[rng.integers(0, len(image_boxes), 3)]
+        if len(image_boxes)
+        else np.full((3, 4), 0.3)
+        for image_boxes in true
+    ]
+    guessed = [np.abs(image_boxes + rng.normal(0, 0.05, image_boxes.shape)) for image_boxes in near]
     image = np.repeat(np.arange(12), 3)
     confidence = rng.random(36)
     order = np.argsort(-confidence)
-    taken: set[tuple[int, int]] = set()
-    right = []
+    matched_boxes: set[tuple[int, int]] = set()
+    is_hit = []
     for at in order:
         ours, theirs = (
             torch.from_numpy(np.hstack([b[:, :2], b[:, :2] + b[:, 2:]]))
@@ -366,12 +395,12 @@ def test_average_precision_of_random_boxes_is_that_of_cocos_procedure_step_by_st
         free = [
             (share, k)
             for k, share in enumerate(shares)
-            if share >= 0.5 and (image[at], k) not in taken
+            if share >= 0.5 and (image[at], k) not in matched_boxes
         ]
-        right.append(bool(free))
+        is_hit.append(bool(free))
         if free:
-            taken.add((int(image[at]), max(free)[1]))
-    hit, boxes_there = np.cumsum(right), sum(map(len, true))
+            matched_boxes.add((int(image[at]), max(free)[1]))
+    hit, boxes_there = np.cumsum(is_hit), sum(map(len, true))
     precision, recall = hit / np.arange(1, 37), hit / boxes_there
     expected = np.mean([max(precision[recall >= r], default=0.0) for r in np.linspace(0, 1, 101)])
     flags = np.stack(
@@ -383,8 +412,11 @@ def test_average_precision_of_random_boxes_is_that_of_cocos_procedure_step_by_st
     ranked = np.empty((36, flags.shape[2]), bool)
     for n in range(12):
         ranked[3 * n + np.argsort(-confidence[3 * n : 3 * n + 3])] = flags[n]
-    ours_ = Matched(
-        np.array([len(one) for one in true]), image[order], confidence[order], ranked[order]
+    ours_ = BoxMatches(
+        np.array([len(image_boxes) for image_boxes in true]),
+        image[order],
+        confidence[order],
+        ranked[order],
     )
     assert boxes.average_precision(ours_, np.ones((1, 12), int))[0] == pytest.approx(expected)
     assert 0.05 < expected < 1
@@ -400,18 +432,21 @@ def test_weights_are_copies_of_images(seed):
         at = np.flatnonzero(image == number)
         limits[at[truth[number] :]] = 0
     order, confidence = rng.permutation(12), np.sort(rng.random(12))[::-1]
-    one = matched(truth, image[order], confidence, limits[order])
+    by_weight = matched(truth, image[order], confidence, limits[order])
     times = rng.integers(0, 3, 5)
     copies = np.repeat(np.arange(5), times)
-    rows = [(c, k, n) for n, k in enumerate(copies) for c in np.flatnonzero(one.image == k)]
+    rows = [(c, k, n) for n, k in enumerate(copies) for c in np.flatnonzero(by_weight.image == k)]
     rows.sort(key=lambda row: row[0])
     at = np.array([c for c, _, _ in rows], int)
-    many = Matched(
-        truth[copies], np.array([n for *_, n in rows], int), one.confidence[at], one.hits[at]
+    many = BoxMatches(
+        truth[copies],
+        np.array([n for *_, n in rows], int),
+        by_weight.confidence[at],
+        by_weight.hits[at],
     )
     if not len(copies):
         return
-    weighted = boxes.evaluate(one, 0.4, times[None])
+    weighted = boxes.evaluate(by_weight, 0.4, times[None])
     copied = boxes.evaluate(many, 0.4, np.ones((1, len(copies)), int))
     for name in boxes.NAMES:
         assert weighted[name][0] == pytest.approx(copied[name][0], nan_ok=True), name
@@ -460,9 +495,11 @@ def test_where_losses_do_not_rank_epochs_the_last_finite_one_is_kept():
 
 
 @pytest.fixture(scope="module")
-def toy(made) -> dict[str, Path]:
+def toy(detection_study) -> dict[str, Path]:
     """Serial and two-process runs of the small stand-in network with one global batch."""
-    return {run: trained(made, run, run) for run in ("serial_1cpu_yolov8n", "ddp_2cpu_yolov8n")}
+    return {
+        run: train(detection_study, run, run) for run in ("serial_1cpu_yolov8n", "ddp_2cpu_yolov8n")
+    }
 
 
 def test_two_processes_train_and_predict_as_one(toy):
@@ -473,12 +510,12 @@ def test_two_processes_train_and_predict_as_one(toy):
     assert history[0]["train_loss"].tolist() == pytest.approx(
         history[1]["train_loss"].tolist(), rel=1e-5
     )
-    found = [pd.read_parquet(folder / "predictions.parquet") for folder in (serial, ddp)]
-    assert found[0][["id", "split"]].equals(found[1][["id", "split"]])
-    assert np.abs(found[0]["confidence"] - found[1]["confidence"]).max() < 1e-4
+    predictions = [pd.read_parquet(folder / "predictions.parquet") for folder in (serial, ddp)]
+    assert predictions[0][["id", "split"]].equals(predictions[1][["id", "split"]])
+    assert np.abs(predictions[0]["confidence"] - predictions[1]["confidence"]).max() < 1e-4
 
 
-def test_a_run_leaves_the_files_of_any_run(made, toy):
+def test_a_run_leaves_the_files_of_any_run(detection_study, toy):
     folder = toy["ddp_2cpu_yolov8n"]
     files = {
         "spec.json",
@@ -494,23 +531,27 @@ def test_a_run_leaves_the_files_of_any_run(made, toy):
         "nothing is judged right or wrong"
     )
     assert history[["train_loss", "val_loss"]].notna().all(axis=None)
-    assert timing["train_images"] == len(with_boxes(made.shards).positions("train"))
+    assert timing["train_images"] == len(with_boxes(detection_study.shards).positions("train"))
     assert timing["best_epoch"] == timing["epochs"]
-    assert "accuracy" not in (made.folder / "ddp_2cpu_yolov8n.log").read_text()
+    assert "accuracy" not in (detection_study.folder / "ddp_2cpu_yolov8n.log").read_text()
     predicted = pd.read_parquet(folder / "predictions.parquet")
     assert list(predicted.columns) == ["id", "split", *SIDES, "confidence"]
     assert set(predicted["split"]) == {"val", "test"}
-    empty = made.index[(made.index["split"] == "val") & (made.index["label"] == "normal")]["id"]
+    empty = detection_study.index[
+        (detection_study.index["split"] == "val") & (detection_study.index["label"] == "normal")
+    ]["id"]
     assert set(empty) & set(predicted["id"]), "images without boxes are predicted too"
 
 
-def test_results_and_report_of_detection_runs(made, toy):
+def test_results_and_report_of_detection_runs(detection_study, toy):
     results = []
     for run, folder in toy.items():
-        found = localize([folder], made.folder / "index.parquet", resamples=50)
-        assert found.counts["test"]["images"] == int((made.index["split"] == "test").sum())
-        results.append(made.folder / "results" / run)
-        write_detection(found, made.shards, results[-1])
+        localization = localize([folder], detection_study.folder / "index.parquet", resamples=50)
+        assert localization.counts["test"]["images"] == int(
+            (detection_study.index["split"] == "test").sum()
+        )
+        results.append(detection_study.folder / "results" / run)
+        write_detection(localization, detection_study.shards, results[-1])
         names = {file.name for file in results[-1].iterdir()}
         assert {
             "summary.json",
@@ -528,20 +569,22 @@ def test_results_and_report_of_detection_runs(made, toy):
     assert "challenge mAP" in card
     assert "AUROC" not in card
     inputs = {"results": list(map(str, results))}
-    write_chapter("detection", "glaucoma", inputs, made.folder)
-    shards = {"shards": str(made.shards.folder / "meta.json")}
-    write_chapter("boxes", "glaucoma", inputs | shards, made.folder)
-    tables = made.folder / "tables" / "glaucoma"
+    write_chapter("detection", "glaucoma", inputs, detection_study.folder)
+    shards = {"shards": str(detection_study.shards.folder / "meta.json")}
+    write_chapter("boxes", "glaucoma", inputs | shards, detection_study.folder)
+    tables = detection_study.folder / "tables" / "glaucoma"
     table = pd.read_csv(tables / "detection.csv").set_index("run")
     assert table.loc["serial_1cpu_yolov8n", "speedup"] == 1
     assert table.loc["ddp_2cpu_yolov8n", "speedup"] > 0
-    assert (made.folder / "figures" / "glaucoma" / "detection.pdf").stat().st_size > 5000
+    assert (detection_study.folder / "figures" / "glaucoma" / "detection.pdf").stat().st_size > 5000
     assert "yolov8n" in (tables / "detection.tex").read_text()
 
 
-def test_boxes_of_another_index_are_refused(made, toy, tmp_path):
-    wrong = made.index.assign(split=made.index["split"].replace({"val": "test", "test": "val"}))
-    write_parquet(tmp_path / "index.parquet", wrong)
+def test_boxes_of_another_index_are_refused(detection_study, toy, tmp_path):
+    other_index = detection_study.index.assign(
+        split=detection_study.index["split"].replace({"val": "test", "test": "val"})
+    )
+    write_parquet(tmp_path / "index.parquet", other_index)
     with pytest.raises(MedscaleError, match="are of no image of that split"):
         localize([toy["ddp_2cpu_yolov8n"]], tmp_path / "index.parquet", resamples=10)
 
@@ -589,9 +632,9 @@ def test_a_detection_plan_has_its_own_recipe_and_none_of_the_classification_s_ne
         "some.safetensors",
     )
     assert (made_.global_batch, made_.recipe.epochs) == (8, 2)
-    other = plan(configured(images="all"), "glaucoma", "ddp_2cpu_yolov8n", 1)
+    changed_plan = plan(configured(images="all"), "glaucoma", "ddp_2cpu_yolov8n", 1)
     assert (
-        other.training_digest
+        changed_plan.training_digest
         != plan(configured(), "glaucoma", "ddp_2cpu_yolov8n", 1).training_digest
     )
 
@@ -604,28 +647,28 @@ def test_mistakes_are_told_before_anything_is_trained(monkeypatch):
         plan(load(ROOT / "config.yaml"), "glaucoma", "ddp_2cpu_yolov8n", 1)
     with pytest.raises(MedscaleError, match="a detector is the model of runs"):
         load(ROOT / "config.yaml", {"studies": {"glaucoma": {"model": {"name": "yolov8n"}}}})
-    planned = plan(configured(), "glaucoma", "ddp_2cpu_yolov8n", 1)
+    run_plan = plan(configured(), "glaucoma", "ddp_2cpu_yolov8n", 1)
     monkeypatch.setattr(extras, "find_spec", lambda name: None)
-    [finding] = _models([planned])
+    [finding] = _models([run_plan])
     assert finding.level == "error"
     assert "ultralytics, which is not installed" in finding.text
     monkeypatch.setattr(extras, "find_spec", lambda name: object())
-    [finding] = _models([planned])
+    [finding] = _models([run_plan])
     assert finding.level == "ok"
     for run in ("fsdp_2cpu_yolov8n", "mp_2cpu_yolov8n", "ddp_mp_4gpu_yolov8n"):
         with pytest.raises(MedscaleError, match="detection runs are serial or ddp"):
             plan(configured(), "glaucoma", run, 1)
 
 
-def test_training_without_ultralytics_ends_in_one_message(made):
+def test_training_without_ultralytics_ends_in_one_message(detection_study):
     if find_spec("ultralytics") is not None:
         pytest.skip("ultralytics is installed")
-    with pytest.raises(AssertionError) as raised:
-        trained(made, "serial_1cpu_yolov8n", "missing", toy=False)
+    with pytest.raises(AssertionError) as error:
+        train(detection_study, "serial_1cpu_yolov8n", "missing", toy=False)
     assert "error: detection runs (yolov8) need ultralytics, which is not installed" in str(
-        raised.value
+        error.value
     )
-    assert "Traceback" not in str(raised.value)
+    assert "Traceback" not in str(error.value)
 
 
 def test_only_one_module_imports_ultralytics_and_only_within_functions():
@@ -728,10 +771,12 @@ def test_weights_are_read_from_safetensors_and_a_pickle_is_refused(tmp_path):
     first = build(Model(name="yolov8n"))
     path = tmp_path / "weights.safetensors"
     save_file(first.state_dict(), path)
-    again = build(Model(name="yolov8n", pretrained=str(path)))
+    restored_network = build(Model(name="yolov8n", pretrained=str(path)))
     assert all(
         torch.equal(a, b)
-        for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True)
+        for a, b in zip(
+            first.state_dict().values(), restored_network.state_dict().values(), strict=True
+        )
     )
     with pytest.raises(MedscaleError, match="is a pickle"):
         build(Model(name="yolov8n", pretrained="yolov8n.pt"))
@@ -747,11 +792,11 @@ def test_weights_are_read_from_safetensors_and_a_pickle_is_refused(tmp_path):
     ("run", "number_format"),
     [("serial_1gpu_yolov8n", "fp32"), ("ddp_amp_1gpu_yolov8n", "bf16")],
 )
-def test_yolov8n_trains_and_predicts_boxes_on_a_gpu(made, run, number_format):
-    folder = trained(made, run, f"{run}-cuda", toy=False, gpu=True, epochs=2, batch_size=8)
+def test_yolov8n_trains_and_predicts_boxes_on_a_gpu(detection_study, run, number_format):
+    folder = train(detection_study, run, f"{run}-cuda", toy=False, gpu=True, epochs=2, batch_size=8)
     assert pd.read_csv(folder / "history.csv")["val_loss"].notna().all()
     assert read_json(folder / "environment.json")["format"] == number_format
-    text = (made.folder / f"{run}-cuda.log").read_text()
+    text = (detection_study.folder / f"{run}-cuda.log").read_text()
     assert "as CUDA graphs in" in text, text
     assert read_json(folder / "timing.json")["peak_memory_mb"]["device"][0] > 0
     boxes = pd.read_parquet(folder / "predictions.parquet")
@@ -760,13 +805,13 @@ def test_yolov8n_trains_and_predicts_boxes_on_a_gpu(made, run, number_format):
 
 @ULTRALYTICS
 @pytest.mark.slow
-def test_yolov8n_trains_serially_and_on_two_processes(made):
+def test_yolov8n_trains_serially_and_on_two_processes(detection_study):
     for run in ("serial_1cpu_yolov8n", "ddp_2cpu_yolov8n"):
-        folder = trained(made, run, f"{run}-real", toy=False, epochs=1, batch_size=16)
+        folder = train(detection_study, run, f"{run}-real", toy=False, epochs=1, batch_size=16)
         assert pd.read_csv(folder / "history.csv")["val_loss"].notna().all()
         assert RunPlan.model_validate(read_json(folder / "spec.json")).detect is not None
         assert (
-            localize([folder], made.folder / "index.parquet", resamples=10)
+            localize([folder], detection_study.folder / "index.parquet", resamples=10)
             .scores["mean"]
             .notna()
             .any()

@@ -45,8 +45,10 @@ def test_stages_in_a_row_are_the_network(name: str, options: dict[str, float], s
             parts = block(parts)
         assert whole.shape == (2, 3)
         assert torch.equal(whole, parts), training
-    named = {f"{name}.{key}" for name, block in chain for key, _ in block.named_parameters()}
-    assert named == {key for key, _ in network.named_parameters()}
+    parameter_names = {
+        f"{name}.{key}" for name, block in chain for key, _ in block.named_parameters()
+    }
+    assert parameter_names == {key for key, _ in network.named_parameters()}
 
 
 def test_a_network_of_unknown_order_is_not_cut() -> None:
@@ -69,7 +71,7 @@ def _seeded() -> torch.nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("model", "told"),
+    ("model", "message"),
     [
         (Model(name="resnt18"), "there is no model 'resnt18'; did you mean 'resnet18'"),
         (Model(name="tiny_cnn", options={"depth": 3}), "unknown option depth; it has width"),
@@ -91,8 +93,8 @@ def _seeded() -> torch.nn.Module:
         ),
     ],
 )
-def test_what_cannot_be_built_is_told(model: Model, told: str) -> None:
-    with pytest.raises(MedscaleError, match=told):
+def test_what_cannot_be_built_is_told(model: Model, message: str) -> None:
+    with pytest.raises(MedscaleError, match=message):
         build(model, 2)
 
 
@@ -109,19 +111,22 @@ def test_weights_from_the_hub_need_it(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_pretrained_weights_are_read_and_the_last_layer_may_differ(tmp_path: Path) -> None:
     source = build(Model(name="tiny_cnn"), 5)
     save_file(source.state_dict(), tmp_path / "weights.safetensors")
-    same = build(Model(name="tiny_cnn", pretrained=str(tmp_path / "weights.safetensors")), 5)
-    assert all(
-        torch.equal(a, b) for a, b in zip(source.parameters(), same.parameters(), strict=True)
+    five_classes = build(
+        Model(name="tiny_cnn", pretrained=str(tmp_path / "weights.safetensors")), 5
     )
-    other = build(Model(name="tiny_cnn", pretrained=str(tmp_path / "weights.safetensors")), 2)
-    kept = [
+    assert all(
         torch.equal(a, b)
-        for a, b in zip(source.parameters(), other.parameters(), strict=True)
+        for a, b in zip(source.parameters(), five_classes.parameters(), strict=True)
+    )
+    two_classes = build(Model(name="tiny_cnn", pretrained=str(tmp_path / "weights.safetensors")), 2)
+    equal_tensors = [
+        torch.equal(a, b)
+        for a, b in zip(source.parameters(), two_classes.parameters(), strict=True)
         if a.shape == b.shape
     ]
-    assert kept
-    assert all(kept)
-    assert other(torch.rand(1, 3, 16, 16)).shape == (1, 2)
+    assert equal_tensors
+    assert all(equal_tensors)
+    assert two_classes(torch.rand(1, 3, 16, 16)).shape == (1, 2)
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:

@@ -35,8 +35,8 @@ class Card:
 )
 def test_the_format_is_the_one_that_the_device_has(monkeypatch, capability, bf16, names):
     device = CPU if capability is None else Card(monkeypatch, capability, bf16).device
-    asked = [(False, False), (False, True), (True, True)]
-    assert [number_format(amp, tf32, "auto", device) for amp, tf32 in asked] == names
+    settings = [(False, False), (False, True), (True, True)]
+    assert [number_format(amp, tf32, "auto", device) for amp, tf32 in settings] == names
     missing = {name for name in FORMATS if lacking(name, device)}
     assert missing == {None: {"tf32", "fp16"}, (7, 0): {"tf32", "bf16"}, (8, 0): set()}[capability]
 

@@ -65,9 +65,9 @@ def test_several_nodes_meet_at_one_address_of_one_interface(meeting):
 
 
 def test_a_port_in_use_is_one_message(meeting):
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", meeting))
-        other.listen()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", meeting))
+        listener.listen()
         with pytest.raises(MedscaleError, match="cannot listen on"):
             rendezvous.open_store(0, 2)
 
@@ -95,10 +95,10 @@ def test_a_rank_whose_launcher_is_gone_ends_before_it_imports_anything(tmp_path)
     command = [sys.executable, "-m", "medscale.engine.parallel.orphan", "slow"]
     search = os.pathsep.join([str(tmp_path), *sys.path])
     environment = os.environ | {"PYTHONPATH": search}
-    gone = subprocess.run(
+    process = subprocess.run(
         command, env=environment | {orphan.LAUNCHER: "1"}, cwd=tmp_path, timeout=60
     )
-    assert gone.returncode == 1
+    assert process.returncode == 1
     assert not (tmp_path / "ran").exists()
     mine = environment | {orphan.LAUNCHER: str(os.getpid())}
     assert subprocess.run(command, env=mine, cwd=tmp_path, timeout=60).returncode == 0

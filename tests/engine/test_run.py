@@ -42,8 +42,8 @@ def test_any_text_parses_to_itself_or_is_refused_with_the_grammar(text):
     try:
         name = RunSpec.parse(text).name
     except MedscaleError as refused:
-        name, told = None, str(refused)
-    assert name == text if name else "<strategy>[_amp][_mp]_<n><cpu|gpu>" in told
+        name, message = None, str(refused)
+    assert name == text if name else "<strategy>[_amp][_mp]_<n><cpu|gpu>" in message
 
 
 @pytest.mark.parametrize(

@@ -55,12 +55,12 @@ def a_plan(training, run: str, **changes) -> RunPlan:
 
 def left_behind(folder: Path) -> list[str]:
     """Command lines of processes that still work on a folder."""
-    found = []
+    processes = []
     for process in psutil.process_iter(["cmdline"]):
         line = " ".join(process.info["cmdline"] or [])
         if str(folder) in line and process.pid != os.getpid():
-            found.append(line)
-    return found
+            processes.append(line)
+    return processes
 
 
 @pytest.mark.parametrize(
@@ -75,17 +75,17 @@ def left_behind(folder: Path) -> list[str]:
 )
 def test_one_rank_that_fails_ends_the_run_and_is_named(training, fault, run, says):
     start = time.monotonic()
-    done = run_faulty(training, fault, run, parallel={"timeout_s": 5})
-    assert done.returncode != 0
-    assert says in done.stderr.strip().splitlines()[-1]
+    process = run_faulty(training, fault, run, parallel={"timeout_s": 5})
+    assert process.returncode != 0
+    assert says in process.stderr.strip().splitlines()[-1]
     assert time.monotonic() - start < 60
     assert not left_behind(training.folder)
 
 
 def test_a_serial_run_that_hangs_is_ended_too(training):
-    done = run_faulty(training, "sleep:0:1", "serial_1cpu", parallel={"timeout_s": 3})
-    assert "rank 0 did not finish a step" in done.stderr.strip().splitlines()[-1]
-    assert "faulty_worker" in done.stderr.strip().splitlines()[-1]
+    process = run_faulty(training, "sleep:0:1", "serial_1cpu", parallel={"timeout_s": 3})
+    assert "rank 0 did not finish a step" in process.stderr.strip().splitlines()[-1]
+    assert "faulty_worker" in process.stderr.strip().splitlines()[-1]
 
 
 def test_out_of_memory_says_which_batch_size_to_try(training):
@@ -94,8 +94,8 @@ def test_out_of_memory_says_which_batch_size_to_try(training):
     wrapped.__cause__ = RuntimeError("DefaultCPUAllocator: can't allocate memory")
     message = str(explained(wrapped, plan))
     assert message.startswith("out of memory with 20 images a device. Try serial_1cpu_bs10")
-    other = ValueError("another error")
-    assert explained(other, plan) is other
+    other_error = ValueError("another error")
+    assert explained(other_error, plan) is other_error
 
 
 def test_an_exit_without_a_report_and_a_run_without_any_trace_are_told(training, tmp_path):
@@ -112,17 +112,17 @@ def test_a_loss_that_is_not_finite_stops_all_ranks_with_the_ids_of_the_batch(tra
         recipe={"optimizer": "sgd", "lr": 1e3, "clip_norm": None, "epochs": 3},
         **settings,
     )
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=120)
-    assert done.returncode == 2
-    assert "the loss is not finite, in epoch" in done.stderr
-    assert "these ids in index.parquet: [" in done.stderr
+    process = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert process.returncode == 2
+    assert "the loss is not finite, in epoch" in process.stderr
+    assert "these ids in index.parquet: [" in process.stderr
     assert not (training.folder / "ddp_2cpu" / "history.csv").exists()
-    epoch, step = map(int, re.search(r"in epoch (\d+) after step (\d+)", done.stderr).groups())
-    kept = [
+    epoch, step = map(int, re.search(r"in epoch (\d+) after step (\d+)", process.stderr).groups())
+    remaining = [
         int(f.name.removeprefix("step-"))
         for f in (training.folder / "ddp_2cpu" / "checkpoints").glob("step-*")
     ]
-    assert all(number < 2 * (epoch - 1) + step for number in kept), (
+    assert all(number < 2 * (epoch - 1) + step for number in remaining), (
         "weights after a loss that is not finite were kept"
     )
 
@@ -148,9 +148,9 @@ def test_a_run_whose_launcher_is_gone_is_taken_over(tmp_path):
         owner = tmp_path / "checkpoints" / "owner.json"
         with pytest.raises(MedscaleError, match="is being trained"), locked(tmp_path, alone=True):
             pass
-        gone = subprocess.Popen(["true"])
-        gone.wait()
-        owner.write_text(json.dumps(json.loads(owner.read_text()) | {"launcher": gone.pid}))
+        process = subprocess.Popen(["true"])
+        process.wait()
+        owner.write_text(json.dumps(json.loads(owner.read_text()) | {"launcher": process.pid}))
         with locked(tmp_path, alone=True):
             assert orphan.wait(10) == -signal.SIGKILL
 
@@ -184,7 +184,7 @@ def test_killing_the_launcher_leaves_no_rank_behind(training):
 def test_two_nodes_meet_and_give_the_serial_runs_weights(training, free_port):
     from test_train_parity import WEIGHTS
 
-    from compared_runs import distance
+    from run_comparison import distance
 
     settings = {"node": {"cpus": 1, "gpus": 0}}
     command = [*training.command("ddp_2cpu", **settings), "--rendezvous", f"localhost:{free_port}"]

@@ -15,7 +15,6 @@ import torch
 from pydantic import ValidationError
 from torch.distributed.pipelining import PipelineStage
 
-from made_training import Training
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.config.configuration import load
@@ -34,7 +33,8 @@ from medscale.engine.train import capture, compiled, graphs, replicate
 from medscale.engine.train.capture import NotCaptured, Recorder, first_line
 from medscale.engine.train.loop import Trainer
 from medscale.engine.train.recipe import optimizer, set_rate
-from small_training import Pretended, Small, equal, overflow
+from small_training import FakeGraphs, Small, equal, overflow
+from training_runs import Training
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -79,23 +79,27 @@ def test_a_split_has_at_most_two_shapes(shards, batch, replicas, accumulate):
 
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_a_blank_batch_has_the_form_of_a_real_one(shards, channels_last):
-    opened = Shards.open(shards)
+    shard_set = Shards.open(shards)
     loader = Loader(
-        opened,
+        shard_set,
         "train",
         global_batch=10,
         replicas=1,
         replica=0,
         training=True,
-        metadata=np.ones((len(opened.labels), 3), np.float32),
+        metadata=np.ones((len(shard_set.labels), 3), np.float32),
         channels_last=channels_last,
     )
     real = next(loader.epoch(0)).batches[0]
     blank = loader.blank(len(real.labels))
     for name in ("images", "labels", "ids", "metadata"):
-        one, other = getattr(real, name), getattr(blank, name)
-        assert (one.shape, one.dtype, one.stride()) == (other.shape, other.dtype, other.stride())
-        assert not other.any()
+        real_tensor, blank_tensor = getattr(real, name), getattr(blank, name)
+        assert (real_tensor.shape, real_tensor.dtype, real_tensor.stride()) == (
+            blank_tensor.shape,
+            blank_tensor.dtype,
+            blank_tensor.stride(),
+        )
+        assert not blank_tensor.any()
 
 
 def test_each_shape_has_buffers_that_do_not_move(shards):
@@ -110,8 +114,8 @@ def test_each_shape_has_buffers_that_do_not_move(shards):
     assert sorted(places) == [9, 10]
     for size, calls in places.items():
         assert len({call[:2] for call in calls}) == 1
-        wanted = [step.batches[0].images.sum() for step in steps if step.size == size]
-        assert [call[2] for call in calls] == wanted
+        expected = [step.batches[0].images.sum() for step in steps if step.size == size]
+        assert [call[2] for call in calls] == expected
 
 
 # --- warm-up, capture, and giving it up
@@ -119,7 +123,7 @@ def test_each_shape_has_buffers_that_do_not_move(shards):
 
 def pretend(small, monkeypatch, **settings):
     """Capture with a pretended recorder; return the recorder."""
-    recorder = Pretended(**settings)
+    recorder = FakeGraphs(**settings)
     monkeypatch.setattr(graphs, "Recorder", lambda device: recorder)
     small.capture()
     return recorder
@@ -224,12 +228,14 @@ def test_a_pipeline_and_a_cpu_are_not_captured(shards):
 
 @pytest.mark.parametrize("graph", ["auto", "on"])
 def test_a_replicate_is_built_again_without_graphs_or_refused(monkeypatch, caplog, graph):
-    made = plan(load(ROOT / "config.yaml"), "glaucoma", "serial_1gpu", 1)
-    made = made.model_copy(update={"recipe": made.recipe.model_copy(update={"graph": graph})})
-    built = []
+    run_plan = plan(load(ROOT / "config.yaml"), "glaucoma", "serial_1gpu", 1)
+    run_plan = run_plan.model_copy(
+        update={"recipe": run_plan.recipe.model_copy(update={"graph": graph})}
+    )
+    attempts = []
 
     def assemble(plan, *_):
-        built.append(plan.recipe.graph)
+        attempts.append(plan.recipe.graph)
         return SimpleNamespace(plan=plan)
 
     def refuse(trainer):
@@ -242,14 +248,14 @@ def test_a_replicate_is_built_again_without_graphs_or_refused(monkeypatch, caplo
     monkeypatch.setattr(replicate, "capture", refuse)
     released = []
     monkeypatch.setattr(replicate, "release", released.append)
-    arguments = (made, None, None, None, None, None, 0.0)
+    arguments = (run_plan, None, None, None, None, None, 0.0)
     if graph == "on":
         with pytest.raises(MedscaleError, match=r"loss.py:88; set recipe.graph: auto or off"):
             replicate.ready(*arguments)
         return
     with caplog.at_level("INFO", logger="medscale"):
         trainer, resumed = replicate.ready(*arguments)
-    assert (built, trainer.plan.recipe.graph, resumed) == (["auto", "off"], "off", True)
+    assert (attempts, trainer.plan.recipe.graph, resumed) == (["auto", "off"], "off", True)
     assert len(released) == 1
     assert (
         "the step cannot be a CUDA graph: the host waits for the GPU in loss.py:88" in caplog.text
@@ -332,12 +338,15 @@ def test_an_overflow_is_skipped_without_the_host(shards):
         parameters = len(list(small.model.network.parameters()))
         assert equal(before[:parameters], after[:parameters])
         assert small.precision.scale == 2.0**126
-        kept = [equal([one], [other]) for one, other in zip(before, after, strict=True)]
+        unchanged = [
+            equal([tensor_before], [tensor_after])
+            for tensor_before, tensor_after in zip(before, after, strict=True)
+        ]
         averages, states = len(small.average.weights), len(small.update.state()) - parameters
         buffers = len(list(small.model.network.buffers()))
         start = parameters + buffers
-        assert all(kept[start : start + averages]), "the average has moved"
-        assert all(kept[start + averages + 4 :]), "the optimizer's state has changed"
+        assert all(unchanged[start : start + averages]), "the average has moved"
+        assert all(unchanged[start + averages + 4 :]), "the optimizer's state has changed"
         assert states > averages
         small.precision.scale.fill_(2.0**10)
         small.train(1)
@@ -357,10 +366,10 @@ def test_a_first_step_that_overflows_leaves_no_trace(shards):
 def test_a_rate_in_a_tensor_trains_as_a_number_does(kind):
     rates = [1e-3, 3e-4 / 7, 2e-2]
 
-    def weights(made, change):
+    def weights(changed_plan, change):
         torch.manual_seed(0)
         layer = torch.nn.Linear(17, 9)
-        chosen = made(layer)
+        chosen = changed_plan(layer)
         for rate in rates:
             change(chosen, rate)
             chosen.zero_grad()
@@ -418,20 +427,22 @@ def stream(monkeypatch):
 
 
 def test_one_item_is_made_ahead_and_waited_for(stream):
-    made, used = [], []
+    prepared_items, consumed_items = [], []
 
     def items():
         for number in range(4):
-            made.append(number)
+            prepared_items.append(number)
             yield number
 
     for number in ahead(items(), stream, lambda item: []):
         end = time.monotonic() + 5
-        while len(made) < min(number + 2, 4) and time.monotonic() < end:
+        while len(prepared_items) < min(number + 2, 4) and time.monotonic() < end:
             time.sleep(0.001)
-        assert len(made) == min(number + 2, 4), "the next item is made meanwhile, and no other"
-        used.append(number)
-    assert used == [0, 1, 2, 3]
+        assert len(prepared_items) == min(number + 2, 4), (
+            "the next item is made meanwhile, and no other"
+        )
+        consumed_items.append(number)
+    assert consumed_items == [0, 1, 2, 3]
     assert stream.waits == ["ready"] * 4
 
 
@@ -550,8 +561,8 @@ def test_units_of_fsdp_hold_every_large_block_once():
 
 def test_compilation_pays_for_long_runs_of_measured_networks():
     def decided(run, images, side=224, study="glaucoma"):
-        made = plan(load(ROOT / "config.yaml"), study, run, 1)
-        return compiling.pays(made, images, side)
+        run_plan = plan(load(ROOT / "config.yaml"), study, run, 1)
+        return compiling.pays(run_plan, images, side)
 
     pays, reason = decided("serial_amp_1gpu", 10_000_000)
     assert pays

@@ -9,11 +9,11 @@ import pytest
 from safetensors.numpy import load_file
 from torch import nn
 
-from compared_runs import distance
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_json
 from medscale.engine.parallel.apply import apply_strategy
 from medscale.engine.plan import RunPlan
+from run_comparison import distance
 
 # Largest differences of a weight (of about 0.1) and of a mean loss, in fp32 without batch norm.
 WEIGHTS, LOSS = 2e-6, 1e-6
@@ -68,11 +68,11 @@ def test_a_pipeline_refuses_metadata(training):
 
 
 def test_a_cut_of_another_network_is_measured_again(training):
-    kept = training.folder / "mp_2cpu" / "checkpoints" / "cut.json"
-    write_json(kept, {"key": "another network's", "bounds": [0, 9]})
+    cut_file = training.folder / "mp_2cpu" / "checkpoints" / "cut.json"
+    write_json(cut_file, {"key": "another network's", "bounds": [0, 9]})
     folder = training.fork("mp_2cpu")
     assert distance(training.reference(), folder)[0] < WEIGHTS
-    assert "another" not in kept.read_text()
+    assert "another" not in cut_file.read_text()
 
 
 def test_the_command_trains_as_forked_ranks_do(training):
@@ -96,8 +96,8 @@ def test_mixed_precision_differs_by_its_own_rounding_alone(training):
     weights, loss, _ = distance(serial, low)
     assert 0 < weights < LOW_WEIGHTS
     assert loss < LOW_LOSS
-    again = distance(training.fork("serial_amp_1cpu"), low)
-    assert again[0] < LOW_WEIGHTS
+    mixed_distance = distance(training.fork("serial_amp_1cpu"), low)
+    assert mixed_distance[0] < LOW_WEIGHTS
 
 
 def test_every_sample_is_predicted_once_with_more_replicas_than_images_in_a_step(training):

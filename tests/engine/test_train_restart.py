@@ -23,8 +23,6 @@ import torch
 from test_train_parity import WEIGHTS
 from torch.distributed.checkpoint import CheckpointException, metadata
 
-from compared_runs import distance, same
-from made_training import WHOLE
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_json
 from medscale.config.configuration import load
@@ -37,6 +35,8 @@ from medscale.engine.train import reading
 from medscale.engine.train.checkpoint import Checkpoints
 from medscale.engine.train.fewer import plan_here
 from medscale.engine.train.progress import Progress
+from run_comparison import distance, equal_runs
+from training_runs import WHOLE
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,7 +72,7 @@ def trial(training, run: str, number: int) -> bool:
         shutil.rmtree(training.folder / name)
         assert attempt < 7, "the run always ended before it could be killed"
     training.fork(run, name, **WHOLE)
-    equal = same(training.reference(run, **WHOLE), training.folder / name)
+    equal = equal_runs(training.reference(run, **WHOLE), training.folder / name)
     shutil.rmtree(training.folder / name)
     return equal
 
@@ -98,7 +98,7 @@ def test_twenty_five_clean_runs_a_strategy_end_without_a_false_failure(training,
 
 
 def test_two_identical_runs_give_identical_files(training):
-    assert same(training.reference("ddp_2cpu", **WHOLE), training.fork("ddp_2cpu", **WHOLE))
+    assert equal_runs(training.reference("ddp_2cpu", **WHOLE), training.fork("ddp_2cpu", **WHOLE))
 
 
 @pytest.mark.parametrize(
@@ -134,29 +134,36 @@ def test_a_run_goes_on_with_fewer_devices_than_its_name_has(training):
     assert history["processes"].is_monotonic_decreasing
     assert set(history["processes"]) == {4, 2}
     timing = json.loads((folder / "timing.json").read_text())
-    own = history.loc[history["processes"] == 4, "seconds"].tolist()
-    assert timing["seconds_per_epoch"] == pytest.approx(statistics.median(own[1:] or own))
+    full_world_seconds = history.loc[history["processes"] == 4, "seconds"].tolist()
+    assert timing["seconds_per_epoch"] == pytest.approx(
+        statistics.median(full_world_seconds[1:] or full_world_seconds)
+    )
     assert (timing["world_size"], timing["global_batch"]) == (4, 20)
 
 
 def test_where_it_cannot_go_on_the_message_says_what_to_type(tmp_path):
-    def planned(run: str, cpus: int) -> RunPlan:
+    def plan_of(run: str, cpus: int) -> RunPlan:
         return plan(load(ROOT / "config.yaml", {"node": {"cpus": cpus}}), "glaucoma", run, 1)
 
-    ddp = planned("ddp_4cpu", 2)
+    ddp = plan_of("ddp_4cpu", 2)
     assert plan_here(ddp, tmp_path) == ddp  # nothing was interrupted
     progress = tmp_path / "checkpoints" / "step-000000005" / "progress.json"
     write_json(progress, {"history": []})
     with pytest.raises(MedscaleError, match=r"before an epoch was complete.*train ddp_2cpu"):
         plan_here(ddp, tmp_path)
     write_json(progress, {"history": [{"processes": 4}]})
-    here = plan_here(ddp, tmp_path)
-    assert (here.nodes, here.processes, here.replicas, here.recipe.accumulate) == (1, 2, 2, 2)
-    assert here.training_digest == ddp.training_digest
-    assert here.global_batch == ddp.global_batch
-    assert plan_here(planned("ddp_4cpu", 8), tmp_path).processes == 4
+    local_plan = plan_here(ddp, tmp_path)
+    assert (
+        local_plan.nodes,
+        local_plan.processes,
+        local_plan.replicas,
+        local_plan.recipe.accumulate,
+    ) == (1, 2, 2, 2)
+    assert local_plan.training_digest == ddp.training_digest
+    assert local_plan.global_batch == ddp.global_batch
+    assert plan_here(plan_of("ddp_4cpu", 8), tmp_path).processes == 4
     with pytest.raises(MedscaleError, match=r"pipeline of 4 devices.*node=\{cpus: 4\}"):
-        plan_here(planned("mp_4cpu", 2), tmp_path)
+        plan_here(plan_of("mp_4cpu", 2), tmp_path)
 
 
 def test_signals_stop_in_order_and_the_same_command_goes_on(training):
@@ -169,7 +176,7 @@ def test_signals_stop_in_order_and_the_same_command_goes_on(training):
         assert f"stopped by {number.name} in epoch" in log.read_text()
         assert list((training.folder / "signalled" / "checkpoints").glob("step-*"))
     training.fork("ddp_2cpu", "signalled", **settings)
-    assert same(training.reference("ddp_2cpu", **settings), training.folder / "signalled")
+    assert equal_runs(training.reference("ddp_2cpu", **settings), training.folder / "signalled")
 
 
 @pytest.fixture
@@ -181,15 +188,15 @@ def checkpoints(tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
     with join(spec) as world:
-        made = Checkpoints(tmp_path / "checkpoints", world, "key")
-        for done in (1, 2, 3):
-            assert made.save({"x": torch.full((1000,), float(done))}, Progress(step=done), done)
-        yield made
+        store = Checkpoints(tmp_path / "checkpoints", world, "key")
+        for step in (1, 2, 3):
+            assert store.save({"x": torch.full((1000,), float(step))}, Progress(step=step), step)
+        yield store
     os.sched_setaffinity(0, cores)
     torch.set_num_threads(threads)
 
 
-def read(checkpoints) -> float:
+def restored_value(checkpoints) -> float:
     folder, progress = checkpoints.latest()
     tensors = {"x": torch.zeros(1000)}
     checkpoints.read(folder, tensors)
@@ -223,10 +230,10 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_told(
 ):
     monkeypatch.setattr("medscale.engine.train.checkpoint.log.propagate", True)
     damage(data_file(checkpoints._folder / "step-000000003"))
-    assert read(checkpoints) == 2
+    assert restored_value(checkpoints) == 2
     assert "step-000000003 is skipped" in caplog.text
     assert checkpoints.save({"x": torch.full((1000,), 3.0)}, Progress(step=3), 3)
-    assert read(checkpoints) == 3
+    assert restored_value(checkpoints) == 3
     assert len(list(checkpoints._folder.glob("step-*"))) == 2
 
 
@@ -235,13 +242,13 @@ def test_two_are_kept_and_the_newest_whole_one_is_read(checkpoints):
         "step-000000002",
         "step-000000003",
     ]
-    assert read(checkpoints) == 3
+    assert restored_value(checkpoints) == 3
 
 
 def test_a_half_written_checkpoint_is_no_checkpoint(checkpoints):
     partial = checkpoints._folder / ".step-000000004.part"
     shutil.copytree(checkpoints._folder / "step-000000003", partial)
-    assert read(checkpoints) == 3
+    assert restored_value(checkpoints) == 3
     assert not partial.exists()
 
 
@@ -257,17 +264,17 @@ def test_a_full_disk_is_told_and_the_checkpoints_before_stay(checkpoints, caplog
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2048, hard))
     try:
-        written = checkpoints.save({"x": torch.full((100000,), 4.0)}, Progress(step=4), 4)
+        save_succeeded = checkpoints.save({"x": torch.full((100000,), 4.0)}, Progress(step=4), 4)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert not written
+    assert not save_succeeded
     assert "could not be written" in caplog.text
-    assert read(checkpoints) == 3
+    assert restored_value(checkpoints) == 3
 
 
 def test_checkpoints_of_another_configuration_are_not_used(checkpoints, tmp_path):
-    other = Checkpoints(tmp_path / "checkpoints", checkpoints._world, "another key")
-    assert other.latest() is None
+    other_checkpoints = Checkpoints(tmp_path / "checkpoints", checkpoints._world, "another key")
+    assert other_checkpoints.latest() is None
 
 
 class Attack:
@@ -298,7 +305,7 @@ def test_code_in_the_metadata_of_a_checkpoint_does_not_run(
     newest = checkpoints._folder / "step-000000003"
     (newest / ".metadata").write_bytes(pickle.dumps(Attack(tmp_path / "attacked")))
     seal_again(newest)
-    assert read(checkpoints) == 2
+    assert restored_value(checkpoints) == 2
     assert ".metadata names posix.mkdir, which is no part of a checkpoint" in caplog.text
     with pytest.raises(CheckpointException, match="names posix"):
         checkpoints.read(newest, {"x": torch.zeros(1000)})
@@ -329,7 +336,7 @@ def test_code_in_a_value_of_a_checkpoint_does_not_run(checkpoints, tmp_path):
 
 def test_a_checkpoint_with_another_file_than_those_of_its_manifest_is_skipped(checkpoints):
     (checkpoints._folder / "step-000000003" / "__1_0.distcp").write_bytes(b"more")
-    assert read(checkpoints) == 2
+    assert restored_value(checkpoints) == 2
 
 
 def test_metadata_cannot_name_files_outside_the_checkpoint(checkpoints, tmp_path):
@@ -339,14 +346,14 @@ def test_metadata_cannot_name_files_outside_the_checkpoint(checkpoints, tmp_path
         info.relative_path = "../step-000000002/__0_0.distcp"
     (newest / ".metadata").write_bytes(pickle.dumps(metadata))
     seal_again(newest)
-    assert read(checkpoints) == 2
+    assert restored_value(checkpoints) == 2
 
 
 def test_links_and_checkpoints_of_another_user_are_skipped(checkpoints, tmp_path, monkeypatch):
     newest = checkpoints._folder / "step-000000003"
     newest.rename(tmp_path / "elsewhere")
     newest.symlink_to(tmp_path / "elsewhere")
-    assert read(checkpoints) == 2
+    assert restored_value(checkpoints) == 2
     user = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: user + 1)
     assert checkpoints.latest() is None

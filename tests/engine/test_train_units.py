@@ -50,8 +50,8 @@ def a_plan(run="serial_1cpu", **recipe):
 
 
 def test_warm_up_then_cosine_to_zero():
-    made = a_plan(epochs=10, warmup_epochs=2, lr=0.1, lr_scaling="none", schedule="cosine")
-    rates = [learning_rate(made, step, 5) for step in range(50)]
+    run_plan = a_plan(epochs=10, warmup_epochs=2, lr=0.1, lr_scaling="none", schedule="cosine")
+    rates = [learning_rate(run_plan, step, 5) for step in range(50)]
     assert rates[0] == pytest.approx(0.01)
     assert rates[9] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(0.1)
@@ -74,8 +74,8 @@ def test_linear_scaling_follows_the_global_batch():
         "warmup_epochs": 0,
     }
     assert learning_rate(a_plan("ddp_4gpu", **per_device), 0, 10) == pytest.approx(4e-3)
-    held = per_device | {"batch_is": "global"}
-    assert learning_rate(a_plan("ddp_4gpu", **held), 0, 10) == pytest.approx(1e-3)
+    fixed_batch = per_device | {"batch_is": "global"}
+    assert learning_rate(a_plan("ddp_4gpu", **fixed_batch), 0, 10) == pytest.approx(1e-3)
     assert a_plan("ddp_amp_mp_4gpu", **per_device).global_batch == 64
 
 
@@ -109,9 +109,9 @@ def test_sums_do_not_depend_on_order(losses, random):
 
     shuffled = list(losses)
     random.shuffle(shuffled)
-    one, other = total(losses), total(shuffled)
-    assert torch.equal(one, other)
-    mean, accuracy = means([int(one[0]), int(one[1]), len(losses)])
+    sum_a, sum_b = total(losses), total(shuffled)
+    assert torch.equal(sum_a, sum_b)
+    mean, accuracy = means([int(sum_a[0]), int(sum_a[1]), len(losses)])
     assert mean == pytest.approx(float(np.mean(losses)), abs=1 / FIXED)
     assert accuracy == 1
 
@@ -122,11 +122,11 @@ def test_a_loss_that_is_not_finite_is_counted_and_kept_out_of_the_sum():
 
 
 @given(st.lists(st.floats(0.01, 5), min_size=1, max_size=10), st.integers(1, 4))
-def test_balance_is_the_best_linear_partition(costs, wanted):
+def test_balance_is_the_best_linear_partition(costs, expected):
     from itertools import combinations
 
-    wanted = min(wanted, len(costs))
-    bounds = balance(costs, wanted)
+    expected = min(expected, len(costs))
+    bounds = balance(costs, expected)
     assert bounds[0] == 0
     assert bounds[-1] == len(costs)
     assert all(a < b for a, b in pairwise(bounds))
@@ -135,7 +135,8 @@ def test_balance_is_the_best_linear_partition(costs, wanted):
         return max(sum(costs[a:b]) for a, b in pairwise(cut))
 
     best = min(
-        slowest([0, *inner, len(costs)]) for inner in combinations(range(1, len(costs)), wanted - 1)
+        slowest([0, *inner, len(costs)])
+        for inner in combinations(range(1, len(costs)), expected - 1)
     )
     assert slowest(bounds) == pytest.approx(best)
 
@@ -143,9 +144,9 @@ def test_balance_is_the_best_linear_partition(costs, wanted):
 @given(st.integers(0, 200), st.integers(1, 40))
 def test_micro_batches_differ_by_at_most_one_and_cover_each_image_once(images, parts):
     runs = micro_batches(images, parts)
-    covered = [i for start, each, count in runs for i in range(start, start + each * count)]
+    covered = [i for start, size, count in runs for i in range(start, start + size * count)]
     assert covered == list(range(images))
-    sizes = [each for _, each, count in runs for _ in range(count)]
+    sizes = [size for _, size, count in runs for _ in range(count)]
     assert len(sizes) == min(parts, images)
     assert not sizes or max(sizes) - min(sizes) <= 1
 
@@ -181,9 +182,9 @@ def test_fp16_scaling_skips_an_overflow_and_grows_again():
     for _ in range(40):
         precision.update(torch.tensor(math.nan))
     assert precision.scale == 2.0**-14, "the scale has a lower limit"
-    again = Precision("fp16", CPU)
-    again.load(precision.state())
-    assert again.state() == precision.state()
+    new_precision = Precision("fp16", CPU)
+    new_precision.load(precision.state())
+    assert new_precision.state() == precision.state()
 
 
 def test_ema_is_used_within_and_gone_after():
@@ -217,32 +218,32 @@ def test_the_clocks_kinds_add_up_to_the_wall():
     with clock.kind("validation"):
         time.sleep(0.03)
     clock.moved(0.01)
-    spent = clock.settle()
+    seconds = clock.settle()
     wall = time.perf_counter() - start
-    assert sum(spent.values()) == pytest.approx(wall, abs=0.005)
-    assert spent["validation"] >= 0.03
-    assert spent["communication"] == 0.01
-    carried = Clock(CPU, spent)
-    assert carried.settle()["validation"] == spent["validation"]
+    assert sum(seconds.values()) == pytest.approx(wall, abs=0.005)
+    assert seconds["validation"] >= 0.03
+    assert seconds["communication"] == 0.01
+    carried = Clock(CPU, seconds)
+    assert carried.settle()["validation"] == seconds["validation"]
 
 
 def test_the_training_digest_ignores_how_the_work_is_shared_and_nothing_else():
-    held = {"batch_is": "global", "lr_scaling": "none"}
-    base = a_plan("ddp_2cpu", **held).training_digest
-    assert base == a_plan("fsdp_4cpu", **held).training_digest
-    assert base == a_plan("serial_1cpu", accumulate=4, **held).training_digest
-    assert base != a_plan("ddp_amp_2cpu", **held).training_digest
-    assert base != a_plan("ddp_2cpu", **held, weight_decay=0.5).training_digest
-    assert base != a_plan("ddp_2cpu", **held, lr=0.5).training_digest
+    fixed_settings = {"batch_is": "global", "lr_scaling": "none"}
+    base = a_plan("ddp_2cpu", **fixed_settings).training_digest
+    assert base == a_plan("fsdp_4cpu", **fixed_settings).training_digest
+    assert base == a_plan("serial_1cpu", accumulate=4, **fixed_settings).training_digest
+    assert base != a_plan("ddp_amp_2cpu", **fixed_settings).training_digest
+    assert base != a_plan("ddp_2cpu", **fixed_settings, weight_decay=0.5).training_digest
+    assert base != a_plan("ddp_2cpu", **fixed_settings, lr=0.5).training_digest
 
 
 def test_energy_and_use_come_from_nvml(monkeypatch):
     gpu = SimpleNamespace(uuid="abc")
-    energy, told = iter([5_000.0, 12_000.0]), threading.Event()
+    energy, wakeup = iter([5_000.0, 12_000.0]), threading.Event()
 
     def use(handle):
         assert handle == "handle of GPU-abc"
-        told.set()
+        wakeup.set()
         return SimpleNamespace(gpu=80)
 
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
@@ -251,7 +252,7 @@ def test_energy_and_use_come_from_nvml(monkeypatch):
     monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", lambda handle: next(energy))
     monkeypatch.setattr(pynvml, "nvmlDeviceGetUtilizationRates", use)
     meter = Meter(torch.device("cuda", 0), every_s=0.001)
-    assert told.wait(10)
+    assert wakeup.wait(10)
     assert meter.joules() == 7.0
     while meter.use_percent() is None:
         time.sleep(0.001)
@@ -280,8 +281,8 @@ def test_a_checkpoint_that_is_due_is_asked_for_once(monkeypatch):
         Step([Batch(torch.zeros(1), torch.zeros(1), torch.zeros(1))], 1),
         torch.zeros(3, dtype=torch.int64),
     )
-    asked = [guard.after(step, sums, done, "here")[1] for done in range(4)]
-    assert asked == [False, True, False, False]
+    requests = [guard.after(step, sums, save_finished, "here")[1] for save_finished in range(4)]
+    assert requests == [False, True, False, False]
 
 
 @pytest.mark.parametrize(("smallest", "refused"), [(3, True), (4, False)])

@@ -12,8 +12,6 @@ import pytest
 from scipy import stats
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from made_runs import make_index, make_shards
-from made_training import TINY, Training
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_parquet
 from medscale.config.sections import Evaluate
@@ -22,15 +20,17 @@ from medscale.data.settings import Split
 from medscale.data.shards import Shards
 from medscale.data.split import assign_folds
 from medscale.evaluate import calibration
-from medscale.evaluate.by_fold import compare_folds, corrected
+from medscale.evaluate.by_fold import compare_folds, corrected_t_test
 from medscale.evaluate.evaluation import Evaluation, evaluate
 from medscale.evaluate.operating import threshold
 from medscale.evaluate.reference import reference
-from medscale.evaluate.replicates import Predicted, read, read_index, together
+from medscale.evaluate.replicates import Predictions, join_predictions, read, read_index
 from medscale.report.result.folder import write_result
 from medscale.report.show import show
 from medscale.serve import bundle
 from medscale.serve.predict import load
+from synthetic_runs import make_index, make_shards
+from training_runs import TINY, Training
 
 FOLDS, CLASSES = 3, ["normal", "glaucoma"]
 RUNS = ("serial_1cpu", "ddp_2cpu")
@@ -77,17 +77,17 @@ def test_each_image_is_predicted_once_by_a_network_without_its_group(study: Path
     index = read_index(study / "data" / "index.parquet")
     shards = Shards.open(study / "data" / "shards")
     runs = [read(folder) for folder in replicates(study, RUNS[0])]
-    pooled = together(runs, index, "test")
+    pooled = join_predictions(runs, index, "test")
     assert pooled.ids.tolist() == index["id"].tolist()
     for run in runs:
         rows = shards.of_fold(run.plan.fold).rows
-        tested = run.predictions[run.predictions["split"] == "test"]
+        test_predictions = run.predictions[run.predictions["split"] == "test"]
         trained = rows[rows["split"] == "train"]
-        assert not set(tested["id"]) & set(trained["id"])
+        assert not set(test_predictions["id"]) & set(trained["id"])
         groups = index.set_index("id")["group"]
-        assert not set(groups[tested["id"]]) & set(trained["group"])
+        assert not set(groups[test_predictions["id"]]) & set(trained["group"])
         odds = pooled.probabilities[0, pooled.folds == run.plan.fold - 1]
-        assert np.array_equal(odds, tested[["p_0", "p_1"]].to_numpy(np.float64))
+        assert np.array_equal(odds, test_predictions[["p_0", "p_1"]].to_numpy(np.float64))
     assert len(list((study / "data" / "shards").glob("images-*.npy"))) == 1  # stored once
 
 
@@ -103,18 +103,22 @@ def test_pooled_scores_use_the_temperature_and_threshold_of_each_fold(
 ) -> None:
     evaluation = evaluations[RUNS[0]]
     tables = [read(folder).predictions for folder in replicates(study, RUNS[0])]
-    tested = pd.concat([table[table["split"] == "test"] for table in tables])
+    test_predictions = pd.concat([table[table["split"] == "test"] for table in tables])
     scores = evaluation.scores.set_index(["split", "metric"])["mean"]
-    assert scores["test", "auroc"] == pytest.approx(roc_auc_score(tested["label"], tested["p_1"]))
-    tempered, sensitive = [], []
+    assert scores["test", "auroc"] == pytest.approx(
+        roc_auc_score(test_predictions["label"], test_predictions["p_1"])
+    )
+    apply_temperature, sensitive = [], []
     for table, temperature in zip(tables, evaluation.temperatures, strict=True):
         val, test = (table[table["split"] == split] for split in ("val", "test"))
         odds = [part[["p_0", "p_1"]].to_numpy(np.float64) for part in (val, test)]
         assert temperature == calibration.temperature(val["label"].to_numpy(), odds[0])
-        tempered.append(calibration.tempered(odds[1], temperature))
+        apply_temperature.append(calibration.apply_temperature(odds[1], temperature))
         limit = threshold(val.loc[val["label"] == 0, "p_1"].to_numpy(np.float64), 0.8)
         sensitive.append(test.loc[test["label"] == 1, "p_1"].to_numpy(np.float64) > limit)
-    point = calibration.point(tested["label"].to_numpy(), np.concatenate(tempered))
+    point = calibration.point(
+        test_predictions["label"].to_numpy(), np.concatenate(apply_temperature)
+    )
     assert scores["test", "nll_calibrated"] == pytest.approx(point["nll"])
     (row,) = evaluation.operating.to_dict("records")
     assert row["sensitivity"] == pytest.approx(np.concatenate(sensitive).mean())
@@ -194,41 +198,43 @@ def test_reference_is_fitted_for_each_fold(study: Path, evaluations: dict[str, E
 def test_corrected_t_test_by_hand() -> None:
     # Nadeau & Bengio (2003), equation 9, in numbers: mean 3, sd 2, 1/5 + 1/4 = 0.45.
     values = np.array([1.0, 1.0, 3.0, 5.0, 5.0])
-    line = corrected(values, 0.25)
+    line = corrected_t_test(values, 0.25)
     error = math.sqrt(0.45) * 2
     half = 2.7764451051977987 * error  # Student's t, 97.5 %, 4 degrees of freedom
     assert line["sd"] == 2
     assert (line["low"], line["high"]) == pytest.approx((3 - half, 3 + half))
     assert line["p"] == pytest.approx(2 * stats.t.sf(3 / error, 4))
     plain = stats.ttest_1samp(values, 0).pvalue
-    assert corrected(values, 0)["p"] == pytest.approx(plain)
-    assert corrected(values, 0.25)["p"] > plain  # overlapping training sets are no new evidence
+    assert corrected_t_test(values, 0)["p"] == pytest.approx(plain)
+    assert (
+        corrected_t_test(values, 0.25)["p"] > plain
+    )  # overlapping training sets are no new evidence
 
 
-def made(correct: list[bool], folds: np.ndarray | None) -> Predicted:
+def predictions_of(correct: list[bool], folds: np.ndarray | None) -> Predictions:
     """Predictions of one seed that are correct or not; the labels 0 and 1 take turns."""
     ids = np.arange(len(correct))
     positive = np.where(correct, ids % 2, 1 - ids % 2)
     odds = np.stack([np.where(positive, 0.2, 0.8), np.where(positive, 0.8, 0.2)], axis=1)
-    return Predicted(ids, ids % 2, ids, odds[None], folds)
+    return Predictions(ids, ids % 2, ids, odds[None], folds)
 
 
 def test_runs_are_compared_by_fold() -> None:
     folds = np.repeat([0, 1, 2], 4)
-    base = made([True] * 12, folds)
-    run = made([True, True, True, False, *[True] * 4, False, False, True, True], folds)
+    base = predictions_of([True] * 12, folds)
+    run = predictions_of([True, True, True, False, *[True] * 4, False, False, True, True], folds)
     table = compare_folds(["run", "base"], [run, base], 1, 0.5).set_index("metric")
     changes = np.array([-25.0, 0.0, -50.0])
     assert table.loc["accuracy", "mean"] == pytest.approx(-25)
     assert table.loc["accuracy", "sd"] == pytest.approx(25)
     error = 25 * math.sqrt(1 / 3 + 0.5)
     assert table.loc["accuracy", "p"] == pytest.approx(2 * stats.t.sf(25 / error, 2))
-    assert corrected(changes, 0.5)["p"] == table.loc["accuracy", "p"]
-    other = made([True] * 12, np.tile([0, 1, 2], 4))
-    with pytest.raises(MedscaleError, match="other folds"):
-        compare_folds(["run", "other"], [run, other], 1, 0.5)
-    with pytest.raises(MedscaleError, match="other folds"):
-        compare_folds(["run", "other"], [run, made([True] * 12, None)], 1, 0.5)
+    assert corrected_t_test(changes, 0.5)["p"] == table.loc["accuracy", "p"]
+    runs_by_fold = predictions_of([True] * 12, np.tile([0, 1, 2], 4))
+    with pytest.raises(MedscaleError, match="different folds"):
+        compare_folds(["run", "other"], [run, runs_by_fold], 1, 0.5)
+    with pytest.raises(MedscaleError, match="different folds"):
+        compare_folds(["run", "other"], [run, predictions_of([True] * 12, None)], 1, 0.5)
 
 
 def test_a_fold_that_is_not_there_is_refused(study: Path) -> None:

@@ -21,13 +21,13 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from made_runs import configuration, make_index, make_run, probabilities
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json, write_parquet
 from medscale.evaluate import bootstrap, metrics
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.summary import one_line, summarise
 from medscale.report.result.folder import whole_folder, write_result
+from synthetic_runs import configuration, make_index, make_run, probabilities
 
 TWO, FOUR = ["normal", "glaucoma"], ["a", "b & c", "dé", "e_f"]
 
@@ -69,15 +69,15 @@ def test_every_resample_has_the_values_that_scikit_learn_gives_for_its_images(
     labels, odds = cases(classes, images, seed)
     groups = np.sort(np.random.default_rng(seed).integers(0, max(2, images // 3), images))
     groups = pd.factorize(groups)[0]
-    drawn = bootstrap.draw(int(groups.max()) + 1, 5, seed)
-    overall, by_class = bootstrap.resample(labels, odds, groups, drawn)
-    for number, counts in enumerate(drawn):
-        again = np.repeat(np.arange(images), counts[groups])
-        points = metrics.point(labels[again], odds[again])
-        points_by_class = metrics.per_class(labels[again], odds[again])
+    draws = bootstrap.draw(int(groups.max()) + 1, 5, seed)
+    overall, by_class = bootstrap.resample(labels, odds, groups, draws)
+    for number, counts in enumerate(draws):
+        image_rows = np.repeat(np.arange(images), counts[groups])
+        points = metrics.point(labels[image_rows], odds[image_rows])
+        points_by_class = metrics.per_class(labels[image_rows], odds[image_rows])
         assert set(points) == set(overall) == set(metrics.names(classes))
         assert set(points_by_class) == set(by_class) == set(metrics.PER_CLASS)
-        decisions, decisions_by_class = by_scikit_learn(labels[again], odds[again])
+        decisions, decisions_by_class = by_scikit_learn(labels[image_rows], odds[image_rows])
         for expected, values in (
             (points, overall),
             (points_by_class, by_class),
@@ -113,9 +113,9 @@ def test_auroc_is_of_the_last_of_two_classes_and_the_mean_over_more():
 def test_the_interval_holds_the_true_accuracy_in_about_95_of_100_datasets():
     rng, hits, sets = np.random.default_rng(0), 0, 300
     for number in range(sets):
-        right = rng.random(150) < 0.8
+        is_correct = rng.random(150) < 0.8
         labels = np.zeros(150, np.int64)
-        odds = np.where(right[:, None], [0.9, 0.1], [0.1, 0.9])
+        odds = np.where(is_correct[:, None], [0.9, 0.1], [0.1, 0.9])
         resampled = bootstrap.decisions(
             labels, odds, np.arange(150), bootstrap.draw(150, 400, number)
         )
@@ -127,9 +127,9 @@ def test_the_interval_holds_the_true_accuracy_in_about_95_of_100_datasets():
 def test_drawing_patients_gives_wider_intervals_than_drawing_images_when_a_patients_images_agree():
     rng = np.random.default_rng(3)
     groups = np.repeat(np.arange(60), 8)
-    right = np.repeat(rng.random(60) < 0.75, 8)
+    is_correct = np.repeat(rng.random(60) < 0.75, 8)
     labels = np.repeat(rng.integers(0, 2, 60), 8)
-    odds = np.where((labels == 1) == right, 0.8, 0.2)
+    odds = np.where((labels == 1) == is_correct, 0.8, 0.2)
     odds = np.stack([1 - odds, odds], axis=1)
     by_patient = bootstrap.resample(labels, odds, groups, bootstrap.draw(60, 500, 0)).overall
     by_image = bootstrap.resample(labels, odds, np.arange(480), bootstrap.draw(480, 500, 0)).overall
@@ -148,7 +148,7 @@ def test_a_thousand_resamples_of_3000_images_take_seconds():
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Callable[..., tuple[list[Path], Path, pd.DataFrame]]:
+def make_replicates(tmp_path: Path) -> Callable[..., tuple[list[Path], Path, pd.DataFrame]]:
     """Return a function that writes an index and run folders, and returns their paths."""
 
     def make(classes=TWO, run="ddp_2cpu", **options):
@@ -164,8 +164,8 @@ def change(folder: Path, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
     write_parquet(file, edit(pd.read_parquet(file)))
 
 
-def test_replicates_are_summed_up_with_both_spreads_apart(made):
-    folders, index, _ = made()
+def test_replicates_are_summed_up_with_both_spreads_apart(make_replicates):
+    folders, index, _ = make_replicates()
     evaluation = evaluate(folders, index, resamples=200)
     summary = summarise(evaluation)
     accuracy = summary["metrics"]["test"]["accuracy"]
@@ -186,8 +186,8 @@ def _test_images(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return table["label"].to_numpy(), table.filter(like="p_").to_numpy(np.float64)
 
 
-def test_the_same_predictions_give_the_same_bytes(made, tmp_path):
-    folders, index, _ = made()
+def test_the_same_predictions_give_the_same_bytes(make_replicates, tmp_path):
+    folders, index, _ = make_replicates()
     for name in ("one", "two"):
         write_result(evaluate(folders, index, resamples=100), tmp_path / "results" / name)
     files = sorted(file.name for file in (tmp_path / "results" / "one").iterdir())
@@ -201,12 +201,14 @@ def test_the_same_predictions_give_the_same_bytes(made, tmp_path):
         "quality.pdf",
     } <= set(files)
     for name in files:
-        one, two = ((tmp_path / "results" / part / name).read_bytes() for part in ("one", "two"))
-        assert one == two, name
+        bytes_a, bytes_b = (
+            (tmp_path / "results" / part / name).read_bytes() for part in ("one", "two")
+        )
+        assert bytes_a == bytes_b, name
 
 
-def test_many_classes_with_odd_names_are_evaluated(made, tmp_path):
-    folders, index, _ = made(classes=FOUR, run="ddp_amp_2gpu")
+def test_many_classes_with_odd_names_are_evaluated(make_replicates, tmp_path):
+    folders, index, _ = make_replicates(classes=FOUR, run="ddp_amp_2gpu")
     summary = write_result(evaluate(folders, index, resamples=100), tmp_path / "out")
     assert 0.5 < summary["metrics"]["test"]["auroc_micro"]["mean"] < 1
     assert "b & c" in (tmp_path / "out" / "model_card.md").read_text(encoding="utf-8")
@@ -215,8 +217,8 @@ def test_many_classes_with_odd_names_are_evaluated(made, tmp_path):
     assert one_line(summary).endswith("[synthetic, stand-in]")
 
 
-def test_one_class_in_the_test_images_leaves_auroc_undefined(made, tmp_path):
-    folders, index, table = made()
+def test_one_class_in_the_test_images_leaves_auroc_undefined(make_replicates, tmp_path):
+    folders, index, table = make_replicates()
     table.loc[table["split"] == "test", "label"] = "normal"
     write_parquet(index, table)
     for folder in folders:
@@ -232,8 +234,8 @@ def test_one_class_in_the_test_images_leaves_auroc_undefined(made, tmp_path):
     assert "AUROC undefined" in one_line(summary)
 
 
-def test_a_single_replicate_has_no_spread_over_seeds(made):
-    folders, index, _ = made()
+def test_a_single_replicate_has_no_spread_over_seeds(make_replicates):
+    folders, index, _ = make_replicates()
     summary = summarise(evaluate(folders[:1], index, resamples=50))
     assert summary["metrics"]["test"]["accuracy"]["seed_sd"] is None
     assert summary["timing"]["seconds_per_epoch"]["sd"] is None
@@ -243,27 +245,27 @@ def test_a_single_replicate_has_no_spread_over_seeds(made):
     ("edit", "message"),
     [
         (lambda t: t[t["id"] != t["id"].max()], "1 images of test are missing"),
-        (lambda t: pd.concat([t, t.tail(1)]), "1 images of test stand twice"),
+        (lambda t: pd.concat([t, t.tail(1)]), "1 images of test occur twice"),
         (lambda t: t.assign(id=t["id"].where(t["id"] != t["id"].max(), 10**6)), "are missing"),
         (lambda t: t.assign(label=1 - t["label"]), "labels of val differ from the index"),
-        (lambda t: t.assign(p_0=np.nan), "are no probabilities"),
-        (lambda t: t.assign(p_0=t["p_0"] + 0.5), "are no probabilities"),
+        (lambda t: t.assign(p_0=np.nan), "are not probabilities"),
+        (lambda t: t.assign(p_0=t["p_0"] + 0.5), "are not probabilities"),
         (lambda t: t.assign(p_2=0.0), "3 classes, but the index has 2"),
     ],
 )
-def test_predictions_that_do_not_fit_the_index_are_refused(made, edit, message):
-    folders, index, _ = made()
+def test_predictions_that_do_not_fit_the_index_are_refused(make_replicates, edit, message):
+    folders, index, _ = make_replicates()
     change(folders[1], edit)
     with pytest.raises(MedscaleError, match=message) as error:
         evaluate(folders, index)
     assert str(folders[1]) in str(error.value)
 
 
-def test_folders_that_are_no_replicates_of_one_run_are_refused(made, tmp_path):
-    folders, index, table = made()
-    other = make_run(tmp_path / "runs", configuration(), "serial_1cpu", table)
+def test_folders_that_are_no_replicates_of_one_run_are_refused(make_replicates, tmp_path):
+    folders, index, table = make_replicates()
+    other_run = make_run(tmp_path / "runs", configuration(), "serial_1cpu", table)
     with pytest.raises(MedscaleError, match="not a replicate"):
-        evaluate([folders[0], other[1]], index)
+        evaluate([folders[0], other_run[1]], index)
     with pytest.raises(MedscaleError, match="same seed twice"):
         evaluate([folders[0], folders[0]], index)
     (folders[0] / "history.csv").unlink()
@@ -271,7 +273,7 @@ def test_folders_that_are_no_replicates_of_one_run_are_refused(made, tmp_path):
         evaluate(folders, index)
     spec = read_json(folders[1] / "spec.json")
     write_json(folders[1] / "spec.json", spec | {"backend": "abacus"})
-    with pytest.raises(MedscaleError, match="no plan of a run"):
+    with pytest.raises(MedscaleError, match="not the plan of a run"):
         evaluate(folders[1:], index)
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medscale.evaluate.assessment import PAIRED
-from medscale.evaluate.external import copies, fitted, shift
+from medscale.evaluate.assessment import PAIRED_METRICS
+from medscale.evaluate.external import copies, shift, validation_fit
 
 
 def resamples(mean: float, spread: float, seed: int) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
-    return pd.DataFrame({name: rng.normal(mean, spread, 4000) for name in PAIRED})
+    return pd.DataFrame({name: rng.normal(mean, spread, 4000) for name in PAIRED_METRICS})
 
 
 def test_the_interval_of_the_shift_is_that_of_two_independent_sets():
@@ -39,10 +39,10 @@ def test_temperatures_and_thresholds_are_those_of_the_result():
     operating = pd.DataFrame(
         {"class": ["ill"], "wanted": [0.9], "threshold": [0.5], "threshold_1": [0.4]}
     ).assign(sensitivity=0.7)
-    found = fitted({"calibration": {"temperatures": [1.5, None]}}, operating)
-    assert found.temperatures[0] == 1.5
-    assert np.isnan(found.temperatures[1])
-    assert found.thresholds.columns.tolist() == ["class", "wanted", "threshold", "threshold_1"]
+    rules = validation_fit({"calibration": {"temperatures": [1.5, None]}}, operating)
+    assert rules.temperatures[0] == 1.5
+    assert np.isnan(rules.temperatures[1])
+    assert rules.thresholds.columns.tolist() == ["class", "wanted", "threshold", "threshold_1"]
 
 
 def test_copies_are_counted_by_split():

@@ -10,12 +10,12 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from medscale.evaluate import bootstrap, paired
-from medscale.evaluate.replicates import Predicted
+from medscale.evaluate.replicates import Predictions
 
 
-def predicted(labels, *odds, groups=None) -> Predicted:
+def predicted(labels, *odds, groups=None) -> Predictions:
     groups = np.arange(len(labels)) if groups is None else groups
-    return Predicted(np.arange(len(labels)), np.asarray(labels), groups, np.stack(odds))
+    return Predictions(np.arange(len(labels)), np.asarray(labels), groups, np.stack(odds))
 
 
 def scored(labels, skill, rng, classes=2) -> np.ndarray:
@@ -24,12 +24,12 @@ def scored(labels, skill, rng, classes=2) -> np.ndarray:
     return np.round(odds / odds.sum(axis=1, keepdims=True), 2)  # with ties
 
 
-def delong_by_definition(labels, one, two):
+def delong_by_definition(labels, odds_a, odds_b):
     """Return areas and covariance of DeLong et al. (1988) from the kernels of all pairs."""
     kernels = [
         (s[labels == 1][:, None] > s[labels == 0])
         + 0.5 * (s[labels == 1][:, None] == s[labels == 0])
-        for s in (one, two)
+        for s in (odds_a, odds_b)
     ]
     v10, v01 = (np.stack([k.mean(axis=axis) for k in kernels]) for axis in (1, 0))
     covariance = np.cov(v10) / v10.shape[1] + np.cov(v01) / v01.shape[1]
@@ -40,16 +40,16 @@ def delong_by_definition(labels, one, two):
 def test_delong_is_that_of_all_pairs(seed):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, 60)
-    one, two = scored(labels, 0.8, rng), scored(labels, 1.2, rng)
-    expected, covariance = delong_by_definition(labels, one[:, 1], two[:, 1])
-    ours = [paired.auroc(predicted(labels, odds)) for odds in (one, two)]
+    odds_a, odds_b = scored(labels, 0.8, rng), scored(labels, 1.2, rng)
+    expected, covariance = delong_by_definition(labels, odds_a[:, 1], odds_b[:, 1])
+    ours = [paired.auroc(predicted(labels, odds)) for odds in (odds_a, odds_b)]
     assert [area.auroc for area in ours] == pytest.approx(expected)
-    assert ours[0].auroc == pytest.approx(roc_auc_score(labels, one[:, 1]))
+    assert ours[0].auroc == pytest.approx(roc_auc_score(labels, odds_a[:, 1]))
     table = np.stack([area.influence for area in ours])
     np.testing.assert_allclose(table @ table.T, covariance, rtol=1e-9)
     row = paired.compare(
         ["a", "b"],
-        [predicted(labels, one), predicted(labels, two)],
+        [predicted(labels, odds_a), predicted(labels, odds_b)],
         0,
         2,
         bootstrap.draw(60, 50, 0),
@@ -60,18 +60,22 @@ def test_delong_is_that_of_all_pairs(seed):
     assert row["auroc_high"] - row["auroc"] == pytest.approx(1.959964 * np.sqrt(variance), rel=1e-5)
 
 
-@pytest.mark.parametrize(("classes", "each"), [(2, 3), (4, 2)])
-def test_its_error_is_that_of_the_bootstrap_over_patients(classes, each):
+@pytest.mark.parametrize(("classes", "images_per_patient"), [(2, 3), (4, 2)])
+def test_its_error_is_that_of_the_bootstrap_over_patients(classes, images_per_patient):
     rng = np.random.default_rng(1)
     patients = rng.integers(0, classes, 150)
-    labels, groups = np.repeat(patients, each), np.repeat(np.arange(150), each)
-    shared = np.repeat(scored(patients, 1.0, rng, classes), each, axis=0)
+    labels, groups = (
+        np.repeat(patients, images_per_patient),
+        np.repeat(np.arange(150), images_per_patient),
+    )
+    shared = np.repeat(scored(patients, 1.0, rng, classes), images_per_patient, axis=0)
     odds = [np.round(0.7 * shared + 0.3 * scored(labels, 1.0, rng, classes), 3) for _ in range(2)]
-    odds = [one / one.sum(axis=1, keepdims=True) for one in odds]
+    odds = [scores / scores.sum(axis=1, keepdims=True) for scores in odds]
     areas = paired.auroc(predicted(labels, *odds, groups=groups))
-    drawn = bootstrap.draw(150, 1500, 0)
+    draws = bootstrap.draw(150, 1500, 0)
     by_bootstrap = np.mean(
-        [bootstrap.resample(labels, one, groups, drawn).overall["auroc"] for one in odds], axis=0
+        [bootstrap.resample(labels, scores, groups, draws).overall["auroc"] for scores in odds],
+        axis=0,
     )
     assert np.sqrt((areas.influence**2).sum()) == pytest.approx(by_bootstrap.std(), rel=0.08)
     alone = paired.auroc(predicted(labels, *odds))
@@ -79,13 +83,13 @@ def test_its_error_is_that_of_the_bootstrap_over_patients(classes, each):
 
 
 def test_no_difference_is_found_in_about_5_of_100_when_there_is_none():
-    rng, found, trials = np.random.default_rng(0), 0, 400
+    rng, rejections, trials = np.random.default_rng(0), 0, 400
     for _ in range(trials):
         labels = rng.integers(0, 2, 80)
         pair = [paired.auroc(predicted(labels, scored(labels, 1.0, rng))) for _ in range(2)]
         error = np.sqrt(((pair[0].influence - pair[1].influence) ** 2).sum())
-        found += paired.normal_p(pair[0].auroc - pair[1].auroc, error) < 0.05
-    assert 0.02 <= found / trials <= 0.085
+        rejections += paired.normal_p(pair[0].auroc - pair[1].auroc, error) < 0.05
+    assert 0.02 <= rejections / trials <= 0.085
 
 
 @pytest.mark.parametrize(("only_one", "only_other"), [(0, 0), (5, 5), (3, 12), (20, 4), (0, 9)])
@@ -135,17 +139,24 @@ def test_runs_stand_beside_the_baseline():
     table = paired.compare(
         ["worse", "base", "same"], runs, 1, 2.0, bootstrap.draw(120, 400, 0)
     ).set_index("run")
-    same, other = table.loc["same"], table.loc["worse"]
-    assert (same["only_run"], same["only_baseline"], same["accuracy"], same["auroc"]) == (
+    same_run, worse_run = table.loc["same"], table.loc["worse"]
+    assert (
+        same_run["only_run"],
+        same_run["only_baseline"],
+        same_run["accuracy"],
+        same_run["auroc"],
+    ) == (
         0,
         0,
         0,
         0,
     )
-    assert (same["accuracy_p"], same["auroc_p"], same["reading"]) == (1, 1, paired.SAME)
-    assert other["reading"] == paired.APART
-    assert other["accuracy_high"] < 0 > other["auroc_high"]
-    right = [[(odds.argmax(1) == labels).mean() for odds in run] for run in (worse, base)]
-    assert other["accuracy"] == pytest.approx(100 * (np.mean(right[0]) - np.mean(right[1])))
-    assert other["accuracy_p_holm"] == pytest.approx(min(1, 2 * other["accuracy_p"]))
-    assert max(other["accuracy_p_holm"], other["auroc_p_holm"]) < 0.001
+    assert (same_run["accuracy_p"], same_run["auroc_p"], same_run["reading"]) == (1, 1, paired.SAME)
+    assert worse_run["reading"] == paired.APART
+    assert worse_run["accuracy_high"] < 0 > worse_run["auroc_high"]
+    accuracies = [[(odds.argmax(1) == labels).mean() for odds in run] for run in (worse, base)]
+    assert worse_run["accuracy"] == pytest.approx(
+        100 * (np.mean(accuracies[0]) - np.mean(accuracies[1]))
+    )
+    assert worse_run["accuracy_p_holm"] == pytest.approx(min(1, 2 * worse_run["accuracy_p"]))
+    assert max(worse_run["accuracy_p_holm"], worse_run["auroc_p_holm"]) < 0.001

@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from made_runs import configuration, make_index, make_run, make_shards
 from medscale.base.errors import MedscaleError
 from medscale.data.shards import Shards, seal, write_chunk
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.reference import reference
+from synthetic_runs import configuration, make_index, make_run, make_shards
 
 
-def opened(folder, index: pd.DataFrame, images: np.ndarray) -> Shards:
+def open_shards(folder, index: pd.DataFrame, images: np.ndarray) -> Shards:
     """Return a shard set of images, uint8, shape N,H,W,C."""
     write_chunk(folder, 0, images)
     codes = index["label"].cat.codes.to_numpy(np.int64)
@@ -29,8 +29,8 @@ def test_brighter_classes_are_told_apart_and_noise_is_not(tmp_path, classes):
     rng = np.random.default_rng(1)
     noise = rng.integers(0, 100, (240, 40, 40, 3))
     bright = (noise + 30 * codes[:, None, None, None]).astype(np.uint8)
-    good, resamples = reference("s", opened(tmp_path / "a", index, bright), index, 50)
-    bad, _ = reference("s", opened(tmp_path / "b", index, noise.astype(np.uint8)), index, 50)
+    good, resamples = reference("s", open_shards(tmp_path / "a", index, bright), index, 50)
+    bad, _ = reference("s", open_shards(tmp_path / "b", index, noise.astype(np.uint8)), index, 50)
     auroc = good["metrics"]["test"]["auroc"]
     assert auroc["mean"] > 0.99
     assert auroc["low"] <= auroc["mean"] <= auroc["high"]
@@ -38,8 +38,11 @@ def test_brighter_classes_are_told_apart_and_noise_is_not(tmp_path, classes):
     assert len(resamples) == 50
     assert good["method"]["features"] == "32 x 32 pixels, colour"
     train, test = (codes[index["split"] == split] for split in ("train", "test"))
-    most = np.bincount(train).argmax()
-    assert good["majority"] == {"class": classes[most], "share": np.mean(test == most)}
+    majority_class = np.bincount(train).argmax()
+    assert good["majority"] == {
+        "class": classes[majority_class],
+        "share": np.mean(test == majority_class),
+    }
 
 
 def test_its_resamples_are_paired_with_those_of_the_runs(tmp_path):

@@ -24,48 +24,50 @@ from medscale.evaluate.distribution import score_distribution
 from medscale.evaluate.gaps import gaps, largest
 from medscale.evaluate.operating import operating_points, thresholds
 from medscale.evaluate.predictive import consequences, cost_without_test, odds
-from medscale.evaluate.replicates import Predicted
+from medscale.evaluate.replicates import Predictions
 
 TWO = ["well", "ill"]
 
 
-def cases(images: int, seed: int, sharpness: float = 1.0) -> Predicted:
+def cases(images: int, seed: int, sharpness: float = 1.0) -> Predictions:
     """Return predictions of two replicates whose logits are ``sharpness`` times the true ones."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(-0.5, 1.5, images)
     labels = (rng.random(images) < expit(logits)).astype(np.int64)
     positive = expit(sharpness * logits + rng.normal(0, 0.2, (2, images)))
     odds = np.stack([1 - positive, positive], axis=2)
-    return Predicted(np.arange(images), labels, np.arange(images) // 2, odds)
+    return Predictions(np.arange(images), labels, np.arange(images) // 2, odds)
 
 
-def evaluated(settings: Evaluate, test: Predicted | None = None) -> pd.DataFrame:
+def evaluated(settings: Evaluate, test: Predictions | None = None) -> pd.DataFrame:
     test = test or cases(400, 2)
     limits = thresholds(cases(300, 1), TWO, settings.specificities)
-    drawn = bootstrap.draw(int(test.groups.max()) + 1, 200, 0)
-    return operating_points(test, limits, TWO, settings, drawn)
+    draws = bootstrap.draw(int(test.groups.max()) + 1, 200, 0)
+    return operating_points(test, limits, TWO, settings, draws)
 
 
-def first_replicate(predicted: Predicted) -> Predicted:
-    return Predicted(predicted.ids, predicted.labels, predicted.groups, predicted.probabilities[:1])
+def first_replicate(predicted: Predictions) -> Predictions:
+    return Predictions(
+        predicted.ids, predicted.labels, predicted.groups, predicted.probabilities[:1]
+    )
 
 
-@pytest.mark.parametrize("stated", [None, 0.04])
-def test_predictive_values_and_likelihood_ratios_are_those_of_scikit_learn(stated):
-    settings = Evaluate(prevalence={} if stated is None else {"ill": stated}, miss_cost=5)
+@pytest.mark.parametrize("prevalences", [None, 0.04])
+def test_predictive_values_and_likelihood_ratios_are_those_of_scikit_learn(prevalences):
+    settings = Evaluate(prevalence={} if prevalences is None else {"ill": prevalences}, miss_cost=5)
     test = first_replicate(cases(400, 2))
     limits = thresholds(first_replicate(cases(300, 1)), TWO, settings.specificities)
     table = operating_points(test, limits, TWO, settings, bootstrap.draw(200, 200, 0))
     share = test.labels.mean()
-    prevalence = share if stated is None else stated
+    prevalence = share if prevalences is None else prevalences
     # Weights that give the images the stated prevalence.
     weights = np.where(test.labels == 1, prevalence / share, (1 - prevalence) / (1 - share))
     for row in table.itertuples():
         called = (test.probabilities[0, :, 1] > row.threshold).astype(int)
-        given = {"sample_weight": weights, "pos_label": 1}
+        options = {"sample_weight": weights, "pos_label": 1}
         assert row.prevalence == pytest.approx(prevalence)
-        assert row.stated == (stated is not None)
-        assert row.ppv == pytest.approx(precision_score(test.labels, called, **given))
+        assert row.stated == (prevalences is not None)
+        assert row.ppv == pytest.approx(precision_score(test.labels, called, **options))
         inverse = {"sample_weight": weights, "pos_label": 0}
         assert row.npv == pytest.approx(precision_score(test.labels, called, **inverse))
         assert row.mcc == pytest.approx(
@@ -103,9 +105,9 @@ def test_mcc_is_that_of_scikit_learn_on_every_resample(classes):
     labels = rng.integers(0, classes, 120)
     odds = rng.dirichlet(np.ones(classes), 120) + 0.4 * np.eye(classes)[labels]
     odds /= odds.sum(axis=1, keepdims=True)
-    drawn = bootstrap.draw(120, 20, 0)
-    found = bootstrap.decisions(labels, odds, np.arange(120), drawn).overall["mcc"]
-    for counts, value in zip(drawn, found, strict=True):
+    draws = bootstrap.draw(120, 20, 0)
+    mcc = bootstrap.decisions(labels, odds, np.arange(120), draws).overall["mcc"]
+    for counts, value in zip(draws, mcc, strict=True):
         images = np.repeat(np.arange(120), counts)
         assert value == pytest.approx(matthews_corrcoef(labels[images], odds[images].argmax(1)))
     assert metrics.point(np.zeros(9, int), np.tile([0.8, 0.2], (9, 1)))["mcc"] == 0
@@ -114,10 +116,10 @@ def test_mcc_is_that_of_scikit_learn_on_every_resample(classes):
 def test_calibration_slope_and_intercept_are_those_of_a_logistic_regression():
     test = cases(600, 3, sharpness=2.0)
     labels, odds = test.labels, test.probabilities[0]
-    drawn = bootstrap.draw(300, 40, 0)
-    values = calibration.resample(labels, odds, test.groups, drawn)
+    draws = bootstrap.draw(300, 40, 0)
+    values = calibration.resample(labels, odds, test.groups, draws)
     for number in (0, 39):
-        weights = drawn[number][test.groups]
+        weights = draws[number][test.groups]
         x = logit(odds[:, 1])
         fit = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000)
         fit.fit(x[:, None], labels, sample_weight=weights)
@@ -168,7 +170,7 @@ def test_net_benefit_is_that_of_dcurves(prevalence):
     labels = ((number * 7 % 10 < 3) | (scores > 0.8)).astype(np.int64)
     odds = np.stack([1 - scores, scores], axis=1)[None]
     settings = Evaluate(prevalence={} if prevalence is None else {"ill": prevalence})
-    test = Predicted(number, labels, number, odds)
+    test = Predictions(number, labels, number, odds)
     table = decision_curve(test, TWO, settings, bootstrap.draw(40, 500, 0))
     at = table[np.isin(table["threshold"].round(6), [0.1, 0.3, 0.5, 0.7, 0.9])]
     expected, treat_all = DCURVES[prevalence]
@@ -178,7 +180,7 @@ def test_net_benefit_is_that_of_dcurves(prevalence):
     assert (table["net_benefit"] <= table["high"]).all()
     assert len(table) == len(THRESHOLDS)
     # A probability that equals the threshold counts as positive, as in dcurves.
-    equal = Predicted(number, labels, number, np.full((1, 40, 2), 0.5))
+    equal = Predictions(number, labels, number, np.full((1, 40, 2), 0.5))
     acts = decision_curve(equal, TWO, Evaluate(), bootstrap.draw(40, 9, 0))
     half = acts[acts["threshold"] == 0.5].iloc[0]
     assert half["net_benefit"] == pytest.approx(half["treat_all"])
@@ -193,13 +195,13 @@ def test_subgroups_at_the_operating_point_are_those_of_fairlearn():
     table = gaps(test, rows, limits, TWO, settings, bootstrap.draw(250, 300, 0))
     assert set(table["by"]) == {"sex"}  # all views are the same
     differences = largest(table).set_index(["wanted", "rate"])["difference"]
-    for wanted, limit in zip(limits["wanted"], limits["threshold"], strict=True):
+    for target, limit in zip(limits["wanted"], limits["threshold"], strict=True):
         called = (test.probabilities[0, :, 1] > limit).astype(int)
         functions = {"sensitivity": true_positive_rate, "specificity": true_negative_rate}
         frame = MetricFrame(
             metrics=functions, y_true=test.labels, y_pred=called, sensitive_features=sexes
         )
-        part = table[table["wanted"] == wanted].set_index(["rate", "part"])
+        part = table[table["wanted"] == target].set_index(["rate", "part"])
         for name in functions:
             by_group = frame.by_group[name]
             assert part.loc[(name, "male"), "value"] == pytest.approx(by_group["male"])
@@ -207,7 +209,7 @@ def test_subgroups_at_the_operating_point_are_those_of_fairlearn():
             assert part.loc[(name, "male"), "gap"] == pytest.approx(gap)
             assert part.loc[(name, "female"), "gap"] == pytest.approx(-gap)
             between = frame.difference(method="between_groups")[name]
-            assert differences[wanted, name] == pytest.approx(between)
+            assert differences[target, name] == pytest.approx(between)
     assert (table["gap_low"] < table["gap"]).all()
     assert (table["gap"] < table["gap_high"]).all()
     # The two replicates have the same chance of an error in both sexes: intervals contain zero.

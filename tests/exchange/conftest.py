@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from made_runs import make_study
 from medscale.base.files import read_json
 from medscale.data.shards import Shards
 from medscale.engine.models.registry import build
 from medscale.evaluate.replicates import read
 from medscale.serve import bundle
+from synthetic_runs import make_study
 
 RUN = "serial_1cpu"
 CLASSES = ["normal", "glaucoma"]

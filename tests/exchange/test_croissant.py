@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from made_runs import configuration, make_index
 from medscale.base import extras
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_parquet
@@ -17,6 +16,7 @@ from medscale.cli import datasets
 from medscale.cli import main as cli
 from medscale.exchange import croissant
 from medscale.report.datasheet.make import UNKNOWN
+from synthetic_runs import configuration, make_index
 
 CLASSES = ["normal", "glaucoma"]
 
@@ -41,18 +41,20 @@ def test_records_of_the_index_are_read_back(tmp_path: Path) -> None:
     write_parquet(data / "index.parquet", index)
     (tmp_path / "own.yaml").write_text(f"workdir: {tmp_path}\n")
     command = ["data", "croissant", "glaucoma", "--scale", "demo"]
-    done = CliRunner().invoke(cli.main, [*command, "--configfile", str(tmp_path / "own.yaml")])
-    assert done.exit_code == 0, done.output
-    assert "conforms to Croissant 1.1" in done.output
+    result = CliRunner().invoke(cli.main, [*command, "--configfile", str(tmp_path / "own.yaml")])
+    assert result.exit_code == 0, result.output
+    assert "conforms to Croissant 1.1" in result.output
     path = data / "croissant.json"
-    read = records(path, "images")
-    assert [record["id"] for record in read] == index["id"].tolist()
+    image_records = records(path, "images")
+    assert [record["id"] for record in image_records] == index["id"].tolist()
     for name in ("path", "label", "split", "group", "sha256"):
-        assert [record[name] for record in read] == index[name].astype(str).tolist()
-    ages = np.array([record["age"] for record in read], float)
+        assert [record[name] for record in image_records] == index[name].astype(str).tolist()
+    ages = np.array([record["age"] for record in image_records], float)
     np.testing.assert_array_equal(ages, index["age"].to_numpy(float))
-    assert [record["flagged"] for record in read] == index["flagged"].tolist()
-    assert [len(record["boxes"]) for record in read] == [number % 3 for number in range(30)]
+    assert [record["flagged"] for record in image_records] == index["flagged"].tolist()
+    assert [len(record["boxes"]) for record in image_records] == [
+        number % 3 for number in range(30)
+    ]
     assert {record["name"] for record in records(path, "classes")} == set(CLASSES)
     assert [record["name"] for record in records(path, "splits")] == ["train", "val", "test"]
 

@@ -14,7 +14,7 @@ from pydicom.sr.codedict import codes
 from typer.testing import CliRunner
 
 import medscale
-from data_trees import encoded, picture
+from data_trees import image_bytes, picture
 from medscale.base import extras
 from medscale.base.errors import MedscaleError
 from medscale.cli import main as cli
@@ -24,7 +24,7 @@ from medscale.serve.predict import Box, Prediction
 STATED = "glaucoma=SCT:23986001:Glaucoma"
 
 
-def read(path: Path) -> hd.sr.ComprehensiveSR:
+def read_report(path: Path) -> hd.sr.ComprehensiveSR:
     return hd.sr.srread(path)
 
 
@@ -39,13 +39,13 @@ def test_a_report_has_finding_probabilities_image_and_patient(result: Path, tmp_
     del source.AccessionNumber  # may be empty, and so may be missing
     source.save_as(image)
     command = ["predict", str(result), str(image), "--sr", str(tmp_path / "sr"), "--code", STATED]
-    done = CliRunner().invoke(cli.main, command)
-    assert done.exit_code == 0, done.output
-    assert "1 reports" in done.output
-    assert "not a medical device" in done.output
+    invocation = CliRunner().invoke(cli.main, command)
+    assert invocation.exit_code == 0, invocation.output
+    assert "1 reports" in invocation.output
+    assert "not a medical device" in invocation.output
     (path,) = (tmp_path / "sr").iterdir()
     assert path.name == "ct.dcm.sr.dcm"
-    report, expected = read(path), medscale.load(result).predict(image)
+    report, expected = read_report(path), medscale.load(result).predict(image)
 
     assert (report.PatientName, report.PatientID) == ("Müller^Änne", source.PatientID)
     assert report.StudyInstanceUID == source.StudyInstanceUID
@@ -60,9 +60,11 @@ def test_a_report_has_finding_probabilities_image_and_patient(result: Path, tmp_
     assert probability.value == pytest.approx(expected.probability)
     assert probability.unit == codes.UCUM.NoUnits
     values = {m.name.meaning: m.value for m in group.get_measurements()}
-    (other,) = set(expected.probabilities) - {expected.label}
-    assert values.keys() == {"Probability", f"Probability of {other}"}
-    assert values[f"Probability of {other}"] == pytest.approx(expected.probabilities[other])
+    (other_class,) = set(expected.probabilities) - {expected.label}
+    assert values.keys() == {"Probability", f"Probability of {other_class}"}
+    assert values[f"Probability of {other_class}"] == pytest.approx(
+        expected.probabilities[other_class]
+    )
 
     (reference,) = group.source_images
     assert reference.referenced_sop_instance_uid == source.SOPInstanceUID
@@ -82,7 +84,8 @@ def test_a_report_names_the_frame_and_a_series_holds_a_study(result: Path, tmp_p
     evidence = dicom_sr.headers(items)
     items = [("third.dcm", items[0][1]), ("first.dcm", items[1][1])]
     reports = [
-        read(path) for path in dicom_sr.write(tmp_path, predictor, items, evidence, predictions)
+        read_report(path)
+        for path in dicom_sr.write(tmp_path, predictor, items, evidence, predictions)
     ]
     numbers = [groups(report)[0].source_images[0].referenced_frame_numbers for report in reports]
     assert numbers == [[3], [1]]
@@ -103,7 +106,7 @@ def test_boxes_are_regions_with_confidence(result: Path, tmp_path: Path) -> None
             evidence,
             [Prediction("ct.dcm", boxes=predicted)],
         )
-        report = read(path)
+        report = read_report(path)
         (whole,) = groups(report)
         assert [m.value for m in whole.get_measurements()] == [len(predicted)]
         regions = report.content.get_planar_roi_measurement_groups()
@@ -118,12 +121,12 @@ def test_boxes_are_regions_with_confidence(result: Path, tmp_path: Path) -> None
 def test_other_formats_end_in_one_message_before_the_prediction(
     result: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "a.png").write_bytes(encoded(picture(0, (40, 40))))
+    (tmp_path / "a.png").write_bytes(image_bytes(picture(0, (40, 40))))
     command = ["predict", str(result), str(tmp_path / "a.png"), "--sr", str(tmp_path / "sr")]
-    done = CliRunner().invoke(cli.main, command)
-    assert isinstance(done.exception, MedscaleError)
-    assert "--sr is for DICOM images; of another format:" in str(done.exception)
-    assert "a.png" in str(done.exception)
+    invocation = CliRunner().invoke(cli.main, command)
+    assert isinstance(invocation.exception, MedscaleError)
+    assert "--sr is for DICOM images; of another format:" in str(invocation.exception)
+    assert "a.png" in str(invocation.exception)
     assert not (tmp_path / "sr").exists()
 
 
@@ -133,9 +136,9 @@ def test_faults_are_named_and_nothing_is_written(result: Path, tmp_path: Path, m
     source.save_as(tmp_path / "no.dcm")
     with pytest.raises(MedscaleError, match=r"no\.dcm has no StudyInstanceUID"):
         dicom_sr.headers([("no.dcm", tmp_path / "no.dcm")])
-    for wrong in ("other=SCT:1:x", "glaucoma=SCT:1", "glaucoma=SCT::x", f"glaucoma=S:1:{'x' * 65}"):
+    for code in ("other=SCT:1:x", "glaucoma=SCT:1", "glaucoma=SCT::x", f"glaucoma=S:1:{'x' * 65}"):
         with pytest.raises(MedscaleError, match="write CLASS=SCHEME:VALUE:MEANING"):
-            dicom_sr.coded(["normal", "glaucoma"], [wrong])
+            dicom_sr.coded(["normal", "glaucoma"], [code])
     with pytest.raises(MedscaleError, match="longer than the 64 characters"):
         dicom_sr.coded(["x" * 65])
     image = get_testdata_file("CT_small.dcm")

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import medscale
-from data_trees import encoded, picture
+from data_trees import image_bytes, picture
 from medscale.base import extras
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
@@ -52,8 +52,8 @@ def test_the_card_has_metrics_with_intervals_and_warnings_on_top(
     result: Path, tmp_path: Path, hub: SimpleNamespace
 ) -> None:
     folder = tmp_path / "model"
-    done = CliRunner().invoke(cli.main, ["publish", str(result), "--to", str(folder)])
-    assert done.exit_code == 0, done.output
+    invocation = CliRunner().invoke(cli.main, ["publish", str(result), "--to", str(folder)])
+    assert invocation.exit_code == 0, invocation.output
     assert {path.name for path in folder.iterdir()} == FILES
     assert not hub.calls
     card = ModelCard.load(folder / "README.md")
@@ -80,15 +80,15 @@ def test_the_example_of_the_card_runs_and_predicts_as_the_result(
     result: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     publish(result, tmp_path / "model")
-    (tmp_path / "model" / "image.png").write_bytes(encoded(picture(0, (40, 40))))
+    (tmp_path / "model" / "image.png").write_bytes(image_bytes(picture(0, (40, 40))))
     (code,) = EXAMPLE.findall((tmp_path / "model" / "README.md").read_text())
     assert len(code.splitlines()) <= 20
     monkeypatch.chdir(tmp_path / "model")
     exec(compile(code, "README.md", "exec"), {})
     expected = medscale.load(result).predict("image.png")
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == expected.label
-    assert printed[1:] == [f"{p:.3f} {name}" for name, p in expected.probabilities.items()]
+    output = capsys.readouterr().out.splitlines()
+    assert output[0] == expected.label
+    assert output[1:] == [f"{p:.3f} {name}" for name, p in expected.probabilities.items()]
 
 
 def test_the_example_of_a_detector_lists_boxes(capsys) -> None:

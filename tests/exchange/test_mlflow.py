@@ -78,8 +78,8 @@ def test_an_interrupted_run_is_made_again(result: Path, tmp_path: Path, monkeypa
         raise KeyboardInterrupt
 
     store = tmp_path / "mlruns"
-    with monkeypatch.context() as patched:
-        patched.setattr("mlflow.tracking.MlflowClient.log_artifact", stop)
+    with monkeypatch.context() as patch:
+        patch.setattr("mlflow.tracking.MlflowClient.log_artifact", stop)
         with pytest.raises(KeyboardInterrupt):
             exchange.track([result], store)
     assert [run.info.status for run in runs(store)] == ["RUNNING"]
@@ -90,9 +90,9 @@ def test_an_interrupted_run_is_made_again(result: Path, tmp_path: Path, monkeypa
 def test_nothing_goes_over_the_network(result: Path, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in TESTING}
     command = [sys.executable, "-c", OFFLINE, str(result), str(tmp_path / "mlruns")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [[2, 0], []]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout.splitlines()[-1]) == [[2, 0], []]
 
 
 def test_faults_are_named_before_anything_is_written(
@@ -102,7 +102,7 @@ def test_faults_are_named_before_anything_is_written(
     shutil.copytree(result, copy)
     with pytest.raises(MedscaleError, match=r"history\.csv does not exist; .* is tracked where"):
         exchange.track([result, copy], tmp_path / "mlruns")
-    with pytest.raises(MedscaleError, match=r"holds no file summary\.json"):
+    with pytest.raises(MedscaleError, match=r"has no summary\.json"):
         exchange.track([tmp_path], tmp_path / "mlruns")
     with pytest.raises(MedscaleError, match="is no file store of MLflow"):
         exchange.track([result], result)

@@ -15,7 +15,7 @@ import torch
 
 from medscale.engine.parallel.launch import CAPTURED_COLLECTIVES
 from medscale.engine.train import graphs
-from small_training import Pretended
+from small_training import FakeGraphs
 
 # As the launcher sets them.
 os.environ |= {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", **CAPTURED_COLLECTIVES}
@@ -40,7 +40,7 @@ def limit() -> Iterator[None]:
 def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     """The card, with all work on a stream that can be captured, as ``parallel.join`` sets it."""
     if os.environ.get("MEDSCALE_TEST_DEVICE") == "cpu":
-        monkeypatch.setattr(graphs, "Recorder", lambda device: Pretended())
+        monkeypatch.setattr(graphs, "Recorder", lambda device: FakeGraphs())
         yield torch.device("cpu")
         return
     if not torch.cuda.is_available():

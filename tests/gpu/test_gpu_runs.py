@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from compared_runs import distance, same
-from made_training import Training
+from run_comparison import distance, equal_runs
+from training_runs import Training
 
 pytestmark = pytest.mark.gpu
 
@@ -39,9 +39,9 @@ def log(runs: Training, name: str) -> str:
 
 def compile_seconds(runs: Training, name: str) -> float:
     """The seconds of compilation and warm-up that a run logged."""
-    found = re.search(r"of which ([\d.]+) s are compilation and warm-up", log(runs, name))
-    assert found, log(runs, name)
-    return float(found[1])
+    match = re.search(r"of which ([\d.]+) s are compilation and warm-up", log(runs, name))
+    assert match, log(runs, name)
+    return float(match[1])
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_graphs_train_as_calls_do(runs, kind, run, recipe):
         runs.fork(run, graph, recipe={**RECIPE, **recipe, "graph": graph})
         for graph in ("off", "auto")
     ]
-    assert same(*folders), distance(*folders)
+    assert equal_runs(*folders), distance(*folders)
     if kind == "gpu":
         assert "CUDA graph" not in log(runs, "off")
         text = log(runs, "auto")
@@ -100,7 +100,7 @@ def test_a_pipeline_says_that_it_is_not_captured(runs, kind):
 def test_a_killed_run_ends_as_one_left_alone(runs, kind, run):
     recipe = RECIPE | {"epochs": 24, "ema": 0.9, "schedule": "plateau"}
     often = {"recipe": recipe, "parallel": {"checkpoint_every_steps": 12}}
-    left = runs(f"{run}{kind}", "left", **often)
+    undisturbed = runs(f"{run}{kind}", "left", **often)
     running = runs.start(f"{run}{kind}", "killed", **often)
     folder = runs.folder / "killed"
     end = time.monotonic() + 120
@@ -110,7 +110,7 @@ def test_a_killed_run_ends_as_one_left_alone(runs, kind, run):
     running.wait()
     killed = runs(f"{run}{kind}", "killed", **often)
     assert json.loads((killed / "timing.json").read_text())["restarts"] == 1
-    assert same(left, killed)
+    assert equal_runs(undisturbed, killed)
 
 
 @pytest.mark.parametrize("run", ["ddp_1", "ddp_2", "fsdp_1", "fsdp_2", "mp_2"])
@@ -132,7 +132,7 @@ def test_compiled_graphs_repeat_and_reuse_their_code(runs, kind):
     first = runs.fork(f"serial_amp_1{kind}", "r/first", recipe=recipe)
     assert list((runs.folder / "r" / "compiled").rglob("*.py")), "no compiled code was kept"
     second = runs.fork(f"serial_amp_1{kind}", "r/second", recipe=recipe)
-    assert same(first, second)
+    assert equal_runs(first, second)
     assert compile_seconds(runs, "r/second") < 0.8 * compile_seconds(runs, "r/first")
     called = runs.fork(f"serial_amp_1{kind}", "called", recipe=RECIPE)
     losses = [pd.read_csv(folder / "history.csv")["train_loss"] for folder in (first, called)]

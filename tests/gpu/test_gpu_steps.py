@@ -73,10 +73,10 @@ def test_capture_changes_nothing(shards, device):
     assert equal(before, small.state()[: len(before)])
     small.train(3)
     trained = small.state()
-    again = Small(shards, device, ema=0.9, number_format="fp16")
-    again.train(3)
-    again.capture()  # as after a restart
-    assert equal(trained, again.state())
+    restored = Small(shards, device, ema=0.9, number_format="fp16")
+    restored.train(3)
+    restored.capture()  # as after a restart
+    assert equal(trained, restored.state())
 
 
 def test_dropout_follows_the_seed_of_the_step(shards, device):
@@ -91,9 +91,11 @@ def test_dropout_follows_the_seed_of_the_step(shards, device):
         small.optimize(step)
         return int(small.update.sums[0])
 
-    first, other, again = loss(1), loss(2), loss(1)
-    assert len({first, other}) == 2
-    assert first == again, "with a rate of 0 the weights stay, so equal seeds give equal losses"
+    first, other_loss, repeated_loss = loss(1), loss(2), loss(1)
+    assert len({first, other_loss}) == 2
+    assert first == repeated_loss, (
+        "with a rate of 0 the weights stay, so equal seeds give equal losses"
+    )
 
 
 @pytest.mark.parametrize("settings", [{"optimizer": "adam", "ema": 0.9}, {"optimizer": "sgd"}])

@@ -15,15 +15,15 @@ import typer
 from bench import gpu, gpu_session
 from bench.gpu_loops import WAYS, covered
 from bench.gpu_page import page
-from made_training import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
 from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.config.sections import Profile
 from medscale.engine.compiling import FIGURES
-from medscale.resources import cost, measured
-from medscale.resources.measured import COLUMNS
+from medscale.resources import card_rates, cost
+from medscale.resources.card_rates import COLUMNS
+from training_runs import ROOT
 
 # Seen on one H200 on 2026-11-26 with the engine as it was then and a plain timm loop (images/s).
 SEEN = (
@@ -57,9 +57,9 @@ def test_new_rows_replace_those_of_the_same_cell_and_keep_the_others(table: Path
     new = rows().query("network == 'medical_cnn' and way == 'engine'")
     gpu.save(new.assign(images_per_second=5600.0), table)
     gpu.save(rows("NVIDIA H100 80GB HBM3"), table)
-    kept = pd.read_csv(table)
-    assert len(kept) == 2 * len(SEEN)
-    engine = kept.query("network == 'medical_cnn' and way == 'engine'")
+    table_after = pd.read_csv(table)
+    assert len(table_after) == 2 * len(SEEN)
+    engine = table_after.query("network == 'medical_cnn' and way == 'engine'")
     assert engine["images_per_second"].tolist() == [1136, 5600]
     assert engine["card"].tolist() == ["NVIDIA H100 80GB HBM3", "NVIDIA H200"]
 
@@ -93,13 +93,17 @@ def test_every_cell_of_the_engine_has_a_plan_or_says_why_not():
             with pytest.raises(MedscaleError, match="detection"):
                 gpu.planned(study, network, 64, name, way)
             continue
-        made = gpu.planned(study, network, 64, name, way)
-        assert (made.model.name, made.global_batch, made.backend) == (network, 64, "cuda")
-        assert made.run.amp == (name in ("bf16", "fp16"))
-        assert made.recipe.tf32 == (name == "tf32")
-        assert made.recipe.epochs == gpu.EPOCHS
-        assert made.model.pretrained is None
-        assert cost.pixels(load(ROOT / "config.yaml"), made) == size
+        run_plan = gpu.planned(study, network, 64, name, way)
+        assert (run_plan.model.name, run_plan.global_batch, run_plan.backend) == (
+            network,
+            64,
+            "cuda",
+        )
+        assert run_plan.run.amp == (name in ("bf16", "fp16"))
+        assert run_plan.recipe.tf32 == (name == "tf32")
+        assert run_plan.recipe.epochs == gpu.EPOCHS
+        assert run_plan.model.pretrained is None
+        assert cost.pixels(load(ROOT / "config.yaml"), run_plan) == size
     assert set(gpu.TITLES) == {*gpu.ENGINE, *WAYS}
 
 
@@ -202,9 +206,9 @@ def test_steps_of_a_session_name_tests_and_benchmarks_that_exist():
 
 def test_figures_of_compilation_are_those_of_the_table():
     """Once `make bench-gpu` has measured the engine, `engine/compiling.py` has its figures."""
-    if not measured.TABLE.is_file():
+    if not card_rates.TABLE.is_file():
         pytest.skip("no card has been measured yet")
-    table = pd.read_csv(measured.TABLE).query("format == 'bf16' and card == 'NVIDIA H200'")
+    table = pd.read_csv(card_rates.TABLE).query("format == 'bf16' and card == 'NVIDIA H200'")
     table = table.set_index(["network", "batch", "way"])["images_per_second"].dropna()
     for network, figures in FIGURES.items():
         for figure in figures:
@@ -219,25 +223,25 @@ def test_kernels_that_overlap_are_counted_once():
 
 
 def test_the_cost_model_takes_the_rate_of_a_card_that_was_measured(table: Path, monkeypatch):
-    monkeypatch.setattr(cost, "rate_of", lambda *key: measured.rate(*key, table))
+    monkeypatch.setattr(cost, "rate_of", lambda *key: card_rates.rate(*key, table))
     config = load(ROOT / "config.yaml", {"cost": {"gpu": "h200"}})
-    made = plan(config, "skin", "serial_amp_1gpu", 1)
-    assert cost.images_per_second(config, made) == pytest.approx(1012)
+    run_plan = plan(config, "skin", "serial_amp_1gpu", 1)
+    assert cost.images_per_second(config, run_plan) == pytest.approx(1012)
     assert cost.images_per_second(config, plan(config, "skin", "serial_1gpu", 1)) == pytest.approx(
         1199
     ), "the study asks for tf32"
-    assert "as measured (docs/gpu.csv)" in cost.estimate(config, made).note
-    fp32 = made.model_copy(update={"run": made.run.model_copy(update={"amp": False})})
+    assert "as measured (docs/gpu.csv)" in cost.estimate(config, run_plan).note
+    fp32 = run_plan.model_copy(update={"run": run_plan.run.model_copy(update={"amp": False})})
     fp32 = fp32.model_copy(update={"recipe": fp32.recipe.model_copy(update={"tf32": False})})
     assert "as measured" not in cost.estimate(config, fp32).note, "fp32 was not measured"
     a100 = load(ROOT / "config.yaml")
-    assert "as measured" not in cost.estimate(a100, made).note
+    assert "as measured" not in cost.estimate(a100, run_plan).note
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_without_a_card_one_sentence_is_said_and_nothing_is_written():
     before = {file: file.read_bytes() for file in (ROOT / "docs").glob("gpu.*")}
-    done = subprocess.run(["make", "-s", "bench-gpu"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "bench-gpu: nothing is measured, as this machine has no NVIDIA GPU\n"
+    process = subprocess.run(["make", "-s", "bench-gpu"], cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == "bench-gpu: nothing is measured, as this machine has no NVIDIA GPU\n"
     assert {file: file.read_bytes() for file in (ROOT / "docs").glob("gpu.*")} == before

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from data_trees import encoded, picture
+from data_trees import image_bytes, picture
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
@@ -31,7 +31,7 @@ from medscale.measure.enhance import measure_enhance, task_size
 from medscale.measure.loaders import Photographs, changes
 from medscale.measure.loading import WAYS, Team, choose, measure_loading, source
 from medscale.measure.record import Marks, cores, in_turns, warm, write
-from medscale.measure.scaling.measured import by_way, by_workers
+from medscale.measure.scaling.benchmarks import by_way, by_workers
 from medscale.report.writer import write_chapter
 from medscale.workflow.graph import Graph
 from medscale.workflow.targets import check_target
@@ -47,7 +47,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(48):
         path = folder / "raw" / "ab"[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded(picture(number, (SIZE, SIZE))))
+        path.write_bytes(image_bytes(picture(number, (SIZE, SIZE))))
     build_index(Source(kind="folder", path=folder / "raw"), Split(), None, Dask(workers=1), folder)
     build_shards(
         folder / "index.parquet", folder / "raw", PLAIN, Dask(workers=1), folder / "shards"
@@ -123,23 +123,28 @@ def test_all_ways_deliver_the_same_images(study: Path, way: str, processes: int)
     )
     assert len(job.paths) == 20
     ranks = 1 if way == "workers" else processes
-    found = [batch for rank in range(ranks) for batch in source(job, way, rank, processes)(1, None)]
-    assert all(len(images) <= 4 for images, _ in found)
-    images, labels = torch.cat([one for one, _ in found]), torch.cat([one for _, one in found])
-    wanted = []
+    batches = [
+        batch for rank in range(ranks) for batch in source(job, way, rank, processes)(1, None)
+    ]
+    assert all(len(images) <= 4 for images, _ in batches)
+    images, labels = (
+        torch.cat([part for part, _ in batches]),
+        torch.cat([part for _, part in batches]),
+    )
+    expected = []
     for path, label in zip(job.paths, job.labels, strict=True):
         pixels = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) / 255
-        wanted.append(
+        expected.append(
             ((pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None], label)
         )
     assert images.shape == (20, 3, SIZE, SIZE)
     order = [
-        int((torch.stack([one for one, _ in wanted]) - image).abs().amax((1, 2, 3)).argmin())
+        int((torch.stack([part for part, _ in expected]) - image).abs().amax((1, 2, 3)).argmin())
         for image in images
     ]
     assert sorted(order) == list(range(20))
-    assert torch.allclose(images, torch.stack([wanted[n][0] for n in order]), atol=1e-5)
-    assert labels.tolist() == [int(wanted[n][1]) for n in order]
+    assert torch.allclose(images, torch.stack([expected[n][0] for n in order]), atol=1e-5)
+    assert labels.tolist() == [int(expected[n][1]) for n in order]
 
 
 def test_loading_is_timed_by_way_and_processes(
@@ -184,8 +189,10 @@ def test_a_failing_process_ends_the_others_with_its_own_error(study: Path) -> No
     job = choose(
         study / "index.parquet", study / "raw", study / "shards", PLAIN, Augment(), benchmark
     )
-    (gone := study / "gone").mkdir(exist_ok=True)
-    broken = [gone / "0.png" if number == 0 else path for number, path in enumerate(job.paths)]
+    (failure_folder := study / "gone").mkdir(exist_ok=True)
+    broken = [
+        failure_folder / "0.png" if number == 0 else path for number, path in enumerate(job.paths)
+    ]
     with Team(2) as team, pytest.raises(FileNotFoundError, match=r"0\.png"):
         team.deliver(replace(job, paths=broken), "by_hand", 2, 0)
 
@@ -224,12 +231,12 @@ def test_what_loading_cannot_compare_is_told(study: Path, tmp_path: Path) -> Non
     ],
 )
 def test_torchvision_changes_what_the_study_changes(augment: Augment, kinds: list[str]) -> None:
-    assert [type(one).__name__ for one in changes(augment)] == kinds
+    assert [type(transform).__name__ for transform in changes(augment)] == kinds
 
 
 def test_raw_files_get_the_study_s_steps(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    path.write_bytes(encoded(picture(3, (64, 48))))
+    path.write_bytes(image_bytes(picture(3, (64, 48))))
     plain = Photographs([path], np.array([1]), PLAIN, Augment())[0]
     clahe = PLAIN.model_copy(update={"clahe": Clahe(tiles=2)})
     enhanced = Photographs([path], np.array([1]), clahe, Augment())[0]
@@ -262,10 +269,21 @@ def loading_rows() -> pd.DataFrame:
     for repeat in range(2):
         for way, rate in zip(WAYS, (100, 90, 95, 96, 2000), strict=True):
             for processes in (1, 2, 4) if way != "simple" else (1,):
-                used = min(processes, 2)
-                seconds = 64 / (rate * used) * (1 + 0.02 * repeat)
+                used_processes = min(processes, 2)
+                seconds = 64 / (rate * used_processes) * (1 + 0.02 * repeat)
                 rows.append(
-                    (repeat, way, processes, used, processes > 2, 64, 0.5, seconds, seconds / 2, 2)
+                    (
+                        repeat,
+                        way,
+                        processes,
+                        used_processes,
+                        processes > 2,
+                        64,
+                        0.5,
+                        seconds,
+                        seconds / 2,
+                        2,
+                    )
                 )
     return pd.DataFrame(rows, columns=loading.COLUMNS)
 
@@ -319,12 +337,12 @@ print(json.dumps([before, peak()]))
 
 def test_the_largest_photographs_are_read_in_little_memory(tmp_path: Path) -> None:
     width, height = 6748, 4499  # the largest of ISIC 2017: 91 MB as RGB
-    data = encoded(picture(1, (width, height)), "JPEG", quality=90)
+    data = image_bytes(picture(1, (width, height)), "JPEG", quality=90)
     (tmp_path / "large.jpg").write_bytes(data)
     chunk = [("large.jpg", hashlib.sha256(data).hexdigest(), width, height)] * 3
     line = [sys.executable, "-c", LARGE, str(tmp_path), json.dumps(chunk)]
-    done = subprocess.run(line, capture_output=True, text=True, check=True)
-    before, after = json.loads(done.stdout)
+    process = subprocess.run(line, capture_output=True, text=True, check=True)
+    before, after = json.loads(process.stdout)
     assert after - before < 60, (
         f"{before:.0f} MB grew to {after:.0f} MB; the photograph alone has 91 MB"
     )
@@ -351,8 +369,8 @@ def test_a_study_with_benchmarks_plans_them(tmp_path: Path) -> None:
         "tables/glaucoma/inference.tex",
         "paper/paper.pdf",
     ]
-    done = snakemake(*names, "--configfile", str(tmp_path / "c.json"))
-    assert done.returncode == 0, done.stdout + done.stderr
+    process = snakemake(*names, "--configfile", str(tmp_path / "c.json"))
+    assert process.returncode == 0, process.stdout + process.stderr
     for rule in (
         "enhance",
         "loading",
@@ -364,7 +382,7 @@ def test_a_study_with_benchmarks_plans_them(tmp_path: Path) -> None:
         "shards",
         "evaluate",
     ):
-        assert f"rule {rule}:" in done.stdout
+        assert f"rule {rule}:" in process.stdout
     says = "no chapter 'enhance'; give it a section benchmarks.enhance"
     with pytest.raises(MedscaleError, match=says):
         check_target(Graph({"scale": "demo"}).config, "figures/glaucoma/enhance.pdf")

@@ -38,8 +38,8 @@ def history(*values: float, metric: str = "val_accuracy", processes: int = 1) ->
 def times(*epochs: int) -> Times:
     """Return the times of replicates; those that need more than the planned epochs are censored."""
     needed = np.array(epochs)
-    seen = np.minimum(needed, PLANNED)
-    return Times(seen, 11.5 * seen, needed <= PLANNED)
+    observed_epochs = np.minimum(needed, PLANNED)
+    return Times(observed_epochs, 11.5 * observed_epochs, needed <= PLANNED)
 
 
 def test_the_target_is_one_that_each_replicate_of_the_baseline_reaches() -> None:
@@ -68,8 +68,8 @@ def test_a_replicate_that_does_not_reach_the_target_is_censored_at_the_planned_e
 
 
 def test_seconds_are_unknown_where_the_processes_changed() -> None:
-    changed = pd.concat([history(0.5, processes=2), history(0.9, processes=1)])
-    of_run = times_to([changed.reset_index()], Target("val_accuracy", 0.8), planned=4)
+    changed_history = pd.concat([history(0.5, processes=2), history(0.9, processes=1)])
+    of_run = times_to([changed_history.reset_index()], Target("val_accuracy", 0.8), planned=4)
     assert of_run.epochs.tolist() == [2]
     assert np.isnan(of_run.seconds).all()
 
@@ -106,9 +106,9 @@ def test_an_equal_run_and_one_that_differs_within_the_margin() -> None:
 
 
 def test_replicates_that_agree_have_the_variance_of_rounding() -> None:
-    same = compare(times(*[5] * 5), times(*[5] * 5), MARGIN)
+    comparison = compare(times(*[5] * 5), times(*[5] * 5), MARGIN)
     error = np.sqrt(2 * ROUNDING / 5)
-    assert same.equal_p == pytest.approx(stats.t(8).sf(MARGIN * 5 / error))
+    assert comparison.equal_p == pytest.approx(stats.t(8).sf(MARGIN * 5 / error))
     assert compare(times(*[2] * 5), times(*[2] * 5), 0.1).verdict == OPEN  # finer than an epoch
 
 
@@ -126,8 +126,8 @@ def test_censored_replicates_rank_last_and_are_never_equal() -> None:
     never = compare(times(*[99] * 5), times(*REFERENCE), MARGIN)
     assert never.verdict == NEVER
     assert never.slower_p == pytest.approx(1 / 252)
-    both = compare(times(9, 9, 10, 10, 99), times(9, 9, 10, 10, 99), MARGIN)
-    assert both.verdict == OPEN
+    comparison = compare(times(9, 9, 10, 10, 99), times(9, 9, 10, 10, 99), MARGIN)
+    assert comparison.verdict == OPEN
 
 
 @pytest.mark.parametrize(
@@ -152,9 +152,9 @@ def test_power_with_five_seeds() -> None:
     rng = np.random.default_rng(0)
 
     def verdicts(slowdown: float, trials: int = 100) -> pd.Series:
-        drawn = np.ceil(rng.normal(20, 1.6, (trials, 2, 5)) * [[1 + slowdown], [1]]).astype(int)
-        done = np.full(5, True)
-        pairs = [[Times(e, e * 1.0, done) for e in pair] for pair in drawn]
+        epochs = np.ceil(rng.normal(20, 1.6, (trials, 2, 5)) * [[1 + slowdown], [1]]).astype(int)
+        is_reached = np.full(5, True)
+        pairs = [[Times(e, e * 1.0, is_reached) for e in pair] for pair in epochs]
         return pd.Series([compare(*pair, MARGIN).verdict for pair in pairs])
 
     assert (verdicts(0.3) == SLOWER).mean() >= 0.95

@@ -20,7 +20,7 @@ from medscale.measure.scaling.advice import (
     verdict,
     worthwhile,
 )
-from medscale.measure.scaling.laws import capacity, fit, fits, preferred, serial_fraction
+from medscale.measure.scaling.laws import capacity, fit, fits, preferred_law, serial_fraction
 from medscale.measure.scaling.series import Point, gather, without_one_device
 from medscale.measure.scaling.target import costs, frontier, target_of
 from medscale.report.reported import read_reported, times
@@ -30,7 +30,10 @@ COUNTS = np.repeat([1, 2, 4, 8, 16, 32], 3).astype(float)
 
 
 def published(study: str) -> dict[str, object]:
-    return {one.name: one for one in gather(times(read_reported(ROOT / "reported.yaml", study)))}
+    return {
+        series.name: series
+        for series in gather(times(read_reported(ROOT / "reported.yaml", study)))
+    }
 
 
 @pytest.mark.parametrize(
@@ -52,26 +55,28 @@ def test_a_known_law_is_recovered(law, serial, crosstalk):
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
     rng, inside = np.random.default_rng(0), 0
     for _ in range(60):
-        seen = capacity("amdahl", COUNTS, 0.1, 0.0) * np.exp(rng.normal(0, 0.05, len(COUNTS)))
-        found = fit("amdahl", COUNTS, seen)
-        inside += found.serial.low <= 0.1 <= found.serial.high
+        observed_capacity = capacity("amdahl", COUNTS, 0.1, 0.0) * np.exp(
+            rng.normal(0, 0.05, len(COUNTS))
+        )
+        law_fit = fit("amdahl", COUNTS, observed_capacity)
+        inside += law_fit.serial.low <= 0.1 <= law_fit.serial.high
     assert inside >= 52  # of 60; fewer than 52 has a probability below 0.01 at 95 %
 
 
 @settings(max_examples=8, deadline=None)
 @given(st.floats(0.0, 0.9), st.floats(1e-4, 0.05))
 def test_the_fastest_number_is_where_the_law_turns(serial, crosstalk):
-    found = fit("usl", COUNTS, capacity("usl", COUNTS, serial, crosstalk))
-    best = found.best.value
-    assert found.best.low <= best <= found.best.high
-    at = capacity("usl", np.array([best]), found.serial.value, found.crosstalk.value)[0]
-    for other in (0.9 * best, 1.1 * best):
-        if other >= 1:
-            assert capacity("usl", np.array([other]), found.serial.value, found.crosstalk.value)[
-                0
-            ] <= at * (1 + 1e-9)
-    half = found.half.value
-    assert capacity("usl", np.array([half]), found.serial.value, found.crosstalk.value)[
+    law_fit = fit("usl", COUNTS, capacity("usl", COUNTS, serial, crosstalk))
+    best = law_fit.best.value
+    assert law_fit.best.low <= best <= law_fit.best.high
+    at = capacity("usl", np.array([best]), law_fit.serial.value, law_fit.crosstalk.value)[0]
+    for device_count in (0.9 * best, 1.1 * best):
+        if device_count >= 1:
+            assert capacity(
+                "usl", np.array([device_count]), law_fit.serial.value, law_fit.crosstalk.value
+            )[0] <= at * (1 + 1e-9)
+    half = law_fit.half.value
+    assert capacity("usl", np.array([half]), law_fit.serial.value, law_fit.crosstalk.value)[
         0
     ] / half == pytest.approx(0.5)
 
@@ -83,7 +88,7 @@ def test_two_points_make_no_law_and_three_no_usl():
         fit("usl", [1, 2, 4], [1, 2, 3])
     assert fits([1, 2, 2], [1, 2, 2]) == {}
     assert set(fits([1, 2, 4], [1, 2, 3])) == {"amdahl", "gustafson"}
-    assert preferred({}) is None
+    assert preferred_law({}) is None
 
 
 @pytest.mark.parametrize(
@@ -111,8 +116,8 @@ def test_odd_series_stay_within_bounds():
 
 def test_the_law_with_fewer_parameters_is_preferred_where_the_other_adds_nothing():
     noise = np.exp(np.random.default_rng(1).normal(0, 0.02, len(COUNTS)))
-    assert preferred(fits(COUNTS, capacity("amdahl", COUNTS, 0.1, 0.0) * noise)).law == "amdahl"
-    assert preferred(fits(COUNTS, capacity("usl", COUNTS, 0.02, 0.004) * noise)).law == "usl"
+    assert preferred_law(fits(COUNTS, capacity("amdahl", COUNTS, 0.1, 0.0) * noise)).law == "amdahl"
+    assert preferred_law(fits(COUNTS, capacity("usl", COUNTS, 0.02, 0.004) * noise)).law == "usl"
 
 
 def test_the_serial_fraction_of_karp_and_flatt():
@@ -164,19 +169,19 @@ def test_published_series_and_what_cannot_be_compared():
 
 
 def test_whether_the_projects_conclusions_hold():
-    told = {
-        (study, name): verdict(one)
+    conclusions = {
+        (study, name): verdict(series)
         for study in ("glaucoma", "skin", "melanoma")
-        for name, one in published(study).items()
+        for name, series in published(study).items()
     }
-    assert told["glaucoma", "ddp_cpu"] == "consistent up to 16 of 32 devices"
+    assert conclusions["glaucoma", "ddp_cpu"] == "consistent up to 16 of 32 devices"
     assert (
-        told["glaucoma", "ddp_gpu"]
-        == told["skin", "ddp_gpu"]
-        == told["melanoma", "ddp_gpu"]
+        conclusions["glaucoma", "ddp_gpu"]
+        == conclusions["skin", "ddp_gpu"]
+        == conclusions["melanoma", "ddp_gpu"]
         == "consistent"
     )
-    assert told["glaucoma", "ddp_amp_mp_gpu"] == "consistent up to 2 of 4 devices"
+    assert conclusions["glaucoma", "ddp_amp_mp_gpu"] == "consistent up to 2 of 4 devices"
     assert verdict(published("dermatology")["ddp_amp_gpu"]) == "not consistent as stated"
     assert verdict(published("pneumonia")["ddp_cpu"]) == "consistent up to 2 of 4 devices"
 
@@ -195,12 +200,13 @@ def test_a_series_counts_from_one_device_in_the_same_precision():
         "ddp_amp_2gpu",
         "fsdp_2gpu",
     ]
-    found = {
-        one.name: one for one in gather([point(run, 8.0 / (1 + i)) for i, run in enumerate(runs)])
+    series_by_name = {
+        series.name: series
+        for series in gather([point(run, 8.0 / (1 + i)) for i, run in enumerate(runs)])
     }
-    assert [p.run for p in found["ddp_gpu"].points] == ["ddp_1gpu", "ddp_2gpu", "ddp_4gpu"]
-    assert found["ddp_amp_gpu"].points[0].run == "serial_amp_1gpu"
-    assert found["fsdp_gpu"].points[0].run == "ddp_1gpu"
+    assert [p.run for p in series_by_name["ddp_gpu"].points] == ["ddp_1gpu", "ddp_2gpu", "ddp_4gpu"]
+    assert series_by_name["ddp_amp_gpu"].points[0].run == "serial_amp_1gpu"
+    assert series_by_name["fsdp_gpu"].points[0].run == "ddp_1gpu"
     assert gather([point("serial_1gpu", 4.0), point("ddp_amp_2gpu", 2.0)]) == []
     assert gather([point("serial_1gpu", 4.0, work="a"), point("ddp_2gpu", 2.0, work="b")]) == []
 
@@ -234,7 +240,10 @@ def test_intervals_over_replicates_stand_in_the_table():
 @pytest.mark.parametrize(
     ("times_", "begins"),
     [
-        ((8.0, 4.4, 2.4), "The 4 GPUs that were tried are worth using: their efficiency is 0.83"),
+        (
+            (8.0, 4.4, 2.4),
+            "All 4 GPUs of the largest run are worth using: their efficiency is 0.83",
+        ),
         (
             (8.0, 4.4, 4.2),
             "Up to 2 GPUs are worth using: their efficiency is 0.91, "
@@ -248,7 +257,10 @@ def test_intervals_over_replicates_stand_in_the_table():
 )
 def test_recommendations_follow_from_the_rules(times_, begins):
     series = gather(
-        [point(f"ddp_{n}gpu", one, 1.01 * one) for n, one in zip((1, 2, 4), times_, strict=True)]
+        [
+            point(f"ddp_{n}gpu", seconds, 1.01 * seconds)
+            for n, seconds in zip((1, 2, 4), times_, strict=True)
+        ]
     )
     assert recommendation(series[0], "GPUs").startswith(begins)
     assert speaker(series) is series[0]
@@ -256,11 +268,11 @@ def test_recommendations_follow_from_the_rules(times_, begins):
 
 def test_devices_are_not_recommended_by_a_speedup_that_is_not_told_from_one():
     wide = gather([point("ddp_1gpu", 8.0, 5.0), point("ddp_2gpu", 6.0, 6.4)])[0]
-    said = recommendation(wide, "GPUs")
-    assert said.startswith(
+    advice = recommendation(wide, "GPUs")
+    assert advice.startswith(
         "Whether 2 GPUs are worth using is not decided: their efficiency is 0.52, but the speedup "
     )
-    assert "which includes 1" in said
+    assert "which includes 1" in advice
     alone = recommendation(gather([point("ddp_1gpu", 8.0), point("ddp_2gpu", 7.9)])[0], "GPUs")
     assert "the speedup of 1.01 is that of one replicate and has no interval" in alone
     slower = recommendation(gather([point("ddp_1gpu", 8.0), point("ddp_2gpu", 9.0)])[0], "GPUs")
@@ -295,8 +307,8 @@ def test_time_and_money_until_the_target():
         for run in runs
     ]
     table = costs(summaries, runs, target, {"cpu": 2.0}).set_index("run")
-    reached = {"serial_1cpu": 2, "ddp_2cpu": 1, "ddp_4cpu": 2, "ddp_8cpu": 2}
-    assert table["reached"].to_dict() == reached
+    epochs_to_target = {"serial_1cpu": 2, "ddp_2cpu": 1, "ddp_4cpu": 2, "ddp_8cpu": 2}
+    assert table["reached"].to_dict() == epochs_to_target
     # It went on with fewer devices, so neither time nor money is known of its name's devices.
     unknown = ["seconds", "money", "whole_seconds", "whole_money"]
     assert table.loc["ddp_8cpu", unknown].isna().all()

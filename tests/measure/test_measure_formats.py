@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from made_training import ROOT, TINY, Training, fork_ranks
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.config.configuration import load
@@ -19,9 +18,10 @@ from medscale.engine.plan import RunPlan
 from medscale.measure import formats
 from medscale.measure.formats import measure_formats
 from medscale.measure.record import Marks, write
-from medscale.measure.scaling.measured import by_number_format
+from medscale.measure.scaling.benchmarks import by_number_format
 from medscale.report.writer import write_chapter
 from medscale.resources.jobs import request
+from training_runs import ROOT, TINY, Training, fork_ranks
 
 
 def test_each_format_is_trained_in_turns_and_a_restart_trains_none_again(training: Training):
@@ -43,9 +43,9 @@ def test_each_format_is_trained_in_turns_and_a_restart_trains_none_again(trainin
     assert rows["format"].tolist() == ["fp32", "bf16", "bf16", "fp32"]
     assert (rows["epochs"] == 1).all()
     assert rows["accuracy"].between(0, 1).all()
-    again, _ = measure_formats(run, [1, 2], settings, work, train)
+    repeated_rows, _ = measure_formats(run, [1, 2], settings, work, train)
     assert len(trained) == 4
-    pd.testing.assert_frame_equal(again, rows)
+    pd.testing.assert_frame_equal(repeated_rows, rows)
 
 
 def made_rows() -> pd.DataFrame:
@@ -85,8 +85,8 @@ def test_the_pages_name_all_formats_and_those_that_the_device_lacks(tmp_path: Pa
     table = (tmp_path / "tables" / "glaucoma" / "formats.tex").read_text()
     assert "not measured: the card has none" in table
     figure = tmp_path / "figures" / "glaucoma" / "formats.pdf"
-    shown = subprocess.run(["pdftotext", figure, "-"], capture_output=True, text=True).stdout
-    assert all(name in shown for name in ("fp32", "tf32", "bf16", "speed over fp32"))
+    process = subprocess.run(["pdftotext", figure, "-"], capture_output=True, text=True).stdout
+    assert all(name in process for name in ("fp32", "tf32", "bf16", "speed over fp32"))
 
 
 def test_the_run_is_a_classification_without_amp_and_its_job_has_time_for_all():
@@ -97,16 +97,16 @@ def test_the_run_is_a_classification_without_amp_and_its_job_has_time_for_all():
         load(ROOT / "config.yaml", {"studies": {"glaucoma": study}})
     config = load(ROOT / "config.yaml")
     needs = request(config, "formats", {"study": "glaucoma"})
-    one = request(config, "train", {"study": "glaucoma", "run": "serial_1gpu"})
+    job = request(config, "train", {"study": "glaucoma", "run": "serial_1gpu"})
     assert needs.gpus == 1
-    assert needs.minutes == pytest.approx(4 * 3 * one.minutes)
+    assert needs.minutes == pytest.approx(4 * 3 * job.minutes)
 
 
 def test_the_format_is_a_setting_of_the_plan():
     config = load(ROOT / "config.yaml", {"studies": {"glaucoma": TINY}})
     run = plan(config, "glaucoma", "serial_1gpu", 1)
-    asked = {name: formats.in_format(run, name, 3, None) for name in formats.WAYS}
-    chosen = {n: (p.run.amp, p.recipe.tf32, p.recipe.half, p.seed) for n, p in asked.items()}
+    plans = {name: formats.in_format(run, name, 3, None) for name in formats.WAYS}
+    chosen = {n: (p.run.amp, p.recipe.tf32, p.recipe.half, p.seed) for n, p in plans.items()}
     assert chosen == {
         "fp32": (False, False, "auto", 3),
         "tf32": (False, True, "auto", 3),

@@ -18,8 +18,6 @@ from hypothesis import strategies as st
 from torch import nn
 from typer.testing import CliRunner
 
-from made_profiles import CPU_TRACE, GPU_TRACE, allocation, event, make_profiled, text_of
-from made_training import TINY, Training
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
@@ -40,6 +38,8 @@ from medscale.report.profiling.chapter import CHAPTER
 from medscale.report.profiling.reading import Profiled, by_name, short
 from medscale.report.writer import write_chapter
 from medscale.workflow.targets import check_target
+from synthetic_profiles import CPU_TRACE, GPU_TRACE, allocation, event, make_profile, trace_text
+from training_runs import TINY, Training
 
 OPERATORS = {
     "aten::conv2d": "convolution",
@@ -133,18 +133,18 @@ intervals = st.lists(
 
 @given(intervals, intervals)
 def test_unions_and_overlaps_are_those_of_their_points(
-    one: list[tuple[int, int]], other: list[tuple[int, int]]
+    spans_a: list[tuple[int, int]], spans_b: list[tuple[int, int]]
 ) -> None:
     def points(pairs: Any) -> np.ndarray:
         at = np.arange(60) + 0.5
         return np.array([any(a < x < b for a, b in pairs) for x in at])
 
-    first, second = (np.array(pairs, dtype=float).reshape(-1, 2) for pairs in (one, other))
-    union = spans.merged(first)
-    assert spans.length(union) == points(one).sum()
+    first, second = (np.array(pairs, dtype=float).reshape(-1, 2) for pairs in (spans_a, spans_b))
+    union = spans.union(first)
+    assert spans.length(union) == points(spans_a).sum()
     assert (union[1:, 0] >= union[:-1, 1]).all()
-    both = spans.overlap(union, spans.merged(second)).sum()
-    assert both == pytest.approx((points(one) & points(other)).sum())
+    shared_time = spans.overlap(union, spans.union(second)).sum()
+    assert shared_time == pytest.approx((points(spans_a) & points(spans_b)).sum())
 
 
 def test_time_belongs_to_the_innermost() -> None:
@@ -159,7 +159,7 @@ def test_time_belongs_to_the_innermost() -> None:
 
 
 def test_the_time_of_a_cpu_is_divided_without_gap_or_overlap() -> None:
-    line = analyse(events(text_of(*CPU_TRACE)))
+    line = analyse(events(trace_text(*CPU_TRACE)))
     expected = {
         "data": 10,
         "convolution": 35,
@@ -184,7 +184,7 @@ def test_the_time_of_a_cpu_is_divided_without_gap_or_overlap() -> None:
 
 
 def test_the_time_of_a_gpu_is_that_of_its_kernels() -> None:
-    line = analyse(events(text_of(*GPU_TRACE)))
+    line = analyse(events(trace_text(*GPU_TRACE)))
     expected = {
         "data": 5 + 5 + 2,  # a kernel, and the device idle while the host gets the batch
         "convolution": 15,  # by the operator that launched it
@@ -207,13 +207,13 @@ def test_the_time_of_a_gpu_is_that_of_its_kernels() -> None:
 
 def test_kernels_of_several_streams_are_counted_once() -> None:
     args = {"External id": 1, "device": 0}
-    made = (
+    trace_events = (
         event("user_annotation", "ProfilerStep#1", 0, 100),
         event("kernel", "ampere_sgemm", 10, 50, 7, stream=7, **args),
         event("kernel", "elementwise_kernel", 20, 30, 8, stream=8, **args),
         event("kernel", "elementwise_kernel", 40, 70, 8, stream=8, **args),
     )
-    line = analyse(events(text_of(*made)))
+    line = analyse(events(trace_text(*trace_events)))
     assert 1e6 * line.kinds["matmul"] == pytest.approx(40)
     assert 1e6 * line.kinds["element-wise"] == pytest.approx(20)
     assert 1e6 * line.kinds["idle"] == pytest.approx(40)
@@ -221,14 +221,16 @@ def test_kernels_of_several_streams_are_counted_once() -> None:
 
 def test_a_trace_without_steps_is_refused() -> None:
     with pytest.raises(MedscaleError, match="no step of"):
-        analyse(events(text_of(*CPU_TRACE[4:])))
+        analyse(events(trace_text(*CPU_TRACE[4:])))
 
 
 @pytest.mark.parametrize("count", [1, 2, 999, 2001, 5000])
 def test_the_course_of_memory_keeps_its_extremes(count: int) -> None:
     sizes = np.random.default_rng(0).integers(0, 10**6, count)
-    made = [allocation(i * 90 / count, 1, int(size)) for i, size in enumerate(sizes)]
-    line = analyse(events(text_of(event("user_annotation", "ProfilerStep#1", 0, 100), *made)))
+    trace_events = [allocation(i * 90 / count, 1, int(size)) for i, size in enumerate(sizes)]
+    line = analyse(
+        events(trace_text(event("user_annotation", "ProfilerStep#1", 0, 100), *trace_events))
+    )
     assert len(line.memory) <= 1002
     assert line.memory["bytes"].max() == sizes.max()
     assert line.memory["bytes"].min() == sizes.min()
@@ -294,10 +296,10 @@ def test_each_rule_decides_from_its_boundary_on(
 
 
 def test_rules_go_in_order_and_sentences_have_the_numbers() -> None:
-    everything = replace(
+    full_profile = replace(
         BASE, data=0.21, communication=0.4, optimizer=0.3, idle=0.35, imbalance=0.5
     )
-    everything = replace(everything, bytes=4e9, seconds=0.9)
+    full_profile = replace(full_profile, bytes=4e9, seconds=0.9)
     order = []
     for name, value in (
         ("data", 0),
@@ -308,8 +310,8 @@ def test_rules_go_in_order_and_sentences_have_the_numbers() -> None:
         ("seconds", 0.15),
         ("bytes", 1),
     ):
-        order.append(bottleneck.rule(everything))
-        everything = replace(everything, **{name: value})
+        order.append(bottleneck.rule(full_profile))
+        full_profile = replace(full_profile, **{name: value})
     assert order == [
         "data",
         "imbalance",
@@ -319,7 +321,7 @@ def test_rules_go_in_order_and_sentences_have_the_numbers() -> None:
         "operators",
         "bandwidth",
     ]
-    assert bottleneck.rule(everything) == "arithmetic"
+    assert bottleneck.rule(full_profile) == "arithmetic"
     assert "21 %" in bottleneck.sentence(replace(BASE, data=0.21))
     assert "10.0 FLOPs a byte" in bottleneck.sentence(BASE)
     assert "attains 50 %" in bottleneck.sentence(BASE)
@@ -333,19 +335,19 @@ def test_ceilings_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ceilings, "SIDES", {"cpu": (128, 256)})
     monkeypatch.setattr(ceilings, "ELEMENTS", {"cpu": 2**20})
     monkeypatch.setattr(ceilings, "SECONDS", 0.02)
-    found = ceilings.measure(torch.device("cpu"), "fp32")
-    assert 1e8 < found["flops"] < 1e14
-    assert 1e8 < found["bytes"] < 1e13
+    peak = ceilings.measure(torch.device("cpu"), "fp32")
+    assert 1e8 < peak["flops"] < 1e14
+    assert 1e8 < peak["bytes"] < 1e13
 
 
-def profiled(training: Training, run: str, **settings: Any) -> Path:
+def profile_run(training: Training, run: str, **settings: Any) -> Path:
     """Profile a run of the tiny network as the rule does, and return its folder."""
     study = merge(TINY, {"recipe": {"batch_size": 12}})
     config = load(ROOT / "config.yaml", {"scale": "demo", "studies": {"glaucoma": study}})
-    made, out = plan(config, "glaucoma", run, 1), training.folder / "profiled" / run
+    run_plan, out = plan(config, "glaucoma", run, 1), training.folder / "profiled" / run
     arguments = [
         "--plan",
-        made.model_dump_json(),
+        run_plan.model_dump_json(),
         "--settings",
         Profile(warmup=2, steps=5, **settings).model_dump_json(),
     ]
@@ -357,20 +359,20 @@ def profiled(training: Training, run: str, **settings: Any) -> Path:
         "--log",
         str(training.folder / f"{run}.log"),
     ]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "profile_run.py"), *arguments],
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     return out
 
 
 def test_a_real_profile_of_one_and_two_ranks_to_figures_tables_and_facts(
     training: Training,
 ) -> None:
-    folders = [profiled(training, "serial_1cpu"), profiled(training, "ddp_amp_2gpu")]
+    folders = [profile_run(training, "serial_1cpu"), profile_run(training, "ddp_amp_2gpu")]
     for folder, ranks in zip(folders, (1, 2), strict=True):
         about = read_json(folder / "profile.json")
         assert not (folder / "checkpoints").exists()
@@ -405,9 +407,9 @@ def test_a_real_profile_of_one_and_two_ranks_to_figures_tables_and_facts(
         assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         assert r"\bottomrule" in (tables / f"{name}.tex").read_text()
         assert len(pd.read_csv(tables / f"{name}.csv")) > 0
-    said = read_json(tables / "profile.json")
-    assert {marks["scale"] for marks in said["marks"]} == {"demo"}
-    assert all(run["seconds"] > 0 and run["bottleneck"] for run in said["runs"])
+    facts = read_json(tables / "profile.json")
+    assert {marks["scale"] for marks in facts["marks"]} == {"demo"}
+    assert all(run["seconds"] > 0 and run["bottleneck"] for run in facts["runs"])
     (folders[0] / "kinds.parquet").unlink()
     with pytest.raises(MedscaleError, match="kinds"):
         write()
@@ -432,12 +434,12 @@ def test_a_name_of_two_kinds_has_the_rarer_one_beside_it() -> None:
 )
 def test_processors_and_gpus_stand_in_the_same_figures(runs: list[str], tmp_path: Path) -> None:
     config = load(ROOT / "config.yaml", {"studies": {"glaucoma": {"profile": {"runs": runs}}}})
-    folders = [make_profiled(tmp_path, config, "glaucoma", run) for run in runs]
+    folders = [make_profile(tmp_path, config, "glaucoma", run) for run in runs]
     write_chapter("profiling", "glaucoma", {"folders": list(map(str, folders))}, tmp_path)
     tables = tmp_path / "tables" / "glaucoma"
-    said = read_json(tables / "profile.json")
-    assert mark(said["marks"]) == ""
-    gpu = next(run for run in said["runs"] if run["label"] == "serial, 1 GPU")
+    facts = read_json(tables / "profile.json")
+    assert mark(facts["marks"]) == ""
+    gpu = next(run for run in facts["runs"] if run["label"] == "serial, 1 GPU")
     assert gpu["images_per_second"] == pytest.approx(32 / 90e-6)
     shares = pd.read_csv(tables / "profile.csv").set_index(["run", "kind"])["share"]
     assert shares["serial_1gpu", "convolution"] == pytest.approx(0.15, abs=0.005)
@@ -454,11 +456,11 @@ def test_a_person_is_told_where_the_time_goes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = load(ROOT / "config.yaml", {"scale": "demo"})
-    make_profiled(tmp_path, config, "skin", "ddp_2gpu")
+    make_profile(tmp_path, config, "skin", "ddp_2gpu")
     (tmp_path / "mine.yaml").write_text(f"workdir: {tmp_path}")
-    asked: list[list[str]] = []
-    done = subprocess.CompletedProcess([], 0)
-    monkeypatch.setattr(subprocess, "run", lambda command, **_: asked.append(command) or done)
+    commands: list[list[str]] = []
+    process = subprocess.CompletedProcess([], 0)
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: commands.append(command) or process)
     arguments = [
         "profile",
         "skin",
@@ -468,16 +470,16 @@ def test_a_person_is_told_where_the_time_goes(
         "--configfile",
         str(tmp_path / "mine.yaml"),
     ]
-    said = CliRunner().invoke(cli.main, arguments)
-    assert said.exit_code == 0, said.output
-    assert asked[0][1:4] == [
+    result = CliRunner().invoke(cli.main, arguments)
+    assert result.exit_code == 0, result.output
+    assert commands[0][1:4] == [
         "-m",
         "snakemake",
         "profiled/skin/ddp_2gpu",
     ]  # options take all that follows them
-    assert "outside operators" in said.output
-    assert "rank 1" in said.output
-    done.returncode = 1
+    assert "outside operators" in result.output
+    assert "rank 1" in result.output
+    process.returncode = 1
     assert isinstance(CliRunner().invoke(cli.main, arguments).exception, MedscaleError)
 
 
@@ -499,10 +501,10 @@ def test_any_run_is_a_target_and_a_figure_needs_configured_runs() -> None:
     with pytest.raises(MedscaleError, match=r"profile\.runs"):
         check_target(plain, "figures/glaucoma/roofline.pdf")
     assert CHAPTER not in chapters_of(plain, "glaucoma")
-    shown = load(
+    config = load(
         ROOT / "config.yaml", {"studies": {"glaucoma": {"profile": {"runs": ["serial_1gpu"]}}}}
     )
-    check_target(shown, "figures/glaucoma/roofline.pdf")
-    assert CHAPTER in chapters_of(shown, "glaucoma")
+    check_target(config, "figures/glaucoma/roofline.pdf")
+    assert CHAPTER in chapters_of(config, "glaucoma")
     with pytest.raises(MedscaleError, match=r"profile|run name"):
         load(ROOT / "config.yaml", {"studies": {"glaucoma": {"profile": {"runs": ["nix"]}}}})

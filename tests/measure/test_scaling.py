@@ -45,20 +45,20 @@ def table(*summaries: dict[str, Any]) -> pd.DataFrame:
 
 
 def test_speedup_and_efficiency_against_the_serial_run_of_the_kind():
-    found = table(
+    speedups = table(
         summary("serial_1cpu", [8.0, 8.4]),
         summary("ddp_4cpu", [2.5, 2.625]),
         summary("serial_1gpu", [1.0]),
         summary("ddp_2gpu", [0.8]),
     )
-    assert found.loc["ddp_4cpu", "speedup"] == pytest.approx(8.2 / 2.5625)
-    assert found.loc["ddp_4cpu", "efficiency"] == pytest.approx(8.2 / 2.5625 / 4)
-    assert found.loc["ddp_4cpu", "speedup_low"] == pytest.approx(8.0 / 2.625)
-    assert found.loc["ddp_4cpu", "speedup_high"] == pytest.approx(8.4 / 2.5)
-    assert found.loc["ddp_4cpu", "baseline"] == "serial_1cpu"
-    assert found.loc["ddp_2gpu", "speedup"] == pytest.approx(1.25)
-    assert math.isnan(found.loc["ddp_2gpu", "speedup_ci_low"])
-    assert found.loc["serial_1cpu", ["speedup", "speedup_low", "speedup_high"]].tolist() == [
+    assert speedups.loc["ddp_4cpu", "speedup"] == pytest.approx(8.2 / 2.5625)
+    assert speedups.loc["ddp_4cpu", "efficiency"] == pytest.approx(8.2 / 2.5625 / 4)
+    assert speedups.loc["ddp_4cpu", "speedup_low"] == pytest.approx(8.0 / 2.625)
+    assert speedups.loc["ddp_4cpu", "speedup_high"] == pytest.approx(8.4 / 2.5)
+    assert speedups.loc["ddp_4cpu", "baseline"] == "serial_1cpu"
+    assert speedups.loc["ddp_2gpu", "speedup"] == pytest.approx(1.25)
+    assert math.isnan(speedups.loc["ddp_2gpu", "speedup_ci_low"])
+    assert speedups.loc["serial_1cpu", ["speedup", "speedup_low", "speedup_high"]].tolist() == [
         1,
         1,
         1,
@@ -66,48 +66,48 @@ def test_speedup_and_efficiency_against_the_serial_run_of_the_kind():
 
 
 def test_a_missing_baseline_is_said_not_replaced():
-    found = table(summary("ddp_2cpu", [2.0]), summary("serial_1gpu", [1.0]))
-    assert math.isnan(found.loc["ddp_2cpu", "speedup"])
-    assert found.loc["ddp_2cpu", "note"] == "baseline serial_1cpu was not made"
-    assert found.loc["ddp_2cpu", "baseline"] == ""
+    speedups = table(summary("ddp_2cpu", [2.0]), summary("serial_1gpu", [1.0]))
+    assert math.isnan(speedups.loc["ddp_2cpu", "speedup"])
+    assert speedups.loc["ddp_2cpu", "note"] == "the baseline serial_1cpu was not run"
+    assert speedups.loc["ddp_2cpu", "baseline"] == ""
 
 
 @pytest.mark.parametrize(
-    ("changes", "why"),
+    ("changes", "reason"),
     [
         ({"stand_in": False}, "another kind of device"),
         ({"train_images": 99}, "trained on 100 images, not 99"),
         ({"model": {"name": "densenet121"}}, "another network"),
     ],
 )
-def test_runs_of_other_work_or_devices_are_not_compared(changes, why):
-    found = table(summary("serial_1gpu", [2.0]), summary("ddp_2gpu", [1.0], **changes))
-    assert math.isnan(found.loc["ddp_2gpu", "speedup"])
-    assert why in found.loc["ddp_2gpu", "note"]
+def test_runs_of_other_work_or_devices_are_not_compared(changes, reason):
+    speedups = table(summary("serial_1gpu", [2.0]), summary("ddp_2gpu", [1.0], **changes))
+    assert math.isnan(speedups.loc["ddp_2gpu", "speedup"])
+    assert reason in speedups.loc["ddp_2gpu", "note"]
 
 
 def test_what_differs_but_can_be_compared_is_noted():
-    found = table(
+    speedups = table(
         summary("serial_1gpu", [2.0]),
         summary("ddp_2gpu", [1.0]),
         summary("ddp_amp_2gpu", [0.5], global_batch=64, threads_per_rank=2),
     )
-    note = found.loc["ddp_amp_2gpu", "note"]
+    note = speedups.loc["ddp_amp_2gpu", "note"]
     assert "the speedup contains the gain of AMP (bf16 over fp32)" in note
     assert "global batch 64 against 32" in note
     assert "2 threads a process against 1" in note
-    assert found.loc["ddp_amp_2gpu", "amp_gain"] == pytest.approx(2.0)
-    assert found.loc["ddp_2gpu", "note"] == ""
+    assert speedups.loc["ddp_amp_2gpu", "amp_gain"] == pytest.approx(2.0)
+    assert speedups.loc["ddp_2gpu", "note"] == ""
 
 
 def test_another_network_has_its_own_baseline():
-    other = {"name": "densenet121"}
-    found = table(
+    other_network = {"name": "densenet121"}
+    speedups = table(
         summary("serial_1gpu", [2.0]),
-        summary("serial_1gpu_densenet121", [6.0], model=other),
-        summary("ddp_2gpu_densenet121", [3.0], model=other),
+        summary("serial_1gpu_densenet121", [6.0], model=other_network),
+        summary("ddp_2gpu_densenet121", [3.0], model=other_network),
     )
-    assert found.loc["ddp_2gpu_densenet121", "speedup"] == pytest.approx(2.0)
+    assert speedups.loc["ddp_2gpu_densenet121", "speedup"] == pytest.approx(2.0)
 
 
 @given(
@@ -115,10 +115,10 @@ def test_another_network_has_its_own_baseline():
     st.lists(st.floats(0.5, 5), min_size=2, max_size=4),
 )
 def test_the_range_holds_the_ratio(above, below):
-    found = ratio(above, below)
-    assert found["_low"] <= found[""] * (1 + 1e-9)
-    assert found[""] <= found["_high"] * (1 + 1e-9)
-    assert found["_ci_low"] <= found["_ci_high"]
+    speedups = ratio(above, below)
+    assert speedups["_low"] <= speedups[""] * (1 + 1e-9)
+    assert speedups[""] <= speedups["_high"] * (1 + 1e-9)
+    assert speedups["_ci_low"] <= speedups["_ci_high"]
 
 
 def test_summaries_of_two_studies_or_of_a_run_twice_are_refused():

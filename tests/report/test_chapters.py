@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from made_runs import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.config.configuration import load
 from medscale.config.sections import Benchmarks
@@ -22,6 +21,7 @@ from medscale.report.chapters import CHAPTERS, chapters_of, refuse_absent, setti
 from medscale.report.writer import Pages
 from medscale.workflow.chapters import Report
 from medscale.workflow.graph import Graph, check_target
+from synthetic_runs import ROOT
 
 
 def no_inputs(config, study):
@@ -45,9 +45,9 @@ def write_toy(monkeypatch, folder, **content):
 
 def test_the_writer_writes_all_that_is_declared(monkeypatch, tmp_path):
     write_toy(monkeypatch, tmp_path, **WHOLE | {"facts": {"one": 1}})
-    written = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    written_files = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
     tables = {f"tables/s/{name}" for name in ("rows.tex", "rows.csv", "toy.json")}
-    assert written == {"figures/s/dots.pdf"} | tables
+    assert written_files == {"figures/s/dots.pdf"} | tables
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_chapter_gets_the_arguments_that_it_declares(scale):
     config = load(ROOT / "config.yaml", {"scale": scale})
     for chapter in CHAPTERS:
         make = importlib.import_module(f"medscale.report.{chapter.name}.make").make
-        wanted = {
+        expected = {
             name
             for name, parameter in inspect.signature(make).parameters.items()
             if parameter.kind is parameter.KEYWORD_ONLY
@@ -81,8 +81,8 @@ def test_a_chapter_gets_the_arguments_that_it_declares(scale):
         for study in [""] if chapter.spans_studies else config.active:
             if not chapter.spans_studies and not chapter.present(config, study):
                 continue
-            given = {**chapter.inputs(config, study), **settings_of(chapter, config, study)}
-            assert set(given) == wanted, chapter.name
+            arguments = {**chapter.inputs(config, study), **settings_of(chapter, config, study)}
+            assert set(arguments) == expected, chapter.name
 
 
 def test_a_report_shows_titles_instead_of_names_of_files():
@@ -137,20 +137,22 @@ def test_a_study_has_the_chapters_that_its_section_asks_for():
 def test_declarations_import_nothing_heavy():
     code = "import sys, medscale.workflow.chapters as c; "
     code += "sys.exit(sorted({'pandas', 'matplotlib', 'numpy', 'torch'} & set(sys.modules)) or 0)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert not done.returncode, done.stderr
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert not process.returncode, process.stderr
 
 
 def test_a_chapter_depends_on_its_own_code_and_settings_alone():
     report = Report(Graph({"scale": "demo"}))
     codes = {chapter.name: report.code(chapter) for chapter in CHAPTERS}
     assert len(set(codes.values())) == len(codes)
-    other = Report(Graph({"scale": "demo", "dask": {"workers": 1}}))
+    other_report = Report(Graph({"scale": "demo", "dask": {"workers": 1}}))
     glaucoma = SimpleNamespace(study="glaucoma")
     for chapter in CHAPTERS:
         wildcards = SimpleNamespace() if chapter.spans_studies else glaucoma
         if chapter.spans_studies or chapter.present(report.config, "glaucoma"):
-            assert report.arguments(chapter, wildcards) == other.arguments(chapter, wildcards)
+            assert report.arguments(chapter, wildcards) == other_report.arguments(
+                chapter, wildcards
+            )
 
 
 def test_captions_are_files_where_a_report_is_made(monkeypatch):

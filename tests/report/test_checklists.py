@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from made_runs import ROOT, configuration
 from medscale.base.errors import MedscaleError
 from medscale.config.configuration import load
 from medscale.report.checklists import chapter
@@ -25,6 +24,7 @@ from medscale.report.checklists.items import (
     unanswered,
 )
 from medscale.report.checklists.make import make
+from synthetic_runs import ROOT, configuration
 
 LISTS = {path.stem: read_listing(path) for path in files()}
 OWN = {"kind": "folder", "path": "raw", "synthetic": False, "options": {}}
@@ -34,7 +34,9 @@ A = {"name": "a", "title": "Study A", "images": {"test": 12}, "share": 0.12345}
 B = {"name": "b", "title": "Study B", "images": {"test": 30}, "share": None}
 
 
-def said(item: dict[str, Any], studies: dict[str, StudyAnswers], *facts: dict[str, Any]) -> str:
+def answer_text(
+    item: dict[str, Any], studies: dict[str, StudyAnswers], *facts: dict[str, Any]
+) -> str:
     content = Item.model_validate({"asks": "What?", **item})
     return answer("claim.1", content, studies, {"studies": list(facts), "count": 3})
 
@@ -66,10 +68,10 @@ def test_an_item_without_an_answer_stops_full_scale_with_one_message(tmp_path: P
     message = remedy(missing)
     assert "claim.11 (mine)" in message
     assert "studies.mine.checklist.answers" in message
-    declared = chapter.settings(config, "")
+    arguments = chapter.settings(config, "")
     listings = [str(path) for path in files()]
     with pytest.raises(MedscaleError, match=r"claim\.11 \(mine\)"):
-        make("", listings=listings, facts=[], shared=[], **declared)
+        make("", listings=listings, facts=[], shared=[], **arguments)
     answers = dict.fromkeys(missing, "as said in the protocol")
     settings["checklist"] = {"unanswered": "stop", "answers": answers}
     config = configuration("mine", ["serial_1cpu"], **settings)
@@ -91,30 +93,41 @@ def test_an_answer_to_an_unknown_item_is_refused():
 
 
 def test_answers_are_filled_by_hand():
-    both, one = {"a": PROJECT, "b": PROJECT}, {"a": PROJECT}
-    assert said({"answer": "<< count >> runs"}, both, A, B) == "3 runs"
+    two_studies, one_study = {"a": PROJECT, "b": PROJECT}, {"a": PROJECT}
+    assert answer_text({"answer": "<< count >> runs"}, two_studies, A, B) == "3 runs"
     by_study = {"by_study": "<< s.images.test >> images"}
-    assert said(by_study, both, A, B) == "Study A: 12 images; Study B: 30 images"
-    assert said(by_study, one, A) == "12 images"
-    assert said({"by_study": "the same"}, both, A, B) == "the same"
-    assert said({"by_study": "<< s.share >>"}, both, A, B) == "Study A: 0.1235; Study B: not known"
-    assert said({"not_done": "nobody can"}, both, A, B) == "not done, because nobody can"
+    assert answer_text(by_study, two_studies, A, B) == "Study A: 12 images; Study B: 30 images"
+    assert answer_text(by_study, one_study, A) == "12 images"
+    assert answer_text({"by_study": "the same"}, two_studies, A, B) == "the same"
+    assert (
+        answer_text({"by_study": "<< s.share >>"}, two_studies, A, B)
+        == "Study A: 0.1235; Study B: not known"
+    )
+    assert (
+        answer_text({"not_done": "nobody can"}, two_studies, A, B) == "not done, because nobody can"
+    )
     mixed = {"a": PROJECT, "b": PERSONAL}
-    assert said({"project": "By them."}, mixed, A, B) == "Study A: By them.; Study B: not answered"
-    assert said({}, one, A) == "not answered"
+    assert (
+        answer_text({"project": "By them."}, mixed, A, B)
+        == "Study A: By them.; Study B: not answered"
+    )
+    assert answer_text({}, one_study, A) == "not answered"
 
 
 def test_a_studys_own_answer_comes_first():
-    own = StudyAnswers(personal=True, answers={"claim.1": "Ours."}, stops=False)
-    assert said({"project": "By them."}, {"a": own}, A) == "Ours."
-    both = {"a": PROJECT, "b": own}
-    assert said({"project": "By them."}, both, A, B) == "Study B: Ours.; Study A: By them."
-    assert said({"answer": "All."}, both, A, B) == "All.; Study B: Ours."
+    own_answers = StudyAnswers(personal=True, answers={"claim.1": "Ours."}, stops=False)
+    assert answer_text({"project": "By them."}, {"a": own_answers}, A) == "Ours."
+    two_studies = {"a": PROJECT, "b": own_answers}
+    assert (
+        answer_text({"project": "By them."}, two_studies, A, B)
+        == "Study B: Ours.; Study A: By them."
+    )
+    assert answer_text({"answer": "All."}, two_studies, A, B) == "All.; Study B: Ours."
 
 
 def test_wrong_facts_and_fields_name_the_item(tmp_path: Path):
     with pytest.raises(MedscaleError, match=r"claim\.1: .*no attribute 'shoes'"):
-        said({"by_study": "<< s.shoes >>"}, {"a": PROJECT}, A)
+        answer_text({"by_study": "<< s.shoes >>"}, {"a": PROJECT}, A)
     with pytest.raises(ValueError, match="one of answer"):
         Item(asks="What?", answer="a", not_done="b")
     path = tmp_path / "x.yaml"

@@ -15,7 +15,6 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from made_runs import ROOT, configuration, make_index, make_run, make_study
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_csv, write_json, write_parquet
 from medscale.cli.main import main
@@ -38,6 +37,7 @@ from medscale.report.claims.statements import (
     read_claims,
 )
 from medscale.report.claims.verdicts import FAILS, HOLDS, MISSING, OPEN, Measured, judge
+from synthetic_runs import ROOT, configuration, make_index, make_run, make_study
 
 RUNS = ["serial_1cpu", "ddp_2cpu", "serial_1gpu", "ddp_2gpu"]
 NAN = math.nan
@@ -46,7 +46,7 @@ DEMO = load(ROOT / "config.yaml", {"scale": "demo"})
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def study_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The outputs of a small glaucoma study, whose runs have falling skill and rising speed."""
     folder = tmp_path_factory.mktemp("claims")
     make_study(folder, "glaucoma", ["normal", "glaucoma"], RUNS)
@@ -70,10 +70,10 @@ def claim(**changes: Any) -> Planned:
         "hardware": "a core",
         "demo": {"reason": "the same"},
     }
-    return planned({"it": fields | changes})[0]
+    return plan_of({"it": fields | changes})[0]
 
 
-def planned(claims: dict[str, Any], config: Config | None = None) -> list[Planned]:
+def plan_of(claims: dict[str, Any], config: Config | None = None) -> list[Planned]:
     """Return the claims of a file with this content."""
     config = config or configuration("glaucoma", RUNS)
     with TemporaryDirectory() as folder:  # of its own for each of the processes of the tests
@@ -149,33 +149,33 @@ def test_published_figures_by_hand():
         published(Published(value="minutes"), figures)
 
 
-def test_a_speedup_is_that_of_the_histories(made: Path):
-    verdict = check(claim(), files(made))
+def test_a_speedup_is_that_of_the_histories(study_folder: Path):
+    verdict = check(claim(), files(study_folder))
     # an epoch takes 4 s and 2 s, each up to 3 % longer
     assert verdict["value"] == pytest.approx(2.0, rel=0.04)
     assert verdict["low"] < verdict["value"] < verdict["high"]
-    assert check(claim(expected=1.5), files(made))["verdict"] == HOLDS
-    assert check(claim(expected=4), files(made))["verdict"] == FAILS
-    other = check(claim(run="ddp_2gpu"), files(made))
-    assert (other["verdict"], other["note"]) == (
+    assert check(claim(expected=1.5), files(study_folder))["verdict"] == HOLDS
+    assert check(claim(expected=4), files(study_folder))["verdict"] == FAILS
+    other_verdict = check(claim(run="ddp_2gpu"), files(study_folder))
+    assert (other_verdict["verdict"], other_verdict["note"]) == (
         MISSING,
         "the kind of device differs between the runs",
     )
 
 
-def test_a_score_is_that_of_the_predictions_and_one_away_from_it_fails(made: Path):
-    summary = read_json(made / "results" / "glaucoma" / "serial_1cpu" / "summary.json")
+def test_a_score_is_that_of_the_predictions_and_one_away_from_it_fails(study_folder: Path):
+    summary = read_json(study_folder / "results" / "glaucoma" / "serial_1cpu" / "summary.json")
     score = summary["metrics"]["test"]["accuracy"]
     near = {"measure": "score", "run": "serial_1cpu", "compare": "near"}
-    row = check(claim(**near, expected=100 * score["mean"], tolerance=20), files(made))
+    row = check(claim(**near, expected=100 * score["mean"], tolerance=20), files(study_folder))
     assert row["verdict"] == HOLDS
     assert row["value"] == pytest.approx(100 * score["mean"], abs=1e-9)
     assert row["low"] == pytest.approx(100 * score["low"], abs=1e-9)
-    assert check(claim(**near, expected=20, tolerance=2), files(made))["verdict"] == FAILS
-    area = check(claim(**near, metric="auroc", expected=0.99, tolerance=0.5), files(made))
+    assert check(claim(**near, expected=20, tolerance=2), files(study_folder))["verdict"] == FAILS
+    area = check(claim(**near, metric="auroc", expected=0.99, tolerance=0.5), files(study_folder))
     assert area["value"] == pytest.approx(summary["metrics"]["test"]["auroc"]["mean"], abs=1e-9)
     with pytest.raises(MedscaleError, match="did you mean 'auroc'"):
-        check(claim(**near, metric="aurocc", expected=0.99, tolerance=0.5), files(made))
+        check(claim(**near, metric="aurocc", expected=0.99, tolerance=0.5), files(study_folder))
 
 
 def worse(folder: Path, run: str) -> None:
@@ -188,13 +188,13 @@ def worse(folder: Path, run: str) -> None:
 
 
 @pytest.fixture
-def copied(made: Path, tmp_path: Path) -> Path:
+def copy_of_study(study_folder: Path, tmp_path: Path) -> Path:
     """A copy of the made study that a test may damage."""
-    shutil.copytree(made, tmp_path / "copy")
+    shutil.copytree(study_folder, tmp_path / "copy")
     return tmp_path / "copy"
 
 
-def test_planted_damage_makes_claims_of_accuracy_and_of_the_tables_fail(copied: Path):
+def test_planted_damage_makes_claims_of_accuracy_and_of_the_tables_fail(copy_of_study: Path):
     equal = claim(
         measure="accuracy_difference",
         run="ddp_2gpu",
@@ -209,7 +209,7 @@ def test_planted_damage_makes_claims_of_accuracy_and_of_the_tables_fail(copied: 
         baseline="serial_1gpu",
         expected=-10,
     )
-    same = claim(
+    same_claim = claim(
         measure="recomputed_difference",
         run="ddp_2gpu",
         baseline=None,
@@ -217,33 +217,33 @@ def test_planted_damage_makes_claims_of_accuracy_and_of_the_tables_fail(copied: 
         expected=0,
         tolerance=1e-9,
     )
-    before = [check(each, files(copied)) for each in (equal, loss, same)]
+    before = [check(claim_text, files(copy_of_study)) for claim_text in (equal, loss, same_claim)]
     assert [row["verdict"] for row in before][1:] == [HOLDS, HOLDS]
     assert before[0]["verdict"] != FAILS
     assert before[2]["value"] < 1e-12
-    worse(copied, "ddp_2gpu")
-    after = [check(each, files(copied)) for each in (equal, loss, same)]
+    worse(copy_of_study, "ddp_2gpu")
+    after = [check(claim_text, files(copy_of_study)) for claim_text in (equal, loss, same_claim)]
     assert [row["verdict"] for row in after] == [FAILS, FAILS, FAILS]
     assert after[0]["value"] == pytest.approx(-25, abs=10)
 
 
-def test_the_first_loss_and_the_memory_are_those_of_the_records(copied: Path):
+def test_the_first_loss_and_the_memory_are_those_of_the_records(copy_of_study: Path):
     steps = claim(measure="first_loss_difference", compare="at_most", expected=0, tolerance=0.02)
-    assert check(steps, files(copied))["verdict"] == HOLDS
+    assert check(steps, files(copy_of_study))["verdict"] == HOLDS
     memory = claim(measure="memory_ratio", compare="near", expected=2, tolerance=0.3)
-    row = check(memory, files(copied))
+    row = check(memory, files(copy_of_study))
     assert (row["verdict"], row["note"]) == (MISSING, "no GPU memory was recorded of serial_1cpu")
     for run, peak in (("serial_1cpu", 8200.0), ("ddp_2cpu", 4100.0)):
         for seed in (1, 2):
-            folder = copied / "runs" / "glaucoma" / run / f"seed{seed}"
+            folder = copy_of_study / "runs" / "glaucoma" / run / f"seed{seed}"
             timing = read_json(folder / "timing.json")
             timing["peak_memory_mb"]["device"] = [peak]
             write_json(folder / "timing.json", timing)
             history = pd.read_csv(folder / "history.csv")
             history["train_loss"] += 0.5 * (run == "ddp_2cpu")
             write_csv(folder / "history.csv", history)
-    assert check(memory, files(copied))["value"] == 2.0
-    row = check(steps, files(copied))
+    assert check(memory, files(copy_of_study))["value"] == 2.0
+    row = check(steps, files(copy_of_study))
     assert row["verdict"] == FAILS
     assert row["value"] == pytest.approx(0.5, abs=0.02)
 
@@ -279,18 +279,20 @@ def test_the_serial_part_of_a_series_by_hand(tmp_path: Path):
             write_csv(path, history)
     fields = yaml.safe_load((ROOT / "claims.yaml").read_text())["claims"]
     law = fields["serial_part_glaucoma_cpu"] | {"run": "ddp_4cpu", "demo": {"reason": "made"}}
-    (low,) = planned({"it": law}, config)
+    (low,) = plan_of({"it": law}, config)
     assert low.series == runs
     assert check(low, files(tmp_path))["value"] == pytest.approx(0.1, abs=1e-3)
     assert check(low, files(tmp_path))["verdict"] == FAILS
-    (high,) = planned({"it": law | {"expected": 0.2}}, config)
+    (high,) = plan_of({"it": law | {"expected": 0.2}}, config)
     assert check(high, files(tmp_path))["verdict"] == HOLDS
 
 
-def test_a_leaking_split_is_compared_by_independent_intervals(made: Path, tmp_path: Path):
-    shutil.copytree(made, tmp_path / "two")
+def test_a_leaking_split_is_compared_by_independent_intervals(study_folder: Path, tmp_path: Path):
+    shutil.copytree(study_folder, tmp_path / "two")
     for place in ("data", "runs"):
-        shutil.copytree(made / place / "glaucoma", tmp_path / "two" / place / "glaucoma_published")
+        shutil.copytree(
+            study_folder / place / "glaucoma", tmp_path / "two" / place / "glaucoma_published"
+        )
     config = load(ROOT / "config.yaml", {"scale": "demo"})
     leak = next(c for c in plan_claims(config) if c.name == "leak_glaucoma")
     leak = leak.model_copy(update={"seeds": {"glaucoma": [1, 2], "glaucoma_published": [1]}})
@@ -306,31 +308,31 @@ def test_a_leaking_split_is_compared_by_independent_intervals(made: Path, tmp_pa
     assert [change[end] for end in ("mean", "low", "high")] == pytest.approx([0.2, 0.15, 0.25])
 
 
-def test_what_is_not_measured_names_target_and_reason(made: Path):
-    missing = check(claim(run="ddp_4cpu", demo="another reason"), files(made))
+def test_what_is_not_measured_names_target_and_reason(study_folder: Path):
+    missing = check(claim(run="ddp_4cpu", demo="another reason"), files(study_folder))
     assert (missing["verdict"], missing["note"]) == (
         MISSING,
         "not at demo scale: another reason",
     )
-    other = claim(run="ddp_4cpu")
-    row = check(other, files(made))
+    other_claim = claim(run="ddp_4cpu")
+    row = check(other_claim, files(study_folder))
     assert (row["verdict"], row["note"]) == (MISSING, "ddp_4cpu not among the runs of the study")
-    assert other.targets == ["results/glaucoma/ddp_4cpu", "results/glaucoma/serial_1cpu"]
-    assert paths([other]) == []
+    assert other_claim.targets == ["results/glaucoma/ddp_4cpu", "results/glaucoma/serial_1cpu"]
+    assert paths([other_claim]) == []
 
 
 def test_a_claim_about_a_test_runs_it_where_it_is_named(
-    made: Path, monkeypatch: pytest.MonkeyPatch
+    study_folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     passing = "tests/engine/test_run.py"
     sound = claim(study=None, measure="software_test", test=passing, run=None, baseline=None)
-    assert check(sound, files(made))["verdict"] == MISSING
-    row = check(sound, files(made), run_tests=True)
+    assert check(sound, files(study_folder))["verdict"] == MISSING
+    row = check(sound, files(study_folder), run_tests=True)
     assert (row["verdict"], row["value"]) == (HOLDS, 1.0)
     for status, verdict in ((1, FAILS), (4, MISSING)):  # 4: pytest does not know the test
-        done = subprocess.CompletedProcess([], status, stdout="the last line", stderr="")
-        monkeypatch.setattr(quantities.subprocess, "run", lambda *_, done=done, **__: done)
-        assert check(sound, files(made), run_tests=True)["verdict"] == verdict
+        process = subprocess.CompletedProcess([], status, stdout="the last line", stderr="")
+        monkeypatch.setattr(quantities.subprocess, "run", lambda *_, process=process, **__: process)
+        assert check(sound, files(study_folder), run_tests=True)["verdict"] == verdict
 
 
 @pytest.mark.parametrize(
@@ -368,30 +370,30 @@ def test_an_unknown_figure_or_table_is_refused_with_the_closest_name():
 def test_the_projects_claims_name_what_exists(config: Config):
     claims = plan_claims(config)
     assert len(claims) == len(read_claims(ROOT / "claims.yaml"))
-    for each in claims:
-        assert shown_by(each, outputs()).startswith(("figures/", "tables/"))
-        assert each.lowest is not None or each.highest is not None
-        if each.test:
-            file, _, name = each.test.partition("::")
+    for claim_text in claims:
+        assert shown_by(claim_text, outputs()).startswith(("figures/", "tables/"))
+        assert claim_text.lowest is not None or claim_text.highest is not None
+        if claim_text.test:
+            file, _, name = claim_text.test.partition("::")
             assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8")
     if config.scale == "full":
-        assert [each.name for each in claims if each.absent] == ["exact_restart"]
+        assert [claim_text.name for claim_text in claims if claim_text.absent] == ["exact_restart"]
 
 
 def test_stated_minutes_are_those_of_the_cost_model():
-    for each in plan_claims(ALL):
-        if runs := trainings(each):
+    for claim_text in plan_claims(ALL):
+        if runs := trainings(claim_text):
             model = minutes(ALL, runs)
-            assert each.minutes == pytest.approx(model, rel=0.5), (each.name, model)
+            assert claim_text.minutes == pytest.approx(model, rel=0.5), (claim_text.name, model)
 
 
 def test_a_persons_study_has_none_of_the_projects_claims():
-    own = {"kind": "folder", "path": "raw", "synthetic": False, "options": {}}
-    config = configuration("glaucoma", RUNS, source=own, preprocess={"size": 96})
+    own_source = {"kind": "folder", "path": "raw", "synthetic": False, "options": {}}
+    config = configuration("glaucoma", RUNS, source=own_source, preprocess={"size": 96})
     assert plan_claims(config) == []
     fields = claim().model_dump()
     assert fields["name"] == "it"
-    assert len(planned({"it": yaml.safe_load(yaml.safe_dump(CLAIM))}, config)) == 1
+    assert len(plan_of({"it": yaml.safe_load(yaml.safe_dump(CLAIM))}, config)) == 1
 
 
 CLAIM: dict[str, Any] = {
@@ -411,7 +413,9 @@ CLAIM: dict[str, Any] = {
 }
 
 
-def test_the_command_prints_verdicts_and_fails_where_a_claim_does(made: Path, tmp_path: Path):
+def test_the_command_prints_verdicts_and_fails_where_a_claim_does(
+    study_folder: Path, tmp_path: Path
+):
     claims = {
         "slow": CLAIM,
         "fast": CLAIM | {"expected": 1},
@@ -420,12 +424,17 @@ def test_the_command_prints_verdicts_and_fails_where_a_claim_does(made: Path, tm
     }
     file, settings = tmp_path / "claims.yaml", tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump({"claims": claims}), encoding="utf-8")
-    changes = {"scale": "demo", "only": ["glaucoma"], "workdir": str(made), "claims": str(file)}
+    changes = {
+        "scale": "demo",
+        "only": ["glaucoma"],
+        "workdir": str(study_folder),
+        "claims": str(file),
+    }
     settings.write_text(yaml.safe_dump(changes), encoding="utf-8")
 
     def verify(*arguments: str) -> tuple[int, str]:
-        done = CliRunner().invoke(main, ["verify", "--configfile", str(settings), *arguments])
-        return done.exit_code, done.output
+        result = CliRunner().invoke(main, ["verify", "--configfile", str(settings), *arguments])
+        return result.exit_code, result.output
 
     code, text = verify()
     assert code == 1
@@ -441,8 +450,8 @@ def test_the_command_prints_verdicts_and_fails_where_a_claim_does(made: Path, tm
     }
     assert rows["fast"]["lowest"] == 1
     assert rows["fast"]["value"] == pytest.approx(2.0, rel=0.04)
-    done = CliRunner().invoke(main, ["verify", "--configfile", str(settings), "fats"])
-    assert "did you mean 'fast'" in str(done.exception)
+    result = CliRunner().invoke(main, ["verify", "--configfile", str(settings), "fats"])
+    assert "did you mean 'fast'" in str(result.exception)
 
 
 def test_only_claims_of_the_paper_fail_and_values_have_words():

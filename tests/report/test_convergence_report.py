@@ -11,8 +11,7 @@ import pandas as pd
 import pytest
 
 from figure_texts import faults
-from file_tables import read
-from made_runs import ROOT, configuration, make_chapter, make_study
+from file_tables import read_tables
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_csv
 from medscale.config.configuration import load
@@ -22,17 +21,23 @@ from medscale.report.chapters import chapters_of
 from medscale.report.convergence.figures import epochs_to_target
 from medscale.report.sweep.make import chosen
 from medscale.report.sweep.make import sweep as sweep_figure
+from synthetic_runs import ROOT, configuration, make_chapter, make_study
 
 RUNS = ["serial_1cpu", "ddp_2cpu", "ddp_amp_2gpu"]
 FIVE = {"runs": RUNS, "seeds": [1, 2, 3, 4, 5], "target": 0.8}
 
 
 def write_history(
-    folder: Path, run: str, seed: int, reached: int | None, epochs: int = 12, best: float = 0.85
+    folder: Path,
+    run: str,
+    seed: int,
+    epoch_reached: int | None,
+    epochs: int = 12,
+    best: float = 0.85,
 ) -> None:
     """Write the history of a replicate that reaches ``best`` in the epoch ``reached``."""
     epoch = np.arange(1, epochs + 1)
-    high = np.zeros(epochs, bool) if reached is None else epoch >= reached
+    high = np.zeros(epochs, bool) if epoch_reached is None else epoch >= epoch_reached
     times = {"seconds": 5.0, "validation_s": 1.0, "checkpoint_s": 0.0, "processes": 2}
     table = pd.DataFrame({"epoch": epoch, "val_accuracy": np.where(high, best, 0.5)})
     table = table.assign(val_loss=1 - table["val_accuracy"], **times)
@@ -40,8 +45,8 @@ def write_history(
 
 
 def write_replicates(folder: Path, run: str, epochs: Sequence[int | None]) -> None:
-    for seed, reached in enumerate(epochs, start=1):
-        write_history(folder / "runs" / "glaucoma", run, seed, reached)
+    for seed, epoch_reached in enumerate(epochs, start=1):
+        write_history(folder / "runs" / "glaucoma", run, seed, epoch_reached)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def table_of(folder: Path, name: str) -> pd.DataFrame:
     table = pd.read_csv(folder / "tables" / "glaucoma" / f"{name}.csv")
-    (described,) = [d for d in read() if d.pattern == f"tables/<study>/{name}.csv"]
+    (described,) = [d for d in read_tables() if d.pattern == f"tables/<study>/{name}.csv"]
     assert list(table) == [entry.name for entry in described.entries]
     return table
 
@@ -96,8 +101,8 @@ def test_five_seeds_have_verdicts_and_censored_replicates_count(folder: Path) ->
 
 
 def test_a_censored_replicate_is_drawn_at_its_last_epoch() -> None:
-    reached = np.array([True, True, False])
-    slow = Times(np.array([9, 10, 12]), np.array([9.0, 10.0, 12.0]) * 60, reached)
+    is_reached = np.array([True, True, False])
+    slow = Times(np.array([9, 10, 12]), np.array([9.0, 10.0, 12.0]) * 60, is_reached)
     fast = Times(np.array([5, 6, 6]), np.array([5.0, 6.0, 6.0]) * 60, np.full(3, True))
     with style.house():
         figure = epochs_to_target({"serial_1cpu": fast, "ddp_2cpu": slow}, "serial_1cpu", 0.2)

@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from made_runs import ROOT, make_chapter, make_index, make_study, probabilities
 from medscale.base.files import read_json
 from medscale.config.configuration import load
 from medscale.config.sections import Evaluate
 from medscale.evaluate.assessment import assess
 from medscale.evaluate.external import fitted, shift
-from medscale.evaluate.replicates import Predicted
+from medscale.evaluate.replicates import Predictions
 from medscale.report.result.external import External, write_external
 from medscale.report.result.reading import read_result
+from synthetic_runs import ROOT, make_chapter, make_index, make_study, probabilities
 
 TWO = ["normal", "glaucoma"]
 
@@ -28,7 +28,7 @@ def make_external(folder: Path, result: Path, name: str) -> None:
     odds = np.stack([probabilities(labels, 2, 0.5, seed) for seed in (8, 9)]).astype(np.float64)
     groups = pd.factorize(index["group"])[0].astype(np.int64)
     outside = assess(
-        Predicted(index["id"].to_numpy(), labels, groups, odds),
+        Predictions(index["id"].to_numpy(), labels, groups, odds),
         index,
         TWO,
         [1, 2],
@@ -58,13 +58,13 @@ def test_inside_stands_beside_outside(tmp_path: Path) -> None:
     sources = {"source": ["BEH", "G1020"]}
     variant = {"variant_of": "glaucoma", "split": {"held_out": ["BEH"]}, "runs": ["serial_1cpu"]}
     clinic = {"title": "Clinic B & C", "source": {"kind": "folder", "path": "b"}}
-    own = {"external": [clinic], "runs": ["serial_1cpu"], "baseline": "serial_1cpu"}
+    settings = {"external": [clinic], "runs": ["serial_1cpu"], "baseline": "serial_1cpu"}
     results = [
         make_study(tmp_path, "glaucoma", TWO, ["serial_1cpu"], metadata=sources)[0],
         make_study(tmp_path, "site_beh", TWO, ["serial_1cpu"])[0],
     ]
     make_external(tmp_path, results[0], "glaucoma_external1")
-    studies = {"glaucoma": own, "site": variant}
+    studies = {"glaucoma": settings, "site": variant}
     config = load(ROOT / "config.yaml", {"scale": "demo", "studies": studies})
     make_chapter(tmp_path, config, "glaucoma", "external")
     tables = tmp_path / "tables" / "glaucoma"

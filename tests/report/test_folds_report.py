@@ -7,7 +7,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from made_runs import (
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json, write_parquet
+from medscale.data.settings import Split
+from medscale.data.split import assign_folds
+from medscale.report.chapters import chapters_of, refuse_absent
+from medscale.report.paper.build import fill
+from medscale.report.paper.facts import read_facts
+from synthetic_runs import (
     ROOT,
     configuration,
     make_chapter,
@@ -16,13 +23,6 @@ from made_runs import (
     report,
     report_shared,
 )
-from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json, write_parquet
-from medscale.data.settings import Split
-from medscale.data.split import assign_folds
-from medscale.report.chapters import chapters_of, refuse_absent
-from medscale.report.paper.build import fill
-from medscale.report.paper.facts import read_facts
 
 STUDY, RUNS = "photos", ["serial_1cpu", "ddp_2cpu"]
 SPLIT = {"folds": 4, "train": None, "test": None}
@@ -78,9 +78,9 @@ def test_tables_and_text_say_that_scores_are_pooled(folder: Path) -> None:
     results = (folder / "tables" / STUDY / "results.tex").read_text()
     assert "4-fold, pooled out-of-fold" in results
     facts = [folder / "tables" / STUDY / f"{name}.json" for name in ("facts", "scaling", "folds")]
-    made = read_facts(facts, [folder / "tables" / "provenance.json"])
-    made["studies"][0]["chapters"].append("folds")
-    text = fill(ROOT / "paper", Path("sections/folds.tex.j2"), made)
+    facts_read = read_facts(facts, [folder / "tables" / "provenance.json"])
+    facts_read["studies"][0]["chapters"].append("folds")
+    text = fill(ROOT / "paper", Path("sections/folds.tex.j2"), facts_read)
     assert "4 folds, 120 images of 60" in text
     assert r"\studytable{photos}{fold_tests}" in text
 

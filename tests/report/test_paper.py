@@ -10,8 +10,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from made_profiles import make_profiled
-from made_runs import ROOT, configuration, make_chapter, make_study, report, report_shared
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.report.paper.build import build, fill
@@ -19,6 +17,8 @@ from medscale.report.paper.facts import read_facts
 from medscale.report.paper.filters import FILTERS
 from medscale.report.writer import write_chapter
 from paper_pages import pages_of_sections
+from synthetic_profiles import make_profile
+from synthetic_runs import ROOT, configuration, make_chapter, make_study, report, report_shared
 
 RUNS = ["serial_1cpu", "serial_1gpu", "ddp_amp_2gpu"]
 FACTS = ("facts", "quality", "scaling")
@@ -34,7 +34,7 @@ def facts_of(folder: Path, study: str, results: list[Path]) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory) -> SimpleNamespace:
+def two_studies(tmp_path_factory) -> SimpleNamespace:
     """Two studies, one with names that LaTeX would stumble over."""
     folder = tmp_path_factory.mktemp("paper")
     facts, results = [], []
@@ -51,8 +51,8 @@ def two(tmp_path_factory) -> SimpleNamespace:
         results += make_study(folder, study, classes, RUNS, **more)
         facts += facts_of(folder, study, results[-len(RUNS) :])
     config = configuration("user_s", RUNS, **settings)
-    profiled = [make_profiled(folder, config, "user_s", run) for run in RUNS]
-    write_chapter("profiling", "user_s", {"folders": list(map(str, profiled))}, folder)
+    profiles = [make_profile(folder, config, "user_s", run) for run in RUNS]
+    write_chapter("profiling", "user_s", {"folders": list(map(str, profiles))}, folder)
     facts.append(folder / "tables" / "user_s" / "profile.json")
     sweep = {"runs": ["serial_1cpu"], "lr": [1e-3]}  # the configured one, which is trained
     config = configuration("glaucoma", RUNS, sweep=sweep)
@@ -80,10 +80,10 @@ def say(text: Path, sentence: str) -> int:
 
 
 def words(pdf: Path) -> str:
-    done = subprocess.run(
+    process = subprocess.run(
         ["pdftotext", "-layout", str(pdf), "-"], capture_output=True, text=True, check=True
     )
-    return done.stdout
+    return process.stdout
 
 
 @pytest.mark.parametrize(
@@ -97,19 +97,19 @@ def words(pdf: Path) -> str:
         ("<% if demo %>never closed", "endif"),
     ],
 )
-def test_an_undefined_or_unformatted_fact_stops_the_build(two, text, sentence, message):
+def test_an_undefined_or_unformatted_fact_stops_the_build(two_studies, text, sentence, message):
     line = say(text, sentence)
-    out = two.folder / "paper" / "a.pdf"
+    out = two_studies.folder / "paper" / "a.pdf"
     with pytest.raises(MedscaleError, match=message) as error:
-        build(text, two.facts, two.made, two.folder, out)
+        build(text, two_studies.facts, two_studies.made, two_studies.folder, out)
     assert re.search(rf"introduction\.tex\.j2:{line}: ", str(error.value))
     assert not out.exists()
 
 
-def test_every_fact_of_a_study_is_read_under_the_name_of_its_file(two):
-    variables = read_facts(two.facts, two.made)
+def test_every_fact_of_a_study_is_read_under_the_name_of_its_file(two_studies):
+    variables = read_facts(two_studies.facts, two_studies.made)
     assert [study["name"] for study in variables["studies"]] == ["glaucoma", "user_s"]
-    assert variables["studies"][1]["scaling"] == read_json(two.facts[5])
+    assert variables["studies"][1]["scaling"] == read_json(two_studies.facts[5])
     assert "profile" not in variables["studies"][0]
     assert variables["studies"][1]["profile"]["runs"]
     assert variables["demo"]
@@ -147,23 +147,23 @@ def test_no_result_is_typed_by_hand():
     allowed = {"95", "1"}
     for path in (ROOT / "paper" / "sections").iterdir():
         body = re.sub(r"<[%#<].*?[%#>]>", "", path.read_text(encoding="utf-8"))
-        for found in re.findall(
+        for match in re.findall(
             r"(?<![\w.{/\-=:])\d+(?:\.\d+)?(?=\s*\\,\\%|\s*%| s\b| images)", body
         ):
-            assert found in allowed, f"{path.name}: {found}"
+            assert match in allowed, f"{path.name}: {match}"
 
 
 @needs_latex
 @pytest.mark.slow
-def test_the_paper_of_two_studies_is_built_marked_and_the_same_each_time(two):
-    pdf = two.folder / "paper" / "paper.pdf"
-    build(ROOT / "paper", two.facts, two.made, two.folder, pdf)
+def test_the_paper_of_two_studies_is_built_marked_and_the_same_each_time(two_studies):
+    pdf = two_studies.folder / "paper" / "paper.pdf"
+    build(ROOT / "paper", two_studies.facts, two_studies.made, two_studies.folder, pdf)
     first, pages = pdf.read_bytes(), words(pdf).split("\f")[:-1]
     assert len(pages) > 6
     for number, page in enumerate(pages, start=1):
         assert "demo: synthetic images; CPU processes in place of GPUs" in page, number
     whole = " ".join(" ".join(pages).split())
-    for said in (
+    for phrase in (
         "a b & 50 %",
         "mélanome",
         "#x {y}~",
@@ -171,9 +171,9 @@ def test_the_paper_of_two_studies_is_built_marked_and_the_same_each_time(two):
         "[U+80BA]",
         "Skin & more: 100 % of_it é",
     ):
-        assert said in whole, said
+        assert phrase in whole, phrase
     assert whole.count("Comparison with the published figures") == 1  # of glaucoma alone
-    pages_of = pages_of_sections(two.folder)
+    pages_of = pages_of_sections(two_studies.folder)
     studies = [title for title in pages_of if "Glaucoma" in title or "Skin" in title]
     assert len(studies) == 2
     assert max(pages_of[title] for title in studies) <= MOST_PAGES
@@ -185,15 +185,16 @@ def test_the_paper_of_two_studies_is_built_marked_and_the_same_each_time(two):
     assert "figures/user_s/curves.pdf" in targets
     assert "Where a step’s time goes" in whole
     assert "tables/user_s/roofline.tex" in targets
-    accuracy = read_json(two.facts[0])["baseline"]["scores"]["accuracy"]["mean"]
+    accuracy = read_json(two_studies.facts[0])["baseline"]["scores"]["accuracy"]["mean"]
     assert f"{100 * accuracy:.1f} % of the test images correctly" in whole
-    build(ROOT / "paper", two.facts, two.made, two.folder, pdf)
+    build(ROOT / "paper", two_studies.facts, two_studies.made, two_studies.folder, pdf)
     assert pdf.read_bytes() == first
     text = "".join(
-        path.read_text() for path in (two.folder / "paper" / "build" / "sections").glob("*.tex")
+        path.read_text()
+        for path in (two_studies.folder / "paper" / "build" / "sections").glob("*.tex")
     )
-    shown = re.findall(r"\\study(figure|table)s?\{([^}]*)\}\{([^}]*)\}", text)
-    labels = [f"{kind[:3]}:{study}:{name}" for kind, study, name in shown]
+    shown_names = re.findall(r"\\study(figure|table)s?\{([^}]*)\}\{([^}]*)\}", text)
+    labels = [f"{kind[:3]}:{study}:{name}" for kind, study, name in shown_names]
     labels += [
         f"{kind[:3]}:{name}" for kind, name in re.findall(r"\\all(figure|table)\{([^}]*)\}", text)
     ]
@@ -217,11 +218,17 @@ def test_the_paper_of_two_studies_is_built_marked_and_the_same_each_time(two):
         (r"As shown \cite{nobody2020}.", "nobody2020"),
     ],
 )
-def test_what_is_wrong_in_the_text_is_told_in_one_message(two, text, sentence, message):
+def test_what_is_wrong_in_the_text_is_told_in_one_message(two_studies, text, sentence, message):
     say(text, sentence)
     with pytest.raises(MedscaleError, match=message):
-        build(text, two.facts, two.made, two.folder, two.folder / "paper" / "wrong.pdf")
-    assert not (two.folder / "paper" / "wrong.pdf").exists()
+        build(
+            text,
+            two_studies.facts,
+            two_studies.made,
+            two_studies.folder,
+            two_studies.folder / "paper" / "wrong.pdf",
+        )
+    assert not (two_studies.folder / "paper" / "wrong.pdf").exists()
 
 
 @needs_latex
@@ -230,7 +237,7 @@ def test_a_study_without_stand_ins_has_no_mark(tmp_path):
     settings = {"scale": "full", "baseline": "serial_1cpu"}
     results = make_study(tmp_path, "glaucoma", ["a", "b"], ["serial_1cpu", "ddp_2cpu"], **settings)
     facts = facts_of(tmp_path, "glaucoma", results)
-    made = report_shared(tmp_path, results)
-    build(ROOT / "paper", facts, made, tmp_path, tmp_path / "paper" / "paper.pdf")
+    facts_files = report_shared(tmp_path, results)
+    build(ROOT / "paper", facts, facts_files, tmp_path, tmp_path / "paper" / "paper.pdf")
     whole = words(tmp_path / "paper" / "paper.pdf").lower()
     assert not [word for word in ("demo", "stand-in", "synthetic", "in place of") if word in whole]

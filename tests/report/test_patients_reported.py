@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from rich.table import Table
 
-from made_runs import configuration, make_index, make_run
 from medscale.base.files import read_json, write_json, write_parquet
 from medscale.data import patients
 from medscale.evaluate.evaluation import Evaluation, evaluate
@@ -16,15 +15,16 @@ from medscale.evaluate.summary import summarise
 from medscale.report.datasheet.make import make
 from medscale.report.result.card import model_card
 from medscale.report.show import show
+from synthetic_runs import configuration, make_index, make_run
 
 RUN = "serial_1cpu"
 
 
-def evaluated(folder: Path, known: str, classes: list[str] | None = None) -> Evaluation:
+def evaluate_run(folder: Path, patient_source: str, classes: list[str] | None = None) -> Evaluation:
     """Evaluate a made run whose index knows the patients of all, some or no images."""
     config = configuration("glaucoma", [RUN], seeds=[1])
     index = make_index(folder, classes or ["normal", "glaucoma"], images=120)
-    share = {"known": 1.0, "partly": 0.5, "not known": 0.0}[known]
+    share = {"known": 1.0, "partly": 0.5, "not known": 0.0}[patient_source]
     index["patient"] = index["group"].where(index["id"] < share * len(index), None)
     write_parquet(folder / "index.parquet", index)
     audit = read_json(folder / "audit.json")
@@ -35,13 +35,13 @@ def evaluated(folder: Path, known: str, classes: list[str] | None = None) -> Eva
     )
 
 
-def shown(folder: Path, summary: dict[str, object]) -> str:
+def terminal_text(folder: Path, summary: dict[str, object]) -> str:
     write_json(folder / "summary.json", summary)
     return "\n".join(line for line in show(folder) if not isinstance(line, Table))
 
 
 @pytest.mark.parametrize(
-    ("known", "over", "says", "divided"),
+    ("patient_source", "over", "says", "divided"),
     [
         ("known", "over patients: the patients are known", False, "whole patients or groups"),
         ("partly", "over patients or images: the patients are known of a part", True, "whole pat"),
@@ -54,16 +54,16 @@ def shown(folder: Path, summary: dict[str, object]) -> str:
     ],
 )
 def test_reports_say_whether_patients_are_known(
-    tmp_path: Path, known: str, over: str, says: bool, divided: str
+    tmp_path: Path, patient_source: str, over: str, says: bool, divided: str
 ) -> None:
-    evaluation = evaluated(tmp_path, known)
+    evaluation = evaluate_run(tmp_path, patient_source)
     summary = summarise(evaluation) | {"gradcam": None}
-    assert summary["patients"] == known
-    assert over in shown(tmp_path, summary)
+    assert summary["patients"] == patient_source
+    assert over in terminal_text(tmp_path, summary)
     card = model_card(summary, evaluation.per_class)
     assert f"bootstrap {over.split(':')[0]}\n" in card
     assert ("Caution: the patients are" in card) == says
-    assert ("patients or groups, seen" in card) == (known != "not known")
+    assert ("patients or groups, seen" in card) == (patient_source != "not known")
     config = configuration("glaucoma", [RUN], seeds=[1])
     pages = make(
         "glaucoma",
@@ -80,13 +80,13 @@ def test_reports_say_whether_patients_are_known(
 
 def test_averages_leave_out_a_class_with_too_few_groups(tmp_path: Path) -> None:
     classes = ["a", "b", "c"]
-    evaluation = evaluated(tmp_path, "known", classes)
+    evaluation = evaluate_run(tmp_path, "known", classes)
     assert evaluation.not_averaged == []
     folders = [replicate.folder for replicate in evaluation.replicates]
     index = make_index(tmp_path, classes, images=120)
     rare = (index["split"] == "test") & (index["label"] == "c")
-    kept = index[rare]["group"].unique()[:3]
-    index = index[~rare | index["group"].isin(kept)]
+    kept_groups = index[rare]["group"].unique()[:3]
+    index = index[~rare | index["group"].isin(kept_groups)]
     write_parquet(tmp_path / "index.parquet", index)
     folders = make_run(tmp_path / "runs", configuration("glaucoma", [RUN], seeds=[1]), RUN, index)
     evaluation = evaluate(folders, tmp_path / "index.parquet", resamples=50)
@@ -102,5 +102,5 @@ def test_averages_leave_out_a_class_with_too_few_groups(tmp_path: Path) -> None:
         assert test[average] == pytest.approx(np.mean(by_class.loc[["a", "b"], metric]))
     summary = summarise(evaluation) | {"gradcam": None}
     says = "leave out c: the test images have fewer than 4 patients or groups of them"
-    assert says in shown(tmp_path, summary)
+    assert says in terminal_text(tmp_path, summary)
     assert f"Averages over classes {says}" in model_card(summary, evaluation.per_class)

@@ -17,7 +17,6 @@ from sklearn.metrics import (
 )
 from typer.testing import CliRunner
 
-from made_runs import configuration, make_index, make_run, make_shards, probabilities
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_parquet
 from medscale.cli.main import main
@@ -27,13 +26,14 @@ from medscale.evaluate import bootstrap, calibration, metrics
 from medscale.evaluate.ensembles import METRICS, Member, ensembles
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.operating import operating_points, threshold, thresholds
-from medscale.evaluate.replicates import Predicted, read
+from medscale.evaluate.replicates import Predictions, read
 from medscale.evaluate.subgroups import subgroups
 from medscale.report.chapters import chapters_of
 from medscale.report.result.folder import write_result
 from medscale.report.result.gallery import read_gallery
 from medscale.workflow.graph import Graph
 from medscale.workflow.runs import Runs
+from synthetic_runs import configuration, make_index, make_run, make_shards, probabilities
 
 
 def cases(
@@ -44,8 +44,8 @@ def cases(
     return labels, odds / odds.sum(axis=1, keepdims=True)
 
 
-def predicted(labels: np.ndarray, *odds: np.ndarray) -> Predicted:
-    return Predicted(np.arange(len(labels)), labels, np.arange(len(labels)), np.stack(odds))
+def predicted(labels: np.ndarray, *odds: np.ndarray) -> Predictions:
+    return Predictions(np.arange(len(labels)), labels, np.arange(len(labels)), np.stack(odds))
 
 
 @pytest.mark.parametrize("classes", [2, 5])
@@ -78,15 +78,17 @@ def test_a_temperature_finds_what_made_probabilities_too_sure():
     logits = rng.normal(0, 1.5, (4000, 3))
     labels = np.array([rng.choice(3, p=row) for row in softmax(logits, axis=1)])
     sharp = softmax(2.5 * logits, axis=1)
-    found = calibration.temperature(labels, sharp)
-    assert found == pytest.approx(2.5, rel=0.08)
-    mended = calibration.tempered(sharp, found)
+    fitted_temperature = calibration.temperature(labels, sharp)
+    assert fitted_temperature == pytest.approx(2.5, rel=0.08)
+    mended = calibration.apply_temperature(sharp, fitted_temperature)
     assert (mended.argmax(1) == sharp.argmax(1)).all()
     before, after = calibration.point(labels, sharp), calibration.point(labels, mended)
     assert all(after[name] < before[name] for name in calibration.ERRORS)
     assert after["ece"] < 0.03 < before["ece"]
     losses = [
-        calibration.point(labels, calibration.tempered(sharp, found * by))["nll"]
+        calibration.point(labels, calibration.apply_temperature(sharp, fitted_temperature * by))[
+            "nll"
+        ]
         for by in (0.97, 1.03)
     ]
     assert after["nll"] < min(losses)
@@ -96,10 +98,12 @@ def test_temperatures_at_the_ends():
     labels, odds = cases(2, 50)
     certain = np.eye(2)[labels]
     assert calibration.RANGE[0] <= calibration.temperature(labels, certain) <= calibration.RANGE[1]
-    wrong = np.eye(2)[1 - labels]
-    assert calibration.temperature(labels, wrong) == pytest.approx(calibration.RANGE[1], rel=1e-3)
+    wrong_odds = np.eye(2)[1 - labels]
+    assert calibration.temperature(labels, wrong_odds) == pytest.approx(
+        calibration.RANGE[1], rel=1e-3
+    )
     assert np.isnan(calibration.temperature(labels[:0], odds[:0]))
-    assert calibration.tempered(odds, float("nan")) is odds
+    assert calibration.apply_temperature(odds, float("nan")) is odds
 
 
 def test_reliability_counts_every_image_once():
@@ -115,14 +119,14 @@ def test_precision_on_the_grid_is_that_of_the_highest_score_that_reaches_the_rec
     labels, odds = cases(2, 40)
     positive, scores = labels == 1, odds[:, 1]
     curve = metrics.precision_recall_points(positive, scores)
-    for recall, found in zip(metrics.GRID, curve, strict=True):
+    for recall, value in zip(metrics.GRID, curve, strict=True):
         limits = sorted(set(scores), reverse=True)
-        reached = next(
+        expected_precision = next(
             s
             for s in limits
             if (scores[positive] >= s).mean() >= max(recall, 1e-9) - 1e-12 or recall == 0
         )
-        assert found == pytest.approx(positive[scores >= reached].mean()), recall
+        assert value == pytest.approx(positive[scores >= expected_precision].mean()), recall
     assert metrics.precision_recall_points(np.ones(5, bool), np.ones(5)) is None
 
 
@@ -165,9 +169,9 @@ def test_subgroups_are_evaluated_apart_and_counted():
         {"age": np.where(np.arange(200) < 5, np.nan, np.arange(200) % 100), "source": "one place"}
     )
     rows["sex"] = np.where(np.arange(200) % 2, "f", "m")
-    drawn = bootstrap.draw(200, 100, 0)
-    whole = [bootstrap.resample(labels, odds, part.groups, drawn)]
-    table = subgroups(part, rows, Evaluate(), drawn, whole)
+    draws = bootstrap.draw(200, 100, 0)
+    whole = [bootstrap.resample(labels, odds, part.groups, draws)]
+    table = subgroups(part, rows, Evaluate(), draws, whole)
     counts = table.drop_duplicates(["by", "part"]).set_index(["by", "part"])["images"]
     assert counts["age"].to_dict() == {
         "below 40": 75, "40 to below 60": 40, "60 to below 80": 40, "80 and over": 40, "unknown": 5,
@@ -186,17 +190,20 @@ def test_subgroups_are_evaluated_apart_and_counted():
 def test_averaging_networks_that_err_apart_gains():
     labels = np.random.default_rng(0).integers(0, 3, 500)
     odds = [probabilities(labels, 3, 1.0, seed).astype(float) for seed in range(4)]
-    drawn = bootstrap.draw(500, 200, 0)
+    draws = bootstrap.draw(500, 200, 0)
     members = []
     for name, pair in (("serial_1cpu", odds[:2]), ("ddp_2cpu", odds[2:])):
-        points = [metrics.point(labels, one) for one in pair]
-        resampled = [bootstrap.resample(labels, one, np.arange(500), drawn).overall for one in pair]
+        points = [metrics.point(labels, member_odds) for member_odds in pair]
+        resampled = [
+            bootstrap.resample(labels, member_odds, np.arange(500), draws).overall
+            for member_odds in pair
+        ]
         means = {metric: float(np.mean([p[metric] for p in points])) for metric in METRICS}
         table = pd.DataFrame(
             {metric: np.mean([r[metric] for r in resampled], axis=0) for metric in METRICS}
         )
         members.append(Member(name, "net", predicted(labels, *pair), means, table))
-    table = ensembles(members, drawn)
+    table = ensembles(members, draws)
     assert table[["kind", "of", "members"]].to_numpy().tolist() == [
         ["replicates", "serial_1cpu", 2], ["replicates", "ddp_2cpu", 2], ["all", "", 4],
     ]  # fmt: skip
@@ -204,10 +211,10 @@ def test_averaging_networks_that_err_apart_gains():
     assert whole["accuracy"] == pytest.approx((np.mean(odds, axis=0).argmax(1) == labels).mean())
     assert whole["accuracy_gain"] > 0 < whole["accuracy_gain_low"]
     assert whole["accuracy_single"] == pytest.approx(
-        np.mean([(one.argmax(1) == labels).mean() for one in odds])
+        np.mean([(member_odds.argmax(1) == labels).mean() for member_odds in odds])
     )
     assert whole["nll_gain_high"] < 0
-    assert ensembles(members[:1], drawn)["kind"].tolist() == ["replicates"]
+    assert ensembles(members[:1], draws)["kind"].tolist() == ["replicates"]
 
 
 @pytest.fixture
@@ -246,23 +253,25 @@ def run(tmp_path) -> SimpleNamespace:
 
 
 def test_a_gallery_shows_right_and_wrong_cases_of_the_weights_that_predicted(run, tmp_path):
-    from medscale.evaluate.gallery import EACH, gallery
+    from medscale.evaluate.gallery import CASES_PER_KIND, gallery
 
     evaluation = evaluate([run.folder], run.index, resamples=50)
-    found = gallery(evaluation.replicates[0], run.shards)
-    right = found.cases["right"].to_numpy()
-    assert 0 < (~right).sum() <= EACH
-    assert right.sum() <= EACH
-    np.testing.assert_allclose(found.cases["probability"], run.odds[found.cases["id"]].max(axis=1))
-    assert ((found.cases["true"] == found.cases["predicted"]) == right).all()
-    assert found.images.shape == (len(found.cases), 32, 32, 3)
-    places = pd.Index(run.shards.ids).get_indexer(found.cases["id"])
-    assert np.abs(found.images.astype(int) - run.shards.gather(places)).max() <= 1
-    assert len(set(found.cases["true"][~right])) > 1
-    summary = write_result(evaluation, tmp_path / "out", found)
-    again = read_gallery(tmp_path / "out", summary)
-    np.testing.assert_array_equal(again.heat, found.heat)
-    pd.testing.assert_frame_equal(again.cases, found.cases)
+    case_gallery = gallery(evaluation.replicates[0], run.shards)
+    is_correct = case_gallery.cases["right"].to_numpy()
+    assert 0 < (~is_correct).sum() <= CASES_PER_KIND
+    assert is_correct.sum() <= CASES_PER_KIND
+    np.testing.assert_allclose(
+        case_gallery.cases["probability"], run.odds[case_gallery.cases["id"]].max(axis=1)
+    )
+    assert ((case_gallery.cases["true"] == case_gallery.cases["predicted"]) == is_correct).all()
+    assert case_gallery.images.shape == (len(case_gallery.cases), 32, 32, 3)
+    places = pd.Index(run.shards.ids).get_indexer(case_gallery.cases["id"])
+    assert np.abs(case_gallery.images.astype(int) - run.shards.gather(places)).max() <= 1
+    assert len(set(case_gallery.cases["true"][~is_correct])) > 1
+    summary = write_result(evaluation, tmp_path / "out", case_gallery)
+    gallery_read = read_gallery(tmp_path / "out", summary)
+    np.testing.assert_array_equal(gallery_read.heat, case_gallery.heat)
+    pd.testing.assert_frame_equal(gallery_read.cases, case_gallery.cases)
     assert (tmp_path / "out" / "gradcam.pdf").stat().st_size > 1000
 
 
@@ -288,9 +297,9 @@ def test_results_are_shown_in_the_terminal(tmp_path):
     evaluation = evaluate(folders, tmp_path / "data" / "index.parquet", resamples=50)
     summary = write_result(evaluation, tmp_path / "out")
     assert summary["calibration"]["temperature"] == pytest.approx(np.mean(evaluation.temperatures))
-    done = CliRunner().invoke(main, ["show", str(tmp_path / "out")])
-    assert done.exit_code == 0, done.output
-    for said in (
+    result = CliRunner().invoke(main, ["show", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    for phrase in (
         "glaucoma: medical_cnn, DDP + AMP, 2 GPU",
         "synthetic images; CPU processes in place of GPUs",
         "[ill]",
@@ -299,19 +308,21 @@ def test_results_are_shown_in_the_terminal(tmp_path):
         "95 %",
         f"temperature {summary['calibration']['temperature']:.2f}",
     ):
-        assert said in done.output, said
-    listed = CliRunner().invoke(main, ["show", str(tmp_path)])
-    assert listed.stdout.startswith(f"{tmp_path / 'out'}: ddp_amp_2gpu")
+        assert phrase in result.output, phrase
+    listing = CliRunner().invoke(main, ["show", str(tmp_path)])
+    assert listing.stdout.startswith(f"{tmp_path / 'out'}: ddp_amp_2gpu")
     facts = json.loads(CliRunner().invoke(main, ["show", str(tmp_path), "--json"]).stdout)
     assert facts["results"] == [{"folder": str(tmp_path / "out"), **summary}]
-    with pytest.raises(MedscaleError, match=r"olt does not exist; the nearest of 1 results.*/out"):
+    with pytest.raises(
+        MedscaleError, match=r"olt does not exist; similar names among 1 results.*/out"
+    ):
         CliRunner().invoke(main, ["show", str(tmp_path / "olt")], catch_exceptions=False)
     assert read_json(tmp_path / "out" / "summary.json")["confusions"][0]["images"] > 0
 
 
 def test_networks_are_looked_into_where_the_study_asks_for_it():
     demo, full = Graph({"scale": "demo"}), Graph({})
-    none = Graph({"studies": {"glaucoma": {"evaluate": {"gradcam": "none"}}}})
+    graph_without_maps = Graph({"studies": {"glaucoma": {"evaluate": {"gradcam": "none"}}}})
 
     def option(graph: Graph, study: str, run: str) -> str:
         return Runs(graph).gradcam_option(SimpleNamespace(study=study, run=run))
@@ -320,6 +331,8 @@ def test_networks_are_looked_into_where_the_study_asks_for_it():
     assert not option(demo, "glaucoma", "ddp_2cpu")
     assert option(full, "glaucoma", "serial_1cpu")
     assert not option(full, "pneumonia", "serial_1gpu_yolov8n")
-    assert not option(none, "glaucoma", "serial_1gpu")
+    assert not option(graph_without_maps, "glaucoma", "serial_1gpu")
     assert "gradcam" in [chapter.name for chapter in chapters_of(full.config, "glaucoma")]
-    assert "gradcam" not in [chapter.name for chapter in chapters_of(none.config, "glaucoma")]
+    assert "gradcam" not in [
+        chapter.name for chapter in chapters_of(graph_without_maps.config, "glaucoma")
+    ]

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from made_runs import ROOT, make_chapter, make_study, report
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
 from medscale.base.text import latex as escaped
@@ -28,6 +27,7 @@ from medscale.report.reported import compare, read_reported
 from medscale.report.result.reading import differences, read_result
 from medscale.report.tables import with_range
 from medscale.report.variants.chapter import changed
+from synthetic_runs import ROOT, make_chapter, make_study, report
 
 RUNS = ["serial_1cpu", "ddp_2cpu", "serial_1gpu", "ddp_amp_2gpu"]
 TWO, ODD = ["normal", "glaucoma"], ["a_b & 50 %", "mélanome", "#x {y}", "\\end{document}"]
@@ -45,13 +45,13 @@ def study(tmp_path_factory) -> SimpleNamespace:
 def test_all_declared_figures_and_tables_are_there_and_no_others(study):
     figures = {file.name for file in (study.folder / "figures" / "glaucoma").iterdir()}
     tables = {file.name for file in (study.folder / "tables" / "glaucoma").iterdir()}
-    made = [
+    written_names = [
         c for c in CHAPTERS if c.name in ("overview", "datasheet", "samples", "quality", "scaling")
     ]
-    assert figures == {f"{name}.pdf" for chapter in made for name in chapter.figures}
-    names = [name for chapter in made for name in chapter.tables]
-    declared = {f"{name}.{kind}" for name in names for kind in ("tex", "csv")}
-    assert tables == declared | {"facts.json", "quality.json", "scaling.json"}
+    assert figures == {f"{name}.pdf" for chapter in written_names for name in chapter.figures}
+    names = [name for chapter in written_names for name in chapter.tables]
+    declared_names = {f"{name}.{kind}" for name in names for kind in ("tex", "csv")}
+    assert tables == declared_names | {"facts.json", "quality.json", "scaling.json"}
 
 
 def test_the_same_results_give_the_same_bytes(study):
@@ -103,9 +103,9 @@ def test_a_figure_shows_its_mark(study, tmp_path):
     unmarked = tmp_path / "none.pdf"
     from medscale.report.overview import figures as study_figures
 
-    found = [read_result(folder) for folder in study.results]
+    evaluations = [read_result(folder) for folder in study.results]
     with style.house():
-        style.save(study_figures.accuracy(found, RUNS[0]), unmarked)
+        style.save(study_figures.accuracy(evaluations, RUNS[0]), unmarked)
     assert (
         unmarked.read_bytes()
         != (study.folder / "figures" / "glaucoma" / "accuracy.pdf").read_bytes()
@@ -121,33 +121,39 @@ def test_stand_in_runs_are_marked_in_tables(study):
 
 
 def test_differences_are_paired(study):
-    found = [read_result(folder) for folder in study.results]
-    table = differences(found, RUNS[0]).set_index("run")
+    evaluations = [read_result(folder) for folder in study.results]
+    table = differences(evaluations, RUNS[0]).set_index("run")
     assert table.loc[RUNS[0]].tolist() == [0, 0, 0]
-    expected = 100 * (found[1].score("accuracy")["mean"] - found[0].score("accuracy")["mean"])
+    expected = 100 * (
+        evaluations[1].score("accuracy")["mean"] - evaluations[0].score("accuracy")["mean"]
+    )
     assert table.loc[RUNS[1], "mean"] == pytest.approx(expected)
-    low, high = (100 * found[1].score("accuracy")[end] for end in ("low", "high"))
+    low, high = (100 * evaluations[1].score("accuracy")[end] for end in ("low", "high"))
     assert table.loc[RUNS[1], "low"] <= expected <= table.loc[RUNS[1], "high"]
     assert high > low
-    found[1].summary["bootstrap"]["paired_with"] = "other images"
+    evaluations[1].summary["bootstrap"]["paired_with"] = "other images"
     with pytest.raises(MedscaleError, match="different test images"):
-        differences(found, RUNS[0])
+        differences(evaluations, RUNS[0])
     with pytest.raises(MedscaleError, match="baseline ddp_8cpu is not among"):
-        differences(found, "ddp_8cpu")
+        differences(evaluations, "ddp_8cpu")
 
 
 def test_training_is_compared_where_the_steps_are_the_same(study):
-    found = [read_result(folder) for folder in study.results]
-    found[2].summary["global_batch"] = 64
-    table = parity(found, RUNS[0]).set_index("run")
+    evaluations = [read_result(folder) for folder in study.results]
+    evaluations[2].summary["global_batch"] = 64
+    table = parity(evaluations, RUNS[0]).set_index("run")
     assert table["same_steps"].tolist() == [True, True, False, True]
     assert table["images"].tolist() == [32, 16, 64, 16]
     assert table.loc[RUNS[0], ["first", "largest", "accuracy"]].tolist() == [0, 0, 0]
     assert table.loc[RUNS[2], ["first", "largest", "accuracy"]].isna().all()
-    losses = [r.curves[r.curves["quantity"] == "train_loss"]["mean"].to_numpy() for r in found]
+    losses = [
+        r.curves[r.curves["quantity"] == "train_loss"]["mean"].to_numpy() for r in evaluations
+    ]
     assert table.loc[RUNS[1], "first"] == pytest.approx(abs(losses[1][0] - losses[0][0]))
     assert table.loc[RUNS[1], "largest"] == pytest.approx(abs(losses[1] - losses[0]).max())
-    assert table.loc[RUNS[3], "accuracy"] == pytest.approx(differences(found, RUNS[0])["mean"][3])
+    assert table.loc[RUNS[3], "accuracy"] == pytest.approx(
+        differences(evaluations, RUNS[0])["mean"][3]
+    )
 
 
 def test_a_network_without_batch_normalization_sees_no_images(tmp_path):
@@ -155,8 +161,8 @@ def test_a_network_without_batch_normalization_sees_no_images(tmp_path):
     for folder in results:
         summary = read_json(folder / "summary.json")
         write_json(folder / "summary.json", summary | {"batch_norm": False})
-    found = [read_result(folder) for folder in results]
-    assert parity(found, RUNS[0])["images"].isna().all()
+    evaluations = [read_result(folder) for folder in results]
+    assert parity(evaluations, RUNS[0])["images"].isna().all()
 
 
 def test_published_figures_are_told_apart():
@@ -195,9 +201,11 @@ def test_no_two_families_of_runs_are_drawn_alike():
     studies = load(ROOT / "config.yaml").studies.values()
     for study in studies:
         families = {family(run): look(run) for run in study.runs}
-        drawn = [(one.colour, one.marker) for one in families.values()]
-        assert len(set(drawn)) == len(drawn)
-        assert len({one.marker for one in families.values()}) == len(drawn)  # for print in grey
+        styles = [(style.colour, style.marker) for style in families.values()]
+        assert len(set(styles)) == len(styles)
+        assert len({style.marker for style in families.values()}) == len(
+            styles
+        )  # for print in grey
 
 
 def test_files_that_are_unaccounted_for_stop_the_report(study):
@@ -228,12 +236,12 @@ def test_every_published_figure_of_glaucoma_stands_in_the_table(study):
     reported = read_reported(ROOT / "reported.yaml", "glaucoma")
     table = compare(reported, [read_result(folder) for folder in study.results])
     assert len(table) == 6 + 7 + 1 + 3 + 3 + 2
-    two = table.set_index("item").loc["minutes / ddp_cpu / 2"]
-    assert (two["reported"], two["run"], two["unit"]) == (383.4, "ddp_2cpu", "min")
+    two_gpus = table.set_index("item").loc["minutes / ddp_cpu / 2"]
+    assert (two_gpus["reported"], two_gpus["run"], two_gpus["unit"]) == (383.4, "ddp_2cpu", "min")
     summary = read_json(study.results[1] / "summary.json")
-    assert two["ours"] == pytest.approx(summary["timing"]["wall_seconds"]["mean"] / 60)
-    assert two["speedup_reported"] == pytest.approx(756.0 / 383.4)
-    assert two["speedup_ours"] > 1
+    assert two_gpus["ours"] == pytest.approx(summary["timing"]["wall_seconds"]["mean"] / 60)
+    assert two_gpus["speedup_reported"] == pytest.approx(756.0 / 383.4)
+    assert two_gpus["speedup_ours"] > 1
     four = table.set_index("item").loc["minutes / ddp_cpu / 4"]
     single = table.set_index("item").loc["minutes / ddp_cpu / 1"]
     assert (single["meant"], single["run"]) == ("ddp_1cpu", "serial_1cpu")
@@ -353,7 +361,7 @@ def test_error_bars_are_never_negative():
 
 
 def test_a_study_stands_beside_its_variants(tmp_path):
-    other = {
+    main_study = {
         "variant_of": "glaucoma",
         "title": "split at random",
         "split": {"mode": "random"},
@@ -362,19 +370,19 @@ def test_a_study_stands_beside_its_variants(tmp_path):
     results = [
         make_study(tmp_path, name, TWO, ["serial_1cpu"])[0] for name in ("glaucoma", "other")
     ]
-    config = load(ROOT / "config.yaml", {"scale": "demo", "studies": {"other": other}})
+    config = load(ROOT / "config.yaml", {"scale": "demo", "studies": {"other": main_study}})
     make_chapter(tmp_path, config, "glaucoma", "variants", results=list(map(str, results)))
     tables = tmp_path / "tables" / "glaucoma"
     table = pd.read_csv(tables / "variants.csv")
     assert table["study"].tolist() == ["glaucoma", "other"]
     assert table["split"].tolist() == ["grouped", "random"]
-    shown = read_json(results[0] / "summary.json")["counts"]["test"]["images"]
-    assert table["test_images"].tolist() == [shown, shown]
-    said = [
+    test_images = read_json(results[0] / "summary.json")["counts"]["test"]["images"]
+    assert table["test_images"].tolist() == [test_images, test_images]
+    sentences = [
         read_json(folder / "summary.json")["metrics"]["test"]["accuracy"]["mean"]
         for folder in results
     ]
-    assert table["accuracy_mean"].tolist() == pytest.approx(said)
+    assert table["accuracy_mean"].tolist() == pytest.approx(sentences)
     assert (tmp_path / "figures" / "glaucoma" / "variants.pdf").stat().st_size > 1000
     text = (tables / "variants.tex").read_text()
     assert "split at random" in text
@@ -386,19 +394,19 @@ def test_a_study_stands_beside_its_variants(tmp_path):
     (variant,) = run["variants"]
     assert variant["title"] == "split at random"
     assert not variant["collapsed"]
-    assert [run["accuracy"]["mean"], variant["accuracy"]["mean"]] == said
+    assert [run["accuracy"]["mean"], variant["accuracy"]["mean"]] == sentences
     assert facts["changed"]["split"]
 
 
 def test_what_the_variants_change_is_told_by_their_settings():
     full = load(ROOT / "config.yaml")
-    none = dict.fromkeys(("split", "trained", "metadata", "seeds", "frozen"), False)
-    assert changed(full, "glaucoma") == none | {"split": True}
-    assert changed(full, "melanoma") == none | {"trained": True, "metadata": True}
+    no_changes = dict.fromkeys(("split", "trained", "metadata", "seeds", "frozen"), False)
+    assert changed(full, "glaucoma") == no_changes | {"split": True}
+    assert changed(full, "melanoma") == no_changes | {"trained": True, "metadata": True}
     demo = changed(load(ROOT / "config.yaml", {"scale": "demo"}), "melanoma")
-    assert demo == none | {"trained": True, "metadata": True, "frozen": True}
+    assert demo == no_changes | {"trained": True, "metadata": True, "frozen": True}
     assert changed(load(ROOT / "config.yaml", {"scale": "demo"}), "glaucoma")["seeds"]
-    assert changed(full, "dermatology") == none
+    assert changed(full, "dermatology") == no_changes
 
 
 def test_an_interval_apart_that_no_test_confirms_is_told(study):
@@ -435,23 +443,23 @@ def test_the_file_of_published_figures_says_which_run_each_belongs_to():
 def test_a_study_without_parallel_runs_has_its_scaling_analysis(tmp_path):
     results = make_study(tmp_path, "alone", TWO, ["serial_1cpu"], baseline="serial_1cpu")
     report(tmp_path, "alone", results)
-    said = read_json(tmp_path / "tables" / "alone" / "scaling.json")
-    assert not said["series"]
-    assert not said["advice"]
+    facts = read_json(tmp_path / "tables" / "alone" / "scaling.json")
+    assert not facts["series"]
+    assert not facts["advice"]
     assert (
         "no run on several devices" in (tmp_path / "tables" / "alone" / "scaling.tex").read_text()
     )
     assert "no series" in (tmp_path / "tables" / "alone" / "laws.tex").read_text()
-    assert 0 < said["target"] <= 1
+    assert 0 < facts["target"] <= 1
 
 
 def test_the_scaling_analysis_of_a_study_with_stand_ins_says_so(study):
-    said = read_json(study.folder / "tables" / "glaucoma" / "scaling.json")
-    (advice,) = said["advice"]
+    facts = read_json(study.folder / "tables" / "glaucoma" / "scaling.json")
+    (advice,) = facts["advice"]
     assert advice["device"] == "cpu"  # no GPU run has a counterpart on one
     assert "CPU processes" in advice["text"]
-    assert said["alone"] == ["DDP + AMP, 2 GPU"]
-    verdicts = {series["label"]: series["verdict"] for series in said["published"]}
+    assert facts["alone"] == ["DDP + AMP, 2 GPU"]
+    verdicts = {series["label"]: series["verdict"] for series in facts["published"]}
     assert verdicts["DDP on CPUs"] == "consistent up to 16 of 32 devices"
     costs = pd.read_csv(study.folder / "tables" / "glaucoma" / "cost.csv").set_index("run")
     assert costs.loc["ddp_amp_2gpu", "stand_in"]

@@ -171,13 +171,19 @@ def test_a_study_of_one_run_claims_nothing():
 def test_the_facts_count_what_intervals_show():
     member = study(list(RUNS))
     runs, effects = all_runs([member]), split_effects([member], pd.DataFrame(), [])
-    counted = facts([member], runs, effects, published_pairs([member], runs, {"glaucoma": []}))
-    assert (counted["parallel"], counted["faster"], counted["slower"]) == (2, 2, 0)
-    assert counted["fastest"]["label"] == "DDP + AMP, 2 GPU"
-    assert counted["shares"]["data"] == {"low": 0.1, "high": 0.1}
-    assert counted["shares"]["communication"] == {"low": 0.1, "high": 0.1}
-    assert counted["tested_once"] == 0
-    assert {v["short"]: v["runs"] for v in counted["verdicts"]} == {
+    synthesis_facts = facts(
+        [member], runs, effects, published_pairs([member], runs, {"glaucoma": []})
+    )
+    assert (synthesis_facts["parallel"], synthesis_facts["faster"], synthesis_facts["slower"]) == (
+        2,
+        2,
+        0,
+    )
+    assert synthesis_facts["fastest"]["label"] == "DDP + AMP, 2 GPU"
+    assert synthesis_facts["shares"]["data"] == {"low": 0.1, "high": 0.1}
+    assert synthesis_facts["shares"]["communication"] == {"low": 0.1, "high": 0.1}
+    assert synthesis_facts["tested_once"] == 0
+    assert {v["short"]: v["runs"] for v in synthesis_facts["verdicts"]} == {
         "different within the margin": 1,
         "lower": 1,
         "not established to differ": 1,
@@ -214,8 +220,8 @@ def test_studies_keep_the_order_of_the_configuration_and_their_own_audits(tmp_pa
         sections[name] = section | {"personal": False, "variants": {}}
         write_json(tmp_path / name / "audit.json", {"used": ord(name)})
     audits = [str(tmp_path / name / "audit.json") for name in ("b", "a")]
-    read = read_studies(sections, [], audits, [])
-    assert [(member.name, member.audit["used"]) for member in read] == [("b", 98), ("a", 97)]
+    study_list = read_studies(sections, [], audits, [])
+    assert [(member.name, member.audit["used"]) for member in study_list] == [("b", 98), ("a", 97)]
 
 
 def test_units_are_those_that_a_person_would_say():

@@ -13,7 +13,6 @@ import pytest
 from matplotlib.figure import Figure
 
 import figure_texts
-from made_runs import ROOT, configuration, make_study, report, report_shared
 from medscale.report import style
 from medscale.report.overview.figures import confusion
 from medscale.report.paper.build import build, fill
@@ -21,6 +20,7 @@ from medscale.report.paper.facts import read_facts
 from medscale.report.reported import read_reported
 from medscale.report.sources import REPORTED, reported
 from paper_pages import pages_of_sections
+from synthetic_runs import ROOT, configuration, make_study, report, report_shared
 
 TEMPLATES = [
     Path("paper.tex.j2"),
@@ -116,13 +116,13 @@ def study(request, tmp_path_factory) -> SimpleNamespace:
     faults: dict[str, list[str]] = {}
     save = style.save
 
-    def checked(figure: Figure, path: str | Path, mark: str = "", formats: str = "") -> None:
+    def check_paper(figure: Figure, path: str | Path, mark: str = "", formats: str = "") -> None:
         if descriptions := figure_texts.faults(figure):
             faults[str(path)] = descriptions
         save(figure, path, mark, formats)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(style, "save", checked)
+        patch.setattr(style, "save", check_paper)
         tables = report(folder, request.param, results).parent
         shared = report_shared(folder, results)
     facts = [tables / f"{name}.json" for name in ("facts", "quality", "scaling")]
@@ -151,8 +151,8 @@ def test_each_sentence_is_about_this_study(study):
     variables = read_facts(study.facts, study.shared) | {"workdir": "."}
     text = "\n".join(fill(ROOT / "paper", name, variables) for name in TEMPLATES)
     text = " ".join(re.sub(r"(?m)^%.*$", "", text).split())
-    wrong = [words for words in (*NEVER, *ABSENT[study.name]) if words in text]
-    assert not wrong
+    absent_words = [words for words in (*NEVER, *ABSENT[study.name]) if words in text]
+    assert not absent_words
     missing = [words for words in PRESENT[study.name] if words not in text]
     assert not missing
 
@@ -193,8 +193,8 @@ def test_the_paper_is_built(study):
 
 
 def test_a_folder_has_no_published_figures_whatever_its_study_is_called():
-    own = {"kind": "folder", "path": "raw", "synthetic": False, "options": {}}
-    config = configuration("glaucoma", ["serial_1cpu"], source=own, preprocess={"size": 96})
+    own_source = {"kind": "folder", "path": "raw", "synthetic": False, "options": {}}
+    config = configuration("glaucoma", ["serial_1cpu"], source=own_source, preprocess={"size": 96})
     assert read_reported(reported(config, "glaucoma"), "glaucoma") == {}
     assert reported(configuration("glaucoma", ["serial_1cpu"]), "glaucoma") == REPORTED
 

@@ -21,12 +21,12 @@ def quick(monkeypatch):
     monkeypatch.setattr(cards, "POLL_S", 0.01)
 
 
-def later(folder, count, taken, release):
+def later(folder, count, lease_names, release):
     """A run in a thread: records its cards when it gets them, and holds them until released."""
 
     def run():
         with cards.lease("later", count, POOL, folder) as mine:
-            taken.append(mine)
+            lease_names.append(mine)
             release.wait(10)
 
     thread = threading.Thread(target=run)
@@ -35,9 +35,9 @@ def later(folder, count, taken, release):
 
 
 def test_runs_take_different_cards(tmp_path):
-    with ExitStack() as held:
+    with ExitStack() as leases:
         mine = [
-            held.enter_context(cards.lease("run", n, POOL, tmp_path / "new")) for n in (1, 2, 1)
+            leases.enter_context(cards.lease("run", n, POOL, tmp_path / "new")) for n in (1, 2, 1)
         ]
     assert sorted(card for lease in mine for card in lease) == sorted(POOL)
     with cards.lease("run", 4, POOL, tmp_path / "new") as all_four:  # free again
@@ -71,25 +71,25 @@ def test_cards_of_a_killed_run_are_free(tmp_path):
     )
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
-    ) as other:
-        assert "GPU-a" in other.stdout.readline()
-        taken, release = [], threading.Event()
-        waits = later(tmp_path, 1, taken, release)
+    ) as process:
+        assert "GPU-a" in process.stdout.readline()
+        lease_names, release = [], threading.Event()
+        waits = later(tmp_path, 1, lease_names, release)
         time.sleep(0.1)
-        assert taken == []
-        other.kill()
+        assert lease_names == []
+        process.kill()
         release.set()
         waits.join(10)
-    assert taken == [POOL[:1]]
+    assert lease_names == [POOL[:1]]
 
 
 def test_more_cards_than_there_are_is_said_at_once(tmp_path):
-    with pytest.raises(MedscaleError, match="ddp_4gpu needs 4 GPUs on this machine, 2 found"):
+    with pytest.raises(MedscaleError, match="ddp_4gpu needs 4 GPUs, but this machine has 2"):
         cards.lease("ddp_4gpu", 4, POOL[:2], tmp_path).__enter__()
 
 
 @pytest.mark.parametrize(
-    ("said", "seen"),
+    ("visible_devices", "expected_cards"),
     [
         (None, ["GPU-a", "GPU-b", "GPU-c"]),
         ("2, 0", ["GPU-c", "GPU-a"]),
@@ -100,12 +100,12 @@ def test_more_cards_than_there_are_is_said_at_once(tmp_path):
         ("-1", []),
     ],
 )
-def test_only_cards_that_cuda_may_see_are_taken(said, seen, monkeypatch):
-    monkeypatch.setattr(cards, "installed", lambda: POOL[:3])
+def test_only_cards_that_cuda_may_see_are_taken(visible_devices, expected_cards, monkeypatch):
+    monkeypatch.setattr(cards, "installed_cards", lambda: POOL[:3])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if said is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
-    assert cards.visible() == seen
+    if visible_devices is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible_devices)
+    assert cards.visible() == expected_cards
 
 
 def test_cores_go_with_the_cards():
@@ -156,7 +156,7 @@ def test_a_planted_folder_or_link_is_one_message_and_nothing_is_touched(tmp_path
     target = tmp_path / "target"
     target.mkdir()
     plant(tmp_path / "cards", target)
-    with pytest.raises(MedscaleError, match="is not what medscale makes there"):
+    with pytest.raises(MedscaleError, match="was not created by medscale"):
         cards.lease("run", 1, POOL, tmp_path / "cards").__enter__()
     assert not list(target.iterdir())
 
@@ -165,5 +165,5 @@ def test_a_folder_of_another_user_whose_files_anyone_can_remove_is_refused(tmp_p
     tmp_path.chmod(0o777)
     user = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: user + 1)
-    with pytest.raises(MedscaleError, match="is not what medscale makes there"):
+    with pytest.raises(MedscaleError, match="was not created by medscale"):
         cards.lease("run", 1, POOL, tmp_path).__enter__()

@@ -41,8 +41,8 @@ def config() -> Config:
 
 
 def resources(needs: Request, failed: Failures = Failures(), **more: Any) -> dict[str, Any]:
-    given = {"name": "train a/b seed1 (.)", "warn": True, "most_mb": None, **more}
-    return jobs.resources(OURS, needs, failed, **given)
+    fields = {"name": "train a/b seed1 (.)", "warn": True, "most_mb": None, **more}
+    return jobs.resources(OURS, needs, failed, **fields)
 
 
 @pytest.mark.parametrize(
@@ -62,37 +62,48 @@ def test_a_run_asks_for_what_its_name_says(
 ) -> None:
     needs = jobs.request(config, "train", {"study": "glaucoma", "run": run, "replicate": "seed1"})
     assert (needs.nodes, needs.gpus, needs.cpus) == (nodes, gpus, cpus)
-    planned = plan(config, "glaucoma", run, 0)
-    estimate = cost.estimate(config, planned)
+    run_plan = plan(config, "glaucoma", run, 0)
+    estimate = cost.estimate(config, run_plan)
     assert (needs.minutes, needs.memory_mb) == (estimate.minutes, estimate.memory_mb)
 
 
 def test_a_stand_in_run_asks_for_the_gpus_of_its_name_where_there_is_a_cluster() -> None:
-    here, there = (
+    local_config, cluster_config = (
         load(ROOT / "config.yaml", {"scale": "demo"}),
         load(ROOT / "config.yaml", {**COMPLETE, "scale": "demo"}),
     )
-    assert plan(here, "glaucoma", "ddp_8gpu", 0).nodes == 1
-    planned = plan(there, "glaucoma", "ddp_8gpu", 0)
-    assert (planned.nodes, planned.stand_in, planned.backend) == (2, True, "cpu")
-    needs = jobs.request(there, "train", {"study": "glaucoma", "run": "ddp_8gpu"})
+    assert plan(local_config, "glaucoma", "ddp_8gpu", 0).nodes == 1
+    run_plan = plan(cluster_config, "glaucoma", "ddp_8gpu", 0)
+    assert (run_plan.nodes, run_plan.stand_in, run_plan.backend) == (2, True, "cpu")
+    needs = jobs.request(cluster_config, "train", {"study": "glaucoma", "run": "ddp_8gpu"})
     assert (needs.gpus, needs.cpus) == (4, 4)
 
 
 def test_one_node_gets_one_task_and_several_one_each() -> None:
-    one = resources(Request(nodes=1, gpus=4, cpus=32, minutes=30, memory_mb=9000))
-    assert (one["nodes"], one["gpu"], one["tasks_per_gpu"], one["cpus_per_task"]) == (1, 4, 0, 32)
-    assert (one["mpi"], one["tasks"], one["gres"]) == (None, None, None)
-    two = resources(Request(nodes=2, gpus=4, cpus=32, minutes=30, memory_mb=9000))
-    assert (two["nodes"], two["tasks"], two["mpi"], two["gres"], two["gpu"]) == (
+    one_node = resources(Request(nodes=1, gpus=4, cpus=32, minutes=30, memory_mb=9000))
+    assert (
+        one_node["nodes"],
+        one_node["gpu"],
+        one_node["tasks_per_gpu"],
+        one_node["cpus_per_task"],
+    ) == (1, 4, 0, 32)
+    assert (one_node["mpi"], one_node["tasks"], one_node["gres"]) == (None, None, None)
+    two_nodes = resources(Request(nodes=2, gpus=4, cpus=32, minutes=30, memory_mb=9000))
+    assert (
+        two_nodes["nodes"],
+        two_nodes["tasks"],
+        two_nodes["mpi"],
+        two_nodes["gres"],
+        two_nodes["gpu"],
+    ) == (
         2,
         2,
         "srun",
         "gpu:4",
         None,
     )
-    assert "--ntasks-per-node=1" in two["slurm_extra"]
-    assert set(one) == set(two) == set(jobs.RESOURCES)
+    assert "--ntasks-per-node=1" in two_nodes["slurm_extra"]
+    assert set(one_node) == set(two_nodes) == set(jobs.RESOURCES)
     assert "--gres=gpu:4" in jobs.srun(OURS, Request(2, 4, 32, 30, 9000))
     assert "gres" not in jobs.srun(OURS, Request(2, 0, 32, 30, 9000))
 
@@ -102,14 +113,14 @@ def test_time_and_memory_have_margins_steps_and_limits() -> None:
     assert resources(Request(1, 0, 1, 61, 10))["runtime"] == 125
     assert resources(Request(1, 0, 1, 5000, 10))["runtime"] == 600
     assert resources(Request(1, 0, 1, 1, 10))["mem_mb"] == 1000 + jobs.SNAKEMAKE_MB
-    assert resources(Request(1, 0, 1, 1, 90_000), most_mb=64_000)["mem_mb"] == 64_000
+    assert resources(Request(1, 0, 1, 1, 90_000), limit_mb=64_000)["mem_mb"] == 64_000
 
 
 def test_only_a_failure_that_says_so_asks_for_more(tmp_path: Path) -> None:
     needs = Request(1, 0, 1, 60, 4000)
     before = resources(needs)
     assert resources(needs, jobs.failures(tmp_path / "none", 2)) == before
-    for number, said in enumerate(
+    for number, log_text in enumerate(
         (
             "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T00:00:00 ***",
             "slurmstepd: error: *** JOB 8 ON n1 CANCELLED AT 2026-01-01 DUE TO TIME LIMIT ***",
@@ -117,7 +128,7 @@ def test_only_a_failure_that_says_so_asks_for_more(tmp_path: Path) -> None:
             "medscale: error: out of memory with 32 images a device. Try serial_1gpu_bs16",
         )
     ):
-        (tmp_path / f"{number}.log").write_text(said)
+        (tmp_path / f"{number}.log").write_text(log_text)
         os.utime(tmp_path / f"{number}.log", (number, number))
     assert jobs.failures(tmp_path, 4) == Failures(time=1, memory=1)
     assert jobs.failures(tmp_path, 2) == Failures(time=0, memory=1)
@@ -191,16 +202,18 @@ def test_several_nodes_are_started_by_srun_with_the_image_on_each(
 ) -> None:
     monkeypatch.setattr("medscale.resources.submit.signal.signal", lambda *_: None)
     submission = Submission(Graph(COMPLETE), "containers/medscale-0.sif", IN_IMAGE)
-    one, two = (SimpleNamespace(study="glaucoma", run=f"ddp_{n}gpu") for n in (4, 8))
-    assert submission.start(one) == ""
-    assert submission.train_image(one) == "containers/medscale-0.sif"
-    assert submission.start(two).startswith(
+    one_node_job, two_node_job = (
+        SimpleNamespace(study="glaucoma", run=f"ddp_{n}gpu") for n in (4, 8)
+    )
+    assert submission.start(one_node_job) == ""
+    assert submission.train_image(one_node_job) == "containers/medscale-0.sif"
+    assert submission.start(two_node_job).startswith(
         "srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=32 "
     )
-    assert submission.start(two).endswith("--nv containers/medscale-0.sif ")
-    assert submission.train_image(two) is None
+    assert submission.start(two_node_job).endswith("--nv containers/medscale-0.sif ")
+    assert submission.train_image(two_node_job) is None
     assert submission.start_dask() == ""
-    assert Submission(Graph({}), "containers/medscale-0.sif", IN_IMAGE).start(two) == ""
+    assert Submission(Graph({}), "containers/medscale-0.sif", IN_IMAGE).start(two_node_job) == ""
 
 
 def test_dask_workers_are_started_in_the_image_by_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +229,7 @@ def test_dask_workers_are_started_in_the_image_by_the_host(monkeypatch: pytest.M
 
 
 def test_what_the_site_does_not_say_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(MedscaleError, match="does not say your account and partition yet"):
+    with pytest.raises(MedscaleError, match="does not have your account and partition yet"):
         slurm.complete(Graph(SITE).config.cluster)
     with pytest.raises(MedscaleError, match="no section `cluster`"):
         slurm.complete(None)

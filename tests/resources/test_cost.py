@@ -50,13 +50,13 @@ def of(config: Config, name: str) -> RunPlan:
     return plan(config, *name.split("/"), 1)
 
 
-@pytest.mark.parametrize(("names", "most"), [(SERIAL, 1.5), (SPREAD, 2.0)])
+@pytest.mark.parametrize(("names", "max_ratio"), [(SERIAL, 1.5), (SPREAD, 2.0)])
 def test_the_demos_speed_is_met_within_a_factor(
-    demo: Config, names: dict[str, float], most: float
+    demo: Config, names: dict[str, float], max_ratio: float
 ) -> None:
     for name, measured in names.items():
         ratio = cost.images_per_second(demo, of(demo, name)) / measured
-        assert 1 / most < ratio < most, (name, ratio)
+        assert 1 / max_ratio < ratio < max_ratio, (name, ratio)
 
 
 def test_published_trainings_of_resnet50_are_met(full: Config) -> None:
@@ -89,9 +89,9 @@ def test_the_glaucoma_projects_cpu_hours_are_met(full: Config) -> None:
 def test_strong_scaling_of_published_efficientnets_to_64_gpus(full: Config) -> None:
     # EfficientNet-B4 with AMP on 8 and 64 A100: 7.75 and 57.0 times one (the same source)
     config = full.model_copy(update={"node": full.node.model_copy(update={"gpus": 8})})
-    one = cost.images_per_second(config, of(config, "skin/ddp_amp_1gpu"))
+    one_gpu = cost.images_per_second(config, of(config, "skin/ddp_amp_1gpu"))
     for devices, published in ((8, 7.75), (64, 57.0)):
-        ratio = cost.images_per_second(config, of(config, f"skin/ddp_amp_{devices}gpu")) / one
+        ratio = cost.images_per_second(config, of(config, f"skin/ddp_amp_{devices}gpu")) / one_gpu
         assert ratio == pytest.approx(published, rel=0.12), (devices, ratio)
 
 
@@ -111,17 +111,20 @@ def test_more_work_costs_more(full: Config) -> None:
 
 
 def test_memory_asked_for_holds_what_the_demo_used(demo: Config) -> None:
-    for name, used in (
+    for name, used_mb in (
         ("dermatology/serial_1gpu", 1259),
         ("glaucoma/ddp_2cpu", 1831),
         ("pneumonia/fsdp_2gpu", 2193),
     ):
-        asked = cost.estimate(demo, of(demo, name)).memory_mb
-        assert used + 560 < asked < 3 * used, (name, asked)  # 560 MB: the launcher beside the ranks
+        requested_mb = cost.estimate(demo, of(demo, name)).memory_mb
+        assert used_mb + 560 < requested_mb < 3 * used_mb, (
+            name,
+            requested_mb,
+        )  # 560 MB: the launcher beside the ranks
 
 
 def test_a_measured_replicate_is_preferred_where_its_plan_is_the_same(demo: Config) -> None:
-    made = of(demo, "glaucoma/ddp_2cpu")
+    run_plan = of(demo, "glaucoma/ddp_2cpu")
     folder = demo.workdir / "runs" / "glaucoma" / "ddp_2cpu" / "seed2"
     timing = {
         "wall_seconds": 112.0,
@@ -130,15 +133,21 @@ def test_a_measured_replicate_is_preferred_where_its_plan_is_the_same(demo: Conf
         "peak_memory_mb": {"host": [900, 1000]},
     }
     write_json(folder / "timing.json", timing)
-    write_json(folder / "spec.json", made.model_copy(update={"seed": 2}).model_dump(mode="json"))
-    seen = cost.estimate(demo, made)
-    assert seen.measured
-    assert seen.minutes == pytest.approx((112.0 + demo.cost.start_s) / 60)
-    assert seen.images_per_second == 50
-    assert seen.memory_mb == pytest.approx(demo.cost.margin * (1900 + demo.cost.launcher_mb), abs=1)
-    assert not cost.estimate(demo, made, measured=False).measured
-    other = made.model_copy(update={"recipe": made.recipe.model_copy(update={"epochs": 99})})
-    assert not cost.estimate(demo, other).measured
+    write_json(
+        folder / "spec.json", run_plan.model_copy(update={"seed": 2}).model_dump(mode="json")
+    )
+    estimate = cost.estimate(demo, run_plan)
+    assert estimate.measured
+    assert estimate.minutes == pytest.approx((112.0 + demo.cost.start_s) / 60)
+    assert estimate.images_per_second == 50
+    assert estimate.memory_mb == pytest.approx(
+        demo.cost.margin * (1900 + demo.cost.launcher_mb), abs=1
+    )
+    assert not cost.estimate(demo, run_plan, measured=False).measured
+    changed_plan = run_plan.model_copy(
+        update={"recipe": run_plan.recipe.model_copy(update={"epochs": 99})}
+    )
+    assert not cost.estimate(demo, changed_plan).measured
 
 
 def test_images_are_counted_from_the_index_once_it_is_there(demo: Config) -> None:
@@ -182,12 +191,12 @@ def test_counts_of_networks_are_what_the_configuration_says(full: Config, demo: 
         (full, "pneumonia/serial_1cpu"),
         (demo, "glaucoma/serial_1cpu"),
     ):  # own: timm takes seconds
-        made = of(config, name)
-        counted = count(
-            made.model,
-            cost.pixels(config, made),
-            len(config.study(made.study).classes or range(35)),
+        run_plan = of(config, name)
+        counts = count(
+            run_plan.model,
+            cost.pixels(config, run_plan),
+            len(config.study(run_plan.study).classes or range(35)),
         )
-        row = config.cost.networks[made.model.name]
+        row = config.cost.networks[run_plan.model.name]
         for key in ("gflops", "activations_m", "parameters_m"):
-            assert getattr(row, key) == pytest.approx(getattr(counted, key), rel=0.1), (name, key)
+            assert getattr(row, key) == pytest.approx(getattr(counts, key), rel=0.1), (name, key)

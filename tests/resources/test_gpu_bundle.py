@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from made_training import ROOT
+from training_runs import ROOT
 
 SCRIPT = ROOT / "tools" / "gpu_bundle.py"
 spec = importlib.util.spec_from_file_location("gpu_bundle", SCRIPT)
@@ -46,15 +46,15 @@ def test_the_bundle_runs_a_command_with_its_source_and_packages(wheels: Path, tm
     code = "import pulp, medscale; print(pulp.VALUE, medscale.__file__)"
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    done = subprocess.run(
+    process = subprocess.run(
         [tmp_path / "medscale-gpu" / "run.sh", "python", "-c", code],
         env=environment,
         capture_output=True,
         text=True,
         check=True,
     )
-    unpacked = tmp_path / "medscale-gpu" / "medscale" / "src" / "medscale" / "__init__.py"
-    assert done.stdout.split() == ["7", str(unpacked)]
+    unpacked_file = tmp_path / "medscale-gpu" / "medscale" / "src" / "medscale" / "__init__.py"
+    assert process.stdout.split() == ["7", str(unpacked_file)]
 
 
 def test_every_listed_package_has_a_locked_version(monkeypatch, tmp_path: Path):

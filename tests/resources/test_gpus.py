@@ -8,11 +8,11 @@ import pynvml
 import pytest
 import torch
 
-from made_training import ROOT
 from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.resources import cards, gpus
 from medscale.workflow import preflight
+from training_runs import ROOT
 
 A100 = ("NVIDIA A100-SXM4-40GB", 40 * 1024)
 T4 = ("Tesla T4", 15 * 1024)
@@ -111,7 +111,7 @@ def test_a_card_with_too_little_memory_is_noted(machine):
 def test_too_few_cards_and_no_driver_are_one_error_and_a_place_to_look(machine, monkeypatch):
     machine(A100)
     assert [level for level, _ in messages("ddp_2gpu")] == ["error", "ok"]
-    monkeypatch.setattr(cards, "installed", list)
+    monkeypatch.setattr(cards, "installed_cards", list)
     [(level, text), (_, hint)] = messages("serial_1gpu")
     assert (level, "this machine has 0" in text) == ("error", True)
     assert "nvidia-smi" in hint

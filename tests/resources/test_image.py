@@ -45,19 +45,21 @@ def test_with_and_without_docker_the_image_is_made_of_the_same():
     assert re.search(r"^ARG (BASE=.+@sha256:[0-9a-f]{64})$", docker, re.M)[1] in [
         s.strip() for s in section("arguments")
     ]
-    sent = {line[1:] for line in text(".dockerignore").splitlines() if line.startswith("!")}
+    context_files = {
+        line[1:] for line in text(".dockerignore").splitlines() if line.startswith("!")
+    }
     profiles = {"demo", "local", "slurm"}  # links, which the definition makes itself
-    assert {line.split()[0] for line in section("files")} == sent - profiles
-    assert profiles < sent
-    assert all((ROOT / name).exists() for name in sent)
+    assert {line.split()[0] for line in section("files")} == context_files - profiles
+    assert profiles < context_files
+    assert all((ROOT / name).exists() for name in context_files)
     assert "syntax=" not in docker  # it would be fetched
     assert "/scif/apps/serve/scif/runscript" in text(
         "containers/install.sh"
     )  # which containers/test.sh runs
-    named = set(re.findall(r"(?:ENV|^   ) ?(\w+)=", docker, re.M)) | set(
+    variables = set(re.findall(r"(?:ENV|^   ) ?(\w+)=", docker, re.M)) | set(
         re.findall(r" (MEDSCALE_\w+)=\$", docker)
     )
-    assert named == {re.match(r"\s*export (\w+)=", line)[1] for line in section("environment")}
+    assert variables == {re.match(r"\s*export (\w+)=", line)[1] for line in section("environment")}
 
 
 def test_each_list_stands_in_one_place():
@@ -87,11 +89,11 @@ def test_each_list_stands_in_one_place():
 def test_what_is_missing_is_said_before_anything_is_built(arguments, programs, says):
     environment = os.environ | {"DOCKER_HOST": "unix:///nowhere"} | programs
     before = set((ROOT / "containers").iterdir())
-    done = subprocess.run(
+    process = subprocess.run(
         [ROOT / "tools/image.sh", *arguments], capture_output=True, text=True, env=environment
     )
-    assert done.returncode == 1
-    assert says in done.stderr
+    assert process.returncode == 1
+    assert says in process.stderr
     assert set((ROOT / "containers").iterdir()) <= before
 
 
@@ -117,14 +119,16 @@ def test_layers_are_stored_as_gzip_and_stay_what_they_are():
         "manifest.json": b"[]"
     }
     command = [sys.executable, str(ROOT / "tools" / "store_layers.py")]
-    done = subprocess.run(command, input=archive(**files), capture_output=True, check=True)
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
-        found = {name: tar.extractfile(name).read() for name in tar.getnames()}
-    assert list(found) == list(files)
-    assert found.pop("manifest.json") == files.pop("manifest.json")
-    assert {name: gzip.decompress(content) for name, content in found.items()} == files
-    cut = subprocess.run(command, input=archive(**files)[:-100_000], capture_output=True)
-    assert cut.returncode != 0
+    completed_process = subprocess.run(
+        command, input=archive(**files), capture_output=True, check=True
+    )
+    with tarfile.open(fileobj=io.BytesIO(completed_process.stdout)) as tar:
+        members = {name: tar.extractfile(name).read() for name in tar.getnames()}
+    assert list(members) == list(files)
+    assert members.pop("manifest.json") == files.pop("manifest.json")
+    assert {name: gzip.decompress(content) for name, content in members.items()} == files
+    process = subprocess.run(command, input=archive(**files)[:-100_000], capture_output=True)
+    assert process.returncode != 0
 
 
 @pytest.fixture
@@ -200,10 +204,10 @@ def test_the_checkout_s_code_stands_before_an_installed_package(tmp_path):
     package.touch()
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "src")}
     command = [sys.executable, "-c", "import medscale; print(medscale.__file__)"]
-    said = subprocess.run(
+    process = subprocess.run(
         command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=True
     ).stdout
-    assert said.strip() == str(package)
+    assert process.strip() == str(package)
 
 
 def test_where_there_is_no_git_the_environment_tells_the_commit(monkeypatch):
@@ -244,11 +248,11 @@ def test_a_record_names_the_image_that_it_was_made_in(project, monkeypatch):
 def test_containers_without_an_image_are_refused_in_one_message():
     if containers.link(ROOT).exists():
         pytest.skip("this checkout has an image")
-    done = snakemake("--sdm", "apptainer", "--", "paper")
-    assert done.returncode != 0
-    assert "medscale: error: " in done.stderr
-    assert "make image" in done.stderr
-    assert "Traceback" not in done.stderr
+    process = snakemake("--sdm", "apptainer", "--", "paper")
+    assert process.returncode != 0
+    assert "medscale: error: " in process.stderr
+    assert "make image" in process.stderr
+    assert "Traceback" not in process.stderr
 
 
 @pytest.mark.parametrize(
@@ -256,7 +260,9 @@ def test_containers_without_an_image_are_refused_in_one_message():
 )
 def test_on_a_workstation_gpu_runs_go_beside_each_other_and_cpu_runs_alone(run, asks):
     target = f"runs/glaucoma/{run}/seed1/timing.json"
-    done = snakemake("-n", "--profile", "local", "--", target)
-    assert done.returncode == 0, done.stdout + done.stderr
-    resources = re.search(r"rule train:.*?resources: ([^\n]*)", done.stdout + done.stderr, re.S)[1]
+    process = snakemake("-n", "--profile", "local", "--", target)
+    assert process.returncode == 0, process.stdout + process.stderr
+    resources = re.search(
+        r"rule train:.*?resources: ([^\n]*)", process.stdout + process.stderr, re.S
+    )[1]
     assert ", ".join(sorted(re.findall(r"(?:gpu|timed)=\d+", resources))) == asks

@@ -57,13 +57,15 @@ def test_sums_are_those_of_the_runs(full: Config) -> None:
     assert set(added["replicates"]) == {5}
     assert sums["packed_hours"] < sums["one_at_a_time_hours"]
     assert sums["measured"] == 0
-    one = trainings(full, H200).set_index(["study", "run"])
-    assert not one.loc[("skin", "ddp_4gpu"), "fits"]
+    row_index = trainings(full, H200).set_index(["study", "run"])
+    assert not row_index.loc[("skin", "ddp_4gpu"), "fits"]
     assert (
-        one.loc[("skin", "serial_1gpu"), "minutes"]
+        row_index.loc[("skin", "serial_1gpu"), "minutes"]
         < table.set_index(["study", "run"])["minutes"]["skin", "serial_1gpu"]
     )
-    assert totals(full, H200)["left_out"] == one.loc[one["gpus"] > 1, "replicates"].sum()
+    assert (
+        totals(full, H200)["left_out"] == row_index.loc[row_index["gpus"] > 1, "replicates"].sum()
+    )
 
 
 def test_raw_images_are_counted_once(full: Config) -> None:
@@ -94,22 +96,22 @@ def test_growth_says_what_breaks_first(full: Config) -> None:
 
 def test_the_page_holds_each_study_and_stage(full: Config) -> None:
     page = (ROOT / "docs" / "sizing.md").read_text(encoding="utf-8")
-    printed = text(full, [A100, H200], SCALE, 10_000_000, 64)
+    page_text = text(full, [A100, H200], SCALE, 10_000_000, 64)
     entries = [name for name in full.studies if full.study(name).sweep_of is None]
     for name in [*entries, *growth(full, SCALE, 10_000_000, 64)["stage"]]:
         assert f"| {name} " in page, (
             f"{name} is not in docs/sizing.md: write the output of `medscale size` there"
         )
-        assert f"| {name} " in printed
+        assert f"| {name} " in page_text
 
 
 def test_the_command_prints_it_and_refuses_an_unknown_machine() -> None:
-    done = CliRunner().invoke(
+    result = CliRunner().invoke(
         main, ["size", "--only", "melanoma", "--machine", "v100:2", "--images", "1000000"]
     )
-    assert done.exit_code == 0
-    assert "min on 2 x v100" in done.stdout
-    assert "1,000,000 images on 64 GPUs (Tesla V100 SXM2)" in done.stdout
+    assert result.exit_code == 0
+    assert "min on 2 x v100" in result.stdout
+    assert "1,000,000 images on 64 GPUs (Tesla V100 SXM2)" in result.stdout
     with pytest.raises(MedscaleError, match=r"write a kind of cost\.devices and a number"):
         Machine.parse("four a100")
     refused = CliRunner().invoke(main, ["size", "--machine", "b300:1"])

@@ -31,16 +31,16 @@ def twice(images: Tensor, features: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 8, 11])
 def test_a_batch_of_any_size_is_computed_by_a_few_fixed_ones(rows):
-    recorded = recorder()
-    run = FixedBatches(twice, sizes=(1, 2, 4), record=recorded.record)
+    network = recorder()
+    run = FixedBatches(twice, sizes=(1, 2, 4), record=network.record)
     images, features = torch.randn(rows, 3, 5, 5), torch.randn(rows, 2)
     first = run(images, features)
     torch.testing.assert_close(first, twice(images, features))
-    kept = first.clone()
+    first_output = first.clone()
     run(images + 1, features)
-    assert torch.equal(first, kept), "a later batch overwrites no earlier result"
-    assert set(recorded.calls) <= {1, 2, 4}
-    assert len(recorded.calls) == len(set(recorded.calls)), "each size is captured once"
+    assert torch.equal(first, first_output), "a later batch overwrites no earlier result"
+    assert set(network.calls) <= {1, 2, 4}
+    assert len(network.calls) == len(set(network.calls)), "each size is captured once"
 
 
 def test_rows_of_an_earlier_batch_do_not_reach_a_smaller_one():
@@ -52,15 +52,15 @@ def test_rows_of_an_earlier_batch_do_not_reach_a_smaller_one():
 
 
 def test_channels_last_images_stay_so():
-    seen = []
+    layouts = []
 
     def function(images: Tensor) -> Tensor:
-        seen.append(images.is_contiguous(memory_format=torch.channels_last))
+        layouts.append(images.is_contiguous(memory_format=torch.channels_last))
         return images.mean((2, 3))
 
     run = FixedBatches(function, sizes=(4,), record=recorder().record)
     run(torch.randn(3, 3, 8, 8).contiguous(memory_format=torch.channels_last))
-    assert all(seen)
+    assert all(layouts)
 
 
 def test_a_function_that_cannot_be_captured_runs_as_it_is(caplog):

@@ -19,7 +19,7 @@ from medscale.serve.http.connections import allow_open_files
 from medscale.serve.http.repeats import MOST, PERIOD_S, Repeats
 from medscale.serve.http.server import Server, configure, listen
 from medscale.serve.http.settings import Settings
-from stub_service import stubbed
+from stub_service import stub_service
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
 Address = tuple[str, int]
@@ -27,7 +27,7 @@ Address = tuple[str, int]
 
 def serve(task: Callable[[Address], Awaitable[None]], **settings: object) -> dict[str, float]:
     """Run a task while a service without processes listens; return its refusals by reason."""
-    service = stubbed(**({"port": 0, "header_seconds": 0.4} | settings))
+    service = stub_service(**({"port": 0, "header_seconds": 0.4} | settings))
 
     async def main() -> None:
         with listen(service.settings) as listener:
@@ -126,8 +126,8 @@ def test_a_caller_takes_half_of_the_connections_and_others_are_served() -> None:
         assert (await refused[0].read(1000)).startswith(b"HTTP/1.1 503 ")
         reader, writer = await connect(address, GET + b"\r\n", "127.0.0.2")
         assert (await reader.readline()).split()[1] == b"200"
-        for _, other in [*half_sent, (reader, writer)]:
-            other.close()
+        for _, client_writer in [*half_sent, (reader, writer)]:
+            client_writer.close()
         await asyncio.sleep(0.1)
         reader, writer = await connect(address, GET + b"\r\n", "127.0.0.1")
         assert (await reader.readline()).split()[1] == b"200"
@@ -138,12 +138,12 @@ def test_a_caller_takes_half_of_the_connections_and_others_are_served() -> None:
 
 def test_a_trusted_proxy_stands_for_many() -> None:
     async def task(address: Address) -> None:
-        held = [await connect(address, GET, "127.0.0.1") for _ in range(20)]
+        connections = [await connect(address, GET, "127.0.0.1") for _ in range(20)]
         await asyncio.sleep(0.2)
-        assert not any(reader._buffer for reader, _ in held)  # type: ignore[attr-defined]
+        assert not any(reader._buffer for reader, _ in connections)  # type: ignore[attr-defined]
         reader, _ = await connect(address, GET + b"\r\n", "127.0.0.1")
         assert (await reader.readline()).split()[1] == b"503"
-        for _, writer in held:
+        for _, writer in connections:
             writer.close()
 
     serve(task, connections=20, header_seconds=5, proxies=("127.0.0.1",))
@@ -166,7 +166,7 @@ async def statuses(address: Address, source: str, forwarded: list[str]) -> list[
 
 
 @pytest.mark.parametrize(
-    ("proxies", "source", "forwarded", "wanted"),
+    ("proxies", "source", "forwarded", "client_address"),
     [
         # Behind a trusted proxy each caller has a rate.
         (["127.0.0.3"], "127.0.0.3", ["192.0.2.1", "192.0.2.2", "192.0.2.1"], [200, 200, 429]),
@@ -181,10 +181,10 @@ async def statuses(address: Address, source: str, forwarded: list[str]) -> list[
     ],
 )
 def test_callers_behind_a_proxy_are_told_apart(
-    proxies: list[str], source: str, forwarded: list[str], wanted: list[int]
+    proxies: list[str], source: str, forwarded: list[str], client_address: list[int]
 ) -> None:
     async def task(address: Address) -> None:
-        assert await statuses(address, source, forwarded) == wanted
+        assert await statuses(address, source, forwarded) == client_address
 
     serve(task, proxies=proxies, rate=0.01, burst=1)
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import medscale
-from data_trees import encoded, picture
+from data_trees import image_bytes, picture
 from medscale.base.errors import MedscaleError
 from medscale.base.files import sha256, write_parquet
 from medscale.cli import main as cli
@@ -33,7 +33,7 @@ from medscale.evaluate.assessment import RESAMPLES as OF_RUNS
 from medscale.evaluate.assessment import SEED as SEED_OF_RUNS
 from medscale.measure import exporting, inference
 from medscale.measure.record import Marks, write
-from medscale.measure.scaling.measured import by_format, by_inference
+from medscale.measure.scaling.benchmarks import by_format, by_inference
 from medscale.report.writer import write_chapter
 from medscale.serve import bundle, export, runtime
 from medscale.serve.formats.format import inputs_of
@@ -51,17 +51,17 @@ MARKS = Marks(synthetic=True, stand_in=False, scale="demo")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+def exported_study(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """Raw files, index, shards and the result folder of a network that was never trained."""
     folder = tmp_path_factory.mktemp("export")
     raw, shards, run, result = (
         folder / name for name in ("raw", "shards", "seed1", "results/serial_1cpu")
     )
-    for one in (raw, shards, run, result):
-        one.mkdir(parents=True)
+    for folder_path in (raw, shards, run, result):
+        folder_path.mkdir(parents=True)
     paths = [raw / f"{number}.png" for number in range(COUNT)]
     for number, path in enumerate(paths):
-        path.write_bytes(encoded(picture(number, (60, 50))))
+        path.write_bytes(image_bytes(picture(number, (60, 50))))
     write_chunk(
         shards, 0, np.stack([prepare(path.read_bytes(), SETTINGS).pixels for path in paths])
     )
@@ -84,17 +84,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         height=50,
     )
     write_parquet(folder / "index.parquet", index)
-    planned = plan(
+    run_plan = plan(
         load(ROOT / "config.yaml", {"studies": {"glaucoma": STUDY}}), "glaucoma", "serial_1cpu", 1
     )
     torch.manual_seed(0)
-    network = build(planned.model, 3, 3, 2)
+    network = build(run_plan.model, 3, 3, 2)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     save_file(network.state_dict(), run / "model.safetensors")
     history = pd.DataFrame({"val_loss": [1.0]})
-    replicate = SimpleNamespace(plan=planned, folder=run, history=history)
+    replicate = SimpleNamespace(plan=run_plan, folder=run, history=history)
     bundle.put([replicate], Shards.open(shards), result, {"marks": MARKS.model_dump()})
     opened, predictor = Shards.open(shards), medscale.load(result, device="cpu")
     features = metadata.apply(predictor.inference.metadata, opened.rows)
@@ -112,15 +112,21 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     )
 
 
-def test_a_file_says_what_the_predictor_says_for_any_number_of_images(made) -> None:
-    wanted = made.predictor.probabilities(made.pixels, made.features)
-    assert np.ptp(wanted, axis=0).max() > 0.1, "the network says the same of every image"
+def test_a_file_says_what_the_predictor_says_for_any_number_of_images(exported_study) -> None:
+    expected = exported_study.predictor.probabilities(
+        exported_study.pixels, exported_study.features
+    )
+    assert np.ptp(expected, axis=0).max() > 0.1, "the network says the same of every image"
     for count in (1, 5, COUNT):
-        found = runtime.onnx(made.whole)(made.pixels[:count], made.features[:count])
-        np.testing.assert_allclose(found, wanted[:count], atol=1e-5)
-        eager = runtime.pytorch(made.predictor)(made.pixels[:count], made.features[:count])
-        np.testing.assert_allclose(eager, wanted[:count], atol=1e-5)
-    about = runtime.description(made.whole)
+        probabilities = runtime.onnx(exported_study.whole)(
+            exported_study.pixels[:count], exported_study.features[:count]
+        )
+        np.testing.assert_allclose(probabilities, expected[:count], atol=1e-5)
+        eager = runtime.pytorch(exported_study.predictor)(
+            exported_study.pixels[:count], exported_study.features[:count]
+        )
+        np.testing.assert_allclose(eager, expected[:count], atol=1e-5)
+    about = runtime.description(exported_study.whole)
     assert about["preprocess"]["size"] == SIZE
     assert about["classes"] == ["a", "b", "c"]
     assert about["metadata"][0]["column"] == "age"
@@ -128,51 +134,64 @@ def test_a_file_says_what_the_predictor_says_for_any_number_of_images(made) -> N
 
 
 def test_half_and_int8_are_smaller_near_and_say_the_same_of_themselves(
-    made, tmp_path: Path
+    exported_study, tmp_path: Path
 ) -> None:
-    wanted = runtime.onnx(made.whole)(made.pixels, made.features)
-    inputs = inputs_of(made.pixels, made.features)
-    FORMATS["fp16"].write(made.whole, tmp_path / "fp16.onnx")
-    FORMATS["int8"].write(made.whole, tmp_path / "int8.onnx", inputs)
+    expected = runtime.onnx(exported_study.whole)(exported_study.pixels, exported_study.features)
+    inputs = inputs_of(exported_study.pixels, exported_study.features)
+    FORMATS["fp16"].write(exported_study.whole, tmp_path / "fp16.onnx")
+    FORMATS["int8"].write(exported_study.whole, tmp_path / "int8.onnx", inputs)
     for name, near in (("fp16", 5e-3), ("int8", 0.1)):
         file = tmp_path / f"{name}.onnx"
-        distance = np.abs(runtime.onnx(file)(made.pixels, made.features) - wanted).max()
+        distance = np.abs(
+            runtime.onnx(file)(exported_study.pixels, exported_study.features) - expected
+        ).max()
         assert 0 < distance < near, name
-        assert runtime.description(file) == runtime.description(made.whole)
+        assert runtime.description(file) == runtime.description(exported_study.whole)
     weights = (tmp_path / "int8.onnx").read_bytes()
     assert b"QuantizeLinear" in weights
     with pytest.raises(MedscaleError, match="needs images to calibrate on"):
         FORMATS["int8"].write(
-            made.whole, tmp_path / "none.onnx", {name: one[:0] for name, one in inputs.items()}
+            exported_study.whole,
+            tmp_path / "none.onnx",
+            {name: array[:0] for name, array in inputs.items()},
         )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fp16.onnx", "int8.onnx"]
 
 
-def test_what_is_not_here_is_said(made, tmp_path: Path) -> None:
+def test_what_is_not_here_is_said(exported_study, tmp_path: Path) -> None:
     if runtime.absent("cuda") is None:
         pytest.skip("this ONNX Runtime has CUDA")
     with pytest.raises(MedscaleError, match=r"on cuda: .*install onnxruntime-gpu"):
-        runtime.onnx(made.whole, "cuda")
+        runtime.onnx(exported_study.whole, "cuda")
     (tmp_path / "x.onnx").write_bytes(b"no model")
     with pytest.raises(MedscaleError, match="cannot be run by ONNX Runtime"):
         runtime.onnx(tmp_path / "x.onnx")
 
 
-def test_the_command_writes_one_checked_file(made, tmp_path: Path) -> None:
+def test_the_command_writes_one_checked_file(exported_study, tmp_path: Path) -> None:
     run = partial(CliRunner().invoke, cli.main)
     out = tmp_path / "x.onnx"
     done = run(
-        ["export", str(made.result), "--to", "int8", "--out", str(out), "--images", str(made.raw)]
+        [
+            "export",
+            str(exported_study.result),
+            "--to",
+            "int8",
+            "--out",
+            str(out),
+            "--images",
+            str(exported_study.raw),
+        ]
     )
     assert done.exit_code == 0, done.output
     assert f"of PyTorch's on {COUNT} images" in done.output
     assert [path.name for path in tmp_path.iterdir()] == ["x.onnx"]
-    for wrong, says in (
+    for bad_arguments, says in (
         (["--to", "int8"], "--images"),
         (["--to", "pt"], "there are onnx"),
         (["--to", "tensorrt"], ""),
     ):
-        failed = run(["export", str(made.result), *wrong])
+        failed = run(["export", str(exported_study.result), *bad_arguments])
         assert isinstance(failed.exception, MedscaleError)
         assert says in str(failed.exception)
 
@@ -181,20 +200,24 @@ def test_the_command_writes_one_checked_file(made, tmp_path: Path) -> None:
 
 
 def test_exports_are_measured_in_pairs_on_the_test_images(
-    made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported_study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "to_onnx", lambda _, path: shutil.copy(made.whole, path))
+    monkeypatch.setattr(export, "to_onnx", lambda _, path: shutil.copy(exported_study.whole, path))
     settings = Export(runs=["serial_1cpu"], devices=["cpu", "tensorrt"], batch_size=5, repeats=2)
-    rows, missing = exporting.measure_export([made.result], made.shards, settings, tmp_path)
+    rows, missing = exporting.measure_export(
+        [exported_study.result], exported_study.shards, settings, tmp_path
+    )
     assert list(rows.columns) == exporting.COLUMNS
     assert ("tensorrt" in missing) == (runtime.absent("tensorrt") is not None)
     cpu = rows[rows["device"] == "cpu"]
     assert cpu.groupby("format").size().to_dict() == dict.fromkeys(exporting.WAYS, 2)
     assert (rows["images"] == COUNT // 3).all()
     of = by_format(rows).set_index("format")
-    wanted = made.predictor.probabilities(made.pixels, made.features)[-COUNT // 3 :].argmax(1)
+    expected = exported_study.predictor.probabilities(
+        exported_study.pixels, exported_study.features
+    )[-COUNT // 3 :].argmax(1)
     assert of["accuracy"]["eager"] == pytest.approx(
-        100 * np.mean(wanted == np.arange(24, COUNT) % 3)
+        100 * np.mean(expected == np.arange(24, COUNT) % 3)
     )
     assert (
         of["difference"]["onnx"]
@@ -212,38 +235,45 @@ def test_exports_are_measured_in_pairs_on_the_test_images(
 
 def test_an_interval_is_of_pairs_and_of_patients() -> None:
     groups = np.repeat(np.arange(50), 4)
-    right = np.random.default_rng(0).random(200) < 0.8
-    assert exporting.paired(right, right, groups) == (0, 0, 0)
-    better = right.copy()
-    better[np.flatnonzero(~right)[:10]] = True
-    difference, low, high = exporting.paired(better, right, groups)
+    is_correct = np.random.default_rng(0).random(200) < 0.8
+    assert exporting.accuracy_difference(is_correct, is_correct, groups) == (0, 0, 0)
+    better = is_correct.copy()
+    better[np.flatnonzero(~is_correct)[:10]] = True
+    difference, low, high = exporting.accuracy_difference(better, is_correct, groups)
     assert difference == pytest.approx(5)
     assert 0 < low < 5 < high < 12
-    alone = exporting.paired(better, right, np.arange(200))
-    together = exporting.paired(np.repeat(better[:50], 4), np.repeat(right[:50], 4), groups)
+    alone = exporting.accuracy_difference(better, is_correct, np.arange(200))
+    together = exporting.accuracy_difference(
+        np.repeat(better[:50], 4), np.repeat(is_correct[:50], 4), groups
+    )
     assert together[2] - together[1] > 1.5 * (alone[2] - alone[1]), (
         "copies of an image count as one patient"
     )
 
 
 def test_a_file_that_says_something_else_is_refused(
-    made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported_study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "to_onnx", lambda _, path: shutil.copy(made.whole, path))
+    monkeypatch.setattr(export, "to_onnx", lambda _, path: shutil.copy(exported_study.whole, path))
     monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], tolerance=-1.0))
     settings = Export(runs=["serial_1cpu"], formats=[], repeats=1)
     with pytest.raises(MedscaleError, match="differ from PyTorch's"):
-        exporting.measure_export([made.result], made.shards, settings, tmp_path)
+        exporting.measure_export([exported_study.result], exported_study.shards, settings, tmp_path)
 
 
-def test_each_way_is_timed_on_the_same_images(made, tmp_path: Path) -> None:
+def test_each_way_is_timed_on_the_same_images(exported_study, tmp_path: Path) -> None:
     settings = Latency(
         ways=["eager", "onnx"], threads=[1, 0], batches=[1, 16], calls=20, images=6, repeats=2
     )
     before = torch.get_num_threads()
     files = tmp_path / "serial_1cpu.onnx.onnx"
-    files.write_bytes(made.whole.read_bytes())
-    arguments = ([made.result], tmp_path, made.folder / "index.parquet", made.raw)
+    files.write_bytes(exported_study.whole.read_bytes())
+    arguments = (
+        [exported_study.result],
+        tmp_path,
+        exported_study.folder / "index.parquet",
+        exported_study.raw,
+    )
     rows, _ = inference.measure_inference(*arguments, settings)
     assert torch.get_num_threads() == before
     assert list(rows.columns) == inference.COLUMNS
@@ -302,21 +332,23 @@ def inference_rows() -> pd.DataFrame:
     cpu = {"eager": 8.0, "compiled": 5.0, "onnx": 3.0, "fp16": 3.2, "int8": 1.8}
     gpu = {"eager": 4.0, "captured": 0.8, "captured_compiled": 0.5}
     formats = {"fp16": "fp16", "int8": "int8"}
-    none, rows = (np.nan,) * 3, []
+    no_times, rows = (np.nan,) * 3, []
     for repeat in range(2):
         for device, threads, times in (("cuda", 0, gpu), ("cpu", 1, cpu), ("cpu", 2, cpu)):
             for way, ms in times.items():
-                each = ms / max(threads, 1) * (1 + 0.03 * repeat)
+                milliseconds = ms / max(threads, 1) * (1 + 0.03 * repeat)
                 about = ("serial_1gpu", way, device, formats.get(way, "fp32"), threads)
-                percentiles = each, 1.3 * each, 1.9 * each
-                rows.append((*about, "latency", 1, repeat, 50, each / 20, *percentiles))
+                percentiles = milliseconds, 1.3 * milliseconds, 1.9 * milliseconds
+                rows.append((*about, "latency", 1, repeat, 50, milliseconds / 20, *percentiles))
                 for batch in (1, 8, 32):
-                    seconds = 64 * each / 1e3 / batch**0.3
-                    rows.append((*about, "throughput", batch, repeat, 64, seconds, *none))
-                rows.append((*about, "decoded", 32, repeat, 64, 64 * (each + 2) / 1e3, *none))
+                    seconds = 64 * milliseconds / 1e3 / batch**0.3
+                    rows.append((*about, "throughput", batch, repeat, 64, seconds, *no_times))
+                rows.append(
+                    (*about, "decoded", 32, repeat, 64, 64 * (milliseconds + 2) / 1e3, *no_times)
+                )
             if threads:
                 about = ("serial_1gpu", "decode", "cpu", "uint8", threads, "decode")
-                rows.append((*about, 1, repeat, 64, 0.1 / threads, *none))
+                rows.append((*about, 1, repeat, 64, 0.1 / threads, *no_times))
     return pd.DataFrame(rows, columns=inference.COLUMNS)
 
 
@@ -333,12 +365,12 @@ def test_figure_table_and_numbers_say_what_was_measured(
     inputs = {key: str(tmp_path / "measured" / file) for key, file in inputs.items()}
     inputs["reported"] = str(ROOT / "reported.yaml")
     write_chapter(name, "dermatology", inputs, tmp_path)
-    shown = subprocess.run(
+    process = subprocess.run(
         ["pdftotext", tmp_path / "figures" / "dermatology" / f"{name}.pdf", "-"],
         capture_output=True,
         text=True,
     ).stdout
-    assert "demo: synthetic images" in shown
+    assert "demo: synthetic images" in process
     table = (tmp_path / "tables" / "dermatology" / f"{name}.tex").read_text()
     assert "tensorrt" in table, "what was not measured is named"
     rows = pd.read_csv(tmp_path / "tables" / "dermatology" / f"{name}.csv")
@@ -346,12 +378,12 @@ def test_figure_table_and_numbers_say_what_was_measured(
         row = rows[rows["format"] == "int8"].iloc[0]
         assert row["bytes"] / 1e6 == pytest.approx(2.2, abs=0.005)
         assert row["difference"] == pytest.approx(-0.9, abs=0.05)
-        assert "accuracy less PyTorch" in shown
+        assert "accuracy less PyTorch" in process
     else:
         captured = rows[(rows["way"] == "captured") & (rows["kind"] == "latency")]
         assert captured["gain"].item() == pytest.approx(5), "of a GPU, over eager on the GPU"
         int8 = rows[(rows["way"] == "int8") & (rows["kind"] == "throughput")]
         assert int8.sort_values("batch")["gain"].iloc[-1] == pytest.approx(4.44, abs=0.005)
-        assert "reported: 600 images/s" in shown
+        assert "reported: 600 images/s" in process
         assert "reported" in table
         assert "decoding alone" in table

@@ -20,8 +20,10 @@ from medscale.serve.formats.registry import BENCHMARKED, FORMATS, MODULES, by_na
 
 def test_declarations_are_read_without_onnx_and_pytorch() -> None:
     code = "import sys, medscale.serve.formats.registry; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"onnx", "onnxruntime", "torch", "numpy"} & set(done.stdout.split())
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert not {"onnx", "onnxruntime", "torch", "numpy"} & set(process.stdout.split())
 
 
 def test_each_format_has_a_module_of_its_name_and_a_look_of_its_own() -> None:

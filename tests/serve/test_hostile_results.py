@@ -21,12 +21,12 @@ from safetensors.torch import load_file, save_file
 
 import medscale
 from medscale.base.errors import MedscaleError, print_error
-from medscale.base.files import MOST_JSON_BYTES, sha256
+from medscale.base.files import MAX_JSON_BYTES, sha256
 from medscale.engine.plan import Model
 from medscale.serve import predict_command
 from medscale.serve.bundle import INFERENCE
 from medscale.serve.http.predicting import start
-from served import AGE_AND_SEX, CLASSES, make_result, picture
+from service_process import AGE_AND_SEX, CLASSES, make_result, picture
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -53,13 +53,13 @@ def change_weights(folder: Path, function: Callable[[dict[str, torch.Tensor]], N
 def setting(place: str, value: Any) -> Change:
     """A change of one value of inference.json, such as ``model.name``."""
 
-    def put(content: Any) -> None:
+    def set_value(content: Any) -> None:
         *path, last = place.split(".")
         for key in path:
             content = content[int(key) if key.isdigit() else key]
         content[last] = value
 
-    return put
+    return set_value
 
 
 def refusal(folder: Path) -> str:
@@ -132,7 +132,7 @@ def test_values_beyond_the_schema_are_refused(folder: Path, place: str, value: A
         ("[" * 100_000, "nested more than"),
         ('{"study": ' + "[" * 900 + "]" * 900 + "}", "nested more than"),
         ('{"study": "' + "[" * 900 + '"}', "is not valid here"),  # brackets in a text
-        ('{"format": 1' + " " * MOST_JSON_BYTES + "}", "more than"),
+        ('{"format": 1' + " " * MAX_JSON_BYTES + "}", "more than"),
         ('{"format": NaN}', "NaN"),
         ('{"format": 1e999}', "not valid JSON"),
         ('{"study": "\\ud800"}', "not valid JSON"),

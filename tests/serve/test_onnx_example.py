@@ -16,7 +16,7 @@ from medscale.base.code import ROOT
 from medscale.base.files import read_json, write_json
 from medscale.serve.bundle import INFERENCE
 from medscale.serve.export import to_onnx
-from served import CLASSES, make_result
+from service_process import CLASSES, make_result
 
 EXAMPLE = ROOT / "examples" / "predict_onnx.py"
 # Runs the example where no module of medscale, PyTorch or Pillow can be imported.
@@ -64,7 +64,7 @@ def test_the_example_predicts_what_medscale_predicts(steps: str, tmp_path: Path)
         grid = rng.integers(0, 256, (8, 8, 3), np.uint8)
         path = tmp_path / name
         Image.fromarray(grid).resize(sides, Image.Resampling.BICUBIC).save(path)
-        done = subprocess.run(
+        process = subprocess.run(
             [
                 sys.executable,
                 "-I",
@@ -79,6 +79,6 @@ def test_the_example_predicts_what_medscale_predicts(steps: str, tmp_path: Path)
             check=True,
         )
         expected = predictor.predict(path).probabilities
-        printed = json.loads(done.stdout)
+        printed = json.loads(process.stdout)
         assert list(printed) == list(expected)
         np.testing.assert_allclose(list(printed.values()), list(expected.values()), atol=1e-4)

@@ -96,12 +96,14 @@ def test_a_job_that_kills_is_lost_alone() -> None:
     async def task(pool: Pool) -> list[Any]:
         slow = asyncio.create_task(pool.do("a", 0.3))
         await asyncio.sleep(0.1)
-        rest = asyncio.gather(*(pool.do("a", job) for job in (1, "die", 2)), return_exceptions=True)
-        return [await slow, *await rest]
+        results = asyncio.gather(
+            *(pool.do("a", job) for job in (1, "die", 2)), return_exceptions=True
+        )
+        return [await slow, *await results]
 
-    slow, one, lost, two = run(task)
-    assert (slow[0], one[0], two[0]) == (0.6, 2, 4)
-    assert isinstance(lost, Lost)
+    slow, second_job, killed_job, last_job = run(task)
+    assert (slow[0], second_job[0], last_job[0]) == (0.6, 2, 4)
+    assert isinstance(killed_job, Lost)
 
 
 def test_a_job_that_raises_or_hangs_spares_the_others() -> None:
@@ -114,26 +116,26 @@ def test_a_job_that_raises_or_hangs_spares_the_others() -> None:
             *await asyncio.gather(*(pool.do("a", job) for job in jobs), return_exceptions=True),
         ]
 
-    _, raised, one, hung = run(task, seconds=0.5)
-    assert isinstance(raised, ValueError)
-    assert one[0] == 2
+    _, failed_job, next_job, hung = run(task, seconds=0.5)
+    assert isinstance(failed_job, ValueError)
+    assert next_job[0] == 2
     assert isinstance(hung, Lost)
 
 
 def test_a_caller_that_has_gone_is_not_worked_for() -> None:
-    done: list[int] = []
+    finished_jobs: list[int] = []
 
     async def task(pool: Pool) -> None:
         slow = asyncio.create_task(pool.do("a", 0.3))
         await asyncio.sleep(0.1)
-        gone = asyncio.create_task(pool.do("a", 1))
+        cancelled_task = asyncio.create_task(pool.do("a", 1))
         await asyncio.sleep(0)
-        gone.cancel()
+        cancelled_task.cancel()
         await slow
         await pool.do("a", 2)
 
-    run(task, on_batch=lambda _, size, __: done.append(size))
-    assert done == [1, 1]
+    run(task, on_batch=lambda _, size, __: finished_jobs.append(size))
+    assert finished_jobs == [1, 1]
 
 
 def test_what_cannot_start_says_why() -> None:
@@ -165,11 +167,11 @@ def test_a_request_has_a_budget_and_other_requests_have_theirs() -> None:
         jobs = [pool.do("a", value, "x", budget) for value in (0.3, 30.0, 0.3)]
         return await asyncio.gather(*jobs, pool.do("b", 1, "x", Budget(5)), return_exceptions=True)
 
-    first, cut, over, other = run(task, batch=1)
+    first, shortened, over, other_request = run(task, batch=1)
     assert first[0] == 0.6
-    assert isinstance(cut, Lost)  # after what was left
+    assert isinstance(shortened, Lost)  # after what was left
     assert isinstance(over, OverBudget)
-    assert other[0] == 2
+    assert other_request[0] == 2
 
 
 def test_callers_are_served_in_turn() -> None:

@@ -23,8 +23,8 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import medscale
-from data_trees import encoded, indexed, picture
-from file_tables import read as described
+from data_trees import image_bytes, index_and_summary, picture
+from file_tables import read_tables
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json, write_parquet
 from medscale.base.log import log
@@ -41,7 +41,7 @@ from medscale.data.settings import Preprocess, Split
 from medscale.data.shards import Shards, seal, write_chunk
 from medscale.engine.detect.task import Detection
 from medscale.evaluate.evaluation import evaluate
-from medscale.evaluate.replicates import read
+from medscale.evaluate.replicates import read as read_replicate
 from medscale.report.result.folder import write_result
 from medscale.serve import bundle, inputs, predict_command
 from medscale.serve.predict import Prediction
@@ -70,18 +70,18 @@ def raw_images(folder: Path, count: int = 48) -> pd.DataFrame:
     """Write PNG, large JPEG, JPEG turned by EXIF, 16-bit TIFF, GIF and DICOM in turns; list all."""
     rows = []
     for number in range(count):
-        label, turned = CLASSES[number % 3], Image.Exif()
-        turned[0x0112] = 6
+        label, exif = CLASSES[number % 3], Image.Exif()
+        exif[0x0112] = 6
         image = picture(number, (150 + number, 110)).point(
             lambda value, n=number: value // 2 + 60 * (n % 3)
         )
         grey = np.asarray(image.convert("L"))
         kinds = {
-            "a.png": lambda i=image: encoded(i),
-            "b.jpg": lambda i=image: encoded(i.resize((700, 500)), "JPEG", quality=90),
-            "c.jpeg": lambda i=image, e=turned: encoded(i, "JPEG", exif=e),
-            "d.tif": lambda g=grey: encoded(Image.fromarray(g.astype(np.uint16) * 257), "TIFF"),
-            "e.gif": lambda i=image: encoded(i, "GIF"),
+            "a.png": lambda i=image: image_bytes(i),
+            "b.jpg": lambda i=image: image_bytes(i.resize((700, 500)), "JPEG", quality=90),
+            "c.jpeg": lambda i=image, e=exif: image_bytes(i, "JPEG", exif=e),
+            "d.tif": lambda g=grey: image_bytes(Image.fromarray(g.astype(np.uint16) * 257), "TIFF"),
+            "e.gif": lambda i=image: image_bytes(i, "GIF"),
             "f.dcm": lambda g=grey, n=number: xray(g, age=30 + n, sex="MF"[n % 2]),
         }
         name, make = list(kinds.items())[number // 3 % len(kinds)]
@@ -105,15 +105,15 @@ def xray(grey: np.ndarray, age: int, sex: str) -> bytes:
         "BitsStored": 8,
         "HighBit": 7,
     }
-    told = {"PixelRepresentation": 0, "PatientAge": f"{age:03d}Y", "PatientSex": sex}
-    return dicom_file(about | told, grey.tobytes(), "1.2.840.10008.1.2.1")
+    header_fields = {"PixelRepresentation": 0, "PatientAge": f"{age:03d}Y", "PatientSex": sex}
+    return dicom_file(about | header_fields, grey.tobytes(), "1.2.840.10008.1.2.1")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+def study_result(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A study from raw files to a result of two replicates: one trained, one a changed copy."""
     folder = tmp_path_factory.mktemp("predict")
-    index, _ = indexed(
+    index, _ = index_and_summary(
         folder / "raw", raw_images(folder / "raw"), Split(train=0.5, val=0.2, test=0.3)
     )
     write_parquet(folder / "index.parquet", index)
@@ -122,7 +122,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     write_chunk(
         folder / "shards",
         0,
-        np.stack([read_image(str(folder / "raw"), one, SETTINGS) for one in images]),
+        np.stack([read_image(str(folder / "raw"), path, SETTINGS) for path in images]),
     )
     rows = index[["id", "label", "split", "group", "age", "sex"]].assign(
         label=index["label"].cat.codes.astype("int64")
@@ -150,17 +150,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         folder / "log",
     ]
     script = [sys.executable, str(ROOT / "scripts" / "train.py")]
-    done = subprocess.run(
+    process = subprocess.run(
         [*script, *map(str, command)], capture_output=True, text=True, timeout=200
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     for name in ("history.csv", "timing.json", "environment.json", "predictions.parquet"):
         shutil.copy(first / name, second / name)
     history = pd.read_csv(first / "history.csv")
     history.assign(val_loss=history["val_loss"] + 1).to_csv(second / "history.csv", index=False)
     weights = {name: value + 0.05 for name, value in load_file(first / "model.safetensors").items()}
     save_file(weights, second / "model.safetensors")
-    runs = [read(first), read(second)]
+    runs = [read_replicate(first), read_replicate(second)]
     usable = partial(bundle.put, runs, Shards.open(folder / "shards"))
     result = folder / "results" / "glaucoma" / "serial_1cpu"
     write_result(
@@ -173,16 +173,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 
 def values(predictions: list[Prediction]) -> np.ndarray:
-    return np.array([list(one.probabilities.values()) for one in predictions])
+    return np.array([list(prediction.probabilities.values()) for prediction in predictions])
 
 
 # The same as evaluation
 
 
-def test_predictions_of_raw_files_equal_those_of_the_evaluation(made) -> None:
-    rows = made.index.set_index("id").loc[made.table.index]
-    found = medscale.load(made.result).predict(
-        [made.raw / path for path in rows["path"]], batch_size=7
+def test_predictions_of_raw_files_equal_those_of_the_evaluation(study_result) -> None:
+    rows = study_result.index.set_index("id").loc[study_result.table.index]
+    predictions = medscale.load(study_result.result).predict(
+        [study_result.raw / path for path in rows["path"]], batch_size=7
     )
     assert {Path(path).suffix for path in rows["path"]} == {
         ".png",
@@ -192,47 +192,48 @@ def test_predictions_of_raw_files_equal_those_of_the_evaluation(made) -> None:
         ".gif",
         ".dcm",
     }
-    wanted = made.table[[f"p_{code}" for code in range(3)]].to_numpy()
-    np.testing.assert_allclose(values(found), wanted, rtol=0, atol=FP32)
-    assert np.ptp(wanted, axis=0).max() > 0.05, "the network says the same of every image"
+    expected = study_result.table[[f"p_{code}" for code in range(3)]].to_numpy()
+    np.testing.assert_allclose(values(predictions), expected, rtol=0, atol=FP32)
+    assert np.ptp(expected, axis=0).max() > 0.05, "the network says the same of every image"
 
 
-def test_the_folder_may_be_copied_and_its_source_lost(made, tmp_path: Path) -> None:
-    shutil.copytree(made.result, tmp_path / "elsewhere")
-    path = made.raw / made.index["path"][0]
-    here, there = (
-        medscale.load(folder).predict(path) for folder in (made.result, tmp_path / "elsewhere")
+def test_the_folder_may_be_copied_and_its_source_lost(study_result, tmp_path: Path) -> None:
+    shutil.copytree(study_result.result, tmp_path / "elsewhere")
+    path = study_result.raw / study_result.index["path"][0]
+    from_original, from_copy = (
+        medscale.load(folder).predict(path)
+        for folder in (study_result.result, tmp_path / "elsewhere")
     )
-    assert here == there
+    assert from_original == from_copy
     assert (tmp_path / "elsewhere" / "seed1.safetensors").stat().st_ino != (
-        made.run / "model.safetensors"
+        study_result.run / "model.safetensors"
     ).stat().st_ino
-    assert (made.result / "seed1.safetensors").stat().st_ino == (
-        made.run / "model.safetensors"
+    assert (study_result.result / "seed1.safetensors").stat().st_ino == (
+        study_result.run / "model.safetensors"
     ).stat().st_ino
 
 
-def test_the_replicate_is_the_best_by_validation_loss_or_as_asked_or_all(made) -> None:
-    path = made.raw / made.index["path"][0]
-    best, first, second, all_ = (
-        medscale.load(made.result, seed=seed).predict(path) for seed in (None, 1, 2, "all")
+def test_the_replicate_is_the_best_by_validation_loss_or_as_asked_or_all(study_result) -> None:
+    path = study_result.raw / study_result.index["path"][0]
+    best, first, second, all_replicates = (
+        medscale.load(study_result.result, seed=seed).predict(path) for seed in (None, 1, 2, "all")
     )
     assert best == first != second
     np.testing.assert_allclose(
-        values([all_]), values([first, second]).mean(axis=0, keepdims=True), atol=1e-6
+        values([all_replicates]), values([first, second]).mean(axis=0, keepdims=True), atol=1e-6
     )
     with pytest.raises(MedscaleError, match="no replicate of seed 7; there are 1, 2, or 'all'"):
-        medscale.load(made.result, seed=7)
+        medscale.load(study_result.result, seed=7)
 
 
-def test_calibrated_probabilities_use_the_fitted_temperature(made, tmp_path: Path) -> None:
-    path = made.raw / made.index["path"][0]
-    record = read_json(made.result / bundle.INFERENCE)
-    assert all(one["temperature"] > 0 for one in record["replicates"])
+def test_calibrated_probabilities_use_the_fitted_temperature(study_result, tmp_path: Path) -> None:
+    path = study_result.raw / study_result.index["path"][0]
+    record = read_json(study_result.result / bundle.INFERENCE)
+    assert all(replicate["temperature"] > 0 for replicate in record["replicates"])
     for name, temperature in (("cold", None), ("warm", 2.0)):
-        shutil.copytree(made.result, tmp_path / name)
-        for one in record["replicates"]:
-            one["temperature"] = temperature
+        shutil.copytree(study_result.result, tmp_path / name)
+        for replicate in record["replicates"]:
+            replicate["temperature"] = temperature
         write_json(tmp_path / name / bundle.INFERENCE, record)
     with pytest.raises(MedscaleError, match="no temperature was fitted"):
         medscale.load(tmp_path / "cold").predict(path, calibrated=True)
@@ -246,46 +247,51 @@ def test_calibrated_probabilities_use_the_fitted_temperature(made, tmp_path: Pat
 # What may be given
 
 
-def test_bytes_pil_arrays_lists_and_folders(made) -> None:
-    predictor = medscale.load(made.result)
-    path = made.raw / next(one for one in made.index["path"] if one.endswith(".png"))
+def test_bytes_pil_arrays_lists_and_folders(study_result) -> None:
+    predictor = medscale.load(study_result.result)
+    path = study_result.raw / next(
+        name for name in study_result.index["path"] if name.endswith(".png")
+    )
     pixels = np.asarray(Image.open(path))
     alike = predictor.predict([path, path.read_bytes(), Image.open(path), pixels])
-    assert [one.source for one in alike] == [str(path), "image 2", "image 3", "image 4"]
+    assert [name.source for name in alike] == [str(path), "image 2", "image 3", "image 4"]
     np.testing.assert_allclose(values(alike), np.repeat(values(alike[:1]), 4, axis=0), atol=FP32)
-    one = predictor.predict(path.read_bytes())
-    assert one.label == max(one.probabilities, key=one.probabilities.get)
-    assert one.probability == max(one.probabilities.values()) == one.probabilities[one.label]
-    turned = made.raw / next(one for one in made.index["path"] if one.endswith("c.jpeg"))
+    name = predictor.predict(path.read_bytes())
+    assert name.label == max(name.probabilities, key=name.probabilities.get)
+    assert name.probability == max(name.probabilities.values()) == name.probabilities[name.label]
+    rotated_path = study_result.raw / next(
+        name for name in study_result.index["path"] if name.endswith("c.jpeg")
+    )
     np.testing.assert_allclose(
-        values([predictor.predict(Image.open(turned))]),
-        values([predictor.predict(turned)]),
+        values([predictor.predict(Image.open(rotated_path))]),
+        values([predictor.predict(rotated_path)]),
         atol=1e-3,
     )
-    everything = predictor.predict(made.raw)
-    assert [one.source for one in everything] == sorted(made.index["path"])
+    folder_predictions = predictor.predict(study_result.raw)
+    assert [name.source for name in folder_predictions] == sorted(study_result.index["path"])
     np.testing.assert_allclose(
-        values(everything)[0], values(predictor.predict([made.raw / everything[0].source]))[0]
+        values(folder_predictions)[0],
+        values(predictor.predict([study_result.raw / folder_predictions[0].source]))[0],
     )
 
 
-def test_a_bad_image_is_an_error_alone_and_a_row_among_others(made, tmp_path: Path) -> None:
-    predictor = medscale.load(made.result)
-    good = made.raw / made.index["path"][0]
+def test_a_bad_image_is_an_error_alone_and_a_row_among_others(study_result, tmp_path: Path) -> None:
+    predictor = medscale.load(study_result.result)
+    good = study_result.raw / study_result.index["path"][0]
     (tmp_path / "b.png").write_bytes(
         good.read_bytes()[:500] if good.suffix == ".png" else b"\x89PNG\r\n\x1a\n"
     )
     (tmp_path / "c.jpg").write_bytes(b"no image")
     (tmp_path / "d.dcm").write_bytes(b"")
     shutil.copy(good, tmp_path / f"a{good.suffix}")
-    found = predictor.predict(tmp_path)
-    assert [one.error is None for one in found] == [True, False, False, False]
-    assert [one.error.split(":")[0] for one in found[1:]] == [
+    predictions = predictor.predict(tmp_path)
+    assert [prediction.error is None for prediction in predictions] == [True, False, False, False]
+    assert [prediction.error.split(":")[0] for prediction in predictions[1:]] == [
         "truncated",
         "not an image",
         "zero bytes",
     ]
-    table = predictor.table(found)
+    table = predictor.table(predictions)
     assert list(table.columns) == [
         "path",
         "label",
@@ -297,44 +303,50 @@ def test_a_bad_image_is_an_error_alone_and_a_row_among_others(made, tmp_path: Pa
     assert table["error"].isna().tolist() == [True, False, False, False]
     with pytest.raises(Unreadable, match="not an image"):
         predictor.predict(tmp_path / "c.jpg")
-    for wrong, says in (
+    for bad_argument, says in (
         (np.zeros((4, 4)), "float64"),
         (np.zeros((4, 4, 4), np.uint8), "uint8"),
         (3, "int is no image"),
     ):
         with pytest.raises(MedscaleError, match=says):
-            predictor.predict(wrong)
+            predictor.predict(bad_argument)
 
 
-def test_metadata_is_given_or_read_from_headers_or_unknown(made) -> None:
-    predictor = medscale.load(made.result)
+def test_metadata_is_given_or_read_from_headers_or_unknown(study_result) -> None:
+    predictor = medscale.load(study_result.result)
     image = np.asarray(picture(3, (60, 60)))
-    unknown, known = (
+    unknown, with_metadata = (
         predictor.predict(image),
         predictor.predict(image, {"age": 61, "sex": "female"}),
     )
-    assert unknown != known
-    both = predictor.predict([image, image], [{}, {"age": 61, "sex": "female"}])
-    np.testing.assert_allclose(values(both), values([unknown, known]), atol=FP32)
-    named = [made.raw / path for path in made.index["path"] if path.endswith(".dcm")][:2]
-    table = pd.DataFrame({"path": [str(named[0])], "age": [None], "sex": [None]})
-    hidden, own = predictor.predict(named, table), predictor.predict(named)
-    assert hidden[0] != own[0], "what is said wins over the header, also that it is unknown"
-    np.testing.assert_allclose(values(hidden[1:]), values(own[1:]), atol=FP32)
-    for wrong, says in (
+    assert unknown != with_metadata
+    batch_predictions = predictor.predict([image, image], [{}, {"age": 61, "sex": "female"}])
+    np.testing.assert_allclose(
+        values(batch_predictions), values([unknown, with_metadata]), atol=FP32
+    )
+    image_paths = [
+        study_result.raw / path for path in study_result.index["path"] if path.endswith(".dcm")
+    ][:2]
+    table = pd.DataFrame({"path": [str(image_paths[0])], "age": [None], "sex": [None]})
+    hidden, from_headers = predictor.predict(image_paths, table), predictor.predict(image_paths)
+    assert hidden[0] != from_headers[0], (
+        "what is said wins over the header, also that it is unknown"
+    )
+    np.testing.assert_allclose(values(hidden[1:]), values(from_headers[1:]), atol=FP32)
+    for bad_argument, says in (
         ({"site": "arm"}, "site is not known; this network takes age, sex"),
         ({"sex": "femal"}, "sex is 'femal'; the training images have female, male. Leave out"),
         ({"age": "old"}, "age is 'old', where the network takes a number"),
         ([{}, {}], "metadata of 2 images were given with 1"),
     ):
         with pytest.raises(MedscaleError, match=says):
-            predictor.predict(image, wrong)
+            predictor.predict(image, bad_argument)
 
 
 def test_a_table_of_metadata_must_name_the_images(
-    made, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    study_result, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    predictor, image = medscale.load(made.result), np.asarray(picture(3, (60, 60)))
+    predictor, image = medscale.load(study_result.result), np.asarray(picture(3, (60, 60)))
     names = [f"im{number:02d}.png" for number in range(24)]
     lines = [f"data/images/{name},{30 + number}" for number, name in enumerate(names)]
     (tmp_path / "facts.csv").write_text("\n".join(["path,age", *lines]) + "\n")
@@ -352,8 +364,8 @@ def test_a_table_of_metadata_must_name_the_images(
     assert "names 1 of the 2 images; 1 of its 2 paths are of no image" in caplog.text
 
 
-def test_text_of_a_number_is_the_number(made) -> None:
-    predictor = medscale.load(made.result)
+def test_text_of_a_number_is_the_number(study_result) -> None:
+    predictor = medscale.load(study_result.result)
     np.testing.assert_array_equal(
         predictor.features([{"age": "33"}]), predictor.features([{"age": 33}])
     )
@@ -363,16 +375,16 @@ def test_text_of_a_number_is_the_number(made) -> None:
 
 
 def test_files_left_out_of_a_folder_are_named(
-    made, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    study_result, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "photo.png").write_bytes(encoded(picture(1)))
+    (tmp_path / "photo.png").write_bytes(image_bytes(picture(1)))
     radiograph = xray(np.asarray(picture(2).convert("L")), 40, "F")
     for name in ("IM00001", "1.2.840.5"):  # DICOM names of media, and by UID
         (tmp_path / name).write_bytes(radiograph)
     for name in ("phone.heic", "scan.jp2"):
         (tmp_path / name).write_bytes(b"x")
     with medscale_log(caplog):
-        predictions = medscale.load(made.result).predict(tmp_path)
+        predictions = medscale.load(study_result.result).predict(tmp_path)
     names = [prediction.source for prediction in predictions]
     assert names == ["1.2.840.5", "IM00001", "photo.png"]
     assert all(prediction.label for prediction in predictions)
@@ -388,25 +400,27 @@ def test_files_left_out_of_a_folder_are_named(
 @contextmanager
 def no_pickle() -> Iterator[list[str]]:
     """Collect every unpickling: the interpreter raises an audit event for each class."""
-    seen: list[str] = []
+    pickle_events: list[str] = []
     on = [True]
     sys.addaudithook(
         lambda event, args: (
-            seen.append(str(args)) if on[0] and event == "pickle.find_class" else None
+            pickle_events.append(str(args)) if on[0] and event == "pickle.find_class" else None
         )
     )
-    yield seen
+    yield pickle_events
     on[0] = False
 
 
-def test_nothing_is_unpickled(made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_unpickled(study_result, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "load", lambda *a, **k: pytest.fail("torch.load was called"))
-    with no_pickle() as seen:
-        medscale.load(made.result, seed="all").predict(made.raw / made.index["path"][0])
-        assert seen == []
+    with no_pickle() as pickle_events:
+        medscale.load(study_result.result, seed="all").predict(
+            study_result.raw / study_result.index["path"][0]
+        )
+        assert pickle_events == []
         pickle.loads(pickle.dumps(Path("x")))
-        assert seen, "the hook sees nothing"
-    assert {path.suffix for path in made.result.iterdir()} <= {
+        assert pickle_events, "the hook sees nothing"
+    assert {path.suffix for path in study_result.result.iterdir()} <= {
         ".csv",
         ".json",
         ".md",
@@ -415,15 +429,15 @@ def test_nothing_is_unpickled(made, monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
-def test_damaged_or_hostile_folders_are_refused_in_words(made, tmp_path: Path) -> None:
-    def changed(**record: object) -> Path:
+def test_damaged_or_hostile_folders_are_refused_in_words(study_result, tmp_path: Path) -> None:
+    def change_record(**record: object) -> Path:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        shutil.copytree(made.result, folder)
+        shutil.copytree(study_result.result, folder)
         write_json(folder / bundle.INFERENCE, read_json(folder / bundle.INFERENCE) | record)
         return folder
 
-    part = read_json(made.result / bundle.INFERENCE)["replicates"][0]
-    damaged, missing = changed(), changed()
+    part = read_json(study_result.result / bundle.INFERENCE)["replicates"][0]
+    damaged, missing = change_record(), change_record()
     with open(damaged / "seed1.safetensors", "r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x7f")
@@ -431,42 +445,42 @@ def test_damaged_or_hostile_folders_are_refused_in_words(made, tmp_path: Path) -
     timm = {"name": "test_resnet", "options": {"checkpoint_path": "evil.pth"}, "metadata": []}
     for folder, says in (
         (tmp_path / "none", "does not exist"),
-        (made.raw, "so it is no result"),
-        (changed(format=2), "format"),
-        (changed(replicates=[part | {"file": "../seed1.safetensors"}]), "replicates.0.file"),
+        (study_result.raw, "so it is not a result"),
+        (change_record(format=2), "format"),
+        (change_record(replicates=[part | {"file": "../seed1.safetensors"}]), "replicates.0.file"),
         (
-            changed(model={"name": "tiny_cnn", "options": {"width": 4}, "metadata": []}),
+            change_record(model={"name": "tiny_cnn", "options": {"width": 4}, "metadata": []}),
             "does not fit",
         ),
-        (changed(model={"name": "no_such_network"}), "there is no model"),
-        (changed(model={"name": "hf-hub:somebody/model"}), "model.name"),
-        (changed(model=timm), "checkpoint_path cannot be set"),
+        (change_record(model={"name": "no_such_network"}), "there is no model"),
+        (change_record(model={"name": "hf-hub:somebody/model"}), "model.name"),
+        (change_record(model=timm), "checkpoint_path cannot be set"),
         (damaged, "SHA-256 differs"),
         (missing, "copy the whole result folder"),
     ):
         with pytest.raises(MedscaleError, match=says):
             medscale.load(folder)
     with pytest.raises(MedscaleError, match="no GPU here"):
-        medscale.load(made.result, device="meta" if torch.cuda.is_available() else "cuda")
+        medscale.load(study_result.result, device="meta" if torch.cuda.is_available() else "cuda")
 
 
 def test_importing_the_package_stays_light() -> None:
     code = "import sys, medscale; print('torch' in sys.modules, callable(medscale.load))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.split() == ["False", "True"], done.stderr
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.stdout.split() == ["False", "True"], process.stderr
 
 
 # The command line
 
 
-def test_the_command_prints_and_writes(made, tmp_path: Path) -> None:
+def test_the_command_prints_and_writes(study_result, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    for path in made.index["path"][:3]:
-        shutil.copy(made.raw / path, tmp_path / "in")
+    for path in study_result.index["path"][:3]:
+        shutil.copy(study_result.raw / path, tmp_path / "in")
     run = partial(CliRunner().invoke, cli.main)
     arguments = [
         "predict",
-        str(made.result),
+        str(study_result.result),
         str(tmp_path / "in"),
         "--csv",
         str(tmp_path / "out.csv"),
@@ -477,7 +491,9 @@ def test_the_command_prints_and_writes(made, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "not a medical device" in done.output
     table = pd.read_csv(tmp_path / "out.csv")
-    assert table["path"].tolist() == sorted(Path(path).name for path in made.index["path"][:3])
+    assert table["path"].tolist() == sorted(
+        Path(path).name for path in study_result.index["path"][:3]
+    )
     np.testing.assert_allclose(table[[f"p_{name}" for name in CLASSES]].sum(axis=1), 1, atol=1e-6)
     facts = json.loads(run([*arguments, "--json"]).stdout)
     assert facts["result"] == "glaucoma/serial_1cpu"
@@ -491,30 +507,36 @@ def test_the_command_prints_and_writes(made, tmp_path: Path) -> None:
     assert isinstance(done.exception, MedscaleError)
     assert "1 of 4 images" in str(done.exception)
     assert pd.read_csv(tmp_path / "out.csv")["error"].notna().sum() == 1
-    for wrong, says in (
+    for bad_argument, says in (
         (["--device", "gpu"], "--device is cpu, cuda or a GPU by its number"),
         (["--csv", str(tmp_path)], "is a folder; name a file"),
         (["--metadata", "age"], "neither a CSV table"),
         (["--seed", "two"], "--seed is a number"),
     ):
-        assert says in str(run([*arguments, *wrong]).exception)
+        assert says in str(run([*arguments, *bad_argument]).exception)
 
 
-def test_the_used_frame_of_several_is_named(made, tmp_path: Path) -> None:
+def test_the_used_frame_of_several_is_named(study_result, tmp_path: Path) -> None:
     first, second, third = (picture(number, (150, 110)) for number in range(3))
     pages = {"save_all": True, "append_images": [second, third]}
-    (tmp_path / "pages.tif").write_bytes(encoded(first, "TIFF", **pages))
-    (tmp_path / "single.tif").write_bytes(encoded(second, "TIFF"))
-    predictor = medscale.load(made.result)
-    both = predictor.predict(tmp_path)
+    (tmp_path / "pages.tif").write_bytes(image_bytes(first, "TIFF", **pages))
+    (tmp_path / "single.tif").write_bytes(image_bytes(second, "TIFF"))
+    predictor = medscale.load(study_result.result)
+    batch_predictions = predictor.predict(tmp_path)
     note = "frame 1 of the file's 3 frames was used"
-    assert [prediction.note for prediction in both] == [note, None]
-    other = predictor.predict(tmp_path / "pages.tif[2]")
-    assert other.note == "frame 2 of the file's 3 frames was used"
-    np.testing.assert_allclose(values([other]), values(both[1:]), atol=FP32)
-    arguments = ["predict", str(made.result), str(tmp_path), "--csv", str(tmp_path / "out.csv")]
-    done = CliRunner().invoke(cli.main, arguments)
-    words = " ".join(done.output.split())
+    assert [prediction.note for prediction in batch_predictions] == [note, None]
+    page_prediction = predictor.predict(tmp_path / "pages.tif[2]")
+    assert page_prediction.note == "frame 2 of the file's 3 frames was used"
+    np.testing.assert_allclose(values([page_prediction]), values(batch_predictions[1:]), atol=FP32)
+    arguments = [
+        "predict",
+        str(study_result.result),
+        str(tmp_path),
+        "--csv",
+        str(tmp_path / "out.csv"),
+    ]
+    result = CliRunner().invoke(cli.main, arguments)
+    words = " ".join(result.output.split())
     assert f"1 file has several frames or pages, of which one was used (pages.tif: {note})" in words
     assert pd.read_csv(tmp_path / "out.csv")["note"].fillna("").tolist() == [note, ""]
     arguments[2] = str(tmp_path / "pages.tif[3]")
@@ -532,7 +554,7 @@ def test_boxes_equal_those_of_the_evaluation_in_pixels_of_the_image(tmp_path: Pa
     size, wide, out = 64, 3 * 64, tmp_path / "result"
     paths = [tmp_path / f"{number}.png" for number in range(6)]
     for number, path in enumerate(paths):
-        path.write_bytes(encoded(picture(number, (wide, size))))
+        path.write_bytes(image_bytes(picture(number, (wide, size))))
     settings, folder = Preprocess(size=size), tmp_path / "shards"
     folder.mkdir()
     write_chunk(
@@ -552,14 +574,14 @@ def test_boxes_equal_those_of_the_evaluation_in_pixels_of_the_image(tmp_path: Pa
         {"preprocess": settings.model_dump(mode="json"), "versions": {}},
     )
     config = {"detect": {"size": size, "images": "all"}}
-    planned = plan(
+    run_plan = plan(
         load(ROOT / "config.yaml", {"studies": {"glaucoma": config}}),
         "glaucoma",
         "serial_1cpu_yolov8n",
         1,
     )
     shards = Shards.open(folder)
-    task = Detection(planned, shards)
+    task = Detection(run_plan, shards)
     torch.manual_seed(0)
     net = task.network().eval()
     with torch.no_grad():
@@ -573,31 +595,37 @@ def test_boxes_equal_those_of_the_evaluation_in_pixels_of_the_image(tmp_path: Pa
             for step in steps
             for b in step.batches
         ]
-    wanted = task.table(parts, "test", 6)
-    least = float(wanted["confidence"].quantile(0.5))
+    expected = task.table(parts, "test", 6)
+    min_confidence = float(expected["confidence"].quantile(0.5))
     run = tmp_path / "seed1"
     run.mkdir()
     save_file(net.state_dict(), run / "model.safetensors")
     out.mkdir()
-    said = {
+    detection = {
         "marks": {"synthetic": True, "stand_in": True, "scale": "demo"},
-        "thresholds": [least, 0.9],
+        "thresholds": [min_confidence, 0.9],
         "metrics": {"val": {"map50": {"values": [0.5, 0.4]}}},
     }
-    other = planned.model_copy(update={"seed": 2})
+    second_plan = run_plan.model_copy(update={"seed": 2})
     bundle.put(
-        [SimpleNamespace(plan=one, folder=run) for one in (planned, other)], shards, out, said
+        [
+            SimpleNamespace(plan=replicate_plan, folder=run)
+            for replicate_plan in (run_plan, second_plan)
+        ],
+        shards,
+        out,
+        detection,
     )
     predictor = medscale.load(out)
-    found = predictor.predict(paths)
-    wanted = wanted[wanted["confidence"] >= least]
-    assert len(wanted) > 6
-    assert wanted["width"].nunique() > 2
-    table = predictor.table(found)
+    predictions = predictor.predict(paths)
+    expected = expected[expected["confidence"] >= min_confidence]
+    assert len(expected) > 6
+    assert expected["width"].nunique() > 2
+    table = predictor.table(predictions)
     assert set(table["label"].dropna()) == {"opacity"}
-    counts = [len(one.boxes) for one in found]
-    assert counts == [int((wanted["id"] == number).sum()) for number in range(6)]
-    sides = wanted[[*data_boxes.SIDES, "confidence"]].to_numpy() * [wide, size, wide, size, 1]
+    counts = [len(replicate_plan.boxes) for replicate_plan in predictions]
+    assert counts == [int((expected["id"] == number).sum()) for number in range(6)]
+    sides = expected[[*data_boxes.SIDES, "confidence"]].to_numpy() * [wide, size, wide, size, 1]
     ours = table.dropna(subset="x")[[*data_boxes.SIDES, "confidence"]].to_numpy(float)
     np.testing.assert_allclose(ours, sides, atol=1e-2)
     assert len(table) == sum(max(count, 1) for count in counts)
@@ -605,21 +633,26 @@ def test_boxes_equal_those_of_the_evaluation_in_pixels_of_the_image(tmp_path: Pa
         medscale.load(out, seed="all")
 
 
-def test_the_test_images_as_an_external_set_have_the_scores_of_the_test_split(made, tmp_path):
-    test = made.index[made.index["split"] == "test"]
+def test_the_test_images_as_an_external_set_have_the_scores_of_the_test_split(
+    study_result, tmp_path
+):
+    test = study_result.index[study_result.index["split"] == "test"]
     names = {"dark": "DARK", "light": "light", "odd": "Odd!"}
     for path, label in zip(test["path"], test["label"], strict=True):
         copy = tmp_path / "clinic" / names[label] / Path(path).name
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(made.raw / path, copy)
+        shutil.copy(study_result.raw / path, copy)
     (tmp_path / "clinic" / "unclear").mkdir()
-    shutil.copy(made.raw / test["path"].iloc[0], tmp_path / "clinic" / "unclear" / "1.png")
+    shutil.copy(study_result.raw / test["path"].iloc[0], tmp_path / "clinic" / "unclear" / "1.png")
     out = tmp_path / "outside"
-    command = ["evaluate", str(made.result), str(tmp_path / "clinic"), "--out", str(out)]
-    command += ["--index", str(made.folder / "index.parquet"), "--prevalence", "odd=0.02"]
+    command = ["evaluate", str(study_result.result), str(tmp_path / "clinic"), "--out", str(out)]
+    command += ["--index", str(study_result.folder / "index.parquet"), "--prevalence", "odd=0.02"]
     answer = CliRunner().invoke(cli.main, command)
     assert answer.exit_code == 0, answer.output
-    summary, inside = read_json(out / "summary.json"), read_json(made.result / "summary.json")
+    summary, inside = (
+        read_json(out / "summary.json"),
+        read_json(study_result.result / "summary.json"),
+    )
     assert summary["counts"]["test"]["images"] == len(test)
     for metric in inside["metrics"]["test"]:
         values = [run["metrics"]["test"][metric]["values"][0] for run in (summary, inside)]
@@ -638,13 +671,15 @@ def test_the_test_images_as_an_external_set_have_the_scores_of_the_test_split(ma
     assert "left out: unclear" in " ".join(answer.output.split())
     table = pd.read_csv(out / "predictions.csv")
     assert table.groupby("seed").size().to_dict() == {1: len(test), 2: len(test)}
-    own = made.table.loc[test["id"], ["p_0", "p_1", "p_2"]].to_numpy()
+    from_headers = study_result.table.loc[test["id"], ["p_0", "p_1", "p_2"]].to_numpy()
     order = [Path(path).name for path in test["path"]]
     first = table[table["seed"] == 1]
     first.index = pd.Index([Path(path).name for path in first["path"]])
-    assert first.loc[order, ["p_0", "p_1", "p_2"]].to_numpy() == pytest.approx(own, abs=1e-4)
+    assert first.loc[order, ["p_0", "p_1", "p_2"]].to_numpy() == pytest.approx(
+        from_headers, abs=1e-4
+    )
     assert {path.suffix for path in out.iterdir()} == {".json", ".csv", ".pdf"}
-    for section in described():
+    for section in read_tables():
         if section.pattern.startswith("external/"):
             file = out / Path(section.pattern).name
             names = read_json(file) if file.suffix == ".json" else pd.read_csv(file).columns
@@ -654,9 +689,15 @@ def test_the_test_images_as_an_external_set_have_the_scores_of_the_test_split(ma
             assert all(any(entry.fits(n) for n in names) for entry in required), file
 
 
-def test_an_external_set_needs_no_index_and_says_what_is_not_known(made, tmp_path):
-    shutil.copytree(made.raw / "odd", tmp_path / "clinic" / "rare")
-    command = ["evaluate", str(made.result), str(tmp_path / "clinic"), "--label", "rare=odd"]
+def test_an_external_set_needs_no_index_and_says_what_is_not_known(study_result, tmp_path):
+    shutil.copytree(study_result.raw / "odd", tmp_path / "clinic" / "rare")
+    command = [
+        "evaluate",
+        str(study_result.result),
+        str(tmp_path / "clinic"),
+        "--label",
+        "rare=odd",
+    ]
     answer = CliRunner().invoke(cli.main, [*command, "--out", str(tmp_path / "outside")])
     assert answer.exit_code == 0, answer.output
     words = " ".join(answer.output.split())
@@ -667,5 +708,5 @@ def test_an_external_set_needs_no_index_and_says_what_is_not_known(made, tmp_pat
     assert summary["missing"] == ["dark", "light"]
     assert summary["metrics"]["test"]["auroc"]["mean"] is None
     assert summary["metrics"]["test"]["accuracy"]["mean"] is not None
-    wrong = CliRunner().invoke(cli.main, [*command, "--prevalence", "odd=2"])
-    assert "a share between 0 and 1" in str(wrong.exception or wrong.output)
+    refusal = CliRunner().invoke(cli.main, [*command, "--prevalence", "odd=2"])
+    assert "a share between 0 and 1" in str(refusal.exception or refusal.output)

@@ -32,7 +32,7 @@ from medscale.serve.http.decisions import decisions
 from medscale.serve.http.settings import Settings
 from medscale.serve.http.start import serve
 from medscale.serve.predict import Prediction
-from served import CLASSES, Served, make_results, picture, resident, serving
+from service_process import CLASSES, Service, make_results, picture, resident, running_service
 from slow_images import in_dicom, in_tiff, many_parts, progressive
 
 FORM = f"multipart/form-data; boundary={hostile.BOUNDARY}"
@@ -46,22 +46,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def served(folder: Path) -> Iterator[Served]:
-    with serving(folder / "results", folder, "--rate", "0", "--decoders", "1") as made:
-        yield made
+def service(folder: Path) -> Iterator[Service]:
+    with running_service(folder / "results", folder, "--rate", "0", "--decoders", "1") as running:
+        yield running
 
 
 # What it answers
 
 
-def test_it_predicts_as_the_package_does(served: Served, folder: Path) -> None:
+def test_it_predicts_as_the_package_does(service: Service, folder: Path) -> None:
     for run in ("serial_1cpu", "ddp_2cpu"):
         images = [picture(seed=seed) for seed in range(3)]
-        answer = served.post(*images, model=f"made/{run}").json()
+        answer = service.post(*images, model=f"made/{run}").json()
         predictor = medscale.load(folder / "results" / "made" / run, device="cpu")
-        wanted = predictor.predict(images, calibrated=run == "ddp_2cpu")
+        expected = predictor.predict(images, calibrated=run == "ddp_2cpu")
         assert [result["number"] for result in answer["results"]] == [1, 2, 3]
-        for result, prediction in zip(answer["results"], wanted, strict=True):
+        for result, prediction in zip(answer["results"], expected, strict=True):
             assert result["label"] == prediction.label
             assert result["probabilities"] == pytest.approx(prediction.probabilities, abs=1e-6)
         assert answer["calibration"]["calibrated"] == (run == "ddp_2cpu")
@@ -69,38 +69,41 @@ def test_it_predicts_as_the_package_does(served: Served, folder: Path) -> None:
         assert "not a medical device" in answer["notice"]
 
 
-def test_models_are_named_with_what_they_take(served: Served) -> None:
-    models = {model["id"]: model for model in served.client().get("/v1/models").json()["models"]}
+def test_models_are_named_with_what_they_take(service: Service) -> None:
+    models = {model["id"]: model for model in service.client().get("/v1/models").json()["models"]}
     assert list(models) == ["made/ddp_2cpu", "made/serial_1cpu", "made/ensemble"]
     assert models["made/ddp_2cpu"]["metadata"][1] == {"name": "sex", "words": ["female", "male"]}
-    first, second, ensemble = models.values()
-    assert first["name"] == "Made of random weights: DDP, 2 CPU"
+    first_prediction, second, ensemble = models.values()
+    assert first_prediction["name"] == "Made of random weights: DDP, 2 CPU"
     assert second["name"] == "made: serial, 1 CPU"
     assert ensemble["name"] == "Made of random weights: ensemble of 2 runs"
-    assert first["calibration"]["temperature"] == 1.5
-    assert "about 80 %" in first["calibration"]["says"]
-    assert first["examples"] == ["/static/examples/skin-1.jpg", "/static/examples/skin-2.jpg"]
+    assert first_prediction["calibration"]["temperature"] == 1.5
+    assert "about 80 %" in first_prediction["calibration"]["says"]
+    assert first_prediction["examples"] == [
+        "/static/examples/skin-1.jpg",
+        "/static/examples/skin-2.jpg",
+    ]
     assert second["examples"] == second["operating"] == ensemble["operating"] == []
     assert models["made/ensemble"]["members"] == ["made/ddp_2cpu", "made/serial_1cpu"]
     assert all(model["explains"] and model["classes"] == CLASSES for model in models.values())
 
 
-def test_thresholds_decide_as_before_calibration(served: Served, folder: Path) -> None:
-    result = served.post(picture(), model="made/ddp_2cpu").json()["results"][0]
+def test_thresholds_decide_as_before_calibration(service: Service, folder: Path) -> None:
+    result = service.post(picture(), model="made/ddp_2cpu").json()["results"][0]
     assert [decision["label"] for decision in result["decisions"]] == CLASSES
     assert [decision["positive"] for decision in result["decisions"]] == [False, True, True]
-    assert "decisions" not in served.post(picture(), model="made/serial_1cpu").json()["results"][0]
+    assert "decisions" not in service.post(picture(), model="made/serial_1cpu").json()["results"][0]
     predictor = medscale.load(folder / "results" / "made" / "ddp_2cpu", device="cpu")
     raw, calibrated = (predictor.predict(picture(), calibrated=c) for c in (False, True))
     assert isinstance(raw, Prediction)
     assert isinstance(calibrated, Prediction)
-    model = next(m for m in served.client().get("/v1/models").json()["models"] if m["operating"])
+    model = next(m for m in service.client().get("/v1/models").json()["models"] if m["operating"])
     point = model["operating"][0]
     for name, probability in raw.probabilities.items():
         for change, positive in ((-1e-4, True), (1e-4, False)):
             limit = {"label": name, "threshold": probability + change}
-            changed = Model.model_validate(model | {"operating": [point | limit]})
-            decided = decisions(calibrated.probabilities, changed)
+            changed_model = Model.model_validate(model | {"operating": [point | limit]})
+            decided = decisions(calibrated.probabilities, changed_model)
             assert decided is not None
             assert decided[0].positive is positive
 
@@ -113,9 +116,9 @@ def test_every_kind_with_synthetic_images_has_small_examples() -> None:
         assert path.stat().st_size <= 12_000
 
 
-def test_an_ensemble_is_the_mean_of_its_members(served: Served) -> None:
+def test_an_ensemble_is_the_mean_of_its_members(service: Service) -> None:
     def probabilities(model: str) -> np.ndarray:
-        result = served.post(picture(), model=model).json()["results"][0]
+        result = service.post(picture(), model=model).json()["results"][0]
         return np.array([result["probabilities"][name] for name in CLASSES])
 
     members = [probabilities(f"made/{run}") for run in ("ddp_2cpu", "serial_1cpu")]
@@ -123,22 +126,26 @@ def test_an_ensemble_is_the_mean_of_its_members(served: Served) -> None:
     np.testing.assert_allclose(probabilities("made/ensemble"), np.mean(members, 0), atol=1e-6)
 
 
-def test_metadata_count_and_come_from_dicom_headers_too(served: Served) -> None:
-    def first(data: bytes, metadata: dict[str, Any] | None = None) -> float:
-        said = None if metadata is None else json.dumps(metadata)
-        answer = served.post(data, model="made/ddp_2cpu", metadata=said)
+def test_metadata_count_and_come_from_dicom_headers_too(service: Service) -> None:
+    def first_prediction(data: bytes, metadata: dict[str, Any] | None = None) -> float:
+        metadata_text = None if metadata is None else json.dumps(metadata)
+        answer = service.post(data, model="made/ddp_2cpu", metadata=metadata_text)
         return float(answer.json()["results"][0]["probabilities"]["calm"])
 
     rows = np.tile(np.arange(100, dtype=np.uint8), (80, 1))
     without = hostile.dicom(80, 100, rows.tobytes())
     within = hostile.dicom(80, 100, rows.tobytes(), PatientAge="080Y", PatientSex="F")
-    assert first(within) == pytest.approx(first(without, {"age": 80, "sex": "female"}), abs=1e-6)
-    assert abs(first(within) - first(without)) > 1e-3
-    assert first(within, {"age": None}) == pytest.approx(first(within), abs=1e-6)
+    assert first_prediction(within) == pytest.approx(
+        first_prediction(without, {"age": 80, "sex": "female"}), abs=1e-6
+    )
+    assert abs(first_prediction(within) - first_prediction(without)) > 1e-3
+    assert first_prediction(within, {"age": None}) == pytest.approx(
+        first_prediction(within), abs=1e-6
+    )
 
 
-def test_a_heat_map_lies_over_what_the_network_saw(served: Served) -> None:
-    result = served.post(picture((320, 200)), explain=True, preview=True).json()["results"][0]
+def test_a_heat_map_lies_over_what_the_network_saw(service: Service) -> None:
+    result = service.post(picture((320, 200)), explain=True, preview=True).json()["results"][0]
     assert result["seen"] == {
         "x": 85.0,
         "y": 25.0,
@@ -154,13 +161,13 @@ def test_a_heat_map_lies_over_what_the_network_saw(served: Served) -> None:
     assert not alpha.any()
     preview = Image.open(io.BytesIO(content(result["preview"])))
     assert preview.size == (320, 200)
-    assert "heatmap" not in served.post(picture()).json()["results"][0]
+    assert "heatmap" not in service.post(picture()).json()["results"][0]
 
 
-def test_the_answer_names_the_frame_that_was_used(served: Served) -> None:
+def test_the_answer_names_the_frame_that_was_used(service: Service) -> None:
     pages, stream = [Image.open(io.BytesIO(picture(seed=seed))) for seed in (1, 2)], io.BytesIO()
     pages[0].save(stream, "TIFF", save_all=True, append_images=pages[1:])
-    several, single = served.post(stream.getvalue(), picture()).json()["results"]
+    several, single = service.post(stream.getvalue(), picture()).json()["results"]
     assert several["note"] == "frame 1 of the file's 2 frames was used"
     assert single.get("note") is None
 
@@ -169,8 +176,8 @@ def content(url: str) -> bytes:
     return base64.b64decode(url.partition(",")[2])
 
 
-def test_one_unreadable_image_among_others_is_told_in_its_place(served: Served) -> None:
-    answer = served.post(picture(), b"nothing", picture(seed=1))
+def test_one_unreadable_image_among_others_is_told_in_its_place(service: Service) -> None:
+    answer = service.post(picture(), b"nothing", picture(seed=1))
     assert answer.status_code == 200
     results = answer.json()["results"]
     assert results[1] == {
@@ -181,8 +188,10 @@ def test_one_unreadable_image_among_others_is_told_in_its_place(served: Served) 
     assert results[2]["label"] in CLASSES
 
 
-def test_pages_and_state_carry_the_headers_and_load_nothing_from_elsewhere(served: Served) -> None:
-    with served.client() as caller:
+def test_pages_and_state_carry_the_headers_and_load_nothing_from_elsewhere(
+    service: Service,
+) -> None:
+    with service.client() as caller:
         for path in (
             "/",
             "/docs",
@@ -212,33 +221,33 @@ def test_pages_and_state_carry_the_headers_and_load_nothing_from_elsewhere(serve
 
 
 @pytest.mark.parametrize("name", hostile.damaged())
-def test_what_is_no_whole_image_is_refused(served: Served, name: str) -> None:
-    answer = served.post(hostile.damaged()[name])
+def test_what_is_no_whole_image_is_refused(service: Service, name: str) -> None:
+    answer = service.post(hostile.damaged()[name])
     assert answer.status_code in (415, 422), answer.text
     assert answer.headers["content-type"] == "application/problem+json"
 
 
 @pytest.mark.parametrize("name", hostile.NAMES)
-def test_names_that_are_more_than_names_are_refused(served: Served, name: str) -> None:
+def test_names_that_are_more_than_names_are_refused(service: Service, name: str) -> None:
     body = hostile.part(hostile.NAMES[name], picture()) + hostile.END
-    assert form(served, body).status_code == 400
+    assert form(service, body).status_code == 400
 
 
 @pytest.mark.parametrize("name", hostile.FORMS)
-def test_forms_that_are_not_as_they_should_be_are_refused(served: Served, name: str) -> None:
-    assert form(served, hostile.FORMS[name]).status_code == 400
+def test_forms_that_are_not_as_they_should_be_are_refused(service: Service, name: str) -> None:
+    assert form(service, hostile.FORMS[name]).status_code == 400
 
 
-def form(served: Served, body: bytes, kind: str = FORM) -> httpx.Response:
-    with served.client() as caller:
+def form(service: Service, body: bytes, kind: str = FORM) -> httpx.Response:
+    with service.client() as caller:
         return caller.post("/v1/predict", content=body, headers={"Content-Type": kind})
 
 
-def test_other_requests_are_refused_with_what_to_do(served: Served) -> None:
-    assert form(served, b"{}", "application/json").status_code == 415
-    assert form(served, b"", "multipart/form-data").status_code == 400
-    assert form(served, hostile.END, f"{FORM}; charset=idna").status_code == 415
-    with served.client() as caller:
+def test_other_requests_are_refused_with_what_to_do(service: Service) -> None:
+    assert form(service, b"{}", "application/json").status_code == 415
+    assert form(service, b"", "multipart/form-data").status_code == 400
+    assert form(service, hostile.END, f"{FORM}; charset=idna").status_code == 415
+    with service.client() as caller:
         kind = {"Content-Type": FORM}
         assert (
             caller.post("/v1/predict", content=iter([hostile.END]), headers=kind).status_code == 411
@@ -249,7 +258,7 @@ def test_other_requests_are_refused_with_what_to_do(served: Served) -> None:
         assert caller.get("/static/%2e%2e/app.py").status_code == 404
         assert caller.get("/", headers={"Host": "attacker.example"}).status_code == 400
         assert caller.get("/v1/models", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
-    answer = served.post(picture(), model="made/unknown")
+    answer = service.post(picture(), model="made/unknown")
     assert answer.status_code == 404
     assert "made/serial_1cpu" in answer.json()["detail"]
     for metadata in (
@@ -261,40 +270,40 @@ def test_other_requests_are_refused_with_what_to_do(served: Served) -> None:
         '{"site": "x"}',
         "[" * 5000,
     ):
-        assert served.post(picture(), model="made/ddp_2cpu", metadata=metadata).status_code in (
+        assert service.post(picture(), model="made/ddp_2cpu", metadata=metadata).status_code in (
             400,
             422,
         ), metadata
 
 
-def test_a_request_that_is_too_large_is_told_so_while_it_is_being_sent(served: Served) -> None:
-    answer = served.post(bytes(60_000_000))
+def test_a_request_that_is_too_large_is_told_so_while_it_is_being_sent(service: Service) -> None:
+    answer = service.post(bytes(60_000_000))
     assert answer.status_code == 413
     assert "32,000,000" in answer.json()["detail"]
 
 
-def test_images_that_take_long_are_refused_at_once(served: Served) -> None:
+def test_images_that_take_long_are_refused_at_once(service: Service) -> None:
     """A file of 400 scans, or of 40,000 parts, takes seconds to decode where it has many pixels."""
     files = [progressive(64, 400), in_dicom(progressive(64, 400), 64)]
     files += [in_tiff(progressive(64, 400), 64), *many_parts(40_000).values()]
     for data in files:
-        answer = served.post(data)
+        answer = service.post(data)
         assert answer.status_code in (413, 422)
         assert "more than" in answer.json()["detail"]
 
 
-def test_text_that_cannot_be_written_is_refused_in_words(served: Served) -> None:
+def test_text_that_cannot_be_written_is_refused_in_words(service: Service) -> None:
     for metadata in (r'{"sex": "\ud800"}', r'{"\ud800": 1}', '{"age": 1' + "0" * 400 + "}"):
-        answer = served.post(picture(), model="made/ddp_2cpu", metadata=metadata)
+        answer = service.post(picture(), model="made/ddp_2cpu", metadata=metadata)
         assert answer.status_code == 422, answer.text
         assert len(answer.json()["detail"].split()) > 2
     page = {"Origin": "http://attacker.example"}
-    assert served.client().get("/v1/models", headers=page).status_code == 403
+    assert service.client().get("/v1/models", headers=page).status_code == 403
 
 
-def test_one_caller_holds_half_of_the_connections(served: Served) -> None:
+def test_one_caller_holds_half_of_the_connections(service: Service) -> None:
     """Half-sent headers of one address leave room for another; 512 connections are the default."""
-    place = urlsplit(served.address)
+    place = urlsplit(service.address)
     half = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
     with ExitStack() as stack:
         for _ in range(300):
@@ -302,36 +311,36 @@ def test_one_caller_holds_half_of_the_connections(served: Served) -> None:
             stack.enter_context(connection)
             connection.sendall(half)
         time.sleep(0.5)
-        files = psutil.Process(served.process.pid).net_connections("tcp")
+        files = psutil.Process(service.process.pid).net_connections("tcp")
         assert sum(file.status == psutil.CONN_ESTABLISHED for file in files) <= 260
-        other = socket.create_connection((place.hostname, place.port), 10, ("127.0.0.2", 0))
-        stack.enter_context(other)
-        other.sendall(half + b"\r\n")
-        assert other.recv(100).startswith(b"HTTP/1.1 200")
+        second_caller = socket.create_connection((place.hostname, place.port), 10, ("127.0.0.2", 0))
+        stack.enter_context(second_caller)
+        second_caller.sendall(half + b"\r\n")
+        assert second_caller.recv(100).startswith(b"HTTP/1.1 200")
 
 
-def test_bombs_and_noise_are_refused_and_leave_no_memory_behind(served: Served) -> None:
+def test_bombs_and_noise_are_refused_and_leave_no_memory_behind(service: Service) -> None:
     bombs = hostile.bombs()
     assert max(map(len, bombs.values())) < 500_000
     for name, data in bombs.items():  # the first time libraries are loaded
-        status = served.post(data).status_code
+        status = service.post(data).status_code
         harmless = name.startswith(("png with", "gif of"))  # the first frame is of one pixel
         assert 400 <= status < 500 or (status == 200 and harmless), name
-    for data in hostile.fuzzed(70):
-        assert served.post(data).status_code in (200, 413, 415, 422)
-    lost, before = served.counter("medscale_processes_lost_total"), served.resident()
+    for data in hostile.random_files(70):
+        assert service.post(data).status_code in (200, 413, 415, 422)
+    lost_before, before = service.counter("medscale_processes_lost_total"), service.resident()
     for _ in range(2):
         for data in bombs.values():
-            assert served.post(data).status_code < 500
-    assert served.resident() - before < 25
-    assert served.counter("medscale_processes_lost_total") == lost
+            assert service.post(data).status_code < 500
+    assert service.resident() - before < 25
+    assert service.counter("medscale_processes_lost_total") == lost_before
 
 
-def test_nothing_is_written_of_what_was_sent(served: Served, folder: Path) -> None:
+def test_nothing_is_written_of_what_was_sent(service: Service, folder: Path) -> None:
     secret = ("very-private-name.bmp", picture((700, 600), kind="BMP"))
     assert len(secret[1]) > 1_200_000  # forms of this size usually go through temporary files
-    assert served.post(secret).status_code == 200
-    assert served.post(("very-private-name.png", b"private content")).status_code == 415
+    assert service.post(secret).status_code == 200
+    assert service.post(("very-private-name.png", b"private content")).status_code == 415
     assert not list((folder / "tmp").iterdir())
     log = (folder / "serve.log").read_text()
     assert "private" not in log
@@ -353,11 +362,11 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
         serve(options | {"workers": 0}, print)
     with pytest.raises(MedscaleError, match="--proxies"):
         serve(options | {"proxies": ("*",)}, print)
-    taken = server.listen(Settings(results=(tmp_path,), port=0))
-    with taken:
-        taken.listen()
+    listener = server.listen(Settings(results=(tmp_path,), port=0))
+    with listener:
+        listener.listen()
         with pytest.raises(MedscaleError, match="choose another with --port"):
-            serve(options | {"port": taken.getsockname()[1]}, print)
+            serve(options | {"port": listener.getsockname()[1]}, print)
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o622, 0o644, 0o777])
@@ -387,6 +396,6 @@ def test_a_key_file_of_another_user_is_refused(
         start._read_key(key)
 
 
-def test_its_processes_are_small_where_they_only_decode(served: Served) -> None:
-    decoder, predictor = sorted(map(resident, served.workers()))
+def test_its_processes_are_small_where_they_only_decode(service: Service) -> None:
+    decoder, predictor = sorted(map(resident, service.workers()))
     assert decoder < 200 < predictor

@@ -20,7 +20,7 @@ from medscale.serve.http.problems import Problem
 from medscale.serve.http.service import Service
 from medscale.serve.http.settings import Settings
 from medscale.serve.http.share import Refusal, Room, caller_of
-from stub_service import stubbed
+from stub_service import stub_service
 
 FORM = f"multipart/form-data; boundary={hostile.BOUNDARY}"
 
@@ -36,7 +36,7 @@ async def wait_for_images(service: Service, count: int) -> None:
             await asyncio.sleep(0.01)
 
 
-def one(data: bytes = b"x") -> list[tuple[str, tuple[str, bytes]]]:
+def upload(data: bytes = b"x") -> list[tuple[str, tuple[str, bytes]]]:
     return [("images", ("photo.jpg", data))]
 
 
@@ -44,10 +44,10 @@ def test_an_upload_never_goes_to_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SpooledTemporaryFile, "rollover", lambda _: pytest.fail("a temporary file"))
 
     async def main() -> None:
-        service = stubbed()
+        service = stub_service()
         async with client(service) as caller:
             assert (
-                await caller.post("/v1/predict", files=one(bytes(5_000_000)))
+                await caller.post("/v1/predict", files=upload(bytes(5_000_000)))
             ).status_code == 200
         assert len(service.decoders.asked[0][1].data) == 5_000_000  # type: ignore[attr-defined]
         assert service.admission.images == service.admission.bytes == 0
@@ -80,23 +80,25 @@ def test_a_caller_has_a_rate_and_others_have_theirs() -> None:
 
 def test_when_it_is_full_others_are_sent_away_and_accepted_ones_answered() -> None:
     async def main() -> None:
-        service = stubbed(queue=6)
+        service = stub_service(queue=6)
         service.predictors.free.clear()  # type: ignore[attr-defined]
-        async with client(service) as caller, client(service, "192.0.2.1") as other:
-            held = [asyncio.create_task(caller.post("/v1/predict", files=one())) for _ in range(3)]
+        async with client(service) as caller, client(service, "192.0.2.1") as second_caller:
+            requests = [
+                asyncio.create_task(caller.post("/v1/predict", files=upload())) for _ in range(3)
+            ]
             await wait_for_images(service, 3)
-            share = await caller.post("/v1/predict", files=one())
+            share = await caller.post("/v1/predict", files=upload())
             assert (share.status_code, share.headers["retry-after"]) == (429, "2")
-            held.append(asyncio.create_task(other.post("/v1/predict", files=one())))
+            requests.append(asyncio.create_task(second_caller.post("/v1/predict", files=upload())))
             await wait_for_images(service, 4)
-            assert (await other.post("/v1/predict", files=one() * 2)).status_code == 429
+            assert (await second_caller.post("/v1/predict", files=upload() * 2)).status_code == 429
             async with client(service, "192.0.2.2") as third:
-                full = await third.post("/v1/predict", files=one() * 3)
+                full = await third.post("/v1/predict", files=upload() * 3)
             assert (full.status_code, full.headers["retry-after"]) == (503, "2")
             service.predictors.free.set()  # type: ignore[attr-defined]
-            assert {(await one).status_code for one in held} == {200}
-            assert (await caller.post("/v1/predict", files=one() * 3)).status_code == 200
-            assert (await caller.post("/v1/predict", files=one() * 4)).status_code == 429
+            assert {(await upload).status_code for upload in requests} == {200}
+            assert (await caller.post("/v1/predict", files=upload() * 3)).status_code == 200
+            assert (await caller.post("/v1/predict", files=upload() * 4)).status_code == 429
             assert service.admission.images == service.admission.bytes == 0
 
     asyncio.run(main())
@@ -104,10 +106,10 @@ def test_when_it_is_full_others_are_sent_away_and_accepted_ones_answered() -> No
 
 def test_requests_that_wait_fill_a_limited_memory() -> None:
     async def main() -> None:
-        service = stubbed(pending_megabytes=1)
+        service = stub_service(pending_megabytes=1)
         async with client(service) as caller:
             for size, status in ((1_000_001, 503), (600_000, 429), (400_000, 200)):
-                answer = await caller.post("/v1/predict", files=one(bytes(size)))
+                answer = await caller.post("/v1/predict", files=upload(bytes(size)))
                 assert answer.status_code == status
 
     asyncio.run(main())
@@ -115,10 +117,13 @@ def test_requests_that_wait_fill_a_limited_memory() -> None:
 
 def test_a_rate_is_told_with_when_to_come_again() -> None:
     async def main() -> None:
-        async with client(stubbed(rate=0.5, burst=1)) as caller:
-            assert (await caller.post("/v1/predict", files=one())).status_code == 200
-            again = await caller.post("/v1/predict", files=one())
-            assert (again.status_code, again.headers["retry-after"]) == (429, "2")
+        async with client(stub_service(rate=0.5, burst=1)) as caller:
+            assert (await caller.post("/v1/predict", files=upload())).status_code == 200
+            repeated_request = await caller.post("/v1/predict", files=upload())
+            assert (repeated_request.status_code, repeated_request.headers["retry-after"]) == (
+                429,
+                "2",
+            )
 
     asyncio.run(main())
 
@@ -126,7 +131,7 @@ def test_a_rate_is_told_with_when_to_come_again() -> None:
 def test_a_key_is_asked_for_where_there_is_one() -> None:
     async def main() -> None:
         key = "0123456789abcdef"
-        service = stubbed(key=SecretStr(key), host="0.0.0.0")
+        service = stub_service(key=SecretStr(key), host="0.0.0.0")
         async with client(service) as caller:
             for path in ("/v1/models", "/metrics"):
                 refused = await caller.get(path)
@@ -136,7 +141,7 @@ def test_a_key_is_asked_for_where_there_is_one() -> None:
                 assert (
                     await caller.get(path, headers={"Authorization": f"bearer {key}"})
                 ).status_code == 200
-            assert (await caller.post("/v1/predict", files=one())).status_code == 401
+            assert (await caller.post("/v1/predict", files=upload())).status_code == 401
             for path in ("/", "/healthz", "/readyz"):
                 assert (await caller.get(path)).status_code == 200
             assert key not in str(service.settings)
@@ -150,7 +155,7 @@ def test_a_request_that_does_not_arrive_is_given_up() -> None:
         await asyncio.sleep(60)
 
     async def main() -> None:
-        service = stubbed(body_seconds=0.05)
+        service = stub_service(body_seconds=0.05)
         headers = {"Content-Type": FORM, "Content-Length": "5000"}
         headers["Expect"] = "100-continue"  # else the rest would be waited for, to be thrown away
         async with client(service) as caller:
@@ -163,14 +168,17 @@ def test_a_request_that_does_not_arrive_is_given_up() -> None:
 
 def test_faults_are_told_without_their_insides() -> None:
     async def main() -> None:
-        service = stubbed()
+        service = stub_service()
         service.predictors.result = Lost()  # type: ignore[attr-defined]
         transport = httpx.ASGITransport(create_app(service), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as caller:
-            lost = await caller.post("/v1/predict", files=one())
-            assert (lost.status_code, lost.headers["retry-after"]) == (503, "10")
+            failed_request = await caller.post("/v1/predict", files=upload())
+            assert (failed_request.status_code, failed_request.headers["retry-after"]) == (
+                503,
+                "10",
+            )
             service.predictors.result = ValueError("inside")  # type: ignore[attr-defined]
-            fault = await caller.post("/v1/predict", files=one())
+            fault = await caller.post("/v1/predict", files=upload())
             assert fault.status_code == 500
             assert "inside" not in fault.text
             service.predictors.alive = 0
@@ -184,7 +192,7 @@ def test_faults_are_told_without_their_insides() -> None:
 
 def test_a_lone_surrogate_and_a_giant_number_are_refused_in_words() -> None:
     async def main() -> None:
-        async with client(stubbed()) as caller:
+        async with client(stub_service()) as caller:
             for metadata in (
                 r'{"sex": "\ud800"}',
                 r'{"\udfff": 1}',
@@ -195,7 +203,7 @@ def test_a_lone_surrogate_and_a_giant_number_are_refused_in_words() -> None:
                 '{"age": 1e999}',
             ):
                 answer = await caller.post(
-                    "/v1/predict", files=one(), data={"metadata": metadata.encode()}
+                    "/v1/predict", files=upload(), data={"metadata": metadata.encode()}
                 )
                 assert answer.status_code in (400, 422), metadata
                 assert len(answer.json()["detail"].split()) > 3
@@ -223,8 +231,8 @@ def test_a_lone_surrogate_and_a_giant_number_are_refused_in_words() -> None:
 )
 def test_pages_of_other_sites_are_refused(headers: dict[str, str], status: int) -> None:
     async def main() -> None:
-        async with client(stubbed(hosts=("scan.example",))) as caller:
-            answer = await caller.post("/v1/predict", files=one(), headers=headers)
+        async with client(stub_service(hosts=("scan.example",))) as caller:
+            answer = await caller.post("/v1/predict", files=upload(), headers=headers)
             assert answer.status_code == status
 
     asyncio.run(main())

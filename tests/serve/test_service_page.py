@@ -17,7 +17,7 @@ from playwright import sync_api
 
 import hostile
 from medscale.base.text import visible
-from served import CLASSES, Served, make_result, make_results, picture, serving
+from service_process import CLASSES, Service, make_result, make_results, picture, running_service
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -76,12 +76,12 @@ ODD = ['=1+1, "x"', "<img src=x onerror=alert(1)>", "\x1b[31m\u202ered", "{{x}} 
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("page")
     results = make_results(folder / "results")
     make_result(results / "odd" / ODD_RUN, ODD_RUN, ODD, 3, [], None)
-    with serving(results, folder, "--rate", "0", "--decoders", "1") as made:
-        yield made
+    with running_service(results, folder, "--rate", "0", "--decoders", "1") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -90,32 +90,34 @@ def browser() -> Iterator[Browser]:
     with sync_api.sync_playwright() as playwright:
         # root, as in containers, needs it without a sandbox; only this service's page is opened
         options = ["--no-sandbox"] if os.geteuid() == 0 else []
-        made = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield made
-        made.close()
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture
-def page(browser: Browser, served: Served, request: pytest.FixtureRequest) -> Iterator[Page]:
+def page(browser: Browser, service: Service, request: pytest.FixtureRequest) -> Iterator[Page]:
     """The page, opened; whatever it loads from elsewhere or complains of fails the test."""
     options: dict[str, Any] = getattr(request, "param", {})
     context = browser.new_context(reduced_motion="reduce", **options)
-    opened, said, asked = context.new_page(), [], []
-    opened.on("console", lambda message: said.append(message.text))
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.on("request", lambda one: asked.append(one.url))
-    opened.on(
+    new_page, messages, requests = context.new_page(), [], []
+    new_page.on("console", lambda message: messages.append(message.text))
+    new_page.on("pageerror", lambda error: messages.append(str(error)))
+    new_page.on("request", lambda one: requests.append(one.url))
+    new_page.on(
         "filechooser", lambda _: None
     )  # taken from now on; at the time of a key it would be too late
-    opened.goto(served.address)
-    opened.wait_for_selector("#ask:not([hidden])")
-    yield opened
-    assert all(url.startswith((served.address, "data:", "blob:")) for url in asked)
-    assert [text for text in said if "the server responded with a status of 4" not in text] == []
+    new_page.goto(service.address)
+    new_page.wait_for_selector("#ask:not([hidden])")
+    yield new_page
+    assert all(url.startswith((service.address, "data:", "blob:")) for url in requests)
+    assert [
+        text for text in messages if "the server responded with a status of 4" not in text
+    ] == []
     context.close()
 
 
-def kept(page: Page, name: str) -> None:
+def save_screenshot(page: Page, name: str) -> None:
     """A picture of the whole page, where a person wants to look at it."""
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
@@ -127,14 +129,14 @@ def choose(page: Page, *images: tuple[str, bytes]) -> None:
     )
 
 
-def answered(page: Page) -> None:
+def wait_for_answer(page: Page) -> None:
     page.wait_for_selector("#results:not([hidden])")
 
 
 def test_names_of_classes_are_text_whatever_their_letters_are(page: Page) -> None:
     page.get_by_role("combobox", name="Model").select_option(f"odd/{ODD_RUN}")
     choose(page, ("photo.jpg", picture((64, 40))))
-    answered(page)
+    wait_for_answer(page)
     labels = page.locator(".bars .label").all_inner_texts()
     assert sorted(labels) == sorted(map(visible, ODD))
     assert page.locator(".bars img").count() == 0
@@ -153,22 +155,22 @@ def test_names_of_classes_are_text_whatever_their_letters_are(page: Page) -> Non
     ids=["light", "dark", "narrow"],
 )
 def test_it_shows_what_the_api_says_legibly(
-    page: Page, served: Served, request: pytest.FixtureRequest
+    page: Page, service: Service, request: pytest.FixtureRequest
 ) -> None:
     image, name = picture((640, 400)), request.node.callspec.id
     assert "Not a medical device" in page.inner_text("body")
-    kept(page, f"{name}-begin")
+    save_screenshot(page, f"{name}-begin")
     choose(page, ("photo.jpg", image))
-    answered(page)
-    kept(page, f"{name}-answer")
-    probabilities = served.post(image).json()["results"][0]["probabilities"]
-    wanted = sorted(
+    wait_for_answer(page)
+    save_screenshot(page, f"{name}-answer")
+    probabilities = service.post(image).json()["results"][0]["probabilities"]
+    expected = sorted(
         ((f"{100 * p:.1f} %", n) for n, p in probabilities.items()),
         key=lambda pair: -probabilities[pair[1]],
     )
-    shown = [bar.inner_text().split("\n") for bar in page.locator(".bars li").all()]
-    assert [(value, label) for label, value in shown] == wanted
-    assert page.inner_text("#answer-name") == f"{wanted[0][1]}, {wanted[0][0]}"
+    bars = [bar.inner_text().split("\n") for bar in page.locator(".bars li").all()]
+    assert [(value, label) for label, value in bars] == expected
+    assert page.inner_text("#answer-name") == f"{expected[0][1]}, {expected[0][0]}"
     widths = page.eval_on_selector_all(
         ".fill", "fills => fills.map((f) => f.offsetWidth / f.parentElement.offsetWidth)"
     )
@@ -195,7 +197,7 @@ def test_it_shows_what_the_api_says_legibly(
     assert page.is_hidden("#results")
     lowest = page.evaluate(CONTRASTS)[0]
     assert lowest["share"] >= 1, lowest
-    kept(page, f"{name}-refused")
+    save_screenshot(page, f"{name}-refused")
 
 
 def test_it_is_used_with_the_keyboard_alone(page: Page) -> None:
@@ -207,27 +209,27 @@ def test_it_is_used_with_the_keyboard_alone(page: Page) -> None:
         page.keyboard.press("Enter")
     images = [("one.jpg", picture()), ("two.jpg", picture(seed=1)), ("three.jpg", b"nothing")]
     chooser.value.set_files([{"name": n, "mimeType": "image/jpeg", "buffer": d} for n, d in images])
-    answered(page)
+    wait_for_answer(page)
     first = page.inner_text("#answer-name")
-    reached = []
+    focus_order = []
     for _ in range(12):
         page.keyboard.press("Tab")
-        reached.append(
+        focus_order.append(
             page.evaluate("document.activeElement.id || document.activeElement.textContent")
         )
-        if reached[-1] == "two.jpg":
+        if focus_order[-1] == "two.jpg":
             page.keyboard.press("Enter")
             assert (
                 page.evaluate("document.activeElement.textContent") == "two.jpg"
             )  # focus stays where it was
-        if reached[-1] == "layer":
+        if focus_order[-1] == "layer":
             assert page.is_visible(".heat")
             page.keyboard.press("Space")
             assert page.is_hidden(".heat")
             page.keyboard.press("Space")
-        if reached[-1] == "strength":
+        if focus_order[-1] == "strength":
             page.keyboard.press("ArrowLeft")
-    assert {"one.jpg", "two.jpg", "three.jpg", "layer", "strength"} <= set(reached)
+    assert {"one.jpg", "two.jpg", "three.jpg", "layer", "strength"} <= set(focus_order)
     assert page.inner_text("#answer-name") != first
     assert page.evaluate("document.querySelector('.heat').style.opacity") == "0.79"
     outlined = "getComputedStyle(document.activeElement).outlineStyle"
@@ -254,7 +256,7 @@ def test_it_can_be_heard(page: Page) -> None:
     assert page.get_by_label("Choose images").count() == 1
     assert page.get_attribute("html", "lang") == "en"
     choose(page, ("photo.jpg", picture()))
-    answered(page)
+    wait_for_answer(page)
     status = page.locator("[role=status]")
     assert status.get_attribute("aria-live") == "polite"
     assert page.inner_text("#answer-name") in status.inner_text()
@@ -277,35 +279,35 @@ def test_it_can_be_heard(page: Page) -> None:
 
 def test_images_are_dropped_models_changed_and_facts_told(page: Page) -> None:
     page.evaluate(DROP, ["dropped.jpg", "image/jpeg", list(picture((200, 120)))])
-    answered(page)
+    wait_for_answer(page)
     unknown = page.text_content(".bars") or ""
     page.get_by_role("spinbutton", name="age").fill("85")
     page.keyboard.press("Tab")
     sync_api.expect(page.locator(".bars")).not_to_have_text(unknown)
-    answered(page)
+    wait_for_answer(page)
     page.get_by_role("combobox", name="Model").select_option("made/ensemble")
     sync_api.expect(page.locator("#calibration")).to_contain_text("Not calibrated")
-    answered(page)
+    wait_for_answer(page)
     assert "mean of 2 networks" in page.inner_text("#about")
     page.get_by_role("combobox", name="Model").select_option("made/serial_1cpu")
     page.wait_for_selector("#metadata", state="hidden")
-    answered(page)
+    wait_for_answer(page)
     assert page.get_by_role("img", name="dropped.jpg", exact=True).is_visible()
     assert "dashed line" in page.inner_text("#caption")
     choose(page, *((f"{number}.jpg", b"x") for number in range(17)))
     assert "At most 16 images" in page.inner_text("#alert")
 
 
-def test_its_description_is_read_from_the_service(page: Page, served: Served) -> None:
+def test_its_description_is_read_from_the_service(page: Page, service: Service) -> None:
     page.get_by_role("link", name="API").click()
     page.wait_for_selector("h2 code")
     assert page.get_by_role("heading", name="/v1/predict").is_visible()
     text = page.inner_text("body")
-    assert served.address in text
+    assert service.address in text
     assert all(code in text for code in ("413", "429", "503"))
     lowest = page.evaluate(CONTRASTS)[0]
     assert lowest["share"] >= 1, lowest
-    kept(page, "api")
+    save_screenshot(page, "api")
 
 
 def test_models_have_names_for_people_and_examples(page: Page) -> None:
@@ -315,16 +317,16 @@ def test_models_have_names_for_people_and_examples(page: Page) -> None:
     assert "Made of random weights: ensemble of 2 runs" in names
     assert model.input_value() == page.inner_text("#model-id") == "made/ddp_2cpu"
     page.get_by_role("button", name="Example 2").press("Enter")
-    answered(page)
+    wait_for_answer(page)
     assert "synthetic example 2.jpg" in page.inner_text("#original-caption")
     model.select_option("made/serial_1cpu")
-    answered(page)
+    wait_for_answer(page)
     assert page.is_hidden("#examples")
 
 
 def test_a_threshold_says_what_it_decides_and_what_it_costs(page: Page) -> None:
     choose(page, ("photo.jpg", picture()))
-    answered(page)
+    wait_for_answer(page)
     label = page.inner_text("#answer-name").split(",")[0]
     points = [text.replace("\xa0", " ") for text in page.locator("#points li").all_inner_texts()]
     assert len(points) == 1  # of the most probable class
@@ -335,24 +337,26 @@ def test_a_threshold_says_what_it_decides_and_what_it_costs(page: Page) -> None:
     assert "passes 85 % of 54 without" in points[0]  # an interval is not known
 
 
-def test_the_answer_is_a_file_for_programs_and_for_spreadsheets(page: Page, served: Served) -> None:
+def test_the_answer_is_a_file_for_programs_and_for_spreadsheets(
+    page: Page, service: Service
+) -> None:
     page.get_by_role("combobox", name="Model").select_option(f"odd/{ODD_RUN}")
     image = picture()
     choose(page, ('=cmd|"a", b.jpg', image), ("damaged.jpg", b"nothing"))
-    answered(page)
+    wait_for_answer(page)
     row, damaged = csv.DictReader(downloaded(page, "CSV").splitlines())
-    wanted = served.post(image, model=f"odd/{ODD_RUN}").json()["results"][0]
+    expected = service.post(image, model=f"odd/{ODD_RUN}").json()["results"][0]
     assert row["path"] == """'=cmd|"a", b.jpg"""
-    label = wanted["label"]
+    label = expected["label"]
     assert row["label"] == (f"'{label}" if label.startswith("=") else label)
     shares = {name: float(row[f"p_{name}"]) for name in ODD}
-    assert shares == pytest.approx(wanted["probabilities"])
+    assert shares == pytest.approx(expected["probabilities"])
     assert "synthetic" in row["mark"]
     assert damaged["path"] == "damaged.jpg"
     assert "not an image" in damaged["error"]
     answer = json.loads(downloaded(page, "JSON"))
     assert answer["results"][0]["path"] == '=cmd|"a", b.jpg'
-    assert answer["results"][0]["probabilities"] == pytest.approx(wanted["probabilities"])
+    assert answer["results"][0]["probabilities"] == pytest.approx(expected["probabilities"])
     assert "heatmap" not in answer["results"][0]
     assert "not a medical device" in answer["notice"]
 
@@ -374,10 +378,10 @@ def downloaded(page: Page, kind: str) -> str:
     ids=["dark", "narrow"],
 )
 def test_the_api_is_tried_on_its_page(
-    page: Page, served: Served, request: pytest.FixtureRequest
+    page: Page, service: Service, request: pytest.FixtureRequest
 ) -> None:
     image = picture()
-    page.goto(f"{served.address}/docs")
+    page.goto(f"{service.address}/docs")
     page.wait_for_selector("h2 code")
     file = {"name": "it's.jpg", "mimeType": "image/jpeg", "buffer": image}
     page.get_by_label("Image").set_input_files(file)
@@ -385,25 +389,25 @@ def test_the_api_is_tried_on_its_page(
     page.get_by_role("checkbox", name="Heat map").check()
     page.get_by_role("button", name="Send").press("Enter")
     page.wait_for_selector("#tried:not([hidden])")
-    address = f"{served.address}/v1/predict?model=made%2Fserial_1cpu&explain=true"
+    address = f"{service.address}/v1/predict?model=made%2Fserial_1cpu&explain=true"
     assert page.inner_text("#request") == f"curl -F 'images=@it'\\''s.jpg' '{address}'"
-    shown = json.loads(page.inner_text("#answer"))["results"][0]
-    wanted = served.post(image, model="made/serial_1cpu").json()["results"][0]
-    assert shown["probabilities"] == pytest.approx(wanted["probabilities"])
-    assert shown["heatmap"].endswith("letters)")
+    answer = json.loads(page.inner_text("#answer"))["results"][0]
+    expected = service.post(image, model="made/serial_1cpu").json()["results"][0]
+    assert answer["probabilities"] == pytest.approx(expected["probabilities"])
+    assert answer["heatmap"].endswith("letters)")
     assert page.evaluate(WIDER) == []
     lowest = page.evaluate(CONTRASTS)[0]
     assert lowest["share"] >= 1, lowest
-    kept(page, f"{request.node.callspec.id}-api")
+    save_screenshot(page, f"{request.node.callspec.id}-api")
 
 
-def test_the_example_in_python_runs(page: Page, served: Served, tmp_path: Path) -> None:
-    page.goto(f"{served.address}/docs")
+def test_the_example_in_python_runs(page: Page, service: Service, tmp_path: Path) -> None:
+    page.goto(f"{service.address}/docs")
     page.wait_for_selector("h2 code")
     (tmp_path / "photo.jpg").write_bytes(picture())
     program = page.locator("pre", has_text="import httpx").inner_text()
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[0] in CLASSES
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.split()[0] in CLASSES

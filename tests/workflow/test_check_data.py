@@ -35,8 +35,8 @@ def test_the_check_says_whether_patients_are_known(tmp_path: Path) -> None:
     assert findings(tmp_path / "raw", {})["patients of mine"].startswith(
         "note: The patients are not known"
     )
-    said = findings(tmp_path / "raw", {}, r"(\d+)\.png")["patients of mine"]
-    assert said == r"ok: 24 images are of 12 patients. From: the expression (\d+)\.png"
+    finding_text = findings(tmp_path / "raw", {}, r"(\d+)\.png")["patients of mine"]
+    assert finding_text == r"ok: 24 images are of 12 patients. From: the expression (\d+)\.png"
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,6 @@ def test_the_check_refuses_what_the_index_will_refuse(
 ) -> None:
     for number, folder in enumerate(folders):
         class_tree(tmp_path / "raw" / folder, {"a": 5, "b": 5}, seed=100 * number)
-    said = findings(tmp_path / "raw", split).get("split of mine")
-    assert (said is None) == (says is None)
-    assert says is None or re.match(says, str(said))
+    finding_text = findings(tmp_path / "raw", split).get("split of mine")
+    assert (finding_text is None) == (says is None)
+    assert says is None or re.match(says, str(finding_text))

@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 from safetensors.numpy import save_file
 
 import hostile
-from made_runs import changes, make_study, report, report_shared
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json, write_parquet, write_text
 from medscale.cli.results import leaks
@@ -29,6 +28,7 @@ from medscale.workflow.crate import export
 from medscale.workflow.crate.kinds import FILE_NAMES, IMAGES, WEIGHTS
 from medscale.workflow.crate.scan import Finding, Names, hosts, names_of_studies, scan
 from medscale.workflow.graph import Graph
+from synthetic_runs import changes, make_study, report, report_shared
 
 METADATA = "ro-crate-metadata.json"
 RUNS = ["serial_1cpu", "ddp_2gpu"]
@@ -38,7 +38,7 @@ needs_validator = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> SimpleNamespace:
+def crate_study(tmp_path_factory) -> SimpleNamespace:
     """A study of two runs made to its end, and its crate."""
     folder = tmp_path_factory.mktemp("study")
     metadata = {"age": [61, None, 47.5], "clinic": [f"ward {n}" for n in range(9)]}
@@ -65,19 +65,19 @@ def made(tmp_path_factory) -> SimpleNamespace:
 
 
 def graph(crate: Path) -> dict[str, dict]:
-    return {one["@id"]: one for one in read_json(crate / METADATA)["@graph"]}
+    return {entity["@id"]: entity for entity in read_json(crate / METADATA)["@graph"]}
 
 
-def test_each_file_described_is_there_with_its_digest_and_images_are_not(made):
+def test_each_file_described_is_there_with_its_digest_and_images_are_not(crate_study):
     files = [
-        one
-        for one in graph(made.crate).values()
-        if "File" in one["@type"] and one["@id"] != "Snakefile"
+        entity
+        for entity in graph(crate_study.crate).values()
+        if "File" in entity["@type"] and entity["@id"] != "Snakefile"
     ]
     assert len(files) > 20
-    for one in files:
-        assert one["sha256"] == sha256(made.crate / one["@id"]), one["@id"]
-    names = {path.name for path in made.crate.rglob("*")}
+    for entity in files:
+        assert entity["sha256"] == sha256(crate_study.crate / entity["@id"]), entity["@id"]
+    names = {path.name for path in crate_study.crate.rglob("*")}
     assert {
         *("summary.json", "predictions.parquet", "datasheet.md", "audit.json", "train.py"),
         *("roc.pdf", "accuracy.pdf", "how_far.pdf", "model_card.md"),
@@ -89,8 +89,8 @@ def paths(crate: Path) -> set[str]:
     return {file.relative_to(crate).as_posix() for file in crate.rglob("*") if file.is_file()}
 
 
-def test_weights_images_and_file_names_stay_out_unless_they_are_requested(made, tmp_path):
-    packed = paths(made.crate)
+def test_weights_images_and_file_names_stay_out_unless_they_are_requested(crate_study, tmp_path):
+    crate_paths = paths(crate_study.crate)
     results = [f"results/glaucoma/{run}" for run in RUNS]
     gallery = ("gradcam.pdf", "gradcam_heat.npy", "gradcam_images.npy")
     private = {
@@ -100,15 +100,15 @@ def test_weights_images_and_file_names_stay_out_unless_they_are_requested(made, 
     }
     private[WEIGHTS] |= {f"{result}/seed{n}.safetensors" for result in results for n in (1, 2)}
     private[IMAGES] |= {"paper/paper.pdf", "figures/glaucoma/samples.pdf"}
-    assert not set().union(*private.values()) & packed
-    assert made.left_out == {WEIGHTS: 8, IMAGES: 8, FILE_NAMES: 1, "other": 2}
-    description = graph(made.crate)["./"]["description"]
+    assert not set().union(*private.values()) & crate_paths
+    assert crate_study.left_out == {WEIGHTS: 8, IMAGES: 8, FILE_NAMES: 1, "other": 2}
+    description = graph(crate_study.crate)["./"]["description"]
     assert "Left out: 1 of file names, 8 of images, 2 of other, 8 of weights." in description
     audit = "data/glaucoma/audit.csv"
-    original = (made.folder / audit).read_bytes()
+    original = (crate_study.folder / audit).read_bytes()
     for kind, files in private.items():
-        export(made.study, tmp_path / "crate", request=[kind])
-        assert paths(tmp_path / "crate") == packed | files
+        export(crate_study.study, tmp_path / "crate", request=[kind])
+        assert paths(tmp_path / "crate") == crate_paths | files
         is_original = (tmp_path / "crate" / audit).read_bytes() == original
         assert is_original == (kind == FILE_NAMES)
 
@@ -191,17 +191,17 @@ FILES = (
 
 
 @pytest.fixture
-def private(made, monkeypatch) -> Iterator[SimpleNamespace]:
+def private(crate_study, monkeypatch) -> Iterator[SimpleNamespace]:
     """The study, whose index names patients and files; files are as before afterwards."""
-    index = made.folder / "data" / "glaucoma" / "index.parquet"
-    before = {made.folder / name: (made.folder / name).read_bytes() for name in FILES}
+    index = crate_study.folder / "data" / "glaucoma" / "index.parquet"
+    before = {crate_study.folder / name: (crate_study.folder / name).read_bytes() for name in FILES}
     before[index] = index.read_bytes()
     table = pd.read_parquet(index)
     table.loc[0, ["patient", "path"]] = "PAT-0815", "a/4711_left.png"
     table.loc[1, "group"] = "Doe^Jane"
     write_parquet(index, table)
     monkeypatch.setattr("platform.node", lambda: "gpu-node-17.cluster.example")
-    yield made
+    yield crate_study
     for file, content in before.items():
         file.write_bytes(content)
 
@@ -223,13 +223,13 @@ def test_ids_are_found_in_any_kind_of_file(private, tmp_path, name):
 
 def test_a_crate_with_ids_is_refused_with_all_places_and_without_the_ids(private, tmp_path):
     secrets = [item for item in SECRETS.items() if item[1] != "a home folder"]
-    planted = list(zip(FILES, cycle(secrets)))
-    for name, (secret, _) in planted:
+    planted_ids = list(zip(FILES, cycle(secrets)))
+    for name, (secret, _) in planted_ids:
         plant(private.folder / name, secret)
     with pytest.raises(MedscaleError, match="must not leave this machine") as error:
         export(private.study, tmp_path / "out", request=[WEIGHTS])
     assert list(tmp_path.iterdir()) == []
-    for name, (_, kind) in planted:
+    for name, (_, kind) in planted_ids:
         assert re.search(f"{name}, .*: {kind}", str(error.value))
     assert not any(secret in str(error.value) for secret in SECRETS)
 
@@ -237,8 +237,8 @@ def test_a_crate_with_ids_is_refused_with_all_places_and_without_the_ids(private
 def test_home_folders_in_settings_are_written_as_a_tilde(private, tmp_path):
     write_json(private.folder / "config.resolved.json", {"path": "/home/ada/images"})
     export(private.study, tmp_path / "crate")
-    resolved = read_json(tmp_path / "crate" / "config.resolved.json")
-    assert resolved == {"path": "~/images", "only": ["glaucoma"]}
+    resolved_config = read_json(tmp_path / "crate" / "config.resolved.json")
+    assert resolved_config == {"path": "~/images", "only": ["glaucoma"]}
 
 
 def test_hosts_of_earlier_records_are_dropped(private, tmp_path):
@@ -246,9 +246,9 @@ def test_hosts_of_earlier_records_are_dropped(private, tmp_path):
     write_json(record, read_json(record) | {"host": "another-node-3"})
     summary = private.folder / "results" / "glaucoma" / "serial_1cpu" / "summary.json"
     content = summary.read_bytes()
-    changed = read_json(summary)
-    changed["provenance"]["replicates"][0]["host"] = "another-node-3"
-    write_json(summary, changed)
+    changed_summary = read_json(summary)
+    changed_summary["provenance"]["replicates"][0]["host"] = "another-node-3"
+    write_json(summary, changed_summary)
     try:
         export(private.study, tmp_path / "crate")
     finally:
@@ -322,8 +322,8 @@ def test_a_dicom_file_under_any_name_is_found(tmp_path):
     assert list(scan(tmp_path)) == [Finding("x.txt", "whole file", "a DICOM file")]
 
 
-def test_a_training_is_described_by_what_went_in_what_came_out_and_its_circumstances(made):
-    entities = graph(made.crate)
+def test_a_training_is_described_by_what_went_in_what_came_out_and_its_circumstances(crate_study):
+    entities = graph(crate_study.crate)
     action = entities["#runs/glaucoma/ddp_2gpu/seed2"]
     assert action["@type"] == "CreateAction"
     assert action["instrument"] == {"@id": "scripts/train.py"}
@@ -331,12 +331,12 @@ def test_a_training_is_described_by_what_went_in_what_came_out_and_its_circumsta
     assert {"@id": "runs/glaucoma/ddp_2gpu/seed2/predictions.parquet"} in action["result"]
     assert action["endTime"] == "2026-01-01T12:00:00+00:00"
     assert action["startTime"] < action["endTime"]
-    told = {
+    properties = {
         entities[ref["@id"]]["name"]: entities[ref["@id"]]["value"] for ref in action["environment"]
     }
-    assert told["seed"] == "2"
-    assert told["commit"] == "0" * 40
-    assert told["torch"] == "2.14.0"
+    assert properties["seed"] == "2"
+    assert properties["commit"] == "0" * 40
+    assert properties["torch"] == "2.14.0"
     assert "CPU processes in place of GPUs" in action["description"]
     assert "demonstration" in entities["./"]["description"]
     assert (
@@ -348,10 +348,10 @@ def test_a_training_is_described_by_what_went_in_what_came_out_and_its_circumsta
 
 @needs_validator
 @pytest.mark.slow
-def test_the_crate_conforms_to_its_profiles_and_a_broken_one_does_not(made, tmp_path):
+def test_the_crate_conforms_to_its_profiles_and_a_broken_one_does_not(crate_study, tmp_path):
     from medscale.workflow.crate.check import problems
 
-    export(made.study, tmp_path / "told", agent="Ada Lovelace", check=True)
+    export(crate_study.study, tmp_path / "told", agent="Ada Lovelace", check=True)
     crate = tmp_path / "told"
     # This version has no known address; the other two warnings are about the classes themselves.
     excused = ("The Application SHOULD have a url", "The organization SHOULD have a URL")
@@ -360,15 +360,15 @@ def test_the_crate_conforms_to_its_profiles_and_a_broken_one_does_not(made, tmp_
         problem for problem in problems(crate, recommended=True) if not problem.startswith(excused)
     ] == []
     text = json.loads((crate / METADATA).read_text(encoding="utf-8"))
-    for one in text["@graph"]:
-        if one["@id"] == "#study":
-            del one["instrument"]
+    for entity in text["@graph"]:
+        if entity["@id"] == "#study":
+            del entity["instrument"]
     (crate / METADATA).write_text(json.dumps(text), encoding="utf-8")
     assert any("instrument" in problem for problem in problems(crate))
 
 
-def test_an_archive_holds_the_same_and_weights_where_they_are_wanted(made, tmp_path):
-    count, _ = export(made.study, tmp_path / "study.zip", request=[WEIGHTS])
+def test_an_archive_holds_the_same_and_weights_where_they_are_wanted(crate_study, tmp_path):
+    count, _ = export(crate_study.study, tmp_path / "study.zip", request=[WEIGHTS])
     names = zipfile.ZipFile(tmp_path / "study.zip").namelist()
     assert METADATA in names
     assert "runs/glaucoma/ddp_2gpu/seed1/model.safetensors" in names
@@ -376,13 +376,13 @@ def test_an_archive_holds_the_same_and_weights_where_they_are_wanted(made, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["study.zip"]
 
 
-def test_what_is_missing_is_named_and_nothing_half_written_stays(made, tmp_path):
-    paper = made.folder / "paper" / "paper.pdf"
+def test_what_is_missing_is_named_and_nothing_half_written_stays(crate_study, tmp_path):
+    paper = crate_study.folder / "paper" / "paper.pdf"
     content = paper.read_bytes()
     paper.unlink()
     try:
         with pytest.raises(MedscaleError, match=r"paper\.pdf is missing"):
-            export(made.study, tmp_path / "out", request=[IMAGES])
+            export(crate_study.study, tmp_path / "out", request=[IMAGES])
     finally:
         paper.write_bytes(content)
     assert list(tmp_path.iterdir()) == []
@@ -391,12 +391,12 @@ def test_what_is_missing_is_named_and_nothing_half_written_stays(made, tmp_path)
         export(empty, tmp_path / "out")
 
 
-def test_a_folder_with_other_files_is_left_alone_and_a_crate_is_replaced(made, tmp_path):
+def test_a_folder_with_other_files_is_left_alone_and_a_crate_is_replaced(crate_study, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep me")
     with pytest.raises(MedscaleError, match="holds other files, which would be lost"):
-        export(made.study, tmp_path / "mine")
+        export(crate_study.study, tmp_path / "mine")
     assert (tmp_path / "mine" / "notes.txt").read_text() == "keep me"
-    (made.crate / "stale.txt").write_text("old")
-    export(made.study, made.crate)
-    assert not (made.crate / "stale.txt").exists()
+    (crate_study.crate / "stale.txt").write_text("old")
+    export(crate_study.study, crate_study.crate)
+    assert not (crate_study.crate / "stale.txt").exists()

@@ -20,9 +20,9 @@ def test_the_catalog_finds_workflow_configuration_and_test_case():
     assert catalog["usage"]["software-stack-deployment"]["apptainer"] is True
     text = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
     (command,) = [line for line in text.splitlines() if "--snakefile workflow/Snakefile" in line]
-    planned = snakemake(*command.split()[1:], "-n", "--quiet", "host")
-    assert planned.returncode == 0, planned.stderr
-    assert "results/glaucoma/ddp_2cpu" in planned.stdout + planned.stderr
+    process = snakemake(*command.split()[1:], "-n", "--quiet", "host")
+    assert process.returncode == 0, process.stderr
+    assert "results/glaucoma/ddp_2cpu" in process.stdout + process.stderr
 
 
 @pytest.mark.parametrize("option", ["--lint", "-n"])
@@ -30,9 +30,9 @@ def test_without_the_package_one_sentence_names_make_setup(tmp_path, monkeypatch
     missing = 'raise ModuleNotFoundError("No module named medscale", name="medscale")\n'
     (tmp_path / "medscale.py").write_text(missing)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    done = snakemake(option)
-    assert done.returncode == 1
-    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("Using ")]
+    process = snakemake(option)
+    assert process.returncode == 1
+    (line,) = [line for line in process.stderr.splitlines() if not line.startswith("Using ")]
     assert "no module 'medscale'" in line
     assert "`make setup`" in line
 
@@ -40,7 +40,7 @@ def test_without_the_package_one_sentence_names_make_setup(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("argument", "is_dry"),
     [("-n", True), ("-np", True), ("-pn", True), ("--dry-run", True), ("--dryrun", True)]
-    + [(other, False) for other in ("-p", "results", "--notemp", "-c2", "--unlock", "-", "n")],
+    + [(word, False) for word in ("-p", "results", "--notemp", "-c2", "--unlock", "-", "n")],
 )
 def test_a_dry_run_is_told_by_its_option(argument, is_dry):
     assert bool(DRY_RUN.fullmatch(argument)) is is_dry

@@ -98,27 +98,27 @@ def test_make_has_the_target(command: str) -> None:
                 assert (ROOT / "bench" / f"{bench[1]}.py").is_file()
 
 
-def parsed(command: str) -> str:
+def parse_command(command: str) -> str:
     """Parse a command of medscale as the command line does; return its name."""
-    group, rest, name = get_command(main), words(command)[1:], []
+    group, arguments, name = get_command(main), words(command)[1:], []
     while hasattr(group, "commands"):
-        if not rest or rest[0] == "--help" or is_pattern(rest[0]):
+        if not arguments or arguments[0] == "--help" or is_pattern(arguments[0]):
             return " ".join(name)
-        if not name and any(rest[0] in option.opts for option in group.params):
+        if not name and any(arguments[0] in option.opts for option in group.params):
             return ""
-        if group.invoke_without_command and rest[0].startswith("-"):
+        if group.invoke_without_command and arguments[0].startswith("-"):
             break
-        assert rest[0] in group.commands, command
-        name.append(rest[0])
-        group, rest = group.commands[rest[0]], rest[1:]
-    if rest and rest != ["--help"] and not is_pattern(command):
-        group.make_context(" ".join(name), list(rest))  # refuses unknown options
+        assert arguments[0] in group.commands, command
+        name.append(arguments[0])
+        group, arguments = group.commands[arguments[0]], arguments[1:]
+    if arguments and arguments != ["--help"] and not is_pattern(command):
+        group.make_context(" ".join(name), list(arguments))  # refuses unknown options
     return " ".join(name)
 
 
 @pytest.mark.parametrize("command", of("medscale"))
 def test_medscale_has_the_command_and_its_options(command: str) -> None:
-    parsed(command)
+    parse_command(command)
 
 
 @pytest.fixture(scope="module")
@@ -134,8 +134,8 @@ def carried_out() -> list[str]:
         command
         for command in of("medscale")
         if not is_pattern(command)
-        and parsed(command) not in NOT_CARRIED_OUT
-        and (len(words(command)) > 1 + len(parsed(command).split()) or command in COMPLETE)
+        and parse_command(command) not in NOT_CARRIED_OUT
+        and (len(words(command)) > 1 + len(parse_command(command).split()) or command in COMPLETE)
     ]
 
 
@@ -144,12 +144,12 @@ def test_a_command_with_local_inputs_works(
     command: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(workspace)
-    done = CliRunner().invoke(main, words(command)[1:])
-    if isinstance(done.exception, MedscaleError):
-        assert ANSWERS.get(parsed(command), "no error") in str(done.exception)
+    result = CliRunner().invoke(main, words(command)[1:])
+    if isinstance(result.exception, MedscaleError):
+        assert ANSWERS.get(parse_command(command), "no error") in str(result.exception)
     else:
-        assert done.exit_code == 0, done.output
-        assert done.output.strip()
+        assert result.exit_code == 0, result.output
+        assert result.output.strip()
 
 
 @pytest.mark.parametrize(
@@ -157,37 +157,39 @@ def test_a_command_with_local_inputs_works(
 )
 def test_a_command_that_does_not_exist_is_refused(command: str) -> None:
     with pytest.raises(Exception, match=r"predikt|No such option"):
-        parsed(command)
+        parse_command(command)
 
 
-def planned() -> dict[tuple[str, ...], list[str]]:
+def planned_targets() -> dict[tuple[str, ...], list[str]]:
     """The targets of Snakemake's commands, by the options that they are planned with."""
     by_options = defaultdict(list)
     for command in of("snakemake"):
-        rest = words(command)[1:]
-        if is_pattern(command) or set(rest) & set(NOT_PLANNED):
+        arguments = words(command)[1:]
+        if is_pattern(command) or set(arguments) & set(NOT_PLANNED):
             continue
         options, targets = [], []
-        while rest:
-            part = rest.pop(0)
+        while arguments:
+            part = arguments.pop(0)
             if not part.startswith("-"):
                 targets.append(part)
             elif part != "-n":
                 options.append(part)
-                options += [rest.pop(0)] if part != "--config" else rest
-                rest = [] if part == "--config" else rest
+                options += [arguments.pop(0)] if part != "--config" else arguments
+                arguments = [] if part == "--config" else arguments
         by_options[tuple(part for part in options if part != "-n")] += targets
     return by_options
 
 
-@pytest.mark.parametrize("options", planned(), ids=" ".join)
+@pytest.mark.parametrize("options", planned_targets(), ids=" ".join)
 def test_targets_are_planned(options: tuple[str, ...], workspace: Path) -> None:
     mine = str(workspace / "mine.yaml")
     arguments = [mine if part == "mine.yaml" else part for part in options]
     if "slurm" in arguments and "--sdm" not in arguments:
         arguments += ["--sdm", "env-modules"]  # otherwise Snakemake looks for Apptainer
-    done = snakemake("-n", *sorted(set(planned()[options])), *arguments, "--quiet", "rules")
-    assert done.returncode == 0, done.stdout + done.stderr
+    process = snakemake(
+        "-n", *sorted(set(planned_targets()[options])), *arguments, "--quiet", "rules"
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
 
 
 def test_commands_that_are_not_planned_have_options_of_snakemake() -> None:
@@ -214,10 +216,10 @@ def test_links_and_blocks_of_a_page(page: Path) -> None:
 
 def test_the_site_is_built_without_warnings_and_without_the_network(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
-    done = subprocess.run(
+    process = subprocess.run(
         [*build, str(ROOT / "docs"), str(tmp_path)], capture_output=True, text=True, timeout=300
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     pages = {page: page.read_text(encoding="utf-8") for page in tmp_path.rglob("*.html")}
     assert {page.stem for page in PAGES[1:]} <= {page.stem for page in pages}
     for page, text in pages.items():

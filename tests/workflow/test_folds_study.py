@@ -45,8 +45,8 @@ def settings(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_a_cross_validation_is_trained_and_evaluated(settings: Path, tmp_path: Path) -> None:
     target, work = f"results/mine/{RUN}", tmp_path / "work"
-    done = snakemake(target, "--cores", "2", "--configfile", str(settings), seconds=400)
-    assert done.returncode == 0, done.stdout + done.stderr
+    process = snakemake(target, "--cores", "2", "--configfile", str(settings), seconds=400)
+    assert process.returncode == 0, process.stdout + process.stderr
     summary = read_json(work / target / "summary.json")
     assert summary["replicates"] == ["seed3_fold1", "seed3_fold2"]
     assert summary["counts"]["test"]["images"] == 24
@@ -59,12 +59,12 @@ def test_a_cross_validation_is_trained_and_evaluated(settings: Path, tmp_path: P
         replicate = work / f"runs/mine/{RUN}/seed3_fold{fold}"
         assert read_json(replicate / "spec.json")["fold"] == fold
         table = pd.read_parquet(replicate / "predictions.parquet")
-        tested = table.loc[table["split"] == "test", "id"]
-        assert set(tested) == set(index.loc[index["fold"] == fold, "id"])
+        test_ids = table.loc[table["split"] == "test", "id"]
+        assert set(test_ids) == set(index.loc[index["fold"] == fold, "id"])
         assert (work / f"logs/mine/{RUN}/seed3_fold{fold}.train.log").is_file()
     assert differences(work)[0] == []  # docs/files.md describes all files
-    again = snakemake("-n", target, "--configfile", str(settings))
-    assert "Nothing to be done" in again.stdout + again.stderr
+    repetition = snakemake("-n", target, "--configfile", str(settings))
+    assert "Nothing to be done" in repetition.stdout + repetition.stderr
     _leaves(work / target, tmp_path)
 
 
@@ -98,9 +98,9 @@ def _leaves(result: Path, folder: Path) -> None:
 
 def test_a_fold_can_be_asked_for_by_its_name(settings: Path) -> None:
     options = ("-n", "--profile", "slurm", "--configfile", str(settings))
-    done = snakemake(f"runs/mine/{RUN}/seed3_fold2/timing.json", *options)
-    assert done.returncode == 0, done.stderr
-    assert "seed3_fold2" in done.stdout
-    done = snakemake(f"runs/mine/{RUN}/seed3_fold3/timing.json", *options)
-    assert done.returncode != 0
-    assert "mine has no fold 3: split.folds is 2" in done.stdout + done.stderr
+    process = snakemake(f"runs/mine/{RUN}/seed3_fold2/timing.json", *options)
+    assert process.returncode == 0, process.stderr
+    assert "seed3_fold2" in process.stdout
+    process = snakemake(f"runs/mine/{RUN}/seed3_fold3/timing.json", *options)
+    assert process.returncode != 0
+    assert "mine has no fold 3: split.folds is 2" in process.stdout + process.stderr

@@ -35,9 +35,9 @@ def test_commands_of_workflows_and_of_the_guide_exist():
     for path in [*WORKFLOWS, guide]:
         text = path.read_text(encoding="utf-8")
         pattern = r"run: make ([\w-]+)|^ +make ([\w-]+)|^make ([\w-]+)|`make ([\w-]+)`"
-        made = {name for names in re.findall(pattern, text, re.M) for name in names if name}
-        assert made, path
-        assert made <= targets, path
+        make_targets = {name for names in re.findall(pattern, text, re.M) for name in names if name}
+        assert make_targets, path
+        assert make_targets <= targets, path
         for script in re.findall(r"\btools/[\w-]+\.sh", text):
             assert (ROOT / script).is_file(), script
     assert {path.stem for path in WORKFLOWS} == set(

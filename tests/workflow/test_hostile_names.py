@@ -16,7 +16,6 @@ import pytest
 from markdown_it import MarkdownIt
 
 from data_trees import write
-from made_runs import ROOT, make_study, report, report_shared
 from medscale.base import log
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_table
@@ -32,6 +31,7 @@ from medscale.report.show import show
 from medscale.report.tables import LONGEST_NAME
 from medscale.workflow.chapters import Report
 from medscale.workflow.graph import Graph
+from synthetic_runs import ROOT, make_study, report, report_shared
 
 IMAGES = 8  # of each class
 STUDY = "hostile"
@@ -52,11 +52,11 @@ FILE = "\x1b]0;x\x07 =1|<b>$.png"
 def names() -> list[str]:
     """HOSTILE, and names of random letters; index.csv names no path that begins with a blank."""
     rng = random.Random(18)
-    made = [
+    hostile_names = [
         "".join(rng.choices(ALPHABET, k=rng.randint(1, 12))).strip(" .\t\r\n\x85\u2028")
         for _ in range(8)
     ]
-    return [*HOSTILE, *(f"{name}{number}" for number, name in enumerate(made))]
+    return [*HOSTILE, *(f"{name}{number}" for number, name in enumerate(hostile_names))]
 
 
 class Elements(html.parser.HTMLParser):
@@ -79,7 +79,7 @@ class Elements(html.parser.HTMLParser):
         self.text += data
 
 
-def squeezed(text: str) -> str:
+def without_spaces(text: str) -> str:
     return " ".join(text.split())
 
 
@@ -103,10 +103,12 @@ def study(tmp_path_factory) -> SimpleNamespace:
     settings["datasheet"] = {"name": TITLE, "known_problems": [TITLE, *HOSTILE]}
     results = make_study(folder, STUDY, classes, ["serial_1cpu"], index=index, **settings)
     tables = report(folder, STUDY, results).parent
-    made = SimpleNamespace(folder=folder, data=data, results=results, tables=tables, index=index)
-    made.classes, made.shared = classes, report_shared(folder, results)
-    made.facts = [tables / f"{name}.json" for name in ("facts", "quality", "scaling")]
-    return made
+    hostile_names = SimpleNamespace(
+        folder=folder, data=data, results=results, tables=tables, index=index
+    )
+    hostile_names.classes, hostile_names.shared = classes, report_shared(folder, results)
+    hostile_names.facts = [tables / f"{name}.json" for name in ("facts", "quality", "scaling")]
+    return hostile_names
 
 
 def test_classes_files_and_metadata_are_those_of_the_raw_folder(study):
@@ -156,19 +158,19 @@ def test_model_card_and_datasheet_show_the_names(study):
         widths = [count for tag, count in page.rows if tag != "table"]
         assert set(widths) <= {2, 4, 5, 6, 7, 10}
         for name in study.classes:
-            assert squeezed(visible(LAYOUT.sub(" ", name))) in squeezed(page.text), name
+            assert without_spaces(visible(LAYOUT.sub(" ", name))) in without_spaces(page.text), name
     for text in (COLUMN, *(value for value in VALUES if len(value) < 50)):
-        assert squeezed(visible(text)) in squeezed(sheet.text)
+        assert without_spaces(visible(text)) in without_spaces(sheet.text)
 
 
 def test_the_terminal_shows_the_names(study, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "3000")
     for part in show(study.results[0]):
         log.Terminal().print(part)
-    printed = capsys.readouterr().out
-    assert all(letter == "\n" or visible(f"a{letter}") == f"a{letter}" for letter in printed)
+    output = capsys.readouterr().out
+    assert all(letter == "\n" or visible(f"a{letter}") == f"a{letter}" for letter in output)
     for name in study.classes:
-        assert visible(name) in printed
+        assert visible(name) in output
 
 
 @pytest.mark.parametrize("key", ["title", "classes"])
@@ -188,11 +190,11 @@ def test_the_paper_is_built(study):
 def test_the_web_report_has_no_text_of_users_but_names_of_studies(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["snakemake", "--report", "report.html"])
     study = {"title": TITLE, "datasheet": {"name": TITLE}}
-    made = Report(Graph({"scale": "demo", "studies": {"glaucoma": study}}))
+    hostile_names = Report(Graph({"scale": "demo", "studies": {"glaucoma": study}}))
     flags = [
         path.flags["report"]
         for chapter in CHAPTERS
-        for path in made.outputs(chapter)
+        for path in hostile_names.outputs(chapter)
         if "report" in getattr(path, "flags", {})
     ]
     captions = "".join(Path(flag.caption).read_text(encoding="utf-8") for flag in flags)

@@ -69,7 +69,7 @@ def test_folders_and_titles_with_shell_and_wildcard_syntax_are_only_names(tmp_pa
     environment["PYTHONPATH"] = str(checkout / "src")
 
     def run(*arguments: str) -> None:
-        done = subprocess.run(
+        process = subprocess.run(
             [*command, *arguments],
             cwd=checkout,
             env=environment,
@@ -77,7 +77,7 @@ def test_folders_and_titles_with_shell_and_wildcard_syntax_are_only_names(tmp_pa
             text=True,
             timeout=200,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert process.returncode == 0, process.stdout + process.stderr
 
     run("--dry-run", "--forceall")
     run("config.resolved.json", "runs/glaucoma/serial_1cpu/seed1/spec.json")

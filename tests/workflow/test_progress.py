@@ -63,8 +63,8 @@ def test_jobs_that_run_at_a_time_divide_the_time_left(tmp_path: Path) -> None:
 def test_every_rule_has_a_stage() -> None:
     text = "".join(file.read_text(encoding="utf-8") for file in ROOT.glob("rules/*.smk"))
     rules = set(re.findall(r"^rule (\w+):", text, re.M)) - {"data", "results", "paper", "figures"}
-    named = {rule for names in STAGES.values() for rule in names}
-    assert rules == named
+    staged_rules = {rule for names in STAGES.values() for rule in names}
+    assert rules == staged_rules
     assert stage_of("overview_report") == "figures"
 
 
@@ -110,9 +110,9 @@ def test_the_reason_of_a_failure_is_that_of_the_last_attempt(
 def record(
     event: LogEvent | None, message: str = "", level: int = logging.INFO, **values: Any
 ) -> Any:
-    made = logging.LogRecord("snakemake.logging", level, "", 0, message, (), None)
-    made.__dict__.update(values, event=event)
-    return made
+    log_record = logging.LogRecord("snakemake.logging", level, "", 0, message, (), None)
+    log_record.__dict__.update(values, event=event)
+    return log_record
 
 
 def test_events_become_lines_and_a_file(
@@ -141,11 +141,11 @@ def test_events_become_lines_and_a_file(
         "a warning of Snakemake",
         "stopped: 1 of 3 jobs in 0 s, 1 failed",
     ]
-    recorded = read(tmp_path)
-    assert recorded is not None
-    assert recorded.is_alive is False
-    assert [job.number for job in recorded.state.finished()] == [1]
-    assert [job.failure for job in recorded.state.failed()] == ["no card is free"]
+    events = read(tmp_path)
+    assert events is not None
+    assert events.is_alive is False
+    assert [job.number for job in events.state.finished()] == [1]
+    assert [job.failure for job in events.state.failed()] == ["no card is free"]
 
 
 def test_a_killed_study_is_told_from_a_running_one(tmp_path: Path) -> None:
@@ -172,17 +172,17 @@ def test_snakemake_finds_the_plugin_and_the_commands_read_what_it_wrote(tmp_path
     changes = tmp_path / "changes.yaml"
     changes.write_text(f"scale: demo\nworkdir: {tmp_path / 'out'}\nonly: skin\n")
     options = ("--configfile", str(changes), "--cores", "1", "--logger", "medscale")
-    done = snakemake("config.resolved.json", "runs/skin/serial_1gpu/seed1/spec.json", *options)
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"^\d\d:\d\d:\d\d done: 2 of 2 jobs in ", done.stderr, re.M)
-    assert "localrule" not in done.stderr
-    again = snakemake("config.resolved.json", *options)
-    assert "Nothing to be done" in again.stderr
+    process = snakemake("config.resolved.json", "runs/skin/serial_1gpu/seed1/spec.json", *options)
+    assert process.returncode == 0, process.stderr
+    assert re.search(r"^\d\d:\d\d:\d\d done: 2 of 2 jobs in ", process.stderr, re.M)
+    assert "localrule" not in process.stderr
+    repetition = snakemake("config.resolved.json", *options)
+    assert "Nothing to be done" in repetition.stderr
     dry = snakemake("-n", "results/skin/serial_1gpu", *options)
     assert "rule train:" in dry.stdout + dry.stderr
     runner = CliRunner()
-    shown = runner.invoke(main, ["status", "--configfile", str(changes)])
-    assert "done: 2 of 2 jobs" in shown.stdout
+    result = runner.invoke(main, ["status", "--configfile", str(changes)])
+    assert "done: 2 of 2 jobs" in result.stdout
     facts = json.loads(
         runner.invoke(main, ["status", "--configfile", str(changes), "--json"]).stdout
     )
@@ -190,13 +190,13 @@ def test_snakemake_finds_the_plugin_and_the_commands_read_what_it_wrote(tmp_path
     assert facts["is_running"] is False
     text = runner.invoke(main, ["logs", "results/skin/serial_1gpu", "--configfile", str(changes)])
     assert "seed1.plan.log" in text.stdout
-    wrong = runner.invoke(main, ["logs", "results/skin/fsdp_2gpu", "--configfile", str(changes)])
-    assert isinstance(wrong.exception, MedscaleError)
-    assert "no log belongs to results/skin/fsdp_2gpu" in str(wrong.exception)
+    refusal = runner.invoke(main, ["logs", "results/skin/fsdp_2gpu", "--configfile", str(changes)])
+    assert isinstance(refusal.exception, MedscaleError)
+    assert "no log belongs to results/skin/fsdp_2gpu" in str(refusal.exception)
 
 
 def test_what_has_not_begun_is_said(tmp_path: Path) -> None:
     changes = tmp_path / "changes.yaml"
     changes.write_text(f"scale: demo\nworkdir: {tmp_path / 'out'}\n")
-    wrong = CliRunner().invoke(main, ["status", "--configfile", str(changes)])
-    assert "no study has been started in" in str(wrong.exception)
+    refusal = CliRunner().invoke(main, ["status", "--configfile", str(changes)])
+    assert "no study has been started in" in str(refusal.exception)

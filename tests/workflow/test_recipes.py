@@ -32,14 +32,14 @@ ALLOWED = {
 def block(recipe: str, language: str) -> str:
     """The one block of a language in the page of a recipe."""
     text = (FOLDER / f"{recipe}.md").read_text(encoding="utf-8")
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.M | re.S)
-    return found
+    (code_block,) = re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.M | re.S)
+    return code_block
 
 
 def copy_checkout(folder: Path) -> dict[str, str]:
     """Copy the tracked files; their digests by path."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
-    for name in listed.stdout.decode().split("\0"):
+    process = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+    for name in process.stdout.decode().split("\0"):
         if name and os.path.lexists(ROOT / name):  # not where it was removed from the working tree
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
@@ -58,7 +58,7 @@ def run(folder: Path, *command: str, text: str | None = None) -> str:
     """Run a command in the copy, with the copy's code."""
     search = os.pathsep.join([str(folder / "src"), str(folder / "tests")])
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
+    process = subprocess.run(
         command,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": search, "PATH": path},
@@ -67,8 +67,8 @@ def run(folder: Path, *command: str, text: str | None = None) -> str:
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
 
 
 def test_the_index_names_each_recipe() -> None:
@@ -83,10 +83,10 @@ def test_a_recipe_works_and_touches_no_other_file(recipe: str, tmp_path: Path) -
     copy, function = tmp_path / "copy", recipe.replace("-", "_")
     before = copy_checkout(copy)
     run(copy, "git", "apply", "-", text=block(recipe, "diff"))
-    patched = digests(copy)
-    changed = [name for name in patched if patched[name] != before.get(name)]
-    assert changed
-    for name in changed:
+    digests_after = digests(copy)
+    changed_files = [name for name in digests_after if digests_after[name] != before.get(name)]
+    assert changed_files
+    for name in changed_files:
         assert any(fnmatch(name, pattern) for pattern in ALLOWED[recipe]), name
         if name.endswith(("registry.py", "own.py")):
             old, new = ((root / name).read_text().splitlines() for root in (ROOT, copy))
@@ -102,4 +102,4 @@ def test_a_recipe_works_and_touches_no_other_file(recipe: str, tmp_path: Path) -
     digest = run(copy, sys.executable, uses, function, str(tmp_path / "uses")).split()[-1]
     assert digest == training_digest(), "the recipe reruns trainings"
     after = digests(copy)
-    assert {name: after.get(name) for name in patched} == patched
+    assert {name: after.get(name) for name in digests_after} == digests_after

@@ -36,7 +36,7 @@ class Checkout:
     def run(self, *command: str, code: int = 0) -> str:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         environment = {**os.environ, "PYTHONPATH": str(self.root / "src"), "PATH": path}
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", *command],
             cwd=self.root,
             env=environment,
@@ -44,32 +44,32 @@ class Checkout:
             text=True,
             timeout=120,
         )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        assert process.returncode == code, process.stdout + process.stderr
+        return process.stdout + process.stderr
 
-    def planned(self, *settings: str) -> dict[str, int]:
+    def planned_jobs(self, *settings: str) -> dict[str, int]:
         """Jobs that Snakemake would run, by rule."""
         text = self.run("snakemake", "-n", *TARGETS, "--config", "scale=demo", *settings)
         counts = re.findall(r"^(\w+) +(\d+)$", text, flags=re.M)
         return {rule: int(count) for rule, count in counts if rule != "total"}
 
-    def why(self, target: str, *options: str, code: int = 0) -> str:
+    def explain(self, target: str, *options: str, code: int = 0) -> str:
         return self.run("medscale.cli", "why", target, "--scale", "demo", *options, code=code)
 
     @contextmanager
-    def edited(self, **changes: tuple[str, str]) -> Iterator[None]:
+    def edit(self, **changes: tuple[str, str]) -> Iterator[None]:
         """Replace a text in modules, which are named with `_` for `/`; undo it afterwards."""
-        kept = {}
+        originals = {}
         for name, (old, new) in changes.items():
             path = self.root / "src" / "medscale" / f"{name.replace('__', '/')}.py"
-            kept[path] = path.read_bytes()
+            originals[path] = path.read_bytes()
             text = path.read_text(encoding="utf-8")
             assert old in text, f"{old!r} is not in {path}"
             path.write_text(text.replace(old, new, 1), encoding="utf-8")
         try:
             yield
         finally:
-            for path, content in kept.items():
+            for path, content in originals.items():
                 path.write_bytes(content)
 
 
@@ -81,8 +81,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in FOLDERS:
         shutil.copytree(ROOT / name, root / name, ignore=ignored)
-    made = Checkout(root)
-    text = made.run("snakemake", "-n", *TARGETS, "--config", "scale=demo")
+    checkout_copy = Checkout(root)
+    text = checkout_copy.run("snakemake", "-n", *TARGETS, "--config", "scale=demo")
     for files in re.findall(r"^    output: (.*)$", text, flags=re.M):
         for file in files.split(", "):
             path = root / "work" / "demo" / file
@@ -92,32 +92,32 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
             else:
                 path.mkdir(parents=True, exist_ok=True)
     touch = ("--touch", "--forceall", "--cores", "2", "--config", "scale=demo")
-    made.run("snakemake", *TARGETS, *touch)
-    return made
+    checkout_copy.run("snakemake", *TARGETS, *touch)
+    return checkout_copy
 
 
 def test_predictor_docstring_caption_and_workers_train_nothing(checkout):
-    with checkout.edited(
+    with checkout.edit(
         serve__predict=("\n\n\n", "\n\nCHANGED = 1\n\n\n"),
         engine__train__loop=('"""', '"""Other words. '),
         report__gradcam__chapter=("*{study}*", "the study *{study}*"),
     ):
-        jobs = checkout.planned("dask={workers: 1}")
+        jobs = checkout.planned_jobs("dask={workers: 1}")
     assert not {"index", "shards", "plan", "train"} & jobs.keys()
 
 
 def test_a_figure_is_made_again_by_its_chapter_alone(checkout):
-    with checkout.edited(report__gradcam__make=("\n\n\n", "\n\nCHANGED = 1\n\n\n")):
-        assert checkout.planned() == {"gradcam_report": 1}
-        text = checkout.why(FIGURE)
+    with checkout.edit(report__gradcam__make=("\n\n\n", "\n\nCHANGED = 1\n\n\n")):
+        assert checkout.planned_jobs() == {"gradcam_report": 1}
+        text = checkout.explain(FIGURE)
     assert "src/medscale/report/gradcam/make.py has changed" in text
     assert "Jobs that would run: gradcam_report 1; 1 in all." in text
 
 
 def test_a_line_of_the_training_loop_trains_again_and_why_says_so(checkout):
-    with checkout.edited(engine__train__loop=("\n\n\n", "\n\nCHANGED = 1\n\n\n")):
-        assert checkout.planned()["train"] == 4
-        text = checkout.why(CLASSIFIER)
+    with checkout.edit(engine__train__loop=("\n\n\n", "\n\nCHANGED = 1\n\n\n")):
+        assert checkout.planned_jobs()["train"] == 4
+        text = checkout.explain(CLASSIFIER)
     assert "src/medscale/engine/train/loop.py has changed (directly concerned: train 2)" in text
     assert "Jobs that would run: train 2, evaluate 1; 3 in all." in text
     assert re.search(r"Expected cost: [\d.]+ min .* [\d.]+ device-hours, [\d.]+ USD", text)
@@ -125,27 +125,29 @@ def test_a_line_of_the_training_loop_trains_again_and_why_says_so(checkout):
 
 
 def test_detection_and_classification_are_trained_by_their_own_code(checkout):
-    with checkout.edited(engine__detect__task=("\n\n\n", "\n\nCHANGED = 1\n\n\n")):
-        assert checkout.planned()["train"] == 2
-        assert "engine/detect/task.py has changed" in checkout.why(DETECTOR)
-    with checkout.edited(engine__models__small=("\n\n\n", "\n\nCHANGED = 1\n\n\n")):
-        assert "up to date" not in checkout.why(CLASSIFIER)
+    with checkout.edit(engine__detect__task=("\n\n\n", "\n\nCHANGED = 1\n\n\n")):
+        assert checkout.planned_jobs()["train"] == 2
+        assert "engine/detect/task.py has changed" in checkout.explain(DETECTOR)
+    with checkout.edit(engine__models__small=("\n\n\n", "\n\nCHANGED = 1\n\n\n")):
+        assert "up to date" not in checkout.explain(CLASSIFIER)
 
 
 def test_why_names_settings_missing_files_and_wrong_targets(checkout, tmp_path):
     changes = tmp_path / "changes.yaml"
     changes.write_text("studies: {pneumonia: {split: {train: 0.6, test: 0.3}, recipe: {lr: 0.5}}}")
-    text = checkout.why(CLASSIFIER, "--configfile", str(changes))
+    text = checkout.explain(CLASSIFIER, "--configfile", str(changes))
     for line in ("split.train: 0.7 -> 0.6", "split.test: 0.2 -> 0.3", "recipe.lr: 0.002 -> 0.5"):
         assert line in text
-    assert f"{CLASSIFIER} is up to date." in checkout.why(CLASSIFIER)
-    never = checkout.why("results/pneumonia/ddp_2gpu")
+    assert f"{CLASSIFIER} is up to date." in checkout.explain(CLASSIFIER)
+    never = checkout.explain("results/pneumonia/ddp_2gpu")
     assert "outputs were never made (directly concerned: plan 2, train 2, evaluate 1)" in never
     weights = checkout.root / "work/demo/runs/pneumonia/serial_1cpu/seed1/model.safetensors"
     shutil.rmtree(checkout.root / "work/demo" / CLASSIFIER)
-    kept = weights.rename(weights.with_suffix(".kept"))
-    missing = checkout.why(CLASSIFIER)
-    kept.rename(weights)
+    saved_weights = weights.rename(weights.with_suffix(".kept"))
+    missing = checkout.explain(CLASSIFIER)
+    saved_weights.rename(weights)
     assert "model.safetensors is missing, though it was made before" in missing
-    assert "figures/typo: no rule makes it; did you mean" in checkout.why("figures/typo", code=2)
-    assert "there is no study 'nix'" in checkout.why("results/nix/serial_1cpu", code=2)
+    assert "figures/typo: no rule makes it; did you mean" in checkout.explain(
+        "figures/typo", code=2
+    )
+    assert "there is no study 'nix'" in checkout.explain("results/nix/serial_1cpu", code=2)

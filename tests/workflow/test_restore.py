@@ -14,7 +14,6 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from made_runs import changes, configuration, make_chapter, make_study, report
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json
 from medscale.cli.main import main
@@ -26,6 +25,7 @@ from medscale.workflow.crate.restore import compare, restore
 from medscale.workflow.graph import Graph
 from medscale.workflow.restored import MARKER, Restored, absent_rules
 from snakemake_command import snakemake
+from synthetic_runs import changes, configuration, make_chapter, make_study, report
 
 RUNS = ["serial_1cpu", "ddp_2gpu"]
 SAMPLES = "figures/glaucoma/samples.pdf"
@@ -33,7 +33,7 @@ needs_latex = pytest.mark.skipif(shutil.which("latexmk") is None, reason="latexm
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+def crate_study(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A study of two runs, made to its end, and its crate with the private default."""
     folder = tmp_path_factory.mktemp("packed") / "study"
     metadata = {"age": [61, None, 47.5], "sex": ["female", "male"]}
@@ -57,48 +57,48 @@ def jobs(output: str) -> set[str]:
 
 @needs_latex
 @pytest.mark.slow
-def test_the_paper_is_made_again_without_images_and_networks(packed, tmp_path):
+def test_the_paper_is_made_again_without_images_and_networks(crate_study, tmp_path):
     place = tmp_path / "restored"
-    restoration = restore(packed.crate, place)
+    restoration = restore(crate_study.crate, place)
     assert restoration.left_out == [SAMPLES]
     assert restoration.code == []
     names = {path.name for path in place.rglob("*") if path.is_file()}
     assert not [name for name in names if name.endswith((".npy", ".safetensors", ".png"))]
     assert not (place / "data" / "raw").exists()
     workdir = f"workdir={place}"
-    done = snakemake("--cores", "2", "paper", "--config", workdir, seconds=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    ran = jobs(done.stdout + done.stderr)
+    process = snakemake("--cores", "2", "paper", "--config", workdir, seconds=600)
+    assert process.returncode == 0, process.stdout + process.stderr
+    ran = jobs(process.stdout + process.stderr)
     assert {"overview_report", "quality_report", "synthesis_report", "paper_pdf"} <= ran
     assert not ran & absent_rules()
     assert "samples_report" not in ran
 
-    compared = compare(packed.crate, place)
-    assert compared.different == []
-    assert compared.absent == []
-    assert len(compared.equal) > 50
+    comparison = compare(crate_study.crate, place)
+    assert comparison.different == []
+    assert comparison.absent == []
+    assert len(comparison.equal) > 50
     assert {
         "tables/glaucoma/facts.json",
         "tables/verdicts.csv",
         "tables/glaucoma/tests.tex",
-    } <= set(compared.equal)
-    for name in compared.equal:  # and of the study itself, not only of its crate
-        assert sha256(place / name) == sha256(packed.folder / name), name
+    } <= set(comparison.equal)
+    for name in comparison.equal:  # and of the study itself, not only of its crate
+        assert sha256(place / name) == sha256(crate_study.folder / name), name
     text = (place / "paper" / "build" / "sections" / "studies.tex").read_text(encoding="utf-8")
     assert "glaucoma:samples" in text
     assert (place / "paper" / "paper.pdf").stat().st_size > 50_000
 
-    again = snakemake("-n", "paper", "--config", workdir)
-    assert "Nothing to be done" in again.stdout + again.stderr
+    repetition = snakemake("-n", "paper", "--config", workdir)
+    assert "Nothing to be done" in repetition.stdout + repetition.stderr
     facts = place / "tables" / "glaucoma" / "facts.json"
     write_json(facts, read_json(facts) | {"title": "another"})
-    assert compare(packed.crate, place).different == ["tables/glaucoma/facts.json"]
+    assert compare(crate_study.crate, place).different == ["tables/glaucoma/facts.json"]
 
 
 @pytest.fixture(scope="module")
-def restored(packed: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def restored_study(crate_study: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("restored") / "place"
-    restore(packed.crate, folder)
+    restore(crate_study.crate, folder)
     return folder
 
 
@@ -114,78 +114,80 @@ def restored(packed: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) 
         "data",
     ],
 )
-def test_a_target_that_needs_images_is_refused(restored, target):
+def test_a_target_that_needs_images_is_refused(restored_study, target):
     with pytest.raises(MedscaleError, match="without the images; its report can be made"):
-        Restored(restored).check_target(target)
+        Restored(restored_study).check_target(target)
 
 
 @pytest.mark.parametrize(
     "target", ["paper", "figures", "--cores", "4", "results/glaucoma/serial_1cpu/", SAMPLES]
 )
-def test_a_target_of_the_report_is_not_refused(restored, target):
-    Restored(restored).check_target(target)
+def test_a_target_of_the_report_is_not_refused(restored_study, target):
+    Restored(restored_study).check_target(target)
 
 
-def test_snakemake_ends_with_one_sentence_where_a_training_would_start(restored):
-    done = snakemake("results", "--cores", "1", "--config", f"workdir={restored}")
-    assert done.returncode != 0
-    (*_, last) = done.stderr.splitlines()
+def test_snakemake_ends_with_one_sentence_where_a_training_would_start(restored_study):
+    process = snakemake("results", "--cores", "1", "--config", f"workdir={restored_study}")
+    assert process.returncode != 0
+    (*_, last) = process.stderr.splitlines()
     assert last.startswith("medscale: error: results cannot be made: ")
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in process.stderr
 
 
-def test_the_configuration_is_that_of_the_crate(restored):
-    graph = Graph({"workdir": str(restored), "scale": "demo"})
+def test_the_configuration_is_that_of_the_crate(restored_study):
+    graph = Graph({"workdir": str(restored_study), "scale": "demo"})
     assert graph.studies == ["glaucoma"]
     assert graph.config.study("glaucoma").runs == RUNS
-    assert graph.workdir == restored
+    assert graph.workdir == restored_study
     with pytest.raises(MedscaleError, match="leave the setting 'seeds' out"):
-        Restored(restored).config({"seeds": [7]})
+        Restored(restored_study).config({"seeds": [7]})
 
 
-def test_a_restored_study_can_be_packed_again(packed, restored, tmp_path):
+def test_a_restored_study_can_be_packed_again(crate_study, restored_study, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
-    export(packed.study, first)
+    export(crate_study.study, first)
     for folder in ("figures", "tables"):  # as Snakemake makes them
-        shutil.copytree(packed.folder / folder, restored / folder, dirs_exist_ok=True)
+        shutil.copytree(crate_study.folder / folder, restored_study / folder, dirs_exist_ok=True)
     shutil.copyfile(
-        packed.folder / "data" / "glaucoma" / "datasheet.md",
-        restored / "data" / "glaucoma" / "datasheet.md",
+        crate_study.folder / "data" / "glaucoma" / "datasheet.md",
+        restored_study / "data" / "glaucoma" / "datasheet.md",
     )
-    export(Graph({"workdir": str(restored)}), second)
+    export(Graph({"workdir": str(restored_study)}), second)
     index = "data/glaucoma/index.parquet"
     assert sha256(first / index) == sha256(second / index)
     assert restore(second, tmp_path / "third").files == restore(first, tmp_path / "fourth").files
 
 
-def test_files_of_a_folder_are_not_overwritten(packed, tmp_path):
+def test_files_of_a_folder_are_not_overwritten(crate_study, tmp_path):
     (tmp_path / "mine.txt").write_text("keep me")
     with pytest.raises(MedscaleError, match="holds files already: name another folder"):
-        restore(packed.crate, tmp_path)
+        restore(crate_study.crate, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_the_command_says_what_to_type(packed, tmp_path):
+def test_the_command_says_what_to_type(crate_study, tmp_path):
     place = tmp_path / "place"
-    result = CliRunner().invoke(main, ["crate", "restore", str(packed.crate), "--to", str(place)])
+    result = CliRunner().invoke(
+        main, ["crate", "restore", str(crate_study.crate), "--to", str(place)]
+    )
     assert result.exit_code == 0, result.output
-    said = " ".join(result.output.split())
-    assert "left out, because they show images" in said
-    assert "snakemake --cores all paper --config workdir=" in said
+    message = " ".join(result.output.split())
+    assert "left out, because they show images" in message
+    assert "snakemake --cores all paper --config workdir=" in message
     assert read_json(place / MARKER)["left_out"] == [SAMPLES]
     with pytest.raises(MedscaleError, match=r"0 files differ, \d+ are not made"):
         CliRunner().invoke(
-            main, ["crate", "compare", str(packed.crate), str(place)], catch_exceptions=False
+            main, ["crate", "compare", str(crate_study.crate), str(place)], catch_exceptions=False
         )
     with pytest.raises(MedscaleError, match="was not restored from"):
-        compare(packed.crate, tmp_path)
+        compare(crate_study.crate, tmp_path)
 
 
-def test_networks_are_laid_out_where_the_crate_has_them(packed, tmp_path):
-    export(packed.study, tmp_path / "crate", request=[WEIGHTS])
+def test_networks_are_laid_out_where_the_crate_has_them(crate_study, tmp_path):
+    export(crate_study.study, tmp_path / "crate", request=[WEIGHTS])
     restore(tmp_path / "crate", tmp_path / "place")
     weights = "runs/glaucoma/ddp_2gpu/seed1/model.safetensors"
-    assert sha256(tmp_path / "place" / weights) == sha256(packed.folder / weights)
+    assert sha256(tmp_path / "place" / weights) == sha256(crate_study.folder / weights)
 
 
 # Crates that a stranger made
@@ -216,8 +218,8 @@ TABLE = "results/glaucoma/serial_1cpu/roc.csv"
         (lambda files: files.update({MANIFEST: b"nonsense"}), "a line that is no checksum"),
     ],
 )
-def test_a_damaged_crate_leaves_nothing_behind(packed, tmp_path, change, message):
-    crate = rewritten(packed.crate, tmp_path / "bad.zip", change)
+def test_a_damaged_crate_leaves_nothing_behind(crate_study, tmp_path, change, message):
+    crate = rewritten(crate_study.crate, tmp_path / "bad.zip", change)
     with pytest.raises(MedscaleError, match=re.escape(message)):
         restore(crate, tmp_path / "place")
     assert [path.name for path in tmp_path.iterdir()] == ["bad.zip"]
@@ -229,8 +231,8 @@ def without(name: str):
     def change(files: dict[str, bytes]) -> None:
         del files[name]
         lines = files[MANIFEST].decode().splitlines()
-        kept = [line for line in lines if not line.endswith(f"  {name}")]
-        files[MANIFEST] = ("\n".join(kept) + "\n").encode()
+        kept_lines = [line for line in lines if not line.endswith(f"  {name}")]
+        files[MANIFEST] = ("\n".join(kept_lines) + "\n").encode()
 
     return change
 
@@ -244,8 +246,8 @@ def without(name: str):
         "measured/glaucoma/reference.json",
     ],
 )
-def test_a_crate_that_lacks_a_source_of_the_report_is_refused(packed, tmp_path, name):
-    crate = rewritten(packed.crate, tmp_path / "bad.zip", without(name))
+def test_a_crate_that_lacks_a_source_of_the_report_is_refused(crate_study, tmp_path, name):
+    crate = rewritten(crate_study.crate, tmp_path / "bad.zip", without(name))
     with pytest.raises(MedscaleError, match=re.escape(f"lacks {name}, so the paper cannot")):
         restore(crate, tmp_path / "place")
     assert not (tmp_path / "place").exists()
@@ -265,17 +267,19 @@ def test_a_crate_that_lacks_a_source_of_the_report_is_refused(packed, tmp_path, 
         "x" * 501,
     ],
 )
-def test_a_name_that_leads_elsewhere_is_refused(packed, tmp_path, name):
-    crate = rewritten(packed.crate, tmp_path / "bad.zip", lambda files: files.update({name: b"x"}))
+def test_a_name_that_leads_elsewhere_is_refused(crate_study, tmp_path, name):
+    crate = rewritten(
+        crate_study.crate, tmp_path / "bad.zip", lambda files: files.update({name: b"x"})
+    )
     with pytest.raises(MedscaleError, match="could lead out of the folder"):
         restore(crate, tmp_path / "place")
     assert [path.name for path in tmp_path.iterdir()] == ["bad.zip"]
 
 
-def test_links_bombs_and_other_archives_are_refused(packed, tmp_path, monkeypatch):
+def test_links_bombs_and_other_archives_are_refused(crate_study, tmp_path, monkeypatch):
     link = zipfile.ZipInfo("results/link")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    shutil.copyfile(packed.crate, tmp_path / "link.zip")
+    shutil.copyfile(crate_study.crate, tmp_path / "link.zip")
     with zipfile.ZipFile(tmp_path / "link.zip", "a") as file:
         file.writestr(link, "/etc/passwd")
     with pytest.raises(MedscaleError, match="'results/link' is a link or a device"):
@@ -287,7 +291,7 @@ def test_links_bombs_and_other_archives_are_refused(packed, tmp_path, monkeypatc
     with pytest.raises(MedscaleError, match="twice under one name"):
         restore(tmp_path / "twice.zip", tmp_path / "place")
     zeros = rewritten(
-        packed.crate, tmp_path / "zeros.zip", lambda files: files.update(zeros=bytes(2**29))
+        crate_study.crate, tmp_path / "zeros.zip", lambda files: files.update(zeros=bytes(2**29))
     )
     with pytest.raises(MedscaleError, match="no crate of a study does"):
         restore(zeros, tmp_path / "place")
@@ -296,18 +300,18 @@ def test_links_bombs_and_other_archives_are_refused(packed, tmp_path, monkeypatc
         restore(tmp_path / "text.zip", tmp_path / "place")
     monkeypatch.setattr(archive, "MOST_FILES", 10)
     with pytest.raises(MedscaleError, match="more than 10 files"):
-        restore(packed.crate, tmp_path / "place")
+        restore(crate_study.crate, tmp_path / "place")
     assert not (tmp_path / "place").exists()
 
 
-def test_a_link_in_a_folder_is_refused(packed, tmp_path):
-    export(packed.study, tmp_path / "crate")
+def test_a_link_in_a_folder_is_refused(crate_study, tmp_path):
+    export(crate_study.study, tmp_path / "crate")
     (tmp_path / "crate" / "results" / "link").symlink_to("/etc")
     with pytest.raises(MedscaleError, match="is a link or a device"):
         restore(tmp_path / "crate", tmp_path / "place")
 
 
-def test_code_of_a_crate_is_not_laid_out_and_its_changes_are_named(packed, tmp_path):
+def test_code_of_a_crate_is_not_laid_out_and_its_changes_are_named(crate_study, tmp_path):
     script = "scripts/chapter.py"
 
     def change(files: dict[str, bytes]) -> None:
@@ -316,7 +320,7 @@ def test_code_of_a_crate_is_not_laid_out_and_its_changes_are_named(packed, tmp_p
         digests = [hashlib.sha256(text).hexdigest() for text in (old, files[script])]
         files[MANIFEST] = files[MANIFEST].replace(*(digest.encode() for digest in digests))
 
-    crate = rewritten(packed.crate, tmp_path / "changed.zip", change)
+    crate = rewritten(crate_study.crate, tmp_path / "changed.zip", change)
     assert restore(crate, tmp_path / "place").code == [script]
     assert not list((tmp_path / "place").rglob("*.py"))
     assert not (tmp_path / "place" / "config.yaml").exists()
@@ -324,6 +328,6 @@ def test_code_of_a_crate_is_not_laid_out_and_its_changes_are_named(packed, tmp_p
 
 def test_a_restored_study_has_the_order_of_the_studies() -> None:
     graph = Graph({"scale": "demo"})
-    written = json.loads(json.dumps(json.loads(graph.resolved(None)), sort_keys=True))
-    assert Config.model_validate(written).active == graph.config.active
-    assert list(written["studies"]) != list(graph.config.studies)
+    resolved_text = json.loads(json.dumps(json.loads(graph.resolved(None)), sort_keys=True))
+    assert Config.model_validate(resolved_text).active == graph.config.active
+    assert list(resolved_text["studies"]) != list(graph.config.studies)

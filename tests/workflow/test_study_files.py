@@ -9,10 +9,7 @@ import pandas as pd
 import pytest
 
 from data_trees import class_tree
-from file_tables import Described, Entry, differences, read
-from made_profiles import make_profiled
-from made_runs import configuration
-from made_training import TINY, Training, fork_ranks
+from file_tables import Described, Entry, differences, read_tables
 from medscale.config.sections import Enhance, Evaluate
 from medscale.data.build import build_shards
 from medscale.data.index import build_index
@@ -25,6 +22,9 @@ from medscale.measure import enhance, exporting, formats, inference, loading
 from medscale.measure.record import Marks, write
 from medscale.report.result.folder import write_result
 from medscale.serve import bundle
+from synthetic_profiles import make_profile
+from synthetic_runs import configuration
+from training_runs import TINY, Training, fork_ranks
 
 STUDY, RUN = "glaucoma", "serial_1cpu"
 LISTS = {"enhance": enhance, "export": exporting, "formats": formats}
@@ -53,14 +53,14 @@ NOT_MADE = (
 def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The outputs of a small study, each written by the code of its stage."""
     folder = tmp_path_factory.mktemp("files")
-    data, raw, one = folder / "data" / STUDY, folder / "data" / "raw", Dask(workers=1)
+    data, raw, one_worker = folder / "data" / STUDY, folder / "data" / "raw", Dask(workers=1)
     class_tree(raw, {"normal": 12, "glaucoma": 12})
     (raw / "normal" / "broken.png").write_bytes(b"")
     division = Split(train=0.5, val=0.25, test=0.25)
     classes = ["normal", "glaucoma"]
-    build_index(Source(kind="folder", path=raw), division, classes, one, data)
+    build_index(Source(kind="folder", path=raw), division, classes, one_worker, data)
     plain = Preprocess(size=16, chunk=16)
-    build_shards(data / "index.parquet", raw, plain, one, data / "shards")
+    build_shards(data / "index.parquet", raw, plain, one_worker, data / "shards")
 
     replicate = folder / "runs" / STUDY / RUN / "seed1"
     work = folder / "work"
@@ -78,7 +78,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         gallery(runs[0], images),
         lambda *arguments: bundle.put(runs, images, *arguments),
     )
-    make_profiled(folder, configuration(STUDY, [RUN]), STUDY, RUN)
+    make_profile(folder, configuration(STUDY, [RUN]), STUDY, RUN)
     settings = Enhance(workers=[1], repeats=1)
     rows = enhance.measure_enhance(data / "index.parquet", raw, plain, settings, work)
     marks = Marks(synthetic=True, stand_in=False, scale="demo")
@@ -87,14 +87,14 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_files_have_the_columns_and_keys_of_their_tables(workdir: Path) -> None:
-    wrong, present = differences(workdir)
-    assert not wrong, "docs/files.md differs from the files:\n" + "\n".join(wrong)
-    assert {table.pattern for table in read()} - present == set(NOT_MADE)
+    faults, present = differences(workdir)
+    assert not faults, "docs/files.md differs from the files:\n" + "\n".join(faults)
+    assert {table.pattern for table in read_tables()} - present == set(NOT_MADE)
 
 
 @pytest.mark.parametrize("name", LISTS)
 def test_a_table_lists_the_columns_of_a_benchmark(name: str) -> None:
-    (table,) = [t for t in read() if t.pattern == f"measured/<study>/{name}.csv"]
+    (table,) = [t for t in read_tables() if t.pattern == f"measured/<study>/{name}.csv"]
     assert [entry.name for entry in table.entries] == LISTS[name].COLUMNS
 
 

@@ -50,9 +50,9 @@ class Rule:
     ids=" ".join,
 )
 def test_what_a_person_types_is_planned(arguments, tmp_path):
-    done = snakemake("-n", "--forceall", *arguments)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "train" in done.stdout + done.stderr
+    process = snakemake("-n", "--forceall", *arguments)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "train" in process.stdout + process.stderr
 
 
 @pytest.mark.parametrize(
@@ -70,15 +70,15 @@ def test_what_a_person_types_is_planned(arguments, tmp_path):
     ],
 )
 def test_a_mistake_gets_one_message_and_no_traceback(arguments, says):
-    done = snakemake("-n", *arguments)
-    assert done.returncode != 0
-    assert "medscale: error: " in done.stderr
-    assert says in done.stderr
-    assert "Traceback" not in done.stderr + done.stdout
+    process = snakemake("-n", *arguments)
+    assert process.returncode != 0
+    assert "medscale: error: " in process.stderr
+    assert says in process.stderr
+    assert "Traceback" not in process.stderr + process.stdout
 
 
 def test_what_is_given_on_the_command_line_goes_on_top_of_the_demo():
-    done = snakemake(
+    process = snakemake(
         "-n",
         "--forceall",
         "--profile",
@@ -87,9 +87,9 @@ def test_what_is_given_on_the_command_line_goes_on_top_of_the_demo():
         "--config",
         "seeds=[5]",
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "runs/glaucoma/serial_1gpu/seed5/" in done.stdout
-    assert "demo_data" in done.stdout
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "runs/glaucoma/serial_1gpu/seed5/" in process.stdout
+    assert "demo_data" in process.stdout
 
 
 def test_scales_share_target_names_and_no_folder():
@@ -102,12 +102,12 @@ def test_scales_share_target_names_and_no_folder():
 def test_a_changed_recipe_touches_exactly_the_runs_that_use_it():
     before = Graph({"scale": "demo"})
     after = Graph({"scale": "demo", "studies": {"glaucoma": {"model": {"options": {"width": 12}}}}})
-    same = [
+    unchanged_plans = [
         run
         for run in ("serial_1cpu", "ddp_2cpu_densenet121")
         if before.plan("glaucoma", run, 1) == after.plan("glaucoma", run, 1)
     ]
-    assert same == ["ddp_2cpu_densenet121"]
+    assert unchanged_plans == ["ddp_2cpu_densenet121"]
 
 
 @pytest.mark.parametrize(
@@ -137,17 +137,17 @@ def test_a_misspelt_target_is_answered_in_words(target, meant):
 
 
 def test_snakemake_answers_all_misspelt_targets_at_once_and_takes_no_option_for_one():
-    done = snakemake("-n", "--cores", "2", "--quiet", "rules", "--", "papr", "figurs", "all")
-    assert done.returncode != 0
-    assert "papr: no rule makes it; did you mean 'paper'?" in done.stderr
-    assert "figurs: no rule makes it; did you mean 'figures'?" in done.stderr
-    assert done.stderr.count("no rule makes it") == 2
+    process = snakemake("-n", "--cores", "2", "--quiet", "rules", "--", "papr", "figurs", "all")
+    assert process.returncode != 0
+    assert "papr: no rule makes it; did you mean 'paper'?" in process.stderr
+    assert "figurs: no rule makes it; did you mean 'figures'?" in process.stderr
+    assert process.stderr.count("no rule makes it") == 2
 
 
 def test_a_dry_run_ends_with_jobs_cost_missing_data_and_causes(tmp_path):
-    done = snakemake("-n", "results/glaucoma/serial_1cpu", "--config", f"workdir={tmp_path}")
-    assert done.returncode == 0, done.stderr
-    lines = done.stderr.splitlines()
+    process = snakemake("-n", "results/glaucoma/serial_1cpu", "--config", f"workdir={tmp_path}")
+    assert process.returncode == 0, process.stderr
+    lines = process.stderr.splitlines()
     start = lines.index("9 jobs would run; nothing was run")
     words = [line.split(maxsplit=1) for line in lines[start + 1 :]]
     facts = dict(words)
@@ -165,11 +165,11 @@ def test_the_outlook_has_at_most_15_lines_and_counts_the_causes_that_it_leaves_o
         explanation.causes[f"recipe.lr: {number}"] = Counter(train=2, skin_report=1)
     explanation.causes[FIRST_TIME] = Counter(index=4)
     explanation.stages = Counter(train=20, skin_report=2, export_report=1)
-    printed = list(lines(Graph({"scale": "demo"}), explanation))
-    assert len(printed) <= 15
-    assert "  jobs   train 20, report 3" in printed
-    assert any("about 5.0 hours" in line for line in printed)
-    assert "         - recipe.lr: 0 (train 2, report 1)" in printed
-    assert "         - and 3 more causes" in printed
-    assert "  first  4 jobs make outputs that were never made" in printed
+    outlook_lines = list(lines(Graph({"scale": "demo"}), explanation))
+    assert len(outlook_lines) <= 15
+    assert "  jobs   train 20, report 3" in outlook_lines
+    assert any("about 5.0 hours" in line for line in outlook_lines)
+    assert "         - recipe.lr: 0 (train 2, report 1)" in outlook_lines
+    assert "         - and 3 more causes" in outlook_lines
+    assert "  first  4 jobs make outputs that were never made" in outlook_lines
     assert next(lines(Graph({}), Explanation("all"))).startswith("nothing would run")

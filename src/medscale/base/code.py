@@ -1,4 +1,4 @@
-"""Digests of code: they change when a script, or a module it imports, computes something else.
+"""Digests of code, which change when a script or a module that it imports changes its behaviour.
 
 A digest covers the parsed code without comments, docstrings, descriptions of settings and
 formatting, so an edit of those reruns nothing. Files are parsed once per content, and digests are
@@ -27,30 +27,30 @@ PACKAGE = Path(__file__).parents[1]
 ROOT = PACKAGE.parent.parent
 SCRIPTS = ROOT / "scripts"
 CACHE = Path(cache_from_source(__file__)).with_name("code-digests.json")
-CACHE_LIMIT = 2000  # parsed files; the package has about 200, so old contents go now and then
+CACHE_LIMIT = 2000  # parsed files; above it the cache is emptied (the package has about 400 files)
 MODULE_NAME = re.compile(r"medscale(\.\w+)+")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 # Arguments that only describe: titles and descriptions of settings.
 DESCRIPTIONS = {"Field": ("title", "description")}
-# Arguments that decide no result: looks of a strategy in figures, assumptions of the cost model.
+# Arguments that change no result: appearance of a strategy in figures, parts of the cost model.
 WITHOUT_EFFECT = {"Strategy": ("title", "looks", "costs")}
-# Lists of modules of which each run depends on those that it uses, and the files of these lists.
+# A registry is a list of modules. A run depends on the listed modules that it uses, not on all.
 REGISTRY, REGISTRIES = "MODULES", ("registry.py", "own.py")
 
 
-class Parsed(NamedTuple):
-    """One file of code."""
+class ParsedFile(NamedTuple):
+    """The digests and imports of one file of code."""
 
-    code: str  # SHA-256 over its syntax tree
+    code: str  # SHA-256 over the syntax tree
     core: str  # the same without lists of registries and arguments that change no result
-    # what its import runs of this package, as ``module``, or ``module:name`` where a name is
+    # imports of this package at the top level: ``module``, or ``module:name`` for a name that is
     # imported from a module or package
     outer: list[str]
-    inner: list[str]  # what its functions import, or start as a process (``python -m``)
+    inner: list[str]  # modules that functions import, or start as a process (``python -m``)
 
 
 def shown_path(path: str | Path) -> str:
-    """Return a path as a person types it in the project's root; a path elsewhere stays."""
+    """Return a path relative to the project's root if it lies there, and otherwise unchanged."""
     full = Path(path).resolve()
     return str(full.relative_to(ROOT)) if full.is_relative_to(ROOT) else str(path)
 
@@ -61,31 +61,31 @@ def code_digest(
 ) -> str:
     """Return the SHA-256 over a script and all modules of this package that it imports.
 
-    Further files are modules that the script imports by a name that it computes.
-
-    Snakemake tracks no imported modules. Each stage has this digest as a param, so a change of
-    code reruns the stages that use the code, and no others.
+    Snakemake tracks no imported modules. Each stage has this digest as a param, so that a change
+    of code reruns the stages that use the code, and no others.
 
     Args:
-        files: the script, and further modules.
-        core: leave out what changes no result: lists of registries and ``WITHOUT_EFFECT``.
+        files: the script, and modules that it imports by a computed name.
+        core: leave out code that changes no result: lists of registries and ``WITHOUT_EFFECT``.
         unused: names of modules that a registry lists and this stage does not use.
     """
     parts = [*map(str, files), f"{core=}", *sorted(unused)]
     if all(_is_watched(Path(file)) for file in files):
-        return kept("code", parts, lambda: digest(module_digests(*files, core=core, unused=unused)))
+        return from_cache(
+            "code", parts, lambda: digest(module_digests(*files, core=core, unused=unused))
+        )
     return digest(module_digests(*files, core=core, unused=unused))
 
 
-def kept(kind: str, parts: list[str], compute: Callable[[], str]) -> str:
-    """Return the result of ``compute``, from an earlier process of this checkout if possible.
+def from_cache(kind: str, parts: list[str], compute: Callable[[], str]) -> str:
+    """Return the result of ``compute``, from the cache of an earlier process if possible.
 
-    It is computed again when the size or a time of any script, module or template has changed.
+    A change of size or time of any script, module or template empties the cache.
 
     Args:
         kind: kind of the result.
-        parts: everything that the result depends on in addition to the code.
-        compute: returns a digest of scripts, modules and templates.
+        parts: inputs of the result in addition to the code.
+        compute: function that returns a digest of scripts, modules and templates.
     """
     digests, key = _cache().of_state(), digest([kind, *parts])
     if key not in digests:
@@ -125,7 +125,7 @@ def module_digest(path: str | Path, core: bool = False) -> str:
 
     The template of ``card.py`` is ``card.md.j2`` in the same folder. ``core``: see ``code_digest``.
     """
-    parsed, template = _parsed(Path(path)), Path(path).with_suffix(".md.j2")
+    parsed, template = _parse_file(Path(path)), Path(path).with_suffix(".md.j2")
     code = parsed.core if core else parsed.code
     return digest([code, sha256(template)]) if template.is_file() else code
 
@@ -145,29 +145,32 @@ def package_digest() -> str:
 def modules(script: Path, unused: frozenset[str] = frozenset()) -> dict[str, Path]:
     """Return the file of each module of this package that a script imports, directly or not.
 
-    Of the modules that registries list, those in ``unused`` are left out.
-
     The import of ``medscale.a.b`` also runs the ``__init__`` of ``medscale.a``, but calls none of
-    its functions: their imports count only where a name is imported from ``medscale.a`` itself.
+    its functions. The imports of these functions count only if a name is imported from
+    ``medscale.a`` itself.
+
+    Args:
+        script: file of the script.
+        unused: names of modules that a registry lists and the script does not use.
 
     Raises:
         MedscaleError: when a file has a syntax error or a relative import.
     """
     paths: dict[str, Path] = {}
-    passed: set[str] = set()
-    waiting = [*_parsed(script).outer, *_parsed(script).inner]
-    while waiting:
-        name, file = _module(waiting.pop())
+    packages: set[str] = set()
+    names_to_follow = [*_parse_file(script).outer, *_parse_file(script).inner]
+    while names_to_follow:
+        name, file = _module(names_to_follow.pop())
         for package in _packages(name):
-            if package not in passed and package not in paths:
-                passed.add(package)
-                waiting += _parsed(_file(package)).outer
+            if package not in packages and package not in paths:
+                packages.add(package)
+                names_to_follow += _parse_file(_file(package)).outer
         if file is not None and name not in paths:
             paths[name] = file
-            names = [*_parsed(file).outer, *_parsed(file).inner]
+            names = [*_parse_file(file).outer, *_parse_file(file).inner]
             is_registry = file.name in REGISTRIES
-            waiting += [name for name in names if not (is_registry and name in unused)]
-    return paths | {package: _file(package) for package in passed}
+            names_to_follow += [name for name in names if not (is_registry and name in unused)]
+    return paths | {package: _file(package) for package in packages}
 
 
 def rooms(script: Path) -> set[str]:
@@ -177,7 +180,7 @@ def rooms(script: Path) -> set[str]:
 
 
 def _packages(name: str) -> Iterator[str]:
-    """Yield the packages around a module; ``medscale`` itself holds only names for users."""
+    """Yield the packages around a module, except ``medscale``, which holds only names for users."""
     parts = name.split(".")
     yield from (".".join(parts[:end]) for end in range(2, len(parts)))
 
@@ -198,13 +201,13 @@ def _file(package: str) -> Path:
     return PACKAGE.joinpath(*package.split(".")[1:], "__init__.py")
 
 
-def _parsed(path: Path) -> Parsed:
+def _parse_file(path: Path) -> ParsedFile:
     state = path.stat()
-    return _parsed_at(path, state.st_mtime_ns, state.st_size)
+    return _parse_version(path, state.st_mtime_ns, state.st_size)
 
 
 @cache
-def _parsed_at(path: Path, _time: int, _size: int) -> Parsed:
+def _parse_version(path: Path, _time: int, _size: int) -> ParsedFile:
     content = path.read_bytes()
     key, files = hashlib.sha256(content).hexdigest(), _cache().files
     if key not in files:
@@ -212,20 +215,20 @@ def _parsed_at(path: Path, _time: int, _size: int) -> Parsed:
             files[key] = _parse(ast.parse(content))
         except (SyntaxError, MedscaleError) as error:
             raise MedscaleError(f"{path}: {error}") from None
-    return Parsed(*files[key])
+    return ParsedFile(*files[key])
 
 
-def _parse(tree: ast.Module) -> Parsed:
+def _parse(tree: ast.Module) -> ParsedFile:
     outer: set[str] = set()
     inner: set[str] = set()
     for node, inside in _nodes(tree, False):
         (inner if inside else outer).update(_names(node))
     digests = tree_digest(tree), tree_digest(tree, core=True)
-    return Parsed(*digests, sorted(outer), sorted(inner - outer))
+    return ParsedFile(*digests, sorted(outer), sorted(inner - outer))
 
 
 def _nodes(node: ast.AST, inside: bool) -> Iterator[tuple[ast.AST, bool]]:
-    """Yield each node of a syntax tree, and whether it stands in a function."""
+    """Yield each node of a syntax tree, and whether it is inside a function."""
     yield node, inside
     inside = inside or isinstance(node, FUNCTIONS)
     for _, value in _fields(node):
@@ -235,7 +238,7 @@ def _nodes(node: ast.AST, inside: bool) -> Iterator[tuple[ast.AST, bool]]:
 
 
 def _names(node: ast.AST) -> Iterable[str]:
-    """Names of this package that a node imports, or holds as the name of a module to start."""
+    """Return modules of this package that a node imports, or names in a string to start them."""
     names: list[str] = []
     if isinstance(node, ast.Import):
         names = [alias.name for alias in node.names]
@@ -252,9 +255,10 @@ def _names(node: ast.AST) -> Iterable[str]:
 
 
 def _canonical(node: object, core: bool) -> Iterator[str]:
-    """Yield a syntax tree as text that is the same in each version of Python.
+    """Yield a syntax tree as text that is equal in all versions of Python.
 
-    ``ast.dump`` is not: newer versions have further fields, which are empty for older code.
+    The text of ``ast.dump`` differs: newer versions have further fields, which are empty for older
+    code.
     """
     if isinstance(node, ast.AST):
         yield f"({type(node).__name__}"
@@ -276,7 +280,7 @@ def _canonical(node: object, core: bool) -> Iterator[str]:
 
 
 def _fields(node: ast.AST) -> Iterator[tuple[str, object]]:
-    """Yield the fields of a node without descriptions and what only type checkers read."""
+    """Yield the fields of a node without descriptions and code for type checkers."""
     for name, value in ast.iter_fields(node):
         if isinstance(value, list):
             value = [item for item in value if not _is_description(item, node)]
@@ -288,7 +292,7 @@ def _fields(node: ast.AST) -> Iterator[tuple[str, object]]:
 
 
 def _is_without_effect(item: object, parent: ast.AST) -> bool:
-    """Whether a part of a node is the list of a registry, or an argument of ``WITHOUT_EFFECT``."""
+    """Return whether a part of a node is a registry's list or in ``WITHOUT_EFFECT``."""
     if isinstance(item, ast.Assign | ast.AnnAssign):
         target = item.targets[0] if isinstance(item, ast.Assign) else item.target
         return getattr(target, "id", None) == REGISTRY
@@ -296,7 +300,7 @@ def _is_without_effect(item: object, parent: ast.AST) -> bool:
 
 
 def _is_description(item: object, parent: ast.AST) -> bool:
-    """Whether a part of a node is a string alone, as a docstring is, or describes a setting."""
+    """Return whether a part of a node is a docstring or the description of a setting."""
     is_docstring = (
         isinstance(item, ast.Expr)
         and isinstance(item.value, ast.Constant)
@@ -306,7 +310,7 @@ def _is_description(item: object, parent: ast.AST) -> bool:
 
 
 def _is_argument(item: object, parent: ast.AST, names: Mapping[str, tuple[str, ...]]) -> bool:
-    """Whether a part of a node is a keyword argument that ``names`` lists by function."""
+    """Return whether a part of a node is a keyword argument that ``names`` lists by function."""
     return (
         isinstance(item, ast.keyword)
         and isinstance(parent, ast.Call)
@@ -319,22 +323,23 @@ def _is_for_type_checkers(test: ast.expr) -> bool:
 
 
 class Cache:
-    """Results of earlier processes; saved at the end of the process where they grew.
+    """Results of earlier processes, saved when the process ends if there are new ones.
 
     Attributes:
         files: parsed files by the SHA-256 of their content.
-        digests: digests of ``kept``, of the state of the checkout that ``state`` names.
+        digests: results of ``from_cache`` for the checkout in the state ``state``.
+        state: digest of sizes and times of the checkout's files.
     """
 
     def __init__(self) -> None:
-        self.files: dict[str, Parsed] = {}
+        self.files: dict[str, ParsedFile] = {}
         self.digests: dict[str, str] = {}
         self.state = ""
         self._scheme = sha256(__file__)  # another version of this module may parse otherwise
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             stored = json.loads(CACHE.read_text(encoding="utf-8"))
             if stored["scheme"] == self._scheme:
-                files = {key: Parsed(*value) for key, value in stored["files"].items()}
+                files = {key: ParsedFile(*value) for key, value in stored["files"].items()}
                 self.digests, self.state = dict(stored["digests"]), str(stored["state"])
                 self.files = files if len(files) <= CACHE_LIMIT else {}
         self._before = self._size()
@@ -350,7 +355,7 @@ class Cache:
         return len(self.files), len(self.digests), self.state
 
     def _save(self) -> None:
-        """Write the cache for later processes; a folder that cannot be written has none."""
+        """Write the cache for later processes; without write permission there is no cache."""
         if self._size() == self._before:
             return
         content = {"scheme": self._scheme, "files": self.files}

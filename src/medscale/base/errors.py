@@ -20,10 +20,12 @@ R = TypeVar("R")
 
 EXIT_USER = 2
 FAULT = "a fault of medscale itself"  # precedes a traceback in the log of a job
-# Set for the jobs of a study whose progress is displayed: with a log file they print nothing.
+# Set in the environment of jobs while the progress of a study is displayed. Jobs with a log file
+# then print nothing.
 QUIET_VARIABLE = "MEDSCALE_QUIET_JOBS"
 _SPACE = "free some space on this disk (df), or name another folder by workdir or TMPDIR"
 _RIGHTS = "make the folder writable, or name another one by workdir or TMPDIR"
+_KEPT = "finished outputs are kept"
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # NumPy's text for a full disk
 _STORAGE = {
     errno.ENOSPC: ("No space left on device", _SPACE),
@@ -47,7 +49,7 @@ def tell_user(command: Callable[P, R]) -> Callable[P, R]:
     """Wrap a command so that a MedscaleError is printed as one message and exits with status 2."""
 
     @wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         end_quickly()
         try:
             return command(*args, **kwargs)
@@ -61,14 +63,14 @@ def tell_user(command: Callable[P, R]) -> Callable[P, R]:
         print_error(message)
         raise SystemExit(EXIT_USER)
 
-    return wrapped
+    return wrapper
 
 
 def print_error(message: object) -> None:
     """Print an error on stderr as users see it, and append it to the log file of a job.
 
-    File names in it cannot control the terminal. Where the progress of a study is displayed, the
-    display shows the error from the log, and nothing is printed.
+    Control characters in it, as in file names, are escaped. While the progress of a study is
+    displayed, the display shows the error from the log, and nothing is printed.
     """
     text = f"medscale: error: {terminal(str(message), lines=True)}"
     if not (_log_file(text) and QUIET_VARIABLE in os.environ):
@@ -89,18 +91,19 @@ def _log_file(text: str, error: BaseException | None = None) -> bool:
 def storage_fault(error: BaseException) -> str | None:
     """Return one sentence on a full or read-only disk; None for any other error.
 
-    Libraries written in other languages raise their own classes of errors, with the system's text.
+    Libraries in other languages raise their own classes of errors, so their text is searched for
+    that of the system.
     """
     if isinstance(error, OSError) and _SHORT_WRITE.fullmatch(str(error)):
-        return f"no space left on device; {_SPACE}, and start again: what was finished is kept"
+        return f"no space left on device; {_SPACE}, and start again: {_KEPT}"
     number, name = getattr(error, "errno", None), getattr(error, "filename", None)
     for fault, (text, advice) in _STORAGE.items():
         if number == fault or text in str(error):
             place = f"{name}: " if name else ""
-            return f"{place}{text.lower()}; {advice}, and start again: what was finished is kept"
+            return f"{place}{text.lower()}; {advice}, and start again: {_KEPT}"
     return None
 
 
 def end_quickly() -> None:
-    """Skip the last garbage collection of this process: with torch imported it takes a second."""
+    """Skip the garbage collection at the end of this process: with torch it takes a second."""
     atexit.register(gc.freeze)

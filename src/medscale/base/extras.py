@@ -8,15 +8,16 @@ from medscale.base.errors import MedscaleError
 
 
 def require(purpose: str, extra: str, *packages: str, note: str = "") -> None:
-    """Fail where a package of an extra is not installed.
-
-    Raises MedscaleError with the packages and the command that installs them.
+    """Check that the packages of an extra are installed.
 
     Args:
-        purpose: the use of the packages, in the plural, as subject of the sentence.
-        extra: its name in pyproject.toml.
-        packages: names under which Python imports them.
-        note: a further part of the sentence, such as the licence.
+        purpose: use of the packages, as a plural subject of the message.
+        extra: name of the extra in pyproject.toml.
+        packages: names by which Python imports the packages.
+        note: end of the message, such as the licence.
+
+    Raises:
+        MedscaleError: when a package is missing; the message has the command that installs it.
     """
     if absent := [name for name in packages if find_spec(name) is None]:
         verb = "is" if len(absent) == 1 else "are"

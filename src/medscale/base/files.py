@@ -1,4 +1,4 @@
-"""Writing files completely or not at all: to a temporary name, synced, then renamed."""
+"""Atomic writing of files (to a temporary name, synced, then renamed), and reading of files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-MOST_JSON_BYTES, MOST_JSON_DEPTH = 16 * 10**6, 32  # of files that others may have written
+MAX_JSON_BYTES, MAX_JSON_DEPTH = 16 * 10**6, 32  # limits of JSON files from unknown sources
 _JSON_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
@@ -29,8 +29,11 @@ _JSON_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path``.
 
-    It is synced and renamed to ``path`` when the block ends, and removed when the block fails.
-    Raises MedscaleError when the disk is full or the folder cannot be written.
+    The file is synced and renamed to ``path`` when the block ends, and removed when the block
+    fails.
+
+    Raises:
+        MedscaleError: when the disk is full or the folder cannot be written.
     """
     path = Path(path)
     try:
@@ -61,7 +64,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def expanded(path: Path) -> Path:
+def expand_home(path: Path) -> Path:
     """Return a path with ``~`` at its beginning replaced by the home folder.
 
     Raises:
@@ -97,32 +100,36 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_csv(path: str | Path, table: pd.DataFrame) -> None:
-    """Write a table atomically as CSV; floats keep every digit, texts are no formulas."""
+    """Write a table atomically as CSV.
+
+    Floats keep all digits. Texts are escaped by ``csv_cell``, so that no spreadsheet computes them.
+    """
     cells = _map_texts(table, csv_cell)
     text = cells.to_csv(index=False)
-    # Python's writer leaves "\r" without quotes, so that readers would end a line at it.
+    # Python's writer does not quote "\r", at which readers would end the line.
     if "\r" in text:
         text = cells.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
     write_text(path, text)
 
 
 def write_parquet(path: str | Path, table: pd.DataFrame, schema: pa.Schema | None = None) -> None:
-    """Write a table atomically as Parquet; without a ``schema`` types follow from the values."""
+    """Write a table atomically as Parquet; without a ``schema``, the values determine the types."""
     with atomic(path) as temporary:
         table.to_parquet(temporary, index=False, schema=schema)
 
 
 def read_table(path: str | Path, remedy: str = "delete it and run again", **options: Any) -> Any:
-    """Read a table; texts of a CSV file are those that were passed to ``write_csv``.
-
-    Raises MedscaleError with the remedy when the table is missing or damaged.
+    """Read a CSV or Parquet file; escapes of ``write_csv`` are undone.
 
     Args:
-        path: of a CSV or Parquet file, by its ending.
-        remedy: what to do about a file that cannot be read.
-        options: of the function of pandas that reads it.
+        path: path of the file; its ending decides the format.
+        remedy: advice in the message about a file that cannot be read.
+        options: options of pandas' ``read_csv`` or ``read_parquet``.
+
+    Raises:
+        MedscaleError: when the table is missing or damaged.
     """
-    import pandas as pd  # takes a second, which users of the other functions need not wait for
+    import pandas as pd  # imported here: it takes a second, which commands without tables save
 
     is_csv = Path(path).suffix == ".csv"
     read: Any = pd.read_csv if is_csv else pd.read_parquet
@@ -136,7 +143,8 @@ def read_table(path: str | Path, remedy: str = "delete it and run again", **opti
 def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
-    Raises MedscaleError when the file is missing or not JSON; the message names the file.
+    Raises:
+        MedscaleError: when the file is missing or not JSON; the message names the file.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -149,19 +157,21 @@ def read_json(path: str | Path) -> Any:
 
 
 def read_foreign_json(path: str | Path) -> Any:
-    """Read a JSON file that a stranger may have written.
+    """Read a JSON file from an unknown source.
 
-    Raises MedscaleError when the file is missing or not JSON (RFC 8259, so that NaN and Infinity
-    are refused), is larger than ``MOST_JSON_BYTES``, or nested deeper than ``MOST_JSON_DEPTH``.
+    Raises:
+        MedscaleError: when the file is missing, is not JSON by RFC 8259 (which has neither NaN nor
+            Infinity), is larger than ``MAX_JSON_BYTES``, or is nested deeper than
+            ``MAX_JSON_DEPTH``.
     """
     try:
         with open(path, "rb") as file:
-            data = file.read(MOST_JSON_BYTES + 1)
-        if len(data) > MOST_JSON_BYTES:
-            raise MedscaleError(f"{path} has more than {MOST_JSON_BYTES:,} bytes")
+            data = file.read(MAX_JSON_BYTES + 1)
+        if len(data) > MAX_JSON_BYTES:
+            raise MedscaleError(f"{path} has more than {MAX_JSON_BYTES:,} bytes")
         text = data.decode("utf-8")
-        if _json_depth(text) > MOST_JSON_DEPTH:
-            raise MedscaleError(f"{path} is nested more than {MOST_JSON_DEPTH} levels deep")
+        if _json_depth(text) > MAX_JSON_DEPTH:
+            raise MedscaleError(f"{path} is nested more than {MAX_JSON_DEPTH} levels deep")
         value = json.loads(text, parse_constant=_refuse_constant)
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # 1e999, lone surrogates
     except OSError as error:
@@ -184,7 +194,7 @@ def _json_depth(text: str) -> int:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def sha256(path: str | Path) -> str:
@@ -201,7 +211,7 @@ def digest(value: Any) -> str:
 
 
 def _map_texts(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
-    """Return a table with ``change`` applied to the texts of its cells and of its head."""
+    """Return a table with ``change`` applied to the texts of its cells and column names."""
 
     def convert(value: Any) -> Any:
         return change(value) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""Progress messages: formatted on a terminal, lines with the time of day in a log file."""
+"""Progress messages: formatted on a terminal, and lines with a time in a log file."""
 
 from __future__ import annotations
 
@@ -31,35 +31,35 @@ T = TypeVar("T")
 log = logging.getLogger("medscale")
 
 
-UNCROPPED = 100_000  # columns; wider than any table
+UNLIMITED_WIDTH = 100_000  # columns; wider than any table
 
 
 class Terminal(Console):
-    """rich's console, which prints no control characters of texts."""
+    """A console of rich that escapes control characters in texts."""
 
-    def __init__(self, *, stderr: bool = False, cropped: bool = True) -> None:
+    def __init__(self, *, stderr: bool = False, fits_terminal: bool = True) -> None:
         """Open stdout or stderr.
 
         Args:
-            stderr: whether it is stderr.
+            stderr: whether to open stderr instead of stdout.
             cropped: whether tables are fitted to the terminal's width. Otherwise lines are as long
                 as their texts, so that a path or a command in them can be copied.
         """
-        width = None if cropped else UNCROPPED
+        width = None if fits_terminal else UNLIMITED_WIDTH
         super().__init__(stderr=stderr, highlight=False, soft_wrap=True, emoji=False, width=width)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Print as rich does; lines of a table end with their last letter."""
-        parts = (_Unpadded(part) if isinstance(part, Table) else part for part in objects)
+        """Print as rich does, without blanks at the end of a table's lines."""
+        parts = (_TrimmedTable(part) if isinstance(part, Table) else part for part in objects)
         super().print(*parts, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Return the text of a line or a cell; rich calls this for each."""
+        """Return the escaped text of a line or a cell; rich calls this for each."""
         return super().render_str(terminal(text, lines=True), **options)
 
 
-class _Unpadded:
-    """A table whose lines end with their last letter; rich fills them with blanks."""
+class _TrimmedTable:
+    """A table without the blanks that rich adds at the end of lines."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
@@ -76,7 +76,7 @@ class _Unpadded:
 
 
 class Formatter(logging.Formatter):
-    """Format messages of a log without the control characters of file names in them."""
+    """A formatter of logs that escapes control characters, as in file names."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of a record."""
@@ -84,7 +84,12 @@ class Formatter(logging.Formatter):
 
 
 def plain(text: str, *, lines: bool = False) -> str:
-    """Return markup, for ``Terminal``, that prints ``text`` as it is; ``lines`` as ``terminal``."""
+    """Return markup with which ``Terminal`` prints ``text`` literally.
+
+    Args:
+        text: any string.
+        lines: whether line breaks and tabs stay (``text.terminal``).
+    """
     return escape(terminal(text, lines=lines))
 
 
@@ -124,8 +129,8 @@ def track(items: Iterable[T], name: str, total: int) -> Iterator[T]:
     """Iterate with a progress bar on a terminal, and a line for each tenth in a log.
 
     Args:
-        items: what is iterated.
-        name: what the items are, for the bar; without it nothing is shown.
+        items: the items.
+        name: name of the items in the plural, for the bar; if empty, nothing is shown.
         total: number of items.
     """
     if not name:

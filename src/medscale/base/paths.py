@@ -1,4 +1,4 @@
-"""Checks of the paths on the command line, made before PyTorch is imported."""
+"""Checks of the paths on the command line, which run before PyTorch is imported."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ INFERENCE = "inference.json"  # of a result folder: settings that a prediction n
 SUMMARY = "summary.json"  # of a result folder: the run and its metrics
 CRATE = "ro-crate-metadata.json"  # of a crate: its description
 RESULT_ADVICE = "name a result folder, results/<study>/<run>"
-SUGGESTED = 3  # names of a suggestion
+SUGGESTIONS = 3  # number of names in a suggestion
 IMAGES = "name image files, or folders of them"
 # The name of a frame of a file with several, counted from 1: scan.dcm[2]
 FRAME = re.compile(r"(?P<file>.+)\[(?P<number>[1-9]\d*)\]", re.DOTALL)
 
 
-def existing(path: Path, advice: str) -> Path:
+def existing_path(path: Path, advice: str) -> Path:
     """Return a path with ``~`` replaced.
 
-    Raises MedscaleError, which ends with the advice, if the path does not exist.
+    Raises:
+        MedscaleError: when the path does not exist; the message ends with the advice.
     """
     full = path.expanduser()
     if not full.exists():
@@ -34,22 +35,24 @@ def existing(path: Path, advice: str) -> Path:
 def existing_image(path: Path) -> Path:
     """Return the path of an image, of a frame of a file, or of a folder, with ``~`` replaced.
 
-    Raises MedscaleError if it does not exist.
+    Raises:
+        MedscaleError: when it does not exist.
     """
     full = path.expanduser()
     if not full.exists() and (match := FRAME.fullmatch(str(path))):
-        existing(Path(match["file"]), IMAGES)
+        existing_path(Path(match["file"]), IMAGES)
         return full
-    return existing(path, IMAGES)
+    return existing_path(path, IMAGES)
 
 
 def folder(path: Path, advice: str) -> Path:
     """Return the path of a folder with ``~`` replaced.
 
-    Raises MedscaleError, which ends with the advice, if it does not exist, is a file, or cannot be
-    read.
+    Raises:
+        MedscaleError: when it does not exist, is a file, or cannot be read; the message of the
+            first two ends with the advice.
     """
-    full = existing(path, advice)
+    full = existing_path(path, advice)
     if not full.is_dir():
         raise MedscaleError(f"{path} is a file; {advice}")
     if not os.access(full, os.R_OK | os.X_OK):
@@ -60,7 +63,8 @@ def folder(path: Path, advice: str) -> Path:
 def new_file(path: Path) -> Path:
     """Return the path of a file to be written, with ``~`` replaced.
 
-    Raises MedscaleError if it is a folder, or a file stands where one of its folders would.
+    Raises:
+        MedscaleError: when it is a folder, or when one of its parents is a file.
     """
     full = path.expanduser()
     if full.is_dir():
@@ -70,10 +74,12 @@ def new_file(path: Path) -> Path:
 
 
 def new_folder(path: Path, mark: str) -> Path:
-    """Return the path of a folder to be written whole, which replaces one with a file ``mark``.
+    """Return the path of a folder to be written as a whole, with ``~`` replaced.
 
-    Raises MedscaleError if it is a file, or a folder with files of another kind, which would be
-    lost.
+    It may replace an earlier folder of its kind, which contains a file ``mark``.
+
+    Raises:
+        MedscaleError: when it is a file, or a folder with other files, which would be lost.
     """
     full = path.expanduser()
     if full.is_file():
@@ -94,10 +100,11 @@ def _check_parents(path: Path, full: Path) -> None:
             raise MedscaleError(f"{path} cannot be written: {parent} is a file")
 
 
-def evaluated(path: str | Path) -> Path:
-    """Return a result folder whose metrics can be shown.
+def evaluated_result(path: str | Path) -> Path:
+    """Return a result folder with metrics (summary.json), with ``~`` replaced.
 
-    Raises MedscaleError, with the names that are closest, if the folder holds no metrics.
+    Raises:
+        MedscaleError: when the folder has no metrics; the message suggests similar names.
     """
     full = Path(path).expanduser()
     if not (full / SUMMARY).is_file():
@@ -105,21 +112,23 @@ def evaluated(path: str | Path) -> Path:
     return full
 
 
-def evaluated_below(path: str | Path) -> list[Path]:
-    """Return a result folder whose metrics can be shown, or all those below a folder of results.
+def evaluated_results(path: str | Path) -> list[Path]:
+    """Return the result folders with metrics: the path itself, or all those below it.
 
-    Raises MedscaleError as ``evaluated`` where there is none.
+    Raises:
+        MedscaleError: when there is none, see ``evaluated_result``.
     """
     full = Path(path).expanduser()
     if (full / SUMMARY).is_file():
         return [full]
-    return _below(full, SUMMARY) or [evaluated(path)]
+    return _below(full, SUMMARY) or [evaluated_result(path)]
 
 
-def usable(path: str | Path) -> Path:
-    """Return a result folder whose networks can predict.
+def usable_result(path: str | Path) -> Path:
+    """Return a result folder whose networks can predict (inference.json), with ``~`` replaced.
 
-    Raises MedscaleError if the folder is no such folder, or an earlier version wrote it.
+    Raises:
+        MedscaleError: when the folder is not a result, or was written by an earlier version.
     """
     full = Path(path).expanduser()
     if not (full / INFERENCE).is_file():
@@ -127,10 +136,11 @@ def usable(path: str | Path) -> Path:
     return full
 
 
-def usable_below(paths: Iterable[Path]) -> list[Path]:
+def usable_results(paths: Iterable[Path]) -> list[Path]:
     """Return the result folders whose networks can predict, among the paths and below them.
 
-    Raises MedscaleError for a path without one.
+    Raises:
+        MedscaleError: for a path without such a folder.
     """
     folders: list[Path] = []
     for path in paths:
@@ -150,9 +160,9 @@ def _no_result(path: str | Path, file: str) -> MedscaleError:
         return MedscaleError(f"{path} is a file; {RESULT_ADVICE}")
     if (full / SUMMARY).is_file():
         return MedscaleError(
-            f"{path} has no {file}: it was made by an earlier version; evaluate the run again"
+            f"{path} has no {file}, since an earlier version wrote it; evaluate the run again"
         )
-    return MedscaleError(f"{path} holds no file {file}, so it is no result; {_nearest(full, file)}")
+    return MedscaleError(f"{path} has no {file}, so it is not a result; {_nearest(full, file)}")
 
 
 def _below(folder: Path, file: str) -> list[Path]:
@@ -161,9 +171,9 @@ def _below(folder: Path, file: str) -> list[Path]:
 
 
 def _nearest(path: Path, file: str) -> str:
-    """Return a sentence with the results whose names are closest to a path that is none.
+    """Return advice with the results whose names are most similar to a path that is not a result.
 
-    They are searched two levels (study, run) below it, or below the next folder above that exists.
+    The search covers two levels (study, run) below the path, or below its first existing parent.
     """
     parents = [parent for parent in (path, *path.parents) if parent.is_dir()]
     if not parents:
@@ -172,5 +182,5 @@ def _nearest(path: Path, file: str) -> str:
     names = sorted(str(result.parent) for result in results)
     if not names:
         return RESULT_ADVICE
-    close = get_close_matches(str(path), names, SUGGESTED, 0.0)
-    return f"the nearest of {len(names)} results there: {', '.join(close)}"
+    close = get_close_matches(str(path), names, SUGGESTIONS, 0.0)
+    return f"similar names among {len(names)} results: {', '.join(close)}"

@@ -1,4 +1,4 @@
-"""Records of what made a result: code, container, hardware, versions, seed, digests of inputs."""
+"""Records of the origin of a result: code, container, hardware, versions, seed, input digests."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ VERSIONS = (
 UNKNOWN = "unknown"
 IMAGE_NAME = re.compile(r"medscale-([0-9a-f]{12})\.sif")
 
-# Keys that are equal in all replicates of a run made alike; seeds and times may differ.
-SAME = (
+# Keys that are equal in all replicates of a run under the same conditions; seeds and times differ.
+COMMON_KEYS = (
     "commit",
     "dirty",
     "code",
@@ -58,11 +58,11 @@ SAME = (
 def environment(plan: RunPlan, inputs: dict[str, Any]) -> dict[str, Any]:
     """Return the record of a replicate (environment.json): its inputs, code and machine.
 
-    Called when the training begins, since the checkout's code can change while it runs.
+    It is taken at the start of a training, since the checkout's code can change during it.
 
     Args:
-        plan: the replicate's plan.
-        inputs: digests of the files that it reads, by name.
+        plan: plan of the replicate.
+        inputs: digests of the input files, by name.
     """
     import torch
 
@@ -74,12 +74,12 @@ def environment(plan: RunPlan, inputs: dict[str, Any]) -> dict[str, Any]:
         **({} if plan.fold is None else {"fold": plan.fold}),
         "stand_in": plan.stand_in,
         "synthetic": plan.synthetic,
-        # weights from the hub are no file here: timm's version and the network's name decide them
+        # Weights from the hub are not a file: timm's version and the network's name identify them.
         "inputs": {
             **inputs,
             "weights": sha256(weights) if weights is not None and weights.is_file() else None,
         },
-        "started": now(),
+        "started": utc_now(),
         "gpus": [torch.cuda.get_device_name(i) for i in _cards(cuda)],
         "gpu_memory_gb": [
             _gigabytes(torch.cuda.get_device_properties(i).total_memory) for i in _cards(cuda)
@@ -95,8 +95,8 @@ def environment(plan: RunPlan, inputs: dict[str, Any]) -> dict[str, Any]:
 def machine() -> dict[str, Any]:
     """Return the record of this machine and this code.
 
-    Versions, system, processor, usable cores, memory (GB), container, git commit; not the host's
-    name, since results are published.
+    It holds versions, system, processor, usable cores, memory (GiB), container and git commit. It
+    does not hold the name of the host, since results are published.
     """
     return {
         "python": platform.python_version(),
@@ -118,15 +118,15 @@ def gather(environments: Sequence[dict[str, Any]], inputs: dict[str, Any]) -> di
 
     Args:
         environments: environment.json of each replicate, in the order of the seeds.
-        inputs: digests of the files that the evaluation reads, by name.
+        inputs: digests of the input files of the evaluation, by name.
 
     Returns:
-        ``replicates`` (the environments), ``differ`` (keys of ``SAME`` whose values differ between
-        replicates) and ``evaluation`` (this machine and code, and ``inputs``).
+        ``replicates`` (the environments), ``differ`` (those of ``COMMON_KEYS`` whose values differ
+        between replicates) and ``evaluation`` (this machine and code, and ``inputs``).
     """
     differ = [
         key
-        for key in SAME
+        for key in COMMON_KEYS
         if any(other.get(key) != environments[0].get(key) for other in environments[1:])
     ]
     return {
@@ -137,27 +137,28 @@ def gather(environments: Sequence[dict[str, Any]], inputs: dict[str, Any]) -> di
 
 
 def container() -> dict[str, str | None] | None:
-    """Return the image that this process runs in; None outside of a container.
+    """Return the container image of this process; None outside a container.
 
-    Keys: ``file``, ``digest``, and ``commit`` and ``lock`` from which the image was built. Under
-    Apptainer the file's name has the digest. A docker container does not know its own digest:
-    ``docker run -e MEDSCALE_IMAGE=$(docker inspect -f '{{.Id}}' …)`` passes it.
+    Returns:
+        ``file``, ``digest``, and the ``commit`` and ``lock`` of the image's build. Under Apptainer
+        the file's name contains the digest. A docker container does not know its own digest;
+        ``docker run -e MEDSCALE_IMAGE=$(docker inspect -f '{{.Id}}' …)`` passes it.
     """
     lock = os.environ.get("MEDSCALE_IMAGE_LOCK")
     sif = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER")
     if not lock and not sif:
         return None
     file = Path(sif).resolve().name if sif else None
-    named = IMAGE_NAME.fullmatch(file) if file else None
+    name_match = IMAGE_NAME.fullmatch(file) if file else None
     return {
         "file": file,
-        "digest": named[1] if named else os.environ.get("MEDSCALE_IMAGE") or None,
+        "digest": name_match[1] if name_match else os.environ.get("MEDSCALE_IMAGE") or None,
         "commit": os.environ.get("MEDSCALE_IMAGE_COMMIT") or None,
         "lock": lock or None,
     }
 
 
-def now() -> str:
+def utc_now() -> str:
     """Return the time in UTC, as ISO 8601 to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -168,24 +169,27 @@ UNKNOWN_STATE: dict[str, Any] = {"commit": None, "dirty": None}
 def git_state() -> dict[str, Any]:
     """Return the code's git commit and whether files differ from it; both None if unknown.
 
-    A repository that merely contains the folder of this code, such as that of a person's own
-    project, is not this code's: git's top level is compared. An image has neither git nor the
-    checkout's history. There the environment has both, set by Snakemake on the host
-    (``containers.environment``) or when the image was built.
+    A repository around this checkout, such as that of another project, is ignored: git's top level
+    must be the root of the checkout. An image has neither git nor the checkout's history. In an
+    image, environment variables hold both values; Snakemake sets them on the host
+    (``containers.environment``), or the build of the image did.
     """
     top = _git("rev-parse", "--show-toplevel")
-    is_own = top is not None and Path(top).resolve() == ROOT.resolve()
-    commit = _git("rev-parse", "HEAD") if is_own else None
+    is_checkout = top is not None and Path(top).resolve() == ROOT.resolve()
+    commit = _git("rev-parse", "HEAD") if is_checkout else None
     if commit is None:
-        stated = os.environ.get("MEDSCALE_COMMIT", UNKNOWN)
+        commit_variable = os.environ.get("MEDSCALE_COMMIT", UNKNOWN)
         dirty = {"true": True, "false": False}.get(os.environ.get("MEDSCALE_DIRTY", ""))
-        return {"commit": None if stated in ("", UNKNOWN) else stated, "dirty": dirty}
+        return {
+            "commit": None if commit_variable in ("", UNKNOWN) else commit_variable,
+            "dirty": dirty,
+        }
     return {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
 
 
 def _git(*arguments: str) -> str | None:
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             ["git", "-C", str(ROOT), *arguments],  # noqa: S607 (the git that the user calls)
             capture_output=True,
             text=True,
@@ -193,7 +197,7 @@ def _git(*arguments: str) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return process.stdout.strip() if process.returncode == 0 else None
 
 
 def _cards(cuda: bool) -> range:

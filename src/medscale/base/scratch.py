@@ -1,4 +1,4 @@
-"""Private temporary folders; those of killed processes are removed by the next one."""
+"""Private temporary folders; the next process removes those of killed processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from medscale.base.errors import MedscaleError
 
-LOCK = "owner.lock"  # locked while its process lives; the system releases it at any end
+LOCK = "owner.lock"  # locked while its process runs; the system releases it if the process ends
 
 
 @contextmanager
@@ -21,11 +21,12 @@ def scratch(prefix: str, parent: Path | None = None) -> Iterator[Path]:
     """Yield a new folder that only this user can enter, and remove it afterwards.
 
     Args:
-        prefix: beginning of its name; folders with it whose process is gone are removed first.
-        parent: folder to make it in; None for the system's folder of temporary files.
+        prefix: beginning of the folder's name. Folders with this prefix whose process has ended
+            are removed first.
+        parent: parent folder; None: the system's folder for temporary files.
 
     Raises:
-        MedscaleError: when it cannot be made, as the disk is full or read-only.
+        MedscaleError: when the folder cannot be created, since the disk is full or read-only.
     """
     try:
         parent = parent or Path(tempfile.gettempdir())
@@ -33,7 +34,7 @@ def scratch(prefix: str, parent: Path | None = None) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     except OSError as error:
         raise MedscaleError(
-            f"no temporary folder can be made in {parent or 'TMPDIR'} "
+            f"no temporary folder can be created in {parent or 'TMPDIR'} "
             f"({error.strerror or error}); free some space there, or set TMPDIR to another folder"
         ) from None
     try:
@@ -45,17 +46,17 @@ def scratch(prefix: str, parent: Path | None = None) -> Iterator[Path]:
 
 
 def clear(prefix: str, parent: Path) -> None:
-    """Remove this user's folders of a prefix whose process was killed."""
+    """Remove this user's folders with a prefix whose process was killed."""
     for folder in parent.glob(f"{prefix}*"):
         status = folder.lstat()
-        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and _is_left(folder):
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and _is_orphan(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_left(folder: Path) -> bool:
+def _is_orphan(folder: Path) -> bool:
     try:
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
-    except OSError:  # a folder that is being made has no lock yet
+    except OSError:  # another process has just created the folder, and not yet its lock
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from medscale.base.files import expanded
+from medscale.base.files import expand_home
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ TITLE_WORDS = {
 
 
 def _title(name: str, _field: object) -> str:
-    """Return the title of a setting that gives none: its name as words."""
+    """Return the title of a setting without one: its name as words."""
     title = " ".join(TITLE_WORDS.get(word, word) for word in name.split("_"))
     return title[0].upper() + title[1:]
 
@@ -48,16 +48,17 @@ def _without_null(path: Path) -> Path:
 
 
 def unit(name: str) -> Any:
-    """Return the mark of a setting's unit, for the schema of config.yaml and docs/settings.md."""
+    """Return an annotation of a setting's unit, for config.schema.json and docs/settings.md."""
     return Field(json_schema_extra={"unit": name})
 
 
 LARGEST_SEED = 10**8 - 1
 LARGEST_COUNT = 10**9
-# The seed of a step (engine.train.loop.step_seed) is made from it and must fit into 64 bits.
+# The seed of a step (engine.train.loop.step_seed) is computed from the seed of a replicate and must
+# fit into 64 bits.
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
-FilePath = Annotated[Path, AfterValidator(_without_null), AfterValidator(expanded)]
+FilePath = Annotated[Path, AfterValidator(_without_null), AfterValidator(expand_home)]
 Unique = Annotated[list[T], AfterValidator(_unique), Field(json_schema_extra={"uniqueItems": True})]
 Seconds = Annotated[float, unit("seconds")]
 Pixels = Annotated[int, unit("pixels")]

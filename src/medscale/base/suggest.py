@@ -1,17 +1,17 @@
-"""Names that a misspelt word may stand for."""
+"""Suggestion of the name that a misspelt word may mean."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-LIKENESS = 0.65  # from 0 to 1, of names that one may be meant by the other
+LIKENESS = 0.65  # smallest similarity of a suggestion (``difflib``), from 0 to 1
 
 
 def suggestion(word: object, names: Iterable[str]) -> str:
-    """Return the question ``did you mean 'name'? ``, or an empty text where no name is close.
+    """Return the question ``did you mean 'name'? ``, or an empty text if no name is similar.
 
-    Upper and lower case, and ``-`` in place of ``_``, are no difference.
+    Upper and lower case count as equal, and so do ``-`` and ``_``.
     """
     by_key = {_key(name): name for name in names}
     close = get_close_matches(_key(str(word)), by_key, 1, LIKENESS)

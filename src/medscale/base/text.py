@@ -1,8 +1,8 @@
 """Escapes of text: one function for each of LaTeX, Markdown, CSV and terminals.
 
-Names of classes, titles, file names, metadata and error messages come from users' files. Whoever
-writes such text to a document passes it through the function of that document's format. HTML is
-written by the service's page alone, as text of elements: ``serve/http/page/app.js``.
+Names of classes, titles, file names, metadata and error messages come from users' files. Code that
+writes such text to a document must pass it through the function of the document's format. HTML is
+written only by the service's page, as text of elements (``serve/http/page/app.js``).
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import html
 import re
 import unicodedata
 
-JOINERS = "\u200c\u200d"  # spelling of Persian and Hindi, and emoji of several parts, need them
-BLANK = set("\u034f\u115f\u1160\u2800\u3164\uffa0")  # letters and symbols that print nothing
+JOINERS = "\u200c\u200d"  # needed to spell Persian and Hindi, and to compose emoji
+BLANK = set("\u034f\u115f\u1160\u2800\u3164\uffa0")  # letters and symbols without a visible glyph
 # Control, format, surrogate, private and unassigned characters; separators of lines, paragraphs.
 UNPRINTABLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-LONGEST_WORD = 40  # letters that LaTeX may have to print in one line
+LONGEST_WORD = 40  # letters after which LaTeX may break a word
 LAYOUT = re.compile(r"[\t\n\r]+")
 
 # A spreadsheet takes a cell that begins with one of these for a formula (OWASP, "CSV Injection").
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
-_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)?")  # a sign alone is harmless, too
+_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)?")  # or a sign, which is harmless
 _MARKDOWN = re.compile(r"[\\`*\[\]|~$^]|(?<![^\W_])_|_(?![^\W_])")
-_HTML = re.compile(r"[<>]|&(?=#?\w+;)")  # which Markdown passes on
-# Marks at the beginning of a line that make a heading, its underline, or an item of a list.
+_HTML = re.compile(r"[<>]|&(?=#?\w+;)")  # HTML, which Markdown would pass through
+# Marks at the beginning of a line that start a heading, underline one, or start a list item.
 _LINE_START = re.compile(r"[#+\-=:]+(?= |$)|\d+(?=[.)](?: |$))")
 
 _LATEX = {
@@ -40,7 +40,7 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    "[": "{[}",  # at the start of a table's row it would be read as an option of the row before
+    "[": "{[}",  # at the start of a table's row, LaTeX would read it as an option of "\\"
     "]": "{]}",
     "*": "{*}",
     '"': r"\textquotedbl{}",
@@ -68,10 +68,10 @@ _T1 = set(
 
 
 def visible(text: str, keep: str = "") -> str:
-    """Return text whose letters can all be seen: others become their code, as [U+001B].
+    """Return text with visible letters only: invisible ones become their code, such as [U+001B].
 
-    These are control characters, changes of the writing direction, zero-width and unassigned
-    characters, and lone surrogates. Blanks become codes where the text is nothing but blanks.
+    Invisible are control characters, changes of the writing direction, zero-width and unassigned
+    characters, and lone surrogates. Blanks become codes only if the text consists of blanks.
 
     Args:
         text: any string.
@@ -87,11 +87,12 @@ def visible(text: str, keep: str = "") -> str:
 
 
 def terminal(text: str, *, lines: bool = False) -> str:
-    """Return text that a terminal or a log prints as it is: it holds no control characters.
+    """Return text without control characters, which is safe on a terminal and in a log.
 
     Args:
         text: any string.
-        lines: whether line breaks and tabs stay, as in a message; in a name they would forge lines.
+        lines: whether line breaks and tabs stay, as in a message; a name could forge lines with
+            them.
     """
     return visible(text, "\n\t" if lines else "")
 
@@ -99,7 +100,7 @@ def terminal(text: str, *, lines: bool = False) -> str:
 def latex(text: str) -> str:
     """Return LaTeX that prints ``text`` in one paragraph; very long words are broken.
 
-    A letter that the paper's fonts lack is printed without its accents, or by its code, as
+    A letter that the paper's fonts lack is printed without its accents, or as its code, such as
     [U+80BA].
     """
     parts = []
@@ -119,8 +120,8 @@ def markdown(text: str) -> str:
     start = _LINE_START.match(escaped)
     if start is None:
         return escaped
-    place = len(start[0]) if start[0].isdigit() else 0  # after a number its point is escaped
-    return f"{escaped[:place]}\\{escaped[place:]}"
+    position = len(start[0]) if start[0].isdigit() else 0  # of a number, the point is escaped
+    return f"{escaped[:position]}\\{escaped[position:]}"
 
 
 def markdown_code(text: str) -> str:
@@ -132,11 +133,11 @@ def markdown_code(text: str) -> str:
 
 
 def csv_cell(text: str) -> str:
-    """Return the cell of a CSV file that stands for ``text``, which no spreadsheet computes.
+    """Return the cell of a CSV file for ``text``, which no spreadsheet computes.
 
-    Texts that a spreadsheet would take for a formula begin with an apostrophe, as OWASP advises;
-    ``csv_text`` takes it away. Numbers stay as they are. A lone surrogate, which UTF-8 cannot
-    write, becomes its code.
+    A text that a spreadsheet would take for a formula gets an apostrophe at its beginning, as OWASP
+    advises; ``csv_text`` removes it. Numbers do not change. A lone surrogate, which UTF-8 cannot
+    encode, becomes its code.
     """
     encodable = "".join(
         _code(letter) if "\ud800" <= letter <= "\udfff" else letter for letter in text
@@ -156,7 +157,7 @@ def truncate(text: str, length: int) -> str:
 
 
 def _line(text: str) -> str:
-    """Return text in one line, all of whose letters can be seen."""
+    """Return text in one line with visible letters only."""
     return visible(LAYOUT.sub(" ", str(text)))
 
 

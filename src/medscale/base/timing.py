@@ -1,4 +1,4 @@
-"""How long each stage of a study took, from the benchmark files that Snakemake writes."""
+"""Time of each stage of a study, from the benchmark files that Snakemake writes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ import pandas as pd
 def stage_times(workdir: Path) -> pd.DataFrame:
     """Return the seconds of each stage, summed over its jobs, in the order in which stages ended.
 
-    Columns: ``study, stage, jobs, seconds``; a stage of no study has an empty ``study``.
+    Args:
+        workdir: folder of the study's outputs.
+
+    Returns:
+        Columns ``study, stage, jobs, seconds``; ``study`` is empty for stages of all studies.
     """
     rows = []
     for file in sorted((workdir / "benchmarks").rglob("*.tsv")):
@@ -26,6 +30,6 @@ def stage_times(workdir: Path) -> pd.DataFrame:
         rows[-1]["seconds"] = float(pd.read_csv(file, sep="\t")["s"].mean())
     if not rows:
         return pd.DataFrame(columns=["study", "stage", "jobs", "seconds"])
-    grouped = pd.DataFrame(rows).groupby(["study", "stage"], as_index=False)
-    times = grouped.agg(jobs=("seconds", "size"), seconds=("seconds", "sum"), at=("at", "max"))
+    by_stage = pd.DataFrame(rows).groupby(["study", "stage"], as_index=False)
+    times = by_stage.agg(jobs=("seconds", "size"), seconds=("seconds", "sum"), at=("at", "max"))
     return times.sort_values("at").drop(columns="at").reset_index(drop=True)

@@ -35,7 +35,7 @@ def restore(
     Files are checked against the crate's checksums. Code in the crate is not run: the report is
     made by the code of this checkout.
     """
-    source = paths.existing(path, ADVICE)
+    source = paths.existing_path(path, ADVICE)
     from medscale.workflow.crate.restore import restore as lay_out
 
     folder = to or ROOT / "work" / "restored"
@@ -54,8 +54,8 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare figures, tables and facts of a crate with those made from it, byte by byte."""
-    source = paths.existing(path, ADVICE)
-    paths.existing(folder, "name the folder that the crate was restored to")
+    source = paths.existing_path(path, ADVICE)
+    paths.existing_path(folder, "name the folder that the crate was restored to")
     from medscale.workflow.crate.restore import compare as compare_with
 
     result = compare_with(source, folder)

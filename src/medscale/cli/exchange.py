@@ -25,7 +25,7 @@ def track(
 ) -> None:
     """Record the replicates of results as runs in a file store of MLflow, each once; offline."""
     for folder in results:
-        paths.evaluated(folder)
+        paths.evaluated_result(folder)
     from medscale.exchange.mlflow import track as record
 
     added, earlier = record(results, to)
@@ -56,7 +56,7 @@ def publish(
     as_json: AsJson = False,
 ) -> None:
     """Write a trained run as a model folder of the Hugging Face Hub; refused with identifiers."""
-    paths.usable(result)
+    paths.usable_result(result)
     from medscale.exchange.hugging_face import publish as write
 
     lines = list(

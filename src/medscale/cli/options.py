@@ -136,4 +136,4 @@ def layers_of(
 def _read(configfile: Path) -> dict[str, Any]:
     from medscale.config.layers import read_yaml
 
-    return read_yaml(paths.existing(configfile, "name a YAML file of changes to config.yaml"))
+    return read_yaml(paths.existing_path(configfile, "name a YAML file of changes to config.yaml"))

@@ -22,7 +22,7 @@ from medscale.base.text import visible
 
 AsJson = Annotated[bool, typer.Option("--json", help="print the facts as JSON (docs/json.md)")]
 MARK = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "error": "[red bold]error[/]"}
-out = Terminal(cropped=False)
+out = Terminal(fits_terminal=False)
 
 
 def print_facts(facts: Mapping[str, Any], text: Iterable[RenderableType], as_json: bool) -> None:

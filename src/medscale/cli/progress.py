@@ -111,7 +111,7 @@ def _text(
     if queued:
         yield "\n[bold]SLURM jobs[/]"
         for job in queued:
-            texts = (job.number, job.state.lower(), job.passed, job.place, job.title)
+            texts = (job.number, job.state.lower(), job.elapsed, job.place, job.title)
             yield plain("  " + "  ".join(texts))
 
 

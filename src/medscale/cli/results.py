@@ -56,7 +56,7 @@ def serve(
 ) -> None:
     """A web page and an HTTP API for trained runs, on this machine alone unless told otherwise."""
     values = dict(locals())
-    paths.usable_below(results)
+    paths.usable_results(results)
     from medscale.serve.http.start import serve as start
 
     options = values | {"hosts": values.pop("name") or (), "proxies": values.pop("proxy") or ()}
@@ -134,7 +134,7 @@ def leaks(
     For result folders, model cards, environment.json and other files that leave the machine.
     """
     for path in files:
-        full = paths.existing(path, "name files or folders that are to be published")
+        full = paths.existing_path(path, "name files or folders that are to be published")
         if full.is_dir() and not any(file.is_file() for file in full.rglob("*")):
             raise MedscaleError(f"{path} holds no file; name files or folders with files")
     for folder in data or []:
@@ -196,7 +196,7 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Predict classes and probabilities, or boxes, of new images by a trained run."""
-    paths.usable(result)
+    paths.usable_result(result)
     for image in images:
         paths.existing_image(image)
     if csv is not None:
@@ -205,7 +205,7 @@ def predict(
         raise MedscaleError("--code is for the reports that --sr writes")
     if metadata is not None and "=" not in metadata:
         advice = "--metadata is neither a CSV table nor facts such as age=61"
-        paths.existing(Path(metadata), advice)
+        paths.existing_path(Path(metadata), advice)
     from medscale.base.files import write_csv
     from medscale.base.log import set_up
     from medscale.serve import predict_command as command
@@ -257,14 +257,14 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a trained run on images of another origin, without a new fit."""
-    paths.usable(result)
+    paths.usable_result(result)
     paths.folder(folder, "name a folder of labelled images")
     if to is not None:
         paths.new_folder(to, paths.SUMMARY)
     check_kind(kind)
     if index is not None:
-        paths.existing(index, "name the index.parquet of the study")
-    paths.evaluated(result)
+        paths.existing_path(index, "name the index.parquet of the study")
+    paths.evaluated_result(result)
     from medscale.base.log import set_up
     from medscale.serve import evaluate_command as command
 
@@ -301,7 +301,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a trained run as an ONNX file, checked against PyTorch."""
-    paths.usable(result)
+    paths.usable_result(result)
     by_name(to)
     if images is not None:
         paths.folder(images, "name a folder of images")
@@ -327,7 +327,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Print results: metrics with intervals, classes, operating points, subgroups, times."""
-    folders = {folder: paths.evaluated_below(folder) for folder in results}
+    folders = {folder: paths.evaluated_results(folder) for folder in results}
     from medscale.report.show import listing, read_summary
     from medscale.report.show import show as parts
 

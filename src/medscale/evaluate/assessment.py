@@ -16,144 +16,151 @@ from medscale.evaluate.decision_curve import decision_curve
 from medscale.evaluate.distribution import score_distribution
 from medscale.evaluate.gaps import gaps
 from medscale.evaluate.operating import operating_points
-from medscale.evaluate.replicates import Predicted
+from medscale.evaluate.replicates import Predictions
 from medscale.evaluate.subgroups import subgroups
 
 Names = Sequence[int | str]  # seeds of replicates, or their names
 RESAMPLES = 1000
-SEED = 20170
-PAIRED = ("accuracy", "balanced_accuracy", "auroc", "nll", "ece")
+SEED = 20170  # of the bootstrap; all runs of all studies share it, so that they can be paired
+ROC_AXES = ("false_positive_rate", "true_positive_rate")
+PR_AXES = ("recall", "precision")
+PAIRED_METRICS = ("accuracy", "balanced_accuracy", "auroc", "nll", "ece")
 
 
 @dataclass(frozen=True)
-class Fitted:
+class ValidationFit:
     """Temperatures and thresholds of the validation split, applied unchanged to other images."""
 
-    # of each network, divides the logits; NaN without validation images
+    # divisor of each network's logits; NaN without validation images
     temperatures: list[float]
-    thresholds: pd.DataFrame  # ``operating.thresholds``
+    thresholds: pd.DataFrame  # result of ``operating.thresholds``
 
 
 @dataclass(frozen=True)
 class Assessment:
     """The evaluation of all replicates of a run on one set of images: metrics, curves, tables.
 
-    Two intervals are kept apart: that of the bootstrap over patients, and that over seeds.
+    It keeps two intervals apart: the bootstrap interval over patients, and the interval over seeds.
     """
 
     settings: Evaluate  # prevalences, costs and subgroups
     classes: list[str]  # class names in the order of their codes
-    # by split (of external images ``test`` alone), the numbers of images and groups
+    # numbers of images and groups by split; external images have the split ``test`` alone
     counts: dict[str, dict[str, int]]
     patients: patients.State  # whether the patients of the images are known
-    # classes that averages over classes leave out, since the images have fewer than
-    # ``bootstrap.FEWEST_GROUPS`` groups of them
+    # classes that averages over classes leave out: fewer than ``bootstrap.FEWEST_GROUPS`` groups
+    # have an image of them
     not_averaged: list[str]
-    # a row for each split and metric: ``mean`` over seeds with the bootstrap interval ``low, high``
-    # of that mean (patients are drawn), and ``seed_sd, seed_low, seed_high`` over seeds (Student's
-    # t); then a column for each seed
+    # one row for each split and metric: ``mean`` over seeds; ``low, high``, the bootstrap interval
+    # of that mean over patients; ``seed_sd, seed_low, seed_high`` over seeds (Student's t); and a
+    # column for each seed
     scores: pd.DataFrame
-    per_class: pd.DataFrame  # the same for the classes, with ``support`` (images)
-    # counts summed over seeds, int64, shape K,K; rows are the truth
+    per_class: pd.DataFrame  # the same columns by class, with ``support``, the number of images
+    # images by true class (rows) and predicted class, summed over seeds, int64, shape K,K
     confusion: np.ndarray
     # ``curve, seed, false_positive_rate, true_positive_rate``; the seed is empty for the mean
     roc: pd.DataFrame
-    precision_recall: pd.DataFrame  # ``curve, seed, recall, precision``, likewise
-    temperatures: list[float]  # ``Fitted.temperatures``
-    reliability: pd.DataFrame  # ``calibration.reliability`` with ``calibrated`` no and yes
-    distribution: pd.DataFrame  # ``score_distribution``
-    operating: pd.DataFrame  # ``operating_points``
-    decision: pd.DataFrame  # ``decision_curve`` of the calibrated probabilities
-    # a row for each confused pair of classes, most frequent first: ``true, predicted, images``
-    # (mean over replicates), ``share`` (of the true class)
+    precision_recall: pd.DataFrame  # ``curve, seed, recall, precision``; the seed as in ``roc``
+    temperatures: list[float]  # ``ValidationFit.temperatures``
+    # result of ``calibration.reliability``; ``calibrated`` is "no" or "yes"
+    reliability: pd.DataFrame
+    distribution: pd.DataFrame  # result of ``score_distribution``
+    operating: pd.DataFrame  # result of ``operating_points``
+    decision: pd.DataFrame  # result of ``decision_curve`` for the calibrated probabilities
+    # one row for each pair of confused classes, the most frequent first: ``true, predicted,
+    # images`` (mean over replicates), ``share`` (of the images of the true class)
     confusions: pd.DataFrame
-    subgroups: pd.DataFrame  # ``subgroups``
-    gaps: pd.DataFrame  # ``gaps``: the subgroups at the operating points
-    # the metrics ``PAIRED`` of each resample, mean over seeds
-    resamples: pd.DataFrame
-    # digest of images, groups and resampling; runs with equal digests can be compared in pairs
-    paired_with: str
+    subgroups: pd.DataFrame  # result of ``subgroups.subgroups``
+    gaps: pd.DataFrame  # result of ``gaps.gaps``: the subgroups at the operating points
+    resamples: pd.DataFrame  # ``PAIRED_METRICS`` of each resample, means over seeds
+    paired_with: str  # result of ``pairing``
 
 
 def assess(
-    test: Predicted,
+    test: Predictions,
     rows: pd.DataFrame,
     classes: list[str],
     seeds: Names,
-    fitted: Fitted,
+    validation_fit: ValidationFit,
     settings: Evaluate,
     resamples: int = RESAMPLES,
 ) -> Assessment:
     """Assess the predictions of a run's replicates for a set of labelled images.
 
-    Raises MedscaleError where ``settings.prevalence`` names a class that does not exist.
-
     Args:
-        test: the predictions; at least one image.
-        rows: the index's rows of the same images in the same order.
+        test: predictions of at least one image.
+        rows: rows of the index, of the same images in the same order.
         classes: class names in the order of their codes.
-        seeds: of the replicates, or their names.
-        fitted: temperatures and thresholds from the validation split.
+        seeds: seeds of the replicates, or their names.
+        validation_fit: temperatures and thresholds from the validation split.
         settings: prevalences, costs and subgroups.
-        resamples: of the bootstrap.
+        resamples: number of bootstrap resamples.
+
+    Raises:
+        MedscaleError: when ``settings.prevalence`` names a class that does not exist.
     """
-    drawn = draws(test, resamples)
-    # Averages leave out classes for which nothing can be estimated.
-    averaged = bootstrap.averaged_classes(test.labels, test.groups, len(classes))
-    resampled = resample(test, drawn, averaged)
-    calibrated = _tempered(test, fitted.temperatures)
-    has_validation = bool(np.isfinite(fitted.temperatures).all())
-    scores = [split_scores(test, resampled, seeds, "test", averaged)]
-    if has_validation:
-        scores.append(_calibrated(calibrated, drawn, seeds))
-    confusion = _confusion(test)
-    limits = fitted.thresholds
-    roc_axes = ("false_positive_rate", "true_positive_rate")
-    pr_axes = ("recall", "precision")
+    draw_counts = draws(test, resamples)
+    # A class with very few groups has no useful estimate, so averages leave it out.
+    class_mask = bootstrap.averaged_classes(test.labels, test.groups, len(classes))
+    resample_values = resample(test, draw_counts, class_mask)
+    scores = [split_scores(test, resample_values, seeds, "test", class_mask)]
+    calibrated = _at_temperatures(test, validation_fit.temperatures)
+    if has_validation := bool(np.isfinite(validation_fit.temperatures).all()):
+        scores.append(_calibrated_scores(calibrated, draw_counts, seeds))
+    limits = validation_fit.thresholds
     return Assessment(
         settings=settings,
         classes=classes,
         counts={"test": count(test)},
         patients=patients.state(rows.get(patients.PATIENT)),
-        not_averaged=[name for name, kept in zip(classes, averaged, strict=True) if not kept],
+        not_averaged=[classes[code] for code in np.flatnonzero(~class_mask)],
         scores=pd.concat(scores, ignore_index=True),
-        per_class=_per_class(test, resampled, seeds, classes),
-        confusion=confusion,
-        roc=_curves(test, seeds, classes, metrics.roc_points, roc_axes),
-        precision_recall=_curves(test, seeds, classes, metrics.precision_recall_points, pr_axes),
-        temperatures=fitted.temperatures,
+        per_class=_per_class(test, resample_values, seeds, classes),
+        confusion=_confusion(test),
+        roc=_curves(test, seeds, classes, metrics.roc_points, ROC_AXES),
+        precision_recall=_curves(test, seeds, classes, metrics.precision_recall_points, PR_AXES),
+        temperatures=validation_fit.temperatures,
         reliability=_reliability(test, calibrated if has_validation else None),
         distribution=score_distribution(test, classes),
-        operating=operating_points(test, limits, classes, settings, drawn),
-        decision=decision_curve(calibrated, classes, settings, drawn),
-        confusions=_confusions(confusion, classes, len(seeds)),
-        subgroups=subgroups(test, rows, settings, drawn, resampled),
-        gaps=gaps(test, rows, limits, classes, settings, drawn),
-        resamples=pd.DataFrame(
-            {name: np.mean([r.overall[name] for r in resampled], axis=0) for name in PAIRED}
-        ),
+        operating=operating_points(test, limits, classes, settings, draw_counts),
+        decision=decision_curve(calibrated, classes, settings, draw_counts),
+        confusions=_confusions(_confusion(test), classes, len(seeds)),
+        subgroups=subgroups(test, rows, settings, draw_counts, resample_values),
+        gaps=gaps(test, rows, limits, classes, settings, draw_counts),
+        resamples=_paired_metrics(resample_values),
         paired_with=pairing(test, resamples),
     )
 
 
-def count(predicted: Predicted) -> dict[str, int]:
+def _paired_metrics(resample_values: list[bootstrap.ResampleMetrics]) -> pd.DataFrame:
+    """Return ``PAIRED_METRICS`` of each resample, means over replicates: R rows."""
+    return pd.DataFrame(
+        {
+            name: np.mean([values.overall[name] for values in resample_values], axis=0)
+            for name in PAIRED_METRICS
+        }
+    )
+
+
+def count(predictions: Predictions) -> dict[str, int]:
     """Return the numbers of images and groups of a set of images."""
-    return {"images": len(np.unique(predicted.ids)), "groups": len(np.unique(predicted.groups))}
+    return {"images": len(np.unique(predictions.ids)), "groups": len(np.unique(predictions.groups))}
 
 
-def draws(predicted: Predicted, resamples: int) -> np.ndarray:
-    """Draw bootstrap resamples of the patients or groups of a split.
+def draws(predictions: Predictions, resamples: int) -> np.ndarray:
+    """Return how often each of G groups is drawn in each of R bootstrap resamples.
 
-    Return how often each of G groups is drawn in each of R resamples, int64, shape R,G. The draws
+    The result is int64, shape R,G. A group is a patient or a cluster of near-duplicates. The draws
     are the same for every run of a study, so that runs can be compared in pairs.
     """
-    return bootstrap.draw(int(predicted.groups.max()) + 1, resamples, SEED)
+    return bootstrap.draw(int(predictions.groups.max()) + 1, resamples, SEED)
 
 
-def pairing(test: Predicted, resamples: int) -> str:
-    """Return a digest of test images, groups and resampling; runs with equal ones can be paired.
+def pairing(test: Predictions, resamples: int) -> str:
+    """Return a digest of test images, groups and resampling.
 
-    With folds it covers the fold that tests each image.
+    Runs with equal digests can be compared in pairs. With folds, the digest covers the fold that
+    tests each image.
     """
     columns = [test.ids.tolist(), test.groups.tolist(), test.labels.tolist()]
     folds = [] if test.folds is None else [test.folds.tolist()]
@@ -161,9 +168,9 @@ def pairing(test: Predicted, resamples: int) -> str:
 
 
 def over_seeds(values: Sequence[float]) -> dict[str, float]:
-    """Return mean, standard deviation and Student's t interval of the mean over replicates.
+    """Return ``mean, sd`` and Student's t interval ``low, high`` of the mean over replicates.
 
-    All but the mean are NaN for a single replicate.
+    With a single replicate, all values but the mean are NaN.
     """
     array = np.asarray(values, dtype=np.float64)
     count = len(array)
@@ -175,15 +182,16 @@ def over_seeds(values: Sequence[float]) -> dict[str, float]:
     return {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
 
 
-def row(values: list[float], resampled: list[np.ndarray], seeds: Names) -> dict[str, float]:
-    """Return one line of metrics.csv.
+def row(values: list[float], resample_values: list[np.ndarray], seeds: Names) -> dict[str, float]:
+    """Return the values of one row of metrics.csv.
 
     Args:
-        values: of each seed.
-        resampled: of each seed, the values of all resamples, shape R.
+        values: the metric of each seed.
+        resample_values: the metric of each seed on all resamples, each of shape R.
+        seeds: seeds of the replicates, or their names.
     """
     spread = over_seeds(values)
-    low, high = bootstrap.interval(np.mean(resampled, axis=0))
+    low, high = bootstrap.interval(np.mean(resample_values, axis=0))
     line = {"mean": spread["mean"], "low": low, "high": high}
     line |= {f"seed_{name}": spread[name] for name in ("sd", "low", "high")}
     return line | {f"seed_{seed}_value": value for seed, value in zip(seeds, values, strict=True)}
@@ -191,94 +199,131 @@ def row(values: list[float], resampled: list[np.ndarray], seeds: Names) -> dict[
 
 def score_rows(
     points: Sequence[Mapping[str, float]],
-    resampled: Sequence[Mapping[str, np.ndarray]],
+    resample_values: Sequence[Mapping[str, np.ndarray]],
     seeds: Names,
     split: str,
     names: Mapping[str, str],
 ) -> pd.DataFrame:
-    """Return the rows of metrics.csv of a split; ``names``: printed name by metric."""
+    """Return the rows of metrics.csv of a split.
+
+    Args:
+        points: metrics of each seed.
+        resample_values: the same metrics of each seed on all resamples, each of shape R.
+        seeds: seeds of the replicates, or their names.
+        split: name of the split.
+        names: name in metrics.csv, by metric.
+    """
     rows = [
         {"split": split, "metric": printed}
-        | row([p[name] for p in points], [r[name] for r in resampled], seeds)
+        | row([p[name] for p in points], [r[name] for r in resample_values], seeds)
         for name, printed in names.items()
     ]
     return pd.DataFrame(rows)
 
 
-def _tempered(predicted: Predicted, temperatures: Sequence[float]) -> Predicted:
+def _at_temperatures(predictions: Predictions, temperatures: Sequence[float]) -> Predictions:
     """Return the predictions with each network's probabilities at its own temperature."""
-    pairs = zip(predicted.probabilities, predicted.by_row(temperatures), strict=True)
-    tempered = np.stack([calibration.tempered(odds, by) for odds, by in pairs])
-    return replace(predicted, probabilities=tempered)
+    by_row = predictions.by_row(temperatures)
+    calibrated = [
+        calibration.apply_temperature(probabilities, temperature)
+        for probabilities, temperature in zip(predictions.probabilities, by_row, strict=True)
+    ]
+    return replace(predictions, probabilities=np.stack(calibrated))
 
 
 def resample(
-    predicted: Predicted, drawn: np.ndarray, averaged: np.ndarray | None
-) -> list[bootstrap.Resampled]:
-    """Return the metrics on every resample, by replicate; the resamples are equal for all."""
+    predictions: Predictions, draw_counts: np.ndarray, class_mask: np.ndarray | None
+) -> list[bootstrap.ResampleMetrics]:
+    """Return the metrics of each replicate on every resample; all replicates share the resamples.
+
+    Args:
+        predictions: predictions of N images.
+        draw_counts: result of ``draws``, shape R,G.
+        class_mask: classes that take part in averages over classes, bool, shape K; None: all.
+    """
     return [
-        bootstrap.resample(predicted.labels, odds, predicted.groups, drawn, averaged=averaged)
-        for odds in predicted.probabilities
+        bootstrap.resample(
+            predictions.labels,
+            probabilities,
+            predictions.groups,
+            draw_counts,
+            class_mask=class_mask,
+        )
+        for probabilities in predictions.probabilities
     ]
 
 
 def split_scores(
-    predicted: Predicted,
-    resampled: list[bootstrap.Resampled],
+    predictions: Predictions,
+    resample_values: list[bootstrap.ResampleMetrics],
     seeds: Names,
     split: str,
-    averaged: np.ndarray | None,
+    class_mask: np.ndarray | None,
 ) -> pd.DataFrame:
-    """Return the rows of metrics.csv of a split, from its values on all resamples."""
-    points = [metrics.point(predicted.labels, odds, averaged) for odds in predicted.probabilities]
-    names = {name: name for name in metrics.names(predicted.probabilities.shape[2])}
-    return score_rows(points, [r.overall for r in resampled], seeds, split, names)
+    """Return the rows of metrics.csv of a split; ``resample_values``: result of ``resample``."""
+    points = [
+        metrics.point(predictions.labels, probabilities, class_mask)
+        for probabilities in predictions.probabilities
+    ]
+    names = {name: name for name in metrics.names(predictions.probabilities.shape[2])}
+    return score_rows(points, [r.overall for r in resample_values], seeds, split, names)
 
 
-def _calibrated(calibrated: Predicted, drawn: np.ndarray, seeds: Names) -> pd.DataFrame:
+def _calibrated_scores(
+    calibrated: Predictions, draw_counts: np.ndarray, seeds: Names
+) -> pd.DataFrame:
     """Return rows ``<metric>_calibrated`` of the test split at the fitted temperatures."""
     labels, groups = calibrated.labels, calibrated.groups
-    points = [calibration.point(labels, odds) for odds in calibrated.probabilities]
-    resampled = [
-        calibration.resample(labels, odds, groups, drawn) for odds in calibrated.probabilities
+    points = [
+        calibration.point(labels, probabilities) for probabilities in calibrated.probabilities
+    ]
+    resample_values = [
+        calibration.resample(labels, probabilities, groups, draw_counts)
+        for probabilities in calibrated.probabilities
     ]
     names = {name: f"{name}_calibrated" for name in calibration.NAMES}
-    return score_rows(points, resampled, seeds, "test", names)
+    return score_rows(points, resample_values, seeds, "test", names)
 
 
-def _reliability(test: Predicted, calibrated: Predicted | None) -> pd.DataFrame:
+def _reliability(test: Predictions, calibrated: Predictions | None) -> pd.DataFrame:
     parts = [("no", test), *([("yes", calibrated)] if calibrated is not None else [])]
     tables = [
-        calibration.reliability(p.labels, p.probabilities).assign(calibrated=name)
-        for name, p in parts
+        calibration.reliability(part.labels, part.probabilities).assign(calibrated=name)
+        for name, part in parts
     ]
     return pd.concat(tables, ignore_index=True)
 
 
 def _per_class(
-    predicted: Predicted, resampled: list[bootstrap.Resampled], seeds: Names, classes: list[str]
+    predictions: Predictions,
+    resample_values: list[bootstrap.ResampleMetrics],
+    seeds: Names,
+    classes: list[str],
 ) -> pd.DataFrame:
-    points = [metrics.per_class(predicted.labels, odds) for odds in predicted.probabilities]
-    support = np.bincount(predicted.labels, minlength=len(classes))
+    points = [
+        metrics.per_class(predictions.labels, probabilities)
+        for probabilities in predictions.probabilities
+    ]
+    support = np.bincount(predictions.labels, minlength=len(classes))
     rows = []
     for code, label in enumerate(classes):
         for name in metrics.PER_CLASS:
             values = [float(point[name][code]) for point in points]
-            line = row(values, [r.by_class[name][:, code] for r in resampled], seeds)
+            line = row(values, [r.by_class[name][:, code] for r in resample_values], seeds)
             rows.append({"class": label, "support": int(support[code]), "metric": name, **line})
     return pd.DataFrame(rows)
 
 
-def _confusion(predicted: Predicted) -> np.ndarray:
-    classes = predicted.probabilities.shape[2]
-    cells = predicted.labels[None] * classes + predicted.probabilities.argmax(axis=2)
+def _confusion(predictions: Predictions) -> np.ndarray:
+    classes = predictions.probabilities.shape[2]
+    cells = predictions.labels[None] * classes + predictions.probabilities.argmax(axis=2)
     return np.bincount(cells.ravel(), minlength=classes * classes).reshape(classes, classes)
 
 
 def _confusions(counts: np.ndarray, classes: list[str], replicates: int) -> pd.DataFrame:
     """Return ``Assessment.confusions`` from the confusion matrix (K,K) of all replicates."""
-    wrong = counts * ~np.eye(len(counts), dtype=bool)
-    order = np.argsort(-wrong.ravel(), kind="stable")[: np.count_nonzero(wrong)]
+    errors = counts * ~np.eye(len(counts), dtype=bool)
+    order = np.argsort(-errors.ravel(), kind="stable")[: np.count_nonzero(errors)]
     true, predicted = np.unravel_index(order, counts.shape)
     images = counts[true, predicted]
     return pd.DataFrame(
@@ -292,20 +337,27 @@ def _confusions(counts: np.ndarray, classes: list[str], replicates: int) -> pd.D
 
 
 def _curves(
-    predicted: Predicted,
+    predictions: Predictions,
     seeds: Names,
     classes: list[str],
     points: Callable[[np.ndarray, np.ndarray], np.ndarray | None],
     axes: tuple[str, str],
 ) -> pd.DataFrame:
-    """Return the curves of each class (two classes: of the last) by seed, and their means.
+    """Return the curves of each class (of two classes: of the last) by seed, and their means.
 
-    More than two classes have a micro and a macro average as well.
+    With more than two classes, a micro and a macro average follow.
+
+    Args:
+        predictions: predictions of N images.
+        seeds: seeds of the replicates, or their names.
+        classes: class names in the order of their codes.
+        points: function of truth and scores that returns the curve at ``metrics.GRID``, or None.
+        axes: names of the columns for ``metrics.GRID`` and for the curve.
     """
-    truth = np.eye(len(classes), dtype=bool)[predicted.labels]
+    truth = np.eye(len(classes), dtype=bool)[predictions.labels]
     codes = [1] if len(classes) == 2 else list(range(len(classes)))
     rows: dict[tuple[str, str], np.ndarray] = {}
-    for seed, probabilities in zip(seeds, predicted.probabilities, strict=True):
+    for seed, probabilities in zip(seeds, predictions.probabilities, strict=True):
         curves = {classes[c]: points(truth[:, c], probabilities[:, c]) for c in codes}
         if len(codes) > 1:
             defined = [curve for curve in curves.values() if curve is not None]
@@ -313,8 +365,8 @@ def _curves(
             curves["micro average"] = points(truth.ravel(), probabilities.ravel())
         rows |= {(name, str(seed)): curve for name, curve in curves.items() if curve is not None}
     for name in dict.fromkeys(name for name, _ in rows):
-        same_name = [curve for (other, _), curve in rows.items() if other == name]
-        rows[name, ""] = np.mean(same_name, axis=0)
+        curves_of_seeds = [curve for (other, _), curve in rows.items() if other == name]
+        rows[name, ""] = np.mean(curves_of_seeds, axis=0)
     columns = ["curve", "seed", *axes]
     parts = [
         pd.DataFrame(dict(zip(columns, (name, seed, metrics.GRID, curve), strict=True)))

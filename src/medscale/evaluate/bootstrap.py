@@ -10,25 +10,30 @@ from medscale.evaluate import calibration
 
 LEVEL = 0.95
 AREAS = ("auroc", "auprc")
-# A resample misses a class of k groups with a probability of about exp(-k). From 4 on it is below
-# the 2.5 % that the interval cuts off at each end; with fewer, missing classes bend the averages.
+# A resample misses a class of k groups with a probability of about exp(-k). From k = 4 on that is
+# below the 2.5 % that the interval cuts off at each end. With fewer groups, resamples that miss the
+# class would change the interval of an average over classes.
 FEWEST_GROUPS = 4
-BLOCK_SIZE = 500_000  # weights in memory at once: 4 MB, so that they stay in the processor's cache
+BLOCK_SIZE = 500_000  # weights in memory at once: 4 MB, which fit into a processor's cache
 
 
-class Resampled(NamedTuple):
-    """Metrics of all resamples."""
+class ResampleMetrics(NamedTuple):
+    """Metrics of one replicate on R resamples."""
 
-    overall: dict[str, np.ndarray]  # by metric, float64, shape R
-    by_class: dict[str, np.ndarray]  # by metric, float64, shape R,K
+    overall: dict[str, np.ndarray]  # values by metric, float64, shape R
+    by_class: dict[str, np.ndarray]  # values by metric, float64, shape R,K
 
 
 def draw(groups: int, resamples: int, seed: int) -> np.ndarray:
     """Return how often each patient is drawn in each resample, int64, shape R,G.
 
-    Draws whole groups with replacement (Efron & Tibshirani 1993), since the images of one patient
-    are not independent (cluster bootstrap, Field & Welsh 2007). ``seed``: seed of the generator;
-    equal seeds give equal resamples.
+    Whole groups are drawn with replacement (Efron & Tibshirani 1993), since the images of one
+    patient are not independent (cluster bootstrap, Field & Welsh 2007).
+
+    Args:
+        groups: number of groups G.
+        resamples: number of resamples R.
+        seed: seed of the generator; equal seeds give equal resamples.
     """
     return np.random.default_rng(seed).multinomial(
         groups, np.full(groups, 1 / groups), size=resamples
@@ -38,8 +43,8 @@ def draw(groups: int, resamples: int, seed: int) -> np.ndarray:
 def averaged_classes(labels: np.ndarray, groups: np.ndarray, classes: int) -> np.ndarray:
     """Return which classes take part in averages over classes, bool, shape K.
 
-    Those of fewer than ``FEWEST_GROUPS`` groups are left out; of two classes, and where fewer than
-    two would remain, none is.
+    Classes of fewer than ``FEWEST_GROUPS`` groups are left out. All classes take part if there are
+    two, or if fewer than two would remain.
 
     Args:
         labels: true class codes, shape N.
@@ -57,56 +62,59 @@ def resample(
     labels: np.ndarray,
     probabilities: np.ndarray,
     groups: np.ndarray,
-    drawn: np.ndarray,
+    draw_counts: np.ndarray,
     *,
     complete: bool = True,
-    averaged: np.ndarray | None = None,
-) -> Resampled:
+    class_mask: np.ndarray | None = None,
+) -> ResampleMetrics:
     """Compute all metrics of ``medscale.evaluate.metrics`` on every resample.
 
     Args:
         labels: true class codes, int64, shape N.
         probabilities: shape N,K.
         groups: group code of each image, shape N.
-        drawn: resamples from ``draw``, shape R,G.
-        complete: whether to compute the micro averages of the areas, and the calibration's slope
-            and intercept, which take as long as all other metrics together.
-        averaged: classes that take part in averages over classes, bool, shape K; None: all.
+        draw_counts: resamples from ``draw``, shape R,G.
+        complete: whether to compute micro averages of the areas, and calibration slope and
+            intercept. They take as long as all other metrics together.
+        class_mask: classes that take part in averages over classes, bool, shape K; None: all.
 
     Returns:
         The values that ``metrics.point`` and ``metrics.per_class`` give for the resampled images.
     """
     classes = probabilities.shape[1]
-    overall, by_class = decisions(labels, probabilities, groups, drawn, averaged)
-    areas = [_areas(labels == c, probabilities[:, c], groups, drawn) for c in range(classes)]
+    overall, by_class = decisions(labels, probabilities, groups, draw_counts, class_mask)
+    areas = [_areas(labels == c, probabilities[:, c], groups, draw_counts) for c in range(classes)]
     for name, values in zip(AREAS, np.stack(areas, axis=2), strict=True):
         by_class[name] = values
-        overall[name] = headline(values, averaged)
+        overall[name] = headline(values, class_mask)
     if classes > 2 and complete:
         truth = np.eye(classes, dtype=bool)[labels].ravel()
-        averages = _areas(truth, probabilities.ravel(), np.repeat(groups, classes), drawn)
+        averages = _areas(truth, probabilities.ravel(), np.repeat(groups, classes), draw_counts)
         overall |= {f"{name}_micro": row for name, row in zip(AREAS, averages, strict=True)}
-    overall |= calibration.resample(labels, probabilities, groups, drawn, recalibrate=complete)
-    return Resampled(overall, by_class)
+    overall |= calibration.resample(
+        labels, probabilities, groups, draw_counts, recalibrate=complete
+    )
+    return ResampleMetrics(overall, by_class)
 
 
 def decisions(
     labels: np.ndarray,
     probabilities: np.ndarray,
     groups: np.ndarray,
-    drawn: np.ndarray,
-    averaged: np.ndarray | None = None,
-) -> Resampled:
-    """Compute the metrics of the predicted classes alone; arguments as those of ``resample``.
+    draw_counts: np.ndarray,
+    class_mask: np.ndarray | None = None,
+) -> ResampleMetrics:
+    """Compute the metrics that depend on the predicted classes alone.
 
-    Averages go over the classes that occur in the labels or predictions (balanced accuracy: in
-    the labels), as those of scikit-learn do. A precision without predictions counts as 0.
+    The arguments are those of ``resample``. As in scikit-learn, averages cover the classes that
+    occur in the labels or the predictions (balanced accuracy: in the labels), and a precision
+    without predictions counts as 0. MCC is the correlation of Gorodkin (2004).
     """
     classes = probabilities.shape[1]
-    counts = _confusions(labels, probabilities.argmax(axis=1), groups, drawn, classes)
+    counts = _confusions(labels, probabilities.argmax(axis=1), groups, draw_counts, classes)
     hits = np.einsum("rkk->rk", counts)
     true, predicted = counts.sum(axis=2), counts.sum(axis=1)
-    takes_part = np.ones(classes, bool) if averaged is None else averaged
+    takes_part = np.ones(classes, bool) if class_mask is None else class_mask
     recall = _ratio(hits, true)
     by_class = {
         "precision": _ratio(hits, predicted),
@@ -125,23 +133,23 @@ def decisions(
             overall[f"{name}_{average}"] = _average(values, weight)
     for name in ("recall", "f1"):
         by_class[name] = np.where(true > 0, by_class[name], np.nan)
-    return Resampled(overall, by_class)
+    return ResampleMetrics(overall, by_class)
 
 
-def headline(by_class: np.ndarray, averaged: np.ndarray | None = None) -> np.ndarray:
-    """Return the area that represents the task: that of the last of two classes, or the mean.
+def headline(by_class: np.ndarray, class_mask: np.ndarray | None = None) -> np.ndarray:
+    """Return the area that represents the task: of the last class of two, or the mean over classes.
 
     Args:
         by_class: areas of each class against the rest, shape R,K; NaN is left out of the mean.
-        averaged: classes that take part in the mean, bool, shape K; None: all.
+        class_mask: classes that take part in the mean, bool, shape K; None: all.
 
     Returns:
         Shape R.
     """
     if by_class.shape[1] == 2:
         return by_class[:, 1]
-    if averaged is not None:
-        by_class = by_class[:, averaged]
+    if class_mask is not None:
+        by_class = by_class[:, class_mask]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Mean of empty slice")
         return np.nanmean(by_class, axis=1)
@@ -150,7 +158,8 @@ def headline(by_class: np.ndarray, averaged: np.ndarray | None = None) -> np.nda
 def interval(values: np.ndarray) -> tuple[float, float]:
     """Return the percentile interval over resamples (Efron & Tibshirani 1993, ch. 13).
 
-    Leaves out resamples in which the metric is undefined (NaN); NaN if all are.
+    Resamples in which the metric is undefined (NaN) are left out. If all are undefined, so are both
+    ends. ``values``: shape R.
     """
     defined = values[~np.isnan(values)]
     if not len(defined):
@@ -160,14 +169,20 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def _confusions(
-    labels: np.ndarray, predicted: np.ndarray, groups: np.ndarray, drawn: np.ndarray, classes: int
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    groups: np.ndarray,
+    draw_counts: np.ndarray,
+    classes: int,
 ) -> np.ndarray:
     """Return the confusion matrices (rows: truth) of all resamples, float64, shape R,K,K."""
-    shape = (drawn.shape[1], classes * classes)
+    shape = (draw_counts.shape[1], classes * classes)
     cells = coo_array(
         (np.ones(len(labels)), (groups, labels * classes + predicted)), shape=shape
     ).tocsr()
-    return (cells.T @ drawn.T.astype(np.float64)).T.reshape(len(drawn), classes, classes)
+    return (cells.T @ draw_counts.T.astype(np.float64)).T.reshape(
+        len(draw_counts), classes, classes
+    )
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
@@ -175,9 +190,9 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 
 def _correlation(correct: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Return Matthews' correlation for several classes (Gorodkin 2004), shape R.
+    """Return Matthews' correlation coefficient for several classes (Gorodkin 2004), shape R.
 
-    It is 0 where all images are of one class, or are predicted to be.
+    It is 0 if all images have one class, or one predicted class.
 
     Args:
         correct: number of correctly classified images, shape R.
@@ -190,14 +205,14 @@ def _correlation(correct: np.ndarray, true: np.ndarray, predicted: np.ndarray) -
 
 
 def _average(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the weighted means of rows; NaN for a resample with no class that takes part."""
+    """Return the weighted mean of each row, shape R; NaN if all weights of a row are 0."""
     total = weights.sum(axis=1)
     undefined = np.full(len(total), np.nan)
     return np.divide((values * weights).sum(axis=1), total, out=undefined, where=total > 0)
 
 
 def _areas(
-    positive: np.ndarray, scores: np.ndarray, groups: np.ndarray, drawn: np.ndarray
+    positive: np.ndarray, scores: np.ndarray, groups: np.ndarray, draw_counts: np.ndarray
 ) -> np.ndarray:
     """Return AUROC and average precision of all resamples, shape 2,R.
 
@@ -211,7 +226,9 @@ def _areas(
     last = np.searchsorted(ordered, ordered[positive], side="right")
     better = np.searchsorted(first, first, side="left")
     step = max(1, BLOCK_SIZE // len(order))
-    blocks = (drawn[start : start + step].T[groups] for start in range(0, len(drawn), step))
+    blocks = (
+        draw_counts[start : start + step].T[groups] for start in range(0, len(draw_counts), step)
+    )
     return np.concatenate(
         [_block(weights, positive, first, last, better) for weights in blocks], axis=1
     )

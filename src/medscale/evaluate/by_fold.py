@@ -10,10 +10,10 @@ from scipy import stats
 
 from medscale.base.errors import MedscaleError
 from medscale.evaluate import bootstrap, metrics
-from medscale.evaluate.assessment import PAIRED, draws
-from medscale.evaluate.replicates import Predicted
+from medscale.evaluate.assessment import PAIRED_METRICS, draws
+from medscale.evaluate.replicates import Predictions
 
-TESTED = ("accuracy", "auroc")  # metrics that the tests between runs compare
+TESTED_METRICS = ("accuracy", "auroc")  # metrics that the tests between runs compare
 
 
 @dataclass(frozen=True)
@@ -21,70 +21,84 @@ class Folds:
     """The scores of a run by fold.
 
     The score of the pooled out-of-fold predictions (``Assessment.scores``) and the mean over folds
-    are two estimates: areas of pooled predictions also compare images that different networks
-    predict (Forman & Scholz, SIGKDD Explorations 2010).
+    are different estimates. An area under a curve of pooled predictions also compares images that
+    different networks predict (Forman & Scholz, SIGKDD Explorations 2010).
     """
 
-    # ``fold`` (from 1), ``images, groups, metric, value`` (mean over seeds), ``low, high``
-    # (95 % bootstrap over the patients of the fold), and ``seed_<k>_value`` of each seed
+    # one row for each fold and metric: ``fold`` (from 1), ``images, groups, metric, value`` (mean
+    # over seeds), ``low, high`` (95 % bootstrap over the patients of the fold), and
+    # ``seed_<k>_value`` of each seed
     scores: pd.DataFrame
-    # a row for each metric: ``metric, mean, sd, low, high`` over folds (``corrected``)
+    # one row for each metric: ``metric, mean, sd, low, high`` over folds (``corrected_t_test``)
     spread: pd.DataFrame
 
 
-def by_fold(test: Predicted, seeds: Sequence[int], resamples: int, test_to_train: float) -> Folds:
-    """Compute the metrics ``PAIRED`` in each fold, and their spread over folds.
+def by_fold(test: Predictions, seeds: Sequence[int], resamples: int, test_to_train: float) -> Folds:
+    """Compute the metrics ``PAIRED_METRICS`` in each fold, and their spread over folds.
 
-    Three intervals stand next to each other. That of a fold, and that of the pooled predictions,
-    are over patients: they cover other patients of the same population for the networks that were
-    trained, and for large numbers of patients that of the pooled error is one of the mean error of
-    the k networks (Bayle et al., NeurIPS 2020). That over folds covers other training images as
-    well, as far as k folds whose training sets overlap show it. None covers another division into
-    folds, other settings, or patients of another origin.
+    A cross-validation has three intervals:
+
+    - The interval of one fold is over patients. It holds for the networks that were trained, and
+      for other patients of the same population.
+    - The interval of the pooled predictions is over patients, too. For many patients, the interval
+      of the pooled error is an interval of the mean error of the k networks (Bayle et al., NeurIPS
+      2020).
+    - The interval over folds also covers other training images, as far as k folds with overlapping
+      training sets show their effect.
+
+    None of them covers another division into folds, other settings, or patients of another origin.
 
     Args:
-        test: out-of-fold predictions, with their folds.
-        seeds: of the replicates.
-        resamples: of the bootstrap.
+        test: out-of-fold predictions with their folds.
+        seeds: seeds of the replicates.
+        resamples: number of bootstrap resamples.
         test_to_train: number of test images per training image of a fold.
     """
-    drawn, parts = draws(test, resamples), _parts(test)
-    averaged = bootstrap.averaged_classes(test.labels, test.groups, test.probabilities.shape[2])
+    draw_counts, parts = draws(test, resamples), _parts(test)
+    class_mask = bootstrap.averaged_classes(test.labels, test.groups, test.probabilities.shape[2])
     rows = []
     for fold, part in enumerate(parts, start=1):
         with np.errstate(invalid="ignore"):  # undefined in a resample without images of the fold
-            resampled = [
+            resample_values = [
                 bootstrap.resample(
-                    part.labels, odds, part.groups, drawn, complete=False, averaged=averaged
+                    part.labels,
+                    probabilities,
+                    part.groups,
+                    draw_counts,
+                    complete=False,
+                    class_mask=class_mask,
                 ).overall
-                for odds in part.probabilities
+                for probabilities in part.probabilities
             ]
         head = {"fold": fold, "images": len(part.ids), "groups": len(np.unique(part.groups))}
-        points = [metrics.point(part.labels, odds, averaged) for odds in part.probabilities]
-        for metric in PAIRED:
-            low, high = bootstrap.interval(np.mean([r[metric] for r in resampled], axis=0))
+        points = [
+            metrics.point(part.labels, probabilities, class_mask)
+            for probabilities in part.probabilities
+        ]
+        for metric in PAIRED_METRICS:
+            low, high = bootstrap.interval(np.mean([r[metric] for r in resample_values], axis=0))
             values = [point[metric] for point in points]
             row = {"metric": metric, "value": float(np.mean(values)), "low": low, "high": high}
             names = [f"seed_{seed}_value" for seed in seeds]
             rows.append(head | row | dict(zip(names, values, strict=True)))
     scores = pd.DataFrame(rows)
     spread = [
-        {"metric": metric} | corrected(part["value"].to_numpy(np.float64), test_to_train)
+        {"metric": metric} | corrected_t_test(part["value"].to_numpy(np.float64), test_to_train)
         for metric, part in scores.groupby("metric", sort=False)
     ]
     return Folds(scores, pd.DataFrame(spread).drop(columns="p"))
 
 
-def corrected(values: np.ndarray, test_to_train: float) -> dict[str, float]:
+def corrected_t_test(values: np.ndarray, test_to_train: float) -> dict[str, float]:
     """Return mean, standard deviation, 95 % interval and p-value of values by fold.
 
-    The corrected resampled t-test (Nadeau & Bengio, Machine Learning 2003): as the training sets of
-    folds overlap, the variance of their mean is taken as ``(1/k + test_to_train) sd**2``, and not
-    as ``sd**2 / k``, which would be too small. Student's t has k - 1 degrees of freedom. The
-    p-value is of a mean of 0; NaN where a value is undefined.
+    This is the corrected resampled t-test (Nadeau & Bengio, Machine Learning 2003). The training
+    sets of folds overlap, so that ``sd**2 / k`` would underestimate the variance of the mean. The
+    test takes ``(1/k + test_to_train) sd**2`` instead. Student's t has k - 1 degrees of freedom.
+    The p-value tests a mean of 0. All results are NaN if a value is undefined.
 
     Args:
-        values: of each fold, shape k.
+        values: the metric of each fold, shape k.
         test_to_train: number of test images per training image of a fold.
     """
     folds, mean, sd = len(values), float(values.mean()), float(values.std(ddof=1))
@@ -98,43 +112,46 @@ def corrected(values: np.ndarray, test_to_train: float) -> dict[str, float]:
 
 
 def compare_folds(
-    names: Sequence[str], predicted: Sequence[Predicted], baseline: int, test_to_train: float
+    names: Sequence[str], predictions: Sequence[Predictions], baseline: int, test_to_train: float
 ) -> pd.DataFrame:
     """Compare each run with the baseline, paired by fold: the same images train both.
 
-    The values of a fold are means over seeds. Raises MedscaleError where two runs have other folds.
+    The values of a fold are means over seeds.
 
     Args:
-        names: of the runs.
-        predicted: out-of-fold predictions of each run.
+        names: names of the runs.
+        predictions: out-of-fold predictions of each run.
         baseline: position of the baseline among the runs.
         test_to_train: number of test images per training image of a fold.
 
     Returns:
-        A row for each run but the baseline and each metric of ``TESTED``: ``run, metric, folds``,
-        and ``mean, sd, low, high, p`` of the differences by fold, run minus baseline (accuracy in
-        percentage points), from ``corrected``.
+        One row for each run but the baseline and each of ``TESTED_METRICS``: ``run, metric,
+        folds``, and ``mean, sd, low, high, p`` from ``corrected_t_test`` of the differences by
+        fold, run minus baseline (accuracy in percentage points).
+
+    Raises:
+        MedscaleError: when a run has other folds than the baseline.
     """
-    base = predicted[baseline]
-    for name, run in zip(names, predicted, strict=True):
+    base = predictions[baseline]
+    for name, run in zip(names, predictions, strict=True):
         _same_folds(name, run, names[baseline], base)
-    averaged = bootstrap.averaged_classes(base.labels, base.groups, base.probabilities.shape[2])
-    of_base = [_tested(part, averaged) for part in _parts(base)]
+    class_mask = bootstrap.averaged_classes(base.labels, base.groups, base.probabilities.shape[2])
+    of_base = [_mean_scores(part, class_mask) for part in _parts(base)]
     rows = []
-    for number, (name, run) in enumerate(zip(names, predicted, strict=True)):
+    for number, (name, run) in enumerate(zip(names, predictions, strict=True)):
         if number == baseline:
             continue
-        of_run = [_tested(part, averaged) for part in _parts(run)]
-        for metric in TESTED:
+        of_run = [_mean_scores(part, class_mask) for part in _parts(run)]
+        for metric in TESTED_METRICS:
             scale = 100 if metric == "accuracy" else 1
             pairs = zip(of_run, of_base, strict=True)
             changes = np.array([scale * (r[metric] - b[metric]) for r, b in pairs])
             row = {"run": name, "metric": metric, "folds": len(changes)}
-            rows.append(row | corrected(changes, test_to_train))
+            rows.append(row | corrected_t_test(changes, test_to_train))
     return pd.DataFrame(rows, columns=["run", "metric", "folds", "mean", "sd", "low", "high", "p"])
 
 
-def _same_folds(name: str, run: Predicted, other_name: str, other: Predicted) -> None:
+def _same_folds(name: str, run: Predictions, other_name: str, other: Predictions) -> None:
     """Raise MedscaleError unless two runs test the same images in the same folds."""
     if (
         run.folds is None
@@ -143,22 +160,25 @@ def _same_folds(name: str, run: Predicted, other_name: str, other: Predicted) ->
         or not np.array_equal(run.folds, other.folds)
     ):
         raise MedscaleError(
-            f"{name} and {other_name} have other folds, so they cannot be compared by fold; train "
+            f"{name} and {other_name} have different folds and cannot be compared by fold; train "
             "both with the same split.folds and split.seed"
         )
 
 
-def _parts(test: Predicted) -> list[Predicted]:
+def _parts(test: Predictions) -> list[Predictions]:
     """Return the predictions of each fold."""
     assert test.folds is not None
     masks = [test.folds == fold for fold in range(int(test.folds.max()) + 1)]
     return [
-        Predicted(test.ids[m], test.labels[m], test.groups[m], test.probabilities[:, m])
+        Predictions(test.ids[m], test.labels[m], test.groups[m], test.probabilities[:, m])
         for m in masks
     ]
 
 
-def _tested(part: Predicted, averaged: np.ndarray) -> dict[str, float]:
-    """Return the metrics ``TESTED`` of the images of a fold, means over seeds."""
-    points = [metrics.point(part.labels, odds, averaged) for odds in part.probabilities]
-    return {name: float(np.mean([point[name] for point in points])) for name in TESTED}
+def _mean_scores(part: Predictions, class_mask: np.ndarray) -> dict[str, float]:
+    """Return ``TESTED_METRICS`` of the images of a fold, means over seeds."""
+    points = [
+        metrics.point(part.labels, probabilities, class_mask)
+        for probabilities in part.probabilities
+    ]
+    return {name: float(np.mean([point[name] for point in points])) for name in TESTED_METRICS}

@@ -16,18 +16,18 @@ CALIBRATED = {
     f"{name}_calibrated": f"{words}, with the temperature" for name, words in NAMES.items()
 }
 BINS = 15
-SMALLEST = np.finfo(np.float64).eps  # smaller probabilities are raised to it, as in scikit-learn
-RANGE = (0.05, 20.0)  # in which a temperature is searched
+SMALLEST = np.finfo(np.float64).eps  # lower bound of probabilities in logarithms (scikit-learn's)
+RANGE = (0.05, 20.0)  # bounds of the search for a temperature
 
 
 def temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the temperature that minimizes the log loss (Guo et al., ICML 2017, section 4.2).
 
-    Logarithms of probabilities differ from logits by a constant for each image, which the softmax
-    ignores, so that predictions suffice.
+    The logarithms of an image's probabilities differ from its logits by a constant, which the
+    softmax cancels. Probabilities therefore suffice.
 
     Args:
-        labels: true class codes of images that are not used for testing, int64, shape N.
+        labels: true class codes of validation images, int64, shape N.
         probabilities: shape N,K.
 
     Returns:
@@ -47,35 +47,42 @@ def temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float(np.exp(best.x))
 
 
-def tempered(probabilities: np.ndarray, by: float | np.ndarray) -> np.ndarray:
-    """Return the probabilities (N,K) after division of the logits by a temperature.
+def apply_temperature(probabilities: np.ndarray, temperatures: float | np.ndarray) -> np.ndarray:
+    """Return the probabilities after division of the logits by a temperature, shape N,K.
 
-    The order of the classes does not change. With NaN the probabilities do not change. ``by``: the
-    temperature, or that of each row, shape N.
+    The ranking of the classes does not change.
+
+    Args:
+        probabilities: shape N,K.
+        temperatures: one temperature, or one for each row, shape N. If any is NaN, the
+            probabilities are returned unchanged.
     """
-    if np.isnan(by).any():
+    if np.isnan(temperatures).any():
         return probabilities
-    return np.asarray(softmax(_log(probabilities) / np.reshape(by, (-1, 1)), axis=1))
+    return np.asarray(softmax(_log(probabilities) / np.reshape(temperatures, (-1, 1)), axis=1))
 
 
 def once(images: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return groups (N) and resamples (1,1) in which each image counts once."""
+    """Return group codes (N) and draw counts (1,1) that count each image once."""
     return np.zeros(images, np.int64), np.ones((1, 1), np.int64)
 
 
 def point(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     """Compute all metrics of ``NAMES``.
 
-    The Brier score is the mean squared distance to the corner of the true class (Brier 1950),
-    halved for two classes so that it equals the usual score of the positive class. ECE is the mean
-    distance between confidence (largest probability) and accuracy in ``BINS`` bins of equal width,
-    weighted by their number of images (Naeini et al., AAAI 2015). Slope and intercept
-    (``recalibration``) are those of the positive class for two classes, and for more those of the
-    confidence that the predicted class is correct.
+    - Brier score: mean squared distance between the probabilities and the one-hot true class (Brier
+      1950). With two classes it is halved and equals the usual score of the positive class.
+    - ECE: mean distance between confidence (the largest probability) and accuracy in ``BINS`` bins
+      of equal width, weighted by their number of images (Naeini et al., AAAI 2015).
+    - Slope and intercept: results of ``recalibration``. With two classes the event is the positive
+      class; with more it is that the predicted class is correct.
 
     Args:
         labels: true class codes, int64, shape N.
         probabilities: shape N,K.
+
+    Returns:
+        Values by metric.
     """
     values = resample(labels, probabilities, *once(len(labels)))
     return {name: float(value[0]) for name, value in values.items()}
@@ -85,31 +92,39 @@ def resample(
     labels: np.ndarray,
     probabilities: np.ndarray,
     groups: np.ndarray,
-    drawn: np.ndarray,
+    draw_counts: np.ndarray,
     *,
     recalibrate: bool = True,
 ) -> dict[str, np.ndarray]:
-    """Compute ``point`` on every resample; arguments as in ``bootstrap.resample``, values: R.
+    """Compute the metrics of ``point`` on every resample.
 
-    ``recalibrate``: whether to compute slope and intercept, which take longer than the errors.
+    Args:
+        labels: true class codes, int64, shape N.
+        probabilities: shape N,K.
+        groups: group code of each image, shape N.
+        draw_counts: resamples from ``bootstrap.draw``, shape R,G.
+        recalibrate: whether to compute slope and intercept, which take longer than the errors.
+
+    Returns:
+        Values by metric, shape R.
     """
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    size, losses = drawn.shape[1], -_log(probabilities)[np.arange(len(labels)), labels]
+    confidence, is_correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    size, losses = draw_counts.shape[1], -_log(probabilities)[np.arange(len(labels)), labels]
     images, brier, loss = (
-        drawn @ np.bincount(groups, summands, size)
+        draw_counts @ np.bincount(groups, summands, size)
         for summands in (np.ones(len(labels)), _brier(labels, probabilities), losses)
     )
-    cells = np.bincount(groups * BINS + _bin(confidence), confidence - right, size * BINS)
-    gaps = np.abs(drawn @ cells.reshape(size, BINS)).sum(axis=1)
+    cells = np.bincount(groups * BINS + _bin(confidence), confidence - is_correct, size * BINS)
+    gaps = np.abs(draw_counts @ cells.reshape(size, BINS)).sum(axis=1)
     values = {"brier": brier / images, "nll": loss / images, "ece": gaps / images}
     if recalibrate:
-        fits = recalibration(*_event(labels, probabilities), groups, drawn)
+        fits = recalibration(*_event(labels, probabilities), groups, draw_counts)
         values |= dict(zip(("calibration_slope", "calibration_intercept"), fits, strict=True))
     return values
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
-    """Return the reliability diagram, summed over replicates: a row for each bin with images.
+    """Return the reliability diagram of all replicates together: one row for each bin with images.
 
     Args:
         labels: true class codes, int64, shape N.
@@ -120,12 +135,16 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
         ``accuracy``.
     """
     confidence = probabilities.max(axis=2).ravel()
-    right = (probabilities.argmax(axis=2) == labels[None]).ravel()
+    is_correct = (probabilities.argmax(axis=2) == labels[None]).ravel()
     table = pd.DataFrame(
-        {"bin": _bin(confidence), "confidence": confidence, "accuracy": right.astype(np.float64)}
+        {
+            "bin": _bin(confidence),
+            "confidence": confidence,
+            "accuracy": is_correct.astype(np.float64),
+        }
     )
-    grouped = table.groupby("bin")
-    rows = grouped.mean().assign(images=grouped.size()).reset_index()
+    by_bin = table.groupby("bin")
+    rows = by_bin.mean().assign(images=by_bin.size()).reset_index()
     rows["low"], rows["high"] = rows["bin"] / BINS, (rows["bin"] + 1) / BINS
     return rows[["low", "high", "images", "confidence", "accuracy"]]
 
@@ -149,8 +168,8 @@ def _bin(confidence: np.ndarray) -> np.ndarray:
 
 def _brier(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     classes = probabilities.shape[1]
-    squared = ((probabilities - np.eye(classes)[labels]) ** 2).sum(axis=1)
-    return squared / 2 if classes == 2 else squared
+    distances = ((probabilities - np.eye(classes)[labels]) ** 2).sum(axis=1)
+    return distances / 2 if classes == 2 else distances
 
 
 def _log(probabilities: np.ndarray) -> np.ndarray:

@@ -9,13 +9,13 @@ from scipy.sparse import coo_array
 from medscale.config.sections import Evaluate
 from medscale.evaluate.bootstrap import interval
 from medscale.evaluate.operating import positive_classes
-from medscale.evaluate.replicates import Predicted
+from medscale.evaluate.replicates import Predictions
 
-THRESHOLDS = np.arange(1, 50) / 50  # probabilities from which a patient would be treated
+THRESHOLDS = np.arange(1, 50) / 50  # threshold probabilities: a patient at or above is treated
 
 
 def decision_curve(
-    test: Predicted, classes: Sequence[str], settings: Evaluate, drawn: np.ndarray
+    test: Predictions, classes: Sequence[str], settings: Evaluate, draw_counts: np.ndarray
 ) -> pd.DataFrame:
     """Compute decision curves: net benefit by threshold (Vickers & Elkin, Med Decis Making 2006).
 
@@ -23,10 +23,10 @@ def decision_curve(
     of the threshold probability. An image whose probability reaches the threshold is positive.
 
     Args:
-        test: predictions of the test images, by calibrated probabilities if there are any.
-        classes: class names; of two the last is positive, of more each against the rest.
-        settings: prevalence by class; that of the images where none is stated.
-        drawn: resamples of the groups, from ``bootstrap.draw``, shape R,G.
+        test: predictions of the test images, with calibrated probabilities if there are any.
+        classes: class names. The last of two is positive; more are each compared with the rest.
+        settings: prevalence by class; a class without one has the prevalence of the images.
+        draw_counts: resamples of the groups, from ``bootstrap.draw``, shape R,G.
 
     Returns:
         A row for each class and threshold: ``class, threshold, net_benefit`` (mean over
@@ -36,14 +36,16 @@ def decision_curve(
     weights = THRESHOLDS / (1 - THRESHOLDS)
     rows = []
     for code in positive_classes(classes):
-        stated = settings.prevalence.get(classes[code])
+        stated_prevalence = settings.prevalence.get(classes[code])
         positive, scores = test.labels == code, test.probabilities[:, :, code]
-        sums = _sums(scores, positive, test.groups, drawn.shape[1])
-        point = _net_benefit([part.sum(axis=0, keepdims=True) for part in sums], stated)[0]
-        resampled = _net_benefit([drawn @ part for part in sums], stated)
-        prevalence = positive.mean() if stated is None else stated
+        sums = _sums(scores, positive, test.groups, draw_counts.shape[1])
+        point = _net_benefit([part.sum(axis=0, keepdims=True) for part in sums], stated_prevalence)[
+            0
+        ]
+        resample_values = _net_benefit([draw_counts @ part for part in sums], stated_prevalence)
+        prevalence = positive.mean() if stated_prevalence is None else stated_prevalence
         for number, limit in enumerate(THRESHOLDS):
-            low, high = interval(resampled[:, number])
+            low, high = interval(resample_values[:, number])
             rows.append(
                 {
                     "class": classes[code],
@@ -60,7 +62,7 @@ def decision_curve(
 def _sums(
     scores: np.ndarray, positive: np.ndarray, groups: np.ndarray, size: int
 ) -> list[np.ndarray]:
-    """Return by group the true and false positives (G,T) and all positives and negatives (G,1)."""
+    """Return sums by group: true and false positives (G,T), all positives and negatives (G,1)."""
     positive_calls = np.mean([seed[:, None] >= THRESHOLDS for seed in scores], axis=0)
     ones = np.ones((len(positive), 1))
     images = np.arange(len(groups))
@@ -73,12 +75,15 @@ def _sums(
     return [np.asarray(by_group @ part) for part in parts]
 
 
-def _net_benefit(sums: Sequence[np.ndarray], stated: float | None) -> np.ndarray:
-    """Return the net benefit, shape R,T, of sums of ``_sums`` on R resamples."""
+def _net_benefit(sums: Sequence[np.ndarray], stated_prevalence: float | None) -> np.ndarray:
+    """Return the net benefit of sums from ``_sums`` on R resamples, shape R,T."""
     true, false, positives, negatives = sums
     images = positives + negatives
     weights = THRESHOLDS / (1 - THRESHOLDS)
-    if stated is None:
+    if stated_prevalence is None:
         return np.asarray((true - weights * false) / images)
     with np.errstate(invalid="ignore"):  # undefined in a resample without positives or negatives
-        return np.asarray(stated * true / positives - (1 - stated) * weights * false / negatives)
+        return np.asarray(
+            stated_prevalence * true / positives
+            - (1 - stated_prevalence) * weights * false / negatives
+        )

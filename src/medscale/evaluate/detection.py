@@ -14,42 +14,43 @@ from medscale.data import patients
 from medscale.data.boxes import SIDES, relative
 from medscale.evaluate import bootstrap, boxes
 from medscale.evaluate.assessment import RESAMPLES, SEED, score_rows
-from medscale.evaluate.boxes import Matched
+from medscale.evaluate.boxes import BoxMatches
 from medscale.evaluate.evaluation import learning_curves
 from medscale.evaluate.replicates import SPLITS, Replicate, digests, read, read_index, same_run
 
 
 @dataclass(frozen=True)
 class Localization:
-    """Metrics, curves and clocks of a detection run's replicates."""
+    """Metrics, curves and times of a detection run's replicates."""
 
     replicates: list[Replicate]  # the run folders
     # by split, the numbers of images, groups, true boxes, and images with a box
     counts: dict[str, dict[str, int]]
     patients: patients.State  # whether the patients of the images are known
-    # by seed, the smallest confidence of a box that counts; chosen by the score of the challenge on
-    # the validation split
+    # smallest confidence of a box that counts, for each seed: the one with the best score of the
+    # challenge on the validation split
     thresholds: list[float]
-    scores: pd.DataFrame  # metrics as ``Evaluation.scores``, for ``boxes.NAMES``
-    curves: pd.DataFrame  # as ``Evaluation.curves``; without accuracies
+    scores: pd.DataFrame  # ``boxes.NAMES``, in the form of ``Evaluation.scores``
+    curves: pd.DataFrame  # in the form of ``Evaluation.curves``, without accuracies
     # ``seed, recall, precision`` of the test split at IoU 0.5; the seed is empty for the mean
     precision_recall: pd.DataFrame
-    resamples: pd.DataFrame  # the metrics of each resample of the test split, mean over seeds
+    resamples: pd.DataFrame  # metrics of each resample of the test split, means over seeds
     paired_with: str  # digest of test images, true boxes, groups and resampling
-    true: pd.DataFrame  # boxes of the test split, ``id, x, y, width, height``
-    # the first seed's boxes of the test split that count, with ``confidence``
+    # true boxes of the test split: ``id, x, y, width, height``, as shares of the image
+    true: pd.DataFrame
+    # boxes of the first seed in the test split that count, with ``confidence``
     predicted: pd.DataFrame
-    inputs: dict[str, Any]  # digests of the files that were read
+    inputs: dict[str, Any]  # digests of the evaluated files
 
 
 @dataclass(frozen=True)
 class _Split:
-    """The images of a split by id."""
+    """The images of a split in the order of their ids."""
 
     ids: np.ndarray  # row ids of the index, int64, shape N
     groups: np.ndarray  # group codes, int64, shape N
     true: pd.DataFrame  # true boxes
-    matched: list[Matched]  # boxes of each replicate
+    matches: list[BoxMatches]  # matched boxes of each replicate
 
 
 def localize(
@@ -57,9 +58,14 @@ def localize(
 ) -> Localization:
     """Evaluate the replicates of a detection run on all images of each split, with boxes or not.
 
-    ``index``: path of the study's index.parquet, with the column ``boxes``. Raises MedscaleError
-    when the folders are not replicates of one run, the predictions do not fit the index, or a split
-    has no true boxes.
+    Args:
+        folders: run folders of the replicates.
+        index: path of the study's index.parquet, with the column ``boxes``.
+        resamples: number of bootstrap resamples.
+
+    Raises:
+        MedscaleError: when the folders are not replicates of one run, the predictions do not fit
+            the index, or a split has no true boxes.
     """
     replicates = [read(folder) for folder in folders]
     same_run(replicates)
@@ -67,10 +73,10 @@ def localize(
     true = relative(table, index)
     parts = {split: _split(replicates, table, true, split, index) for split in SPLITS}
     seeds = [replicate.plan.seed for replicate in replicates]
-    thresholds = [boxes.best_threshold(matched) for matched in parts["val"].matched]
-    values = {split: _evaluated(part, thresholds, resamples) for split, part in parts.items()}
+    thresholds = [boxes.best_threshold(matches) for matches in parts["val"].matches]
+    values = {split: _metric_values(part, thresholds, resamples) for split, part in parts.items()}
     test, first = parts["test"], replicates[0].predictions
-    kept = first[(first["split"] == "test") & (first["confidence"] >= thresholds[0])]
+    counted_boxes = first[(first["split"] == "test") & (first["confidence"] >= thresholds[0])]
     true_boxes = test.true.to_numpy().tolist()
     return Localization(
         replicates=replicates,
@@ -87,7 +93,7 @@ def localize(
         ),
         paired_with=digest([test.ids.tolist(), test.groups.tolist(), true_boxes, resamples, SEED]),
         true=test.true.reset_index(drop=True),
-        predicted=kept.drop(columns="split").reset_index(drop=True),
+        predicted=counted_boxes.drop(columns="split").reset_index(drop=True),
         inputs=digests(replicates, index),
     )
 
@@ -101,19 +107,24 @@ def _split(
 ) -> _Split:
     rows = index[index["split"] == split].sort_values("id")
     ids = rows["id"].to_numpy(np.int64)
-    ours = true[true["id"].isin(ids)]
-    if ours.empty:
+    true_boxes = true[true["id"].isin(ids)]
+    if true_boxes.empty:
         raise MedscaleError(
             f"{index_path}: no image of the split {split} has a box, so detection cannot be "
             "evaluated on it"
         )
     groups = pd.factorize(rows["group"].astype(str), sort=True)[0].astype(np.int64)
     return _Split(
-        ids, groups, ours, [_matched(replicate, ids, ours, split) for replicate in replicates]
+        ids,
+        groups,
+        true_boxes,
+        [_match_boxes(replicate, ids, true_boxes, split) for replicate in replicates],
     )
 
 
-def _matched(replicate: Replicate, ids: np.ndarray, true: pd.DataFrame, split: str) -> Matched:
+def _match_boxes(
+    replicate: Replicate, ids: np.ndarray, true: pd.DataFrame, split: str
+) -> BoxMatches:
     predicted = _predictions(replicate, ids, split)
     positions = pd.Index(ids)
     hits = np.zeros((len(predicted), len(boxes.LIMITS)), bool)
@@ -121,7 +132,7 @@ def _matched(replicate: Replicate, ids: np.ndarray, true: pd.DataFrame, split: s
     for number, part in true.groupby("id"):
         rows = np.flatnonzero(image == number)  # keeps the order: most confident first
         hits[rows] = boxes.hits(sides[rows], part[SIDES].to_numpy())
-    return Matched(
+    return BoxMatches(
         truth=np.bincount(positions.get_indexer(true["id"]), minlength=len(ids)),
         image=positions.get_indexer(predicted["id"]),
         confidence=predicted["confidence"].to_numpy(np.float64),
@@ -134,39 +145,42 @@ def _predictions(replicate: Replicate, ids: np.ndarray, split: str) -> pd.DataFr
     path, table = replicate.folder / "predictions.parquet", replicate.predictions
     if missing := sorted({"id", "split", "confidence", *SIDES} - set(table.columns)):
         raise MedscaleError(
-            f"{path} has no column {', '.join(missing)}; it is of no detection run: train it again"
+            f"{path} has no column {', '.join(missing)}, so it is not from a detection run; train "
+            "it again"
         )
     rows = table[table["split"] == split].sort_values(
         "confidence", ascending=False, kind="stable", ignore_index=True
     )
     values = rows[[*SIDES, "confidence"]].to_numpy(np.float64)
-    bad = ~np.isfinite(values).all(axis=1) | (values < 0).any(axis=1) | (values > 1).any(axis=1)
-    bad |= (values[:, 2:4] <= 0).any(axis=1) | ~rows["id"].isin(ids).to_numpy()
-    if bad.any():
+    is_invalid = (
+        ~np.isfinite(values).all(axis=1) | (values < 0).any(axis=1) | (values > 1).any(axis=1)
+    )
+    is_invalid |= (values[:, 2:4] <= 0).any(axis=1) | ~rows["id"].isin(ids).to_numpy()
+    if is_invalid.any():
         raise MedscaleError(
-            f"{path}: {int(bad.sum())} boxes of {split} are of no image of that split, have no "
-            f"area or lie outside [0, 1] (first: id {rows['id'][int(bad.argmax())]}); train this "
-            "run again"
+            f"{path}: {int(is_invalid.sum())} boxes of {split} belong to no image of that split, "
+            "have no area or lie outside [0, 1] (first: id "
+            f"{rows['id'][int(is_invalid.argmax())]}); train this run again"
         )
     return rows
 
 
-def _evaluated(
+def _metric_values(
     part: _Split, thresholds: list[float], resamples: int
 ) -> list[dict[str, np.ndarray]]:
-    """Return each replicate's metrics, shape 1+R: of the images as they are, then resampled."""
-    drawn = bootstrap.draw(int(part.groups.max()) + 1, resamples, SEED)[:, part.groups]
-    weights = np.vstack([np.ones((1, len(part.ids)), np.int64), drawn])
+    """Return each replicate's metrics, shape 1+R: of the original images, then of R resamples."""
+    draw_counts = bootstrap.draw(int(part.groups.max()) + 1, resamples, SEED)[:, part.groups]
+    weights = np.vstack([np.ones((1, len(part.ids)), np.int64), draw_counts])
     return [
-        boxes.evaluate(matched, threshold, weights)
-        for matched, threshold in zip(part.matched, thresholds, strict=True)
+        boxes.evaluate(matches, threshold, weights)
+        for matches, threshold in zip(part.matches, thresholds, strict=True)
     ]
 
 
 def _scores(values: list[dict[str, np.ndarray]], seeds: list[int], split: str) -> pd.DataFrame:
     points = [{name: float(v[0]) for name, v in of_seed.items()} for of_seed in values]
-    resampled = [{name: v[1:] for name, v in of_seed.items()} for of_seed in values]
-    return score_rows(points, resampled, seeds, split, {name: name for name in boxes.NAMES})
+    resample_values = [{name: v[1:] for name, v in of_seed.items()} for of_seed in values]
+    return score_rows(points, resample_values, seeds, split, {name: name for name in boxes.NAMES})
 
 
 def _counts(part: _Split) -> dict[str, int]:
@@ -180,10 +194,10 @@ def _counts(part: _Split) -> dict[str, int]:
 
 def _precision_recall(part: _Split, seeds: list[int]) -> pd.DataFrame:
     once = np.ones((1, len(part.ids)), np.int64)
-    curves = [boxes.precisions(matched, once)[0] for matched in part.matched]
-    named = [*zip(map(str, seeds), curves, strict=True), ("", np.mean(curves, axis=0))]
+    curves = [boxes.precisions(matches, once)[0] for matches in part.matches]
+    labelled_curves = [*zip(map(str, seeds), curves, strict=True), ("", np.mean(curves, axis=0))]
     parts = [
         pd.DataFrame({"seed": seed, "recall": boxes.RECALLS, "precision": curve})
-        for seed, curve in named
+        for seed, curve in labelled_curves
     ]
     return pd.concat(parts, ignore_index=True)

@@ -6,20 +6,24 @@ import numpy as np
 import pandas as pd
 
 from medscale.evaluate.operating import positive_classes
-from medscale.evaluate.replicates import Predicted
+from medscale.evaluate.replicates import Predictions
 
 BINS = 20
-REST = "all others"  # true class of images of the other classes, where there are more than two
+REST = "all others"  # joint name of the other classes, if there are more than two classes
 
 
-def score_distribution(test: Predicted, classes: Sequence[str]) -> pd.DataFrame:
+def score_distribution(test: Predictions, classes: Sequence[str]) -> pd.DataFrame:
     """Count the images by predicted probability of a class, separately by true class.
 
+    Args:
+        test: predictions of the test images.
+        classes: class names in the order of their codes.
+
     Returns:
-        A row for each class, true class and bin of equal width: ``class`` (whose probability),
-        ``true`` (of more than two classes, the class or ``REST``), ``low, high`` (limits of the
-        bin), ``images`` (mean over replicates), ``share`` (of the images of the true class; NaN
-        without any).
+        One row for each class, true class and one of ``BINS`` bins of equal width: ``class`` (the
+        class whose probability is binned), ``true`` (the true class; with more than two classes
+        the class or ``REST``), ``low, high`` (limits of the bin), ``images`` (mean over
+        replicates), ``share`` (of the images of the true class; NaN if it has none).
     """
     edges = np.linspace(0, 1, BINS + 1)
     tables = []

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from medscale.evaluate import bootstrap, metrics
-from medscale.evaluate.replicates import Predicted
+from medscale.evaluate.replicates import Predictions
 
 METRICS = ("accuracy", "auroc", "nll", "ece")
 
@@ -18,24 +18,24 @@ class Member:
 
     name: str  # name of the run
     network: str  # name of its network
-    predicted: Predicted  # predictions of the test split
-    mean: dict[str, float]  # each of ``METRICS``, mean over replicates
-    resamples: pd.DataFrame  # the same on each bootstrap resample, a row for each (resamples.csv)
+    predicted: Predictions  # predictions of the test split
+    mean: dict[str, float]  # ``METRICS``, means over replicates
+    resamples: pd.DataFrame  # resamples.csv: ``METRICS`` on each bootstrap resample (one a row)
 
 
-def ensembles(runs: Sequence[Member], drawn: np.ndarray) -> pd.DataFrame:
+def ensembles(runs: Sequence[Member], draw_counts: np.ndarray) -> pd.DataFrame:
     """Compare averaged probabilities (Lakshminarayanan et al., NeurIPS 2017) with single networks.
 
     Args:
-        runs: evaluated on the same images with the same resamples.
-        drawn: those resamples of the groups, from ``bootstrap.draw``, shape R,G.
+        runs: runs that were evaluated on the same images with the same resamples.
+        draw_counts: the resamples of the groups, from ``bootstrap.draw``, shape R,G.
 
     Returns:
-        A row for each ensemble of two networks or more: ``kind`` (replicates, network or all),
-        ``of`` (run or network), ``members``, and for each of ``METRICS`` its value ``<metric>``
-        with ``<metric>_low, <metric>_high`` (95 % over patients), the mean of its members
-        ``<metric>_single``, and ``<metric>_gain, <metric>_gain_low, <metric>_gain_high``: the
-        value minus that mean, with its paired interval.
+        One row for each ensemble of two or more networks: ``kind`` (replicates, network or all),
+        ``of`` (run or network), ``members``. For each of ``METRICS`` follow the value ``<metric>``
+        with ``<metric>_low, <metric>_high`` (95 % over patients), the mean of the members
+        ``<metric>_single``, and the gain over that mean with its paired interval:
+        ``<metric>_gain, <metric>_gain_low, <metric>_gain_high``.
     """
     networks = list(dict.fromkeys(run.network for run in runs))
     sets = [("replicates", run.name, [run]) for run in runs]
@@ -47,19 +47,21 @@ def ensembles(runs: Sequence[Member], drawn: np.ndarray) -> pd.DataFrame:
         sets.append(("all", "", list(runs)))
     rows = []
     for kind, of, members in sets:
-        odds = np.concatenate([run.predicted.probabilities for run in members])
-        if len(odds) > 1 and (kind == "replicates" or len(members) > 1):
-            head = {"kind": kind, "of": of, "members": len(odds)}
-            rows.append(head | _row(members, odds.mean(axis=0), drawn))
+        probabilities = np.concatenate([run.predicted.probabilities for run in members])
+        if len(probabilities) > 1 and (kind == "replicates" or len(members) > 1):
+            head = {"kind": kind, "of": of, "members": len(probabilities)}
+            rows.append(head | _row(members, probabilities.mean(axis=0), draw_counts))
     return pd.DataFrame(rows)
 
 
-def _row(members: Sequence[Member], odds: np.ndarray, drawn: np.ndarray) -> dict[str, float]:
+def _row(
+    members: Sequence[Member], probabilities: np.ndarray, draw_counts: np.ndarray
+) -> dict[str, float]:
     labels, groups = members[0].predicted.labels, members[0].predicted.groups
-    averaged = bootstrap.averaged_classes(labels, groups, odds.shape[1])
-    points = metrics.point(labels, odds, averaged)
-    resampled = bootstrap.resample(
-        labels, odds, groups, drawn, complete=False, averaged=averaged
+    class_mask = bootstrap.averaged_classes(labels, groups, probabilities.shape[1])
+    points = metrics.point(labels, probabilities, class_mask)
+    resample_values = bootstrap.resample(
+        labels, probabilities, groups, draw_counts, complete=False, class_mask=class_mask
     ).overall
     weights = [len(run.predicted.probabilities) for run in members]
     row: dict[str, float] = {}
@@ -68,8 +70,8 @@ def _row(members: Sequence[Member], odds: np.ndarray, drawn: np.ndarray) -> dict
         singles = np.average(
             [run.resamples[name].to_numpy() for run in members], axis=0, weights=weights
         )
-        low, high = bootstrap.interval(resampled[name])
-        gain_low, gain_high = bootstrap.interval(resampled[name] - singles)
+        low, high = bootstrap.interval(resample_values[name])
+        gain_low, gain_high = bootstrap.interval(resample_values[name] - singles)
         row |= {
             name: points[name],
             f"{name}_low": low,

@@ -16,7 +16,7 @@ from medscale.evaluate import calibration
 from medscale.evaluate.assessment import (
     RESAMPLES,
     Assessment,
-    Fitted,
+    ValidationFit,
     assess,
     count,
     draws,
@@ -28,22 +28,22 @@ from medscale.evaluate.operating import thresholds
 from medscale.evaluate.replicates import (
     Replicate,
     digests,
+    join_predictions,
     read,
     read_index,
     same_run,
     test_rows,
-    together,
 )
 
 
 @dataclass(frozen=True)
 class Evaluation(Assessment):
-    """The assessment of a run's test split, with the scores of validation and the clocks."""
+    """The assessment of a run's test split, with validation scores and learning curves."""
 
     replicates: list[Replicate]  # the run folders
-    curves: pd.DataFrame  # ``learning_curves`` of the replicates
+    curves: pd.DataFrame  # result of ``learning_curves``
     folds: Folds | None  # scores of each fold; None without folds
-    inputs: dict[str, Any]  # digests of the files that were read
+    inputs: dict[str, Any]  # digests of the evaluated files
 
 
 def evaluate(
@@ -54,14 +54,20 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate the replicates of a run.
 
-    With folds, test images are all images of the study, each with its out-of-fold prediction (see
-    ``Predicted``). Temperatures and thresholds are those of the network that predicts an image, and
-    come from the validation images of its fold. The intervals of the pooled scores are over
-    patients; ``by_fold`` says what they do not cover.
+    With folds, all images of the study are test images, each with its out-of-fold prediction (see
+    ``Predictions``). Each network has its own temperature and thresholds, from the validation
+    images of its fold. The intervals of the pooled scores are over patients; ``by_fold`` explains
+    their limits.
 
-    ``settings``: operating points and subgroups; None takes the defaults of the section. Raises
-    MedscaleError when the folders are not replicates of one run, the predictions do not fit the
-    index, or the test split is empty.
+    Args:
+        folders: run folders of the replicates.
+        index: path of the study's index.parquet.
+        settings: operating points and subgroups; None: the defaults of the section.
+        resamples: number of bootstrap resamples.
+
+    Raises:
+        MedscaleError: when the folders are not replicates of one run, the predictions do not fit
+            the index, or the test split is empty.
     """
     settings = settings or Evaluate()
     replicates = [read(folder) for folder in folders]
@@ -69,21 +75,24 @@ def evaluate(
     table = read_index(index)
     classes = [str(name) for name in table["label"].cat.categories]
     seeds = list(dict.fromkeys(replicate.plan.seed for replicate in replicates))
-    val, test = (together(replicates, table, split) for split in ("val", "test"))
+    val, test = (join_predictions(replicates, table, split) for split in ("val", "test"))
     if not len(test.ids):
         raise MedscaleError(f"{index}: no image is in the test split, so nothing can be evaluated")
-    fitted = Fitted(
-        [calibration.temperature(labels, odds) for labels, odds in val.networks()],
+    validation_fit = ValidationFit(
+        [
+            calibration.temperature(labels, probabilities)
+            for labels, probabilities in val.networks()
+        ],
         thresholds(val, classes, settings.specificities),
     )
     ratio = test_to_train(table) if test.folds is not None else math.nan
-    assessment = assess(test, test_rows(table), classes, seeds, fitted, settings, resamples)
+    assessment = assess(test, test_rows(table), classes, seeds, validation_fit, settings, resamples)
     content = {field.name: getattr(assessment, field.name) for field in fields(assessment)}
     content["patients"] = patients.state(table.get(patients.PATIENT))
     content["counts"] = {"val": count(val)} | assessment.counts
     if len(val.ids):
-        resampled = resample(val, draws(val, resamples), None)
-        scores = [split_scores(val, resampled, seeds, "val", None), assessment.scores]
+        resample_values = resample(val, draws(val, resamples), None)
+        scores = [split_scores(val, resample_values, seeds, "val", None), assessment.scores]
         content["scores"] = pd.concat(scores, ignore_index=True)
     return Evaluation(
         **content,
@@ -95,9 +104,10 @@ def evaluate(
 
 
 def learning_curves(replicates: list[Replicate]) -> pd.DataFrame:
-    """Return the course of training: ``quantity, epoch, mean, low, high, replicates``.
+    """Return the learning curves: ``quantity, epoch, mean, low, high, replicates``.
 
-    ``low`` and ``high`` are the range over replicates.
+    ``low`` and ``high`` are the smallest and largest value over replicates, and ``replicates`` is
+    their number.
     """
     columns = ["train_loss", "val_loss", "train_accuracy", "val_accuracy", "lr", "seconds"]
     history = pd.concat([replicate.history for replicate in replicates], ignore_index=True)

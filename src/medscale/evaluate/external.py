@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medscale.evaluate.assessment import PAIRED, SEED, Assessment, Fitted
+from medscale.evaluate.assessment import PAIRED_METRICS, SEED, Assessment, ValidationFit
 from medscale.evaluate.bootstrap import interval
 from medscale.evaluate.operating import LIMIT
 
 SPLITS = ("train", "val", "test")
 
 
-def fitted(summary: Mapping[str, Any], operating: pd.DataFrame) -> Fitted:
+def validation_fit(summary: Mapping[str, Any], operating: pd.DataFrame) -> ValidationFit:
     """Return the temperatures and thresholds of a result folder, from its validation split.
 
     Args:
@@ -22,7 +22,7 @@ def fitted(summary: Mapping[str, Any], operating: pd.DataFrame) -> Fitted:
     """
     temperatures = summary["calibration"]["temperatures"]
     columns = [str(name) for name in operating if str(name).startswith(LIMIT)]
-    return Fitted(
+    return ValidationFit(
         [np.nan if value is None else float(value) for value in temperatures],
         operating[["class", "wanted", "threshold", *columns]],
     )
@@ -31,17 +31,17 @@ def fitted(summary: Mapping[str, Any], operating: pd.DataFrame) -> Fitted:
 def shift(summary: Mapping[str, Any], resamples: pd.DataFrame, outside: Assessment) -> pd.DataFrame:
     """Compare the metrics of the test split (inside) with those of external images (outside).
 
-    Both sets have other patients, so that their resamples are independent.
+    The two sets have different patients, so their resamples are independent.
 
     Args:
-        summary: summary.json of the result, for the values of the test split.
+        summary: content of the result's summary.json, with the scores of the test split.
         resamples: resamples.csv of the result.
-        outside: the assessment of the external images.
+        outside: assessment of the external images.
 
     Returns:
-        A row for each metric: ``metric``, and ``inside, outside, difference`` (outside minus
+        One row for each metric: ``metric``, and ``inside, outside, difference`` (outside minus
         inside), each with ``_low`` and ``_high``. The interval of the difference is NaN for
-        metrics of which the result holds no resamples.
+        metrics without resamples in the result.
     """
     order = np.random.default_rng(SEED).permutation(len(resamples))
     rows = []
@@ -58,7 +58,7 @@ def shift(summary: Mapping[str, Any], resamples: pd.DataFrame, outside: Assessme
                 line[f"{side}{ending}"] = np.nan if value is None else float(value)
         line["difference"] = line["outside"] - line["inside"]
         low, high = np.nan, np.nan
-        if name in PAIRED:
+        if name in PAIRED_METRICS:
             count = min(len(resamples), len(outside.resamples))
             inside = resamples[name].to_numpy(np.float64)[order[:count]]
             low, high = interval(outside.resamples[name].to_numpy()[:count] - inside)
@@ -67,14 +67,14 @@ def shift(summary: Mapping[str, Any], resamples: pd.DataFrame, outside: Assessme
 
 
 def copies(digests: pd.Series, training: pd.DataFrame | None) -> dict[str, int] | None:
-    """Count the external images that are copies, byte by byte, of images of the study.
+    """Count the external images whose files are equal, byte by byte, to images of the study.
 
     Args:
         digests: SHA-256 of the external images (column ``sha256`` of their index).
-        training: index of the study; None where it is not available.
+        training: index of the study; None if it is not available.
 
     Returns:
-        Images by split of the study; None where its index is not available.
+        Number of copies by split of the study; None if its index is not available.
     """
     if training is None:
         return None

@@ -12,40 +12,51 @@ from medscale.engine.models.gradcam import gradcam
 from medscale.engine.models.registry import build, load_weights
 from medscale.evaluate.replicates import Gallery, Replicate
 
-EACH = 6  # right cases, and as many wrong ones
-TOLERANCE = 0.2  # of probabilities: training may have predicted in mixed precision
+CASES_PER_KIND = 6  # number of correct cases, and of errors
+TOLERANCE = 0.2  # of probabilities; wide, since training may have predicted in mixed precision
 
 
 def gallery(replicate: Replicate, shards: Shards) -> Gallery:
-    """Compute Grad-CAM, on the CPU, of the cases that ``choose`` takes from the test predictions.
+    """Compute Grad-CAM on the CPU for the test images that ``choose`` selects.
 
-    Raises MedscaleError when weights, shards and predictions do not belong together.
+    The method is that of Selvaraju et al. (ICCV 2017), see ``engine.models.gradcam``.
+
+    Raises:
+        MedscaleError: when weights, shards and predictions are not of the same training.
     """
     table = replicate.predictions[replicate.predictions["split"] == "test"]
-    odds = table.filter(regex=r"^p_\d+$").to_numpy(np.float64)
+    probabilities = table.filter(regex=r"^p_\d+$").to_numpy(np.float64)
     ids, labels = table["id"].to_numpy(np.int64), table["label"].to_numpy(np.int64)
-    chosen = choose(labels, odds)
-    places = pd.Index(shards.ids).get_indexer(ids[chosen])
+    case_rows = choose(labels, probabilities)
+    places = pd.Index(shards.ids).get_indexer(ids[case_rows])
     if (places < 0).any():
         raise MedscaleError(
-            f"{shards.folder} has no image {ids[chosen][places < 0][0]}: it is of another index"
+            f"{shards.folder} has no image {ids[case_rows][places < 0][0]}: it is of another index"
         )
     pixels, features = _inputs(replicate, shards, places)
-    plain = replicate.plan.model.model_copy(update={"pretrained": None})  # loaded below instead
+    # Without pretrained weights, which would only be replaced by those of model.safetensors.
+    plain = replicate.plan.model.model_copy(update={"pretrained": None})
     metadata_width = 0 if features is None else features.shape[1]
     network = build(plain, len(shards.classes), shards.shape[2], metadata_width)
     load_weights(network, replicate.folder / "model.safetensors")
-    predicted, names = odds[chosen].argmax(axis=1), np.array(shards.classes)
+    predicted_codes, names = probabilities[case_rows].argmax(axis=1), np.array(shards.classes)
     cases = pd.DataFrame(
-        {"id": ids[chosen], "true": names[labels[chosen]], "predicted": names[predicted]}
+        {
+            "id": ids[case_rows],
+            "true": names[labels[case_rows]],
+            "predicted": names[predicted_codes],
+        }
     )
-    cases["probability"], cases["right"] = odds[chosen].max(axis=1), predicted == labels[chosen]
+    cases["probability"], cases["right"] = (
+        probabilities[case_rows].max(axis=1),
+        predicted_codes == labels[case_rows],
+    )
     try:
         inputs = pixels if features is None else (pixels, features)
-        heat, logits = gradcam(network, inputs, torch.from_numpy(predicted))
+        heat, logits = gradcam(network, inputs, torch.from_numpy(predicted_codes))
     except MedscaleError as error:
         return Gallery(cases, np.empty((0, 1, 1), np.float32), _images(pixels), str(error))
-    difference = float(np.abs(torch.softmax(logits, 1).numpy() - odds[chosen]).max())
+    difference = float(np.abs(torch.softmax(logits, 1).numpy() - probabilities[case_rows]).max())
     if difference > TOLERANCE:
         raise MedscaleError(
             f"{replicate.folder}: model.safetensors gives other probabilities than "
@@ -55,28 +66,28 @@ def gallery(replicate: Replicate, shards: Shards) -> Gallery:
     return Gallery(cases, heat.numpy(), _images(pixels))
 
 
-def choose(labels: np.ndarray, odds: np.ndarray) -> np.ndarray:
-    """Choose up to ``EACH`` right and as many wrong images: the most confident of each class.
+def choose(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Choose up to ``CASES_PER_KIND`` correct images and as many errors, the most confident first.
 
-    Classes take turns. Confident predictions show best what a network relies on, and confident
-    errors do most harm.
+    The classes take turns. Confident predictions show best which regions a network relies on, and
+    confident errors do the most harm.
 
     Args:
         labels: true class codes, int64, shape N.
         odds: probabilities, shape N,K.
 
     Returns:
-        Row numbers, the right images first.
+        Row numbers, the correctly classified images first.
     """
-    predicted, confidence = odds.argmax(axis=1), odds.max(axis=1)
-    chosen = []
-    for right in (True, False):
-        rows = np.flatnonzero((predicted == labels) == right)
+    predicted_codes, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    case_rows = []
+    for is_correct in (True, False):
+        rows = np.flatnonzero((predicted_codes == labels) == is_correct)
         rows = rows[np.argsort(-confidence[rows], kind="stable")]
         turn = pd.Series(labels[rows]).groupby(labels[rows]).cumcount().to_numpy()
-        rows = rows[np.lexsort((-confidence[rows], turn))][:EACH]
-        chosen.append(rows)
-    return np.concatenate(chosen)
+        rows = rows[np.lexsort((-confidence[rows], turn))][:CASES_PER_KIND]
+        case_rows.append(rows)
+    return np.concatenate(case_rows)
 
 
 def _inputs(

@@ -8,7 +8,7 @@ import pandas as pd
 from medscale.config.sections import Evaluate
 from medscale.evaluate.bootstrap import interval
 from medscale.evaluate.operating import calls, rate
-from medscale.evaluate.replicates import Predicted
+from medscale.evaluate.replicates import Predictions
 from medscale.evaluate.subgroups import parts
 
 COLUMNS = ["by", "part", "class", "wanted", "rate", "images", "value", "low", "high"]
@@ -16,12 +16,12 @@ COLUMNS += ["gap", "gap_low", "gap_high"]
 
 
 def gaps(
-    test: Predicted,
+    test: Predictions,
     rows: pd.DataFrame,
     limits: pd.DataFrame,
     classes: Sequence[str],
     settings: Evaluate,
-    drawn: np.ndarray,
+    draw_counts: np.ndarray,
 ) -> pd.DataFrame:
     """Compare each subgroup with all other images at the operating points.
 
@@ -30,19 +30,19 @@ def gaps(
 
     Args:
         test: predictions of the test images.
-        rows: the index's rows of the same images in the same order.
-        limits: the thresholds, from ``operating.thresholds``.
+        rows: rows of the index, of the same images in the same order.
+        limits: thresholds from ``operating.thresholds``.
         classes: class names in the order of their codes.
-        settings: columns, and the smallest number of images that a rate is computed of.
-        drawn: resamples of the groups, from ``bootstrap.draw``, shape R,G.
+        settings: columns that form subgroups, and the smallest number of images for a rate.
+        draw_counts: resamples of the groups, from ``bootstrap.draw``, shape R,G.
 
     Returns:
-        A row for each subgroup, operating point and rate (sensitivity, specificity), with the
-        columns ``COLUMNS``: ``images`` that the rate is of, ``value`` with its interval, and
-        ``gap``, the value minus that of all other images, with its interval. NaN where the
-        subgroup, or for the gap the other images, have fewer than ``settings.smallest`` of them.
+        One row for each subgroup, operating point and rate (sensitivity, specificity), with the
+        columns ``COLUMNS``: ``images``, the denominator of the rate; ``value`` with its interval;
+        and ``gap``, the value minus that of all other images, with its interval. A value is NaN if
+        its denominator is below ``settings.smallest``; a gap also if that of the other images is.
     """
-    drawn = drawn.astype(np.float64)  # once instead of in every product
+    draw_counts = draw_counts.astype(np.float64)  # once instead of in every product
     lines = []
     for by, part, selected in parts(rows, settings):
         for row, code, positive_calls in calls(test, limits, classes):
@@ -54,12 +54,19 @@ def gaps(
             ):
                 subgroup, complement = relevant & selected, relevant & ~selected
                 line = {"rate": name, "images": int(subgroup.sum())}
-                value, resampled = rate(hits, subgroup, test.groups, drawn)
-                complement_value, complement_resampled = rate(hits, complement, test.groups, drawn)
-                enough = [int(side.sum()) >= settings.smallest for side in (subgroup, complement)]
-                line |= _interval("value", value, resampled, enough[0])
+                value, resample_values = rate(hits, subgroup, test.groups, draw_counts)
+                complement_value, complement_resampled = rate(
+                    hits, complement, test.groups, draw_counts
+                )
+                has_enough = [
+                    int(side.sum()) >= settings.smallest for side in (subgroup, complement)
+                ]
+                line |= _interval("value", value, resample_values, has_enough[0])
                 line |= _interval(
-                    "gap", value - complement_value, resampled - complement_resampled, all(enough)
+                    "gap",
+                    value - complement_value,
+                    resample_values - complement_resampled,
+                    all(has_enough),
                 )
                 lines.append(head | line)
     return pd.DataFrame(lines, columns=COLUMNS)
@@ -69,11 +76,11 @@ def largest(table: pd.DataFrame) -> pd.DataFrame:
     """Return the largest difference between the subgroups of a column, for each rate.
 
     Args:
-        table: from ``gaps``.
+        table: result of ``gaps``.
 
     Returns:
-        ``by, class, wanted, rate, lowest, highest`` (subgroups) and ``difference`` of their
-        values, for columns of two evaluated subgroups or more.
+        One row for each rate of a column with two or more evaluated subgroups: ``by, class,
+        wanted, rate, lowest, highest`` (subgroups) and the ``difference`` of their values.
     """
     rows = []
     for keys, group in table.dropna(subset=["value"]).groupby(
@@ -89,7 +96,9 @@ def largest(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _interval(name: str, value: float, resampled: np.ndarray, enough: bool) -> dict[str, float]:
-    low, high = interval(resampled) if enough else (np.nan, np.nan)
+def _interval(
+    name: str, value: float, resample_values: np.ndarray, has_enough: bool
+) -> dict[str, float]:
+    low, high = interval(resample_values) if has_enough else (np.nan, np.nan)
     ends = ("low", "high") if name == "value" else (f"{name}_low", f"{name}_high")
-    return {name: value if enough else np.nan, ends[0]: low, ends[1]: high}
+    return {name: value if has_enough else np.nan, ends[0]: low, ends[1]: high}

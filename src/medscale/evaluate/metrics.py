@@ -9,10 +9,10 @@ from sklearn.metrics import (
 )
 
 from medscale.evaluate import bootstrap, calibration
-from medscale.evaluate.bootstrap import AREAS, Resampled
+from medscale.evaluate.bootstrap import AREAS, ResampleMetrics
 
 NAMES = {
-    "accuracy": "accuracy",  # with one class an image also the micro precision, recall and F1
+    "accuracy": "accuracy",  # equals micro precision, recall and F1: an image has one class
     "balanced_accuracy": "balanced accuracy",
     "precision_macro": "precision (macro)",
     "recall_macro": "recall (macro)",
@@ -33,36 +33,38 @@ GRID = np.linspace(0, 1, 201)
 
 
 def names(classes: int) -> list[str]:
-    """Return the metrics of a task; two classes have no micro averages of the areas."""
+    """Return the metrics of a task; with two classes the areas have no micro averages."""
     return [name for name in NAMES if classes > 2 or name not in MICRO]
 
 
 def in_percent(name: str) -> bool:
-    """Tell whether a metric is a share of images and so given in percent."""
+    """Return whether a metric is a share of images, which is printed in percent."""
     return not name.startswith(("mcc", *AREAS, *calibration.NAMES))
 
 
 def point(
-    labels: np.ndarray, probabilities: np.ndarray, averaged: np.ndarray | None = None
+    labels: np.ndarray, probabilities: np.ndarray, class_mask: np.ndarray | None = None
 ) -> dict[str, float]:
     """Compute all metrics of one replicate.
 
-    AUROC and average precision (the area under the precision-recall curve, not interpolated) are
-    those of the last class for two classes, and the mean over classes, each against the rest, for
-    more.
+    AUROC, and average precision (the area under the precision-recall curve without interpolation),
+    are computed by scikit-learn. With two classes they are those of the last class; with more they
+    are means over the classes, each against the rest.
 
     Args:
         labels: true class codes, int64, shape N.
-        probabilities: shape N,K; the prediction is the class with the largest one.
-        averaged: classes that take part in averages over classes, bool, shape K; None: all.
+        probabilities: shape N,K; the predicted class is the one with the largest.
+        class_mask: classes that take part in averages over classes, bool, shape K; None: all.
 
     Returns:
-        A value by metric; NaN for an area that is undefined because only one class occurs.
+        Values by metric; NaN for an area that is undefined, since only one class occurs.
     """
-    decided = _decided(labels, probabilities, averaged).overall
-    values = {name: float(value[0]) for name, value in decided.items()}
+    decision_values = _decision_metrics(labels, probabilities, class_mask).overall
+    values = {name: float(value[0]) for name, value in decision_values.items()}
     by_class = _areas(np.eye(probabilities.shape[1], dtype=bool)[labels], probabilities)
-    values |= {name: float(bootstrap.headline(by_class[name][None], averaged)[0]) for name in AREAS}
+    values |= {
+        name: float(bootstrap.headline(by_class[name][None], class_mask)[0]) for name in AREAS
+    }
     if probabilities.shape[1] > 2:
         truth = np.eye(probabilities.shape[1], dtype=bool)[labels].reshape(-1, 1)
         micro = _areas(truth, probabilities.reshape(-1, 1))
@@ -80,20 +82,22 @@ def per_class(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.nda
     Returns:
         Values by metric of ``PER_CLASS``, shape K; NaN for a class that does not occur.
     """
-    values = {name: rows[0] for name, rows in _decided(labels, probabilities)[1].items()}
+    values = {name: rows[0] for name, rows in _decision_metrics(labels, probabilities)[1].items()}
     return values | _areas(np.eye(probabilities.shape[1], dtype=bool)[labels], probabilities)
 
 
 def roc_points(labels: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
     """Return the true-positive rates at the false-positive rates ``GRID``.
 
-    Curves on a common grid can be averaged at equal false-positive rates (Fawcett 2006).
+    Curves on a common grid can be averaged at equal false-positive rates (Fawcett, Pattern
+    Recognition Letters 2006).
 
     Args:
         labels: whether each image is positive, bool, shape N.
+        scores: probability of the positive class, shape N.
 
     Returns:
-        Shape 201; None when only one class occurs.
+        Shape 201; None if only one class occurs.
     """
     if _one_class(labels):
         return None
@@ -106,30 +110,30 @@ def roc_points(labels: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
 def precision_recall_points(labels: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
     """Return the precisions at the recalls ``GRID``, each at the highest score that reaches it.
 
-    Does not interpolate between scores, which would be too optimistic (Davis & Goadrich 2006).
-    Arguments and shape as those of ``roc_points``.
+    There is no interpolation between scores, which would be too optimistic (Davis & Goadrich, ICML
+    2006). Arguments and result have the form of those of ``roc_points``.
     """
     if _one_class(labels):
         return None
     precision, recall, _ = precision_recall_curve(labels, scores)  # ascending score, falling recall
-    reached = np.searchsorted(-recall, -GRID + 1e-12, side="right") - 1
-    curve = precision[reached]
+    positions = np.searchsorted(-recall, -GRID + 1e-12, side="right") - 1
+    curve = precision[positions]
     curve[0] = precision[-2]  # that of the highest score; scikit-learn appends a 1 at recall 0
     return curve
 
 
-def _decided(
-    labels: np.ndarray, probabilities: np.ndarray, averaged: np.ndarray | None = None
-) -> Resampled:
-    """Compute the metrics of the predicted classes on the images as they are (R is 1)."""
-    return bootstrap.decisions(labels, probabilities, *calibration.once(len(labels)), averaged)
+def _decision_metrics(
+    labels: np.ndarray, probabilities: np.ndarray, class_mask: np.ndarray | None = None
+) -> ResampleMetrics:
+    """Compute the metrics of the predicted classes on the original images (R = 1)."""
+    return bootstrap.decisions(labels, probabilities, *calibration.once(len(labels)), class_mask)
 
 
 def _areas(positive: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
     """Return AUROC and average precision of each column, shape K; positive, scores: shape N,K.
 
-    By scikit-learn and not by ``bootstrap.resample``, which sums in another order: the published
-    values keep scikit-learn's last digits. A test compares both.
+    scikit-learn computes them, since ``bootstrap.resample`` adds in another order and differs in
+    the last digits. A test compares both.
     """
     functions = (roc_auc_score, average_precision_score)
     columns = list(zip(positive.T, scores.T, strict=True))

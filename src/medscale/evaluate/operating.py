@@ -9,7 +9,7 @@ from medscale.base.errors import MedscaleError
 from medscale.config.sections import Evaluate
 from medscale.evaluate.bootstrap import interval
 from medscale.evaluate.predictive import ODDS, consequences, cost_without_test, odds
-from medscale.evaluate.replicates import Predicted
+from medscale.evaluate.replicates import Predictions
 
 LIMIT = "threshold_"  # prefix of the columns of the replicates' thresholds
 
@@ -21,7 +21,10 @@ def threshold(scores: np.ndarray, specificity: float) -> float:
 
     Args:
         scores: probabilities of the class for validation images of other classes, shape N.
-        specificity: share of these images that must lie at or below the threshold, 0 to 1.
+        specificity: smallest share of these images at or below the threshold, 0 to 1.
+
+    Returns:
+        The threshold; NaN without scores.
     """
     if not len(scores):
         return float("nan")
@@ -30,26 +33,27 @@ def threshold(scores: np.ndarray, specificity: float) -> float:
 
 
 def thresholds(
-    val: Predicted, classes: Sequence[str], specificities: Sequence[float]
+    val: Predictions, classes: Sequence[str], specificities: Sequence[float]
 ) -> pd.DataFrame:
     """Choose each replicate's threshold for each class and specificity on the validation split.
 
     Args:
         val: predictions of the validation split.
-        classes: class names; of two the last is positive, of more each against the rest.
-        specificities: on the validation split, at least, by the thresholds.
+        classes: class names. The last of two is positive; more are each compared with the rest.
+        specificities: smallest specificities on the validation split.
 
     Returns:
-        ``class, wanted, threshold`` (mean over replicates) and ``threshold_<n>`` of the n-th
-        replicate, with folds each from its own validation images; NaN without validation images of
-        other classes.
+        One row for each class and specificity: ``class, wanted`` (the specificity), ``threshold``
+        (mean over replicates) and ``threshold_<n>`` of the n-th replicate. With folds, each
+        replicate has the validation images of its fold. A threshold is NaN without validation
+        images of other classes.
     """
     rows = []
     for code in positive_classes(classes):
         for specificity in specificities:
             limits = [
-                threshold(odds[labels != code, code], specificity)
-                for labels, odds in val.networks()
+                threshold(probabilities[labels != code, code], specificity)
+                for labels, probabilities in val.networks()
             ]
             row = {"class": classes[code], "wanted": specificity}
             row |= {"threshold": float(np.mean(limits))}
@@ -58,69 +62,71 @@ def thresholds(
 
 
 def positive_classes(classes: Sequence[str]) -> list[int]:
-    """Return the codes of the classes to detect: of two classes the last, of more every class."""
+    """Return the codes of the classes to detect: the last of two classes, or all of more."""
     return [len(classes) - 1] if len(classes) == 2 else list(range(len(classes)))
 
 
 def operating_points(
-    test: Predicted,
+    test: Predictions,
     limits: pd.DataFrame,
     classes: Sequence[str],
     settings: Evaluate,
-    drawn: np.ndarray,
+    draw_counts: np.ndarray,
 ) -> pd.DataFrame:
-    """Compute rates and predictive values of fixed thresholds on the test images.
-
-    Predictive values and costs are those at a stated prevalence, or at that of the images.
+    """Compute rates, predictive values and costs of fixed thresholds on the test images.
 
     Each replicate has its own threshold, and rates are means over replicates. Intervals are over
-    patients, with fixed thresholds and, where it is stated, a fixed prevalence. Raises
-    MedscaleError where ``settings.prevalence`` names a class that does not exist.
+    patients; the thresholds, and a prevalence from the settings, are fixed.
 
     Args:
         test: predictions of the test images.
-        limits: the thresholds, from ``thresholds``.
+        limits: result of ``thresholds``.
         classes: class names in the order of their codes.
-        settings: prevalence by class (that of the test images where none is stated), and the
-            cost of a missed case.
-        drawn: resamples of the test split's groups, from ``bootstrap.draw``, shape R,G.
+        settings: prevalence by class, and the cost of a missed case. A class without a prevalence
+            has that of the test images.
+        draw_counts: resamples of the test split's groups, from ``bootstrap.draw``, shape R,G.
 
     Returns:
         The rows of ``limits`` with ``positives, negatives`` (test images), ``sensitivity,
-        specificity, prevalence, stated`` (whether the prevalence is stated), the values of
-        ``predictive.consequences``, each with ``<name>_low, <name>_high``, and ``cost_untested``.
-        NaN where a class or the validation split has no images.
+        specificity, prevalence, stated`` (whether the settings give the prevalence), the values
+        of ``predictive.consequences``, each with ``<name>_low, <name>_high``, and
+        ``cost_untested``. Values are NaN if a class or the validation split has no images.
+
+    Raises:
+        MedscaleError: when ``settings.prevalence`` names a class that does not exist.
     """
     check_prevalence(settings, classes)
-    drawn = drawn.astype(np.float64)  # once instead of in every product
+    draw_counts = draw_counts.astype(np.float64)  # once instead of in every product
     rows = []
     for row, code, positive_calls in calls(test, limits, classes):
         positive = test.labels == code
-        points, resampled = {}, {}
+        points, resample_values = {}, {}
         for name, hits, part in (
             ("sensitivity", positive_calls, positive),
             ("specificity", 1 - positive_calls, ~positive),
         ):
-            points[name], resampled[name] = rate(hits, part, test.groups, drawn)
+            points[name], resample_values[name] = rate(hits, part, test.groups, draw_counts)
         stated = settings.prevalence.get(classes[code])
-        prevalence, prevalences = share(positive, stated, test.groups, drawn)
+        prevalence, prevalences = share(positive, stated, test.groups, draw_counts)
         points |= consequences(**points, prevalence=prevalence, miss_cost=settings.miss_cost)
-        resampled |= consequences(**resampled, prevalence=prevalences, miss_cost=settings.miss_cost)
+        resample_values |= consequences(
+            **resample_values, prevalence=prevalences, miss_cost=settings.miss_cost
+        )
         row |= {"positives": int(positive.sum()), "negatives": int((~positive).sum())}
         row |= {"prevalence": prevalence, "stated": stated is not None}
         for name, value in points.items():
-            row |= with_interval(name, value, resampled[name])
+            row |= with_interval(name, value, resample_values[name])
         row |= {"cost_untested": cost_without_test(prevalence, settings.miss_cost)}
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def calls(
-    test: Predicted, limits: pd.DataFrame, classes: Sequence[str]
+    test: Predictions, limits: pd.DataFrame, classes: Sequence[str]
 ) -> Iterator[tuple[dict[str, object], int, np.ndarray]]:
     """Yield each row of ``limits``, the code of its class, and the share of positive calls.
 
-    The share is that of the replicates which call an image positive, float64, shape N; NaN where
+    This is the share of the replicates that call an image positive, float64, shape N. It is NaN if
     a threshold is undefined.
     """
     columns = [str(name) for name in limits if str(name).startswith(LIMIT)]
@@ -136,38 +142,42 @@ def calls(
 
 
 def rate(
-    hits: np.ndarray, part: np.ndarray, groups: np.ndarray, drawn: np.ndarray
+    hits: np.ndarray, part: np.ndarray, groups: np.ndarray, draw_counts: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """Return the mean of ``hits`` (0..1, N) over the images ``part`` (bool, N), and on resamples.
+    """Return a rate, and the rate on each resample (shape R); NaN if no image is in ``part``.
 
-    NaN where no image is in ``part``.
+    Args:
+        hits: share of replicates that count an image, 0 to 1, shape N.
+        part: images of the denominator, bool, shape N.
+        groups: group code of each image, shape N.
+        draw_counts: resamples from ``bootstrap.draw``, shape R,G.
     """
-    size = drawn.shape[1]
-    above = drawn @ np.bincount(groups[part], hits[part], size)
-    below = drawn @ np.bincount(groups[part], minlength=size).astype(np.float64)
-    resampled = np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
-    return (float(hits[part].mean()) if part.any() else float("nan")), resampled
+    size = draw_counts.shape[1]
+    above = draw_counts @ np.bincount(groups[part], hits[part], size)
+    below = draw_counts @ np.bincount(groups[part], minlength=size).astype(np.float64)
+    resample_values = np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
+    return (float(hits[part].mean()) if part.any() else float("nan")), resample_values
 
 
 def share(
-    positive: np.ndarray, stated: float | None, groups: np.ndarray, drawn: np.ndarray
+    positive: np.ndarray, stated: float | None, groups: np.ndarray, draw_counts: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """Return a class's prevalence and that on each resample: the stated one, or of the images."""
+    """Return the prevalence of a class and that on each resample: ``stated``, or of the images."""
     if stated is not None:
-        return stated, np.full(len(drawn), stated)
-    return rate(positive.astype(np.float64), np.ones(len(positive), bool), groups, drawn)
+        return stated, np.full(len(draw_counts), stated)
+    return rate(positive.astype(np.float64), np.ones(len(positive), bool), groups, draw_counts)
 
 
-def with_interval(name: str, value: float, resampled: np.ndarray) -> dict[str, float]:
-    """Return ``<name>, <name>_low, <name>_high``; shares of ``ODDS`` become odds."""
-    values = [float(value), *interval(resampled)]
+def with_interval(name: str, value: float, resample_values: np.ndarray) -> dict[str, float]:
+    """Return ``<name>, <name>_low, <name>_high``; the metrics ``ODDS`` turn from shares to odds."""
+    values = [float(value), *interval(resample_values)]
     if name in ODDS:
         values = [float(odds(end)) for end in values]
     return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
 
 
 def check_prevalence(settings: Evaluate, classes: Sequence[str]) -> None:
-    """Raise MedscaleError where a prevalence is stated for a class that does not exist."""
+    """Raise MedscaleError if the settings give a prevalence for a class that does not exist."""
     positive = [classes[code] for code in positive_classes(classes)]
     if unknown := [name for name in settings.prevalence if name not in positive]:
         raise MedscaleError(

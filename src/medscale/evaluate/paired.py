@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from medscale.evaluate import bootstrap
-from medscale.evaluate.replicates import Predicted
+from medscale.evaluate.replicates import Predictions
 
 SAME, OPEN = "equal within the margin", "undecided"
 APART_WITHIN, APART = "interval leaves out 0, within the margin", "interval leaves out 0"
@@ -19,43 +19,47 @@ COLUMNS = [
 
 
 class Areas(NamedTuple):
-    """An AUROC and its error by patient."""
+    """An AUROC and the contribution of each patient to its variance."""
 
     auroc: float  # the area, 0 to 1
-    # of each patient, shape G; the sum of its squares is the variance of the area
-    influence: np.ndarray
+    influence: np.ndarray  # of each patient, shape G; the variance is the sum of its squares
 
 
 def compare(
     names: Sequence[str],
-    predicted: Sequence[Predicted],
+    predictions: Sequence[Predictions],
     baseline: int,
     margin: float,
-    drawn: np.ndarray,
+    draw_counts: np.ndarray,
 ) -> pd.DataFrame:
     """Compare each run with the baseline on the same test images.
 
     Args:
-        predicted: the test split as each run predicts it.
+        names: names of the runs.
+        predictions: predictions of the test split by each run.
         baseline: position of the baseline among the runs.
         margin: percentage points of accuracy within which runs count as equal.
-        drawn: resamples of the groups, from ``bootstrap.draw``, shape R,G.
+        draw_counts: resamples of the groups, from ``bootstrap.draw``, shape R,G.
 
     Returns:
-        A row for each run but the baseline: ``run``; ``only_run, only_baseline`` (images that only
-        one of them classifies rightly, summed over pairs of replicates), ``accuracy, accuracy_low,
-        accuracy_high`` (difference in percentage points, 95 % bootstrap interval), ``accuracy_p``
-        (``sign_flips``); ``auroc, auroc_low, auroc_high, auroc_p`` (difference, interval and test
-        from ``auroc``); ``accuracy_p_holm, auroc_p_holm`` (adjusted for the number of runs); and
-        ``reading`` (the interval of the accuracy against the margin).
+        One row for each run but the baseline, with the columns
+
+        - ``run``;
+        - ``only_run, only_baseline``: images that only one of the two classifies correctly, summed
+          over pairs of replicates;
+        - ``accuracy, accuracy_low, accuracy_high``: difference in percentage points with its 95 %
+          bootstrap interval, and ``accuracy_p`` from ``sign_flips``;
+        - ``auroc, auroc_low, auroc_high, auroc_p``: difference, interval and test from ``auroc``;
+        - ``accuracy_p_holm, auroc_p_holm``: p-values adjusted for the number of runs;
+        - ``reading``: the interval of the accuracy against the margin, from ``reading``.
     """
-    base = predicted[baseline]
-    base_areas, base_right = auroc(base), _right(base)
+    base = predictions[baseline]
+    base_areas, base_correct = auroc(base), _correct(base)
     rows = [
         {"run": name}
-        | _accuracy(_right(run), base_right, base.groups, margin, drawn)
+        | _accuracy(_correct(run), base_correct, base.groups, margin, draw_counts)
         | _area_difference(auroc(run), base_areas)
-        for number, (name, run) in enumerate(zip(names, predicted, strict=True))
+        for number, (name, run) in enumerate(zip(names, predictions, strict=True))
         if number != baseline
     ]
     table = pd.DataFrame(rows, columns=COLUMNS if rows else None)
@@ -65,23 +69,24 @@ def compare(
     return table
 
 
-def auroc(predicted: Predicted) -> Areas:
-    """Compute the AUROC, mean over replicates, and its error by patient.
+def auroc(predictions: Predictions) -> Areas:
+    """Compute the AUROC, mean over replicates, and its variance by patient.
 
-    For two classes it is that of the last one, for more the mean over the classes of
-    ``bootstrap.averaged_classes``. The variance is that
-    of DeLong et al. (1988), computed from ranks (Sun & Xu 2014). The components of a patient's
-    images are added before they are squared (Obuchowski 1997), so that they do not count as
-    independent. With one image a patient, two classes and one replicate it is DeLong's.
+    With two classes it is the area of the last class; with more it is the mean over the classes of
+    ``bootstrap.averaged_classes``. The variance is that of DeLong et al. (Biometrics 1988),
+    computed from ranks (Sun & Xu, IEEE Signal Processing Letters 2014). The components of a
+    patient's images are added before they are squared (Obuchowski, Biometrics 1997), since these
+    images are not independent. With one image per patient, two classes and one replicate, the
+    variance equals DeLong's.
     """
-    classes = predicted.probabilities.shape[2]
-    averaged = bootstrap.averaged_classes(predicted.labels, predicted.groups, classes)
-    occurs = np.bincount(predicted.labels, minlength=classes) > 0
-    codes = [1] if classes == 2 else np.flatnonzero(occurs & averaged).tolist()
-    size = int(predicted.groups.max()) + 1
+    classes = predictions.probabilities.shape[2]
+    class_mask = bootstrap.averaged_classes(predictions.labels, predictions.groups, classes)
+    occurs = np.bincount(predictions.labels, minlength=classes) > 0
+    codes = [1] if classes == 2 else np.flatnonzero(occurs & class_mask).tolist()
+    size = int(predictions.groups.max()) + 1
     parts = [
-        _area(predicted.labels == code, odds[:, code], predicted.groups, size)
-        for odds in predicted.probabilities
+        _area(predictions.labels == code, probabilities[:, code], predictions.groups, size)
+        for probabilities in predictions.probabilities
         for code in codes
     ]
     areas = np.array([part.auroc for part in parts])
@@ -91,9 +96,13 @@ def auroc(predicted: Predicted) -> Areas:
 def sign_flips(changes: np.ndarray) -> float:
     """Return the exact two-sided p-value of a sum whose terms have random signs.
 
-    With changes of +1 and -1 it is McNemar's exact test (1947). All images and replicates of a
-    patient form one term. The distribution of the sum is the convolution of one binomial
-    distribution for each size of change. ``changes``: of each patient, int64, shape G.
+    With changes of +1 and -1 this is McNemar's exact test (Psychometrika 1947). All images and
+    replicates of a patient form one term. The distribution of the sum is the convolution of
+    binomial distributions, one for each absolute value of a change.
+
+    Args:
+        changes: for each patient, the correct answers of the run minus those of the baseline,
+            int64, shape G.
     """
     sizes, counts = np.unique(np.abs(changes[changes != 0]), return_counts=True)
     law = np.ones(1)
@@ -106,7 +115,7 @@ def sign_flips(changes: np.ndarray) -> float:
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Adjust p-values (shape M) for the number of tests (Holm 1979); NaN counts as no test."""
+    """Adjust p-values, shape M, for the number of tests (Holm 1979); NaN counts as no test."""
     order = np.argsort(p, kind="stable")
     tests = int((~np.isnan(p)).sum())
     steps = np.maximum.accumulate(p[order][:tests] * np.arange(tests, 0, -1))
@@ -123,10 +132,14 @@ def normal_p(difference: float, error: float) -> float:
 
 
 def reading(low: float, high: float, margin: float) -> str:
-    """Say whether a difference with the 95 % interval ``low, high`` lies within +- ``margin``.
+    """Classify the 95 % interval ``low, high`` of a difference against a margin.
 
-    These are two one-sided tests at 2.5 % (Schuirmann 1987): runs are equal where the whole
-    interval lies within the margin. A test that finds no difference does not show equality.
+    This amounts to two one-sided tests at 2.5 % (Schuirmann 1987): two runs are equal if the whole
+    interval lies between ``-margin`` and ``margin``. A test that finds no difference does not show
+    equality. The three values have the same unit.
+
+    Returns:
+        ``SAME``, ``OPEN``, ``APART_WITHIN`` or ``APART``.
     """
     within, apart = -margin < low and high < margin, low > 0 or high < 0
     if within:
@@ -135,16 +148,22 @@ def reading(low: float, high: float, margin: float) -> str:
 
 
 def _accuracy(
-    right: np.ndarray, base: np.ndarray, groups: np.ndarray, margin: float, drawn: np.ndarray
+    is_correct: np.ndarray,
+    base: np.ndarray,
+    groups: np.ndarray,
+    margin: float,
+    draw_counts: np.ndarray,
 ) -> dict[str, object]:
-    """Compare which images (bool, S,N) a run and the baseline classify rightly."""
-    patients = drawn.shape[1]
-    pairs = min(len(right), len(base))  # replicates with equal seeds have equal positions
-    change = right[:pairs].astype(np.int64) - base[:pairs]
+    """Compare the correctly classified images (bool, S,N) of a run and of the baseline."""
+    patients = draw_counts.shape[1]
+    pairs = min(len(is_correct), len(base))  # replicates with equal seeds have equal positions
+    change = is_correct[:pairs].astype(np.int64) - base[:pairs]
     by_patient = np.bincount(groups, change.sum(axis=0), patients).round().astype(np.int64)
-    mean_change = 100 * (right.mean(axis=0) - base.mean(axis=0))
-    images = drawn @ np.bincount(groups, minlength=patients)
-    low, high = bootstrap.interval(drawn @ np.bincount(groups, mean_change, patients) / images)
+    mean_change = 100 * (is_correct.mean(axis=0) - base.mean(axis=0))
+    images = draw_counts @ np.bincount(groups, minlength=patients)
+    low, high = bootstrap.interval(
+        draw_counts @ np.bincount(groups, mean_change, patients) / images
+    )
     return {
         "only_run": int((change > 0).sum()),
         "only_baseline": int((change < 0).sum()),
@@ -168,20 +187,27 @@ def _area_difference(areas: Areas, base: Areas) -> dict[str, float]:
     }
 
 
-def _right(predicted: Predicted) -> np.ndarray:
-    """Tell which images each replicate classifies rightly, bool, shape S,N."""
-    return predicted.probabilities.argmax(axis=2) == predicted.labels
+def _correct(predictions: Predictions) -> np.ndarray:
+    """Return which images each replicate classifies correctly, bool, shape S,N."""
+    return predictions.probabilities.argmax(axis=2) == predictions.labels
 
 
 def _area(positive: np.ndarray, scores: np.ndarray, groups: np.ndarray, size: int) -> Areas:
-    """Compute the area of one class against the rest; ``size`` is the number of patients."""
+    """Compute the area of one class against the rest.
+
+    Args:
+        positive: whether each image is of the class, bool, shape N.
+        scores: probability of the class, shape N.
+        groups: patient of each image, 0..G-1, shape N.
+        size: number of patients G.
+    """
     counts = int(positive.sum()), int((~positive).sum())
     if not all(counts):
         return Areas(float("nan"), np.full(size, np.nan))
     ranks, below = stats.rankdata(scores), np.empty(len(scores))
     # ``below``: the share of the images of the other kind that score lower; ties count half.
-    for part, others in ((positive, counts[1]), (~positive, counts[0])):
-        below[part] = (ranks[part] - stats.rankdata(scores[part])) / others
+    for part, count_other in ((positive, counts[1]), (~positive, counts[0])):
+        below[part] = (ranks[part] - stats.rankdata(scores[part])) / count_other
     below[~positive] = 1 - below[~positive]
     area = float(below[positive].mean())
     influence = np.zeros(size)

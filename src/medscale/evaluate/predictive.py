@@ -12,7 +12,8 @@ NAMES = {
     "mcc": "MCC",
     "cost": "expected cost",
 }
-ODDS = ("lr_positive", "lr_negative")  # computed as shares x, since odds x/(1-x) can be infinite
+# These metrics are computed as shares x, since the odds x/(1-x) of a resample can be infinite.
+ODDS = ("lr_positive", "lr_negative")
 
 
 def consequences(
@@ -20,19 +21,21 @@ def consequences(
 ) -> dict[str, Any]:
     """Compute predictive values, likelihood ratios, MCC and expected cost of a test.
 
-    Predictive values are the shares of correct answers among positive and negative ones, by Bayes'
-    theorem at the prevalence. Likelihood ratios (Deeks & Altman, BMJ 2004) do not depend on it.
-    MCC is Matthews' correlation (Chicco & Jurman 2020), 0 where all answers are equal. The expected
-    cost (Ferrer 2022; Metrics Reloaded, Maier-Hein et al., Nature Methods 2024) is that of a
-    patient, in units of a false alarm.
+    - Predictive values: shares of correct answers among the positive and among the negative
+      answers, by Bayes' theorem at the prevalence.
+    - Likelihood ratios (Deeks & Altman, BMJ 2004); they do not depend on the prevalence.
+    - MCC: Matthews' correlation coefficient (Chicco & Jurman, BMC Genomics 2020), 0 if all answers
+      are equal.
+    - Expected cost of a patient in units of a false alarm (Ferrer 2022; Maier-Hein et al., Metrics
+      Reloaded, Nature Methods 2024).
 
     Args:
         sensitivity, specificity, prevalence: numbers or arrays, 0 to 1.
         miss_cost: cost of a missed case in units of a false alarm.
 
     Returns:
-        A value by name of ``NAMES``; NaN for a share of no patients. The likelihood ratios are
-        given as shares, of which ``odds`` are the ratios.
+        Values by name of ``NAMES``; NaN for a share of no patients. Likelihood ratios are given as
+        shares x; ``odds`` turns them into ratios x/(1-x).
     """
     true_positives, false_negatives = prevalence * sensitivity, prevalence * (1 - sensitivity)
     true_negatives = (1 - prevalence) * specificity

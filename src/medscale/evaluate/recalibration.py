@@ -6,38 +6,39 @@ import numpy as np
 from scipy.special import expit
 
 BLOCK_SIZE = 500_000  # weights in memory at once, as in ``bootstrap``
-STEPS = 60  # of Newton's method; about 8 suffice where the values exist
-LARGEST_STEP = 2.0  # of a parameter, so that flat parts of the likelihood are not overshot
-TOLERANCE = 1e-9
-SMALLEST_OVERLAP = 1e-9  # of the logits of both outcomes, so that rounding decides nothing
+STEPS = 60  # limit of Newton's method; about 8 steps suffice if a maximum exists
+# Limit of a step: where the likelihood is almost flat, Newton's step would be far too long.
+LARGEST_STEP = 2.0
+TOLERANCE = 1e-9  # change of the parameters that counts as convergence
+SMALLEST_OVERLAP = 1e-9  # of the logits of both outcomes; a smaller one could be due to rounding
 
 
 def recalibration(
-    outcome: np.ndarray, logits: np.ndarray, groups: np.ndarray, drawn: np.ndarray
+    outcome: np.ndarray, logits: np.ndarray, groups: np.ndarray, draw_counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute calibration slope and intercept on every resample (Cox 1958).
 
-    The slope is that of a logistic regression of the outcome on the logit: below 1, predictions
-    are too extreme. The intercept is fitted with a slope of 1 (calibration in the large): below 0,
-    probabilities are too high (Van Calster et al., BMC Medicine 2019).
+    The slope is the coefficient of a logistic regression of the outcome on the logit. Below 1, the
+    predictions are too extreme. The intercept is fitted with a slope of 1 (calibration in the
+    large). Below 0, the probabilities are too high (Van Calster et al., BMC Medicine 2019).
 
     Args:
         outcome: whether the predicted event occurred, bool, shape N.
-        logits: of its predicted probability, shape N.
+        logits: logits of its predicted probability, shape N.
         groups: group code of each image, shape N.
-        drawn: resamples of the groups, shape R,G.
+        draw_counts: resamples of the groups, shape R,G.
 
     Returns:
-        Slopes and intercepts, shape R; NaN where no finite value maximizes the likelihood, as when
-        the logits separate the outcomes.
+        Slopes and intercepts, each of shape R; NaN if no finite value maximizes the likelihood, for
+        instance if the logits separate the outcomes.
     """
     step = max(1, BLOCK_SIZE // max(len(logits), 1))
-    once = drawn.sum(axis=0, keepdims=True)[:, groups].astype(np.float64)
-    start = _fit(outcome, logits, once, np.zeros((1, 2)))[0]
+    all_images = draw_counts.sum(axis=0, keepdims=True)[:, groups].astype(np.float64)
+    start = _fit(outcome, logits, all_images, np.zeros((1, 2)))[0]
     start = start if np.isfinite(start).all() else np.zeros(2)
     blocks = []
-    for first in range(0, len(drawn), step):
-        weights = drawn[first : first + step][:, groups].astype(np.float64)
+    for first in range(0, len(draw_counts), step):
+        weights = draw_counts[first : first + step][:, groups].astype(np.float64)
         slopes = _fit(outcome, logits, weights, np.tile(start, (len(weights), 1)))[:, 1]
         slopes[~_overlap(outcome, logits, weights)] = np.nan
         blocks.append((slopes, _fit_intercept(outcome, logits, weights)))
@@ -48,24 +49,27 @@ def recalibration(
 def _overlap(outcome: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return whether a finite slope maximizes the likelihood of each resample, bool, shape R.
 
-    It does where the logits of events and non-events overlap (Albert and Anderson, Biometrika
-    1984). Newton's method alone decides this by rounding where the likelihood is almost flat.
+    A maximum exists if the logits of events and non-events overlap (Albert & Anderson, Biometrika
+    1984). Newton's method cannot decide this: if the likelihood is almost flat, rounding decides
+    whether it converges.
     """
-    drawn = weights > 0
-    (low_event, high_event), (low_other, high_other) = (
+    is_drawn = weights > 0
+    (low_event, high_event), (low_nonevent, high_nonevent) = (
         (
-            np.where(drawn & chosen, logits, np.inf).min(axis=1),
-            np.where(drawn & chosen, logits, -np.inf).max(axis=1),
+            np.where(is_drawn & in_group, logits, np.inf).min(axis=1),
+            np.where(is_drawn & in_group, logits, -np.inf).max(axis=1),
         )
-        for chosen in (outcome, ~outcome)
+        for in_group in (outcome, ~outcome)
     )
-    return np.asarray(np.minimum(high_other - low_event, high_event - low_other) > SMALLEST_OVERLAP)
+    return np.asarray(
+        np.minimum(high_nonevent - low_event, high_event - low_nonevent) > SMALLEST_OVERLAP
+    )
 
 
 def _fit(
     outcome: np.ndarray, logits: np.ndarray, weights: np.ndarray, parameters: np.ndarray
 ) -> np.ndarray:
-    """Return intercept and slope of each resample, shape R,2, from starting values R,2."""
+    """Return intercept and slope of each resample, shape R,2; ``parameters``: starting values."""
     design = np.column_stack([np.ones(len(logits)), logits])
     products = np.column_stack([np.ones(len(logits)), logits, logits**2])
 
@@ -96,17 +100,17 @@ def _newton(
     weights: np.ndarray,
     parameters: np.ndarray,
 ) -> np.ndarray:
-    """Return the parameters (R,P) at which Newton's steps end; NaN where they do not.
+    """Return the parameters (R,P) to which Newton's method converges; NaN if it does not.
 
     Args:
-        change: a step (r,P) from parameters (r,P) and weights (r,N).
+        change: function of parameters (r,P) and weights (r,N) that returns a step (r,P).
         outcome: bool, shape N.
         weights: of each image in each resample, shape R,N.
         parameters: starting values, shape R,P.
     """
     result = np.full(parameters.shape, np.nan)
     events = weights @ outcome
-    # With one outcome alone no finite value exists.
+    # If all images of a resample have the same outcome, the likelihood has no finite maximum.
     active = np.flatnonzero((events > 0) & (events < weights.sum(axis=1)))
     for _ in range(STEPS):
         if not len(active):
@@ -115,7 +119,7 @@ def _newton(
             step = change(parameters[active], weights[active])
             size = np.abs(step).max(axis=1, keepdims=True)
             parameters[active] += step / np.maximum(size / LARGEST_STEP, 1)
-        done = size[:, 0] <= TOLERANCE
-        result[active[done]] = parameters[active[done]]
-        active = active[~done & np.isfinite(size[:, 0])]
+        converged = size[:, 0] <= TOLERANCE
+        result[active[converged]] = parameters[active[converged]]
+        active = active[~converged & np.isfinite(size[:, 0])]
     return result

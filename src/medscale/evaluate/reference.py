@@ -1,7 +1,7 @@
 """Linear reference of a study: logistic regression on principal components of small images.
 
-A network that does not beat it has learned nothing that needs a network. The reference is fitted on
-the study's own split, so that its scores can be compared with those of the runs in pairs.
+If a network is not better than this linear model, the task does not need a network. The reference
+is fitted on the study's split, so that its scores can be compared with those of the runs in pairs.
 """
 
 from typing import Any, NamedTuple
@@ -16,28 +16,29 @@ from medscale.base.errors import MedscaleError
 from medscale.data import folds
 from medscale.data.shards import Shards
 from medscale.evaluate import bootstrap, metrics
-from medscale.evaluate.assessment import PAIRED, RESAMPLES, draws, pairing
-from medscale.evaluate.replicates import Predicted, test_rows
+from medscale.evaluate.assessment import PAIRED_METRICS, RESAMPLES, draws, pairing
+from medscale.evaluate.replicates import Predictions, test_rows
 from medscale.evaluate.summary import plain
 
 SIDE = 32  # pixels; a larger side costs time and gained no AUROC on chest radiographs
 COMPONENTS = 50
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of scikit-learn: smaller is more regularization
-MOST = 10_000  # training images that are fitted, which bounds time and memory
-BLOCK = 1024  # images that are read at a time
-GREY = 3  # grey levels that JPEG and colour spaces add between the channels of a grey image
+MAX_TRAINING_IMAGES = 10_000  # bounds time and memory of the fit
+BLOCK = 1024  # images read at a time
+# Grey levels: by so much the channels of a grey image can differ after JPEG and colour conversion.
+GREY = 3
 
 
-class _Fitted(NamedTuple):
-    """The reference fitted on the training images of a division, and its test predictions."""
+class _Fit(NamedTuple):
+    """The reference, fitted on the training images of one division, and its test predictions."""
 
-    ids: np.ndarray  # of the test images, shape N
-    odds: np.ndarray  # their probabilities, shape N,K
-    images: int  # training images that were fitted
+    ids: np.ndarray  # ids of the N test images, int64, shape N
+    probabilities: np.ndarray  # probabilities of the test images, shape N,K
+    images: int  # number of training images in the fit
     colour: bool  # whether the images have colours
-    components: int
-    variance: float  # share that the components explain
-    penalty: float  # C of scikit-learn
+    components: int  # number of principal components
+    variance: float  # share of the variance that the components explain, 0 to 1
+    penalty: float  # C of scikit-learn's LogisticRegression
     majority: int  # code of the most frequent training class
 
 
@@ -46,18 +47,22 @@ def reference(
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Fit the reference of a study and evaluate it on the test split.
 
-    The validation split chooses the strength of regularization by its cross-entropy. With folds it
-    is fitted for each, and its out-of-fold predictions are pooled, as those of the runs are. Raises
-    MedscaleError when no image is in the test split, or training has one class alone.
+    The strength of regularization is the one with the smallest cross-entropy on the validation
+    split. With folds, the reference is fitted for each fold, and its out-of-fold predictions are
+    pooled like those of the runs.
 
     Args:
+        study: name of the study, for messages.
         shards: preprocessed images with their splits.
-        index: index.parquet, for the groups that are resampled.
-        resamples: number of bootstrap resamples, the same ones as those of the study's runs.
+        index: index.parquet, for the groups of the bootstrap.
+        resamples: number of bootstrap resamples; they are those of the study's runs.
 
     Returns:
-        The content of reference.json (``method`` and ``majority`` are of the first fold), and the
-        metrics ``PAIRED`` of each resample.
+        The content of reference.json (``method`` and ``majority`` are of the first fold), and
+        ``PAIRED_METRICS`` of each resample.
+
+    Raises:
+        MedscaleError: when the test split has no image, or the training images have one class.
     """
     count = folds.count(index)
     fits = [_fit(study, shards.of_fold(fold)) for fold in [*range(1, count + 1)] or [None]]
@@ -68,11 +73,13 @@ def reference(
         raise MedscaleError(f"{shards.folder} lacks test images of the index; delete the folder")
     codes = test["label"].cat.codes.to_numpy(np.int64)
     groups = pd.factorize(test["group"].astype(str), sort=True)[0].astype(np.int64)
-    odds = np.concatenate([fit.odds for fit in fits])[order]
+    probabilities = np.concatenate([fit.probabilities for fit in fits])[order]
     number = np.repeat(np.arange(len(fits)), [len(fit.ids) for fit in fits])[order]
-    predicted = Predicted(ids[order], codes, groups, odds[None], number if count else None)
-    values = bootstrap.resample(codes, odds, groups, draws(predicted, resamples)).overall
-    points, first = metrics.point(codes, odds), fits[0]
+    predictions = Predictions(
+        ids[order], codes, groups, probabilities[None], number if count else None
+    )
+    values = bootstrap.resample(codes, probabilities, groups, draws(predictions, resamples)).overall
+    points, first = metrics.point(codes, probabilities), fits[0]
     summary = {
         "study": study,
         "method": {
@@ -91,12 +98,12 @@ def reference(
                 name: _score(points[name], values[name]) for name in metrics.names(len(classes))
             }
         },
-        "paired_with": pairing(predicted, resamples),
+        "paired_with": pairing(predictions, resamples),
     }
-    return plain(summary), pd.DataFrame({name: values[name] for name in PAIRED})
+    return plain(summary), pd.DataFrame({name: values[name] for name in PAIRED_METRICS})
 
 
-def _fit(study: str, shards: Shards) -> _Fitted:
+def _fit(study: str, shards: Shards) -> _Fit:
     """Fit the reference on the training images of a division, and predict its test images."""
     train, test = shards.positions("train"), shards.positions("test")
     labels, classes = shards.labels, shards.classes
@@ -104,16 +111,18 @@ def _fit(study: str, shards: Shards) -> _Fitted:
         raise MedscaleError(
             f"{study}: the linear reference needs test images, and training images of two classes"
         )
-    fitted = train[np.linspace(0, len(train) - 1, min(len(train), MOST)).astype(int)]
-    colour = _has_colour(shards, fitted)
-    pixels = _pixels(shards, fitted, colour)
-    components = min(COMPONENTS, len(fitted) - 1, pixels.shape[1])
+    train_sample = train[
+        np.linspace(0, len(train) - 1, min(len(train), MAX_TRAINING_IMAGES)).astype(int)
+    ]
+    colour = _has_colour(shards, train_sample)
+    pixels = _pixels(shards, train_sample, colour)
+    components = min(COMPONENTS, len(train_sample) - 1, pixels.shape[1])
     pca = PCA(components, whiten=True, svd_solver="randomized", random_state=0).fit(pixels)
-    model = _best(pca, pixels, labels[fitted], shards, colour)
-    return _Fitted(
+    model = _best(pca, pixels, labels[train_sample], shards, colour)
+    return _Fit(
         shards.ids[test],
         _probabilities(model, _project(pca, shards, test, colour), classes),
-        len(fitted),
+        len(train_sample),
         colour,
         components,
         float(pca.explained_variance_ratio_.sum()),
@@ -122,8 +131,8 @@ def _fit(study: str, shards: Shards) -> _Fitted:
     )
 
 
-def _score(value: float, resampled: np.ndarray) -> dict[str, float]:
-    low, high = bootstrap.interval(resampled)
+def _score(value: float, resample_values: np.ndarray) -> dict[str, float]:
+    low, high = bootstrap.interval(resample_values)
     return {"mean": value, "low": low, "high": high}
 
 
@@ -140,9 +149,9 @@ def _best(
     truth = shards.labels[validation]
 
     def loss(model: LogisticRegression) -> float:
-        odds = _probabilities(model, projected, shards.classes)
-        # A class that training lacks has probability 0; it is the same for all models.
-        return float(-np.log(np.maximum(odds[np.arange(len(truth)), truth], 1e-12)).mean())
+        probabilities = _probabilities(model, projected, shards.classes)
+        # A class without training images has probability 0 in all models.
+        return float(-np.log(np.maximum(probabilities[np.arange(len(truth)), truth], 1e-12)).mean())
 
     return min(models, key=loss)
 
@@ -150,14 +159,14 @@ def _best(
 def _probabilities(
     model: LogisticRegression, features: np.ndarray, classes: list[str]
 ) -> np.ndarray:
-    """Return the probabilities of all classes, shape N,K; 0 for classes that training lacks."""
-    odds = np.zeros((len(features), len(classes)))
-    odds[:, model.classes_] = model.predict_proba(features)
-    return odds
+    """Return the probabilities of all classes, shape N,K; 0 for classes without training images."""
+    probabilities = np.zeros((len(features), len(classes)))
+    probabilities[:, model.classes_] = model.predict_proba(features)
+    return probabilities
 
 
 def _project(pca: PCA, shards: Shards, positions: np.ndarray, colour: bool) -> np.ndarray:
-    """Return the principal components of images, shape N,components, read block by block."""
+    """Return the principal components of images, which are read in blocks, shape N,components."""
     blocks = np.split(positions, range(BLOCK, len(positions), BLOCK))
     return np.concatenate([pca.transform(_pixels(shards, block, colour)) for block in blocks])
 

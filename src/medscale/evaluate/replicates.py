@@ -19,12 +19,13 @@ from medscale.engine.plan import RunPlan
 from medscale.engine.resolve import recorded
 
 SPLITS = ("val", "test")
-ORIGINAL = b"medscale.original"  # key of a Parquet file's metadata: SHA-256 of what it is a copy of
+# Key of the metadata of a Parquet file: SHA-256 of the original, in a copy without file names.
+ORIGINAL = b"medscale.original"
 
 
 @dataclass(frozen=True)
 class Replicate:
-    """The files of one seed of a run, and with folds of one fold, as training wrote them."""
+    """The files that the training of one seed (and, with folds, one fold) of a run wrote."""
 
     folder: Path
     plan: RunPlan
@@ -35,9 +36,10 @@ class Replicate:
 
     @property
     def batch_norm(self) -> bool:
-        """Whether the network has batch normalization: its weights have running statistics.
+        """Whether the network has batch normalization: its weights hold running statistics.
 
-        Raises MedscaleError when the weights are missing or damaged.
+        Raises:
+            MedscaleError: when the weights are missing or damaged.
         """
         path = self.folder / "model.safetensors"
         try:
@@ -51,34 +53,35 @@ class Replicate:
 
 
 @dataclass(frozen=True)
-class Predicted:
+class Predictions:
     """The predictions of all seeds for a split, ordered by id.
 
-    With folds they are out-of-fold predictions: each test image has those of the one network of
-    each seed that was not trained on the image's fold. An image that validates several folds has a
-    row for each.
+    With folds, these are out-of-fold predictions: for each seed, a test image has the prediction of
+    the one network whose training excluded the image's fold. An image that validates several folds
+    has one row for each of them.
     """
 
     ids: np.ndarray  # row ids of the index, int64, shape N
     labels: np.ndarray  # true class codes, int64, shape N
     groups: np.ndarray  # patient (or near-duplicate cluster) codes 0..G-1, int64, shape N
     probabilities: np.ndarray  # float64, shape S,N,K for S seeds and K classes
-    # fold that each row is predicted in, 0..F-1, int64, shape N; None without folds
+    # fold whose network predicts each row, 0..F-1, int64, shape N; None without folds
     folds: np.ndarray | None = None
 
     def networks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield the labels (n) and probabilities (n,K) of each network's rows, seed by seed."""
-        for odds in self.probabilities:
+        for probabilities in self.probabilities:
             if self.folds is None:
-                yield self.labels, odds
+                yield self.labels, probabilities
             else:
                 for fold in range(int(self.folds.max(initial=-1)) + 1):
-                    yield self.labels[self.folds == fold], odds[self.folds == fold]
+                    yield self.labels[self.folds == fold], probabilities[self.folds == fold]
 
     def by_row(self, values: Sequence[float] | np.ndarray) -> np.ndarray:
         """Return the value of the network that predicts each row, float64, shape S,N or S,1.
 
-        ``values``: of the networks, in the order of ``networks``.
+        Args:
+            values: one value for each network, in the order of ``networks``.
         """
         by_seed = np.array(values, dtype=np.float64).reshape(len(self.probabilities), -1)
         return by_seed if self.folds is None else by_seed[:, self.folds]
@@ -86,29 +89,31 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Grad-CAM heat maps of some test images of a replicate, see ``gallery.gallery``."""
+    """Grad-CAM heat maps of n test images of a replicate; the result of ``gallery.gallery``."""
 
     # ``id, true, predicted`` (class names), ``probability`` (of the predicted class), ``right``;
-    # rightly classified images first
+    # correctly classified images come first
     cases: pd.DataFrame
-    # Grad-CAM of the predicted class, float32 in [0, 1], shape n,h,w: the resolution of the
-    # network's last feature maps
+    # heat maps of the predicted class, float32 in [0, 1], shape n,h,w; h,w is the resolution of
+    # the network's last feature maps
     heat: np.ndarray
-    images: np.ndarray  # the network's inputs as images, uint8, shape n,H,W,3
-    why: str = ""  # the reason for missing heat maps; empty if none is missing
+    images: np.ndarray  # inputs of the network as images, uint8, shape n,H,W,3
+    reason: str = ""  # why heat maps are missing; empty if none is missing
 
 
 def read(folder: str | Path) -> Replicate:
     """Read a finished run folder.
 
-    Raises MedscaleError when a file is missing or damaged; the message names it.
+    Raises:
+        MedscaleError: when a file is missing or damaged; the message names it.
     """
     folder = Path(folder)
     try:
         plan = RunPlan.model_validate(read_json(folder / "spec.json"))
     except ValidationError as error:
         raise MedscaleError(
-            f"{folder / 'spec.json'} is no plan of a run: {error.errors()[0]['msg']}"
+            f"{folder / 'spec.json'} is not the plan of a run ({error.errors()[0]['msg']}); delete "
+            f"{folder} and train again"
         ) from None
     environment = read_json(folder / "environment.json")
     return Replicate(
@@ -124,8 +129,10 @@ def read(folder: str | Path) -> Replicate:
 def read_index(path: str | Path) -> pd.DataFrame:
     """Read index.parquet: ``id, label, split, group`` and the metadata of each image.
 
-    The order of the categories of ``label`` is the order of the classes. Raises MedscaleError when
-    it is missing or damaged, or its labels are not categorical.
+    The order of the categories of ``label`` is the order of the classes.
+
+    Raises:
+        MedscaleError: when the file is missing or damaged, or its labels are not categorical.
     """
     index = read_table(path)
     if not isinstance(index["label"].dtype, pd.CategoricalDtype):
@@ -137,9 +144,10 @@ def read_index(path: str | Path) -> pd.DataFrame:
 
 
 def index_digest(path: str | Path) -> str:
-    """Return the SHA-256 of index.parquet; a copy without names has that of its original.
+    """Return the SHA-256 of index.parquet; a copy without file names has that of its original.
 
-    Raises MedscaleError when a copy has something else in its place.
+    Raises:
+        MedscaleError: when the digest that a copy holds is not a SHA-256.
     """
     original = (pq.read_schema(path).metadata or {}).get(ORIGINAL)
     if original is None:
@@ -149,12 +157,20 @@ def index_digest(path: str | Path) -> str:
     return original.decode()
 
 
-def together(replicates: Sequence[Replicate], index: pd.DataFrame, split: str) -> Predicted:
+def join_predictions(
+    replicates: Sequence[Replicate], index: pd.DataFrame, split: str
+) -> Predictions:
     """Join the replicates' predictions of a split with the index; those of folds are pooled.
 
-    Raises MedscaleError when an image is missing, occurs twice, is unknown or has another label
-    than in the index, when probabilities are not finite or do not sum to 1, or when the replicates
-    are not those of the index's folds.
+    Args:
+        replicates: all replicates of a run, in the order of the seeds.
+        index: table from ``read_index``.
+        split: ``val`` or ``test``.
+
+    Raises:
+        MedscaleError: when an image is missing, occurs twice, is unknown or has another label than
+            in the index; when probabilities are not finite or do not sum to 1; or when the folds
+            of the replicates are not those of the index.
     """
     folds = _folds(replicates, index)
     tables = [of_fold(index, fold) for fold in folds]
@@ -162,69 +178,71 @@ def together(replicates: Sequence[Replicate], index: pd.DataFrame, split: str) -
     ids = [part["id"].to_numpy(np.int64) for part in rows]
     labels = [part["label"].cat.codes.to_numpy(np.int64) for part in rows]
     classes = len(index["label"].cat.categories)
-    place = {fold: number for number, fold in enumerate(folds)}
+    positions = {fold: number for number, fold in enumerate(folds)}
     parts: dict[int, list[np.ndarray]] = {}
     for replicate in sorted(replicates, key=lambda r: r.plan.fold or 0):  # stable: seeds in order
-        at = place[replicate.plan.fold]
-        odds = _probabilities(replicate, split, ids[at], labels[at], classes)
-        parts.setdefault(replicate.plan.seed, []).append(odds)
+        position = positions[replicate.plan.fold]
+        probabilities = _probabilities(replicate, split, ids[position], labels[position], classes)
+        parts.setdefault(replicate.plan.seed, []).append(probabilities)
     pooled_ids = np.concatenate(ids)
     number = np.repeat(np.arange(len(folds)), [len(part) for part in ids])
     order = np.lexsort((number, pooled_ids))
     group = pd.concat([part["group"].astype(str) for part in rows])
-    return Predicted(
+    return Predictions(
         pooled_ids[order],
         np.concatenate(labels)[order],
         pd.factorize(group, sort=True)[0].astype(np.int64)[order],
-        np.stack([np.concatenate(odds)[order] for odds in parts.values()]),
+        np.stack([np.concatenate(probabilities)[order] for probabilities in parts.values()]),
         None if folds == [None] else number[order],
     )
 
 
 def test_rows(index: pd.DataFrame) -> pd.DataFrame:
-    """Return the index's rows of the test images by id: with folds, all of its images."""
-    tested = index if count(index) else index[index["split"] == "test"]
-    return tested.sort_values("id")
+    """Return the index's rows of the test images, sorted by id; with folds, all rows."""
+    test_images = index if count(index) else index[index["split"] == "test"]
+    return test_images.sort_values("id")
 
 
 def _folds(replicates: Sequence[Replicate], index: pd.DataFrame) -> list[int | None]:
-    """Return the folds of the index, [None] without folds, after a check of the replicates.
+    """Check the folds of index and replicates; return those of the index, or [None] without folds.
 
-    Raises MedscaleError where the folds of the index leak, or a seed has not each of them once.
+    Raises:
+        MedscaleError: when folds of the index share a group, or a seed lacks a fold.
     """
     folds: list[int | None] = [*range(1, count(index) + 1)] or [None]
     check(index)
-    trained: dict[int, list[int | None]] = {}
+    folds_by_seed: dict[int, list[int | None]] = {}
     for replicate in replicates:
-        trained.setdefault(replicate.plan.seed, []).append(replicate.plan.fold)
-    for seed, present in trained.items():
+        folds_by_seed.setdefault(replicate.plan.seed, []).append(replicate.plan.fold)
+    for seed, present in folds_by_seed.items():
         if sorted(present, key=lambda fold: fold or 0) != folds:
             name = replicates[0].plan.run.name
             raise MedscaleError(
-                f"{name}: seed {seed} has the folds {_listed(present)}, the index has "
-                f"{_listed(folds)}; train this run again"
+                f"{name}: seed {seed} has the folds {_fold_list(present)}, the index has "
+                f"{_fold_list(folds)}; train this run again"
             )
     return folds
 
 
-def _listed(folds: Sequence[int | None]) -> str:
+def _fold_list(folds: Sequence[int | None]) -> str:
     return ", ".join("none" if fold is None else str(fold) for fold in folds)
 
 
 def same_run(replicates: Sequence[Replicate]) -> None:
-    """Refuse folders that are not replicates of one run, or that have the same seed and fold.
+    """Check that folders are replicates of one run, each with another seed or fold.
 
-    Raises MedscaleError, naming the folder that differs.
+    Raises:
+        MedscaleError: otherwise; the message names the folder that differs.
     """
     if not replicates:
-        raise MedscaleError("there is no run folder to evaluate")
+        raise MedscaleError("no run folder was given; name at least one to evaluate")
     first = replicates[0]
     for other in replicates[1:]:
         identity = {"seed": first.plan.seed, "fold": first.plan.fold}
         if other.plan.model_copy(update=identity) != first.plan:
             raise MedscaleError(
-                f"{other.folder} is not a replicate of {first.folder}: their plans differ by more "
-                "than seed and fold"
+                f"{other.folder} is not a replicate of {first.folder}: their plans differ in more "
+                "than seed and fold; evaluate the folders of one run"
             )
     names = [replicate.plan.replicate for replicate in replicates]
     if len(set(names)) != len(names):
@@ -250,37 +268,39 @@ def _probabilities(
     present = [name for name in replicate.predictions.columns if str(name).startswith("p_")]
     if sorted(present) != sorted(columns):
         raise MedscaleError(
-            f"{path}: probabilities of {len(present)} classes, but the index has {classes}"
+            f"{path} has probabilities of {len(present)} classes, but the index has {classes}; "
+            "train this run again"
         )
     table = replicate.predictions
     table = table[table["split"] == split].sort_values("id")
     _same_images(path, split, table["id"].to_numpy(np.int64), ids)
-    wrong = np.flatnonzero(table["label"].to_numpy(np.int64) != labels)
-    if len(wrong):
+    mismatches = np.flatnonzero(table["label"].to_numpy(np.int64) != labels)
+    if len(mismatches):
         raise MedscaleError(
-            f"{path}: {len(wrong)} labels of {split} differ from the index (first: id "
-            f"{ids[wrong[0]]}); it was made from another index: train this run again"
+            f"{path}: {len(mismatches)} labels of {split} differ from the index (first: id "
+            f"{ids[mismatches[0]]}); it was made from another index: train this run again"
         )
     values = table[columns].to_numpy(np.float64)
     sums_to_one = np.abs(values.sum(axis=1) - 1) <= 1e-2  # half precision rounds probabilities
-    bad = ~np.isfinite(values).all(axis=1) | ~sums_to_one | (values < 0).any(axis=1)
-    if bad.any():
+    is_invalid = ~np.isfinite(values).all(axis=1) | ~sums_to_one | (values < 0).any(axis=1)
+    if is_invalid.any():
         raise MedscaleError(
-            f"{path}: {int(bad.sum())} rows of {split} are no probabilities (first: id "
-            f"{ids[bad][0]}); each must be finite, 0 or more, and sum to 1"
+            f"{path}: {int(is_invalid.sum())} rows of {split} are not probabilities (first: id "
+            f"{ids[is_invalid][0]}): values must be finite, at least 0, and sum to 1; train this "
+            "run again"
         )
     return values
 
 
 def _same_images(path: Path, split: str, ids: np.ndarray, expected: np.ndarray) -> None:
     unique, counts = np.unique(ids, return_counts=True)
-    for wrong, problem in (
-        (unique[counts > 1], "stand twice"),
+    for problem_ids, problem in (
+        (unique[counts > 1], "occur twice"),
         (np.setdiff1d(expected, unique), "are missing"),
         (np.setdiff1d(unique, expected), f"are not in the index as {split}"),
     ):
-        if len(wrong):
+        if len(problem_ids):
             raise MedscaleError(
-                f"{path}: {len(wrong)} images of {split} {problem} (first: id {wrong[0]}); "
-                "train this run again"
+                f"{path}: {len(problem_ids)} images of {split} {problem} "
+                f"(first: id {problem_ids[0]}); train this run again"
             )

@@ -8,46 +8,49 @@ import pandas as pd
 
 from medscale.config.sections import Evaluate
 from medscale.evaluate import bootstrap, metrics
-from medscale.evaluate.bootstrap import Resampled
-from medscale.evaluate.replicates import Predicted
+from medscale.evaluate.bootstrap import ResampleMetrics
+from medscale.evaluate.replicates import Predictions
 
 METRICS = ("accuracy", "balanced_accuracy", "auroc")
 UNKNOWN = "unknown"
 
 
 def subgroups(
-    predicted: Predicted,
+    predictions: Predictions,
     rows: pd.DataFrame,
     settings: Evaluate,
-    drawn: np.ndarray,
-    whole: Sequence[Resampled],
+    draw_counts: np.ndarray,
+    all_image_metrics: Sequence[ResampleMetrics],
 ) -> pd.DataFrame:
     """Compute metrics in each subgroup of the test images.
 
     Args:
-        rows: the index's rows of the same images in the same order.
+        predictions: predictions of the test images.
+        rows: rows of the index, of the same images in the same order.
         settings: columns, limits of age bands in years, smallest number of images of a subgroup.
-        drawn: resamples of the split's groups, from ``bootstrap.draw``, shape R,G.
-        whole: the metrics of all images on these resamples, by replicate.
+        draw_counts: resamples of the split's groups, from ``bootstrap.draw``, shape R,G.
+        all_image_metrics: metrics of all images on these resamples, by replicate.
 
     Returns:
-        A row for each subgroup and metric: ``by, part, images, groups, metric, mean, low, high``
-        (mean over seeds, interval over patients); mean and interval are NaN in subgroups of fewer
-        than ``settings.smallest`` images. ``by`` is the column, or "all" for all images. Leaves
-        out columns that the index does not have or that are the same for all images.
+        One row for each subgroup and metric: ``by`` (the column, or "all" for all images), ``part,
+        images, groups, metric``, and ``mean`` (over seeds) with ``low, high`` (over patients). Mean
+        and interval are NaN in subgroups of fewer than ``settings.smallest`` images. Columns that
+        the index lacks, or that have one value for all images, are left out.
     """
-    everything = np.ones(len(rows), bool)
-    lines = _rows(predicted, ("all", "all images"), everything, [r.overall for r in whole])
+    all_images = np.ones(len(rows), bool)
+    lines = _rows(
+        predictions, ("all", "all images"), all_images, [r.overall for r in all_image_metrics]
+    )
     for by, part, mask in parts(rows, settings):
-        resampled = _resampled(predicted, mask, drawn, settings.smallest)
-        lines += _rows(predicted, (by, part), mask, resampled)
+        resample_values = _resample(predictions, mask, draw_counts, settings.smallest)
+        lines += _rows(predictions, (by, part), mask, resample_values)
     return pd.DataFrame(lines)
 
 
 def parts(rows: pd.DataFrame, settings: Evaluate) -> Iterator[tuple[str, str, np.ndarray]]:
     """Yield column, name and images (bool, shape N) of each subgroup of ``rows``.
 
-    Leaves out columns that the index does not have or that are the same for all images.
+    Columns that the index lacks, or that have one value for all images, are left out.
     """
     for name in settings.subgroups:
         if name in rows:
@@ -56,47 +59,54 @@ def parts(rows: pd.DataFrame, settings: Evaluate) -> Iterator[tuple[str, str, np
                 yield from ((name, part, np.asarray(values == part)) for part in _order(values))
 
 
-def _resampled(
-    predicted: Predicted, mask: np.ndarray, drawn: np.ndarray, smallest: int
+def _resample(
+    predictions: Predictions, mask: np.ndarray, draw_counts: np.ndarray, smallest: int
 ) -> list[dict[str, np.ndarray]] | None:
-    """Return the metrics of some images on each resample, by replicate; None for too few images."""
+    """Return the metrics of a subgroup on each resample, by replicate; None for too few images."""
     if mask.sum() < smallest:
         return None
-    labels, groups = predicted.labels[mask], predicted.groups[mask]
-    averaged = _averaged(predicted)
+    labels, groups = predictions.labels[mask], predictions.groups[mask]
+    class_mask = _class_mask(predictions)
     with np.errstate(invalid="ignore"):  # undefined in a resample without images of the subgroup
         return [
             bootstrap.resample(
-                labels, odds[mask], groups, drawn, complete=False, averaged=averaged
+                labels,
+                probabilities[mask],
+                groups,
+                draw_counts,
+                complete=False,
+                class_mask=class_mask,
             ).overall
-            for odds in predicted.probabilities
+            for probabilities in predictions.probabilities
         ]
 
 
-def _averaged(predicted: Predicted) -> np.ndarray:
-    """Return the classes that take part in averages, those of the whole split."""
-    classes = predicted.probabilities.shape[2]
-    return bootstrap.averaged_classes(predicted.labels, predicted.groups, classes)
+def _class_mask(predictions: Predictions) -> np.ndarray:
+    """Return the classes that take part in averages, from all images of the split."""
+    classes = predictions.probabilities.shape[2]
+    return bootstrap.averaged_classes(predictions.labels, predictions.groups, classes)
 
 
 def _rows(
-    predicted: Predicted,
+    predictions: Predictions,
     name: tuple[str, str],
     mask: np.ndarray,
-    resampled: list[dict[str, np.ndarray]] | None,
+    resample_values: list[dict[str, np.ndarray]] | None,
 ) -> list[dict[str, object]]:
     head = {"by": name[0], "part": name[1], "images": int(mask.sum())}
-    head["groups"] = len(np.unique(predicted.groups[mask]))
-    if resampled is None:
+    head["groups"] = len(np.unique(predictions.groups[mask]))
+    if resample_values is None:
         undefined = dict.fromkeys(("mean", "low", "high"), np.nan)
         return [head | {"metric": metric} | undefined for metric in METRICS]
     points = [
-        metrics.point(predicted.labels[mask], odds[mask], _averaged(predicted))
-        for odds in predicted.probabilities
+        metrics.point(predictions.labels[mask], probabilities[mask], _class_mask(predictions))
+        for probabilities in predictions.probabilities
     ]
     rows = []
     for metric in METRICS:
-        low, high = bootstrap.interval(np.mean([values[metric] for values in resampled], axis=0))
+        low, high = bootstrap.interval(
+            np.mean([values[metric] for values in resample_values], axis=0)
+        )
         mean = float(np.mean([values[metric] for values in points]))
         rows.append(head | {"metric": metric, "mean": mean, "low": low, "high": high})
     return rows
@@ -110,8 +120,8 @@ def _bands(ages: pd.Series, limits: Sequence[float]) -> pd.Series:
     """Return the band of each age in years, such as "40 to below 60"."""
     ends = [-np.inf, *sorted(limits), np.inf]
     names = [_band(low, high) for low, high in pairwise(ends)]
-    cut = pd.cut(ages.astype("float64"), ends, right=False, labels=names).astype("object")
-    return cut.where(ages.notna(), UNKNOWN)
+    bands = pd.cut(ages.astype("float64"), ends, right=False, labels=names).astype("object")
+    return bands.where(ages.notna(), UNKNOWN)
 
 
 def _band(low: float, high: float) -> str:

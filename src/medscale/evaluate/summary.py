@@ -1,4 +1,4 @@
-"""The content of summary.json: a run's marks, settings, metrics and times over its replicates."""
+"""The content of summary.json: settings, metrics and times of a run over its replicates."""
 
 import math
 from typing import Any
@@ -16,8 +16,8 @@ from medscale.evaluate.replicates import Replicate
 
 # Columns of history.csv, in seconds; the first three add up to an epoch's training time.
 KINDS = ("data", "compute", "communication", "checkpoint", "validation")
-NOT_RECORDED = "format not recorded"  # by versions before 2026-11
-LISTED = 10  # most frequent confusions
+FORMAT_UNKNOWN = "format not recorded"  # in runs of versions before 2026-11
+MAX_CONFUSIONS = 10  # most frequent confusions
 CLOCKS = ["seconds_per_epoch", "first_epoch_seconds", "images_per_second"]
 CLOCKS += ["images_per_second_first_epoch", "wall_seconds", "epochs", "best_epoch", "restarts"]
 
@@ -25,13 +25,13 @@ CLOCKS += ["images_per_second_first_epoch", "wall_seconds", "epochs", "best_epoc
 def summarise(evaluation: Evaluation) -> dict[str, Any]:
     """Return the content of summary.json of a classification; undefined values are None."""
     folds = {} if evaluation.folds is None else {"folds": _folds(evaluation.folds)}
-    return plain(describe(evaluation) | assessed(evaluation) | folds)
+    return plain(describe(evaluation) | assessment_content(evaluation) | folds)
 
 
-def assessed(assessment: Assessment) -> dict[str, Any]:
-    """Return the part of summary.json that assesses the predictions for a set of images."""
+def assessment_content(assessment: Assessment) -> dict[str, Any]:
+    """Return the part of summary.json about the predictions for a set of images."""
     summary: dict[str, Any] = {
-        **measured(assessment),
+        **metric_content(assessment),
         "classes": assessment.classes,
         "not_averaged": assessment.not_averaged,
         "confusion": assessment.confusion.tolist(),
@@ -47,13 +47,13 @@ def assessed(assessment: Assessment) -> dict[str, Any]:
         "operating": assessment.operating,
         "subgroups": assessment.subgroups,
         "gaps": assessment.gaps,
-        "confusions": assessment.confusions.head(LISTED),
+        "confusions": assessment.confusions.head(MAX_CONFUSIONS),
     }
     return summary | {name: table.to_dict("records") for name, table in tables.items()}
 
 
-def measured(evaluation: Any) -> dict[str, Any]:
-    """Return counts, patients, resampling and metrics of an Assessment or a Localization."""
+def metric_content(evaluation: Any) -> dict[str, Any]:
+    """Return counts, patients, bootstrap settings and metrics of an Assessment or Localization."""
     return {
         "counts": evaluation.counts,
         "patients": evaluation.patients,
@@ -69,9 +69,13 @@ def measured(evaluation: Any) -> dict[str, Any]:
 
 
 def describe(evaluation: Any) -> dict[str, Any]:
-    """Return the part of summary.json that any run has, of an Evaluation or a Localization.
+    """Return the part of summary.json that classification and detection share.
 
-    Undefined values are NaN; ``plain`` turns them into None.
+    Args:
+        evaluation: an Evaluation or a Localization.
+
+    Returns:
+        Content for JSON, in which undefined values are NaN; ``plain`` turns them into None.
     """
     replicates, plan = evaluation.replicates, evaluation.replicates[0].plan
     return {
@@ -91,7 +95,7 @@ def describe(evaluation: Any) -> dict[str, Any]:
         "learning_rate": plan.learning_rate,
         "seeds": list(dict.fromkeys(replicate.plan.seed for replicate in replicates)),
         "replicates": [replicate.plan.replicate for replicate in replicates],
-        **measured(evaluation),
+        **metric_content(evaluation),
         "timing": timing(replicates),
         "environment": replicates[0].environment,
         "provenance": gather(
@@ -103,16 +107,17 @@ def describe(evaluation: Any) -> dict[str, Any]:
 def format_of(replicates: list[Replicate]) -> str:
     """Return the number format of a run's training: fp32, tf32, bf16 or fp16.
 
-    Several are joined by a slash, where replicates were trained on unlike devices.
+    If replicates were trained in different formats, on different devices, a slash joins the names.
     """
-    return "/".join(sorted({r.environment.get("format", NOT_RECORDED) for r in replicates}))
+    return "/".join(sorted({r.environment.get("format", FORMAT_UNKNOWN) for r in replicates}))
 
 
 def timing(replicates: list[Replicate]) -> dict[str, Any]:
-    """Return each clock's ``values`` by replicate and their ``mean, sd, low, high`` (Student's t).
+    """Return times, memory (MB) and energy (joules) of a run's training.
 
-    ``seconds_by_kind`` are means over the epochs after the first, in which the device warms up; a
-    training of one epoch has only that one. Memory is in MB, energy in joules.
+    Each quantity has the ``values`` of the replicates, and their ``mean, sd, low, high`` (Student's
+    t). ``seconds_by_kind`` are means over the epochs after the first, in which the device warms up;
+    a training of one epoch has the values of that epoch.
     """
     clocks: dict[str, Any] = {
         name: _spread([r.timing[name] for r in replicates]) for name in CLOCKS
@@ -154,7 +159,7 @@ def one_line(summary: dict[str, Any]) -> str:
 
 
 def replicate_scores(summary: dict[str, Any], metric: str) -> list[float | None]:
-    """Return a metric of the test images of each replicate, with folds of those of its fold."""
+    """Return a metric of each replicate on its test images; with folds, on those of its fold."""
     folds = summary.get("folds")
     if folds is not None:
         return list(folds["metrics"][metric]["replicates"])
@@ -182,9 +187,10 @@ def _metrics(scores: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def _folds(folds: Folds) -> dict[str, Any]:
-    """Return the number of folds, and of each metric their spread and values by fold.
+    """Return the number of folds, and for each metric the spread over folds and the values.
 
-    ``replicates``: the values of each seed and fold, in the order of the summary's replicates.
+    ``values`` are means over seeds by fold; ``replicates`` are the values of each seed and fold,
+    in the order of the summary's replicates.
     """
     seeds = [name for name in folds.scores if str(name).endswith("_value")]
     spread = folds.spread.set_index("metric").to_dict("index")

@@ -1,8 +1,8 @@
-"""The verdict on a difference in accuracy between a run and its baseline: the rules, in one place.
+"""Rules of the verdict on a difference in accuracy between a run and its baseline.
 
-A difference is established where its interval excludes zero, the adjusted exact test rejects, and
-the spread over seeds does not explain it. Equality is established where the whole interval lies
-within the margin (``paired.reading``).
+A difference is established if its interval excludes zero, the adjusted exact test rejects, and the
+difference exceeds the spread over seeds. Equality is established if the whole interval lies within
+the margin (``paired.reading``).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def verdict(reading: str, high: float, p: float, *, beyond: bool) -> str:
     """Return the verdict on a difference: a value of ``VERDICTS``, or WORSE, BETTER, UNSURE.
 
     Args:
-        reading: of the interval (``paired.reading``).
+        reading: result of ``paired.reading`` for the interval.
         high: upper end of the interval of run minus baseline.
-        p: of the exact test, adjusted by Holm's method.
-        beyond: whether the difference exceeds the spread over seeds (``beyond_seeds``).
+        p: p-value of the exact test, adjusted by Holm's method.
+        beyond: whether the difference exceeds the spread over seeds, from ``beyond_seeds``.
     """
     if reading in VERDICTS:
         return VERDICTS[reading]
@@ -39,9 +39,9 @@ def verdict(reading: str, high: float, p: float, *, beyond: bool) -> str:
 
 
 def beyond_seeds(values: Mapping[int, float], base: Mapping[int, float]) -> bool:
-    """Tell whether the mean difference by seed exceeds its standard error, as far as it is known.
+    """Return whether the mean difference by seed exceeds ``ERRORS_OF_SEEDS`` standard errors.
 
-    With one seed there is no standard error, and the answer is yes.
+    With fewer than two common seeds there is no standard error; the result is True.
 
     Args:
         values: accuracy of the run by seed.
@@ -59,10 +59,11 @@ def independent_difference(
 ) -> dict[str, float]:
     """Return the difference of two independent scores: ``mean, low, high``.
 
-    Half widths of independent intervals add as variances do.
+    The squares of the half widths of independent intervals add up, as variances do (Zou & Donner,
+    Statistics in Medicine 2008).
 
     Args:
-        score, base: each ``mean`` with the ends ``low`` and ``high`` of its interval.
+        score, base: two scores, each with ``mean`` and the interval ``low, high``.
     """
     change = score["mean"] - base["mean"]
     low = np.hypot(score["mean"] - score["low"], base["high"] - base["mean"])

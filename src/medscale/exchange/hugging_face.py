@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from medscale.base.errors import MedscaleError
 from medscale.base.extras import require
 from medscale.base.files import read_json, write_json, write_text
-from medscale.base.paths import INFERENCE, SUMMARY, evaluated, usable
+from medscale.base.paths import INFERENCE, SUMMARY, evaluated_result, usable_result
 from medscale.base.text import markdown_code
 from medscale.data.augment import MEAN, STD
 from medscale.evaluate.boxes import NAMES as BOX_NAMES
@@ -98,7 +98,10 @@ def publish(
         upload: the repository ``OWNER/NAME`` to upload to; None for none.
     """
     require("folders for the Hugging Face Hub", "exchange", "huggingface_hub")
-    record, summary = bundle.read(usable(result)), read_json(evaluated(result) / SUMMARY)
+    record, summary = (
+        bundle.read(usable_result(result)),
+        read_json(evaluated_result(result) / SUMMARY),
+    )
     _check(to, upload)
     names, note = _names(result, record, data)
     networks = record.weights(seed)  # with folds one for each

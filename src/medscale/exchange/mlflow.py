@@ -20,7 +20,7 @@ import pandas as pd
 from medscale.base.errors import MedscaleError
 from medscale.base.extras import require
 from medscale.base.files import digest, read_json, read_table
-from medscale.base.paths import evaluated
+from medscale.base.paths import evaluated_result
 from medscale.engine.train.board import tag
 from medscale.evaluate.summary import replicate_scores
 from medscale.report.marks import mark
@@ -70,7 +70,9 @@ def track(folders: Sequence[Path], store: Path) -> tuple[int, int]:
     store = store.expanduser().resolve()
     if store.exists() and not (store / TRASH).is_dir() and not _is_empty(store):
         raise MedscaleError(f"{store} is no file store of MLflow; name another folder by --to")
-    replicates = [replicate for folder in folders for replicate in _replicates(evaluated(folder))]
+    replicates = [
+        replicate for folder in folders for replicate in _replicates(evaluated_result(folder))
+    ]
     client = _client(store)
     added = sum(_record(client, replicate) for replicate in replicates)
     return added, len(replicates) - added

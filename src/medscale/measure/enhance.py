@@ -26,8 +26,8 @@ from medscale.data.settings import LIMITS, Dask, Preprocess
 from medscale.measure.record import cores, in_turns, warm
 
 SPLITS = ("train", "val", "test")
-# Tasks for each of the largest number of workers. With fewer, all workers but one would wait for
-# a noticeable time for the last task.
+# Tasks for each worker at the largest number of workers. With fewer tasks, the other workers would
+# wait noticeably for the one that has the last task.
 TASKS = 8
 COLUMNS = ["repeat", "workers", "oversubscribed", "split", "images", "tasks"]
 COLUMNS += ["startup_s", "seconds", "peak_memory_mb"]
@@ -38,42 +38,55 @@ def measure_enhance(
 ) -> pd.DataFrame:
     """Preprocess each split on each number of workers, in turns.
 
-    The timed tasks are those of the rule ``shards`` (read, check, decode, enhance and write), and
-    the same for any number of workers. A worker is a process of one thread on one core; more
+    The timed tasks are those of the rule ``shards`` (read, check, decode, enhance and write). They
+    are the same for any number of workers. A worker is a process of one thread on one core; more
     workers than cores share cores (``oversubscribed``). Each split's files are read once before
-    each timing. Outputs go to a folder in ``scratch`` and are removed. Raises MedscaleError when
-    the index or an image is missing, or an image has changed since it was indexed.
+    each timing. Outputs go to a folder in ``scratch`` and are removed.
+
+    Args:
+        index: the study's index.parquet.
+        raw: folder that its paths are relative to.
+        settings: settings of the preprocessing.
+        benchmark: numbers of workers and of repetitions.
+        scratch: folder for the outputs.
 
     Returns:
-        A row a repetition with the columns ``COLUMNS``: ``startup_s`` until the workers can begin,
-        ``seconds`` from the first task to the last, ``peak_memory_mb`` of the largest worker so
-        far.
+        One row for each repetition with the columns ``COLUMNS``: ``startup_s`` until the workers
+        are ready, ``seconds`` from the first task to the last, ``peak_memory_mb`` (MiB) of the
+        largest worker until then.
+
+    Raises:
+        MedscaleError: when the index or an image is missing, or an image has changed since it was
+            indexed.
     """
     table, raw, rows = read_index(index), raw.resolve(), []
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".enhance-", dir=scratch) as folder:
-        works: dict[str, tuple[list[Work], list[Path]]] = {}
+        tasks_by_split: dict[str, tuple[list[Work], list[Path]]] = {}
         for split in SPLITS:
             if len(part := table[table["split"] == split]):
                 size = task_size(len(part), max(benchmark.workers), settings)
                 work = chunks(part, raw, settings, Path(folder, split), size)
-                works[split] = work, [raw / path for path in part["path"]]
+                tasks_by_split[split] = work, [raw / path for path in part["path"]]
         for repeat in range(benchmark.repeats):
             for workers in in_turns(benchmark.workers, repeat):
                 columns = {"repeat": repeat, "workers": workers}
                 columns["oversubscribed"] = workers > len(cores())
-                rows += [columns | row for row in _measure(works, workers, raw, settings)]
+                rows += [columns | row for row in _measure(tasks_by_split, workers, raw, settings)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _measure(
-    works: dict[str, tuple[list[Work], list[Path]]], workers: int, raw: Path, settings: Preprocess
+    tasks_by_split: dict[str, tuple[list[Work], list[Path]]],
+    workers: int,
+    raw: Path,
+    settings: Preprocess,
 ) -> Iterator[dict[str, Any]]:
     """Time each split's tasks on a number of workers."""
     start = perf_counter()
     with cluster(workers, raw, settings) as connection:
         startup = perf_counter() - start
-        for split, (work, files) in works.items():
+        for split, (work, files) in tasks_by_split.items():
             seconds = time_tasks(connection, work, files)
             log.info("%s, workers %d: %.2f s", split, workers, seconds)
             yield {
@@ -87,15 +100,15 @@ def _measure(
 
 
 def task_size(images: int, workers: int, settings: Preprocess) -> int:
-    """Return the images in a task: ``TASKS`` tasks a worker, and at most a chunk's images each."""
+    """Return the images of a task: ``TASKS`` tasks per worker, each at most one chunk."""
     return max(1, min(images // (TASKS * workers), settings.chunk or SMALLEST_CHUNK))
 
 
 @contextmanager
 def cluster(workers: int, raw: Path, settings: Preprocess) -> Iterator[Client]:
-    """Start a local cluster, pin its workers to cores, and have each preprocess one image.
+    """Start a local cluster, pin its workers to cores, and let each preprocess one image.
 
-    A worker and the process that decodes for it take turns and share a core.
+    A worker and its decoding process share a core, since they never compute at the same time.
     """
     blank = np.zeros((2 * settings.size, 2 * settings.size, 3), np.uint8)
     decoding = LIMITS, read_image
@@ -120,7 +133,10 @@ def stay_on(core: int) -> None:
 def time_tasks(connection: Client, work: list[Work], files: list[Path]) -> float:
     """Return the seconds of all tasks, and remove their outputs.
 
-    ``files``: that they read; each is read once before.
+    Args:
+        connection: client of the cluster.
+        work: the tasks.
+        files: input files of the tasks; each is read once before the timing.
     """
     out = Path(work[0][0])
     out.mkdir(parents=True, exist_ok=True)
@@ -134,7 +150,7 @@ def time_tasks(connection: Client, work: list[Work], files: list[Path]) -> float
 
 
 def _peak_mb() -> float:
-    """Return the largest memory of a worker and of the process that decodes for it, in MiB."""
+    """Return the peak memory of a worker and of its decoding process, in MiB."""
     return _peak_mb_of_process() + guard.call(LIMITS, _peak_mb_of_process)
 
 

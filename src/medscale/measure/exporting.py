@@ -1,4 +1,4 @@
-"""Exports of trained runs compared with PyTorch: file size, images a second, accuracy."""
+"""Exports of trained runs compared with PyTorch: file size, images per second, accuracy."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,38 +33,43 @@ Way = tuple[str, str]  # a key of WAYS, and a device
 def measure_export(
     results: Sequence[Path], shards: Path, settings: Export, out: Path
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Export each result's chosen replicate in each format, and compare it with PyTorch.
+    """Export the best replicate of each result in each format, and compare it with PyTorch.
 
-    With folds it is the network of the first fold, whose test images the shards have.
-    The images are test images of the shards; formats are calibrated on validation images. Times
-    include copies to and from a GPU, and no decoding. Raises MedscaleError when a file's outputs
-    differ from PyTorch's by more than its format allows, or an input is missing.
+    With folds, the network is that of the first fold, since the shards have its test images. The
+    images are test images; formats are calibrated on validation images. Times include copies to and
+    from a GPU, but no decoding.
 
     Args:
-        shards: the images that they were trained on.
+        results: result folders.
+        shards: folder of the study's shards.
         settings: formats, devices, and numbers of images.
         out: folder of the files ``<run>.<format>.onnx``.
 
     Returns:
-        A row a repetition with the columns ``COLUMNS``: ``accuracy`` in percent, its
-        ``difference`` from eager PyTorch in points with the ends of the paired 95 % bootstrap
-        interval over patients, ``largest`` difference of a probability, and images ``changed`` to
-        another class; and, by device that is not available, why.
+        One row for each repetition with the columns ``COLUMNS``: ``accuracy`` in percent; its
+        ``difference`` from eager PyTorch in percentage points, with the paired 95 % bootstrap
+        interval ``low, high`` over patients; the ``largest`` difference of a probability; and the
+        number of images that ``changed`` to another class. Second, the reason for each device that
+        is not available.
+
+    Raises:
+        MedscaleError: when the outputs of a file differ from PyTorch's by more than its format
+            allows, or an input is missing.
     """
-    opened, rows = Shards.open(shards), []
+    shard_set, rows = Shards.open(shards), []
     reasons = {device: runtime.absent(device) for device in settings.devices}
     missing = {str(device): why for device, why in reasons.items() if why is not None}
     devices = [device for device in settings.devices if device not in missing]
     test, validation = (
-        _positions(opened, split, most)
-        for split, most in (("test", settings.images), ("val", settings.calibration))
+        _positions(shard_set, split, limit)
+        for split, limit in (("test", settings.images), ("val", settings.calibration))
     )
     # With folds, the networks of the other folds were trained on these test images.
-    fold = 1 if folds.count(opened.rows) else None
+    fold = 1 if folds.count(shard_set.rows) else None
     for result in results:
         predictor = load(result, device="cpu", fold=fold)
-        files = write(predictor, opened, validation, settings.formats, out / result.name)
-        pixels, features = opened.gather(test), _features(predictor, opened, test)
+        files = write(predictor, shard_set, validation, settings.formats, out / result.name)
+        pixels, features = shard_set.gather(test), _features(predictor, shard_set, test)
         runs: dict[Way, Run] = {("eager", "cpu"): runtime.pytorch(predictor)}
         for device in devices:
             runs |= {(name, device): runtime.onnx(file, device) for name, file in files.items()}
@@ -72,16 +77,16 @@ def measure_export(
             way: runtime.in_batches(run, pixels, features, settings.batch_size)
             for way, run in runs.items()
         }
-        groups = opened.rows["group"].to_numpy()[test]
-        facts = _compare(probabilities, opened.labels[test], groups, result.name)
+        groups = shard_set.rows["group"].to_numpy()[test]
+        facts = _compare(probabilities, shard_set.labels[test], groups, result.name)
         sizes = {"eager": (result / predictor.weights[0].file).stat().st_size}
         sizes |= {name: file.stat().st_size for name, file in files.items()}
         for repeat in range(settings.repeats):
             for way in in_turns(list(runs), repeat):
                 seconds = _seconds(runs[way], pixels, features, settings.batch_size)
                 columns = {"run": result.name, "format": way[0], "device": way[1], "repeat": repeat}
-                measured = {"images": len(test), "seconds": seconds, "bytes": sizes[way[0]]}
-                rows.append(columns | measured | facts[way])
+                measurements = {"images": len(test), "seconds": seconds, "bytes": sizes[way[0]]}
+                rows.append(columns | measurements | facts[way])
     return pd.DataFrame(rows, columns=COLUMNS), missing
 
 
@@ -96,10 +101,13 @@ def write(
 
     Args:
         predictor: the loaded run, on the CPU.
-        shards: its study's images.
-        calibration: positions in the shards of the images to calibrate on.
-        formats: names of formats besides the one in 32 bit.
-        stem: folder and run.
+        shards: images of its study.
+        calibration: positions in the shards of the images for calibration.
+        formats: names of further formats; the one in 32 bit is always written.
+        stem: folder and run, the beginning of the paths.
+
+    Returns:
+        The files by format.
     """
     files = {name: stem.with_name(f"{stem.name}.{name}.onnx") for name in (ONNX.name, *formats)}
     export.to_onnx(predictor, files[ONNX.name])
@@ -114,21 +122,26 @@ def write(
     return files
 
 
-def paired(ours: np.ndarray, theirs: np.ndarray, groups: np.ndarray) -> tuple[float, float, float]:
+def accuracy_difference(
+    is_correct: np.ndarray, is_correct_base: np.ndarray, groups: np.ndarray
+) -> tuple[float, float, float]:
     """Return the difference of two accuracies on the same images, with its interval.
 
     Args:
-        ours, theirs: which images each classifies correctly, bool, shape N.
+        is_correct: images that the first network classifies correctly, bool, shape N.
+        is_correct_base: the same of the second network.
         groups: patient of each image, shape N.
 
     Returns:
-        In points: the difference, and the ends of its paired 95 % bootstrap interval over groups.
+        The difference in percentage points, and the ends of its paired 95 % bootstrap interval over
+        patients.
     """
     codes = np.unique(groups, return_inverse=True)[1]
-    drawn = bootstrap.draw(int(codes.max()) + 1, RESAMPLES, SEED)
-    gain = np.bincount(codes, ours.astype(float) - theirs.astype(float))
-    resampled = 100 * (drawn @ gain) / (drawn @ np.bincount(codes))
-    return 100 * float(ours.mean() - theirs.mean()), *bootstrap.interval(resampled)
+    draw_counts = bootstrap.draw(int(codes.max()) + 1, RESAMPLES, SEED)
+    gain = np.bincount(codes, is_correct.astype(float) - is_correct_base.astype(float))
+    resample_values = 100 * (draw_counts @ gain) / (draw_counts @ np.bincount(codes))
+    difference = 100 * float(is_correct.mean() - is_correct_base.mean())
+    return difference, *bootstrap.interval(resample_values)
 
 
 def _compare(
@@ -142,7 +155,7 @@ def _compare(
         if device == "cpu" and name != "eager":
             by_name(name).check(largest, f"{run}.{name}.onnx")
         classes = probabilities.argmax(1)
-        difference, low, high = paired(classes == labels, correct, groups)
+        difference, low, high = accuracy_difference(classes == labels, correct, groups)
         facts[name, device] = {
             "accuracy": 100 * float((classes == labels).mean()),
             **{"difference": difference, "low": low, "high": high, "largest": largest},
@@ -159,17 +172,18 @@ def _seconds(run: Run, pixels: np.ndarray, features: np.ndarray | None, batch: i
     return perf_counter() - start
 
 
-def _positions(shards: Shards, split: str, most: int) -> np.ndarray:
-    """Return at most ``most`` positions of a split's images, evenly spread.
+def _positions(shards: Shards, split: str, limit: int) -> np.ndarray:
+    """Return at most ``limit`` positions of a split's images, spread evenly.
 
-    Raises MedscaleError when the split has no images.
+    Raises:
+        MedscaleError: when the split has no images.
     """
     positions = shards.positions(split)
     if not len(positions):
         raise MedscaleError(
             f"{shards.folder}: the split {split!r} has no images, which an export needs"
         )
-    return spread(positions, most)
+    return spread(positions, limit)
 
 
 def _features(predictor: Predictor, shards: Shards, positions: np.ndarray) -> np.ndarray | None:

@@ -25,14 +25,14 @@ from medscale.measure.scaling.speedup import hardware
 
 WAYS = {
     "fp32": ("fp32", "IEEE single precision"),
-    "tf32": ("tf32", "fp32 tensors, of which products round the inputs to 10 bits of mantissa"),
+    "tf32": ("tf32", "fp32 tensors; products round their inputs to a mantissa of 10 bits"),
     "bf16": ("bf16", "mixed precision in bfloat16"),
     "fp16": ("fp16", "mixed precision in half precision, with loss scaling"),
 }
 SCORES = ("accuracy", "balanced_accuracy", "auroc")
 COLUMNS = ["run", "format", "seed", "devices", "global_batch", "epochs", "images", "seconds"]
 COLUMNS += ["hardware", "wall_seconds", "device_mb", "joules", *SCORES]
-Train = Callable[[RunPlan, Path], None]  # train a plan into a run folder
+Train = Callable[[RunPlan, Path], None]  # trains a plan and writes its run folder
 
 
 def measure_formats(
@@ -40,21 +40,23 @@ def measure_formats(
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Train a run in each format with each seed, in turns, and evaluate it on the test images.
 
-    Replicates that were finished below ``work`` by the same plan are not trained again. Raises
-    MedscaleError when a training fails.
+    A replicate that is finished below ``work`` with the same plan is not trained again.
 
     Args:
-        plan: of the run; its precision is replaced.
-        seeds: of the replicates.
-        settings: formats, and epochs instead of the recipe's.
+        plan: plan of the run; its precision is replaced.
+        seeds: seeds of the replicates.
+        settings: formats, and the number of epochs if it is not the recipe's.
         work: folder of the run folders.
-        train: train a plan.
+        train: function that trains a plan.
 
     Returns:
-        A row for each format and seed with the columns ``COLUMNS``: ``images`` of an epoch and its
-        ``seconds`` (median without the first), ``device_mb`` (largest over the devices; NaN on
-        CPUs), ``joules`` (NaN where the device does not report them), and scores of the test images
-        as shares; and the reason for each format that the device lacks.
+        One row for each format and seed with the columns ``COLUMNS``: ``images`` of an epoch and
+        its ``seconds`` (median without the first epoch), ``device_mb`` (largest over the devices;
+        NaN on CPUs), ``joules`` (NaN if the device does not report them), and scores of the test
+        images as shares. Second, the reason for each format that the device lacks.
+
+    Raises:
+        MedscaleError: when a training fails.
     """
     missing = _missing(plan, settings.formats)
     present = [name for name in settings.formats if name not in missing]
@@ -74,7 +76,7 @@ def measure_formats(
 
 
 def in_format(plan: RunPlan, name: NumberFormat, seed: int, epochs: int | None) -> RunPlan:
-    """Return a replicate's plan that is computed in a format; ``epochs``: None for the recipe's."""
+    """Return the plan of a replicate in a number format; ``epochs``: None for the recipe's."""
     amp = name in ("bf16", "fp16")
     changes: dict[str, Any] = {"tf32": name == "tf32", "half": name if amp else "auto"}
     if epochs is not None:
@@ -90,7 +92,7 @@ def in_format(plan: RunPlan, name: NumberFormat, seed: int, epochs: int | None) 
 
 def _missing(plan: RunPlan, names: Sequence[NumberFormat]) -> dict[str, str]:
     """Return the formats that the device lacks, with reasons."""
-    # In another process, since this one must not hold memory of the GPU during the trainings.
+    # Another process asks, since this one must hold no memory of the GPU during the trainings.
     with ProcessPoolExecutor(1, start_method(__name__)) as pool:
         reasons = pool.submit(_reasons, plan.backend, list(names)).result()
     return {name: reason for name, reason in reasons.items() if reason is not None}
@@ -103,7 +105,7 @@ def _reasons(backend: str, names: list[NumberFormat]) -> dict[str, str | None]:
 def _is_finished(plan: RunPlan, folder: Path) -> bool:
     if not all((folder / name).is_file() for name in ("spec.json", "timing.json")):
         return False
-    # Compared as JSON, in which tuples are lists.
+    # Both are compared as JSON, in which tuples are lists.
     return read_json(folder / "spec.json") == json.loads(plan.model_dump_json())
 
 

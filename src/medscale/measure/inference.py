@@ -1,4 +1,4 @@
-"""Latency and throughput of a trained network, by way of running it, threads and batch size."""
+"""Latency and throughput of a trained network, by runtime, threads and batch size."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -44,13 +44,13 @@ COLUMNS += [f"p{percentile}_ms" for percentile in PERCENTILES]
 
 @dataclass(frozen=True)
 class Way:
-    """A network that is ready to run."""
+    """A network that is loaded in one runtime, and ready to run."""
 
     name: str  # a key of ``WAYS``
     device: str  # cpu, cuda or tensorrt
-    format: str  # number format; of an export that of its file
-    threads: int  # of a CPU; 0 for a GPU
-    run: Run  # from images and features to probabilities
+    format: str  # number format; for an export the format of its file
+    threads: int  # number of CPU threads; 0 for a GPU
+    run: Run  # function from images and features to probabilities
 
 
 @dataclass(frozen=True)
@@ -66,25 +66,33 @@ class Images:
 
 
 def measure_inference(
-    results: Sequence[Path], exported: Path, index: Path, raw: Path, settings: Latency
+    results: Sequence[Path], export_folder: Path, index: Path, raw: Path, settings: Latency
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Time each way of running each result on the same test images, in turns.
 
-    Calls go from host memory to host memory: preprocessed uint8 images in, probabilities out. Kinds
-    of rows: ``latency`` of single calls with one image; ``throughput`` of passes over the images in
-    batches; ``decode``, reading, decoding and preprocessing the raw files; and ``decoded``, both,
-    one after the other for each batch; on a GPU the next batch is decoded meanwhile. Raises
-    MedscaleError when an input is missing or damaged.
+    A call takes preprocessed uint8 images from host memory and returns probabilities to it. A row
+    has one of four kinds:
+
+    - ``latency``: single calls with one image;
+    - ``throughput``: a pass over all images in batches;
+    - ``decode``: reading, decoding and preprocessing the raw files;
+    - ``decoded``: decoding and inference of each batch. A CPU does one after the other; with a GPU,
+      the host decodes the next batch during inference.
 
     Args:
-        exported: folder of the files ``<run>.<format>.onnx``.
-        index: the study's index.parquet, for the raw files.
+        results: result folders.
+        export_folder: folder of the files ``<run>.<format>.onnx``.
+        index: the study's index.parquet, for the paths of the raw files.
         raw: folder that its paths are relative to.
         settings: ways, threads, batch sizes, and numbers of calls, images and repetitions.
 
     Returns:
-        A row a repetition with the columns ``COLUMNS``; only ``latency`` has percentiles, over the
-        calls of a repetition; and, by way or device that is not available, why.
+        One row for each repetition with the columns ``COLUMNS``; only ``latency`` has percentiles,
+        over the calls of a repetition. Second, the reason for each way or device that is not
+        available.
+
+    Raises:
+        MedscaleError: when an input is missing or damaged.
     """
     missing: dict[str, str] = {}
     rows, before = [], torch.get_num_threads()
@@ -93,10 +101,10 @@ def measure_inference(
             fold = 1 if bundle.read(result).folds else None  # the network that was exported
             predictor = load(result, device="cpu", fold=fold)
             on_gpu = load(result, device="cuda", fold=fold) if _has_gpu(settings) else None
-            images = _read(predictor, _files(index, raw, settings.images))
+            images = _read_images(predictor, _files(index, raw, settings.images))
             ways = [
-                *_pytorch(predictor, on_gpu, settings, missing),
-                *_exported(on_gpu, exported / result.name, settings, missing),
+                *_pytorch_ways(predictor, on_gpu, settings, missing),
+                *_exported_ways(on_gpu, export_folder / result.name, settings, missing),
             ]
             for repeat in range(settings.repeats):
                 for row in _repetition(predictor, ways, images, settings, repeat):
@@ -118,7 +126,7 @@ def _repetition(
         yield columns | _latency(way, images, settings.calls)
         for batch in settings.batches:
             yield columns | _throughput(way, images, batch)
-        yield columns | _decoded(predictor, way, images, max(settings.batches))
+        yield columns | _decode_and_run(predictor, way, images, max(settings.batches))
     for threads in _threads(settings):
         columns = {"way": "decode", "device": "cpu", "format": "uint8", "threads": threads}
         yield columns | _decode(predictor, threads, images.files)
@@ -128,10 +136,10 @@ def _has_gpu(settings: Latency) -> bool:
     return {"cuda", "tensorrt"} & {*settings.devices} != set() and torch.cuda.is_available()
 
 
-def _pytorch(
+def _pytorch_ways(
     on_cpu: Predictor, on_gpu: Predictor | None, settings: Latency, missing: dict[str, str]
 ) -> Iterator[Way]:
-    """Yield the ways in PyTorch that are available; see ``_exported``."""
+    """Yield the available ways in PyTorch; ``missing`` receives the reason for each other way."""
     sizes = sorted({1, *settings.batches})
     places = [(on_cpu, threads) for threads in _threads(settings)]
     places = ([] if on_gpu is None else [(on_gpu, 0)]) + places
@@ -154,12 +162,12 @@ def _pytorch(
             yield Way(name, predictor.device.type, form, threads, run)
 
 
-def _exported(
+def _exported_ways(
     on_gpu: Predictor | None, stem: Path, settings: Latency, missing: dict[str, str]
 ) -> Iterator[Way]:
-    """Yield the ways to run exported files that this machine offers.
+    """Yield the available ways to run exported files.
 
-    ``missing`` receives the reason for each other way.
+    ``missing`` receives the reason for each device that is not available.
     """
     for device in settings.devices:
         if (reason := runtime.absent(device)) is not None:
@@ -174,9 +182,11 @@ def _exported(
                         f"{file} does not exist; add {name} to benchmarks.export.formats"
                     )
                 run = runtime.onnx(file, device, threads, tf32=form == "tf32")
-                # TensorRT chooses fp16 where it is faster (``runtime``).
-                computed = {"tensorrt": "fp16"}.get(device, form) if name == ONNX.name else name
-                yield Way(name, device, computed, threads, run)
+                # TensorRT may choose fp16 for each layer (``runtime.onnx``).
+                number_format = (
+                    {"tensorrt": "fp16"}.get(device, form) if name == ONNX.name else name
+                )
+                yield Way(name, device, number_format, threads, run)
 
 
 def _latency(way: Way, images: Images, calls: int) -> dict[str, Any]:
@@ -196,7 +206,7 @@ def _latency(way: Way, images: Images, calls: int) -> dict[str, Any]:
 
 
 def _throughput(way: Way, images: Images, batch: int) -> dict[str, Any]:
-    """Time one pass over the images, which are repeated where a batch needs more."""
+    """Time one pass over the images; they are repeated if there are fewer than a batch."""
     count = max(len(images.pixels), batch)
     pixels, features = np.resize(images.pixels, (count, *images.pixels.shape[1:])), images.features
     if features is not None:
@@ -217,26 +227,27 @@ def _decode(predictor: Predictor, threads: int, files: list[Path]) -> dict[str, 
     return {"kind": "decode", "batch": 1, "images": len(files), "seconds": seconds}
 
 
-def _decoded(predictor: Predictor, way: Way, images: Images, batch: int) -> dict[str, Any]:
-    """Time the way from raw files to probabilities."""
+def _decode_and_run(predictor: Predictor, way: Way, images: Images, batch: int) -> dict[str, Any]:
+    """Time decoding and inference, from raw files to probabilities."""
     files, features = images.files, images.features
-    ahead = batch * (way.device != "cpu")  # on a CPU both would take more than its threads
+    # On a CPU no batch is decoded ahead: decoding and inference would exceed its threads.
+    ahead = batch * (way.device != "cpu")
     with _decoders(way.threads or len(cores())) as pool:
         start = perf_counter()
-        decoding = [pool.submit(predictor.prepare, file) for file in files[:ahead]]
-        for at in range(0, len(files), batch):
-            following = files[at + len(decoding) : at + batch + ahead]
-            decoding += [pool.submit(predictor.prepare, file) for file in following]
-            pixels = np.stack([future.result()[0].pixels for future in decoding[:batch]])
-            decoding = decoding[batch:]
-            way.run(pixels, None if features is None else features[at : at + batch])
+        pending = [pool.submit(predictor.prepare, file) for file in files[:ahead]]
+        for offset in range(0, len(files), batch):
+            next_files = files[offset + len(pending) : offset + batch + ahead]
+            pending += [pool.submit(predictor.prepare, file) for file in next_files]
+            pixels = np.stack([future.result()[0].pixels for future in pending[:batch]])
+            pending = pending[batch:]
+            way.run(pixels, None if features is None else features[offset : offset + batch])
         seconds = perf_counter() - start
     return {"kind": "decoded", "batch": batch, "images": len(files), "seconds": seconds}
 
 
 @contextmanager
 def _decoders(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """Give threads that decode whole images, while OpenCV starts none itself."""
+    """Yield threads that each decode whole images; OpenCV starts no threads meanwhile."""
     cv2.setNumThreads(1)
     try:
         with ThreadPoolExecutor(threads) as pool:
@@ -250,17 +261,17 @@ def _threads(settings: Latency) -> list[int]:
     return sorted({threads or len(cores()) for threads in settings.threads})
 
 
-def _files(index: Path, raw: Path, most: int) -> list[Path]:
-    """Return at most ``most`` raw test images, evenly spread, after reading each once."""
+def _files(index: Path, raw: Path, limit: int) -> list[Path]:
+    """Return at most ``limit`` raw test images, spread evenly, after reading each once."""
     table = read_index(index)
     test = table.loc[table["split"] == "test", "path"]
     if test.empty:
         raise MedscaleError(f"{index}: no image is in the test split, so no inference can be timed")
-    files = [raw / path for path in spread(test.to_numpy(), most)]
+    files = [raw / path for path in spread(test.to_numpy(), limit)]
     warm(files)
     return files
 
 
-def _read(predictor: Predictor, files: list[Path]) -> Images:
+def _read_images(predictor: Predictor, files: list[Path]) -> Images:
     pixels = np.stack([predictor.prepare(file)[0].pixels for file in files])
     return Images(files, pixels, predictor.features([{}] * len(files)))

@@ -23,14 +23,17 @@ Batch = tuple[Tensor, Tensor]
 
 
 def changes(augment: Augment) -> list[v2.Transform]:
-    """Return the study's augmentation by torchvision, for PIL images and for tensors.
+    """Return the study's augmentation as transforms of torchvision, for PIL images and tensors.
 
-    All classes are changed alike: ``augment.minority`` has no effect here. Raises MedscaleError for
-    gamma or noise, which torchvision does not have.
+    All classes have the same augmentation: ``augment.minority`` has no effect here.
+
+    Raises:
+        MedscaleError: for gamma or noise, which torchvision lacks.
     """
     if augment.gamma or augment.noise:
         raise MedscaleError(
-            "torchvision has neither augment.gamma nor augment.noise: loading cannot be compared"
+            "torchvision has neither augment.gamma nor augment.noise, so loading cannot be "
+            "compared; set both to 0, or benchmarks.loading to null"
         )
     transforms: list[v2.Transform] = []
     if augment.rotate:
@@ -63,9 +66,10 @@ def transform(augment: Augment) -> v2.Compose:
 
 
 class Photographs(Dataset[Sample]):
-    """Raw files as most projects load them: PIL decodes and torchvision augments single images.
+    """Raw files, loaded in the common way: PIL decodes and torchvision augments single images.
 
-    ``settings``: the study's preprocessing; torchvision resizes, the package does the other steps.
+    Torchvision also resizes; this package does the other steps of ``settings``, the study's
+    preprocessing.
     """
 
     def __init__(
@@ -78,8 +82,8 @@ class Photographs(Dataset[Sample]):
         return len(self._paths)
 
     def __getitem__(self, number: int) -> Sample:
-        with Image.open(self._paths[number]) as opened:
-            image: Any = resize(opened.convert("RGB"), self._settings)
+        with Image.open(self._paths[number]) as image_file:
+            image: Any = resize(image_file.convert("RGB"), self._settings)
         steps = (self._settings.clahe, self._settings.gamma, self._settings.median)
         if steps != (None, None, None):
             image = Image.fromarray(preprocess(np.asarray(image), self._settings))
@@ -94,10 +98,10 @@ def resize(image: Image.Image, settings: Preprocess) -> Image.Image:
     return v2.functional.resize(image, square)
 
 
-class Preprocessed(Dataset[Sample]):
+class PreprocessedImages(Dataset[Sample]):
     """The training images of a shard set, augmented one at a time.
 
-    ``augmenter``: from uint8 H,W,C to a float tensor C,H,W; None for torchvision.
+    ``augmenter`` is a function from uint8 H,W,C to a float tensor C,H,W; None: torchvision's.
     """
 
     def __init__(
@@ -133,8 +137,8 @@ class TorchvisionAugmenter:
 def by_dataloader(
     data: Dataset[Sample], batch: int, workers: int = 0
 ) -> Callable[[np.ndarray], Iterator[Batch]]:
-    """Return a function from positions to their batches, by PyTorch's DataLoader."""
-    order: list[int] = []  # read anew in each pass, by workers that persist too
+    """Return a function that yields the batches of given positions, by PyTorch's DataLoader."""
+    order: list[int] = []  # read again in each pass; persistent workers see the changes, too
     loader = DataLoader(
         data, batch, sampler=order, num_workers=workers, persistent_workers=workers > 0
     )
@@ -147,7 +151,7 @@ def by_dataloader(
 
 
 def by_hand(data: Dataset[Sample], batch: int) -> Callable[[np.ndarray], Iterator[Batch]]:
-    """Return a function from positions to their batches, by a plain loop that stacks images."""
+    """Return a function that yields the batches of given positions, by a plain loop."""
 
     def batches(positions: np.ndarray) -> Iterator[Batch]:
         for start in range(0, len(positions), batch):

@@ -49,14 +49,14 @@ WAYS = {
         "preprocessed once; each process takes its share of each batch from mapped memory",
     ),
 }
-ALONE = "simple"  # runs in one process only; the other ways are compared with it
+ALONE = "simple"  # the way that uses a single process; it is the base of comparisons
 WARM_UP = 2  # batches of each process before the timing begins
 WAIT_S = 300.0  # longest wait for all processes to be ready
 COLUMNS = ["repeat", "way", "processes", "cores", "oversubscribed"]
 COLUMNS += ["images", "startup_s", "seconds", "wait_s", "batches"]
 
-# From the number of a pass, and the number of batches that a warm-up needs (None for a whole
-# pass), to the batches.
+# Function that yields the batches of a pass: of its number, and of the number of batches of a
+# warm-up (None: the whole pass).
 Source = Callable[[int, int | None], Iterator[Batch]]
 
 
@@ -68,20 +68,20 @@ class Job:
     labels: np.ndarray = field(repr=False)  # class codes, int64, in that order
     ids: np.ndarray = field(repr=False)  # row ids, int64, in that order
     shards: Path  # folder of the shard set
-    # applied to raw files each time they are read; the shards have it already
+    # preprocessing of raw files at each reading; the shards hold its result
     preprocess: Preprocess
     augment: Augment  # random changes
     batch_size: int  # images in a batch of one process
-    seed: int = 0  # of the order and the changes
+    seed: int = 0  # seed of the order and of the augmentation
 
 
-class Delivered(NamedTuple):
+class Delivery(NamedTuple):
     """The times of one process."""
 
-    startup_s: float  # from making the loader to the end of the warm-up
-    seconds: float  # of the pass
+    startup_s: float  # seconds from the loader's construction to the end of the warm-up
+    seconds: float  # seconds of the pass
     waits: list[float]  # seconds of the wait for each batch
-    images: int  # delivered
+    images: int  # number of delivered images
 
 
 def measure_loading(
@@ -94,16 +94,26 @@ def measure_loading(
 ) -> pd.DataFrame:
     """Deliver the same training images by each way of loading, on each number of processes.
 
-    Nothing uses the batches: the wait for a batch is the time to make it. A process has one thread
-    and one core; more processes than cores share cores (``oversubscribed``). Before the timing, raw
-    files and shards are read once, and processes have finished their imports and delivered
-    ``WARM_UP`` batches each. Raises MedscaleError when inputs are missing, or torchvision has no
-    such augmentation.
+    The batches are discarded, so that the wait for a batch is the time to produce it. A process has
+    one thread and one core; more processes than cores share cores (``oversubscribed``). Before the
+    timing, raw files and shards are read once, all processes finish their imports, and each
+    delivers ``WARM_UP`` batches.
+
+    Args:
+        index: the study's index.parquet.
+        raw: folder that its paths are relative to.
+        shards: folder of the study's shards.
+        preprocess: preprocessing of the study, for the ways that read raw files.
+        augment: augmentation of the study.
+        benchmark: numbers of images, processes and repetitions, and the batch size.
 
     Returns:
-        A row a repetition with the columns ``COLUMNS``: ``startup_s`` from making the loader to
-        the end of the warm-up, ``seconds`` of the slowest process, ``wait_s`` the mean wait for a
-        batch.
+        One row for each repetition with the columns ``COLUMNS``: ``startup_s`` from the loader's
+        construction to the end of the warm-up, ``seconds`` of the slowest process, ``wait_s``, the
+        mean wait for a batch.
+
+    Raises:
+        MedscaleError: when inputs are missing, or torchvision lacks the study's augmentation.
     """
     job = choose(index, raw, shards, preprocess, augment, benchmark)
     warm([*job.paths, *sorted(shards.glob("images-*.npy"))])
@@ -114,26 +124,26 @@ def measure_loading(
             for processes in in_turns(counts, repeat):
                 ways = [way for way in WAYS if way != ALONE or processes == counts[0]]
                 for way in in_turns(ways, repeat):
-                    used = 1 if way == ALONE else processes
+                    process_count = 1 if way == ALONE else processes
                     # The DataLoader of "workers" starts its processes itself.
-                    team = teams[1 if way == "workers" else used]
-                    delivered = team.deliver(job, way, used, repeat)
-                    rows.append({"repeat": repeat, "way": way} | _row(delivered, used))
+                    team = teams[1 if way == "workers" else process_count]
+                    deliveries = team.deliver(job, way, process_count, repeat)
+                    rows.append({"repeat": repeat, "way": way} | _row(deliveries, process_count))
                     rate = rows[-1]["images"] / rows[-1]["seconds"]
-                    log.info("%s, processes %d: %.0f images/s", WAYS[way][0], used, rate)
+                    log.info("%s, processes %d: %.0f images/s", WAYS[way][0], process_count, rate)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _row(delivered: list[Delivered], processes: int) -> dict[str, Any]:
+def _row(deliveries: list[Delivery], processes: int) -> dict[str, Any]:
     """Summarize the times of all processes."""
-    waits = [wait for process in delivered for wait in process.waits]
+    waits = [wait for process in deliveries for wait in process.waits]
     return {
         "processes": processes,
         "cores": min(processes, len(cores())),
         "oversubscribed": processes > len(cores()),
-        "images": sum(process.images for process in delivered),
-        "startup_s": max(process.startup_s for process in delivered),
-        "seconds": max(process.seconds for process in delivered),
+        "images": sum(process.images for process in deliveries),
+        "startup_s": max(process.startup_s for process in deliveries),
+        "seconds": max(process.seconds for process in deliveries),
         "wait_s": float(np.mean(waits)),
         "batches": len(waits),
     }
@@ -147,14 +157,15 @@ def choose(
     augment: Augment,
     benchmark: Loading,
 ) -> Job:
-    """Choose the training images to load: the same number for each process, at most the setting.
+    """Choose the training images to load: an equal number for each process, up to the setting.
 
-    Raises MedscaleError when there are fewer training images than processes, or the shards were not
-    made from the index.
+    Raises:
+        MedscaleError: when there are fewer training images than processes, or the shards do not
+            belong to the index.
     """
     table = read_index(index)
-    opened = Shards.open(shards)
-    if not np.array_equal(table["id"].to_numpy(), opened.ids):
+    shard_set = Shards.open(shards)
+    if not np.array_equal(table["id"].to_numpy(), shard_set.ids):
         raise MedscaleError(f"{shards} was not made from {index}; make it again: snakemake data")
     train = table[table["split"] == "train"]
     step = math.lcm(*benchmark.processes)
@@ -176,7 +187,10 @@ def choose(
 
 
 class Team:
-    """Processes that begin each delivery together; they stay, so that no imports are timed."""
+    """Processes that start each delivery at the same time.
+
+    They persist over all deliveries, so that imports are not timed.
+    """
 
     def __init__(self, processes: int) -> None:
         context = start_method(__name__)
@@ -189,12 +203,12 @@ class Team:
     def __exit__(self, *error: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def deliver(self, job: Job, way: str, processes: int, repeat: int) -> list[Delivered]:
-        """Deliver a job's images once, and return each process's times."""
-        own = cores()
-        places = [[own[rank % len(own)]] for rank in range(self._processes)]
+    def deliver(self, job: Job, way: str, processes: int, repeat: int) -> list[Delivery]:
+        """Deliver a job's images once, and return the times of each process."""
+        usable_cores = cores()
+        places = [[usable_cores[rank % len(usable_cores)]] for rank in range(self._processes)]
         if way == "workers":
-            places = [own[:processes]]
+            places = [usable_cores[:processes]]
         futures = [
             self._pool.submit(_deliver, job, way, rank, processes, repeat, place)
             for rank, place in enumerate(places)
@@ -220,8 +234,8 @@ def _set_up(barrier: Barrier) -> None:
 
 def _deliver(
     job: Job, way: str, rank: int, processes: int, repeat: int, place: list[int]
-) -> Delivered:
-    """Deliver one process's part on the cores ``place``; runs in a process of a team."""
+) -> Delivery:
+    """Deliver the images of one process on the cores ``place``; runs in a process of a team."""
     try:
         os.sched_setaffinity(0, place)
         start = perf_counter()
@@ -239,11 +253,11 @@ def _deliver(
         waits.append(perf_counter() - before)
         images += len(pixels)
         before = perf_counter()
-    return Delivered(startup, perf_counter() - start, waits, images)
+    return Delivery(startup, perf_counter() - start, waits, images)
 
 
 def source(job: Job, way: str, rank: int, processes: int) -> Source:
-    """Return the batches of one process by a way of ``WAYS``."""
+    """Return the source of one process's batches for a way of ``WAYS``."""
     if way == "medscale":
         return _by_medscale(job, rank, processes)
     data = Photographs(job.paths, job.labels, job.preprocess, job.augment)
@@ -257,8 +271,8 @@ def source(job: Job, way: str, rank: int, processes: int) -> Source:
     def batches(repeat: int, limit: int | None) -> Iterator[Batch]:
         torch.manual_seed(job.seed + repeat)
         positions = _positions(job, way, rank, processes, repeat)
-        most = None if limit is None else limit * job.batch_size * (workers or 1)
-        return loop(positions[:most])
+        limit_images = None if limit is None else limit * job.batch_size * (workers or 1)
+        return loop(positions[:limit_images])
 
     return batches
 
@@ -275,11 +289,11 @@ def _positions(job: Job, way: str, rank: int, processes: int, repeat: int) -> np
 
 def _by_medscale(job: Job, rank: int, processes: int) -> Source:
     """Return batches of the package's loader, over the chosen images alone."""
-    opened = Shards.open(job.shards)
-    chosen = opened.rows["id"].isin(job.ids)
-    rows = opened.rows.assign(split=opened.rows["split"].where(chosen, "left out"))
+    shard_set = Shards.open(job.shards)
+    is_in_job = shard_set.rows["id"].isin(job.ids)
+    rows = shard_set.rows.assign(split=shard_set.rows["split"].where(is_in_job, "left out"))
     loader = Loader(
-        replace(opened, rows=rows),
+        replace(shard_set, rows=rows),
         "train",
         global_batch=job.batch_size * processes,
         replicas=processes,

@@ -1,4 +1,4 @@
-"""The record of a benchmark: a CSV with a row a repetition, and JSON on settings and machine."""
+"""The record of a benchmark: a CSV file of repetitions, and JSON on settings and machine."""
 
 import multiprocessing
 import os
@@ -33,16 +33,16 @@ def cores() -> list[int]:
 
 
 def in_turns(items: Sequence[Any], repeat: int) -> list[Any]:
-    """Return the items forwards in even repetitions and backwards in odd ones.
+    """Return the items in order in even repetitions, and in reverse order in odd ones.
 
-    A machine whose speed drifts then favours no item.
+    The mean over repetitions then favours no item if the speed of the machine drifts.
     """
     return list(items) if repeat % 2 == 0 else list(reversed(items))
 
 
-def spread(positions: np.ndarray, most: int) -> np.ndarray:
-    """Return at most ``most`` of the positions, evenly spread over all."""
-    count = min(most, len(positions))
+def spread(positions: np.ndarray, limit: int) -> np.ndarray:
+    """Return at most ``limit`` of the positions, spread evenly over all of them."""
+    count = min(limit, len(positions))
     places = np.linspace(0, len(positions) - 1, count).round().astype(int)
     return positions[np.unique(places)]
 
@@ -50,12 +50,13 @@ def spread(positions: np.ndarray, most: int) -> np.ndarray:
 def warm(files: Sequence[Path]) -> None:
     """Read files once, so that the system's cache holds as many of them as fit.
 
-    Raises MedscaleError when one cannot be read.
+    Raises:
+        MedscaleError: when a file cannot be read.
     """
     for file in files:
         try:
-            with open(file, "rb", buffering=0) as opened:
-                while opened.read(1 << 20):
+            with open(file, "rb", buffering=0) as stream:
+                while stream.read(1 << 20):
                     pass
         except OSError as error:
             raise MedscaleError(
@@ -82,12 +83,13 @@ def write(
     """Write ``<benchmark>.csv`` and ``<benchmark>.json``.
 
     Args:
-        benchmark: enhance, loading, export or inference.
-        rows: a row a repetition.
+        out: folder of the files.
+        benchmark: name of the benchmark: enhance, loading, formats, export or inference.
+        rows: one row for each repetition.
         settings: the benchmark's section of the configuration.
-        marks: of the study's data.
-        ways: title and description of what the rows compare.
-        missing: by way or device that was not measured, why.
+        marks: limits of the study's data.
+        ways: title and description of each way that the rows compare.
+        missing: reason for each way or device that was not measured.
     """
     write_csv(out / f"{benchmark}.csv", rows)
     record: dict[str, Any] = {

@@ -122,7 +122,7 @@ def times(reported: dict[str, Any]) -> list[Point]:
         if quantity in TIMES and names:
             seconds = tuple(SECONDS[unit] * value for value in (low, high) if value == value)
             held = reported.get("batch_held", "")
-            points.append(Point(names[0], seconds, work=quantity, held=held))
+            points.append(Point(names[0], seconds, work=quantity, constant_batch=held))
     return points
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.base.log import plain
-from medscale.base.paths import SUMMARY, evaluated
+from medscale.base.paths import SUMMARY, evaluated_result
 from medscale.data.patients import NOT_KNOWN
 from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.calibration import CALIBRATED
@@ -28,7 +28,7 @@ def show(folder: str | Path) -> Iterator[str | Table]:
 
     Raises MedscaleError when it is no result folder.
     """
-    folder = evaluated(folder)
+    folder = evaluated_result(folder)
     summary = read_summary(folder)
     name = f"{summary['study']}: {summary['model']['name']}"
     yield f"[bold]{plain(name)}, {label(summary['run']['name'])}[/]"

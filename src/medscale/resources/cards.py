@@ -14,9 +14,9 @@ from typing import Any
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log
 
-# One folder for all users of a machine; containers mount /tmp and see it too. As in /tmp, only the
-# owner of a file can remove it (sticky bit): a lock whose file is replaced would hold nothing. A
-# planted folder, link or file is refused (_prepare).
+# All users of a machine share this folder; containers mount /tmp and see it, too. As in /tmp, only
+# the owner of a file can remove it (sticky bit), since a lock on a replaced file would protect
+# nothing. A link, or a folder or file with other rights, is refused (_prepare).
 FOLDER = Path("/tmp/medscale-cards")  # noqa: S108
 FOLDER_MODE = 0o1777
 QUEUE = "queue"
@@ -24,7 +24,7 @@ POLL_S = 0.5
 FILE_MODE = 0o666  # every user can lock the files
 
 
-def installed() -> list[str]:
+def installed_cards() -> list[str]:
     """Return the UUIDs of this machine's GPUs in PCI order, from NVML; empty without a driver.
 
     A GPU that is divided (MIG) is represented by its parts.
@@ -62,49 +62,50 @@ def _parts(handle: Any) -> list[Any]:
 def visible() -> list[str]:
     """Return the GPUs that CUDA_VISIBLE_DEVICES names: by number in PCI order, or by (MIG) UUID.
 
-    Without that variable all are visible. SLURM sets it to a job's cards; where SLURM also hides
-    the other cards, NVML lists only the job's.
+    Without that variable all GPUs are visible. SLURM sets it to a job's cards. If SLURM also hides
+    the other cards, NVML lists only those of the job.
     """
-    cards, named = installed(), os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is None or not cards:
+    cards, visible_variable = installed_cards(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible_variable is None or not cards:
         return cards
-    chosen = []
-    for name in filter(None, (part.strip() for part in named.split(","))):
+    names = []
+    for name in filter(None, (part.strip() for part in visible_variable.split(","))):
         if name.startswith(("GPU-", "MIG-")):
-            chosen.append(name)
+            names.append(name)
         elif name.isdigit() and int(name) < len(cards):
-            chosen.append(cards[int(name)])
+            names.append(cards[int(name)])
         else:  # as in CUDA, an invalid entry hides all entries after it
             break
-    return chosen
+    return names
 
 
 @contextmanager
 def reserve(run: str, count: int) -> Iterator[None]:
-    """Hold ``count`` free GPUs of this machine for this process and its children.
+    """Reserve ``count`` free GPUs of this machine for this process and its children.
 
-    They see these GPUs only, and run on the CPU cores that go with them. Raises MedscaleError when
-    this machine has too few GPUs.
+    The processes see only these GPUs, and run on the same share of the CPU cores.
 
     Args:
-        run: name for messages.
+        run: name of the run, for messages.
         count: number of GPUs.
+
+    Raises:
+        MedscaleError: when this machine has too few GPUs.
     """
     pool = visible()
-    with lease(run, count, pool) as leased:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(leased)
-        os.sched_setaffinity(0, cores(leased, pool, sorted(os.sched_getaffinity(0))))
+    with lease(run, count, pool) as card_names:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(card_names)
+        os.sched_setaffinity(0, cores(card_names, pool, sorted(os.sched_getaffinity(0))))
         yield
 
 
 @contextmanager
 def lease(run: str, count: int, pool: Sequence[str], folder: Path = FOLDER) -> Iterator[list[str]]:
-    """Hold ``count`` cards of ``pool`` that no other run on this machine holds, or wait for them.
+    """Lease ``count`` cards of ``pool`` that no other run on this machine has, or wait for them.
 
-    Each card is a lock on a file, which the system releases when its process ends for any reason.
-    Waiting runs queue (the queue is a lock too), so that runs on one card cannot overtake a run on
-    four cards for ever. Raises MedscaleError when the pool has fewer cards, or the folder or a file
-    in it is not safe.
+    Each card is a lock on a file. The system releases it when its process ends for any reason.
+    Waiting runs queue (the queue is a lock, too), so that runs on one card cannot overtake a run on
+    four cards for ever.
 
     Args:
         run: name of the run, for messages.
@@ -114,13 +115,16 @@ def lease(run: str, count: int, pool: Sequence[str], folder: Path = FOLDER) -> I
 
     Yields:
         The names of the leased cards.
+
+    Raises:
+        MedscaleError: when the pool has fewer cards, or the folder or a file in it is not safe.
     """
     if len(pool) < count:
-        raise too_few(run, count, len(pool))
+        raise too_few_cards(run, count, len(pool))
     _prepare(folder, [_lock_file(folder, name) for name in (QUEUE, *pool)])
-    with ExitStack() as held:
+    with ExitStack() as locks:
         with _turn(run, folder):
-            names = _take(held, count, pool, folder)
+            names = _take(locks, count, pool, folder)
             if not names:
                 log.info(
                     "%s waits for %d of this machine's %d GPUs: other runs have them",
@@ -130,16 +134,18 @@ def lease(run: str, count: int, pool: Sequence[str], folder: Path = FOLDER) -> I
                 )
             while not names:
                 time.sleep(POLL_S)
-                names = _take(held, count, pool, folder)
+                names = _take(locks, count, pool, folder)
         yield names
 
 
 def _prepare(folder: Path, files: Sequence[Path]) -> None:
     """Create the folder of the locks and their files, or check that those present are safe.
 
-    The files are created here and not by the lock, which would follow a link. Raises MedscaleError
-    naming a folder that is a link or whose files any user can remove, or a file that is not a plain
-    file that every user can lock.
+    The files are created here, since opening them for the lock would follow a link.
+
+    Raises:
+        MedscaleError: when the folder is a link, when any user can remove its files, or when a file
+            is not a regular file that every user can lock.
     """
     try:
         with suppress(FileExistsError):
@@ -169,7 +175,7 @@ def _prepare(folder: Path, files: Sequence[Path]) -> None:
 
 def _unsafe(path: Path) -> MedscaleError:
     return MedscaleError(
-        f"{path} is not what medscale makes there: GPUs would be leased twice or never. Ask its "
+        f"{path} was not created by medscale, so that GPUs could be leased twice or never; ask its "
         "owner or an administrator to remove it while no training runs"
     )
 
@@ -196,8 +202,8 @@ def _turn(run: str, folder: Path) -> Iterator[None]:
 def _lock(file: Path) -> int | None:
     """Lock a file; return its descriptor, whose closing releases it, or None if it is locked.
 
-    Not by filelock, which opens with O_CREAT: in a sticky folder Linux refuses that for another
-    user's file (fs.protected_regular).
+    The package filelock opens files with O_CREAT, which Linux refuses for another user's file in a
+    sticky folder (fs.protected_regular).
     """
     descriptor = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -209,7 +215,7 @@ def _lock(file: Path) -> int | None:
 
 
 def _take(locks: ExitStack, count: int, pool: Sequence[str], folder: Path) -> list[str]:
-    """Lock and return the first ``count`` free cards; nothing if fewer are free."""
+    """Lock and return the first ``count`` free cards; lock none if fewer are free."""
     with ExitStack() as attempt:
         names: list[str] = []
         for card in pool:
@@ -225,17 +231,17 @@ def _take(locks: ExitStack, count: int, pool: Sequence[str], folder: Path) -> li
 
 
 def cores(names: Sequence[str], pool: Sequence[str], all_cores: Sequence[int]) -> list[int]:
-    """Return the cores of leased cards: as large a share of all as the cards of the pool."""
+    """Return the CPU cores for leased cards, in proportion to their share of the pool."""
     share = len(all_cores) // len(pool)
     if share == 0 or len(names) == len(pool):
         return list(all_cores)
     return [core for card in names for core in all_cores[pool.index(card) * share :][:share]]
 
 
-def too_few(run: str, count: int, present: int) -> MedscaleError:
+def too_few_cards(run: str, count: int, present: int) -> MedscaleError:
     """Return the error for a machine with fewer GPUs than a run needs."""
     return MedscaleError(
-        f"{run} needs {count} GPUs on this machine, {present} found; ask for fewer devices, "
-        "or use --profile slurm, or --profile demo, where CPU processes stand in and everything "
-        "says so"
+        f"{run} needs {count} GPUs, but this machine has {present}; choose a run with fewer "
+        "devices, or use --profile slurm, or --profile demo, in which CPU processes stand in for "
+        "GPUs and all results are marked so"
     )

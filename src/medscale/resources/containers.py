@@ -25,11 +25,17 @@ def link(root: Path) -> Path:
 def image(root: Path) -> Path:
     """Return the image file that the link points to.
 
-    Its name contains the first 12 digits of its SHA-256, so that another image is another file and
-    its jobs run again. The build wrote a ``.json`` next to it: ``sha256, bytes, image`` (docker's
+    Its name contains the first 12 digits of its SHA-256, so that a new image has a new name and its
+    jobs run again. The build wrote a ``.json`` file next to it: ``sha256, bytes, image`` (docker's
     id, null without docker), ``base, version, commit, dirty, apptainer, lock`` (SHA-256 of the
-    requirements of the build). ``root``: the project's root. Raises MedscaleError when there is no
-    image, or it was built from other requirements than those of the checkout.
+    requirements of the build).
+
+    Args:
+        root: the project's root.
+
+    Raises:
+        MedscaleError: when there is no image, or when it was built from other requirements than
+            those of the checkout.
     """
     if not link(root).exists():
         raise MedscaleError(f"{link(root)}: there is no image to run jobs in; {BUILD}")
@@ -40,19 +46,21 @@ def image(root: Path) -> Path:
         )
     if read_json(file.with_suffix(".json")).get("lock") != sha256(root / LOCK):
         raise MedscaleError(
-            f"{file} was built from another {LOCK} than this checkout's; {BUILD} that fits"
+            f"{file} was built from a {LOCK} that differs from this checkout's; {BUILD} that fits"
         )
     return file
 
 
 def check_home(workdir: Path) -> None:
-    """Refuse a workdir that Snakemake cannot pass to Apptainer: it quotes by Python's ``repr``.
+    """Check that Snakemake can pass the workdir to Apptainer; it quotes paths by Python's ``repr``.
 
-    Raises MedscaleError, naming the folder.
+    Raises:
+        MedscaleError: otherwise; the message names the folder.
     """
-    quoted = repr(str(workdir))
-    # In the shell's double quotes, which repr takes for a name with a single one, $ and ` act.
-    if "\\" in quoted or (quoted.startswith('"') and re.search("[$`]", quoted)):
+    name_repr = repr(str(workdir))
+    # ``repr`` takes double quotes for a name with a single quote; within them the shell expands $
+    # and `.
+    if "\\" in name_repr or (name_repr.startswith('"') and re.search("[$`]", name_repr)):
         raise MedscaleError(
             f"{workdir}: a folder with both kinds of quotes, a backslash, or a quote and a dollar "
             "sign in its name cannot be the workdir of jobs in a container; name another `workdir`"
@@ -62,32 +70,36 @@ def check_home(workdir: Path) -> None:
 def environment(root: Path, folders: Iterable[Path], commit: dict[str, Any]) -> dict[str, str]:
     """Return the environment variables of jobs.
 
-    In an image, jobs run the code of this checkout on the files of this machine. The image brings
-    the dependencies, and a copy of the package for use without a checkout; in jobs the checkout's
-    ``src`` precedes that copy, since the digests of the rules are digests of the checkout. Raises
-    MedscaleError for a folder whose name Apptainer's list of folders cannot hold.
+    In an image, jobs run the code of this checkout on the files of this machine. The image has the
+    dependencies, and a copy of the package for use without a checkout. In jobs, the checkout's
+    ``src`` precedes that copy, since the digests of the rules are those of the checkout.
 
     Args:
         root: the project's root.
         folders: further folders of inputs and outputs; missing ones are left out.
-        commit: ``commit`` and ``dirty`` of the checkout; the image has no git to find them.
+        commit: ``commit`` and ``dirty`` of the checkout, which the image cannot find without git.
+
+    Raises:
+        MedscaleError: for a folder name with a comma or colon, which Apptainer's list of folders
+            cannot express.
     """
-    mounted = [root.resolve()]
+    mounts = [root.resolve()]
     for folder in (*folders, Path(tempfile.gettempdir())):
-        if folder.exists() and not any(folder.resolve().is_relative_to(outer) for outer in mounted):
-            mounted.append(folder.resolve())
-    if odd := [str(folder) for folder in mounted if re.search("[,:]", str(folder))]:
+        if folder.exists() and not any(folder.resolve().is_relative_to(outer) for outer in mounts):
+            mounts.append(folder.resolve())
+    if refused := [str(folder) for folder in mounts if re.search("[,:]", str(folder))]:
         raise MedscaleError(
-            f"{odd[0]}: a folder with a comma or a colon in its name cannot be shown to a container"
+            f"{refused[0]}: a folder with a comma or a colon in its name cannot be mounted in a "
+            "container; rename it"
         )
     inside = {
-        "PYTHONPATH": _first(str(root / "src"), os.environ.get("PYTHONPATH", ""), os.pathsep),
-        # Set even if unknown: otherwise the image's own variables would name the wrong commit.
+        "PYTHONPATH": _prepend(str(root / "src"), os.environ.get("PYTHONPATH", ""), os.pathsep),
+        # Set even if unknown, since the image's own variables would name another commit.
         "MEDSCALE_COMMIT": commit["commit"] or UNKNOWN,
         "MEDSCALE_DIRTY": UNKNOWN if commit["dirty"] is None else str(commit["dirty"]).lower(),
     }
-    binds = _first(",".join(map(str, mounted)), os.environ.get("APPTAINER_BIND", ""), ",")
-    # Apptainer prefers the image's variables to the host's, except under APPTAINERENV_ names.
+    binds = _prepend(",".join(map(str, mounts)), os.environ.get("APPTAINER_BIND", ""), ",")
+    # The image's variables override the host's, except those with the prefix APPTAINERENV_.
     return (
         inside
         | {f"APPTAINERENV_{name}": value for name, value in inside.items()}
@@ -95,8 +107,8 @@ def environment(root: Path, folders: Iterable[Path], commit: dict[str, Any]) -> 
     )
 
 
-def _first(new: str, old: str, separator: str) -> str:
-    """Put ``new`` before the user's value, once: every process of Snakemake calls this."""
+def _prepend(new: str, old: str, separator: str) -> str:
+    """Put ``new`` before the user's value, once, although each process of Snakemake calls this."""
     if old == new or old.startswith(new + separator):
         return old
     return new + (separator + old if old else "")

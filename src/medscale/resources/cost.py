@@ -1,13 +1,17 @@
-"""The cost model: minutes, memory, disk and device-hours of planned work, before it is done.
+"""The cost model: estimates of time, memory, disk space and money before a run.
 
-Its numbers are the section ``cost`` of the configuration. Where docs/gpu.csv has the card, network
-and number format, the rate measured there counts; otherwise the training time of an image is the
-time of its operations at the device's peak plus that of its memory traffic at its bandwidth
-(the ceilings of Williams, Waterman & Patterson, CACM 2009; added, since layers limited by either
-alternate), divided by the share of both that training reaches. Data parallel steps add the part of
-a ring all-reduce (Patarasu & Yuan, JPDC 2009) that backward does not hide, and lose a constant part
-by each further device. Pipelines lose their bubble (Huang et al., NeurIPS 2019). If a replicate of
-the same plan has been trained, its timing.json replaces the model.
+Its numbers are the section ``cost`` of the configuration.
+
+- Training time of an image: the rate in docs/gpu.csv, if it has the card, network and number
+  format. Otherwise the time of the operations at the device's peak, plus the time of the memory
+  traffic at its bandwidth, divided by the share of both that training reaches. These are the
+  ceilings of Williams, Waterman & Patterson (CACM 2009); their times are added, since layers that
+  are limited by one and by the other alternate.
+- Data parallel steps: plus the part of a ring all-reduce (Patarasu & Yuan, JPDC 2009) that the
+  backward pass does not hide, and a constant relative loss for each further device.
+- Pipelines: plus the bubble, in which stages idle (Huang et al., NeurIPS 2019).
+
+If a replicate of the same plan has been trained, its timing.json replaces the model.
 """
 
 from __future__ import annotations
@@ -28,11 +32,12 @@ from medscale.engine.formats import NumberFormat
 from medscale.engine.parallel.strategies.registry import STRATEGIES
 from medscale.engine.plan import KEPT_CHECKPOINTS, RunPlan
 from medscale.engine.resolve import epochs
+from medscale.resources.card_rates import Rate
+from medscale.resources.card_rates import rate as rate_of
 from medscale.resources.machines import DeviceKind, Expected, Network
-from medscale.resources.measured import Rate
-from medscale.resources.measured import rate as rate_of
 
-# Transfers of an activation: forward writes and reads it, backward moves about twice as much.
+# Transfers of an activation: the forward pass writes and reads it, the backward pass moves about
+# twice as much.
 TRAFFIC = 6
 # Weights, gradients and Adam's two moments in memory; a checkpoint has all but the gradients.
 STATES, STORED_STATES = 4, 3
@@ -58,17 +63,18 @@ class Estimate:
 def estimate(config: Config, plan: RunPlan, *, measured: bool = True) -> Estimate:
     """Estimate the cost of one replicate, from trained replicates of the same plan or the model.
 
-    Raises MedscaleError when the configuration does not describe the plan's kind of device.
-
     Args:
         config: the configuration with the section ``cost``.
-        plan: the replicate; its seed and fold do not matter.
+        plan: plan of the replicate; its seed and fold do not matter.
         measured: whether to use trained replicates.
+
+    Raises:
+        MedscaleError: when the configuration does not describe the plan's kind of device.
     """
     kind = device(config, plan)
     rate = images_per_second(config, plan)
     seconds, host = _modelled_seconds(config, plan, rate), _host_mb(config, plan)
-    timing = _measured(config, plan) if measured else None
+    timing = _measured_means(config, plan) if measured else None
     if timing is not None:
         seconds, rate = timing["wall_seconds"] + config.cost.start_s, timing["rate"]
         host = timing["host_mb"] * plan.procs_per_node / plan.run.devices
@@ -90,7 +96,8 @@ def estimate(config: Config, plan: RunPlan, *, measured: bool = True) -> Estimat
 def device(config: Config, plan: RunPlan) -> DeviceKind:
     """Return the kind of device that trains a plan: ``cost.cpu`` if CPUs stand in for GPUs.
 
-    Raises MedscaleError when ``cost.devices`` does not have it.
+    Raises:
+        MedscaleError: when ``cost.devices`` does not have it.
     """
     return kind_of(config, plan.backend)
 
@@ -98,7 +105,8 @@ def device(config: Config, plan: RunPlan) -> DeviceKind:
 def kind_of(config: Config, backend: str) -> DeviceKind:
     """Return the kind of device of a backend, ``cuda`` or ``cpu``.
 
-    Raises MedscaleError when ``cost.devices`` does not have it.
+    Raises:
+        MedscaleError: when ``cost.devices`` does not have it.
     """
     name = config.cost.gpu if backend == "cuda" else config.cost.cpu
     if name not in config.cost.devices:
@@ -110,7 +118,7 @@ def kind_of(config: Config, backend: str) -> DeviceKind:
 
 
 def network(config: Config, plan: RunPlan) -> Network:
-    """Return the cost of an image of the plan's size; it is proportional to the image's area."""
+    """Return the network's cost of an image of the plan's size, in proportion to its area."""
     row = config.cost.networks.get(plan.model.name, config.cost.unknown)
     area = (pixels(config, plan) / row.size) ** 2
     return row.model_copy(
@@ -127,14 +135,14 @@ def pixels(config: Config, plan: RunPlan) -> int:
 
 def images(config: Config, study: str) -> dict[str, int]:
     """Return the images by split, from the index or, before indexing, from the expected number."""
-    counted = _counted(config, study)
-    if counted is not None:
-        return counted
-    split, total = config.study(study).split, expected(config, study).images
+    counts = _image_counts(config, study)
+    if counts is not None:
+        return counts
+    split, total = config.study(study).split, expected_images(config, study).images
     return {name: max(1, round(total * getattr(split, name))) for name in ("train", "val", "test")}
 
 
-def expected(config: Config, study: str) -> Expected:
+def expected_images(config: Config, study: str) -> Expected:
     """Return the expected images of the study, or of the study that owns its raw images."""
     return config.cost.expected.get(config.owner(study), config.cost.unknown_images)
 
@@ -150,7 +158,7 @@ def number_format(config: Config, plan: RunPlan) -> NumberFormat:
 
 
 def measured_rate(config: Config, plan: RunPlan) -> Rate | None:
-    """Return the rate that ``make bench-gpu`` measured of such a training on such a card."""
+    """Return the rate that ``make bench-gpu`` measured for this training and card; None without."""
     card = device(config, plan).card
     if card is None:
         return None
@@ -159,23 +167,23 @@ def measured_rate(config: Config, plan: RunPlan) -> Rate | None:
 
 
 def image_seconds(config: Config, plan: RunPlan) -> float:
-    """Return the seconds of training on one image, on one device in long steps."""
+    """Return the seconds of training per image on one device, without the overhead of steps."""
     kind, net = device(config, plan), network(config, plan)
-    trained = config.cost.trained[plan.model.trained]
+    factor = config.cost.trained[plan.model.trained]
     if (rate := measured_rate(config, plan)) is not None:
         area = (pixels(config, plan) / rate.size) ** 2
-        return area / rate.images_per_second * trained / config.cost.trained["all"]
+        return area / rate.images_per_second * factor / config.cost.trained["all"]
     form = number_format(config, plan)
     peaks = {"fp32": kind.tflops, "tf32": kind.tflops_tf32}
     tflops = peaks.get(form) or kind.tflops_amp
     width = 2 if plan.run.amp else 4  # bytes of a number
     traffic = TRAFFIC / 3 * width * net.activations_m
     forward = net.gflops / (1e3 * tflops) + traffic / (1e3 * kind.memory_gb_s)
-    return trained * forward / (kind.share * net.share)
+    return factor * forward / (kind.share * net.share)
 
 
 def allreduce_seconds(config: Config, plan: RunPlan) -> float:
-    """Return the seconds of one ring all-reduce of the gradients, times the strategy's traffic."""
+    """Return the seconds of one ring all-reduce of the gradients, times the strategy's factor."""
     replicas = plan.run.replicas
     if replicas == 1:
         return 0.0
@@ -200,8 +208,8 @@ def step_seconds(config: Config, plan: RunPlan) -> float:
     if run.mp:
         pipeline = cost.strategies["mp"]
         compute, syncs = compute / pipeline.share, syncs + pipeline.syncs
-    # Neither the launch of kernels nor the loading of images can be faster than these limits; a
-    # measured rate contains the launches.
+    # A step takes at least the time to launch its kernels, and to load its images. A measured rate
+    # includes the launches.
     launch = 0.0 if measured_rate(config, plan) is not None else kind.step_ms / 1000
     compute = max(compute, launch, share / run.stages / cost.load_per_process)
     compute *= 1 + kind.contention * (run.devices - 1)
@@ -218,43 +226,48 @@ def preparation(config: Config, study: str, workers: int) -> dict[str, float]:
 
     Args:
         study: name of the study.
-        workers: Dask workers with a core each; evaluation and report use one core.
+        workers: number of Dask workers with one core each; evaluation and report use one core.
     """
     total, cost = sum(images(config, study).values()), config.cost
-    raw = expected(config, study)
-    read = total * raw.mb_each / cost.hash_mb_s / workers  # whole files are hashed
+    raw = expected_images(config, study)
+    reading = total * raw.mb_each / cost.hash_mb_s / workers  # whole files are hashed
     split = config.study(study).split
-    tested = total - images(config, study)["train"]
+    predicted_images = total - images(config, study)["train"]
     if split.folds is not None:  # each image is tested, and some validate several folds
-        tested = round(total * (1 + split.folds * split.val))
+        predicted_images = round(total * (1 + split.folds * split.val))
     classes = _classes(config, study)
     seconds = {
-        "index": total / cost.index_per_core / workers + read,
+        "index": total / cost.index_per_core / workers + reading,
         "shards": total / raw.per_core / workers,
-        "evaluate": 1e-6 * cost.evaluate_us * tested * classes * len(config.seeds_of(study)),
+        "evaluate": 1e-6
+        * cost.evaluate_us
+        * predicted_images
+        * classes
+        * len(config.seeds_of(study)),
         "report": 60 + 1e-6 * cost.report_us * total,
     }
     return {stage: (cost.start_s + work) / 60 for stage, work in seconds.items()}
 
 
 def storage(config: Config, study: str) -> dict[str, float]:
-    """Return the disk space of a study in MB.
+    """Return the disk space of a study in MB: ``raw, shards, runs, checkpoints``.
 
-    Returns:
-        ``raw, shards, runs`` (outputs of all runs), ``checkpoints`` (of one run in training).
+    ``runs`` are the outputs of all runs; ``checkpoints`` are those of one run during its training.
     """
     settings, total = config.study(study), sum(images(config, study).values())
-    localized = (
+    detection_side = (
         settings.detect.size if settings.detect is not None and settings.detection_runs else 0
     )
-    trained = trainings(config, study)
-    plans = [planning.plan(config, entry, run, 0) for entry, run, _ in trained]
-    counts = [len(config.replicates_of(entry, seeds)) for entry, _, seeds in trained]
+    run_list = trainings(config, study)
+    plans = [planning.plan(config, entry, run, 0) for entry, run, _ in run_list]
+    counts = [len(config.replicates_of(entry, seeds)) for entry, _, seeds in run_list]
     weights = [4 * network(config, plan).parameters_m for plan in plans]
     rows = total * 8 * (_classes(config, study) + 3) / 1e6  # of predictions.parquet
     return {
-        "raw": total * expected(config, study).mb_each if config.owner(study) == study else 0.0,
-        "shards": total * 3 * (settings.preprocess.size**2 + localized**2) / 1e6,
+        "raw": total * expected_images(config, study).mb_each
+        if config.owner(study) == study
+        else 0.0,
+        "shards": total * 3 * (settings.preprocess.size**2 + detection_side**2) / 1e6,
         "runs": sum(n * (size + rows) for n, size in zip(counts, weights, strict=True)),
         "checkpoints": KEPT_CHECKPOINTS * STORED_STATES * max(weights),
     }
@@ -268,16 +281,16 @@ def _modelled_seconds(config: Config, plan: RunPlan, rate: float) -> float:
     """Return the seconds of start, all epochs (early stopping is ignored) and predictions."""
     split = images(config, plan.study)
     only_boxes = plan.detect is not None and plan.detect.images == "with_boxes"
-    boxed = expected(config, plan.study).with_boxes if only_boxes else 1.0
+    share_with_boxes = expected_images(config, plan.study).with_boxes if only_boxes else 1.0
     forward = rate * config.cost.trained[plan.model.trained]
-    epoch = boxed * split["train"] / rate + boxed * split["val"] / forward
-    rounds = epochs(plan.recipe, math.ceil(boxed * split["train"]), plan.global_batch)
+    epoch = share_with_boxes * split["train"] / rate + share_with_boxes * split["val"] / forward
+    rounds = epochs(plan.recipe, math.ceil(share_with_boxes * split["train"]), plan.global_batch)
     predictions = (split["val"] + split["test"]) / forward
     return config.cost.start_s + rounds * epoch + predictions
 
 
 def _network_mb(config: Config, plan: RunPlan) -> float:
-    """Return the memory of one device: states of the network, activations and their gradients."""
+    """Return the memory of one device in MB: states of the network, activations, gradients."""
     net, run = network(config, plan), plan.run
     spread = run.devices if STRATEGIES[run.strategy].costs.sharded else run.stages
     share = math.ceil(plan.global_batch / run.replicas / plan.recipe.accumulate)
@@ -287,33 +300,34 @@ def _network_mb(config: Config, plan: RunPlan) -> float:
 
 
 def _host_mb(config: Config, plan: RunPlan) -> float:
-    """Return the host memory of a node: launcher and ranks with their networks (CPU) or CUDA.
+    """Return the host memory of a node in MB: the launcher, and each rank.
 
-    A rank with CUDA also holds a split that is kept on the device while it is copied there.
+    A rank on a CPU has its network in memory. A rank on a GPU has the libraries of CUDA, and the
+    training split while it is copied to the device.
     """
-    cost, each = config.cost, config.cost.rank_mb
+    cost, rank_mb = config.cost, config.cost.rank_mb
     if plan.backend == "cpu":
-        each += _network_mb(config, plan)
+        rank_mb += _network_mb(config, plan)
     else:
         size = config.study(plan.study).preprocess.size
         whole = images(config, plan.study)["train"] * 3 * size**2 / 1e6
         resident = whole < RESIDENT_SHARE * 1000 * device(config, plan).memory_gb
-        each += cost.cuda_mb + (whole if resident else 0)
-    return cost.launcher_mb + plan.procs_per_node * each
+        rank_mb += cost.cuda_mb + (whole if resident else 0)
+    return cost.launcher_mb + plan.procs_per_node * rank_mb
 
 
-def _measured(config: Config, plan: RunPlan) -> dict[str, float] | None:
+def _measured_means(config: Config, plan: RunPlan) -> dict[str, float] | None:
     """Return the means of ``wall_seconds, rate, host_mb`` over trained replicates of the same plan.
 
-    Replicates that were restarted do not count. None if there are no others.
+    Replicates that were restarted do not count. The result is None if no replicate counts.
     """
     folder = _workdir(config) / "runs" / plan.study / plan.run.name
-    planned = plan.model_dump(mode="json", exclude={"seed", "fold"})
+    plan_fields = plan.model_dump(mode="json", exclude={"seed", "fold"})
     rows = []
     for path in sorted(folder.glob("seed*/timing.json")):
         spec, timing = read_json(path.with_name("spec.json")), read_json(path)
         spec = {key: value for key, value in spec.items() if key not in ("seed", "fold")}
-        if spec == planned and timing["restarts"] == 0:
+        if spec == plan_fields and timing["restarts"] == 0:
             memory = sum(timing["peak_memory_mb"]["host"])
             rows.append((timing["wall_seconds"], timing["images_per_second"], memory))
     if not rows:
@@ -322,7 +336,7 @@ def _measured(config: Config, plan: RunPlan) -> dict[str, float] | None:
     return dict(zip(("wall_seconds", "rate", "host_mb"), means, strict=True))
 
 
-def _counted(config: Config, study: str) -> dict[str, int] | None:
+def _image_counts(config: Config, study: str) -> dict[str, int] | None:
     """Return the images by split from the study's audit.json; None before it is indexed."""
     path = _workdir(config) / "data" / config.data_of(study) / "audit.json"
     try:
@@ -340,7 +354,7 @@ def _workdir(config: Config) -> Path:
 
 
 def _notes(config: Config, plan: RunPlan) -> list[str]:
-    counted = _counted(config, plan.study) is not None
+    counts = _image_counts(config, plan.study) is not None
     unknown_images = config.owner(plan.study) not in config.cost.expected
     remarks = (
         ("CPU processes stand in for GPUs", plan.stand_in),
@@ -348,12 +362,12 @@ def _notes(config: Config, plan: RunPlan) -> list[str]:
             f"{plan.model.name} is not among cost.networks: a network of middle size",
             plan.model.name not in config.cost.networks,
         ),
-        ("images as expected, not counted yet", not counted),
+        ("images as expected, not counted yet", not counts),
         (
             f"rate of {device(config, plan).card} as measured (docs/gpu.csv)",
             measured_rate(config, plan) is not None,
         ),
-        ("images of unknown number", not counted and unknown_images),
+        ("images of unknown number", not counts and unknown_images),
         ("early stopping may end it sooner", plan.recipe.patience is not None),
     )
     return [text for text, applies in remarks if applies]

@@ -1,4 +1,4 @@
-"""The needs of each stage as images and GPUs grow, and where its limit lies."""
+"""Needs of each stage for growing numbers of images and GPUs, and its limits."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from medscale.engine.plan import RunPlan
 from medscale.resources import cost
 from medscale.resources.workload import studies
 
-RECORD_BYTES = 300  # of a row of rows.parquet with its strings, as pandas holds it in each rank
-CACHE_SHARE = 0.8  # of a node's memory that can hold files
+RECORD_BYTES = 300  # memory of a row of rows.parquet in pandas, with its strings; each rank has all
+CACHE_SHARE = 0.8  # share of a node's memory that can cache files
 MEASURED_STAGES = ("listing", "audit", "near-duplicates")
-RUN = "skin/ddp_amp_4gpu"  # the study and the network that grow
-MAX_GPUS = 2**20  # at which the search for the limit of efficiency ends
+RUN = "skin/ddp_amp_4gpu"  # study and run whose images and GPUs grow
+MAX_GPUS = 2**20  # end of the search for the limit of efficiency
 
 Row = dict[str, object]
 
@@ -31,13 +31,13 @@ def growth(config: Config, measured: Path, images: int, gpus: int) -> pd.DataFra
     Args:
         config: the configuration; images and network are those of ``RUN``.
         measured: path of docs/scale.csv, the measured cost of stages by number of images.
-        images: images of the index.
-        gpus: GPUs of the training.
+        images: number of images in the index.
+        gpus: number of GPUs of the training.
 
     Returns:
-        A row for each stage, by the part of its limit that it reaches: ``stage, need, limit,
-        reached`` (need divided by limit), ``breaks`` (images or GPUs at which the need reaches the
-        limit; infinite if never), ``of`` (the unit of ``breaks``), ``source``.
+        One row for each stage, sorted by ``reached`` in descending order: ``stage, need, limit,
+        reached`` (need divided by limit), ``breaks`` (number of images or GPUs at which the need
+        equals the limit; infinite if never), ``of`` (unit of ``breaks``), ``source``.
     """
     study, run = RUN.split("/")
     nodes = _with_nodes(config, gpus)
@@ -53,9 +53,11 @@ def growth(config: Config, measured: Path, images: int, gpus: int) -> pd.DataFra
 
 
 def _with_nodes(config: Config, gpus: int) -> Config:
-    """Return the configuration with nodes whose number of GPUs divides ``gpus``."""
-    each = max(n for n in range(1, max(config.node.gpus, 1) + 1) if gpus % n == 0)
-    return config.model_copy(update={"node": config.node.model_copy(update={"gpus": each})})
+    """Return the configuration with the largest nodes whose number of GPUs divides ``gpus``."""
+    gpus_per_node = max(n for n in range(1, max(config.node.gpus, 1) + 1) if gpus % n == 0)
+    return config.model_copy(
+        update={"node": config.node.model_copy(update={"gpus": gpus_per_node})}
+    )
 
 
 def _row(
@@ -68,9 +70,9 @@ def _row(
     of: str = "images",
     source: str = "computed",
 ) -> Row:
-    """Return a row whose need is the part ``ratio`` of its limit at ``base`` images or GPUs.
+    """Return a row whose need is ``ratio`` times its limit at ``base`` images or GPUs.
 
-    The need is proportional to the number of images or GPUs.
+    The need is taken as proportional to the number of images or GPUs.
     """
     breaks = base / ratio if ratio > 0 else math.inf
     return {
@@ -89,16 +91,20 @@ def _measured_rows(config: Config, measured: pd.DataFrame, images: int) -> list[
     rows, host = [], config.cost.host_gb
     for stage in MEASURED_STAGES:
         part = measured[measured["stage"] == stage].sort_values("images")
-        few, many = part.iloc[0], part.iloc[-1]
-        kb = 1000 * (many["parent_mb"] - few["parent_mb"]) / (many["images"] - few["images"])
-        memory = (few["parent_mb"] / 1000) + kb * images / 1e6
-        # Only the search for near-duplicates has a time per image that grows, by the logarithm.
+        smallest, largest = part.iloc[0], part.iloc[-1]
+        kb = (
+            1000
+            * (largest["parent_mb"] - smallest["parent_mb"])
+            / (largest["images"] - smallest["images"])
+        )
+        memory = (smallest["parent_mb"] / 1000) + kb * images / 1e6
+        # Only the search for near-duplicates has a time per image that grows, with the logarithm.
         logs = np.log(part["images"])
         grows = stage == "near-duplicates"
         slope = np.polyfit(logs, part["us_per_image"], 1)[0] if grows else 0.0
-        micro = many["us_per_image"] + slope * math.log(images / many["images"])
+        micro = largest["us_per_image"] + slope * math.log(images / largest["images"])
         cores = config.node.cpus if stage == "audit" else 1
-        hours = micro * images / 1e6 / 3600 * int(many["workers"]) / cores
+        hours = micro * images / 1e6 / 3600 * int(largest["workers"]) / cores
         on_cores = f"{cores} cores" if stage == "audit" else "1 core"
         rows.append(
             _row(
@@ -107,22 +113,22 @@ def _measured_rows(config: Config, measured: pd.DataFrame, images: int) -> list[
                 f"{host:g} GB a node",
                 memory / host,
                 base=images,
-                source=f"measured to {int(many['images']):,} images",
+                source=f"measured to {int(largest['images']):,} images",
             )
         )
     return rows
 
 
 def _data_rows(config: Config, plan: RunPlan, images: int, gpus: int) -> list[Row]:
-    """Compute where shards lie while training reads them: GPU, page cache, shared storage."""
+    """Compute the needs of the data: shards on the GPU, in the page cache or on shared storage."""
     settings, kind = config.study(plan.study), cost.device(config, plan)
     row = partial(_row, base=images)
-    each = 3 * settings.preprocess.size**2 / 1e9
-    whole, train = images * each, images * settings.split.train * each
+    image_gb = 3 * settings.preprocess.size**2 / 1e9
+    whole, train = images * image_gb, images * settings.split.train * image_gb
     device, cache = RESIDENT_SHARE * kind.memory_gb, CACHE_SHARE * config.cost.host_gb
-    rate = gpus * cost.images_per_second(config, _on_gpus(config, plan, 1)) * each
+    rate = gpus * cost.images_per_second(config, _on_gpus(config, plan, 1)) * image_gb
     storage, cores = config.cost.file_system_gb_s, config.node.cpus
-    hours = images / cost.expected(config, plan.study).per_core / 3600 / cores
+    hours = images / cost.expected_images(config, plan.study).per_core / 3600 / cores
     preprocessing = f"{60 * hours:.0f} min on {cores} cores, {whole / 1000:.1f} TB"
     chunks = math.ceil(images / LARGEST_CHUNK)
     files, tasks = f"{2 * chunks:,} files", f"{chunks:,} tasks"
@@ -143,11 +149,13 @@ def _data_rows(config: Config, plan: RunPlan, images: int, gpus: int) -> list[Ro
 
 
 def _training_rows(config: Config, plan: RunPlan, gpus: int) -> list[Row]:
-    """Compute the all-reduce in relation to the step that hides it, and the number of jobs."""
+    """Compute the time of the all-reduce against that of a step, and the number of jobs."""
     step = cost.step_seconds(config, plan)
-    alone = cost.step_seconds(config, _on_gpus(config, plan, 1))
+    one_gpu = cost.step_seconds(config, _on_gpus(config, plan, 1))
     reduce, half = cost.allreduce_seconds(config, plan), gpus
-    while half < MAX_GPUS and alone / cost.step_seconds(config, _on_gpus(config, plan, half)) > 0.5:
+    while (
+        half < MAX_GPUS and one_gpu / cost.step_seconds(config, _on_gpus(config, plan, half)) > 0.5
+    ):
         half *= 2
     times = f"{1000 * reduce:.1f} ms of a step of {1000 * step:.0f} ms"
     jobs = int(studies(config)["jobs"].sum())
@@ -155,7 +163,7 @@ def _training_rows(config: Config, plan: RunPlan, gpus: int) -> list[Row]:
     return [
         _row(
             "all-reduce between nodes",
-            f"{times}; efficiency {alone / step:.2f}",
+            f"{times}; efficiency {one_gpu / step:.2f}",
             "efficiency 0.5",
             gpus / half,
             base=gpus,

@@ -1,4 +1,4 @@
-"""Resources that jobs request from SLURM: devices, memory, wall time, and more after failures."""
+"""Resources that jobs request from SLURM: devices, memory and wall time."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from medscale.engine.plan import RunPlan
 from medscale.resources import cost
 from medscale.resources.machines import Cluster
 
-LOGS = Path("logs/slurm")  # below the project's root, as set in profiles/slurm
-SNAKEMAKE_MB = 800  # measured: a job contains the Snakemake processes that start its command
+LOGS = Path("logs/slurm")  # below the project's root; profiles/slurm has the same path
+SNAKEMAKE_MB = 800  # measured memory of the Snakemake processes in a job, which start its command
 DASK_WORKER_MB = 1500
 DASK_RULES = ("index", "shards", "enhance", "loading")
 RESOURCES = (
@@ -47,7 +47,7 @@ OUT_OF_MEMORY = re.compile(
 
 @dataclass(frozen=True)
 class Request:
-    """The needs of a job, before any failure."""
+    """The needs of a job at its first attempt."""
 
     nodes: int  # number of nodes
     gpus: int  # GPUs of each node
@@ -58,22 +58,24 @@ class Request:
 
 @dataclass(frozen=True)
 class Failures:
-    """Numbers of a job's attempts that ran out of time, and out of memory, by their logs."""
+    """Numbers of failed attempts of a job by cause, from their logs."""
 
-    time: int = 0
-    memory: int = 0
+    time: int = 0  # attempts that ran out of time
+    memory: int = 0  # attempts that ran out of memory
 
 
 def request(config: Config, rule: str, wildcards: Mapping[str, str], cpus: int = 1) -> Request:
     """Return the needs of a rule's job.
 
-    Raises MedscaleError for an unknown study or run.
-
     Args:
+        config: the configuration.
         rule: name of the rule.
         wildcards: wildcards of the job, such as ``study`` and ``run``.
-        cpus: ``threads`` of the rule, which Snakemake limits to the cores of its own machine; used
-            if the configuration does not set the number of cores.
+        cpus: number of cores if the configuration does not set it: ``threads`` of the rule, which
+            Snakemake limits to the cores of its own machine.
+
+    Raises:
+        MedscaleError: for an unknown study or run.
     """
     if rule in ("train", "profile"):
         plan = planning.plan(config, wildcards["study"], wildcards["run"], 0)
@@ -95,7 +97,7 @@ def request(config: Config, rule: str, wildcards: Mapping[str, str], cpus: int =
 
 
 def _formats(config: Config, study: str) -> Request:
-    """Return the needs of the benchmark of number formats: one training for each and each seed."""
+    """Return the needs of the benchmark of number formats: one training per format and seed."""
     settings = config.study(study).benchmarks.formats
     assert settings is not None
     needs = request(config, "train", {"study": study, "run": settings.run})
@@ -113,9 +115,10 @@ def _cpus(config: Config, rule: str, wildcards: Mapping[str, str]) -> int | None
 
 
 def training_cpus(config: Config, plan: RunPlan) -> int:
-    """Return the CPU cores of a node that a training uses.
+    """Return the number of CPU cores of a node that a training uses.
 
-    A CPU process uses one core; processes on GPUs use their GPUs' share of the node's cores.
+    A CPU process uses one core. Processes on GPUs use a share of the node's cores in proportion to
+    their GPUs.
     """
     if plan.backend == "cpu":
         return plan.procs_per_node
@@ -141,50 +144,50 @@ def failures(folder: Path, attempts: int) -> Failures:
 def resources(
     cluster: Cluster,
     needs: Request,
-    failed: Failures,
+    failures_before: Failures,
     name: str,
     *,
     warn: bool,
-    most_mb: int | None,
+    limit_mb: int | None,
 ) -> dict[str, Any]:
-    """Return a job's resources as Snakemake's SLURM plugin names them; None unsets one.
+    """Return a job's resources by the names of Snakemake's SLURM plugin; None unsets a resource.
 
-    A job on one node is one task with all its GPUs. On several nodes each has one task, which
-    ``srun`` starts, and its GPUs as ``gres``. Wall time and memory double with each failure for
-    lack of it. A run that takes longer than the partition allows runs in several turns
-    (profiles/slurm/job.sh).
+    A job on one node is one task with all its GPUs. On several nodes, each node has one task, which
+    ``srun`` starts, and its GPUs are given as ``gres``. After a failure for lack of time or memory,
+    the request for it doubles. A run that takes longer than the partition allows runs in several
+    turns (profiles/slurm/job.sh).
 
     Args:
-        cluster: the section of the configuration.
+        cluster: section ``cluster`` of the configuration.
         needs: needs of the job.
-        failed: failures of its earlier attempts.
+        failures_before: failures of its earlier attempts.
         name: description of the job, for ``squeue``.
         warn: whether the job handles the signal before its time limit.
-        most_mb: memory of a node; None if unknown.
+        limit_mb: memory of a node; None if unknown.
     """
-    minutes = max(cluster.least_minutes, cluster.safety * needs.minutes) * 2**failed.time
-    memory = (max(cluster.least_mb, needs.memory_mb) + SNAKEMAKE_MB) * 2**failed.memory
-    several = needs.nodes > 1
+    minutes = max(cluster.least_minutes, cluster.safety * needs.minutes) * 2**failures_before.time
+    memory = (max(cluster.least_mb, needs.memory_mb) + SNAKEMAKE_MB) * 2**failures_before.memory
+    is_multi_node = needs.nodes > 1
     extra = [
-        # sbatch takes the last comment, and the plugin's own, which joins wildcards by `_`, comes
-        # first. The plugin refuses `--comment`, but not its abbreviation.
+        # The plugin sets a comment that joins wildcards by `_`. sbatch takes the last comment: this
+        # one. The plugin refuses `--comment`, but not its abbreviation.
         f"--comme={shlex.quote(name)}",
         *([f"--signal=USR1@{cluster.save_s}"] if warn else []),
         "--open-mode=append",
-        *(["--ntasks-per-node=1"] if several else []),
+        *(["--ntasks-per-node=1"] if is_multi_node else []),
     ]
     return {
         "slurm_account": cluster.account,
         "slurm_partition": cluster.partition,
         "nodes": needs.nodes,
-        "tasks": needs.nodes if several else None,
+        "tasks": needs.nodes if is_multi_node else None,
         "tasks_per_gpu": 0,
-        "mpi": "srun" if several else None,
-        "gpu": needs.gpus if needs.gpus and not several else None,
-        "gpu_model": cluster.gpu_model if needs.gpus and not several else None,
-        "gres": _gres(cluster, needs.gpus) if needs.gpus and several else None,
+        "mpi": "srun" if is_multi_node else None,
+        "gpu": needs.gpus if needs.gpus and not is_multi_node else None,
+        "gpu_model": cluster.gpu_model if needs.gpus and not is_multi_node else None,
+        "gres": _gres(cluster, needs.gpus) if needs.gpus and is_multi_node else None,
         "cpus_per_task": needs.cpus,
-        "mem_mb": min(memory, most_mb or memory),
+        "mem_mb": min(memory, limit_mb or memory),
         "runtime": min(cluster.max_minutes, STEP_MINUTES * math.ceil(minutes / STEP_MINUTES)),
         "slurm_extra": " ".join(extra),
         "timed": None,  # jobs have separate cores, so timed runs need not wait for each other
@@ -201,10 +204,10 @@ def srun(cluster: Cluster, needs: Request) -> str:
 
 
 def description(rule: str, wildcards: Mapping[str, str], workdir: str) -> str:
-    """Describe a job for a person: ``train glaucoma/ddp_2gpu seed1 (work/demo)``."""
-    rest = dict(wildcards)
-    run = "/".join(rest.pop(key) for key in ("study", "run") if key in rest)
-    return " ".join(part for part in (rule, run, *rest.values(), f"({workdir})") if part)
+    """Return a readable title of a job, such as ``train glaucoma/ddp_2gpu seed1 (work/demo)``."""
+    remaining = dict(wildcards)
+    run = "/".join(remaining.pop(key) for key in ("study", "run") if key in remaining)
+    return " ".join(part for part in (rule, run, *remaining.values(), f"({workdir})") if part)
 
 
 def _gres(cluster: Cluster, gpus: int) -> str:

@@ -20,20 +20,22 @@ def text(
 ) -> str:
     """Return the page as Markdown: studies, machines, runs, growth.
 
-    Raises MedscaleError when the configuration does not describe a machine's kind of GPU.
-
     Args:
-        machines: machines to compare; growth is that of the first one's GPUs.
+        config: the configuration with the section ``cost``.
+        machines: machines to compare; the growth table is for the GPUs of the first.
         measured: path of docs/scale.csv.
-        images: images of a grown study.
-        gpus: GPUs of its training.
+        images: number of images in the growth table.
+        gpus: number of GPUs in the growth table.
+
+    Raises:
+        MedscaleError: when the configuration does not describe a machine's kind of GPU.
     """
     _check_kinds(config, machines)
     devices = config.cost.devices
     sums = {f"{m.gpus} x {devices[m.gpu].title}": totals(config, m) for m in machines}
-    grown = growth(on(config, machines[0]), measured, images, gpus).drop(columns="reached")
-    units = zip(grown["breaks"], grown.pop("of"), strict=True)
-    grown = grown.assign(breaks=[_breaks(value, unit) for value, unit in units])
+    growth_table = growth(on(config, machines[0]), measured, images, gpus).drop(columns="reached")
+    units = zip(growth_table["breaks"], growth_table.pop("of"), strict=True)
+    growth_table = growth_table.assign(breaks=[_breaks(value, unit) for value, unit in units])
     parts = [
         "## What each study needs",
         _markdown(_with_sum(studies(config))),
@@ -42,7 +44,7 @@ def text(
         "## Each run",
         _runs(config, machines),
         f"## {images:,} images on {gpus} GPUs ({devices[machines[0].gpu].title})",
-        _markdown(grown),
+        _markdown(growth_table),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -53,7 +55,7 @@ def facts(
     """Return the numbers of the page for JSON; arguments and errors are those of ``text``."""
     _check_kinds(config, machines)
     names = [f"{machine.gpu}:{machine.gpus}" for machine in machines]
-    grown = growth(on(config, machines[0]), measured, images, gpus)
+    growth_table = growth(on(config, machines[0]), measured, images, gpus)
     runs = [
         trainings(config, machine).assign(machine=name)
         for name, machine in zip(names, machines, strict=True)
@@ -70,7 +72,7 @@ def facts(
             "images": images,
             "gpus": gpus,
             "machine": names[0],
-            "stages": grown.to_dict("records"),
+            "stages": growth_table.to_dict("records"),
         },
     }
 
@@ -101,9 +103,9 @@ def _machines(config: Config, sums: dict[str, dict[str, float]]) -> str:
 
 
 def _runs(config: Config, machines: Sequence[Machine]) -> str:
-    """Return the minutes of a replicate of each run, a column for each machine."""
-    first = trainings(config, machines[0])
-    table = first[["study", "run", "replicates"]].copy()
+    """Return the minutes of a replicate of each run, with one column for each machine."""
+    first_machine = trainings(config, machines[0])
+    table = first_machine[["study", "run", "replicates"]].copy()
     for machine in machines:
         runs = trainings(config, machine)
         cells = zip(runs["minutes"], runs["measured"], runs["fits"], strict=True)

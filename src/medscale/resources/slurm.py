@@ -1,4 +1,4 @@
-"""Queries to SLURM: account and partition of the site, and jobs left by an earlier Snakemake."""
+"""Queries to SLURM: account and partition of the site, queue, and jobs without a Snakemake."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from medscale.base.errors import MedscaleError
 from medscale.resources.machines import Cluster
 
-PREFIX = "medscale"  # of job names, as set in profiles/slurm
+PREFIX = "medscale"  # of job names; profiles/slurm has the same
 SITE = "profiles/slurm/site.yaml"
 CANCEL_TIMEOUT_S = 120.0
 
@@ -20,7 +20,8 @@ CANCEL_TIMEOUT_S = 120.0
 def complete(cluster: Cluster | None) -> Cluster:
     """Return the section ``cluster`` of the configuration if it is complete.
 
-    Raises MedscaleError, naming the settings that profiles/slurm/site.yaml does not have yet.
+    Raises:
+        MedscaleError: otherwise; the message names the missing settings.
     """
     if cluster is None:
         raise MedscaleError(
@@ -30,7 +31,7 @@ def complete(cluster: Cluster | None) -> Cluster:
     missing = [name for name in ("account", "partition") if getattr(cluster, name) is None]
     if missing:
         raise MedscaleError(
-            f"{SITE} does not say your {' and '.join(missing)} yet: set "
+            f"{SITE} does not have your {' and '.join(missing)} yet: set "
             f"cluster.{' and cluster.'.join(missing)} there (`sacctmgr show assoc "
             f"user={getpass.getuser()} format=account` and `sinfo` list them)"
         )
@@ -40,12 +41,14 @@ def complete(cluster: Cluster | None) -> Cluster:
 def check(cluster: Cluster | None) -> str:
     """Return one line on the account and the partition.
 
-    Raises MedscaleError when SLURM does not answer, or has no such account or partition.
+    Raises:
+        MedscaleError: when SLURM does not answer, or has no such account or partition.
     """
     cluster = complete(cluster)
     if shutil.which("sbatch") is None:
         raise MedscaleError(
-            "there is no sbatch: run this where jobs are submitted, on the cluster's login node"
+            "the program sbatch was not found; run this on the cluster's login node, from which jobs "
+            "are submitted"
         )
     partitions = dict(
         line.split("|", 1) for line in _ask("sinfo", "--noheader", "--format=%R|%l %D %c %m %G")
@@ -73,22 +76,24 @@ def check(cluster: Cluster | None) -> str:
 
 
 def end_orphans(root: Path, workdir: str) -> list[str]:
-    """Cancel the jobs that an earlier Snakemake left for a workdir; wait and return their names.
+    """Cancel the jobs of an earlier Snakemake for a workdir, and return their titles.
 
-    That Snakemake was killed or lost its connection: nothing would collect the outputs of its jobs,
-    and they would conflict with new jobs for the same runs, which continue from their checkpoints.
-    Call this while Snakemake's lock on the workdir is held, so that no running Snakemake owns them.
-    Raises MedscaleError when the jobs do not end within two minutes.
+    If a Snakemake was killed or lost its connection, nothing collects the outputs of its jobs. They
+    would conflict with new jobs for the same runs, which continue from the checkpoints. Call this
+    while Snakemake's lock on the workdir is held, so that no running Snakemake owns the jobs.
+
+    Raises:
+        MedscaleError: when the jobs do not end within two minutes.
     """
     orphans = _orphans(root, workdir)
     if orphans:
         _ask("scancel", *orphans)
         deadline = time.monotonic() + CANCEL_TIMEOUT_S
-        while left := sorted(_orphans(root, workdir).keys() & orphans.keys()):
+        while remaining := sorted(_orphans(root, workdir).keys() & orphans.keys()):
             if time.monotonic() > deadline:
                 raise MedscaleError(
                     "SLURM jobs of an earlier Snakemake do not end: "
-                    f"{', '.join(left)}; scancel them"
+                    f"{', '.join(remaining)}; cancel them with scancel"
                 )
             time.sleep(1)
     return list(orphans.values())
@@ -98,23 +103,24 @@ def end_orphans(root: Path, workdir: str) -> list[str]:
 class QueuedJob:
     """A job in SLURM's queue."""
 
-    number: str
-    state: str  # as SLURM names it: PENDING, RUNNING, …
-    passed: str  # time since its start, as SLURM writes it
-    place: str  # nodes, or the reason why it waits
-    title: str  # the job's comment in SLURM: stage, study, run and workdir
+    number: str  # id of the job
+    state: str  # name by SLURM: PENDING, RUNNING, …
+    elapsed: str  # time since its start, in SLURM's form
+    place: str  # nodes, or the reason for waiting
+    title: str  # comment of the job in SLURM: stage, study, run and workdir
 
 
 def queue(root: Path, workdir: str) -> list[QueuedJob]:
     """Return the queued jobs that were submitted from ``root`` for a workdir.
 
-    Raises MedscaleError when SLURM does not answer.
+    Raises:
+        MedscaleError: when SLURM does not answer.
     """
     form = "--format=%i|%j|%Z|%T|%M|%R|%k"
     lines = [line.split("|", 6) for line in _ask("squeue", "--me", "--noheader", form)]
     return [
-        QueuedJob(number, state, passed, place, comment)
-        for number, name, folder, state, passed, place, comment in lines
+        QueuedJob(number, state, elapsed, place, comment)
+        for number, name, folder, state, elapsed, place, comment in lines
         if name.startswith(f"{PREFIX}_")
         and Path(folder) == root
         and comment.endswith(f"({workdir})")
@@ -129,9 +135,11 @@ def _orphans(root: Path, workdir: str) -> dict[str, str]:
 def _ask(*command: str) -> list[str]:
     """Return the lines that a SLURM program prints."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MedscaleError(f"{command[0]} does not answer: {error}") from None
-    if done.returncode != 0:
-        raise MedscaleError(f"{' '.join(command)} failed: {done.stderr.strip() or done.returncode}")
-    return [line for line in done.stdout.splitlines() if line.strip()]
+    if process.returncode != 0:
+        raise MedscaleError(
+            f"{' '.join(command)} failed: {process.stderr.strip() or process.returncode}"
+        )
+    return [line for line in process.stdout.splitlines() if line.strip()]

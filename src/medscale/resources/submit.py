@@ -21,18 +21,18 @@ DASK_SCRIPT = ROOT / "scripts" / "dask_workers.py"
 
 
 def place_of(workdir: Path) -> str:
-    """Return a workdir as the titles of its SLURM jobs name it: relative to the project's root."""
+    """Return a workdir by its name in the titles of SLURM jobs: relative to the project's root."""
     return str(workdir.relative_to(ROOT) if workdir.is_relative_to(ROOT) else workdir)
 
 
 class Submission:
-    """The settings of the rules for jobs in SLURM; without SLURM it changes nothing.
+    """The settings of Snakemake's rules for jobs in SLURM; without SLURM they change nothing.
 
     Args:
         graph: the checked configuration; a section ``cluster`` turns SLURM on.
-        image: path of the container image of the jobs; None in a dry run without one.
-        deployment: Snakemake's deployment settings: whether jobs run in the image, and further
-            arguments of Apptainer.
+        image: path of the container image of the jobs; None in a dry run without an image.
+        deployment: Snakemake's deployment settings, which say whether jobs run in the image, and
+            hold further arguments of Apptainer.
     """
 
     def __init__(self, graph: Graph, image: str | None, deployment: Any) -> None:
@@ -43,13 +43,14 @@ class Submission:
         self._place = place_of(graph.workdir)
         if self._config.cluster is not None:
             # SLURM's signal before the time limit reaches all processes of a job. Training handles
-            # it; Snakemake and its shells, which inherit this setting, would end.
+            # it. Without this setting, which shells inherit, it would end Snakemake and the shells.
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
     def train_image(self, wildcards: Any) -> str | None:
         """Return the image of a training's job; None for a training on several nodes.
 
-        ``start`` starts a container on each node, since ``srun`` cannot run in one.
+        On several nodes, ``start`` starts a container on each node, since ``srun`` does not run
+        within a container.
         """
         several = self._graph.several_nodes(wildcards.study, wildcards.run)
         return None if several and self._config.cluster is not None else self._link
@@ -85,14 +86,14 @@ class Submission:
             if executor == "slurm":
                 slurm.complete(self._config.cluster)
                 for job in slurm.end_orphans(ROOT, self._place):
-                    message = f"medscale: ended, left over from an earlier Snakemake: {job}"
+                    message = f"medscale: cancelled a job of an earlier Snakemake: {job}"
                     print(terminal(message), file=sys.stderr, flush=True)
         except MedscaleError as error:
             print_error(error)
             raise SystemExit(EXIT_USER) from None
 
     def _resource(self, rule: str, name: str) -> Callable[..., Any]:
-        """Return a function that computes one resource of a rule's job, as Snakemake calls it."""
+        """Return the function by which Snakemake computes one resource of a rule's job."""
 
         def value(wildcards: Any, attempt: int, threads: int = 1) -> Any:
             cluster = self._config.cluster
@@ -105,24 +106,24 @@ class Submission:
                 jobs.failures(folder, attempt - 1),
                 jobs.description(rule, names, self._place),
                 warn=rule == "train",
-                most_mb=self._config.node.memory_mb,
+                limit_mb=self._config.node.memory_mb,
             )
             return resources[name]
 
         return value
 
     def _inside(self) -> str:
-        """Return the prefix of a command that runs in the image; empty without an image."""
+        """Return the prefix that runs a command in the image; empty without an image."""
         if self._image is None:
             return ""
         home = shlex.quote(str(self._graph.workdir.resolve()))
         return f"apptainer exec --home {home} {self._arguments} {shlex.quote(self._image)} "
 
     def _dask_jobs(self) -> dict[str, Any]:
-        """Return the arguments of dask-jobqueue: a job has as many workers as a node has cores."""
-        cluster, most = self._config.cluster, self._config.node.cpus
+        """Return the arguments of dask-jobqueue; a job has at most one worker per core."""
+        cluster, node_cores = self._config.cluster, self._config.node.cpus
         assert cluster is not None
-        workers = min(self._config.dask.workers or most, most)
+        workers = min(self._config.dask.workers or node_cores, node_cores)
         return {
             "account": cluster.account,
             "queue": cluster.partition,

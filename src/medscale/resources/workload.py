@@ -24,16 +24,21 @@ STUDY_FILES = 60  # figures, tables and logs
 class Machine:
     """A machine with GPUs of one kind and the cores of the configuration's node."""
 
-    gpu: str
-    gpus: int
+    gpu: str  # kind of GPU, a key of ``cost.devices``
+    gpus: int  # number of GPUs
 
     @classmethod
     def parse(cls, text: str) -> Machine:
-        """Parse a machine such as "a100:4"; MedscaleError for another form."""
+        """Parse a machine such as "a100:4".
+
+        Raises:
+            MedscaleError: when the text has another form.
+        """
         gpu, _, count = text.partition(":")
         if not gpu or not count.isdigit() or int(count) < 1:
             raise MedscaleError(
-                f"{text!r} is no machine; write a kind of cost.devices and a number, such as a100:4"
+                f"{text!r} is not a machine; write a kind of cost.devices and a number of GPUs, "
+                "such as a100:4"
             )
         return cls(gpu, int(count))
 
@@ -44,13 +49,13 @@ def on(config: Config, machine: Machine) -> Config:
 
 
 def studies(config: Config) -> pd.DataFrame:
-    """Return the needs of each study on any machine.
+    """Return the needs of each study that do not depend on the machine.
 
     Returns:
-        ``study, images, runs, jobs, raw_gb, shards_gb, runs_gb, files``, a row for each study.
+        One row for each study: ``study, images, runs, jobs, raw_gb, shards_gb, runs_gb, files``.
     """
     rows = []
-    for name in _all(config):
+    for name in _all_studies(config):
         settings, disk = config.study(name), cost.storage(config, name)
         total = sum(cost.images(config, name).values())
         chunks = math.ceil(total / (settings.preprocess.chunk or chunk_size(total)))
@@ -84,30 +89,30 @@ def trainings(config: Config, machine: Machine) -> pd.DataFrame:
     """Estimate every configured run, and every point of a sweep, on a machine.
 
     Returns:
-        A row for each run: ``study, run, replicates, gpus, cpus, minutes`` (of a replicate),
-        ``hours`` (device-hours of all replicates), ``energy_kwh, money, measured, fits`` (whether
-        the machine has enough devices).
+        One row for each run: ``study, run, replicates, gpus, cpus, minutes`` (of a replicate),
+        ``hours`` (device-hours of all replicates), ``energy_kwh, money, measured`` (whether from a
+        trained replicate), ``fits`` (whether the machine has enough devices).
     """
     config, rows = on(config, machine), []
     share = max(1, config.node.cpus // machine.gpus)
-    for name in _all(config):
+    for name in _all_studies(config):
         for entry, run, numbers in sweep.trainings(config, name):
             plan = planning.plan(config, entry, run, 0)
             estimate = cost.estimate(config, plan)
-            each = len(config.replicates_of(entry, numbers))
+            replicates = len(config.replicates_of(entry, numbers))
             gpus = plan.run.devices if plan.backend == "cuda" else 0
             cpus = min(gpus * share, config.node.cpus) if gpus else plan.run.devices
             rows.append(
                 {
                     "study": entry,
                     "run": run,
-                    "replicates": each,
+                    "replicates": replicates,
                     "gpus": gpus,
                     "cpus": cpus,
                     "minutes": estimate.minutes,
-                    "hours": each * estimate.device_hours,
-                    "energy_kwh": each * estimate.energy_kwh,
-                    "money": each * estimate.money,
+                    "hours": replicates * estimate.device_hours,
+                    "energy_kwh": replicates * estimate.energy_kwh,
+                    "money": replicates * estimate.money,
                     "measured": estimate.measured,
                     "fits": gpus <= machine.gpus and cpus <= config.node.cpus,
                 }
@@ -119,26 +124,32 @@ def totals(config: Config, machine: Machine) -> dict[str, float]:
     """Sum up all trainings that a machine can run, and the preparation of the data.
 
     Returns:
-        ``gpu_hours, core_hours, energy_kwh, money`` (of the trainings), ``preparation_hours``
-        (index and shards on all cores), ``one_at_a_time_hours`` (trainings one after another, as in
-        the default profile, which keeps measured times undisturbed), ``packed_hours`` (as many at a
-        time as there are devices), ``replicates, measured, left_out`` (numbers of replicates).
+        Values by name:
+
+        - ``gpu_hours, core_hours, energy_kwh, money``: sums over the trainings;
+        - ``preparation_hours``: index and shards on all cores;
+        - ``one_at_a_time_hours``: trainings one after another, as in the default profile, so that
+          trainings do not disturb each other's times;
+        - ``packed_hours``: as many trainings at a time as the devices allow;
+        - ``replicates, measured, left_out``: numbers of replicates.
     """
     table = trainings(config, machine)
-    fitting = table[table["fits"]]
-    repeated = fitting.loc[fitting.index.repeat(fitting["replicates"]), ["gpus", "cpus", "minutes"]]
-    jobs = list(repeated.itertuples(index=False, name=None))
-    stages = [cost.preparation(config, name, config.node.cpus) for name in _all(config)]
+    fitting_runs = table[table["fits"]]
+    replicates = fitting_runs.loc[
+        fitting_runs.index.repeat(fitting_runs["replicates"]), ["gpus", "cpus", "minutes"]
+    ]
+    jobs = list(replicates.itertuples(index=False, name=None))
+    stages = [cost.preparation(config, name, config.node.cpus) for name in _all_studies(config)]
     return {
-        "gpu_hours": float(fitting.loc[fitting["gpus"] > 0, "hours"].sum()),
-        "core_hours": float(fitting.loc[fitting["gpus"] == 0, "hours"].sum()),
-        "energy_kwh": float(fitting["energy_kwh"].sum()),
-        "money": float(fitting["money"].sum()),
+        "gpu_hours": float(fitting_runs.loc[fitting_runs["gpus"] > 0, "hours"].sum()),
+        "core_hours": float(fitting_runs.loc[fitting_runs["gpus"] == 0, "hours"].sum()),
+        "energy_kwh": float(fitting_runs["energy_kwh"].sum()),
+        "money": float(fitting_runs["money"].sum()),
         "preparation_hours": sum(minutes["index"] + minutes["shards"] for minutes in stages) / 60,
         "one_at_a_time_hours": sum(minutes for _, _, minutes in jobs) / 60,
         "packed_hours": makespan(jobs, machine.gpus, config.node.cpus) / 60,
         "replicates": float(len(jobs)),
-        "measured": float(fitting.loc[fitting["measured"], "replicates"].sum()),
+        "measured": float(fitting_runs.loc[fitting_runs["measured"], "replicates"].sum()),
         "left_out": float(table.loc[~table["fits"], "replicates"].sum()),
     }
 
@@ -146,27 +157,27 @@ def totals(config: Config, machine: Machine) -> dict[str, float]:
 def makespan(jobs: Sequence[tuple[int, int, float]], gpus: int, cpus: int) -> float:
     """Return the minutes until all jobs end under list scheduling (Graham 1969).
 
-    Jobs start in the order of their length, the longest first, as soon as their devices are free.
+    Jobs start in descending order of their length, as soon as their devices are free.
 
     Args:
         jobs: GPUs, cores and minutes of each job; no job needs more than the machine has.
         gpus: GPUs of the machine.
         cpus: cores of the machine.
     """
-    waiting = sorted(jobs, key=lambda job: -job[2])
-    running: list[tuple[float, int, int]] = []
-    now = 0.0
-    while waiting:
-        for job in [*waiting]:
+    queue = sorted(jobs, key=lambda job: -job[2])
+    active: list[tuple[float, int, int]] = []
+    minute = 0.0
+    while queue:
+        for job in [*queue]:
             if job[0] <= gpus and job[1] <= cpus:
-                waiting.remove(job)
+                queue.remove(job)
                 gpus, cpus = gpus - job[0], cpus - job[1]
-                heapq.heappush(running, (now + job[2], job[0], job[1]))
-        if waiting:
-            now, more_gpus, more_cpus = heapq.heappop(running)
+                heapq.heappush(active, (minute + job[2], job[0], job[1]))
+        if queue:
+            minute, more_gpus, more_cpus = heapq.heappop(active)
             gpus, cpus = gpus + more_gpus, cpus + more_cpus
-    return max((end for end, _, _ in running), default=now)
+    return max((end for end, _, _ in active), default=minute)
 
 
-def _all(config: Config) -> list[str]:
+def _all_studies(config: Config) -> list[str]:
     return [*config.active, *(name for study in config.active for name in config.variants(study))]

@@ -17,7 +17,7 @@ from typing_extensions import TypedDict  # pydantic takes that of typing from Py
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_foreign_json, sha256, write_json
-from medscale.base.paths import INFERENCE, usable
+from medscale.base.paths import INFERENCE, usable_result
 from medscale.base.section import LARGEST_SEED, Seed, Strict, Unique
 from medscale.data import metadata
 from medscale.data.metadata import Encoding
@@ -193,7 +193,7 @@ def read(folder: str | Path) -> Inference:
 
     Raises MedscaleError when the folder is no result folder, or another version wrote it.
     """
-    folder = usable(folder)
+    folder = usable_result(folder)
     try:
         return Inference.model_validate(read_foreign_json(folder / INFERENCE))
     except ValidationError as error:

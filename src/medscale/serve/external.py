@@ -18,8 +18,8 @@ from medscale.data.images import Unreadable
 from medscale.data.prepare import Prepared
 from medscale.engine.plan import replicate_name
 from medscale.evaluate.assessment import RESAMPLES, assess
-from medscale.evaluate.external import copies, fitted, shift
-from medscale.evaluate.replicates import Predicted, read_index
+from medscale.evaluate.external import copies, shift, validation_fit
+from medscale.evaluate.replicates import Predictions, read_index
 from medscale.report.result.external import External, write_external
 from medscale.report.result.reading import read_result
 from medscale.serve import bundle
@@ -73,8 +73,8 @@ def evaluate_external(
     rows, classes = _rows(index, predictor), predictor.classes
     groups = pd.factorize(rows["group"].astype(str), sort=True)[0].astype(np.int64)
     labels = rows["label"].cat.codes.to_numpy(np.int64)
-    odds = probabilities(predictor, raw, rows, batch_size)
-    predicted = Predicted(rows["id"].to_numpy(np.int64), labels, groups, odds)
+    class_probabilities = probabilities(predictor, raw, rows, batch_size)
+    predicted = Predictions(rows["id"].to_numpy(np.int64), labels, groups, class_probabilities)
     weights = predictor.weights
     # Each network of a fold is a replicate, as inside, where one of a seed predicts an image.
     names = [replicate_name(w.seed, w.fold).removeprefix("seed") for w in weights]
@@ -83,7 +83,7 @@ def evaluate_external(
         rows,
         classes,
         names,
-        fitted(inside.summary, inside.operating),
+        validation_fit(inside.summary, inside.operating),
         settings,
         resamples,
     )
@@ -104,7 +104,7 @@ def evaluate_external(
         assessment=assessment,
         inside=inside,
         shift=shift(inside.summary, inside.resamples, assessment),
-        predictions=_predictions(rows, odds, weights, training),
+        predictions=_predictions(rows, class_probabilities, weights, training),
     )
     return write_external(external, out, further or {})
 
@@ -166,7 +166,10 @@ def _readable(
 
 
 def _predictions(
-    rows: pd.DataFrame, odds: np.ndarray, weights: list[Weights], training: pd.DataFrame | None
+    rows: pd.DataFrame,
+    class_probabilities: np.ndarray,
+    weights: list[Weights],
+    training: pd.DataFrame | None,
 ) -> pd.DataFrame:
     """Return the table predictions.csv: a row for each image and replicate."""
     training_digests = (
@@ -181,7 +184,7 @@ def _predictions(
         }
     )
     tables = []
-    for network, values in zip(weights, odds, strict=True):
+    for network, values in zip(weights, class_probabilities, strict=True):
         fold = {} if network.fold is None else {"fold": network.fold}
         columns = {f"p_{code}": values[:, code] for code in range(values.shape[1])}
         tables.append(head.assign(seed=network.seed, **fold, **columns))

@@ -16,7 +16,7 @@ from medscale.base.code import (
     PACKAGE,
     ROOT,
     code_digest,
-    kept,
+    from_cache,
     module_digest,
     modules,
     tree_digest,
@@ -79,7 +79,7 @@ class Datasets:
         The script's own digest does not cover it: a new kind must not rerun the other studies.
         """
         kind = kind_file(self.kind(wildcards))
-        return kept("layout", [kind.name], partial(_layout_digest, kind))
+        return from_cache("layout", [kind.name], partial(_layout_digest, kind))
 
     def generator_code(self, wildcards: Any) -> str:
         """Return the digest of the kind's module and of all generators of synthetic images."""

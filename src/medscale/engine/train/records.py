@@ -14,7 +14,7 @@ from torch import Tensor
 from medscale.base.errors import MedscaleError
 from medscale.base.files import atomic, write_csv, write_json, write_parquet
 from medscale.base.log import log
-from medscale.base.provenance import now
+from medscale.base.provenance import utc_now
 from medscale.engine.plan import RunPlan
 from medscale.engine.train.clock import KINDS
 from medscale.engine.train.fewer import own_epochs
@@ -73,7 +73,7 @@ def write(
     write_parquet(folder / "predictions.parquet", predicted)
     with atomic(folder / "model.safetensors") as temporary:
         save_file(weights, temporary)
-    write_json(folder / "environment.json", provenance | {"finished": now()})
+    write_json(folder / "environment.json", provenance | {"finished": utc_now()})
     write_json(folder / "timing.json", timing)
 
 

@@ -1,4 +1,4 @@
-"""The bottleneck of a run in one sentence, by rules on its numbers; the first that holds decides.
+"""The bottleneck of a run in one sentence: rules on its numbers, of which the first that holds.
 
 Shares are parts of the profiled window's time, mean over ranks. Attained rates come from steps
 without the profiler.
@@ -27,9 +27,9 @@ DISTURBED = 0.5
 
 @dataclass(frozen=True)
 class Numbers:
-    """The input of the rules."""
+    """The numbers on which the rules decide."""
 
-    # data, communication, optimizer, idle: shares of the window's time, mean over ranks
+    # data, communication, optimizer, idle: shares of the window's time, means over ranks
     data: float
     communication: float
     optimizer: float
@@ -37,10 +37,10 @@ class Numbers:
     # computing time of the busiest rank divided by that of the least busy, minus 1
     imbalance: float
     slowdown: float  # additional time of a step under the profiler, as a share of one without it
-    # flops, bytes: of a step, over all ranks
+    # flops, bytes: sums of a step over all ranks
     flops: float
     bytes: float
-    seconds: float  # of a step without the profiler
+    seconds: float  # seconds of a step without the profiler
     # ceiling_flops, ceiling_bytes: measured rates per second, over all ranks
     ceiling_flops: float
     ceiling_bytes: float
@@ -59,19 +59,19 @@ class Numbers:
         return self.ceiling_flops / self.ceiling_bytes
 
     @property
-    def of_flops(self) -> float:
+    def flops_share(self) -> float:
         """Return the attained share of the measured FLOP/s."""
         return self.flops / self.seconds / self.ceiling_flops
 
     @property
-    def of_bytes(self) -> float:
+    def bytes_share(self) -> float:
         """Return the attained share of the measured bytes/s, by compulsory traffic."""
         return self.bytes / self.seconds / self.ceiling_bytes
 
     @property
-    def attained(self) -> float:
+    def attained_share(self) -> float:
         """Return the attained share of the ceiling that is lower at this intensity."""
-        return max(self.of_flops, self.of_bytes)
+        return max(self.flops_share, self.bytes_share)
 
 
 def rule(numbers: Numbers) -> str:
@@ -83,7 +83,7 @@ def rule(numbers: Numbers) -> str:
         ("communication", exchange),
         ("optimizer", numbers.optimizer > OPTIMIZER),
         ("host", numbers.idle > IDLE),
-        ("operators", numbers.attained < ATTAINED),
+        ("operators", numbers.attained_share < ATTAINED),
         ("bandwidth", numbers.intensity < numbers.ridge),
     )
     return next((name for name, holds in order if holds), "arithmetic")
@@ -98,8 +98,8 @@ def sentence(numbers: Numbers) -> str:
         if n.cuda
         else "passes outside operators, in Python and between calls: the operators are small"
     )
-    flops = f"{_percent(n.of_flops)} of the FLOP/s of a large matrix product"
-    traffic = f"{_percent(n.of_bytes)} of the bytes a second of a triad"
+    flops = f"{_percent(n.flops_share)} of the FLOP/s of a large matrix product"
+    traffic = f"{_percent(n.bytes_share)} of the bytes a second of a triad"
     sentences = {
         "data": f"the step waits for data for {_percent(n.data)} of the time",
         "imbalance": f"{_percent(n.communication)} of the time is communication that nothing hides,"

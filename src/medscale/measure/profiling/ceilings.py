@@ -18,21 +18,23 @@ DTYPES = {
 # Sides of the square matrices; the faster product counts.
 SIDES = {"cpu": (512, 1024), "cuda": (4096, 8192)}
 ELEMENTS = {"cpu": 2**25, "cuda": 2**28}  # of each float32 array of the triad: exceeds all caches
-SECONDS = 0.3  # of repetitions; the fastest counts
+SECONDS = 0.3  # for which a measurement is repeated; the fastest repetition counts
 
 
 def measure(device: torch.device, name: str) -> dict[str, float]:
     """Measure ``flops`` (FLOP/s) and ``bytes`` (bytes/s) with the threads of this process.
 
-    ``name``: number format of the product, of ``DTYPES``.
+    Args:
+        device: device to measure.
+        name: number format of the product, a key of ``DTYPES``.
     """
-    allowed = torch.backends.cuda.matmul.allow_tf32
+    allow_before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = name == "tf32"
     try:
         products = [_product(device, DTYPES[name], side) for side in SIDES[device.type]]
         return {"flops": max(products), "bytes": _triad(device)}
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = allowed
+        torch.backends.cuda.matmul.allow_tf32 = allow_before
 
 
 def _product(device: torch.device, dtype: torch.dtype, side: int) -> float:

@@ -18,9 +18,10 @@ KINDS = (
     "idle",
 )
 
-# Kind, pattern of operators (PyTorch's names without namespace, the prefix of the autograd engine
-# and outer underscores), pattern of GPU kernels. A kernel takes the kind of the operator that
-# launched it if the trace names one with a kind other than "other"; otherwise its name decides.
+# Each rule has a kind, a pattern for operators and a pattern for GPU kernels. Operators have
+# PyTorch's names without namespace, prefix of the autograd engine and outer underscores. A kernel
+# takes the kind of the operator that launched it. If the trace names no operator, or one of kind
+# "other", the kernel's own name decides.
 RULES: tuple[tuple[str, str, str], ...] = (
     (
         "communication",
@@ -94,9 +95,9 @@ def of_kernel(name: str) -> str:
 
 
 def is_exchange(name: str) -> bool:
-    """Tell whether an event of the host spans an exchange from its call to its end.
+    """Return whether an event of the host spans an exchange from its call to its end.
 
-    Its thread may do other work meanwhile.
+    The thread may do other work during that time.
     """
     return name.startswith(("gloo:", "nccl:"))
 

@@ -37,8 +37,8 @@ WAITS = ("communication", "data", "idle")  # kinds in which a rank does not comp
 class Rank:
     """The results of one rank."""
 
-    measured: Measurements  # times, work and trace
-    line: Timeline  # the analysis of the trace
+    measurements: Measurements  # times, work and trace
+    timeline: Timeline  # the analysis of the trace
     ceiling: dict[str, float]  # measured ``flops`` and ``bytes`` per second
     threads: int  # CPU threads of the process
 
@@ -52,10 +52,20 @@ def profile_run(
     watch: Watch,
     settings: Profile,
 ) -> None:
-    """Train a run for the profiled steps only, and write its profiled folder without weights.
+    """Train a run for the profiled steps only, and write its profiled folder, without weights.
 
-    Raises MedscaleError when the loss is not finite, memory runs out, or the plan does not fit the
-    shards.
+    Args:
+        plan: plan of the run.
+        shards: images of the study.
+        task: task of the plan.
+        out: the profiled folder.
+        world: ranks of the run; each calls this function.
+        watch: watchdog of the rank.
+        settings: numbers of steps, and settings of the profiler.
+
+    Raises:
+        MedscaleError: when the loss is not finite, memory runs out, or the plan does not fit the
+            shards.
     """
     trainer, _ = ready(_unsaved(plan), shards, task, out, world, watch, monotonic())
     window = Window(trainer.training, settings, world.device, trainer.optimize.eager)
@@ -76,7 +86,8 @@ def profile_run(
     except (torch.OutOfMemoryError, RuntimeError) as error:
         raise explained(error, plan) from error
     form = trainer.precision.format
-    # A barrier: all ranks measure at the same time, as they share the machine's memory bandwidth.
+    # This sum is a barrier: all ranks measure at the same time, since they share the machine's
+    # memory bandwidth.
     world.total(torch.zeros(1))
     ceiling = ceilings.measure(world.device, form)
     timeline = analyse(events(window.measurements.trace))
@@ -96,14 +107,14 @@ def _unsaved(plan: RunPlan) -> RunPlan:
     return plan.model_copy(update={"parallel": parallel})
 
 
-def _keep_trace(path: Path, measured: Measurements) -> None:
-    """Write the trace and free its memory, since ``measured`` is sent to rank 0."""
+def _keep_trace(path: Path, measurements: Measurements) -> None:
+    """Write the trace and free its memory, since ``measurements`` is sent to rank 0."""
     with (
         atomic(path) as temporary,
         gzip.open(temporary, "wt", compresslevel=4, encoding="utf-8") as file,
     ):
-        file.write(measured.trace)
-    measured.trace = ""
+        file.write(measurements.trace)
+    measurements.trace = ""
 
 
 def write(
@@ -116,27 +127,33 @@ def write(
 ) -> None:
     """Write the tables of all ranks, and profile.json with the bottleneck.
 
-    Raises MedscaleError when no FLOPs were counted, so that there is no roofline.
-
     Args:
-        form: number format of convolutions and products, of ``ceilings.DTYPES``.
+        out: the profiled folder.
+        plan: plan of the run.
+        settings: settings of the profiler.
+        form: number format of convolutions and products, a key of ``ceilings.DTYPES``.
         ranks: results in the order of the ranks.
         inputs: digests of the inputs, by name.
+
+    Raises:
+        MedscaleError: when no FLOPs were counted, so that there is no roofline.
     """
-    each = [_record(rank) for rank in ranks]
-    numbers = _numbers(plan, [rank.line for rank in ranks], each)
+    rank_records = [_record(rank) for rank in ranks]
+    numbers = _numbers(plan, [rank.timeline for rank in ranks], rank_records)
     for name in ("operators", "kernels", "memory"):
-        parts = [getattr(rank.line, name).assign(rank=number) for number, rank in enumerate(ranks)]
+        parts = [
+            getattr(rank.timeline, name).assign(rank=number) for number, rank in enumerate(ranks)
+        ]
         write_parquet(out / f"{name}.parquet", pd.concat(parts, ignore_index=True))
     kinds = [
         {
             "rank": number,
             "kind": kind,
-            "seconds": seconds / rank.line.steps,
-            "share": seconds / rank.line.window_s,
+            "seconds": seconds / rank.timeline.steps,
+            "share": seconds / rank.timeline.window_s,
         }
         for number, rank in enumerate(ranks)
-        for kind, seconds in rank.line.kinds.items()
+        for kind, seconds in rank.timeline.kinds.items()
     ]
     write_parquet(out / "kinds.parquet", pd.DataFrame(kinds))
     content = {
@@ -149,8 +166,8 @@ def write(
         "device": plan.backend,
         "format": form,
         "threads": ranks[0].threads,
-        "images_a_step": ranks[0].measured.images / settings.steps,
-        "ranks": each,
+        "images_a_step": ranks[0].measurements.images / settings.steps,
+        "ranks": rank_records,
         "numbers": asdict(numbers),
         "bottleneck": {"rule": bottleneck.rule(numbers), "says": bottleneck.sentence(numbers)},
     }
@@ -159,44 +176,52 @@ def write(
 
 
 def _record(rank: Rank) -> dict[str, Any]:
-    """Return a rank's part of profile.json; times and amounts are those of a step."""
+    """Return a rank's part of profile.json; times and amounts are means or medians of a step."""
     return {
-        "seconds": median(rank.measured.seconds),
-        "data_s": median(rank.measured.data_s),
-        "profiled_s": rank.measured.profiled_s,
-        "communication_s": rank.line.communication_s / rank.line.steps,
-        "allocations": rank.line.allocations / rank.line.steps,
-        "allocated_bytes": rank.line.allocated_bytes / rank.line.steps,
+        "seconds": median(rank.measurements.seconds),
+        "data_s": median(rank.measurements.data_s),
+        "profiled_s": rank.measurements.profiled_s,
+        "communication_s": rank.timeline.communication_s / rank.timeline.steps,
+        "allocations": rank.timeline.allocations / rank.timeline.steps,
+        "allocated_bytes": rank.timeline.allocated_bytes / rank.timeline.steps,
         "ceiling": rank.ceiling,
-        "work": asdict(rank.measured.work),
+        "work": asdict(rank.measurements.work),
     }
 
 
-def _numbers(plan: RunPlan, lines: Sequence[Timeline], each: Sequence[dict[str, Any]]) -> Numbers:
-    share = {kind: fmean(line.kinds[kind] / line.window_s for line in lines) for kind in KINDS}
+def _numbers(
+    plan: RunPlan, timelines: Sequence[Timeline], rank_records: Sequence[dict[str, Any]]
+) -> Numbers:
+    share = {
+        kind: fmean(timeline.kinds[kind] / timeline.window_s for timeline in timelines)
+        for kind in KINDS
+    }
     largest = max((kind for kind in KINDS if kind not in WAITS), key=lambda kind: share[kind])
-    busy = [line.window_s - sum(line.kinds[kind] for kind in WAITS) for line in lines]
+    busy = [
+        timeline.window_s - sum(timeline.kinds[kind] for kind in WAITS) for timeline in timelines
+    ]
     flops, traffic = (
-        sum(sum(rank["work"][unit].values()) for rank in each) for unit in ("flops", "bytes")
+        sum(sum(rank["work"][unit].values()) for rank in rank_records)
+        for unit in ("flops", "bytes")
     )
     if not flops or not traffic:
         raise MedscaleError(
             f"{plan.run.name}: no FLOPs were counted in a training step, so there is no roofline; "
-            "is the network without convolutions and matrix products?"
+            "profile a network with convolutions or matrix products"
         )
-    seconds = fmean(rank["seconds"] for rank in each)
+    seconds = fmean(rank["seconds"] for rank in rank_records)
     return Numbers(
         data=share["data"],
         communication=share["communication"],
         optimizer=share["optimizer"],
         idle=share["idle"],
         imbalance=max(busy) / min(busy) - 1,
-        slowdown=max(rank["profiled_s"] for rank in each) / seconds - 1,
+        slowdown=max(rank["profiled_s"] for rank in rank_records) / seconds - 1,
         flops=flops,
         bytes=traffic,
         seconds=seconds,
-        ceiling_flops=sum(rank["ceiling"]["flops"] for rank in each),
-        ceiling_bytes=sum(rank["ceiling"]["bytes"] for rank in each),
+        ceiling_flops=sum(rank["ceiling"]["flops"] for rank in rank_records),
+        ceiling_bytes=sum(rank["ceiling"]["bytes"] for rank in rank_records),
         largest=largest,
         largest_share=share[largest],
         cuda=plan.backend == "cuda",

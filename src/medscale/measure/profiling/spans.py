@@ -3,8 +3,8 @@
 import numpy as np
 
 
-def merged(spans: np.ndarray) -> np.ndarray:
-    """Return the union of intervals (n,2) as disjoint ones in order."""
+def union(spans: np.ndarray) -> np.ndarray:
+    """Return the union of intervals (n,2) as disjoint intervals in ascending order (m,2)."""
     spans = spans[np.argsort(spans[:, 0], kind="stable")] if len(spans) else spans.reshape(0, 2)
     if not len(spans):
         return spans
@@ -19,7 +19,7 @@ def length(spans: np.ndarray) -> float:
 
 
 def overlap(spans: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Return the length of each interval (n,2) in ``reference`` (disjoint, ordered), shape n."""
+    """Return the length of each interval (n,2) within ``reference``, shape n; both ascend."""
     if not len(reference):
         return np.zeros(len(spans))
     ends = np.r_[0.0, np.cumsum(reference[:, 1] - reference[:, 0])]
@@ -28,42 +28,46 @@ def overlap(spans: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def innermost(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cut the time of nested intervals into pieces that each belong to the innermost one.
+    """Divide the time of nested intervals among the innermost intervals.
 
     Args:
-        starts: ascending, shape n; of equal ones the longest interval first.
-        ends: shape n; an interval that reaches beyond the one around it is cut there.
+        starts: ascending, shape n. Of intervals with equal starts the longest comes first.
+        ends: shape n. An interval that ends after the interval around it is cut at that end.
 
     Returns:
-        Disjoint pieces in order (m,2), and the number of the interval of each piece (m).
+        Disjoint pieces in ascending order (m,2), and the number of the innermost interval of each
+        piece (m).
     """
     pieces: list[tuple[float, float]] = []
     owners: list[int] = []
     stack: list[tuple[int, float]] = []
-    at = -np.inf
+    position = -np.inf
 
     def close(until: float) -> None:
-        nonlocal at
+        nonlocal position
         while stack and stack[-1][1] <= until:
             owner, end = stack.pop()
-            if end > at:
-                pieces.append((at, end))
+            if end > position:
+                pieces.append((position, end))
                 owners.append(owner)
-                at = end
+                position = end
 
     for number, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
         close(start)
-        if stack and start > at:
-            pieces.append((at, start))
+        if stack and start > position:
+            pieces.append((position, start))
             owners.append(stack[-1][0])
-        at = max(at, start)
+        position = max(position, start)
         stack.append((number, min(end, stack[-1][1]) if stack else end))
     close(np.inf)
     return np.array(pieces).reshape(-1, 2), np.array(owners, dtype=int)
 
 
 def parents(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Return the number of the interval around each interval, -1 for none; arguments as above."""
+    """Return the number of the interval around each interval, shape n; -1 for none.
+
+    The arguments are those of ``innermost``.
+    """
     parent = np.full(len(starts), -1)
     stack: list[tuple[int, float]] = []
     for number, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):

@@ -64,18 +64,18 @@ def analyse(events: pd.DataFrame) -> Timeline:
     inside = events[(events["end"] >= begin) & (events["start"] < end)].copy()
     inside[["start", "end"]] = inside[["start", "end"]].clip(begin, end)
     host = inside[inside["category"].isin(["operator", "range"])]
-    exchanging = host["name"].map(is_exchange).astype(bool)
-    host, exchange_events = host[~exchanging], host[exchanging]
+    is_exchange_event = host["name"].map(is_exchange).astype(bool)
+    host, exchange_events = host[~is_exchange_event], host[is_exchange_event]
     thread_events = _kinds_of_host(host[host["thread"] == trainer])
     kernels = inside[inside["category"] == "kernel"]
-    data = spans.merged(_spans(thread_events[thread_events["name"] == DATA]))
+    data = spans.union(_spans(thread_events[thread_events["name"] == DATA]))
     if kernels.empty:
         seconds, exchanges, operators = _on_cpu(thread_events, exchange_events)
-        launched = _table(kernels.assign(kind=""))
+        kernel_table = _table(kernels.assign(kind=""))
     else:
         kernels = kernels.assign(kind=_kinds_of_kernels(kernels, _kinds_of_host_threads(host)))
         seconds, exchanges = _on_gpu(kernels, data, np.array([[begin, end]]))
-        launched = _table(kernels)
+        kernel_table = _table(kernels)
         launchers = kernels["operator"].map(_by_operator(host)["name"]).astype(object)
         operators = _table(kernels.assign(name=launchers.fillna("(not known)")))
     window = end - begin
@@ -87,7 +87,7 @@ def analyse(events: pd.DataFrame) -> Timeline:
         kinds={kind: max(0.0, seconds.get(kind, 0.0)) / 1e6 for kind in KINDS},
         communication_s=spans.length(exchanges) / 1e6,
         operators=operators,
-        kernels=launched,
+        kernels=kernel_table,
         memory=_memory_curve(memory, begin),
         allocations=int((memory["size"] > 0).sum()),
         allocated_bytes=float(memory["size"].clip(lower=0).sum()),
@@ -106,16 +106,16 @@ def _on_cpu(
     seconds = {str(kind): float(lengths[kinds == kind].sum()) for kind in np.unique(kinds)}
     idle = pieces[kinds == "idle"]
     seconds.pop("idle", None)
-    exchange_spans = spans.merged(_spans(exchange_events))
-    waited = float(spans.overlap(idle, exchange_spans).sum())
-    seconds["communication"] = seconds.get("communication", 0.0) + waited
-    exchanges = spans.merged(
+    exchange_spans = spans.union(_spans(exchange_events))
+    waiting = float(spans.overlap(idle, exchange_spans).sum())
+    seconds["communication"] = seconds.get("communication", 0.0) + waiting
+    exchanges = spans.union(
         np.concatenate(
             [exchange_spans, _spans(thread_events[thread_events["kind"] == "communication"])]
         )
     )
-    alone = np.bincount(owners, lengths, minlength=len(thread_events))
-    operators = thread_events.assign(end=thread_events["start"] + alone)
+    own_times = np.bincount(owners, lengths, minlength=len(thread_events))
+    operators = thread_events.assign(end=thread_events["start"] + own_times)
     return seconds, exchanges, _table(operators[operators["category"] == "operator"])
 
 
@@ -130,10 +130,10 @@ def _on_gpu(
     )
     lengths = np.clip(computing["end"] - starts, 0, None)
     seconds = {str(kind): float(part.sum()) for kind, part in lengths.groupby(computing["kind"])}
-    busy, exchanges = spans.merged(_spans(computing)), spans.merged(_spans(kernels[exchange]))
-    either = spans.merged(np.concatenate([busy, exchanges]))
-    seconds["communication"] = spans.length(either) - spans.length(busy)
-    bounds = np.r_[window[0, 0], either.ravel(), window[0, 1]].reshape(-1, 2)
+    busy, exchanges = spans.union(_spans(computing)), spans.union(_spans(kernels[exchange]))
+    busy_or_exchange = spans.union(np.concatenate([busy, exchanges]))
+    seconds["communication"] = spans.length(busy_or_exchange) - spans.length(busy)
+    bounds = np.r_[window[0, 0], busy_or_exchange.ravel(), window[0, 1]].reshape(-1, 2)
     seconds["data"] = seconds.get("data", 0.0) + float(spans.overlap(bounds, data).sum())
     return seconds, exchanges
 
@@ -142,13 +142,13 @@ def _kinds_of_host(thread_events: pd.DataFrame) -> pd.DataFrame:
     """Add the kind to a thread's operators and ranges; a range passes its kind to those within."""
     around = spans.parents(thread_events["start"].to_numpy(), thread_events["end"].to_numpy())
     kinds: list[str] = []
-    inherited: list[str | None] = []
+    range_kinds: list[str | None] = []
     for name, category, parent in zip(
         thread_events["name"], thread_events["category"], around.tolist(), strict=True
     ):
-        outer = inherited[parent] if parent >= 0 else None
-        inherited.append(outer or (of_range(name) if category == "range" else None))
-        kinds.append(inherited[-1] or of_operator(name))
+        outer = range_kinds[parent] if parent >= 0 else None
+        range_kinds.append(outer or (of_range(name) if category == "range" else None))
+        kinds.append(range_kinds[-1] or of_operator(name))
     return thread_events.assign(kind=kinds)
 
 
@@ -160,8 +160,8 @@ def _kinds_of_host_threads(host: pd.DataFrame) -> pd.Series:
 
 def _by_operator(host: pd.DataFrame) -> pd.DataFrame:
     """Index the events by the operator's number; of equal numbers the innermost event remains."""
-    numbered = host[host["operator"] >= 0]
-    return numbered.drop_duplicates("operator", keep="last").set_index("operator")
+    operator_events = host[host["operator"] >= 0]
+    return operator_events.drop_duplicates("operator", keep="last").set_index("operator")
 
 
 def _kinds_of_kernels(kernels: pd.DataFrame, launchers: pd.Series) -> pd.Series:
@@ -178,10 +178,10 @@ def _kinds_of_kernels(kernels: pd.DataFrame, launchers: pd.Series) -> pd.Series:
 
 def _table(events: pd.DataFrame) -> pd.DataFrame:
     """Return calls and seconds by name and kind, the longest first."""
-    grouped = events.assign(seconds=(events["end"] - events["start"]) / 1e6).groupby(
+    groups = events.assign(seconds=(events["end"] - events["start"]) / 1e6).groupby(
         ["name", "kind"], as_index=False
     )
-    table = grouped.agg(calls=("seconds", "size"), seconds=("seconds", "sum"))
+    table = groups.agg(calls=("seconds", "size"), seconds=("seconds", "sum"))
     return table.sort_values(["seconds", "name"], ascending=[False, True], ignore_index=True)
 
 

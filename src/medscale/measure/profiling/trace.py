@@ -20,33 +20,44 @@ _GAP = re.compile(r"[\s,]*")
 
 
 def events(text: str) -> pd.DataFrame:
-    """Return the events of a trace by their start, of equal starts the longest first.
+    """Return the events of a trace, sorted by start, and events of equal start by length.
 
-    Decodes event by event, so that memory holds the text and the rows, not a tree of objects.
+    Events are decoded one by one, so that memory holds the text and the rows, and not a tree of
+    objects.
+
+    Args:
+        text: the trace in JSON.
 
     Returns:
-        A row for each event: ``category`` (operator; range: an annotation; kernel: on a GPU, also
-        copies and fills; memory: an allocation or release), ``name``, ``thread`` (of a kernel: the
-        GPU's stream), ``start, end`` (µs on the trace's clock), ``operator`` (number of the
-        operator, or of the one that launched a kernel; -1 for none), ``size`` (bytes allocated,
-        negative if released), ``allocated`` (bytes afterwards), ``on_gpu`` (of memory).
+        One row for each event with the columns
+
+        - ``category``: operator, range (an annotation), kernel (a kernel, copy or fill on a GPU) or
+          memory (an allocation or release);
+        - ``name``;
+        - ``thread``: for a kernel, the GPU's stream;
+        - ``start, end``: µs on the trace's clock;
+        - ``operator``: number of the operator; for a kernel, of the operator that launched it; -1
+          for none;
+        - ``size``: bytes of an allocation, negative for a release;
+        - ``allocated``: bytes in use afterwards;
+        - ``on_gpu``: whether the memory is the GPU's.
     """
-    rows = [row for event in _decoded(text) if (row := _row(event)) is not None]
+    rows = [row for event in _decode_events(text) if (row := _row(event)) is not None]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return table.sort_values(
         ["start", "end"], ascending=[True, False], kind="stable", ignore_index=True
     )
 
 
-def _decoded(text: str) -> Iterator[dict[str, Any]]:
+def _decode_events(text: str) -> Iterator[dict[str, Any]]:
     decoder = json.JSONDecoder()
-    place = text.index("[", text.index('"traceEvents"')) + 1
+    position = text.index("[", text.index('"traceEvents"')) + 1
     while True:
-        gap = _GAP.match(text, place)
+        gap = _GAP.match(text, position)
         assert gap is not None  # the pattern matches the empty string as well
         if text.startswith("]", gap.end()):
             return
-        event, place = decoder.raw_decode(text, gap.end())
+        event, position = decoder.raw_decode(text, gap.end())
         yield event
 
 

@@ -15,10 +15,11 @@ from torch.profiler import ProfilerActivity, profile, record_function, schedule
 from medscale.config.sections import Profile
 from medscale.data.loader import Loader, Step
 from medscale.measure.profiling.kinds import DATA
-from medscale.measure.profiling.work import Work, counted
+from medscale.measure.profiling.work import Work, count_work
 
-# The warm-up step in which FLOPs and bytes are counted; the first one makes the optimizer's state.
-COUNTED = 1
+# Warm-up step in which FLOPs and bytes are counted: the second, since the first also creates the
+# optimizer's state.
+COUNTED_STEP = 1
 
 
 class WindowEnd(Exception):
@@ -29,12 +30,12 @@ class WindowEnd(Exception):
 class Measurements:
     """The measurements of one rank."""
 
-    # of each step without the profiler; on a GPU their mean, since steps overlap
+    # seconds of each step without the profiler; on a GPU their mean, since steps overlap
     seconds: list[float] = field(default_factory=list)
     # seconds for which the host waits for the batch of each of these steps
     data_s: list[float] = field(default_factory=list)
-    images: int = 0  # number of images of these steps together, over all replicas
-    profiled_s: float = 0.0  # seconds of a step under the profiler
+    images: int = 0  # number of images of all these steps, over all replicas
+    profiled_s: float = 0.0  # mean seconds of a step under the profiler
     work: Work = field(default_factory=Work)  # FLOPs and bytes of a step
     trace: str = ""  # the trace as JSON
 
@@ -47,8 +48,9 @@ class Window:
     Args:
         loader: this rank's share of the training images.
         settings: numbers of steps, and settings of the profiler.
-        device: where this rank computes.
-        eager: return the context of steps that are no CUDA graph, whose operations can be counted.
+        device: device of this rank.
+        eager: function that returns a context in which steps run without a CUDA graph, so that
+            their operations can be counted.
     """
 
     def __init__(
@@ -71,19 +73,19 @@ class Window:
         source = self._endless(epoch, start)
         for number in range(self._settings.warmup):
             with ExitStack() as stack:
-                if number == COUNTED:
+                if number == COUNTED_STEP:
                     stack.enter_context(self._eager())
-                    stack.enter_context(counted(self.measurements.work))
+                    stack.enter_context(count_work(self.measurements.work))
                 yield next(source)
-        yield from self._timed(source)
-        yield from self._traced(source)
+        yield from self._timed_steps(source)
+        yield from self._traced_steps(source)
         raise WindowEnd
 
     def _endless(self, epoch: int, start: int) -> Iterator[Step]:
         for number in count(epoch):
             yield from self._loader.epoch(number, start if number == epoch else 0)
 
-    def _timed(self, source: Iterator[Step]) -> Iterator[Step]:
+    def _timed_steps(self, source: Iterator[Step]) -> Iterator[Step]:
         """Time the steps without the profiler."""
         result = self.measurements
         self._wait()
@@ -101,8 +103,8 @@ class Window:
         else:
             result.seconds = [after - before for before, after in pairwise(marks)]
 
-    def _traced(self, source: Iterator[Step]) -> Iterator[Step]:
-        """Trace as many steps, after one in which the profiler warms up."""
+    def _traced_steps(self, source: Iterator[Step]) -> Iterator[Step]:
+        """Trace the same number of steps, after one in which the profiler warms up."""
         cuda = self._device.type == "cuda"
         active = self._settings.steps
         observer = profile(

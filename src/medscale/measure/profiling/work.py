@@ -24,9 +24,9 @@ FREE |= {"new_empty", "new_empty_strided"}
 class Work:
     """The work of one rank in one step."""
 
-    # by kind; only of matrix multiplications and convolutions, a multiply-add counts two
+    # FLOPs by kind of operator, of matrix products and convolutions alone; a multiply-add is two
     flops: dict[str, float] = field(default_factory=dict)
-    # by kind; each operator reads each operand and writes each result once
+    # bytes by kind of operator; each operator reads each operand and writes each result once
     bytes: dict[str, float] = field(default_factory=dict)
     communicated: float = 0.0  # bytes passed to collectives
 
@@ -34,8 +34,9 @@ class Work:
 class Traffic(TorchDispatchMode):
     """Counts the bytes of operands and results of each operator below autograd.
 
-    Views and allocations are free. This is the compulsory traffic of each operator alone: the true
-    traffic is less where a cache keeps data between operators, more where an operator reads twice.
+    Views and allocations are free. The result is the compulsory traffic of each operator by itself.
+    The true traffic is lower if a cache keeps data between operators, and higher if an operator
+    reads data twice.
     """
 
     def __init__(self) -> None:
@@ -44,7 +45,7 @@ class Traffic(TorchDispatchMode):
         self.communicated = 0.0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run and count an operator; a DTensor unwraps itself first: its local part counts."""
+        """Run and count an operator; of a DTensor, the local part counts."""
         if any(kind not in (Tensor, Parameter) for kind in types):
             return NotImplemented
         out = func(*args, **(kwargs or {}))
@@ -57,8 +58,11 @@ class Traffic(TorchDispatchMode):
 
 
 @contextmanager
-def counted(work: Work) -> Iterator[None]:
-    """Count the work of this thread and its backward passes; compiled code runs uncompiled."""
+def count_work(work: Work) -> Iterator[None]:
+    """Count the work of this thread and its backward passes into ``work``.
+
+    Compiled functions run uncompiled meanwhile, since their operators cannot be counted.
+    """
     flops, traffic = FlopCounterMode(display=False), Traffic()
     with ExitStack() as stack:
         stack.enter_context(torch.compiler.set_stance("force_eager"))

@@ -3,9 +3,9 @@
 The rules:
 
 1. The series with the shortest time represents its kind of device.
-2. Devices are worth using as long as their parallel efficiency is one half or more: at one half a
-   device-hour achieves half of what it does on one device, and the further devices serve better for
-   another replicate.
+2. Devices are worth using as long as their parallel efficiency is one half or more. Below one half,
+   a device-hour achieves less than half of its work on a single device, and further devices are
+   better used for another replicate.
 3. Several devices are recommended only if the 95 % interval of their speedup over one lies above 1.
    Otherwise, and with one replicate, which gives no interval, the recommendation is undecided.
 4. A law is cited with its interval, and only if the series has enough different numbers of devices.
@@ -31,20 +31,20 @@ LAWS = {
 }
 
 
-def speaker(series: Sequence[Series]) -> Series:
+def representative(series: Sequence[Series]) -> Series:
     """Return the series with the shortest time on any number of devices (rule 1)."""
     return min(series, key=lambda member: float(member.table()["seconds"].min()))
 
 
 def worthwhile(table: pd.DataFrame) -> int:
-    """Return the largest number of devices up to which efficiency is one half or more (rule 2)."""
-    enough = (table["efficiency"] >= ENOUGH).tolist()
-    count = enough.index(False) if False in enough else len(enough)
+    """Return the largest number of devices up to which efficiency stays at one half or more."""
+    is_worthwhile = (table["efficiency"] >= ENOUGH).tolist()
+    count = is_worthwhile.index(False) if False in is_worthwhile else len(is_worthwhile)
     return int(table["devices"].iloc[max(count, 1) - 1])
 
 
-def undecided(fit: Fit) -> bool:
-    """Tell whether the interval of a fit's serial part is too wide to cite (rule 4)."""
+def is_undecided(fit: Fit) -> bool:
+    """Return whether the interval of a fit's serial part is too wide to cite (rule 4)."""
     return fit.serial.low < 0.05 and fit.serial.high > 0.5
 
 
@@ -63,19 +63,19 @@ def speedup_of(series: Series, devices: str) -> str:
     last = series.table().iloc[-1]
     text = f"{_times(last['speedup'])} on {int(last['devices'])} {devices}"
     fit = series.law()
-    law = "" if fit is None or undecided(fit) else _by_law(series, devices)
+    law = "" if fit is None or is_undecided(fit) else _by_law(series, devices)
     return f"{text} (efficiency {_share(last)}{'; ' + law[0].lower() + law[1:-1] if law else ''})"
 
 
 def verdict(series: Series) -> str:
     """Return in a few words whether sharing the work over the devices pays (rule 6)."""
     table = series.table()
-    most, use = int(table["devices"].max()), worthwhile(table)
+    largest, count = int(table["devices"].max()), worthwhile(table)
     if len(superlinear(table)):
         return "not consistent as stated"
-    if use == most:
+    if count == largest:
         return "consistent"
-    return f"consistent up to {use} of {most} devices" if use > 1 else "not consistent"
+    return f"consistent up to {count} of {largest} devices" if count > 1 else "not consistent"
 
 
 def superlinear(table: pd.DataFrame) -> pd.DataFrame:
@@ -85,30 +85,30 @@ def superlinear(table: pd.DataFrame) -> pd.DataFrame:
 
 def _advice(table: pd.DataFrame, devices: str) -> str:
     """Return how many of the devices to use (rules 2 and 3)."""
-    most, use = int(table["devices"].max()), worthwhile(table)
-    row = table[table["devices"] == use].iloc[0]
-    if use == 1:
-        following = table.iloc[1]
-        unsure = " (one replicate, so no interval)" if _alone(following) else ""
+    largest, count = int(table["devices"].max()), worthwhile(table)
+    row = table[table["devices"] == count].iloc[0]
+    if count == 1:
+        next_row = table.iloc[1]
+        unsure = " (one replicate, so no interval)" if _alone(next_row) else ""
         return (
-            f"Use one device. The efficiency of {int(following['devices'])} {devices} is "
-            f"{_share(following)}{unsure}, below one half, so a further device is better used for "
+            f"Use one device. The efficiency of {int(next_row['devices'])} {devices} is "
+            f"{_share(next_row)}{unsure}, below one half, so a further device is better used for "
             "another seed"
         )
     if reason := _unsure(row):
         return (
-            f"Whether {use} {devices} are worth using is not decided: their efficiency is "
+            f"Whether {count} {devices} are worth using is not decided: their efficiency is "
             f"{_share(row)}, but {reason}"
         )
-    if use == most:
+    if count == largest:
         return (
-            f"The {most} {devices} that were tried are worth using: their efficiency is "
+            f"All {largest} {devices} of the largest run are worth using: their efficiency is "
             f"{_share(row)}"
         )
-    following = table[table["devices"] > use].iloc[0]
+    next_row = table[table["devices"] > count].iloc[0]
     return (
-        f"Up to {use} {devices} are worth using: their efficiency is {_share(row)}, that of "
-        f"{int(following['devices'])} is {_share(following)}, below one half"
+        f"Up to {count} {devices} are worth using: their efficiency is {_share(row)}, that of "
+        f"{int(next_row['devices'])} is {_share(next_row)}, below one half"
     )
 
 
@@ -126,7 +126,7 @@ def _unsure(row: pd.Series) -> str:
 
 
 def _alone(row: pd.Series) -> bool:
-    """Tell whether a speedup has no interval, because there is one replicate."""
+    """Return whether a speedup has no interval, because there is one replicate."""
     return math.isnan(row["speedup_ci_low"])
 
 
@@ -134,7 +134,7 @@ def _by_law(series: Series, devices: str) -> str:
     fit = series.law()
     if fit is None:  # too few different numbers of devices
         return ""
-    if undecided(fit):
+    if is_undecided(fit):
         return f"{_law(fit)} leaves the serial part undecided ({_span(fit.serial, 2)})."
     serial = f"{fit.serial.value:.3f} ({_span(fit.serial, 3)})"
     text = f"By {LAWS[fit.law]}, the serial part is {serial}"

@@ -2,10 +2,10 @@
 
 The rules are those of MLPerf Training (Mattson et al. 2020; training_rules.adoc of
 mlcommons/training_policies): the target is fixed before the comparison, a result has several
-replicates, and a replicate that does not reach the target counts. The comparison of mean epochs by
-a one-sided t-test is the idea of its reference convergence points (``rcp_checker`` of
-mlcommons/logging). In addition, equality is tested as equality: by two one-sided tests within a
-margin (Schuirmann 1987).
+replicates, and a replicate that does not reach the target counts. The one-sided t-test of mean
+epochs is that of MLPerf's reference convergence points (``rcp_checker`` of mlcommons/logging). In
+addition, two one-sided tests within a margin establish equality (Schuirmann 1987); a difference
+that is not significant does not.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from scipy import stats
 from medscale.base.errors import MedscaleError
 from medscale.measure.scaling.target import METRICS, Target, best, seconds_of
 
-FEWEST = 5  # replicates of a verdict: those that MLPerf asks of image classification
+FEWEST = 5  # replicates that a verdict needs, as in MLPerf's image classification
 NAN = float("nan")
 ALPHA = 0.05  # of each test
-# Variance of the rounding to whole epochs (Sheppard 1898), the least that replicates can have.
+# Variance of the rounding to whole epochs (Sheppard 1898): the smallest that replicates can have.
 ROUNDING = 1 / 12
-# Divisions of the replicates into two groups: with up to eight in each, all are enumerated.
+# Permutations of the Mann-Whitney test: all of them for up to eight replicates in each group, and
+# otherwise a sample of this size with a fixed seed.
 DIVISIONS = stats.PermutationMethod(n_resamples=20_000, rng=0)
 
 EQUAL, OPEN, NEVER = "equal within the margin", "undecided", "target not reached"
@@ -38,9 +39,8 @@ WITHIN = "{}, within the margin"
 class Times:
     """Epochs and seconds to the target of a run's replicates.
 
-    Those of a replicate that does not reach the target are censored on the right: the planned
-    epochs, and the seconds of its whole training. A training that stops early counts with all
-    planned epochs.
+    A replicate that does not reach the target is censored on the right: it has the planned epochs,
+    even if its training stopped early, and the seconds of its whole training.
     """
 
     epochs: np.ndarray  # int64, shape S for S replicates
@@ -60,21 +60,21 @@ class Comparison(NamedTuple):
     difference: float
     low: float
     high: float
-    # p-values; each line names what is shown where the p-value is small
-    equal_p: float  # difference within the margin: two one-sided t-tests; NaN if censored
-    slower_p: float  # more epochs: Mann-Whitney, one-sided, censored replicates last
-    faster_p: float  # fewer epochs: the same test
-    rcp_p: float  # fewer epochs: one-sided t-test of MLPerf's checker; NaN if censored
+    # p-values, each with the statement that a small value establishes, and its test
+    equal_p: float  # the difference is within the margin: two one-sided t-tests; NaN if censored
+    slower_p: float  # the run needs more epochs: one-sided Mann-Whitney, censored replicates last
+    faster_p: float  # the run needs fewer epochs: the same test
+    rcp_p: float  # the run needs fewer epochs: t-test of MLPerf's checker; NaN if censored
     verdict: str
 
 
 def times_to(histories: Sequence[pd.DataFrame], target: Target, planned: int) -> Times:
-    """Return the epochs and seconds that each replicate needs to the target.
+    """Return the epochs and seconds that each replicate needs to reach the target.
 
     Args:
-        histories: of the replicates (history.csv).
-        target: what counts as reached.
-        planned: epochs of a whole training.
+        histories: history.csv of each replicate.
+        target: value of a validation metric.
+        planned: number of epochs of a whole training.
     """
     epochs = [target.epoch(history) for history in histories]
     return Times(
@@ -106,8 +106,8 @@ def refuse_unreachable(
 def compare(run: Times, reference: Times, margin: float) -> Comparison:
     """Compare the epochs to the target of a run with those of the baseline.
 
-    With fewer than ``FEWEST`` replicates of either there are neither p-values nor an interval, and
-    the verdict says so.
+    With fewer than ``FEWEST`` replicates on either side there are neither p-values nor an interval,
+    and the verdict is "not established".
 
     Args:
         run: the replicates of the run.
@@ -119,7 +119,7 @@ def compare(run: Times, reference: Times, margin: float) -> Comparison:
     fewest = min(len(run.epochs), len(reference.epochs))
     if fewest < FEWEST:
         seeds = f"{fewest} seed" + ("s" if fewest > 1 else "")
-        return untested(f"not established ({seeds})", difference)
+        return untested_comparison(f"not established ({seeds})", difference)
     slower_p, faster_p = (
         float(
             stats.mannwhitneyu(
@@ -148,7 +148,7 @@ def compare(run: Times, reference: Times, margin: float) -> Comparison:
     )
 
 
-def untested(verdict: str, difference: float = NAN) -> Comparison:
+def untested_comparison(verdict: str, difference: float = NAN) -> Comparison:
     """Return a comparison without interval and p-values."""
     return Comparison(difference, NAN, NAN, NAN, NAN, NAN, NAN, verdict)
 

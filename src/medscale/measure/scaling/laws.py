@@ -6,10 +6,10 @@ A law gives C(n), the throughput of n devices relative to one, with one or two p
 - Gustafson (1988): n - a (n - 1), where a is the part of a device's time that does not grow with
   the work;
 - Universal Scalability (Gunther 2008): n / (1 + s (n - 1) + k n (n - 1)), where k is the cost of
-  pairwise coordination, so that from some number of devices on more are slower.
+  pairwise coordination. Beyond some number of devices, throughput falls.
 
-The throughput of one device is a fitted parameter as well, so that the measurement on one device
-has no more weight than the others.
+The throughput of one device is also a fitted parameter, so that the measurement on one device has
+no more weight than the others.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,8 +23,8 @@ from medscale.base.errors import MedscaleError
 from medscale.measure.scaling.speedup import LEVEL
 
 Name = Literal["amdahl", "gustafson", "usl"]
-# Different numbers of devices that a law needs: one more than its parameters, among which is the
-# throughput of one device.
+# A law needs one more number of devices than it has parameters; the throughput of one device is one
+# of the parameters.
 FEWEST: dict[Name, int] = {"amdahl": 3, "gustafson": 3, "usl": 4}
 _STEPS = 400
 _GRID = np.concatenate([[0.0], np.geomspace(1e-6, 1.0, _STEPS)])
@@ -45,13 +45,13 @@ class Fit:
 
     law: Name  # name of the law
     serial: Value  # s (or a), the serial part
-    crosstalk: Value  # k; 0 for the other laws than Universal Scalability
+    crosstalk: Value  # k of Universal Scalability; 0 for the other laws
     single: float  # fitted throughput of one device, in the unit of the series
     best: Value  # number of devices with the highest throughput; infinite if more are always faster
     half: Value  # number of devices at which efficiency falls to one half
     error: float  # root mean square of the relative deviations
-    # Akaike's criterion for small samples (Hurvich & Tsai 1989), by which laws of one series are
-    # compared; infinite for too few points
+    # Akaike's criterion for small samples (Hurvich & Tsai 1989), which compares the laws of a
+    # series; infinite for too few points
     aicc: float
 
     def capacity(self, devices: np.ndarray) -> np.ndarray:
@@ -72,15 +72,19 @@ def capacity(
 def fit(law: Name, devices: Sequence[float], throughput: Sequence[float]) -> Fit:
     """Fit a law by least squares on the logarithms of throughput.
 
-    Intervals are those of the profile likelihood (Bates & Watts 1988, ch. 6): they contain the
+    The intervals are those of the profile likelihood (Bates & Watts 1988, ch. 6). They contain the
     values of all parameter pairs whose sum of squares is at most 1 + F(0.95; 1, N - p) / (N - p)
-    times the smallest one. Parameters are searched on a logarithmic grid from 1e-6 to 1, and at 0.
-    Raises MedscaleError for fewer different numbers of devices than the law needs, or values that
-    are not above 0.
+    times the smallest one, for p parameters. The search covers 0 and a logarithmic grid from 1e-6
+    to 1.
 
     Args:
+        law: a key of ``FEWEST``.
         devices: number of devices of each measurement (a replicate), shape N.
-        throughput: measured, in any unit, shape N.
+        throughput: measured throughputs in any unit, shape N.
+
+    Raises:
+        MedscaleError: for fewer different numbers of devices than the law needs, or for values that
+            are not above 0.
     """
     n, logs = np.asarray(devices, float), np.log(_positive(throughput))
     if len(np.unique(_positive(devices))) < FEWEST[law]:
@@ -97,16 +101,16 @@ def fit(law: Name, devices: Sequence[float], throughput: Sequence[float]) -> Fit
     surface = squares(serial, crosstalk)
     start = np.unravel_index(surface.argmin(), surface.shape)
     begin = np.array([serial[start], crosstalk[start]])
-    refined = optimize.minimize(
+    optimum = optimize.minimize(
         lambda p: float(squares(p[0], p[1])),
         begin,
         method="L-BFGS-B",
         bounds=[(0, ends[0]), (0, ends[1])],
     )
-    best = refined.x if float(squares(*refined.x)) < surface[start] else begin
-    least = float(squares(*best))
+    best = optimum.x if float(squares(*optimum.x)) < surface[start] else begin
+    smallest_sum = float(squares(*best))
     freedom = len(n) - (3 if law == "usl" else 2)
-    limit = least * (1 + stats.f.ppf(LEVEL, 1, freedom) / freedom) + 1e-12
+    limit = smallest_sum * (1 + stats.f.ppf(LEVEL, 1, freedom) / freedom) + 1e-12
     inside = surface <= limit
     near = np.append(serial[inside], best[0]), np.append(crosstalk[inside], best[1])
 
@@ -122,21 +126,21 @@ def fit(law: Name, devices: Sequence[float], throughput: Sequence[float]) -> Fit
         single=float(np.exp(np.mean(logs - np.log(capacity(law, n, *best))))),
         best=value(lambda s, k: _best(law, s, k)),
         half=value(lambda s, k: _half(law, s, k)),
-        error=float(np.sqrt(least / len(n))),
-        aicc=_aicc(least, len(n), 3 if law == "usl" else 2),
+        error=float(np.sqrt(smallest_sum / len(n))),
+        aicc=_aicc(smallest_sum, len(n), 3 if law == "usl" else 2),
     )
 
 
 def fits(devices: Sequence[float], throughput: Sequence[float]) -> dict[Name, Fit]:
     """Fit all laws for which there are enough different numbers of devices."""
-    different = len(np.unique(devices))
-    return {law: fit(law, devices, throughput) for law in FEWEST if different >= FEWEST[law]}
+    count = len(np.unique(devices))
+    return {law: fit(law, devices, throughput) for law in FEWEST if count >= FEWEST[law]}
 
 
-def preferred(fitted: dict[Name, Fit]) -> Fit | None:
-    """Return the law with the smallest AICc; of equal ones that with fewer parameters."""
+def preferred_law(fits_by_law: dict[Name, Fit]) -> Fit | None:
+    """Return the law with the smallest AICc, and of several the one with the fewest parameters."""
     order = list(FEWEST)
-    return min(fitted.values(), key=lambda f: (f.aicc, order.index(f.law)), default=None)
+    return min(fits_by_law.values(), key=lambda f: (f.aicc, order.index(f.law)), default=None)
 
 
 def serial_fraction(speedup: float, devices: float) -> float:
@@ -157,9 +161,9 @@ def _positive(values: Sequence[float]) -> np.ndarray:
 def _squares(
     law: Name, n: np.ndarray, logs: np.ndarray, serial: np.ndarray, crosstalk: np.ndarray
 ) -> np.ndarray:
-    """Return the sum of squares at the best throughput of one device.
+    """Return the sum of squares for the best throughput of one device.
 
-    On logarithms that throughput is the mean deviation.
+    The logarithm of that throughput is the mean deviation, which is subtracted.
     """
     serial, crosstalk = np.asarray(serial)[..., None], np.asarray(crosstalk)[..., None]
     with np.errstate(divide="ignore"):

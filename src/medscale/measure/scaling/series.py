@@ -8,10 +8,10 @@ from typing import Any, Literal
 import pandas as pd
 
 from medscale.engine.run import RunSpec
-from medscale.measure.scaling.laws import Fit, Name, fits, preferred, serial_fraction
+from medscale.measure.scaling.laws import Fit, Name, fits, preferred_law, serial_fraction
 from medscale.measure.scaling.speedup import relative
 
-Held = Literal["global", "per_device", "other", ""]
+ConstantBatch = Literal["global", "per_device", "other", ""]
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,14 @@ class Point:
     """The measured times of one run."""
 
     run: str  # name of the run
-    seconds: tuple[float, ...]  # of an epoch, of each replicate
-    images: float = 1.0  # of an epoch; 1 if unknown
+    seconds: tuple[float, ...]  # seconds per epoch of each replicate
+    images: float = 1.0  # images of an epoch; 1 if unknown
     global_batch: int | None = None  # images of a step; None if unknown
     work: str = ""  # key that must be equal for times to be compared
     stand_in: bool = False  # whether CPU processes stood in for GPUs
     format: str = ""  # number format; empty if unknown
-    held: Held = ""  # the batch that a publication held constant, if ``global_batch`` is unknown
+    # which batch size a publication kept constant, if ``global_batch`` is unknown
+    constant_batch: ConstantBatch = ""
 
     @property
     def spec(self) -> RunSpec:
@@ -38,17 +39,17 @@ class Series:
     """Runs with one strategy, precision, batch and network on rising numbers of devices."""
 
     points: tuple[Point, ...]  # by number of devices; the first is on one device
-    # the constant batch: the global one (strong scaling), that of a device (weak scaling), another,
-    # or unknown ("")
-    held: Held
+    # which batch size is constant: the global one (strong scaling), that of a device (weak
+    # scaling), neither ("other"), or unknown ("")
+    constant_batch: ConstantBatch
 
     @property
     def name(self) -> str:
         """Return the name of the run on most devices without their number: "ddp_amp_gpu"."""
         spec = self.points[-1].spec
-        kept = spec.name.split("_")
-        place = next(i for i, part in enumerate(kept) if part == f"{spec.devices}{spec.device}")
-        return "_".join([*kept[:place], spec.device, *kept[place + 1 :]])
+        parts = spec.name.split("_")
+        place = next(i for i, part in enumerate(parts) if part == f"{spec.devices}{spec.device}")
+        return "_".join([*parts[:place], spec.device, *parts[place + 1 :]])
 
     @property
     def spec(self) -> RunSpec:
@@ -57,7 +58,7 @@ class Series:
 
     @property
     def stand_in(self) -> bool:
-        """Tell whether CPU processes stood in for GPUs."""
+        """Whether CPU processes stood in for GPUs."""
         return any(point.stand_in for point in self.points)
 
     def measurements(self) -> tuple[list[float], list[float]]:
@@ -72,21 +73,22 @@ class Series:
         return _fits(tuple(devices), tuple(rates))
 
     def law(self) -> Fit | None:
-        """Return the law with the best ``laws.preferred`` criterion, if any can be fitted."""
-        return preferred(self.laws())
+        """Return the law with the smallest AICc; None if the series is too short for any law."""
+        return preferred_law(self.laws())
 
     def table(self) -> pd.DataFrame:
         """Compute the speedup over the run on one device.
 
         Returns:
-            A row for each run: ``run, format, devices, replicates, seconds, seconds_low,
-            seconds_high`` (range), ``throughput``; ``speedup`` and ``efficiency`` with the ends of
-            ``speedup.ratio``; ``serial_fraction`` (Karp & Flatt 1990; NaN on one device).
+            One row for each run: ``run, format, devices, replicates``; ``seconds`` per epoch with
+            ``seconds_low, seconds_high`` (range over replicates); ``throughput`` (images per
+            second); ``speedup`` and ``efficiency`` with the suffixes of ``speedup.ratio``;
+            ``serial_fraction`` (Karp & Flatt 1990; NaN on one device).
         """
         single, rows = self.points[0], []
         for point in self.points:
             n, seconds = point.spec.devices, list(point.seconds)
-            speedup = relative(single.seconds, seconds, same=point is single)
+            speedup = relative(single.seconds, seconds, is_base=point is single)
             mean = sum(seconds) / len(seconds)
             rows.append(
                 {
@@ -109,9 +111,9 @@ class Series:
 def gather(points: Sequence[Point]) -> list[Series]:
     """Return the series of the runs on several devices, in the order of the points.
 
-    A series needs a run on one device: with the same strategy, or plain DDP, or serial, and with
-    the same precision, batch, network and work, so that neither mixed precision nor other images
-    count as speedup.
+    A series needs a run on one device, with the same strategy, plain DDP, or serial. Its precision,
+    batch, network and work must be those of the series, so that neither mixed precision nor other
+    images count as speedup.
     """
     by_run = {point.run: point for point in points}
     groups: dict[RunSpec, list[Point]] = {}
@@ -122,14 +124,14 @@ def gather(points: Sequence[Point]) -> list[Series]:
     for members in groups.values():
         single = _single(members[0], by_run)
         if single is not None:
-            same = [point for point in members if point.work == single.work]
-            ordered = (single, *sorted(same, key=lambda point: point.spec.devices))
-            series += [Series(ordered, _held(ordered))] if same else []
+            comparable = [point for point in members if point.work == single.work]
+            ordered = (single, *sorted(comparable, key=lambda point: point.spec.devices))
+            series += [Series(ordered, _constant_batch(ordered))] if comparable else []
     return series
 
 
 def without_one_device(points: Sequence[Point], series: Sequence[Series]) -> list[str]:
-    """Return the runs on several devices that no series contains, as there is no run on one."""
+    """Return the runs on several devices that have no series, since no run on one device fits."""
     inside = {point.run for member in series for point in member.points}
     return [point.run for point in points if point.spec.devices > 1 and point.run not in inside]
 
@@ -158,7 +160,7 @@ def point_of(summary: dict[str, Any]) -> Point:
 
 @cache
 def _fits(devices: tuple[float, ...], rates: tuple[float, ...]) -> dict[Name, Fit]:
-    """Fit a series once for the figure, the tables and the sentences."""
+    """Fit the laws once; figure, tables and sentences share the result."""
     return fits(devices, rates)
 
 
@@ -168,18 +170,18 @@ def _family(spec: RunSpec) -> RunSpec:
 
 
 def _single(point: Point, by_run: dict[str, Point]) -> Point | None:
-    spec, kept = point.spec, {"amp", "batch", "model", "device"}
-    fields = spec.model_dump(include=kept) | {"devices": 1}
+    spec, shared_fields = point.spec, {"amp", "batch", "model", "device"}
+    fields = spec.model_dump(include=shared_fields) | {"devices": 1}
     strategies = dict.fromkeys([spec.strategy if spec.stages == 1 else "ddp", "ddp", "serial"])
     names = [RunSpec(strategy=strategy, **fields).name for strategy in strategies]
     candidates = [by_run[name] for name in names if name in by_run]
     return next((single for single in candidates if single.work == point.work), None)
 
 
-def _held(points: Sequence[Point]) -> Held:
+def _constant_batch(points: Sequence[Point]) -> ConstantBatch:
     batches = [point.global_batch for point in points]
     if None in batches:
-        return points[-1].held
+        return points[-1].constant_batch
     if len(set(batches)) == 1:
         return "global"
     per_device = {

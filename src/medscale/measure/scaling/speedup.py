@@ -18,22 +18,32 @@ ENDS = ("", "_low", "_high", "_ci_low", "_ci_high")
 def speedups(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Compute the speedup of each run of a study.
 
-    Speedup is the baseline's seconds per epoch divided by the run's (means over replicates of the
-    median epoch without the first); efficiency is speedup divided by devices (Amdahl 1967; Grama et
-    al. 2003, ch. 5). The baseline is the serial run on the same kind of device without mixed
-    precision with the same network and images. Runs that stand in for GPUs are compared only with
-    such runs.
-    Raises MedscaleError when the summaries are of several studies or a run occurs twice.
+    Speedup is the seconds per epoch of the baseline divided by those of the run. The seconds per
+    epoch are the median over the epochs after the first, averaged over replicates. Efficiency is
+    speedup divided by devices (Amdahl 1967; Grama et al. 2003, ch. 5). The baseline is the serial
+    run without mixed precision on the same kind of device, with the same network and images. CPU
+    runs that stand in for GPUs are compared only with each other.
+
+    Args:
+        summaries: content of summary.json of each run.
 
     Returns:
-        A row for each run: ``run, strategy, device, devices, amp, stand_in, format, hardware,
-        threads, global_batch, batch_held, train_images, seconds, seconds_low, seconds_high``
-        (range over replicates), ``images_per_second, baseline, speedup, efficiency``, each of the
-        last two with ``_low, _high`` (range over all pairs of replicates) and ``_ci_low, _ci_high``
-        (95 %, Welch's t on log seconds; NaN with fewer than two replicates), ``amp_gain`` (seconds
-        of the same run without AMP, if it exists, divided by this run's), ``amp_gain_over`` (the
-        format of that run) and ``note``. Without a baseline speedup is NaN, and the note gives the
-        reason.
+        One row for each run with the columns
+
+        - ``run, strategy, device, devices, amp, stand_in, format, hardware, threads, global_batch,
+          batch_held, train_images``;
+        - ``seconds, seconds_low, seconds_high``: seconds per epoch, with the range over replicates;
+        - ``images_per_second, baseline``;
+        - ``speedup`` and ``efficiency``, each with ``_low, _high`` (range over all pairs of
+          replicates) and ``_ci_low, _ci_high`` (95 %, Welch's t on log seconds; NaN with fewer than
+          two replicates);
+        - ``amp_gain``: seconds of the same run without AMP, divided by those of this run, and
+          ``amp_gain_over``, the number format of that run;
+        - ``note``: remarks on the comparison. Without a baseline the speedup is NaN, and the note
+          gives the reason.
+
+    Raises:
+        MedscaleError: when the summaries are of several studies, or a run occurs twice.
     """
     by_name = _by_name(summaries)
     rows = [_row(summary, by_name) for summary in by_name.values()]
@@ -53,8 +63,9 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
         below: times, shape M.
 
     Returns:
-        By the suffixes ``ENDS``: the ratio, its range over all pairs, and Welch's interval (1947)
-        of the ratio of the geometric means; NaN with fewer than two times.
+        Values by the suffixes ``ENDS``: the ratio, its range over all pairs, and the 95 % interval
+        of the ratio of the geometric means (Welch, Biometrika 1947, on logarithms). The interval is
+        NaN if either side has fewer than two times.
     """
     a, b = np.asarray(above, float), np.asarray(below, float)
     pairs = a[:, None] / b[None, :]
@@ -74,10 +85,10 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
 
 
 def relative(
-    base: Sequence[float], times: Sequence[float], *, same: bool = False
+    base: Sequence[float], times: Sequence[float], *, is_base: bool = False
 ) -> dict[str, float]:
-    """Return ``ratio(base, times)``: NaN without base times, 1 where the base is the run itself."""
-    if same:
+    """Return ``ratio(base, times)``: NaN without base times, and 1 if ``is_base`` is set."""
+    if is_base:
         return dict.fromkeys(ENDS, 1.0)
     return ratio(base, times) if len(base) else dict.fromkeys(ENDS, math.nan)
 
@@ -86,12 +97,13 @@ def _by_name(summaries: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     studies = {summary["study"] for summary in summaries}
     if len(studies) > 1:
         raise MedscaleError(
-            f"speedup compares runs of one study, not of {', '.join(sorted(studies))}"
+            f"speedup compares runs of one study, but the results are of "
+            f"{', '.join(sorted(studies))}; name results of one study"
         )
     by_name = {summary["run"]["name"]: summary for summary in summaries}
     if len(by_name) != len(summaries):
         raise MedscaleError(
-            "a run occurs twice among the summaries that speedup is to be computed from"
+            "a run occurs twice among the results whose speedup is computed; name each result once"
         )
     return by_name
 
@@ -101,9 +113,10 @@ def _row(summary: dict[str, Any], by_name: dict[str, dict[str, Any]]) -> dict[st
     seconds = clock["seconds_per_epoch"]["values"]
     name = baseline_of(spec)
     baseline = by_name.get(name)
-    reason = f"baseline {name} was not made" if baseline is None else _different(summary, baseline)
+    missing = f"the baseline {name} was not run"
+    reason = missing if baseline is None else _difference(summary, baseline)
     base = None if reason else baseline
-    speedup = relative(_seconds(base) if base else [], seconds, same=name == spec.name)
+    speedup = relative(_seconds(base) if base else [], seconds, is_base=name == spec.name)
     return {
         "run": spec.name,
         "strategy": spec.strategy + ("_mp" if spec.mp else ""),
@@ -129,7 +142,7 @@ def _row(summary: dict[str, Any], by_name: dict[str, dict[str, Any]]) -> dict[st
     }
 
 
-def _different(summary: dict[str, Any], baseline: dict[str, Any]) -> str:
+def _difference(summary: dict[str, Any], baseline: dict[str, Any]) -> str:
     """Return why two runs' times cannot be compared; empty if they can."""
     if summary["marks"] != baseline["marks"] or summary["backend"] != baseline["backend"]:
         return "the baseline ran on another kind of device (stand-in against real)"
@@ -167,14 +180,14 @@ def _amp_gain(
 ) -> dict[str, Any]:
     """Return ``amp_gain`` and ``amp_gain_over`` of a row of ``speedups``."""
     twin = by_name.get(spec.model_copy(update={"amp": False}).name) if spec.amp else None
-    if twin is None or _different(summary, twin):
+    if twin is None or _difference(summary, twin):
         return {"amp_gain": math.nan, "amp_gain_over": ""}
     gain = float(np.mean(_seconds(twin)) / np.mean(_seconds(summary)))
     return {"amp_gain": gain, "amp_gain_over": twin["format"]}
 
 
 def hardware(summary: dict[str, Any]) -> str:
-    """Return the name of the device that trained, as the machine gives it."""
+    """Return the name of the GPU or processor that trained a run; "unknown" if not recorded."""
     machine = summary["environment"]
     return str(machine["gpus"][0] if machine.get("gpus") else machine.get("cpu") or "unknown")
 

@@ -12,17 +12,17 @@ from medscale.base.files import read_table
 from medscale.engine.run import RunSpec
 
 # Columns of history.csv that add up to an epoch's wall time.
-SPENT = ("seconds", "validation_s", "checkpoint_s")
+WALL_TIME_COLUMNS = ("seconds", "validation_s", "checkpoint_s")
 METRICS = {"val_accuracy": "validation accuracy", "val_loss": "validation loss"}
 SMALLER_IS_BETTER = frozenset({"val_loss"})
 
 
 @dataclass(frozen=True)
 class Target:
-    """The value of a validation metric that counts as reached."""
+    """The value of a validation metric that a training is to reach."""
 
     metric: str  # a column of history.csv, one of ``METRICS``
-    value: float  # NaN: no target, which nothing reaches
+    value: float  # NaN: no target; no training reaches it
 
     @property
     def words(self) -> str:
@@ -35,22 +35,27 @@ class Target:
         """Return the first epoch, counted from 1, that reaches the target; None if none does."""
         values = history[self.metric].to_numpy(float)
         is_smaller = self.metric in SMALLER_IS_BETTER
-        reached = values <= self.value if is_smaller else values >= self.value
-        return int(reached.argmax()) + 1 if reached.any() else None
+        is_reached = values <= self.value if is_smaller else values >= self.value
+        return int(is_reached.argmax()) + 1 if is_reached.any() else None
 
     def seconds(self, history: pd.DataFrame) -> float:
         """Return the seconds until the end of the first epoch that reaches the target.
 
-        NaN if none does, or if another number of processes trained some of the epochs until then.
+        NaN if no epoch does, or if the number of processes changed before its end.
 
-        ``history``: of a replicate, with the columns ``SPENT``, ``processes`` and the metric.
+        Args:
+            history: history.csv of a replicate.
         """
         epoch = self.epoch(history)
         return float("nan") if epoch is None else seconds_of(history, epoch)
 
 
 def read_history(path: str | Path) -> pd.DataFrame:
-    """Read a replicate's history; MedscaleError where it is missing or damaged."""
+    """Read a replicate's history.csv.
+
+    Raises:
+        MedscaleError: when the file is missing or damaged.
+    """
     return read_table(path, "run the training again")
 
 
@@ -65,14 +70,14 @@ def target_of(
 ) -> Target:
     """Return the target: a given value, or one that each replicate of the reference reaches.
 
-    The latter is derived from the worst of the best values of the reference's replicates: its
-    product with ``share``; of a loss, its quotient.
+    A derived target starts from the best value of each replicate of the reference, and takes the
+    worst of these. An accuracy is multiplied by ``share``; a loss is divided by it.
 
     Args:
         reference: histories of the baseline's replicates.
         metric: one of ``METRICS``.
-        value: the value that counts as reached; None: derived from the reference.
-        share: greater than 0 and at most 1.
+        value: the target; None: derive it from the reference.
+        share: factor of a derived target, greater than 0 and at most 1.
     """
     if value is not None:
         return Target(metric, value)
@@ -83,10 +88,10 @@ def target_of(
 
 
 def seconds_of(history: pd.DataFrame, epochs: int) -> float:
-    """Return the wall time of the first epochs; NaN if the number of processes changed in them."""
+    """Return the seconds of the first epochs; NaN if the number of processes changed in them."""
     if history["processes"][:epochs].nunique() > 1:
         return float("nan")
-    return float(history[list(SPENT)].to_numpy()[:epochs].sum())
+    return float(history[list(WALL_TIME_COLUMNS)].to_numpy()[:epochs].sum())
 
 
 def costs(
@@ -98,29 +103,32 @@ def costs(
     """Compute the cost of each run until the target, and as a whole.
 
     Args:
+        summaries: content of summary.json of each run.
+        histories: history.csv of each replicate, by run.
+        target: value of a validation metric.
         prices: price of a device-hour by backend (cpu, cuda).
 
     Returns:
-        A row for each run: ``run, devices, stand_in, format, replicates, reached`` (replicates that
-        reach the target), ``seconds, seconds_low, seconds_high`` (until the target; mean and
-        range of these replicates), ``device_hours, money`` (until the target), ``whole_seconds,
-        whole_device_hours, whole_money`` (of the training), ``energy_kwh`` (of the training; NaN if
-        the devices do not measure it).
+        One row for each run: ``run, devices, stand_in, format, replicates, reached`` (number of
+        replicates that reach the target). ``seconds, seconds_low, seconds_high`` (mean and range
+        over these replicates), ``device_hours`` and ``money`` are those until the target.
+        ``whole_seconds, whole_device_hours, whole_money`` and ``energy_kwh`` are those of the whole
+        training; the energy is NaN if the devices do not measure it.
     """
     rows = []
     for summary in summaries:
         name, clock = summary["run"]["name"], summary["timing"]
         times = np.array([target.seconds(history) for history in histories[name]])
-        measured = times[~np.isnan(times)]
+        finite_times = times[~np.isnan(times)]
         devices, price = RunSpec.parse(name).devices, prices[summary["backend"]]
         mean, low, high = (
-            (float(measured.mean()), float(measured.min()), float(measured.max()))
-            if len(measured)
+            (float(finite_times.mean()), float(finite_times.min()), float(finite_times.max()))
+            if len(finite_times)
             else (float("nan"),) * 3
         )
-        # Not measured where a replicate went on with fewer devices.
-        alike = all((history["processes"] == devices).all() for history in histories[name])
-        whole = clock["wall_seconds"]["mean"] if alike else float("nan")
+        # The time of a whole training is unknown if a replicate continued with fewer devices.
+        same_devices = all((history["processes"] == devices).all() for history in histories[name])
+        whole = clock["wall_seconds"]["mean"] if same_devices else float("nan")
         energy = clock["energy_joules"]
         rows.append(
             {
@@ -147,16 +155,16 @@ def costs(
 def frontier(table: pd.DataFrame) -> list[str]:
     """Return the runs that no other run beats in both time and money, from the fastest on.
 
-    Only runs all of whose replicates reach the target count: a mean over the replicates that reach
-    it would favour runs that reach it by chance.
+    A run counts only if all its replicates reach the target. A mean over the successful replicates
+    alone would favour runs that reach the target by chance.
     """
     if table.empty:
         return []
-    reached = table[table["reached"] == table["replicates"]].sort_values(["seconds", "money"])
-    kept: list[str] = []
+    complete_runs = table[table["reached"] == table["replicates"]].sort_values(["seconds", "money"])
+    best_runs: list[str] = []
     cheapest = float("inf")
-    for run, money in zip(reached["run"], reached["money"], strict=True):
+    for run, money in zip(complete_runs["run"], complete_runs["money"], strict=True):
         if money < cheapest:
-            kept.append(str(run))
+            best_runs.append(str(run))
             cheapest = money
-    return kept
+    return best_runs

@@ -22,16 +22,16 @@ from medscale.evaluate import bootstrap, metrics
 from medscale.evaluate.assessment import RESAMPLES, draws, resample
 from medscale.evaluate.paired import compare
 from medscale.evaluate.replicates import (
-    Predicted,
+    Predictions,
     Replicate,
+    join_predictions,
     read,
     read_index,
     same_run,
-    together,
 )
 from medscale.evaluate.verdicts import beyond_seeds, independent_difference, verdict
+from medscale.measure.scaling.benchmarks import by_inference, by_way
 from medscale.measure.scaling.laws import FEWEST, fit
-from medscale.measure.scaling.measured import by_inference, by_way
 from medscale.measure.scaling.speedup import ratio
 from medscale.report.claims.planned import LAST, Planned
 from medscale.report.claims.statements import unknown
@@ -67,9 +67,9 @@ class Files:
         same_run(replicates)
         return replicates
 
-    def _predicted(self, study: str, run: str, seeds: tuple[int, ...]) -> Predicted:
+    def _predicted(self, study: str, run: str, seeds: tuple[int, ...]) -> Predictions:
         table = read_index(self.locate(index(study)))
-        return together(self.replicates(study, run, seeds), table, "test")
+        return join_predictions(self.replicates(study, run, seeds), table, "test")
 
 
 def measure(claim: Planned, files: Files) -> Measured:
@@ -250,17 +250,17 @@ def _incomparable(run: Replicate, base: Replicate) -> str:
     return ""
 
 
-def _accuracies(predicted: Predicted) -> list[float]:
+def _accuracies(predicted: Predictions) -> list[float]:
     right = predicted.probabilities.argmax(axis=2) == predicted.labels
     return [float(value) for value in right.mean(axis=1)]
 
 
-def _averaged(predicted: Predicted) -> np.ndarray:
+def _averaged(predicted: Predictions) -> np.ndarray:
     classes = predicted.probabilities.shape[2]
     return bootstrap.averaged_classes(predicted.labels, predicted.groups, classes)
 
 
-def _metric(predicted: Predicted, claim: Planned, files: Files) -> dict[str, float]:
+def _metric(predicted: Predictions, claim: Planned, files: Files) -> dict[str, float]:
     """Return a metric's mean over replicates with its bootstrap interval, as a share."""
     names = metrics.names(predicted.probabilities.shape[2])
     if claim.metric not in names:
@@ -272,8 +272,8 @@ def _metric(predicted: Predicted, claim: Planned, files: Files) -> dict[str, flo
     ).overall
     if claim.metric in quick:  # the areas take most of the time
         resampled = [
-            bootstrap.decisions(predicted.labels, odds, predicted.groups, drawn, averaged)
-            for odds in predicted.probabilities
+            bootstrap.decisions(predicted.labels, probabilities, predicted.groups, drawn, averaged)
+            for probabilities in predicted.probabilities
         ]
     else:
         resampled = resample(predicted, drawn, averaged)

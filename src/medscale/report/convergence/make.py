@@ -16,7 +16,7 @@ from medscale.measure.scaling.convergence import (
     compare,
     refuse_unreachable,
     times_to,
-    untested,
+    untested_comparison,
 )
 from medscale.measure.scaling.target import METRICS, Target, read_history, target_of
 from medscale.report.convergence.figures import epochs_to_target
@@ -59,7 +59,7 @@ def make(
             _row(
                 summary,
                 times[run],
-                untested(BASELINE)
+                untested_comparison(BASELINE)
                 if run == baseline
                 else compare(times[run], times[baseline], margin),
             )

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
-from medscale.measure.scaling.measured import by_workers
+from medscale.measure.scaling.benchmarks import by_workers
 from medscale.report import measured as benchmark
 from medscale.report import style
 from medscale.report.latex import number, significant

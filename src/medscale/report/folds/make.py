@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from medscale.data.folds import test_to_train
-from medscale.evaluate.by_fold import TESTED, compare_folds
-from medscale.evaluate.replicates import read, read_index, same_run, together
+from medscale.evaluate.by_fold import TESTED_METRICS, compare_folds
+from medscale.evaluate.replicates import join_predictions, read, read_index, same_run
 from medscale.report import style
 from medscale.report.latex import number, p_value
 from medscale.report.marks import marks_of
@@ -56,7 +56,7 @@ def _tests(
     for run in runs:
         replicates = [read(file.parent) for file in files[run.name]]
         same_run(replicates)
-        predicted.append(together(replicates, table_of_images, "test"))
+        predicted.append(join_predictions(replicates, table_of_images, "test"))
     names = [run.name for run in runs]
     return compare_folds(names, predicted, names.index(baseline), test_to_train(table_of_images))
 
@@ -64,7 +64,7 @@ def _tests(
 def _rows(run: Result) -> list[dict[str, Any]]:
     """Return a run's scores, a row for each metric: pooled, over folds and in each fold."""
     rows = []
-    for metric in TESTED:
+    for metric in TESTED_METRICS:
         pooled, folds = run.score(metric), run.summary["folds"]["metrics"][metric]
         row: dict[str, Any] = {"run": run.name, "format": run.summary["format"]}
         row |= {"stand_in": run.summary["marks"]["stand_in"], "metric": metric}

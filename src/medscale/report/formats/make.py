@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from medscale.base.text import latex
-from medscale.measure.scaling.measured import by_number_format
+from medscale.measure.scaling.benchmarks import by_number_format
 from medscale.report import measured as benchmark
 from medscale.report import style
 from medscale.report.latex import number, significant

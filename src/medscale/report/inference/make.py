@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medscale.base.text import latex
-from medscale.measure.scaling.measured import by_inference
+from medscale.measure.scaling.benchmarks import by_inference
 from medscale.report import measured as benchmark
 from medscale.report import style
 from medscale.report.latex import number, significant

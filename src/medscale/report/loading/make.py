@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, StrMethodFormatter
 
 from medscale.base.text import latex
-from medscale.measure.scaling.measured import by_way
+from medscale.measure.scaling.benchmarks import by_way
 from medscale.report import measured as benchmark
 from medscale.report import style
 from medscale.report.latex import number, significant

@@ -8,7 +8,7 @@ import pandas as pd
 
 from medscale.base.files import read_json
 from medscale.base.text import latex
-from medscale.evaluate.summary import NOT_RECORDED, replicate_scores
+from medscale.evaluate.summary import FORMAT_UNKNOWN, replicate_scores
 from medscale.measure.scaling.speedup import hardware
 from medscale.report.latex import longtable, number, significant
 from medscale.report.provenance.facts import facts
@@ -66,7 +66,7 @@ def _replicates(summary: dict[str, Any]) -> list[dict[str, Any]]:
                 },
                 "wall_seconds": seconds,
                 "device_hours": seconds * summary["run"]["devices"] / 3600,
-                "format": environment.get("format", NOT_RECORDED),
+                "format": environment.get("format", FORMAT_UNKNOWN),
                 "specification": environment["plan_digest"],
                 "shards": environment.get("inputs", {}).get("shards"),
                 "hardware": hardware({"environment": environment}),

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from medscale.base.files import write_csv, write_json
 from medscale.base.provenance import machine
 from medscale.evaluate.assessment import Assessment
-from medscale.evaluate.summary import assessed, plain
+from medscale.evaluate.summary import assessment_content, plain
 from medscale.report import style
 from medscale.report.marks import mark
 from medscale.report.names import LOOKS, label
@@ -59,7 +59,7 @@ def write_external(external: External, path: Path, further: Mapping[str, bytes])
             "copies": external.copies,
             "inputs": external.inputs,
             "environment": machine(),
-            **assessed(assessment),
+            **assessment_content(assessment),
             "shift": external.shift.to_dict("records"),
         }
     )

@@ -47,7 +47,7 @@ def write_result(
     """
     summary = summarise(evaluation)
     summary["gradcam"] = (
-        None if gallery is None else {"cases": len(gallery.cases), "why_none": gallery.why}
+        None if gallery is None else {"cases": len(gallery.cases), "why_none": gallery.reason}
     )
     with whole_folder(Path(folder)) as new, style.house():
         run = summary["run"]["name"]

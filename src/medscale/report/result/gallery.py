@@ -47,8 +47,8 @@ def some_cases(gallery: Gallery) -> Figure:
     An image stands above the same with its heat map.
     """
     figure = style.new(2.45)
-    if gallery.why:
-        style.empty(figure.subplots(), gallery.why)
+    if gallery.reason:
+        style.empty(figure.subplots(), gallery.reason)
         return figure
     right = gallery.cases["right"].to_numpy(bool)
     sides = [np.flatnonzero(chosen)[:SOME] for chosen in (right, ~right)]
@@ -78,8 +78,8 @@ def of_run(gallery: Gallery, summary: dict[str, Any]) -> Figure:
     columns = max(1, *map(len, rows))
     figure = style.new(1.1 + 4.15 * min(1.15, 6.3 / columns))
     figure.suptitle(f"{label(summary['run']['name'])}: test images", size=9)
-    if gallery.why:
-        style.empty(figure.subplots(), gallery.why)
+    if gallery.reason:
+        style.empty(figure.subplots(), gallery.reason)
         return figure
     panels, cases = figure.subplots(4, columns, squeeze=False), records(gallery.cases)
     for band, (numbers, words) in enumerate(zip(rows, ("right", "wrong"), strict=True)):

@@ -6,7 +6,7 @@ from typing import Any
 
 from medscale.measure.scaling.advice import (
     recommendation,
-    speaker,
+    representative,
     speedup_of,
     superlinear,
     verdict,
@@ -48,7 +48,7 @@ def facts(
         "published": [
             {
                 "label": _words(series),
-                "held": series.held,
+                "held": series.constant_batch,
                 "verdict": verdict(series),
                 "speedup": speedup_of(series, plural(series, published=True)),
             }
@@ -74,7 +74,7 @@ def _advice(measured: Sequence[Series]) -> list[dict[str, Any]]:
     advice = []
     for device in ("cpu", "gpu"):
         if candidates := [series for series in measured if series.spec.device == device]:
-            series = speaker(candidates)
+            series = representative(candidates)
             text = recommendation(series, plural(series))
             named = {"device": device, "series": family(series.spec.name), "text": text}
             advice.append(named | {"stand_in": series.stand_in})

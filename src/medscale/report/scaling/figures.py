@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from medscale.measure.scaling.advice import undecided
+from medscale.measure.scaling.advice import is_undecided
 from medscale.measure.scaling.series import Series
 from medscale.report import style
 from medscale.report.names import family, label, look
@@ -86,7 +86,7 @@ def draw_series(axes: Axes, lines: Sequence[Series]) -> None:
     shifts = np.linspace(-0.03, 0.03, len(lines)) if len(lines) > 1 else np.zeros(1)
     for shift, line in zip(shifts, lines, strict=True):
         table, drawn, fit = line.table(), look(line.spec.name), line.law()
-        if fit is not None and undecided(fit):
+        if fit is not None and is_undecided(fit):
             fit = None
         words = family(line.spec.name) + (f" ({LAWS[fit.law]})" if fit is not None else "")
         points = table["devices"] * 2**shift, table["speedup"]  # shifted, so that none is hidden

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from medscale.base.text import latex
-from medscale.measure.scaling.advice import undecided
+from medscale.measure.scaling.advice import is_undecided
 from medscale.measure.scaling.laws import Fit, Value
 from medscale.measure.scaling.series import Series
 from medscale.report.latex import number, significant, span
@@ -28,13 +28,15 @@ def series(several: Sequence[Series]) -> tuple[str, pd.DataFrame]:
     """Return speedup and efficiency of each series by number of devices, with intervals."""
     rows: list[dict[str, Any]] = []
     flat, rules = [], []
-    for line in sorted(several, key=lambda line: KEPT.index(line.held)):
+    for line in sorted(several, key=lambda line: KEPT.index(line.constant_batch)):
         points = line.table()
-        first = {"series": _name(line), "scaling": SCALING[line.held]}
+        first = {"series": _name(line), "scaling": SCALING[line.constant_batch]}
         for place, row in enumerate(records(points)):
             rows.append(row | (first if place == 0 else {"series": "", "scaling": ""}))
         rules.append(len(rows) - 1)
-        flat.append(points.assign(series=line.name, held=line.held, stand_in=line.stand_in))
+        flat.append(
+            points.assign(series=line.name, held=line.constant_batch, stand_in=line.stand_in)
+        )
     columns = [
         left("series", lambda row: row["series"]),
         left("scaling", lambda row: row["scaling"]),
@@ -77,7 +79,7 @@ def laws(sources: Mapping[str, Sequence[Series]]) -> tuple[str, pd.DataFrame]:
         right(r"fastest at\\devices", lambda row: _of_law(row["fit"], row["fit"].best, 0)),
         right(
             r"efficiency\\1/2 at",
-            lambda row: "--" if undecided(row["fit"]) else _value(row["fit"].half, 0),
+            lambda row: "--" if is_undecided(row["fit"]) else _value(row["fit"].half, 0),
         ),
         right(r"error\\(\%)", lambda row: number(row["fit"].error, 1, 100)),
     ]
@@ -149,7 +151,12 @@ def _law_rows(source: str, line: Series) -> list[dict[str, Any]]:
 
 def _law_records(source: str, line: Series) -> list[dict[str, Any]]:
     chosen = line.law()
-    base = {"source": source, "series": line.name, "held": line.held, "stand_in": line.stand_in}
+    base = {
+        "source": source,
+        "series": line.name,
+        "held": line.constant_batch,
+        "stand_in": line.stand_in,
+    }
     base["devices"] = " ".join(str(point.spec.devices) for point in line.points)
     rows: list[dict[str, Any]] = []
     for fit in line.laws().values():
@@ -164,12 +171,12 @@ def _law_records(source: str, line: Series) -> list[dict[str, Any]]:
 
 def _serial(row: dict[str, Any]) -> str:
     fit = row["fit"]
-    return f"undecided ({_span(fit.serial, 2)})" if undecided(fit) else _value(fit.serial, 3)
+    return f"undecided ({_span(fit.serial, 2)})" if is_undecided(fit) else _value(fit.serial, 3)
 
 
 def _of_law(fit: Fit, value: Value, digits: int, scale: float = 1.0) -> str:
     """Return a value that the USL alone has."""
-    return _value(value, digits, scale) if fit.law == "usl" and not undecided(fit) else "--"
+    return _value(value, digits, scale) if fit.law == "usl" and not is_undecided(fit) else "--"
 
 
 def _confidence(row: dict[str, Any]) -> str:

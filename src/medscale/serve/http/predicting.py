@@ -12,7 +12,7 @@ import torch
 
 from medscale import load
 from medscale.base.errors import MedscaleError
-from medscale.base.paths import usable_below
+from medscale.base.paths import usable_results
 from medscale.data.settings import Preprocess
 from medscale.engine.run import RunSpec
 from medscale.report import names
@@ -58,7 +58,7 @@ def start(number: int, paths: Sequence[Path], seed: str, device: str, threads: i
         )
     folders: dict[str, Path] = {}
     _models.clear()
-    for folder in usable_below(paths):
+    for folder in usable_results(paths):
         predictor = load(folder, _seed(seed, folder), f"cuda:{number % gpus}" if gpus else "cpu")
         name = predictor.name
         if name in folders:

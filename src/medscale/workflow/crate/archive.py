@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from medscale.base.errors import MedscaleError
-from medscale.base.files import MOST_JSON_BYTES
+from medscale.base.files import MAX_JSON_BYTES
 from medscale.workflow.crate.manifest import MANIFEST, METADATA, parse
 
 MOST_FILES = 200_000
@@ -55,7 +55,7 @@ class Crate:
             _check_name(path, entry.name)
         if len(self.entries) < len(entries):
             raise MedscaleError(f"{path} holds a file twice under one name; it is not unpacked")
-        for name, most in ((METADATA, MOST_JSON_BYTES), (MANIFEST, MOST_MANIFEST_BYTES)):
+        for name, most in ((METADATA, MAX_JSON_BYTES), (MANIFEST, MOST_MANIFEST_BYTES)):
             if name not in self.entries:
                 raise MedscaleError(
                     f"{path} is no crate that can be restored: it has no {name}; pack the study "

@@ -50,8 +50,10 @@ def allocation(at: float, size: int, total: int, device: int = 0) -> dict[str, A
     }
 
 
-def text_of(*made: dict[str, Any]) -> str:
-    return json.dumps({"schemaVersion": 1, "traceEvents": made, "traceName": "x.json"}, indent=1)
+def trace_text(*trace_events: dict[str, Any]) -> str:
+    return json.dumps(
+        {"schemaVersion": 1, "traceEvents": trace_events, "traceName": "x.json"}, indent=1
+    )
 
 
 CPU_TRACE = (
@@ -127,13 +129,15 @@ GPU_TRACE = (
 )
 
 
-def make_profiled(folder: Path, config: Config, study: str, run: str) -> Path:
+def make_profile(folder: Path, config: Config, study: str, run: str) -> Path:
     """Write a profiled folder at ``folder/profiled`` from the made trace of the run's device."""
     planned, out = plan(config, study, run, 1), folder / "profiled" / study / run
-    line = analyse(events(text_of(*(GPU_TRACE if planned.backend == "cuda" else CPU_TRACE))))
+    line = analyse(events(trace_text(*(GPU_TRACE if planned.backend == "cuda" else CPU_TRACE))))
     work = Work({"convolution": 2e6, "matmul": 1e5}, {"convolution": 1e5, "memory": 3e5}, 100.0)
-    measured = Measurements([9e-5] * line.steps, [1e-5] * line.steps, 32 * line.steps, 1e-4, work)
+    measurements = Measurements(
+        [9e-5] * line.steps, [1e-5] * line.steps, 32 * line.steps, 1e-4, work
+    )
     ceiling = {"flops": 1e11, "bytes": 1e10}
-    ranks = [Rank(measured, line, ceiling, 1)] * planned.run.devices
+    ranks = [Rank(measurements, line, ceiling, 1)] * planned.run.devices
     write(out, planned, Profile(steps=line.steps), "fp32", ranks, {"shards": "made"})
     return out

@@ -52,17 +52,19 @@ def changes(
 ) -> dict[str, Any]:
     """The settings of a made study that differ from config.yaml."""
     raw = {"kind": "folder", "path": "raw", "synthetic": False, "options": {}}
-    own: dict[str, Any] = {"like": "glaucoma", "source": raw} if study != "glaucoma" else {}
-    own["evaluate"] = {"gradcam": "none"}  # made runs have no weights
-    own["external"] = []  # nor can they predict other images
-    own["benchmarks"] = {"formats": None}  # and nothing is measured
-    own["convergence"] = {"runs": None, "seeds": None}
-    own["sweep"] = None
+    study_changes: dict[str, Any] = (
+        {"like": "glaucoma", "source": raw} if study != "glaucoma" else {}
+    )
+    study_changes["evaluate"] = {"gradcam": "none"}  # made runs have no weights
+    study_changes["external"] = []  # nor can they predict other images
+    study_changes["benchmarks"] = {"formats": None}  # and nothing is measured
+    study_changes["convergence"] = {"runs": None, "seeds": None}
+    study_changes["sweep"] = None
     return {
         "scale": scale,
         "only": [study],
         "studies": {
-            study: {**own, "runs": list(runs), **settings},
+            study: {**study_changes, "runs": list(runs), **settings},
             "glaucoma_published": None,
         },
     }
@@ -159,36 +161,40 @@ def make_run(
 ) -> list[Path]:
     """Write a run folder for each seed and fold; ``seconds``: of an epoch after the first."""
     study = config.active[0]
-    made = []
+    folders = []
     for seed, fold in config.replicates_of(study):
-        one = folder / study / run / replicate_name(seed, fold)
-        made.append(one)
-        planned = plan(config, study, run, seed, fold)
+        replicate = folder / study / run / replicate_name(seed, fold)
+        folders.append(replicate)
+        run_plan = plan(config, study, run, seed, fold)
         rows = of_fold(index, fold)
         rng = np.random.default_rng([seed, len(run)])
-        write_json(one / "spec.json", planned.model_dump(mode="json"))
-        took = seconds * (1 + 0.03 * rng.random(epochs))
-        took[0] *= 1.6
+        write_json(replicate / "spec.json", run_plan.model_dump(mode="json"))
+        epoch_seconds = seconds * (1 + 0.03 * rng.random(epochs))
+        epoch_seconds[0] *= 1.6
         train_images = int((rows["split"] == "train").sum())
-        history = _history(rng, took, train_images).assign(processes=planned.run.devices)
-        write_csv(one / "history.csv", history)
-        write_json(one / "timing.json", _timing(planned, history, train_images))
-        used = rows[rows["split"] != "train"]
-        codes = used["label"].cat.codes.to_numpy(np.int64)
-        table = pd.DataFrame({"id": used["id"], "split": used["split"], "label": codes})
+        history = _history(rng, epoch_seconds, train_images).assign(processes=run_plan.run.devices)
+        write_csv(replicate / "history.csv", history)
+        write_json(replicate / "timing.json", _timing(run_plan, history, train_images))
+        predicted_rows = rows[rows["split"] != "train"]
+        codes = predicted_rows["label"].cat.codes.to_numpy(np.int64)
+        table = pd.DataFrame(
+            {"id": predicted_rows["id"], "split": predicted_rows["split"], "label": codes}
+        )
         odds = probabilities(
             codes, len(index["label"].cat.categories), skill, seed + 100 * (fold or 0)
         )
         for code in range(odds.shape[1]):
             table[f"p_{code}"] = odds[:, code]
-        write_parquet(one / "predictions.parquet", table)
-        write_json(one / "environment.json", _environment(planned))
-        save_file({"norm.running_mean": np.zeros(1, np.float32)}, one / "model.safetensors")
-    return made
+        write_parquet(replicate / "predictions.parquet", table)
+        write_json(replicate / "environment.json", _environment(run_plan))
+        save_file({"norm.running_mean": np.zeros(1, np.float32)}, replicate / "model.safetensors")
+    return folders
 
 
-def _history(rng: np.random.Generator, took: np.ndarray, train_images: int) -> pd.DataFrame:
-    epochs = len(took)
+def _history(
+    rng: np.random.Generator, epoch_seconds: np.ndarray, train_images: int
+) -> pd.DataFrame:
+    epochs = len(epoch_seconds)
     epoch = np.arange(1, epochs + 1)
     loss = 0.7 * np.exp(-epoch / 4) + 0.02 * rng.random(epochs)
     shares = {"data_s": 0.1, "compute_s": 0.7, "communication_s": 0.2}
@@ -200,34 +206,34 @@ def _history(rng: np.random.Generator, took: np.ndarray, train_images: int) -> p
             "val_loss": loss + 0.1,
             "val_accuracy": 0.95 - loss / 1.4,
             "lr": 1e-3 * np.cos(epoch / epochs),
-            "seconds": took,
-            "images_per_second": train_images / took,
-            **{name: share * took for name, share in shares.items()},
-            "checkpoint_s": 0.02 * took,
-            "validation_s": 0.1 * took,
+            "seconds": epoch_seconds,
+            "images_per_second": train_images / epoch_seconds,
+            **{name: share * epoch_seconds for name, share in shares.items()},
+            "checkpoint_s": 0.02 * epoch_seconds,
+            "validation_s": 0.1 * epoch_seconds,
         }
     )
 
 
-def _timing(planned: Any, history: pd.DataFrame, train_images: int) -> dict[str, Any]:
-    took = history["seconds"].tolist()
-    per_epoch = float(np.median(took[1:] or took))
+def _timing(run_plan: Any, history: pd.DataFrame, train_images: int) -> dict[str, Any]:
+    epoch_seconds = history["seconds"].tolist()
+    per_epoch = float(np.median(epoch_seconds[1:] or epoch_seconds))
     kinds = ("data", "compute", "communication", "checkpoint", "validation")
     return {
-        "world_size": planned.run.devices,
+        "world_size": run_plan.run.devices,
         "threads_per_rank": 1,
-        "global_batch": planned.global_batch,
+        "global_batch": run_plan.global_batch,
         "train_images": train_images,
-        "epochs": len(took),
-        "best_epoch": len(took),
-        "epoch_seconds": took,
-        "first_epoch_seconds": took[0],
+        "epochs": len(epoch_seconds),
+        "best_epoch": len(epoch_seconds),
+        "epoch_seconds": epoch_seconds,
+        "first_epoch_seconds": epoch_seconds[0],
         "seconds_per_epoch": per_epoch,
         "images_per_second": train_images / per_epoch,
-        "images_per_second_first_epoch": train_images / took[0],
-        "wall_seconds": sum(took) * 1.2,
+        "images_per_second_first_epoch": train_images / epoch_seconds[0],
+        "wall_seconds": sum(epoch_seconds) * 1.2,
         "seconds": {kind: float(history[f"{kind}_s"].sum()) for kind in kinds},
-        "peak_memory_mb": {"host": [500.0] * planned.run.devices, "device": None},
+        "peak_memory_mb": {"host": [500.0] * run_plan.run.devices, "device": None},
         "energy_joules": None,
         "gpu_use_percent": None,
         "restarts": 0,
@@ -236,24 +242,24 @@ def _timing(planned: Any, history: pd.DataFrame, train_images: int) -> dict[str,
     }
 
 
-def _environment(planned: Any) -> dict[str, Any]:
+def _environment(run_plan: Any) -> dict[str, Any]:
     return {
-        "plan_digest": planned.digest,
-        "seed": planned.seed,
-        **({} if planned.fold is None else {"fold": planned.fold}),
+        "plan_digest": run_plan.digest,
+        "seed": run_plan.seed,
+        **({} if run_plan.fold is None else {"fold": run_plan.fold}),
         "inputs": {"shards": "1" * 64, "weights": None},
         "code": "2" * 64,
         "started": "2026-01-01T11:59:00+00:00",
         "finished": "2026-01-01T12:00:00+00:00",
-        "stand_in": planned.stand_in,
-        "synthetic": planned.synthetic,
+        "stand_in": run_plan.stand_in,
+        "synthetic": run_plan.synthetic,
         "python": "3.11",
         "versions": {"medscale": "0.1.0", "torch": "2.14.0", "snakemake": "9.27.1"},
         "system": "Linux",
         "cpu": "Made CPU @ 2 GHz",
         "cpus": 2,
         "gpus": [],
-        "format": "bf16" if planned.run.amp else "fp32",
+        "format": "bf16" if run_plan.run.amp else "fp32",
         "cuda": None,
         "container": None,
         "slurm_job": None,
@@ -286,21 +292,21 @@ def make_study(
     write_json(folder / "measured" / study / "reference.json", summary)
     write_csv(folder / "measured" / study / "reference.csv", resamples)
     write_json(folder / f"{study}.resolved.json", config.model_dump(mode="json"))
-    made = []
+    results = []
     for number, run in enumerate(runs):
         folders = make_run(
             folder / "runs", config, run, index, seconds=4.0 / (1 + number), skill=2 - 0.2 * number
         )
-        made.append(folder / "results" / study / run)
+        results.append(folder / "results" / study / run)
         write_result(
-            evaluate(folders, folder / "data" / study / "index.parquet", resamples=100), made[-1]
+            evaluate(folders, folder / "data" / study / "index.parquet", resamples=100), results[-1]
         )
         for seed, fold in config.replicates_of(study):
             save_file(
                 {"norm.running_mean": np.zeros(1, np.float32)},
-                made[-1] / f"{replicate_name(seed, fold)}.safetensors",
+                results[-1] / f"{replicate_name(seed, fold)}.safetensors",
             )
-    return made
+    return results
 
 
 def make_chapter(folder: Path, config: Config, study: str, name: str, **arguments: Any) -> None:
@@ -375,11 +381,11 @@ def report_checklists(folder: Path, studies: Sequence[str], shared: Sequence[Pat
 
 def report_claims(folder: Path, studies: Sequence[str]) -> Path:
     """Write the chapter of claims below ``folder``; return its file of facts."""
-    planned: list[Planned] = []
+    planned_claims: list[Planned] = []
     for study in studies:
         config = Config.model_validate(read_json(folder / f"{study}.resolved.json"))
-        planned += [claim for claim in plan_claims(config) if claim not in planned]
-    files = [str(folder / path) for path in claims.paths(planned)]
-    arguments = {"files": files, "claims": [claim.model_dump() for claim in planned]}
+        planned_claims += [claim for claim in plan_claims(config) if claim not in planned_claims]
+    files = [str(folder / path) for path in claims.paths(planned_claims)]
+    arguments = {"files": files, "claims": [claim.model_dump() for claim in planned_claims]}
     write_chapter("claims", "", {**arguments, "shown": outputs()}, folder)
     return folder / "tables" / "claims.json"

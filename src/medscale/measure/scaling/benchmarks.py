@@ -1,6 +1,6 @@
 """Speedup, efficiency and throughput of a study's benchmarks, from their repetitions.
 
-Each function takes the rows that the benchmark's module in ``medscale.measure`` returns.
+Each function takes the rows of one benchmark: the result of its module in ``medscale.measure``.
 """
 
 from typing import Any
@@ -10,33 +10,37 @@ import pandas as pd
 
 from medscale.measure.scaling.speedup import relative
 
-ALL = "all"  # the splits together
-EAGER = "eager"  # the way of inference that the others are compared with
+ALL = "all"  # name of the rows that sum up all splits
+EAGER = "eager"  # the way of inference that is the base of comparisons
 LATENCIES = ("p50_ms", "p95_ms", "p99_ms")
 
 
 def by_workers(rows: pd.DataFrame) -> pd.DataFrame:
     """Compute time, speedup and efficiency of preprocessing by split and number of workers.
 
-    Speedup is the mean seconds on one worker divided by those on several; efficiency is speedup
-    divided by workers. Neither contains the start of the workers.
+    Speedup is the mean seconds on one worker divided by those on several. Efficiency is speedup
+    divided by workers. Neither includes the start of the workers.
+
+    Args:
+        rows: result of ``enhance.measure_enhance``.
 
     Returns:
-        A row for each split and number of workers, and for ``ALL`` splits together: ``split,
-        workers, oversubscribed, images, tasks, repeats, seconds, seconds_low, seconds_high``
-        (range), ``images_per_second, startup_s, peak_memory_mb, speedup, efficiency``, the last
-        two with the ends of ``speedup.ratio``; NaN where no time on one worker was measured.
+        One row for each split and number of workers, and for ``ALL`` splits together: ``split,
+        workers, oversubscribed, images, tasks, repeats``; ``seconds`` with ``seconds_low,
+        seconds_high`` (range over repetitions); ``images_per_second, startup_s, peak_memory_mb``;
+        ``speedup`` and ``efficiency`` with the suffixes of ``speedup.ratio``, NaN without times on
+        one worker.
     """
     keys = ["repeat", "workers", "oversubscribed"]
     sums = dict.fromkeys(("images", "tasks", "seconds"), "sum")
     kinds = {**sums, "startup_s": "first", "peak_memory_mb": "max"}
-    together = rows.groupby(keys, as_index=False).agg(kinds).assign(split=ALL)
+    all_splits = rows.groupby(keys, as_index=False).agg(kinds).assign(split=ALL)
     table = []
-    for split, part in pd.concat([rows, together]).groupby("split", sort=False):
+    for split, part in pd.concat([rows, all_splits]).groupby("split", sort=False):
         single = part.loc[part["workers"] == 1, "seconds"].tolist()
         for workers, group in part.groupby("workers"):
             seconds, first = group["seconds"].tolist(), group.iloc[0]
-            speedup = relative(single, seconds, same=workers == 1)
+            speedup = relative(single, seconds, is_base=workers == 1)
             table.append(
                 {
                     "split": split,
@@ -47,8 +51,8 @@ def by_workers(rows: pd.DataFrame) -> pd.DataFrame:
                     "images_per_second": first["images"] / np.mean(seconds),
                     "startup_s": group["startup_s"].mean(),
                     "peak_memory_mb": group["peak_memory_mb"].max(),
-                    **_named("speedup", speedup),
-                    **_named("efficiency", speedup, float(str(workers))),
+                    **_with_suffixes("speedup", speedup),
+                    **_with_suffixes("efficiency", speedup, float(str(workers))),
                 }
             )
     return pd.DataFrame(table)
@@ -58,19 +62,20 @@ def by_way(rows: pd.DataFrame, alone: str) -> pd.DataFrame:
     """Compute the throughput of each way of loading by number of processes.
 
     Args:
-        alone: the way on one process that the others are compared with.
+        rows: result of ``loading.measure_loading``.
+        alone: the way on one process that is the base of ``gain``.
 
     Returns:
-        A row for each way and number of processes: ``way, processes, oversubscribed, images,
-        repeats, images_per_second`` and ``wait_ms`` (for a batch, of one process) with ``_low,
-        _high`` (range), ``images_per_second_core`` (of each core used), ``startup_s``, and ``gain``
-        over ``alone`` with the ends of ``speedup.ratio``.
+        One row for each way and number of processes: ``way, processes, oversubscribed, images,
+        repeats``; ``images_per_second`` and ``wait_ms`` (mean wait of a process for a batch), each
+        with ``_low, _high`` (range over repetitions); ``images_per_second_core``, for each core in
+        use; ``startup_s``; and ``gain`` over ``alone`` with the suffixes of ``speedup.ratio``.
     """
     rows = rows.assign(per_image=rows["seconds"] / rows["images"])
     base = rows.loc[rows["way"] == alone, "per_image"].tolist()
     table: list[dict[str, Any]] = []
     for (way, processes), group in rows.groupby(["way", "processes"], sort=False):
-        gain = relative(base, group["per_image"].tolist(), same=way == alone)
+        gain = relative(base, group["per_image"].tolist(), is_base=way == alone)
         rate = _rate(group)
         table.append(
             {
@@ -82,7 +87,7 @@ def by_way(rows: pd.DataFrame, alone: str) -> pd.DataFrame:
                 "images_per_second_core": rate["images_per_second"] / group["cores"].iloc[0],
                 **_spread("wait_ms", 1000 * group["wait_s"]),
                 "startup_s": group["startup_s"].mean(),
-                **_named("gain", gain),
+                **_with_suffixes("gain", gain),
             }
         )
     ways = list(dict.fromkeys([alone, *rows.sort_values("repeat", kind="stable")["way"]]))
@@ -97,16 +102,19 @@ def by_way(rows: pd.DataFrame, alone: str) -> pd.DataFrame:
 def by_format(rows: pd.DataFrame) -> pd.DataFrame:
     """Compute size, throughput and accuracy of each export, and its gain over eager PyTorch.
 
+    Args:
+        rows: result of ``exporting.measure_export``.
+
     Returns:
-        A row for each run, format and device: ``images, bytes, accuracy, difference, low, high,
-        largest, changed, repeats, images_per_second`` with ``_low, _high`` (range), and ``gain``
-        with the ends of ``speedup.ratio``.
+        One row for each run, format and device: ``images, bytes, accuracy, difference, low, high,
+        largest, changed, repeats``; ``images_per_second`` with ``_low, _high`` (range over
+        repetitions); and ``gain`` with the suffixes of ``speedup.ratio``.
     """
     columns = ("images", "bytes", "accuracy", "difference", "low", "high", "largest", "changed")
     table = []
     for (run, name, device), group in rows.groupby(["run", "format", "device"], sort=False):
         base = rows.loc[(rows["run"] == run) & (rows["format"] == EAGER), "seconds"].tolist()
-        gain = relative(base, group["seconds"].tolist(), same=name == EAGER)
+        gain = relative(base, group["seconds"].tolist(), is_base=name == EAGER)
         table.append(
             {
                 "run": run,
@@ -115,7 +123,7 @@ def by_format(rows: pd.DataFrame) -> pd.DataFrame:
                 **{key: group[key].iloc[0] for key in columns},
                 "repeats": len(group),
                 **_rate(group),
-                **_named("gain", gain),
+                **_with_suffixes("gain", gain),
             }
         )
     return pd.DataFrame(table)
@@ -124,13 +132,16 @@ def by_format(rows: pd.DataFrame) -> pd.DataFrame:
 def by_number_format(rows: pd.DataFrame) -> pd.DataFrame:
     """Compute speed and accuracy of a training by number format, with its gains.
 
+    Args:
+        rows: result of ``formats.measure_formats``.
+
     Returns:
-        A row for each format: ``run, format, hardware, devices, global_batch, epochs, images,
-        replicates``;
-        ``images_per_second`` with ``_low, _high`` (range), ``over_fp32`` and ``over_tf32`` (gain in
-        speed, NaN where that format was not measured) with the ends of ``speedup.ratio``;
-        ``device_mb``, ``millijoules`` (an image of training, NaN where not reported); and
-        ``accuracy, balanced_accuracy, auroc`` (means over seeds) with ``_low, _high`` (range).
+        One row for each format: ``run, format, hardware, devices, global_batch, epochs, images,
+        replicates``; ``images_per_second`` with ``_low, _high`` (range over seeds); ``over_fp32``
+        and ``over_tf32``, the gains in speed over these formats, with the suffixes of
+        ``speedup.ratio`` (NaN if that format was not measured); ``device_mb``; ``millijoules``
+        for each image of training (NaN if the device does not report its energy); and ``accuracy,
+        balanced_accuracy, auroc`` (means over seeds) with ``_low, _high`` (range).
     """
     columns = ("run", "format", "hardware", "devices", "global_batch", "epochs", "images")
     times = {name: part["seconds"].tolist() for name, part in rows.groupby("format")}
@@ -145,8 +156,8 @@ def by_number_format(rows: pd.DataFrame) -> pd.DataFrame:
             "millijoules": 1000 * joules.mean(),
         }
         for base in ("fp32", "tf32"):
-            gain = relative(times.get(base, []), times[name], same=name == base)
-            row |= _named(f"over_{base}", gain)
+            gain = relative(times.get(base, []), times[name], is_base=name == base)
+            row |= _with_suffixes(f"over_{base}", gain)
         for score in ("accuracy", "balanced_accuracy", "auroc"):
             row |= _spread(score, group[score])
         table.append(row)
@@ -156,12 +167,16 @@ def by_number_format(rows: pd.DataFrame) -> pd.DataFrame:
 def by_inference(rows: pd.DataFrame) -> pd.DataFrame:
     """Compute latency and throughput of each way of inference, and its gain over eager PyTorch.
 
+    Args:
+        rows: result of ``inference.measure_inference``.
+
     Returns:
-        A row for each run, way, device, format, threads, kind and batch: ``images, repeats,
-        images_per_second`` and ``LATENCIES`` (mean of the repetitions; NaN in rows of another kind
-        than latency), each with ``_low, _high`` (range), and ``gain`` with the ends of
-        ``speedup.ratio``: in the time of an image, over eager PyTorch with as many threads; of a
-        GPU, over eager PyTorch on the GPU, or, where that was not measured, with most threads.
+        One row for each run, way, device, format, threads, kind and batch: ``images, repeats``;
+        ``images_per_second`` and ``LATENCIES`` (means over repetitions; NaN unless the kind is
+        latency), each with ``_low, _high`` (range); and ``gain`` in the time of an image over
+        eager PyTorch, with the suffixes of ``speedup.ratio``. Eager PyTorch has as many CPU
+        threads. Ways on a GPU are compared with eager PyTorch on the GPU or, if that was not
+        measured, on the largest number of threads.
     """
     keys = ["run", "way", "device", "format", "threads", "kind", "batch"]
     eager, table = rows[rows["way"] == EAGER], []
@@ -171,18 +186,21 @@ def by_inference(rows: pd.DataFrame) -> pd.DataFrame:
         threads = 0 if on_gpu else key["threads"] or eager["threads"].max()
         base = eager[(eager["run"] == key["run"]) & (eager["threads"] == threads)]
         base = base[(base["kind"] == key["kind"]) & (base["batch"] == key["batch"])]
-        theirs, ours = ((part["seconds"] / part["images"]).tolist() for part in (base, group))
+        base_times, times = ((part["seconds"] / part["images"]).tolist() for part in (base, group))
         row = {**key, "images": group["images"].iloc[0], "repeats": len(group), **_rate(group)}
         for name in LATENCIES:
             row |= _spread(name, group[name])
-        table.append(row | _named("gain", relative(theirs, ours, same=key["way"] == EAGER)))
+        table.append(
+            row | _with_suffixes("gain", relative(base_times, times, is_base=key["way"] == EAGER))
+        )
     return pd.DataFrame(table)
 
 
 def _rate(rows: pd.DataFrame) -> dict[str, float]:
     """Return the images per second and their range.
 
-    Uses the mean time of an image, so that the ratio of two rates is that of the times.
+    The rate is the inverse of the mean time of an image, so that the ratio of two rates is the
+    ratio of their times.
     """
     rates = rows["images"] / rows["seconds"]
     ends = {"images_per_second_low": rates.min(), "images_per_second_high": rates.max()}
@@ -193,5 +211,5 @@ def _spread(name: str, values: pd.Series) -> dict[str, float]:
     return {name: values.mean(), f"{name}_low": values.min(), f"{name}_high": values.max()}
 
 
-def _named(name: str, ends: dict[str, float], divisor: float = 1.0) -> dict[str, float]:
+def _with_suffixes(name: str, ends: dict[str, float], divisor: float = 1.0) -> dict[str, float]:
     return {f"{name}{end}": value / divisor for end, value in ends.items()}

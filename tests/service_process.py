@@ -47,8 +47,10 @@ def make_result(
 ) -> Path:
     """Write a result of the study that the folder is in: a tiny network with random weights."""
     torch.manual_seed(seed)
-    model = Model(name="tiny_cnn", options={"width": 8}, metadata=[one.column for one in metadata])
-    network = build(model, len(classes), 3, sum(one.features for one in metadata))
+    model = Model(
+        name="tiny_cnn", options={"width": 8}, metadata=[variable.column for variable in metadata]
+    )
+    network = build(model, len(classes), 3, sum(variable.features for variable in metadata))
     folder.mkdir(parents=True)
     weights = {
         name: 3 * value + 0.1 * torch.randn_like(value)
@@ -62,7 +64,7 @@ def make_result(
         validation=0.5,
         temperature=temperature,
     )
-    made = Inference(
+    record = Inference(
         study=folder.parent.name,
         run=run,
         title=title,
@@ -81,7 +83,7 @@ def make_result(
         chosen=1,
         versions={},
     )
-    write_json(folder / INFERENCE, made.model_dump(mode="json"))
+    write_json(folder / INFERENCE, record.model_dump(mode="json"))
     return folder
 
 
@@ -120,7 +122,7 @@ def picture(size: tuple[int, int] = (320, 200), seed: int = 0, kind: str = "JPEG
 
 
 @dataclass
-class Served:
+class Service:
     """The command `medscale serve`, running."""
 
     address: str
@@ -134,7 +136,8 @@ class Served:
         """Ask for a prediction of images, each as bytes or with its name."""
         metadata = query.pop("metadata", None)
         files = [
-            ("images", one if isinstance(one, tuple) else ("photo.jpg", one)) for one in images
+            ("images", image if isinstance(image, tuple) else ("photo.jpg", image))
+            for image in images
         ]
         data = {"metadata": metadata} if metadata is not None else None
         with self.client() as client:
@@ -142,24 +145,26 @@ class Served:
 
     def workers(self, least_mb: float = 0) -> list[psutil.Process]:
         """Its processes that decode or predict (which are the large ones)."""
-        found = []
+        processes = []
         for child in psutil.Process(self.process.pid).children():
             with suppress(psutil.NoSuchProcess):
                 if "spawn_main" in " ".join(child.cmdline()) and resident(child) >= least_mb:
-                    found.append(child)
-        return found
+                    processes.append(child)
+        return processes
 
     def resident(self) -> float:
         """Megabytes that it and its processes hold together."""
         return resident(psutil.Process(self.process.pid)) + sum(
-            resident(one) for one in self.workers()
+            resident(worker) for worker in self.workers()
         )
 
     def counter(self, line: str) -> float:
         """A counter of the metrics, by the beginning of its line."""
         text = httpx.get(f"{self.address}/metrics").text
         return sum(
-            float(one.rsplit(" ", 1)[1]) for one in text.splitlines() if one.startswith(line)
+            float(metric_line.rsplit(" ", 1)[1])
+            for metric_line in text.splitlines()
+            if metric_line.startswith(line)
         )
 
 
@@ -169,7 +174,7 @@ def resident(process: psutil.Process) -> float:
 
 
 @contextmanager
-def serving(results: Path, folder: Path, *options: str) -> Iterator[Served]:
+def running_service(results: Path, folder: Path, *options: str) -> Iterator[Service]:
     """Start the command on a free port, and end it; its log is ``folder/serve.log``."""
     log = folder / "serve.log"
     command = [
@@ -192,8 +197,8 @@ def serving(results: Path, folder: Path, *options: str) -> Iterator[Served]:
     try:
         assert process.stdout is not None
         for line in process.stdout:
-            if found := re.search(r"http://[\d.]+:\d+", line):
-                yield Served(found[0], process)
+            if match := re.search(r"http://[\d.]+:\d+", line):
+                yield Service(match[0], process)
                 break
         else:
             raise AssertionError(f"the service ended with {process.wait()}: {log.read_text()}")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from medscale.base.code import ROOT
 
 TABLE = ROOT / "docs" / "gpu.csv"
-KEY = ("card", "network", "size", "batch", "format", "way")  # names a row
+KEY = ("card", "network", "size", "batch", "format", "way")  # columns that identify a row
 COLUMNS = (
     *("card", "driver", "torch", "cuda", "date", "source"),
     *("network", "size", "batch", "format", "way"),
@@ -24,9 +24,9 @@ ENGINE = "engine"  # the way of the rows that the cost model takes
 class Rate(NamedTuple):
     """The measured training speed of a network on one GPU."""
 
-    size: int  # pixels of a side
-    batch: int
-    images_per_second: float
+    size: int  # side of the images in pixels
+    batch: int  # images of a step on the card
+    images_per_second: float  # images of training, forward and backward
 
 
 def rate(
@@ -35,11 +35,11 @@ def rate(
     """Return the measured rate of the engine with the nearest batch size; None without one.
 
     Args:
-        card: name of the card, as PyTorch gives it.
+        card: name of the card by PyTorch.
         network: name of the network.
         number_format: fp32, tf32, bf16 or fp16.
         batch: images of a step on the card.
-        table: the file.
+        table: path of docs/gpu.csv.
     """
     rates = _rates(table).get((card, network, number_format), [])
     return min(rates, key=lambda r: abs(math.log(r.batch / batch)), default=None)

@@ -88,10 +88,10 @@ class Training:
 
     def __call__(self, run: str, name: str | None = None, **changes: Any) -> Path:
         """Train a run to its end; return its folder."""
-        done = subprocess.run(
+        process = subprocess.run(
             self.command(run, name, **changes), stderr=subprocess.PIPE, text=True, timeout=300
         )
-        assert done.returncode == 0, done.stderr
+        assert process.returncode == 0, process.stderr
         return self.folder / (name or run)
 
     def fork(self, run: str, name: str | None = None, *, status: int = 0, **changes: Any) -> Path:
