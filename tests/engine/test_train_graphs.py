@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.distributed.pipelining import PipelineStage
 
 from medscale.base.errors import MedscaleError
@@ -20,20 +21,23 @@ from medscale.base.files import read_json
 from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.data.ahead import ahead
-from medscale.data.loader import Loader, Step
+from medscale.data.loader import Batch, Loader, Step
 from medscale.data.shards import Shards
 from medscale.engine import compiling
 from medscale.engine.models.registry import build
 from medscale.engine.parallel.fsdp import EXCHANGES, FSDP, SMALLEST, UNITS, _units
+from medscale.engine.parallel.model import WholeModel
 from medscale.engine.parallel.pipeline import TimedStage
 from medscale.engine.parallel.precision import Precision
 from medscale.engine.parallel.waits import Waits
 from medscale.engine.plan import Model, Recipe
 from medscale.engine.train import capture, compiled, graphs, replicate
 from medscale.engine.train.capture import NotCaptured, Recorder, first_line
+from medscale.engine.train.ema import Average
 from medscale.engine.train.loop import Trainer
-from medscale.engine.train.recipe import optimizer, set_rate
-from small_training import FakeGraphs, Small, equal, overflow
+from medscale.engine.train.recipe import CrossEntropy, optimizer, set_rate
+from medscale.engine.train.step import OptimizerStep
+from small_training import FakeGraphs, Small, alone, equal, overflow, small_network
 from training_runs import Training
 
 ROOT = Path(__file__).parents[2]
@@ -329,6 +333,37 @@ def test_runs_of_the_tests_on_a_card_are_on_the_card(tmp_path):
 
 
 # --- tensors instead of the host's decisions
+
+
+@pytest.mark.parametrize(
+    ("number_format", "settings"),
+    [
+        ("bf16", {"optimizer": "adamw", "class_weights": True, "label_smoothing": 0.1}),
+        ("fp16", {"optimizer": "sgd", "ema": 0.9}),
+    ],
+)
+def test_a_step_reads_no_tensor_from_the_host_or_into_it(monkeypatch, number_format, settings):
+    """Fake tensors have no values, so reading one raises an error."""
+    recipe = Recipe(clip_norm=1.0, **settings)
+    with FakeTensorMode():
+        network = small_network()
+        precision = Precision(number_format, CPU)
+        model = WholeModel(network, alone(CPU), precision)
+        step = OptimizerStep(
+            model,
+            optimizer(network, recipe, precision),
+            Average(network, recipe.ema),
+            precision,
+            CrossEntropy(recipe, np.array([1, 2]), CPU),
+            recipe.clip_norm,
+        )
+        labels = torch.zeros(4, dtype=torch.int64)
+        batches = [Batch(torch.zeros(4, 3, 16, 16), labels, labels)] * 2
+        monkeypatch.setattr(torch, "tensor", None)  # a copy from the host waits for a GPU
+        for _ in range(2):
+            step(batches, 8)
+        with pytest.raises(DataDependentOutputException):
+            float(step.sums[0])
 
 
 def test_an_overflow_is_skipped_without_the_host(shards):
