@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from medscale.base import extras
 from medscale.base.errors import MedscaleError
@@ -744,6 +745,34 @@ def test_the_loss_of_fixed_sizes_is_that_of_ultralytics(most, largest):
         torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-6)
     empty = torch.zeros(6, most, 4)
     torch.testing.assert_close(criterion(raw, empty), listed_loss(criterion, raw, empty))
+
+
+class Operators(TorchDispatchMode):
+    """The names of the operators that are called, also in backward passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@ULTRALYTICS
+def test_the_loss_adds_at_no_indices_which_deterministic_kernels_copy_from_the_host():
+    from medscale.engine.detect.yolo import BoxLoss
+
+    criterion = BoxLoss(build(Model(name="yolov8n")), SIZE)
+    raw, targets = torch.randn(2, 65, 84).requires_grad_(), torch.full((2, 3, 4), 0.25)
+    refused = {"scatter_add", "scatter_add_", "gather", "nonzero", "index_put", "index_put_"}
+    with Operators() as operators:
+        criterion(raw, targets).backward()
+    assert "topk" in operators.names
+    assert not operators.names & refused
+    with Operators() as operators:
+        listed_loss(criterion, raw, targets).backward()
+    assert {"gather", "nonzero"} <= operators.names
 
 
 @ULTRALYTICS

@@ -138,10 +138,16 @@ class BoxLoss:
         from ultralytics.utils.tal import bbox2dist
 
         overlap = 1 - bbox_iou(corners, truth, xywh=False, CIoU=True)
-        bins = self._bins // 4
-        sides = bbox2dist(self._anchors, truth, bins - 1)
-        focal = self._loss.bbox_loss.dfl_loss(distances.view(-1, bins), sides.view(-1, 4))
-        return (overlap * targets).sum(), (focal.view_as(targets) * targets).sum()
+        count = self._bins // 4
+        bins = torch.arange(count, device=truth.device)
+        sides = bbox2dist(self._anchors, truth, count - 1)[..., None]
+        # A side between two bins has the distance to one as weight of the other (Li et al.,
+        # NeurIPS 2020). Picking the two bins instead (gather) would copy from the host in the
+        # backward pass of PyTorch's deterministic mode.
+        weights = (1 - (sides - bins).abs()).clamp(min=0)
+        log_probabilities = distances.view(*sides.shape[:-1], count).log_softmax(-1)
+        focal = -(log_probabilities * weights).sum(-1).mean(-1, keepdim=True)
+        return (overlap * targets).sum(), (focal * targets).sum()
 
     def correct(self, raw: Tensor, boxes: Tensor) -> Tensor:
         """Return 0, as images are not judged."""
@@ -158,8 +164,9 @@ class BoxLoss:
 def _assigner(settings: Any) -> Any:
     """Return ultralytics' task-aligned assigner of one class, for a captured CUDA graph.
 
-    Ultralytics lists the pairs of a box and an anchor inside it, and copies a number from the host;
-    the host waits for the GPU to do so. Here all pairs are computed.
+    Ultralytics lists the pairs of a box and an anchor inside it, copies a number from the host, and
+    adds at indices, which in deterministic mode copies, too; the host waits for the GPU to do so.
+    Here all pairs are computed.
 
     Args:
         settings: an assigner of ultralytics with the same settings.
@@ -173,6 +180,14 @@ def _assigner(settings: Any) -> Any:
             """Return alignments and overlaps of boxes and anchors, shape n,M,A."""
             overlaps = self.iou_calculation(truth[:, :, None], boxes[:, None]) * candidates
             return scores[:, None, :, 0].pow(self.alpha) * overlaps.pow(self.beta), overlaps
+
+        def select_topk_candidates(  # type: ignore[override]
+            self, metrics: Tensor, topk_mask: Tensor
+        ) -> Tensor:
+            """Return 1 for the anchors that align best with each box, int8, shape n,M,A."""
+            best = torch.topk(metrics, self.topk, dim=-1).indices
+            mask = torch.zeros_like(metrics, dtype=torch.int8).scatter_(-1, best, 1)
+            return mask * topk_mask[..., :1]
 
         def select_candidates_in_gts(
             self, anchors: Tensor, truth: Tensor, is_box: Tensor, eps: float = 1e-9
